@@ -1,0 +1,1 @@
+"""What Tailrace's services agree on: events, definitions, the fold, subjects, topology, the log."""

@@ -1,0 +1,30 @@
+"""Durations as people write them: ``250ms 30s 5m 24h 7d``."""
+
+import re
+from typing import Final, Self
+
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_TEXT = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
+
+
+class Duration(float):
+    """A length of time in seconds, not negative, that remembers how to be written."""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read a duration.
+
+        Raises:
+            ValueError: if ``text`` is not a number followed by one of ms, s, m, h, d.
+        """
+        match = _TEXT.fullmatch(text.strip())
+        if match is None:
+            raise ValueError(f"{text[:40]!r} is not a duration; write for example 250ms, 30s or 7d")
+        number, unit = match.groups()
+        return cls(float(number) * _UNITS[unit])
+
+    def __str__(self) -> str:
+        for unit, seconds in reversed(_UNITS.items()):
+            if self >= seconds:
+                return f"{self / seconds:.10g}{unit}"
+        return "0s"

@@ -1,0 +1,65 @@
+"""Every error that crosses a module boundary. A name says whose fault it is."""
+
+
+class TailraceError(Exception):
+    """The base of all errors that Tailrace raises on purpose."""
+
+
+class StartupError(TailraceError):
+    """The process cannot start as configured; the message says in one line what to do."""
+
+
+class SettingsError(StartupError):
+    """A setting is unknown or does not have the type it needs."""
+
+
+class TopologyMismatchError(StartupError):
+    """A stream or bucket exists with a configuration that Tailrace does not work with."""
+
+
+class InvalidIdError(TailraceError, ValueError):
+    """An id is not ``[A-Za-z0-9_-]{1,64}`` and so may not become part of a subject."""
+
+
+class UnavailableError(TailraceError):
+    """NATS did not answer in time; the caller may try again."""
+
+
+class JetStreamError(TailraceError):
+    """JetStream refused a request.
+
+    Attributes:
+        code: JetStream's error code, for example 10071 (wrong last sequence).
+    """
+
+    def __init__(self, code: int, description: str) -> None:
+        super().__init__(f"JetStream error {code}: {description}")
+        self.code = code
+
+
+class WrongLastSequenceError(JetStreamError):
+    """A fenced append lost: somebody else wrote to the subject first."""
+
+
+class ExecutionNotFoundError(TailraceError):
+    """The log holds no such execution for this tenant."""
+
+
+class WorkflowNotFoundError(TailraceError):
+    """The tenant has no such workflow, or not in that version."""
+
+
+class IllegalCommandError(TailraceError):
+    """The execution's state does not allow the command; the message says why."""
+
+
+class IdempotencyConflictError(TailraceError):
+    """An idempotency key was used before with another request."""
+
+
+class ExpressionError(TailraceError):
+    """An expression could not be evaluated on the values at hand."""
+
+
+class TooLargeError(TailraceError):
+    """A value is larger than the limit that its message names."""

@@ -1,0 +1,241 @@
+"""The few things that Tailrace asks of JetStream, with Tailrace's errors.
+
+nats-py speaks the protocol; this module adds what it has no words for: raw stream requests (so
+that new server settings can be used), fenced appends, and Direct Get in pages (ADR-31).
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import nats
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from tailrace_shared.errors import (
+    JetStreamError,
+    StartupError,
+    UnavailableError,
+    WrongLastSequenceError,
+)
+from tailrace_shared.settings import CommonSettings
+
+OLDEST_SERVER: Final = (2, 14)
+EXPECTED_LAST_SUBJECT_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
+
+_WRONG_LAST_SEQUENCE: Final = {10071, 10164}
+_REQUEST_TIMEOUT: Final = 5.0
+_PAGE_MESSAGES: Final = 256
+_PAGE_BYTES: Final = 4 * 1024 * 1024
+
+
+class _ApiError(msgspec.Struct):
+    code: int
+    err_code: int = 0
+    description: str = ""
+
+
+class _PubAck(msgspec.Struct):
+    error: _ApiError | None = None
+    seq: int = 0
+    duplicate: bool = False
+
+
+class StoredMessage(NamedTuple):
+    """One message as it lies in a stream."""
+
+    sequence: int
+    subject: str
+    data: bytes
+    headers: dict[str, str]
+
+
+_decode_ack = msgspec.json.Decoder(_PubAck).decode
+
+
+async def connect(settings: CommonSettings, name: str) -> Client:
+    """Connect to NATS and check that it can do what Tailrace needs.
+
+    Raises:
+        StartupError: NATS is unreachable or too old, or JetStream is off.
+    """
+    last_error: Exception | None = None
+
+    async def remember(error: Exception) -> None:
+        nonlocal last_error
+        last_error = error
+
+    client = Client()
+    try:
+        async with asyncio.timeout(settings.nats_connect_timeout):
+            await client.connect(
+                servers=settings.nats_url.split(","),
+                name=name,
+                error_cb=remember,
+                # A service outlives its NATS: after the first connect it never gives up.
+                max_reconnect_attempts=-1,
+                reconnect_time_wait=1,
+                connect_timeout=2,
+            )
+    except (TimeoutError, OSError, ValueError, nats.errors.Error) as error:
+        # A connect that ran out of time hides why its attempts failed.
+        reason = last_error if isinstance(error, TimeoutError) and last_error else error
+        raise StartupError(
+            f"cannot reach NATS at {settings.nats_url}: {str(reason) or 'no answer'}. "
+            "Start it, or set NATS_URL"
+        ) from None
+    try:
+        await _check_server(client)
+    except StartupError:
+        await client.close()
+        raise
+    return client
+
+
+async def _check_server(client: Client) -> None:
+    version = client.connected_server_version
+    if (version.major, version.minor) < OLDEST_SERVER:
+        raise StartupError(
+            f"NATS {version.major}.{version.minor}.{version.patch} is too old: "
+            f"Tailrace needs {'.'.join(map(str, OLDEST_SERVER))} or later"
+        )
+    try:
+        await JetStream(client).api("INFO")
+    except (UnavailableError, JetStreamError):
+        raise StartupError(
+            "this NATS has JetStream off: start nats-server with -js (or enable it for the account)"
+        ) from None
+
+
+class JetStream:
+    """Requests to JetStream over one connection."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+
+    async def api(self, action: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Send a request to ``$JS.API.<action>`` and return the answer.
+
+        Raises:
+            JetStreamError: JetStream refused.
+            UnavailableError: no answer within five seconds.
+        """
+        payload = msgspec.json.encode(body) if body else b""
+        message = await self._request(f"$JS.API.{action}", payload)
+        answer: dict[str, Any] = msgspec.json.decode(message.data)
+        if "error" in answer:
+            _raise(msgspec.convert(answer["error"], _ApiError))
+        return answer
+
+    async def publish(
+        self, subject: str, payload: bytes, headers: dict[str, str] | None = None
+    ) -> int:
+        """Store a message and return its stream sequence.
+
+        Raises:
+            WrongLastSequenceError: a fence in the headers did not hold.
+            JetStreamError: JetStream refused for another reason.
+            UnavailableError: no acknowledgement; the message may or may not be stored.
+        """
+        message = await self._request(subject, payload, headers)
+        ack = _decode_ack(message.data)
+        if ack.error is not None:
+            _raise(ack.error)
+        return ack.seq
+
+    async def get(self, stream: str, request: dict[str, Any]) -> StoredMessage | None:
+        """Read one message by Direct Get; None if there is none.
+
+        ``request`` is ``{"seq": …}``, ``{"last_by_subj": …}`` or another form of ADR-31.
+        """
+        payload = msgspec.json.encode(request)
+        message = await self._request(f"$JS.API.DIRECT.GET.{stream}", payload)
+        return None if "Status" in (message.headers or {}) else _stored(message)
+
+    async def read(
+        self, stream: str, subject: str, from_sequence: int
+    ) -> AsyncIterator[StoredMessage]:
+        """Read the messages of ``subject`` (wildcards allowed) from a sequence to the live edge.
+
+        Pages are asked for one after the other, each as large as a few MiB at the most, so a
+        long history never lies in memory whole.
+        """
+        sequence = max(from_sequence, 1)
+        while True:
+            page, pending = await self.batch(
+                stream,
+                {
+                    "batch": _PAGE_MESSAGES,
+                    "max_bytes": _PAGE_BYTES,
+                    "seq": sequence,
+                    "next_by_subj": subject,
+                },
+            )
+            for message in page:
+                yield message
+            if not page or not pending:
+                return
+            sequence = page[-1].sequence + 1
+
+    async def batch(self, stream: str, request: dict[str, Any]) -> tuple[list[StoredMessage], int]:
+        """Ask for one batch by Direct Get; return it and how many more messages match."""
+        page: list[StoredMessage] = []
+        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        async def receive(message: Msg) -> None:
+            headers = message.headers or {}
+            if done.done():
+                return
+            match headers.get("Status"):
+                case None:
+                    page.append(_stored(message))
+                case "204":
+                    done.set_result(int(headers.get("Nats-Num-Pending", "0")))
+                case "404":
+                    done.set_result(0)
+                case status:
+                    done.set_exception(
+                        JetStreamError(int(status), headers.get("Description", "direct get failed"))
+                        if status != "503"
+                        else UnavailableError(f"stream {stream} has no leader now")
+                    )
+
+        inbox = self.client.new_inbox()
+        try:
+            subscription = await self.client.subscribe(inbox, cb=receive)
+            await self.client.publish(
+                f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(request), reply=inbox
+            )
+            try:
+                async with asyncio.timeout(_REQUEST_TIMEOUT):
+                    return page, await done
+            finally:
+                with contextlib.suppress(nats.errors.Error):
+                    await subscription.unsubscribe()
+        except (TimeoutError, nats.errors.Error) as error:
+            raise UnavailableError(f"NATS did not answer a read of {stream}: {error!r}") from error
+
+    async def _request(
+        self, subject: str, payload: bytes, headers: dict[str, str] | None = None
+    ) -> Msg:
+        try:
+            return await self.client.request(
+                subject, payload, timeout=_REQUEST_TIMEOUT, headers=headers
+            )
+        except (TimeoutError, nats.errors.Error) as error:
+            raise UnavailableError(f"NATS did not answer on {subject}: {error!r}") from error
+
+
+def _stored(message: Msg) -> StoredMessage:
+    headers = message.headers or {}
+    return StoredMessage(
+        int(headers["Nats-Sequence"]), headers["Nats-Subject"], message.data, headers
+    )
+
+
+def _raise(error: _ApiError) -> None:
+    kind = WrongLastSequenceError if error.err_code in _WRONG_LAST_SEQUENCE else JetStreamError
+    raise kind(error.err_code or error.code, error.description)

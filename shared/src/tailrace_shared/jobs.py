@@ -1,0 +1,33 @@
+"""Jobs: how a Dramatiq message is put on JetStream by those who do not carry Dramatiq.
+
+The API enqueues only ``advance``, the actor that drives an execution; its message is the one
+that Dramatiq's own encoder would write, so the worker's broker cannot tell the difference.
+"""
+
+import time
+from typing import Any, Final
+
+import msgspec
+import uuid_utils
+
+EXECUTIONS_QUEUE: Final = "executions"
+ADVANCE_ACTOR: Final = "advance"
+
+
+class JobMessage(msgspec.Struct, kw_only=True):
+    """A Dramatiq message, field by field as ``dramatiq.Message.asdict`` gives it."""
+
+    queue_name: str
+    actor_name: str
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    message_id: str = msgspec.field(default_factory=lambda: str(uuid_utils.uuid4()))
+    message_timestamp: int = msgspec.field(default_factory=lambda: int(time.time() * 1000))
+
+
+def advance_job(tenant: str, execution: str) -> bytes:
+    """Return the message that makes a worker drive an execution on."""
+    return msgspec.json.encode(
+        JobMessage(queue_name=EXECUTIONS_QUEUE, actor_name=ADVANCE_ACTOR, args=[tenant, execution])
+    )

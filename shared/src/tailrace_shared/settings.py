@@ -1,0 +1,182 @@
+"""Settings: one struct per service, read from the environment, documented from here.
+
+A setting is a field; its environment variable is ``TAILRACE_`` and the field in capitals (except
+``NATS_URL``, which keeps the name that the rest of the world uses). A variable with the prefix
+that no struct knows stops the start: a typo must not silently become a default.
+"""
+
+import difflib
+import os
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from tailrace_shared.duration import Duration
+from tailrace_shared.errors import SettingsError
+
+PREFIX: Final = "TAILRACE_"
+UNPREFIXED: Final = {"nats_url": "NATS_URL"}
+
+
+class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of every service."""
+
+    nats_url: Annotated[str, Meta(description="NATS server, or several separated by commas.")] = (
+        "nats://127.0.0.1:4222"
+    )
+    nats_connect_timeout: Annotated[
+        Duration, Meta(description="How long a start waits for NATS before it gives up.")
+    ] = Duration(5)
+    nats_replicas: Annotated[
+        int, Meta(description="Copies of each stream and bucket: 1, 3 or 5.", ge=1, le=5)
+    ] = 1
+    prefix: Annotated[
+        str, Meta(description="First token of all subjects; two installations may share a NATS.")
+    ] = "tr"
+    events_max_age: Annotated[
+        Duration, Meta(description="How long the event log is kept; older ids get stream:reset.")
+    ] = Duration(7 * 86400)
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="Least level to log.")
+    ] = "info"
+    log_format: Annotated[
+        Literal["json", "console"], Meta(description="One JSON object a line, or text for people.")
+    ] = "json"
+
+
+class ApiSettings(CommonSettings, frozen=True, kw_only=True):
+    """Settings of the API service."""
+
+    host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Meta(description="Port to listen on.", ge=0, le=65535)] = 8080
+    auth: Annotated[
+        Literal["none"], Meta(description="Authentication; none serves a loopback address only.")
+    ] = "none"
+    allow_open_bind: Annotated[
+        bool, Meta(description="Serve other addresses than loopback although TAILRACE_AUTH=none.")
+    ] = False
+    default_tenant: Annotated[
+        str, Meta(description="Tenant of requests that name none, while TAILRACE_AUTH=none.")
+    ] = "default"
+    max_body_bytes: Annotated[int, Meta(description="Largest request body, in bytes.", ge=1024)] = (
+        1024 * 1024
+    )
+    heartbeat: Annotated[
+        Duration, Meta(description="Silence after which a stream carries a heartbeat.")
+    ] = Duration(15)
+    retry: Annotated[
+        Duration, Meta(description="Reconnect delay told to SSE clients, jittered by a half.")
+    ] = Duration(2)
+    ring_events: Annotated[
+        int, Meta(description="Events that a live topic keeps for its slower clients.", ge=16)
+    ] = 4096
+    ring_bytes: Annotated[
+        int, Meta(description="Bytes of frames that a live topic keeps.", ge=65536)
+    ] = 4 * 1024 * 1024
+    stall_timeout: Annotated[
+        Duration, Meta(description="How long a stream's client may take nothing before it is cut.")
+    ] = Duration(30)
+    drain_timeout: Annotated[
+        Duration, Meta(description="Time in which a stopping API ends its streams.")
+    ] = Duration(5)
+
+
+class WorkerSettings(CommonSettings, frozen=True, kw_only=True):
+    """Settings of the worker service."""
+
+    nodes: Annotated[
+        str, Meta(description="Python modules with user node types, separated by commas.")
+    ] = ""
+    worker_threads: Annotated[
+        int, Meta(description="Jobs, and so executions, that one worker drives at once.", ge=1)
+    ] = 64
+    sync_threads: Annotated[
+        int, Meta(description="Threads for synchronous node functions.", ge=1)
+    ] = 32
+    ack_wait: Annotated[
+        Duration, Meta(description="Silence of a worker after which its jobs go to another.")
+    ] = Duration(10)
+    max_deliveries: Annotated[
+        int, Meta(description="Deliveries of one job before it becomes a dead letter.", ge=1)
+    ] = 20
+    max_crashes: Annotated[
+        int, Meta(description="Workers that one step may take down before it is failed.", ge=1)
+    ] = 5
+    drain_grace: Annotated[
+        Duration, Meta(description="Time that running steps get to finish on SIGTERM.")
+    ] = Duration(5)
+    http_allow: Annotated[
+        str,
+        Meta(
+            description="Networks (CIDR, by commas) that the http node may reach although they "
+            "are loopback, link-local or private."
+        ),
+    ] = ""
+
+
+class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of the ``tailrace`` command."""
+
+    url: Annotated[str, Meta(description="The API that client commands talk to.")] = (
+        "http://127.0.0.1:8080"
+    )
+    token: Annotated[str, Meta(description="Bearer token of client commands.")] = ""
+
+
+SERVICES: Final[tuple[type[msgspec.Struct], ...]] = (ApiSettings, WorkerSettings, ClientSettings)
+
+
+def variable(field: str) -> str:
+    """Return the environment variable of a settings field."""
+    return UNPREFIXED.get(field, PREFIX + field.upper())
+
+
+def known_variables() -> set[str]:
+    """Return every environment variable that some part of Tailrace reads."""
+    return {variable(field) for struct in SERVICES for field in struct.__struct_fields__}
+
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def read_settings(struct: type[S], environment: Mapping[str, str] = os.environ) -> S:
+    """Read one service's settings.
+
+    Raises:
+        SettingsError: naming the variable that is unknown or ill-typed, and what it takes.
+    """
+    known = known_variables()
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f", did you mean {nearest[0]}?" if nearest else ""
+            raise SettingsError(f"unknown setting {name}{hint} (docs/configuration.md lists all)")
+    values: dict[str, Any] = {}
+    for field, annotation in get_type_hints(struct, include_extras=True).items():
+        text = environment.get(variable(field))
+        if text is not None:
+            values[field] = _convert(variable(field), text, annotation)
+    return struct(**values)
+
+
+def _convert(name: str, text: str, annotation: Any) -> Any:
+    try:
+        return msgspec.convert(text, annotation, strict=False, dec_hook=_decode_duration)
+    except (msgspec.ValidationError, ValueError) as error:
+        raise SettingsError(f"{name}={text!r}: {error}") from None
+
+
+def _decode_duration(wanted: type, value: Any) -> Any:
+    if wanted is Duration:
+        return Duration.parse(value)
+    raise NotImplementedError(wanted)
+
+
+def type_name(annotation: Any) -> str:
+    """Return how a setting's type is called in messages and on the configuration page."""
+    base = get_args(annotation)[0]
+    if choices := [str(choice) for choice in get_args(base)]:
+        return " or ".join(choices)
+    return {bool: "true or false", int: "integer", str: "text", Duration: "duration"}[base]

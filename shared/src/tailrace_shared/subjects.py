@@ -1,0 +1,74 @@
+"""Every subject and stream name, in one place.
+
+Tenants are a subject token (the first after ``<prefix>.log``), so a request that builds its
+subjects here from its own tenant cannot touch another's data.
+"""
+
+from dataclasses import dataclass
+
+from tailrace_shared.errors import InvalidIdError
+from tailrace_shared.ids import check_id
+
+
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """The names of one installation. Two installations with different prefixes share a NATS.
+
+    Args:
+        prefix: the first token of every subject, and for any other than ``tr`` the first part
+            of every stream and bucket name.
+    """
+
+    prefix: str = "tr"
+
+    def __post_init__(self) -> None:
+        check_id(self.prefix, "prefix")
+
+    def stream(self, name: str) -> str:
+        """Return the name of a stream or bucket in this installation."""
+        return name if self.prefix == "tr" else f"{self.prefix}-{name}"
+
+    def log(self, tenant: str, execution: str) -> str:
+        """Return the subject that holds one execution's history."""
+        return f"{self.prefix}.log.{check_id(tenant, 'tenant')}.{check_id(execution, 'execution')}"
+
+    def live(self, tenant: str, execution: str) -> str:
+        """Return the subject on which one execution's commits are republished."""
+        return f"{self.prefix}.live.{check_id(tenant, 'tenant')}.{check_id(execution, 'execution')}"
+
+    def tenant_log(self, tenant: str) -> str:
+        """Return the wildcard over all executions of a tenant."""
+        return f"{self.prefix}.log.{check_id(tenant, 'tenant')}.>"
+
+    def tenant_live(self, tenant: str) -> str:
+        """Return the wildcard over all live commits of a tenant."""
+        return f"{self.prefix}.live.{check_id(tenant, 'tenant')}.>"
+
+    def execution_of(self, log_subject: str) -> tuple[str, str]:
+        """Return the tenant and execution that a log or live subject names.
+
+        Raises:
+            InvalidIdError: if ``log_subject`` is neither.
+        """
+        root, _, rest = log_subject.removeprefix(f"{self.prefix}.").partition(".")
+        tenant, _, execution = rest.partition(".")
+        if root not in {"log", "live"} or not tenant or not execution:
+            raise InvalidIdError(f"{log_subject!r} is not the subject of an execution")
+        return tenant, execution
+
+    def job(self, queue: str) -> str:
+        """Return the subject of a work queue."""
+        return f"{self.prefix}.jobs.{queue_token(queue)}"
+
+    def job_at(self, queue: str, schedule_id: str) -> str:
+        """Return the subject of one delayed job; a new schedule with the same id replaces it."""
+        return f"{self.prefix}.jobs.at.{queue_token(queue)}.{check_id(schedule_id, 'schedule')}"
+
+    def dead(self, queue: str) -> str:
+        """Return the subject of a queue's dead letters."""
+        return f"{self.prefix}.dead.{queue_token(queue)}"
+
+
+def queue_token(queue: str) -> str:
+    """Return ``queue`` as one subject token: Dramatiq allows dots in queue names, a token none."""
+    return queue.replace("%", "%25").replace(".", "%2E")

@@ -1,0 +1,1 @@
+"""Real parts for tests: a NATS server of one's own, services as processes, raw SSE sockets."""
