@@ -56,8 +56,10 @@ class StoredMessage(NamedTuple):
 _decode_ack = msgspec.json.Decoder(_PubAck).decode
 
 
-async def connect(settings: CommonSettings, name: str) -> Client:
+async def connect(settings: CommonSettings, name: str, **options: Any) -> Client:
     """Connect to NATS and check that it can do what Tailrace needs.
+
+    ``options`` go to nats-py's ``Client.connect`` as they are.
 
     Raises:
         StartupError: NATS is unreachable or too old, or JetStream is off.
@@ -72,13 +74,16 @@ async def connect(settings: CommonSettings, name: str) -> Client:
     try:
         async with asyncio.timeout(settings.nats_connect_timeout):
             await client.connect(
-                servers=settings.nats_url.split(","),
-                name=name,
-                error_cb=remember,
-                # A service outlives its NATS: after the first connect it never gives up.
-                max_reconnect_attempts=-1,
-                reconnect_time_wait=1,
-                connect_timeout=2,
+                **{
+                    "servers": settings.nats_url.split(","),
+                    "name": name,
+                    "error_cb": remember,
+                    # A service outlives its NATS: after the first connect it never gives up.
+                    "max_reconnect_attempts": -1,
+                    "reconnect_time_wait": 1,
+                    "connect_timeout": 2,
+                    **options,
+                }
             )
     except (TimeoutError, OSError, ValueError, nats.errors.Error) as error:
         # A connect that ran out of time hides why its attempts failed.
@@ -141,10 +146,7 @@ class JetStream:
             UnavailableError: no acknowledgement; the message may or may not be stored.
         """
         message = await self._request(subject, payload, headers)
-        ack = _decode_ack(message.data)
-        if ack.error is not None:
-            _raise(ack.error)
-        return ack.seq
+        return stored_sequence(message.data)
 
     async def get(self, stream: str, request: dict[str, Any]) -> StoredMessage | None:
         """Read one message by Direct Get; None if there is none.
@@ -227,6 +229,19 @@ class JetStream:
             )
         except (TimeoutError, nats.errors.Error) as error:
             raise UnavailableError(f"NATS did not answer on {subject}: {error!r}") from error
+
+
+def stored_sequence(answer: bytes) -> int:
+    """Return the sequence that JetStream's answer to a publish names.
+
+    Raises:
+        WrongLastSequenceError: a fence in the headers did not hold.
+        JetStreamError: JetStream refused for another reason.
+    """
+    ack = _decode_ack(answer)
+    if ack.error is not None:
+        _raise(ack.error)
+    return ack.seq
 
 
 def _stored(message: Msg) -> StoredMessage:

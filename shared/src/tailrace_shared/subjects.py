@@ -56,13 +56,18 @@ class Subjects:
             raise InvalidIdError(f"{log_subject!r} is not the subject of an execution")
         return tenant, execution
 
-    def job(self, queue: str) -> str:
-        """Return the subject of a work queue."""
-        return f"{self.prefix}.jobs.{queue_token(queue)}"
+    def job(self, queue: str, priority: str = "normal") -> str:
+        """Return the subject of a work queue, or of its ``high`` or ``low`` class."""
+        subject = f"{self.prefix}.jobs.{queue_token(queue)}"
+        return subject if priority == "normal" else f"{subject}.{priority}"
 
     def job_at(self, queue: str, schedule_id: str) -> str:
         """Return the subject of one delayed job; a new schedule with the same id replaces it."""
         return f"{self.prefix}.jobs.at.{queue_token(queue)}.{check_id(schedule_id, 'schedule')}"
+
+    def job_cron(self, queue: str, schedule_id: str) -> str:
+        """Return the subject of one recurring job's schedule."""
+        return f"{self.prefix}.jobs.cron.{queue_token(queue)}.{check_id(schedule_id, 'schedule')}"
 
     def dead(self, queue: str) -> str:
         """Return the subject of a queue's dead letters."""

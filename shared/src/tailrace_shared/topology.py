@@ -102,7 +102,8 @@ def job_streams(prefix: str, replicas: int = 1) -> list[StreamSpec]:
             subjects=[f"{prefix}.jobs.>"],
             retention="workqueue",
             num_replicas=replicas,
-            duplicate_window=_nanoseconds(120),
+            # Longer than any enqueue retries; the server holds every id of the window in memory.
+            duplicate_window=_nanoseconds(60),
             allow_direct=True,
             allow_rollup_hdrs=True,
             allow_msg_ttl=True,

@@ -1,0 +1,72 @@
+"""Fenced appends to an execution's log.
+
+A commit names the last sequence that its writer has seen (ADR-33's optimistic concurrency), so of
+two writers at the same place one wins and the other learns it. A publish whose acknowledgement
+was lost is tried again; the commit's own id then tells "already stored" from "somebody else".
+"""
+
+import asyncio
+from typing import Final
+
+from tailrace_shared.errors import UnavailableError, WrongLastSequenceError
+from tailrace_shared.ids import new_token
+from tailrace_shared.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE, JetStream
+
+COMMIT_ID: Final = "Tailrace-Commit"
+WRITER: Final = "Tailrace-Writer"
+
+_LONGEST_PAUSE: Final = 2.0
+
+
+async def append(
+    jetstream: JetStream,
+    stream: str,
+    subject: str,
+    payload: bytes,
+    *,
+    expected: int,
+    writer: str = "",
+    patience: float = 30.0,
+) -> int:
+    """Append a commit after sequence ``expected`` (0: as the first); returns its sequence.
+
+    Args:
+        jetstream: where to.
+        stream: the stream that stores ``subject``.
+        subject: the execution's log.
+        payload: the encoded commit.
+        expected: the last sequence on the subject that the caller has seen.
+        writer: who appends; empty for the API.
+        patience: seconds to go on trying while NATS does not answer.
+
+    Raises:
+        WrongLastSequenceError: somebody else appended first; nothing was stored.
+        UnavailableError: NATS did not answer in time; the commit may or may not be stored.
+    """
+    commit_id = new_token()
+    headers = {EXPECTED_LAST_SUBJECT_SEQUENCE: str(expected), COMMIT_ID: commit_id}
+    if writer:
+        headers[WRITER] = writer
+    deadline = asyncio.get_running_loop().time() + patience
+    pause, unsure = 0.05, False
+    while True:
+        try:
+            return await jetstream.publish(subject, payload, headers)
+        except WrongLastSequenceError:
+            stored = await _next(jetstream, stream, subject, expected) if unsure else None
+            if stored is None or stored[1] != commit_id:
+                raise
+            return stored[0]
+        except UnavailableError:
+            unsure = True
+            if asyncio.get_running_loop().time() + pause > deadline:
+                raise
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE)
+
+
+async def _next(
+    jetstream: JetStream, stream: str, subject: str, after: int
+) -> tuple[int, str] | None:
+    message = await jetstream.get(stream, {"seq": after + 1, "next_by_subj": subject})
+    return message and (message.sequence, message.headers.get(COMMIT_ID, ""))

@@ -1,0 +1,115 @@
+"""Key-value buckets (ADR-8): a stream whose subjects are keys.
+
+nats-py's own KeyValue reads one key at a time and raises nats-py's errors; a run list needs a
+hundred keys in one round trip, and callers one family of errors.
+"""
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from tailrace_shared.errors import WrongLastSequenceError
+from tailrace_shared.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE, JetStream, StoredMessage
+
+_OPERATION: Final = "KV-Operation"
+_KEYS_PER_READ: Final = 1000  # the server's limit is 1,024 subjects
+
+
+class Entry(NamedTuple):
+    """A value, and the revision (stream sequence) that wrote it."""
+
+    key: str
+    value: bytes
+    revision: int
+
+
+class Bucket:
+    """One bucket. Keys are subject tokens joined by dots; callers build them from checked ids."""
+
+    def __init__(self, jetstream: JetStream, name: str) -> None:
+        self._jetstream = jetstream
+        self._stream = f"KV_{name}"
+        self._prefix = f"$KV.{name}."
+
+    async def put(self, key: str, value: bytes) -> int:
+        """Set a key; returns the revision."""
+        return await self._jetstream.publish(self._prefix + key, value)
+
+    async def create(self, key: str, value: bytes) -> int | None:
+        """Set a key that has no value; returns the revision, or None if it has one already."""
+        last = 0
+        while True:
+            fence = {EXPECTED_LAST_SUBJECT_SEQUENCE: str(last)}
+            try:
+                return await self._jetstream.publish(self._prefix + key, value, fence)
+            except WrongLastSequenceError:
+                # A deleted key leaves a marker behind; a value put over it is a creation too.
+                marker = await self._last(key)
+                if marker is None or not _is_deleted(marker) or marker.sequence == last:
+                    return None
+                last = marker.sequence
+
+    async def delete(self, key: str) -> None:
+        """Remove a key's value; its earlier revisions stay readable by revision."""
+        await self._jetstream.publish(self._prefix + key, b"", {_OPERATION: "DEL"})
+
+    async def get(self, key: str) -> Entry | None:
+        """Return the value of a key, or None."""
+        message = await self._last(key)
+        return None if message is None else self._entry(message)
+
+    async def get_revision(self, key: str, revision: int) -> Entry | None:
+        """Return the value that ``revision`` gave to ``key``, or None."""
+        message = await self._jetstream.get(self._stream, {"seq": revision})
+        if message is None or message.subject != self._prefix + key:
+            return None
+        return self._entry(message)
+
+    async def keys(self, pattern: str) -> list[str]:
+        """Return the keys that match ``pattern`` (subject wildcards), deleted ones included."""
+        names: list[str] = []
+        while True:
+            info = await self._jetstream.api(
+                f"STREAM.INFO.{self._stream}",
+                {"subjects_filter": self._prefix + pattern, "offset": len(names)},
+            )
+            page = info["state"].get("subjects") or {}
+            names.extend(subject.removeprefix(self._prefix) for subject in page)
+            if not page or len(names) >= info.get("total", 0):
+                return names
+
+    async def get_many(self, keys: Iterable[str]) -> list[Entry]:
+        """Return the values of those ``keys`` (wildcards allowed) that have one, in no order."""
+        entries: list[Entry] = []
+        for some in _batched(keys, _KEYS_PER_READ):
+            sequence = 1
+            while True:
+                page, pending = await self._jetstream.batch(
+                    self._stream,
+                    {
+                        "multi_last": [self._prefix + key for key in some],
+                        "batch": _KEYS_PER_READ,
+                        "seq": sequence,
+                    },
+                )
+                entries.extend(entry for message in page if (entry := self._entry(message)))
+                if not page or not pending:
+                    break
+                sequence = page[-1].sequence + 1
+        return entries
+
+    async def _last(self, key: str) -> StoredMessage | None:
+        return await self._jetstream.get(self._stream, {"last_by_subj": self._prefix + key})
+
+    def _entry(self, message: StoredMessage) -> Entry | None:
+        if _is_deleted(message):
+            return None
+        return Entry(message.subject.removeprefix(self._prefix), message.data, message.sequence)
+
+
+def _is_deleted(message: StoredMessage) -> bool:
+    return _OPERATION in message.headers
+
+
+def _batched(items: Iterable[str], size: int) -> Iterable[list[str]]:
+    items = list(items)
+    return (items[start : start + size] for start in range(0, len(items), size))

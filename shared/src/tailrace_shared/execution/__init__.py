@@ -1,0 +1,1 @@
+"""Executions: their events, the state that the events fold to, and commands. Pure."""

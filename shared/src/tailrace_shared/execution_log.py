@@ -1,0 +1,168 @@
+"""The event log, as the services read it, and the two appends that the API may make.
+
+One execution is one exact subject, so its history is one indexed read, and one tenant is one
+wildcard. Sequences are those of the stream EVENTS.
+"""
+
+import time
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from tailrace_shared.appends import WRITER, append
+from tailrace_shared.errors import ExecutionNotFoundError, WrongLastSequenceError
+from tailrace_shared.execution import commands
+from tailrace_shared.execution.events import Event, decode_commit, encode_commits
+from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.ids import new_token
+from tailrace_shared.jetstream import JetStream, StoredMessage
+from tailrace_shared.subjects import Subjects
+from tailrace_shared.topology import EVENTS
+from tailrace_shared.workflow_store import StoredWorkflow
+
+_COMMAND_PATIENCE = 3.0
+
+
+class Commit(NamedTuple):
+    """One message of the log.
+
+    Attributes:
+        sequence: its stream sequence.
+        payload: a JSON array of events.
+        writer: who appended it; empty for the API.
+    """
+
+    sequence: int
+    payload: bytes
+    writer: str
+
+    def events(self) -> list[Event]:
+        """Decode the events."""
+        return decode_commit(self.payload)
+
+
+class History(NamedTuple):
+    """An execution as its log tells it, and the sequence of the last commit that was read."""
+
+    state: ExecutionState
+    last_sequence: int
+    last_writer: str
+
+
+class LogEdge(NamedTuple):
+    """The stream's creation epoch, and the first sequence that it still holds."""
+
+    epoch: str
+    first_sequence: int
+    last_sequence: int
+
+
+class ExecutionLog:
+    """Reads the log; appends creations and requests."""
+
+    def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
+        self._jetstream = jetstream
+        self._subjects = subjects
+        self._stream = subjects.stream(EVENTS)
+
+    async def edge(self) -> LogEdge:
+        """Return where the stream begins and ends now."""
+        info = await self._jetstream.api(f"STREAM.INFO.{self._stream}")
+        created = datetime.fromisoformat(info["created"]).timestamp()
+        state = info["state"]
+        return LogEdge(f"{int(created * 1000):x}", state["first_seq"], state["last_seq"])
+
+    async def read(
+        self, tenant: str, execution: str, from_sequence: int = 1
+    ) -> AsyncIterator[Commit]:
+        """Read the commits of one execution from a sequence to the live edge."""
+        subject = self._subjects.log(tenant, execution)
+        async for message in self._jetstream.read(self._stream, subject, from_sequence):
+            yield _commit(message)
+
+    async def load(self, tenant: str, execution: str) -> History:
+        """Read an execution whole and fold it.
+
+        Raises:
+            ExecutionNotFoundError: the tenant has no such execution.
+        """
+        state, last_sequence, writer = ExecutionState(), 0, ""
+        async for commit in self.read(tenant, execution):
+            for event in commit.events():
+                state.apply(event)
+            # A request of the API does not make it the one who drives the execution.
+            last_sequence, writer = commit.sequence, commit.writer or writer
+        if not last_sequence:
+            raise ExecutionNotFoundError(f"there is no execution {execution!r}")
+        return History(state, last_sequence, writer)
+
+    async def last_commit(self, tenant: str, execution: str) -> Commit | None:
+        """Return the newest commit of an execution, or None."""
+        subject = self._subjects.log(tenant, execution)
+        message = await self._jetstream.get(self._stream, {"last_by_subj": subject})
+        return None if message is None else _commit(message)
+
+    async def find(self, sequence: int) -> tuple[str, str, Commit] | None:
+        """Return the tenant, the execution and the commit at a sequence, or None."""
+        message = await self._jetstream.get(self._stream, {"seq": sequence})
+        if message is None:
+            return None
+        tenant, execution = self._subjects.execution_of(message.subject)
+        return tenant, execution, _commit(message)
+
+    async def create(
+        self, tenant: str, execution: str, workflow: StoredWorkflow, run_input: Any
+    ) -> ExecutionState | None:
+        """Bring an execution into being; None if it exists already.
+
+        Raises:
+            UnavailableError: NATS did not answer; the execution may or may not exist.
+        """
+        event = commands.create(
+            execution, workflow.definition, workflow.version, run_input, time.time()
+        )
+        try:
+            await self._append(tenant, execution, event, expected=0)
+        except WrongLastSequenceError:
+            return None
+        state = ExecutionState()
+        state.apply(event)
+        return state
+
+    async def request_cancel(self, tenant: str, execution: str, reason: str) -> ExecutionState:
+        """Record durably that an execution is to be cancelled; returns its state.
+
+        Asking twice is asking once.
+
+        Raises:
+            ExecutionNotFoundError: the tenant has no such execution.
+            IllegalCommandError: it has ended otherwise.
+            UnavailableError: NATS did not answer; the request may or may not be recorded.
+        """
+        command_id = new_token()
+        while True:
+            history = await self.load(tenant, execution)
+            event = commands.request_cancel(history.state, command_id, reason, time.time())
+            if event is None:
+                return history.state
+            try:
+                await self._append(tenant, execution, event, expected=history.last_sequence)
+            except WrongLastSequenceError:
+                continue  # the execution went on meanwhile; ask of what it is now
+            history.state.apply(event)
+            return history.state
+
+    async def _append(self, tenant: str, execution: str, event: Event, *, expected: int) -> None:
+        for payload in encode_commits([event]):
+            await append(
+                self._jetstream,
+                self._stream,
+                self._subjects.log(tenant, execution),
+                payload,
+                expected=expected,
+                patience=_COMMAND_PATIENCE,
+            )
+
+
+def _commit(message: StoredMessage) -> Commit:
+    return Commit(message.sequence, message.data, message.headers.get(WRITER, ""))

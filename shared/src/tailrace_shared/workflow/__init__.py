@@ -1,0 +1,1 @@
+"""Workflow definitions: their structure, their expressions, and what makes one valid. Pure."""

@@ -1,0 +1,332 @@
+"""Expressions in definitions: CEL, bare or inside ``${…}`` (https://cel.dev).
+
+An expression is compiled once and evaluated often. The evaluator copies the context that it is
+given, so an expression states which names, and which nodes, it refers to, and gets no others: a
+run of thousands of nodes would otherwise be quadratic. A plain path such as
+``nodes.parse.output.total`` needs no evaluator at all and is walked here, which also keeps JSON
+values exactly as they are.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import cel
+import cel.stdlib
+import msgspec
+
+from tailrace_shared.errors import ExpressionError
+
+MAX_LENGTH: Final = 4096
+# Each level multiplies the work: three nested loops over a list of 1,000 are a billion steps.
+MAX_MACRO_DEPTH: Final = 2
+
+# `contains` would shadow CEL's own; `lists.range` makes a list of any length from a number.
+_EXTENSIONS: Final[Mapping[str, Callable[..., Any]]] = {
+    name: function
+    for name, function in cel.stdlib.STDLIB_FUNCTIONS.items()
+    if name not in {"contains", "lists.range"}
+}
+_MACROS: Final = {"all", "exists", "exists_one", "map", "filter"}
+_LITERALS: Final = {"true", "false", "null", "in"}
+_TOKEN = re.compile(
+    r"""(?P<string>[rRbB]{0,2}(?:'''(?:\\.|[^\\])*?'''|\"\"\"(?:\\.|[^\\])*?\"\"\"
+        |'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"))
+      |(?P<number>\d[\w.]*)
+      |(?P<name>[A-Za-z_]\w*)
+      |(?P<space>\s+)
+      |(?P<mark>.)""",
+    re.VERBOSE | re.DOTALL,
+)
+_PATH = re.compile(r"\s*([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\s*")
+_ERROR_PLACE = re.compile(r"<input>:(\d+):(\d+): (?:Syntax error: )?(.*)")
+
+
+class InvalidExpressionError(ExpressionError):
+    """The text is not an expression that Tailrace accepts.
+
+    Attributes:
+        column: where, counted from 1 in the text of the expression.
+    """
+
+    def __init__(self, message: str, column: int) -> None:
+        super().__init__(f"{message} (column {column})")
+        self.column = column
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A compiled expression.
+
+    Attributes:
+        source: its text.
+        names: the top-level names that it refers to.
+        nodes: the ids of the nodes that it refers to; None if it refers to ``nodes`` as a whole.
+    """
+
+    source: str
+    names: frozenset[str]
+    nodes: frozenset[str] | None
+    _evaluate: Callable[[Mapping[str, Any]], Any] = field(repr=False)
+
+    def evaluate(self, context: Mapping[str, Any]) -> Any:
+        """Return the expression's value, as JSON types.
+
+        Raises:
+            ExpressionError: the values at hand do not fit the expression.
+        """
+        try:
+            return self._evaluate(context)
+        except ExpressionError:
+            raise
+        except KeyError as error:
+            raise ExpressionError(f"{self.source}: no such field: {error.args[0]}") from None
+        except (ValueError, TypeError, RuntimeError, ArithmeticError, OverflowError) as error:
+            raise ExpressionError(f"{self.source}: {error}") from None
+
+
+def compile_expression(source: str) -> Expression:
+    """Compile one CEL expression.
+
+    Raises:
+        InvalidExpressionError: the text is no expression, or one that is too costly.
+    """
+    if len(source) > MAX_LENGTH:
+        raise InvalidExpressionError(f"longer than {MAX_LENGTH} characters", MAX_LENGTH + 1)
+    try:
+        program = cel.compile(source)
+    except ValueError as error:
+        raise _located(source, str(error)) from None
+    tokens = [match for match in _TOKEN.finditer(source) if match.lastgroup != "space"]
+    _check_cost(tokens)
+    names, nodes = _references(tokens)
+    path = _PATH.fullmatch(source)
+    evaluate = _walker(path[1]) if path and path[1] not in _LITERALS else _evaluator(program)
+    return Expression(source, names, nodes, evaluate)
+
+
+def _evaluator(program: cel.Program) -> Callable[[Mapping[str, Any]], Any]:
+    functions = {name: _EXTENSIONS[name] for name in program.functions() if name in _EXTENSIONS}
+
+    def evaluate(context: Mapping[str, Any]) -> Any:
+        variables = dict(context)
+        value = program.execute(cel.Context(variables, functions) if functions else variables)
+        # Timestamps, durations and bytes become what JSON has for them.
+        return msgspec.to_builtins(value, str_keys=True)
+
+    return evaluate
+
+
+def _walker(path: str) -> Callable[[Mapping[str, Any]], Any]:
+    steps = path.split(".")
+
+    def walk(context: Mapping[str, Any]) -> Any:
+        value: Any = context
+        for step in steps:
+            if not isinstance(value, Mapping):
+                raise ExpressionError(f"{path}: {step!r} is asked of {_kind(value)}, not an object")
+            value = value[step]
+        return value
+
+    return walk
+
+
+def _kind(value: Any) -> str:
+    return "null" if value is None else f"a {type(value).__name__}"
+
+
+def _located(source: str, message: str) -> InvalidExpressionError:
+    place = _ERROR_PLACE.search(message)
+    if place is None:
+        return InvalidExpressionError("not a CEL expression", 1)
+    # The parser goes on to list every token that it would have liked better.
+    line, column, reason = int(place[1]), int(place[2]), place[3].partition(" expecting ")[0]
+    preceding_lines = source.split("\n")[: line - 1]
+    offset = sum(len(text) + 1 for text in preceding_lines)
+    return InvalidExpressionError(reason, offset + column)
+
+
+def _check_cost(tokens: list[re.Match[str]]) -> None:
+    depth: list[bool] = []
+    for index, token in enumerate(tokens):
+        if token[0] == "(":
+            is_macro = (
+                index >= 2 and tokens[index - 1][0] in _MACROS and tokens[index - 2][0] == "."
+            )
+            depth.append(is_macro)
+            if sum(depth) > MAX_MACRO_DEPTH:
+                raise InvalidExpressionError(
+                    f"loops nested more than {MAX_MACRO_DEPTH} deep", token.start() + 1
+                )
+        elif token[0] == ")" and depth:
+            depth.pop()
+
+
+def _references(tokens: list[re.Match[str]]) -> tuple[frozenset[str], frozenset[str] | None]:
+    """Return the free names of an expression, and the nodes it names (None: all of them)."""
+    texts = [token[0] for token in tokens] + [""] * 4
+    kinds = [token.lastgroup for token in tokens] + [""] * 4
+    bound = {
+        texts[index + 2]
+        for index, text in enumerate(texts)
+        if text in _MACROS and texts[index - 1] == "." and texts[index + 1] == "("
+    }
+    names: set[str] = set()
+    nodes: set[str] | None = set()
+    for index, text in enumerate(texts):
+        is_free = kinds[index] == "name" and texts[index - 1] != "." and texts[index + 1] != "("
+        if not is_free or text in bound or text in _LITERALS:
+            continue
+        if _is_object_key(texts, index):
+            continue
+        names.add(text)
+        if text == "nodes" and nodes is not None:
+            node = _node_named_after(texts, kinds, index)
+            nodes = None if node is None else nodes | {node}
+    return frozenset(names - _NAMESPACES), None if nodes is None else frozenset(nodes)
+
+
+_NAMESPACES: Final = {name.partition(".")[0] for name in _EXTENSIONS if "." in name}
+
+
+def _is_object_key(texts: list[str], index: int) -> bool:
+    # In a message literal `Type{field: value}` a field is no reference; map keys are expressions.
+    return texts[index + 1] == ":" and texts[index - 1] == "{" and texts[index - 2].isidentifier()
+
+
+def _node_named_after(texts: list[str], kinds: list[str | None], index: int) -> str | None:
+    if texts[index + 1] == "." and kinds[index + 2] == "name":
+        return texts[index + 2]
+    if texts[index + 1] == "[" and kinds[index + 2] == "string" and texts[index + 3] == "]":
+        return texts[index + 2].strip("\"'")
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """JSON with expressions inside its strings, compiled.
+
+    Attributes:
+        expressions: every expression in it, each with the path of keys and indexes to its string.
+    """
+
+    value: Any
+    expressions: tuple[tuple[tuple[str | int, ...], Expression], ...]
+    _render: Callable[[Mapping[str, Any]], Any] = field(repr=False)
+
+    def render(self, context: Mapping[str, Any]) -> Any:
+        """Return the JSON with every expression replaced by its value.
+
+        A string that is one ``${…}`` becomes the value with its type; in a longer string a value
+        is written as text (JSON, unless it is a string itself).
+
+        Raises:
+            ExpressionError: an expression does not fit the values at hand.
+        """
+        return self._render(context)
+
+
+class InvalidTemplateError(ExpressionError):
+    """Expressions inside a template are not acceptable.
+
+    Attributes:
+        errors: each with the keys and indexes that lead to its string.
+    """
+
+    def __init__(self, errors: "_Errors") -> None:
+        super().__init__("; ".join(str(error) for _path, error in errors))
+        self.errors = errors
+
+
+def compile_template(value: Any) -> Template:
+    """Compile the expressions in ``value``, any JSON.
+
+    Raises:
+        InvalidTemplateError: naming every expression that is not acceptable.
+    """
+    compiler = _TemplateCompiler()
+    render = compiler.value(value, ())
+    if compiler.errors:
+        raise InvalidTemplateError(compiler.errors)
+    if not compiler.found:
+        return Template(value, (), lambda _context: value)
+    return Template(value, tuple(compiler.found), render)
+
+
+_Path = tuple[str | int, ...]
+_Errors = list[tuple[_Path, InvalidExpressionError]]
+_Render = Callable[[Mapping[str, Any]], Any]
+
+
+class _TemplateCompiler:
+    def __init__(self) -> None:
+        self.found: list[tuple[_Path, Expression]] = []
+        self.errors: _Errors = []
+
+    def value(self, value: Any, path: _Path) -> _Render:
+        match value:
+            case str() if "$" in value:
+                return self.text(value, path)
+            case dict():
+                members = {key: self.value(item, (*path, key)) for key, item in value.items()}
+                return lambda context: {key: render(context) for key, render in members.items()}
+            case list():
+                items = [self.value(item, (*path, index)) for index, item in enumerate(value)]
+                return lambda context: [render(context) for render in items]
+            case _:
+                return lambda _context: value
+
+    def text(self, text: str, path: _Path) -> _Render:
+        parts: list[str | Expression] = []
+        try:
+            for part in _split(text):
+                if isinstance(part, str):
+                    parts.append(part)
+                else:
+                    expression = compile_expression(text[part.start : part.stop])
+                    self.found.append((path, expression))
+                    parts.append(expression)
+        except InvalidExpressionError as error:
+            self.errors.append((path, error))
+        if len(parts) == 1 and isinstance(parts[0], Expression):
+            return parts[0].evaluate
+        return lambda context: "".join(
+            part if isinstance(part, str) else _as_text(part.evaluate(context)) for part in parts
+        )
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _split(text: str) -> Iterator[str | slice]:
+    """Yield the literal parts of a template string, and a slice for each expression in it."""
+    literal, position = "", 0
+    while (start := text.find("$", position)) >= 0:
+        literal += text[position:start]
+        if text.startswith("$${", start):  # an escaped `${`
+            literal, position = literal + "${", start + 3
+        elif text.startswith("${", start):
+            end = _expression_end(text, start + 2)
+            if literal:
+                yield literal
+            yield slice(start + 2, end)
+            literal, position = "", end + 1
+        else:
+            literal, position = literal + "$", start + 1
+    literal += text[position:]
+    if literal:
+        yield literal
+
+
+def _expression_end(text: str, start: int) -> int:
+    depth = 0
+    for token in _TOKEN.finditer(text, start):
+        if token[0] == "{":
+            depth += 1
+        elif token[0] == "}":
+            if depth == 0:
+                return token.start()
+            depth -= 1
+    raise InvalidExpressionError("'${' without its '}'", start - 1)

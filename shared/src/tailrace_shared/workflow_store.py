@@ -1,0 +1,79 @@
+"""Workflow definitions of all tenants: a bucket whose revisions are the versions."""
+
+from collections import OrderedDict
+from typing import Final, NamedTuple
+
+from tailrace_shared.bucket import Bucket, Entry
+from tailrace_shared.errors import WorkflowNotFoundError
+from tailrace_shared.ids import check_id
+from tailrace_shared.jetstream import JetStream
+from tailrace_shared.subjects import Subjects
+from tailrace_shared.topology import WORKFLOWS
+from tailrace_shared.workflow.definition import Definition, decode_definition, encode_definition
+
+_CACHED_BYTES: Final = 64 * 1024 * 1024
+
+
+class StoredWorkflow(NamedTuple):
+    """A definition and its version."""
+
+    definition: Definition
+    version: int
+
+
+class WorkflowStore:
+    """Puts and gets definitions. A version never changes, so it is decoded once per process."""
+
+    def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
+        self._bucket = Bucket(jetstream, subjects.stream(WORKFLOWS))
+        self._versions: OrderedDict[tuple[str, int], tuple[StoredWorkflow, int]] = OrderedDict()
+        self._cached_bytes = 0
+
+    async def put(self, tenant: str, definition: Definition) -> int:
+        """Store a definition; returns its version."""
+        return await self._bucket.put(_key(tenant, definition.id), encode_definition(definition))
+
+    async def get(self, tenant: str, workflow: str, version: int | None = None) -> StoredWorkflow:
+        """Return a definition, the newest unless a version is given.
+
+        Raises:
+            WorkflowNotFoundError: the tenant has no such workflow, or not in that version.
+        """
+        key = _key(tenant, workflow)
+        if version is not None and (key, version) in self._versions:
+            self._versions.move_to_end((key, version))
+            return self._versions[key, version][0]
+        entry = await (
+            self._bucket.get(key) if version is None else self._bucket.get_revision(key, version)
+        )
+        if entry is None:
+            suffix = "" if version is None else f" in version {version}"
+            raise WorkflowNotFoundError(f"there is no workflow {workflow!r}{suffix}")
+        return self._remember(entry)
+
+    async def newest(self, tenant: str) -> list[StoredWorkflow]:
+        """Return the newest version of each of the tenant's workflows, by id."""
+        keys = await self._bucket.keys(f"{check_id(tenant, 'tenant')}.*")
+        entries = await self._bucket.get_many(keys)
+        return sorted(
+            (self._remember(entry) for entry in entries), key=lambda stored: stored.definition.id
+        )
+
+    async def delete(self, tenant: str, workflow: str) -> None:
+        """Remove a workflow. Its runs keep the version that they started with."""
+        await self._bucket.delete(_key(tenant, workflow))
+
+    def _remember(self, entry: Entry) -> StoredWorkflow:
+        key = (entry.key, entry.revision)
+        if key in self._versions:
+            return self._versions[key][0]
+        stored = StoredWorkflow(decode_definition(entry.value), entry.revision)
+        self._versions[key] = (stored, len(entry.value))
+        self._cached_bytes += len(entry.value)
+        while self._cached_bytes > _CACHED_BYTES and len(self._versions) > 1:
+            self._cached_bytes -= self._versions.popitem(last=False)[1][1]
+        return stored
+
+
+def _key(tenant: str, workflow: str) -> str:
+    return f"{check_id(tenant, 'tenant')}.{check_id(workflow, 'workflow')}"
