@@ -1,0 +1,1 @@
+"""The commands, one a module; ``tailrace.cli`` loads each when it is called."""

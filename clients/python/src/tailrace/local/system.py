@@ -1,0 +1,201 @@
+"""All of Tailrace on this machine, from the first check to the last stopped process.
+
+Whatever can be checked is checked before anything is started. Then NATS, then API replicas and
+workers beside each other; the end goes the other way round, so that no part loses what it still
+needs: the API stops to take runs, workers finish or hand back their jobs, NATS writes its store.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from tailrace.errors import StartError, TailraceError
+from tailrace.local import examples
+from tailrace.local.child import Child, Program
+from tailrace.local.console import Console
+from tailrace.local.data_dir import DataDir
+from tailrace.local.embedded_nats import check_running_nats, embedded_nats
+from tailrace.local.ports import LOOPBACK, api_ports, nats_port
+from tailrace.local.readiness import ReadinessSocket, socket_folder
+from tailrace.local.supervisor import Supervisor
+
+# Seconds after the stop began at which what is left of a group is killed. The sum is the promise
+# of ten seconds; workers get the longest share, for they have work in hand.
+API_DEADLINE: Final = 3.0
+WORKER_DEADLINE: Final = 8.5
+NATS_DEADLINE: Final = 9.5
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``tailrace up`` was asked for."""
+
+    host: str = LOOPBACK
+    port: int = 8080
+    api_replicas: int = 1
+    workers: int = 1
+    data_dir: Path = Path(".tailrace")
+    nats: str | None = None
+    nats_port: int | None = None
+    demo: bool = False
+
+
+async def run(options: Options) -> None:
+    """Run everything until a signal; return when nothing is left running.
+
+    Raises:
+        StartError: it cannot start as asked; nothing is left running then, either.
+    """
+    with ExitStack() as resources:
+        console = Console()
+        resources.callback(console.close)
+        system = System(options, console, resources)
+        with _signals(system):
+            await system.run()
+
+
+class System:
+    """The processes of one ``tailrace up``."""
+
+    def __init__(self, options: Options, console: Console, resources: ExitStack) -> None:
+        self._options = options
+        self._console = console
+        self._resources = resources
+        self._supervisor = Supervisor(console)
+        self._nats: list[Child] = []
+        self._workers: list[Child] = []
+        self._api: list[Child] = []
+        self._stopping = asyncio.Event()
+
+    async def run(self) -> None:
+        """Start, say so, wait for the stop, stop."""
+        start = asyncio.create_task(self._start())
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({start, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if start.done():
+                start.result()
+                await stopping
+        finally:
+            start.cancel()
+            await asyncio.gather(start, return_exceptions=True)
+            await self._stop()
+
+    def stop(self) -> None:
+        """Begin to stop; asked a second time, kill what still runs."""
+        if self._stopping.is_set():
+            self._supervisor.kill([*self._api, *self._workers, *self._nats])
+        self._stopping.set()
+
+    async def _start(self) -> None:
+        options = self._options
+        ports = api_ports(options.host, options.port, options.api_replicas)
+        environment = _environment(await self._start_nats(), demo=options.demo)
+        sockets = Path(self._resources.enter_context(socket_folder()))
+        self._api = [
+            self._service(
+                f"api-{number}",
+                "tailrace_api",
+                sockets,
+                {
+                    **environment,
+                    "TAILRACE_HOST": options.host,
+                    "TAILRACE_PORT": str(port),
+                },
+            )
+            for number, port in enumerate(ports, 1)
+        ]
+        self._workers = [
+            self._service(f"worker-{number}", "tailrace_worker", sockets, environment)
+            for number in range(1, options.workers + 1)
+        ]
+        await self._supervisor.start([*self._api, *self._workers])
+        urls = [_url(options.host, port) for port in ports]
+        if options.demo:
+            await self._install_examples(urls[0])
+        self._say_ready(urls)
+
+    async def _start_nats(self) -> str:
+        options = self._options
+        if options.nats is not None:
+            await check_running_nats(options.nats)
+            return options.nats
+        port = nats_port(options.nats_port)
+        data_dir = DataDir(options.data_dir)
+        self._nats = [self._child(embedded_nats(data_dir, port))]
+        await self._supervisor.start(self._nats)
+        return f"nats://{LOOPBACK}:{port}"
+
+    def _service(
+        self, name: str, module: str, sockets: Path, environment: Mapping[str, str]
+    ) -> Child:
+        readiness = ReadinessSocket(sockets / name)
+        self._resources.callback(readiness.close)
+        return self._child(
+            Program(
+                name,
+                [sys.executable, "-m", module],
+                {**environment, "NOTIFY_SOCKET": str(readiness.path)},
+                readiness.ready.wait,
+            )
+        )
+
+    def _child(self, program: Program) -> Child:
+        return Child(program, self._console, prefix=sys.stderr.isatty())
+
+    async def _install_examples(self, url: str) -> None:
+        try:
+            await asyncio.to_thread(examples.install, url)
+        except TailraceError as error:
+            raise StartError(f"cannot install the examples: {error}") from None
+
+    def _say_ready(self, urls: list[str]) -> None:
+        for url in urls[1:]:
+            self._console.say(f"another API replica is at {url}")
+        print(f"ready {urls[0]}", flush=True)  # noqa: T201 - this is the output
+
+    async def _stop(self) -> None:
+        begin = asyncio.get_running_loop().time()
+        await self._supervisor.stop(self._api, begin + API_DEADLINE)
+        await self._supervisor.stop(self._workers, begin + WORKER_DEADLINE)
+        await self._supervisor.stop(self._nats, begin + NATS_DEADLINE)
+
+
+def _environment(nats_url: str, *, demo: bool) -> dict[str, str]:
+    """Return what all services get: the caller's environment, and what was decided here."""
+    terminal = sys.stderr.isatty()
+    environment = {
+        "TAILRACE_LOG_FORMAT": "console" if terminal else "json",
+        # Streams end faster than the service's default would allow, or workers had no time left.
+        "TAILRACE_DRAIN_TIMEOUT": "2s",
+        "PYTHONUNBUFFERED": "1",
+        **os.environ,
+        "NATS_URL": nats_url,
+    }
+    return examples.worker_environment(environment) if demo else environment
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+@contextmanager
+def _signals(system: System) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    handled = [signal.SIGINT, signal.SIGTERM]
+    # Started with nohup, a closed terminal is no reason to stop.
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        handled.append(signal.SIGHUP)
+    for number in handled:
+        loop.add_signal_handler(number, system.stop)
+    try:
+        yield
+    finally:
+        for number in handled:
+            loop.remove_signal_handler(number)
