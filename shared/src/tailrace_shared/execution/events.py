@@ -16,7 +16,7 @@ MAX_VALUE_BYTES: Final = 256 * 1024
 """Largest input or output that an event carries."""
 
 
-class Queued(msgspec.Struct, omit_defaults=True):
+class Queued(msgspec.Struct):
     """Data of ``execution:queued``, always the first event."""
 
     execution_id: str
