@@ -5,6 +5,7 @@ that Dramatiq's own encoder would write, so the worker's broker cannot tell the 
 """
 
 import time
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -31,3 +32,13 @@ def advance_job(tenant: str, execution: str) -> bytes:
     return msgspec.json.encode(
         JobMessage(queue_name=EXECUTIONS_QUEUE, actor_name=ADVANCE_ACTOR, args=[tenant, execution])
     )
+
+
+def at_headers(when: float, *, target: str) -> dict[str, str]:
+    """Return the headers with which JetStream keeps a message until ``when`` (ADR-51).
+
+    The message is stored under a schedule subject of its own and moved to ``target`` at that Unix
+    time; storing another under the same schedule subject replaces it.
+    """
+    moment = datetime.fromtimestamp(when, UTC).isoformat().replace("+00:00", "Z")
+    return {"Nats-Schedule": f"@at {moment}", "Nats-Schedule-Target": target}

@@ -65,6 +65,10 @@ class Subjects:
         """Return the subject of one delayed job; a new schedule with the same id replaces it."""
         return f"{self.prefix}.jobs.at.{queue_token(queue)}.{check_id(schedule_id, 'schedule')}"
 
+    def delayed(self, queue: str) -> str:
+        """Return the wildcard over all delayed jobs of a queue."""
+        return f"{self.prefix}.jobs.at.{queue_token(queue)}.*"
+
     def job_cron(self, queue: str, schedule_id: str) -> str:
         """Return the subject of one recurring job's schedule."""
         return f"{self.prefix}.jobs.cron.{queue_token(queue)}.{check_id(schedule_id, 'schedule')}"

@@ -1,0 +1,344 @@
+"""A Dramatiq broker on NATS JetStream.
+
+Theory of operation. A queue is a subject, ``<prefix>.jobs.<queue>``, in one work-queue stream, and
+one durable pull consumer that all workers share. Enqueueing stores a message and waits for
+JetStream's confirmation; acknowledging removes it. Nothing else holds state:
+
+- A *delay* is a message schedule in the same stream (ADR-51): JetStream itself moves the message
+  to its queue when the time has come. No worker keeps delayed messages in memory, so there are no
+  delay queues to declare.
+- A *retry* is Dramatiq's: its middleware enqueues the message again with a delay, and the failed
+  delivery is acknowledged.
+- A *crash* is noticed by silence: while a message is prefetched or runs, the connection's own
+  thread sends heartbeats for it. When they stop, JetStream delivers it to another worker within
+  the ack wait. What is delivered more than ``max_deliveries`` times becomes a dead letter.
+- A *dead letter* is a message in a second stream, stored before the original is acknowledged.
+
+Delivery is at least once. A message runs twice only if its worker died, hung beyond the ack wait
+or lost NATS between the effect and the ack.
+"""
+
+import concurrent.futures
+import time
+import traceback
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any, Final
+from uuid import uuid4
+
+from dramatiq import Message
+from dramatiq.broker import Broker
+from dramatiq.errors import BrokerError, ConnectionClosed, QueueJoinTimeout, QueueNotFound
+from dramatiq.middleware import Middleware
+from tailrace_shared.dead_letters import death_headers
+from tailrace_shared.errors import JetStreamError
+from tailrace_shared.jobs import at_headers
+from tailrace_shared.subjects import Subjects, queue_token
+from tailrace_shared.topology import JOBS
+
+from tailrace_worker.broker.connection import Connection, ConnectionOptions, Connector
+from tailrace_worker.broker.consumer import NatsConsumer
+from tailrace_worker.broker.publisher import Publish
+from tailrace_worker.broker.pull import Delivery
+
+DEFAULT_URL: Final = "nats://127.0.0.1:4222"
+
+#: Publishes that ``enqueue_many`` has under way at once.
+_PIPELINE: Final = 2_000
+#: Options that say when a message runs: they are in its schedule, not in the message.
+_SCHEDULING_OPTIONS: Final = frozenset({"eta", "schedule_id"})
+#: Direct Get's answer when more subjects match than it gives at once.
+_TOO_MANY_SUBJECTS: Final = 413
+_TRACE_HEADERS: Final = ("traceparent", "tracestate")
+
+
+class NatsBroker(Broker):
+    """A broker that can be used with NATS JetStream.
+
+    Args:
+        url: the server, or several separated by commas.
+        prefix: the first token of all subjects; brokers with different prefixes share a NATS.
+        middleware: see :class:`dramatiq.Broker`.
+        ack_wait: seconds without a heartbeat after which a message goes to another worker.
+        max_deliveries: deliveries of one message before it becomes a dead letter.
+        replicas: copies of each stream that JetStream keeps.
+        prefetch: the most messages a consumer holds, instead of what Dramatiq's worker asks for
+            (twice its threads). With long-running actors set it to the number of threads, so that
+            no worker sits on what an idle one could run.
+        connect_timeout: seconds in which the first connect must succeed.
+        enqueue_timeout: seconds an enqueue waits for JetStream, a reconnect included.
+        client_options: passed to nats-py's ``Client.connect``: credentials, TLS and so on.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is a setting, given by name
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        prefix: str = "tr",
+        middleware: list[Middleware] | None = None,
+        ack_wait: float = 30.0,
+        max_deliveries: int = 20,
+        replicas: int = 1,
+        prefetch: int | None = None,
+        connect_timeout: float = 5.0,
+        enqueue_timeout: float = 10.0,
+        **client_options: Any,
+    ) -> None:
+        self.connector = Connector(
+            ConnectionOptions(url, prefix, replicas, connect_timeout, ack_wait, client_options)
+        )
+        self.ack_wait = ack_wait
+        self.max_deliveries = max_deliveries
+        self.prefetch = prefetch
+        self.enqueue_timeout = enqueue_timeout
+        super().__init__(middleware)
+        self.actor_options.add("schedule_id")
+        self.queues: set[str] = set()
+
+    @property
+    def connection(self) -> Connection:
+        """The connection of this process, opened at first use.
+
+        Raises:
+            ConnectionFailed: it cannot be opened.
+        """
+        return self.connector.get()
+
+    def close(self) -> None:
+        """Give back what is held and close the connection."""
+        self.connector.close()
+
+    # Declaring
+
+    def declare_queue(self, queue_name: str) -> None:
+        """Declare a queue. Has no effect if it has been declared; does not talk to NATS."""
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues.add(queue_name)
+            self.emit_after("declare_queue", queue_name)
+
+    def get_declared_queues(self) -> set[str]:
+        """Return the names of all queues declared so far."""
+        return self.queues.copy()
+
+    # Enqueueing
+
+    def enqueue(self, message: "Message[Any]", *, delay: int | None = None) -> "Message[Any]":
+        """Store a message on its queue, and return when JetStream has confirmed it.
+
+        A delayed message has the id of its schedule in its option ``schedule_id``. If that option
+        is set beforehand, the message replaces an earlier one with the same id that is still
+        delayed.
+
+        Args:
+            message: the message.
+            delay: milliseconds to delay it by at least.
+
+        Raises:
+            ConnectionClosed: JetStream did not confirm in time; it may still have the message.
+            ConnectionFailed: NATS cannot be reached.
+            BrokerError: JetStream refused the message.
+        """
+        message, publish = self._publish(message, delay)
+        self._wait(publish)
+        self.emit_after("enqueue", message, delay)
+        return message
+
+    def enqueue_many(
+        self, messages: "Iterable[Message[Any]]", *, delay: int | None = None
+    ) -> "list[Message[Any]]":
+        """Store many messages, without waiting for each before the next is sent.
+
+        Raises:
+            ConnectionClosed: as ``enqueue``. Messages before the first that failed are stored;
+                later ones may be.
+        """
+        enqueued: list[Message[Any]] = []
+        waiting: list[tuple[Message[Any], Publish]] = []
+
+        def confirm(pairs: "Sequence[tuple[Message[Any], Publish]]") -> None:
+            for message, publish in pairs:
+                self._wait(publish)
+                self.emit_after("enqueue", message, delay)
+                enqueued.append(message)
+
+        for message in messages:
+            waiting.append(self._publish(message, delay))
+            if len(waiting) >= _PIPELINE:
+                # Half stays under way, so that the pipeline never runs dry.
+                confirm(waiting[: _PIPELINE // 2])
+                del waiting[: _PIPELINE // 2]
+        confirm(waiting)
+        return enqueued
+
+    def cancel(self, queue_name: str, schedule_id: str) -> bool:
+        """Cancel a delayed message; False if there is none: it ran, or was cancelled before."""
+        return self._purge(self.connection, self._subjects.job_at(queue_name, schedule_id)) > 0
+
+    # Consuming
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30000) -> NatsConsumer:
+        """Return an iterator over the messages of a queue.
+
+        Raises:
+            QueueNotFound: the queue was never declared.
+            ConnectionFailed: NATS cannot be reached.
+        """
+        if queue_name not in self.queues:
+            raise QueueNotFound(queue_name)
+        return NatsConsumer(self, self.connection, queue_name, self.prefetch or prefetch, timeout)
+
+    def consumer_config(self, queue_name: str) -> dict[str, Any]:
+        """Return the configuration of a queue's JetStream consumer."""
+        return {
+            "durable_name": queue_token(queue_name),
+            "filter_subject": self._subjects.job(queue_name),
+            "ack_policy": "explicit",
+            "ack_wait": int(self.ack_wait * 1e9),
+            # Deliveries are counted here, so that the message lands among the dead letters.
+            "max_deliver": -1,
+            "max_ack_pending": -1,
+            "max_waiting": 4096,
+        }
+
+    def bury(
+        self,
+        connection: Connection,
+        delivery: Delivery,
+        *,
+        queue: str,
+        reason: str,
+        exception: BaseException | None,
+    ) -> None:
+        """Store a delivered message as a dead letter.
+
+        Raises:
+            ConnectionClosed: JetStream did not confirm it.
+        """
+        headers = death_headers(
+            delivery.headers,
+            queue=queue,
+            subject=delivery.subject,
+            deliveries=delivery.deliveries,
+            reason=reason,
+            error="" if exception is None else f"{type(exception).__name__}: {exception}",
+            traceback="".join(traceback.format_exception(exception)) if exception else "",
+        )
+        # Named after the message, so that burying again after a lost answer stores it once.
+        headers["Nats-Msg-Id"] = "dead-{}-{}".format(*delivery.identity)
+        publish = Publish(self._subjects.dead(queue), delivery.data, headers, self._deadline())
+        connection.post(partial(connection.publisher.publish, publish))
+        self._wait(publish)
+
+    # Emptying and waiting
+
+    def flush(self, queue_name: str) -> None:
+        """Drop all messages of a queue, the delayed ones too."""
+        for subject in self._queue_subjects(queue_name):
+            self._purge(self.connection, subject)
+
+    def flush_all(self) -> None:
+        """Drop all messages of all declared queues."""
+        for queue_name in self.queues:
+            self.flush(queue_name)
+
+    def join(self, queue_name: str, *, interval: int = 20, timeout: int | None = None) -> None:
+        """Wait until a queue has no messages: none waiting, none delayed, none running.
+
+        Args:
+            queue_name: the queue.
+            interval: milliseconds between looks.
+            timeout: milliseconds after which to give up.
+
+        Raises:
+            QueueNotFound: the queue was never declared.
+            QueueJoinTimeout: the timeout has passed.
+        """
+        if queue_name not in self.queues:
+            raise QueueNotFound(queue_name)
+        deadline = None if timeout is None else time.monotonic() + timeout / 1000
+        while not self._is_empty(queue_name):
+            if deadline is not None and time.monotonic() >= deadline:
+                raise QueueJoinTimeout(queue_name)
+            time.sleep(interval / 1000)
+
+    # Within
+
+    @property
+    def _subjects(self) -> Subjects:
+        return self.connector.subjects
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self.enqueue_timeout
+
+    def _publish(
+        self, message: "Message[Any]", delay: int | None
+    ) -> "tuple[Message[Any], Publish]":
+        connection = self.connection
+        if delay is not None and "schedule_id" not in message.options:
+            message = message.copy(options={"schedule_id": uuid4().hex})
+        self.logger.debug(
+            "Enqueueing message %r on queue %r.", message.message_id, message.queue_name
+        )
+        self.emit_before("enqueue", message, delay)
+        subject = self._subjects.job(message.queue_name)
+        headers: dict[str, str] = {
+            key: message.options[key] for key in _TRACE_HEADERS if key in message.options
+        }
+        if delay is not None:
+            headers |= at_headers(time.time() + delay / 1000, target=subject)
+            subject = self._subjects.job_at(message.queue_name, message.options["schedule_id"])
+        publish = Publish(subject, _encode(message), headers, self._deadline())
+        connection.post(partial(connection.publisher.publish, publish))
+        return message, publish
+
+    def _wait(self, publish: Publish) -> int:
+        try:
+            # The publisher keeps the deadline; this is for a loop that does not run any more.
+            return publish.result.result(self.enqueue_timeout + 5)
+        except (TimeoutError, concurrent.futures.CancelledError):
+            raise ConnectionClosed("the connection to NATS is closed") from None
+
+    def _queue_subjects(self, queue_name: str) -> list[str]:
+        subject = self._subjects.job(queue_name)
+        # One token below lie its classes; a schedule id is one token too.
+        return [subject, f"{subject}.*", self._subjects.delayed(queue_name)]
+
+    def _purge(self, connection: Connection, subject: str) -> int:
+        answer = connection.call(
+            partial(
+                connection.jetstream.api,
+                f"STREAM.PURGE.{self._subjects.stream(JOBS)}",
+                {"filter": subject},
+            )
+        )
+        purged: int = answer["purged"]
+        return purged
+
+    def _is_empty(self, queue_name: str) -> bool:
+        connection = self.connection
+        # One request for all, answered from one state of the stream: a message on its way from
+        # its schedule to its queue, or back for a retry, is seen in one or the other.
+        request = {"multi_last": self._queue_subjects(queue_name), "batch": 1}
+        try:
+            page, _ = connection.call(
+                partial(connection.jetstream.batch, self._subjects.stream(JOBS), request)
+            )
+        except BrokerError as error:
+            if _is_too_many(error):
+                return False
+            raise
+        return not page
+
+
+def _encode(message: "Message[Any]") -> bytes:
+    if not _SCHEDULING_OPTIONS.isdisjoint(message.options):
+        options = {k: v for k, v in message.options.items() if k not in _SCHEDULING_OPTIONS}
+        fields = {**message.asdict(), "options": options}
+        return Message(**fields).encode()
+    return message.encode()
+
+
+def _is_too_many(error: BrokerError) -> bool:
+    cause = error.__cause__
+    return isinstance(cause, JetStreamError) and cause.code == _TOO_MANY_SUBJECTS

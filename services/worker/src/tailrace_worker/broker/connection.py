@@ -1,0 +1,306 @@
+"""One connection to NATS and one event loop, in a daemon thread, for a whole process.
+
+Dramatiq is threads: actors enqueue and acknowledge on worker threads, consumers block on threads
+of their own. NATS is a stream of bytes that one loop reads and writes best. Between them lies
+``post``: a call is appended to a queue and the loop is woken once, however many threads post
+before it wakes, so their messages leave in one write.
+
+What goes out is never lost by a broken connection, because nothing relies on the socket: whoever
+sends something keeps it until the server has answered, and sends it again after a reconnect.
+``send`` may therefore drop what it is given while there is no connection.
+"""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, NamedTuple, TypeVar
+
+import nats.errors
+import uvloop
+from dramatiq.errors import BrokerError, ConnectionClosed, ConnectionFailed
+from dramatiq.logging import get_logger
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from tailrace_shared import jetstream
+from tailrace_shared.duration import Duration
+from tailrace_shared.errors import JetStreamError, StartupError, UnavailableError
+from tailrace_shared.jetstream import JetStream
+from tailrace_shared.settings import CommonSettings
+from tailrace_shared.subjects import Subjects
+from tailrace_shared.topology import apply_topology, job_streams
+
+from tailrace_worker.broker.acknowledgements import Acknowledgements
+from tailrace_worker.broker.publisher import Publisher
+from tailrace_worker.broker.wire import Outgoing
+
+T = TypeVar("T")
+
+_RECONNECT_WAIT: Final = 0.2
+_PING_INTERVAL: Final = 10
+_CALL_TIMEOUT: Final = 30.0
+_CLOSE_TIMEOUT: Final = 5.0
+
+
+class ConnectionOptions(NamedTuple):
+    """Where NATS is and what Tailrace may call its own there."""
+
+    url: str
+    prefix: str
+    replicas: int
+    connect_timeout: float
+    ack_wait: float
+    client: dict[str, Any]
+
+
+class Connection:
+    """A live connection, with the publisher and the acknowledgements that belong to it.
+
+    Raises:
+        ConnectionFailed: NATS is unreachable or too old, or JetStream is off or already holds
+            other streams under our names.
+    """
+
+    client: Client
+    jetstream: JetStream
+    publisher: Publisher
+    acknowledgements: Acknowledgements
+
+    def __init__(self, options: ConnectionOptions) -> None:
+        self.options = options
+        self.subjects = Subjects(options.prefix)
+        self.logger = get_logger(__name__, type(self))
+        self.process = os.getpid()
+        self.disconnected_at: float | None = None
+        self.on_reconnect: list[Callable[[], Awaitable[None]]] = []
+        self._calls: deque[Callable[[], object]] = deque()
+        self._awake = False
+        self._outbox: deque[Outgoing] = deque()
+        self._closed = False
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="nats-connection", daemon=True)
+        self._thread.start()
+        try:
+            self.call(self._open, timeout=options.connect_timeout + 5)
+        except StartupError as error:
+            self._stop_loop()
+            raise ConnectionFailed(str(error)) from error
+
+    # From any thread
+
+    def post(self, function: Callable[[], object]) -> None:
+        """Have the loop call ``function`` soon. The order of calls is kept."""
+        self._calls.append(function)
+        if not self._awake:
+            self._awake = True
+            try:
+                self._loop.call_soon_threadsafe(self._make_calls)
+            except RuntimeError:
+                raise ConnectionClosed("the broker is closed") from None
+
+    def call(
+        self, function: Callable[[], Coroutine[Any, Any, T]], timeout: float = _CALL_TIMEOUT
+    ) -> T:
+        """Run a coroutine on the loop and return its result, in Dramatiq's terms.
+
+        Raises:
+            ConnectionClosed: NATS did not answer in time, or the connection is closed.
+            BrokerError: NATS refused.
+        """
+        if self._closed:
+            raise ConnectionClosed("the broker is closed")
+        future = asyncio.run_coroutine_threadsafe(function(), self._loop)
+        try:
+            return future.result(timeout)
+        except (TimeoutError, concurrent.futures.CancelledError):
+            future.cancel()
+            raise ConnectionClosed(f"NATS did not answer within {timeout:g} s") from None
+        except (UnavailableError, nats.errors.Error) as error:
+            raise ConnectionClosed(str(error)) from error
+        except JetStreamError as error:
+            raise BrokerError(str(error)) from error
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether this connection may still be used, in this process."""
+        return not self._closed and not self.client.is_closed and self.process == os.getpid()
+
+    def close(self) -> None:
+        """Hand over what is still to be acknowledged, then end the loop and its thread."""
+        if self._closed:
+            return
+        with contextlib.suppress(BrokerError):
+            self.call(self._shut, timeout=_CLOSE_TIMEOUT)
+        self._stop_loop()
+
+    # On the loop
+
+    def send(self, message: Outgoing) -> None:
+        """Write a message as soon as possible; drop it while there is no connection."""
+        self._outbox.append(message)
+        self._has_mail.set()
+
+    async def flush(self) -> None:
+        """Return when the server has read all that was sent so far."""
+        await self._empty_outbox()
+        await self.client.flush()
+
+    async def subscribe(self, callback: Callable[[Msg], None]) -> tuple[str, Any]:
+        """Listen one token below a new inbox; return the inbox and the subscription."""
+
+        async def receive(message: Msg) -> None:
+            callback(message)
+
+        inbox = self.client.new_inbox()
+        subscription = await self.client.subscribe(
+            f"{inbox}.*", cb=receive, pending_bytes_limit=0, pending_msgs_limit=0
+        )
+        return inbox, subscription
+
+    async def _open(self) -> None:
+        settings = CommonSettings(
+            nats_url=self.options.url,
+            nats_connect_timeout=Duration(self.options.connect_timeout),
+        )
+        self._has_mail = asyncio.Event()
+        self.client = await jetstream.connect(
+            settings,
+            name=f"dramatiq-{self.process}",
+            disconnected_cb=self._disconnected,
+            reconnected_cb=self._reconnected,
+            reconnect_time_wait=_RECONNECT_WAIT,
+            ping_interval=_PING_INTERVAL,
+            **self.options.client,
+        )
+        self.jetstream = JetStream(self.client)
+        await self._ensure_streams()
+        self.publisher = Publisher(self)
+        await self.publisher.start()
+        self.acknowledgements = Acknowledgements(self)
+        self._tasks = [
+            asyncio.create_task(self._write_outbox()),
+            asyncio.create_task(self.publisher.watch()),
+            asyncio.create_task(self.acknowledgements.heartbeat()),
+        ]
+
+    async def _ensure_streams(self) -> None:
+        await apply_topology(
+            self.jetstream, job_streams(self.options.prefix, self.options.replicas)
+        )
+
+    async def _shut(self) -> None:
+        try:
+            await self.acknowledgements.hand_back_all()
+            await self.flush()
+        finally:
+            for task in self._tasks:
+                task.cancel()
+            await self.client.close()
+
+    def _make_calls(self) -> None:
+        # Cleared first: a call posted while this runs must wake the loop again.
+        self._awake = False
+        while self._calls:
+            self._calls.popleft()()
+
+    async def _write_outbox(self) -> None:
+        while True:
+            await self._has_mail.wait()
+            self._has_mail.clear()
+            await self._empty_outbox()
+
+    async def _empty_outbox(self) -> None:
+        while self._outbox:
+            message = self._outbox.popleft()
+            if self.client.is_connected:
+                await self._write(message)
+
+    async def _write(self, message: Outgoing) -> None:
+        try:
+            await self.client.publish(
+                message.subject, message.payload, message.reply, message.headers
+            )
+        except (nats.errors.Error, OSError) as error:
+            self.logger.debug("Could not write to %s: %r", message.subject, error)
+
+    async def _disconnected(self) -> None:
+        self.disconnected_at = time.monotonic()
+        self.logger.warning("Lost the connection to NATS; trying to reconnect.")
+
+    async def _reconnected(self) -> None:
+        self.logger.info("Reconnected to NATS.")
+        self.disconnected_at = None
+        asyncio.create_task(self._resume())  # noqa: RUF006 - holds no result; errors are logged
+
+    async def _resume(self) -> None:
+        # A NATS that lost its disk gets its streams back before anything is sent again.
+        while self.client.is_connected:
+            try:
+                await self._ensure_streams()
+                break
+            except (StartupError, UnavailableError, JetStreamError) as error:
+                self.logger.warning("NATS is back but not ready: %s", error)
+                await asyncio.sleep(_RECONNECT_WAIT)
+        self.publisher.resend_all()
+        self.acknowledgements.resend_all()
+        for resume in self.on_reconnect:
+            await resume()
+
+    # The thread
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            self._loop.close()
+
+    def _stop_loop(self) -> None:
+        self._closed = True
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_CLOSE_TIMEOUT)
+
+
+class Connector:
+    """Gives the one connection of this process, made at first use and again after a fork."""
+
+    def __init__(self, options: ConnectionOptions) -> None:
+        self.options = options
+        self.subjects = Subjects(options.prefix)
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+        self._closed = False
+        # A thread of the parent may hold the lock at the moment of the fork.
+        os.register_at_fork(after_in_child=self._forget)
+
+    def get(self) -> Connection:
+        """Return the connection, opening it if need be.
+
+        Raises:
+            ConnectionFailed: it cannot be opened.
+            ConnectionClosed: the connector was closed.
+        """
+        connection = self._connection
+        if connection is not None and connection.is_usable:
+            return connection
+        with self._lock:
+            if self._closed:
+                raise ConnectionClosed("the broker is closed")
+            if self._connection is None or not self._connection.is_usable:
+                self._connection = Connection(self.options)
+            return self._connection
+
+    def close(self) -> None:
+        """Close the connection for good."""
+        with self._lock:
+            self._closed = True
+            if self._connection is not None and self._connection.process == os.getpid():
+                self._connection.close()
+
+    def _forget(self) -> None:
+        self._lock = threading.Lock()
+        self._connection = None
