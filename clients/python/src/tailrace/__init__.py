@@ -4,9 +4,13 @@ The client speaks HTTP to the API and nothing else; ``tailrace up`` starts the s
 machine as processes.
 """
 
-from tailrace.client import Client
-from tailrace.errors import Problem, RefusedError, TailraceError, UnreachableError
-from tailrace.stream import Event, ExecutionStream
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tailrace.client import Client
+    from tailrace.errors import Problem, RefusedError, TailraceError, UnreachableError
+    from tailrace.stream import Event, ExecutionStream
 
 __all__ = [
     "Client",
@@ -17,3 +21,20 @@ __all__ = [
     "TailraceError",
     "UnreachableError",
 ]
+
+_MODULES = {
+    "Client": "client",
+    "Event": "stream",
+    "ExecutionStream": "stream",
+    "Problem": "errors",
+    "RefusedError": "errors",
+    "TailraceError": "errors",
+    "UnreachableError": "errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is asked for: httpx costs `tailrace up` half a second that it can do without."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -11,6 +11,7 @@ from tailrace.errors import Problem, RefusedError, UnreachableError
 
 ATTEMPTS: Final = 3
 FIRST_PAUSE: Final = 0.2
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _BODY_HEADERS: Final = {"Content-Type": "application/json"}
 
 
@@ -40,7 +41,13 @@ class Transport:
         self.sleep = sleep
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
-            self.http = httpx.Client(base_url=self.url, headers=headers, timeout=timeout)
+            self.http = httpx.Client(
+                base_url=self.url,
+                headers=headers,
+                timeout=timeout,
+                # A proxy that the environment names cannot reach what runs on this machine.
+                trust_env=httpx.URL(self.url).host not in _LOOPBACK,
+            )
         except (httpx.InvalidURL, UnicodeEncodeError) as error:
             raise UnreachableError(f"{url!r} is not a URL: {error}") from None
 

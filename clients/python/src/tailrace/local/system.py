@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from tailrace.errors import StartError, TailraceError
-from tailrace.local import examples
+from tailrace.local import demo
 from tailrace.local.child import Child, Program
 from tailrace.local.console import Console
 from tailrace.local.data_dir import DataDir
@@ -96,7 +96,7 @@ class System:
     async def _start(self) -> None:
         options = self._options
         ports = api_ports(options.host, options.port, options.api_replicas)
-        environment = _environment(await self._start_nats(), demo=options.demo)
+        environment = _environment(await self._start_nats(), with_examples=options.demo)
         sockets = Path(self._resources.enter_context(socket_folder()))
         self._api = [
             self._service(
@@ -151,7 +151,7 @@ class System:
 
     async def _install_examples(self, url: str) -> None:
         try:
-            await asyncio.to_thread(examples.install, url)
+            await asyncio.to_thread(_install_examples, url)
         except TailraceError as error:
             raise StartError(f"cannot install the examples: {error}") from None
 
@@ -167,7 +167,14 @@ class System:
         await self._supervisor.stop(self._nats, begin + NATS_DEADLINE)
 
 
-def _environment(nats_url: str, *, demo: bool) -> dict[str, str]:
+def _install_examples(url: str) -> None:
+    # Imported while the services start: an HTTP client takes as long to load as an API does.
+    from tailrace.local import examples  # noqa: PLC0415
+
+    examples.install(url)
+
+
+def _environment(nats_url: str, *, with_examples: bool) -> dict[str, str]:
     """Return what all services get: the caller's environment, and what was decided here."""
     terminal = sys.stderr.isatty()
     environment = {
@@ -178,7 +185,7 @@ def _environment(nats_url: str, *, demo: bool) -> dict[str, str]:
         **os.environ,
         "NATS_URL": nats_url,
     }
-    return examples.worker_environment(environment) if demo else environment
+    return demo.worker_environment(environment) if with_examples else environment
 
 
 def _url(host: str, port: int) -> str:

@@ -1,0 +1,54 @@
+"""``tailrace run``: start a run, and watch it if asked."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from tailrace.client import Client
+from tailrace.commands.session import client_command, json_option, print_json
+from tailrace.view.follow import follow
+
+
+class JsonInput(click.ParamType[Any]):
+    """JSON on the command line, or ``@file`` (``@-`` for stdin)."""
+
+    name = "JSON|@file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read the value."""
+        text = str(value)
+        try:
+            return msgspec.json.decode(_read(text[1:]) if text.startswith("@") else text)
+        except OSError as error:
+            self.fail(f"{text[1:]}: {error.strerror}", param, ctx)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            self.fail(f"not JSON: {error}", param, ctx)
+
+
+def _read(name: str) -> bytes:
+    return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+
+
+@click.command
+@click.argument("workflow")
+@click.option("--input", "input_data", type=JsonInput(), help="The run's input. [default: {}]")
+@click.option("--watch", "watched", is_flag=True, help="Follow the run until it ends.")
+@json_option
+@client_command
+def run(client: Client, workflow: str, input_data: Any, watched: bool, as_json: bool) -> None:
+    """Start a run of WORKFLOW.
+
+    With --watch it exits 0 if the run completed, 1 if it failed, 3 if it was cancelled. With
+    --json it prints one object a line, the run document last.
+    """
+    execution_id: str = client.run(workflow, input_data)["execution_id"]
+    if watched:
+        sys.exit(follow(client, execution_id, as_json=as_json))
+    if as_json:
+        print_json(client.get(execution_id))
+        return
+    click.echo(execution_id)
+    click.echo(f"watch it with: tailrace watch {execution_id}", err=True)

@@ -1,0 +1,39 @@
+"""What all client commands share: which API, with which token, and JSON or text."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+import click
+import msgspec
+
+from tailrace.client import DEFAULT_URL, Client
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def client_command(
+    function: Callable[Concatenate[Client, P], R],
+) -> Callable[..., R]:
+    """Add ``--url`` and ``--token`` to a command and call it with a client."""
+
+    @click.option(
+        "--url", envvar="TAILRACE_URL", default=DEFAULT_URL, show_default=True, help="The API."
+    )
+    @click.option("--token", envvar="TAILRACE_TOKEN", default="", help="Bearer token.")
+    def wrapper(url: str, token: str, *args: P.args, **kwargs: P.kwargs) -> R:
+        with Client(url, token) as client:
+            return function(client, *args, **kwargs)
+
+    # The options that were put on the function before are kept in an attribute.
+    functools.update_wrapper(wrapper, function)
+    return wrapper
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+
+
+def print_json(document: Any) -> None:
+    """Print a document as JSON on one line."""
+    click.echo(msgspec.json.encode(document))

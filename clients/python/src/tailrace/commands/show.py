@@ -1,0 +1,30 @@
+"""``tailrace show``: one run in full."""
+
+import time
+
+import click
+from rich.console import Console
+
+from tailrace.client import Client
+from tailrace.commands.session import client_command, json_option, print_json
+from tailrace.view.follow import document_view, draw
+
+
+@click.command
+@click.argument("execution")
+@click.option("--logs", is_flag=True, help="With --json: every event of its log, too.")
+@json_option
+@client_command
+def show(client: Client, execution: str, logs: bool, as_json: bool) -> None:
+    """Show EXECUTION: its status, its steps, its output."""
+    document = client.get(execution, include_logs=logs)
+    if as_json:
+        print_json(document)
+        return
+    console = Console()
+    run = document_view(document)
+    console.print(draw(run, console, time.time()))
+    if run.error:
+        console.print(run.error, style="red", markup=False)
+    if document.get("output") is not None:
+        console.print_json(data=document["output"])

@@ -1,0 +1,22 @@
+"""``tailrace watch``: follow a run that exists."""
+
+import sys
+
+import click
+
+from tailrace.client import Client
+from tailrace.commands.session import client_command, json_option
+from tailrace.view.follow import follow
+
+
+@click.command
+@click.argument("execution")
+@click.option("--from", "last_event_id", metavar="ID", default="", help="Only what came after ID.")
+@json_option
+@client_command
+def watch(client: Client, execution: str, last_event_id: str, as_json: bool) -> None:
+    """Follow EXECUTION from its first event on, until it ends.
+
+    Exits 0 if the run completed, 1 if it failed, 3 if it was cancelled.
+    """
+    sys.exit(follow(client, execution, last_event_id, as_json=as_json))

@@ -1,0 +1,35 @@
+"""Where the examples lie, and what a worker needs to run them."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from tailrace.errors import StartError
+
+_NODES: Final = "purchase_order.nodes"
+
+
+def folder() -> Path:
+    """Return the folder of the examples: in the installed package, or in a checkout.
+
+    Raises:
+        StartError: this installation has none.
+    """
+    package = Path(__file__).parents[1]
+    checkout = package.parents[3]
+    for candidate in (package / "examples", checkout / "examples"):
+        if (candidate / "purchase_order").is_dir():
+            return candidate
+    raise StartError("this installation of Tailrace has no examples; leave --demo out")
+
+
+def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return ``environment`` with the examples' node types added to those that it names."""
+    modules = [environment.get("TAILRACE_NODES", ""), _NODES]
+    paths = [str(folder()), environment.get("PYTHONPATH", "")]
+    return {
+        **environment,
+        "TAILRACE_NODES": ",".join(filter(None, modules)),
+        "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+    }

@@ -1,0 +1,1 @@
+"""A run as people watch it in a terminal."""

@@ -1,0 +1,203 @@
+"""A run drawn for a terminal: its overall progress, and its steps by layer."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from tailrace.view.eta import remaining_seconds
+from tailrace.view.layout import FoldedRow, MoreRow, Row, StepRow
+from tailrace.view.model import ENDED, Run, Step
+
+HEAD_LINES: Final = 2
+_BAR_WIDTH: Final = 16
+_NAME_WIDTH: Final = 0.45
+_DETAIL_STYLES: Final[Mapping[str, str]] = {
+    "pending": "dim",
+    "skipped": "dim",
+    "success": "dim",
+    "running": "yellow",
+    "waiting": "yellow",
+    "retrying": "yellow",
+    "error": "red",
+}
+
+
+class Look(NamedTuple):
+    """How a status is drawn."""
+
+    glyph: str
+    ascii: str
+    style: str
+    word: str
+
+
+LOOKS: Final[Mapping[str, Look]] = {
+    "pending": Look("·", ".", "dim", "to come"),
+    "running": Look("●", "*", "cyan", "running"),
+    "waiting": Look("◷", "w", "yellow", "waiting"),
+    "retrying": Look("↻", "r", "yellow", "retrying"),
+    "success": Look("✓", "+", "green", "done"),
+    "error": Look("✗", "x", "bold red", "failed"),
+    "skipped": Look("○", "-", "dim", "skipped"),
+    "cancelled": Look("■", "#", "magenta", "cancelled"),
+}
+RUN_STYLES: Final[Mapping[str, str]] = {
+    "queued": "dim",
+    "running": "cyan",
+    "paused": "yellow",
+    "completed": "bold green",
+    "failed": "bold red",
+    "cancelled": "bold magenta",
+}
+
+
+def board(
+    run: Run, lines: Sequence[Row], now: float, width: int, *, unicode: bool = True
+) -> RenderableType:
+    """Return the drawing of a run.
+
+    Args:
+        run: what is known of it.
+        lines: the lines to show below the head.
+        now: the time, in seconds since the epoch.
+        width: columns of the terminal.
+        unicode: whether the terminal can show more than ASCII.
+    """
+    body = Table.grid(padding=(0, 1))
+    layer_width = len(str(len(run.layers) + 1))
+    body.add_column(justify="right", style="dim", width=layer_width)
+    body.add_column(width=1)
+    body.add_column(no_wrap=True, overflow="ellipsis", width=int(width * _NAME_WIDTH))
+    body.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    body.add_column(justify="right", no_wrap=True, width=8)
+    body.width = width
+    shown_layer = 0
+    for line in lines:
+        if isinstance(line, MoreRow):
+            body.add_row("", "", Text(f"{line.arrow} {line.lines} more", style="dim"))
+            continue
+        label = str(line.layer) if line.layer != shown_layer else ""
+        shown_layer = line.layer
+        if isinstance(line, StepRow):
+            body.add_row(label, *_step_cells(line.step, now, unicode=unicode))
+        else:
+            body.add_row(label, *_folded_cells(line, unicode=unicode))
+    return Group(_head(run, now, width), _overall(run, now, width), body)
+
+
+def seconds_text(seconds: float) -> str:
+    """Write a length of time as short as it stays readable."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def printable(text: str) -> str:
+    """Return what a node wrote without what would move the cursor or begin a line of its own."""
+    return "".join(char if char.isprintable() else " " for char in text)
+
+
+def counts_text(counts: Counter[str]) -> str:
+    """Write how many steps are in which status, in the order of the statuses' lives."""
+    return ", ".join(f"{counts[status]} {LOOKS[status].word}" for status in LOOKS if counts[status])
+
+
+def _head(run: Run, now: float, width: int) -> RenderableType:
+    head = Table.grid(expand=True, padding=(0, 1))
+    head.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    head.add_column(no_wrap=True)
+    head.add_column(no_wrap=True, justify="right")
+    head.width = width
+    head.add_row(
+        Text(run.workflow, style="bold").append(f" {run.execution_id}", style="dim not bold"),
+        Text(run.status, style=RUN_STYLES.get(run.status, "")),
+        seconds_text(run.elapsed(now)),
+    )
+    return head
+
+
+def _overall(run: Run, now: float, width: int) -> RenderableType:
+    counts = run.counts()
+    settled = sum(counts[status] for status in ("success", "error", "skipped", "cancelled"))
+    told = [f"{run.progress():.0%}", f"{settled}/{len(run.steps)}"]
+    if counts["error"]:
+        told.append(f"{counts['error']} failed")
+    if run.status not in ENDED and (remaining := remaining_seconds(run, now)) is not None:
+        told.append(f"about {seconds_text(remaining)} left")
+    if run.expired:
+        told.append("its first events have expired")
+    line = Table.grid(expand=True, padding=(0, 1))
+    line.add_column(ratio=1)
+    line.add_column(no_wrap=True, justify="right")
+    line.width = width
+    line.add_row(ProgressBar(total=1.0, completed=run.progress()), " · ".join(told))
+    return line
+
+
+def _step_cells(step: Step, now: float, *, unicode: bool) -> list[RenderableType]:
+    look = LOOKS.get(step.status, LOOKS["pending"])
+    elapsed = step.elapsed(now)
+    return [
+        Text(look.glyph if unicode else look.ascii, style=look.style),
+        Text(printable(step.name), style="dim" if look.style == "dim" else ""),
+        _detail(step, now),
+        seconds_text(elapsed) if elapsed is not None else "",
+    ]
+
+
+def _detail(step: Step, now: float) -> RenderableType:
+    if step.status == "running" and step.percent is not None:
+        return _bar(step)
+    match step.status:
+        case "waiting":
+            told = _until("goes on", step, now)
+        case "retrying":
+            # What is known of the step is about the attempt that ended.
+            told = f"{_until(f'attempt {step.attempt + 1}', step, now)}: {step.error}"
+        case "error":
+            told = step.error
+        case "pending":
+            told = f"after {', '.join(step.needs)}" if step.needs else ""
+        case "skipped":
+            told = step.message
+        case _:
+            told = _attempt(step)
+    return Text(printable(told), style=_DETAIL_STYLES.get(step.status, ""))
+
+
+def _bar(step: Step) -> RenderableType:
+    line = Table.grid(padding=(0, 1))
+    line.add_column(width=_BAR_WIDTH)
+    line.add_column(justify="right", no_wrap=True)
+    line.add_column(no_wrap=True, overflow="ellipsis")
+    words = printable(" · ".join(filter(None, (_attempt(step), step.message))))
+    bar = ProgressBar(total=100, completed=step.percent or 0.0, width=_BAR_WIDTH)
+    line.add_row(bar, f"{step.percent:.0f}%", Text(words))
+    return line
+
+
+def _attempt(step: Step) -> str:
+    return f"attempt {step.attempt}" if step.attempt > 1 else ""
+
+
+def _until(what: str, step: Step, now: float) -> str:
+    return f"{what} in {seconds_text(max((step.due or now) - now, 0.0))}"
+
+
+def _folded_cells(line: FoldedRow, *, unicode: bool) -> list[RenderableType]:
+    # The glyph of what the layer has not finished, if anything.
+    status = next((status for status in LOOKS if line.counts[status]), "pending")
+    look = LOOKS[status]
+    return [
+        Text(look.glyph if unicode else look.ascii, style=look.style),
+        Text(counts_text(line.counts), style="dim"),
+    ]

@@ -1,0 +1,51 @@
+"""A run as lines of text, one an event, for logs and pipes."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from tailrace.stream import Event
+from tailrace.view.board import counts_text, printable, seconds_text
+from tailrace.view.model import Run
+
+
+def event_line(event: Event) -> str:
+    """Return the line of an event."""
+    describe = _DETAILS.get(event.type, _reason)
+    parts = (
+        event.timestamp,
+        f"{event.type:<19}",
+        event.data.get("node_id", ""),
+        printable(describe(event.data)),
+    )
+    return " ".join(filter(None, parts)).rstrip()
+
+
+def summary(run: Run, now: float) -> str:
+    """Return the line that ends a watched run, and the error of one that failed."""
+    told = f"{run.status} in {seconds_text(run.elapsed(now))}: {counts_text(run.counts())}"
+    return f"{told}\n{printable(run.error)}" if run.error else told
+
+
+def _started(data: Mapping[str, Any]) -> str:
+    return f"attempt {data['attempt']}" if data.get("attempt", 1) > 1 else ""
+
+
+def _ended(data: Mapping[str, Any]) -> str:
+    milliseconds = data.get("duration_ms")
+    duration = "" if milliseconds is None else f"({seconds_text(milliseconds / 1000)}) "
+    return f"{duration}{data.get('error') or ''}"
+
+
+def _reason(data: Mapping[str, Any]) -> str:
+    return str(data.get("error_message") or data.get("reason") or "")
+
+
+_DETAILS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
+    "step:started": _started,
+    "step:completed": _ended,
+    "step:failed": _ended,
+    "step:retrying": lambda data: f"attempt {data.get('attempt')}: {data.get('error')}",
+    "step:progress": lambda data: f"{data.get('percent', 0):.0f}% {data.get('message', '')}",
+    "step:log": lambda data: f"{data.get('level')}: {data.get('message')}",
+    "step:waiting": lambda data: f"until {data.get('until')}",
+}
