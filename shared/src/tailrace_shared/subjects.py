@@ -56,6 +56,10 @@ class Subjects:
             raise InvalidIdError(f"{log_subject!r} is not the subject of an execution")
         return tenant, execution
 
+    def worker(self, worker_id: str) -> str:
+        """Return the subject on which a worker says what it is driving."""
+        return f"{self.prefix}.worker.{worker_id}"
+
     def job(self, queue: str, priority: str = "normal") -> str:
         """Return the subject of a work queue, or of its ``high`` or ``low`` class."""
         subject = f"{self.prefix}.jobs.{queue_token(queue)}"

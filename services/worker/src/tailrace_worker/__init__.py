@@ -1,0 +1,1 @@
+"""Tailrace's worker: the durable engine, its node types, and a Dramatiq broker on JetStream."""

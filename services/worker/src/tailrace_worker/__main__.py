@@ -1,0 +1,47 @@
+"""The command ``tailrace-worker``: one worker process."""
+
+import os
+import signal
+import sys
+import threading
+
+import dramatiq
+import structlog
+
+from tailrace_shared.errors import StartupError
+from tailrace_shared.readiness import notify
+from tailrace_worker.bootstrap import build
+
+_log = structlog.get_logger(__name__)
+
+
+def main() -> None:
+    """Run a worker until SIGTERM or SIGINT."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        parts = build()
+        parts.engine.start()
+    except StartupError as error:
+        sys.stderr.write(f"tailrace-worker: {error}\n")
+        sys.exit(2)
+    worker = dramatiq.Worker(
+        parts.broker, worker_threads=parts.settings.worker_threads, worker_timeout=100
+    )
+    worker.start()
+    _log.info("ready", worker=parts.engine.worker_id)
+    notify()
+    stop.wait()
+    _log.info("stopping")
+    notify("STOPPING=1")
+    worker.stop(timeout=int((parts.settings.drain_grace + 5) * 1000))
+    parts.broker.close()
+    _log.info("stopped")
+    # A synchronous node that ignored its cancellation must not keep the process.
+    sys.stderr.flush()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

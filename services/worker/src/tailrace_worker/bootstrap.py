@@ -1,0 +1,90 @@
+"""The composition root: the one place that reads settings and puts the worker together."""
+
+from dataclasses import dataclass
+
+import dramatiq
+from dramatiq.middleware import Middleware, MiddlewareError
+
+from tailrace_shared.errors import StartupError
+from tailrace_shared.jobs import ADVANCE_ACTOR, EXECUTIONS_QUEUE
+from tailrace_shared.settings import WorkerSettings, read_settings
+from tailrace_shared.telemetry import configure_logging
+from tailrace_worker.broker import NatsBroker
+from tailrace_worker.engine.engine import Engine
+from tailrace_worker.nodes.registry import load_registry
+
+_SOON_MS = 500
+_LATEST_MS = 30_000
+
+
+class EngineMiddleware(Middleware):
+    """Starts and stops the engine with Dramatiq's worker, whoever runs that."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def before_worker_boot(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+        """Have the engine ready before the first job.
+
+        Raises:
+            MiddlewareError: it cannot start; any other exception Dramatiq would only log.
+        """
+        try:
+            self.engine.start()
+        except StartupError as error:
+            raise MiddlewareError(str(error)) from error
+
+    def before_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+        """Have running jobs end, so that Dramatiq's threads come back."""
+        self.engine.drain()
+
+    def after_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+        """Let go of NATS when nothing runs any more."""
+        self.engine.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerParts:
+    """A worker, put together but not started."""
+
+    settings: WorkerSettings
+    broker: NatsBroker
+    engine: Engine
+
+
+def build() -> WorkerParts:
+    """Put a worker together from the environment.
+
+    Raises:
+        StartupError: a setting or a module of nodes is not usable.
+    """
+    settings = read_settings(WorkerSettings)
+    configure_logging(settings, "worker")
+    engine = Engine(settings, load_registry(settings.nodes, settings.http_allow))
+    broker = NatsBroker(
+        url=settings.nats_url,
+        prefix=settings.prefix,
+        replicas=settings.nats_replicas,
+        ack_wait=settings.ack_wait,
+        max_deliveries=settings.max_deliveries,
+        # A job may take as long as an execution: none may wait here for a free thread.
+        prefetch=settings.worker_threads,
+    )
+    broker.add_middleware(EngineMiddleware(engine))
+    declare_actors(broker, engine)
+    return WorkerParts(settings, broker, engine)
+
+
+def declare_actors(broker: NatsBroker, engine: Engine) -> None:
+    """Declare the actors that run the engine."""
+    dramatiq.set_broker(broker)
+    declare = dramatiq.actor(
+        actor_name=ADVANCE_ACTOR,
+        queue_name=EXECUTIONS_QUEUE,
+        broker=broker,
+        # An execution may take days; its steps have time limits of their own.
+        time_limit=float("inf"),
+        min_backoff=_SOON_MS,
+        max_backoff=_LATEST_MS,
+    )
+    declare(engine.advance)

@@ -1,0 +1,1 @@
+"""The durable engine: a pure scheduler, and an orchestrator that carries out what it decides."""

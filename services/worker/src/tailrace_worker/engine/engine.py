@@ -1,0 +1,190 @@
+"""The engine: one event loop in a thread, on which this worker drives its executions.
+
+A job (the Dramatiq actor ``advance``) waits on one of Dramatiq's threads for a drive on this
+loop. Jobs may be delivered twice, and a request of the API sends one although a worker may be
+driving: so before an execution is taken over, the worker that wrote last is asked whether it is
+still at it. A worker that is gone does not answer (NATS says so at once), and a stopped one not in
+time. The question only spares needless work; what makes a second driver harmless is the fence.
+"""
+
+import asyncio
+import contextlib
+import os
+import re
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import nats.errors
+import structlog
+import uvloop
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from tailrace_shared.errors import ExecutionNotFoundError
+from tailrace_shared.execution_log import ExecutionLog, History
+from tailrace_shared.ids import new_token
+from tailrace_shared.jetstream import JetStream, connect
+from tailrace_shared.node_type_store import NodeTypeStore
+from tailrace_shared.run_index import RunIndex
+from tailrace_shared.settings import WorkerSettings
+from tailrace_shared.subjects import Subjects
+from tailrace_shared.topology import apply_topology, topology
+from tailrace_shared.workflow_store import WorkflowStore
+from tailrace_worker.engine.environment import Environment
+from tailrace_worker.engine.orchestrator import Drive, DriveResult, End
+from tailrace_worker.engine.runner import Runner
+from tailrace_worker.nodes.registry import NodeRegistry
+from tailrace_worker.timers import Timers
+
+_ANSWER_TIMEOUT: Final = 1.0
+_YES: Final = b"1"
+_NO: Final = b"0"
+
+_log = structlog.get_logger(__name__)
+
+
+class Engine:
+    """Drives executions. Its public methods may be called from any thread."""
+
+    def __init__(self, settings: WorkerSettings, registry: NodeRegistry) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._subjects = Subjects(settings.prefix)
+        self.worker_id = _new_worker_id()
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
+        self._threads = ThreadPoolExecutor(settings.sync_threads, thread_name_prefix="node")
+        self._drives: dict[tuple[str, str], Drive] = {}
+        self._is_draining = False
+        self._client: Client
+        self._env: Environment
+        self._timers: Timers
+
+    def start(self) -> None:
+        """Connect, apply the topology, make this worker's node types known. Once is enough.
+
+        Raises:
+            StartupError: NATS is not there, or not as Tailrace needs it.
+        """
+        if self._thread.is_alive():
+            return
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
+
+    def advance(self, tenant: str, execution: str) -> None:
+        """Drive an execution until it ends, waits for a timer, or this worker stops.
+
+        Raises:
+            UnavailableError: NATS did not answer for long; the job should be tried again.
+        """
+        asyncio.run_coroutine_threadsafe(self._advance(tenant, execution), self._loop).result()
+
+    def drain(self) -> None:
+        """Start no more steps; what runs gets its grace, then executions are handed over."""
+        self._loop.call_soon_threadsafe(self._drain)
+
+    def stop(self) -> None:
+        """Close the connection and end the loop. All drives must have ended."""
+        asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+
+    # On the loop
+
+    async def _start(self) -> None:
+        self._client = await connect(self._settings, name=f"tailrace-worker {self.worker_id}")
+        jetstream = JetStream(self._client)
+        await apply_topology(jetstream, topology(self._settings))
+        self._timers = Timers(jetstream, self._subjects)
+        self._env = Environment(
+            worker_id=self.worker_id,
+            jetstream=jetstream,
+            subjects=self._subjects,
+            log=ExecutionLog(jetstream, self._subjects),
+            index=RunIndex(jetstream, self._subjects),
+            workflows=WorkflowStore(jetstream, self._subjects),
+            runner=Runner(self._registry, self._threads),
+            max_crashes=self._settings.max_crashes,
+            loop=self._loop,
+        )
+        await NodeTypeStore(jetstream, self._subjects).publish(
+            function.type for function in self._registry
+        )
+        await self._client.subscribe(
+            self._subjects.worker(self.worker_id), cb=self._answer_whether_driving
+        )
+
+    def _drain(self) -> None:
+        self._is_draining = True
+        for drive in self._drives.values():
+            drive.drain(self._settings.drain_grace)
+
+    async def _advance(self, tenant: str, execution: str) -> None:
+        while True:
+            result = await self._drive_once(tenant, execution)
+            if result is None:
+                return
+            match result.end:
+                case End.FINISHED | End.DISPLACED:
+                    return
+                case End.HANDED_OVER:
+                    await self._timers.advance_now(tenant, execution)
+                    return
+                case End.WAITING:
+                    if result.due is not None:
+                        await self._timers.advance_at(tenant, execution, result.due)
+                    # A request that came while this worker still answered "yes, driving" has
+                    # no other job; it was appended before it asked, so it is seen here.
+                    last = await self._env.log.last_commit(tenant, execution)
+                    if last is None or last.sequence == result.last_sequence:
+                        return
+
+    async def _drive_once(self, tenant: str, execution: str) -> DriveResult | None:
+        """Drive an execution; None if there is none, or somebody drives it already."""
+        key = (tenant, execution)
+        if (driving := self._drives.get(key)) is not None:
+            driving.look_again()
+            return None
+        drive = self._drives[key] = Drive(self._env, tenant, execution)
+        if self._is_draining:
+            drive.drain(0)
+        try:
+            history = await self._env.log.load(tenant, execution)
+            if await self._is_driven_elsewhere(tenant, execution, history):
+                return None
+            return await drive.run(history)
+        except ExecutionNotFoundError:
+            _log.warning("no such execution", tenant=tenant, execution=execution)
+            return None
+        finally:
+            del self._drives[key]
+
+    async def _is_driven_elsewhere(self, tenant: str, execution: str, history: History) -> bool:
+        writer = history.last_writer
+        if history.state.is_terminal or writer in {"", self.worker_id}:
+            return False
+        try:
+            answer = await self._client.request(
+                self._subjects.worker(writer),
+                f"{tenant}.{execution}".encode(),
+                timeout=_ANSWER_TIMEOUT,
+            )
+        except (nats.errors.Error, TimeoutError):
+            return False
+        return answer.data == _YES
+
+    async def _answer_whether_driving(self, question: Msg) -> None:
+        tenant, _, execution = question.data.decode(errors="replace").partition(".")
+        drive = self._drives.get((tenant, execution))
+        if drive is not None:
+            drive.look_again()
+        with contextlib.suppress(nats.errors.Error):
+            await question.respond(_NO if drive is None else _YES)
+
+
+def _new_worker_id() -> str:
+    host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:32]
+    return f"{host}-{os.getpid()}-{new_token()[:8]}"

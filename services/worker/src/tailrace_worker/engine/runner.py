@@ -1,0 +1,140 @@
+"""The runner: carries out one attempt of one node and says how it ended, as data."""
+
+import asyncio
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import structlog
+
+from tailrace_shared.errors import ExpressionError
+from tailrace_shared.execution.events import MAX_VALUE_BYTES
+from tailrace_shared.execution.state import ExecutionState
+from tailrace_worker.engine.attempt import Attempt
+from tailrace_worker.engine.plan import PlannedNode, render
+from tailrace_worker.nodes.node import NodeFailedError, NodeFunction, Wait
+from tailrace_worker.nodes.registry import NodeRegistry
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The attempt ended well."""
+
+    output: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Erred:
+    """The attempt ended with an error."""
+
+    message: str
+    retryable: bool = True
+
+
+Outcome = Succeeded | Erred | Wait
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    function: NodeFunction
+    parameters: dict[str, Any]
+
+    def __call__(self) -> Any:
+        return self.function.call(**self.parameters)
+
+
+class Runner:
+    """Runs attempts: coroutine functions here, synchronous ones in the executor's threads."""
+
+    def __init__(self, registry: NodeRegistry, threads: Executor) -> None:
+        self._registry = registry
+        self._threads = threads
+
+    def is_instant(self, node: PlannedNode) -> bool:
+        """Whether the node can be run inside a commit."""
+        function = self._registry.get(node.node.type)
+        return function is not None and function.is_instant
+
+    def run_instant(self, node: PlannedNode, state: ExecutionState, attempt: Attempt) -> Outcome:
+        """Run a node that has no effects and never waits."""
+        call = self._prepare(node, state, attempt)
+        if isinstance(call, Erred):
+            return call
+        try:
+            return _outcome(call())
+        # Whatever a node raises is how its attempt ended, sys.exit() included.
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
+            return _erred(error, node)
+
+    async def run(self, node: PlannedNode, state: ExecutionState, attempt: Attempt) -> Outcome:
+        """Run any node, no longer than its timeout."""
+        call = self._prepare(node, state, attempt)
+        if isinstance(call, Erred):
+            return call
+        limit = asyncio.timeout(node.node.timeout_seconds)
+        try:
+            async with limit:
+                if call.function.is_async:
+                    return _outcome(await call())
+                loop = asyncio.get_running_loop()
+                return _outcome(await loop.run_in_executor(self._threads, call))
+        except TimeoutError as error:
+            if limit.expired():
+                # A thread cannot be interrupted; its function can only be told.
+                attempt.tell_cancelled()
+                return Erred(f"timed out after {node.node.timeout}")
+            return _erred(error, node)
+        # Whatever a node raises is how its attempt ended, sys.exit() included.
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
+            return _erred(error, node)
+
+    def _prepare(self, node: PlannedNode, state: ExecutionState, attempt: Attempt) -> _Call | Erred:
+        function = self._registry.get(node.node.type)
+        if function is None:
+            return Erred(f"this worker has no node type {node.node.type!r}", retryable=False)
+        try:
+            parameters = render(node.parameters, state)
+        except ExpressionError as error:
+            return Erred(str(error), retryable=False)
+        if problem := _unfit(function, parameters):
+            return Erred(problem, retryable=False)
+        if function.takes_context:
+            parameters = {**parameters, "ctx": attempt}
+        return _Call(function, parameters)
+
+
+def _unfit(function: NodeFunction, parameters: dict[str, Any]) -> str | None:
+    # Checked here too: a worker may have another version of a function than the API was told of.
+    known = function.type.parameters
+    unknown = [] if function.type.open else [key for key in parameters if key not in known]
+    missing = [key for key, spec in known.items() if spec.required and key not in parameters]
+    if unknown:
+        return f"{function.type.name} takes no {', '.join(unknown)}"
+    if missing:
+        return f"{function.type.name} needs {', '.join(missing)}"
+    return None
+
+
+def _outcome(value: Any) -> Outcome:
+    if isinstance(value, Wait):
+        return value
+    try:
+        encoded = msgspec.json.encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        return Erred(f"the output is not JSON: {error}", retryable=False)
+    if len(encoded) > MAX_VALUE_BYTES:
+        return Erred(
+            f"the output is {len(encoded)} bytes; the limit is {MAX_VALUE_BYTES}", retryable=False
+        )
+    # What expressions see now is what they would see after a recovery from the log.
+    return Succeeded(msgspec.json.decode(encoded))
+
+
+def _erred(error: BaseException, node: PlannedNode) -> Erred:
+    if isinstance(error, NodeFailedError):
+        return Erred(str(error), error.retryable)
+    _log.warning("node raised", node_type=node.node.type, node_id=node.id, exc_info=error)
+    return Erred(f"{type(error).__name__}: {error}")

@@ -1,0 +1,147 @@
+"""What a node type is: a Python function whose parameters are the keys of ``with``.
+
+``@node`` only marks the function; a :class:`~tailrace_worker.nodes.registry.NodeRegistry` finds
+the marks in the modules that it is told to load. So importing a module of nodes changes nothing.
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol, TypeVar
+
+from tailrace_shared.ids import is_valid_node_type
+from tailrace_shared.workflow.node_types import SHIPPED, NodeType, Parameter
+
+_MARK: Final = "__tailrace_node__"
+_CONTEXT: Final = "ctx"
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class NodeFailedError(Exception):
+    """Raised by a node to fail its attempt with a message that is shown as it is.
+
+    Args:
+        message: what went wrong, for the people who watch the execution.
+        retryable: False where another attempt cannot help; the step then fails at once.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = True) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Returned by a node to let its step wait, holding no worker.
+
+    Args:
+        until: seconds since the epoch at which the step completes.
+    """
+
+    until: float
+
+
+class NodeContext(Protocol):
+    """What a node function gets that asks for ``ctx``. Usable from any thread."""
+
+    @property
+    def tenant(self) -> str:
+        """The organisation whose execution this is."""
+
+    @property
+    def execution_id(self) -> str:
+        """The execution."""
+
+    @property
+    def node_id(self) -> str:
+        """The node within its workflow."""
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt this is, from 1."""
+
+    @property
+    def idempotency_key(self) -> str:
+        """A key that is the same for every attempt of this step, for effects that accept one."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the attempt's result is no longer wanted; a long function should look."""
+
+    def progress(self, percent: float, message: str = "", **fields: Any) -> None:
+        """Report how far the node is; at most five reports a second are kept, and the last."""
+
+    def log(self, message: str, level: str = "info", **fields: Any) -> None:
+        """Write a line to the execution's log."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeFunction:
+    """A node type with its code.
+
+    Attributes:
+        type: what a definition may say in ``with``.
+        call: the function.
+        takes_context: whether it wants ``ctx``.
+        is_async: whether it is a coroutine function; others run in threads.
+        is_instant: whether it has no effects and never waits, so that it runs inside a commit.
+    """
+
+    type: NodeType
+    call: Callable[..., Any]
+    takes_context: bool
+    is_async: bool
+    is_instant: bool
+
+
+def node(name: str, *, instant: bool = False) -> Callable[[F], F]:
+    """Declare a function to be the node type ``name``.
+
+    The function's parameters are the keys of ``with``, its return value (JSON) is the output. A
+    parameter called ``ctx`` receives a :class:`NodeContext`. A synchronous function runs in a
+    thread, a coroutine function on the worker's event loop.
+
+    Args:
+        name: as written in definitions, for example ``po.parse``.
+        instant: the function is pure and quick; it runs on the event loop, inside the commit.
+
+    Raises:
+        ValueError: the name is not legal, or the function's parameters cannot be keys.
+    """
+    if not is_valid_node_type(name):
+        raise ValueError(f"{name!r} is not a node type: use ids joined by dots")
+
+    def mark(function: F) -> F:
+        setattr(function, _MARK, _describe(name, function, instant=instant))
+        return function
+
+    return mark
+
+
+def declared_node(candidate: Any) -> NodeFunction | None:
+    """Return what ``@node`` has attached to ``candidate``, if it has."""
+    found = getattr(candidate, _MARK, None)
+    return found if isinstance(found, NodeFunction) else None
+
+
+def _describe(name: str, function: Callable[..., Any], *, instant: bool) -> NodeFunction:
+    parameters = dict(inspect.signature(function).parameters)
+    takes_context = parameters.pop(_CONTEXT, None) is not None
+    is_open = False
+    keys: dict[str, Parameter] = {}
+    for parameter in parameters.values():
+        if parameter.kind is parameter.VAR_KEYWORD:
+            is_open = True
+        elif parameter.kind in {parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL}:
+            raise ValueError(f"node {name}: parameter {parameter} cannot be a key of `with`")
+        else:
+            keys[parameter.name] = Parameter(required=parameter.default is parameter.empty)
+    summary = (inspect.getdoc(function) or "").partition("\n")[0]
+    return NodeFunction(
+        type=SHIPPED.get(name) or NodeType(name, keys, open=is_open, summary=summary),
+        call=function,
+        takes_context=takes_context,
+        is_async=inspect.iscoroutinefunction(function),
+        is_instant=instant,
+    )

@@ -1,0 +1,94 @@
+"""The node types that a worker can run: those that ship, and those of its users.
+
+User modules come from the setting ``TAILRACE_NODES`` and from the entry point group
+``tailrace.nodes`` (a module, or one function).
+"""
+
+import importlib
+from collections.abc import Iterable, Iterator
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any, Final
+
+from tailrace_shared.errors import SettingsError, StartupError
+from tailrace_worker.nodes import delay, fail, log, simulate, transform
+from tailrace_worker.nodes.http import make_http_node, parse_networks
+from tailrace_worker.nodes.node import NodeFunction, declared_node
+
+ENTRY_POINTS: Final = "tailrace.nodes"
+_SHIPPED_MODULES: Final = (transform, delay, log, fail, simulate)
+
+
+class NodeRegistry:
+    """Finds node functions by type name."""
+
+    def __init__(self, functions: Iterable[NodeFunction]) -> None:
+        self._by_name: dict[str, NodeFunction] = {}
+        for function in functions:
+            other = self._by_name.setdefault(function.type.name, function)
+            if other.call is not function.call:
+                raise StartupError(
+                    f"node type {function.type.name!r} is declared twice: by "
+                    f"{_place(other)} and by {_place(function)}"
+                )
+
+    def __iter__(self) -> Iterator[NodeFunction]:
+        return iter(self._by_name.values())
+
+    def get(self, name: str) -> NodeFunction | None:
+        """Return the function of a node type, or None."""
+        return self._by_name.get(name)
+
+
+def load_registry(modules: str, http_allow: str = "") -> NodeRegistry:
+    """Load the shipped node types, the modules named (by commas), and all entry points.
+
+    Args:
+        modules: Python modules, separated by commas.
+        http_allow: networks (CIDR, by commas) that the http node may reach beyond public ones.
+
+    Raises:
+        StartupError: a module cannot be imported, or declares no node, or two claim one name.
+    """
+    functions = [found for module in _SHIPPED_MODULES for found in _declared_in(module)]
+    functions.extend(_http(http_allow))
+    for name in filter(None, (part.strip() for part in modules.split(","))):
+        functions.extend(_from(name, lambda name=name: importlib.import_module(name)))
+    for entry_point in entry_points(group=ENTRY_POINTS):
+        functions.extend(_from(f"entry point {entry_point.name}", entry_point.load))
+    return NodeRegistry(functions)
+
+
+def _from(name: str, load: Any) -> list[NodeFunction]:
+    try:
+        loaded = load()
+    # A user's module may fail in any way; whichever it is, the worker cannot start with it.
+    except Exception as error:
+        raise StartupError(
+            f"cannot load nodes from {name}: {type(error).__name__}: {error}"
+        ) from error
+    if (single := declared_node(loaded)) is not None:
+        return [single]
+    functions = list(_declared_in(loaded))
+    if not functions:
+        raise StartupError(f"{name} declares no nodes: mark functions with @node")
+    return functions
+
+
+def _http(allow: str) -> Iterator[NodeFunction]:
+    try:
+        networks = parse_networks(allow)
+    except ValueError as error:
+        raise SettingsError(f"TAILRACE_HTTP_ALLOW={allow!r}: {error}") from None
+    if (found := declared_node(make_http_node(networks))) is not None:
+        yield found
+
+
+def _declared_in(module: ModuleType) -> Iterator[NodeFunction]:
+    for value in vars(module).values():
+        if (found := declared_node(value)) is not None:
+            yield found
+
+
+def _place(function: NodeFunction) -> str:
+    return f"{function.call.__module__}.{function.call.__qualname__}"

@@ -1,0 +1,31 @@
+"""Jobs for later: message schedules whose target is the work queue (ADR-51).
+
+NATS holds a schedule until it fires, so no worker has to live that long. An execution has one
+schedule at the most; a new one takes the place of the old.
+"""
+
+import hashlib
+
+from tailrace_shared.jetstream import JetStream
+from tailrace_shared.jobs import EXECUTIONS_QUEUE, advance_job, at_headers
+from tailrace_shared.subjects import Subjects
+
+
+class Timers:
+    """Makes workers drive executions, now or later."""
+
+    def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
+        self._jetstream = jetstream
+        self._subjects = subjects
+
+    async def advance_now(self, tenant: str, execution: str) -> None:
+        """Have some worker drive an execution on."""
+        subject = self._subjects.job(EXECUTIONS_QUEUE)
+        await self._jetstream.publish(subject, advance_job(tenant, execution))
+
+    async def advance_at(self, tenant: str, execution: str, due: float) -> None:
+        """Have some worker drive an execution on at ``due`` (seconds since the epoch)."""
+        schedule = hashlib.sha256(f"{tenant}.{execution}".encode()).hexdigest()[:40]
+        headers = at_headers(due, target=self._subjects.job(EXECUTIONS_QUEUE))
+        subject = self._subjects.job_at(EXECUTIONS_QUEUE, schedule)
+        await self._jetstream.publish(subject, advance_job(tenant, execution), headers)
