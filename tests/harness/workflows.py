@@ -1,0 +1,21 @@
+"""Definitions for tests, written short."""
+
+from typing import Any
+
+from tailrace_shared.workflow.definition import Definition
+from tailrace_shared.workflow.node_types import SHIPPED, NodeType
+from tailrace_shared.workflow.validation import validate
+
+
+def definition(nodes: dict[str, dict[str, Any]], **fields: Any) -> Definition:
+    """Return a valid definition.
+
+    A node without a type is an empty ``simulate``; a type that does not ship takes anything.
+    """
+    complete = {node_id: {"type": "simulate", **node} for node_id, node in nodes.items()}
+    known = {**SHIPPED}
+    for node in complete.values():
+        known.setdefault(node["type"], NodeType(node["type"], open=True))
+    checked = validate({"id": "test", "nodes": complete, **fields}, known)
+    assert checked.definition is not None, checked.problems
+    return checked.definition
