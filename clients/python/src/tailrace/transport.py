@@ -41,12 +41,15 @@ class Transport:
         self.sleep = sleep
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
+            base = httpx.URL(self.url)
             self.http = httpx.Client(
-                base_url=self.url,
+                base_url=base,
                 headers=headers,
                 timeout=timeout,
                 # A proxy that the environment names cannot reach what runs on this machine.
-                trust_env=httpx.URL(self.url).host not in _LOOPBACK,
+                trust_env=base.host not in _LOOPBACK,
+                # To read the certificate authorities takes longer than most commands.
+                verify=base.scheme != "http",
             )
         except (httpx.InvalidURL, UnicodeEncodeError) as error:
             raise UnreachableError(f"{url!r} is not a URL: {error}") from None

@@ -194,11 +194,13 @@ def _node(
 
 
 def _within_limit(definition: dict[str, Any]) -> dict[str, Any]:
-    """Drop names that only repeat the node's id from a definition that is else too large."""
+    """Leave out of a definition that is else too large what the defaults say as well."""
     if len(msgspec.json.encode(definition)) > DEFINITION_BYTES:
         for node, body in definition["nodes"].items():
             if body["name"] == node:
                 del body["name"]
+            if body["with"] == {"duration": "0s"}:
+                del body["with"]
     return definition
 
 

@@ -1,0 +1,23 @@
+"""Fixtures of the client's tests."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from harness.scripted_server import ScriptedServer
+
+
+@pytest.fixture
+def server() -> Iterator[ScriptedServer]:
+    """A server that a test tells what to answer."""
+    scripted = ScriptedServer()
+    yield scripted
+    scripted.close()
+
+
+@pytest.fixture(scope="session")
+def session_server() -> Iterator[ScriptedServer]:
+    """The same, for property tests that set its script for each example."""
+    scripted = ScriptedServer()
+    yield scripted
+    scripted.close()

@@ -1,0 +1,115 @@
+"""The client: what it sends, what it repeats, and how it says that something is wrong."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+
+from harness.scripted_server import ScriptedServer
+from tailrace.client import Client
+from tailrace.errors import Problem, RefusedError, UnreachableError
+
+
+def json_answer(document: Any, status: str = "200 OK") -> bytes:
+    """Return an answer with a JSON body."""
+    body = msgspec.json.encode(document)
+    return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status.encode(), len(body), body)
+
+
+@pytest.fixture
+def client(server: ScriptedServer) -> Iterator[Client]:
+    """A client of the scripted server."""
+    with Client(server.url, "secret") as client:
+        yield client
+
+
+def test_a_run_whose_answer_was_lost_is_asked_for_again_with_the_same_key(
+    client: Client, server: ScriptedServer
+) -> None:
+    """The server may have started the run: the key makes the second request find it."""
+    script = iter([b"", json_answer({"execution_id": "e1"}, "202 Accepted")])
+    server.respond = lambda *_: next(script)
+
+    assert client.run("flow", {"x": 1}) == {"execution_id": "e1"}
+
+    (line, first, body), (_, second, again) = server.requests
+    assert line == "POST /api/v1/workflows/flow/runs HTTP/1.1"
+    assert first["idempotency-key"] == second["idempotency-key"]
+    assert body == again == b'{"input":{"x":1}}'
+    assert first["authorization"] == "Bearer secret"
+
+
+def test_two_runs_have_two_keys(client: Client, server: ScriptedServer) -> None:
+    """The key repeats a request, not a wish."""
+    server.respond = lambda *_: json_answer({"execution_id": "e1"}, "202 Accepted")
+
+    client.run("flow")
+    client.run("flow")
+
+    keys = {headers["idempotency-key"] for _, headers, _ in server.requests}
+    assert len(keys) == 2
+
+
+def test_a_problem_is_an_error_with_every_place(client: Client, server: ScriptedServer) -> None:
+    """RFC 9457, with the places as the API lists them."""
+    problem = {
+        "type": "about:blank",
+        "title": "Unprocessable Content",
+        "status": 422,
+        "detail": "the definition has 2 problems",
+        "errors": [
+            {"pointer": "/nodes/a/needs/0", "detail": "there is no node 'b'"},
+            {"pointer": "", "detail": "too large"},
+        ],
+    }
+    server.respond = lambda *_: json_answer(problem, "422 Unprocessable Content")
+
+    with pytest.raises(RefusedError) as caught:
+        client.validate({"id": "x"})
+
+    assert caught.value.status == 422
+    assert caught.value.problems == (
+        Problem("/nodes/a/needs/0", "there is no node 'b'"),
+        Problem("", "too large"),
+    )
+    assert str(caught.value) == (
+        "the definition has 2 problems; /nodes/a/needs/0: there is no node 'b'; too large"
+    )
+
+
+def test_an_error_that_is_no_problem_document_still_says_something(
+    client: Client, server: ScriptedServer
+) -> None:
+    """A proxy in between answers HTML."""
+    server.respond = lambda *_: b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>"
+
+    with pytest.raises(RefusedError, match="502 Bad Gateway"):
+        client.get("e1")
+
+
+def test_an_id_cannot_name_another_route(client: Client, server: ScriptedServer) -> None:
+    """Dots, slashes and question marks stay inside their segment."""
+    server.respond = lambda *_: json_answer({})
+
+    client.get("../workflows?x")
+
+    assert server.requests[0][0] == "GET /api/v1/executions/%2E%2E%2Fworkflows%3Fx HTTP/1.1"
+
+
+def test_filters_that_are_not_given_are_not_sent(client: Client, server: ScriptedServer) -> None:
+    """An empty status would be a status."""
+    server.respond = lambda *_: json_answer({"runs": []})
+
+    client.list("flow", limit=5)
+
+    assert server.requests[0][0] == "GET /api/v1/executions?workflow_id=flow&limit=5 HTTP/1.1"
+
+
+def test_an_api_that_is_not_there_is_one_sentence() -> None:
+    """It says where it was looked for and what to do."""
+    with (
+        Client("http://127.0.0.1:9") as client,
+        pytest.raises(UnreachableError, match=r"http://127.0.0.1:9.*tailrace up"),
+    ):
+        client.get("e1")

@@ -1,0 +1,198 @@
+"""A run as it is watched: the fold of its events."""
+
+from typing import Any
+
+import pytest
+
+from tailrace.stream import Event
+from tailrace.view.eta import remaining_seconds
+from tailrace.view.model import Run
+
+GRAPH = {
+    "nodes": [
+        {"id": "split", "type": "simulate", "name": "Split"},
+        {"id": "map_1", "type": "simulate", "name": ""},
+        {"id": "map_2", "type": "simulate", "name": ""},
+        {"id": "join", "type": "simulate", "name": ""},
+    ],
+    "edges": [
+        {"source": "split", "target": "map_1"},
+        {"source": "split", "target": "map_2"},
+        {"source": "map_1", "target": "join"},
+        {"source": "map_2", "target": "join"},
+    ],
+    "layers": [["split"], ["map_1", "map_2"], ["join"]],
+}
+
+
+def at(second: float) -> str:
+    """Return a timestamp so many seconds after the epoch."""
+    return f"1970-01-01T00:00:{second:06.3f}Z"
+
+
+def event(kind: str, second: float, **data: Any) -> Event:
+    """Return an event."""
+    return Event(f"e-{second}-0", kind, data, at(second))
+
+
+def started(node: str, second: float, **data: Any) -> Event:
+    """Return the start of a step."""
+    return event(
+        "step:started", second, node_id=node, node_type="simulate", started_at=at(second), **data
+    )
+
+
+def completed(node: str, second: float, duration: float) -> Event:
+    """Return the end of a step that took ``duration`` seconds."""
+    return event("step:completed", second, node_id=node, duration_ms=duration * 1000)
+
+
+@pytest.fixture
+def run() -> Run:
+    """A run that has begun, with its graph."""
+    run = Run("e1")
+    run.add_graph(GRAPH)
+    run.apply(event("execution:queued", 0, execution_id="e1", workflow_id="flow"))
+    run.apply(event("execution:started", 1, execution_id="e1"))
+    return run
+
+
+def test_a_step_goes_from_pending_to_success(run: Run) -> None:
+    """Its duration ticks while it runs, and is the log's once it has ended."""
+    run.apply(started("split", 1))
+    assert run.steps["split"].elapsed(now=3.5) == 2.5
+
+    run.apply(completed("split", 4, 2.9))
+
+    assert run.steps["split"].status == "success"
+    assert run.steps["split"].elapsed(now=99) == 2.9
+    assert run.progress() == 0.25
+
+
+def test_a_retry_shows_its_cause_and_the_next_attempt_begins_anew(run: Run) -> None:
+    """What the failed attempt reported is not what the next one has done."""
+    run.apply(started("split", 1))
+    run.apply(event("step:progress", 2, node_id="split", percent=80.0, message="almost"))
+    run.apply(event("step:retrying", 3, node_id="split", attempt=1, error="no", retry_at=at(5)))
+    step = run.steps["split"]
+    assert (step.status, step.error, step.due, step.percent) == ("retrying", "no", 5.0, None)
+
+    run.apply(started("split", 5, attempt=2))
+
+    assert (step.status, step.attempt, step.error, step.message) == ("running", 2, "", "")
+
+
+def test_progress_counts_what_running_steps_report(run: Run) -> None:
+    """Half of one of four steps is an eighth, and nobody is more than done."""
+    run.apply(started("split", 1))
+    run.apply(event("step:progress", 2, node_id="split", percent=50.0))
+    assert run.progress() == 0.125
+
+    run.apply(event("step:progress", 2, node_id="split", percent=1000.0))
+    assert run.progress() == 0.25
+
+
+def test_the_end_of_a_run_settles_what_was_active(run: Run) -> None:
+    """A cancelled run leaves no step running."""
+    run.apply(started("split", 1))
+    run.apply(event("execution:cancelled", 3, reason="by hand"))
+
+    assert run.steps["split"].status == "cancelled"
+    assert run.steps["join"].status == "pending"
+    assert (run.status, run.error, run.elapsed(now=99)) == ("cancelled", "by hand", 3.0)
+
+
+def test_a_reset_begins_anew_and_keeps_the_graph(run: Run) -> None:
+    """What comes after it is the stream's snapshot, not a continuation."""
+    run.apply(started("split", 1))
+    run.apply(Event("", "stream:reset", {"reason": "expired", "from": None}))
+
+    assert run.expired
+    assert run.steps["split"].status == "pending"
+    assert run.steps["join"].needs == ["map_1", "map_2"]
+
+
+def test_events_and_nodes_that_are_not_known_do_no_harm(run: Run) -> None:
+    """The API may be newer than this client, and the graph of another version."""
+    run.apply(event("step:pondering", 2, node_id="split"))
+    run.apply(event("pod:moved", 2))
+    run.apply(event("connected", 2))
+    run.apply(started("stranger", 2, name="New"))
+
+    assert run.steps["stranger"].name == "New"
+    assert run.counts() == {"pending": 4, "running": 1}
+
+
+def test_a_run_document_tells_the_same_as_the_events(run: Run) -> None:
+    """`show` draws what `watch` drew."""
+    run.apply(started("split", 1))
+    run.apply(completed("split", 4, 3))
+    document = {
+        "execution_id": "e1",
+        "workflow_id": "flow",
+        "status": "running",
+        "created_at": at(0),
+        "finished_at": None,
+        "error": None,
+        "steps": [
+            {
+                "node_id": node,
+                "name": run.steps[node].name,
+                "node_type": "simulate",
+                "status": "success" if node == "split" else "pending",
+                "attempt": 1,
+                "started_at": at(1) if node == "split" else None,
+                "duration_ms": 3000 if node == "split" else None,
+                "error": None,
+            }
+            for node in run.steps
+        ],
+    }
+    shown = Run("e1")
+
+    shown.add_document(document)
+
+    for step in shown.steps.values():
+        step.needs = run.steps[step.id].needs
+    shown.layers = run.layers
+    assert shown == run
+
+
+def test_nothing_is_expected_before_a_step_has_finished(run: Run) -> None:
+    """There is nothing to go by."""
+    run.apply(started("split", 1))
+
+    assert remaining_seconds(run, now=2) is None
+
+
+def test_what_remains_is_the_longest_path_of_steps_like_those_that_finished(run: Run) -> None:
+    """The two maps run beside each other: one of them counts; the join is guessed by type."""
+    run.apply(started("split", 1))
+    run.apply(completed("split", 3, 2))
+    run.apply(started("map_1", 3))
+    run.apply(started("map_2", 3))
+    run.apply(completed("map_1", 7, 4))
+
+    # map_2 is expected to take 4 s like map_1, and has run for 5 s; the join 3 s, the mean.
+    assert remaining_seconds(run, now=8) == 3
+    assert remaining_seconds(run, now=5) == 5
+
+
+def test_a_step_that_reports_progress_is_measured_by_it(run: Run) -> None:
+    """A quarter done in two seconds leaves six."""
+    run.apply(started("split", 1))
+    run.apply(completed("split", 2, 1))
+    run.apply(started("map_1", 2))
+    run.apply(event("step:progress", 4, node_id="map_1", percent=25.0))
+
+    assert remaining_seconds(run, now=4) == 7
+
+
+def test_a_step_that_waits_takes_until_its_time_has_come(run: Run) -> None:
+    """Waiting is known, not guessed."""
+    run.apply(started("split", 1))
+    run.apply(completed("split", 2, 1))
+    run.apply(started("map_1", 2))
+    run.apply(event("step:waiting", 2, node_id="map_1", until=at(30)))
+
+    assert remaining_seconds(run, now=10) == 21
