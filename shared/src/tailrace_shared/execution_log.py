@@ -5,9 +5,9 @@ wildcard. Sequences are those of the stream EVENTS.
 """
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from tailrace_shared.appends import WRITER, append
 from tailrace_shared.errors import ExecutionNotFoundError, WrongLastSequenceError
@@ -20,7 +20,10 @@ from tailrace_shared.subjects import Subjects
 from tailrace_shared.topology import EVENTS
 from tailrace_shared.workflow_store import StoredWorkflow
 
-_COMMAND_PATIENCE = 3.0
+_COMMAND_PATIENCE: Final = 3.0
+_PAGE_COMMITS: Final = 64
+_PAGE_BYTES: Final = 256 * 1024
+_SUBJECTS_PER_READ: Final = 100
 
 
 class Commit(NamedTuple):
@@ -79,6 +82,49 @@ class ExecutionLog:
         subject = self._subjects.log(tenant, execution)
         async for message in self._jetstream.read(self._stream, subject, from_sequence):
             yield _commit(message)
+
+    async def page(
+        self, tenant: str, execution: str, from_sequence: int, *, limit: int = _PAGE_COMMITS
+    ) -> tuple[list[Commit], bool]:
+        """Return some commits of one execution from a sequence on, and whether there are more.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        messages, pending = await self._jetstream.batch(
+            self._stream,
+            {
+                "batch": limit,
+                "max_bytes": _PAGE_BYTES,
+                "seq": max(from_sequence, 1),
+                "next_by_subj": self._subjects.log(tenant, execution),
+            },
+        )
+        return [_commit(message) for message in messages], pending > 0
+
+    async def last_sequences(
+        self, executions: Iterable[tuple[str, str]]
+    ) -> dict[tuple[str, str], int]:
+        """Return the sequence of the newest commit of each (tenant, execution) that has one."""
+        subjects = [self._subjects.log(tenant, execution) for tenant, execution in executions]
+        found: dict[tuple[str, str], int] = {}
+        for start in range(0, len(subjects), _SUBJECTS_PER_READ):
+            sequence, pending = 1, 1
+            while pending:
+                messages, pending = await self._jetstream.batch(
+                    self._stream,
+                    {
+                        "multi_last": subjects[start : start + _SUBJECTS_PER_READ],
+                        "batch": _SUBJECTS_PER_READ,
+                        "max_bytes": _PAGE_BYTES,
+                        "seq": sequence,
+                    },
+                )
+                for message in messages:
+                    found[self._subjects.execution_of(message.subject)] = message.sequence
+                    sequence = message.sequence + 1
+                pending = pending if messages else 0
+        return found
 
     async def load(self, tenant: str, execution: str) -> History:
         """Read an execution whole and fold it.

@@ -65,10 +65,13 @@ async def connect(settings: CommonSettings, name: str, **options: Any) -> Client
         StartupError: NATS is unreachable or too old, or JetStream is off.
     """
     last_error: Exception | None = None
+    report = options.pop("error_cb", None)
 
     async def remember(error: Exception) -> None:
         nonlocal last_error
         last_error = error
+        if report is not None:
+            await report(error)
 
     client = Client()
     try:

@@ -1,0 +1,1 @@
+"""Dialects: what the commits of a log look like to the clients of one stream. Pure."""

@@ -1,0 +1,154 @@
+"""Resumption: what the id that a client comes back with means here and now.
+
+Ids are positions in the log, so any pod can serve any of them. An id is honoured if the commit at
+its sequence is this execution's and has that many events. Whatever else a client sends, it is
+told in the stream itself and gets the execution from its first event on: an EventSource that is
+answered with an error gives up for good.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from tailrace_api.dialects.dialect import ResetReason, reset
+from tailrace_shared.errors import ExecutionNotFoundError
+from tailrace_shared.execution.events import TERMINAL_TYPES, decode_slice, split_commit
+from tailrace_shared.execution_log import Commit, ExecutionLog, LogEdge
+from tailrace_shared.position import StreamPosition
+
+_PAUSE: Final = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where a stream starts.
+
+    Attributes:
+        sequence: the commit of the first event to send, or the lowest that it may have.
+        index: the first event to send of that commit.
+        seen: the position that the client has already.
+        reset: the block that tells it that it asked for something else.
+        is_over: whether the client has all that there will ever be.
+        is_gone: whether nothing is left of the execution but its id.
+    """
+
+    sequence: int = 1
+    index: int = 0
+    seen: StreamPosition | None = None
+    reset: bytes = b""
+    is_over: bool = False
+    is_gone: bool = False
+
+
+class Lost(NamedTuple):
+    """Why an id names no event, and where the log begins and ends if that was asked."""
+
+    reason: ResetReason
+    edge: LogEdge | None = None
+
+    def rest(self, last_event_id: str) -> Start | None:
+        """Return what a client of an execution that is wholly gone still gets, if anything.
+
+        Its id was one of ours, so the execution was there; whose it was, nobody knows any more.
+        Not again with the id that it gets here: then the execution is simply not found.
+        """
+        position = StreamPosition.parse(last_event_id)
+        if self.reason != "expired" or self.edge is None or position is None:
+            return None
+        epoch, first, last = self.edge
+        if position.sequence >= min(first, last):
+            return None
+        return Start(
+            seen=StreamPosition(epoch, last, 0), reset=reset("expired", None), is_gone=True
+        )
+
+
+class Found(NamedTuple):
+    """The event that an id names, and whose it is."""
+
+    tenant: str
+    execution: str
+    position: StreamPosition
+    commit: Commit
+
+    def start(self) -> Start:
+        """Return where a stream goes on after this event."""
+        seen = split_commit(self.commit.payload)[: self.position.index + 1]
+        return Start(
+            self.position.sequence,
+            self.position.index + 1,
+            seen=self.position,
+            is_over=any(decode_slice(event).type in TERMINAL_TYPES for event in seen),
+        )
+
+
+async def find(log: ExecutionLog, epoch: str, text: str) -> Found | Lost:
+    """Return the event that an id names, or why there is none.
+
+    Args:
+        log: where to look.
+        epoch: the stream's epoch, as far as this process knows.
+        text: the id.
+
+    Raises:
+        UnavailableError: NATS did not answer.
+    """
+    position = StreamPosition.parse(text)
+    if position is None:
+        return Lost("unknown")
+    found = await _find(log, epoch, position)
+    if isinstance(found, Lost):
+        return found
+    tenant, execution, commit = found
+    if position.index >= len(split_commit(commit.payload)):
+        return Lost("unknown")
+    return Found(tenant, execution, position, commit)
+
+
+async def _find(
+    log: ExecutionLog, epoch: str, position: StreamPosition
+) -> tuple[str, str, Commit] | Lost:
+    if position.epoch == epoch and (found := await log.find(position.sequence)):
+        return found
+    edge = await log.edge()
+    if position.epoch != edge.epoch:
+        return Lost("recreated", edge)
+    if position.sequence > edge.last_sequence:
+        return Lost("unknown", edge)
+    if position.sequence < edge.first_sequence:
+        return Lost("expired", edge)
+    # Removed by itself; unless the answer came from a replica that is not quite up to date.
+    await asyncio.sleep(_PAUSE)
+    return await log.find(position.sequence) or Lost("expired", edge)
+
+
+async def resume(
+    log: ExecutionLog, epoch: str, tenant: str, execution: str, last_event_id: str
+) -> Start:
+    """Return where the stream of an execution starts for a client.
+
+    Args:
+        log: where to look.
+        epoch: the stream's epoch, as far as this process knows.
+        tenant: whose execution it is.
+        execution: its id.
+        last_event_id: what the client sent; empty if it is new.
+
+    Raises:
+        ExecutionNotFoundError: the tenant has no such execution.
+        UnavailableError: NATS did not answer.
+    """
+    found = await find(log, epoch, last_event_id) if last_event_id else None
+    if isinstance(found, Found):
+        if (found.tenant, found.execution) == (tenant, execution):
+            return found.start()
+        found = Lost("unknown")
+    first, _ = await log.page(tenant, execution, 1, limit=1)
+    if first:
+        if found is None:
+            return Start()
+        epoch = found.edge.epoch if found.edge else epoch
+        return Start(reset=reset(found.reason, StreamPosition(epoch, first[0].sequence, 0)))
+    if found is not None and (rest := found.rest(last_event_id)):
+        return rest
+    raise ExecutionNotFoundError(f"there is no execution {execution!r}")

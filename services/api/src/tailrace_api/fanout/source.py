@@ -1,0 +1,97 @@
+"""The live source: core NATS subscriptions to the subjects that have listeners here.
+
+JetStream republishes each stored commit with its sequence and with the sequence of the commit
+before it on the same subject. Core NATS delivers at most once, so a listener that finds a gap
+between the two reads what is missing from the log; the source itself promises nothing.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from tailrace_shared.errors import UnavailableError
+
+_PENDING_BYTES: Final = 8 * 1024 * 1024
+
+
+class LiveCommit(NamedTuple):
+    """A commit as it was republished.
+
+    Attributes:
+        sequence: its stream sequence.
+        previous: the stream sequence of the commit before it on its subject; 0 for the first.
+        payload: a JSON array of events.
+    """
+
+    sequence: int
+    previous: int
+    payload: bytes
+
+
+Listener = Callable[[LiveCommit], None]
+
+
+@dataclass(slots=True, eq=False)
+class _Feed:
+    listeners: set[Listener] = field(default_factory=set)
+    subscription: Subscription | None = None
+
+    async def receive(self, message: Msg) -> None:
+        headers = message.headers or {}
+        if "Nats-Sequence" not in headers:
+            return  # somebody published here by hand; the log knows nothing of it
+        commit = LiveCommit(
+            int(headers["Nats-Sequence"]), int(headers["Nats-Last-Sequence"]), message.data
+        )
+        for listener in tuple(self.listeners):
+            listener(commit)
+
+
+class LiveSource:
+    """One core subscription for each subject, however many listen to it."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._feeds: dict[str, _Feed] = {}
+
+    def __len__(self) -> int:
+        return len(self._feeds)
+
+    async def listen(self, subject: str, listener: Listener) -> None:
+        """Call ``listener`` with every commit that is republished on ``subject`` from now on.
+
+        A read of the log that is asked for after this call sees all that the listener will not:
+        both travel over one connection, in order.
+
+        Raises:
+            UnavailableError: the connection to NATS does not take a subscription now.
+        """
+        feed = self._feeds.get(subject)
+        if feed is not None:
+            feed.listeners.add(listener)
+            return
+        feed = self._feeds[subject] = _Feed({listener})
+        try:
+            feed.subscription = await self._client.subscribe(
+                subject, cb=feed.receive, pending_bytes_limit=_PENDING_BYTES
+            )
+        except nats.errors.Error as error:
+            del self._feeds[subject]
+            raise UnavailableError(f"cannot subscribe to {subject}: {error!r}") from error
+
+    async def leave(self, subject: str, listener: Listener) -> None:
+        """Stop calling ``listener``; the last one to leave takes the subscription along."""
+        feed = self._feeds.get(subject)
+        if feed is None:
+            return
+        feed.listeners.discard(listener)
+        if feed.listeners:
+            return
+        del self._feeds[subject]
+        if feed.subscription is not None and not self._client.is_closed:
+            await feed.subscription.unsubscribe()

@@ -1,0 +1,206 @@
+"""JSON bodies from outside: read within a limit, decoded without surprises.
+
+A body is refused as soon as it is too large, not after it has been read. Decoding is strict where
+JSON parsers differ (RFC 8259, section 4 and 9), because what one reader drops another may act
+upon: a repeated key, NaN, a number beyond 64 bits and half a surrogate pair are all refused.
+"""
+
+import asyncio
+import json
+import math
+import re
+from typing import Any, Final, Never
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+
+from tailrace_api.problems import RefusedError
+from tailrace_shared.workflow.validation import Problem
+
+MAX_DEPTH: Final = 100
+INLINE_BYTES: Final = 64 * 1024
+"""Bodies up to this size are worked on between two other requests; larger ones in a thread."""
+
+_JSON_TYPE = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_CLOSE: Final = {"connection": "close"}
+
+
+class Document(msgspec.Struct):
+    """A decoded body.
+
+    Attributes:
+        value: what it says.
+        size: its length in bytes.
+        duplicates: object keys that are given more than once, each with its place.
+    """
+
+    value: Any
+    size: int
+    duplicates: list[Problem] = []
+
+
+async def read_document(request: Request, limit: int, *, if_empty: Any = None) -> Document:
+    """Read and decode the body of a request; repeated keys are left to the caller.
+
+    Args:
+        request: whose body.
+        limit: the most bytes that it may have.
+        if_empty: what a request without a body means; None if it must have one.
+
+    Raises:
+        RefusedError: the body is too large, not JSON, or missing.
+    """
+    body = await _read(request, limit)
+    if not body and if_empty is not None:
+        return Document(if_empty, 0)
+    return decode(body) if len(body) <= INLINE_BYTES else await asyncio.to_thread(decode, body)
+
+
+async def read_object(request: Request, limit: int, *, if_empty: Any = None) -> dict[str, Any]:
+    """Read a body that must be an object in which no key is given twice.
+
+    Raises:
+        RefusedError: it is not.
+    """
+    document = await read_document(request, limit, if_empty=if_empty)
+    if document.duplicates:
+        raise RefusedError(422, "the body repeats a key", document.duplicates)
+    if not isinstance(document.value, dict):
+        raise RefusedError(
+            422, "the body is not an object", [Problem("", "the body must be a JSON object")]
+        )
+    return document.value
+
+
+async def _read(request: Request, limit: int) -> bytes:
+    content_type = request.headers.get("content-type")
+    if content_type is not None and not _JSON_TYPE.fullmatch(content_type.split(";")[0].strip()):
+        raise RefusedError(415, f"send application/json, not {content_type[:100]}", headers=_CLOSE)
+    length = request.headers.get("content-length", "0")
+    # Without content-length the body comes in chunks, and only counting them tells.
+    if length.isdecimal() and int(length) > limit:
+        raise _too_large(limit)
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                raise _too_large(limit)
+    except ClientDisconnect:
+        raise RefusedError(400, "the body ended early") from None
+    return bytes(body)
+
+
+def _too_large(limit: int) -> RefusedError:
+    # The rest of the body is still on its way and nobody will read it.
+    return RefusedError(413, f"the body is larger than {limit} bytes", headers=_CLOSE)
+
+
+def decode(body: bytes) -> Document:
+    """Decode a body.
+
+    Raises:
+        RefusedError: it is not JSON that every reader understands alike.
+    """
+    try:
+        return _decode(body.decode(), len(body))
+    except UnicodeDecodeError as error:
+        raise RefusedError(400, f"the body is not UTF-8: byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise RefusedError(
+            400, f"malformed JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        ) from None
+    except RecursionError:
+        raise _too_deep() from None
+
+
+def _decode(text: str, size: int) -> Document:
+    repeated: list[tuple[dict[str, Any], str]] = []
+
+    def collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        collected = dict(pairs)
+        if len(collected) < len(pairs):
+            seen: set[str] = set()
+            for key, _ in pairs:
+                if key in seen:
+                    repeated.append((collected, key))
+                seen.add(key)
+        return collected
+
+    value = json.loads(
+        text,
+        object_pairs_hook=collect,
+        parse_int=_integer,
+        parse_float=_number,
+        parse_constant=_refuse_constant,
+    )
+    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+        raise _too_deep()
+    if _SURROGATE.search(text):
+        _check_text(value)
+    return Document(value, size, _places(value, repeated) if repeated else [])
+
+
+def _too_deep() -> RefusedError:
+    return RefusedError(400, f"the JSON is nested deeper than {MAX_DEPTH} levels")
+
+
+def _integer(text: str) -> int:
+    # 64 bits are what the log's encoder, and most readers, can hold.
+    if len(text) > 20 or not -(2**63) <= (value := int(text)) < 2**64:
+        raise RefusedError(400, f"the number {text[:40]} does not fit 64 bits")
+    return value
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise RefusedError(400, f"the number {text[:40]} is too large")
+    return value
+
+
+def _refuse_constant(name: str) -> Never:
+    raise RefusedError(400, f"malformed JSON: {name} is not JSON")
+
+
+def _check_text(value: Any) -> None:
+    try:
+        msgspec.json.encode(value)
+    except UnicodeEncodeError:
+        raise RefusedError(400, "malformed JSON: half of a surrogate pair in a text") from None
+
+
+def _depth(value: Any) -> int:
+    deepest, stack = 0, [(value, 1)]
+    while stack:
+        item, depth = stack.pop()
+        if isinstance(item, dict | list):
+            deepest = max(deepest, depth)
+            children = item.values() if isinstance(item, dict) else item
+            stack.extend((child, depth + 1) for child in children)
+    return deepest
+
+
+def _places(value: Any, repeated: list[tuple[dict[str, Any], str]]) -> list[Problem]:
+    # The decoder builds from the inside out, so places are known only when all is there.
+    keys: dict[int, list[str]] = {}
+    for mapping, key in repeated:
+        keys.setdefault(id(mapping), []).append(key)
+    found: list[Problem] = []
+    stack = [(value, "")]
+    while stack:
+        item, pointer = stack.pop()
+        if isinstance(item, dict):
+            found.extend(
+                Problem(f"{pointer}/{_escape(key)}", f"the key {key!r} is given more than once")
+                for key in keys.get(id(item), ())
+            )
+            stack.extend((child, f"{pointer}/{_escape(key)}") for key, child in item.items())
+        elif isinstance(item, list):
+            stack.extend((child, f"{pointer}/{index}") for index, child in enumerate(item))
+    return found
+
+
+def _escape(key: str) -> str:
+    return key.replace("~", "~0").replace("/", "~1")

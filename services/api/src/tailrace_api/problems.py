@@ -1,0 +1,108 @@
+"""Problems (RFC 9457): what a client gets instead of what it asked for.
+
+Every error of the API has this form, those of the router included. A detail is a sentence for
+people; ``errors`` names the places in the request, each as a JSON Pointer.
+"""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tailrace_shared.errors import (
+    ExecutionNotFoundError,
+    IdempotencyConflictError,
+    IllegalCommandError,
+    InvalidIdError,
+    JetStreamError,
+    TailraceError,
+    UnavailableError,
+    WorkflowNotFoundError,
+)
+from tailrace_shared.workflow.validation import Problem
+
+CONTENT_TYPE: Final = "application/problem+json"
+
+_STATUS: Final[Mapping[type[Exception], int]] = {
+    InvalidIdError: 400,
+    ExecutionNotFoundError: 404,
+    WorkflowNotFoundError: 404,
+    IllegalCommandError: 409,
+    IdempotencyConflictError: 422,
+    JetStreamError: 503,
+    UnavailableError: 503,
+}
+_RETRY_AFTER: Final = {"retry-after": "1"}
+
+
+class ProblemDocument(msgspec.Struct, omit_defaults=True):
+    """The body of an error response."""
+
+    title: str
+    status: int
+    detail: str
+    errors: Sequence[Problem] = ()
+
+
+class RefusedError(TailraceError):
+    """A request that cannot be served as it is.
+
+    Attributes:
+        status: the HTTP status of the answer.
+        errors: the places in the request that are wrong.
+        headers: headers of the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        errors: Sequence[Problem] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.errors = errors
+        self.headers = headers
+
+
+def problem(
+    status: int,
+    detail: str,
+    errors: Sequence[Problem] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return a problem as a response."""
+    body = ProblemDocument(HTTPStatus(status).phrase, status, detail, errors)
+    return Response(msgspec.json.encode(body), status, headers, CONTENT_TYPE)
+
+
+async def answer_refusal(_request: Request, error: RefusedError) -> Response:
+    """Answer a request that a route refused."""
+    return problem(error.status, str(error), error.errors, error.headers)
+
+
+async def answer_error(_request: Request, error: Exception) -> Response:
+    """Answer a request that failed with one of Tailrace's own errors."""
+    status = next(status for kind, status in _STATUS.items() if isinstance(error, kind))
+    return problem(status, str(error), headers=_RETRY_AFTER if status == 503 else None)
+
+
+async def answer_routing(request: Request, error: HTTPException) -> Response:
+    """Answer a request that no route takes."""
+    detail = {
+        404: f"there is nothing at {request.url.path}",
+        405: f"{request.url.path} does not take {request.method}",
+    }.get(error.status_code, error.detail)
+    return problem(error.status_code, detail, headers=error.headers)
+
+
+EXCEPTION_HANDLERS: Final[Mapping[Any, Any]] = {
+    RefusedError: answer_refusal,
+    HTTPException: answer_routing,
+    **dict.fromkeys(_STATUS, answer_error),
+}

@@ -1,0 +1,47 @@
+"""Liveness and readiness."""
+
+from nats.aio.client import Client
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tailrace_api.fanout.hub import Hub
+from tailrace_api.json_response import json_response
+
+
+class HealthRoutes:
+    """The routes that probes ask."""
+
+    def __init__(self, client: Client, hub: Hub) -> None:
+        self._client = client
+        self._hub = hub
+
+    def routes(self) -> list[Route]:
+        """Return the routing table."""
+        return [
+            Route("/healthz", self.live, methods=["GET"]),
+            Route("/readyz", self.ready, methods=["GET"]),
+            Route("/api/v1/sse/health", self.streams, methods=["GET"]),
+        ]
+
+    async def live(self, _request: Request) -> Response:
+        """Tell that the process answers."""
+        return json_response({"status": "ok"})
+
+    async def ready(self, _request: Request) -> Response:
+        """Tell whether requests should be sent here."""
+        wrong = []
+        if not self._client.is_connected:
+            wrong.append("NATS is not connected")
+        if self._hub.is_draining:
+            wrong.append("this process is stopping")
+        if wrong:
+            return json_response({"status": "unready", "reasons": wrong}, 503)
+        return json_response({"status": "ready"})
+
+    async def streams(self, _request: Request) -> Response:
+        """Tell the clients of seed 001 whether streams work; where it had Redis, we have NATS."""
+        connected = self._client.is_connected
+        word = "connected" if connected else "disconnected"
+        body = {"status": "healthy" if connected else "unhealthy", "nats": word, "redis": word}
+        return json_response(body, 200 if connected else 503)

@@ -1,0 +1,107 @@
+"""The streams: one execution (seed 001), and run and watch (seed 002)."""
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tailrace_api.dialects.dialect import reset
+from tailrace_api.dialects.execution import EXECUTION
+from tailrace_api.dialects.run_and_stream import RUN_AND_STREAM
+from tailrace_api.fanout.hub import Hub
+from tailrace_api.fanout.resume import Found, Lost, Start, find, resume
+from tailrace_api.fanout.topic import View
+from tailrace_api.json_body import read_object
+from tailrace_api.problems import RefusedError
+from tailrace_api.routes.executions import execution_id_of
+from tailrace_api.run_starter import RunRequest, RunStarter, check_key
+from tailrace_api.sse.response import EventStream, come_back_later, whole_stream
+from tailrace_api.tenancy import tenant_of
+from tailrace_shared.errors import UnavailableError
+from tailrace_shared.execution_log import ExecutionLog
+from tailrace_shared.settings import ApiSettings
+from tailrace_shared.workflow.validation import Problem
+
+
+class StreamRoutes:
+    """The routes that answer with events."""
+
+    def __init__(
+        self, settings: ApiSettings, log: ExecutionLog, hub: Hub, starter: RunStarter
+    ) -> None:
+        self._settings = settings
+        self._log = log
+        self._hub = hub
+        self._starter = starter
+
+    def routes(self) -> list[Route]:
+        """Return the routing table."""
+        return [
+            Route("/api/v1/sse/executions/{execution_id}/stream", self.execution, methods=["GET"]),
+            Route("/api/v1/executions/stream", self.run_and_stream, methods=["POST"]),
+        ]
+
+    async def execution(self, request: Request) -> Response:
+        """Stream an execution from its first event, or from after the client's last id."""
+        tenant, execution = tenant_of(request, self._settings), execution_id_of(request)
+        if self._hub.is_draining:
+            return self._later()
+        try:
+            start = await resume(
+                self._log, self._hub.epoch, tenant, execution, _last_event_id(request)
+            )
+        except UnavailableError:
+            return self._later()
+        return self._stream(View(EXECUTION, tenant, execution), start)
+
+    async def run_and_stream(self, request: Request) -> Response:
+        """Start a run and stream it; with a last id, go on with the run that has it."""
+        tenant = tenant_of(request, self._settings)
+        key = check_key(request.headers.get("idempotency-key"))
+        body = await read_object(request, self._settings.max_body_bytes)
+        if self._hub.is_draining:
+            return self._later()
+        if last_event_id := _last_event_id(request):
+            return await self._go_on(tenant, last_event_id)
+        flow_id = _flow_id(body)
+        run_input = {} if (given := body.get("input_data")) is None else given
+        state = await self._starter.start(
+            RunRequest(tenant, flow_id, "input_data", run_input, body, key)
+        )
+        return self._stream(View(RUN_AND_STREAM, tenant, state.execution_id), Start())
+
+    async def _go_on(self, tenant: str, last_event_id: str) -> Response:
+        try:
+            found = await find(self._log, self._hub.epoch, last_event_id)
+        except UnavailableError:
+            return self._later()
+        if isinstance(found, Found) and found.tenant == tenant:
+            return self._stream(View(RUN_AND_STREAM, tenant, found.execution), found.start())
+        # Which run it was cannot be told any more, and to start another would be a surprise.
+        return whole_stream(reset(found.reason if isinstance(found, Lost) else "unknown", None))
+
+    def _stream(self, view: View, start: Start) -> Response:
+        if start.is_over:
+            # The one answer on which a browser's EventSource stops to reconnect.
+            return Response(status_code=204)
+        return EventStream(self._hub.connect(view, start), self._hub.stall)
+
+    def _later(self) -> Response:
+        return come_back_later(self._hub.retry_milliseconds())
+
+
+def _last_event_id(request: Request) -> str:
+    header = request.headers.get("last-event-id")
+    return header or request.query_params.get("last_event_id", "")
+
+
+def _flow_id(body: dict[str, Any]) -> str:
+    flow_id = body.get("flow_id")
+    # Seed 002's clients number their flows.
+    if isinstance(flow_id, int) and not isinstance(flow_id, bool):
+        return str(flow_id)
+    if not isinstance(flow_id, str):
+        detail = "flow_id is the id of a workflow"
+        raise RefusedError(422, detail, [Problem("/flow_id", detail)])
+    return flow_id

@@ -1,0 +1,204 @@
+"""Workflow definitions: put, get, list, delete, validate, draw."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tailrace_api.json_body import Document, read_document
+from tailrace_api.json_response import json_response
+from tailrace_api.problems import RefusedError
+from tailrace_api.tenancy import tenant_of
+from tailrace_shared.errors import WorkflowNotFoundError
+from tailrace_shared.ids import check_id
+from tailrace_shared.node_type_store import NodeTypeStore
+from tailrace_shared.settings import ApiSettings
+from tailrace_shared.workflow.definition import Definition, encode_definition
+from tailrace_shared.workflow.graph import graph_of
+from tailrace_shared.workflow.validation import Validated, validate
+from tailrace_shared.workflow_store import StoredWorkflow, WorkflowStore
+
+_SMALL_NODES = 500
+
+
+class WorkflowSummary(msgspec.Struct):
+    """What a list, or the answer to a change, shows of a workflow."""
+
+    workflow_id: str
+    version: int
+    name: str
+
+
+class WorkflowDocument(msgspec.Struct):
+    """A workflow with its definition."""
+
+    workflow_id: str
+    version: int
+    name: str
+    definition: Definition
+
+
+class GraphNode(msgspec.Struct):
+    """A node as far as it is drawn."""
+
+    id: str
+    type: str
+    name: str
+    stage: str | None
+
+
+class GraphEdge(msgspec.Struct):
+    """An arrow from a node to one that needs it."""
+
+    source: str
+    target: str
+
+
+class GraphDocument(msgspec.Struct):
+    """A workflow as it is drawn."""
+
+    workflow_id: str
+    version: int
+    nodes: list[GraphNode]
+    edges: list[GraphEdge]
+    layers: list[list[str]]
+
+
+class WorkflowRoutes:
+    """The routes under ``/api/v1/workflows``, except for those of runs."""
+
+    def __init__(
+        self, settings: ApiSettings, workflows: WorkflowStore, node_types: NodeTypeStore
+    ) -> None:
+        self._settings = settings
+        self._workflows = workflows
+        self._node_types = node_types
+
+    def routes(self) -> list[Route]:
+        """Return the routing table."""
+        one = "/api/v1/workflows/{workflow_id}"
+        return [
+            Route("/api/v1/workflows", self.list_newest, methods=["GET"]),
+            Route("/api/v1/workflows/validate", self.validate, methods=["POST"]),
+            Route(one, self.put, methods=["PUT"]),
+            Route(one, self.get, methods=["GET"]),
+            Route(one, self.delete, methods=["DELETE"]),
+            Route(f"{one}/graph", self.graph, methods=["GET"]),
+        ]
+
+    async def list_newest(self, request: Request) -> Response:
+        """List the tenant's workflows by id."""
+        newest = await self._workflows.newest(tenant_of(request, self._settings))
+        return json_response({"workflows": [_summary(stored) for stored in newest]})
+
+    async def validate(self, request: Request) -> Response:
+        """Check a definition without storing it."""
+        definition = await self._definition(request, None)
+        return json_response(
+            {"valid": True, "workflow_id": definition.id, "nodes": len(definition.nodes)}
+        )
+
+    async def put(self, request: Request) -> Response:
+        """Store a definition, as a new version if it differs from the newest."""
+        tenant, workflow_id = tenant_of(request, self._settings), _workflow_id(request)
+        definition = await self._definition(request, workflow_id)
+        before = await self._newest(tenant, workflow_id)
+        if before and encode_definition(before.definition) == encode_definition(definition):
+            return _changed(before, 200)
+        version = await self._workflows.put(tenant, definition)
+        return _changed(StoredWorkflow(definition, version), 200 if before else 201)
+
+    async def get(self, request: Request) -> Response:
+        """Return a definition, the newest or the one of ``?version=``."""
+        stored = await self._stored(request)
+        document = WorkflowDocument(
+            stored.definition.id, stored.version, stored.definition.title, stored.definition
+        )
+        return json_response(document, headers={"etag": _etag(stored)})
+
+    async def delete(self, request: Request) -> Response:
+        """Remove a workflow; its runs go on."""
+        tenant, workflow_id = tenant_of(request, self._settings), _workflow_id(request)
+        await self._workflows.get(tenant, workflow_id)
+        await self._workflows.delete(tenant, workflow_id)
+        return Response(status_code=204)
+
+    async def graph(self, request: Request) -> Response:
+        """Return nodes, edges and layers."""
+        stored = await self._stored(request)
+        if len(stored.definition.nodes) <= _SMALL_NODES:
+            return json_response(_graph(stored))
+        return json_response(await asyncio.to_thread(_graph, stored))
+
+    async def _definition(self, request: Request, workflow_id: str | None) -> Definition:
+        document = await read_document(request, self._settings.max_body_bytes)
+        known = await self._node_types.all()
+        # Ten thousand nodes may take a second; streams must not wait for that.
+        checked = await asyncio.to_thread(_validate, document, known, workflow_id)
+        if checked.definition is None:
+            raise RefusedError(422, "the definition is not valid", checked.problems)
+        return checked.definition
+
+    async def _newest(self, tenant: str, workflow_id: str) -> StoredWorkflow | None:
+        try:
+            return await self._workflows.get(tenant, workflow_id)
+        except WorkflowNotFoundError:
+            return None
+
+    async def _stored(self, request: Request) -> StoredWorkflow:
+        tenant, workflow_id = tenant_of(request, self._settings), _workflow_id(request)
+        return await self._workflows.get(tenant, workflow_id, _version(request))
+
+
+def _validate(document: Document, node_types: Any, workflow_id: str | None) -> Validated:
+    checked = validate(document.value, node_types, workflow_id=workflow_id)
+    if not document.duplicates:
+        return checked
+    return Validated(None, [*document.duplicates, *checked.problems])
+
+
+def _workflow_id(request: Request) -> str:
+    return check_id(request.path_params["workflow_id"], "workflow")
+
+
+def _version(request: Request) -> int | None:
+    text = request.query_params.get("version")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and 0 < int(text[:20]) < 2**63):
+        raise RefusedError(400, f"version: {text[:40]!r} is not a version; send a positive number")
+    return int(text)
+
+
+def _summary(stored: StoredWorkflow) -> WorkflowSummary:
+    return WorkflowSummary(stored.definition.id, stored.version, stored.definition.title)
+
+
+def _changed(stored: StoredWorkflow, status: int) -> Response:
+    location = f"/api/v1/workflows/{stored.definition.id}"
+    return json_response(_summary(stored), status, {"location": location, "etag": _etag(stored)})
+
+
+def _etag(stored: StoredWorkflow) -> str:
+    return f'"{stored.version}"'
+
+
+def _graph(stored: StoredWorkflow) -> GraphDocument:
+    definition = stored.definition
+    return GraphDocument(
+        workflow_id=definition.id,
+        version=stored.version,
+        nodes=[
+            GraphNode(node_id, node.type, node.name or node_id, node.stage)
+            for node_id, node in definition.nodes.items()
+        ],
+        edges=[
+            GraphEdge(need, node_id)
+            for node_id, node in definition.nodes.items()
+            for need in node.needs
+        ],
+        layers=graph_of(definition).layers(),
+    )

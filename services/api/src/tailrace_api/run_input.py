@@ -1,0 +1,81 @@
+"""The input of runs, checked against the JSON Schema of the workflow's version."""
+
+import asyncio
+from collections import OrderedDict
+from itertools import islice
+from typing import Any, Final
+
+import msgspec
+import referencing.exceptions
+from jsonschema.exceptions import ValidationError
+from jsonschema.protocols import Validator
+
+from tailrace_api.json_body import INLINE_BYTES
+from tailrace_api.problems import RefusedError
+from tailrace_shared.execution.events import MAX_VALUE_BYTES
+from tailrace_shared.workflow.input_schema import compile_schema
+from tailrace_shared.workflow.validation import Problem
+from tailrace_shared.workflow_store import StoredWorkflow
+
+_MOST_PROBLEMS: Final = 100
+_MOST_SCHEMAS: Final = 256
+
+
+class InputCheck:
+    """Checks inputs; a version never changes, so its schema is compiled once."""
+
+    def __init__(self) -> None:
+        self._validators: OrderedDict[tuple[str, str, int], Validator] = OrderedDict()
+
+    async def check(self, tenant: str, workflow: StoredWorkflow, field: str, value: Any) -> None:
+        """Check the input of a run.
+
+        Args:
+            tenant: whose workflow it is.
+            workflow: the workflow, in the version that will run.
+            field: what the input is called in the body.
+            value: the input.
+
+        Raises:
+            RefusedError: naming every place where the input is not what the workflow asks for.
+        """
+        size = len(msgspec.json.encode(value))
+        if size > MAX_VALUE_BYTES:
+            detail = f"the input is {size} bytes of JSON; the limit is {MAX_VALUE_BYTES}"
+            raise RefusedError(422, detail, [Problem(f"/{field}", detail)])
+        if workflow.definition.input is None:
+            return
+        validator = self._validator(tenant, workflow)
+        if size <= INLINE_BYTES:
+            problems = _problems(validator, field, value)
+        else:
+            problems = await asyncio.to_thread(_problems, validator, field, value)
+        if problems:
+            raise RefusedError(422, "the input is not what the workflow asks for", problems)
+
+    def _validator(self, tenant: str, workflow: StoredWorkflow) -> Validator:
+        key = (tenant, workflow.definition.id, workflow.version)
+        validator = self._validators.get(key)
+        if validator is None:
+            validator = self._validators[key] = compile_schema(workflow.definition.input)
+            if len(self._validators) > _MOST_SCHEMAS:
+                self._validators.popitem(last=False)
+        self._validators.move_to_end(key)
+        return validator
+
+
+def _problems(validator: Validator, field: str, value: Any) -> list[Problem]:
+    try:
+        return [
+            Problem(_pointer(field, error), error.message[:1000])
+            for error in islice(validator.iter_errors(value), _MOST_PROBLEMS)
+        ]
+    except referencing.exceptions.Unresolvable as error:
+        return [Problem(f"/{field}", f"the workflow's schema refers to what is not there: {error}")]
+    except RecursionError:
+        return [Problem(f"/{field}", "the workflow's schema refers to itself without end")]
+
+
+def _pointer(field: str, error: ValidationError) -> str:
+    path = [field, *error.absolute_path]
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)

@@ -1,0 +1,51 @@
+r"""The encoder of ``text/event-stream`` blocks; nothing else in Tailrace writes SSE syntax.
+
+A block is lines of ``field: value`` and an empty line. The format has no escapes: a CR, LF or
+CRLF ends a line wherever it stands, and a NUL makes a client ignore an id. So a value that could
+hold one must not reach the wire as it is, or whoever chose the value could write fields of his own
+(CWE-93). Data may have lines, each becomes a ``data`` field; from everything else they are taken
+out.
+
+A client removes one space after the colon, so one is always written: a value that begins with a
+space keeps it.
+
+https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
+"""
+
+import re
+from typing import Final
+
+_LINE_END = re.compile(rb"\r\n|\r|\n")
+_NOT_IN_A_FIELD: Final = str.maketrans("", "", "\r\n\0")
+
+
+def event(data: bytes, *, name: str = "", event_id: str = "") -> bytes:
+    """Return a block that dispatches an event: a ``message``, unless it has a name."""
+    head = b""
+    if event_id:
+        head += b"id: " + _field(event_id) + b"\n"
+    if name:
+        head += b"event: " + _field(name) + b"\n"
+    # Compact JSON has no line ends, so what is stored goes out as it is.
+    if b"\n" in data or b"\r" in data:
+        data = b"\ndata: ".join(_LINE_END.split(data))
+    return head + b"data: " + data + b"\n\n"
+
+
+def position(event_id: str) -> bytes:
+    """Return a block that moves the client's last event id and dispatches nothing."""
+    return b"id: " + _field(event_id) + b"\n\n"
+
+
+def comment(text: str) -> bytes:
+    """Return a block that clients skip; it shows proxies and clients that the stream lives."""
+    return b": " + _field(text) + b"\n\n"
+
+
+def retry(milliseconds: int) -> bytes:
+    """Return a block that says how long a client waits before it connects again."""
+    return b"retry: %d\n\n" % max(milliseconds, 0)
+
+
+def _field(text: str) -> bytes:
+    return text.translate(_NOT_IN_A_FIELD).encode(errors="replace")

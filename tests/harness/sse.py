@@ -1,0 +1,252 @@
+"""A raw-socket SSE client: sees every byte, and can be cut off after any.
+
+The parser follows the rules of the HTML standard, section 9.2.6, and nothing else; what the API's
+encoder knows must not leak into what checks it.
+"""
+
+import asyncio
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+
+@dataclass(slots=True)
+class SseEvent:
+    """A dispatched event.
+
+    Attributes:
+        id: the last event id when it was dispatched.
+        own_id: whether its block had an ``id`` line.
+        type: ``message`` unless named.
+        data: the lines, joined.
+    """
+
+    id: str
+    own_id: bool
+    type: str
+    data: str
+
+    def json(self) -> Any:
+        """Decode the data."""
+        return msgspec.json.decode(self.data)
+
+
+@dataclass(slots=True)
+class SseParser:
+    """The parser of an event stream.
+
+    Attributes:
+        last_event_id: what a client would send when it comes back.
+        retry: the last reconnect delay, in ms.
+        comments: all comments so far.
+        primings: the ids of blocks that had one and no data.
+    """
+
+    last_event_id: str = ""
+    retry: int | None = None
+    comments: list[str] = field(default_factory=list)
+    primings: list[str] = field(default_factory=list)
+    _buffer: bytes = b""
+    _begun: bool = False
+    _data: list[str] = field(default_factory=list)
+    _type: str = ""
+    _id: str | None = None
+
+    def feed(self, chunk: bytes) -> list[SseEvent]:
+        """Take some bytes, cut anywhere; returns the events that they complete."""
+        self._buffer += chunk
+        return [event for line in self._lines() if (event := self._line(line))]
+
+    def _lines(self) -> Iterator[str]:
+        while match := re.search(rb"\r\n|\n|\r", self._buffer):
+            if match.group() == b"\r" and match.end() == len(self._buffer):
+                return  # an LF may follow
+            line, self._buffer = self._buffer[: match.start()], self._buffer[match.end() :]
+            if not self._begun:
+                self._begun, line = True, line.removeprefix(b"\xef\xbb\xbf")
+            yield line.decode(errors="replace")
+
+    def _line(self, line: str) -> SseEvent | None:
+        if not line:
+            return self._dispatch()
+        name, _, value = line.partition(":")
+        value = value.removeprefix(" ")
+        match name:
+            case "":
+                self.comments.append(value)
+            case "data":
+                self._data.append(value)
+            case "event":
+                self._type = value
+            case "id" if "\0" not in value:
+                self._id = value
+            case "retry" if re.fullmatch("[0-9]+", value):
+                self.retry = int(value)
+        return None
+
+    def _dispatch(self) -> SseEvent | None:
+        own_id, self._id = self._id, None
+        data, self._data = self._data, []
+        event_type, self._type = self._type, ""
+        if own_id is not None:
+            self.last_event_id = own_id
+        if not data:
+            if own_id is not None:
+                self.primings.append(own_id)
+            return None
+        return SseEvent(
+            self.last_event_id, own_id is not None, event_type or "message", "\n".join(data)
+        )
+
+
+class SseClient:
+    """One connection to a stream.
+
+        async with SseClient(port, path, last_event_id=some_id) as stream:
+            async for event in stream: ...
+
+    Attributes:
+        status: the status of the response.
+        headers: its headers, in lower case.
+        parser: what has been parsed so far.
+        received: how many bytes came, the head of the response included.
+        is_complete: whether the response ended as HTTP wants it.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        path: str,
+        *,
+        method: str = "GET",
+        last_event_id: str = "",
+        headers: Mapping[str, str] | None = None,
+        body: Any = None,
+        parser: SseParser | None = None,
+    ) -> None:
+        self.port = port
+        self.status = 0
+        self.headers: dict[str, str] = {}
+        self.parser = parser or SseParser()
+        self.received = 0
+        self.is_complete = False
+        self._request = _request(method, path, last_event_id, headers or {}, body)
+        self._reader: asyncio.StreamReader
+        self._writer: asyncio.StreamWriter
+        self._chunks = b""
+        self._body = b""
+
+    async def __aenter__(self) -> Self:
+        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self._writer.write(self._request)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # Cut, as a browser that is closed does, rather than ended in good order.
+        self._writer.transport.abort()
+
+    async def __aiter__(self) -> Any:
+        while not self.is_complete:
+            events = await self.read()
+            if events is None:
+                return
+            for event in events:
+                yield event
+
+    async def read(self, limit: int = 65536) -> list[SseEvent] | None:
+        """Read some bytes, at most ``limit``; None at the end of the connection."""
+        data = await self._reader.read(limit)
+        if not data:
+            return None
+        self.received += len(data)
+        return self._take(data)
+
+    async def until_cut(self, size: int) -> list[SseEvent]:
+        """Return the events of the first ``size`` bytes, or of all if there are fewer."""
+        events: list[SseEvent] = []
+        while self.received < size and not self.is_complete:
+            some = await self.read(size - self.received)
+            if some is None:
+                break
+            events.extend(some)
+        return events
+
+    async def all(self) -> list[SseEvent]:
+        """Return all events until the response or the connection ends."""
+        return [event async for event in self]
+
+    async def take(self, count: int) -> list[SseEvent]:
+        """Return the next events."""
+        events: list[SseEvent] = []
+        while len(events) < count:
+            some = await self.read()
+            if some is None:
+                break
+            events.extend(some)
+        return events
+
+    def _take(self, data: bytes) -> list[SseEvent]:
+        self._chunks += data
+        if not self.status and not self._take_head():
+            return []
+        if "content-length" in self.headers or self.status == 204:
+            return self._take_plain()
+        body = b"".join(self._dechunked())
+        if self.status != 200:
+            self._body += body
+            return []
+        return self.parser.feed(body)
+
+    def _take_head(self) -> bool:
+        head, separator, rest = self._chunks.partition(b"\r\n\r\n")
+        if not separator:
+            return False
+        status, *lines = head.decode("latin-1").split("\r\n")
+        self.status = int(status.split()[1])
+        self.headers = {
+            name.lower(): value for name, _, value in (line.partition(": ") for line in lines)
+        }
+        self._chunks = rest
+        return True
+
+    def _take_plain(self) -> list[SseEvent]:
+        body, self._chunks = self._chunks, b""
+        self._body += body
+        self.is_complete = len(self._body) >= int(self.headers.get("content-length", "0"))
+        return self.parser.feed(body) if self.status == 200 else []
+
+    def _dechunked(self) -> Iterator[bytes]:
+        while True:
+            size_line, separator, rest = self._chunks.partition(b"\r\n")
+            if not separator:
+                return
+            size = int(size_line, 16)
+            if len(rest) < size + 2:
+                return
+            self._chunks = rest[size + 2 :]
+            if size == 0:
+                self.is_complete = True
+                return
+            yield rest[:size]
+
+
+def _request(
+    method: str, path: str, last_event_id: str, headers: Mapping[str, str], body: Any
+) -> bytes:
+    fields = {"host": "127.0.0.1", "accept": "text/event-stream", **headers}
+    if last_event_id:
+        fields["last-event-id"] = last_event_id
+    payload = b"" if body is None else msgspec.json.encode(body)
+    if body is not None:
+        fields |= {"content-type": "application/json", "content-length": str(len(payload))}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + payload
