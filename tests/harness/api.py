@@ -2,29 +2,34 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from harness.nats import free_port
-from harness.process import ServiceProcess
+from harness.service import Service
 
 
-class ApiProcess(ServiceProcess):
+class ApiProcess(Service):
     """One API replica on a port of its own.
 
     Args:
         nats_url: the NATS that it uses.
-        settings: other settings, by the names of their variables.
+        folder: where its log goes.
+        settings: those of ``ApiSettings``, as texts.
     """
 
-    def __init__(self, nats_url: str, **settings: str) -> None:
-        self.host, self.port = "127.0.0.1", free_port()
-        self.url = f"http://{self.host}:{self.port}"
-        super().__init__(
-            "tailrace_api", {"NATS_URL": nats_url, "TAILRACE_PORT": str(self.port), **settings}
-        )
+    def __init__(self, nats_url: str, folder: Path, **settings: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        environment = {"NATS_URL": nats_url, "TAILRACE_PORT": str(self.port)}
+        for name, value in settings.items():
+            environment[f"TAILRACE_{name.upper()}"] = value
+        super().__init__("tailrace_api", environment, folder / f"api-{self.port}.log")
 
 
 @contextmanager
-def api_replicas(count: int, nats_url: str, **settings: str) -> Iterator[list[ApiProcess]]:
+def api_replicas(
+    count: int, nats_url: str, folder: Path, **settings: str
+) -> Iterator[list[ApiProcess]]:
     """Run some replicas beside each other."""
     with ExitStack() as stack:
-        yield [stack.enter_context(ApiProcess(nats_url, **settings)) for _ in range(count)]
+        yield [stack.enter_context(ApiProcess(nats_url, folder, **settings)) for _ in range(count)]
