@@ -63,28 +63,37 @@ class Child:
 
     async def start(self) -> None:
         """Start a process."""
-        self._process = process = await asyncio.create_subprocess_exec(
-            # -I -S: the launcher needs no site-packages, and must not import from this folder.
-            *(sys.executable, "-I", "-S", str(Path(launch.__file__)), str(os.getpid())),
-            *self.program.command,
-            stdin=asyncio.subprocess.DEVNULL,
-            # What is printed by mistake must not end up beside the ready line.
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=self.program.environment,
-            pass_fds=self.program.descriptors,
-            start_new_session=True,
-            limit=_LONGEST_LINE,
-        )
-        assert process.stdout is not None  # noqa: S101 - asked for above
-        self._listening = asyncio.create_task(self._listen(process.stdout))
+        # A pipe of our own: asyncio's Process.wait() waits for its pipes to close, too, and what
+        # the child started in turn may hold them open long after the child has crashed.
+        reading, writing = os.pipe()
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                # -I -S: the launcher needs no site-packages, nor imports from this folder.
+                *(sys.executable, "-I", "-S", str(Path(launch.__file__)), str(os.getpid())),
+                *self.program.command,
+                stdin=asyncio.subprocess.DEVNULL,
+                # What is printed by mistake must not end up beside the ready line.
+                stdout=writing,
+                stderr=writing,
+                env=self.program.environment,
+                pass_fds=self.program.descriptors,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
+        self._listening = asyncio.create_task(self._listen(reading))
 
     async def ended(self) -> int:
         """Wait until the process has ended and its last words are read; return its exit code."""
         if self._process is None or self._listening is None:
             return 0
         code = await self._process.wait()
-        # A process that the child left behind may hold the pipe open for ever.
+        # What it started ends with it; nobody else knows of it.
+        self._kill_session(self._process)
+        # A process that left the session may hold the pipe open for ever.
         await asyncio.wait({self._listening}, timeout=_LAST_WORDS)
         return code
 
@@ -103,15 +112,26 @@ class Child:
     def kill(self) -> None:
         """End the process, and all that it started, at once."""
         if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+            self._kill_session(self._process)
 
-    async def _listen(self, output: asyncio.StreamReader) -> None:
-        while line := await _read_line(output):
-            if self._released:
-                self._pass_on(line)
-            else:
-                self.held.append(line)
+    @staticmethod
+    def _kill_session(process: asyncio.subprocess.Process) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    async def _listen(self, descriptor: int) -> None:
+        output = asyncio.StreamReader(limit=_LONGEST_LINE)
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(output), os.fdopen(descriptor, "rb", 0)
+        )
+        try:
+            while line := await _read_line(output):
+                if self._released:
+                    self._pass_on(line)
+                else:
+                    self.held.append(line)
+        finally:
+            transport.close()
 
     def _pass_on(self, line: bytes) -> None:
         self._console.pass_on(self._prefix + line)

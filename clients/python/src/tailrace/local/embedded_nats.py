@@ -84,13 +84,13 @@ async def check_running_nats(url: str) -> None:
     Raises:
         StartError: none does.
     """
-    failure: StartError | None = None
+    failures = []
     for server in url.split(","):
         try:
             return await _check_server(server.strip())
         except StartError as error:
-            failure = failure or error
-    raise failure or StartError("--nats needs a URL, for example nats://127.0.0.1:4222")
+            failures.append(error)
+    raise failures[0]
 
 
 async def read_info(host: str, port: int) -> Info:
@@ -118,14 +118,18 @@ async def read_info(host: str, port: int) -> Info:
 
 
 async def _check_server(url: str) -> None:
-    parts = urlsplit(url if "://" in url else f"nats://{url}")
+    try:
+        parts = urlsplit(url if "://" in url else f"nats://{url}")
+        host, port = parts.hostname or "", parts.port or DEFAULT_PORT
+    except ValueError:
+        raise _not_a_url() from None
+    if not host:
+        raise _not_a_url()
     if parts.scheme in {"ws", "wss"}:
         return  # INFO comes inside a WebSocket here; the services will read it.
     shown = _without_secrets(parts)
     try:
-        info = await read_info(parts.hostname or LOOPBACK, parts.port or DEFAULT_PORT)
-    except ValueError:
-        raise StartError(f"--nats {shown} is not a URL such as nats://127.0.0.1:4222") from None
+        info = await read_info(host, port)
     except (OSError, TimeoutError) as error:
         raise StartError(
             f"cannot reach NATS at {shown}: {_reason(error)}; start it, "
@@ -148,6 +152,11 @@ def _reason(error: OSError | TimeoutError) -> str:
     if isinstance(error, TimeoutError):
         return "no answer"
     return os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+
+
+def _not_a_url() -> StartError:
+    # What was given is not shown: it may hold a password.
+    return StartError("--nats needs a URL such as nats://127.0.0.1:4222")
 
 
 def _without_secrets(parts: SplitResult) -> str:

@@ -1,0 +1,210 @@
+"""`tailrace up` starts, supervises and ends its processes."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.up import Up, command_line, wait_gone
+
+SERVICES = ("tailrace_api", "tailrace_worker", "nats-server")
+
+
+@pytest.fixture
+def up(tmp_path: Path, stand_ins: dict[str, str]) -> Iterator[Up]:
+    """A `tailrace up` that is ready, with services that stand in for the real ones."""
+    with Up(tmp_path / "up", environment=stand_ins) as running:
+        yield running.wait_ready()
+
+
+def test_the_ready_line_is_alone_on_stdout(tmp_path: Path, stand_ins: dict[str, str]) -> None:
+    """What services print goes to stderr, and so do the URLs of the other replicas."""
+    with Up(tmp_path / "up", "--api-replicas", "2", environment=stand_ins) as up:
+        up.wait_ready()
+        assert up.url == f"http://127.0.0.1:{up.port}"
+        up.send(signal.SIGTERM)
+        assert up.wait() == 0
+
+        assert not up.rest_of_stdout()
+        assert f"another API replica is at http://127.0.0.1:{up.port + 1}\n" in up.stderr()
+        assert up.stderr().count("printed by mistake") == 3
+
+
+def test_any_free_port_may_be_taken(tmp_path: Path, stand_ins: dict[str, str]) -> None:
+    """Port 0: the ready line says which it became."""
+    with Up(tmp_path / "up", "--port", "0", environment=stand_ins) as up:
+        up.wait_ready()
+
+        assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d+", up.url)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_child_that_crashes_is_started_again_and_that_is_said(up: Up, service: str) -> None:
+    """One line: who, how it ended, and when it will be back."""
+    before = up.child(service)
+    others = {pid for pid in up.children() if pid != before}
+
+    os.kill(before, signal.SIGKILL)
+
+    name = {"tailrace_api": "api-1", "tailrace_worker": "worker-1", "nats-server": "nats"}[service]
+    up.wait_stderr(rf"(?m)^{name} ended with SIGKILL; restarting in 0\.5 s$")
+    after = wait_child(up, service, other_than=before)
+    assert after != before
+    assert others < set(up.children())
+
+
+def test_a_child_that_keeps_crashing_is_started_at_growing_intervals(up: Up) -> None:
+    """Half a second, then one: a broken service must not become a busy loop."""
+    pid = up.child("tailrace_worker")
+    for pause in ("0.5", "1"):
+        os.kill(pid, signal.SIGKILL)
+        up.wait_stderr(rf"worker-1 ended with SIGKILL; restarting in {re.escape(pause)} s")
+        pid = wait_child(up, "tailrace_worker", other_than=pid)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_everything_in_order(up: Up, number: signal.Signals) -> None:
+    """API first, so that no run begins; NATS last, so that workers can hand back their jobs."""
+    pids = list(up.children())
+
+    up.send(number)
+
+    assert up.wait(10) == 0
+    wait_gone(pids)
+    asked = re.findall(r"(?m)^(\w+) was asked to end$", up.stderr())
+    assert asked == ["tailrace_api", "tailrace_worker"]
+    log = (up.folder / "data" / "nats.log").read_text()
+    assert "Server Exiting" in log
+    assert "restarting" not in up.stderr()
+
+
+def test_what_does_not_end_is_killed_within_ten_seconds(
+    tmp_path: Path, stand_ins: dict[str, str]
+) -> None:
+    """With all that it started, which `up` does not know."""
+    environment = {
+        **stand_ins,
+        "STAND_IN": "tailrace_api=leaves-a-child tailrace_worker=stays",
+    }
+    with Up(tmp_path / "up", environment=environment) as up:
+        up.wait_ready()
+        pids = list(up.children())
+        begin = time.monotonic()
+
+        up.send(signal.SIGTERM)
+
+        assert up.wait(12) == 0
+        assert time.monotonic() - begin < 10
+        wait_gone(pids)
+
+
+def test_a_second_signal_ends_everything_at_once(tmp_path: Path, stand_ins: dict[str, str]) -> None:
+    """Who presses Ctrl-C twice does not want to wait."""
+    with Up(tmp_path / "up", environment={**stand_ins, "STAND_IN": "tailrace_api=stays"}) as up:
+        up.wait_ready()
+        pids = list(up.children())
+        begin = time.monotonic()
+        up.send(signal.SIGINT)
+        up.wait_stderr("tailrace_api was asked to end")
+
+        up.send(signal.SIGINT)
+
+        assert up.wait(5) == 0
+        assert time.monotonic() - begin < 2
+        wait_gone(pids)
+
+
+def test_a_signal_during_the_start_ends_it(tmp_path: Path, stand_ins: dict[str, str]) -> None:
+    """There is nothing to wait for, and nothing is left."""
+    with Up(tmp_path / "up", "--workers", "3", environment=stand_ins) as up:
+        pids = wait_children(up)
+
+        up.send(signal.SIGTERM)
+
+        assert up.wait(10) == 0
+        wait_gone(pids)
+
+
+def test_no_child_outlives_an_up_that_was_killed(up: Up) -> None:
+    """It has no time to end them: the kernel does."""
+    pids = list(up.children())
+    assert len(pids) == len(SERVICES)
+
+    up.send(signal.SIGKILL)
+
+    assert up.wait() == -signal.SIGKILL
+    wait_gone(pids)
+
+
+def test_data_stays_between_starts_even_if_the_first_was_killed(
+    tmp_path: Path, stand_ins: dict[str, str]
+) -> None:
+    """The lock goes with its holders, so that the next start is not refused."""
+    with Up(tmp_path / "up", environment=stand_ins) as first:
+        first.wait_ready()
+        store = tmp_path / "up" / "data" / "nats"
+        assert store.is_dir()
+        first.send(signal.SIGKILL)
+        first.wait()
+
+    with Up(tmp_path / "up", environment=stand_ins) as second:
+        second.wait_ready()
+
+
+def test_a_crash_during_the_start_shows_all_that_was_said(
+    tmp_path: Path, stand_ins: dict[str, str]
+) -> None:
+    """It is a defect, not a mistake of the operator: the traceback is wanted."""
+    environment = {**stand_ins, "STAND_IN": "tailrace_api=crashes"}
+    with Up(tmp_path / "up", environment=environment) as up:
+        assert up.wait() == 2
+        assert "RuntimeError: a defect" in up.stderr()
+        assert "api-1 ended with exit code 1 before it was ready" in up.stderr()
+
+
+def test_nobody_has_to_read_what_the_services_write(
+    tmp_path: Path, stand_ins: dict[str, str]
+) -> None:
+    """A full pipe on stderr stops neither the supervision nor the end."""
+    environment = {**os.environ, **stand_ins, "STAND_IN": "tailrace_worker=floods"}
+    reading, writing = os.pipe()
+    command = [sys.executable, "-m", "tailrace", "up", "--port", "0", "--nats-port", "0"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=writing, env=environment
+    ) as process:
+        os.close(writing)
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith(b"ready ")
+
+        process.send_signal(signal.SIGTERM)
+
+        assert process.wait(10) == 0
+    os.close(reading)
+
+
+def wait_child(up: Up, part: str, *, other_than: int) -> int:
+    """Return the process id of a child that has become what it is to be."""
+    while True:
+        found = [
+            pid
+            for pid, command in up.children().items()
+            if part in command and "launch.py" not in command and pid != other_than
+        ]
+        if found:
+            return found[0]
+        time.sleep(0.01)
+
+
+def wait_children(up: Up) -> list[int]:
+    """Return the process ids of the first children, as soon as services are among them."""
+    while True:
+        children = up.children()
+        if any("tailrace_worker" in command_line(pid) for pid in children):
+            return list(children)
+        time.sleep(0.005)
