@@ -197,4 +197,4 @@ def test_a_run_ends_with_its_summary() -> None:
     settle(run, 1, "error")
     run.status, run.finished_at, run.error = "failed", 3.0, "n1_0: boom"
 
-    assert summary(run, 99) == "failed in 3.0 s: 1 done, 2 failed\nn1_0: boom"
+    assert summary(run, 99) == "failed in 3.0 s: 1 done, 2 failed\nn1_0: boom\nexecution e1"

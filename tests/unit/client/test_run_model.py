@@ -173,9 +173,10 @@ def test_what_remains_is_the_longest_path_of_steps_like_those_that_finished(run:
     run.apply(started("map_2", 3))
     run.apply(completed("map_1", 7, 4))
 
-    # map_2 is expected to take 4 s like map_1, and has run for 5 s; the join 3 s, the mean.
-    assert remaining_seconds(run, now=8) == 3
-    assert remaining_seconds(run, now=5) == 5
+    # map_2 is expected to take 4 s like map_1; the join 3 s, the mean.
+    assert remaining_seconds(run, now=5) == 2 + 3
+    # It is overdue: a fifth of the 5 s that it has taken is added.
+    assert remaining_seconds(run, now=8) == 1 + 3
 
 
 def test_a_step_that_reports_progress_is_measured_by_it(run: Run) -> None:

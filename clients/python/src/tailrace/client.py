@@ -55,10 +55,10 @@ class Client:
         answer: dict[str, Any] = self._transport.request("PUT", path, body=_encode(definition))
         return answer
 
-    def graph(self, workflow_id: str) -> dict[str, Any]:
-        """Return a workflow's nodes, edges and topological layers."""
+    def graph(self, workflow_id: str, version: int | None = None) -> dict[str, Any]:
+        """Return the nodes, edges and topological layers of a workflow, or of one version."""
         path = f"/api/v1/workflows/{_segment(workflow_id)}/graph"
-        graph: dict[str, Any] = self._transport.request("GET", path)
+        graph: dict[str, Any] = self._transport.request("GET", path, query={"version": version})
         return graph
 
     def run(

@@ -2,48 +2,67 @@
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import click
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from tailrace.client import Client
 from tailrace.commands.session import client_command, json_option, print_json
-from tailrace.view.board import RUN_STYLES, seconds_text
-from tailrace.view.follow import document_view
+from tailrace.view.board import seconds_text
+from tailrace.view.model import RUN_STATUSES, seconds_of
 
-STATUSES = list(RUN_STYLES)
+_MOST: Final = 200
+_COLOURS: Final = {
+    "completed": "green",
+    "failed": "red",
+    "cancelled": "magenta",
+    "paused": "yellow",
+}
 
 
 @click.command
 @click.argument("workflow", required=False)
-@click.option("--status", type=click.Choice(STATUSES), help="Only runs in this status.")
+@click.option("--status", type=click.Choice(RUN_STATUSES), help="Only runs in this status.")
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many at most."
+    "--limit", type=click.IntRange(1, _MOST), default=20, show_default=True, help="How many."
 )
+@click.option("--cursor", help="Go on where the page with this cursor ended.")
 @json_option
 @client_command
-def ls(client: Client, workflow: str | None, status: str | None, limit: int, as_json: bool) -> None:
-    """List runs, newest first: of WORKFLOW, or of all workflows."""
-    page = client.list(workflow, status=status, limit=limit)
+def ls(
+    client: Client,
+    workflow: str | None,
+    status: str | None,
+    limit: int,
+    cursor: str | None,
+    as_json: bool,
+) -> None:
+    """List runs, newest first: of WORKFLOW, or of all workflows.
+
+    Each line tells the execution, its status, when it started and how long it took.
+    """
+    page = client.list(workflow, status=status, limit=limit, cursor=cursor)
     if as_json:
         print_json(page)
         return
-    Console().print(_table(page["runs"], time.time()))
+    now = time.time()
+    for summary in page["runs"]:
+        click.echo(_line(summary, now))
+    if page.get("cursor"):
+        click.echo(f"more with --cursor {page['cursor']}", err=True)
 
 
-def _table(documents: list[Mapping[str, Any]], now: float) -> Table:
-    table = Table("execution", "workflow", "status", "progress", "started", "took", box=None)
-    for document in documents:
-        run = document_view(document)
-        table.add_row(
-            Text(run.execution_id, no_wrap=True),
-            run.workflow,
-            Text(run.status, style=RUN_STYLES.get(run.status, "")),
-            f"{document['progress']:.0f}%",
-            document["created_at"],
-            seconds_text(run.elapsed(now)),
+def _line(summary: Mapping[str, Any], now: float) -> str:
+    created = seconds_of(summary["created_at"]) or now
+    ended = seconds_of(summary["finished_at"]) or now
+    status = summary["status"]
+    return "  ".join(
+        (
+            summary["execution_id"],
+            click.style(f"{status:<9}", fg=_COLOURS.get(status)),
+            f"{seconds_text(max(now - created, 0.0)):>8} ago",
+            f"{seconds_text(max(ended - created, 0.0)):>8}",
+            # Last, because it may be long: nothing has to be cut off.
+            summary["workflow_id"],
         )
-    return table
+    )

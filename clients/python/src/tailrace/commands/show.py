@@ -1,5 +1,6 @@
 """``tailrace show``: one run in full."""
 
+import sys
 import time
 
 import click
@@ -7,7 +8,9 @@ from rich.console import Console
 
 from tailrace.client import Client
 from tailrace.commands.session import client_command, json_option, print_json
-from tailrace.view.follow import document_view, draw
+from tailrace.view.follow import draw, run_with_graph
+
+_PIPED_WIDTH = 140
 
 
 @click.command
@@ -21,8 +24,10 @@ def show(client: Client, execution: str, logs: bool, as_json: bool) -> None:
     if as_json:
         print_json(document)
         return
-    console = Console()
-    run = document_view(document)
+    # Not cut to a terminal's width where there is no terminal.
+    console = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
+    run = run_with_graph(client, document)
+    run.add_document(document)
     console.print(draw(run, console, time.time()))
     if run.error:
         console.print(run.error, style="red", markup=False)

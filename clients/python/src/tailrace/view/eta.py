@@ -15,6 +15,8 @@ from tailrace.view.model import SETTLED, Run, Step
 _DIGITS: Final = re.compile(r"[0-9]+")
 _TELLING: Final = 5.0
 """Percent from which on a step's own progress tells more than its likes do."""
+_OVERDUE: Final = 0.2
+"""A step that takes longer than its likes will, by experience, take a while longer."""
 
 
 def remaining_seconds(run: Run, now: float) -> float | None:
@@ -60,6 +62,6 @@ def _remaining(step: Step, means: dict[Hashable, float], now: float) -> float:
             elapsed = step.elapsed(now) or 0.0
             if step.percent is not None and step.percent >= _TELLING:
                 return elapsed * (100 - step.percent) / step.percent
-            return max(expected - elapsed, 0.0)
+            return max(expected - elapsed, elapsed * _OVERDUE)
         case _:
             return expected

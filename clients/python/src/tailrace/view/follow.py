@@ -43,7 +43,7 @@ def follow(
         elif last_event_id or not console.is_terminal or console.is_dumb_terminal:
             _print_lines(stream)
         else:
-            _draw(stream, _run(client, document), console)
+            _draw(stream, run_with_graph(client, document), console)
     except KeyboardInterrupt:
         click.echo(f"still running; watch it again with: tailrace watch {execution_id}", err=True)
         return INTERRUPTED
@@ -51,15 +51,10 @@ def follow(
     if as_json:
         click.echo(msgspec.json.encode(document))
     else:
-        click.echo(summary(document_view(document), time.time()))
+        run = Run(execution_id)
+        run.add_document(document)
+        click.echo(summary(run, time.time()))
     return EXIT_CODES.get(document["status"], 1)
-
-
-def document_view(document: Mapping[str, Any]) -> Run:
-    """Return what a run document tells."""
-    run = Run(document["execution_id"])
-    run.add_document(document)
-    return run
 
 
 def draw(run: Run, console: Console, now: float, height: int | None = None) -> RenderableType:
@@ -71,10 +66,11 @@ def draw(run: Run, console: Console, now: float, height: int | None = None) -> R
     return board(run, lines, now, console.width, unicode=console.encoding.startswith("utf"))
 
 
-def _run(client: Client, document: Mapping[str, Any]) -> Run:
+def run_with_graph(client: Client, document: Mapping[str, Any]) -> Run:
+    """Return a run of which nothing is known but the graph of its workflow."""
     run = Run(document["execution_id"], workflow=document["workflow_id"])
     try:
-        run.add_graph(client.graph(run.workflow))
+        run.add_graph(client.graph(run.workflow, document["version"]))
     except RefusedError as error:
         # A run outlives its workflow: without the graph its steps appear as they start.
         if error.status != 404:

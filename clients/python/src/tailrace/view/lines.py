@@ -21,9 +21,10 @@ def event_line(event: Event) -> str:
 
 
 def summary(run: Run, now: float) -> str:
-    """Return the line that ends a watched run, and the error of one that failed."""
+    """Return the lines that end a watched run: how it ended, and which it was."""
     told = f"{run.status} in {seconds_text(run.elapsed(now))}: {counts_text(run.counts())}"
-    return f"{told}\n{printable(run.error)}" if run.error else told
+    error = [printable(run.error)] if run.error else []
+    return "\n".join([told, *error, f"execution {run.execution_id}"])
 
 
 def _started(data: Mapping[str, Any]) -> str:

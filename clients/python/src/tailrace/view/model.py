@@ -16,6 +16,7 @@ from tailrace.stream import RESET, Event
 
 ACTIVE: Final = frozenset({"running", "waiting", "retrying"})
 SETTLED: Final = frozenset({"success", "error", "skipped", "cancelled"})
+RUN_STATUSES: Final = ("queued", "running", "paused", "completed", "failed", "cancelled")
 ENDED: Final = frozenset({"completed", "failed", "cancelled"})
 
 
@@ -42,7 +43,9 @@ class Step(msgspec.Struct):
     error: str = ""
 
     def elapsed(self, now: float) -> float | None:
-        """Return how long the step ran, or has been running; None if it did not start."""
+        """Return how long the last attempt ran, or has been running; None if none is under way."""
+        if self.status == "retrying":
+            return None
         if self.duration is not None or self.started_at is None:
             return self.duration
         return max(now - self.started_at, 0.0)
@@ -79,8 +82,8 @@ class Run(msgspec.Struct):
         """Take in a run document: the same as its events would tell, without their order."""
         self.workflow = document["workflow_id"]
         self.status = document["status"]
-        self.queued_at = _seconds(document["created_at"])
-        self.finished_at = _seconds(document.get("finished_at"))
+        self.queued_at = seconds_of(document["created_at"])
+        self.finished_at = seconds_of(document.get("finished_at"))
         self.error = document.get("error") or ""
         for seen in document["steps"]:
             step = self.step(seen["node_id"])
@@ -88,7 +91,7 @@ class Run(msgspec.Struct):
             step.type = seen["node_type"] or step.type
             step.status = seen["status"]
             step.attempt = seen.get("attempt") or 1
-            step.started_at = _seconds(seen.get("started_at"))
+            step.started_at = seconds_of(seen.get("started_at"))
             step.duration = _milliseconds(seen.get("duration_ms"))
             step.error = seen.get("error") or ""
 
@@ -132,7 +135,7 @@ class Run(msgspec.Struct):
     def _apply_to_run(self, event: Event) -> None:
         match event.type.removeprefix("execution:"):
             case "queued":
-                self.queued_at = _seconds(event.timestamp)
+                self.queued_at = seconds_of(event.timestamp)
                 self.workflow = event.data.get("workflow_id", self.workflow)
             case "started" | "resumed":
                 self.status = "running"
@@ -140,7 +143,7 @@ class Run(msgspec.Struct):
                 self.status = status
                 self.error = event.data.get("error_message") or event.data.get("reason") or ""
         if self.status in ENDED:
-            self.finished_at = _seconds(event.timestamp)
+            self.finished_at = seconds_of(event.timestamp)
             for step in self.steps.values():
                 if step.status in ACTIVE:
                     step.status = "cancelled"
@@ -159,7 +162,7 @@ def _started(step: Step, data: Mapping[str, Any]) -> None:
     step.type = data.get("node_type", step.type)
     step.name = data.get("name") or step.name
     step.attempt = data.get("attempt", 1)
-    step.started_at = _seconds(data.get("started_at"))
+    step.started_at = seconds_of(data.get("started_at"))
     step.duration = step.due = step.percent = None
     step.message = step.error = ""
 
@@ -179,18 +182,18 @@ def _failed(step: Step, data: Mapping[str, Any]) -> None:
 def _retrying(step: Step, data: Mapping[str, Any]) -> None:
     step.status = "retrying"
     step.error = str(data.get("error", ""))
-    step.due = _seconds(data.get("retry_at"))
+    step.due = seconds_of(data.get("retry_at"))
     step.percent = None
 
 
 def _skipped(step: Step, data: Mapping[str, Any]) -> None:
     step.status = "skipped"
-    step.message = "not wanted by its `when`" if data.get("reason") == "when" else ""
+    step.message = _SKIPPED.get(data.get("reason", ""), "")
 
 
 def _waiting(step: Step, data: Mapping[str, Any]) -> None:
     step.status = "waiting"
-    step.due = _seconds(data.get("until"))
+    step.due = seconds_of(data.get("until"))
 
 
 def _progressed(step: Step, data: Mapping[str, Any]) -> None:
@@ -198,6 +201,10 @@ def _progressed(step: Step, data: Mapping[str, Any]) -> None:
     step.message = data.get("message", "")
 
 
+_SKIPPED: Final = {
+    "when": "not wanted by its `when`",
+    "needs": "what it needs did not succeed",
+}
 _STEP_EVENTS: Final[Mapping[str, Callable[[Step, Mapping[str, Any]], None]]] = {
     "step:started": _started,
     "step:completed": _completed,
@@ -209,7 +216,8 @@ _STEP_EVENTS: Final[Mapping[str, Callable[[Step, Mapping[str, Any]], None]]] = {
 }
 
 
-def _seconds(timestamp: str | None) -> float | None:
+def seconds_of(timestamp: str | None) -> float | None:
+    """Return an RFC 3339 timestamp as seconds since the epoch."""
     return datetime.fromisoformat(timestamp).timestamp() if timestamp else None
 
 
