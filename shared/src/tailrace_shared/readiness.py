@@ -1,5 +1,6 @@
 """Tell whoever started this process that it is ready (the sd_notify protocol of systemd)."""
 
+import contextlib
 import os
 import socket
 
@@ -11,5 +12,6 @@ def notify(state: str = "READY=1") -> None:
         return
     if address.startswith("@"):  # systemd's spelling of Linux's abstract namespace
         address = "\0" + address[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+    # Whoever waited for READY may not listen for what comes later.
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel, contextlib.suppress(OSError):
         channel.sendto(state.encode(), address)

@@ -26,7 +26,6 @@ from nats.aio.subscription import Subscription
 
 from tailrace_shared.appends import WRITER
 from tailrace_shared.errors import (
-    ExecutionNotFoundError,
     TailraceError,
     WorkflowNotFoundError,
     WrongLastSequenceError,
@@ -165,7 +164,7 @@ class Drive:
         facts = self._take_over()
         while True:
             if self._log_moved:
-                await self._reload()
+                facts = await self._catch_up(facts)
             more = await self._turn(facts, self._decide)
             if self._scheduler.state.cancel and not self._scheduler.state.is_terminal:
                 await self._turn(await self._stop_attempts(), self._cancel)
@@ -187,10 +186,8 @@ class Drive:
                 if batch:
                     await self._writer.append(batch)
                 break
-            except WrongLastSequenceError:
-                await self._reload()
-                # Of a large turn a part may be stored, its facts with it.
-                facts = [self._scheduler.record(fact) for fact in facts if self._is_news(fact)]
+            except WrongLastSequenceError as error:
+                facts = await self._catch_up(facts, lost=error)
         for event in batch:
             if isinstance(event, StepStarted):
                 self._launch(event.data.node_id)
@@ -222,11 +219,6 @@ class Drive:
             for step in self._scheduler.running
         ]
         return [*facts, *interrupted], False
-
-    def _is_news(self, fact: Event) -> bool:
-        if not isinstance(fact, StepEvent):
-            return True
-        return self._scheduler.state.step(fact.data.node_id).status == "running"
 
     async def _rest(self) -> DriveResult | None:
         """Wait until something happens; a result if the drive should end instead."""
@@ -346,8 +338,12 @@ class Drive:
                 events.append(self._scheduler.record(event))
         return events
 
-    async def _reload(self) -> None:
-        """Read what others have appended, and start from the log's own state.
+    async def _catch_up(
+        self, facts: list[Event], lost: WrongLastSequenceError | None = None
+    ) -> list[Event]:
+        """Read what others have appended; start from the log's own state, and our ``facts``.
+
+        Returns the facts, recorded on the new state.
 
         Raises:
             DisplacedError: another worker has appended, or the log is gone.
@@ -358,12 +354,25 @@ class Drive:
         for commit in commits:
             if commit.writer not in {"", self._env.worker_id}:
                 raise DisplacedError(f"{commit.writer} has appended at {commit.sequence}")
-        try:
-            history = await log.load(self._tenant, self._execution)
-        except ExecutionNotFoundError as error:
-            raise DisplacedError("the log is gone: expired or purged") from error
+        if not commits:
+            if lost is not None:
+                raise DisplacedError("the log is gone: expired or purged") from lost
+            return facts
+        history = await log.load(self._tenant, self._execution)
         self._writer.last_sequence = history.last_sequence
         self._scheduler = Scheduler(self._scheduler.plan, history.state)
+        facts = [self._scheduler.record(fact) for fact in facts if self._is_news(fact)]
+        self._launch_unattended()
+        return facts
+
+    def _is_news(self, fact: Event) -> bool:
+        # Of a turn too large for one commit a part may be stored, with some of its facts.
+        if not isinstance(fact, StepEvent):
+            return True
+        return self._scheduler.state.step(fact.data.node_id).status == "running"
+
+    def _launch_unattended(self) -> None:
+        """Launch what such a part has started: nobody has, because the turn was not whole."""
         ended = {attempt.node_id for attempt, _outcome in self._outcomes}
         for step in self._scheduler.running:
             if step.node_id not in ended:

@@ -1,0 +1,19 @@
+# Start everything on this machine: NATS, API, worker.
+up *args:
+    uv run tailrace up {{args}}
+
+# Run the tests.
+test *args:
+    uv run pytest {{args}}
+
+# Lint, format, types and import rules.
+check:
+    uv run ruff check && uv run ruff format --check && uv run mypy && uv run lint-imports
+
+# Run the benchmarks.
+bench *args:
+    uv run tailrace bench {{args}}
+
+# Format the code and regenerate the configuration page.
+fmt:
+    uv run ruff format && uv run ruff check --fix && uv run python -m tailrace_shared.configuration_page > docs/configuration.md

@@ -1,0 +1,98 @@
+"""A service as a process of its own, started until it says that it is ready."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+
+class Service:
+    """One process of a Python module, for example ``tailrace_worker``.
+
+    Args:
+        module: run as ``python -m module``.
+        environment: added to a small environment without any setting of the caller's.
+        log: where its stderr goes.
+    """
+
+    def __init__(self, module: str, environment: Mapping[str, str], log: Path) -> None:
+        self._module = module
+        self._log = log
+        kept = {key: value for key, value in os.environ.items() if not key.startswith("TAILRACE_")}
+        self._environment = {**kept, **environment}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, timeout: float = 20.0) -> Self:
+        """Start the process and return when it has sent READY=1 (the sd_notify protocol)."""
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready,
+        ):
+            address = f"{folder}/ready"
+            ready.bind(address)
+            with self._log.open("ab") as log:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", self._module],
+                    env={**self._environment, "NOTIFY_SOCKET": address},
+                    stdout=log,
+                    stderr=log,
+                )
+            ready.settimeout(0.1)
+            for _ in range(int(timeout * 10)):
+                try:
+                    if ready.recv(64).startswith(b"READY=1"):
+                        return self
+                except TimeoutError:
+                    if self._process.poll() is not None:
+                        break
+        raise RuntimeError(f"{self._module} did not become ready: {self._log.read_text()}")
+
+    @property
+    def pid(self) -> int:
+        """Return the id of the running process."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log_text(self) -> str:
+        """Return what the process has written so far."""
+        return self._log.read_text()
+
+    def kill(self) -> None:
+        """End the process with SIGKILL: no handler runs, nothing is handed over."""
+        self._end(signal.SIGKILL)
+
+    def stop(self, timeout: float = 20.0) -> int:
+        """End the process with SIGTERM, as a deployment would; returns its exit code."""
+        return self._end(signal.SIGTERM, timeout)
+
+    def freeze(self) -> None:
+        """Stop the process where it is, with SIGSTOP."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen process go on, with SIGCONT."""
+        os.kill(self.pid, signal.SIGCONT)
+
+    def _end(self, how: signal.Signals, timeout: float = 20.0) -> int:
+        if self._process is None:
+            return 0
+        self._process.send_signal(how)
+        try:
+            return self._process.wait(timeout)
+        finally:
+            if self._process.poll() is None:
+                self._process.kill()
+                self._process.wait()
+            self._process = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()

@@ -1,0 +1,16 @@
+"""An installation for each test: its own NATS, and the workers that the test starts."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from harness.installation import Installation, installation
+from harness.nats import NatsServer
+
+
+@pytest.fixture
+async def site(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Installation]:
+    """An installation with no service running yet."""
+    async with installation(nats_server, tmp_path) as opened:
+        yield opened

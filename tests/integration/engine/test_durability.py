@@ -1,0 +1,259 @@
+"""What an execution survives: dead, frozen and stopping workers, rivals, and NATS itself."""
+
+import asyncio
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.installation import TENANT, Installation
+from harness.service import Service
+from harness.workflows import definition
+from tailrace_shared.appends import append
+from tailrace_shared.errors import WrongLastSequenceError
+from tailrace_shared.execution.events import (
+    TERMINAL,
+    Event,
+    StepCompleted,
+    StepRetrying,
+    StepStarted,
+    encode_commits,
+)
+from tailrace_shared.execution.state import ExecutionState, fold
+from tailrace_shared.workflow.definition import Definition
+from tailrace_worker.engine.plan import Plan
+from tailrace_worker.engine.scheduler import Scheduler, completed
+
+NODES = {"nodes": "node_functions"}
+
+
+@pytest.fixture(autouse=True)
+def node_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers import the node functions beside this file."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
+def chain(folder: Path, length: int, seconds: float) -> Definition:
+    """Return a chain of steps whose effects are noted in ``folder``."""
+    parameters = {"folder": str(folder), "seconds": seconds}
+    return definition(
+        {
+            f"n{i}": {
+                "type": "test.effect",
+                "with": parameters,
+                "needs": [f"n{i - 1}"] if i else [],
+            }
+            for i in range(length)
+        }
+    )
+
+
+def effects(folder: Path) -> Counter[tuple[str, str]]:
+    """Return how often each node began and ended."""
+    lines = (folder / "effects").read_text().splitlines()
+    return Counter((line.split()[0], line.split()[1]) for line in lines)
+
+
+def has_completed(node: str) -> Any:
+    """Return a condition on a log: the node has completed."""
+    return lambda events: any(
+        isinstance(event, StepCompleted) and event.data.node_id == node for event in events
+    )
+
+
+async def driver(site: Installation, execution: str, workers: list[Service]) -> Service:
+    """Return the worker that drives an execution: its process id is in its writer's name."""
+    writer = (await site.commits(execution))[-1].writer
+    (found,) = [worker for worker in workers if f"-{worker.pid}-" in writer]
+    return found
+
+
+def completions(events: list[Event]) -> Counter[str]:
+    """Return how often each node completed."""
+    return Counter(e.data.node_id for e in events if isinstance(e, StepCompleted))
+
+
+async def test_a_killed_workers_execution_is_finished_by_another(
+    site: Installation, tmp_path: Path
+):
+    """SIGKILL in the middle of a step: that step is tried again, completed ones are not."""
+    workers = [site.worker(**NODES), site.worker(**NODES)]
+    stored = await site.store(chain(tmp_path, 6, 0.2))
+    execution = await site.start(stored)
+    await site.until(execution, has_completed("n1"))
+    (await driver(site, execution, workers)).kill()
+    events = await site.finished(execution)
+    assert fold(events).status == "completed"
+    assert set(completions(events).values()) == {1}
+    began = effects(tmp_path)
+    assert [began["ended", f"n{i}"] for i in range(6)] == [1] * 6
+    (again,) = [e for e in events if isinstance(e, StepRetrying)]
+    assert again.data.cause == "crash"
+    assert began["began", again.data.node_id] == 2
+    keys = {
+        line.split()[4]
+        for line in (tmp_path / "effects").read_text().splitlines()
+        if line.split()[1] == again.data.node_id
+    }
+    assert keys == {f"{execution}:{again.data.node_id}"}
+
+
+async def test_a_frozen_worker_is_displaced_and_changes_nothing_when_it_wakes(
+    site: Installation, tmp_path: Path
+):
+    """SIGSTOP beyond the ack wait, then SIGCONT: the zombie notices and lets go."""
+    workers = [site.worker(**NODES, ack_wait="1s"), site.worker(**NODES, ack_wait="1s")]
+    stored = await site.store(chain(tmp_path, 4, 0.3))
+    execution = await site.start(stored)
+    await site.until(execution, has_completed("n0"))
+    zombie = await driver(site, execution, workers)
+    zombie.freeze()
+    events = await site.finished(execution)
+    zombie.thaw()
+    # The zombie is itself again when it runs something new.
+    other = await site.start(await site.store(definition({"a": {}})))
+    await site.finished(other)
+    assert len(await site.events(execution)) == len(events)
+    assert set(completions(events).values()) == {1}
+    assert zombie.stop() == 0
+
+
+async def test_a_stopping_worker_hands_over_at_once(site: Installation, tmp_path: Path):
+    """SIGTERM: nobody waits for an ack timeout, and the running step gets its grace."""
+    workers = [site.worker(**NODES, ack_wait="60s") for _ in range(2)]
+    stored = await site.store(chain(tmp_path, 3, 0.4))
+    execution = await site.start(stored)
+    await site.until(execution, lambda events: len(events) >= 3)
+    assert (await driver(site, execution, workers)).stop() == 0
+    events = await site.finished(execution, timeout=10)
+    assert fold(events).status == "completed"
+    assert not [e for e in events if isinstance(e, StepRetrying)]
+    writers = {c.writer for c in await site.commits(execution) if c.writer}
+    assert len(writers) == 2
+
+
+async def test_a_step_that_outlasts_the_grace_is_tried_again_elsewhere(
+    site: Installation, tmp_path: Path
+):
+    """The log says that the attempt ended because its worker stopped; that is no failure."""
+    workers = [site.worker(**NODES, ack_wait="60s", drain_grace="100ms") for _ in range(2)]
+    stored = await site.store(chain(tmp_path, 1, 1.5))
+    execution = await site.start(stored)
+    await site.until(execution, lambda events: len(events) >= 3)
+    assert (await driver(site, execution, workers)).stop() == 0
+    events = await site.finished(execution, timeout=10)
+    (again,) = [e for e in events if isinstance(e, StepRetrying)]
+    assert again.data.cause == "handover"
+    assert fold(events).steps["n0"].failures == 0
+
+
+async def test_jobs_delivered_twice_drive_once(site: Installation, tmp_path: Path):
+    """Whoever drives is asked first; a needless job is dropped, on the same worker and others."""
+    site.worker(**NODES)
+    site.worker(**NODES)
+    stored = await site.store(chain(tmp_path, 3, 0.2))
+    execution = await site.start(stored)
+    await site.until(execution, lambda events: len(events) >= 3)
+    for _ in range(8):
+        await site.enqueue(execution)
+    events = await site.finished(execution)
+    assert set(effects(tmp_path).values()) == {1}
+    assert len({c.writer for c in await site.commits(execution) if c.writer}) == 1
+    assert not [e for e in events if isinstance(e, StepRetrying)]
+
+
+async def test_of_two_writers_one_wins_each_append_and_the_log_stays_legal(site: Installation):
+    """Two engines at the same execution, unaware of each other, and no worker to help them."""
+    workflow = definition({f"n{i}": {"needs": [f"n{i - 1}"] if i else []} for i in range(30)})
+    stored = await site.store(workflow)
+    execution = "two-writers"
+    await site.log.create(TENANT, execution, stored, None)
+    wins: Counter[str] = Counter()
+
+    async def write(name: str) -> None:
+        while True:
+            history = await site.log.load(TENANT, execution)
+            scheduler = Scheduler(Plan(workflow), history.state)
+            if history.state.is_terminal:
+                return
+            stamp = history.state.created_at or ""
+            batch = [scheduler.record(completed(step, name, stamp)) for step in scheduler.running]
+            batch += scheduler.decide(0.0)
+            (payload,) = encode_commits(batch)
+            await asyncio.sleep(0)
+            try:
+                await append(
+                    site.jetstream,
+                    "EVENTS",
+                    site.subjects.log(TENANT, execution),
+                    payload,
+                    expected=history.last_sequence,
+                    writer=name,
+                )
+                wins[name] += 1
+            except WrongLastSequenceError:
+                wins["lost"] += 1
+
+    await asyncio.gather(write("first"), write("second"), write("third"))
+    events = await site.events(execution)
+    state = ExecutionState()
+    for event in events:
+        state.apply(event)
+    assert state.status == "completed"
+    assert sum(isinstance(event, TERMINAL) for event in events) == 1
+    assert set(completions(events).values()) == {1}
+    assert wins["first"] + wins["second"] + wins["third"] == len(await site.commits(execution)) - 1
+    assert wins["lost"] > 0
+
+
+async def test_executions_survive_a_killed_and_restarted_nats(site: Installation, tmp_path: Path):
+    """The worker waits for NATS to come back, and goes on where the log stands."""
+    site.worker(**NODES)
+    stored = await site.store(chain(tmp_path, 8, 0.1))
+    executions = [await site.start(stored) for _ in range(10)]
+    await site.until(executions[0], has_completed("n1"))
+    site.nats.kill()
+    site.nats.start()
+    for execution in executions:
+        events = await site.finished(execution, timeout=40)
+        assert fold(events).status == "completed"
+        assert set(completions(events).values()) == {1}
+
+
+async def test_a_log_that_is_purged_under_its_worker_is_let_go(site: Installation, tmp_path: Path):
+    """Nothing is written to an execution whose history is gone; the worker goes on with others."""
+    worker = site.worker(**NODES)
+    stored = await site.store(chain(tmp_path, 2, 0.5))
+    execution = await site.start(stored)
+    await site.until(execution, lambda events: len(events) >= 3)
+    subject = site.subjects.log(TENANT, execution)
+    await site.jetstream.api("STREAM.PURGE.EVENTS", {"filter": subject})
+    other = await site.start(await site.store(chain(tmp_path, 2, 0.5)))
+    await site.finished(other)
+    assert await site.commits(execution) == []
+    assert worker.stop() == 0
+
+
+async def test_nothing_starts_before_its_needs_on_two_workers(site: Installation):
+    """Many small executions at once, over two workers: every log is legal and in order."""
+    site.worker()
+    site.worker()
+    workflow = definition(
+        {
+            "a": {},
+            "b": {"needs": ["a"]},
+            "c": {"needs": ["a"]},
+            "d": {"needs": ["b", "c"]},
+        }
+    )
+    stored = await site.store(workflow)
+    executions = [await site.start(stored) for _ in range(100)]
+    for execution in executions:
+        state = ExecutionState()
+        for event in await site.finished(execution):
+            if isinstance(event, StepStarted):
+                needs = workflow.nodes[event.data.node_id].needs
+                assert all(state.steps[need].status == "success" for need in needs)
+            state.apply(event)
+        assert state.status == "completed"
