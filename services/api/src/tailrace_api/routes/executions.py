@@ -85,7 +85,7 @@ class ExecutionRoutes:
         workflow = request.path_params.get("workflow_id") or query.get("workflow_id")
         page = await self._runs.page(
             tenant,
-            workflow=check_id(workflow, "workflow") if workflow else None,
+            workflow=check_id(workflow, "workflow_id") if workflow else None,
             status=_status(query.get("status")),
             limit=_limit(query.get("limit")),
             cursor=_cursor(query.get("cursor")),

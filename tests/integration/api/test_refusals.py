@@ -1,0 +1,229 @@
+"""Everything that is refused is refused as a problem that names the place, and stores nothing."""
+
+import asyncio
+import json
+
+import pytest
+from harness.api import ApiProcess
+from harness.log import HandWrittenLog
+from harness.stored import stored, taken
+
+FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
+
+
+def _check(answer, status: int) -> dict:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == status
+    assert problem["title"]
+    assert problem["detail"]
+    return problem
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/", 404),
+        ("GET", "/api/v1/nothing", 404),
+        ("GET", "/api/v1/workflows/", 404),
+        ("GET", "/api/v1/workflows/a%2Fb/graph", 404),
+        ("POST", "/api/v1/workflows", 405),
+        ("PATCH", "/api/v1/workflows/flow", 405),
+        ("GET", "/api/v1/executions/stream/", 404),
+        ("DELETE", "/api/v1/sse/executions/x/stream", 405),
+        ("GET", "/api/v1/workflows/a.b", 400),
+        ("GET", "/api/v1/workflows/%3E", 400),
+        ("GET", "/api/v1/workflows/flow%0A", 400),
+        ("PUT", "/api/v1/workflows/" + "x" * 65, 400),
+        ("GET", "/api/v1/executions/a.b", 400),
+        ("GET", "/api/v1/executions/a%20b", 400),
+        ("GET", "/api/v1/sse/executions/*/stream", 400),
+        ("GET", "/api/v1/executions/nobody", 404),
+        ("GET", "/api/v1/workflows/flow/runs/nobody", 404),
+        ("GET", "/api/v1/sse/executions/nobody/stream", 404),
+        ("POST", "/api/v1/executions/nobody/cancel", 404),
+        ("GET", "/api/v1/executions?limit=0", 400),
+        ("GET", "/api/v1/executions?limit=201", 400),
+        ("GET", "/api/v1/executions?limit=ten", 400),
+        ("GET", "/api/v1/executions?limit=%C2%B2", 400),
+        ("GET", "/api/v1/executions?status=done", 400),
+        ("GET", "/api/v1/executions?cursor=a.b", 400),
+        ("GET", "/api/v1/executions?workflow_id=a.b", 400),
+        ("GET", "/api/v1/workflows/flow/runs?limit=-1", 400),
+        ("GET", "/api/v1/executions/nobody?include_logs=maybe", 400),
+    ],
+)
+async def test_requests_that_cannot_be_served(http, method, path, status):
+    """Unknown routes, methods, ids and parameters."""
+    body = {"content": json.dumps(FLOW)} if method == "PUT" else {}
+    problem = _check(await http.request(method, path, **body), status)
+    if "?" in path:
+        assert path.split("?")[1].split("=")[0] in problem["detail"]
+
+
+async def test_a_method_that_is_not_taken_says_which_are(http):
+    """405 carries Allow."""
+    answer = await http.patch("/api/v1/workflows/flow/runs")
+    assert set(answer.headers["allow"].split(", ")) <= {"GET", "HEAD", "POST"}
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "place"),
+    [
+        (b'{"input": {', 400, "line 1, column 12"),
+        (b'{"input": NaN}', 400, "NaN"),
+        (b'{"input": "\xff"}', 400, "UTF-8"),
+        (b'{"input": "\\udead"}', 400, "surrogate"),
+        (b"[" * 5000, 400, "nested"),
+        (b"[]", 422, "object"),
+        (b'"x"', 422, "object"),
+    ],
+)
+async def test_bodies_that_are_not_json_objects(http, jetstream, content, status, place):
+    """400 with the position, 422 where it is JSON but not what is asked for."""
+    await http.put("/api/v1/workflows/flow", json=FLOW)
+    before = await stored(jetstream)
+    for path in ("/api/v1/workflows/flow/runs", "/api/v1/executions/stream"):
+        problem = _check(await http.post(path, content=content), status)
+        assert place in json.dumps(problem)
+    assert await taken(jetstream, before) == {}
+
+
+async def test_fields_that_are_wrong_are_named(http, jetstream):
+    """422 with a JSON Pointer to each."""
+    await http.put("/api/v1/workflows/flow", json=FLOW)
+    before = await stored(jetstream)
+    for path, content, pointer in [
+        ("workflows/flow/runs", b'{"inputs": {}, "input": 1}', "/inputs"),
+        ("workflows/flow/runs", b'{"input": {"a": {"b": 1, "b": 2}}}', "/input/a/b"),
+        ("executions/stream", b"{}", "/flow_id"),
+        ("executions/stream", b'{"flow_id": true}', "/flow_id"),
+        ("executions/x/cancel", b'{"reason": 5}', "/reason"),
+        ("executions/x/cancel", b'{"why": "so"}', "/why"),
+    ]:
+        problem = _check(await http.post(f"/api/v1/{path}", content=content), 422)
+        assert [error["pointer"] for error in problem["errors"]] == [pointer]
+    assert await taken(jetstream, before) == {}
+
+
+async def test_input_is_checked_against_the_schema(http, jetstream):
+    """422 with a pointer below /input for each place; nothing is stored."""
+    schema = {
+        "type": "object",
+        "required": ["file"],
+        "properties": {"rows": {"type": "array", "items": {"type": "integer"}}},
+    }
+    await http.put("/api/v1/workflows/flow", json={**FLOW, "input": schema})
+    before = await stored(jetstream)
+    answer = await http.post(
+        "/api/v1/workflows/flow/runs",
+        json={"input": {"rows": [1, "two", 3, None]}},
+        headers={"idempotency-key": "k"},
+    )
+    problem = _check(answer, 422)
+    assert sorted(error["pointer"] for error in problem["errors"]) == [
+        "/input",
+        "/input/rows/1",
+        "/input/rows/3",
+    ]
+    answer = await http.post(
+        "/api/v1/executions/stream", json={"flow_id": "flow", "input_data": {"rows": 1}}
+    )
+    assert {error["pointer"] for error in _check(answer, 422)["errors"]} == {
+        "/input_data",
+        "/input_data/rows",
+    }
+    assert await taken(jetstream, before) == {}
+
+
+@pytest.mark.parametrize(
+    "schema", [{"$ref": "https://example.com/x.json"}, {"$ref": "#/$defs/x"}, {"$ref": "#"}]
+)
+async def test_a_schema_that_leads_nowhere_refuses_the_input(http, schema):
+    """No reference is fetched, and none leads the server into a loop."""
+    put = await http.put("/api/v1/workflows/flow", json={**FLOW, "input": schema})
+    if put.status_code == 422:
+        return
+    _check(await http.post("/api/v1/workflows/flow/runs", json={"input": {}}), 422)
+
+
+async def test_an_input_over_the_limit_is_refused_by_name(http, jetstream):
+    """An event carries 256 KiB of input at the most."""
+    await http.put("/api/v1/workflows/flow", json=FLOW)
+    before = await stored(jetstream)
+    answer = await http.post("/api/v1/workflows/flow/runs", json={"input": "x" * 262_143})
+    assert "262144" in _check(answer, 422)["detail"]
+    assert await taken(jetstream, before) == {}
+    fits = await http.post("/api/v1/workflows/flow/runs", json={"input": "x" * 262_142})
+    assert fits.status_code == 202
+
+
+async def test_other_content_types_are_refused(http):
+    """415 for what says that it is not JSON; silence is taken for JSON."""
+    for content_type in ("text/plain", "application/x-www-form-urlencoded", "application/jsonx"):
+        answer = await http.post(
+            "/api/v1/workflows/validate", content=b"{}", headers={"content-type": content_type}
+        )
+        _check(answer, 415)
+    for content_type in ("application/json; charset=utf-8", "application/vnd.x+json"):
+        answer = await http.post(
+            "/api/v1/workflows/validate",
+            content=json.dumps({"id": "flow", **FLOW}),
+            headers={"content-type": content_type},
+        )
+        assert answer.status_code == 200
+
+
+async def test_a_body_over_the_limit_is_refused_before_it_is_read(api: ApiProcess, tenant):
+    """By its length at once; in chunks as soon as the limit is passed, though more would come."""
+    by_length = f"content-length: {2**40}\r\n\r\n".encode()
+    chunk = b"x" * 65536
+    in_chunks = b"transfer-encoding: chunked\r\n\r\n" + b"".join(
+        b"%x\r\n%s\r\n" % (len(chunk), chunk) for _ in range(17)
+    )
+    for framing in (by_length, in_chunks):
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        writer.write(b"PUT /api/v1/workflows/flow HTTP/1.1\r\nhost: x\r\n" + framing)
+        answer = await asyncio.wait_for(reader.read(), 10)
+        writer.close()
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 413 ")
+        assert b"connection: close" in head
+        assert json.loads(body)["status"] == 413
+        assert "1048576" in json.loads(body)["detail"]
+
+
+async def test_idempotency_keys_must_be_printable_and_short(http, jetstream):
+    """400 for what could not be a key."""
+    await http.put("/api/v1/workflows/flow", json=FLOW)
+    before = await stored(jetstream)
+    for key in (b"", b"x" * 256, b"a\tb", "é".encode()):
+        answer = await http.post(
+            "/api/v1/workflows/flow/runs", json={}, headers={b"idempotency-key": key}
+        )
+        assert "Idempotency-Key" in _check(answer, 400)["detail"]
+    assert await taken(jetstream, before) == {}
+
+
+async def test_another_tenants_execution_is_as_one_that_never_was(http, nats_client, tenant):
+    """The same bytes, whatever is asked of it."""
+    log = HandWrittenLog(nats_client, "somebody-else")
+    await log.begin()
+    for path in (
+        f"executions/{log.execution}",
+        f"sse/executions/{log.execution}/stream",
+        f"workflows/flow/runs/{log.execution}",
+    ):
+        theirs = await http.get(f"/api/v1/{path}")
+        never = await http.get(f"/api/v1/{path}".replace(log.execution[-4:], "ffff"))
+        _check(theirs, 404)
+        assert theirs.content == never.content.replace(b"ffff", log.execution[-4:].encode())
+    _check(await http.post(f"/api/v1/executions/{log.execution}/cancel"), 404)
+
+
+async def test_the_access_log_keeps_query_strings_out(http, api):
+    """Tokens travel there."""
+    await http.get("/api/v1/workflows?Authorization=Bearer%20secret-token&access_token=secret-too")
+    assert "/api/v1/workflows" in api.log_text
+    assert "secret-to" not in api.log_text

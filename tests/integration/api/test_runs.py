@@ -1,0 +1,224 @@
+"""Runs over HTTP: started once, listed, shown, cancelled."""
+
+import asyncio
+
+import msgspec
+import pytest
+from harness import log as written
+from harness.log import HandWrittenLog
+from harness.stored import stored, taken
+
+from tailrace_shared.execution import events as ev
+from tailrace_shared.execution_log import ExecutionLog
+from tailrace_shared.subjects import Subjects
+
+FLOW = {
+    "nodes": {
+        "a": {"type": "transform", "with": {"value": 1}, "name": "First"},
+        "b": {"type": "transform", "with": {"value": 2}, "needs": ["a"]},
+        "c": {"type": "transform", "with": {"value": 3}, "needs": ["a"]},
+    }
+}
+
+
+@pytest.fixture
+async def version(http) -> int:
+    """The version of the workflow ``flow``."""
+    return (await http.put("/api/v1/workflows/flow", json=FLOW)).json()["version"]
+
+
+async def test_a_run_is_created_enqueued_and_listed(http, jetstream, tenant, version):
+    """202 means: in the log, with the workers, in the index."""
+    before = await stored(jetstream)
+    answer = await http.post("/api/v1/workflows/flow/runs", json={"input": {"x": 1}})
+    assert answer.status_code == 202
+    run = answer.json()
+    execution = run["execution_id"]
+    assert run == {
+        "execution_id": execution,
+        "status": "queued",
+        "stream_url": f"/api/v1/sse/executions/{execution}/stream",
+    }
+    assert answer.headers["location"] == f"/api/v1/workflows/flow/runs/{execution}"
+    assert await taken(jetstream, before) == {"EVENTS": 1, "JOBS": 1, "KV_runs": 1}
+    job = await jetstream.get("JOBS", {"last_by_subj": "tr.jobs.executions"})
+    assert msgspec.json.decode(job.data)["args"] == [tenant, execution]
+    listed = (await http.get("/api/v1/executions")).json()["runs"]
+    assert [(r["execution_id"], r["status"], r["version"]) for r in listed] == [
+        (execution, "queued", version)
+    ]
+    shown = (await http.get(answer.headers["location"])).json()
+    assert (shown["status"], shown["input"], shown["version"]) == ("queued", {"x": 1}, version)
+
+
+@pytest.mark.usefixtures("version")
+async def test_the_same_key_is_the_same_run(http, jetstream):
+    """Repeated, in any spelling of the same JSON, it starts nothing; with another body it is 422."""
+    path, headers = "/api/v1/workflows/flow/runs", {"idempotency-key": "order 1"}
+    first = await http.post(path, content='{"input": {"a": 1, "b": 2}}', headers=headers)
+    before = await stored(jetstream)
+    again = await http.post(path, content='{"input":{"b":2,"a":1}}', headers=headers)
+    assert again.json() == first.json()
+    # The run is still queued, so it is given to the workers again: harmless, and a repair.
+    assert await taken(jetstream, before) == {"JOBS": 1, "KV_runs": 1}
+    other = await http.post(path, json={"input": {"a": 1}}, headers=headers)
+    assert other.status_code == 422
+    assert "idempotency key" in other.json()["detail"]
+    await http.put("/api/v1/workflows/flow2", json=FLOW)
+    elsewhere = await http.post(
+        "/api/v1/workflows/flow2/runs", json={"input": {"a": 1}}, headers=headers
+    )
+    assert elsewhere.json()["execution_id"] != first.json()["execution_id"]
+
+
+@pytest.mark.usefixtures("version")
+async def test_racing_requests_with_one_key_start_one_run(http, jetstream):
+    """However many come at once."""
+    before = await stored(jetstream)
+    answers = await asyncio.gather(
+        *(
+            http.post(
+                "/api/v1/workflows/flow/runs", json={"input": 1}, headers={"idempotency-key": "k"}
+            )
+            for _ in range(20)
+        )
+    )
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["execution_id"] for answer in answers}) == 1
+    assert (await taken(jetstream, before))["EVENTS"] == 1
+
+
+async def test_a_request_whose_first_attempt_died_is_finished(http, jetstream, tenant, version):
+    """The key was taken and nothing else happened: the repeated request does the rest."""
+    body = {"input": {"x": 1}}
+    headers = {"idempotency-key": "k"}
+    first = (await http.post("/api/v1/workflows/flow/runs", json=body, headers=headers)).json()
+    subject = Subjects().log(tenant, first["execution_id"])
+    await jetstream.api("STREAM.PURGE.EVENTS", {"filter": subject})
+    # Even if the workflow has changed, and would refuse the input now.
+    await http.put("/api/v1/workflows/flow", json={**FLOW, "input": {"type": "string"}})
+    again = await http.post("/api/v1/workflows/flow/runs", json=body, headers=headers)
+    assert again.json() == first
+    history = await ExecutionLog(jetstream, Subjects()).load(tenant, first["execution_id"])
+    assert (history.state.version, history.state.input) == (version, {"x": 1})
+
+
+async def test_pages_of_runs_go_from_new_to_old(http, tenant, version):
+    """Cursors lead through all runs, once each, by workflow and by status."""
+    await http.put("/api/v1/workflows/other", json=FLOW)
+    started = []
+    for number in range(7):
+        workflow = "other" if number == 3 else "flow"
+        answer = await http.post(f"/api/v1/workflows/{workflow}/runs", json={})
+        started.append(answer.json()["execution_id"])
+    seen, cursor = [], None
+    while True:
+        params = {"limit": 3, **({"cursor": cursor} if cursor else {})}
+        page = (await http.get("/api/v1/executions", params=params)).json()
+        seen += [run["execution_id"] for run in page["runs"]]
+        assert len(page["runs"]) <= 3
+        if (cursor := page["cursor"]) is None:
+            break
+    assert seen == started[::-1]
+    of_other = (await http.get("/api/v1/workflows/other/runs")).json()["runs"]
+    assert [run["execution_id"] for run in of_other] == [started[3]]
+    same = (await http.get("/api/v1/executions", params={"workflow_id": "other"})).json()["runs"]
+    assert same == of_other
+    none = (await http.get("/api/v1/executions", params={"status": "failed"})).json()
+    assert none == {"runs": [], "cursor": None}
+
+
+async def test_the_run_document_tells_what_the_log_tells(http, nats_client, tenant, version):
+    """Every step in the order of the definition, pending ones too; every event with its id."""
+    log = HandWrittenLog(nats_client, tenant)
+    await log.begin("flow", version, {"x": 1})
+    await log.step("a", {"n": 1})
+    await log.commit(written.step_started("c"))
+    path = f"/api/v1/workflows/flow/runs/{log.execution}"
+    run = (await http.get(path, params={"include_logs": "true"})).json()
+    logs = run.pop("logs")
+    assert [(entry["type"], *_place(entry["id"])) for entry in logs] == log.written
+    steps = {step["node_id"]: step for step in run.pop("steps")}
+    assert list(steps) == ["a", "b", "c"]
+    assert [step["status"] for step in steps.values()] == ["success", "pending", "running"]
+    assert steps["a"] == {
+        "node_id": "a",
+        "node_type": "transform",
+        "name": "First",
+        "status": "success",
+        "attempt": 1,
+        "started_at": written.NOW,
+        "completed_at": written.NOW,
+        "duration_ms": 5,
+        "output": {"n": 1},
+        "error": None,
+        "waiting_for": None,
+    }
+    assert run.pop("eta_ms") == 5
+    assert run == {
+        "execution_id": log.execution,
+        "workflow_id": "flow",
+        "version": version,
+        "status": "running",
+        "input": {"x": 1},
+        "output": None,
+        "error": None,
+        "created_at": written.NOW,
+        "started_at": written.NOW,
+        "finished_at": None,
+        "duration_ms": None,
+        "progress": 33.3,
+        "parent": None,
+        "rerun_of": None,
+    }
+    assert "logs" not in (await http.get(f"/api/v1/executions/{log.execution}")).json()
+    elsewhere = await http.get(f"/api/v1/workflows/another/runs/{log.execution}")
+    assert elsewhere.status_code == 404
+
+
+async def test_an_output_left_out_of_the_last_event_is_put_together(
+    http, nats_client, tenant, version
+):
+    """The outputs of the leaves, by id."""
+    log = HandWrittenLog(nats_client, tenant)
+    await log.begin("flow", version)
+    for node in "abc":
+        await log.step(node, f"out of {node}")
+    end = ev.Completed(log.execution, "completed", 60, output_omitted=True)
+    await log.commit(ev.ExecutionCompleted(end, written.NOW))
+    run = (await http.get(f"/api/v1/executions/{log.execution}")).json()
+    assert run["output"] == {"b": "out of b", "c": "out of c"}
+    assert (run["progress"], run["eta_ms"], run["duration_ms"]) == (100.0, 0, 60)
+
+
+async def test_cancelling_is_recorded_once_and_enqueued(http, nats_client, jetstream, tenant):
+    """Asking twice is asking once; what has ended otherwise is a conflict."""
+    log = HandWrittenLog(nats_client, tenant)
+    await log.begin()
+    before = await stored(jetstream)
+    path = f"/api/v1/executions/{log.execution}/cancel"
+    first = await http.post(path, json={"reason": "enough"})
+    assert first.status_code == 202
+    assert first.json()["execution_id"] == log.execution
+    assert await taken(jetstream, before) == {"EVENTS": 1, "JOBS": 1}
+    assert (await http.post(path)).status_code == 202
+    assert (await taken(jetstream, before))["EVENTS"] == 1
+    history = await ExecutionLog(jetstream, Subjects()).load(tenant, log.execution)
+    assert history.state.cancel is not None
+    assert history.state.cancel.data.reason == "enough"
+    log.last = history.last_sequence
+    await log.commit(
+        ev.ExecutionCancelled(ev.Cancelled(log.execution, "cancelled", 5), written.NOW)
+    )
+    assert (await http.post(path)).json()["status"] == "cancelled"
+    done = HandWrittenLog(nats_client, tenant)
+    await done.begin()
+    await done.complete()
+    conflict = await http.post(f"/api/v1/executions/{done.execution}/cancel")
+    assert conflict.status_code == 409
+    assert "completed" in conflict.json()["detail"]
+
+
+def _place(event_id: str) -> tuple[int, int]:
+    _, sequence, index = event_id.split("-")
+    return int(sequence), int(index)

@@ -1,0 +1,151 @@
+"""Definitions over HTTP: stored, versioned, drawn; refused with every problem at once."""
+
+import json
+
+from harness.stored import stored, taken
+
+LINE = {
+    "name": "Two in a row",
+    "nodes": {
+        "a": {"type": "transform", "with": {"value": 1}, "stage": "first"},
+        "b": {"type": "transform", "with": {"value": "${nodes.a.output}"}, "needs": ["a"]},
+    },
+}
+
+
+async def test_a_definition_is_stored_and_comes_back(http):
+    """PUT creates, GET returns it with its version; the list has it."""
+    put = await http.put("/api/v1/workflows/line", json=LINE)
+    assert put.status_code == 201
+    assert put.headers["location"] == "/api/v1/workflows/line"
+    version = put.json()["version"]
+    assert put.headers["etag"] == f'"{version}"'
+    got = await http.get("/api/v1/workflows/line")
+    assert got.json() == {
+        "workflow_id": "line",
+        "version": version,
+        "name": "Two in a row",
+        "definition": {"id": "line", **LINE},
+    }
+    listed = await http.get("/api/v1/workflows")
+    assert listed.json() == {
+        "workflows": [{"workflow_id": "line", "version": version, "name": "Two in a row"}]
+    }
+
+
+async def test_versions_follow_changes_only(http, jetstream):
+    """The same content keeps its version and is not written; another makes a new one."""
+    first = (await http.put("/api/v1/workflows/line", json=LINE)).json()["version"]
+    before = await stored(jetstream)
+    again = await http.put("/api/v1/workflows/line", json={**LINE, "id": "line"})
+    assert (again.status_code, again.json()["version"]) == (200, first)
+    assert await taken(jetstream, before) == {}
+    changed = await http.put("/api/v1/workflows/line", json={**LINE, "name": "Other"})
+    assert changed.status_code == 200
+    second = changed.json()["version"]
+    assert second > first
+    old = await http.get("/api/v1/workflows/line", params={"version": first})
+    assert old.json()["name"] == "Two in a row"
+    assert (await http.get("/api/v1/workflows/line")).json()["version"] == second
+    missing = await http.get("/api/v1/workflows/line", params={"version": second + 1000})
+    assert missing.status_code == 404
+    for wrong in ("0", "-1", "x", "1.5", "9" * 30, "²"):
+        answer = await http.get("/api/v1/workflows/line", params={"version": wrong})
+        assert answer.status_code == 400, wrong
+        assert "version" in answer.json()["detail"]
+
+
+async def test_a_deleted_workflow_is_gone_until_it_is_stored_again(http):
+    """DELETE, then 404 everywhere, then PUT creates anew."""
+    await http.put("/api/v1/workflows/line", json=LINE)
+    assert (await http.delete("/api/v1/workflows/line")).status_code == 204
+    for answer in (
+        await http.get("/api/v1/workflows/line"),
+        await http.get("/api/v1/workflows/line/graph"),
+        await http.delete("/api/v1/workflows/line"),
+        await http.post("/api/v1/workflows/line/runs", json={}),
+    ):
+        assert answer.status_code == 404
+    assert (await http.get("/api/v1/workflows")).json() == {"workflows": []}
+    assert (await http.put("/api/v1/workflows/line", json=LINE)).status_code == 201
+
+
+async def test_a_graph_has_nodes_edges_and_layers(http):
+    """What a drawing needs, in topological layers."""
+    await http.put("/api/v1/workflows/line", json=LINE)
+    graph = (await http.get("/api/v1/workflows/line/graph")).json()
+    assert graph.pop("version") > 0
+    assert graph == {
+        "workflow_id": "line",
+        "nodes": [
+            {"id": "a", "type": "transform", "name": "a", "stage": "first"},
+            {"id": "b", "type": "transform", "name": "b", "stage": None},
+        ],
+        "edges": [{"source": "a", "target": "b"}],
+        "layers": [["a"], ["b"]],
+    }
+
+
+async def test_every_problem_of_a_definition_is_told_and_nothing_is_stored(http, jetstream):
+    """Unknown type, dangling need, bad CEL, a repeated key and a wrong id, all in one answer."""
+    before = await stored(jetstream)
+    body = """{"id": "other", "nodes": {
+        "a": {"type": "transfrom", "needs": ["z"], "needs": ["zz"]},
+        "b": {"type": "log", "with": {"message": "x"}, "when": "1 +"}
+    }}"""
+    for method, path in (("PUT", "line"), ("POST", "validate")):
+        answer = await http.request(method, f"/api/v1/workflows/{path}", content=body)
+        assert answer.status_code == 422
+        assert answer.headers["content-type"] == "application/problem+json"
+        problem = answer.json()
+        assert (problem["status"], problem["title"]) == (422, "Unprocessable Entity")
+        pointers = {error["pointer"] for error in problem["errors"]}
+        assert {"/nodes/a/needs", "/nodes/a/type", "/nodes/a/needs/0", "/nodes/b/when"} <= pointers
+        assert ("/id" in pointers) == (method == "PUT")
+        assert all(error["detail"] for error in problem["errors"])
+    assert await taken(jetstream, before) == {}
+
+
+async def test_a_valid_definition_can_be_checked_without_being_stored(http, jetstream):
+    """The validate route stores nothing."""
+    before = await stored(jetstream)
+    answer = await http.post("/api/v1/workflows/validate", json={"id": "line", **LINE})
+    assert answer.json() == {"valid": True, "workflow_id": "line", "nodes": 2}
+    assert await taken(jetstream, before) == {}
+
+
+async def test_ten_thousand_nodes_do_not_hold_up_other_requests(http):
+    """A large definition is checked off the event loop, stored, and drawn."""
+    import asyncio  # noqa: PLC0415
+
+    nodes = {
+        f"n{i}": {"type": "transform", "with": {"value": i}, "needs": [f"n{i - 1}"] if i else []}
+        for i in range(10_000)
+    }
+    put = asyncio.create_task(
+        http.put("/api/v1/workflows/big", content=json.dumps({"nodes": nodes}))
+    )
+    slowest = 0.0
+    while not put.done():
+        answer = await http.get("/healthz")
+        slowest = max(slowest, answer.elapsed.total_seconds())
+    assert (await put).status_code == 201
+    assert slowest < 0.5
+    graph = (await http.get("/api/v1/workflows/big/graph")).json()
+    assert len(graph["layers"]) == 10_000
+
+
+async def test_tenants_do_not_see_each_other(http):
+    """Another tenant's workflow is not there, by header and by query."""
+    await http.put("/api/v1/workflows/line", json=LINE)
+    other = {"x-organization-id": "somebody-else"}
+    assert (await http.get("/api/v1/workflows/line", headers=other)).status_code == 404
+    assert (await http.get("/api/v1/workflows", headers=other)).json() == {"workflows": []}
+    mine = http.headers.pop("x-organization-id")
+    assert (await http.get("/api/v1/workflows/line")).status_code == 404
+    by_query = await http.get("/api/v1/workflows/line", params={"organization_id": mine})
+    assert by_query.status_code == 200
+    for wrong in ("a.b", "*", ">", "a b", "x" * 65):
+        answer = await http.get("/api/v1/workflows", params={"organization_id": wrong})
+        assert answer.status_code == 400
+        assert "organization" in answer.json()["detail"]

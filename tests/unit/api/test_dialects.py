@@ -1,0 +1,110 @@
+"""The dialects, word for word: what the clients of each seed read, kept in golden files."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+from harness import log
+from harness.log import NOW
+from harness.sse import SseParser
+
+from tailrace_api.dialects.dialect import Dialect, encode_commit, reset
+from tailrace_api.dialects.execution import EXECUTION
+from tailrace_api.dialects.run_and_stream import RUN_AND_STREAM
+from tailrace_shared.execution import events as ev
+from tailrace_shared.position import StreamPosition
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+EPOCH, RUN = "18f2e6a1b00", "0190a1b2-run"
+
+COMMITS: list[list[ev.Event]] = [
+    [log.queued(RUN, "purchase-order", 7, {"file": "po.csv", "größe": 1.5})],
+    [
+        log.started(RUN),
+        ev.StepStarted(
+            ev.StepBegun("parse", "po.parse", "running", 1, NOW, "Parse", "ai_parsing"), NOW
+        ),
+    ],
+    [
+        log.step_progress("parse", 40.0),
+        ev.StepLogged(ev.StepLog("parse", "po.parse", "info", "a\nb"), NOW),
+        ev.StepRetrying(
+            ev.StepAgain("parse", "po.parse", "retrying", 1, "error", "flaky", NOW), NOW
+        ),
+        log.step_started("parse", "po.parse", attempt=2),
+    ],
+    [
+        log.step_completed("parse", {"total": 12, "lines": ["a\r\nb"]}, "po.parse"),
+        ev.StepSkipped(ev.StepSkip("approve", "transform", "skipped", "when"), NOW),
+        ev.StepStarted(ev.StepBegun("ship", "delay", "running", 1, NOW), NOW),
+        ev.StepWaiting(ev.StepWait("ship", "delay", "waiting", NOW), NOW),
+    ],
+    [ev.CommandRequested(ev.Command(RUN, "cancel", "c1", "enough"), NOW)],
+    [
+        ev.StepFailed(
+            ev.StepError("mail", "http", "error", 3, NOW, NOW, 250, "connection refused"), NOW
+        )
+    ],
+]
+ENDS: dict[str, ev.Event] = {
+    "completed": log.completed(RUN, {"ship": {}}),
+    "omitted": ev.ExecutionCompleted(
+        ev.Completed(RUN, "completed", 60000, output_omitted=True), NOW
+    ),
+    "cancelled": ev.ExecutionCancelled(ev.Cancelled(RUN, "cancelled", 60000, "enough"), NOW),
+    "failed": ev.ExecutionFailed(ev.Failed(RUN, "failed", 60000, "mail: refused", "mail"), NOW),
+}
+
+
+def _wire(dialect: Dialect, commits: list[list[ev.Event]]) -> bytes:
+    encoded = [
+        encode_commit(dialect, EPOCH, RUN, 41 + number, next(ev.encode_commits(commit)))
+        for number, commit in enumerate(commits)
+    ]
+    return dialect.greet(RUN) + b"".join(commit.joined for commit in encoded)
+
+
+@pytest.mark.parametrize("dialect", [EXECUTION, RUN_AND_STREAM], ids=lambda dialect: dialect.name)
+def test_a_run_looks_as_agreed(dialect):
+    """Every event of the log, and every end, in this dialect."""
+    wire = _wire(dialect, [*COMMITS, *([end] for end in ENDS.values())])
+    assert wire.decode() == (GOLDEN / f"{dialect.name}.sse").read_text()
+
+
+def test_the_execution_stream_carries_the_stored_slices():
+    """What a browser gets is byte for byte what the log holds, under the event's own name."""
+    parser = SseParser()
+    streamed = parser.feed(_wire(EXECUTION, COMMITS))[1:]
+    stored = [(event, msgspec.json.encode(event).decode()) for c in COMMITS for event in c]
+    assert [event.data for event in streamed] == [slice_ for _, slice_ in stored]
+    assert [event.type for event in streamed] == [
+        type(event).__struct_config__.tag for event, _ in stored
+    ]
+
+
+@pytest.mark.parametrize("dialect", [EXECUTION, RUN_AND_STREAM], ids=lambda dialect: dialect.name)
+@pytest.mark.parametrize("end", list(ENDS))
+def test_every_end_is_known_as_the_end(dialect, end):
+    """A commit with a terminal event is the last one of a stream."""
+    payload = next(ev.encode_commits([log.step_completed("a"), ENDS[end]]))
+    assert encode_commit(dialect, EPOCH, RUN, 1, payload).is_last
+    assert not encode_commit(dialect, EPOCH, RUN, 1, b"[]").is_last
+
+
+def test_a_commit_can_be_taken_from_the_middle():
+    """A client that was cut inside a commit gets the rest of it."""
+    payload = next(ev.encode_commits([log.step_completed("a"), log.step_progress("b", 1.0)]))
+    commit = encode_commit(RUN_AND_STREAM, EPOCH, RUN, 5, payload)
+    assert commit.since(0) == commit.joined == commit.frames[0]
+    assert commit.since(1) == b""
+    assert commit.last_shown(0) == 0
+    assert commit.last_shown(1) is None
+
+
+def test_a_reset_says_why_and_from_where():
+    """The reset block carries the reason and the position that comes instead."""
+    (event,) = SseParser().feed(reset("expired", StreamPosition(EPOCH, 3, 0)))
+    assert event.type == "stream:reset"
+    assert event.json() == {"reason": "expired", "from": f"{EPOCH}-3-0"}
+    (event,) = SseParser().feed(reset("unknown", None))
+    assert event.json() == {"reason": "unknown", "from": None}

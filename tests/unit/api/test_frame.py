@@ -1,0 +1,73 @@
+"""What the encoder writes parses back to what went in, whatever that was."""
+
+import pytest
+from harness.sse import SseEvent, SseParser
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailrace_api.sse import frame
+
+_TRICKY = st.text(st.sampled_from("\r\n\0: ab\ufeffdataeventid\u2028é😀"), max_size=30)
+_TEXT = st.one_of(st.text(max_size=30), _TRICKY)
+
+
+def _field(text: str) -> str:
+    """What a field can carry of a text: no line ends, no NUL, no half characters."""
+    kept = text.replace("\r", "").replace("\n", "").replace("\0", "")
+    return kept.encode(errors="replace").decode()
+
+
+def _data(text: str) -> str:
+    """What data carries: the format has one line end for three."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+@given(
+    st.lists(
+        st.tuples(_TEXT.map(lambda t: t.encode(errors="replace").decode()), _TEXT, _TEXT),
+        max_size=5,
+    ),
+    st.integers(1, 7),
+)
+def test_blocks_parse_back_to_their_events_however_they_are_cut(events, size):
+    """Data, name and id come back, and no value can add a field or an event of its own."""
+    wire = b"".join(
+        frame.event(data.encode(), name=name, event_id=event_id) for data, name, event_id in events
+    )
+    parser = SseParser(_begun=True)
+    parsed = [
+        event
+        for start in range(0, len(wire), size)
+        for event in parser.feed(wire[start : start + size])
+    ]
+    last_id = ""
+    expected = []
+    for data, name, event_id in events:
+        own_id = bool(event_id)
+        last_id = _field(event_id) if own_id else last_id
+        expected.append(SseEvent(last_id, own_id, _field(name) or "message", _data(data)))
+    assert parsed == expected
+
+
+@given(_TEXT)
+def test_comments_and_positions_dispatch_nothing(text):
+    """A comment is a comment in every byte; a position only moves the last event id."""
+    parser = SseParser(_begun=True)
+    assert parser.feed(frame.comment(text) + frame.position("a-1-0")) == []
+    assert parser.comments == [_field(text)]
+    assert parser.last_event_id == "a-1-0"
+
+
+@pytest.mark.parametrize(("given_ms", "told"), [(2500, 2500), (0, 0), (-1, 0)])
+def test_retry_is_a_number_that_clients_accept(given_ms, told):
+    """A delay is digits only, or clients ignore it."""
+    parser = SseParser()
+    parser.feed(frame.retry(given_ms))
+    assert parser.retry == told
+
+
+def test_json_goes_out_as_it_is():
+    """A compact JSON slice is one data line, byte for byte."""
+    assert frame.event(b'{"a":" \\n"}', name="x", event_id="e-1-0") == (
+        b'id: e-1-0\nevent: x\ndata: {"a":" \\n"}\n\n'
+    )

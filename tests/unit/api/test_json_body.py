@@ -1,0 +1,65 @@
+"""Bodies are decoded strictly: what JSON readers understand differently is refused."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailrace_api.json_body import MAX_DEPTH, decode
+from tailrace_api.problems import RefusedError
+from tailrace_shared.workflow.validation import Problem
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner),
+    max_leaves=20,
+)
+
+
+@given(_JSON)
+def test_json_comes_through_unchanged(value):
+    """What a standard encoder writes is what the API understands."""
+    import json  # noqa: PLC0415
+
+    document = decode(json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass"))
+    assert document.value == value
+    assert document.duplicates == []
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"a": 1,}', "line 1, column"),
+        (b"{\n  a: 1}", "line 2, column 3"),
+        (b"", "line 1, column 1"),
+        (b'{"a": NaN}', "NaN is not JSON"),
+        (b"[Infinity]", "Infinity is not JSON"),
+        (b"[1e999]", "too large"),
+        (b"[18446744073709551616]", "does not fit 64 bits"),
+        (b"[" + b"9" * 5000 + b"]", "does not fit 64 bits"),
+        (b'"\xff"', "not UTF-8"),
+        (b'["\\ud800"]', "surrogate"),
+        (b"[" * 101 + b"]" * 101, "deeper than 100"),
+        (b"[" * 100_000, "deeper than 100"),
+        (b'{"a":' * 5000 + b"1" + b"}" * 5000, "deeper than 100"),
+    ],
+)
+def test_what_is_not_plain_json_is_refused_with_its_place(body, said):
+    """A malformed body is a 400 that says what and where."""
+    with pytest.raises(RefusedError, match=said) as refusal:
+        decode(body)
+    assert refusal.value.status == 400
+
+
+def test_depth_up_to_the_limit_is_fine():
+    """The limit itself is allowed."""
+    assert decode(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH).value
+
+
+def test_repeated_keys_are_found_wherever_they_are():
+    """Each repeated key is named by the place of its object."""
+    document = decode(b'{"a":1,"b":[{"x/y":1,"x/y":2}],"a":{"c":1,"c":2},"a":{"d":0}}')
+    assert sorted(document.duplicates, key=lambda problem: problem.pointer) == [
+        Problem("/a", "the key 'a' is given more than once"),
+        Problem("/a", "the key 'a' is given more than once"),
+        Problem("/b/0/x~1y", "the key 'x/y' is given more than once"),
+    ]

@@ -1,0 +1,50 @@
+"""A ring holds the newest commits within its bounds, and knows from where on it is complete."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailrace_api.dialects.dialect import EncodedCommit
+from tailrace_api.fanout.ring import Ring
+
+
+def _commit(sequence: int, *frames: bytes) -> EncodedCommit:
+    return EncodedCommit(sequence, frames, False, b"".join(frames))
+
+
+@given(
+    st.integers(0, 50),
+    st.lists(st.tuples(st.integers(1, 9), st.integers(0, 4), st.integers(0, 30)), max_size=80),
+    st.integers(1, 20),
+    st.integers(1, 200),
+)
+def test_a_ring_is_complete_from_its_floor_on(edge, commits, max_events, max_bytes):
+    """Whatever is appended, everything from the floor on is there, in order and within bounds."""
+    ring = Ring(edge, max_events=max_events, max_bytes=max_bytes)
+    appended: list[EncodedCommit] = []
+    sequence = edge
+    for distance, events, size in commits:
+        sequence += distance
+        appended.append(_commit(sequence, *[b"x" * size] * events))
+        ring.append(appended[-1])
+        kept = ring.take(ring.floor, 10**9)
+        assert list(kept) == [commit for commit in appended if commit.sequence >= ring.floor]
+        assert ring.edge == sequence
+        assert len(kept) == 1 or (
+            sum(len(commit.frames) for commit in kept) <= max_events
+            and sum(len(commit.joined) for commit in kept) <= max_bytes
+        )
+
+
+@given(st.integers(1, 12), st.integers(0, 12), st.integers(1, 40))
+def test_batches_walk_through_a_ring_once(count, start, batch):
+    """A cursor that takes bounded batches sees each commit once, in order."""
+    ring = Ring(0, max_events=100, max_bytes=10_000)
+    for sequence in range(1, count + 1):
+        ring.append(_commit(sequence, b"0123456789"))
+    cursor = start + 1
+    seen = []
+    while taken := ring.take(cursor, batch):
+        assert len(taken) == 1 or sum(len(commit.joined) for commit in taken) < batch + 10
+        seen.extend(commit.sequence for commit in taken)
+        cursor = seen[-1] + 1
+    assert seen == list(range(start + 1, count + 1))
