@@ -1,9 +1,13 @@
 """Fixtures of the command's tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from harness.command import Command
+from harness.up import Up
 
 
 @pytest.fixture
@@ -15,3 +19,18 @@ def stand_ins(tmp_path: Path) -> dict[str, str]:
         (folder / f"{service}.py").write_text(f"import stand_in; stand_in.main({service!r})\n")
     paths = [str(folder), str(Path(__file__).parent)]
     return {"PYTHONPATH": os.pathsep.join(paths)}
+
+
+@pytest.fixture(scope="session")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """A `tailrace up --demo` with the real services, for all tests that leave it running."""
+    environment = {"TAILRACE_ACK_WAIT": "2s"}
+    folder = tmp_path_factory.mktemp("system")
+    with Up(folder, "--demo", "--workers", "2", environment=environment) as running:
+        yield running.wait_ready()
+
+
+@pytest.fixture
+def tailrace(system: Up, tmp_path: Path) -> Command:
+    """The command, talking to the running system."""
+    return Command(system.url, tmp_path)

@@ -1,0 +1,87 @@
+"""The ``tailrace`` command as its users call it: a process with exit code and output."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class Outcome(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    @property
+    def json(self) -> Any:
+        """The one JSON document on stdout."""
+        return json.loads(self.stdout)
+
+    @property
+    def json_lines(self) -> list[Any]:
+        """The JSON documents on stdout, one a line."""
+        return [json.loads(line) for line in self.stdout.splitlines()]
+
+
+class Command:
+    """Calls ``tailrace`` in a folder, with the API at a URL."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.folder = folder
+        self._environment = {**os.environ, "TAILRACE_URL": url, "COLUMNS": "80", "LINES": "24"}
+
+    def __call__(self, *arguments: str, seconds: float = 60.0) -> Outcome:
+        """Call it and wait for its end."""
+        done = subprocess.run(
+            [sys.executable, "-m", "tailrace", *arguments],
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            cwd=self.folder,
+            env=self._environment,
+            check=False,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        """Call it without waiting."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "tailrace", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=self.folder,
+            env=self._environment,
+        )
+
+    def in_terminal(self, *arguments: str) -> Outcome:
+        """Call it in a terminal of 80 columns and 24 lines; stdout is all that was drawn."""
+        controller, terminal = pty.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tailrace", *arguments],
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            cwd=self.folder,
+            env={**self._environment, "TERM": "xterm-256color"},
+        )
+        os.close(terminal)
+        drawn = bytearray()
+        try:
+            while block := os.read(controller, 65536):
+                drawn += block
+        except OSError:  # Linux answers EIO when the last process has closed the terminal.
+            pass
+        finally:
+            os.close(controller)
+        return Outcome(process.wait(30), drawn.decode(errors="replace"), "")
+
+    def write(self, name: str, content: str) -> Path:
+        """Write a file into the folder."""
+        path = self.folder / name
+        path.write_text(content)
+        return path

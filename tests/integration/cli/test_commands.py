@@ -1,0 +1,281 @@
+"""The client commands against a running system, and that system's behaviour as a whole."""
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.command import Command
+from harness.nats import free_port
+from harness.up import Up, wait_gone
+
+SAMPLES = Path(__file__).parents[3] / "examples" / "purchase_order" / "samples"
+TRACES = {
+    "1000genome-chameleon-2ch-100k-001": 52,
+    "epigenomics-chameleon-hep-1seq-100k-001": 41,
+    "hic-dirt02-001": 38,
+}
+FAILING = "id: failing\nnodes: {a: {type: fail, with: {message: nothing works}}}\n"
+SLOW = "id: slow\nnodes: {a: {type: simulate, with: {duration: 60s}}}\n"
+CHAIN = json.dumps(
+    {
+        "id": "chain",
+        "nodes": {
+            f"n{number}": {
+                "type": "simulate",
+                "needs": [f"n{number - 1}"] if number else [],
+                "with": {"duration": "100ms"},
+            }
+            for number in range(20)
+        },
+    }
+)
+
+
+@pytest.mark.parametrize("trace", TRACES)
+def test_every_trace_of_the_demo_runs_to_its_end(tailrace: Command, trace: str) -> None:
+    """One object a line, the run document last; the events are the log, in order."""
+    outcome = tailrace("run", trace, "--watch", "--json")
+
+    assert outcome.code == 0
+    *events, document = outcome.json_lines
+    assert document["status"] == "completed"
+    done = [event["data"]["node_id"] for event in events if event["type"] == "step:completed"]
+    assert len(done) == len(set(done)) == len(document["steps"]) == TRACES[trace]
+    logs = tailrace("show", document["execution_id"], "--logs", "--json").json["logs"]
+    assert [event["id"] for event in events if event.get("timestamp")] == [
+        entry["id"] for entry in logs
+    ]
+
+
+@pytest.mark.parametrize(
+    ("sample", "total", "approved"),
+    [("office-furniture", 12926.10, False), ("workshop", 2025.00, True)],
+)
+def test_a_purchase_order_is_booked(
+    tailrace: Command, sample: str, total: float, approved: bool
+) -> None:
+    """A large one goes past a person, a small and certain one by rule."""
+    outcome = tailrace(
+        *("run", "purchase-order", "--watch", "--json"),
+        *("--input", f"@{SAMPLES / sample}.json"),
+    )
+
+    assert outcome.code == 0
+    document = outcome.json_lines[-1]
+    assert document["output"]["book"]["total"] == total
+    assert document["output"]["book"]["matched"] == 4
+    steps = {step["node_id"]: step["status"] for step in document["steps"]}
+    assert steps["approve"] == ("success" if approved else "skipped")
+    assert steps["ask_a_person"] == ("skipped" if approved else "success")
+
+
+def test_apply_says_which_versions_it_made(tailrace: Command) -> None:
+    """A program that deploys needs the version that it has deployed."""
+    tailrace.write("failing.yaml", FAILING)
+
+    (first,) = tailrace("apply", "--json", "failing.yaml").json
+    (again,) = tailrace("apply", "--json", ".").json
+
+    assert first == {"workflow_id": "failing", "version": first["version"]}
+    assert isinstance(first["version"], int)
+    assert again == first
+
+
+def test_every_problem_is_listed_and_nothing_installed(tailrace: Command) -> None:
+    """File, place and sentence a line; a valid file beside an invalid one waits, too."""
+    tailrace.write("good.yaml", "id: good\nnodes: {a: {type: log, with: {message: hi}}}\n")
+    tailrace.write("bad.yaml", "id: bad\nnodes: {a: {type: lag}, b: {type: log, needs: [c]}}\n")
+
+    for command in ("validate", "apply"):
+        outcome = tailrace(command, "good.yaml", "bad.yaml")
+        assert outcome.code == 1
+        assert re.search(r"(?m)^bad\.yaml: /nodes/a/type: .*'lag'", outcome.stderr)
+        assert re.search(r"(?m)^bad\.yaml: /nodes/b/needs/0: .*'c'", outcome.stderr)
+        assert "good.yaml" not in outcome.stderr
+
+    assert tailrace("run", "good").stderr == "tailrace: there is no workflow 'good'\n"
+
+
+def test_validate_tells_programs_the_same(tailrace: Command) -> None:
+    """Valid or not, and every place."""
+    tailrace.write("bad.yaml", "id: bad\nnodes: {a: {type: lag}}\n")
+
+    (checked,) = tailrace("validate", "--json", "bad.yaml").json
+
+    assert (checked["file"], checked["valid"]) == ("bad.yaml", False)
+    assert checked["errors"][0]["pointer"] == "/nodes/a/type"
+
+
+def test_import_apply_and_run_are_one_pipeline(tailrace: Command) -> None:
+    """A trace from elsewhere becomes a workflow and runs."""
+    trace = {
+        "schemaVersion": "1.5",
+        "name": "tiny",
+        "workflow": {
+            "specification": {"tasks": [{"id": "a.1", "children": ["b"]}, {"id": "b"}]},
+            "execution": {"tasks": [{"id": "b", "runtimeInSeconds": 3}]},
+        },
+    }
+    tailrace.write("tiny.trace.json", json.dumps(trace))
+
+    imported = tailrace("import", "wfcommons", "--scale", "0.01", "tiny.trace.json").stdout
+    tailrace.write("tiny.json", imported)
+    (applied,) = tailrace("apply", "--json", "tiny.json").json
+    outcome = tailrace("run", applied["workflow_id"], "--watch", "--json")
+
+    assert outcome.code == 0
+    steps = {step["name"]: step for step in outcome.json_lines[-1]["steps"]}
+    assert steps.keys() == {"a.1", "b"}
+    assert steps["b"]["duration_ms"] >= 30
+
+
+def test_a_failed_run_exits_with_one_and_says_why(tailrace: Command) -> None:
+    """A shell script stops here."""
+    tailrace("apply", str(tailrace.write("failing.yaml", FAILING)))
+
+    outcome = tailrace("run", "failing", "--watch")
+
+    assert outcome.code == 1
+    assert re.search(r"(?m)^\S+Z step:failed +a .*nothing works$", outcome.stdout)
+    assert "1 failed" in outcome.stdout
+
+
+def test_a_cancelled_run_exits_with_three(tailrace: Command) -> None:
+    """Watched from one place, cancelled from another."""
+    tailrace("apply", str(tailrace.write("slow.yaml", SLOW)))
+    execution = tailrace("run", "slow").stdout.strip()
+    watching = tailrace.start("watch", execution)
+    assert watching.stdout is not None
+    while "step:started" not in watching.stdout.readline():
+        pass
+
+    assert tailrace("cancel", execution, "--reason", "enough").code == 0
+
+    rest, _ = watching.communicate(timeout=20)
+    assert watching.returncode == 3
+    assert "enough" in rest
+    listed = tailrace("ls", "slow", "--status", "cancelled", "--json").json["runs"]
+    assert execution in [summary["execution_id"] for summary in listed]
+
+
+def test_a_run_that_is_not_watched_is_only_started(tailrace: Command) -> None:
+    """Its id is all of stdout, for scripts; its document with --json."""
+    tailrace("apply", str(tailrace.write("chain.json", CHAIN)))
+
+    started = tailrace("run", "chain")
+    document = tailrace("run", "chain", "--json").json
+
+    assert re.fullmatch(r"[0-9a-f-]{36}\n", started.stdout)
+    assert document["workflow_id"] == "chain"
+    assert tailrace("watch", document["execution_id"]).code == 0
+
+
+def test_watch_goes_on_from_an_id(tailrace: Command) -> None:
+    """What came before it is not repeated, what came after is all there."""
+    tailrace("apply", str(tailrace.write("chain.json", CHAIN)))
+    *events, document = tailrace("run", "chain", "--watch", "--json").json_lines
+    logged = [event["id"] for event in events if event.get("timestamp")]
+
+    outcome = tailrace("watch", document["execution_id"], "--from", logged[9], "--json")
+
+    *rest, _ = outcome.json_lines
+    assert [event["id"] for event in rest if event.get("timestamp")] == logged[10:]
+    ended = tailrace("watch", document["execution_id"], "--from", logged[-1], "--json")
+    assert (ended.code, len(ended.json_lines)) == (0, 1)
+
+
+def test_a_terminal_gets_a_drawing(tailrace: Command) -> None:
+    """With 52 nodes on 24 lines, and the summary at its end."""
+    outcome = tailrace.in_terminal("run", "1000genome-chameleon-2ch-100k-001", "--watch")
+
+    assert outcome.code == 0
+    assert "●" in outcome.stdout
+    assert "·" in outcome.stdout
+    assert "52 done" in outcome.stdout
+    shown = tailrace("show", re.findall(r"execution ([0-9a-f-]{36})", outcome.stdout)[-1])
+    assert shown.stdout.count("✓") == 52
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("show", "nothing"), "there is no execution 'nothing'"),
+        (("watch", "nothing"), "there is no execution 'nothing'"),
+        (("cancel", "nothing"), "there is no execution 'nothing'"),
+        (("run", "nothing"), "there is no workflow 'nothing'"),
+        (("run", "purchase-order"), "/input: 'po_number' is a required property"),
+        (("show", "a b"), "is not an id"),
+    ],
+)
+def test_a_refusal_is_one_line(
+    tailrace: Command, arguments: tuple[str, ...], sentence: str
+) -> None:
+    """The API's own sentence, without a traceback."""
+    outcome = tailrace(*arguments)
+
+    assert (outcome.code, outcome.stdout) == (1, "")
+    (line,) = outcome.stderr.splitlines()
+    assert sentence in line
+
+
+def test_an_api_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    """And exit code 2: nothing was asked of anybody."""
+    tailrace = Command(f"http://127.0.0.1:{free_port()}", tmp_path)
+
+    for arguments in (("ls",), ("run", "x", "--watch"), ("watch", "x")):
+        outcome = tailrace(*arguments)
+        assert outcome.code == 2
+        assert outcome.stderr.count("\n") == 1
+        assert "tailrace up" in outcome.stderr
+
+
+def test_watching_outlives_the_api_and_running_the_workers(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Both are killed in the middle of a run; it completes, and each event is seen once."""
+    environment = {"TAILRACE_ACK_WAIT": "2s"}
+    with Up(tmp_path_factory.mktemp("up"), environment=environment) as up:
+        tailrace = Command(up.wait_ready().url, tmp_path)
+        tailrace("apply", str(tailrace.write("chain.json", CHAIN)))
+        watching = tailrace.start("run", "chain", "--watch", "--json")
+        assert watching.stdout is not None
+        seen: list[Any] = []
+        while len(seen) < 12:
+            seen.append(json.loads(watching.stdout.readline()))
+
+        os.kill(up.child("tailrace_api"), signal.SIGKILL)
+        os.kill(up.child("tailrace_worker"), signal.SIGKILL)
+
+        rest, errors = watching.communicate(timeout=60)
+        assert watching.returncode == 0, errors
+        *events, document = [*seen, *map(json.loads, rest.splitlines())]
+        logs = tailrace("show", document["execution_id"], "--logs", "--json").json["logs"]
+        assert [event["id"] for event in events if event.get("timestamp")] == [
+            entry["id"] for entry in logs
+        ]
+
+
+def test_what_ran_is_there_after_a_restart(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Stopped cleanly within ten seconds in the middle of a run, which then goes on."""
+    folder = tmp_path_factory.mktemp("up")
+    environment = {"TAILRACE_ACK_WAIT": "2s"}
+    with Up(folder, environment=environment) as up:
+        tailrace = Command(up.wait_ready().url, tmp_path)
+        tailrace("apply", str(tailrace.write("chain.json", CHAIN)))
+        execution = tailrace("run", "chain").stdout.strip()
+        pids = list(up.children())
+        up.send(signal.SIGTERM)
+        assert up.wait(10) == 0
+        wait_gone(pids)
+
+    with Up(folder, environment=environment) as up:
+        tailrace = Command(up.wait_ready().url, tmp_path)
+
+        assert tailrace("watch", execution).code == 0
