@@ -4,6 +4,9 @@ import re
 from typing import Final, Self
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+LONGEST: Final = 36_500 * 86400.0
+"""A century: times that are further away do not fit a calendar date any more."""
+
 _TEXT = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 
 
@@ -15,13 +18,17 @@ class Duration(float):
         """Read a duration.
 
         Raises:
-            ValueError: if ``text`` is not a number followed by one of ms, s, m, h, d.
+            ValueError: if ``text`` is not a number followed by one of ms, s, m, h, d, or is
+                longer than a century.
         """
         match = _TEXT.fullmatch(text.strip())
         if match is None:
             raise ValueError(f"{text[:40]!r} is not a duration; write for example 250ms, 30s or 7d")
         number, unit = match.groups()
-        return cls(float(number) * _UNITS[unit])
+        duration = cls(float(number) * _UNITS[unit])
+        if duration > LONGEST:
+            raise ValueError(f"{text[:40]!r} is longer than {cls(LONGEST)}")
+        return duration
 
     def __str__(self) -> str:
         for unit, seconds in reversed(_UNITS.items()):

@@ -15,9 +15,11 @@ from msgspec import Meta
 
 from tailrace_shared.duration import Duration
 from tailrace_shared.errors import SettingsError
+from tailrace_shared.ids import ID_PATTERN
 
 PREFIX: Final = "TAILRACE_"
 UNPREFIXED: Final = {"nats_url": "NATS_URL"}
+_POSITIVE: Final = {"positive": True}
 
 
 class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,13 +29,18 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
         "nats://127.0.0.1:4222"
     )
     nats_connect_timeout: Annotated[
-        Duration, Meta(description="How long a start waits for NATS before it gives up.")
+        Duration,
+        Meta(description="How long a start waits for NATS before it gives up.", extra=_POSITIVE),
     ] = Duration(5)
     nats_replicas: Annotated[
         int, Meta(description="Copies of each stream and bucket: 1, 3 or 5.", ge=1, le=5)
     ] = 1
     prefix: Annotated[
-        str, Meta(description="First token of all subjects; two installations may share a NATS.")
+        str,
+        Meta(
+            description="First token of all subjects; two installations may share a NATS.",
+            pattern=ID_PATTERN,
+        ),
     ] = "tr"
     events_max_age: Annotated[
         Duration, Meta(description="How long the event log is kept; older ids get stream:reset.")
@@ -58,16 +65,24 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
         bool, Meta(description="Serve other addresses than loopback although TAILRACE_AUTH=none.")
     ] = False
     default_tenant: Annotated[
-        str, Meta(description="Tenant of requests that name none, while TAILRACE_AUTH=none.")
+        str,
+        Meta(
+            description="Tenant of requests that name none, while TAILRACE_AUTH=none.",
+            pattern=ID_PATTERN,
+        ),
     ] = "default"
     max_body_bytes: Annotated[int, Meta(description="Largest request body, in bytes.", ge=1024)] = (
         1024 * 1024
     )
     heartbeat: Annotated[
-        Duration, Meta(description="Silence after which a stream carries a heartbeat.")
+        Duration,
+        Meta(description="Silence after which a stream carries a heartbeat.", extra=_POSITIVE),
     ] = Duration(15)
     retry: Annotated[
-        Duration, Meta(description="Reconnect delay told to SSE clients, jittered by a half.")
+        Duration,
+        Meta(
+            description="Reconnect delay told to SSE clients, jittered by a half.", extra=_POSITIVE
+        ),
     ] = Duration(2)
     ring_events: Annotated[
         int, Meta(description="Events that a live topic keeps for its slower clients.", ge=16)
@@ -76,7 +91,11 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
         int, Meta(description="Bytes of frames that a live topic keeps.", ge=65536)
     ] = 4 * 1024 * 1024
     stall_timeout: Annotated[
-        Duration, Meta(description="How long a stream's client may take nothing before it is cut.")
+        Duration,
+        Meta(
+            description="How long a stream's client may take nothing before it is cut.",
+            extra=_POSITIVE,
+        ),
     ] = Duration(30)
     drain_timeout: Annotated[
         Duration, Meta(description="Time in which a stopping API ends its streams.")
@@ -96,7 +115,10 @@ class WorkerSettings(CommonSettings, frozen=True, kw_only=True):
         int, Meta(description="Threads for synchronous node functions.", ge=1)
     ] = 32
     ack_wait: Annotated[
-        Duration, Meta(description="Silence of a worker after which its jobs go to another.")
+        Duration,
+        Meta(
+            description="Silence of a worker after which its jobs go to another.", extra=_POSITIVE
+        ),
     ] = Duration(10)
     max_deliveries: Annotated[
         int, Meta(description="Deliveries of one job before it becomes a dead letter.", ge=1)
@@ -150,9 +172,9 @@ def read_settings(struct: type[S], environment: Mapping[str, str] = os.environ) 
     known = known_variables()
     for name in sorted(environment):
         if name.startswith(PREFIX) and name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
-            hint = f", did you mean {nearest[0]}?" if nearest else ""
-            raise SettingsError(f"unknown setting {name}{hint} (docs/configuration.md lists all)")
+            raise SettingsError(
+                f"unknown setting {name}{_nearest(name, known)} (docs/configuration.md lists all)"
+            )
     values: dict[str, Any] = {}
     for field, annotation in get_type_hints(struct, include_extras=True).items():
         text = environment.get(variable(field))
@@ -161,11 +183,21 @@ def read_settings(struct: type[S], environment: Mapping[str, str] = os.environ) 
     return struct(**values)
 
 
+def _nearest(name: str, known: set[str]) -> str:
+    if (bare := name.removeprefix(PREFIX)) in known:
+        return f", did you mean {bare}?"
+    nearest = difflib.get_close_matches(name, sorted(known), n=1)
+    return f", did you mean {nearest[0]}?" if nearest else ""
+
+
 def _convert(name: str, text: str, annotation: Any) -> Any:
     try:
-        return msgspec.convert(text, annotation, strict=False, dec_hook=_decode_duration)
+        value = msgspec.convert(text, annotation, strict=False, dec_hook=_decode_duration)
     except (msgspec.ValidationError, ValueError) as error:
         raise SettingsError(f"{name}={text!r}: {error}") from None
+    if not value and get_args(annotation)[1].extra == _POSITIVE:
+        raise SettingsError(f"{name}={text!r}: must be longer than nothing")
+    return value
 
 
 def _decode_duration(wanted: type, value: Any) -> Any:
@@ -175,7 +207,7 @@ def _decode_duration(wanted: type, value: Any) -> Any:
 
 
 def type_name(annotation: Any) -> str:
-    """Return how a setting's type is called in messages and on the configuration page."""
+    """Return how a setting's type is called on the configuration page."""
     base = get_args(annotation)[0]
     if choices := [str(choice) for choice in get_args(base)]:
         return " or ".join(choices)

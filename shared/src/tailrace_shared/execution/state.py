@@ -177,13 +177,15 @@ class ExecutionState(msgspec.Struct):
                 step.status = "cancelled"
 
     def _apply_to_step(self, event: StepEvent) -> None:
-        step = self.step(event.data.node_id)
+        node_id = event.data.node_id
+        step = self.steps.get(node_id) or StepState(node_id)
         after = _STEP_TRANSITIONS.get((step.status, type(event)))
         if after is None or self.status != "running":
             raise IllegalEventError(
-                f"{_name(event)} for {step.node_id}, which is {step.status}, "
+                f"{_name(event)} for {node_id}, which is {step.status}, "
                 f"in an execution that is {self.status}"
             )
+        self.steps[node_id] = step
         step.status = after
         step.node_type = event.data.node_type
         match event:

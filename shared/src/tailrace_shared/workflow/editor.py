@@ -5,7 +5,9 @@ A node is ``{id, type, data}``. In ``data`` the names of a node's own fields mea
 dropped.
 """
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+
+from tailrace_shared.workflow import pointer
 
 _NODE_FIELDS: Final = frozenset(
     ("name", "needs", "when", "join", "stage", "retry", "timeout", "with")
@@ -24,27 +26,46 @@ _DRAWING: Final = frozenset(
 _Problems = list[tuple[str, str]]
 
 
-def to_canonical(document: dict[str, Any]) -> tuple[dict[str, Any], _Problems]:
-    """Return the definition with nodes by id and edges as needs, and what is wrong with it."""
+class Canonical(NamedTuple):
+    """What an editor's document means.
+
+    Attributes:
+        document: the definition with nodes by id and edges as needs.
+        problems: what is wrong with it, each with its place in the editor's document.
+        places: for pointers into ``document`` where that came from in the editor's document.
+    """
+
+    document: dict[str, Any]
+    problems: _Problems
+    places: dict[str, str]
+
+
+def to_canonical(document: dict[str, Any]) -> Canonical:
+    """Return the definition that an editor's document means."""
     problems: _Problems = []
+    places: dict[str, str] = {}
     nodes: dict[str, Any] = {}
     for index, node in enumerate(document["nodes"]):
-        pointer = f"/nodes/{index}"
+        place = f"/nodes/{index}"
         if not isinstance(node, dict) or not isinstance(node.get("id"), str):
-            problems.append((pointer, "a node in a list is an object with the fields id and type"))
+            problems.append((place, "a node in a list is an object with the fields id and type"))
         elif node["id"] in nodes:
-            problems.append((f"{pointer}/id", f"a second node has the id {node['id']!r}"))
+            problems.append((f"{place}/id", f"a second node has the id {node['id']!r}"))
         else:
-            nodes[node["id"]] = _canonical_node(pointer, node, problems)
-    _add_edges(document.get("edges", []), nodes, problems)
+            at = pointer.join("/nodes", node["id"])
+            places[at] = place
+            nodes[node["id"]] = _canonical_node(at, place, node, problems, places)
+    _add_edges(document.get("edges", []), nodes, problems, places)
     kept = {key: value for key, value in document.items() if key not in {"edges", "viewport"}}
-    return {**kept, "nodes": nodes}, problems
+    return Canonical({**kept, "nodes": nodes}, problems, places)
 
 
-def _canonical_node(pointer: str, node: dict[str, Any], problems: _Problems) -> dict[str, Any]:
+def _canonical_node(
+    at: str, place: str, node: dict[str, Any], problems: _Problems, places: dict[str, str]
+) -> dict[str, Any]:
     data = node.get("data", {})
     if not isinstance(data, dict):
-        problems.append((f"{pointer}/data", "data is an object"))
+        problems.append((f"{place}/data", "data is an object"))
         data = {}
     canonical = {
         key: value
@@ -53,35 +74,49 @@ def _canonical_node(pointer: str, node: dict[str, Any], problems: _Problems) -> 
     }
     parameters: dict[str, Any] = {}
     for key, value in data.items():
-        if key == "label":
-            canonical.setdefault("name", value)
-        elif key in _NODE_FIELDS:
+        source = pointer.join(place, "data", key)
+        if key in _NODE_FIELDS:
             canonical[key] = value
-        else:
+            places[f"{at}/{key}"] = source
+        elif key != "label":
             parameters[key] = value
+            places[pointer.join(at, "with", key)] = source
+        elif "name" not in canonical:
+            canonical["name"] = value
+            places[f"{at}/name"] = source
     if parameters and isinstance(canonical.setdefault("with", {}), dict):
         canonical["with"] = {**parameters, **canonical["with"]}
     return canonical
 
 
-def _add_edges(edges: Any, nodes: dict[str, Any], problems: _Problems) -> None:
+def _add_edges(
+    edges: Any, nodes: dict[str, Any], problems: _Problems, places: dict[str, str]
+) -> None:
     if not isinstance(edges, list):
         problems.append(("/edges", "edges is a list of objects with the fields source and target"))
         return
     for index, edge in enumerate(edges):
-        pointer = f"/edges/{index}"
-        if not isinstance(edge, dict):
-            problems.append((pointer, "an edge is an object with the fields source and target"))
-            continue
-        source, target = str(edge.get("source")), str(edge.get("target"))
-        unknown = [
-            (f"{pointer}/{end}", f"there is no node {value!r}")
-            for end, value in (("source", source), ("target", target))
-            if value not in nodes
-        ]
-        problems.extend(unknown)
-        if not unknown:
-            needs = nodes[target].setdefault("needs", [])
-            # Two handles of one node may be joined by two edges; that is still one need.
-            if isinstance(needs, list) and source not in needs:
-                nodes[target]["needs"] = [*needs, source]
+        place = f"/edges/{index}"
+        ends = (edge.get("source"), edge.get("target")) if isinstance(edge, dict) else ()
+        match ends:
+            case (str() as source, str() as target):
+                unknown = [
+                    (f"{place}/{end}", f"there is no node {value!r}")
+                    for end, value in (("source", source), ("target", target))
+                    if value not in nodes
+                ]
+                problems.extend(unknown)
+                if not unknown:
+                    _add_need(nodes[target], source, pointer.join("/nodes", target), places)
+            case _:
+                detail = "an edge is an object with the fields source and target"
+                problems.append((place, detail))
+
+
+def _add_need(node: dict[str, Any], need: str, at: str, places: dict[str, str]) -> None:
+    if "needs" not in node:
+        places[f"{at}/needs"] = "/edges"
+    needs = node.setdefault("needs", [])
+    # Two handles of one node may be joined by two edges; that is still one need.
+    if isinstance(needs, list) and need not in needs:
+        node["needs"] = [*needs, need]

@@ -7,6 +7,7 @@ run of thousands of nodes would otherwise be quadratic. A plain path such as
 values exactly as they are.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -29,16 +30,28 @@ _EXTENSIONS: Final[Mapping[str, Callable[..., Any]]] = {
     if name not in {"contains", "lists.range"}
 }
 _MACROS: Final = {"all", "exists", "exists_one", "map", "filter"}
-_LITERALS: Final = {"true", "false", "null", "in"}
+# Words that are no references: literals, an operator, and the types that `type(x)` gives.
+_RESERVED: Final = frozenset(
+    [
+        *("true", "false", "null", "in"),
+        *("int", "uint", "double", "bool", "string", "bytes", "list", "map", "null_type", "type"),
+    ]
+)
+# What begins a string and does not end it takes the rest of the text: to look for strings in
+# that rest again and again would take time that grows with the square of its length.
 _TOKEN = re.compile(
-    r"""(?P<string>[rRbB]{0,2}(?:'''(?:\\.|[^\\])*?'''|\"\"\"(?:\\.|[^\\])*?\"\"\"
-        |'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"))
+    r"""(?P<string>[bB]?[rR][bB]?(?:'''.*?'''|\"\"\".*?\"\"\"|'[^'\n]*'|"[^"\n]*")
+        |[bB]?(?:'''(?:\\.|[^\\])*?'''|\"\"\"(?:\\.|[^\\])*?\"\"\"
+        |'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"))
+      |(?P<unclosed>['"].*)
+      |(?P<comment>//[^\n]*)
       |(?P<number>\d[\w.]*)
       |(?P<name>[A-Za-z_]\w*)
       |(?P<space>\s+)
       |(?P<mark>.)""",
     re.VERBOSE | re.DOTALL,
 )
+_PLAIN_STRING = re.compile(r"""('|")([^'"\\]*)\1""")
 _PATH = re.compile(r"\s*([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\s*")
 _ERROR_PLACE = re.compile(r"<input>:(\d+):(\d+): (?:Syntax error: )?(.*)")
 
@@ -82,7 +95,7 @@ class Expression:
             raise
         except KeyError as error:
             raise ExpressionError(f"{self.source}: no such field: {error.args[0]}") from None
-        except (ValueError, TypeError, RuntimeError, ArithmeticError, OverflowError) as error:
+        except (ValueError, TypeError, RuntimeError, ArithmeticError, IndexError) as error:
             raise ExpressionError(f"{self.source}: {error}") from None
 
 
@@ -98,22 +111,29 @@ def compile_expression(source: str) -> Expression:
         program = cel.compile(source)
     except ValueError as error:
         raise _located(source, str(error)) from None
-    tokens = [match for match in _TOKEN.finditer(source) if match.lastgroup != "space"]
-    _check_cost(tokens)
-    names, nodes = _references(tokens)
+    names, nodes = _references(source)
     path = _PATH.fullmatch(source)
-    evaluate = _walker(path[1]) if path and path[1] not in _LITERALS else _evaluator(program)
+    evaluate = _walker(path[1]) if path and names else _evaluator(program)
     return Expression(source, names, nodes, evaluate)
 
 
 def _evaluator(program: cel.Program) -> Callable[[Mapping[str, Any]], Any]:
-    functions = {name: _EXTENSIONS[name] for name in program.functions() if name in _EXTENSIONS}
+    called = set(program.functions())
+    # Of `math.abs` the program names only what comes after the dot.
+    functions = {
+        name: function
+        for name, function in _EXTENSIONS.items()
+        if name.rpartition(".")[2] in called
+    }
 
     def evaluate(context: Mapping[str, Any]) -> Any:
         variables = dict(context)
         value = program.execute(cel.Context(variables, functions) if functions else variables)
         # Timestamps, durations and bytes become what JSON has for them.
-        return msgspec.to_builtins(value, str_keys=True)
+        builtin = msgspec.to_builtins(value, str_keys=True)
+        # JSON has no words for NaN and infinity either, and they would come back as null.
+        json.dumps(builtin, allow_nan=False, check_circular=False)
+        return builtin
 
     return evaluate
 
@@ -137,6 +157,8 @@ def _kind(value: Any) -> str:
 
 
 def _located(source: str, message: str) -> InvalidExpressionError:
+    if "Recursion limit" in message:
+        return InvalidExpressionError("nested too deep", 1)
     place = _ERROR_PLACE.search(message)
     if place is None:
         return InvalidExpressionError("not a CEL expression", 1)
@@ -147,38 +169,32 @@ def _located(source: str, message: str) -> InvalidExpressionError:
     return InvalidExpressionError(reason, offset + column)
 
 
-def _check_cost(tokens: list[re.Match[str]]) -> None:
-    depth: list[bool] = []
+def _references(source: str) -> tuple[frozenset[str], frozenset[str] | None]:
+    """Return the free names of an expression, and the nodes it names (None: all of them).
+
+    Raises:
+        InvalidExpressionError: its loops are nested too deep.
+    """
+    tokens = [m for m in _TOKEN.finditer(source) if m.lastgroup not in {"space", "comment"}]
+    texts = [token[0] for token in tokens] + [""] * 4
+    kinds = [token.lastgroup for token in tokens] + [""] * 4
+    names: set[str] = set()
+    nodes: set[str] | None = set()
+    # For each open parenthesis the name that it binds: the variable of a loop, or none.
+    bound: list[str] = []
     for index, token in enumerate(tokens):
-        if token[0] == "(":
-            is_macro = (
-                index >= 2 and tokens[index - 1][0] in _MACROS and tokens[index - 2][0] == "."
-            )
-            depth.append(is_macro)
-            if sum(depth) > MAX_MACRO_DEPTH:
+        text = token[0]
+        if text == "(":
+            is_loop = texts[index - 1] in _MACROS and texts[index - 2] == "."
+            bound.append(texts[index + 1] if is_loop else "")
+            if sum(map(bool, bound)) > MAX_MACRO_DEPTH:
                 raise InvalidExpressionError(
                     f"loops nested more than {MAX_MACRO_DEPTH} deep", token.start() + 1
                 )
-        elif token[0] == ")" and depth:
-            depth.pop()
-
-
-def _references(tokens: list[re.Match[str]]) -> tuple[frozenset[str], frozenset[str] | None]:
-    """Return the free names of an expression, and the nodes it names (None: all of them)."""
-    texts = [token[0] for token in tokens] + [""] * 4
-    kinds = [token.lastgroup for token in tokens] + [""] * 4
-    bound = {
-        texts[index + 2]
-        for index, text in enumerate(texts)
-        if text in _MACROS and texts[index - 1] == "." and texts[index + 1] == "("
-    }
-    names: set[str] = set()
-    nodes: set[str] | None = set()
-    for index, text in enumerate(texts):
+        elif text == ")" and bound:
+            bound.pop()
         is_free = kinds[index] == "name" and texts[index - 1] != "." and texts[index + 1] != "("
-        if not is_free or text in bound or text in _LITERALS:
-            continue
-        if _is_object_key(texts, index):
+        if not is_free or text in bound or text in _RESERVED:
             continue
         names.add(text)
         if text == "nodes" and nodes is not None:
@@ -190,16 +206,13 @@ def _references(tokens: list[re.Match[str]]) -> tuple[frozenset[str], frozenset[
 _NAMESPACES: Final = {name.partition(".")[0] for name in _EXTENSIONS if "." in name}
 
 
-def _is_object_key(texts: list[str], index: int) -> bool:
-    # In a message literal `Type{field: value}` a field is no reference; map keys are expressions.
-    return texts[index + 1] == ":" and texts[index - 1] == "{" and texts[index - 2].isidentifier()
-
-
 def _node_named_after(texts: list[str], kinds: list[str | None], index: int) -> str | None:
-    if texts[index + 1] == "." and kinds[index + 2] == "name":
+    if texts[index + 1] == "." and kinds[index + 2] == "name" and texts[index + 3] != "(":
         return texts[index + 2]
-    if texts[index + 1] == "[" and kinds[index + 2] == "string" and texts[index + 3] == "]":
-        return texts[index + 2].strip("\"'")
+    if texts[index + 1] == "[" and texts[index + 3] == "]":
+        # Any other way to write a string, with a prefix or escapes, may mean any node.
+        plain = _PLAIN_STRING.fullmatch(texts[index + 2])
+        return plain and plain[2]
     return None
 
 
@@ -322,7 +335,7 @@ def _split(text: str) -> Iterator[str | slice]:
 
 def _expression_end(text: str, start: int) -> int:
     depth = 0
-    for token in _TOKEN.finditer(text, start):
+    for token in _TOKEN.finditer(text, start, start + MAX_LENGTH + 1):
         if token[0] == "{":
             depth += 1
         elif token[0] == "}":

@@ -6,13 +6,11 @@ the expressions, the graph. Input is untrusted JSON; the result is a canonical
 """
 
 import difflib
-import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-import jsonschema.exceptions
 import msgspec
 
 from tailrace_shared.duration import Duration
@@ -27,12 +25,14 @@ from tailrace_shared.workflow.expressions import (
     compile_template,
 )
 from tailrace_shared.workflow.graph import CycleError, Graph, sort_graph
-from tailrace_shared.workflow.input_schema import check_schema
+from tailrace_shared.workflow.input_schema import schema_problems
 from tailrace_shared.workflow.node_types import SHIPPED, NodeType, Parameter
+from tailrace_shared.workflow.pointer import join
 
 MAX_NODES: Final = 10_000
 MAX_BYTES: Final = 1024 * 1024
 MAX_PROBLEMS: Final = 1000
+MAX_HINTS: Final = 50
 
 _JOINS: Final = ("all", "any", "all_done")
 _DEFINITION_FIELDS: Final = ("id", "name", "description", "input", "output", "nodes")
@@ -96,12 +96,29 @@ class _Validation:
     def __init__(self, node_types: Mapping[str, NodeType]) -> None:
         self.node_types = node_types
         self.problems: list[Problem] = []
+        self.places: Mapping[str, str] = {}
+        self.hints_left = MAX_HINTS
         self.references: list[_Reference] = []
 
     def report(self, pointer: str, detail: str) -> None:
         # A definition of ten thousand broken nodes need not be answered with as many sentences.
         if len(self.problems) < MAX_PROBLEMS:
-            self.problems.append(Problem(pointer, detail))
+            self.problems.append(Problem(self.place(pointer), detail))
+
+    def place(self, pointer: str) -> str:
+        """Return where in the document as it was given the place ``pointer`` comes from."""
+        known, rest = pointer, ""
+        while known and known not in self.places:
+            known, slash, token = known.rpartition("/")
+            rest = f"{slash}{token}{rest}"
+        return self.places.get(known, "") + rest
+
+    def nearest(self, word: str, known: Collection[str]) -> str:
+        # Looking for the nearest of thousands of names takes milliseconds.
+        if self.hints_left <= 0:
+            return ""
+        self.hints_left -= 1
+        return _nearest(word, known)
 
     def run(self, document: Any, workflow_id: str | None) -> Definition | None:
         if not isinstance(document, dict):
@@ -113,9 +130,10 @@ class _Validation:
                 "/id", f"the definition is stored as {workflow_id!r}, so its id must be that"
             )
         if isinstance(document.get("nodes"), list):
-            document, problems = editor.to_canonical(document)
+            document, problems, places = editor.to_canonical(document)
             for pointer, detail in problems:
                 self.report(pointer, detail)
+            self.places = places
         self.fields("", document, _DEFINITION_FIELDS, required=("id", "nodes"))
         self.header(document)
         self.nodes(document.get("nodes", {}))
@@ -141,11 +159,8 @@ class _Validation:
         self.optional(document, "", "name", self.text)
         self.optional(document, "", "description", self.text)
         if document.get("input") is not None:
-            try:
-                check_schema(document["input"])
-            except jsonschema.exceptions.SchemaError as error:
-                pointer = "/input" + "".join(f"/{_escape(str(part))}" for part in error.path)
-                self.report(pointer, f"not a JSON Schema: {error.message}")
+            for path, detail in schema_problems(document["input"]):
+                self.report(join("/input", *path), f"not a JSON Schema: {detail}")
         if "output" in document:
             self.template("/output", document["output"], node=None)
 
@@ -159,7 +174,7 @@ class _Validation:
             self.report("/nodes", f"{len(nodes)} nodes; the limit is {MAX_NODES}")
             return
         for node_id, node in nodes.items():
-            pointer = f"/nodes/{_escape(node_id)}"
+            pointer = join("/nodes", node_id)
             if not is_valid_id(node_id):
                 self.report(pointer, "a node id is 1 to 64 letters, digits, '_' or '-'")
             if isinstance(node, dict):
@@ -191,7 +206,7 @@ class _Validation:
             if not isinstance(need, str):
                 self.report(at, "needs is a list of node ids")
             elif need not in nodes:
-                self.report(at, f"there is no node {need!r}{_nearest(need, nodes)}")
+                self.report(at, f"there is no node {need!r}{self.nearest(need, nodes)}")
             elif need in seen:
                 self.report(at, f"{need!r} is listed twice")
             else:
@@ -224,7 +239,7 @@ class _Validation:
         if node_type is None:
             self.report(
                 f"{pointer}/type",
-                f"no worker knows the node type {name!r}{_nearest(name, self.node_types)}",
+                f"no worker knows the node type {name!r}{self.nearest(name, self.node_types)}",
             )
             return
         self.parameters(f"{pointer}/with", parameters, node_type)
@@ -238,13 +253,13 @@ class _Validation:
                 self.report(pointer, f"{node_type.name} takes one of {' and '.join(keys)}")
         for key, spec in node_type.parameters.items():
             if key in given and not _has_expression(given[key]):
-                self.parameter(f"{pointer}/{_escape(key)}", given[key], spec)
+                self.parameter(join(pointer, key), given[key], spec)
 
     def parameter(self, pointer: str, value: Any, spec: Parameter) -> None:
         if spec.choices:
             self.choice(spec.choices)(pointer, value)
             return
-        checks: dict[str, Callable[[str, Any], None]] = {
+        checks: dict[str, Callable[[str, Any], object]] = {
             "text": self.text,
             "integer": self.number(-(2**53), 2**53, whole=True),
             "number": self.number(-(2.0**53), 2.0**53),
@@ -272,18 +287,18 @@ class _Validation:
             template = compile_template(value)
         except InvalidTemplateError as invalid:
             for path, error in invalid.errors:
-                self.report(_join(pointer, path), f"not valid CEL: {error}")
+                self.report(join(pointer, *path), f"not valid CEL: {error}")
         except RecursionError:
             self.report(pointer, "nested too deep")
         else:
             for path, expression in template.expressions:
-                self.expression(_join(pointer, path), expression, node)
+                self.expression(join(pointer, *path), expression, node)
 
     def expression(self, pointer: str, expression: Expression, node: str | None) -> None:
         for name in sorted(expression.names - set(_NODE_NAMES)):
             self.report(
                 pointer,
-                f"unknown name {name!r}{_nearest(name, _NODE_NAMES)}: "
+                f"unknown name {name!r}{self.nearest(name, _NODE_NAMES)}: "
                 f"an expression may use {', '.join(_NODE_NAMES)}",
             )
         self.references.append(_Reference(pointer, node, expression))
@@ -296,7 +311,7 @@ class _Validation:
             for named in sorted(reference.expression.nodes or ()):
                 if named not in nodes:
                     self.report(
-                        reference.pointer, f"there is no node {named!r}{_nearest(named, nodes)}"
+                        reference.pointer, f"there is no node {named!r}{self.nearest(named, nodes)}"
                     )
                 elif leads_to and reference.node and not leads_to(named, reference.node):
                     self.report(
@@ -326,7 +341,7 @@ class _Validation:
         except CycleError as error:
             last = error.nodes[-1]
             self.report(
-                f"/nodes/{_escape(last)}/needs", f"the nodes need each other in a cycle: {error}"
+                join("/nodes", last, "needs"), f"the nodes need each other in a cycle: {error}"
             )
             return None
 
@@ -341,15 +356,13 @@ class _Validation:
     ) -> None:
         for key in value:
             if key not in known:
-                self.report(
-                    f"{pointer}/{_escape(key)}", f"unknown field {key!r}{_nearest(key, known)}"
-                )
+                self.report(join(pointer, key), f"unknown field {key!r}{self.nearest(key, known)}")
         for key in required:
             if key not in value:
                 self.report(pointer, f"the field {key!r} is missing")
 
     def optional(
-        self, value: Mapping[str, Any], pointer: str, key: str, check: Callable[[str, Any], None]
+        self, value: Mapping[str, Any], pointer: str, key: str, check: Callable[[str, Any], object]
     ) -> None:
         if key in value:
             check(f"{pointer}/{key}", value[key])
@@ -381,20 +394,21 @@ class _Validation:
     def choice(self, choices: Collection[str]) -> Callable[[str, Any], None]:
         def check(pointer: str, value: Any) -> None:
             if value not in choices:
-                near = _nearest(value, choices) if isinstance(value, str) else ""
+                near = self.nearest(value, choices) if isinstance(value, str) else ""
                 self.report(pointer, f"must be one of {', '.join(choices)}{near}")
 
         return check
 
-    def duration(self, pointer: str, value: Any) -> None:
+    def duration(self, pointer: str, value: Any) -> Duration | None:
         try:
-            Duration.parse(value if isinstance(value, str) else repr(value))
+            return Duration.parse(value if isinstance(value, str) else repr(value))
         except ValueError as error:
             self.report(pointer, str(error))
+            return None
 
     def positive_duration(self, pointer: str, value: Any) -> None:
-        self.duration(pointer, value)
-        if isinstance(value, str) and re.fullmatch(r"[0.]+[a-z]+", value):
+        duration = self.duration(pointer, value)
+        if duration is not None and not duration:
             self.report(pointer, "must be longer than nothing")
 
     def timestamp(self, pointer: str, value: Any) -> None:
@@ -416,11 +430,3 @@ def _has_expression(value: Any) -> bool:
 def _nearest(word: str, known: Iterable[str]) -> str:
     matches = difflib.get_close_matches(word, list(known)[:2000], n=1)
     return f", did you mean {matches[0]!r}?" if matches else ""
-
-
-def _escape(token: str) -> str:
-    return token.replace("~", "~0").replace("/", "~1")
-
-
-def _join(pointer: str, path: tuple[str | int, ...]) -> str:
-    return pointer + "".join(f"/{_escape(str(part))}" for part in path)

@@ -91,7 +91,11 @@ class Attempt:
     def log(self, message: str, level: str = "info", **fields: Any) -> None:
         """Write a line to the execution's log."""
         data = StepLog(
-            self.node_id, self.node_type, str(level)[:16], _message(message), _checked(fields)
+            self.node_id,
+            self.node_type,
+            encodable(str(level)[:16]),
+            _message(message),
+            _checked(fields),
         )
         self._report(StepLogged(data, format_timestamp(time.time())))
 
@@ -146,14 +150,19 @@ class Attempt:
         self._wake()
 
 
+def encodable(text: str) -> str:
+    """Return ``text`` with halves of surrogate pairs, which no UTF-8 can hold, written out."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def _message(message: Any) -> str:
-    return str(message)[:MAX_MESSAGE_CHARACTERS]
+    return encodable(str(message)[:MAX_MESSAGE_CHARACTERS])
 
 
 def _checked(fields: dict[str, Any]) -> dict[str, Any]:
     try:
         encoded = msgspec.json.encode(fields)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise NodeFailedError(f"a report's fields must be JSON: {error}") from None
     if len(encoded) > MAX_FIELDS_BYTES:
         raise NodeFailedError(

@@ -9,9 +9,9 @@ import msgspec
 import structlog
 
 from tailrace_shared.errors import ExpressionError
-from tailrace_shared.execution.events import MAX_VALUE_BYTES
+from tailrace_shared.execution.events import MAX_VALUE_BYTES, format_timestamp
 from tailrace_shared.execution.state import ExecutionState
-from tailrace_worker.engine.attempt import Attempt
+from tailrace_worker.engine.attempt import Attempt, encodable
 from tailrace_worker.engine.plan import PlannedNode, render
 from tailrace_worker.nodes.node import NodeFailedError, NodeFunction, Wait
 from tailrace_worker.nodes.registry import NodeRegistry
@@ -61,13 +61,7 @@ class Runner:
     def run_instant(self, node: PlannedNode, state: ExecutionState, attempt: Attempt) -> Outcome:
         """Run a node that has no effects and never waits."""
         call = self._prepare(node, state, attempt)
-        if isinstance(call, Erred):
-            return call
-        try:
-            return _outcome(call())
-        # Whatever a node raises is how its attempt ended, sys.exit() included.
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
-            return _erred(error, node)
+        return call if isinstance(call, Erred) else _settle(call, node)
 
     async def run(self, node: PlannedNode, state: ExecutionState, attempt: Attempt) -> Outcome:
         """Run any node, no longer than its timeout."""
@@ -80,15 +74,16 @@ class Runner:
                 if call.function.is_async:
                     return _outcome(await call())
                 loop = asyncio.get_running_loop()
-                return _outcome(await loop.run_in_executor(self._threads, call))
-        except TimeoutError as error:
-            if limit.expired():
+                return await loop.run_in_executor(self._threads, _settle, call, node)
+        # Whatever a node raises is how its attempt ended, sys.exit() included.
+        except (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as error:
+            if isinstance(error, TimeoutError) and limit.expired():
                 # A thread cannot be interrupted; its function can only be told.
                 attempt.tell_cancelled()
                 return Erred(f"timed out after {node.node.timeout}")
-            return _erred(error, node)
-        # Whatever a node raises is how its attempt ended, sys.exit() included.
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
+            # A node that waits for something which was cancelled raises this as well.
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
             return _erred(error, node)
 
     def _prepare(self, node: PlannedNode, state: ExecutionState, attempt: Attempt) -> _Call | Erred:
@@ -101,6 +96,9 @@ class Runner:
             return Erred(str(error), retryable=False)
         if problem := _unfit(function, parameters):
             return Erred(problem, retryable=False)
+        if not function.is_instant:
+            # The values are the execution's, and the definition's, own: a node may change them.
+            parameters = msgspec.json.decode(msgspec.json.encode(parameters))
         if function.takes_context:
             parameters = {**parameters, "ctx": attempt}
         return _Call(function, parameters)
@@ -118,9 +116,23 @@ def _unfit(function: NodeFunction, parameters: dict[str, Any]) -> str | None:
     return None
 
 
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _settle(call: _Call, node: PlannedNode) -> Outcome:
+    """Carry out a call to its outcome. In a thread, as a future cannot hold a StopIteration."""
+    try:
+        return _outcome(call())
+    # Whatever a node raises is how its attempt ended, sys.exit() included.
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
+        return _erred(error, node)
+
+
 def _outcome(value: Any) -> Outcome:
     if isinstance(value, Wait):
-        return value
+        return _checked_wait(value)
     try:
         encoded = msgspec.json.encode(value)
     except (TypeError, ValueError, RecursionError) as error:
@@ -133,8 +145,16 @@ def _outcome(value: Any) -> Outcome:
     return Succeeded(msgspec.json.decode(encoded))
 
 
+def _checked_wait(wait: Wait) -> Outcome:
+    try:
+        format_timestamp(wait.until)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return Erred(f"there is no time {wait.until!r} to wait for", retryable=False)
+    return wait
+
+
 def _erred(error: BaseException, node: PlannedNode) -> Erred:
     if isinstance(error, NodeFailedError):
-        return Erred(str(error), error.retryable)
+        return Erred(encodable(str(error)), error.retryable)
     _log.warning("node raised", node_type=node.node.type, node_id=node.id, exc_info=error)
-    return Erred(f"{type(error).__name__}: {error}")
+    return Erred(encodable(f"{type(error).__name__}: {error}"))

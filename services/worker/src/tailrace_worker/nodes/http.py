@@ -8,7 +8,9 @@ to, after resolution, so neither a redirect nor a name that resolves anew can ge
 import asyncio
 import ipaddress
 import socket
+import zlib
 from collections.abc import Callable, Iterable
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Final
 
 import httpcore
@@ -22,6 +24,12 @@ _TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
 _KEYED_METHODS: Final = {"POST", "PUT", "PATCH", "DELETE"}
 # Statuses of the 400s that a later attempt may well not meet again.
 _PASSING: Final = {408, 425, 429}
+
+# IPv4-compatible (RFC 4291), SIIT (RFC 2765) and NAT64 (RFC 6052, 8215) addresses end in IPv4 ones.
+_TRANSLATED: Final = tuple(
+    ipaddress.IPv6Network(network)
+    for network in ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
+)
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -63,11 +71,22 @@ class GuardedBackend(httpcore.AnyIOBackend):
 
     def _is_allowed(self, address: str) -> bool:
         parsed = ipaddress.ip_address(address.partition("%")[0])
-        # ::ffff:127.0.0.1 is loopback too.
-        parsed = getattr(parsed, "ipv4_mapped", None) or parsed
-        if any(parsed in network for network in self._allowed):
+        reached = _reached(parsed)
+        if any(parsed in network or reached in network for network in self._allowed):
             return True
-        return parsed.is_global and not parsed.is_multicast
+        is_site_local = getattr(reached, "is_site_local", False)
+        return reached.is_global and not reached.is_multicast and not is_site_local
+
+
+def _reached(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return the address at which a packet comes out: ::ffff:127.0.0.1 is loopback too."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    if any(address in network for network in _TRANSLATED):
+        return ipaddress.IPv4Address(address.packed[-4:])
+    return address.ipv4_mapped or address.sixtofour or address
 
 
 async def _resolve(host: str, port: int) -> list[str]:
@@ -105,6 +124,9 @@ def make_http_node(allowed: Iterable[Network]) -> Callable[..., Any]:
     The client ignores proxies of the environment: through one, the address check would be void.
     """
     client = httpx.AsyncClient(
+        headers={"accept-encoding": "gzip"},
+        # All tenants share the client: what one is given to remember is none of the others'.
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         transport=_GuardedTransport(allowed),
         timeout=_TIMEOUT,
         follow_redirects=True,
@@ -124,20 +146,22 @@ def make_http_node(allowed: Iterable[Network]) -> Callable[..., Any]:
         expect_status: int | list[int] | None = None,
     ) -> dict[str, Any]:
         """Send one request; return its status, headers and body (JSON parsed where it is JSON)."""
-        content, sent = (
-            _content(json, body),
-            {key.lower(): str(v) for key, v in (headers or {}).items()},
-        )
+        method = str(method).upper()
+        sent = {key.lower(): str(value) for key, value in (headers or {}).items()}
         if json is not None:
             sent.setdefault("content-type", "application/json")
         if method in _KEYED_METHODS:
             sent.setdefault("idempotency-key", ctx.idempotency_key)
         try:
             async with client.stream(
-                method, url, params=query, headers=sent, content=content
+                method,
+                # Given as `params`, a query would replace the one in the URL.
+                httpx.URL(str(url)).copy_merge_params(query) if query else str(url),
+                headers=sent,
+                content=_content(json, body),
             ) as response:
                 output = await _read(response)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, zlib.error) as error:
             refused = isinstance(error.__cause__, AddressRefusedError)
             raise NodeFailedError(
                 f"{method} {url}: {str(error) or type(error).__name__}", retryable=not refused
@@ -149,6 +173,8 @@ def make_http_node(allowed: Iterable[Network]) -> Callable[..., Any]:
 
 
 def _content(json: Any, body: str | None) -> bytes | None:
+    if json is not None and body is not None:
+        raise NodeFailedError("a request has a json or a body, not both", retryable=False)
     if json is not None:
         return msgspec.json.encode(json)
     return None if body is None else body.encode()
@@ -156,8 +182,9 @@ def _content(json: Any, body: str | None) -> bytes | None:
 
 async def _read(response: httpx.Response) -> dict[str, Any]:
     received = bytearray()
-    async for chunk in response.aiter_bytes():
-        received += chunk
+    inflate = _inflater(response.headers.get("content-encoding", "identity").strip().lower())
+    async for chunk in response.aiter_raw():
+        received += inflate(chunk, MAX_RESPONSE_BYTES + 1 - len(received))
         if len(received) > MAX_RESPONSE_BYTES:
             raise NodeFailedError(
                 f"the response is larger than {MAX_RESPONSE_BYTES} bytes", retryable=False
@@ -168,6 +195,18 @@ async def _read(response: httpx.Response) -> dict[str, Any]:
         "headers": dict(response.headers),
         "body": _parsed(response.headers.get("content-type", ""), bytes(received), text),
     }
+
+
+def _inflater(encoding: str) -> Callable[[bytes, int], bytes]:
+    """Return what decodes a response by the piece, to no more bytes than it is told.
+
+    httpx inflates each piece whole, and 64 KiB of zeros, compressed, are 64 MiB.
+    """
+    if encoding == "identity":
+        return lambda chunk, _limit: chunk
+    if encoding in {"gzip", "x-gzip"}:
+        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress
+    raise NodeFailedError(f"the response is encoded as {encoding!r}", retryable=False)
 
 
 def _parsed(content_type: str, received: bytes, text: str) -> Any:

@@ -121,13 +121,16 @@ def node(name: str, *, instant: bool = False) -> Callable[[F], F]:
 
 def declared_node(candidate: Any) -> NodeFunction | None:
     """Return what ``@node`` has attached to ``candidate``, if it has."""
-    found = getattr(candidate, _MARK, None)
+    # Statically: a module may hold proxies that fail, or do work, when they are asked anything.
+    found = inspect.getattr_static(candidate, _MARK, None)
     return found if isinstance(found, NodeFunction) else None
 
 
 def _describe(name: str, function: Callable[..., Any], *, instant: bool) -> NodeFunction:
     parameters = dict(inspect.signature(function).parameters)
-    takes_context = parameters.pop(_CONTEXT, None) is not None
+    is_async = inspect.iscoroutinefunction(function)
+    if instant and is_async:
+        raise ValueError(f"node {name}: a coroutine function cannot be instant")
     is_open = False
     keys: dict[str, Parameter] = {}
     for parameter in parameters.values():
@@ -135,13 +138,13 @@ def _describe(name: str, function: Callable[..., Any], *, instant: bool) -> Node
             is_open = True
         elif parameter.kind in {parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL}:
             raise ValueError(f"node {name}: parameter {parameter} cannot be a key of `with`")
-        else:
+        elif parameter.name != _CONTEXT:
             keys[parameter.name] = Parameter(required=parameter.default is parameter.empty)
     summary = (inspect.getdoc(function) or "").partition("\n")[0]
     return NodeFunction(
         type=SHIPPED.get(name) or NodeType(name, keys, open=is_open, summary=summary),
         call=function,
-        takes_context=takes_context,
-        is_async=inspect.iscoroutinefunction(function),
+        takes_context=_CONTEXT in parameters,
+        is_async=is_async,
         is_instant=instant,
     )

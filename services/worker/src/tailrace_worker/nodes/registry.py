@@ -63,13 +63,13 @@ def _from(name: str, load: Any) -> list[NodeFunction]:
     try:
         loaded = load()
     # A user's module may fail in any way; whichever it is, the worker cannot start with it.
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise StartupError(
             f"cannot load nodes from {name}: {type(error).__name__}: {error}"
         ) from error
     if (single := declared_node(loaded)) is not None:
         return [single]
-    functions = list(_declared_in(loaded))
+    functions = list(_declared_in(loaded)) if isinstance(loaded, ModuleType) else []
     if not functions:
         raise StartupError(f"{name} declares no nodes: mark functions with @node")
     return functions
@@ -85,8 +85,13 @@ def _http(allow: str) -> Iterator[NodeFunction]:
 
 
 def _declared_in(module: ModuleType) -> Iterator[NodeFunction]:
-    for value in vars(module).values():
+    for name, value in vars(module).items():
         if (found := declared_node(value)) is not None:
+            # functools.wraps copies the mark: the wrapper would be found, and never called.
+            if found.call is not value:
+                raise StartupError(
+                    f"{module.__name__}.{name}: write @node above the function's other decorators"
+                )
             yield found
 
 
