@@ -55,7 +55,8 @@ async def create_app(settings: ApiSettings) -> AsyncIterator[Api]:
             hub.doubt()
 
     async def on_error(error: Exception) -> None:
-        _log.warning("NATS connection", error=str(error) or repr(error))
+        if hubs:  # what goes wrong before is said by whoever connects
+            _log.warning("NATS connection", error=str(error) or repr(error))
         if isinstance(error, nats.errors.SlowConsumerError):
             doubt()
 

@@ -77,6 +77,11 @@ class Hub:
         """How many connections, topics and live subscriptions there are."""
         return len(self._connections), len(self._keepers), len(self._source)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a new stream has a chance here and now."""
+        return not self.is_draining and self._source.is_connected
+
     def retry_milliseconds(self) -> int:
         """Return a reconnect delay for one client.
 

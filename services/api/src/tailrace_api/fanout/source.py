@@ -62,6 +62,11 @@ class LiveSource:
     def __len__(self) -> int:
         return len(self._feeds)
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether NATS can be reached now."""
+        return self._client.is_connected
+
     async def listen(self, subject: str, listener: Listener) -> None:
         """Call ``listener`` with every commit that is republished on ``subject`` from now on.
 

@@ -45,7 +45,8 @@ class StreamRoutes:
     async def execution(self, request: Request) -> Response:
         """Stream an execution from its first event, or from after the client's last id."""
         tenant, execution = tenant_of(request, self._settings), execution_id_of(request)
-        if self._hub.is_draining:
+        # Not to be waited for: an EventSource gets its first byte at once, or comes back.
+        if not self._hub.is_open:
             return self._later()
         try:
             start = await resume(

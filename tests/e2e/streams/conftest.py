@@ -1,0 +1,49 @@
+"""Three API replicas on one NATS, with rings so small that readers fall out of them."""
+
+from collections.abc import AsyncIterator, Iterator
+from uuid import uuid4
+
+import nats
+import pytest
+from harness.api import ApiProcess, api_replicas
+from harness.log import HandWrittenLog
+from harness.nats import NatsServer
+from nats.aio.client import Client
+
+
+@pytest.fixture(scope="session")
+def stream_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A NATS server whose log is written by hand."""
+    with NatsServer(tmp_path_factory.mktemp("stream-nats")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def replicas(
+    stream_nats: NatsServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[ApiProcess]]:
+    """Three replicas that share nothing but NATS."""
+    folder = tmp_path_factory.mktemp("replicas")
+    settings = {"heartbeat": "250ms", "retry": "20ms", "ring_events": "16", "ring_bytes": "65536"}
+    with api_replicas(3, stream_nats.url, folder, **settings) as processes:
+        yield processes
+
+
+@pytest.fixture
+def port(replicas: list[ApiProcess]) -> int:
+    """The port of one of the replicas."""
+    return replicas[0].port
+
+
+@pytest.fixture
+async def client(stream_nats: NatsServer) -> AsyncIterator[Client]:
+    """A connection to the replicas' NATS."""
+    connection = await nats.connect(stream_nats.url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def log(client: Client) -> HandWrittenLog:
+    """The log of a new execution, still to be written."""
+    return HandWrittenLog(client, f"t-{uuid4().hex[:12]}")

@@ -1,0 +1,254 @@
+"""The stream of one execution: history, then live, from any id, to the end."""
+
+import asyncio
+
+import pytest
+from harness import log as written
+from harness.log import HandWrittenLog
+from harness.sse import SseClient, SseEvent
+
+from tailrace_shared.execution_log import ExecutionLog
+from tailrace_shared.jetstream import JetStream
+from tailrace_shared.subjects import Subjects
+
+
+def follow(port: int, log: HandWrittenLog, last_event_id: str = "") -> SseClient:
+    """Return a connection to the stream of an execution."""
+    return SseClient(
+        port,
+        f"/api/v1/sse/executions/{log.execution}/stream",
+        last_event_id=last_event_id,
+        headers={"x-organization-id": log.tenant},
+    )
+
+
+def places(events: list[SseEvent]) -> list[tuple[str, int, int]]:
+    """Return the type and the position of each event that is in the log."""
+    return [
+        (event.type, *(int(part) for part in event.id.split("-")[1:]))
+        for event in events
+        if event.own_id
+    ]
+
+
+async def epoch_of(log: HandWrittenLog) -> str:
+    """Return the epoch of the stream EVENTS."""
+    return (await ExecutionLog(JetStream(log.client), Subjects()).edge()).epoch
+
+
+async def write_run(log: HandWrittenLog, steps: int = 3) -> None:
+    """Write a whole execution, most of its commits with more than one event."""
+    await log.begin()
+    for number in range(steps):
+        await log.commit(
+            written.step_started(f"n{number}"),
+            written.step_progress(f"n{number}", 50),
+            written.step_completed(f"n{number}", {"text": "é\r\n\u2028"}),
+        )
+    await log.complete()
+
+
+async def test_history_comes_first_then_what_happens(port, log):
+    """A late subscriber misses nothing, sees the rest as it is committed, and the end."""
+    await log.begin()
+    await log.step("a", {"n": 1})
+    async with follow(port, log) as stream:
+        connected, *events = await stream.take(5)
+        assert stream.status == 200
+        assert stream.headers["content-type"] == "text/event-stream"
+        assert stream.headers["cache-control"] == "no-cache, no-transform"
+        assert stream.headers["x-accel-buffering"] == "no"
+        assert stream.parser.retry is not None
+        assert 10 <= stream.parser.retry <= 30
+        assert (connected.type, connected.own_id) == ("connected", False)
+        assert connected.json() == {"execution_id": log.execution}
+        for number in range(5):
+            await log.step(f"b{number}")
+            events += await stream.take(2)
+        await log.complete({"out": 1})
+        events += await stream.all()
+        assert stream.is_complete
+    assert places(events) == log.written
+    assert events[2].json()["data"]["node_id"] == "a"
+
+
+async def test_every_position_can_be_resumed_from(replicas, log):
+    """After each event, at any replica, exactly the rest comes; after the last one 204."""
+    await write_run(log)
+    epoch = await epoch_of(log)
+    for number, (_, sequence, index) in enumerate(log.written):
+        port = replicas[number % len(replicas)].port
+        async with follow(port, log, f"{epoch}-{sequence}-{index}") as stream:
+            events = await stream.all()
+        if number == len(log.written) - 1:
+            assert (stream.status, events) == (204, [])
+        else:
+            assert places(events) == log.written[number + 1 :]
+            assert events[0].type == "connected"
+
+
+async def test_the_id_may_come_in_the_query(port, log):
+    """For clients that cannot send headers; the header counts if there are both."""
+    await write_run(log)
+    epoch = await epoch_of(log)
+    _, sequence, index = log.written[-3]
+    path = (
+        f"/api/v1/sse/executions/{log.execution}/stream?organization_id={log.tenant}"
+        f"&last_event_id={epoch}-{sequence}-{index}"
+    )
+    async with SseClient(port, path) as stream:
+        assert places(await stream.all()) == log.written[-2:]
+    _, sequence, index = log.written[-1]
+    async with SseClient(port, path, last_event_id=f"{epoch}-{sequence}-{index}") as stream:
+        await stream.all()
+        assert stream.status == 204
+
+
+async def test_a_client_that_sees_nothing_new_learns_where_it_is(port, log):
+    """Resumed at the edge, it gets a position without an event at once, and heartbeats."""
+    await log.begin()
+    position = f"{await epoch_of(log)}-{log.last}-0"
+    async with follow(port, log, position) as stream:
+        while not stream.parser.comments:
+            assert [event.type for event in await stream.read() or []] in ([], ["connected"])
+        assert stream.parser.primings == [position]
+        assert stream.parser.comments == ["heartbeat"]
+        await log.complete()
+        assert places(await stream.all()) == log.written[-1:]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("garbage", "unknown"),
+        ("{epoch}-999999999-0", "unknown"),
+        ("{epoch}-{other}-0", "unknown"),
+        ("{epoch}-{own}-99", "unknown"),
+        ("{epoch}-{own}", "unknown"),
+        ("{epoch}-{own}-0-0", "unknown"),
+        ("{epoch}-18446744073709551616-0", "unknown"),
+        ("0{epoch}-{own}-0", "recreated"),
+        ("18c0ffee000-{own}-0", "recreated"),
+        ("x" * 4000, "unknown"),
+        ("1-1-1'; drop table", "unknown"),
+    ],
+)
+async def test_an_id_that_cannot_be_served_resets_the_stream(port, client, log, text, reason):
+    """It is said in the stream, with the reason and the new start; then all events come."""
+    other = HandWrittenLog(client, log.tenant)
+    await other.begin()
+    await write_run(log)
+    last_event_id = text.format(epoch=await epoch_of(log), other=other.last, own=log.last)
+    async with follow(port, log, last_event_id) as stream:
+        connected, reset, *events = await stream.all()
+    assert stream.status == 200
+    assert (connected.type, reset.type, reset.own_id) == ("connected", "stream:reset", False)
+    assert reset.json() == {"reason": reason, "from": events[0].id}
+    assert places(events) == log.written
+
+
+async def test_history_that_has_expired_is_said_to_be(port, log):
+    """Of what is left, everything comes."""
+    await write_run(log)
+    first, second = log.written[0][1], log.written[1][1]
+    epoch = await epoch_of(log)
+    # The commit itself goes, as it would with age.
+    await JetStream(log.client).api(
+        "STREAM.PURGE.EVENTS", {"filter": Subjects().log(log.tenant, log.execution), "seq": second}
+    )
+    async with follow(port, log, f"{epoch}-{first}-0") as stream:
+        _, reset, *events = await stream.all()
+    assert reset.json() == {"reason": "expired", "from": f"{epoch}-{second}-0"}
+    assert places(events) == log.written[1:]
+
+
+async def test_an_execution_that_is_wholly_gone_says_so_once(port, client, log):
+    """Its client hears that it expired and is moved to now; coming back with that is 404."""
+    await write_run(log)
+    other = HandWrittenLog(client, log.tenant)
+    await other.begin()
+    epoch = await epoch_of(log)
+    # All of the log up to here goes, as it would with age.
+    await JetStream(client).api("STREAM.PURGE.EVENTS", {"seq": other.last})
+    async with follow(port, log, f"{epoch}-{log.last}-0") as stream:
+        connected, reset = await stream.all()
+        assert stream.is_complete
+    assert connected.type == "connected"
+    assert reset.json() == {"reason": "expired", "from": None}
+    now = stream.parser.last_event_id
+    assert stream.parser.primings == [now]
+    assert now == f"{epoch}-{other.last}-0"
+    for text in (now, "", "garbage", f"18c0ffee000-{log.last}-0"):
+        async with follow(port, log, text) as stream:
+            await stream.all()
+        assert stream.status == 404, text
+
+
+async def test_a_stream_that_was_recreated_says_so(nats_server, tmp_path):
+    """Ids of the old one are not mixed up with those of the new one."""
+    import nats  # noqa: PLC0415
+    from harness.api_in_process import api_in_process  # noqa: PLC0415
+
+    from tailrace_shared.settings import ApiSettings  # noqa: PLC0415
+    from tailrace_shared.topology import apply_topology, topology  # noqa: PLC0415
+
+    client = await nats.connect(nats_server.url)
+    async with api_in_process(nats_server.url, heartbeat=0.1, retry=0.02) as api:
+        log = HandWrittenLog(client, "default")
+        await log.begin()
+        async with follow(api.port, log) as stream:
+            _, *events = await stream.take(3)
+            await JetStream(client).api("STREAM.DELETE.EVENTS")
+            await apply_topology(JetStream(client), topology(ApiSettings()))
+            # Streams of the old epoch are ended: their ids mean nothing any more.
+            assert await stream.all() == []
+            assert stream.is_complete
+        new = HandWrittenLog(client, "default", log.execution)
+        await new.begin("again")
+        await new.complete()
+        async with follow(api.port, new, events[-1].id) as stream:
+            _, reset, *rest = await stream.all()
+        assert reset.json()["reason"] == "recreated"
+        assert rest[0].id.split("-")[0] == await epoch_of(new)
+        assert places(rest) == new.written
+    await client.close()
+
+
+async def test_two_dialects_and_many_clients_share_one_subscription(stream_nats, client, log):
+    """Topics are one for each dialect, subscriptions one for each execution."""
+    from harness.api_in_process import api_in_process  # noqa: PLC0415
+
+    await log.begin()
+    epoch = await epoch_of(log)
+    async with api_in_process(stream_nats.url, heartbeat=0.2) as api:
+        first = [follow(api.port, log) for _ in range(5)]
+        watching = SseClient(
+            api.port,
+            "/api/v1/executions/stream",
+            method="POST",
+            last_event_id=f"{epoch}-{log.last}-0",
+            headers={"x-organization-id": log.tenant},
+            body={},
+        )
+        streams = [await stream.__aenter__() for stream in [*first, watching]]
+        for stream in streams[:-1]:
+            await stream.take(3)
+        await api.settled(6, 2, 1)
+        await log.step("a")
+        for stream in streams:
+            assert len(await stream.take(2)) == 2
+        await log.complete()
+        await asyncio.gather(*(stream.all() for stream in streams))
+        await api.settled()
+
+
+async def test_a_head_request_gets_the_head(port, log):
+    """And no stream is opened."""
+    await log.begin()
+    path = f"/api/v1/sse/executions/{log.execution}/stream?organization_id={log.tenant}"
+    async with SseClient(port, path, method="HEAD", headers={"connection": "close"}) as stream:
+        while await stream.read() is not None:
+            pass
+    assert stream.status == 200
+    assert stream.headers["content-type"] == "text/event-stream"
+    assert stream.parser.retry is None

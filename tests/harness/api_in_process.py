@@ -1,0 +1,42 @@
+"""The API inside the test's own event loop, so that a test can look into it and break it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple
+
+from tailrace_api.app import create_app
+from tailrace_api.fanout.hub import Hub
+from tailrace_api.server import Server, bind
+from tailrace_shared.settings import ApiSettings
+
+
+class InProcessApi(NamedTuple):
+    """An API that serves on a port of its own."""
+
+    port: int
+    hub: Hub
+
+    async def settled(self, connections: int = 0, topics: int = 0, subscriptions: int = 0) -> None:
+        """Wait until the hub holds just so much."""
+        while self.hub.sizes != (connections, topics, subscriptions):
+            await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def api_in_process(nats_url: str, **settings: Any) -> AsyncIterator[InProcessApi]:
+    """Serve in this event loop."""
+    values = ApiSettings(nats_url=nats_url, port=0, **settings)
+    listener = bind(values)
+    port = listener.getsockname()[1]
+    with contextlib.closing(listener):
+        async with create_app(values) as api:
+            server = Server(api, values)
+            serving = asyncio.create_task(server.serve([listener]))
+            try:
+                while not server.started:
+                    await asyncio.sleep(0.01)
+                yield InProcessApi(port, api.hub)
+            finally:
+                server.should_exit = True
+                await serving

@@ -1,0 +1,195 @@
+"""The process: starts or says in one line why not, is ready or says why not, stops."""
+
+import asyncio
+import socket
+import subprocess
+import sys
+import threading
+
+import httpx
+import pytest
+from harness.api import ApiProcess
+from harness.nats import NatsServer, free_port
+from harness.sse import SseClient
+
+from tailrace_shared.jetstream import JetStream
+
+
+def _fail(**environment: str) -> str:
+    """Start an API that cannot start; returns the one line that it says."""
+    process = subprocess.run(
+        [sys.executable, "-m", "tailrace_api"],
+        env={"PATH": "/usr/bin:/bin", "TAILRACE_PORT": "0", **environment},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert process.returncode == 2, process.stderr
+    assert process.stdout == ""
+    (line,) = process.stderr.splitlines()
+    assert line.startswith("tailrace-api: ")
+    return line
+
+
+def test_an_unknown_setting_stops_the_start():
+    """A typo is named, with the nearest setting."""
+    line = _fail(TAILRACE_HARTBEAT="5s")
+    assert "TAILRACE_HARTBEAT" in line
+    assert "TAILRACE_HEARTBEAT" in line
+
+
+def test_an_ill_typed_setting_stops_the_start():
+    """With what it is and what it takes."""
+    assert "TAILRACE_PORT" in _fail(TAILRACE_PORT="http")
+
+
+def test_unreachable_nats_stops_the_start():
+    """With the URL and what to do."""
+    url = f"nats://127.0.0.1:{free_port()}"
+    line = _fail(NATS_URL=url, TAILRACE_NATS_CONNECT_TIMEOUT="500ms")
+    assert url in line
+    assert "NATS_URL" in line
+
+
+def test_nats_without_jetstream_stops_the_start(tmp_path):
+    """JetStream is what Tailrace is made of."""
+    with NatsServer(tmp_path, jetstream=False) as server:
+        assert "JetStream" in _fail(NATS_URL=server.url)
+
+
+def test_too_old_a_nats_stops_the_start():
+    """The version that is there and the one that is needed."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(
+                    b'INFO {"server_id":"x","version":"2.10.4","max_payload":1048576}\r\n'
+                )
+                while b"PING" not in connection.recv(4096):
+                    pass
+                connection.sendall(b"PONG\r\n")
+                connection.recv(4096)
+
+        threading.Thread(target=serve, daemon=True).start()
+        line = _fail(NATS_URL=f"nats://127.0.0.1:{listener.getsockname()[1]}")
+    assert "2.10.4" in line
+    assert "2.14" in line
+
+
+def test_a_port_that_is_taken_stops_the_start(api_nats):
+    """The address is named."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        line = _fail(NATS_URL=api_nats.url, TAILRACE_PORT=str(port))
+    assert f"127.0.0.1:{port}" in line
+
+
+def test_an_address_of_another_machine_stops_the_start(api_nats):
+    """So does a host that nobody knows."""
+    allowed = {"NATS_URL": api_nats.url, "TAILRACE_ALLOW_OPEN_BIND": "true"}
+    assert "203.0.113.1" in _fail(TAILRACE_HOST="203.0.113.1", **allowed)
+    assert "nowhere.invalid" in _fail(TAILRACE_HOST="nowhere.invalid", **allowed)
+
+
+def test_an_open_address_without_authentication_stops_the_start(api_nats):
+    """Unless it is asked for."""
+    line = _fail(NATS_URL=api_nats.url, TAILRACE_HOST="0.0.0.0")
+    assert "TAILRACE_ALLOW_OPEN_BIND" in line
+
+
+def test_an_open_address_can_be_asked_for(api_nats, tmp_path):
+    """TAILRACE_ALLOW_OPEN_BIND is the explicit word."""
+    with ApiProcess(api_nats.url, tmp_path, host="0.0.0.0", allow_open_bind="true") as api:
+        assert httpx.get(f"{api.url}/readyz").status_code == 200
+
+
+async def test_streams_that_are_configured_otherwise_stop_the_start(nats_server, tmp_path):
+    """The stream, the field and both values are named; nothing is changed."""
+    with ApiProcess(nats_server.url, tmp_path):
+        pass
+    line = await asyncio.to_thread(_fail, NATS_URL=nats_server.url, TAILRACE_EVENTS_MAX_AGE="1h")
+    assert "EVENTS" in line
+    assert "max_age" in line
+
+
+async def test_what_is_wrong_with_nats_is_said_while_it_lasts(nats_server, tmp_path):
+    """Readiness flips, commands get 503, streams are told to come back; then all is well again."""
+    with ApiProcess(nats_server.url, tmp_path, retry="20ms") as api:
+        async with httpx.AsyncClient(base_url=api.url, timeout=20) as http:
+            assert (await http.get("/readyz")).json() == {"status": "ready"}
+            health = await http.get("/api/v1/sse/health")
+            assert health.json() == {
+                "status": "healthy",
+                "nats": "connected",
+                "redis": "connected",
+            }
+            nats_server.stop()
+            while (ready := await http.get("/readyz")).status_code == 200:
+                pass
+            assert ready.status_code == 503
+            assert ready.json()["reasons"] == ["NATS is not connected"]
+            assert (await http.get("/healthz")).status_code == 200
+            health = await http.get("/api/v1/sse/health")
+            assert (health.status_code, health.json()["redis"]) == (503, "disconnected")
+            command, stream = await asyncio.gather(
+                http.get("/api/v1/workflows"),
+                http.get("/api/v1/sse/executions/some/stream", headers={"last-event-id": "a-1-0"}),
+            )
+            assert command.status_code == 503
+            assert command.headers["content-type"] == "application/problem+json"
+            assert int(command.headers["retry-after"]) > 0
+            assert (stream.status_code, stream.headers["content-type"]) == (
+                200,
+                "text/event-stream",
+            )
+            assert stream.text.startswith("retry: ")
+            nats_server.start()
+            while (await http.get("/readyz")).status_code == 503:
+                pass
+            assert (await http.get("/api/v1/workflows")).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/api/v1/sse/executions/nobody/stream"])
+async def test_head_is_get_without_the_body(http, path):
+    """For probes, and for the curious."""
+    answer = await http.head(path)
+    assert answer.status_code == (200 if path == "/healthz" else 404)
+    assert answer.content == b""
+
+
+async def test_two_installations_share_a_nats(nats_server, tmp_path):
+    """Another prefix is another installation."""
+    flow = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
+    with (
+        ApiProcess(nats_server.url, tmp_path) as one,
+        ApiProcess(nats_server.url, tmp_path, prefix="blue") as other,
+    ):
+        async with httpx.AsyncClient() as http:
+            await http.put(f"{other.url}/api/v1/workflows/flow", json=flow)
+            assert (await http.get(f"{one.url}/api/v1/workflows/flow")).status_code == 404
+            path = f"{other.url}/api/v1/workflows/flow/runs"
+            run = (await http.post(path, json={})).json()
+        async with SseClient(other.port, run["stream_url"]) as stream:
+            _, queued = await stream.take(2)
+        assert queued.type == "execution:queued"
+
+
+async def test_jetstream_is_left_as_it_was_found(nats_server, tmp_path):
+    """Starting twice changes nothing."""
+    import nats  # noqa: PLC0415
+
+    client = await nats.connect(nats_server.url)
+    jetstream = JetStream(client)
+
+    async def configurations() -> list[object]:
+        answer = await jetstream.api("STREAM.LIST")
+        return [stream["config"] for stream in answer["streams"]]
+
+    with ApiProcess(nats_server.url, tmp_path):
+        before = await configurations()
+    with ApiProcess(nats_server.url, tmp_path):
+        assert await configurations() == before
+    await client.close()
