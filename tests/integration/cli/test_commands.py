@@ -234,10 +234,11 @@ def test_an_api_that_is_not_there_is_one_line(tmp_path: Path) -> None:
         assert "tailrace up" in outcome.stderr
 
 
-def test_watching_outlives_the_api_and_running_the_workers(
-    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+@pytest.mark.parametrize("victims", [("tailrace_api", "tailrace_worker"), ("nats-server",)])
+def test_a_run_and_its_watching_outlive_the_processes(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, victims: tuple[str, ...]
 ) -> None:
-    """Both are killed in the middle of a run; it completes, and each event is seen once."""
+    """Killed in the middle of a run, they are restarted; each event is seen once."""
     environment = {"TAILRACE_ACK_WAIT": "2s"}
     with Up(tmp_path_factory.mktemp("up"), environment=environment) as up:
         tailrace = Command(up.wait_ready().url, tmp_path)
@@ -248,8 +249,8 @@ def test_watching_outlives_the_api_and_running_the_workers(
         while len(seen) < 12:
             seen.append(json.loads(watching.stdout.readline()))
 
-        os.kill(up.child("tailrace_api"), signal.SIGKILL)
-        os.kill(up.child("tailrace_worker"), signal.SIGKILL)
+        for victim in victims:
+            os.kill(up.child(victim), signal.SIGKILL)
 
         rest, errors = watching.communicate(timeout=60)
         assert watching.returncode == 0, errors

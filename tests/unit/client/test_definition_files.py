@@ -64,6 +64,31 @@ def test_what_cannot_be_a_definition_is_refused_with_its_place(
     assert sentence in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ('{"a": 1,\n"a": 2}', "the key 'a' stands twice"),
+        ('{"a": NaN}', "NaN is not JSON"),
+        ('{"a": 1,\n b}', ":2:2: "),
+        ("[]", "a definition is a mapping"),
+        ("id: a", ":1:1: "),
+    ],
+)
+def test_json_is_read_as_json(write: Callable[..., Path], text: str, sentence: str) -> None:
+    """As strictly as YAML, by its file's ending."""
+    path = write(text, "workflow.json")
+
+    with pytest.raises(DefinitionFileError) as caught:
+        read_definition(path)
+
+    assert sentence in str(caught.value)
+
+
+def test_json_may_be_indented_with_tabs(write: Callable[..., Path]) -> None:
+    """YAML may not, so that JSON is not simply YAML."""
+    assert read_definition(write('{\n\t"id": "a"\n}', "workflow.json")) == {"id": "a"}
+
+
 def test_a_folder_stands_for_the_definitions_directly_in_it(
     write: Callable[..., Path], tmp_path: Path
 ) -> None:

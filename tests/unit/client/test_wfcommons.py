@@ -117,6 +117,20 @@ def test_ids_are_legal_unique_and_depend_on_the_name_alone(names: list[str]) -> 
     assert made == dict(zip(reversed(names), legal_ids(reversed(names)), strict=True))
 
 
+@pytest.mark.parametrize(
+    ("stem", "expected"),
+    [
+        ("hic-dirt02-001", "hic-dirt02-001"),
+        ("my trace.v2", "my-trace-v2"),
+        ("...", "trace"),
+        ("x" * 99, "x" * 64),
+    ],
+)
+def test_the_workflow_is_called_like_its_file(stem: str, expected: str) -> None:
+    """So that one knows what to run without looking into the definition."""
+    assert import_trace(trace({"a": ()}), stem)["id"] == expected
+
+
 def test_names_that_differ_only_in_illegal_characters_get_different_ids() -> None:
     """Replacing characters alone would make two nodes one."""
     first, second, taken = legal_ids(["a.b", "a:b", "a-b"])

@@ -5,6 +5,7 @@ YAML is read as its 1.2 core schema says, because a definition is JSON in the en
 and YAML parsers drop in silence, is an error.
 """
 
+import json
 import re
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
@@ -67,17 +68,46 @@ def read_definition(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionFileError(f"{path}: {_reason(error)}") from None
     try:
-        # JSON is YAML; its own parser would accept a key twice, and knows no lines.
-        document = yaml.load(text, _CoreLoader)  # noqa: S506 - a SafeLoader with fewer types
+        document = _parse_json(text) if path.suffix == ".json" else _parse_yaml(text)
         # Not all that YAML can say is JSON: keys that are lists, values that contain themselves.
         msgspec.json.encode(document)
     except yaml.YAMLError as error:
         raise DefinitionFileError(f"{path}{_place(error)}") from None
+    except json.JSONDecodeError as error:
+        raise DefinitionFileError(f"{path}:{error.lineno}:{error.colno}: {error.msg}") from None
+    except _NotJsonError as error:
+        raise DefinitionFileError(f"{path}: {error}") from None
     except (TypeError, OverflowError, RecursionError):
         raise DefinitionFileError(f"{path}: the definition cannot be written as JSON") from None
     if not isinstance(document, dict):
         raise DefinitionFileError(f"{path}: a definition is a mapping with 'id' and 'nodes'")
     return document
+
+
+class _NotJsonError(Exception):
+    """JSON's own parser would have taken it."""
+
+
+def _parse_json(text: str) -> Any:
+    # Not as YAML, though almost all JSON is: tabs are not, and large files would take seconds.
+    return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in mapping:
+            raise _NotJsonError(f"the key {key!r} stands twice in one object")
+        mapping[key] = value
+    return mapping
+
+
+def _refuse_constant(name: str) -> Any:
+    raise _NotJsonError(f"{name} is not JSON")
+
+
+def _parse_yaml(text: str) -> Any:
+    return yaml.load(text, _CoreLoader)  # noqa: S506 - a SafeLoader with fewer types
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:

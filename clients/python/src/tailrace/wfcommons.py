@@ -76,7 +76,7 @@ def import_trace(content: bytes, stem: str, scale: float = 0.0) -> dict[str, Any
     nodes = dict(zip(tasks, legal_ids(tasks), strict=True))
     seconds = {_id_of(task): task.runtime or 0.0 for task in trace.workflow.execution.tasks}
     definition = {
-        "id": next(iter(legal_ids([stem]))),
+        "id": workflow_id(stem),
         "name": trace.name or stem,
         "nodes": {
             node: _node(task, [nodes[parent] for parent in parents[task]], seconds, scale)
@@ -84,6 +84,11 @@ def import_trace(content: bytes, stem: str, scale: float = 0.0) -> dict[str, Any
         },
     }
     return _within_limit(definition)
+
+
+def workflow_id(stem: str) -> str:
+    """Return the id of the workflow of a file: its name, as far as an id can be it."""
+    return _ILLEGAL.sub("-", stem).strip("-")[:_ID_LENGTH] or "trace"
 
 
 def encode(definition: Mapping[str, Any]) -> str:

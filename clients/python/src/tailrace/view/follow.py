@@ -22,6 +22,9 @@ EXIT_CODES: Final[Mapping[str, int]] = {"completed": 0, "failed": 1, "cancelled"
 INTERRUPTED: Final = 130
 
 _FRAMES_PER_SECOND: Final = 8
+_MANY_STEPS: Final = 1000
+_FRAMES_OF_MANY_STEPS: Final = 2
+"""A frame looks at every step; of ten thousand it would else take most of a core."""
 _MOST_LINES_AT_THE_END: Final = 200
 _STREAM_ONLY: Final = "connected"
 
@@ -98,10 +101,11 @@ def _draw(stream: ExecutionStream, run: Run, console: Console) -> None:
         with lock:
             return draw(run, console, time.time(), height)
 
+    large = len(run.steps) > _MANY_STEPS
     with Live(
         get_renderable=frame,
         console=console,
-        refresh_per_second=_FRAMES_PER_SECOND,
+        refresh_per_second=_FRAMES_OF_MANY_STEPS if large else _FRAMES_PER_SECOND,
         vertical_overflow="crop",
     ):
         for event in stream:
