@@ -221,6 +221,7 @@ class Template:
     """JSON with expressions inside its strings, compiled.
 
     Attributes:
+        value: what it renders to where it has no expressions; otherwise as it is written.
         expressions: every expression in it, each with the path of keys and indexes to its string.
     """
 
@@ -263,7 +264,8 @@ def compile_template(value: Any) -> Template:
     if compiler.errors:
         raise InvalidTemplateError(compiler.errors)
     if not compiler.found:
-        return Template(value, (), lambda _context: value)
+        constant = render({})  # not `value`: an escaped `${` may be in it
+        return Template(constant, (), lambda _context: constant)
     return Template(value, tuple(compiler.found), render)
 
 

@@ -1,0 +1,431 @@
+"""Expressions: what they refer to, what they give, and that they fail in one way only."""
+
+import contextlib
+import math
+
+import cel
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailrace_shared.errors import ExpressionError
+from tailrace_shared.workflow.expressions import (
+    MAX_LENGTH,
+    InvalidExpressionError,
+    InvalidTemplateError,
+    compile_expression,
+    compile_template,
+)
+
+CONTEXT = {
+    "input": {"name": "Ada", "n": 3, "half": 0.5, "list": [1, 2, 3], "none": None, "yes": True},
+    "nodes": {
+        "parse": {"output": {"total": 12.5}, "status": "success", "error": None},
+        "a-b": {"output": [1], "status": "success", "error": None},
+    },
+    "execution": {"id": "e1", "workflow": "w", "started_at": None},
+}
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(exclude_categories=["Cs"]), max_size=8),
+    lambda children: (
+        st.lists(children, max_size=4)
+        | st.dictionaries(st.sampled_from(["a", "b", "c", "in_", "size"]), children, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+WORDS = st.sampled_from(
+    [
+        *("input", "nodes", "execution", "parse", "x", "y", "true", "null", "in", "size", "has"),
+        *(
+            ".",
+            "[",
+            "]",
+            "(",
+            ")",
+            "{",
+            "}",
+            ",",
+            ":",
+            "?",
+            "+",
+            "-",
+            "*",
+            "/",
+            "%",
+            "!",
+            "&&",
+            "||",
+        ),
+        *(
+            "==",
+            "<",
+            ">=",
+            "1",
+            "-1",
+            "0",
+            "2.5",
+            "1u",
+            "1e308",
+            "9223372036854775807",
+            "''",
+            "'a'",
+        ),
+        *("name", "list", "n", "none", "total", ".map(", ".exists(", ".filter(", "x,", ".all("),
+        *("int(", "string(", "duration(", "timestamp(", "'2024-01-01T00:00:00Z'", "'1s'", "b'a'"),
+        *(
+            ".trim()",
+            ".sort()",
+            ".substring(",
+            ".first()",
+            "math.abs(",
+            ".split(",
+            ".matches(",
+            "[9]",
+        ),
+        *("optional.none()", "r'\\'", '"""', "'", '"', "//", "\n", " ", "$", "`", "é", "\\"),
+    ]
+)
+
+
+def evaluate(source, context=None):
+    """Compile and evaluate in one go."""
+    return compile_expression(source).evaluate(CONTEXT if context is None else context)
+
+
+def references(source):
+    """Return the names and the nodes that an expression says it refers to."""
+    expression = compile_expression(source)
+    return set(expression.names), None if expression.nodes is None else set(expression.nodes)
+
+
+@pytest.mark.parametrize(
+    ("source", "names", "nodes"),
+    [
+        ("1 + 1", set(), set()),
+        ("input.n > 1 && execution.id != ''", {"input", "execution"}, set()),
+        ("nodes.parse.output.total", {"nodes"}, {"parse"}),
+        ('nodes["a-b"].output', {"nodes"}, {"a-b"}),
+        ("nodes['a-b'].output", {"nodes"}, {"a-b"}),
+        ("nodes [ 'a-b' ] . output", {"nodes"}, {"a-b"}),
+        ("nodes.parse.status == 'x' || nodes['a-b'].status == 'y'", {"nodes"}, {"parse", "a-b"}),
+        ("input.list.map(x, x + nodes.parse.output.total)", {"input", "nodes"}, {"parse"}),
+        ("nodes", {"nodes"}, None),
+        ("nodes[input.name]", {"nodes", "input"}, None),
+        ("nodes.exists(n, nodes[n].status == 'error')", {"nodes"}, None),
+        ("nodes.size()", {"nodes"}, None),
+        ("size(nodes)", {"nodes"}, None),
+        # A string written in any but the plainest way may name any node.
+        ('nodes[r"parse"]', {"nodes"}, None),
+        ('nodes["\\x70arse"]', {"nodes"}, None),
+        ('nodes["""parse"""]', {"nodes"}, None),
+        # Inside strings and comments nothing refers to anything.
+        ("'nodes.y' + \"nodes.z\" + input.name", {"input"}, set()),
+        ("r'\\' + input.name + 'nodes.y'", {"input"}, set()),
+        ("'''it's nodes.y''' + input.name", {"input"}, set()),
+        ("input.n // nodes.y isn't meant", {"input"}, set()),
+        # Keys of a map are expressions, fields after a dot are not.
+        ('{"a": input.n}', {"input"}, set()),
+        ("{x: input.n}", {"x", "input"}, set()),
+        ("'a' in {y: 1}", {"y"}, set()),
+        ("input.nodes.y", {"input"}, set()),
+        ("{'nodes': 1}.nodes", set(), set()),
+        # A loop's variable is bound inside the loop alone.
+        ("input.list.map(x, x * 2)", {"input"}, set()),
+        ("input.list.map(x, x) + [x]", {"input", "x"}, set()),
+        ("input.list.map(input, input)", {"input"}, set()),
+        ("[1].map(nodes, nodes)", set(), set()),
+        ("[1].exists(nodes, nodes == 1) && nodes.parse.status == 'ok'", {"nodes"}, {"parse"}),
+        ("nodes.parse.output.map(nodes, nodes)", {"nodes"}, {"parse"}),
+        ("[1].map(x, [2].map(y, x + y + z))", {"z"}, set()),
+        ("[1].map(x, x > 0, x + y)", {"y"}, set()),
+        # Functions, their namespaces and types are no names of ours.
+        ("math.greatest(input.n, 1)", {"input"}, set()),
+        ("type(input.n) == int", {"input"}, set()),
+    ],
+)
+def test_an_expression_knows_what_it_refers_to(source, names, nodes):
+    """The context that an expression gets is built from these, so they must be exact."""
+    assert references(source) == (names, nodes)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "input.list.map(input, input)",
+        "[1].exists(nodes, nodes == 1) && nodes.parse.status == 'success'",
+        'nodes["\\x70arse"].status',
+        "input.n // nodes.parse",
+        "type(input.n) == int",
+        "nodes.exists(n, nodes[n].status == 'success')",
+    ],
+)
+def test_what_an_expression_refers_to_is_all_it_needs(source):
+    """Evaluated on the names it asks for alone, it gives what it gives on all."""
+    expression = compile_expression(source)
+    wanted = {name: CONTEXT[name] for name in expression.names}
+    if expression.nodes is not None and "nodes" in wanted:
+        wanted["nodes"] = {node: CONTEXT["nodes"][node] for node in expression.nodes}
+    assert expression.evaluate(wanted) == expression.evaluate(CONTEXT)
+
+
+@pytest.mark.parametrize(
+    ("source", "value"),
+    [
+        ("input.n * 2", 6),
+        ("input.name", "Ada"),
+        ("input . name", "Ada"),
+        ("nodes.parse.output.total > 10.0", True),
+        ("input.none", None),
+        ("true", True),
+        ("null", None),
+        ("{'a': [input.n]}", {"a": [3]}),
+        ("{1: 2}", {"1": 2}),
+        ("timestamp('2024-01-01T00:00:00Z')", "2024-01-01T00:00:00Z"),
+        ("duration('90s')", "PT90S"),
+        ("b'abc'", "YWJj"),
+        ("has(input.nothing)", False),
+        ("'name' in input", True),
+    ],
+)
+def test_expressions_give_json(source, value):
+    """Timestamps, durations and bytes become what JSON has for them."""
+    assert evaluate(source) == value
+
+
+@pytest.mark.parametrize(
+    ("source", "value"),
+    [
+        ("math.greatest(input.n, 10)", 10),
+        ("math.abs(-2)", 2),
+        ("math.round(2.5)", 3.0),
+        ("sets.contains([1, 2], [1])", True),
+        ("base64.encode(b'a')", "YQ=="),
+        ("strings.quote('a')", '"a"'),
+        ("' a '.trim()", "a"),
+        ("'a,b'.split(',')", ["a", "b"]),
+        ("['a', 'b'].join('-')", "a-b"),
+        ("[3, 1, 2].sort()", [1, 2, 3]),
+        ("[1, 1, 2].distinct()", [1, 2]),
+        ("[[1], [2]].flatten()", [1, 2]),
+        ("'abc'.substring(1)", "bc"),
+        ("'Abc'.lowerAscii()", "abc"),
+        ("[1, 2].sum() + [4, 3].max()", 7),
+        ("'abc'.contains('b')", True),
+    ],
+)
+def test_extension_functions_are_there(source, value):
+    """The functions of cel-go's libraries work, with and without a namespace."""
+    assert evaluate(source) == value
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *("input.list[9]", "input.list[-1]", "input.nothing", "input.name.first", "input.none.x"),
+        *("nothing", "1 / 0", "1 % 0", "input.n + 'a'", "input.half + 1", "int('x')", "'a' < 1"),
+        *("9223372036854775807 + 1", "1.0 / 0.0", "0.0 / 0.0", "[-1.0 / 0.0]", "{'a': 0.0 / 0.0}"),
+        *("optional.none()", "[1].first()", "{true: 1}", "{1.5: 1}", "Type{a: 1}", "'a'.nope()"),
+        *("'abc'.substring(9)", "[].max()", "[1, 'a'].sort()", "base64.decode('!')", "f(1)"),
+        *("'a'.matches('(')", "timestamp('x')", "lists.range(9)", "input['nothing']", "[1][1u]"),
+    ],
+)
+def test_values_that_do_not_fit_are_expression_errors(source):
+    """Whatever goes wrong in an evaluation is one error, and it names the expression."""
+    with pytest.raises(ExpressionError) as caught:
+        evaluate(source)
+    assert source in str(caught.value)
+
+
+@given(st.lists(WORDS, min_size=1, max_size=12))
+def test_an_evaluation_raises_nothing_but_expression_errors(words):
+    """Whatever is put together from the language's words is refused or evaluated."""
+    try:
+        value = evaluate("".join(words))
+    except ExpressionError:
+        return
+    msgspec.json.encode(value)
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_compiled_or_refused(text):
+    """The compiler takes text from strangers."""
+    with contextlib.suppress(InvalidExpressionError):
+        compile_expression(text)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "(" * 1300 + "1" + ")" * 1300,
+        "[" * 1300 + "1" + "]" * 1300,
+        "!" * 4000 + "true",
+        "1" + "+1" * 2000,
+        "true" + "||true" * 500,
+        "input" + "[0]" * 1300,
+        "input" + ".a" * 2000,
+    ],
+)
+def test_deep_expressions_do_no_harm(source):
+    """However deep, an expression ends in a value or an ExpressionError, not in a dead process."""
+    with contextlib.suppress(ExpressionError):
+        evaluate(source)
+
+
+@given(JSON, st.lists(st.sampled_from(["a", "b", "c", "in_", "size"]), max_size=4))
+def test_a_plain_path_means_what_cel_means(value, steps):
+    """The walk that spares the evaluator finds the same, and fails where that fails."""
+    source = ".".join(["input", *steps])
+    try:
+        expected = cel.compile(source).execute({"input": value})
+    except Exception:  # noqa: BLE001 - the evaluator has many ways to fail
+        with pytest.raises(ExpressionError):
+            evaluate(source, {"input": value})
+    else:
+        assert evaluate(source, {"input": value}) == expected
+
+
+def test_a_plain_path_keeps_the_value_itself():
+    """A number beyond 64 bits would become a float in the evaluator."""
+    assert evaluate("input.n", {"input": {"n": 2**70}}) == 2**70
+
+
+@pytest.mark.parametrize(
+    ("source", "column"),
+    [
+        ("1 +", 4),
+        ("a b", 3),
+        ("input.n >", 10),
+        ("[1,\n2 3]", 7),
+        ("", 1),
+        ("input.in", 7),
+        ("'abc", 1),
+    ],
+)
+def test_a_syntax_error_has_its_column(source, column):
+    """The column is counted through the whole text, line breaks included."""
+    with pytest.raises(InvalidExpressionError) as caught:
+        compile_expression(source)
+    assert caught.value.column == column
+    assert f"(column {column})" in str(caught.value)
+
+
+def test_an_expression_may_have_4096_characters():
+    """The limit itself is allowed, one more is not."""
+    longest = "'" + "a" * (MAX_LENGTH - 2) + "'"
+    assert evaluate(longest) == "a" * 4094
+    with pytest.raises(InvalidExpressionError, match="longer than 4096"):
+        compile_expression(longest + " ")
+
+
+def test_loops_nest_two_deep_at_the_most():
+    """A third level would be a billion steps on a thousand items."""
+    two = "input.list.map(x, input.list.map(y, {}))"
+    assert evaluate(two.format("x + y")) == [[2, 3, 4], [3, 4, 5], [4, 5, 6]]
+    with pytest.raises(InvalidExpressionError, match="loops nested more than 2 deep") as caught:
+        compile_expression(two.format("input.list.exists(z, z > y)"))
+    assert caught.value.column == 54
+    beside = "input.list.all(x, x > 0)"
+    assert evaluate(f"{beside} && {beside} && {beside}") is True
+
+
+class TestTemplates:
+    """JSON with expressions in its strings."""
+
+    @pytest.mark.parametrize(
+        ("template", "value"),
+        [
+            ("plain", "plain"),
+            ("${input.n}", 3),
+            ("${input.list}", [1, 2, 3]),
+            ("${input.none}", None),
+            ("n = ${input.n}", "n = 3"),
+            ("${input.name}!", "Ada!"),
+            ("${input.n}${input.n}", "33"),
+            ("${input.none} ${input.yes} ${input.list}", "null true [1,2,3]"),
+            (" ${input.n}", " 3"),
+            ("$${input.n}", "${input.n}"),
+            ("$$${input.n}", "$${input.n}"),
+            ("$${${input.n}}", "${3}"),
+            ("$", "$"),
+            ("$$", "$$"),
+            ("costs 5$ or $6", "costs 5$ or $6"),
+            ("${{'a': {'b': input.n}}}", {"a": {"b": 3}}),
+            ("${'}'}", "}"),
+            ("${'{' + input.name + \"}\"}", "{Ada}"),
+            ("${'''it's }'''}", "it's }"),
+            ("${r'\\'}}", "\\}"),
+            ("${'\\''}", "'"),
+            ("it's ${input.name}'s", "it's Ada's"),
+            ("${input.n}}", "3}"),
+            ({"a": ["${input.n}", {"b": "${input.name}"}], "${k}": 1}, None),
+            (5, 5),
+            (None, None),
+            ([], []),
+        ],
+    )
+    def test_expressions_become_their_values(self, template, value):
+        """A string that is one expression keeps its type; in a longer one values are text."""
+        if isinstance(template, dict):
+            value = {"a": [3, {"b": "Ada"}], "${k}": 1}
+        assert compile_template(template).render(CONTEXT) == value
+
+    @given(JSON)
+    def test_json_without_a_dollar_stays_itself(self, value):
+        """Nothing else in a template means anything."""
+        undollared = msgspec.json.decode(msgspec.json.encode(value).replace(b"$", b"S"))
+        template = compile_template(undollared)
+        assert template.expressions == ()
+        assert template.render({}) == undollared
+
+    @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
+    def test_any_text_can_be_escaped(self, text):
+        """With ``$`` written before every ``${`` a text stands for itself."""
+        assert compile_template(text.replace("${", "$${")).render({}) == text
+
+    @given(st.lists(st.sampled_from(["$", "{", "}", "'", '"', "input.n", " ", "\\", "1", "+"])))
+    def test_any_template_is_rendered_or_refused(self, parts):
+        """Half-written expressions are refused, never raised."""
+        with contextlib.suppress(ExpressionError):
+            compile_template("".join(parts)).render(CONTEXT)
+
+    def test_every_bad_expression_is_named_with_its_path(self):
+        """All of them at once, not the first."""
+        with pytest.raises(InvalidTemplateError) as caught:
+            compile_template({"a": "${1 +}", "b": ["ok", "${"], "c": "${input.n}"})
+        paths = [path for path, _error in caught.value.errors]
+        assert paths == [("a",), ("b", 1)]
+
+    @pytest.mark.parametrize("text", ["${", "${input.n", "a ${'} b", '${"}', "${{}", "${// }"])
+    def test_an_expression_without_its_end_is_refused(self, text):
+        """The place is where it begins."""
+        with pytest.raises(InvalidTemplateError, match="without its '}'") as caught:
+            compile_template(text)
+        assert caught.value.errors[0][1].column == text.index("$") + 1
+
+    def test_the_end_of_an_expression_is_looked_for_in_linear_time(self):
+        """A megabyte of quotes that never close was once looked through from each of them."""
+        text = "${" + '\\"' * 500_000
+        with pytest.raises(InvalidTemplateError):
+            compile_template([text] * 100)
+
+    def test_a_template_lists_its_expressions_with_their_paths(self):
+        """Validation reports on each where it stands."""
+        template = compile_template({"a": ["x ${input.n} ${nodes.parse.output}"]})
+        assert [(path, e.source) for path, e in template.expressions] == [
+            (("a", 0), "input.n"),
+            (("a", 0), "nodes.parse.output"),
+        ]
+
+    def test_a_number_that_json_lacks_is_an_error(self):
+        """It would otherwise arrive as null, and nobody would know why."""
+        for source in ("${1.0 / 0.0}", "x ${[0.0 / 0.0]}"):
+            with pytest.raises(ExpressionError, match="JSON"):
+                compile_template(source).render({})
+        assert math.isinf(cel.evaluate("1.0 / 0.0"))
