@@ -90,6 +90,10 @@ class Up:
         """Send it a signal."""
         self._started.send_signal(number)
 
+    def poll(self) -> int | None:
+        """Return its exit code if it has ended."""
+        return self._started.poll()
+
     def wait(self, seconds: float = 15.0) -> int:
         """Wait until it has ended; return its exit code."""
         return self._started.wait(seconds)

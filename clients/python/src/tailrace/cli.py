@@ -1,6 +1,7 @@
 """The ``tailrace`` command: its groups of options, and how errors end it."""
 
 import importlib
+import re
 import sys
 from typing import Any, Final, NoReturn
 
@@ -10,6 +11,9 @@ from tailrace.errors import TailraceError
 
 # Loaded when called: `tailrace up` should not wait for the imports of `tailrace watch`.
 COMMANDS: Final = ("up", "validate", "apply", "import", "run", "watch", "ls", "show", "cancel")
+
+# A service's own line, passed on by `tailrace up`, names its sender already.
+_NAMED: Final = re.compile(r"tailrace[-_][a-z]+: ")
 
 
 class Commands(click.Group):
@@ -41,8 +45,7 @@ class Commands(click.Group):
 def fail(error: TailraceError) -> NoReturn:
     """End the command with the error's sentence and exit code."""
     text = str(error)
-    # A service's own line, passed on by `tailrace up`, names its sender already.
-    click.echo(text if text.startswith("tailrace") else f"tailrace: {text}", err=True)
+    click.echo(text if _NAMED.match(text) else f"tailrace: {text}", err=True)
     sys.exit(error.exit_code)
 
 

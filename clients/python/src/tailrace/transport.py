@@ -13,6 +13,8 @@ ATTEMPTS: Final = 3
 FIRST_PAUSE: Final = 0.2
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _BODY_HEADERS: Final = {"Content-Type": "application/json"}
+# A connection that ended under way; one that was kept open too long ends like this, too.
+_BROKEN: Final = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 
 
 class _ProblemPlace(msgspec.Struct):
@@ -45,7 +47,7 @@ class Transport:
             self.http = httpx.Client(
                 base_url=base,
                 headers=headers,
-                timeout=timeout,
+                timeout=httpx.Timeout(timeout, connect=5.0),
                 # A proxy that the environment names cannot reach what runs on this machine.
                 trust_env=base.host not in _LOOPBACK,
                 # To read the certificate authorities takes longer than most commands.
@@ -93,12 +95,14 @@ class Transport:
         while True:
             try:
                 return self.http.send(request)
-            except httpx.TransportError as error:
+            except _BROKEN as error:
                 failures += 1
-                # Nobody listens: to ask again at once would only delay the message.
-                if failures == ATTEMPTS or isinstance(error, httpx.ConnectError):
+                if failures == ATTEMPTS:
                     raise self.unreachable(error) from None
                 self.sleep(FIRST_PAUSE * 2 ** (failures - 1))
+            except httpx.TransportError as error:
+                # Nobody listens, or nobody answers in time: to ask again would only delay this.
+                raise self.unreachable(error) from None
 
     def unreachable(self, error: Exception) -> UnreachableError:
         """Return the error that says in one line that the API does not answer."""

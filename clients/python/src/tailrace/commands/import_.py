@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from tailrace.errors import TraceError
-from tailrace.wfcommons import encode, import_trace
+from tailrace.wfcommons import DEFINITION_BYTES, encode, import_trace
 
 
 @click.group(name="import")
@@ -34,4 +34,7 @@ def wfcommons(file: Path, scale: float) -> None:
         raise TraceError(f"{file}: {error.strerror}") from None
     except TraceError as error:
         raise TraceError(f"{file}: {error}") from None
-    click.echo(encode(definition), nl=False)
+    written = encode(definition)
+    click.echo(written, nl=False)
+    if len(written) > DEFINITION_BYTES:
+        click.echo("tailrace: this definition is too large for the API (1 MiB)", err=True)

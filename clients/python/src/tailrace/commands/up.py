@@ -9,10 +9,17 @@ from tailrace.local.system import Options, run
 
 
 @click.command
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address the API listens on.")
+@click.option(
+    "--host",
+    envvar="TAILRACE_HOST",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address the API listens on.",
+)
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),
+    envvar="TAILRACE_PORT",
     default=8080,
     show_default=True,
     help="Port of the API; 0 takes any free one.",

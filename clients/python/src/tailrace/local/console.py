@@ -12,6 +12,7 @@ import threading
 from typing import Final
 
 _QUEUED_LINES: Final = 10_000
+_MOMENT: Final = 0.4
 _STDERR: Final = 2
 
 
@@ -34,10 +35,10 @@ class Console:
             self._lines.put_nowait(line)
 
     def close(self) -> None:
-        """Write what is queued, but wait for a slow reader no longer than a second."""
+        """Write what is queued, but wait for a slow reader no longer than a moment."""
         with contextlib.suppress(queue.Full):
-            self._lines.put(None, timeout=1)
-            self._thread.join(1)
+            self._lines.put(None, timeout=_MOMENT)
+            self._thread.join(_MOMENT)
 
     def _write(self) -> None:
         while (line := self._lines.get()) is not None:

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -26,11 +27,18 @@ from tailrace.local.ports import LOOPBACK, api_ports, nats_port
 from tailrace.local.readiness import ReadinessSocket, socket_folder
 from tailrace.local.supervisor import Supervisor
 
-# Seconds after the stop began at which what is left of a group is killed. The sum is the promise
-# of ten seconds; workers get the longest share, for they have work in hand.
+# Seconds after the stop began at which what is left of a group is killed. The last leaves a little
+# of the ten seconds that are promised; workers get the longest share, they have work in hand.
 API_DEADLINE: Final = 3.0
-WORKER_DEADLINE: Final = 8.5
-NATS_DEADLINE: Final = 9.5
+WORKER_DEADLINE: Final = 8.0
+NATS_DEADLINE: Final = 9.0
+
+AGAIN_AFTER: Final = 0.5
+"""Seconds after which a further signal means impatience. Until then it may be the first one, sent
+by the terminal and passed on by a wrapper such as ``uv run``, too."""
+
+API_MODULE: Final = "tailrace_api"
+WORKER_MODULE: Final = "tailrace_worker"
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,6 +80,8 @@ class System:
         self._workers: list[Child] = []
         self._api: list[Child] = []
         self._stopping = asyncio.Event()
+        self._stopping_since = 0.0
+        self._nats_url = ""
 
     async def run(self) -> None:
         """Start, say so, wait for the stop, stop."""
@@ -89,19 +99,24 @@ class System:
 
     def stop(self) -> None:
         """Begin to stop; asked a second time, kill what still runs."""
-        if self._stopping.is_set():
+        now = asyncio.get_running_loop().time()
+        if not self._stopping.is_set():
+            self._stopping_since = now
+            self._stopping.set()
+        elif now - self._stopping_since >= AGAIN_AFTER:
             self._supervisor.kill([*self._api, *self._workers, *self._nats])
-        self._stopping.set()
 
     async def _start(self) -> None:
         options = self._options
+        _check_services()
         ports = api_ports(options.host, options.port, options.api_replicas)
-        environment = _environment(await self._start_nats(), with_examples=options.demo)
+        self._nats_url = await self._start_nats()
+        environment = _environment(self._nats_url, with_examples=options.demo)
         sockets = Path(self._resources.enter_context(socket_folder()))
         self._api = [
             self._service(
                 f"api-{number}",
-                "tailrace_api",
+                API_MODULE,
                 sockets,
                 {
                     **environment,
@@ -112,7 +127,7 @@ class System:
             for number, port in enumerate(ports, 1)
         ]
         self._workers = [
-            self._service(f"worker-{number}", "tailrace_worker", sockets, environment)
+            self._service(f"worker-{number}", WORKER_MODULE, sockets, environment)
             for number in range(1, options.workers + 1)
         ]
         await self._supervisor.start([*self._api, *self._workers])
@@ -156,6 +171,8 @@ class System:
             raise StartError(f"cannot install the examples: {error}") from None
 
     def _say_ready(self, urls: list[str]) -> None:
+        if self._nats:
+            self._console.say(f"NATS is at {self._nats_url}")
         for url in urls[1:]:
             self._console.say(f"another API replica is at {url}")
         print(f"ready {urls[0]}", flush=True)  # noqa: T201 - this is the output
@@ -165,6 +182,12 @@ class System:
         await self._supervisor.stop(self._api, begin + API_DEADLINE)
         await self._supervisor.stop(self._workers, begin + WORKER_DEADLINE)
         await self._supervisor.stop(self._nats, begin + NATS_DEADLINE)
+
+
+def _check_services() -> None:
+    for module in (API_MODULE, WORKER_MODULE):
+        if find_spec(module) is None:
+            raise StartError(f"{module} is not installed: pip install 'tailrace[server]'")
 
 
 def _install_examples(url: str) -> None:
