@@ -136,7 +136,8 @@ class _Validation:
             self.places = places
         self.fields("", document, _DEFINITION_FIELDS, required=("id", "nodes"))
         self.header(document)
-        self.nodes(document.get("nodes", {}))
+        if "nodes" in document:
+            self.nodes(document["nodes"])
         graph = self.graph(document.get("nodes"))
         self.check_references(document.get("nodes"), graph)
         return None if self.problems else self.build(document)

@@ -1,0 +1,571 @@
+"""Validation: every problem at once, each with its place, and never an exception."""
+
+import socket
+import time
+from itertools import pairwise
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailrace_shared.workflow import pointer
+from tailrace_shared.workflow.definition import decode_definition, encode_definition
+from tailrace_shared.workflow.graph import graph_of
+from tailrace_shared.workflow.node_types import SHIPPED, NodeType, Parameter
+from tailrace_shared.workflow.validation import (
+    MAX_BYTES,
+    MAX_HINTS,
+    MAX_NODES,
+    MAX_PROBLEMS,
+    validate,
+)
+
+TRANSFORM = {"type": "transform", "with": {"value": 1}}
+TYPES = {
+    **SHIPPED,
+    "po.parse": NodeType("po.parse", {"file": Parameter(required=True), "pages": Parameter()}),
+    "anything": NodeType("anything", open=True),
+}
+
+
+def problems_of(document, **options):
+    """Return what is wrong with a document, as (pointer, detail)."""
+    definition, problems = validate(document, TYPES, **options)
+    assert (definition is None) == bool(problems)
+    return [(problem.pointer, problem.detail) for problem in problems]
+
+
+def problems_of_node(**fields):
+    """Return what is wrong with a node, with pointers from the node on."""
+    return [
+        (place.removeprefix("/nodes/n"), detail)
+        for place, detail in problems_of({"id": "w", "nodes": {"n": {**TRANSFORM, **fields}}})
+    ]
+
+
+def resolve(document, place):
+    """Return what a JSON Pointer points to."""
+    value = document
+    for token in place.split("/")[1:]:
+        key = token.replace("~1", "/").replace("~0", "~")
+        value = value[int(key)] if isinstance(value, list) else value[key]
+    return value
+
+
+def test_a_sound_definition_has_no_problems():
+    """Everything that a definition may say, said at once."""
+    document = {
+        "id": "purchase-order",
+        "name": "Purchase order",
+        "description": "…",
+        "input": {"type": "object", "required": ["file"]},
+        "output": {"total": "${nodes.parse.output.total}"},
+        "nodes": {
+            "parse": {
+                "type": "po.parse",
+                "name": "Parse",
+                "with": {"file": "${input.file}"},
+                "stage": "ai_parsing",
+                "retry": {
+                    "max_attempts": 3,
+                    "initial": "500ms",
+                    "factor": 2,
+                    "max": "30s",
+                    "jitter": True,
+                },
+                "timeout": "30s",
+            },
+            "ship": {
+                "type": "http",
+                "needs": ["parse"],
+                "when": "nodes.parse.output.total > 10000.0",
+                "join": "all_done",
+                "with": {"method": "POST", "url": "https://x", "json": "${nodes.parse.output}"},
+            },
+        },
+    }
+    definition, problems = validate(document, TYPES)
+    assert problems == []
+    assert definition is not None
+    assert decode_definition(encode_definition(definition)) == definition
+    assert definition.nodes["parse"].timeout_seconds == 30
+
+
+@pytest.mark.parametrize(
+    ("document", "place", "words"),
+    [
+        (None, "", "a definition is an object"),
+        ([], "", "a definition is an object"),
+        ({"nodes": {"n": TRANSFORM}}, "", "the field 'id' is missing"),
+        ({"id": "w"}, "", "the field 'nodes' is missing"),
+        ({"id": "w", "nodes": {}}, "/nodes", "at least one node"),
+        ({"id": "w", "nodes": 5}, "/nodes", "nodes is an object"),
+        ({"id": "w", "nodes": {"n": 5}}, "/nodes/n", "a node is an object"),
+        ({"id": "a.b", "nodes": {"n": TRANSFORM}}, "/id", "1 to 64 letters"),
+        ({"id": "x" * 65, "nodes": {"n": TRANSFORM}}, "/id", "1 to 64 letters"),
+        ({"id": 7, "nodes": {"n": TRANSFORM}}, "/id", "1 to 64 letters"),
+        ({"id": "w", "nodes": {"a/b~": TRANSFORM}}, "/nodes/a~1b~0", "a node id is 1 to 64"),
+        ({"id": "w", "nodes": {"": TRANSFORM}}, "/nodes/", "a node id is 1 to 64"),
+        ({"id": "w", "nods": 1, "nodes": {"n": TRANSFORM}}, "/nods", "did you mean 'nodes'?"),
+        ({"id": "w", "name": 5, "nodes": {"n": TRANSFORM}}, "/name", "must be a text"),
+        ({"id": "w", "output": "${1 +}", "nodes": {"n": TRANSFORM}}, "/output", "(column 4)"),
+        ({"id": "w", "output": "${nodes.m}", "nodes": {"n": TRANSFORM}}, "/output", "no node 'm'"),
+        ({"id": "w", "input": {"type": "strng"}, "nodes": {"n": TRANSFORM}}, "/input/type", "JSON"),
+    ],
+)
+def test_a_fault_of_the_document_is_reported_at_its_place(document, place, words):
+    """One fault, one problem."""
+    ((found, detail),) = problems_of(document)
+    assert found == place
+    assert words in detail
+
+
+@pytest.mark.parametrize(
+    ("fields", "place", "words"),
+    [
+        ({"type": "transfrm"}, "/type", "no worker knows the node type 'transfrm', did you mean"),
+        ({"type": 5}, "/type", "a node type is a name"),
+        ({"type": "a..b"}, "/type", "a node type is a name"),
+        ({"name": 5}, "/name", "must be a text"),
+        ({"stage": []}, "/stage", "must be a text"),
+        ({"need": []}, "/need", "unknown field 'need', did you mean 'needs'?"),
+        ({"needs": "m"}, "/needs", "needs is a list"),
+        ({"needs": [5]}, "/needs/0", "needs is a list"),
+        ({"needs": ["m"]}, "/needs/0", "there is no node 'm'"),
+        ({"needs": ["n"]}, "/needs", "cycle: n → n"),
+        ({"join": "al"}, "/join", "must be one of all, any, all_done, did you mean 'all'?"),
+        ({"join": ["all"]}, "/join", "must be one of all, any, all_done"),
+        ({"timeout": "soon"}, "/timeout", "'soon' is not a duration"),
+        ({"timeout": 5}, "/timeout", "'5' is not a duration"),
+        ({"timeout": "0s"}, "/timeout", "must be longer than nothing"),
+        ({"timeout": " 0.0ms "}, "/timeout", "must be longer than nothing"),
+        ({"timeout": "9" * 400 + "d"}, "/timeout", "longer than 36500d"),
+        ({"retry": 3}, "/retry", "retry is an object"),
+        ({"retry": {"max_attempt": 3}}, "/retry/max_attempt", "did you mean 'max_attempts'?"),
+        ({"retry": {"max_attempts": 0}}, "/retry/max_attempts", "must be from 1 to 1000"),
+        ({"retry": {"max_attempts": 2.5}}, "/retry/max_attempts", "must be a whole number"),
+        ({"retry": {"max_attempts": True}}, "/retry/max_attempts", "must be a whole number"),
+        ({"retry": {"factor": "2"}}, "/retry/factor", "must be a number"),
+        ({"retry": {"factor": 0.5}}, "/retry/factor", "must be from 1 to 100"),
+        ({"retry": {"initial": "x"}}, "/retry/initial", "is not a duration"),
+        ({"retry": {"max": 30}}, "/retry/max", "is not a duration"),
+        ({"retry": {"jitter": "yes"}}, "/retry/jitter", "must be true or false"),
+        ({"when": 5}, "/when", "an expression is written as a text"),
+        ({"when": "input.n >"}, "/when", "not valid CEL: mismatched input '<EOF>' (column 10)"),
+        ({"when": "inptu.n > 1"}, "/when", "unknown name 'inptu', did you mean 'input'?"),
+        ({"when": "nodes.m.output"}, "/when", "there is no node 'm'"),
+        ({"when": "nodes.n.output"}, "/when", "'n' need not have run before 'n'"),
+        ({"with": []}, "/with", "with is an object"),
+        ({"with": {}}, "/with", "the field 'value' is missing"),
+        ({"with": {"value": 1, "valu": 2}}, "/with/valu", "did you mean 'value'?"),
+        ({"with": {"value": {"a/b": ["${1 +}"]}}}, "/with/value/a~1b/0", "(column 4)"),
+        ({"with": {"value": "${"}}, "/with/value", "without its '}'"),
+    ],
+)
+def test_a_fault_of_a_node_is_reported_at_its_place(fields, place, words):
+    """One fault, one problem, whatever field it is in."""
+    ((found, detail),) = problems_of_node(**fields)
+    assert found == place
+    assert words in detail
+
+
+@pytest.mark.parametrize(
+    ("node", "place", "words"),
+    [
+        ({"type": "http", "with": {}}, "/with", "the field 'url' is missing"),
+        ({"type": "http", "with": {"url": "x", "method": "GTE"}}, "/with/method", "mean 'GET'?"),
+        ({"type": "http", "with": {"url": 5}}, "/with/url", "must be a text"),
+        ({"type": "http", "with": {"url": "x", "query": []}}, "/with/query", "must be an object"),
+        ({"type": "delay", "with": {}}, "/with", "takes one of duration and until"),
+        (
+            {"type": "delay", "with": {"duration": "1s", "until": "${input.x}"}},
+            "/with",
+            "takes one of",
+        ),
+        ({"type": "delay", "with": {"duration": "1y"}}, "/with/duration", "is not a duration"),
+        ({"type": "delay", "with": {"until": "noon"}}, "/with/until", "RFC 3339"),
+        ({"type": "delay", "with": {"until": "2024-01-15T10:30:00"}}, "/with/until", "RFC 3339"),
+        ({"type": "log", "with": {"message": 1, "level": "warn"}}, "/with/level", "'warning'?"),
+        ({"type": "simulate", "with": {"progress": 1}}, "/with/progress", "true or false"),
+        ({"type": "simulate", "with": {"fail_rate": "x"}}, "/with/fail_rate", "must be a number"),
+        ({"type": "simulate", "with": {"seed": 1.5}}, "/with/seed", "must be a whole number"),
+        ({"type": "po.parse", "with": {"pages": 1}}, "/with", "the field 'file' is missing"),
+    ],
+)
+def test_what_a_node_type_takes_is_checked(node, place, words):
+    """Each kind of parameter, for the shipped types and for a user's."""
+    found = problems_of({"id": "w", "nodes": {"n": node}})
+    assert [at for at, _ in found][-1] == f"/nodes/n{place}"
+    assert words in found[-1][1]
+
+
+def test_an_expression_may_stand_for_any_parameter():
+    """What it gives is known only when it runs."""
+    node = {"type": "delay", "with": {"duration": "${input.wait}"}}
+    assert problems_of({"id": "w", "nodes": {"n": node}}) == []
+
+
+def test_an_open_node_type_takes_anything():
+    """A user's function with ``**fields``."""
+    node = {"type": "anything", "with": {"a": 1, "b": "${input.b}"}}
+    assert problems_of({"id": "w", "nodes": {"n": node}}) == []
+
+
+def test_every_problem_is_reported_at_once():
+    """Structure, expressions and graph are all looked at, however broken the others are."""
+    document = {
+        "id": "no good",
+        "nodes": {
+            "a": {"type": "transform", "with": {"value": "${1 +}"}, "needs": ["c"]},
+            "b": {"type": "nope", "needs": ["a", "zz"], "timeout": "x"},
+            "c": {**TRANSFORM, "needs": ["b"], "when": "nodes.gone.output"},
+        },
+        "extra": 1,
+    }
+    assert sorted(place for place, _ in problems_of(document)) == [
+        "/extra",
+        "/id",
+        "/nodes/a/needs",
+        "/nodes/a/with/value",
+        "/nodes/b/needs/1",
+        "/nodes/b/timeout",
+        "/nodes/b/type",
+        "/nodes/c/when",
+    ]
+
+
+def test_a_cycle_names_its_nodes_in_order():
+    """Each of them needs the one before it."""
+    needs = {"a": ["c"], "b": ["a"], "c": ["b"], "d": ["a"]}
+    nodes = {node: {**TRANSFORM, "needs": needs[node]} for node in needs}
+    ((place, detail),) = problems_of({"id": "w", "nodes": nodes})
+    circle = detail.rpartition(": ")[2].split(" → ")
+    assert circle[0] == circle[-1]
+    assert set(circle) == {"a", "b", "c"}
+    assert all(before in needs[after] for before, after in pairwise(circle))
+    assert place == f"/nodes/{circle[-1]}/needs"
+
+
+def test_an_expression_may_only_use_nodes_that_ran_before():
+    """The output may use all; a node only what leads to it, directly or not."""
+    nodes = {
+        "a": TRANSFORM,
+        "b": {**TRANSFORM, "needs": ["a"]},
+        "c": {**TRANSFORM, "needs": ["b"], "when": "nodes.a.output == 1"},
+        "d": {**TRANSFORM, "when": "nodes.a.output == 1"},
+    }
+    document = {"id": "w", "output": "${nodes.c.output}", "nodes": nodes}
+    assert problems_of(document) == [
+        ("/nodes/d/when", "'a' need not have run before 'd': add it to the needs of 'd'")
+    ]
+
+
+def test_the_id_must_be_the_one_it_is_stored_under():
+    """It may be left out where the place tells it."""
+    nodes = {"n": TRANSFORM}
+    assert problems_of({"nodes": nodes}, workflow_id="w") == []
+    ((place, _),) = problems_of({"id": "v", "nodes": nodes}, workflow_id="w")
+    assert place == "/id"
+
+
+class TestLimits:
+    """What keeps a definition from being a burden."""
+
+    def test_ten_thousand_nodes_are_checked_in_seconds(self):
+        """A chain in which each node uses the output of the one before."""
+        nodes = {
+            f"n{i}": {
+                "type": "transform",
+                "with": {"value": f"${{nodes.n{i - 1}.output}}" if i else 0},
+                "needs": [f"n{i - 1}"] if i else [],
+            }
+            for i in range(MAX_NODES)
+        }
+        began = time.perf_counter()
+        definition, problems = validate({"id": "w", "nodes": nodes})
+        assert problems == []
+        assert definition is not None
+        assert len(graph_of(definition).layers()) == MAX_NODES
+        assert time.perf_counter() - began < 15
+
+    def test_one_node_more_is_too_many(self):
+        """Said once, without looking at each."""
+        nodes = {f"n{i}": TRANSFORM for i in range(MAX_NODES + 1)}
+        assert problems_of({"id": "w", "nodes": nodes}) == [
+            ("/nodes", "10001 nodes; the limit is 10000")
+        ]
+
+    def test_a_definition_has_one_mebibyte_at_the_most(self):
+        """Measured in its canonical form."""
+        text = "x" * MAX_BYTES
+        ((place, detail),) = problems_of_node(**{"with": {"value": text}})
+        assert place == ""
+        assert f"the limit is {MAX_BYTES}" in detail
+
+    def test_problems_and_hints_are_limited(self):
+        """Ten thousand typing errors against ten thousand names were once minutes of work."""
+        nodes = {f"n{i}": {**TRANSFORM, "needs": [f"m{i}"]} for i in range(MAX_NODES)}
+        began = time.perf_counter()
+        problems = problems_of({"id": "w", "nodes": nodes})
+        assert time.perf_counter() - began < 15
+        assert len(problems) == MAX_PROBLEMS
+        assert sum("did you mean" in detail for _, detail in problems) <= MAX_HINTS
+
+
+class TestInputSchemas:
+    """The JSON Schema of a workflow's input."""
+
+    @pytest.mark.parametrize(
+        ("schema", "place"),
+        [
+            (5, "/input"),
+            ({"properties": {"a/b": {"type": "strng"}}}, "/input/properties/a~1b/type"),
+            ({"pattern": "("}, "/input/pattern"),
+            ({"minimum": "1"}, "/input/minimum"),
+            ({"$ref": 5}, "/input/$ref"),
+            ({"$ref": "#/$defs/gone"}, "/input"),
+            ({"$ref": "other.json"}, "/input"),
+            ({"$ref": "#/enum/0", "enum": [{"type": "strng"}]}, "/input"),
+            ({"$ref": "#/enum/x", "enum": [1]}, "/input"),
+            ({"$id": "http://[", "properties": {"a": {"$id": "b"}}}, "/input"),
+        ],
+    )
+    def test_what_is_no_schema_is_reported(self, schema, place):
+        """At the keyword, where there is one."""
+        ((found, detail),) = problems_of({"id": "w", "input": schema, "nodes": {"n": TRANSFORM}})
+        assert found == place
+        assert detail.startswith("not a JSON Schema: ")
+
+    def test_every_fault_of_a_schema_is_reported(self):
+        """Not the first one alone."""
+        schema = {"type": "strng", "minimum": "1", "items": {"maximum": []}}
+        places = [
+            place
+            for place, _ in problems_of({"id": "w", "input": schema, "nodes": {"n": TRANSFORM}})
+        ]
+        assert sorted(places) == ["/input/items/maximum", "/input/minimum", "/input/type"]
+
+    @pytest.mark.parametrize(
+        "schema",
+        [
+            True,
+            {},
+            {"$ref": "#/$defs/a", "$defs": {"a": {"type": "object"}}},
+            {"$ref": "#a", "$defs": {"x": {"$anchor": "a"}}},
+            {"properties": {"again": {"$ref": "#"}}},
+            {"const": {"$ref": "anything"}},
+        ],
+    )
+    def test_schemas_that_refer_to_themselves_are_fine(self, schema):
+        """As long as what they refer to is there."""
+        assert problems_of({"id": "w", "input": schema, "nodes": {"n": TRANSFORM}}) == []
+
+    def test_a_reference_to_the_network_fetches_nothing(self):
+        """Somebody listens, and nobody comes."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}/schema.json"
+            schema = {"properties": {"a": {"$ref": url}}}
+            ((place, detail),) = problems_of(
+                {"id": "w", "input": schema, "nodes": {"n": TRANSFORM}}
+            )
+            listener.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                listener.accept()
+        assert (place, url in detail) == ("/input", True)
+
+    def test_a_schema_that_is_too_deep_is_reported(self):
+        """Jsonschema recurses."""
+        schema: object = {}
+        for _ in range(300):
+            schema = {"not": schema}
+        ((place, detail),) = problems_of({"id": "w", "input": schema, "nodes": {"n": TRANSFORM}})
+        assert (place, detail) == ("/input", "not a JSON Schema: nested too deep")
+
+
+class TestEditorForm:
+    """Nodes as a list, needs as edges."""
+
+    def test_nodes_and_edges_mean_the_same_as_needs(self):
+        """Field for field, whichever of the two says it."""
+        edited = {
+            "id": "w",
+            "nodes": [
+                {"id": "a", "type": "transform", "data": {"label": "A", "value": 1}},
+                {
+                    "id": "b",
+                    "type": "transform",
+                    "position": {"x": 1, "y": 2},
+                    "data": {"value": "${nodes.a.output}", "when": "true", "timeout": "5s"},
+                },
+                {"id": "c", "type": "log", "data": {"with": {"message": "x"}, "join": "any"}},
+            ],
+            "edges": [
+                {"id": "e1", "source": "a", "target": "b"},
+                {"source": "a", "target": "c", "sourceHandle": "x"},
+                {"source": "a", "target": "c", "sourceHandle": "y"},
+                {"source": "b", "target": "c"},
+            ],
+            "viewport": {"x": 0, "y": 0, "zoom": 1},
+        }
+        written = {
+            "id": "w",
+            "nodes": {
+                "a": {**TRANSFORM, "name": "A"},
+                "b": {
+                    "type": "transform",
+                    "with": {"value": "${nodes.a.output}"},
+                    "when": "true",
+                    "timeout": "5s",
+                    "needs": ["a"],
+                },
+                "c": {
+                    "type": "log",
+                    "with": {"message": "x"},
+                    "join": "any",
+                    "needs": ["a", "b"],
+                },
+            },
+        }
+        assert validate(edited) == validate(written)
+        assert validate(edited).problems == []
+
+    @given(st.data())
+    def test_any_graph_means_the_same_in_both_forms(self, data):
+        """Whatever the edges are, cycles included."""
+        names = data.draw(st.lists(st.sampled_from("abcdefgh"), min_size=1, unique=True))
+        pairs = st.tuples(st.sampled_from(names), st.sampled_from(names))
+        edges = data.draw(st.lists(pairs, max_size=12, unique=True))
+        needs = {name: [source for source, target in edges if target == name] for name in names}
+        written = validate(
+            {"id": "w", "nodes": {n: {**TRANSFORM, "needs": needs[n]} for n in names}}
+        )
+        edited = validate(
+            {
+                "id": "w",
+                "nodes": [{"id": n, "type": "transform", "data": {"value": 1}} for n in names],
+                "edges": [{"source": source, "target": target} for source, target in edges],
+            }
+        )
+        assert edited.definition == written.definition
+        assert len(edited.problems) == len(written.problems)
+
+    def test_problems_are_placed_in_the_document_as_it_was_given(self):
+        """An editor can show only what is in its own form."""
+        document = {
+            "id": "w",
+            "nodes": [
+                {"id": "ok", "type": "transform", "data": {"value": 1}},
+                {"id": "a", "type": "nope", "data": {"label": 5, "timeout": "x", "b/c": "${1 +}"}},
+                {"id": "b", "type": "transform", "data": {"with": {"value": "${"}}, "need": 1},
+                {"id": "c", "type": "transform", "with": {"value": "${1 +}"}},
+                {"id": "ok", "type": "transform"},
+                {"type": "transform"},
+                {"id": "d", "data": 7},
+            ],
+            "edges": [
+                {"source": "ok", "target": "gone"},
+                {"source": "ok"},
+                "x",
+                {"source": "b", "target": "c"},
+                {"source": "c", "target": "b"},
+            ],
+        }
+        found = problems_of(document)
+        assert sorted(place for place, _ in found) == [
+            "/edges",
+            "/edges/0/target",
+            "/edges/1",
+            "/edges/2",
+            "/nodes/1/data/b~1c",
+            "/nodes/1/data/label",
+            "/nodes/1/data/timeout",
+            "/nodes/1/type",
+            "/nodes/2/data/with/value",
+            "/nodes/2/need",
+            "/nodes/3/with/value",
+            "/nodes/4/id",
+            "/nodes/5",
+            "/nodes/6",
+            "/nodes/6/data",
+        ]
+        for place, _ in found:
+            resolve(document, place)
+
+    def test_edges_that_are_no_list_are_reported(self):
+        """And the nodes are still looked at."""
+        document = {"id": "w", "nodes": [{"id": "n", "type": "nope"}], "edges": 5}
+        assert [place for place, _ in problems_of(document)] == ["/edges", "/nodes/0/type"]
+
+    def test_an_edge_without_a_source_does_not_come_from_a_node_called_none(self):
+        """What is missing has no name."""
+        nodes = [{"id": n, "type": "transform", "data": {"value": 1}} for n in ("None", "b")]
+        document = {"id": "w", "nodes": nodes, "edges": [{"target": "b"}]}
+        assert [place for place, _ in problems_of(document)] == ["/edges/0"]
+
+
+KEYS = st.sampled_from(
+    [
+        *("id", "name", "nodes", "edges", "input", "output", "type", "with", "needs", "when"),
+        *("join", "stage", "retry", "timeout", "data", "source", "target", "label", "value"),
+        *("max_attempts", "factor", "initial", "$ref", "$id", "properties", "a", "a/b", "n", ""),
+    ]
+)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63)
+    | st.floats(allow_nan=False)
+    | st.sampled_from(
+        [
+            *("", "a", "n", "transform", "delay", "1s", "0s", "all", "any", "${input.x}", "${"),
+            *("${nodes.a.output}", "nodes.a", "1 +", "x", "#", "#/a", "http://[", "\x00", "é"),
+        ]
+    )
+)
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=5),
+    max_leaves=25,
+)
+NODES = st.dictionaries(st.sampled_from(["type", "with", "needs", "when", "retry", "data"]), JSON)
+DOCUMENTS = JSON | st.fixed_dictionaries(
+    {"id": st.just("w") | SCALARS},
+    optional={
+        "nodes": st.dictionaries(st.sampled_from(["a", "n", "a/b"]), NODES | JSON, max_size=3)
+        | st.lists(NODES | JSON, max_size=3),
+        "edges": JSON,
+        "input": JSON,
+        "output": JSON,
+    },
+)
+
+
+@given(DOCUMENTS)
+def test_any_json_is_either_a_definition_or_has_problems(document):
+    """Never an exception; a definition that comes out is one that goes in again unchanged."""
+    definition, problems = validate(document)
+    assert (definition is None) == bool(problems)
+    if definition is not None:
+        graph_of(definition)
+        stored = encode_definition(definition)
+        assert decode_definition(stored) == definition
+        again = validate(msgspec.json.decode(stored))
+        assert again.problems == []
+        assert again.definition == definition
+
+
+@given(DOCUMENTS)
+def test_every_problem_is_at_a_place_that_exists(document):
+    """A pointer leads to the value that is wrong, or to where something is missing."""
+    for problem in validate(document).problems:
+        resolve(document, problem.pointer)
+
+
+@given(st.text(max_size=10), st.lists(st.text(max_size=5), max_size=3))
+def test_pointers_lead_back_through_any_key(key, keys):
+    """Slashes and tildes are escaped (RFC 6901)."""
+    document: object = 1
+    for name in reversed([key, *keys]):
+        document = {name: document}
+    assert resolve(document, pointer.join("", key, *keys)) == 1
