@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.nats import NatsServer
 from harness.up import Up, command_line, wait_gone
 
 SERVICES = ("tailrace_api", "tailrace_worker", "nats-server")
@@ -170,6 +171,20 @@ def test_data_stays_between_starts_even_if_the_first_was_killed(
 
     with Up(tmp_path / "up", environment=stand_ins) as second:
         second.wait_ready()
+
+
+def test_a_running_nats_may_be_used(
+    tmp_path: Path, stand_ins: dict[str, str], nats_server: NatsServer
+) -> None:
+    """Then none is started, no folder is made, and it still runs afterwards."""
+    with Up(tmp_path / "up", "--nats", nats_server.url, environment=stand_ins) as up:
+        up.wait_ready()
+        assert not any("nats-server" in command for command in up.children().values())
+        up.send(signal.SIGTERM)
+        assert up.wait(10) == 0
+
+    assert not (tmp_path / "up" / "data").exists()
+    assert command_line(nats_server.pid)
 
 
 def test_a_crash_during_the_start_shows_all_that_was_said(
