@@ -19,7 +19,8 @@ class InProcessApi(NamedTuple):
 
     async def settled(self, connections: int = 0, topics: int = 0, subscriptions: int = 0) -> None:
         """Wait until the hub holds just so much."""
-        while self.hub.sizes != (connections, topics, subscriptions):
+        # Production code has no use for an event here.
+        while self.hub.sizes != (connections, topics, subscriptions):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
@@ -34,7 +35,7 @@ async def api_in_process(nats_url: str, **settings: Any) -> AsyncIterator[InProc
             server = Server(api, values)
             serving = asyncio.create_task(server.serve([listener]))
             try:
-                while not server.started:
+                while not server.started:  # noqa: ASYNC110  # uvicorn tells nobody
                     await asyncio.sleep(0.01)
                 yield InProcessApi(port, api.hub)
             finally:

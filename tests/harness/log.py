@@ -87,6 +87,11 @@ def step_progress(node: str, percent: float) -> ev.StepProgressed:
     return ev.StepProgressed(ev.StepProgress(node, "transform", percent), NOW)
 
 
+def step_log(node: str, message: str) -> ev.StepLogged:
+    """Return a line that a step wrote."""
+    return ev.StepLogged(ev.StepLog(node, "transform", "info", message), NOW)
+
+
 def completed(execution: str, output: Any = None) -> ev.ExecutionCompleted:
     """Return the last event of a log."""
     return ev.ExecutionCompleted(ev.Completed(execution, "completed", 60, output), NOW)

@@ -6,7 +6,8 @@ encoder knows must not leak into what checks it.
 
 import asyncio
 import re
-from collections.abc import Iterator, Mapping
+import socket
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -115,6 +116,8 @@ class SseClient:
         parser: what has been parsed so far.
         received: how many bytes came, the head of the response included.
         is_complete: whether the response ended as HTTP wants it.
+
+    A small ``receive_buffer`` makes a client that does not read hold back the server soon.
     """
 
     def __init__(
@@ -126,14 +129,15 @@ class SseClient:
         last_event_id: str = "",
         headers: Mapping[str, str] | None = None,
         body: Any = None,
-        parser: SseParser | None = None,
+        receive_buffer: int | None = None,
     ) -> None:
         self.port = port
         self.status = 0
         self.headers: dict[str, str] = {}
-        self.parser = parser or SseParser()
+        self.parser = SseParser()
         self.received = 0
         self.is_complete = False
+        self._receive_buffer = receive_buffer
         self._request = _request(method, path, last_event_id, headers or {}, body)
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
@@ -141,7 +145,14 @@ class SseClient:
         self._body = b""
 
     async def __aenter__(self) -> Self:
-        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self.port)
+        channel = socket.socket()
+        channel.setblocking(False)
+        if self._receive_buffer is not None:
+            # Before the connection is made: afterwards the window has been announced.
+            channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
+        await asyncio.get_running_loop().sock_connect(channel, ("127.0.0.1", self.port))
+        limit = self._receive_buffer or 65536
+        self._reader, self._writer = await asyncio.open_connection(sock=channel, limit=limit)
         self._writer.write(self._request)
         return self
 
@@ -187,7 +198,7 @@ class SseClient:
     async def take(self, count: int) -> list[SseEvent]:
         """Return the next events."""
         events: list[SseEvent] = []
-        while len(events) < count:
+        while len(events) < count and not self.is_complete:
             some = await self.read()
             if some is None:
                 break
@@ -250,3 +261,31 @@ def _request(
         fields |= {"content-type": "application/json", "content-length": str(len(payload))}
     lines = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
     return f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1") + payload
+
+
+def follow(
+    port: int,
+    execution: str,
+    last_event_id: str = "",
+    *,
+    tenant: str = "default",
+    receive_buffer: int | None = None,
+) -> SseClient:
+    """Return a connection to the stream of an execution."""
+    return SseClient(
+        port,
+        f"/api/v1/sse/executions/{execution}/stream",
+        last_event_id=last_event_id,
+        headers={"x-organization-id": tenant},
+        receive_buffer=receive_buffer,
+    )
+
+
+def places(events: Sequence[SseEvent]) -> list[tuple[str, int, int]]:
+    """Return the type and the position of each event that is in the log."""
+    found = []
+    for event in events:
+        if event.own_id:
+            _, sequence, index = event.id.split("-")
+            found.append((event.type, int(sequence), int(index)))
+    return found

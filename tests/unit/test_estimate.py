@@ -4,7 +4,7 @@ import pytest
 
 from tailrace_shared.execution.estimate import remaining_seconds
 from tailrace_shared.execution.events import format_timestamp
-from tailrace_shared.execution.state import ExecutionState, StepState
+from tailrace_shared.execution.state import ExecutionState, ExecutionStatus, StepState
 from tailrace_shared.workflow.graph import sort_graph
 
 NOW = 1_700_000_000.0
@@ -12,7 +12,7 @@ GRAPH = sort_graph({"a": [], "b": ["a"], "c": ["a"], "d": ["b", "c"]})
 TYPES = {"a": "fast", "b": "slow", "c": "fast", "d": "fast"}
 
 
-def _state(*steps: StepState, status="running") -> ExecutionState:
+def _state(*steps: StepState, status: ExecutionStatus = "running") -> ExecutionState:
     return ExecutionState(status=status, steps={step.node_id: step for step in steps})
 
 
@@ -32,12 +32,14 @@ def _done(node: str, seconds: float) -> StepState:
         ([_done("a", 2), StepState("b", "slow", "skipped"), _done("c", 4)], 3.0),
     ],
 )
-def test_the_longest_path_that_is_left_counts(steps, seconds):
+def test_the_longest_path_that_is_left_counts(
+    steps: list[StepState], seconds: float | None
+) -> None:
     """Each step is as long as its kind was so far, or as all were."""
     assert remaining_seconds(GRAPH, TYPES, _state(*steps), NOW) == seconds
 
 
-def test_what_has_run_or_waited_already_is_taken_off():
+def test_what_has_run_or_waited_already_is_taken_off() -> None:
     """A running step has a part behind it; a waiting one has its time before it."""
     began = format_timestamp(NOW - 1.5)
     running = StepState("c", "fast", "running", started_at=began)
@@ -49,6 +51,6 @@ def test_what_has_run_or_waited_already_is_taken_off():
     assert remaining_seconds(GRAPH, TYPES, _state(*steps[:2], again), NOW) == 34.0
 
 
-def test_nothing_is_left_of_an_execution_that_has_ended():
+def test_nothing_is_left_of_an_execution_that_has_ended() -> None:
     """Whatever its steps say."""
     assert remaining_seconds(GRAPH, TYPES, _state(status="failed"), NOW) == 0.0

@@ -1,14 +1,14 @@
 """Three API replicas on one NATS, with rings so small that readers fall out of them."""
 
 from collections.abc import AsyncIterator, Iterator
-from uuid import uuid4
 
 import nats
 import pytest
+from nats.aio.client import Client
+
 from harness.api import ApiProcess, api_replicas
 from harness.log import HandWrittenLog
 from harness.nats import NatsServer
-from nats.aio.client import Client
 
 
 @pytest.fixture(scope="session")
@@ -46,4 +46,4 @@ async def client(stream_nats: NatsServer) -> AsyncIterator[Client]:
 @pytest.fixture
 def log(client: Client) -> HandWrittenLog:
     """The log of a new execution, still to be written."""
-    return HandWrittenLog(client, f"t-{uuid4().hex[:12]}")
+    return HandWrittenLog(client)

@@ -2,33 +2,21 @@
 
 import asyncio
 
+import nats
 import pytest
-from harness import log as written
-from harness.log import HandWrittenLog
-from harness.sse import SseClient, SseEvent
+from nats.aio.client import Client
 
+from harness import log as written
+from harness.api import ApiProcess
+from harness.api_in_process import api_in_process
+from harness.log import HandWrittenLog
+from harness.nats import NatsServer
+from harness.sse import SseClient, follow, places
 from tailrace_shared.execution_log import ExecutionLog
 from tailrace_shared.jetstream import JetStream
+from tailrace_shared.settings import ApiSettings
 from tailrace_shared.subjects import Subjects
-
-
-def follow(port: int, log: HandWrittenLog, last_event_id: str = "") -> SseClient:
-    """Return a connection to the stream of an execution."""
-    return SseClient(
-        port,
-        f"/api/v1/sse/executions/{log.execution}/stream",
-        last_event_id=last_event_id,
-        headers={"x-organization-id": log.tenant},
-    )
-
-
-def places(events: list[SseEvent]) -> list[tuple[str, int, int]]:
-    """Return the type and the position of each event that is in the log."""
-    return [
-        (event.type, *(int(part) for part in event.id.split("-")[1:]))
-        for event in events
-        if event.own_id
-    ]
+from tailrace_shared.topology import apply_topology, topology
 
 
 async def epoch_of(log: HandWrittenLog) -> str:
@@ -48,11 +36,11 @@ async def write_run(log: HandWrittenLog, steps: int = 3) -> None:
     await log.complete()
 
 
-async def test_history_comes_first_then_what_happens(port, log):
+async def test_history_comes_first_then_what_happens(port: int, log: HandWrittenLog) -> None:
     """A late subscriber misses nothing, sees the rest as it is committed, and the end."""
     await log.begin()
     await log.step("a", {"n": 1})
-    async with follow(port, log) as stream:
+    async with follow(port, log.execution) as stream:
         connected, *events = await stream.take(5)
         assert stream.status == 200
         assert stream.headers["content-type"] == "text/event-stream"
@@ -72,13 +60,15 @@ async def test_history_comes_first_then_what_happens(port, log):
     assert events[2].json()["data"]["node_id"] == "a"
 
 
-async def test_every_position_can_be_resumed_from(replicas, log):
+async def test_every_position_can_be_resumed_from(
+    replicas: list[ApiProcess], log: HandWrittenLog
+) -> None:
     """After each event, at any replica, exactly the rest comes; after the last one 204."""
     await write_run(log)
     epoch = await epoch_of(log)
     for number, (_, sequence, index) in enumerate(log.written):
         port = replicas[number % len(replicas)].port
-        async with follow(port, log, f"{epoch}-{sequence}-{index}") as stream:
+        async with follow(port, log.execution, f"{epoch}-{sequence}-{index}") as stream:
             events = await stream.all()
         if number == len(log.written) - 1:
             assert (stream.status, events) == (204, [])
@@ -87,7 +77,7 @@ async def test_every_position_can_be_resumed_from(replicas, log):
             assert events[0].type == "connected"
 
 
-async def test_the_id_may_come_in_the_query(port, log):
+async def test_the_id_may_come_in_the_query(port: int, log: HandWrittenLog) -> None:
     """For clients that cannot send headers; the header counts if there are both."""
     await write_run(log)
     epoch = await epoch_of(log)
@@ -104,11 +94,13 @@ async def test_the_id_may_come_in_the_query(port, log):
         assert stream.status == 204
 
 
-async def test_a_client_that_sees_nothing_new_learns_where_it_is(port, log):
+async def test_a_client_that_sees_nothing_new_learns_where_it_is(
+    port: int, log: HandWrittenLog
+) -> None:
     """Resumed at the edge, it gets a position without an event at once, and heartbeats."""
     await log.begin()
     position = f"{await epoch_of(log)}-{log.last}-0"
-    async with follow(port, log, position) as stream:
+    async with follow(port, log.execution, position) as stream:
         while not stream.parser.comments:
             assert [event.type for event in await stream.read() or []] in ([], ["connected"])
         assert stream.parser.primings == [position]
@@ -133,13 +125,15 @@ async def test_a_client_that_sees_nothing_new_learns_where_it_is(port, log):
         ("1-1-1'; drop table", "unknown"),
     ],
 )
-async def test_an_id_that_cannot_be_served_resets_the_stream(port, client, log, text, reason):
+async def test_an_id_that_cannot_be_served_resets_the_stream(
+    port: int, client: Client, log: HandWrittenLog, text: str, reason: str
+) -> None:
     """It is said in the stream, with the reason and the new start; then all events come."""
     other = HandWrittenLog(client, log.tenant)
     await other.begin()
     await write_run(log)
     last_event_id = text.format(epoch=await epoch_of(log), other=other.last, own=log.last)
-    async with follow(port, log, last_event_id) as stream:
+    async with follow(port, log.execution, last_event_id) as stream:
         connected, reset, *events = await stream.all()
     assert stream.status == 200
     assert (connected.type, reset.type, reset.own_id) == ("connected", "stream:reset", False)
@@ -147,7 +141,7 @@ async def test_an_id_that_cannot_be_served_resets_the_stream(port, client, log, 
     assert places(events) == log.written
 
 
-async def test_history_that_has_expired_is_said_to_be(port, log):
+async def test_history_that_has_expired_is_said_to_be(port: int, log: HandWrittenLog) -> None:
     """Of what is left, everything comes."""
     await write_run(log)
     first, second = log.written[0][1], log.written[1][1]
@@ -156,13 +150,15 @@ async def test_history_that_has_expired_is_said_to_be(port, log):
     await JetStream(log.client).api(
         "STREAM.PURGE.EVENTS", {"filter": Subjects().log(log.tenant, log.execution), "seq": second}
     )
-    async with follow(port, log, f"{epoch}-{first}-0") as stream:
+    async with follow(port, log.execution, f"{epoch}-{first}-0") as stream:
         _, reset, *events = await stream.all()
     assert reset.json() == {"reason": "expired", "from": f"{epoch}-{second}-0"}
     assert places(events) == log.written[1:]
 
 
-async def test_an_execution_that_is_wholly_gone_says_so_once(port, client, log):
+async def test_an_execution_that_is_wholly_gone_says_so_once(
+    port: int, client: Client, log: HandWrittenLog
+) -> None:
     """Its client hears that it expired and is moved to now; coming back with that is 404."""
     await write_run(log)
     other = HandWrittenLog(client, log.tenant)
@@ -170,7 +166,7 @@ async def test_an_execution_that_is_wholly_gone_says_so_once(port, client, log):
     epoch = await epoch_of(log)
     # All of the log up to here goes, as it would with age.
     await JetStream(client).api("STREAM.PURGE.EVENTS", {"seq": other.last})
-    async with follow(port, log, f"{epoch}-{log.last}-0") as stream:
+    async with follow(port, log.execution, f"{epoch}-{log.last}-0") as stream:
         connected, reset = await stream.all()
         assert stream.is_complete
     assert connected.type == "connected"
@@ -179,24 +175,18 @@ async def test_an_execution_that_is_wholly_gone_says_so_once(port, client, log):
     assert stream.parser.primings == [now]
     assert now == f"{epoch}-{other.last}-0"
     for text in (now, "", "garbage", f"18c0ffee000-{log.last}-0"):
-        async with follow(port, log, text) as stream:
+        async with follow(port, log.execution, text) as stream:
             await stream.all()
         assert stream.status == 404, text
 
 
-async def test_a_stream_that_was_recreated_says_so(nats_server, tmp_path):
+async def test_a_stream_that_was_recreated_says_so(nats_server: NatsServer) -> None:
     """Ids of the old one are not mixed up with those of the new one."""
-    import nats  # noqa: PLC0415
-    from harness.api_in_process import api_in_process  # noqa: PLC0415
-
-    from tailrace_shared.settings import ApiSettings  # noqa: PLC0415
-    from tailrace_shared.topology import apply_topology, topology  # noqa: PLC0415
-
     client = await nats.connect(nats_server.url)
     async with api_in_process(nats_server.url, heartbeat=0.1, retry=0.02) as api:
         log = HandWrittenLog(client, "default")
         await log.begin()
-        async with follow(api.port, log) as stream:
+        async with follow(api.port, log.execution) as stream:
             _, *events = await stream.take(3)
             await JetStream(client).api("STREAM.DELETE.EVENTS")
             await apply_topology(JetStream(client), topology(ApiSettings()))
@@ -206,7 +196,7 @@ async def test_a_stream_that_was_recreated_says_so(nats_server, tmp_path):
         new = HandWrittenLog(client, "default", log.execution)
         await new.begin("again")
         await new.complete()
-        async with follow(api.port, new, events[-1].id) as stream:
+        async with follow(api.port, new.execution, events[-1].id) as stream:
             _, reset, *rest = await stream.all()
         assert reset.json()["reason"] == "recreated"
         assert rest[0].id.split("-")[0] == await epoch_of(new)
@@ -214,14 +204,14 @@ async def test_a_stream_that_was_recreated_says_so(nats_server, tmp_path):
     await client.close()
 
 
-async def test_two_dialects_and_many_clients_share_one_subscription(stream_nats, client, log):
+async def test_two_dialects_and_many_clients_share_one_subscription(
+    stream_nats: NatsServer, log: HandWrittenLog
+) -> None:
     """Topics are one for each dialect, subscriptions one for each execution."""
-    from harness.api_in_process import api_in_process  # noqa: PLC0415
-
     await log.begin()
     epoch = await epoch_of(log)
     async with api_in_process(stream_nats.url, heartbeat=0.2) as api:
-        first = [follow(api.port, log) for _ in range(5)]
+        first = [follow(api.port, log.execution) for _ in range(5)]
         watching = SseClient(
             api.port,
             "/api/v1/executions/stream",
@@ -242,7 +232,7 @@ async def test_two_dialects_and_many_clients_share_one_subscription(stream_nats,
         await api.settled()
 
 
-async def test_a_head_request_gets_the_head(port, log):
+async def test_a_head_request_gets_the_head(port: int, log: HandWrittenLog) -> None:
     """And no stream is opened."""
     await log.begin()
     path = f"/api/v1/sse/executions/{log.execution}/stream?organization_id={log.tenant}"

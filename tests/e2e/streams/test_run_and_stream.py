@@ -1,22 +1,25 @@
 """Run and watch in one response: one run, however often the request is repeated."""
 
 import asyncio
+from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
+from nats.aio.client import Client
+
 from harness import log as written
+from harness.api import ApiProcess
 from harness.log import HandWrittenLog
 from harness.sse import SseClient
 from harness.stored import stored, taken
-
 from tailrace_shared.jetstream import JetStream
 
 FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
 
 
 @pytest.fixture
-async def tenant(port) -> str:
+async def tenant(port: int) -> str:
     """A tenant with a workflow ``flow`` and one that has a number for a name."""
     name = f"t-{uuid4().hex[:12]}"
     async with httpx.AsyncClient(headers={"x-organization-id": name}) as http:
@@ -25,7 +28,9 @@ async def tenant(port) -> str:
     return name
 
 
-def post(port, tenant, *, flow="flow", last_event_id="", key="") -> SseClient:
+def post(
+    port: int, tenant: str, *, flow: str | int = "flow", last_event_id: str = "", key: str = ""
+) -> SseClient:
     """Return a request that runs and watches."""
     headers = {"x-organization-id": tenant} | ({"idempotency-key": key} if key else {})
     return SseClient(
@@ -38,16 +43,19 @@ def post(port, tenant, *, flow="flow", last_event_id="", key="") -> SseClient:
     )
 
 
-async def _go_on(client, tenant, execution) -> HandWrittenLog:
+async def _go_on(client: Client, tenant: str, execution: str) -> HandWrittenLog:
     """Be the worker of a run that the API has created."""
     log = HandWrittenLog(client, tenant, execution)
     last = await JetStream(client).get("EVENTS", {"last_by_subj": f"tr.log.{tenant}.{execution}"})
+    assert last is not None
     log.last = last.sequence
     await log.commit(written.started(execution))
     return log
 
 
-async def test_a_run_is_started_and_watched_to_its_end(port, client, tenant):
+async def test_a_run_is_started_and_watched_to_its_end(
+    port: int, client: Client, tenant: str
+) -> None:
     """The frames are data only, each with an id; progress moves the position silently."""
     async with post(port, tenant) as stream:
         (first,) = await stream.take(1)
@@ -72,7 +80,9 @@ async def test_a_run_is_started_and_watched_to_its_end(port, client, tenant):
     assert all(event.own_id for event in (first, before, after, finished))
 
 
-async def test_a_repeated_request_with_an_id_starts_nothing(replicas, client, tenant):
+async def test_a_repeated_request_with_an_id_starts_nothing(
+    replicas: list[ApiProcess], client: Client, tenant: str
+) -> None:
     """At another replica it goes on after that id; at the end it is 204."""
     async with post(replicas[0].port, tenant) as stream:
         (first,) = await stream.take(1)
@@ -92,7 +102,9 @@ async def test_a_repeated_request_with_an_id_starts_nothing(replicas, client, te
     assert await taken(JetStream(client), before) == {"EVENTS": 2}
 
 
-async def test_ids_that_name_no_run_start_none(port, client, tenant, log):
+async def test_ids_that_name_no_run_start_none(
+    port: int, client: Client, tenant: str, log: HandWrittenLog
+) -> None:
     """Unknown, of another tenant, of another epoch: said, and closed."""
     await log.begin()
     async with post(port, tenant) as stream:
@@ -113,7 +125,9 @@ async def test_ids_that_name_no_run_start_none(port, client, tenant, log):
     assert await taken(JetStream(client), before) == {}
 
 
-async def test_an_idempotency_key_makes_a_lost_answer_harmless(replicas, client, tenant):
+async def test_an_idempotency_key_makes_a_lost_answer_harmless(
+    replicas: list[ApiProcess], client: Client, tenant: str
+) -> None:
     """The request that is repeated without an id watches the run that it started before."""
     before = await stored(JetStream(client))
     streams = [post(replica.port, tenant, key="k") for replica in replicas]
@@ -122,12 +136,12 @@ async def test_an_idempotency_key_makes_a_lost_answer_harmless(replicas, client,
     assert (await taken(JetStream(client), before))["EVENTS"] == 1
 
 
-async def test_flows_may_be_numbered(port, tenant):
+async def test_flows_may_be_numbered(port: int, tenant: str) -> None:
     """As the clients of seed 002 do."""
     assert (await _first(post(port, tenant, flow=1)))["data"]["flow_id"] == "1"
 
 
-async def test_what_cannot_run_is_refused_before_any_stream(port, tenant):
+async def test_what_cannot_run_is_refused_before_any_stream(port: int, tenant: str) -> None:
     """An unknown flow is a problem, not a stream."""
     async with post(port, tenant, flow="nobody") as stream:
         await stream.all()
@@ -135,19 +149,17 @@ async def test_what_cannot_run_is_refused_before_any_stream(port, tenant):
     assert stream.headers["content-type"] == "application/problem+json"
 
 
-async def test_leaving_does_not_cancel_the_run(port, client, tenant):
+async def test_leaving_does_not_cancel_the_run(port: int, client: Client, tenant: str) -> None:
     """The run goes on without anybody who watches."""
     first = await _first(post(port, tenant))
     log = await _go_on(client, tenant, first["data"]["execution_id"])
     assert log.last > 0  # the append was legal: nothing but the creation was there
-    answer = httpx.get(
-        f"http://127.0.0.1:{port}/api/v1/executions/{log.execution}",
-        headers={"x-organization-id": tenant},
-    )
+    async with httpx.AsyncClient(headers={"x-organization-id": tenant}) as http:
+        answer = await http.get(f"http://127.0.0.1:{port}/api/v1/executions/{log.execution}")
     assert answer.json()["status"] == "running"
 
 
-async def _first(stream: SseClient):
+async def _first(stream: SseClient) -> Any:
     async with stream:
         (event,) = await stream.take(1)
         return event.json()

@@ -6,10 +6,10 @@ from uuid import uuid4
 import httpx
 import nats
 import pytest
-from harness.api import ApiProcess
-from harness.nats import NatsServer
 from nats.aio.client import Client
 
+from harness.api import ApiProcess
+from harness.nats import NatsServer
 from tailrace_shared.jetstream import JetStream
 
 

@@ -5,13 +5,15 @@ import socket
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import httpx
+import nats
 import pytest
+
 from harness.api import ApiProcess
 from harness.nats import NatsServer, free_port
 from harness.sse import SseClient
-
 from tailrace_shared.jetstream import JetStream
 
 
@@ -32,19 +34,19 @@ def _fail(**environment: str) -> str:
     return line
 
 
-def test_an_unknown_setting_stops_the_start():
+def test_an_unknown_setting_stops_the_start() -> None:
     """A typo is named, with the nearest setting."""
     line = _fail(TAILRACE_HARTBEAT="5s")
     assert "TAILRACE_HARTBEAT" in line
     assert "TAILRACE_HEARTBEAT" in line
 
 
-def test_an_ill_typed_setting_stops_the_start():
+def test_an_ill_typed_setting_stops_the_start() -> None:
     """With what it is and what it takes."""
     assert "TAILRACE_PORT" in _fail(TAILRACE_PORT="http")
 
 
-def test_unreachable_nats_stops_the_start():
+def test_unreachable_nats_stops_the_start() -> None:
     """With the URL and what to do."""
     url = f"nats://127.0.0.1:{free_port()}"
     line = _fail(NATS_URL=url, TAILRACE_NATS_CONNECT_TIMEOUT="500ms")
@@ -52,13 +54,13 @@ def test_unreachable_nats_stops_the_start():
     assert "NATS_URL" in line
 
 
-def test_nats_without_jetstream_stops_the_start(tmp_path):
+def test_nats_without_jetstream_stops_the_start(tmp_path: Path) -> None:
     """JetStream is what Tailrace is made of."""
     with NatsServer(tmp_path, jetstream=False) as server:
         assert "JetStream" in _fail(NATS_URL=server.url)
 
 
-def test_too_old_a_nats_stops_the_start():
+def test_too_old_a_nats_stops_the_start() -> None:
     """The version that is there and the one that is needed."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -79,7 +81,7 @@ def test_too_old_a_nats_stops_the_start():
     assert "2.14" in line
 
 
-def test_a_port_that_is_taken_stops_the_start(api_nats):
+def test_a_port_that_is_taken_stops_the_start(api_nats: NatsServer) -> None:
     """The address is named."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -87,26 +89,28 @@ def test_a_port_that_is_taken_stops_the_start(api_nats):
     assert f"127.0.0.1:{port}" in line
 
 
-def test_an_address_of_another_machine_stops_the_start(api_nats):
+def test_an_address_of_another_machine_stops_the_start(api_nats: NatsServer) -> None:
     """So does a host that nobody knows."""
     allowed = {"NATS_URL": api_nats.url, "TAILRACE_ALLOW_OPEN_BIND": "true"}
     assert "203.0.113.1" in _fail(TAILRACE_HOST="203.0.113.1", **allowed)
     assert "nowhere.invalid" in _fail(TAILRACE_HOST="nowhere.invalid", **allowed)
 
 
-def test_an_open_address_without_authentication_stops_the_start(api_nats):
+def test_an_open_address_without_authentication_stops_the_start(api_nats: NatsServer) -> None:
     """Unless it is asked for."""
     line = _fail(NATS_URL=api_nats.url, TAILRACE_HOST="0.0.0.0")
     assert "TAILRACE_ALLOW_OPEN_BIND" in line
 
 
-def test_an_open_address_can_be_asked_for(api_nats, tmp_path):
+def test_an_open_address_can_be_asked_for(api_nats: NatsServer, tmp_path: Path) -> None:
     """TAILRACE_ALLOW_OPEN_BIND is the explicit word."""
     with ApiProcess(api_nats.url, tmp_path, host="0.0.0.0", allow_open_bind="true") as api:
         assert httpx.get(f"{api.url}/readyz").status_code == 200
 
 
-async def test_streams_that_are_configured_otherwise_stop_the_start(nats_server, tmp_path):
+async def test_streams_that_are_configured_otherwise_stop_the_start(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
     """The stream, the field and both values are named; nothing is changed."""
     with ApiProcess(nats_server.url, tmp_path):
         pass
@@ -115,7 +119,9 @@ async def test_streams_that_are_configured_otherwise_stop_the_start(nats_server,
     assert "max_age" in line
 
 
-async def test_what_is_wrong_with_nats_is_said_while_it_lasts(nats_server, tmp_path):
+async def test_what_is_wrong_with_nats_is_said_while_it_lasts(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
     """Readiness flips, commands get 503, streams are told to come back; then all is well again."""
     with ApiProcess(nats_server.url, tmp_path, retry="20ms") as api:
         async with httpx.AsyncClient(base_url=api.url, timeout=20) as http:
@@ -153,14 +159,14 @@ async def test_what_is_wrong_with_nats_is_said_while_it_lasts(nats_server, tmp_p
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/api/v1/sse/executions/nobody/stream"])
-async def test_head_is_get_without_the_body(http, path):
+async def test_head_is_get_without_the_body(http: httpx.AsyncClient, path: str) -> None:
     """For probes, and for the curious."""
     answer = await http.head(path)
     assert answer.status_code == (200 if path == "/healthz" else 404)
     assert answer.content == b""
 
 
-async def test_two_installations_share_a_nats(nats_server, tmp_path):
+async def test_two_installations_share_a_nats(nats_server: NatsServer, tmp_path: Path) -> None:
     """Another prefix is another installation."""
     flow = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
     with (
@@ -177,10 +183,8 @@ async def test_two_installations_share_a_nats(nats_server, tmp_path):
         assert queued.type == "execution:queued"
 
 
-async def test_jetstream_is_left_as_it_was_found(nats_server, tmp_path):
+async def test_jetstream_is_left_as_it_was_found(nats_server: NatsServer, tmp_path: Path) -> None:
     """Starting twice changes nothing."""
-    import nats  # noqa: PLC0415
-
     client = await nats.connect(nats_server.url)
     jetstream = JetStream(client)
 

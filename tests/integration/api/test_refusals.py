@@ -2,19 +2,24 @@
 
 import asyncio
 import json
+from typing import Any
 
+import httpx
 import pytest
+from nats.aio.client import Client
+
 from harness.api import ApiProcess
 from harness.log import HandWrittenLog
 from harness.stored import stored, taken
+from tailrace_shared.jetstream import JetStream
 
 FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
 
 
-def _check(answer, status: int) -> dict:
+def _check(answer: httpx.Response, status: int) -> dict[str, Any]:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    problem = answer.json()
+    problem: dict[str, Any] = answer.json()
     assert problem["status"] == status
     assert problem["title"]
     assert problem["detail"]
@@ -54,15 +59,17 @@ def _check(answer, status: int) -> dict:
         ("GET", "/api/v1/executions/nobody?include_logs=maybe", 400),
     ],
 )
-async def test_requests_that_cannot_be_served(http, method, path, status):
+async def test_requests_that_cannot_be_served(
+    http: httpx.AsyncClient, method: str, path: str, status: int
+) -> None:
     """Unknown routes, methods, ids and parameters."""
-    body = {"content": json.dumps(FLOW)} if method == "PUT" else {}
-    problem = _check(await http.request(method, path, **body), status)
-    if "?" in path:
-        assert path.split("?")[1].split("=")[0] in problem["detail"]
+    content = json.dumps(FLOW) if method == "PUT" else None
+    problem = _check(await http.request(method, path, content=content), status)
+    _, _, query = path.partition("?")
+    assert query.partition("=")[0] in problem["detail"]
 
 
-async def test_a_method_that_is_not_taken_says_which_are(http):
+async def test_a_method_that_is_not_taken_says_which_are(http: httpx.AsyncClient) -> None:
     """405 carries Allow."""
     answer = await http.patch("/api/v1/workflows/flow/runs")
     assert set(answer.headers["allow"].split(", ")) <= {"GET", "HEAD", "POST"}
@@ -80,7 +87,9 @@ async def test_a_method_that_is_not_taken_says_which_are(http):
         (b'"x"', 422, "object"),
     ],
 )
-async def test_bodies_that_are_not_json_objects(http, jetstream, content, status, place):
+async def test_bodies_that_are_not_json_objects(
+    http: httpx.AsyncClient, jetstream: JetStream, content: bytes, status: int, place: str
+) -> None:
     """400 with the position, 422 where it is JSON but not what is asked for."""
     await http.put("/api/v1/workflows/flow", json=FLOW)
     before = await stored(jetstream)
@@ -90,7 +99,9 @@ async def test_bodies_that_are_not_json_objects(http, jetstream, content, status
     assert await taken(jetstream, before) == {}
 
 
-async def test_fields_that_are_wrong_are_named(http, jetstream):
+async def test_fields_that_are_wrong_are_named(
+    http: httpx.AsyncClient, jetstream: JetStream
+) -> None:
     """422 with a JSON Pointer to each."""
     await http.put("/api/v1/workflows/flow", json=FLOW)
     before = await stored(jetstream)
@@ -107,7 +118,9 @@ async def test_fields_that_are_wrong_are_named(http, jetstream):
     assert await taken(jetstream, before) == {}
 
 
-async def test_input_is_checked_against_the_schema(http, jetstream):
+async def test_input_is_checked_against_the_schema(
+    http: httpx.AsyncClient, jetstream: JetStream
+) -> None:
     """422 with a pointer below /input for each place; nothing is stored."""
     schema = {
         "type": "object",
@@ -140,7 +153,9 @@ async def test_input_is_checked_against_the_schema(http, jetstream):
 @pytest.mark.parametrize(
     "schema", [{"$ref": "https://example.com/x.json"}, {"$ref": "#/$defs/x"}, {"$ref": "#"}]
 )
-async def test_a_schema_that_leads_nowhere_refuses_the_input(http, schema):
+async def test_a_schema_that_leads_nowhere_refuses_the_input(
+    http: httpx.AsyncClient, schema: dict[str, Any]
+) -> None:
     """No reference is fetched, and none leads the server into a loop."""
     put = await http.put("/api/v1/workflows/flow", json={**FLOW, "input": schema})
     if put.status_code == 422:
@@ -148,7 +163,9 @@ async def test_a_schema_that_leads_nowhere_refuses_the_input(http, schema):
     _check(await http.post("/api/v1/workflows/flow/runs", json={"input": {}}), 422)
 
 
-async def test_an_input_over_the_limit_is_refused_by_name(http, jetstream):
+async def test_an_input_over_the_limit_is_refused_by_name(
+    http: httpx.AsyncClient, jetstream: JetStream
+) -> None:
     """An event carries 256 KiB of input at the most."""
     await http.put("/api/v1/workflows/flow", json=FLOW)
     before = await stored(jetstream)
@@ -159,7 +176,7 @@ async def test_an_input_over_the_limit_is_refused_by_name(http, jetstream):
     assert fits.status_code == 202
 
 
-async def test_other_content_types_are_refused(http):
+async def test_other_content_types_are_refused(http: httpx.AsyncClient) -> None:
     """415 for what says that it is not JSON; silence is taken for JSON."""
     for content_type in ("text/plain", "application/x-www-form-urlencoded", "application/jsonx"):
         answer = await http.post(
@@ -175,7 +192,7 @@ async def test_other_content_types_are_refused(http):
         assert answer.status_code == 200
 
 
-async def test_a_body_over_the_limit_is_refused_before_it_is_read(api: ApiProcess, tenant):
+async def test_a_body_over_the_limit_is_refused_before_it_is_read(api: ApiProcess) -> None:
     """By its length at once; in chunks as soon as the limit is passed, though more would come."""
     by_length = f"content-length: {2**40}\r\n\r\n".encode()
     chunk = b"x" * 65536
@@ -194,7 +211,9 @@ async def test_a_body_over_the_limit_is_refused_before_it_is_read(api: ApiProces
         assert "1048576" in json.loads(body)["detail"]
 
 
-async def test_idempotency_keys_must_be_printable_and_short(http, jetstream):
+async def test_idempotency_keys_must_be_printable_and_short(
+    http: httpx.AsyncClient, jetstream: JetStream
+) -> None:
     """400 for what could not be a key."""
     await http.put("/api/v1/workflows/flow", json=FLOW)
     before = await stored(jetstream)
@@ -206,7 +225,9 @@ async def test_idempotency_keys_must_be_printable_and_short(http, jetstream):
     assert await taken(jetstream, before) == {}
 
 
-async def test_another_tenants_execution_is_as_one_that_never_was(http, nats_client, tenant):
+async def test_another_tenants_execution_is_as_one_that_never_was(
+    http: httpx.AsyncClient, nats_client: Client
+) -> None:
     """The same bytes, whatever is asked of it."""
     log = HandWrittenLog(nats_client, "somebody-else")
     await log.begin()
@@ -222,7 +243,9 @@ async def test_another_tenants_execution_is_as_one_that_never_was(http, nats_cli
     _check(await http.post(f"/api/v1/executions/{log.execution}/cancel"), 404)
 
 
-async def test_the_access_log_keeps_query_strings_out(http, api):
+async def test_the_access_log_keeps_query_strings_out(
+    http: httpx.AsyncClient, api: ApiProcess
+) -> None:
     """Tokens travel there."""
     await http.get("/api/v1/workflows?Authorization=Bearer%20secret-token&access_token=secret-too")
     assert "/api/v1/workflows" in api.log_text

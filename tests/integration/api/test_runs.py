@@ -2,14 +2,17 @@
 
 import asyncio
 
+import httpx
 import msgspec
 import pytest
+from nats.aio.client import Client
+
 from harness import log as written
 from harness.log import HandWrittenLog
 from harness.stored import stored, taken
-
 from tailrace_shared.execution import events as ev
 from tailrace_shared.execution_log import ExecutionLog
+from tailrace_shared.jetstream import JetStream
 from tailrace_shared.subjects import Subjects
 
 FLOW = {
@@ -22,12 +25,15 @@ FLOW = {
 
 
 @pytest.fixture
-async def version(http) -> int:
+async def version(http: httpx.AsyncClient) -> int:
     """The version of the workflow ``flow``."""
-    return (await http.put("/api/v1/workflows/flow", json=FLOW)).json()["version"]
+    put = await http.put("/api/v1/workflows/flow", json=FLOW)
+    return int(put.json()["version"])
 
 
-async def test_a_run_is_created_enqueued_and_listed(http, jetstream, tenant, version):
+async def test_a_run_is_created_enqueued_and_listed(
+    http: httpx.AsyncClient, jetstream: JetStream, tenant: str, version: int
+) -> None:
     """202 means: in the log, with the workers, in the index."""
     before = await stored(jetstream)
     answer = await http.post("/api/v1/workflows/flow/runs", json={"input": {"x": 1}})
@@ -42,6 +48,7 @@ async def test_a_run_is_created_enqueued_and_listed(http, jetstream, tenant, ver
     assert answer.headers["location"] == f"/api/v1/workflows/flow/runs/{execution}"
     assert await taken(jetstream, before) == {"EVENTS": 1, "JOBS": 1, "KV_runs": 1}
     job = await jetstream.get("JOBS", {"last_by_subj": "tr.jobs.executions"})
+    assert job is not None
     assert msgspec.json.decode(job.data)["args"] == [tenant, execution]
     listed = (await http.get("/api/v1/executions")).json()["runs"]
     assert [(r["execution_id"], r["status"], r["version"]) for r in listed] == [
@@ -52,8 +59,8 @@ async def test_a_run_is_created_enqueued_and_listed(http, jetstream, tenant, ver
 
 
 @pytest.mark.usefixtures("version")
-async def test_the_same_key_is_the_same_run(http, jetstream):
-    """Repeated, in any spelling of the same JSON, it starts nothing; with another body it is 422."""
+async def test_the_same_key_is_the_same_run(http: httpx.AsyncClient, jetstream: JetStream) -> None:
+    """Repeated, in any spelling of its JSON, it starts nothing; with another body it is 422."""
     path, headers = "/api/v1/workflows/flow/runs", {"idempotency-key": "order 1"}
     first = await http.post(path, content='{"input": {"a": 1, "b": 2}}', headers=headers)
     before = await stored(jetstream)
@@ -72,7 +79,9 @@ async def test_the_same_key_is_the_same_run(http, jetstream):
 
 
 @pytest.mark.usefixtures("version")
-async def test_racing_requests_with_one_key_start_one_run(http, jetstream):
+async def test_racing_requests_with_one_key_start_one_run(
+    http: httpx.AsyncClient, jetstream: JetStream
+) -> None:
     """However many come at once."""
     before = await stored(jetstream)
     answers = await asyncio.gather(
@@ -88,7 +97,9 @@ async def test_racing_requests_with_one_key_start_one_run(http, jetstream):
     assert (await taken(jetstream, before))["EVENTS"] == 1
 
 
-async def test_a_request_whose_first_attempt_died_is_finished(http, jetstream, tenant, version):
+async def test_a_request_whose_first_attempt_died_is_finished(
+    http: httpx.AsyncClient, jetstream: JetStream, tenant: str, version: int
+) -> None:
     """The key was taken and nothing else happened: the repeated request does the rest."""
     body = {"input": {"x": 1}}
     headers = {"idempotency-key": "k"}
@@ -103,7 +114,8 @@ async def test_a_request_whose_first_attempt_died_is_finished(http, jetstream, t
     assert (history.state.version, history.state.input) == (version, {"x": 1})
 
 
-async def test_pages_of_runs_go_from_new_to_old(http, tenant, version):
+@pytest.mark.usefixtures("version")
+async def test_pages_of_runs_go_from_new_to_old(http: httpx.AsyncClient) -> None:
     """Cursors lead through all runs, once each, by workflow and by status."""
     await http.put("/api/v1/workflows/other", json=FLOW)
     started = []
@@ -128,7 +140,9 @@ async def test_pages_of_runs_go_from_new_to_old(http, tenant, version):
     assert none == {"runs": [], "cursor": None}
 
 
-async def test_the_run_document_tells_what_the_log_tells(http, nats_client, tenant, version):
+async def test_the_run_document_tells_what_the_log_tells(
+    http: httpx.AsyncClient, nats_client: Client, tenant: str, version: int
+) -> None:
     """Every step in the order of the definition, pending ones too; every event with its id."""
     log = HandWrittenLog(nats_client, tenant)
     await log.begin("flow", version, {"x": 1})
@@ -177,8 +191,8 @@ async def test_the_run_document_tells_what_the_log_tells(http, nats_client, tena
 
 
 async def test_an_output_left_out_of_the_last_event_is_put_together(
-    http, nats_client, tenant, version
-):
+    http: httpx.AsyncClient, nats_client: Client, tenant: str, version: int
+) -> None:
     """The outputs of the leaves, by id."""
     log = HandWrittenLog(nats_client, tenant)
     await log.begin("flow", version)
@@ -191,7 +205,9 @@ async def test_an_output_left_out_of_the_last_event_is_put_together(
     assert (run["progress"], run["eta_ms"], run["duration_ms"]) == (100.0, 0, 60)
 
 
-async def test_cancelling_is_recorded_once_and_enqueued(http, nats_client, jetstream, tenant):
+async def test_cancelling_is_recorded_once_and_enqueued(
+    http: httpx.AsyncClient, nats_client: Client, jetstream: JetStream, tenant: str
+) -> None:
     """Asking twice is asking once; what has ended otherwise is a conflict."""
     log = HandWrittenLog(nats_client, tenant)
     await log.begin()

@@ -1,8 +1,12 @@
 """Definitions over HTTP: stored, versioned, drawn; refused with every problem at once."""
 
+import asyncio
 import json
 
+import httpx
+
 from harness.stored import stored, taken
+from tailrace_shared.jetstream import JetStream
 
 LINE = {
     "name": "Two in a row",
@@ -13,7 +17,7 @@ LINE = {
 }
 
 
-async def test_a_definition_is_stored_and_comes_back(http):
+async def test_a_definition_is_stored_and_comes_back(http: httpx.AsyncClient) -> None:
     """PUT creates, GET returns it with its version; the list has it."""
     put = await http.put("/api/v1/workflows/line", json=LINE)
     assert put.status_code == 201
@@ -33,7 +37,7 @@ async def test_a_definition_is_stored_and_comes_back(http):
     }
 
 
-async def test_versions_follow_changes_only(http, jetstream):
+async def test_versions_follow_changes_only(http: httpx.AsyncClient, jetstream: JetStream) -> None:
     """The same content keeps its version and is not written; another makes a new one."""
     first = (await http.put("/api/v1/workflows/line", json=LINE)).json()["version"]
     before = await stored(jetstream)
@@ -55,7 +59,7 @@ async def test_versions_follow_changes_only(http, jetstream):
         assert "version" in answer.json()["detail"]
 
 
-async def test_a_deleted_workflow_is_gone_until_it_is_stored_again(http):
+async def test_a_deleted_workflow_is_gone_until_it_is_stored_again(http: httpx.AsyncClient) -> None:
     """DELETE, then 404 everywhere, then PUT creates anew."""
     await http.put("/api/v1/workflows/line", json=LINE)
     assert (await http.delete("/api/v1/workflows/line")).status_code == 204
@@ -70,7 +74,7 @@ async def test_a_deleted_workflow_is_gone_until_it_is_stored_again(http):
     assert (await http.put("/api/v1/workflows/line", json=LINE)).status_code == 201
 
 
-async def test_a_graph_has_nodes_edges_and_layers(http):
+async def test_a_graph_has_nodes_edges_and_layers(http: httpx.AsyncClient) -> None:
     """What a drawing needs, in topological layers."""
     await http.put("/api/v1/workflows/line", json=LINE)
     graph = (await http.get("/api/v1/workflows/line/graph")).json()
@@ -86,7 +90,9 @@ async def test_a_graph_has_nodes_edges_and_layers(http):
     }
 
 
-async def test_every_problem_of_a_definition_is_told_and_nothing_is_stored(http, jetstream):
+async def test_every_problem_of_a_definition_is_told_and_nothing_is_stored(
+    http: httpx.AsyncClient, jetstream: JetStream
+) -> None:
     """Unknown type, dangling need, bad CEL, a repeated key and a wrong id, all in one answer."""
     before = await stored(jetstream)
     body = """{"id": "other", "nodes": {
@@ -106,7 +112,9 @@ async def test_every_problem_of_a_definition_is_told_and_nothing_is_stored(http,
     assert await taken(jetstream, before) == {}
 
 
-async def test_a_valid_definition_can_be_checked_without_being_stored(http, jetstream):
+async def test_a_valid_definition_can_be_checked_without_being_stored(
+    http: httpx.AsyncClient, jetstream: JetStream
+) -> None:
     """The validate route stores nothing."""
     before = await stored(jetstream)
     answer = await http.post("/api/v1/workflows/validate", json={"id": "line", **LINE})
@@ -114,10 +122,8 @@ async def test_a_valid_definition_can_be_checked_without_being_stored(http, jets
     assert await taken(jetstream, before) == {}
 
 
-async def test_ten_thousand_nodes_do_not_hold_up_other_requests(http):
+async def test_ten_thousand_nodes_do_not_hold_up_other_requests(http: httpx.AsyncClient) -> None:
     """A large definition is checked off the event loop, stored, and drawn."""
-    import asyncio  # noqa: PLC0415
-
     nodes = {
         f"n{i}": {"type": "transform", "with": {"value": i}, "needs": [f"n{i - 1}"] if i else []}
         for i in range(10_000)
@@ -135,7 +141,7 @@ async def test_ten_thousand_nodes_do_not_hold_up_other_requests(http):
     assert len(graph["layers"]) == 10_000
 
 
-async def test_tenants_do_not_see_each_other(http):
+async def test_tenants_do_not_see_each_other(http: httpx.AsyncClient) -> None:
     """Another tenant's workflow is not there, by header and by query."""
     await http.put("/api/v1/workflows/line", json=LINE)
     other = {"x-organization-id": "somebody-else"}

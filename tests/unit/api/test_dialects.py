@@ -4,10 +4,10 @@ from pathlib import Path
 
 import msgspec
 import pytest
+
 from harness import log
 from harness.log import NOW
 from harness.sse import SseParser
-
 from tailrace_api.dialects.dialect import Dialect, encode_commit, reset
 from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.dialects.run_and_stream import RUN_AND_STREAM
@@ -65,13 +65,13 @@ def _wire(dialect: Dialect, commits: list[list[ev.Event]]) -> bytes:
 
 
 @pytest.mark.parametrize("dialect", [EXECUTION, RUN_AND_STREAM], ids=lambda dialect: dialect.name)
-def test_a_run_looks_as_agreed(dialect):
+def test_a_run_looks_as_agreed(dialect: Dialect) -> None:
     """Every event of the log, and every end, in this dialect."""
     wire = _wire(dialect, [*COMMITS, *([end] for end in ENDS.values())])
     assert wire.decode() == (GOLDEN / f"{dialect.name}.sse").read_text()
 
 
-def test_the_execution_stream_carries_the_stored_slices():
+def test_the_execution_stream_carries_the_stored_slices() -> None:
     """What a browser gets is byte for byte what the log holds, under the event's own name."""
     parser = SseParser()
     streamed = parser.feed(_wire(EXECUTION, COMMITS))[1:]
@@ -84,14 +84,14 @@ def test_the_execution_stream_carries_the_stored_slices():
 
 @pytest.mark.parametrize("dialect", [EXECUTION, RUN_AND_STREAM], ids=lambda dialect: dialect.name)
 @pytest.mark.parametrize("end", list(ENDS))
-def test_every_end_is_known_as_the_end(dialect, end):
+def test_every_end_is_known_as_the_end(dialect: Dialect, end: str) -> None:
     """A commit with a terminal event is the last one of a stream."""
     payload = next(ev.encode_commits([log.step_completed("a"), ENDS[end]]))
     assert encode_commit(dialect, EPOCH, RUN, 1, payload).is_last
     assert not encode_commit(dialect, EPOCH, RUN, 1, b"[]").is_last
 
 
-def test_a_commit_can_be_taken_from_the_middle():
+def test_a_commit_can_be_taken_from_the_middle() -> None:
     """A client that was cut inside a commit gets the rest of it."""
     payload = next(ev.encode_commits([log.step_completed("a"), log.step_progress("b", 1.0)]))
     commit = encode_commit(RUN_AND_STREAM, EPOCH, RUN, 5, payload)
@@ -101,7 +101,7 @@ def test_a_commit_can_be_taken_from_the_middle():
     assert commit.last_shown(1) is None
 
 
-def test_a_reset_says_why_and_from_where():
+def test_a_reset_says_why_and_from_where() -> None:
     """The reset block carries the reason and the position that comes instead."""
     (event,) = SseParser().feed(reset("expired", StreamPosition(EPOCH, 3, 0)))
     assert event.type == "stream:reset"

@@ -1,10 +1,10 @@
 """What the encoder writes parses back to what went in, whatever that was."""
 
 import pytest
-from harness.sse import SseEvent, SseParser
 from hypothesis import given
 from hypothesis import strategies as st
 
+from harness.sse import SseEvent, SseParser
 from tailrace_api.sse import frame
 
 _TRICKY = st.text(st.sampled_from("\r\n\0: ab\ufeffdataeventid\u2028é😀"), max_size=30)
@@ -29,7 +29,9 @@ def _data(text: str) -> str:
     ),
     st.integers(1, 7),
 )
-def test_blocks_parse_back_to_their_events_however_they_are_cut(events, size):
+def test_blocks_parse_back_to_their_events_however_they_are_cut(
+    events: list[tuple[str, str, str]], size: int
+) -> None:
     """Data, name and id come back, and no value can add a field or an event of its own."""
     wire = b"".join(
         frame.event(data.encode(), name=name, event_id=event_id) for data, name, event_id in events
@@ -50,7 +52,7 @@ def test_blocks_parse_back_to_their_events_however_they_are_cut(events, size):
 
 
 @given(_TEXT)
-def test_comments_and_positions_dispatch_nothing(text):
+def test_comments_and_positions_dispatch_nothing(text: str) -> None:
     """A comment is a comment in every byte; a position only moves the last event id."""
     parser = SseParser(_begun=True)
     assert parser.feed(frame.comment(text) + frame.position("a-1-0")) == []
@@ -59,14 +61,14 @@ def test_comments_and_positions_dispatch_nothing(text):
 
 
 @pytest.mark.parametrize(("given_ms", "told"), [(2500, 2500), (0, 0), (-1, 0)])
-def test_retry_is_a_number_that_clients_accept(given_ms, told):
+def test_retry_is_a_number_that_clients_accept(given_ms: int, told: int) -> None:
     """A delay is digits only, or clients ignore it."""
     parser = SseParser()
     parser.feed(frame.retry(given_ms))
     assert parser.retry == told
 
 
-def test_json_goes_out_as_it_is():
+def test_json_goes_out_as_it_is() -> None:
     """A compact JSON slice is one data line, byte for byte."""
     assert frame.event(b'{"a":" \\n"}', name="x", event_id="e-1-0") == (
         b'id: e-1-0\nevent: x\ndata: {"a":" \\n"}\n\n'

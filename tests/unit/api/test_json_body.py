@@ -1,5 +1,8 @@
 """Bodies are decoded strictly: what JSON readers understand differently is refused."""
 
+import json
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,10 +19,8 @@ _JSON = st.recursive(
 
 
 @given(_JSON)
-def test_json_comes_through_unchanged(value):
+def test_json_comes_through_unchanged(value: Any) -> None:
     """What a standard encoder writes is what the API understands."""
-    import json  # noqa: PLC0415
-
     document = decode(json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass"))
     assert document.value == value
     assert document.duplicates == []
@@ -43,19 +44,19 @@ def test_json_comes_through_unchanged(value):
         (b'{"a":' * 5000 + b"1" + b"}" * 5000, "deeper than 100"),
     ],
 )
-def test_what_is_not_plain_json_is_refused_with_its_place(body, said):
+def test_what_is_not_plain_json_is_refused_with_its_place(body: bytes, said: str) -> None:
     """A malformed body is a 400 that says what and where."""
     with pytest.raises(RefusedError, match=said) as refusal:
         decode(body)
     assert refusal.value.status == 400
 
 
-def test_depth_up_to_the_limit_is_fine():
+def test_depth_up_to_the_limit_is_fine() -> None:
     """The limit itself is allowed."""
     assert decode(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH).value
 
 
-def test_repeated_keys_are_found_wherever_they_are():
+def test_repeated_keys_are_found_wherever_they_are() -> None:
     """Each repeated key is named by the place of its object."""
     document = decode(b'{"a":1,"b":[{"x/y":1,"x/y":2}],"a":{"c":1,"c":2},"a":{"d":0}}')
     assert sorted(document.duplicates, key=lambda problem: problem.pointer) == [

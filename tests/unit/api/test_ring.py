@@ -1,5 +1,7 @@
 """A ring holds the newest commits within its bounds, and knows from where on it is complete."""
 
+from typing import Any
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,7 +19,9 @@ def _commit(sequence: int, *frames: bytes) -> EncodedCommit:
     st.integers(1, 20),
     st.integers(1, 200),
 )
-def test_a_ring_is_complete_from_its_floor_on(edge, commits, max_events, max_bytes):
+def test_a_ring_is_complete_from_its_floor_on(
+    edge: int, commits: list[Any], max_events: int, max_bytes: int
+) -> None:
     """Whatever is appended, everything from the floor on is there, in order and within bounds."""
     ring = Ring(edge, max_events=max_events, max_bytes=max_bytes)
     appended: list[EncodedCommit] = []
@@ -36,13 +40,13 @@ def test_a_ring_is_complete_from_its_floor_on(edge, commits, max_events, max_byt
 
 
 @given(st.integers(1, 12), st.integers(0, 12), st.integers(1, 40))
-def test_batches_walk_through_a_ring_once(count, start, batch):
+def test_batches_walk_through_a_ring_once(count: int, start: int, batch: int) -> None:
     """A cursor that takes bounded batches sees each commit once, in order."""
     ring = Ring(0, max_events=100, max_bytes=10_000)
     for sequence in range(1, count + 1):
         ring.append(_commit(sequence, b"0123456789"))
     cursor = start + 1
-    seen = []
+    seen: list[int] = []
     while taken := ring.take(cursor, batch):
         assert len(taken) == 1 or sum(len(commit.joined) for commit in taken) < batch + 10
         seen.extend(commit.sequence for commit in taken)

@@ -50,19 +50,18 @@ async def create_app(settings: ApiSettings) -> AsyncIterator[Api]:
     # The callbacks are needed to connect, and the hub needs the connection.
     hubs: list[Hub] = []
 
-    def doubt() -> None:
-        for hub in hubs:
-            hub.doubt()
-
     async def on_error(error: Exception) -> None:
-        if hubs:  # what goes wrong before is said by whoever connects
+        if not hubs:
+            return  # what goes wrong before is said by whoever connects
+        if not isinstance(error, nats.errors.SlowConsumerError):
             _log.warning("NATS connection", error=str(error) or repr(error))
-        if isinstance(error, nats.errors.SlowConsumerError):
-            doubt()
+        elif hubs[0].doubt():
+            _log.warning("live commits were dropped", subject=error.subject)
 
     async def on_reconnect() -> None:
         _log.info("reconnected to NATS")
-        doubt()
+        if hubs:
+            hubs[0].doubt()
 
     client = await connect(settings, "tailrace-api", error_cb=on_error, reconnected_cb=on_reconnect)
     try:

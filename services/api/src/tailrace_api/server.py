@@ -24,6 +24,8 @@ from tailrace_shared.settings import ApiSettings
 # Longer than the idle connections that a proxy keeps: the server must not close one just used.
 _KEEP_ALIVE = 75
 _BACKLOG = 4096
+# How much of the drain timeout streams may take; what is left is for other requests.
+_STREAMS_SHARE = 0.75
 
 _log = structlog.get_logger("tailrace.api")
 
@@ -99,8 +101,9 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._drain_timeout
         # Listeners stay open: whoever comes meanwhile is told to try again, not refused.
-        await self._hub.drain(self._drain_timeout)
-        self.config.timeout_graceful_shutdown = max(int(deadline - loop.time()), 1)
+        await self._hub.drain(self._drain_timeout * _STREAMS_SHARE)
+        # uvicorn declares an int, and hands it to asyncio.wait_for, which takes fractions.
+        self.config.timeout_graceful_shutdown = deadline - loop.time()  # type: ignore[assignment]
         await super().shutdown(sockets)
 
     @contextlib.contextmanager

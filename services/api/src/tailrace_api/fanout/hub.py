@@ -132,9 +132,11 @@ class Hub:
             del self._topics[topic.view]
             topic.close()
 
-    def doubt(self) -> None:
-        """Have every topic compared with the log soon."""
+    def doubt(self) -> bool:
+        """Have every topic compared with the log soon; returns whether that is news."""
+        is_news = not self._doubted.is_set()
         self._doubted.set()
+        return is_news
 
     async def watch(self) -> None:
         """Compare topics with the log, whenever there is doubt and every heartbeat, for ever."""
@@ -151,6 +153,9 @@ class Hub:
                 self._doubted.set()
 
     async def _reconcile(self) -> None:
+        topics = list(self._topics.values())
+        # Before the log is asked, or what is committed meanwhile would seem to be ahead of it.
+        shown = {topic: topic.ring.edge for topic in topics if topic.ring is not None}
         edge = await self._log.edge()
         if edge.epoch != self.epoch:
             _log.warning("the log was recreated", epoch=edge.epoch, before=self.epoch)
@@ -158,12 +163,11 @@ class Hub:
             # Ids and rings belong to the epoch. Clients come back and are told in the stream.
             self._end_all()
             return
-        topics = list(self._topics.values())
         last = await self._log.last_sequences(
             {(topic.view.tenant, topic.view.execution) for topic in topics}
         )
         for topic in topics:
-            if topic.ring is not None and topic.ring.edge > edge.last_sequence:
+            if shown.get(topic, 0) > edge.last_sequence:
                 # NATS lost what it had not written to disk; we have shown what never was.
                 _log.error("the log went back", execution=topic.view.execution)
                 for follower in tuple(topic.followers):

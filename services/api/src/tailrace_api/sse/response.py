@@ -49,6 +49,8 @@ class EventStream(Response):
         except TimeoutError:
             # Closing would wait for the client to take what it does not take.
             self._connection.abort()
+            # Let the server notice, or it would report a response that was never completed.
+            await asyncio.sleep(0)
         finally:
             watcher.cancel()
             self._connection.close()

@@ -1,0 +1,307 @@
+"""Faults: messages lost, NATS gone for a while, clients that stall or leave, a process that stops.
+
+Whatever happens, a client's union of events stays the log, and the process gives back what it
+held.
+"""
+
+import asyncio
+import contextlib
+import gc
+import random
+import re
+from pathlib import Path
+
+import nats
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import SlowConsumerError
+
+from harness import log as written
+from harness.api import ApiProcess
+from harness.api_in_process import api_in_process
+from harness.log import HandWrittenLog
+from harness.nats import NatsServer
+from harness.sse import follow, places
+from tailrace_api.fanout import source
+
+
+async def _write(log: HandWrittenLog, commits: int) -> None:
+    for number in range(commits):
+        await log.commit(written.step_progress("n", number), written.step_log("n", "x" * 100))
+
+
+@pytest.mark.parametrize("lost", [0.1, 0.5, 1.0])
+async def test_live_messages_that_get_lost_are_read_from_the_log(
+    stream_nats: NatsServer, log: HandWrittenLog, monkeypatch: pytest.MonkeyPatch, lost: float
+) -> None:
+    """Some, half, or all of them, the last one included."""
+    dice = random.Random(lost)
+    receive = source._Feed.receive
+
+    async def lossy(feed: source._Feed, message: Msg) -> None:
+        if dice.random() >= lost:
+            await receive(feed, message)
+
+    monkeypatch.setattr(source._Feed, "receive", lossy)
+    async with api_in_process(stream_nats.url, heartbeat=0.2) as api:
+        await log.begin()
+        await log.commit(written.step_started("n"))
+        async with follow(api.port, log.execution) as stream:
+            _, *events = await stream.take(4)
+            await _write(log, 50)
+            await log.complete()
+            events += await stream.all()
+            assert stream.is_complete
+        assert places(events) == log.written
+
+
+async def test_live_messages_that_come_twice_are_shown_once(
+    stream_nats: NatsServer, log: HandWrittenLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And those that come late are not shown again."""
+    receive = source._Feed.receive
+    earlier: list[Msg] = []
+
+    async def repeating(feed: source._Feed, message: Msg) -> None:
+        earlier.append(message)
+        for again in (message, *earlier[-3:]):
+            await receive(feed, again)
+
+    monkeypatch.setattr(source._Feed, "receive", repeating)
+    async with api_in_process(stream_nats.url) as api:
+        await log.begin()
+        await log.commit(written.step_started("n"))
+        async with follow(api.port, log.execution) as stream:
+            _, *events = await stream.take(4)
+            await _write(log, 20)
+            await log.complete()
+            events += await stream.all()
+        assert places(events) == log.written
+
+
+async def test_a_slow_consumer_error_makes_the_hub_look_again(
+    stream_nats: NatsServer, log: HandWrittenLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NATS dropped messages on the way to this process: nothing is waited for."""
+    monkeypatch.setattr(source, "_PENDING_BYTES", 4096)
+    blocked = asyncio.Event()
+    receive = source._Feed.receive
+
+    async def slow(feed: source._Feed, message: Msg) -> None:
+        await blocked.wait()
+        await receive(feed, message)
+
+    monkeypatch.setattr(source._Feed, "receive", slow)
+    async with api_in_process(stream_nats.url, heartbeat=60.0) as api:
+        await log.begin()
+        await log.commit(written.step_started("n"))
+        async with follow(api.port, log.execution) as stream:
+            _, *events = await stream.take(4)
+            await api.settled(1, 1, 1)
+            await _write(log, 50)
+            await log.complete()
+            events += await stream.all()  # while the subscription still stands still
+            blocked.set()
+        assert places(events) == log.written
+
+
+def test_slow_consumer_errors_are_what_nats_py_reports() -> None:
+    """The test above relies on the client library's own report."""
+    assert issubclass(SlowConsumerError, nats.errors.Error)
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+async def test_nats_restarts_under_open_streams(
+    nats_server: NatsServer, tmp_path: Path, end: str
+) -> None:
+    """Commits that come while the API is not connected yet arrive on the same connection."""
+    with ApiProcess(nats_server.url, tmp_path, retry="20ms") as api:
+        log = HandWrittenLog(await nats.connect(nats_server.url))
+        await log.begin()
+        await log.commit(written.step_started("n"))
+        streams = [follow(api.port, log.execution) for _ in range(5)]
+        for stream in streams:
+            await stream.__aenter__()
+        collected = [(await stream.take(4))[1:] for stream in streams]
+        await _write(log, 3)
+        for _ in range(2):
+            await log.client.close()
+            getattr(nats_server, end)()
+            nats_server.start()
+            # A fresh connection, which is there before the API's own comes back.
+            log.client = await nats.connect(nats_server.url)
+            await _write(log, 5)
+        await log.complete()
+        for stream, events in zip(streams, collected, strict=True):
+            rest = await stream.all()
+            assert stream.is_complete
+            assert places([*events, *rest]) == log.written
+        await log.client.close()
+
+
+async def test_a_client_that_pauses_catches_up_by_itself(
+    stream_nats: NatsServer, log: HandWrittenLog
+) -> None:
+    """The ring has long moved past it; it reads on from the log, and misses nothing."""
+    async with api_in_process(stream_nats.url, ring_events=16, ring_bytes=65536) as api:
+        await log.begin()
+        await log.commit(written.step_started("n"))
+        async with follow(api.port, log.execution, receive_buffer=4096) as stream:
+            events = (await stream.take(4))[1:]
+            # More than all buffers between here and there hold.
+            for number in range(120):
+                await log.commit(written.step_log("n", f"{number}" + "x" * 100_000))
+            await log.complete()
+            events += await stream.all()
+        assert places(events) == log.written
+        await api.settled()
+
+
+async def test_a_client_that_takes_nothing_is_cut_and_resumes(
+    stream_nats: NatsServer, log: HandWrittenLog
+) -> None:
+    """After the stall timeout, though its buffers were never emptied; others see no delay."""
+    async with api_in_process(stream_nats.url, stall_timeout=0.5, heartbeat=0.2) as api:
+        await log.begin()
+        await log.commit(written.step_started("n"))
+        async with (
+            follow(api.port, log.execution, receive_buffer=4096) as stalled,
+            follow(api.port, log.execution) as other,
+        ):
+            events = (await stalled.take(4))[1:]
+            await other.take(4)
+            for number in range(120):
+                await log.commit(written.step_log("n", f"{number}" + "x" * 100_000))
+                (event,) = await other.take(1)
+                assert event.id.split("-")[1] == str(log.last)
+            await api.settled(1, 1, 1)
+            # What was on its way still arrives, then the connection is gone.
+            with contextlib.suppress(ConnectionResetError):
+                while (some := await stalled.read()) is not None:
+                    events += some
+            assert not stalled.is_complete
+            last_event_id = stalled.parser.last_event_id
+        await log.complete()
+        async with follow(api.port, log.execution, last_event_id) as resumed:
+            events += await resumed.all()
+        assert places(events) == log.written
+
+
+async def test_stalled_clients_do_not_make_the_process_grow(
+    stream_nats: NatsServer, client: Client, tmp_path: Path
+) -> None:
+    """Two hundred clients that read nothing hold what their sockets hold, not what they missed."""
+    with ApiProcess(stream_nats.url, tmp_path, stall_timeout="1m") as api:
+        log = HandWrittenLog(client)
+        await log.begin()
+        await log.commit(written.step_started("n"))
+        stalled = [follow(api.port, log.execution, receive_buffer=4096) for _ in range(200)]
+        for stream in stalled:
+            await stream.__aenter__()
+            await stream.take(4)
+        before = _resident_mib(api.pid)
+        async with follow(api.port, log.execution) as reading:
+            await reading.take(4)
+            for number in range(300):
+                await log.commit(written.step_log("n", f"{number}" + "x" * 50_000))
+                await reading.take(1)
+        # 15 MB were written: queues would hold three gigabytes, one ring and 200 sockets do not.
+        assert _resident_mib(api.pid) - before < 200
+        for stream in stalled:
+            await stream.__aexit__(None, None, None)
+
+
+async def test_clients_that_leave_leave_nothing_behind(
+    stream_nats: NatsServer, client: Client
+) -> None:
+    """At any point of a stream, live or not; connections, topics, subscriptions and tasks."""
+    dice = random.Random(7)
+    async with api_in_process(stream_nats.url, heartbeat=0.1) as api:
+        logs = [HandWrittenLog(client) for _ in range(10)]
+        for log in logs:
+            await log.begin()
+            await log.commit(written.step_started("n"))
+        await api.settled()
+        gc.collect()
+        tasks = len(asyncio.all_tasks())
+        for _ in range(3):
+            streams = [follow(api.port, dice.choice(logs).execution) for _ in range(60)]
+            for stream in streams:
+                await stream.__aenter__()
+                await stream.until_cut(dice.randrange(1, 700))
+            for log in logs:
+                await _write(log, 2)
+            for stream in streams:
+                await stream.__aexit__(None, None, None)
+        async with asyncio.timeout(10):
+            await api.settled()
+            while len(asyncio.all_tasks()) > tasks:  # noqa: ASYNC110  # asyncio tells nobody
+                await asyncio.sleep(0.01)
+
+
+async def test_sigterm_ends_open_streams_in_good_order(
+    stream_nats: NatsServer, client: Client, tmp_path: Path
+) -> None:
+    """Two hundred clients get a complete response and a delay; one that stalls holds up nobody."""
+    with ApiProcess(stream_nats.url, tmp_path, drain_timeout="2s") as api:
+        log = HandWrittenLog(client)
+        await log.begin()
+        await log.commit(written.step_started("n"))
+        streams = [follow(api.port, log.execution) for _ in range(200)]
+        for stream in streams:
+            await stream.__aenter__()
+            assert len(await stream.take(4)) == 4
+        began = asyncio.get_running_loop().time()
+        ending = asyncio.create_task(asyncio.to_thread(api.stop))
+        for stream in streams:
+            stream.parser.retry = None
+        assert [await stream.all() for stream in streams] == [[]] * 200
+        assert all(stream.is_complete for stream in streams)
+        assert all(stream.parser.retry is not None for stream in streams)
+        assert len({stream.parser.retry for stream in streams}) > 100
+        assert await ending == 0
+        assert asyncio.get_running_loop().time() - began < 2
+
+
+async def test_sigterm_cuts_what_does_not_end(
+    stream_nats: NatsServer, client: Client, tmp_path: Path
+) -> None:
+    """A client that takes nothing, and a request that never comes whole, get the drain timeout."""
+    with ApiProcess(stream_nats.url, tmp_path, drain_timeout="1s", stall_timeout="1m") as api:
+        log = HandWrittenLog(client)
+        await log.begin()
+        await log.commit(written.step_started("n"))
+        async with follow(api.port, log.execution, receive_buffer=4096) as stalled:
+            await stalled.take(4)
+            for number in range(120):
+                await log.commit(written.step_log("n", f"{number}" + "x" * 100_000))
+            _, writer = await asyncio.open_connection("127.0.0.1", api.port)
+            writer.write(
+                b"PUT /api/v1/workflows/x HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{"
+            )
+            await writer.drain()
+            began = asyncio.get_running_loop().time()
+            assert await asyncio.to_thread(api.stop) == 0
+            assert asyncio.get_running_loop().time() - began < 2.5
+            writer.close()
+
+
+async def test_a_stopping_process_tells_new_clients_to_come_back(
+    stream_nats: NatsServer, log: HandWrittenLog
+) -> None:
+    """Its listeners stay open while it drains; a new stream is a retry and nothing else."""
+    await log.begin()
+    async with api_in_process(stream_nats.url) as api:
+        api.hub.is_draining = True
+        async with follow(api.port, log.execution) as stream:
+            assert await stream.all() == []
+            assert (stream.status, stream.is_complete) == (200, True)
+            assert stream.parser.retry is not None
+
+
+def _resident_mib(pid: int) -> float:
+    status = Path(f"/proc/{pid}/status").read_text()
+    match = re.search(r"VmRSS:\s+(\d+) kB", status)
+    assert match is not None
+    return int(match.group(1)) / 1024
