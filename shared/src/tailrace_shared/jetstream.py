@@ -6,6 +6,7 @@ that new server settings can be used), fenced appends, and Direct Get in pages (
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator
 from typing import Any, Final, NamedTuple
 
@@ -92,7 +93,8 @@ async def connect(settings: CommonSettings, name: str, **options: Any) -> Client
         # A connect that ran out of time hides why its attempts failed.
         reason = last_error if isinstance(error, TimeoutError) and last_error else error
         raise StartupError(
-            f"cannot reach NATS at {settings.nats_url}: {str(reason) or 'no answer'}. "
+            f"cannot reach NATS at {_without_credentials(settings.nats_url)}: "
+            f"{str(reason) or 'no answer'}. "
             "Start it, or set NATS_URL"
         ) from None
     try:
@@ -101,6 +103,10 @@ async def connect(settings: CommonSettings, name: str, **options: Any) -> Client
         await client.close()
         raise
     return client
+
+
+def _without_credentials(servers: str) -> str:
+    return re.sub(r"(?<=//)[^/,]*@", "", servers)
 
 
 async def _check_server(client: Client) -> None:
@@ -232,6 +238,18 @@ class JetStream:
             )
         except (TimeoutError, nats.errors.Error) as error:
             raise UnavailableError(f"NATS did not answer on {subject}: {error!r}") from error
+
+
+async def subject_counts(jetstream: JetStream, stream: str) -> dict[str, int]:
+    """Return how many messages each subject of a stream has."""
+    counts: dict[str, int] = {}
+    while True:
+        request = {"subjects_filter": ">", "offset": len(counts)}
+        answer = await jetstream.api(f"STREAM.INFO.{stream}", request)
+        page: dict[str, int] = answer["state"].get("subjects") or {}
+        counts |= page
+        if not page or len(counts) >= answer["total"]:
+            return counts
 
 
 def stored_sequence(answer: bytes) -> int:

@@ -42,3 +42,30 @@ def at_headers(when: float, *, target: str) -> dict[str, str]:
     """
     moment = datetime.fromtimestamp(when, UTC).isoformat().replace("+00:00", "Z")
     return {"Nats-Schedule": f"@at {moment}", "Nats-Schedule-Target": target}
+
+
+def recurring_headers(pattern: str, *, target: str, time_zone: str | None = None) -> dict[str, str]:
+    """Return the headers with which JetStream puts a copy of a message on ``target`` repeatedly.
+
+    ``pattern`` is ``@every 5m``, a cron line of six fields (seconds first) or a name like
+    ``@hourly``; cron lines are meant in ``time_zone`` (IANA name, UTC if none).
+    """
+    headers = {"Nats-Schedule": pattern, "Nats-Schedule-Target": target}
+    if time_zone is not None:
+        headers["Nats-Schedule-Time-Zone"] = time_zone
+    return headers
+
+
+def firing_id(headers: dict[str, str]) -> str | None:
+    """Return the id of a recurring schedule's firing, from the headers of the message it put out.
+
+    It names the schedule and the firing's place in time, so it is the same for every delivery of
+    one firing, and for two copies should a failing server put out a firing twice. None if the
+    message comes from no recurring schedule.
+    """
+    following = headers.get("Nats-Schedule-Next", "purge")
+    if following == "purge":  # a delayed message: its schedule is gone with it
+        return None
+    return str(
+        uuid_utils.uuid5(uuid_utils.NAMESPACE_URL, f"{headers['Nats-Scheduler']}@{following}")
+    )

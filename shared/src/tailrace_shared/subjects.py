@@ -4,10 +4,14 @@ Tenants are a subject token (the first after ``<prefix>.log``), so a request tha
 subjects here from its own tenant cannot touch another's data.
 """
 
+import re
 from dataclasses import dataclass
+from typing import Final
 
 from tailrace_shared.errors import InvalidIdError
 from tailrace_shared.ids import check_id
+
+_QUEUE: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +54,10 @@ class Subjects:
         Raises:
             InvalidIdError: if ``log_subject`` is neither.
         """
-        root, _, rest = log_subject.removeprefix(f"{self.prefix}.").partition(".")
-        tenant, _, execution = rest.partition(".")
-        if root not in {"log", "live"} or not tenant or not execution:
-            raise InvalidIdError(f"{log_subject!r} is not the subject of an execution")
-        return tenant, execution
+        match log_subject.split("."):
+            case [self.prefix, "log" | "live", tenant, execution] if tenant and execution:
+                return tenant, execution
+        raise InvalidIdError(f"{log_subject!r} is not the subject of an execution")
 
     def worker(self, worker_id: str) -> str:
         """Return the subject on which a worker says what it is driving."""
@@ -83,5 +86,13 @@ class Subjects:
 
 
 def queue_token(queue: str) -> str:
-    """Return ``queue`` as one subject token: Dramatiq allows dots in queue names, a token none."""
-    return queue.replace("%", "%25").replace(".", "%2E")
+    """Return ``queue`` as one subject token: Dramatiq allows dots in queue names, a token none.
+
+    Raises:
+        InvalidIdError: if it is no queue name.
+    """
+    if _QUEUE.fullmatch(queue) is None:
+        raise InvalidIdError(
+            f"{queue[:80]!r} is not a queue name: use 1 to 128 letters, digits, '_', '-' or '.'"
+        )
+    return queue.replace(".", "%2E")

@@ -50,6 +50,11 @@ class Acknowledgements:
         self._unconfirmed: dict[str, None] = {}
         self._confirming: asyncio.Task[None] | None = None
 
+    @property
+    def held(self) -> int:
+        """How many messages this process holds."""
+        return len(self._held)
+
     def take(self, message: Held) -> bool:
         """Begin to hold a message that arrived; False if this delivery is not to be run."""
         identity = message.identity
@@ -65,19 +70,20 @@ class Acknowledgements:
 
     def finish(self, message: Held) -> None:
         """Acknowledge a message: it leaves the queue."""
-        if self._held.pop(message.identity, None) is not None:
-            self._finished[message.identity] = None
-            if len(self._finished) > _REMEMBERED:
-                del self._finished[next(iter(self._finished))]
-            self._acknowledge(message.reply)
-            message.settled()
+        held = self._held.pop(message.identity, message)
+        self._finished[held.identity] = None
+        if len(self._finished) > _REMEMBERED:
+            del self._finished[next(iter(self._finished))]
+        self._acknowledge(held.reply)
+        held.settled()
 
     def hand_back(self, message: Held) -> None:
         """Give a message back: JetStream delivers it to another worker at once."""
-        if self._held.pop(message.identity, None) is not None:
+        held = self._held.pop(message.identity, None)
+        if held is not None:
             # Never sent twice: by then somebody else may be at it.
-            self._connection.send(Outgoing(message.reply, NAK))
-            message.settled()
+            self._connection.send(Outgoing(held.reply, NAK))
+            held.settled()
 
     async def hand_back_all(self) -> None:
         """Give back everything still held, when the connection closes."""

@@ -7,6 +7,7 @@ JetStream's confirmation; acknowledging removes it. Nothing else holds state:
 - A *delay* is a message schedule in the same stream (ADR-51): JetStream itself moves the message
   to its queue when the time has come. No worker keeps delayed messages in memory, so there are no
   delay queues to declare.
+- A *recurring* message is a schedule too: JetStream puts out a copy at every firing.
 - A *retry* is Dramatiq's: its middleware enqueues the message again with a delay, and the failed
   delivery is acknowledged.
 - A *crash* is noticed by silence: while a message is prefetched or runs, the connection's own
@@ -21,35 +22,47 @@ or lost NATS between the effect and the ack.
 import concurrent.futures
 import time
 import traceback
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
-from dramatiq import Message
+from dramatiq import Actor, Message
 from dramatiq.broker import Broker
 from dramatiq.errors import BrokerError, ConnectionClosed, QueueJoinTimeout, QueueNotFound
 from dramatiq.middleware import Middleware
+
 from tailrace_shared.dead_letters import death_headers
 from tailrace_shared.errors import JetStreamError
-from tailrace_shared.jobs import at_headers
+from tailrace_shared.jetstream import subject_counts
+from tailrace_shared.jobs import at_headers, recurring_headers
 from tailrace_shared.subjects import Subjects, queue_token
 from tailrace_shared.topology import JOBS
-
+from tailrace_worker.broker import priorities
 from tailrace_worker.broker.connection import Connection, ConnectionOptions, Connector
 from tailrace_worker.broker.consumer import NatsConsumer
+from tailrace_worker.broker.counts import Counts, QueueCounts
+from tailrace_worker.broker.dead_letters import DeadLetterOffice
+from tailrace_worker.broker.delivery import Delivery
+from tailrace_worker.broker.message import encode_message, trace_headers
 from tailrace_worker.broker.publisher import Publish
-from tailrace_worker.broker.pull import Delivery
 
 DEFAULT_URL: Final = "nats://127.0.0.1:4222"
 
 #: Publishes that ``enqueue_many`` has under way at once.
 _PIPELINE: Final = 2_000
-#: Options that say when a message runs: they are in its schedule, not in the message.
-_SCHEDULING_OPTIONS: Final = frozenset({"eta", "schedule_id"})
 #: Direct Get's answer when more subjects match than it gives at once.
 _TOO_MANY_SUBJECTS: Final = 413
-_TRACE_HEADERS: Final = ("traceparent", "tracestate")
+#: JetStream's codes for an invalid pattern and an invalid time zone.
+_BAD_SCHEDULE: Final = {10189, 10223}
+
+
+class Backlog(NamedTuple):
+    """How many messages a queue has: those that may run or do, and those whose time has to come."""
+
+    queued: int
+    delayed: int
 
 
 class NatsBroker(Broker):
@@ -62,9 +75,12 @@ class NatsBroker(Broker):
         ack_wait: seconds without a heartbeat after which a message goes to another worker.
         max_deliveries: deliveries of one message before it becomes a dead letter.
         replicas: copies of each stream that JetStream keeps.
-        prefetch: the most messages a consumer holds, instead of what Dramatiq's worker asks for
-            (twice its threads). With long-running actors set it to the number of threads, so that
-            no worker sits on what an idle one could run.
+        prefetch: the most messages that this process holds, over all its queues, running ones
+            included; instead of what Dramatiq's worker asks for, which is twice its threads for
+            each queue. With long-running actors set it to the number of threads, so that no
+            worker sits on what an idle one could run.
+        priority_queues: queues that have priority classes although none of the actors declared
+            here does; see ``priorities``.
         connect_timeout: seconds in which the first connect must succeed.
         enqueue_timeout: seconds an enqueue waits for JetStream, a reconnect included.
         client_options: passed to nats-py's ``Client.connect``: credentials, TLS and so on.
@@ -80,6 +96,7 @@ class NatsBroker(Broker):
         max_deliveries: int = 20,
         replicas: int = 1,
         prefetch: int | None = None,
+        priority_queues: Iterable[str] = (),
         connect_timeout: float = 5.0,
         enqueue_timeout: float = 10.0,
         **client_options: Any,
@@ -92,8 +109,9 @@ class NatsBroker(Broker):
         self.prefetch = prefetch
         self.enqueue_timeout = enqueue_timeout
         super().__init__(middleware)
-        self.actor_options.add("schedule_id")
+        self.actor_options.add(priorities.OPTION)
         self.queues: set[str] = set()
+        self._priority_queues = set(priority_queues)
 
     @property
     def connection(self) -> Connection:
@@ -109,6 +127,16 @@ class NatsBroker(Broker):
         self.connector.close()
 
     # Declaring
+
+    def declare_actor(self, actor: "Actor[..., Any]") -> None:
+        """Declare an actor.
+
+        Raises:
+            ValueError: its ``priority_class`` is none that there is.
+        """
+        if priorities.class_of_actor(actor) != priorities.NORMAL:
+            self._priority_queues.add(actor.queue_name)
+        super().declare_actor(actor)
 
     def declare_queue(self, queue_name: str) -> None:
         """Declare a queue. Has no effect if it has been declared; does not talk to NATS."""
@@ -150,30 +178,74 @@ class NatsBroker(Broker):
         """Store many messages, without waiting for each before the next is sent.
 
         Raises:
-            ConnectionClosed: as ``enqueue``. Messages before the first that failed are stored;
-                later ones may be.
+            ConnectionClosed: as ``enqueue``. The messages before the one that failed are stored,
+                those after it may be.
         """
         enqueued: list[Message[Any]] = []
-        waiting: list[tuple[Message[Any], Publish]] = []
+        waiting: deque[tuple[Message[Any], Publish]] = deque()
 
-        def confirm(pairs: "Sequence[tuple[Message[Any], Publish]]") -> None:
-            for message, publish in pairs:
-                self._wait(publish)
-                self.emit_after("enqueue", message, delay)
-                enqueued.append(message)
+        def confirm_one() -> None:
+            message, publish = waiting.popleft()
+            self._wait(publish)
+            self.emit_after("enqueue", message, delay)
+            enqueued.append(message)
 
         for message in messages:
-            waiting.append(self._publish(message, delay))
             if len(waiting) >= _PIPELINE:
-                # Half stays under way, so that the pipeline never runs dry.
-                confirm(waiting[: _PIPELINE // 2])
-                del waiting[: _PIPELINE // 2]
-        confirm(waiting)
+                confirm_one()
+            waiting.append(self._publish(message, delay))
+        while waiting:
+            confirm_one()
         return enqueued
 
     def cancel(self, queue_name: str, schedule_id: str) -> bool:
         """Cancel a delayed message; False if there is none: it ran, or was cancelled before."""
-        return self._purge(self.connection, self._subjects.job_at(queue_name, schedule_id)) > 0
+        return self._purge(self._subjects.job_at(queue_name, schedule_id)) > 0
+
+    def enqueue_recurring(
+        self,
+        message: "Message[Any]",
+        pattern: str,
+        *,
+        schedule_id: str,
+        time_zone: str | None = None,
+    ) -> None:
+        """Enqueue a copy of a message again and again.
+
+        Every copy has a message id and a timestamp of its own. The id is that of the firing: it
+        is the same if the firing is delivered twice.
+
+        Args:
+            message: the message.
+            pattern: ``@every 5m``, a cron line of six fields (seconds first), or a name like
+                ``@hourly``.
+            schedule_id: names the schedule; an earlier one with this id is replaced.
+            time_zone: the IANA time zone of a cron line, UTC if none.
+
+        Raises:
+            ValueError: the pattern or the time zone is none.
+            ConnectionClosed, ConnectionFailed, BrokerError: as ``enqueue``.
+        """
+        target = self._subjects.job(message.queue_name, self._class_of(message))
+        publish = Publish(
+            self._subjects.job_cron(message.queue_name, schedule_id),
+            encode_message(message),
+            recurring_headers(pattern, target=target, time_zone=time_zone),
+            self._deadline(),
+            stored=_nothing,
+        )
+        self._post(publish)
+        try:
+            self._wait(publish)
+        except BrokerError as error:
+            if _refusal(error) in _BAD_SCHEDULE:
+                zone = f" in {time_zone}" if time_zone else ""
+                raise ValueError(f"{pattern!r}{zone} is not a schedule: {error}") from None
+            raise
+
+    def cancel_recurring(self, queue_name: str, schedule_id: str) -> bool:
+        """End a recurring message; False if there is none."""
+        return self._purge(self._subjects.job_cron(queue_name, schedule_id)) > 0
 
     # Consuming
 
@@ -186,20 +258,14 @@ class NatsBroker(Broker):
         """
         if queue_name not in self.queues:
             raise QueueNotFound(queue_name)
-        return NatsConsumer(self, self.connection, queue_name, self.prefetch or prefetch, timeout)
+        return NatsConsumer(self, self.connection, queue_name, prefetch, timeout)
 
-    def consumer_config(self, queue_name: str) -> dict[str, Any]:
-        """Return the configuration of a queue's JetStream consumer."""
-        return {
-            "durable_name": queue_token(queue_name),
-            "filter_subject": self._subjects.job(queue_name),
-            "ack_policy": "explicit",
-            "ack_wait": int(self.ack_wait * 1e9),
-            # Deliveries are counted here, so that the message lands among the dead letters.
-            "max_deliver": -1,
-            "max_ack_pending": -1,
-            "max_waiting": 4096,
-        }
+    def consumers_of(self, queue_name: str) -> list[dict[str, Any]]:
+        """Return the configuration of a queue's JetStream consumers, the most urgent first."""
+        classes = (
+            priorities.CLASSES if queue_name in self._priority_queues else (priorities.NORMAL,)
+        )
+        return [self._consumer(queue_name, name) for name in classes]
 
     def bury(
         self,
@@ -226,16 +292,44 @@ class NatsBroker(Broker):
         )
         # Named after the message, so that burying again after a lost answer stores it once.
         headers["Nats-Msg-Id"] = "dead-{}-{}".format(*delivery.identity)
-        publish = Publish(self._subjects.dead(queue), delivery.data, headers, self._deadline())
-        connection.post(partial(connection.publisher.publish, publish))
+        publish = Publish(
+            self._subjects.dead(queue),
+            delivery.data,
+            headers,
+            self._deadline(),
+            stored=partial(_count_dead, self.counts[queue]),
+        )
+        self._post(publish, connection)
         self._wait(publish)
+
+    @property
+    def counts(self) -> Counts:
+        """What this process has done with each queue."""
+        return self.connector.counts
+
+    def backlog(self) -> dict[str, Backlog]:
+        """Return how many messages each declared queue has, in all of the installation.
+
+        Raises:
+            ConnectionClosed, ConnectionFailed: NATS is away.
+        """
+        connection = self.connection
+        subjects = connection.call(
+            partial(subject_counts, connection.jetstream, self._subjects.stream(JOBS))
+        )
+        return {name: self._backlog_of(name, subjects) for name in self.queues}
+
+    @property
+    def dead_letters(self) -> DeadLetterOffice:
+        """The dead letters of all queues: list, replay or purge them."""
+        return DeadLetterOffice(self.connector)
 
     # Emptying and waiting
 
     def flush(self, queue_name: str) -> None:
         """Drop all messages of a queue, the delayed ones too."""
         for subject in self._queue_subjects(queue_name):
-            self._purge(self.connection, subject)
+            self._purge(subject)
 
     def flush_all(self) -> None:
         """Drop all messages of all declared queues."""
@@ -271,26 +365,57 @@ class NatsBroker(Broker):
     def _deadline(self) -> float:
         return time.monotonic() + self.enqueue_timeout
 
+    def _class_of(self, message: "Message[Any]") -> str:
+        actor = self.actors.get(message.actor_name)
+        name = priorities.class_of_message(message, actor)
+        if name != priorities.NORMAL and message.queue_name not in self._priority_queues:
+            raise ValueError(
+                f"queue {message.queue_name!r} has no priority classes: "
+                "give one of its actors a priority, or name the queue in priority_queues"
+            )
+        return name
+
+    def _consumer(self, queue_name: str, class_name: str) -> dict[str, Any]:
+        token = queue_token(queue_name)
+        return {
+            # No queue token has a percent sign followed by a letter of these.
+            "durable_name": token if class_name == priorities.NORMAL else f"{token}%{class_name}",
+            "filter_subject": self._subjects.job(queue_name, class_name),
+            "ack_policy": "explicit",
+            "ack_wait": int(self.ack_wait * 1e9),
+            # Deliveries are counted here, so that the message lands among the dead letters.
+            "max_deliver": -1,
+            "max_ack_pending": -1,
+            "max_waiting": 4096,
+        }
+
     def _publish(
         self, message: "Message[Any]", delay: int | None
     ) -> "tuple[Message[Any], Publish]":
-        connection = self.connection
         if delay is not None and "schedule_id" not in message.options:
             message = message.copy(options={"schedule_id": uuid4().hex})
         self.logger.debug(
             "Enqueueing message %r on queue %r.", message.message_id, message.queue_name
         )
         self.emit_before("enqueue", message, delay)
-        subject = self._subjects.job(message.queue_name)
-        headers: dict[str, str] = {
-            key: message.options[key] for key in _TRACE_HEADERS if key in message.options
-        }
+        subject = self._subjects.job(message.queue_name, self._class_of(message))
+        headers = trace_headers(message)
         if delay is not None:
             headers |= at_headers(time.time() + delay / 1000, target=subject)
             subject = self._subjects.job_at(message.queue_name, message.options["schedule_id"])
-        publish = Publish(subject, _encode(message), headers, self._deadline())
-        connection.post(partial(connection.publisher.publish, publish))
+        publish = Publish(
+            subject,
+            encode_message(message),
+            headers,
+            self._deadline(),
+            stored=partial(_count_enqueued, self.counts[message.queue_name]),
+        )
+        self._post(publish)
         return message, publish
+
+    def _post(self, publish: Publish, connection: Connection | None = None) -> None:
+        connection = connection or self.connection
+        connection.post(partial(connection.publisher.publish, publish))
 
     def _wait(self, publish: Publish) -> int:
         try:
@@ -299,12 +424,22 @@ class NatsBroker(Broker):
         except (TimeoutError, concurrent.futures.CancelledError):
             raise ConnectionClosed("the connection to NATS is closed") from None
 
+    def _backlog_of(self, queue_name: str, subjects: dict[str, int]) -> Backlog:
+        delayed = self._subjects.delayed(queue_name).removesuffix("*")
+        return Backlog(
+            queued=sum(
+                subjects.get(self._subjects.job(queue_name, name), 0) for name in priorities.CLASSES
+            ),
+            delayed=sum(subject.startswith(delayed) for subject in subjects),
+        )
+
     def _queue_subjects(self, queue_name: str) -> list[str]:
         subject = self._subjects.job(queue_name)
         # One token below lie its classes; a schedule id is one token too.
         return [subject, f"{subject}.*", self._subjects.delayed(queue_name)]
 
-    def _purge(self, connection: Connection, subject: str) -> int:
+    def _purge(self, subject: str) -> int:
+        connection = self.connection
         answer = connection.call(
             partial(
                 connection.jetstream.api,
@@ -325,20 +460,24 @@ class NatsBroker(Broker):
                 partial(connection.jetstream.batch, self._subjects.stream(JOBS), request)
             )
         except BrokerError as error:
-            if _is_too_many(error):
+            if _refusal(error) == _TOO_MANY_SUBJECTS:
                 return False
             raise
         return not page
 
 
-def _encode(message: "Message[Any]") -> bytes:
-    if not _SCHEDULING_OPTIONS.isdisjoint(message.options):
-        options = {k: v for k, v in message.options.items() if k not in _SCHEDULING_OPTIONS}
-        fields = {**message.asdict(), "options": options}
-        return Message(**fields).encode()
-    return message.encode()
+def _count_enqueued(counts: QueueCounts) -> None:
+    counts.enqueued += 1
 
 
-def _is_too_many(error: BrokerError) -> bool:
+def _count_dead(counts: QueueCounts) -> None:
+    counts.dead += 1
+
+
+def _nothing() -> None:
+    pass
+
+
+def _refusal(error: BrokerError) -> int | None:
     cause = error.__cause__
-    return isinstance(cause, JetStreamError) and cause.code == _TOO_MANY_SUBJECTS
+    return cause.code if isinstance(cause, JetStreamError) else None

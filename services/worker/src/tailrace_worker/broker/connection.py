@@ -16,8 +16,9 @@ import contextlib
 import os
 import threading
 import time
+import weakref
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, NamedTuple, TypeVar
 
 import nats.errors
@@ -26,17 +27,19 @@ from dramatiq.errors import BrokerError, ConnectionClosed, ConnectionFailed
 from dramatiq.logging import get_logger
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+
 from tailrace_shared import jetstream
 from tailrace_shared.duration import Duration
 from tailrace_shared.errors import JetStreamError, StartupError, UnavailableError
 from tailrace_shared.jetstream import JetStream
 from tailrace_shared.settings import CommonSettings
 from tailrace_shared.subjects import Subjects
-from tailrace_shared.topology import apply_topology, job_streams
-
+from tailrace_shared.topology import StreamSpec, apply_topology, job_streams
 from tailrace_worker.broker.acknowledgements import Acknowledgements
+from tailrace_worker.broker.counts import Counts, new_counts
 from tailrace_worker.broker.publisher import Publisher
-from tailrace_worker.broker.wire import Outgoing
+from tailrace_worker.broker.pull import Puller
+from tailrace_worker.broker.wire import Outgoing, pub_command
 
 T = TypeVar("T")
 
@@ -70,13 +73,15 @@ class Connection:
     publisher: Publisher
     acknowledgements: Acknowledgements
 
-    def __init__(self, options: ConnectionOptions) -> None:
+    def __init__(self, options: ConnectionOptions, counts: Counts) -> None:
         self.options = options
+        self.counts = counts
         self.subjects = Subjects(options.prefix)
         self.logger = get_logger(__name__, type(self))
         self.process = os.getpid()
         self.disconnected_at: float | None = None
-        self.on_reconnect: list[Callable[[], Awaitable[None]]] = []
+        self.pullers: list[Puller] = []
+        self._streams = job_streams(options.prefix, options.replicas)
         self._calls: deque[Callable[[], object]] = deque()
         self._awake = False
         self._outbox: deque[Outgoing] = deque()
@@ -86,7 +91,7 @@ class Connection:
         self._thread.start()
         try:
             self.call(self._open, timeout=options.connect_timeout + 5)
-        except StartupError as error:
+        except (StartupError, BrokerError) as error:
             self._stop_loop()
             raise ConnectionFailed(str(error)) from error
 
@@ -103,7 +108,7 @@ class Connection:
                 raise ConnectionClosed("the broker is closed") from None
 
     def call(
-        self, function: Callable[[], Coroutine[Any, Any, T]], timeout: float = _CALL_TIMEOUT
+        self, function: Callable[[], Coroutine[Any, Any, T]], timeout: float | None = _CALL_TIMEOUT
     ) -> T:
         """Run a coroutine on the loop and return its result, in Dramatiq's terms.
 
@@ -118,7 +123,7 @@ class Connection:
             return future.result(timeout)
         except (TimeoutError, concurrent.futures.CancelledError):
             future.cancel()
-            raise ConnectionClosed(f"NATS did not answer within {timeout:g} s") from None
+            raise ConnectionClosed(f"NATS did not answer within {timeout} s") from None
         except (UnavailableError, nats.errors.Error) as error:
             raise ConnectionClosed(str(error)) from error
         except JetStreamError as error:
@@ -188,11 +193,15 @@ class Connection:
         ]
 
     async def _ensure_streams(self) -> None:
-        await apply_topology(
-            self.jetstream, job_streams(self.options.prefix, self.options.replicas)
-        )
+        await apply_topology(self.jetstream, self._streams)
+
+    async def ensure(self, stream: StreamSpec) -> None:
+        """Create a further stream if it does not exist, now and should NATS ever lose it."""
+        await apply_topology(self.jetstream, [stream])
+        self._streams.append(stream)
 
     async def _shut(self) -> None:
+        self._closed = True
         try:
             await self.acknowledgements.hand_back_all()
             await self.flush()
@@ -214,10 +223,17 @@ class Connection:
             await self._empty_outbox()
 
     async def _empty_outbox(self) -> None:
+        plain: list[bytes] = []
         while self._outbox:
             message = self._outbox.popleft()
-            if self.client.is_connected:
+            if message.headers is None:
+                plain.append(pub_command(message))
+            elif self.client.is_connected:
                 await self._write(message)
+        if plain and self.client.is_connected:
+            # nats-py's publish would cost more than half of an ack; it has no call for many.
+            await self.client._send_command(b"".join(plain))  # noqa: SLF001
+            await self.client._flush_pending()  # noqa: SLF001
 
     async def _write(self, message: Outgoing) -> None:
         try:
@@ -228,6 +244,8 @@ class Connection:
             self.logger.debug("Could not write to %s: %r", message.subject, error)
 
     async def _disconnected(self) -> None:
+        if self._closed:
+            return
         self.disconnected_at = time.monotonic()
         self.logger.warning("Lost the connection to NATS; trying to reconnect.")
 
@@ -247,8 +265,8 @@ class Connection:
                 await asyncio.sleep(_RECONNECT_WAIT)
         self.publisher.resend_all()
         self.acknowledgements.resend_all()
-        for resume in self.on_reconnect:
-            await resume()
+        for puller in self.pullers:
+            puller.resume()
 
     # The thread
 
@@ -271,11 +289,11 @@ class Connector:
     def __init__(self, options: ConnectionOptions) -> None:
         self.options = options
         self.subjects = Subjects(options.prefix)
+        self.counts = new_counts()
         self._lock = threading.Lock()
         self._connection: Connection | None = None
         self._closed = False
-        # A thread of the parent may hold the lock at the moment of the fork.
-        os.register_at_fork(after_in_child=self._forget)
+        _connectors.add(self)
 
     def get(self) -> Connection:
         """Return the connection, opening it if need be.
@@ -291,7 +309,7 @@ class Connector:
             if self._closed:
                 raise ConnectionClosed("the broker is closed")
             if self._connection is None or not self._connection.is_usable:
-                self._connection = Connection(self.options)
+                self._connection = Connection(self.options, self.counts)
             return self._connection
 
     def close(self) -> None:
@@ -301,6 +319,20 @@ class Connector:
             if self._connection is not None and self._connection.process == os.getpid():
                 self._connection.close()
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Leave the connection to the parent, in a child process."""
         self._lock = threading.Lock()
         self._connection = None
+        self.counts.clear()
+
+
+_connectors: "weakref.WeakSet[Connector]" = weakref.WeakSet()
+
+
+def _forget_connections() -> None:
+    for connector in _connectors:
+        connector.forget()
+
+
+# The parent's loop thread does not exist in a child, and a lock may have been held at the fork.
+os.register_at_fork(after_in_child=_forget_connections)

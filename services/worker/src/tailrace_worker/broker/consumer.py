@@ -11,32 +11,20 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Final, cast
 
-from dramatiq import Message
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.errors import BrokerConnectionError, ConnectionClosed, DecodeError
 from dramatiq.logging import get_logger
 
 from tailrace_worker.broker.connection import Connection
-from tailrace_worker.broker.pull import Delivery, Puller
+from tailrace_worker.broker.delivery import Delivery
+from tailrace_worker.broker.message import NatsMessage, decode_message
+from tailrace_worker.broker.pull import Puller, PullOptions
 
 if TYPE_CHECKING:
     from tailrace_worker.broker.broker import NatsBroker
 
 #: How long NATS may be away before Dramatiq is told; shorter breaks are ridden out in silence.
 _PATIENCE: Final = 3.0
-
-
-class NatsMessage(MessageProxy):
-    """A message and the delivery by which it came.
-
-    Attributes:
-        deliveries: how often JetStream has delivered it, this time included.
-    """
-
-    def __init__(self, message: "Message[object]", delivery: Delivery) -> None:
-        super().__init__(message)
-        self.delivery = delivery
-        self.deliveries = delivery.deliveries
 
 
 class NatsConsumer(Consumer):
@@ -51,9 +39,13 @@ class NatsConsumer(Consumer):
         self._queue = queue
         self._timeout = timeout / 1000
         self._arrived: SimpleQueue[Delivery] = SimpleQueue()
-        self._puller = Puller(
-            connection, broker.consumer_config(queue), prefetch, self._arrived.put
+        options = PullOptions(
+            queue=queue,
+            consumers=broker.consumers_of(queue),
+            prefetch=broker.prefetch or prefetch,
+            shared=broker.prefetch is not None,
         )
+        self._puller = Puller(connection, options, self._arrived.put)
         connection.call(self._puller.start)
 
     def __next__(self) -> NatsMessage | None:
@@ -74,7 +66,7 @@ class NatsConsumer(Consumer):
 
     def ack(self, message: MessageProxy) -> None:
         """Take a message off the queue."""
-        self._settle("finish", message)
+        self._finish(_delivery(message))
 
     def nack(self, message: MessageProxy) -> None:
         """Move a message to the dead letters.
@@ -83,19 +75,18 @@ class NatsConsumer(Consumer):
             ConnectionClosed: NATS did not confirm the dead letter; the message is still held.
         """
         self._bury(_delivery(message), "failed", message._exception)  # noqa: SLF001
-        self._settle("finish", message)
+        self._finish(_delivery(message))
 
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """Give messages back, so that JetStream delivers them to another worker at once."""
         for message in messages:
-            self._settle("hand_back", message)
+            self._hand_back(_delivery(message))
 
     def close(self) -> None:
         """Stop pulling, and give back what nobody has begun to run."""
         self._connection.call(self._puller.close)
         while not self._arrived.empty():
-            delivery = self._arrived.get()
-            self._connection.post(partial(self._connection.acknowledgements.hand_back, delivery))
+            self._hand_back(self._arrived.get())
         self._connection.call(self._connection.flush)
 
     def _check_connection(self) -> None:
@@ -107,7 +98,7 @@ class NatsConsumer(Consumer):
 
     def _open(self, delivery: Delivery) -> NatsMessage | None:
         try:
-            message: Message[object] = Message.decode(delivery.data)
+            message = decode_message(delivery)
         except DecodeError as error:
             self._refuse(delivery, "undecodable", error)
             return None
@@ -126,21 +117,20 @@ class NatsConsumer(Consumer):
         try:
             self._bury(delivery, reason, error)
         except BrokerConnectionError:
-            self._connection.post(partial(self._connection.acknowledgements.hand_back, delivery))
+            self._hand_back(delivery)
             raise
-        self._connection.post(partial(self._connection.acknowledgements.finish, delivery))
+        self._finish(delivery)
 
     def _bury(self, delivery: Delivery, reason: str, error: BaseException | None) -> None:
         self._broker.bury(
             self._connection, delivery, queue=self._queue, reason=reason, exception=error
         )
 
-    def _settle(self, how: str, message: MessageProxy) -> None:
-        # A message may outlive the consumer it came from, and the connection too: then JetStream
-        # has given it to somebody else, and there is nothing left to say.
-        delivery = _delivery(message)
-        acknowledgements = delivery.puller.acknowledgements
-        self._connection.post(partial(getattr(acknowledgements, how), delivery))
+    def _finish(self, delivery: Delivery) -> None:
+        self._connection.post(partial(self._connection.acknowledgements.finish, delivery))
+
+    def _hand_back(self, delivery: Delivery) -> None:
+        self._connection.post(partial(self._connection.acknowledgements.hand_back, delivery))
 
 
 def _delivery(message: MessageProxy) -> Delivery:

@@ -8,14 +8,15 @@ stored twice. Many may be under way at once: nothing waits for its predecessor.
 import asyncio
 import concurrent.futures
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
 from dramatiq.errors import BrokerError, ConnectionClosed
 from nats.aio.msg import Msg
+
 from tailrace_shared.errors import JetStreamError
 from tailrace_shared.jetstream import stored_sequence
-
 from tailrace_worker.broker.wire import Outgoing
 
 if TYPE_CHECKING:
@@ -31,17 +32,31 @@ _NOT_NOW: Final = {10008, 10009, 10023, 10074}
 
 
 class Publish:
-    """One message on its way into a stream."""
+    """One message on its way into a stream.
 
-    __slots__ = ("deadline", "headers", "payload", "result", "sent_at", "subject")
+    Args:
+        subject: where it goes.
+        payload: the message.
+        headers: its headers.
+        deadline: when to give up, by the monotonic clock.
+        stored: called on the loop when JetStream has confirmed it.
+    """
+
+    __slots__ = ("deadline", "headers", "payload", "result", "sent_at", "stored", "subject")
 
     def __init__(
-        self, subject: str, payload: bytes, headers: dict[str, str], deadline: float
+        self,
+        subject: str,
+        payload: bytes,
+        headers: dict[str, str],
+        deadline: float,
+        stored: Callable[[], None],
     ) -> None:
         self.subject = subject
         self.payload = payload
         self.headers = {"Nats-Msg-Id": uuid4().hex, **headers}
         self.deadline = deadline
+        self.stored = stored
         self.sent_at = 0.0
         self.result: concurrent.futures.Future[int] = concurrent.futures.Future()
 
@@ -111,7 +126,10 @@ class Publisher:
         except JetStreamError as error:
             if error.code in _NOT_NOW:
                 return
-            publish.result.set_exception(BrokerError(str(error)))
+            refused = BrokerError(str(error))
+            refused.__cause__ = error
+            publish.result.set_exception(refused)
         else:
+            publish.stored()
             publish.result.set_result(sequence)
         del self._unanswered[token]

@@ -20,6 +20,12 @@ class Outgoing(NamedTuple):
     headers: dict[str, str] | None = None
 
 
+def pub_command(message: Outgoing) -> bytes:
+    """Return the protocol line that publishes a message without headers."""
+    subjects = f"{message.subject} {message.reply}" if message.reply else message.subject
+    return b"PUB %s %d\r\n%s\r\n" % (subjects.encode(), len(message.payload), message.payload)
+
+
 class DeliveryInfo(NamedTuple):
     """What the reply subject of a delivered message says about it."""
 

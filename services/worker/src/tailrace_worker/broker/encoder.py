@@ -1,0 +1,34 @@
+"""A message encoder that is faster and stricter than Dramatiq's own, and writes the same JSON."""
+
+from typing import Any, Final
+
+import msgspec
+from dramatiq import Encoder
+from dramatiq.errors import DecodeError
+
+_encode: Final = msgspec.json.Encoder().encode
+_decode_any: Final = msgspec.json.Decoder().decode
+
+
+class MsgspecEncoder(Encoder):
+    """Encodes messages as JSON with msgspec; install it with ``dramatiq.set_encoder``.
+
+    Beyond what JSON knows it accepts dates, UUIDs, decimals, sets, bytes, dataclasses and msgspec
+    structs in arguments; an actor receives them as JSON values.
+    """
+
+    def encode(self, data: dict[str, Any]) -> bytes:
+        """Return a message's fields, or a result, as JSON."""
+        return _encode(data)
+
+    def decode(self, data: bytes) -> dict[str, Any]:
+        """Return the fields of a message, or a result.
+
+        Raises:
+            DecodeError: ``data`` is not JSON.
+        """
+        try:
+            fields: dict[str, Any] = _decode_any(data)
+        except msgspec.DecodeError as error:
+            raise DecodeError(f"failed to decode message {data[:100]!r}", data, error) from None
+        return fields

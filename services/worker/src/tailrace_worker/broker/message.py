@@ -1,0 +1,67 @@
+"""Dramatiq messages to and from what JetStream stores."""
+
+from typing import Any, Final
+
+from dramatiq import Message
+from dramatiq.broker import MessageProxy
+from dramatiq.errors import DecodeError
+
+from tailrace_shared.jobs import firing_id
+from tailrace_worker.broker.delivery import Delivery
+
+#: W3C trace context; carried in the headers too, for those who do not read the message.
+TRACE_HEADERS: Final = ("traceparent", "tracestate")
+
+#: Options that say when a message runs: they are in its schedule, not in the message. Left in,
+#: ``eta`` would have Dramatiq's worker keep the message in memory.
+_SCHEDULING_OPTIONS: Final = frozenset({"eta", "schedule_id"})
+
+
+class NatsMessage(MessageProxy):
+    """A message and the delivery by which it came.
+
+    Attributes:
+        deliveries: how often JetStream has delivered it, this time included.
+    """
+
+    def __init__(self, message: "Message[Any]", delivery: Delivery) -> None:
+        super().__init__(message)
+        self.delivery = delivery
+        self.deliveries = delivery.deliveries
+
+
+def encode_message(message: "Message[Any]") -> bytes:
+    """Return a message as it is stored."""
+    if _SCHEDULING_OPTIONS.isdisjoint(message.options):
+        return message.encode()
+    options = {k: v for k, v in message.options.items() if k not in _SCHEDULING_OPTIONS}
+    return Message(**{**message.asdict(), "options": options}).encode()
+
+
+def trace_headers(message: "Message[Any]") -> dict[str, str]:
+    """Return the trace context of a message that is about to be stored."""
+    return {name: message.options[name] for name in TRACE_HEADERS if name in message.options}
+
+
+def decode_message(delivery: Delivery) -> "Message[Any]":
+    """Decode a delivered message, and add what its headers say.
+
+    Raises:
+        DecodeError: it is no Dramatiq message.
+    """
+    message: Message[Any] = Message.decode(delivery.data)
+    if not _is_well_formed(message):
+        raise DecodeError("the message's fields have the wrong types", delivery.data, None)
+    for name in TRACE_HEADERS:
+        if name in delivery.headers:
+            message.options.setdefault(name, delivery.headers[name])
+    if (firing := firing_id(delivery.headers)) is None:
+        return message
+    # Every firing of a schedule has the same body; what names it is the schedule and the time.
+    return message.copy(message_id=firing, message_timestamp=delivery.identity[1] // 1_000_000)
+
+
+def _is_well_formed(message: "Message[Any]") -> bool:
+    # The encoder decodes any JSON into these fields, whatever their annotations say.
+    expected = {"queue_name": str, "actor_name": str, "kwargs": dict, "options": dict}
+    return all(isinstance(getattr(message, field), kind) for field, kind in expected.items())
