@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+from typing import Any
 
 import cel
 import msgspec
@@ -18,7 +19,7 @@ from tailrace_shared.workflow.expressions import (
     compile_template,
 )
 
-CONTEXT = {
+CONTEXT: dict[str, dict[str, Any]] = {
     "input": {"name": "Ada", "n": 3, "half": 0.5, "list": [1, 2, 3], "none": None, "yes": True},
     "nodes": {
         "parse": {"output": {"total": 12.5}, "status": "success", "error": None},

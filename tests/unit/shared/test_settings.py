@@ -1,0 +1,117 @@
+"""Settings: every mistake is named, and every setting is on the configuration page."""
+
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailrace_shared.configuration_page import page
+from tailrace_shared.errors import SettingsError
+from tailrace_shared.settings import (
+    ApiSettings,
+    ClientSettings,
+    WorkerSettings,
+    known_variables,
+    read_settings,
+)
+
+PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
+
+
+def test_without_an_environment_all_is_default():
+    """What is not said has a default."""
+    assert read_settings(ApiSettings, {"PATH": "/bin"}) == ApiSettings()
+    assert read_settings(WorkerSettings, {}) == WorkerSettings()
+    assert read_settings(ClientSettings, {}) == ClientSettings()
+
+
+def test_settings_are_read_with_their_types():
+    """Text, number, truth, duration, choice; and NATS_URL by its own name."""
+    settings = read_settings(
+        ApiSettings,
+        {
+            "NATS_URL": "nats://a:1,nats://b:2",
+            "TAILRACE_HOST": "0.0.0.0",
+            "TAILRACE_PORT": "9",
+            "TAILRACE_ALLOW_OPEN_BIND": "true",
+            "TAILRACE_HEARTBEAT": "250ms",
+            "TAILRACE_LOG_FORMAT": "console",
+        },
+    )
+    assert settings.nats_url == "nats://a:1,nats://b:2"
+    assert (settings.host, settings.port, settings.allow_open_bind) == ("0.0.0.0", 9, True)
+    assert (settings.heartbeat, settings.log_format) == (0.25, "console")
+
+
+def test_settings_of_another_service_are_known():
+    """One environment may serve all processes of a machine."""
+    assert read_settings(WorkerSettings, {"TAILRACE_PORT": "9"}) == WorkerSettings()
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("TAILRACE_PROT", "did you mean TAILRACE_PORT?"),
+        ("TAILRACE_NODE", "did you mean TAILRACE_NODES?"),
+        ("TAILRACE_NATS_URL", "did you mean NATS_URL?"),
+        ("TAILRACE_", "unknown setting TAILRACE_"),
+        ("TAILRACE_port", "unknown setting TAILRACE_port"),
+    ],
+)
+def test_an_unknown_setting_is_named_with_the_nearest_known_one(name, hint):
+    """A typing error must not silently become a default."""
+    with pytest.raises(SettingsError, match=f"unknown setting {name}") as caught:
+        read_settings(ApiSettings, {name: "1"})
+    assert hint in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("struct", "name", "value"),
+    [
+        (ApiSettings, "TAILRACE_PORT", "http"),
+        (ApiSettings, "TAILRACE_PORT", ""),
+        (ApiSettings, "TAILRACE_PORT", "65536"),
+        (ApiSettings, "TAILRACE_PORT", "80.5"),
+        (ApiSettings, "TAILRACE_ALLOW_OPEN_BIND", "maybe"),
+        (ApiSettings, "TAILRACE_HEARTBEAT", "15"),
+        (ApiSettings, "TAILRACE_HEARTBEAT", "0s"),
+        (ApiSettings, "TAILRACE_STALL_TIMEOUT", "0ms"),
+        (ApiSettings, "TAILRACE_AUTH", "basic"),
+        (ApiSettings, "TAILRACE_MAX_BODY_BYTES", "1023"),
+        (ApiSettings, "TAILRACE_DEFAULT_TENANT", "a.b"),
+        (ApiSettings, "TAILRACE_PREFIX", "tr.>"),
+        (WorkerSettings, "TAILRACE_WORKER_THREADS", "0"),
+        (WorkerSettings, "TAILRACE_ACK_WAIT", "0s"),
+        (WorkerSettings, "TAILRACE_LOG_LEVEL", "warn"),
+    ],
+)
+def test_an_ill_typed_setting_is_named_with_its_value(struct, name, value):
+    """One line that says which variable to look at."""
+    with pytest.raises(SettingsError, match=f"^{name}={value!r}: ") as caught:
+        read_settings(struct, {name: value})
+    assert "\n" not in str(caught.value)
+
+
+@given(st.sampled_from(sorted(known_variables())), st.text(st.characters(exclude_characters="\0")))
+def test_any_value_is_read_or_refused(name, value):
+    """An environment is text from outside."""
+    for struct in (ApiSettings, WorkerSettings, ClientSettings):
+        try:
+            read_settings(struct, {name: value})
+        except SettingsError:
+            continue
+
+
+def test_the_configuration_page_is_as_the_settings_are():
+    """Run ``just fmt`` where this fails."""
+    assert PAGE.read_text() == page()
+
+
+def test_the_configuration_page_lists_every_setting_once():
+    """With its type, its default, its meaning and who reads it."""
+    rows = [line for line in page().splitlines() if line.startswith("| `")]
+    names = [re.match(r"\| `([A-Z_]+)` \|", row) for row in rows]
+    assert sorted(name[1] for name in names if name) == sorted(known_variables())
+    assert all(len([cell for cell in row.split("|") if cell.strip()]) == 5 for row in rows)
