@@ -217,15 +217,20 @@ def _url(host: str, port: int) -> str:
 
 @contextmanager
 def _signals(system: System) -> Iterator[None]:
+    """Stop ``system`` on a signal; afterwards nothing is left that one could stop.
+
+    Not by ``loop.add_signal_handler``, which restores the default at its end: one more Ctrl-C
+    from an impatient hand would then end a clean stop with a traceback.
+    """
     loop = asyncio.get_running_loop()
     handled = [signal.SIGINT, signal.SIGTERM]
     # Started with nohup, a closed terminal is no reason to stop.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         handled.append(signal.SIGHUP)
     for number in handled:
-        loop.add_signal_handler(number, system.stop)
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(system.stop))
     try:
         yield
     finally:
         for number in handled:
-            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
