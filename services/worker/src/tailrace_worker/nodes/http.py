@@ -108,10 +108,11 @@ def parse_networks(text: str) -> list[Network]:
 
 class _GuardedTransport(httpx.AsyncHTTPTransport):
     def __init__(self, allowed: Iterable[Network]) -> None:
-        super().__init__()
+        ssl_context = httpx.create_ssl_context()
+        super().__init__(verify=ssl_context)
         # httpx has no parameter for the backend of its pool; httpcore's pool has one.
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=httpx.create_ssl_context(),
+            ssl_context=ssl_context,
             max_connections=100,
             max_keepalive_connections=20,
             network_backend=GuardedBackend(allowed),

@@ -1,0 +1,375 @@
+"""Node functions: how they are declared, found, and what the small ones that ship do."""
+
+import asyncio
+import functools
+import sys
+import textwrap
+import time
+from importlib.metadata import EntryPoint, EntryPoints
+from types import ModuleType
+
+import pytest
+
+from tailrace_shared.errors import SettingsError, StartupError
+from tailrace_shared.workflow.node_types import SHIPPED, Parameter
+from tailrace_worker.nodes import registry
+from tailrace_worker.nodes.delay import delay
+from tailrace_worker.nodes.fail import fail
+from tailrace_worker.nodes.log import log
+from tailrace_worker.nodes.node import NodeFailedError, Wait, _describe, declared_node, node
+from tailrace_worker.nodes.registry import load_registry
+from tailrace_worker.nodes.simulate import simulate
+
+
+class Context:
+    """A ``ctx`` that remembers what it was told."""
+
+    def __init__(self, node_id="n", attempt=1):
+        self.tenant = "t"
+        self.execution_id = "e"
+        self.node_id = node_id
+        self.attempt = attempt
+        self.idempotency_key = f"e:{node_id}"
+        self.cancelled = False
+        self.progressed = []
+        self.lines = []
+
+    def progress(self, percent, _message="", **_fields):
+        """Remember a report."""
+        self.progressed.append(percent)
+
+    def log(self, message, level="info", **_fields):
+        """Remember a line."""
+        self.lines.append((level, message))
+
+
+def declaration_of(function):
+    """Return what ``@node`` says of a function."""
+    found = declared_node(function)
+    assert found is not None
+    return found
+
+
+class TestDeclaration:
+    """The function's parameters are the keys of ``with``."""
+
+    def test_parameters_become_keys(self):
+        """Those without a default are required; ``ctx`` is no key."""
+
+        @node("po.parse")
+        def parse(file, ctx, pages=None, *, strict=True):
+            """Parse a purchase order.
+
+            At length.
+            """
+
+        found = declaration_of(parse)
+        assert found.type.name == "po.parse"
+        assert found.type.parameters == {
+            "file": Parameter(required=True),
+            "pages": Parameter(),
+            "strict": Parameter(),
+        }
+        assert found.type.summary == "Parse a purchase order."
+        assert (found.takes_context, found.is_async, found.type.open) == (True, False, False)
+        assert found.call is parse
+
+    def test_a_coroutine_function_is_async_and_keywords_make_it_open(self):
+        """``**fields`` takes every other key."""
+
+        @node("x")
+        async def collect(**fields):
+            return fields
+
+        found = declaration_of(collect)
+        assert (found.is_async, found.type.open, found.takes_context) == (True, True, False)
+
+    @pytest.mark.parametrize("name", ["", "a b", "a..b", ".a", "a.", "a*", "x" * 65, "é"])
+    def test_a_name_is_ids_joined_by_dots(self, name):
+        """It becomes a key in a bucket."""
+        with pytest.raises(ValueError, match="is not a node type"):
+            node(name)
+
+    def test_parameters_that_cannot_be_keys_are_refused(self):
+        """A node is called by keyword."""
+
+        def positional(a, /):
+            pass
+
+        def many(*a):
+            pass
+
+        def context(ctx, /):
+            pass
+
+        for function in (positional, many, context):
+            with pytest.raises(ValueError, match="cannot be a key"):
+                node("x")(function)
+
+    def test_a_coroutine_function_cannot_be_instant(self):
+        """Nobody would await it."""
+
+        async def slow():
+            pass
+
+        with pytest.raises(ValueError, match="cannot be instant"):
+            node("x", instant=True)(slow)
+
+    def test_the_shipped_functions_take_what_their_types_say(self):
+        """Definitions are validated by the types, attempts by the functions."""
+        for name, function in {f.type.name: f for f in load_registry("")}.items():
+            assert function.type is SHIPPED[name]
+            described = _describe("other", function.call, instant=False).type
+            assert set(described.parameters) == set(SHIPPED[name].parameters)
+        assert {f.type.name for f in load_registry("")} == set(SHIPPED)
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Write a module that can be imported; returns its name."""
+    monkeypatch.syspath_prepend(tmp_path)
+    written = []
+
+    def write(source, name="user_nodes"):
+        (tmp_path / f"{name}.py").write_text(
+            "from tailrace_worker.nodes import node\n" + textwrap.dedent(source)
+        )
+        written.append(name)
+        return name
+
+    yield write
+    for name in written:
+        sys.modules.pop(name, None)
+
+
+class TestRegistry:
+    """User modules and entry points."""
+
+    def test_modules_are_loaded_by_name(self, module):
+        """Several, separated by commas."""
+        first = module("@node('a')\ndef a(): return 1\n", "nodes_a")
+        second = module("@node('b')\ndef b(): return 2\n", "nodes_b")
+        loaded = load_registry(f"{first}, {second},")
+        for name, value in (("a", 1), ("b", 2)):
+            function = loaded.get(name)
+            assert function is not None
+            assert function.call() == value
+        assert loaded.get("c") is None
+
+    def test_a_function_imported_by_two_modules_is_one(self, module):
+        """Only two functions of one name are a conflict."""
+        module("@node('a')\ndef a(): pass\n", "nodes_a")
+        module("from nodes_a import a\n@node('b')\ndef b(): pass\n", "nodes_b")
+        assert load_registry("nodes_a,nodes_b").get("a") is not None
+
+    def test_two_functions_of_one_name_stop_the_start(self, module):
+        """Both places are named."""
+        module("@node('a')\ndef one(): pass\n", "nodes_a")
+        module("@node('a')\ndef two(): pass\n", "nodes_b")
+        with pytest.raises(StartupError, match=r"'a' is declared twice: by nodes_a\.one and by"):
+            load_registry("nodes_a,nodes_b")
+
+    def test_a_shipped_type_cannot_be_replaced(self, module):
+        """A definition means the same on every worker."""
+        module("@node('http')\ndef mine(url): pass\n")
+        with pytest.raises(StartupError, match="'http' is declared twice"):
+            load_registry("user_nodes")
+
+    @pytest.mark.parametrize(
+        ("source", "words"),
+        [
+            ("import nothing_like_it\n", "ModuleNotFoundError: No module named 'nothing_like_it'"),
+            ("1 / 0\n", "ZeroDivisionError: division by zero"),
+            ("def (:\n", "SyntaxError"),
+            ("raise SystemExit(3)\n", "SystemExit: 3"),
+            ("@node('a b')\ndef a(): pass\n", "is not a node type"),
+            ("x = 1\n", "declares no nodes: mark functions with @node"),
+        ],
+    )
+    def test_a_module_that_cannot_be_used_stops_the_start(self, module, source, words):
+        """In one line that says why."""
+        module(source)
+        with pytest.raises(StartupError) as caught:
+            load_registry("user_nodes")
+        assert "user_nodes" in str(caught.value)
+        assert words in str(caught.value)
+
+    def test_a_module_that_is_not_there_stops_the_start(self):
+        """By its name."""
+        with pytest.raises(StartupError, match="cannot load nodes from no_such_module"):
+            load_registry("no_such_module")
+
+    def test_what_else_a_module_holds_does_no_harm(self, module):
+        """Proxies as of Flask and Django fail when they are asked for an attribute too early."""
+        module(
+            """
+            class Proxy:
+                def __getattr__(self, name):
+                    raise RuntimeError("outside of a request")
+
+            request = Proxy()
+
+            @node("a")
+            def a(): pass
+            """
+        )
+        assert load_registry("user_nodes").get("a") is not None
+
+    def test_a_decorator_above_node_is_refused(self, module):
+        """functools.wraps copies the mark, and the wrapper would never be called."""
+        module(
+            """
+            import functools
+
+            def twice(function):
+                @functools.wraps(function)
+                def wrapper(): return 2 * function()
+                return wrapper
+
+            @twice
+            @node("a")
+            def a(): return 1
+            """
+        )
+        with pytest.raises(StartupError, match="write @node above"):
+            load_registry("user_nodes")
+
+    def test_entry_points_are_a_module_or_a_function(self, module, monkeypatch):
+        """Whatever a distribution gives."""
+        module("@node('a')\ndef a(): pass\n@node('b')\ndef b(): pass\n", "nodes_a")
+        module("@node('c')\ndef c(): pass\n@node('d')\ndef d(): pass\n", "nodes_b")
+        points = EntryPoints(
+            [
+                EntryPoint("all", "nodes_a", registry.ENTRY_POINTS),
+                EntryPoint("one", "nodes_b:c", registry.ENTRY_POINTS),
+            ]
+        )
+        monkeypatch.setattr(registry, "entry_points", lambda group: points.select(group=group))
+        found = {function.type.name for function in load_registry("")}
+        assert found == {*SHIPPED, "a", "b", "c"}
+
+    def test_an_entry_point_to_something_else_stops_the_start(self, module, monkeypatch):
+        """A number declares no nodes."""
+        module("x = 5\n", "nodes_a")
+        points = EntryPoints([EntryPoint("bad", "nodes_a:x", registry.ENTRY_POINTS)])
+        monkeypatch.setattr(registry, "entry_points", lambda **_: points)
+        with pytest.raises(StartupError, match="entry point bad declares no nodes"):
+            load_registry("")
+
+    def test_networks_for_http_are_checked(self):
+        """The variable is named."""
+        with pytest.raises(SettingsError, match=r"TAILRACE_HTTP_ALLOW='10\.0\.0\.1/8'"):
+            load_registry("", "10.0.0.1/8")
+
+    def test_importing_a_module_of_nodes_changes_nothing(self):
+        """``@node`` marks, no more."""
+        before = dict(vars(registry))
+
+        @node("nobody.loads.me")
+        def unloaded():
+            pass
+
+        assert dict(vars(registry)) == before
+        assert load_registry("").get("nobody.loads.me") is None
+
+    def test_marks_are_found_on_functions_only(self):
+        """A module is no node, nor is a wrapper without the mark."""
+        assert declared_node(ModuleType("x")) is None
+        assert declared_node(functools.partial(print)) is None
+
+
+class TestDelay:
+    """``delay`` gives a time to wait for."""
+
+    def test_a_duration_is_counted_from_now(self):
+        """In seconds since the epoch."""
+        before = time.time()
+        waits = delay(duration="90s")
+        assert before + 90 <= waits.until <= time.time() + 90
+
+    @pytest.mark.parametrize(
+        "until", ["2024-01-15T10:30:00Z", "2024-01-15T11:30:00+01:00", "2024-01-15T10:30:00.000Z"]
+    )
+    def test_a_time_has_its_zone(self, until):
+        """RFC 3339."""
+        assert delay(until=until) == Wait(1705314600)
+
+    @pytest.mark.parametrize(
+        "given",
+        [
+            {"duration": "soon"},
+            {"duration": 5},
+            {"duration": "9999999d"},
+            {"until": "noon"},
+            {"until": "2024-01-15T10:30:00"},
+            {"until": 1705314600},
+            {},
+        ],
+    )
+    def test_what_is_no_time_fails_for_good(self, given):
+        """An expression may have given it; another attempt gives the same."""
+        with pytest.raises(NodeFailedError) as caught:
+            delay(**given)
+        assert not caught.value.retryable
+
+
+def test_log_writes_a_line():
+    """A text as it is, anything else as JSON."""
+    context = Context()
+    assert log(context, "hello", "warning") == {}
+    assert log(context, {"a": [1, None]}) == {}
+    assert context.lines == [("warning", "hello"), ("info", '{"a":[1,null]}')]
+
+
+def test_fail_fails_with_its_message():
+    """And may be tried again."""
+    with pytest.raises(NodeFailedError, match=r"^out of paper$") as caught:
+        fail("out of paper")
+    assert caught.value.retryable
+
+
+class TestSimulate:
+    """``simulate`` sleeps as if it worked."""
+
+    @staticmethod
+    async def fails(context, seed, rate=0.5):
+        """Tell whether an attempt fails."""
+        try:
+            await simulate(context, fail_rate=rate, seed=seed)
+        except NodeFailedError:
+            return True
+        return False
+
+    async def test_a_seed_makes_it_repeatable(self):
+        """Per node and attempt, so that a retry may succeed where the first attempt failed."""
+        places = [Context(node_id, attempt) for node_id in "abcdefgh" for attempt in (1, 2, 3, 4)]
+        first = [await self.fails(place, 7) for place in places]
+        assert first == [await self.fails(place, 7) for place in places]
+        assert first != [await self.fails(place, 8) for place in places]
+        assert 0 < sum(first) < len(first)
+
+    async def test_it_fails_never_or_always_at_the_ends(self):
+        """Rates of 0 and 1 mean what they say."""
+        assert not any([await self.fails(Context(), seed, 0.0) for seed in range(50)])
+        assert all([await self.fails(Context(), seed, 1.0) for seed in range(50)])
+
+    async def test_progress_goes_up(self):
+        """From 0 on, below 100 until it is done."""
+        context = Context()
+        assert await simulate(context, duration="40ms", progress=True) == {}
+        assert context.progressed == sorted(set(context.progressed))
+        assert (context.progressed[0], len(context.progressed)) == (0, 20)
+
+    async def test_it_can_be_interrupted(self):
+        """A cancelled execution does not wait for it."""
+        task = asyncio.create_task(simulate(Context(), duration="1h"))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    async def test_a_duration_that_is_none_fails_for_good(self):
+        """An expression may have given it."""
+        with pytest.raises(NodeFailedError) as caught:
+            await simulate(Context(), duration="long")
+        assert not caught.value.retryable
