@@ -1,5 +1,7 @@
 """A NATS server of one's own: a process with its own port and folder, started in 50 ms."""
 
+import contextlib
+import random
 import re
 import shutil
 import signal
@@ -20,12 +22,18 @@ def nats_server_binary() -> str:
     return binary
 
 
-def free_port() -> int:
-    """Return a TCP port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port(count: int = 1) -> int:
+    """Return the first of ``count`` TCP ports in a row that nobody listens on now.
+
+    They lie below the range from which the kernel takes ports for outgoing connections, so that
+    no client of another test can take one before its server does.
+    """
+    while True:
+        first = random.randrange(10_000, 32_000 - count)
+        with contextlib.suppress(OSError), contextlib.ExitStack() as probes:
+            for port in range(first, first + count):
+                probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
 
 
 class NatsServer:

@@ -142,6 +142,7 @@ class SseClient:
         self._reader: asyncio.StreamReader
         self._writer: asyncio.StreamWriter
         self._chunks = b""
+        self._chunk_left = 0
         self._body = b""
 
     async def __aenter__(self) -> Self:
@@ -236,18 +237,22 @@ class SseClient:
         return self.parser.feed(body) if self.status == 200 else []
 
     def _dechunked(self) -> Iterator[bytes]:
-        while True:
-            size_line, separator, rest = self._chunks.partition(b"\r\n")
+        """Yield what came of each chunk, whole or not: browsers do not wait for its end either."""
+        while self._chunks:
+            if self._chunk_left:
+                part = self._chunks[: self._chunk_left]
+                self._chunks = self._chunks[len(part) :]
+                self._chunk_left -= len(part)
+                yield part
+                continue
+            # The line end of the chunk before, and the size of the next.
+            line, separator, rest = self._chunks.removeprefix(b"\r\n").partition(b"\r\n")
             if not separator:
                 return
-            size = int(size_line, 16)
-            if len(rest) < size + 2:
-                return
-            self._chunks = rest[size + 2 :]
-            if size == 0:
+            self._chunks, self._chunk_left = rest, int(line, 16)
+            if not self._chunk_left:
                 self.is_complete = True
                 return
-            yield rest[:size]
 
 
 def _request(

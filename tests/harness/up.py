@@ -27,7 +27,7 @@ class Up:
         self, folder: Path, *options: str, environment: Mapping[str, str] | None = None
     ) -> None:
         self.folder = folder
-        self.port = free_port()
+        self.port = free_port(4)
         self.url = ""
         self._options = options
         self._environment = {**os.environ, **(environment or {})}

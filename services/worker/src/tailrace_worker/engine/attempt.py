@@ -130,7 +130,7 @@ class Attempt:
         """Return what has been reported since the last time."""
         reports = self._reports
         if self._progress is not None:
-            reports.append(self._progress)
+            reports = sorted([*reports, self._progress], key=lambda report: report.timestamp)
         self._reports, self._progress = [], None
         self._timer, self.is_due = None, False
         self._next_report = self._loop.time() + REPORT_INTERVAL
