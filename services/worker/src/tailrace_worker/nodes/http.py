@@ -6,6 +6,7 @@ to, after resolution, so neither a redirect nor a name that resolves anew can ge
 """
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
 import zlib
@@ -182,42 +183,51 @@ def _content(json: Any, body: str | None) -> bytes | None:
 
 
 async def _read(response: httpx.Response) -> dict[str, Any]:
+    received = await _receive(response)
+    return {
+        "status": response.status_code,
+        "headers": dict(response.headers),
+        "body": _body(response, received),
+    }
+
+
+async def _receive(response: httpx.Response) -> bytes:
     received = bytearray()
-    inflate = _inflater(response.headers.get("content-encoding", "identity").strip().lower())
+    inflater = _inflater(response.headers.get("content-encoding", "identity").strip().lower())
     async for chunk in response.aiter_raw():
-        received += inflate(chunk, MAX_RESPONSE_BYTES + 1 - len(received))
+        # httpx would inflate each piece whole, and 64 KiB of zeros, compressed, are 64 MiB.
+        received += (
+            inflater.decompress(chunk, MAX_RESPONSE_BYTES + 1 - len(received))
+            if inflater
+            else chunk
+        )
         if len(received) > MAX_RESPONSE_BYTES:
             raise NodeFailedError(
                 f"the response is larger than {MAX_RESPONSE_BYTES} bytes", retryable=False
             )
-    text = received.decode(response.charset_encoding or "utf-8", errors="replace")
-    return {
-        "status": response.status_code,
-        "headers": dict(response.headers),
-        "body": _parsed(response.headers.get("content-type", ""), bytes(received), text),
-    }
+    if inflater and response.num_bytes_downloaded and not inflater.eof:
+        raise NodeFailedError("the response ends in the middle of its compressed body")
+    return bytes(received)
 
 
-def _inflater(encoding: str) -> Callable[[bytes, int], bytes]:
-    """Return what decodes a response by the piece, to no more bytes than it is told.
-
-    httpx inflates each piece whole, and 64 KiB of zeros, compressed, are 64 MiB.
-    """
+def _inflater(encoding: str) -> "zlib._Decompress | None":
     if encoding == "identity":
-        return lambda chunk, _limit: chunk
+        return None
     if encoding in {"gzip", "x-gzip"}:
-        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16).decompress
+        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     raise NodeFailedError(f"the response is encoded as {encoding!r}", retryable=False)
 
 
-def _parsed(content_type: str, received: bytes, text: str) -> Any:
+def _body(response: httpx.Response, received: bytes) -> Any:
+    content_type = response.headers.get("content-type", "")
     media_type = content_type.partition(";")[0].strip().lower()
     if media_type == "application/json" or media_type.endswith("+json"):
-        try:
+        with contextlib.suppress(msgspec.DecodeError, ValueError, RecursionError):
             return msgspec.json.decode(received)
-        except msgspec.DecodeError:
-            return text
-    return text
+    # The server may name an encoding that there is not, or that is none of texts.
+    with contextlib.suppress(LookupError, ValueError):
+        return received.decode(response.charset_encoding or "utf-8", errors="replace")
+    return received.decode(errors="replace")
 
 
 def _check_status(request: str, status: int, expected: int | list[int] | None) -> None:
