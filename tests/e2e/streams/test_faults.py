@@ -24,6 +24,9 @@ from harness.log import HandWrittenLog
 from harness.nats import NatsServer
 from harness.sse import follow, places
 from tailrace_api.fanout import source
+from tailrace_api.fanout.topic import Topic
+from tailrace_shared.jetstream import JetStream
+from tailrace_shared.subjects import Subjects
 
 
 async def _write(log: HandWrittenLog, commits: int) -> None:
@@ -78,6 +81,42 @@ async def test_live_messages_that_come_twice_are_shown_once(
             await log.complete()
             events += await stream.all()
         assert places(events) == log.written
+
+
+async def test_commits_that_are_none_of_ours_are_passed_over(
+    stream_nats: NatsServer, log: HandWrittenLog
+) -> None:
+    """In history and live; what is legible goes on."""
+    jetstream, subject = JetStream(log.client), Subjects().log(log.tenant, log.execution)
+    async with api_in_process(stream_nats.url) as api:
+        await log.begin()
+        log.last = await jetstream.publish(subject, b"garbage")
+        await log.commit(written.step_started("n"))
+        async with follow(api.port, log.execution) as stream:
+            _, *events = await stream.take(4)
+            await api.settled(1, 1, 1)
+            log.last = await jetstream.publish(subject, b'[{"no": "type"}]')
+            await log.complete()
+            events += await stream.all()
+        assert places(events) == log.written
+
+
+async def test_a_topic_that_fails_ends_its_streams(
+    stream_nats: NatsServer, log: HandWrittenLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Better to come back than to wait for what will never come."""
+
+    async def fail(*_: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Topic, "_catch_up", fail)
+    async with api_in_process(stream_nats.url) as api:
+        await log.begin()
+        async with follow(api.port, log.execution) as stream:
+            _, *events = await stream.all()
+            assert stream.is_complete
+        assert places(events) == log.written
+        await api.settled()
 
 
 async def test_a_slow_consumer_error_makes_the_hub_look_again(

@@ -12,6 +12,7 @@ from harness.api import ApiProcess
 from harness.log import HandWrittenLog
 from harness.stored import stored, taken
 from tailrace_shared.jetstream import JetStream
+from tailrace_shared.subjects import Subjects
 
 FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
 
@@ -241,6 +242,27 @@ async def test_another_tenants_execution_is_as_one_that_never_was(
         _check(theirs, 404)
         assert theirs.content == never.content.replace(b"ffff", log.execution[-4:].encode())
     _check(await http.post(f"/api/v1/executions/{log.execution}/cancel"), 404)
+
+
+async def test_what_is_not_http_is_a_problem_too(api: ApiProcess) -> None:
+    """Even where no route, and no application, was reached."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(b"HELLO\r\n\r\n")
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"content-type: application/problem+json" in head
+    assert json.loads(body)["status"] == 400
+
+
+async def test_a_failure_of_ours_says_nothing_about_us(
+    http: httpx.AsyncClient, jetstream: JetStream, tenant: str, api: ApiProcess
+) -> None:
+    """500 as a problem; what happened is in the log of the API."""
+    await jetstream.publish(Subjects().log(tenant, "strange"), b"not a commit of ours")
+    problem = _check(await http.get("/api/v1/executions/strange"), 500)
+    assert "commit" not in problem["detail"]
+    assert "DecodeError" in api.log_text
 
 
 async def test_the_access_log_keeps_query_strings_out(

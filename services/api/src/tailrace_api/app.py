@@ -40,6 +40,26 @@ class Api(NamedTuple):
     hub: Hub
 
 
+class _Notices:
+    """What nats-py reports of the connection, passed on to the hub as soon as there is one."""
+
+    def __init__(self) -> None:
+        self.hub: Hub | None = None
+
+    async def error(self, error: Exception) -> None:
+        if self.hub is None:
+            return  # what goes wrong before is said by whoever connects
+        if not isinstance(error, nats.errors.SlowConsumerError):
+            _log.warning("NATS connection", error=str(error) or repr(error))
+        elif self.hub.doubt():
+            _log.warning("live commits were dropped", subject=error.subject)
+
+    async def reconnected(self) -> None:
+        _log.info("reconnected to NATS")
+        if self.hub is not None:
+            self.hub.doubt()
+
+
 @contextlib.asynccontextmanager
 async def create_app(settings: ApiSettings) -> AsyncIterator[Api]:
     """Connect to NATS, make sure of the topology, and put the API together.
@@ -47,32 +67,15 @@ async def create_app(settings: ApiSettings) -> AsyncIterator[Api]:
     Raises:
         StartupError: NATS or what is in it does not let the API work.
     """
-    # The callbacks are needed to connect, and the hub needs the connection.
-    hubs: list[Hub] = []
-
-    async def on_error(error: Exception) -> None:
-        if not hubs:
-            return  # what goes wrong before is said by whoever connects
-        if not isinstance(error, nats.errors.SlowConsumerError):
-            _log.warning("NATS connection", error=str(error) or repr(error))
-        elif hubs[0].doubt():
-            _log.warning("live commits were dropped", subject=error.subject)
-
-    async def on_reconnect() -> None:
-        _log.info("reconnected to NATS")
-        if hubs:
-            hubs[0].doubt()
-
-    client = await connect(settings, "tailrace-api", error_cb=on_error, reconnected_cb=on_reconnect)
+    notices = _Notices()
+    client = await connect(
+        settings, "tailrace-api", error_cb=notices.error, reconnected_cb=notices.reconnected
+    )
     try:
         jetstream, subjects = JetStream(client), Subjects(settings.prefix)
         log = ExecutionLog(jetstream, subjects)
-        try:
-            await apply_topology(jetstream, topology(settings))
-            epoch = (await log.edge()).epoch
-        except (UnavailableError, JetStreamError) as error:
-            raise StartupError(f"JetStream at {settings.nats_url} does not work: {error}") from None
-        hub = Hub(
+        epoch = await _prepare(jetstream, log, settings)
+        hub = notices.hub = Hub(
             log,
             LiveSource(client),
             subjects,
@@ -80,7 +83,6 @@ async def create_app(settings: ApiSettings) -> AsyncIterator[Api]:
             StreamTimes(settings.heartbeat, settings.retry, settings.stall_timeout),
             RingBounds(settings.ring_events, settings.ring_bytes),
         )
-        hubs.append(hub)
         workflows = WorkflowStore(jetstream, subjects)
         starter = RunStarter(jetstream, subjects, workflows)
         runs = RunIndex(jetstream, subjects)
@@ -96,10 +98,26 @@ async def create_app(settings: ApiSettings) -> AsyncIterator[Api]:
         )
         # A redirect to the path without its slash would drop the body of a POST.
         app.router.redirect_slashes = False
-        watcher = asyncio.create_task(hub.watch())
-        try:
+        async with _running(hub):
             yield Api(app, hub)
-        finally:
-            watcher.cancel()
     finally:
         await client.close()
+
+
+async def _prepare(jetstream: JetStream, log: ExecutionLog, settings: ApiSettings) -> str:
+    try:
+        await apply_topology(jetstream, topology(settings))
+        return (await log.edge()).epoch
+    except (UnavailableError, JetStreamError) as error:
+        raise StartupError(f"JetStream at {settings.nats_url} does not work: {error}") from None
+
+
+@contextlib.asynccontextmanager
+async def _running(hub: Hub) -> AsyncIterator[None]:
+    watcher = asyncio.create_task(hub.watch())
+    try:
+        yield
+    finally:
+        watcher.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watcher

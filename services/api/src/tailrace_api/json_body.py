@@ -14,7 +14,7 @@ from typing import Any, Final, Never
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
-from tailrace_api.problems import RefusedError
+from tailrace_api.problems import RefusedError, pointer
 from tailrace_shared.workflow.validation import Problem
 
 MAX_DEPTH: Final = 100
@@ -190,17 +190,13 @@ def _places(value: Any, repeated: list[tuple[dict[str, Any], str]]) -> list[Prob
     found: list[Problem] = []
     stack = [(value, "")]
     while stack:
-        item, pointer = stack.pop()
+        item, at = stack.pop()
         if isinstance(item, dict):
             found.extend(
-                Problem(f"{pointer}/{_escape(key)}", f"the key {key!r} is given more than once")
+                Problem(at + pointer(key), f"the key {key!r} is given more than once")
                 for key in keys.get(id(item), ())
             )
-            stack.extend((child, f"{pointer}/{_escape(key)}") for key, child in item.items())
+            stack.extend((child, at + pointer(key)) for key, child in item.items())
         elif isinstance(item, list):
-            stack.extend((child, f"{pointer}/{index}") for index, child in enumerate(item))
+            stack.extend((child, at + pointer(index)) for index, child in enumerate(item))
     return found
-
-
-def _escape(key: str) -> str:
-    return key.replace("~", "~0").replace("/", "~1")

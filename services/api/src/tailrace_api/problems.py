@@ -39,6 +39,11 @@ _STATUS: Final[Mapping[type[Exception], int]] = {
 _RETRY_AFTER: Final = {"retry-after": "1"}
 
 
+def pointer(*path: str | int) -> str:
+    """Return the JSON Pointer (RFC 6901) to a place."""
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
+
+
 class ProblemDocument(msgspec.Struct, omit_defaults=True):
     """The body of an error response."""
 

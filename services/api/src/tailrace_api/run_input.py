@@ -7,11 +7,10 @@ from typing import Any, Final
 
 import msgspec
 import referencing.exceptions
-from jsonschema.exceptions import ValidationError
 from jsonschema.protocols import Validator
 
 from tailrace_api.json_body import INLINE_BYTES
-from tailrace_api.problems import RefusedError
+from tailrace_api.problems import RefusedError, pointer
 from tailrace_shared.execution.events import MAX_VALUE_BYTES
 from tailrace_shared.workflow.input_schema import compile_schema
 from tailrace_shared.workflow.validation import Problem
@@ -67,15 +66,10 @@ class InputCheck:
 def _problems(validator: Validator, field: str, value: Any) -> list[Problem]:
     try:
         return [
-            Problem(_pointer(field, error), error.message[:1000])
+            Problem(pointer(field, *error.absolute_path), error.message[:1000])
             for error in islice(validator.iter_errors(value), _MOST_PROBLEMS)
         ]
     except referencing.exceptions.Unresolvable as error:
         return [Problem(f"/{field}", f"the workflow's schema refers to what is not there: {error}")]
     except RecursionError:
         return [Problem(f"/{field}", "the workflow's schema refers to itself without end")]
-
-
-def _pointer(field: str, error: ValidationError) -> str:
-    path = [field, *error.absolute_path]
-    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)

@@ -1,162 +1,88 @@
 """Run and watch in one response (seed 002): data-only blocks ``{"type", "data"}``.
 
-Six events of the log have a counterpart there. The others have none; a client's position moves
-over them.
+Some events of the log have a counterpart there, by the table below. The others have none; a
+client's position moves over them. Values pass through unopened.
 """
 
-from collections.abc import Callable
-from typing import Any, Final, Literal
+from collections.abc import Mapping
+from typing import Final, NamedTuple
 
 import msgspec
 
 from tailrace_api.dialects.dialect import NOTHING, Dialect, LoggedEvent
 from tailrace_api.sse import frame
-from tailrace_shared.execution.events import StepBegun, StepSkip
+
+
+class _Counterpart(NamedTuple):
+    """What an event of the log is called, and which fields it has.
+
+    Attributes:
+        type: the name in this dialect.
+        fields: for each field, the fields of the event of which the first that is there gives
+            the value; null if none is.
+        optional: fields that are left out rather than null.
+    """
+
+    type: str
+    fields: Mapping[str, tuple[str, ...]]
+    optional: frozenset[str] = frozenset()
+
+
+def _same(*names: str) -> dict[str, tuple[str, ...]]:
+    return {name: (name,) for name in names}
+
+
+_STARTED: Final = _Counterpart(
+    "executionStarted",
+    {
+        **_same("execution_id", "workflow_id", "workflow_name", "version", "status"),
+        "flow_id": ("workflow_id",),
+        "input_data": ("input",),
+    },
+)
+_BEFORE: Final = _Counterpart(
+    "nodeExecutionBefore",
+    {
+        **_same("node_id", "node_type", "status", "attempt", "started_at"),
+        # A node without a name is called by its id.
+        "node_name": ("name", "node_id"),
+    },
+)
+_AFTER: Final = _Counterpart(
+    "nodeExecutionAfter",
+    _same(
+        *("node_id", "node_type", "status", "attempt", "started_at", "completed_at"),
+        *("duration_ms", "output", "error", "reason"),
+    ),
+    optional=frozenset({"reason"}),
+)
+_FINISHED: Final = _Counterpart(
+    "executionFinished",
+    _same("execution_id", "status", "output", "execution_time_ms", "output_omitted", "reason"),
+    optional=frozenset({"output_omitted", "reason"}),
+)
+_ERROR: Final = _Counterpart(
+    "executionError",
+    {
+        **_same("execution_id", "status", "execution_time_ms", "node_id"),
+        "error": ("error_message",),
+    },
+)
+_COUNTERPARTS: Final[Mapping[str, _Counterpart]] = {
+    "execution:queued": _STARTED,
+    "step:started": _BEFORE,
+    "step:completed": _AFTER,
+    "step:failed": _AFTER,
+    "step:skipped": _AFTER,
+    "execution:completed": _FINISHED,
+    "execution:cancelled": _FINISHED,
+    "execution:failed": _ERROR,
+}
 
 _NULL: Final = msgspec.Raw(b"null")
 
-
-class _Queued(msgspec.Struct):
-    execution_id: str
-    workflow_id: str
-    workflow_name: str
-    version: int
-    # Input and output pass through unopened.
-    input: msgspec.Raw = _NULL
-    status: str = "queued"
-
-
-class _StepDone(msgspec.Struct):
-    node_id: str
-    node_type: str
-    status: str
-    attempt: int
-    started_at: str
-    completed_at: str
-    duration_ms: int
-    output: msgspec.Raw = _NULL
-    error: str | None = None
-
-
-class _Ended(msgspec.Struct):
-    execution_id: str
-    status: str
-    execution_time_ms: int
-    output: msgspec.Raw = _NULL
-    output_omitted: bool = False
-    reason: str = ""
-    error_message: str = ""
-    node_id: str | None = None
-
-
-class _Block(msgspec.Struct):
-    type: Literal[
-        "executionStarted",
-        "nodeExecutionBefore",
-        "nodeExecutionAfter",
-        "executionFinished",
-        "executionError",
-    ]
-    data: dict[str, Any]
-
-
-def _started(_execution: str, event: LoggedEvent) -> _Block:
-    queued = msgspec.json.decode(event.data, type=_Queued)
-    data = {
-        "execution_id": queued.execution_id,
-        "workflow_id": queued.workflow_id,
-        "flow_id": queued.workflow_id,
-        "workflow_name": queued.workflow_name,
-        "version": queued.version,
-        "status": queued.status,
-        "input_data": queued.input,
-    }
-    return _Block("executionStarted", data)
-
-
-def _before(execution: str, event: LoggedEvent) -> _Block:
-    step = msgspec.json.decode(event.data, type=StepBegun)
-    data = {
-        "execution_id": execution,
-        "node_id": step.node_id,
-        "node_type": step.node_type,
-        "node_name": step.name or step.node_id,
-        "status": step.status,
-        "attempt": step.attempt,
-        "started_at": step.started_at,
-    }
-    return _Block("nodeExecutionBefore", data)
-
-
-def _after(execution: str, event: LoggedEvent) -> _Block:
-    step = msgspec.json.decode(event.data, type=_StepDone)
-    data = {
-        "execution_id": execution,
-        "node_id": step.node_id,
-        "node_type": step.node_type,
-        "status": step.status,
-        "attempt": step.attempt,
-        "started_at": step.started_at,
-        "completed_at": step.completed_at,
-        "duration_ms": step.duration_ms,
-        "output": step.output,
-        "error": step.error,
-    }
-    return _Block("nodeExecutionAfter", data)
-
-
-def _skipped(execution: str, event: LoggedEvent) -> _Block:
-    step = msgspec.json.decode(event.data, type=StepSkip)
-    data = {
-        "execution_id": execution,
-        "node_id": step.node_id,
-        "node_type": step.node_type,
-        "status": step.status,
-        "reason": step.reason,
-        "duration_ms": 0,
-        "output": None,
-        "error": None,
-    }
-    return _Block("nodeExecutionAfter", data)
-
-
-def _finished(_execution: str, event: LoggedEvent) -> _Block:
-    ended = msgspec.json.decode(event.data, type=_Ended)
-    data = {
-        "execution_id": ended.execution_id,
-        "status": ended.status,
-        "execution_time_ms": ended.execution_time_ms,
-        "output": ended.output,
-    }
-    if ended.output_omitted:
-        data["output_omitted"] = True
-    if ended.reason:
-        data["reason"] = ended.reason
-    return _Block("executionFinished", data)
-
-
-def _failed(_execution: str, event: LoggedEvent) -> _Block:
-    ended = msgspec.json.decode(event.data, type=_Ended)
-    data = {
-        "execution_id": ended.execution_id,
-        "status": ended.status,
-        "execution_time_ms": ended.execution_time_ms,
-        "error": ended.error_message,
-        "node_id": ended.node_id,
-    }
-    return _Block("executionError", data)
-
-
-_BLOCKS: Final[dict[str, Callable[[str, LoggedEvent], _Block]]] = {
-    "execution:queued": _started,
-    "step:started": _before,
-    "step:completed": _after,
-    "step:failed": _after,
-    "step:skipped": _skipped,
-    "execution:completed": _finished,
-    "execution:cancelled": _finished,
-    "execution:failed": _failed,
-}
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
 
 
 def _greet(_execution: str) -> bytes:
@@ -165,10 +91,17 @@ def _greet(_execution: str) -> bytes:
 
 
 def _show(execution: str, event_id: str, event: LoggedEvent, _stored: msgspec.Raw) -> bytes:
-    block = _BLOCKS.get(event.type)
-    if block is None:
+    counterpart = _COUNTERPARTS.get(event.type)
+    if counterpart is None:
         return NOTHING
-    return frame.event(msgspec.json.encode(block(execution, event)), event_id=event_id)
+    given = _decode_fields(event.data)
+    # Events of steps do not name the execution; clients of several streams want to know.
+    data: dict[str, msgspec.Raw | str] = {"execution_id": execution}
+    for name, sources in counterpart.fields.items():
+        value = next((given[source] for source in sources if source in given), None)
+        if value is not None or name not in counterpart.optional:
+            data[name] = _NULL if value is None else value
+    return frame.event(_encode({"type": counterpart.type, "data": data}), event_id=event_id)
 
 
 RUN_AND_STREAM: Final = Dialect("run_and_stream", _greet, _show)

@@ -121,9 +121,19 @@ class Hub:
             subject = self._subjects.live(view.tenant, view.execution)
             keeper = asyncio.create_task(topic.keep(self._source, self._log, subject))
             self._keepers.add(keeper)
-            keeper.add_done_callback(self._keepers.discard)
+            keeper.add_done_callback(lambda done: self._kept(topic, done))
         topic.followers.add(connection)
         return topic
+
+    def _kept(self, topic: Topic, keeper: asyncio.Task[None]) -> None:
+        self._keepers.discard(keeper)
+        if not keeper.cancelled() and (error := keeper.exception()):
+            # A bug of ours must not leave clients with heartbeats and nothing else.
+            _log.error("topic failed", execution=topic.view.execution, exc_info=error)
+            if self._topics.get(topic.view) is topic:
+                del self._topics[topic.view]
+            for follower in tuple(topic.followers):
+                follower.end()
 
     def leave(self, topic: Topic, connection: Connection) -> None:
         """Take a connection out of a topic; the last one to leave closes it."""

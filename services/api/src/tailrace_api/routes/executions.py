@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from tailrace_api.json_body import read_object
 from tailrace_api.json_response import json_response
-from tailrace_api.problems import RefusedError
+from tailrace_api.problems import RefusedError, pointer
 from tailrace_api.run_document import LogEntry, RunDocument, log_entries, run_document
 from tailrace_api.run_starter import RunRequest, RunStarter, check_key
 from tailrace_api.tenancy import tenant_of
@@ -163,16 +163,9 @@ def _accepted(state: ExecutionState) -> dict[str, Any]:
 
 
 def _refuse_unknown(body: dict[str, Any], *known: str) -> None:
-    unknown = [key for key in body if key not in known]
+    unknown = [Problem(pointer(key), f"unknown field {key!r}") for key in body if key not in known]
     if unknown:
-        raise RefusedError(
-            422,
-            "the body has unknown fields",
-            [
-                Problem("/" + key.replace("~", "~0").replace("/", "~1"), f"unknown field {key!r}")
-                for key in unknown
-            ],
-        )
+        raise RefusedError(422, "the body has unknown fields", unknown)
 
 
 def _reason(body: dict[str, Any]) -> str:
