@@ -1,0 +1,320 @@
+"""The runner: however a node function ends, it is an outcome."""
+
+import asyncio
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tailrace_shared.execution.events import MAX_VALUE_BYTES
+from tailrace_shared.execution.state import ExecutionState, StepState
+from tailrace_shared.workflow.definition import Node
+from tailrace_worker.engine.attempt import Attempt
+from tailrace_worker.engine.plan import PlannedNode
+from tailrace_worker.engine.runner import Erred, Runner, Succeeded
+from tailrace_worker.nodes.node import NodeFailedError, Wait, declared_node, node
+from tailrace_worker.nodes.registry import NodeRegistry
+
+
+@pytest.fixture
+def threads():
+    """The executor for synchronous functions."""
+    with ThreadPoolExecutor(4) as executor:
+        yield executor
+
+
+@pytest.fixture
+def run(threads):
+    """Run a function as a node; returns the outcome."""
+
+    async def run_node(function, parameters=None, *, timeout=None, state=None, instant=False):
+        found = declared_node(node("under.test", instant=instant)(function))
+        assert found is not None
+        runner = Runner(NodeRegistry([found]), threads)
+        planned = PlannedNode("n", Node("under.test", parameters=parameters or {}, timeout=timeout))
+        attempt = Attempt(
+            "t", "e", StepState("n", attempt=1), asyncio.get_running_loop(), lambda: None
+        )
+        state = state or ExecutionState()
+        if instant:
+            assert runner.is_instant(planned)
+            return runner.run_instant(planned, state, attempt)
+        return await runner.run(planned, state, attempt)
+
+    return run_node
+
+
+def as_sync(function):
+    """Leave a function as it is."""
+    return function
+
+
+def as_async(function):
+    """Make a coroutine function of a function."""
+
+    async def coroutine(**parameters):
+        await asyncio.sleep(0)
+        return function(**parameters)
+
+    return coroutine
+
+
+BOTH = pytest.mark.parametrize("kind", [as_sync, as_async])
+
+
+@BOTH
+async def test_what_a_function_returns_is_the_output(run, kind):
+    """As JSON: a tuple comes back as a list, at once and not only after a recovery."""
+    assert await run(kind(lambda **_: {"a": (1, 2)})) == Succeeded({"a": [1, 2]})
+    assert await run(kind(lambda **_: None)) == Succeeded(None)
+
+
+async def test_parameters_are_rendered_and_given_by_name(run):
+    """With the context, where it is asked for."""
+
+    @node("x")
+    def function(ctx, total, note="none"):
+        return [ctx.execution_id, total, note]
+
+    state = ExecutionState(input={"total": 5})
+    assert await run(function, {"total": "${input.total}"}, state=state) == Succeeded(
+        ["e", 5, "none"]
+    )
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (NodeFailedError("out of paper"), Erred("out of paper")),
+        (NodeFailedError("never", retryable=False), Erred("never", retryable=False)),
+        (ValueError("bad"), Erred("ValueError: bad")),
+        (KeyError("k"), Erred("KeyError: 'k'")),
+        (TimeoutError("mine"), Erred("TimeoutError: mine")),
+        (SystemExit(3), Erred("SystemExit: 3")),
+        (KeyboardInterrupt(), Erred("KeyboardInterrupt: ")),
+        (asyncio.CancelledError("mine"), Erred("CancelledError: mine")),
+        (OSError("caf\udce9"), Erred("OSError: caf\\udce9")),
+        (NodeFailedError("caf\udce9"), Erred("caf\\udce9")),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+async def test_what_a_function_raises_is_the_error(run, kind, error, outcome):
+    """Whatever it is; its own TimeoutError is not called a timeout."""
+
+    def function(**_):
+        raise error
+
+    assert await run(kind(function), timeout="5s") == outcome
+
+
+@BOTH
+async def test_a_stop_iteration_is_an_error_like_others(run, kind):
+    """A future cannot hold one: the step would never have ended."""
+    outcome = await asyncio.wait_for(run(kind(lambda **_: next(iter([])))), 5)
+    assert isinstance(outcome, Erred)
+    assert "StopIteration" in outcome.message
+
+
+async def test_sys_exit_in_a_node_does_not_end_the_worker(run):
+    """On the loop, in a thread, and inside a commit."""
+    for instant in (False, True):
+        outcome = await run(lambda: sys.exit(7), instant=instant)
+        assert outcome == Erred("SystemExit: 7")
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "value", [object(), {1, object()}, {(1, 2): 3}, "\ud800", print, 1j], ids=repr
+)
+async def test_an_output_that_is_not_json_fails_for_good(run, kind, value):
+    """Another attempt would return the like."""
+    outcome = await run(kind(lambda **_: value))
+    assert isinstance(outcome, Erred)
+    assert outcome.message.startswith("the output is not JSON: ")
+    assert not outcome.retryable
+
+
+async def test_an_output_that_contains_itself_fails_for_good(run):
+    """It has no end."""
+    value: list[Any] = []
+    value.append(value)
+    outcome = await run(lambda: value)
+    assert isinstance(outcome, Erred)
+    assert not outcome.retryable
+
+
+async def test_an_output_is_256_kib_at_the_most(run):
+    """It must fit an event."""
+    largest = "x" * (MAX_VALUE_BYTES - 2)
+    assert await run(lambda: largest) == Succeeded(largest)
+    outcome = await run(lambda: largest + "x")
+    assert outcome == Erred(
+        f"the output is {MAX_VALUE_BYTES + 1} bytes; the limit is {MAX_VALUE_BYTES}",
+        retryable=False,
+    )
+
+
+class TestParameters:
+    """What a definition gives and what a function takes may differ by a version."""
+
+    async def test_an_unexpected_parameter_fails_for_good(self, run):
+        """It is named."""
+        assert await run(lambda a: a, {"a": 1, "b": 2, "c": 3}) == Erred(
+            "under.test takes no b, c", retryable=False
+        )
+
+    async def test_a_missing_parameter_fails_for_good(self, run):
+        """All that are missing are named."""
+        assert await run(lambda a, b, c=1: [a, b, c], {}) == Erred(
+            "under.test needs a, b", retryable=False
+        )
+
+    async def test_an_open_function_takes_everything(self, run):
+        """Even keys that are no identifiers; only ``ctx`` is the worker's own."""
+
+        def function(ctx, **fields):
+            return [ctx.node_id, fields]
+
+        assert await run(function, {"a b": 1, "ctx": 2}) == Succeeded(["n", {"a b": 1}])
+
+    async def test_an_expression_that_does_not_fit_fails_for_good(self, run):
+        """The same values would give the same error."""
+        outcome = await run(lambda a: a, {"a": "${input.nothing}"})
+        assert isinstance(outcome, Erred)
+        assert (outcome.retryable, "input.nothing" in outcome.message) == (False, True)
+
+    async def test_an_unknown_node_type_fails_for_good(self, threads):
+        """The definition may be for other workers."""
+        runner = Runner(NodeRegistry([]), threads)
+        attempt = Attempt("t", "e", StepState("n"), asyncio.get_running_loop(), lambda: None)
+        planned = PlannedNode("n", Node("gone"))
+        assert not runner.is_instant(planned)
+        outcome = await runner.run(planned, ExecutionState(), attempt)
+        assert outcome == Erred("this worker has no node type 'gone'", retryable=False)
+
+    @BOTH
+    async def test_a_function_may_change_what_it_is_given(self, run, kind):
+        """Neither the execution's state nor the definition are its own to change."""
+        state = ExecutionState(input={"items": [1, 2, 3]})
+        parameters = {"given": "${input.items}", "literal": {"a": [1]}}
+
+        def function(given, literal):
+            given.clear()
+            literal["a"].append(2)
+            return given
+
+        async def coroutine(given, literal):
+            return function(given, literal)
+
+        called = coroutine if kind is as_async else function
+        assert await run(called, parameters, state=state) == Succeeded([])
+        assert state.input == {"items": [1, 2, 3]}
+        assert parameters["literal"] == {"a": [1]}
+
+
+class TestTimeouts:
+    """A timeout is of one attempt."""
+
+    async def test_a_coroutine_is_interrupted(self, run):
+        """And may clean up."""
+        ended = asyncio.Event()
+
+        async def function():
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.set()
+
+        assert await run(function, timeout="20ms") == Erred("timed out after 20ms")
+        assert ended.is_set()
+
+    async def test_a_thread_is_told(self, run):
+        """It cannot be interrupted, but the step goes on without it."""
+        looked = threading.Event()
+
+        def function(ctx):
+            while not ctx.cancelled:
+                time.sleep(0.001)
+            looked.set()
+
+        assert await run(function, timeout="20ms") == Erred("timed out after 20ms")
+        assert await asyncio.to_thread(looked.wait, 5)
+
+    async def test_a_timeout_inside_the_function_is_its_own_error(self, run):
+        """Though the node has a timeout too."""
+
+        async def function():
+            async with asyncio.timeout(0.01):
+                await asyncio.Event().wait()
+
+        assert await run(function, timeout="5s") == Erred("TimeoutError: ")
+
+    async def test_a_function_that_is_quick_enough_succeeds(self, run):
+        """The timeout leaves no trace."""
+        assert await run(lambda: 1, timeout="5s") == Succeeded(1)
+
+
+class TestCancellation:
+    """The orchestrator cancels attempts that are not wanted any more."""
+
+    async def test_a_cancelled_attempt_has_no_outcome(self, run):
+        """Nobody waits for one."""
+        begun = asyncio.Event()
+
+        async def function():
+            begun.set()
+            await asyncio.Event().wait()
+
+        task = asyncio.create_task(run(function))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    async def test_a_task_of_the_nodes_own_that_was_cancelled_is_an_error(self, run):
+        """The attempt has an outcome all the same, or its execution would wait for ever."""
+
+        async def function():
+            inner = asyncio.ensure_future(asyncio.Event().wait())
+            inner.cancel()
+            await inner
+
+        assert await run(function) == Erred("CancelledError: ")
+
+
+class TestWaiting:
+    """A node may let its step wait."""
+
+    @BOTH
+    async def test_a_wait_is_an_outcome(self, run, kind):
+        """With its time."""
+        assert await run(kind(lambda **_: Wait(1705314600.0))) == Wait(1705314600.0)
+
+    @pytest.mark.parametrize("until", [float("inf"), float("nan"), 1e18, -1e18, "noon", None])
+    async def test_a_time_that_there_is_not_fails_for_good(self, run, until):
+        """It could not be written into the log."""
+        outcome = await run(lambda: Wait(until))
+        assert outcome == Erred(f"there is no time {until!r} to wait for", retryable=False)
+
+
+async def test_instant_nodes_run_where_they_are_called(run):
+    """No thread, no loop; their outcomes are the same."""
+    here = threading.get_ident()
+    assert await run(lambda: threading.get_ident() == here, instant=True) == Succeeded(output=True)
+    assert await run(lambda: {"a": (1,)}, instant=True) == Succeeded({"a": [1]})
+    assert await run(lambda: 1 / 0, instant=True) == Erred("ZeroDivisionError: division by zero")
+
+
+async def test_synchronous_functions_run_beside_each_other(run):
+    """Off the event loop, each in a thread."""
+    together = threading.Barrier(3)
+    outcomes = await asyncio.gather(
+        *(run(lambda: together.wait(5) >= 0 and threading.get_ident()) for _ in range(3))
+    )
+    idents = {outcome.output for outcome in outcomes}
+    assert len(idents) == 3
+    assert threading.get_ident() not in idents
