@@ -1,9 +1,12 @@
 """Fixtures that every test may use."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
+
 from harness.nats import NatsServer
+from harness.nats_container import AnyNats, NatsContainer, docker_is_running
 
 
 @pytest.fixture
@@ -14,7 +17,25 @@ def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
 
 
 @pytest.fixture(scope="session")
-def shared_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A NATS server for all tests that keep to a subject prefix or tenant of their own."""
-    with NatsServer(tmp_path_factory.mktemp("shared-nats")) as server:
+def shared_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnyNats]:
+    """A NATS server for all tests that keep to a subject prefix or tenant of their own.
+
+    It runs in a container where Docker runs, as a process elsewhere.
+    """
+    server = (
+        NatsContainer()
+        if docker_is_running()
+        else NatsServer(tmp_path_factory.mktemp("shared-nats"))
+    )
+    with server:
         yield server
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let CI insist on the container path."""
+    parser.addoption(
+        "--require-docker",
+        action="store_true",
+        default=bool(os.environ.get("CI")),
+        help="fail where no Docker engine runs (the default where CI is set)",
+    )

@@ -8,7 +8,7 @@ from typing import Any
 
 from nats.aio.msg import Msg
 
-from harness.nats import NatsServer
+from harness.nats_container import AnyNats
 from harness.service import Service
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution.events import TERMINAL, Event
@@ -28,7 +28,7 @@ TENANT = "default"
 class Installation:
     """One NATS and whatever services a test starts on it."""
 
-    def __init__(self, jetstream: JetStream, nats: NatsServer, folder: Path) -> None:
+    def __init__(self, jetstream: JetStream, nats: AnyNats, folder: Path) -> None:
         self.jetstream = jetstream
         self.nats = nats
         self.subjects = Subjects()
@@ -107,7 +107,7 @@ class Installation:
 
 
 @contextlib.asynccontextmanager
-async def installation(nats: NatsServer, folder: Path) -> AsyncIterator[Installation]:
+async def installation(nats: AnyNats, folder: Path) -> AsyncIterator[Installation]:
     """Open an installation on a NATS server, its topology applied."""
     settings = read_settings(WorkerSettings, {"NATS_URL": nats.url})
     client = await connect(settings, "test")

@@ -2,7 +2,6 @@
 
 import contextlib
 import random
-import re
 import shutil
 import signal
 import socket
@@ -36,6 +35,15 @@ def free_port(count: int = 1) -> int:
             return first
 
 
+def accepts(host: str, port: int) -> bool:
+    """Tell whether a NATS server speaks there: it sends INFO first, a mere socket does not."""
+    try:
+        with socket.create_connection((host, port), timeout=1) as probe:
+            return probe.recv(5) == b"INFO "
+    except OSError:
+        return False
+
+
 class NatsServer:
     """One nats-server with JetStream, storing under ``folder``; it keeps its port over restarts."""
 
@@ -56,18 +64,10 @@ class NatsServer:
                 stdout=log,
                 stderr=log,
             )
-        while not self._accepts():
+        while not accepts("127.0.0.1", self.port):
             if self._process.poll() is not None:
                 raise RuntimeError(f"nats-server ended: {self.log.read_text()}")
         return self
-
-    def _accepts(self) -> bool:
-        # The server sends INFO first, so a line read is a server that speaks, not just a socket.
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as probe:
-                return re.match(rb"INFO ", probe.recv(5)) is not None
-        except OSError:
-            return False
 
     @property
     def pid(self) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from harness.installation import TENANT, Installation
+from harness.nats import NatsServer
 from harness.service import Service
 from harness.workflows import definition
 from tailrace_shared.appends import append
@@ -207,14 +208,16 @@ async def test_of_two_writers_one_wins_each_append_and_the_log_stays_legal(site:
     assert wins["lost"] > 0
 
 
-async def test_executions_survive_a_killed_and_restarted_nats(site: Installation, tmp_path: Path):
+async def test_executions_survive_a_killed_and_restarted_nats(
+    site: Installation, nats_server: NatsServer, tmp_path: Path
+):
     """The worker waits for NATS to come back, and goes on where the log stands."""
     site.worker(**NODES)
     stored = await site.store(chain(tmp_path, 8, 0.1))
     executions = [await site.start(stored) for _ in range(10)]
     await site.until(executions[0], has_completed("n1"))
-    site.nats.kill()
-    site.nats.start()
+    nats_server.kill()
+    nats_server.start()
     for execution in executions:
         events = await site.finished(execution, timeout=40)
         assert fold(events).status == "completed"

@@ -1,0 +1,31 @@
+"""The services work on a NATS in a container as on one that runs as a process."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.installation import Installation, installation
+from harness.nats_container import AnyNats, docker_is_running
+from harness.workflows import definition
+from tailrace_shared.execution.state import fold
+
+
+async def test_a_run_completes_on_the_shared_nats(shared_nats: AnyNats, tmp_path: Path):
+    """Streams, buckets, jobs and the log, on whichever NATS the machine offers."""
+    async with installation(shared_nats, tmp_path) as site:
+        await run_one(site)
+
+
+async def run_one(site: Installation) -> None:
+    """Run two steps on a worker of this installation."""
+    site.worker()
+    stored = await site.store(definition({"a": {}, "b": {"needs": ["a"]}}))
+    assert fold(await site.finished(await site.start(stored))).status == "completed"
+
+
+@pytest.mark.docker
+def test_ci_has_docker(request: pytest.FixtureRequest):
+    """Where the container path must be taken, a missing engine is an error, not a skipped test."""
+    if not request.config.getoption("--require-docker"):
+        pytest.skip("no Docker engine is required here; CI requires one")
+    assert docker_is_running()
