@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.nats import NatsServer
+from harness.nats import NatsServer, free_port
 from harness.up import Up, command_line, wait_gone
+from tailrace.errors import StartError
+from tailrace.local.ports import api_ports
 
 SERVICES = ("tailrace_api", "tailrace_worker", "nats-server")
 
@@ -26,23 +28,29 @@ def up(tmp_path: Path, stand_ins: dict[str, str]) -> Iterator[Up]:
 
 def test_the_ready_line_is_alone_on_stdout(tmp_path: Path, stand_ins: dict[str, str]) -> None:
     """What services print goes to stderr, and so do the URLs of the other replicas."""
-    with Up(tmp_path / "up", "--api-replicas", "2", environment=stand_ins) as up:
+    options = ("--port", "0", "--api-replicas", "2")
+    with Up(tmp_path / "up", *options, environment=stand_ins) as up:
         up.wait_ready()
-        assert up.url == f"http://127.0.0.1:{up.port}"
         up.send(signal.SIGTERM)
         assert up.wait() == 0
 
         assert not up.rest_of_stdout()
-        assert f"another API replica is at http://127.0.0.1:{up.port + 1}\n" in up.stderr()
+        (other,) = re.findall(r"(?m)^another API replica is at (http://\S+)$", up.stderr())
+        assert other != up.url
         assert up.stderr().count("printed by mistake") == 3
 
 
-def test_any_free_port_may_be_taken(tmp_path: Path, stand_ins: dict[str, str]) -> None:
-    """Port 0: the ready line says which it became."""
-    with Up(tmp_path / "up", "--port", "0", environment=stand_ins) as up:
+def test_replicas_take_ports_upward_from_the_first(
+    tmp_path: Path, stand_ins: dict[str, str]
+) -> None:
+    """The ready line names the port that was asked for."""
+    first = free_ports_in_a_row(2)
+    options = ("--port", str(first), "--api-replicas", "2")
+    with Up(tmp_path / "up", *options, environment=stand_ins) as up:
         up.wait_ready()
 
-        assert re.fullmatch(r"http://127\.0\.0\.1:[1-9]\d+", up.url)
+        assert up.url == f"http://127.0.0.1:{first}"
+        up.wait_stderr(f"another API replica is at http://127.0.0.1:{first + 1}\n")
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -241,3 +249,14 @@ def wait_children(up: Up) -> list[int]:
         if any("tailrace_worker" in command_line(pid) for pid in children):
             return list(children)
         time.sleep(0.005)
+
+
+def free_ports_in_a_row(count: int) -> int:
+    """Return the first of ports that follow each other and on which nobody listens."""
+    while True:
+        first = free_port()
+        try:
+            api_ports("127.0.0.1", first, count)
+        except StartError:
+            continue
+        return first
