@@ -10,7 +10,10 @@ import click
 from tailrace.errors import TailraceError
 
 # Loaded when called: `tailrace up` should not wait for the imports of `tailrace watch`.
-COMMANDS: Final = ("up", "validate", "apply", "import", "run", "watch", "ls", "show", "cancel")
+COMMANDS: Final = (
+    *("up", "validate", "apply", "import", "run", "watch", "ls", "show", "cancel"),
+    "bench",
+)
 
 # A service's own line, passed on by `tailrace up`, names its sender already.
 _NAMED: Final = re.compile(r"tailrace[-_][a-z]+: ")

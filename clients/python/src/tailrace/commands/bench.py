@@ -1,0 +1,30 @@
+"""``tailrace bench``: the benchmarks of a checkout, in an interpreter of their own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from tailrace.errors import TailraceError
+
+_CHECKOUT: Final = Path(__file__).parents[5]
+
+
+@click.command(context_settings={"ignore_unknown_options": True})
+@click.argument("name", type=click.Choice(["broker", "engine"]))
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def bench(name: str, options: tuple[str, ...]) -> None:
+    """Measure NAME; the OPTIONS are the benchmark's own, --json among them."""
+    tests = _CHECKOUT / "tests"
+    script = tests / "bench" / f"{name}.py"
+    if not script.is_file():
+        raise TailraceError(
+            "the benchmarks come with a clone of the repository, not with a package"
+        )
+    environment = {**os.environ, "PYTHONPATH": str(tests)}
+    command = [sys.executable, str(script), *options]
+    ended = subprocess.run(command, env=environment, check=False)  # noqa: S603 - our own script
+    sys.exit(ended.returncode)
