@@ -16,6 +16,12 @@ class InProcessApi(NamedTuple):
 
     port: int
     hub: Hub
+    server: Server
+
+    async def sockets(self, count: int) -> None:
+        """Wait until the server has just so many open connections."""
+        while len(self.server.server_state.connections) != count:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
     async def settled(self, connections: int = 0, topics: int = 0, subscriptions: int = 0) -> None:
         """Wait until the hub holds just so much."""
@@ -37,7 +43,7 @@ async def api_in_process(nats_url: str, **settings: Any) -> AsyncIterator[InProc
             try:
                 while not server.started:  # noqa: ASYNC110  # uvicorn tells nobody
                     await asyncio.sleep(0.01)
-                yield InProcessApi(port, api.hub)
+                yield InProcessApi(port, api.hub, server)
             finally:
                 server.should_exit = True
                 await serving

@@ -155,7 +155,7 @@ async def test_nats_restarts_under_open_streams(
     nats_server: NatsServer, tmp_path: Path, end: str
 ) -> None:
     """Commits that come while the API is not connected yet arrive on the same connection."""
-    with ApiProcess(nats_server.url, tmp_path, retry="20ms") as api:
+    with ApiProcess(nats_server.url, tmp_path, heartbeat="10m") as api:
         log = HandWrittenLog(await nats.connect(nats_server.url))
         await log.begin()
         await log.commit(written.step_started("n"))
@@ -215,6 +215,7 @@ async def test_a_client_that_takes_nothing_is_cut_and_resumes(
                 (event,) = await other.take(1)
                 assert event.id.split("-")[1] == str(log.last)
             await api.settled(1, 1, 1)
+            await api.sockets(1)
             # What was on its way still arrives, then the connection is gone.
             with contextlib.suppress(ConnectionResetError):
                 while (some := await stalled.read()) is not None:
