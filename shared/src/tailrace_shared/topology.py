@@ -138,9 +138,11 @@ async def apply_topology(jetstream: JetStream, specs: list[StreamSpec]) -> None:
 
 async def _compare(jetstream: JetStream, spec: StreamSpec) -> None:
     info = await jetstream.api(f"STREAM.INFO.{spec.name}")
-    for field, wanted in spec.request().items():
+    for field, wanted in msgspec.to_builtins(spec).items():
         found = info["config"].get(field)
-        if found != wanted:
+        # A duplicate window that is not asked for is the server's to choose.
+        is_chosen = wanted or field != "duplicate_window"
+        if is_chosen and (found or None) != (wanted or None):
             raise TopologyMismatchError(
                 f"stream {spec.name} exists with {field} = {found}, but the settings ask for "
                 f"{wanted}: change the setting, or run `nats stream edit {spec.name}`"

@@ -34,11 +34,11 @@ class Context:
         self.progressed = []
         self.lines = []
 
-    def progress(self, percent, _message="", **_fields):
+    def progress(self, percent, message="", **fields):  # noqa: ARG002
         """Remember a report."""
         self.progressed.append(percent)
 
-    def log(self, message, level="info", **_fields):
+    def log(self, message, level="info", **fields):  # noqa: ARG002
         """Remember a line."""
         self.lines.append((level, message))
 

@@ -1,0 +1,81 @@
+"""A TCP proxy between a client and NATS, which can lose or delay what passes through it."""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Self
+from urllib.parse import urlsplit
+
+
+class Proxy:
+    """Passes bytes on, except for what a test tells it to lose or to hold.
+
+    Attributes:
+        loses: says of each piece that the server sends whether it never arrives.
+        lost: set when a piece has been lost.
+    """
+
+    def __init__(self, server_url: str) -> None:
+        self._server = urlsplit(server_url)
+        self.url = ""
+        self.loses: Callable[[bytes], bool] = lambda _piece: False
+        self.lost = asyncio.Event()
+        self._holds = False
+        self._held: list[tuple[asyncio.StreamWriter, bytes]] = []
+        self._arrived = asyncio.Event()
+        self._listener: asyncio.Server
+        self._pumps: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        self._listener = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.url = f"nats://127.0.0.1:{self._listener.sockets[0].getsockname()[1]}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._listener.close()
+        for pump in self._pumps:
+            pump.cancel()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+
+    def hold(self) -> None:
+        """Keep what clients send until it is released."""
+        self._holds = True
+
+    async def holding(self, text: bytes, times: int = 1) -> None:
+        """Wait until clients have sent ``text`` so many times, all of it held."""
+        while b"".join(piece for _, piece in self._held).count(text) < times:
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    def release(self) -> None:
+        """Pass on what was held, and what follows."""
+        self._holds = False
+        for writer, piece in self._held:
+            writer.write(piece)
+        self._held.clear()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server = await asyncio.open_connection(self._server.hostname, self._server.port)
+        for pump in (self._to_server(reader, server[1]), self._to_client(server[0], writer)):
+            task = asyncio.create_task(pump)
+            self._pumps.add(task)
+            task.add_done_callback(self._pumps.discard)
+
+    async def _to_server(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError), contextlib.closing(writer):
+            while piece := await reader.read(65536):
+                if self._holds:
+                    self._held.append((writer, piece))
+                    self._arrived.set()
+                else:
+                    writer.write(piece)
+                    await writer.drain()
+
+    async def _to_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError), contextlib.closing(writer):
+            while piece := await reader.read(65536):
+                if self.loses(piece):
+                    self.lost.set()
+                    continue
+                writer.write(piece)
+                await writer.drain()

@@ -1,0 +1,227 @@
+"""Fenced appends: of two writers one wins, and a lost acknowledgement is no second commit."""
+
+import asyncio
+
+import pytest
+
+from harness.proxy import Proxy
+from tailrace_shared import jetstream as jetstream_module
+from tailrace_shared.appends import COMMIT_ID, WRITER, append
+from tailrace_shared.errors import JetStreamError, UnavailableError, WrongLastSequenceError
+from tailrace_shared.execution.events import (
+    Event,
+    ExecutionStarted,
+    Started,
+    StepBegun,
+    StepLog,
+    StepLogged,
+    StepStarted,
+    encode_commits,
+)
+from tailrace_shared.execution_log import ExecutionLog
+from tailrace_shared.ids import new_execution_id
+from tailrace_shared.jetstream import JetStream, connect
+from tailrace_shared.settings import CommonSettings
+from tailrace_shared.workflow.definition import Definition, Node
+from tailrace_shared.workflow_store import StoredWorkflow
+
+NOW = "2024-01-15T10:30:00.000Z"
+
+
+@pytest.fixture
+def subject(site):
+    """The log of a new execution."""
+    return site.subjects.log("t", new_execution_id())
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Wait for NATS a fraction of a second instead of five."""
+    monkeypatch.setattr(jetstream_module, "_REQUEST_TIMEOUT", 0.3)
+
+
+@pytest.fixture
+async def proxied(site, shared_nats, impatient):  # noqa: ARG001 - impatient has its effect
+    """A connection through a proxy."""
+    async with Proxy(shared_nats.url) as proxy:
+        client = await connect(CommonSettings(nats_url=proxy.url), "proxied")
+        yield proxy, JetStream(client)
+        await client.close()
+
+
+async def stored(site, subject):
+    """Return the payloads on a subject."""
+    return [m.data async for m in site.jetstream.read(site.events, subject, 1)]
+
+
+async def test_each_append_names_the_one_before(site, subject):
+    """The sequences are the stream's."""
+    last, seen = 0, []
+    for number in range(5):
+        last = await append(
+            site.jetstream, site.events, subject, b"%d" % number, expected=last, writer="w"
+        )
+        seen.append(last)
+    messages = [m async for m in site.jetstream.read(site.events, subject, 1)]
+    assert [m.sequence for m in messages] == seen == sorted(set(seen))
+    assert [m.data for m in messages] == [b"0", b"1", b"2", b"3", b"4"]
+    assert {m.headers[WRITER] for m in messages} == {"w"}
+    assert len({m.headers[COMMIT_ID] for m in messages}) == 5
+
+
+async def test_the_api_appends_without_a_name(site, subject):
+    """A commit of nobody's displaces nobody."""
+    await append(site.jetstream, site.events, subject, b"x", expected=0)
+    message = await site.jetstream.get(site.events, {"last_by_subj": subject})
+    assert message is not None
+    assert WRITER not in message.headers
+
+
+@pytest.mark.parametrize("expected", [0, 10**9])
+async def test_whoever_has_not_seen_the_last_commit_loses(site, subject, expected):
+    """Too early or too late: nothing is stored."""
+    await append(site.jetstream, site.events, subject, b"first", expected=0)
+    with pytest.raises(WrongLastSequenceError) as caught:
+        await append(site.jetstream, site.events, subject, b"second", expected=expected)
+    assert caught.value.code == 10071
+    assert await stored(site, subject) == [b"first"]
+
+
+async def test_other_executions_do_not_matter(site):
+    """The fence is of one subject."""
+    first, second = (site.subjects.log("t", execution) for execution in ("a", "b"))
+    last = await append(site.jetstream, site.events, first, b"1", expected=0)
+    await append(site.jetstream, site.events, second, b"2", expected=0)
+    await append(site.jetstream, site.events, first, b"3", expected=last)
+    assert await stored(site, first) == [b"1", b"3"]
+
+
+async def test_of_two_writers_one_wins_each_append_and_the_log_stays_legal(site):
+    """The loser reads what was written, and decides again."""
+    log = ExecutionLog(site.jetstream, site.subjects)
+    execution = new_execution_id()
+    subject = site.subjects.log("t", execution)
+    workflow = StoredWorkflow(Definition("w", {"n": Node("log")}), 1)
+    created = await log.create("t", execution, workflow, None)
+    assert created is not None
+    wins = {"a": 0, "b": 0}
+    losses = {"a": 0, "b": 0}
+    together = asyncio.Barrier(2)
+
+    async def write(name):
+        for turn in range(20):
+            await together.wait()
+            while True:
+                history = await log.load("t", execution)
+                event: Event
+                if history.state.status == "queued":
+                    event = ExecutionStarted(Started(execution, "running", NOW), NOW)
+                elif "n" not in history.state.steps:
+                    event = StepStarted(StepBegun("n", "log", "running", 1, NOW), NOW)
+                else:
+                    event = StepLogged(StepLog("n", "log", "info", f"{name}{turn}"), NOW)
+                (payload,) = encode_commits([event])
+                try:
+                    await append(
+                        site.jetstream,
+                        site.events,
+                        subject,
+                        payload,
+                        expected=history.last_sequence,
+                        writer=name,
+                    )
+                except WrongLastSequenceError:
+                    losses[name] += 1
+                    continue
+                wins[name] += 1
+                break
+
+    await asyncio.gather(write("a"), write("b"))
+    assert wins == {"a": 20, "b": 20}
+    assert losses["a"] + losses["b"] > 0
+    # Loading folds, and folding refuses what is not legal.
+    assert (await log.load("t", execution)).state.steps["n"].status == "running"
+    assert len(await stored(site, subject)) == 41
+
+
+async def test_a_commit_whose_acknowledgement_was_lost_is_stored_once(site, subject, proxied):
+    """The second try is refused, and the commit recognised as one's own."""
+    proxy, jetstream = proxied
+    proxy.loses = lambda piece: b'"seq":' in piece and not proxy.lost.is_set()
+    sequence = await append(jetstream, site.events, subject, b"once", expected=0, writer="w")
+    assert proxy.lost.is_set()
+    assert await stored(site, subject) == [b"once"]
+    message = await site.jetstream.get(site.events, {"last_by_subj": subject})
+    assert message is not None
+    assert message.sequence == sequence
+
+
+async def test_a_lost_acknowledgement_is_recognised_although_others_went_on(site, subject, proxied):
+    """Somebody who read the commit may have appended to it."""
+    proxy, jetstream = proxied
+    proxy.loses = lambda piece: b'"seq":' in piece
+    appending = asyncio.create_task(
+        append(jetstream, site.events, subject, b"first", expected=0, writer="w")
+    )
+    await proxy.lost.wait()
+    first = await site.jetstream.get(site.events, {"last_by_subj": subject})
+    assert first is not None
+    await append(site.jetstream, site.events, subject, b"next", expected=first.sequence)
+    proxy.loses = lambda _piece: False
+    assert await appending == first.sequence
+    assert await stored(site, subject) == [b"first", b"next"]
+
+
+async def test_a_commit_that_never_arrived_loses_to_another(site, subject, proxied):
+    """It was held up; meanwhile somebody else was first."""
+    proxy, jetstream = proxied
+    proxy.hold()
+    appending = asyncio.create_task(
+        append(jetstream, site.events, subject, b"late", expected=0, writer="w")
+    )
+    await proxy.holding(b"late")
+    await append(site.jetstream, site.events, subject, b"first", expected=0)
+    await proxy.holding(b"late", times=2)  # the second try cannot be sure of the first
+    proxy.release()
+    with pytest.raises(WrongLastSequenceError):
+        await appending
+    assert await stored(site, subject) == [b"first"]
+
+
+async def test_tries_that_arrive_late_and_together_are_stored_once(site, subject, proxied):
+    """The fence lets the first of them in."""
+    proxy, jetstream = proxied
+    proxy.hold()
+    appending = asyncio.create_task(
+        append(jetstream, site.events, subject, b"once", expected=0, writer="w")
+    )
+    await proxy.holding(b"once", times=2)
+    proxy.release()
+    sequence = await appending
+    assert await stored(site, subject) == [b"once"]
+    assert await append(site.jetstream, site.events, subject, b"next", expected=sequence)
+
+
+async def test_patience_ends(site, subject, proxied):
+    """Then it is for the caller to read what became of it."""
+    proxy, jetstream = proxied
+    proxy.loses = lambda piece: b'"seq":' in piece
+    with pytest.raises(UnavailableError):
+        await append(jetstream, site.events, subject, b"x", expected=0, patience=0.5)
+    assert await stored(site, subject) == [b"x"]
+
+
+async def test_what_no_stream_takes_is_unavailable(site):
+    """Nobody answers."""
+    with pytest.raises(UnavailableError):
+        await append(site.jetstream, "none", "nobody.listens.here", b"x", expected=0, patience=0.1)
+
+
+async def test_a_refusal_is_no_reason_to_try_again(site, subject):
+    """A full stream stays full."""
+    info = await site.jetstream.api(f"STREAM.INFO.{site.events}")
+    config = {**info["config"], "max_msgs": 1, "discard": "new"}
+    await site.jetstream.api(f"STREAM.UPDATE.{site.events}", config)
+    last = await append(site.jetstream, site.events, subject, b"1", expected=0)
+    with pytest.raises(JetStreamError, match="maximum messages exceeded"):
+        await append(site.jetstream, site.events, subject, b"2", expected=last)

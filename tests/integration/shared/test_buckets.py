@@ -1,0 +1,254 @@
+"""Buckets, and the stores that lie in them."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from tailrace_shared.bucket import Bucket
+from tailrace_shared.errors import InvalidIdError, WorkflowNotFoundError
+from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.ids import new_execution_id
+from tailrace_shared.node_type_store import NodeTypeStore
+from tailrace_shared.run_index import RunIndex
+from tailrace_shared.topology import RUNS, WORKFLOWS
+from tailrace_shared.workflow.definition import Definition, Node
+from tailrace_shared.workflow.node_types import SHIPPED, NodeType, Parameter
+from tailrace_shared.workflow_store import WorkflowStore
+
+
+@pytest.fixture
+def bucket(site):
+    """An empty bucket that keeps what was before."""
+    return Bucket(site.jetstream, site.subjects.stream(WORKFLOWS))
+
+
+class TestBucket:
+    """Keys and values."""
+
+    async def test_a_value_is_put_and_got(self, bucket):
+        """With the revision that wrote it."""
+        assert await bucket.get("a.b") is None
+        revision = await bucket.put("a.b", b"1")
+        assert await bucket.get("a.b") == ("a.b", b"1", revision)
+        again = await bucket.put("a.b", b"")
+        assert again > revision
+        assert await bucket.get("a.b") == ("a.b", b"", again)
+
+    async def test_earlier_revisions_stay_readable(self, bucket):
+        """By their own key only, also when the key is deleted."""
+        first = await bucket.put("a", b"1")
+        second = await bucket.put("a", b"2")
+        other = await bucket.put("b", b"3")
+        await bucket.delete("a")
+        assert await bucket.get("a") is None
+        assert (await bucket.get_revision("a", first))[1:] == (b"1", first)
+        assert (await bucket.get_revision("a", second))[1:] == (b"2", second)
+        for revision in (other, other + 1, other + 99, 0):
+            assert await bucket.get_revision("a", revision) is None
+
+    async def test_a_key_is_created_once(self, bucket):
+        """Of many who try at once one succeeds; after a delete it can be created again."""
+        for _ in range(2):
+            created = await asyncio.gather(*(bucket.create("a", b"%d" % n) for n in range(8)))
+            (revision,) = [made for made in created if made is not None]
+            assert (await bucket.get("a")).revision == revision
+            assert await bucket.create("a", b"x") is None
+            await bucket.delete("a")
+
+    async def test_keys_are_listed_by_pattern(self, bucket):
+        """Wildcards are those of subjects."""
+        for key in ("t.a", "t.b", "u.a"):
+            await bucket.put(key, b"")
+        assert sorted(await bucket.keys("t.*")) == ["t.a", "t.b"]
+        assert sorted(await bucket.keys(">")) == ["t.a", "t.b", "u.a"]
+        assert await bucket.keys("v.*") == []
+
+    async def test_many_values_are_read_at_once(self, bucket):
+        """More than one request may hold; those without a value are left out."""
+        await asyncio.gather(*(bucket.put(f"t.{n}", b"%d" % n) for n in range(1100)))
+        await bucket.delete("t.7")
+        wanted = [f"t.{n}" for n in range(1200)]
+        entries = await bucket.get_many(wanted)
+        assert {entry.key: entry.value for entry in entries} == {
+            f"t.{n}": b"%d" % n for n in range(1100) if n != 7
+        }
+        assert len(entries) == 1099
+        assert await bucket.get_many([]) == []
+
+    async def test_large_values_are_read_in_pages(self, bucket):
+        """Ten of half a megabyte each."""
+        await asyncio.gather(*(bucket.put(f"t.{n}", bytes([n]) * 500_000) for n in range(10)))
+        entries = await bucket.get_many(["t.*"])
+        assert sorted(entry.value[0] for entry in entries) == list(range(10))
+
+
+def flow(workflow="w", value=1):
+    """Return a definition."""
+    return Definition(workflow, {"n": Node("transform", parameters={"value": value})})
+
+
+class TestWorkflowStore:
+    """Definitions by tenant, id and version."""
+
+    @pytest.fixture
+    def store(self, site):
+        """A store as a service has it."""
+        return WorkflowStore(site.jetstream, site.subjects)
+
+    async def test_the_newest_version_is_got_unless_another_is_asked_for(self, store):
+        """A run keeps the version it started with."""
+        first = await store.put("t", flow(value=1))
+        second = await store.put("t", flow(value=2))
+        assert await store.get("t", "w") == (flow(value=2), second)
+        assert await store.get("t", "w", first) == (flow(value=1), first)
+        assert await store.get("t", "w", first) is await store.get("t", "w", first)
+
+    async def test_what_is_not_there_is_not_found(self, store):
+        """Nor is a version of another workflow, or of another tenant."""
+        version = await store.put("t", flow())
+        for tenant, workflow, asked in (
+            ("t", "v", None),
+            ("u", "w", None),
+            ("t", "v", version),
+            ("u", "w", version),
+            ("t", "w", version + 1),
+        ):
+            with pytest.raises(WorkflowNotFoundError, match=workflow):
+                await store.get(tenant, workflow, asked)
+
+    async def test_another_process_sees_a_new_version_at_once(self, site, store):
+        """Only versions are remembered, not which is the newest."""
+        await store.put("t", flow(value=1))
+        assert (await store.get("t", "w")).definition == flow(value=1)
+        await WorkflowStore(site.jetstream, site.subjects).put("t", flow(value=2))
+        assert (await store.get("t", "w")).definition == flow(value=2)
+
+    async def test_a_tenants_workflows_are_listed_by_id(self, store):
+        """The newest of each, without the deleted."""
+        for workflow in ("b", "a", "c"):
+            await store.put("t", flow(workflow, 1))
+            await store.put("t", flow(workflow, 2))
+        await store.put("u", flow("d"))
+        await store.delete("t", "c")
+        assert [stored.definition for stored in await store.newest("t")] == [
+            flow("a", 2),
+            flow("b", 2),
+        ]
+        assert await store.newest("v") == []
+
+    async def test_a_deleted_workflow_keeps_its_versions(self, store):
+        """For the runs that began with them."""
+        version = await store.put("t", flow())
+        await store.delete("t", "w")
+        with pytest.raises(WorkflowNotFoundError):
+            await store.get("t", "w")
+        assert (await store.get("t", "w", version)).definition == flow()
+        assert await store.put("t", flow()) > version
+
+    @pytest.mark.parametrize("text", ["", "*", ">", "a.b", "a b"])
+    async def test_no_id_reaches_beyond_its_key(self, store, text):
+        """A wildcard would read other tenants' workflows."""
+        for attempt in (store.get(text, "w"), store.get("t", text), store.newest(text)):
+            with pytest.raises(InvalidIdError):
+                await attempt
+
+
+class TestRunIndex:
+    """Run summaries, newest first."""
+
+    @pytest.fixture
+    def index(self, site):
+        """An index as a service has it."""
+        return RunIndex(site.jetstream, site.subjects)
+
+    async def put(self, index, *, workflow="w", tenant="t", status="running", execution=None):
+        """Write a run; returns its id."""
+        state = ExecutionState(execution or new_execution_id(), workflow, "W", 3, status)
+        state.error = "broke" if status == "failed" else None
+        await index.put(tenant, state)
+        return state.execution_id
+
+    async def test_a_summary_is_what_the_state_says(self, index):
+        """The newest one counts."""
+        execution = await self.put(index)
+        await self.put(index, status="failed", execution=execution)
+        (run,) = (await index.page("t")).runs
+        assert (run.execution_id, run.workflow_id, run.version) == (execution, "w", 3)
+        assert (run.status, run.error) == ("failed", "broke")
+
+    async def test_pages_follow_each_other_without_gap_or_overlap(self, index):
+        """Newest first, also when new runs come meanwhile."""
+        runs = [await self.put(index) for _ in range(23)]
+        seen, cursor = [], None
+        while True:
+            page = await index.page("t", limit=5, cursor=cursor)
+            assert len(page.runs) <= 5
+            seen += [run.execution_id for run in page.runs]
+            await self.put(index)
+            if (cursor := page.cursor) is None:
+                break
+        assert seen == sorted(runs, reverse=True)
+
+    @pytest.mark.parametrize("count", [0, 4, 5, 6])
+    async def test_a_full_last_page_has_no_cursor(self, index, count):
+        """There is nothing after it."""
+        for _ in range(count):
+            await self.put(index)
+        page = await index.page("t", limit=5)
+        assert (len(page.runs), page.cursor is not None) == (min(count, 5), count > 5)
+
+    async def test_runs_are_filtered_by_workflow_and_status(self, index):
+        """And always by tenant."""
+        mine = await self.put(index, workflow="a", status="failed")
+        await self.put(index, workflow="a", status="completed")
+        await self.put(index, workflow="b", status="failed")
+        await self.put(index, workflow="a", status="failed", tenant="u")
+        page = await index.page("t", workflow="a", status="failed")
+        assert [run.execution_id for run in page.runs] == [mine]
+        assert (await index.page("v")).runs == []
+        with pytest.raises(InvalidIdError):
+            await index.page(">")
+
+    async def test_a_few_among_many_are_found(self, index):
+        """Beyond what is read at once."""
+        wanted = await self.put(index, status="failed")
+        await asyncio.gather(*(self.put(index) for _ in range(450)))
+        page = await index.page("t", status="failed", limit=1)
+        assert [run.execution_id for run in page.runs] == [wanted]
+
+    async def test_a_run_that_expires_while_it_is_listed_is_left_out(self, site, index):
+        """Its key was there a moment ago."""
+        execution = await self.put(index)
+        bucket = Bucket(site.jetstream, site.subjects.stream(RUNS))
+        await bucket.delete(f"t.w.{execution}")
+        assert (await index.page("t")).runs == []
+
+
+class TestNodeTypeStore:
+    """What workers tell the API."""
+
+    async def test_published_types_join_the_shipped_ones(self, site):
+        """For every process, also those that asked before."""
+        worker = NodeTypeStore(site.jetstream, site.subjects)
+        api = NodeTypeStore(site.jetstream, site.subjects)
+        parse = NodeType("po.parse", {"file": Parameter(required=True)}, summary="Parse.")
+        assert await worker.all() == SHIPPED
+        await worker.publish([parse, *SHIPPED.values()])
+        known = await api.all()
+        assert known["po.parse"] == parse
+        assert {name: known[name] for name in SHIPPED} == SHIPPED
+
+    async def test_a_type_is_written_again_only_when_it_changed(self, site):
+        """Every start of every worker publishes."""
+        bucket = Bucket(site.jetstream, site.subjects.stream("node_types"))
+        types = [NodeType("a"), NodeType("b", {"x": Parameter()})]
+        await NodeTypeStore(site.jetstream, site.subjects).publish(types)
+        before = {entry.key: entry.revision for entry in await bucket.get_many(["*"])}
+        changed = [NodeType("a"), NodeType("b", {"y": Parameter()})]
+        await NodeTypeStore(site.jetstream, site.subjects).publish(changed)
+        after = {entry.key: entry.revision for entry in await bucket.get_many(["*"])}
+        assert (after["a"], after["b"] > before["b"]) == (before["a"], True)
+        entry = await bucket.get("b")
+        assert entry is not None
+        assert msgspec.json.decode(entry.value, type=NodeType) == changed[1]

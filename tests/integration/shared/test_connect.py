@@ -1,0 +1,114 @@
+"""Connecting: each way in which NATS may not be there is one line."""
+
+import asyncio
+import contextlib
+import socket
+
+import pytest
+
+from harness.nats import NatsServer, free_port
+from tailrace_shared.duration import Duration
+from tailrace_shared.errors import StartupError
+from tailrace_shared.jetstream import connect
+from tailrace_shared.settings import CommonSettings
+
+
+@contextlib.asynccontextmanager
+async def pretender(greeting):
+    """Listen as a server that says ``greeting`` and then answers pings."""
+
+    async def serve(reader, writer):
+        writer.write(greeting)
+        with contextlib.suppress(OSError):
+            while line := await reader.readline():
+                if line.startswith(b"PING"):
+                    writer.write(b"PONG\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    yield server.sockets[0].getsockname()[1]
+    server.close()
+
+
+async def refusal(url, timeout=1.0):
+    """Return why a connection cannot be had."""
+    with pytest.raises(StartupError) as caught:
+        await connect(CommonSettings(nats_url=url, nats_connect_timeout=Duration(timeout)), "test")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+async def test_a_running_nats_is_connected_to(shared_nats):
+    """With JetStream on."""
+    client = await connect(CommonSettings(nats_url=shared_nats.url), "test")
+    assert client.is_connected
+    await client.close()
+
+
+async def test_the_first_server_that_answers_will_do(shared_nats):
+    """Several may be named."""
+    url = f"nats://127.0.0.1:{free_port()},{shared_nats.url}"
+    client = await connect(CommonSettings(nats_url=url), "test")
+    await client.close()
+
+
+async def test_nobody_listens():
+    """The message has the address and what to do."""
+    url = f"nats://127.0.0.1:{free_port()}"
+    message = await refusal(url, 0.3)
+    assert message.startswith(f"cannot reach NATS at {url}: ")
+    assert message.endswith("Start it, or set NATS_URL")
+
+
+async def test_somebody_listens_and_says_nothing():
+    """Within the time that is set."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"nats://127.0.0.1:{silent.getsockname()[1]}"
+        assert "cannot reach NATS" in await refusal(url, 0.3)
+
+
+@pytest.mark.parametrize(
+    "greeting",
+    [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"INFO {broken\r\n", b"SSH-2.0-x\r\n", b"\xff\xfe\r\n"],
+)
+async def test_somebody_else_listens(greeting):
+    """Whatever speaks there is not NATS."""
+    async with pretender(greeting) as port:
+        assert "cannot reach NATS" in await refusal(f"nats://127.0.0.1:{port}", 0.5)
+
+
+@pytest.mark.parametrize("version", ["2.10.22", "2.13.9", "1.4.1", "0.0.0"])
+async def test_an_old_nats_is_too_old(version):
+    """With its version and the one that is needed."""
+    greeting = (
+        f'INFO {{"server_id":"x","version":"{version}","headers":true,'
+        f'"max_payload":1048576,"proto":1}}\r\n'
+    )
+    async with pretender(greeting.encode()) as port:
+        message = await refusal(f"nats://127.0.0.1:{port}", 3)
+    assert message == f"NATS {version} is too old: Tailrace needs 2.14 or later"
+
+
+async def test_jetstream_is_off(tmp_path):
+    """With what to do about it."""
+    with NatsServer(tmp_path, jetstream=False) as server:
+        message = await refusal(server.url, 3)
+    assert "JetStream off" in message
+    assert "-js" in message
+
+
+@pytest.mark.parametrize(
+    "url", ["", "nats://", "127.0.0.1:port", "nats://a:b:c", "http://127.0.0.1:1", "nats://[::1"]
+)
+async def test_what_is_no_address_is_refused(url):
+    """As one line, too."""
+    await refusal(url, 0.3)
+
+
+async def test_credentials_stay_out_of_the_message():
+    """It is logged."""
+    port = free_port()
+    message = await refusal(f"nats://me:secret@127.0.0.1:{port},nats://token@127.0.0.1:{port}", 0.3)
+    assert "secret" not in message
+    assert "token" not in message
+    assert f"127.0.0.1:{port}" in message

@@ -1,0 +1,239 @@
+"""The log as the services read it, and the two appends of the API."""
+
+import asyncio
+
+import pytest
+
+from tailrace_shared.appends import append
+from tailrace_shared.errors import (
+    ExecutionNotFoundError,
+    IllegalCommandError,
+    InvalidIdError,
+)
+from tailrace_shared.execution.events import (
+    Cancelled,
+    Completed,
+    ExecutionCancelled,
+    ExecutionCompleted,
+    ExecutionStarted,
+    Started,
+    StepBegun,
+    StepLog,
+    StepLogged,
+    StepStarted,
+    encode_commits,
+)
+from tailrace_shared.execution.state import fold
+from tailrace_shared.execution_log import ExecutionLog
+from tailrace_shared.ids import new_execution_id
+from tailrace_shared.workflow.definition import Definition, Node
+from tailrace_shared.workflow_store import StoredWorkflow
+
+NOW = "2024-01-15T10:30:00.000Z"
+WORKFLOW = StoredWorkflow(Definition("w", {"n": Node("log")}), 7)
+STARTED = ExecutionStarted(Started("e", "running", NOW), NOW)
+STEP = StepStarted(StepBegun("n", "log", "running", 1, NOW), NOW)
+
+
+class Writer:
+    """Creates an execution and appends to it as a worker does."""
+
+    def __init__(self, site):
+        self.site = site
+        self.log = ExecutionLog(site.jetstream, site.subjects)
+        self.execution = new_execution_id()
+        self.last = 0
+
+    async def create(self):
+        """Bring the execution into being."""
+        state = await self.log.create("t", self.execution, WORKFLOW, {"x": 1})
+        commit = await self.log.last_commit("t", self.execution)
+        assert commit is not None
+        self.last = commit.sequence
+        return state
+
+    async def commit(self, *events, writer="worker"):
+        """Append one commit."""
+        (payload,) = encode_commits(events)
+        self.last = await append(
+            self.site.jetstream,
+            self.site.events,
+            self.site.subjects.log("t", self.execution),
+            payload,
+            expected=self.last,
+            writer=writer,
+        )
+        return self.last
+
+
+@pytest.fixture
+async def written(site):
+    """An execution that exists."""
+    writer = Writer(site)
+    await writer.create()
+    return writer
+
+
+async def test_an_execution_is_created_once(site):
+    """Of many who try with one id, one does; what they get tells them."""
+    log = ExecutionLog(site.jetstream, site.subjects)
+    execution = new_execution_id()
+    states = await asyncio.gather(
+        *(log.create("t", execution, WORKFLOW, {"n": n}) for n in range(6))
+    )
+    (state,) = [made for made in states if made is not None]
+    history = await log.load("t", execution)
+    assert history.state == state
+    assert (state.version, state.workflow_id, state.status) == (7, "w", "queued")
+    assert history.last_writer == ""
+
+
+async def test_a_history_is_folded_from_its_commits(written):
+    """With the last sequence, and the last worker that wrote."""
+    await written.commit(STARTED, STEP, writer="worker-1")
+    last = await written.commit(StepLogged(StepLog("n", "log", "info", "x"), NOW), writer="")
+    history = await written.log.load("t", written.execution)
+    commits = [c async for c in written.log.read("t", written.execution)]
+    assert history.state == fold(event for commit in commits for event in commit.events())
+    assert (history.last_sequence, history.last_writer) == (last, "worker-1")
+    assert history.state.steps["n"].status == "running"
+    assert [commit.writer for commit in commits] == ["", "worker-1", ""]
+
+
+async def test_a_long_history_is_read_in_pages(written):
+    """Beside another that is written at the same time."""
+    other = Writer(written.site)
+    await other.create()
+    await written.commit(STARTED, STEP)
+    await other.commit(STARTED, STEP)
+    for number in range(600):
+        await written.commit(StepLogged(StepLog("n", "log", "info", str(number)), NOW))
+        if number % 10 == 0:
+            await other.commit(StepLogged(StepLog("n", "log", "info", "other"), NOW))
+    commits = [c async for c in written.log.read("t", written.execution)]
+    assert len(commits) == 602
+    messages = [commit.events()[-1].data.message for commit in commits[2:]]
+    assert messages == [str(number) for number in range(600)]
+    tail = [c async for c in written.log.read("t", written.execution, commits[300].sequence)]
+    assert tail == commits[300:]
+    assert [c async for c in written.log.read("t", written.execution, written.last + 1)] == []
+
+
+async def test_an_execution_that_does_not_exist_is_not_found(written):
+    """Nor is another tenant's."""
+    for tenant, execution in (("t", "gone"), ("u", written.execution)):
+        with pytest.raises(ExecutionNotFoundError):
+            await written.log.load(tenant, execution)
+        with pytest.raises(ExecutionNotFoundError):
+            await written.log.request_cancel(tenant, execution, "")
+        assert await written.log.last_commit(tenant, execution) is None
+        assert [c async for c in written.log.read(tenant, execution)] == []
+    for text in ("*", ">", "", "a.b"):
+        with pytest.raises(InvalidIdError):
+            await written.log.load("t", text)
+        with pytest.raises(InvalidIdError):
+            await written.log.load(text, written.execution)
+
+
+async def test_a_commit_is_found_by_its_sequence(written):
+    """With the tenant and the execution it belongs to."""
+    sequence = await written.commit(STARTED)
+    found = await written.log.find(sequence)
+    assert found is not None
+    tenant, execution, commit = found
+    assert (tenant, execution, commit.sequence) == ("t", written.execution, sequence)
+    assert commit.events() == [STARTED]
+    for missing in (0, sequence + 1, 10**19 - 1):
+        assert await written.log.find(missing) is None
+
+
+async def test_the_edge_tells_when_the_stream_was_made_and_what_it_holds(written):
+    """A stream that is made anew has another epoch."""
+    edge = await written.log.edge()
+    assert (edge.first_sequence, edge.last_sequence) == (1, written.last)
+    assert int(edge.epoch, 16) > 1_700_000_000_000
+    last = await written.commit(STARTED)
+    assert await written.log.edge() == edge._replace(last_sequence=last)
+
+
+async def test_the_newest_sequences_of_many_executions_are_read_at_once(written):
+    """Those that do not exist are left out."""
+    expected = {}
+    for _ in range(120):
+        writer = Writer(written.site)
+        await writer.create()
+        expected["t", writer.execution] = writer.last
+    found = await written.log.last_sequences([*expected, ("t", "gone"), ("u", "gone")])
+    assert found == expected
+
+
+class TestCancel:
+    """A request to cancel is recorded, once."""
+
+    async def test_a_request_is_in_the_log(self, written):
+        """For the worker to find."""
+        await written.commit(STARTED)
+        state = await written.log.request_cancel("t", written.execution, "no longer needed")
+        history = await written.log.load("t", written.execution)
+        assert history.state == state
+        assert state.cancel is not None
+        assert state.cancel.data.reason == "no longer needed"
+        assert (state.status, history.last_writer) == ("running", "worker")
+
+    async def test_asking_many_times_is_asking_once(self, written):
+        """Also at the same time."""
+        before = written.last
+        await asyncio.gather(
+            *(written.log.request_cancel("t", written.execution, str(n)) for n in range(6))
+        )
+        commits = [c async for c in written.log.read("t", written.execution, before + 1)]
+        assert len(commits) == 1
+
+    async def test_a_request_that_meets_a_worker_is_recorded_after_what_it_wrote(self, written):
+        """It loses its place in the log, and takes the next."""
+        await written.commit(STARTED, STEP)
+
+        async def work():
+            for number in range(30):
+                event = StepLogged(StepLog("n", "log", "info", str(number)), NOW)
+                try:
+                    await written.commit(event)
+                except Exception:  # noqa: BLE001 - displaced by the request, which is the point
+                    return
+
+        working = asyncio.create_task(work())
+        state = await written.log.request_cancel("t", written.execution, "")
+        await working
+        assert state.cancel is not None
+        assert (await written.log.load("t", written.execution)).state.cancel == state.cancel
+
+    async def test_what_has_ended_otherwise_cannot_be_cancelled(self, written):
+        """Nothing is written."""
+        done = ExecutionCompleted(Completed("e", "completed", 5), NOW)
+        await written.commit(STARTED, done)
+        with pytest.raises(IllegalCommandError, match="the execution is completed"):
+            await written.log.request_cancel("t", written.execution, "")
+        commit = await written.log.last_commit("t", written.execution)
+        assert commit.sequence == written.last
+
+    async def test_what_is_cancelled_already_is_cancelled(self, written):
+        """A second request is answered like the first."""
+        await written.commit(STARTED, ExecutionCancelled(Cancelled("e", "cancelled", 5), NOW))
+        state = await written.log.request_cancel("t", written.execution, "again")
+        assert state.status == "cancelled"
+
+
+async def test_every_commit_is_republished_as_it_is_stored(site, written):
+    """With the sequence before it, so that a listener sees every gap."""
+    heard = await site.client.subscribe(site.subjects.live("t", written.execution))
+    await site.client.flush()
+    first = written.last
+    second = await written.commit(STARTED, STEP)
+    third = await written.commit(StepLogged(StepLog("n", "log", "info", "x"), NOW))
+    messages = [await heard.next_msg(5), await heard.next_msg(5)]
+    places = [
+        (int(m.headers["Nats-Sequence"]), int(m.headers["Nats-Last-Sequence"])) for m in messages
+    ]
+    assert places == [(second, first), (third, second)]
+    stored = [c.payload async for c in written.log.read("t", written.execution, second)]
+    assert [m.data for m in messages] == stored
