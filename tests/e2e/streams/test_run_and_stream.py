@@ -14,6 +14,7 @@ from harness.log import HandWrittenLog
 from harness.sse import SseClient
 from harness.stored import stored, taken
 from tailrace_shared.jetstream import JetStream
+from tailrace_shared.subjects import Subjects
 
 FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
 
@@ -110,8 +111,13 @@ async def test_ids_that_name_no_run_start_none(
     async with post(port, tenant) as stream:
         (first,) = await stream.take(1)
     epoch, sequence, _ = first.id.split("-")
+    async with post(port, tenant) as stream:
+        (gone,) = await stream.take(1)
+    purged = Subjects().log(tenant, gone.json()["data"]["execution_id"])
+    await JetStream(client).api("STREAM.PURGE.EVENTS", {"filter": purged})
     before = await stored(JetStream(client))
     for text, reason in [
+        (gone.id, "expired"),
         ("garbage", "unknown"),
         (f"{epoch}-{log.last}-0", "unknown"),
         (f"{epoch}-{sequence}-5", "unknown"),

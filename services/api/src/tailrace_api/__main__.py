@@ -23,7 +23,7 @@ def main() -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code."""
     try:
         settings = read_settings(ApiSettings)
-        configure_logging(settings, "tailrace-api")
+        configure_logging(settings, "api")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings))
     except StartupError as error:

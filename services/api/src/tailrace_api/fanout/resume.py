@@ -94,7 +94,7 @@ async def find(log: ExecutionLog, epoch: str, text: str) -> Found | Lost:
         UnavailableError: NATS did not answer.
     """
     position = StreamPosition.parse(text)
-    if position is None:
+    if position is None or not position.sequence:
         return Lost("unknown")
     found = await _find(log, epoch, position)
     if isinstance(found, Lost):
