@@ -232,12 +232,18 @@ class JetStream:
     async def _request(
         self, subject: str, payload: bytes, headers: dict[str, str] | None = None
     ) -> Msg:
+        before = _cancellations()
         try:
-            return await self.client.request(
+            message = await self.client.request(
                 subject, payload, timeout=_REQUEST_TIMEOUT, headers=headers
             )
         except (TimeoutError, nats.errors.Error) as error:
             raise UnavailableError(f"NATS did not answer on {subject}: {error!r}") from error
+        # nats-py waits with asyncio.wait_for, which up to Python 3.11 loses a cancellation that
+        # comes together with the answer (python/cpython#86296). A task must not outlive that.
+        if _cancellations() > before:
+            raise asyncio.CancelledError
+        return message
 
 
 async def subject_counts(jetstream: JetStream, stream: str) -> dict[str, int]:
@@ -263,6 +269,11 @@ def stored_sequence(answer: bytes) -> int:
     if ack.error is not None:
         _raise(ack.error)
     return ack.seq
+
+
+def _cancellations() -> int:
+    task = asyncio.current_task()
+    return task.cancelling() if task else 0
 
 
 def _stored(message: Msg) -> StoredMessage:

@@ -301,7 +301,7 @@ async def test_sigterm_ends_open_streams_in_good_order(
         assert all(stream.parser.retry is not None for stream in streams)
         assert len({stream.parser.retry for stream in streams}) > 100
         assert await ending == 0
-        assert asyncio.get_running_loop().time() - began < 2
+        assert asyncio.get_running_loop().time() - began < 3
 
 
 async def test_sigterm_cuts_what_does_not_end(

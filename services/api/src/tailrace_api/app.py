@@ -119,5 +119,4 @@ async def _running(hub: Hub) -> AsyncIterator[None]:
         yield
     finally:
         watcher.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await watcher
+        await asyncio.wait([watcher])
