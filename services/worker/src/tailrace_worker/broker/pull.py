@@ -125,6 +125,8 @@ class Puller:
 
     async def close(self) -> None:
         """Stop pulling. What nobody has begun, or is still on its way here, is given back."""
+        if self._closing:  # Dramatiq closes a consumer that failed, and again when it stops
+            return
         self._closing = True
         self._connection.pullers.remove(self)
         self._watching.cancel()
@@ -145,6 +147,7 @@ class Puller:
 
     def resume(self) -> None:
         """Start over after a reconnect: requests died with the connection."""
+        self._return_surplus()
         self._doubt()
 
     # Requests
@@ -246,7 +249,8 @@ class Puller:
             self._given -= 1
             if self._pace is not None:
                 self._pace.count()
-            if self._surplus:
+            # While NATS is away none is begun that NATS may give to somebody else on its return.
+            if self._surplus and self._connection.disconnected_at is None:
                 self._give(self._surplus.popleft())
         if self._options.shared:
             for puller in self._connection.pullers:

@@ -1,0 +1,124 @@
+"""Rate limiters and barriers hold over any backend, from many threads."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+import pytest
+from dramatiq import RateLimitExceeded
+from dramatiq.rate_limits import (
+    Barrier,
+    BucketRateLimiter,
+    ConcurrentRateLimiter,
+    RateLimiterBackend,
+    WindowRateLimiter,
+)
+
+
+@pytest.fixture
+def key() -> str:
+    """A key of one's own."""
+    return f"key {uuid4()}"
+
+
+def test_add_sets_a_key_once(rate_limiter_backend: RateLimiterBackend, key: str) -> None:
+    """The first to add a key wins."""
+    assert rate_limiter_backend.add(key, 1, 60_000)
+    assert not rate_limiter_backend.add(key, 1, 60_000)
+
+
+def test_keys_expire(rate_limiter_backend: RateLimiterBackend, key: str) -> None:
+    """An expired key can be added anew, to the millisecond."""
+    assert rate_limiter_backend.add(key, 1, 150)
+    assert not rate_limiter_backend.add(key, 1, 150)
+    time.sleep(0.2)  # the passing of time is what is tested
+    assert rate_limiter_backend.add(key, 1, 150)
+
+
+def test_incr_stops_at_the_maximum(rate_limiter_backend: RateLimiterBackend, key: str) -> None:
+    """An increment past the maximum changes nothing."""
+    assert rate_limiter_backend.incr(key, 2, 3, 60_000)
+    assert not rate_limiter_backend.incr(key, 2, 3, 60_000)
+    assert rate_limiter_backend.incr(key, 1, 3, 60_000)
+
+
+def test_decr_stops_at_the_minimum(rate_limiter_backend: RateLimiterBackend, key: str) -> None:
+    """A decrement past the minimum changes nothing."""
+    rate_limiter_backend.add(key, 3, 60_000)
+    assert rate_limiter_backend.decr(key, 2, 0, 60_000)
+    assert not rate_limiter_backend.decr(key, 2, 0, 60_000)
+    assert rate_limiter_backend.decr(key, 1, 0, 60_000)
+
+
+def test_concurrent_increments_are_never_lost(
+    rate_limiter_backend: RateLimiterBackend, key: str
+) -> None:
+    """Of many increments at once exactly as many succeed as there is room for."""
+    with ThreadPoolExecutor(8) as pool:
+        done = list(pool.map(lambda _: rate_limiter_backend.incr(key, 1, 20, 60_000), range(40)))
+    assert sum(done) == 20
+
+
+def test_concurrent_rate_limiters_limit_concurrency(
+    rate_limiter_backend: RateLimiterBackend, key: str
+) -> None:
+    """No more than the limit hold it at the same time, and it can be had again."""
+    mutex = ConcurrentRateLimiter(rate_limiter_backend, key, limit=1)
+    with mutex.acquire(raise_on_failure=False) as first:
+        assert first
+        with mutex.acquire(raise_on_failure=False) as second:
+            assert not second
+        with pytest.raises(RateLimitExceeded), mutex.acquire():
+            pass
+    with mutex.acquire() as third:
+        assert third
+
+
+@pytest.mark.parametrize("limiter_of", [BucketRateLimiter, WindowRateLimiter])
+def test_limiters_limit_operations_a_second(
+    rate_limiter_backend: RateLimiterBackend,
+    key: str,
+    limiter_of: Callable[..., BucketRateLimiter | WindowRateLimiter],
+) -> None:
+    """Of many attempts within a second as many succeed as the limit allows."""
+    acquire: Callable[[], bool] = limiter_of(rate_limiter_backend, key, limit=5)._acquire
+    time.sleep(1 - time.time() % 1)  # begin with a second, so that none ends within the test
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda _: acquire(), range(20)))
+    assert sum(done) == 5
+
+
+def test_barriers_block(rate_limiter_backend: RateLimiterBackend, key: str) -> None:
+    """Who comes early waits for the last one."""
+    barrier = Barrier(rate_limiter_backend, key, ttl=60_000)
+    assert barrier.create(parties=2)
+    assert not barrier.create(parties=10)
+    passed: list[bool] = []
+    early = threading.Thread(target=lambda: passed.append(barrier.wait(timeout=5000)))
+    early.start()
+    early.join(0.2)
+    assert early.is_alive()
+    assert barrier.wait(timeout=5000)
+    early.join(5)
+    assert passed == [True]
+
+
+def test_barriers_can_be_asked_without_blocking(
+    rate_limiter_backend: RateLimiterBackend, key: str
+) -> None:
+    """Only the last to come is told that all are there."""
+    barrier = Barrier(rate_limiter_backend, key, ttl=60_000)
+    assert barrier.create(parties=2)
+    assert not barrier.wait(block=False)
+    assert barrier.wait(block=False)
+
+
+def test_waiting_at_a_barrier_can_time_out(
+    rate_limiter_backend: RateLimiterBackend, key: str
+) -> None:
+    """Nobody comes: waiting ends with the timeout."""
+    barrier = Barrier(rate_limiter_backend, key, ttl=60_000)
+    assert barrier.create(parties=2)
+    assert not barrier.wait(timeout=200)

@@ -1,0 +1,124 @@
+"""Results are kept and found over any backend."""
+
+# ruff: noqa: ARG001 - fixtures are asked for to take effect, an actor's arguments to be sent
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import dramatiq
+import pytest
+from dramatiq import Broker, Worker
+from dramatiq.results import (
+    ResultBackend,
+    ResultFailure,
+    ResultMissing,
+    Results,
+    ResultTimeout,
+)
+
+Run = Callable[..., Worker]
+
+
+@pytest.fixture(autouse=True)
+def results(broker: Broker, result_backend: ResultBackend) -> None:
+    """Give the broker results."""
+    broker.add_middleware(Results(backend=result_backend))
+
+
+@pytest.fixture
+def message(broker: Broker) -> "dramatiq.Message[Any]":
+    """A message that nobody runs."""
+    return dramatiq.Message(queue_name="q", actor_name="a", args=(), kwargs={}, options={})
+
+
+@pytest.mark.parametrize("block", [True, False])
+def test_actors_can_store_results(broker: Broker, run: Run, block: bool) -> None:
+    """A result can be had by waiting for it, or by asking later."""
+
+    @dramatiq.actor(store_results=True)
+    def work() -> dict[str, Any]:
+        return {"answer": 42}
+
+    sent = work.send()
+    worker = run()
+    if not block:
+        broker.join("default", timeout=5000)
+        worker.join()
+    assert sent.get_result(block=block) == {"answer": 42}
+
+
+def test_a_missing_result_is_an_error(broker: Broker, message: "dramatiq.Message[Any]") -> None:
+    """Asking too early, or for what was never run, says so."""
+    with pytest.raises(ResultMissing):
+        message.get_result()
+
+
+def test_waiting_for_a_result_can_time_out(
+    broker: Broker, message: "dramatiq.Message[Any]"
+) -> None:
+    """Waiting ends with the timeout, even below a second."""
+    before = time.monotonic()
+    with pytest.raises(ResultTimeout):
+        message.get_result(block=True, timeout=200)
+    assert time.monotonic() - before < 2
+
+
+def test_results_expire(
+    broker: Broker, result_backend: ResultBackend, message: "dramatiq.Message[Any]"
+) -> None:
+    """After its time to live a result is missing again."""
+    result_backend.store_result(message, 1, ttl=1000)
+    assert message.get_result() == 1
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            message.get_result()
+        except ResultMissing:
+            return
+        time.sleep(0.05)
+    pytest.fail("the result never expired")
+
+
+def test_none_is_a_result(
+    broker: Broker, result_backend: ResultBackend, message: "dramatiq.Message[Any]"
+) -> None:
+    """None that was stored differs from nothing stored."""
+    result_backend.store_result(message, None, ttl=60_000)
+    assert message.get_result(block=True) is None
+
+
+def test_a_failure_is_a_result(broker: Broker, run: Run) -> None:
+    """An actor's last exception is raised to who asks for its result."""
+
+    @dramatiq.actor(store_results=True, max_retries=0)
+    def failing() -> None:
+        raise ValueError("no luck")
+
+    sent = failing.send()
+    run()
+    with pytest.raises(ResultFailure, match="ValueError: no luck"):
+        sent.get_result(block=True)
+
+
+def test_waiting_for_a_result_wakes_when_it_comes(
+    broker: Broker, result_backend: ResultBackend, message: "dramatiq.Message[Any]"
+) -> None:
+    """A result stored while somebody waits ends the waiting."""
+    timer = threading.Timer(0.2, result_backend.store_result, (message, "here", 60_000))
+    timer.start()
+    assert message.get_result(block=True, timeout=5000) == "here"
+    timer.join()
+
+
+def test_readable_keys_work_alike(
+    broker: Broker, result_backend: ResultBackend, message: "dramatiq.Message[Any]"
+) -> None:
+    """Keys may be readable instead of hashed, with any queue name."""
+    result_backend.use_namespace_prefix_keys = True
+    other = message.copy(queue_name="a.b c")
+    result_backend.store_result(message, 1, ttl=60_000)
+    result_backend.store_result(other, 2, ttl=60_000)
+    assert message.get_result() == 1
+    assert other.get_result() == 2

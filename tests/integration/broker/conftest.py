@@ -1,0 +1,48 @@
+"""A broker on NATS, and worker processes that may be killed."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import dramatiq
+import pytest
+from dramatiq import Worker
+
+from harness.fleet import Fleet
+from harness.nats import NatsServer
+from tailrace_worker.broker import NatsBroker
+
+PROGRAM = Path(__file__).with_name("program.py")
+
+
+@pytest.fixture
+def broker(shared_nats: NatsServer) -> Iterator[NatsBroker]:
+    """A broker with a subject prefix of its own, on the shared server."""
+    made = NatsBroker(shared_nats.url, prefix=f"t{uuid4().hex[:8]}", ack_wait=5)
+    dramatiq.set_broker(made)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def work(broker: NatsBroker) -> Iterator[Callable[..., Worker]]:
+    """Start a worker in this process; it is stopped at the end of the test."""
+    workers: list[Worker] = []
+
+    def start(threads: int = 2) -> Worker:
+        worker = Worker(broker, worker_timeout=50, worker_threads=threads)
+        worker.start()
+        workers.append(worker)
+        return worker
+
+    yield start
+    for worker in workers:
+        worker.stop()
+
+
+@pytest.fixture
+def fleet(nats_server: NatsServer, tmp_path: Path) -> Iterator[Fleet]:
+    """Worker processes over a NATS server of their own."""
+    made = Fleet(PROGRAM, nats_server, tmp_path)
+    yield made
+    made.close()

@@ -1,0 +1,155 @@
+"""The broker outlives its connection, and says in Dramatiq's words when it cannot."""
+
+import os
+import threading
+import time
+
+import dramatiq
+import pytest
+from dramatiq import Worker
+from dramatiq.errors import BrokerError, ConnectionClosed, ConnectionFailed
+
+from harness.nats import NatsServer, free_port
+from tailrace_worker.broker import NatsBroker
+
+
+def message(size: int = 1) -> "dramatiq.Message[None]":
+    """Return a message."""
+    return dramatiq.Message("default", "none", ("x" * size,), {}, {})
+
+
+def test_an_unreachable_nats_fails_the_connection() -> None:
+    """Nobody listens: that is ConnectionFailed, within the timeout."""
+    broker = NatsBroker(f"nats://127.0.0.1:{free_port()}", connect_timeout=0.5)
+    before = time.monotonic()
+    with pytest.raises(ConnectionFailed, match="cannot reach NATS"):
+        broker.enqueue(message())
+    assert time.monotonic() - before < 3
+    broker.close()
+
+
+def test_making_a_broker_connects_to_nothing() -> None:
+    """A module may construct its broker and declare actors while NATS is away."""
+    broker = NatsBroker(f"nats://127.0.0.1:{free_port()}")
+    broker.declare_queue("q")
+    broker.close()
+
+
+def test_enqueueing_rides_out_a_restart(nats_server: NatsServer) -> None:
+    """A message enqueued while NATS is away is stored once, when it is back."""
+    broker = NatsBroker(nats_server.url)
+    broker.enqueue(message())
+    nats_server.kill()
+    sent: list[dramatiq.Message[None]] = []
+    thread = threading.Thread(target=lambda: sent.append(broker.enqueue(message())))
+    thread.start()
+    thread.join(0.3)
+    assert thread.is_alive()
+    nats_server.start()
+    thread.join(10)
+    broker.declare_queue("default")
+    assert len(sent) == 1
+    assert broker.backlog()["default"].queued == 2
+    broker.close()
+
+
+def test_enqueueing_gives_up_while_nats_stays_away(nats_server: NatsServer) -> None:
+    """After the timeout the connection counts as closed; later it recovers by itself."""
+    broker = NatsBroker(nats_server.url, enqueue_timeout=0.5)
+    broker.enqueue(message())
+    nats_server.kill()
+    with pytest.raises(ConnectionClosed):
+        broker.enqueue(message())
+    with pytest.raises(ConnectionClosed):
+        broker.enqueue_many([message(), message()])
+    nats_server.start()
+    deadline = time.monotonic() + 10
+    while True:
+        try:
+            broker.enqueue(message())
+            break
+        except ConnectionClosed:
+            assert time.monotonic() < deadline
+    broker.close()
+
+
+def test_a_closed_broker_says_so(nats_server: NatsServer) -> None:
+    """After ``close`` every use is ConnectionClosed, and closing again does nothing."""
+    broker = NatsBroker(nats_server.url)
+    broker.enqueue(message())
+    broker.close()
+    broker.close()
+    with pytest.raises(ConnectionClosed):
+        broker.enqueue(message())
+
+
+def test_a_message_larger_than_nats_accepts_is_refused(nats_server: NatsServer) -> None:
+    """The error names both sizes, at once."""
+    broker = NatsBroker(nats_server.url)
+    with pytest.raises(BrokerError, match="more than the 1048576"):
+        broker.enqueue(message(2_000_000))
+    broker.close()
+
+
+def test_workers_recover_after_nats_was_restarted(nats_server: NatsServer) -> None:
+    """A message that ran through the restart is acknowledged after it, and new ones are run."""
+    broker = NatsBroker(nats_server.url, ack_wait=2)
+    dramatiq.set_broker(broker)
+    begun, gate = threading.Event(), threading.Event()
+    ran: list[str] = []
+
+    @dramatiq.actor
+    def work(name: str) -> None:
+        begun.set()
+        assert gate.wait(20)
+        ran.append(name)
+
+    worker = Worker(broker, worker_timeout=100, worker_threads=2)
+    worker.start()
+    work.send("through it")
+    assert begun.wait(5)
+    nats_server.kill()
+    time.sleep(0.3)  # long enough for the connection to notice
+    nats_server.start()
+    gate.set()
+    work.send("after it")
+    broker.join("default", timeout=20_000)
+    worker.stop()
+    broker.close()
+    assert sorted(ran) == ["after it", "through it"]
+
+
+def test_a_nats_that_lost_its_disk_gets_its_streams_back(nats_server: NatsServer) -> None:
+    """What is enqueued after the loss is run by workers that were there before."""
+    broker = NatsBroker(nats_server.url)
+    broker.declare_queue("default")
+    consumer = broker.consume("default", timeout=20_000)
+    nats_server.kill()
+    for path in sorted((nats_server.folder / "store").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    nats_server.start()
+    sent = broker.enqueue(message())
+    received = next(consumer)
+    assert received is not None
+    assert received.message_id == sent.message_id
+    consumer.close()
+    broker.close()
+
+
+def test_a_forked_child_has_a_connection_of_its_own(nats_server: NatsServer) -> None:
+    """Dramatiq forks; a child that enqueues does not use its parent's socket."""
+    broker = NatsBroker(nats_server.url)
+    broker.declare_queue("default")
+    broker.enqueue(message())
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            broker.enqueue(message())
+            status = 0
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    broker.enqueue(message())
+    assert broker.backlog()["default"].queued == 3
+    broker.close()

@@ -1,0 +1,160 @@
+"""Delayed and recurring messages are JetStream's to keep: on time, cancelable, never lost."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import dramatiq
+import pytest
+from dramatiq import Worker
+
+from harness.nats import NatsServer
+from tailrace_worker.broker import NatsBroker
+
+Work = Callable[..., Worker]
+
+
+def test_ten_thousand_messages_due_in_the_same_second_run_none_early(
+    broker: NatsBroker, work: Work, record_property: Callable[[str, object], None]
+) -> None:
+    """All run, none before its time, and the last of them soon after it."""
+    total, ran = 10_000, list[float]()
+
+    @dramatiq.actor
+    def record() -> None:
+        ran.append(time.time())
+
+    due = time.time() + 5
+    for _ in range(total // 500):
+        delay = int((due - time.time()) * 1000) + 1
+        broker.enqueue_many([record.message() for _ in range(500)], delay=delay)
+    assert time.time() < due, "this machine is too slow to enqueue them all in time"
+    work(threads=8)
+    broker.join("default", timeout=60_000)
+    assert len(ran) == total
+    assert min(ran) >= due
+    worst = max(ran) - due
+    record_property("worst lateness", worst)
+    assert worst < 20
+
+
+def test_delayed_messages_survive_nats_and_worker(nats_server: NatsServer) -> None:
+    """A delay outlives the process that asked for it, and a killed server."""
+    producer = NatsBroker(nats_server.url)
+    message: dramatiq.Message[None] = dramatiq.Message(
+        queue_name="default", actor_name="record", args=("x",), kwargs={}, options={}
+    )
+    producer.enqueue(message, delay=1000)
+    producer.close()
+    nats_server.kill()
+    nats_server.start()
+    broker = NatsBroker(nats_server.url)
+    broker.declare_queue("default")
+    consumer = broker.consume("default", timeout=10_000)
+    received = next(consumer)
+    assert received is not None
+    assert received.message_id == message.message_id
+    consumer.close()
+    broker.close()
+
+
+def test_a_delayed_message_can_be_cancelled(broker: NatsBroker) -> None:
+    """A cancelled message never runs; cancelling again tells that there is none."""
+    broker.declare_queue("q")
+    sent = broker.enqueue(_message(), delay=60_000)
+    schedule = sent.options["schedule_id"]
+    assert broker.cancel("q", schedule)
+    assert not broker.cancel("q", schedule)
+    broker.join("q", timeout=1000)
+
+
+def test_a_delayed_message_with_the_same_id_replaces_the_earlier(broker: NatsBroker) -> None:
+    """A named schedule is one message, however often it is enqueued."""
+    broker.declare_queue("q")
+    for number in (1, 2):
+        broker.enqueue(_message(number, schedule_id="timer-1"), delay=200)
+    consumer = broker.consume("q", prefetch=2, timeout=5000)
+    first = next(consumer)
+    assert first is not None
+    assert first.args == (2,)
+    assert "schedule_id" not in first.options
+    consumer.ack(first)
+    broker.join("q", timeout=1000)
+    consumer.close()
+
+
+def test_two_delays_of_one_message_are_two_messages(broker: NatsBroker) -> None:
+    """Without an id of its own every delayed enqueue counts, like at other brokers."""
+    broker.declare_queue("q")
+    message = _message()
+    for _ in range(2):
+        broker.enqueue(message, delay=50)
+    consumer = broker.consume("q", prefetch=2, timeout=5000)
+    assert [next(consumer) is not None for _ in range(2)] == [True, True]
+    consumer.close()
+
+
+@pytest.mark.parametrize("schedule_id", ["a.b", "*", "", "x" * 65, "a b"])
+def test_a_schedule_id_that_is_no_id_is_refused(broker: NatsBroker, schedule_id: str) -> None:
+    """An id becomes part of a subject, so it must not hold a dot or a wildcard."""
+    broker.declare_queue("q")
+    with pytest.raises(ValueError, match="is not an id"):
+        broker.enqueue(_message(schedule_id=schedule_id), delay=50)
+
+
+def test_recurring_messages_have_an_id_for_every_firing(broker: NatsBroker, work: Work) -> None:
+    """Each firing is a message of its own, of its own time, until the schedule is cancelled."""
+    seen: list[dramatiq.Message[Any]] = []
+    enough = threading.Event()
+    broker.add_middleware(dramatiq.middleware.CurrentMessage())
+
+    @dramatiq.actor(queue_name="q", max_age=60_000)
+    def tick() -> None:
+        message = dramatiq.middleware.CurrentMessage.get_current_message()
+        assert message is not None
+        seen.append(message)
+        if len(seen) == 2:
+            enough.set()
+
+    old = tick.message().copy(message_timestamp=0)
+    broker.enqueue_recurring(old, "@every 1s", schedule_id="ticker")
+    work()
+    assert enough.wait(10)
+    assert broker.cancel_recurring("q", "ticker")
+    assert not broker.cancel_recurring("q", "ticker")
+    assert len({message.message_id for message in seen}) == len(seen)
+    assert all(abs(m.message_timestamp - time.time() * 1000) < 10_000 for m in seen)
+
+
+def test_a_firing_delivered_twice_has_the_same_id(broker: NatsBroker) -> None:
+    """Who is given a firing again can tell."""
+    broker.declare_queue("q")
+    broker.enqueue_recurring(_message(), "* * * * * *", schedule_id="s", time_zone="UTC")
+    consumer = broker.consume("q", timeout=5000)
+    first = next(consumer)
+    assert first is not None
+    broker.cancel_recurring("q", "s")
+    consumer.requeue([first])
+    second = next(consumer)
+    assert second is not None
+    assert second.message_id == first.message_id
+    assert second.message_timestamp == first.message_timestamp
+    consumer.close()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "zone"), [("@every 1ms", None), ("soon", None), ("* * * * * *", "No/Where")]
+)
+def test_a_pattern_that_is_none_is_refused(
+    broker: NatsBroker, pattern: str, zone: str | None
+) -> None:
+    """The error names the pattern."""
+    with pytest.raises(ValueError, match="is not a schedule"):
+        broker.enqueue_recurring(_message(), pattern, schedule_id="s", time_zone=zone)
+
+
+def _message(number: int = 0, **options: Any) -> "dramatiq.Message[Any]":
+    return dramatiq.Message(
+        queue_name="q", actor_name="none", args=(number,), kwargs={}, options=options
+    )
