@@ -101,7 +101,8 @@ class ExecutionRoutes:
         if workflow is not None and check_id(workflow, "workflow") != state.workflow_id:
             raise ExecutionNotFoundError(f"there is no execution {execution!r}")
         definition = await self._definition(tenant, state)
-        if len(state.steps) <= _SMALL_STEPS:
+        steps = len(definition.nodes) if definition else len(state.steps)
+        if steps <= _SMALL_STEPS:
             return json_response(_document(state, definition, logs))
         # Large documents are put together in a thread: streams must not wait for that.
         return await asyncio.to_thread(lambda: json_response(_document(state, definition, logs)))
