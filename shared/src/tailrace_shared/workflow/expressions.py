@@ -18,9 +18,10 @@ import cel.stdlib
 import msgspec
 
 from tailrace_shared.errors import ExpressionError
+from tailrace_shared.workflow.evaluation_cost import check_cost
 
 MAX_LENGTH: Final = 4096
-# Each level multiplies the work: three nested loops over a list of 1,000 are a billion steps.
+# Each level multiplies the work; evaluation_cost bounds what is left.
 MAX_MACRO_DEPTH: Final = 2
 
 # `contains` would shadow CEL's own; `lists.range` makes a list of any length from a number.
@@ -111,13 +112,13 @@ def compile_expression(source: str) -> Expression:
         program = cel.compile(source)
     except ValueError as error:
         raise _located(source, str(error)) from None
-    names, nodes = _references(source)
+    names, nodes, loop_depth = _references(source)
     path = _PATH.fullmatch(source)
-    evaluate = _walker(path[1]) if path and names else _evaluator(program)
+    evaluate = _walker(path[1]) if path and names else _evaluator(program, loop_depth)
     return Expression(source, names, nodes, evaluate)
 
 
-def _evaluator(program: cel.Program) -> Callable[[Mapping[str, Any]], Any]:
+def _evaluator(program: cel.Program, loop_depth: int) -> Callable[[Mapping[str, Any]], Any]:
     called = set(program.functions())
     # Of `math.abs` the program names only what comes after the dot.
     functions = {
@@ -127,6 +128,7 @@ def _evaluator(program: cel.Program) -> Callable[[Mapping[str, Any]], Any]:
     }
 
     def evaluate(context: Mapping[str, Any]) -> Any:
+        check_cost(program.source, loop_depth, functions, context)
         variables = dict(context)
         value = program.execute(cel.Context(variables, functions) if functions else variables)
         # Timestamps, durations and bytes become what JSON has for them.
@@ -169,8 +171,8 @@ def _located(source: str, message: str) -> InvalidExpressionError:
     return InvalidExpressionError(reason, offset + column)
 
 
-def _references(source: str) -> tuple[frozenset[str], frozenset[str] | None]:
-    """Return the free names of an expression, and the nodes it names (None: all of them).
+def _references(source: str) -> tuple[frozenset[str], frozenset[str] | None, int]:
+    """Return the free names of an expression, the nodes it names (None: all), its loop depth.
 
     Raises:
         InvalidExpressionError: its loops are nested too deep.
@@ -180,6 +182,7 @@ def _references(source: str) -> tuple[frozenset[str], frozenset[str] | None]:
     kinds = [token.lastgroup for token in tokens] + [""] * 4
     names: set[str] = set()
     nodes: set[str] | None = set()
+    loop_depth = 0
     # For each open parenthesis the name that it binds: the variable of a loop, or none.
     bound: list[str] = []
     for index, token in enumerate(tokens):
@@ -187,6 +190,7 @@ def _references(source: str) -> tuple[frozenset[str], frozenset[str] | None]:
         if text == "(":
             is_loop = texts[index - 1] in _MACROS and texts[index - 2] == "."
             bound.append(texts[index + 1] if is_loop else "")
+            loop_depth = max(loop_depth, sum(map(bool, bound)))
             if sum(map(bool, bound)) > MAX_MACRO_DEPTH:
                 raise InvalidExpressionError(
                     f"loops nested more than {MAX_MACRO_DEPTH} deep", token.start() + 1
@@ -197,10 +201,16 @@ def _references(source: str) -> tuple[frozenset[str], frozenset[str] | None]:
         if not is_free or text in bound or text in _RESERVED:
             continue
         names.add(text)
+        if any(bound):
+            loop_depth = max(loop_depth, sum(map(bool, bound)) + 1)
         if text == "nodes" and nodes is not None:
             node = _node_named_after(texts, kinds, index)
             nodes = None if node is None else nodes | {node}
-    return frozenset(names - _NAMESPACES), None if nodes is None else frozenset(nodes)
+    return (
+        frozenset(names - _NAMESPACES),
+        None if nodes is None else frozenset(nodes),
+        loop_depth,
+    )
 
 
 _NAMESPACES: Final = {name.partition(".")[0] for name in _EXTENSIONS if "." in name}

@@ -1,0 +1,52 @@
+"""An expression's worst cost is known before it is evaluated."""
+
+import pytest
+
+from tailrace_shared.errors import ExpressionError
+from tailrace_shared.workflow.expressions import compile_expression
+
+ITEMS = [{"price": float(i), "name": f"item {i}", "tags": ["a", "b"]} for i in range(200)]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "input.items.map(i, i.price)",
+        "input.items.filter(i, i.price > input.least).size()",
+        "input.items.map(i, i.tags.map(t, t + i.name)).size()",
+        "input.items.exists(i, i.name == execution.id)",
+        "sum(input.items.map(i, i.price)) > 10.0",
+        "'a,b'.split(',').join('-')",
+    ],
+)
+def test_what_people_write_is_allowed(source: str):
+    """Loops over some hundred records, with names from outside, cost little."""
+    context = {"input": {"items": ITEMS, "least": 3.0}, "execution": {"id": "x"}}
+    compile_expression(source).evaluate(context)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "input.n.map(a, input.n.map(b, a + b))",
+        "input.n.map(a, input.n)",
+        "input.n.all(a, a in input.n)",
+        "input.n.distinct()",
+        "sets.contains(input.n, input.n)",
+        "input.n.map(a, string(a)).join(input.text)",
+        "input.text.replace('', input.text)",
+    ],
+)
+def test_what_takes_the_square_of_a_large_input_is_refused(source: str):
+    """The refusal comes at once, and says what to do."""
+    context = {"input": {"n": list(range(50_000)), "text": "x" * 200_000}}
+    with pytest.raises(ExpressionError, match="loops inside loops over more than"):
+        compile_expression(source).evaluate(context)
+
+
+def test_one_loop_over_a_large_list_is_allowed():
+    """It takes as many steps as the list is long."""
+    numbers = list(range(50_000))
+    assert compile_expression("input.n.filter(a, a > 49990).size()").evaluate(
+        {"input": {"n": numbers}}
+    ) == len(numbers[49_991:])
