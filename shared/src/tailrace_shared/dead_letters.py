@@ -58,6 +58,11 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
         return fields if isinstance(fields, dict) else None
 
 
+def without_traceback(headers: dict[str, str]) -> dict[str, str]:
+    """Return a dead letter's headers, for a message that leaves no room for all of them."""
+    return {**headers, _TRACEBACK: ""}
+
+
 def death_headers(
     headers: dict[str, str],
     *,
@@ -77,8 +82,8 @@ def death_headers(
         _DIED_AT: f"{time.time():.3f}",
         _REASON: reason,
         # A header is one line of ASCII, a traceback is neither.
-        _ERROR: _as_header(error[:_LONGEST_ERROR]),
-        _TRACEBACK: _as_header(traceback[-_LONGEST_TRACEBACK:]),
+        _ERROR: _as_header(error)[:_LONGEST_ERROR],
+        _TRACEBACK: _as_header(traceback)[-_LONGEST_TRACEBACK:],
     }
 
 
@@ -180,4 +185,4 @@ def _as_header(text: str) -> str:
 
 
 def _from_header(text: str) -> str:
-    return text.encode("ascii", "backslashreplace").decode("unicode_escape")
+    return text.encode("ascii", "backslashreplace").decode("unicode_escape", "replace")

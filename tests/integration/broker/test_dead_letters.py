@@ -1,5 +1,7 @@
 """Dead letters keep what happened, and can be listed, replayed and purged."""
 
+# ruff: noqa: ARG001 - an actor's arguments are there to be sent
+
 from collections.abc import Callable
 
 import dramatiq
@@ -134,3 +136,19 @@ def test_an_undecodable_message_is_replayed_as_it_was(broker: NatsBroker) -> Non
     [again] = broker.dead_letters.list()
     assert again.body == b"not json"
     consumer.close()
+
+
+def test_the_largest_message_still_fits_among_the_dead_letters(
+    broker: NatsBroker, work: Work
+) -> None:
+    """With no room for the traceback it is left out, and the rest is kept."""
+
+    @dramatiq.actor(max_retries=0)
+    def fail(filling: str) -> None:
+        raise ValueError("é" * 2000)
+
+    fail.send("x" * (1024 * 1024 - 2500))
+    run(broker, work)
+    [letter] = broker.dead_letters.list()
+    assert letter.traceback == ""
+    assert letter.error.startswith("ValueError: éé")

@@ -153,7 +153,8 @@ def test_jobs_of_those_without_dramatiq_are_consumed(broker: NatsBroker, work: W
 
 def dramatiq_command(*options: str) -> tuple[str, ...]:
     """Return Dramatiq's command line over the program's actors."""
-    return (sys.executable, "-m", "dramatiq", "program", *options)
+    # Not ``python -m dramatiq``: that reloads itself with whatever ``python`` is on the PATH.
+    return (str(Path(sys.executable).with_name("dramatiq")), "program", *options)
 
 
 def test_dramatiqs_command_runs_workers_on_it(fleet: Fleet) -> None:

@@ -33,7 +33,7 @@ from dramatiq.broker import Broker
 from dramatiq.errors import BrokerError, ConnectionClosed, QueueJoinTimeout, QueueNotFound
 from dramatiq.middleware import Middleware
 
-from tailrace_shared.dead_letters import death_headers
+from tailrace_shared.dead_letters import death_headers, without_traceback
 from tailrace_shared.errors import JetStreamError
 from tailrace_shared.jetstream import subject_counts
 from tailrace_shared.jobs import at_headers, recurring_headers
@@ -52,6 +52,8 @@ DEFAULT_URL: Final = "nats://127.0.0.1:4222"
 
 #: Publishes that ``enqueue_many`` has under way at once.
 _PIPELINE: Final = 2_000
+#: Bytes that an enqueued message leaves for the headers it gets should it become a dead letter.
+_GRAVE_ROOM: Final = 2048
 #: Direct Get's answer when more subjects match than it gives at once.
 _TOO_MANY_SUBJECTS: Final = 413
 #: JetStream's codes for an invalid pattern and an invalid time zone.
@@ -299,7 +301,9 @@ class NatsBroker(Broker):
             self._deadline(),
             stored=partial(_count_dead, self.counts[queue]),
         )
-        self._post(publish, connection)
+        if publish.size > connection.client.max_payload:
+            publish.headers = without_traceback(publish.headers)
+        self._post(publish, connection, room=0)
         self._wait(publish)
 
     @property
@@ -413,8 +417,17 @@ class NatsBroker(Broker):
         self._post(publish)
         return message, publish
 
-    def _post(self, publish: Publish, connection: Connection | None = None) -> None:
+    def _post(
+        self, publish: Publish, connection: Connection | None = None, *, room: int = _GRAVE_ROOM
+    ) -> None:
         connection = connection or self.connection
+        limit = connection.client.max_payload - room
+        # NATS would not refuse it but cut the connection, again and again.
+        if publish.size > limit:
+            raise BrokerError(
+                f"the message has {publish.size} bytes with its headers, more than {limit}, "
+                "which this NATS accepts (with room for what a dead letter adds)"
+            )
         connection.post(partial(connection.publisher.publish, publish))
 
     def _wait(self, publish: Publish) -> int:

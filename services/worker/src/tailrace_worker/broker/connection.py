@@ -214,7 +214,11 @@ class Connection:
         # Cleared first: a call posted while this runs must wake the loop again.
         self._awake = False
         while self._calls:
-            self._calls.popleft()()
+            try:
+                self._calls.popleft()()
+            except Exception:
+                # One call that fails must not strand the acks behind it.
+                self.logger.exception("A call on the connection's loop failed.")
 
     async def _write_outbox(self) -> None:
         while True:

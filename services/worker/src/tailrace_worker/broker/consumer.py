@@ -87,7 +87,8 @@ class NatsConsumer(Consumer):
         self._connection.call(self._puller.close)
         while not self._arrived.empty():
             self._hand_back(self._arrived.get())
-        self._connection.call(self._connection.flush)
+        if self._connection.disconnected_at is None:
+            self._connection.call(self._connection.flush)
 
     def _check_connection(self) -> None:
         since = self._connection.disconnected_at

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _WATCH_INTERVAL: Final = 0.5
 #: Silence after which a publish is sent again.
 _RESEND_AFTER: Final = 2.0
+#: The first and the last line of a header block.
+_HEADERS_FRAME: Final = len(b"NATS/1.0\r\n\r\n")
 _UNAVAILABLE: Final = "503"
 #: JetStream's codes for "not now": no leader, storage offline, out of resources for the moment.
 _NOT_NOW: Final = {10008, 10009, 10023, 10074}
@@ -60,6 +62,12 @@ class Publish:
         self.sent_at = 0.0
         self.result: concurrent.futures.Future[int] = concurrent.futures.Future()
 
+    @property
+    def size(self) -> int:
+        """How many bytes NATS counts for it."""
+        headers = sum(len(name) + len(value) + 4 for name, value in self.headers.items())
+        return len(self.payload) + headers + _HEADERS_FRAME
+
 
 class Publisher:
     """Sends publishes and matches JetStream's answers to them. Lives on the loop."""
@@ -76,14 +84,6 @@ class Publisher:
 
     def publish(self, publish: Publish) -> None:
         """Send a publish; its ``result`` becomes the stream sequence, or Dramatiq's error."""
-        if len(publish.payload) > self._connection.client.max_payload:
-            publish.result.set_exception(
-                BrokerError(
-                    f"the message has {len(publish.payload)} bytes, more than the "
-                    f"{self._connection.client.max_payload} that this NATS accepts"
-                )
-            )
-            return
         self._last_token += 1
         token = format(self._last_token, "x")
         self._unanswered[token] = publish

@@ -131,6 +131,8 @@ class Puller:
         self._connection.pullers.remove(self)
         self._watching.cancel()
         self._return_surplus()
+        if self._connection.disconnected_at is not None:
+            return
         with contextlib.suppress(nats.errors.Error, TimeoutError, OSError):
             # The server drops our standing requests when nobody listens for their answers.
             await self._subscription.drain()
