@@ -15,7 +15,6 @@ from msgspec import Meta
 
 from tailrace_shared.duration import Duration
 from tailrace_shared.errors import SettingsError
-from tailrace_shared.ids import ID_PATTERN
 
 PREFIX: Final = "TAILRACE_"
 UNPREFIXED: Final = {"nats_url": "NATS_URL"}
@@ -39,7 +38,8 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
         str,
         Meta(
             description="First token of all subjects; two installations may share a NATS.",
-            pattern=ID_PATTERN,
+            # Not `$`, which would let a line break through.
+            pattern=r"^[A-Za-z0-9_-]{1,64}\Z",
         ),
     ] = "tr"
     events_max_age: Annotated[
@@ -68,7 +68,8 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
         str,
         Meta(
             description="Tenant of requests that name none, while TAILRACE_AUTH=none.",
-            pattern=ID_PATTERN,
+            # Not `$`, which would let a line break through.
+            pattern=r"^[A-Za-z0-9_-]{1,64}\Z",
         ),
     ] = "default"
     max_body_bytes: Annotated[int, Meta(description="Largest request body, in bytes.", ge=1024)] = (

@@ -18,7 +18,7 @@ import cel.stdlib
 import msgspec
 
 from tailrace_shared.errors import ExpressionError
-from tailrace_shared.workflow.evaluation_cost import check_cost
+from tailrace_shared.workflow.evaluation_cost import MACROS, Loops, check_cost
 
 MAX_LENGTH: Final = 4096
 # Each level multiplies the work; evaluation_cost bounds what is left.
@@ -30,7 +30,6 @@ _EXTENSIONS: Final[Mapping[str, Callable[..., Any]]] = {
     for name, function in cel.stdlib.STDLIB_FUNCTIONS.items()
     if name not in {"contains", "lists.range"}
 }
-_MACROS: Final = {"all", "exists", "exists_one", "map", "filter"}
 # Words that are no references: literals, an operator, and the types that `type(x)` gives.
 _RESERVED: Final = frozenset(
     [
@@ -112,13 +111,13 @@ def compile_expression(source: str) -> Expression:
         program = cel.compile(source)
     except ValueError as error:
         raise _located(source, str(error)) from None
-    names, nodes, loop_depth = _references(source)
+    names, nodes, loops = _references(source)
     path = _PATH.fullmatch(source)
-    evaluate = _walker(path[1]) if path and names else _evaluator(program, loop_depth)
+    evaluate = _walker(path[1]) if path and names else _evaluator(program, loops)
     return Expression(source, names, nodes, evaluate)
 
 
-def _evaluator(program: cel.Program, loop_depth: int) -> Callable[[Mapping[str, Any]], Any]:
+def _evaluator(program: cel.Program, loops: Loops) -> Callable[[Mapping[str, Any]], Any]:
     called = set(program.functions())
     # Of `math.abs` the program names only what comes after the dot.
     functions = {
@@ -128,7 +127,7 @@ def _evaluator(program: cel.Program, loop_depth: int) -> Callable[[Mapping[str, 
     }
 
     def evaluate(context: Mapping[str, Any]) -> Any:
-        check_cost(program.source, loop_depth, functions, context)
+        check_cost(program.source, loops, functions, context)
         variables = dict(context)
         value = program.execute(cel.Context(variables, functions) if functions else variables)
         # Timestamps, durations and bytes become what JSON has for them.
@@ -171,8 +170,8 @@ def _located(source: str, message: str) -> InvalidExpressionError:
     return InvalidExpressionError(reason, offset + column)
 
 
-def _references(source: str) -> tuple[frozenset[str], frozenset[str] | None, int]:
-    """Return the free names of an expression, the nodes it names (None: all), its loop depth.
+def _references(source: str) -> tuple[frozenset[str], frozenset[str] | None, Loops]:
+    """Return the free names of an expression, the nodes it names (None: all), and its loops.
 
     Raises:
         InvalidExpressionError: its loops are nested too deep.
@@ -182,35 +181,43 @@ def _references(source: str) -> tuple[frozenset[str], frozenset[str] | None, int
     kinds = [token.lastgroup for token in tokens] + [""] * 4
     names: set[str] = set()
     nodes: set[str] | None = set()
-    loop_depth = 0
-    # For each open parenthesis the name that it binds: the variable of a loop, or none.
-    bound: list[str] = []
+    power, bodies = 0, set[tuple[int, tuple[str, ...]]]()
+    # For each open parenthesis the name that it binds, and the power of its loop: 0 for none.
+    open_: list[tuple[str, int]] = []
     for index, token in enumerate(tokens):
         text = token[0]
         if text == "(":
-            is_loop = texts[index - 1] in _MACROS and texts[index - 2] == "."
-            bound.append(texts[index + 1] if is_loop else "")
-            loop_depth = max(loop_depth, sum(map(bool, bound)))
-            if sum(map(bool, bound)) > MAX_MACRO_DEPTH:
+            loop = MACROS.get(texts[index - 1], 0) if texts[index - 2] == "." else 0
+            open_.append((texts[index + 1] if loop else "", loop))
+            power = max(power, loop)
+            if sum(bool(each) for _name, each in open_) > MAX_MACRO_DEPTH:
                 raise InvalidExpressionError(
                     f"loops nested more than {MAX_MACRO_DEPTH} deep", token.start() + 1
                 )
-        elif text == ")" and bound:
-            bound.pop()
+        elif text == ")" and open_:
+            open_.pop()
         is_free = kinds[index] == "name" and texts[index - 1] != "." and texts[index + 1] != "("
-        if not is_free or text in bound or text in _RESERVED:
+        if not is_free or text in _RESERVED or any(text == bound for bound, _loop in open_):
             continue
         names.add(text)
-        if any(bound):
-            loop_depth = max(loop_depth, sum(map(bool, bound)) + 1)
+        if depth := sum(bool(loop) for _name, loop in open_):
+            bodies.add((depth, _path_at(texts, kinds, index)))
         if text == "nodes" and nodes is not None:
             node = _node_named_after(texts, kinds, index)
             nodes = None if node is None else nodes | {node}
     return (
         frozenset(names - _NAMESPACES),
         None if nodes is None else frozenset(nodes),
-        loop_depth,
+        Loops(power, frozenset(bodies)),
     )
+
+
+def _path_at(texts: list[str], kinds: list[str | None], index: int) -> tuple[str, ...]:
+    path = [texts[index]]
+    while texts[index + 1] == "." and kinds[index + 2] == "name":
+        index += 2
+        path.append(texts[index])
+    return tuple(path)
 
 
 _NAMESPACES: Final = {name.partition(".")[0] for name in _EXTENSIONS if "." in name}

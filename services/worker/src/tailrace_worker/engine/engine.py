@@ -22,7 +22,12 @@ import uvloop
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from tailrace_shared.errors import ExecutionNotFoundError
+from tailrace_shared.errors import (
+    ExecutionNotFoundError,
+    JetStreamError,
+    StartupError,
+    UnavailableError,
+)
 from tailrace_shared.execution_log import ExecutionLog, History
 from tailrace_shared.ids import new_token
 from tailrace_shared.jetstream import JetStream, connect
@@ -71,7 +76,12 @@ class Engine:
         if self._thread.is_alive():
             return
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
+        try:
+            asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
+        except (UnavailableError, JetStreamError) as error:
+            raise StartupError(
+                f"JetStream at {self._settings.nats_url} does not work: {error}"
+            ) from None
 
     def advance(self, tenant: str, execution: str) -> None:
         """Drive an execution until it ends, waits for a timer, or this worker stops.
