@@ -19,12 +19,12 @@ from tailrace_api.routes.executions import ExecutionRoutes
 from tailrace_api.routes.health import HealthRoutes
 from tailrace_api.routes.streams import StreamRoutes
 from tailrace_api.routes.workflows import WorkflowRoutes
-from tailrace_api.run_starter import RunStarter
 from tailrace_shared.errors import JetStreamError, StartupError, UnavailableError
 from tailrace_shared.execution_log import ExecutionLog
 from tailrace_shared.jetstream import JetStream, connect
 from tailrace_shared.node_type_store import NodeTypeStore
 from tailrace_shared.run_index import RunIndex
+from tailrace_shared.run_starter import RunStarter
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.topology import apply_topology, topology

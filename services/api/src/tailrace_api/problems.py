@@ -23,6 +23,7 @@ from tailrace_shared.errors import (
     UnavailableError,
     WorkflowNotFoundError,
 )
+from tailrace_shared.run_input import InvalidInputError
 from tailrace_shared.workflow.validation import Problem
 
 CONTENT_TYPE: Final = "application/problem+json"
@@ -91,6 +92,11 @@ async def answer_refusal(_request: Request, error: RefusedError) -> Response:
     return problem(error.status, str(error), error.errors, error.headers)
 
 
+async def answer_invalid_input(_request: Request, error: InvalidInputError) -> Response:
+    """Answer a request with an input that its workflow does not take."""
+    return problem(422, error.summary, error.problems)
+
+
 async def answer_error(_request: Request, error: Exception) -> Response:
     """Answer a request that failed with one of Tailrace's own errors."""
     status = next(status for kind, status in _STATUS.items() if isinstance(error, kind))
@@ -108,6 +114,7 @@ async def answer_routing(request: Request, error: HTTPException) -> Response:
 
 EXCEPTION_HANDLERS: Final[Mapping[Any, Any]] = {
     RefusedError: answer_refusal,
+    InvalidInputError: answer_invalid_input,
     HTTPException: answer_routing,
     **dict.fromkeys(_STATUS, answer_error),
 }

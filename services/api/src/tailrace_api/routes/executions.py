@@ -9,17 +9,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tailrace_api.idempotency_key import idempotency_key_of
 from tailrace_api.json_body import read_object
 from tailrace_api.json_response import json_response
 from tailrace_api.problems import RefusedError, pointer
 from tailrace_api.run_document import LogEntry, RunDocument, log_entries, run_document
-from tailrace_api.run_starter import RunRequest, RunStarter, check_key
 from tailrace_api.tenancy import tenant_of
 from tailrace_shared.errors import ExecutionNotFoundError, WorkflowNotFoundError
 from tailrace_shared.execution.state import ExecutionState, ExecutionStatus
 from tailrace_shared.execution_log import ExecutionLog
 from tailrace_shared.ids import check_id, is_valid_id
 from tailrace_shared.run_index import RunIndex
+from tailrace_shared.run_starter import RunRequest, RunStarter
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.workflow.definition import Definition
 from tailrace_shared.workflow.validation import Problem
@@ -63,7 +64,7 @@ class ExecutionRoutes:
     async def start(self, request: Request) -> Response:
         """Start a run."""
         tenant = tenant_of(request, self._settings)
-        key = check_key(request.headers.get("idempotency-key"))
+        key = idempotency_key_of(request)
         body = await read_object(request, self._settings.max_body_bytes, if_empty={})
         _refuse_unknown(body, "input")
         state = await self._starter.start(

@@ -12,14 +12,15 @@ from tailrace_api.dialects.run_and_stream import RUN_AND_STREAM
 from tailrace_api.fanout.hub import Hub
 from tailrace_api.fanout.resume import Found, Lost, Start, find, resume
 from tailrace_api.fanout.topic import View
+from tailrace_api.idempotency_key import idempotency_key_of
 from tailrace_api.json_body import read_object
 from tailrace_api.problems import RefusedError
 from tailrace_api.routes.executions import execution_id_of
-from tailrace_api.run_starter import RunRequest, RunStarter, check_key
 from tailrace_api.sse.response import EventStream, come_back_later, whole_stream
 from tailrace_api.tenancy import tenant_of
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution_log import ExecutionLog
+from tailrace_shared.run_starter import RunRequest, RunStarter
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.workflow.validation import Problem
 
@@ -59,7 +60,7 @@ class StreamRoutes:
     async def run_and_stream(self, request: Request) -> Response:
         """Start a run and stream it; with a last id, go on with the run that has it."""
         tenant = tenant_of(request, self._settings)
-        key = check_key(request.headers.get("idempotency-key"))
+        key = idempotency_key_of(request)
         body = await read_object(request, self._settings.max_body_bytes)
         if self._hub.is_draining:
             return self._later()

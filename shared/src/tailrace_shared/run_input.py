@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Sequence
 from itertools import islice
 from typing import Any, Final
 
@@ -9,15 +10,32 @@ import msgspec
 import referencing.exceptions
 from jsonschema.protocols import Validator
 
-from tailrace_api.json_body import INLINE_BYTES
-from tailrace_api.problems import RefusedError, pointer
+from tailrace_shared.errors import TailraceError
 from tailrace_shared.execution.events import MAX_VALUE_BYTES
+from tailrace_shared.workflow import pointer
 from tailrace_shared.workflow.input_schema import compile_schema
 from tailrace_shared.workflow.validation import Problem
 from tailrace_shared.workflow_store import StoredWorkflow
 
 _MOST_PROBLEMS: Final = 100
 _MOST_SCHEMAS: Final = 256
+#: Larger inputs are checked in a thread: what else runs on the loop must not wait for that.
+_INLINE_BYTES: Final = 64 * 1024
+
+
+class InvalidInputError(TailraceError):
+    """An input that its workflow does not take.
+
+    Attributes:
+        summary: what is wrong, without the places.
+        problems: every place that is wrong.
+    """
+
+    def __init__(self, summary: str, problems: Sequence[Problem]) -> None:
+        places = (f"{problem.pointer}: {problem.detail}" for problem in problems)
+        super().__init__("; ".join([summary, *places]))
+        self.summary = summary
+        self.problems = problems
 
 
 class InputCheck:
@@ -36,21 +54,21 @@ class InputCheck:
             value: the input.
 
         Raises:
-            RefusedError: naming every place where the input is not what the workflow asks for.
+            InvalidInputError: naming every place where the input is not what the workflow asks for.
         """
         size = len(msgspec.json.encode(value))
         if size > MAX_VALUE_BYTES:
             detail = f"the input is {size} bytes of JSON; the limit is {MAX_VALUE_BYTES}"
-            raise RefusedError(422, detail, [Problem(f"/{field}", detail)])
+            raise InvalidInputError(detail, [Problem(pointer.join("", field), detail)])
         if workflow.definition.input is None:
             return
         validator = self._validator(tenant, workflow)
-        if size <= INLINE_BYTES:
+        if size <= _INLINE_BYTES:
             problems = _problems(validator, field, value)
         else:
             problems = await asyncio.to_thread(_problems, validator, field, value)
         if problems:
-            raise RefusedError(422, "the input is not what the workflow asks for", problems)
+            raise InvalidInputError("the input is not what the workflow asks for", problems)
 
     def _validator(self, tenant: str, workflow: StoredWorkflow) -> Validator:
         key = (tenant, workflow.definition.id, workflow.version)
@@ -66,7 +84,7 @@ class InputCheck:
 def _problems(validator: Validator, field: str, value: Any) -> list[Problem]:
     try:
         return [
-            Problem(pointer(field, *error.absolute_path), error.message[:1000])
+            Problem(pointer.join("", field, *error.absolute_path), error.message[:1000])
             for error in islice(validator.iter_errors(value), _MOST_PROBLEMS)
         ]
     except referencing.exceptions.Unresolvable as error:

@@ -7,13 +7,10 @@ still queued is given to the workers (again: a second job for an execution finds
 
 import asyncio
 import hashlib
-import re
 from typing import Any, NamedTuple
 
 import msgspec
 
-from tailrace_api.problems import RefusedError
-from tailrace_api.run_input import InputCheck
 from tailrace_shared.bucket import Bucket
 from tailrace_shared.errors import IdempotencyConflictError
 from tailrace_shared.execution.state import ExecutionState
@@ -22,20 +19,19 @@ from tailrace_shared.ids import check_id, new_execution_id
 from tailrace_shared.jetstream import JetStream
 from tailrace_shared.jobs import EXECUTIONS_QUEUE, advance_job
 from tailrace_shared.run_index import RunIndex
+from tailrace_shared.run_input import InputCheck
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.topology import IDEMPOTENCY
 from tailrace_shared.workflow_store import StoredWorkflow, WorkflowStore
 
-_KEY = re.compile(r"[\x20-\x7e]{1,255}")
-
 
 class RunRequest(NamedTuple):
-    """What a client asks for.
+    """What a client, or a schedule, asks for.
 
     Attributes:
         tenant: who asks.
         workflow_id: what to run.
-        field: what the input is called in the body.
+        field: what the input is called where it was asked for.
         input: the input.
         body: the whole body, by which a repeated request is known as the same.
         key: its idempotency key, if it has one.
@@ -71,7 +67,7 @@ class RunStarter:
         """Start a run, or return the one that this request has started before.
 
         Raises:
-            RefusedError: the key or the input is not acceptable.
+            InvalidInputError: the workflow does not take the input.
             WorkflowNotFoundError: the tenant has no such workflow.
             IdempotencyConflictError: the key belongs to another request.
             UnavailableError: NATS did not answer; the same request may be sent again.
@@ -121,17 +117,6 @@ class RunStarter:
         workflow = await self._workflows.get(request.tenant, request.workflow_id)
         await self._inputs.check(request.tenant, workflow, request.field, request.input)
         return workflow
-
-
-def check_key(key: str | None) -> str | None:
-    """Return an Idempotency-Key header if it may be one.
-
-    Raises:
-        RefusedError: it is empty, too long or has unprintable characters.
-    """
-    if key is not None and not _KEY.fullmatch(key):
-        raise RefusedError(400, "Idempotency-Key: send 1 to 255 printable ASCII characters")
-    return key
 
 
 def _bucket_key(request: RunRequest, key: str) -> str:
