@@ -9,7 +9,9 @@ from typing import Any, Final
 
 import msgspec
 
+from tailrace_shared.errors import JetStreamError
 from tailrace_shared.jetstream import JetStream, StoredMessage
+from tailrace_shared.jobs import firing_id
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.topology import DEAD
 
@@ -20,9 +22,12 @@ _SUBJECT: Final = "Dead-Subject"
 _QUEUE: Final = "Dead-Queue"
 _DELIVERIES: Final = "Dead-Deliveries"
 _DIED_AT: Final = "Dead-At"
+_FIRING: Final = "Dead-Firing"
 _OWN: Final = ("Dead-", "Nats-")
 _LONGEST_ERROR: Final = 1_000
 _LONGEST_TRACEBACK: Final = 16_000
+_PAGE_BYTES: Final = 8 * 1024 * 1024
+_DELETE_FAILED: Final = 10057
 #: What Dramatiq's retries left in a message; a replayed one starts with all its retries.
 _USED_UP: Final = ("retries", "traceback", "requeue_timestamp")
 
@@ -33,6 +38,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         sequence: its id.
         subject: where the message came from, and goes back to when it is replayed.
+        firing: which firing of a recurring message it was; empty if of none.
         headers: the message's own headers.
         body: the message as it was delivered.
     """
@@ -45,6 +51,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     deliveries: int
     died_at: float
     subject: str
+    firing: str
     headers: dict[str, str]
     body: bytes
 
@@ -56,6 +63,12 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
         except (msgspec.DecodeError, RecursionError):
             return None
         return fields if isinstance(fields, dict) else None
+
+    @property
+    def message_id(self) -> str | None:
+        """The message's id, or None if it cannot be told."""
+        message_id = self.firing or (self.message or {}).get("message_id")
+        return message_id if isinstance(message_id, str) else None
 
 
 def without_traceback(headers: dict[str, str]) -> dict[str, str]:
@@ -74,8 +87,11 @@ def death_headers(
     traceback: str,
 ) -> dict[str, str]:
     """Return the headers of a dead letter: the message's own, and what happened to it."""
+    firing = firing_id(headers)
     return {
         **_own_headers(headers),
+        # All firings of a schedule have the same body; replayed, each still has its own id.
+        **({_FIRING: firing} if firing else {}),
         _QUEUE: queue,
         _SUBJECT: subject,
         _DELIVERIES: str(deliveries),
@@ -85,6 +101,9 @@ def death_headers(
         _ERROR: _as_header(error)[:_LONGEST_ERROR],
         _TRACEBACK: _as_header(traceback)[-_LONGEST_TRACEBACK:],
     }
+
+
+Letters = list[DeadLetter]
 
 
 class DeadLetters:
@@ -99,9 +118,23 @@ class DeadLetters:
         self, queue: str | None = None, *, limit: int = 100, after: int = 0
     ) -> list[DeadLetter]:
         """Return up to ``limit`` dead letters, oldest first, from those after a sequence."""
-        request = {"batch": limit, "seq": after + 1, "next_by_subj": self._filter(queue)}
-        page, _ = await self._jetstream.batch(self._stream, request)
-        return [_dead_letter(message) for message in page]
+        return (await self.page(queue, limit=limit, after=after))[0]
+
+    async def page(
+        self, queue: str | None = None, *, limit: int = 100, after: int = 0
+    ) -> tuple[Letters, bool]:
+        """Return some dead letters as :meth:`list` does, and whether there are more.
+
+        There may be fewer than ``limit`` and still be more, where they are large.
+        """
+        request = {
+            "batch": limit,
+            "max_bytes": _PAGE_BYTES,
+            "seq": after + 1,
+            "next_by_subj": self._filter(queue),
+        }
+        page, pending = await self._jetstream.batch(self._stream, request)
+        return [_dead_letter(message) for message in page], pending > 0
 
     async def get(self, sequence: int) -> DeadLetter | None:
         """Return one dead letter, or None if there is no such."""
@@ -130,8 +163,12 @@ class DeadLetters:
         return replayed
 
     async def delete(self, sequence: int) -> None:
-        """Delete one dead letter for good."""
-        await self._jetstream.api(f"STREAM.MSG.DELETE.{self._stream}", {"seq": sequence})
+        """Delete one dead letter for good. One that is gone already is no error."""
+        try:
+            await self._jetstream.api(f"STREAM.MSG.DELETE.{self._stream}", {"seq": sequence})
+        except JetStreamError as error:
+            if error.code != _DELETE_FAILED or await self.get(sequence) is not None:
+                raise
 
     async def purge(self, queue: str | None = None) -> int:
         """Delete all dead letters, or those of one queue; return how many."""
@@ -161,6 +198,7 @@ def _dead_letter(message: StoredMessage) -> DeadLetter:
         deliveries=int(headers.get(_DELIVERIES, "0")),
         died_at=float(headers.get(_DIED_AT, "0")),
         subject=headers.get(_SUBJECT, ""),
+        firing=headers.get(_FIRING, ""),
         headers=_own_headers(headers),
         body=message.data,
     )
@@ -172,7 +210,8 @@ def _fresh(letter: DeadLetter) -> bytes:
     if fields is None or not isinstance(options, dict):
         return letter.body
     kept = {key: value for key, value in options.items() if key not in _USED_UP}
-    return msgspec.json.encode({**fields, "options": kept})
+    own_id = {"message_id": letter.firing} if letter.firing else {}
+    return msgspec.json.encode({**fields, **own_id, "options": kept})
 
 
 def _own_headers(headers: dict[str, str]) -> dict[str, str]:

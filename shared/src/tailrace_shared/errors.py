@@ -49,6 +49,26 @@ class WorkflowNotFoundError(TailraceError):
     """The tenant has no such workflow, or not in that version."""
 
 
+class ScheduleNotFoundError(TailraceError):
+    """The tenant has no such schedule."""
+
+
+class InvalidScheduleError(TailraceError):
+    """JetStream does not take a schedule.
+
+    Attributes:
+        field: what is wrong, ``cron`` or ``time_zone``.
+    """
+
+    def __init__(self, field: str, description: str) -> None:
+        super().__init__(description)
+        self.field = field
+
+
+class DeadLetterNotFoundError(TailraceError):
+    """There is no such dead letter: it never was, or was replayed, deleted or has expired."""
+
+
 class IllegalCommandError(TailraceError):
     """The execution's state does not allow the command; the message says why."""
 

@@ -246,11 +246,11 @@ class JetStream:
         return message
 
 
-async def subject_counts(jetstream: JetStream, stream: str) -> dict[str, int]:
-    """Return how many messages each subject of a stream has."""
+async def subject_counts(jetstream: JetStream, stream: str, pattern: str = ">") -> dict[str, int]:
+    """Return how many messages each subject of a stream that matches ``pattern`` has."""
     counts: dict[str, int] = {}
     while True:
-        request = {"subjects_filter": ">", "offset": len(counts)}
+        request = {"subjects_filter": pattern, "offset": len(counts)}
         answer = await jetstream.api(f"STREAM.INFO.{stream}", request)
         page: dict[str, int] = answer["state"].get("subjects") or {}
         counts |= page

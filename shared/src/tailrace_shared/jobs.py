@@ -1,7 +1,8 @@
 """Jobs: how a Dramatiq message is put on JetStream by those who do not carry Dramatiq.
 
-The API enqueues only ``advance``, the actor that drives an execution; its message is the one
-that Dramatiq's own encoder would write, so the worker's broker cannot tell the difference.
+The API enqueues ``advance``, the actor that drives an execution, and has ``start_scheduled``
+enqueued by schedules; their messages are those that Dramatiq's own encoder would write, so the
+worker's broker cannot tell the difference.
 """
 
 import time
@@ -13,6 +14,10 @@ import uuid_utils
 
 EXECUTIONS_QUEUE: Final = "executions"
 ADVANCE_ACTOR: Final = "advance"
+START_SCHEDULED_ACTOR: Final = "start_scheduled"
+#: The option that carries a scheduled run's input. Dramatiq writes arguments to its log, and an
+#: input does not belong there.
+RUN_INPUT: Final = "run_input"
 
 
 class JobMessage(msgspec.Struct, kw_only=True):

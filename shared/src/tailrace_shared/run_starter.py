@@ -83,6 +83,15 @@ class RunStarter:
             )
         return state
 
+    async def check(self, request: RunRequest) -> None:
+        """Check that a run could be started so.
+
+        Raises:
+            InvalidInputError, WorkflowNotFoundError, InvalidIdError: as :meth:`start`.
+        """
+        check_id(request.workflow_id, "workflow")
+        await self._checked_workflow(request)
+
     async def advance(self, tenant: str, execution_id: str) -> None:
         """Give an execution to the workers.
 

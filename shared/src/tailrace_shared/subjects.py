@@ -80,6 +80,20 @@ class Subjects:
         """Return the subject of one recurring job's schedule."""
         return f"{self.prefix}.jobs.cron.{queue_token(queue)}.{check_id(schedule_id, 'schedule')}"
 
+    def run_schedule(self, tenant: str, schedule_id: str) -> str:
+        """Return the subject of the schedule that starts a tenant's runs.
+
+        It is a token longer than any queue's, so no consumer of a queue takes it for a job.
+        """
+        return f"{self._run_schedules(tenant)}.{check_id(schedule_id, 'schedule')}"
+
+    def run_schedules(self, tenant: str) -> str:
+        """Return the wildcard over all schedules of a tenant."""
+        return f"{self._run_schedules(tenant)}.*"
+
+    def _run_schedules(self, tenant: str) -> str:
+        return f"{self.prefix}.jobs.starts.{check_id(tenant, 'tenant')}"
+
     def dead(self, queue: str) -> str:
         """Return the subject of a queue's dead letters."""
         return f"{self.prefix}.dead.{queue_token(queue)}"

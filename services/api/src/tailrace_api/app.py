@@ -15,16 +15,20 @@ from tailrace_api.fanout.hub import Hub, StreamTimes
 from tailrace_api.fanout.source import LiveSource
 from tailrace_api.fanout.topic import RingBounds
 from tailrace_api.problems import EXCEPTION_HANDLERS
+from tailrace_api.routes.dead_letters import DeadLetterRoutes
 from tailrace_api.routes.executions import ExecutionRoutes
 from tailrace_api.routes.health import HealthRoutes
+from tailrace_api.routes.schedules import ScheduleRoutes
 from tailrace_api.routes.streams import StreamRoutes
 from tailrace_api.routes.workflows import WorkflowRoutes
+from tailrace_shared.dead_letters import DeadLetters
 from tailrace_shared.errors import JetStreamError, StartupError, UnavailableError
 from tailrace_shared.execution_log import ExecutionLog
 from tailrace_shared.jetstream import JetStream, connect
 from tailrace_shared.node_type_store import NodeTypeStore
 from tailrace_shared.run_index import RunIndex
 from tailrace_shared.run_starter import RunStarter
+from tailrace_shared.schedule_store import ScheduleStore
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.topology import apply_topology, topology
@@ -91,6 +95,8 @@ async def create_app(settings: ApiSettings) -> AsyncIterator[Api]:
                 *WorkflowRoutes(settings, workflows, NodeTypeStore(jetstream, subjects)).routes(),
                 *ExecutionRoutes(settings, log, workflows, runs, starter).routes(),
                 *StreamRoutes(settings, log, hub, starter).routes(),
+                *ScheduleRoutes(settings, ScheduleStore(jetstream, subjects), starter).routes(),
+                *DeadLetterRoutes(DeadLetters(jetstream, subjects)).routes(),
                 *HealthRoutes(client, hub).routes(),
             ],
             middleware=[Middleware(AccessLog)],

@@ -14,11 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tailrace_shared.errors import (
+    DeadLetterNotFoundError,
     ExecutionNotFoundError,
     IdempotencyConflictError,
     IllegalCommandError,
     InvalidIdError,
     JetStreamError,
+    ScheduleNotFoundError,
     TailraceError,
     UnavailableError,
     WorkflowNotFoundError,
@@ -32,6 +34,8 @@ _STATUS: Final[Mapping[type[Exception], int]] = {
     InvalidIdError: 400,
     ExecutionNotFoundError: 404,
     WorkflowNotFoundError: 404,
+    ScheduleNotFoundError: 404,
+    DeadLetterNotFoundError: 404,
     IllegalCommandError: 409,
     IdempotencyConflictError: 422,
     JetStreamError: 503,

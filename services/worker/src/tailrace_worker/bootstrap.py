@@ -1,20 +1,24 @@
 """The composition root: the one place that reads settings and puts the worker together."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import dramatiq
-from dramatiq.middleware import Middleware, MiddlewareError
+from dramatiq.middleware import CurrentMessage, Middleware, MiddlewareError
 
-from tailrace_shared.errors import StartupError
-from tailrace_shared.jobs import ADVANCE_ACTOR, EXECUTIONS_QUEUE
+from tailrace_shared.errors import InvalidIdError, StartupError, WorkflowNotFoundError
+from tailrace_shared.jobs import ADVANCE_ACTOR, EXECUTIONS_QUEUE, START_SCHEDULED_ACTOR
+from tailrace_shared.run_input import InvalidInputError
 from tailrace_shared.settings import WorkerSettings, read_settings
 from tailrace_shared.telemetry import configure_logging
 from tailrace_worker.broker import NatsBroker
 from tailrace_worker.engine.engine import Engine
+from tailrace_worker.engine.scheduled_start import scheduled_start
 from tailrace_worker.nodes.registry import load_registry
 
 _SOON_MS = 500
 _LATEST_MS = 30_000
+_MOST_STARTS = 20
 
 
 class EngineMiddleware(Middleware):
@@ -70,6 +74,7 @@ def build() -> WorkerParts:
         # A job may take as long as an execution: none may wait here for a free thread.
         prefetch=settings.worker_threads,
     )
+    broker.add_middleware(CurrentMessage())
     broker.add_middleware(EngineMiddleware(engine))
     declare_actors(broker, engine)
     return WorkerParts(settings, broker, engine)
@@ -78,13 +83,18 @@ def build() -> WorkerParts:
 def declare_actors(broker: NatsBroker, engine: Engine) -> None:
     """Declare the actors that run the engine."""
     dramatiq.set_broker(broker)
-    declare = dramatiq.actor(
-        actor_name=ADVANCE_ACTOR,
+    declare = partial(
+        dramatiq.actor,
         queue_name=EXECUTIONS_QUEUE,
         broker=broker,
-        # An execution may take days; its steps have time limits of their own.
-        time_limit=float("inf"),
         min_backoff=_SOON_MS,
         max_backoff=_LATEST_MS,
     )
-    declare(engine.advance)
+    # An execution may take days; its steps have time limits of their own.
+    declare(actor_name=ADVANCE_ACTOR, time_limit=float("inf"))(engine.advance)
+    declare(
+        actor_name=START_SCHEDULED_ACTOR,
+        max_retries=_MOST_STARTS,
+        # No retry helps against these: the firing becomes a dead letter at once.
+        throws=(WorkflowNotFoundError, InvalidInputError, InvalidIdError),
+    )(scheduled_start(engine))

@@ -13,12 +13,13 @@ from tailrace_api.idempotency_key import idempotency_key_of
 from tailrace_api.json_body import read_object
 from tailrace_api.json_response import json_response
 from tailrace_api.problems import RefusedError, pointer
+from tailrace_api.query import cursor_of, limit_of
 from tailrace_api.run_document import LogEntry, RunDocument, log_entries, run_document
 from tailrace_api.tenancy import tenant_of
 from tailrace_shared.errors import ExecutionNotFoundError, WorkflowNotFoundError
 from tailrace_shared.execution.state import ExecutionState, ExecutionStatus
 from tailrace_shared.execution_log import ExecutionLog
-from tailrace_shared.ids import check_id, is_valid_id
+from tailrace_shared.ids import check_id
 from tailrace_shared.run_index import RunIndex
 from tailrace_shared.run_starter import RunRequest, RunStarter
 from tailrace_shared.settings import ApiSettings
@@ -27,7 +28,6 @@ from tailrace_shared.workflow.validation import Problem
 from tailrace_shared.workflow_store import WorkflowStore
 
 _STATUSES: Final = get_args(ExecutionStatus)
-_MOST_RUNS: Final = 200
 _LONGEST_REASON: Final = 1000
 _SMALL_STEPS: Final = 500
 
@@ -88,8 +88,8 @@ class ExecutionRoutes:
             tenant,
             workflow=check_id(workflow, "workflow_id") if workflow else None,
             status=_status(query.get("status")),
-            limit=_limit(query.get("limit")),
-            cursor=_cursor(query.get("cursor")),
+            limit=limit_of(request),
+            cursor=cursor_of(request),
         )
         return json_response({"runs": page.runs, "cursor": page.cursor})
 
@@ -183,20 +183,6 @@ def _reason(body: dict[str, Any]) -> str:
 def _status(text: str | None) -> str | None:
     if text is not None and text not in _STATUSES:
         raise RefusedError(400, f"status: {text[:40]!r} is none of {', '.join(_STATUSES)}")
-    return text
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return 50
-    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:10]) <= _MOST_RUNS):
-        raise RefusedError(400, f"limit: {text[:40]!r} is not a number from 1 to {_MOST_RUNS}")
-    return int(text)
-
-
-def _cursor(text: str | None) -> str | None:
-    if text is not None and not is_valid_id(text):
-        raise RefusedError(400, f"cursor: {text[:80]!r} is not a cursor of this list")
     return text
 
 

@@ -33,6 +33,7 @@ from tailrace_shared.ids import new_token
 from tailrace_shared.jetstream import JetStream, connect
 from tailrace_shared.node_type_store import NodeTypeStore
 from tailrace_shared.run_index import RunIndex
+from tailrace_shared.run_starter import RunRequest, RunStarter
 from tailrace_shared.settings import WorkerSettings
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.topology import apply_topology, topology
@@ -66,6 +67,7 @@ class Engine:
         self._client: Client
         self._env: Environment
         self._timers: Timers
+        self._starter: RunStarter
 
     def start(self) -> None:
         """Connect, apply the topology, make this worker's node types known. Once is enough.
@@ -91,6 +93,15 @@ class Engine:
         """
         asyncio.run_coroutine_threadsafe(self._advance(tenant, execution), self._loop).result()
 
+    def start_run(self, request: RunRequest) -> None:
+        """Start a run and give it to the workers; once for each idempotency key.
+
+        Raises:
+            WorkflowNotFoundError, InvalidInputError: there can be no such run.
+            UnavailableError: NATS did not answer; the job should be tried again.
+        """
+        asyncio.run_coroutine_threadsafe(self._starter.start(request), self._loop).result()
+
     def drain(self) -> None:
         """Start no more steps; what runs gets its grace, then executions are handed over."""
         self._loop.call_soon_threadsafe(self._drain)
@@ -109,13 +120,15 @@ class Engine:
         jetstream = JetStream(self._client)
         await apply_topology(jetstream, topology(self._settings))
         self._timers = Timers(jetstream, self._subjects)
+        workflows = WorkflowStore(jetstream, self._subjects)
+        self._starter = RunStarter(jetstream, self._subjects, workflows)
         self._env = Environment(
             worker_id=self.worker_id,
             jetstream=jetstream,
             subjects=self._subjects,
             log=ExecutionLog(jetstream, self._subjects),
             index=RunIndex(jetstream, self._subjects),
-            workflows=WorkflowStore(jetstream, self._subjects),
+            workflows=workflows,
             runner=Runner(self._registry, self._threads),
             max_crashes=self._settings.max_crashes,
             loop=self._loop,

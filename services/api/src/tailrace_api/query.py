@@ -1,0 +1,47 @@
+"""Query parameters that several routes take."""
+
+from typing import Final
+
+from starlette.requests import Request
+
+from tailrace_api.problems import RefusedError
+from tailrace_shared.ids import is_valid_id
+
+_DEFAULT_PAGE: Final = 50
+_LARGEST_PAGE: Final = 200
+
+
+def limit_of(request: Request) -> int:
+    """Return how many items a page shall have at the most.
+
+    Raises:
+        RefusedError: it is no number, or not one that may be asked for.
+    """
+    text = request.query_params.get("limit")
+    if text is None:
+        return _DEFAULT_PAGE
+    return checked_number("limit", text, least=1, most=_LARGEST_PAGE)
+
+
+def cursor_of(request: Request) -> str | None:
+    """Return the cursor, an id, at which the page before ended.
+
+    Raises:
+        RefusedError: it is no id.
+    """
+    text = request.query_params.get("cursor")
+    if text is not None and not is_valid_id(text):
+        raise RefusedError(400, f"cursor: {text[:80]!r} is not a cursor of this list")
+    return text
+
+
+def checked_number(name: str, text: str, *, least: int, most: int) -> int:
+    """Return a number that was sent as text.
+
+    Raises:
+        RefusedError: it is no number from ``least`` to ``most``.
+    """
+    # Python would read numbers of other scripts, and of any length, too.
+    if not (text.isascii() and text.isdecimal() and least <= int(text[:20]) <= most):
+        raise RefusedError(400, f"{name}: {text[:40]!r} is not a number from {least} to {most}")
+    return int(text)

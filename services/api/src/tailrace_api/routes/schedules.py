@@ -1,0 +1,196 @@
+"""Schedules: start runs by cron lines or at intervals."""
+
+import re
+import time
+import zoneinfo
+from typing import Any, Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tailrace_api.json_body import read_object
+from tailrace_api.json_response import json_response
+from tailrace_api.problems import RefusedError, pointer
+from tailrace_api.query import cursor_of, limit_of
+from tailrace_api.tenancy import tenant_of
+from tailrace_shared.errors import InvalidIdError, InvalidScheduleError, WorkflowNotFoundError
+from tailrace_shared.execution.events import format_timestamp
+from tailrace_shared.ids import check_id, new_execution_id
+from tailrace_shared.recurrence import Cron, Every, parse_recurrence
+from tailrace_shared.run_input import InvalidInputError
+from tailrace_shared.run_starter import RunRequest, RunStarter
+from tailrace_shared.schedule_store import Schedule, ScheduleStore
+from tailrace_shared.settings import ApiSettings
+from tailrace_shared.workflow.validation import Problem
+
+_FIELDS: Final = ("id", "workflow_id", "cron", "time_zone", "input")
+# NATS would take "Local", too: the zone of whichever machine it runs on.
+_TIME_ZONE = re.compile(r"(?!Local\Z)[A-Za-z0-9_+/-]{1,64}")
+
+
+class ScheduleDocument(msgspec.Struct):
+    """What the API shows of a schedule.
+
+    Attributes:
+        next_at: when it fires next, where that can be told: the phase of an interval is NATS's.
+    """
+
+    id: str
+    workflow_id: str
+    cron: str
+    time_zone: str | None
+    input: Any
+    created_at: str
+    next_at: str | None
+
+
+class ScheduleRoutes:
+    """The routes under ``/api/v1/schedules``."""
+
+    def __init__(
+        self, settings: ApiSettings, schedules: ScheduleStore, starter: RunStarter
+    ) -> None:
+        self._settings = settings
+        self._schedules = schedules
+        self._starter = starter
+
+    def routes(self) -> list[Route]:
+        """Return the routing table."""
+        one = "/api/v1/schedules/{schedule_id}"
+        return [
+            Route("/api/v1/schedules", self.post, methods=["POST"]),
+            Route("/api/v1/schedules", self.list_page, methods=["GET"]),
+            Route(one, self.get, methods=["GET"]),
+            Route(one, self.delete, methods=["DELETE"]),
+        ]
+
+    async def post(self, request: Request) -> Response:
+        """Store a schedule; one with the id of another replaces it."""
+        tenant = tenant_of(request, self._settings)
+        body = await read_object(request, self._settings.max_body_bytes)
+        problems = [*_problems(body), *await self._run_problems(tenant, body)]
+        if problems:
+            raise RefusedError(422, "the schedule is not valid", problems)
+        schedule = _schedule(body)
+        is_known = await self._schedules.exists(tenant, schedule.id)
+        try:
+            await self._schedules.put(tenant, schedule)
+        except InvalidScheduleError as error:
+            detail = str(error)
+            raise RefusedError(422, detail, [Problem(pointer(error.field), detail)]) from None
+        location = f"/api/v1/schedules/{schedule.id}"
+        return json_response(_document(schedule), 200 if is_known else 201, {"location": location})
+
+    async def list_page(self, request: Request) -> Response:
+        """List the tenant's schedules by id."""
+        page = await self._schedules.page(
+            tenant_of(request, self._settings), limit=limit_of(request), cursor=cursor_of(request)
+        )
+        schedules = [_document(schedule) for schedule in page.schedules]
+        return json_response({"schedules": schedules, "cursor": page.cursor})
+
+    async def get(self, request: Request) -> Response:
+        """Return a schedule."""
+        tenant, schedule_id = tenant_of(request, self._settings), _schedule_id(request)
+        return json_response(_document(await self._schedules.get(tenant, schedule_id)))
+
+    async def delete(self, request: Request) -> Response:
+        """End a schedule; its runs go on."""
+        tenant, schedule_id = tenant_of(request, self._settings), _schedule_id(request)
+        await self._schedules.delete(tenant, schedule_id)
+        return Response(status_code=204)
+
+    async def _run_problems(self, tenant: str, body: dict[str, Any]) -> list[Problem]:
+        workflow_id = body.get("workflow_id")
+        if not isinstance(workflow_id, str):
+            return [Problem("/workflow_id", "workflow_id is the id of a workflow")]
+        run_input = body.get("input", {})
+        try:
+            await self._starter.check(
+                RunRequest(tenant, workflow_id, "input", run_input, body, None)
+            )
+        except (InvalidIdError, WorkflowNotFoundError) as error:
+            return [Problem("/workflow_id", str(error))]
+        except InvalidInputError as error:
+            return list(error.problems)
+        return []
+
+
+def _problems(body: dict[str, Any]) -> list[Problem]:
+    problems = [
+        Problem(pointer(key), f"unknown field {key!r}") for key in body if key not in _FIELDS
+    ]
+    if body.get("id") is not None:
+        problems += _id_problems(body["id"])
+    cron, time_zone = body.get("cron"), body.get("time_zone")
+    recurrence: Every | Cron | None = None
+    if not isinstance(cron, str):
+        detail = "cron is a cron line of six fields, '@every 5m' or a name like '@hourly'"
+        problems.append(Problem("/cron", detail))
+    else:
+        try:
+            recurrence = parse_recurrence(_normal(cron))
+        except ValueError as error:
+            problems.append(Problem("/cron", str(error)))
+    if time_zone is None:
+        return problems
+    if not isinstance(time_zone, str) or _TIME_ZONE.fullmatch(time_zone) is None:
+        detail = "time_zone is the name of an IANA time zone, like 'Europe/Vienna'"
+        problems.append(Problem("/time_zone", detail))
+    elif isinstance(recurrence, Every):
+        problems.append(Problem("/time_zone", "an interval has no time zone"))
+    return problems
+
+
+def _id_problems(schedule_id: Any) -> list[Problem]:
+    try:
+        check_id(schedule_id if isinstance(schedule_id, str) else "", "schedule")
+    except InvalidIdError as error:
+        return [Problem("/id", str(error))]
+    return []
+
+
+def _schedule(body: dict[str, Any]) -> Schedule:
+    return Schedule(
+        id=body.get("id") or new_execution_id(),
+        workflow_id=body["workflow_id"],
+        cron=_normal(body["cron"]),
+        time_zone=body.get("time_zone"),
+        input=body.get("input", {}),
+        created_at=time.time(),
+    )
+
+
+def _normal(pattern: str) -> str:
+    # NATS takes no tabs, and an interval after one space only.
+    return " ".join(pattern.split())
+
+
+def _document(schedule: Schedule) -> ScheduleDocument:
+    next_at = _next_at(schedule, time.time())
+    return ScheduleDocument(
+        schedule.id,
+        schedule.workflow_id,
+        schedule.cron,
+        schedule.time_zone,
+        schedule.input,
+        format_timestamp(schedule.created_at),
+        None if next_at is None else format_timestamp(next_at),
+    )
+
+
+def _next_at(schedule: Schedule, now: float) -> float | None:
+    recurrence = parse_recurrence(schedule.cron)
+    if isinstance(recurrence, Every):
+        return None
+    try:
+        zone = zoneinfo.ZoneInfo(schedule.time_zone or "UTC")
+    except (zoneinfo.ZoneInfoNotFoundError, OSError, ValueError):
+        return None  # a zone that NATS's machine knows and this one does not
+    return recurrence.next(now, zone)
+
+
+def _schedule_id(request: Request) -> str:
+    return check_id(request.path_params["schedule_id"], "schedule")
