@@ -130,6 +130,17 @@ class WorkerSettings(CommonSettings, frozen=True, kw_only=True):
     drain_grace: Annotated[
         Duration, Meta(description="Time that running steps get to finish on SIGTERM.")
     ] = Duration(5)
+    metrics_host: Annotated[
+        str, Meta(description="Address on which a worker serves its metrics and probes.")
+    ] = "127.0.0.1"
+    metrics_port: Annotated[
+        int,
+        Meta(
+            description="Port of a worker's `/metrics`, `/healthz` and `/readyz`; 0: none.",
+            ge=0,
+            le=65535,
+        ),
+    ] = 0
     http_allow: Annotated[
         str,
         Meta(

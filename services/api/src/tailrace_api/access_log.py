@@ -1,6 +1,7 @@
 """The access log: one line for each request when it has ended, and the last line of defence.
 
-The query string stays out of it: tokens travel there, for clients that cannot send headers.
+The query string stays out of it: tokens travel there, for clients that cannot send headers. What is
+logged is counted, too.
 """
 
 import time
@@ -9,10 +10,11 @@ from typing import Final
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tailrace_api.metrics import Metrics
 from tailrace_api.problems import problem
 
 # Probes come every few seconds and say nothing about use.
-_QUIET: Final = frozenset({"/healthz", "/readyz"})
+_QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 
 _log = structlog.get_logger("tailrace.api.access")
 
@@ -20,8 +22,9 @@ _log = structlog.get_logger("tailrace.api.access")
 class AccessLog:
     """ASGI middleware around all routes."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request and log how it went."""
@@ -47,6 +50,7 @@ class AccessLog:
             answer = problem(500, "something went wrong here; the log of the API says what")
             await answer(scope, receive, note_status)
         finally:
+            self._metrics.count_request(status)
             _log.log(
                 10 if scope["path"] in _QUIET else 20,
                 "request",

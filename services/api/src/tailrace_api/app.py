@@ -14,6 +14,7 @@ from tailrace_api.access_log import AccessLog
 from tailrace_api.fanout.hub import Hub, StreamTimes
 from tailrace_api.fanout.source import LiveSource
 from tailrace_api.fanout.topic import RingBounds
+from tailrace_api.metrics import Metrics
 from tailrace_api.problems import EXCEPTION_HANDLERS
 from tailrace_api.routes.dead_letters import DeadLetterRoutes
 from tailrace_api.routes.executions import ExecutionRoutes
@@ -90,6 +91,7 @@ async def create_app(settings: ApiSettings) -> AsyncIterator[Api]:
         workflows = WorkflowStore(jetstream, subjects)
         starter = RunStarter(jetstream, subjects, workflows)
         runs = RunIndex(jetstream, subjects)
+        metrics = Metrics(hub)
         app = Starlette(
             routes=[
                 *WorkflowRoutes(settings, workflows, NodeTypeStore(jetstream, subjects)).routes(),
@@ -97,9 +99,9 @@ async def create_app(settings: ApiSettings) -> AsyncIterator[Api]:
                 *StreamRoutes(settings, log, hub, starter).routes(),
                 *ScheduleRoutes(settings, ScheduleStore(jetstream, subjects), starter).routes(),
                 *DeadLetterRoutes(DeadLetters(jetstream, subjects)).routes(),
-                *HealthRoutes(client, hub).routes(),
+                *HealthRoutes(client, hub, metrics).routes(),
             ],
-            middleware=[Middleware(AccessLog)],
+            middleware=[Middleware(AccessLog, metrics=metrics)],
             exception_handlers=dict(EXCEPTION_HANDLERS),
         )
         # A redirect to the path without its slash would drop the body of a POST.

@@ -11,6 +11,7 @@ import structlog
 from tailrace_shared.errors import StartupError
 from tailrace_shared.readiness import notify
 from tailrace_worker.bootstrap import build
+from tailrace_worker.monitor import Monitor
 
 _log = structlog.get_logger(__name__)
 
@@ -22,6 +23,7 @@ def main() -> None:
         signal.signal(number, lambda *_: stop.set())
     try:
         parts = build()
+        monitor = Monitor(parts)
         parts.engine.start()
     except StartupError as error:
         sys.stderr.write(f"tailrace-worker: {error}\n")
@@ -30,17 +32,20 @@ def main() -> None:
         parts.broker, worker_threads=parts.settings.worker_threads, worker_timeout=100
     )
     worker.start()
+    monitor.start()
     _log.info("ready", worker=parts.engine.worker_id)
     notify()
     stop.wait()
     _log.info("stopping")
     notify("STOPPING=1")
-    worker.stop(timeout=int((parts.settings.drain_grace + 5) * 1000))
-    parts.broker.close()
-    _log.info("stopped")
-    # A synchronous node that ignored its cancellation must not keep the process.
-    sys.stderr.flush()
-    os._exit(0)
+    try:
+        worker.stop(timeout=int((parts.settings.drain_grace + 5) * 1000))
+        parts.broker.close()
+        _log.info("stopped")
+    finally:
+        # A synchronous node that ignored its cancellation must not keep the process.
+        sys.stderr.flush()
+        os._exit(0)
 
 
 if __name__ == "__main__":

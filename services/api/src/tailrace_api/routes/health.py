@@ -1,4 +1,4 @@
-"""Liveness and readiness."""
+"""Liveness, readiness and metrics."""
 
 from nats.aio.client import Client
 from starlette.requests import Request
@@ -7,20 +7,23 @@ from starlette.routing import Route
 
 from tailrace_api.fanout.hub import Hub
 from tailrace_api.json_response import json_response
+from tailrace_api.metrics import CONTENT_TYPE, Metrics
 
 
 class HealthRoutes:
-    """The routes that probes ask."""
+    """The routes that probes and Prometheus ask."""
 
-    def __init__(self, client: Client, hub: Hub) -> None:
+    def __init__(self, client: Client, hub: Hub, metrics: Metrics) -> None:
         self._client = client
         self._hub = hub
+        self._metrics = metrics
 
     def routes(self) -> list[Route]:
         """Return the routing table."""
         return [
             Route("/healthz", self.live, methods=["GET"]),
             Route("/readyz", self.ready, methods=["GET"]),
+            Route("/metrics", self.metrics, methods=["GET"]),
             Route("/api/v1/sse/health", self.streams, methods=["GET"]),
         ]
 
@@ -38,6 +41,10 @@ class HealthRoutes:
         if wrong:
             return json_response({"status": "unready", "reasons": wrong}, 503)
         return json_response({"status": "ready"})
+
+    async def metrics(self, _request: Request) -> Response:
+        """Tell Prometheus about this process."""
+        return Response(self._metrics.exposition(), headers={"content-type": CONTENT_TYPE})
 
     async def streams(self, _request: Request) -> Response:
         """Tell the clients of seed 001 whether streams work; where it had Redis, we have NATS."""

@@ -102,6 +102,30 @@ class Engine:
         """
         asyncio.run_coroutine_threadsafe(self._starter.start(request), self._loop).result()
 
+    @property
+    def driving(self) -> int:
+        """How many executions this worker drives now."""
+        return len(self._drives)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether NATS is there."""
+        return self._client.is_connected
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether this worker starts no more steps."""
+        return self._is_draining
+
+    def is_responsive(self, patience: float) -> bool:
+        """Tell whether the loop answers within ``patience`` seconds.
+
+        It does not where the function of an asynchronous node blocks.
+        """
+        answered = threading.Event()
+        self._loop.call_soon_threadsafe(answered.set)
+        return answered.wait(patience)
+
     def drain(self) -> None:
         """Start no more steps; what runs gets its grace, then executions are handed over."""
         self._loop.call_soon_threadsafe(self._drain)
