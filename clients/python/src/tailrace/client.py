@@ -12,6 +12,7 @@ from tailrace.stream import ExecutionStream
 from tailrace.transport import Transport
 
 DEFAULT_URL = "http://127.0.0.1:8080"
+_DEAD_LETTERS = "/api/v1/dead-letters"
 
 
 class Client:
@@ -109,6 +110,79 @@ class Client:
             "POST", f"/api/v1/executions/{_segment(execution_id)}/cancel", body=_encode(body)
         )
         return answer
+
+    def schedule(
+        self,
+        workflow_id: str,
+        cron: str,
+        input_data: Any = None,
+        *,
+        time_zone: str | None = None,
+        schedule_id: str | None = None,
+    ) -> dict[str, Any]:
+        """Have runs started by ``cron``; return the schedule.
+
+        ``cron`` is a line of six fields (seconds first), ``@every 5m`` or a name like
+        ``@hourly``. A schedule takes the place of an earlier one with its id.
+        """
+        body = {
+            # Chosen here, so that a request whose answer was lost can be sent again.
+            "id": str(uuid.uuid4()) if schedule_id is None else schedule_id,
+            "workflow_id": workflow_id,
+            "cron": cron,
+            "time_zone": time_zone,
+            "input": {} if input_data is None else input_data,
+        }
+        answer: dict[str, Any] = self._transport.request(
+            "POST", "/api/v1/schedules", body=_encode(body)
+        )
+        return answer
+
+    def schedules(self, *, limit: int | None = None, cursor: str | None = None) -> dict[str, Any]:
+        """Return a page of schedules, by id."""
+        page: dict[str, Any] = self._transport.request(
+            "GET", "/api/v1/schedules", query={"limit": limit, "cursor": cursor}
+        )
+        return page
+
+    def unschedule(self, schedule_id: str) -> None:
+        """End a schedule; its runs go on."""
+        self._transport.request("DELETE", f"/api/v1/schedules/{_segment(schedule_id)}")
+
+    def dead_letters(
+        self, queue: str | None = None, *, limit: int | None = None, after: int | None = None
+    ) -> dict[str, Any]:
+        """Return a page of the jobs that failed for good, oldest first."""
+        query = {"queue": queue, "limit": limit, "after": after}
+        page: dict[str, Any] = self._transport.request("GET", _DEAD_LETTERS, query=query)
+        return page
+
+    def dead_letter(self, letter_id: int) -> dict[str, Any]:
+        """Return a dead letter with its traceback and the message."""
+        letter: dict[str, Any] = self._transport.request("GET", f"{_DEAD_LETTERS}/{letter_id}")
+        return letter
+
+    def replay(self, letter_id: int) -> int:
+        """Put a dead letter back on its queue; return how many that were."""
+        return self._count("POST", f"/{letter_id}/replay", "replayed")
+
+    def replay_all(self, queue: str | None = None) -> int:
+        """Put all dead letters, or those of a queue, back; return how many."""
+        return self._count("POST", "/replay", "replayed", queue)
+
+    def purge(self, letter_id: int) -> int:
+        """Delete a dead letter for good; return how many that were."""
+        self._transport.request("DELETE", f"{_DEAD_LETTERS}/{letter_id}")
+        return 1
+
+    def purge_all(self, queue: str | None = None) -> int:
+        """Delete all dead letters, or those of a queue, for good; return how many."""
+        return self._count("DELETE", "", "purged", queue)
+
+    def _count(self, method: str, path: str, what: str, queue: str | None = None) -> int:
+        answer = self._transport.request(method, _DEAD_LETTERS + path, query={"queue": queue})
+        count: int = answer[what]
+        return count
 
     def events(self, execution_id: str, last_event_id: str = "") -> ExecutionStream:
         """Return the events of a run, from its first one or from after ``last_event_id``.

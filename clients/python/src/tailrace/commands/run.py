@@ -1,35 +1,14 @@
 """``tailrace run``: start a run, and watch it if asked."""
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 
 from tailrace.client import Client
+from tailrace.commands.json_input import JsonInput
 from tailrace.commands.session import client_command, json_option, print_json
 from tailrace.view.follow import follow
-
-
-class JsonInput(click.ParamType[Any]):
-    """JSON on the command line, or ``@file`` (``@-`` for stdin)."""
-
-    name = "JSON|@file"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read the value."""
-        text = str(value)
-        try:
-            return msgspec.json.decode(_read(text[1:]) if text.startswith("@") else text)
-        except OSError as error:
-            self.fail(f"{text[1:]}: {error.strerror}", param, ctx)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            self.fail(f"not JSON: {error}", param, ctx)
-
-
-def _read(name: str) -> bytes:
-    return sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
 
 
 @click.command
