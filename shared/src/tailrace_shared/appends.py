@@ -6,6 +6,7 @@ was lost is tried again; the commit's own id then tells "already stored" from "s
 """
 
 import asyncio
+import contextlib
 from typing import Final
 
 from tailrace_shared.errors import UnavailableError, WrongLastSequenceError
@@ -52,11 +53,11 @@ async def append(
     while True:
         try:
             return await jetstream.publish(subject, payload, headers)
-        except WrongLastSequenceError:
-            stored = await _next(jetstream, stream, subject, expected) if unsure else None
-            if stored is None or stored[1] != commit_id:
-                raise
-            return stored[0]
+        except WrongLastSequenceError as lost:
+            stored = await _own(jetstream, stream, subject, expected, commit_id) if unsure else None
+            if stored is None:
+                raise lost from None
+            return stored
         except UnavailableError:
             unsure = True
             if asyncio.get_running_loop().time() + pause > deadline:
@@ -65,8 +66,15 @@ async def append(
             pause = min(pause * 2, _LONGEST_PAUSE)
 
 
-async def _next(
-    jetstream: JetStream, stream: str, subject: str, after: int
-) -> tuple[int, str] | None:
-    message = await jetstream.get(stream, {"seq": after + 1, "next_by_subj": subject})
-    return message and (message.sequence, message.headers.get(COMMIT_ID, ""))
+async def _own(
+    jetstream: JetStream, stream: str, subject: str, after: int, commit_id: str
+) -> int | None:
+    """Return the sequence of the commit after ``after`` if it is the one with this id."""
+    while True:
+        with contextlib.suppress(UnavailableError):
+            request = {"seq": after + 1, "next_by_subj": subject}
+            message = await jetstream.get_newest(stream, request)
+            is_own = message is not None and message.headers.get(COMMIT_ID) == commit_id
+            return message.sequence if message is not None and is_own else None
+        # It is known that somebody has written; who, must be known before the caller goes on.
+        await asyncio.sleep(_LONGEST_PAUSE)

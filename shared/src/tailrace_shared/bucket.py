@@ -43,7 +43,9 @@ class Bucket:
                 return await self._jetstream.publish(self._prefix + key, value, fence)
             except WrongLastSequenceError:
                 # A deleted key leaves a marker behind; a value put over it is a creation too.
-                marker = await self._last(key)
+                marker = await self._jetstream.get_newest(
+                    self._stream, {"last_by_subj": self._prefix + key}
+                )
                 if marker is None or not _is_deleted(marker) or marker.sequence == last:
                     return None
                 last = marker.sequence
@@ -59,7 +61,12 @@ class Bucket:
 
     async def get_revision(self, key: str, revision: int) -> Entry | None:
         """Return the value that ``revision`` gave to ``key``, or None."""
-        message = await self._jetstream.get(self._stream, {"seq": revision})
+        if revision < 1:
+            return None
+        request = {"seq": revision}
+        message = await self._jetstream.get(self._stream, request)
+        if message is None:
+            message = await self._jetstream.get_newest(self._stream, request)
         if message is None or message.subject != self._prefix + key:
             return None
         return self._entry(message)

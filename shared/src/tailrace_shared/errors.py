@@ -38,11 +38,25 @@ class JetStreamError(TailraceError):
 
 
 class WrongLastSequenceError(JetStreamError):
-    """A fenced append lost: somebody else wrote to the subject first."""
+    """A fenced append lost: somebody else wrote to the subject first.
+
+    Attributes:
+        last: the subject's last sequence as JetStream gives it, 0 if it holds nothing; None if
+            JetStream does not say.
+    """
+
+    def __init__(self, code: int, description: str) -> None:
+        super().__init__(code, description)
+        _, _, number = description.rpartition(": ")
+        self.last = int(number) if number.isdecimal() else None
 
 
 class ExecutionNotFoundError(TailraceError):
     """The log holds no such execution for this tenant."""
+
+
+class HistoryExpiredError(ExecutionNotFoundError):
+    """The log holds the execution's later commits, but not its first any more."""
 
 
 class WorkflowNotFoundError(TailraceError):

@@ -4,15 +4,21 @@ One execution is one exact subject, so its history is one indexed read, and one 
 wildcard. Sequences are those of the stream EVENTS.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from tailrace_shared.appends import WRITER, append
-from tailrace_shared.errors import ExecutionNotFoundError, WrongLastSequenceError
+from tailrace_shared.errors import (
+    ExecutionNotFoundError,
+    HistoryExpiredError,
+    UnavailableError,
+    WrongLastSequenceError,
+)
 from tailrace_shared.execution import commands
-from tailrace_shared.execution.events import Event, decode_commit, encode_commits
+from tailrace_shared.execution.events import Event, ExecutionQueued, decode_commit, encode_commits
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.ids import new_token
 from tailrace_shared.jetstream import JetStream, StoredMessage
@@ -21,6 +27,8 @@ from tailrace_shared.topology import EVENTS
 from tailrace_shared.workflow_store import StoredWorkflow
 
 _COMMAND_PATIENCE: Final = 3.0
+# Pauses before a replica that lags is asked again, in seconds.
+_LAG: Final = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _PAGE_COMMITS: Final = 64
 _PAGE_BYTES: Final = 256 * 1024
 _SUBJECTS_PER_READ: Final = 100
@@ -126,26 +134,47 @@ class ExecutionLog:
                 pending = pending if messages else 0
         return found
 
-    async def load(self, tenant: str, execution: str) -> History:
+    async def load(self, tenant: str, execution: str, at_least: int = 0) -> History:
         """Read an execution whole and fold it.
+
+        Args:
+            tenant: whose execution.
+            execution: which execution.
+            at_least: a sequence that is known to be in its log; a replica that does not have it
+                yet is asked again.
 
         Raises:
             ExecutionNotFoundError: the tenant has no such execution.
+            HistoryExpiredError: its first commits are gone by age.
+            UnavailableError: NATS did not answer, or no replica that is up to date.
         """
+        for pause in _LAG:
+            history = await self._load(tenant, execution)
+            if history.last_sequence and history.last_sequence >= at_least:
+                return history
+            newest = await self.last_commit(tenant, execution)
+            if newest is None:
+                raise ExecutionNotFoundError(f"there is no execution {execution!r}")
+            at_least = newest.sequence
+            await asyncio.sleep(pause)
+        raise UnavailableError(f"the log of {execution!r} cannot be read up to date")
+
+    async def _load(self, tenant: str, execution: str) -> History:
         state, last_sequence, writer = ExecutionState(), 0, ""
         async for commit in self.read(tenant, execution):
-            for event in commit.events():
+            events = commit.events()
+            if not last_sequence and not isinstance(events[0], ExecutionQueued):
+                raise HistoryExpiredError(f"the beginning of execution {execution!r} has expired")
+            for event in events:
                 state.apply(event)
             # A request of the API does not make it the one who drives the execution.
             last_sequence, writer = commit.sequence, commit.writer or writer
-        if not last_sequence:
-            raise ExecutionNotFoundError(f"there is no execution {execution!r}")
         return History(state, last_sequence, writer)
 
     async def last_commit(self, tenant: str, execution: str) -> Commit | None:
-        """Return the newest commit of an execution, or None."""
+        """Return the newest commit of an execution, as the stream's leader has it, or None."""
         subject = self._subjects.log(tenant, execution)
-        message = await self._jetstream.get(self._stream, {"last_by_subj": subject})
+        message = await self._jetstream.get_newest(self._stream, {"last_by_subj": subject})
         return None if message is None else _commit(message)
 
     async def find(self, sequence: int) -> tuple[str, str, Commit] | None:

@@ -5,6 +5,7 @@ that new server settings can be used), fenced appends, and Direct Get in pages (
 """
 
 import asyncio
+import base64
 import contextlib
 import re
 from collections.abc import AsyncIterator
@@ -28,6 +29,9 @@ OLDEST_SERVER: Final = (2, 14)
 EXPECTED_LAST_SUBJECT_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
 
 _WRONG_LAST_SEQUENCE: Final = {10071, 10164}
+_NO_MESSAGE: Final = 10037
+# What a cluster says while it elects a leader or is short of resources.
+_NOT_NOW: Final = {10008, 10009, 10023}
 _REQUEST_TIMEOUT: Final = 5.0
 _PAGE_MESSAGES: Final = 256
 _PAGE_BYTES: Final = 4 * 1024 * 1024
@@ -106,7 +110,7 @@ async def connect(settings: CommonSettings, name: str, **options: Any) -> Client
 
 
 def _without_credentials(servers: str) -> str:
-    return re.sub(r"(?<=//)[^/,]*@", "", servers)
+    return re.sub(r"(^|,|//)[^,]*@", r"\1", servers)
 
 
 async def _check_server(client: Client) -> None:
@@ -165,6 +169,26 @@ class JetStream:
         payload = msgspec.json.encode(request)
         message = await self._request(f"$JS.API.DIRECT.GET.{stream}", payload)
         return None if "Status" in (message.headers or {}) else _stored(message)
+
+    async def get_newest(self, stream: str, request: dict[str, Any]) -> StoredMessage | None:
+        """Read one message from the stream's leader; None if there is none.
+
+        A Direct Get may be answered by a replica that lags. Where "there is nothing" or "nothing
+        newer" decides something, the leader must have said so. ``request`` is as for ``get``.
+        """
+        try:
+            answer = await self.api(f"STREAM.MSG.GET.{stream}", request)
+        except JetStreamError as error:
+            if error.code == _NO_MESSAGE:
+                return None
+            raise
+        message = answer["message"]
+        return StoredMessage(
+            message["seq"],
+            message["subject"],
+            base64.b64decode(message.get("data", "")),
+            _parse_headers(base64.b64decode(message.get("hdrs", ""))),
+        )
 
     async def read(
         self, stream: str, subject: str, from_sequence: int
@@ -283,6 +307,14 @@ def _stored(message: Msg) -> StoredMessage:
     )
 
 
+def _parse_headers(block: bytes) -> dict[str, str]:
+    _version, *lines = block.decode(errors="replace").split("\r\n")
+    fields = (line.partition(":") for line in lines if line)
+    return {name: value.strip() for name, _, value in fields}
+
+
 def _raise(error: _ApiError) -> None:
+    if error.err_code in _NOT_NOW:
+        raise UnavailableError(f"JetStream cannot serve now: {error.description}")
     kind = WrongLastSequenceError if error.err_code in _WRONG_LAST_SEQUENCE else JetStreamError
     raise kind(error.err_code or error.code, error.description)

@@ -5,10 +5,15 @@ schedule at the most; a new one takes the place of the old.
 """
 
 import hashlib
+import time
+from typing import Final
 
 from tailrace_shared.jetstream import JetStream
 from tailrace_shared.jobs import EXECUTIONS_QUEUE, advance_job, at_headers
 from tailrace_shared.subjects import Subjects
+
+# A schedule far ahead overflows JetStream's clock; whoever drives at that time schedules again.
+_LONGEST: Final = 30 * 86400.0
 
 
 class Timers:
@@ -26,6 +31,8 @@ class Timers:
     async def advance_at(self, tenant: str, execution: str, due: float) -> None:
         """Have some worker drive an execution on at ``due`` (seconds since the epoch)."""
         schedule = hashlib.sha256(f"{tenant}.{execution}".encode()).hexdigest()[:40]
-        headers = at_headers(due, target=self._subjects.job(EXECUTIONS_QUEUE))
+        headers = at_headers(
+            min(due, time.time() + _LONGEST), target=self._subjects.job(EXECUTIONS_QUEUE)
+        )
         subject = self._subjects.job_at(EXECUTIONS_QUEUE, schedule)
         await self._jetstream.publish(subject, advance_job(tenant, execution), headers)

@@ -13,6 +13,7 @@ import os
 import re
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -45,6 +46,9 @@ from tailrace_worker.nodes.registry import NodeRegistry
 from tailrace_worker.timers import Timers
 
 _ANSWER_TIMEOUT: Final = 1.0
+_CLOSE_TIMEOUT: Final = 2.0
+_SHORTEST_PAUSE: Final = 0.2
+_LONGEST_PAUSE: Final = 1.0
 _YES: Final = b"1"
 _NO: Final = b"0"
 
@@ -132,10 +136,13 @@ class Engine:
 
     def stop(self) -> None:
         """Close the connection and end the loop. All drives must have ended."""
-        asyncio.run_coroutine_threadsafe(self._client.close(), self._loop).result()
+        # Whatever goes wrong with a connection that is given up anyway must not keep the process.
+        with contextlib.suppress(Exception):
+            closing = asyncio.run_coroutine_threadsafe(self._client.close(), self._loop)
+            closing.result(timeout=_CLOSE_TIMEOUT)
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
+        self._thread.join(timeout=_CLOSE_TIMEOUT)
 
     # On the loop
 
@@ -170,42 +177,66 @@ class Engine:
             drive.drain(self._settings.drain_grace)
 
     async def _advance(self, tenant: str, execution: str) -> None:
-        while True:
-            result = await self._drive_once(tenant, execution)
-            if result is None:
-                return
-            match result.end:
-                case End.FINISHED | End.DISPLACED:
-                    return
-                case End.HANDED_OVER:
-                    await self._timers.advance_now(tenant, execution)
-                    return
-                case End.WAITING:
-                    if result.due is not None:
-                        await self._timers.advance_at(tenant, execution, result.due)
-                    # A request that came while this worker still answered "yes, driving" has
-                    # no other job; it was appended before it asked, so it is seen here.
-                    last = await self._env.log.last_commit(tenant, execution)
-                    if last is None or last.sequence == result.last_sequence:
-                        return
+        """Hold one job for an execution until it need not be held.
 
-    async def _drive_once(self, tenant: str, execution: str) -> DriveResult | None:
-        """Drive an execution; None if there is none, or somebody drives it already."""
+        A job is what brings an execution back after a crash, so it is given up only when the
+        execution has ended, or another job stands for it: a timer, a hand-over, or a watch while
+        it is not clear whose job keeps whom.
+        """
+        pause = _SHORTEST_PAUSE
+        while True:
+            try:
+                result = await self._drive_once(tenant, execution)
+                if await self._is_settled(tenant, execution, result):
+                    return
+                pause = _SHORTEST_PAUSE
+            except UnavailableError as error:
+                # Given back as failed, the job would need the very NATS that is away.
+                if self._is_draining:
+                    raise
+                _log.warning("waiting for NATS", execution=execution, error=str(error))
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _is_settled(self, tenant: str, execution: str, result: DriveResult) -> bool:
+        """Leave another job behind where the execution needs one; False if it must be driven on."""
+        match result.end:
+            case End.FINISHED | End.GONE:
+                return True
+            case End.HANDED_OVER:
+                await self._timers.advance_now(tenant, execution)
+                return True
+            case End.DISPLACED:
+                # This job and the other worker's may be one message: with this delivery
+                # acknowledged nothing would bring the execution back if that worker died.
+                watch = time.time() + 2 * self._settings.ack_wait
+                await self._timers.advance_at(tenant, execution, watch)
+                return True
+            case End.WAITING:
+                if result.due is not None:
+                    await self._timers.advance_at(tenant, execution, result.due)
+                # A request that came while this worker still answered "yes, driving" has
+                # no other job; it was appended before it asked, so it is seen here.
+                last = await self._env.log.last_commit(tenant, execution)
+                return last is None or last.sequence == result.last_sequence
+
+    async def _drive_once(self, tenant: str, execution: str) -> DriveResult:
+        """Drive an execution, unless somebody drives it already."""
         key = (tenant, execution)
         if (driving := self._drives.get(key)) is not None:
             driving.look_again()
-            return None
+            return DriveResult(End.DISPLACED, 0)
         drive = self._drives[key] = Drive(self._env, tenant, execution)
         if self._is_draining:
             drive.drain(0)
         try:
             history = await self._env.log.load(tenant, execution)
             if await self._is_driven_elsewhere(tenant, execution, history):
-                return None
+                return DriveResult(End.DISPLACED, history.last_sequence)
             return await drive.run(history)
-        except ExecutionNotFoundError:
-            _log.warning("no such execution", tenant=tenant, execution=execution)
-            return None
+        except ExecutionNotFoundError as error:
+            _log.warning("nothing to drive", tenant=tenant, execution=execution, error=str(error))
+            return DriveResult(End.GONE, 0)
         finally:
             del self._drives[key]
 

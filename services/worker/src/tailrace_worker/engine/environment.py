@@ -17,7 +17,8 @@ from tailrace_shared.workflow_store import WorkflowStore
 from tailrace_worker.engine.plan import Plan
 from tailrace_worker.engine.runner import Runner
 
-_CACHED_PLANS: Final = 256
+# A node of a plan takes some three kilobytes.
+_CACHED_NODES: Final = 50_000
 
 
 @dataclass(slots=True)
@@ -34,6 +35,7 @@ class Environment:
     max_crashes: int
     loop: asyncio.AbstractEventLoop
     _plans: OrderedDict[tuple[str, str, int], Plan] = field(default_factory=OrderedDict)
+    _cached_nodes: int = 0
 
     async def plan(self, tenant: str, workflow: str, version: int) -> Plan:
         """Return the plan of a workflow's version.
@@ -46,9 +48,13 @@ class Environment:
             self._plans.move_to_end(key)
             return self._plans[key]
         stored = await self.workflows.get(tenant, workflow, version)
+        if key in self._plans:  # another drive has made it meanwhile
+            return self._plans[key]
         plan = self._plans[key] = Plan(stored.definition)
-        while len(self._plans) > _CACHED_PLANS:
-            self._plans.popitem(last=False)
+        self._cached_nodes += len(plan.nodes)
+        while self._cached_nodes > _CACHED_NODES and len(self._plans) > 1:
+            _key, oldest = self._plans.popitem(last=False)
+            self._cached_nodes -= len(oldest.nodes)
         return plan
 
     async def subscribe_live(

@@ -1,12 +1,16 @@
 """The fenced writer of one execution's log (design D2, D3)."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from tailrace_shared.appends import append
-from tailrace_shared.execution.events import Event, encode_commits
+from tailrace_shared.execution.events import Event, encode_commits, split_commit
 from tailrace_shared.jetstream import JetStream
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.topology import EVENTS
+
+# Nobody else can take over while NATS is away, so there is no hurry to give up what runs.
+_PATIENCE: Final = 300.0
 
 
 class LogWriter:
@@ -14,6 +18,7 @@ class LogWriter:
 
     Attributes:
         last_sequence: the last sequence on the execution's subject that this writer has seen.
+        stored: how many events of the last ``append`` are stored, should it have failed.
     """
 
     def __init__(
@@ -24,6 +29,7 @@ class LogWriter:
         self._subject = subjects.log(tenant, execution)
         self._writer = writer
         self.last_sequence = 0
+        self.stored = 0
 
     async def append(self, events: Sequence[Event]) -> None:
         """Append events, in one commit unless they are too large for one.
@@ -31,8 +37,11 @@ class LogWriter:
         Raises:
             WrongLastSequenceError: somebody else appended first. Of several commits the first
                 ones may be stored, so the caller must read the log before it writes again.
-            UnavailableError: NATS did not answer for half a minute.
+            UnavailableError: NATS did not answer for five minutes.
         """
+        self.stored = 0
+        if not events:
+            return
         for payload in encode_commits(events):
             self.last_sequence = await append(
                 self._jetstream,
@@ -41,4 +50,6 @@ class LogWriter:
                 payload,
                 expected=self.last_sequence,
                 writer=self._writer,
+                patience=_PATIENCE,
             )
+            self.stored += len(split_commit(payload))

@@ -12,12 +12,13 @@ not stored yet are recorded on the newer state, and the scheduler decides again.
 
 import asyncio
 import contextlib
+import functools
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, TypeVar
 
 import nats.errors
 import structlog
@@ -26,7 +27,10 @@ from nats.aio.subscription import Subscription
 
 from tailrace_shared.appends import WRITER
 from tailrace_shared.errors import (
+    ExecutionNotFoundError,
+    JetStreamError,
     TailraceError,
+    UnavailableError,
     WorkflowNotFoundError,
     WrongLastSequenceError,
 )
@@ -34,14 +38,13 @@ from tailrace_shared.execution.events import (
     Event,
     ExecutionFailed,
     Failed,
-    StepEvent,
     StepStarted,
     StepWait,
     StepWaiting,
     format_timestamp,
 )
 from tailrace_shared.execution.state import ExecutionState, StepState
-from tailrace_shared.execution_log import History
+from tailrace_shared.execution_log import Commit, History
 from tailrace_worker.engine.attempt import Attempt
 from tailrace_worker.engine.environment import Environment
 from tailrace_worker.engine.log_writer import LogWriter
@@ -57,9 +60,12 @@ _TURN_EVENTS: Final = 64
 _TURN_SECONDS: Final = 0.005
 _SHORT: Final = 0.05
 _CANCEL_GRACE: Final = 1.0
+_PATIENCE: Final = 300.0
+_PAUSE: Final = 0.5
 
 _log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
 _Decide = Callable[[list[Event]], tuple[list[Event], bool]]
 
 
@@ -74,6 +80,7 @@ class End(Enum):
     WAITING = "nothing to do before a timer"
     HANDED_OVER = "this worker is stopping"
     DISPLACED = "another worker drives the execution"
+    GONE = "there is no such execution, or not all of its log"
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +117,12 @@ class Drive:
         self._scheduler: Scheduler
         self._attempts: dict[str, Attempt] = {}
         self._outcomes: list[tuple[Attempt, Outcome]] = []
+        # Steps that run by the log, and that nobody here attends to yet.
+        self._unattended: list[str] = []
         self._woken = asyncio.Event()
         self._log_moved = False
-        self._drain_deadline: float | None = None
+        self._is_draining = False
+        self._grace_is_over = False
         self._subscription: Subscription | None = None
 
     # Called from outside, on the same loop
@@ -124,8 +134,12 @@ class Drive:
 
     def drain(self, grace: float) -> None:
         """Start nothing more, and hand the execution over once what runs has ended."""
-        self._drain_deadline = self._env.loop.time() + grace
-        self._env.loop.call_later(grace, self._woken.set)
+        self._is_draining = True
+        self._env.loop.call_later(grace, self._end_grace)
+        self._woken.set()
+
+    def _end_grace(self) -> None:
+        self._grace_is_over = True
         self._woken.set()
 
     # The loop
@@ -138,17 +152,20 @@ class Drive:
         """
         self._writer.last_sequence = history.last_sequence
         try:
-            return await self._run(history.state)
+            return await self._run(history)
         except DisplacedError:
             _log.info("displaced", tenant=self._tenant, execution=self._execution)
             return DriveResult(End.DISPLACED, self._writer.last_sequence)
         finally:
-            await self._stop_attempts()
+            for attempt in self._attempts.values():
+                attempt.cancel()
+            self._abandon_attempts()
             if self._subscription is not None:
                 with contextlib.suppress(nats.errors.Error):
                     await self._subscription.unsubscribe()
 
-    async def _run(self, state: ExecutionState) -> DriveResult:
+    async def _run(self, history: History) -> DriveResult:
+        state = history.state
         if not state.is_terminal:
             try:
                 plan = await self._env.plan(self._tenant, state.workflow_id, state.version)
@@ -156,18 +173,19 @@ class Drive:
                 await self._fail(state, str(error))
             else:
                 self._scheduler = Scheduler(plan, state)
-                return await self._drive()
+                return await self._drive(self._take_over(history.last_writer))
         await self._env.index.put(self._tenant, state)
         return DriveResult(End.FINISHED, self._writer.last_sequence)
 
-    async def _drive(self) -> DriveResult:
-        facts = self._take_over()
+    async def _drive(self, facts: list[Event]) -> DriveResult:
         while True:
             if self._log_moved:
                 facts = await self._catch_up(facts)
             more = await self._turn(facts, self._decide)
             if self._scheduler.state.cancel and not self._scheduler.state.is_terminal:
-                await self._turn(await self._stop_attempts(), self._cancel)
+                await self._turn(await self._interrupt(), self._cancel)
+            elif not self._is_draining:
+                self._launch_unattended()
             if self._scheduler.state.is_terminal:
                 await self._env.index.put(self._tenant, self._scheduler.state)
                 return DriveResult(End.FINISHED, self._writer.last_sequence)
@@ -176,27 +194,24 @@ class Drive:
             facts = self._facts()
 
     async def _turn(self, facts: list[Event], decide: _Decide) -> bool:
-        """Commit facts and what follows from them, and start what that starts.
-
-        Returns whether there is more to decide at once.
-        """
+        """Commit facts and what follows from them; returns whether there is more to decide."""
         while True:
             batch, more = decide(facts)
             try:
-                if batch:
-                    await self._writer.append(batch)
-                break
+                await self._writer.append(batch)
             except WrongLastSequenceError as error:
-                facts = await self._catch_up(facts, lost=error)
-        for event in batch:
-            if isinstance(event, StepStarted):
-                self._launch(event.data.node_id)
-        return more
+                # Of a turn too large for one commit a part may be stored, its facts first.
+                facts = await self._catch_up(facts[self._writer.stored :], lost=error)
+                continue
+            self._unattended += [
+                event.data.node_id for event in batch if isinstance(event, StepStarted)
+            ]
+            return more
 
     def _decide(self, facts: list[Event]) -> tuple[list[Event], bool]:
         """Return ``facts`` with all that follows from them, as far as one commit should go."""
         batch = list(facts)
-        if self._drain_deadline is not None:
+        if self._is_draining:
             return batch, False
         until = time.monotonic() + _TURN_SECONDS
         while decisions := self._scheduler.decide(time.time()):
@@ -222,11 +237,11 @@ class Drive:
 
     async def _rest(self) -> DriveResult | None:
         """Wait until something happens; a result if the drive should end instead."""
-        if self._drain_deadline is not None:
-            if self._attempts and self._env.loop.time() < self._drain_deadline:
+        if self._is_draining:
+            if self._attempts and not self._grace_is_over:
                 await self._wait(None)
                 return None
-            await self._turn(await self._stop_attempts(), self._hand_over)
+            await self._turn(await self._interrupt(), self._hand_over)
             return DriveResult(End.HANDED_OVER, self._writer.last_sequence)
         due = self._scheduler.next_due
         delay = None if due is None else max(0.0, due - time.time())
@@ -264,12 +279,13 @@ class Drive:
         outcome = self._env.runner.run_instant(planned, self._scheduler.state, attempt)
         return self._ended(attempt, outcome)
 
-    def _launch(self, node: str) -> None:
-        # An instant step is over by now; a step cancelled since its commit is not begun.
-        if self._scheduler.state.steps[node].status != "running" or node in self._attempts:
-            return
-        attempt = self._attempts[node] = self._attempt(node)
-        attempt.task = self._env.loop.create_task(self._attend(attempt))
+    def _launch_unattended(self) -> None:
+        for node in self._unattended:
+            # An instant step is over by now.
+            if self._scheduler.state.steps[node].status == "running" and node not in self._attempts:
+                attempt = self._attempts[node] = self._attempt(node)
+                attempt.task = self._env.loop.create_task(self._attend(attempt))
+        self._unattended.clear()
 
     def _attempt(self, node: str) -> Attempt:
         step = self._scheduler.state.steps[node]
@@ -283,8 +299,10 @@ class Drive:
         except Exception as error:  # noqa: BLE001
             _log.exception("attempt broke", tenant=self._tenant, execution=self._execution)
             outcome = Erred(f"internal error: {type(error).__name__}", retryable=False)
-        self._outcomes.append((attempt, outcome))
-        self._woken.set()
+        # An attempt that was abandoned meanwhile has no say any more.
+        if self._attempts.get(attempt.node_id) is attempt:
+            self._outcomes.append((attempt, outcome))
+            self._woken.set()
 
     def _facts(self) -> list[Event]:
         """Return what has happened since the last turn, recorded already."""
@@ -324,18 +342,21 @@ class Drive:
 
     # Taking over, being displaced, leaving
 
-    def _take_over(self) -> list[Event]:
-        """Record that attempts of an earlier worker are lost; they are tried again at once."""
+    def _take_over(self, last_writer: str) -> list[Event]:
+        """Record that attempts of an earlier drive are lost; they are tried again at once."""
         now = time.time()
         stamp = format_timestamp(now)
         events: list[Event] = []
         for step in self._scheduler.running:
-            if step.crashes + 1 >= self._env.max_crashes:
+            if last_writer == self._env.worker_id:
+                # This very worker gave the execution up, because NATS was away for long.
+                event = retrying(step, "handover", "its worker had lost NATS", now, stamp)
+            elif step.crashes + 1 >= self._env.max_crashes:
                 error = f"its worker was lost {step.crashes + 1} times while it ran"
-                events.append(self._scheduler.record(failed(step, error, stamp)))
+                event = failed(step, error, stamp)
             else:
                 event = retrying(step, "crash", "its worker was lost", now, stamp)
-                events.append(self._scheduler.record(event))
+            events.append(self._scheduler.record(event))
         return events
 
     async def _catch_up(
@@ -349,36 +370,48 @@ class Drive:
             DisplacedError: another worker has appended, or the log is gone.
         """
         self._log_moved = False
-        log, seen = self._env.log, self._writer.last_sequence
-        commits = [c async for c in log.read(self._tenant, self._execution, seen + 1)]
+        commits, history = await self._patiently(self._read_on)
         for commit in commits:
             if commit.writer not in {"", self._env.worker_id}:
                 raise DisplacedError(f"{commit.writer} has appended at {commit.sequence}")
-        if not commits:
-            if lost is not None:
-                raise DisplacedError("the log is gone: expired or purged") from lost
+        if lost is None and not commits:
             return facts
-        history = await log.load(self._tenant, self._execution)
+        if lost is not None and lost.last is not None and history.last_sequence < lost.last:
+            # A replica that lags; the fence has told how far it must come.
+            read = functools.partial(
+                self._env.log.load, self._tenant, self._execution, at_least=lost.last
+            )
+            history = await self._patiently(read)
         self._writer.last_sequence = history.last_sequence
         self._scheduler = Scheduler(self._scheduler.plan, history.state)
-        facts = [self._scheduler.record(fact) for fact in facts if self._is_news(fact)]
-        self._launch_unattended()
+        facts = [self._scheduler.record(fact) for fact in facts]
+        # What such a part of a turn has started nobody has launched.
+        ended = {attempt.node_id for attempt, _outcome in self._outcomes}
+        self._unattended = [
+            step.node_id for step in self._scheduler.running if step.node_id not in ended
+        ]
         return facts
 
-    def _is_news(self, fact: Event) -> bool:
-        # Of a turn too large for one commit a part may be stored, with some of its facts.
-        if not isinstance(fact, StepEvent):
-            return True
-        return self._scheduler.state.step(fact.data.node_id).status == "running"
+    async def _read_on(self) -> tuple[list[Commit], History]:
+        log, seen = self._env.log, self._writer.last_sequence
+        commits = [c async for c in log.read(self._tenant, self._execution, seen + 1)]
+        try:
+            return commits, await log.load(self._tenant, self._execution)
+        except ExecutionNotFoundError as error:
+            raise DisplacedError("the log is gone: expired or purged") from error
 
-    def _launch_unattended(self) -> None:
-        """Launch what such a part has started: nobody has, because the turn was not whole."""
-        ended = {attempt.node_id for attempt, _outcome in self._outcomes}
-        for step in self._scheduler.running:
-            if step.node_id not in ended:
-                self._launch(step.node_id)
+    async def _patiently(self, read: Callable[[], Awaitable[T]]) -> T:
+        """Read, and go on trying while NATS is away: what runs here is not given up for that."""
+        deadline = self._env.loop.time() + _PATIENCE
+        while True:
+            try:
+                return await read()
+            except UnavailableError:
+                if self._is_draining or self._env.loop.time() > deadline:
+                    raise
+                await asyncio.sleep(_PAUSE)
 
-    async def _stop_attempts(self) -> list[Event]:
+    async def _interrupt(self) -> list[Event]:
         """Interrupt what runs; returns the facts of attempts that ended all the same."""
         tasks = [attempt.task for attempt in self._attempts.values() if attempt.task]
         for attempt in self._attempts.values():
@@ -386,10 +419,15 @@ class Drive:
         if tasks:
             await asyncio.wait(tasks, timeout=_CANCEL_GRACE)
         facts = self._facts()
+        self._abandon_attempts()
+        return facts
+
+    def _abandon_attempts(self) -> None:
         for attempt in self._attempts.values():
             attempt.close()
         self._attempts.clear()
-        return facts
+        self._outcomes.clear()
+        self._unattended.clear()
 
     async def _fail(self, state: ExecutionState, message: str) -> None:
         stamp = format_timestamp(time.time())
@@ -404,7 +442,9 @@ class Drive:
         self._subscription = await self._env.subscribe_live(
             self._tenant, self._execution, self._heard
         )
-        await self._env.index.put(self._tenant, self._scheduler.state)
+        # The index is derived: a list that shows a run as queued for longer is no harm.
+        with contextlib.suppress(UnavailableError, JetStreamError):
+            await self._env.index.put(self._tenant, self._scheduler.state)
         # What was appended before the subscription stood is found by looking once.
         self.look_again()
 

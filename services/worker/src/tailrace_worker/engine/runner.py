@@ -3,7 +3,7 @@
 import asyncio
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import structlog
@@ -15,6 +15,9 @@ from tailrace_worker.engine.attempt import Attempt, encodable
 from tailrace_worker.engine.plan import PlannedNode, render
 from tailrace_worker.nodes.node import NodeFailedError, NodeFunction, Wait
 from tailrace_worker.nodes.registry import NodeRegistry
+
+MAX_DEPTH: Final = 100
+"""Nesting of an output: every service must be able to decode it within its own call stack."""
 
 _log = structlog.get_logger(__name__)
 
@@ -142,7 +145,25 @@ def _outcome(value: Any) -> Outcome:
             f"the output is {len(encoded)} bytes; the limit is {MAX_VALUE_BYTES}", retryable=False
         )
     # What expressions see now is what they would see after a recovery from the log.
-    return Succeeded(msgspec.json.decode(encoded))
+    output = msgspec.json.decode(encoded)
+    # Few values have so many brackets that they could be too deep.
+    if encoded.count(b"[") + encoded.count(b"{") > MAX_DEPTH and _is_deep(output):
+        return Erred(f"the output is nested more than {MAX_DEPTH} deep", retryable=False)
+    return Succeeded(output)
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, dict | list)
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _checked_wait(wait: Wait) -> Outcome:

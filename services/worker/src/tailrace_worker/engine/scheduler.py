@@ -47,8 +47,8 @@ from tailrace_shared.execution.state import SETTLED, ExecutionState, StepState
 from tailrace_worker.engine.plan import Plan, evaluate, render
 
 MAX_ERROR_CHARACTERS: Final = 4096
-_MAX_STARTS: Final = 64
-"""Starts in one decision: more would keep the event loop from everything else."""
+_MAX_DECISIONS: Final = 64
+"""Events in one decision: more would keep the event loop from everything else."""
 
 
 class Scheduler:
@@ -62,7 +62,10 @@ class Scheduler:
     def __init__(self, plan: Plan, state: ExecutionState) -> None:
         self.plan = plan
         self.state = state
+        # Counted rather than looked up: a node that needs a thousand is asked a thousand times.
         self._undecided = {node: len(needs) for node, needs in plan.graph.needs.items()}
+        self._succeeded = dict.fromkeys(plan.nodes, 0)
+        self._satisfied = dict.fromkeys(plan.nodes, 0)
         self._unsettled = len(plan.nodes)
         self._frontier: deque[str] = deque()
         self._timers: list[tuple[float, str]] = []
@@ -85,10 +88,12 @@ class Scheduler:
     def _note(self, step: StepState) -> None:
         if step.status in SETTLED:
             self._unsettled -= 1
+            succeeded = step.status == "success"
             for dependent in self.plan.graph.dependents[step.node_id]:
                 self._undecided[dependent] -= 1
-                known = self.state.steps.get(dependent)
-                if known is None or known.status == "pending":
+                self._succeeded[dependent] += succeeded
+                self._satisfied[dependent] += succeeded or step.skipped_by_when
+                if self._join(dependent) != "open":
                     self._frontier.append(dependent)
         elif step.due is not None:
             heapq.heappush(self._timers, (step.due, step.node_id))
@@ -110,7 +115,7 @@ class Scheduler:
     def decide(self, now: float) -> list[Event]:
         """Return what must happen at ``now`` (seconds since the epoch), recorded already.
 
-        At most some 64 steps are started at a time; ask again until nothing comes.
+        At most some 64 events come at a time; ask again until none does.
         """
         return list(self._decisions(now, format_timestamp(now)))
 
@@ -120,12 +125,10 @@ class Scheduler:
         if self.state.status == "queued":
             started = Started(self.state.execution_id, "running", stamp)
             yield self.record(ExecutionStarted(started, stamp))
-        starts = 0
-        while starts < _MAX_STARTS:
+        for _ in range(_MAX_DECISIONS):
             event = self._fire(now, stamp) or self._release(stamp)
             if event is None:
                 break
-            starts += isinstance(event, StepStarted)
             yield event
         if not self._unsettled:
             yield self.record(self._finish(stamp))
@@ -151,32 +154,25 @@ class Scheduler:
                     return self._start_or_skip(node, stamp)
                 case "never":
                     return self._skip(node, "needs", stamp)
-                case "open":
-                    pass
+                case "open":  # nothing comes to the frontier before its needs have decided
+                    continue
         return None
 
     def _join(self, node: str) -> Literal["ready", "never", "open"]:
         """Tell whether the needs of a node let it run, keep it from running ever, or neither."""
-        needs = self.plan.graph.needs[node]
-        all_settled = not self._undecided[node]
-        match self.plan.nodes[node].node.join:
+        needs = len(self.plan.graph.needs[node])
+        join = self.plan.nodes[node].node.join
+        if not needs or (join == "any" and self._succeeded[node]):
+            return "ready"
+        if self._undecided[node]:
+            return "open"
+        match join:
             case "any":
-                if any(self._succeeded(need) for need in needs):
-                    return "ready"
-                return "open" if not all_settled else ("never" if needs else "ready")
+                return "never"
             case "all_done":
-                return "ready" if all_settled else "open"
+                return "ready"
             case "all":
-                if not all_settled:
-                    return "open"
-                return "ready" if all(map(self._satisfied, needs)) else "never"
-
-    def _succeeded(self, node: str) -> bool:
-        step = self.state.steps.get(node)
-        return step is not None and step.status == "success"
-
-    def _satisfied(self, node: str) -> bool:
-        return self._succeeded(node) or self.state.steps[node].skipped_by_when
+                return "ready" if self._satisfied[node] == needs else "never"
 
     def _start_or_skip(self, node: str, stamp: str) -> Event:
         try:

@@ -8,6 +8,7 @@ to, after resolution, so neither a redirect nor a name that resolves anew can ge
 import asyncio
 import contextlib
 import ipaddress
+import re
 import socket
 import zlib
 from collections.abc import Callable, Iterable
@@ -166,9 +167,10 @@ def make_http_node(allowed: Iterable[Network]) -> Callable[..., Any]:
         except (httpx.HTTPError, httpx.InvalidURL, zlib.error) as error:
             refused = isinstance(error.__cause__, AddressRefusedError)
             raise NodeFailedError(
-                f"{method} {url}: {str(error) or type(error).__name__}", retryable=not refused
+                f"{method} {_shown(url)}: {str(error) or type(error).__name__}",
+                retryable=not refused,
             ) from error
-        _check_status(f"{method} {url}", response.status_code, expect_status)
+        _check_status(f"{method} {_shown(url)}", response.status_code, expect_status)
         return output
 
     return http
@@ -228,6 +230,11 @@ def _body(response: httpx.Response, received: bytes) -> Any:
     with contextlib.suppress(LookupError, ValueError):
         return received.decode(response.charset_encoding or "utf-8", errors="replace")
     return received.decode(errors="replace")
+
+
+def _shown(url: str) -> str:
+    """Return a URL as it may stand in an error: its user and its query may be secrets."""
+    return re.sub(r"//[^/]*@", "//", url.partition("?")[0])
 
 
 def _check_status(request: str, status: int, expected: int | list[int] | None) -> None:
