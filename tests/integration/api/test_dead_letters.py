@@ -1,0 +1,193 @@
+"""Dead letters over HTTP: listed, read, replayed, deleted, purged, refused."""
+
+import base64
+from collections.abc import Awaitable, Callable
+from uuid import uuid4
+
+import httpx
+import msgspec
+import pytest
+
+from tailrace_shared.dead_letters import death_headers
+from tailrace_shared.jetstream import JetStream
+from tailrace_shared.jobs import JobMessage
+from tailrace_shared.subjects import Subjects
+
+URL = "/api/v1/dead-letters"
+Bury = Callable[..., Awaitable[int]]
+
+
+@pytest.fixture
+def queue() -> str:
+    """A queue that no other test uses."""
+    return f"q-{uuid4().hex[:8]}"
+
+
+@pytest.fixture
+def bury(jetstream: JetStream, queue: str) -> Bury:
+    """Put a message among the dead letters, as a broker would."""
+
+    async def bury_one(
+        body: bytes | None = None, headers: dict[str, str] | None = None, queue: str = queue
+    ) -> int:
+        subjects = Subjects()
+        if body is None:
+            options = {"retries": 3, "traceback": "old", "own": 1}
+            body = msgspec.json.encode(
+                JobMessage(queue_name=queue, actor_name="act", options=options, message_id="m1")
+            )
+        died = death_headers(
+            headers or {},
+            queue=queue,
+            subject=subjects.job(queue),
+            deliveries=2,
+            reason="failed",
+            error="ValueError: no\nsecond line é",
+            traceback="Traceback…\n  in act\n",
+        )
+        return await jetstream.publish(subjects.dead(queue), body, died)
+
+    return bury_one
+
+
+async def on_queue(jetstream: JetStream, queue: str) -> list[JobMessage]:
+    """Return what lies on a queue."""
+    subject = Subjects().job(queue)
+    return [
+        msgspec.json.decode(message.data, type=JobMessage)
+        async for message in jetstream.read("JOBS", subject, 1)
+    ]
+
+
+async def test_a_dead_letter_tells_all_that_is_known(
+    http: httpx.AsyncClient, bury: Bury, queue: str
+) -> None:
+    """A line in the list; headers, traceback and message by itself."""
+    letter_id = await bury(headers={"traceparent": "00-x"})
+    (listed,) = (await http.get(f"{URL}?queue={queue}")).json()["dead_letters"]
+    assert {**listed, "died_at": ""} == {
+        "id": letter_id,
+        "queue": queue,
+        "actor": "act",
+        "message_id": "m1",
+        "reason": "failed",
+        "error": "ValueError: no\nsecond line é",
+        "deliveries": 2,
+        "died_at": "",
+    }
+    letter = (await http.get(f"{URL}/{letter_id}")).json()
+    assert {key: letter[key] for key in listed} == listed
+    assert letter["traceback"] == "Traceback…\n  in act\n"
+    assert letter["headers"] == {"traceparent": "00-x"}
+    assert letter["message"]["actor_name"] == "act"
+    assert msgspec.json.decode(base64.b64decode(letter["body_base64"])) == letter["message"]
+
+
+async def test_one_that_nobody_can_decode_is_shown_as_it_is(
+    http: httpx.AsyncClient, bury: Bury
+) -> None:
+    """Byte for byte."""
+    letter = (await http.get(f"{URL}/{await bury(bytes([0, 255]))}")).json()
+    assert (letter["actor"], letter["message_id"], letter["message"]) == (None, None, None)
+    assert base64.b64decode(letter["body_base64"]) == bytes([0, 255])
+
+
+async def test_dead_letters_are_listed_in_pages(
+    http: httpx.AsyncClient, bury: Bury, queue: str
+) -> None:
+    """Oldest first, from after an id."""
+    ids = [await bury() for _ in range(3)]
+    first = (await http.get(f"{URL}?queue={queue}&limit=2")).json()
+    rest = (await http.get(f"{URL}?queue={queue}&limit=2&after={first['after']}")).json()
+    assert [letter["id"] for letter in first["dead_letters"]] == ids[:2]
+    assert first["after"] == ids[1]
+    assert [letter["id"] for letter in rest["dead_letters"]] == ids[2:]
+    assert rest["after"] is None
+
+
+async def test_a_replayed_dead_letter_is_a_job_again(
+    http: httpx.AsyncClient, bury: Bury, jetstream: JetStream, queue: str
+) -> None:
+    """With all its retries; it is dead no more."""
+    letter_id = await bury()
+    answer = await http.post(f"{URL}/{letter_id}/replay")
+    assert (answer.status_code, answer.json()) == (200, {"replayed": 1})
+    (job,) = await on_queue(jetstream, queue)
+    assert (job.message_id, job.options) == ("m1", {"own": 1})
+    assert (await http.get(f"{URL}/{letter_id}")).status_code == 404
+    assert (await http.post(f"{URL}/{letter_id}/replay")).status_code == 404
+    assert len(await on_queue(jetstream, queue)) == 1
+
+
+async def test_each_firing_of_a_schedule_is_replayed_under_its_own_id(
+    http: httpx.AsyncClient, bury: Bury, jetstream: JetStream, queue: str
+) -> None:
+    """The message is the same in all of them; a job that is known by its id would run once."""
+    for second in (1, 2):
+        await bury(
+            headers={
+                "Nats-Scheduler": "tr.jobs.cron.q.s",
+                "Nats-Schedule-Next": f"2026-11-21T10:00:0{second}Z",
+            }
+        )
+    listed = (await http.get(f"{URL}?queue={queue}")).json()["dead_letters"]
+    answer = await http.post(f"{URL}/replay?queue={queue}")
+    assert answer.json() == {"replayed": 2}
+    names = [job.message_id for job in await on_queue(jetstream, queue)]
+    assert names == [letter["message_id"] for letter in listed]
+    assert len(set(names)) == 2
+
+
+async def test_queues_are_replayed_and_purged_by_themselves(
+    http: httpx.AsyncClient, bury: Bury, queue: str
+) -> None:
+    """What lies in another stays."""
+    other = f"{queue}-other"
+    for name in (queue, queue, other):
+        await bury(queue=name)
+    assert (await http.delete(f"{URL}?queue={queue}")).json() == {"purged": 2}
+    assert (await http.post(f"{URL}/replay?queue={queue}")).json() == {"replayed": 0}
+    assert len((await http.get(f"{URL}?queue={other}")).json()["dead_letters"]) == 1
+    assert (await http.delete(URL)).json()["purged"] >= 1
+    assert (await http.get(URL)).json() == {"dead_letters": [], "after": None}
+
+
+async def test_one_dead_letter_is_deleted(http: httpx.AsyncClient, bury: Bury, queue: str) -> None:
+    """The others stay."""
+    first, second = await bury(), await bury()
+    assert (await http.delete(f"{URL}/{first}")).status_code == 204
+    (left,) = (await http.get(f"{URL}?queue={queue}")).json()["dead_letters"]
+    assert left["id"] == second
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "?limit=0", 400),
+        ("GET", "?limit=x", 400),
+        ("GET", "?after=-1", 400),
+        ("GET", "?after=99999999999999999999", 400),
+        ("GET", "?queue=a%20b", 400),
+        ("GET", "?queue=", 400),
+        ("DELETE", "?queue=", 400),
+        ("DELETE", "?queue=*", 400),
+        ("POST", "/replay?queue=%3E", 400),
+        ("GET", "/x", 400),
+        ("GET", "/0", 400),
+        ("GET", "/999999999", 404),
+        ("DELETE", "/999999999", 404),
+        ("POST", "/999999999/replay", 404),
+        ("DELETE", "/x", 400),
+        ("POST", "/x/replay", 400),
+        ("POST", "", 405),
+        ("PUT", "/1", 405),
+    ],
+)
+async def test_requests_that_cannot_be_served(
+    http: httpx.AsyncClient, method: str, path: str, status: int
+) -> None:
+    """Every one is a problem."""
+    answer = await http.request(method, URL + path)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["detail"]

@@ -1,0 +1,57 @@
+"""What Prometheus learns of an API process."""
+
+import asyncio
+
+import httpx
+from nats.aio.client import Client
+from prometheus_client.parser import text_string_to_metric_families
+
+from harness.api import ApiProcess
+from harness.log import HandWrittenLog
+from harness.sse import SseClient
+
+
+async def samples(http: httpx.AsyncClient) -> dict[str, float]:
+    """Scrape; returns values by name and labels."""
+    answer = await http.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    return {
+        "/".join([sample.name, *sample.labels.values()]): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+async def test_requests_are_counted_by_status(http: httpx.AsyncClient) -> None:
+    """Those that were refused, too."""
+    before = await samples(http)
+    for path in ("/api/v1/workflows", "/api/v1/workflows", "/nothing"):
+        await http.get(path)
+    after = await samples(http)
+    name = "tailrace_api_requests_total"
+    assert after[f"{name}/404"] == before.get(f"{name}/404", 0) + 1
+    assert after[f"{name}/200"] >= before.get(f"{name}/200", 0) + 2
+
+
+async def test_open_streams_are_told(
+    http: httpx.AsyncClient, api: ApiProcess, nats_client: Client, tenant: str
+) -> None:
+    """While they are open."""
+    log = HandWrittenLog(nats_client, tenant)
+    await log.begin()
+    before = (await samples(http))["tailrace_api_streams"]
+    path = f"/api/v1/sse/executions/{log.execution}/stream?organization_id={tenant}"
+    async with SseClient(api.port, path) as stream:
+        await stream.take(1)
+        assert (await samples(http))["tailrace_api_streams"] == before + 1
+    async with asyncio.timeout(10):
+        while (await samples(http))["tailrace_api_streams"] != before:
+            pass
+
+
+async def test_the_process_is_described(http: httpx.AsyncClient) -> None:
+    """Memory, CPU, files."""
+    found = await samples(http)
+    assert found["process_resident_memory_bytes"] > 1_000_000
+    assert found["process_open_fds"] > 3

@@ -1,0 +1,175 @@
+"""Schedules over HTTP: posted, read, listed, deleted, refused. No worker takes their jobs here."""
+
+import asyncio
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import pytest
+
+from harness.stored import stored, taken
+from tailrace_shared.jetstream import JetStream
+
+FLOW = {
+    "nodes": {"a": {"type": "transform", "with": {"value": 1}}},
+    "input": {"type": "object", "properties": {"n": {"type": "integer"}}},
+}
+URL = "/api/v1/schedules"
+YEARLY = {"workflow_id": "flow", "cron": "0 30 4 1 1 *"}
+
+
+@pytest.fixture(autouse=True)
+async def flow(http: httpx.AsyncClient) -> None:
+    """A workflow with an input."""
+    await http.put("/api/v1/workflows/flow", json=FLOW)
+
+
+async def test_a_schedule_is_posted_read_listed_and_deleted(http: httpx.AsyncClient) -> None:
+    """Its document is the same everywhere."""
+    body = {**YEARLY, "id": "new-year", "time_zone": "Europe/Vienna", "input": {"n": 1}}
+    posted = await http.post(URL, json=body)
+    assert posted.status_code == 201
+    assert posted.headers["location"] == f"{URL}/new-year"
+    document = posted.json()
+    assert {key: document[key] for key in body} == body
+    assert document["next_at"].endswith("-01-01T03:30:00.000Z")
+    age = datetime.now(UTC) - datetime.fromisoformat(document["created_at"])
+    assert abs(age.total_seconds()) < 30
+    assert (await http.get(f"{URL}/new-year")).json() == document
+    assert (await http.get(URL)).json() == {"schedules": [document], "cursor": None}
+    deleted = await http.delete(f"{URL}/new-year")
+    assert (deleted.status_code, deleted.content) == (204, b"")
+    for method in ("GET", "DELETE"):
+        assert (await http.request(method, f"{URL}/new-year")).status_code == 404
+    assert (await http.get(URL)).json() == {"schedules": [], "cursor": None}
+
+
+async def test_what_is_not_said_has_a_default(http: httpx.AsyncClient) -> None:
+    """An id is made, the input is empty; the next start of an interval is NATS's to know."""
+    body = {"workflow_id": "flow", "cron": " @every   24h ", "id": None, "time_zone": None}
+    document = (await http.post(URL, json=body)).json()
+    assert document["id"]
+    assert document["cron"] == "@every 24h"
+    assert (document["input"], document["time_zone"], document["next_at"]) == ({}, None, None)
+    other = (await http.post(URL, json=body)).json()
+    assert other["id"] != document["id"]
+
+
+async def test_a_schedule_replaces_the_one_with_its_id(http: httpx.AsyncClient) -> None:
+    """200 instead of 201."""
+    body = {**YEARLY, "id": "s"}
+    assert (await http.post(URL, json=body)).status_code == 201
+    assert (await http.post(URL, json={**body, "cron": "@daily"})).status_code == 200
+    (found,) = (await http.get(URL)).json()["schedules"]
+    assert found["cron"] == "@daily"
+
+
+async def test_schedules_are_listed_in_pages(http: httpx.AsyncClient) -> None:
+    """By id, with a cursor while there are more."""
+    for name in "cab":
+        await http.post(URL, json={**YEARLY, "id": name})
+    first = (await http.get(f"{URL}?limit=2")).json()
+    rest = (await http.get(f"{URL}?limit=2&cursor={first['cursor']}")).json()
+    assert [found["id"] for found in first["schedules"]] == ["a", "b"]
+    assert [found["id"] for found in rest["schedules"]] == ["c"]
+    assert rest["cursor"] is None
+
+
+async def test_another_tenants_schedule_is_as_one_that_never_was(http: httpx.AsyncClient) -> None:
+    """The same bytes; and it is not deleted."""
+    theirs = {"x-organization-id": "somebody-else"}
+    await http.put("/api/v1/workflows/flow", json=FLOW, headers=theirs)
+    await http.post(URL, json={**YEARLY, "id": "theirs"}, headers=theirs)
+    for method in ("GET", "DELETE"):
+        other = await http.request(method, f"{URL}/theirs")
+        never = await http.request(method, f"{URL}/never1")
+        assert (other.status_code, never.status_code) == (404, 404)
+        assert other.content == never.content.replace(b"never1", b"theirs")
+    assert (await http.get(URL)).json()["schedules"] == []
+    assert (await http.get(f"{URL}/theirs", headers=theirs)).status_code == 200
+    await http.delete(f"{URL}/theirs", headers=theirs)
+
+
+@pytest.mark.parametrize(
+    ("fields", "pointers"),
+    [
+        ({"workflow_id": None}, ["/workflow_id"]),
+        ({"workflow_id": "nothing"}, ["/workflow_id"]),
+        ({"workflow_id": "a.b"}, ["/workflow_id"]),
+        ({"workflow_id": 7}, ["/workflow_id"]),
+        ({"input": {"n": "one"}}, ["/input/n"]),
+        ({"input": None}, ["/input"]),
+        ({"input": "x" * 262_144}, ["/input"]),
+        ({"id": "a.b"}, ["/id"]),
+        ({"id": ""}, ["/id"]),
+        ({"id": 7}, ["/id"]),
+        ({"cron": None}, ["/cron"]),
+        ({"cron": 5}, ["/cron"]),
+        ({"cron": ""}, ["/cron"]),
+        ({"cron": "* * * * *"}, ["/cron"]),
+        ({"cron": "0 60 * * * *"}, ["/cron"]),
+        ({"cron": "0 0 0 30 2 *"}, ["/cron"]),
+        ({"cron": "0 0 0 1 1 *\r\nNats-Rollup: all"}, ["/cron"]),
+        ({"cron": "@every 999ms"}, ["/cron"]),
+        ({"cron": "@every 1d"}, ["/cron"]),
+        ({"cron": "@sometimes"}, ["/cron"]),
+        ({"cron": "@at 2030-01-01T00:00:00Z"}, ["/cron"]),
+        ({"time_zone": "Nowhere/Land"}, ["/time_zone"]),
+        ({"time_zone": "Local"}, ["/time_zone"]),
+        ({"time_zone": "UTC\r\nNats-Rollup: all"}, ["/time_zone"]),
+        ({"time_zone": ""}, ["/time_zone"]),
+        ({"time_zone": 1}, ["/time_zone"]),
+        ({"cron": "@every 5m", "time_zone": "UTC"}, ["/time_zone"]),
+        ({"crom": "x"}, ["/crom"]),
+        (
+            {"id": "!", "cron": "x", "workflow_id": "no", "time_zone": "?", "more": 1},
+            ["/cron", "/id", "/more", "/time_zone", "/workflow_id"],
+        ),
+    ],
+)
+async def test_what_is_wrong_is_named_and_nothing_is_stored(
+    http: httpx.AsyncClient, jetstream: JetStream, fields: dict[str, Any], pointers: list[str]
+) -> None:
+    """422 with a JSON Pointer and a sentence for each."""
+    before = await stored(jetstream)
+    answer = await http.post(URL, json={**YEARLY, **fields})
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    errors = answer.json()["errors"]
+    assert sorted(error["pointer"] for error in errors) == pointers
+    assert all(error["detail"] for error in errors)
+    assert await taken(jetstream, before) == {}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content", "status"),
+    [
+        ("POST", "", b"{", 400),
+        ("POST", "", b"[]", 422),
+        ("POST", "", b"", 400),
+        ("PUT", "", b"{}", 405),
+        ("PUT", "/x", b"{}", 405),
+        ("GET", "/a.b", b"", 400),
+        ("DELETE", "/%3E", b"", 400),
+        ("GET", "/nothing", b"", 404),
+        ("DELETE", "/nothing", b"", 404),
+        ("GET", "?limit=0", b"", 400),
+        ("GET", "?limit=201", b"", 400),
+        ("GET", "?cursor=*", b"", 400),
+    ],
+)
+async def test_requests_that_cannot_be_served(
+    http: httpx.AsyncClient, method: str, path: str, content: bytes, status: int
+) -> None:
+    """Every one is a problem."""
+    answer = await http.request(method, URL + path, content=content)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_schedule_survives_others_at_the_same_time(http: httpx.AsyncClient) -> None:
+    """Of many posted at once each is there."""
+    posts = [http.post(URL, json={**YEARLY, "id": f"s{number}"}) for number in range(20)]
+    assert {answer.status_code for answer in await asyncio.gather(*posts)} == {201}
+    assert len(json.loads((await http.get(URL)).content)["schedules"]) == 20

@@ -1,0 +1,143 @@
+"""When a schedule recurs: what is refused, in which words, and when a cron line comes next."""
+
+import re
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailrace_shared.recurrence import NAMES, Cron, Every, parse_recurrence
+
+VIENNA = ZoneInfo("Europe/Vienna")
+
+
+def comes(pattern: str, after: str, zone: ZoneInfo = VIENNA) -> str | None:
+    """Return when a cron line comes next after a local time, with its offset."""
+    cron = parse_recurrence(pattern)
+    assert isinstance(cron, Cron)
+    moment = datetime.fromisoformat(after)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=zone)
+    found = cron.next(moment.timestamp(), zone)
+    return None if found is None else datetime.fromtimestamp(found, zone).isoformat()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "seconds"),
+    [("@every 1s", 1), ("@every 5m", 300), ("@every 1h30m", 5400), ("@every 500ms500ms", 1)],
+)
+def test_intervals(pattern, seconds):
+    """As Go writes durations."""
+    assert parse_recurrence(pattern) == Every(seconds)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "words"),
+    [
+        ("", "six fields"),
+        ("* * * * *", "this one has 5"),
+        ("0 0 0 * * * 2030", "this one has 7"),
+        ("0\t0 0 * * *", "six fields"),
+        ("60 * * * * *", "seconds: 60 is not in 0 to 59"),
+        ("0 60 * * * *", "minutes: 60 is not in 0 to 59"),
+        ("0 0 24 * * *", "hours: 24 is not in 0 to 23"),
+        ("0 0 0 0 * *", "day of month: 0 is not in 1 to 31"),
+        ("0 0 0 1 13 *", "month: 13 is not in 1 to 12"),
+        ("0 0 0 * * 7", "day of week: 7 is not in 0 to 6 (0 is Sunday)"),
+        ("0 0 0 * MONDAY *", "month: 'MONDAY' is not a number"),
+        ("0 0 0 L * *", "day of month: 'L' is not a number"),
+        ("*/0 * * * * *", "seconds: the step 0 is not in 1 to 59"),
+        ("*/60 * * * * *", "seconds: the step 60 is not in 1 to 59"),
+        ("1/2/3 * * * * *", "seconds: '2/3' is not a number"),
+        ("5-1 * * * * *", "seconds: the range 5-1 ends before it begins"),
+        ("1,,2 * * * * *", "seconds: '' is not a number"),
+        ("-1 * * * * *", "seconds: '' is not a number"),
+        ("² * * * * *", "seconds: '²' is not a number"),
+        ("0 0 0 30 2 *", "none of these months has such a day"),
+        ("0 0 0 31 4,6,9,11 *", "none of these months has such a day"),
+        ("@every 500ms", "at least 1s"),
+        ("@every 0s", "at least 1s"),
+        ("@every 1500ms", "whole number of seconds"),
+        ("@every 7d", "'7d' is not an interval"),
+        ("@every 1.5h", "not an interval"),
+        ("@every -5m", "not an interval"),
+        ("@every  5m", "not an interval"),
+        ("@every 999999999999h", "a century"),
+        ("@at 2030-01-01T00:00:00Z", "none of @every and @yearly"),
+        ("@Hourly", "none of @every"),
+        ("0 " * 200, "longer than 200"),
+    ],
+)
+def test_what_is_no_pattern_is_said_in_a_sentence(pattern, words):
+    """Naming the field and what it takes."""
+    with pytest.raises(ValueError, match=re.escape(words)):
+        parse_recurrence(pattern)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "after", "following"),
+    [
+        ("* * * * * *", "2026-11-21T10:00:00", "2026-11-21T10:00:01+01:00"),
+        ("*/15 * * * * *", "2026-11-21T10:00:46", "2026-11-21T10:01:00+01:00"),
+        ("5/20 * * * * *", "2026-11-21T10:00:26", "2026-11-21T10:00:45+01:00"),
+        ("0 0 9 * * MON-FRI", "2026-11-21T10:00:00", "2026-11-23T09:00:00+01:00"),
+        ("0 0 0 ? * sun", "2026-11-22T00:00:00", "2026-11-29T00:00:00+01:00"),
+        ("0 0 0 29 2 *", "2026-11-21T10:00:00", "2028-02-29T00:00:00+01:00"),
+        ("0 0 12 31 * *", "2026-11-21T10:00:00", "2026-12-31T12:00:00+01:00"),
+        # Both fields of days given: either is enough, as in cron.
+        ("0 0 0 13 * FRI", "2026-11-21T00:00:00", "2026-11-27T00:00:00+01:00"),
+        ("0 0 0 13 * */2", "2026-11-21T00:00:00", "2026-11-22T00:00:00+01:00"),
+        ("0 0 0 */1 * FRI", "2026-11-21T00:00:00", "2026-11-27T00:00:00+01:00"),
+        ("@hourly", "2026-11-21T10:00:00", "2026-11-21T11:00:00+01:00"),
+        ("@yearly", "2026-11-21T10:00:00", "2027-01-01T00:00:00+01:00"),
+        # The night in which the clock goes forward has no 2:30, the one in which it goes back two.
+        ("0 30 2 * * *", "2027-03-27T12:00:00", "2027-03-29T02:30:00+02:00"),
+        ("0 30 2 * * *", "2027-10-30T12:00:00", "2027-10-31T02:30:00+02:00"),
+        ("0 30 2 * * *", "2027-10-31T02:30:00+02:00", "2027-10-31T02:30:00+01:00"),
+        ("0 30 2 28 3 *", "2027-03-01T00:00:00", "2028-03-28T02:30:00+02:00"),
+    ],
+)
+def test_when_a_cron_line_comes_next(pattern, after, following):
+    """In the schedule's time zone, strictly later."""
+    assert comes(pattern, after) == following
+
+
+def test_every_name_is_a_cron_line():
+    """They come, too."""
+    for name in NAMES:
+        assert comes(name, "2026-11-21T10:00:00") is not None
+
+
+FIELD = st.sampled_from(["*", "*/5", "3", "1,5", "2-4"])
+
+
+@given(st.tuples(*[FIELD] * 6), st.integers(0, 2**31))
+def test_the_next_moment_is_the_first_that_matches(fields, after):
+    """Compared with trying one second after the other, for a minute or two."""
+    cron = parse_recurrence(" ".join(fields))
+    assert isinstance(cron, Cron)
+    found = cron.next(after, UTC)
+    assert found is None or found > after
+
+    def matches(moment: float) -> bool:
+        local = datetime.fromtimestamp(moment, UTC)
+        return (
+            local.second in cron.seconds
+            and local.minute in cron.minutes
+            and local.hour in cron.hours
+            and local.month in cron.months
+            and cron._is_day(local)
+        )
+
+    assert found is None or matches(found)
+    near = [moment for moment in range(after + 1, after + 100) if matches(moment)]
+    if near or (found is not None and found < after + 100):
+        assert found == near[0]
+
+
+def test_what_does_not_come_in_years_is_not_looked_for():
+    """The search ends."""
+    cron = parse_recurrence("0 0 0 29 2 *")
+    assert isinstance(cron, Cron)
+    assert cron.next(datetime(2096, 3, 1, tzinfo=UTC).timestamp(), UTC) is None
