@@ -260,3 +260,70 @@ async def test_nothing_starts_before_its_needs_on_two_workers(site: Installation
                 assert all(state.steps[need].status == "success" for need in needs)
             state.apply(event)
         assert state.status == "completed"
+
+
+async def test_the_job_of_a_worker_that_was_frozen_for_a_while_is_not_lost(
+    site: Installation, tmp_path: Path
+):
+    """Its job was delivered to another worker, which asked and let go; now it dies after all."""
+    workers = [site.worker(**NODES, ack_wait="1s"), site.worker(**NODES, ack_wait="1s")]
+    stored = await site.store(chain(tmp_path, 3, 1.5))
+    execution = await site.start(stored)
+    await site.until(execution, lambda events: len(events) >= 3)
+    doomed = await driver(site, execution, workers)
+    for _ in range(3):
+        # The same job, as a redelivery would bring it: the other worker asks, and acknowledges.
+        await site.enqueue(execution)
+    await site.until(execution, has_completed("n0"))
+    doomed.kill()
+    events = await site.finished(execution)
+    assert fold(events).status == "completed"
+    assert set(completions(events).values()) == {1}
+
+
+async def test_steps_go_on_while_nats_is_away(
+    site: Installation, nats_server: NatsServer, tmp_path: Path
+):
+    """An outage that a step outlasts costs the step nothing: it is neither lost nor begun again."""
+    site.worker(**NODES)
+    execution = await site.start(await site.store(chain(tmp_path, 2, 3.0)))
+    await site.until(execution, lambda events: len(events) >= 3)
+    nats_server.kill()
+    began = (tmp_path / "effects").read_text()
+    while (tmp_path / "effects").read_text() == began:
+        await asyncio.sleep(0.05)  # noqa: ASYNC110 - another process ends the step, without NATS
+    nats_server.start()
+    events = await site.finished(execution)
+    assert not [event for event in events if isinstance(event, StepRetrying)]
+    assert set(effects(tmp_path).values()) == {1}
+
+
+async def test_a_cancel_during_a_drain_starts_nothing_again(site: Installation, tmp_path: Path):
+    """The drain loses its fence to the cancel; what it has stopped stays stopped."""
+    leaving = site.worker(**NODES, drain_grace="200ms")
+    execution = await site.start(await site.store(chain(tmp_path, 1, 60.0)))
+    await site.until(execution, lambda events: len(events) >= 3)
+    stopping = asyncio.to_thread(leaving.stop)
+    await asyncio.gather(stopping, site.log.request_cancel(TENANT, execution, "enough"))
+    site.worker(**NODES)
+    await site.enqueue(execution)
+    events = await site.finished(execution)
+    assert fold(events).status == "cancelled"
+    assert effects(tmp_path)["began", "n0"] == 1
+
+
+async def test_an_execution_whose_first_commits_have_expired_is_let_go(
+    site: Installation, tmp_path: Path
+):
+    """Half a history cannot be driven; the worker says so once and goes on with others."""
+    worker = site.worker(**NODES)
+    delayed = definition({"a": {"type": "delay", "with": {"duration": "3s"}}})
+    execution = await site.start(await site.store(delayed))
+    await site.until(execution, lambda events: len(events) >= 3)
+    (first, *_rest) = await site.commits(execution)
+    await site.jetstream.api("STREAM.MSG.DELETE.EVENTS", {"seq": first.sequence})
+    await site.enqueue(execution)
+    other = await site.start(await site.store(chain(tmp_path, 1, 0.1)))
+    assert fold(await site.finished(other)).status == "completed"
+    assert worker.stop() == 0
+    assert worker.log_text.count("has expired") >= 1

@@ -1,0 +1,96 @@
+"""A worker's metrics and probes."""
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from harness.installation import Installation
+from harness.nats import NatsServer, free_port
+from harness.workflows import definition
+
+
+async def sample(http: httpx.AsyncClient, name: str) -> float:
+    """Scrape; returns the value of one metric, whatever its labels."""
+    answer = await http.get("/metrics")
+    assert answer.status_code == 200
+    values = [
+        found.value
+        for family in text_string_to_metric_families(answer.text)
+        for found in family.samples
+        if found.name == name
+    ]
+    return sum(values)
+
+
+async def test_a_worker_tells_what_it_does(site: Installation):
+    """Per queue, and how many executions it drives."""
+    port = free_port()
+    site.worker(metrics_port=str(port))
+    stored = await site.store(definition({"a": {"type": "simulate", "with": {"duration": "60s"}}}))
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+        assert await sample(http, "tailrace_worker_executions") == 0
+        await site.start(stored)
+        async with asyncio.timeout(10):
+            while await sample(http, "tailrace_worker_executions") != 1:
+                pass
+        assert await sample(http, "tailrace_broker_delivered_total") == 1
+        assert await sample(http, "tailrace_broker_in_flight") == 1
+        assert await sample(http, "process_resident_memory_bytes") > 1_000_000
+        assert (await http.get("/nothing")).status_code == 404
+        assert (await http.post("/metrics")).status_code == 405
+
+
+async def test_probes_follow_nats(site: Installation, nats_server: NatsServer):
+    """Without NATS a worker is healthy, for a restart would not help, but not ready."""
+    port = free_port()
+    site.worker(metrics_port=str(port))
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
+        assert (await http.get("/readyz")).json() == {"status": "ready"}
+        nats_server.stop()
+        while (ready := await http.get("/readyz")).status_code == 200:
+            pass
+        assert (ready.status_code, ready.json()["reasons"]) == (503, ["NATS is not connected"])
+        assert (await http.get("/healthz")).json() == {"status": "healthy"}
+        nats_server.start()
+        async with asyncio.timeout(15):
+            while (await http.get("/readyz")).status_code != 200:
+                pass
+
+
+async def test_a_worker_without_a_port_opens_none(site: Installation):
+    """That is the default."""
+    worker = site.worker()
+    sockets = Path(f"/proc/{worker.pid}/net/tcp")
+    assert sockets.exists()
+    listening = subprocess.run(
+        ["ls", "-l", f"/proc/{worker.pid}/fd"], capture_output=True, text=True, check=True
+    ).stdout
+    inodes = {line.split()[9] for line in sockets.read_text().splitlines()[1:] if " 0A " in line}
+    assert not [inode for inode in inodes if f"socket:[{inode}]" in listening]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "nowhere.invalid"])
+def test_an_address_that_cannot_be_used_stops_the_start(nats_server: NatsServer, host: str):
+    """In one line that names it; NATS's own port is taken."""
+    environment = {
+        "PATH": "/usr/bin:/bin",
+        "NATS_URL": nats_server.url,
+        "TAILRACE_METRICS_HOST": host,
+        "TAILRACE_METRICS_PORT": str(nats_server.port),
+    }
+    ended = subprocess.run(
+        [sys.executable, "-m", "tailrace_worker"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert ended.returncode == 2
+    (line,) = ended.stderr.splitlines()
+    assert f"cannot serve metrics on {host}:{nats_server.port}" in line
