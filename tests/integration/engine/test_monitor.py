@@ -3,7 +3,6 @@
 import asyncio
 import subprocess
 import sys
-from pathlib import Path
 
 import httpx
 import pytest
@@ -60,18 +59,6 @@ async def test_probes_follow_nats(site: Installation, nats_server: NatsServer):
         async with asyncio.timeout(15):
             while (await http.get("/readyz")).status_code != 200:
                 pass
-
-
-async def test_a_worker_without_a_port_opens_none(site: Installation):
-    """That is the default."""
-    worker = site.worker()
-    sockets = Path(f"/proc/{worker.pid}/net/tcp")
-    assert sockets.exists()
-    listening = subprocess.run(
-        ["ls", "-l", f"/proc/{worker.pid}/fd"], capture_output=True, text=True, check=True
-    ).stdout
-    inodes = {line.split()[9] for line in sockets.read_text().splitlines()[1:] if " 0A " in line}
-    assert not [inode for inode in inodes if f"socket:[{inode}]" in listening]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "nowhere.invalid"])

@@ -1,0 +1,267 @@
+"""Schedules from end to end: real NATS, API and workers; each firing starts one run."""
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from harness.api import ApiProcess
+from harness.installation import Installation, installation
+from harness.nats import NatsServer
+from tailrace_shared.errors import UnavailableError
+from tailrace_shared.jetstream import StoredMessage
+from tailrace_shared.jobs import EXECUTIONS_QUEUE, JobMessage, firing_id
+from tailrace_shared.subjects import Subjects
+
+SECONDLY = {"workflow_id": "flow", "cron": "@every 1s", "id": "tick", "input": {"n": 1}}
+FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": "${input}"}}}}
+JOBS = Subjects().job(EXECUTIONS_QUEUE)
+
+
+@pytest.fixture
+async def site(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Installation]:
+    """An installation with no worker running yet."""
+    async with installation(nats_server, tmp_path) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def http(site: Installation, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an API process, in which the workflow ``flow`` is stored."""
+    with ApiProcess(site.nats.url, tmp_path) as api:
+        async with httpx.AsyncClient(base_url=api.url, timeout=20) as client:
+            await client.put("/api/v1/workflows/flow", json=FLOW)
+            yield client
+
+
+async def post(http: httpx.AsyncClient, **fields: Any) -> None:
+    """Post the schedule."""
+    answer = await http.post("/api/v1/schedules", json={**SECONDLY, **fields})
+    assert answer.is_success, answer.text
+
+
+async def firings(site: Installation, count: int) -> list[StoredMessage]:
+    """Return what schedules have put on the queue, when there are so many."""
+    async with asyncio.timeout(count + 10):
+        while True:
+            found = [message async for message in site.jetstream.read("JOBS", JOBS, 1)]
+            if len(found) >= count:
+                return found
+            await asyncio.sleep(0.05)
+
+
+async def fire(site: Installation, http: httpx.AsyncClient, count: int) -> list[StoredMessage]:
+    """Have the schedule fire while no worker runs, then end it; returns all firings."""
+    await post(http)
+    await firings(site, count)
+    assert (await http.delete("/api/v1/schedules/tick")).status_code == 204
+    return await firings(site, count)
+
+
+async def put_again(site: Installation, message: StoredMessage, message_id: str | None) -> None:
+    """Put a fired job on the queue again, under a message id.
+
+    JetStream takes the headers of a firing from nobody, so the id goes where a retry has it.
+    """
+    job = msgspec.json.decode(message.data, type=JobMessage)
+    assert message_id is not None
+    job.message_id = message_id
+    await site.jetstream.publish(JOBS, msgspec.json.encode(job))
+
+
+async def runs(http: httpx.AsyncClient) -> list[dict[str, Any]]:
+    """Return all runs."""
+    found: list[dict[str, Any]] = (await http.get("/api/v1/executions?limit=200")).json()["runs"]
+    return found
+
+
+async def completed(http: httpx.AsyncClient, count: int) -> list[dict[str, Any]]:
+    """Return all runs, when so many have completed."""
+    async with asyncio.timeout(30):
+        while True:
+            found = await runs(http)
+            if Counter(run["status"] for run in found)["completed"] >= count:
+                return found
+            await asyncio.sleep(0.05)
+
+
+async def queue_is_empty(site: Installation) -> None:
+    """Wait until no job is left on the queue."""
+    async with asyncio.timeout(30):
+        while [message async for message in site.jetstream.read("JOBS", JOBS, 1)]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def test_a_schedule_starts_runs_with_its_input_until_it_is_deleted(
+    site: Installation, http: httpx.AsyncClient
+):
+    """One a second; and no more after the last that was under way."""
+    site.worker()
+    await post(http)
+    first, *_ = await completed(http, 3)
+    document = (await http.get(f"/api/v1/executions/{first['execution_id']}")).json()
+    assert document["input"] == document["output"]["a"] == {"n": 1}
+    await http.delete("/api/v1/schedules/tick")
+    await queue_is_empty(site)
+    after = len(await runs(http))
+    await asyncio.sleep(2.2)  # there is no event for what does not happen
+    assert len(await runs(http)) == after
+
+
+async def test_a_firing_that_is_delivered_twice_starts_one_run(
+    site: Installation, http: httpx.AsyncClient
+):
+    """Each job is there a second time, as after a retry; each counts once."""
+    fired = await fire(site, http, 3)
+    for message in fired:
+        await put_again(site, message, firing_id(message.headers))
+    site.worker()
+    site.worker()
+    await completed(http, len(fired))
+    await queue_is_empty(site)
+    assert len(await runs(http)) == len(fired)
+
+
+async def test_workers_that_die_at_every_start_start_no_run_twice(
+    site: Installation, http: httpx.AsyncClient
+):
+    """Killed as soon as a run is in the log, before or after its job is acknowledged."""
+    fired = await fire(site, http, 4)
+    started = asyncio.Event()
+
+    async def heard(message: Any) -> None:
+        if b"execution:queued" in message.data:
+            started.set()
+
+    await site.jetstream.client.subscribe(f"{Subjects().prefix}.live.>", cb=heard)
+    for _ in range(3):
+        started.clear()
+        worker = await asyncio.to_thread(site.worker, worker_threads="1", ack_wait="1s")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                await started.wait()
+        worker.kill()
+    site.worker(ack_wait="1s")
+    await completed(http, len(fired))
+    await queue_is_empty(site)
+    assert len(await runs(http)) == len(fired)
+
+
+async def test_a_schedule_survives_restarts_of_workers_and_nats(
+    site: Installation, http: httpx.AsyncClient, nats_server: NatsServer
+):
+    """Stopped cleanly or killed, it goes on firing; each firing still starts one run."""
+    worker = site.worker()
+    await post(http)
+    await completed(http, 1)
+    for end in (nats_server.stop, nats_server.kill):
+        end()
+        nats_server.start()
+        worker.kill()
+        worker = await asyncio.to_thread(site.worker)
+        before = len(await reconnected(http))
+        await completed(http, before + 2)
+    (schedule,) = (await http.get("/api/v1/schedules")).json()["schedules"]
+    assert schedule["id"] == "tick"
+
+
+async def reconnected(http: httpx.AsyncClient) -> list[dict[str, Any]]:
+    """Return all runs, when the API is connected again."""
+    async with asyncio.timeout(20):
+        while (await http.get("/readyz")).status_code != 200:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    return await runs(http)
+
+
+async def test_a_firing_without_its_workflow_dies_and_the_schedule_goes_on(
+    site: Installation, http: httpx.AsyncClient
+):
+    """The dead letters say why; replayed when the workflow is back, each is a run of its own."""
+    site.worker()
+    await http.put("/api/v1/workflows/flow", json=FLOW)
+    await post(http)
+    await completed(http, 1)
+    await http.delete("/api/v1/workflows/flow")
+    letters = await dead_letters(http, 2)
+    assert {letter["actor"] for letter in letters} == {"start_scheduled"}
+    assert {letter["error"] for letter in letters} == {
+        "WorkflowNotFoundError: there is no workflow 'flow'"
+    }
+    before = len(await runs(http))
+    await http.put("/api/v1/workflows/flow", json=FLOW)
+    await completed(http, before + 1)
+    await http.delete("/api/v1/schedules/tick")
+    await queue_is_empty(site)
+    before = len(await runs(http))
+    dead = len(await dead_letters(http, 2))
+    answer = await http.post("/api/v1/dead-letters/replay?queue=executions")
+    assert answer.json() == {"replayed": dead}
+    await completed(http, before + dead)
+    assert len(await runs(http)) == before + dead
+
+
+async def test_a_firing_whose_input_no_longer_fits_says_so(
+    site: Installation, http: httpx.AsyncClient
+):
+    """With the place; what a job carries stays out of the worker's log."""
+    worker = site.worker()
+    await post(http, input={"n": "a secret"})
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    await http.put("/api/v1/workflows/flow", json={**FLOW, "input": schema})
+    (letter, *_) = await dead_letters(http, 1)
+    assert "/input/n" in letter["error"]
+    assert letter["reason"] == "failed"
+    assert "start_scheduled" in worker.log_text
+    assert "a secret" not in worker.log_text
+
+
+async def dead_letters(http: httpx.AsyncClient, count: int) -> list[dict[str, Any]]:
+    """Return the dead letters, when there are so many."""
+    async with asyncio.timeout(20):
+        while True:
+            found: list[dict[str, Any]] = (await http.get("/api/v1/dead-letters")).json()[
+                "dead_letters"
+            ]
+            if len(found) >= count:
+                return found
+            await asyncio.sleep(0.05)
+
+
+async def test_a_schedule_that_replaces_another_starts_its_own_runs(
+    site: Installation, http: httpx.AsyncClient
+):
+    """Firings of the old and the new one may have the same place in time."""
+    (first, *_) = await fire(site, http, 1)
+    await post(http, input={"n": 2})
+    *_, second = await firings(site, 2)
+    await http.delete("/api/v1/schedules/tick")
+    await site.jetstream.api("STREAM.PURGE.JOBS", {"filter": JOBS})
+    for message in (first, second):
+        await put_again(site, message, "the same place in time")
+    site.worker()
+    found = await completed(http, 2)
+    documents = [
+        (await http.get(f"/api/v1/executions/{run['execution_id']}")).json() for run in found
+    ]
+    assert sorted(document["input"]["n"] for document in documents) == [1, 2]
+
+
+async def test_jobs_of_schedules_wait_while_nats_is_away(
+    site: Installation, http: httpx.AsyncClient, nats_server: NatsServer
+):
+    """What had fired before NATS died starts its runs afterwards."""
+    fired = await fire(site, http, 2)
+    nats_server.kill()
+    nats_server.start()
+    await reconnected(http)
+    site.worker()
+    await completed(http, len(fired))
+    with contextlib.suppress(UnavailableError):
+        await queue_is_empty(site)
+    assert len(await runs(http)) == len(fired)
