@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+from pathlib import Path
 
 import httpx
 import pytest
@@ -11,6 +12,17 @@ from prometheus_client.parser import text_string_to_metric_families
 from harness.installation import Installation
 from harness.nats import NatsServer, free_port
 from harness.workflows import definition
+
+BLOCKING = """
+import time
+
+from tailrace_worker.nodes import node
+
+
+@node("test.stuck")
+async def stuck() -> None:
+    time.sleep(1000)
+"""
 
 
 async def sample(http: httpx.AsyncClient, name: str) -> float:
@@ -59,6 +71,25 @@ async def test_probes_follow_nats(site: Installation, nats_server: NatsServer):
         async with asyncio.timeout(15):
             while (await http.get("/readyz")).status_code != 200:
                 pass
+
+
+async def test_a_worker_whose_loop_is_blocked_is_not_healthy(
+    site: Installation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It looks alive from outside, and takes nothing."""
+    (tmp_path / "blocking_nodes.py").write_text(BLOCKING)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    port = free_port()
+    site.worker(metrics_port=str(port), nodes="blocking_nodes")
+    stored = await site.store(definition({"a": {"type": "test.stuck"}}))
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
+        assert (await http.get("/healthz")).status_code == 200
+        await site.start(stored)
+        async with asyncio.timeout(10):
+            while (health := await http.get("/healthz")).status_code == 200:
+                pass
+    assert health.json()["status"] == "unhealthy"
+    assert "blocked" in health.json()["reasons"][0]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "nowhere.invalid"])
