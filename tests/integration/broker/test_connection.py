@@ -154,3 +154,36 @@ def test_a_forked_child_has_a_connection_of_its_own(nats_server: NatsServer) -> 
     broker.enqueue(message())
     assert broker.backlog()["default"].queued == 3
     broker.close()
+
+
+def test_a_message_whose_retry_could_not_be_enqueued_is_not_lost(nats_server: NatsServer) -> None:
+    """NATS is away for longer than an enqueue waits: the message itself comes again."""
+    broker = NatsBroker(nats_server.url, enqueue_timeout=0.3, ack_wait=2)
+    dramatiq.set_broker(broker)
+    given_up, done = threading.Event(), threading.Event()
+    runs: list[int] = []
+
+    class Afterwards(dramatiq.Middleware):
+        """Says when all other middleware has done what it does after a message."""
+
+        def after_process_message(self, *_: object, **__: object) -> None:
+            given_up.set()
+
+    broker.add_middleware(Afterwards(), before=type(broker.middleware[0]))
+
+    @dramatiq.actor(min_backoff=1, max_backoff=1)
+    def fails_once() -> None:
+        runs.append(1)
+        if len(runs) == 1:
+            nats_server.kill()
+            raise RuntimeError("NATS is away when this is to be retried")
+        done.set()
+
+    fails_once.send()
+    worker = Worker(broker, worker_timeout=50, worker_threads=1)
+    worker.start()
+    assert given_up.wait(10)
+    nats_server.start()
+    assert done.wait(20)
+    worker.stop()
+    broker.close()

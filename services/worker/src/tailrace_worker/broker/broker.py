@@ -20,6 +20,7 @@ or lost NATS between the effect and the ack.
 """
 
 import concurrent.futures
+import threading
 import time
 import traceback
 from collections import deque
@@ -67,6 +68,13 @@ class Backlog(NamedTuple):
     delayed: int
 
 
+class _FollowUp(threading.local):
+    """What became of a retry or successor that this worker thread had to send."""
+
+    is_under_way = False
+    is_unsent = False
+
+
 class NatsBroker(Broker):
     """A broker that can be used with NATS JetStream.
 
@@ -110,6 +118,7 @@ class NatsBroker(Broker):
         self.max_deliveries = max_deliveries
         self.prefetch = prefetch
         self.enqueue_timeout = enqueue_timeout
+        self._follow_up = _FollowUp()
         super().__init__(middleware)
         self.actor_options.add(priorities.OPTION)
         self.queues: set[str] = set()
@@ -169,10 +178,35 @@ class NatsBroker(Broker):
             ConnectionFailed: NATS cannot be reached.
             BrokerError: JetStream refused the message.
         """
-        message, publish = self._publish(message, delay)
-        self._wait(publish)
+        try:
+            message, publish = self._publish(message, delay)
+            self._wait(publish)
+        except BrokerError:
+            self._follow_up.is_unsent |= self._follow_up.is_under_way
+            raise
         self.emit_after("enqueue", message, delay)
         return message
+
+    def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
+        """Tell the middleware what has happened.
+
+        After a message was processed, middleware enqueues its retry or its successor. Dramatiq
+        logs an exception there and acknowledges the message all the same; ``take_unsent`` lets the
+        consumer know better.
+        """
+        if signal != "process_message":
+            super().emit_after(signal, *args, **kwargs)
+            return
+        self._follow_up.is_under_way, self._follow_up.is_unsent = True, False
+        try:
+            super().emit_after(signal, *args, **kwargs)
+        finally:
+            self._follow_up.is_under_way = False
+
+    def take_unsent(self) -> bool:
+        """Tell whether the message that this thread has processed left a follow-up unsent."""
+        is_unsent, self._follow_up.is_unsent = self._follow_up.is_unsent, False
+        return is_unsent
 
     def enqueue_many(
         self, messages: "Iterable[Message[Any]]", *, delay: int | None = None

@@ -138,7 +138,8 @@ class Connection:
         """Hand over what is still to be acknowledged, then end the loop and its thread."""
         if self._closed:
             return
-        with contextlib.suppress(BrokerError):
+        # nats-py may fail in any way to close a connection that is broken; it is closed then too.
+        with contextlib.suppress(Exception):
             self.call(self._shut, timeout=_CLOSE_TIMEOUT)
         self._stop_loop()
 

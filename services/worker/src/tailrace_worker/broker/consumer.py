@@ -65,7 +65,11 @@ class NatsConsumer(Consumer):
                 return message
 
     def ack(self, message: MessageProxy) -> None:
-        """Take a message off the queue."""
+        """Take a message off the queue, unless its retry or successor could not be enqueued."""
+        if self._broker.take_unsent():
+            self.logger.warning("Message %r comes again: what follows it was not sent.", message)
+            self._hand_back(_delivery(message))
+            return
         self._finish(_delivery(message))
 
     def nack(self, message: MessageProxy) -> None:
