@@ -3,7 +3,7 @@
 import click
 
 from tailrace.client import Client
-from tailrace.commands.session import client_command, json_option, print_json
+from tailrace.commands.client_command import client_command, json_option, print_json
 
 
 @click.command

@@ -7,7 +7,7 @@ from typing import Any, Final
 import click
 
 from tailrace.client import Client
-from tailrace.commands.session import client_command, json_option, print_json
+from tailrace.commands.client_command import client_command, json_option, print_json
 from tailrace.view.board import seconds_text
 from tailrace.view.model import RUN_STATUSES, seconds_of
 

@@ -6,8 +6,8 @@ from typing import Any
 import click
 
 from tailrace.client import Client
+from tailrace.commands.client_command import client_command, json_option, print_json
 from tailrace.commands.json_input import JsonInput
-from tailrace.commands.session import client_command, json_option, print_json
 from tailrace.view.follow import follow
 
 

@@ -6,8 +6,8 @@ from typing import Any, Final
 import click
 
 from tailrace.client import Client
+from tailrace.commands.client_command import client_command, json_option, print_json
 from tailrace.commands.json_input import JsonInput
-from tailrace.commands.session import client_command, json_option, print_json
 
 _MOST: Final = 200
 

@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 
 from tailrace.client import Client
-from tailrace.commands.session import client_command, json_option, print_json
+from tailrace.commands.client_command import client_command, json_option, print_json
 from tailrace.view.follow import draw, run_with_graph
 
 _PIPED_WIDTH = 140

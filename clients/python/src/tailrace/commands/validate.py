@@ -7,7 +7,7 @@ import click
 
 from tailrace.client import Client
 from tailrace.commands.checking import problems_of, report
-from tailrace.commands.session import client_command, json_option, print_json
+from tailrace.commands.client_command import client_command, json_option, print_json
 from tailrace.definition_files import read_definitions
 
 

@@ -5,7 +5,7 @@ import sys
 import click
 
 from tailrace.client import Client
-from tailrace.commands.session import client_command, json_option
+from tailrace.commands.client_command import client_command, json_option
 from tailrace.view.follow import follow
 
 
