@@ -93,7 +93,3 @@ class IdempotencyConflictError(TailraceError):
 
 class ExpressionError(TailraceError):
     """An expression could not be evaluated on the values at hand."""
-
-
-class TooLargeError(TailraceError):
-    """A value is larger than the limit that its message names."""

@@ -40,10 +40,6 @@ class Subjects:
         """Return the subject on which one execution's commits are republished."""
         return f"{self.prefix}.live.{check_id(tenant, 'tenant')}.{check_id(execution, 'execution')}"
 
-    def tenant_log(self, tenant: str) -> str:
-        """Return the wildcard over all executions of a tenant."""
-        return f"{self.prefix}.log.{check_id(tenant, 'tenant')}.>"
-
     def tenant_live(self, tenant: str) -> str:
         """Return the wildcard over all live commits of a tenant."""
         return f"{self.prefix}.live.{check_id(tenant, 'tenant')}.>"

@@ -143,7 +143,7 @@ async def test_an_idempotency_key_makes_a_lost_answer_harmless(
 
 
 async def test_flows_may_be_numbered(port: int, tenant: str) -> None:
-    """As the clients of seed 002 do."""
+    """Some front ends number theirs."""
     assert (await _first(post(port, tenant, flow=1)))["data"]["flow_id"] == "1"
 
 

@@ -83,7 +83,6 @@ class TestSubjects:
             lambda: subjects.log("t", text),
             lambda: subjects.live(text, "e"),
             lambda: subjects.live("t", text),
-            lambda: subjects.tenant_log(text),
             lambda: subjects.tenant_live(text),
             lambda: subjects.job_at("q", text),
             lambda: subjects.job_cron("q", text),

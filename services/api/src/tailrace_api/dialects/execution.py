@@ -1,4 +1,7 @@
-"""The stream of one execution (seed 001): every event under its own name, as it is stored."""
+"""The stream of one execution: every event under its own name, as it is stored.
+
+The names and fields are those that existing front ends of this stream listen for.
+"""
 
 from typing import Final
 

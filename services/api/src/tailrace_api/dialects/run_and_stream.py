@@ -1,7 +1,8 @@
-"""Run and watch in one response (seed 002): data-only blocks ``{"type", "data"}``.
+"""Run and watch in one response: data-only blocks ``{"type", "data"}``.
 
-Some events of the log have a counterpart there, by the table below. The others have none; a
-client's position moves over them. Values pass through unopened.
+The names and fields are those that existing front ends of this stream listen for. Some events of
+the log have a counterpart there, by the table below. The others have none; a client's position
+moves over them. Values pass through unopened.
 """
 
 from collections.abc import Mapping

@@ -73,7 +73,7 @@ class Connection:
             while not (self._is_over or self._is_ending):
                 await self._step(write)
         except (UnavailableError, JetStreamError):
-            # The client comes back with its last id, perhaps to a pod that reaches NATS.
+            # The client comes back with its last id, perhaps to a replica that reaches NATS.
             self._is_ending = True
         await self._write(write, self._priming())
         if self._is_ending:

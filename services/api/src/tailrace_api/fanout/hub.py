@@ -85,7 +85,7 @@ class Hub:
     def retry_milliseconds(self) -> int:
         """Return a reconnect delay for one client.
 
-        Clients that lost their pod together come back over a while, not together.
+        Clients that lost their replica together come back over a while, not together.
         """
         return int(self._retry * random.uniform(500, 1500))  # noqa: S311
 

@@ -1,7 +1,7 @@
 """Resumption: what the id that a client comes back with means here and now.
 
-Ids are positions in the log, so any pod can serve any of them. An id is honoured if the commit at
-its sequence is this execution's and has that many events. Whatever else a client sends, it is
+Ids are positions in the log, so any replica can serve any of them. An id is honoured if the commit
+at its sequence is this execution's and has that many events. Whatever else a client sends, it is
 told in the stream itself and gets the execution from its first event on: an EventSource that is
 answered with an error gives up for good.
 """

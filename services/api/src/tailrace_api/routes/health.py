@@ -47,7 +47,7 @@ class HealthRoutes:
         return Response(self._metrics.exposition(), headers={"content-type": CONTENT_TYPE})
 
     async def streams(self, _request: Request) -> Response:
-        """Tell the clients of seed 001 whether streams work; where it had Redis, we have NATS."""
+        """Tell whether streams work; for front ends that look for Redis, NATS stands there, too."""
         connected = self._client.is_connected
         word = "connected" if connected else "disconnected"
         body = {"status": "healthy" if connected else "unhealthy", "nats": word, "redis": word}

@@ -1,7 +1,7 @@
 """Workflow definitions: put, get, list, delete, validate, draw."""
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from starlette.requests import Request
@@ -21,7 +21,7 @@ from tailrace_shared.workflow.graph import graph_of
 from tailrace_shared.workflow.validation import Validated, validate
 from tailrace_shared.workflow_store import StoredWorkflow, WorkflowStore
 
-_SMALL_NODES = 500
+_SMALL_NODES: Final = 500
 
 
 class WorkflowSummary(msgspec.Struct):

@@ -1,4 +1,4 @@
-"""The fenced writer of one execution's log (design D2, D3)."""
+"""The fenced writer of one execution's log."""
 
 from collections.abc import Sequence
 from typing import Final
