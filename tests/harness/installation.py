@@ -16,6 +16,7 @@ from tailrace_shared.execution_log import Commit, ExecutionLog
 from tailrace_shared.ids import new_execution_id
 from tailrace_shared.jetstream import JetStream, connect
 from tailrace_shared.jobs import EXECUTIONS_QUEUE, advance_job
+from tailrace_shared.run_index import RunIndex
 from tailrace_shared.settings import WorkerSettings, read_settings
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.topology import apply_topology, topology
@@ -34,6 +35,7 @@ class Installation:
         self.subjects = Subjects()
         self.log = ExecutionLog(jetstream, self.subjects)
         self.workflows = WorkflowStore(jetstream, self.subjects)
+        self.runs = RunIndex(jetstream, self.subjects)
         self._folder = folder
         self._services: list[Service] = []
 

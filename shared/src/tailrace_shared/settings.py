@@ -198,15 +198,19 @@ def read_settings(struct: type[S], environment: Mapping[str, str] = os.environ) 
 def _nearest(name: str, known: set[str]) -> str:
     if (bare := name.removeprefix(PREFIX)) in known:
         return f", did you mean {bare}?"
-    nearest = difflib.get_close_matches(name, sorted(known), n=1)
-    return f", did you mean {nearest[0]}?" if nearest else ""
+    # Compared without the prefix, which would make any two names alike.
+    by_rest = {other.removeprefix(PREFIX): other for other in sorted(known)}
+    nearest = difflib.get_close_matches(name.removeprefix(PREFIX), by_rest, n=1)
+    return f", did you mean {by_rest[nearest[0]]}?" if nearest else ""
 
 
 def _convert(name: str, text: str, annotation: Any) -> Any:
     try:
         value = msgspec.convert(text, annotation, strict=False, dec_hook=_decode_duration)
     except (msgspec.ValidationError, ValueError) as error:
-        raise SettingsError(f"{name}={text!r}: {error}") from None
+        choices = get_args(get_args(annotation)[0])
+        reason = f"must be {type_name(annotation)}" if choices else str(error)
+        raise SettingsError(f"{name}={text!r}: {reason}") from None
     if not value and get_args(annotation)[1].extra == _POSITIVE:
         raise SettingsError(f"{name}={text!r}: must be longer than nothing")
     return value

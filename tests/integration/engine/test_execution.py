@@ -229,3 +229,19 @@ async def test_an_output_beyond_the_limit_fails_the_step_with_both_numbers(site:
     )
     (end,) = of(events, StepFailed, "b")
     assert end.error == "the output is 400007 bytes; the limit is 262144"
+
+
+async def test_a_step_that_this_worker_cannot_run_goes_to_one_that_can(site: Installation):
+    """In a rolling deployment some workers do not know a node type yet."""
+    old = site.worker()
+    stored = await site.store(definition({"a": {"type": "test.sync", "with": {"value": 1}}}))
+    execution = await site.start(stored)
+    await site.until(execution, lambda events: bool(of(events, StepRetrying, "a")))
+    old.stop()
+    # A run that waits is listed as running, although it holds no worker.
+    assert (await site.runs.page("default")).runs[0].status == "running"
+    site.worker(**NODES)
+    events = await site.finished(execution)
+    assert fold(events).status == "completed"
+    assert of(events, StepRetrying, "a")[0].error == "this worker has no node type 'test.sync'"
+    assert fold(events).steps["a"].failures == 0

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailrace_shared.errors import ExpressionError
+from tailrace_shared.workflow import expressions
 from tailrace_shared.workflow.expressions import (
     MAX_LENGTH,
     InvalidExpressionError,
@@ -232,9 +233,9 @@ def test_extension_functions_are_there(source, value):
         *("input.list[9]", "input.list[-1]", "input.nothing", "input.name.first", "input.none.x"),
         *("nothing", "1 / 0", "1 % 0", "input.n + 'a'", "input.half + 1", "int('x')", "'a' < 1"),
         *("9223372036854775807 + 1", "1.0 / 0.0", "0.0 / 0.0", "[-1.0 / 0.0]", "{'a': 0.0 / 0.0}"),
-        *("optional.none()", "[1].first()", "{true: 1}", "{1.5: 1}", "Type{a: 1}", "'a'.nope()"),
-        *("'abc'.substring(9)", "[].max()", "[1, 'a'].sort()", "base64.decode('!')", "f(1)"),
-        *("'a'.matches('(')", "timestamp('x')", "lists.range(9)", "input['nothing']", "[1][1u]"),
+        *("{true: 1}", "{1.5: 1}", "Type{a: 1}", "'abc'.substring(9)", "[].max()"),
+        *("[1, 'a'].sort()", "base64.decode('!')", "'a'.matches('(')", "timestamp('x')"),
+        *("input['nothing']", "[1][1u]"),
     ],
 )
 def test_values_that_do_not_fit_are_expression_errors(source):
@@ -242,6 +243,38 @@ def test_values_that_do_not_fit_are_expression_errors(source):
     with pytest.raises(ExpressionError) as caught:
         evaluate(source)
     assert source in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("source", "column"),
+    [
+        ("siez(input.x) > 1", 1),
+        ("input.x == nosuch(1)", 12),
+        ("'a'.nope()", 5),
+        ("[1].first()", 5),
+        ("lists.range(9)", 7),
+        ("optional.none()", 10),
+    ],
+)
+def test_functions_that_there_are_not_are_found_when_compiled(source, column):
+    """With their place, and the nearest name that there is."""
+    with pytest.raises(InvalidExpressionError, match="there is no function") as caught:
+        compile_expression(source)
+    assert caught.value.column == column
+
+
+def test_every_function_that_is_known_is_there():
+    """What the list of functions promises, the evaluator has."""
+    for name in sorted(expressions._FUNCTIONS):
+        calls = (f"'a'.{name}('a')", f"{name}('a')", f"{name}([1])", f"math.{name}(1)")
+        spaces = (f"sets.{name}([1], [1])", f"strings.{name}('a')", f"base64.{name}(b'')")
+        outcomes = []
+        for source in (*calls, *spaces, f"timestamp('2024-01-15T10:30:00Z').{name}()"):
+            try:
+                outcomes.append(str(compile_expression(source).evaluate({})))
+            except ExpressionError as error:
+                outcomes.append(str(error))
+        assert any("Undefined" not in outcome for outcome in outcomes), name
 
 
 @given(st.lists(WORDS, min_size=1, max_size=12))

@@ -14,7 +14,7 @@ from tailrace_shared.execution.state import ExecutionState, StepState
 from tailrace_shared.workflow.definition import Node
 from tailrace_worker.engine.attempt import Attempt
 from tailrace_worker.engine.plan import PlannedNode
-from tailrace_worker.engine.runner import Erred, Runner, Succeeded
+from tailrace_worker.engine.runner import Erred, Runner, Succeeded, Unable
 from tailrace_worker.nodes.node import NodeFailedError, Wait, declared_node, node
 from tailrace_worker.nodes.registry import NodeRegistry
 
@@ -187,14 +187,14 @@ class TestParameters:
         assert isinstance(outcome, Erred)
         assert (outcome.retryable, "input.nothing" in outcome.message) == (False, True)
 
-    async def test_an_unknown_node_type_fails_for_good(self, threads):
+    async def test_an_unknown_node_type_is_left_to_another_worker(self, threads):
         """The definition may be for other workers."""
         runner = Runner(NodeRegistry([]), threads)
         attempt = Attempt("t", "e", StepState("n"), asyncio.get_running_loop(), lambda: None)
         planned = PlannedNode("n", Node("gone"))
         assert not runner.is_instant(planned)
         outcome = await runner.run(planned, ExecutionState(), attempt)
-        assert outcome == Erred("this worker has no node type 'gone'", retryable=False)
+        assert outcome == Unable("this worker has no node type 'gone'")
 
     @BOTH
     async def test_a_function_may_change_what_it_is_given(self, run, kind):

@@ -175,6 +175,10 @@ class ExecutionState(msgspec.Struct):
         for step in self.steps.values():
             if step.status not in SETTLED:
                 step.status = "cancelled"
+                step.completed_at = event.timestamp
+                if step.started_at is not None:
+                    elapsed = parse_timestamp(event.timestamp) - parse_timestamp(step.started_at)
+                    step.duration_ms = max(0, round(elapsed * 1000))
 
     def _apply_to_step(self, event: StepEvent) -> None:
         node_id = event.data.node_id

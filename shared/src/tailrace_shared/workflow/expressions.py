@@ -7,6 +7,7 @@ run of thousands of nodes would otherwise be quadratic. A plain path such as
 values exactly as they are.
 """
 
+import difflib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -24,12 +25,23 @@ MAX_LENGTH: Final = 4096
 # Each level multiplies the work; evaluation_cost bounds what is left.
 MAX_MACRO_DEPTH: Final = 2
 
-# `contains` would shadow CEL's own; `lists.range` makes a list of any length from a number.
+# `contains` would shadow CEL's own; `lists.range` makes a list of any length from a number;
+# `first` and `last` give optional values, which JSON has no form for.
 _EXTENSIONS: Final[Mapping[str, Callable[..., Any]]] = {
     name: function
     for name, function in cel.stdlib.STDLIB_FUNCTIONS.items()
-    if name not in {"contains", "lists.range"}
+    if name not in {"contains", "lists.range", "first", "last"}
 }
+_FUNCTIONS: Final = frozenset(
+    [
+        *("size", "contains", "startsWith", "endsWith", "matches", "type", "dyn"),
+        *("int", "uint", "double", "string", "bytes", "timestamp", "duration"),
+        *("getFullYear", "getMonth", "getDayOfYear", "getDayOfMonth", "getDate", "getDayOfWeek"),
+        *("getHours", "getMinutes", "getSeconds", "getMilliseconds"),
+        # Of `math.abs` the parser names only what comes after the dot.
+        *(name.rpartition(".")[2] for name in _EXTENSIONS),
+    ]
+)
 # Words that are no references: literals, an operator, and the types that `type(x)` gives.
 _RESERVED: Final = frozenset(
     [
@@ -111,10 +123,22 @@ def compile_expression(source: str) -> Expression:
         program = cel.compile(source)
     except ValueError as error:
         raise _located(source, str(error)) from None
+    _check_functions(source, program)
     names, nodes, loops = _references(source)
     path = _PATH.fullmatch(source)
     evaluate = _walker(path[1]) if path and names else _evaluator(program, loops)
     return Expression(source, names, nodes, evaluate)
+
+
+def _check_functions(source: str, program: cel.Program) -> None:
+    for name in program.functions():
+        if name.isidentifier() and name not in _FUNCTIONS:
+            called = re.search(rf"\b{name}\s*\(", source)
+            nearest = difflib.get_close_matches(name, sorted(_FUNCTIONS), n=1)
+            hint = f", did you mean {nearest[0]}?" if nearest else ""
+            raise InvalidExpressionError(
+                f"there is no function {name!r}{hint}", called.start() + 1 if called else 1
+            )
 
 
 def _evaluator(program: cel.Program, loops: Loops) -> Callable[[Mapping[str, Any]], Any]:

@@ -13,7 +13,7 @@ from tailrace.errors import TailraceError
 _CHECKOUT: Final = Path(__file__).parents[5]
 
 
-@click.command(context_settings={"ignore_unknown_options": True})
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
 @click.argument("name", type=click.Choice(["broker", "engine"]))
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def bench(name: str, options: tuple[str, ...]) -> None:

@@ -175,7 +175,9 @@ class System:
             self._console.say(f"NATS is at {self._nats_url}")
         for url in urls[1:]:
             self._console.say(f"another API replica is at {url}")
-        print(f"ready {urls[0]}", flush=True)  # noqa: T201 - this is the output
+        # One write, newline and all: stderr may be the same file, and write between two.
+        sys.stdout.write(f"ready {urls[0]}\n")
+        sys.stdout.flush()
 
     async def _stop(self) -> None:
         begin = asyncio.get_running_loop().time()

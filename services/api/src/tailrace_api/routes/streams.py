@@ -100,7 +100,7 @@ def _last_event_id(request: Request) -> str:
 
 def _flow_id(body: dict[str, Any]) -> str:
     flow_id = body.get("flow_id")
-    # Seed 002's clients number their flows.
+    # Some front ends number their flows.
     if isinstance(flow_id, int) and not isinstance(flow_id, bool):
         return str(flow_id)
     if not isinstance(flow_id, str):

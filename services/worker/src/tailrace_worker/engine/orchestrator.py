@@ -49,7 +49,7 @@ from tailrace_worker.engine.attempt import Attempt
 from tailrace_worker.engine.environment import Environment
 from tailrace_worker.engine.log_writer import LogWriter
 from tailrace_worker.engine.retry_policy import retry_delay
-from tailrace_worker.engine.runner import Erred, Outcome, Succeeded
+from tailrace_worker.engine.runner import Erred, Outcome, Succeeded, Unable
 from tailrace_worker.engine.scheduler import Scheduler, completed, failed, retrying
 from tailrace_worker.nodes.node import Wait
 
@@ -60,6 +60,9 @@ _TURN_EVENTS: Final = 64
 _TURN_SECONDS: Final = 0.005
 _SHORT: Final = 0.05
 _CANCEL_GRACE: Final = 1.0
+# A step that no worker so far could run is given up after some ten minutes.
+_MOST_WORKERS_ASKED: Final = 30
+_LONGEST_SEARCH: Final = 30.0
 _PATIENCE: Final = 300.0
 _PAUSE: Final = 0.5
 
@@ -247,6 +250,7 @@ class Drive:
         delay = None if due is None else max(0.0, due - time.time())
         is_idle = not self._attempts and not self._woken.is_set()
         if is_idle and (delay is None or delay > LONGEST_IDLE):
+            await self._put_in_index()
             return DriveResult(End.WAITING, self._writer.last_sequence, due)
         await self._wait(delay)
         return None
@@ -332,6 +336,12 @@ class Drive:
             case Wait(until):
                 wait = StepWait(step.node_id, step.node_type, "waiting", format_timestamp(until))
                 return StepWaiting(wait, stamp)
+            case Unable(message):
+                if step.attempt >= _MOST_WORKERS_ASKED:
+                    return failed(step, message, stamp)
+                # Longer than this worker waits for itself: the timer's job may go to another.
+                search = min(LONGEST_IDLE + step.attempt, _LONGEST_SEARCH)
+                return retrying(step, "handover", message, now + search, stamp)
             case Erred(message, retryable):
                 policy = self._scheduler.plan.nodes[step.node_id].node.retry
                 draw = random.random()  # noqa: S311 - jitter, no secret
@@ -442,11 +452,14 @@ class Drive:
         self._subscription = await self._env.subscribe_live(
             self._tenant, self._execution, self._heard
         )
+        await self._put_in_index()
+        # What was appended before the subscription stood is found by looking once.
+        self.look_again()
+
+    async def _put_in_index(self) -> None:
         # The index is derived: a list that shows a run as queued for longer is no harm.
         with contextlib.suppress(UnavailableError, JetStreamError):
             await self._env.index.put(self._tenant, self._scheduler.state)
-        # What was appended before the subscription stood is found by looking once.
-        self.look_again()
 
     async def _heard(self, message: Msg) -> None:
         if (message.headers or {}).get(WRITER) != self._env.worker_id:

@@ -1,6 +1,7 @@
 """The runner: carries out one attempt of one node and says how it ended, as data."""
 
 import asyncio
+import math
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Final
@@ -37,7 +38,14 @@ class Erred:
     retryable: bool = True
 
 
-Outcome = Succeeded | Erred | Wait
+@dataclass(frozen=True, slots=True)
+class Unable:
+    """This worker cannot run the node; another may."""
+
+    message: str
+
+
+Outcome = Succeeded | Erred | Unable | Wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +72,12 @@ class Runner:
     def run_instant(self, node: PlannedNode, state: ExecutionState, attempt: Attempt) -> Outcome:
         """Run a node that has no effects and never waits."""
         call = self._prepare(node, state, attempt)
-        return call if isinstance(call, Erred) else _settle(call, node)
+        return call if isinstance(call, Erred | Unable) else _settle(call, node)
 
     async def run(self, node: PlannedNode, state: ExecutionState, attempt: Attempt) -> Outcome:
         """Run any node, no longer than its timeout."""
         call = self._prepare(node, state, attempt)
-        if isinstance(call, Erred):
+        if isinstance(call, Erred | Unable):
             return call
         limit = asyncio.timeout(node.node.timeout_seconds)
         try:
@@ -89,10 +97,12 @@ class Runner:
                 raise
             return _erred(error, node)
 
-    def _prepare(self, node: PlannedNode, state: ExecutionState, attempt: Attempt) -> _Call | Erred:
+    def _prepare(
+        self, node: PlannedNode, state: ExecutionState, attempt: Attempt
+    ) -> _Call | Erred | Unable:
         function = self._registry.get(node.node.type)
         if function is None:
-            return Erred(f"this worker has no node type {node.node.type!r}", retryable=False)
+            return Unable(f"this worker has no node type {node.node.type!r}")
         try:
             parameters = render(node.parameters, state)
         except ExpressionError as error:
@@ -145,11 +155,26 @@ def _outcome(value: Any) -> Outcome:
             f"the output is {len(encoded)} bytes; the limit is {MAX_VALUE_BYTES}", retryable=False
         )
     # What expressions see now is what they would see after a recovery from the log.
+    if b"null" in encoded and _has_no_number(value):
+        return Erred("the output is not JSON: NaN and infinity are no numbers", retryable=False)
     output = msgspec.json.decode(encoded)
     # Few values have so many brackets that they could be too deep.
     if encoded.count(b"[") + encoded.count(b"{") > MAX_DEPTH and _is_deep(output):
         return Erred(f"the output is nested more than {MAX_DEPTH} deep", retryable=False)
     return Succeeded(output)
+
+
+def _has_no_number(value: Any) -> bool:
+    # msgspec writes NaN and infinity as null, and a null is not what the node returned.
+    match value:
+        case float():
+            return not math.isfinite(value)
+        case dict():
+            return any(map(_has_no_number, value.values()))
+        case list() | tuple():
+            return any(map(_has_no_number, value))
+        case _:
+            return False
 
 
 def _is_deep(value: Any) -> bool:
