@@ -1,4 +1,4 @@
-"""The streams: one execution (seed 001), and run and watch (seed 002)."""
+"""The streams: one execution, and run and watch in one request."""
 
 from typing import Any
 
