@@ -1,5 +1,6 @@
 """A running ``tailrace up``: started, read, stopped, and looked into through /proc."""
 
+import contextlib
 import os
 import re
 import selectors
@@ -7,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, Self
 
@@ -37,7 +38,7 @@ class Up:
     def start(self) -> Self:
         """Start it, without waiting."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._errors.open("wb") as errors:
+        with self._errors.open("wb") as errors, _hangups_heard():
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "tailrace", "up", "--port", str(self.port)),
@@ -130,6 +131,16 @@ class Up:
             if not selector.select(START_SECONDS):
                 raise RuntimeError(f"not ready within {START_SECONDS} s: {self.stderr()}")
         return self._started.stdout.readline().decode()
+
+
+@contextlib.contextmanager
+def _hangups_heard() -> Iterator[None]:
+    """Let a child hear SIGHUP, which it would ignore where the tests run under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def command_line(pid: int) -> str:
