@@ -380,18 +380,14 @@ class Drive:
             DisplacedError: another worker has appended, or the log is gone.
         """
         self._log_moved = False
-        commits, history = await self._patiently(self._read_on)
+        # The fence has told how far the log goes; a replica that lags must come that far.
+        known = max(self._writer.last_sequence, (lost and lost.last) or 0)
+        commits, history = await self._patiently(functools.partial(self._read_on, known))
         for commit in commits:
             if commit.writer not in {"", self._env.worker_id}:
                 raise DisplacedError(f"{commit.writer} has appended at {commit.sequence}")
         if lost is None and not commits:
             return facts
-        if lost is not None and lost.last is not None and history.last_sequence < lost.last:
-            # A replica that lags; the fence has told how far it must come.
-            read = functools.partial(
-                self._env.log.load, self._tenant, self._execution, at_least=lost.last
-            )
-            history = await self._patiently(read)
         self._writer.last_sequence = history.last_sequence
         self._scheduler = Scheduler(self._scheduler.plan, history.state)
         facts = [self._scheduler.record(fact) for fact in facts]
@@ -402,13 +398,17 @@ class Drive:
         ]
         return facts
 
-    async def _read_on(self) -> tuple[list[Commit], History]:
+    async def _read_on(self, known: int) -> tuple[list[Commit], History]:
         log, seen = self._env.log, self._writer.last_sequence
-        commits = [c async for c in log.read(self._tenant, self._execution, seen + 1)]
         try:
-            return commits, await log.load(self._tenant, self._execution)
+            history = await log.load(self._tenant, self._execution, at_least=known)
         except ExecutionNotFoundError as error:
             raise DisplacedError("the log is gone: expired or purged") from error
+        # Read after the history, so that no commit is in it whose writer goes unseen.
+        commits = [c async for c in log.read(self._tenant, self._execution, seen + 1)]
+        if (commits[-1].sequence if commits else seen) < history.last_sequence:
+            raise UnavailableError("a replica lags behind what another has answered")
+        return commits, history
 
     async def _patiently(self, read: Callable[[], Awaitable[T]]) -> T:
         """Read, and go on trying while NATS is away: what runs here is not given up for that."""
