@@ -64,7 +64,9 @@ def queued(
     execution: str, workflow: str = "flow", version: int = 1, run_input: Any = None
 ) -> ev.ExecutionQueued:
     """Return the first event of a log."""
-    return ev.ExecutionQueued(ev.Queued(execution, workflow, workflow, version, run_input), NOW)
+    return ev.ExecutionQueued(
+        ev.Queued(execution, workflow, workflow, version, run_input, "queued"), NOW
+    )
 
 
 def started(execution: str) -> ev.ExecutionStarted:

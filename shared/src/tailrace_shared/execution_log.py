@@ -6,7 +6,7 @@ wildcard. Sequences are those of the stream EVENTS.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -18,7 +18,14 @@ from tailrace_shared.errors import (
     WrongLastSequenceError,
 )
 from tailrace_shared.execution import commands
-from tailrace_shared.execution.events import Event, ExecutionQueued, decode_commit, encode_commits
+from tailrace_shared.execution.events import (
+    CommandRequested,
+    Event,
+    ExecutionQueued,
+    Origin,
+    decode_commit,
+    encode_commits,
+)
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.ids import new_token
 from tailrace_shared.jetstream import JetStream, StoredMessage
@@ -186,7 +193,12 @@ class ExecutionLog:
         return tenant, execution, _commit(message)
 
     async def create(
-        self, tenant: str, execution: str, workflow: StoredWorkflow, run_input: Any
+        self,
+        tenant: str,
+        execution: str,
+        workflow: StoredWorkflow,
+        run_input: Any,
+        origin: Origin = Origin(),  # noqa: B008 - frozen
     ) -> ExecutionState | None:
         """Bring an execution into being; None if it exists already.
 
@@ -194,7 +206,7 @@ class ExecutionLog:
             UnavailableError: NATS did not answer; the execution may or may not exist.
         """
         event = commands.create(
-            execution, workflow.definition, workflow.version, run_input, time.time()
+            execution, workflow.definition, workflow.version, run_input, time.time(), origin
         )
         try:
             await self._append(tenant, execution, event, expected=0)
@@ -207,17 +219,37 @@ class ExecutionLog:
     async def request_cancel(self, tenant: str, execution: str, reason: str) -> ExecutionState:
         """Record durably that an execution is to be cancelled; returns its state.
 
-        Asking twice is asking once.
+        Raises: as :meth:`request`.
+        """
+        command_id = new_token()
+        return await self.request(
+            tenant,
+            execution,
+            lambda state: commands.request_cancel(state, command_id, reason, time.time()),
+        )
+
+    async def request(
+        self,
+        tenant: str,
+        execution: str,
+        ask: Callable[[ExecutionState], CommandRequested | None],
+    ) -> ExecutionState:
+        """Record a command durably, on the very state that allows it; returns that state.
+
+        Args:
+            tenant: whose execution.
+            execution: which execution.
+            ask: one of the functions of :mod:`tailrace_shared.execution.commands`, bound to all
+                but the state; called again whenever the execution has gone on meanwhile.
 
         Raises:
             ExecutionNotFoundError: the tenant has no such execution.
-            IllegalCommandError: it has ended otherwise.
-            UnavailableError: NATS did not answer; the request may or may not be recorded.
+            IllegalCommandError: its state does not allow the command.
+            UnavailableError: NATS did not answer; the command may or may not be recorded.
         """
-        command_id = new_token()
         while True:
             history = await self.load(tenant, execution)
-            event = commands.request_cancel(history.state, command_id, reason, time.time())
+            event = ask(history.state)
             if event is None:
                 return history.state
             try:

@@ -26,7 +26,7 @@ NOW = "2024-01-15T10:30:00.000Z"
 LATER = "2024-01-15T10:30:05.000Z"
 NODES = ["a", "b"]
 
-QUEUED = ev.ExecutionQueued(ev.Queued("e", "w", "W", 3, {"x": 1}), NOW)
+QUEUED = ev.ExecutionQueued(ev.Queued("e", "w", "W", 3, {"x": 1}, "queued"), NOW)
 EXECUTION_EVENTS: dict[type, Any] = {
     ev.ExecutionStarted: ev.ExecutionStarted(ev.Started("e", "running", NOW), NOW),
     ev.ExecutionCompleted: ev.ExecutionCompleted(ev.Completed("e", "completed", 5, [1]), LATER),
@@ -183,7 +183,7 @@ def test_a_new_execution_knows_its_workflow():
     state = fold([create("e", definition, 7, {"x": 1}, 1705314600.0)])
     assert (state.workflow_name, state.version, state.created_at) == ("My flow", 7, NOW)
     assert create("e", msgspec.structs.replace(definition, name=""), 7, None, 0).data == ev.Queued(
-        "e", "w", "w", 7
+        "e", "w", "w", 7, None, "queued"
     )
 
 

@@ -1,4 +1,10 @@
-"""Commands: what may be asked of an execution, and the first events that record the asking."""
+"""Commands: what may be asked of an execution, and the events that record the asking.
+
+Whether a command is allowed is decided on a folded state, and its event is appended with that
+state's fence: so what was allowed when it was decided is allowed when it is stored, and of an
+approval, a timeout and a cancellation that race, each loser learns what the winner made of the
+execution. All functions return None for what was asked before: asking twice is asking once.
+"""
 
 from typing import Any
 
@@ -7,30 +13,45 @@ from tailrace_shared.execution.events import (
     Command,
     CommandRequested,
     ExecutionQueued,
+    Origin,
     Queued,
     format_timestamp,
 )
-from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.execution.state import ExecutionState, StepState, awaits_signal
 from tailrace_shared.workflow.definition import Definition
 
 
 def create(
-    execution_id: str, definition: Definition, version: int, run_input: Any, now: float
+    execution_id: str,
+    definition: Definition,
+    version: int,
+    run_input: Any,
+    now: float,
+    origin: Origin = Origin(),  # noqa: B008 - frozen
 ) -> ExecutionQueued:
     """Return the event that brings an execution into being."""
-    return ExecutionQueued(
-        Queued(execution_id, definition.id, definition.title, version, run_input),
-        format_timestamp(now),
+    queued = Queued(
+        execution_id,
+        definition.id,
+        definition.title,
+        version,
+        run_input,
+        "queued",
+        parent=origin.parent,
+        depth=origin.depth,
+        rerun_of=origin.rerun_of,
+        from_node=origin.from_node,
     )
+    return ExecutionQueued(queued, format_timestamp(now))
 
 
 def request_cancel(
-    state: ExecutionState, command_id: str, reason: str, now: float
+    state: ExecutionState, command_id: str, reason: str, now: float, actor: str = ""
 ) -> CommandRequested | None:
-    """Return the event that asks for the end of an execution; None if that is asked already.
+    """Ask for the end of an execution.
 
     Raises:
-        IllegalCommandError: the execution has ended otherwise.
+        IllegalCommandError: it has ended otherwise.
     """
     if state.status == "cancelled" or (state.cancel and not state.is_terminal):
         return None
@@ -38,6 +59,100 @@ def request_cancel(
         raise IllegalCommandError(
             f"the execution is {state.status}; only one that runs can be cancelled"
         )
-    return CommandRequested(
-        Command(state.execution_id, "cancel", command_id, reason), format_timestamp(now)
+    return _requested(
+        Command(state.execution_id, "cancel", command_id, reason=reason, actor=actor), now
     )
+
+
+def request_pause(
+    state: ExecutionState, command_id: str, reason: str, now: float, actor: str = ""
+) -> CommandRequested | None:
+    """Ask that nothing new starts until somebody resumes the execution.
+
+    Raises:
+        IllegalCommandError: it has ended, or is about to.
+    """
+    _check_goes_on(state, "paused")
+    if state.is_held or command_id in state.commands:
+        return None
+    return _requested(
+        Command(state.execution_id, "pause", command_id, reason=reason, actor=actor), now
+    )
+
+
+def request_resume(
+    state: ExecutionState, command_id: str, now: float, actor: str = ""
+) -> CommandRequested | None:
+    """Ask that an execution that was paused by a request goes on.
+
+    Raises:
+        IllegalCommandError: it has ended, or was not paused by a request.
+    """
+    if command_id in state.commands:
+        return None
+    _check_goes_on(state, "resumed")
+    if not state.is_held:
+        raise IllegalCommandError(f"the execution is {state.status}; nobody has paused it")
+    return _requested(Command(state.execution_id, "resume", command_id, actor=actor), now)
+
+
+def request_resolve(state: ExecutionState, signal: Command, now: float) -> CommandRequested | None:
+    """Give a waiting step its signal.
+
+    Args:
+        state: the execution.
+        signal: a ``resolve``; without a ``node_id`` the only step that waits is meant.
+        now: seconds since the epoch.
+
+    Raises:
+        IllegalCommandError: the execution has ended, or the step does not wait for a signal.
+    """
+    if signal.command_id in state.commands:
+        return None
+    _check_goes_on(state, "resumed")
+    signal.node_id = signalled_step(state, signal.node_id).node_id
+    return _requested(signal, now)
+
+
+def signalled_step(state: ExecutionState, node_id: str | None) -> StepState:
+    """Return the step that a signal is for; without a ``node_id`` the only one that waits.
+
+    Raises:
+        IllegalCommandError: it does not wait for a signal, or several do and none is named.
+    """
+    waiting = [step for step in state.steps.values() if awaits_signal(step)]
+    if node_id is not None:
+        for step in waiting:
+            if step.node_id == node_id:
+                return step
+        known = state.steps.get(node_id)
+        status = "pending" if known is None else known.status
+        decided = known is not None and known.resolution is not None
+        raise IllegalCommandError(
+            f"the step {node_id!r} has its decision already"
+            if decided
+            else f"the step {node_id!r} is {status}; it does not wait for a signal"
+        )
+    if len(waiting) > 1:
+        names = ", ".join(step.node_id for step in waiting)
+        raise IllegalCommandError(f"several steps wait, so name one as node_id: {names}")
+    if not waiting:
+        raise IllegalCommandError(
+            f"the execution is {state.status}; none of its steps waits for a signal"
+        )
+    return waiting[0]
+
+
+def _check_goes_on(state: ExecutionState, participle: str) -> None:
+    if state.is_terminal:
+        raise IllegalCommandError(
+            f"the execution is {state.status}; only one that runs can be {participle}"
+        )
+    if state.cancel is not None:
+        raise IllegalCommandError(
+            f"the execution is being cancelled; it cannot be {participle} any more"
+        )
+
+
+def _requested(command: Command, now: float) -> CommandRequested:
+    return CommandRequested(command, format_timestamp(now))

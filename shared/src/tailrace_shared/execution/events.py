@@ -13,18 +13,60 @@ import msgspec
 
 MAX_COMMIT_BYTES: Final = 512 * 1024
 MAX_VALUE_BYTES: Final = 256 * 1024
-"""Largest input or output that an event carries."""
+"""Largest input or output that an event carries; larger outputs are carried by reference."""
+
+EVENTS_VERSION: Final = 1
+"""What commits are written as. It grows when an event changes in a way that a reader must know."""
 
 
-class Queued(msgspec.Struct):
-    """Data of ``execution:queued``, always the first event."""
+class Parent(msgspec.Struct, frozen=True):
+    """The step that an execution is a child run of."""
+
+    execution_id: str
+    node_id: str
+
+
+class OutputRef(msgspec.Struct, frozen=True):
+    """Where an output is kept that is too large for an event.
+
+    Attributes:
+        object: its name in the object store ``outputs``.
+        bytes: its size as JSON.
+    """
+
+    object: str
+    bytes: int
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Where an execution comes from, if not from a plain request.
+
+    Attributes:
+        parent: the step whose child run it is.
+        depth: how many ancestors that makes.
+        rerun_of: the execution that it runs again.
+        from_node: where it begins to; None for the start.
+    """
+
+    parent: Parent | None = None
+    depth: int = 0
+    rerun_of: str | None = None
+    from_node: str | None = None
+
+
+class Queued(msgspec.Struct, omit_defaults=True):
+    """Data of ``execution:queued``, always the first event; see also :class:`Origin`."""
 
     execution_id: str
     workflow_id: str
     workflow_name: str
     version: int
-    input: Any = None
-    status: Literal["queued"] = "queued"
+    input: Any
+    status: Literal["queued"]
+    parent: Parent | None = None
+    depth: int = 0
+    rerun_of: str | None = None
+    from_node: str | None = None
 
 
 class Started(msgspec.Struct):
@@ -65,17 +107,68 @@ class Cancelled(msgspec.Struct, omit_defaults=True):
     reason: str = ""
 
 
-class Command(msgspec.Struct, omit_defaults=True):
-    """Data of ``command:requested``: accepted by the API, to be applied by a worker."""
+class Paused(msgspec.Struct, omit_defaults=True):
+    """Data of ``execution:paused``.
+
+    Attributes:
+        reason: ``requested``, or why the first waiting step waits, for example ``approval``.
+        requested: whether somebody asked for it; otherwise nothing can go on without a signal.
+        waiting: the steps that wait for a signal.
+    """
 
     execution_id: str
-    command: Literal["cancel"]
+    status: str
+    reason: str
+    requested: bool = False
+    waiting: list[str] = []
+
+
+class Resumed(msgspec.Struct, omit_defaults=True):
+    """Data of ``execution:resumed``.
+
+    Attributes:
+        resumed_from: the step whose signal came; None where a request or a time did it.
+    """
+
+    execution_id: str
+    status: str
+    resumed_from: str | None = None
+
+
+class Command(msgspec.Struct, omit_defaults=True):
+    """Data of ``command:requested``: accepted, to be applied by a worker.
+
+    ``resolve`` is the signal that a waiting step has waited for: a decision of somebody, or an
+    event that a trigger brought.
+
+    Attributes:
+        reason: why, for a ``cancel`` or a ``pause``.
+        actor: who asked; empty where nobody is known.
+        node_id: the step of a ``resolve``.
+        decision: what was decided, ``approved`` or ``rejected``.
+        data: what was entered with it.
+        event: what the trigger brought.
+        procedure: the trigger.
+    """
+
+    execution_id: str
+    command: Literal["cancel", "pause", "resume", "resolve"]
     command_id: str
     reason: str = ""
+    actor: str = ""
+    node_id: str | None = None
+    decision: str | None = None
+    data: Any = None
+    event: Any = None
+    procedure: str | None = None
 
 
 class StepBegun(msgspec.Struct, omit_defaults=True):
-    """Data of ``step:started``."""
+    """Data of ``step:started``.
+
+    Attributes:
+        remote: whether an actor attends to the attempt, not the worker that drives the execution.
+    """
 
     node_id: str
     node_type: str
@@ -84,10 +177,17 @@ class StepBegun(msgspec.Struct, omit_defaults=True):
     started_at: str
     name: str = ""
     stage: str | None = None
+    remote: bool = False
 
 
-class StepDone(msgspec.Struct):
-    """Data of ``step:completed``."""
+class StepDone(msgspec.Struct, omit_defaults=True):
+    """Data of ``step:completed``.
+
+    Attributes:
+        output_ref: where the output is, if it is too large for the event.
+        output_omitted: whether the output is the list of a map's items, too large to be repeated.
+        kept_from: the execution whose output a rerun has kept.
+    """
 
     node_id: str
     node_type: str
@@ -97,6 +197,18 @@ class StepDone(msgspec.Struct):
     completed_at: str
     duration_ms: int
     output: Any
+    output_ref: OutputRef | None = None
+    output_omitted: bool = False
+    kept_from: str | None = None
+
+
+class StepExpansion(msgspec.Struct):
+    """Data of ``step:expanded``: the items that a map has found."""
+
+    node_id: str
+    node_type: str
+    status: str
+    items: list[Any]
 
 
 class StepError(msgspec.Struct):
@@ -137,13 +249,45 @@ class StepSkip(msgspec.Struct):
     reason: Literal["when", "needs"]
 
 
-class StepWait(msgspec.Struct):
-    """Data of ``step:waiting``: nothing runs until a time has come."""
+WaitKind = Literal["time", "signal", "child", "actor"]
+OnTimeout = Literal["cancel", "fail", "continue"]
+OnReject = Literal["continue", "fail"]
+
+
+class StepWait(msgspec.Struct, omit_defaults=True):
+    """Data of ``step:waiting``: nothing of the step runs until something has come.
+
+    Attributes:
+        until: the time that it waits for, or at which it waits no longer; None for ever.
+        wait: for a time, a signal, the end of a child run, or an actor that is free.
+        reason: why it waits, in the words of the definition.
+        triggers: procedures that may bring the signal.
+        match: CEL; the event that a trigger brings must satisfy it.
+        lookback: how old an event may be that came before the step waited, in seconds.
+        form: JSON Schema of the data that is asked for.
+        on_timeout: what happens at ``until``.
+        on_reject: what a rejection does: it is data, or it fails the step.
+        child_execution_id: the child run.
+        child_workflow_id: the child run's workflow.
+        child_input: the child run's input.
+    """
 
     node_id: str
     node_type: str
     status: str
-    until: str
+    until: str | None = None
+    wait: WaitKind = "time"
+    attempt: int = 0
+    reason: str = ""
+    triggers: list[str] = []
+    match: str | None = None
+    lookback: float = 0.0
+    form: Any = None
+    on_timeout: OnTimeout = "fail"
+    on_reject: OnReject = "continue"
+    child_execution_id: str | None = None
+    child_workflow_id: str | None = None
+    child_input: Any = None
 
 
 class StepProgress(msgspec.Struct, omit_defaults=True):
@@ -205,8 +349,22 @@ class ExecutionCancelled(_Event, tag="execution:cancelled", frozen=True):
     timestamp: str
 
 
+class ExecutionPaused(_Event, tag="execution:paused", frozen=True):
+    """Nothing runs any more: it was asked for, or nothing can without a signal."""
+
+    data: Paused
+    timestamp: str
+
+
+class ExecutionResumed(_Event, tag="execution:resumed", frozen=True):
+    """A paused execution goes on."""
+
+    data: Resumed
+    timestamp: str
+
+
 class CommandRequested(_Event, tag="command:requested", frozen=True):
-    """The API has accepted a command."""
+    """A command has been accepted."""
 
     data: Command
     timestamp: str
@@ -240,6 +398,13 @@ class StepRetrying(_Event, tag="step:retrying", frozen=True):
     timestamp: str
 
 
+class StepExpanded(_Event, tag="step:expanded", frozen=True):
+    """A map has found its items; each of them is a step of its own."""
+
+    data: StepExpansion
+    timestamp: str
+
+
 class StepSkipped(_Event, tag="step:skipped", frozen=True):
     """A step will not run."""
 
@@ -248,7 +413,7 @@ class StepSkipped(_Event, tag="step:skipped", frozen=True):
 
 
 class StepWaiting(_Event, tag="step:waiting", frozen=True):
-    """A started step waits for a time."""
+    """A step waits; see :class:`StepWait` for what."""
 
     data: StepWait
     timestamp: str
@@ -274,11 +439,14 @@ Event = (
     | ExecutionCompleted
     | ExecutionFailed
     | ExecutionCancelled
+    | ExecutionPaused
+    | ExecutionResumed
     | CommandRequested
     | StepStarted
     | StepCompleted
     | StepFailed
     | StepRetrying
+    | StepExpanded
     | StepSkipped
     | StepWaiting
     | StepProgressed
@@ -289,6 +457,7 @@ StepEvent = (
     | StepCompleted
     | StepFailed
     | StepRetrying
+    | StepExpanded
     | StepSkipped
     | StepWaiting
     | StepProgressed

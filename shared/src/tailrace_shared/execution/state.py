@@ -12,24 +12,33 @@ import msgspec
 
 from tailrace_shared.errors import TailraceError
 from tailrace_shared.execution.events import (
+    Command,
     CommandRequested,
     Event,
     ExecutionCancelled,
     ExecutionCompleted,
     ExecutionFailed,
+    ExecutionPaused,
     ExecutionQueued,
+    ExecutionResumed,
     ExecutionStarted,
+    OutputRef,
+    Parent,
     StepCompleted,
+    StepDone,
     StepEvent,
+    StepExpanded,
     StepFailed,
     StepLogged,
     StepProgressed,
     StepRetrying,
     StepSkipped,
     StepStarted,
+    StepWait,
     StepWaiting,
     parse_timestamp,
 )
+from tailrace_shared.execution.items import item_id
 
 ExecutionStatus = Literal["queued", "running", "paused", "completed", "failed", "cancelled"]
 StepStatus = Literal[
@@ -45,14 +54,23 @@ _STEP_TRANSITIONS: Final[Mapping[tuple[StepStatus, type], StepStatus]] = {
     ("pending", StepSkipped): "skipped",
     # A node whose `when` cannot be evaluated fails without having run.
     ("pending", StepFailed): "error",
+    # A rerun keeps what succeeded in the execution that it runs again.
+    ("pending", StepCompleted): "success",
+    # A step that an actor attends to begins when the actor does; until then it waits for one.
+    ("pending", StepWaiting): "waiting",
     ("running", StepProgressed): "running",
     ("running", StepLogged): "running",
+    ("running", StepExpanded): "running",
     ("running", StepWaiting): "waiting",
     ("running", StepCompleted): "success",
     ("running", StepFailed): "error",
     ("running", StepRetrying): "retrying",
+    ("waiting", StepStarted): "running",
     ("waiting", StepCompleted): "success",
+    ("waiting", StepFailed): "error",
+    ("waiting", StepRetrying): "retrying",
     ("retrying", StepStarted): "running",
+    ("retrying", StepWaiting): "waiting",
 }
 
 _EXECUTION_TRANSITIONS: Final[Mapping[tuple[ExecutionStatus, type], ExecutionStatus]] = {
@@ -62,9 +80,15 @@ _EXECUTION_TRANSITIONS: Final[Mapping[tuple[ExecutionStatus, type], ExecutionSta
     ("queued", ExecutionCancelled): "cancelled",
     ("queued", CommandRequested): "queued",
     ("running", CommandRequested): "running",
+    ("running", ExecutionPaused): "paused",
     ("running", ExecutionCompleted): "completed",
     ("running", ExecutionFailed): "failed",
     ("running", ExecutionCancelled): "cancelled",
+    ("paused", CommandRequested): "paused",
+    # What waited for a signal may be held by a request as well.
+    ("paused", ExecutionPaused): "paused",
+    ("paused", ExecutionResumed): "running",
+    ("paused", ExecutionCancelled): "cancelled",
 }
 
 
@@ -73,7 +97,18 @@ class IllegalEventError(TailraceError):
 
 
 class StepState(msgspec.Struct):
-    """What is known of one step."""
+    """What is known of one step: of a node, or of one item of a map.
+
+    Attributes:
+        due: when its timer comes, in seconds since the epoch.
+        output: UNSET while it is kept elsewhere (``output_ref``) and has not been fetched.
+        is_remote: whether an actor attends to the attempt.
+        waiting: what it waits for, while it waits.
+        resolution: the signal that has come and is not applied yet.
+        items: of a map, what it does its work for.
+        output_omitted: whether the output is to be gathered from the items of the map.
+        kept_from: the execution whose output a rerun has kept.
+    """
 
     node_id: str
     node_type: str = ""
@@ -85,10 +120,22 @@ class StepState(msgspec.Struct):
     completed_at: str | None = None
     duration_ms: int | None = None
     output: Any = None
+    output_ref: OutputRef | None = None
     error: str | None = None
     percent: float | None = None
     due: float | None = None
     skipped_by_when: bool = False
+    is_remote: bool = False
+    waiting: StepWait | None = None
+    resolution: Command | None = None
+    items: list[Any] | None = None
+    output_omitted: bool = False
+    kept_from: str | None = None
+
+    @property
+    def is_attended(self) -> bool:
+        """Whether the worker that drives the execution runs an attempt for this step."""
+        return self.status == "running" and not self.is_remote and self.items is None
 
 
 class ExecutionState(msgspec.Struct):
@@ -108,6 +155,16 @@ class ExecutionState(msgspec.Struct):
     finished_at: str | None = None
     duration_ms: int | None = None
     cancel: CommandRequested | None = None
+    is_held: bool = False
+    """Whether somebody asked for a pause."""
+    is_paused_by_request: bool = False
+    """Whether the status is ``paused`` because of that."""
+    parent: Parent | None = None
+    depth: int = 0
+    rerun_of: str | None = None
+    from_node: str | None = None
+    commands: set[str] = set()
+    """Ids of the commands that have been accepted."""
     steps: dict[str, StepState] = {}
 
     @property
@@ -144,8 +201,12 @@ class ExecutionState(msgspec.Struct):
         match event:
             case ExecutionStarted():
                 self.started_at = event.timestamp
+            case ExecutionPaused():
+                self.is_paused_by_request = event.data.requested
+            case ExecutionResumed():
+                self.is_paused_by_request = False
             case CommandRequested():
-                self.cancel = self.cancel or event
+                self._accept(event)
             case ExecutionCompleted() | ExecutionFailed() | ExecutionCancelled():
                 self._finish(event)
             case _:
@@ -159,7 +220,26 @@ class ExecutionState(msgspec.Struct):
         self.workflow_name = event.data.workflow_name
         self.version = event.data.version
         self.input = event.data.input
+        self.parent = event.data.parent
+        self.depth = event.data.depth
+        self.rerun_of = event.data.rerun_of
+        self.from_node = event.data.from_node
         self.created_at = event.timestamp
+
+    def _accept(self, event: CommandRequested) -> None:
+        self.commands.add(event.data.command_id)
+        match event.data.command:
+            case "cancel":
+                self.cancel = self.cancel or event
+            case "pause":
+                self.is_held = True
+            case "resume":
+                self.is_held = False
+            case "resolve":
+                step = self.steps.get(event.data.node_id or "")
+                if step is None or not awaits_signal(step):
+                    raise IllegalEventError(f"a signal for {event.data.node_id}, which awaits none")
+                step.resolution = event.data
 
     def _finish(self, event: ExecutionCompleted | ExecutionFailed | ExecutionCancelled) -> None:
         self.finished_at = event.timestamp
@@ -192,16 +272,42 @@ class ExecutionState(msgspec.Struct):
         self.steps[node_id] = step
         step.status = after
         step.node_type = event.data.node_type
+        if isinstance(event, StepCompleted | StepFailed | StepRetrying):
+            self._end_attempt(step, event)
+        else:
+            self._go_on(step, event)
+
+    def _go_on(
+        self,
+        step: StepState,
+        event: StepStarted | StepWaiting | StepExpanded | StepSkipped | StepProgressed | StepLogged,
+    ) -> None:
         match event:
             case StepStarted():
                 step.attempt = event.data.attempt
                 step.started_at = event.data.started_at
-                step.error = step.due = step.percent = None
+                step.is_remote = event.data.remote
+                step.error = step.due = step.percent = step.waiting = None
+            case StepWaiting():
+                step.waiting = event.data
+                until = event.data.until
+                step.due = None if until is None else parse_timestamp(until)
+            case StepExpanded():
+                step.items = event.data.items
+            case StepSkipped():
+                step.skipped_by_when = event.data.reason == "when"
+            case StepProgressed():
+                step.percent = event.data.percent
+            case StepLogged():
+                pass
+
+    def _end_attempt(
+        self, step: StepState, event: StepCompleted | StepFailed | StepRetrying
+    ) -> None:
+        step.due = step.waiting = step.resolution = None
+        match event:
             case StepCompleted():
-                step.completed_at = event.data.completed_at
-                step.duration_ms = event.data.duration_ms
-                step.output = event.data.output
-                step.due = None
+                self._complete(step, event.data)
             case StepFailed():
                 step.completed_at = event.data.completed_at
                 step.duration_ms = event.data.duration_ms
@@ -211,14 +317,40 @@ class ExecutionState(msgspec.Struct):
                 step.crashes += event.data.cause == "crash"
                 step.error = event.data.error
                 step.due = parse_timestamp(event.data.retry_at)
-            case StepWaiting():
-                step.due = parse_timestamp(event.data.until)
-            case StepSkipped():
-                step.skipped_by_when = event.data.reason == "when"
-            case StepProgressed():
-                step.percent = event.data.percent
-            case StepLogged():
-                pass
+
+    def _complete(self, step: StepState, done: StepDone) -> None:
+        step.attempt = done.attempt
+        step.started_at = step.started_at or done.started_at
+        step.completed_at = done.completed_at
+        step.duration_ms = done.duration_ms
+        step.output_ref = done.output_ref
+        step.kept_from = done.kept_from
+        step.output_omitted = done.output_omitted
+        if done.output_omitted:
+            step.output = self.gathered(step)
+        else:
+            step.output = msgspec.UNSET if done.output_ref else done.output
+
+    def gathered(self, step: StepState) -> list[Any]:
+        """Return the output of a map: those of its items in order, or their errors.
+
+        An item whose output has not been fetched leaves the whole to be fetched: see
+        ``ExecutionOutputs``.
+        """
+        items = (self.steps[item_id(step.node_id, index)] for index in range(len(step.items or [])))
+        return [
+            item.output if item.status == "success" else {"error": item.error} for item in items
+        ]
+
+
+def awaits_signal(step: StepState) -> bool:
+    """Tell whether a signal may be given to a step: it waits for one and has none yet."""
+    return (
+        step.status == "waiting"
+        and step.waiting is not None
+        and step.waiting.wait == "signal"
+        and step.resolution is None
+    )
 
 
 def fold(events: Iterable[Event]) -> ExecutionState:

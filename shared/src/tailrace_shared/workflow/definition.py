@@ -7,6 +7,10 @@ import msgspec
 from tailrace_shared.duration import Duration
 
 Join = Literal["all", "any", "all_done"]
+OnTimeout = Literal["cancel", "fail", "continue"]
+OnCrash = Literal["retry", "fail"]
+OnLimit = Literal["queue", "cancel_running", "cancel_new"]
+OnError = Literal["fail", "collect"]
 
 
 class Retry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -39,7 +43,11 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
         join: which of the needs must have ended how.
         stage: what the node is called on the tenant feed.
         retry: what happens after a failed attempt.
-        timeout: longest time that one attempt may take, as a duration.
+        timeout: longest time that one attempt may take, as a duration; for an ``await`` the
+            longest that it waits.
+        on_timeout: what the timeout of an ``await`` does.
+        on_crash: what happens when the worker of an attempt is lost: another attempt, or failure
+            for steps whose effects must not be repeated.
     """
 
     type: str
@@ -51,11 +59,65 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     stage: str | None = None
     retry: Retry | None = None
     timeout: str | None = None
+    on_timeout: OnTimeout | None = None
+    on_crash: OnCrash = "retry"
 
     @property
     def timeout_seconds(self) -> float | None:
         """The timeout in seconds."""
         return None if self.timeout is None else Duration.parse(self.timeout)
+
+
+class ItemWork(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a ``map`` does for each item (``with.do``); fields as in :class:`Node`."""
+
+    type: str
+    parameters: dict[str, Any] = msgspec.field(name="with", default_factory=dict)
+    retry: Retry | None = None
+    timeout: str | None = None
+    on_crash: OnCrash = "retry"
+
+    def node(self) -> Node:
+        """Return the node that each item is run as."""
+        return Node(
+            type=self.type,
+            parameters=self.parameters,
+            retry=self.retry,
+            timeout=self.timeout,
+            on_crash=self.on_crash,
+        )
+
+
+class MapWork(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What a ``map`` takes in ``with``.
+
+    Attributes:
+        for_each: CEL; a list.
+        do: what is done for each of its items.
+        max_parallel: how many items run at once.
+        on_error: ``fail`` starts no more items after one has failed, and fails the map;
+            ``collect`` puts ``{"error": ...}`` in the place of its output.
+    """
+
+    for_each: str
+    do: ItemWork
+    max_parallel: int = 10
+    on_error: OnError = "fail"
+
+
+class Concurrency(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """How many runs of a workflow may run at once, across all workers.
+
+    Attributes:
+        limit: that many, for each value of the key.
+        key: CEL over ``input``; None makes one group of all runs.
+        on_limit: a new run beyond the limit waits in line, cancels the oldest that runs, or is
+            cancelled itself.
+    """
+
+    limit: int
+    key: str | None = None
+    on_limit: OnLimit = "queue"
 
 
 class Definition(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -68,6 +130,7 @@ class Definition(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
         input: JSON Schema that the input of a run must satisfy; None accepts all.
         output: template of the run's output; None gives the outputs of the nodes that nothing
             needs, by id.
+        concurrency: how many runs may run at once; None: any number.
         nodes: in the order in which they were written.
     """
 
@@ -77,6 +140,7 @@ class Definition(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     description: str = ""
     input: Any = None
     output: Any = None
+    concurrency: Concurrency | None = None
 
     @property
     def title(self) -> str:
