@@ -10,10 +10,11 @@ import msgspec
 import structlog
 
 from tailrace_shared.errors import ExpressionError
+from tailrace_shared.execution.evaluation import render
 from tailrace_shared.execution.events import MAX_VALUE_BYTES, format_timestamp
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_worker.engine.attempt import Attempt, encodable
-from tailrace_worker.engine.plan import PlannedNode, render
+from tailrace_worker.engine.plan import PlannedNode
 from tailrace_worker.nodes.node import NodeFailedError, NodeFunction, Wait
 from tailrace_worker.nodes.registry import NodeRegistry
 

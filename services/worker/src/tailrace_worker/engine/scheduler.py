@@ -18,6 +18,7 @@ from typing import Final, Literal
 import msgspec
 
 from tailrace_shared.errors import ExpressionError
+from tailrace_shared.execution.evaluation import evaluate, render
 from tailrace_shared.execution.events import (
     MAX_VALUE_BYTES,
     Cancelled,
@@ -44,7 +45,7 @@ from tailrace_shared.execution.events import (
     parse_timestamp,
 )
 from tailrace_shared.execution.state import SETTLED, ExecutionState, StepState
-from tailrace_worker.engine.plan import Plan, evaluate, render
+from tailrace_worker.engine.plan import Plan
 
 MAX_ERROR_CHARACTERS: Final = 4096
 _MAX_DECISIONS: Final = 64
