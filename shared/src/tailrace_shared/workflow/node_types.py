@@ -34,6 +34,8 @@ class NodeType(msgspec.Struct, frozen=True, omit_defaults=True):
         open: whether it takes other keys too.
         one_of: sets of keys of which exactly one key must be given.
         summary: one sentence for people.
+        actor: whether its function is an actor on a queue of its own, not run by whoever drives
+            the execution.
     """
 
     name: str
@@ -41,6 +43,7 @@ class NodeType(msgspec.Struct, frozen=True, omit_defaults=True):
     open: bool = False
     one_of: list[list[str]] = []
     summary: str = ""
+    actor: bool = False
 
 
 SHIPPED: Final[dict[str, NodeType]] = {
