@@ -10,6 +10,7 @@ from tailrace_shared.errors import InvalidIdError
 ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}$"
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NODE_TYPE = re.compile(r"(?=.{1,64}\Z)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_PROCEDURE = re.compile(r"(?=.{1,128}\Z)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 
 def is_valid_id(value: str) -> bool:
@@ -20,6 +21,11 @@ def is_valid_id(value: str) -> bool:
 def is_valid_node_type(value: str) -> bool:
     """Tell whether ``value`` names a node type: ids joined by dots, 64 characters at most."""
     return _NODE_TYPE.fullmatch(value) is not None
+
+
+def is_valid_procedure(value: str) -> bool:
+    """Tell whether ``value`` names a trigger: ids joined by dots, 128 characters at most."""
+    return _PROCEDURE.fullmatch(value) is not None
 
 
 def check_id(value: str, what: str) -> str:

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailrace_shared.workflow import pointer
-from tailrace_shared.workflow.definition import decode_definition, encode_definition
+from tailrace_shared.workflow.definition import MapWork, decode_definition, encode_definition
+from tailrace_shared.workflow.expressions import compile_template
 from tailrace_shared.workflow.graph import graph_of
 from tailrace_shared.workflow.node_types import SHIPPED, NodeType, Parameter
 from tailrace_shared.workflow.validation import (
@@ -61,6 +62,7 @@ def test_a_sound_definition_has_no_problems():
         "description": "…",
         "input": {"type": "object", "required": ["file"]},
         "output": {"total": "${nodes.parse.output.total}"},
+        "concurrency": {"limit": 5, "key": "input.customer", "on_limit": "cancel_running"},
         "nodes": {
             "parse": {
                 "type": "po.parse",
@@ -75,7 +77,41 @@ def test_a_sound_definition_has_no_problems():
                     "jitter": True,
                 },
                 "timeout": "30s",
+                "on_crash": "fail",
             },
+            "approve": {
+                "type": "await",
+                "needs": ["parse"],
+                "with": {
+                    "reason": "approval of ${input.file}",
+                    "triggers": ["approvals.po.approved", "approvals.po-2.approved"],
+                    "match": "event.po == input.po && nodes.parse.output.total > 1.0",
+                    "lookback": "1h",
+                    "form": {"type": "object", "properties": {"comment": {"type": "string"}}},
+                    "on_reject": "fail",
+                },
+                "timeout": "24h",
+                "on_timeout": "cancel",
+            },
+            "hold": {"type": "await"},
+            "pages": {
+                "type": "map",
+                "needs": ["parse"],
+                "with": {
+                    "for_each": "nodes.parse.output.pages",
+                    "do": {
+                        "type": "po.parse",
+                        "with": {"file": "${item.file}", "pages": "${index + 1}"},
+                        "retry": {"max_attempts": 2},
+                        "timeout": "1m",
+                        "on_crash": "fail",
+                    },
+                    "max_parallel": 20,
+                    "on_error": "collect",
+                },
+            },
+            "child": {"type": "workflow", "with": {"id": "invoice", "input": "${input}"}},
+            "tell": {"type": "emit", "with": {"procedure": "po.done", "data": {"po": 1}}},
             "ship": {
                 "type": "http",
                 "needs": ["parse"],
@@ -112,6 +148,26 @@ def test_a_sound_definition_has_no_problems():
         ({"id": "w", "output": "${1 +}", "nodes": {"n": TRANSFORM}}, "/output", "(column 4)"),
         ({"id": "w", "output": "${nodes.m}", "nodes": {"n": TRANSFORM}}, "/output", "no node 'm'"),
         ({"id": "w", "input": {"type": "strng"}, "nodes": {"n": TRANSFORM}}, "/input/type", "JSON"),
+        *(
+            ({"id": "w", "concurrency": value, "nodes": {"n": TRANSFORM}}, place, words)
+            for value, place, words in [
+                (5, "/concurrency", "concurrency is an object with the fields limit, key"),
+                ({}, "/concurrency", "the field 'limit' is missing"),
+                ({"limit": 0}, "/concurrency/limit", "must be from 1 to 1000"),
+                ({"limit": 1001}, "/concurrency/limit", "must be from 1 to 1000"),
+                ({"limit": 1.5}, "/concurrency/limit", "must be a whole number"),
+                ({"limit": 1, "kee": ""}, "/concurrency/kee", "did you mean 'key'?"),
+                ({"limit": 1, "key": 5}, "/concurrency/key", "written as a text"),
+                ({"limit": 1, "key": "1 +"}, "/concurrency/key", "(column 4)"),
+                ({"limit": 1, "key": "${input.x}"}, "/concurrency/key", "leave out ${ and }"),
+                (
+                    {"limit": 1, "key": "nodes.n.output"},
+                    "/concurrency/key",
+                    "unknown name 'nodes': an expression may use input here",
+                ),
+                ({"limit": 1, "on_limit": "que"}, "/concurrency/on_limit", "mean 'queue'?"),
+            ]
+        ),
     ],
 )
 def test_a_fault_of_the_document_is_reported_at_its_place(document, place, words):
@@ -161,6 +217,11 @@ def test_a_fault_of_the_document_is_reported_at_its_place(document, place, words
         ({"with": {"value": 1, "valu": 2}}, "/with/valu", "did you mean 'value'?"),
         ({"with": {"value": {"a/b": ["${1 +}"]}}}, "/with/value/a~1b/0", "(column 4)"),
         ({"with": {"value": "${"}}, "/with/value", "without its '}'"),
+        ({"with": {"value": "${item}"}}, "/with/value", "unknown name 'item'"),
+        ({"with": {"value": "${event}"}}, "/with/value", "unknown name 'event'"),
+        ({"on_crash": "rerty"}, "/on_crash", "must be one of retry, fail, did you mean 'retry'?"),
+        ({"on_timeout": "fail"}, "/on_timeout", "only an await has on_timeout"),
+        ({"when": "${input.n > 1}"}, "/when", "leave out ${ and }"),
     ],
 )
 def test_a_fault_of_a_node_is_reported_at_its_place(fields, place, words):
@@ -191,6 +252,33 @@ def test_a_fault_of_a_node_is_reported_at_its_place(fields, place, words):
         ({"type": "simulate", "with": {"fail_rate": "x"}}, "/with/fail_rate", "must be a number"),
         ({"type": "simulate", "with": {"seed": 1.5}}, "/with/seed", "must be a whole number"),
         ({"type": "po.parse", "with": {"pages": 1}}, "/with", "the field 'file' is missing"),
+        ({"type": "await", "with": {"resaon": "x"}}, "/with/resaon", "did you mean 'reason'?"),
+        ({"type": "await", "with": {"reason": 5}}, "/with/reason", "must be a text"),
+        ({"type": "await", "with": {"triggers": "a"}}, "/with/triggers", "a list of procedures"),
+        ({"type": "await", "with": {"triggers": ["a", "a..b"]}}, "/with/triggers/1", "joined by"),
+        ({"type": "await", "with": {"triggers": ["a" * 129]}}, "/with/triggers/0", "128"),
+        ({"type": "await", "with": {"triggers": [5]}}, "/with/triggers/0", "ids joined by dots"),
+        ({"type": "await", "with": {"triggers": ["a"] * 101}}, "/with/triggers", "limit is 100"),
+        ({"type": "await", "with": {"match": "event.x =="}}, "/with/match", "(column 11)"),
+        ({"type": "await", "with": {"match": "evnt.x"}}, "/with/match", "did you mean 'event'?"),
+        ({"type": "await", "with": {"match": "item"}}, "/with/match", "unknown name 'item'"),
+        ({"type": "await", "with": {"match": "nodes.m.output"}}, "/with/match", "no node 'm'"),
+        (
+            {"type": "await", "with": {"match": "event.x == '${'"}},
+            "/with/match",
+            "as it is written",
+        ),
+        ({"type": "await", "with": {"lookback": "-1s"}}, "/with/lookback", "is not a duration"),
+        ({"type": "await", "with": {"lookback": "25h"}}, "/with/lookback", "not be longer than 1d"),
+        ({"type": "await", "with": {"form": {"type": "objct"}}}, "/with/form/type", "JSON Schema"),
+        ({"type": "await", "with": {"form": {"const": "x" * 65536}}}, "/with/form", "the limit is"),
+        ({"type": "await", "with": {"form": {"title": "${x}"}}}, "/with/form", "as it is written"),
+        ({"type": "await", "with": {"on_reject": "cancel"}}, "/with/on_reject", "continue, fail"),
+        ({"type": "await", "timeout": "0s"}, "/timeout", "must be longer than nothing"),
+        ({"type": "await", "on_timeout": "contineu"}, "/on_timeout", "did you mean 'continue'?"),
+        ({"type": "workflow", "with": {}}, "/with", "the field 'id' is missing"),
+        ({"type": "workflow", "with": {"id": "a.b"}}, "/with/id", "1 to 64 letters"),
+        ({"type": "emit", "with": {"procedure": "a b"}}, "/with/procedure", "joined by dots"),
     ],
 )
 def test_what_a_node_type_takes_is_checked(node, place, words):
@@ -198,6 +286,75 @@ def test_what_a_node_type_takes_is_checked(node, place, words):
     found = problems_of({"id": "w", "nodes": {"n": node}})
     assert [at for at, _ in found][-1] == f"/nodes/n{place}"
     assert words in found[-1][1]
+
+
+DO = {"type": "po.parse", "with": {"file": "${item}"}}
+
+
+@pytest.mark.parametrize(
+    ("fields", "place", "words"),
+    [
+        ({"with": {"do": DO}}, "/with", "the field 'for_each' is missing"),
+        ({"with": {"for_each": "input.x"}}, "/with", "the field 'do' is missing"),
+        ({"for_each": 5}, "/with/for_each", "an expression is written as a text"),
+        ({"for_each": "${input.x}"}, "/with/for_each", "leave out ${ and }"),
+        ({"for_each": "input.x +"}, "/with/for_each", "(column 10)"),
+        ({"for_each": "item"}, "/with/for_each", "unknown name 'item'"),
+        ({"for_each": "nodes.n.output"}, "/with/for_each", "'n' need not have run before 'n'"),
+        ({"max_parallel": 0}, "/with/max_parallel", "must be from 1 to 1000"),
+        ({"max_parallel": "${input.n}"}, "/with/max_parallel", "must be a whole number"),
+        ({"on_error": "ignore"}, "/with/on_error", "must be one of fail, collect"),
+        ({"do": "po.parse"}, "/with/do", "do is an object"),
+        ({"do": {"with": {}}}, "/with/do", "the field 'type' is missing"),
+        ({"do": {**DO, "needs": []}}, "/with/do/needs", "unknown field 'needs'"),
+        ({"do": {"type": "po.prase"}}, "/with/do/type", "did you mean 'po.parse'?"),
+        ({"do": {"type": "map"}}, "/with/do/type", "a map cannot do map for its items"),
+        ({"do": {"type": "await"}}, "/with/do/type", "a map cannot do await for its items"),
+        ({"do": {**DO, "with": 5}}, "/with/do/with", "with is an object"),
+        ({"do": {**DO, "with": {}}}, "/with/do/with", "the field 'file' is missing"),
+        ({"do": {**DO, "with": {"file": "${itm}"}}}, "/with/do/with/file", "mean 'item'?"),
+        (
+            {"do": {**DO, "with": {"file": "${event}"}}},
+            "/with/do/with/file",
+            "unknown name 'event'",
+        ),
+        ({"do": {**DO, "retry": {"max_attempts": 0}}}, "/with/do/retry/max_attempts", "from 1"),
+        ({"do": {**DO, "timeout": "0s"}}, "/with/do/timeout", "must be longer than nothing"),
+        ({"do": {**DO, "on_crash": "x"}}, "/with/do/on_crash", "must be one of retry, fail"),
+        ({"retry": {"max_attempts": 2}}, "/retry", "put it into with.do"),
+        ({"timeout": "5s"}, "/timeout", "put it into with.do"),
+        ({"on_crash": "fail"}, "/on_crash", "put it into with.do"),
+        ({"on_timeout": "fail"}, "/on_timeout", "only an await has on_timeout"),
+    ],
+)
+def test_a_fault_of_a_map_is_reported_at_its_place(fields, place, words):
+    """What it does for an item is checked like a node, as deep as it goes."""
+    of_node = {"with", "retry", "timeout", "on_crash", "on_timeout"}
+    takes = {key: value for key, value in fields.items() if key not in of_node}
+    node = {
+        "type": "map",
+        "with": {"for_each": "input.x", "do": DO, **takes},
+        **{key: value for key, value in fields.items() if key in of_node},
+    }
+    ((found, detail),) = problems_of({"id": "w", "nodes": {"n": node}})
+    assert found == f"/nodes/n{place}"
+    assert words in detail
+
+
+def test_what_a_map_does_may_name_nodes_that_ran_before_the_map():
+    """And no others."""
+    do = {"type": "transform", "with": {"value": "${nodes.a.output + nodes.b.output + item}"}}
+    nodes = {
+        "a": TRANSFORM,
+        "b": TRANSFORM,
+        "m": {"type": "map", "needs": ["a"], "with": {"for_each": "input.x", "do": do}},
+    }
+    assert problems_of({"id": "w", "nodes": nodes}) == [
+        (
+            "/nodes/m/with/do/with/value",
+            "'b' need not have run before 'm': add it to the needs of 'm'",
+        )
+    ]
 
 
 def test_an_expression_may_stand_for_any_parameter():
@@ -450,6 +607,47 @@ class TestEditorForm:
         assert edited.definition == written.definition
         assert len(edited.problems) == len(written.problems)
 
+    def test_nodes_that_wait_map_and_start_others_are_edited_alike(self):
+        """What is a field of a node is one, everything else goes into `with`."""
+        edited = {
+            "id": "w",
+            "nodes": [
+                {
+                    "id": "ask",
+                    "type": "await",
+                    "data": {"reason": "x", "timeout": "1h", "on_timeout": "continue"},
+                },
+                {
+                    "id": "each",
+                    "type": "map",
+                    "data": {"for_each": "input.x", "do": DO, "on_error": "collect"},
+                },
+                {"id": "child", "type": "workflow", "data": {"id": "other", "on_crash": "fail"}},
+                {"id": "tell", "type": "emit", "data": {"procedure": "a.b", "data": {"c": 1}}},
+            ],
+        }
+        written = {
+            "id": "w",
+            "nodes": {
+                "ask": {
+                    "type": "await",
+                    "with": {"reason": "x"},
+                    "timeout": "1h",
+                    "on_timeout": "continue",
+                },
+                "each": {
+                    "type": "map",
+                    "with": {"for_each": "input.x", "do": DO, "on_error": "collect"},
+                },
+                "child": {"type": "workflow", "with": {"id": "other"}, "on_crash": "fail"},
+                "tell": {"type": "emit", "with": {"procedure": "a.b", "data": {"c": 1}}},
+            },
+        }
+        assert validate(edited, TYPES) == validate(written, TYPES)
+        assert validate(edited, TYPES).problems == []
+        edited["nodes"][1]["data"]["do"] = {"type": "nope"}
+        assert [place for place, _ in problems_of(edited)] == ["/nodes/1/data/do/type"]
+
     def test_problems_are_placed_in_the_document_as_it_was_given(self):
         """An editor can show only what is in its own form."""
         document = {
@@ -509,6 +707,8 @@ KEYS = st.sampled_from(
         *("id", "name", "nodes", "edges", "input", "output", "type", "with", "needs", "when"),
         *("join", "stage", "retry", "timeout", "data", "source", "target", "label", "value"),
         *("max_attempts", "factor", "initial", "$ref", "$id", "properties", "a", "a/b", "n", ""),
+        *("for_each", "do", "on_error", "max_parallel", "reason", "triggers", "match", "form"),
+        *("lookback", "on_reject", "procedure", "limit", "key", "on_timeout", "on_crash"),
     ]
 )
 SCALARS = (
@@ -520,6 +720,7 @@ SCALARS = (
         [
             *("", "a", "n", "transform", "delay", "1s", "0s", "all", "any", "${input.x}", "${"),
             *("${nodes.a.output}", "nodes.a", "1 +", "x", "#", "#/a", "http://[", "\x00", "é"),
+            *("await", "map", "workflow", "emit", "item", "event.x", "fail", "continue", "queue"),
         ]
     )
 )
@@ -529,14 +730,44 @@ JSON = st.recursive(
     max_leaves=25,
 )
 NODES = st.dictionaries(st.sampled_from(["type", "with", "needs", "when", "retry", "data"]), JSON)
+WAITING = st.fixed_dictionaries(
+    {"type": st.just("await")},
+    optional={
+        "with": st.fixed_dictionaries(
+            {},
+            optional={
+                "reason": SCALARS,
+                "triggers": st.lists(SCALARS, max_size=2),
+                "match": SCALARS,
+                "lookback": SCALARS,
+                "form": JSON,
+                "on_reject": SCALARS,
+            },
+        ),
+        "timeout": SCALARS,
+        "on_timeout": SCALARS,
+    },
+)
+MAPPING = st.fixed_dictionaries(
+    {
+        "type": st.just("map"),
+        "with": st.fixed_dictionaries(
+            {"for_each": SCALARS, "do": JSON | st.builds(dict, type=SCALARS, retry=JSON)},
+            optional={"max_parallel": SCALARS, "on_error": SCALARS},
+        ),
+    }
+)
 DOCUMENTS = JSON | st.fixed_dictionaries(
     {"id": st.just("w") | SCALARS},
     optional={
-        "nodes": st.dictionaries(st.sampled_from(["a", "n", "a/b"]), NODES | JSON, max_size=3)
+        "nodes": st.dictionaries(
+            st.sampled_from(["a", "n", "a/b"]), NODES | WAITING | MAPPING | JSON, max_size=3
+        )
         | st.lists(NODES | JSON, max_size=3),
         "edges": JSON,
         "input": JSON,
         "output": JSON,
+        "concurrency": JSON | st.builds(dict, limit=SCALARS, key=SCALARS, on_limit=SCALARS),
     },
 )
 
@@ -553,6 +784,10 @@ def test_any_json_is_either_a_definition_or_has_problems(document):
         again = validate(msgspec.json.decode(stored))
         assert again.problems == []
         assert again.definition == definition
+        for node in definition.nodes.values():
+            compile_template(node.parameters)
+            if node.type == "map":
+                msgspec.convert(node.parameters, MapWork)
 
 
 @given(DOCUMENTS)

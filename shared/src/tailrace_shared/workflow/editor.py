@@ -10,7 +10,10 @@ from typing import Any, Final, NamedTuple
 from tailrace_shared.workflow import pointer
 
 _NODE_FIELDS: Final = frozenset(
-    ("name", "needs", "when", "join", "stage", "retry", "timeout", "with")
+    [
+        *("name", "needs", "when", "join", "stage", "retry", "timeout", "on_timeout", "on_crash"),
+        "with",
+    ]
 )
 # React Flow's node attributes: where and how a node is drawn.
 _DRAWING: Final = frozenset(

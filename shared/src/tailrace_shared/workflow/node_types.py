@@ -8,7 +8,24 @@ from typing import Final, Literal
 
 import msgspec
 
-Kind = Literal["any", "text", "integer", "number", "boolean", "object", "duration", "timestamp"]
+Kind = Literal[
+    "any",
+    "text",
+    "integer",
+    "number",
+    "boolean",
+    "object",
+    "duration",
+    "timestamp",
+    "id",  # of a workflow
+    "procedure",  # what a trigger is called
+    "procedures",
+    "schema",  # JSON Schema
+    "expression",  # bare CEL
+    "match",  # bare CEL that may name the event
+    "work",  # what a map does for each item
+]
+_DAY: Final = 86400
 
 
 class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -18,11 +35,17 @@ class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
         kind: what a literal value must be; an expression may give anything.
         required: whether it may be left out.
         choices: the texts that are allowed, if not all.
+        literal: whether it is taken as it is written: ``${…}`` means nothing in it.
+        least: the smallest number that is allowed.
+        most: the largest number, or the longest duration in seconds.
     """
 
     kind: Kind = "any"
     required: bool = False
     choices: list[str] = []
+    literal: bool = False
+    least: int | None = None
+    most: int | None = None
 
 
 class NodeType(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -74,6 +97,39 @@ SHIPPED: Final[dict[str, NodeType]] = {
             {"duration": Parameter("duration"), "until": Parameter("timestamp")},
             one_of=[["duration", "until"]],
             summary="Waits, holding no worker.",
+        ),
+        NodeType(
+            "await",
+            {
+                "reason": Parameter("text"),
+                "triggers": Parameter("procedures", literal=True),
+                "match": Parameter("match", literal=True),
+                # Triggers are kept that long.
+                "lookback": Parameter("duration", literal=True, most=_DAY),
+                "form": Parameter("schema", literal=True),
+                "on_reject": Parameter("text", choices=["continue", "fail"], literal=True),
+            },
+            summary="Waits for a decision or a trigger; its output is what came.",
+        ),
+        NodeType(
+            "map",
+            {
+                "for_each": Parameter("expression", required=True, literal=True),
+                "do": Parameter("work", required=True, literal=True),
+                "max_parallel": Parameter("integer", literal=True, least=1, most=1000),
+                "on_error": Parameter("text", choices=["fail", "collect"], literal=True),
+            },
+            summary="Does the same for each item of a list; its output is theirs, in order.",
+        ),
+        NodeType(
+            "workflow",
+            {"id": Parameter("id", required=True), "input": Parameter()},
+            summary="Runs another workflow; its output is that run's.",
+        ),
+        NodeType(
+            "emit",
+            {"procedure": Parameter("procedure", required=True), "data": Parameter()},
+            summary="Sends a trigger; its output tells how many steps it met.",
         ),
         NodeType(
             "log",

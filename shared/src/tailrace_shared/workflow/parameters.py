@@ -1,0 +1,202 @@
+"""What a node says in ``with``, checked against what its type takes.
+
+A map's ``do`` is a node within a node, without a name and without needs: it is checked by the
+same rules, and its expressions may name the item, too.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from tailrace_shared.ids import is_valid_id, is_valid_node_type, is_valid_procedure
+from tailrace_shared.workflow.input_schema import schema_problems
+from tailrace_shared.workflow.node_types import NodeType, Parameter
+from tailrace_shared.workflow.pointer import join
+from tailrace_shared.workflow.problems import Problems
+from tailrace_shared.workflow.references import NAMES, Place, References
+
+MAX_FORM_BYTES: Final = 64 * 1024
+"""A form is carried by the event that says that a step waits for it."""
+MAX_TRIGGERS: Final = 100
+
+_MATCH_NAMES: Final = ("event", *NAMES)
+_ITEM_NAMES: Final = ("item", "index", *NAMES)
+_RETRY_FIELDS: Final = ("max_attempts", "initial", "factor", "max", "jitter")
+_WORK_FIELDS: Final = ("type", "with", "retry", "timeout", "on_crash")
+_NOT_FOR_ITEMS: Final = ("await", "map")
+_ON_CRASH: Final = ("retry", "fail")
+
+
+class ParameterChecks:
+    """Checks a node's type, what it takes, and how its attempts are made."""
+
+    def __init__(
+        self, problems: Problems, references: References, node_types: Mapping[str, NodeType]
+    ) -> None:
+        self._problems = problems
+        self._references = references
+        self._node_types = node_types
+
+    def work(self, pointer: str, node: Mapping[str, Any], place: Place) -> None:
+        """Check the fields ``type`` and ``with``."""
+        parameters = node.get("with", {})
+        if not isinstance(parameters, dict):
+            self._problems.report(f"{pointer}/with", "with is an object: what the node type takes")
+            parameters = None
+        node_type = self._type(pointer, node)
+        if parameters is None:
+            return
+        literal = {key for key, spec in node_type.parameters.items() if spec.literal}
+        template = {key: value for key, value in parameters.items() if key not in literal}
+        self._references.template(f"{pointer}/with", template, place)
+        if node_type.name:
+            self._parameters(f"{pointer}/with", parameters, node_type, place)
+
+    def attempts(self, pointer: str, node: Mapping[str, Any]) -> None:
+        """Check the fields ``retry``, ``timeout`` and ``on_crash``."""
+        self._problems.optional(node, pointer, "retry", self._retry)
+        self._problems.optional(node, pointer, "timeout", self._problems.positive_duration)
+        self._problems.optional(node, pointer, "on_crash", self._problems.choice(_ON_CRASH))
+
+    def _type(self, pointer: str, node: Mapping[str, Any]) -> NodeType:
+        if "type" not in node:
+            return _UNKNOWN
+        name = node["type"]
+        if not isinstance(name, str) or not is_valid_node_type(name):
+            self._problems.report(
+                f"{pointer}/type", "a node type is a name such as transform or po.parse"
+            )
+            return _UNKNOWN
+        node_type = self._node_types.get(name)
+        if node_type is None:
+            near = self._problems.nearest(name, self._node_types)
+            self._problems.report(
+                f"{pointer}/type", f"no worker knows the node type {name!r}{near}"
+            )
+            return _UNKNOWN
+        return node_type
+
+    def _parameters(
+        self, pointer: str, given: dict[str, Any], node_type: NodeType, place: Place
+    ) -> None:
+        required = [key for key, spec in node_type.parameters.items() if spec.required]
+        if not node_type.open:
+            self._problems.fields(pointer, given, tuple(node_type.parameters), required=required)
+        for keys in node_type.one_of:
+            if sum(key in given for key in keys) != 1:
+                self._problems.report(
+                    pointer, f"{node_type.name} takes one of {' and '.join(keys)}"
+                )
+        for key, spec in node_type.parameters.items():
+            if key not in given:
+                continue
+            if spec.literal and spec.kind != "work":
+                self._literal(join(pointer, key), given[key], spec, place)
+            elif spec.literal or not _has_expression(given[key]):
+                self._parameter(join(pointer, key), given[key], spec, place)
+
+    def _literal(self, pointer: str, value: Any, spec: Parameter, place: Place) -> None:
+        before = len(self._problems.found)
+        self._parameter(pointer, value, spec, place)
+        if len(self._problems.found) == before and "${" in msgspec.json.encode(value).decode():
+            self._problems.report(pointer, "is taken as it is written: ${…} means nothing here")
+
+    def _parameter(self, pointer: str, value: Any, spec: Parameter, place: Place) -> None:
+        if spec.choices:
+            self._problems.choice(spec.choices)(pointer, value)
+            return
+        least = -(2**53) if spec.least is None else spec.least
+        most = 2**53 if spec.most is None else spec.most
+        checks: dict[str, Callable[[str, Any], object]] = {
+            "text": self._problems.text,
+            "integer": self._problems.number(least, most, whole=True),
+            "number": self._problems.number(float(least), float(most)),
+            "boolean": self._problems.boolean,
+            "object": self._problems.object,
+            "duration": self._duration(spec),
+            "timestamp": self._problems.timestamp,
+            "id": self._id,
+            "procedure": self._procedure,
+            "procedures": self._procedures,
+            "schema": self._form,
+            "expression": lambda at, source: self._references.expression(at, source, place),
+            "match": lambda at, source: self._references.expression(
+                at, source, Place(place.node, _MATCH_NAMES)
+            ),
+            "work": lambda at, work: self._item_work(at, work, Place(place.node, _ITEM_NAMES)),
+        }
+        if check := checks.get(spec.kind):
+            check(pointer, value)
+
+    def _duration(self, spec: Parameter) -> Callable[[str, Any], None]:
+        def check(pointer: str, value: Any) -> None:
+            duration = self._problems.duration(pointer, value)
+            if duration is not None and spec.most is not None and duration > spec.most:
+                self._problems.report(
+                    pointer, f"must not be longer than {type(duration)(spec.most)}"
+                )
+
+        return check
+
+    def _id(self, pointer: str, value: Any) -> None:
+        if not isinstance(value, str) or not is_valid_id(value):
+            self._problems.report(pointer, "an id is 1 to 64 letters, digits, '_' or '-'")
+
+    def _procedure(self, pointer: str, value: Any) -> None:
+        if not isinstance(value, str) or not is_valid_procedure(value):
+            self._problems.report(
+                pointer, "a procedure is ids joined by dots, at most 128 characters long"
+            )
+
+    def _procedures(self, pointer: str, value: Any) -> None:
+        if not isinstance(value, list):
+            self._problems.report(pointer, "must be a list of procedures")
+            return
+        if len(value) > MAX_TRIGGERS:
+            self._problems.report(pointer, f"{len(value)} procedures; the limit is {MAX_TRIGGERS}")
+        for index, procedure in enumerate(value[:MAX_TRIGGERS]):
+            self._procedure(f"{pointer}/{index}", procedure)
+
+    def _form(self, pointer: str, value: Any) -> None:
+        for path, detail in schema_problems(value):
+            self._problems.report(join(pointer, *path), f"not a JSON Schema: {detail}")
+        if (size := len(msgspec.json.encode(value))) > MAX_FORM_BYTES:
+            self._problems.report(
+                pointer, f"the form is {size} bytes of JSON; the limit is {MAX_FORM_BYTES}"
+            )
+
+    def _item_work(self, pointer: str, work: Any, place: Place) -> None:
+        if not isinstance(work, dict):
+            self._problems.report(pointer, "do is an object: what is done for each item")
+            return
+        self._problems.fields(pointer, work, _WORK_FIELDS, required=("type",))
+        self.attempts(pointer, work)
+        if work.get("type") in _NOT_FOR_ITEMS:
+            self._problems.report(
+                f"{pointer}/type",
+                f"a map cannot do {work['type']} for its items; "
+                "a node of type workflow can start a run of its own for each",
+            )
+            return
+        self.work(pointer, work, place)
+
+    def _retry(self, pointer: str, retry: Any) -> None:
+        if not isinstance(retry, dict):
+            fields = ", ".join(_RETRY_FIELDS)
+            self._problems.report(pointer, f"retry is an object with the fields {fields}")
+            return
+        optional = self._problems.optional
+        self._problems.fields(pointer, retry, _RETRY_FIELDS)
+        optional(retry, pointer, "max_attempts", self._problems.number(1, 1000, whole=True))
+        optional(retry, pointer, "factor", self._problems.number(1, 100))
+        optional(retry, pointer, "initial", self._problems.duration)
+        optional(retry, pointer, "max", self._problems.duration)
+        optional(retry, pointer, "jitter", self._problems.boolean)
+
+
+_UNKNOWN: Final = NodeType("")
+
+
+def _has_expression(value: Any) -> bool:
+    return isinstance(value, str) and "${" in value

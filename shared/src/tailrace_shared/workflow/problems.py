@@ -1,0 +1,159 @@
+"""Problems of a document, collected with their places, and the checks of plain values."""
+
+import difflib
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from tailrace_shared.duration import Duration
+from tailrace_shared.workflow.pointer import join
+
+MAX_PROBLEMS: Final = 1000
+MAX_HINTS: Final = 50
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """One thing that is wrong with a document.
+
+    Attributes:
+        pointer: JSON Pointer (RFC 6901) to the place.
+        detail: a sentence that says what is wrong and how to put it right.
+    """
+
+    pointer: str
+    detail: str
+
+
+class Problems:
+    """What is wrong with one document so far; every check reports here and goes on.
+
+    Attributes:
+        found: the problems.
+        places: for pointers into the canonical document where that came from in the document as
+            it was given.
+    """
+
+    def __init__(self) -> None:
+        self.found: list[Problem] = []
+        self.places: Mapping[str, str] = {}
+        self._hints_left = MAX_HINTS
+
+    def report(self, pointer: str, detail: str) -> None:
+        """Add a problem."""
+        # A definition of ten thousand broken nodes need not be answered with as many sentences.
+        if len(self.found) < MAX_PROBLEMS:
+            self.found.append(Problem(self._place(pointer), detail))
+
+    def nearest(self, word: str, known: Collection[str]) -> str:
+        """Return a hint at the known name that ``word`` is most like; empty if at none."""
+        # Looking for the nearest of thousands of names takes milliseconds.
+        if self._hints_left <= 0:
+            return ""
+        self._hints_left -= 1
+        return nearest(word, known)
+
+    def _place(self, pointer: str) -> str:
+        known, rest = pointer, ""
+        while known and known not in self.places:
+            known, slash, token = known.rpartition("/")
+            rest = f"{slash}{token}{rest}"
+        return self.places.get(known, "") + rest
+
+    # Objects
+
+    def fields(
+        self,
+        pointer: str,
+        value: Mapping[str, Any],
+        known: Collection[str],
+        required: Iterable[str] = (),
+    ) -> None:
+        """Check that an object has no fields but those known, and those required."""
+        for key in value:
+            if key not in known:
+                self.report(join(pointer, key), f"unknown field {key!r}{self.nearest(key, known)}")
+        for key in required:
+            if key not in value:
+                self.report(pointer, f"the field {key!r} is missing")
+
+    def optional(
+        self, value: Mapping[str, Any], pointer: str, key: str, check: Callable[[str, Any], object]
+    ) -> None:
+        """Check a field if it is there."""
+        if key in value:
+            check(f"{pointer}/{key}", value[key])
+
+    # Values
+
+    def text(self, pointer: str, value: Any) -> None:
+        """Check for a text."""
+        if not isinstance(value, str):
+            self.report(pointer, "must be a text")
+
+    def boolean(self, pointer: str, value: Any) -> None:
+        """Check for true or false."""
+        if not isinstance(value, bool):
+            self.report(pointer, "must be true or false")
+
+    def object(self, pointer: str, value: Any) -> None:
+        """Check for an object."""
+        if not isinstance(value, dict):
+            self.report(pointer, "must be an object")
+
+    def number(
+        self, least: float, most: float, *, whole: bool = False
+    ) -> Callable[[str, Any], None]:
+        """Return the check for a number within bounds."""
+
+        def check(pointer: str, value: Any) -> None:
+            kinds = int if whole else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kinds):
+                self.report(pointer, "must be a whole number" if whole else "must be a number")
+            elif not least <= value <= most:
+                self.report(pointer, f"must be from {least} to {most}")
+
+        return check
+
+    def choice(self, choices: Collection[str]) -> Callable[[str, Any], None]:
+        """Return the check for one of several words."""
+
+        def check(pointer: str, value: Any) -> None:
+            if value not in choices:
+                near = self.nearest(value, choices) if isinstance(value, str) else ""
+                self.report(pointer, f"must be one of {', '.join(choices)}{near}")
+
+        return check
+
+    def duration(self, pointer: str, value: Any) -> Duration | None:
+        """Check for a duration; returns it."""
+        try:
+            return Duration.parse(value if isinstance(value, str) else repr(value))
+        except ValueError as error:
+            self.report(pointer, str(error))
+            return None
+
+    def positive_duration(self, pointer: str, value: Any) -> None:
+        """Check for a duration that is longer than nothing."""
+        duration = self.duration(pointer, value)
+        if duration is not None and not duration:
+            self.report(pointer, "must be longer than nothing")
+
+    def timestamp(self, pointer: str, value: Any) -> None:
+        """Check for a time with its zone."""
+        if not _is_rfc3339(value):
+            self.report(pointer, "must be an RFC 3339 time such as 2024-01-15T10:30:00Z")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return a hint at the known name that ``word`` is most like; empty if at none."""
+    matches = difflib.get_close_matches(word, list(known)[:2000], n=1)
+    return f", did you mean {matches[0]!r}?" if matches else ""
+
+
+def _is_rfc3339(value: Any) -> bool:
+    try:
+        return datetime.fromisoformat(value).tzinfo is not None
+    except (ValueError, TypeError):
+        return False
