@@ -285,11 +285,15 @@ class Writers(Rule):
 
 
 class Holds(Rule):
-    """While somebody holds an execution nothing starts, no timer fires, no signal is applied."""
+    """While somebody holds an execution nothing starts, no timer fires, no signal is applied.
+
+    A request to cancel ends that: what was accepted before it is applied before the end.
+    """
 
     def sees(self, event: Event, at: Reading) -> Iterator[str]:
         """See what happens after a request to pause and before the one to resume."""
-        if not at.state.is_held or not isinstance(event, StepEvent):
+        is_held = at.state.is_held and at.state.cancel is None
+        if not is_held or not isinstance(event, StepEvent):
             return
         step = at.step(event.data.node_id)
         if isinstance(event, StepStarted):
