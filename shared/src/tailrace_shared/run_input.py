@@ -3,21 +3,18 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
-from itertools import islice
 from typing import Any, Final
 
 import msgspec
-import referencing.exceptions
 from jsonschema.protocols import Validator
 
 from tailrace_shared.errors import TailraceError
 from tailrace_shared.execution.events import MAX_VALUE_BYTES
 from tailrace_shared.workflow import pointer
-from tailrace_shared.workflow.input_schema import compile_schema
+from tailrace_shared.workflow.input_schema import compile_schema, violations
 from tailrace_shared.workflow.validation import Problem
 from tailrace_shared.workflow_store import StoredWorkflow
 
-_MOST_PROBLEMS: Final = 100
 _MOST_SCHEMAS: Final = 256
 #: Larger inputs are checked in a thread: what else runs on the loop must not wait for that.
 _INLINE_BYTES: Final = 64 * 1024
@@ -64,9 +61,9 @@ class InputCheck:
             return
         validator = self._validator(tenant, workflow)
         if size <= _INLINE_BYTES:
-            problems = _problems(validator, field, value)
+            problems = violations(validator, field, value)
         else:
-            problems = await asyncio.to_thread(_problems, validator, field, value)
+            problems = await asyncio.to_thread(violations, validator, field, value)
         if problems:
             raise InvalidInputError("the input is not what the workflow asks for", problems)
 
@@ -79,15 +76,3 @@ class InputCheck:
                 self._validators.popitem(last=False)
         self._validators.move_to_end(key)
         return validator
-
-
-def _problems(validator: Validator, field: str, value: Any) -> list[Problem]:
-    try:
-        return [
-            Problem(pointer.join("", field, *error.absolute_path), error.message[:1000])
-            for error in islice(validator.iter_errors(value), _MOST_PROBLEMS)
-        ]
-    except referencing.exceptions.Unresolvable as error:
-        return [Problem(f"/{field}", f"the workflow's schema refers to what is not there: {error}")]
-    except RecursionError:
-        return [Problem(f"/{field}", "the workflow's schema refers to itself without end")]

@@ -645,8 +645,12 @@ class TestEditorForm:
         }
         assert validate(edited, TYPES) == validate(written, TYPES)
         assert validate(edited, TYPES).problems == []
-        edited["nodes"][1]["data"]["do"] = {"type": "nope"}
-        assert [place for place, _ in problems_of(edited)] == ["/nodes/1/data/do/type"]
+
+    def test_a_problem_of_an_items_work_is_placed_in_the_editors_document(self):
+        """However deep it is."""
+        data = {"for_each": "input.x", "do": {"type": "nope"}}
+        document = {"id": "w", "nodes": [{"id": "each", "type": "map", "data": data}]}
+        assert [place for place, _ in problems_of(document)] == ["/nodes/0/data/do/type"]
 
     def test_problems_are_placed_in_the_document_as_it_was_given(self):
         """An editor can show only what is in its own form."""

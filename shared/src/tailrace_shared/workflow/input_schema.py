@@ -1,6 +1,7 @@
-"""JSON Schema (draft 2020-12) for the input of runs."""
+"""JSON Schema (draft 2020-12) for the input of runs, and for the forms of steps that wait."""
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final
 
 import jsonschema
@@ -8,6 +9,11 @@ import referencing
 import referencing.exceptions
 from jsonschema.protocols import Validator
 from referencing.jsonschema import DRAFT202012
+
+from tailrace_shared.workflow.pointer import join
+from tailrace_shared.workflow.problems import Problem
+
+_MOST_VIOLATIONS: Final = 100
 
 # A `$ref` to another document would make the server fetch it; this registry fetches nothing.
 _NO_RETRIEVAL: Final[referencing.Registry[Any]] = referencing.Registry()
@@ -60,3 +66,16 @@ def compile_schema(schema: Any) -> Validator:
         registry=_NO_RETRIEVAL,
         format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER,
     )
+
+
+def violations(validator: Validator, field: str, value: Any) -> list[Problem]:
+    """Return where ``value``, called ``field`` in its document, is not what a schema asks for."""
+    try:
+        return [
+            Problem(join("", field, *error.absolute_path), error.message[:1000])
+            for error in islice(validator.iter_errors(value), _MOST_VIOLATIONS)
+        ]
+    except referencing.exceptions.Unresolvable as error:
+        return [Problem(f"/{field}", f"the workflow's schema refers to what is not there: {error}")]
+    except RecursionError:
+        return [Problem(f"/{field}", "the workflow's schema refers to itself without end")]
