@@ -11,7 +11,9 @@ import msgspec
 
 from tailrace_shared.errors import ExpressionError
 from tailrace_shared.execution.state import ExecutionState
-from tailrace_shared.workflow.expressions import Expression, Template
+from tailrace_shared.workflow.definition import Definition
+from tailrace_shared.workflow.expressions import Expression, Template, compile_template
+from tailrace_shared.workflow.graph import graph_of
 
 _NOTHING: Final[Mapping[str, Any]] = {}
 
@@ -68,6 +70,18 @@ def context_of(
     if "nodes" in wanted:
         context["nodes"] = {node_id: _outcome(node_id, state) for node_id in nodes}
     return context
+
+
+def final_output(state: ExecutionState, definition: Definition) -> Any:
+    """Return the output of a completed execution: what its template gives, or its leaves'.
+
+    Raises:
+        ExpressionError: the template does not fit, or needs an output that was not fetched.
+    """
+    if definition.output is not None:
+        return render(compile_template(definition.output), state)
+    leaves = graph_of(definition).leaves
+    return {node: state.steps[node].output for node in leaves if node in state.steps}
 
 
 def _outcome(node_id: str, state: ExecutionState) -> dict[str, Any]:

@@ -264,7 +264,10 @@ class ExecutionState(msgspec.Struct):
         node_id = event.data.node_id
         step = self.steps.get(node_id) or StepState(node_id)
         after = _STEP_TRANSITIONS.get((step.status, type(event)))
-        if after is None or self.status != "running":
+        # What a rerun keeps is there before it starts.
+        is_kept = isinstance(event, StepCompleted) and event.data.kept_from is not None
+        expected = "queued" if is_kept else "running"
+        if after is None or self.status != expected:
             raise IllegalEventError(
                 f"{_name(event)} for {node_id}, which is {step.status}, "
                 f"in an execution that is {self.status}"
@@ -331,16 +334,18 @@ class ExecutionState(msgspec.Struct):
         else:
             step.output = msgspec.UNSET if done.output_ref else done.output
 
-    def gathered(self, step: StepState) -> list[Any]:
+    def gathered(self, step: StepState) -> list[Any] | msgspec.UnsetType:
         """Return the output of a map: those of its items in order, or their errors.
 
-        An item whose output has not been fetched leaves the whole to be fetched: see
-        ``ExecutionOutputs``.
+        UNSET while an item's output is kept elsewhere and has not been fetched.
         """
-        items = (self.steps[item_id(step.node_id, index)] for index in range(len(step.items or [])))
-        return [
-            item.output if item.status == "success" else {"error": item.error} for item in items
-        ]
+        outputs: list[Any] = []
+        for index in range(len(step.items or [])):
+            item = self.steps[item_id(step.node_id, index)]
+            if item.output is msgspec.UNSET:
+                return msgspec.UNSET
+            outputs.append(item.output if item.status == "success" else {"error": item.error})
+        return outputs
 
 
 def awaits_signal(step: StepState) -> bool:
