@@ -11,13 +11,13 @@ from types import ModuleType
 import pytest
 
 from tailrace_shared.errors import SettingsError, StartupError
-from tailrace_shared.workflow.node_types import SHIPPED, Parameter
+from tailrace_shared.workflow.node_types import SHIPPED, NodeType, Parameter
 from tailrace_worker.nodes import registry
 from tailrace_worker.nodes.delay import delay
 from tailrace_worker.nodes.fail import fail
 from tailrace_worker.nodes.log import log
 from tailrace_worker.nodes.node import NodeFailedError, Wait, _describe, declared_node, node
-from tailrace_worker.nodes.registry import load_registry
+from tailrace_worker.nodes.registry import NodeRegistry, load_registry
 from tailrace_worker.nodes.simulate import simulate
 
 
@@ -140,6 +140,51 @@ def module(tmp_path, monkeypatch):
     yield write
     for name in written:
         sys.modules.pop(name, None)
+
+
+class TestActors:
+    """A node type that Dramatiq carries to whichever worker is free."""
+
+    def test_an_actor_says_so_in_what_is_published(self):
+        """Workers that do not have its code must know, too."""
+
+        @node("ocr.page", actor=True, time_limit=60_000, priority=5)
+        def page(url):
+            """Read a page."""
+            return url
+
+        found = declaration_of(page)
+        assert found.is_actor
+        assert found.type.actor
+        assert found.actor_options == {"time_limit": 60_000, "priority": 5}
+        assert not declaration_of(fail).is_actor
+
+    @pytest.mark.parametrize(
+        ("options", "complaint"),
+        [
+            ({"instant": True, "actor": True}, "an actor cannot be instant"),
+            ({"actor": True, "time_limt": 5}, "unknown option time_limt: actors take"),
+            ({"time_limit": 5}, "unknown option time_limit: it is no actor"),
+        ],
+    )
+    def test_options_that_do_not_go_together_are_refused(self, options, complaint):
+        """When the module is imported, which is when the worker starts."""
+        with pytest.raises(ValueError, match=complaint):
+            node("x", **options)
+
+    def test_an_actor_is_known_by_its_function_or_by_what_others_published(self):
+        """The function that is here has the first word."""
+        here = declaration_of(node("here", actor=True)(lambda: None))
+        plain = declaration_of(node("plain")(lambda: None))
+        types = NodeRegistry([here, plain])
+        published = {
+            "there": NodeType("there", actor=True),
+            "plain": NodeType("plain", actor=True),
+            "log": NodeType("log"),
+        }
+        asked = ["here", "there", "plain", "log", "nowhere"]
+        assert [types.is_actor(name, published) for name in asked] == [True, True] + [False] * 3
+        assert types.actors == [here]
 
 
 class TestRegistry:

@@ -5,8 +5,8 @@ the marks in the modules that it is told to load. So importing a module of nodes
 """
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, TypeVar
 
 from tailrace_shared.ids import is_valid_node_type
@@ -14,6 +14,7 @@ from tailrace_shared.workflow.node_types import SHIPPED, NodeType, Parameter
 
 _MARK: Final = "__tailrace_node__"
 _CONTEXT: Final = "ctx"
+_ACTOR_OPTIONS: Final = frozenset({"priority", "time_limit"})
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -86,6 +87,7 @@ class NodeFunction:
         takes_context: whether it wants ``ctx``.
         is_async: whether it is a coroutine function; others run in threads.
         is_instant: whether it has no effects and never waits, so that it runs inside a commit.
+        actor_options: what Dramatiq is told of its actor, if it is one.
     """
 
     type: NodeType
@@ -93,9 +95,17 @@ class NodeFunction:
     takes_context: bool
     is_async: bool
     is_instant: bool
+    actor_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_actor(self) -> bool:
+        """Whether it is run by a Dramatiq actor, not by the worker that drives the execution."""
+        return self.type.actor
 
 
-def node(name: str, *, instant: bool = False) -> Callable[[F], F]:
+def node(
+    name: str, *, instant: bool = False, actor: bool = False, **actor_options: Any
+) -> Callable[[F], F]:
     """Declare a function to be the node type ``name``.
 
     The function's parameters are the keys of ``with``, its return value (JSON) is the output. A
@@ -105,15 +115,25 @@ def node(name: str, *, instant: bool = False) -> Callable[[F], F]:
     Args:
         name: as written in definitions, for example ``po.parse``.
         instant: the function is pure and quick; it runs on the event loop, inside the commit.
+        actor: the function is a Dramatiq actor on a queue of its own, so that steps spread over
+            all workers that have it.
+        actor_options: for an actor, Dramatiq's ``time_limit`` (milliseconds) and ``priority``.
 
     Raises:
-        ValueError: the name is not legal, or the function's parameters cannot be keys.
+        ValueError: the name is not legal, the function's parameters cannot be keys, or the
+            options do not go together.
     """
     if not is_valid_node_type(name):
         raise ValueError(f"{name!r} is not a node type: use ids joined by dots")
+    if instant and actor:
+        raise ValueError(f"node {name}: an actor cannot be instant")
+    if unknown := actor_options.keys() - (_ACTOR_OPTIONS if actor else frozenset()):
+        known = f"actors take {', '.join(sorted(_ACTOR_OPTIONS))}" if actor else "it is no actor"
+        raise ValueError(f"node {name}: unknown option {', '.join(sorted(unknown))}: {known}")
 
     def mark(function: F) -> F:
-        setattr(function, _MARK, _describe(name, function, instant=instant))
+        found = _describe(name, function, instant=instant, actor=actor)
+        setattr(function, _MARK, replace(found, actor_options=actor_options))
         return function
 
     return mark
@@ -126,7 +146,9 @@ def declared_node(candidate: Any) -> NodeFunction | None:
     return found if isinstance(found, NodeFunction) else None
 
 
-def _describe(name: str, function: Callable[..., Any], *, instant: bool) -> NodeFunction:
+def _describe(
+    name: str, function: Callable[..., Any], *, instant: bool, actor: bool = False
+) -> NodeFunction:
     parameters = dict(inspect.signature(function).parameters)
     is_async = inspect.iscoroutinefunction(function)
     if instant and is_async:
@@ -141,8 +163,9 @@ def _describe(name: str, function: Callable[..., Any], *, instant: bool) -> Node
         elif parameter.name != _CONTEXT:
             keys[parameter.name] = Parameter(required=parameter.default is parameter.empty)
     summary = (inspect.getdoc(function) or "").partition("\n")[0]
+    declared = NodeType(name, keys, open=is_open, summary=summary, actor=actor)
     return NodeFunction(
-        type=SHIPPED.get(name) or NodeType(name, keys, open=is_open, summary=summary),
+        type=SHIPPED.get(name) or declared,
         call=function,
         takes_context=_CONTEXT in parameters,
         is_async=is_async,

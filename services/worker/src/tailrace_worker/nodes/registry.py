@@ -5,12 +5,13 @@ User modules come from the setting ``TAILRACE_NODES`` and from the entry point g
 """
 
 import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Any, Final
 
 from tailrace_shared.errors import SettingsError, StartupError
+from tailrace_shared.workflow.node_types import NodeType
 from tailrace_worker.nodes import delay, fail, log, simulate, transform
 from tailrace_worker.nodes.http import make_http_node, parse_networks
 from tailrace_worker.nodes.node import NodeFunction, declared_node
@@ -38,6 +39,22 @@ class NodeRegistry:
     def get(self, name: str) -> NodeFunction | None:
         """Return the function of a node type, or None."""
         return self._by_name.get(name)
+
+    @property
+    def actors(self) -> list[NodeFunction]:
+        """The functions that are actors."""
+        return [function for function in self if function.is_actor]
+
+    def is_actor(self, name: str, published: Mapping[str, NodeType]) -> bool:
+        """Tell whether actors run a node type, which only other workers may have.
+
+        Args:
+            name: the type.
+            published: what all workers have made known: ``NodeTypeStore.all()``.
+        """
+        own = self._by_name.get(name)
+        known = published.get(name) if own is None else own.type
+        return known is not None and known.actor
 
 
 def load_registry(modules: str, http_allow: str = "") -> NodeRegistry:

@@ -1,0 +1,55 @@
+"""The message that has an actor attend to one attempt of a step."""
+
+import msgspec
+
+from harness.actor_log import HELD, actor_log
+from tailrace_shared.execution.state import fold
+from tailrace_shared.jobs import JobMessage
+from tailrace_shared.subjects import Subjects
+from tailrace_worker.engine.remote.job import ActorJob, actor_job, message_for
+
+SUBJECTS = Subjects()
+
+
+def test_a_message_names_the_attempt_that_is_to_begin():
+    """It is one that Dramatiq's worker takes for its own, on the queue of its node type."""
+    job = actor_job(SUBJECTS, "acme", fold(actor_log("waiting")), "a")
+    assert job is not None
+    assert job.subject == "tr.jobs.node%2Eocr%2Epage"
+    message = msgspec.json.decode(job.payload, type=JobMessage)
+    assert (message.queue_name, message.actor_name) == ("node.ocr.page", "node.ocr.page")
+    assert ActorJob(*message.args) == ActorJob("acme", "e", "a", "ocr.page", 1)
+
+
+def test_only_a_step_that_waits_for_an_actor_has_one():
+    """Neither one that runs nor one that nobody knows."""
+    assert actor_job(SUBJECTS, "acme", fold(actor_log("running")), "a") is None
+    assert actor_job(SUBJECTS, "acme", fold(actor_log("running")), "b") is None
+
+
+def test_a_repetition_is_recognised_until_something_is_asked_of_the_execution():
+    """A pause has actors drop the message: after it, the message must come through again."""
+    state = fold(actor_log("waiting"))
+    first = actor_job(SUBJECTS, "acme", state, "a")
+    again = actor_job(SUBJECTS, "acme", state, "a")
+    assert first is not None
+    assert again is not None
+    assert first.headers == again.headers
+    state.apply(HELD)
+    later = actor_job(SUBJECTS, "acme", state, "a")
+    assert later is not None
+    assert later.headers != first.headers
+
+
+def test_the_next_attempt_is_no_repetition_of_the_last():
+    """Its message has another id."""
+    first = actor_job(SUBJECTS, "acme", fold(actor_log("waiting")), "a")
+    second = actor_job(SUBJECTS, "acme", fold(actor_log("waiting again")), "a")
+    assert first is not None
+    assert second is not None
+    assert first.headers != second.headers
+
+
+def test_a_message_may_be_sent_that_no_other_is_a_repetition_of():
+    """A worker that stops gives the job away, although it has been sent a moment ago."""
+    assert message_for(SUBJECTS, ActorJob("acme", "e", "a", "ocr.page", 1)).headers == {}
