@@ -10,11 +10,13 @@ import contextlib
 from typing import Final
 
 from tailrace_shared.errors import UnavailableError, WrongLastSequenceError
+from tailrace_shared.execution.events import EVENTS_VERSION
 from tailrace_shared.ids import new_token
 from tailrace_shared.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE, JetStream
 
 COMMIT_ID: Final = "Tailrace-Commit"
 WRITER: Final = "Tailrace-Writer"
+VERSION: Final = "Tailrace-Version"
 
 _LONGEST_PAUSE: Final = 2.0
 
@@ -45,7 +47,11 @@ async def append(
         UnavailableError: NATS did not answer in time; the commit may or may not be stored.
     """
     commit_id = new_token()
-    headers = {EXPECTED_LAST_SUBJECT_SEQUENCE: str(expected), COMMIT_ID: commit_id}
+    headers = {
+        EXPECTED_LAST_SUBJECT_SEQUENCE: str(expected),
+        COMMIT_ID: commit_id,
+        VERSION: str(EVENTS_VERSION),
+    }
     if writer:
         headers[WRITER] = writer
     deadline = asyncio.get_running_loop().time() + patience

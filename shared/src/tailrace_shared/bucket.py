@@ -4,7 +4,7 @@ nats-py's own KeyValue reads one key at a time and raises nats-py's errors; a ru
 hundred keys in one round trip, and callers one family of errors.
 """
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Final, NamedTuple
 
 from tailrace_shared.errors import WrongLastSequenceError
@@ -50,6 +50,33 @@ class Bucket:
                     return None
                 last = marker.sequence
 
+    async def replace(self, key: str, value: bytes, revision: int) -> int | None:
+        """Set a key whose newest revision is still ``revision`` (0: it never had one).
+
+        Returns:
+            The new revision, or None if somebody else wrote first.
+        """
+        fence = {EXPECTED_LAST_SUBJECT_SEQUENCE: str(revision)}
+        try:
+            return await self._jetstream.publish(self._prefix + key, value, fence)
+        except WrongLastSequenceError:
+            return None
+
+    async def purge(self, key: str, revision: int | None = None) -> bool:
+        """Remove a key without a trace; tells whether there was anything to remove.
+
+        A marker, as ``delete`` leaves one, costs no less and stays.
+
+        Args:
+            key: what to remove.
+            revision: remove it only if nothing newer than this was written.
+        """
+        request: dict[str, str | int] = {"filter": self._prefix + key}
+        if revision is not None:
+            request["seq"] = revision + 1
+        answer = await self._jetstream.api(f"STREAM.PURGE.{self._stream}", request)
+        return bool(answer["purged"])
+
     async def delete(self, key: str) -> None:
         """Remove a key's value; its earlier revisions stay readable by revision."""
         await self._jetstream.publish(self._prefix + key, b"", {_OPERATION: "DEL"})
@@ -58,6 +85,21 @@ class Bucket:
         """Return the value of a key, or None."""
         message = await self._last(key)
         return None if message is None else self._entry(message)
+
+    async def get_newest(self, key: str) -> Entry | None:
+        """Return the value of a key as the bucket's leader has it, or None."""
+        request = {"last_by_subj": self._prefix + key}
+        message = await self._jetstream.get_newest(self._stream, request)
+        return None if message is None else self._entry(message)
+
+    async def scan(self, pattern: str) -> AsyncIterator[tuple[Entry, float]]:
+        """Read all values whose keys match, the oldest first, each with the time it was written.
+
+        For buckets without a history: of one with a history it gives earlier values, too.
+        """
+        async for message in self._jetstream.read(self._stream, self._prefix + pattern, 1):
+            if entry := self._entry(message):
+                yield entry, message.time
 
     async def get_revision(self, key: str, revision: int) -> Entry | None:
         """Return the value that ``revision`` gave to ``key``, or None."""

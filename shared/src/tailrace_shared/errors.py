@@ -59,6 +59,10 @@ class HistoryExpiredError(ExecutionNotFoundError):
     """The log holds the execution's later commits, but not its first any more."""
 
 
+class NewerLogError(TailraceError):
+    """A commit was written by a newer version of Tailrace, which this one cannot read."""
+
+
 class WorkflowNotFoundError(TailraceError):
     """The tenant has no such workflow, or not in that version."""
 
@@ -81,6 +85,18 @@ class InvalidScheduleError(TailraceError):
 
 class DeadLetterNotFoundError(TailraceError):
     """There is no such dead letter: it never was, or was replayed, deleted or has expired."""
+
+
+class OutputNotFoundError(TailraceError):
+    """An output that is kept by reference is not there any more."""
+
+
+class OutputTooLargeError(TailraceError):
+    """A step's output is larger than may be kept."""
+
+
+class TriggerTooLargeError(TailraceError):
+    """A trigger carries more data than an event may hold."""
 
 
 class IllegalCommandError(TailraceError):

@@ -6,19 +6,22 @@ wildcard. Sequences are those of the stream EVENTS.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from tailrace_shared.appends import WRITER, append
+from tailrace_shared.appends import VERSION, WRITER, append
 from tailrace_shared.errors import (
     ExecutionNotFoundError,
     HistoryExpiredError,
+    IllegalCommandError,
+    NewerLogError,
     UnavailableError,
     WrongLastSequenceError,
 )
 from tailrace_shared.execution import commands
 from tailrace_shared.execution.events import (
+    EVENTS_VERSION,
     CommandRequested,
     Event,
     ExecutionQueued,
@@ -48,11 +51,13 @@ class Commit(NamedTuple):
         sequence: its stream sequence.
         payload: a JSON array of events.
         writer: who appended it; empty for the API.
+        time: when the stream took it, in seconds since the epoch.
     """
 
     sequence: int
     payload: bytes
     writer: str
+    time: float = 0.0
 
     def events(self) -> list[Event]:
         """Decode the events."""
@@ -76,7 +81,11 @@ class LogEdge(NamedTuple):
 
 
 class ExecutionLog:
-    """Reads the log; appends creations and requests."""
+    """Reads the log; appends creations and requests.
+
+    Every read raises ``NewerLogError`` where it meets a commit of a newer version of Tailrace:
+    what such a commit means, this one cannot know.
+    """
 
     def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
         self._jetstream = jetstream
@@ -247,14 +256,24 @@ class ExecutionLog:
             IllegalCommandError: its state does not allow the command.
             UnavailableError: NATS did not answer; the command may or may not be recorded.
         """
+        at_least = 0
         while True:
-            history = await self.load(tenant, execution)
-            event = ask(history.state)
+            history = await self.load(tenant, execution, at_least)
+            try:
+                event = ask(history.state)
+            except IllegalCommandError:
+                # An acceptance is fenced; a refusal must not come from a replica that lags.
+                newest = await self.last_commit(tenant, execution)
+                if newest is None or newest.sequence <= history.last_sequence:
+                    raise
+                at_least = newest.sequence
+                continue
             if event is None:
                 return history.state
             try:
                 await self._append(tenant, execution, event, expected=history.last_sequence)
-            except WrongLastSequenceError:
+            except WrongLastSequenceError as lost:
+                at_least = lost.last or 0
                 continue  # the execution went on meanwhile; ask of what it is now
             history.state.apply(event)
             return history.state
@@ -271,5 +290,21 @@ class ExecutionLog:
             )
 
 
+def check_version(headers: Mapping[str, str]) -> None:
+    """Check that a commit with these headers can be read.
+
+    Raises:
+        NewerLogError: it was written by a newer version of Tailrace.
+    """
+    version = headers.get(VERSION, "1")
+    if version.isdecimal() and int(version) > EVENTS_VERSION:
+        raise NewerLogError(
+            f"the execution was written by a newer version of Tailrace (events {version}; "
+            f"this one reads {EVENTS_VERSION})"
+        )
+
+
 def _commit(message: StoredMessage) -> Commit:
-    return Commit(message.sequence, message.data, message.headers.get(WRITER, ""))
+    check_version(message.headers)
+    writer = message.headers.get(WRITER, "")
+    return Commit(message.sequence, message.data, writer, message.time)

@@ -9,6 +9,7 @@ import base64
 import contextlib
 import re
 from collections.abc import AsyncIterator
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -50,12 +51,22 @@ class _PubAck(msgspec.Struct):
 
 
 class StoredMessage(NamedTuple):
-    """One message as it lies in a stream."""
+    """One message as it lies in a stream.
+
+    Attributes:
+        timestamp: when the stream's leader took it, RFC 3339.
+    """
 
     sequence: int
     subject: str
     data: bytes
     headers: dict[str, str]
+    timestamp: str
+
+    @property
+    def time(self) -> float:
+        """When the stream's leader took it, in seconds since the epoch."""
+        return datetime.fromisoformat(self.timestamp).timestamp()
 
 
 _decode_ack = msgspec.json.Decoder(_PubAck).decode
@@ -188,6 +199,7 @@ class JetStream:
             message["subject"],
             base64.b64decode(message.get("data", "")),
             _parse_headers(base64.b64decode(message.get("hdrs", ""))),
+            message["time"],
         )
 
     async def read(
@@ -303,7 +315,11 @@ def _cancellations() -> int:
 def _stored(message: Msg) -> StoredMessage:
     headers = message.headers or {}
     return StoredMessage(
-        int(headers["Nats-Sequence"]), headers["Nats-Subject"], message.data, headers
+        int(headers["Nats-Sequence"]),
+        headers["Nats-Subject"],
+        message.data,
+        headers,
+        headers["Nats-Time-Stamp"],
     )
 
 

@@ -1,28 +1,39 @@
 """Starting runs: once for each idempotency key, and never half.
 
 The order of the steps is what makes a repeated request safe after any of them: the key's entry
-decides the execution's id and version, the log of that id is created or was, and a run that is
-still queued is given to the workers (again: a second job for an execution finds nothing to do).
+decides the execution's id and version, the due index is told that somebody must drive it, the log
+of that id is created or was, and a run that is still queued is given to the workers (again: a
+second job for an execution finds nothing to do).
 """
 
 import asyncio
 import hashlib
-from typing import Any, NamedTuple
+import time
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from tailrace_shared.bucket import Bucket
-from tailrace_shared.errors import IdempotencyConflictError
+from tailrace_shared.due_index import DueIndex
+from tailrace_shared.errors import (
+    ExecutionNotFoundError,
+    IdempotencyConflictError,
+    IllegalCommandError,
+)
+from tailrace_shared.execution.events import Origin
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.execution_log import ExecutionLog
 from tailrace_shared.ids import check_id, new_execution_id
 from tailrace_shared.jetstream import JetStream
 from tailrace_shared.jobs import EXECUTIONS_QUEUE, advance_job
 from tailrace_shared.run_index import RunIndex
-from tailrace_shared.run_input import InputCheck
+from tailrace_shared.run_input import InputCheck, InvalidInputError
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.topology import IDEMPOTENCY
+from tailrace_shared.workflow.validation import Problem
 from tailrace_shared.workflow_store import StoredWorkflow, WorkflowStore
+
+_NO_ORIGIN: Final = Origin()
 
 
 class RunRequest(NamedTuple):
@@ -60,6 +71,7 @@ class RunStarter:
         self._workflows = workflows
         self._log = ExecutionLog(jetstream, subjects)
         self._runs = RunIndex(jetstream, subjects)
+        self._due = DueIndex(jetstream, subjects)
         self._keys = Bucket(jetstream, subjects.stream(IDEMPOTENCY))
         self._inputs = InputCheck()
 
@@ -74,14 +86,67 @@ class RunStarter:
         """
         check_id(request.workflow_id, "workflow")
         execution_id, workflow = await self._claim(request)
-        state = await self._log.create(request.tenant, execution_id, workflow, request.input)
-        if state is None:
-            state = (await self._log.load(request.tenant, execution_id)).state
-        if state.status == "queued":
-            await asyncio.gather(
-                self.advance(request.tenant, execution_id), self._runs.put(request.tenant, state)
-            )
+        return await self._create(request.tenant, execution_id, workflow, request.input)
+
+    async def start_child(
+        self, tenant: str, execution_id: str, workflow_id: str, run_input: Any, origin: Origin
+    ) -> ExecutionState:
+        """Start the child run of a step, or return the one that was started before.
+
+        Args:
+            tenant: whose.
+            execution_id: the child's id, which its parent has recorded.
+            workflow_id: what to run, in its newest version.
+            run_input: the child's input.
+            origin: its parent and depth.
+
+        Raises:
+            InvalidInputError, WorkflowNotFoundError, InvalidIdError, UnavailableError: as
+                :meth:`start`.
+        """
+        try:
+            state = (await self._log.load(tenant, execution_id)).state
+        except ExecutionNotFoundError:
+            check_id(workflow_id, "workflow")
+            workflow = await self._workflows.get(tenant, workflow_id)
+            await self._inputs.check(tenant, workflow, "input", run_input)
+            return await self._create(tenant, execution_id, workflow, run_input, origin)
+        await self._give(tenant, state)
         return state
+
+    async def rerun(
+        self, tenant: str, execution_id: str, from_node: str | None, key: str | None
+    ) -> ExecutionState:
+        """Run an execution again, or return the run that this request has started before.
+
+        Args:
+            tenant: whose.
+            execution_id: the execution to run again, with its version and input.
+            from_node: the node to begin with; None for the start.
+            key: the request's idempotency key, if it has one.
+
+        Raises:
+            ExecutionNotFoundError: the tenant has no such execution, or not all of its log.
+            IllegalCommandError: it has not ended.
+            InvalidInputError: it has no node ``from_node``.
+            WorkflowNotFoundError: its version of the workflow is not stored any more.
+            IdempotencyConflictError: the key belongs to another request.
+            UnavailableError: NATS did not answer; the same request may be sent again.
+        """
+        original = (await self._log.load(tenant, check_id(execution_id, "execution"))).state
+        if not original.is_terminal:
+            raise IllegalCommandError(
+                f"the execution is {original.status}; only one that has ended can be run again"
+            )
+        workflow = await self._workflows.get(tenant, original.workflow_id, original.version)
+        if from_node is not None and from_node not in workflow.definition.nodes:
+            detail = f"version {workflow.version} has no node {from_node!r}"
+            raise InvalidInputError(
+                "the execution cannot be run again from there", [Problem("/from_node", detail)]
+            )
+        rerun_id = await self._claim_rerun(tenant, original, from_node, key)
+        origin = Origin(rerun_of=execution_id, from_node=from_node)
+        return await self._create(tenant, rerun_id, workflow, original.input, origin)
 
     async def check(self, request: RunRequest) -> None:
         """Check that a run could be started so.
@@ -102,25 +167,66 @@ class RunStarter:
             self._subjects.job(EXECUTIONS_QUEUE), advance_job(tenant, execution_id)
         )
 
+    async def _create(
+        self,
+        tenant: str,
+        execution_id: str,
+        workflow: StoredWorkflow,
+        run_input: Any,
+        origin: Origin = _NO_ORIGIN,
+    ) -> ExecutionState:
+        await self._due.put(tenant, execution_id, time.time())
+        state = await self._log.create(tenant, execution_id, workflow, run_input, origin)
+        if state is None:
+            state = (await self._log.load(tenant, execution_id)).state
+        await self._give(tenant, state)
+        return state
+
+    async def _give(self, tenant: str, state: ExecutionState) -> None:
+        if state.status == "queued":
+            await asyncio.gather(
+                self.advance(tenant, state.execution_id), self._runs.put(tenant, state)
+            )
+
     async def _claim(self, request: RunRequest) -> tuple[str, StoredWorkflow]:
         if request.key is None:
             return new_execution_id(), await self._checked_workflow(request)
-        key, digest = _bucket_key(request, request.key), _digest(request.body)
-        held = await self._keys.get(key)
+        key = _bucket_key(request.tenant, request.workflow_id, request.key)
+        digest = _digest(request.body)
+        held = await self._held(key)
         if held is None:
             workflow = await self._checked_workflow(request)
             entry = _Entry(new_execution_id(), workflow.version, digest)
-            if await self._keys.create(key, msgspec.json.encode(entry)) is not None:
-                return entry.execution_id, workflow
-            held = await self._keys.get(key)
-        if held is None:
-            # Expired between two reads, a day after its creation.
-            return await self._claim(request)
-        entry = msgspec.json.decode(held.value, type=_Entry)
-        if entry.body_sha256 != digest:
-            raise IdempotencyConflictError("this idempotency key was used with another body")
-        workflow = await self._workflows.get(request.tenant, request.workflow_id, entry.version)
-        return entry.execution_id, workflow
+            held = await self._hold(key, entry)
+            if held is entry:
+                return held.execution_id, workflow
+        _check_same(held, digest)
+        workflow = await self._workflows.get(request.tenant, request.workflow_id, held.version)
+        return held.execution_id, workflow
+
+    async def _claim_rerun(
+        self, tenant: str, original: ExecutionState, from_node: str | None, key: str | None
+    ) -> str:
+        if key is None:
+            return new_execution_id()
+        # No workflow's id has a colon, so this is the key of no start.
+        scope = f"rerun:{original.execution_id}"
+        entry = _Entry(new_execution_id(), original.version, _digest({"from_node": from_node}))
+        held = await self._hold(_bucket_key(tenant, scope, key), entry)
+        _check_same(held, entry.body_sha256)
+        return held.execution_id
+
+    async def _held(self, key: str) -> _Entry | None:
+        held = await self._keys.get(key)
+        return None if held is None else msgspec.json.decode(held.value, type=_Entry)
+
+    async def _hold(self, key: str, entry: _Entry) -> _Entry:
+        """Make an entry for a key, or return the one that it has."""
+        while await self._keys.create(key, msgspec.json.encode(entry)) is None:
+            # None if it expired between the two, a day after its creation.
+            if (held := await self._held(key)) is not None:
+                return held
+        return entry
 
     async def _checked_workflow(self, request: RunRequest) -> StoredWorkflow:
         workflow = await self._workflows.get(request.tenant, request.workflow_id)
@@ -128,10 +234,15 @@ class RunStarter:
         return workflow
 
 
-def _bucket_key(request: RunRequest, key: str) -> str:
+def _bucket_key(tenant: str, scope: str, key: str) -> str:
     # Hashed, because a key may hold what a subject token must not.
-    digest = hashlib.sha256(f"{request.workflow_id}\0{key}".encode()).hexdigest()
-    return f"{check_id(request.tenant, 'tenant')}.{digest}"
+    digest = hashlib.sha256(f"{scope}\0{key}".encode()).hexdigest()
+    return f"{check_id(tenant, 'tenant')}.{digest}"
+
+
+def _check_same(held: _Entry, digest: str) -> None:
+    if held.body_sha256 != digest:
+        raise IdempotencyConflictError("this idempotency key was used with another body")
 
 
 def _digest(body: Any) -> str:

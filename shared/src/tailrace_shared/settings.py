@@ -130,6 +130,20 @@ class WorkerSettings(CommonSettings, frozen=True, kw_only=True):
     drain_grace: Annotated[
         Duration, Meta(description="Time that running steps get to finish on SIGTERM.")
     ] = Duration(5)
+    cancel_grace: Annotated[
+        Duration,
+        Meta(description="Time that running steps get to notice that they are cancelled."),
+    ] = Duration(5)
+    max_output_bytes: Annotated[
+        int, Meta(description="Largest output of a step, in bytes of JSON.", ge=256 * 1024)
+    ] = 16 * 1024 * 1024
+    sweep_interval: Annotated[
+        Duration,
+        Meta(
+            description="How often one of the workers looks for executions that nobody drives.",
+            extra=_POSITIVE,
+        ),
+    ] = Duration(20)
     metrics_host: Annotated[
         str, Meta(description="Address on which a worker serves its metrics and probes.")
     ] = "127.0.0.1"

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from tailrace_shared.errors import InvalidIdError
-from tailrace_shared.ids import check_id
+from tailrace_shared.ids import check_id, is_valid_procedure
 
 _QUEUE: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_LINE: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +91,52 @@ class Subjects:
     def _run_schedules(self, tenant: str) -> str:
         return f"{self.prefix}.jobs.starts.{check_id(tenant, 'tenant')}"
 
+    def trigger(self, tenant: str, procedure: str) -> str:
+        """Return the subject of a tenant's triggers of one procedure, whose dots are its tokens."""
+        return f"{self.prefix}.trigger.{check_id(tenant, 'tenant')}.{check_procedure(procedure)}"
+
+    def output(self, tenant: str, execution: str, name: str, chunk: int) -> str:
+        """Return the subject of one chunk of an output."""
+        return (
+            f"{self.prefix}.output.{check_id(tenant, 'tenant')}."
+            f"{check_id(execution, 'execution')}.{check_id(name, 'output')}.{chunk}"
+        )
+
+    def line(self, line: str) -> str:
+        """Return the wildcard over all who stand in a line.
+
+        Raises:
+            InvalidIdError: if ``line`` is not 1 to 128 letters, digits, ``_`` or ``-``.
+        """
+        return f"{self._line(line)}.*.*"
+
+    def in_line(self, line: str, tenant: str, execution: str) -> str:
+        """Return the subject of one execution's place in a line."""
+        member = f"{check_id(tenant, 'tenant')}.{check_id(execution, 'execution')}"
+        return f"{self._line(line)}.{member}"
+
+    def _line(self, line: str) -> str:
+        if _LINE.fullmatch(line) is None:
+            raise InvalidIdError(f"{line[:80]!r} is not the name of a line")
+        return f"{self.prefix}.line.{line}"
+
     def dead(self, queue: str) -> str:
         """Return the subject of a queue's dead letters."""
         return f"{self.prefix}.dead.{queue_token(queue)}"
+
+
+def check_procedure(procedure: str) -> str:
+    """Return ``procedure`` if it is a legal one.
+
+    Raises:
+        InvalidIdError: if it is not ids joined by dots, 128 characters at most.
+    """
+    if not is_valid_procedure(procedure):
+        raise InvalidIdError(
+            f"{procedure[:80]!r} is not a procedure: use ids joined by dots, "
+            "128 characters at the most"
+        )
+    return procedure
 
 
 def queue_token(queue: str) -> str:

@@ -20,6 +20,13 @@ WORKFLOWS: Final = "workflows"
 RUNS: Final = "runs"
 IDEMPOTENCY: Final = "idempotency"
 NODE_TYPES: Final = "node_types"
+TRIGGERS: Final = "TRIGGERS"
+OUTPUTS: Final = "OUTPUTS"
+LINES: Final = "LINES"
+WAITING: Final = "waiting"
+DUE: Final = "due"
+CONCURRENCY: Final = "concurrency"
+LEASES: Final = "leases"
 
 _NAME_IN_USE: Final = 10058
 _DAY: Final = 86400
@@ -90,6 +97,39 @@ def topology(settings: CommonSettings) -> list[StreamSpec]:
         bucket(RUNS, max_age_seconds=settings.events_max_age),
         bucket(IDEMPOTENCY, max_age_seconds=_DAY),
         bucket(NODE_TYPES),
+        StreamSpec(
+            name=subjects.stream(TRIGGERS),
+            subjects=[f"{prefix}.trigger.*.>"],
+            num_replicas=replicas,
+            max_age=_nanoseconds(_DAY),
+            # A step that emits may be tried again for this long before its trigger counts twice.
+            duplicate_window=_nanoseconds(600),
+            allow_direct=True,
+        ),
+        StreamSpec(
+            name=subjects.stream(OUTPUTS),
+            subjects=[f"{prefix}.output.*.*.*.*"],
+            num_replicas=replicas,
+            max_age=_nanoseconds(settings.events_max_age),
+            # A chunk that is sent again takes the place of its first copy.
+            max_msgs_per_subject=1,
+            duplicate_window=_nanoseconds(min(1.0, settings.events_max_age)),
+            allow_direct=True,
+        ),
+        StreamSpec(
+            name=subjects.stream(LINES),
+            subjects=[f"{prefix}.line.*.*.*"],
+            num_replicas=replicas,
+            max_age=_nanoseconds(settings.events_max_age),
+            max_msgs_per_subject=1,
+            duplicate_window=_nanoseconds(min(1.0, settings.events_max_age)),
+            allow_direct=True,
+        ),
+        # What these say of an execution is of no use when its log has expired.
+        bucket(WAITING, max_age_seconds=settings.events_max_age),
+        bucket(DUE, max_age_seconds=settings.events_max_age),
+        bucket(CONCURRENCY, max_age_seconds=settings.events_max_age),
+        bucket(LEASES),
     ]
 
 
