@@ -23,8 +23,9 @@ from tailrace_shared.execution.events import (
 )
 from tailrace_shared.execution.state import SETTLED, ExecutionState, fold
 from tailrace_shared.workflow.definition import Definition
+from tailrace_worker.engine.outcomes import completed, failed, retrying
 from tailrace_worker.engine.plan import Plan
-from tailrace_worker.engine.scheduler import Scheduler, completed, failed, retrying
+from tailrace_worker.engine.scheduler import Scheduler
 
 NOW = 1_700_000_000.0
 STAMP = format_timestamp(NOW)
@@ -223,7 +224,7 @@ def play(workflow: Definition, seed: int) -> list[Event]:
             # Recovery: a scheduler made from the log alone must go on as if nothing happened.
             scheduler = Scheduler(Plan(workflow), fold(log))
         log += scheduler.decide(now)
-        running = scheduler.running
+        running = scheduler.attended
         if running:
             step = source.choice(running)
             stamp = format_timestamp(now)
@@ -286,8 +287,8 @@ def test_a_recovered_scheduler_decides_as_the_one_that_wrote_the_log(
     source = random.Random(seed)
     scheduler, log = begin(workflow)
     log += scheduler.decide(NOW)
-    while scheduler.running and source.random() < 0.9:
-        step = source.choice(scheduler.running)
+    while scheduler.attended and source.random() < 0.9:
+        step = source.choice(scheduler.attended)
         log.append(scheduler.record(completed(step, {"n": 1}, STAMP)))
         recovered = Scheduler(Plan(workflow), fold(log))
         decided = scheduler.decide(NOW)

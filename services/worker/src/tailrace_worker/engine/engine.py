@@ -9,6 +9,7 @@ time. The question only spares needless work; what makes a second driver harmles
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import re
 import socket
@@ -23,6 +24,9 @@ import uvloop
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from tailrace_shared.commander import Commander
+from tailrace_shared.concurrency_gate import ConcurrencyGate
+from tailrace_shared.due_index import DueIndex
 from tailrace_shared.errors import (
     ExecutionNotFoundError,
     JetStreamError,
@@ -33,15 +37,21 @@ from tailrace_shared.execution_log import ExecutionLog, History
 from tailrace_shared.ids import new_token
 from tailrace_shared.jetstream import JetStream, connect
 from tailrace_shared.node_type_store import NodeTypeStore
+from tailrace_shared.output_store import OutputStore
 from tailrace_shared.run_index import RunIndex
 from tailrace_shared.run_starter import RunRequest, RunStarter
 from tailrace_shared.settings import WorkerSettings
+from tailrace_shared.signals import Signals
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.topology import apply_topology, topology
+from tailrace_shared.trigger_store import TriggerStore
+from tailrace_shared.waiting_index import WaitingIndex
 from tailrace_shared.workflow_store import WorkflowStore
 from tailrace_worker.engine.environment import Environment
 from tailrace_worker.engine.orchestrator import Drive, DriveResult, End
 from tailrace_worker.engine.runner import Runner
+from tailrace_worker.nodes.emit import make_emit_node
+from tailrace_worker.nodes.node import declared_node
 from tailrace_worker.nodes.registry import NodeRegistry
 from tailrace_worker.timers import Timers
 
@@ -151,24 +161,49 @@ class Engine:
         jetstream = JetStream(self._client)
         await apply_topology(jetstream, topology(self._settings))
         self._timers = Timers(jetstream, self._subjects)
-        workflows = WorkflowStore(jetstream, self._subjects)
-        self._starter = RunStarter(jetstream, self._subjects, workflows)
-        self._env = Environment(
-            worker_id=self.worker_id,
-            jetstream=jetstream,
-            subjects=self._subjects,
-            log=ExecutionLog(jetstream, self._subjects),
-            index=RunIndex(jetstream, self._subjects),
-            workflows=workflows,
-            runner=Runner(self._registry, self._threads),
-            max_crashes=self._settings.max_crashes,
-            loop=self._loop,
-        )
-        await NodeTypeStore(jetstream, self._subjects).publish(
-            function.type for function in self._registry
-        )
+        self._env = self._environment(jetstream)
+        self._starter = self._env.starter
+        if (emit := declared_node(make_emit_node(self._env.signals.emit))) is not None:
+            self._registry.add(emit)
+        await self._env.node_types.publish(function.type for function in self._registry)
         await self._client.subscribe(
             self._subjects.worker(self.worker_id), cb=self._answer_whether_driving
+        )
+
+    def _environment(self, jetstream: JetStream) -> Environment:
+        subjects, settings = self._subjects, self._settings
+        workflows = WorkflowStore(jetstream, subjects)
+        log, due = ExecutionLog(jetstream, subjects), DueIndex(jetstream, subjects)
+        outputs = OutputStore(jetstream, subjects, settings.max_output_bytes)
+        waiting = WaitingIndex(jetstream, subjects)
+        starter = RunStarter(jetstream, subjects, workflows)
+        return Environment(
+            worker_id=self.worker_id,
+            jetstream=jetstream,
+            subjects=subjects,
+            log=log,
+            index=RunIndex(jetstream, subjects),
+            workflows=workflows,
+            node_types=NodeTypeStore(jetstream, subjects),
+            outputs=outputs,
+            waiting=waiting,
+            signals=Signals(
+                log,
+                waiting,
+                TriggerStore(jetstream, subjects),
+                due,
+                outputs,
+                starter.advance,
+            ),
+            due=due,
+            gate=ConcurrencyGate(jetstream, subjects, log, starter.advance),
+            starter=starter,
+            commander=Commander(log, due, starter, workflows),
+            registry=self._registry,
+            runner=Runner(self._registry, self._threads, settings.max_output_bytes),
+            max_crashes=settings.max_crashes,
+            cancel_grace=settings.cancel_grace,
+            loop=self._loop,
         )
 
     def _drain(self) -> None:
@@ -203,6 +238,8 @@ class Engine:
         match result.end:
             case End.FINISHED | End.GONE:
                 return True
+            case End.ASKED:
+                return False
             case End.HANDED_OVER:
                 await self._timers.advance_now(tenant, execution)
                 return True
@@ -233,7 +270,10 @@ class Engine:
             history = await self._env.log.load(tenant, execution)
             if await self._is_driven_elsewhere(tenant, execution, history):
                 return DriveResult(End.DISPLACED, history.last_sequence)
-            return await drive.run(history)
+            result = await drive.run(history)
+            # Whoever asked while the drive was leaving was told that somebody would look.
+            was_asked = result.end is End.WAITING and drive.was_asked
+            return dataclasses.replace(result, end=End.ASKED) if was_asked else result
         except ExecutionNotFoundError as error:
             _log.warning("nothing to drive", tenant=tenant, execution=execution, error=str(error))
             return DriveResult(End.GONE, 0)

@@ -9,13 +9,24 @@ from typing import Final
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from tailrace_shared.commander import Commander
+from tailrace_shared.concurrency_gate import ConcurrencyGate
+from tailrace_shared.due_index import DueIndex
+from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.execution_log import ExecutionLog
 from tailrace_shared.jetstream import JetStream
+from tailrace_shared.node_type_store import NodeTypeStore
+from tailrace_shared.output_store import OutputStore
 from tailrace_shared.run_index import RunIndex
+from tailrace_shared.run_starter import RunStarter
+from tailrace_shared.signals import Signals
 from tailrace_shared.subjects import Subjects
+from tailrace_shared.waiting_index import WaitingIndex
 from tailrace_shared.workflow_store import WorkflowStore
 from tailrace_worker.engine.plan import Plan
+from tailrace_worker.engine.remote.job import actor_job
 from tailrace_worker.engine.runner import Runner
+from tailrace_worker.nodes.registry import NodeRegistry
 
 # A node of a plan takes some three kilobytes.
 _CACHED_NODES: Final = 50_000
@@ -31,8 +42,18 @@ class Environment:
     log: ExecutionLog
     index: RunIndex
     workflows: WorkflowStore
+    node_types: NodeTypeStore
+    outputs: OutputStore
+    waiting: WaitingIndex
+    signals: Signals
+    due: DueIndex
+    gate: ConcurrencyGate
+    starter: RunStarter
+    commander: Commander
+    registry: NodeRegistry
     runner: Runner
     max_crashes: int
+    cancel_grace: float
     loop: asyncio.AbstractEventLoop
     _plans: OrderedDict[tuple[str, str, int], Plan] = field(default_factory=OrderedDict)
     _cached_nodes: int = 0
@@ -48,14 +69,23 @@ class Environment:
             self._plans.move_to_end(key)
             return self._plans[key]
         stored = await self.workflows.get(tenant, workflow, version)
+        published = await self.node_types.all()
         if key in self._plans:  # another drive has made it meanwhile
             return self._plans[key]
-        plan = self._plans[key] = Plan(stored.definition)
+        plan = self._plans[key] = Plan(
+            stored.definition, lambda node_type: self.registry.is_actor(node_type, published)
+        )
         self._cached_nodes += len(plan.nodes)
         while self._cached_nodes > _CACHED_NODES and len(self._plans) > 1:
             _key, oldest = self._plans.popitem(last=False)
             self._cached_nodes -= len(oldest.nodes)
         return plan
+
+    async def send_to_actor(self, tenant: str, state: ExecutionState, step_id: str) -> None:
+        """Have an actor attend to a step that waits for one."""
+        job = actor_job(self.subjects, tenant, state, step_id)
+        if job is not None:
+            await self.jetstream.publish(job.subject, job.payload, job.headers)
 
     async def subscribe_live(
         self, tenant: str, execution: str, heard: Callable[[Msg], Awaitable[None]]

@@ -28,6 +28,7 @@ from nats.aio.subscription import Subscription
 from tailrace_shared.appends import WRITER
 from tailrace_shared.errors import (
     ExecutionNotFoundError,
+    ExpressionError,
     JetStreamError,
     TailraceError,
     UnavailableError,
@@ -35,36 +36,34 @@ from tailrace_shared.errors import (
     WrongLastSequenceError,
 )
 from tailrace_shared.execution.events import (
+    Cancelled,
     Event,
+    ExecutionCancelled,
     ExecutionFailed,
+    ExecutionResumed,
     Failed,
+    Resumed,
     StepStarted,
-    StepWait,
-    StepWaiting,
     format_timestamp,
 )
 from tailrace_shared.execution.state import ExecutionState, StepState
 from tailrace_shared.execution_log import Commit, History
-from tailrace_worker.engine.attempt import Attempt
+from tailrace_worker.engine.admission import Admission, Verdict
+from tailrace_worker.engine.attempts import Attempts
+from tailrace_worker.engine.consequences import Consequences
 from tailrace_worker.engine.environment import Environment
+from tailrace_worker.engine.kept import kept_steps
 from tailrace_worker.engine.log_writer import LogWriter
-from tailrace_worker.engine.retry_policy import retry_delay
-from tailrace_worker.engine.runner import Erred, Outcome, Succeeded, Unable
-from tailrace_worker.engine.scheduler import Scheduler, completed, failed, retrying
-from tailrace_worker.nodes.node import Wait
-
-LONGEST_IDLE: Final = 2.0
-"""Timers that are due within this many seconds are waited for; later ones are handed to NATS."""
+from tailrace_worker.engine.outcomes import LONGEST_IDLE, end_event, failed, lost
+from tailrace_worker.engine.patience import patiently
+from tailrace_worker.engine.plan import Plan
+from tailrace_worker.engine.scheduler import Scheduler
 
 _TURN_EVENTS: Final = 64
 _TURN_SECONDS: Final = 0.005
 _SHORT: Final = 0.05
-_CANCEL_GRACE: Final = 1.0
-# A step that no worker so far could run is given up after some ten minutes.
-_MOST_WORKERS_ASKED: Final = 30
-_LONGEST_SEARCH: Final = 30.0
-_PATIENCE: Final = 300.0
-_PAUSE: Final = 0.5
+# One that stands in line is woken; this long after, somebody looks whether it was.
+_LOOK_AT_LINE: Final = 300.0
 
 _log = structlog.get_logger(__name__)
 
@@ -81,6 +80,7 @@ class End(Enum):
 
     FINISHED = "the execution is terminal"
     WAITING = "nothing to do before a timer"
+    ASKED = "nothing to do, but somebody has asked for another look meanwhile"
     HANDED_OVER = "this worker is stopping"
     DISPLACED = "another worker drives the execution"
     GONE = "there is no such execution, or not all of its log"
@@ -118,8 +118,9 @@ class Drive:
             environment.jetstream, environment.subjects, tenant, execution, environment.worker_id
         )
         self._scheduler: Scheduler
-        self._attempts: dict[str, Attempt] = {}
-        self._outcomes: list[tuple[Attempt, Outcome]] = []
+        self._attempts = Attempts(environment, tenant, execution, self._wake)
+        self._consequences = Consequences(environment, tenant, execution, self._wake)
+        self._admission = Admission(environment, tenant)
         # Steps that run by the log, and that nobody here attends to yet.
         self._unattended: list[str] = []
         self._woken = asyncio.Event()
@@ -130,8 +131,13 @@ class Drive:
 
     # Called from outside, on the same loop
 
+    @property
+    def was_asked(self) -> bool:
+        """Whether somebody asked for a look at the log that has not been taken."""
+        return self._log_moved
+
     def look_again(self) -> None:
-        """Have the log read: somebody may have appended a request."""
+        """Have the log read: somebody may have appended a request, or a child run has ended."""
         self._log_moved = True
         self._woken.set()
 
@@ -139,6 +145,9 @@ class Drive:
         """Start nothing more, and hand the execution over once what runs has ended."""
         self._is_draining = True
         self._env.loop.call_later(grace, self._end_grace)
+        self._woken.set()
+
+    def _wake(self) -> None:
         self._woken.set()
 
     def _end_grace(self) -> None:
@@ -160,38 +169,54 @@ class Drive:
             _log.info("displaced", tenant=self._tenant, execution=self._execution)
             return DriveResult(End.DISPLACED, self._writer.last_sequence)
         finally:
-            for attempt in self._attempts.values():
-                attempt.cancel()
-            self._abandon_attempts()
+            self._attempts.abandon()
+            self._consequences.close()
             if self._subscription is not None:
                 with contextlib.suppress(nats.errors.Error):
                     await self._subscription.unsubscribe()
 
     async def _run(self, history: History) -> DriveResult:
         state = history.state
-        if not state.is_terminal:
-            try:
-                plan = await self._env.plan(self._tenant, state.workflow_id, state.version)
-            except WorkflowNotFoundError as error:
-                await self._fail(state, str(error))
-            else:
-                self._scheduler = Scheduler(plan, state)
-                return await self._drive(self._take_over(history.last_writer))
-        await self._env.index.put(self._tenant, state)
-        return DriveResult(End.FINISHED, self._writer.last_sequence)
+        try:
+            plan = await self._env.plan(self._tenant, state.workflow_id, state.version)
+        except WorkflowNotFoundError as error:
+            return await self._finish_without_plan(state, str(error))
+        if not state.is_terminal and (result := await self._let_in(state, plan)) is not None:
+            return result
+        self._adopt(Scheduler(plan, state))
+        if state.is_terminal:
+            return await self._conclude()
+        await self._fetch_outputs()
+        if any(node.node.type == "await" for node in plan.nodes.values()):
+            await self._consequences.recall()
+        self._consequences.follow(self._scheduler)
+        return await self._drive(self._take_over(history.last_writer))
+
+    def _adopt(self, scheduler: Scheduler) -> None:
+        self._scheduler = self._attempts.scheduler = scheduler
+
+    async def _fetch_outputs(self) -> None:
+        """Have at hand what is kept elsewhere and some expression names."""
+        scheduler = self._scheduler
+        await self._patiently(
+            lambda: self._env.outputs.fetch(scheduler.state, scheduler.plan.referenced)
+        )
 
     async def _drive(self, facts: list[Event]) -> DriveResult:
         while True:
             if self._log_moved:
                 facts = await self._catch_up(facts)
+                self._consequences.look_at_children()
             more = await self._turn(facts, self._decide)
-            if self._scheduler.state.cancel and not self._scheduler.state.is_terminal:
-                await self._turn(await self._interrupt(), self._cancel)
+            state = self._scheduler.state
+            if state.cancel and not state.is_terminal:
+                facts = await self._attempts.interrupt(self._env.cancel_grace)
+                await self._consequences.cancel_children()
+                await self._turn(facts, self._cancel)
             elif not self._is_draining:
                 self._launch_unattended()
             if self._scheduler.state.is_terminal:
-                await self._env.index.put(self._tenant, self._scheduler.state)
-                return DriveResult(End.FINISHED, self._writer.last_sequence)
+                return await self._conclude()
             if not more and (result := await self._rest()) is not None:
                 return result
             facts = self._facts()
@@ -209,6 +234,7 @@ class Drive:
             self._unattended += [
                 event.data.node_id for event in batch if isinstance(event, StepStarted)
             ]
+            self._consequences.follow(self._scheduler)
             return more
 
     def _decide(self, facts: list[Event]) -> tuple[list[Event], bool]:
@@ -220,21 +246,28 @@ class Drive:
         while decisions := self._scheduler.decide(time.time()):
             batch += decisions
             for event in decisions:
-                if isinstance(event, StepStarted) and self._is_instant(event.data.node_id):
-                    batch += self._run_instant(event.data.node_id)
+                if isinstance(event, StepStarted) and self._attempts.is_instant(event.data.node_id):
+                    batch += self._attempts.run_instant(event.data.node_id)
             if len(batch) >= _TURN_EVENTS or time.monotonic() > until:
                 return batch, True
         return batch, False
 
     def _cancel(self, facts: list[Event]) -> tuple[list[Event], bool]:
-        return [*facts, self._scheduler.cancelled(time.time())], False
+        return [*facts, *self._scheduler.cancelled(time.time())], False
 
     def _hand_over(self, facts: list[Event]) -> tuple[list[Event], bool]:
         now = time.time()
-        stamp = format_timestamp(now)
         interrupted = [
-            self._scheduler.record(retrying(step, "handover", "its worker is stopping", now, stamp))
-            for step in self._scheduler.running
+            self._scheduler.record(
+                lost(
+                    step,
+                    self._scheduler.plan.step(step.node_id).node,
+                    "handover",
+                    "its worker is stopping",
+                    now,
+                )
+            )
+            for step in self._scheduler.attended
         ]
         return [*facts, *interrupted], False
 
@@ -244,16 +277,30 @@ class Drive:
             if self._attempts and not self._grace_is_over:
                 await self._wait(None)
                 return None
-            await self._turn(await self._interrupt(), self._hand_over)
+            await self._turn(await self._attempts.interrupt(0), self._hand_over)
             return DriveResult(End.HANDED_OVER, self._writer.last_sequence)
         due = self._scheduler.next_due
         delay = None if due is None else max(0.0, due - time.time())
-        is_idle = not self._attempts and not self._woken.is_set()
+        is_idle = not (self._attempts or self._consequences.is_busy or self._woken.is_set())
         if is_idle and (delay is None or delay > LONGEST_IDLE):
-            await self._put_in_index()
-            return DriveResult(End.WAITING, self._writer.last_sequence, due)
+            return await self._park(due)
         await self._wait(delay)
         return None
+
+    async def _park(self, due: float | None) -> DriveResult | None:
+        """Leave the execution to a timer or a request; unless one comes meanwhile."""
+        await self._put_in_index()
+        await self._patiently(functools.partial(self._expect, due))
+        if self._woken.is_set():
+            return None
+        return DriveResult(End.WAITING, self._writer.last_sequence, due)
+
+    async def _expect(self, due: float | None) -> None:
+        """Say when somebody must have driven this execution on, for those who look after it."""
+        if due is None:
+            await self._env.due.remove(self._tenant, self._execution)
+        else:
+            await self._env.due.put(self._tenant, self._execution, due)
 
     async def _wait(self, delay: float | None) -> None:
         if self._subscription is None:
@@ -274,100 +321,52 @@ class Drive:
 
     # Steps
 
-    def _is_instant(self, node: str) -> bool:
-        return self._env.runner.is_instant(self._scheduler.plan.nodes[node])
-
-    def _run_instant(self, node: str) -> list[Event]:
-        attempt = self._attempt(node)
-        planned = self._scheduler.plan.nodes[node]
-        outcome = self._env.runner.run_instant(planned, self._scheduler.state, attempt)
-        return self._ended(attempt, outcome)
-
     def _launch_unattended(self) -> None:
-        for node in self._unattended:
-            # An instant step is over by now.
-            if self._scheduler.state.steps[node].status == "running" and node not in self._attempts:
-                attempt = self._attempts[node] = self._attempt(node)
-                attempt.task = self._env.loop.create_task(self._attend(attempt))
+        steps, maps = self._scheduler.state.steps, self._scheduler.plan.maps
+        # An instant step is over by now, and a map runs by its items.
+        self._attempts.launch(
+            step_id
+            for step_id in self._unattended
+            if steps[step_id].is_attended and step_id not in maps
+        )
         self._unattended.clear()
-
-    def _attempt(self, node: str) -> Attempt:
-        step = self._scheduler.state.steps[node]
-        return Attempt(self._tenant, self._execution, step, self._env.loop, self._woken.set)
-
-    async def _attend(self, attempt: Attempt) -> None:
-        planned = self._scheduler.plan.nodes[attempt.node_id]
-        try:
-            outcome = await self._env.runner.run(planned, self._scheduler.state, attempt)
-        # An attempt without an outcome would leave the execution waiting for ever.
-        except Exception as error:  # noqa: BLE001
-            _log.exception("attempt broke", tenant=self._tenant, execution=self._execution)
-            outcome = Erred(f"internal error: {type(error).__name__}", retryable=False)
-        # An attempt that was abandoned meanwhile has no say any more.
-        if self._attempts.get(attempt.node_id) is attempt:
-            self._outcomes.append((attempt, outcome))
-            self._woken.set()
 
     def _facts(self) -> list[Event]:
         """Return what has happened since the last turn, recorded already."""
         self._woken.clear()
-        facts: list[Event] = []
-        outcomes, self._outcomes = self._outcomes, []
-        for attempt, outcome in outcomes:
-            del self._attempts[attempt.node_id]
-            facts += self._ended(attempt, outcome)
-        for attempt in self._attempts.values():
-            if attempt.is_due:
-                facts += [self._scheduler.record(report) for report in attempt.take_reports()]
-        return facts
-
-    def _ended(self, attempt: Attempt, outcome: Outcome) -> list[Event]:
-        attempt.close()
-        reports = [self._scheduler.record(report) for report in attempt.take_reports()]
-        now = time.time()
-        stamp = format_timestamp(now)
-        step = self._scheduler.state.steps[attempt.node_id]
-        return [*reports, self._scheduler.record(self._end_event(step, outcome, now, stamp))]
-
-    def _end_event(self, step: StepState, outcome: Outcome, now: float, stamp: str) -> Event:
-        match outcome:
-            case Succeeded(output):
-                return completed(step, output, stamp)
-            case Wait(until):
-                wait = StepWait(step.node_id, step.node_type, "waiting", format_timestamp(until))
-                return StepWaiting(wait, stamp)
-            case Unable(message):
-                if step.attempt >= _MOST_WORKERS_ASKED:
-                    return failed(step, message, stamp)
-                # Longer than this worker waits for itself: the timer's job may go to another.
-                search = min(LONGEST_IDLE + step.attempt, _LONGEST_SEARCH)
-                return retrying(step, "handover", message, now + search, stamp)
-            case Erred(message, retryable):
-                policy = self._scheduler.plan.nodes[step.node_id].node.retry
+        facts = self._attempts.take()
+        for step_id, attempt, outcome in self._consequences.take_news():
+            step = self._scheduler.state.steps[step_id]
+            # Told twice or too late; and in an execution that is paused nothing happens, so the
+            # children are looked at again when it is resumed.
+            is_awaited = step.waiting is not None and step.waiting.attempt == attempt
+            if is_awaited and self._scheduler.state.status == "running":
+                node = self._scheduler.plan.step(step_id).node
                 draw = random.random()  # noqa: S311 - jitter, no secret
-                delay = retry_delay(policy, step.failures + 1, draw) if retryable else None
-                if delay is None:
-                    return failed(step, message, stamp)
-                return retrying(step, "error", message, now + delay, stamp)
+                facts.append(
+                    self._scheduler.record(end_event(step, outcome, node, time.time(), draw))
+                )
+        return facts
 
     # Taking over, being displaced, leaving
 
     def _take_over(self, last_writer: str) -> list[Event]:
         """Record that attempts of an earlier drive are lost; they are tried again at once."""
         now = time.time()
-        stamp = format_timestamp(now)
-        events: list[Event] = []
-        for step in self._scheduler.running:
-            if last_writer == self._env.worker_id:
-                # This very worker gave the execution up, because NATS was away for long.
-                event = retrying(step, "handover", "its worker had lost NATS", now, stamp)
-            elif step.crashes + 1 >= self._env.max_crashes:
-                error = f"its worker was lost {step.crashes + 1} times while it ran"
-                event = failed(step, error, stamp)
-            else:
-                event = retrying(step, "crash", "its worker was lost", now, stamp)
-            events.append(self._scheduler.record(event))
-        return events
+        return [
+            self._scheduler.record(self._lost(step, last_writer, now))
+            for step in self._scheduler.attended
+        ]
+
+    def _lost(self, step: StepState, last_writer: str, now: float) -> Event:
+        node = self._scheduler.plan.step(step.node_id).node
+        if last_writer == self._env.worker_id:
+            # This very worker gave the execution up, because NATS was away for long.
+            return lost(step, node, "handover", "its worker had lost NATS", now)
+        if step.crashes + 1 >= self._env.max_crashes:
+            error = f"its worker was lost {step.crashes + 1} times while it ran"
+            return failed(step, error, format_timestamp(now))
+        return lost(step, node, "crash", "its worker was lost", now)
 
     async def _catch_up(
         self, facts: list[Event], lost: WrongLastSequenceError | None = None
@@ -389,13 +388,11 @@ class Drive:
         if lost is None and not commits:
             return facts
         self._writer.last_sequence = history.last_sequence
-        self._scheduler = Scheduler(self._scheduler.plan, history.state)
+        self._adopt(Scheduler(self._scheduler.plan, history.state))
         facts = [self._scheduler.record(fact) for fact in facts]
+        await self._fetch_outputs()
         # What such a part of a turn has started nobody has launched.
-        ended = {attempt.node_id for attempt, _outcome in self._outcomes}
-        self._unattended = [
-            step.node_id for step in self._scheduler.running if step.node_id not in ended
-        ]
+        self._unattended = self._attempts.unattended
         return facts
 
     async def _read_on(self, known: int) -> tuple[list[Commit], History]:
@@ -410,40 +407,78 @@ class Drive:
             raise UnavailableError("a replica lags behind what another has answered")
         return commits, history
 
-    async def _patiently(self, read: Callable[[], Awaitable[T]]) -> T:
-        """Read, and go on trying while NATS is away: what runs here is not given up for that."""
-        deadline = self._env.loop.time() + _PATIENCE
-        while True:
-            try:
-                return await read()
-            except UnavailableError:
-                if self._is_draining or self._env.loop.time() > deadline:
-                    raise
-                await asyncio.sleep(_PAUSE)
+    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
+        return await patiently(ask, lambda: self._is_draining)
 
-    async def _interrupt(self) -> list[Event]:
-        """Interrupt what runs; returns the facts of attempts that ended all the same."""
-        tasks = [attempt.task for attempt in self._attempts.values() if attempt.task]
-        for attempt in self._attempts.values():
-            attempt.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=_CANCEL_GRACE)
-        facts = self._facts()
-        self._abandon_attempts()
-        return facts
+    # Beginning and end
 
-    def _abandon_attempts(self) -> None:
-        for attempt in self._attempts.values():
-            attempt.close()
-        self._attempts.clear()
-        self._outcomes.clear()
-        self._unattended.clear()
+    async def _let_in(self, state: ExecutionState, plan: Plan) -> DriveResult | None:
+        """Prepare an execution that has not started; a result if it may not start now."""
+        if state.status != "queued" or state.cancel is not None:
+            return None
+        try:
+            verdict = await self._admission.enter(state, plan)
+        except ExpressionError as error:
+            return await self._fail(state, f"concurrency.key: {error}")
+        if verdict is Verdict.WAIT:
+            await self._env.due.put(self._tenant, self._execution, time.time() + _LOOK_AT_LINE)
+            await self._env.index.put(self._tenant, state)
+            return DriveResult(End.WAITING, self._writer.last_sequence)
+        if verdict is Verdict.REFUSE:
+            return await self._refuse(state, plan)
+        try:
+            kept = await kept_steps(self._env, self._tenant, state, plan.graph)
+        except ExecutionNotFoundError as error:
+            return await self._fail(state, f"cannot be run again: {error}")
+        for event in kept:
+            state.apply(event)
+        await self._writer.append(kept)
+        return None
 
-    async def _fail(self, state: ExecutionState, message: str) -> None:
-        stamp = format_timestamp(time.time())
-        event = ExecutionFailed(Failed(self._execution, "failed", 0, message), stamp)
-        state.apply(event)
-        await self._writer.append([event])
+    async def _conclude(self) -> DriveResult:
+        """Do what the end of an execution asks for; doing it twice does no harm."""
+        state, plan = self._scheduler.state, self._scheduler.plan
+        self._consequences.follow(self._scheduler)
+        if any(node.node.type == "await" for node in plan.nodes.values()):
+            await self._consequences.forget_all()
+        with contextlib.suppress(ExpressionError):
+            await self._admission.leave(state, plan)
+        return await self._finished(state)
+
+    async def _finished(self, state: ExecutionState) -> DriveResult:
+        await self._env.index.put(self._tenant, state)
+        if state.parent is not None:
+            await self._env.starter.advance(self._tenant, state.parent.execution_id)
+        await self._env.due.remove(self._tenant, self._execution)
+        return DriveResult(End.FINISHED, self._writer.last_sequence)
+
+    async def _finish_without_plan(self, state: ExecutionState, message: str) -> DriveResult:
+        if state.is_terminal:
+            return await self._finished(state)
+        return await self._fail(state, message)
+
+    async def _fail(self, state: ExecutionState, message: str) -> DriveResult:
+        end = Failed(self._execution, "failed", 0, message)
+        return await self._end_early(state, ExecutionFailed(end, format_timestamp(time.time())))
+
+    async def _refuse(self, state: ExecutionState, plan: Plan) -> DriveResult:
+        limit = plan.definition.concurrency.limit if plan.definition.concurrency else 0
+        reason = f"{limit} run already, which is the workflow's limit"
+        end = Cancelled(self._execution, "cancelled", 0, reason)
+        return await self._end_early(state, ExecutionCancelled(end, format_timestamp(time.time())))
+
+    async def _end_early(
+        self, state: ExecutionState, event: ExecutionFailed | ExecutionCancelled
+    ) -> DriveResult:
+        if state.status == "paused":
+            resumed = Resumed(self._execution, "running")
+            early: list[Event] = [ExecutionResumed(resumed, event.timestamp), event]
+        else:
+            early = [event]
+        for each in early:
+            state.apply(each)
+        await self._writer.append(early)
+        return await self._finished(state)
 
     # Requests
 

@@ -14,39 +14,16 @@ from tailrace_shared.execution.evaluation import render
 from tailrace_shared.execution.events import MAX_VALUE_BYTES, format_timestamp
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_worker.engine.attempt import Attempt, encodable
-from tailrace_worker.engine.plan import PlannedNode
+from tailrace_worker.engine.outcomes import Erred, Outcome, Succeeded, Unable
+from tailrace_worker.engine.plan import PlannedNode, names_of
 from tailrace_worker.nodes.node import NodeFailedError, NodeFunction, Wait
 from tailrace_worker.nodes.registry import NodeRegistry
+from tailrace_worker.nodes.waits import ForChild, ForSignal
 
 MAX_DEPTH: Final = 100
 """Nesting of an output: every service must be able to decode it within its own call stack."""
 
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Succeeded:
-    """The attempt ended well."""
-
-    output: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Erred:
-    """The attempt ended with an error."""
-
-    message: str
-    retryable: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Unable:
-    """This worker cannot run the node; another may."""
-
-    message: str
-
-
-Outcome = Succeeded | Erred | Unable | Wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +36,23 @@ class _Call:
 
 
 class Runner:
-    """Runs attempts: coroutine functions here, synchronous ones in the executor's threads."""
+    """Runs attempts: coroutine functions here, synchronous ones in the executor's threads.
 
-    def __init__(self, registry: NodeRegistry, threads: Executor) -> None:
+    Args:
+        registry: the functions.
+        threads: where synchronous ones run.
+        max_output_bytes: the largest output as JSON.
+    """
+
+    def __init__(self, registry: NodeRegistry, threads: Executor, max_output_bytes: int) -> None:
         self._registry = registry
         self._threads = threads
+        self._max_output_bytes = max_output_bytes
+
+    def listens(self, node: PlannedNode) -> bool:
+        """Whether the node's function can learn that it is cancelled."""
+        function = self._registry.get(node.node.type)
+        return function is not None and function.takes_context
 
     def is_instant(self, node: PlannedNode) -> bool:
         """Whether the node can be run inside a commit."""
@@ -73,7 +62,7 @@ class Runner:
     def run_instant(self, node: PlannedNode, state: ExecutionState, attempt: Attempt) -> Outcome:
         """Run a node that has no effects and never waits."""
         call = self._prepare(node, state, attempt)
-        return call if isinstance(call, Erred | Unable) else _settle(call, node)
+        return call if isinstance(call, Erred | Unable) else self._settle(call, node)
 
     async def run(self, node: PlannedNode, state: ExecutionState, attempt: Attempt) -> Outcome:
         """Run any node, no longer than its timeout."""
@@ -84,9 +73,9 @@ class Runner:
         try:
             async with limit:
                 if call.function.is_async:
-                    return _outcome(await call())
+                    return _outcome(await call(), self._max_output_bytes)
                 loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._threads, _settle, call, node)
+                return await loop.run_in_executor(self._threads, self._settle, call, node)
         # Whatever a node raises is how its attempt ended, sys.exit() included.
         except (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as error:
             if isinstance(error, TimeoutError) and limit.expired():
@@ -98,6 +87,14 @@ class Runner:
                 raise
             return _erred(error, node)
 
+    def _settle(self, call: _Call, node: PlannedNode) -> Outcome:
+        """Carry out a call to its outcome. In a thread, as a future cannot hold a StopIteration."""
+        try:
+            return _outcome(call(), self._max_output_bytes)
+        # Whatever a node raises is how its attempt ended, sys.exit() included.
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
+            return _erred(error, node)
+
     def _prepare(
         self, node: PlannedNode, state: ExecutionState, attempt: Attempt
     ) -> _Call | Erred | Unable:
@@ -105,7 +102,7 @@ class Runner:
         if function is None:
             return Unable(f"this worker has no node type {node.node.type!r}")
         try:
-            parameters = render(node.parameters, state)
+            parameters = render(node.parameters, state, names_of(attempt.node_id, state))
         except ExpressionError as error:
             return Erred(str(error), retryable=False)
         if problem := _unfit(function, parameters):
@@ -135,25 +132,33 @@ def _is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _settle(call: _Call, node: PlannedNode) -> Outcome:
-    """Carry out a call to its outcome. In a thread, as a future cannot hold a StopIteration."""
-    try:
-        return _outcome(call())
-    # Whatever a node raises is how its attempt ended, sys.exit() included.
-    except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
-        return _erred(error, node)
+def _outcome(value: Any, max_bytes: int) -> Outcome:
+    match value:
+        case Wait():
+            return _checked_wait(value)
+        case ForSignal():
+            return value
+        case ForChild():
+            return _checked_child(value)
+        case _:
+            return _checked_output(value, max_bytes)
 
 
-def _outcome(value: Any) -> Outcome:
-    if isinstance(value, Wait):
-        return _checked_wait(value)
+def _checked_child(child: ForChild) -> Outcome:
+    size = len(msgspec.json.encode(child.input))
+    if size > MAX_VALUE_BYTES:
+        return Erred(f"the input is {size} bytes; the limit is {MAX_VALUE_BYTES}", retryable=False)
+    return child
+
+
+def _checked_output(value: Any, max_bytes: int) -> Outcome:
     try:
         encoded = msgspec.json.encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         return Erred(f"the output is not JSON: {error}", retryable=False)
-    if len(encoded) > MAX_VALUE_BYTES:
+    if len(encoded) > max_bytes:
         return Erred(
-            f"the output is {len(encoded)} bytes; the limit is {MAX_VALUE_BYTES}", retryable=False
+            f"the output is {len(encoded)} bytes; the limit is {max_bytes}", retryable=False
         )
     # What expressions see now is what they would see after a recovery from the log.
     if b"null" in encoded and _has_no_number(value):
@@ -162,7 +167,7 @@ def _outcome(value: Any) -> Outcome:
     # Few values have so many brackets that they could be too deep.
     if encoded.count(b"[") + encoded.count(b"{") > MAX_DEPTH and _is_deep(output):
         return Erred(f"the output is nested more than {MAX_DEPTH} deep", retryable=False)
-    return Succeeded(output)
+    return Succeeded(output, encoded if len(encoded) > MAX_VALUE_BYTES else None)
 
 
 def _has_no_number(value: Any) -> bool:

@@ -8,6 +8,9 @@ exactly as the one that wrote that log: that is what recovery rests on.
 
 ``graphlib`` has sorted the plan, but does not drive it: it releases a node when all its
 predecessors are done, which is only one of the three joins.
+
+Nothing happens to a paused execution before ``execution:resumed``; so whatever is about to happen
+in one is preceded by that event.
 """
 
 import heapq
@@ -22,32 +25,40 @@ from tailrace_shared.execution.evaluation import evaluate, render
 from tailrace_shared.execution.events import (
     MAX_VALUE_BYTES,
     Cancelled,
+    Command,
+    CommandRequested,
     Completed,
     Event,
     ExecutionCancelled,
     ExecutionCompleted,
     ExecutionFailed,
+    ExecutionPaused,
+    ExecutionResumed,
     ExecutionStarted,
     Failed,
+    Paused,
+    Resumed,
     Started,
-    StepAgain,
     StepBegun,
-    StepCompleted,
-    StepDone,
-    StepError,
     StepEvent,
-    StepFailed,
-    StepRetrying,
+    StepExpanded,
+    StepExpansion,
     StepSkip,
     StepSkipped,
     StepStarted,
+    StepWait,
+    StepWaiting,
     format_timestamp,
     parse_timestamp,
 )
+from tailrace_shared.execution.items import item_id, split_item_id
 from tailrace_shared.execution.state import SETTLED, ExecutionState, StepState
-from tailrace_worker.engine.plan import Plan
+from tailrace_worker.engine.maps import MapProgress
+from tailrace_worker.engine.outcomes import MAX_ERROR_CHARACTERS, completed, failed
+from tailrace_worker.engine.plan import MAP, Plan
 
-MAX_ERROR_CHARACTERS: Final = 4096
+MAX_ITEMS: Final = 10_000
+_REPEATED_BYTES: Final = 64 * 1024
 _MAX_DECISIONS: Final = 64
 """Events in one decision: more would keep the event loop from everything else."""
 
@@ -70,12 +81,21 @@ class Scheduler:
         self._unsettled = len(plan.nodes)
         self._frontier: deque[str] = deque()
         self._timers: list[tuple[float, str]] = []
+        # Steps that something will come of without anybody's signal.
+        self._active: set[str] = set()
+        self._signalled: deque[str] = deque()
+        self._maps: dict[str, MapProgress] = {}
+        self._open_maps: deque[str] = deque()
+        #: Steps that wait for a signal, a child run or an actor.
+        self.waiting: dict[str, StepState] = {}
         for node in plan.graph.order:
             step = state.steps.get(node)
             if not plan.graph.needs[node] and (step is None or step.status == "pending"):
                 self._frontier.append(node)
             if step is not None:
                 self._note(step)
+                if step.status == "running" and node in plan.maps:
+                    self._open_map(step)
 
     # What has happened
 
@@ -83,35 +103,87 @@ class Scheduler:
         """Fold an event into the state and see what it makes possible; returns it."""
         self.state.apply(event)
         if isinstance(event, StepEvent):
-            self._note(self.state.steps[event.data.node_id])
+            step = self.state.steps[event.data.node_id]
+            self._note(step)
+            if isinstance(event, StepExpanded):
+                self._open_map(step)
+        elif isinstance(event, CommandRequested) and event.data.node_id is not None:
+            self._note_activity(self.state.steps[event.data.node_id])
         return event
 
     def _note(self, step: StepState) -> None:
-        if step.status in SETTLED:
-            self._unsettled -= 1
-            succeeded = step.status == "success"
-            for dependent in self.plan.graph.dependents[step.node_id]:
-                self._undecided[dependent] -= 1
-                self._succeeded[dependent] += succeeded
-                self._satisfied[dependent] += succeeded or step.skipped_by_when
-                if self._join(dependent) != "open":
-                    self._frontier.append(dependent)
-        elif step.due is not None:
+        node_id, index = split_item_id(step.node_id)
+        self._note_activity(step)
+        if index is not None:
+            self._note_item(node_id, step)
+        elif step.status in SETTLED:
+            self._settle(step)
+        if step.due is not None and step.status not in SETTLED:
             heapq.heappush(self._timers, (step.due, step.node_id))
+
+    def _note_activity(self, step: StepState) -> None:
+        wait = step.waiting.wait if step.status == "waiting" and step.waiting else None
+        if wait in {None, "time"}:
+            self.waiting.pop(step.node_id, None)
+        else:
+            self.waiting[step.node_id] = step
+        if step.resolution is not None:
+            self._signalled.append(step.node_id)
+        is_active = step.status in {"running", "retrying", "waiting"} and wait != "signal"
+        (self._active.add if is_active else self._active.discard)(step.node_id)
+
+    def _settle(self, step: StepState) -> None:
+        self._unsettled -= 1
+        succeeded = step.status == "success"
+        for dependent in self.plan.graph.dependents[step.node_id]:
+            self._undecided[dependent] -= 1
+            self._succeeded[dependent] += succeeded
+            self._satisfied[dependent] += succeeded or step.skipped_by_when
+            if self._join(dependent) != "open":
+                self._frontier.append(dependent)
+
+    def _open_map(self, step: StepState) -> None:
+        if step.items is None:
+            self._open_maps.append(step.node_id)  # it has started, and not found its items yet
+            return
+        progress = self._maps[step.node_id] = MapProgress(
+            self.plan.maps[step.node_id].work, len(step.items)
+        )
+        # The map itself does nothing: its items do, or wait for their turn.
+        self._active.discard(step.node_id)
+        for index in range(len(step.items)):
+            item = self.state.steps.get(item_id(step.node_id, index))
+            if item is None:
+                break  # items begin in their order
+            progress.note(item)
+            self._note_activity(item)
+            if item.due is not None and item.status not in SETTLED:
+                heapq.heappush(self._timers, (item.due, item.node_id))
+        self._open_maps.append(step.node_id)
+
+    def _note_item(self, map_id: str, item: StepState) -> None:
+        progress = self._maps.get(map_id)
+        if progress is not None and progress.note(item):
+            self._open_maps.append(map_id)
 
     # What must happen
 
     @property
     def next_due(self) -> float | None:
         """When the next timer is due, in seconds since the epoch; None if there is none."""
+        if self.state.is_held:
+            return None
         while self._timers and self._is_stale(*self._timers[0]):
             heapq.heappop(self._timers)
         return self._timers[0][0] if self._timers else None
 
     @property
-    def running(self) -> list[StepState]:
-        """The steps that an attempt runs for."""
-        return [step for step in self.state.steps.values() if step.status == "running"]
+    def attended(self) -> list[StepState]:
+        """The steps that the driving worker runs an attempt for."""
+        return [step for step in self.state.steps.values() if self._is_attended(step)]
+
+    def _is_attended(self, step: StepState) -> bool:
+        return step.is_attended and step.node_id not in self.plan.maps
 
     def decide(self, now: float) -> list[Event]:
         """Return what must happen at ``now`` (seconds since the epoch), recorded already.
@@ -121,18 +193,84 @@ class Scheduler:
         return list(self._decisions(now, format_timestamp(now)))
 
     def _decisions(self, now: float, stamp: str) -> Iterator[Event]:
-        if self.state.is_terminal or self.state.cancel:
+        state = self.state
+        if state.is_terminal or state.cancel:
             return
-        if self.state.status == "queued":
-            started = Started(self.state.execution_id, "running", stamp)
+        if state.status == "queued":
+            started = Started(state.execution_id, "running", stamp)
             yield self.record(ExecutionStarted(started, stamp))
+        if state.is_held:
+            yield from self._hold(stamp)
+            return
+        if state.status == "paused":
+            yield from self._resume(now, stamp)
         for _ in range(_MAX_DECISIONS):
-            event = self._fire(now, stamp) or self._release(stamp)
+            event = self._next(now, stamp)
             if event is None:
-                break
+                yield from self._end_or_pause(stamp)
+                return
             yield event
+            if state.cancel:  # a timeout has asked for it
+                return
+
+    def _next(self, now: float, stamp: str) -> Event | None:
+        if self._signalled:
+            return self._apply_signal(stamp) or self._next(now, stamp)
+        return self._fire(now, stamp) or self._release(stamp) or self._go_on_with_maps(stamp)
+
+    # Pauses
+
+    def _hold(self, stamp: str) -> Iterator[Event]:
+        """Pause because it was asked for, once nothing runs any more."""
+        state = self.state
+        runs = any(
+            state.steps[step].status == "running" and step not in self.plan.maps
+            for step in self._active
+        )
+        if not runs and not state.is_paused_by_request:
+            yield self.record(self._paused("requested", stamp, requested=True))
+
+    def _resume(self, now: float, stamp: str) -> Iterator[Event]:
+        signalled = next(iter(self._signalled), None)
+        due = self.next_due
+        is_due = due is not None and due <= now
+        if not (self.state.is_paused_by_request or signalled or is_due):
+            return
+        resumed = Resumed(self.state.execution_id, "running", signalled)
+        yield self.record(ExecutionResumed(resumed, stamp))
+
+    def _end_or_pause(self, stamp: str) -> Iterator[Event]:
         if not self._unsettled:
             yield self.record(self._finish(stamp))
+        elif self.state.status == "running" and not self._active and self._awaiting:
+            first = self.waiting[self._awaiting[0]].waiting
+            reason = (first.reason if first else "") or "signal"
+            yield self.record(self._paused(reason, stamp, requested=False))
+
+    @property
+    def _awaiting(self) -> list[str]:
+        return [step for step in self.waiting if step not in self._active]
+
+    def _paused(self, reason: str, stamp: str, *, requested: bool) -> Event:
+        paused = Paused(self.state.execution_id, "paused", reason, requested, self._awaiting)
+        return ExecutionPaused(paused, stamp)
+
+    # Signals and timers
+
+    def _apply_signal(self, stamp: str) -> Event | None:
+        step = self.state.steps[self._signalled.popleft()]
+        signal, wait = step.resolution, step.waiting
+        if signal is None or wait is None:
+            return None  # noted twice, applied already
+        if signal.decision == "rejected" and wait.on_reject == "fail":
+            return self.record(failed(step, f"rejected by {signal.actor or 'somebody'}", stamp))
+        output = {
+            "decision": signal.decision,
+            "data": signal.data,
+            "actor": signal.actor or None,
+            "event": signal.event,
+        }
+        return self.record(completed(step, output, stamp))
 
     def _fire(self, now: float, stamp: str) -> Event | None:
         due = self.next_due
@@ -141,7 +279,34 @@ class Scheduler:
         step = self.state.steps[heapq.heappop(self._timers)[1]]
         if step.status == "retrying":
             return self._start(step.node_id, stamp)
-        return self.record(completed(step, {}, stamp))
+        match step.waiting and step.waiting.wait:
+            case "signal":
+                return self._time_out(step, stamp)
+            case "child":
+                return self.record(failed(step, self._late(step), stamp))
+            case _:
+                return self.record(completed(step, {}, stamp))
+
+    def _time_out(self, step: StepState, stamp: str) -> Event:
+        message = self._late(step)
+        match step.waiting and step.waiting.on_timeout:
+            case "continue":
+                nobody = {"decision": "timeout", "data": None, "actor": None, "event": None}
+                return self.record(completed(step, nobody, stamp))
+            case "cancel":
+                step.due = None  # it has fired
+                execution = self.state.execution_id
+                command_id = f"timeout:{step.node_id}"
+                reason = f"{step.node_id}: {message}"
+                cancel = Command(execution, "cancel", command_id, reason=reason)
+                return self.record(CommandRequested(cancel, stamp))
+            case _:
+                return self.record(failed(step, message, stamp))
+
+    def _late(self, step: StepState) -> str:
+        return f"timed out after {self.plan.step(step.node_id).node.timeout}"
+
+    # Nodes
 
     def _release(self, stamp: str) -> Event | None:
         """Take nodes from the frontier until one of them can be decided on."""
@@ -191,11 +356,20 @@ class Scheduler:
             raise ExpressionError(f"{condition.source}: is {repr(wanted)[:80]}, not true or false")
         return wanted
 
-    def _start(self, node_id: str, stamp: str) -> Event:
-        node = self.plan.nodes[node_id].node
-        attempt = self.state.step(node_id).attempt + 1
-        begun = StepBegun(node_id, node.type, "running", attempt, stamp, node.name, node.stage)
-        return self.record(StepStarted(begun, stamp))
+    def _start(self, step_id: str, stamp: str) -> Event:
+        planned = self.plan.step(step_id)
+        node = planned.node
+        known = self.state.steps.get(step_id)
+        attempt = 1 if known is None else known.attempt + 1
+        if planned.is_actor:
+            # The attempt begins when an actor takes it.
+            wait = StepWait(step_id, node.type, "waiting", wait="actor", attempt=attempt)
+            return self.record(StepWaiting(wait, stamp))
+        begun = StepBegun(step_id, node.type, "running", attempt, stamp, node.name, node.stage)
+        event = self.record(StepStarted(begun, stamp))
+        if node.type == MAP:
+            self._open_maps.append(step_id)
+        return event
 
     def _skip(self, node: str, reason: Literal["when", "needs"], stamp: str) -> Event:
         node_type = self.plan.nodes[node].node.type
@@ -205,6 +379,70 @@ class Scheduler:
         step = self.state.step(node)
         step.node_type = self.plan.nodes[node].node.type
         return step
+
+    # Maps
+
+    def _go_on_with_maps(self, stamp: str) -> Event | None:
+        """Take one step with the first of the maps that have something to do."""
+        while self._open_maps:
+            map_id = self._open_maps[0]
+            event = self._go_on_with_map(map_id, stamp)
+            if event is not None:
+                return event
+            self._open_maps.popleft()
+        return None
+
+    def _go_on_with_map(self, map_id: str, stamp: str) -> Event | None:
+        step = self.state.steps[map_id]
+        if step.status != "running":
+            return None
+        progress = self._maps.get(map_id)
+        if progress is None:
+            return self._expand(step, stamp)
+        match progress.next_move():
+            case "start":
+                return self._start(item_id(map_id, progress.begun), stamp)
+            case "fail":
+                item = self.state.steps[item_id(map_id, progress.first_failed)]
+                error = f"item {progress.first_failed}: {item.error}"
+                return self.record(failed(step, error, stamp))
+            case "complete":
+                return self._gather(step, stamp)
+            case "wait":
+                return None
+
+    def _expand(self, step: StepState, stamp: str) -> Event:
+        try:
+            items = self._items(step.node_id)
+        except ExpressionError as error:
+            return self.record(failed(step, f"for_each: {error}", stamp))
+        expansion = StepExpansion(step.node_id, step.node_type, "running", items)
+        return self.record(StepExpanded(expansion, stamp))
+
+    def _items(self, map_id: str) -> list[object]:
+        expression = self.plan.maps[map_id].for_each
+        items = evaluate(expression, self.state)
+        if not isinstance(items, list):
+            raise ExpressionError(f"is {repr(items)[:80]}, not a list")
+        if len(items) > MAX_ITEMS:
+            raise ExpressionError(f"gives {len(items)} items; the limit is {MAX_ITEMS}")
+        size = len(msgspec.json.encode(items))
+        if size > MAX_VALUE_BYTES:
+            raise ExpressionError(
+                f"gives items of {size} bytes; the limit is {MAX_VALUE_BYTES}: map over "
+                "references, such as ids, and let each item fetch its own"
+            )
+        return items
+
+    def _gather(self, step: StepState, stamp: str) -> Event:
+        outputs = self.state.gathered(step)
+        # The items' outputs are in the log already; repeating them is only a convenience.
+        is_small = (
+            outputs is not msgspec.UNSET and len(msgspec.json.encode(outputs)) <= _REPEATED_BYTES
+        )
+        done = completed(step, outputs if is_small else None, stamp)
+        done.data.output_omitted = not is_small
+        return self.record(done)
 
     # How it ends
 
@@ -238,9 +476,23 @@ class Scheduler:
             return None, True
         return leaves, False
 
-    def cancelled(self, now: float) -> Event:
-        """Return the event that ends a cancelled execution, recorded already."""
+    def cancelled(self, now: float) -> list[Event]:
+        """Return the events that end a cancelled execution, recorded already.
+
+        Signals that were accepted before the request are applied before the end.
+        """
         stamp = format_timestamp(now)
+        return [*self._apply_signals(stamp), self._cancelled(stamp)]
+
+    def _apply_signals(self, stamp: str) -> Iterator[Event]:
+        if self._signalled and self.state.status == "paused":
+            resumed = Resumed(self.state.execution_id, "running", self._signalled[0])
+            yield self.record(ExecutionResumed(resumed, stamp))
+        while self._signalled:
+            if event := self._apply_signal(stamp):
+                yield event
+
+    def _cancelled(self, stamp: str) -> Event:
         reason = self.state.cancel.data.reason if self.state.cancel else ""
         end = Cancelled(self.state.execution_id, "cancelled", self._elapsed_ms(stamp), reason)
         return self.record(ExecutionCancelled(end, stamp))
@@ -251,61 +503,3 @@ class Scheduler:
 
     def _is_stale(self, due: float, node: str) -> bool:
         return self.state.steps[node].due != due
-
-
-def completed(step: StepState, output: object, stamp: str, duration_ms: int | None = None) -> Event:
-    """Return the event of a step's success."""
-    started_at, measured = _span(step, stamp)
-    done = StepDone(
-        step.node_id,
-        step.node_type,
-        "success",
-        step.attempt,
-        started_at,
-        stamp,
-        measured if duration_ms is None else duration_ms,
-        output,
-    )
-    return StepCompleted(done, stamp)
-
-
-def failed(step: StepState, error: str, stamp: str) -> Event:
-    """Return the event of a step's failure for good."""
-    started_at, duration_ms = _span(step, stamp)
-    end = StepError(
-        step.node_id,
-        step.node_type,
-        "error",
-        step.attempt,
-        started_at,
-        stamp,
-        duration_ms,
-        error[:MAX_ERROR_CHARACTERS],
-    )
-    return StepFailed(end, stamp)
-
-
-def retrying(
-    step: StepState,
-    cause: Literal["error", "crash", "handover"],
-    error: str,
-    retry_at: float,
-    stamp: str,
-) -> Event:
-    """Return the event of an attempt that another one follows."""
-    again = StepAgain(
-        step.node_id,
-        step.node_type,
-        "retrying",
-        step.attempt,
-        cause,
-        error[:MAX_ERROR_CHARACTERS],
-        format_timestamp(retry_at),
-    )
-    return StepRetrying(again, stamp)
-
-
-def _span(step: StepState, stamp: str) -> tuple[str, int]:
-    started_at = step.started_at or stamp
-    elapsed = parse_timestamp(stamp) - parse_timestamp(started_at)
-    return started_at, max(0, round(elapsed * 1000))

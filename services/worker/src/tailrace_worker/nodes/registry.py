@@ -12,12 +12,12 @@ from typing import Any, Final
 
 from tailrace_shared.errors import SettingsError, StartupError
 from tailrace_shared.workflow.node_types import NodeType
-from tailrace_worker.nodes import delay, fail, log, simulate, transform
+from tailrace_worker.nodes import await_, delay, fail, log, simulate, transform, workflow
 from tailrace_worker.nodes.http import make_http_node, parse_networks
 from tailrace_worker.nodes.node import NodeFunction, declared_node
 
 ENTRY_POINTS: Final = "tailrace.nodes"
-_SHIPPED_MODULES: Final = (transform, delay, log, fail, simulate)
+_SHIPPED_MODULES: Final = (transform, delay, log, fail, simulate, await_, workflow)
 
 
 class NodeRegistry:
@@ -26,15 +26,23 @@ class NodeRegistry:
     def __init__(self, functions: Iterable[NodeFunction]) -> None:
         self._by_name: dict[str, NodeFunction] = {}
         for function in functions:
-            other = self._by_name.setdefault(function.type.name, function)
-            if other.call is not function.call:
-                raise StartupError(
-                    f"node type {function.type.name!r} is declared twice: by "
-                    f"{_place(other)} and by {_place(function)}"
-                )
+            self.add(function)
 
     def __iter__(self) -> Iterator[NodeFunction]:
         return iter(self._by_name.values())
+
+    def add(self, function: NodeFunction) -> None:
+        """Take in one more function.
+
+        Raises:
+            StartupError: another one has its name.
+        """
+        other = self._by_name.setdefault(function.type.name, function)
+        if other.call is not function.call:
+            raise StartupError(
+                f"node type {function.type.name!r} is declared twice: by "
+                f"{_place(other)} and by {_place(function)}"
+            )
 
     def get(self, name: str) -> NodeFunction | None:
         """Return the function of a node type, or None."""

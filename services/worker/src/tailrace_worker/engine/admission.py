@@ -1,0 +1,88 @@
+"""Whether an execution may start: the concurrency limit of its workflow."""
+
+import contextlib
+import hashlib
+from enum import Enum
+from typing import NamedTuple
+
+import msgspec
+
+from tailrace_shared.errors import ExecutionNotFoundError, IllegalCommandError
+from tailrace_shared.execution.evaluation import evaluate
+from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.workflow.definition import Concurrency
+from tailrace_shared.workflow.expressions import compile_expression
+from tailrace_worker.engine.environment import Environment
+from tailrace_worker.engine.plan import Plan
+
+
+class Verdict(Enum):
+    """What becomes of an execution that is about to start."""
+
+    START = "there is room"
+    WAIT = "it stands in line"
+    REFUSE = "there is no room, and it does not wait"
+
+
+class _Group(NamedTuple):
+    limit: Concurrency
+    name: str
+
+
+class Admission:
+    """Lets one execution in, and out."""
+
+    def __init__(self, environment: Environment, tenant: str) -> None:
+        self._env = environment
+        self._tenant = tenant
+
+    async def enter(self, state: ExecutionState, plan: Plan) -> Verdict:
+        """Take a place for an execution; it may hold one already.
+
+        Raises:
+            ExpressionError: the key cannot be evaluated on the input.
+        """
+        group = _group(state, plan)
+        if group is None:
+            return Verdict.START
+        limit = group.limit
+        entry = await self._env.gate.enter(
+            self._tenant,
+            state.workflow_id,
+            group.name,
+            limit.limit,
+            state.execution_id,
+            waits=limit.on_limit != "cancel_new",
+        )
+        if entry.admitted:
+            return Verdict.START
+        if limit.on_limit == "cancel_new":
+            return Verdict.REFUSE
+        if limit.on_limit == "cancel_running":
+            for holder in entry.holders[: len(entry.holders) - limit.limit + 1]:
+                with contextlib.suppress(IllegalCommandError, ExecutionNotFoundError):
+                    await self._env.commander.cancel(
+                        self._tenant, holder, f"overtaken by {state.execution_id}"
+                    )
+        return Verdict.WAIT
+
+    async def leave(self, state: ExecutionState, plan: Plan) -> None:
+        """Give the place back; the next in line is woken."""
+        group = _group(state, plan)
+        if group is not None:
+            await self._env.gate.leave(
+                self._tenant,
+                state.workflow_id,
+                group.name,
+                group.limit.limit,
+                state.execution_id,
+            )
+
+
+def _group(state: ExecutionState, plan: Plan) -> _Group | None:
+    limit = plan.definition.concurrency
+    if limit is None:
+        return None
+    key = None if limit.key is None else evaluate(compile_expression(limit.key), state)
+    # Hashed, because a key may hold what a subject token must not.
+    return _Group(limit, hashlib.sha256(msgspec.json.encode(key, order="sorted")).hexdigest()[:32])

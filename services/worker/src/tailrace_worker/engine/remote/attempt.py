@@ -1,0 +1,217 @@
+"""One attempt of an actor node, from its message to the end that the log tells of it."""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import Callable
+from enum import Enum
+from typing import Final
+
+import structlog
+
+from tailrace_shared.errors import TailraceError
+from tailrace_shared.execution.events import (
+    Event,
+    StepBegun,
+    StepStarted,
+    format_timestamp,
+)
+from tailrace_shared.execution.state import ExecutionState
+from tailrace_worker.engine.attempt import Attempt
+from tailrace_worker.engine.environment import Environment
+from tailrace_worker.engine.outcomes import Erred, Outcome, Succeeded, end_event, retrying
+from tailrace_worker.engine.plan import PlannedNode
+from tailrace_worker.engine.remote.calling_thread import CallingThread
+from tailrace_worker.engine.remote.followed_log import FollowedLog, patiently
+from tailrace_worker.engine.remote.job import ActorJob
+from tailrace_worker.engine.remote.verdict import Verdict, is_attempt_of, judge
+from tailrace_worker.engine.runner import Runner
+
+# What was said while the connection was broken is found by looking now and then.
+_LOOK_INTERVAL: Final = 30.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Stop(Enum):
+    """Why an attempt was stopped before it ended by itself."""
+
+    UNWANTED = "the execution has gone on without it"
+    CANCEL = "the execution is being cancelled"
+    HANDOVER = "its worker is stopping"
+    TIME_LIMIT = "the time limit of its actor has passed"
+
+
+class RemoteAttempt:
+    """Attends to one attempt. Lives on the engine's loop.
+
+    Args:
+        environment: what the engine's parts share.
+        log: the execution's.
+        job: what the message asked for.
+        planned: what the step runs.
+        runner: runs synchronous functions on ``thread``.
+        thread: the Dramatiq thread that took the message.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts of one attempt, given once
+        self,
+        environment: Environment,
+        log: FollowedLog,
+        job: ActorJob,
+        planned: PlannedNode,
+        runner: Runner,
+        thread: CallingThread,
+    ) -> None:
+        self._env = environment
+        self._log = log
+        self._job = job
+        self._planned = planned
+        self._runner = runner
+        self._thread = thread
+        self._woken = asyncio.Event()
+        self._stop: Stop | None = None
+        self._attempt: Attempt
+        self._running: asyncio.Task[Outcome]
+
+    async def begin(self) -> bool:
+        """Record the beginning; False if the attempt is not to begin any more."""
+        node, stamp = self._planned.node, format_timestamp(time.time())
+        begun = StepBegun(
+            self._job.step_id,
+            node.type,
+            "running",
+            self._job.attempt,
+            stamp,
+            node.name,
+            node.stage,
+            remote=True,
+        )
+        return await self._log.append(
+            [StepStarted(begun, stamp)], lambda state: judge(state, self._job) is Verdict.START
+        )
+
+    async def run(self) -> None:
+        """Run the function and record how it ended."""
+        step = self._log.state.steps[self._job.step_id]
+        self._attempt = Attempt(
+            self._job.tenant, self._job.execution, step, self._env.loop, self._woken.set
+        )
+        self._running = self._env.loop.create_task(self._outcome())
+        self._running.add_done_callback(lambda _task: self._woken.set())
+        try:
+            with self._log.watching(self._look):
+                self._look()
+                while not self._running.done():
+                    await self._report()
+                    await self._wait()
+            await self._end()
+        finally:
+            self._running.cancel()
+            self._attempt.close()
+
+    async def release_thread(self) -> None:
+        """Have the function return, if it still runs although its attempt is over."""
+        deadline = self._env.loop.time() + self._grace
+        while self._thread.is_busy:
+            if self._env.loop.time() >= deadline:
+                self._thread.interrupt()
+                return
+            await asyncio.sleep(0.02)
+
+    def stop(self, why: Stop) -> None:
+        """End the attempt now, unless it has ended by itself."""
+        if self._stop is None and not self._running.done():
+            self._stop = why
+            self._attempt.tell_cancelled()
+            self._running.cancel()
+
+    # While it runs
+
+    async def _outcome(self) -> Outcome:
+        try:
+            await patiently(lambda: self._env.outputs.fetch(self._log.state, self._needed()))
+            outcome = await self._runner.run(self._planned, self._log.state, self._attempt)
+            if isinstance(outcome, Succeeded) and outcome.encoded is not None:
+                return await self._put_elsewhere(outcome, outcome.encoded)
+        except TailraceError as error:
+            return Erred(str(error))
+        return outcome
+
+    def _needed(self) -> frozenset[str] | None:
+        named: set[str] = set()
+        for _path, expression in self._planned.parameters.expressions:
+            if expression.nodes is None:
+                return None
+            named |= expression.nodes
+        return frozenset(named)
+
+    async def _put_elsewhere(self, outcome: Succeeded, encoded: bytes) -> Succeeded:
+        ref = await patiently(
+            lambda: self._env.outputs.put(
+                self._job.tenant,
+                self._job.execution,
+                self._job.step_id,
+                self._job.attempt,
+                encoded,
+            )
+        )
+        return Succeeded(outcome.output, ref=ref)
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(_LOOK_INTERVAL):
+                await self._woken.wait()
+        except TimeoutError:
+            await self._log.refresh()
+        self._woken.clear()
+
+    async def _report(self) -> None:
+        if self._attempt.is_due:
+            await self._log.append(self._attempt.take_reports(), self._is_wanted)
+
+    def _look(self) -> None:
+        """See whether the attempt is still wanted."""
+        if not self._is_wanted(self._log.state):
+            self.stop(Stop.UNWANTED)
+        elif self._log.state.cancel is not None and not self._attempt.cancelled:
+            self._attempt.tell_cancelled()
+            self._env.loop.call_later(self._grace, self.stop, Stop.CANCEL)
+
+    def _is_wanted(self, state: ExecutionState) -> bool:
+        return is_attempt_of(state, self._job)
+
+    @property
+    def _grace(self) -> float:
+        """How long the function has to notice that it is not wanted."""
+        return self._env.cancel_grace if self._runner.listens(self._planned) else 0.0
+
+    # How it ends
+
+    async def _end(self) -> None:
+        self._attempt.close()
+        end = self._end_event()
+        events = [*self._attempt.take_reports(), *([] if end is None else [end])]
+        if not await self._log.append(events, self._is_wanted):
+            _log.info("result dropped", **self._job._asdict())
+
+    def _end_event(self) -> Event | None:
+        step = self._log.state.steps[self._job.step_id]
+        now = time.time()
+        outcome: Outcome
+        match self._stop:
+            case None:
+                outcome = self._running.result()
+            case Stop.TIME_LIMIT:
+                outcome = Erred(Stop.TIME_LIMIT.value)
+            case Stop.HANDOVER:
+                stamp = format_timestamp(now)
+                return retrying(step, "handover", Stop.HANDOVER.value, now, stamp)
+            case Stop.UNWANTED | Stop.CANCEL:
+                return None
+        draw = random.random()  # noqa: S311 - jitter, no secret
+        return end_event(step, outcome, self._planned.node, now, draw)
+
+
+Wake = Callable[[], None]

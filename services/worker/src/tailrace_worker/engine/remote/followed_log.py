@@ -1,0 +1,209 @@
+"""The log of an execution that this worker does not drive, but whose steps it attends to.
+
+All attempts of one execution on this worker share one followed log: it is read once, and then kept
+up to date by what is republished. Appends are fenced on what has been read; one that loses reads
+on and looks whether it is still to be made. They name no writer: the driver stays the driver.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from typing import Final, TypeVar
+
+import nats.errors
+import structlog
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from tailrace_shared.appends import append
+from tailrace_shared.errors import (
+    ExecutionNotFoundError,
+    TailraceError,
+    UnavailableError,
+    WrongLastSequenceError,
+)
+from tailrace_shared.execution.events import Event, decode_commit, encode_commits
+from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.topology import EVENTS
+from tailrace_worker.engine.environment import Environment
+
+_PAUSE: Final = 0.2
+
+_log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+
+class FollowedLog:
+    """One execution's log and the state that it folds to. Lives on the engine's loop.
+
+    Attributes:
+        state: the execution, kept up to date in place.
+        users: how many attempts share it.
+    """
+
+    state: ExecutionState
+
+    def __init__(self, environment: Environment, tenant: str, execution: str) -> None:
+        self._env = environment
+        self._tenant = tenant
+        self._execution = execution
+        self._last_sequence = 0
+        self._heard = 0
+        self._reading = asyncio.Lock()
+        self._moved: set[Callable[[], None]] = set()
+        self._subscription: Subscription | None = None
+        self._catching_up: asyncio.Task[None] | None = None
+        self.users = 0
+
+    async def open(self) -> None:
+        """Read the log and begin to follow it; once is enough.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution, or not all of its log.
+        """
+        async with self._reading:
+            if self._subscription is not None:
+                return
+            self._subscription = await self._env.subscribe_live(
+                self._tenant, self._execution, self._on_commit
+            )
+            history = await patiently(lambda: self._env.log.load(self._tenant, self._execution))
+            self.state, self._last_sequence = history.state, history.last_sequence
+
+    async def close(self) -> None:
+        """Follow it no more."""
+        if self._catching_up is not None:
+            self._catching_up.cancel()
+        if self._subscription is not None:
+            with contextlib.suppress(nats.errors.Error):
+                await self._subscription.unsubscribe()
+
+    @contextlib.contextmanager
+    def watching(self, moved: Callable[[], None]) -> Iterator[None]:
+        """Call ``moved`` whenever the state has changed."""
+        self._moved.add(moved)
+        try:
+            yield
+        finally:
+            self._moved.discard(moved)
+
+    async def refresh(self) -> None:
+        """Make sure that nothing newer is in the log, by its leader's word.
+
+        Raises:
+            ExecutionNotFoundError: the log is gone.
+        """
+        newest = await patiently(lambda: self._env.log.last_commit(self._tenant, self._execution))
+        async with self._reading:
+            await self._read_on(0 if newest is None else newest.sequence)
+
+    async def append(
+        self, events: Sequence[Event], is_wanted: Callable[[ExecutionState], bool]
+    ) -> bool:
+        """Append events, however long NATS is away; False if they were not wanted any more.
+
+        Args:
+            events: what to append; of what is too large for one commit, the first may be stored
+                although the rest is not.
+            is_wanted: asked of the very state that the events are appended to.
+
+        Raises:
+            ExecutionNotFoundError: the log is gone.
+        """
+        for payload in encode_commits(events):
+            async with self._reading:
+                if not await self._append(payload, is_wanted):
+                    return False
+        return True
+
+    async def _append(self, payload: bytes, is_wanted: Callable[[ExecutionState], bool]) -> bool:
+        while is_wanted(self.state):
+            try:
+                sequence = await append(
+                    self._env.jetstream,
+                    self._env.subjects.stream(EVENTS),
+                    self._env.subjects.log(self._tenant, self._execution),
+                    payload,
+                    expected=self._last_sequence,
+                    patience=float("inf"),
+                )
+            except WrongLastSequenceError as lost:
+                await self._read_on(lost.last)
+            else:
+                self._take(sequence, decode_commit(payload))
+                return True
+        return False
+
+    async def _read_on(self, known: int | None) -> None:
+        """Read what others have appended, as far as ``known`` at the least."""
+        if known is not None and known < self._last_sequence:
+            raise ExecutionNotFoundError(f"the log of {self._execution!r} is gone")
+        await patiently(lambda: self._read_to(max(known or 0, self._heard)))
+
+    async def _read_to(self, known: int) -> None:
+        after = self._last_sequence + 1
+        async for commit in self._env.log.read(self._tenant, self._execution, after):
+            self._take(commit.sequence, commit.events())
+        if self._last_sequence < known:
+            raise UnavailableError("a replica lags behind what another has answered")
+
+    def _take(self, sequence: int, events: list[Event]) -> None:
+        for event in events:
+            self.state.apply(event)
+        self._last_sequence = sequence
+        for moved in list(self._moved):
+            moved()
+
+    async def _on_commit(self, message: Msg) -> None:
+        sequence = int((message.headers or {}).get("Nats-Sequence", "0"))
+        self._heard = max(self._heard, sequence)
+        is_new = self._heard > self._last_sequence
+        if is_new and (self._catching_up is None or self._catching_up.done()):
+            self._catching_up = self._env.loop.create_task(self._catch_up())
+
+    async def _catch_up(self) -> None:
+        try:
+            while self._heard > self._last_sequence:
+                async with self._reading:
+                    if self._heard > self._last_sequence:
+                        await self._read_on(self._heard)
+        except TailraceError:
+            # Whoever appends next meets it as well.
+            _log.exception("cannot follow", tenant=self._tenant, execution=self._execution)
+
+
+class FollowedLogs:
+    """The logs that this worker follows."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._env = environment
+        self._open: dict[tuple[str, str], FollowedLog] = {}
+
+    @contextlib.asynccontextmanager
+    async def following(self, tenant: str, execution: str) -> AsyncIterator[FollowedLog]:
+        """Follow an execution's log together with its other users.
+
+        Raises:
+            ExecutionNotFoundError: there is no such execution, or not all of its log.
+        """
+        key = (tenant, execution)
+        log = self._open.setdefault(key, FollowedLog(self._env, tenant, execution))
+        log.users += 1
+        try:
+            await log.open()
+            yield log
+        finally:
+            log.users -= 1
+            if not log.users:
+                del self._open[key]
+                await log.close()
+
+
+async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask until NATS answers: an attempt is not given up because a server is away."""
+    while True:
+        try:
+            return await ask()
+        except UnavailableError:
+            await asyncio.sleep(_PAUSE)

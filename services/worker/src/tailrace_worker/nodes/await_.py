@@ -1,0 +1,31 @@
+"""``await``: waits for a decision or a trigger, holding no worker."""
+
+from typing import Any
+
+from tailrace_shared.duration import Duration
+from tailrace_worker.nodes.node import NodeFailedError, node
+from tailrace_worker.nodes.waits import ForSignal
+
+
+@node("await", instant=True)
+def await_(
+    reason: str = "",
+    triggers: list[str] | None = None,
+    match: str | None = None,
+    lookback: str | None = None,
+    form: Any = None,
+    on_reject: str = "continue",
+) -> ForSignal:
+    """Wait until somebody decides, or an event comes that ``match`` is true of."""
+    try:
+        seconds = Duration.parse(lookback) if lookback is not None else 0.0
+    except ValueError as error:
+        raise NodeFailedError(f"lookback: {error}", retryable=False) from None
+    return ForSignal(
+        reason=str(reason),
+        triggers=[str(trigger) for trigger in triggers or []],
+        match=match,
+        lookback=seconds,
+        form=form,
+        on_reject="fail" if on_reject == "fail" else "continue",
+    )

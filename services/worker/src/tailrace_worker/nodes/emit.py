@@ -1,0 +1,29 @@
+"""``emit``: sends a trigger to all who await it."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from tailrace_shared.errors import TailraceError, UnavailableError
+from tailrace_worker.nodes.node import NodeContext, NodeFailedError, node
+
+Emit = Callable[[str, str, Any, str], Awaitable[int]]
+"""Sends: tenant, procedure, data, idempotency key; returns how many steps it has resumed."""
+
+
+def make_emit_node(send: Emit) -> Callable[..., Awaitable[dict[str, int]]]:
+    """Return the node function, for a way to send."""
+
+    @node("emit")
+    async def emit(ctx: NodeContext, procedure: str, data: Any = None) -> dict[str, int]:
+        """Send ``data`` to the awaits of this tenant whose triggers name ``procedure``."""
+        try:
+            matched = await send(
+                ctx.tenant, str(procedure), {} if data is None else data, ctx.idempotency_key
+            )
+        except UnavailableError:
+            raise
+        except TailraceError as error:
+            raise NodeFailedError(str(error), retryable=False) from None
+        return {"matched": matched}
+
+    return emit

@@ -1,0 +1,17 @@
+"""``workflow``: runs another workflow and waits for its end, holding no worker."""
+
+from typing import Any
+
+from tailrace_shared.errors import InvalidIdError
+from tailrace_shared.ids import check_id
+from tailrace_worker.nodes.node import NodeFailedError, node
+from tailrace_worker.nodes.waits import ForChild
+
+
+@node("workflow", instant=True)
+def workflow(id: str, input: Any = None) -> ForChild:  # noqa: A002 - the keys of `with`
+    """Start a run of workflow ``id`` with ``input``; its output is this step's."""
+    try:
+        return ForChild(check_id(str(id), "id"), {} if input is None else input)
+    except InvalidIdError as error:
+        raise NodeFailedError(str(error), retryable=False) from None
