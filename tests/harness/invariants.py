@@ -571,6 +571,29 @@ def _violations(record: Record, *, ended: bool) -> Iterator[str]:
         yield f"the execution has not ended: it is {at.state.status}"
 
 
+def restless(state: ExecutionState) -> list[str]:
+    """Return what is wrong with an execution that nobody drives now: it must not look alive."""
+    if state.is_terminal or state.status == "queued":
+        return []
+    steps = state.steps.values()
+    if state.is_held:
+        runs = any(step.status == "running" and step.items is None for step in steps)
+        is_paused = runs or state.status == "paused"
+        return [] if is_paused else ["somebody has asked for a pause, and it is not paused"]
+    if signalled := [step.node_id for step in steps if step.resolution is not None]:
+        return [f"the signal of {', '.join(signalled)} has not been applied"]
+    goes_on = any(_goes_on(step) for step in steps)
+    if state.status == "running" and not goes_on:
+        return ["nothing will happen without a signal, and it is not paused"]
+    return []
+
+
+def _goes_on(step: StepState) -> bool:
+    if step.status == "waiting":
+        return not awaits_signal(step)
+    return step.status in {"running", "retrying"} and step.items is None
+
+
 def check(records: Iterable[Record], *, ended: bool = True) -> None:
     """Assert that nothing is wrong with any of some logs, each looked at by itself."""
     for record in records:

@@ -47,6 +47,7 @@ EVERY_KIND: Final[Mapping[str, int]] = {
     "hang": 2,
     "large": 1,
 }
+EVERY_TIMEOUT: Final = ("continue", "continue", "fail", "cancel")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class Mix:
         children: ids of workflows to run as children.
         longest_wait: the longest timeout of an await, in seconds.
         condition: how often a node has one.
+        timeouts: what the timeouts of awaits do.
     """
 
     kinds: Mapping[str, int] = field(default_factory=lambda: dict(EVERY_KIND))
@@ -68,6 +70,7 @@ class Mix:
     children: Sequence[str] = ("child",)
     longest_wait: float = 3.0
     condition: float = 0.15
+    timeouts: Sequence[str] = ("continue", "continue", "continue", "fail", "fail")
 
 
 def checked(document: Mapping[str, Any]) -> Definition:
@@ -180,7 +183,7 @@ def _await(source: Random, mix: Mix, _needs: Sequence[str]) -> dict[str, Any]:
         "type": "await",
         "with": parameters,
         "timeout": f"{milliseconds}ms",
-        "on_timeout": source.choice([*["continue"] * 4, "fail", "fail", "cancel"]),
+        "on_timeout": source.choice(mix.timeouts),
     }
 
 
