@@ -3,7 +3,7 @@
 import pytest
 
 from tailrace_shared.execution.estimate import remaining_seconds
-from tailrace_shared.execution.events import format_timestamp
+from tailrace_shared.execution.events import StepWait, format_timestamp
 from tailrace_shared.execution.state import ExecutionState, ExecutionStatus, StepState
 from tailrace_shared.workflow.graph import sort_graph
 
@@ -49,6 +49,18 @@ def test_what_has_run_or_waited_already_is_taken_off() -> None:
     assert remaining_seconds(GRAPH, TYPES, _state(*steps[:2], waiting), NOW) == 32.0
     again = StepState("c", "fast", "retrying", due=NOW + 30)
     assert remaining_seconds(GRAPH, TYPES, _state(*steps[:2], again), NOW) == 34.0
+
+
+def test_what_waits_for_a_decision_is_not_counted() -> None:
+    """Nobody knows when it comes, and how long others took tells nothing."""
+    graph = sort_graph({"a": [], "ask": ["a"], "b": ["ask"]})
+    types = {"a": "fast", "ask": "await", "b": "fast"}
+    signal = StepWait("ask", "await", "waiting", wait="signal")
+    asking = StepState("ask", "await", "waiting", due=NOW + 86400, waiting=signal)
+    assert remaining_seconds(graph, types, _state(_done("a", 2)), NOW) == 2.0
+    assert remaining_seconds(graph, types, _state(_done("a", 2), asking), NOW) == 2.0
+    asked = StepState("ask", "await", "success", duration_ms=86_400_000)
+    assert remaining_seconds(graph, types, _state(_done("a", 2), asked), NOW) == 2.0
 
 
 def test_nothing_is_left_of_an_execution_that_has_ended() -> None:

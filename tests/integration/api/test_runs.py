@@ -1,6 +1,7 @@
-"""Runs over HTTP: started once, listed, shown, cancelled."""
+"""Runs over HTTP: started once, listed, shown."""
 
 import asyncio
+from typing import Any
 
 import httpx
 import msgspec
@@ -13,6 +14,7 @@ from harness.stored import stored, taken
 from tailrace_shared.execution import events as ev
 from tailrace_shared.execution_log import ExecutionLog
 from tailrace_shared.jetstream import JetStream
+from tailrace_shared.output_store import OutputStore
 from tailrace_shared.subjects import Subjects
 
 FLOW = {
@@ -46,7 +48,12 @@ async def test_a_run_is_created_enqueued_and_listed(
         "stream_url": f"/api/v1/sse/executions/{execution}/stream",
     }
     assert answer.headers["location"] == f"/api/v1/workflows/flow/runs/{execution}"
-    assert await taken(jetstream, before) == {"EVENTS": 1, "JOBS": 1, "KV_runs": 1}
+    assert await taken(jetstream, before) == {
+        "EVENTS": 1,
+        "JOBS": 1,
+        "KV_due": 1,
+        "KV_runs": 1,
+    }
     job = await jetstream.get("JOBS", {"last_by_subj": "tr.jobs.executions"})
     assert job is not None
     assert msgspec.json.decode(job.data)["args"] == [tenant, execution]
@@ -67,7 +74,7 @@ async def test_the_same_key_is_the_same_run(http: httpx.AsyncClient, jetstream: 
     again = await http.post(path, content='{"input":{"b":2,"a":1}}', headers=headers)
     assert again.json() == first.json()
     # The run is still queued, so it is given to the workers again: harmless, and a repair.
-    assert await taken(jetstream, before) == {"JOBS": 1, "KV_runs": 1}
+    assert await taken(jetstream, before) == {"JOBS": 1, "KV_due": 1, "KV_runs": 1}
     other = await http.post(path, json={"input": {"a": 1}}, headers=headers)
     assert other.status_code == 422
     assert "idempotency key" in other.json()["detail"]
@@ -205,34 +212,140 @@ async def test_an_output_left_out_of_the_last_event_is_put_together(
     assert (run["progress"], run["eta_ms"], run["duration_ms"]) == (100.0, 0, 60)
 
 
-async def test_cancelling_is_recorded_once_and_enqueued(
+MAPPED = {
+    "nodes": {
+        "pages": {
+            "type": "map",
+            "name": "Pages",
+            "with": {
+                "for_each": "input.pages",
+                "do": {"type": "transform", "with": {"value": "${item}"}},
+            },
+        },
+        "last": {"type": "transform", "with": {"value": 1}, "needs": ["pages"]},
+    },
+    "output": {"pages": "${nodes.pages.output}"},
+}
+
+
+async def _mapped(
+    http: httpx.AsyncClient, client: Client, tenant: str, items: int
+) -> HandWrittenLog:
+    """Return an execution whose map has found its items."""
+    put = await http.put("/api/v1/workflows/mapped", json=MAPPED)
+    log = HandWrittenLog(client, tenant)
+    await log.begin("mapped", put.json()["version"])
+    expansion = ev.StepExpansion("pages", "map", "running", list(range(items)))
+    await log.commit(written.step_started("pages", "map"), ev.StepExpanded(expansion, written.NOW))
+    return log
+
+
+async def test_the_items_of_a_map_come_after_it(
+    http: httpx.AsyncClient, nats_client: Client, tenant: str
+) -> None:
+    """Each as a step of its own; the run is as far as the map's items are."""
+    log = await _mapped(http, nats_client, tenant, 4)
+    await log.step("pages[0]", "zero")
+    await log.commit(written.step_started("pages[2]"))
+    run = (await http.get(f"/api/v1/executions/{log.execution}")).json()
+    assert [(step["node_id"], step["name"], step["status"]) for step in run["steps"]] == [
+        ("pages", "Pages", "running"),
+        ("pages[0]", "Pages[0]", "success"),
+        ("pages[1]", "Pages[1]", "pending"),
+        ("pages[2]", "Pages[2]", "running"),
+        ("pages[3]", "Pages[3]", "pending"),
+        ("last", "last", "pending"),
+    ]
+    assert [step.get("items") for step in run["steps"]] == [4, *[None] * 5]
+    assert run["steps"][1]["node_type"] == "transform"
+    assert run["progress"] == 12.5
+
+
+async def test_of_very_many_items_only_those_are_shown_to_which_something_happened(
+    http: httpx.AsyncClient, nats_client: Client, tenant: str
+) -> None:
+    """A hundred thousand pending steps would tell nothing."""
+    log = await _mapped(http, nats_client, tenant, 30_000)
+    await log.step("pages[29999]", "last")
+    run = (await http.get(f"/api/v1/executions/{log.execution}")).json()
+    assert (len(run["steps"]), run["steps"][0]["items"]) == (1003, 30_000)
+    assert run["steps"][-2]["node_id"] == "pages[29999]"
+
+
+async def test_outputs_kept_elsewhere_are_fetched(
     http: httpx.AsyncClient, nats_client: Client, jetstream: JetStream, tenant: str
 ) -> None:
-    """Asking twice is asking once; what has ended otherwise is a conflict."""
+    """Into their steps, into the map that gathers them, and into the run's output."""
+    log = await _mapped(http, nats_client, tenant, 2)
+    large = "x" * 400_000
+    outputs = OutputStore(jetstream, Subjects(), max_bytes=10**7)
+    encoded = msgspec.json.encode(large)
+    reference = await outputs.put(tenant, log.execution, "pages[0]", 1, encoded)
+    await log.commit(written.step_started("pages[0]"))
+    await log.commit(_completed("pages[0]", output_ref=reference))
+    await log.step("pages[1]", "small")
+    await log.commit(_completed("pages", "map", output_omitted=True))
+    await log.step("last", 1)
+    end = ev.Completed(log.execution, "completed", 60, output_omitted=True)
+    await log.commit(ev.ExecutionCompleted(end, written.NOW))
+    run = (await http.get(f"/api/v1/executions/{log.execution}")).json()
+    assert run["output"] == {"pages": [large, "small"]}
+    assert [step["output"] for step in run["steps"]] == [[large, "small"], large, "small", 1]
+    path = f"/api/v1/executions/{log.execution}/steps"
+    assert (await http.get(f"{path}/pages[0]/output")).json() == large
+    assert (await http.get(f"{path}/pages/output")).json() == [large, "small"]
+    for nothing in ("gone", "pages[7]"):
+        assert (await http.get(f"{path}/{nothing}/output")).status_code == 404
+
+
+async def test_a_document_refers_to_what_it_cannot_hold(
+    http: httpx.AsyncClient, nats_client: Client, tenant: str, version: int
+) -> None:
+    """By path and size; that something is not kept any more does not spoil the rest."""
     log = HandWrittenLog(nats_client, tenant)
-    await log.begin()
-    before = await stored(jetstream)
-    path = f"/api/v1/executions/{log.execution}/cancel"
-    first = await http.post(path, json={"reason": "enough"})
-    assert first.status_code == 202
-    assert first.json()["execution_id"] == log.execution
-    assert await taken(jetstream, before) == {"EVENTS": 1, "JOBS": 1}
-    assert (await http.post(path)).status_code == 202
-    assert (await taken(jetstream, before))["EVENTS"] == 1
-    history = await ExecutionLog(jetstream, Subjects()).load(tenant, log.execution)
-    assert history.state.cancel is not None
-    assert history.state.cancel.data.reason == "enough"
-    log.last = history.last_sequence
-    await log.commit(
-        ev.ExecutionCancelled(ev.Cancelled(log.execution, "cancelled", 5), written.NOW)
+    await log.begin("flow", version)
+    await log.commit(written.step_started("a"), written.step_started("b"))
+    huge = ev.OutputRef(f"{tenant}.{log.execution}.huge", 10**9)
+    gone = ev.OutputRef(f"{tenant}.{log.execution}.gone", 1000)
+    await log.commit(_completed("a", output_ref=huge), _completed("b", output_ref=gone))
+    run = (await http.get(f"/api/v1/executions/{log.execution}")).json()
+    href = f"/api/v1/executions/{log.execution}/steps/a/output"
+    assert run["steps"][0]["output"] is None
+    assert run["steps"][0]["output_ref"] == {"bytes": 10**9, "href": href}
+    assert run["steps"][1]["output"] is None
+    assert (await http.get(href)).status_code == 413
+    assert (await http.get(href.replace("/a/", "/b/"))).status_code == 404
+
+
+async def test_a_child_run_names_its_parent(
+    http: httpx.AsyncClient, nats_client: Client, tenant: str, version: int
+) -> None:
+    """And the parent's step names the child that it waits for."""
+    parent, child = HandWrittenLog(nats_client, tenant), HandWrittenLog(nats_client, tenant)
+    await parent.begin("flow", version)
+    waiting = ev.StepWait(
+        *("a", "workflow", "waiting"),
+        wait="child",
+        child_execution_id=child.execution,
+        child_workflow_id="flow",
     )
-    assert (await http.post(path)).json()["status"] == "cancelled"
-    done = HandWrittenLog(nats_client, tenant)
-    await done.begin()
-    await done.complete()
-    conflict = await http.post(f"/api/v1/executions/{done.execution}/cancel")
-    assert conflict.status_code == 409
-    assert "completed" in conflict.json()["detail"]
+    await parent.commit(written.step_started("a", "workflow"), ev.StepWaiting(waiting, written.NOW))
+    queued = ev.Queued(child.execution, "flow", "flow", version, {}, "queued", depth=1)
+    queued.parent = ev.Parent(parent.execution, "a")
+    await child.commit(ev.ExecutionQueued(queued, written.NOW))
+    shown = (await http.get(f"/api/v1/executions/{child.execution}")).json()
+    assert shown["parent"] == {"execution_id": parent.execution, "node_id": "a"}
+    above = (await http.get(f"/api/v1/executions/{parent.execution}")).json()
+    assert above["steps"][0]["waiting_for"] == {
+        "kind": "child",
+        "child_execution_id": child.execution,
+        "child_workflow_id": "flow",
+    }
+
+
+def _completed(node: str, node_type: str = "transform", **fields: Any) -> ev.StepCompleted:
+    done = ev.StepDone(node, node_type, "success", 1, written.NOW, written.NOW, 5, None, **fields)
+    return ev.StepCompleted(done, written.NOW)
 
 
 def _place(event_id: str) -> tuple[int, int]:

@@ -16,23 +16,31 @@ from tailrace_api.fanout.source import LiveSource
 from tailrace_api.fanout.topic import RingBounds
 from tailrace_api.metrics import Metrics
 from tailrace_api.problems import EXCEPTION_HANDLERS
+from tailrace_api.routes.commands import CommandRoutes
 from tailrace_api.routes.dead_letters import DeadLetterRoutes
 from tailrace_api.routes.executions import ExecutionRoutes
 from tailrace_api.routes.health import HealthRoutes
 from tailrace_api.routes.schedules import ScheduleRoutes
 from tailrace_api.routes.streams import StreamRoutes
+from tailrace_api.routes.triggers import TriggerRoutes
 from tailrace_api.routes.workflows import WorkflowRoutes
+from tailrace_shared.commander import Commander
 from tailrace_shared.dead_letters import DeadLetters
+from tailrace_shared.due_index import DueIndex
 from tailrace_shared.errors import JetStreamError, StartupError, UnavailableError
 from tailrace_shared.execution_log import ExecutionLog
 from tailrace_shared.jetstream import JetStream, connect
 from tailrace_shared.node_type_store import NodeTypeStore
+from tailrace_shared.output_store import OutputStore
 from tailrace_shared.run_index import RunIndex
 from tailrace_shared.run_starter import RunStarter
 from tailrace_shared.schedule_store import ScheduleStore
 from tailrace_shared.settings import ApiSettings
+from tailrace_shared.signals import Signals
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.topology import apply_topology, topology
+from tailrace_shared.trigger_store import TriggerStore
+from tailrace_shared.waiting_index import WaitingIndex
 from tailrace_shared.workflow_store import WorkflowStore
 
 _log = structlog.get_logger("tailrace.api")
@@ -91,11 +99,19 @@ async def create_app(settings: ApiSettings) -> AsyncIterator[Api]:
         workflows = WorkflowStore(jetstream, subjects)
         starter = RunStarter(jetstream, subjects, workflows)
         runs = RunIndex(jetstream, subjects)
+        # Outputs are put by workers only, so no limit matters here.
+        outputs = OutputStore(jetstream, subjects, max_bytes=0)
+        due, waiting = DueIndex(jetstream, subjects), WaitingIndex(jetstream, subjects)
+        commander = Commander(log, due, starter, workflows)
+        triggers = TriggerStore(jetstream, subjects)
+        signals = Signals(log, waiting, triggers, due, outputs, starter.advance)
         metrics = Metrics(hub)
         app = Starlette(
             routes=[
                 *WorkflowRoutes(settings, workflows, NodeTypeStore(jetstream, subjects)).routes(),
-                *ExecutionRoutes(settings, log, workflows, runs, starter).routes(),
+                *ExecutionRoutes(settings, log, workflows, runs, starter, outputs).routes(),
+                *CommandRoutes(settings, commander, starter).routes(),
+                *TriggerRoutes(settings, signals, waiting).routes(),
                 *StreamRoutes(settings, log, hub, starter).routes(),
                 *ScheduleRoutes(settings, ScheduleStore(jetstream, subjects), starter).routes(),
                 *DeadLetterRoutes(DeadLetters(jetstream, subjects)).routes(),

@@ -73,6 +73,17 @@ async def read_object(request: Request, limit: int, *, if_empty: Any = None) -> 
     return document.value
 
 
+def refuse_unknown(body: dict[str, Any], *known: str) -> None:
+    """Refuse a body that has other fields than those known.
+
+    Raises:
+        RefusedError: naming them.
+    """
+    unknown = [Problem(pointer(key), f"unknown field {key!r}") for key in body if key not in known]
+    if unknown:
+        raise RefusedError(422, "the body has unknown fields", unknown)
+
+
 async def _read(request: Request, limit: int) -> bytes:
     content_type = request.headers.get("content-type")
     if content_type is not None and not _JSON_TYPE.fullmatch(content_type.split(";")[0].strip()):

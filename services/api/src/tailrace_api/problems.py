@@ -20,8 +20,11 @@ from tailrace_shared.errors import (
     IllegalCommandError,
     InvalidIdError,
     JetStreamError,
+    NewerLogError,
+    OutputNotFoundError,
     ScheduleNotFoundError,
     TailraceError,
+    TriggerTooLargeError,
     UnavailableError,
     WorkflowNotFoundError,
 )
@@ -36,8 +39,11 @@ _STATUS: Final[Mapping[type[Exception], int]] = {
     WorkflowNotFoundError: 404,
     ScheduleNotFoundError: 404,
     DeadLetterNotFoundError: 404,
+    OutputNotFoundError: 404,
     IllegalCommandError: 409,
+    TriggerTooLargeError: 413,
     IdempotencyConflictError: 422,
+    NewerLogError: 503,
     JetStreamError: 503,
     UnavailableError: 503,
 }

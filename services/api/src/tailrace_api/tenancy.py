@@ -1,4 +1,7 @@
-"""Which tenant a request is about. Every subject that it touches is built from this."""
+"""Which tenant a request is about, and who asks.
+
+Every subject that a request touches is built from its tenant.
+"""
 
 from starlette.requests import Request
 
@@ -18,3 +21,9 @@ def tenant_of(request: Request, settings: ApiSettings) -> str:
         or settings.default_tenant
     )
     return check_id(tenant, "organization")
+
+
+def actor_of(request: Request) -> str:
+    """Return who sends a request, as the log is to name them; empty where nobody is known."""
+    actor: str = getattr(request.state, "actor", "")
+    return actor

@@ -2,16 +2,19 @@
 
 A step is expected to take as long as the finished steps of its node type took on average, or,
 where none has finished yet, as all finished steps. That nothing else holds steps back is assumed,
-so the estimate is low when workers are busy.
+so the estimate is low when workers are busy. Time in which people decide is not counted at all.
 """
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from statistics import fmean
+from typing import Final
 
 from tailrace_shared.execution.events import parse_timestamp
 from tailrace_shared.execution.state import SETTLED, ExecutionState, StepState
 from tailrace_shared.workflow.graph import Graph
+
+_AWAIT: Final = "await"
 
 
 def remaining_seconds(
@@ -40,12 +43,12 @@ def remaining_seconds(
 def _pace(state: ExecutionState) -> Callable[[str], float] | None:
     durations: dict[str, list[float]] = defaultdict(list)
     for step in state.steps.values():
-        if step.status == "success" and step.duration_ms is not None:
+        if step.status == "success" and step.duration_ms is not None and step.node_type != _AWAIT:
             durations[step.node_type].append(step.duration_ms / 1000)
     if not durations:
         return None
     overall = fmean(seconds for of_type in durations.values() for seconds in of_type)
-    means = {node_type: fmean(of_type) for node_type, of_type in durations.items()}
+    means = {node_type: fmean(of_type) for node_type, of_type in durations.items()} | {_AWAIT: 0.0}
     return lambda node_type: means.get(node_type, overall)
 
 
@@ -57,5 +60,8 @@ def _left(step: StepState | None, expected: float, now: float) -> float:
     if step.status == "running":
         elapsed = now - parse_timestamp(step.started_at) if step.started_at else 0.0
         return max(expected - elapsed, 0.0)
+    if step.waiting is not None and step.waiting.wait != "time":
+        # Nobody knows when somebody decides; that a time out ends the wait is no plan.
+        return expected if step.waiting.wait in {"child", "actor"} else 0.0
     until_due = max((step.due or now) - now, 0.0)
     return until_due + (expected if step.status == "retrying" else 0.0)

@@ -1,6 +1,7 @@
-"""Runs: start, list, show, cancel. An execution is a run by its own id."""
+"""Runs: start, list, show. An execution is a run by its own id."""
 
 import asyncio
+import contextlib
 import time
 from typing import Any, Final, get_args
 
@@ -10,26 +11,38 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tailrace_api.idempotency_key import idempotency_key_of
-from tailrace_api.json_body import read_object
+from tailrace_api.json_body import read_object, refuse_unknown
 from tailrace_api.json_response import json_response
-from tailrace_api.problems import RefusedError, pointer
+from tailrace_api.problems import RefusedError
 from tailrace_api.query import cursor_of, limit_of
-from tailrace_api.run_document import LogEntry, RunDocument, log_entries, run_document
+from tailrace_api.run_document import (
+    LogEntry,
+    RunDocument,
+    log_entries,
+    output_bytes,
+    run_document,
+    wanted_outputs,
+)
 from tailrace_api.tenancy import tenant_of
-from tailrace_shared.errors import ExecutionNotFoundError, WorkflowNotFoundError
+from tailrace_shared.errors import (
+    ExecutionNotFoundError,
+    OutputNotFoundError,
+    WorkflowNotFoundError,
+)
 from tailrace_shared.execution.state import ExecutionState, ExecutionStatus
 from tailrace_shared.execution_log import ExecutionLog
 from tailrace_shared.ids import check_id
+from tailrace_shared.output_store import OutputStore
 from tailrace_shared.run_index import RunIndex
 from tailrace_shared.run_starter import RunRequest, RunStarter
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.workflow.definition import Definition
-from tailrace_shared.workflow.validation import Problem
 from tailrace_shared.workflow_store import WorkflowStore
 
 _STATUSES: Final = get_args(ExecutionStatus)
-_LONGEST_REASON: Final = 1000
 _SMALL_STEPS: Final = 500
+_MOST_FETCHED: Final = 32 * 1024 * 1024
+"""Bytes of outputs kept by reference that one answer holds; a document refers to the rest."""
 
 
 class ExecutionRoutes:
@@ -42,12 +55,14 @@ class ExecutionRoutes:
         workflows: WorkflowStore,
         runs: RunIndex,
         starter: RunStarter,
+        outputs: OutputStore,
     ) -> None:
         self._settings = settings
         self._log = log
         self._workflows = workflows
         self._runs = runs
         self._starter = starter
+        self._outputs = outputs
 
     def routes(self) -> list[Route]:
         """Return the routing table."""
@@ -58,7 +73,11 @@ class ExecutionRoutes:
             Route(f"{runs}/{{execution_id}}", self.get, methods=["GET"]),
             Route(executions, self.list_page, methods=["GET"]),
             Route(f"{executions}/{{execution_id}}", self.get, methods=["GET"]),
-            Route(f"{executions}/{{execution_id}}/cancel", self.cancel, methods=["POST"]),
+            Route(
+                f"{executions}/{{execution_id}}/steps/{{step_id}}/output",
+                self.output,
+                methods=["GET"],
+            ),
         ]
 
     async def start(self, request: Request) -> Response:
@@ -66,7 +85,7 @@ class ExecutionRoutes:
         tenant = tenant_of(request, self._settings)
         key = idempotency_key_of(request)
         body = await read_object(request, self._settings.max_body_bytes, if_empty={})
-        _refuse_unknown(body, "input")
+        refuse_unknown(body, "input")
         state = await self._starter.start(
             RunRequest(
                 tenant,
@@ -77,8 +96,7 @@ class ExecutionRoutes:
                 key,
             )
         )
-        location = f"/api/v1/workflows/{state.workflow_id}/runs/{state.execution_id}"
-        return json_response(_accepted(state), 202, {"location": location})
+        return json_response(accepted(state), 202, {"location": location_of(state)})
 
     async def list_page(self, request: Request) -> Response:
         """List runs, newest first, of one workflow or of all."""
@@ -102,21 +120,29 @@ class ExecutionRoutes:
         if workflow is not None and check_id(workflow, "workflow") != state.workflow_id:
             raise ExecutionNotFoundError(f"there is no execution {execution!r}")
         definition = await self._definition(tenant, state)
+        await self._fetch_outputs(state, definition)
         steps = len(definition.nodes) if definition else len(state.steps)
         if steps <= _SMALL_STEPS:
             return json_response(_document(state, definition, logs))
         # Large documents are put together in a thread: streams must not wait for that.
         return await asyncio.to_thread(lambda: json_response(_document(state, definition, logs)))
 
-    async def cancel(self, request: Request) -> Response:
-        """Ask for the end of an execution."""
+    async def output(self, request: Request) -> Response:
+        """Return the output of one step, however large."""
         tenant, execution = tenant_of(request, self._settings), execution_id_of(request)
-        body = await read_object(request, self._settings.max_body_bytes, if_empty={})
-        _refuse_unknown(body, "reason")
-        state = await self._log.request_cancel(tenant, execution, _reason(body))
-        if not state.is_terminal:
-            await self._starter.advance(tenant, execution)
-        return json_response(_accepted(state), 202)
+        step_id = request.path_params["step_id"]
+        state, _ = await self._read(tenant, execution, with_logs=False)
+        step = state.steps.get(step_id)
+        if step is None or step.status != "success":
+            raise RefusedError(404, f"the step {step_id[:80]!r} has no output")
+        if (size := output_bytes(step, state)) > _MOST_FETCHED:
+            raise RefusedError(
+                413,
+                f"the output of {step_id!r} is {size} bytes of JSON, more than the "
+                f"{_MOST_FETCHED} that one answer holds; ask for those of its items",
+            )
+        await self._outputs.fetch(state, [step_id])
+        return json_response(step.output)
 
     async def _read(
         self, tenant: str, execution: str, *, with_logs: bool
@@ -132,6 +158,19 @@ class ExecutionRoutes:
         if not state.execution_id:
             raise ExecutionNotFoundError(f"there is no execution {execution!r}")
         return state, logs if with_logs else None
+
+    async def _fetch_outputs(self, state: ExecutionState, definition: Definition | None) -> None:
+        room = _MOST_FETCHED
+        for step_id in wanted_outputs(state, definition):
+            step = state.steps[step_id]
+            if step.output_ref is not None and step.output_ref.bytes <= room:
+                room -= step.output_ref.bytes
+                # One that is not kept any more is missing; the rest of the document is not.
+                with contextlib.suppress(OutputNotFoundError):
+                    await self._outputs.fetch(state, [step_id])
+        for step in state.steps.values():
+            if step.output_omitted:
+                step.output = state.gathered(step)
 
     async def _definition(self, tenant: str, state: ExecutionState) -> Definition | None:
         try:
@@ -156,28 +195,18 @@ def _document(
     return run_document(state, definition, time.time(), msgspec.UNSET if logs is None else logs)
 
 
-def _accepted(state: ExecutionState) -> dict[str, Any]:
+def location_of(state: ExecutionState) -> str:
+    """Return the path of a run's document."""
+    return f"/api/v1/workflows/{state.workflow_id}/runs/{state.execution_id}"
+
+
+def accepted(state: ExecutionState) -> dict[str, Any]:
+    """Return what a client is told whose request about an execution was accepted."""
     return {
         "execution_id": state.execution_id,
         "status": state.status,
         "stream_url": f"/api/v1/sse/executions/{state.execution_id}/stream",
     }
-
-
-def _refuse_unknown(body: dict[str, Any], *known: str) -> None:
-    unknown = [Problem(pointer(key), f"unknown field {key!r}") for key in body if key not in known]
-    if unknown:
-        raise RefusedError(422, "the body has unknown fields", unknown)
-
-
-def _reason(body: dict[str, Any]) -> str:
-    reason = body.get("reason")
-    if reason is None:
-        return ""
-    if not isinstance(reason, str) or len(reason) > _LONGEST_REASON:
-        detail = f"reason is a text of at most {_LONGEST_REASON} characters"
-        raise RefusedError(422, detail, [Problem("/reason", detail)])
-    return reason
 
 
 def _status(text: str | None) -> str | None:

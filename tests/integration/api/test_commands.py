@@ -1,0 +1,340 @@
+"""Commands over HTTP: accepted on the state that allows them, once, and told to a worker."""
+
+import asyncio
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+from nats.aio.client import Client
+
+from harness import log as written
+from harness.log import NOW, HandWrittenLog
+from harness.stored import stored, taken
+from tailrace_shared.execution import events as ev
+from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.execution_log import ExecutionLog
+from tailrace_shared.jetstream import JetStream
+from tailrace_shared.subjects import Subjects
+
+FORM = {
+    "type": "object",
+    "required": ["amount"],
+    "properties": {"amount": {"type": "number", "minimum": 0}},
+}
+FLOW = {
+    "nodes": {
+        "approve": {"type": "await", "with": {"form": FORM}},
+        "payment": {"type": "await"},
+        "later": {"type": "await", "needs": ["approve"]},
+    }
+}
+
+
+@pytest.fixture
+async def version(http: httpx.AsyncClient) -> int:
+    """The version of the workflow ``flow``."""
+    put = await http.put("/api/v1/workflows/flow", json=FLOW)
+    return int(put.json()["version"])
+
+
+@pytest.fixture
+async def log(nats_client: Client, tenant: str, version: int) -> HandWrittenLog:
+    """An execution that runs, and whose steps have not begun."""
+    log = HandWrittenLog(nats_client, tenant)
+    await log.begin("flow", version)
+    return log
+
+
+class Commands:
+    """What a test asks of one execution."""
+
+    def __init__(self, http: httpx.AsyncClient, jetstream: JetStream, log: HandWrittenLog) -> None:
+        self._http = http
+        self._log = log
+        self.reader = ExecutionLog(jetstream, Subjects())
+
+    async def __call__(self, command: str, body: Any = None, key: str = "") -> httpx.Response:
+        """Send a command."""
+        headers = {"idempotency-key": key} if key else {}
+        path = f"/api/v1/executions/{self._log.execution}/{command}"
+        return await self._http.post(path, json={} if body is None else body, headers=headers)
+
+    async def state(self) -> ExecutionState:
+        """Return what the log says now; the test's own commits go on from there."""
+        history = await self.reader.load(self._log.tenant, self._log.execution)
+        self._log.last = history.last_sequence
+        return history.state
+
+    async def requested(self) -> list[ev.Command]:
+        """Return the commands in the log."""
+        found = self.reader.read(self._log.tenant, self._log.execution)
+        events = [event async for commit in found for event in commit.events()]
+        return [event.data for event in events if isinstance(event, ev.CommandRequested)]
+
+
+@pytest.fixture
+def ask(http: httpx.AsyncClient, jetstream: JetStream, log: HandWrittenLog) -> Commands:
+    """The commands of the execution."""
+    return Commands(http, jetstream, log)
+
+
+async def wait(log: HandWrittenLog, *nodes: str, **fields: Any) -> None:
+    """Append that nodes wait for a signal, and that the execution is paused for that."""
+    for node in nodes:
+        waiting = ev.StepWait(node, "await", "waiting", wait="signal", attempt=1, **fields)
+        await log.commit(written.step_started(node, "await"), ev.StepWaiting(waiting, NOW))
+    await log.commit(
+        ev.ExecutionPaused(ev.Paused(log.execution, "paused", "signal", waiting=list(nodes)), NOW)
+    )
+
+
+def places(answer: httpx.Response) -> list[str]:
+    """Return where a refused body is wrong."""
+    return [error["pointer"] for error in answer.json()["errors"]]
+
+
+async def test_cancelling_is_recorded_once_and_enqueued(
+    ask: Commands, log: HandWrittenLog, jetstream: JetStream
+) -> None:
+    """Asking twice is asking once; what was cancelled stays so."""
+    before = await stored(jetstream)
+    first = await ask("cancel", {"reason": "enough"})
+    assert first.status_code == 202
+    assert first.json() == {
+        "execution_id": log.execution,
+        "status": "running",
+        "stream_url": f"/api/v1/sse/executions/{log.execution}/stream",
+    }
+    assert await taken(jetstream, before) == {"EVENTS": 1, "JOBS": 1, "KV_due": 1}
+    assert (await ask("cancel")).status_code == 202
+    assert (await taken(jetstream, before))["EVENTS"] == 1
+    (command,) = await ask.requested()
+    assert (command.command, command.reason, command.actor) == ("cancel", "enough", "")
+    await ask.state()
+    await log.commit(ev.ExecutionCancelled(ev.Cancelled(log.execution, "cancelled", 5), NOW))
+    assert (await ask("cancel")).json()["status"] == "cancelled"
+
+
+@pytest.mark.parametrize("command", ["cancel", "pause", "resume"])
+async def test_what_has_ended_takes_no_command(
+    ask: Commands, log: HandWrittenLog, jetstream: JetStream, command: str
+) -> None:
+    """409 with the reason, and nothing is stored."""
+    await log.complete()
+    before = await stored(jetstream)
+    answer = await ask(command)
+    assert answer.status_code == 409
+    assert "the execution is completed" in answer.json()["detail"]
+    assert await taken(jetstream, before) == {}
+
+
+@pytest.mark.parametrize("command", ["cancel", "pause", "resume", "rerun"])
+async def test_an_execution_that_is_not_there_is_404(
+    http: httpx.AsyncClient, jetstream: JetStream, command: str
+) -> None:
+    """And leaves nothing behind that somebody would look after."""
+    before = await stored(jetstream)
+    answer = await http.post(f"/api/v1/executions/gone/{command}", json={})
+    assert answer.status_code == 404
+    assert await taken(jetstream, before) == {}
+
+
+async def test_a_pause_holds_until_somebody_resumes(
+    ask: Commands, log: HandWrittenLog, jetstream: JetStream
+) -> None:
+    """Asked twice it is asked once; resumed twice is a conflict, because nothing is held."""
+    before = await stored(jetstream)
+    assert (await ask("pause", {"reason": "audit"})).status_code == 202
+    assert (await ask("pause")).status_code == 202
+    assert (await taken(jetstream, before))["EVENTS"] == 1
+    assert (await ask.state()).is_held
+    assert (await ask("resume")).status_code == 202
+    assert not (await ask.state()).is_held
+    answer = await ask("resume")
+    assert answer.status_code == 409
+    assert "none of its steps waits" in answer.json()["detail"]
+    assert [command.command for command in await ask.requested()] == ["pause", "resume"]
+    assert log.written
+
+
+@pytest.mark.parametrize("command", ["cancel", "pause", "resume"])
+async def test_the_same_key_is_the_same_command(
+    ask: Commands, log: HandWrittenLog, command: str
+) -> None:
+    """Whatever has become of the execution meanwhile."""
+    await wait(log, "payment")
+    answers = [await ask(command, key="k1") for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [202, 202, 202]
+    assert len(await ask.requested()) == 1
+
+
+async def test_the_only_step_that_waits_is_approved(ask: Commands, log: HandWrittenLog) -> None:
+    """Where nothing is said but "resume"."""
+    await wait(log, "payment")
+    assert (await ask("resume")).status_code == 202
+    (command,) = await ask.requested()
+    assert (command.command, command.node_id, command.decision) == (
+        "resolve",
+        "payment",
+        "approved",
+    )
+
+
+async def test_of_several_steps_that_wait_one_must_be_named(
+    ask: Commands, log: HandWrittenLog
+) -> None:
+    """And each gets its own decision, in any order."""
+    await wait(log, "approve", "payment")
+    answer = await ask("resume", {"decision": "approved"})
+    assert answer.status_code == 409
+    assert "name one as node_id: approve, payment" in answer.json()["detail"]
+    rejected = {"node_id": "payment", "decision": "rejected", "data": {"why": "too much"}}
+    assert (await ask("resume", rejected)).status_code == 202
+    assert (await ask("resume", {"node_id": "approve", "data": {"amount": 5}})).status_code == 202
+    assert [(c.node_id, c.decision, c.data) for c in await ask.requested()] == [
+        ("payment", "rejected", {"why": "too much"}),
+        ("approve", "approved", {"amount": 5}),
+    ]
+    again = await ask("resume", {"node_id": "approve", "data": {"amount": 6}})
+    assert again.status_code == 409
+    assert "has its decision already" in again.json()["detail"]
+
+
+async def test_what_is_entered_must_be_what_the_form_asks_for(
+    ask: Commands, log: HandWrittenLog
+) -> None:
+    """Every place that is wrong; nothing to enter is wrong, too, except for who rejects."""
+    await wait(log, "approve", form=FORM)
+    wrong = await ask("resume", {"data": {"amount": -1}})
+    assert (wrong.status_code, places(wrong)) == (422, ["/data/amount"])
+    missing = await ask("resume", {"decision": "approved"})
+    assert (missing.status_code, places(missing)) == (422, ["/data"])
+    assert (await ask("resume")).status_code == 422
+    no_object = await ask("resume", {"decision": "rejected", "data": "no"})
+    assert (no_object.status_code, places(no_object)) == (422, ["/data"])
+    large = await ask("resume", {"data": {"amount": 1, "x": "x" * 300_000}})
+    assert (large.status_code, places(large)) == (422, ["/data"])
+    assert await ask.requested() == []
+    assert (await ask("resume", {"decision": "rejected"})).status_code == 202
+
+
+async def test_only_what_waits_can_be_resumed(ask: Commands, log: HandWrittenLog) -> None:
+    """A node that does not wait is a conflict; one that is not there was mistyped."""
+    await wait(log, "approve")
+    pending = await ask("resume", {"node_id": "later"})
+    assert (pending.status_code, "is pending" in pending.json()["detail"]) == (409, True)
+    unknown = await ask("resume", {"node_id": "aprove"})
+    assert (unknown.status_code, places(unknown)) == (422, ["/node_id"])
+    assert "did you mean 'approve'?" in unknown.json()["detail"]
+
+
+async def test_of_racing_decisions_one_is_taken(ask: Commands, log: HandWrittenLog) -> None:
+    """The others learn that it was decided."""
+    await wait(log, "payment")
+    bodies = [{"node_id": "payment", "decision": d} for d in ("approved", "rejected") * 5]
+    answers = await asyncio.gather(*(ask("resume", body) for body in bodies))
+    assert sorted(answer.status_code for answer in answers) == [202] + [409] * 9
+    assert len(await ask.requested()) == 1
+
+
+async def test_a_held_execution_goes_on_and_its_step_still_waits(
+    ask: Commands, log: HandWrittenLog
+) -> None:
+    """To resume is to take the hold away first; a decision may come in between."""
+    await wait(log, "payment")
+    await ask("pause")
+    assert (await ask("resume")).status_code == 202
+    assert (await ask.requested())[-1].command == "resume"
+    await ask("pause")
+    assert (await ask("resume", {"node_id": "payment"})).status_code == 202
+    assert (await ask.state()).is_held
+
+
+@pytest.mark.parametrize(
+    ("command", "body", "place"),
+    [
+        ("cancel", {"reson": "x"}, "/reson"),
+        ("cancel", {"reason": 5}, "/reason"),
+        ("pause", {"reason": "x" * 1001}, "/reason"),
+        ("resume", {"node": "payment"}, "/node"),
+        ("resume", {"node_id": 5}, "/node_id"),
+        ("resume", {"node_id": ""}, "/node_id"),
+        ("resume", {"decision": "maybe"}, "/decision"),
+        ("resume", {"decision": ["approved"]}, "/decision"),
+        ("rerun", {"from": "a"}, "/from"),
+        ("rerun", {"from_node": ["a"]}, "/from_node"),
+    ],
+)
+async def test_a_body_that_is_no_command_is_refused_at_its_place(
+    ask: Commands, command: str, body: Any, place: str
+) -> None:
+    """422, and nothing in the log."""
+    answer = await ask(command, body)
+    assert (answer.status_code, places(answer)) == (422, [place])
+    assert await ask.requested() == []
+
+
+async def test_what_a_step_waits_for_is_in_the_run_document(
+    http: httpx.AsyncClient, ask: Commands, log: HandWrittenLog
+) -> None:
+    """Enough to draw the form and to say who is waited for."""
+    await wait(
+        log,
+        "approve",
+        reason="approval",
+        until="2030-01-01T00:00:00.000Z",
+        on_timeout="cancel",
+        triggers=["po.approved"],
+        match="event.po == input.po",
+        form=FORM,
+    )
+    run = (await http.get(f"/api/v1/executions/{log.execution}")).json()
+    steps = {step["node_id"]: step for step in run["steps"]}
+    assert run["status"] == "paused"
+    expected = {
+        "kind": "signal",
+        "reason": "approval",
+        "until": "2030-01-01T00:00:00.000Z",
+        "on_timeout": "cancel",
+        "triggers": ["po.approved"],
+        "match": "event.po == input.po",
+        "form": FORM,
+    }
+    assert steps["approve"]["waiting_for"] == expected
+    assert steps["payment"]["waiting_for"] is None
+    await ask("resume", {"node_id": "approve", "data": {"amount": 1}})
+    run = (await http.get(f"/api/v1/executions/{log.execution}")).json()
+    assert run["steps"][0]["waiting_for"] == {**expected, "decided": True}
+
+
+async def test_a_rerun_is_a_run_of_its_own_that_names_the_first(
+    http: httpx.AsyncClient, ask: Commands, log: HandWrittenLog, jetstream: JetStream
+) -> None:
+    """The same key gives the same run; without a key each is another."""
+    await log.complete()
+    first = await ask("rerun", {"from_node": "later"}, key="k")
+    assert first.status_code == 202
+    run = first.json()
+    assert (run["rerun_of"], run["from_node"], run["status"]) == (log.execution, "later", "queued")
+    assert (await ask("rerun", {"from_node": "later"}, key="k")).json() == run
+    assert (await ask("rerun")).json()["execution_id"] != run["execution_id"]
+    shown = (await http.get(first.headers["location"])).json()
+    assert (shown["rerun_of"], shown["from_node"], shown["parent"]) == (
+        log.execution,
+        "later",
+        None,
+    )
+    job = await jetstream.get("JOBS", {"last_by_subj": "tr.jobs.executions"})
+    assert job is not None
+    assert msgspec.json.decode(job.data)["args"][0] == log.tenant
+
+
+async def test_only_what_has_ended_is_run_again(ask: Commands, log: HandWrittenLog) -> None:
+    """From a node that it has."""
+    running = await ask("rerun")
+    assert running.status_code == 409
+    await log.complete()
+    unknown = await ask("rerun", {"from_node": "latr"})
+    assert (unknown.status_code, places(unknown)) == (422, ["/from_node"])
+    assert "'latr'" in unknown.json()["errors"][0]["detail"]
