@@ -1,48 +1,5 @@
 """Streams and buckets of a test's own on the shared NATS."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from harness.site import site, site_settings
 
-import pytest
-from nats.aio.client import Client
-
-from harness.nats_container import AnyNats
-from tailrace_shared.ids import new_token
-from tailrace_shared.jetstream import JetStream, connect
-from tailrace_shared.settings import CommonSettings
-from tailrace_shared.subjects import Subjects
-from tailrace_shared.topology import EVENTS, apply_topology, topology
-
-
-@dataclass(frozen=True, slots=True)
-class Site:
-    """An installation without services: a prefix, its streams, and a connection."""
-
-    settings: CommonSettings
-    client: Client
-    jetstream: JetStream
-    subjects: Subjects
-
-    @property
-    def events(self) -> str:
-        """The name of the stream that holds the log."""
-        return self.subjects.stream(EVENTS)
-
-
-@pytest.fixture
-def site_settings(shared_nats: AnyNats) -> CommonSettings:
-    """Settings with a prefix that no other test has."""
-    return CommonSettings(nats_url=shared_nats.url, prefix=f"t-{new_token()[:8]}")
-
-
-@pytest.fixture
-async def site(site_settings: CommonSettings) -> AsyncIterator[Site]:
-    """An installation with all its streams."""
-    client = await connect(site_settings, "test")
-    jetstream = JetStream(client)
-    specs = topology(site_settings)
-    await apply_topology(jetstream, specs)
-    yield Site(site_settings, client, jetstream, Subjects(site_settings.prefix))
-    for spec in specs:
-        await jetstream.api(f"STREAM.DELETE.{spec.name}")
-    await client.close()
+__all__ = ["site", "site_settings"]

@@ -1,0 +1,60 @@
+"""The due index: by when executions must be driven."""
+
+import time
+
+import pytest
+
+from tailrace_shared.due_index import DueIndex
+from tailrace_shared.errors import InvalidIdError
+from tailrace_shared.topology import DUE
+
+
+@pytest.fixture
+def index(site):
+    """An index as a service has it."""
+    return DueIndex(site.jetstream, site.subjects)
+
+
+async def entries(index):
+    """Return all entries as (tenant, execution, by)."""
+    return [(due.tenant, due.execution, due.by) async for due in index.entries()]
+
+
+async def test_entries_are_read_in_the_order_in_which_they_were_written(index):
+    """The newest of each execution alone, with the time of NATS."""
+    await index.put("t", "a", 1.0)
+    await index.put("u", "a", 2.5)
+    await index.put("t", "a", 3.0)
+    assert await entries(index) == [("u", "a", 2.5), ("t", "a", 3.0)]
+    async for due in index.entries():
+        assert abs(due.written_at - time.time()) < 5
+
+
+async def test_what_is_removed_leaves_nothing_behind(site, index):
+    """Removing twice is removing once."""
+    for n in range(300):
+        await index.put("t", f"e{n}", float(n))
+    assert len(await entries(index)) == 300
+    for n in range(300):
+        await index.remove("t", f"e{n}")
+        await index.remove("t", f"e{n}")
+    assert await entries(index) == []
+    assert await site.count(f"KV_{site.subjects.stream(DUE)}") == 0
+
+
+async def test_only_what_was_seen_is_removed(index):
+    """An entry that was written again meanwhile stays."""
+    await index.put("t", "a", 1.0)
+    (seen,) = [due async for due in index.entries()]
+    await index.put("t", "a", 2.0)
+    await index.remove("t", "a", seen.revision)
+    assert await entries(index) == [("t", "a", 2.0)]
+    (seen,) = [due async for due in index.entries()]
+    await index.remove("t", "a", seen.revision)
+    assert await entries(index) == []
+
+
+async def test_no_id_reaches_beyond_its_entry(index):
+    """A wildcard would remove those of others."""
+    with pytest.raises(InvalidIdError):
+        await index.remove("t", ">")

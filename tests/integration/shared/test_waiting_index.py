@@ -1,0 +1,121 @@
+"""The waiting index: who waits for a signal."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from tailrace_shared.bucket import Bucket
+from tailrace_shared.errors import InvalidIdError
+from tailrace_shared.ids import new_execution_id
+from tailrace_shared.topology import WAITING
+from tailrace_shared.waiting_index import Waiting, WaitingIndex, kept
+
+
+@pytest.fixture
+def index(site):
+    """An index as a service has it."""
+    return WaitingIndex(site.jetstream, site.subjects)
+
+
+@pytest.fixture
+def stream(site):
+    """The stream that the index lies in."""
+    return f"KV_{site.subjects.stream(WAITING)}"
+
+
+def waiting(execution="e", node="n", *triggers, **fields):
+    """Return a wait."""
+    wait = Waiting(
+        execution, node, "w", "W", "approval", "2026-01-01T00:00:00.000Z", triggers=list(triggers)
+    )
+    return msgspec.structs.replace(wait, **fields)
+
+
+async def of_procedure(index, tenant, procedure):
+    """Return where the waits for a procedure are."""
+    found = [each async for each in index.of_procedure(tenant, procedure)]
+    return sorted((each.execution_id, each.node_id) for each in found)
+
+
+async def test_a_wait_is_found_by_execution_and_by_each_of_its_procedures(index):
+    """Whole, and by its own tenant only."""
+    wait = waiting("e", "n", "paid", "order.paid", match="event.x", form={"type": "object"})
+    await index.put("t", wait)
+    assert await index.of_execution("t", "e") == [wait]
+    for procedure in ("paid", "order.paid"):
+        assert [each async for each in index.of_procedure("t", procedure)] == [wait]
+        assert await of_procedure(index, "u", procedure) == []
+    assert await of_procedure(index, "t", "order") == []
+    assert await index.of_execution("u", "e") == []
+
+
+async def test_what_is_there_already_is_not_written_again(site, index, stream):
+    """A wait is put at each parking of its execution; what has changed is written."""
+    await index.put("t", waiting("e", "n", "a", "b"))
+    before = await site.taken(stream)
+    for _ in range(5):
+        await index.put("t", waiting("e", "n", "a", "b"))
+    assert await site.taken(stream) == before
+    await index.put("t", waiting("e", "n", "a", "b", reason="other"))
+    assert [each.reason for each in await index.of_execution("t", "e")] == ["other"]
+
+
+async def test_what_is_removed_leaves_nothing_behind(site, index, stream):
+    """No marker, whoever removes it how often."""
+    for n in range(20):
+        await index.put("t", waiting("e", f"n{n}", "a", "b"))
+    for n in range(20):
+        await index.remove("t", waiting("e", f"n{n}", "a", "b"))
+        await index.remove("t", waiting("e", f"n{n}", "a", "b"))
+    assert await site.count(stream) == 0
+
+
+async def test_a_pointer_without_its_entry_counts_for_nothing(site, index):
+    """As a crash between the two writes leaves it; putting the wait again completes it."""
+    await Bucket(site.jetstream, site.subjects.stream(WAITING)).put("t.paid.e.n", b"")
+    assert await of_procedure(index, "t", "paid") == []
+    await index.put("t", waiting("e", "n", "paid"))
+    assert await of_procedure(index, "t", "paid") == [("e", "n")]
+
+
+async def test_any_number_may_wait_for_one_procedure(index):
+    """More than one request may ask for."""
+    await asyncio.gather(*(index.put("t", waiting(f"e{n}", "n", "paid")) for n in range(1300)))
+    assert len(await of_procedure(index, "t", "paid")) == 1300
+
+
+async def test_pages_follow_each_other_newest_execution_first(index):
+    """Each wait once."""
+    executions = [new_execution_id() for _ in range(12)]
+    for execution in executions:
+        await index.put("t", waiting(execution, "a", "paid"))
+        await index.put("t", waiting(execution, "b", "paid"))
+    await index.put("u", waiting(executions[0], "a", "paid"))
+    seen, cursor = [], None
+    while True:
+        page = await index.page("t", limit=5, cursor=cursor)
+        seen += [(each.execution_id, each.node_id) for each in page.waiting]
+        if (cursor := page.cursor) is None:
+            break
+    wanted = [(execution, node) for execution in executions for node in "ab"]
+    assert seen == sorted(wanted, reverse=True)
+
+
+@pytest.mark.parametrize("text", ["", "*", ">", "a b", ".a", "a..b", "a" * 129])
+async def test_no_name_reaches_beyond_its_tenant(index, text):
+    """A wildcard would read what is others'."""
+    with pytest.raises(InvalidIdError):
+        await of_procedure(index, "t", text)
+    with pytest.raises(InvalidIdError):
+        await index.of_execution("t", text)
+    with pytest.raises(InvalidIdError):
+        await index.put("t", waiting("e", "n", text))
+
+
+def test_only_small_values_are_kept():
+    """Sixteen KiB as JSON."""
+    assert kept({"a": 1}) == {"a": 1}
+    large = "x" * (16 * 1024 - 1)
+    assert len(msgspec.json.encode(large)) > 16 * 1024
+    assert kept(large) is None
