@@ -180,7 +180,7 @@ async def test_of_two_writers_one_wins_each_append_and_the_log_stays_legal(site:
             if history.state.is_terminal:
                 return
             stamp = history.state.created_at or ""
-            batch = [scheduler.record(completed(step, name, stamp)) for step in scheduler.running]
+            batch = [scheduler.record(completed(step, name, stamp)) for step in scheduler.attended]
             batch += scheduler.decide(0.0)
             (payload,) = encode_commits(batch)
             await asyncio.sleep(0)

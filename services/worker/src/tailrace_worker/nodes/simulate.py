@@ -2,12 +2,14 @@
 
 import asyncio
 import random
+import time
 from typing import Any, Final
 
 from tailrace_shared.duration import Duration
 from tailrace_worker.nodes.node import NodeContext, NodeFailedError, node
 
 _REPORTS: Final = 20
+_LOOK_SECONDS: Final = 0.2
 
 
 @node("simulate")
@@ -30,9 +32,18 @@ async def simulate(
     if progress and seconds:
         for report in range(_REPORTS):
             ctx.progress(100 * report / _REPORTS)
-            await asyncio.sleep(seconds / _REPORTS)
+            await _sleep(seconds / _REPORTS, ctx)
     elif seconds:
-        await asyncio.sleep(seconds)
+        await _sleep(seconds, ctx)
     if source.random() < fail_rate:
         raise NodeFailedError("simulated failure")
     return {}
+
+
+async def _sleep(seconds: float, ctx: NodeContext) -> None:
+    """Sleep, but not much longer than somebody wants the result."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        if ctx.cancelled:
+            raise NodeFailedError("cancelled", retryable=False)
+        await asyncio.sleep(min(left, _LOOK_SECONDS))
