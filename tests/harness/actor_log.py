@@ -64,9 +64,9 @@ def started() -> Event:
     return ExecutionStarted(Started("e", "running", _STAMP), _STAMP)
 
 
-def waits(attempt: int, step: str = "a", node_type: str = _TYPE) -> Event:
+def waits(attempt: int, step: str = "a") -> Event:
     """Return that a step waits for an actor."""
-    wait = StepWait(step, node_type, "waiting", wait="actor", attempt=attempt)
+    wait = StepWait(step, _TYPE, "waiting", wait="actor", attempt=attempt)
     return StepWaiting(wait, _STAMP)
 
 

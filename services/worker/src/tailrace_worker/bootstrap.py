@@ -13,8 +13,10 @@ from tailrace_shared.settings import WorkerSettings, read_settings
 from tailrace_shared.telemetry import configure_logging
 from tailrace_worker.broker import NatsBroker
 from tailrace_worker.engine.engine import Engine
+from tailrace_worker.engine.remote.attendant import Attendant
+from tailrace_worker.engine.remote.job import actor_name
 from tailrace_worker.engine.scheduled_start import scheduled_start
-from tailrace_worker.nodes.registry import load_registry
+from tailrace_worker.nodes.registry import NodeRegistry, load_registry
 
 _SOON_MS = 500
 _LATEST_MS = 30_000
@@ -47,6 +49,21 @@ class EngineMiddleware(Middleware):
         self.engine.stop()
 
 
+class AttendantMiddleware(Middleware):
+    """Has the actors of actor nodes begin after the engine, and end with it."""
+
+    def __init__(self, attendant: Attendant) -> None:
+        self.attendant = attendant
+
+    def before_worker_boot(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+        """Be ready before the first message."""
+        self.attendant.start()
+
+    def before_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
+        """Have running attempts end, so that Dramatiq's threads come back."""
+        self.attendant.drain()
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerParts:
     """A worker, put together but not started."""
@@ -64,7 +81,9 @@ def build() -> WorkerParts:
     """
     settings = read_settings(WorkerSettings)
     configure_logging(settings, "worker")
-    engine = Engine(settings, load_registry(settings.nodes, settings.http_allow))
+    registry = load_registry(settings.nodes, settings.http_allow)
+    engine = Engine(settings, registry)
+    attendant = Attendant(settings, lambda: engine._env)  # noqa: SLF001
     broker = NatsBroker(
         url=settings.nats_url,
         prefix=settings.prefix,
@@ -76,7 +95,9 @@ def build() -> WorkerParts:
     )
     broker.add_middleware(CurrentMessage())
     broker.add_middleware(EngineMiddleware(engine))
+    broker.add_middleware(AttendantMiddleware(attendant))
     declare_actors(broker, engine)
+    declare_actor_nodes(broker, registry, attendant)
     return WorkerParts(settings, broker, engine)
 
 
@@ -98,3 +119,19 @@ def declare_actors(broker: NatsBroker, engine: Engine) -> None:
         # No retry helps against these: the firing becomes a dead letter at once.
         throws=(WorkflowNotFoundError, InvalidInputError, InvalidIdError),
     )(scheduled_start(engine))
+
+
+def declare_actor_nodes(broker: NatsBroker, registry: NodeRegistry, attendant: Attendant) -> None:
+    """Declare an actor, on a queue of its own, for each actor node that this worker has."""
+    for function in registry.actors:
+        name = actor_name(function.type.name)
+        declare = dramatiq.actor(
+            actor_name=name,
+            queue_name=name,
+            broker=broker,
+            min_backoff=_SOON_MS,
+            max_backoff=_LATEST_MS,
+            # Its steps have timeouts of their own.
+            **{"time_limit": float("inf"), **function.actor_options},
+        )
+        declare(attendant.attend)

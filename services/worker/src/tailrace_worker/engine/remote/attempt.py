@@ -1,10 +1,8 @@
 """One attempt of an actor node, from its message to the end that the log tells of it."""
 
 import asyncio
-import contextlib
 import random
 import time
-from collections.abc import Callable
 from enum import Enum
 from typing import Final
 
@@ -20,7 +18,7 @@ from tailrace_shared.execution.events import (
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_worker.engine.attempt import Attempt
 from tailrace_worker.engine.environment import Environment
-from tailrace_worker.engine.outcomes import Erred, Outcome, Succeeded, end_event, retrying
+from tailrace_worker.engine.outcomes import Erred, Outcome, Succeeded, end_event, lost
 from tailrace_worker.engine.plan import PlannedNode
 from tailrace_worker.engine.remote.calling_thread import CallingThread
 from tailrace_worker.engine.remote.followed_log import FollowedLog, patiently
@@ -30,6 +28,8 @@ from tailrace_worker.engine.runner import Runner
 
 # What was said while the connection was broken is found by looking now and then.
 _LOOK_INTERVAL: Final = 30.0
+# How long a coroutine function that was interrupted may go on cleaning up.
+_LAST_GRACE: Final = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -41,6 +41,9 @@ class Stop(Enum):
     CANCEL = "the execution is being cancelled"
     HANDOVER = "its worker is stopping"
     TIME_LIMIT = "the time limit of its actor has passed"
+
+
+_AT_ONCE: Final = {Stop.CANCEL, Stop.HANDOVER, Stop.TIME_LIMIT}
 
 
 class RemoteAttempt:
@@ -55,7 +58,7 @@ class RemoteAttempt:
         thread: the Dramatiq thread that took the message.
     """
 
-    def __init__(  # noqa: PLR0913 - the parts of one attempt, given once
+    def __init__(
         self,
         environment: Environment,
         log: FollowedLog,
@@ -103,9 +106,11 @@ class RemoteAttempt:
         try:
             with self._log.watching(self._look):
                 self._look()
-                while not self._running.done():
+                while self._stop is None and not self._running.done():
                     await self._report()
                     await self._wait()
+            if self._stop is not None:
+                await asyncio.wait([self._running], timeout=_LAST_GRACE)
             await self._end()
         finally:
             self._running.cancel()
@@ -113,7 +118,9 @@ class RemoteAttempt:
 
     async def release_thread(self) -> None:
         """Have the function return, if it still runs although its attempt is over."""
-        deadline = self._env.loop.time() + self._grace
+        # One that was stopped has been told, or had no time to be.
+        grace = 0.0 if self._stop in _AT_ONCE else self._grace
+        deadline = self._env.loop.time() + grace
         while self._thread.is_busy:
             if self._env.loop.time() >= deadline:
                 self._thread.interrupt()
@@ -126,6 +133,7 @@ class RemoteAttempt:
             self._stop = why
             self._attempt.tell_cancelled()
             self._running.cancel()
+            self._woken.set()
 
     # While it runs
 
@@ -137,6 +145,10 @@ class RemoteAttempt:
                 return await self._put_elsewhere(outcome, outcome.encoded)
         except TailraceError as error:
             return Erred(str(error))
+        # An attempt without an outcome would leave the execution waiting for ever.
+        except Exception as error:  # noqa: BLE001
+            _log.exception("attempt broke", **self._job._asdict())
+            return Erred(f"internal error: {type(error).__name__}", retryable=False)
         return outcome
 
     def _needed(self) -> frozenset[str] | None:
@@ -206,12 +218,8 @@ class RemoteAttempt:
             case Stop.TIME_LIMIT:
                 outcome = Erred(Stop.TIME_LIMIT.value)
             case Stop.HANDOVER:
-                stamp = format_timestamp(now)
-                return retrying(step, "handover", Stop.HANDOVER.value, now, stamp)
+                return lost(step, self._planned.node, "handover", Stop.HANDOVER.value, now)
             case Stop.UNWANTED | Stop.CANCEL:
                 return None
         draw = random.random()  # noqa: S311 - jitter, no secret
         return end_event(step, outcome, self._planned.node, now, draw)
-
-
-Wake = Callable[[], None]

@@ -54,19 +54,21 @@ class CallingThread(Executor):
         if self._is_busy:
             raise_thread_exception(self._thread, AttemptInterrupted)
 
-    def serve(self, interrupted: Callable[[Interrupt], None]) -> None:
+    def serve(self, interrupted: Callable[[Interrupt], object]) -> None:
         """Run what is submitted, on the calling thread, until the executor is closed.
 
         Args:
             interrupted: told of each exception that somebody raised in this thread from outside.
         """
-        while not self._is_closed:
+        while True:
             try:
-                self._serve()
+                # The loop is inside: an interrupt comes wherever Python looks, between calls too.
+                while not self._is_closed:
+                    self._serve()
             except Interrupt as interrupt:
                 interrupted(interrupt)
-            finally:
-                self._is_busy = False
+            else:
+                return
 
     def _serve(self) -> None:
         try:
@@ -74,7 +76,10 @@ class CallingThread(Executor):
         except Empty:
             return
         self._is_busy = True
-        call()
+        try:
+            call()
+        finally:
+            self._is_busy = False
 
 
 def _run(future: "Future[T]", call: Callable[[], T]) -> None:

@@ -1,11 +1,12 @@
 """The message that has an actor attend to one attempt of a step. Pure."""
 
+import hashlib
 from typing import NamedTuple
 
 import msgspec
 
 from tailrace_shared.execution.state import ExecutionState
-from tailrace_shared.jobs import JobMessage
+from tailrace_shared.jobs import JobMessage, at_headers
 from tailrace_shared.subjects import Subjects
 
 
@@ -62,3 +63,20 @@ def message_for(subjects: Subjects, job: ActorJob) -> OutgoingJob:
     name = actor_name(job.node_type)
     message = JobMessage(queue_name=name, actor_name=name, args=list(job))
     return OutgoingJob(subjects.job(name), msgspec.json.encode(message), {})
+
+
+def watch_for(subjects: Subjects, job: ActorJob, when: float) -> OutgoingJob:
+    """Return a message for later; it takes the place of an earlier one for the same attempt.
+
+    Args:
+        subjects: the names of the installation.
+        job: what it asks for.
+        when: seconds since the epoch.
+    """
+    schedule = hashlib.sha256(".".join(map(str, job)).encode()).hexdigest()[:40]
+    message = message_for(subjects, job)
+    return OutgoingJob(
+        subjects.job_at(actor_name(job.node_type), schedule),
+        message.payload,
+        at_headers(when, target=message.subject),
+    )
