@@ -141,7 +141,7 @@ async def test_an_execution_that_is_not_there_is_404(
 
 
 async def test_a_pause_holds_until_somebody_resumes(
-    ask: Commands, log: HandWrittenLog, jetstream: JetStream
+    http: httpx.AsyncClient, ask: Commands, log: HandWrittenLog, jetstream: JetStream
 ) -> None:
     """Asked twice it is asked once; resumed twice is a conflict, because nothing is held."""
     before = await stored(jetstream)
@@ -149,13 +149,15 @@ async def test_a_pause_holds_until_somebody_resumes(
     assert (await ask("pause")).status_code == 202
     assert (await taken(jetstream, before))["EVENTS"] == 1
     assert (await ask.state()).is_held
+    path = f"/api/v1/executions/{log.execution}"
+    assert (await http.get(path)).json()["held"] is True
     assert (await ask("resume")).status_code == 202
+    assert "held" not in (await http.get(path)).json()
     assert not (await ask.state()).is_held
     answer = await ask("resume")
     assert answer.status_code == 409
     assert "none of its steps waits" in answer.json()["detail"]
     assert [command.command for command in await ask.requested()] == ["pause", "resume"]
-    assert log.written
 
 
 @pytest.mark.parametrize("command", ["cancel", "pause", "resume"])

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from tailrace.stream import Event
-from tailrace.view.board import seconds_text
+from tailrace.view.board import hint_text, seconds_text
 from tailrace.view.follow import draw
 from tailrace.view.layout import FoldedRow, MoreRow, StepRow, rows
 from tailrace.view.lines import event_line, summary
@@ -125,6 +125,45 @@ def test_a_step_line_says_what_the_step_does() -> None:
     assert "after n0_0" in pending
 
 
+def test_a_waiting_step_says_for_what() -> None:
+    """For whom, and how long; a run that waits says how it is decided."""
+    run = layered(1, 3)
+    first, second, third, fourth = run.steps.values()
+    first.status, first.count = "success", 40
+    second.status, second.wait, second.waits_for, second.due = "waiting", "signal", "approval", 70.0
+    third.status, third.wait, third.waits_for = "waiting", "child", "invoice e2"
+    fourth.status, fourth.percent, fourth.message = "running", 30.0, "12/40"
+    run.status = "paused"
+
+    _head, _overall, hint, mapped, asking, child, mapping = drawn(run, width=100)
+
+    assert hint.strip() == "decide with: tailrace resume e1 --approve (or --reject)"
+    assert "40 items" in mapped
+    assert "for approval, times out in 1:00" in asking
+    assert "for invoice e2" in child
+    assert "30% 12/40" in mapping
+
+
+def test_a_run_that_needs_somebody_says_so() -> None:
+    """Which command, for which step; and nothing once it has ended."""
+    run = layered(2)
+    for step in run.steps.values():
+        step.status, step.wait = "waiting", "signal"
+    assert hint_text(run).startswith("decide with: tailrace resume e1 --node n0_0 --approve")
+    run.is_held = True
+    assert hint_text(run) == "paused; let it go on with: tailrace resume e1"
+    run.is_held, run.status = False, "cancelled"
+    assert hint_text(run) == ""
+
+
+def test_a_hint_takes_a_line_of_the_terminal() -> None:
+    """So that the drawing still fits."""
+    run = layered(*[1] * 60)
+    run.steps["n30_0"].status, run.steps["n30_0"].wait = "waiting", "signal"
+
+    assert len(drawn(run, height=20)) <= 20
+
+
 def test_the_head_tells_the_whole_run() -> None:
     """Workflow, status and time; share, counts and what is left."""
     run = layered(1, 3)
@@ -183,6 +222,32 @@ def test_times_are_as_short_as_they_stay_readable(seconds: float, text: str) -> 
         ("step:progress", {"node_id": "a", "percent": 5.0}, "step:progress       a 5%"),
         ("execution:failed", {"error_message": "no"}, "execution:failed    no"),
         ("execution:started", {}, "execution:started"),
+        ("step:waiting", {"node_id": "a", "until": "T1"}, "step:waiting        a until T1"),
+        (
+            "step:waiting",
+            {"node_id": "a", "wait": "signal", "reason": "approval", "triggers": ["b.c"]},
+            "step:waiting        a for approval or b.c",
+        ),
+        (
+            "step:waiting",
+            {
+                "node_id": "a",
+                "wait": "child",
+                "child_workflow_id": "w",
+                "child_execution_id": "e2",
+            },
+            "step:waiting        a for w e2",
+        ),
+        ("step:waiting", {"node_id": "a", "wait": "actor"}, "step:waiting        a for an actor"),
+        ("step:expanded", {"node_id": "a", "items": [1, 2]}, "step:expanded       a 2 items"),
+        ("execution:paused", {"reason": "approval"}, "execution:paused    approval"),
+        ("execution:resumed", {"resumed_from": "a"}, "execution:resumed   from a"),
+        ("execution:resumed", {}, "execution:resumed"),
+        (
+            "command:requested",
+            {"command": "resolve", "node_id": "a", "decision": "approved", "actor": "Ada"},
+            "command:requested   a resolve approved by Ada",
+        ),
     ],
 )
 def test_an_event_is_one_line_of_text(kind: str, data: dict[str, Any], text: str) -> None:

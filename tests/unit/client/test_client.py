@@ -1,6 +1,6 @@
 """The client: what it sends, what it repeats, and how it says that something is wrong."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -49,6 +49,40 @@ def test_two_runs_have_two_keys(client: Client, server: ScriptedServer) -> None:
 
     keys = {headers["idempotency-key"] for _, headers, _ in server.requests}
     assert len(keys) == 2
+
+
+@pytest.mark.parametrize(
+    ("ask", "line", "body"),
+    [
+        (lambda c: c.cancel("e1", "enough"), "executions/e1/cancel", {"reason": "enough"}),
+        (lambda c: c.pause("e1"), "executions/e1/pause", {}),
+        (lambda c: c.resume("e1"), "executions/e1/resume", {}),
+        (
+            lambda c: c.resume("e1", "ask", decision="rejected", data={"a": 1}),
+            "executions/e1/resume",
+            {"node_id": "ask", "decision": "rejected", "data": {"a": 1}},
+        ),
+        (lambda c: c.rerun("e1", "ask"), "executions/e1/rerun", {"from_node": "ask"}),
+        (lambda c: c.signal("po.ok", {"a": 1}), "triggers/po%2Eok", {"a": 1}),
+    ],
+)
+def test_a_command_whose_answer_was_lost_is_sent_again_with_the_same_key(
+    client: Client,
+    server: ScriptedServer,
+    ask: Callable[[Client], Any],
+    line: str,
+    body: dict[str, Any],
+) -> None:
+    """Accepted twice it is done once."""
+    script = iter([b"", json_answer({"execution_id": "e1", "matched": 1}, "202 Accepted")])
+    server.respond = lambda *_: next(script)
+
+    ask(client)
+
+    (first_line, first, sent), (_, second, _) = server.requests
+    assert first_line == f"POST /api/v1/{line} HTTP/1.1"
+    assert msgspec.json.decode(sent) == body
+    assert first["idempotency-key"] == second["idempotency-key"]
 
 
 def test_a_problem_is_an_error_with_every_place(client: Client, server: ScriptedServer) -> None:

@@ -197,3 +197,90 @@ def test_a_step_that_waits_takes_until_its_time_has_come(run: Run) -> None:
     run.apply(event("step:waiting", 2, node_id="map_1", until=at(30)))
 
     assert remaining_seconds(run, now=10) == 21
+
+
+def test_items_count_for_their_map(run: Run) -> None:
+    """They are no steps of the drawing; the map is as far as they are."""
+    run.apply(started("map_1", 1, name="Pages"))
+    run.apply(event("step:expanded", 1, node_id="map_1", node_type="map", items=[1, 2, 3, 4]))
+    for index in range(3):
+        run.apply(started(f"map_1[{index}]", 1))
+    run.apply(completed("map_1[0]", 2, 1))
+    run.apply(event("step:failed", 2, node_id="map_1[1]", duration_ms=5, error="no"))
+
+    pages = run.steps["map_1"]
+    assert len(run.steps) == 4
+    assert (pages.percent, pages.message) == (50.0, "2/4, 1 failed")
+    assert run.progress() == 0.125
+    run.apply(event("execution:cancelled", 3, reason="by hand"))
+    assert pages.items["map_1[2]"].status == "cancelled"
+
+
+def test_a_run_document_counts_items_as_the_events_do(run: Run) -> None:
+    """Whatever their order."""
+    run.apply(started("map_1", 1))
+    run.apply(event("step:expanded", 1, node_id="map_1", node_type="map", items=[1, 2]))
+    run.apply(started("map_1[0]", 1))
+    run.apply(completed("map_1[0]", 2, 1))
+    shown = Run("e1")
+    steps: list[dict[str, Any]] = [
+        {"node_id": "map_1", "status": "running", "items": 2},
+        {"node_id": "map_1[0]", "status": "success"},
+        {"node_id": "map_1[1]", "status": "pending"},
+    ]
+    shown.add_document(
+        {
+            "workflow_id": "flow",
+            "status": "running",
+            "created_at": at(0),
+            "steps": [{"node_type": "simulate", **step} for step in steps],
+        }
+    )
+
+    assert shown.steps["map_1"].message == run.steps["map_1"].message == "1/2"
+    assert list(shown.steps) == ["map_1"]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"wait": "signal"}, "a decision"),
+        ({"wait": "signal", "reason": "approval", "triggers": ["a.b"]}, "approval or a.b"),
+        (
+            {"wait": "child", "child_workflow_id": "invoice", "child_execution_id": "e2"},
+            "invoice e2",
+        ),
+        ({"wait": "actor"}, "an actor"),
+        ({"until": "1970-01-01T00:00:30.000Z"}, ""),
+    ],
+)
+def test_a_step_tells_what_it_waits_for(run: Run, data: dict[str, Any], words: str) -> None:
+    """Until it goes on."""
+    run.apply(started("split", 1))
+    run.apply(event("step:waiting", 2, node_id="split", **data))
+
+    assert run.steps["split"].waits_for == words
+    run.apply(started("split", 3, attempt=2))
+    assert (run.steps["split"].waits_for, run.steps["split"].wait) == ("", "")
+
+
+def test_a_pause_is_told_apart_from_a_wait(run: Run) -> None:
+    """The one needs a resume, the other a decision."""
+    run.apply(started("split", 1))
+    run.apply(event("step:waiting", 2, node_id="split", wait="signal"))
+    run.apply(event("execution:paused", 2, reason="signal", waiting=["split"]))
+    assert (run.status, run.is_held, run.error) == ("paused", False, "")
+    assert [step.id for step in run.waiting()] == ["split"]
+    run.apply(event("execution:paused", 3, reason="requested", requested=True))
+    assert run.is_held
+    run.apply(event("execution:resumed", 4))
+    assert (run.status, run.is_held) == ("running", False)
+
+
+def test_what_people_decide_is_not_expected(run: Run) -> None:
+    """Neither while it waits, nor from how long it took."""
+    run.steps["map_1"].type = "await"
+    run.apply(started("split", 1))
+    run.apply(completed("split", 2, 1))
+    run.apply(event("step:waiting", 2, node_id="map_1", wait="signal", until=at(50)))
+    assert remaining_seconds(run, now=10) == 2

@@ -11,8 +11,8 @@ from tailrace.errors import TailraceError
 
 # Loaded when called: `tailrace up` should not wait for the imports of `tailrace watch`.
 COMMANDS: Final = (
-    *("up", "validate", "apply", "import", "run", "watch", "ls", "show", "cancel"),
-    *("schedule", "dead", "bench"),
+    *("up", "validate", "apply", "import", "run", "watch", "ls", "show"),
+    *("pause", "resume", "cancel", "rerun", "signal", "schedule", "dead", "bench"),
 )
 
 # A service's own line, passed on by `tailrace up`, names its sender already.

@@ -74,7 +74,7 @@ class Client:
             "POST",
             f"/api/v1/workflows/{_segment(workflow_id)}/runs",
             body=_encode({"input": {} if input_data is None else input_data}),
-            headers={"Idempotency-Key": idempotency_key or str(uuid.uuid4())},
+            headers=_key(idempotency_key),
         )
         return answer
 
@@ -103,11 +103,83 @@ class Client:
         )
         return page
 
-    def cancel(self, execution_id: str, reason: str | None = None) -> dict[str, Any]:
+    def output(self, execution_id: str, step_id: str) -> Any:
+        """Return the output of one step, also where it is too large for the run's document."""
+        path = f"/api/v1/executions/{_segment(execution_id)}/steps/{_segment(step_id)}/output"
+        return self._transport.request("GET", path)
+
+    def cancel(
+        self, execution_id: str, reason: str | None = None, *, idempotency_key: str | None = None
+    ) -> dict[str, Any]:
         """Ask for a run to be cancelled; its log says when it was."""
-        body = {} if reason is None else {"reason": reason}
+        return self._command(execution_id, "cancel", {"reason": reason}, idempotency_key)
+
+    def pause(
+        self, execution_id: str, reason: str | None = None, *, idempotency_key: str | None = None
+    ) -> dict[str, Any]:
+        """Ask that a run starts no more steps until it is resumed."""
+        return self._command(execution_id, "pause", {"reason": reason}, idempotency_key)
+
+    def resume(
+        self,
+        execution_id: str,
+        node_id: str | None = None,
+        *,
+        decision: str | None = None,
+        data: Any = None,
+        idempotency_key: str | None = None,
+    ) -> dict[str, Any]:
+        """Let a paused run go on, or decide what a step of it waits for.
+
+        With a step, a decision (``approved`` or ``rejected``) or data it is a decision, of the
+        only step that waits if none is named. With none of them a run that was paused goes on;
+        of any other the only step that waits is approved.
+        """
+        body = {"node_id": node_id, "decision": decision, "data": data}
+        return self._command(execution_id, "resume", body, idempotency_key)
+
+    def rerun(
+        self,
+        execution_id: str,
+        from_node: str | None = None,
+        *,
+        idempotency_key: str | None = None,
+    ) -> dict[str, Any]:
+        """Run what has ended again, from its start or from a node; return the new run."""
+        return self._command(execution_id, "rerun", {"from_node": from_node}, idempotency_key)
+
+    def signal(
+        self,
+        procedure: str,
+        data: Mapping[str, Any] | None = None,
+        *,
+        idempotency_key: str | None = None,
+    ) -> int:
+        """Send a trigger to every step that awaits it; return how many went on."""
+        answer = self._transport.request(
+            "POST",
+            f"/api/v1/triggers/{_segment(procedure)}",
+            body=_encode(data or {}),
+            headers=_key(idempotency_key),
+        )
+        matched: int = answer["matched"]
+        return matched
+
+    def waiting(self, *, limit: int | None = None, cursor: str | None = None) -> dict[str, Any]:
+        """Return a page of the steps that wait for a signal, of the newest runs first."""
+        page: dict[str, Any] = self._transport.request(
+            "GET", "/api/v1/waiting", query={"limit": limit, "cursor": cursor}
+        )
+        return page
+
+    def _command(
+        self, execution_id: str, command: str, body: Mapping[str, Any], key: str | None
+    ) -> dict[str, Any]:
         answer: dict[str, Any] = self._transport.request(
-            "POST", f"/api/v1/executions/{_segment(execution_id)}/cancel", body=_encode(body)
+            "POST",
+            f"/api/v1/executions/{_segment(execution_id)}/{command}",
+            body=_encode({name: value for name, value in body.items() if value is not None}),
+            headers=_key(key),
         )
         return answer
 
@@ -195,6 +267,11 @@ class Client:
 def _segment(value: str) -> str:
     # Not quoted, an id with a slash, a question mark or only dots in it would name another route.
     return quote(value, safe="").replace(".", "%2E")
+
+
+def _key(idempotency_key: str | None) -> dict[str, str]:
+    # One's own or a new one: what is sent again because its answer was lost is done once.
+    return {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
 
 
 def _encode(document: Any) -> bytes:

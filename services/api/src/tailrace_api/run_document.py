@@ -100,7 +100,13 @@ class LogEntry(msgspec.Struct):
 
 
 class RunDocument(msgspec.Struct, omit_defaults=True):
-    """A run; ``logs`` is there if it was asked for, ``from_node`` in a rerun from a node."""
+    """A run.
+
+    Attributes:
+        held: there, and true, if somebody has asked for a pause and not yet for its end.
+        from_node: there in a rerun from a node.
+        logs: there if it was asked for.
+    """
 
     execution_id: str
     workflow_id: str
@@ -118,6 +124,7 @@ class RunDocument(msgspec.Struct, omit_defaults=True):
     parent: Parent | None
     rerun_of: str | None
     steps: list[StepDocument]
+    held: bool | msgspec.UnsetType = msgspec.UNSET
     from_node: str | msgspec.UnsetType = msgspec.UNSET
     logs: list[LogEntry] | msgspec.UnsetType = msgspec.UNSET
 
@@ -172,6 +179,7 @@ def run_document(
         parent=state.parent,
         rerun_of=state.rerun_of,
         steps=[_step(step_id, nodes, state) for step_id in _step_ids(state, nodes)],
+        held=True if state.is_held and not state.is_terminal else msgspec.UNSET,
         from_node=msgspec.UNSET if state.from_node is None else state.from_node,
         logs=logs,
     )

@@ -8,8 +8,8 @@ import click
 
 from tailrace.client import Client
 from tailrace.commands.client_command import client_command, json_option, print_json
-from tailrace.view.board import seconds_text
-from tailrace.view.model import RUN_STATUSES, seconds_of
+from tailrace.view.board import printable, seconds_text
+from tailrace.view.model import RUN_STATUSES, seconds_of, signal_text
 
 _MOST: Final = 200
 _COLOURS: Final = {
@@ -27,6 +27,7 @@ _COLOURS: Final = {
     "--limit", type=click.IntRange(1, _MOST), default=20, show_default=True, help="How many."
 )
 @click.option("--cursor", help="Go on where the page with this cursor ended.")
+@click.option("--waiting", is_flag=True, help="Not runs, but the steps that wait for a signal.")
 @json_option
 @client_command
 def ls(
@@ -35,19 +36,26 @@ def ls(
     status: str | None,
     limit: int,
     cursor: str | None,
+    waiting: bool,
     as_json: bool,
 ) -> None:
     """List runs, newest first: of WORKFLOW, or of all workflows.
 
-    Each line tells the execution, its status, when it started and how long it took.
+    Each line tells the execution, its status, when it started and how long it took; with
+    --waiting the execution, the step, since when it waits and for what.
     """
-    page = client.list(workflow, status=status, limit=limit, cursor=cursor)
+    if waiting and (workflow or status):
+        raise click.UsageError("--waiting lists the steps of all workflows")
+    if waiting:
+        page = client.waiting(limit=limit, cursor=cursor)
+    else:
+        page = client.list(workflow, status=status, limit=limit, cursor=cursor)
     if as_json:
         print_json(page)
         return
     now = time.time()
-    for summary in page["runs"]:
-        click.echo(_line(summary, now))
+    for found in page["waiting" if waiting else "runs"]:
+        click.echo(_waiting_line(found, now) if waiting else _line(found, now))
     if page.get("cursor"):
         click.echo(f"more with --cursor {page['cursor']}", err=True)
 
@@ -64,5 +72,18 @@ def _line(summary: Mapping[str, Any], now: float) -> str:
             f"{seconds_text(max(ended - created, 0.0)):>8}",
             # Last, because it may be long: nothing has to be cut off.
             summary["workflow_id"],
+        )
+    )
+
+
+def _waiting_line(found: Mapping[str, Any], now: float) -> str:
+    since = seconds_of(found["since"]) or now
+    return "  ".join(
+        (
+            found["execution_id"],
+            f"{found['node_id']:<16}",
+            f"{seconds_text(max(now - since, 0.0)):>8} ago",
+            printable(signal_text(found["reason"], found.get("triggers", ()))),
+            found["workflow_id"],
         )
     )

@@ -24,10 +24,16 @@ def run(client: Client, workflow: str, input_data: Any, watched: bool, as_json: 
     --json it prints one object a line, the run document last.
     """
     execution_id: str = client.run(workflow, input_data)["execution_id"]
+    sys.exit(started(client, execution_id, watched=watched, as_json=as_json))
+
+
+def started(client: Client, execution_id: str, *, watched: bool, as_json: bool) -> int:
+    """Tell of a run that was started, and follow it if asked; returns the exit code."""
     if watched:
-        sys.exit(follow(client, execution_id, as_json=as_json))
+        return follow(client, execution_id, as_json=as_json)
     if as_json:
         print_json(client.get(execution_id))
-        return
+        return 0
     click.echo(execution_id)
     click.echo(f"watch it with: tailrace watch {execution_id}", err=True)
+    return 0

@@ -87,7 +87,20 @@ def board(
             body.add_row(label, *_step_cells(line.step, now, unicode=unicode))
         else:
             body.add_row(label, *_folded_cells(line, unicode=unicode))
-    return Group(_head(run, now, width), _overall(run, now, width), body)
+    hint = Text(hint_text(run), style="yellow", no_wrap=True, overflow="ellipsis")
+    told = [hint] if hint else []
+    return Group(_head(run, now, width), _overall(run, now, width), *told, body)
+
+
+def hint_text(run: Run) -> str:
+    """Say how a run goes on that needs somebody for that; empty if it needs nobody."""
+    if run.is_held:
+        return f"paused; let it go on with: tailrace resume {run.execution_id}"
+    waiting = run.waiting()
+    if not waiting or run.status in ENDED:
+        return ""
+    node = f" --node {waiting[0].id}" if len(waiting) > 1 else ""
+    return f"decide with: tailrace resume {run.execution_id}{node} --approve (or --reject)"
 
 
 def seconds_text(seconds: float) -> str:
@@ -159,7 +172,7 @@ def _detail(step: Step, now: float) -> RenderableType:
         return _bar(step)
     match step.status:
         case "waiting":
-            told = _until("goes on", step, now)
+            told = _waiting(step, now)
         case "retrying":
             # What is known of the step is about the attempt that ended.
             told = f"{_until(f'attempt {step.attempt + 1}', step, now)}: {step.error}"
@@ -169,9 +182,18 @@ def _detail(step: Step, now: float) -> RenderableType:
             told = f"after {', '.join(step.needs)}" if step.needs else ""
         case "skipped":
             told = step.message
+        case "success" if step.count is not None:
+            told = f"{step.count} items"
         case _:
             told = _attempt(step)
     return Text(printable(told), style=_DETAIL_STYLES.get(step.status, ""))
+
+
+def _waiting(step: Step, now: float) -> str:
+    if not step.waits_for:
+        return _until("goes on", step, now)
+    until = "" if step.due is None else f", {_until('times out', step, now)}"
+    return f"for {step.waits_for}{until}"
 
 
 def _bar(step: Step) -> RenderableType:

@@ -12,6 +12,8 @@ from typing import Final
 
 from tailrace.view.model import SETTLED, Run, Step
 
+_AWAIT: Final = "await"
+"""The type of steps that wait for people: how long they took tells nothing."""
 _DIGITS: Final = re.compile(r"[0-9]+")
 _TELLING: Final = 5.0
 """Percent from which on a step's own progress tells more than its likes do."""
@@ -36,7 +38,7 @@ def remaining_seconds(run: Run, now: float) -> float | None:
 def _mean_durations(run: Run) -> dict[Hashable, float]:
     sums: dict[Hashable, tuple[float, int]] = {}
     for step in run.steps.values():
-        if step.status == "success" and step.duration is not None:
+        if step.status == "success" and step.duration is not None and step.type != _AWAIT:
             for likeness in _likenesses(step):
                 total, count = sums.get(likeness, (0.0, 0))
                 sums[likeness] = (total + step.duration, count + 1)
@@ -50,7 +52,7 @@ def _likenesses(step: Step) -> Iterator[Hashable]:
 
 
 def _remaining(step: Step, means: dict[Hashable, float], now: float) -> float:
-    if step.status in SETTLED:
+    if step.status in SETTLED or step.type == _AWAIT:
         return 0.0
     expected = next(means[likeness] for likeness in _likenesses(step) if likeness in means)
     match step.status:

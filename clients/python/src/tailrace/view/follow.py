@@ -13,7 +13,7 @@ from rich.live import Live
 from tailrace.client import Client
 from tailrace.errors import RefusedError
 from tailrace.stream import ExecutionStream
-from tailrace.view.board import HEAD_LINES, board
+from tailrace.view.board import HEAD_LINES, board, hint_text
 from tailrace.view.layout import folded_rows, rows
 from tailrace.view.lines import event_line, summary
 from tailrace.view.model import ENDED, Run
@@ -27,6 +27,7 @@ _FRAMES_OF_MANY_STEPS: Final = 2
 """A frame looks at every step; of ten thousand it would else take most of a core."""
 _MOST_LINES_AT_THE_END: Final = 200
 _STREAM_ONLY: Final = "connected"
+_PAUSED: Final = "execution:paused"
 
 
 def follow(
@@ -44,7 +45,7 @@ def follow(
             _print_json(stream)
         # From an id on, the board would begin with steps that seem not to have run.
         elif last_event_id or not console.is_terminal or console.is_dumb_terminal:
-            _print_lines(stream)
+            _print_lines(stream, Run(execution_id))
         else:
             _draw(stream, run_with_graph(client, document), console)
     except KeyboardInterrupt:
@@ -65,7 +66,8 @@ def draw(run: Run, console: Console, now: float, height: int | None = None) -> R
     if height is None and len(run.steps) > _MOST_LINES_AT_THE_END:
         lines = folded_rows(run)
     else:
-        lines = rows(run, None if height is None else max(height - HEAD_LINES, 1))
+        taken = HEAD_LINES + bool(hint_text(run))
+        lines = rows(run, None if height is None else max(height - taken, 1))
     return board(run, lines, now, console.width, unicode=console.encoding.startswith("utf"))
 
 
@@ -86,10 +88,15 @@ def _print_json(stream: ExecutionStream) -> None:
         click.echo(msgspec.json.encode(event))
 
 
-def _print_lines(stream: ExecutionStream) -> None:
+def _print_lines(stream: ExecutionStream, run: Run) -> None:
+    told = ""
     for event in stream:
         if event.type != _STREAM_ONLY:
             click.echo(event_line(event))
+        run.apply(event)
+        if event.type == _PAUSED and (hint := hint_text(run)) != told:
+            click.echo(hint, err=True)
+            told = hint
 
 
 def _draw(stream: ExecutionStream, run: Run, console: Console) -> None:

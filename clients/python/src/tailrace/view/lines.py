@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from tailrace.stream import Event
 from tailrace.view.board import counts_text, printable, seconds_text
-from tailrace.view.model import Run
+from tailrace.view.model import Run, signal_text
 
 
 def event_line(event: Event) -> str:
@@ -41,6 +41,26 @@ def _reason(data: Mapping[str, Any]) -> str:
     return str(data.get("error_message") or data.get("reason") or "")
 
 
+def _waiting(data: Mapping[str, Any]) -> str:
+    until = f"until {data['until']}" if data.get("until") else ""
+    match data.get("wait", "time"):
+        case "signal":
+            told = f"for {signal_text(data.get('reason', ''), data.get('triggers', ()))}"
+        case "child":
+            told = f"for {data.get('child_workflow_id')} {data.get('child_execution_id')}"
+        case "actor":
+            told = "for an actor"
+        case _:
+            told = ""
+    return " ".join(filter(None, (told, until)))
+
+
+def _command(data: Mapping[str, Any]) -> str:
+    words = [data.get("command"), data.get("decision") or data.get("procedure")]
+    words += [data.get("reason"), f"by {data['actor']}" if data.get("actor") else ""]
+    return " ".join(filter(None, words))
+
+
 _DETAILS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "step:started": _started,
     "step:completed": _ended,
@@ -48,5 +68,10 @@ _DETAILS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "step:retrying": lambda data: f"attempt {data.get('attempt')}: {data.get('error')}",
     "step:progress": lambda data: f"{data.get('percent', 0):.0f}% {data.get('message', '')}",
     "step:log": lambda data: f"{data.get('level')}: {data.get('message')}",
-    "step:waiting": lambda data: f"until {data.get('until')}",
+    "step:waiting": _waiting,
+    "step:expanded": lambda data: f"{len(data.get('items', ()))} items",
+    "execution:resumed": lambda data: (
+        f"from {data['resumed_from']}" if data.get("resumed_from") else ""
+    ),
+    "command:requested": _command,
 }

@@ -6,7 +6,7 @@ workflow) are taken in as they appear.
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -27,6 +27,10 @@ class Step(msgspec.Struct):
         started_at: when the current attempt began, in seconds since the epoch.
         duration: how long the last attempt ran, in seconds, once it has ended.
         due: when a waiting or retrying step goes on, in seconds since the epoch.
+        wait: while it waits, for what kind of thing: ``time``, ``signal``, ``child``, ``actor``.
+        waits_for: that in words.
+        count: of a map, how many items it has.
+        items: of a map, what is known of those items that have begun.
     """
 
     id: str
@@ -41,6 +45,32 @@ class Step(msgspec.Struct):
     percent: float | None = None
     message: str = ""
     error: str = ""
+    wait: str = ""
+    waits_for: str = ""
+    count: int | None = None
+    items: dict[str, "Step"] = {}
+
+    @property
+    def awaits_signal(self) -> bool:
+        """Whether it waits for somebody's decision, or for a trigger."""
+        return self.status == "waiting" and self.wait == "signal"
+
+    def item(self, item_id: str) -> "Step":
+        """Return what is known of an item, adding it if it is new."""
+        item = self.items.get(item_id)
+        if item is None:
+            item = self.items[item_id] = Step(item_id, item_id)
+        return item
+
+    def count_items(self) -> None:
+        """Tell by the items how far the map is."""
+        statuses = Counter(item.status for item in self.items.values())
+        settled = sum(statuses[status] for status in SETTLED)
+        count = max(self.count or 0, len(self.items))
+        if count and self.status == "running":
+            self.percent = 100 * settled / count
+            failed = f", {statuses['error']} failed" if statuses["error"] else ""
+            self.message = f"{settled}/{count}{failed}"
 
     def elapsed(self, now: float) -> float | None:
         """Return how long the last attempt ran, or has been running; None if none is under way."""
@@ -57,6 +87,7 @@ class Run(msgspec.Struct):
     Attributes:
         layers: ids of the nodes, those that may run beside each other together.
         expired: whether the beginning of its log is gone, so that steps may be missing here.
+        is_held: whether it is paused because somebody asked for that.
     """
 
     execution_id: str
@@ -66,6 +97,7 @@ class Run(msgspec.Struct):
     finished_at: float | None = None
     error: str = ""
     expired: bool = False
+    is_held: bool = False
     steps: dict[str, Step] = {}
     layers: list[list[str]] = []
 
@@ -86,7 +118,7 @@ class Run(msgspec.Struct):
         self.finished_at = seconds_of(document.get("finished_at"))
         self.error = document.get("error") or ""
         for seen in document["steps"]:
-            step = self.step(seen["node_id"])
+            step = self._step_or_item(seen["node_id"])
             step.name = seen.get("name") or step.id
             step.type = seen["node_type"] or step.type
             step.status = seen["status"]
@@ -94,6 +126,12 @@ class Run(msgspec.Struct):
             step.started_at = seconds_of(seen.get("started_at"))
             step.duration = _milliseconds(seen.get("duration_ms"))
             step.error = seen.get("error") or ""
+            step.count = seen.get("items")
+            if waiting := seen.get("waiting_for"):
+                _wait(step, waiting.get("kind", "time"), waiting)
+        for step in self.steps.values():
+            step.count_items()
+        self.is_held = self.status == "paused" and bool(document.get("held"))
 
     def step(self, node_id: str) -> Step:
         """Return what is known of a node, adding it if it is new."""
@@ -102,13 +140,18 @@ class Run(msgspec.Struct):
             step = self.steps[node_id] = Step(node_id, node_id)
         return step
 
+    def waiting(self) -> list[Step]:
+        """Return the steps that wait for a signal."""
+        return [step for step in self.steps.values() if step.awaits_signal]
+
     def apply(self, event: Event) -> None:
         """Take one event into account."""
         if event.type == RESET:
             self._forget(event.data)
         elif event.type.startswith("step:"):
             if change := _STEP_EVENTS.get(event.type):
-                change(self.step(event.data["node_id"]), event.data)
+                change(self._step_or_item(event.data["node_id"]), event.data)
+                self.step(_node_of(event.data["node_id"])).count_items()
         elif event.type.startswith("execution:"):
             self._apply_to_run(event)
 
@@ -132,25 +175,33 @@ class Run(msgspec.Struct):
             return 0.0
         return max((self.finished_at or now) - self.queued_at, 0.0)
 
+    def _step_or_item(self, step_id: str) -> Step:
+        node = self.step(_node_of(step_id))
+        return node if node.id == step_id else node.item(step_id)
+
     def _apply_to_run(self, event: Event) -> None:
         match event.type.removeprefix("execution:"):
             case "queued":
                 self.queued_at = seconds_of(event.timestamp)
                 self.workflow = event.data.get("workflow_id", self.workflow)
             case "started" | "resumed":
-                self.status = "running"
-            case "completed" | "failed" | "cancelled" | "paused" as status:
+                self.status, self.is_held = "running", False
+            case "paused":
+                self.status = "paused"
+                self.is_held = bool(event.data.get("requested"))
+            case "completed" | "failed" | "cancelled" as status:
                 self.status = status
                 self.error = event.data.get("error_message") or event.data.get("reason") or ""
         if self.status in ENDED:
             self.finished_at = seconds_of(event.timestamp)
             for step in self.steps.values():
-                if step.status in ACTIVE:
-                    step.status = "cancelled"
+                for each in (step, *step.items.values()):
+                    if each.status in ACTIVE:
+                        each.status = "cancelled"
 
     def _forget(self, data: Mapping[str, Any]) -> None:
         """Begin anew, because the stream does."""
-        self.status, self.error = "queued", ""
+        self.status, self.error, self.is_held = "queued", "", False
         self.expired = data.get("reason") == "expired"
         for step in self.steps.values():
             fresh = Step(step.id, step.name, step.type, step.needs)
@@ -164,7 +215,11 @@ def _started(step: Step, data: Mapping[str, Any]) -> None:
     step.attempt = data.get("attempt", 1)
     step.started_at = seconds_of(data.get("started_at"))
     step.duration = step.due = step.percent = None
-    step.message = step.error = ""
+    step.message = step.error = step.wait = step.waits_for = ""
+
+
+def _expanded(step: Step, data: Mapping[str, Any]) -> None:
+    step.count = len(data.get("items", ()))
 
 
 def _completed(step: Step, data: Mapping[str, Any]) -> None:
@@ -193,7 +248,21 @@ def _skipped(step: Step, data: Mapping[str, Any]) -> None:
 
 def _waiting(step: Step, data: Mapping[str, Any]) -> None:
     step.status = "waiting"
+    step.type = data.get("node_type", step.type)
+    _wait(step, data.get("wait", "time"), data)
+
+
+def _wait(step: Step, kind: str, data: Mapping[str, Any]) -> None:
     step.due = seconds_of(data.get("until"))
+    step.wait = kind
+    match kind:
+        case "signal":
+            step.waits_for = signal_text(data.get("reason", ""), data.get("triggers", ()))
+        case "child":
+            run = data.get("child_workflow_id") or "a run"
+            step.waits_for = f"{run} {data.get('child_execution_id', '')}".rstrip()
+        case "actor":
+            step.waits_for = "an actor"
 
 
 def _progressed(step: Step, data: Mapping[str, Any]) -> None:
@@ -207,6 +276,7 @@ _SKIPPED: Final = {
 }
 _STEP_EVENTS: Final[Mapping[str, Callable[[Step, Mapping[str, Any]], None]]] = {
     "step:started": _started,
+    "step:expanded": _expanded,
     "step:completed": _completed,
     "step:failed": _failed,
     "step:retrying": _retrying,
@@ -214,6 +284,16 @@ _STEP_EVENTS: Final[Mapping[str, Callable[[Step, Mapping[str, Any]], None]]] = {
     "step:waiting": _waiting,
     "step:progress": _progressed,
 }
+
+
+def signal_text(reason: str, triggers: Iterable[str]) -> str:
+    """Say what a step waits for that waits for a signal."""
+    return " or ".join([reason or "a decision", *triggers])
+
+
+def _node_of(step_id: str) -> str:
+    """Return the node of a step, which for ``pages[3]`` is the map ``pages``."""
+    return step_id.partition("[")[0]
 
 
 def seconds_of(timestamp: str | None) -> float | None:
