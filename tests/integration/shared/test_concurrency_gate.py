@@ -1,0 +1,315 @@
+"""The gate before executions: lines, slots, and what crashes leave of them."""
+
+import asyncio
+import contextlib
+import random
+
+import pytest
+
+from tailrace_shared.bucket import Bucket
+from tailrace_shared.concurrency_gate import ConcurrencyGate, _group
+from tailrace_shared.execution import events as ev
+from tailrace_shared.execution_log import ExecutionLog
+from tailrace_shared.jetstream import JetStream, connect
+from tailrace_shared.line import Line
+from tailrace_shared.topology import CONCURRENCY, LINES
+from tailrace_shared.workflow.definition import Definition, Node
+from tailrace_shared.workflow_store import StoredWorkflow
+
+NOW = "2024-01-15T10:30:00.000Z"
+WORKFLOW = StoredWorkflow(Definition("w", {"n": Node("log")}), 1)
+
+
+class TestLine:
+    """Places in the order of arrival."""
+
+    @pytest.fixture
+    def line(self, site):
+        """All lines."""
+        return Line(site.jetstream, site.subjects)
+
+    async def test_the_first_is_who_came_first(self, line):
+        """Joining again keeps the place; lines have nothing to do with each other."""
+        assert await line.first("l") is None
+        for execution in ("a", "b", "c", "a"):
+            await line.join("l", "t", execution)
+        await line.join("m", "u", "x")
+        order = []
+        while (first := await line.first("l")) is not None:
+            order.append(first)
+            await line.leave("l", *first)
+        assert order == [("t", "a"), ("t", "b"), ("t", "c")]
+        assert await line.first("m") == ("u", "x")
+
+    async def test_whoever_left_joins_at_the_end(self, site, line):
+        """Leaving twice is leaving once, and nothing stays behind."""
+        for execution in ("a", "b"):
+            await line.join("l", "t", execution)
+        for _ in range(2):
+            await line.leave("l", "t", "a")
+        await line.join("l", "t", "a")
+        assert await line.first("l") == ("t", "b")
+        await line.leave("l", "t", "b")
+        await line.leave("l", "t", "a")
+        assert await site.count(site.subjects.stream(LINES)) == 0
+
+
+class Fleet:
+    """Executions before a gate, and the jobs that were published for them."""
+
+    def __init__(self, site):
+        self.site = site
+        self.jobs: asyncio.Queue[str] = asyncio.Queue()
+        self.gate = self.another_gate(site.jetstream)
+
+    def another_gate(self, jetstream):
+        """Return the gate as another worker has it."""
+        log = ExecutionLog(jetstream, self.site.subjects)
+        return ConcurrencyGate(jetstream, self.site.subjects, log, self.advance)
+
+    async def advance(self, tenant, execution):
+        """Publish a job."""
+        assert tenant == "t"
+        await self.jobs.put(execution)
+
+    async def create(self, *executions):
+        """Bring executions into being."""
+        for execution in executions:
+            await self.site.log.create("t", execution, WORKFLOW, None)
+
+    async def end(self, execution):
+        """Write the end of an execution."""
+        end = ev.ExecutionCancelled(ev.Cancelled(execution, "cancelled", 1), NOW)
+        await self.site.commit(execution, end)
+
+    async def enter(self, execution, limit=1, gate=None, **options):
+        """Tell whether an execution gets in."""
+        entry = await (gate or self.gate).enter("t", "w", "g", limit, execution, **options)
+        assert (execution in entry.holders) == entry.admitted
+        return entry.admitted
+
+    async def leave(self, execution, limit=1):
+        """Give back what an execution has."""
+        await self.gate.leave("t", "w", "g", limit, execution)
+
+    async def woken(self):
+        """Return whose jobs were published."""
+        return [self.jobs.get_nowait() for _ in range(self.jobs.qsize())]
+
+    async def is_empty(self):
+        """Tell whether nothing of the gate is stored any more."""
+        bucket = await self.site.count(f"KV_{self.site.subjects.stream(CONCURRENCY)}")
+        return bucket + await self.site.count(self.site.subjects.stream(LINES)) == 0
+
+
+@pytest.fixture
+async def fleet(site):
+    """Executions a to d."""
+    fleet = Fleet(site)
+    await fleet.create("a", "b", "c", "d")
+    return fleet
+
+
+async def test_no_more_than_the_limit_get_in(fleet):
+    """The others wait in line; whoever is in is in when it asks again."""
+    assert await fleet.enter("a", 2)
+    assert await fleet.enter("b", 2)
+    assert not await fleet.enter("c", 2)
+    assert await fleet.enter("a", 2)
+    assert await fleet.woken() == []
+
+
+async def test_groups_and_workflows_have_slots_of_their_own(fleet):
+    """As have tenants."""
+    for tenant, workflow, group in (("t", "w", "g"), ("t", "w", "h"), ("t", "v", "g")):
+        assert (await fleet.gate.enter(tenant, workflow, group, 1, "a")).admitted
+    assert (await fleet.gate.enter("u", "w", "g", 1, "a")).admitted
+
+
+async def test_a_slot_that_is_given_back_goes_to_the_first_in_line(fleet):
+    """Who is woken; a newcomer stands behind those who have waited."""
+    assert await fleet.enter("a")
+    assert not await fleet.enter("b")
+    assert not await fleet.enter("c")
+    await fleet.leave("a")
+    assert await fleet.woken() == ["b"]
+    assert not await fleet.enter("d")
+    assert await fleet.woken() == ["b"]
+    assert not await fleet.enter("c")
+    assert await fleet.enter("b")
+    await fleet.woken()
+    for leaving, entering in (("b", "c"), ("c", "d")):
+        await fleet.leave(leaving)
+        assert await fleet.woken() == [entering]
+        assert await fleet.enter(entering)
+    await fleet.leave("d")
+    assert await fleet.is_empty()
+
+
+async def test_whoever_gets_in_wakes_the_next_while_slots_are_free(fleet):
+    """Two that left at once need wake but one."""
+    for execution in "ab":
+        assert await fleet.enter(execution, 2)
+    for execution in "cd":
+        assert not await fleet.enter(execution, 2)
+    await fleet.gate._release(fleet_group(2), "a")
+    await fleet.leave("b", 2)
+    assert await fleet.woken() == ["c"]
+    assert await fleet.enter("c", 2)
+    assert await fleet.woken() == ["d"]
+    assert await fleet.enter("d", 2)
+
+
+async def test_one_that_does_not_wait_is_not_in_line(fleet):
+    """A new run that is cancelled beyond the limit."""
+    assert await fleet.enter("a")
+    assert not await fleet.enter("b", waits=False)
+    await fleet.leave("a")
+    assert await fleet.woken() == []
+    assert await fleet.is_empty()
+
+
+async def test_one_that_leaves_the_line_is_not_woken(fleet):
+    """It was cancelled while it waited. Leaving twice is leaving once."""
+    for execution in "abc":
+        await fleet.enter(execution)
+    for _ in range(2):
+        await fleet.leave("b")
+    assert await fleet.woken() == []
+    await fleet.leave("a")
+    assert await fleet.woken() == ["c"]
+
+
+async def test_a_larger_limit_lets_those_in_line_in(fleet):
+    """The workflow was changed while they waited; a smaller one sends nobody out."""
+    for execution in "abc":
+        await fleet.enter(execution)
+    assert not await fleet.enter("d", 2)
+    assert await fleet.woken() == ["b"]
+    assert await fleet.enter("b", 2)
+    assert not await fleet.enter("c", 1)
+    assert await fleet.enter("a", 1)
+
+
+class TestCrashes:
+    """A step that is done and the next that is not."""
+
+    async def test_after_a_slot_was_taken(self, fleet):
+        """Before the line was left, or the next woken: entering again does both."""
+        for execution in "abc":
+            await fleet.enter(execution, 2 if execution != "c" else 1)
+        await fleet.leave("a", 2)
+        await fleet.leave("b", 2)
+        await fleet.woken()
+        assert (await fleet.gate._try(fleet_group(2), "c")).admitted
+        await fleet.gate._line.join(fleet_group(2).line, "t", "d")
+        assert await fleet.enter("c", 2)
+        assert await fleet.woken() == ["d"]
+        assert await fleet.enter("d", 2)
+
+    async def test_after_a_slot_was_given_back(self, fleet):
+        """Before anybody was woken: leaving again wakes."""
+        for execution in "ab":
+            await fleet.enter(execution)
+        await fleet.gate._release(fleet_group(1), "a")
+        assert await fleet.woken() == []
+        await fleet.leave("a")
+        assert await fleet.woken() == ["b"]
+
+    async def test_after_the_line_was_joined(self, fleet):
+        """Just when the slot was given back: entering again gets in."""
+        await fleet.enter("a")
+        await fleet.leave("a")
+        await fleet.gate._line.join(fleet_group(1).line, "t", "b")
+        assert await fleet.enter("b")
+
+    async def test_a_slot_given_back_between_the_look_and_the_line_is_seen(self, fleet):
+        """The second look is what finds it."""
+        await fleet.enter("a")
+        join = fleet.gate._line.join
+
+        async def leave_and_join(*place):
+            await fleet.leave("a")
+            assert await fleet.woken() == []
+            await join(*place)
+
+        fleet.gate._line.join = leave_and_join
+        assert await fleet.enter("b")
+
+    async def test_the_slot_of_an_execution_that_has_ended_is_free(self, fleet):
+        """Its worker never gave it back."""
+        await fleet.enter("a")
+        assert not await fleet.enter("b")
+        await fleet.end("a")
+        assert await fleet.enter("b")
+
+    async def test_an_execution_that_has_ended_does_not_keep_others_in_line(self, fleet):
+        """Nor does one whose log is gone."""
+        for execution in ("a", "never", "b", "c"):
+            await fleet.enter(execution)
+        await fleet.end("b")
+        await fleet.leave("a")
+        assert await fleet.woken() == ["c"]
+        assert await fleet.enter("c")
+
+
+def fleet_group(limit):
+    """Return what the gate calls the group of these tests."""
+    return _group("t", "w", "g", limit)
+
+
+class Rush:
+    """Executions that come all at once, and the workers that let them in."""
+
+    def __init__(self, fleet, rng):
+        self.fleet = fleet
+        self.rng = rng
+        self.executions = [f"e{n:02}" for n in range(50)]
+        self.inside: set[str] = set()
+        self.most = 0
+        self.done: list[str] = []
+
+    async def arrive(self):
+        """Have all executions come."""
+        for execution in self.executions:
+            await self.fleet.create(execution)
+            await self.fleet.advance("t", execution)
+
+    async def work(self, gate):
+        """Take one job after the other until all executions are through."""
+        while len(self.done) < len(self.executions):
+            with contextlib.suppress(TimeoutError):
+                execution = await asyncio.wait_for(self.fleet.jobs.get(), 0.5)
+                # As a worker that finds an execution driven, or ended.
+                if execution not in self.inside and execution not in self.done:
+                    await self.drive(execution, gate)
+
+    async def drive(self, execution, gate):
+        """Enter if there is room, stay a while and leave; some leave twice."""
+        if not await self.fleet.enter(execution, 3, gate) or execution in self.inside:
+            return
+        if execution not in self.done:
+            self.inside.add(execution)
+            self.most = max(self.most, len(self.inside))
+            for _ in range(self.rng.randrange(4)):
+                await self.fleet.site.jetstream.api("INFO")
+            self.inside.discard(execution)
+            self.done.append(execution)
+        for _ in range(self.rng.choice([1, 1, 2])):
+            await gate.leave("t", "w", "g", 3, execution)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+async def test_under_way_there_are_never_more_than_the_limit_and_all_get_in(site, fleet, seed):
+    """Fifty executions, four workers on two connections; roughly in order of arrival."""
+    rush = Rush(fleet, random.Random(seed))
+    other = await connect(site.settings, "other")
+    gates = [fleet.gate, fleet.another_gate(JetStream(other))]
+    async with asyncio.timeout(60):
+        await asyncio.gather(rush.arrive(), *(rush.work(gates[n % 2]) for n in range(4)))
+    assert sorted(rush.done) == rush.executions
+    assert rush.most <= 3
+    late = [abs(rush.done.index(execution) - n) for n, execution in enumerate(rush.executions)]
+    assert max(late) <= 8
+    assert await Bucket(site.jetstream, site.subjects.stream(CONCURRENCY)).keys(">") == []
+    await other.close()

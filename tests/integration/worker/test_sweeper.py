@@ -1,0 +1,296 @@
+"""The sweeper: whatever an execution has lost, one sweep gives it a job."""
+
+import asyncio
+import time
+
+import pytest
+
+from tailrace_shared.appends import VERSION
+from tailrace_shared.due_index import DueIndex
+from tailrace_shared.errors import UnavailableError
+from tailrace_shared.execution import events as ev
+from tailrace_shared.ids import new_execution_id
+from tailrace_shared.jobs import EXECUTIONS_QUEUE, advance_job
+from tailrace_shared.topology import JOBS
+from tailrace_shared.workflow.definition import Definition, Node
+from tailrace_shared.workflow_store import StoredWorkflow
+from tailrace_worker.backlog import Backlog
+from tailrace_worker.sweeper import CREATION, GRACE, Fleet, Periods, Sweeper
+
+NOW = "2024-01-15T10:30:00.000Z"
+WORKFLOW = StoredWorkflow(Definition("w", {"n": Node("log")}), 1)
+LATER = GRACE + 25.0
+"""Seconds from the writing of everything in a test to its sweep: all of it is overdue."""
+
+
+class Ground:
+    """What there is to sweep, seen some time after it was written."""
+
+    def __init__(self, site):
+        self.site = site
+        self.due = DueIndex(site.jetstream, site.subjects)
+        self.jobs = []
+        self.driving = set()
+        self.asked = []
+        self.oldest = None
+        self.later = LATER
+        self.sweeper = self.another_sweeper()
+
+    def another_sweeper(self):
+        """Return the sweeper of another worker."""
+        return Sweeper(
+            self.site.jetstream,
+            self.site.subjects,
+            self.site.log,
+            self.due,
+            Fleet(self.is_driving, self.advance, self.oldest_waiting),
+            Periods(interval=20.0, ack_wait=10.0),
+            lambda: time.time() + self.later,
+        )
+
+    async def is_driving(self, worker, tenant, execution):
+        """Answer as a worker does."""
+        self.asked.append(worker)
+        return (worker, tenant, execution) in self.driving
+
+    async def advance(self, _tenant, execution):
+        """Publish a job."""
+        self.jobs.append(execution)
+
+    async def oldest_waiting(self):
+        """Tell since when the queue holds what nobody was given."""
+        return self.oldest
+
+    async def entries(self):
+        """Return for which executions there are entries."""
+        return {due.execution async for due in self.due.entries()}
+
+    async def queued(self, by=0.0):
+        """Return an execution that was created, and whose job was not published."""
+        execution = new_execution_id()
+        await self.due.put("t", execution, time.time() + by)
+        await self.site.log.create("t", execution, WORKFLOW, None)
+        return execution
+
+    async def started(self, *events, by=0.0):
+        """Return an execution that a worker has begun with."""
+        execution = await self.queued(by)
+        started = ev.ExecutionStarted(ev.Started(execution, "running", NOW), NOW)
+        await self.site.commit(execution, started, *events)
+        return execution
+
+
+@pytest.fixture
+def ground(site):
+    """Nothing yet."""
+    return Ground(site)
+
+
+class TestLost:
+    """What is driven on, each by one sweep."""
+
+    async def test_an_execution_whose_job_was_never_published(self, ground):
+        """Its starter died in between."""
+        execution = await ground.queued()
+        assert await ground.sweeper.sweep() == 1
+        assert ground.jobs == [execution]
+
+    async def test_a_wait_that_has_lost_its_timer(self, ground):
+        """Somebody has purged the schedule."""
+        waits = ev.StepWait("n", "delay", "waiting", until=NOW)
+        begun = ev.StepStarted(ev.StepBegun("n", "delay", "running", 1, NOW), NOW)
+        execution = await ground.started(begun, ev.StepWaiting(waits, NOW), by=30.0)
+        assert await ground.sweeper.sweep() == 0
+        ground.later += 21.0
+        assert await ground.sweeper.sweep() == 1
+        assert ground.jobs == [execution]
+        assert ground.asked == ["worker"]
+
+    async def test_a_command_without_a_job(self, ground):
+        """Whoever drove the execution is asked, not the API, which wrote last."""
+        execution = await ground.started()
+        await ground.due.put("t", execution, time.time())
+        await ground.site.log.request_cancel("t", execution, "enough")
+        assert await ground.sweeper.sweep() == 1
+        assert (ground.jobs, ground.asked) == ([execution], ["worker"])
+
+    async def test_any_number_at_once(self, ground):
+        """Each of them gets one job, and the next sweep gives it time."""
+        executions = {await ground.queued() for _ in range(100)}
+        assert await ground.sweeper.sweep() == 100
+        assert len(ground.jobs) == 100
+        assert set(ground.jobs) == executions
+        ground.later += 21.0
+        assert await ground.sweeper.sweep() == 0
+        ground.later += GRACE
+        assert await ground.sweeper.sweep() == 100
+
+
+class TestForgotten:
+    """Entries that say nothing any more."""
+
+    async def test_an_execution_that_was_never_created(self, ground):
+        """It gets a minute for that."""
+        await ground.due.put("t", "never", time.time())
+        assert await ground.sweeper.sweep() == 0
+        assert await ground.entries() == {"never"}
+        ground.later = CREATION + 1.0
+        ground.sweeper = ground.another_sweeper()
+        ground.later += 21.0
+        assert await ground.sweeper.sweep() == 0
+        assert (await ground.entries(), ground.jobs) == (set(), [])
+
+    async def test_an_execution_that_has_ended(self, ground):
+        """Its worker died before it could say so."""
+        execution = await ground.started()
+        end = ev.ExecutionCompleted(ev.Completed(execution, "completed", 1), NOW)
+        await ground.site.commit(execution, end)
+        assert await ground.sweeper.sweep() == 0
+        assert (await ground.entries(), ground.jobs) == (set(), [])
+
+    async def test_an_execution_whose_beginning_has_expired(self, ground):
+        """Nobody can drive it."""
+        execution = await ground.started()
+        subject = ground.site.subjects.log("t", execution)
+        await ground.site.jetstream.api(
+            f"STREAM.PURGE.{ground.site.events}", {"filter": subject, "keep": 1}
+        )
+        await ground.site.commit(
+            execution,
+            ev.CommandRequested(ev.Command(execution, "cancel", "c"), NOW),
+            writer="",
+        )
+        assert await ground.sweeper.sweep() == 0
+        assert (await ground.entries(), ground.jobs) == (set(), [])
+
+
+class TestLeftAlone:
+    """What is in good order."""
+
+    async def test_what_is_not_due(self, ground):
+        """Nobody is asked for it."""
+        await ground.started(by=60.0)
+        assert await ground.sweeper.sweep() == 0
+        assert ground.asked == []
+
+    async def test_what_a_worker_drives(self, ground):
+        """A step may take hours without a word."""
+        execution = await ground.started()
+        ground.driving.add(("worker", "t", execution))
+        assert await ground.sweeper.sweep() == 0
+        assert (await ground.entries(), ground.asked) == ({execution}, ["worker"])
+
+    async def test_what_was_written_a_moment_ago(self, ground):
+        """Somebody is at it, or JetStream will deliver the job again."""
+        execution = await ground.queued(by=-100.0)
+        ground.later = 2.0
+        assert await ground.sweeper.sweep() == 0
+        assert await ground.entries() == {execution}
+
+    async def test_what_may_be_in_the_queue(self, ground):
+        """A long queue must not be made longer; a job that came later tells that ours is gone."""
+        execution = await ground.queued()
+        ground.oldest = time.time() - 1.0
+        assert await ground.sweeper.sweep() == 0
+        ground.later += 21.0
+        ground.oldest = time.time() + GRACE + 1.0
+        assert await ground.sweeper.sweep() == 1
+        assert ground.jobs == [execution]
+
+    async def test_what_a_newer_version_has_written(self, ground):
+        """Its workers have sweepers of their own."""
+        execution = await ground.queued()
+        await ground.site.jetstream.publish(
+            ground.site.subjects.log("t", execution), b"[]", {VERSION: "99"}
+        )
+        assert await ground.sweeper.sweep() == 0
+        assert await ground.entries() == {execution}
+
+
+class TestTurns:
+    """Who sweeps when."""
+
+    async def test_of_many_workers_one_sweeps(self, ground):
+        """And the next only after the interval."""
+        await ground.queued()
+        sweepers = [ground.another_sweeper() for _ in range(8)]
+        assert sum(await asyncio.gather(*(sweeper.sweep() for sweeper in sweepers))) == 1
+        await ground.queued()
+        assert await sweepers[0].sweep() == 0
+        ground.later += 21.0
+        assert await sweepers[1].sweep() == 1
+
+    async def test_a_wrong_clock_does_not_end_all_sweeping(self, ground):
+        """Of a worker that lived an hour ahead."""
+        ground.later += 3600.0
+        await ground.sweeper.sweep()
+        ground.later -= 3600.0
+        await ground.queued()
+        assert await ground.another_sweeper().sweep() == 1
+
+    async def test_sweeping_goes_on_whatever_nats_does(self, ground):
+        """The next time is another."""
+        swept = asyncio.Event()
+        failures = iter([UnavailableError("away"), UnavailableError("still away")])
+
+        async def oldest():
+            if (failure := next(failures, None)) is not None:
+                raise failure
+            swept.set()
+
+        ground.sweeper._fleet = ground.sweeper._fleet._replace(oldest_waiting=oldest)
+        ground.sweeper._periods = Periods(interval=0.01, ack_wait=10.0)
+        task = asyncio.create_task(ground.sweeper.run())
+        await asyncio.wait_for(swept.wait(), 10)
+        assert not task.done()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_entries_in_good_order_cost_little(ground):
+    """Ten thousand that are parked: one sweep reads them in a second or two, and asks nobody."""
+    by = time.time() + 3600.0
+    for start in range(0, 10_000, 500):
+        names = (f"e{n}" for n in range(start, start + 500))
+        await asyncio.gather(*(ground.due.put("t", name, by) for name in names))
+    lost = await ground.queued()
+    began = time.perf_counter()
+    assert await ground.sweeper.sweep() == 1
+    assert time.perf_counter() - began < 10
+    assert ground.jobs == [lost]
+
+
+class TestBacklog:
+    """What a queue still has to hand out."""
+
+    async def test_it_begins_with_the_first_job_that_nobody_was_given(self, site):
+        """Those that were given to somebody are that one's, acknowledged or not."""
+        stream = site.subjects.stream(JOBS)
+        subject = site.subjects.job(EXECUTIONS_QUEUE)
+        backlog = Backlog(site.jetstream, site.subjects, EXECUTIONS_QUEUE)
+        assert await backlog.oldest() is None
+        for n in range(2):
+            await site.jetstream.publish(subject, advance_job("t", f"e{n}"))
+        times = []
+        for sequence in (1, 2):
+            message = await site.jetstream.get_newest(stream, {"seq": sequence})
+            assert message is not None
+            times.append(message.time)
+        assert await backlog.oldest() == times[0]
+        config = {
+            "durable_name": EXECUTIONS_QUEUE,
+            "filter_subject": subject,
+            "ack_policy": "explicit",
+        }
+        await site.jetstream.api(
+            f"CONSUMER.CREATE.{stream}.{EXECUTIONS_QUEUE}.{subject}",
+            {"stream_name": stream, "config": config},
+        )
+        assert await backlog.oldest() == times[0]
+        given = await site.client.subscribe(inbox := site.client.new_inbox())
+        for expected in (times[1], None):
+            await site.client.publish(
+                f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{EXECUTIONS_QUEUE}", b"", reply=inbox
+            )
+            await given.next_msg(timeout=5)
+            assert await backlog.oldest() == expected

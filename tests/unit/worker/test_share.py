@@ -1,0 +1,74 @@
+"""Fair shares of a worker."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tailrace_worker.engine.share import FairShare
+
+
+def filled(share, *tenants):
+    """Let tenants in by turns for as long as any gets in; returns what each has."""
+    has = dict.fromkeys(tenants, 0)
+    while admitted := [tenant for tenant in tenants if share.admits(tenant)]:
+        for tenant in admitted:
+            if share.admits(tenant):
+                share.taken(tenant)
+                has[tenant] += 1
+    return has
+
+
+def test_one_tenant_alone_leaves_room_for_the_next():
+    """About a third of the slots, with alpha = 2."""
+    share = FairShare(64)
+    assert filled(share, "a") == {"a": 43}
+    assert share.admits("b")
+
+
+def test_tenants_that_come_by_turns_get_as_much_each():
+    """Whatever their number is."""
+    assert set(filled(FairShare(64), *"ab").values()) == {26}
+    has = filled(FairShare(64), *"abcdefgh")
+    assert max(has.values()) - min(has.values()) <= 1
+    assert sum(has.values()) <= 64
+
+
+def test_a_newcomer_gets_what_others_give_back():
+    """The one who has most is admitted last."""
+    share = FairShare(9)
+    assert filled(share, "a") == {"a": 7}
+    assert filled(share, "b") == {"b": 2}
+    assert not share.admits("a")
+    for _ in range(4):
+        share.released("a")
+    assert not share.admits("a") or share.free >= 2
+    assert share.admits("b")
+
+
+def test_the_smallest_worker_serves_somebody():
+    """With one slot, whoever comes first."""
+    share = FairShare(1)
+    assert filled(share, "a") == {"a": 1}
+    assert not share.admits("b")
+    share.released("a")
+    assert share.admits("b")
+
+
+@given(
+    st.integers(1, 40),
+    st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=200),
+)
+def test_no_slot_is_given_twice_and_a_free_one_is_had_by_who_has_none(slots, moves):
+    """However tenants come and go."""
+    share = FairShare(slots)
+    has = {"a": 0, "b": 0, "c": 0}
+    for tenant, comes in moves:
+        if comes and share.admits(tenant):
+            share.taken(tenant)
+            has[tenant] += 1
+        elif not comes and has[tenant]:
+            share.released(tenant)
+            has[tenant] -= 1
+        assert share.free == slots - sum(has.values()) >= 0
+        for each, count in has.items():
+            assert share.admits(each) == (share.free > 0 and count <= 2 * share.free)
+            assert not share.free or count or share.admits(each)
