@@ -39,7 +39,8 @@ class Line:
         tenant, execution = message.subject.split(".")[-2:]
         return tenant, execution
 
-    async def leave(self, line: str, tenant: str, execution: str) -> None:
-        """Take an execution out of a line; nothing happens if it is not in it."""
+    async def leave(self, line: str, tenant: str, execution: str) -> bool:
+        """Take an execution out of a line; tells whether it was in it."""
         subject = self._subjects.in_line(line, tenant, execution)
-        await self._jetstream.api(f"STREAM.PURGE.{self._stream}", {"filter": subject})
+        answer = await self._jetstream.api(f"STREAM.PURGE.{self._stream}", {"filter": subject})
+        return bool(answer["purged"])

@@ -24,8 +24,9 @@ from tailrace_shared.execution.events import (
 )
 from tailrace_shared.execution.state import ExecutionState, fold
 from tailrace_shared.workflow.definition import Definition
+from tailrace_worker.engine.outcomes import completed
 from tailrace_worker.engine.plan import Plan
-from tailrace_worker.engine.scheduler import Scheduler, completed
+from tailrace_worker.engine.scheduler import Scheduler
 
 NODES = {"nodes": "node_functions"}
 

@@ -13,8 +13,9 @@ from tailrace_shared.execution.events import MAX_VALUE_BYTES
 from tailrace_shared.execution.state import ExecutionState, StepState
 from tailrace_shared.workflow.definition import Node
 from tailrace_worker.engine.attempt import Attempt
+from tailrace_worker.engine.outcomes import Erred, Succeeded, Unable
 from tailrace_worker.engine.plan import PlannedNode
-from tailrace_worker.engine.runner import Erred, Runner, Succeeded, Unable
+from tailrace_worker.engine.runner import Runner
 from tailrace_worker.nodes.node import NodeFailedError, Wait, declared_node, node
 from tailrace_worker.nodes.registry import NodeRegistry
 
@@ -33,8 +34,9 @@ def run(threads):
     async def run_node(function, parameters=None, *, timeout=None, state=None, instant=False):
         found = declared_node(node("under.test", instant=instant)(function))
         assert found is not None
-        runner = Runner(NodeRegistry([found]), threads)
-        planned = PlannedNode("n", Node("under.test", parameters=parameters or {}, timeout=timeout))
+        runner = Runner(NodeRegistry([found]), threads, MAX_VALUE_BYTES)
+        under_test = Node("under.test", parameters=parameters or {}, timeout=timeout)
+        planned = PlannedNode("n", under_test, is_actor=False)
         attempt = Attempt(
             "t", "e", StepState("n", attempt=1), asyncio.get_running_loop(), lambda: None
         )
@@ -189,9 +191,9 @@ class TestParameters:
 
     async def test_an_unknown_node_type_is_left_to_another_worker(self, threads):
         """The definition may be for other workers."""
-        runner = Runner(NodeRegistry([]), threads)
+        runner = Runner(NodeRegistry([]), threads, MAX_VALUE_BYTES)
         attempt = Attempt("t", "e", StepState("n"), asyncio.get_running_loop(), lambda: None)
-        planned = PlannedNode("n", Node("gone"))
+        planned = PlannedNode("n", Node("gone"), is_actor=False)
         assert not runner.is_instant(planned)
         outcome = await runner.run(planned, ExecutionState(), attempt)
         assert outcome == Unable("this worker has no node type 'gone'")

@@ -228,6 +228,7 @@ def play(workflow: Definition, seed: int) -> list[Event]:
         if running:
             step = source.choice(running)
             stamp = format_timestamp(now)
+            event: Event
             match source.randrange(5):
                 case 0:
                     event = failed(step, "broken", stamp)

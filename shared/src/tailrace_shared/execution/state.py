@@ -342,8 +342,8 @@ class ExecutionState(msgspec.Struct):
         outputs: list[Any] = []
         for index in range(len(step.items or [])):
             item = self.steps[item_id(step.node_id, index)]
-            if item.output is msgspec.UNSET:
-                return msgspec.UNSET
+            if isinstance(item.output, msgspec.UnsetType):
+                return item.output
             outputs.append(item.output if item.status == "success" else {"error": item.error})
         return outputs
 

@@ -36,6 +36,8 @@ from tailrace_shared.errors import (
 from tailrace_shared.execution_log import ExecutionLog, History
 from tailrace_shared.ids import new_token
 from tailrace_shared.jetstream import JetStream, connect
+from tailrace_shared.jobs import EXECUTIONS_QUEUE
+from tailrace_shared.line import Line
 from tailrace_shared.node_type_store import NodeTypeStore
 from tailrace_shared.output_store import OutputStore
 from tailrace_shared.run_index import RunIndex
@@ -47,12 +49,16 @@ from tailrace_shared.topology import apply_topology, topology
 from tailrace_shared.trigger_store import TriggerStore
 from tailrace_shared.waiting_index import WaitingIndex
 from tailrace_shared.workflow_store import WorkflowStore
+from tailrace_worker.backlog import Backlog
 from tailrace_worker.engine.environment import Environment
 from tailrace_worker.engine.orchestrator import Drive, DriveResult, End
 from tailrace_worker.engine.runner import Runner
+from tailrace_worker.engine.share import FairShare
+from tailrace_worker.engine.tenant_lines import TenantLines
 from tailrace_worker.nodes.emit import make_emit_node
 from tailrace_worker.nodes.node import declared_node
 from tailrace_worker.nodes.registry import NodeRegistry
+from tailrace_worker.sweeper import Fleet, Periods, Sweeper
 from tailrace_worker.timers import Timers
 
 _ANSWER_TIMEOUT: Final = 1.0
@@ -76,12 +82,15 @@ class Engine:
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
         self._threads = ThreadPoolExecutor(settings.sync_threads, thread_name_prefix="node")
+        self._share = FairShare(settings.worker_threads)
         self._drives: dict[tuple[str, str], Drive] = {}
         self._is_draining = False
         self._client: Client
         self._env: Environment
         self._timers: Timers
         self._starter: RunStarter
+        self._tenant_lines: TenantLines
+        self._sweeping: asyncio.Task[None]
 
     def start(self) -> None:
         """Connect, apply the topology, make this worker's node types known. Once is enough.
@@ -115,6 +124,11 @@ class Engine:
             UnavailableError: NATS did not answer; the job should be tried again.
         """
         asyncio.run_coroutine_threadsafe(self._starter.start(request), self._loop).result()
+
+    @property
+    def environment(self) -> Environment:
+        """What the engine's parts share; there once the engine has started."""
+        return self._env
 
     @property
     def driving(self) -> int:
@@ -166,6 +180,10 @@ class Engine:
         if (emit := declared_node(make_emit_node(self._env.signals.emit))) is not None:
             self._registry.add(emit)
         await self._env.node_types.publish(function.type for function in self._registry)
+        self._tenant_lines = TenantLines(
+            self._share, Line(jetstream, self._subjects), self._env.due, self._starter.advance
+        )
+        self._sweeping = self._loop.create_task(self._sweeper(jetstream).run())
         await self._client.subscribe(
             self._subjects.worker(self.worker_id), cb=self._answer_whether_driving
         )
@@ -206,12 +224,32 @@ class Engine:
             loop=self._loop,
         )
 
+    def _sweeper(self, jetstream: JetStream) -> Sweeper:
+        fleet = Fleet(
+            is_driving=self._asks_whether_driving,
+            advance=self._starter.advance,
+            oldest_waiting=Backlog(jetstream, self._subjects, EXECUTIONS_QUEUE).oldest,
+        )
+        periods = Periods(self._settings.sweep_interval, self._settings.ack_wait)
+        return Sweeper(jetstream, self._subjects, self._env.log, self._env.due, fleet, periods)
+
     def _drain(self) -> None:
         self._is_draining = True
+        self._sweeping.cancel()
         for drive in self._drives.values():
             drive.drain(self._settings.drain_grace)
 
     async def _advance(self, tenant: str, execution: str) -> None:
+        """Drive an execution, or have it stand in line while its tenant has its share."""
+        is_driven = (tenant, execution) in self._drives
+        if is_driven or self._is_draining or self._share.admits(tenant):
+            with self._share.one_more(tenant):
+                await self._hold(tenant, execution)
+            await self._tenant_lines.call_next(tenant)
+        else:
+            await self._tenant_lines.join(tenant, execution)
+
+    async def _hold(self, tenant: str, execution: str) -> None:
         """Hold one job for an execution until it need not be held.
 
         A job is what brings an execution back after a crash, so it is given up only when the
@@ -284,6 +322,9 @@ class Engine:
         writer = history.last_writer
         if history.state.is_terminal or writer in {"", self.worker_id}:
             return False
+        return await self._asks_whether_driving(writer, tenant, execution)
+
+    async def _asks_whether_driving(self, writer: str, tenant: str, execution: str) -> bool:
         try:
             answer = await self._client.request(
                 self._subjects.worker(writer),

@@ -8,6 +8,8 @@ each gets an equal share, whatever any of them asks for, and nothing need be con
 """
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class FairShare:
@@ -31,6 +33,15 @@ class FairShare:
     def admits(self, tenant: str) -> bool:
         """Tell whether one more execution of a tenant may be driven."""
         return self.free > 0 and self._driving[tenant] <= self._alpha * self.free
+
+    @contextmanager
+    def one_more(self, tenant: str) -> Iterator[None]:
+        """Count one execution of a tenant as long as it is driven."""
+        self.taken(tenant)
+        try:
+            yield
+        finally:
+            self.released(tenant)
 
     def taken(self, tenant: str) -> None:
         """Take note that one more execution of a tenant is driven."""
