@@ -11,7 +11,7 @@ from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.ids import new_execution_id
 from tailrace_shared.node_type_store import NodeTypeStore
 from tailrace_shared.run_index import RunIndex
-from tailrace_shared.topology import RUNS, WORKFLOWS
+from tailrace_shared.topology import DUE, RUNS, WORKFLOWS
 from tailrace_shared.workflow.definition import Definition, Node
 from tailrace_shared.workflow.node_types import SHIPPED, NodeType, Parameter
 from tailrace_shared.workflow_store import WorkflowStore
@@ -81,6 +81,53 @@ class TestBucket:
         await asyncio.gather(*(bucket.put(f"t.{n}", bytes([n]) * 500_000) for n in range(10)))
         entries = await bucket.get_many(["t.*"])
         assert sorted(entry.value[0] for entry in entries) == list(range(10))
+
+
+class TestBucketWithoutHistory:
+    """What indexes need: conditions, and removal without a trace."""
+
+    @pytest.fixture
+    def bucket(self, site):
+        """An empty bucket that keeps the newest value of a key alone."""
+        return Bucket(site.jetstream, site.subjects.stream(DUE))
+
+    async def test_a_value_is_replaced_only_by_who_has_seen_it(self, bucket):
+        """Of many who try at once one succeeds."""
+        revision = 0
+        for _ in range(3):
+            tries = (bucket.replace("a", b"%d" % n, revision) for n in range(8))
+            (revision,) = [made for made in await asyncio.gather(*tries) if made is not None]
+            assert (await bucket.get_newest("a")).revision == revision
+        assert await bucket.replace("b", b"", revision) is None
+
+    async def test_what_is_purged_was_never_there(self, site, bucket):
+        """So it can be created, and replaced from nothing, again."""
+        assert not await bucket.purge("a")
+        await bucket.put("a", b"1")
+        assert await bucket.purge("a")
+        assert await site.count(f"KV_{site.subjects.stream(DUE)}") == 0
+        assert await bucket.get_newest("a") is None
+        assert await bucket.replace("a", b"2", 0) is not None
+        await bucket.purge("a")
+        assert await bucket.create("a", b"3") is not None
+
+    async def test_only_the_revision_that_was_seen_is_purged(self, bucket):
+        """A newer one stays."""
+        first = await bucket.put("a", b"1")
+        second = await bucket.put("a", b"2")
+        assert not await bucket.purge("a", first)
+        assert (await bucket.get_newest("a")).value == b"2"
+        assert await bucket.purge("a", second)
+
+    async def test_all_values_are_read_with_their_times(self, bucket):
+        """In the order in which they were written, however many there are."""
+        for n in range(300):
+            await bucket.put(f"t.{n}", b"%d" % n)
+        await bucket.put("t.0", b"again")
+        await bucket.put("u.0", b"other")
+        found = [(entry.value, time) async for entry, time in bucket.scan("t.*")]
+        assert [value for value, _ in found] == [*(b"%d" % n for n in range(1, 300)), b"again"]
+        assert [time for _, time in found] == sorted(time for _, time in found)
 
 
 def flow(workflow="w", value=1):

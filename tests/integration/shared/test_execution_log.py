@@ -1,17 +1,22 @@
 """The log as the services read it, and the two appends of the API."""
 
 import asyncio
+import time
 
 import pytest
 
-from tailrace_shared.appends import append
+from tailrace_shared.appends import VERSION, append
 from tailrace_shared.errors import (
     ExecutionNotFoundError,
     IllegalCommandError,
     InvalidIdError,
+    NewerLogError,
 )
+from tailrace_shared.execution.commands import request_resume
 from tailrace_shared.execution.events import (
     Cancelled,
+    Command,
+    CommandRequested,
     Completed,
     ExecutionCancelled,
     ExecutionCompleted,
@@ -24,7 +29,7 @@ from tailrace_shared.execution.events import (
     encode_commits,
 )
 from tailrace_shared.execution.state import fold
-from tailrace_shared.execution_log import ExecutionLog
+from tailrace_shared.execution_log import ExecutionLog, History
 from tailrace_shared.ids import new_execution_id
 from tailrace_shared.workflow.definition import Definition, Node
 from tailrace_shared.workflow_store import StoredWorkflow
@@ -237,3 +242,57 @@ async def test_every_commit_is_republished_as_it_is_stored(site, written):
     assert places == [(second, first), (third, second)]
     stored = [c.payload async for c in written.log.read("t", written.execution, second)]
     assert [m.data for m in messages] == stored
+
+
+async def test_a_commit_tells_its_version(site, written):
+    """The present one; what was written before there were versions is of the first."""
+    message = await site.jetstream.get(
+        site.events, {"last_by_subj": site.subjects.log("t", written.execution)}
+    )
+    assert message.headers[VERSION] == "1"
+
+
+@pytest.mark.parametrize("version", ["2", "10"])
+async def test_a_commit_of_a_newer_version_is_not_read(site, written, version):
+    """Not by any way of reading: what it means cannot be known."""
+    subject = site.subjects.log("t", written.execution)
+    sequence = await site.jetstream.publish(subject, b"[]", {VERSION: version})
+    for attempt in (
+        written.log.load("t", written.execution),
+        written.log.page("t", written.execution, 1),
+        written.log.last_commit("t", written.execution),
+        written.log.find(sequence),
+        written.log.request_cancel("t", written.execution, ""),
+    ):
+        with pytest.raises(NewerLogError, match=f"events {version}; this one reads 1"):
+            await attempt
+
+
+async def test_a_commit_has_the_time_of_nats(written):
+    """However it is read."""
+    (first,), _more = await written.log.page("t", written.execution, 1)
+    last = await written.log.last_commit("t", written.execution)
+    assert first.time == last.time
+    assert abs(first.time - time.time()) < 5
+
+
+async def test_a_replica_that_lags_refuses_nothing(written, monkeypatch):
+    """What it does not know yet may be what allows the command."""
+    stale = await written.log.load("t", written.execution)
+    command = CommandRequested(Command(written.execution, "pause", "c"), NOW)
+    await written.commit(command, writer="")
+    load, served = written.log._load, list[History]()
+
+    async def lag(tenant, execution):
+        served.append(stale if not served else await load(tenant, execution))
+        return served[-1]
+
+    monkeypatch.setattr(written.log, "_load", lag)
+    state = await written.log.request(
+        "t", written.execution, lambda state: request_resume(state, "d", 0.0)
+    )
+    assert (served[0].state.is_held, state.is_held) == (False, False)
+    with pytest.raises(IllegalCommandError, match="nobody has paused it"):
+        await written.log.request(
+            "t", written.execution, lambda state: request_resume(state, "e", 0.0)
+        )
