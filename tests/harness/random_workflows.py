@@ -62,6 +62,7 @@ class Mix:
         longest_wait: the longest timeout of an await, in seconds.
         condition: how often a node has one.
         timeouts: what the timeouts of awaits do.
+        actors: whether items of maps may be actors' work.
     """
 
     kinds: Mapping[str, int] = field(default_factory=lambda: dict(EVERY_KIND))
@@ -71,6 +72,7 @@ class Mix:
     longest_wait: float = 3.0
     condition: float = 0.15
     timeouts: Sequence[str] = ("continue", "continue", "continue", "fail", "fail")
+    actors: bool = True
 
 
 def checked(document: Mapping[str, Any]) -> Definition:
@@ -192,7 +194,7 @@ def _map(source: Random, mix: Mix, _needs: Sequence[str]) -> dict[str, Any]:
     items = [source.choice([0, 0, 0, 0, 0, 1, ALWAYS]) for _ in range(count)]
     if source.random() < 0.5:
         items = [min(item, 1) for item in items]
-    work_type = source.choice([STEP, STEP, ACTOR, "transform"])
+    work_type = source.choice([STEP, STEP, "transform", ACTOR if mix.actors else STEP])
     work: dict[str, Any] = {
         "for_each": str(items),
         "do": {

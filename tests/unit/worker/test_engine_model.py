@@ -5,7 +5,7 @@ steps. The seeded runs are larger: up to two hundred nodes. Whatever happens, ea
 the promises of ``harness.invariants``, and each node must end as ``expected_endings`` says, which
 knows nothing of schedulers.
 
-``TAILRACE_MODEL_EXAMPLES=20000 pytest tests/unit/worker/test_engine_model.py`` looks for longer.
+``MODEL_EXAMPLES=20000 pytest tests/unit/worker/test_engine_model.py`` looks for longer.
 A seed that has failed once is kept in ``SEEDS``.
 """
 
@@ -27,7 +27,7 @@ from tailrace_worker.engine.maps import MapProgress
 from tailrace_worker.engine.outcomes import completed
 from tailrace_worker.engine.scheduler import Scheduler
 
-EXAMPLES: Final = int(os.environ.get("TAILRACE_MODEL_EXAMPLES", "400"))
+EXAMPLES: Final = int(os.environ.get("MODEL_EXAMPLES", "400"))
 
 SEEDS: Final[list[tuple[int, int, float]]] = [
     # seed, most nodes, how much is disturbed

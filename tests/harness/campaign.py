@@ -1,0 +1,386 @@
+"""Many random executions on workers that are hurt, and a judgement on all that became of them.
+
+A campaign uses what the API uses (starters, commanders, signals) but not HTTP. It insists on each
+request until it is answered, as a client with an idempotency key does, so whatever is accepted
+must be found applied.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from random import Random
+from typing import Any, TypeVar
+
+from harness.installation import TENANT, Installation, installation
+from harness.invariants import Record, restless, violations
+from harness.kinship import strained
+from harness.nats import NatsServer
+from harness.nats_container import AnyNats
+from harness.random_workflows import ALWAYS, PROCEDURE, STEP, Mix, checked, wrong_endings
+from harness.service import Service
+from tailrace_shared.appends import WRITER
+from tailrace_shared.commander import Asker, Commander, Decision
+from tailrace_shared.due_index import DueIndex
+from tailrace_shared.errors import (
+    IllegalCommandError,
+    JetStreamError,
+    UnavailableError,
+)
+from tailrace_shared.execution.events import TERMINAL
+from tailrace_shared.execution.state import ExecutionState, awaits_signal, fold
+from tailrace_shared.execution_log import Commit
+from tailrace_shared.ids import new_token
+from tailrace_shared.output_store import OutputStore
+from tailrace_shared.run_starter import RunRequest, RunStarter
+from tailrace_shared.signals import Signals
+from tailrace_shared.topology import EVENTS
+from tailrace_shared.trigger_store import TriggerStore
+from tailrace_shared.waiting_index import WaitingIndex
+from tailrace_shared.workflow.definition import Definition
+
+T = TypeVar("T")
+_LOOK: float = 2.0
+"""Seconds after which the log is read although nothing was heard: a killed NATS tells nobody."""
+
+
+class Campaign:
+    """Executions, workers, and the faults between them.
+
+    Args:
+        site: an installation; its NATS may be killed.
+        folder: where steps note what they did.
+        source: where chance comes from.
+
+    Attributes:
+        workers: the fleet.
+        accepted: how many commands of which kind were accepted.
+        cancelled: executions of which a cancel was accepted.
+        faults: how often each fault was made.
+    """
+
+    def __init__(self, site: Installation, folder: Path, source: Random) -> None:
+        self.site = site
+        self.folder = folder
+        self.source = source
+        self.workers: list[Service] = []
+        self.started: list[str] = []
+        self.cancelled: set[str] = set()
+        self.accepted: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+        self._definitions: dict[tuple[str, int], Definition] = {}
+        for name in ("keys", "deaths"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        jetstream, subjects = site.jetstream, site.subjects
+        due = DueIndex(jetstream, subjects)
+        outputs = OutputStore(jetstream, subjects, 1 << 24)
+        self.starter = RunStarter(jetstream, subjects, site.workflows)
+        self.commander = Commander(site.log, due, self.starter, site.workflows)
+        self.signals = Signals(
+            site.log,
+            WaitingIndex(jetstream, subjects),
+            TriggerStore(jetstream, subjects),
+            due,
+            outputs,
+            self.starter.advance,
+        )
+        self.outputs = outputs
+
+    def worker(self, **settings: str) -> Service:
+        """Start one more worker."""
+        fast = {
+            "nodes": "harness.proof_nodes",
+            "ack_wait": "2s",
+            "drain_grace": "500ms",
+            "cancel_grace": "500ms",
+            "max_crashes": "1000",
+            "sweep_interval": "2s",
+            "log_level": "warning",
+        }
+        service = self.site.worker(**{**fast, **settings})
+        self.workers.append(service)
+        return service
+
+    # What is asked
+
+    async def insist(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask until there is an answer."""
+        while True:
+            try:
+                return await ask()
+            except (UnavailableError, JetStreamError):
+                await asyncio.sleep(0.2)
+
+    async def store(self, workflow: Definition) -> str:
+        """Store a workflow; returns its id."""
+        stored = await self.insist(lambda: self.site.store(workflow))
+        self._definitions[workflow.id, stored.version] = workflow
+        return workflow.id
+
+    async def store_children(self) -> None:
+        """Store the workflows that random ones run as children: one completes, one fails."""
+        for name, fails in (("child", 0), ("bad-child", ALWAYS)):
+            nodes = {
+                "a": {"type": STEP, "with": {"seconds": 0.05}},
+                "b": {"type": STEP, "with": {"fails": fails}, "needs": ["a"]},
+            }
+            await self.store(checked({"id": name, "nodes": nodes}))
+
+    async def start(self, workflow_id: str, run_input: Any = None) -> str:
+        """Start an execution; returns its id."""
+        request = RunRequest(TENANT, workflow_id, "input", run_input, None, new_token())
+        state = await self.insist(lambda: self.starter.start(request))
+        self.started.append(state.execution_id)
+        return state.execution_id
+
+    async def emit(self) -> None:
+        """Send the trigger that random awaits wait for."""
+        key = new_token()
+        matching = self.source.random() < 0.7
+        await self.insist(
+            lambda: self.signals.emit(TENANT, PROCEDURE, {"n": 1 if matching else 2}, key)
+        )
+
+    async def command(self, execution: str, kind: str) -> bool:
+        """Ask something of an execution; returns whether it was accepted."""
+        by = Asker("ann", new_token())
+        decision = Decision(decision=self.source.choice(["approved", "rejected"]))
+        asks: dict[str, Callable[[], Awaitable[Any]]] = {
+            "cancel": lambda: self.commander.cancel(TENANT, execution, "enough", by),
+            "pause": lambda: self.commander.pause(TENANT, execution, "wait", by),
+            "resume": lambda: self.commander.resume(TENANT, execution, by),
+            "resolve": lambda: self._resolve(execution, decision, by),
+            "rerun": lambda: self._rerun(execution),
+        }
+        try:
+            await self.insist(asks[kind])
+        except IllegalCommandError:
+            self.accepted[f"{kind} refused"] += 1
+            return False
+        self.accepted[kind] += 1
+        if kind == "cancel":
+            self.cancelled.add(execution)
+        return True
+
+    async def _resolve(self, execution: str, decision: Decision, by: Asker) -> None:
+        state = (await self.site.log.load(TENANT, execution)).state
+        waiting = [step.node_id for step in state.steps.values() if awaits_signal(step)]
+        if not waiting:
+            raise IllegalCommandError("nothing waits")
+        node_id = self.source.choice(waiting)
+        await self.commander.resolve(TENANT, execution, decision._replace(node_id=node_id), by)
+
+    async def _rerun(self, execution: str) -> None:
+        state = (await self.site.log.load(TENANT, execution)).state
+        nodes = list(self._definitions[state.workflow_id, state.version].nodes)
+        from_node = self.source.choice([None, *nodes])
+        again = await self.starter.rerun(TENANT, execution, from_node, new_token())
+        self.started.append(again.execution_id)
+
+    # Faults
+
+    async def _in_thread(self, call: Callable[[], object]) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, call)
+
+    async def kill_and_restart(self) -> None:
+        """SIGKILL to a worker; another comes."""
+        worker = self.source.choice(self.workers)
+        await self._in_thread(worker.kill)
+        await asyncio.sleep(self.source.uniform(0, 1))
+        await self._in_thread(worker.start)
+
+    async def stop_and_restart(self) -> None:
+        """SIGTERM to a worker; another comes."""
+        worker = self.source.choice(self.workers)
+        await self._in_thread(lambda: worker.stop(25))
+        await self._in_thread(worker.start)
+
+    async def freeze(self, longest: float = 5.0) -> None:
+        """SIGSTOP to a worker, for some time around the ack wait and beyond."""
+        worker = self.source.choice(self.workers)
+        worker.freeze()
+        await asyncio.sleep(self.source.uniform(1.8, longest))
+        worker.thaw()
+
+    async def freeze_then_kill(self) -> None:
+        """A job is delivered again while its worker is frozen; then one of the two dies."""
+        await self.freeze(2.6)
+        await asyncio.sleep(self.source.uniform(0.2, 0.8))
+        await self.kill_and_restart()
+
+    async def kill_nats(self) -> None:
+        """NATS dies and comes back."""
+        server = self.site.nats
+        assert isinstance(server, NatsServer)
+        await self._in_thread(server.kill)
+        await asyncio.sleep(self.source.uniform(0.1, 5))
+        await self._in_thread(server.start)
+
+    async def hurt(self, *, nats: bool = True) -> None:
+        """Make one fault at random, and heal it."""
+        kinds = [
+            self.kill_and_restart,
+            self.kill_and_restart,
+            self.freeze,
+            self.freeze_then_kill,
+            self.stop_and_restart,
+            *([self.kill_nats] if nats else []),
+        ]
+        fault = self.source.choice(kinds)
+        self.faults[fault.__name__] += 1
+        await fault()
+
+    async def revive(self, until: asyncio.Event) -> None:
+        """Restart workers that have died of an order, until told to stop."""
+        while not until.is_set():
+            for worker in self.workers:
+                process = worker._process
+                if process is not None and process.poll() is not None:
+                    self.faults["died of an order"] += 1
+                    await self._in_thread(worker.start)
+            await asyncio.sleep(0.05)
+
+    # What became of it
+
+    async def records(self) -> dict[str, Record]:
+        """Return all executions, as the log tells them."""
+        commits: dict[str, list[Commit]] = defaultdict(list)
+        subjects = self.site.subjects
+        stream, everything = subjects.stream(EVENTS), f"{subjects.prefix}.log.{TENANT}.>"
+        async for message in self.site.jetstream.read(stream, everything, 1):
+            _tenant, execution = self.site.subjects.execution_of(message.subject)
+            writer = message.headers.get(WRITER, "")
+            commits[execution].append(Commit(message.sequence, message.data, writer))
+        return {execution: self._record(found) for execution, found in commits.items()}
+
+    def _record(self, commits: list[Commit]) -> Record:
+        (queued, *_rest) = commits[0].events()
+        state = fold([queued])
+        return Record(self._definitions[state.workflow_id, state.version], commits)
+
+    async def settled(self, timeout: float) -> dict[str, Record]:
+        """Wait until every execution has ended; those that are held are resumed.
+
+        Raises:
+            AssertionError: some have not, within ``timeout`` seconds.
+        """
+        moved = asyncio.Event()
+
+        async def heard(_message: Any) -> None:
+            moved.set()
+
+        live = self.site.subjects.tenant_live(TENANT)
+        subscription = await self.site.jetstream.client.subscribe(live, cb=heard)
+        deadline = asyncio.get_running_loop().time() + timeout
+        try:
+            while True:
+                records = await self.insist(self.records)
+                open_ones = {
+                    execution: record
+                    for execution, record in records.items()
+                    if not isinstance(record.commits[-1].events()[-1], TERMINAL)
+                }
+                if not open_ones:
+                    return records
+                for execution, record in open_ones.items():
+                    if fold(record.events).is_held:
+                        await self.command(execution, "resume")
+                assert asyncio.get_running_loop().time() < deadline, _stuck(open_ones)
+                moved.clear()
+                await _within(_LOOK, moved)
+        finally:
+            await subscription.unsubscribe()
+
+    async def judge(self, records: dict[str, Record]) -> Counter[str]:
+        """Assert that all is well; returns how many executions ended how."""
+        problems: list[str] = []
+        statuses: Counter[str] = Counter()
+        for execution, record in records.items():
+            state = fold(record.events)
+            statuses[state.status] += 1
+            problems += [f"{execution}: {problem}" for problem in violations(record)]
+            problems += [f"{execution}: {problem}" for problem in restless(state)]
+            problems += [f"{execution}: {problem}" for problem in self._endings(record, state)]
+            if execution in self.cancelled and state.status != "cancelled":
+                problems.append(f"{execution} was to be cancelled, and is {state.status}")
+        problems += [f"{execution} has no log" for execution in set(self.started) - set(records)]
+        problems += strained(records)
+        problems += self._wrong_effects(records)
+        assert not problems, "\n".join(problems[:40])
+        return statuses
+
+    def _endings(self, record: Record, state: ExecutionState) -> list[str]:
+        # What a rerun has kept, its original is judged for.
+        if state.status == "cancelled" or state.rerun_of is not None or state.from_node is not None:
+            return []
+        return wrong_endings(record, state)
+
+    def _wrong_effects(self, records: dict[str, Record]) -> list[str]:
+        file = self.folder / "effects"
+        lines = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+        effects = Counter(key for what, key, *_ in lines if what == "effect")
+        began = Counter((key, attempt) for what, key, attempt, _ in lines if what == "began")
+        problems = [
+            f"the effect of {key} happened {n} times" for key, n in effects.items() if n > 1
+        ]
+        problems += [
+            f"attempt {attempt} of {key} began {count} times"
+            for (key, attempt), count in began.items()
+            if count > 1
+        ]
+        for execution, record in records.items():
+            for step in fold(record.events).steps.values():
+                is_ours = step.node_type in {STEP, "proof.actor"} and step.kept_from is None
+                key = f"{execution}:{step.node_id}"
+                if is_ours and step.status == "success" and effects[key] != 1:
+                    problems.append(f"{key} succeeded without its effect")
+                if is_ours and step.status == "success" and not began[key, str(step.attempt)]:
+                    problems.append(f"{key} succeeded in an attempt that never began")
+        return problems
+
+
+@contextlib.asynccontextmanager
+async def campaign(nats: AnyNats, folder: Path, seed: int) -> AsyncIterator[Campaign]:
+    """Open a campaign on a NATS of its own; workers find the node functions by the environment."""
+    paths = [str(Path(__file__).parent.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    around = {"PROOF_FOLDER": str(folder), "PYTHONPATH": os.pathsep.join(paths)}
+    before = {name: os.environ.get(name) for name in around}
+    os.environ.update(around)
+    try:
+        async with installation(nats, folder) as site:
+            opened = Campaign(site, folder, Random(seed))
+            await opened.store_children()
+            yield opened
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+async def _within(seconds: float, event: asyncio.Event) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        pass
+
+
+def _stuck(records: dict[str, Record]) -> str:
+    lines = []
+    for execution, record in records.items():
+        state = fold(record.events)
+        open_steps = {
+            step.node_id: (step.status, step.waiting.wait if step.waiting else "")
+            for step in state.steps.values()
+            if step.status not in {"success", "error", "skipped", "cancelled"}
+        }
+        writers = [commit.writer for commit in record.commits[-3:]]
+        lines.append(f"{execution} is {state.status}: {open_steps} {writers}")
+    return f"{len(records)} executions have not ended\n" + "\n".join(lines[:20])
+
+
+MIX: Mix = Mix(children=("child", "child", "bad-child"))

@@ -1,0 +1,1 @@
+"""A long, random stress of whole executions, for when a change deserves more than the tests."""
