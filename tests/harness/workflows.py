@@ -14,8 +14,10 @@ def definition(nodes: dict[str, dict[str, Any]], **fields: Any) -> Definition:
     """
     complete = {node_id: {"type": "simulate", **node} for node_id, node in nodes.items()}
     known = {**SHIPPED}
-    for node in complete.values():
-        known.setdefault(node["type"], NodeType(node["type"], open=True))
+    types = [node["type"] for node in complete.values()]
+    types += [node["with"]["do"]["type"] for node in complete.values() if node["type"] == "map"]
+    for name in types:
+        known.setdefault(name, NodeType(name, open=True))
     checked = validate({"id": "test", "nodes": complete, **fields}, known)
     assert checked.definition is not None, checked.problems
     return checked.definition
