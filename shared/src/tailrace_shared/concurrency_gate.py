@@ -27,6 +27,7 @@ from typing import NamedTuple
 import msgspec
 
 from tailrace_shared.bucket import Bucket
+from tailrace_shared.errors import NewerLogError
 from tailrace_shared.execution.events import TERMINAL
 from tailrace_shared.execution_log import ExecutionLog
 from tailrace_shared.ids import check_id
@@ -180,7 +181,10 @@ class ConcurrencyGate:
         return ([], 0) if entry is None else (_decode(entry.value).holders, entry.revision)
 
     async def _has_ended(self, tenant: str, execution: str) -> bool:
-        last = await self._log.last_commit(tenant, execution)
+        try:
+            last = await self._log.last_commit(tenant, execution)
+        except NewerLogError:
+            return False  # a worker of that version will give the slot back
         return last is None or isinstance(last.events()[-1], TERMINAL)
 
 

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from tailrace_shared.appends import VERSION
 from tailrace_shared.bucket import Bucket
 from tailrace_shared.concurrency_gate import ConcurrencyGate, _group
 from tailrace_shared.execution import events as ev
@@ -189,6 +190,14 @@ async def test_a_larger_limit_lets_those_in_line_in(fleet):
     assert await fleet.enter("b", 2)
     assert not await fleet.enter("c", 1)
     assert await fleet.enter("a", 1)
+
+
+async def test_a_holder_of_a_newer_version_keeps_its_slot(fleet):
+    """Whether it has ended cannot be read here."""
+    await fleet.enter("a")
+    subject = fleet.site.subjects.log("t", "a")
+    await fleet.site.jetstream.publish(subject, b"[]", {VERSION: "99"})
+    assert not await fleet.enter("b")
 
 
 class TestCrashes:

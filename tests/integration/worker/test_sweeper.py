@@ -206,6 +206,16 @@ class TestLeftAlone:
         assert await ground.sweeper.sweep() == 0
         assert await ground.entries() == {execution}
 
+    @pytest.mark.parametrize("payload", [b"no JSON", b'[{"type": "no:event"}]'])
+    async def test_a_log_that_nobody_can_read(self, ground, payload):
+        """The others are swept nevertheless."""
+        unreadable = await ground.queued()
+        subject = ground.site.subjects.log("t", unreadable)
+        await ground.site.jetstream.publish(subject, payload)
+        lost = await ground.queued()
+        assert await ground.sweeper.sweep() == 1
+        assert ground.jobs == [lost]
+
 
 class TestTurns:
     """Who sweeps when."""

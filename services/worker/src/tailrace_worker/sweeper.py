@@ -29,6 +29,7 @@ from tailrace_shared.errors import (
     UnavailableError,
 )
 from tailrace_shared.execution.events import TERMINAL
+from tailrace_shared.execution.state import IllegalEventError
 from tailrace_shared.execution_log import Commit, ExecutionLog
 from tailrace_shared.jetstream import JetStream
 from tailrace_shared.subjects import Subjects
@@ -174,6 +175,10 @@ class Sweeper:
                 return False
         except NewerLogError:
             return False  # the workers that can read it have sweepers, too
+        except (IllegalEventError, msgspec.DecodeError) as error:
+            # One log that nobody can read must not keep all others from being swept.
+            _log.error("unreadable", tenant=due.tenant, execution=due.execution, error=str(error))
+            return False
         except ExecutionNotFoundError:
             await self._due.remove(due.tenant, due.execution, due.revision)
             return False
