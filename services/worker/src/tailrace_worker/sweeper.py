@@ -167,28 +167,30 @@ class Sweeper:
         if oldest_waiting is not None and oldest_waiting <= max(due.by, due.written_at) + GRACE:
             return False
         try:
-            last = await self._executions.last_commit(due.tenant, due.execution)
-            if last is None or isinstance(last.events()[-1], TERMINAL):
-                await self._forget(due, last)
-                return False
-            if await self._is_attended(due, last):
-                return False
+            is_lost = await self._is_lost(due)
         except NewerLogError:
             return False  # the workers that can read it have sweepers, too
         except (IllegalEventError, msgspec.DecodeError) as error:
             # One log that nobody can read must not keep all others from being swept.
             _log.error("unreadable", tenant=due.tenant, execution=due.execution, error=str(error))
             return False
-        except ExecutionNotFoundError:
+        if is_lost:
+            await self._drive_on(due)
+        return is_lost
+
+    async def _is_lost(self, due: Due) -> bool:
+        """Tell whether nobody drives what can be driven; what cannot be is struck out."""
+        last = await self._executions.last_commit(due.tenant, due.execution)
+        if last is None or isinstance(last.events()[-1], TERMINAL):
+            # Without a log it may be that somebody is just about to create it.
+            if last is not None or due.written_at < self._clock() - CREATION:
+                await self._due.remove(due.tenant, due.execution, due.revision)
+            return False
+        try:
+            return not await self._is_attended(due, last)
+        except ExecutionNotFoundError:  # its first commits have expired
             await self._due.remove(due.tenant, due.execution, due.revision)
             return False
-        await self._drive_on(due)
-        return True
-
-    async def _forget(self, due: Due, last: Commit | None) -> None:
-        # Without a log it may be that somebody is just about to create it.
-        if last is not None or due.written_at < self._clock() - CREATION:
-            await self._due.remove(due.tenant, due.execution, due.revision)
 
     async def _is_attended(self, due: Due, last: Commit) -> bool:
         if last.time > self._clock() - 2 * self._periods.ack_wait:
