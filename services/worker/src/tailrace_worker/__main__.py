@@ -28,6 +28,8 @@ def main() -> None:
     except StartupError as error:
         sys.stderr.write(f"tailrace-worker: {error}\n")
         sys.exit(2)
+    # As Dramatiq's own command does: some middleware begins to work here, as time limits do.
+    parts.broker.emit_after("process_boot")
     worker = dramatiq.Worker(
         parts.broker, worker_threads=parts.settings.worker_threads, worker_timeout=100
     )

@@ -83,7 +83,7 @@ def build() -> WorkerParts:
     configure_logging(settings, "worker")
     registry = load_registry(settings.nodes, settings.http_allow)
     engine = Engine(settings, registry)
-    attendant = Attendant(settings, lambda: engine._env)  # noqa: SLF001
+    attendant = Attendant(settings, lambda: engine.environment)
     broker = NatsBroker(
         url=settings.nats_url,
         prefix=settings.prefix,

@@ -1,0 +1,417 @@
+"""Actor nodes on real workers: who runs them, and what their attempts survive."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.installation import TENANT, Installation
+from harness.nats import NatsServer
+from harness.service import Service
+from harness.workflows import definition
+from tailrace_shared.execution.events import (
+    Event,
+    StepEvent,
+    StepLogged,
+    StepProgressed,
+    StepRetrying,
+    StepStarted,
+    parse_timestamp,
+)
+from tailrace_shared.execution.state import fold
+from tailrace_shared.workflow.definition import Definition
+from tailrace_worker.engine.remote.job import ActorJob, message_for
+
+ACTORS = {"nodes": "actor_functions", "ack_wait": "1s"}
+
+
+@pytest.fixture(autouse=True)
+def actor_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers import the node functions beside this file."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
+def one(kind: str, parameters: dict[str, Any] | None = None, **fields: Any) -> Definition:
+    """Return a workflow of one step."""
+    return definition({"a": {"type": kind, "with": parameters or {}, **fields}})
+
+
+def effects(folder: Path) -> list[tuple[str, str, int, int, str]]:
+    """Return what was noted: what, the step, the attempt, the process and the key."""
+    file = folder / "effects"
+    lines = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+    return [(what, step, int(n), int(pid), key) for what, step, n, pid, key in lines]
+
+
+async def noted(folder: Path, what: str, count: int = 1) -> list[tuple[str, str, int, int, str]]:
+    """Wait until something was noted so often; a file tells nobody that it was written."""
+    async with asyncio.timeout(20):
+        while True:
+            found = [effect for effect in effects(folder) if effect[0] == what]
+            if len(found) >= count:
+                return found
+            await asyncio.sleep(0.02)
+
+
+def of_step(kind: type[StepEvent], attempt: int | None = None) -> Callable[[list[Event]], bool]:
+    """Return a condition on a log: there is such an event of a step."""
+    return lambda events: any(
+        isinstance(event, kind) and attempt in {None, getattr(event.data, "attempt", None)}
+        for event in events
+    )
+
+
+def story(events: list[Event], step: str = "a") -> list[str]:
+    """Return what happened to a step, without its reports."""
+    told = [
+        event
+        for event in events
+        if isinstance(event, StepEvent)
+        and not isinstance(event, StepLogged | StepProgressed)
+        and event.data.node_id == step
+    ]
+    return [str(type(event).__struct_config__.tag).removeprefix("step:") for event in told]
+
+
+def at(pid: int, workers: list[Service]) -> Service:
+    """Return the worker with a process id."""
+    (found,) = [worker for worker in workers if worker.pid == pid]
+    return found
+
+
+async def settled(site: Installation, worker: Service) -> None:
+    """Wait until a worker that was frozen is itself again: alone, it runs something new."""
+    other = await site.start(await site.store(definition({"x": {}})))
+    await site.finished(other)
+    assert worker.pid
+
+
+async def test_an_actor_node_is_run_by_its_actor(site: Installation, tmp_path: Path):
+    """On the Dramatiq thread that took its message; the driver only says that it waits."""
+    worker = site.worker(**ACTORS)
+    execution = await site.start(await site.store(one("actor.effect", {"folder": str(tmp_path)})))
+    events = await site.finished(execution)
+    assert story(events) == ["waiting", "started", "completed"]
+    step = fold(events).steps["a"]
+    assert step.is_remote
+    assert step.output["queue"] == "node.actor.effect"
+    assert step.output["pid"] == worker.pid
+    assert not step.output["thread"].startswith(("node", "engine"))
+    assert [what for what, *_ in effects(tmp_path)] == ["began", "ended"]
+
+
+async def test_a_coroutine_function_runs_on_the_engines_loop(site: Installation, tmp_path: Path):
+    """Its message is held as long as it runs."""
+    site.worker(**ACTORS)
+    parameters = {"folder": str(tmp_path), "seconds": 1.5}
+    execution = await site.start(await site.store(one("actor.async", parameters)))
+    events = await site.finished(execution)
+    assert story(events) == ["waiting", "started", "completed"]
+    assert fold(events).steps["a"].output == {"attempt": 1, "thread": "engine"}
+
+
+async def test_the_worker_that_drives_need_not_have_the_actors_code(
+    site: Installation, tmp_path: Path
+):
+    """It learns from what the others have published that the type is an actor's."""
+    has_code = site.worker(**ACTORS)
+    execution = await site.start(await site.store(one("actor.gated", {"folder": str(tmp_path)})))
+    await noted(tmp_path, "began")
+    assert has_code.stop() == 0
+    driver = site.worker(ack_wait="1s")
+    await site.until(execution, of_step(StepRetrying))
+    await site.enqueue(execution)
+    other = await site.start(await site.store(one("actor.effect", {"folder": str(tmp_path)})))
+    await site.until(other, lambda events: story(events) == ["waiting"])
+    has_code = site.worker(**ACTORS)
+    (tmp_path / "gate").touch()
+    for each in (execution, other):
+        events = await site.finished(each)
+        assert fold(events).status == "completed"
+    assert {pid for _, _, _, pid, _ in effects(tmp_path)}.isdisjoint({driver.pid})
+
+
+async def test_a_failing_attempt_is_tried_again_by_the_nodes_policy(site: Installation):
+    """Each attempt waits for an actor anew."""
+    site.worker(**ACTORS)
+    retry = {"max_attempts": 3, "initial": "10ms"}
+    execution = await site.start(await site.store(one("actor.flaky", {"fails": 2}, retry=retry)))
+    events = await site.finished(execution)
+    ends = ["retrying", "retrying", "completed"]
+    assert story(events) == [word for end in ends for word in ("waiting", "started", end)]
+    assert fold(events).steps["a"].output == 3
+
+
+async def test_an_attempt_times_out_and_its_function_is_interrupted(
+    site: Installation, tmp_path: Path
+):
+    """The step fails at once; the thread is free as soon as the function has had its grace."""
+    site.worker(**ACTORS, cancel_grace="100ms")
+    parameters = {"folder": str(tmp_path)}
+    execution = await site.start(
+        await site.store(one("actor.stubborn", parameters, timeout="300ms"))
+    )
+    events = await site.finished(execution)
+    assert story(events) == ["waiting", "started", "failed"]
+    assert fold(events).steps["a"].error == "timed out after 300ms"
+    await noted(tmp_path, "AttemptInterrupted")
+
+
+@pytest.mark.parametrize(
+    ("kind", "needs_folder"), [("actor.limited", True), ("actor.limited_async", False)]
+)
+async def test_dramatiqs_time_limit_is_an_error_like_others(
+    site: Installation, tmp_path: Path, kind: str, needs_folder: bool
+):
+    """The node's policy decides what follows, not Dramatiq's."""
+    site.worker(**ACTORS)
+    parameters = {"folder": str(tmp_path)} if needs_folder else {}
+    execution = await site.start(await site.store(one(kind, parameters)))
+    events = await site.finished(execution)
+    assert story(events) == ["waiting", "started", "failed"]
+    assert fold(events).steps["a"].error == "the time limit of its actor has passed"
+    if needs_folder:
+        await noted(tmp_path, "TimeLimitExceeded")
+
+
+async def test_a_cancelled_attempt_is_told(site: Installation, tmp_path: Path):
+    """Wherever it runs."""
+    site.worker(**ACTORS)
+    execution = await site.start(await site.store(one("actor.polite", {"folder": str(tmp_path)})))
+    await noted(tmp_path, "began")
+    await site.log.request_cancel(TENANT, execution, "enough")
+    await site.enqueue(execution)
+    events = await site.finished(execution)
+    assert fold(events).status == "cancelled"
+    await noted(tmp_path, "told")
+
+
+async def test_a_cancelled_attempt_that_does_not_listen_is_interrupted(
+    site: Installation, tmp_path: Path
+):
+    """Its thread is wanted for others."""
+    site.worker(**ACTORS, cancel_grace="100ms")
+    execution = await site.start(await site.store(one("actor.stubborn", {"folder": str(tmp_path)})))
+    await noted(tmp_path, "began")
+    await site.log.request_cancel(TENANT, execution, "enough")
+    await site.enqueue(execution)
+    assert fold(await site.finished(execution)).status == "cancelled"
+    await noted(tmp_path, "AttemptInterrupted")
+
+
+async def test_reports_are_kept_at_most_five_times_a_second(site: Installation):
+    """The newest progress each time, and all lines."""
+    site.worker(**ACTORS)
+    execution = await site.start(await site.store(one("actor.chatty", {"seconds": 1.0})))
+    events = await site.finished(execution)
+    progress = [e for e in events if isinstance(e, StepProgressed)]
+    assert 3 <= len(progress) <= 7
+    assert progress[-1].data.percent > 90
+    (line,) = [e for e in events if isinstance(e, StepLogged)]
+    assert line.data.fields["reports"] > 50
+
+
+async def test_reports_and_a_busy_driver_do_not_keep_each_other(site: Installation):
+    """Both write to one log; who loses a fence reads on and tries again."""
+    site.worker(**ACTORS)
+    chain = {
+        f"n{i}": {"type": "simulate", "with": {"duration": "20ms"}}
+        | ({"needs": [f"n{i - 1}"]} if i else {})
+        for i in range(40)
+    }
+    actors = {f"a{i}": {"type": "actor.chatty", "with": {"seconds": 1.0}} for i in range(3)}
+    execution = await site.start(await site.store(definition({**chain, **actors})))
+    events = await site.finished(execution)
+    assert fold(events).status == "completed"
+    assert not [e for e in events if isinstance(e, StepRetrying)]
+
+
+async def test_a_large_output_is_kept_elsewhere(site: Installation):
+    """As that of any other step."""
+    site.worker(**ACTORS)
+    workflow = definition(
+        {
+            "a": {"type": "actor.large", "with": {"size": 400_000}},
+            "b": {
+                "type": "transform",
+                "needs": ["a"],
+                "with": {"value": "${nodes.a.output.size()}"},
+            },
+        }
+    )
+    state = fold(await site.finished(await site.start(await site.store(workflow))))
+    assert state.steps["a"].output_ref is not None
+    assert state.steps["b"].output == 400_000
+
+
+async def test_a_killed_workers_attempt_is_lost_and_another_begins(
+    site: Installation, tmp_path: Path
+):
+    """SIGKILL: effects at most once per attempt, and the same idempotency key for each."""
+    workers = [site.worker(**ACTORS), site.worker(**ACTORS)]
+    execution = await site.start(await site.store(one("actor.gated", {"folder": str(tmp_path)})))
+    ((_, _, _, pid, _),) = await noted(tmp_path, "began")
+    at(pid, workers).kill()
+    await noted(tmp_path, "began", 2)
+    (tmp_path / "gate").touch()
+    events = await site.finished(execution)
+    assert story(events) == ["waiting", "started", "retrying", "waiting", "started", "completed"]
+    (again,) = [e for e in events if isinstance(e, StepRetrying)]
+    assert again.data.cause == "crash"
+    assert fold(events).steps["a"].output == 2
+    seen = effects(tmp_path)
+    assert [(what, attempt) for what, _, attempt, _, _ in seen] == [
+        ("began", 1),
+        ("began", 2),
+        ("ended", 2),
+    ]
+    assert {key for *_, key in seen} == {f"{execution}:a"}
+
+
+async def test_a_lost_attempt_fails_a_step_whose_effects_must_not_be_repeated(
+    site: Installation, tmp_path: Path
+):
+    """on_crash: fail."""
+    workers = [site.worker(**ACTORS), site.worker(**ACTORS)]
+    workflow = one("actor.gated", {"folder": str(tmp_path)}, on_crash="fail")
+    execution = await site.start(await site.store(workflow))
+    ((_, _, _, pid, _),) = await noted(tmp_path, "began")
+    at(pid, workers).kill()
+    events = await site.finished(execution)
+    assert story(events) == ["waiting", "started", "failed"]
+    assert "on_crash is fail" in (fold(events).steps["a"].error or "")
+    assert len(effects(tmp_path)) == 1
+
+
+async def test_a_step_that_kills_its_workers_is_given_up(site: Installation):
+    """After as many as the setting allows."""
+    for _ in range(2):
+        site.worker(**ACTORS, max_crashes="2")
+    site.worker(ack_wait="1s", max_crashes="2")
+    execution = await site.start(await site.store(one("actor.kill")))
+    await site.until(execution, of_step(StepStarted, 2))
+    site.worker(**ACTORS, max_crashes="2")
+    events = await site.finished(execution)
+    assert story(events)[-1] == "failed"
+    assert "lost 2 times" in (fold(events).steps["a"].error or "")
+
+
+async def test_a_frozen_workers_result_is_dropped(site: Installation, tmp_path: Path):
+    """SIGSTOP beyond the ack wait: the attempt is lost, and what the zombie made of it."""
+    workers = [site.worker(**ACTORS), site.worker(**ACTORS)]
+    execution = await site.start(await site.store(one("actor.gated", {"folder": str(tmp_path)})))
+    ((_, _, _, pid, _),) = await noted(tmp_path, "began")
+    zombie = at(pid, workers)
+    zombie.freeze()
+    await noted(tmp_path, "began", 2)
+    (tmp_path / "gate").touch()
+    events = await site.finished(execution)
+    assert fold(events).steps["a"].output == 2
+    zombie.thaw()
+    for worker in workers:
+        if worker is not zombie:
+            assert worker.stop() == 0
+    await settled(site, zombie)
+    assert len(await site.events(execution)) == len(events)
+    assert zombie.stop() == 0
+
+
+async def test_a_stopping_worker_gives_its_attempts_their_grace(site: Installation, tmp_path: Path):
+    """SIGTERM: what ends in time is kept."""
+    workers = [site.worker(**{**ACTORS, "ack_wait": "60s"}) for _ in range(2)]
+    parameters = {"folder": str(tmp_path), "seconds": 1.0}
+    execution = await site.start(await site.store(one("actor.effect", parameters)))
+    ((_, _, _, pid, _),) = await noted(tmp_path, "began")
+    assert at(pid, workers).stop() == 0
+    events = await site.finished(execution, timeout=10)
+    assert story(events) == ["waiting", "started", "completed"]
+
+
+@pytest.mark.parametrize("kind", ["actor.polite", "actor.stubborn"])
+async def test_a_stopping_worker_hands_its_attempts_over(
+    site: Installation, tmp_path: Path, kind: str
+):
+    """What outlasts the grace is told and interrupted, and taken by another worker at once."""
+    settings = {**ACTORS, "ack_wait": "60s", "drain_grace": "200ms"}
+    workers = [site.worker(**settings), site.worker(**settings)]
+    execution = await site.start(await site.store(one(kind, {"folder": str(tmp_path)})))
+    ((_, _, _, pid, _),) = await noted(tmp_path, "began")
+    assert at(pid, workers).stop() == 0
+    stopped = time.monotonic()
+    both = await noted(tmp_path, "began", 2)
+    assert time.monotonic() - stopped < 5
+    assert len({pid for _, _, _, pid, _ in both}) == 2
+    events = await site.events(execution)
+    (again,) = [e for e in events if isinstance(e, StepRetrying)]
+    assert (again.data.cause, fold(events).steps["a"].failures) == ("handover", 0)
+
+
+async def test_a_map_spreads_its_items_over_the_workers(site: Installation, tmp_path: Path):
+    """Each item is a step of its own, and so a message of its own."""
+    for _ in range(2):
+        site.worker(**ACTORS, worker_threads="4")
+    work = {
+        "for_each": "input",
+        "max_parallel": 6,
+        "do": {"type": "actor.effect", "with": {"folder": str(tmp_path), "seconds": 0.3}},
+    }
+    stored = await site.store(definition({"m": {"type": "map", "with": work}}))
+    execution = await site.start(stored, list(range(12)))
+    state = fold(await site.finished(execution))
+    assert state.status == "completed"
+    assert len({item["pid"] for item in state.steps["m"].output}) == 2
+    counted = Counter((what, step) for what, step, *_ in effects(tmp_path))
+    assert counted == {(what, f"m[{i}]"): 1 for what in ("began", "ended") for i in range(12)}
+
+
+async def test_messages_that_come_twice_begin_nothing(site: Installation, tmp_path: Path):
+    """While the attempt runs and when it is over; the first message is not given up for them."""
+    workers = [site.worker(**ACTORS), site.worker(**ACTORS)]
+    execution = await site.start(await site.store(one("actor.gated", {"folder": str(tmp_path)})))
+    await noted(tmp_path, "began")
+    message = message_for(site.subjects, ActorJob(TENANT, execution, "a", "actor.gated", 1))
+    for _ in range(6):
+        await site.jetstream.publish(message.subject, message.payload)
+    await asyncio.sleep(1.5)  # as long as a message without an answer would take to come again
+    (tmp_path / "gate").touch()
+    events = await site.finished(execution)
+    await site.jetstream.publish(message.subject, message.payload)
+    assert story(events) == ["waiting", "started", "completed"]
+    for worker in workers:
+        assert worker.stop() == 0
+    assert [what for what, *_ in effects(tmp_path)] == ["began", "ended"]
+
+
+async def test_an_attempt_outlives_an_outage_of_nats(
+    site: Installation, nats_server: NatsServer, tmp_path: Path
+):
+    """Longer than the ack wait: its message may be given to others, which ask before they act."""
+    for _ in range(2):
+        site.worker(**ACTORS)
+    execution = await site.start(await site.store(one("actor.gated", {"folder": str(tmp_path)})))
+    await noted(tmp_path, "began")
+    nats_server.kill()
+    await asyncio.sleep(2)
+    nats_server.start()
+    await asyncio.sleep(3)
+    (tmp_path / "gate").touch()
+    events = await site.finished(execution)
+    assert story(events) == ["waiting", "started", "completed"]
+    assert [what for what, *_ in effects(tmp_path)] == ["began", "ended"]
+
+
+async def test_what_an_actor_does_takes_no_longer_than_it_must(site: Installation):
+    """The driver is woken by the actor's job, not by a timer."""
+    site.worker(**ACTORS)
+    chain = {
+        f"n{i}": {"type": "actor.flaky", "with": {"fails": 0}}
+        | ({"needs": [f"n{i - 1}"]} if i else {})
+        for i in range(10)
+    }
+    events = await site.finished(await site.start(await site.store(definition(chain))))
+    elapsed = parse_timestamp(events[-1].timestamp) - parse_timestamp(events[0].timestamp)
+    assert elapsed < 5
