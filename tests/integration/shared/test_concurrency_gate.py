@@ -46,8 +46,7 @@ class TestLine:
         """Leaving twice is leaving once, and nothing stays behind."""
         for execution in ("a", "b"):
             await line.join("l", "t", execution)
-        for _ in range(2):
-            await line.leave("l", "t", "a")
+        assert [await line.leave("l", "t", "a") for _ in range(2)] == [True, False]
         await line.join("l", "t", "a")
         assert await line.first("l") == ("t", "b")
         await line.leave("l", "t", "b")
