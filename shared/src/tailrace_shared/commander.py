@@ -189,7 +189,7 @@ class Commander:
             waiting = [step.node_id for step in state.steps.values() if awaits_signal(step)]
             hint = nearest(node_id, waiting) or nearest(node_id, nodes)
             detail = f"there is no node {node_id!r}{hint}"
-            raise InvalidInputError(detail, [Problem("/node_id", detail)])
+            raise InvalidInputError("there is no such step", [Problem("/node_id", detail)])
 
 
 async def _check_data(form: Any, decision: Decision) -> None:

@@ -228,7 +228,7 @@ async def test_only_what_waits_can_be_resumed(ask: Commands, log: HandWrittenLog
     assert (pending.status_code, "is pending" in pending.json()["detail"]) == (409, True)
     unknown = await ask("resume", {"node_id": "aprove"})
     assert (unknown.status_code, places(unknown)) == (422, ["/node_id"])
-    assert "did you mean 'approve'?" in unknown.json()["detail"]
+    assert "did you mean 'approve'?" in unknown.json()["errors"][0]["detail"]
 
 
 async def test_of_racing_decisions_one_is_taken(ask: Commands, log: HandWrittenLog) -> None:

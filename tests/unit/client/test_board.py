@@ -218,6 +218,11 @@ def test_times_are_as_short_as_they_stay_readable(seconds: float, text: str) -> 
         ("step:started", {"node_id": "a"}, "step:started        a"),
         ("step:started", {"node_id": "a", "attempt": 2}, "step:started        a attempt 2"),
         ("step:completed", {"node_id": "a", "duration_ms": 420}, "step:completed      a (420 ms)"),
+        (
+            "step:completed",
+            {"node_id": "a", "kept_from": "e0"},
+            "step:completed      a kept from e0",
+        ),
         ("step:failed", {"node_id": "a", "error": "x\ny"}, "step:failed         a x y"),
         ("step:progress", {"node_id": "a", "percent": 5.0}, "step:progress       a 5%"),
         ("execution:failed", {"error_message": "no"}, "execution:failed    no"),

@@ -32,6 +32,8 @@ def _started(data: Mapping[str, Any]) -> str:
 
 
 def _ended(data: Mapping[str, Any]) -> str:
+    if data.get("kept_from"):
+        return f"kept from {data['kept_from']}"
     milliseconds = data.get("duration_ms")
     duration = "" if milliseconds is None else f"({seconds_text(milliseconds / 1000)}) "
     return f"{duration}{data.get('error') or ''}"

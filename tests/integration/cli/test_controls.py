@@ -1,0 +1,190 @@
+"""Runs that wait for people, and the commands by which people control runs."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.command import Command
+
+SAMPLES = Path(__file__).parents[3] / "examples" / "purchase_order" / "samples"
+APPROVAL = "purchase-order-approval"
+STEPS = json.dumps(
+    {
+        "id": "steps",
+        "nodes": {
+            f"n{number}": {
+                "type": "simulate",
+                "needs": [f"n{number - 1}"] if number else [],
+                "with": {"duration": "200ms"},
+            }
+            for number in range(20)
+        },
+    }
+)
+BREAKING = """
+id: breaking
+nodes:
+  good: {type: transform, with: {value: "${input.x}"}}
+  bad: {type: fail, needs: [good], when: input.breaks, with: {message: broken}}
+"""
+
+
+def until(process: Any, words: str) -> str:
+    """Read the output of a watching command up to the line with these words; returns it."""
+    while line := process.stdout.readline():
+        if words in line:
+            return str(line)
+    raise AssertionError(f"it ended without {words!r}: {process.stderr.read()}")
+
+
+def order(number: str) -> str:
+    """Return the sample as another order: only one run of each goes on at once."""
+    sample = json.loads((SAMPLES / "office-furniture.json").read_text())
+    return json.dumps({**sample, "po_number": number})
+
+
+def test_a_run_that_waits_says_how_to_go_on_and_is_watched_to_its_end(tailrace: Command) -> None:
+    """Through its pause: the approval comes from another terminal."""
+    watching = tailrace.start("run", APPROVAL, "--watch", "--input", order("PO-A"))
+    assert watching.stderr is not None
+    until(watching, "execution:paused")
+    hint = watching.stderr.readline()
+    execution = re.search(r"tailrace resume ([0-9a-f-]{36}) --approve", hint)
+    assert execution is not None
+
+    wrong = tailrace("resume", execution[1], "--approve", "--data", '{"comment": 5}')
+    assert (wrong.code, wrong.stderr.count("\n")) == (1, 1)
+    assert "/data/comment: 5 is not of type 'string'" in wrong.stderr
+    agreed = tailrace("resume", execution[1], "--approve", "--data", '{"comment": "as agreed"}')
+    assert agreed.code == 0
+
+    rest, _ = watching.communicate(timeout=20)
+    assert watching.returncode == 0
+    assert "resumed   from approve" in rest
+    document = tailrace("show", execution[1], "--json").json
+    steps = {step["node_id"]: step for step in document["steps"]}
+    assert steps["approve"]["output"]["decision"] == "approved"
+    assert steps["approve"]["output"]["data"] == {"comment": "as agreed"}
+    assert document["output"]["matched"] == 4
+    assert sum(node.startswith("match[") for node in steps) == 4
+
+
+def test_who_waits_is_listed_and_a_rejection_is_an_answer(tailrace: Command) -> None:
+    """The order is not booked, and the run has not failed."""
+    watching = tailrace.start("run", APPROVAL, "--watch", "--json", "--input", order("PO-B"))
+    paused = json.loads(until(watching, '"execution:paused"'))
+    execution = paused["data"]["execution_id"]
+
+    waiting = tailrace("ls", "--waiting", "--json").json["waiting"]
+    (found,) = [entry for entry in waiting if entry["execution_id"] == execution]
+    assert (found["node_id"], found["reason"]) == ("approve", "approval")
+    assert f"{execution}  approve" in tailrace("ls", "--waiting").stdout
+    listed = tailrace("ls", APPROVAL, "--status", "paused", "--json").json["runs"]
+    assert execution in [run["execution_id"] for run in listed]
+    shown = tailrace("show", execution).stdout
+    assert "for approval or approvals.po.approved, times out in" in shown
+    assert "4 items" in shown
+    assert tailrace("resume", execution, "--node", "approve", "--reject", "--json").json
+
+    rest, _ = watching.communicate(timeout=20)
+    assert watching.returncode == 0
+    document = json.loads(rest.splitlines()[-1])
+    steps = {step["node_id"]: step["status"] for step in document["steps"]}
+    assert (document["status"], steps["book"]) == ("completed", "skipped")
+    assert execution not in tailrace("ls", "--waiting").stdout
+
+
+def test_a_signal_resumes_whom_it_is_for(tailrace: Command) -> None:
+    """By what the event says, not by the execution's id."""
+    first = tailrace.start("run", APPROVAL, "--watch", "--input", order("PO-C"))
+    second = tailrace.start("run", APPROVAL, "--watch", "--input", order("PO-D"))
+    for watching in (first, second):
+        until(watching, "execution:paused")
+
+    assert tailrace("signal", "approvals.po.approved", "--data", '{"po": "PO-X"}').stdout == (
+        "0 resumed\n"
+    )
+    sent = tailrace("signal", "approvals.po.approved", "--data", '{"po": "PO-C"}', "--json")
+    assert sent.json == {"matched": 1}
+
+    first.communicate(timeout=20)
+    assert first.returncode == 0
+    assert second.poll() is None
+    tailrace("signal", "approvals.po.approved", "--data", '{"po": "PO-D"}')
+    second.communicate(timeout=20)
+    assert second.returncode == 0
+
+
+def test_a_run_is_paused_and_goes_on(tailrace: Command) -> None:
+    """Nothing new starts in between, and nothing runs twice."""
+    tailrace("apply", str(tailrace.write("steps.json", STEPS)))
+    watching = tailrace.start("run", "steps", "--watch", "--json")
+    execution = json.loads(until(watching, '"execution:queued"'))["data"]["execution_id"]
+    until(watching, '"step:completed"')
+
+    paused = tailrace("pause", execution, "--reason", "audit")
+    assert f"tailrace resume {execution}" in paused.stdout
+    until(watching, '"execution:paused"')
+    assert tailrace("show", execution, "--json").json["held"] is True
+    assert "let it go on with: tailrace resume" in tailrace("show", execution).stdout
+    assert tailrace("resume", execution).code == 0
+
+    rest, _ = watching.communicate(timeout=30)
+    assert watching.returncode == 0
+    document = json.loads(rest.splitlines()[-1])
+    assert {step["attempt"] for step in document["steps"]} == {1}
+    again = tailrace("resume", execution)
+    assert (again.code, again.stderr.count("\n")) == (1, 1)
+    assert "the execution is completed" in again.stderr
+
+
+def test_what_failed_is_run_again_from_there(tailrace: Command) -> None:
+    """The new run keeps what had succeeded, and ends as the first one did."""
+    tailrace("apply", str(tailrace.write("breaking.yaml", BREAKING)))
+    failed = tailrace("run", "breaking", "--watch", "--json", "--input", '{"x": 1, "breaks": true}')
+    first = failed.json_lines[-1]
+    assert (failed.code, first["status"]) == (1, "failed")
+
+    again = tailrace("rerun", first["execution_id"], "--from", "bad", "--watch", "--json")
+
+    document = again.json_lines[-1]
+    assert (again.code, document["rerun_of"]) == (1, first["execution_id"])
+    steps = {step["node_id"]: step for step in document["steps"]}
+    assert steps["good"]["kept_from"] == first["execution_id"]
+    assert steps["good"]["output"] == 1
+    started = [event for event in again.json_lines if event.get("type") == "step:started"]
+    assert [event["data"]["node_id"] for event in started] == ["bad"]
+    told = tailrace("rerun", first["execution_id"])
+    assert re.fullmatch(r"[0-9a-f-]{36}\n", told.stdout)
+    unknown = tailrace("rerun", first["execution_id"], "--from", "good2")
+    assert (unknown.code, "'good2'" in unknown.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        (("pause", "nothing"), 1, "there is no execution 'nothing'"),
+        (("resume", "nothing"), 1, "there is no execution 'nothing'"),
+        (("rerun", "nothing"), 1, "there is no execution 'nothing'"),
+        (("signal", "a..b"), 1, "is not a procedure"),
+        (("signal", "a.b", "--data", "[1]"), 1, "must be a JSON object"),
+    ],
+)
+def test_a_refusal_is_one_line(
+    tailrace: Command, arguments: tuple[str, ...], code: int, sentence: str
+) -> None:
+    """The API's own sentence, without a traceback."""
+    outcome = tailrace(*arguments)
+    assert (outcome.code, outcome.stdout) == (code, "")
+    (line,) = outcome.stderr.splitlines()
+    assert sentence in line
+
+
+def test_waiting_steps_are_not_listed_by_workflow(tailrace: Command) -> None:
+    """The options do not go together: exit code 2, nothing was asked of anybody."""
+    outcome = tailrace("ls", APPROVAL, "--waiting")
+    assert outcome.code == 2
+    assert "--waiting lists the steps of all workflows" in outcome.stderr
