@@ -23,6 +23,7 @@ from tailrace_shared.execution.events import (
     parse_timestamp,
 )
 from tailrace_shared.execution.state import fold
+from tailrace_shared.jetstream import subject_counts
 from tailrace_shared.workflow.definition import Definition
 from tailrace_worker.engine.remote.job import ActorJob, message_for
 
@@ -402,6 +403,36 @@ async def test_an_attempt_outlives_an_outage_of_nats(
     events = await site.finished(execution)
     assert story(events) == ["waiting", "started", "completed"]
     assert [what for what, *_ in effects(tmp_path)] == ["began", "ended"]
+
+
+async def test_a_message_that_came_during_a_pause_is_sent_again_after_it(
+    site: Installation, tmp_path: Path
+):
+    """Also by a drive that has gone on all the while, because another step ran."""
+    actors = site.worker(**ACTORS)
+    assert actors.stop() == 0  # what it has is known now
+    site.worker(ack_wait="1s")
+    parameters = {"folder": str(tmp_path)}
+    execution = await site.begin(
+        {
+            "a": {"type": "actor.effect", "with": parameters},
+            "long": {"type": "simulate", "with": {"duration": "6s"}},
+        }
+    )
+    await site.until(execution, lambda events: story(events) == ["waiting"])
+    await site.commander.pause(TENANT, execution)
+    site.worker(**ACTORS)
+    await queue_is_empty(site, "node.actor.effect")
+    await site.commander.resume(TENANT, execution)
+    events = await site.finished(execution)
+    assert story(events) == ["waiting", "started", "completed"]
+
+
+async def queue_is_empty(site: Installation, queue: str) -> None:
+    """Wait until all messages of a queue are acknowledged; the queue tells nobody."""
+    async with asyncio.timeout(20):
+        while await subject_counts(site.jetstream, "JOBS", site.subjects.job(queue)):
+            await asyncio.sleep(0.05)
 
 
 async def test_what_an_actor_does_takes_no_longer_than_it_must(site: Installation):
