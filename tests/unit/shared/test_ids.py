@@ -86,6 +86,12 @@ class TestSubjects:
             lambda: subjects.tenant_live(text),
             lambda: subjects.job_at("q", text),
             lambda: subjects.job_cron("q", text),
+            lambda: subjects.trigger(text, "p"),
+            lambda: subjects.output(text, "e", "o", 0),
+            lambda: subjects.output("t", text, "o", 0),
+            lambda: subjects.output("t", "e", text, 0),
+            lambda: subjects.in_line("l", text, "e"),
+            lambda: subjects.in_line("l", "t", text),
         ]
         for attempt in attempts:
             with pytest.raises(InvalidIdError):
@@ -109,6 +115,21 @@ class TestSubjects:
         assert queue_token("a.b") == "a%2Eb"
         with pytest.raises(InvalidIdError):
             queue_token(queue)
+
+    @pytest.mark.parametrize("name", ["", "a b", "*", "a.>", "a.b", "é", "a\n", "x" * 129])
+    def test_no_line_reaches_beyond_its_own_token(self, name):
+        """Nor does anybody who stands in one."""
+        assert Subjects().in_line("l", "t", "e") == Subjects().line("l").replace("*.*", "t.e")
+        for attempt in (Subjects().line, lambda line: Subjects().in_line(line, "t", "e")):
+            with pytest.raises(InvalidIdError):
+                attempt(name)
+
+    @pytest.mark.parametrize("name", ["", "a b", "*", "a.>", ".a", "a.", "é", "a\n", "x" * 129])
+    def test_no_procedure_reaches_beyond_its_own_subject(self, name):
+        """Its dots are those of the subject."""
+        assert Subjects().trigger("t", "order.paid") == "tr.trigger.t.order.paid"
+        with pytest.raises(InvalidIdError):
+            Subjects().trigger("t", name)
 
     def test_installations_share_no_names(self):
         """Every stream, bucket and subject begins with the prefix."""
