@@ -188,8 +188,9 @@ def _is_same(event: StepCompleted, original: ExecutionState) -> bool:
     source = original.step(event.data.node_id)
     if event.data.output_omitted or source.output_omitted:
         return True
-    if event.data.output_ref is not None or source.output_ref is not None:
-        return event.data.output_ref == source.output_ref
+    if event.data.output_ref is not None and source.output_ref is not None:
+        # The copy is the rerun's own: it may outlive the original.
+        return event.data.output_ref.bytes == source.output_ref.bytes
     return bool(event.data.output == source.output)
 
 

@@ -21,20 +21,26 @@ from harness.nats import NatsServer
 from harness.random_workflows import Mix, random_workflow
 
 _MOST_NODES = 14
+_LIMITS = ("queue", "cancel_new", "cancel_running")
 
 
 async def _start(opened: Campaign, mix: Mix, until: float) -> None:
     source = opened.source
     while time.monotonic() < until:
-        fields = {}
         if source.random() < 0.2:
-            on_limit = source.choice(["queue", "cancel_new", "cancel_running"])
-            fields["concurrency"] = {"limit": source.randrange(1, 4), "on_limit": on_limit}
-        workflow = random_workflow(
-            source, source.randrange(1, _MOST_NODES), mix, f"w{source.randrange(20)}", **fields
-        )
-        await opened.start(await opened.store(workflow))
+            await opened.start(source.choice(_LIMITS), {"key": source.randrange(2)})
+        else:
+            workflow = random_workflow(source, source.randrange(1, _MOST_NODES), mix)
+            await opened.start(await opened.store(workflow))
         await asyncio.sleep(source.uniform(0.02, 0.3))
+
+
+async def _store_limited(opened: Campaign, mix: Mix) -> None:
+    """Store workflows of which only so many executions may run at once."""
+    for limit, on_limit in enumerate(_LIMITS, start=1):
+        concurrency = {"limit": limit, "on_limit": on_limit, "key": "input.key"}
+        workflow = random_workflow(opened.source, 4, mix, on_limit, concurrency=concurrency)
+        await opened.store(workflow)
 
 
 async def _ask(opened: Campaign, until: float) -> None:
@@ -62,6 +68,7 @@ async def stress(arguments: argparse.Namespace, folder: Path) -> str:
                 opened.worker()
             kinds = {**MIX.kinds, **({} if arguments.actors else {"actor": 0})}
             mix = Mix(kinds=kinds, children=MIX.children, slowest=1.5, actors=arguments.actors)
+            await _store_limited(opened, mix)
             until = time.monotonic() + arguments.seconds
             await asyncio.gather(
                 _start(opened, mix, until),
