@@ -121,7 +121,7 @@ def _wait(
             wait.reason = outcome.reason
             wait.triggers = outcome.triggers
             wait.match = outcome.match
-            wait.lookback = outcome.lookback
+            wait.lookback = float(outcome.lookback)  # no subclass, which JSON could not hold
             wait.form = outcome.form
             wait.on_reject = outcome.on_reject
             wait.on_timeout = node.on_timeout or "fail"
