@@ -238,6 +238,9 @@ def test_a_fault_of_a_node_is_reported_at_its_place(fields, place, words):
         ({"type": "http", "with": {"url": "x", "method": "GTE"}}, "/with/method", "mean 'GET'?"),
         ({"type": "http", "with": {"url": 5}}, "/with/url", "must be a text"),
         ({"type": "http", "with": {"url": "x", "query": []}}, "/with/query", "must be an object"),
+        ({"type": "http"}, "", "the field 'with' is missing: http takes url"),
+        ({"type": "delay"}, "", "takes one of duration and until"),
+        ({"type": "map"}, "", "map takes for_each, do"),
         ({"type": "delay", "with": {}}, "/with", "takes one of duration and until"),
         (
             {"type": "delay", "with": {"duration": "1s", "until": "${input.x}"}},
@@ -310,6 +313,7 @@ DO = {"type": "po.parse", "with": {"file": "${item}"}}
         ({"do": {"type": "po.prase"}}, "/with/do/type", "did you mean 'po.parse'?"),
         ({"do": {"type": "map"}}, "/with/do/type", "a map cannot do map for its items"),
         ({"do": {"type": "await"}}, "/with/do/type", "a map cannot do await for its items"),
+        ({"do": {"type": "po.parse"}}, "/with/do", "the field 'with' is missing: po.parse takes"),
         ({"do": {**DO, "with": 5}}, "/with/do/with", "with is an object"),
         ({"do": {**DO, "with": {}}}, "/with/do/with", "the field 'file' is missing"),
         ({"do": {**DO, "with": {"file": "${itm}"}}}, "/with/do/with/file", "mean 'item'?"),

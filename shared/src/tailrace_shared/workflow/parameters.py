@@ -50,7 +50,9 @@ class ParameterChecks:
         literal = {key for key, spec in node_type.parameters.items() if spec.literal}
         template = {key: value for key, value in parameters.items() if key not in literal}
         self._references.template(f"{pointer}/with", template, place)
-        if node_type.name:
+        if "with" not in node:
+            self._nothing_given(pointer, node_type)
+        elif node_type.name:
             self._parameters(f"{pointer}/with", parameters, node_type, place)
 
     def attempts(self, pointer: str, node: Mapping[str, Any]) -> None:
@@ -76,6 +78,14 @@ class ParameterChecks:
             )
             return _UNKNOWN
         return node_type
+
+    def _nothing_given(self, pointer: str, node_type: NodeType) -> None:
+        takes = [key for key, spec in node_type.parameters.items() if spec.required]
+        takes += [f"one of {' and '.join(keys)}" for keys in node_type.one_of]
+        if takes:
+            self._problems.report(
+                pointer, f"the field 'with' is missing: {node_type.name} takes {', '.join(takes)}"
+            )
 
     def _parameters(
         self, pointer: str, given: dict[str, Any], node_type: NodeType, place: Place
