@@ -100,6 +100,17 @@ def polite(ctx: NodeContext, folder: str) -> str:
     return "partial"
 
 
+@node("actor.polite_async", actor=True)
+async def polite_async(ctx: NodeContext, folder: str) -> str:
+    """Do the same as a coroutine function."""
+    _note(folder, ctx, "began")
+    while not ctx.cancelled:  # noqa: ASYNC110 - it is what there is to look at
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    _note(folder, ctx, "told")
+    return "partial"
+
+
 @node("actor.chatty", actor=True)
 def chatty(ctx: NodeContext, seconds: float) -> None:
     """Report progress as fast as possible for a while."""

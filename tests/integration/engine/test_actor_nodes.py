@@ -179,10 +179,11 @@ async def test_dramatiqs_time_limit_is_an_error_like_others(
         await noted(tmp_path, "TimeLimitExceeded")
 
 
-async def test_a_cancelled_attempt_is_told(site: Installation, tmp_path: Path):
-    """Wherever it runs."""
+@pytest.mark.parametrize("kind", ["actor.polite", "actor.polite_async"])
+async def test_a_cancelled_attempt_is_told(site: Installation, tmp_path: Path, kind: str):
+    """Wherever it runs; it has a grace to end by itself, although the execution has ended."""
     site.worker(**ACTORS)
-    execution = await site.start(await site.store(one("actor.polite", {"folder": str(tmp_path)})))
+    execution = await site.start(await site.store(one(kind, {"folder": str(tmp_path)})))
     await noted(tmp_path, "began")
     await site.log.request_cancel(TENANT, execution, "enough")
     await site.enqueue(execution)
@@ -431,7 +432,8 @@ async def test_a_message_that_came_during_a_pause_is_sent_again_after_it(
 async def queue_is_empty(site: Installation, queue: str) -> None:
     """Wait until all messages of a queue are acknowledged; the queue tells nobody."""
     async with asyncio.timeout(20):
-        while await subject_counts(site.jetstream, "JOBS", site.subjects.job(queue)):
+        subject = site.subjects.job(queue)
+        while await subject_counts(site.jetstream, "JOBS", subject):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 

@@ -43,9 +43,6 @@ class Stop(Enum):
     TIME_LIMIT = "the time limit of its actor has passed"
 
 
-_AT_ONCE: Final = {Stop.CANCEL, Stop.HANDOVER, Stop.TIME_LIMIT}
-
-
 class RemoteAttempt:
     """Attends to one attempt. Lives on the engine's loop.
 
@@ -118,8 +115,8 @@ class RemoteAttempt:
 
     async def release_thread(self) -> None:
         """Have the function return, if it still runs although its attempt is over."""
-        # One that was stopped has been told, or had no time to be.
-        grace = 0.0 if self._stop in _AT_ONCE else self._grace
+        # One that was stopped has had its grace, or is to have none.
+        grace = self._grace if self._stop is None else 0.0
         deadline = self._env.loop.time() + grace
         while self._thread.is_busy:
             if self._env.loop.time() >= deadline:
@@ -185,11 +182,12 @@ class RemoteAttempt:
 
     def _look(self) -> None:
         """See whether the attempt is still wanted."""
-        if not self._is_wanted(self._log.state):
+        if self._log.state.cancel is not None:
+            if not self._attempt.cancelled:
+                self._attempt.tell_cancelled()
+                self._env.loop.call_later(self._grace, self.stop, Stop.CANCEL)
+        elif not self._is_wanted(self._log.state):
             self.stop(Stop.UNWANTED)
-        elif self._log.state.cancel is not None and not self._attempt.cancelled:
-            self._attempt.tell_cancelled()
-            self._env.loop.call_later(self._grace, self.stop, Stop.CANCEL)
 
     def _is_wanted(self, state: ExecutionState) -> bool:
         return is_attempt_of(state, self._job)
