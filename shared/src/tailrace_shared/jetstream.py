@@ -6,7 +6,6 @@ that new server settings can be used), fenced appends, and Direct Get in pages (
 
 import asyncio
 import base64
-import contextlib
 import re
 from collections.abc import AsyncIterator
 from datetime import datetime
@@ -18,6 +17,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from tailrace_shared.answers import Answers
 from tailrace_shared.errors import (
     JetStreamError,
     StartupError,
@@ -144,6 +144,7 @@ class JetStream:
 
     def __init__(self, client: Client) -> None:
         self.client = client
+        self._answers = Answers(client, _REQUEST_TIMEOUT)
 
     async def api(self, action: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send a request to ``$JS.API.<action>`` and return the answer.
@@ -232,7 +233,7 @@ class JetStream:
         page: list[StoredMessage] = []
         done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
-        async def receive(message: Msg) -> None:
+        def receive(message: Msg) -> None:
             headers = message.headers or {}
             if done.done():
                 return
@@ -250,36 +251,22 @@ class JetStream:
                         else UnavailableError(f"stream {stream} has no leader now")
                     )
 
-        inbox = self.client.new_inbox()
+        question = msgspec.json.encode(request)
         try:
-            subscription = await self.client.subscribe(inbox, cb=receive)
-            await self.client.publish(
-                f"$JS.API.DIRECT.GET.{stream}", msgspec.json.encode(request), reply=inbox
+            pending = await self._answers.ask_for_many(
+                f"$JS.API.DIRECT.GET.{stream}", question, receive, done
             )
-            try:
-                async with asyncio.timeout(_REQUEST_TIMEOUT):
-                    return page, await done
-            finally:
-                with contextlib.suppress(nats.errors.Error):
-                    await subscription.unsubscribe()
         except (TimeoutError, nats.errors.Error) as error:
             raise UnavailableError(f"NATS did not answer a read of {stream}: {error!r}") from error
+        return page, pending
 
     async def _request(
         self, subject: str, payload: bytes, headers: dict[str, str] | None = None
     ) -> Msg:
-        before = _cancellations()
         try:
-            message = await self.client.request(
-                subject, payload, timeout=_REQUEST_TIMEOUT, headers=headers
-            )
+            return await self._answers.ask(subject, payload, headers)
         except (TimeoutError, nats.errors.Error) as error:
             raise UnavailableError(f"NATS did not answer on {subject}: {error!r}") from error
-        # nats-py waits with asyncio.wait_for, which up to Python 3.11 loses a cancellation that
-        # comes together with the answer (python/cpython#86296). A task must not outlive that.
-        if _cancellations() > before:
-            raise asyncio.CancelledError
-        return message
 
 
 async def subject_counts(jetstream: JetStream, stream: str, pattern: str = ">") -> dict[str, int]:
@@ -305,11 +292,6 @@ def stored_sequence(answer: bytes) -> int:
     if ack.error is not None:
         _raise(ack.error)
     return ack.seq
-
-
-def _cancellations() -> int:
-    task = asyncio.current_task()
-    return task.cancelling() if task else 0
 
 
 def _stored(message: Msg) -> StoredMessage:

@@ -5,6 +5,7 @@ slice itself. A commit is one message in the log, a JSON array of one or more ev
 true together.
 """
 
+import functools
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -510,7 +511,13 @@ def _joined(slices: Iterable[bytes]) -> Iterator[bytes]:
 
 def format_timestamp(seconds: float) -> str:
     """Write seconds since the epoch as events do: ``2024-01-15T10:30:00.000Z``."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    second, microsecond = divmod(round(seconds * 1_000_000), 1_000_000)
+    return f"{_format_second(second)}.{microsecond // 1000:03d}Z"
+
+
+@functools.lru_cache(maxsize=16)  # a worker writes thousands of events in one second
+def _format_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat(timespec="seconds")[:-6]
 
 
 def parse_timestamp(text: str) -> float:

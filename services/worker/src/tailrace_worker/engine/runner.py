@@ -69,16 +69,17 @@ class Runner:
         call = self._prepare(node, state, attempt)
         if isinstance(call, Erred | Unable):
             return call
-        limit = asyncio.timeout(node.node.timeout_seconds)
+        seconds = node.node.timeout_seconds
+        # A limit costs as much as the whole of a quick step.
+        limit = None if seconds is None else asyncio.timeout(seconds)
         try:
+            if limit is None:
+                return await self._carry_out(call, node)
             async with limit:
-                if call.function.is_async:
-                    return _outcome(await call(), self._max_output_bytes)
-                loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(self._threads, self._settle, call, node)
+                return await self._carry_out(call, node)
         # Whatever a node raises is how its attempt ended, sys.exit() included.
         except (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as error:
-            if isinstance(error, TimeoutError) and limit.expired():
+            if isinstance(error, TimeoutError) and limit is not None and limit.expired():
                 # A thread cannot be interrupted; its function can only be told.
                 attempt.tell_cancelled()
                 return Erred(f"timed out after {node.node.timeout}")
@@ -86,6 +87,12 @@ class Runner:
             if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                 raise
             return _erred(error, node)
+
+    async def _carry_out(self, call: _Call, node: PlannedNode) -> Outcome:
+        if call.function.is_async:
+            return _outcome(await call(), self._max_output_bytes)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._settle, call, node)
 
     def _settle(self, call: _Call, node: PlannedNode) -> Outcome:
         """Carry out a call to its outcome. In a thread, as a future cannot hold a StopIteration."""

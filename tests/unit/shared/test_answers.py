@@ -1,0 +1,112 @@
+"""Questions and answers, as far as they can be looked at without a server."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import nats.errors
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from tailrace_shared.answers import Answers
+
+
+class _Server(Client):
+    """Keeps what it is asked, and answers when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.subscriptions: list[str] = []
+        self.asked: list[str] = []
+        self._deliver: Callable[[Msg], Awaitable[None]]
+
+    async def subscribe(self, subject: str, *_: Any, cb: Any = None, **__: Any) -> Any:
+        """Take note of a subscription."""
+        await asyncio.sleep(0)
+        self.subscriptions.append(subject)
+        self._deliver = cb
+
+    async def publish(
+        self,
+        subject: str,  # noqa: ARG002 - as nats-py has it
+        payload: bytes = b"",  # noqa: ARG002
+        reply: str = "",
+        headers: dict[str, str] | None = None,  # noqa: ARG002
+    ) -> None:
+        """Take note of a question."""
+        self.asked.append(reply)
+
+    async def answer(
+        self, question: int, data: bytes, headers: dict[str, str] | None = None
+    ) -> None:
+        """Answer the question with that number."""
+        reply = self.asked[question]
+        await self._deliver(Msg(self, subject=reply, data=data, headers=headers))
+
+
+async def _settle() -> None:
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_all_questions_share_one_subscription() -> None:
+    """Asked at once or one after the other, each gets its own answer."""
+    server = _Server()
+    answers = Answers(server, 5)
+    first, second = (asyncio.create_task(answers.ask("s", b"")) for _ in range(2))
+    await _settle()
+    await server.answer(1, b"two")
+    await server.answer(0, b"one")
+    assert ((await first).data, (await second).data) == (b"one", b"two")
+    assert len(server.subscriptions) == 1
+
+
+async def test_a_cancellation_that_comes_with_the_answer_is_not_lost() -> None:
+    """The task would live on."""
+    server = _Server()
+    task = asyncio.create_task(Answers(server, 5).ask("s", b""))
+    await _settle()
+    await server.answer(0, b"{}")
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_a_question_without_an_answer_times_out_and_is_forgotten() -> None:
+    """A late answer finds nobody."""
+    server = _Server()
+    answers = Answers(server, 0.01)
+    with pytest.raises(TimeoutError):
+        await answers.ask("s", b"")
+    await server.answer(0, b"late")
+    assert not answers._takers
+
+
+async def test_nobody_to_answer_is_said_at_once() -> None:
+    """NATS answers for those who are not there."""
+    server = _Server()
+    task = asyncio.create_task(Answers(server, 5).ask("s", b""))
+    await _settle()
+    await server.answer(0, b"", {"Status": "503"})
+    with pytest.raises(nats.errors.NoRespondersError):
+        await task
+
+
+async def test_a_question_may_have_many_answers() -> None:
+    """Whoever asks says which one is the last."""
+    server = _Server()
+    done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    taken: list[bytes] = []
+
+    def take(message: Msg) -> None:
+        taken.append(message.data)
+        if message.data == b"end":
+            done.set_result(7)
+
+    task = asyncio.create_task(Answers(server, 5).ask_for_many("s", b"", take, done))
+    await _settle()
+    for data in (b"a", b"b", b"end"):
+        await server.answer(0, data)
+    assert await task == 7
+    assert taken == [b"a", b"b", b"end"]
