@@ -120,9 +120,9 @@ class ExecutionRoutes:
         if workflow is not None and check_id(workflow, "workflow") != state.workflow_id:
             raise ExecutionNotFoundError(f"there is no execution {execution!r}")
         definition = await self._definition(tenant, state)
-        await self._fetch_outputs(state, definition)
-        steps = len(definition.nodes) if definition else len(state.steps)
-        if steps <= _SMALL_STEPS:
+        fetched = await self._fetch_outputs(state, definition)
+        steps = max(len(definition.nodes) if definition else 0, len(state.steps))
+        if steps <= _SMALL_STEPS and not fetched:
             return json_response(_document(state, definition, logs))
         # Large documents are put together in a thread: streams must not wait for that.
         return await asyncio.to_thread(lambda: json_response(_document(state, definition, logs)))
@@ -142,7 +142,9 @@ class ExecutionRoutes:
                 f"{_MOST_FETCHED} that one answer holds; ask for those of its items",
             )
         await self._outputs.fetch(state, [step_id])
-        return json_response(step.output)
+        if not size:
+            return json_response(step.output)
+        return await asyncio.to_thread(json_response, step.output)
 
     async def _read(
         self, tenant: str, execution: str, *, with_logs: bool
@@ -159,7 +161,7 @@ class ExecutionRoutes:
             raise ExecutionNotFoundError(f"there is no execution {execution!r}")
         return state, logs if with_logs else None
 
-    async def _fetch_outputs(self, state: ExecutionState, definition: Definition | None) -> None:
+    async def _fetch_outputs(self, state: ExecutionState, definition: Definition | None) -> bool:
         room = _MOST_FETCHED
         for step_id in wanted_outputs(state, definition):
             step = state.steps[step_id]
@@ -171,6 +173,7 @@ class ExecutionRoutes:
         for step in state.steps.values():
             if step.output_omitted:
                 step.output = state.gathered(step)
+        return room < _MOST_FETCHED
 
     async def _definition(self, tenant: str, state: ExecutionState) -> Definition | None:
         try:
