@@ -171,7 +171,11 @@ class Attendant:
 
     async def _leave(self, job: ActorJob, log: FollowedLog) -> None:
         """Have the execution driven on, before the message is acknowledged."""
-        if not log.state.is_terminal:
+        if log.state.is_terminal:
+            return
+        # Of many attempts that end at once, each with a job, a driver would be asked all the same.
+        writer = log.last_writer
+        if not writer or not await self._presence.is_driven(writer, job.tenant, job.execution):
             await patiently(lambda: self._timers.advance_now(job.tenant, job.execution))
 
     async def _send(self, message: OutgoingJob) -> None:

@@ -39,6 +39,7 @@ class FollowedLog:
 
     Attributes:
         state: the execution, kept up to date in place.
+        last_writer: who of those that drive it has written last.
         users: how many attempts share it.
     """
 
@@ -54,6 +55,7 @@ class FollowedLog:
         self._moved: set[Callable[[], None]] = set()
         self._subscription: Subscription | None = None
         self._catching_up: asyncio.Task[None] | None = None
+        self.last_writer = ""
         self.users = 0
 
     async def open(self) -> None:
@@ -70,6 +72,7 @@ class FollowedLog:
             )
             history = await patiently(lambda: self._env.log.load(self._tenant, self._execution))
             self.state, self._last_sequence = history.state, history.last_sequence
+            self.last_writer = history.last_writer
 
     async def close(self) -> None:
         """Follow it no more."""
@@ -144,6 +147,7 @@ class FollowedLog:
     async def _read_to(self, known: int) -> None:
         after = self._last_sequence + 1
         async for commit in self._env.log.read(self._tenant, self._execution, after):
+            self.last_writer = commit.writer or self.last_writer
             self._take(commit.sequence, commit.events())
         if self._last_sequence < known:
             raise UnavailableError("a replica lags behind what another has answered")

@@ -1,7 +1,8 @@
-"""Whether somebody attends to an attempt: it answers for itself.
+"""Whether somebody attends to an attempt, or drives an execution.
 
-While an attempt runs, its worker listens on a subject that only this attempt has. Of a worker that
-died NATS says at once that nobody listens; one that is frozen does not answer in time.
+An attempt answers for itself: while it runs, its worker listens on a subject that only this attempt
+has. Of a worker that died NATS says at once that nobody listens; one that is frozen does not answer
+in time.
 """
 
 import asyncio
@@ -19,10 +20,11 @@ from tailrace_worker.engine.remote.job import ActorJob
 _ANSWER_TIMEOUT: Final = 1.0
 # Longer than a worker takes to come back to a NATS that was away: nats-py tries every second.
 _SECOND_QUESTION: Final = 2.0
+_YES: Final = b"1"
 
 
 class Presence:
-    """Answers for this worker's attempts, and asks for those of others."""
+    """Answers for this worker's attempts, and asks for what others do."""
 
     def __init__(self, client: Client, subjects: Subjects) -> None:
         self._client = client
@@ -44,6 +46,21 @@ class Presence:
             return True
         await asyncio.sleep(_SECOND_QUESTION)
         return await self._ask(job)
+
+    async def is_driven(self, worker: str, tenant: str, execution: str) -> bool:
+        """Ask a worker whether it drives an execution; one that does looks at the log again.
+
+        It holds the job that brings the execution back should it die after its answer.
+        """
+        try:
+            answer = await self._client.request(
+                self._subjects.worker(worker),
+                f"{tenant}.{execution}".encode(),
+                timeout=_ANSWER_TIMEOUT,
+            )
+        except (nats.errors.Error, TimeoutError):
+            return False
+        return answer.data == _YES
 
     async def _ask(self, job: ActorJob) -> bool:
         while True:
@@ -67,4 +84,4 @@ class Presence:
 
 async def _answer(question: Msg) -> None:
     with contextlib.suppress(nats.errors.Error):
-        await question.respond(b"1")
+        await question.respond(_YES)
