@@ -388,6 +388,40 @@ async def test_messages_that_come_twice_begin_nothing(site: Installation, tmp_pa
     assert [what for what, *_ in effects(tmp_path)] == ["began", "ended"]
 
 
+async def test_a_worker_that_dies_after_others_were_told_that_it_attends_is_noticed(
+    site: Installation, tmp_path: Path
+):
+    """Its own message may have been acknowledged by those who asked; they left a watch."""
+    workers = [site.worker(**ACTORS), site.worker(**ACTORS)]
+    execution = await site.start(await site.store(one("actor.gated", {"folder": str(tmp_path)})))
+    ((_, _, _, pid, _),) = await noted(tmp_path, "began")
+    message = message_for(site.subjects, ActorJob(TENANT, execution, "a", "actor.gated", 1))
+    # As if the first message had come to the other worker again, and been acknowledged there.
+    await site.jetstream.api("STREAM.PURGE.JOBS", {"filter": site.subjects.job("node.actor.gated")})
+    await site.jetstream.publish(message.subject, message.payload)
+    await queue_is_empty(site, "node.actor.gated")
+    at(pid, workers).kill()
+    await noted(tmp_path, "began", 2)
+    (tmp_path / "gate").touch()
+    events = await site.finished(execution)
+    assert story(events) == ["waiting", "started", "retrying", "waiting", "started", "completed"]
+
+
+async def test_a_log_that_is_purged_under_an_attempt_is_let_go(site: Installation, tmp_path: Path):
+    """Nothing is written to an execution whose history is gone."""
+    worker = site.worker(**ACTORS)
+    workflow = one("actor.gated", {"folder": str(tmp_path)})
+    execution = await site.start(await site.store(workflow))
+    await noted(tmp_path, "began")
+    subject = site.subjects.log(TENANT, execution)
+    await site.jetstream.api("STREAM.PURGE.EVENTS", {"filter": subject})
+    (tmp_path / "gate").touch()
+    await queue_is_empty(site, "node.actor.gated")
+    assert fold(await site.finished(await site.start(await site.store(workflow)))).is_terminal
+    assert await site.commits(execution) == []
+    assert worker.stop() == 0
+
+
 async def test_an_attempt_outlives_an_outage_of_nats(
     site: Installation, nats_server: NatsServer, tmp_path: Path
 ):

@@ -2,11 +2,11 @@
 
 import msgspec
 
-from harness.actor_log import HELD, actor_log
+from harness.actor_log import HELD, NOW, actor_log
 from tailrace_shared.execution.state import fold
 from tailrace_shared.jobs import JobMessage
 from tailrace_shared.subjects import Subjects
-from tailrace_worker.engine.remote.job import ActorJob, actor_job, message_for
+from tailrace_worker.engine.remote.job import ActorJob, actor_job, message_for, watch_for
 
 SUBJECTS = Subjects()
 
@@ -53,3 +53,14 @@ def test_the_next_attempt_is_no_repetition_of_the_last():
 def test_a_message_may_be_sent_that_no_other_is_a_repetition_of():
     """A worker that stops gives the job away, although it has been sent a moment ago."""
     assert message_for(SUBJECTS, ActorJob("acme", "e", "a", "ocr.page", 1)).headers == {}
+
+
+def test_a_watch_is_the_message_for_later_and_replaces_an_earlier_one():
+    """One schedule for each attempt, whose target is the queue."""
+    job = ActorJob("acme", "e", "pages[3]", "ocr.page", 1)
+    watch, again = (watch_for(SUBJECTS, job, NOW + after) for after in (5, 9))
+    other = watch_for(SUBJECTS, job._replace(attempt=2), NOW)
+    assert watch.subject == again.subject != other.subject
+    assert watch.subject.startswith("tr.jobs.at.node%2Eocr%2Epage.")
+    assert watch.headers["Nats-Schedule-Target"] == message_for(SUBJECTS, job).subject
+    assert watch.headers["Nats-Schedule"] == "@at 2023-11-14T22:13:25Z"
