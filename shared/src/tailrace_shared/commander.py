@@ -152,12 +152,14 @@ class Commander:
 
     async def _ask(self, tenant: str, execution: str, ask: _Ask) -> ExecutionState:
         state = (await self._log.load(tenant, execution)).state
-        if not state.is_terminal:
-            await self._due.put(tenant, execution, time.time())
-        state = await self._log.request(tenant, execution, ask)
-        # Also for what was asked before: whoever asked then may have died before it told a worker.
-        if not state.is_terminal:
-            await self._starter.advance(tenant, execution)
+        if state.is_terminal:
+            # Refused, or asked before: there is nothing that anybody need look after.
+            return await self._log.request(tenant, execution, ask)
+        async with self._due.asking(tenant, execution):
+            state = await self._log.request(tenant, execution, ask)
+            # Also for what was asked before: whoever asked may have died before it told a worker.
+            if not state.is_terminal:
+                await self._starter.advance(tenant, execution)
         return state
 
     async def _newest(self, tenant: str, execution: str) -> ExecutionState:

@@ -164,19 +164,19 @@ class Signals:
             event=trigger.data,
             procedure=trigger.procedure,
         )
-        await self._due.put(tenant, execution, time.time())
         try:
-            await self._log.request(
-                tenant,
-                execution,
-                lambda state: commands.request_resolve(state, command, time.time()),
-            )
+            async with self._due.asking(tenant, execution):
+                await self._log.request(
+                    tenant,
+                    execution,
+                    lambda state: commands.request_resolve(state, command, time.time()),
+                )
+                await self._advance(tenant, execution)
         except (IllegalCommandError, ExecutionNotFoundError):
             # Something else came first. Whoever drives the execution strikes the wait out, and
             # should that have been forgotten, it is done now.
             await self._waiting.remove(tenant, waiting)
             return False
-        await self._advance(tenant, execution)
         return True
 
 

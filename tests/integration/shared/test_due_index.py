@@ -5,7 +5,7 @@ import time
 import pytest
 
 from tailrace_shared.due_index import DueIndex
-from tailrace_shared.errors import InvalidIdError
+from tailrace_shared.errors import IllegalCommandError, InvalidIdError, UnavailableError
 from tailrace_shared.topology import DUE
 
 
@@ -58,3 +58,26 @@ async def test_no_id_reaches_beyond_its_entry(index):
     """A wildcard would remove those of others."""
     with pytest.raises(InvalidIdError):
         await index.remove("t", ">")
+
+
+async def test_what_is_asked_has_an_entry_of_its_own(index):
+    """Whoever drives the execution meanwhile, and parks it, does not strike it out."""
+    async with index.asking("t", "a"):
+        await index.put("t", "a", 9.0)
+        await index.remove("t", "a")
+        ((tenant, execution, by),) = await entries(index)
+        assert (tenant, execution) == ("t", "a")
+        assert by <= time.time()
+    assert await entries(index) == []
+
+
+async def test_what_may_have_been_accepted_is_looked_after(index):
+    """What was refused is not."""
+    with pytest.raises(IllegalCommandError):
+        async with index.asking("t", "a"):
+            raise IllegalCommandError("it has ended")
+    assert await entries(index) == []
+    with pytest.raises(UnavailableError):
+        async with index.asking("t", "a"):
+            raise UnavailableError("NATS did not answer")
+    assert [(tenant, execution) for tenant, execution, _by in await entries(index)] == [("t", "a")]

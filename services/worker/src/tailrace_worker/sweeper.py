@@ -184,12 +184,12 @@ class Sweeper:
         if last is None or isinstance(last.events()[-1], TERMINAL):
             # Without a log it may be that somebody is just about to create it.
             if last is not None or due.written_at < self._clock() - CREATION:
-                await self._due.remove(due.tenant, due.execution, due.revision)
+                await self._strike_out(due)
             return False
         try:
             return not await self._is_attended(due, last)
         except ExecutionNotFoundError:  # its first commits have expired
-            await self._due.remove(due.tenant, due.execution, due.revision)
+            await self._strike_out(due)
             return False
 
     async def _is_attended(self, due: Due, last: Commit) -> bool:
@@ -207,3 +207,8 @@ class Sweeper:
         # Written first: the next sweep then gives this job its time, too.
         await self._due.put(due.tenant, due.execution, self._clock())
         await self._fleet.advance(due.tenant, due.execution)
+        if due.request is not None:
+            await self._strike_out(due)
+
+    async def _strike_out(self, due: Due) -> None:
+        await self._due.remove(due.tenant, due.execution, due.revision, due.request)

@@ -15,6 +15,7 @@ import re
 import socket
 import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -30,7 +31,9 @@ from tailrace_shared.due_index import DueIndex
 from tailrace_shared.errors import (
     ExecutionNotFoundError,
     JetStreamError,
+    NewerLogError,
     StartupError,
+    TailraceError,
     UnavailableError,
 )
 from tailrace_shared.execution_log import ExecutionLog, History
@@ -65,6 +68,8 @@ _ANSWER_TIMEOUT: Final = 1.0
 _CLOSE_TIMEOUT: Final = 2.0
 _SHORTEST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 1.0
+_FOR_NEWER_WORKERS: Final = 5.0
+_MOST_BREAKS: Final = 5
 _YES: Final = b"1"
 _NO: Final = b"0"
 
@@ -84,6 +89,8 @@ class Engine:
         self._threads = ThreadPoolExecutor(settings.sync_threads, thread_name_prefix="node")
         self._share = FairShare(settings.worker_threads)
         self._drives: dict[tuple[str, str], Drive] = {}
+        # How often the drive of an execution has broken in a row.
+        self._broken: Counter[tuple[str, str]] = Counter()
         self._is_draining = False
         self._client: Client
         self._env: Environment
@@ -259,10 +266,15 @@ class Engine:
         pause = _SHORTEST_PAUSE
         while True:
             try:
-                result = await self._drive_once(tenant, execution)
+                result = await self._drive_or_fail(tenant, execution)
                 if await self._is_settled(tenant, execution, result):
                     return
                 pause = _SHORTEST_PAUSE
+            except NewerLogError as error:
+                # In the middle of a rolling deployment: a newer worker is about to take it.
+                _log.info("left to newer workers", execution=execution, error=str(error))
+                await self._timers.advance_at(tenant, execution, time.time() + _FOR_NEWER_WORKERS)
+                return
             except UnavailableError as error:
                 # Given back as failed, the job would need the very NATS that is away.
                 if self._is_draining:
@@ -270,6 +282,30 @@ class Engine:
                 _log.warning("waiting for NATS", execution=execution, error=str(error))
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
+
+    async def _drive_or_fail(self, tenant: str, execution: str) -> DriveResult:
+        """Drive an execution; one that breaks the engine again and again is failed.
+
+        Otherwise it would be tried for ever, and nobody who watches it would learn why.
+        """
+        key = (tenant, execution)
+        try:
+            result = await self._drive_once(tenant, execution)
+        except TailraceError:
+            raise
+        except Exception as error:
+            self._broken[key] += 1
+            _log.exception("drive broke", tenant=tenant, execution=execution)
+            if self._broken[key] < _MOST_BREAKS:
+                raise
+            message = f"internal error: {type(error).__name__}: {error}"
+            result = await self._fail(tenant, execution, message)
+        self._broken.pop(key, None)
+        return result
+
+    async def _fail(self, tenant: str, execution: str, message: str) -> DriveResult:
+        history = await self._env.log.load(tenant, execution)
+        return await Drive(self._env, tenant, execution).fail(history, message)
 
     async def _is_settled(self, tenant: str, execution: str, result: DriveResult) -> bool:
         """Leave another job behind where the execution needs one; False if it must be driven on."""

@@ -176,6 +176,17 @@ class Drive:
                 with contextlib.suppress(nats.errors.Error):
                     await self._subscription.unsubscribe()
 
+    async def fail(self, history: History, message: str) -> DriveResult:
+        """End an execution that cannot be driven.
+
+        Raises:
+            UnavailableError: NATS did not answer for long.
+        """
+        self._writer.last_sequence = history.last_sequence
+        if history.state.is_terminal:
+            return await self._finished(history.state)
+        return await self._fail(history.state, message)
+
     async def _run(self, history: History) -> DriveResult:
         state = history.state
         try:

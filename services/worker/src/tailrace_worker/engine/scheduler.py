@@ -466,15 +466,15 @@ class Scheduler:
     def _output(self) -> tuple[object, bool]:
         if self.plan.output is not None:
             output = render(self.plan.output, self.state)
-            size = len(msgspec.json.encode(output))
-            if size > MAX_VALUE_BYTES:
-                raise ExpressionError(f"{size} bytes; the limit is {MAX_VALUE_BYTES}")
-            return output, False
-        leaves = {node: self.state.steps[node].output for node in self.plan.graph.leaves}
-        # The leaves' outputs are in the log already; repeating them is only a convenience.
-        if len(msgspec.json.encode(leaves)) > MAX_VALUE_BYTES:
+        else:
+            leaves = [self.state.steps[node] for node in self.plan.graph.leaves]
+            if any(isinstance(leaf.output, msgspec.UnsetType) for leaf in leaves):
+                return None, True
+            output = {leaf.node_id: leaf.output for leaf in leaves}
+        # It follows from what the log holds; repeating it is only a convenience.
+        if len(msgspec.json.encode(output)) > MAX_VALUE_BYTES:
             return None, True
-        return leaves, False
+        return output, False
 
     def cancelled(self, now: float) -> list[Event]:
         """Return the events that end a cancelled execution, recorded already.

@@ -18,7 +18,8 @@ def await_(
 ) -> ForSignal:
     """Wait until somebody decides, or an event comes that ``match`` is true of."""
     try:
-        seconds = Duration.parse(lookback) if lookback is not None else 0.0
+        # A plain float: the log holds no durations.
+        seconds = 0.0 if lookback is None else float(Duration.parse(lookback))
     except ValueError as error:
         raise NodeFailedError(f"lookback: {error}", retryable=False) from None
     return ForSignal(
