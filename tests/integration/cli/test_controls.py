@@ -70,6 +70,8 @@ def test_a_run_that_waits_says_how_to_go_on_and_is_watched_to_its_end(tailrace: 
     assert steps["approve"]["output"]["data"] == {"comment": "as agreed"}
     assert document["output"]["matched"] == 4
     assert sum(node.startswith("match[") for node in steps) == 4
+    afterwards = tailrace("watch", execution[1])
+    assert (afterwards.code, afterwards.stderr) == (0, "")
 
 
 def test_who_waits_is_listed_and_a_rejection_is_an_answer(tailrace: Command) -> None:

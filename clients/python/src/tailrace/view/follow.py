@@ -45,7 +45,7 @@ def follow(
             _print_json(stream)
         # From an id on, the board would begin with steps that seem not to have run.
         elif last_event_id or not console.is_terminal or console.is_dumb_terminal:
-            _print_lines(stream, Run(execution_id))
+            _print_lines(stream, Run(execution_id), hinting=document["status"] not in ENDED)
         else:
             _draw(stream, run_with_graph(client, document), console)
     except KeyboardInterrupt:
@@ -88,13 +88,14 @@ def _print_json(stream: ExecutionStream) -> None:
         click.echo(msgspec.json.encode(event))
 
 
-def _print_lines(stream: ExecutionStream, run: Run) -> None:
+def _print_lines(stream: ExecutionStream, run: Run, *, hinting: bool) -> None:
     told = ""
     for event in stream:
         if event.type != _STREAM_ONLY:
             click.echo(event_line(event))
         run.apply(event)
-        if event.type == _PAUSED and (hint := hint_text(run)) != told:
+        # What a run that has ended once waited for needs nobody any more.
+        if hinting and event.type == _PAUSED and (hint := hint_text(run)) != told:
             click.echo(hint, err=True)
             told = hint
 
