@@ -24,6 +24,17 @@ STEPS = json.dumps(
         },
     }
 )
+ASKING = """
+id: asking
+nodes:
+  each:
+    type: map
+    with:
+      for_each: "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]"
+      do: {type: simulate, with: {duration: 100ms}}
+      max_parallel: 4
+  ask: {type: await, needs: [each], with: {reason: a look}, timeout: 1s, on_timeout: continue}
+"""
 BREAKING = """
 id: breaking
 nodes:
@@ -72,6 +83,17 @@ def test_a_run_that_waits_says_how_to_go_on_and_is_watched_to_its_end(tailrace: 
     assert sum(node.startswith("match[") for node in steps) == 4
     afterwards = tailrace("watch", execution[1])
     assert (afterwards.code, afterwards.stderr) == (0, "")
+
+
+def test_a_terminal_shows_the_pause_and_how_to_end_it(tailrace: Command) -> None:
+    """In the drawing, as long as it lasts; items are one line."""
+    tailrace("apply", str(tailrace.write("asking.yaml", ASKING)))
+    outcome = tailrace.in_terminal("run", "asking", "--watch")
+    assert outcome.code == 0
+    assert "decide with: tailrace resume" in outcome.stdout
+    assert "for a look, times out in" in outcome.stdout
+    assert "12 items" in outcome.stdout
+    assert "each[3]" not in outcome.stdout
 
 
 def test_who_waits_is_listed_and_a_rejection_is_an_answer(tailrace: Command) -> None:
