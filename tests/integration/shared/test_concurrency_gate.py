@@ -318,6 +318,7 @@ async def test_under_way_there_are_never_more_than_the_limit_and_all_get_in(site
     assert sorted(rush.done) == rush.executions
     assert rush.most <= 3
     late = [abs(rush.done.index(execution) - n) for n, execution in enumerate(rush.executions)]
-    assert max(late) <= 8
+    # Four workers take jobs side by side, and a slow machine may stop any of them for a while.
+    assert max(late) <= 20
     assert await Bucket(site.jetstream, site.subjects.stream(CONCURRENCY)).keys(">") == []
     await other.close()
