@@ -97,9 +97,13 @@ class FollowedLog:
         Raises:
             ExecutionNotFoundError: the log is gone.
         """
+        # Others may read on while the leader is asked.
+        seen = self._last_sequence
         newest = await patiently(lambda: self._env.log.last_commit(self._tenant, self._execution))
+        if newest is None or newest.sequence < seen:
+            raise self._gone()
         async with self._reading:
-            await self._read_on(0 if newest is None else newest.sequence)
+            await self._read_on(newest.sequence)
 
     async def append(
         self, events: Sequence[Event], is_wanted: Callable[[ExecutionState], bool]
@@ -132,17 +136,21 @@ class FollowedLog:
                     patience=float("inf"),
                 )
             except WrongLastSequenceError as lost:
-                await self._read_on(lost.last)
+                last = lost.last or 0
+                if lost.last is not None and last < self._last_sequence:
+                    raise self._gone() from lost
+                await self._read_on(last)
             else:
                 self._take(sequence, decode_commit(payload))
                 return True
         return False
 
-    async def _read_on(self, known: int | None) -> None:
+    def _gone(self) -> ExecutionNotFoundError:
+        return ExecutionNotFoundError(f"the log of {self._execution!r} is gone")
+
+    async def _read_on(self, known: int) -> None:
         """Read what others have appended, as far as ``known`` at the least."""
-        if known is not None and known < self._last_sequence:
-            raise ExecutionNotFoundError(f"the log of {self._execution!r} is gone")
-        await patiently(lambda: self._read_to(max(known or 0, self._heard)))
+        await patiently(lambda: self._read_to(max(known, self._heard)))
 
     async def _read_to(self, known: int) -> None:
         after = self._last_sequence + 1
