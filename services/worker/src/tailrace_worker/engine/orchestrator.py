@@ -199,7 +199,7 @@ class Drive:
         if state.is_terminal:
             return await self._conclude()
         await self._fetch_outputs()
-        if any(node.node.type == "await" for node in plan.nodes.values()):
+        if plan.awaits:
             await self._consequences.recall()
         self._consequences.follow(self._scheduler)
         return await self._drive(self._take_over(history.last_writer))
@@ -317,7 +317,9 @@ class Drive:
     async def _wait(self, delay: float | None) -> None:
         if self._subscription is not None:
             await self._woken_within(delay)
-        elif not await self._woken_within(min(delay or _LISTEN_AFTER, _LISTEN_AFTER)):
+            return
+        patience = _LISTEN_AFTER if delay is None else min(delay, _LISTEN_AFTER)
+        if not await self._woken_within(patience) and patience == _LISTEN_AFTER:
             await self._listen()
 
     async def _woken_within(self, delay: float | None) -> bool:
@@ -450,7 +452,7 @@ class Drive:
         """Do what the end of an execution asks for; doing it twice does no harm."""
         state, plan = self._scheduler.state, self._scheduler.plan
         self._consequences.follow(self._scheduler)
-        if any(node.node.type == "await" for node in plan.nodes.values()):
+        if plan.awaits:
             await self._consequences.forget_all()
         with contextlib.suppress(ExpressionError):
             await self._admission.leave(state, plan)

@@ -18,6 +18,7 @@ from tailrace_shared.workflow.expressions import (
 from tailrace_shared.workflow.graph import Graph, graph_of
 
 MAP: Final = "map"
+AWAIT: Final = "await"
 
 
 class PlannedNode:
@@ -83,6 +84,11 @@ class Plan:
         return self.nodes[node_id] if index is None else self.maps[node_id].item
 
     @cached_property
+    def awaits(self) -> bool:
+        """Whether some node waits for a signal."""
+        return any(node.type == AWAIT for node in self.definition.nodes.values())
+
+    @cached_property
     def output(self) -> Template | None:
         """The template of the run's output, compiled; None for the default."""
         declared = self.definition.output
@@ -107,9 +113,9 @@ class Plan:
             yield from (expression for _path, expression in template.expressions)
         yield from (node.when for node in self.nodes.values() if node.when is not None)
         yield from (planned.for_each for planned in self.maps.values())
-        for node in self.nodes.values():
-            if isinstance(match := node.node.parameters.get("match"), str):
-                yield compile_expression(match)
+        for node in self.definition.nodes.values():
+            if node.type == AWAIT and node.parameters.get("match") is not None:
+                yield compile_expression(node.parameters["match"])
 
 
 def names_of(step_id: str, state: ExecutionState) -> Mapping[str, Any]:
