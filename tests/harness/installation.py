@@ -168,7 +168,7 @@ class Installation:
         seen: Callable[[T], bool],
         timeout: float,
     ) -> T:
-        """Read again with every message on some subjects, until ``seen`` is true of what is read."""
+        """Read with every message on some subjects, until ``seen`` is true of what is read."""
         moved = asyncio.Event()
 
         async def heard(_message: Msg) -> None:

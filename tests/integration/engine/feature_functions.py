@@ -44,6 +44,12 @@ async def deaf(ctx: NodeContext, folder: str) -> None:
         _note(folder, ctx, "interrupted")
 
 
+@node("test.forever")
+async def forever() -> None:
+    """Never end, and take nothing that could tell to."""
+    await asyncio.Event().wait()
+
+
 @node("test.large")
 async def large(size: int, text: str = "x") -> str:
     """Return a text that is ``size`` bytes of JSON."""

@@ -1,0 +1,196 @@
+"""Steps that run another workflow and wait for its end."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.installation import Installation
+from harness.steps import begun, of, waiting
+from harness.workflows import definition
+from tailrace_shared.execution.events import (
+    StepCompleted,
+    StepFailed,
+    StepRetrying,
+    StepWaiting,
+)
+from tailrace_shared.execution.state import ExecutionState
+
+NODES = {"nodes": "feature_functions"}
+
+
+@pytest.fixture(autouse=True)
+def node_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers import the node functions beside this file."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
+def call(workflow: str = "child", run_input: Any = None, **fields: Any) -> dict[str, Any]:
+    """Return a node that runs a workflow."""
+    return {"type": "workflow", "with": {"id": workflow, "input": run_input}, **fields}
+
+
+async def children(site: Installation, execution: str, step: str = "a") -> list[ExecutionState]:
+    """Return the child runs of a step, an attempt each."""
+    waits = of(await site.events(execution), StepWaiting, step)
+    return [await site.state(wait.child_execution_id) for wait in waits]
+
+
+async def test_a_child_runs_output_is_the_steps(site: Installation):
+    """As its definition gives it; each run names the other."""
+    site.worker()
+    await site.store(
+        definition(
+            {"x": {"type": "transform", "with": {"value": "${input.n * 2}"}}},
+            id="child",
+            output={"twice": "${nodes.x.output}"},
+        )
+    )
+    state = await site.run(
+        {
+            "a": call(run_input={"n": "${input}"}),
+            "b": {
+                "type": "transform",
+                "needs": ["a"],
+                "with": {"value": "${nodes.a.output.twice}"},
+            },
+        },
+        21,
+    )
+    assert state.output == {"b": 42}
+    (child,) = await children(site, state.execution_id)
+    assert child.parent is not None
+    assert (child.parent.execution_id, child.parent.node_id) == (state.execution_id, "a")
+    assert (child.depth, child.input, child.workflow_id) == (1, {"n": 21}, "child")
+    # It is a run like any other.
+    listed = {run.execution_id for run in (await site.runs.page("default")).runs}
+    assert listed == {state.execution_id, child.execution_id}
+
+
+async def test_a_step_whose_child_run_fails_is_tried_again_with_a_new_one(site: Installation):
+    """Each attempt has a run of its own; the last one's error is the step's."""
+    site.worker()
+    await site.store(definition({"x": {"type": "fail", "with": {"message": "broken"}}}, id="child"))
+    retry = {"max_attempts": 3, "initial": "10ms"}
+    state = await site.run({"a": call(retry=retry)})
+    runs = await children(site, state.execution_id)
+    assert len({run.execution_id for run in runs}) == 3
+    assert {run.status for run in runs} == {"failed"}
+    error = f"its run {runs[-1].execution_id} was failed: x: broken"
+    assert (state.status, state.error) == ("failed", f"a: {error}")
+    events = await site.events(state.execution_id)
+    assert len(of(events, StepRetrying, "a")) == 2
+
+
+async def test_a_cancelled_child_run_fails_its_step(site: Installation, tmp_path: Path):
+    """The parent was not cancelled: its other branches go on."""
+    site.worker(**NODES)
+    await site.store(
+        definition({"x": {"type": "test.until", "with": {"folder": str(tmp_path)}}}, id="child")
+    )
+    execution = await site.begin({"a": call(), "b": {}})
+    events = await site.until(execution, waiting("a"))
+    child = of(events, StepWaiting, "a")[0].child_execution_id
+    await site.until(child, begun("x"))
+    await site.commander.cancel("default", child, "not now")
+    await site.finished(execution)
+    state = await site.state(execution)
+    assert state.error == f"a: its run {child} was cancelled: not now"
+    assert state.steps["b"].status == "success"
+
+
+@pytest.mark.parametrize(
+    ("workflow", "run_input", "error"),
+    [
+        ("nowhere", None, "there is no workflow 'nowhere'"),
+        ("child", {"n": "text"}, "input"),
+        ("no id", None, "id"),
+        ("child", "${input.large}", "the input is 300002 bytes; the limit is 262144"),
+    ],
+)
+async def test_a_child_run_that_cannot_be_started_fails_the_step_for_good(
+    site: Installation, workflow: str, run_input: Any, error: str
+):
+    """No repetition would help; the error says what is wrong."""
+    site.worker()
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    await site.store(definition({"x": {}}, id="child", input=schema))
+    node = call("${input.workflow}", run_input, retry={"max_attempts": 5})
+    large = "x" * 300_000 if run_input == "${input.large}" else ""
+    execution = await site.begin({"a": node}, {"workflow": workflow, "large": large})
+    events = await site.finished(execution)
+    (end,) = of(events, StepFailed, "a")
+    assert error in end.error
+    assert end.attempt == 1
+
+
+async def test_a_workflow_that_runs_itself_ends_with_an_error(site: Installation):
+    """At a depth of sixteen."""
+    site.worker()
+    state = await site.run({"a": call("test")})
+    depth = 0
+    while state.steps["a"].status == "error" and (found := await child_of(site, state)):
+        state, depth = found, depth + 1
+        assert (state.status, state.depth) == ("failed", depth)
+    assert depth == 16
+    assert state.error == "a: runs within runs 17 deep; the limit is 16"
+
+
+async def child_of(site: Installation, state: ExecutionState) -> ExecutionState | None:
+    """Return the child run of step `a`, or None if it was never started."""
+    (wait,) = of(await site.events(state.execution_id), StepWaiting, "a")
+    last = await site.log.last_commit("default", wait.child_execution_id)
+    return None if last is None else await site.state(wait.child_execution_id)
+
+
+async def test_a_child_run_that_ends_while_no_worker_drives_its_parent_is_not_missed(
+    site: Installation, tmp_path: Path
+):
+    """The worker of both is killed; of what is delivered again, the child may be first."""
+    first = site.worker(**NODES)
+    await site.store(
+        definition({"x": {"type": "test.until", "with": {"folder": str(tmp_path)}}}, id="child")
+    )
+    execution = await site.begin({"a": call()})
+    events = await site.until(execution, waiting("a"))
+    child = of(events, StepWaiting, "a")[0].child_execution_id
+    await site.until(child, begun("x"))
+    first.kill()
+    (tmp_path / "go").touch()
+    site.worker(**NODES)
+    events = await site.finished(execution)
+    assert of(events, StepCompleted, "a")[0].output == {"x": 2}
+    assert len(of(events, StepWaiting, "a")) == 1
+
+
+async def test_a_child_run_that_waits_holds_nobody_and_its_parent_goes_on_with_it(
+    site: Installation,
+):
+    """One thread is enough for three generations."""
+    site.worker(worker_threads="1")
+    await site.store(definition({"a": {"type": "await"}}, id="inner"))
+    await site.store(definition({"a": call("inner")}, id="middle"))
+    execution = await site.begin({"a": call("middle")})
+    innermost = execution
+    for _ in range(2):
+        events = await site.until(innermost, waiting("a"))
+        innermost = of(events, StepWaiting, "a")[0].child_execution_id
+    await site.waits(innermost, ["a"])
+    await site.commander.resume("default", innermost)
+    await site.finished(execution)
+    assert (await site.state(execution)).status == "completed"
+
+
+@pytest.mark.xfail(reason="the step fails, and its child run goes on", raises=TimeoutError)
+async def test_a_child_run_that_takes_too_long_is_cancelled(site: Installation, tmp_path: Path):
+    """The step's timeout is its; nobody would want what the run still does."""
+    site.worker(**NODES)
+    await site.store(
+        definition({"x": {"type": "test.until", "with": {"folder": str(tmp_path)}}}, id="child")
+    )
+    execution = await site.begin({"a": call(timeout="300ms")})
+    events = await site.finished(execution)
+    assert of(events, StepFailed, "a")[0].error == "timed out after 300ms"
+    child = of(events, StepWaiting, "a")[0].child_execution_id
+    await site.finished(child, timeout=3)
+    assert (await site.state(child)).status == "cancelled"
