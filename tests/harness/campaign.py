@@ -19,7 +19,7 @@ from harness.invariants import Record, restless, violations
 from harness.kinship import strained
 from harness.nats import NatsServer
 from harness.nats_container import AnyNats
-from harness.random_workflows import ALWAYS, PROCEDURE, STEP, Mix, checked, wrong_endings
+from harness.random_workflows import ACTOR, ALWAYS, PROCEDURE, STEP, Mix, checked, wrong_endings
 from harness.service import Service
 from tailrace_shared.appends import WRITER
 from tailrace_shared.commander import Asker, Commander, Decision
@@ -71,8 +71,7 @@ class Campaign:
         self.accepted: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self._definitions: dict[tuple[str, int], Definition] = {}
-        for name in ("keys", "deaths"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
+        (folder / "deaths").mkdir(parents=True, exist_ok=True)
         jetstream, subjects = site.jetstream, site.subjects
         due = DueIndex(jetstream, subjects)
         outputs = OutputStore(jetstream, subjects, 1 << 24)
@@ -239,8 +238,19 @@ class Campaign:
                 process = worker._process
                 if process is not None and process.poll() is not None:
                     self.faults["died of an order"] += 1
-                    await self._in_thread(worker.start)
+                    # It may die of the next one before it has said that it is ready.
+                    with contextlib.suppress(RuntimeError):
+                        await self._in_thread(worker.start)
             await asyncio.sleep(0.05)
+
+    def order_death(self, moment: str, event: str) -> None:
+        """Have one worker die ``before`` or ``after`` it appends a commit with an event."""
+        (self.folder / "deaths" / f"{moment}.{event}").touch()
+
+    @property
+    def orders(self) -> list[str]:
+        """The orders to die that nobody has taken yet."""
+        return sorted(order.name for order in (self.folder / "deaths").iterdir())
 
     # What became of it
 
@@ -252,7 +262,8 @@ class Campaign:
         async for message in self.site.jetstream.read(stream, everything, 1):
             _tenant, execution = self.site.subjects.execution_of(message.subject)
             writer = message.headers.get(WRITER, "")
-            commits[execution].append(Commit(message.sequence, message.data, writer))
+            commit = Commit(message.sequence, message.data, writer, message.time)
+            commits[execution].append(commit)
         return {execution: self._record(found) for execution, found in commits.items()}
 
     def _record(self, commits: list[Commit]) -> Record:
@@ -318,26 +329,36 @@ class Campaign:
         return wrong_endings(record, state)
 
     def _wrong_effects(self, records: dict[str, Record]) -> list[str]:
+        """Return which effects are wrong, as a service sees them that takes each key once."""
         file = self.folder / "effects"
         lines = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
-        effects = Counter(key for what, key, *_ in lines if what == "effect")
-        began = Counter((key, attempt) for what, key, attempt, _ in lines if what == "began")
+        began = Counter((step, attempt) for what, step, attempt, _ in lines if what == "began")
+        keys: dict[str, set[str]] = defaultdict(set)
+        for what, step, _attempt, key in lines:
+            if what == "effect":
+                keys[step].add(key)
         problems = [
-            f"the effect of {key} happened {n} times" for key, n in effects.items() if n > 1
+            f"{step} took effect as {found}" for step, found in keys.items() if len(found) > 1
         ]
         problems += [
-            f"attempt {attempt} of {key} began {count} times"
-            for (key, attempt), count in began.items()
+            f"attempt {attempt} of {step} began {count} times"
+            for (step, attempt), count in began.items()
             if count > 1
         ]
+        shared = Counter(key for found in keys.values() for key in found)
+        problems += [
+            f"{count} steps share the key {key}" for key, count in shared.items() if count > 1
+        ]
         for execution, record in records.items():
-            for step in fold(record.events).steps.values():
-                is_ours = step.node_type in {STEP, "proof.actor"} and step.kept_from is None
-                key = f"{execution}:{step.node_id}"
-                if is_ours and step.status == "success" and effects[key] != 1:
-                    problems.append(f"{key} succeeded without its effect")
-                if is_ours and step.status == "success" and not began[key, str(step.attempt)]:
-                    problems.append(f"{key} succeeded in an attempt that never began")
+            for state in fold(record.events).steps.values():
+                is_ours = state.node_type in {STEP, ACTOR} and state.kept_from is None
+                if not is_ours or state.status != "success":
+                    continue
+                name = f"{execution}:{state.node_id}"
+                if not keys[name]:
+                    problems.append(f"{name} succeeded without its effect")
+                if not began[name, str(state.attempt)]:
+                    problems.append(f"{name} succeeded in an attempt that never began")
         return problems
 
 

@@ -3,8 +3,8 @@
 Workers load this module by ``TAILRACE_NODES``; ``PROOF_FOLDER`` says where steps note what they
 did and where tests leave their orders:
 
-``deaths/<execution>`` with ``<n> <before|after>``: the first worker that is about to append (has
-appended) its n-th commit to that execution dies on the spot, as by SIGKILL, once.
+``deaths/<before|after>.<event>``: the first worker that is about to append (has appended) a commit
+with such an event dies on the spot, as by SIGKILL, once.
 
 ``clock``: seconds by which the worker's clock is wrong; read again at SIGUSR1.
 """
@@ -14,7 +14,6 @@ import contextlib
 import os
 import signal
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +24,9 @@ _FOLDER = Path(os.environ.get("PROOF_FOLDER", "."))
 
 
 def _note(ctx: NodeContext, what: str) -> None:
-    line = f"{what} {ctx.idempotency_key} {ctx.attempt} {os.getpid()}\n"
+    line = f"{what} {ctx.execution_id}:{ctx.node_id} {ctx.attempt} {ctx.idempotency_key}\n"
     with (_FOLDER / "effects").open("a") as effects:
         effects.write(line)  # one write, so lines of several processes do not mix
-
-
-def _take_effect(ctx: NodeContext) -> None:
-    """Do what a service does that knows idempotency keys: take the first of each."""
-    key = ctx.idempotency_key.replace(":", "~")
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(_FOLDER / "keys" / key, os.O_CREAT | os.O_EXCL))
-        _note(ctx, "effect")
 
 
 def _die() -> None:
@@ -46,7 +37,7 @@ def _work(ctx: NodeContext, die: str) -> None:
     _note(ctx, "began")
     if die == "before effect" and ctx.attempt == 1:
         _die()
-    _take_effect(ctx)
+    _note(ctx, "effect")
     if die == "after effect" and ctx.attempt == 1:
         _die()
 
@@ -87,26 +78,25 @@ def actor(
 # Ways to be hurt
 
 _append: Any = vars(log_writer)["append"]
-_appended: Counter[str] = Counter()
 _clock = time.time
 _offset = 0.0
 
 
 async def _deadly_append(*args: Any, **options: Any) -> int:
-    execution = args[2].rpartition(".")[2]
-    order = _FOLDER / "deaths" / execution
-    _appended[execution] += 1
-    _obey(order, f"{_appended[execution]} before")
+    _obey("before", args[3])
     sequence: int = await _append(*args, **options)
-    _obey(order, f"{_appended[execution]} after")
+    _obey("after", args[3])
     return sequence
 
 
-def _obey(order: Path, moment: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        if order.read_text() == moment:
-            order.unlink()  # whoever takes the order dies of it, and nobody else
-            _die()
+def _obey(moment: str, payload: bytes) -> None:
+    for order in os.listdir(_FOLDER / "deaths"):  # noqa: PTH208 - on every commit
+        when, _, event = order.partition(".")
+        if when == moment and f'"type":"{event}"'.encode() in payload:
+            with contextlib.suppress(FileNotFoundError):
+                # Whoever takes the order dies of it, and nobody else.
+                (_FOLDER / "deaths" / order).unlink()
+                _die()
 
 
 def _read_clock(*_: object) -> None:

@@ -1,0 +1,121 @@
+"""Approval against timeout against cancel, a thousand times: one wins, the others are told so.
+
+The three come within the same few milliseconds. Whoever was accepted must be what the log says
+happened, and whoever was refused must have been told why, truthfully.
+"""
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from harness.campaign import Campaign, campaign
+from harness.installation import TENANT
+from harness.invariants import Record
+from harness.nats import NatsServer
+from harness.random_workflows import checked
+from tailrace_shared.commander import Asker, Decision
+from tailrace_shared.errors import IllegalCommandError
+from tailrace_shared.execution.events import CommandRequested, StepCompleted
+from tailrace_shared.execution.state import fold
+
+RACES: Final = int(os.environ.get("PROOF_RACES", "1000"))
+AT_ONCE: Final = 50
+TIMEOUT: Final = 0.5
+
+
+@pytest.fixture
+async def arena(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Campaign]:
+    """A campaign with two workers, to each of which a job may go."""
+    async with campaign(nats_server, tmp_path, seed=2) as opened:
+        opened.worker()
+        opened.worker()
+        yield opened
+
+
+async def test_of_approval_timeout_and_cancel_one_wins_and_the_others_are_told(arena: Campaign):
+    """Whatever the order, the log has one outcome, and every answer agrees with it."""
+    nodes = {
+        "ask": {"type": "await", "timeout": f"{TIMEOUT * 1000:.0f}ms", "on_timeout": "continue"}
+    }
+    workflow = await arena.store(checked({"id": "race", "nodes": nodes}))
+    answers: dict[str, tuple[str, str]] = {}
+    lanes = asyncio.Semaphore(AT_ONCE)
+
+    async def race(index: int) -> None:
+        async with lanes:
+            execution = await arena.start(workflow)
+            answers[execution] = await run_race(arena, execution, index)
+
+    await asyncio.gather(*(race(index) for index in range(RACES)))
+    records = await arena.settled(30)
+    await arena.judge(records)
+    outcomes = Counter(agreed(records[execution], *said) for execution, said in answers.items())
+    assert outcomes.total() == RACES
+    # A race that always ends alike would be none.
+    assert min(outcomes[each] for each in ("approved", "timeout", "cancelled")) > RACES / 50, (
+        outcomes
+    )
+
+
+async def run_race(arena: Campaign, execution: str, index: int) -> tuple[str, str]:
+    """Approve and cancel around the moment of the timeout; returns what each was told."""
+    loop = asyncio.get_running_loop()
+    await arena.site.until(execution, lambda events: len(events) >= 4)
+    begin = loop.time() + TIMEOUT
+    offsets = (-0.04, -0.02, -0.01, 0.0, 0.01)
+    approves_at = begin + offsets[index % 5]
+    cancels_at = begin + offsets[index // 5 % 5]
+
+    async def approve() -> str:
+        await until(approves_at)
+        decision = Decision("ask", "approved", {"n": index})
+        return await told(arena.commander.resolve(TENANT, execution, decision, Asker("ann")))
+
+    async def cancel() -> str:
+        await until(cancels_at)
+        return await told(arena.commander.cancel(TENANT, execution, "too late", Asker("bob")))
+
+    approved, cancelled = await asyncio.gather(approve(), cancel())
+    return approved, cancelled
+
+
+async def until(moment: float) -> None:
+    """Wait for a moment of the loop's clock."""
+    await asyncio.sleep(moment - asyncio.get_running_loop().time())
+
+
+async def told(asking: Awaitable[object]) -> str:
+    """Return ``accepted``, or the reason of the refusal: what the API puts into its 409."""
+    try:
+        await asking
+    except IllegalCommandError as error:
+        return str(error)
+    return "accepted"
+
+
+def agreed(record: Record, approve: str, cancel: str) -> str:
+    """Assert that the answers agree with the log; returns what won."""
+    state = fold(record.events)
+    commands = [e.data for e in record.events if isinstance(e, CommandRequested)]
+    accepted = {data.command for data in commands}
+    assert (approve == "accepted") == ("resolve" in accepted), (approve, commands)
+    assert (cancel == "accepted") == ("cancel" in accepted), (cancel, commands)
+    ends = [e.data for e in record.events if isinstance(e, StepCompleted)]
+    assert len(ends) <= 1
+    outcome = ends[0].output["decision"] if ends else "cancelled"
+    assert (outcome == "approved") == (approve == "accepted"), (outcome, approve)
+    assert state.status == ("cancelled" if cancel == "accepted" else "completed")
+    if approve != "accepted":
+        reasons = {
+            "timeout": ("is success", "is completed", "is cancelled", "is being cancelled"),
+            "cancelled": ("is being cancelled", "is cancelled"),
+        }
+        assert any(reason in approve for reason in reasons[outcome]), (outcome, approve)
+    if cancel != "accepted":
+        assert "is completed" in cancel, cancel
+    return outcome
