@@ -6,6 +6,11 @@ from typing import Final
 
 import msgspec
 
+from tailrace_shared.errors import (
+    ExecutionNotFoundError,
+    OutputNotFoundError,
+    OutputTooLargeError,
+)
 from tailrace_shared.execution.events import (
     MAX_VALUE_BYTES,
     Event,
@@ -36,7 +41,7 @@ async def kept_steps(
     """Return the completions that a rerun takes over and does not have yet.
 
     Raises:
-        ExecutionNotFoundError: the original has expired.
+        ExecutionNotFoundError: the original has expired, or what is to be kept of it cannot be.
         UnavailableError: NATS did not answer.
     """
     if rerun.rerun_of is None or rerun.from_node is None:
@@ -51,8 +56,11 @@ async def kept_steps(
         and step.status == "success"
         and node not in rerun.steps
     ]
-    await environment.outputs.fetch(original, [step.node_id for step in wanted])
-    return [await _kept(environment, tenant, rerun, step) for step in wanted]
+    try:
+        await environment.outputs.fetch(original, [step.node_id for step in wanted])
+        return [await _kept(environment, tenant, rerun, step) for step in wanted]
+    except (OutputNotFoundError, OutputTooLargeError) as error:
+        raise ExecutionNotFoundError(str(error)) from error
 
 
 async def _kept(
