@@ -69,6 +69,7 @@ class Consequences:
         self._execution = execution
         self._wake = wake
         self._seen: dict[_Place, StepWait] = {}
+        self._commands = 0
         self._registered: dict[str, Waiting] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._news: list[tuple[str, int, Outcome]] = []
@@ -106,8 +107,12 @@ class Consequences:
         for step in scheduler.waiting.values():
             if step.waiting is not None and not self._state.is_terminal:
                 waiting[step.node_id, step.waiting.attempt] = step.waiting
+        # While the execution was held, actors dropped the messages that they were sent.
+        commands = len(self._state.commands)
+        sends_again, self._commands = commands > self._commands, commands
         for place, wait in waiting.items():
-            if place not in self._seen and self._state.cancel is None:
+            is_new = place not in self._seen or (sends_again and wait.wait == "actor")
+            if is_new and self._state.cancel is None:
                 self._begin(place, wait, scheduler)
         self._seen = waiting
         for node_id in [node for node in self._registered if not self._awaits(node)]:

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from tailrace_shared.execution.items import split_item_id
 from tailrace_shared.execution.state import SETTLED, StepState
 from tailrace_shared.workflow.definition import MapWork
 
@@ -15,7 +16,7 @@ class MapProgress:
 
     Attributes:
         begun: how many items have begun; they begin in their order.
-        first_failed: the item that failed first; -1 while none has.
+        first_failed: the first of the items that have failed; -1 while none has.
     """
 
     def __init__(self, work: MapWork, total: int) -> None:
@@ -39,8 +40,8 @@ class MapProgress:
             self._open.add(item.node_id)
             return False
         self._open.discard(item.node_id)
-        if item.status == "error" and self.first_failed < 0:
-            self.first_failed = int(item.node_id.rpartition("[")[2][:-1])
+        if item.status == "error":
+            self._note_failure(split_item_id(item.node_id)[1] or 0)
         return was_open
 
     def next_move(self) -> Literal["start", "wait", "fail", "complete"]:
@@ -50,3 +51,7 @@ class MapProgress:
         if self.begun < self._total:
             return "start" if len(self._open) < self._work.max_parallel else "wait"
         return "wait" if self._open else "complete"
+
+    def _note_failure(self, index: int) -> None:
+        # Not the one that failed first: a state that was folded does not tell which that was.
+        self.first_failed = index if self.first_failed < 0 else min(index, self.first_failed)

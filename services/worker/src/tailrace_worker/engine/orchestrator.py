@@ -216,9 +216,6 @@ class Drive:
 
     async def _drive(self, facts: list[Event]) -> DriveResult:
         while True:
-            if self._log_moved:
-                facts = await self._catch_up(facts)
-                self._consequences.look_at_children()
             more = await self._turn(facts, self._decide)
             state = self._scheduler.state
             if state.cancel and not state.is_terminal:
@@ -231,6 +228,9 @@ class Drive:
                 return await self._conclude()
             if not more and (result := await self._rest()) is not None:
                 return result
+            if self._log_moved:
+                await self._read_on()
+                self._consequences.look_at_children()
             facts = self._facts()
 
     async def _turn(self, facts: list[Event], decide: _Decide) -> bool:
@@ -241,7 +241,7 @@ class Drive:
                 await self._writer.append(batch)
             except WrongLastSequenceError as error:
                 # Of a turn too large for one commit a part may be stored, its facts first.
-                facts = await self._catch_up(facts[self._writer.stored :], lost=error)
+                facts = await self._start_over(facts[self._writer.stored :], error)
                 continue
             self._unattended += [
                 event.data.node_id for event in batch if isinstance(event, StepStarted)
@@ -381,25 +381,48 @@ class Drive:
             return failed(step, error, format_timestamp(now))
         return lost(step, node, "crash", "its worker was lost", now)
 
-    async def _catch_up(
-        self, facts: list[Event], lost: WrongLastSequenceError | None = None
-    ) -> list[Event]:
-        """Read what others have appended; start from the log's own state, and our ``facts``.
+    async def _read_on(self) -> None:
+        """Take in what others have appended; everything of ours is stored.
+
+        Raises:
+            DisplacedError: another worker has appended, or the log is gone.
+        """
+        self._log_moved = False
+        commits = await self._patiently(self._new_commits)
+        for commit in commits:
+            self._check_writer(commit)
+            for event in commit.events():
+                self._scheduler.record(event)
+            self._writer.last_sequence = commit.sequence
+        if commits:
+            await self._fetch_outputs()
+
+    async def _new_commits(self) -> list[Commit]:
+        """Return the commits that this drive has not seen, as the log's leader has them."""
+        log, seen = self._env.log, self._writer.last_sequence
+        newest = await log.last_commit(self._tenant, self._execution)
+        if newest is None:
+            raise DisplacedError("the log is gone: expired or purged")
+        if newest.sequence == seen:
+            return []
+        commits = [c async for c in log.read(self._tenant, self._execution, seen + 1)]
+        if not commits or commits[-1].sequence < newest.sequence:
+            raise UnavailableError("a replica lags behind the log's leader")
+        return commits
+
+    async def _start_over(self, facts: list[Event], lost: WrongLastSequenceError) -> list[Event]:
+        """Start from the log's own state, and our ``facts``, of which none is stored.
 
         Returns the facts, recorded on the new state.
 
         Raises:
             DisplacedError: another worker has appended, or the log is gone.
         """
-        self._log_moved = False
         # The fence has told how far the log goes; a replica that lags must come that far.
-        known = max(self._writer.last_sequence, (lost and lost.last) or 0)
-        commits, history = await self._patiently(functools.partial(self._read_on, known))
+        known = max(self._writer.last_sequence, lost.last or 0)
+        commits, history = await self._patiently(functools.partial(self._reload, known))
         for commit in commits:
-            if commit.writer not in {"", self._env.worker_id}:
-                raise DisplacedError(f"{commit.writer} has appended at {commit.sequence}")
-        if lost is None and not commits:
-            return facts
+            self._check_writer(commit)
         self._writer.last_sequence = history.last_sequence
         self._adopt(Scheduler(self._scheduler.plan, history.state))
         facts = [self._scheduler.record(fact) for fact in facts]
@@ -408,7 +431,11 @@ class Drive:
         self._unattended = self._attempts.unattended
         return facts
 
-    async def _read_on(self, known: int) -> tuple[list[Commit], History]:
+    def _check_writer(self, commit: Commit) -> None:
+        if commit.writer not in {"", self._env.worker_id}:
+            raise DisplacedError(f"{commit.writer} has appended at {commit.sequence}")
+
+    async def _reload(self, known: int) -> tuple[list[Commit], History]:
         log, seen = self._env.log, self._writer.last_sequence
         try:
             history = await log.load(self._tenant, self._execution, at_least=known)
