@@ -75,6 +75,13 @@ def actor(
     return _result(ctx, fails, 0)
 
 
+@node("proof.talk")
+async def talk(ctx: NodeContext) -> None:
+    """Report and write, with fields."""
+    ctx.progress(50, "half of it", done=1)
+    ctx.log("a line", level="warning", where="here")
+
+
 # Ways to be hurt
 
 _append: Any = vars(log_writer)["append"]

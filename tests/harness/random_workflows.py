@@ -33,6 +33,7 @@ NODE_TYPES: Final = {
     **SHIPPED,
     STEP: NodeType(STEP, open=True),
     ACTOR: NodeType(ACTOR, open=True, actor=True),
+    "proof.talk": NodeType("proof.talk"),
 }
 EVERY_KIND: Final[Mapping[str, int]] = {
     "step": 40,

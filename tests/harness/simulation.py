@@ -45,18 +45,29 @@ class Simulation:
         definition: what it runs.
         source: where chance comes from.
         largest_turn: events after which a worker commits, as the orchestrator does.
+        commits: the log of an execution that goes on; none for a new one.
     """
 
-    def __init__(self, definition: Definition, source: Random, largest_turn: int = 64) -> None:
+    def __init__(
+        self,
+        definition: Definition,
+        source: Random,
+        largest_turn: int = 64,
+        commits: Sequence[Commit] = (),
+    ) -> None:
         self.plan = Plan(definition, lambda node_type: node_type == ACTOR)
         self.source = source
         self.now = EPOCH
         self._largest_turn = largest_turn
-        self._log: list[Event] = []
-        self._commits: list[Commit] = []
+        self._commits = list(commits)
+        self._log = [event for commit in commits for event in commit.events()]
         self._writers = 1
         self._commands = 0
-        self._store("", [commands.create("e1", definition, 1, None, self.now)])
+        if not commits:
+            self._store("", [commands.create("e1", definition, 1, None, self.now)])
+        else:
+            # Later than all that it has waited for, whoever's clock was right.
+            self.now = max(commit.time for commit in commits) + 86400
         self.scheduler = self._recovered()
 
     @property
@@ -258,6 +269,8 @@ class Simulation:
         for act in (self.end_attempt, self.begin_remotely, self.end_remotely, self.end_child):
             act()
         if not self.scheduler.attended:
+            if self.scheduler.next_due is None:
+                self.decide_for()
             self.pass_time()
 
     def _stuck(self) -> dict[str, str]:
@@ -279,7 +292,8 @@ class Simulation:
 
     def _store(self, writer: str, events: Sequence[Event]) -> None:
         for payload in encode_commits(events) if events else ():
-            commit = Commit(len(self._commits) + 1, payload, writer)
+            sequence = self._commits[-1].sequence + 1 if self._commits else 1
+            commit = Commit(sequence, payload, writer)
             self._commits.append(commit)
             # What others read is what was written, not what the writer still holds.
             self._log += commit.events()

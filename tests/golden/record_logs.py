@@ -1,0 +1,219 @@
+"""Record the golden logs of a new release: ``PYTHONPATH=tests python tests/golden/record_logs.py``.
+
+Runs executions on real workers that use every event and every field of it, and writes what is in
+their logs under ``tests/golden/logs/<version>``. The logs of a release that has any are left as
+they are: they are what that release wrote, and no other can write them again.
+"""
+
+import asyncio
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from harness.campaign import Campaign, campaign
+from harness.golden import LOGS, write_golden_log
+from harness.installation import TENANT
+from harness.invariants import Record
+from harness.nats import NatsServer
+from harness.random_workflows import ACTOR, ALWAYS, PROCEDURE, STEP, checked
+from tailrace_shared.commander import Asker, Decision
+from tailrace_shared.execution.events import StepStarted, StepWaiting
+from tailrace_shared.ids import new_token
+
+ANN = Asker("ann")
+
+
+def every_step() -> dict[str, Any]:
+    """Return nodes of all kinds, of which none fails in the end."""
+    item = {
+        "type": STEP,
+        "with": {"fails": "${item}"},
+        "retry": {"max_attempts": 2, "initial": "10ms"},
+    }
+    return {
+        "first": {
+            "type": STEP,
+            "name": "The first of them",
+            "stage": "beginning",
+            "with": {"fails": 1},
+            "retry": {"max_attempts": 3, "initial": "20ms"},
+        },
+        "talk": {"type": "log", "with": {"message": "hello", "level": "warning"}},
+        "report": {"type": "simulate", "with": {"duration": "300ms", "progress": True}},
+        "speak": {"type": "proof.talk"},
+        "nap": {"type": "delay", "with": {"duration": "100ms"}, "needs": ["first"]},
+        "unwanted": {"type": "transform", "with": {"value": 1}, "when": "input.n > 100"},
+        "large": {"type": STEP, "with": {"bytes": 300_000}},
+        "each": {
+            "type": "map",
+            "with": {
+                "for_each": "[0, 1, 1000]",
+                "do": item,
+                "max_parallel": 2,
+                "on_error": "collect",
+            },
+        },
+        "child": {"type": "workflow", "with": {"id": "child", "input": {"from": "golden"}}},
+        "actor": {"type": ACTOR, "needs": ["first"]},
+        "tell": {"type": "emit", "with": {"procedure": "proof.told", "data": {"n": 1}}},
+        "approve": {
+            "type": "await",
+            "with": {
+                "reason": "approval",
+                "form": {"type": "object", "properties": {"ok": {"type": "boolean"}}},
+            },
+            "timeout": "1h",
+            "on_timeout": "cancel",
+            "needs": ["first", "report", "speak", "nap", "large", "each", "child", "actor"],
+        },
+        "told": {
+            "type": "await",
+            "with": {"triggers": [PROCEDURE], "match": "event.n == input.n", "lookback": "1m"},
+            "needs": ["approve"],
+        },
+    }
+
+
+async def waiting(opened: Campaign, execution: str, node: str) -> None:
+    """Wait until a step waits for a signal."""
+    await opened.site.until(
+        execution,
+        lambda events: any(isinstance(e, StepWaiting) and e.data.node_id == node for e in events),
+    )
+
+
+async def everything(opened: Campaign) -> str:
+    """All kinds of steps, a decision, a trigger, and an output of the workflow's own."""
+    workflow = checked({"id": "everything", "nodes": every_step(), "output": {"n": "${input.n}"}})
+    execution = await opened.start(await opened.store(workflow), {"n": 7})
+    await waiting(opened, execution, "approve")
+    decision = Decision("approve", "approved", {"ok": True})
+    await opened.commander.resolve(TENANT, execution, decision, ANN)
+    await waiting(opened, execution, "told")
+    await opened.signals.emit(TENANT, PROCEDURE, {"n": 7}, new_token())
+    return execution
+
+
+async def failed(opened: Campaign) -> str:
+    """A failure, what it keeps from running, and what runs all the same."""
+    nodes: dict[str, Any] = {
+        "bad": {"type": STEP, "with": {"fails": ALWAYS}},
+        "good": {"type": STEP},
+        "never": {"type": STEP, "needs": ["bad"]},
+        "tidy": {"type": "transform", "with": {"value": 1}, "needs": ["never"], "join": "all_done"},
+    }
+    return await opened.start(await opened.store(checked({"id": "failed", "nodes": nodes})))
+
+
+async def rerun(opened: Campaign) -> str:
+    """The same again from the step that failed."""
+    original = await failed(opened)
+    await opened.site.finished(original)
+    state = await opened.starter.rerun(TENANT, original, "bad", new_token())
+    return state.execution_id
+
+
+async def crashed(opened: Campaign) -> str:
+    """Workers that are lost: one step is tried again, one must not be."""
+    nodes: dict[str, Any] = {
+        "again": {"type": STEP, "with": {"die": "after effect"}},
+        "once": {
+            "type": STEP,
+            "with": {"die": "after effect"},
+            "on_crash": "fail",
+            "needs": ["again"],
+        },
+    }
+    return await opened.start(await opened.store(checked({"id": "crashed", "nodes": nodes})))
+
+
+async def cancelled(opened: Campaign) -> str:
+    """A request to cancel while a step and a child run."""
+    nodes: dict[str, Any] = {
+        "slow": {"type": STEP, "with": {"seconds": 60}},
+        "child": {"type": "workflow", "with": {"id": "slow-child"}},
+    }
+    await opened.store(checked({"id": "slow-child", "nodes": {"slow": nodes["slow"]}}))
+    execution = await opened.start(await opened.store(checked({"id": "cancelled", "nodes": nodes})))
+    await waiting(opened, execution, "child")
+    await opened.commander.cancel(TENANT, execution, "no longer needed", ANN)
+    return execution
+
+
+async def paused(opened: Campaign) -> str:
+    """A request to pause and one to go on; then a rejection and a timeout."""
+    nodes: dict[str, Any] = {
+        "slow": {"type": STEP, "with": {"seconds": 0.5}},
+        "reject": {"type": "await", "with": {"on_reject": "fail"}, "needs": ["slow"]},
+        "late": {"type": "await", "timeout": "300ms", "on_timeout": "continue", "needs": ["slow"]},
+        "last": {"type": STEP, "needs": ["reject", "late"], "join": "all_done"},
+    }
+    execution = await opened.start(await opened.store(checked({"id": "paused", "nodes": nodes})))
+    await opened.site.until(
+        execution, lambda events: any(isinstance(e, StepStarted) for e in events)
+    )
+    await opened.commander.pause(TENANT, execution, "a look around", ANN)
+    await opened.site.until(
+        execution, lambda events: str(type(events[-1]).__struct_config__.tag) == "execution:paused"
+    )
+    await opened.commander.resume(TENANT, execution, ANN)
+    await waiting(opened, execution, "reject")
+    await opened.commander.resolve(TENANT, execution, Decision("reject", "rejected"), ANN)
+    return execution
+
+
+async def large(opened: Campaign) -> str:
+    """Outputs that are too large to be repeated, of a map and of the whole."""
+    item = {"type": STEP, "with": {"bytes": "${item}"}}
+    nodes: dict[str, Any] = {
+        "by-reference": {"type": STEP, "with": {"bytes": 300_000}},
+        "each": {"type": "map", "with": {"for_each": "[70000]", "do": item}},
+    }
+    return await opened.start(await opened.store(checked({"id": "large", "nodes": nodes})))
+
+
+SCENES = (everything, failed, rerun, crashed, cancelled, paused, large)
+
+
+async def record(folder: Path, scratch: Path) -> None:
+    """Run all scenes and write their logs."""
+    with NatsServer(scratch / "nats") as server:
+        async with campaign(server, scratch, seed=3) as opened:
+            for _ in range(2):
+                opened.worker()
+            stop = asyncio.Event()
+            reviving = asyncio.create_task(opened.revive(stop))
+            names = {await scene(opened): scene.__name__ for scene in SCENES}
+            records = await opened.settled(60)
+            names |= {
+                execution: record.definition.id
+                for execution, record in records.items()
+                if record.definition.id.endswith("child")
+            }
+            stop.set()
+            await reviving
+            await opened.judge(records, modelled=False)
+    write(folder, {names.get(execution): found for execution, found in records.items()})
+
+
+def write(folder: Path, records: dict[str | None, Record]) -> None:
+    """Write the scenes' logs."""
+    folder.mkdir(parents=True)
+    for name, found in records.items():
+        if name is not None:
+            write_golden_log(folder, name, found)
+
+
+def main() -> None:
+    """Record the logs of the release that is installed, unless it has some."""
+    folder = LOGS / version("tailrace-worker")
+    if folder.exists():
+        sys.exit(f"{folder} exists: logs are recorded for a new release, never for an old one")
+    with tempfile.TemporaryDirectory() as scratch:
+        asyncio.run(record(folder, Path(scratch)))
+
+
+if __name__ == "__main__":
+    main()
