@@ -96,6 +96,7 @@ class ConcurrencyGate:
         execution: str,
         *,
         waits: bool = True,
+        overtakes: bool = False,
     ) -> Entry:
         """Let an execution in, or put it in line. May be called again at any time.
 
@@ -106,6 +107,8 @@ class ConcurrencyGate:
             limit: how many may hold a slot at once.
             execution: who wants one.
             waits: False if it is not to stand in line.
+            overtakes: True if whoever comes later is not to wait for its end: the first in line
+                is woken at once, to see to that.
 
         Raises:
             UnavailableError: NATS did not answer; call again.
@@ -118,7 +121,7 @@ class ConcurrencyGate:
         if entry.admitted:
             await self._line.leave(place.line, tenant, execution)
         # Whoever is in the line although there is room has not been told.
-        if len(entry.holders) < limit:
+        if len(entry.holders) < limit or (entry.admitted and overtakes):
             await self._wake(place)
         return entry
 

@@ -5,9 +5,8 @@ driven by nobody has lost its job, whatever has become of that, and the sweeper 
 """
 
 import contextlib
-import time
 from collections.abc import AsyncIterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -17,6 +16,9 @@ from tailrace_shared.ids import check_id, new_token
 from tailrace_shared.jetstream import JetStream
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.topology import DUE
+
+NOW: Final = 0.0
+"""By when something must happen that has to happen now: no clock but that of NATS is needed."""
 
 
 class Due(NamedTuple):
@@ -90,7 +92,7 @@ class DueIndex:
         Whoever asks may die between the append of what is asked and the job that has it applied.
         """
         request = new_token()
-        await self.put(tenant, execution, time.time(), request)
+        await self.put(tenant, execution, NOW, request)
         try:
             yield
         except UnavailableError:

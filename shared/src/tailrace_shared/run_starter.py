@@ -8,13 +8,12 @@ second job for an execution finds nothing to do).
 
 import asyncio
 import hashlib
-import time
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from tailrace_shared.bucket import Bucket
-from tailrace_shared.due_index import DueIndex
+from tailrace_shared.due_index import NOW, DueIndex
 from tailrace_shared.errors import (
     ExecutionNotFoundError,
     IdempotencyConflictError,
@@ -175,7 +174,7 @@ class RunStarter:
         run_input: Any,
         origin: Origin = _NO_ORIGIN,
     ) -> ExecutionState:
-        await self._due.put(tenant, execution_id, time.time())
+        await self._due.put(tenant, execution_id, NOW)
         state = await self._log.create(tenant, execution_id, workflow, run_input, origin)
         if state is None:
             state = (await self._log.load(tenant, execution_id)).state

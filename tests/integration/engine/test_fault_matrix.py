@@ -136,7 +136,6 @@ async def approve_all(fight: Campaign, executions: set[str]) -> None:
     await fight.insist(lambda: fight.signals.emit(TENANT, PROCEDURE, {"n": 1}, key))
 
 
-@pytest.mark.xfail(strict=True, reason="timers go by the clock of the worker that decides")
 @pytest.mark.parametrize("hours", [1, -1])
 async def test_a_clock_that_is_an_hour_wrong_moves_no_timer(fight: Campaign, hours: int):
     """One of two workers lives in another hour; what waits does so by the clock of NATS."""

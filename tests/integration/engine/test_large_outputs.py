@@ -76,7 +76,6 @@ async def test_items_of_a_map_may_have_large_outputs(site: Installation):
     assert state.output == {"b": [MIB - 2, 98, 2 * MIB - 2, MIB - 2]}
 
 
-@pytest.mark.xfail(reason="the parent does not have it at hand", raises=AssertionError)
 @pytest.mark.parametrize("size", [MIB, 10 * MIB])
 async def test_a_child_runs_output_may_be_large(site: Installation, size: int):
     """Its parent's expressions see it whole."""

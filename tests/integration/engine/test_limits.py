@@ -122,7 +122,6 @@ async def test_a_new_run_may_cancel_the_one_that_has_run_longest(
     assert await most_at_once(site, executions) == 2
 
 
-@pytest.mark.xfail(reason="one that stood in line is not overtaken", raises=TimeoutError)
 async def test_of_runs_that_overtake_each_other_the_last_one_runs(
     site: Installation, tmp_path: Path
 ):
@@ -202,7 +201,6 @@ async def test_two_hundred_runs_on_two_workers_never_exceed_a_limit_of_two(site:
     await in_line(site, 0)
 
 
-@pytest.mark.xfail(reason="the next one is not woken", raises=TimeoutError)
 async def test_a_rerun_that_cannot_start_leaves_its_place_to_the_next(
     site: Installation, tmp_path: Path
 ):

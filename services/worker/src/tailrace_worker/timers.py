@@ -5,7 +5,7 @@ schedule at the most; a new one takes the place of the old.
 """
 
 import hashlib
-import time
+from collections.abc import Callable
 from typing import Final
 
 from tailrace_shared.jetstream import JetStream
@@ -19,9 +19,10 @@ _LONGEST: Final = 30 * 86400.0
 class Timers:
     """Makes workers drive executions, now or later."""
 
-    def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
+    def __init__(self, jetstream: JetStream, subjects: Subjects, now: Callable[[], float]) -> None:
         self._jetstream = jetstream
         self._subjects = subjects
+        self._now = now
 
     async def advance_now(self, tenant: str, execution: str) -> None:
         """Have some worker drive an execution on."""
@@ -32,7 +33,7 @@ class Timers:
         """Have some worker drive an execution on at ``due`` (seconds since the epoch)."""
         schedule = hashlib.sha256(f"{tenant}.{execution}".encode()).hexdigest()[:40]
         headers = at_headers(
-            min(due, time.time() + _LONGEST), target=self._subjects.job(EXECUTIONS_QUEUE)
+            min(due, self._now() + _LONGEST), target=self._subjects.job(EXECUTIONS_QUEUE)
         )
         subject = self._subjects.job_at(EXECUTIONS_QUEUE, schedule)
         await self._jetstream.publish(subject, advance_job(tenant, execution), headers)

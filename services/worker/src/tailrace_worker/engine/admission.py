@@ -53,6 +53,7 @@ class Admission:
             limit.limit,
             state.execution_id,
             waits=limit.on_limit != "cancel_new",
+            overtakes=limit.on_limit == "cancel_running",
         )
         if entry.admitted:
             return Verdict.START

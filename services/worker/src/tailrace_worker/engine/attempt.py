@@ -38,6 +38,7 @@ class Attempt:
         step: the step as it was when the attempt began.
         loop: the engine's event loop.
         wake: called on that loop when there are reports to take.
+        now: the time, in seconds since the epoch.
 
     Attributes:
         is_due: whether there are reports to take now.
@@ -51,6 +52,7 @@ class Attempt:
         step: StepState,
         loop: asyncio.AbstractEventLoop,
         wake: Callable[[], None],
+        now: Callable[[], float] = time.time,
     ) -> None:
         self.tenant = tenant
         self.execution_id = execution_id
@@ -60,6 +62,7 @@ class Attempt:
         self.task: asyncio.Task[None] | None = None
         self._loop = loop
         self._wake = wake
+        self._now = now
         self._cancelled = False
         self._lines = 0
         self._reports: list[Event] = []
@@ -86,7 +89,7 @@ class Attempt:
         data = StepProgress(
             self.node_id, self.node_type, clamped, _message(message), _checked(fields)
         )
-        self._report(StepProgressed(data, format_timestamp(time.time())))
+        self._report(StepProgressed(data, format_timestamp(self._now())))
 
     def log(self, message: str, level: str = "info", **fields: Any) -> None:
         """Write a line to the execution's log."""
@@ -97,7 +100,7 @@ class Attempt:
             _message(message),
             _checked(fields),
         )
-        self._report(StepLogged(data, format_timestamp(time.time())))
+        self._report(StepLogged(data, format_timestamp(self._now())))
 
     def _report(self, event: StepProgressed | StepLogged) -> None:
         try:

@@ -7,7 +7,6 @@ and wait to be committed.
 import asyncio
 import functools
 import random
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
@@ -112,6 +111,15 @@ class Attempts:
             attempt.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=_LAST_GRACE)
+        # To raise is a function's way to heed that it was told; it says nothing of its work.
+        for attempt, outcome in self._ended:
+            if isinstance(outcome, Erred) and attempt.cancelled:
+                del self._running[attempt.node_id]
+        self._ended = [
+            (attempt, outcome)
+            for attempt, outcome in self._ended
+            if attempt.node_id in self._running
+        ]
         facts = self.take()
         self.abandon()
         return facts
@@ -126,7 +134,9 @@ class Attempts:
 
     def _attempt(self, step_id: str) -> Attempt:
         step = self.scheduler.state.steps[step_id]
-        return Attempt(self._tenant, self._execution, step, self._env.loop, self._wake)
+        return Attempt(
+            self._tenant, self._execution, step, self._env.loop, self._wake, self._env.now
+        )
 
     async def _attend(self, attempt: Attempt) -> None:
         planned = self.scheduler.plan.step(attempt.node_id)
@@ -168,7 +178,7 @@ class Attempts:
         step = state.steps[attempt.node_id]
         node = self.scheduler.plan.step(attempt.node_id).node
         draw = random.random()  # noqa: S311 - jitter, no secret
-        yield self.scheduler.record(end_event(step, outcome, node, time.time(), draw))
+        yield self.scheduler.record(end_event(step, outcome, node, self._env.now(), draw))
         if isinstance(outcome, Succeeded) and outcome.ref is not None:
             # It is at hand: nobody need fetch it.
             state.steps[attempt.node_id].output = outcome.output

@@ -70,6 +70,7 @@ class Consequences:
         self._wake = wake
         self._seen: dict[_Place, StepWait] = {}
         self._commands = 0
+        self._late: set[_Place] = set()
         self._registered: dict[str, Waiting] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._news: list[tuple[str, int, Outcome]] = []
@@ -115,6 +116,11 @@ class Consequences:
             if is_new and self._state.cancel is None:
                 self._begin(place, wait, scheduler)
         self._seen = waiting
+        late, scheduler.late = scheduler.late, []
+        for step_id in late:
+            step = scheduler.state.steps[step_id]
+            if step.waiting is not None and step.waiting.wait == "child":
+                self._do(functools.partial(self._end_late, step, scheduler.lateness(step)))
         for node_id in [node for node in self._registered if not self._awaits(node)]:
             entry = self._registered.pop(node_id)
             self._do(functools.partial(self._env.waiting.remove, self._tenant, entry))
@@ -149,7 +155,8 @@ class Consequences:
             await asyncio.wait(self._tasks)
         for wait in self._seen.values():
             if wait.wait == "child" and wait.child_execution_id is not None:
-                await self._patiently(functools.partial(self._cancel_child, wait))
+                reason = f"its parent {self._execution} was cancelled"
+                await self._patiently(functools.partial(self._cancel_child, wait, reason))
 
     def _awaits(self, node_id: str) -> bool:
         step = self._state.steps.get(node_id)
@@ -246,7 +253,7 @@ class Consequences:
     def _look(self) -> None:
         self._look_again = None
         for place, wait in self._seen.items():
-            if wait.wait == "child":
+            if wait.wait == "child" and place not in self._late:
                 self._do(functools.partial(self._attend_child, place, wait))
         self._wake()
 
@@ -301,14 +308,18 @@ class Consequences:
             return Erred(str(error), retryable=False)
         return Succeeded(output, ref=ref)
 
+    async def _end_late(self, step: StepState, message: str) -> None:
+        """Have a child run cancelled that takes too long, then end the attempt."""
+        if step.waiting is not None:
+            place = (step.node_id, step.waiting.attempt)
+            self._late.add(place)
+            await self._cancel_child(step.waiting, message)
+            self._tell(place, Erred(message))
+
     def _tell(self, place: _Place, outcome: Outcome) -> None:
         self._news.append((*place, outcome))
 
-    async def _cancel_child(self, wait: StepWait) -> None:
+    async def _cancel_child(self, wait: StepWait, reason: str) -> None:
         # One that has ended meanwhile, or was never created, is as good as cancelled.
         with contextlib.suppress(IllegalCommandError, ExecutionNotFoundError):
-            await self._env.commander.cancel(
-                self._tenant,
-                wait.child_execution_id or "",
-                f"its parent {self._execution} was cancelled",
-            )
+            await self._env.commander.cancel(self._tenant, wait.child_execution_id or "", reason)

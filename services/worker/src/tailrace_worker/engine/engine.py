@@ -14,7 +14,6 @@ import os
 import re
 import socket
 import threading
-import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -33,7 +32,6 @@ from tailrace_shared.errors import (
     JetStreamError,
     NewerLogError,
     StartupError,
-    TailraceError,
     UnavailableError,
 )
 from tailrace_shared.execution_log import ExecutionLog, History
@@ -48,11 +46,12 @@ from tailrace_shared.run_starter import RunRequest, RunStarter
 from tailrace_shared.settings import WorkerSettings
 from tailrace_shared.signals import Signals
 from tailrace_shared.subjects import Subjects
-from tailrace_shared.topology import apply_topology, topology
+from tailrace_shared.topology import EVENTS, apply_topology, topology
 from tailrace_shared.trigger_store import TriggerStore
 from tailrace_shared.waiting_index import WaitingIndex
 from tailrace_shared.workflow_store import WorkflowStore
 from tailrace_worker.backlog import Backlog
+from tailrace_worker.clock import Clock
 from tailrace_worker.engine.environment import Environment
 from tailrace_worker.engine.orchestrator import Drive, DriveResult, End
 from tailrace_worker.engine.runner import Runner
@@ -97,7 +96,8 @@ class Engine:
         self._timers: Timers
         self._starter: RunStarter
         self._tenant_lines: TenantLines
-        self._sweeping: asyncio.Task[None]
+        self._clock: Clock
+        self._chores: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Connect, apply the topology, make this worker's node types known. Once is enough.
@@ -181,16 +181,25 @@ class Engine:
         self._client = await connect(self._settings, name=f"tailrace-worker {self.worker_id}")
         jetstream = JetStream(self._client)
         await apply_topology(jetstream, topology(self._settings))
-        self._timers = Timers(jetstream, self._subjects)
+        self._clock = Clock(jetstream, self._subjects.stream(EVENTS))
+        await self._clock.set()
+        self._timers = Timers(jetstream, self._subjects, self._clock.now)
         self._env = self._environment(jetstream)
         self._starter = self._env.starter
         if (emit := declared_node(make_emit_node(self._env.signals.emit))) is not None:
             self._registry.add(emit)
         await self._env.node_types.publish(function.type for function in self._registry)
         self._tenant_lines = TenantLines(
-            self._share, Line(jetstream, self._subjects), self._env.due, self._starter.advance
+            self._share,
+            Line(jetstream, self._subjects),
+            self._env.due,
+            self._starter.advance,
+            self._clock.now,
         )
-        self._sweeping = self._loop.create_task(self._sweeper(jetstream).run())
+        self._chores = [
+            self._loop.create_task(self._sweeper(jetstream).run()),
+            self._loop.create_task(self._clock.run()),
+        ]
         await self._client.subscribe(
             self._subjects.worker(self.worker_id), cb=self._answer_whether_driving
         )
@@ -226,6 +235,7 @@ class Engine:
             commander=Commander(log, due, starter, workflows),
             registry=self._registry,
             runner=Runner(self._registry, self._threads, settings.max_output_bytes),
+            now=self._clock.now,
             max_crashes=settings.max_crashes,
             cancel_grace=settings.cancel_grace,
             loop=self._loop,
@@ -238,11 +248,14 @@ class Engine:
             oldest_waiting=Backlog(jetstream, self._subjects, EXECUTIONS_QUEUE).oldest,
         )
         periods = Periods(self._settings.sweep_interval, self._settings.ack_wait)
-        return Sweeper(jetstream, self._subjects, self._env.log, self._env.due, fleet, periods)
+        return Sweeper(
+            jetstream, self._subjects, self._env.log, self._env.due, fleet, periods, self._clock.now
+        )
 
     def _drain(self) -> None:
         self._is_draining = True
-        self._sweeping.cancel()
+        for chore in self._chores:
+            chore.cancel()
         for drive in self._drives.values():
             drive.drain(self._settings.drain_grace)
 
@@ -273,7 +286,9 @@ class Engine:
             except NewerLogError as error:
                 # In the middle of a rolling deployment: a newer worker is about to take it.
                 _log.info("left to newer workers", execution=execution, error=str(error))
-                await self._timers.advance_at(tenant, execution, time.time() + _FOR_NEWER_WORKERS)
+                await self._timers.advance_at(
+                    tenant, execution, self._env.now() + _FOR_NEWER_WORKERS
+                )
                 return
             except UnavailableError as error:
                 # Given back as failed, the job would need the very NATS that is away.
@@ -291,7 +306,7 @@ class Engine:
         key = (tenant, execution)
         try:
             result = await self._drive_once(tenant, execution)
-        except TailraceError:
+        except (UnavailableError, NewerLogError, JetStreamError):
             raise
         except Exception as error:
             self._broken[key] += 1
@@ -320,7 +335,7 @@ class Engine:
             case End.DISPLACED:
                 # This job and the other worker's may be one message: with this delivery
                 # acknowledged nothing would bring the execution back if that worker died.
-                watch = time.time() + 2 * self._settings.ack_wait
+                watch = self._env.now() + 2 * self._settings.ack_wait
                 await self._timers.advance_at(tenant, execution, watch)
                 return True
             case End.WAITING:

@@ -52,6 +52,7 @@ class Environment:
     commander: Commander
     registry: NodeRegistry
     runner: Runner
+    now: Callable[[], float]
     max_crashes: int
     cancel_grace: float
     loop: asyncio.AbstractEventLoop

@@ -1,6 +1,5 @@
 """What a rerun keeps: the steps that succeeded and do not come after the node it begins at."""
 
-import time
 from collections.abc import Collection
 from typing import Final
 
@@ -66,7 +65,7 @@ async def kept_steps(
 async def _kept(
     environment: Environment, tenant: str, rerun: ExecutionState, step: StepState
 ) -> Event:
-    stamp = format_timestamp(time.time())
+    stamp = format_timestamp(environment.now())
     encoded = msgspec.json.encode(step.output)
     ref: OutputRef | None = None
     if len(encoded) > MAX_VALUE_BYTES:

@@ -54,7 +54,7 @@ from tailrace_worker.engine.consequences import Consequences
 from tailrace_worker.engine.environment import Environment
 from tailrace_worker.engine.kept import kept_steps
 from tailrace_worker.engine.log_writer import LogWriter
-from tailrace_worker.engine.outcomes import LONGEST_IDLE, end_event, failed, lost
+from tailrace_worker.engine.outcomes import LONGEST_IDLE, Succeeded, end_event, failed, lost
 from tailrace_worker.engine.patience import patiently
 from tailrace_worker.engine.plan import Plan
 from tailrace_worker.engine.scheduler import Scheduler
@@ -118,6 +118,7 @@ class Drive:
         self._writer = LogWriter(
             environment.jetstream, environment.subjects, tenant, execution, environment.worker_id
         )
+        self._plan: Plan | None = None
         self._scheduler: Scheduler
         self._attempts = Attempts(environment, tenant, execution, self._wake)
         self._consequences = Consequences(environment, tenant, execution, self._wake)
@@ -193,6 +194,7 @@ class Drive:
             plan = await self._env.plan(self._tenant, state.workflow_id, state.version)
         except WorkflowNotFoundError as error:
             return await self._finish_without_plan(state, str(error))
+        self._plan = plan
         if not state.is_terminal and (result := await self._let_in(state, plan)) is not None:
             return result
         self._adopt(Scheduler(plan, state))
@@ -255,7 +257,7 @@ class Drive:
         if self._is_draining:
             return batch, False
         until = time.monotonic() + _TURN_SECONDS
-        while decisions := self._scheduler.decide(time.time()):
+        while decisions := self._scheduler.decide(self._env.now()):
             batch += decisions
             for event in decisions:
                 if isinstance(event, StepStarted) and self._attempts.is_instant(event.data.node_id):
@@ -265,10 +267,10 @@ class Drive:
         return batch, False
 
     def _cancel(self, facts: list[Event]) -> tuple[list[Event], bool]:
-        return [*facts, *self._scheduler.cancelled(time.time())], False
+        return [*facts, *self._scheduler.cancelled(self._env.now())], False
 
     def _hand_over(self, facts: list[Event]) -> tuple[list[Event], bool]:
-        now = time.time()
+        now = self._env.now()
         interrupted = [
             self._scheduler.record(
                 lost(
@@ -292,7 +294,7 @@ class Drive:
             await self._turn(await self._attempts.interrupt(0), self._hand_over)
             return DriveResult(End.HANDED_OVER, self._writer.last_sequence)
         due = self._scheduler.next_due
-        delay = None if due is None else max(0.0, due - time.time())
+        delay = None if due is None else max(0.0, due - self._env.now())
         is_idle = not (self._attempts or self._consequences.is_busy or self._woken.is_set())
         if is_idle and (delay is None or delay > LONGEST_IDLE):
             return await self._park(due)
@@ -357,15 +359,18 @@ class Drive:
                 node = self._scheduler.plan.step(step_id).node
                 draw = random.random()  # noqa: S311 - jitter, no secret
                 facts.append(
-                    self._scheduler.record(end_event(step, outcome, node, time.time(), draw))
+                    self._scheduler.record(end_event(step, outcome, node, self._env.now(), draw))
                 )
+                if isinstance(outcome, Succeeded) and outcome.ref is not None:
+                    # It is at hand: nobody need fetch it.
+                    step.output = outcome.output
         return facts
 
     # Taking over, being displaced, leaving
 
     def _take_over(self, last_writer: str) -> list[Event]:
         """Record that attempts of an earlier drive are lost; they are tried again at once."""
-        now = time.time()
+        now = self._env.now()
         return [
             self._scheduler.record(self._lost(step, last_writer, now))
             for step in self._scheduler.attended
@@ -461,7 +466,7 @@ class Drive:
         except ExpressionError as error:
             return await self._fail(state, f"concurrency.key: {error}")
         if verdict is Verdict.WAIT:
-            await self._env.due.put(self._tenant, self._execution, time.time() + _LOOK_AT_LINE)
+            await self._env.due.put(self._tenant, self._execution, self._env.now() + _LOOK_AT_LINE)
             await self._env.index.put(self._tenant, state)
             return DriveResult(End.WAITING, self._writer.last_sequence)
         if verdict is Verdict.REFUSE:
@@ -481,11 +486,12 @@ class Drive:
         self._consequences.follow(self._scheduler)
         if plan.awaits:
             await self._consequences.forget_all()
-        with contextlib.suppress(ExpressionError):
-            await self._admission.leave(state, plan)
         return await self._finished(state)
 
     async def _finished(self, state: ExecutionState) -> DriveResult:
+        if self._plan is not None:
+            with contextlib.suppress(ExpressionError):
+                await self._admission.leave(state, self._plan)
         await self._env.index.put(self._tenant, state)
         if state.parent is not None:
             await self._env.starter.advance(self._tenant, state.parent.execution_id)
@@ -499,13 +505,15 @@ class Drive:
 
     async def _fail(self, state: ExecutionState, message: str) -> DriveResult:
         end = Failed(self._execution, "failed", 0, message)
-        return await self._end_early(state, ExecutionFailed(end, format_timestamp(time.time())))
+        return await self._end_early(state, ExecutionFailed(end, format_timestamp(self._env.now())))
 
     async def _refuse(self, state: ExecutionState, plan: Plan) -> DriveResult:
         limit = plan.definition.concurrency.limit if plan.definition.concurrency else 0
         reason = f"{limit} run already, which is the workflow's limit"
         end = Cancelled(self._execution, "cancelled", 0, reason)
-        return await self._end_early(state, ExecutionCancelled(end, format_timestamp(time.time())))
+        return await self._end_early(
+            state, ExecutionCancelled(end, format_timestamp(self._env.now()))
+        )
 
     async def _end_early(
         self, state: ExecutionState, event: ExecutionFailed | ExecutionCancelled

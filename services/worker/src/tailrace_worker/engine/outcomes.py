@@ -114,8 +114,8 @@ def _wait(
     limit = node.timeout_seconds
     wait.until = None if limit is None else format_timestamp(now + limit)
     match outcome:
-        case Wait(until):
-            wait.until = format_timestamp(until)
+        case Wait(until, seconds):
+            wait.until = format_timestamp(now + seconds if until is None else until)
         case ForSignal():
             wait.wait = "signal"
             wait.reason = outcome.reason

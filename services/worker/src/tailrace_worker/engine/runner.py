@@ -20,6 +20,7 @@ from tailrace_worker.nodes.node import NodeFailedError, NodeFunction, Wait
 from tailrace_worker.nodes.registry import NodeRegistry
 from tailrace_worker.nodes.waits import ForChild, ForSignal
 
+_SOME_TIME: Final = 2_000_000_000.0
 MAX_DEPTH: Final = 100
 """Nesting of an output: every service must be able to decode it within its own call stack."""
 
@@ -206,9 +207,11 @@ def _is_deep(value: Any) -> bool:
 
 def _checked_wait(wait: Wait) -> Outcome:
     try:
-        format_timestamp(wait.until)
+        # Any time will do as the one from which a span is counted.
+        format_timestamp(_SOME_TIME + wait.seconds if wait.until is None else wait.until)
     except (TypeError, ValueError, OverflowError, OSError):
-        return Erred(f"there is no time {wait.until!r} to wait for", retryable=False)
+        wanted = wait.seconds if wait.until is None else wait.until
+        return Erred(f"there is no time {wanted!r} to wait for", retryable=False)
     return wait
 
 

@@ -86,6 +86,8 @@ class Scheduler:
         self._signalled: deque[str] = deque()
         self._maps: dict[str, MapProgress] = {}
         self._open_maps: deque[str] = deque()
+        #: Steps whose child run has taken too long, and is to be cancelled.
+        self.late: list[str] = []
         #: Steps that wait for a signal, a child run or an actor.
         self.waiting: dict[str, StepState] = {}
         for node in plan.graph.order:
@@ -273,22 +275,22 @@ class Scheduler:
         return self.record(completed(step, output, stamp))
 
     def _fire(self, now: float, stamp: str) -> Event | None:
-        due = self.next_due
-        if due is None or due > now:
-            return None
-        step = self.state.steps[heapq.heappop(self._timers)[1]]
-        if step.status == "retrying":
-            return self._start(step.node_id, stamp)
-        match step.waiting and step.waiting.wait:
-            case "signal":
-                return self._time_out(step, stamp)
-            case "child":
-                return self.record(failed(step, self._late(step), stamp))
-            case _:
-                return self.record(completed(step, {}, stamp))
+        while (due := self.next_due) is not None and due <= now:
+            step = self.state.steps[heapq.heappop(self._timers)[1]]
+            if step.status == "retrying":
+                return self._start(step.node_id, stamp)
+            match step.waiting and step.waiting.wait:
+                case "signal":
+                    return self._time_out(step, stamp)
+                case "child":
+                    # The attempt ends when its run has been told to.
+                    self.late.append(step.node_id)
+                case _:
+                    return self.record(completed(step, {}, stamp))
+        return None
 
     def _time_out(self, step: StepState, stamp: str) -> Event:
-        message = self._late(step)
+        message = self.lateness(step)
         match step.waiting and step.waiting.on_timeout:
             case "continue":
                 nobody = {"decision": "timeout", "data": None, "actor": None, "event": None}
@@ -303,7 +305,8 @@ class Scheduler:
             case _:
                 return self.record(failed(step, message, stamp))
 
-    def _late(self, step: StepState) -> str:
+    def lateness(self, step: StepState) -> str:
+        """Return the error of a step that has waited too long."""
         return f"timed out after {self.plan.step(step.node_id).node.timeout}"
 
     # Nodes

@@ -8,7 +8,6 @@ it, because the workers that knew of the line are gone, the due index has it fou
 
 import asyncio
 import hashlib
-import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -32,6 +31,7 @@ class TenantLines:
         line: where they stand.
         due: by when somebody must have looked at them.
         advance: gives an execution (tenant, id) to the workers.
+        now: the time, in seconds since the epoch.
     """
 
     def __init__(
@@ -40,11 +40,13 @@ class TenantLines:
         line: Line,
         due: DueIndex,
         advance: Callable[[str, str], Awaitable[None]],
+        now: Callable[[], float],
     ) -> None:
         self._share = share
         self._line = line
         self._due = due
         self._advance = advance
+        self._now = now
         self._known: set[str] = set()
         self._calling = asyncio.Lock()
 
@@ -54,7 +56,7 @@ class TenantLines:
         Raises:
             UnavailableError: NATS did not answer; the job should be tried again.
         """
-        await self._due.put(tenant, execution, time.time() + _LONGEST_WAIT)
+        await self._due.put(tenant, execution, self._now() + _LONGEST_WAIT)
         await self._line.join(_name(tenant), tenant, execution)
         self._known.add(tenant)
         # All of its executions may have ended meanwhile, and found nobody to call.

@@ -1,6 +1,5 @@
 """``delay``: waits for a time, holding no worker."""
 
-import time
 from datetime import datetime
 
 from tailrace_shared.duration import Duration
@@ -12,7 +11,7 @@ def delay(duration: str | None = None, until: str | None = None) -> Wait:
     """Wait for ``duration``, or until a time given as RFC 3339."""
     try:
         if duration is not None:
-            return Wait(time.time() + Duration.parse(str(duration)))
+            return Wait(seconds=Duration.parse(str(duration)))
         wanted = datetime.fromisoformat(str(until))
     except ValueError as error:
         raise NodeFailedError(str(error), retryable=False) from None

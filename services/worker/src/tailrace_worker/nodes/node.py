@@ -37,10 +37,13 @@ class Wait:
     """Returned by a node to let its step wait, holding no worker.
 
     Args:
-        until: seconds since the epoch at which the step completes.
+        until: seconds since the epoch at which the step completes; None: ``seconds`` from now,
+            by the clock that all workers share.
+        seconds: how long, where there is no ``until``.
     """
 
-    until: float
+    until: float | None = None
+    seconds: float = 0.0
 
 
 class NodeContext(Protocol):

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 from enum import Enum
 from typing import Final
 
@@ -77,7 +76,7 @@ class RemoteAttempt:
 
     async def begin(self) -> bool:
         """Record the beginning; False if the attempt is not to begin any more."""
-        node, stamp = self._planned.node, format_timestamp(time.time())
+        node, stamp = self._planned.node, format_timestamp(self._env.now())
         begun = StepBegun(
             self._job.step_id,
             node.type,
@@ -96,7 +95,12 @@ class RemoteAttempt:
         """Run the function and record how it ended."""
         step = self._log.state.steps[self._job.step_id]
         self._attempt = Attempt(
-            self._job.tenant, self._job.execution, step, self._env.loop, self._woken.set
+            self._job.tenant,
+            self._job.execution,
+            step,
+            self._env.loop,
+            self._woken.set,
+            self._env.now,
         )
         self._running = self._env.loop.create_task(self._outcome())
         self._running.add_done_callback(lambda _task: self._woken.set())
@@ -208,7 +212,7 @@ class RemoteAttempt:
 
     def _end_event(self) -> Event | None:
         step = self._log.state.steps[self._job.step_id]
-        now = time.time()
+        now = self._env.now()
         outcome: Outcome
         match self._stop:
             case None:

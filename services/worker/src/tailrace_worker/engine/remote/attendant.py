@@ -1,7 +1,6 @@
 """The actors of this worker's actor nodes: they take messages, and attend to attempts."""
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Final
 
@@ -54,7 +53,7 @@ class Attendant:
         self._env = env = self._environment()
         self._logs = FollowedLogs(env)
         self._presence = Presence(env.jetstream.client, env.subjects)
-        self._timers = Timers(env.jetstream, env.subjects)
+        self._timers = Timers(env.jetstream, env.subjects, env.now)
 
     def attend(
         self, tenant: str, execution: str, step_id: str, node_type: str, attempt: int
@@ -116,7 +115,7 @@ class Attendant:
                     if await self._presence.is_attended(job):
                         # This message and the other worker's may be one: with it acknowledged
                         # nothing would notice that worker's death.
-                        when = time.time() + _WATCH_ACK_WAITS * self._settings.ack_wait
+                        when = self._env.now() + _WATCH_ACK_WAITS * self._settings.ack_wait
                         await self._send(watch_for(self._env.subjects, job, when))
                         return
                     if await log.append(
@@ -153,7 +152,7 @@ class Attendant:
         return True
 
     def _lost(self, job: ActorJob, log: FollowedLog, planned: PlannedNode) -> Event:
-        step, now = log.state.steps[job.step_id], time.time()
+        step, now = log.state.steps[job.step_id], self._env.now()
         if step.crashes + 1 >= self._env.max_crashes:
             error = f"its worker was lost {step.crashes + 1} times while it ran"
             return failed(step, error, format_timestamp(now))
