@@ -8,6 +8,7 @@ from tailrace_shared.execution.events import (
     ExecutionPaused,
     StepCompleted,
     StepEvent,
+    StepLogged,
     StepStarted,
     StepWaiting,
 )
@@ -27,6 +28,11 @@ def of(events: list[Event], kind: type, step: str) -> list[Any]:
 def begun(*steps: str) -> Condition:
     """Return a condition: these steps have begun."""
     return _have(StepStarted, steps)
+
+
+def running(*steps: str) -> Condition:
+    """Return a condition: the functions of these steps run, and have said so."""
+    return _have(StepLogged, steps)
 
 
 def done(*steps: str) -> Condition:

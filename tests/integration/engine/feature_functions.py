@@ -12,10 +12,15 @@ def _note(folder: str, ctx: NodeContext, what: str) -> None:
         notes.write(f"{what} {ctx.node_id} {ctx.attempt}\n")
 
 
+def _begin(folder: str, ctx: NodeContext) -> None:
+    _note(folder, ctx, "began")
+    ctx.log("began")  # a test may wait for this
+
+
 @node("test.until")
 async def until(ctx: NodeContext, folder: str, file: str = "go") -> int:
     """Succeed as soon as there is a file, with the number of the attempt."""
-    _note(folder, ctx, "began")
+    _begin(folder, ctx)
     go = Path(folder, file)
     # What the test does in its own process, no event here can tell.
     while not go.exists() and not ctx.cancelled:  # noqa: ASYNC110, ASYNC240
@@ -27,7 +32,7 @@ async def until(ctx: NodeContext, folder: str, file: str = "go") -> int:
 @node("test.until_in_thread")
 def until_in_thread(ctx: NodeContext, folder: str, file: str = "go") -> int:
     """Do the same on a thread."""
-    _note(folder, ctx, "began")
+    _begin(folder, ctx)
     while not Path(folder, file).exists() and not ctx.cancelled:
         time.sleep(0.01)
     _note(folder, ctx, "cancelled" if ctx.cancelled else "ended")
@@ -37,7 +42,7 @@ def until_in_thread(ctx: NodeContext, folder: str, file: str = "go") -> int:
 @node("test.deaf")
 async def deaf(ctx: NodeContext, folder: str) -> None:
     """Take the context, never look at it, and note the interruption."""
-    _note(folder, ctx, "began")
+    _begin(folder, ctx)
     try:
         await asyncio.Event().wait()
     finally:

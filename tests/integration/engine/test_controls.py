@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.installation import TENANT, Installation
-from harness.steps import begun, done, of, paused, types_of, waiting
+from harness.steps import begun, done, of, paused, running, types_of, waiting
 from harness.workflows import definition
 from tailrace_shared.commander import Decision
 from tailrace_shared.errors import IllegalCommandError
@@ -72,7 +72,7 @@ async def test_what_runs_finishes_in_a_paused_execution_and_nothing_new_starts(
     """It is paused when the last running step has ended; a resume goes on at once."""
     site.worker(**NODES)
     execution = await site.begin({"a": until(tmp_path), "b": {"needs": ["a"]}})
-    await site.until(execution, begun("a"))
+    await site.until(execution, running("a"))
     await site.commander.pause(TENANT, execution)
     assert not paused()(await site.events(execution))
     (tmp_path / "go").touch()
@@ -154,21 +154,21 @@ async def test_commands_that_a_state_does_not_allow_are_refused_with_the_reason(
 ):
     """In words for whoever asked."""
     site.worker(**NODES)
-    running = await site.begin({"a": until(tmp_path)})
-    await site.until(running, begun("a"))
+    execution = await site.begin({"a": until(tmp_path)})
+    await site.until(execution, running("a"))
     with pytest.raises(IllegalCommandError, match="is running; none of its steps waits"):
-        await site.commander.resume(TENANT, running)
+        await site.commander.resume(TENANT, execution)
     with pytest.raises(IllegalCommandError, match="the step 'a' is running"):
-        await site.commander.resolve(TENANT, running, Decision("a"))
+        await site.commander.resolve(TENANT, execution, Decision("a"))
     (tmp_path / "go").touch()
-    await site.finished(running)
+    await site.finished(execution)
     with pytest.raises(IllegalCommandError, match="is completed; only one that runs can be paused"):
-        await site.commander.pause(TENANT, running)
+        await site.commander.pause(TENANT, execution)
     with pytest.raises(IllegalCommandError, match="is completed"):
-        await site.commander.resume(TENANT, running)
+        await site.commander.resume(TENANT, execution)
     with pytest.raises(IllegalCommandError, match="only one that runs can be cancelled"):
-        await site.commander.cancel(TENANT, running)
-    assert commands(await site.events(running)) == []
+        await site.commander.cancel(TENANT, execution)
+    assert commands(await site.events(execution)) == []
 
 
 async def test_a_signal_for_a_paused_execution_is_applied_after_its_resume(site: Installation):
@@ -212,7 +212,7 @@ async def test_a_child_run_that_ends_while_its_parent_is_paused_counts_after_the
     await site.store(definition({"x": until(tmp_path)}, id="child"))
     execution = await site.begin({"a": {"type": "workflow", "with": {"id": "child"}}})
     child = await child_of(site, execution)
-    await site.until(child, begun("x"))
+    await site.until(child, running("x"))
     await site.commander.pause(TENANT, execution)
     await site.until(execution, paused())
     (tmp_path / "go").touch()
@@ -227,7 +227,7 @@ async def test_a_pause_outlives_the_worker(site: Installation, tmp_path: Path):
     """Whoever takes over reads from the log that nothing may start."""
     first = site.worker(**NODES)
     execution = await site.begin({"a": until(tmp_path), "b": {"needs": ["a"]}})
-    await site.until(execution, begun("a"))
+    await site.until(execution, running("a"))
     await site.commander.pause(TENANT, execution)
     first.kill()
     site.worker(**NODES)
@@ -250,7 +250,7 @@ async def test_functions_learn_that_they_are_cancelled_and_may_end_by_themselves
     """On the loop and on threads; what they still return counts."""
     site.worker(**NODES)
     execution = await site.begin({"a": until(tmp_path, kind=kind), "b": {"needs": ["a"]}})
-    await site.until(execution, begun("a"))
+    await site.until(execution, running("a"))
     await site.commander.cancel(TENANT, execution, "enough")
     state = await cancelled(site, execution)
     assert notes(tmp_path) == {"began a 1": 1, "cancelled a 1": 1}
@@ -270,7 +270,8 @@ async def test_a_function_that_does_not_listen_is_interrupted_after_the_grace(
             "plain": {"type": "test.forever"},
         }
     )
-    await site.until(execution, begun("deaf", "plain"))
+    await site.until(execution, running("deaf"))
+    await site.until(execution, begun("plain"))
     await site.commander.cancel(TENANT, execution)
     state = await cancelled(site, execution)
     assert {step.status for step in state.steps.values()} == {"cancelled"}
@@ -287,7 +288,7 @@ async def test_child_runs_are_cancelled_with_their_parent_whatever_the_depth(
     execution = await site.begin({"a": {"type": "workflow", "with": {"id": "middle"}}})
     middle = await child_of(site, execution)
     inner = await child_of(site, middle)
-    await site.until(inner, begun("x"))
+    await site.until(inner, running("x"))
     await site.commander.cancel(TENANT, execution, "enough")
     assert (await cancelled(site, execution)).error == "enough"
     assert (await cancelled(site, middle)).error == f"its parent {execution} was cancelled"
@@ -332,7 +333,7 @@ async def test_a_run_that_stands_in_line_can_be_cancelled(site: Installation, tm
     site.worker(**NODES)
     stored = await site.store(definition({"a": until(tmp_path)}, concurrency={"limit": 1}))
     first = await site.start(stored)
-    await site.until(first, begun("a"))
+    await site.until(first, running("a"))
     second, third = await site.start(stored), await site.start(stored)
     await site.commander.cancel(TENANT, second, "enough")
     assert not begun("a")(await site.finished(second))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from harness.installation import Installation
-from harness.steps import begun, of
+from harness.steps import of, running
 from tailrace_shared.execution.events import StepFailed, StepRetrying
 
 NODES = {"nodes": "feature_functions,node_functions"}
@@ -34,7 +34,7 @@ async def test_a_step_is_repeated_when_its_worker_is_killed(site: Installation, 
     """By another worker, as another attempt, with nothing counted as a failure."""
     site.worker(**NODES)
     execution = await site.begin({"a": until(tmp_path, retry={"max_attempts": 1})})
-    await site.until(execution, begun("a"))
+    await site.until(execution, running("a"))
     (await site.driver(execution)).kill()
     site.worker(**NODES)
     (tmp_path / "go").touch()
@@ -61,7 +61,7 @@ async def test_a_step_that_must_not_be_repeated_fails_when_its_worker_is_killed(
             "after": {"needs": ["once"]},
         }
     )
-    await site.until(execution, begun("once", "again"))
+    await site.until(execution, running("once", "again"))
     (await site.driver(execution)).kill()
     site.worker(**NODES)
     (tmp_path / "go").touch()
@@ -83,7 +83,7 @@ async def test_items_of_a_map_have_a_crash_policy_of_their_own(site: Installatio
         "do": until(tmp_path, on_crash="fail"),
     }
     execution = await site.begin({"a": {"type": "map", "with": work}})
-    await site.until(execution, begun("a[0]", "a[1]"))
+    await site.until(execution, running("a[0]", "a[1]"))
     (await site.driver(execution)).kill()
     (tmp_path / "go").touch()
     site.worker(**NODES)
@@ -123,7 +123,7 @@ async def test_a_hand_over_counts_as_a_loss_for_what_must_not_be_repeated(
     """The grace is over, the step had not ended, and nobody knows how far it came."""
     first = site.worker(**NODES, drain_grace="100ms")
     execution = await site.begin({"a": until(tmp_path, on_crash="fail")})
-    await site.until(execution, begun("a"))
+    await site.until(execution, running("a"))
     assert first.stop() == 0
     site.worker(**NODES)
     await site.finished(execution)

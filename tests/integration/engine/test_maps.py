@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.installation import Installation
-from harness.steps import begun, done, of
+from harness.steps import begun, done, of, running
 from harness.workflows import definition
 from tailrace_shared.execution.events import (
     Event,
@@ -157,7 +157,11 @@ async def test_a_map_over_nothing_gives_an_empty_list(site: Installation):
         (None, "a: for_each: is None, not a list"),
         ("text", "a: for_each: is 'text', not a list"),
         ([0] * 10_001, "a: for_each: gives 10001 items; the limit is 10000"),
-        (["x" * 1000] * 262, "a: for_each: gives items of 262787 bytes; the limit is 262144"),
+        (
+            ["x" * 1000] * 262,
+            "a: for_each: gives items of 262787 bytes; the limit is 262144: "
+            "map over references, such as ids, and let each item fetch its own",
+        ),
     ],
 )
 async def test_what_is_no_list_that_can_be_mapped_fails_the_map(
@@ -210,7 +214,7 @@ async def test_completed_items_are_not_repeated_when_the_worker_is_killed(
     files = ["now"] * 5 + ["later"] * 5
     (tmp_path / "now").touch()
     execution = await site.begin({"a": mapped(until(tmp_path, "${item}"), max_parallel=3)}, files)
-    await site.until(execution, begun("a[5]", "a[6]", "a[7]"))
+    await site.until(execution, running("a[5]", "a[6]", "a[7]"))
     assert len(workers) == 2
     (await site.driver(execution)).kill()
     await site.until(execution, begun_again)
