@@ -3,7 +3,8 @@
 ``PYTHONPATH=tests python -m stress --seconds 60 --seed 7`` starts random workflows, asks random
 things of them, and hurts whoever works on them. Then nothing more is asked or hurt, no job is
 sent to help, and every execution must come to its end within ``--bound`` seconds, by itself. At
-last every log is judged, alone and beside the others. ``--no-nats`` spares NATS.
+last every log is judged, alone and beside the others. ``--no-nats`` spares NATS, ``--duplicates``
+delivers jobs twice.
 
 The seed decides what is drawn, not how processes interleave: a failure may need several runs to
 show again. Logs of workers stay in the folder that is printed.
@@ -11,12 +12,15 @@ show again. Logs of workers stay in the folder that is printed.
 
 import argparse
 import asyncio
+import functools
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from harness.campaign import MIX, Campaign, campaign
+from harness.installation import TENANT
 from harness.nats import NatsServer
 from harness.random_workflows import Mix, random_workflow
 
@@ -60,6 +64,15 @@ async def _hurt(opened: Campaign, until: float, *, nats: bool) -> None:
         await opened.hurt(nats=nats)
 
 
+async def _repeat(opened: Campaign, until: float) -> None:
+    """Deliver jobs twice: as NATS may, and as it must when an acknowledgement was lost."""
+    while time.monotonic() < until:
+        await asyncio.sleep(opened.source.uniform(0.02, 0.2))
+        if opened.started:
+            execution = opened.source.choice(opened.started[-20:])
+            await opened.insist(functools.partial(opened.starter.advance, TENANT, execution))
+
+
 async def stress(arguments: argparse.Namespace, folder: Path) -> str:
     """Do all of it; returns what to tell of it."""
     with NatsServer(folder / "nats") as server:
@@ -74,6 +87,7 @@ async def stress(arguments: argparse.Namespace, folder: Path) -> str:
                 _start(opened, mix, until),
                 _ask(opened, until),
                 _hurt(opened, until, nats=not arguments.no_nats),
+                *([_repeat(opened, until)] if arguments.duplicates else []),
             )
             healed = time.monotonic()
             records = await opened.settled(arguments.bound)
@@ -85,8 +99,8 @@ async def stress(arguments: argparse.Namespace, folder: Path) -> str:
             )
 
 
-def main() -> None:
-    """Read the command line."""
+def arguments_of(line: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read a command line; the process's own unless another is given."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m stress")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
@@ -94,7 +108,13 @@ def main() -> None:
     parser.add_argument("--bound", type=float, default=90)
     parser.add_argument("--no-nats", action="store_true")
     parser.add_argument("--no-actors", dest="actors", action="store_false")
-    arguments = parser.parse_args()
+    parser.add_argument("--duplicates", action="store_true")
+    return parser.parse_args(line)
+
+
+def main() -> None:
+    """Stress, and tell how it went."""
+    arguments = arguments_of()
     folder = Path(tempfile.mkdtemp(prefix="stress-"))
     sys.stdout.write(f"seed {arguments.seed}, {folder}\n")
     sys.stdout.write(asyncio.run(stress(arguments, folder)) + "\n")
