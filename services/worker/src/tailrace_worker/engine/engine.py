@@ -52,8 +52,9 @@ from tailrace_shared.waiting_index import WaitingIndex
 from tailrace_shared.workflow_store import WorkflowStore
 from tailrace_worker.backlog import Backlog
 from tailrace_worker.clock import Clock
+from tailrace_worker.engine.drive_result import DriveResult, End
 from tailrace_worker.engine.environment import Environment
-from tailrace_worker.engine.orchestrator import Drive, DriveResult, End
+from tailrace_worker.engine.orchestrator import Drive
 from tailrace_worker.engine.runner import Runner
 from tailrace_worker.engine.share import FairShare
 from tailrace_worker.engine.tenant_lines import TenantLines

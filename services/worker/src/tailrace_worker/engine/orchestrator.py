@@ -16,8 +16,6 @@ import functools
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from enum import Enum
 from typing import Final, TypeVar
 
 import nats.errors
@@ -28,7 +26,6 @@ from nats.aio.subscription import Subscription
 from tailrace_shared.appends import WRITER
 from tailrace_shared.errors import (
     ExecutionNotFoundError,
-    ExpressionError,
     JetStreamError,
     TailraceError,
     UnavailableError,
@@ -36,35 +33,26 @@ from tailrace_shared.errors import (
     WrongLastSequenceError,
 )
 from tailrace_shared.execution.events import (
-    Cancelled,
     Event,
-    ExecutionCancelled,
-    ExecutionFailed,
-    ExecutionResumed,
-    Failed,
-    Resumed,
     StepStarted,
     format_timestamp,
 )
-from tailrace_shared.execution.state import ExecutionState, StepState
+from tailrace_shared.execution.state import StepState
 from tailrace_shared.execution_log import Commit, History
-from tailrace_worker.engine.admission import Admission, Verdict
 from tailrace_worker.engine.attempts import Attempts
 from tailrace_worker.engine.consequences import Consequences
+from tailrace_worker.engine.drive_result import DriveResult, End
 from tailrace_worker.engine.environment import Environment
-from tailrace_worker.engine.kept import kept_steps
+from tailrace_worker.engine.lifecycle import Lifecycle
 from tailrace_worker.engine.log_writer import LogWriter
 from tailrace_worker.engine.outcomes import LONGEST_IDLE, Succeeded, end_event, failed, lost
 from tailrace_worker.engine.patience import patiently
-from tailrace_worker.engine.plan import Plan
 from tailrace_worker.engine.scheduler import Scheduler
 
 _TURN_EVENTS: Final = 64
 _TURN_SECONDS: Final = 0.005
 # Listening costs more than most steps; a request also has a job, which finds this drive.
 _LISTEN_AFTER: Final = 2.0
-# One that stands in line is woken; this long after, somebody looks whether it was.
-_LOOK_AT_LINE: Final = 300.0
 
 _log = structlog.get_logger(__name__)
 
@@ -74,32 +62,6 @@ _Decide = Callable[[list[Event]], tuple[list[Event], bool]]
 
 class DisplacedError(TailraceError):
     """Another worker drives the execution now."""
-
-
-class End(Enum):
-    """Why a drive ended."""
-
-    FINISHED = "the execution is terminal"
-    WAITING = "nothing to do before a timer"
-    ASKED = "nothing to do, but somebody has asked for another look meanwhile"
-    HANDED_OVER = "this worker is stopping"
-    DISPLACED = "another worker drives the execution"
-    GONE = "there is no such execution, or not all of its log"
-
-
-@dataclass(frozen=True, slots=True)
-class DriveResult:
-    """How a drive ended.
-
-    Attributes:
-        end: why.
-        last_sequence: the last sequence of the log that the drive has seen.
-        due: for a waiting execution, when it must be driven on (seconds since the epoch).
-    """
-
-    end: End
-    last_sequence: int
-    due: float | None = None
 
 
 class Drive:
@@ -118,11 +80,10 @@ class Drive:
         self._writer = LogWriter(
             environment.jetstream, environment.subjects, tenant, execution, environment.worker_id
         )
-        self._plan: Plan | None = None
         self._scheduler: Scheduler
         self._attempts = Attempts(environment, tenant, execution, self._wake)
         self._consequences = Consequences(environment, tenant, execution, self._wake)
-        self._admission = Admission(environment, tenant)
+        self._lifecycle = Lifecycle(environment, tenant, self._writer)
         # Steps that run by the log, and that nobody here attends to yet.
         self._unattended: list[str] = []
         self._woken = asyncio.Event()
@@ -184,18 +145,16 @@ class Drive:
             UnavailableError: NATS did not answer for long.
         """
         self._writer.last_sequence = history.last_sequence
-        if history.state.is_terminal:
-            return await self._finished(history.state)
-        return await self._fail(history.state, message)
+        return await self._lifecycle.fail(history.state, message)
 
     async def _run(self, history: History) -> DriveResult:
         state = history.state
         try:
             plan = await self._env.plan(self._tenant, state.workflow_id, state.version)
         except WorkflowNotFoundError as error:
-            return await self._finish_without_plan(state, str(error))
-        self._plan = plan
-        if not state.is_terminal and (result := await self._let_in(state, plan)) is not None:
+            return await self._lifecycle.fail(state, str(error))
+        self._lifecycle.plan = plan
+        if (result := await self._lifecycle.begin(state, plan)) is not None:
             return result
         self._adopt(Scheduler(plan, state))
         if state.is_terminal:
@@ -205,6 +164,12 @@ class Drive:
             await self._consequences.recall()
         self._consequences.follow(self._scheduler)
         return await self._drive(self._take_over(history.last_writer))
+
+    async def _conclude(self) -> DriveResult:
+        self._consequences.follow(self._scheduler)
+        if self._scheduler.plan.awaits:
+            await self._consequences.forget_all()
+        return await self._lifecycle.finished(self._scheduler.state)
 
     def _adopt(self, scheduler: Scheduler) -> None:
         self._scheduler = self._attempts.scheduler = scheduler
@@ -454,79 +419,6 @@ class Drive:
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         return await patiently(ask, lambda: self._is_draining)
-
-    # Beginning and end
-
-    async def _let_in(self, state: ExecutionState, plan: Plan) -> DriveResult | None:
-        """Prepare an execution that has not started; a result if it may not start now."""
-        if state.status != "queued" or state.cancel is not None:
-            return None
-        try:
-            verdict = await self._admission.enter(state, plan)
-        except ExpressionError as error:
-            return await self._fail(state, f"concurrency.key: {error}")
-        if verdict is Verdict.WAIT:
-            await self._env.due.put(self._tenant, self._execution, self._env.now() + _LOOK_AT_LINE)
-            await self._env.index.put(self._tenant, state)
-            return DriveResult(End.WAITING, self._writer.last_sequence)
-        if verdict is Verdict.REFUSE:
-            return await self._refuse(state, plan)
-        try:
-            kept = await kept_steps(self._env, self._tenant, state, plan.graph)
-        except ExecutionNotFoundError as error:
-            return await self._fail(state, f"cannot be run again: {error}")
-        for event in kept:
-            state.apply(event)
-        await self._writer.append(kept)
-        return None
-
-    async def _conclude(self) -> DriveResult:
-        """Do what the end of an execution asks for; doing it twice does no harm."""
-        state, plan = self._scheduler.state, self._scheduler.plan
-        self._consequences.follow(self._scheduler)
-        if plan.awaits:
-            await self._consequences.forget_all()
-        return await self._finished(state)
-
-    async def _finished(self, state: ExecutionState) -> DriveResult:
-        if self._plan is not None:
-            with contextlib.suppress(ExpressionError):
-                await self._admission.leave(state, self._plan)
-        await self._env.index.put(self._tenant, state)
-        if state.parent is not None:
-            await self._env.starter.advance(self._tenant, state.parent.execution_id)
-        await self._env.due.remove(self._tenant, self._execution)
-        return DriveResult(End.FINISHED, self._writer.last_sequence)
-
-    async def _finish_without_plan(self, state: ExecutionState, message: str) -> DriveResult:
-        if state.is_terminal:
-            return await self._finished(state)
-        return await self._fail(state, message)
-
-    async def _fail(self, state: ExecutionState, message: str) -> DriveResult:
-        end = Failed(self._execution, "failed", 0, message)
-        return await self._end_early(state, ExecutionFailed(end, format_timestamp(self._env.now())))
-
-    async def _refuse(self, state: ExecutionState, plan: Plan) -> DriveResult:
-        limit = plan.definition.concurrency.limit if plan.definition.concurrency else 0
-        reason = f"{limit} run already, which is the workflow's limit"
-        end = Cancelled(self._execution, "cancelled", 0, reason)
-        return await self._end_early(
-            state, ExecutionCancelled(end, format_timestamp(self._env.now()))
-        )
-
-    async def _end_early(
-        self, state: ExecutionState, event: ExecutionFailed | ExecutionCancelled
-    ) -> DriveResult:
-        if state.status == "paused":
-            resumed = Resumed(self._execution, "running")
-            early: list[Event] = [ExecutionResumed(resumed, event.timestamp), event]
-        else:
-            early = [event]
-        for each in early:
-            state.apply(each)
-        await self._writer.append(early)
-        return await self._finished(state)
 
     # Requests
 

@@ -1,0 +1,116 @@
+"""The beginning and the end of an execution: what is done once, around all that is driven.
+
+Both may be done again, by whoever gets the job next, and then change nothing more.
+"""
+
+import contextlib
+from typing import Final
+
+from tailrace_shared.errors import ExecutionNotFoundError, ExpressionError
+from tailrace_shared.execution.events import (
+    Cancelled,
+    Event,
+    ExecutionCancelled,
+    ExecutionFailed,
+    ExecutionResumed,
+    Failed,
+    Resumed,
+    format_timestamp,
+)
+from tailrace_shared.execution.state import ExecutionState
+from tailrace_worker.engine.admission import Admission, Verdict
+from tailrace_worker.engine.drive_result import DriveResult, End
+from tailrace_worker.engine.environment import Environment
+from tailrace_worker.engine.kept import kept_steps
+from tailrace_worker.engine.log_writer import LogWriter
+from tailrace_worker.engine.plan import Plan
+
+# One that stands in line is woken; this long after, somebody looks whether it was.
+_LOOK_AT_LINE: Final = 300.0
+
+
+class Lifecycle:
+    """Lets one execution begin, and sees to what its end asks for.
+
+    Args:
+        environment: what all drives of this worker share.
+        tenant: whose execution.
+        writer: of its log.
+
+    Attributes:
+        plan: what it runs; None while that is not known, or if it is not to be had.
+    """
+
+    def __init__(self, environment: Environment, tenant: str, writer: LogWriter) -> None:
+        self._env = environment
+        self._tenant = tenant
+        self._writer = writer
+        self._admission = Admission(environment, tenant)
+        self.plan: Plan | None = None
+
+    async def begin(self, state: ExecutionState, plan: Plan) -> DriveResult | None:
+        """Prepare an execution that has not started; a result if it may not start now."""
+        if state.status != "queued" or state.cancel is not None:
+            return None
+        try:
+            verdict = await self._admission.enter(state, plan)
+            if verdict is Verdict.START:
+                await self._keep(state, plan)
+        except ExpressionError as error:
+            return await self.fail(state, f"concurrency.key: {error}")
+        except ExecutionNotFoundError as error:
+            return await self.fail(state, f"cannot be run again: {error}")
+        match verdict:
+            case Verdict.START:
+                return None
+            case Verdict.REFUSE:
+                return await self._refuse(state, plan)
+            case Verdict.WAIT:
+                by = self._env.now() + _LOOK_AT_LINE
+                await self._env.due.put(self._tenant, state.execution_id, by)
+                await self._env.index.put(self._tenant, state)
+                return DriveResult(End.WAITING, self._writer.last_sequence)
+
+    async def finished(self, state: ExecutionState) -> DriveResult:
+        """Do what the end of an execution asks for beside its log."""
+        if self.plan is not None:
+            with contextlib.suppress(ExpressionError):
+                await self._admission.leave(state, self.plan)
+        await self._env.index.put(self._tenant, state)
+        if state.parent is not None:
+            await self._env.starter.advance(self._tenant, state.parent.execution_id)
+        # Last: while anything is left to do, somebody must look after the execution.
+        await self._env.due.remove(self._tenant, state.execution_id)
+        return DriveResult(End.FINISHED, self._writer.last_sequence)
+
+    async def fail(self, state: ExecutionState, message: str) -> DriveResult:
+        """End an execution that cannot be driven."""
+        if state.is_terminal:
+            return await self.finished(state)
+        end = Failed(state.execution_id, "failed", 0, message)
+        return await self._end(state, ExecutionFailed(end, format_timestamp(self._env.now())))
+
+    async def _refuse(self, state: ExecutionState, plan: Plan) -> DriveResult:
+        limit = plan.definition.concurrency.limit if plan.definition.concurrency else 0
+        reason = f"{limit} run already, which is the workflow's limit"
+        end = Cancelled(state.execution_id, "cancelled", 0, reason)
+        return await self._end(state, ExecutionCancelled(end, format_timestamp(self._env.now())))
+
+    async def _keep(self, state: ExecutionState, plan: Plan) -> None:
+        """Record the completions that a rerun takes over."""
+        kept = await kept_steps(self._env, self._tenant, state, plan.graph)
+        for event in kept:
+            state.apply(event)
+        await self._writer.append(kept)
+
+    async def _end(
+        self, state: ExecutionState, end: ExecutionFailed | ExecutionCancelled
+    ) -> DriveResult:
+        events: list[Event] = [end]
+        if state.status == "paused":
+            resumed = Resumed(state.execution_id, "running")
+            events.insert(0, ExecutionResumed(resumed, end.timestamp))
+        for event in events:
+            state.apply(event)
+        await self._writer.append(events)
+        return await self.finished(state)
