@@ -159,8 +159,10 @@ async def test_a_map_over_nothing_gives_an_empty_list(site: Installation):
         ([0] * 10_001, "a: for_each: gives 10001 items; the limit is 10000"),
         (
             ["x" * 1000] * 262,
-            "a: for_each: gives items of 262787 bytes; the limit is 262144: "
-            "map over references, such as ids, and let each item fetch its own",
+            (
+                "a: for_each: gives items of 262787 bytes; the limit is 262144: "
+                "map over references, such as ids, and let each item fetch its own"
+            ),
         ),
     ],
 )
