@@ -285,7 +285,7 @@ async def test_the_job_of_a_worker_that_was_frozen_for_a_while_is_not_lost(
 
 def wait_until_written(file: Path, before: str) -> None:
     """Wait until another process, which has no NATS to say so, has written to a file."""
-    while file.read_text() == before:
+    while not file.exists() or file.read_text() == before:
         time.sleep(0.02)
 
 
@@ -296,6 +296,8 @@ async def test_steps_go_on_while_nats_is_away(
     site.worker(**NODES)
     execution = await site.start(await site.store(chain(tmp_path, 2, 3.0)))
     await site.until(execution, lambda events: len(events) >= 3)
+    # The log says that it is about to begin.
+    await asyncio.to_thread(wait_until_written, tmp_path / "effects", "")
     nats_server.kill()
     began = (tmp_path / "effects").read_text()
     await asyncio.to_thread(wait_until_written, tmp_path / "effects", began)
