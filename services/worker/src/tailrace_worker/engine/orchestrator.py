@@ -167,8 +167,7 @@ class Drive:
 
     async def _conclude(self) -> DriveResult:
         self._consequences.follow(self._scheduler)
-        if self._scheduler.plan.awaits:
-            await self._consequences.forget_all()
+        await self._consequences.conclude(awaits=self._scheduler.plan.awaits)
         return await self._lifecycle.finished(self._scheduler.state)
 
     def _adopt(self, scheduler: Scheduler) -> None:
@@ -204,6 +203,7 @@ class Drive:
         """Commit facts and what follows from them; returns whether there is more to decide."""
         while True:
             batch, more = decide(facts)
+            since = self._writer.last_sequence + 1
             try:
                 await self._writer.append(batch)
             except WrongLastSequenceError as error:
@@ -213,7 +213,7 @@ class Drive:
             self._unattended += [
                 event.data.node_id for event in batch if isinstance(event, StepStarted)
             ]
-            self._consequences.follow(self._scheduler)
+            self._consequences.follow(self._scheduler, since)
             return more
 
     def _decide(self, facts: list[Event]) -> tuple[list[Event], bool]:
@@ -315,7 +315,7 @@ class Drive:
         """Return what has happened since the last turn, recorded already."""
         self._woken.clear()
         facts = self._attempts.take()
-        for step_id, attempt, outcome in self._consequences.take_news():
+        for (step_id, attempt), outcome in self._consequences.take_news():
             step = self._scheduler.state.steps[step_id]
             # Told twice or too late; and in an execution that is paused nothing happens, so the
             # children are looked at again when it is resumed.

@@ -86,8 +86,8 @@ class Scheduler:
         self._signalled: deque[str] = deque()
         self._maps: dict[str, MapProgress] = {}
         self._open_maps: deque[str] = deque()
-        #: Steps whose child run has taken too long, and is to be cancelled.
-        self.late: list[str] = []
+        self._late: list[str] = []
+        self._changed: set[str] = set()
         #: Steps that wait for a signal, a child run or an actor.
         self.waiting: dict[str, StepState] = {}
         for node in plan.graph.order:
@@ -125,10 +125,11 @@ class Scheduler:
 
     def _note_activity(self, step: StepState) -> None:
         wait = step.waiting.wait if step.status == "waiting" and step.waiting else None
-        if wait in {None, "time"}:
-            self.waiting.pop(step.node_id, None)
-        else:
+        if wait not in {None, "time"}:
             self.waiting[step.node_id] = step
+            self._changed.add(step.node_id)
+        elif self.waiting.pop(step.node_id, None) is not None:
+            self._changed.add(step.node_id)
         if step.resolution is not None:
             self._signalled.append(step.node_id)
         is_active = step.status in {"running", "retrying", "waiting"} and wait != "signal"
@@ -178,6 +179,16 @@ class Scheduler:
         while self._timers and self._is_stale(*self._timers[0]):
             heapq.heappop(self._timers)
         return self._timers[0][0] if self._timers else None
+
+    def take_changed(self) -> set[str]:
+        """Return the steps that began or ceased to be in ``waiting`` since the last time."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def take_late(self) -> list[str]:
+        """Return the steps whose child run has taken too long, and is to be cancelled."""
+        late, self._late = self._late, []
+        return late
 
     @property
     def attended(self) -> list[StepState]:
@@ -284,7 +295,7 @@ class Scheduler:
                     return self._time_out(step, stamp)
                 case "child":
                     # The attempt ends when its run has been told to.
-                    self.late.append(step.node_id)
+                    self._late.append(step.node_id)
                 case _:
                     return self.record(completed(step, {}, stamp))
         return None
