@@ -1,0 +1,21 @@
+"""Figures that tests measure: printed, and kept in the test report."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+RecordProperty = Callable[[str, object], None]
+
+
+def percentiles(samples: Sequence[float]) -> str:
+    """Return the median, the 99th percentile and the maximum, in milliseconds."""
+    ordered = sorted(samples)
+    if not ordered:
+        return "none"
+    median, high = (ordered[int(len(ordered) * share)] for share in (0.5, 0.99))
+    return f"median {median * 1e3:.0f}, p99 {high * 1e3:.0f}, max {ordered[-1] * 1e3:.0f} ms"
+
+
+def record(properties: RecordProperty, what: str, figure: object) -> None:
+    """Print a figure (``pytest -s`` shows it) and put it into the JUnit report."""
+    properties(what, figure)
+    sys.stdout.write(f"{what}: {figure}\n")

@@ -1,0 +1,18 @@
+"""The limit of open files, which thousands of connections need raised."""
+
+import resource
+
+import pytest
+
+
+def allow_open_files(count: int) -> None:
+    """Let this process, and those that it starts, open so many files; skip where it may not.
+
+    Systems start processes with a soft limit of about a thousand, and leave it to those that know
+    better to raise it.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < count:
+        pytest.skip(f"{hard} open files are allowed, {count} are needed: see `ulimit -Hn`")
+    if soft != resource.RLIM_INFINITY and soft < count:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
