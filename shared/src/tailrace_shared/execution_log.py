@@ -6,7 +6,7 @@ wildcard. Sequences are those of the stream EVENTS.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -22,7 +22,7 @@ from tailrace_shared.execution.events import Event, ExecutionQueued, decode_comm
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.ids import new_token
 from tailrace_shared.jetstream import JetStream, StoredMessage
-from tailrace_shared.subjects import Subjects
+from tailrace_shared.subjects import LogFilter, Subjects
 from tailrace_shared.topology import EVENTS
 from tailrace_shared.workflow_store import StoredWorkflow
 
@@ -41,11 +41,13 @@ class Commit(NamedTuple):
         sequence: its stream sequence.
         payload: a JSON array of events.
         writer: who appended it; empty for the API.
+        execution: whose it is.
     """
 
     sequence: int
     payload: bytes
     writer: str
+    execution: str
 
     def events(self) -> list[Event]:
         """Decode the events."""
@@ -89,12 +91,10 @@ class ExecutionLog:
         """Read the commits of one execution from a sequence to the live edge."""
         subject = self._subjects.log(tenant, execution)
         async for message in self._jetstream.read(self._stream, subject, from_sequence):
-            yield _commit(message)
+            yield self._commit(message)
 
-    async def page(
-        self, tenant: str, execution: str, from_sequence: int, *, limit: int = _PAGE_COMMITS
-    ) -> tuple[list[Commit], bool]:
-        """Return some commits of one execution from a sequence on, and whether there are more.
+    async def page(self, part: LogFilter, from_sequence: int) -> tuple[list[Commit], bool]:
+        """Return some commits of a part of the log from a sequence on, and whether there are more.
 
         Raises:
             UnavailableError: NATS did not answer.
@@ -102,20 +102,29 @@ class ExecutionLog:
         messages, pending = await self._jetstream.batch(
             self._stream,
             {
-                "batch": limit,
+                "batch": _PAGE_COMMITS,
                 "max_bytes": _PAGE_BYTES,
                 "seq": max(from_sequence, 1),
-                "next_by_subj": self._subjects.log(tenant, execution),
+                "next_by_subj": self._subjects.log_of(part),
             },
         )
-        return [_commit(message) for message in messages], pending > 0
+        return [self._commit(message) for message in messages], pending > 0
 
-    async def last_sequences(
-        self, executions: Iterable[tuple[str, str]]
-    ) -> dict[tuple[str, str], int]:
-        """Return the sequence of the newest commit of each (tenant, execution) that has one."""
-        subjects = [self._subjects.log(tenant, execution) for tenant, execution in executions]
-        found: dict[tuple[str, str], int] = {}
+    async def last_sequences(self, parts: Iterable[LogFilter]) -> dict[LogFilter, int]:
+        """Return the sequence of the newest commit of each part of the log that has one.
+
+        Executions are asked for together, as a replica has them; tenants one by one.
+        """
+        parts = set(parts)
+        found = await self._last_of_executions([part for part in parts if part.execution])
+        for part in parts:
+            if not part.execution and (newest := await self.newest(part)):
+                found[part] = newest.sequence
+        return found
+
+    async def _last_of_executions(self, parts: Sequence[LogFilter]) -> dict[LogFilter, int]:
+        subjects = [self._subjects.log_of(part) for part in parts]
+        found: dict[LogFilter, int] = {}
         for start in range(0, len(subjects), _SUBJECTS_PER_READ):
             sequence, pending = 1, 1
             while pending:
@@ -129,7 +138,8 @@ class ExecutionLog:
                     },
                 )
                 for message in messages:
-                    found[self._subjects.execution_of(message.subject)] = message.sequence
+                    part = LogFilter(*self._subjects.execution_of(message.subject))
+                    found[part] = message.sequence
                     sequence = message.sequence + 1
                 pending = pending if messages else 0
         return found
@@ -173,9 +183,13 @@ class ExecutionLog:
 
     async def last_commit(self, tenant: str, execution: str) -> Commit | None:
         """Return the newest commit of an execution, as the stream's leader has it, or None."""
-        subject = self._subjects.log(tenant, execution)
+        return await self.newest(LogFilter(tenant, execution))
+
+    async def newest(self, part: LogFilter) -> Commit | None:
+        """Return the newest commit of a part of the log, as the stream's leader has it, or None."""
+        subject = self._subjects.log_of(part)
         message = await self._jetstream.get_newest(self._stream, {"last_by_subj": subject})
-        return None if message is None else _commit(message)
+        return None if message is None else self._commit(message)
 
     async def find(self, sequence: int) -> tuple[str, str, Commit] | None:
         """Return the tenant, the execution and the commit at a sequence, or None."""
@@ -183,7 +197,7 @@ class ExecutionLog:
         if message is None:
             return None
         tenant, execution = self._subjects.execution_of(message.subject)
-        return tenant, execution, _commit(message)
+        return tenant, execution, self._commit(message)
 
     async def create(
         self, tenant: str, execution: str, workflow: StoredWorkflow, run_input: Any
@@ -238,6 +252,6 @@ class ExecutionLog:
                 patience=_COMMAND_PATIENCE,
             )
 
-
-def _commit(message: StoredMessage) -> Commit:
-    return Commit(message.sequence, message.data, message.headers.get(WRITER, ""))
+    def _commit(self, message: StoredMessage) -> Commit:
+        _, execution = self._subjects.execution_of(message.subject)
+        return Commit(message.sequence, message.data, message.headers.get(WRITER, ""), execution)
