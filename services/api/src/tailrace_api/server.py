@@ -86,6 +86,7 @@ class Server(uvicorn.Server):
             )
         )
         self._hub = api.hub
+        self._drain_delay = float(settings.drain_delay)
         self._drain_timeout = float(settings.drain_timeout)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -99,6 +100,9 @@ class Server(uvicorn.Server):
         """End all streams, then let uvicorn finish what else is open."""
         notify("STOPPING=1")
         loop = asyncio.get_running_loop()
+        # Not ready any more, but there for whoever has not noticed yet.
+        self._hub.is_draining = True
+        await asyncio.sleep(self._drain_delay)
         deadline = loop.time() + self._drain_timeout
         # Listeners stay open: whoever comes meanwhile is told to try again, not refused.
         await self._hub.drain(self._drain_timeout * _STREAMS_SHARE)

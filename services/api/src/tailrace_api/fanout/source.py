@@ -23,14 +23,18 @@ class LiveCommit(NamedTuple):
     """A commit as it was republished.
 
     Attributes:
+        execution: whose it is.
         sequence: its stream sequence.
         previous: the stream sequence of the commit before it on its subject; 0 for the first.
         payload: a JSON array of events.
+        stored_at: when JetStream stored it, as JetStream writes times.
     """
 
+    execution: str
     sequence: int
     previous: int
     payload: bytes
+    stored_at: str
 
 
 Listener = Callable[[LiveCommit], None]
@@ -46,7 +50,11 @@ class _Feed:
         if "Nats-Sequence" not in headers:
             return  # somebody published here by hand; the log knows nothing of it
         commit = LiveCommit(
-            int(headers["Nats-Sequence"]), int(headers["Nats-Last-Sequence"]), message.data
+            headers["Nats-Subject"].rpartition(".")[2],
+            int(headers["Nats-Sequence"]),
+            int(headers["Nats-Last-Sequence"]),
+            message.data,
+            headers.get("Nats-Time-Stamp", ""),
         )
         for listener in tuple(self.listeners):
             listener(commit)
