@@ -193,7 +193,13 @@ class ExecutionLog:
 
     async def find(self, sequence: int) -> tuple[str, str, Commit] | None:
         """Return the tenant, the execution and the commit at a sequence, or None."""
-        message = await self._jetstream.get(self._stream, {"seq": sequence})
+        return self._found(await self._jetstream.get(self._stream, {"seq": sequence}))
+
+    async def find_surely(self, sequence: int) -> tuple[str, str, Commit] | None:
+        """Return the same as ``find``, as the stream's leader has it."""
+        return self._found(await self._jetstream.get_newest(self._stream, {"seq": sequence}))
+
+    def _found(self, message: StoredMessage | None) -> tuple[str, str, Commit] | None:
         if message is None:
             return None
         tenant, execution = self._subjects.execution_of(message.subject)

@@ -110,6 +110,8 @@ class Connection:
 
         Returns when the stream is live or has ended.
         """
+        if self._is_lost:
+            return
         self._hub.wheel.schedule(self, self._next_check())
         opening = frame.retry(self._hub.retry_milliseconds()) + self.view.greeting()
         self._write(chunk(opening + start.reset))
@@ -168,6 +170,8 @@ class Connection:
         if self._fruitless < _PATIENCE:
             self._fruitless += 1
             await asyncio.sleep(_PAUSE)
+        elif await self._hub.log.newest(self.view.part) is not None:
+            raise UnavailableError("the replica of the log that answers is not up to date")
         else:
             self._sequence, self._index, self._fruitless = max(floor, self._sequence), 0, 0
 

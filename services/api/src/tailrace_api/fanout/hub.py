@@ -81,6 +81,7 @@ class Hub:
     """Topics by what they show, and the connections that follow them.
 
     Attributes:
+        log: what is streamed.
         epoch: the epoch of the log.
         is_draining: whether streams are being ended for good.
         times: how streams keep time.
@@ -110,7 +111,7 @@ class Hub:
         self.turns = Turns()
         self.now: Callable[[], float] = asyncio.get_running_loop().time
         self.wheel: TimerWheel[Connection] = TimerWheel(self.now(), tick=_TICK, slots=_SLOTS)
-        self._log = log
+        self.log = log
         self._source = source
         self._subjects = subjects
         self._admission = Admission(limits.streams, limits.tenant_streams)
@@ -197,7 +198,7 @@ class Hub:
             topic = Topic(view, self.epoch, self.limits.ring, self.turns, self.counts)
             self._topics[view] = topic
             subject = self._subjects.live_of(view.part)
-            keeper = asyncio.create_task(topic.keep(self._source, self._log, subject))
+            keeper = asyncio.create_task(topic.keep(self._source, self.log, subject))
             self._keepers.add(keeper)
             keeper.add_done_callback(lambda done: self._kept(topic, done))
         topic.followers.add(connection)
@@ -257,7 +258,7 @@ class Hub:
         topics = list(self._topics.values())
         # Before the log is asked, or what is committed meanwhile would seem to be ahead of it.
         shown = {topic: topic.ring.edge for topic in topics if topic.ring is not None}
-        edge = await self._log.edge()
+        edge = await self.log.edge()
         if edge.epoch != self.epoch:
             _log.warning("the log was recreated", epoch=edge.epoch, before=self.epoch)
             self.epoch = edge.epoch
@@ -265,7 +266,7 @@ class Hub:
             for connection in tuple(self._connections):
                 connection.end("recreated")
             return
-        last = await self._log.last_sequences(topic.view.part for topic in topics)
+        last = await self.log.last_sequences(topic.view.part for topic in topics)
         for topic in topics:
             if shown.get(topic, 0) > edge.last_sequence:
                 # NATS lost what it had not written to disk; we have shown what never was.

@@ -6,22 +6,19 @@ told in the stream itself and gets the execution from its first event on: an Eve
 answered with an error gives up for good.
 """
 
-import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tailrace_api.dialects.dialect import ResetReason, reset
 from tailrace_api.fanout.replay import Replay
 from tailrace_api.fanout.view import View
-from tailrace_shared.errors import ExecutionNotFoundError
+from tailrace_shared.errors import ExecutionNotFoundError, UnavailableError
 from tailrace_shared.execution.events import TERMINAL_TYPES, decode_slice, split_commit
 from tailrace_shared.execution_log import Commit, ExecutionLog, LogEdge
 from tailrace_shared.position import StreamPosition
 
 if TYPE_CHECKING:
     from tailrace_api.fanout.hub import Hub
-
-_PAUSE: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +126,7 @@ async def _find(
     if position.sequence < edge.first_sequence:
         return Lost("expired", edge)
     # Removed by itself; unless the answer came from a replica that is not quite up to date.
-    await asyncio.sleep(_PAUSE)
-    return await replay.find(position.sequence) or Lost("expired", edge)
+    return await log.find_surely(position.sequence) or Lost("expired", edge)
 
 
 def at_hand(hub: "Hub", view: View, last_event_id: str) -> Start | None:
@@ -178,6 +174,8 @@ async def resume(log: ExecutionLog, hub: "Hub", view: View, last_event_id: str) 
             return Start()
         epoch = found.edge.epoch if found.edge else hub.epoch
         return Start(reset=reset(found.reason, StreamPosition(epoch, first, 0)))
+    if await log.newest(view.part) is not None:
+        raise UnavailableError("the replica of the log that answers is not up to date")
     if found is not None and (rest := found.rest(last_event_id)):
         return rest
     raise ExecutionNotFoundError(f"there is no execution {view.part.execution!r}")
