@@ -133,6 +133,7 @@ class Replay:
             return await asyncio.shield(later)
         if is_new and self._waiting >= self._budget:
             raise ReplayBusyError(f"{self._waiting} reads of history are waited for")
+        self._waiting += 1
         # A task of its own: whoever asked first may leave before the others have their answer.
         task = self._answers[key] = asyncio.create_task(self._read(key, read, is_nothing))
         task.add_done_callback(_note_error)
@@ -142,7 +143,6 @@ class Replay:
         self, key: Hashable, read: Callable[[], Awaitable[T]], is_nothing: Callable[[T], bool]
     ) -> T:
         answer: T | None = None
-        self._waiting += 1
         try:
             async with self._slots:
                 self._counts.reads += 1
