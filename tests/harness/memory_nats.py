@@ -144,7 +144,8 @@ class MemoryNats(JetStream):
             if message.sequence >= request["seq"]
             and _matches(message.subject, request["next_by_subj"])
         ]
-        page, size = [], 0
+        page: list[StoredMessage] = []
+        size = 0
         for message in found[: request["batch"]]:
             if page and size >= request["max_bytes"]:
                 break
