@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Self, cast
 
 _ID: Final = re.compile(rb"^id: ?(.*)$", re.MULTILINE)
+_DATA: Final = re.compile(rb"^data:", re.MULTILINE)
 _RETRY: Final = re.compile(rb"^retry: ?(\d+)$", re.MULTILINE)
 _WRITTEN_AT: Final = re.compile(rb"@(\d+)@")
 _LENGTH: Final = re.compile(rb"(?i)^content-length: *(\d+)", re.MULTILINE)
@@ -186,7 +187,7 @@ class Reader(asyncio.Protocol):
             return
         # All readers get the same ids, so they may share them.
         self._last_event_id = sys.intern(own_id.group(1).decode())
-        if b"\ndata:" not in block:
+        if not _DATA.search(block):
             return
         self.ids.append(self._last_event_id)
         if written_at := _WRITTEN_AT.search(block):

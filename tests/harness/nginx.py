@@ -2,13 +2,10 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 from pathlib import Path
 from typing import Final, Self
-
-import pytest
 
 from harness.installed import absent
 
@@ -76,22 +73,25 @@ class Nginx:
             stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
-            except OSError:
-                has_ended = self._process.poll() is not None
-                if has_ended or time.monotonic() > deadline:
-                    pytest.fail(f"nginx does not start: {error_log.read_text()}")
-                time.sleep(0.01)
-            else:
-                return self
+        # It listens before it has a worker.
+        while not self._workers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"nginx does not start: {error_log.read_text()}")
+            time.sleep(0.01)
+        return self
 
     @property
     def worker_pid(self) -> int:
         """Return the id of the process that does the work."""
+        return self._workers()[0]
+
+    def _workers(self) -> list[int]:
         pid = self._process.pid
-        return int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        except FileNotFoundError:
+            return []
+        return [int(child) for child in children.split()]
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
