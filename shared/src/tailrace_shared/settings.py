@@ -58,6 +58,9 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
 
     host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Meta(description="Port to listen on.", ge=0, le=65535)] = 8080
+    processes: Annotated[
+        int, Meta(description="API processes that share the port, on this machine.", ge=1, le=64)
+    ] = 1
     auth: Annotated[
         Literal["none"], Meta(description="Authentication; none serves a loopback address only.")
     ] = "none"

@@ -30,8 +30,8 @@ _STREAMS_SHARE = 0.75
 _log = structlog.get_logger("tailrace.api")
 
 
-def bind(settings: ApiSettings) -> socket.socket:
-    """Return a listening socket.
+def bind(settings: ApiSettings, *, listens: bool = True) -> socket.socket:
+    """Return a listening socket, or one that only keeps the address for others of ours.
 
     Raises:
         StartupError: the address is taken, not ours, or open to others without authentication.
@@ -56,8 +56,11 @@ def bind(settings: ApiSettings) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if settings.processes > 1:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
-        listener.listen(_BACKLOG)
+        if listens:
+            listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         raise StartupError(
