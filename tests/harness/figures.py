@@ -1,6 +1,5 @@
-"""Figures that tests measure: printed, and kept in the test report."""
+"""Figures that tests measure, as they record them by pytest's ``record_property``."""
 
-import sys
 from collections.abc import Callable, Sequence
 
 RecordProperty = Callable[[str, object], None]
@@ -13,9 +12,3 @@ def percentiles(samples: Sequence[float]) -> str:
         return "none"
     median, high = (ordered[int(len(ordered) * share)] for share in (0.5, 0.99))
     return f"median {median * 1e3:.0f}, p99 {high * 1e3:.0f}, max {ordered[-1] * 1e3:.0f} ms"
-
-
-def record(properties: RecordProperty, what: str, figure: object) -> None:
-    """Print a figure (``pytest -s`` shows it) and put it into the JUnit report."""
-    properties(what, figure)
-    sys.stdout.write(f"{what}: {figure}\n")

@@ -7,7 +7,7 @@ from harness import log as written
 from harness.api import ApiProcess
 from harness.crowd import Crowd
 from harness.crowd_members import Target
-from harness.figures import RecordProperty, record
+from harness.figures import RecordProperty
 from harness.log import HandWrittenLog, event_ids
 from harness.nats import NatsServer
 from harness.process_figures import cpu_seconds, memory_bytes
@@ -59,17 +59,18 @@ async def test_all_are_caught_up_within_bounds(
             await crowd.finished()
             histories = [await event_ids(one) for one in logs]
             report = await crowd.report()
-    record(record_property, "seconds until all had a response", round(connected, 2))
-    record(record_property, "seconds until all were caught up", round(caught_up, 2))
-    record(record_property, "messages to NATS", messages)
+    record_property("seconds until all had a response", round(connected, 2))
+    record_property("seconds until all were caught up", round(caught_up, 2))
+    record_property("messages to NATS", messages)
     for name in pids:
-        record(record_property, f"memory of {name}, MiB more", memory[name] // _MIB)
-        record(record_property, f"CPU of {name}, seconds", round(cpu[name], 2))
+        record_property(f"memory of {name}, MiB more", memory[name] // _MIB)
+        record_property(f"CPU of {name}, seconds", round(cpu[name], 2))
     assert {tuple(ids): count for count, ids in report.histories} == {
         tuple(ids[start + 1 :]): _CLIENTS // len(targets) for ids in histories for start in starts
     }
     assert report.statuses == {200: _CLIENTS, 204: _CLIENTS}
     assert report.resets == 0
-    assert messages < 5 * _CLIENTS
-    assert memory["API"] < _CLIENTS * 64 * 1024
+    # Clients that ask for the same share a read.
+    assert messages < _CLIENTS
+    assert memory["API"] < _CLIENTS * 48 * 1024
     assert memory["NATS"] < 256 * _MIB

@@ -9,7 +9,7 @@ from harness import log as written
 from harness.api import api_replicas
 from harness.crowd import Crowd
 from harness.crowd_members import Target
-from harness.figures import RecordProperty, percentiles, record
+from harness.figures import RecordProperty, percentiles
 from harness.log import HandWrittenLog, event_ids
 from harness.nats import NatsServer, free_port
 from harness.nginx import Nginx, balancer
@@ -69,10 +69,10 @@ async def test_nobody_misses_an_event_or_gets_it_twice(
     assert report.statuses[204] == _CLIENTS
     assert report.resets == 0
     assert len(report.gaps) >= _CLIENTS // 2
-    record(record_property, "clients", _CLIENTS)
-    record(record_property, "events each", len(log.written))
-    record(record_property, "connections lost and replaced", len(report.gaps))
-    record(record_property, "without a connection", percentiles(report.gaps))
-    record(record_property, "written to received", percentiles(delays))
+    record_property("clients", _CLIENTS)
+    record_property("events each", len(log.written))
+    record_property("connections lost and replaced", len(report.gaps))
+    record_property("without a connection", percentiles(report.gaps))
+    record_property("written to received", percentiles(delays))
     # The API asks for three quarters of a second at the most; the rest is a busy machine.
     assert max(report.gaps) < 30

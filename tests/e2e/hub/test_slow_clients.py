@@ -9,7 +9,7 @@ from harness import log as written
 from harness.api import ApiProcess
 from harness.crowd import Crowd
 from harness.crowd_members import Target
-from harness.figures import RecordProperty, percentiles, record
+from harness.figures import RecordProperty, percentiles
 from harness.log import HandWrittenLog, event_ids
 from harness.nats import NatsServer
 from harness.process_figures import memory_bytes
@@ -70,11 +70,11 @@ async def test_clients_that_take_little_delay_nobody_and_cost_no_memory(
         assert report.histories == [(_HEALTHY, await event_ids(log))]
         # Nobody who reads was ever cut.
         assert report.statuses == {200: _HEALTHY}
-    record(record_property, "last of 4,000 has an event, alone", percentiles(alone))
-    record(record_property, "last of 4,000 has an event, among 1,000 slow", percentiles(among))
-    record(record_property, "memory, MiB more", growth // 2**20)
+    record_property("last of 4,000 has an event, alone", percentiles(alone))
+    record_property("last of 4,000 has an event, among 1,000 slow", percentiles(among))
+    record_property("memory, MiB more", growth // 2**20)
     missed = (_STALLED + _DRIPPING) * _ROUNDS_AMONG * _EVENT_BYTES
-    record(record_property, "not taken by slow clients, MiB", missed // 2**20)
+    record_property("not taken by slow clients, MiB", missed // 2**20)
     assert growth < (_STALLED + _DRIPPING) * _BYTES_EACH + _BYTES_FOR_ALL < missed
     # The slow were there all the time, and had more than they took.
     slow_clients = _STALLED + _DRIPPING
