@@ -29,6 +29,10 @@ from tailrace_shared.errors import JetStreamError, UnavailableError
 from tailrace_shared.execution_log import ExecutionLog
 
 _PAUSE: Final = 0.25
+# Sweeps that are shorter than this, in seconds, follow one another at once; after a longer one
+# there is a pause, but never a long one.
+_SHORT: Final = 0.001
+_LONGEST_REST: Final = 0.01
 
 _log = structlog.get_logger("tailrace.api.fanout")
 
@@ -190,13 +194,24 @@ class Topic:
             while self._has_grown:
                 self._has_grown = False
                 fresh, self._fresh = self._fresh, []
+                began = time.perf_counter()
                 yield from self._serve_all()
                 self._note_lag(fresh)
+                took = time.perf_counter() - began
+                if self._has_grown and took > _SHORT:
+                    self._rest(took)
+                    return
             self._is_sweeping = False
         except Exception:
             # A bug of ours must not leave clients with heartbeats and nothing else.
             self.end("failed")
             raise
+
+    def _rest(self, took: float) -> None:
+        # Commits come faster than sweeps go. Sweeping without a pause would be a system call for
+        # each client and each few of them; a pause as long as a sweep halves that.
+        loop = asyncio.get_running_loop()
+        loop.call_later(min(took, _LONGEST_REST), lambda: self._turns.add(self._sweep()))
 
     def _serve_all(self) -> Iterator[None]:
         behind = list(self.followers)
