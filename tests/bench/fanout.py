@@ -1,8 +1,8 @@
 """What a delivered event costs the server, and what a connection does, beside others.
 
 Every server gets a fresh process; clients are in another, which counts and parses nothing. CPU is
-user and system time of the process that serves, over the events that arrived; memory is its own
-(PSS) before and after the clients connected, without what the kernel holds for sockets. In a
+user and system time of the process that serves, over the events that arrived; memory is what is
+resident before and after the clients connected, without what the kernel holds for sockets. In a
 trickle an event is published every 2 ms; in a burst all are at once. nchan takes part if nginx and
 its module are installed (Debian: ``nginx libnginx-mod-nchan``).
 """

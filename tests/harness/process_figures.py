@@ -19,8 +19,10 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory_bytes(pid: int) -> int:
-    """Return the memory of a process: pages that it shares count in parts."""
-    figures = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    match = re.search(r"^Pss:\s+(\d+) kB", figures, re.MULTILINE)
-    assert match is not None
-    return int(match.group(1)) * 1024
+    """Return the resident memory of a process, but for files.
+
+    What it has mapped of those changes with what other processes do.
+    """
+    status = Path(f"/proc/{pid}/status").read_text()
+    own = re.findall(r"^Rss(?:Anon|Shmem):\s+(\d+) kB", status, re.MULTILINE)
+    return sum(map(int, own)) * 1024
