@@ -129,7 +129,7 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
     send_buffer: Annotated[
         int,
         Meta(description="Send buffer (SO_SNDBUF) of a stream's socket, in bytes.", ge=4096),
-    ] = 128 * 1024
+    ] = 64 * 1024
     direct_writes: Annotated[
         bool,
         Meta(description="Write streams straight to their sockets; false: by plain ASGI."),

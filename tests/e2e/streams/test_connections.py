@@ -42,7 +42,7 @@ def _held(api: InProcessApi) -> dict[str, Any]:
         "deadlines": len(api.hub.wheel),
         "tenants": len(api.hub._admission),
         "slow": api.hub.counts.slow,
-        "backlog": api.hub.counts.backlog,
+        "backlog": api.hub.backlog.bytes,
         "requests": len(api.server.server_state.tasks),
     }
 

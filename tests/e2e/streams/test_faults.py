@@ -202,7 +202,7 @@ async def test_a_client_that_pauses_goes_on_where_the_ring_has_it_still(
                 await asyncio.sleep(0.01)
             events += await stream.all()
         assert places(events) == log.written
-        assert api.hub.counts.slow == api.hub.counts.backlog == 0
+        assert api.hub.counts.slow == api.hub.backlog.bytes == 0
         await api.settled()
 
 

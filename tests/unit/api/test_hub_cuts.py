@@ -142,7 +142,7 @@ class World:
                     group.create_task(self.read())
             for replica in self.replicas:
                 await replica.settled(0, 0, 0)
-                assert replica.hub.counts.slow == replica.hub.counts.backlog == 0
+                assert replica.hub.counts.slow == replica.hub.backlog.bytes == 0
                 assert len(replica.hub.wheel) == 0
             for task in background:
                 task.cancel()

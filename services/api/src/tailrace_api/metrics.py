@@ -47,7 +47,7 @@ class _HubCollector(Collector):
             ("topics", "What open streams follow, each once for all of them.", topics),
             ("subscriptions", "Live subscriptions at NATS.", subscriptions),
             ("streams_slow", "Streams whose clients do not keep up.", counts.slow),
-            ("stream_backlog_bytes", "What slow clients have yet to take.", counts.backlog),
+            ("stream_backlog_bytes", "What slow clients have yet to take.", hub.backlog.bytes),
             ("replay_waiting", "Reads of history that streams wait for.", hub.replay.reads),
         ):
             yield GaugeMetricFamily(_PREFIX + name, text, value=value)

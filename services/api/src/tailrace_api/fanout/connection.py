@@ -57,6 +57,7 @@ class Connection:
         "_backlog",
         "_ends_at",
         "_fruitless",
+        "_held",
         "_hub",
         "_index",
         "_is_lost",
@@ -100,6 +101,8 @@ class Connection:
         # When something was written or taken, and what was left to take then.
         self._moved_at = hub.now()
         self._backlog = 0
+        # What it was given last, if it has yet to take that.
+        self._held = b""
         self._is_slow = False
         self._ends_at = hub.end_of_age()
 
@@ -209,8 +212,16 @@ class Connection:
             counts.writes += 1
             counts.written_bytes += len(batch.wire)
             self._write(batch.wire)
+            if self._outlet.is_paused:
+                self._hold(batch.wire)
         if batch.is_last:
             self.end("finished")
+
+    def _hold(self, wire: bytes) -> None:
+        self._held = wire
+        if not self._hub.backlog.hold(wire):
+            # Slow clients together hold too much: this one gets the rest from the log.
+            self._cut("overloaded")
 
     def _write(self, wire: bytes) -> None:
         self._moved_at = self._hub.now()
@@ -228,13 +239,10 @@ class Connection:
         """Learn that the client does not keep up."""
         hub = self._hub
         self._is_slow = True
+        self._backlog = self._outlet.backlog
         hub.counts.slow += 1
         hub.counts.stalls += 1
-        self._note_backlog(self._outlet.backlog)
-        if hub.counts.backlog > hub.limits.backlog:
-            # Many slow clients together hold too much: this one gets the rest from the log.
-            self._cut("overloaded")
-        elif self.slot >= 0 and (deadline := self._moved_at + hub.times.stall) < self.due:
+        if self.slot >= 0 and (deadline := self._moved_at + hub.times.stall) < self.due:
             hub.wheel.schedule(self, deadline)
 
     def resumed(self) -> None:
@@ -248,11 +256,9 @@ class Connection:
         if self._is_slow:
             self._is_slow = False
             self._hub.counts.slow -= 1
-            self._note_backlog(0)
-
-    def _note_backlog(self, backlog: int) -> None:
-        self._hub.counts.backlog += backlog - self._backlog
-        self._backlog = backlog
+        if self._held:
+            self._hub.backlog.release(self._held)
+            self._held = b""
 
     def lost(self) -> None:
         """Give back everything."""
@@ -273,8 +279,7 @@ class Connection:
             backlog = self._outlet.backlog
             if backlog < self._backlog:
                 # Slow is not stalled.
-                self._moved_at = now
-                self._note_backlog(backlog)
+                self._moved_at, self._backlog = now, backlog
             elif now >= self._moved_at + times.stall:
                 self._cut("stalled")
                 return

@@ -44,7 +44,6 @@ class Counts:
         written_bytes: bytes of events that were written, chunk framing included.
         slow: streams whose clients do not keep up, now.
         stalls: how often a client did not keep up.
-        backlog: bytes that slow clients have yet to take, now, as of when that was last looked at.
         depth: events of history that streams began with, of those that needed the log.
         reads: reads of the log for streams.
         shared_reads: reads that were spared because another stream wanted the same.
@@ -62,7 +61,6 @@ class Counts:
     written_bytes: int = 0
     slow: int = 0
     stalls: int = 0
-    backlog: int = 0
     depth: Distribution = field(default_factory=lambda: Distribution(_EVENTS))
     reads: int = 0
     shared_reads: int = 0

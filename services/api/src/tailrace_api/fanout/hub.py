@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import structlog
 
 from tailrace_api.fanout.admission import Admission
+from tailrace_api.fanout.backlog import Backlog
 from tailrace_api.fanout.connection import Connection
 from tailrace_api.fanout.counts import Counts
 from tailrace_api.fanout.drain import drain
@@ -87,6 +88,7 @@ class Hub:
         times: how streams keep time.
         limits: how much they may take.
         counts: what happened.
+        backlog: what slow clients have yet to take.
         replay: reads history.
         turns: does what is long in small steps.
         wheel: the deadlines of all connections.
@@ -107,6 +109,7 @@ class Hub:
         self.times = times
         self.limits = limits
         self.counts = Counts()
+        self.backlog = Backlog(limits.backlog)
         self.replay = Replay(log, self.counts, limits.reads)
         self.turns = Turns()
         self.now: Callable[[], float] = asyncio.get_running_loop().time
@@ -284,6 +287,9 @@ class Hub:
             async with asyncio.timeout(seconds):
                 await drain(self._connections, seconds * _PACED_SHARE)
                 while self._connections:
+                    # Some began meanwhile, with what could not be refused any more.
+                    for connection in tuple(self._connections):
+                        connection.end("drained")
                     self._empty.clear()
                     await self._empty.wait()
         except TimeoutError:

@@ -78,7 +78,9 @@ class StreamRoutes:
         state = await self._starter.start(
             RunRequest(tenant, flow_id, "input_data", run_input, body, key)
         )
-        return self._stream(_watching(tenant, state.execution_id), Start())
+        # Whatever has changed meanwhile: refused now, the client would come back for another run.
+        view = _watching(tenant, state.execution_id)
+        return EventStream(self._hub, view, Start(), self._writing)
 
     async def _go_on(self, tenant: str, last_event_id: str) -> Response:
         try:
