@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import re
+import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -290,3 +291,34 @@ async def test_a_stopping_process_is_there_until_balancers_have_noticed(
             assert await stream.all() == []
             assert stream.is_complete
             assert await stopping == 0
+
+
+def _iptables(action: str, port: int) -> bool:
+    """Have the kernel lose what goes to a port; returns whether it lets us."""
+    rule = [action, "INPUT", "-p", "tcp", "-i", "lo", "--dport", str(port), "-j", "DROP"]
+    try:
+        return subprocess.run(["iptables", "-w", *rule], check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+async def test_a_client_that_vanished_is_noticed_by_its_silence(
+    stream_nats: NatsServer, log: HandWrittenLog, direct: bool
+) -> None:
+    """Its host lost power: it says no good-bye, and acknowledges no heartbeat."""
+    async with api_in_process(
+        stream_nats.url, heartbeat=0.2, stall_timeout=1.0, direct_writes=direct
+    ) as api:
+        await _begin(log)
+        async with follow(api.port, log.execution) as stream:
+            await stream.take(4)
+            port = stream._writer.get_extra_info("sockname")[1]
+            if not _iptables("-A", port):
+                pytest.skip("needs iptables, and the right to use it")
+            try:
+                began = asyncio.get_running_loop().time()
+                async with asyncio.timeout(20):
+                    await api.settled()
+                assert 0.8 < asyncio.get_running_loop().time() - began < 10
+            finally:
+                assert _iptables("-D", port)
