@@ -143,7 +143,7 @@ async def test_live_commits(site: Site) -> None:
         ("a", 4, 1),
     ]
     assert heard[ONE] == [heard[ALL][0]._replace(), heard[ALL][2]]
-    assert all(commit.stored_at.endswith("Z") for commit in heard[ALL])
+    assert all(commit.stored_at > 1_700_000_000 for commit in heard[ALL])
     await site.source.leave(subjects.live_of(ONE), listeners[ONE])
     assert len(site.source) == 1
     await site.append("t", "a", b"x")

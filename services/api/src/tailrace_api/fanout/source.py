@@ -7,6 +7,7 @@ between the two reads what is missing from the log; the source itself promises n
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final, NamedTuple
 
 import nats.errors
@@ -27,14 +28,14 @@ class LiveCommit(NamedTuple):
         sequence: its stream sequence.
         previous: the stream sequence of the commit before it on its subject; 0 for the first.
         payload: a JSON array of events.
-        stored_at: when JetStream stored it, as JetStream writes times.
+        stored_at: when JetStream stored it, in seconds since the epoch.
     """
 
     execution: str
     sequence: int
     previous: int
     payload: bytes
-    stored_at: str
+    stored_at: float
 
 
 Listener = Callable[[LiveCommit], None]
@@ -54,7 +55,7 @@ class _Feed:
             int(headers["Nats-Sequence"]),
             int(headers["Nats-Last-Sequence"]),
             message.data,
-            headers.get("Nats-Time-Stamp", ""),
+            datetime.fromisoformat(headers["Nats-Time-Stamp"]).timestamp(),
         )
         for listener in tuple(self.listeners):
             listener(commit)
