@@ -179,7 +179,8 @@ class Reader(asyncio.Protocol):
             self._take_block(block, now)
 
     def _take_block(self, block: bytes, now: int) -> None:
-        if retry := _RETRY.search(block):
+        # A regular expression takes long to find nothing in a large event.
+        if b"retry:" in block and (retry := _RETRY.search(block)):
             self._retry = int(retry.group(1)) / 1000
         if b"event: stream:reset" in block:
             self._notes.resets += 1
