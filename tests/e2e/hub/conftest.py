@@ -8,7 +8,7 @@ from nats.aio.client import Client
 
 from harness.log import HandWrittenLog
 from harness.nats import NatsServer
-from harness.open_files import allow_open_files
+from harness.open_files import TooFewFilesError, allow_open_files
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -28,7 +28,10 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(autouse=True)
 def _many_open_files() -> None:
     """Servers and crowds inherit the limit."""
-    allow_open_files(12_000)
+    try:
+        allow_open_files(12_000)
+    except TooFewFilesError as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture
