@@ -322,3 +322,46 @@ async def test_a_client_that_vanished_is_noticed_by_its_silence(
                 assert 0.8 < asyncio.get_running_loop().time() - began < 10
             finally:
                 assert _iptables("-D", port)
+
+
+def _unsent(api: InProcessApi) -> int:
+    """Return how many bytes of answers the kernel has not taken yet."""
+    protocols = [p for p in api.server.server_state.connections if isinstance(p, StreamProtocol)]
+    return sum(protocol.transport.get_write_buffer_size() for protocol in protocols)
+
+
+async def test_a_stream_may_follow_an_answer_that_was_not_taken_yet(
+    stream_nats: NatsServer, log: HandWrittenLog, direct: bool
+) -> None:
+    """On the same connection: what the server still holds of one comes before the other."""
+    async with api_in_process(stream_nats.url, direct_writes=direct) as api:
+        await _begin(log)
+        for number in range(100):
+            await log.commit(written.step_log("n", f"{number}" + "x" * 100_000))
+        await log.complete()
+        stream = SseClient(
+            api.port,
+            f"/api/v1/executions/{log.execution}?include_logs=true",
+            receive_buffer=4096,
+        )
+        async with stream:
+            # The whole answer is written, most of it lies in the server.
+            async with asyncio.timeout(10):
+                while not _unsent(api):  # noqa: ASYNC110  # a transport tells its protocol only
+                    await asyncio.sleep(0.01)
+            path = f"/api/v1/sse/executions/{log.execution}/stream"
+            stream._writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            while not api.server.server_state.tasks:  # noqa: ASYNC110  # uvicorn tells nobody
+                await asyncio.sleep(0.01)
+            reader = stream._reader
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", head)
+            assert length is not None
+            await reader.readexactly(int(length.group(1)))
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            body = b""
+            while not body.endswith(b"\r\n0\r\n\r\n"):
+                body += await reader.read(65536)
+        plain = re.sub(rb"(?:^|\r\n)[0-9a-f]+\r\n", b"", body)
+        assert places(SseParser().feed(plain)) == log.written
+        await api.settled()

@@ -155,8 +155,8 @@ class Connection:
     async def _replay(self, ring: Ring | None) -> None:
         epoch = self._topic.epoch if self._topic else self._hub.epoch
         page = await self._hub.replay.page(self.view, epoch, self._sequence, self._index)
-        if self._reason:
-            return
+        if self._reason or self._outlet.is_paused:
+            return  # a heartbeat has come between
         if page.batch is not None:
             self._replayed = (self._replayed or 0) + page.batch.events
             self._give(page.batch)

@@ -287,10 +287,10 @@ class Hub:
             async with asyncio.timeout(seconds):
                 await drain(self._connections, seconds * _PACED_SHARE)
                 while self._connections:
+                    self._empty.clear()
                     # Some began meanwhile, with what could not be refused any more.
                     for connection in tuple(self._connections):
                         connection.end("drained")
-                    self._empty.clear()
                     await self._empty.wait()
         except TimeoutError:
             _log.warning("cutting streams", streams=len(self._connections))

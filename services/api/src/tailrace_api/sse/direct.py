@@ -42,15 +42,14 @@ class DirectOutlet(asyncio.Protocol):
         connections: where the server counts its connections.
 
     Attributes:
-        subscriber: who writes; to be set before anything can happen.
+        subscriber: who writes; None until the head of the response is written.
         is_paused: whether the client has yet to take what was written.
     """
 
     __slots__ = ("_connections", "_transport", "is_paused", "subscriber")
 
-    subscriber: Subscriber
-
     def __init__(self, transport: asyncio.Transport, connections: set[Any]) -> None:
+        self.subscriber: Subscriber | None = None
         self.is_paused = False
         self._transport = transport
         self._connections = connections
@@ -81,17 +80,20 @@ class DirectOutlet(asyncio.Protocol):
     def pause_writing(self) -> None:
         """Learn that the kernel takes no more."""
         self.is_paused = True
-        self.subscriber.paused()
+        if self.subscriber:
+            self.subscriber.paused()
 
     def resume_writing(self) -> None:
         """Learn that the kernel has taken everything."""
         self.is_paused = False
-        self.subscriber.resumed()
+        if self.subscriber:
+            self.subscriber.resumed()
 
     def connection_lost(self, _error: Exception | None) -> None:
         """Learn that the connection is closed."""
         self._connections.discard(self)
-        self.subscriber.lost()
+        if self.subscriber:
+            self.subscriber.lost()
 
     # What the server says
 

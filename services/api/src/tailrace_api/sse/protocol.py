@@ -45,6 +45,9 @@ class StreamProtocol(HttpToolsProtocol):
             or self.pipeline
             or scope["http_version"] != "1.1"
             or transport.is_closing()
+            # Of an answer before this one the client has not taken all. Whether a transport is
+            # paused is told when that changes, and the outlet would not have been told.
+            or transport.get_write_buffer_size()
         ):
             return None
         outlet = DirectOutlet(transport, self.connections)
