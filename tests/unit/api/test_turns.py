@@ -22,12 +22,12 @@ async def test_the_loop_gets_its_turn_while_there_is_much_to_do() -> None:
     turns.add(work())
     longest, rounds = 0.0, 0
     while not done.is_set():
-        began = time.perf_counter()
+        # CPU time: the machine may be busy with something else.
+        began = time.thread_time()
         await asyncio.sleep(0)
-        longest, rounds = max(longest, time.perf_counter() - began), rounds + 1
-    assert rounds > 20
-    # Two milliseconds, but for a machine that is busy with something else.
-    assert longest < 0.1
+        longest, rounds = max(longest, time.thread_time() - began), rounds + 1
+    assert rounds > 10
+    assert longest < 0.01
 
 
 async def test_work_takes_turns() -> None:
