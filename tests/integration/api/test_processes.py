@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -73,11 +74,28 @@ async def test_a_process_that_dies_is_replaced(pair: ApiProcess, nats_client: Cl
     await log.commit(written.step_started("n"))
     first, _ = _children(pair)
     os.kill(first, signal.SIGKILL)
+    # As long as it dies the kernel may still give it connections.
+    await asyncio.to_thread(_gone, [first])
     await log.complete()
     async with follow(pair.port, log.execution) as stream:
         assert places(await stream.all()) == log.written
     await _listening(pair, 3)
     assert len(_children(pair)) == 2
+
+
+async def test_processes_do_not_outlive_their_supervisor(pair: ApiProcess) -> None:
+    """Whatever killed it: the port is free for the next."""
+    await _listening(pair, 2)
+    children = _children(pair)
+    assert len(children) == 2
+    pair.kill()
+    async with asyncio.timeout(10):
+        await asyncio.to_thread(_gone, children)
+
+
+def _gone(pids: list[int]) -> None:
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        time.sleep(0.02)
 
 
 def test_a_port_that_is_taken_stops_the_start(api_nats: NatsServer, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from harness.virtual_time import run_in_virtual_time
 from tailrace_api.dialects.dialect import Dialect
 from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.dialects.run_and_stream import RUN_AND_STREAM
+from tailrace_api.fanout.replay import ReplayBusyError
 from tailrace_api.fanout.resume import Start
 from tailrace_api.fanout.topic import RingBounds
 from tailrace_api.fanout.view import View
@@ -412,6 +413,24 @@ def test_limits_refuse_who_comes_and_keep_who_is_there() -> None:
         assert hub.counts.refused == {"full": 1}
 
     _run(scenario, streams=3, tenant_streams=2)
+
+
+def test_beyond_the_budget_of_replays_new_streams_are_refused() -> None:
+    """Those whose history is being read are served, and who comes later is, too."""
+
+    async def scenario(site: MemoryHub) -> None:
+        for number in range(5):
+            _commit(site, execution=f"e{number}")
+        opening = (site.open(f"e{number}") for number in range(5))
+        opened = await asyncio.gather(*opening, return_exceptions=True)
+        refused = [error for error in opened if isinstance(error, ReplayBusyError)]
+        served = [client for client in opened if isinstance(client, MemoryClient)]
+        assert (len(served), len(refused)) == (2, 3)
+        await _soon()
+        assert all(client.events for client in served)
+        assert (await site.open("e4")).events
+
+    _run(scenario, reads=2)
 
 
 def test_a_drain_ends_streams_over_time_and_cuts_who_does_not_go() -> None:

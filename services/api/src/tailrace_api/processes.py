@@ -4,6 +4,7 @@ They share nothing but the port and NATS, like replicas on several machines do. 
 connections over them. One that dies is replaced; SIGTERM and SIGINT go to all of them.
 """
 
+import ctypes
 import multiprocessing
 import multiprocessing.connection
 import signal
@@ -17,6 +18,7 @@ import structlog
 
 # Before a process that died is replaced: whatever killed it may still be there.
 _PAUSE: Final = 1.0
+_SIGNAL_AT_PARENTS_DEATH: Final = 1
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 _log = structlog.get_logger("tailrace.api")
@@ -62,15 +64,23 @@ class Supervisor:
         return code if code == 2 else 0
 
     def _start(self) -> None:
-        process = ForkProcess(target=self._child)
-        process.start()
-        self._processes.add(process)
-        if self._is_stopping:
-            process.terminate()
+        # A signal waits until the process is known to us, and until it knows itself from us.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            if not self._is_stopping:
+                process = ForkProcess(target=self._child)
+                process.start()
+                self._processes.add(process)
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
 
     def _child(self) -> None:
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
+        if sys.platform == "linux":
+            # Nobody would stop the children of a supervisor that was killed.
+            ctypes.CDLL(None).prctl(_SIGNAL_AT_PARENTS_DEATH, signal.SIGTERM)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         sys.exit(self._serve())
 
     def _stop(self) -> None:
