@@ -43,7 +43,7 @@ def install() -> None:
     python = str(_BIN / "python")
     for command in (
         ["uv", "venv", "--allow-existing", "--python", sys.executable, str(_CACHE / "venv")],
-        ["uv", "pip", "install", "--python", python, "--group", "bench"],
+        ["uv", "pip", "install", "--python", python, "--group", "engines"],
         # Scripts of packages are not run: one of them reports the installation to a third party.
         ["npm", "install", "--ignore-scripts", "--prefix", str(_CACHE / "npm"), _RESTATE_SERVER],
     ):

@@ -122,7 +122,7 @@ class _Nats(NatsServer):
             folder.mkdir(parents=True)
             settings = folder / "nats.conf"
             settings.write_text("jetstream { sync_interval: always }\n")
-            self._jetstream += ["-c", str(settings)]
+            self._options += ["-c", str(settings)]
 
 
 @asynccontextmanager

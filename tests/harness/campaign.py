@@ -271,7 +271,7 @@ class Campaign:
         async for message in self.site.jetstream.read(stream, everything, 1):
             _tenant, execution = self.site.subjects.execution_of(message.subject)
             writer = message.headers.get(WRITER, "")
-            commit = Commit(message.sequence, message.data, writer, message.time)
+            commit = Commit(message.sequence, message.data, writer, execution, message.time)
             commits[execution].append(commit)
         return {execution: self._record(found) for execution, found in commits.items()}
 

@@ -1,5 +1,6 @@
 """Writing executions into the log by hand, so that streams can be tested without workers."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,8 +9,10 @@ from nats.aio.client import Client
 
 from tailrace_shared.appends import append
 from tailrace_shared.execution import events as ev
+from tailrace_shared.execution_log import ExecutionLog
 from tailrace_shared.ids import new_execution_id
 from tailrace_shared.jetstream import JetStream
+from tailrace_shared.position import StreamPosition
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.topology import EVENTS
 
@@ -94,9 +97,20 @@ def step_log(node: str, message: str) -> ev.StepLogged:
     return ev.StepLogged(ev.StepLog(node, "transform", "info", message), NOW)
 
 
+def timed_log(node: str, size: int = 0) -> ev.StepLogged:
+    """Return a line that says when it was written, for clients that measure, and is so long."""
+    return step_log(node, f"@{time.monotonic_ns()}@".ljust(size, "x"))
+
+
 def completed(execution: str, output: Any = None) -> ev.ExecutionCompleted:
     """Return the last event of a log."""
     return ev.ExecutionCompleted(ev.Completed(execution, "completed", 60, output), NOW)
+
+
+async def event_ids(log: HandWrittenLog) -> list[str]:
+    """Return the SSE ids of all events of a log so far."""
+    edge = await ExecutionLog(JetStream(log.client), Subjects()).edge()
+    return [str(StreamPosition(edge.epoch, sequence, index)) for _, sequence, index in log.written]
 
 
 def types_of(events: Sequence[Any]) -> list[str]:

@@ -1,14 +1,16 @@
 """A NATS server of one's own: a process with its own port and folder, started in 50 ms."""
 
 import contextlib
+import json
 import random
 import shutil
 import signal
 import socket
 import subprocess
 import sysconfig
+import urllib.request
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 
 def nats_server_binary() -> str:
@@ -47,12 +49,15 @@ def accepts(host: str, port: int) -> bool:
 class NatsServer:
     """One nats-server with JetStream, storing under ``folder``; it keeps its port over restarts."""
 
-    def __init__(self, folder: Path, *, jetstream: bool = True) -> None:
+    def __init__(self, folder: Path, *, jetstream: bool = True, monitored: bool = False) -> None:
         self.folder = folder
         self.port = free_port()
         self.url = f"nats://127.0.0.1:{self.port}"
         self.log = folder / "nats.log"
-        self._jetstream = ["-js", "-sd", str(folder / "store")] if jetstream else []
+        self._options = ["-js", "-sd", str(folder / "store")] if jetstream else []
+        self._monitor = f"127.0.0.1:{free_port()}"
+        if monitored:
+            self._options += ["-m", self._monitor.partition(":")[2]]
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
@@ -60,7 +65,7 @@ class NatsServer:
         self.folder.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [nats_server_binary(), "-a", "127.0.0.1", "-p", str(self.port), *self._jetstream],
+                [nats_server_binary(), "-a", "127.0.0.1", "-p", str(self.port), *self._options],
                 stdout=log,
                 stderr=log,
             )
@@ -74,6 +79,12 @@ class NatsServer:
         """Return the id of the running server process."""
         assert self._process is not None
         return self._process.pid
+
+    def figures(self) -> dict[str, Any]:
+        """Return what a monitored server counts: ``in_msgs`` and many more."""
+        with urllib.request.urlopen(f"http://{self._monitor}/varz") as answer:
+            figures: dict[str, Any] = json.load(answer)
+        return figures
 
     def stop(self) -> None:
         """Stop the server cleanly."""

@@ -7,6 +7,7 @@ the worker is one question: this is its hot path.
 """
 
 import asyncio
+import weakref
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -19,6 +20,16 @@ _NO_RESPONDERS: Final = "503"
 Take = Callable[[Msg], None]
 T = TypeVar("T")
 
+_BY_CLIENT: "weakref.WeakKeyDictionary[Client, Answers]" = weakref.WeakKeyDictionary()
+
+
+def answers_over(client: Client, timeout: float) -> "Answers":
+    """Return what asks over a connection: one for all who have it, with one subscription."""
+    answers = _BY_CLIENT.get(client)
+    if answers is None:
+        answers = _BY_CLIENT[client] = Answers(client, timeout)
+    return answers
+
 
 class Answers:
     """Asks over one connection. Everything happens on that connection's loop.
@@ -29,7 +40,8 @@ class Answers:
     """
 
     def __init__(self, client: Client, timeout: float) -> None:
-        self._client = client
+        # Weakly, or the connection could never be forgotten.
+        self._client_of = weakref.ref(client)
         self._timeout = timeout
         self._inbox = ""
         self._asked = 0
@@ -97,6 +109,13 @@ class Answers:
                 inbox = self._client.new_inbox()
                 await self._client.subscribe(f"{inbox}.*", cb=self._answered)
                 self._inbox = inbox
+
+    @property
+    def _client(self) -> Client:
+        client = self._client_of()
+        if client is None:
+            raise nats.errors.ConnectionClosedError
+        return client
 
     async def _answered(self, message: Msg) -> None:
         take = self._takers.get(message.subject)

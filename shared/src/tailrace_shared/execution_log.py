@@ -6,7 +6,7 @@ wildcard. Sequences are those of the stream EVENTS.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -32,7 +32,7 @@ from tailrace_shared.execution.events import (
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.ids import new_token
 from tailrace_shared.jetstream import JetStream, StoredMessage
-from tailrace_shared.subjects import Subjects
+from tailrace_shared.subjects import LogFilter, Subjects
 from tailrace_shared.topology import EVENTS
 from tailrace_shared.workflow_store import StoredWorkflow
 
@@ -51,12 +51,14 @@ class Commit(NamedTuple):
         sequence: its stream sequence.
         payload: a JSON array of events.
         writer: who appended it; empty for the API.
+        execution: whose it is.
         time: when the stream took it, in seconds since the epoch.
     """
 
     sequence: int
     payload: bytes
     writer: str
+    execution: str = ""
     time: float = 0.0
 
     def events(self) -> list[Event]:
@@ -105,12 +107,10 @@ class ExecutionLog:
         """Read the commits of one execution from a sequence to the live edge."""
         subject = self._subjects.log(tenant, execution)
         async for message in self._jetstream.read(self._stream, subject, from_sequence):
-            yield _commit(message)
+            yield self._commit(message)
 
-    async def page(
-        self, tenant: str, execution: str, from_sequence: int, *, limit: int = _PAGE_COMMITS
-    ) -> tuple[list[Commit], bool]:
-        """Return some commits of one execution from a sequence on, and whether there are more.
+    async def page(self, part: LogFilter, from_sequence: int) -> tuple[list[Commit], bool]:
+        """Return some commits of a part of the log from a sequence on, and whether there are more.
 
         Raises:
             UnavailableError: NATS did not answer.
@@ -118,20 +118,29 @@ class ExecutionLog:
         messages, pending = await self._jetstream.batch(
             self._stream,
             {
-                "batch": limit,
+                "batch": _PAGE_COMMITS,
                 "max_bytes": _PAGE_BYTES,
                 "seq": max(from_sequence, 1),
-                "next_by_subj": self._subjects.log(tenant, execution),
+                "next_by_subj": self._subjects.log_of(part),
             },
         )
-        return [_commit(message) for message in messages], pending > 0
+        return [self._commit(message) for message in messages], pending > 0
 
-    async def last_sequences(
-        self, executions: Iterable[tuple[str, str]]
-    ) -> dict[tuple[str, str], int]:
-        """Return the sequence of the newest commit of each (tenant, execution) that has one."""
-        subjects = [self._subjects.log(tenant, execution) for tenant, execution in executions]
-        found: dict[tuple[str, str], int] = {}
+    async def last_sequences(self, parts: Iterable[LogFilter]) -> dict[LogFilter, int]:
+        """Return the sequence of the newest commit of each part of the log that has one.
+
+        Executions are asked for together, as a replica has them; tenants one by one.
+        """
+        parts = set(parts)
+        found = await self._last_of_executions([part for part in parts if part.execution])
+        for part in parts:
+            if not part.execution and (newest := await self.newest(part)):
+                found[part] = newest.sequence
+        return found
+
+    async def _last_of_executions(self, parts: Sequence[LogFilter]) -> dict[LogFilter, int]:
+        subjects = [self._subjects.log_of(part) for part in parts]
+        found: dict[LogFilter, int] = {}
         for start in range(0, len(subjects), _SUBJECTS_PER_READ):
             sequence, pending = 1, 1
             while pending:
@@ -145,7 +154,8 @@ class ExecutionLog:
                     },
                 )
                 for message in messages:
-                    found[self._subjects.execution_of(message.subject)] = message.sequence
+                    part = LogFilter(*self._subjects.execution_of(message.subject))
+                    found[part] = message.sequence
                     sequence = message.sequence + 1
                 pending = pending if messages else 0
         return found
@@ -189,17 +199,27 @@ class ExecutionLog:
 
     async def last_commit(self, tenant: str, execution: str) -> Commit | None:
         """Return the newest commit of an execution, as the stream's leader has it, or None."""
-        subject = self._subjects.log(tenant, execution)
+        return await self.newest(LogFilter(tenant, execution))
+
+    async def newest(self, part: LogFilter) -> Commit | None:
+        """Return the newest commit of a part of the log, as the stream's leader has it, or None."""
+        subject = self._subjects.log_of(part)
         message = await self._jetstream.get_newest(self._stream, {"last_by_subj": subject})
-        return None if message is None else _commit(message)
+        return None if message is None else self._commit(message)
 
     async def find(self, sequence: int) -> tuple[str, str, Commit] | None:
         """Return the tenant, the execution and the commit at a sequence, or None."""
-        message = await self._jetstream.get(self._stream, {"seq": sequence})
+        return self._found(await self._jetstream.get(self._stream, {"seq": sequence}))
+
+    async def find_surely(self, sequence: int) -> tuple[str, str, Commit] | None:
+        """Return the same as ``find``, as the stream's leader has it."""
+        return self._found(await self._jetstream.get_newest(self._stream, {"seq": sequence}))
+
+    def _found(self, message: StoredMessage | None) -> tuple[str, str, Commit] | None:
         if message is None:
             return None
         tenant, execution = self._subjects.execution_of(message.subject)
-        return tenant, execution, _commit(message)
+        return tenant, execution, self._commit(message)
 
     async def create(
         self,
@@ -289,6 +309,12 @@ class ExecutionLog:
                 patience=_COMMAND_PATIENCE,
             )
 
+    def _commit(self, message: StoredMessage) -> Commit:
+        check_version(message.headers)
+        _tenant, execution = self._subjects.execution_of(message.subject)
+        writer = message.headers.get(WRITER, "")
+        return Commit(message.sequence, message.data, writer, execution, message.time)
+
 
 def check_version(headers: Mapping[str, str]) -> None:
     """Check that a commit with these headers can be read.
@@ -302,9 +328,3 @@ def check_version(headers: Mapping[str, str]) -> None:
             f"the execution was written by a newer version of Tailrace (events {version}; "
             f"this one reads {EVENTS_VERSION})"
         )
-
-
-def _commit(message: StoredMessage) -> Commit:
-    check_version(message.headers)
-    writer = message.headers.get(WRITER, "")
-    return Commit(message.sequence, message.data, writer, message.time)

@@ -17,7 +17,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from tailrace_shared.answers import Answers
+from tailrace_shared.answers import answers_over
 from tailrace_shared.errors import (
     JetStreamError,
     StartupError,
@@ -144,7 +144,7 @@ class JetStream:
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self._answers = Answers(client, _REQUEST_TIMEOUT)
+        self._answers = answers_over(client, _REQUEST_TIMEOUT)
 
     async def api(self, action: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send a request to ``$JS.API.<action>`` and return the answer.

@@ -58,6 +58,9 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
 
     host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Meta(description="Port to listen on.", ge=0, le=65535)] = 8080
+    processes: Annotated[
+        int, Meta(description="API processes that share the port, on this machine.", ge=1, le=64)
+    ] = 1
     auth: Annotated[
         Literal["none"], Meta(description="Authentication; none serves a loopback address only.")
     ] = "none"
@@ -98,6 +101,46 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
             extra=_POSITIVE,
         ),
     ] = Duration(30)
+    max_stream_age: Annotated[
+        Duration,
+        Meta(
+            description="Age at which a stream is ended, give or take a quarter, so that new "
+            "replicas get their share; 0s: never."
+        ),
+    ] = Duration(3600)
+    max_streams: Annotated[int, Meta(description="Streams that one API process serves.", ge=1)] = (
+        20_000
+    )
+    max_tenant_streams: Annotated[
+        int, Meta(description="Streams of one tenant that one API process serves.", ge=1)
+    ] = 15_000
+    max_replay_reads: Annotated[
+        int,
+        Meta(
+            description="Reads of history that streams may wait for before new ones are told to "
+            "come back later.",
+            ge=1,
+        ),
+    ] = 512
+    max_backlog_bytes: Annotated[
+        int,
+        Meta(description="Bytes that slow clients together may leave in this process.", ge=1048576),
+    ] = 256 * 1024 * 1024
+    send_buffer: Annotated[
+        int,
+        Meta(description="Send buffer (SO_SNDBUF) of a stream's socket, in bytes.", ge=4096),
+    ] = 64 * 1024
+    direct_writes: Annotated[
+        bool,
+        Meta(description="Write streams straight to their sockets; false: by plain ASGI."),
+    ] = True
+    drain_delay: Annotated[
+        Duration,
+        Meta(
+            description="Time that a stopping API leaves to load balancers to notice, before it "
+            "ends its streams."
+        ),
+    ] = Duration(0)
     drain_timeout: Annotated[
         Duration, Meta(description="Time in which a stopping API ends its streams.")
     ] = Duration(5)

@@ -6,13 +6,25 @@ subjects here from its own tenant cannot touch another's data.
 
 import re
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from tailrace_shared.errors import InvalidIdError
 from tailrace_shared.ids import check_id, is_valid_procedure
 
 _QUEUE: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _LINE: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
+
+
+class LogFilter(NamedTuple):
+    """A part of the log that can be read and followed as one.
+
+    Attributes:
+        tenant: whose.
+        execution: which one; empty for all of the tenant's.
+    """
+
+    tenant: str
+    execution: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +53,23 @@ class Subjects:
         """Return the subject on which one execution's commits are republished."""
         return f"{self.prefix}.live.{check_id(tenant, 'tenant')}.{check_id(execution, 'execution')}"
 
+    def tenant_log(self, tenant: str) -> str:
+        """Return the wildcard over the history of all executions of a tenant."""
+        return f"{self.prefix}.log.{check_id(tenant, 'tenant')}.>"
+
     def tenant_live(self, tenant: str) -> str:
         """Return the wildcard over all live commits of a tenant."""
         return f"{self.prefix}.live.{check_id(tenant, 'tenant')}.>"
+
+    def log_of(self, part: LogFilter) -> str:
+        """Return the subject, perhaps a wildcard, of a part of the log."""
+        tenant, execution = part
+        return self.log(tenant, execution) if execution else self.tenant_log(tenant)
+
+    def live_of(self, part: LogFilter) -> str:
+        """Return the subject, perhaps a wildcard, on which a part of the log is republished."""
+        tenant, execution = part
+        return self.live(tenant, execution) if execution else self.tenant_live(tenant)
 
     def execution_of(self, log_subject: str) -> tuple[str, str]:
         """Return the tenant and execution that a log or live subject names.

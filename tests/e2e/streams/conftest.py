@@ -18,13 +18,20 @@ def stream_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
         yield server
 
 
+@pytest.fixture(scope="session", params=[True, False], ids=["direct", "plain"])
+def direct(request: pytest.FixtureRequest) -> bool:
+    """Whether streams are written to their transports, or by plain ASGI."""
+    return bool(request.param)
+
+
 @pytest.fixture(scope="session")
 def replicas(
-    stream_nats: NatsServer, tmp_path_factory: pytest.TempPathFactory
+    stream_nats: NatsServer, tmp_path_factory: pytest.TempPathFactory, direct: bool
 ) -> Iterator[list[ApiProcess]]:
     """Three replicas that share nothing but NATS."""
     folder = tmp_path_factory.mktemp("replicas")
     settings = {"heartbeat": "250ms", "retry": "20ms", "ring_events": "16", "ring_bytes": "65536"}
+    settings["direct_writes"] = str(direct).lower()
     with api_replicas(3, stream_nats.url, folder, **settings) as processes:
         yield processes
 

@@ -180,10 +180,12 @@ async def test_an_execution_that_is_wholly_gone_says_so_once(
         assert stream.status == 404, text
 
 
-async def test_a_stream_that_was_recreated_says_so(nats_server: NatsServer) -> None:
+async def test_a_stream_that_was_recreated_says_so(nats_server: NatsServer, direct: bool) -> None:
     """Ids of the old one are not mixed up with those of the new one."""
     client = await nats.connect(nats_server.url)
-    async with api_in_process(nats_server.url, heartbeat=0.1, retry=0.02) as api:
+    async with api_in_process(
+        nats_server.url, direct_writes=direct, heartbeat=0.1, retry=0.02
+    ) as api:
         log = HandWrittenLog(client, "default")
         await log.begin()
         async with follow(api.port, log.execution) as stream:
@@ -205,12 +207,12 @@ async def test_a_stream_that_was_recreated_says_so(nats_server: NatsServer) -> N
 
 
 async def test_two_dialects_and_many_clients_share_one_subscription(
-    stream_nats: NatsServer, log: HandWrittenLog
+    stream_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
     """Topics are one for each dialect, subscriptions one for each execution."""
     await log.begin()
     epoch = await epoch_of(log)
-    async with api_in_process(stream_nats.url, heartbeat=0.2) as api:
+    async with api_in_process(stream_nats.url, direct_writes=direct, heartbeat=0.2) as api:
         first = [follow(api.port, log.execution) for _ in range(5)]
         watching = SseClient(
             api.port,

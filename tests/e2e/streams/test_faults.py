@@ -36,7 +36,11 @@ async def _write(log: HandWrittenLog, commits: int) -> None:
 
 @pytest.mark.parametrize("lost", [0.1, 0.5, 1.0])
 async def test_live_messages_that_get_lost_are_read_from_the_log(
-    stream_nats: NatsServer, log: HandWrittenLog, monkeypatch: pytest.MonkeyPatch, lost: float
+    stream_nats: NatsServer,
+    log: HandWrittenLog,
+    monkeypatch: pytest.MonkeyPatch,
+    lost: float,
+    direct: bool,
 ) -> None:
     """Some, half, or all of them, the last one included."""
     dice = random.Random(lost)
@@ -47,7 +51,7 @@ async def test_live_messages_that_get_lost_are_read_from_the_log(
             await receive(feed, message)
 
     monkeypatch.setattr(source._Feed, "receive", lossy)
-    async with api_in_process(stream_nats.url, heartbeat=0.2) as api:
+    async with api_in_process(stream_nats.url, direct_writes=direct, heartbeat=0.2) as api:
         await log.begin()
         await log.commit(written.step_started("n"))
         async with follow(api.port, log.execution) as stream:
@@ -60,7 +64,7 @@ async def test_live_messages_that_get_lost_are_read_from_the_log(
 
 
 async def test_live_messages_that_come_twice_are_shown_once(
-    stream_nats: NatsServer, log: HandWrittenLog, monkeypatch: pytest.MonkeyPatch
+    stream_nats: NatsServer, log: HandWrittenLog, monkeypatch: pytest.MonkeyPatch, direct: bool
 ) -> None:
     """And those that come late are not shown again."""
     receive = source._Feed.receive
@@ -72,7 +76,7 @@ async def test_live_messages_that_come_twice_are_shown_once(
             await receive(feed, again)
 
     monkeypatch.setattr(source._Feed, "receive", repeating)
-    async with api_in_process(stream_nats.url) as api:
+    async with api_in_process(stream_nats.url, direct_writes=direct) as api:
         await log.begin()
         await log.commit(written.step_started("n"))
         async with follow(api.port, log.execution) as stream:
@@ -84,11 +88,11 @@ async def test_live_messages_that_come_twice_are_shown_once(
 
 
 async def test_commits_that_are_none_of_ours_are_passed_over(
-    stream_nats: NatsServer, log: HandWrittenLog
+    stream_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
     """In history and live; what is legible goes on."""
     jetstream, subject = JetStream(log.client), Subjects().log(log.tenant, log.execution)
-    async with api_in_process(stream_nats.url) as api:
+    async with api_in_process(stream_nats.url, direct_writes=direct) as api:
         await log.begin()
         log.last = await jetstream.publish(subject, b"garbage")
         await log.commit(written.step_started("n"))
@@ -102,7 +106,7 @@ async def test_commits_that_are_none_of_ours_are_passed_over(
 
 
 async def test_a_topic_that_fails_ends_its_streams(
-    stream_nats: NatsServer, log: HandWrittenLog, monkeypatch: pytest.MonkeyPatch
+    stream_nats: NatsServer, log: HandWrittenLog, monkeypatch: pytest.MonkeyPatch, direct: bool
 ) -> None:
     """Better to come back than to wait for what will never come."""
 
@@ -110,7 +114,7 @@ async def test_a_topic_that_fails_ends_its_streams(
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(Topic, "_catch_up", fail)
-    async with api_in_process(stream_nats.url) as api:
+    async with api_in_process(stream_nats.url, direct_writes=direct) as api:
         await log.begin()
         async with follow(api.port, log.execution) as stream:
             _, *events = await stream.all()
@@ -120,7 +124,7 @@ async def test_a_topic_that_fails_ends_its_streams(
 
 
 async def test_a_slow_consumer_error_makes_the_hub_look_again(
-    stream_nats: NatsServer, log: HandWrittenLog, monkeypatch: pytest.MonkeyPatch
+    stream_nats: NatsServer, log: HandWrittenLog, monkeypatch: pytest.MonkeyPatch, direct: bool
 ) -> None:
     """NATS dropped messages on the way to this process: nothing is waited for."""
     monkeypatch.setattr(source, "_PENDING_BYTES", 4096)
@@ -132,7 +136,7 @@ async def test_a_slow_consumer_error_makes_the_hub_look_again(
         await receive(feed, message)
 
     monkeypatch.setattr(source._Feed, "receive", slow)
-    async with api_in_process(stream_nats.url, heartbeat=60.0) as api:
+    async with api_in_process(stream_nats.url, direct_writes=direct, heartbeat=60.0) as api:
         await log.begin()
         await log.commit(written.step_started("n"))
         async with follow(api.port, log.execution) as stream:
@@ -152,10 +156,12 @@ def test_slow_consumer_errors_are_what_nats_py_reports() -> None:
 
 @pytest.mark.parametrize("end", ["stop", "kill"])
 async def test_nats_restarts_under_open_streams(
-    nats_server: NatsServer, tmp_path: Path, end: str
+    nats_server: NatsServer, tmp_path: Path, end: str, direct: bool
 ) -> None:
     """Commits that come while the API is not connected yet arrive on the same connection."""
-    with ApiProcess(nats_server.url, tmp_path, heartbeat="10m") as api:
+    with ApiProcess(
+        nats_server.url, tmp_path, direct_writes=str(direct).lower(), heartbeat="10m"
+    ) as api:
         log = HandWrittenLog(await nats.connect(nats_server.url))
         await log.begin()
         await log.commit(written.step_started("n"))
@@ -179,29 +185,57 @@ async def test_nats_restarts_under_open_streams(
         await log.client.close()
 
 
-async def test_a_client_that_pauses_catches_up_by_itself(
-    stream_nats: NatsServer, log: HandWrittenLog
+async def test_a_client_that_pauses_goes_on_where_the_ring_has_it_still(
+    stream_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
-    """The ring has long moved past it; it reads on from the log, and misses nothing."""
-    async with api_in_process(stream_nats.url, ring_events=16, ring_bytes=65536) as api:
+    """It is behind, not beyond: it gets the rest on the same connection."""
+    async with api_in_process(stream_nats.url, direct_writes=direct) as api:
         await log.begin()
         await log.commit(written.step_started("n"))
         async with follow(api.port, log.execution, receive_buffer=4096) as stream:
             events = (await stream.take(4))[1:]
-            # More than all buffers between here and there hold.
+            # More than all buffers between here and there hold, less than the ring does.
+            for number in range(30):
+                await log.commit(written.step_log("n", f"{number}" + "x" * 100_000))
+            await log.complete()
+            while not api.hub.counts.slow:  # noqa: ASYNC110  # a gauge tells nobody
+                await asyncio.sleep(0.01)
+            events += await stream.all()
+        assert places(events) == log.written
+        assert api.hub.counts.slow == api.hub.backlog.bytes == 0
+        await api.settled()
+
+
+async def test_a_client_that_the_ring_has_left_behind_comes_back_for_the_rest(
+    stream_nats: NatsServer, log: HandWrittenLog, direct: bool
+) -> None:
+    """Its stream ends in good order; from the log it misses nothing."""
+    small = {"ring_events": 16, "ring_bytes": 65536, "direct_writes": direct}
+    async with api_in_process(stream_nats.url, **small) as api:
+        await log.begin()
+        await log.commit(written.step_started("n"))
+        async with follow(api.port, log.execution, receive_buffer=4096) as stream:
+            events = (await stream.take(4))[1:]
             for number in range(120):
                 await log.commit(written.step_log("n", f"{number}" + "x" * 100_000))
             await log.complete()
             events += await stream.all()
+            assert stream.is_complete
+            assert stream.parser.retry is not None
+        assert api.hub.counts.closed["lagged"] == 1
+        async with follow(api.port, log.execution, stream.parser.last_event_id) as stream:
+            events += (await stream.all())[1:]
         assert places(events) == log.written
         await api.settled()
 
 
 async def test_a_client_that_takes_nothing_is_cut_and_resumes(
-    stream_nats: NatsServer, log: HandWrittenLog
+    stream_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
     """After the stall timeout, though its buffers were never emptied; others see no delay."""
-    async with api_in_process(stream_nats.url, stall_timeout=0.5, heartbeat=0.2) as api:
+    async with api_in_process(
+        stream_nats.url, direct_writes=direct, stall_timeout=0.5, heartbeat=0.2
+    ) as api:
         await log.begin()
         await log.commit(written.step_started("n"))
         async with (
@@ -229,10 +263,12 @@ async def test_a_client_that_takes_nothing_is_cut_and_resumes(
 
 
 async def test_stalled_clients_do_not_make_the_process_grow(
-    stream_nats: NatsServer, client: Client, tmp_path: Path
+    stream_nats: NatsServer, client: Client, tmp_path: Path, direct: bool
 ) -> None:
     """Two hundred clients that read nothing hold what their sockets hold, not what they missed."""
-    with ApiProcess(stream_nats.url, tmp_path, stall_timeout="1m") as api:
+    with ApiProcess(
+        stream_nats.url, tmp_path, direct_writes=str(direct).lower(), stall_timeout="1m"
+    ) as api:
         log = HandWrittenLog(client)
         await log.begin()
         await log.commit(written.step_started("n"))
@@ -253,11 +289,11 @@ async def test_stalled_clients_do_not_make_the_process_grow(
 
 
 async def test_clients_that_leave_leave_nothing_behind(
-    stream_nats: NatsServer, client: Client
+    stream_nats: NatsServer, client: Client, direct: bool
 ) -> None:
     """At any point of a stream, live or not; connections, topics, subscriptions and tasks."""
     dice = random.Random(7)
-    async with api_in_process(stream_nats.url, heartbeat=0.1) as api:
+    async with api_in_process(stream_nats.url, direct_writes=direct, heartbeat=0.1) as api:
         logs = [HandWrittenLog(client) for _ in range(10)]
         for log in logs:
             await log.begin()
@@ -281,10 +317,12 @@ async def test_clients_that_leave_leave_nothing_behind(
 
 
 async def test_sigterm_ends_open_streams_in_good_order(
-    stream_nats: NatsServer, client: Client, tmp_path: Path
+    stream_nats: NatsServer, client: Client, tmp_path: Path, direct: bool
 ) -> None:
     """Two hundred clients get a complete response and a delay; one that stalls holds up nobody."""
-    with ApiProcess(stream_nats.url, tmp_path, drain_timeout="2s") as api:
+    with ApiProcess(
+        stream_nats.url, tmp_path, direct_writes=str(direct).lower(), drain_timeout="2s"
+    ) as api:
         log = HandWrittenLog(client)
         await log.begin()
         await log.commit(written.step_started("n"))
@@ -305,10 +343,16 @@ async def test_sigterm_ends_open_streams_in_good_order(
 
 
 async def test_sigterm_cuts_what_does_not_end(
-    stream_nats: NatsServer, client: Client, tmp_path: Path
+    stream_nats: NatsServer, client: Client, tmp_path: Path, direct: bool
 ) -> None:
     """A client that takes nothing, and a request that never comes whole, get the drain timeout."""
-    with ApiProcess(stream_nats.url, tmp_path, drain_timeout="1s", stall_timeout="1m") as api:
+    with ApiProcess(
+        stream_nats.url,
+        tmp_path,
+        direct_writes=str(direct).lower(),
+        drain_timeout="1s",
+        stall_timeout="1m",
+    ) as api:
         log = HandWrittenLog(client)
         await log.begin()
         await log.commit(written.step_started("n"))
@@ -328,11 +372,11 @@ async def test_sigterm_cuts_what_does_not_end(
 
 
 async def test_a_stopping_process_tells_new_clients_to_come_back(
-    stream_nats: NatsServer, log: HandWrittenLog
+    stream_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
     """Its listeners stay open while it drains; a new stream is a retry and nothing else."""
     await log.begin()
-    async with api_in_process(stream_nats.url) as api:
+    async with api_in_process(stream_nats.url, direct_writes=direct) as api:
         api.hub.is_draining = True
         async with follow(api.port, log.execution) as stream:
             assert await stream.all() == []

@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from harness.api import ApiProcess
 from harness.log import HandWrittenLog
-from harness.sse import SseClient
+from harness.sse import SseClient, follow
 
 
 async def samples(http: httpx.AsyncClient) -> dict[str, float]:
@@ -48,6 +48,41 @@ async def test_open_streams_are_told(
     async with asyncio.timeout(10):
         while (await samples(http))["tailrace_api_streams"] != before:
             pass
+
+
+async def test_what_streams_do_is_counted(
+    http: httpx.AsyncClient, api: ApiProcess, nats_client: Client, tenant: str
+) -> None:
+    """Opens, closes by reason, events, writes, history, and how late they were."""
+    log = HandWrittenLog(nats_client, tenant)
+    await log.begin()
+    before = await samples(http)
+    async with follow(api.port, log.execution, tenant=tenant) as stream:
+        await stream.take(3)
+        await log.step("a")
+        await stream.take(2)
+        await log.complete()
+        await stream.all()
+    position = stream.parser.last_event_id.replace("-", "0-", 1)
+    async with follow(api.port, log.execution, position, tenant=tenant) as stream:
+        await stream.all()
+    after = await samples(http)
+
+    def grown(name: str) -> float:
+        return after[f"tailrace_api_{name}"] - before.get(f"tailrace_api_{name}", 0)
+
+    assert grown("streams_opened_total") == grown("streams_closed_total/finished") == 2
+    assert grown("stream_resets_total") == 1
+    assert grown("stream_events_total") == 5 + 5
+    assert 4 <= grown("stream_writes_total") <= 5
+    assert grown("stream_bytes_total") > 1000
+    assert grown("replay_events_count") == 2
+    assert grown("replay_events_sum") == 2 + 5
+    assert grown("hub_lag_seconds_count") == 2
+    assert grown("replay_reads_total") >= 2
+    assert after["tailrace_api_loop_stall_seconds_count"] > 0
+    for name in ("streams_slow", "stream_backlog_bytes", "replay_waiting", "subscriptions"):
+        assert after[f"tailrace_api_{name}"] >= 0
 
 
 async def test_the_process_is_described(http: httpx.AsyncClient) -> None:

@@ -31,6 +31,7 @@ from tailrace_shared.execution.events import (
 from tailrace_shared.execution.state import fold
 from tailrace_shared.execution_log import ExecutionLog, History
 from tailrace_shared.ids import new_execution_id
+from tailrace_shared.subjects import LogFilter
 from tailrace_shared.workflow.definition import Definition, Node
 from tailrace_shared.workflow_store import StoredWorkflow
 
@@ -167,9 +168,23 @@ async def test_the_newest_sequences_of_many_executions_are_read_at_once(written)
     for _ in range(120):
         writer = Writer(written.site)
         await writer.create()
-        expected["t", writer.execution] = writer.last
-    found = await written.log.last_sequences([*expected, ("t", "gone"), ("u", "gone")])
-    assert found == expected
+        expected[LogFilter("t", writer.execution)] = writer.last
+    found = await written.log.last_sequences(
+        [*expected, LogFilter("t", "gone"), LogFilter("u", "gone"), LogFilter("t"), LogFilter("u")]
+    )
+    assert found == {**expected, LogFilter("t"): max(expected.values())}
+
+
+async def test_a_tenant_is_read_as_one_log(written):
+    """Its executions' commits come in the order in which they were stored, each with its own."""
+    other = Writer(written.site)
+    await other.create()
+    commits, more = await written.log.page(LogFilter("t"), other.last)
+    assert not more
+    assert [(commit.execution, commit.sequence) for commit in commits] == [
+        (other.execution, other.last)
+    ]
+    assert await written.log.newest(LogFilter("t")) == commits[0]
 
 
 class TestCancel:

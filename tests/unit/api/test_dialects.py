@@ -11,6 +11,7 @@ from harness.sse import SseParser
 from tailrace_api.dialects.dialect import Dialect, encode_commit, reset
 from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.dialects.run_and_stream import RUN_AND_STREAM
+from tailrace_api.sse.chunk import chunk
 from tailrace_shared.execution import events as ev
 from tailrace_shared.position import StreamPosition
 
@@ -95,8 +96,9 @@ def test_a_commit_can_be_taken_from_the_middle() -> None:
     """A client that was cut inside a commit gets the rest of it."""
     payload = next(ev.encode_commits([log.step_completed("a"), log.step_progress("b", 1.0)]))
     commit = encode_commit(RUN_AND_STREAM, EPOCH, RUN, 5, payload)
-    assert commit.since(0) == commit.joined == commit.frames[0]
+    assert commit.since(0) == commit.chunk == chunk(commit.joined)
     assert commit.since(1) == b""
+    assert (commit.shown(0), commit.shown(1)) == (1, 0)
     assert commit.last_shown(0) == 0
     assert commit.last_shown(1) is None
 

@@ -71,5 +71,59 @@ def test_retry_is_a_number_that_clients_accept(given_ms: int, told: int) -> None
 def test_json_goes_out_as_it_is() -> None:
     """A compact JSON slice is one data line, byte for byte."""
     assert frame.event(b'{"a":" \\n"}', name="x", event_id="e-1-0") == (
-        b'id: e-1-0\nevent: x\ndata: {"a":" \\n"}\n\n'
+        b'event: x\ndata: {"a":" \\n"}\nid: e-1-0\n\n'
     )
+
+
+@given(st.lists(st.tuples(_TEXT, _TEXT, _TEXT), min_size=1, max_size=4), st.integers(1, 9))
+def test_streams_read_from_their_first_byte_on(
+    events: list[tuple[str, str, str]], size: int
+) -> None:
+    """A client takes a byte order mark away from the beginning; ours is never a value's."""
+    blocks = [
+        frame.event(data.encode(errors="replace"), name=name, event_id=event_id)
+        for data, name, event_id in events
+    ]
+    wire = frame.retry(2000) + b"".join(blocks)
+    parser = SseParser()
+    parsed = [
+        event
+        for start in range(0, len(wire), size)
+        for event in parser.feed(wire[start : start + size])
+    ]
+    assert parser.retry == 2000
+    assert [event.data for event in parsed] == [
+        _data(data.encode(errors="replace").decode()) for data, _, _ in events
+    ]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "",
+        " ",
+        ":",
+        "\n",
+        "\r",
+        "\r\n",
+        "\n\n",
+        " leading",
+        "trailing ",
+        "\ufeffmark",
+        "a\rb\nc\r\nd",
+    ],
+)
+def test_the_tricky_data_of_the_standard_comes_through(data: str) -> None:
+    """Empty data is an event, too; a space after the colon is not taken from the value."""
+    parser = SseParser()
+    (event,) = parser.feed(frame.event(data.encode(), name="x", event_id="a-1-0"))
+    assert event == SseEvent("a-1-0", True, "x", _data(data))
+
+
+@pytest.mark.parametrize("event_id", ["a\0b", "a\rid: x", "a\n\ndata: x", " a", ":a", "\ufeffa"])
+def test_an_id_cannot_break_out(event_id: str) -> None:
+    """A NUL would make clients ignore it, a line end would be another field."""
+    parser = SseParser()
+    (event,) = parser.feed(frame.event(b"d", event_id=event_id) + frame.position("e-1-0"))
+    assert (event.data, event.id) == ("d", _field(event_id))
+    assert parser.primings == ["e-1-0"]

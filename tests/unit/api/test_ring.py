@@ -10,7 +10,7 @@ from tailrace_api.fanout.ring import Ring
 
 
 def _commit(sequence: int, *frames: bytes) -> EncodedCommit:
-    return EncodedCommit(sequence, frames, False, b"".join(frames))
+    return EncodedCommit.of(sequence, frames, is_last=False)
 
 
 @given(
@@ -23,7 +23,7 @@ def test_a_ring_is_complete_from_its_floor_on(
     edge: int, commits: list[Any], max_events: int, max_bytes: int
 ) -> None:
     """Whatever is appended, everything from the floor on is there, in order and within bounds."""
-    ring = Ring(edge, max_events=max_events, max_bytes=max_bytes)
+    ring = Ring("e", edge, max_events=max_events, max_bytes=max_bytes)
     appended: list[EncodedCommit] = []
     sequence = edge
     for distance, events, size in commits:
@@ -34,21 +34,21 @@ def test_a_ring_is_complete_from_its_floor_on(
         assert list(kept) == [commit for commit in appended if commit.sequence >= ring.floor]
         assert ring.edge == sequence
         assert len(kept) == 1 or (
-            sum(len(commit.frames) for commit in kept) <= max_events
-            and sum(len(commit.joined) for commit in kept) <= max_bytes
+            sum(len(commit.ends) for commit in kept) <= max_events
+            and sum(len(commit.chunk) for commit in kept) <= max_bytes
         )
 
 
 @given(st.integers(1, 12), st.integers(0, 12), st.integers(1, 40))
 def test_batches_walk_through_a_ring_once(count: int, start: int, batch: int) -> None:
     """A cursor that takes bounded batches sees each commit once, in order."""
-    ring = Ring(0, max_events=100, max_bytes=10_000)
+    ring = Ring("e", 0, max_events=100, max_bytes=10_000)
     for sequence in range(1, count + 1):
         ring.append(_commit(sequence, b"0123456789"))
     cursor = start + 1
     seen: list[int] = []
     while taken := ring.take(cursor, batch):
-        assert len(taken) == 1 or sum(len(commit.joined) for commit in taken) < batch + 10
+        assert len(taken) == 1 or sum(len(commit.chunk) for commit in taken) < batch + 15
         seen.extend(commit.sequence for commit in taken)
         cursor = seen[-1] + 1
     assert seen == list(range(start + 1, count + 1))

@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import resource
 import sys
 
+import msgspec
 import uvloop
 
 from tailrace_api.app import create_app
+from tailrace_api.processes import Supervisor
 from tailrace_api.server import Server, bind
 from tailrace_shared.errors import StartupError
 from tailrace_shared.settings import ApiSettings, read_settings
@@ -19,17 +22,43 @@ async def _serve(settings: ApiSettings) -> None:
             await Server(api, settings).serve([listener])
 
 
+def _serve_alone(settings: ApiSettings) -> int:
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(settings))
+    except StartupError as error:
+        return _refuse(error)
+    return 0
+
+
+def _serve_together(settings: ApiSettings) -> int:
+    # Keeps the port for those who share it, and says at once if it is not to be had.
+    with contextlib.closing(bind(settings, listens=False)) as reserved:
+        settings = msgspec.structs.replace(settings, port=reserved.getsockname()[1])
+        return Supervisor(settings.processes, lambda: _serve_alone(settings)).run()
+
+
+def _refuse(error: StartupError) -> int:
+    sys.stderr.write(f"tailrace-api: {' '.join(str(error).split())}\n")
+    return 2
+
+
 def main() -> int:
     """Serve until SIGTERM or SIGINT; returns the exit code."""
     try:
         settings = read_settings(ApiSettings)
         configure_logging(settings, "api")
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(settings))
+        _allow_files()
+        return _serve_alone(settings) if settings.processes == 1 else _serve_together(settings)
     except StartupError as error:
-        sys.stderr.write(f"tailrace-api: {' '.join(str(error).split())}\n")
-        return 2
-    return 0
+        return _refuse(error)
+
+
+def _allow_files() -> None:
+    # Every stream is an open file; the usual limit of 1,024 is there for programs that use select.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 if __name__ == "__main__":

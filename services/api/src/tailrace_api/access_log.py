@@ -1,5 +1,7 @@
 """The access log: one line for each request when it has ended, and the last line of defence.
 
+A stream that takes its connection over is logged when it is open: its end is counted by the hub.
+
 The query string stays out of it: tokens travel there, for clients that cannot send headers. What is
 logged is counted, too.
 """
@@ -12,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tailrace_api.metrics import Metrics
 from tailrace_api.problems import problem
+from tailrace_api.sse.protocol import status_taken_over
 
 # Probes come every few seconds and say nothing about use.
 _QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -43,6 +46,7 @@ class AccessLog:
         try:
             await self._app(scope, receive, note_status)
         except Exception:
+            status = status or status_taken_over(scope)
             # A bug of ours. The client learns that, and nothing about us.
             _log.exception("request failed", method=scope["method"], path=scope["path"])
             if status:
@@ -50,6 +54,8 @@ class AccessLog:
             answer = problem(500, "something went wrong here; the log of the API says what")
             await answer(scope, receive, note_status)
         finally:
+            # A stream that has its connection for itself goes on without us.
+            status = status or status_taken_over(scope)
             self._metrics.count_request(status)
             _log.log(
                 10 if scope["path"] in _QUIET else 20,

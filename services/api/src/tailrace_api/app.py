@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
 from tailrace_api.access_log import AccessLog
-from tailrace_api.fanout.hub import Hub, StreamTimes
+from tailrace_api.fanout.hub import Hub, StreamLimits, StreamTimes
 from tailrace_api.fanout.source import LiveSource
 from tailrace_api.fanout.topic import RingBounds
 from tailrace_api.metrics import Metrics
@@ -93,8 +93,16 @@ async def create_app(settings: ApiSettings) -> AsyncIterator[Api]:
             LiveSource(client),
             subjects,
             epoch,
-            StreamTimes(settings.heartbeat, settings.retry, settings.stall_timeout),
-            RingBounds(settings.ring_events, settings.ring_bytes),
+            StreamTimes(
+                settings.heartbeat, settings.retry, settings.stall_timeout, settings.max_stream_age
+            ),
+            StreamLimits(
+                settings.max_streams,
+                settings.max_tenant_streams,
+                settings.max_replay_reads,
+                settings.max_backlog_bytes,
+                RingBounds(settings.ring_events, settings.ring_bytes),
+            ),
         )
         workflows = WorkflowStore(jetstream, subjects)
         starter = RunStarter(jetstream, subjects, workflows)
@@ -138,9 +146,10 @@ async def _prepare(jetstream: JetStream, log: ExecutionLog, settings: ApiSetting
 
 @contextlib.asynccontextmanager
 async def _running(hub: Hub) -> AsyncIterator[None]:
-    watcher = asyncio.create_task(hub.watch())
+    tasks = [asyncio.create_task(hub.watch()), asyncio.create_task(hub.tick())]
     try:
         yield
     finally:
-        watcher.cancel()
-        await asyncio.wait([watcher])
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)

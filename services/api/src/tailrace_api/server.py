@@ -30,8 +30,8 @@ _STREAMS_SHARE = 0.75
 _log = structlog.get_logger("tailrace.api")
 
 
-def bind(settings: ApiSettings) -> socket.socket:
-    """Return a listening socket.
+def bind(settings: ApiSettings, *, listens: bool = True) -> socket.socket:
+    """Return a listening socket, or one that only keeps the address for others of ours.
 
     Raises:
         StartupError: the address is taken, not ours, or open to others without authentication.
@@ -56,8 +56,11 @@ def bind(settings: ApiSettings) -> socket.socket:
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if settings.processes > 1:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
-        listener.listen(_BACKLOG)
+        if listens:
+            listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         raise StartupError(
@@ -86,6 +89,7 @@ class Server(uvicorn.Server):
             )
         )
         self._hub = api.hub
+        self._drain_delay = float(settings.drain_delay)
         self._drain_timeout = float(settings.drain_timeout)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -99,6 +103,9 @@ class Server(uvicorn.Server):
         """End all streams, then let uvicorn finish what else is open."""
         notify("STOPPING=1")
         loop = asyncio.get_running_loop()
+        # Not ready any more, but there for whoever has not noticed yet.
+        self._hub.is_draining = True
+        await asyncio.sleep(self._drain_delay)
         deadline = loop.time() + self._drain_timeout
         # Listeners stay open: whoever comes meanwhile is told to try again, not refused.
         await self._hub.drain(self._drain_timeout * _STREAMS_SHARE)

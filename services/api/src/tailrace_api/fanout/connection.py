@@ -1,115 +1,177 @@
-"""A connection: one client's cursor into an execution.
+"""A connection: one client's cursor into a part of the log.
 
 It owns no events. What it has not had yet lies in the topic's ring or, below the ring's floor, in
-the log; it takes from whichever holds its place, writes, and only then takes more. So a client
-that is slow for a while catches up by itself, and one that stalls holds back nobody and nothing.
+the log. A client that does not take what it was given gets no more until it has; then it goes on
+from the ring. One that the ring has left behind, or that takes nothing for too long, is closed,
+and comes back with its last id. So a slow client costs one batch, and holds back nobody.
 
 A stream begins with history. When that runs out and the execution has not ended, the connection
 joins the topic, and reads history once more up to the floor of the topic's ring: what was
-committed before the topic subscribed is below the floor, everything else is in the ring.
+committed before the topic subscribed is below the floor, everything else is in the ring. A
+connection whose place is in the ring already needs no history.
+
+From then on it is live: it has no task, no queue and no timer. The topic's sweeps, the timer wheel
+and its outlet call it, and each call does one small thing.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+import random
 from typing import TYPE_CHECKING, Final
 
-from tailrace_api.dialects.dialect import EncodedCommit
+from tailrace_api.fanout.batch import Batch
 from tailrace_api.fanout.resume import Start
 from tailrace_api.fanout.ring import Ring
-from tailrace_api.fanout.topic import Topic, View
+from tailrace_api.fanout.topic import Topic
+from tailrace_api.fanout.view import View
 from tailrace_api.sse import frame
+from tailrace_api.sse.chunk import chunk
 from tailrace_shared.errors import JetStreamError, UnavailableError
 from tailrace_shared.position import StreamPosition
 
 if TYPE_CHECKING:
-    from tailrace_api.fanout.hub import Hub
+    from collections.abc import Iterator
 
-_BATCH_BYTES: Final = 64 * 1024
+    from tailrace_api.fanout.hub import Hub
+    from tailrace_api.fanout.outlet import Outlet
+
 _PATIENCE: Final = 4
 _PAUSE: Final = 0.25
-
-Write = Callable[[bytes], Awaitable[None]]
+# A heartbeat comes a little before it is due, for each client at another time: after a broadcast
+# all of them have been silent equally long.
+_EARLIEST: Final = 0.8
+# Ends after which a client has no reason to come back.
+_FINAL: Final = frozenset({"finished", "gone"})
 
 
 class Connection:
     """One stream of one client.
 
     Attributes:
-        abort: cuts the client off whatever is still to be written; set by who writes.
+        view: what it shows.
+        due: the wheel's.
+        slot: the wheel's.
     """
 
-    def __init__(self, hub: "Hub", view: View, start: Start) -> None:
-        self.abort: Callable[[], None] = lambda: None
+    # Ten thousand of these live at once.
+    __slots__ = (
+        "_backlog",
+        "_ends_at",
+        "_fruitless",
+        "_held",
+        "_hub",
+        "_index",
+        "_is_lost",
+        "_is_slow",
+        "_moved_at",
+        "_outlet",
+        "_reason",
+        "_replayed",
+        "_ring",
+        "_seen",
+        "_sequence",
+        "_told",
+        "_topic",
+        "_waiter",
+        "due",
+        "slot",
+        "view",
+    )
+
+    def __init__(self, hub: "Hub", view: View, start: Start, outlet: "Outlet") -> None:
+        self.view = view
+        self.due = 0.0
+        self.slot = -1
         self._hub = hub
-        self._view = view
-        self._start = start
+        self._outlet = outlet
         # The next event to send: of this commit or a later one, and of this commit from here on.
         self._sequence, self._index = start.sequence, start.index
         # How far the client has come, and what of that it has been told on this connection.
-        self._seen = start.seen
+        self._seen: StreamPosition | None = start.seen
         self._told: StreamPosition | None = None
         self._topic: Topic | None = None
-        self._is_live = False
-        self._woken = asyncio.Event()
-        self._is_over = start.is_gone
-        self._is_ending = False
+        # Once it is live: what it takes from.
+        self._ring: Ring | None = None
+        # Why the stream has ended; empty while it has not.
+        self._reason = ""
+        self._is_lost = False
+        self._waiter: asyncio.Future[None] | None = None
         self._fruitless = 0
-        self._heartbeat_at = 0.0
+        # Events of history that it was given; None if it needed none.
+        self._replayed: int | None = None
+        # When something was written or taken, and what was left to take then.
+        self._moved_at = hub.now()
+        self._backlog = 0
+        # What it was given last, if it has yet to take that.
+        self._held = b""
+        self._is_slow = False
+        self._ends_at = hub.end_of_age()
 
-    def wake(self) -> None:
-        """Look for something new."""
-        self._woken.set()
+    # Beginning
 
-    def end(self) -> None:
-        """End the stream in good order, soon."""
-        self._is_ending = True
-        self._woken.set()
+    async def run(self, start: Start) -> None:
+        """Write the stream up to where it is live; it goes on by itself from there.
 
-    async def run(self, write: Write) -> None:
-        """Write the stream until the execution has ended, or until the stream is to end."""
-        self._hub.admit(self)
-        await self._write(write, self._opening())
+        Returns when the stream is live or has ended.
+        """
+        if self._is_lost:
+            return
+        self._hub.wheel.schedule(self, self._next_check())
+        # Some clients (httpx-sse) begin each connection without an id: those that are cut right
+        # after the greeting would forget where they were.
+        place = b""
+        if start.seen and not start.reset:
+            self._told = start.seen
+            place = frame.position(str(start.seen))
+        opening = frame.retry(self._hub.retry_milliseconds()) + place + self.view.greeting()
+        self._write(chunk(opening + start.reset))
+        if start.is_gone:
+            self.end("gone")
         try:
-            while not (self._is_over or self._is_ending):
-                await self._step(write)
+            while not (self._ring or self._reason):
+                await self._step()
         except (UnavailableError, JetStreamError):
             # The client comes back with its last id, perhaps to a replica that reaches NATS.
-            self._is_ending = True
-        await self._write(write, self._priming())
-        if self._is_ending:
-            await self._write(write, frame.retry(self._hub.retry_milliseconds()))
+            self.end("unavailable")
+        if self._replayed is not None:
+            self._hub.counts.depth.observe(self._replayed)
 
-    def close(self) -> None:
-        """Give back what the connection holds."""
-        if self._topic is not None:
-            self._hub.leave(self._topic, self)
-        self._hub.forget(self)
-
-    async def _step(self, write: Write) -> None:
+    async def _step(self) -> None:
+        if self._topic is None and not self._index:
+            self._topic = self._hub.join_at(self.view, self._sequence, self)
         ring = self._topic.ring if self._topic else None
-        if self._topic is None or (ring is not None and self._sequence < ring.floor):
-            await self._replay(write, ring)
+        if self._outlet.is_paused:
+            await self._wait()
+        elif self._topic is None or (ring and (self._index or self._sequence < ring.floor)):
+            await self._replay(ring)
         elif ring is None:
-            await self._idle(write)
-        elif commits := ring.take(self._sequence, _BATCH_BYTES):
-            await self._deliver(write, commits)
-            await asyncio.sleep(0)  # a client that takes all it gets must not starve the others
-        elif not self._is_live:
-            self._is_live = True
-            await self._write(write, self._priming())
+            await self._wait()
         else:
-            await self._idle(write)
+            self._ring = ring
+            self._hub.turns.add(self._catch_up())
 
-    async def _replay(self, write: Write, ring: Ring | None) -> None:
-        floor = ring.floor if ring else None
-        page = await self._hub.page(self._view, self._sequence)
-        await self._deliver(write, page.commits)
-        if page.more or self._is_over:
+    async def _wait(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+        self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _replay(self, ring: Ring | None) -> None:
+        epoch = self._topic.epoch if self._topic else self._hub.epoch
+        page = await self._hub.replay.page(self.view, epoch, self._sequence, self._index)
+        if self._reason or self._outlet.is_paused:
+            return  # a heartbeat has come between
+        if page.batch is not None:
+            self._replayed = (self._replayed or 0) + page.batch.events
+            self._give(page.batch)
+        if page.more or self._reason:
             return
-        if floor is None:
-            self._topic = self._hub.join(self._view, self)
-        elif self._sequence < floor:
-            await self._skip_to(floor)
+        if self._topic is None:
+            self._topic = self._hub.join(self.view, self)
+        elif ring is not None and page.batch is None:
+            await self._skip_to(ring.floor)
 
     async def _skip_to(self, floor: int) -> None:
         # What precedes the floor was in the log. Either it is there no more, or a replica that is
@@ -117,38 +179,59 @@ class Connection:
         if self._fruitless < _PATIENCE:
             self._fruitless += 1
             await asyncio.sleep(_PAUSE)
+        elif await self._hub.log.newest(self.view.part) is not None:
+            raise UnavailableError("the replica of the log that answers is not up to date")
         else:
-            self._sequence, self._index, self._fruitless = floor, 0, 0
+            self._sequence, self._index, self._fruitless = max(floor, self._sequence), 0, 0
 
-    async def _deliver(self, write: Write, commits: Iterable[EncodedCommit]) -> None:
-        chunks = []
-        for commit in commits:
-            index = self._index if commit.sequence == self._sequence else 0
-            chunks.append(commit.since(index))
-            self._advance(commit, index)
-        await self._write(write, b"".join(chunks))
+    # Live
 
-    def _advance(self, commit: EncodedCommit, index: int) -> None:
-        self._sequence, self._index = commit.sequence + 1, 0
-        self._is_over = self._is_over or commit.is_last
-        epoch = self._hub.epoch
-        if commit.frames:
-            self._seen = StreamPosition(epoch, commit.sequence, len(commit.frames) - 1)
-        shown = commit.last_shown(index)
-        if shown is not None:
-            self._told = StreamPosition(epoch, commit.sequence, shown)
+    def ready(self) -> None:
+        """Learn that the topic has a ring."""
+        self._wake()
 
-    async def _idle(self, write: Write) -> None:
-        self._woken.clear()
-        try:
-            async with asyncio.timeout_at(self._heartbeat_at):
-                await self._woken.wait()
-        except TimeoutError:
-            await self._write(write, frame.comment("heartbeat") + self._priming())
+    def serve(self) -> bool:
+        """Write a batch from the ring; returns whether there is more that the client takes."""
+        ring = self._ring
+        if ring is None or self._outlet.is_paused or self._sequence > ring.edge:
+            return False
+        if self._sequence < ring.floor:
+            self.end("lagged")
+            return False
+        self._give(ring.batch(self._sequence))
+        return self._sequence <= ring.edge
 
-    def _opening(self) -> bytes:
-        retry = frame.retry(self._hub.retry_milliseconds())
-        return retry + self._view.dialect.greet(self._view.execution) + self._start.reset
+    def _catch_up(self) -> "Iterator[None]":
+        while self.serve():
+            yield
+        if not self._outlet.is_paused and not self._reason and (priming := self._priming()):
+            self._write(chunk(priming))
+
+    def _give(self, batch: Batch) -> None:
+        self._sequence, self._index = batch.next_sequence, 0
+        if batch.seen is not None:
+            self._seen = batch.seen
+        if batch.told is not None:
+            self._told = batch.told
+            counts = self._hub.counts
+            counts.events += batch.events
+            counts.writes += 1
+            counts.written_bytes += len(batch.wire)
+            self._write(batch.wire)
+            if self._outlet.is_paused:
+                self._hold(batch.wire)
+        if batch.is_last:
+            self.end("finished")
+
+    def _hold(self, wire: bytes) -> None:
+        self._held = wire
+        if not self._hub.backlog.hold(wire):
+            # Slow clients together hold too much: this one gets the rest from the log.
+            self._cut("overloaded")
+
+    def _write(self, wire: bytes) -> None:
+        self._moved_at = self._hub.now()
+        self._outlet.write(wire)
 
     def _priming(self) -> bytes:
         if self._seen is None or self._seen == self._told:
@@ -156,9 +239,93 @@ class Connection:
         self._told = self._seen
         return frame.position(str(self._seen))
 
-    async def _write(self, write: Write, data: bytes) -> None:
-        if not data:
+    # What the outlet says
+
+    def paused(self) -> None:
+        """Learn that the client does not keep up."""
+        hub = self._hub
+        self._is_slow = True
+        self._backlog = self._outlet.backlog
+        hub.counts.slow += 1
+        hub.counts.stalls += 1
+        if self.slot >= 0 and (deadline := self._moved_at + hub.times.stall) < self.due:
+            hub.wheel.schedule(self, deadline)
+
+    def resumed(self) -> None:
+        """Learn that the client has taken everything."""
+        self._keeps_up()
+        self._wake()
+        if self._ring:
+            self._hub.turns.add(self._catch_up())
+
+    def _keeps_up(self) -> None:
+        if self._is_slow:
+            self._is_slow = False
+            self._hub.counts.slow -= 1
+        if self._held:
+            self._hub.backlog.release(self._held)
+            self._held = b""
+
+    def lost(self) -> None:
+        """Give back everything."""
+        self._is_lost = True
+        self._keeps_up()
+        self._stop(self._reason or "left")
+        self._hub.forget(self)
+        self._hub.counts.closed[self._reason] += 1
+
+    # Time and the end
+
+    def check(self) -> None:
+        """Do what is due, and say when the next thing will be."""
+        if self._is_lost:
             return
-        loop = asyncio.get_running_loop()
-        await write(data)
-        self._heartbeat_at = loop.time() + self._hub.heartbeat
+        now, times = self._hub.now(), self._hub.times
+        if self._reason or self._outlet.is_paused:
+            backlog = self._outlet.backlog
+            if backlog < self._backlog:
+                # Slow is not stalled.
+                self._moved_at, self._backlog = now, backlog
+            elif now >= self._moved_at + times.stall:
+                self._cut("stalled")
+                return
+        elif now >= self._moved_at + times.heartbeat * _EARLIEST:
+            self._write(chunk(frame.comment("heartbeat") + self._priming()))
+        if now >= self._ends_at:
+            self.end("aged")
+        self._hub.wheel.schedule(self, self._next_check())
+
+    def _next_check(self) -> float:
+        times = self._hub.times
+        if self._reason:
+            return self._moved_at + times.stall
+        if self._outlet.is_paused:
+            return min(self._moved_at + times.stall, self._ends_at)
+        wait = times.heartbeat * random.uniform(_EARLIEST, 1)  # noqa: S311
+        return min(self._moved_at + wait, self._ends_at)
+
+    def end(self, reason: str) -> None:
+        """End the stream in good order: the client gets its place and a delay."""
+        if self._reason:
+            return
+        last = self._priming()
+        if reason not in _FINAL:
+            last += frame.retry(self._hub.retry_milliseconds())
+        self._stop(reason)
+        self._outlet.end(chunk(last))
+
+    def abort(self) -> None:
+        """Cut the client off."""
+        self._cut("cut")
+
+    def _cut(self, reason: str) -> None:
+        self._stop(self._reason or reason)
+        self._outlet.abort()
+
+    def _stop(self, reason: str) -> None:
+        self._reason = reason
+        self._ring = None
+        if self._topic is not None:
+            self._hub.leave(self._topic, self)
+            self._topic = None
+        self._wake()

@@ -2,27 +2,44 @@
 
 Topics live as long as they have followers. Whenever the hub has reason to doubt that live commits
 came through (NATS reconnected, or dropped messages because this process was slow), and now and
-then without a reason, it asks the log how far each topic's execution has come, and tells the
-topics.
+then without a reason, it asks the log how far each topic has come, and tells the topics.
+
+One clock serves all connections: it turns the timer wheel, and what is due is done in turns.
 """
 
 import asyncio
 import contextlib
 import random
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 import structlog
 
+from tailrace_api.fanout.admission import Admission
+from tailrace_api.fanout.backlog import Backlog
 from tailrace_api.fanout.connection import Connection
-from tailrace_api.fanout.replay import Page, Replay
+from tailrace_api.fanout.counts import Counts
+from tailrace_api.fanout.drain import drain
+from tailrace_api.fanout.outlet import Outlet
+from tailrace_api.fanout.replay import Replay
 from tailrace_api.fanout.resume import Start
 from tailrace_api.fanout.source import LiveSource
-from tailrace_api.fanout.topic import RingBounds, Topic, View
+from tailrace_api.fanout.topic import RingBounds, Topic
+from tailrace_api.fanout.turns import Turns
+from tailrace_api.fanout.view import View
+from tailrace_api.fanout.wheel import TimerWheel
 from tailrace_shared.errors import JetStreamError, UnavailableError
 from tailrace_shared.execution_log import ExecutionLog
 from tailrace_shared.subjects import Subjects
 
 _PAUSE: Final = 0.25
+_TICK: Final = 0.05
+_SLOTS: Final = 1024
+# How far the age at which a stream ends is spread, so that those that began together do not end so.
+_AGE_SPREAD: Final = 0.25
+# Of the time for draining: in which streams are told their end, and in which they have taken it.
+_PACED_SHARE: Final = 0.6
+_NEVER: Final = float("inf")
 
 _log = structlog.get_logger("tailrace.api.fanout")
 
@@ -34,19 +51,48 @@ class StreamTimes(NamedTuple):
         heartbeat: silence after which a stream carries a heartbeat.
         retry: the middle of the reconnect delays that clients are told.
         stall: how long a client may take nothing before it is cut.
+        age: how old a stream becomes, in the middle; 0: it is not ended for its age.
     """
 
     heartbeat: float
     retry: float
     stall: float
+    age: float
+
+
+class StreamLimits(NamedTuple):
+    """How much streams may take of this process.
+
+    Attributes:
+        streams: how many there may be.
+        tenant_streams: how many of them may be one tenant's.
+        reads: how many reads of history may be waited for before new streams are refused.
+        backlog: how many bytes slow clients may leave lying.
+        ring: how much each topic keeps.
+    """
+
+    streams: int
+    tenant_streams: int
+    reads: int
+    backlog: int
+    ring: RingBounds
 
 
 class Hub:
     """Topics by what they show, and the connections that follow them.
 
     Attributes:
+        log: what is streamed.
         epoch: the epoch of the log.
         is_draining: whether streams are being ended for good.
+        times: how streams keep time.
+        limits: how much they may take.
+        counts: what happened.
+        backlog: what slow clients have yet to take.
+        replay: reads history.
+        turns: does what is long in small steps.
+        wheel: the deadlines of all connections.
+        now: the time that the wheel goes by.
     """
 
     def __init__(
@@ -56,16 +102,22 @@ class Hub:
         subjects: Subjects,
         epoch: str,
         times: StreamTimes,
-        bounds: RingBounds,
+        limits: StreamLimits,
     ) -> None:
         self.epoch = epoch
         self.is_draining = False
-        self.heartbeat, self._retry, self.stall = times
-        self._log = log
+        self.times = times
+        self.limits = limits
+        self.counts = Counts()
+        self.backlog = Backlog(limits.backlog)
+        self.replay = Replay(log, self.counts, limits.reads)
+        self.turns = Turns()
+        self.now: Callable[[], float] = asyncio.get_running_loop().time
+        self.wheel: TimerWheel[Connection] = TimerWheel(self.now(), tick=_TICK, slots=_SLOTS)
+        self.log = log
         self._source = source
         self._subjects = subjects
-        self._bounds = bounds
-        self._replay = Replay(log)
+        self._admission = Admission(limits.streams, limits.tenant_streams)
         self._topics: dict[View, Topic] = {}
         self._keepers: set[asyncio.Task[None]] = set()
         self._connections: set[Connection] = set()
@@ -77,49 +129,79 @@ class Hub:
         """How many connections, topics and live subscriptions there are."""
         return len(self._connections), len(self._keepers), len(self._source)
 
-    @property
-    def is_open(self) -> bool:
-        """Whether a new stream has a chance here and now."""
-        return not self.is_draining and self._source.is_connected
-
     def retry_milliseconds(self) -> int:
         """Return a reconnect delay for one client.
 
         Clients that lost their replica together come back over a while, not together.
         """
-        return int(self._retry * random.uniform(500, 1500))  # noqa: S311
+        return int(self.times.retry * random.uniform(500, 1500))  # noqa: S311
 
-    def connect(self, view: View, start: Start) -> Connection:
-        """Return a new connection, which holds nothing until it runs."""
-        return Connection(self, view, start)
+    def end_of_age(self) -> float:
+        """Return when a stream that begins now is old enough to begin anew, perhaps elsewhere.
 
-    def admit(self, connection: Connection) -> None:
-        """Count a connection that has begun to run."""
-        self._connections.add(connection)
+        A replica that was added gets its share of the streams when the others let go of theirs.
+        """
+        spread = random.uniform(1 - _AGE_SPREAD, 1 + _AGE_SPREAD)  # noqa: S311
+        return self.now() + self.times.age * spread if self.times.age else _NEVER
+
+    # Connections
+
+    def refusal(self, tenant: str) -> str:
+        """Return why no stream of a tenant can be opened here and now; empty if one can."""
         if self.is_draining:
-            connection.end()
+            return "draining"
+        if not self._source.is_connected:
+            return "disconnected"
+        return self._admission.refusal(tenant)
+
+    def refuse(self, reason: str) -> int:
+        """Count a stream that is told to come back later; returns after how many milliseconds."""
+        self.counts.refused[reason] += 1
+        return self.retry_milliseconds()
+
+    def connect(self, view: View, start: Start, outlet: Outlet) -> Connection:
+        """Open a stream."""
+        connection = Connection(self, view, start, outlet)
+        self._admission.enter(view.part.tenant)
+        self._connections.add(connection)
+        self.counts.opened += 1
+        self.counts.resets += bool(start.reset)
+        return connection
 
     def forget(self, connection: Connection) -> None:
         """Forget a connection that has closed."""
+        self.wheel.cancel(connection)
         self._connections.discard(connection)
+        self._admission.leave(connection.view.part.tenant)
         if not self._connections:
             self._empty.set()
 
-    async def page(self, view: View, from_sequence: int) -> Page:
-        """Return a page of history.
+    # Topics
 
-        Raises:
-            UnavailableError: NATS did not answer.
+    def known(self, view: View, sequence: int) -> int | None:
+        """Return how many events the commit at a sequence has, if it is at hand and not the last.
+
+        The many that come back to a topic that is alive need not ask the log who they are.
         """
-        return await self._replay.page(view, self.epoch, from_sequence)
+        topic = self._topics.get(view)
+        commit = topic.ring.find(sequence) if topic and topic.ring else None
+        return None if commit is None or commit.is_last else len(commit.ends)
+
+    def join_at(self, view: View, sequence: int, connection: Connection) -> Topic | None:
+        """Have a topic that has everything from a sequence on serve a connection, if one has."""
+        topic = self._topics.get(view)
+        if topic is None or topic.ring is None or sequence < topic.ring.floor:
+            return None
+        return self.join(view, connection)
 
     def join(self, view: View, connection: Connection) -> Topic:
-        """Return the topic that shows ``view``, and have it wake the connection."""
+        """Have the topic that shows ``view`` serve a connection, and return it."""
         topic = self._topics.get(view)
         if topic is None:
-            topic = self._topics[view] = Topic(view, self.epoch, self._bounds)
-            subject = self._subjects.live(view.tenant, view.execution)
-            keeper = asyncio.create_task(topic.keep(self._source, self._log, subject))
+            topic = Topic(view, self.epoch, self.limits.ring, self.turns, self.counts)
+            self._topics[view] = topic
+            subject = self._subjects.live_of(view.part)
+            keeper = asyncio.create_task(topic.keep(self._source, self.log, subject))
             self._keepers.add(keeper)
             keeper.add_done_callback(lambda done: self._kept(topic, done))
         topic.followers.add(connection)
@@ -129,11 +211,10 @@ class Hub:
         self._keepers.discard(keeper)
         if not keeper.cancelled() and (error := keeper.exception()):
             # A bug of ours must not leave clients with heartbeats and nothing else.
-            _log.error("topic failed", execution=topic.view.execution, exc_info=error)
+            _log.error("topic failed", part=topic.view.part, exc_info=error)
             if self._topics.get(topic.view) is topic:
                 del self._topics[topic.view]
-            for follower in tuple(topic.followers):
-                follower.end()
+            topic.end("failed")
 
     def leave(self, topic: Topic, connection: Connection) -> None:
         """Take a connection out of a topic; the last one to leave closes it."""
@@ -141,6 +222,20 @@ class Hub:
         if not topic.followers and self._topics.get(topic.view) is topic:
             del self._topics[topic.view]
             topic.close()
+
+    # Time
+
+    async def tick(self) -> None:
+        """Turn the timer wheel, for ever."""
+        while True:
+            expected = self.now() + _TICK
+            await asyncio.sleep(_TICK)
+            now = self.now()
+            self.counts.stall.observe(max(now - expected, 0.0))
+            if due := self.wheel.advance(now):
+                self.turns.add(_check(due))
+
+    # Doubt
 
     def doubt(self) -> bool:
         """Have every topic compared with the log soon; returns whether that is news."""
@@ -152,7 +247,7 @@ class Hub:
         """Compare topics with the log, whenever there is doubt and every heartbeat, for ever."""
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self.heartbeat):
+                async with asyncio.timeout(self.times.heartbeat):
                     await self._doubted.wait()
             self._doubted.clear()
             try:
@@ -166,40 +261,49 @@ class Hub:
         topics = list(self._topics.values())
         # Before the log is asked, or what is committed meanwhile would seem to be ahead of it.
         shown = {topic: topic.ring.edge for topic in topics if topic.ring is not None}
-        edge = await self._log.edge()
+        edge = await self.log.edge()
         if edge.epoch != self.epoch:
             _log.warning("the log was recreated", epoch=edge.epoch, before=self.epoch)
             self.epoch = edge.epoch
             # Ids and rings belong to the epoch. Clients come back and are told in the stream.
-            self._end_all()
+            for connection in tuple(self._connections):
+                connection.end("recreated")
             return
-        last = await self._log.last_sequences(
-            {(topic.view.tenant, topic.view.execution) for topic in topics}
-        )
+        last = await self.log.last_sequences(topic.view.part for topic in topics)
         for topic in topics:
             if shown.get(topic, 0) > edge.last_sequence:
                 # NATS lost what it had not written to disk; we have shown what never was.
-                _log.error("the log went back", execution=topic.view.execution)
-                for follower in tuple(topic.followers):
-                    follower.end()
-            topic.reach(last.get((topic.view.tenant, topic.view.execution), 0))
+                _log.error("the log went back", part=topic.view.part)
+                topic.end("recreated")
+            topic.reach(last.get(topic.view.part, 0))
 
-    def _end_all(self) -> None:
-        for connection in tuple(self._connections):
-            connection.end()
+    # The end
 
     async def drain(self, seconds: float) -> None:
-        """End all streams; cut those whose clients have not taken the end in time."""
+        """End all streams, paced; cut those whose clients have not taken the end in time."""
         self.is_draining = True
         _log.info("ending all streams", streams=len(self._connections))
-        if not self._connections:
-            return
-        self._empty.clear()
-        self._end_all()
         try:
             async with asyncio.timeout(seconds):
-                await self._empty.wait()
+                await drain(self._connections, seconds * _PACED_SHARE)
+                while self._connections:
+                    self._empty.clear()
+                    # Some began meanwhile, with what could not be refused any more.
+                    for connection in tuple(self._connections):
+                        connection.end("drained")
+                    await self._empty.wait()
         except TimeoutError:
             _log.warning("cutting streams", streams=len(self._connections))
             for connection in tuple(self._connections):
                 connection.abort()
+
+
+def _check(due: list[Connection]) -> Iterator[None]:
+    for connection in due:
+        try:
+            connection.check()
+        except Exception:  # noqa: BLE001
+            # A bug of ours; the others are due all the same.
+            _log.exception("stream failed")
+            connection.abort()
+        yield

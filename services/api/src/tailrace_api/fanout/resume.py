@@ -6,17 +6,19 @@ told in the stream itself and gets the execution from its first event on: an Eve
 answered with an error gives up for good.
 """
 
-import asyncio
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from tailrace_api.dialects.dialect import ResetReason, reset
-from tailrace_shared.errors import ExecutionNotFoundError
+from tailrace_api.fanout.replay import Replay
+from tailrace_api.fanout.view import View
+from tailrace_shared.errors import ExecutionNotFoundError, UnavailableError
 from tailrace_shared.execution.events import TERMINAL_TYPES, decode_slice, split_commit
 from tailrace_shared.execution_log import Commit, ExecutionLog, LogEdge
 from tailrace_shared.position import StreamPosition
 
-_PAUSE: Final = 0.05
+if TYPE_CHECKING:
+    from tailrace_api.fanout.hub import Hub
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +75,26 @@ class Found(NamedTuple):
 
     def start(self) -> Start:
         """Return where a stream goes on after this event."""
-        seen = split_commit(self.commit.payload)[: self.position.index + 1]
-        return Start(
-            self.position.sequence,
-            self.position.index + 1,
-            seen=self.position,
-            is_over=any(decode_slice(event).type in TERMINAL_TYPES for event in seen),
-        )
+        events = split_commit(self.commit.payload)
+        seen = events[: self.position.index + 1]
+        is_over = any(decode_slice(event).type in TERMINAL_TYPES for event in seen)
+        return _after(self.position, len(events), is_over=is_over)
 
 
-async def find(log: ExecutionLog, epoch: str, text: str) -> Found | Lost:
+def _after(position: StreamPosition, events: int, *, is_over: bool = False) -> Start:
+    """Return where a stream goes on after an event of a commit that has so many events."""
+    sequence, index = position.sequence, position.index + 1
+    if index == events:
+        sequence, index = sequence + 1, 0
+    return Start(sequence, index, seen=position, is_over=is_over)
+
+
+async def find(log: ExecutionLog, replay: Replay, epoch: str, text: str) -> Found | Lost:
     """Return the event that an id names, or why there is none.
 
     Args:
         log: where to look.
+        replay: where to look first.
         epoch: the stream's epoch, as far as this process knows.
         text: the id.
 
@@ -96,7 +104,7 @@ async def find(log: ExecutionLog, epoch: str, text: str) -> Found | Lost:
     position = StreamPosition.parse(text)
     if position is None or not position.sequence:
         return Lost("unknown")
-    found = await _find(log, epoch, position)
+    found = await _find(log, replay, epoch, position)
     if isinstance(found, Lost):
         return found
     tenant, execution, commit = found
@@ -106,9 +114,9 @@ async def find(log: ExecutionLog, epoch: str, text: str) -> Found | Lost:
 
 
 async def _find(
-    log: ExecutionLog, epoch: str, position: StreamPosition
+    log: ExecutionLog, replay: Replay, epoch: str, position: StreamPosition
 ) -> tuple[str, str, Commit] | Lost:
-    if position.epoch == epoch and (found := await log.find(position.sequence)):
+    if position.epoch == epoch and (found := await replay.find(position.sequence)):
         return found
     edge = await log.edge()
     if position.epoch != edge.epoch:
@@ -118,37 +126,56 @@ async def _find(
     if position.sequence < edge.first_sequence:
         return Lost("expired", edge)
     # Removed by itself; unless the answer came from a replica that is not quite up to date.
-    await asyncio.sleep(_PAUSE)
-    return await log.find(position.sequence) or Lost("expired", edge)
+    return await log.find_surely(position.sequence) or Lost("expired", edge)
 
 
-async def resume(
-    log: ExecutionLog, epoch: str, tenant: str, execution: str, last_event_id: str
-) -> Start:
+def at_hand(hub: "Hub", view: View, last_event_id: str) -> Start | None:
+    """Return where a stream starts for a client if that can be said without the log, or None.
+
+    Args:
+        hub: who has topics.
+        view: what the client asks for; never of another tenant than the client's.
+        last_event_id: what the client sent; not empty.
+    """
+    position = StreamPosition.parse(last_event_id)
+    if position is None or position.epoch != hub.epoch:
+        return None
+    events = hub.known(view, position.sequence)
+    if events is None or position.index >= events:
+        return None
+    return _after(position, events)
+
+
+async def resume(log: ExecutionLog, hub: "Hub", view: View, last_event_id: str) -> Start:
     """Return where the stream of an execution starts for a client.
 
     Args:
         log: where to look.
-        epoch: the stream's epoch, as far as this process knows.
-        tenant: whose execution it is.
-        execution: its id.
+        hub: who may have what is looked for.
+        view: an execution.
         last_event_id: what the client sent; empty if it is new.
 
     Raises:
         ExecutionNotFoundError: the tenant has no such execution.
-        UnavailableError: NATS did not answer.
+        UnavailableError: NATS did not answer, or has too many answers to give.
     """
-    found = await find(log, epoch, last_event_id) if last_event_id else None
+    if last_event_id and (start := at_hand(hub, view, last_event_id)):
+        return start
+    replay = hub.replay
+    found = await find(log, replay, hub.epoch, last_event_id) if last_event_id else None
     if isinstance(found, Found):
-        if (found.tenant, found.execution) == (tenant, execution):
+        if (found.tenant, found.execution) == view.part:
             return found.start()
         found = Lost("unknown")
-    first, _ = await log.page(tenant, execution, 1, limit=1)
-    if first:
+    # Those who begin at the beginning want this page, too.
+    first = (await replay.page(view, hub.epoch, 1, is_new=True)).first
+    if first is not None:
         if found is None:
             return Start()
-        epoch = found.edge.epoch if found.edge else epoch
-        return Start(reset=reset(found.reason, StreamPosition(epoch, first[0].sequence, 0)))
+        epoch = found.edge.epoch if found.edge else hub.epoch
+        return Start(reset=reset(found.reason, StreamPosition(epoch, first, 0)))
+    if await log.newest(view.part) is not None:
+        raise UnavailableError("the replica of the log that answers is not up to date")
     if found is not None and (rest := found.rest(last_event_id)):
         return rest
-    raise ExecutionNotFoundError(f"there is no execution {execution!r}")
+    raise ExecutionNotFoundError(f"there is no execution {view.part.execution!r}")

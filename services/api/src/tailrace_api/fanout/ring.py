@@ -1,26 +1,40 @@
 """A ring: the newest commits of a topic, encoded, without a gap.
 
-It is bounded in events and in bytes, and shared by all connections of the topic; who is behind
-its floor reads from the log instead.
+It is bounded in events and in bytes, and shared by all connections of the topic. Most of them
+stand at the same place, so what is taken from a place is joined once.
 """
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from typing import Final
 
 from tailrace_api.dialects.dialect import EncodedCommit
+from tailrace_api.fanout.batch import Batch
+
+# What a connection is given at once, and so what a stalled one holds.
+_BATCH_BYTES: Final = 64 * 1024
+# Most connections stand where the newest commits begin, some somewhere behind.
+_JOINED: Final = 8
 
 
 class Ring:
     """The commits of one topic from a floor on.
+
+    Args:
+        epoch: the epoch of the log.
+        edge: the sequence of the newest commit before the ring's first.
+        max_events: how many events the ring holds.
+        max_bytes: how many bytes of frames it holds.
 
     Attributes:
         floor: every commit of the topic with this sequence or a higher one is in the ring.
         edge: the sequence of the newest commit that the ring has seen.
     """
 
-    def __init__(self, edge: int, *, max_events: int, max_bytes: int) -> None:
+    def __init__(self, epoch: str, edge: int, *, max_events: int, max_bytes: int) -> None:
         self.floor = edge + 1
         self.edge = edge
+        self._epoch = epoch
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._events = 0
@@ -28,13 +42,15 @@ class Ring:
         # A list with a moving start: a deque would make the search below linear.
         self._commits: list[EncodedCommit] = []
         self._start = 0
+        self._joined: dict[int, Batch] = {}
 
     def append(self, commit: EncodedCommit) -> None:
         """Add the newest commit and drop the oldest ones beyond the bounds."""
+        self._joined.clear()
         self._commits.append(commit)
         self.edge = commit.sequence
-        self._events += len(commit.frames)
-        self._bytes += len(commit.joined)
+        self._events += len(commit.ends)
+        self._bytes += len(commit.chunk)
         # The newest stays whatever its size: those who are up to date take it from here.
         while (
             self._events > self._max_events or self._bytes > self._max_bytes
@@ -48,19 +64,39 @@ class Ring:
         oldest = self._commits[self._start]
         self._start += 1
         self.floor = oldest.sequence + 1
-        self._events -= len(oldest.frames)
-        self._bytes -= len(oldest.joined)
+        self._events -= len(oldest.ends)
+        self._bytes -= len(oldest.chunk)
+
+    def find(self, sequence: int) -> EncodedCommit | None:
+        """Return the commit at a sequence, if it is in the ring."""
+        first = self._first(sequence)
+        if first < len(self._commits) and self._commits[first].sequence == sequence:
+            return self._commits[first]
+        return None
 
     def take(self, sequence: int, max_bytes: int) -> Sequence[EncodedCommit]:
         """Return commits from ``sequence`` on, which is at or above the floor.
 
         There is at least one if there are any, and no more than ``max_bytes`` hold.
         """
-        first = bisect_left(
-            self._commits, sequence, lo=self._start, key=lambda commit: commit.sequence
-        )
+        first = self._first(sequence)
         end, size = first, 0
         while end < len(self._commits) and (end == first or size < max_bytes):
-            size += len(self._commits[end].joined)
+            size += len(self._commits[end].chunk)
             end += 1
         return self._commits[first:end]
+
+    def batch(self, sequence: int) -> Batch:
+        """Return the commits from ``sequence`` on, or the first of them; there is at least one."""
+        batch = self._joined.get(sequence)
+        if batch is None:
+            if len(self._joined) >= _JOINED:
+                self._joined.clear()
+            batch = Batch.of(self._epoch, self.take(sequence, _BATCH_BYTES))
+            self._joined[sequence] = batch
+        return batch
+
+    def _first(self, sequence: int) -> int:
+        return bisect_left(
+            self._commits, sequence, lo=self._start, key=lambda commit: commit.sequence
+        )

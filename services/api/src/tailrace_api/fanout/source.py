@@ -7,6 +7,7 @@ between the two reads what is missing from the log; the source itself promises n
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final, NamedTuple
 
 import nats.errors
@@ -23,14 +24,18 @@ class LiveCommit(NamedTuple):
     """A commit as it was republished.
 
     Attributes:
+        execution: whose it is.
         sequence: its stream sequence.
         previous: the stream sequence of the commit before it on its subject; 0 for the first.
         payload: a JSON array of events.
+        stored_at: when JetStream stored it, in seconds since the epoch.
     """
 
+    execution: str
     sequence: int
     previous: int
     payload: bytes
+    stored_at: float
 
 
 Listener = Callable[[LiveCommit], None]
@@ -46,7 +51,11 @@ class _Feed:
         if "Nats-Sequence" not in headers:
             return  # somebody published here by hand; the log knows nothing of it
         commit = LiveCommit(
-            int(headers["Nats-Sequence"]), int(headers["Nats-Last-Sequence"]), message.data
+            headers["Nats-Subject"].rpartition(".")[2],
+            int(headers["Nats-Sequence"]),
+            int(headers["Nats-Last-Sequence"]),
+            message.data,
+            datetime.fromisoformat(headers["Nats-Time-Stamp"]).timestamp(),
         )
         for listener in tuple(self.listeners):
             listener(commit)

@@ -10,18 +10,21 @@ from tailrace_api.dialects.dialect import reset
 from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.dialects.run_and_stream import RUN_AND_STREAM
 from tailrace_api.fanout.hub import Hub
+from tailrace_api.fanout.replay import ReplayBusyError
 from tailrace_api.fanout.resume import Found, Lost, Start, find, resume
-from tailrace_api.fanout.topic import View
+from tailrace_api.fanout.view import View
 from tailrace_api.idempotency_key import idempotency_key_of
 from tailrace_api.json_body import read_object
 from tailrace_api.problems import RefusedError
 from tailrace_api.routes.executions import execution_id_of
+from tailrace_api.sse.direct import Writing
 from tailrace_api.sse.response import EventStream, come_back_later, whole_stream
 from tailrace_api.tenancy import tenant_of
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution_log import ExecutionLog
 from tailrace_shared.run_starter import RunRequest, RunStarter
 from tailrace_shared.settings import ApiSettings
+from tailrace_shared.subjects import LogFilter
 from tailrace_shared.workflow.validation import Problem
 
 
@@ -35,6 +38,9 @@ class StreamRoutes:
         self._log = log
         self._hub = hub
         self._starter = starter
+        self._writing = Writing(
+            settings.direct_writes, settings.send_buffer, settings.stall_timeout
+        )
 
     def routes(self) -> list[Route]:
         """Return the routing table."""
@@ -47,23 +53,24 @@ class StreamRoutes:
         """Stream an execution from its first event, or from after the client's last id."""
         tenant, execution = tenant_of(request, self._settings), execution_id_of(request)
         # Not to be waited for: an EventSource gets its first byte at once, or comes back.
-        if not self._hub.is_open:
-            return self._later()
+        if reason := self._hub.refusal(tenant):
+            return self._later(reason)
+        view = View(EXECUTION, LogFilter(tenant, execution))
         try:
-            start = await resume(
-                self._log, self._hub.epoch, tenant, execution, _last_event_id(request)
-            )
-        except UnavailableError:
-            return self._later()
-        return self._stream(View(EXECUTION, tenant, execution), start)
+            start = await resume(self._log, self._hub, view, _last_event_id(request))
+        except UnavailableError as error:
+            return self._unavailable(error)
+        return self._stream(view, start)
 
     async def run_and_stream(self, request: Request) -> Response:
         """Start a run and stream it; with a last id, go on with the run that has it."""
         tenant = tenant_of(request, self._settings)
         key = idempotency_key_of(request)
         body = await read_object(request, self._settings.max_body_bytes)
-        if self._hub.is_draining:
-            return self._later()
+        # What is started is to be watched, too. Without NATS nothing is started, which is a problem
+        # and no stream.
+        if (reason := self._hub.refusal(tenant)) and reason != "disconnected":
+            return self._later(reason)
         if last_event_id := _last_event_id(request):
             return await self._go_on(tenant, last_event_id)
         flow_id = _flow_id(body)
@@ -71,15 +78,17 @@ class StreamRoutes:
         state = await self._starter.start(
             RunRequest(tenant, flow_id, "input_data", run_input, body, key)
         )
-        return self._stream(View(RUN_AND_STREAM, tenant, state.execution_id), Start())
+        # Whatever has changed meanwhile: refused now, the client would come back for another run.
+        view = _watching(tenant, state.execution_id)
+        return EventStream(self._hub, view, Start(), self._writing)
 
     async def _go_on(self, tenant: str, last_event_id: str) -> Response:
         try:
-            found = await find(self._log, self._hub.epoch, last_event_id)
-        except UnavailableError:
-            return self._later()
+            found = await find(self._log, self._hub.replay, self._hub.epoch, last_event_id)
+        except UnavailableError as error:
+            return self._unavailable(error)
         if isinstance(found, Found) and found.tenant == tenant:
-            return self._stream(View(RUN_AND_STREAM, tenant, found.execution), found.start())
+            return self._stream(_watching(tenant, found.execution), found.start())
         # Which run it was cannot be told any more, and to start another would be a surprise.
         return whole_stream(reset(found.reason if isinstance(found, Lost) else "unknown", None))
 
@@ -87,10 +96,20 @@ class StreamRoutes:
         if start.is_over:
             # The one answer on which a browser's EventSource stops to reconnect.
             return Response(status_code=204)
-        return EventStream(self._hub.connect(view, start), self._hub.stall)
+        # Others may have come while the log was read.
+        if reason := self._hub.refusal(view.part.tenant):
+            return self._later(reason)
+        return EventStream(self._hub, view, start, self._writing)
 
-    def _later(self) -> Response:
-        return come_back_later(self._hub.retry_milliseconds())
+    def _unavailable(self, error: UnavailableError) -> Response:
+        return self._later("busy" if isinstance(error, ReplayBusyError) else "unavailable")
+
+    def _later(self, reason: str) -> Response:
+        return come_back_later(self._hub.refuse(reason))
+
+
+def _watching(tenant: str, execution: str) -> View:
+    return View(RUN_AND_STREAM, LogFilter(tenant, execution))
 
 
 def _last_event_id(request: Request) -> str:

@@ -20,16 +20,18 @@ _NOT_IN_A_FIELD: Final = str.maketrans("", "", "\r\n\0")
 
 
 def event(data: bytes, *, name: str = "", event_id: str = "") -> bytes:
-    """Return a block that dispatches an event: a ``message``, unless it has a name."""
-    head = b""
-    if event_id:
-        head += b"id: " + _field(event_id) + b"\n"
-    if name:
-        head += b"event: " + _field(name) + b"\n"
+    """Return a block that dispatches an event: a ``message``, unless it has a name.
+
+    The id comes last. Some clients (``@microsoft/fetch-event-source``) take it when they read its
+    line, not when the event is dispatched: cut in between, they would go on after an event that
+    they never had.
+    """
+    head = b"event: " + _field(name) + b"\n" if name else b""
+    tail = b"\nid: " + _field(event_id) if event_id else b""
     # Compact JSON has no line ends, so what is stored goes out as it is.
     if b"\n" in data or b"\r" in data:
         data = b"\ndata: ".join(_LINE_END.split(data))
-    return head + b"data: " + data + b"\n\n"
+    return head + b"data: " + data + tail + b"\n\n"
 
 
 def position(event_id: str) -> bytes:

@@ -1,29 +1,82 @@
-"""The HTTP/1.1 protocol, with what streams need beyond ASGI: the connection's transport.
+"""The HTTP/1.1 protocol, with what streams need beyond ASGI: the way to the client itself.
 
-Only the transport can cut off a client that takes nothing: closing waits until the client has
-taken what is buffered. It is handed on in an ASGI extension; under another server, or in a test
-client, the extension is missing and streams do without.
+A stream may take its connection over. Then uvicorn's protocol, with its parser, its scope and the
+task that served the request, is gone, and what is left is the transport and an outlet that writes
+to it: that is what makes ten thousand idle streams small, and a broadcast one system call a client.
+
+Both are handed on in an ASGI extension. Under another server or in a test client it is missing,
+and streams do without (see `tailrace_api.sse.plain`).
 """
 
-import asyncio
+from collections.abc import Iterable
 from typing import Any, Final
 
 from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from tailrace_api.problems import problem
+from tailrace_api.sse.direct import DirectOutlet
 
 _EXTENSION: Final = "tailrace.transport"
 
+Headers = Iterable[tuple[bytes, bytes]]
+
 
 class StreamProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol, which also tells requests their transport."""
+    """uvicorn's HTTP/1.1 protocol, whose requests may take their connection over."""
 
     def on_message_begin(self) -> None:
         """Begin a request."""
         super().on_message_begin()
-        extensions: dict[str, Any] = {_EXTENSION: {"transport": self.transport}}
+        extensions: dict[str, Any] = {_EXTENSION: {"protocol": self, "status": 0}}
         self.scope["extensions"] = extensions
+
+    def take_over(self, scope: Scope, headers: Headers) -> DirectOutlet | None:
+        """Begin a chunked response, and give the connection to the caller for the rest of it.
+
+        Returns None where that cannot be, because the connection is gone, or more has come over it
+        than the request, or the client knows no chunks.
+        """
+        cycle, transport = self.cycle, self.transport
+        if (
+            cycle.scope["extensions"] is not scope["extensions"]
+            or cycle.more_body
+            or cycle.disconnected
+            or self.pipeline
+            or scope["http_version"] != "1.1"
+            or transport.is_closing()
+            # Of an answer before this one the client has not taken all. Whether a transport is
+            # paused is told when that changes, and the outlet would not have been told.
+            or transport.get_write_buffer_size()
+        ):
+            return None
+        outlet = DirectOutlet(transport, self.connections)
+        transport.set_protocol(outlet)
+        self.connections.discard(self)
+        # All that the server wants of it is to be told to shut down.
+        self.connections.add(outlet)  # type: ignore[arg-type]
+        # For uvicorn the client has left, so it minds neither the silence nor the end of the task.
+        cycle.disconnected = True
+        scope["extensions"][_EXTENSION]["status"] = 200
+        self.flow.resume_reading()
+        transport.write(self._head(headers))
+        self._let_go()
+        return outlet
+
+    def _head(self, headers: Headers) -> bytes:
+        fields = [
+            *self.server_state.default_headers,
+            *headers,
+            (b"transfer-encoding", b"chunked"),
+            (b"connection", b"close"),
+        ]
+        lines = [b"%b: %b\r\n" % field for field in fields]
+        return b"".join([STATUS_LINE[200], *lines, b"\r\n"])
+
+    def _let_go(self) -> None:
+        # What refers to each other would stay until the next run of the garbage collector.
+        for name in ("parser", "scope", "headers", "cycle", "transport", "flow"):
+            setattr(self, name, None)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, in the form of all other refusals."""
@@ -34,8 +87,14 @@ class StreamProtocol(HttpToolsProtocol):
         self.transport.close()
 
 
-def transport_of(scope: Scope) -> asyncio.Transport | None:
-    """Return the transport of a request, if the server tells it."""
+def protocol_of(scope: Scope) -> StreamProtocol | None:
+    """Return the protocol of a request, if the server tells it."""
     extension = scope.get("extensions", {}).get(_EXTENSION)
-    transport: asyncio.Transport | None = extension and extension["transport"]
-    return transport
+    protocol: StreamProtocol | None = extension and extension["protocol"]
+    return protocol
+
+
+def status_taken_over(scope: Scope) -> int:
+    """Return the status of a response that has taken the connection over; 0 if none has."""
+    extension = scope.get("extensions", {}).get(_EXTENSION)
+    return extension["status"] if extension else 0

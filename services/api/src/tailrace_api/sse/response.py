@@ -1,18 +1,22 @@
 """The response that carries a stream: the one place where a stream's bytes leave.
 
-It is plain ASGI. A `BaseHTTPMiddleware` above it would keep it open at shutdown, and a
+It takes the connection over if the server lets it, and returns when the stream is live; else it is
+plain ASGI until the end. A `BaseHTTPMiddleware` above it would keep it open at shutdown, and a
 compressing one would hold its bytes back.
 """
 
-import asyncio
 from typing import Final
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from tailrace_api.fanout.connection import Connection
+from tailrace_api.fanout.hub import Hub
+from tailrace_api.fanout.resume import Start
+from tailrace_api.fanout.view import View
 from tailrace_api.sse import frame
-from tailrace_api.sse.protocol import transport_of
+from tailrace_api.sse.direct import DirectOutlet, Writing
+from tailrace_api.sse.plain import PlainOutlet
+from tailrace_api.sse.protocol import protocol_of
 
 STREAM_HEADERS: Final = {
     "content-type": "text/event-stream",
@@ -23,53 +27,60 @@ STREAM_HEADERS: Final = {
 
 
 class EventStream(Response):
-    """Streams a connection to its client.
+    """Streams a view to a client.
 
     Args:
-        connection: what to stream.
-        stall: seconds for which the client may take nothing.
+        hub: whose stream it is.
+        view: what is streamed.
+        start: from where on.
+        writing: how it is written.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, connection: Connection, stall: float) -> None:
+    def __init__(self, hub: Hub, view: View, start: Start, writing: Writing) -> None:
         super().__init__(headers=STREAM_HEADERS)
         del self.headers["content-length"]
-        self._connection = connection
-        self._stall = stall
+        self._hub = hub
+        self._view = view
+        self._start = start
+        self._writing = writing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream until either side ends it."""
-        transport = transport_of(scope)
-        if transport is not None:
-            self._connection.abort = transport.abort
-        watcher = asyncio.create_task(self._watch(receive))
+        """Stream until the stream goes on by itself, or until either side ends it."""
+        head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
+        if scope["method"] == "HEAD":
+            await send(head)
+            await send({"type": "http.response.body", "body": b""})
+            return
+        protocol = protocol_of(scope)
+        if protocol and not protocol.transport.is_closing():
+            self._writing.apply(protocol.transport)
+        if (
+            protocol
+            and self._writing.direct
+            and (direct := protocol.take_over(scope, self.raw_headers))
+        ):
+            await self._stream(direct)
+        else:
+            await send(head)
+            cut = protocol.transport.abort if protocol else _cannot_cut
+            plain = PlainOutlet(receive, send, cut)
+            await plain.run(lambda: self._stream(plain))
+
+    async def _stream(self, outlet: DirectOutlet | PlainOutlet) -> None:
+        connection = self._hub.connect(self._view, self._start, outlet)
+        outlet.subscriber = connection
         try:
-            await self._send_all(scope, send)
-        except TimeoutError:
-            # Closing would wait for the client to take what it does not take.
-            self._connection.abort()
-            # Let the server notice, or it would report a response that was never completed.
-            await asyncio.sleep(0)
-        finally:
-            watcher.cancel()
-            self._connection.close()
+            await connection.run(self._start)
+        except BaseException:
+            # A bug of ours, or the server cannot wait. Nobody else would end this stream.
+            outlet.abort()
+            raise
 
-    async def _send_all(self, scope: Scope, send: Send) -> None:
-        async def write(data: bytes, *, more: bool = True) -> None:
-            async with asyncio.timeout(self._stall):
-                await send({"type": "http.response.body", "body": data, "more_body": more})
 
-        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        if scope["method"] != "HEAD":
-            await self._connection.run(write)
-        await write(b"", more=False)
-
-    async def _watch(self, receive: Receive) -> None:
-        # After a disconnect ASGI's send returns as if all were well; only receive tells.
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self._connection.end()
+def _cannot_cut() -> None:
+    """Leave a client to a server that lets nobody cut it."""
 
 
 def whole_stream(*blocks: bytes) -> Response:
@@ -82,4 +93,5 @@ def come_back_later(milliseconds: int) -> Response:
 
     An EventSource that is answered 503 never comes back; one whose 200 ends does.
     """
-    return whole_stream(frame.retry(milliseconds))
+    # Nothing is kept for a client that is not served, its connection neither.
+    return Response(frame.retry(milliseconds), headers={**STREAM_HEADERS, "connection": "close"})

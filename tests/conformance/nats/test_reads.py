@@ -1,0 +1,153 @@
+"""What the hub asks of NATS, asked of the real server and of the one in memory."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from harness.memory_nats import MemoryNats
+from harness.nats import NatsServer
+from tailrace_api.fanout.source import LiveCommit, LiveSource
+from tailrace_shared.execution_log import ExecutionLog
+from tailrace_shared.jetstream import JetStream, connect
+from tailrace_shared.settings import ApiSettings
+from tailrace_shared.subjects import LogFilter, Subjects
+from tailrace_shared.topology import apply_topology, topology
+
+Append = Callable[[str, str, bytes], Awaitable[int]]
+ONE, ALL, OTHER, NOBODY = (
+    LogFilter("t", "a"),
+    LogFilter("t"),
+    LogFilter("u", "a"),
+    LogFilter("t", "nobody"),
+)
+
+
+class Site(NamedTuple):
+    """A NATS, how to write to it, and how the hub reads from it."""
+
+    append: Append
+    log: ExecutionLog
+    source: LiveSource
+
+
+@pytest.fixture(params=["real", "memory"])
+async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
+    """Both."""
+    subjects = Subjects()
+    if request.param == "memory":
+        nats = MemoryNats()
+
+        async def remember(tenant: str, execution: str, payload: bytes) -> int:
+            return nats.append(tenant, execution, payload)
+
+        yield Site(remember, ExecutionLog(nats, subjects), LiveSource(nats.client))
+        return
+    with NatsServer(tmp_path) as server:
+        settings = ApiSettings(nats_url=server.url)
+        client = await connect(settings, "test")
+        jetstream = JetStream(client)
+        await apply_topology(jetstream, topology(settings))
+
+        async def store(tenant: str, execution: str, payload: bytes) -> int:
+            return await jetstream.publish(subjects.log(tenant, execution), payload)
+
+        yield Site(store, ExecutionLog(jetstream, subjects), LiveSource(client))
+        await client.close()
+
+
+async def test_an_empty_stream(site: Site) -> None:
+    """Nothing is found, and nothing more is promised."""
+    for part in (ONE, ALL, NOBODY):
+        assert await site.log.page(part, 1) == ([], False)
+        assert await site.log.newest(part) is None
+    assert await site.log.find(1) is None
+    assert await site.log.find_surely(1) is None
+    assert await site.log.last_sequences([ONE, ALL]) == {}
+    assert (await site.log.edge()).last_sequence == 0
+
+
+async def test_pages(site: Site) -> None:
+    """Of one execution and of a tenant, from anywhere, with how many are left."""
+    for number in range(100):
+        tenant, execution = ("t", "ab"[number % 2]) if number % 5 else ("u", "a")
+        await site.append(tenant, execution, b"%d" % number)
+    for part in (ONE, ALL, OTHER, NOBODY):
+        for start in (1, 2, 30, 99, 100, 101, 5000):
+            commits, more = await site.log.page(part, start)
+            wanted = [
+                number for number in range(100) if number + 1 >= start and _is_in(part, number)
+            ]
+            assert [commit.sequence for commit in commits] == [n + 1 for n in wanted[:64]]
+            assert [int(commit.payload) for commit in commits] == wanted[:64]
+            assert more == (len(wanted) > 64)
+
+
+def _is_in(part: LogFilter, number: int) -> bool:
+    tenant, execution = ("t", "ab"[number % 2]) if number % 5 else ("u", "a")
+    return tenant == part.tenant and part.execution in ("", execution)
+
+
+async def test_large_commits_make_small_pages(site: Site) -> None:
+    """A page holds at least one commit, and ends somewhere beyond its bytes."""
+    for _ in range(10):
+        await site.append("t", "a", b"x" * 200_000)
+    sequence, pages = 1, 0
+    more = True
+    while more:
+        commits, more = await site.log.page(ONE, sequence)
+        assert 1 <= len(commits) <= 3
+        sequence, pages = commits[-1].sequence + 1, pages + 1
+    assert sequence == 11
+    assert pages >= 5
+
+
+async def test_single_commits(site: Site) -> None:
+    """The newest of a part, and whatever lies at a sequence."""
+    await site.append("t", "a", b"1")
+    await site.append("t", "b", b"2")
+    await site.append("u", "a", b"3")
+    newest = [await site.log.newest(part) for part in (ONE, ALL, OTHER, NOBODY)]
+    assert [commit and commit.sequence for commit in newest] == [1, 2, 3, None]
+    assert await site.log.last_sequences([ONE, ALL, OTHER, NOBODY]) == {ONE: 1, ALL: 2, OTHER: 3}
+    for find in (site.log.find, site.log.find_surely):
+        found = await find(2)
+        assert found is not None
+        assert (found[0], found[1], found[2].payload) == ("t", "b", b"2")
+        assert await find(4) is None
+    edge = await site.log.edge()
+    assert (edge.first_sequence, edge.last_sequence) == (1, 3)
+    assert int(edge.epoch, 16) > 0
+
+
+async def test_live_commits(site: Site) -> None:
+    """They name their execution and their predecessor; who has left gets none."""
+    heard: dict[LogFilter, list[Any]] = {ONE: [], ALL: []}
+    subjects = Subjects()
+    listeners: dict[LogFilter, Callable[[LiveCommit], None]] = {
+        part: heard[part].append for part in heard
+    }
+    for part, listener in listeners.items():
+        await site.source.listen(subjects.live_of(part), listener)
+    await site.log.edge()
+    for tenant, execution in (("t", "a"), ("t", "b"), ("u", "a"), ("t", "a")):
+        await site.append(tenant, execution, b"x")
+    async with asyncio.timeout(5):
+        while len(heard[ALL]) < 3 or len(heard[ONE]) < 2:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert [(c.execution, c.sequence, c.previous) for c in heard[ALL]] == [
+        ("a", 1, 0),
+        ("b", 2, 0),
+        ("a", 4, 1),
+    ]
+    assert heard[ONE] == [heard[ALL][0]._replace(), heard[ALL][2]]
+    assert all(commit.stored_at > 1_700_000_000 for commit in heard[ALL])
+    await site.source.leave(subjects.live_of(ONE), listeners[ONE])
+    assert len(site.source) == 1
+    await site.append("t", "a", b"x")
+    async with asyncio.timeout(5):
+        while len(heard[ALL]) < 4:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert len(heard[ONE]) == 2

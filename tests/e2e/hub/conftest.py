@@ -1,0 +1,55 @@
+"""Thousands of clients: the log is written by hand, the clients are in processes of their own."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import nats
+import pytest
+from nats.aio.client import Client
+
+from harness.log import HandWrittenLog
+from harness.nats import NatsServer
+from harness.open_files import TooFewFilesError, allow_open_files
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the tests measured, also where they passed."""
+    measured = [
+        (report.nodeid, what, figure)
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        for what, figure in report.user_properties
+    ]
+    if measured:
+        terminalreporter.section("measured")
+    for test, what, figure in measured:
+        terminalreporter.line(f"{test.rpartition('/')[2].partition('.py')[0]}: {what}: {figure}")
+
+
+@pytest.fixture(autouse=True)
+def _many_open_files() -> None:
+    """Servers and crowds inherit the limit."""
+    try:
+        allow_open_files(12_000)
+    except TooFewFilesError as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A NATS server for one test alone, which tells what it has been asked."""
+    with NatsServer(tmp_path_factory.mktemp("nats"), monitored=True) as server:
+        yield server
+
+
+@pytest.fixture
+async def client(nats_server: NatsServer) -> AsyncIterator[Client]:
+    """A connection to a NATS server that nothing else uses."""
+    connection = await nats.connect(nats_server.url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture
+def log(client: Client) -> HandWrittenLog:
+    """The log of a new execution, still to be written."""
+    return HandWrittenLog(client)

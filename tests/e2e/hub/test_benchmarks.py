@@ -1,0 +1,34 @@
+"""The benchmarks of the streams run, and nothing is lost in them; their figures are not judged."""
+
+import asyncio
+import json
+import sys
+from asyncio.subprocess import PIPE
+from typing import Any
+
+
+async def _bench(*arguments: str) -> list[dict[str, Any]]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tailrace", "bench", *arguments, "--json", stdout=PIPE
+    )
+    output, _ = await process.communicate()
+    assert process.returncode == 0
+    rows: list[dict[str, Any]] = json.loads(output)
+    return rows
+
+
+async def test_fanout_tells_what_an_event_and_a_connection_cost() -> None:
+    """For each number of clients and each mode, beside the servers that were asked for."""
+    rows = await _bench("fanout", "--clients", "50", "--deliveries", "500", "--beside")
+    figures = {row["what"]: row["tailrace"] for row in rows}
+    assert figures["50 clients, trickle: delivered of 500"] == 500
+    assert figures["50 clients, burst: delivered of 500"] == 500
+    assert figures["50 clients, burst: µs of CPU per event"] > 0
+    assert "50 clients, KB per connection" in figures
+
+
+async def test_latency_tells_how_long_events_take() -> None:
+    """The median and the 99th percentile."""
+    (row,) = await _bench("latency", "--clients", "20", "--events", "10", "--beside")
+    assert row["delivered"] == "200 of 200"
+    assert 0 < row["median"] <= row["p99"] <= row["max"]

@@ -1,0 +1,76 @@
+"""Five thousand clients that come back at once, with ids from long ago."""
+
+import asyncio
+from pathlib import Path
+
+from harness import log as written
+from harness.api import ApiProcess
+from harness.crowd import Crowd
+from harness.crowd_members import Target
+from harness.figures import RecordProperty
+from harness.log import HandWrittenLog, event_ids
+from harness.nats import NatsServer
+from harness.process_figures import cpu_seconds, memory_bytes
+
+_CLIENTS = 5000
+_EXECUTIONS = 20
+_COMMITS = 50
+_OLDEST = 10
+_MIB = 2**20
+
+
+async def _history(log: HandWrittenLog) -> None:
+    await log.begin()
+    await log.commit(written.step_started("n"))
+    for number in range(_COMMITS):
+        await log.commit(written.step_progress("n", number), written.step_log("n", "x" * 200))
+
+
+async def test_all_are_caught_up_within_bounds(
+    nats_server: NatsServer,
+    log: HandWrittenLog,
+    tmp_path: Path,
+    record_property: RecordProperty,
+) -> None:
+    """Twenty executions, five ids each: a client gets just what it had not, and goes on live."""
+    # More than a ring holds, so that all of it is read from the log.
+    with ApiProcess(nats_server.url, tmp_path, ring_events="16", ring_bytes="65536") as api:
+        logs = [HandWrittenLog(log.client) for _ in range(_EXECUTIONS)]
+        await asyncio.gather(*map(_history, logs))
+        histories = [await event_ids(one) for one in logs]
+        starts = [_OLDEST + step for step in range(0, 2 * _COMMITS, 2 * _COMMITS // 5)]
+        targets = [
+            Target.execution(api.port, one.execution, ids[start])
+            for one, ids in zip(logs, histories, strict=True)
+            for start in starts
+        ]
+        pids = {"API": api.pid, "NATS": nats_server.pid}
+        memory = {name: memory_bytes(pid) for name, pid in pids.items()}
+        cpu = {name: cpu_seconds(pid) for name, pid in pids.items()}
+        messages = nats_server.figures()["in_msgs"]
+        async with Crowd() as crowd:
+            connected = await crowd.connect(_CLIENTS, *targets, at_once=_CLIENTS)
+            caught_up = connected + await crowd.reached(*(ids[-1] for ids in histories))
+            memory = {name: memory_bytes(pid) - memory[name] for name, pid in pids.items()}
+            cpu = {name: cpu_seconds(pid) - cpu[name] for name, pid in pids.items()}
+            messages = nats_server.figures()["in_msgs"] - messages
+            for one in logs:
+                await one.complete()
+            await crowd.finished()
+            histories = [await event_ids(one) for one in logs]
+            report = await crowd.report()
+    record_property("seconds until all had a response", round(connected, 2))
+    record_property("seconds until all were caught up", round(caught_up, 2))
+    record_property("messages to NATS", messages)
+    for name in pids:
+        record_property(f"memory of {name}, MiB more", memory[name] // _MIB)
+        record_property(f"CPU of {name}, seconds", round(cpu[name], 2))
+    assert {tuple(ids): count for count, ids in report.histories} == {
+        tuple(ids[start + 1 :]): _CLIENTS // len(targets) for ids in histories for start in starts
+    }
+    assert report.statuses == {200: _CLIENTS, 204: _CLIENTS}
+    assert report.resets == 0
+    # Clients that ask for the same share a read.
+    assert messages < _CLIENTS
+    assert memory["API"] < _CLIENTS * 48 * 1024
+    assert memory["NATS"] < 256 * _MIB

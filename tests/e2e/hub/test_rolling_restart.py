@@ -1,0 +1,78 @@
+"""A rolling restart of all replicas behind nginx, under two thousand clients."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from harness import log as written
+from harness.api import api_replicas
+from harness.crowd import Crowd
+from harness.crowd_members import Target
+from harness.figures import RecordProperty, percentiles
+from harness.log import HandWrittenLog, event_ids
+from harness.nats import NatsServer, free_port
+from harness.nginx import Nginx, balancer
+
+_CLIENTS = 2000
+_PAUSE = 0.25
+
+
+@contextlib.asynccontextmanager
+async def _writing(log: HandWrittenLog) -> AsyncIterator[None]:
+    """Append commits until the block ends."""
+    is_over = asyncio.Event()
+
+    async def write() -> None:
+        while not is_over.is_set():
+            await log.commit(written.step_progress("n", 1), written.timed_log("n"))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(is_over.wait(), _PAUSE)
+
+    writing = asyncio.create_task(write())
+    yield
+    is_over.set()
+    await writing
+
+
+async def test_nobody_misses_an_event_or_gets_it_twice(
+    nats_server: NatsServer,
+    log: HandWrittenLog,
+    tmp_path: Path,
+    record_property: RecordProperty,
+) -> None:
+    """Each replica in turn is stopped and started, while events go on; all clients end with 204."""
+    with api_replicas(3, nats_server.url, tmp_path, retry="500ms") as replicas:
+        port = free_port()
+        upstreams = [replica.port for replica in replicas]
+        with Nginx(port, balancer(port, upstreams), tmp_path):
+            await log.begin()
+            await log.commit(written.step_started("n"))
+            async with Crowd() as crowd:
+                await crowd.connect(_CLIENTS, Target.execution(port, log.execution))
+                async with _writing(log):
+                    for replica in replicas:
+                        before = log.last
+                        assert await asyncio.to_thread(replica.stop) == 0
+                        await asyncio.to_thread(replica.start)
+                        # Only then the next, as a deployment waits for readiness; and it must not
+                        # be that nothing was written while the replica was away.
+                        assert log.last > before
+                await log.complete()
+                await crowd.finished()
+                report = await crowd.report()
+                delays = await crowd.delays()
+    assert report.histories == [(_CLIENTS, await event_ids(log))]
+    # Never an error, on which an EventSource would give up; and each client was told that it is
+    # over.
+    assert set(report.statuses) == {200, 204}
+    assert report.statuses[204] == _CLIENTS
+    assert report.resets == 0
+    assert len(report.gaps) >= _CLIENTS // 2
+    record_property("clients", _CLIENTS)
+    record_property("events each", len(log.written))
+    record_property("connections lost and replaced", len(report.gaps))
+    record_property("without a connection", percentiles(report.gaps))
+    record_property("written to received", percentiles(delays))
+    # The API asks for three quarters of a second at the most; the rest is a busy machine.
+    assert max(report.gaps) < 30

@@ -1,0 +1,87 @@
+"""Clients that stall for ever, or take a byte at a time, among thousands that do not."""
+
+import statistics
+from pathlib import Path
+
+import httpx
+
+from harness import log as written
+from harness.api import ApiProcess
+from harness.crowd import Crowd
+from harness.crowd_members import Target
+from harness.figures import RecordProperty, percentiles
+from harness.log import HandWrittenLog, event_ids
+from harness.nats import NatsServer
+from harness.process_figures import memory_bytes
+
+_HEALTHY = 4000
+_STALLED = 500
+_DRIPPING = 500
+_EVENT_BYTES = 20 * 1024
+_ROUNDS_ALONE = 6
+_ROUNDS_AMONG = 20
+_MIB = 2**20
+_BACKLOG = 64 * _MIB
+# What is no client's backlog: the ring, and whatever Python keeps.
+_REST = 32 * _MIB
+
+
+async def _rounds(log: HandWrittenLog, crowd: Crowd, count: int) -> list[float]:
+    """Write an event when all have the one before; returns how long each took to reach all."""
+    seconds = []
+    for _ in range(count):
+        await log.commit(written.timed_log("n", _EVENT_BYTES))
+        await crowd.reached((await event_ids(log))[-1])
+        seconds.append(max(await crowd.delays()))
+    return seconds
+
+
+async def _gauges(api: ApiProcess) -> dict[str, float]:
+    async with httpx.AsyncClient(base_url=api.url) as client:
+        metrics = (await client.get("/metrics")).text
+    lines = (line.rsplit(maxsplit=1) for line in metrics.splitlines())
+    return {
+        name: float(value)
+        for name, value in lines
+        if name in ("tailrace_api_streams", "tailrace_api_streams_slow")
+    }
+
+
+async def test_clients_that_take_little_delay_nobody_and_cost_no_memory(
+    nats_server: NatsServer,
+    log: HandWrittenLog,
+    tmp_path: Path,
+    record_property: RecordProperty,
+) -> None:
+    """Four thousand others get each event at once, though a thousand have long had too much."""
+    settings = {"stall_timeout": "90s", "max_backlog_bytes": str(_BACKLOG)}
+    with ApiProcess(nats_server.url, tmp_path, **settings) as api:
+        await log.begin()
+        await log.commit(written.step_started("n"))
+        target = Target.execution(api.port, log.execution)
+        async with Crowd() as healthy, Crowd() as slow:
+            await healthy.connect(_HEALTHY, target)
+            alone = await _rounds(log, healthy, _ROUNDS_ALONE)
+            await slow.connect(_STALLED, target, manner="stall")
+            await slow.connect(_DRIPPING, target, manner="drip")
+            before = memory_bytes(api.pid)
+            among = await _rounds(log, healthy, _ROUNDS_AMONG)
+            growth = memory_bytes(api.pid) - before
+            gauges = await _gauges(api)
+            report = await healthy.report()
+        assert report.histories == [(_HEALTHY, await event_ids(log))]
+        # Nobody who reads was ever cut.
+        assert report.statuses == {200: _HEALTHY}
+    record_property("last of 4,000 has an event, alone", percentiles(alone))
+    record_property("last of 4,000 has an event, among 1,000 slow", percentiles(among))
+    record_property("memory, MiB more", growth // _MIB)
+    missed = (_STALLED + _DRIPPING) * _ROUNDS_AMONG * _EVENT_BYTES
+    record_property("not taken by slow clients, MiB", missed // _MIB)
+    assert growth < _BACKLOG + _REST < missed
+    # The slow were there all the time, and had more than they took.
+    slow_clients = _STALLED + _DRIPPING
+    assert gauges == {
+        "tailrace_api_streams": _HEALTHY + slow_clients,
+        "tailrace_api_streams_slow": slow_clients,
+    }
+    assert statistics.median(among) < 4 * statistics.median(alone) + 0.5

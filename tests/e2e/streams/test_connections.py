@@ -1,0 +1,367 @@
+"""Connections: admitted or sent back, served however slowly they read, and given back whole."""
+
+import asyncio
+import gc
+import re
+import subprocess
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from harness import log as written
+from harness.api import ApiProcess
+from harness.api_in_process import InProcessApi, api_in_process
+from harness.log import HandWrittenLog
+from harness.nats import NatsServer
+from harness.sse import SseClient, SseParser, follow, places
+from tailrace_api.fanout.connection import Connection
+from tailrace_api.sse.direct import DirectOutlet
+from tailrace_api.sse.plain import PlainOutlet
+from tailrace_api.sse.protocol import StreamProtocol
+
+
+async def _begin(log: HandWrittenLog) -> None:
+    await log.begin()
+    await log.commit(written.step_started("n"))
+
+
+def _held(api: InProcessApi) -> dict[str, Any]:
+    """Return what connections hold: objects, files, tasks, and what the hub counts."""
+    gc.collect()
+    kinds = (Connection, DirectOutlet, PlainOutlet, StreamProtocol)
+    objects = Counter(type(held).__name__ for held in gc.get_objects() if type(held) in kinds)
+    return {
+        "objects": dict(objects),
+        "files": len(list(Path("/proc/self/fd").iterdir())),
+        "tasks": len(asyncio.all_tasks()),
+        "sizes": api.hub.sizes,
+        "deadlines": len(api.hub.wheel),
+        "tenants": len(api.hub._admission),
+        "slow": api.hub.counts.slow,
+        "backlog": api.hub.backlog.bytes,
+        "requests": len(api.server.server_state.tasks),
+    }
+
+
+async def test_a_thousand_clients_that_come_and_go_leave_nothing(
+    stream_nats: NatsServer, client: Client, direct: bool
+) -> None:
+    """New ones and such that resume, cut at any point, some of them not reading."""
+    async with api_in_process(stream_nats.url, direct_writes=direct, heartbeat=0.2) as api:
+        logs = [HandWrittenLog(client) for _ in range(5)]
+        for log in logs:
+            await _begin(log)
+        async with follow(api.port, logs[0].execution) as stream:
+            await stream.take(4)
+            position = stream.parser.last_event_id
+        await api.settled()
+        await api.sockets(0)
+        before = _held(api)
+        for turn in range(10):
+            streams = [
+                follow(
+                    api.port,
+                    logs[number % 5].execution,
+                    position if number % 5 == 0 and turn % 2 else "",
+                    receive_buffer=4096 if number % 3 else None,
+                )
+                for number in range(100)
+            ]
+            for stream in streams:
+                await stream.__aenter__()
+            for stream in streams[::2]:
+                await stream.take(1)
+            for log in logs:
+                await log.commit(written.step_log("n", "x" * 30_000))
+            for stream in streams[::3]:
+                await stream.until_cut(400 + turn * 100)
+            for stream in streams:
+                await stream.__aexit__(None, None, None)
+        async with asyncio.timeout(20):
+            await api.settled()
+            await api.sockets(0)
+            while (after := _held(api)) != before:  # noqa: ASYNC110  # nobody tells of these
+                await asyncio.sleep(0.05)
+        assert after == before
+        counts = api.hub.counts
+        assert counts.opened == sum(counts.closed.values()) > 900
+
+
+async def test_a_client_that_reads_byte_by_byte_is_served(
+    stream_nats: NatsServer, log: HandWrittenLog, direct: bool
+) -> None:
+    """It gets everything, as slowly as it likes; somebody else's events are not later for it."""
+    async with api_in_process(stream_nats.url, direct_writes=direct) as api:
+        await _begin(log)
+        async with (
+            follow(api.port, log.execution, receive_buffer=4096) as slow,
+            follow(api.port, log.execution) as other,
+        ):
+            await other.take(4)
+            events = []
+            for number in range(20):
+                await log.commit(written.step_log("n", f"{number}"))
+                async with asyncio.timeout(5):
+                    await other.take(1)
+                for _ in range(50):
+                    events += await slow.read(1) or []
+            await log.complete()
+            while (some := await slow.read(1)) is not None and not slow.is_complete:
+                events += some
+            events += some or []
+        assert places(events) == log.written
+
+
+async def test_beyond_a_limit_clients_are_told_to_come_back(
+    stream_nats: NatsServer, client: Client, direct: bool
+) -> None:
+    """Nobody else is put out for them; when somebody leaves there is room."""
+    limits = {"max_streams": 3, "max_tenant_streams": 2, "direct_writes": direct}
+    async with api_in_process(stream_nats.url, retry=1.0, **limits) as api:
+        ours, theirs = HandWrittenLog(client, "ours"), HandWrittenLog(client, "theirs")
+        for log in (ours, theirs):
+            await _begin(log)
+
+        def open_(log: HandWrittenLog) -> SseClient:
+            return follow(api.port, log.execution, tenant=log.tenant)
+
+        async def refused(log: HandWrittenLog) -> None:
+            async with open_(log) as stream:
+                assert await stream.all() == []
+                assert stream.status == 200
+                assert stream.headers["content-type"] == "text/event-stream"
+                assert stream.headers["connection"] == "close"
+                assert stream.parser.retry is not None
+                assert 500 <= stream.parser.retry <= 1500
+
+        async with open_(ours) as first, open_(theirs) as third:
+            async with open_(ours) as second:
+                for stream in (first, second, third):
+                    await stream.take(4)
+                await refused(ours)
+                await refused(theirs)
+                assert api.hub.counts.refused == {"full": 2}
+            await api.settled(2, 2, 2)
+            async with open_(ours) as second:
+                assert len(await second.take(4)) == 4
+            await ours.step("a")
+            assert len(await first.take(2)) == 2
+
+
+async def test_a_tenant_has_a_limit_of_its_own(
+    stream_nats: NatsServer, log: HandWrittenLog, direct: bool
+) -> None:
+    """Others are served."""
+    async with api_in_process(stream_nats.url, max_tenant_streams=1, direct_writes=direct) as api:
+        await _begin(log)
+        async with follow(api.port, log.execution) as first:
+            await first.take(4)
+            async with follow(api.port, log.execution) as second:
+                assert await second.all() == []
+            assert api.hub.counts.refused == {"tenant_full": 1}
+
+
+async def test_clients_that_come_together_share_their_reads(
+    stream_nats: NatsServer, client: Client, log: HandWrittenLog, direct: bool
+) -> None:
+    """Three hundred with the same id, to a replica that has no topic yet: a handful of reads."""
+    asked: list[str] = []
+
+    async def spy(message: Msg) -> None:
+        asked.append(message.subject)
+
+    async with api_in_process(stream_nats.url, direct_writes=direct) as api:
+        await _begin(log)
+        async with follow(api.port, log.execution) as stream:
+            await stream.take(4)
+        await api.settled()
+        for _ in range(100):
+            await log.commit(written.step_log("n", "x" * 100))
+        subscription = await client.subscribe("$JS.API.DIRECT.GET.>", cb=spy)
+        await client.flush()
+        streams = [follow(api.port, log.execution, stream.parser.last_event_id) for _ in range(300)]
+        await asyncio.gather(*(stream.__aenter__() for stream in streams))
+        await asyncio.gather(*(stream.take(101) for stream in streams))
+        await client.flush()
+        assert 0 < len(asked) < 60
+        assert api.hub.counts.shared_reads > 300
+        await log.complete()
+        ends = await asyncio.gather(*(stream.all() for stream in streams))
+        assert all(places(end) == log.written[-1:] for end in ends)
+        await subscription.unsubscribe()
+        for stream in streams:
+            await stream.__aexit__(None, None, None)
+
+
+async def test_an_old_stream_is_ended_and_goes_on_elsewhere(
+    stream_nats: NatsServer, log: HandWrittenLog, direct: bool
+) -> None:
+    """With a complete response, a delay, and nothing lost."""
+    async with api_in_process(
+        stream_nats.url, max_stream_age=0.4, retry=0.02, direct_writes=direct
+    ) as api:
+        await _begin(log)
+        events, last_event_id = [], ""
+        for number in range(3):
+            async with follow(api.port, log.execution, last_event_id) as stream:
+                async with asyncio.timeout(5):
+                    events += await stream.all()
+                assert stream.is_complete
+                last_event_id = stream.parser.last_event_id
+            await log.commit(written.step_log("n", f"{number}"))
+        assert places(events) == log.written[:-1]
+        assert api.hub.counts.closed == {"aged": 3}
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_whatever_the_client_speaks_the_stream_is_the_same(
+    stream_nats: NatsServer, log: HandWrittenLog, direct: bool, version: str
+) -> None:
+    """HTTP/1.0, and a client that says more than it should: it is not answered, and not harmed."""
+    async with api_in_process(stream_nats.url, direct_writes=direct) as api:
+        await _begin(log)
+        await log.complete()
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        path = f"/api/v1/sse/executions/{log.execution}/stream"
+        writer.write(f"GET {path} HTTP/{version}\r\nhost: x\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        if direct:
+            # uvicorn itself would answer this, in the middle of the stream.
+            writer.write(b"what else I wanted to say")
+        assert head.startswith(b"HTTP/1.1 200")
+        body = b""
+        while not body.endswith(b"0\r\n\r\n"):
+            piece = await reader.read(65536)
+            assert piece
+            body += piece
+        plain = re.sub(rb"(?:^|\r\n)[0-9a-f]+\r\n", b"", body)
+        assert places(SseParser().feed(plain)) == log.written
+        writer.close()
+
+
+async def test_pipelined_requests_are_answered_one_after_the_other_or_not_at_all(
+    stream_nats: NatsServer, log: HandWrittenLog, direct: bool
+) -> None:
+    """A stream whose connection holds a second request keeps it for that one."""
+    async with api_in_process(stream_nats.url, direct_writes=direct) as api:
+        await _begin(log)
+        await log.complete()
+        reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+        path = f"/api/v1/sse/executions/{log.execution}/stream"
+        first = f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n"
+        writer.write((first + "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").encode())
+        async with asyncio.timeout(5):
+            await reader.readuntil(b"0\r\n\r\n")
+            assert (await reader.readline()).startswith(b"HTTP/1.1 200")
+        writer.close()
+
+
+async def test_a_stopping_process_is_there_until_balancers_have_noticed(
+    stream_nats: NatsServer, log: HandWrittenLog, tmp_path: Any, direct: bool
+) -> None:
+    """It says that it is not ready; streams go on, new ones are told to come back."""
+    with ApiProcess(
+        stream_nats.url,
+        tmp_path,
+        drain_delay="1s",
+        drain_timeout="1s",
+        direct_writes=str(direct).lower(),
+    ) as api:
+        await _begin(log)
+        async with (
+            follow(api.port, log.execution) as stream,
+            httpx.AsyncClient(base_url=api.url) as http,
+        ):
+            await stream.take(4)
+            assert (await http.get("/readyz")).status_code == 200
+            stopping = asyncio.create_task(asyncio.to_thread(api.stop))
+            while (await http.get("/readyz")).status_code == 200:
+                pass
+            await log.step("a")
+            assert len(await stream.take(2)) == 2
+            async with follow(api.port, log.execution) as late:
+                assert await late.all() == []
+                assert (late.status, late.is_complete) == (200, True)
+            assert not stopping.done()
+            assert await stream.all() == []
+            assert stream.is_complete
+            assert await stopping == 0
+
+
+def _iptables(action: str, port: int) -> bool:
+    """Have the kernel lose what goes to a port; returns whether it lets us."""
+    rule = [action, "INPUT", "-p", "tcp", "-i", "lo", "--dport", str(port), "-j", "DROP"]
+    try:
+        return subprocess.run(["iptables", "-w", *rule], check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+async def test_a_client_that_vanished_is_noticed_by_its_silence(
+    stream_nats: NatsServer, log: HandWrittenLog, direct: bool
+) -> None:
+    """Its host lost power: it says no good-bye, and acknowledges no heartbeat."""
+    async with api_in_process(
+        stream_nats.url, heartbeat=0.2, stall_timeout=1.0, direct_writes=direct
+    ) as api:
+        await _begin(log)
+        async with follow(api.port, log.execution) as stream:
+            await stream.take(4)
+            port = stream._writer.get_extra_info("sockname")[1]
+            if not _iptables("-A", port):
+                pytest.skip("needs iptables, and the right to use it")
+            try:
+                began = asyncio.get_running_loop().time()
+                async with asyncio.timeout(20):
+                    await api.settled()
+                assert 0.8 < asyncio.get_running_loop().time() - began < 10
+            finally:
+                assert _iptables("-D", port)
+
+
+def _unsent(api: InProcessApi) -> int:
+    """Return how many bytes of answers the kernel has not taken yet."""
+    protocols = [p for p in api.server.server_state.connections if isinstance(p, StreamProtocol)]
+    return sum(protocol.transport.get_write_buffer_size() for protocol in protocols)
+
+
+async def test_a_stream_may_follow_an_answer_that_was_not_taken_yet(
+    stream_nats: NatsServer, log: HandWrittenLog, direct: bool
+) -> None:
+    """On the same connection: what the server still holds of one comes before the other."""
+    async with api_in_process(stream_nats.url, direct_writes=direct) as api:
+        await _begin(log)
+        for number in range(100):
+            await log.commit(written.step_log("n", f"{number}" + "x" * 100_000))
+        await log.complete()
+        stream = SseClient(
+            api.port,
+            f"/api/v1/executions/{log.execution}?include_logs=true",
+            receive_buffer=4096,
+        )
+        async with stream:
+            # The whole answer is written, most of it lies in the server.
+            async with asyncio.timeout(10):
+                while not _unsent(api):  # noqa: ASYNC110  # a transport tells its protocol only
+                    await asyncio.sleep(0.01)
+            path = f"/api/v1/sse/executions/{log.execution}/stream"
+            stream._writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            while not api.server.server_state.tasks:  # noqa: ASYNC110  # uvicorn tells nobody
+                await asyncio.sleep(0.01)
+            reader = stream._reader
+            head = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", head)
+            assert length is not None
+            await reader.readexactly(int(length.group(1)))
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+            body = b""
+            while not body.endswith(b"\r\n0\r\n\r\n"):
+                body += await reader.read(65536)
+        plain = re.sub(rb"(?:^|\r\n)[0-9a-f]+\r\n", b"", body)
+        assert places(SseParser().feed(plain)) == log.written
+        await api.settled()

@@ -1,0 +1,111 @@
+"""A gate between HTTP clients and the API: knows what is asked, and cuts where it is told.
+
+To a browser it is the API's own origin, so it also has the page that the browser opens.
+"""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator
+from typing import Final, NamedTuple
+
+_REQUEST: Final = re.compile(rb"^GET (\S+) ")
+_LAST_EVENT_ID: Final = re.compile(rb"(?i)^last-event-id: *([^\r\n]*)", re.MULTILINE)
+_STATUS: Final = re.compile(rb"(?:^|\n)HTTP/1\.1 (\d{3}) ")
+
+
+class Visit(NamedTuple):
+    """A request for a stream."""
+
+    path: str
+    last_event_id: str
+
+
+class Gate:
+    """Passes on what clients and the API say to each other.
+
+    Attributes:
+        visits: the requests for streams so far.
+        statuses: of all responses.
+        page: what a browser gets at ``/``.
+        cut_at: text after which a connection is cut, once.
+    """
+
+    def __init__(self, api_port: int) -> None:
+        self.port = 0
+        self.visits: list[Visit] = []
+        self.statuses: list[int] = []
+        self.page = ""
+        self.cut_at = b""
+        self._api_port = api_port
+        self._visited = asyncio.Condition()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def visited(self, times: int) -> None:
+        """Wait until streams have been asked for so many times."""
+        async with self._visited:
+            await self._visited.wait_for(lambda: len(self.visits) >= times)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Serve one connection of a client."""
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            api = await asyncio.open_connection("127.0.0.1", self._api_port)
+            answering = asyncio.create_task(self._answers(api[0], writer))
+            try:
+                while True:
+                    await self._request(reader, writer, api[1])
+            finally:
+                answering.cancel()
+                api[1].close()
+                writer.close()
+
+    async def _request(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        api: asyncio.StreamWriter,
+    ) -> None:
+        # Nobody sends a body here.
+        head = await reader.readuntil(b"\r\n\r\n")
+        found = _REQUEST.match(head)
+        path = found.group(1).decode() if found else ""
+        if path == "/":
+            page = self.page.encode()
+            writer.write(
+                b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n"
+                b"Content-Length: %d\r\n\r\n" % len(page) + page
+            )
+            return
+        if path.endswith("/stream"):
+            last = _LAST_EVENT_ID.search(head)
+            async with self._visited:
+                self.visits.append(Visit(path, last.group(1).decode() if last else ""))
+                self._visited.notify_all()
+        api.write(head)
+
+    async def _answers(self, api: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen = b""
+        with contextlib.suppress(OSError):
+            while piece := await api.read(65536):
+                seen += piece
+                self.statuses += [int(status) for status in _STATUS.findall(piece)]
+                if self.cut_at and self.cut_at in seen:
+                    beyond = len(seen.partition(self.cut_at)[2])
+                    self.cut_at = b""
+                    writer.write(piece[: len(piece) - beyond])
+                    break
+                writer.write(piece)
+        writer.close()
+
+
+@contextlib.asynccontextmanager
+async def gate(api_port: int) -> AsyncIterator[Gate]:
+    """Open a gate before an API."""
+    opened = Gate(api_port)
+    server = await asyncio.start_server(opened.serve, "127.0.0.1", 0)
+    opened.port = server.sockets[0].getsockname()[1]
+    # Not `async with`, which would wait for connections that a browser keeps.
+    try:
+        yield opened
+    finally:
+        server.close()

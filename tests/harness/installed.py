@@ -1,0 +1,14 @@
+"""Programs that some tests need and Python cannot install."""
+
+import os
+from typing import NoReturn
+
+import pytest
+
+
+def absent(what: str, remedy: str) -> NoReturn:
+    """Skip the test because ``what`` is not installed; in CI, where it must be, fail."""
+    reason = f"{what} is not installed: {remedy}"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)

@@ -1,0 +1,119 @@
+"""Several processes on one port: like replicas, and as one towards whoever started them."""
+
+import asyncio
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from nats.aio.client import Client
+
+from harness import log as written
+from harness.api import ApiProcess
+from harness.log import HandWrittenLog
+from harness.nats import NatsServer
+from harness.sse import follow, places
+
+
+@pytest.fixture
+def pair(api_nats: NatsServer, tmp_path: Path) -> Iterator[ApiProcess]:
+    """Two processes on one port."""
+    with ApiProcess(
+        api_nats.url, tmp_path, processes="2", retry="20ms", drain_timeout="2s"
+    ) as process:
+        yield process
+        process.stop()
+
+
+def _children(process: ApiProcess) -> list[int]:
+    path = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return [int(pid) for pid in path.read_text().split()]
+
+
+async def _listening(process: ApiProcess, times: int) -> None:
+    async with asyncio.timeout(20):
+        while process.log_text.count('"listening"') < times:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+
+
+async def test_processes_share_the_streams_and_stop_together(
+    pair: ApiProcess, nats_client: Client
+) -> None:
+    """Connections are spread; on SIGTERM all of them end in good order."""
+    await _listening(pair, 2)
+    log = HandWrittenLog(nats_client)
+    await log.begin()
+    await log.commit(written.step_started("n"))
+    streams = [follow(pair.port, log.execution) for _ in range(40)]
+    for stream in streams:
+        await stream.__aenter__()
+        await stream.take(4)
+    counts = [_connections(pid) for pid in _children(pair)]
+    assert len(counts) == 2
+    assert min(counts) > 5
+    stopping = asyncio.create_task(asyncio.to_thread(pair.stop))
+    for stream in streams:
+        assert await stream.all() == []
+        assert stream.is_complete
+    assert await stopping == 0
+
+
+def _connections(pid: int) -> int:
+    files = Path(f"/proc/{pid}/fd").iterdir()
+    return sum(str(file.readlink()).startswith("socket:") for file in files)
+
+
+async def test_a_process_that_dies_is_replaced(pair: ApiProcess, nats_client: Client) -> None:
+    """Its clients go on at the other, and nobody else notices."""
+    await _listening(pair, 2)
+    log = HandWrittenLog(nats_client)
+    await log.begin()
+    await log.commit(written.step_started("n"))
+    first, _ = _children(pair)
+    os.kill(first, signal.SIGKILL)
+    # As long as it dies the kernel may still give it connections.
+    await asyncio.to_thread(_gone, [first])
+    await log.complete()
+    async with follow(pair.port, log.execution) as stream:
+        assert places(await stream.all()) == log.written
+    await _listening(pair, 3)
+    assert len(_children(pair)) == 2
+
+
+async def test_processes_do_not_outlive_their_supervisor(pair: ApiProcess) -> None:
+    """Whatever killed it: the port is free for the next."""
+    await _listening(pair, 2)
+    children = _children(pair)
+    assert len(children) == 2
+    pair.kill()
+    async with asyncio.timeout(10):
+        await asyncio.to_thread(_gone, children)
+
+
+def _gone(pids: list[int]) -> None:
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        time.sleep(0.02)
+
+
+def test_a_port_that_is_taken_stops_the_start(api_nats: NatsServer, tmp_path: Path) -> None:
+    """As with a single process."""
+    process = ApiProcess(api_nats.url, tmp_path, processes="2")
+    with (
+        socket.create_server(("127.0.0.1", process.port)),
+        pytest.raises(RuntimeError, match="cannot listen"),
+    ):
+        process.start()
+
+
+def test_nats_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
+    """All processes end, and the code says why."""
+    process = ApiProcess(
+        "nats://127.0.0.1:1", tmp_path, processes="2", nats_connect_timeout="200ms"
+    )
+    with pytest.raises(RuntimeError, match="cannot reach NATS"):
+        process.start()
+    assert process._process is not None
+    assert process._process.wait(10) == 2

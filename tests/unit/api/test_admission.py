@@ -1,0 +1,21 @@
+"""Who is in stays in; who comes beyond a limit is told which."""
+
+from tailrace_api.fanout.admission import Admission
+
+
+def test_limits_are_kept_and_given_back() -> None:
+    """Those of a tenant and those of the process."""
+    admission = Admission(3, 2)
+    for tenant in ("a", "a"):
+        assert admission.refusal(tenant) == ""
+        admission.enter(tenant)
+    assert admission.refusal("a") == "tenant_full"
+    assert admission.refusal("b") == ""
+    admission.enter("b")
+    assert admission.refusal("c") == admission.refusal("a") == "full"
+    admission.leave("a")
+    assert admission.refusal("a") == ""
+    for tenant in ("a", "b"):
+        admission.leave(tenant)
+    assert len(admission) == 0
+    assert not admission._tenants

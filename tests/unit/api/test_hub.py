@@ -1,0 +1,477 @@
+"""The hub, in memory and in virtual time: what each connection gets, when, and what it costs."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from harness import log as written
+from harness.memory_client import MemoryClient
+from harness.memory_hub import MemoryHub, memory_hub
+from harness.memory_nats import MemoryNats
+from harness.sse import places
+from harness.virtual_time import run_in_virtual_time
+from tailrace_api.dialects.dialect import Dialect
+from tailrace_api.dialects.execution import EXECUTION
+from tailrace_api.dialects.run_and_stream import RUN_AND_STREAM
+from tailrace_api.fanout.replay import ReplayBusyError
+from tailrace_api.fanout.resume import Start
+from tailrace_api.fanout.topic import RingBounds
+from tailrace_api.fanout.view import View
+from tailrace_shared.execution.events import Event, encode_commits
+from tailrace_shared.subjects import LogFilter
+
+Scenario = Callable[[MemoryHub], Awaitable[None]]
+
+
+def _run(scenario: Scenario, **changes: Any) -> None:
+    async def main() -> None:
+        async with memory_hub(MemoryNats(), **changes) as site:
+            await scenario(site)
+
+    run_in_virtual_time(main())
+
+
+def _commit(site: MemoryHub, *events: Event, execution: str = "e", tenant: str = "t") -> int:
+    events = events or (written.step_log("n", "x"),)
+    return site.nats.append(tenant, execution, next(encode_commits(events)))
+
+
+async def _soon() -> None:
+    """Let everything happen that needs no time to speak of."""
+    await asyncio.sleep(0.2)
+
+
+def _sequences(client: MemoryClient) -> list[int]:
+    return [sequence for _, sequence, _ in places(client.events)]
+
+
+class _DeafClient(MemoryClient):
+    """Does not even take the end."""
+
+    def end(self, wire: bytes) -> None:
+        """Take nothing."""
+
+
+class _BrokenClient(MemoryClient):
+    """Has a bug."""
+
+    is_broken = False
+
+    def write(self, wire: bytes) -> None:
+        """Take something, or fail."""
+        if self.is_broken:
+            raise RuntimeError("a bug")
+        super().write(wire)
+
+
+# What is shared
+
+
+def test_all_connections_of_a_topic_get_the_same_bytes() -> None:
+    """Encoded, framed and joined once, whatever their number."""
+
+    async def scenario(site: MemoryHub) -> None:
+        _commit(site)
+        clients = [await site.open() for _ in range(50)]
+        await _soon()
+        for _ in range(3):
+            _commit(site)
+        await _soon()
+        assert len({id(client.writes[-1]) for client in clients}) == 1
+        assert {tuple(_sequences(client)) for client in clients} == {(1, 2, 3, 4)}
+
+    _run(scenario)
+
+
+def test_commits_of_one_tick_are_one_write() -> None:
+    """To each client, as one piece."""
+
+    async def scenario(site: MemoryHub) -> None:
+        _commit(site)
+        client = await site.open()
+        await _soon()
+        before = len(client.writes)
+        for _ in range(20):
+            _commit(site)
+        await _soon()
+        assert len(client.writes) == before + 1
+        assert _sequences(client) == list(range(1, 22))
+        assert site.hub.counts.events == 21
+
+    _run(scenario)
+
+
+def test_ten_thousand_clients_that_come_back_cost_a_handful_of_reads() -> None:
+    """To a replica that knows nothing yet, each with the last id; then to one that does."""
+
+    async def scenario(site: MemoryHub) -> None:
+        last = [_commit(site) for _ in range(500)][-1]
+        before = site.nats.reads
+        clients = [MemoryClient() for _ in range(10_000)]
+        ids = [f"{site.hub.epoch}-{last - number % 3}-0" for number in range(10_000)]
+        await asyncio.gather(
+            *(
+                site.connect(client, last_event_id=last_event_id)
+                for client, last_event_id in zip(clients, ids, strict=True)
+            )
+        )
+        await _soon()
+        _commit(site)
+        await asyncio.sleep(1)
+        assert all(_sequences(client)[-1] == last + 1 for client in clients)
+        assert site.nats.reads - before < 20
+        before = site.nats.reads
+        again = MemoryClient()
+        await site.connect(again, last_event_id=f"{site.hub.epoch}-{last}-0")
+        await _soon()
+        assert _sequences(again) == [last + 1]
+        assert site.nats.reads == before
+
+    _run(scenario, streams=20_000, tenant_streams=20_000)
+
+
+# A part of the log is any subject
+
+
+def _feed() -> Dialect:
+    """Return a dialect for a tenant's feed, as later ones will be."""
+    return Dialect("feed", lambda tenant: b": " + tenant.encode() + b"\n\n", EXECUTION.show)
+
+
+@pytest.mark.parametrize("loss", [False, True])
+def test_a_topic_may_be_a_whole_tenant(*, loss: bool) -> None:
+    """Commits of all its executions come in order, none is missed, and none ends the stream."""
+
+    async def scenario(site: MemoryHub) -> None:
+        lost = iter(range(1_000_000))
+        site.nats.loses = lambda: loss and next(lost) % 3 == 0
+        expected = [_commit(site, execution=f"e{number}") for number in range(5)]
+        client = MemoryClient()
+        view = View(_feed(), LogFilter("t"))
+        await client.connect(site.hub, view, Start(expected[2]))
+        for number in range(60):
+            end = written.completed(f"e{number % 7}")
+            execution, tenant = f"e{number % 7}", "t" if number % 4 else "other"
+            sequence = _commit(site, end, execution=execution, tenant=tenant)
+            if tenant == "t":
+                expected.append(sequence)
+            await asyncio.sleep(0.01 * (number % 3))
+        await asyncio.sleep(20)
+        assert _sequences(client) == expected[2:]
+        assert client.parser.comments[0] == "t"
+        assert not client.ended.is_set()
+        assert len(site.nats.subscriptions) == 1
+
+    _run(scenario)
+
+
+def test_a_tenant_of_its_own_needs_no_reads_while_nothing_is_lost() -> None:
+    """A commit that follows the one before in the stream has nothing in between."""
+
+    async def scenario(site: MemoryHub) -> None:
+        _commit(site)
+        client = MemoryClient()
+        await client.connect(site.hub, View(_feed(), LogFilter("t")), Start(1))
+        await _soon()
+        before = site.nats.reads
+        for number in range(20):
+            _commit(site, execution=f"e{number % 3}")
+            await asyncio.sleep(0.01)
+        assert _sequences(client) == list(range(1, 22))
+        assert site.nats.reads == before
+
+    _run(scenario)
+
+
+# Slow clients
+
+
+def test_a_paused_client_gets_nothing_and_goes_on_from_the_ring() -> None:
+    """In bounded pieces; the others notice nothing. A client asserts that it is not written to."""
+
+    async def scenario(site: MemoryHub) -> None:
+        _commit(site)
+        slow, other = await site.open(), await site.open()
+        await _soon()
+        slow.takes_only(0)
+        for _ in range(20):
+            _commit(site, written.step_log("n", "x" * 20_000))
+            await asyncio.sleep(0.1)
+        assert len(_sequences(other)) == 21
+        assert len(_sequences(slow)) == 2
+        assert site.hub.counts.slow == 1
+        assert site.hub.backlog.bytes > 0
+        reads, writes = site.nats.reads, len(slow.writes)
+        slow.resume()
+        await _soon()
+        assert _sequences(slow) == _sequences(other)
+        assert max(map(len, slow.writes[writes:])) < 100_000
+        assert site.nats.reads == reads
+        assert site.hub.counts.slow == site.hub.backlog.bytes == 0
+
+    _run(scenario)
+
+
+def test_a_client_that_the_ring_has_left_behind_is_sent_back() -> None:
+    """With a delay, in good order, and with its place."""
+
+    async def scenario(site: MemoryHub) -> None:
+        _commit(site)
+        slow = await site.open()
+        await _soon()
+        slow.takes_only(0)
+        for _ in range(40):
+            _commit(site)
+            await asyncio.sleep(0.01)
+        slow.resume()
+        await _soon()
+        assert slow.ended.is_set()
+        assert slow.parser.retry is not None
+        assert site.hub.counts.closed == {"lagged": 1}
+        again = await site.open(last_event_id=slow.parser.last_event_id)
+        await _soon()
+        assert _sequences(slow) + _sequences(again) == list(range(1, 42))
+
+    _run(scenario, ring=RingBounds(16, 65536))
+
+
+def test_a_client_that_takes_nothing_is_cut_when_its_time_is_over() -> None:
+    """Not before, and not later than a tick after."""
+
+    async def scenario(site: MemoryHub) -> None:
+        _commit(site)
+        slow, other = await site.open(), await site.open()
+        await _soon()
+        slow.takes_only(0)
+        _commit(site)
+        await asyncio.sleep(4.8)
+        assert site.hub.sizes[0] == 2
+        await asyncio.sleep(0.4)
+        assert slow.is_cut
+        assert not other.is_cut
+        assert site.hub.counts.closed == {"stalled": 1}
+        assert site.hub.sizes[0] == 1
+
+    _run(scenario, stall=5.0)
+
+
+def test_slow_is_not_stalled() -> None:
+    """A client that takes a byte now and then is kept, as long as the ring has its place."""
+
+    async def scenario(site: MemoryHub) -> None:
+        _commit(site)
+        slow = await site.open()
+        await _soon()
+        slow.takes_only(0)
+        _commit(site)
+        for _ in range(40):
+            await asyncio.sleep(1)
+            slow.backlog -= 1
+        assert site.hub.sizes[0] == 1
+        await asyncio.sleep(11)
+        assert slow.is_cut
+
+    _run(scenario, stall=5.0)
+
+
+def test_what_slow_clients_hold_in_common_is_held_once() -> None:
+    """A large commit to many clients is nobody's fault."""
+
+    async def scenario(site: MemoryHub) -> None:
+        _commit(site)
+        clients = [await site.open() for _ in range(20)]
+        await _soon()
+        for client in clients:
+            client.takes_only(0)
+        _commit(site, written.step_log("n", "x" * 100_000))
+        await _soon()
+        assert 100_000 < site.hub.backlog.bytes < 110_000
+        assert site.hub.counts.slow == 20
+        for client in clients:
+            client.resume()
+        assert site.hub.backlog.bytes == 0
+
+    _run(scenario, backlog=1_000_000)
+
+
+def test_slow_clients_together_hold_no_more_than_is_allowed() -> None:
+    """Whoever would hold more is cut, and finds the rest in the log; the others are kept."""
+
+    async def scenario(site: MemoryHub) -> None:
+        _commit(site)
+        clients = [await site.open() for _ in range(20)]
+        await _soon()
+        for client in clients:
+            # Each stops elsewhere, and so holds something else.
+            client.takes_only(0)
+            _commit(site, written.step_log("n", "x" * 100_000))
+            await _soon()
+        assert site.hub.backlog.bytes <= 1_000_000
+        assert site.hub.counts.closed == {"overloaded": 11}
+        assert [client.is_cut for client in clients] == [False] * 9 + [True] * 11
+
+    _run(scenario, backlog=1_000_000)
+
+
+# Time
+
+
+def test_silence_is_filled_with_heartbeats() -> None:
+    """One in each interval, never two, and none where there are events."""
+
+    async def scenario(site: MemoryHub) -> None:
+        _commit(site)
+        client = await site.open()
+        await asyncio.sleep(100)
+        assert 9 <= len(client.parser.comments) <= 13
+        assert set(client.parser.comments) == {"heartbeat"}
+        heard = len(client.parser.comments)
+        for _ in range(50):
+            _commit(site)
+            await asyncio.sleep(1)
+        assert len(client.parser.comments) == heard
+
+    _run(scenario, heartbeat=10.0)
+
+
+def test_heartbeats_carry_the_place_when_it_has_moved_unseen() -> None:
+    """A client that is shown nothing would otherwise resume from long ago."""
+
+    async def scenario(site: MemoryHub) -> None:
+        _commit(site, written.queued("e"))
+        client = await site.open(dialect=RUN_AND_STREAM)
+        await _soon()
+        last = _commit(site, written.step_log("n", "x"), written.step_log("n", "y"))
+        await asyncio.sleep(11)
+        assert client.parser.last_event_id == f"{site.hub.epoch}-{last}-1"
+        assert len(client.parser.primings) == 1
+        await asyncio.sleep(30)
+        assert len(client.parser.primings) == 1
+
+    _run(scenario, heartbeat=10.0)
+
+
+def test_heartbeats_of_many_clients_are_spread() -> None:
+    """After a broadcast all have been silent equally long."""
+
+    async def scenario(site: MemoryHub) -> None:
+        _commit(site)
+        clients = [await site.open() for _ in range(200)]
+        _commit(site)
+        await asyncio.sleep(9)
+        early = sum(bool(client.parser.comments) for client in clients)
+        assert 40 < early < 160
+
+    _run(scenario, heartbeat=10.0)
+
+
+def test_old_streams_are_ended_over_a_while() -> None:
+    """So that a replica that was added gets its share; the clients come back for more."""
+
+    async def scenario(site: MemoryHub) -> None:
+        _commit(site)
+        clients = [await site.open() for _ in range(200)]
+        await asyncio.sleep(74)
+        assert not any(client.ended.is_set() for client in clients)
+        await asyncio.sleep(26)
+        ended = sum(client.ended.is_set() for client in clients)
+        assert 50 < ended < 150
+        await asyncio.sleep(27)
+        assert all(client.ended.is_set() for client in clients)
+        assert all(client.parser.retry is not None for client in clients)
+        assert site.hub.counts.closed == {"aged": 200}
+
+    _run(scenario, age=100.0)
+
+
+# Limits and the end
+
+
+def test_limits_refuse_who_comes_and_keep_who_is_there() -> None:
+    """A tenant's limit, the process's, and why."""
+
+    async def scenario(site: MemoryHub) -> None:
+        hub = site.hub
+        _commit(site)
+        first = [await site.open() for _ in range(2)]
+        assert hub.refusal("t") == "tenant_full"
+        assert hub.refusal("u") == ""
+        _commit(site, tenant="u")
+        other = MemoryClient()
+        await other.connect(hub, View(EXECUTION, LogFilter("u", "e")), Start())
+        assert hub.refusal("u") == hub.refusal("v") == "full"
+        first[0].leave()
+        assert hub.refusal("t") == ""
+        site.nats.is_connected = False
+        assert hub.refusal("t") == "disconnected"
+        hub.is_draining = True
+        assert hub.refusal("t") == "draining"
+        assert not first[1].ended.is_set()
+        hub.refuse("full")
+        assert hub.counts.refused == {"full": 1}
+
+    _run(scenario, streams=3, tenant_streams=2)
+
+
+def test_beyond_the_budget_of_replays_new_streams_are_refused() -> None:
+    """Those whose history is being read are served, and who comes later is, too."""
+
+    async def scenario(site: MemoryHub) -> None:
+        for number in range(5):
+            _commit(site, execution=f"e{number}")
+        opening = (site.open(f"e{number}") for number in range(5))
+        opened = await asyncio.gather(*opening, return_exceptions=True)
+        refused = [error for error in opened if isinstance(error, ReplayBusyError)]
+        served = [client for client in opened if isinstance(client, MemoryClient)]
+        assert (len(served), len(refused)) == (2, 3)
+        await _soon()
+        assert all(client.events for client in served)
+        assert (await site.open("e4")).events
+
+    _run(scenario, reads=2)
+
+
+def test_a_drain_ends_streams_over_time_and_cuts_who_does_not_go() -> None:
+    """Each with another delay; who takes nothing is cut at the end."""
+
+    async def scenario(site: MemoryHub) -> None:
+        _commit(site)
+        clients = [await site.open() for _ in range(3000)]
+        stalled = _DeafClient()
+        await site.connect(stalled)
+        await _soon()
+        stalled.takes_only(0)
+        _commit(site)
+        await _soon()
+        draining = asyncio.create_task(site.hub.drain(5.0))
+        await asyncio.sleep(1.0)
+        ended = sum(client.ended.is_set() for client in clients)
+        assert 300 < ended < 2000
+        await draining
+        assert all(client.ended.is_set() for client in clients)
+        assert len({client.parser.retry for client in clients}) > 500
+        assert stalled.is_cut
+        await site.settled(0, 0, 0)
+        assert site.hub.counts.closed == {"drained": 3001}
+        assert len(site.hub.wheel) == 0
+
+    _run(scenario)
+
+
+def test_a_broken_connection_takes_no_other_along() -> None:
+    """A bug in what is due for one is no reason to forget the others."""
+
+    async def scenario(site: MemoryHub) -> None:
+        _commit(site)
+        clients = [await site.open() for _ in range(10)]
+        broken = _BrokenClient()
+        await site.connect(broken)
+        await _soon()
+        broken.is_broken = True
+        await asyncio.sleep(25)
+        assert broken.is_cut
+        assert all(client.parser.comments and not client.is_cut for client in clients)
+
+    _run(scenario, heartbeat=10.0)

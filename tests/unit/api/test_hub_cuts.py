@@ -1,0 +1,160 @@
+"""Thousands of seeded lives of streams, in memory: whatever happens, the union is the log.
+
+Live messages get lost, replicas lag, the API loses NATS and finds it again, is killed and begins
+anew, clients stop reading, fall behind, leave, and come back to another replica with the last id
+that they have. Each must get every event once and in order. The same with real processes, fewer
+times, is in `tests/e2e/streams`.
+"""
+
+import asyncio
+import contextlib
+import random
+from typing import Final
+
+import pytest
+
+from harness import log as written
+from harness.memory_client import MemoryClient
+from harness.memory_hub import MemoryHub, memory_hub
+from harness.memory_nats import MemoryNats
+from harness.virtual_time import run_in_virtual_time
+from tailrace_api.fanout.topic import RingBounds
+from tailrace_shared.errors import UnavailableError
+from tailrace_shared.execution.events import Event, encode_commits, split_commit
+
+_SEEDS: Final = 2000
+_PARTS: Final = 20
+
+
+class World:
+    """Two replicas, one execution, and a die for everything."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.nats = MemoryNats()
+        self.replicas: list[MemoryHub] = []
+        self.expected: list[tuple[int, int, str]] = []
+        loss, lag = self.dice.choice([0, 0.2, 0.7, 1]), self.dice.choice([0, 0, 1, 3])
+        self.nats.loses = lambda: self.dice.random() < loss
+        self.nats.lag = lambda: self.dice.randint(0, lag)
+        self.is_written = False
+
+    async def write(self) -> None:
+        """Write the execution, its commits apart by nothing up to a second."""
+        pace = self.dice.choice([0, 0.01, 0.3, 1])
+        self._commit(written.queued("e"))
+        for number in range(self.dice.randint(1, 30)):
+            await asyncio.sleep(self.dice.uniform(0, pace))
+            if self.dice.random() < 0.3:
+                self.nats.append("t", "other", b"[]")
+            size = self.dice.choice([1, 1, 1, 2, 5])
+            text = "x" * self.dice.choice([0, 10, 3000])
+            self._commit(*[written.step_log("n", f"{number}.{i}{text}") for i in range(size)])
+        self._commit(written.completed("e"))
+        self.is_written = True
+
+    def _commit(self, *events: Event) -> None:
+        (payload,) = encode_commits(events)
+        sequence = self.nats.append("t", "e", payload)
+        self.expected += [
+            (sequence, index, bytes(slice_).decode())
+            for index, slice_ in enumerate(split_commit(payload))
+        ]
+
+    async def trouble(self) -> None:
+        """Take NATS away from the replicas now and then, and kill one."""
+        while not self.is_written:
+            await asyncio.sleep(self.dice.uniform(0, 3))
+            if self.dice.random() < 0.3:
+                self.nats.is_connected = False
+                await asyncio.sleep(self.dice.uniform(0, 2))
+                self.nats.is_connected = True
+                for replica in self.replicas:
+                    replica.hub.doubt()
+
+    async def replica(self) -> None:
+        """Be a replica, and after a while another in its place."""
+        dice = self.dice
+        while True:
+            ring = RingBounds(dice.choice([16, 4096]), dice.choice([65536, 2**22]))
+            with contextlib.suppress(UnavailableError):
+                async with memory_hub(
+                    self.nats, heartbeat=dice.choice([0.5, 5]), stall=2.0, retry=0.1, ring=ring
+                ) as replica:
+                    self.replicas.append(replica)
+                    try:
+                        await asyncio.sleep(dice.choice([1, 5, 1000]))
+                    finally:
+                        self.replicas.remove(replica)
+                        for connection in tuple(replica.hub._connections):
+                            connection.abort()
+            await asyncio.sleep(dice.uniform(0, 0.5))
+
+    async def read(self) -> None:
+        """Be a client until there is nothing more to read."""
+        received: list[tuple[int, int, str]] = []
+        last_event_id = ""
+        while True:
+            await asyncio.sleep(self.dice.uniform(0, 0.3))
+            if not self.replicas:
+                continue
+            client = MemoryClient()
+            try:
+                is_over = await self._connection(client, last_event_id)
+            except UnavailableError:
+                continue
+            if is_over:
+                break
+            for event in client.events:
+                assert event.type != "stream:reset", event
+                if event.own_id:
+                    _, sequence, index = event.id.split("-")
+                    received.append((int(sequence), int(index), event.data))
+            last_event_id = client.parser.last_event_id or last_event_id
+        assert received == self.expected
+
+    async def _connection(self, client: MemoryClient, last_event_id: str) -> bool:
+        if self.dice.random() < 0.3:
+            client.takes_only(self.dice.randint(0, 5000))
+        replica = self.dice.choice(self.replicas)
+        connecting = asyncio.ensure_future(replica.connect(client, "e", last_event_id))
+        try:
+            async with asyncio.timeout(self.dice.choice([0.01, 0.5, 3, 60])):
+                if (await asyncio.shield(connecting)).is_over:
+                    return True
+                while not (client.ended.is_set() or client.is_cut):
+                    await asyncio.sleep(0.05)
+                    if self.dice.random() < 0.2:
+                        client.resume()
+        except TimeoutError:
+            client.leave()
+            await connecting
+        return False
+
+    async def run(self) -> None:
+        """Let it all happen; afterwards nothing is left."""
+        async with asyncio.timeout(3600):
+            background = [asyncio.create_task(self.replica()) for _ in range(2)]
+            background.append(asyncio.create_task(self.trouble()))
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.write())
+                for _ in range(3):
+                    group.create_task(self.read())
+            for replica in self.replicas:
+                await replica.settled(0, 0, 0)
+                assert replica.hub.counts.slow == replica.hub.backlog.bytes == 0
+                assert len(replica.hub.wheel) == 0
+            for task in background:
+                task.cancel()
+            await asyncio.wait(background)
+
+
+@pytest.mark.parametrize("part", range(_PARTS))
+def test_every_client_gets_the_log(part: int) -> None:
+    """Once and in order, and the replicas give back everything."""
+    for seed in range(part * _SEEDS // _PARTS, (part + 1) * _SEEDS // _PARTS):
+        try:
+            run_in_virtual_time(World(seed).run())
+        except BaseException as error:
+            error.add_note(f"seed {seed}")
+            raise

@@ -1,0 +1,170 @@
+"""History is read once for all who want the same, and a new stream may be told to wait."""
+
+import asyncio
+
+import pytest
+
+from harness import log as written
+from harness.memory_nats import MemoryNats
+from harness.virtual_time import run_in_virtual_time
+from tailrace_api.dialects.execution import EXECUTION
+from tailrace_api.fanout.counts import Counts
+from tailrace_api.fanout.replay import Page, Replay, ReplayBusyError
+from tailrace_api.fanout.view import View
+from tailrace_shared.errors import UnavailableError
+from tailrace_shared.execution.events import encode_commits
+from tailrace_shared.execution_log import ExecutionLog
+from tailrace_shared.subjects import LogFilter, Subjects
+
+VIEW = View(EXECUTION, LogFilter("t", "e"))
+
+
+def _commit(nats: MemoryNats, execution: str = "e") -> int:
+    return nats.append("t", execution, next(encode_commits([written.step_log("n", "x")])))
+
+
+class _Desk:
+    """A replay and what it reads from."""
+
+    def __init__(self, budget: int = 1000) -> None:
+        self.nats = MemoryNats()
+        self.counts = Counts()
+        self.replay = Replay(ExecutionLog(self.nats, Subjects()), self.counts, budget)
+
+    async def page(self, from_sequence: int = 1, view: View = VIEW, *, is_new: bool = True) -> Page:
+        return await self.replay.page(view, "e", from_sequence, is_new=is_new)
+
+
+def test_all_who_want_the_same_page_share_one_read() -> None:
+    """And its bytes: ten thousand clients get the same object."""
+
+    async def scenario() -> None:
+        desk = _Desk()
+        _commit(desk.nats)
+        pages = await asyncio.gather(*(desk.page() for _ in range(10_000)))
+        assert desk.nats.reads == desk.counts.reads == 1
+        assert len({id(page.batch) for page in pages}) == 1
+        assert desk.counts.shared_reads == 9_999
+        found = await asyncio.gather(*(desk.replay.find(1) for _ in range(1000)))
+        assert desk.nats.reads == 2
+        assert found[0] is not None
+        assert found[0][:2] == ("t", "e")
+
+    run_in_virtual_time(scenario())
+
+
+def test_different_pages_are_different_reads() -> None:
+    """Of another view, from another place."""
+
+    async def scenario() -> None:
+        desk = _Desk()
+        for _ in range(3):
+            _commit(desk.nats)
+        pages = await asyncio.gather(desk.page(1), desk.page(2), desk.page(3))
+        assert [page.first for page in pages] == [1, 2, 3]
+        assert desk.nats.reads == 3
+
+    run_in_virtual_time(scenario())
+
+
+def test_what_was_read_is_shared_for_a_moment_only() -> None:
+    """History that is deleted is soon seen to be."""
+
+    async def scenario() -> None:
+        desk = _Desk()
+        _commit(desk.nats)
+        await desk.page()
+        await asyncio.sleep(0.2)
+        await desk.page()
+        assert desk.nats.reads == 1
+        await asyncio.sleep(0.1)
+        await desk.page()
+        assert desk.nats.reads == 2
+        await asyncio.sleep(1)
+        assert not desk.replay._answers
+
+    run_in_virtual_time(scenario())
+
+
+def test_that_there_is_nothing_is_believed_of_a_read_of_ones_own_only() -> None:
+    """What was asked before I came does not know what was committed meanwhile."""
+
+    async def scenario() -> None:
+        desk = _Desk()
+        held = asyncio.Event()
+        batch = desk.nats.batch
+
+        async def late_batch(stream: str, request: dict[str, object]) -> object:
+            found = await batch(stream, request)
+            await held.wait()
+            return found
+
+        desk.nats.batch = late_batch  # type: ignore[method-assign, assignment]
+        early = asyncio.create_task(desk.page())
+        await asyncio.sleep(0.1)
+        _commit(desk.nats)
+        late = [asyncio.create_task(desk.page()) for _ in range(10)]
+        await asyncio.sleep(0.1)
+        held.set()
+        assert (await early).batch is None
+        assert {page.first for page in await asyncio.gather(*late)} == {1}
+        assert desk.nats.reads == 2
+
+    run_in_virtual_time(scenario())
+
+
+def test_whoever_asked_first_may_leave() -> None:
+    """The others get their answer all the same."""
+
+    async def scenario() -> None:
+        desk = _Desk()
+        _commit(desk.nats)
+        first = asyncio.create_task(desk.page())
+        await asyncio.sleep(0)
+        second = asyncio.create_task(desk.page())
+        await asyncio.sleep(0)
+        first.cancel()
+        assert (await second).first == 1
+        assert desk.nats.reads == 1
+
+    run_in_virtual_time(scenario())
+
+
+def test_a_read_that_fails_fails_for_all_and_is_forgotten() -> None:
+    """The next one is tried anew."""
+
+    async def scenario() -> None:
+        desk = _Desk()
+        _commit(desk.nats)
+        desk.nats.is_connected = False
+        answers = await asyncio.gather(*(desk.page() for _ in range(3)), return_exceptions=True)
+        assert all(isinstance(answer, UnavailableError) for answer in answers)
+        desk.nats.is_connected = True
+        assert (await desk.page()).first == 1
+
+    run_in_virtual_time(scenario())
+
+
+def test_beyond_the_budget_new_streams_are_refused() -> None:
+    """Those that want what is being read anyway are not, nor those that have begun."""
+
+    async def scenario() -> None:
+        desk = _Desk(budget=20)
+        for number in range(100):
+            _commit(desk.nats, f"e{number}")
+
+        def view(number: int) -> View:
+            return View(EXECUTION, LogFilter("t", f"e{number}"))
+
+        new = [asyncio.create_task(desk.page(view=view(number))) for number in range(20)]
+        await asyncio.sleep(0)
+        assert desk.replay.reads == 20
+        with pytest.raises(ReplayBusyError):
+            await desk.page(view=view(50))
+        same = asyncio.create_task(desk.page(view=view(19)))
+        begun = asyncio.create_task(desk.page(view=view(60), is_new=False))
+        assert all(page.batch for page in await asyncio.gather(*new, same, begun))
+        assert desk.replay.reads == 0
+        assert (await desk.page(view=view(50))).batch
+
+    run_in_virtual_time(scenario())

@@ -1,0 +1,66 @@
+"""Work in turns holds nobody up for long, and is done whatever other work does."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+
+from tailrace_api.fanout.turns import Turns
+
+
+async def test_the_loop_gets_its_turn_while_there_is_much_to_do() -> None:
+    """Ten thousand steps of 20 µs are 200 ms; nobody else waits so long."""
+    turns, done = Turns(), asyncio.Event()
+
+    def work() -> Iterator[None]:
+        for _ in range(10_000):
+            until = time.perf_counter() + 20e-6
+            while time.perf_counter() < until:
+                pass
+            yield
+        done.set()
+
+    turns.add(work())
+    longest, rounds = 0.0, 0
+    while not done.is_set():
+        # CPU time: the machine may be busy with something else.
+        began = time.thread_time()
+        await asyncio.sleep(0)
+        longest, rounds = max(longest, time.thread_time() - began), rounds + 1
+    assert rounds > 10
+    assert longest < 0.01
+
+
+async def test_work_takes_turns() -> None:
+    """Short work does not wait for the end of long work."""
+    turns, order = Turns(), []
+    finished = asyncio.Event()
+
+    def work(name: str, steps: int) -> Iterator[None]:
+        for _ in range(steps):
+            yield
+        order.append(name)
+        if len(order) == 2:
+            finished.set()
+
+    turns.add(work("long", 5000))
+    turns.add(work("short", 3))
+    await finished.wait()
+    assert order == ["short", "long"]
+
+
+async def test_work_that_fails_takes_nothing_else_along() -> None:
+    """It is logged and given up."""
+    turns, done = Turns(), asyncio.Event()
+
+    def failing() -> Iterator[None]:
+        yield
+        raise RuntimeError("a bug")
+
+    def other() -> Iterator[None]:
+        yield
+        done.set()
+
+    turns.add(failing())
+    turns.add(other())
+    async with asyncio.timeout(5):
+        await done.wait()
