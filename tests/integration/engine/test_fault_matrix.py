@@ -86,6 +86,7 @@ def fatal_inputs() -> list[dict[str, Any]]:
     return [way for way in ways for _ in range(DEATHS)]
 
 
+@pytest.mark.timeout(300)
 async def test_five_hundred_executions_survive_a_death_at_every_boundary(fight: Campaign):
     """All of them are in flight when the first worker dies."""
     for _ in range(3):
