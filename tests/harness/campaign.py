@@ -12,7 +12,9 @@ from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from random import Random
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
+
+from nats.aio.msg import Msg
 
 from harness.installation import TENANT, Installation, installation
 from harness.invariants import Record, restless, violations
@@ -42,7 +44,7 @@ from tailrace_shared.waiting_index import WaitingIndex
 from tailrace_shared.workflow.definition import Definition
 
 T = TypeVar("T")
-_LOOK: float = 2.0
+_LOOK: Final = 3.0
 """Seconds after which the log is read although nothing was heard: a killed NATS tells nobody."""
 
 
@@ -286,15 +288,8 @@ class Campaign:
         Raises:
             AssertionError: some have not, within ``timeout`` seconds.
         """
-        moved = asyncio.Event()
-
-        async def heard(_message: Any) -> None:
-            moved.set()
-
-        live = self.site.subjects.tenant_live(TENANT)
-        subscription = await self.site.jetstream.client.subscribe(live, cb=heard)
         deadline = asyncio.get_running_loop().time() + timeout
-        try:
+        async with self.hearing(b'"type":"execution:c', b'"type":"execution:failed"') as ended:
             while True:
                 records = await self.insist(self.records)
                 open_ones = {
@@ -308,8 +303,21 @@ class Campaign:
                     if fold(record.events).is_held:
                         await self.command(execution, "resume")
                 assert asyncio.get_running_loop().time() < deadline, _stuck(open_ones)
-                moved.clear()
-                await _within(_LOOK, moved)
+                await ended.all_of(set(open_ones))
+
+    @contextlib.asynccontextmanager
+    async def hearing(self, *signs: bytes) -> AsyncIterator["Heard"]:
+        """Hear of commits that have one of some signs in them."""
+        heard = Heard()
+
+        async def hear(message: Msg) -> None:
+            if any(sign in message.data for sign in signs):
+                heard.add(message.subject.rpartition(".")[2])
+
+        live = self.site.subjects.tenant_live(TENANT)
+        subscription = await self.site.jetstream.client.subscribe(live, cb=hear)
+        try:
+            yield heard
         finally:
             await subscription.unsubscribe()
 
@@ -397,12 +405,25 @@ async def campaign(nats: AnyNats, folder: Path, seed: int) -> AsyncIterator[Camp
                 os.environ[name] = value
 
 
-async def _within(seconds: float, event: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        pass
+class Heard:
+    """Executions of which something was heard."""
+
+    def __init__(self) -> None:
+        self._executions: set[str] = set()
+        self._more = asyncio.Event()
+
+    def add(self, execution: str) -> None:
+        """Hear of one."""
+        self._executions.add(execution)
+        self._more.set()
+
+    async def all_of(self, executions: set[str]) -> None:
+        """Wait until all were heard of; not for long, as a NATS that is killed tells nobody."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK):
+                while not executions <= self._executions:
+                    self._more.clear()
+                    await self._more.wait()
 
 
 def _stuck(records: dict[str, Record]) -> str:

@@ -51,6 +51,10 @@ class WrongLastSequenceError(JetStreamError):
         self.last = int(number) if number.isdecimal() else None
 
 
+class MessageTooLargeError(TailraceError):
+    """A message is larger than this NATS takes; to try again does not help."""
+
+
 class ExecutionNotFoundError(TailraceError):
     """The log holds no such execution for this tenant."""
 

@@ -20,6 +20,7 @@ from nats.aio.msg import Msg
 from tailrace_shared.answers import answers_over
 from tailrace_shared.errors import (
     JetStreamError,
+    MessageTooLargeError,
     StartupError,
     UnavailableError,
     WrongLastSequenceError,
@@ -34,6 +35,8 @@ _NO_MESSAGE: Final = 10037
 # What a cluster says while it elects a leader or is short of resources.
 _NOT_NOW: Final = {10008, 10009, 10023}
 _REQUEST_TIMEOUT: Final = 5.0
+# What the headers of a message take at the most: they count as its payload.
+_HEADERS_ROOM: Final = 1024
 _PAGE_MESSAGES: Final = 256
 _PAGE_BYTES: Final = 4 * 1024 * 1024
 
@@ -168,8 +171,15 @@ class JetStream:
         Raises:
             WrongLastSequenceError: a fence in the headers did not hold.
             JetStreamError: JetStream refused for another reason.
+            MessageTooLargeError: no NATS with this limit will ever store it.
             UnavailableError: no acknowledgement; the message may or may not be stored.
         """
+        # NATS would not answer, but cut the connection, which others use as well.
+        if len(payload) + _HEADERS_ROOM > self.client.max_payload:
+            raise MessageTooLargeError(
+                f"a message of {len(payload)} bytes on {subject}: "
+                f"this NATS takes {self.client.max_payload - _HEADERS_ROOM}"
+            )
         message = await self._request(subject, payload, headers)
         return stored_sequence(message.data)
 

@@ -21,7 +21,7 @@ from harness.campaign import Campaign, campaign
 from harness.installation import TENANT
 from harness.nats import NatsServer
 from harness.random_workflows import ACTOR, PROCEDURE, STEP, checked
-from tailrace_shared.execution.events import StepCompleted, StepRetrying, StepWaiting
+from tailrace_shared.execution.events import Event, StepCompleted, StepRetrying, StepWaiting
 from tailrace_shared.execution.state import fold
 from tailrace_shared.ids import new_token
 from tailrace_shared.workflow.definition import Definition
@@ -86,6 +86,7 @@ def fatal_inputs() -> list[dict[str, Any]]:
     return [way for way in ways for _ in range(DEATHS)]
 
 
+@pytest.mark.timeout(300)
 async def test_five_hundred_executions_survive_a_death_at_every_boundary(fight: Campaign):
     """All of them are in flight when the first worker dies."""
     for _ in range(3):
@@ -123,17 +124,21 @@ async def test_five_hundred_executions_survive_a_death_at_every_boundary(fight: 
 async def approve_all(fight: Campaign, executions: set[str]) -> None:
     """Send the trigger that all wait for, once all of them do."""
     waiting: set[str] = set()
-    while waiting < executions:
-        for execution, record in (await fight.insist(fight.records)).items():
-            has_begun = any(
-                isinstance(event, StepWaiting) and event.data.node_id == "approve"
-                for event in record.events
-            )
-            if has_begun:
-                waiting.add(execution)
-        await asyncio.sleep(0.5)
+    async with fight.hearing(b'"node_id":"approve"') as heard:
+        while waiting < executions:
+            waiting |= {
+                execution
+                for execution, record in (await fight.insist(fight.records)).items()
+                if any(map(awaits_approval, record.events))
+            }
+            await heard.all_of(executions - waiting)
     key = new_token()
     await fight.insist(lambda: fight.signals.emit(TENANT, PROCEDURE, {"n": 1}, key))
+
+
+def awaits_approval(event: Event) -> bool:
+    """Tell whether an event begins the wait for the approval."""
+    return isinstance(event, StepWaiting) and event.data.node_id == "approve"
 
 
 @pytest.mark.parametrize("hours", [1, -1])

@@ -7,7 +7,12 @@ import pytest
 from harness.proxy import Proxy
 from tailrace_shared import jetstream as jetstream_module
 from tailrace_shared.appends import COMMIT_ID, WRITER, append
-from tailrace_shared.errors import JetStreamError, UnavailableError, WrongLastSequenceError
+from tailrace_shared.errors import (
+    JetStreamError,
+    MessageTooLargeError,
+    UnavailableError,
+    WrongLastSequenceError,
+)
 from tailrace_shared.execution.events import (
     Event,
     ExecutionStarted,
@@ -215,6 +220,15 @@ async def test_what_no_stream_takes_is_unavailable(site):
     """Nobody answers."""
     with pytest.raises(UnavailableError):
         await append(site.jetstream, "none", "nobody.listens.here", b"x", expected=0, patience=0.1)
+
+
+@pytest.mark.parametrize("room", [0, 100, -1])
+async def test_what_is_larger_than_nats_takes_is_refused_before_it_is_sent(site, subject, room):
+    """To wait for NATS would not help; and NATS would cut the connection of all who share it."""
+    payload = b"x" * (site.jetstream.client.max_payload - room)
+    with pytest.raises(MessageTooLargeError):
+        await append(site.jetstream, site.events, subject, payload, expected=0)
+    assert site.jetstream.client.stats["reconnects"] == 0
 
 
 async def test_a_refusal_is_no_reason_to_try_again(site, subject):

@@ -12,6 +12,7 @@ import pytest
 from tailrace_shared.errors import SettingsError, StartupError
 from tailrace_shared.workflow.node_types import SHIPPED, NodeType, Parameter
 from tailrace_worker.nodes import registry
+from tailrace_worker.nodes.await_ import await_
 from tailrace_worker.nodes.delay import delay
 from tailrace_worker.nodes.fail import fail
 from tailrace_worker.nodes.log import log
@@ -356,6 +357,11 @@ class TestDelay:
         with pytest.raises(NodeFailedError) as caught:
             delay(**given)
         assert not caught.value.retryable
+
+
+def test_the_reason_of_a_wait_is_short_whatever_it_names():
+    """An output named in it may have megabytes, more than an event can carry."""
+    assert await_(reason="r" * 2_000_000).reason == "r" * 1024
 
 
 def test_log_writes_a_line():

@@ -1,10 +1,13 @@
 """``await``: waits for a decision or a trigger, holding no worker."""
 
-from typing import Any
+from typing import Any, Final
 
 from tailrace_shared.duration import Duration
 from tailrace_worker.nodes.node import NodeFailedError, node
 from tailrace_worker.nodes.waits import ForSignal
+
+# It is repeated in events and lists, where an output that it names would be too large.
+_REASON_CHARACTERS: Final = 1024
 
 
 @node("await", instant=True)
@@ -23,7 +26,7 @@ def await_(
     except ValueError as error:
         raise NodeFailedError(f"lookback: {error}", retryable=False) from None
     return ForSignal(
-        reason=str(reason),
+        reason=str(reason)[:_REASON_CHARACTERS],
         triggers=[str(trigger) for trigger in triggers or []],
         match=match,
         lookback=seconds,
