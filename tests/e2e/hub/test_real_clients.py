@@ -107,7 +107,8 @@ async def _httpx_sse(url: str) -> list[Received]:
                     async for event in source.aiter_sse():
                         last_event_id = event.id or last_event_id
                         retry = event.retry or retry
-                        if event.id and event.data:
+                        # The greeting has the id of the event before it, as in a browser.
+                        if event.data and event.event != "connected":
                             received.append(Received(event.id, event.event, event.data))
             except httpx.TransportError:
                 pass
