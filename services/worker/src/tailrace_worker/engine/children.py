@@ -19,7 +19,14 @@ from tailrace_shared.errors import (
     UnavailableError,
 )
 from tailrace_shared.execution.evaluation import final_output
-from tailrace_shared.execution.events import MAX_VALUE_BYTES, TERMINAL, Origin, Parent, StepWait
+from tailrace_shared.execution.events import (
+    MAX_VALUE_BYTES,
+    TERMINAL,
+    ExecutionQueued,
+    Origin,
+    Parent,
+    StepWait,
+)
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_worker.engine.chores import Chores
 from tailrace_worker.engine.environment import Environment
@@ -115,7 +122,8 @@ class Children:
     async def _attend(self, place: Place, wait: StepWait, depth: int) -> None:
         """Start the child run if it does not exist; tell how it ended if it has."""
         last = await self._env.log.last_commit(self._tenant, _child(wait))
-        if last is None:
+        # One that has not begun may have lost its job with the worker that created it.
+        if last is None or isinstance(last.events()[-1], ExecutionQueued):
             await self._start(place, wait, depth)
         elif isinstance(last.events()[-1], TERMINAL):
             self._tell(place, await self._outcome(place, _child(wait)))
