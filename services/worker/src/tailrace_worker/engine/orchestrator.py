@@ -194,6 +194,8 @@ class Drive:
                 return await self._conclude()
             if not more and (result := await self._rest()) is not None:
                 return result
+            # Before the log is read: who asks for a look meanwhile must not be forgotten.
+            self._woken.clear()
             if self._log_moved:
                 await self._read_on()
                 self._consequences.look_at_children()
@@ -313,7 +315,6 @@ class Drive:
 
     def _facts(self) -> list[Event]:
         """Return what has happened since the last turn, recorded already."""
-        self._woken.clear()
         facts = self._attempts.take()
         for (step_id, attempt), outcome in self._consequences.take_news():
             step = self._scheduler.state.steps[step_id]

@@ -1,0 +1,56 @@
+"""A drive looks at the log again whenever it is asked to, whatever it is at that moment doing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from harness.installation import TENANT, Installation
+from harness.steps import begun
+from tailrace_shared.settings import WorkerSettings, read_settings
+from tailrace_worker.engine import orchestrator
+from tailrace_worker.engine.engine import Engine
+from tailrace_worker.nodes.registry import load_registry
+
+
+@pytest.fixture
+async def engine(site: Installation, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Engine]:
+    """An engine in this process, whose drives hear of commits as soon as they have begun to wait."""
+    monkeypatch.setattr(orchestrator, "_LISTEN_AFTER", 0.05)
+    settings = read_settings(
+        WorkerSettings, {"NATS_URL": site.nats.url, "TAILRACE_CANCEL_GRACE": "100ms"}
+    )
+    started = Engine(settings, load_registry("", ""))
+    await asyncio.to_thread(started.start)
+    yield started
+    started.drain()
+    await asyncio.to_thread(started.stop)
+
+
+async def test_who_asks_while_the_log_is_being_read_is_not_forgotten(
+    site: Installation, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cancellation that comes between the reading of a pause and the next wait is applied."""
+    env, reading, go_on = engine.environment, asyncio.Event(), asyncio.Event()
+    here, fetch = asyncio.get_running_loop(), env.outputs.fetch
+
+    async def slow_fetch(*args: Any) -> None:
+        here.call_soon_threadsafe(reading.set)
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(go_on.wait(), here))
+        await fetch(*args)
+
+    execution = await site.begin({"a": {"with": {"duration": "1h"}}})
+    driving = asyncio.create_task(asyncio.to_thread(engine.advance, TENANT, execution))
+    await site.until(execution, begun("a"))
+    while engine._drives[TENANT, execution]._subscription is None:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    monkeypatch.setattr(env.outputs, "fetch", slow_fetch)
+    await site.commander.pause(TENANT, execution)
+    await reading.wait()
+    await site.commander.cancel(TENANT, execution)
+    await site.jetstream.client.flush()
+    await asyncio.sleep(0.2)  # the drive hears of it on a connection of its own
+    go_on.set()
+    await site.finished(execution, timeout=5)
+    await driving
