@@ -16,7 +16,7 @@ from tailrace_worker.nodes.registry import load_registry
 
 @pytest.fixture
 async def engine(site: Installation, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Engine]:
-    """An engine in this process, whose drives hear of commits as soon as they have begun to wait."""
+    """An engine in this process, whose drives hear of commits as soon as they begin to wait."""
     monkeypatch.setattr(orchestrator, "_LISTEN_AFTER", 0.05)
     settings = read_settings(
         WorkerSettings, {"NATS_URL": site.nats.url, "TAILRACE_CANCEL_GRACE": "100ms"}
