@@ -221,3 +221,19 @@ async def test_a_rerun_that_cannot_start_leaves_its_place_to_the_next(
     (tmp_path / "later").touch()
     assert fold(await site.finished(again.execution_id)).status == "failed"
     assert fold(await site.finished(last, timeout=10)).status == "completed"
+
+
+async def test_who_stands_in_line_at_a_busy_worker_is_called_by_an_idle_one(
+    site: Installation, tmp_path: Path
+):
+    """A tenant's share of one worker is no limit to what it may have of another."""
+    site.worker(**NODES, worker_threads="4")
+    stored = await site.store(definition(until(tmp_path)))
+    executions = [await site.start(stored) for _ in range(5)]
+    await in_line(site, 2)
+    site.worker(**NODES, worker_threads="4")
+    for execution in executions:
+        await site.until(execution, begun("a"), timeout=15)
+    (tmp_path / "go").touch()
+    for execution in executions:
+        await site.finished(execution)

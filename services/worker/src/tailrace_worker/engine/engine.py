@@ -200,6 +200,7 @@ class Engine:
         self._chores = [
             self._loop.create_task(self._sweeper(jetstream).run()),
             self._loop.create_task(self._clock.run()),
+            self._loop.create_task(self._tenant_lines.run()),
         ]
         await self._client.subscribe(
             self._subjects.worker(self.worker_id), cb=self._answer_whether_driving

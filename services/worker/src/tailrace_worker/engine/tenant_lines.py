@@ -2,8 +2,10 @@
 
 A job that is not admitted may not stay at the head of the queue, where it would hold up everybody
 behind it: its execution joins the tenant's line, and the job is over. Whenever an execution of
-the tenant is over here, the first in its line gets a job again. Should nobody be left to call
-it, because the workers that knew of the line are gone, the due index has it found.
+the tenant is over here, the first in its line gets a job again. Some are called every second all
+the same: other workers may have room, and what takes up this one's may be another tenant's. Who
+meets no room then goes to the end of the line. Should nobody be left to call it, because the
+workers that knew of the line are gone, the due index has it found.
 """
 
 import asyncio
@@ -19,6 +21,8 @@ from tailrace_shared.line import Line
 from tailrace_worker.engine.share import FairShare
 
 _LONGEST_WAIT: Final = 60.0
+_OFFER_INTERVAL: Final = 1.0
+_OFFERED_AT_ONCE: Final = 8
 
 _log = structlog.get_logger(__name__)
 
@@ -64,8 +68,19 @@ class TenantLines:
 
     async def call_next(self, tenant: str) -> None:
         """Give a job to the first in a tenant's line, if it may have one more."""
-        if tenant not in self._known or not self._share.admits(tenant):
-            return
+        if tenant in self._known and self._share.admits(tenant):
+            await self._call(tenant)
+
+    async def run(self) -> None:
+        """Offer those who stand in the lines to other workers, now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(_OFFER_INTERVAL)
+            for tenant in list(self._known):
+                for _ in range(_OFFERED_AT_ONCE):
+                    if tenant in self._known:
+                        await self._call(tenant)
+
+    async def _call(self, tenant: str) -> None:
         try:
             async with self._calling:
                 await self._call_next(tenant)
