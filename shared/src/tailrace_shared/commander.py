@@ -164,9 +164,7 @@ class Commander:
 
     async def _newest(self, tenant: str, execution: str) -> ExecutionState:
         """Return the state as the log's leader has it: what is refused must not be out of date."""
-        newest = await self._log.last_commit(tenant, execution)
-        at_least = 0 if newest is None else newest.sequence
-        return (await self._log.load(tenant, execution, at_least)).state
+        return (await self._log.load_newest(tenant, execution)).state
 
     async def _checked(self, tenant: str, state: ExecutionState, decision: Decision) -> Decision:
         try:

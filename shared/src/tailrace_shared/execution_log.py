@@ -185,6 +185,11 @@ class ExecutionLog:
             await asyncio.sleep(pause)
         raise UnavailableError(f"the log of {execution!r} cannot be read up to date")
 
+    async def load_newest(self, tenant: str, execution: str) -> History:
+        """Read an execution as the stream's leader has it: a replica may lag. Raises: as `load`."""
+        newest = await self.last_commit(tenant, execution)
+        return await self.load(tenant, execution, 0 if newest is None else newest.sequence)
+
     async def _load(self, tenant: str, execution: str) -> History:
         state, last_sequence, writer = ExecutionState(), 0, ""
         async for commit in self.read(tenant, execution):

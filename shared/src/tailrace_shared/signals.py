@@ -149,7 +149,8 @@ class Signals:
             return {}
         if waiting.context is not None:
             return waiting.context
-        history = await self._log.load(tenant, waiting.execution_id)
+        # A replica that lags may not have the outputs yet, and would make it no match.
+        history = await self._log.load_newest(tenant, waiting.execution_id)
         await self._outputs.fetch(history.state, expression.nodes)
         return context_of([expression], history.state)
 

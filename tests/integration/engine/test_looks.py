@@ -1,4 +1,4 @@
-"""A drive looks at the log again whenever it is asked to, whatever it is at that moment doing."""
+"""A drive looks at the log whenever it is asked to, and believes no replica that lags."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,6 +8,10 @@ import pytest
 
 from harness.installation import TENANT, Installation
 from harness.steps import begun
+from harness.workflows import definition
+from tailrace_shared.execution.events import ExecutionCompleted, StepWaiting
+from tailrace_shared.execution.state import fold
+from tailrace_shared.execution_log import History
 from tailrace_shared.settings import WorkerSettings, read_settings
 from tailrace_worker.engine import orchestrator
 from tailrace_worker.engine.engine import Engine
@@ -54,3 +58,28 @@ async def test_who_asks_while_the_log_is_being_read_is_not_forgotten(
     go_on.set()
     await site.finished(execution, timeout=5)
     await driving
+
+
+async def test_a_child_run_whose_end_a_replica_does_not_have_yet_has_not_failed(
+    site: Installation, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stream's leader has told of the end; a Direct Get may be answered by another."""
+    await site.store(definition({"a": {"type": "log", "with": {"message": "hello"}}}, id="child"))
+    parent = await site.begin({"c": {"type": "workflow", "with": {"id": "child"}}})
+    await asyncio.to_thread(engine.advance, TENANT, parent)
+    (wait,) = [each for each in await site.events(parent) if isinstance(each, StepWaiting)]
+    child = wait.data.child_execution_id or ""
+    await asyncio.to_thread(engine.advance, TENANT, child)
+    log, (first, *_rest) = engine.environment.log, await site.commits(child)
+    load, lags = log._load, [True]
+
+    async def lagging(tenant: str, execution: str) -> History:
+        if execution == child and lags:
+            lags.clear()
+            return History(fold(first.events()), first.sequence, "")
+        return await load(tenant, execution)
+
+    monkeypatch.setattr(log, "_load", lagging)
+    await asyncio.to_thread(engine.advance, TENANT, parent)
+    events = await site.events(parent)
+    assert isinstance(events[-1], ExecutionCompleted)

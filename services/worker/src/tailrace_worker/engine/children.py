@@ -126,12 +126,12 @@ class Children:
         if last is None or isinstance(last.events()[-1], ExecutionQueued):
             await self._start(place, wait, depth)
         elif isinstance(last.events()[-1], TERMINAL):
-            self._tell(place, await self._outcome(place, _child(wait)))
+            self._tell(place, await self._outcome(place, _child(wait), last.sequence))
 
     async def _see(self, place: Place, wait: StepWait) -> None:
         last = await self._env.log.last_commit(self._tenant, _child(wait))
         if last is not None and place in self._open and isinstance(last.events()[-1], TERMINAL):
-            self._tell(place, await self._outcome(place, _child(wait)))
+            self._tell(place, await self._outcome(place, _child(wait), last.sequence))
 
     async def _start(self, place: Place, wait: StepWait, depth: int) -> None:
         if depth > MAX_CHILD_DEPTH:
@@ -148,9 +148,11 @@ class Children:
         except TailraceError as error:
             self._tell(place, Erred(str(error), retryable=False))
 
-    async def _outcome(self, place: Place, child: str) -> Outcome:
+    async def _outcome(self, place: Place, child: str, end: int) -> Outcome:
+        """Return what the end of a child run, at sequence ``end`` of its log, makes of its step."""
         try:
-            state = (await self._env.log.load(self._tenant, child)).state
+            # To a replica that lags the run has not ended yet.
+            state = (await self._env.log.load(self._tenant, child, at_least=end)).state
             if state.status == "completed":
                 return await self._succeeded(place, state)
         except UnavailableError:

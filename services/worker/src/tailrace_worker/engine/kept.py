@@ -45,7 +45,7 @@ async def kept_steps(
     """
     if rerun.rerun_of is None or rerun.from_node is None:
         return []
-    original = (await environment.log.load(tenant, rerun.rerun_of)).state
+    original = (await environment.log.load_newest(tenant, rerun.rerun_of)).state
     again = run_again(graph, rerun.from_node)
     wanted = [
         step
