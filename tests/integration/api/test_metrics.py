@@ -1,5 +1,7 @@
 """What Prometheus learns of an API process."""
 
+import asyncio
+
 import httpx
 from nats.aio.client import Client
 from prometheus_client.parser import text_string_to_metric_families
