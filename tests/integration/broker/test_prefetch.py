@@ -79,6 +79,35 @@ def test_a_prefetch_of_ones_own_holds_for_all_queues_together(
         consumer.close()
 
 
+def test_a_process_that_has_no_room_any_more_gives_back_what_comes_to_another_queue(
+    broker: NatsBroker, other: NatsBroker
+) -> None:
+    """It had asked for it while it was idle; a long message of another queue came first."""
+    other.prefetch = 1
+    consumers = {}
+    for queue in ("a", "b"):
+        broker.declare_queue(queue)
+        other.declare_queue(queue)
+        consumers[queue] = other.consume(queue, prefetch=100, timeout=1000)
+        assert next(consumers[queue]) is None
+    broker.enqueue(message("a"))
+    long = next(consumers["a"])
+    assert long is not None
+    broker.enqueue(message("b"))
+    assert next(consumers["b"]) is None
+    rest = broker.consume("b", prefetch=100, timeout=3000)
+    moved = next(rest)
+    assert moved is not None
+    rest.ack(moved)
+    # Room again: the queue that gave up its message is asked for more.
+    consumers["a"].ack(long)
+    rest.close()
+    broker.enqueue(message("b"))
+    assert next(consumers["b"]) is not None
+    for consumer in consumers.values():
+        consumer.close()
+
+
 def test_urgent_messages_come_first_across_the_queue(broker: NatsBroker, work: Work) -> None:
     """High before normal before low, though the low were enqueued first and none prefetched."""
     order: list[str] = []

@@ -17,6 +17,10 @@ While messages are short, a round trip for every few of them would cost more tha
 puller also keeps a *surplus*: as many as the consumer got through in the last twentieth of a
 second. It is handed on the moment that there is room; and should the consumer stall, because long
 messages follow upon short ones, it is given back, so that no idle worker waits for it.
+
+Where consumers share their room, a message may still come to a standing request when another
+queue has taken the last of it. It is a surplus as well: it runs as soon as anything ends here, or
+is given back. And nothing is left standing by those who have no room.
 """
 
 import asyncio
@@ -45,6 +49,8 @@ _LOST_AFTER: Final = 2.0
 #: Room for few messages is offered only after a moment, in which there may come to be more.
 _GATHER: Final = 0.002
 _RETRY: Final = 0.2
+#: What has been given back so often, by worker after worker, waits where it is.
+_MOST_RETURNS: Final = 5
 _NO_MESSAGES: Final = "404"
 _EXPIRED: Final = "408"
 
@@ -113,6 +119,11 @@ class Puller:
         self._ready = False
         self._closing = False
         self._logger = get_logger(__name__, type(self))
+
+    @property
+    def given(self) -> int:
+        """How many messages Dramatiq has."""
+        return self._given
 
     async def start(self) -> None:
         """Create the JetStream consumers that are missing, and begin to pull."""
@@ -225,20 +236,27 @@ class Puller:
             self._probed = None
             self._stand(lane)
             self.refill()
-        elif status == _EXPIRED and kind == "stand":
+        elif status == _EXPIRED and kind == "stand" and self._room() > 0:
             # Still empty a moment ago, so there is nothing to probe for.
             self._stand(lane)
+        elif status == _EXPIRED and kind == "stand":
+            lane.standing = 0
         else:
             self._logger.debug("Pull ended: %s %s", status, headers.get("Description"))
             self._doubt()
 
     def _accept(self, delivery: Delivery) -> None:
-        # Shared room was checked over all consumers; there is none of one's own to exceed.
-        if self._options.shared or self._given < self._options.prefetch:
+        if self._may_run() or delivery.deliveries > _MOST_RETURNS:
             self._give(delivery)
         else:
             self._surplus.append(delivery)
             self._watch_for_stall()
+
+    def _may_run(self) -> bool:
+        if not self._options.shared:
+            return self._given < self._options.prefetch
+        given = sum(puller.given for puller in self._connection.pullers)
+        return given < self._options.prefetch
 
     def _give(self, delivery: Delivery) -> None:
         self._given += 1
@@ -252,15 +270,25 @@ class Puller:
             if self._pace is not None:
                 self._pace.count()
             # While NATS is away none is begun that NATS may give to somebody else on its return.
-            if self._surplus and self._connection.disconnected_at is None:
-                self._give(self._surplus.popleft())
+            if not self._options.shared:
+                self._give_surplus()
         if self._options.shared:
             for puller in self._connection.pullers:
-                puller.refill()
+                puller.make_use_of_room()
         else:
             self.refill()
 
     # The surplus
+
+    def make_use_of_room(self) -> None:
+        """Run what waits here for room, or ask for more."""
+        if self._may_run():
+            self._give_surplus()
+        self.refill()
+
+    def _give_surplus(self) -> None:
+        if self._surplus and self._connection.disconnected_at is None:
+            self._give(self._surplus.popleft())
 
     def _watch_for_stall(self) -> None:
         if self._stall is None:
@@ -268,7 +296,7 @@ class Puller:
 
     def _check_stall(self) -> None:
         self._stall = None
-        if self._pace is not None and self._pace.has_stalled():
+        if self._pace is None or self._pace.has_stalled():
             self._return_surplus()
         if self._surplus:
             self._watch_for_stall()
