@@ -1,7 +1,7 @@
 """Jobs for later: message schedules whose target is the work queue (ADR-51).
 
 NATS holds a schedule until it fires, so no worker has to live that long. An execution has one
-schedule at the most; a new one takes the place of the old.
+timer and one watch at the most; a new one takes the place of the old of its kind.
 """
 
 import hashlib
@@ -31,7 +31,17 @@ class Timers:
 
     async def advance_at(self, tenant: str, execution: str, due: float) -> None:
         """Have some worker drive an execution on at ``due`` (seconds since the epoch)."""
-        schedule = hashlib.sha256(f"{tenant}.{execution}".encode()).hexdigest()[:40]
+        await self._schedule(f"{tenant}.{execution}", tenant, execution, due)
+
+    async def watch_at(self, tenant: str, execution: str, due: float) -> None:
+        """Have some worker look then whether another still drives an execution.
+
+        Its timer, which that other one sets, is left as it is.
+        """
+        await self._schedule(f"watch.{tenant}.{execution}", tenant, execution, due)
+
+    async def _schedule(self, name: str, tenant: str, execution: str, due: float) -> None:
+        schedule = hashlib.sha256(name.encode()).hexdigest()[:40]
         headers = at_headers(
             min(due, self._now() + _LONGEST), target=self._subjects.job(EXECUTIONS_QUEUE)
         )

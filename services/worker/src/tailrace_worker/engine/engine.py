@@ -338,7 +338,7 @@ class Engine:
                 # This job and the other worker's may be one message: with this delivery
                 # acknowledged nothing would bring the execution back if that worker died.
                 watch = self._env.now() + 2 * self._settings.ack_wait
-                await self._timers.advance_at(tenant, execution, watch)
+                await self._timers.watch_at(tenant, execution, watch)
                 return True
             case End.WAITING:
                 if result.due is not None:

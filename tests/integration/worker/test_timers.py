@@ -1,0 +1,20 @@
+"""Jobs for later: kept by NATS, one timer and one watch for each execution."""
+
+import asyncio
+import time
+
+from harness.site import Site
+from tailrace_shared.jobs import EXECUTIONS_QUEUE
+from tailrace_shared.topology import JOBS
+from tailrace_worker.timers import Timers
+
+
+async def test_a_watch_does_not_put_a_timer_off(site: Site):
+    """A worker that met another sets its watch at any moment, also after that one's timer."""
+    timers = Timers(site.jetstream, site.subjects, time.time)
+    await timers.advance_at("t", "e", time.time() + 1)
+    await timers.watch_at("t", "e", time.time() + 3600)
+    queue = {"last_by_subj": site.subjects.job(EXECUTIONS_QUEUE)}
+    async with asyncio.timeout(10):
+        while await site.jetstream.get_newest(site.subjects.stream(JOBS), queue) is None:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
