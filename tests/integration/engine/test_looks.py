@@ -83,3 +83,23 @@ async def test_a_child_run_whose_end_a_replica_does_not_have_yet_has_not_failed(
     await asyncio.to_thread(engine.advance, TENANT, parent)
     events = await site.events(parent)
     assert isinstance(events[-1], ExecutionCompleted)
+
+
+async def test_an_execution_that_breaks_its_drives_leaves_nothing_behind(
+    site: Installation, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is failed, and then concluded like any other: nobody finds it among those that wait."""
+
+    async def break_(*_: Any) -> None:
+        raise RuntimeError("broken")
+
+    execution = await site.begin({"a": {"type": "await"}})
+    await asyncio.to_thread(engine.advance, TENANT, execution)
+    await site.waits(execution, ["a"])
+    monkeypatch.setattr(engine.environment.outputs, "fetch", break_)
+    for _ in range(4):
+        with pytest.raises(RuntimeError):
+            await asyncio.to_thread(engine.advance, TENANT, execution)
+    await asyncio.to_thread(engine.advance, TENANT, execution)
+    assert (await site.log.load(TENANT, execution)).state.status == "failed"
+    assert not await site.waiting.of_execution(TENANT, execution)

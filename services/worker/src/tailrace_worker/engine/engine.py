@@ -322,7 +322,11 @@ class Engine:
 
     async def _fail(self, tenant: str, execution: str, message: str) -> DriveResult:
         history = await self._env.log.load(tenant, execution)
-        return await Drive(self._env, tenant, execution).fail(history, message)
+        had_ended = history.state.is_terminal
+        result = await Drive(self._env, tenant, execution).fail(history, message)
+        # What it leaves beside its log, a drive that finds it ended clears away; if that breaks
+        # as well, it stays.
+        return result if had_ended else dataclasses.replace(result, end=End.ASKED)
 
     async def _is_settled(self, tenant: str, execution: str, result: DriveResult) -> bool:
         """Leave another job behind where the execution needs one; False if it must be driven on."""
