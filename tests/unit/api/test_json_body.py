@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace_api.json_body import MAX_DEPTH, decode
+from tailrace_api.json_body import MAX_DEPTH, decode, refuse_unknown
 from tailrace_api.problems import RefusedError
-from tailrace_shared.workflow.validation import Problem
+from tailrace_shared.workflow.problems import Problem
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=5),
@@ -64,3 +64,20 @@ def test_repeated_keys_are_found_wherever_they_are() -> None:
         Problem("/a", "the key 'a' is given more than once"),
         Problem("/b/0/x~1y", "the key 'x/y' is given more than once"),
     ]
+
+
+def test_an_unknown_field_is_named_with_the_nearest_known_one() -> None:
+    """A typing error must not silently leave a field out."""
+    with pytest.raises(RefusedError) as refusal:
+        refuse_unknown({"inptu": {}, "input": {}, "a/b": 1}, "input")
+    assert refusal.value.errors == [
+        Problem("/inptu", "unknown field 'inptu', did you mean 'input'?"),
+        Problem("/a~1b", "unknown field 'a/b'"),
+    ]
+
+
+def test_of_very_many_unknown_fields_some_are_named() -> None:
+    """A body full of them costs no more than one with a few."""
+    with pytest.raises(RefusedError) as refusal:
+        refuse_unknown({f"field{number}": 1 for number in range(1000)}, "input")
+    assert len(refusal.value.errors) == 20

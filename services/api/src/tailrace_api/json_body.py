@@ -6,6 +6,7 @@ upon: a repeated key, NaN, a number beyond 64 bits and half a surrogate pair are
 """
 
 import asyncio
+import itertools
 import json
 import math
 import re
@@ -15,12 +16,13 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 
 from tailrace_api.problems import RefusedError, pointer
-from tailrace_shared.workflow.validation import Problem
+from tailrace_shared.workflow.problems import Problem, nearest
 
 MAX_DEPTH: Final = 100
 INLINE_BYTES: Final = 64 * 1024
 """Bodies up to this size are worked on between two other requests; larger ones in a thread."""
 
+_MOST_NAMED: Final = 20
 _JSON_TYPE = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _CLOSE: Final = {"connection": "close"}
@@ -77,9 +79,14 @@ def refuse_unknown(body: dict[str, Any], *known: str) -> None:
     """Refuse a body that has other fields than those known.
 
     Raises:
-        RefusedError: naming them.
+        RefusedError: naming them, each with the known field that it is most like.
     """
-    unknown = [Problem(pointer(key), f"unknown field {key!r}") for key in body if key not in known]
+    # A body of the largest size could hold a hundred thousand; looking at each would take seconds.
+    strange = itertools.islice((key for key in body if key not in known), _MOST_NAMED)
+    unknown = [
+        Problem(pointer(key), f"unknown field {key[:80]!r}{nearest(key[:80], known)}")
+        for key in strange
+    ]
     if unknown:
         raise RefusedError(422, "the body has unknown fields", unknown)
 
