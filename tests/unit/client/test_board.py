@@ -244,6 +244,11 @@ def test_times_are_as_short_as_they_stay_readable(seconds: float, text: str) -> 
             "step:waiting        a for w e2",
         ),
         ("step:waiting", {"node_id": "a", "wait": "actor"}, "step:waiting        a for an actor"),
+        (
+            "step:skipped",
+            {"node_id": "a", "reason": "when"},
+            "step:skipped        a not wanted by its `when`",
+        ),
         ("step:expanded", {"node_id": "a", "items": [1, 2]}, "step:expanded       a 2 items"),
         ("execution:paused", {"reason": "approval"}, "execution:paused    approval"),
         ("execution:resumed", {"resumed_from": "a"}, "execution:resumed   from a"),

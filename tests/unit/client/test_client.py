@@ -112,6 +112,21 @@ def test_a_problem_is_an_error_with_every_place(client: Client, server: Scripted
     )
 
 
+def test_what_a_problem_says_of_its_one_place_is_said_once(
+    client: Client, server: ScriptedServer
+) -> None:
+    """The detail of such a problem is that of its place."""
+    said = "an interval is at least 1s"
+    problem = {"detail": said, "errors": [{"pointer": "/cron", "detail": said}]}
+    server.respond = lambda *_: json_answer(problem, "422 Unprocessable Content")
+
+    with pytest.raises(RefusedError) as caught:
+        client.get("e1")
+
+    assert str(caught.value) == f"/cron: {said}"
+    assert caught.value.detail == said
+
+
 def test_an_error_that_is_no_problem_document_still_says_something(
     client: Client, server: ScriptedServer
 ) -> None:
@@ -147,3 +162,10 @@ def test_an_api_that_is_not_there_is_one_sentence() -> None:
         pytest.raises(UnreachableError, match=r"http://127.0.0.1:9.*tailrace up"),
     ):
         client.get("e1")
+
+
+@pytest.mark.parametrize("url", ["", "localhost", "localhost:8080", "ftp://host", "http://"])
+def test_what_is_no_url_of_an_api_is_named(url: str) -> None:
+    """A scheme that was forgotten is not an API that does not run."""
+    with pytest.raises(UnreachableError, match="is not a URL of an API; write for example"):
+        Client(url)

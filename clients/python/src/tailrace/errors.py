@@ -36,7 +36,9 @@ class RefusedError(TailraceError):
     def __init__(
         self, status: int, title: str, detail: str = "", problems: tuple[Problem, ...] = ()
     ) -> None:
-        parts = [detail or title, *map(str, problems)]
+        # What is wrong in one place is often all that there is to say: once will do.
+        repeated = any(problem.detail == detail for problem in problems)
+        parts = map(str, problems) if repeated else (detail or title, *map(str, problems))
         super().__init__("; ".join(dict.fromkeys(parts)))
         self.status = status
         self.title = title

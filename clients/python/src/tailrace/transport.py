@@ -11,6 +11,7 @@ from tailrace.errors import Problem, RefusedError, UnreachableError
 
 ATTEMPTS: Final = 3
 FIRST_PAUSE: Final = 0.2
+_SCHEMES: Final = frozenset({"http", "https"})
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _BODY_HEADERS: Final = {"Content-Type": "application/json"}
 # A connection that ended under way; one that was kept open too long ends like this, too.
@@ -29,7 +30,11 @@ class _ProblemDocument(msgspec.Struct):
 
 
 class Transport:
-    """Requests to one API with one token, over kept connections."""
+    """Requests to one API with one token, over kept connections.
+
+    Raises:
+        UnreachableError: ``url`` is none that could be asked.
+    """
 
     def __init__(
         self,
@@ -55,6 +60,11 @@ class Transport:
             )
         except (httpx.InvalidURL, UnicodeEncodeError) as error:
             raise UnreachableError(f"{url!r} is not a URL: {error}") from None
+        if base.scheme not in _SCHEMES or not base.host:
+            self.http.close()
+            raise UnreachableError(
+                f"{url!r} is not a URL of an API; write for example http://127.0.0.1:8080"
+            )
 
     def close(self) -> None:
         """Close the kept connections."""

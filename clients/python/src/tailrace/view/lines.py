@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from tailrace.stream import Event
 from tailrace.view.board import counts_text, printable, seconds_text
-from tailrace.view.model import Run, signal_text
+from tailrace.view.model import SKIPPED, Run, signal_text
 
 
 def event_line(event: Event) -> str:
@@ -70,6 +70,7 @@ _DETAILS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "step:retrying": lambda data: f"attempt {data.get('attempt')}: {data.get('error')}",
     "step:progress": lambda data: f"{data.get('percent', 0):.0f}% {data.get('message', '')}",
     "step:log": lambda data: f"{data.get('level')}: {data.get('message')}",
+    "step:skipped": lambda data: SKIPPED.get(data.get("reason", ""), ""),
     "step:waiting": _waiting,
     "step:expanded": lambda data: f"{len(data.get('items', ()))} items",
     "execution:resumed": lambda data: (

@@ -243,7 +243,7 @@ def _retrying(step: Step, data: Mapping[str, Any]) -> None:
 
 def _skipped(step: Step, data: Mapping[str, Any]) -> None:
     step.status = "skipped"
-    step.message = _SKIPPED.get(data.get("reason", ""), "")
+    step.message = SKIPPED.get(data.get("reason", ""), "")
 
 
 def _waiting(step: Step, data: Mapping[str, Any]) -> None:
@@ -270,7 +270,7 @@ def _progressed(step: Step, data: Mapping[str, Any]) -> None:
     step.message = data.get("message", "")
 
 
-_SKIPPED: Final = {
+SKIPPED: Final = {
     "when": "not wanted by its `when`",
     "needs": "what it needs did not succeed",
 }
