@@ -16,6 +16,8 @@ from tailrace_shared.settings import (
     ClientSettings,
     CommonSettings,
     WorkerSettings,
+    range_text,
+    size_text,
     type_name,
     variable,
 )
@@ -62,22 +64,12 @@ def _row(field: msgspec.structs.FieldInfo, annotation: Any) -> str:
     readers = [_READERS[struct] for struct in SERVICES if field.name in struct.__struct_fields__]
     cells = (
         f"`{variable(field.name)}`",
-        type_name(annotation) + _range(meta),
+        type_name(annotation) + range_text(meta),
         _default(field.default),
         meta.description,
         ", ".join(readers),
     )
     return f"| {' | '.join(cells)} |"
-
-
-def _range(meta: msgspec.Meta) -> str:
-    match meta.ge, meta.le:
-        case None, None:
-            return ""
-        case least, None:
-            return f" from {_size(least)}"
-        case least, most:
-            return f" from {least} to {most}"
 
 
 def _default(value: Any) -> str:
@@ -86,17 +78,9 @@ def _default(value: Any) -> str:
     if isinstance(value, Duration):
         return f"`{value}`"
     if isinstance(value, int):
-        readable = _size(value)
+        readable = size_text(value)
         return f"`{value}`" if readable == str(value) else f"`{value}` ({readable})"
     return f"`{value}`" if value else "empty"
-
-
-def _size(value: Any) -> str:
-    """Return a number with the unit of sizes, where it is a round one."""
-    for unit, size in (("MiB", 1024**2), ("KiB", 1024)):
-        if value >= size and value % size == 0 and value >= 64 * 1024:
-            return f"{value // size} {unit}"
-    return str(value)
 
 
 if __name__ == "__main__":

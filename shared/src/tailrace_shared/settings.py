@@ -265,12 +265,39 @@ def _convert(name: str, text: str, annotation: Any) -> Any:
     try:
         value = msgspec.convert(text, annotation, strict=False, dec_hook=_decode_duration)
     except (msgspec.ValidationError, ValueError) as error:
-        choices = get_args(get_args(annotation)[0])
-        reason = f"must be {type_name(annotation)}" if choices else str(error)
-        raise SettingsError(f"{name}={text!r}: {reason}") from None
+        raise SettingsError(f"{name}={text!r}: {_rule(annotation) or error}") from None
     if not value and get_args(annotation)[1].extra == _POSITIVE:
         raise SettingsError(f"{name}={text!r}: must be longer than nothing")
     return value
+
+
+def _rule(annotation: Any) -> str:
+    """Return what a value must be, where msgspec would say it in Python's words; else nothing."""
+    base, meta = get_args(annotation)
+    if base is bool or get_args(base):
+        return f"must be {type_name(annotation)}"
+    if base is not int:
+        return ""
+    return f"must be an integer{range_text(meta)}"
+
+
+def range_text(meta: msgspec.Meta) -> str:
+    """Return the words that tell a number's range; none if it has none."""
+    match meta.ge, meta.le:
+        case None, None:
+            return ""
+        case least, None:
+            return f" from {size_text(least)}"
+        case least, most:
+            return f" from {least} to {most}"
+
+
+def size_text(value: Any) -> str:
+    """Return a number with the unit of sizes, where it is a round one."""
+    for unit, size in (("MiB", 1024**2), ("KiB", 1024)):
+        if value >= size and value % size == 0 and value >= 64 * 1024:
+            return f"{value // size} {unit}"
+    return str(value)
 
 
 def _decode_duration(wanted: type, value: Any) -> Any:

@@ -94,6 +94,23 @@ def test_an_ill_typed_setting_is_named_with_its_value(struct, name, value):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        ("TAILRACE_PORT", "http", "must be an integer from 0 to 65535"),
+        ("TAILRACE_PORT", "65536", "must be an integer from 0 to 65535"),
+        ("TAILRACE_RING_BYTES", "1", "must be an integer from 64 KiB"),
+        ("TAILRACE_DIRECT_WRITES", "maybe", "must be true or false"),
+        ("TAILRACE_LOG_FORMAT", "xml", "must be json or console"),
+    ],
+)
+def test_an_ill_typed_setting_is_told_what_it_takes(name, value, rule):
+    """In the words of the configuration page, not in Python's."""
+    with pytest.raises(SettingsError) as caught:
+        read_settings(ApiSettings, {name: value})
+    assert str(caught.value) == f"{name}={value!r}: {rule}"
+
+
 @given(st.sampled_from(sorted(known_variables())), st.text(st.characters(exclude_characters="\0")))
 def test_any_value_is_read_or_refused(name, value):
     """An environment is text from outside."""
