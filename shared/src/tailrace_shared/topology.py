@@ -80,6 +80,18 @@ def topology(settings: CommonSettings) -> list[StreamSpec]:
             deny_delete=True,
         )
 
+    def newest_only(name: str, pattern: str) -> StreamSpec:
+        return StreamSpec(
+            name=subjects.stream(name),
+            subjects=[pattern],
+            num_replicas=replicas,
+            max_age=_nanoseconds(settings.events_max_age),
+            # A message that is sent again takes the place of its first copy.
+            max_msgs_per_subject=1,
+            duplicate_window=_nanoseconds(min(1.0, settings.events_max_age)),
+            allow_direct=True,
+        )
+
     return [
         StreamSpec(
             name=subjects.stream(EVENTS),
@@ -106,25 +118,8 @@ def topology(settings: CommonSettings) -> list[StreamSpec]:
             duplicate_window=_nanoseconds(600),
             allow_direct=True,
         ),
-        StreamSpec(
-            name=subjects.stream(OUTPUTS),
-            subjects=[f"{prefix}.output.*.*.*.*"],
-            num_replicas=replicas,
-            max_age=_nanoseconds(settings.events_max_age),
-            # A chunk that is sent again takes the place of its first copy.
-            max_msgs_per_subject=1,
-            duplicate_window=_nanoseconds(min(1.0, settings.events_max_age)),
-            allow_direct=True,
-        ),
-        StreamSpec(
-            name=subjects.stream(LINES),
-            subjects=[f"{prefix}.line.*.*.*"],
-            num_replicas=replicas,
-            max_age=_nanoseconds(settings.events_max_age),
-            max_msgs_per_subject=1,
-            duplicate_window=_nanoseconds(min(1.0, settings.events_max_age)),
-            allow_direct=True,
-        ),
+        newest_only(OUTPUTS, f"{prefix}.output.*.*.*.*"),
+        newest_only(LINES, f"{prefix}.line.*.*.*"),
         # What these say of an execution is of no use when its log has expired.
         bucket(WAITING, max_age_seconds=settings.events_max_age),
         bucket(DUE, max_age_seconds=settings.events_max_age),
