@@ -90,7 +90,7 @@ def _from(name: str, load: Any) -> list[NodeFunction]:
     # A user's module may fail in any way; whichever it is, the worker cannot start with it.
     except (Exception, SystemExit) as error:
         raise StartupError(
-            f"cannot load nodes from {name}: {type(error).__name__}: {error}"
+            f"cannot load nodes from {name}: {type(error).__name__}: {error}{_remedy(name, error)}"
         ) from error
     if (single := declared_node(loaded)) is not None:
         return [single]
@@ -98,6 +98,13 @@ def _from(name: str, load: Any) -> list[NodeFunction]:
     if not functions:
         raise StartupError(f"{name} declares no nodes: mark functions with @node")
     return functions
+
+
+def _remedy(name: str, error: BaseException) -> str:
+    # Of a module that the user's module lacks, its own packaging has to tell.
+    if isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]:
+        return "; install it, or put its folder on PYTHONPATH"
+    return ""
 
 
 def _http(allow: str) -> Iterator[NodeFunction]:
