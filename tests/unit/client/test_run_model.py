@@ -216,6 +216,16 @@ def test_items_count_for_their_map(run: Run) -> None:
     assert pages.items["map_1[2]"].status == "cancelled"
 
 
+def test_what_was_cancelled_is_not_done(run: Run) -> None:
+    """As in the API's document: a run that was cut off is as far as it came."""
+    run.apply(completed("split", 2, 1))
+    run.apply(started("map_1", 2))
+    run.apply(event("execution:cancelled", 3, reason="by hand"))
+
+    assert run.steps["map_1"].status == "cancelled"
+    assert run.progress() == 0.25
+
+
 def test_a_run_document_counts_items_as_the_events_do(run: Run) -> None:
     """Whatever their order."""
     run.apply(started("map_1", 1))

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from tailrace.view.eta import remaining_seconds
 from tailrace.view.layout import FoldedRow, MoreRow, Row, StepRow
-from tailrace.view.model import ENDED, Run, Step
+from tailrace.view.model import DONE, ENDED, Run, Step
 
 HEAD_LINES: Final = 2
 _BAR_WIDTH: Final = 16
@@ -140,8 +140,8 @@ def _head(run: Run, now: float, width: int) -> RenderableType:
 
 def _overall(run: Run, now: float, width: int) -> RenderableType:
     counts = run.counts()
-    settled = sum(counts[status] for status in ("success", "error", "skipped", "cancelled"))
-    told = [f"{run.progress():.0%}", f"{settled}/{len(run.steps)}"]
+    done = sum(counts[status] for status in DONE)
+    told = [f"{run.progress():.0%}", f"{done}/{len(run.steps)}"]
     if counts["error"]:
         told.append(f"{counts['error']} failed")
     if run.status not in ENDED and (remaining := remaining_seconds(run, now)) is not None:

@@ -15,7 +15,8 @@ import msgspec
 from tailrace.stream import RESET, Event
 
 ACTIVE: Final = frozenset({"running", "waiting", "retrying"})
-SETTLED: Final = frozenset({"success", "error", "skipped", "cancelled"})
+DONE: Final = frozenset({"success", "error", "skipped"})
+SETTLED: Final = DONE | {"cancelled"}
 RUN_STATUSES: Final = ("queued", "running", "paused", "completed", "failed", "cancelled")
 ENDED: Final = frozenset({"completed", "failed", "cancelled"})
 
@@ -160,14 +161,13 @@ class Run(msgspec.Struct):
         return Counter(step.status for step in self.steps.values())
 
     def progress(self) -> float:
-        """Return which share of the steps has settled, running ones by what they report."""
+        """Return which share of the steps is done, running ones by what they report.
+
+        As the API counts it: what was cancelled is settled, but was not done.
+        """
         if self.status == "completed" or not self.steps:
             return float(self.status == "completed")
-        done = sum(
-            1.0 if step.status in SETTLED else (step.percent or 0.0) / 100
-            for step in self.steps.values()
-        )
-        return done / len(self.steps)
+        return sum(map(_share, self.steps.values())) / len(self.steps)
 
     def elapsed(self, now: float) -> float:
         """Return how long the run has existed, or did until it ended."""
@@ -239,6 +239,12 @@ def _retrying(step: Step, data: Mapping[str, Any]) -> None:
     step.error = str(data.get("error", ""))
     step.due = seconds_of(data.get("retry_at"))
     step.percent = None
+
+
+def _share(step: Step) -> float:
+    if step.status in SETTLED:
+        return float(step.status in DONE)
+    return (step.percent or 0.0) / 100
 
 
 def _skipped(step: Step, data: Mapping[str, Any]) -> None:
