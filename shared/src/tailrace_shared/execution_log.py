@@ -190,6 +190,26 @@ class ExecutionLog:
         newest = await self.last_commit(tenant, execution)
         return await self.load(tenant, execution, 0 if newest is None else newest.sequence)
 
+    async def _read_on(
+        self, tenant: str, execution: str, history: History, at_least: int
+    ) -> History:
+        """Take what has been appended since into a history.
+
+        Raises:
+            UnavailableError: NATS did not answer, or no replica that is up to date.
+        """
+        for pause in _LAG:
+            state, last_sequence, writer = history
+            async for commit in self.read(tenant, execution, last_sequence + 1):
+                for event in commit.events():
+                    state.apply(event)
+                last_sequence, writer = commit.sequence, commit.writer or writer
+            history = History(state, last_sequence, writer)
+            if last_sequence >= at_least:
+                return history
+            await asyncio.sleep(pause)
+        raise UnavailableError(f"the log of {execution!r} cannot be read up to date")
+
     async def _load(self, tenant: str, execution: str) -> History:
         state, last_sequence, writer = ExecutionState(), 0, ""
         async for commit in self.read(tenant, execution):
@@ -281,9 +301,8 @@ class ExecutionLog:
             IllegalCommandError: its state does not allow the command.
             UnavailableError: NATS did not answer; the command may or may not be recorded.
         """
-        at_least = 0
+        history = await self.load(tenant, execution)
         while True:
-            history = await self.load(tenant, execution, at_least)
             try:
                 event = ask(history.state)
             except IllegalCommandError:
@@ -291,15 +310,17 @@ class ExecutionLog:
                 newest = await self.last_commit(tenant, execution)
                 if newest is None or newest.sequence <= history.last_sequence:
                     raise
-                at_least = newest.sequence
+                history = await self._read_on(tenant, execution, history, newest.sequence)
                 continue
             if event is None:
                 return history.state
             try:
                 await self._append(tenant, execution, event, expected=history.last_sequence)
             except WrongLastSequenceError as lost:
-                at_least = lost.last or 0
-                continue  # the execution went on meanwhile; ask of what it is now
+                # It went on meanwhile; ask of what it is now. A busy log outruns whoever reads it
+                # from its beginning again and again.
+                history = await self._read_on(tenant, execution, history, lost.last or 0)
+                continue
             history.state.apply(event)
             return history.state
 

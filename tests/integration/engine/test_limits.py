@@ -237,3 +237,15 @@ async def test_who_stands_in_line_at_a_busy_worker_is_called_by_an_idle_one(
     (tmp_path / "go").touch()
     for execution in executions:
         await site.finished(execution)
+
+
+async def test_a_run_does_not_wait_for_the_place_of_its_own_ancestor(site: Installation):
+    """It would wait for ever: the ancestor waits for it, and holds the only place."""
+    site.worker()
+    again = {"id": "test", "input": {"n": "${input.n - 1}"}}
+    nodes = {"a": {"type": "workflow", "with": again, "when": "input.n > 0"}}
+    stored = await site.store(definition(nodes, concurrency={"limit": 1}))
+    execution = await site.start(stored, {"n": 2})
+    assert fold(await site.finished(execution, timeout=15)).status == "completed"
+    await idle_gate(site)
+    await in_line(site, 0)

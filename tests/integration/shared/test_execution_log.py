@@ -274,7 +274,7 @@ async def test_a_commit_of_a_newer_version_is_not_read(site, written, version):
     sequence = await site.jetstream.publish(subject, b"[]", {VERSION: version})
     for attempt in (
         written.log.load("t", written.execution),
-        written.log.page("t", written.execution, 1),
+        written.log.page(LogFilter("t", written.execution), 1),
         written.log.last_commit("t", written.execution),
         written.log.find(sequence),
         written.log.request_cancel("t", written.execution, ""),
@@ -285,7 +285,7 @@ async def test_a_commit_of_a_newer_version_is_not_read(site, written, version):
 
 async def test_a_commit_has_the_time_of_nats(written):
     """However it is read."""
-    (first,), _more = await written.log.page("t", written.execution, 1)
+    (first,), _more = await written.log.page(LogFilter("t", written.execution), 1)
     last = await written.log.last_commit("t", written.execution)
     assert first.time == last.time
     assert abs(first.time - time.time()) < 5

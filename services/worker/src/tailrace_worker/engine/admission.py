@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from tailrace_shared.concurrency_gate import Entry
 from tailrace_shared.errors import ExecutionNotFoundError, IllegalCommandError
 from tailrace_shared.execution.evaluation import evaluate
 from tailrace_shared.execution.state import ExecutionState
@@ -37,7 +38,7 @@ class Admission:
         self._tenant = tenant
 
     async def enter(self, state: ExecutionState, plan: Plan) -> Verdict:
-        """Take a place for an execution; it may hold one already.
+        """Take a place for an execution; it, or an ancestor of it, may hold one already.
 
         Raises:
             ExpressionError: the key cannot be evaluated on the input.
@@ -46,15 +47,12 @@ class Admission:
         if group is None:
             return Verdict.START
         limit = group.limit
-        entry = await self._env.gate.enter(
-            self._tenant,
-            state.workflow_id,
-            group.name,
-            limit.limit,
-            state.execution_id,
-            waits=limit.on_limit != "cancel_new",
-            overtakes=limit.on_limit == "cancel_running",
-        )
+        if state.parent is not None:
+            # Not to be in line while it may run without a place of its own.
+            entry = await self._enter(state, group, waits=False)
+            if entry.admitted or await self._comes_from(state, entry.holders):
+                return Verdict.START
+        entry = await self._enter(state, group, waits=limit.on_limit != "cancel_new")
         if entry.admitted:
             return Verdict.START
         if limit.on_limit == "cancel_new":
@@ -66,6 +64,30 @@ class Admission:
                         self._tenant, holder, f"overtaken by {state.execution_id}"
                     )
         return Verdict.WAIT
+
+    async def _enter(self, state: ExecutionState, group: _Group, *, waits: bool) -> Entry:
+        return await self._env.gate.enter(
+            self._tenant,
+            state.workflow_id,
+            group.name,
+            group.limit.limit,
+            state.execution_id,
+            waits=waits,
+            overtakes=group.limit.on_limit == "cancel_running",
+        )
+
+    async def _comes_from(self, state: ExecutionState, holders: list[str]) -> bool:
+        """Tell whether an ancestor holds a place.
+
+        It waits for this run, so to make this run wait for its place would be to wait for ever.
+        """
+        ancestor = state.parent
+        while ancestor is not None:
+            if ancestor.execution_id in holders:
+                return True
+            history = await self._env.log.load(self._tenant, ancestor.execution_id)
+            ancestor = history.state.parent
+        return False
 
     async def leave(self, state: ExecutionState, plan: Plan) -> None:
         """Give the place back; the next in line is woken."""

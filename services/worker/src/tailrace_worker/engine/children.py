@@ -15,6 +15,8 @@ import msgspec
 from tailrace_shared.errors import (
     ExecutionNotFoundError,
     IllegalCommandError,
+    JetStreamError,
+    NewerLogError,
     TailraceError,
     UnavailableError,
 )
@@ -143,7 +145,7 @@ class Children:
             await self._env.starter.start_child(
                 self._tenant, _child(wait), wait.child_workflow_id or "", wait.child_input, origin
             )
-        except UnavailableError:
+        except (UnavailableError, NewerLogError, JetStreamError):
             raise
         except TailraceError as error:
             self._tell(place, Erred(str(error), retryable=False))
@@ -155,7 +157,7 @@ class Children:
             state = (await self._env.log.load(self._tenant, child, at_least=end)).state
             if state.status == "completed":
                 return await self._succeeded(place, state)
-        except UnavailableError:
+        except (UnavailableError, NewerLogError, JetStreamError):
             raise
         except TailraceError as error:
             # Without an outcome the step would wait for ever.

@@ -27,6 +27,7 @@ class Chores:
         self._names = names
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
+        self._failure: Exception | None = None
 
     def __len__(self) -> int:
         return len(self._tasks)
@@ -36,6 +37,12 @@ class Chores:
         task = asyncio.get_running_loop().create_task(self._do(chore))
         self._tasks.add(task)
         task.add_done_callback(self._done)
+
+    def check(self) -> None:
+        """Raise what a chore has failed with: without it the execution must not be left alone."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
 
     async def all_done(self) -> None:
         """Wait until nothing is left to do."""
@@ -53,9 +60,9 @@ class Chores:
             await patiently(chore, lambda: self._is_closed)
         except UnavailableError:
             pass  # the drive that follows does it
-        # What breaks in a chore would be seen by nobody, and must not break the execution.
-        except Exception:  # noqa: BLE001 - whatever it is, it is told
-            _log.exception("left undone", **self._names)
+        except Exception as error:  # noqa: BLE001 - it is raised where it can be dealt with
+            _log.warning("left undone", error=str(error) or repr(error), **self._names)
+            self._failure = self._failure or error
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

@@ -60,7 +60,12 @@ class Consequences:
         self._children.close()
 
     def take_news(self) -> list[tuple[Place, Outcome]]:
-        """Return how child runs have ended: the step with its attempt, and the outcome."""
+        """Return how child runs have ended: the step with its attempt, and the outcome.
+
+        Raises:
+            Exception: what a waiting step needs could not be done.
+        """
+        self._chores.check()
         news, self._news = self._news, []
         return news
 
@@ -113,6 +118,7 @@ class Consequences:
             UnavailableError: NATS did not answer for long.
         """
         await self._chores.all_done()
+        self._chores.check()
         if awaits:
             await patiently(self._forget_all, lambda: False)
 

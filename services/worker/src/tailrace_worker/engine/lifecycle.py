@@ -6,6 +6,7 @@ Both may be done again, by whoever gets the job next, and then change nothing mo
 import contextlib
 from typing import Final
 
+from tailrace_shared.due_index import NOW
 from tailrace_shared.errors import ExecutionNotFoundError, ExpressionError
 from tailrace_shared.execution.events import (
     Cancelled,
@@ -78,6 +79,7 @@ class Lifecycle:
                 await self._admission.leave(state, self.plan)
         await self._env.index.put(self._tenant, state)
         if state.parent is not None:
+            await self._env.due.put(self._tenant, state.parent.execution_id, NOW)
             await self._env.starter.advance(self._tenant, state.parent.execution_id)
         # Last: while anything is left to do, somebody must look after the execution.
         await self._env.due.remove(self._tenant, state.execution_id)

@@ -7,6 +7,7 @@ from typing import Final
 import structlog
 from dramatiq.middleware import Interrupt, Shutdown, TimeLimitExceeded
 
+from tailrace_shared.due_index import NOW
 from tailrace_shared.errors import ExecutionNotFoundError, WorkflowNotFoundError
 from tailrace_shared.execution.events import Event, format_timestamp
 from tailrace_shared.settings import WorkerSettings
@@ -175,6 +176,7 @@ class Attendant:
         # Of many attempts that end at once, each with a job, a driver would be asked all the same.
         writer = log.last_writer
         if not writer or not await self._presence.is_driven(writer, job.tenant, job.execution):
+            await patiently(lambda: self._env.due.put(job.tenant, job.execution, NOW))
             await patiently(lambda: self._timers.advance_now(job.tenant, job.execution))
 
     async def _send(self, message: OutgoingJob) -> None:

@@ -7,6 +7,7 @@ on and looks whether it is still to be made. They name no writer: the driver sta
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Final, TypeVar
 
@@ -25,6 +26,7 @@ from tailrace_shared.errors import (
 from tailrace_shared.execution.events import Event, decode_commit, encode_commits
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.topology import EVENTS
+from tailrace_worker.engine import patience
 from tailrace_worker.engine.environment import Environment
 
 _PAUSE: Final = 0.2
@@ -214,8 +216,4 @@ class FollowedLogs:
 
 async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
     """Ask until NATS answers: an attempt is not given up because a server is away."""
-    while True:
-        try:
-            return await ask()
-        except UnavailableError:
-            await asyncio.sleep(_PAUSE)
+    return await patience.patiently(ask, patience=math.inf)
