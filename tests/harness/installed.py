@@ -1,4 +1,4 @@
-"""Programs that some tests need and Python cannot install."""
+"""What some tests need of the machine, and Python cannot install."""
 
 import os
 from typing import NoReturn
@@ -7,8 +7,8 @@ import pytest
 
 
 def absent(what: str, remedy: str) -> NoReturn:
-    """Skip the test because ``what`` is not installed; in CI, where it must be, fail."""
-    reason = f"{what} is not installed: {remedy}"
+    """Skip the test because ``what`` is not there; in CI, where it must be, fail."""
+    reason = f"{what} is not there: {remedy}"
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)

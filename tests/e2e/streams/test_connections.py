@@ -16,6 +16,7 @@ from nats.aio.msg import Msg
 from harness import log as written
 from harness.api import ApiProcess
 from harness.api_in_process import InProcessApi, api_in_process
+from harness.installed import absent
 from harness.log import HandWrittenLog
 from harness.nats import NatsServer
 from harness.sse import SseClient, SseParser, follow, places
@@ -314,7 +315,7 @@ async def test_a_client_that_vanished_is_noticed_by_its_silence(
             await stream.take(4)
             port = stream._writer.get_extra_info("sockname")[1]
             if not _iptables("-A", port):
-                pytest.skip("needs iptables, and the right to use it")
+                absent("iptables, or the right to use it,", "apt-get install iptables, as root")
             try:
                 began = asyncio.get_running_loop().time()
                 async with asyncio.timeout(20):
