@@ -56,7 +56,11 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class Queued(msgspec.Struct, omit_defaults=True):
-    """Data of ``execution:queued``, always the first event; see also :class:`Origin`."""
+    """Data of ``execution:queued``, always the first event; see also :class:`Origin`.
+
+    Attributes:
+        sensitive: the places in the input that nobody is shown, as JSON Pointers.
+    """
 
     execution_id: str
     workflow_id: str
@@ -68,44 +72,65 @@ class Queued(msgspec.Struct, omit_defaults=True):
     depth: int = 0
     rerun_of: str | None = None
     from_node: str | None = None
+    sensitive: list[str] = []
 
 
-class Started(msgspec.Struct):
-    """Data of ``execution:started``: a worker drives the execution."""
+class Started(msgspec.Struct, omit_defaults=True):
+    """Data of ``execution:started``: a worker drives the execution.
+
+    Attributes:
+        eta_ms: how long it will take, by what earlier runs took; None where nothing is known.
+    """
 
     execution_id: str
     status: str
     started_at: str
+    eta_ms: int | None = None
 
 
 class Completed(msgspec.Struct, omit_defaults=True):
-    """Data of ``execution:completed``."""
+    """Data of ``execution:completed``.
+
+    Attributes:
+        output_omitted: whether the output is the leaves' and too large to be repeated here.
+        sensitive: the places in the output that nobody is shown, as JSON Pointers.
+    """
 
     execution_id: str
     status: str
     execution_time_ms: int
     output: Any = None
-    # True where the output is the leaves' and too large to be repeated here.
     output_omitted: bool = False
+    sensitive: list[str] = []
 
 
 class Failed(msgspec.Struct, omit_defaults=True):
-    """Data of ``execution:failed``."""
+    """Data of ``execution:failed``.
+
+    Attributes:
+        waiting: the steps that waited for a signal, and wait no longer.
+    """
 
     execution_id: str
     status: str
     execution_time_ms: int
     error_message: str
     node_id: str | None = None
+    waiting: list[str] = []
 
 
 class Cancelled(msgspec.Struct, omit_defaults=True):
-    """Data of ``execution:cancelled``."""
+    """Data of ``execution:cancelled``.
+
+    Attributes:
+        waiting: the steps that waited for a signal, and wait no longer.
+    """
 
     execution_id: str
     status: str
     execution_time_ms: int
     reason: str = ""
+    waiting: list[str] = []
 
 
 class Paused(msgspec.Struct, omit_defaults=True):
@@ -150,6 +175,8 @@ class Command(msgspec.Struct, omit_defaults=True):
         data: what was entered with it.
         event: what the trigger brought.
         procedure: the trigger.
+        sensitive: the places in ``data`` and ``event`` that nobody is shown, as JSON Pointers
+            that begin with ``/data`` or ``/event``.
     """
 
     execution_id: str
@@ -162,6 +189,7 @@ class Command(msgspec.Struct, omit_defaults=True):
     data: Any = None
     event: Any = None
     procedure: str | None = None
+    sensitive: list[str] = []
 
 
 class StepBegun(msgspec.Struct, omit_defaults=True):
@@ -188,6 +216,8 @@ class StepDone(msgspec.Struct, omit_defaults=True):
         output_ref: where the output is, if it is too large for the event.
         output_omitted: whether the output is the list of a map's items, too large to be repeated.
         kept_from: the execution whose output a rerun has kept.
+        stage: the node's name on the tenant's feed.
+        sensitive: the places in the output that nobody is shown, as JSON Pointers.
     """
 
     node_id: str
@@ -201,19 +231,30 @@ class StepDone(msgspec.Struct, omit_defaults=True):
     output_ref: OutputRef | None = None
     output_omitted: bool = False
     kept_from: str | None = None
+    stage: str | None = None
+    sensitive: list[str] = []
 
 
-class StepExpansion(msgspec.Struct):
-    """Data of ``step:expanded``: the items that a map has found."""
+class StepExpansion(msgspec.Struct, omit_defaults=True):
+    """Data of ``step:expanded``: the items that a map has found.
+
+    Attributes:
+        sensitive: the places in the items that nobody is shown, as JSON Pointers.
+    """
 
     node_id: str
     node_type: str
     status: str
     items: list[Any]
+    sensitive: list[str] = []
 
 
-class StepError(msgspec.Struct):
-    """Data of ``step:failed``: the step has no attempts left."""
+class StepError(msgspec.Struct, omit_defaults=True):
+    """Data of ``step:failed``: the step has no attempts left.
+
+    Attributes:
+        stage: the node's name on the tenant's feed.
+    """
 
     node_id: str
     node_type: str
@@ -223,6 +264,7 @@ class StepError(msgspec.Struct):
     completed_at: str
     duration_ms: int
     error: str
+    stage: str | None = None
 
 
 class StepAgain(msgspec.Struct):
@@ -271,6 +313,7 @@ class StepWait(msgspec.Struct, omit_defaults=True):
         child_execution_id: the child run.
         child_workflow_id: the child run's workflow.
         child_input: the child run's input.
+        sensitive: the places in ``child_input`` that nobody is shown, as JSON Pointers.
     """
 
     node_id: str
@@ -289,26 +332,44 @@ class StepWait(msgspec.Struct, omit_defaults=True):
     child_execution_id: str | None = None
     child_workflow_id: str | None = None
     child_input: Any = None
+    sensitive: list[str] = []
 
 
 class StepProgress(msgspec.Struct, omit_defaults=True):
-    """Data of ``step:progress``, as the node reports it."""
+    """Data of ``step:progress``, as the node reports it.
+
+    Attributes:
+        percent: how far the step is.
+        stage: the node's name on the tenant's feed.
+        progress: how far the whole execution is, in percent.
+        eta_ms: how long the execution still takes; None where nothing is known.
+        sensitive: the places in ``fields`` that nobody is shown, as JSON Pointers.
+    """
 
     node_id: str
     node_type: str
     percent: float
     message: str = ""
     fields: dict[str, Any] = {}
+    stage: str | None = None
+    progress: float | None = None
+    eta_ms: int | None = None
+    sensitive: list[str] = []
 
 
 class StepLog(msgspec.Struct, omit_defaults=True):
-    """Data of ``step:log``: a line that a node wrote."""
+    """Data of ``step:log``: a line that a node wrote.
+
+    Attributes:
+        sensitive: the places in ``fields`` that nobody is shown, as JSON Pointers.
+    """
 
     node_id: str
     node_type: str
     level: str
     message: str
     fields: dict[str, Any] = {}
+    sensitive: list[str] = []
 
 
 class _Event(msgspec.Struct, frozen=True, tag_field="type"):

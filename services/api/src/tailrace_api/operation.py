@@ -1,0 +1,96 @@
+"""Operations: what a route does, whom it serves and what it answers, said where the route is made.
+
+Every route of the API is one, so none can exist that nobody has said who may call, and none that
+``/openapi.json`` does not describe.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+Scope = Literal[
+    "workflows:read", "workflows:write", "executions:read", "executions:write", "operator"
+]
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+EVENT_STREAM: Final = "text/event-stream"
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of the query or a header.
+
+    Attributes:
+        name: as it is sent.
+        type: what its text means; a type that msgspec has a JSON Schema of.
+        description: a sentence for readers of the documentation.
+        place: where it is sent.
+        is_required: whether a request without it is refused.
+    """
+
+    name: str
+    type: Any
+    description: str
+    place: Literal["query", "header"] = "query"
+    is_required: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a successful request is answered.
+
+    Attributes:
+        type: a type that msgspec has a JSON Schema of; None for an answer without a body.
+        description: a sentence for readers of the documentation.
+        media_type: of the body.
+    """
+
+    type: Any
+    description: str
+    media_type: str = "application/json"
+
+
+class Operation(Route):
+    """A route with one method.
+
+    Args:
+        method: for example ``GET``, which includes ``HEAD``.
+        path: with its parameters in braces.
+        handler: what serves it.
+        scope: what a token must allow; None: everybody may call it, without a token.
+        summary: what it does, in a few words.
+        answers: by status, what a successful request is answered.
+        problems: the statuses of refusals beside those that any request may meet.
+        body: the type of the request's body, of which msgspec has a JSON Schema; None: it has none.
+        is_body_required: whether a request without a body is refused.
+        parameters: of the query and headers.
+    """
+
+    def __init__(  # noqa: PLR0913 - a declaration, and one place for all of it
+        self,
+        method: str,
+        path: str,
+        handler: Handler,
+        *,
+        scope: Scope | None,
+        summary: str,
+        answers: Mapping[int, Answer],
+        problems: tuple[int, ...] = (),
+        body: Any = None,
+        is_body_required: bool = True,
+        parameters: tuple[Parameter, ...] = (),
+    ) -> None:
+        super().__init__(path, handler, methods=[method])
+        self.method: Final = method
+        self.scope: Final = scope
+        self.summary: Final = summary
+        self.answers: Final = answers
+        self.problems: Final = problems
+        self.body: Final = body
+        self.is_body_required: Final = is_body_required
+        self.parameters: Final = parameters
