@@ -155,12 +155,14 @@ async def test_a_clock_that_is_an_hour_wrong_moves_no_timer(fight: Campaign, hou
     }
     workflow = await fight.store(checked({"id": "timers", "nodes": nodes}))
     right, wrong = fight.worker(), fight.worker()
-    for _ in range(10):
-        await fight.start(workflow)
-    (fight.folder / "clock").write_text(str(hours * 3600))
-    os.kill(wrong.pid, 10)
-    for _ in range(10):
-        await fight.start(workflow)
+    async with fight.hearing(b'"type":"step:retrying"') as heard:
+        for _ in range(10):
+            await fight.start(workflow)
+        (fight.folder / "clock").write_text(str(hours * 3600))
+        os.kill(wrong.pid, 10)
+        for _ in range(10):
+            await fight.start(workflow)
+        await heard.all_of(set(fight.started))
     # Whoever holds an execution, the other takes it over in the middle of its waits.
     await asyncio.to_thread(right.stop)
     await asyncio.to_thread(right.start)

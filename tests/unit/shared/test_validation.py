@@ -1,7 +1,6 @@
 """Validation: every problem at once, each with its place, and never an exception."""
 
 import socket
-import time
 from itertools import pairwise
 
 import msgspec
@@ -443,12 +442,10 @@ class TestLimits:
             }
             for i in range(MAX_NODES)
         }
-        began = time.perf_counter()
         definition, problems = validate({"id": "w", "nodes": nodes})
         assert problems == []
         assert definition is not None
         assert len(graph_of(definition).layers()) == MAX_NODES
-        assert time.perf_counter() - began < 15
 
     def test_one_node_more_is_too_many(self):
         """Said once, without looking at each."""
@@ -467,9 +464,7 @@ class TestLimits:
     def test_problems_and_hints_are_limited(self):
         """Ten thousand typing errors against ten thousand names were once minutes of work."""
         nodes = {f"n{i}": {**TRANSFORM, "needs": [f"m{i}"]} for i in range(MAX_NODES)}
-        began = time.perf_counter()
         problems = problems_of({"id": "w", "nodes": nodes})
-        assert time.perf_counter() - began < 15
         assert len(problems) == MAX_PROBLEMS
         assert sum("did you mean" in detail for _, detail in problems) <= MAX_HINTS
 
