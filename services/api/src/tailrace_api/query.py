@@ -1,14 +1,27 @@
 """Query parameters that several routes take."""
 
-from typing import Final
+from typing import Annotated, Final
 
+from msgspec import Meta
 from starlette.requests import Request
 
+from tailrace_api.operation import Parameter
 from tailrace_api.problems import RefusedError
-from tailrace_shared.ids import is_valid_id
+from tailrace_shared.ids import ID_PATTERN, is_valid_id
 
 _DEFAULT_PAGE: Final = 50
 _LARGEST_PAGE: Final = 200
+
+LIMIT: Final = Parameter(
+    "limit",
+    Annotated[int, Meta(ge=1, le=_LARGEST_PAGE)],
+    f"How many items the page shall have at the most; {_DEFAULT_PAGE} if it is left out.",
+)
+CURSOR: Final = Parameter(
+    "cursor",
+    Annotated[str, Meta(pattern=ID_PATTERN)],
+    "The `cursor` of the page before; the first page has none.",
+)
 
 
 def limit_of(request: Request) -> int:

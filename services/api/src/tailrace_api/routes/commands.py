@@ -1,16 +1,18 @@
 """Commands: what is asked of an execution that exists. 202 means that it is in the log."""
 
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
+import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from tailrace_api.idempotency_key import idempotency_key_of
+from tailrace_api.idempotency_key import IDEMPOTENCY_KEY, idempotency_key_of
 from tailrace_api.json_body import read_object, refuse_unknown
 from tailrace_api.json_response import json_response
+from tailrace_api.operation import Answer, Handler, Operation
 from tailrace_api.problems import RefusedError
-from tailrace_api.routes.executions import accepted, execution_id_of, location_of
+from tailrace_api.routes.executions import Accepted, accepted, execution_id_of, location_of
 from tailrace_api.tenancy import actor_of, tenant_of
 from tailrace_shared.commander import Asker, Commander, Decision
 from tailrace_shared.run_starter import RunStarter
@@ -21,6 +23,56 @@ _LONGEST_REASON: Final = 1000
 _LONGEST_ID: Final = 64
 _DECISIONS: Final = ("approved", "rejected")
 
+_IN_LOG: Final = Answer(Accepted, "The command is in the log.")
+
+NodeId = Annotated[str, Meta(min_length=1, max_length=_LONGEST_ID)]
+
+
+class Reason(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """Why an execution is to stop.
+
+    Attributes:
+        reason: in the words of whoever asks.
+    """
+
+    reason: Annotated[str, Meta(max_length=_LONGEST_REASON)] | None = None
+
+
+class Resumption(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """A signal for a step that waits, or, empty, the end of a pause.
+
+    Attributes:
+        node_id: the step; it may be left out where only one waits.
+        decision: ``approved`` if it is left out.
+        data: what the step is given.
+    """
+
+    node_id: NodeId | None = None
+    decision: Literal["approved", "rejected"] | None = None
+    data: Any = None
+
+
+class Again(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """From where an execution is to run again.
+
+    Attributes:
+        from_node: the node to begin with; the start if it is left out.
+    """
+
+    from_node: NodeId | None = None
+
+
+class Rerun(Accepted):
+    """A run that runs an execution again.
+
+    Attributes:
+        rerun_of: that execution.
+        from_node: the node from which.
+    """
+
+    rerun_of: str | None
+    from_node: str | None
+
 
 class CommandRoutes:
     """The routes under ``/api/v1/executions/{execution_id}`` that change an execution."""
@@ -30,14 +82,25 @@ class CommandRoutes:
         self._commander = commander
         self._starter = starter
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[Operation]:
         """Return the routing table."""
         one = "/api/v1/executions/{execution_id}"
         return [
-            Route(f"{one}/cancel", self.cancel, methods=["POST"]),
-            Route(f"{one}/pause", self.pause, methods=["POST"]),
-            Route(f"{one}/resume", self.resume, methods=["POST"]),
-            Route(f"{one}/rerun", self.rerun, methods=["POST"]),
+            _command(f"{one}/cancel", self.cancel, Reason, "Cancel an execution"),
+            _command(f"{one}/pause", self.pause, Reason, "Pause an execution: nothing new starts"),
+            _command(
+                f"{one}/resume",
+                self.resume,
+                Resumption,
+                "Give a waiting step its signal, or let a paused execution go on",
+            ),
+            _command(
+                f"{one}/rerun",
+                self.rerun,
+                Again,
+                "Run an execution that has ended again, from its start or from a node",
+                Answer(Rerun, "The new run is in the log."),
+            ),
         ]
 
     async def cancel(self, request: Request) -> Response:
@@ -70,7 +133,11 @@ class CommandRoutes:
         tenant, execution, by = self._asked(request)
         from_node = _id(await self._body(request, "from_node"), "from_node")
         state = await self._starter.rerun(tenant, execution, from_node, by.key)
-        body = {**accepted(state), "rerun_of": state.rerun_of, "from_node": state.from_node}
+        body = Rerun(
+            **msgspec.structs.asdict(accepted(state)),
+            rerun_of=state.rerun_of,
+            from_node=state.from_node,
+        )
         return json_response(body, 202, {"location": location_of(state)})
 
     def _asked(self, request: Request) -> tuple[str, str, Asker]:
@@ -81,6 +148,27 @@ class CommandRoutes:
         body = await read_object(request, self._settings.max_body_bytes, if_empty={})
         refuse_unknown(body, *known)
         return body
+
+
+def _command(
+    path: str,
+    handler: Handler,
+    body: type[msgspec.Struct],
+    summary: str,
+    answer: Answer = _IN_LOG,
+) -> Operation:
+    return Operation(
+        "POST",
+        path,
+        handler,
+        scope="executions:write",
+        summary=summary,
+        answers={202: answer},
+        problems=(404, 409),
+        body=body,
+        is_body_required=False,
+        parameters=(IDEMPOTENCY_KEY,),
+    )
 
 
 def _reason(body: dict[str, Any]) -> str:

@@ -4,20 +4,31 @@ These are routes of whoever operates the installation: a queue belongs to all te
 """
 
 import base64
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from tailrace_api.json_response import json_response
-from tailrace_api.query import checked_number, limit_of
+from tailrace_api.operation import Answer, Operation, Parameter
+from tailrace_api.query import LIMIT, checked_number, limit_of
 from tailrace_shared.dead_letters import DeadLetter, DeadLetters
 from tailrace_shared.errors import DeadLetterNotFoundError
 from tailrace_shared.execution.events import format_timestamp
 
 _LARGEST_SEQUENCE: Final = 2**63 - 1
+_QUEUE: Final = Parameter(
+    "queue",
+    Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,128}$")],
+    "Only those of this queue.",
+)
+_AFTER: Final = Parameter(
+    "after",
+    Annotated[int, Meta(ge=0, le=_LARGEST_SEQUENCE)],
+    "The `after` of the page before; the first page has none.",
+)
 
 
 class DeadLetterSummary(msgspec.Struct):
@@ -52,23 +63,94 @@ class DeadLetterDocument(DeadLetterSummary):
     body_base64: str
 
 
+class DeadLetterList(msgspec.Struct):
+    """Some dead letters, oldest first.
+
+    Attributes:
+        after: where the next page begins; null: there is none.
+    """
+
+    dead_letters: list[DeadLetterSummary]
+    after: int | None
+
+
+class Replayed(msgspec.Struct):
+    """How many dead letters were put back on their queues."""
+
+    replayed: int
+
+
+class Purged(msgspec.Struct):
+    """How many dead letters were deleted."""
+
+    purged: int
+
+
 class DeadLetterRoutes:
     """The routes under ``/api/v1/dead-letters``."""
 
     def __init__(self, letters: DeadLetters) -> None:
         self._letters = letters
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[Operation]:
         """Return the routing table."""
         every = "/api/v1/dead-letters"
         one = f"{every}/{{letter_id}}"
         return [
-            Route(every, self.list_page, methods=["GET"]),
-            Route(every, self.purge, methods=["DELETE"]),
-            Route(f"{every}/replay", self.replay_all, methods=["POST"]),
-            Route(one, self.get, methods=["GET"]),
-            Route(one, self.delete, methods=["DELETE"]),
-            Route(f"{one}/replay", self.replay, methods=["POST"]),
+            Operation(
+                "GET",
+                every,
+                self.list_page,
+                scope="operator",
+                summary="List dead letters, oldest first",
+                answers={200: Answer(DeadLetterList, "A page of them.")},
+                parameters=(_QUEUE, LIMIT, _AFTER),
+            ),
+            Operation(
+                "DELETE",
+                every,
+                self.purge,
+                scope="operator",
+                summary="Delete all dead letters, or those of a queue, for good",
+                answers={200: Answer(Purged, "They are deleted.")},
+                parameters=(_QUEUE,),
+            ),
+            Operation(
+                "POST",
+                f"{every}/replay",
+                self.replay_all,
+                scope="operator",
+                summary="Put all dead letters, or those of a queue, back on their queues",
+                answers={200: Answer(Replayed, "They are on their queues.")},
+                parameters=(_QUEUE,),
+            ),
+            Operation(
+                "GET",
+                one,
+                self.get,
+                scope="operator",
+                summary="Show a dead letter with its traceback, its headers and the message",
+                answers={200: Answer(DeadLetterDocument, "The dead letter.")},
+                problems=(404,),
+            ),
+            Operation(
+                "DELETE",
+                one,
+                self.delete,
+                scope="operator",
+                summary="Delete a dead letter for good",
+                answers={204: Answer(None, "It is deleted.")},
+                problems=(404,),
+            ),
+            Operation(
+                "POST",
+                f"{one}/replay",
+                self.replay,
+                scope="operator",
+                summary="Put a dead letter back on its queue",
+                answers={200: Answer(Replayed, "It is on its queue.")},
+                problems=(404,),
+            ),
         ]
 
     async def list_page(self, request: Request) -> Response:
@@ -77,10 +159,9 @@ class DeadLetterRoutes:
             _queue(request), limit=limit_of(request), after=_after(request)
         )
         return json_response(
-            {
-                "dead_letters": [_summary(letter) for letter in letters],
-                "after": letters[-1].sequence if more else None,
-            }
+            DeadLetterList(
+                [_summary(letter) for letter in letters], letters[-1].sequence if more else None
+            )
         )
 
     async def get(self, request: Request) -> Response:
@@ -99,11 +180,11 @@ class DeadLetterRoutes:
     async def replay(self, request: Request) -> Response:
         """Put a dead letter back on its queue."""
         await self._letters.replay(await self._letter(request))
-        return json_response({"replayed": 1})
+        return json_response(Replayed(1))
 
     async def replay_all(self, request: Request) -> Response:
         """Put all dead letters, or those of a queue, back on their queues."""
-        return json_response({"replayed": await self._letters.replay_all(_queue(request))})
+        return json_response(Replayed(await self._letters.replay_all(_queue(request))))
 
     async def delete(self, request: Request) -> Response:
         """Delete a dead letter for good."""
@@ -112,7 +193,7 @@ class DeadLetterRoutes:
 
     async def purge(self, request: Request) -> Response:
         """Delete all dead letters, or those of a queue, for good."""
-        return json_response({"purged": await self._letters.purge(_queue(request))})
+        return json_response(Purged(await self._letters.purge(_queue(request))))
 
     async def _letter(self, request: Request) -> DeadLetter:
         text = request.path_params["letter_id"]

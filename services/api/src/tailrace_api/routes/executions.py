@@ -3,18 +3,19 @@
 import asyncio
 import contextlib
 import time
-from typing import Any, Final, get_args
+from typing import Annotated, Any, Final, get_args
 
 import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from tailrace_api.idempotency_key import idempotency_key_of
+from tailrace_api.idempotency_key import IDEMPOTENCY_KEY, idempotency_key_of
 from tailrace_api.json_body import read_object, refuse_unknown
 from tailrace_api.json_response import json_response
+from tailrace_api.operation import Answer, Operation, Parameter
 from tailrace_api.problems import RefusedError
-from tailrace_api.query import cursor_of, limit_of
+from tailrace_api.query import CURSOR, LIMIT, cursor_of, limit_of
 from tailrace_api.run_document import (
     LogEntry,
     RunDocument,
@@ -31,9 +32,9 @@ from tailrace_shared.errors import (
 )
 from tailrace_shared.execution.state import ExecutionState, ExecutionStatus
 from tailrace_shared.execution_log import ExecutionLog
-from tailrace_shared.ids import check_id
+from tailrace_shared.ids import ID_PATTERN, check_id
 from tailrace_shared.output_store import OutputStore
-from tailrace_shared.run_index import RunIndex
+from tailrace_shared.run_index import RunIndex, RunSummary
 from tailrace_shared.run_starter import RunRequest, RunStarter
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.workflow.definition import Definition
@@ -43,6 +44,45 @@ _STATUSES: Final = get_args(ExecutionStatus)
 _SMALL_STEPS: Final = 500
 _MOST_FETCHED: Final = 32 * 1024 * 1024
 """Bytes of outputs kept by reference that one answer holds; a document refers to the rest."""
+
+_STATUS: Final = Parameter("status", ExecutionStatus, "Only runs in this status.")
+_WORKFLOW: Final = Parameter(
+    "workflow_id", Annotated[str, Meta(pattern=ID_PATTERN)], "Only runs of this workflow."
+)
+_LOGS: Final = Parameter("include_logs", bool, "Whether every event of the log is wanted, too.")
+
+
+class StartRun(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """What a run is started with.
+
+    Attributes:
+        input: what the workflow's ``input`` asks for.
+    """
+
+    input: Any = {}
+
+
+class Accepted(msgspec.Struct):
+    """What a client is told whose request about an execution was accepted.
+
+    Attributes:
+        stream_url: the path of its events.
+    """
+
+    execution_id: str
+    status: ExecutionStatus
+    stream_url: str
+
+
+class RunList(msgspec.Struct):
+    """Some runs, newest first.
+
+    Attributes:
+        cursor: where the next page begins; null: there is none.
+    """
+
+    runs: list[RunSummary]
+    cursor: str | None
 
 
 class ExecutionRoutes:
@@ -64,21 +104,64 @@ class ExecutionRoutes:
         self._starter = starter
         self._outputs = outputs
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[Operation]:
         """Return the routing table."""
         runs, executions = "/api/v1/workflows/{workflow_id}/runs", "/api/v1/executions"
         return [
-            Route(runs, self.start, methods=["POST"]),
-            Route(runs, self.list_page, methods=["GET"]),
-            Route(f"{runs}/{{execution_id}}", self.get, methods=["GET"]),
-            Route(executions, self.list_page, methods=["GET"]),
-            Route(f"{executions}/{{execution_id}}", self.get, methods=["GET"]),
-            Route(
+            Operation(
+                "POST",
+                runs,
+                self.start,
+                scope="executions:write",
+                summary="Start a run",
+                answers={202: Answer(Accepted, "The run is in the log.")},
+                problems=(404,),
+                body=StartRun,
+                is_body_required=False,
+                parameters=(IDEMPOTENCY_KEY,),
+            ),
+            Operation(
+                "GET",
+                runs,
+                self.list_page,
+                scope="executions:read",
+                summary="List the runs of a workflow, newest first",
+                answers={200: Answer(RunList, "A page of them.")},
+                parameters=(_STATUS, LIMIT, CURSOR),
+            ),
+            self._showing(f"{runs}/{{execution_id}}"),
+            Operation(
+                "GET",
+                executions,
+                self.list_page,
+                scope="executions:read",
+                summary="List runs of all workflows, newest first",
+                answers={200: Answer(RunList, "A page of them.")},
+                parameters=(_WORKFLOW, _STATUS, LIMIT, CURSOR),
+            ),
+            self._showing(f"{executions}/{{execution_id}}"),
+            Operation(
+                "GET",
                 f"{executions}/{{execution_id}}/steps/{{step_id}}/output",
                 self.output,
-                methods=["GET"],
+                scope="executions:read",
+                summary="Show the output of one step, however large",
+                answers={200: Answer(Any, "The output.")},
+                problems=(404, 413),
             ),
         ]
+
+    def _showing(self, path: str) -> Operation:
+        return Operation(
+            "GET",
+            path,
+            self.get,
+            scope="executions:read",
+            summary="Show a run: its status, its steps and, if asked for, its log",
+            answers={200: Answer(RunDocument, "The run.")},
+            problems=(404,),
+            parameters=(_LOGS,),
+        )
 
     async def start(self, request: Request) -> Response:
         """Start a run."""
@@ -109,7 +192,7 @@ class ExecutionRoutes:
             limit=limit_of(request),
             cursor=cursor_of(request),
         )
-        return json_response({"runs": page.runs, "cursor": page.cursor})
+        return json_response(RunList(page.runs, page.cursor))
 
     async def get(self, request: Request) -> Response:
         """Return the run document."""
@@ -203,13 +286,10 @@ def location_of(state: ExecutionState) -> str:
     return f"/api/v1/workflows/{state.workflow_id}/runs/{state.execution_id}"
 
 
-def accepted(state: ExecutionState) -> dict[str, Any]:
+def accepted(state: ExecutionState) -> Accepted:
     """Return what a client is told whose request about an execution was accepted."""
-    return {
-        "execution_id": state.execution_id,
-        "status": state.status,
-        "stream_url": f"/api/v1/sse/executions/{state.execution_id}/stream",
-    }
+    stream_url = f"/api/v1/sse/executions/{state.execution_id}/stream"
+    return Accepted(state.execution_id, state.status, stream_url)
 
 
 def _status(text: str | None) -> str | None:

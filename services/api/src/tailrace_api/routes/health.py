@@ -1,13 +1,54 @@
 """Liveness, readiness and metrics."""
 
+from typing import Literal
+
+import msgspec
 from nats.aio.client import Client
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from tailrace_api.fanout.hub import Hub
 from tailrace_api.json_response import json_response
 from tailrace_api.metrics import CONTENT_TYPE, Metrics
+from tailrace_api.operation import Answer, Operation
+
+Connection = Literal["connected", "disconnected"]
+
+
+class Live(msgspec.Struct):
+    """A process that answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Ready(msgspec.Struct):
+    """A process to which requests should be sent."""
+
+    status: Literal["ready"] = "ready"
+
+
+class Unready(msgspec.Struct):
+    """A process to which no requests should be sent.
+
+    Attributes:
+        reasons: why not, each a sentence.
+    """
+
+    reasons: list[str]
+    status: Literal["unready"] = "unready"
+
+
+class StreamsHealth(msgspec.Struct):
+    """Whether streams work.
+
+    Attributes:
+        nats: whether NATS is connected.
+        redis: the same, for front ends that look for Redis.
+    """
+
+    status: Literal["healthy", "unhealthy"]
+    nats: Connection
+    redis: Connection
 
 
 class HealthRoutes:
@@ -18,18 +59,52 @@ class HealthRoutes:
         self._hub = hub
         self._metrics = metrics
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[Operation]:
         """Return the routing table."""
         return [
-            Route("/healthz", self.live, methods=["GET"]),
-            Route("/readyz", self.ready, methods=["GET"]),
-            Route("/metrics", self.metrics, methods=["GET"]),
-            Route("/api/v1/sse/health", self.streams, methods=["GET"]),
+            Operation(
+                "GET",
+                "/healthz",
+                self.live,
+                scope=None,
+                summary="Tell that the process answers",
+                answers={200: Answer(Live, "It does.")},
+            ),
+            Operation(
+                "GET",
+                "/readyz",
+                self.ready,
+                scope=None,
+                summary="Tell whether requests should be sent here",
+                answers={
+                    200: Answer(Ready, "They should."),
+                    503: Answer(Unready, "They should not."),
+                },
+            ),
+            Operation(
+                "GET",
+                "/metrics",
+                self.metrics,
+                scope="operator",
+                summary="Tell Prometheus about this process",
+                answers={200: Answer(str, "Its metrics.", "text/plain")},
+            ),
+            Operation(
+                "GET",
+                "/api/v1/sse/health",
+                self.streams,
+                scope=None,
+                summary="Tell whether streams work",
+                answers={
+                    200: Answer(StreamsHealth, "They do."),
+                    503: Answer(StreamsHealth, "They do not: NATS is away."),
+                },
+            ),
         ]
 
     async def live(self, _request: Request) -> Response:
         """Tell that the process answers."""
-        return json_response({"status": "ok"})
+        return json_response(Live())
 
     async def ready(self, _request: Request) -> Response:
         """Tell whether requests should be sent here."""
@@ -39,8 +114,8 @@ class HealthRoutes:
         if self._hub.is_draining:
             wrong.append("this process is stopping")
         if wrong:
-            return json_response({"status": "unready", "reasons": wrong}, 503)
-        return json_response({"status": "ready"})
+            return json_response(Unready(wrong), 503)
+        return json_response(Ready())
 
     async def metrics(self, _request: Request) -> Response:
         """Tell Prometheus about this process."""
@@ -49,6 +124,6 @@ class HealthRoutes:
     async def streams(self, _request: Request) -> Response:
         """Tell whether streams work; for front ends that look for Redis, NATS stands there, too."""
         connected = self._client.is_connected
-        word = "connected" if connected else "disconnected"
-        body = {"status": "healthy" if connected else "unhealthy", "nats": word, "redis": word}
-        return json_response(body, 200 if connected else 503)
+        if not connected:
+            return json_response(StreamsHealth("unhealthy", "disconnected", "disconnected"), 503)
+        return json_response(StreamsHealth("healthy", "connected", "connected"))

@@ -3,21 +3,22 @@
 import re
 import time
 import zoneinfo
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from tailrace_api.json_body import read_object
 from tailrace_api.json_response import json_response
+from tailrace_api.operation import Answer, Operation
 from tailrace_api.problems import RefusedError, pointer
-from tailrace_api.query import cursor_of, limit_of
+from tailrace_api.query import CURSOR, LIMIT, cursor_of, limit_of
 from tailrace_api.tenancy import tenant_of
 from tailrace_shared.errors import InvalidIdError, InvalidScheduleError, WorkflowNotFoundError
 from tailrace_shared.execution.events import format_timestamp
-from tailrace_shared.ids import check_id, new_execution_id
+from tailrace_shared.ids import ID_PATTERN, check_id, new_execution_id
 from tailrace_shared.recurrence import Cron, Every, parse_recurrence
 from tailrace_shared.run_input import InvalidInputError
 from tailrace_shared.run_starter import RunRequest, RunStarter
@@ -28,6 +29,23 @@ from tailrace_shared.workflow.validation import Problem
 _FIELDS: Final = ("id", "workflow_id", "cron", "time_zone", "input")
 # NATS would take "Local", too: the zone of whichever machine it runs on.
 _TIME_ZONE = re.compile(r"(?!Local\Z)[A-Za-z0-9_+/-]{1,64}")
+
+
+class NewSchedule(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
+    """A schedule as it is posted.
+
+    Attributes:
+        cron: a cron line of six fields, ``@every 5m``, or a name like ``@hourly``.
+        id: its id; one that exists is replaced; a new one if it is left out.
+        time_zone: the IANA time zone of a cron line; UTC if it is left out.
+        input: the input of every run.
+    """
+
+    workflow_id: Annotated[str, Meta(pattern=ID_PATTERN)]
+    cron: str
+    id: Annotated[str, Meta(pattern=ID_PATTERN)] | None = None
+    time_zone: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_+/-]{1,64}$")] | None = None
+    input: Any = {}
 
 
 class ScheduleDocument(msgspec.Struct):
@@ -46,6 +64,17 @@ class ScheduleDocument(msgspec.Struct):
     next_at: str | None
 
 
+class ScheduleList(msgspec.Struct):
+    """Some schedules, by id.
+
+    Attributes:
+        cursor: where the next page begins; null: there is none.
+    """
+
+    schedules: list[ScheduleDocument]
+    cursor: str | None
+
+
 class ScheduleRoutes:
     """The routes under ``/api/v1/schedules``."""
 
@@ -56,14 +85,49 @@ class ScheduleRoutes:
         self._schedules = schedules
         self._starter = starter
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[Operation]:
         """Return the routing table."""
         one = "/api/v1/schedules/{schedule_id}"
         return [
-            Route("/api/v1/schedules", self.post, methods=["POST"]),
-            Route("/api/v1/schedules", self.list_page, methods=["GET"]),
-            Route(one, self.get, methods=["GET"]),
-            Route(one, self.delete, methods=["DELETE"]),
+            Operation(
+                "POST",
+                "/api/v1/schedules",
+                self.post,
+                scope="workflows:write",
+                summary="Start runs of a workflow by a cron line or at intervals",
+                answers={
+                    200: Answer(ScheduleDocument, "It has replaced the schedule with its id."),
+                    201: Answer(ScheduleDocument, "It is a new schedule."),
+                },
+                body=NewSchedule,
+            ),
+            Operation(
+                "GET",
+                "/api/v1/schedules",
+                self.list_page,
+                scope="workflows:read",
+                summary="List schedules by id",
+                answers={200: Answer(ScheduleList, "A page of them.")},
+                parameters=(LIMIT, CURSOR),
+            ),
+            Operation(
+                "GET",
+                one,
+                self.get,
+                scope="workflows:read",
+                summary="Show a schedule",
+                answers={200: Answer(ScheduleDocument, "The schedule.")},
+                problems=(404,),
+            ),
+            Operation(
+                "DELETE",
+                one,
+                self.delete,
+                scope="workflows:write",
+                summary="End a schedule; its runs go on",
+                answers={204: Answer(None, "It has ended.")},
+                problems=(404,),
+            ),
         ]
 
     async def post(self, request: Request) -> Response:
@@ -89,7 +153,7 @@ class ScheduleRoutes:
             tenant_of(request, self._settings), limit=limit_of(request), cursor=cursor_of(request)
         )
         schedules = [_document(schedule) for schedule in page.schedules]
-        return json_response({"schedules": schedules, "cursor": page.cursor})
+        return json_response(ScheduleList(schedules, page.cursor))
 
     async def get(self, request: Request) -> Response:
         """Return a schedule."""

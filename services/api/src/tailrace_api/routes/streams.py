@@ -1,10 +1,10 @@
 """The streams: one execution, and run and watch in one request."""
 
-from typing import Any
+from typing import Any, Final
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from tailrace_api.dialects.dialect import reset
 from tailrace_api.dialects.execution import EXECUTION
@@ -13,8 +13,9 @@ from tailrace_api.fanout.hub import Hub
 from tailrace_api.fanout.replay import ReplayBusyError
 from tailrace_api.fanout.resume import Found, Lost, Start, find, resume
 from tailrace_api.fanout.view import View
-from tailrace_api.idempotency_key import idempotency_key_of
+from tailrace_api.idempotency_key import IDEMPOTENCY_KEY, idempotency_key_of
 from tailrace_api.json_body import read_object
+from tailrace_api.operation import EVENT_STREAM, Answer, Operation, Parameter
 from tailrace_api.problems import RefusedError
 from tailrace_api.routes.executions import execution_id_of
 from tailrace_api.sse.direct import Writing
@@ -26,6 +27,28 @@ from tailrace_shared.run_starter import RunRequest, RunStarter
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.subjects import LogFilter
 from tailrace_shared.workflow.validation import Problem
+
+_LAST_EVENT_ID: Final = (
+    Parameter(
+        "Last-Event-ID",
+        str,
+        "The id of the last event that the client has; the stream goes on after it.",
+        place="header",
+    ),
+    Parameter("last_event_id", str, "The same, for clients that cannot send the header."),
+)
+
+
+class RunAndStream(msgspec.Struct):
+    """What to run and watch.
+
+    Attributes:
+        flow_id: the workflow's id, or its number.
+        input_data: the input of the run.
+    """
+
+    flow_id: str | int
+    input_data: Any = None
 
 
 class StreamRoutes:
@@ -42,11 +65,36 @@ class StreamRoutes:
             settings.direct_writes, settings.send_buffer, settings.stall_timeout
         )
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[Operation]:
         """Return the routing table."""
         return [
-            Route("/api/v1/sse/executions/{execution_id}/stream", self.execution, methods=["GET"]),
-            Route("/api/v1/executions/stream", self.run_and_stream, methods=["POST"]),
+            Operation(
+                "GET",
+                "/api/v1/sse/executions/{execution_id}/stream",
+                self.execution,
+                scope="executions:read",
+                summary="Stream an execution from its first event, or from after the last id",
+                answers={
+                    200: Answer(str, "Its events.", EVENT_STREAM),
+                    204: Answer(None, "The client has them all."),
+                },
+                problems=(404,),
+                parameters=_LAST_EVENT_ID,
+            ),
+            Operation(
+                "POST",
+                "/api/v1/executions/stream",
+                self.run_and_stream,
+                scope="executions:write",
+                summary="Start a run and stream it; with a last id, go on with the run that has it",
+                answers={
+                    200: Answer(str, "The events of the run.", EVENT_STREAM),
+                    204: Answer(None, "The client has them all."),
+                },
+                problems=(404,),
+                body=RunAndStream,
+                parameters=(IDEMPOTENCY_KEY, *_LAST_EVENT_ID),
+            ),
         ]
 
     async def execution(self, request: Request) -> Response:

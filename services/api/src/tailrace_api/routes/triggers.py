@@ -1,20 +1,47 @@
 """Signals: triggers that resume whoever awaits them, and the steps that wait."""
 
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from tailrace_api.idempotency_key import idempotency_key_of
+from tailrace_api.idempotency_key import IDEMPOTENCY_KEY, idempotency_key_of
 from tailrace_api.json_body import read_object
 from tailrace_api.json_response import json_response
+from tailrace_api.operation import Answer, Operation, Parameter
 from tailrace_api.problems import RefusedError
-from tailrace_api.query import limit_of
+from tailrace_api.query import LIMIT, limit_of
 from tailrace_api.tenancy import tenant_of
 from tailrace_shared.ids import is_valid_id
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.signals import Signals
 from tailrace_shared.subjects import check_procedure
-from tailrace_shared.waiting_index import WaitingIndex
+from tailrace_shared.waiting_index import Waiting, WaitingIndex
+
+_CURSOR: Final = Parameter(
+    "cursor",
+    Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64})?$")],
+    "The `cursor` of the page before; the first page has none.",
+)
+
+
+class Matched(msgspec.Struct):
+    """How many steps a trigger was given to."""
+
+    matched: int
+
+
+class WaitingList(msgspec.Struct):
+    """Some steps that wait for a signal, those of the newest executions first.
+
+    Attributes:
+        cursor: where the next page begins; null: there is none.
+    """
+
+    waiting: list[Waiting]
+    cursor: str | None
 
 
 class TriggerRoutes:
@@ -25,11 +52,29 @@ class TriggerRoutes:
         self._signals = signals
         self._waiting = waiting
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[Operation]:
         """Return the routing table."""
         return [
-            Route("/api/v1/triggers/{procedure}", self.emit, methods=["POST"]),
-            Route("/api/v1/waiting", self.list_waiting, methods=["GET"]),
+            Operation(
+                "POST",
+                "/api/v1/triggers/{procedure}",
+                self.emit,
+                scope="executions:write",
+                summary="Send a trigger to every step that awaits it",
+                answers={202: Answer(Matched, "It is stored, and in the logs of those steps.")},
+                body=dict[str, Any],
+                is_body_required=False,
+                parameters=(IDEMPOTENCY_KEY,),
+            ),
+            Operation(
+                "GET",
+                "/api/v1/waiting",
+                self.list_waiting,
+                scope="executions:read",
+                summary="List the steps that wait for a signal",
+                answers={200: Answer(WaitingList, "A page of them.")},
+                parameters=(LIMIT, _CURSOR),
+            ),
         ]
 
     async def emit(self, request: Request) -> Response:
@@ -39,14 +84,14 @@ class TriggerRoutes:
         key = idempotency_key_of(request)
         body = await read_object(request, self._settings.max_body_bytes, if_empty={})
         matched = await self._signals.emit(tenant, procedure, body, key)
-        return json_response({"matched": matched}, 202)
+        return json_response(Matched(matched), 202)
 
     async def list_waiting(self, request: Request) -> Response:
         """List the steps that wait for a signal."""
         tenant = tenant_of(request, self._settings)
         cursor = _cursor_of(request)
         page = await self._waiting.page(tenant, limit=limit_of(request), cursor=cursor)
-        return json_response({"waiting": page.waiting, "cursor": page.cursor})
+        return json_response(WaitingList(page.waiting, page.cursor))
 
 
 def _cursor_of(request: Request) -> str | None:

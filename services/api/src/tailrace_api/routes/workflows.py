@@ -1,27 +1,57 @@
 """Workflow definitions: put, get, list, delete, validate, draw."""
 
 import asyncio
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from tailrace_api.json_body import Document, read_document
 from tailrace_api.json_response import json_response
+from tailrace_api.operation import Answer, Operation, Parameter
 from tailrace_api.problems import RefusedError
 from tailrace_api.tenancy import tenant_of
 from tailrace_shared.errors import WorkflowNotFoundError
-from tailrace_shared.ids import check_id
+from tailrace_shared.ids import ID_PATTERN, check_id
 from tailrace_shared.node_type_store import NodeTypeStore
 from tailrace_shared.settings import ApiSettings
-from tailrace_shared.workflow.definition import Definition, encode_definition
+from tailrace_shared.workflow.definition import Concurrency, Definition, Node, encode_definition
 from tailrace_shared.workflow.graph import graph_of
 from tailrace_shared.workflow.validation import Validated, validate
 from tailrace_shared.workflow_store import StoredWorkflow, WorkflowStore
 
 _SMALL_NODES: Final = 500
+_VERSION: Final = Parameter(
+    "version",
+    Annotated[int, Meta(ge=1, le=2**63 - 1)],
+    "The version that is wanted; the newest if it is left out.",
+)
+
+
+class WorkflowBody(msgspec.Struct, omit_defaults=True):
+    """A definition as it is sent.
+
+    Attributes:
+        nodes: by id; or, as visual editors keep them, a list of ``{id, type, data}``.
+        id: the workflow's id; where the path has it, it may be left out.
+        name: what people call it.
+        input: JSON Schema of the input.
+        output: template of the output.
+        concurrency: how many runs may run at once.
+        edges: of an editor's graph, ``{source, target}``.
+    """
+
+    nodes: dict[str, Node] | list[dict[str, Any]]
+    id: Annotated[str, Meta(pattern=ID_PATTERN)] | msgspec.UnsetType = msgspec.UNSET
+    name: str = ""
+    description: str = ""
+    input: Any = None
+    output: Any = None
+    concurrency: Concurrency | None = None
+    edges: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
+    viewport: Any = None
 
 
 class WorkflowSummary(msgspec.Struct):
@@ -67,6 +97,24 @@ class GraphDocument(msgspec.Struct):
     layers: list[list[str]]
 
 
+class WorkflowList(msgspec.Struct):
+    """The tenant's workflows, by id."""
+
+    workflows: list[WorkflowSummary]
+
+
+class Valid(msgspec.Struct):
+    """What a definition is found to be.
+
+    Attributes:
+        nodes: how many it has.
+    """
+
+    workflow_id: str
+    nodes: int
+    valid: Literal[True] = True
+
+
 class WorkflowRoutes:
     """The routes under ``/api/v1/workflows``, except for those of runs."""
 
@@ -77,29 +125,79 @@ class WorkflowRoutes:
         self._workflows = workflows
         self._node_types = node_types
 
-    def routes(self) -> list[Route]:
+    def routes(self) -> list[Operation]:
         """Return the routing table."""
         one = "/api/v1/workflows/{workflow_id}"
         return [
-            Route("/api/v1/workflows", self.list_newest, methods=["GET"]),
-            Route("/api/v1/workflows/validate", self.validate, methods=["POST"]),
-            Route(one, self.put, methods=["PUT"]),
-            Route(one, self.get, methods=["GET"]),
-            Route(one, self.delete, methods=["DELETE"]),
-            Route(f"{one}/graph", self.graph, methods=["GET"]),
+            Operation(
+                "GET",
+                "/api/v1/workflows",
+                self.list_newest,
+                scope="workflows:read",
+                summary="List workflows by id",
+                answers={200: Answer(WorkflowList, "All of them.")},
+            ),
+            Operation(
+                "POST",
+                "/api/v1/workflows/validate",
+                self.validate,
+                scope="workflows:read",
+                summary="Check a definition without storing it",
+                answers={200: Answer(Valid, "It is valid.")},
+                body=WorkflowBody,
+            ),
+            Operation(
+                "PUT",
+                one,
+                self.put,
+                scope="workflows:write",
+                summary="Store a definition, as a new version if it differs from the newest",
+                answers={
+                    200: Answer(WorkflowSummary, "It is the workflow's newest version."),
+                    201: Answer(WorkflowSummary, "It is a new workflow."),
+                },
+                body=WorkflowBody,
+            ),
+            Operation(
+                "GET",
+                one,
+                self.get,
+                scope="workflows:read",
+                summary="Show a definition",
+                answers={200: Answer(WorkflowDocument, "The definition.")},
+                problems=(404,),
+                parameters=(_VERSION,),
+            ),
+            Operation(
+                "DELETE",
+                one,
+                self.delete,
+                scope="workflows:write",
+                summary="Remove a workflow; its runs go on",
+                answers={204: Answer(None, "It is removed.")},
+                problems=(404,),
+            ),
+            Operation(
+                "GET",
+                f"{one}/graph",
+                self.graph,
+                scope="workflows:read",
+                summary="Show nodes, edges and layers, for drawing",
+                answers={200: Answer(GraphDocument, "The graph.")},
+                problems=(404,),
+                parameters=(_VERSION,),
+            ),
         ]
 
     async def list_newest(self, request: Request) -> Response:
         """List the tenant's workflows by id."""
         newest = await self._workflows.newest(tenant_of(request, self._settings))
-        return json_response({"workflows": [_summary(stored) for stored in newest]})
+        return json_response(WorkflowList([_summary(stored) for stored in newest]))
 
     async def validate(self, request: Request) -> Response:
         """Check a definition without storing it."""
         definition = await self._definition(request, None)
-        return json_response(
-            {"valid": True, "workflow_id": definition.id, "nodes": len(definition.nodes)}
-        )
+        return json_response(Valid(definition.id, len(definition.nodes)))
 
     async def put(self, request: Request) -> Response:
         """Store a definition, as a new version if it differs from the newest."""
