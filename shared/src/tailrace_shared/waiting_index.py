@@ -36,7 +36,7 @@ class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
         workflow_id: the execution's workflow.
         workflow_name: what people call that.
         reason: why it waits, in the words of the definition.
-        since: since when (RFC 3339).
+        since: since when (RFC 3339): the time of the event that says so.
         until: until when at the most (RFC 3339); None for ever.
         triggers: the procedures that may end the wait.
         match: CEL that a trigger's event must satisfy; None: any does.

@@ -105,6 +105,8 @@ async def test_an_approval_records_who_decided_and_what_they_entered(site: Insta
         "event": None,
     }
     assert (await site.state(execution)).output == {"b": 7}
+    (wait,) = [event for event in events if isinstance(event, StepWaiting)]
+    assert entry.since == wait.timestamp
     (pause,) = [event.data for event in events if isinstance(event, ExecutionPaused)]
     assert (pause.reason, pause.requested, pause.waiting) == ("approval", False, ["a"])
     (resume,) = [event.data for event in events if isinstance(event, ExecutionResumed)]

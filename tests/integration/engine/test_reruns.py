@@ -49,7 +49,7 @@ async def test_a_rerun_from_a_node_keeps_what_succeeded_before_it(
     site.worker(**NODES)
     nodes = {
         "a": times(tmp_path, value="${input}"),
-        "b": times(tmp_path, "a", value="${nodes.a.output + 1}"),
+        "b": times(tmp_path, "a", value="${nodes.a.output + 1}") | {"stage": "second"},
         "c": times(tmp_path, "b", fails="${input}"),
         "other": times(tmp_path),
         "after_c": times(tmp_path, "c"),
@@ -63,6 +63,7 @@ async def test_a_rerun_from_a_node_keeps_what_succeeded_before_it(
     kept = {node for node, step in again.steps.items() if step.kept_from == first.execution_id}
     assert kept == {"a", "b", "other"}
     assert again.steps["b"].output == first.steps["b"].output == 6
+    assert again.steps["b"].stage == "second"
     assert types_of(await site.events(again.execution_id))[:5] == [
         "execution:queued",
         "step:completed a",

@@ -31,7 +31,7 @@ class Reader:
     def __init__(self):
         self.loop = asyncio.get_running_loop()
         self.woken = asyncio.Event()
-        step = StepState("n", "po.parse", "running", attempt=2)
+        step = StepState("n", "po.parse", "running", attempt=2, stage="parsing")
         self.attempt = Attempt("t", "e", step, self.loop, self.woken.set)
 
     async def take(self):
@@ -48,6 +48,14 @@ async def test_an_attempt_knows_what_it_is_an_attempt_of():
     attempt = Reader().attempt
     assert (attempt.tenant, attempt.execution_id, attempt.node_id) == ("t", "e", "n")
     assert (attempt.attempt, attempt.idempotency_key, attempt.cancelled) == (2, "e:n", False)
+
+
+async def test_progress_names_the_stage_of_its_node():
+    """The tenant's feed shows it there."""
+    reader = Reader()
+    reader.attempt.progress(5)
+    (report,) = await reader.take()
+    assert report.data.stage == "parsing"
 
 
 async def test_of_many_reports_five_a_second_are_kept_and_the_last():

@@ -11,7 +11,10 @@ from tailrace_shared.execution.commands import create
 from tailrace_shared.execution.events import (
     Event,
     OutputRef,
+    StepBegun,
     StepCompleted,
+    StepDone,
+    StepError,
     StepEvent,
     StepStarted,
     format_timestamp,
@@ -37,7 +40,7 @@ class Run:
     """An execution with a map `a` that a node `b` needs, and its log."""
 
     def __init__(self, run_input: Any, **fields: Any) -> None:
-        workflow = definition({"a": mapped(**fields), "b": {"needs": ["a"]}})
+        workflow = definition({"a": {**mapped(**fields), "stage": "pages"}, "b": {"needs": ["a"]}})
         self.plan = Plan(workflow)
         self.log: list[Event] = [create("e1", workflow, 1, run_input, NOW)]
         self.scheduler = Scheduler(self.plan, fold(self.log))
@@ -94,6 +97,24 @@ def test_a_map_begins_with_as_many_items_as_it_allows():
     assert run.succeed(2, "Z") == []
     assert run.succeed(0, "X") == ["completed:a", "started:b"]
     assert run.scheduler.state.steps["a"].output == ["X", "Y", "Z"]
+
+
+def test_a_map_and_its_items_are_of_one_stage():
+    """From their beginning to their end, whether that is good or bad."""
+    run = Run(["x", "y"], on_error="collect")
+    run.decide()
+    run.succeed(0)
+    run.take_over()
+    run.fail(1)
+    kinds = (StepBegun, StepDone, StepError)
+    told = [event.data for event in run.log if isinstance(event.data, kinds)]
+    assert {(step.node_id, step.stage) for step in told} == {
+        ("a", "pages"),
+        ("a[0]", "pages"),
+        ("a[1]", "pages"),
+        ("b", None),
+    }
+    assert len(told) == 7
 
 
 def test_a_map_over_nothing_ends_at_once():

@@ -6,7 +6,13 @@ import pytest
 
 from harness.workflows import definition
 from tailrace_shared.execution.commands import create, request_resolve
-from tailrace_shared.execution.events import Command, Event, StepEvent, format_timestamp
+from tailrace_shared.execution.events import (
+    Command,
+    Event,
+    StepEvent,
+    StepFailed,
+    format_timestamp,
+)
 from tailrace_shared.execution.state import ExecutionState, fold
 from tailrace_worker.engine.outcomes import Succeeded, completed, end_event
 from tailrace_worker.engine.plan import Plan
@@ -65,6 +71,19 @@ def test_a_decision_is_the_output_of_the_step_that_waited_for_it():
     assert short(scheduler.decide(NOW)) == ["execution:resumed", "completed:a", "started:after_a"]
     expected = {"decision": "approved", "data": {"x": 1}, "actor": "julia", "event": None}
     assert output(scheduler.state, "a") == expected
+
+
+def test_a_step_that_fails_says_whether_it_has_waited_and_which_stage_it_is():
+    """Who lists what waits must know what to strike out."""
+    refusing = ForSignal(on_reject="fail")
+    scheduler = waiting("a", signal=refusing, stage="approval")
+    signal(scheduler, "a", decision="rejected")
+    end = next(event.data for event in scheduler.decide(NOW) if isinstance(event, StepFailed))
+    assert (end.waited, end.stage) == (True, "approval")
+    workflow = definition({"b": {"type": "await", "when": "input.x", "stage": "approval"}})
+    scheduler = Scheduler(Plan(workflow), fold([create("e1", workflow, 1, None, NOW)]))
+    end = next(event.data for event in scheduler.decide(NOW) if isinstance(event, StepFailed))
+    assert (end.waited, end.stage) == (False, "approval")
 
 
 def test_an_event_is_the_output_of_the_step_that_waited_for_it():

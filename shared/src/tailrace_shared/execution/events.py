@@ -254,6 +254,7 @@ class StepError(msgspec.Struct, omit_defaults=True):
 
     Attributes:
         stage: the node's name on the tenant's feed.
+        waited: whether it waited for a signal until then.
     """
 
     node_id: str
@@ -265,6 +266,7 @@ class StepError(msgspec.Struct, omit_defaults=True):
     duration_ms: int
     error: str
     stage: str | None = None
+    waited: bool = False
 
 
 class StepAgain(msgspec.Struct):

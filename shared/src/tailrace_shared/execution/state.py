@@ -108,6 +108,7 @@ class StepState(msgspec.Struct):
         items: of a map, what it does its work for.
         output_omitted: whether the output is to be gathered from the items of the map.
         kept_from: the execution whose output a rerun has kept.
+        stage: what the node is called on the tenant's feed.
     """
 
     node_id: str
@@ -131,6 +132,7 @@ class StepState(msgspec.Struct):
     items: list[Any] | None = None
     output_omitted: bool = False
     kept_from: str | None = None
+    stage: str | None = None
 
     @property
     def is_attended(self) -> bool:
@@ -290,6 +292,7 @@ class ExecutionState(msgspec.Struct):
                 step.attempt = event.data.attempt
                 step.started_at = event.data.started_at
                 step.is_remote = event.data.remote
+                step.stage = event.data.stage
                 step.error = step.due = step.percent = step.waiting = None
             case StepWaiting():
                 step.waiting = event.data
@@ -312,6 +315,8 @@ class ExecutionState(msgspec.Struct):
             case StepCompleted():
                 self._complete(step, event.data)
             case StepFailed():
+                # One that fails or is kept without having begun has said it nowhere else.
+                step.stage = event.data.stage
                 step.completed_at = event.data.completed_at
                 step.duration_ms = event.data.duration_ms
                 step.error = event.data.error
@@ -328,6 +333,7 @@ class ExecutionState(msgspec.Struct):
         step.duration_ms = done.duration_ms
         step.output_ref = done.output_ref
         step.kept_from = done.kept_from
+        step.stage = done.stage
         step.output_omitted = done.output_omitted
         if done.output_omitted:
             step.output = self.gathered(step)

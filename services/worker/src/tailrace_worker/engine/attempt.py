@@ -59,6 +59,7 @@ class Attempt:
         self.node_id = step.node_id
         self.node_type = step.node_type
         self.attempt = step.attempt
+        self._stage = step.stage
         self.task: asyncio.Task[None] | None = None
         self._loop = loop
         self._wake = wake
@@ -87,7 +88,12 @@ class Attempt:
         """Report how far the node is, from 0 to 100."""
         clamped = round(min(100.0, max(0.0, float(percent))), 2)
         data = StepProgress(
-            self.node_id, self.node_type, clamped, _message(message), _checked(fields)
+            self.node_id,
+            self.node_type,
+            clamped,
+            _message(message),
+            _checked(fields),
+            stage=self._stage,
         )
         self._report(StepProgressed(data, format_timestamp(self._now())))
 

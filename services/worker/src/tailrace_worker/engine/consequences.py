@@ -9,6 +9,7 @@ step that waits, and nobody has to know how far an earlier one came.
 import contextlib
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 from tailrace_shared.errors import TailraceError, UnavailableError
 from tailrace_shared.execution.evaluation import context_of
@@ -22,6 +23,13 @@ from tailrace_worker.engine.environment import Environment
 from tailrace_worker.engine.outcomes import Outcome
 from tailrace_worker.engine.patience import patiently
 from tailrace_worker.engine.scheduler import Scheduler
+
+
+class _Begin(NamedTuple):
+    """When a step began to wait: by its event, and by the clock of NATS."""
+
+    stamp: str
+    time: float
 
 
 class Consequences:
@@ -161,8 +169,11 @@ class Consequences:
     async def _register(self, step: StepState, wait: StepWait, since: int) -> None:
         """Let a waiting step be found, then look for triggers that came before it could be."""
         known = self._registered.get(step.node_id)
-        began = known.began if known else await self._began(step.node_id, since)
-        entry = self._entry(step, wait, began)
+        if known is None:
+            begin = await self._begun(step.node_id, since)
+        else:
+            begin = _Begin(known.since, known.began)
+        entry = self._entry(step, wait, begin)
         await self._env.waiting.put(self._tenant, entry)
         self._registered[step.node_id] = entry
         if self._seen.get(step.node_id) is not wait:
@@ -172,19 +183,19 @@ class Consequences:
         elif entry.triggers:
             await self._env.signals.look_back(self._tenant, entry)
 
-    async def _began(self, node_id: str, since: int) -> float:
-        """Return the server's time of the commit with which a step began to wait."""
+    async def _begun(self, node_id: str, since: int) -> _Begin:
+        """Return when a step began to wait."""
         async for commit in self._env.log.read(self._tenant, self._execution, since):
             for event in commit.events():
                 if isinstance(event.data, StepWait) and event.data.node_id == node_id:
-                    return commit.time
+                    return _Begin(event.timestamp, commit.time)
         raise UnavailableError("a replica lags behind what this worker has written")
 
     async def _forget_all(self) -> None:
         for waiting in await self._env.waiting.of_execution(self._tenant, self._execution):
             await self._env.waiting.remove(self._tenant, waiting)
 
-    def _entry(self, step: StepState, wait: StepWait, began: float) -> Waiting:
+    def _entry(self, step: StepState, wait: StepWait, begin: _Begin) -> Waiting:
         state = self._state
         context = None
         if wait.match is not None:
@@ -196,12 +207,12 @@ class Consequences:
             workflow_id=state.workflow_id,
             workflow_name=state.workflow_name,
             reason=wait.reason,
-            since=step.started_at or "",
+            since=begin.stamp,
             until=wait.until,
             triggers=wait.triggers,
             match=wait.match,
             lookback=wait.lookback,
-            began=began,
+            began=begin.time,
             form=wait.form,
             input=kept(state.input),
             context=kept(context),

@@ -85,6 +85,7 @@ async def _kept(
             None if ref else step.output,
             output_ref=ref,
             kept_from=step.kept_from or rerun.rerun_of,
+            stage=step.stage,
         ),
         stamp,
     )

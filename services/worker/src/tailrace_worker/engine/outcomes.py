@@ -152,6 +152,7 @@ def completed(
         duration_ms,
         None if ref else output,
         output_ref=ref,
+        stage=step.stage,
     )
     return StepCompleted(done, stamp)
 
@@ -168,6 +169,8 @@ def failed(step: StepState, error: str, stamp: str) -> StepFailed:
         stamp,
         duration_ms,
         error[:MAX_ERROR_CHARACTERS],
+        stage=step.stage,
+        waited=step.waiting is not None and step.waiting.wait == "signal",
     )
     return StepFailed(end, stamp)
 

@@ -47,12 +47,20 @@ class PlannedNode:
 
 
 class PlannedMap:
-    """The work of a map, with what finds its items compiled."""
+    """The work of a map, with what finds its items compiled.
 
-    def __init__(self, node_id: str, work: MapWork, *, is_actor: bool) -> None:
+    Args:
+        node_id: the map's id.
+        work: what it does.
+        stage: its stage, which is that of its items.
+        is_actor: whether an actor attends to the items.
+    """
+
+    def __init__(self, node_id: str, work: MapWork, stage: str | None, *, is_actor: bool) -> None:
         self.work = work
         self.for_each = compile_expression(work.for_each)
-        self.item = PlannedNode(node_id, work.do.node(), is_actor=is_actor)
+        node = msgspec.structs.replace(work.do.node(), stage=stage)
+        self.item = PlannedNode(node_id, node, is_actor=is_actor)
 
 
 class Plan:
@@ -76,7 +84,9 @@ class Plan:
         for node_id, node in definition.nodes.items():
             if node.type == MAP:
                 work = msgspec.convert(node.parameters, MapWork)
-                self.maps[node_id] = PlannedMap(node_id, work, is_actor=is_actor(work.do.type))
+                self.maps[node_id] = PlannedMap(
+                    node_id, work, node.stage, is_actor=is_actor(work.do.type)
+                )
 
     def step(self, step_id: str) -> PlannedNode:
         """Return what a step runs: its node, or for an item what its map does."""

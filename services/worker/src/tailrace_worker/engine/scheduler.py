@@ -390,8 +390,8 @@ class Scheduler:
         return self.record(StepSkipped(StepSkip(node, node_type, "skipped", reason), stamp))
 
     def _named(self, node: str) -> StepState:
-        step = self.state.step(node)
-        step.node_type = self.plan.nodes[node].node.type
+        step, planned = self.state.step(node), self.plan.nodes[node].node
+        step.node_type, step.stage = planned.type, planned.stage
         return step
 
     # Maps
