@@ -6,11 +6,15 @@ Every route of the API is one, so none can exist that nobody has said who may ca
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, get_name
+
+from tailrace_api.strict_query import check_query
+from tailrace_shared.ids import ID_PATTERN
 
 Scope = Literal[
     "workflows:read", "workflows:write", "executions:read", "executions:write", "operator"
@@ -55,8 +59,30 @@ class Answer:
     media_type: str = "application/json"
 
 
+_Organization = Annotated[str, Meta(pattern=ID_PATTERN)]
+
+TENANT: Final = (
+    Parameter(
+        "X-Organization-ID",
+        _Organization,
+        "The organization that the request is about, where it is not the only one of the token.",
+        place="header",
+    ),
+    Parameter("organization_id", _Organization, "The same, for clients that send no headers."),
+    Parameter("merchantId", _Organization, "The same, as front ends of the tenant feed call it."),
+)
+"""Parameters of every operation that is about a tenant."""
+
+CREDENTIALS: Final = ("Authorization", "access_token", "ticket")
+"""Parameters of the query in which an EventSource, which sends no headers, says who asks."""
+
+_ALWAYS_KNOWN: Final = frozenset(
+    [*CREDENTIALS, *(parameter.name for parameter in TENANT if parameter.place == "query")]
+)
+
+
 class Operation(Route):
-    """A route with one method.
+    """A route with one method, whose query has no parameters but those declared.
 
     Args:
         method: for example ``GET``, which includes ``HEAD``.
@@ -85,7 +111,7 @@ class Operation(Route):
         is_body_required: bool = True,
         parameters: tuple[Parameter, ...] = (),
     ) -> None:
-        super().__init__(path, handler, methods=[method])
+        super().__init__(path, self._serve, methods=[method], name=get_name(handler))
         self.method: Final = method
         self.scope: Final = scope
         self.summary: Final = summary
@@ -94,3 +120,16 @@ class Operation(Route):
         self.body: Final = body
         self.is_body_required: Final = is_body_required
         self.parameters: Final = parameters
+        self._handler = handler
+        self._known = _ALWAYS_KNOWN.union(
+            parameter.name for parameter in parameters if parameter.place == "query"
+        )
+
+    @property
+    def is_of_tenant(self) -> bool:
+        """Whether it is about what belongs to one tenant."""
+        return self.scope not in {None, "operator"}
+
+    async def _serve(self, request: Request) -> Response:
+        check_query(request, self._known)
+        return await self._handler(request)

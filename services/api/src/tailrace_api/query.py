@@ -48,6 +48,29 @@ def cursor_of(request: Request) -> str | None:
     return text
 
 
+def ids_of(request: Request, name: str, most: int) -> list[str]:
+    """Return the ids that a parameter lists by commas, each once, in the order given.
+
+    Raises:
+        RefusedError: one of them is no id, or there are more than ``most``.
+    """
+    text = request.query_params.get(name, "")
+    # Counted before anything is done with them.
+    if (count := text.count(",") + 1) > most:
+        raise RefusedError(
+            400, f"{name}: {count} ids are more than {most}; ask for the rest in another request"
+        )
+    ids = [part for part in text.split(",") if part]
+    for each in ids:
+        if not is_valid_id(each):
+            raise RefusedError(
+                400,
+                f"{name}: {each[:80]!r} is not an id: use 1 to 64 letters, digits, '_' or '-', "
+                "and separate ids by commas",
+            )
+    return list(dict.fromkeys(ids))
+
+
 def checked_number(name: str, text: str, *, least: int, most: int) -> int:
     """Return a number that was sent as text.
 

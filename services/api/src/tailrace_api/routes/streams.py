@@ -36,6 +36,7 @@ _LAST_EVENT_ID: Final = (
         place="header",
     ),
     Parameter("last_event_id", str, "The same, for clients that cannot send the header."),
+    Parameter("lastEventId", str, "The same, as polyfills of EventSource send it."),
 )
 
 
@@ -161,8 +162,9 @@ def _watching(tenant: str, execution: str) -> View:
 
 
 def _last_event_id(request: Request) -> str:
+    query = request.query_params
     header = request.headers.get("last-event-id")
-    return header or request.query_params.get("last_event_id", "")
+    return header or query.get("last_event_id") or query.get("lastEventId", "")
 
 
 def _flow_id(body: dict[str, Any]) -> str:

@@ -1,0 +1,68 @@
+"""What a query may say: nothing that would be passed over in silence."""
+
+import pytest
+from starlette.requests import Request
+
+from tailrace_api.problems import RefusedError
+from tailrace_api.query import ids_of
+from tailrace_api.strict_query import check_query
+
+
+def _request(query: str) -> Request:
+    return Request(
+        {
+            "type": "http",
+            "method": "GET",
+            "path": "/",
+            "headers": [],
+            "query_string": query.encode(),
+        }
+    )
+
+
+@pytest.mark.parametrize("query", ["", "limit=1", "limit=1&cursor=a", "cursor=", "&&limit=3"])
+def test_known_parameters_pass(query: str) -> None:
+    """Each once, in any order, empty ones too."""
+    check_query(_request(query), {"limit", "cursor"})
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("limt=1", "unknown query parameter 'limt', did you mean 'limit'\\?"),
+        ("limit=1&xyz", "unknown query parameter 'xyz'$"),
+        ("xyz=", "unknown query parameter 'xyz'$"),
+        ("LIMIT=1", "unknown query parameter 'LIMIT'"),
+        ("limit=1&limit=1", "the query parameter 'limit' is given more than once; send it once"),
+        ("x" * 10_000, "unknown query parameter 'x{80}'$"),
+    ],
+)
+def test_unknown_and_repeated_parameters_are_refused_by_name(query: str, said: str) -> None:
+    """With the nearest known one, where there is one."""
+    with pytest.raises(RefusedError, match=said) as refusal:
+        check_query(_request(query), {"limit", "cursor"})
+    assert refusal.value.status == 400
+
+
+def test_ids_come_in_their_order_each_once() -> None:
+    """What is between two commas and empty is passed over."""
+    assert ids_of(_request("ids=b,a,,b,c"), "ids", 10) == ["b", "a", "c"]
+    assert ids_of(_request("ids="), "ids", 10) == []
+    assert ids_of(_request(""), "ids", 10) == []
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ("ids=a,b,c,d", "ids: 4 ids are more than 3; ask for the rest in another request"),
+        ("ids=a,b.c", "ids: 'b.c' is not an id"),
+        ("ids=a,%3E", "ids: '>' is not an id"),
+        ("ids=" + "," * 5000, "ids: 5001 ids are more than 3"),
+        ("ids=" + "x" * 65, "ids: 'x{65}' is not an id"),
+    ],
+)
+def test_a_list_of_ids_has_a_limit_and_nothing_but_ids(query: str, said: str) -> None:
+    """Both are refused with the parameter's name."""
+    with pytest.raises(RefusedError, match=said) as refusal:
+        ids_of(_request(query), "ids", 3)
+    assert refusal.value.status == 400
