@@ -1,15 +1,18 @@
 """A gate between HTTP clients and the API: knows what is asked, and cuts where it is told.
 
-To a browser it is the API's own origin, so it also has the page that the browser opens.
+To a browser it is the API's own origin, so it also has the page that the browser opens. Of several
+replicas each connection gets the next one.
 """
 
 import asyncio
 import contextlib
+import itertools
 import re
 from collections.abc import AsyncIterator
 from typing import Final, NamedTuple
 
 _REQUEST: Final = re.compile(rb"^GET (\S+) ")
+_STREAM: Final = re.compile(r"[/-](?:stream|events)(?:\?|$)")
 _LAST_EVENT_ID: Final = re.compile(rb"(?i)^last-event-id: *([^\r\n]*)", re.MULTILINE)
 _STATUS: Final = re.compile(rb"(?:^|\n)HTTP/1\.1 (\d{3}) ")
 
@@ -31,13 +34,13 @@ class Gate:
         cut_at: text after which a connection is cut, once.
     """
 
-    def __init__(self, api_port: int) -> None:
+    def __init__(self, *api_ports: int) -> None:
         self.port = 0
         self.visits: list[Visit] = []
         self.statuses: list[int] = []
         self.page = ""
         self.cut_at = b""
-        self._api_port = api_port
+        self._api_ports = itertools.cycle(api_ports)
         self._visited = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -49,7 +52,7 @@ class Gate:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection of a client."""
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            api = await asyncio.open_connection("127.0.0.1", self._api_port)
+            api = await asyncio.open_connection("127.0.0.1", next(self._api_ports))
             answering = asyncio.create_task(self._answers(api[0], writer))
             try:
                 while True:
@@ -76,7 +79,7 @@ class Gate:
                 b"Content-Length: %d\r\n\r\n" % len(page) + page
             )
             return
-        if path.endswith("/stream"):
+        if _STREAM.search(path):
             last = _LAST_EVENT_ID.search(head)
             async with self._visited:
                 self.visits.append(Visit(path, last.group(1).decode() if last else ""))
@@ -99,9 +102,9 @@ class Gate:
 
 
 @contextlib.asynccontextmanager
-async def gate(api_port: int) -> AsyncIterator[Gate]:
-    """Open a gate before an API."""
-    opened = Gate(api_port)
+async def gate(*api_ports: int) -> AsyncIterator[Gate]:
+    """Open a gate before an API, or some replicas of it."""
+    opened = Gate(*api_ports)
     server = await asyncio.start_server(opened.serve, "127.0.0.1", 0)
     opened.port = server.sockets[0].getsockname()[1]
     # Not `async with`, which would wait for connections that a browser keeps.

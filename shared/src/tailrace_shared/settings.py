@@ -62,8 +62,73 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
         int, Meta(description="API processes that share the port, on this machine.", ge=1, le=64)
     ] = 1
     auth: Annotated[
-        Literal["none"], Meta(description="Authentication; none serves a loopback address only.")
+        Literal["none", "jwt"],
+        Meta(description="Authentication; none serves a loopback address only."),
     ] = "none"
+    auth_algorithm: Annotated[
+        Literal["HS256", "RS256", "ES256", "EdDSA"],
+        Meta(description="The only algorithm that a token may be signed with."),
+    ] = "HS256"
+    auth_secret: Annotated[
+        str, Meta(description="Secret of HS256, 32 bytes at the least. A file keeps it better.")
+    ] = ""
+    auth_secret_file: Annotated[str, Meta(description="File that holds the secret.")] = ""
+    auth_public_key: Annotated[
+        str, Meta(description="Public key (PEM) of RS256, ES256 or EdDSA.")
+    ] = ""
+    auth_public_key_file: Annotated[str, Meta(description="File that holds the public key.")] = ""
+    auth_jwks_url: Annotated[
+        str,
+        Meta(
+            description="Where the issuer publishes its public keys, instead of a public key; "
+            "https, or http on loopback."
+        ),
+    ] = ""
+    auth_jwks_refresh: Annotated[
+        Duration,
+        Meta(description="Age at which the issuer's keys are fetched anew.", extra=_POSITIVE),
+    ] = Duration(300)
+    auth_jwks_cooldown: Annotated[
+        Duration,
+        Meta(
+            description="Least time between two fetches, however many tokens name unknown keys.",
+            extra=_POSITIVE,
+        ),
+    ] = Duration(15)
+    auth_issuer: Annotated[
+        str, Meta(description="The `iss` that tokens must have; empty: any.")
+    ] = ""
+    auth_audience: Annotated[
+        str,
+        Meta(description="The `aud` that tokens must have, one of these by commas; empty: any."),
+    ] = ""
+    auth_leeway: Annotated[
+        Duration, Meta(description="By how much clocks may differ where a token's times count.")
+    ] = Duration(10)
+    ticket_lifetime: Annotated[
+        Duration,
+        Meta(description="How long a ticket opens its stream.", extra=_POSITIVE),
+    ] = Duration(60)
+    open_metrics: Annotated[
+        bool, Meta(description="Serve `/metrics` without a token, for a Prometheus that has none.")
+    ] = False
+    cors_origins: Annotated[
+        str,
+        Meta(
+            description="Origins whose pages may call the API, by commas, for example "
+            "`https://app.example.com`; `*`: all."
+        ),
+    ] = ""
+    cors_credentials: Annotated[
+        bool, Meta(description="Let those pages send cookies and the like; not together with `*`.")
+    ] = False
+    receive_timeout: Annotated[
+        Duration,
+        Meta(
+            description="Time in which the head of a request, and then its body, must have come.",
+            extra=_POSITIVE,
+        ),
+    ] = Duration(30)
     allow_open_bind: Annotated[
         bool, Meta(description="Serve other addresses than loopback although TAILRACE_AUTH=none.")
     ] = False
@@ -214,6 +279,10 @@ class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
         "http://127.0.0.1:8080"
     )
     token: Annotated[str, Meta(description="Bearer token of client commands.")] = ""
+    organization: Annotated[
+        str,
+        Meta(description="Whose workflows; needed where the token holds several organisations."),
+    ] = ""
 
 
 SERVICES: Final[tuple[type[msgspec.Struct], ...]] = (ApiSettings, WorkerSettings, ClientSettings)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import shutil
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -13,10 +12,10 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 from httpx_sse import aconnect_sse
-from playwright.async_api import async_playwright
 
 from harness import log as written
 from harness.api import ApiProcess
+from harness.browser import browser_page
 from harness.gate import Gate, gate
 from harness.installed import absent
 from harness.log import HandWrittenLog, event_ids
@@ -47,22 +46,12 @@ Follow = Callable[[str], Coroutine[Any, Any, list[Received]]]
 
 async def _chromium(url: str) -> list[Received]:
     """Follow with the EventSource of a browser, on the page of the URL's own origin."""
-    program = shutil.which("chromium")
-    if program is None:
-        absent("chromium", "apt-get install chromium")
     origin, _, path = url.partition("/api/")
     page_url = origin + "/#" + urlencode({"url": f"/api/{path}", "type": _TYPES}, doseq=True)
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(
-            executable_path=program,
-            # Chromium refuses to sandbox what root starts.
-            chromium_sandbox=os.geteuid() != 0,
-        )
-        page = await browser.new_page()
+    async with browser_page() as page:
         await page.goto(page_url)
         await page.wait_for_function("source.readyState === EventSource.CLOSED")
         received = await page.evaluate("received")
-        await browser.close()
     return [Received(**event) for event in received]
 
 

@@ -57,5 +57,5 @@ def fail(error: TailraceError) -> NoReturn:
 def cli() -> None:
     """Run workflows and stream every step.
 
-    Client commands talk to the API at TAILRACE_URL with TAILRACE_TOKEN.
+    Client commands talk to the API at TAILRACE_URL with TAILRACE_TOKEN, about TAILRACE_ORGANIZATION.
     """

@@ -16,7 +16,7 @@ _DEAD_LETTERS = "/api/v1/dead-letters"
 
 
 class Client:
-    """One API, spoken to with one token.
+    """One API, spoken to with one token, about one organisation.
 
     Every method raises ``RefusedError`` if the API answers with a problem and
     ``UnreachableError`` if it does not answer. Documents are plain dictionaries, as the API
@@ -28,8 +28,15 @@ class Client:
                 print(event.type, event.data)
     """
 
-    def __init__(self, url: str = DEFAULT_URL, token: str = "", *, timeout: float = 30.0) -> None:
-        self._transport = Transport(url, token, timeout=timeout)
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        token: str = "",
+        *,
+        organization: str = "",
+        timeout: float = 30.0,
+    ) -> None:
+        self._transport = Transport(url, token, organization=organization, timeout=timeout)
 
     def close(self) -> None:
         """Close the connections to the API."""

@@ -32,6 +32,13 @@ class _ProblemDocument(msgspec.Struct):
 class Transport:
     """Requests to one API with one token, over kept connections.
 
+    Args:
+        url: where the API is.
+        token: what it is shown; empty where it asks for none.
+        organization: whose executions these are; empty for the token's only one.
+        timeout: how long an answer may take, in seconds.
+        sleep: how pauses are made.
+
     Raises:
         UnreachableError: ``url`` is none that could be asked.
     """
@@ -41,12 +48,15 @@ class Transport:
         url: str,
         token: str = "",
         *,
+        organization: str = "",
         timeout: float = 30.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.url = url.rstrip("/")
         self.sleep = sleep
         headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if organization:
+            headers["X-Organization-ID"] = organization
         try:
             base = httpx.URL(self.url)
             self.http = httpx.Client(

@@ -16,14 +16,20 @@ R = TypeVar("R")
 def client_command(
     function: Callable[Concatenate[Client, P], R],
 ) -> Callable[..., R]:
-    """Add ``--url`` and ``--token`` to a command and call it with a client."""
+    """Add ``--url``, ``--token`` and ``--organization`` to a command and call it with a client."""
 
     @click.option(
         "--url", envvar="TAILRACE_URL", default=DEFAULT_URL, show_default=True, help="The API."
     )
     @click.option("--token", envvar="TAILRACE_TOKEN", default="", help="Bearer token.")
-    def wrapper(url: str, token: str, *args: P.args, **kwargs: P.kwargs) -> R:
-        with Client(url, token) as client:
+    @click.option(
+        "--organization",
+        envvar="TAILRACE_ORGANIZATION",
+        default="",
+        help="Whose workflows; needed where the token holds several organisations.",
+    )
+    def wrapper(url: str, token: str, organization: str, *args: P.args, **kwargs: P.kwargs) -> R:
+        with Client(url, token, organization=organization) as client:
             return function(client, *args, **kwargs)
 
     # The options that were put on the function before are kept in an attribute.
