@@ -44,9 +44,9 @@ class MemoryClient:
         await client.connect(hub, view, start)
         return client
 
-    async def connect(self, hub: Hub, view: View, start: Start) -> None:
-        """Be the client of a stream."""
-        connection = hub.connect(view, start, self)
+    async def connect(self, hub: Hub, view: View, start: Start, until: float | None = None) -> None:
+        """Be the client of a stream, until its token expires."""
+        connection = hub.connect(view, start, self, until)
         if self._is_lost:
             connection.lost()
         self.subscriber = connection

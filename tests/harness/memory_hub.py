@@ -22,6 +22,9 @@ from tailrace_shared.subjects import LogFilter, Subjects
 TIMES = StreamTimes(heartbeat=15.0, retry=2.0, stall=30.0, age=0.0)
 LIMITS = StreamLimits(10_000, 10_000, 512, 2**28, RingBounds(4096, 4 * 1024 * 1024))
 
+# The time of day when virtual time begins.
+_BEGINNING = 1_700_000_000
+
 
 class MemoryHub(NamedTuple):
     """A hub and what it stands on."""
@@ -73,6 +76,7 @@ async def memory_hub(
         times._replace(**{name: changes[name] for name in changes if name in times._fields}),
         limits._replace(**{name: changes[name] for name in changes if name in limits._fields}),
     )
+    hub.wall = lambda: _BEGINNING + hub.now()
     tasks = [asyncio.create_task(hub.watch()), asyncio.create_task(hub.tick())]
     try:
         yield MemoryHub(hub, log, nats)

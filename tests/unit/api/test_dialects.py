@@ -8,12 +8,14 @@ import pytest
 from harness import log
 from harness.log import NOW
 from harness.sse import SseParser
-from tailrace_api.dialects.dialect import Dialect, encode_commit, reset
+from tailrace_api.dialects.context import Context
+from tailrace_api.dialects.dialect import Dialect, encode_commit, reset, unnamed
 from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.dialects.run_and_stream import RUN_AND_STREAM
 from tailrace_api.sse.chunk import chunk
 from tailrace_shared.execution import events as ev
 from tailrace_shared.position import StreamPosition
+from tailrace_shared.subjects import LogFilter
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 EPOCH, RUN = "18f2e6a1b00", "0190a1b2-run"
@@ -59,10 +61,11 @@ ENDS: dict[str, ev.Event] = {
 
 def _wire(dialect: Dialect, commits: list[list[ev.Event]]) -> bytes:
     encoded = [
-        encode_commit(dialect, EPOCH, RUN, 41 + number, next(ev.encode_commits(commit)))
+        encode_commit(dialect, EPOCH, Context(RUN), 41 + number, next(ev.encode_commits(commit)))
         for number, commit in enumerate(commits)
     ]
-    return dialect.greet(RUN) + b"".join(commit.joined for commit in encoded)
+    greeting = dialect.greet(LogFilter("t", RUN), 0)
+    return unnamed([greeting] if greeting else []) + b"".join(commit.joined for commit in encoded)
 
 
 @pytest.mark.parametrize("dialect", [EXECUTION, RUN_AND_STREAM], ids=lambda dialect: dialect.name)
@@ -88,14 +91,14 @@ def test_the_execution_stream_carries_the_stored_slices() -> None:
 def test_every_end_is_known_as_the_end(dialect: Dialect, end: str) -> None:
     """A commit with a terminal event is the last one of a stream."""
     payload = next(ev.encode_commits([log.step_completed("a"), ENDS[end]]))
-    assert encode_commit(dialect, EPOCH, RUN, 1, payload).is_last
-    assert not encode_commit(dialect, EPOCH, RUN, 1, b"[]").is_last
+    assert encode_commit(dialect, EPOCH, Context(RUN), 1, payload).is_last
+    assert not encode_commit(dialect, EPOCH, Context(RUN), 1, b"[]").is_last
 
 
 def test_a_commit_can_be_taken_from_the_middle() -> None:
     """A client that was cut inside a commit gets the rest of it."""
     payload = next(ev.encode_commits([log.step_completed("a"), log.step_progress("b", 1.0)]))
-    commit = encode_commit(RUN_AND_STREAM, EPOCH, RUN, 5, payload)
+    commit = encode_commit(RUN_AND_STREAM, EPOCH, Context(RUN), 5, payload)
     assert commit.since(0) == commit.chunk == chunk(commit.joined)
     assert commit.since(1) == b""
     assert (commit.shown(0), commit.shown(1)) == (1, 0)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from harness import log as written
@@ -12,13 +13,16 @@ from harness.memory_hub import MemoryHub, memory_hub
 from harness.memory_nats import MemoryNats
 from harness.sse import places
 from harness.virtual_time import run_in_virtual_time
-from tailrace_api.dialects.dialect import Dialect
+from tailrace_api.dialects.block import Block
+from tailrace_api.dialects.context import Context
+from tailrace_api.dialects.dialect import Dialect, LoggedEvent, Slots
 from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.dialects.run_and_stream import RUN_AND_STREAM
 from tailrace_api.fanout.replay import ReplayBusyError
 from tailrace_api.fanout.resume import Start
 from tailrace_api.fanout.topic import RingBounds
 from tailrace_api.fanout.view import View
+from tailrace_api.sse import frame
 from tailrace_shared.execution.events import Event, encode_commits
 from tailrace_shared.subjects import LogFilter
 
@@ -135,9 +139,28 @@ def test_ten_thousand_clients_that_come_back_cost_a_handful_of_reads() -> None:
 # A part of the log is any subject
 
 
-def _feed() -> Dialect:
-    """Return a dialect for a tenant's feed, as later ones will be."""
-    return Dialect("feed", lambda tenant: b": " + tenant.encode() + b"\n\n", EXECUTION.show)
+class _Feed(Dialect):
+    """All that a tenant's log holds, with heartbeats of its own."""
+
+    name = "all"
+    heartbeat_factor = 2.0
+    is_regular = True
+
+    def greet(self, part: LogFilter, milliseconds: int) -> Block:
+        """Name the tenant."""
+        return Block("", b'"%b at %d"' % (part.tenant.encode(), milliseconds))
+
+    def heartbeat(self, milliseconds: int) -> bytes:
+        """Tell the time."""
+        return frame.event(b"%d" % milliseconds, name="heartbeat")
+
+    def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
+        """Show what is stored."""
+        del context
+        return (Block(event.type, bytes(stored)),)
+
+
+FEED = _Feed()
 
 
 @pytest.mark.parametrize("loss", [False, True])
@@ -149,7 +172,7 @@ def test_a_topic_may_be_a_whole_tenant(*, loss: bool) -> None:
         site.nats.loses = lambda: loss and next(lost) % 3 == 0
         expected = [_commit(site, execution=f"e{number}") for number in range(5)]
         client = MemoryClient()
-        view = View(_feed(), LogFilter("t"))
+        view = View(FEED, LogFilter("t"))
         await client.connect(site.hub, view, Start(expected[2]))
         for number in range(60):
             end = written.completed(f"e{number % 7}")
@@ -160,7 +183,7 @@ def test_a_topic_may_be_a_whole_tenant(*, loss: bool) -> None:
             await asyncio.sleep(0.01 * (number % 3))
         await asyncio.sleep(20)
         assert _sequences(client) == expected[2:]
-        assert client.parser.comments[0] == "t"
+        assert client.events[0].data.startswith('"t at ')
         assert not client.ended.is_set()
         assert len(site.nats.subscriptions) == 1
 
@@ -173,7 +196,7 @@ def test_a_tenant_of_its_own_needs_no_reads_while_nothing_is_lost() -> None:
     async def scenario(site: MemoryHub) -> None:
         _commit(site)
         client = MemoryClient()
-        await client.connect(site.hub, View(_feed(), LogFilter("t")), Start(1))
+        await client.connect(site.hub, View(FEED, LogFilter("t")), Start(1))
         await _soon()
         before = site.nats.reads
         for number in range(20):
@@ -365,6 +388,45 @@ def test_heartbeats_of_many_clients_are_spread() -> None:
         assert 40 < early < 160
 
     _run(scenario, heartbeat=10.0)
+
+
+def test_regular_heartbeats_come_also_while_there_are_events() -> None:
+    """At the dialect's own interval, in its own words, with the time of day."""
+
+    async def scenario(site: MemoryHub) -> None:
+        _commit(site)
+        client = MemoryClient()
+        await client.connect(site.hub, View(FEED, LogFilter("t")), Start(1))
+        began = site.hub.wall()
+        for _ in range(100):
+            await asyncio.sleep(1)
+            _commit(site)
+        told = [int(event.data) for event in client.events if event.type == "heartbeat"]
+        assert [round(at / 1000 - began) for at in told] == [20, 40, 60, 80]
+        assert client.parser.comments == []
+
+    _run(scenario, heartbeat=10.0)
+
+
+def test_a_stream_ends_when_the_token_of_its_client_expires() -> None:
+    """It says so, keeps the client's place, and counts why; others go on."""
+
+    async def scenario(site: MemoryHub) -> None:
+        last = _commit(site)
+        client, other = MemoryClient(), await site.open()
+        until = site.hub.wall() + 30
+        await client.connect(site.hub, View(EXECUTION, LogFilter("t", "e")), Start(), until)
+        await asyncio.sleep(29)
+        assert not client.ended.is_set()
+        await asyncio.sleep(2)
+        assert client.ended.is_set()
+        assert (client.events[-1].type, client.events[-1].data) == ("stream:auth-expired", "{}")
+        assert client.parser.last_event_id == f"{site.hub.epoch}-{last}-0"
+        assert client.parser.retry is not None
+        assert site.hub.counts.closed == {"expired": 1}
+        assert not other.ended.is_set()
+
+    _run(scenario, age=1000.0)
 
 
 def test_old_streams_are_ended_over_a_while() -> None:

@@ -10,12 +10,12 @@ class Context(msgspec.Struct, frozen=True):
 
     Attributes:
         execution_id: the execution.
-        workflow_id: what it runs.
-        workflow_name: what people call that.
+        workflow_id: what it runs; empty where nobody needs to know, or the beginning has expired.
+        workflow_name: what people call that; as well.
         input: its input, with what nobody is shown masked; None if it is too large to be repeated.
     """
 
     execution_id: str
-    workflow_id: str
-    workflow_name: str
+    workflow_id: str = ""
+    workflow_name: str = ""
     input: Any = None

@@ -1,26 +1,57 @@
 """What a dialect is, and what all dialects share.
 
-A dialect turns each event of a commit into the bytes of an SSE block, or into nothing. It is pure
+A dialect says what each event of a log looks like to the clients of one kind of stream. It is pure
 and knows no client: the hub calls it once for each commit and hands the same bytes to everybody.
+
+A dialect is a frozen, hashable object, because it is part of the key under which the hub shares
+its work: streams whose dialects are equal share everything. One without parameters is made once;
+one with parameters (which pipelines? which topics?) is a frozen dataclass.
+
+**Slots.** An event becomes a fixed number of slots, the dialect's ``slots``, each a block or None.
+The index of an SSE id is ``index of the event * slots + slot``, so every replica numbers alike,
+whatever it has seen of the log. Streams of one execution have one slot.
+
+**Contexts.** Most events do not say whose they are. A dialect says in ``needs`` what it must know
+of the execution beside its id: nothing, its workflow's id, or all that the first event says.
+Streams of a tenant meet executions in their middle; the hub finds out before it shows anything of
+them.
+
+**States.** A dialect whose streams begin with a snapshot has a state (``wants`` says what it is
+made from, ``begin`` makes it). The hub keeps it at the newest commit of the topic and gives it
+every event there is. `State.opening` is what a stream without a last event id begins with; the
+first block after it is of the first commit that the state has not taken. Where what is shown of an
+event depends on those before it (``is_cumulative``), only the state shows events.
+
+**Versions.** A commit of a newer version of Tailrace than this one may mean anything. It is passed
+over, unless the dialect shows what is stored as it is (``is_verbatim``).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import lt
-from typing import Any, Final, Literal, Self
+from typing import Any, ClassVar, Final, Literal, Protocol, Self
 
 import msgspec
 
+from tailrace_api.dialects.block import Block
+from tailrace_api.dialects.context import Context
+from tailrace_api.dialects.snapshot import Snapshot, Wants
 from tailrace_api.sse import frame
 from tailrace_api.sse.chunk import bodies, chunk
 from tailrace_shared.execution.events import TERMINAL_TYPES, split_commit
+from tailrace_shared.masking import MARK, shown
 from tailrace_shared.position import StreamPosition
+from tailrace_shared.subjects import LogFilter
 
 ResetReason = Literal["expired", "unknown", "recreated"]
+Needs = Literal["nothing", "workflow", "context"]
+
+Slots = tuple[Block | None, ...]
+"""What is shown of one event."""
 
 NOTHING: Final = b""
-"""The frame of an event that a dialect does not show."""
+"""The frame of a slot in which nothing is shown."""
 
 
 class LoggedEvent(msgspec.Struct):
@@ -37,21 +68,94 @@ class LoggedEvent(msgspec.Struct):
     timestamp: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+class State(Protocol):
+    """What a dialect knows of a tenant at one place of its log. It is never shared."""
+
+    def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
+        """Take the next event into account, and return what is shown of it.
+
+        Of a dialect that is not cumulative: the same as the dialect itself returns.
+        """
+
+    def opening(self, milliseconds: int) -> Sequence[Block]:
+        """Return the blocks with which a stream begins here, at a time since the epoch."""
+
+
 class Dialect:
-    """How one kind of stream speaks.
+    """How one kind of stream speaks; see the top of the module.
 
     Attributes:
-        name: for logs and keys.
-        greet: the block with which each connection begins, given the id of the execution, or
-            that of the tenant where a stream shows all of a tenant's.
-        show: the block of one event, given its execution's id, the event's id, the event as far
-            as it is open, and the stored slice.
+        name: for logs.
+        needs: what must be known of an execution.
+        is_verbatim: whether stored events are shown as they are.
+        heartbeat_factor: the interval of heartbeats, in multiples of the setting.
+        is_regular: whether heartbeats come also while there are events.
+        wants: what a state begins with; None: there is no state.
+        is_cumulative: whether what is shown of an event depends on those before it.
     """
 
-    name: str
-    greet: Callable[[str], bytes]
-    show: Callable[[str, str, LoggedEvent, msgspec.Raw], bytes]
+    __slots__ = ()
+
+    name: ClassVar[str]
+    needs: ClassVar[Needs] = "nothing"
+    is_verbatim: ClassVar[bool] = False
+    heartbeat_factor: ClassVar[float] = 1.0
+    is_regular: ClassVar[bool] = False
+    is_cumulative: ClassVar[bool] = False
+
+    @property
+    def slots(self) -> int:
+        """How many slots an event has."""
+        return 1
+
+    @property
+    def wants(self) -> Wants | None:
+        """What a state begins with; None: there is no state."""
+        return None
+
+    def greet(self, part: LogFilter, milliseconds: int) -> Block | None:
+        """Return the block with which each connection begins, at a time since the epoch."""
+        del part, milliseconds
+        return None
+
+    def heartbeat(self, milliseconds: int) -> bytes:
+        """Return whole blocks that say that the stream lives, at a time since the epoch."""
+        del milliseconds
+        return _HEARTBEAT
+
+    def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
+        """Return what is shown of an event: of no cumulative dialect is it asked.
+
+        Args:
+            context: its execution, as far as the dialect needs to know it.
+            event: the event, as far as it is open.
+            stored: the event as it is stored; in both, what nobody is shown is masked.
+        """
+        raise NotImplementedError
+
+    def begin(self, snapshot: Snapshot) -> State:
+        """Return a state that stands where a snapshot was taken."""
+        raise NotImplementedError
+
+    def concerns(self, workflow: str, payload: bytes) -> bool:
+        """Tell whether anything may be shown of a commit; if not, it is not even opened.
+
+        Args:
+            workflow: its execution's workflow, if that is needed and known; else empty.
+            payload: the commit.
+        """
+        del workflow, payload
+        return True
+
+    def is_urgent(self, context: Context) -> bool:
+        """Tell whether what is shown of an execution is to be written at once."""
+        del context
+        return True
+
+
+_HEARTBEAT: Final = frame.comment("heartbeat")
+
+Show = Callable[[Context, LoggedEvent, msgspec.Raw], Slots]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +164,25 @@ class EncodedCommit:
 
     Attributes:
         sequence: its place in the log.
-        chunk: the frames of all events, with chunk framing; empty if none is shown.
-        ends: for each event, where its frame ends among the frames.
+        chunk: the frames of all slots of all events, with chunk framing; empty if none is shown.
+        ends: for each slot, where its frame ends among the frames.
         is_last: whether an event of it ends the execution.
+        is_urgent: whether it is to be written at once.
     """
 
     sequence: int
     chunk: bytes
     ends: tuple[int, ...]
     is_last: bool
+    is_urgent: bool = True
 
     @classmethod
-    def of(cls, sequence: int, frames: Sequence[bytes], *, is_last: bool) -> Self:
-        """Return a commit of which each event has a frame, perhaps an empty one."""
+    def of(
+        cls, sequence: int, frames: Sequence[bytes], *, is_last: bool, is_urgent: bool = True
+    ) -> Self:
+        """Return a commit of which each slot has a frame, perhaps an empty one."""
         ends = tuple(accumulate(map(len, frames)))
-        return cls(sequence, chunk(b"".join(frames)), ends, is_last)
+        return cls(sequence, chunk(b"".join(frames)), ends, is_last, is_urgent)
 
     @property
     def joined(self) -> bytes:
@@ -86,38 +194,76 @@ class EncodedCommit:
         return self.chunk if index == 0 else chunk(self.joined[self._start(index) :])
 
     def shown(self, index: int = 0) -> int:
-        """Return how many events from ``index`` on have a frame."""
+        """Return how many slots from ``index`` on have a frame."""
         starts = (self._start(index), *self.ends[index:])
         return sum(map(lt, starts, starts[1:]))
 
     def last_shown(self, index: int = 0) -> int | None:
-        """Return the index of the last event from ``index`` on that has a frame."""
+        """Return the index of the last slot from ``index`` on that has a frame."""
         backwards = range(len(self.ends) - 1, index - 1, -1)
         return next((i for i in backwards if self.ends[i] > self._start(i)), None)
 
     def _start(self, index: int) -> int:
-        return self.ends[index - 1] if index else 0
+        # Of a tenant's log an id may name a place that no event has.
+        return self.ends[min(index, len(self.ends)) - 1] if index and self.ends else 0
 
 
 _decode_event = msgspec.json.Decoder(LoggedEvent).decode
 
 
 def encode_commit(
-    dialect: Dialect, epoch: str, execution: str, sequence: int, payload: bytes
+    dialect: Dialect,
+    epoch: str,
+    context: Context,
+    sequence: int,
+    payload: bytes,
+    show: Show | None = None,
 ) -> EncodedCommit:
     """Encode a commit.
+
+    Args:
+        dialect: how it is told.
+        epoch: the epoch of the log.
+        context: whose it is, as far as the dialect needs to know.
+        sequence: its place in the log.
+        payload: a JSON array of events.
+        show: what shows its events; the dialect, if it is not the dialect's state.
 
     Raises:
         msgspec.DecodeError: the payload is not a commit.
     """
-    frames = []
+    frames: list[bytes] = []
     is_last = False
-    for index, slice_ in enumerate(split_commit(payload)):
+    show = show or dialect.show
+    is_masked = MARK in payload
+    for stored in split_commit(payload):
+        slice_ = shown(stored) if is_masked else stored
         event = _decode_event(slice_)
         is_last = is_last or event.type in TERMINAL_TYPES
-        event_id = str(StreamPosition(epoch, sequence, index))
-        frames.append(dialect.show(execution, event_id, event, slice_))
+        for block in show(context, event, slice_):
+            if block is None:
+                frames.append(NOTHING)
+            else:
+                event_id = str(StreamPosition(epoch, sequence, len(frames)))
+                frames.append(frame.event(block.data, name=block.name, event_id=event_id))
+    return EncodedCommit.of(sequence, frames, is_last=is_last, is_urgent=dialect.is_urgent(context))
+
+
+def passed_over(dialect: Dialect, sequence: int, payload: bytes) -> EncodedCommit:
+    """Return a commit of which nothing is shown, because what it means is not known here.
+
+    Raises:
+        msgspec.DecodeError: the payload is not a commit.
+    """
+    events = [_decode_event(slice_).type for slice_ in split_commit(payload)]
+    is_last = not TERMINAL_TYPES.isdisjoint(events)
+    frames = [NOTHING] * (len(events) * dialect.slots)
     return EncodedCommit.of(sequence, frames, is_last=is_last)
+
+
+def unnamed(blocks: Sequence[Block]) -> bytes:
+    """Return blocks as they go on the wire where they are not in the log, and so have no ids."""
+    return b"".join(frame.event(block.data, name=block.name) for block in blocks)
 
 
 def reset(reason: ResetReason, restart: StreamPosition | None) -> bytes:

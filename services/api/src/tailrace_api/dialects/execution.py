@@ -7,17 +7,25 @@ from typing import Final
 
 import msgspec
 
-from tailrace_api.dialects.dialect import Dialect, LoggedEvent
-from tailrace_api.sse import frame
+from tailrace_api.dialects.block import Block
+from tailrace_api.dialects.context import Context
+from tailrace_api.dialects.dialect import Dialect, LoggedEvent, Slots
+from tailrace_shared.subjects import LogFilter
 
 
-def _greet(execution: str) -> bytes:
-    # Without an id: it is not in the log, so nobody can resume from it.
-    return frame.event(msgspec.json.encode({"execution_id": execution}), name="connected")
+class _Execution(Dialect):
+    __slots__ = ()
+
+    name = "execution"
+    is_verbatim = True
+
+    def greet(self, part: LogFilter, milliseconds: int) -> Block:
+        del milliseconds
+        return Block("connected", msgspec.json.encode({"execution_id": part.execution}))
+
+    def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
+        del context
+        return (Block(event.type, bytes(stored)),)
 
 
-def _show(_execution: str, event_id: str, event: LoggedEvent, stored: msgspec.Raw) -> bytes:
-    return frame.event(bytes(stored), name=event.type, event_id=event_id)
-
-
-EXECUTION: Final = Dialect("execution", _greet, _show)
+EXECUTION: Final = _Execution()

@@ -10,8 +10,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from tailrace_api.dialects.dialect import NOTHING, Dialect, LoggedEvent
-from tailrace_api.sse import frame
+from tailrace_api.dialects.block import Block
+from tailrace_api.dialects.context import Context
+from tailrace_api.dialects.dialect import Dialect, LoggedEvent, Slots
 
 
 class _Counterpart(NamedTuple):
@@ -80,29 +81,34 @@ _COUNTERPARTS: Final[Mapping[str, _Counterpart]] = {
     "execution:failed": _ERROR,
 }
 
+_NO_BLOCK: Final[Slots] = (None,)
 _NULL: Final = msgspec.Raw(b"null")
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def _greet(_execution: str) -> bytes:
-    # The first block of this stream is executionStarted, which is in the log.
-    return NOTHING
+class _RunAndStream(Dialect):
+    # The first block of this stream is executionStarted, which is in the log: there is no greeting.
+    __slots__ = ()
+
+    name = "run_and_stream"
+
+    def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
+        del stored
+        counterpart = _COUNTERPARTS.get(event.type)
+        return _NO_BLOCK if counterpart is None else (_told(counterpart, context, event),)
 
 
-def _show(execution: str, event_id: str, event: LoggedEvent, _stored: msgspec.Raw) -> bytes:
-    counterpart = _COUNTERPARTS.get(event.type)
-    if counterpart is None:
-        return NOTHING
+def _told(counterpart: _Counterpart, context: Context, event: LoggedEvent) -> Block:
     given = _decode_fields(event.data)
     # Events of steps do not name the execution; clients of several streams want to know.
-    data: dict[str, msgspec.Raw | str] = {"execution_id": execution}
+    data: dict[str, msgspec.Raw | str] = {"execution_id": context.execution_id}
     for name, sources in counterpart.fields.items():
         value = next((given[source] for source in sources if source in given), None)
         if value is not None or name not in counterpart.optional:
             data[name] = _NULL if value is None else value
-    return frame.event(_encode({"type": counterpart.type, "data": data}), event_id=event_id)
+    return Block("", _encode({"type": counterpart.type, "data": data}))
 
 
-RUN_AND_STREAM: Final = Dialect("run_and_stream", _greet, _show)
+RUN_AND_STREAM: Final = _RunAndStream()

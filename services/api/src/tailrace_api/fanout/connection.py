@@ -39,6 +39,8 @@ _PAUSE: Final = 0.25
 # A heartbeat comes a little before it is due, for each client at another time: after a broadcast
 # all of them have been silent equally long.
 _EARLIEST: Final = 0.8
+# What a client is told whose token has expired.
+_EXPIRED: Final = frame.event(b"{}", name="stream:auth-expired")
 # Ends after which a client has no reason to come back.
 _FINAL: Final = frozenset({"finished", "gone"})
 
@@ -55,6 +57,7 @@ class Connection:
     # Ten thousand of these live at once.
     __slots__ = (
         "_backlog",
+        "_beat_at",
         "_ends_at",
         "_fruitless",
         "_held",
@@ -71,13 +74,21 @@ class Connection:
         "_sequence",
         "_told",
         "_topic",
+        "_until",
         "_waiter",
         "due",
         "slot",
         "view",
     )
 
-    def __init__(self, hub: "Hub", view: View, start: Start, outlet: "Outlet") -> None:
+    def __init__(
+        self,
+        hub: "Hub",
+        view: View,
+        start: Start,
+        outlet: "Outlet",
+        until: float | None = None,
+    ) -> None:
         self.view = view
         self.due = 0.0
         self.slot = -1
@@ -104,7 +115,12 @@ class Connection:
         # What it was given last, if it has yet to take that.
         self._held = b""
         self._is_slow = False
+        # When there was a heartbeat, where they are regular.
+        self._beat_at = self._moved_at
+        self._until = until
         self._ends_at = hub.end_of_age()
+        if until is not None:
+            self._ends_at = min(self._ends_at, hub.now() + until - hub.wall())
 
     # Beginning
 
@@ -122,7 +138,8 @@ class Connection:
         if start.seen and not start.reset:
             self._told = start.seen
             place = frame.position(str(start.seen))
-        opening = frame.retry(self._hub.retry_milliseconds()) + place + self.view.greeting()
+        opening = frame.retry(self._hub.retry_milliseconds()) + place
+        opening += self.view.greeting(self._milliseconds())
         self._write(chunk(opening + start.reset))
         if start.is_gone:
             self.end("gone")
@@ -233,6 +250,9 @@ class Connection:
         self._moved_at = self._hub.now()
         self._outlet.write(wire)
 
+    def _milliseconds(self) -> int:
+        return int(self._hub.wall() * 1000)
+
     def _priming(self) -> bytes:
         if self._seen is None or self._seen == self._told:
             return b""
@@ -289,26 +309,38 @@ class Connection:
             elif now >= self._moved_at + times.stall:
                 self._cut("stalled")
                 return
-        elif now >= self._moved_at + times.heartbeat * _EARLIEST:
-            self._write(chunk(frame.comment("heartbeat") + self._priming()))
+        elif now >= self._beat_is_due(_EARLIEST):
+            self._beat(now)
         if now >= self._ends_at:
-            self.end("aged")
+            self.end("aged" if self._until is None or self._hub.wall() < self._until else "expired")
         self._hub.wheel.schedule(self, self._next_check())
 
+    def _beat(self, now: float) -> None:
+        self._beat_at = now
+        self._write(chunk(self.view.dialect.heartbeat(self._milliseconds()) + self._priming()))
+
+    def _beat_is_due(self, share: float) -> float:
+        dialect = self.view.dialect
+        interval = self._hub.times.heartbeat * dialect.heartbeat_factor
+        if dialect.is_regular:
+            return self._beat_at + interval
+        return self._moved_at + interval * share
+
     def _next_check(self) -> float:
-        times = self._hub.times
         if self._reason:
-            return self._moved_at + times.stall
+            return self._moved_at + self._hub.times.stall
         if self._outlet.is_paused:
-            return min(self._moved_at + times.stall, self._ends_at)
-        wait = times.heartbeat * random.uniform(_EARLIEST, 1)  # noqa: S311
-        return min(self._moved_at + wait, self._ends_at)
+            return min(self._moved_at + self._hub.times.stall, self._ends_at)
+        share = random.uniform(_EARLIEST, 1)  # noqa: S311
+        return min(self._beat_is_due(share), self._ends_at)
 
     def end(self, reason: str) -> None:
         """End the stream in good order: the client gets its place and a delay."""
         if self._reason:
             return
         last = self._priming()
+        if reason == "expired":
+            last += _EXPIRED
         if reason not in _FINAL:
             last += frame.retry(self._hub.retry_milliseconds())
         self._stop(reason)

@@ -10,6 +10,7 @@ One clock serves all connections: it turns the timer wheel, and what is due is d
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
@@ -93,6 +94,7 @@ class Hub:
         turns: does what is long in small steps.
         wheel: the deadlines of all connections.
         now: the time that the wheel goes by.
+        wall: the time of day, in seconds since the epoch.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class Hub:
         self.replay = Replay(log, self.counts, limits.reads)
         self.turns = Turns()
         self.now: Callable[[], float] = asyncio.get_running_loop().time
+        self.wall: Callable[[], float] = time.time
         self.wheel: TimerWheel[Connection] = TimerWheel(self.now(), tick=_TICK, slots=_SLOTS)
         self.log = log
         self._source = source
@@ -159,9 +162,11 @@ class Hub:
         self.counts.refused[reason] += 1
         return self.retry_milliseconds()
 
-    def connect(self, view: View, start: Start, outlet: Outlet) -> Connection:
-        """Open a stream."""
-        connection = Connection(self, view, start, outlet)
+    def connect(
+        self, view: View, start: Start, outlet: Outlet, until: float | None = None
+    ) -> Connection:
+        """Open a stream, for ever or until a time of day at which its client's token expires."""
+        connection = Connection(self, view, start, outlet, until)
         self._admission.enter(view.part.tenant)
         self._connections.add(connection)
         self.counts.opened += 1

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import msgspec
 import structlog
 
-from tailrace_api.dialects.dialect import Dialect, EncodedCommit, encode_commit
+from tailrace_api.dialects.context import Context
+from tailrace_api.dialects.dialect import Dialect, EncodedCommit, encode_commit, unnamed
 from tailrace_shared.subjects import LogFilter
 
 _log = structlog.get_logger("tailrace.api.fanout")
@@ -22,14 +23,15 @@ class View(NamedTuple):
     dialect: Dialect
     part: LogFilter
 
-    def greeting(self) -> bytes:
-        """Return the block with which a connection begins."""
-        return self.dialect.greet(self.part.execution or self.part.tenant)
+    def greeting(self, milliseconds: int) -> bytes:
+        """Return the block with which a connection begins at a time, if it does with one."""
+        greeting = self.dialect.greet(self.part, milliseconds)
+        return b"" if greeting is None else unnamed([greeting])
 
     def encode(self, epoch: str, execution: str, sequence: int, payload: bytes) -> EncodedCommit:
         """Encode a commit; one that is none of ours becomes one without events."""
         try:
-            commit = encode_commit(self.dialect, epoch, execution, sequence, payload)
+            commit = encode_commit(self.dialect, epoch, Context(execution), sequence, payload)
         except msgspec.MsgspecError as error:
             # Somebody else writes to our log. What is legible is still worth streaming.
             _log.warning(

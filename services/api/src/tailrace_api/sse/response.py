@@ -34,17 +34,21 @@ class EventStream(Response):
         view: what is streamed.
         start: from where on.
         writing: how it is written.
+        until: when the client's token expires, in seconds since the epoch; None: never.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, hub: Hub, view: View, start: Start, writing: Writing) -> None:
+    def __init__(
+        self, hub: Hub, view: View, start: Start, writing: Writing, until: float | None = None
+    ) -> None:
         super().__init__(headers=STREAM_HEADERS)
         del self.headers["content-length"]
         self._hub = hub
         self._view = view
         self._start = start
         self._writing = writing
+        self._until = until
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the stream goes on by itself, or until either side ends it."""
@@ -59,7 +63,7 @@ class EventStream(Response):
         if (
             protocol
             and self._writing.direct
-            and (direct := protocol.take_over(scope, self.raw_headers))
+            and (direct := protocol.take_over(scope, self._head(scope)))
         ):
             await self._stream(direct)
         else:
@@ -68,8 +72,13 @@ class EventStream(Response):
             plain = PlainOutlet(receive, send, cut)
             await plain.run(lambda: self._stream(plain))
 
+    def _head(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+        # Who takes the connection over passes by every `send` that would have added these.
+        added: list[tuple[bytes, bytes]] = scope.get("state", {}).get("response_headers", [])
+        return [*self.raw_headers, *added]
+
     async def _stream(self, outlet: DirectOutlet | PlainOutlet) -> None:
-        connection = self._hub.connect(self._view, self._start, outlet)
+        connection = self._hub.connect(self._view, self._start, outlet, self._until)
         outlet.subscriber = connection
         try:
             await connection.run(self._start)
