@@ -103,6 +103,21 @@ class TriggerTooLargeError(TailraceError):
     """A trigger carries more data than an event may hold."""
 
 
+class TooManyRunsError(TailraceError):
+    """The tenant has started as many runs within a minute as it may.
+
+    Attributes:
+        retry_after: seconds until it may start the next one.
+    """
+
+    def __init__(self, per_minute: int, retry_after: int) -> None:
+        super().__init__(
+            f"this organization may start {per_minute} runs a minute; start the next one in "
+            f"{retry_after} s"
+        )
+        self.retry_after = retry_after
+
+
 class IllegalCommandError(TailraceError):
     """The execution's state does not allow the command; the message says why."""
 

@@ -27,6 +27,7 @@ from tailrace_shared.jetstream import JetStream
 from tailrace_shared.jobs import EXECUTIONS_QUEUE, advance_job
 from tailrace_shared.run_index import RunIndex
 from tailrace_shared.run_input import InputCheck, InvalidInputError
+from tailrace_shared.run_rate import RunRate
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.topology import IDEMPOTENCY
 from tailrace_shared.workflow.validation import Problem
@@ -62,9 +63,23 @@ class _Entry(msgspec.Struct):
 
 
 class RunStarter:
-    """Brings runs into being and gives them to the workers."""
+    """Brings runs into being and gives them to the workers.
 
-    def __init__(self, jetstream: JetStream, subjects: Subjects, workflows: WorkflowStore) -> None:
+    Args:
+        jetstream: where they begin.
+        subjects: those of the installation.
+        workflows: what they run.
+        rate: how many a tenant may start by itself; None: any number. Child runs are not counted,
+            nor are those that a schedule starts, because nobody would be there to try again.
+    """
+
+    def __init__(
+        self,
+        jetstream: JetStream,
+        subjects: Subjects,
+        workflows: WorkflowStore,
+        rate: RunRate | None = None,
+    ) -> None:
         self._jetstream = jetstream
         self._subjects = subjects
         self._workflows = workflows
@@ -73,6 +88,7 @@ class RunStarter:
         self._due = DueIndex(jetstream, subjects)
         self._keys = Bucket(jetstream, subjects.stream(IDEMPOTENCY))
         self._inputs = InputCheck()
+        self._rate = rate
 
     async def start(self, request: RunRequest) -> ExecutionState:
         """Start a run, or return the one that this request has started before.
@@ -81,6 +97,7 @@ class RunStarter:
             InvalidInputError: the workflow does not take the input.
             WorkflowNotFoundError: the tenant has no such workflow.
             IdempotencyConflictError: the key belongs to another request.
+            TooManyRunsError: the tenant may not start another one now.
             UnavailableError: NATS did not answer; the same request may be sent again.
         """
         check_id(request.workflow_id, "workflow")
@@ -130,6 +147,7 @@ class RunStarter:
             InvalidInputError: it has no node ``from_node``.
             WorkflowNotFoundError: its version of the workflow is not stored any more.
             IdempotencyConflictError: the key belongs to another request.
+            TooManyRunsError: the tenant may not start another one now.
             UnavailableError: NATS did not answer; the same request may be sent again.
         """
         original = (await self._log.load(tenant, check_id(execution_id, "execution"))).state
@@ -189,12 +207,12 @@ class RunStarter:
 
     async def _claim(self, request: RunRequest) -> tuple[str, StoredWorkflow]:
         if request.key is None:
-            return new_execution_id(), await self._checked_workflow(request)
+            return new_execution_id(), await self._admitted(request)
         key = _bucket_key(request.tenant, request.workflow_id, request.key)
         digest = _digest(request.body)
         held = await self._held(key)
         if held is None:
-            workflow = await self._checked_workflow(request)
+            workflow = await self._admitted(request, key)
             entry = _Entry(new_execution_id(), workflow.version, digest)
             held = await self._hold(key, entry)
             if held is entry:
@@ -207,11 +225,15 @@ class RunStarter:
         self, tenant: str, original: ExecutionState, from_node: str | None, key: str | None
     ) -> str:
         if key is None:
+            await self._charge(tenant)
             return new_execution_id()
         # No workflow's id has a colon, so this is the key of no start.
-        scope = f"rerun:{original.execution_id}"
+        key = _bucket_key(tenant, f"rerun:{original.execution_id}", key)
         entry = _Entry(new_execution_id(), original.version, _digest({"from_node": from_node}))
-        held = await self._hold(_bucket_key(tenant, scope, key), entry)
+        held = await self._held(key)
+        if held is None:
+            await self._charge(tenant, key)
+            held = await self._hold(key, entry)
         _check_same(held, entry.body_sha256)
         return held.execution_id
 
@@ -226,6 +248,26 @@ class RunStarter:
             if (held := await self._held(key)) is not None:
                 return held
         return entry
+
+    async def _admitted(self, request: RunRequest, key: str | None = None) -> StoredWorkflow:
+        """Check a request and count it, both at once: it is no slower for being counted.
+
+        So a request that is refused for its input counts as well.
+        """
+        workflow, charged = await asyncio.gather(
+            self._checked_workflow(request),
+            self._charge(request.tenant, key),
+            return_exceptions=True,
+        )
+        if isinstance(workflow, BaseException):
+            raise workflow
+        if charged is not None:
+            raise charged
+        return workflow
+
+    async def _charge(self, tenant: str, key: str | None = None) -> None:
+        if self._rate is not None:
+            await self._rate.charge(tenant, key)
 
     async def _checked_workflow(self, request: RunRequest) -> StoredWorkflow:
         workflow = await self._workflows.get(request.tenant, request.workflow_id)

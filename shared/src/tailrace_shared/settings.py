@@ -143,6 +143,15 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
     max_body_bytes: Annotated[int, Meta(description="Largest request body, in bytes.", ge=1024)] = (
         1024 * 1024
     )
+    max_runs_per_minute: Annotated[
+        int,
+        Meta(
+            description="Runs that a tenant may start within a minute, over all replicas; "
+            "0: any number. Child runs and those of schedules do not count.",
+            ge=0,
+            le=10_000_000,
+        ),
+    ] = 0
     heartbeat: Annotated[
         Duration,
         Meta(description="Silence after which a stream carries a heartbeat.", extra=_POSITIVE),

@@ -146,6 +146,14 @@ class Subjects:
             raise InvalidIdError(f"{line[:80]!r} is not the name of a line")
         return f"{self.prefix}.line.{line}"
 
+    def rate(self, tenant: str) -> str:
+        """Return the subject on which a tenant's starts of runs are counted."""
+        return f"{self.prefix}.rate.{check_id(tenant, 'tenant')}"
+
+    def rates(self) -> str:
+        """Return the wildcard over the counts of all tenants."""
+        return f"{self.prefix}.rate.*"
+
     def dead(self, queue: str) -> str:
         """Return the subject of a queue's dead letters."""
         return f"{self.prefix}.dead.{queue_token(queue)}"

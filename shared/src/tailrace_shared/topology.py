@@ -27,8 +27,10 @@ WAITING: Final = "waiting"
 DUE: Final = "due"
 CONCURRENCY: Final = "concurrency"
 LEASES: Final = "leases"
+KEYS: Final = "keys"
+RATE: Final = "RATE"
 
-_NAME_IN_USE: Final = 10058
+NAME_IN_USE: Final = 10058
 _DAY: Final = 86400
 
 
@@ -40,6 +42,7 @@ class StreamSpec(msgspec.Struct, frozen=True, kw_only=True):
     retention: str = "limits"
     storage: str = "file"
     discard: str = "old"
+    discard_new_per_subject: bool = False
     num_replicas: int = 1
     max_age: int = 0
     max_msgs_per_subject: int = -1
@@ -66,7 +69,7 @@ def topology(settings: CommonSettings) -> list[StreamSpec]:
     def bucket(name: str, *, history: int = 1, max_age_seconds: float = 0) -> StreamSpec:
         # A key-value bucket is a stream with these settings (ADR-8).
         bucket_name = subjects.stream(name)
-        max_age = _nanoseconds(max_age_seconds)
+        max_age = nanoseconds(max_age_seconds)
         return StreamSpec(
             name=f"KV_{bucket_name}",
             subjects=[f"$KV.{bucket_name}.>"],
@@ -74,7 +77,7 @@ def topology(settings: CommonSettings) -> list[StreamSpec]:
             num_replicas=replicas,
             max_age=max_age,
             max_msgs_per_subject=history,
-            duplicate_window=min(max_age or _nanoseconds(120), _nanoseconds(120)),
+            duplicate_window=min(max_age or nanoseconds(120), nanoseconds(120)),
             allow_direct=True,
             allow_rollup_hdrs=True,
             deny_delete=True,
@@ -85,10 +88,10 @@ def topology(settings: CommonSettings) -> list[StreamSpec]:
             name=subjects.stream(name),
             subjects=[pattern],
             num_replicas=replicas,
-            max_age=_nanoseconds(settings.events_max_age),
+            max_age=nanoseconds(settings.events_max_age),
             # A message that is sent again takes the place of its first copy.
             max_msgs_per_subject=1,
-            duplicate_window=_nanoseconds(min(1.0, settings.events_max_age)),
+            duplicate_window=nanoseconds(min(1.0, settings.events_max_age)),
             allow_direct=True,
         )
 
@@ -97,9 +100,9 @@ def topology(settings: CommonSettings) -> list[StreamSpec]:
             name=subjects.stream(EVENTS),
             subjects=[f"{prefix}.log.*.*"],
             num_replicas=replicas,
-            max_age=_nanoseconds(settings.events_max_age),
+            max_age=nanoseconds(settings.events_max_age),
             # Commits carry their own ids and fences; the server need not remember any.
-            duplicate_window=_nanoseconds(min(1.0, settings.events_max_age)),
+            duplicate_window=nanoseconds(min(1.0, settings.events_max_age)),
             allow_direct=True,
             republish={"src": f"{prefix}.log.>", "dest": f"{prefix}.live.>"},
         ),
@@ -113,9 +116,9 @@ def topology(settings: CommonSettings) -> list[StreamSpec]:
             name=subjects.stream(TRIGGERS),
             subjects=[f"{prefix}.trigger.*.>"],
             num_replicas=replicas,
-            max_age=_nanoseconds(_DAY),
+            max_age=nanoseconds(_DAY),
             # A step that emits may be tried again for this long before its trigger counts twice.
-            duplicate_window=_nanoseconds(600),
+            duplicate_window=nanoseconds(600),
             allow_direct=True,
         ),
         newest_only(OUTPUTS, f"{prefix}.output.*.*.*.*"),
@@ -125,6 +128,7 @@ def topology(settings: CommonSettings) -> list[StreamSpec]:
         bucket(DUE, max_age_seconds=settings.events_max_age),
         bucket(CONCURRENCY, max_age_seconds=settings.events_max_age),
         bucket(LEASES),
+        bucket(KEYS),
     ]
 
 
@@ -138,7 +142,7 @@ def job_streams(prefix: str, replicas: int = 1) -> list[StreamSpec]:
             retention="workqueue",
             num_replicas=replicas,
             # Longer than any enqueue retries; the server holds every id of the window in memory.
-            duplicate_window=_nanoseconds(60),
+            duplicate_window=nanoseconds(60),
             allow_direct=True,
             allow_rollup_hdrs=True,
             allow_msg_ttl=True,
@@ -148,8 +152,8 @@ def job_streams(prefix: str, replicas: int = 1) -> list[StreamSpec]:
             name=subjects.stream(DEAD),
             subjects=[f"{prefix}.dead.>"],
             num_replicas=replicas,
-            max_age=_nanoseconds(7 * _DAY),
-            duplicate_window=_nanoseconds(120),
+            max_age=nanoseconds(7 * _DAY),
+            duplicate_window=nanoseconds(120),
             allow_direct=True,
         ),
     ]
@@ -166,7 +170,7 @@ async def apply_topology(jetstream: JetStream, specs: list[StreamSpec]) -> None:
         try:
             await jetstream.api(f"STREAM.CREATE.{spec.name}", spec.request())
         except JetStreamError as error:
-            if error.code != _NAME_IN_USE:
+            if error.code != NAME_IN_USE:
                 raise TopologyMismatchError(f"cannot create stream {spec.name}: {error}") from None
             await _compare(jetstream, spec)
 
@@ -184,5 +188,6 @@ async def _compare(jetstream: JetStream, spec: StreamSpec) -> None:
             )
 
 
-def _nanoseconds(seconds: float) -> int:
+def nanoseconds(seconds: float) -> int:
+    """Return a time as JetStream takes it."""
     return int(seconds * 1_000_000_000)

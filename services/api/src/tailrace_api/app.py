@@ -44,6 +44,7 @@ from tailrace_shared.waiting_index import WaitingIndex
 from tailrace_shared.workflow_store import WorkflowStore
 
 _log = structlog.get_logger("tailrace.api")
+from tailrace_shared.run_rate import RunRate
 
 
 class Api(NamedTuple):
@@ -105,7 +106,8 @@ async def create_app(settings: ApiSettings) -> AsyncIterator[Api]:
             ),
         )
         workflows = WorkflowStore(jetstream, subjects)
-        starter = RunStarter(jetstream, subjects, workflows)
+        run_rate = await _run_rate(jetstream, subjects, settings)
+        starter = RunStarter(jetstream, subjects, workflows, run_rate)
         runs = RunIndex(jetstream, subjects)
         # Outputs are put by workers only, so no limit matters here.
         outputs = OutputStore(jetstream, subjects, max_bytes=0)
@@ -153,3 +155,15 @@ async def _running(hub: Hub) -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+async def _run_rate(
+    jetstream: JetStream, subjects: Subjects, settings: ApiSettings
+) -> RunRate | None:
+    if not settings.max_runs_per_minute:
+        return None
+    run_rate = RunRate(
+        jetstream, subjects, settings.max_runs_per_minute, replicas=settings.nats_replicas
+    )
+    await run_rate.prepare()
+    return run_rate
+
+

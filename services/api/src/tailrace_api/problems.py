@@ -24,10 +24,12 @@ from tailrace_shared.errors import (
     OutputNotFoundError,
     ScheduleNotFoundError,
     TailraceError,
+    TooManyRunsError,
     TriggerTooLargeError,
     UnavailableError,
     WorkflowNotFoundError,
 )
+from tailrace_shared.redaction import redacted
 from tailrace_shared.run_input import InvalidInputError
 from tailrace_shared.workflow.validation import Problem
 
@@ -43,11 +45,12 @@ _STATUS: Final[Mapping[type[Exception], int]] = {
     IllegalCommandError: 409,
     TriggerTooLargeError: 413,
     IdempotencyConflictError: 422,
+    TooManyRunsError: 429,
     NewerLogError: 503,
     JetStreamError: 503,
     UnavailableError: 503,
 }
-_RETRY_AFTER: Final = {"retry-after": "1"}
+_RETRY_AFTER: Final = 1
 
 
 def pointer(*path: str | int) -> str:
@@ -93,7 +96,9 @@ def problem(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """Return a problem as a response."""
-    body = ProblemDocument(HTTPStatus(status).phrase, status, detail, errors)
+    # A detail may repeat what a client sent, and that may be a token in the wrong place.
+    errors = [Problem(error.pointer, redacted(error.detail)) for error in errors]
+    body = ProblemDocument(HTTPStatus(status).phrase, status, redacted(detail), errors)
     return Response(msgspec.json.encode(body), status, headers, CONTENT_TYPE)
 
 
@@ -110,7 +115,9 @@ async def answer_invalid_input(_request: Request, error: InvalidInputError) -> R
 async def answer_error(_request: Request, error: Exception) -> Response:
     """Answer a request that failed with one of Tailrace's own errors."""
     status = next(status for kind, status in _STATUS.items() if isinstance(error, kind))
-    return problem(status, str(error), headers=_RETRY_AFTER if status == 503 else None)
+    seconds = getattr(error, "retry_after", _RETRY_AFTER)
+    headers = {"retry-after": str(seconds)} if status in {429, 503} else None
+    return problem(status, str(error), headers=headers)
 
 
 async def answer_routing(request: Request, error: HTTPException) -> Response:

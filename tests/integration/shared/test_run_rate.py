@@ -1,0 +1,142 @@
+"""How many runs a tenant may start within a minute, whoever it asks."""
+
+import asyncio
+
+import pytest
+
+from tailrace_shared.errors import TooManyRunsError
+from tailrace_shared.execution import events as ev
+from tailrace_shared.ids import new_execution_id
+from tailrace_shared.run_input import InvalidInputError
+from tailrace_shared.run_rate import RunRate
+from tailrace_shared.run_starter import RunRequest, RunStarter
+from tailrace_shared.topology import EVENTS, IDEMPOTENCY, RATE
+from tailrace_shared.workflow.definition import Definition, Node
+from tailrace_shared.workflow_store import WorkflowStore
+
+NOW = "2024-01-15T10:30:00.000Z"
+SCHEMA = {"type": "object", "required": ["x"]}
+
+
+async def _rate(site, per_minute, **options):
+    rate = RunRate(site.jetstream, site.subjects, per_minute, **options)
+    await rate.prepare()
+    return rate
+
+
+async def _outcomes(*starts):
+    return [
+        type(outcome) if isinstance(outcome, Exception) else None
+        for outcome in await asyncio.gather(*starts, return_exceptions=True)
+    ]
+
+
+class TestCounting:
+    """The limit itself."""
+
+    async def test_replicas_together_admit_as_many_as_one_would(self, site):
+        """All ask at the same time; exactly so many get through."""
+        replicas = [await _rate(site, 10) for _ in range(4)]
+        outcomes = await _outcomes(*(rate.charge("t") for rate in replicas * 10))
+        assert (outcomes.count(None), outcomes.count(TooManyRunsError)) == (10, 30)
+
+    async def test_tenants_do_not_count_for_each_other(self, site):
+        """Each has its own minute."""
+        rate = await _rate(site, 1)
+        await rate.charge("t")
+        await rate.charge("u")
+        with pytest.raises(TooManyRunsError):
+            await rate.charge("t")
+
+    async def test_a_refusal_says_the_limit_and_when_to_come_back(self, site):
+        """Not before the oldest start is a minute old."""
+        rate = await _rate(site, 2)
+        await rate.charge("t")
+        await rate.charge("t")
+        with pytest.raises(TooManyRunsError, match="may start 2 runs a minute") as refusal:
+            await rate.charge("t")
+        assert 50 < refusal.value.retry_after <= 60
+
+    async def test_what_is_a_minute_old_does_not_count(self, site):
+        """This minute has a second."""
+        rate = await _rate(site, 1, minute=1)
+        await rate.charge("t")
+        with pytest.raises(TooManyRunsError) as refusal:
+            await rate.charge("t")
+        assert refusal.value.retry_after == 1
+        async with asyncio.timeout(20):
+            while await _outcomes(rate.charge("t")) != [None]:
+                pass
+
+    async def test_a_repeated_request_counts_once(self, site):
+        """It is known by what it has in common with the first."""
+        rate = await _rate(site, 2)
+        for _ in range(5):
+            await rate.charge("t", "key")
+        await rate.charge("t")
+        with pytest.raises(TooManyRunsError):
+            await rate.charge("t", "other")
+
+    async def test_another_limit_takes_effect_with_the_next_start_of_a_replica(self, site):
+        """No operator has to change a stream by hand."""
+        await (await _rate(site, 1)).charge("t")
+        more = await _rate(site, 2)
+        await more.charge("t")
+        with pytest.raises(TooManyRunsError, match="may start 2 runs"):
+            await more.charge("t")
+
+
+class TestStarts:
+    """What counts, and what does not."""
+
+    @pytest.fixture
+    async def starter(self, site):
+        """A starter whose tenants may start two runs a minute."""
+        workflows = WorkflowStore(site.jetstream, site.subjects)
+        await workflows.put("t", Definition("w", {"n": Node("log")}, input=SCHEMA))
+        return RunStarter(site.jetstream, site.subjects, workflows, await _rate(site, 2))
+
+    @staticmethod
+    def _request(key=None, **run_input):
+        return RunRequest("t", "w", "input", run_input, run_input, key)
+
+    async def test_a_start_beyond_the_limit_leaves_nothing(self, site, starter):
+        """Neither a log nor an entry for its key, which may be used again."""
+        for _ in range(2):
+            await starter.start(self._request(x=1))
+        before = await site.count(site.subjects.stream(EVENTS))
+        with pytest.raises(TooManyRunsError):
+            await starter.start(self._request("k", x=1))
+        assert await site.count(site.subjects.stream(EVENTS)) == before
+        assert await site.count(f"KV_{site.subjects.stream(IDEMPOTENCY)}") == 0
+
+    async def test_one_key_is_one_start(self, site, starter):
+        """However often it is sent, at once or later."""
+        states = await asyncio.gather(*(starter.start(self._request("k", x=1)) for _ in range(5)))
+        states.append(await starter.start(self._request("k", x=1)))
+        assert len({state.execution_id for state in states}) == 1
+        assert await site.count(site.subjects.stream(RATE)) == 1
+
+    async def test_reruns_count_as_starts_do(self, site, starter):
+        """And a repeated one does not count again."""
+        state = await starter.start(self._request(x=1))
+        end = ev.ExecutionCancelled(ev.Cancelled(state.execution_id, "cancelled", 1), NOW)
+        await site.commit(state.execution_id, end)
+        first = await starter.rerun("t", state.execution_id, None, "k")
+        again = await starter.rerun("t", state.execution_id, None, "k")
+        assert first.execution_id == again.execution_id
+        with pytest.raises(TooManyRunsError):
+            await starter.rerun("t", state.execution_id, None, None)
+
+    async def test_child_runs_do_not_count(self, site, starter):
+        """Their parent has, and a workflow must be able to do its work."""
+        origin = ev.Origin(parent=ev.Parent("p", "n"), depth=1)
+        for _ in range(5):
+            await starter.start_child("t", new_execution_id(), "w", {"x": 1}, origin)
+        assert await site.count(site.subjects.stream(RATE)) == 0
+
+    async def test_a_wrong_input_is_what_is_said_first(self, starter):
+        """It is refused the same way within the limit and beyond."""
+        for _ in range(4):
+            with pytest.raises(InvalidInputError):
+                await starter.start(self._request())
