@@ -2,10 +2,12 @@
 
 import logging
 import sys
-from typing import Final
+from collections.abc import MutableMapping
+from typing import Any, Final
 
 import structlog
 
+from tailrace_shared.redaction import redacted
 from tailrace_shared.settings import CommonSettings
 
 # Local variables hold inputs, outputs and credentials: they never belong in a log.
@@ -41,10 +43,21 @@ def configure_logging(settings: CommonSettings, service: str) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *renderer],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *renderer,
+                _redact,
+            ],
         )
     )
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
     # nats-py repeats on this logger what its error callback was told already.
     logging.getLogger("nats").setLevel(logging.CRITICAL)
+    # httpx tells every URL that it asks, and a query may hold what nobody is to read.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(service=service)
+
+
+def _redact(_logger: Any, _method: str, line: str | MutableMapping[str, Any]) -> Any:
+    # On the finished line, so that no message, field or traceback is left out.
+    return redacted(line) if isinstance(line, str) else line

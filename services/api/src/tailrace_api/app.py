@@ -9,8 +9,15 @@ import nats.errors
 import structlog
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.responses import Response
 
 from tailrace_api.access_log import AccessLog
+from tailrace_api.auth.configuration import verifier_of
+from tailrace_api.auth.gate import Gate
+from tailrace_api.auth.ticket_key import ticket_key
+from tailrace_api.auth.tickets import Tickets
+from tailrace_api.auth.verifier import Verifier
+from tailrace_api.cors import Cors, allowed_origins
 from tailrace_api.fanout.hub import Hub, StreamLimits, StreamTimes
 from tailrace_api.fanout.source import LiveSource
 from tailrace_api.fanout.topic import RingBounds
@@ -22,8 +29,11 @@ from tailrace_api.routes.executions import ExecutionRoutes
 from tailrace_api.routes.health import HealthRoutes
 from tailrace_api.routes.schedules import ScheduleRoutes
 from tailrace_api.routes.streams import StreamRoutes
+from tailrace_api.routes.tickets import TicketRoutes
 from tailrace_api.routes.triggers import TriggerRoutes
 from tailrace_api.routes.workflows import WorkflowRoutes
+from tailrace_api.sse.response import come_back_later
+from tailrace_shared.bucket import Bucket
 from tailrace_shared.commander import Commander
 from tailrace_shared.dead_letters import DeadLetters
 from tailrace_shared.due_index import DueIndex
@@ -33,18 +43,18 @@ from tailrace_shared.jetstream import JetStream, connect
 from tailrace_shared.node_type_store import NodeTypeStore
 from tailrace_shared.output_store import OutputStore
 from tailrace_shared.run_index import RunIndex
+from tailrace_shared.run_rate import RunRate
 from tailrace_shared.run_starter import RunStarter
 from tailrace_shared.schedule_store import ScheduleStore
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.signals import Signals
 from tailrace_shared.subjects import Subjects
-from tailrace_shared.topology import apply_topology, topology
+from tailrace_shared.topology import KEYS, apply_topology, topology
 from tailrace_shared.trigger_store import TriggerStore
 from tailrace_shared.waiting_index import WaitingIndex
 from tailrace_shared.workflow_store import WorkflowStore
 
 _log = structlog.get_logger("tailrace.api")
-from tailrace_shared.run_rate import RunRate
 
 
 class Api(NamedTuple):
@@ -79,8 +89,15 @@ async def create_app(settings: ApiSettings) -> AsyncIterator[Api]:
     """Connect to NATS, make sure of the topology, and put the API together.
 
     Raises:
-        StartupError: NATS or what is in it does not let the API work.
+        StartupError: NATS, what is in it, or the settings do not let the API work.
     """
+    allowed_origins(settings)
+    async with verifier_of(settings) as verifier, _connected(settings, verifier) as api:
+        yield api
+
+
+@contextlib.asynccontextmanager
+async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncIterator[Api]:
     notices = _Notices()
     client = await connect(
         settings, "tailrace-api", error_cb=notices.error, reconnected_cb=notices.reconnected
@@ -116,6 +133,9 @@ async def create_app(settings: ApiSettings) -> AsyncIterator[Api]:
         triggers = TriggerStore(jetstream, subjects)
         signals = Signals(log, waiting, triggers, due, outputs, starter.advance)
         metrics = Metrics(hub)
+        tickets = Tickets(
+            await _ticket_key(jetstream, subjects, settings), settings.ticket_lifetime
+        )
         app = Starlette(
             routes=[
                 *WorkflowRoutes(settings, workflows, NodeTypeStore(jetstream, subjects)).routes(),
@@ -124,10 +144,11 @@ async def create_app(settings: ApiSettings) -> AsyncIterator[Api]:
                 *TriggerRoutes(settings, signals, waiting).routes(),
                 *StreamRoutes(settings, log, hub, starter).routes(),
                 *ScheduleRoutes(settings, ScheduleStore(jetstream, subjects), starter).routes(),
+                *TicketRoutes(settings, tickets).routes(),
                 *DeadLetterRoutes(DeadLetters(jetstream, subjects)).routes(),
-                *HealthRoutes(client, hub, metrics).routes(),
+                *HealthRoutes(settings, client, hub, metrics).routes(),
             ],
-            middleware=[Middleware(AccessLog, metrics=metrics)],
+            middleware=_middleware(settings, hub, metrics, verifier, tickets),
             exception_handlers=dict(EXCEPTION_HANDLERS),
         )
         # A redirect to the path without its slash would drop the body of a POST.
@@ -138,6 +159,34 @@ async def create_app(settings: ApiSettings) -> AsyncIterator[Api]:
         await client.close()
 
 
+def _middleware(
+    settings: ApiSettings,
+    hub: Hub,
+    metrics: Metrics,
+    verifier: Verifier | None,
+    tickets: Tickets,
+) -> list[Middleware]:
+    """Return what is around the routes, the outermost first."""
+
+    def later() -> Response:
+        return come_back_later(hub.refuse("unavailable"))
+
+    # Outside of everything that answers: a page must be able to read refusals, too.
+    cors = [Middleware(Cors, settings=settings)] if settings.cors_origins else []
+    return [
+        *cors,
+        Middleware(AccessLog, metrics=metrics),
+        Middleware(Gate, verifier=verifier, tickets=tickets, later=later),
+    ]
+
+
+async def _ticket_key(jetstream: JetStream, subjects: Subjects, settings: ApiSettings) -> bytes:
+    try:
+        return await ticket_key(Bucket(jetstream, subjects.stream(KEYS)))
+    except (UnavailableError, JetStreamError) as error:
+        raise StartupError(f"JetStream at {settings.nats_url} does not work: {error}") from None
+
+
 async def _prepare(jetstream: JetStream, log: ExecutionLog, settings: ApiSettings) -> str:
     try:
         await apply_topology(jetstream, topology(settings))
@@ -146,15 +195,6 @@ async def _prepare(jetstream: JetStream, log: ExecutionLog, settings: ApiSetting
         raise StartupError(f"JetStream at {settings.nats_url} does not work: {error}") from None
 
 
-@contextlib.asynccontextmanager
-async def _running(hub: Hub) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(hub.watch()), asyncio.create_task(hub.tick())]
-    try:
-        yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
 async def _run_rate(
     jetstream: JetStream, subjects: Subjects, settings: ApiSettings
 ) -> RunRate | None:
@@ -167,3 +207,12 @@ async def _run_rate(
     return run_rate
 
 
+@contextlib.asynccontextmanager
+async def _running(hub: Hub) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(hub.watch()), asyncio.create_task(hub.tick())]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)

@@ -20,6 +20,10 @@ class Principal(NamedTuple):
     scopes: frozenset[str] | None = None
     expires_at: float | None = None
 
+    def may(self, scope: str) -> bool:
+        """Tell whether it has a scope."""
+        return self.scopes is None or scope in self.scopes
+
 
 ANYBODY: Final = Principal()
 

@@ -47,11 +47,11 @@ def bind(settings: ApiSettings, *, listens: bool = True) -> socket.socket:
             "this machine"
         ) from None
     is_loopback = ipaddress.ip_address(address[0]).is_loopback
-    if not is_loopback and not settings.allow_open_bind:
+    if settings.auth == "none" and not is_loopback and not settings.allow_open_bind:
         raise StartupError(
-            f"TAILRACE_AUTH=none would let everybody who reaches {host} in. Set TAILRACE_HOST "
-            "to a loopback address, or TAILRACE_ALLOW_OPEN_BIND=true if something in front of "
-            "it authenticates"
+            f"TAILRACE_AUTH=none would let everybody who reaches {host} in. Set TAILRACE_AUTH=jwt, "
+            "TAILRACE_HOST to a loopback address, or TAILRACE_ALLOW_OPEN_BIND=true if something "
+            "in front of it authenticates"
         )
     listener = socket.socket(family, kind, protocol)
     try:

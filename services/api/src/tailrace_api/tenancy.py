@@ -1,29 +1,60 @@
 """Which tenant a request is about, and who asks.
 
-Every subject that a request touches is built from its tenant.
+Every subject that a request touches is built from its tenant. An organisation, or a merchant, is
+another word for the same thing.
 """
 
+from typing import Final
+
+from starlette.datastructures import Headers, QueryParams
 from starlette.requests import Request
 
+from tailrace_api.principal import Principal, principal_of
+from tailrace_api.problems import RefusedError
 from tailrace_shared.ids import check_id
 from tailrace_shared.settings import ApiSettings
 
+_HEADER: Final = "X-Organization-ID"
+_PARAMETERS: Final = ("organization_id", "merchantId")
+_WAYS: Final = f"the header {_HEADER}, or the parameter {' or '.join(_PARAMETERS)}"
+
 
 def tenant_of(request: Request, settings: ApiSettings) -> str:
-    """Return the tenant that a request names, or the default one.
+    """Return the tenant that a request names, or the only one that there is for who asks.
 
     Raises:
         InvalidIdError: what it names is not an id.
+        RefusedError: it names several, or none of several, or one that the token does not hold.
     """
-    tenant = (
-        request.headers.get("x-organization-id")
-        or request.query_params.get("organization_id")
-        or settings.default_tenant
-    )
-    return check_id(tenant, "organization")
+    return named_tenant(request.headers, request.query_params, principal_of(request), settings)
+
+
+def named_tenant(
+    headers: Headers, query: QueryParams, principal: Principal, settings: ApiSettings
+) -> str:
+    """Return the tenant that headers and parameters name; see ``tenant_of``."""
+    names = {*headers.getlist(_HEADER)}
+    for parameter in _PARAMETERS:
+        names.update(query.getlist(parameter))
+    names.discard("")
+    if len(names) > 1:
+        raise RefusedError(400, f"the request names several organizations; name one, by {_WAYS}")
+    held = principal.organizations
+    if names:
+        tenant = check_id(names.pop(), "organization")
+        if held is not None and tenant not in held:
+            raise RefusedError(403, f"the token does not hold the organization {tenant!r}")
+        return tenant
+    if held is None:
+        return settings.default_tenant
+    if not held:
+        raise RefusedError(403, "the token holds no organization: it has neither org nor orgs")
+    if len(held) > 1:
+        raise RefusedError(400, f"the token holds several organizations; name one by {_WAYS}")
+    (tenant,) = held
+    return tenant
 
 
 def actor_of(request: Request) -> str:
     """Return who sends a request, as the log is to name them; empty where nobody is known."""
-    actor: str = getattr(request.state, "actor", "")
-    return actor
+    return principal_of(request).subject

@@ -11,6 +11,7 @@ from tailrace_api.fanout.hub import Hub
 from tailrace_api.json_response import json_response
 from tailrace_api.metrics import CONTENT_TYPE, Metrics
 from tailrace_api.operation import Answer, Operation
+from tailrace_shared.settings import ApiSettings
 
 Connection = Literal["connected", "disconnected"]
 
@@ -54,7 +55,8 @@ class StreamsHealth(msgspec.Struct):
 class HealthRoutes:
     """The routes that probes and Prometheus ask."""
 
-    def __init__(self, client: Client, hub: Hub, metrics: Metrics) -> None:
+    def __init__(self, settings: ApiSettings, client: Client, hub: Hub, metrics: Metrics) -> None:
+        self._settings = settings
         self._client = client
         self._hub = hub
         self._metrics = metrics
@@ -85,7 +87,7 @@ class HealthRoutes:
                 "GET",
                 "/metrics",
                 self.metrics,
-                scope="operator",
+                scope=None if self._settings.open_metrics else "operator",
                 summary="Tell Prometheus about this process",
                 answers={200: Answer(str, "Its metrics.", "text/plain")},
             ),

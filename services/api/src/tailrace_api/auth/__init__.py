@@ -1,0 +1,1 @@
+"""Who asks: tokens, the keys that they are checked with, tickets, and what each may call."""
