@@ -27,6 +27,7 @@ from tailrace_api.routes.commands import CommandRoutes
 from tailrace_api.routes.dead_letters import DeadLetterRoutes
 from tailrace_api.routes.executions import ExecutionRoutes
 from tailrace_api.routes.health import HealthRoutes
+from tailrace_api.routes.paused import PausedRoutes
 from tailrace_api.routes.schedules import ScheduleRoutes
 from tailrace_api.routes.streams import StreamRoutes
 from tailrace_api.routes.tickets import TicketRoutes
@@ -141,6 +142,7 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
                 *WorkflowRoutes(settings, workflows, NodeTypeStore(jetstream, subjects)).routes(),
                 *ExecutionRoutes(settings, log, workflows, runs, starter, outputs).routes(),
                 *CommandRoutes(settings, commander, starter).routes(),
+                *PausedRoutes(settings, commander, starter).routes(),
                 *TriggerRoutes(settings, signals, waiting).routes(),
                 *StreamRoutes(settings, log, hub, starter).routes(),
                 *ScheduleRoutes(settings, ScheduleStore(jetstream, subjects), starter).routes(),
