@@ -1,0 +1,265 @@
+"""Paused workflows: the steps of a tenant that wait for somebody's signal, and how their waits end.
+
+The names and fields are those that existing front ends of this stream listen for. They list one
+entry for each step that waits; ``pausedAt`` tells those of one execution apart.
+
+``workflow.cancelled`` names the step, too, where only its own wait has ended; without one all waits
+of the execution have.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
+from typing import Any, Final
+
+import msgspec
+
+from tailrace_api.dialects.block import Block
+from tailrace_api.dialects.context import Context
+from tailrace_api.dialects.dialect import Dialect, LoggedEvent, Slots
+from tailrace_api.dialects.snapshot import Snapshot, Wait, Wants
+from tailrace_shared.execution.events import Cancelled, Failed, StepError, StepWait
+
+MOST_LISTED: Final = 1000
+"""Entries in one snapshot; where more wait, it says how many."""
+MOST_LISTED_BYTES: Final = 4 * 1024 * 1024
+"""How long its entries may be together."""
+
+# Twice as much, so that there is a whole list even after much of it has been resumed.
+_MOST_KEPT: Final = 2 * MOST_LISTED
+_MOST_KEPT_BYTES: Final = 2 * MOST_LISTED_BYTES
+
+_AWAIT: Final = "await"
+
+# What a commit that is shown holds, as the log's encoder writes it.
+_MARKS: Final = (b'"wait":"signal"', b'"node_type":"await"', b'"waited":true', b'"waiting":[')
+
+_NOTHING: Final[Slots] = (None,)
+
+
+class PausedWorkflow(msgspec.Struct, frozen=True, rename="camel"):
+    """A step that waits for a signal, as this dialect shows it.
+
+    Attributes:
+        execution_id: its execution.
+        workflow_id: the execution's workflow.
+        workflow_name: what people call that.
+        paused_at: the step.
+        paused_time: since when it waits.
+        waiting_for: the procedures that may bring the signal; none where somebody decides.
+        timeout_at: until when it waits at the most; None for ever.
+        variables: the execution's input; empty if that is too large to be repeated.
+        reason: why it waits, in the words of the definition.
+    """
+
+    execution_id: str
+    workflow_id: str
+    workflow_name: str
+    paused_at: str
+    paused_time: str
+    waiting_for: Sequence[str]
+    timeout_at: str | None
+    variables: Any
+    reason: str
+
+
+class _Done(msgspec.Struct):
+    """Of a step's completion what this dialect tells."""
+
+    node_id: str
+    node_type: str
+    kept_from: str | None = None
+
+
+_decode_wait = msgspec.json.Decoder(StepWait).decode
+_decode_done = msgspec.json.Decoder(_Done).decode
+_decode_error = msgspec.json.Decoder(StepError).decode
+_decode_failed = msgspec.json.Decoder(Failed).decode
+_decode_cancelled = msgspec.json.Decoder(Cancelled).decode
+_encode = msgspec.json.Encoder().encode
+
+
+def paused_workflow(context: Context, wait: Wait) -> PausedWorkflow:
+    """Return the entry of a step that waits."""
+    return PausedWorkflow(
+        context.execution_id,
+        context.workflow_id,
+        context.workflow_name,
+        wait.node_id,
+        wait.since,
+        wait.triggers,
+        wait.until,
+        {} if context.input is None else context.input,
+        wait.reason,
+    )
+
+
+def _waits(context: Context, event: LoggedEvent) -> Block | None:
+    wait = _decode_wait(event.data)
+    if wait.wait != "signal":
+        return None
+    begun = Wait(wait.node_id, event.timestamp, wait.reason, wait.triggers, wait.until)
+    return Block("workflow.paused", _encode(paused_workflow(context, begun)))
+
+
+def _resumed(context: Context, event: LoggedEvent) -> Block | None:
+    done = _decode_done(event.data)
+    # What a rerun keeps has waited in another execution.
+    if done.node_type != _AWAIT or done.kept_from is not None:
+        return None
+    return _block("workflow.resumed", context, resumedFrom=done.node_id)
+
+
+def _failed(context: Context, event: LoggedEvent) -> Block | None:
+    error = _decode_error(event.data)
+    if not error.waited:
+        return None
+    return _block("workflow.cancelled", context, reason=error.error, pausedAt=error.node_id)
+
+
+def _execution_failed(context: Context, event: LoggedEvent) -> Block | None:
+    failed = _decode_failed(event.data)
+    return _ended(context, failed.waiting, failed.error_message)
+
+
+def _execution_cancelled(context: Context, event: LoggedEvent) -> Block | None:
+    cancelled = _decode_cancelled(event.data)
+    return _ended(context, cancelled.waiting, cancelled.reason)
+
+
+def _ended(context: Context, waiting: list[str], reason: str) -> Block | None:
+    if not waiting:
+        return None
+    return _block("workflow.cancelled", context, reason=reason or "cancelled")
+
+
+_TOLD: Final[Mapping[str, Callable[[Context, LoggedEvent], Block | None]]] = {
+    "step:waiting": _waits,
+    "step:completed": _resumed,
+    "step:failed": _failed,
+    "execution:failed": _execution_failed,
+    "execution:cancelled": _execution_cancelled,
+}
+
+
+def _block(name: str, context: Context, **fields: Any) -> Block:
+    execution, workflow = context.execution_id, context.workflow_id
+    return Block(name, _encode({"executionId": execution, "workflowId": workflow, **fields}))
+
+
+class _Shown(msgspec.Struct, rename="camel"):
+    """Of a block of this dialect what tells which waits it is about."""
+
+    execution_id: str
+    paused_at: str | None = None
+    paused_time: str = ""
+    resumed_from: str | None = None
+
+
+_decode_shown = msgspec.json.Decoder(_Shown).decode
+
+
+class _PausedList:
+    """Who waits, at one place of a tenant's log: a fold over the blocks of this dialect."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        # Of each execution the steps that wait; all of them, or nobody could count.
+        self._waiting: dict[str, set[str]] = {}
+        # Since when each of the newest waits, and its entry.
+        self._kept: dict[tuple[str, str], tuple[str, bytes]] = {}
+        self._kept_bytes = 0
+        self._initial: Block | None = None
+        waits = (
+            (wait.since, standing.context, wait)
+            for standing in snapshot.standings
+            for wait in standing.waits
+        )
+        for since, context, wait in sorted(waits, key=itemgetter(0)):
+            entry = _encode(paused_workflow(context, wait))
+            self._add(context.execution_id, wait.node_id, since, entry)
+
+    def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
+        (block,) = PAUSED_WORKFLOWS.show(context, event, stored)
+        if block is not None:
+            self._initial = None
+            self._take(block)
+        return (block,)
+
+    def opening(self, milliseconds: int) -> Sequence[Block]:
+        del milliseconds
+        if self._initial is None:
+            self._initial = self._snapshot()
+        return (self._initial,)
+
+    def _take(self, block: Block) -> None:
+        shown = _decode_shown(block.data)
+        execution = shown.execution_id
+        if block.name == "workflow.paused" and shown.paused_at is not None:
+            self._add(execution, shown.paused_at, shown.paused_time, block.data)
+        elif node := shown.resumed_from or shown.paused_at:
+            self._remove(execution, node)
+        else:
+            for each in tuple(self._waiting.get(execution, ())):
+                self._remove(execution, each)
+
+    def _add(self, execution: str, node: str, since: str, entry: bytes) -> None:
+        self._remove(execution, node)
+        self._waiting.setdefault(execution, set()).add(node)
+        self._kept[execution, node] = since, entry
+        self._kept_bytes += len(entry)
+        while len(self._kept) > _MOST_KEPT or self._kept_bytes > _MOST_KEPT_BYTES:
+            self._let_go(next(iter(self._kept)))
+
+    def _remove(self, execution: str, node: str) -> None:
+        nodes = self._waiting.get(execution)
+        if nodes is None:
+            return
+        nodes.discard(node)
+        if not nodes:
+            del self._waiting[execution]
+        self._let_go((execution, node))
+
+    def _let_go(self, key: tuple[str, str]) -> None:
+        _since, entry = self._kept.pop(key, ("", b""))
+        self._kept_bytes -= len(entry)
+
+    def _snapshot(self) -> Block:
+        # By the clocks of workers, and where those agree by name: everybody lists them alike.
+        newest = sorted(self._kept.items(), key=lambda kept: (kept[1][0], kept[0]), reverse=True)
+        entries: list[bytes] = []
+        room = MOST_LISTED_BYTES
+        for _key, (_since, entry) in newest[:MOST_LISTED]:
+            room -= len(entry)
+            if room < 0:
+                break
+            entries.append(entry)
+        total = sum(map(len, self._waiting.values()))
+        more = b',"total":%d' % total if total > len(entries) else b""
+        return Block(
+            "paused.initial", b'{"pausedWorkflows":[' + b",".join(entries) + b"]" + more + b"}"
+        )
+
+
+class _PausedWorkflows(Dialect):
+    __slots__ = ()
+
+    name = "paused_workflows"
+    needs = "context"
+
+    @property
+    def wants(self) -> Wants:
+        return Wants(waits=True)
+
+    def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
+        del stored
+        told = _TOLD.get(event.type)
+        return _NOTHING if told is None else (told(context, event),)
+
+    def begin(self, snapshot: Snapshot) -> _PausedList:
+        return _PausedList(snapshot)
+
+    def concerns(self, workflow: str, payload: bytes) -> bool:
+        del workflow
+        return any(mark in payload for mark in _MARKS)
+
+
+PAUSED_WORKFLOWS: Final = _PausedWorkflows()

@@ -1,0 +1,236 @@
+"""A story that every dialect of a tenant can tell: three runs of one workflow, side by side."""
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+from tailrace_api.dialects.context import Context
+from tailrace_api.dialects.dialect import Dialect, Show, encode_commit
+from tailrace_shared.execution import events as ev
+
+EPOCH: Final = "18f2e6a1b00"
+FIRST: Final = 41
+PARSE, APPROVE = "parse", "approve"
+TRIGGER: Final = "payment-service.payments.trigger.completed"
+
+GOOD: Final = Context(
+    "0190a1b2-good", "purchase-order", "Purchase order intake", {"poId": "po-1", "größe": 1.5}
+)
+BAD: Final = Context("0190a1b2-bad", "purchase-order", "Purchase order intake", {"po_id": 7})
+LEFT: Final = Context("0190a1b2-left", "purchase-order", "Purchase order intake", None)
+
+
+def at(second: int) -> str:
+    """Return a second of the story's minute as a timestamp."""
+    return f"2024-01-15T10:30:{second:02d}.250Z"
+
+
+class Told(NamedTuple):
+    """A commit of the story."""
+
+    context: Context
+    events: list[ev.Event]
+
+    @property
+    def payload(self) -> bytes:
+        """The commit as it is stored."""
+        return next(ev.encode_commits(self.events))
+
+
+def queued(context: Context, second: int) -> ev.Event:
+    """Return the first event of an execution."""
+    data = ev.Queued(
+        context.execution_id,
+        context.workflow_id,
+        context.workflow_name,
+        7,
+        context.input,
+        "queued",
+    )
+    return ev.ExecutionQueued(data, at(second))
+
+
+def started(context: Context, second: int, eta_ms: int | None = None) -> ev.Event:
+    """Return the second event of an execution."""
+    return ev.ExecutionStarted(
+        ev.Started(context.execution_id, "running", at(second), eta_ms), at(second)
+    )
+
+
+def begun(node: str, second: int, node_type: str = "po.parse", **fields: Any) -> ev.Event:
+    """Return the beginning of an attempt."""
+    data = ev.StepBegun(node, node_type, "running", fields.pop("attempt", 1), at(second), **fields)
+    return ev.StepStarted(data, at(second))
+
+
+def done(
+    node: str, second: int, output: Any, node_type: str = "po.parse", **fields: Any
+) -> ev.Event:
+    """Return the success of a step."""
+    data = ev.StepDone(
+        node, node_type, "success", 1, at(second - 1), at(second), 1000, output, **fields
+    )
+    return ev.StepCompleted(data, at(second))
+
+
+def broken(node: str, second: int, error: str, node_type: str, **fields: Any) -> ev.Event:
+    """Return the failure of a step."""
+    data = ev.StepError(
+        node, node_type, "error", 2, at(second - 1), at(second), 1000, error, **fields
+    )
+    return ev.StepFailed(data, at(second))
+
+
+def waiting(node: str, second: int, **fields: Any) -> ev.Event:
+    """Return that a step waits for a signal."""
+    data = ev.StepWait(node, "await", "waiting", wait="signal", attempt=1, **fields)
+    return ev.StepWaiting(data, at(second))
+
+
+def paused(context: Context, second: int, node: str) -> ev.Event:
+    """Return that nothing goes on without a signal."""
+    data = ev.Paused(context.execution_id, "paused", "approval", waiting=[node])
+    return ev.ExecutionPaused(data, at(second))
+
+
+def resumed(context: Context, second: int, node: str | None = None) -> ev.Event:
+    """Return that it goes on."""
+    return ev.ExecutionResumed(ev.Resumed(context.execution_id, "running", node), at(second))
+
+
+STORY: Final[list[Told]] = [
+    Told(GOOD, [queued(GOOD, 0)]),
+    Told(
+        GOOD,
+        [
+            started(GOOD, 1, 42_000),
+            begun(PARSE, 1, name="Parse", stage="ai_parsing"),
+            begun("each", 1, "map", stage="pages"),
+        ],
+    ),
+    Told(BAD, [queued(BAD, 2)]),
+    Told(
+        GOOD,
+        [
+            ev.StepProgressed(
+                ev.StepProgress(
+                    PARSE,
+                    "po.parse",
+                    50.0,
+                    "line 3\r\nof 6",
+                    {"lines": 3},
+                    "ai_parsing",
+                    12.5,
+                    30_000,
+                ),
+                at(3),
+            ),
+            ev.StepLogged(ev.StepLog(PARSE, "po.parse", "info", "a line"), at(3)),
+            begun("each[0]", 3, "ocr", stage="pages"),
+            ev.StepProgressed(ev.StepProgress("each[0]", "ocr", 10.0, stage="pages"), at(3)),
+            done("each[0]", 3, {"text": "x"}, "ocr", stage="pages"),
+        ],
+    ),
+    Told(BAD, [started(BAD, 4), begun(PARSE, 4, stage="ai_parsing")]),
+    Told(
+        GOOD,
+        [
+            done(
+                PARSE,
+                5,
+                {"lineItems": [{"sku": "a"}, {"sku": "b"}], "confidence": 0.93, "total": 12},
+                stage="ai_parsing",
+            ),
+            begun(APPROVE, 5, "await"),
+            waiting(APPROVE, 5, reason="approval", until="2024-01-16T10:30:05.250Z"),
+            done("each", 5, None, "map", stage="pages", output_omitted=True),
+            paused(GOOD, 5, APPROVE),
+        ],
+    ),
+    Told(LEFT, [queued(LEFT, 6)]),
+    Told(
+        LEFT,
+        [
+            started(LEFT, 6),
+            done(PARSE, 6, 1, stage="ai_parsing", kept_from=GOOD.execution_id),
+            begun("pay", 6, "await", stage="payment"),
+            waiting("pay", 6, reason="payment", triggers=[TRIGGER], match="event.ok"),
+            begun("sign", 6, "await"),
+            waiting("sign", 6),
+            paused(LEFT, 6, "pay"),
+        ],
+    ),
+    Told(
+        BAD,
+        [
+            ev.StepRetrying(
+                ev.StepAgain(PARSE, "po.parse", "retrying", 1, "error", "flaky", at(8)), at(7)
+            ),
+            begun(PARSE, 8, stage="ai_parsing", attempt=2),
+            broken(PARSE, 9, "no such file", "po.parse", stage="ai_parsing"),
+            broken("other", 9, "when: no such key", "await"),
+            ev.ExecutionFailed(
+                ev.Failed(
+                    BAD.execution_id, "failed", 5000, "parse: no such file", PARSE, waiting=[]
+                ),
+                at(9),
+            ),
+        ],
+    ),
+    Told(
+        GOOD,
+        [
+            ev.CommandRequested(
+                ev.Command(
+                    GOOD.execution_id,
+                    "resolve",
+                    "c1",
+                    actor="julia",
+                    node_id=APPROVE,
+                    decision="approved",
+                ),
+                at(10),
+            )
+        ],
+    ),
+    Told(
+        GOOD,
+        [
+            resumed(GOOD, 11, APPROVE),
+            done(APPROVE, 11, {"decision": "approved"}, "await"),
+            begun("wait", 11, "delay"),
+            ev.StepWaiting(ev.StepWait("wait", "delay", "waiting", at(12)), at(11)),
+        ],
+    ),
+    Told(
+        LEFT,
+        [resumed(LEFT, 12), broken("pay", 12, "timed out after 5s", "await", waited=True)],
+    ),
+    Told(
+        GOOD,
+        [
+            done("wait", 13, {}, "delay"),
+            ev.ExecutionCompleted(
+                ev.Completed(GOOD.execution_id, "completed", 12_000, {"wait": {}}), at(13)
+            ),
+        ],
+    ),
+    Told(
+        LEFT,
+        [
+            ev.ExecutionCancelled(
+                ev.Cancelled(
+                    LEFT.execution_id, "cancelled", 8000, "changed my mind", waiting=["sign"]
+                ),
+                at(14),
+            )
+        ],
+    ),
+]
+
+
+def wire(dialect: Dialect, commits: list[Told], show: Show | None = None) -> Iterator[bytes]:
+    """Yield what a dialect, or a state of its, makes of each commit of the story."""
+    for told in commits:
+        sequence = FIRST + STORY.index(told)
+        encoded = encode_commit(dialect, EPOCH, told.context, sequence, told.payload, show)
+        yield encoded.joined

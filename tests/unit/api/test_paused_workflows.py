@@ -1,0 +1,252 @@
+"""The dialect of paused workflows: what is said of each wait, and the list of all."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness import story
+from harness.sse import SseParser
+from harness.story import BAD, GOOD, LEFT, STORY, Told, at
+from tailrace_api.dialects.block import Block
+from tailrace_api.dialects.context import Context
+from tailrace_api.dialects.dialect import State, encode_commit, unnamed
+from tailrace_api.dialects.paused_workflows import MOST_LISTED, PAUSED_WORKFLOWS
+from tailrace_api.dialects.snapshot import Snapshot, Standing, Wait
+from tailrace_shared.execution import events as ev
+
+NOTHING = Snapshot(0, (), {}, frozenset())
+
+
+def shown(context: Context, *events: ev.Event) -> list[tuple[str, Any]]:
+    """Return what is shown of a commit: names and data."""
+    told = Told(context, [*events])
+    wire = encode_commit(PAUSED_WORKFLOWS, "1", context, 1, told.payload).joined
+    return [(event.type, event.json()) for event in SseParser().feed(wire)]
+
+
+def listed(state: State) -> dict[str, Any]:
+    """Return the list with which a stream would begin."""
+    (block,) = state.opening(0)
+    assert block.name == "paused.initial"
+    found: dict[str, Any] = msgspec.json.decode(block.data)
+    return found
+
+
+def take(state: State, told: Told) -> None:
+    """Let a state take a commit."""
+    encode_commit(PAUSED_WORKFLOWS, "1", told.context, 1, told.payload, state.show)
+
+
+def test_a_wait_is_shown_with_all_that_the_list_has() -> None:
+    """As the page's own type has it, and why it waits."""
+    wait = story.waiting(
+        "wait-payment",
+        5,
+        reason="payment",
+        triggers=[story.TRIGGER],
+        until="2024-01-16T10:30:00.000Z",
+    )
+    assert shown(GOOD, wait) == [
+        (
+            "workflow.paused",
+            {
+                "executionId": GOOD.execution_id,
+                "workflowId": "purchase-order",
+                "workflowName": "Purchase order intake",
+                "pausedAt": "wait-payment",
+                "pausedTime": at(5),
+                "waitingFor": [story.TRIGGER],
+                "timeoutAt": "2024-01-16T10:30:00.000Z",
+                "variables": {"poId": "po-1", "größe": 1.5},
+                "reason": "payment",
+            },
+        )
+    ]
+
+
+def test_an_approval_waits_for_no_procedure() -> None:
+    """What is not there is empty, so that a page need not look whether it is."""
+    ((_, data),) = shown(LEFT, story.waiting("sign", 5, reason="approval"))
+    assert (data["waitingFor"], data["timeoutAt"], data["variables"]) == ([], None, {})
+    assert data["reason"] == "approval"
+
+
+@pytest.mark.parametrize("wait", ["time", "child", "actor"])
+def test_only_who_waits_for_a_signal_is_paused(wait: Any) -> None:
+    """A delay goes on by itself."""
+    data = ev.StepWait("n", "delay", "waiting", at(9), wait=wait)
+    assert shown(GOOD, ev.StepWaiting(data, at(1))) == []
+
+
+def test_a_signal_resumes() -> None:
+    """A step that does not wait, or whose output a rerun has kept, is none of this stream's."""
+    ids = {"executionId": GOOD.execution_id, "workflowId": "purchase-order"}
+    assert shown(GOOD, story.done("approve", 5, {}, "await")) == [
+        ("workflow.resumed", {**ids, "resumedFrom": "approve"})
+    ]
+    assert shown(GOOD, story.done("approve", 5, {}, "await", kept_from="e0")) == []
+    assert shown(GOOD, story.done("parse", 5, {}, "po.parse")) == []
+
+
+def test_a_wait_that_failed_is_cancelled_at_its_step() -> None:
+    """Another step of the execution may still wait; one that never waited says nothing."""
+    failed = story.broken("approve", 5, "timed out after 5s", "await", waited=True)
+    assert shown(GOOD, failed) == [
+        (
+            "workflow.cancelled",
+            {
+                "executionId": GOOD.execution_id,
+                "workflowId": "purchase-order",
+                "reason": "timed out after 5s",
+                "pausedAt": "approve",
+            },
+        )
+    ]
+    assert shown(GOOD, story.broken("approve", 5, "when: no such key", "await")) == []
+
+
+@pytest.mark.parametrize(
+    ("end", "reason"),
+    [
+        (ev.Cancelled("e", "cancelled", 1, "enough", waiting=["a"]), "enough"),
+        (ev.Cancelled("e", "cancelled", 1, waiting=["a"]), "cancelled"),
+        (ev.Failed("e", "failed", 1, "no such version", waiting=["a", "b"]), "no such version"),
+    ],
+)
+def test_an_execution_that_ends_cancels_what_waits_in_it(end: Any, reason: str) -> None:
+    """Once for all of its steps; one in which nothing waited says nothing."""
+    kind: Any = ev.ExecutionCancelled if isinstance(end, ev.Cancelled) else ev.ExecutionFailed
+    assert shown(GOOD, kind(end, at(1))) == [
+        (
+            "workflow.cancelled",
+            {
+                "executionId": GOOD.execution_id,
+                "workflowId": "purchase-order",
+                "reason": reason,
+            },
+        )
+    ]
+    assert shown(GOOD, kind(msgspec.structs.replace(end, waiting=[]), at(1))) == []
+
+
+def test_the_list_is_what_has_been_shown() -> None:
+    """After every commit: what waits and has neither been resumed nor cancelled, newest first."""
+    state = PAUSED_WORKFLOWS.begin(NOTHING)
+    expected: dict[tuple[str, str], Any] = {}
+    for told in STORY:
+        take(state, told)
+        for name, data in shown(told.context, *told.events):
+            execution = data["executionId"]
+            if name == "workflow.paused":
+                expected[execution, data["pausedAt"]] = data
+            elif node := data.get("resumedFrom") or data.get("pausedAt"):
+                del expected[execution, node]
+            else:
+                expected = {key: entry for key, entry in expected.items() if key[0] != execution}
+        entries = listed(state)["pausedWorkflows"]
+        assert entries == sorted(
+            expected.values(),
+            key=lambda entry: (entry["pausedTime"], entry["executionId"], entry["pausedAt"]),
+            reverse=True,
+        )
+    assert not expected
+
+
+@pytest.mark.parametrize("place", range(len(STORY) + 1))
+def test_a_list_that_begins_in_the_middle_is_the_same(place: int) -> None:
+    """What the snapshot says and what the log says are equal, field by field."""
+    first = PAUSED_WORKFLOWS.begin(NOTHING)
+    for told in STORY[:place]:
+        take(first, told)
+    second = PAUSED_WORKFLOWS.begin(snapshot(STORY[:place]))
+    for told in STORY[place:]:
+        assert first.opening(0) == second.opening(0)
+        take(first, told)
+        take(second, told)
+    assert first.opening(0) == second.opening(0)
+
+
+def snapshot(commits: list[Told]) -> Snapshot:
+    """Return what the log says of who waits."""
+    waits: dict[str, dict[str, Wait]] = {each.execution_id: {} for each in (GOOD, BAD, LEFT)}
+    for told in commits:
+        mine = waits[told.context.execution_id]
+        for event in told.events:
+            match event.data:
+                case ev.StepWait(wait="signal") as data:
+                    mine[data.node_id] = Wait(
+                        data.node_id, event.timestamp, data.reason, data.triggers, data.until
+                    )
+                case ev.StepDone() | ev.StepError():
+                    mine.pop(event.data.node_id, None)
+                case ev.Cancelled() | ev.Failed() | ev.Completed():
+                    mine.clear()
+                case _:
+                    pass
+    standings = [
+        Standing(each, "paused", [*waits[each.execution_id].values()]) for each in (GOOD, BAD, LEFT)
+    ]
+    return Snapshot(1, standings, {}, frozenset())
+
+
+def many(count: int, size: int = 0) -> Snapshot:
+    """Return a snapshot of so many waits, each with variables of a size."""
+    context = [Context(f"e{number}", "w", "W", {"x": "x" * size}) for number in range(count)]
+    wait = [Wait("n", f"2024-01-{day:05d}", "", [], None) for day in range(count)]
+    standings = [Standing(c, "paused", [w]) for c, w in zip(context, wait, strict=True)]
+    return Snapshot(1, standings, {}, frozenset())
+
+
+def test_a_long_list_shows_the_newest_and_says_how_many_there_are() -> None:
+    """And what is let go of, oldest first, is counted all the same, until it is resumed."""
+    state = PAUSED_WORKFLOWS.begin(many(2 * MOST_LISTED + 5))
+    found = listed(state)
+    assert (len(found["pausedWorkflows"]), found["total"]) == (MOST_LISTED, 2 * MOST_LISTED + 5)
+    assert found["pausedWorkflows"][0]["executionId"] == f"e{2 * MOST_LISTED + 4}"
+    for number in range(5, MOST_LISTED + 6):
+        take(state, Told(Context(f"e{number}", "w"), [story.done("n", 5, {}, "await")]))
+    assert listed(state)["total"] == MOST_LISTED + 4
+    take(state, Told(Context("e0", "w"), [story.done("n", 5, {}, "await")]))
+    assert listed(state)["total"] == MOST_LISTED + 3
+
+
+def test_a_list_of_large_variables_is_shorter() -> None:
+    """It is sent to each client that comes, and kept for each tenant."""
+    state = PAUSED_WORKFLOWS.begin(many(1000, 16_000))
+    found = listed(state)
+    assert 200 < len(found["pausedWorkflows"]) < 300
+    assert found["total"] == 1000
+
+
+def test_a_list_without_a_total_is_whole() -> None:
+    """A page of the seed's time knows no total."""
+    assert listed(PAUSED_WORKFLOWS.begin(many(3))).keys() == {"pausedWorkflows"}
+    assert listed(PAUSED_WORKFLOWS.begin(NOTHING)) == {"pausedWorkflows": []}
+
+
+def test_what_concerns_nobody_is_not_opened() -> None:
+    """And what is shown is never passed over."""
+    for told in STORY:
+        if shown(told.context, *told.events):
+            assert PAUSED_WORKFLOWS.concerns("", told.payload)
+    assert not PAUSED_WORKFLOWS.concerns("", STORY[0].payload)
+
+
+@given(text=st.text(), key=st.text(), step=st.sampled_from(["approve", "n" * 64]))
+def test_no_text_breaks_out_of_its_field(text: str, key: str, step: str) -> None:
+    """Whatever people write: one block each, and the text as it was."""
+    context = Context("e", "w", text, {key: text})
+    wait = story.waiting(step, 5, reason=text, triggers=[text])
+    failed = story.broken(step, 6, text, "await", waited=True)
+    (_, entry), (_, end) = shown(context, wait, failed)
+    assert entry["workflowName"] == entry["reason"] == text
+    assert (entry["variables"], entry["waitingFor"]) == ({key: text}, [text])
+    assert end["reason"] == text
+    state = PAUSED_WORKFLOWS.begin(NOTHING)
+    take(state, Told(context, [wait]))
+    (event,) = SseParser().feed(unnamed(state.opening(0)))
+    assert event.json() == {"pausedWorkflows": [entry]}
+    assert isinstance(state.opening(0)[0], Block)
