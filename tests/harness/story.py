@@ -203,7 +203,10 @@ STORY: Final[list[Told]] = [
     ),
     Told(
         LEFT,
-        [resumed(LEFT, 12), broken("pay", 12, "timed out after 5s", "await", waited=True)],
+        [
+            resumed(LEFT, 12),
+            broken("pay", 12, "timed out after 5s", "await", stage="payment", waited=True),
+        ],
     ),
     Told(
         GOOD,

@@ -1,0 +1,63 @@
+"""The streams of a tenant, word for word: one story, as the front ends of each seed read it.
+
+``TAILRACE_RECORD=1`` writes the files anew, to be read before they are committed.
+"""
+
+import os
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from harness.story import BAD, GOOD, LEFT, STORY, wire
+from tailrace_api.dialects.dialect import Dialect, unnamed
+from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
+from tailrace_api.dialects.snapshot import Snapshot
+from tailrace_api.dialects.tenant_feed import TENANT_FEED
+from tailrace_shared.subjects import LogFilter
+
+GOLDEN: Final = Path(__file__).parents[2] / "golden"
+MIDDLE: Final = 8
+MILLISECONDS: Final = 1_705_314_600_000
+EMPTY: Final = Snapshot(
+    40, (), {}, frozenset({context.workflow_id for context in (GOOD, BAD, LEFT)})
+)
+DIALECTS: Final[list[Dialect]] = [PAUSED_WORKFLOWS, TENANT_FEED]
+
+each_dialect = pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+
+
+def beginning(dialect: Dialect) -> bytes:
+    """Return what a connection begins with that comes before the story."""
+    greeting = dialect.greet(LogFilter("merchant-7"), MILLISECONDS)
+    return unnamed([greeting] if greeting else [])
+
+
+def told(dialect: Dialect) -> bytes:
+    """Return what two clients read: one from the beginning, one that comes in the middle."""
+    if dialect.wants is None:
+        return beginning(dialect) + b"".join(wire(dialect, STORY))
+    state = dialect.begin(EMPTY)
+    opening = unnamed(state.opening(MILLISECONDS))
+    first = b"".join(wire(dialect, STORY[:MIDDLE], state.show))
+    comes = beginning(dialect) + unnamed(state.opening(MILLISECONDS))
+    rest = b"".join(wire(dialect, STORY[MIDDLE:], state.show))
+    later = b": a client that comes now\n\n" + comes + b": and both go on\n\n"
+    return beginning(dialect) + opening + first + later + rest
+
+
+@each_dialect
+def test_a_story_is_told_as_agreed(dialect: Dialect) -> None:
+    """Every kind of event that a dialect shows, with its name, its fields and its id."""
+    file = GOLDEN / f"{dialect.name}.sse"
+    if os.environ.get("TAILRACE_RECORD"):
+        file.write_bytes(told(dialect))
+    assert told(dialect).decode() == file.read_text()
+
+
+@each_dialect
+def test_the_end_of_one_run_does_not_end_a_tenants_stream(dialect: Dialect) -> None:
+    """Ids only grow, whatever ends."""
+    ids = [line for line in told(dialect).decode().splitlines() if line.startswith("id: ")]
+    places = [tuple(map(int, line.split("-")[1:])) for line in ids]
+    assert places == sorted(set(places))
