@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection
 
 
 class Principal(NamedTuple):
@@ -28,7 +28,7 @@ class Principal(NamedTuple):
 ANYBODY: Final = Principal()
 
 
-def principal_of(request: Request) -> Principal:
+def principal_of(request: HTTPConnection) -> Principal:
     """Return on whose behalf a request is made."""
     principal: Principal = getattr(request.state, "principal", ANYBODY)
     return principal

@@ -11,6 +11,7 @@ import ipaddress
 import signal
 import socket
 from collections.abc import Iterator
+from functools import partial
 
 import structlog
 import uvicorn
@@ -78,7 +79,8 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 api.app,
-                http=StreamProtocol,
+                # A class, for uvicorn; it only calls it.
+                http=partial(StreamProtocol, receive_timeout=settings.receive_timeout),  # type: ignore[arg-type]
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -12,9 +12,9 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from tailrace_api.problems import problem
+from tailrace_api.sse.deadline import DeadlineProtocol
 from tailrace_api.sse.direct import DirectOutlet
 
 _EXTENSION: Final = "tailrace.transport"
@@ -22,8 +22,8 @@ _EXTENSION: Final = "tailrace.transport"
 Headers = Iterable[tuple[bytes, bytes]]
 
 
-class StreamProtocol(HttpToolsProtocol):
-    """uvicorn's HTTP/1.1 protocol, whose requests may take their connection over."""
+class StreamProtocol(DeadlineProtocol):
+    """The HTTP/1.1 protocol, whose requests may take their connection over."""
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -77,14 +77,6 @@ class StreamProtocol(HttpToolsProtocol):
         # What refers to each other would stay until the next run of the garbage collector.
         for name in ("parser", "scope", "headers", "cycle", "transport", "flow"):
             setattr(self, name, None)
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP, in the form of all other refusals."""
-        answer = problem(400, msg, headers={"connection": "close"})
-        lines = [b"HTTP/1.1 400 Bad Request"]
-        lines += [name + b": " + value for name, value in answer.raw_headers]
-        self.transport.write(b"\r\n".join([*lines, b"", bytes(answer.body)]))
-        self.transport.close()
 
 
 def protocol_of(scope: Scope) -> StreamProtocol | None:

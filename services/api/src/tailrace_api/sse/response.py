@@ -7,12 +7,14 @@ compressing one would hold its bytes back.
 
 from typing import Final
 
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tailrace_api.fanout.hub import Hub
 from tailrace_api.fanout.resume import Start
 from tailrace_api.fanout.view import View
+from tailrace_api.principal import principal_of
 from tailrace_api.sse import frame
 from tailrace_api.sse.direct import DirectOutlet, Writing
 from tailrace_api.sse.plain import PlainOutlet
@@ -34,21 +36,19 @@ class EventStream(Response):
         view: what is streamed.
         start: from where on.
         writing: how it is written.
-        until: when the client's token expires, in seconds since the epoch; None: never.
+
+    It ends when the token of the request expires.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(
-        self, hub: Hub, view: View, start: Start, writing: Writing, until: float | None = None
-    ) -> None:
+    def __init__(self, hub: Hub, view: View, start: Start, writing: Writing) -> None:
         super().__init__(headers=STREAM_HEADERS)
         del self.headers["content-length"]
         self._hub = hub
         self._view = view
         self._start = start
         self._writing = writing
-        self._until = until
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the stream goes on by itself, or until either side ends it."""
@@ -57,6 +57,8 @@ class EventStream(Response):
             await send(head)
             await send({"type": "http.response.body", "body": b""})
             return
+        # Read here, so that no route can forget it.
+        until = principal_of(HTTPConnection(scope)).expires_at
         protocol = protocol_of(scope)
         if protocol and not protocol.transport.is_closing():
             self._writing.apply(protocol.transport)
@@ -65,20 +67,20 @@ class EventStream(Response):
             and self._writing.direct
             and (direct := protocol.take_over(scope, self._head(scope)))
         ):
-            await self._stream(direct)
+            await self._stream(direct, until)
         else:
             await send(head)
             cut = protocol.transport.abort if protocol else _cannot_cut
             plain = PlainOutlet(receive, send, cut)
-            await plain.run(lambda: self._stream(plain))
+            await plain.run(lambda: self._stream(plain, until))
 
     def _head(self, scope: Scope) -> list[tuple[bytes, bytes]]:
         # Who takes the connection over passes by every `send` that would have added these.
         added: list[tuple[bytes, bytes]] = scope.get("state", {}).get("response_headers", [])
         return [*self.raw_headers, *added]
 
-    async def _stream(self, outlet: DirectOutlet | PlainOutlet) -> None:
-        connection = self._hub.connect(self._view, self._start, outlet, self._until)
+    async def _stream(self, outlet: DirectOutlet | PlainOutlet, until: float | None) -> None:
+        connection = self._hub.connect(self._view, self._start, outlet, until)
         outlet.subscriber = connection
         try:
             await connection.run(self._start)
