@@ -7,6 +7,7 @@ was lost is tried again; the commit's own id then tells "already stored" from "s
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from typing import Final
 
 from tailrace_shared.errors import UnavailableError, WrongLastSequenceError
@@ -19,9 +20,10 @@ WRITER: Final = "Tailrace-Writer"
 VERSION: Final = "Tailrace-Version"
 
 _LONGEST_PAUSE: Final = 2.0
+_NOTHING: Final[Mapping[str, str]] = {}
 
 
-async def append(
+async def append(  # noqa: PLR0913 - a commit has so many parts
     jetstream: JetStream,
     stream: str,
     subject: str,
@@ -29,6 +31,7 @@ async def append(
     *,
     expected: int,
     writer: str = "",
+    told: Mapping[str, str] = _NOTHING,
     patience: float = 30.0,
 ) -> int:
     """Append a commit after sequence ``expected`` (0: as the first); returns its sequence.
@@ -40,6 +43,7 @@ async def append(
         payload: the encoded commit.
         expected: the last sequence on the subject that the caller has seen.
         writer: who appends; empty for the API.
+        told: more headers, which say how the execution stands.
         patience: seconds to go on trying while NATS does not answer.
 
     Raises:
@@ -51,6 +55,7 @@ async def append(
         EXPECTED_LAST_SUBJECT_SEQUENCE: str(expected),
         COMMIT_ID: commit_id,
         VERSION: str(EVENTS_VERSION),
+        **told,
     }
     if writer:
         headers[WRITER] = writer

@@ -29,7 +29,8 @@ from tailrace_shared.execution.events import (
     decode_commit,
     encode_commits,
 )
-from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.execution.standing import STATE, WORKFLOW
+from tailrace_shared.execution.state import ExecutionState, fold
 from tailrace_shared.ids import new_token
 from tailrace_shared.jetstream import JetStream, StoredMessage
 from tailrace_shared.subjects import LogFilter, Subjects
@@ -263,11 +264,10 @@ class ExecutionLog:
             execution, workflow.definition, workflow.version, run_input, time.time(), origin
         )
         try:
-            await self._append(tenant, execution, event, expected=0)
+            state = fold([event])
+            await self._append(tenant, state, event, expected=0)
         except WrongLastSequenceError:
             return None
-        state = ExecutionState()
-        state.apply(event)
         return state
 
     async def request_cancel(self, tenant: str, execution: str, reason: str) -> ExecutionState:
@@ -315,7 +315,8 @@ class ExecutionLog:
             if event is None:
                 return history.state
             try:
-                await self._append(tenant, execution, event, expected=history.last_sequence)
+                # A command is applied by a worker: how the execution stands it changes nothing.
+                await self._append(tenant, history.state, event, expected=history.last_sequence)
             except WrongLastSequenceError as lost:
                 # It went on meanwhile; ask of what it is now. A busy log outruns whoever reads it
                 # from its beginning again and again.
@@ -324,14 +325,17 @@ class ExecutionLog:
             history.state.apply(event)
             return history.state
 
-    async def _append(self, tenant: str, execution: str, event: Event, *, expected: int) -> None:
+    async def _append(
+        self, tenant: str, state: ExecutionState, event: Event, *, expected: int
+    ) -> None:
         for payload in encode_commits([event]):
             await append(
                 self._jetstream,
                 self._stream,
-                self._subjects.log(tenant, execution),
+                self._subjects.log(tenant, state.execution_id),
                 payload,
                 expected=expected,
+                told={WORKFLOW: state.workflow_id, STATE: str(state.standing)},
                 patience=_COMMAND_PATIENCE,
             )
 

@@ -1,7 +1,8 @@
 """Starting runs: once for each idempotency key, and never half.
 
 The order of the steps is what makes a repeated request safe after any of them: the key's entry
-decides the execution's id and version, the due index is told that somebody must drive it, the log
+decides the execution's id and version, the due index is told that somebody must drive it (and the
+live index that it will be there), the log
 of that id is created or was, and a run that is still queued is given to the workers (again: a
 second job for an execution finds nothing to do).
 """
@@ -25,6 +26,7 @@ from tailrace_shared.execution_log import ExecutionLog
 from tailrace_shared.ids import check_id, new_execution_id
 from tailrace_shared.jetstream import JetStream
 from tailrace_shared.jobs import EXECUTIONS_QUEUE, advance_job
+from tailrace_shared.live_index import LiveIndex
 from tailrace_shared.run_index import RunIndex
 from tailrace_shared.run_input import InputCheck, InvalidInputError
 from tailrace_shared.run_rate import RunRate
@@ -86,6 +88,7 @@ class RunStarter:
         self._log = ExecutionLog(jetstream, subjects)
         self._runs = RunIndex(jetstream, subjects)
         self._due = DueIndex(jetstream, subjects)
+        self._live = LiveIndex(jetstream, subjects)
         self._keys = Bucket(jetstream, subjects.stream(IDEMPOTENCY))
         self._inputs = InputCheck()
         self._rate = rate
@@ -192,10 +195,15 @@ class RunStarter:
         run_input: Any,
         origin: Origin = _NO_ORIGIN,
     ) -> ExecutionState:
-        await self._due.put(tenant, execution_id, NOW)
+        await asyncio.gather(
+            self._due.put(tenant, execution_id, NOW),
+            self._live.put(tenant, workflow.definition.id, execution_id),
+        )
         state = await self._log.create(tenant, execution_id, workflow, run_input, origin)
         if state is None:
             state = (await self._log.load(tenant, execution_id)).state
+            if state.is_terminal:
+                await self._live.remove(tenant, workflow.definition.id, execution_id)
         await self._give(tenant, state)
         return state
 

@@ -27,6 +27,8 @@ WAITING: Final = "waiting"
 DUE: Final = "due"
 CONCURRENCY: Final = "concurrency"
 LEASES: Final = "leases"
+LIVE: Final = "live"
+RESULTS: Final = "pipelines"
 KEYS: Final = "keys"
 RATE: Final = "RATE"
 
@@ -128,6 +130,8 @@ def topology(settings: CommonSettings) -> list[StreamSpec]:
         bucket(DUE, max_age_seconds=settings.events_max_age),
         bucket(CONCURRENCY, max_age_seconds=settings.events_max_age),
         bucket(LEASES),
+        bucket(LIVE, max_age_seconds=settings.events_max_age),
+        bucket(RESULTS),
         bucket(KEYS),
     ]
 

@@ -39,8 +39,10 @@ from tailrace_shared.ids import new_token
 from tailrace_shared.jetstream import JetStream, connect
 from tailrace_shared.jobs import EXECUTIONS_QUEUE
 from tailrace_shared.line import Line
+from tailrace_shared.live_index import LiveIndex
 from tailrace_shared.node_type_store import NodeTypeStore
 from tailrace_shared.output_store import OutputStore
+from tailrace_shared.result_index import ResultIndex
 from tailrace_shared.run_index import RunIndex
 from tailrace_shared.run_starter import RunRequest, RunStarter
 from tailrace_shared.settings import WorkerSettings
@@ -232,6 +234,8 @@ class Engine:
                 starter.advance,
             ),
             due=due,
+            live=LiveIndex(jetstream, subjects),
+            results=ResultIndex(jetstream, subjects),
             gate=ConcurrencyGate(jetstream, subjects, log, starter.advance),
             starter=starter,
             commander=Commander(log, due, starter, workflows),

@@ -15,8 +15,10 @@ from tailrace_shared.due_index import DueIndex
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.execution_log import ExecutionLog
 from tailrace_shared.jetstream import JetStream
+from tailrace_shared.live_index import LiveIndex
 from tailrace_shared.node_type_store import NodeTypeStore
 from tailrace_shared.output_store import OutputStore
+from tailrace_shared.result_index import ResultIndex
 from tailrace_shared.run_index import RunIndex
 from tailrace_shared.run_starter import RunStarter
 from tailrace_shared.signals import Signals
@@ -47,6 +49,8 @@ class Environment:
     waiting: WaitingIndex
     signals: Signals
     due: DueIndex
+    live: LiveIndex
+    results: ResultIndex
     gate: ConcurrencyGate
     starter: RunStarter
     commander: Commander

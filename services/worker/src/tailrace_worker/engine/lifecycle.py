@@ -3,6 +3,7 @@
 Both may be done again, by whoever gets the job next, and then change nothing more.
 """
 
+import asyncio
 import contextlib
 from typing import Final
 
@@ -19,11 +20,13 @@ from tailrace_shared.execution.events import (
     format_timestamp,
 )
 from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.result_index import Result
 from tailrace_worker.engine.admission import Admission, Verdict
 from tailrace_worker.engine.drive_result import DriveResult, End
 from tailrace_worker.engine.environment import Environment
 from tailrace_worker.engine.kept import kept_steps
 from tailrace_worker.engine.log_writer import LogWriter
+from tailrace_worker.engine.outcomes import MOST_WAITING
 from tailrace_worker.engine.plan import Plan
 
 # One that stands in line is woken; this long after, somebody looks whether it was.
@@ -74,22 +77,40 @@ class Lifecycle:
 
     async def finished(self, state: ExecutionState) -> DriveResult:
         """Do what the end of an execution asks for beside its log."""
-        if self.plan is not None:
-            with contextlib.suppress(ExpressionError):
-                await self._admission.leave(state, self.plan)
-        await self._env.index.put(self._tenant, state)
-        if state.parent is not None:
-            await self._env.due.put(self._tenant, state.parent.execution_id, NOW)
-            await self._env.starter.advance(self._tenant, state.parent.execution_id)
+        await asyncio.gather(
+            self._leave(state),
+            self._env.index.put(self._tenant, state),
+            self._retire(state),
+            self._tell_parent(state),
+        )
         # Last: while anything is left to do, somebody must look after the execution.
         await self._env.due.remove(self._tenant, state.execution_id)
         return DriveResult(End.FINISHED, self._writer.last_sequence)
+
+    async def _leave(self, state: ExecutionState) -> None:
+        if self.plan is not None:
+            with contextlib.suppress(ExpressionError):
+                await self._admission.leave(state, self.plan)
+
+    async def _retire(self, state: ExecutionState) -> None:
+        """Say what has become of the execution, then that it is live no more."""
+        result = Result(
+            state.execution_id, state.status, self._writer.last_sequence, state.finished_at or ""
+        )
+        await self._env.results.put(self._tenant, state.workflow_id, result)
+        await self._env.live.remove(self._tenant, state.workflow_id, state.execution_id)
+
+    async def _tell_parent(self, state: ExecutionState) -> None:
+        if state.parent is not None:
+            await self._env.due.put(self._tenant, state.parent.execution_id, NOW)
+            await self._env.starter.advance(self._tenant, state.parent.execution_id)
 
     async def fail(self, state: ExecutionState, message: str) -> DriveResult:
         """End an execution that cannot be driven."""
         if state.is_terminal:
             return await self.finished(state)
-        end = Failed(state.execution_id, "failed", 0, message)
+        waiting = state.waiting(MOST_WAITING)
+        end = Failed(state.execution_id, "failed", 0, message, waiting=waiting)
         return await self._end(state, ExecutionFailed(end, format_timestamp(self._env.now())))
 
     async def _refuse(self, state: ExecutionState, plan: Plan) -> DriveResult:
@@ -103,7 +124,7 @@ class Lifecycle:
         kept = await kept_steps(self._env, self._tenant, state, plan.graph)
         for event in kept:
             state.apply(event)
-        await self._writer.append(kept)
+        await self._writer.append(kept, state)
 
     async def _end(
         self, state: ExecutionState, end: ExecutionFailed | ExecutionCancelled
@@ -114,5 +135,5 @@ class Lifecycle:
             events.insert(0, ExecutionResumed(resumed, end.timestamp))
         for event in events:
             state.apply(event)
-        await self._writer.append(events)
+        await self._writer.append(events, state)
         return await self.finished(state)

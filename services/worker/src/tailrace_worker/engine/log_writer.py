@@ -5,6 +5,8 @@ from typing import Final
 
 from tailrace_shared.appends import append
 from tailrace_shared.execution.events import Event, encode_commits, split_commit
+from tailrace_shared.execution.standing import STATE, WORKFLOW
+from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.jetstream import JetStream
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.topology import EVENTS
@@ -31,8 +33,12 @@ class LogWriter:
         self.last_sequence = 0
         self.stored = 0
 
-    async def append(self, events: Sequence[Event]) -> None:
+    async def append(self, events: Sequence[Event], state: ExecutionState) -> None:
         """Append events, in one commit unless they are too large for one.
+
+        Args:
+            events: what to append.
+            state: the execution as it is after all of them.
 
         Raises:
             WrongLastSequenceError: somebody else appended first. Of several commits the first
@@ -42,7 +48,10 @@ class LogWriter:
         self.stored = 0
         if not events:
             return
-        for payload in encode_commits(events):
+        payloads = encode_commits(events)
+        payload = next(payloads, None)
+        while payload is not None:
+            following = next(payloads, None)
             self.last_sequence = await append(
                 self._jetstream,
                 self._stream,
@@ -50,6 +59,16 @@ class LogWriter:
                 payload,
                 expected=self.last_sequence,
                 writer=self._writer,
+                told=_told(state, is_whole=following is None),
                 patience=_PATIENCE,
             )
             self.stored += len(split_commit(payload))
+            payload = following
+
+
+def _told(state: ExecutionState, *, is_whole: bool) -> dict[str, str]:
+    told = {WORKFLOW: state.workflow_id}
+    if is_whole:
+        # How the execution stands between parts of what becomes true together nobody is told.
+        told[STATE] = str(state.standing)
+    return told

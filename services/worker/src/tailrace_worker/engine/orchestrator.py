@@ -207,7 +207,7 @@ class Drive:
             batch, more = decide(facts)
             since = self._writer.last_sequence + 1
             try:
-                await self._writer.append(batch)
+                await self._writer.append(batch, self._scheduler.state)
             except WrongLastSequenceError as error:
                 # Of a turn too large for one commit a part may be stored, its facts first.
                 facts = await self._start_over(facts[self._writer.stored :], error)

@@ -24,6 +24,8 @@ from tailrace_worker.nodes.node import Wait
 from tailrace_worker.nodes.waits import ForChild, ForSignal
 
 MAX_ERROR_CHARACTERS: Final = 4096
+MOST_WAITING: Final = 100
+"""Steps that an execution's end names of those that waited."""
 LONGEST_IDLE: Final = 2.0
 """Timers that are due within this many seconds are waited for; later ones are handed to NATS."""
 # A step that no worker so far could run is given up after some ten minutes.

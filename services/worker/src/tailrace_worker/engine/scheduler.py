@@ -54,7 +54,7 @@ from tailrace_shared.execution.events import (
 from tailrace_shared.execution.items import item_id, split_item_id
 from tailrace_shared.execution.state import SETTLED, ExecutionState, StepState
 from tailrace_worker.engine.maps import MapProgress
-from tailrace_worker.engine.outcomes import MAX_ERROR_CHARACTERS, completed, failed
+from tailrace_worker.engine.outcomes import MAX_ERROR_CHARACTERS, MOST_WAITING, completed, failed
 from tailrace_worker.engine.plan import MAP, Plan
 
 MAX_ITEMS: Final = 10_000
@@ -508,7 +508,9 @@ class Scheduler:
 
     def _cancelled(self, stamp: str) -> Event:
         reason = self.state.cancel.data.reason if self.state.cancel else ""
-        end = Cancelled(self.state.execution_id, "cancelled", self._elapsed_ms(stamp), reason)
+        waiting = self.state.waiting(MOST_WAITING)
+        elapsed = self._elapsed_ms(stamp)
+        end = Cancelled(self.state.execution_id, "cancelled", elapsed, reason, waiting)
         return self.record(ExecutionCancelled(end, stamp))
 
     def _elapsed_ms(self, stamp: str) -> int:

@@ -24,6 +24,7 @@ from tailrace_shared.errors import (
     WrongLastSequenceError,
 )
 from tailrace_shared.execution.events import Event, decode_commit, encode_commits
+from tailrace_shared.execution.standing import STATE, WORKFLOW
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.topology import EVENTS
 from tailrace_worker.engine import patience
@@ -135,6 +136,8 @@ class FollowedLog:
                     self._env.subjects.log(self._tenant, self._execution),
                     payload,
                     expected=self._last_sequence,
+                    # What is told of an attempt changes neither status nor waits for signals.
+                    told={WORKFLOW: self.state.workflow_id, STATE: str(self.state.standing)},
                     patience=float("inf"),
                 )
             except WrongLastSequenceError as lost:

@@ -1,0 +1,125 @@
+"""What the headers of commits and the small indexes say is what the log says."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from harness.installation import TENANT, Installation
+from harness.steps import waiting
+from harness.workflows import definition
+from tailrace_shared.commander import Asker, Decision
+from tailrace_shared.execution.events import Event, ExecutionCancelled, decode_commit
+from tailrace_shared.execution.standing import WORKFLOW, Standing
+from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.jetstream import StoredMessage
+from tailrace_shared.live_index import Live, LiveIndex
+from tailrace_shared.result_index import Result, ResultIndex
+from tailrace_shared.run_starter import RunRequest
+from tailrace_shared.topology import EVENTS, LIVE
+
+APPROVAL = {"type": "await", "with": {"reason": "approval"}}
+NODES = {
+    "a": {"type": "simulate", "with": {"duration": "10ms", "progress": True}},
+    "b": APPROVAL | {"needs": ["a"]},
+    "c": APPROVAL,
+    "d": {"type": "log", "with": {"message": "x"}, "needs": ["b"]},
+}
+
+
+@pytest.fixture(autouse=True)
+def node_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let workers import the node functions beside this file."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
+async def start(site: Installation, workflow: str) -> str:
+    """Start a run of a stored workflow, as a route does."""
+    state = await site.starter.start(RunRequest(TENANT, workflow, "input", {}, {}, None))
+    return state.execution_id
+
+
+async def messages(site: Installation, execution: str) -> list[StoredMessage]:
+    """Return all commits of an execution with their headers."""
+    subject = site.subjects.log(TENANT, execution)
+    return [message async for message in site.jetstream.read(EVENTS, subject, 1)]
+
+
+def check(stored: list[StoredMessage], workflow: str) -> ExecutionState:
+    """Check that each commit says what the log folds to with it."""
+    state = ExecutionState()
+    for message in stored:
+        for event in decode_commit(message.data):
+            state.apply(event)
+        assert message.headers[WORKFLOW] == workflow
+        assert Standing.told(message.headers) == state.standing
+    return state
+
+
+async def live(site: Installation, execution: str, *, wanted: bool) -> None:
+    """Wait until the live index has an execution, or has it no more."""
+    index = LiveIndex(site.jetstream, site.subjects)
+    await site._until(
+        [f"$KV.{site.subjects.stream(LIVE)}.>", "$JS.EVENT.ADVISORY.API"],
+        lambda: index.of_tenant(TENANT),
+        lambda found: (execution in [entry.execution for entry in found]) == wanted,
+        10,
+    )
+
+
+async def test_every_commit_says_how_the_execution_stands(site: Installation) -> None:
+    """Whoever wrote it: the API or a worker; and what waits is named when it is cancelled."""
+    workflow = (await site.store(definition(NODES))).definition.id
+    execution = await start(site, workflow)
+    index = LiveIndex(site.jetstream, site.subjects)
+    assert await index.of_tenant(TENANT, workflow) == [Live(workflow, execution)]
+    site.worker()
+    await site.until(execution, waiting("b"))
+    await site.until(execution, waiting("c"))
+    state = check(await messages(site, execution), workflow)
+    assert (state.status, state.signal_waits) == ("paused", 2)
+    await site.commander.resolve(TENANT, execution, Decision("c", "approved"), Asker("julia"))
+    await site.until(execution, lambda events: "c" not in _waits(events))
+    await site.commander.cancel(TENANT, execution, "enough", Asker("julia"))
+    events = await site.finished(execution)
+    assert check(await messages(site, execution), workflow).signal_waits == 0
+    (end,) = [event for event in events if isinstance(event, ExecutionCancelled)]
+    assert end.data.waiting == ["b"]
+
+
+def _waits(events: list[Event]) -> list[str]:
+    state = ExecutionState()
+    for event in events:
+        state.apply(event)
+    return state.waiting(100)
+
+
+async def test_a_run_leaves_the_live_index_when_its_result_is_known(site: Installation) -> None:
+    """And the result is the last one."""
+    nodes = {"a": {"type": "transform", "with": {"value": 1}}}
+    workflow = (await site.store(definition(nodes))).definition.id
+    site.worker()
+    runs = [await start(site, workflow) for _ in range(20)]
+    await asyncio.gather(*(site.finished(run) for run in runs))
+    await asyncio.gather(*(live(site, run, wanted=False) for run in runs))
+    ends = {run: (await messages(site, run))[-1].sequence for run in runs}
+    last = max(runs, key=lambda run: ends[run])
+    found = (await ResultIndex(site.jetstream, site.subjects).of(TENANT, [workflow]))[workflow]
+    finished_at = (await site.state(last)).finished_at
+    assert finished_at is not None
+    assert found == Result(last, "completed", ends[last], finished_at)
+
+
+async def test_a_start_that_is_repeated_when_its_run_has_ended_leaves_no_entry(
+    site: Installation,
+) -> None:
+    """It finds the run that is over, which is live no more."""
+    nodes = {"a": {"type": "transform", "with": {"value": 1}}}
+    workflow = (await site.store(definition(nodes))).definition.id
+    request = RunRequest(TENANT, workflow, "input", {}, {}, "key")
+    site.worker()
+    execution = (await site.starter.start(request)).execution_id
+    await site.finished(execution)
+    await live(site, execution, wanted=False)
+    assert (await site.starter.start(request)).execution_id == execution
+    assert await LiveIndex(site.jetstream, site.subjects).of_tenant(TENANT) == []

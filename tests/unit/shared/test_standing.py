@@ -1,0 +1,65 @@
+"""What headers say of an execution is what its log folds to, at every event."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.golden import GoldenLog, golden_logs
+from tailrace_shared.execution.standing import STATE, Standing, mark_of_all
+from tailrace_shared.execution.state import ExecutionState
+
+LOGS = list(golden_logs())
+
+
+@given(
+    st.sampled_from(["queued", "running", "paused", "completed"]),
+    st.integers(0, 10_000),
+    st.integers(0, 2**32 - 1),
+)
+def test_a_header_is_read_as_it_was_written(status: str, waits: int, mark: int) -> None:
+    """Of what does not wait nobody needs to know which steps."""
+    written = Standing(status, waits, mark if waits else 0)
+    assert Standing.told({STATE: str(written)}) == written
+
+
+@pytest.mark.parametrize(
+    "text", ["", "running", "running 1", "running x", "running 1 xyz", "a b c d"]
+)
+def test_what_is_not_understood_says_nothing(text: str) -> None:
+    """A later version may say more, and then it is to be found out otherwise."""
+    assert Standing.parse(text) is None
+
+
+@given(st.text(max_size=40))
+def test_a_header_may_hold_anything(text: str) -> None:
+    """Without harm."""
+    Standing.parse(text)
+
+
+@pytest.mark.parametrize("golden", LOGS, ids=lambda golden: golden.title)
+def test_the_waits_of_a_state_are_counted_as_they_come_and_go(golden: GoldenLog) -> None:
+    """Their number and their mark are those of the steps that wait."""
+    state = ExecutionState()
+    for commit in golden.record.commits:
+        for event in commit.events():
+            state.apply(event)
+            waiting = [step for step in state.steps.values() if step.waits_for_signal]
+            assert state.standing == Standing(
+                state.status,
+                len(waiting),
+                mark_of_all((step.node_id, step.waiting_since) for step in waiting),
+            )
+            assert set(state.waiting(3)) <= {step.node_id for step in waiting}
+            assert len(state.waiting(3)) == min(3, len(waiting))
+
+
+def test_some_golden_log_waits_for_signals() -> None:
+    """Or the test above would show nothing."""
+    counts = []
+    for golden in LOGS:
+        state = ExecutionState()
+        for commit in golden.record.commits:
+            for event in commit.events():
+                state.apply(event)
+                counts.append(state.signal_waits)
+    assert max(counts) >= 2
