@@ -14,6 +14,8 @@ from tailrace_shared.execution.estimate import remaining_seconds
 from tailrace_shared.execution.evaluation import render
 from tailrace_shared.execution.events import Parent, StepWait, format_timestamp, split_commit
 from tailrace_shared.execution.items import item_id, split_item_id
+from tailrace_shared.execution.progress import progress_percent
+from tailrace_shared.execution.record import NodeRecord
 from tailrace_shared.execution.state import ExecutionState, StepState
 from tailrace_shared.position import StreamPosition
 from tailrace_shared.workflow.definition import Definition, Node
@@ -151,6 +153,7 @@ def run_document(
     definition: Definition | None,
     now: float,
     logs: list[LogEntry] | msgspec.UnsetType = msgspec.UNSET,
+    record: NodeRecord | None = None,
 ) -> RunDocument:
     """Return the document of a run.
 
@@ -159,6 +162,7 @@ def run_document(
         definition: the version that it runs; None if that is not to be had any more.
         now: seconds since the epoch.
         logs: the entries to add.
+        record: what is remembered of the workflow's nodes.
     """
     nodes = definition.nodes if definition else {}
     graph = graph_of(definition) if definition else None
@@ -174,8 +178,8 @@ def run_document(
         started_at=state.started_at,
         finished_at=state.finished_at,
         duration_ms=state.duration_ms,
-        progress=_progress(state, nodes),
-        eta_ms=_eta_ms(state, nodes, graph, now),
+        progress=progress_percent(state, len(nodes)),
+        eta_ms=_eta_ms(state, nodes, graph, now, record),
         parent=state.parent,
         rerun_of=state.rerun_of,
         steps=[_step(step_id, nodes, state) for step_id in _step_ids(state, nodes)],
@@ -306,31 +310,14 @@ def _output(state: ExecutionState, definition: Definition | None, graph: Graph |
     return {node: out for node, out in outputs.items() if out is not msgspec.UNSET}
 
 
-def _progress(state: ExecutionState, nodes: Mapping[str, Node]) -> float:
-    if state.status == "completed":
-        return 100.0
-    steps = [step for step in state.steps.values() if split_item_id(step.node_id)[1] is None]
-    total = max(len(nodes), len(steps))
-    done = sum(_share(step, state) for step in steps)
-    return round(100 * done / total, 1) if total else 0.0
-
-
-def _share(step: StepState, state: ExecutionState) -> float:
-    if step.status in {"success", "error", "skipped"}:
-        return 1.0
-    if step.status != "running":
-        return 0.0
-    if step.items:
-        items = (state.steps.get(item_id(step.node_id, i)) for i in range(len(step.items)))
-        return sum(_share(item, state) for item in items if item) / len(step.items)
-    return min(max(step.percent or 0.0, 0.0), 100.0) / 100
-
-
 def _eta_ms(
-    state: ExecutionState, nodes: Mapping[str, Node], graph: Graph | None, now: float
+    state: ExecutionState,
+    nodes: Mapping[str, Node],
+    graph: Graph | None,
+    now: float,
+    record: NodeRecord | None,
 ) -> int | None:
     if graph is None:
         return None
-    node_types = {node_id: node.type for node_id, node in nodes.items()}
-    seconds = remaining_seconds(graph, node_types, state, now)
+    seconds = remaining_seconds(graph, nodes, state, now, record)
     return None if seconds is None else round(seconds * 1000)

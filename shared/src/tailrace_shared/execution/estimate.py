@@ -1,67 +1,285 @@
-"""How long an execution still takes: the longest path of what is left, at the pace so far.
+"""How long an execution still takes: what is left of it, played through a few times. Pure.
 
-A step is expected to take as long as the finished steps of its node type took on average, or,
-where none has finished yet, as all finished steps. That nothing else holds steps back is assumed,
-so the estimate is low when workers are busy. Time in which people decide is not counted at all.
+How long a node will take is not known, but how long it took in earlier runs is. So the rest of
+the run is played several times, each node taking another of its durations each time, and the
+median of the ends is the estimate. The longest path of median durations would be too low: where
+a hundred nodes are joined, one of them is always late.
+
+* A running step takes one of those durations that it has not exceeded yet. One that has exceeded
+  all of them takes a share of its time again, and one that tells its percent is believed the more
+  the further it is.
+* Where this run's steps have been slower or faster than in earlier runs, so will be the rest.
+* A node of which nothing is known takes as long as the steps of its type in this run, or in
+  earlier ones, or as all steps in this run. Where nothing at all is known there is no estimate.
+* A node that is skipped in some runs is skipped in as many of the plays.
+* Time in which people decide is not counted, whatever it was in earlier runs.
+* Nothing else is thought to hold steps back: the estimate is low where workers are too busy.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from statistics import fmean
-from typing import Final
+from typing import Final, NamedTuple
+from zlib import crc32
 
 from tailrace_shared.execution.events import parse_timestamp
+from tailrace_shared.execution.pace import Durations, Evidence, beyond
+from tailrace_shared.execution.record import NodeRecord, Trouble, items_of
+from tailrace_shared.execution.spread import Spread, spread_of
 from tailrace_shared.execution.state import SETTLED, ExecutionState, StepState
+from tailrace_shared.sketch import Sketch
+from tailrace_shared.workflow.definition import Node
 from tailrace_shared.workflow.graph import Graph
 
 _AWAIT: Final = "await"
+# Primes: each node goes through its durations in another order, and meets each of them once.
+_PLAYS: Final = (17, 11, 7, 5, 3)
+_WORK: Final = 20_000
+"""Nodes and edges that an estimate may look at: some ten milliseconds."""
+_TELLING: Final = 5.0
+"""Percent from which on a step's own progress tells something."""
+_TELLING_RUNS: Final = 5
+"""Runs from which on a record tells how much whole runs differ."""
+
+class _Pace(NamedTuple):
+    """What this run has shown so far.
+
+    Attributes:
+        factor: how much slower it is than earlier runs.
+        by_type: how long its steps took, by node type, where no record tells.
+        overall: how long they took; None as long as none has ended.
+        items: of each map, the items that have begun.
+    """
+
+    factor: float
+    by_type: Mapping[str, float]
+    overall: float | None
+    items: Mapping[str, Sequence[StepState]]
+
+
+class Estimator:
+    """Estimates the executions of one version of a workflow.
+
+    Args:
+        graph: the version's.
+        nodes: its nodes.
+        record: what is remembered of earlier runs.
+    """
+
+    def __init__(
+        self, graph: Graph, nodes: Mapping[str, Node], record: NodeRecord | None = None
+    ) -> None:
+        self._graph = graph
+        self._nodes = nodes
+        self._record = record or NodeRecord()
+        size = len(nodes) + sum(len(needs) for needs in graph.needs.values())
+        self._plays = next((n for n in _PLAYS if n * size <= _WORK), _PLAYS[-1])
+        self._shares = [(play + 0.5) / self._plays for play in range(self._plays)]
+        self._tables: dict[str, Durations | None] = {}
+        self._types: dict[str, Durations | None] = {}
+
+    def remaining_seconds(self, state: ExecutionState, now: float) -> float | None:
+        """Return the seconds until an execution ends; None while nothing is known.
+
+        Args:
+            state: what has happened.
+            now: seconds since the epoch.
+        """
+        if state.is_terminal:
+            return 0.0
+        pace = self._pace(state, now)
+        left: dict[str, Durations] = {}
+        for node in self._graph.order:
+            step = state.steps.get(node)
+            if step is None or step.status not in SETTLED:
+                durations = self._left(node, step, pace, now)
+                if durations is None:
+                    return None
+                left[node] = durations
+        ends = sorted(self._play(left, play) for play in range(self._plays))
+        return ends[len(ends) // 2]
+
+    def _play(self, left: Mapping[str, Durations], play: int) -> float:
+        ends: dict[str, float] = {}
+        end_of = ends.get
+        needs_of, nodes = self._graph.needs, self._nodes
+        for node, durations in left.items():
+            begins = 0.0
+            if nodes[node].join == "any":
+                begins = min((end_of(need, 0.0) for need in needs_of[node]), default=0.0)
+            else:
+                for need in needs_of[node]:
+                    end = end_of(need, 0.0)
+                    begins = max(end, begins)
+            ends[node] = begins + durations[play]
+        return max(ends.values(), default=0.0)
+
+    # What this run has shown
+
+    def _pace(self, state: ExecutionState, now: float) -> _Pace:
+        took: defaultdict[str, list[float]] = defaultdict(list)
+        items: defaultdict[str, list[StepState]] = defaultdict(list)
+        evidence = Evidence(self._spread.doubt)
+        for step in state.steps.values():
+            node, bracket, _ = step.node_id.partition("[")
+            if bracket:
+                items[node].append(step)
+            seconds = self._shown(step, now)
+            if seconds is None:
+                continue
+            if step.status == "success":
+                took[step.node_type].append(seconds)
+            table = self._table(items_of(node) if bracket else node)
+            if table is not None:
+                evidence.add(seconds, table, is_over=step.status == "success")
+        means = {node_type: fmean(seconds) for node_type, seconds in took.items()}
+        every = [seconds for of_type in took.values() for seconds in of_type]
+        return _Pace(evidence.factor(), means, fmean(every) if every else None, items)
+
+    @staticmethod
+    def _shown(step: StepState, now: float) -> float | None:
+        """Return how long a step has worked; None where that tells nothing."""
+        if step.node_type == _AWAIT or step.kept_from is not None:
+            return None
+        if step.status == "success" and step.duration_ms is not None:
+            return step.duration_ms / 1000
+        if step.status == "running" and step.items is None and step.started_at is not None:
+            return max(now - parse_timestamp(step.started_at), 0.0)
+        return None
+
+    # What is left of a step
+
+    def _left(self, node: str, step: StepState | None, pace: _Pace, now: float) -> Durations | None:
+        declared = self._nodes[node]
+        if declared.type == _AWAIT:
+            # Nobody knows when somebody decides; that a time out ends the wait is no plan.
+            return [0.0] * self._plays
+        if step is not None and step.items is not None and step.status == "running":
+            return self._left_of_map(node, step, pace, now)
+        expected = self._expected(node, declared.type, pace)
+        if expected is None:
+            return None
+        if step is None or step.status == "pending":
+            return self._with_trouble(node, expected, pace)
+        return self._left_of_begun(step, expected, now)
+
+    def _left_of_begun(self, step: StepState, expected: Durations, now: float) -> Durations:
+        until_due = 0.0 if step.due is None else max(step.due - now, 0.0)
+        wait = step.waiting.wait if step.waiting is not None else "time"
+        match step.status, wait:
+            case "retrying", _:
+                return [until_due + seconds for seconds in expected]
+            case "waiting", "signal":
+                return [0.0] * self._plays
+            case "waiting", "actor":
+                return expected
+            case "waiting", "time":
+                return [until_due] * self._plays
+            case _:  # it runs, or its child run does
+                return self._left_of_running(step, expected, now)
+
+    def _left_of_running(self, step: StepState, expected: Durations, now: float) -> Durations:
+        elapsed = max(now - parse_timestamp(step.started_at), 0.0) if step.started_at else 0.0
+        left = beyond(expected, elapsed)
+        percent = min(step.percent or 0.0, 100.0)
+        if percent < _TELLING:
+            return left
+        told, trust = elapsed * (100 - percent) / percent, percent / 100
+        return [trust * told + (1 - trust) * seconds for seconds in left]
+
+    def _left_of_map(self, node: str, step: StepState, pace: _Pace, now: float) -> Durations | None:
+        """Return what is left of a map whose items are known: their work, shared by its lanes."""
+        work = self._nodes[node].parameters
+        expected = self._expected(items_of(node), str(work.get("do", {}).get("type", "")), pace)
+        if expected is None:
+            return None
+        begun = pace.items.get(node, ())
+        running = [
+            self._left_of_begun(item, expected, now) for item in begun if item.status not in SETTLED
+        ]
+        to_come = len(step.items or ()) - len(begun)
+        lanes = max(1, min(int(work.get("max_parallel", 10)), to_come + len(running)))
+        ahead = to_come * fmean(expected)
+        left: list[float] = []
+        for play in range(self._plays):
+            rests = [rest[play] for rest in running]
+            last = expected[play] if to_come > 0 else 0.0
+            left.append(max((ahead + sum(rests)) / lanes, last, *rests))
+        return left
+
+    def _with_trouble(self, node: str, expected: Durations, pace: _Pace) -> Durations:
+        """Add what a node costs beside its last attempt; it costs nothing where it is skipped."""
+        trouble = self._record.troubles.get(node)
+        if trouble is None:
+            return expected
+        runs = Sketch.unpack(self._record.durations.get(node, ())).count
+        # Retries take as long as they took; only the last attempt goes at this run's pace.
+        extra = trouble.lost_ms / 1000 / runs * pace.factor if runs else 0.0
+        skips = round(self._plays * _share_skipped(trouble, runs))
+        # In an order of their own: it is not the shortest durations that are skipped.
+        ranks = self._order(f"{node}?")
+        return [
+            0.0 if rank < skips else seconds + extra
+            for rank, seconds in zip(ranks, expected, strict=True)
+        ]
+
+    # What a step takes as a whole
+
+    def _expected(self, name: str, node_type: str, pace: _Pace) -> Durations | None:
+        table = self._table(name)
+        if table is None and node_type not in pace.by_type:
+            table = self._table_of_type(name, node_type)
+        if table is not None:
+            return [seconds * pace.factor for seconds in table]
+        mean = pace.by_type.get(node_type, pace.overall)
+        return None if mean is None else [mean] * self._plays
+
+    def _table(self, name: str) -> Durations | None:
+        """Return how long a node takes in each play, by the record; None if that knows nothing."""
+        if name not in self._tables:
+            table = self._shuffled(name, self._record.durations.get(name))
+            self._tables[name] = None if table is None else self._spread.narrowed(table)
+        return self._tables[name]
+
+    @cached_property
+    def _spread(self) -> Spread:
+        shuffled = (self._shuffled(node, self._record.durations.get(node)) for node in self._nodes)
+        work = Sketch.unpack(self._record.work)
+        return spread_of(
+            [table for table in shuffled if table is not None],
+            work.quantiles(self._shares) if work.count >= _TELLING_RUNS else [],
+        )
+
+    def _table_of_type(self, name: str, node_type: str) -> Durations | None:
+        if node_type not in self._types:
+            self._types[node_type] = self._shuffled(name, self._record.types.get(node_type))
+        return self._types[node_type]
+
+    def _shuffled(self, name: str, packed: Sequence[int] | None) -> Durations | None:
+        if packed is None:
+            return None
+        quantiles = Sketch.unpack(packed).quantiles(self._shares)
+        return [quantiles[rank] / 1000 for rank in self._order(name)] if quantiles else None
+
+    def _order(self, name: str) -> Sequence[int]:
+        """Return the ranks of 0 to plays - 1 in an order of the name's own, always the same."""
+        drawn, plays = crc32(name.encode()), self._plays
+        begin, stride = drawn % plays, 1 + drawn // plays % (plays - 1)
+        return [(begin + stride * play) % plays for play in range(plays)]
 
 
 def remaining_seconds(
-    graph: Graph, node_types: Mapping[str, str], state: ExecutionState, now: float
+    graph: Graph,
+    nodes: Mapping[str, Node],
+    state: ExecutionState,
+    now: float,
+    record: NodeRecord | None = None,
 ) -> float | None:
-    """Return the seconds until the execution ends; None while nothing is known.
-
-    Args:
-        graph: the workflow's.
-        node_types: the type of each node.
-        state: what has happened.
-        now: seconds since the epoch.
-    """
-    if state.is_terminal:
-        return 0.0
-    pace = _pace(state)
-    if pace is None:
-        return None
-    ends: dict[str, float] = {}
-    for node in graph.order:
-        begins = max((ends[need] for need in graph.needs[node]), default=0.0)
-        ends[node] = begins + _left(state.steps.get(node), pace(node_types[node]), now)
-    return max(ends.values(), default=0.0)
+    """Estimate once; see :class:`Estimator`."""
+    return Estimator(graph, nodes, record).remaining_seconds(state, now)
 
 
-def _pace(state: ExecutionState) -> Callable[[str], float] | None:
-    durations: dict[str, list[float]] = defaultdict(list)
-    for step in state.steps.values():
-        if step.status == "success" and step.duration_ms is not None and step.node_type != _AWAIT:
-            durations[step.node_type].append(step.duration_ms / 1000)
-    if not durations:
-        return None
-    overall = fmean(seconds for of_type in durations.values() for seconds in of_type)
-    means = {node_type: fmean(of_type) for node_type, of_type in durations.items()} | {_AWAIT: 0.0}
-    return lambda node_type: means.get(node_type, overall)
-
-
-def _left(step: StepState | None, expected: float, now: float) -> float:
-    if step is None or step.status == "pending":
-        return expected
-    if step.status in SETTLED:
-        return 0.0
-    if step.status == "running":
-        elapsed = now - parse_timestamp(step.started_at) if step.started_at else 0.0
-        return max(expected - elapsed, 0.0)
-    if step.waiting is not None and step.waiting.wait != "time":
-        # Nobody knows when somebody decides; that a time out ends the wait is no plan.
-        return expected if step.waiting.wait in {"child", "actor"} else 0.0
-    until_due = max((step.due or now) - now, 0.0)
-    return until_due + (expected if step.status == "retrying" else 0.0)
+def _share_skipped(trouble: Trouble, succeeded: int) -> float:
+    runs = succeeded + trouble.failed + trouble.skipped
+    return trouble.skipped / runs if runs else 0.0
