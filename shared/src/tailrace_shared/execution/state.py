@@ -39,6 +39,7 @@ from tailrace_shared.execution.events import (
     parse_timestamp,
 )
 from tailrace_shared.execution.items import item_id
+from tailrace_shared.execution.standing import Standing, mark_of
 
 ExecutionStatus = Literal["queued", "running", "paused", "completed", "failed", "cancelled"]
 StepStatus = Literal[
@@ -105,6 +106,7 @@ class StepState(msgspec.Struct):
         output: UNSET while it is kept elsewhere (``output_ref``) and has not been fetched.
         is_remote: whether an actor attends to the attempt.
         waiting: what it waits for, while it waits.
+        waiting_since: the time of the event that said so, while it waits for a signal.
         resolution: the signal that has come and is not applied yet.
         items: of a map, what it does its work for.
         output_omitted: whether the output is to be gathered from the items of the map.
@@ -130,6 +132,7 @@ class StepState(msgspec.Struct):
     skipped_by_when: bool = False
     is_remote: bool = False
     waiting: StepWait | None = None
+    waiting_since: str = ""
     resolution: Command | None = None
     items: list[Any] | None = None
     output_omitted: bool = False
@@ -140,6 +143,13 @@ class StepState(msgspec.Struct):
     def is_attended(self) -> bool:
         """Whether the worker that drives the execution runs an attempt for this step."""
         return self.status == "running" and not self.is_remote and self.items is None
+
+    @property
+    def waits_for_signal(self) -> bool:
+        """Whether it waits for a signal, or has one that is not applied yet."""
+        return (
+            self.status == "waiting" and self.waiting is not None and self.waiting.wait == "signal"
+        )
 
 
 class ExecutionState(msgspec.Struct):
@@ -170,11 +180,26 @@ class ExecutionState(msgspec.Struct):
     commands: set[str] = set()
     """Ids of the commands that have been accepted."""
     steps: dict[str, StepState] = {}
+    signal_waits: int = 0
+    """How many steps wait for a signal."""
+    signal_mark: int = 0
+    """Which; see :mod:`tailrace_shared.execution.standing`."""
 
     @property
     def is_terminal(self) -> bool:
         """Whether nothing can happen any more."""
         return self.status in TERMINAL_STATUSES
+
+    @property
+    def standing(self) -> Standing:
+        """How it stands."""
+        return Standing(self.status, self.signal_waits, self.signal_mark)
+
+    def waiting(self, most: int) -> list[str]:
+        """Return the steps that wait for a signal, or some of them if they are more than that."""
+        if not self.signal_waits:
+            return []
+        return [id_ for id_, step in self.steps.items() if step.waits_for_signal][:most]
 
     def step(self, node_id: str) -> StepState:
         """Return the state of a step."""
@@ -247,6 +272,7 @@ class ExecutionState(msgspec.Struct):
 
     def _finish(self, event: ExecutionCompleted | ExecutionFailed | ExecutionCancelled) -> None:
         self.finished_at = event.timestamp
+        self.signal_waits = self.signal_mark = 0
         self.duration_ms = event.data.execution_time_ms
         match event:
             case ExecutionCompleted():
@@ -258,7 +284,7 @@ class ExecutionState(msgspec.Struct):
                 self.error = event.data.reason or None
         for step in self.steps.values():
             if step.status not in SETTLED:
-                step.status = "cancelled"
+                step.status, step.waiting_since = "cancelled", ""
                 step.completed_at = event.timestamp
                 if step.started_at is not None:
                     elapsed = parse_timestamp(event.timestamp) - parse_timestamp(step.started_at)
@@ -277,12 +303,20 @@ class ExecutionState(msgspec.Struct):
                 f"in an execution that is {self.status}"
             )
         self.steps[node_id] = step
+        self._count_wait(step, -1)
         step.status = after
         step.node_type = event.data.node_type
         if isinstance(event, StepCompleted | StepFailed | StepRetrying):
             self._end_attempt(step, event)
         else:
             self._go_on(step, event)
+            self._count_wait(step, 1, event.timestamp)
+
+    def _count_wait(self, step: StepState, by: int, since: str = "") -> None:
+        if step.waits_for_signal:
+            self.signal_waits += by
+            self.signal_mark ^= mark_of(step.node_id, since or step.waiting_since)
+            step.waiting_since = since
 
     def _go_on(
         self,
