@@ -18,6 +18,8 @@ from tailrace_shared.errors import SettingsError
 
 PREFIX: Final = "TAILRACE_"
 UNPREFIXED: Final = {"nats_url": "NATS_URL"}
+SECRET_PREFIX: Final = "TAILRACE_SECRET_"  # noqa: S105 - the beginning of names
+"""What the variables of secrets begin with: they are no settings, and their names are free."""
 _POSITIVE: Final = {"positive": True}
 
 
@@ -279,6 +281,20 @@ class WorkerSettings(CommonSettings, frozen=True, kw_only=True):
             "are loopback, link-local or private."
         ),
     ] = ""
+    secrets_dir: Annotated[
+        str,
+        Meta(
+            description="Folder of mounted secrets: `<tenant>/<name>` for one tenant, `<name>` for "
+            "those of TAILRACE_SECRETS_TENANTS."
+        ),
+    ] = ""
+    secrets_tenants: Annotated[
+        str,
+        Meta(
+            description="Tenants, separated by commas, that may use shared secrets: the "
+            "variables `TAILRACE_SECRET_<NAME>` and the files `<name>`; `*`: all tenants."
+        ),
+    ] = "default"
 
 
 class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -318,7 +334,7 @@ def read_settings(struct: type[S], environment: Mapping[str, str] = os.environ) 
     """
     known = known_variables()
     for name in sorted(environment):
-        if name.startswith(PREFIX) and name not in known:
+        if name.startswith(PREFIX) and name not in known and not _is_secret(name, known):
             raise SettingsError(
                 f"unknown setting {name}{_nearest(name, known)} (docs/configuration.md lists all)"
             )
@@ -328,6 +344,12 @@ def read_settings(struct: type[S], environment: Mapping[str, str] = os.environ) 
         if text is not None:
             values[field] = _convert(variable(field), text, annotation)
     return struct(**values)
+
+
+def _is_secret(name: str, known: set[str]) -> bool:
+    # TAILRACE_SECRET_DIR is most likely a setting that lacks its S.
+    meant = name.replace(SECRET_PREFIX, f"{SECRET_PREFIX[:-1]}S_", 1)
+    return name.startswith(SECRET_PREFIX) and meant not in known
 
 
 def _nearest(name: str, known: set[str]) -> str:

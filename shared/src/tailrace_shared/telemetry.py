@@ -1,8 +1,9 @@
 """Structured logs: one JSON object a line for machines, or text for people."""
 
+import functools
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from typing import Any, Final
 
 import structlog
@@ -16,8 +17,16 @@ _TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
 )
 
 
-def configure_logging(settings: CommonSettings, service: str) -> None:
-    """Send structlog's and the standard library's records through one formatter to stderr."""
+def configure_logging(
+    settings: CommonSettings, service: str, hide: Callable[[str], str] = redacted
+) -> None:
+    """Send structlog's and the standard library's records through one formatter to stderr.
+
+    Args:
+        settings: the least level, and the format.
+        service: which service it is.
+        hide: takes out of a line, before it is written, what nobody is to read.
+    """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -46,7 +55,7 @@ def configure_logging(settings: CommonSettings, service: str) -> None:
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *renderer,
-                _redact,
+                functools.partial(_hidden, hide),
             ],
         )
     )
@@ -58,6 +67,8 @@ def configure_logging(settings: CommonSettings, service: str) -> None:
     structlog.contextvars.bind_contextvars(service=service)
 
 
-def _redact(_logger: Any, _method: str, line: str | MutableMapping[str, Any]) -> Any:
+def _hidden(
+    hide: Callable[[str], str], _logger: Any, _method: str, line: str | MutableMapping[str, Any]
+) -> Any:
     # On the finished line, so that no message, field or traceback is left out.
-    return redacted(line) if isinstance(line, str) else line
+    return hide(line) if isinstance(line, str) else line

@@ -16,6 +16,7 @@ from tailrace_shared.settings import WorkerSettings, read_settings
 from tailrace_worker.engine import orchestrator
 from tailrace_worker.engine.engine import Engine
 from tailrace_worker.nodes.registry import load_registry
+from tailrace_worker.secret_store import SecretStore
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ async def engine(site: Installation, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
     settings = read_settings(
         WorkerSettings, {"NATS_URL": site.nats.url, "TAILRACE_CANCEL_GRACE": "100ms"}
     )
-    started = Engine(settings, load_registry("", ""))
+    started = Engine(settings, load_registry("", ""), SecretStore())
     await asyncio.to_thread(started.start)
     yield started
     started.drain()

@@ -132,3 +132,10 @@ def test_the_configuration_page_lists_every_setting_once():
     names = [re.match(r"\| `([A-Z_]+)` \|", row) for row in rows]
     assert sorted(name[1] for name in names if name) == sorted(known_variables())
     assert all(len([cell for cell in row.split("|") if cell.strip()]) == 5 for row in rows)
+
+
+def test_variables_of_secrets_are_no_settings():
+    """Their names are free, unless one is a setting that lacks a letter."""
+    assert read_settings(WorkerSettings, {"TAILRACE_SECRET_PAYMENTS": "x"}) == WorkerSettings()
+    with pytest.raises(SettingsError, match="did you mean TAILRACE_SECRETS_DIR"):
+        read_settings(WorkerSettings, {"TAILRACE_SECRET_DIR": "/run/secrets"})

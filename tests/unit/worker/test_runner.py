@@ -18,6 +18,7 @@ from tailrace_worker.engine.plan import PlannedNode
 from tailrace_worker.engine.runner import Runner
 from tailrace_worker.nodes.node import NodeFailedError, Wait, declared_node, node
 from tailrace_worker.nodes.registry import NodeRegistry
+from tailrace_worker.secret_store import SecretStore
 
 
 @pytest.fixture
@@ -34,7 +35,7 @@ def run(threads):
     async def run_node(function, parameters=None, *, timeout=None, state=None, instant=False):
         found = declared_node(node("under.test", instant=instant)(function))
         assert found is not None
-        runner = Runner(NodeRegistry([found]), threads, MAX_VALUE_BYTES)
+        runner = Runner(NodeRegistry([found]), threads, MAX_VALUE_BYTES, SecretStore())
         under_test = Node("under.test", parameters=parameters or {}, timeout=timeout)
         planned = PlannedNode("n", under_test, is_actor=False)
         attempt = Attempt(
@@ -191,7 +192,7 @@ class TestParameters:
 
     async def test_an_unknown_node_type_is_left_to_another_worker(self, threads):
         """The definition may be for other workers."""
-        runner = Runner(NodeRegistry([]), threads, MAX_VALUE_BYTES)
+        runner = Runner(NodeRegistry([]), threads, MAX_VALUE_BYTES, SecretStore())
         attempt = Attempt("t", "e", StepState("n"), asyncio.get_running_loop(), lambda: None)
         planned = PlannedNode("n", Node("gone"), is_actor=False)
         assert not runner.is_instant(planned)

@@ -1,5 +1,6 @@
 """The composition root: the one place that reads settings and puts the worker together."""
 
+import os
 from dataclasses import dataclass
 from functools import partial
 
@@ -8,6 +9,7 @@ from dramatiq.middleware import CurrentMessage, Middleware, MiddlewareError
 
 from tailrace_shared.errors import InvalidIdError, StartupError, WorkflowNotFoundError
 from tailrace_shared.jobs import ADVANCE_ACTOR, EXECUTIONS_QUEUE, START_SCHEDULED_ACTOR
+from tailrace_shared.redaction import redacted
 from tailrace_shared.run_input import InvalidInputError
 from tailrace_shared.settings import WorkerSettings, read_settings
 from tailrace_shared.telemetry import configure_logging
@@ -17,6 +19,7 @@ from tailrace_worker.engine.remote.attendant import Attendant
 from tailrace_worker.engine.remote.job import actor_name
 from tailrace_worker.engine.scheduled_start import scheduled_start
 from tailrace_worker.nodes.registry import NodeRegistry, load_registry
+from tailrace_worker.secret_store import SecretStore
 
 _SOON_MS = 500
 _LATEST_MS = 30_000
@@ -80,9 +83,10 @@ def build() -> WorkerParts:
         StartupError: a setting or a module of nodes is not usable.
     """
     settings = read_settings(WorkerSettings)
-    configure_logging(settings, "worker")
+    secrets = SecretStore(settings.secrets_dir, settings.secrets_tenants, os.environ)
+    configure_logging(settings, "worker", lambda line: redacted(secrets.redacted(line)))
     registry = load_registry(settings.nodes, settings.http_allow)
-    engine = Engine(settings, registry)
+    engine = Engine(settings, registry, secrets)
     attendant = Attendant(settings, lambda: engine.environment)
     broker = NatsBroker(
         url=settings.nats_url,

@@ -65,6 +65,9 @@ _TOKEN = re.compile(
 )
 _PLAIN_STRING = re.compile(r"""('|")([^'"\\]*)\1""")
 _PATH = re.compile(r"\s*([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\s*")
+_SECRET = re.compile(
+    r"""\s*secrets\s*(?:\.\s*([A-Za-z_]\w*)|\[\s*('|")([A-Za-z0-9_-]+)\2\s*\])\s*""", re.ASCII
+)
 _ERROR_PLACE = re.compile(r"<input>:(\d+):(\d+): (?:Syntax error: )?(.*)")
 
 
@@ -88,11 +91,14 @@ class Expression:
         source: its text.
         names: the top-level names that it refers to.
         nodes: the ids of the nodes that it refers to; None if it refers to ``nodes`` as a whole.
+        secret: the name of the secret that it is; None if it is anything else, be it computed
+            with a secret.
     """
 
     source: str
     names: frozenset[str]
     nodes: frozenset[str] | None
+    secret: str | None
     _evaluate: Callable[[Mapping[str, Any]], Any] = field(repr=False)
 
     def evaluate(self, context: Mapping[str, Any]) -> Any:
@@ -127,7 +133,8 @@ def compile_expression(source: str) -> Expression:
     names, nodes, loops = _references(source)
     path = _PATH.fullmatch(source)
     evaluate = _walker(path[1]) if path and names else _evaluator(program, loops)
-    return Expression(source, names, nodes, evaluate)
+    secret = _SECRET.fullmatch(source)
+    return Expression(source, names, nodes, secret and (secret[1] or secret[3]), evaluate)
 
 
 def _check_functions(source: str, program: cel.Program) -> None:

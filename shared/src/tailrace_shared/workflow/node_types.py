@@ -59,6 +59,7 @@ class NodeType(msgspec.Struct, frozen=True, omit_defaults=True):
         summary: one sentence for people.
         actor: whether its function is an actor on a queue of its own, not run by whoever drives
             the execution.
+        secrets: whether it may be given secrets: nothing of what it is given is recorded.
     """
 
     name: str
@@ -67,6 +68,7 @@ class NodeType(msgspec.Struct, frozen=True, omit_defaults=True):
     one_of: list[list[str]] = []
     summary: str = ""
     actor: bool = False
+    secrets: bool = False
 
 
 SHIPPED: Final[dict[str, NodeType]] = {
@@ -91,6 +93,7 @@ SHIPPED: Final[dict[str, NodeType]] = {
                 "expect_status": Parameter(),
             },
             summary="Sends one HTTP request; its output is the status, headers and body.",
+            secrets=True,
         ),
         NodeType(
             "delay",

@@ -49,7 +49,7 @@ class ParameterChecks:
             return
         literal = {key for key, spec in node_type.parameters.items() if spec.literal}
         template = {key: value for key, value in parameters.items() if key not in literal}
-        self._references.template(f"{pointer}/with", template, place)
+        self._references.template(f"{pointer}/with", template, _with_secrets(place, node_type))
         if "with" not in node:
             self._nothing_given(pointer, node_type)
         elif node_type.name:
@@ -205,7 +205,17 @@ class ParameterChecks:
         optional(retry, pointer, "jitter", self._problems.boolean)
 
 
-_UNKNOWN: Final = NodeType("")
+# Of an unknown type enough is said already.
+_UNKNOWN: Final = NodeType("", secrets=True)
+
+
+def _with_secrets(place: Place, node_type: NodeType) -> Place:
+    return place._replace(
+        no_secrets=""
+        if node_type.secrets
+        else f"{node_type.name} takes no secrets, because what it is given is recorded; "
+        "http and functions of your own take them"
+    )
 
 
 def _has_expression(value: Any) -> bool:

@@ -7,6 +7,7 @@ references are kept until then.
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from tailrace_shared.ids import is_valid_id
 from tailrace_shared.workflow.expressions import (
     Expression,
     InvalidExpressionError,
@@ -22,16 +23,24 @@ NAMES: Final = ("input", "nodes", "execution")
 """What every expression of a node, and of the output, may name."""
 
 
+_RECORDED: Final = (
+    "a secret must not be named here, because what comes of it is recorded: "
+    "name it in the `with` of a node that uses it, such as http"
+)
+
+
 class Place(NamedTuple):
     """Where an expression stands, as far as that decides what it may name.
 
     Attributes:
         node: the node; None outside of nodes.
         names: what may be named there.
+        no_secrets: why a secret may not be named there; empty where one may.
     """
 
     node: str | None
     names: Sequence[str] = NAMES
+    no_secrets: str = _RECORDED
 
 
 class _Reference(NamedTuple):
@@ -74,7 +83,9 @@ class References:
                 self._add(join(pointer, *path), expression, place)
 
     def _add(self, pointer: str, expression: Expression, place: Place) -> None:
-        for name in sorted(expression.names - set(place.names)):
+        if "secrets" in expression.names:
+            self._check_secret(pointer, expression, place)
+        for name in sorted(expression.names - {*place.names, "secrets"}):
             self._problems.report(
                 pointer,
                 f"unknown name {name!r}{self._problems.nearest(name, place.names)}: "
@@ -82,6 +93,19 @@ class References:
                 f"{'' if place.names is NAMES else ' here'}",
             )
         self._references.append(_Reference(pointer, place.node, expression))
+
+    def _check_secret(self, pointer: str, expression: Expression, place: Place) -> None:
+        if place.no_secrets:
+            self._problems.report(pointer, place.no_secrets)
+        elif expression.secret is None:
+            # What is computed with a secret could not be recognised any more, and kept secret.
+            self._problems.report(
+                pointer,
+                "a secret stands alone, as ${secrets.name}, which may be a part of a longer text: "
+                "nothing can be computed with it",
+            )
+        elif not is_valid_id(expression.secret):
+            self._problems.report(pointer, "a secret's name is at most 64 characters long")
 
     def check_nodes(self, nodes: Mapping[str, Any], graph: Graph | None) -> None:
         """Check that the nodes that are named exist, and have run before they are asked for."""

@@ -22,6 +22,7 @@ from tailrace_shared.execution.events import (
 )
 from tailrace_shared.execution.state import StepState
 from tailrace_worker.nodes.node import NodeFailedError
+from tailrace_worker.redactor import Redactor
 
 REPORT_INTERVAL: Final = 0.2
 MAX_LINES: Final = 1000
@@ -42,6 +43,7 @@ class Attempt:
 
     Attributes:
         is_due: whether there are reports to take now.
+        redactor: what takes the secrets that the attempt was given out of its reports.
         task: the task that attends to the attempt.
     """
 
@@ -60,6 +62,7 @@ class Attempt:
         self.node_type = step.node_type
         self.attempt = step.attempt
         self._stage = step.stage
+        self.redactor: Redactor | None = None
         self.task: asyncio.Task[None] | None = None
         self._loop = loop
         self._wake = wake
@@ -91,8 +94,8 @@ class Attempt:
             self.node_id,
             self.node_type,
             clamped,
-            _message(message),
-            _checked(fields),
+            self._message(message),
+            self._checked(fields),
             stage=self._stage,
         )
         self._report(StepProgressed(data, format_timestamp(self._now())))
@@ -102,11 +105,22 @@ class Attempt:
         data = StepLog(
             self.node_id,
             self.node_type,
-            encodable(str(level)[:16]),
-            _message(message),
-            _checked(fields),
+            encodable(self._redacted(str(level))[:16]),
+            self._message(message),
+            self._checked(fields),
         )
         self._report(StepLogged(data, format_timestamp(self._now())))
+
+    def _message(self, message: Any) -> str:
+        # What is cut off must not leave the half of a secret.
+        return encodable(self._redacted(str(message))[:MAX_MESSAGE_CHARACTERS])
+
+    def _checked(self, fields: dict[str, Any]) -> dict[str, Any]:
+        decoded = _checked(fields)
+        return decoded if self.redactor is None else self.redactor.value(decoded)
+
+    def _redacted(self, text: str) -> str:
+        return text if self.redactor is None else self.redactor.text(text)
 
     def _report(self, event: StepProgressed | StepLogged) -> None:
         try:
@@ -162,10 +176,6 @@ class Attempt:
 def encodable(text: str) -> str:
     """Return ``text`` with halves of surrogate pairs, which no UTF-8 can hold, written out."""
     return text.encode(errors="backslashreplace").decode()
-
-
-def _message(message: Any) -> str:
-    return encodable(str(message)[:MAX_MESSAGE_CHARACTERS])
 
 
 def _checked(fields: dict[str, Any]) -> dict[str, Any]:

@@ -63,6 +63,7 @@ from tailrace_worker.engine.tenant_lines import TenantLines
 from tailrace_worker.nodes.emit import make_emit_node
 from tailrace_worker.nodes.node import declared_node
 from tailrace_worker.nodes.registry import NodeRegistry
+from tailrace_worker.secret_store import SecretStore
 from tailrace_worker.sweeper import Fleet, Periods, Sweeper
 from tailrace_worker.timers import Timers
 
@@ -81,9 +82,12 @@ _log = structlog.get_logger(__name__)
 class Engine:
     """Drives executions. Its public methods may be called from any thread."""
 
-    def __init__(self, settings: WorkerSettings, registry: NodeRegistry) -> None:
+    def __init__(
+        self, settings: WorkerSettings, registry: NodeRegistry, secrets: SecretStore
+    ) -> None:
         self._settings = settings
         self._registry = registry
+        self._secrets = secrets
         self._subjects = Subjects(settings.prefix)
         self.worker_id = _new_worker_id()
         self._loop = uvloop.new_event_loop()
@@ -240,7 +244,7 @@ class Engine:
             starter=starter,
             commander=Commander(log, due, starter, workflows),
             registry=self._registry,
-            runner=Runner(self._registry, self._threads, settings.max_output_bytes),
+            runner=Runner(self._registry, self._threads, settings.max_output_bytes, self._secrets),
             now=self._clock.now,
             max_crashes=settings.max_crashes,
             cancel_grace=settings.cancel_grace,

@@ -45,6 +45,12 @@ class PlannedNode:
         """What the node type takes, compiled."""
         return compile_template(self.node.parameters)
 
+    @cached_property
+    def secrets(self) -> frozenset[str]:
+        """The names of the secrets that an attempt is to be given."""
+        named = (expression.secret for _path, expression in self.parameters.expressions)
+        return frozenset(name for name in named if name is not None)
+
 
 class PlannedMap:
     """The work of a map, with what finds its items compiled.

@@ -3,7 +3,7 @@
 import asyncio
 import math
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
@@ -19,6 +19,8 @@ from tailrace_worker.engine.plan import PlannedNode, names_of
 from tailrace_worker.nodes.node import NodeFailedError, NodeFunction, Wait
 from tailrace_worker.nodes.registry import NodeRegistry
 from tailrace_worker.nodes.waits import ForChild, ForSignal
+from tailrace_worker.redactor import Redactor
+from tailrace_worker.secret_store import SecretError, Secrets, SecretStore
 
 _SOME_TIME: Final = 2_000_000_000.0
 MAX_DEPTH: Final = 100
@@ -30,7 +32,9 @@ _log = structlog.get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class _Call:
     function: NodeFunction
-    parameters: dict[str, Any]
+    # Secrets may be among them, and debuggers and event loops print what they call.
+    parameters: dict[str, Any] = field(repr=False)
+    redactor: Redactor | None = None
 
     def __call__(self) -> Any:
         return self.function.call(**self.parameters)
@@ -43,12 +47,24 @@ class Runner:
         registry: the functions.
         threads: where synchronous ones run.
         max_output_bytes: the largest output as JSON.
+        secrets: what nodes may be given.
     """
 
-    def __init__(self, registry: NodeRegistry, threads: Executor, max_output_bytes: int) -> None:
+    def __init__(
+        self,
+        registry: NodeRegistry,
+        threads: Executor,
+        max_output_bytes: int,
+        secrets: SecretStore,
+    ) -> None:
         self._registry = registry
         self._threads = threads
         self._max_output_bytes = max_output_bytes
+        self._secrets = secrets
+
+    def with_threads(self, threads: Executor) -> "Runner":
+        """Return the same runner, but for where synchronous functions run."""
+        return Runner(self._registry, threads, self._max_output_bytes, self._secrets)
 
     def listens(self, node: PlannedNode) -> bool:
         """Whether the node's function can learn that it is cancelled."""
@@ -67,7 +83,13 @@ class Runner:
 
     async def run(self, node: PlannedNode, state: ExecutionState, attempt: Attempt) -> Outcome:
         """Run any node, no longer than its timeout."""
-        call = self._prepare(node, state, attempt)
+        secrets: Secrets | None = None
+        if node.secrets:
+            try:
+                secrets = await self._given(node, attempt)
+            except SecretError as error:
+                return Erred(str(error))
+        call = self._prepare(node, state, attempt, secrets)
         if isinstance(call, Erred | Unable):
             return call
         seconds = node.node.timeout_seconds
@@ -87,30 +109,51 @@ class Runner:
             # A node that waits for something which was cancelled raises this as well.
             if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                 raise
-            return _erred(error, node)
+            return _erred(error, node, call.redactor)
+
+    async def _given(self, node: PlannedNode, attempt: Attempt) -> Secrets | None:
+        """Return the secrets of an attempt, and see to it that it reports none of them.
+
+        Raises:
+            SecretError: one of them cannot be had.
+        """
+        function = self._registry.get(node.node.type)
+        # A definition that was checked names none elsewhere, but checks change with versions.
+        if function is None or not function.type.secrets:
+            return None
+        secrets = await self._secrets.get(attempt.tenant, node.secrets)
+        attempt.redactor = secrets.redactor
+        return secrets
 
     async def _carry_out(self, call: _Call, node: PlannedNode) -> Outcome:
         if call.function.is_async:
-            return _outcome(await call(), self._max_output_bytes)
+            return _outcome(await call(), self._max_output_bytes, call.redactor)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._settle, call, node)
 
     def _settle(self, call: _Call, node: PlannedNode) -> Outcome:
         """Carry out a call to its outcome. In a thread, as a future cannot hold a StopIteration."""
         try:
-            return _outcome(call(), self._max_output_bytes)
+            return _outcome(call(), self._max_output_bytes, call.redactor)
         # Whatever a node raises is how its attempt ended, sys.exit() included.
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
-            return _erred(error, node)
+            return _erred(error, node, call.redactor)
 
     def _prepare(
-        self, node: PlannedNode, state: ExecutionState, attempt: Attempt
+        self,
+        node: PlannedNode,
+        state: ExecutionState,
+        attempt: Attempt,
+        secrets: Secrets | None = None,
     ) -> _Call | Erred | Unable:
         function = self._registry.get(node.node.type)
         if function is None:
             return Unable(f"this worker has no node type {node.node.type!r}")
         try:
-            parameters = render(node.parameters, state, names_of(attempt.node_id, state))
+            names = names_of(attempt.node_id, state)
+            if secrets is not None:
+                names = {**names, "secrets": secrets.values}
+            parameters = render(node.parameters, state, names)
         except ExpressionError as error:
             return Erred(str(error), retryable=False)
         if problem := _unfit(function, parameters):
@@ -120,7 +163,7 @@ class Runner:
             parameters = msgspec.json.decode(msgspec.json.encode(parameters))
         if function.takes_context:
             parameters = {**parameters, "ctx": attempt}
-        return _Call(function, parameters)
+        return _Call(function, parameters, None if secrets is None else secrets.redactor)
 
 
 def _unfit(function: NodeFunction, parameters: dict[str, Any]) -> str | None:
@@ -140,7 +183,7 @@ def _is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _outcome(value: Any, max_bytes: int) -> Outcome:
+def _outcome(value: Any, max_bytes: int, redactor: Redactor | None = None) -> Outcome:
     match value:
         case Wait():
             return _checked_wait(value)
@@ -149,7 +192,20 @@ def _outcome(value: Any, max_bytes: int) -> Outcome:
         case ForChild():
             return _checked_child(value)
         case _:
-            return _checked_output(value, max_bytes)
+            return _redacted(_checked_output(value, max_bytes), redactor)
+
+
+def _redacted(outcome: Outcome, redactor: Redactor | None) -> Outcome:
+    if redactor is None:
+        return outcome
+    if isinstance(outcome, Erred):
+        return Erred(redactor.text(outcome.message), outcome.retryable)
+    if not isinstance(outcome, Succeeded):
+        return outcome
+    output = redactor.value(outcome.output)
+    if output is outcome.output or outcome.encoded is None:
+        return Succeeded(output, outcome.encoded)
+    return Succeeded(output, msgspec.json.encode(output))
 
 
 def _checked_child(child: ForChild) -> Outcome:
@@ -215,8 +271,10 @@ def _checked_wait(wait: Wait) -> Outcome:
     return wait
 
 
-def _erred(error: BaseException, node: PlannedNode) -> Erred:
+def _erred(error: BaseException, node: PlannedNode, redactor: Redactor | None) -> Erred:
     if isinstance(error, NodeFailedError):
-        return Erred(encodable(str(error)), error.retryable)
-    _log.warning("node raised", node_type=node.node.type, node_id=node.id, exc_info=error)
-    return Erred(encodable(f"{type(error).__name__}: {error}"))
+        message, retryable = str(error), error.retryable
+    else:
+        _log.warning("node raised", node_type=node.node.type, node_id=node.id, exc_info=error)
+        message, retryable = f"{type(error).__name__}: {error}", True
+    return Erred(encodable(message if redactor is None else redactor.text(message)), retryable)

@@ -166,7 +166,7 @@ def _describe(
         elif parameter.name != _CONTEXT:
             keys[parameter.name] = Parameter(required=parameter.default is parameter.empty)
     summary = (inspect.getdoc(function) or "").partition("\n")[0]
-    declared = NodeType(name, keys, open=is_open, summary=summary, actor=actor)
+    declared = NodeType(name, keys, open=is_open, summary=summary, actor=actor, secrets=not instant)
     return NodeFunction(
         type=SHIPPED.get(name) or declared,
         call=function,

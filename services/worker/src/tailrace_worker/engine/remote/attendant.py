@@ -20,7 +20,6 @@ from tailrace_worker.engine.remote.followed_log import FollowedLog, FollowedLogs
 from tailrace_worker.engine.remote.job import ActorJob, OutgoingJob, message_for, watch_for
 from tailrace_worker.engine.remote.presence import Presence
 from tailrace_worker.engine.remote.verdict import Verdict, judge
-from tailrace_worker.engine.runner import Runner
 from tailrace_worker.timers import Timers
 
 # A watch comes after the redelivery of a message whose worker has died since.
@@ -135,7 +134,7 @@ class Attendant:
         self, job: ActorJob, log: FollowedLog, planned: PlannedNode, thread: CallingThread
     ) -> bool:
         """Run an attempt from its beginning to its end; False if it did not begin."""
-        runner = Runner(self._env.registry, thread, self._settings.max_output_bytes)
+        runner = self._env.runner.with_threads(thread)
         attempt = RemoteAttempt(self._env, log, job, planned, runner, thread)
         # Who is asked whether the attempt is attended to must be able to answer from the start.
         async with self._presence.answering(job):
