@@ -25,6 +25,7 @@ from tailrace_api.metrics import Metrics
 from tailrace_api.problems import EXCEPTION_HANDLERS
 from tailrace_api.routes.commands import CommandRoutes
 from tailrace_api.routes.dead_letters import DeadLetterRoutes
+from tailrace_api.routes.documentation import DocumentationRoutes
 from tailrace_api.routes.executions import ExecutionRoutes
 from tailrace_api.routes.health import HealthRoutes
 from tailrace_api.routes.paused import PausedRoutes
@@ -137,19 +138,20 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
         tickets = Tickets(
             await _ticket_key(jetstream, subjects, settings), settings.ticket_lifetime
         )
+        operations = [
+            *WorkflowRoutes(settings, workflows, NodeTypeStore(jetstream, subjects)).routes(),
+            *ExecutionRoutes(settings, log, workflows, runs, starter, outputs).routes(),
+            *CommandRoutes(settings, commander, starter).routes(),
+            *PausedRoutes(settings, commander, starter).routes(),
+            *TriggerRoutes(settings, signals, waiting).routes(),
+            *StreamRoutes(settings, log, hub, starter).routes(),
+            *ScheduleRoutes(settings, ScheduleStore(jetstream, subjects), starter).routes(),
+            *TicketRoutes(settings, tickets).routes(),
+            *DeadLetterRoutes(DeadLetters(jetstream, subjects)).routes(),
+            *HealthRoutes(settings, client, hub, metrics).routes(),
+        ]
         app = Starlette(
-            routes=[
-                *WorkflowRoutes(settings, workflows, NodeTypeStore(jetstream, subjects)).routes(),
-                *ExecutionRoutes(settings, log, workflows, runs, starter, outputs).routes(),
-                *CommandRoutes(settings, commander, starter).routes(),
-                *PausedRoutes(settings, commander, starter).routes(),
-                *TriggerRoutes(settings, signals, waiting).routes(),
-                *StreamRoutes(settings, log, hub, starter).routes(),
-                *ScheduleRoutes(settings, ScheduleStore(jetstream, subjects), starter).routes(),
-                *TicketRoutes(settings, tickets).routes(),
-                *DeadLetterRoutes(DeadLetters(jetstream, subjects)).routes(),
-                *HealthRoutes(settings, client, hub, metrics).routes(),
-            ],
+            routes=[*operations, *DocumentationRoutes(settings, operations).routes()],
             middleware=_middleware(settings, hub, metrics, verifier, tickets),
             exception_handlers=dict(EXCEPTION_HANDLERS),
         )

@@ -4,6 +4,7 @@ Every route of the API is one, so none can exist that nobody has said who may ca
 ``/openapi.json`` does not describe.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
@@ -23,6 +24,8 @@ Scope = Literal[
 Handler = Callable[[Request], Awaitable[Response]]
 
 EVENT_STREAM: Final = "text/event-stream"
+
+_WORD: Final = re.compile("[A-Z][a-z]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +55,13 @@ class Answer:
         type: a type that msgspec has a JSON Schema of; None for an answer without a body.
         description: a sentence for readers of the documentation.
         media_type: of the body.
+        headers: the names of headers that tell something.
     """
 
     type: Any
     description: str
     media_type: str = "application/json"
+    headers: tuple[str, ...] = ()
 
 
 _Organization = Annotated[str, Meta(pattern=ID_PATTERN)]
@@ -124,6 +129,13 @@ class Operation(Route):
         self._known = _ALWAYS_KNOWN.union(
             parameter.name for parameter in parameters if parameter.place == "query"
         )
+
+    @property
+    def group(self) -> str:
+        """What it is listed under: the name of the class whose method serves it."""
+        name = type(getattr(self._handler, "__self__", self._handler)).__name__
+        words = _WORD.findall(name.removesuffix("Routes"))
+        return " ".join(words).capitalize()
 
     @property
     def is_of_tenant(self) -> bool:

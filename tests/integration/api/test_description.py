@@ -1,0 +1,54 @@
+"""What the API says of itself: complete, cached by clients, and readable."""
+
+import re
+
+import httpx
+
+from harness.nats import NatsServer
+from tailrace_api.app import create_app
+from tailrace_api.operation import Operation
+from tailrace_shared.settings import ApiSettings
+
+
+async def test_every_route_is_described(api_nats: NatsServer, http: httpx.AsyncClient) -> None:
+    """None is declared elsewhere, and no two have the same id."""
+    paths = (await http.get("/openapi.json")).json()["paths"]
+    described = {
+        (method.upper(), path): operation["operationId"]
+        for path, operations in paths.items()
+        for method, operation in operations.items()
+    }
+    async with create_app(ApiSettings(nats_url=api_nats.url)) as api:
+        routes = list(api.app.routes)
+    assert [route for route in routes if not isinstance(route, Operation)] == []
+    assert set(described) == {
+        (route.method, re.sub(r":\w+}", "}", route.path))
+        for route in routes
+        if isinstance(route, Operation)
+    }
+    assert len(set(described.values())) == len(described)
+
+
+async def test_a_client_that_has_the_description_is_not_sent_it_again(
+    http: httpx.AsyncClient,
+) -> None:
+    """The same for the page."""
+    for path in ("/openapi.json", "/docs"):
+        first = await http.get(path)
+        assert first.status_code == 200
+        etag = first.headers["etag"]
+        for known in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+            again = await http.get(path, headers={"if-none-match": known})
+            assert (again.status_code, again.content) == (304, b"")
+            assert again.headers["etag"] == etag
+        assert (await http.get(path, headers={"if-none-match": '"other"'})).status_code == 200
+
+
+async def test_the_page_lets_nothing_else_in(http: httpx.AsyncClient) -> None:
+    """Its policy allows its own style and no script."""
+    page = await http.get("/docs")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src" not in policy
+    assert "/api/v1/workflows/{workflow_id}/runs" in page.text
