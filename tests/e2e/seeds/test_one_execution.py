@@ -1,0 +1,96 @@
+"""The page of one execution, which knows its token and organisation by the query of its URL."""
+
+from typing import Any, Final
+
+from harness.front_end import FrontEnd, front_end
+from harness.tokens import Secured
+from tailrace import Client
+
+SCRIPT: Final = """
+const url = `/api/v1/sse/executions/EXECUTION/stream` +
+  `?Authorization=Bearer%20TOKEN&organization_id=org-456`;
+const eventSource = new EventSource(url);
+const TYPES = [
+  'connected', 'step:started', 'step:completed', 'step:failed',
+  'execution:completed', 'execution:failed', 'execution:paused',
+];
+for (const type of TYPES) eventSource.addEventListener(type, (event) => note(type, event));
+eventSource.addEventListener('execution:completed', () => eventSource.close());
+eventSource.addEventListener('execution:failed', () => eventSource.close());
+"""
+CONTRACT: Final = {
+    "id": "contract",
+    "nodes": {
+        "draft": {"type": "transform", "with": {"value": {"document_id": "doc-1"}}},
+        "sign": {"type": "await", "needs": ["draft"], "with": {"reason": "approval"}},
+        "send": {
+            "type": "fail",
+            "needs": ["sign"],
+            "with": {"message": "Falha ao enviar para assinatura"},
+        },
+    },
+}
+
+
+async def watched(
+    secured: Secured, client: Client, definition: dict[str, Any]
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]], FrontEnd]:
+    """Run a workflow with an approval, watched by a page that is cut; returns page and log."""
+    client.apply(definition)
+    execution = client.run(definition["id"], {})["execution_id"]
+    script = SCRIPT.replace("EXECUTION", execution).replace("TOKEN", secured.token("org-456"))
+    async with front_end(script, secured.up.port, secured.up.port + 1) as page:
+        await page.seen("execution:paused", least=1)
+        page.gate.cut_at = b'"node_id":"send"'
+        client.resume(execution)
+        await page.seen(f"execution:{_end(definition)}", least=1)
+        noted = await page.seen()
+    return noted, client.get(execution, include_logs=True)["logs"], page
+
+
+def _end(definition: dict[str, Any]) -> str:
+    return "failed" if definition["nodes"]["send"]["type"] == "fail" else "completed"
+
+
+async def test_a_failing_run_is_seen_step_by_step(secured: Secured, client_456: Client):
+    """All events that the page listens to, in the order of the log, with the fields it reads."""
+    noted, logs, page = await watched(secured, client_456, CONTRACT)
+    listened = {
+        *("step:started", "step:completed", "step:failed"),
+        *("execution:failed", "execution:paused"),
+    }
+    events = [event for event in noted if event["name"] != "connected"]
+    assert [(event["id"], event["data"]) for event in events] == [
+        (entry["id"], {key: entry[key] for key in ("type", "data", "timestamp")})
+        for entry in logs
+        if entry["type"] in listened
+    ]
+    by_name = {event["name"]: event["data"] for event in noted}
+    assert by_name["connected"] == {"execution_id": logs[0]["data"]["execution_id"]}
+    assert by_name["execution:paused"]["data"]["reason"] == "approval"
+    assert by_name["step:failed"]["data"]["error"] == "Falha ao enviar para assinatura"
+    assert "Falha ao enviar" in by_name["execution:failed"]["data"]["error_message"]
+    (draft,) = [
+        event["data"]["data"]
+        for event in events
+        if event["name"] == "step:completed" and event["data"]["data"]["node_id"] == "draft"
+    ]
+    assert draft["node_type"] == "transform"
+    assert draft["status"] == "success"
+    assert draft["output"] == {"document_id": "doc-1"}
+    assert draft["duration_ms"] >= 0
+    assert len(page.gate.visits) == 2
+
+
+async def test_a_good_run_ends_with_its_time(secured: Secured, client_456: Client):
+    """The last event has the fields that the page reads of it."""
+    nodes = {
+        **CONTRACT["nodes"],
+        "send": {"type": "log", "needs": ["sign"], "with": {"message": "sent"}},
+    }  # type: ignore[dict-item]
+    noted, logs, _ = await watched(secured, client_456, {"id": "contract-good", "nodes": nodes})
+    last = noted[-1]
+    assert last["name"] == "execution:completed"
+    assert last["id"] == logs[-1]["id"]
+    assert last["data"]["data"]["status"] == "completed"
+    assert last["data"]["data"]["execution_time_ms"] >= 0

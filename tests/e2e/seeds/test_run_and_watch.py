@@ -1,0 +1,79 @@
+"""Run and watch in one request, with the words of a curl line."""
+
+from typing import Any, Final
+
+import pytest
+
+from harness.sse import SseClient, SseEvent
+from harness.tokens import Secured
+from tailrace import Client
+
+PATH: Final = "/api/v1/executions/stream"
+FLOW: Final = {
+    "id": "1",
+    "name": "Three nodes",
+    "nodes": {
+        "node-1": {"type": "simulate", "with": {"duration": "300ms"}},
+        "node-2": {"type": "simulate", "with": {"duration": "300ms"}, "needs": ["node-1"]},
+        "node-3": {"type": "transform", "with": {"value": "${input}"}, "needs": ["node-2"]},
+    },
+}
+
+
+def posted(secured: Secured, replica: int, last_event_id: str = "") -> SseClient:
+    """Post what the curl line posts: the flow as a number, the token in a header."""
+    return SseClient(
+        secured.up.port + replica,
+        PATH,
+        method="POST",
+        last_event_id=last_event_id,
+        headers={
+            "Authorization": f"Bearer {secured.token('org-456')}",
+            "Content-Type": "application/json",
+        },
+        body={"flow_id": 1, "input_data": {"a": 1}},
+    )
+
+
+def told(events: list[SseEvent]) -> list[tuple[str, Any]]:
+    """Return the types of frames, and the node of each where it has one."""
+    return [(event.json()["type"], event.json()["data"].get("node_id")) for event in events]
+
+
+@pytest.mark.parametrize("cut", [800, 1200, 1900])
+async def test_a_run_is_watched_through_a_cut(secured: Secured, client_456: Client, cut: int):
+    """Frames without names; posted again with the last id, it goes on and starts nothing."""
+    client_456.apply(FLOW)
+    runs_before = len(client_456.list(workflow_id="1")["runs"])
+    async with posted(secured, 0) as stream:
+        received = await stream.until_cut(cut)
+        last_event_id = stream.parser.last_event_id
+    async with posted(secured, 1, last_event_id) as stream:
+        received += await stream.all()
+    assert len(client_456.list(workflow_id="1")["runs"]) == runs_before + 1
+    assert {event.type for event in received} == {"message"}
+    assert told(received) == [
+        ("executionStarted", None),
+        ("nodeExecutionBefore", "node-1"),
+        ("nodeExecutionAfter", "node-1"),
+        ("nodeExecutionBefore", "node-2"),
+        ("nodeExecutionAfter", "node-2"),
+        ("nodeExecutionBefore", "node-3"),
+        ("nodeExecutionAfter", "node-3"),
+        ("executionFinished", None),
+    ]
+    (execution,) = {event.json()["data"]["execution_id"] for event in received}
+    assert client_456.get(execution)["status"] == "completed"
+    assert received[-1].json()["data"]["output"] == {"node-3": {"a": 1}}
+    assert received[-2].json()["data"]["output"] == {"a": 1}
+
+
+async def test_what_goes_wrong_is_an_error_frame(secured: Secured, client_456: Client):
+    """The stream ends with it."""
+    nodes = {"node-1": {"type": "fail", "with": {"message": "no such table"}}}
+    client_456.apply({**FLOW, "nodes": nodes})
+    async with posted(secured, 0) as stream:
+        received = await stream.all()
+    last = received[-1].json()
+    assert last["type"] == "executionError"
+    assert "no such table" in last["data"]["error"]
