@@ -11,6 +11,8 @@ import pytest
 
 from harness.story import BAD, GOOD, LEFT, STORY, wire
 from tailrace_api.dialects.dialect import Dialect, unnamed
+from tailrace_api.dialects.execution import EXECUTION
+from tailrace_api.dialects.multiplex import Topic, multiplex
 from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
 from tailrace_api.dialects.snapshot import Snapshot
 from tailrace_api.dialects.tenant_feed import TENANT_FEED
@@ -22,7 +24,14 @@ MILLISECONDS: Final = 1_705_314_600_000
 EMPTY: Final = Snapshot(
     40, (), {}, frozenset({context.workflow_id for context in (GOOD, BAD, LEFT)})
 )
-DIALECTS: Final[list[Dialect]] = [PAUSED_WORKFLOWS, TENANT_FEED]
+MULTIPLEX: Final = multiplex(
+    [
+        Topic(f"execution:{GOOD.execution_id}", EXECUTION, GOOD.execution_id),
+        Topic("paused", PAUSED_WORKFLOWS),
+        Topic("feed", TENANT_FEED),
+    ]
+)
+DIALECTS: Final[list[Dialect]] = [PAUSED_WORKFLOWS, TENANT_FEED, MULTIPLEX]
 
 each_dialect = pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
 

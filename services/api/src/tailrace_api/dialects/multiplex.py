@@ -1,0 +1,177 @@
+"""Many streams in one: what each topic's dialect says, under the topic's name.
+
+A block is named as the client wrote the topic, and its data is ``{"topic", "event", "data"}``: what
+the block would be in the topic's own stream. An event has the slots of all topics, one topic after
+the other; so an id means something only with the same topics in the same order.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Final
+
+import msgspec
+
+from tailrace_api.dialects.block import Block
+from tailrace_api.dialects.context import Context
+from tailrace_api.dialects.dialect import Dialect, LoggedEvent, Slots, State
+from tailrace_api.dialects.snapshot import Snapshot, Wants
+from tailrace_shared.subjects import LogFilter
+
+#: What a block without a name is called where it is wrapped, as a browser calls it.
+_UNNAMED: Final = "message"
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One of the streams.
+
+    Attributes:
+        name: as the client wrote it.
+        dialect: how it speaks.
+        execution: which execution it is about; empty for all of the tenant's.
+    """
+
+    name: str
+    dialect: Dialect
+    execution: str = ""
+
+    def concerns(self, context: Context) -> bool:
+        """Tell whether the topic is about an execution."""
+        return not self.execution or self.execution == context.execution_id
+
+    def wrap(self, block: Block) -> Block:
+        """Return a block as it is in the stream of all topics."""
+        head = {"topic": self.name, "event": block.name or _UNNAMED}
+        return Block(self.name, _encode({**head, "data": msgspec.Raw(block.data)}))
+
+    def slots_of(self, shown: Slots | None) -> Slots:
+        """Return what is shown of an event, in as many slots as there are; None: nothing."""
+        if shown is None:
+            return (None,) * self.dialect.slots
+        return tuple(None if block is None else self.wrap(block) for block in shown)
+
+
+class _States:
+    """The states of all topics that have one, at one place of a tenant's log."""
+
+    def __init__(self, topics: Sequence[Topic], snapshot: Snapshot) -> None:
+        self._topics = [(topic, _state(topic.dialect, snapshot)) for topic in topics]
+
+    def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
+        return tuple(
+            chain.from_iterable(
+                topic.slots_of(
+                    (state or topic.dialect).show(context, event, stored)
+                    if topic.concerns(context)
+                    else None
+                )
+                for topic, state in self._topics
+            )
+        )
+
+    def opening(self, milliseconds: int) -> Sequence[Block]:
+        return [
+            topic.wrap(block)
+            for topic, state in self._topics
+            if state is not None
+            for block in state.opening(milliseconds)
+        ]
+
+
+def _state(dialect: Dialect, snapshot: Snapshot) -> State | None:
+    wants = dialect.wants
+    if wants is None:
+        return None
+    workflows = wants.workflows
+    if workflows is None:
+        return dialect.begin(snapshot)
+    # What others want of it is none of this topic's business.
+    return dialect.begin(
+        snapshot._replace(
+            standings=[
+                each for each in snapshot.standings if each.context.workflow_id in workflows
+            ],
+            ended={name: ended for name, ended in snapshot.ended.items() if name in workflows},
+            workflows=snapshot.workflows & workflows,
+        )
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Multiplex(Dialect):
+    """The dialect of several topics.
+
+    Attributes:
+        topics: in the order in which the client named them.
+    """
+
+    topics: tuple[Topic, ...]
+
+    name = "multiplex"
+    needs = "context"
+
+    @property
+    def slots(self) -> int:
+        """How many slots an event has."""
+        return sum(topic.dialect.slots for topic in self.topics)
+
+    @property
+    def wants(self) -> Wants | None:
+        """What a state begins with; None: there is no state."""
+        wanted = [wants for topic in self.topics if (wants := topic.dialect.wants)]
+        if not wanted:
+            return None
+        workflows = [wants.workflows for wants in wanted if wants.workflows is not None]
+        return Wants(
+            waits=any(wants.waits for wants in wanted),
+            workflows=frozenset().union(*workflows) if workflows else None,
+        )
+
+    def greet(self, part: LogFilter, milliseconds: int) -> Block | None:
+        """Return the block with which each connection begins, at a time since the epoch."""
+        for topic in self.topics:
+            if not topic.execution and (block := topic.dialect.greet(part, milliseconds)):
+                return topic.wrap(block)
+        return None
+
+    def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
+        """Return what is shown of an event."""
+        return tuple(
+            chain.from_iterable(
+                topic.slots_of(
+                    topic.dialect.show(context, event, stored) if topic.concerns(context) else None
+                )
+                for topic in self.topics
+            )
+        )
+
+    def begin(self, snapshot: Snapshot) -> State:
+        """Return a state that stands where a snapshot was taken."""
+        return _States(self.topics, snapshot)
+
+    def concerns(self, workflow: str, payload: bytes) -> bool:
+        """Tell whether anything may be shown of a commit."""
+        return any(topic.dialect.concerns(workflow, payload) for topic in self.topics)
+
+    def is_urgent(self, context: Context) -> bool:
+        """Tell whether what is shown of an execution is to be written at once."""
+        return any(
+            topic.concerns(context) and topic.dialect.is_urgent(context) for topic in self.topics
+        )
+
+
+class CumulativeMultiplex(Multiplex):
+    """The dialect of several topics of which one shows an event by those before it."""
+
+    __slots__ = ()
+
+    is_cumulative = True
+
+
+def multiplex(topics: Sequence[Topic]) -> Multiplex:
+    """Return the dialect of several topics."""
+    is_cumulative = any(topic.dialect.is_cumulative for topic in topics)
+    return (CumulativeMultiplex if is_cumulative else Multiplex)(tuple(topics))

@@ -1,0 +1,160 @@
+"""Many topics in one stream: each says there what it would say alone."""
+
+from typing import Any
+
+import pytest
+
+from harness.sse import SseParser
+from harness.story import EPOCH, FIRST, GOOD, LEFT, STORY, wire
+from tailrace_api.dialects.block import Block
+from tailrace_api.dialects.context import Context
+from tailrace_api.dialects.dialect import Dialect, LoggedEvent, Slots, encode_commit, unnamed
+from tailrace_api.dialects.execution import EXECUTION
+from tailrace_api.dialects.multiplex import Multiplex, Topic, multiplex
+from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
+from tailrace_api.dialects.snapshot import Ended, Snapshot, Standing, Wait, Wants
+from tailrace_api.dialects.tenant_feed import TENANT_FEED
+from tailrace_shared.subjects import LogFilter
+
+PAUSED = Topic("paused", PAUSED_WORKFLOWS)
+FEED = Topic("feed", TENANT_FEED)
+ONE = Topic(f"execution:{GOOD.execution_id}", EXECUTION, GOOD.execution_id)
+OTHER = Topic(f"execution:{LEFT.execution_id}", EXECUTION, LEFT.execution_id)
+ALL = multiplex([ONE, PAUSED, FEED, OTHER])
+
+Event = tuple[str, Any]
+
+
+def alone(topic: Topic) -> list[Event]:
+    """Return what a topic says in a stream of its own: names and data."""
+    commits = [told for told in STORY if topic.concerns(told.context)]
+    parsed = SseParser().feed(b"".join(wire(topic.dialect, commits)))
+    return [(event.type, event.json()) for event in parsed]
+
+
+@pytest.mark.parametrize("topic", ALL.topics, ids=lambda topic: topic.name)
+def test_each_topic_says_what_it_would_say_alone(topic: Topic) -> None:
+    """Under its own name, with the name that the block has there."""
+    parsed = SseParser().feed(b"".join(wire(ALL, STORY)))
+    mine = [event for event in parsed if event.type == topic.name]
+    assert {event.json()["topic"] for event in mine} == {topic.name}
+    assert [(event.json()["event"], event.json()["data"]) for event in mine] == alone(topic)
+
+
+def test_every_event_has_the_slots_of_all_topics() -> None:
+    """In the order in which they were named, so that every replica numbers alike."""
+    assert ALL.slots == 5
+    for number, told in enumerate(STORY):
+        commit = encode_commit(ALL, EPOCH, told.context, FIRST + number, told.payload)
+        assert len(commit.ends) == 5 * len(told.events)
+    parsed = SseParser().feed(b"".join(wire(ALL, STORY)))
+    slots = {(event.type, int(event.id.split("-")[2]) % 5) for event in parsed}
+    assert slots == {
+        (ONE.name, 0),
+        ("paused", 1),
+        ("feed", 2),
+        ("feed", 3),
+        (OTHER.name, 4),
+    }
+
+
+def test_topics_in_another_order_are_another_dialect() -> None:
+    """Equal ones are shared."""
+    assert multiplex([ONE, PAUSED]) == multiplex([ONE, PAUSED])
+    assert hash(multiplex([ONE, PAUSED])) == hash(multiplex([ONE, PAUSED]))
+    assert multiplex([ONE, PAUSED]) != multiplex([PAUSED, ONE])
+
+
+def test_a_stream_is_greeted_and_opened_by_each_topic_that_does_so() -> None:
+    """A plain message is called so; its data is passed on as it is."""
+    greeting = ALL.greet(LogFilter("merchant-7"), 17)
+    (event,) = SseParser().feed(unnamed([greeting] if greeting else []))
+    assert (event.type, event.json()) == (
+        "feed",
+        {
+            "topic": "feed",
+            "event": "message",
+            "data": {"type": "connected", "merchantId": "merchant-7", "timestamp": 17},
+        },
+    )
+    assert multiplex([ONE, PAUSED]).greet(LogFilter("t"), 17) is None
+    state = ALL.begin(Snapshot(0, (), {}, frozenset()))
+    (event,) = SseParser().feed(unnamed(state.opening(0)))
+    assert (event.type, event.json()["event"]) == ("paused", "paused.initial")
+
+
+def test_states_show_what_the_topics_show() -> None:
+    """And know it afterwards."""
+    state = ALL.begin(Snapshot(0, (), {}, frozenset()))
+    alone = PAUSED_WORKFLOWS.begin(Snapshot(0, (), {}, frozenset()))
+    for told in STORY:
+        assert [*wire(ALL, [told], state.show)] == [*wire(ALL, [told])]
+        list(wire(PAUSED_WORKFLOWS, [told], alone.show))
+        (block,) = state.opening(0)
+        assert block == PAUSED.wrap(alone.opening(0)[0])
+
+
+class _Standings(Dialect):
+    """A dialect that opens with the executions of some workflows that it knows of."""
+
+    name = "standings"
+    is_cumulative = True
+
+    def __init__(self, *workflows: str) -> None:
+        self._workflows = frozenset(workflows)
+
+    @property
+    def wants(self) -> Wants:
+        return Wants(workflows=self._workflows)
+
+    def begin(self, snapshot: Snapshot) -> "_Known":
+        known = [each.context.execution_id for each in snapshot.standings]
+        return _Known(" ".join([*known, *snapshot.ended, *sorted(snapshot.workflows)]))
+
+    def is_urgent(self, context: Context) -> bool:
+        return context.workflow_id == "a"
+
+
+class _Known:
+    def __init__(self, known: str) -> None:
+        self._known = known
+
+    def show(self, context: Context, event: LoggedEvent, stored: Any) -> Slots:
+        del context, event, stored
+        return (None,)
+
+    def opening(self, milliseconds: int) -> list[Block]:
+        del milliseconds
+        return [Block("known", f'"{self._known}"'.encode())]
+
+
+def test_each_topic_begins_with_what_it_has_asked_for() -> None:
+    """However much others want to know."""
+    a, b = Topic("pipeline:a", _Standings("a")), Topic("pipeline:b", _Standings("b"))
+    both = multiplex([a, PAUSED, b])
+    assert both.wants == Wants(waits=True, workflows=frozenset("ab"))
+    assert both.is_cumulative
+    assert not ALL.is_cumulative
+    assert multiplex([FEED]).wants is None
+    wait = Wait("n", "2024-01-15T10:30:00.000Z", "", [], None)
+    standings = [Standing(Context(f"e-{w}", w, w), "paused", [wait]) for w in "abc"]
+    ended = {"a": Ended("e0", "failed", "2024-01-15T10:30:00.000Z")}
+    state = both.begin(Snapshot(1, standings, ended, frozenset("ab")))
+    first, paused, second = (event.json() for event in SseParser().feed(unnamed(state.opening(0))))
+    assert (first["data"], second["data"]) == ("e-a a a", "e-b b")
+    assert len(paused["data"]["pausedWorkflows"]) == 3
+
+
+def test_what_is_urgent_for_one_topic_is_urgent() -> None:
+    """What none of them waits for may come later."""
+    mixed = multiplex([Topic("pipeline:a", _Standings("a"))])
+    assert mixed.is_urgent(Context("e", "a"))
+    assert not mixed.is_urgent(Context("e", "b"))
+    assert multiplex([*mixed.topics, FEED]).is_urgent(Context("e", "b"))
+
+
+def test_what_concerns_no_topic_is_not_opened() -> None:
+    """A stream of what waits alone need not read the rest."""
+    quiet: Multiplex = multiplex([PAUSED])
+    assert not quiet.concerns("", STORY[0].payload)
+    assert ALL.concerns("", STORY[0].payload)
