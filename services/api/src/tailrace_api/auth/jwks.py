@@ -173,7 +173,7 @@ def _key(data: Any, algorithm: str) -> Any:
         or _SECRET_MEMBERS & data.keys()
         or data.get("use", "sig") != "sig"
         or data.get("alg", algorithm) != algorithm
-        or "verify" not in data.get("key_ops", ["verify"])
+        or data.get("key_ops", ["verify"]) != ["verify"]
     ):
         return None
     try:

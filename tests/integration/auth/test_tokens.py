@@ -1,0 +1,256 @@
+"""Which tokens are let in, and what those are told that are not."""
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import time
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+
+from harness.api import ApiProcess
+from harness.api_in_process import api_in_process
+from harness.issuer import SECRET, bearer, claims, private_key, public_pem, signed, token
+from harness.nats import NatsServer
+
+LIST = "/api/v1/workflows"
+
+
+def _part(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+
+
+def _by_hand(header: Any, body: Any, key: bytes = SECRET.encode()) -> str:
+    """Return a token that no library would make."""
+    encoded = (
+        content if isinstance(content, bytes) else json.dumps(content).encode()
+        for content in (header, body)
+    )
+    head = ".".join(map(_part, encoded))
+    return f"{head}.{_part(hmac.digest(key, head.encode(), hashlib.sha256))}"
+
+
+async def _refused(http: httpx.AsyncClient, text: str, status: int = 401) -> str:
+    answer = await http.get(LIST, headers={"authorization": f"Bearer {text}"})
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.headers["www-authenticate"].startswith("Bearer")
+    # Not a part of it either, long enough to mean anything.
+    assert not text or text[:20] not in answer.text + str(answer.headers)
+    detail: str = answer.json()["detail"]
+    return detail
+
+
+async def test_a_token_opens_in_all_places_where_one_may_be(http: httpx.AsyncClient) -> None:
+    """The header, and two parameters for clients that can send none."""
+    text = token()
+    for request in (
+        {"headers": {"authorization": f"Bearer {text}"}},
+        {"headers": {"authorization": f"bearer  {text}"}},
+        {"params": {"Authorization": f"Bearer {text}"}},
+        {"params": {"access_token": text}},
+        {"params": {"access_token": text}, "headers": {"authorization": "Basic dTpw"}},
+        {"params": {"access_token": text}, "headers": {"authorization": f"Bearer {text}"}},
+    ):
+        assert (await http.get(LIST, **request)).status_code == 200, request  # type: ignore[arg-type]
+    assert (await http.get(f"{LIST}?Authorization=Bearer+{text}")).status_code == 200
+
+
+async def test_without_a_token_nothing_but_health_is_told(http: httpx.AsyncClient) -> None:
+    """401 says how to send one; probes, and what describes the API, are open."""
+    for path in ("/healthz", "/readyz", "/api/v1/sse/health"):
+        assert (await http.get(path)).status_code == 200
+    for path in (LIST, "/api/v1/executions/x", "/api/v1/sse/executions/x/stream", "/metrics"):
+        answer = await http.get(path)
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert "Authorization" in answer.json()["detail"]
+    for authorization in ("", "Bearer", "Basic dTpw", token()):
+        answer = await http.get(LIST, headers={"authorization": authorization})
+        assert answer.status_code == 401
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
+async def test_two_different_tokens_are_none(http: httpx.AsyncClient) -> None:
+    """Which of them counts would be a guess."""
+    answer = await http.get(LIST, headers=bearer(token()), params={"access_token": token(sub="b")})
+    assert answer.status_code == 401
+    assert "several" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"exp": int(time.time()) - 60}, "expired"),
+        ({"exp": None}, "no exp"),
+        ({"exp": "soon"}, "malformed"),
+        ({"exp": 10**400}, "exp"),
+        ({"exp": [1]}, "malformed"),
+        ({"nbf": int(time.time()) + 60}, "not valid yet"),
+        ({"nbf": "later"}, "malformed"),
+        ({"iat": int(time.time()) + 60}, "not valid yet"),
+        ({"sub": None}, "no sub"),
+        ({"sub": ""}, "sub"),
+        ({"sub": "a\r\nset-cookie: b"}, "sub"),
+        ({"sub": "a\x00b"}, "sub"),
+        ({"sub": "x" * 257}, "sub"),
+        ({"org": "*"}, "org"),
+        ({"org": ">"}, "org"),
+        ({"org": "acme.>"}, "org"),
+        ({"org": "a.b"}, "org"),
+        ({"org": ""}, "org"),
+        ({"org": "acme\n"}, "org"),
+        ({"org": ["acme"]}, "org"),
+        ({"org": None, "orgs": ["acme", "*"]}, "org"),
+        ({"org": None, "orgs": "acme"}, "orgs"),
+        ({"org": None, "orgs": [7]}, "org"),
+        ({"scope": 5}, "scope"),
+    ],
+)
+async def test_claims_that_are_not_what_they_must_be(
+    http: httpx.AsyncClient, changed: dict[str, Any], reason: str
+) -> None:
+    """401 with the claim and what is wrong with it."""
+    text = _by_hand({"alg": "HS256"}, claims(**changed))
+    assert reason in await _refused(http, text)
+
+
+async def test_clocks_may_differ_a_little(http: httpx.AsyncClient) -> None:
+    """By the leeway of the settings, in both directions."""
+    now = int(time.time())
+    for changed in ({"exp": now - 3}, {"nbf": now + 3}, {"iat": now + 3}):
+        answer = await http.get(LIST, headers=bearer(token(**changed)))
+        assert answer.status_code == 200
+
+
+async def test_audience_and_issuer_count_where_they_are_set(auth_nats: NatsServer) -> None:
+    """One of the audiences of the settings has to be among the token's."""
+    async with (
+        api_in_process(
+            auth_nats.url,
+            auth="jwt",
+            auth_secret=SECRET,
+            auth_issuer="https://issuer.example",
+            auth_audience="tailrace, tailrace-test",
+        ) as api,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}") as http,
+    ):
+        good: dict[str, Any] = {"iss": "https://issuer.example", "aud": "tailrace"}
+        for changed in (good, {**good, "aud": ["x", "tailrace-test"]}):
+            answer = await http.get(LIST, headers=bearer(token(**changed)))
+            assert answer.status_code == 200
+        for changed, reason in (
+            ({**good, "aud": "other"}, "another audience"),
+            ({**good, "aud": ["other"]}, "another audience"),
+            ({**good, "aud": 7}, "another audience"),
+            ({**good, "aud": None}, "no aud"),
+            ({**good, "iss": "https://evil.example"}, "another issuer"),
+            ({**good, "iss": None}, "no iss"),
+            ({**good, "iss": ["https://issuer.example"]}, "another issuer"),
+        ):
+            assert reason in await _refused(http, _by_hand({"alg": "HS256"}, claims(**changed)))
+
+
+async def test_the_algorithm_is_not_the_tokens_to_choose(http: httpx.AsyncClient) -> None:
+    """Neither none, in any spelling, nor another algorithm of the same key."""
+    for algorithm in ("none", "None", "NONE", "nOnE", "", None, 0, ["HS256"], "hs256", "HS1"):
+        head, _, signed_as_usual = _by_hand({"alg": algorithm}, claims()).rpartition(".")
+        for signature in ("", _part(b"x"), signed_as_usual):
+            assert "HS256" in await _refused(http, f"{head}.{signature}")
+    for algorithm in ("HS384", "HS512"):
+        text = jwt.encode(claims(), SECRET + SECRET, algorithm=algorithm)
+        assert "HS256" in await _refused(http, text)
+    for algorithm in ("RS256", "ES256", "EdDSA"):
+        assert "HS256" in await _refused(http, signed(algorithm))
+    assert await _refused(http, _by_hand({"typ": "JWT"}, claims()))
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
+async def test_a_public_key_is_no_secret(auth_nats: NatsServer, algorithm: str) -> None:
+    """What everybody knows signs nothing, whatever algorithm a token claims (CVE-2016-5431)."""
+    pem = public_pem(algorithm)
+    async with (
+        api_in_process(
+            auth_nats.url, auth="jwt", auth_algorithm=algorithm, auth_public_key=pem
+        ) as api,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}") as http,
+    ):
+        good = await http.get(LIST, headers=bearer(signed(algorithm)))
+        assert good.status_code == 200
+        for secret in (pem.encode(), pem.strip().encode(), b""):
+            for claimed in ("HS256", algorithm, "none"):
+                await _refused(http, _by_hand({"alg": claimed}, claims(), secret))
+        # A key of one's own, sent along, or to be fetched from where one likes.
+        stranger = private_key(algorithm, "stranger")
+        for headers in (
+            {"jwk": {"kty": "oct", "k": _part(b"secret")}},
+            {"jku": "http://127.0.0.1:1/keys"},
+            {"x5u": "http://127.0.0.1:1/cert"},
+            {"x5c": ["AAAA"]},
+            {"kid": "../../../../dev/null"},
+        ):
+            text = jwt.encode(claims(), stranger, algorithm=algorithm, headers=headers)
+            assert "signature" in await _refused(http, text)
+        others = {"RS256", "ES256", "EdDSA"} - {algorithm}
+        for other in others:
+            assert algorithm in await _refused(http, signed(other))
+
+
+async def test_what_is_not_a_token_is_malformed(http: httpx.AsyncClient) -> None:
+    """Whatever it is instead, and however large or deep."""
+    good = token()
+    head, body, signature = good.split(".")
+    deep = b'{"alg":' + b"[" * 4000
+    for text in (
+        "x",
+        "..",
+        f"{head}.{body}",
+        f"{head}.{body}.",
+        f"{head}.{body}.{signature}.{signature}",
+        f"{head}.{body}.{signature[:-4]}AAAA",
+        f"{head}.{_part(json.dumps(claims(org='other')).encode())}.{signature}",
+        f"{head}..{signature}",
+        f"{head}.{body}.{signature}====",
+        f"{_part(deep)}.{body}.{signature}",
+        f"{_part(b'[]')}.{body}.{signature}",
+        f"{_part(b'null')}.{body}.{signature}",
+        f"{_part(bytes(range(256)))}.{body}.{signature}",
+        _by_hand({"alg": "HS256"}, b"[" * 4000),
+        _by_hand({"alg": "HS256"}, b"[]"),
+        _by_hand({"alg": "HS256"}, b'"x"'),
+        _by_hand({"alg": "HS256"}, b"not JSON"),
+        _by_hand({"alg": "HS256", "crit": ["exp"], "exp": 1}, claims()),
+        _by_hand({"alg": "HS256", "b64": False, "crit": ["b64"]}, claims()),
+        _by_hand({"alg": "HS256"}, claims(), b"another secret, of thirty-two bytes or more"),
+    ):
+        await _refused(http, text)
+    assert (await http.get(LIST, params={"access_token": "é" * 40})).status_code == 401
+    for text in ("x" * 16_385, token(more="x" * 17_000)):
+        assert "16384" in await _refused(http, text)
+
+
+async def test_control_characters_in_a_token_go_nowhere(
+    http: httpx.AsyncClient, secured: ApiProcess
+) -> None:
+    """Encoded in a query they are a malformed token; in a header the server takes none."""
+    for evil in ("%00", "%0d%0aset-cookie:%20a=b", "%0a", "%E2%80%A8", "%FF"):
+        answer = await http.get(f"{LIST}?access_token={token()}{evil}")
+        assert answer.status_code == 401
+        assert "set-cookie" not in answer.headers
+        answer = await http.get(f"{LIST}?Authorization=Bearer%20{evil}{token()}")
+        assert answer.status_code in {200, 401}  # white space around a token is none of it
+        assert "set-cookie" not in answer.headers
+    for line in (b"\0", b"\r\n\0", b"\n x"):
+        assert b" 400 " in await _raw(secured, b"authorization: Bearer x" + line)
+
+
+async def _raw(api: ApiProcess, line: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(b"GET /api/v1/workflows HTTP/1.1\r\nhost: x\r\n" + line + b"\r\n\r\n")
+    answer = await asyncio.wait_for(reader.readline(), 10)
+    writer.close()
+    return answer
