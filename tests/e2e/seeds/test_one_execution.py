@@ -18,7 +18,7 @@ for (const type of TYPES) eventSource.addEventListener(type, (event) => note(typ
 eventSource.addEventListener('execution:completed', () => eventSource.close());
 eventSource.addEventListener('execution:failed', () => eventSource.close());
 """
-CONTRACT: Final = {
+CONTRACT: Final[dict[str, Any]] = {
     "id": "contract",
     "nodes": {
         "draft": {"type": "transform", "with": {"value": {"document_id": "doc-1"}}},
@@ -87,7 +87,7 @@ async def test_a_good_run_ends_with_its_time(secured: Secured, client_456: Clien
     nodes = {
         **CONTRACT["nodes"],
         "send": {"type": "log", "needs": ["sign"], "with": {"message": "sent"}},
-    }  # type: ignore[dict-item]
+    }
     noted, logs, _ = await watched(secured, client_456, {"id": "contract-good", "nodes": nodes})
     last = noted[-1]
     assert last["name"] == "execution:completed"
