@@ -27,6 +27,7 @@ WAITING: Final = "waiting"
 DUE: Final = "due"
 CONCURRENCY: Final = "concurrency"
 LEASES: Final = "leases"
+STATS: Final = "stats"
 LIVE: Final = "live"
 RESULTS: Final = "pipelines"
 KEYS: Final = "keys"
@@ -130,6 +131,8 @@ def topology(settings: CommonSettings) -> list[StreamSpec]:
         bucket(DUE, max_age_seconds=settings.events_max_age),
         bucket(CONCURRENCY, max_age_seconds=settings.events_max_age),
         bucket(LEASES),
+        # A workflow that has not run for so long is like a new one.
+        bucket(STATS, max_age_seconds=90 * _DAY),
         bucket(LIVE, max_age_seconds=settings.events_max_age),
         bucket(RESULTS),
         bucket(KEYS),

@@ -157,6 +157,23 @@ def test_adding_all_at_once_is_adding_one_by_one() -> None:
     assert record == _nodes(*runs)
 
 
+def test_a_tally_that_could_not_be_written_is_joined_with_the_next() -> None:
+    """As if all of it had been noted in one."""
+    early = [_run(_done("a", n), StepState("b", status="error"), ended=NOON) for n in range(30)]
+    late = [_run(_done("a", 9 * n), _done("c", n), ended=NOON + 60) for n in range(30)]
+    joined = _tally(*early)
+    joined.absorb(_tally(*late))
+    runs, nodes = RunRecord(), NodeRecord()
+    joined.add_to_runs(runs)
+    joined.add_to_nodes(nodes)
+    assert (runs, nodes) == (_runs(*early, *late), _nodes(*early, *late))
+    joined.forget_nodes()
+    told = NodeRecord()
+    joined.add_to_nodes(told)
+    assert not told.durations
+    assert not told.troubles
+
+
 def test_a_record_of_the_largest_workflow_is_not_too_large() -> None:
     """It becomes coarser first, and then forgets the nodes that take the least time."""
     tally = Tally()

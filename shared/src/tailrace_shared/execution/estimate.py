@@ -42,6 +42,7 @@ _TELLING: Final = 5.0
 _TELLING_RUNS: Final = 5
 """Runs from which on a record tells how much whole runs differ."""
 
+
 class _Pace(NamedTuple):
     """What this run has shown so far.
 
@@ -78,6 +79,24 @@ class Estimator:
         self._shares = [(play + 0.5) / self._plays for play in range(self._plays)]
         self._tables: dict[str, Durations | None] = {}
         self._types: dict[str, Durations | None] = {}
+
+    @property
+    def has_history(self) -> bool:
+        """Whether anything is remembered of earlier runs."""
+        return bool(self._record.durations)
+
+    def prepare(self) -> None:
+        """Look up now what all estimates need, in time that grows with the graph."""
+        _ = self._whole
+
+    def whole_run(self, state: ExecutionState, now: float) -> float | None:
+        """Return how long an execution takes that is just beginning, in seconds."""
+        # A rerun keeps some of its steps; any other begins like all others.
+        return self._whole if state.rerun_of is None else self.remaining_seconds(state, now)
+
+    @cached_property
+    def _whole(self) -> float | None:
+        return self.remaining_seconds(ExecutionState(status="running"), 0.0)
 
     def remaining_seconds(self, state: ExecutionState, now: float) -> float | None:
         """Return the seconds until an execution ends; None while nothing is known.

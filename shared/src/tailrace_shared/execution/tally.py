@@ -1,6 +1,6 @@
 """What finished runs add to the records of their workflow. Pure, and cheap: each run pays it."""
 
-from typing import Final
+from typing import Final, Self
 
 from tailrace_shared.execution.events import parse_timestamp
 from tailrace_shared.execution.record import (
@@ -21,14 +21,9 @@ _ENDINGS: Final = ("completed", "failed", "cancelled")
 
 
 class Tally:
-    """What some runs of one workflow were like that no record tells yet.
-
-    Attributes:
-        runs: how many they are.
-    """
+    """What some runs of one workflow were like that no record tells yet."""
 
     def __init__(self) -> None:
-        self.runs = 0
         self._ended = [0, 0, 0]
         self._minutes: dict[int, list[int]] = {}
         self._durations = Sketch(RUN_BINS)
@@ -45,7 +40,6 @@ class Tally:
 
     def add(self, state: ExecutionState) -> None:
         """Take a run that has ended into account."""
-        self.runs += 1
         self._add_run(state)
         work = 0
         for step in state.steps.values():
@@ -100,6 +94,32 @@ class Tally:
         if trouble is None:
             trouble = self._troubles[name] = Trouble()
         return trouble
+
+    def absorb(self, other: Self) -> None:
+        """Take what another tally has noted into account."""
+        self._ended = [mine + more for mine, more in zip(self._ended, other._ended, strict=True)]
+        for minute, ended in other._minutes.items():
+            known = self._minutes.setdefault(minute, [0, 0, 0])
+            known[:] = [mine + more for mine, more in zip(known, ended, strict=True)]
+        for mine, more in (
+            (self._durations, other._durations),
+            (self._steps, other._steps),
+            (self._work, other._work),
+        ):
+            mine.merge(more)
+        for known_sketches, more_sketches in (
+            (self._nodes, other._nodes),
+            (self._types, other._types),
+        ):
+            for name, sketch in more_sketches.items():
+                known_sketches.setdefault(name, Sketch()).merge(sketch)
+        for name, trouble in other._troubles.items():
+            self._trouble(name).add(trouble)
+
+    def forget_nodes(self) -> None:
+        """Forget what ``add_to_nodes`` has told already, and keep what is known of runs."""
+        self._nodes, self._types, self._troubles = {}, {}, {}
+        self._work = Sketch(RUN_BINS)
 
     def add_to_runs(self, record: RunRecord) -> None:
         """Have a record tell of these runs as well."""

@@ -34,6 +34,7 @@ from tailrace_shared.errors import (
     StartupError,
     UnavailableError,
 )
+from tailrace_shared.estimators import Estimators
 from tailrace_shared.execution_log import ExecutionLog, History
 from tailrace_shared.ids import new_token
 from tailrace_shared.jetstream import JetStream, connect
@@ -47,6 +48,7 @@ from tailrace_shared.run_index import RunIndex
 from tailrace_shared.run_starter import RunRequest, RunStarter
 from tailrace_shared.settings import WorkerSettings
 from tailrace_shared.signals import Signals
+from tailrace_shared.stats_store import StatsStore
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.topology import EVENTS, apply_topology, topology
 from tailrace_shared.trigger_store import TriggerStore
@@ -57,8 +59,10 @@ from tailrace_worker.clock import Clock
 from tailrace_worker.engine.drive_result import DriveResult, End
 from tailrace_worker.engine.environment import Environment
 from tailrace_worker.engine.orchestrator import Drive
+from tailrace_worker.engine.outlook import Allowance
 from tailrace_worker.engine.runner import Runner
 from tailrace_worker.engine.share import FairShare
+from tailrace_worker.engine.statistics import Statistics
 from tailrace_worker.engine.tenant_lines import TenantLines
 from tailrace_worker.nodes.emit import make_emit_node
 from tailrace_worker.nodes.node import declared_node
@@ -69,9 +73,12 @@ from tailrace_worker.timers import Timers
 
 _ANSWER_TIMEOUT: Final = 1.0
 _CLOSE_TIMEOUT: Final = 2.0
+_FLUSH_TIMEOUT: Final = 1.0
 _SHORTEST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 1.0
 _FOR_NEWER_WORKERS: Final = 5.0
+_SAME_RECORD: Final = 10.0
+"""Seconds for which runs are estimated by the same record of earlier ones."""
 _MOST_BREAKS: Final = 5
 _YES: Final = b"1"
 _NO: Final = b"0"
@@ -176,6 +183,9 @@ class Engine:
         """Close the connection and end the loop. All drives must have ended."""
         # Whatever goes wrong with a connection that is given up anyway must not keep the process.
         with contextlib.suppress(Exception):
+            flushing = asyncio.run_coroutine_threadsafe(self._env.statistics.flush(), self._loop)
+            flushing.result(timeout=_FLUSH_TIMEOUT)
+        with contextlib.suppress(Exception):
             closing = asyncio.run_coroutine_threadsafe(self._client.close(), self._loop)
             closing.result(timeout=_CLOSE_TIMEOUT)
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -207,6 +217,7 @@ class Engine:
             self._loop.create_task(self._sweeper(jetstream).run()),
             self._loop.create_task(self._clock.run()),
             self._loop.create_task(self._tenant_lines.run()),
+            self._loop.create_task(self._env.statistics.run()),
         ]
         await self._client.subscribe(
             self._subjects.worker(self.worker_id), cb=self._answer_whether_driving
@@ -219,6 +230,7 @@ class Engine:
         outputs = OutputStore(jetstream, subjects, settings.max_output_bytes)
         waiting = WaitingIndex(jetstream, subjects)
         starter = RunStarter(jetstream, subjects, workflows)
+        stats = StatsStore(jetstream, subjects)
         return Environment(
             worker_id=self.worker_id,
             jetstream=jetstream,
@@ -242,6 +254,9 @@ class Engine:
             results=ResultIndex(jetstream, subjects),
             gate=ConcurrencyGate(jetstream, subjects, log, starter.advance),
             starter=starter,
+            statistics=Statistics(stats),
+            estimators=Estimators(stats, _SAME_RECORD),
+            allowance=Allowance(),
             commander=Commander(log, due, starter, workflows),
             registry=self._registry,
             runner=Runner(self._registry, self._threads, settings.max_output_bytes, self._secrets),

@@ -12,6 +12,7 @@ from nats.aio.subscription import Subscription
 from tailrace_shared.commander import Commander
 from tailrace_shared.concurrency_gate import ConcurrencyGate
 from tailrace_shared.due_index import DueIndex
+from tailrace_shared.estimators import Estimators
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.execution_log import ExecutionLog
 from tailrace_shared.jetstream import JetStream
@@ -25,9 +26,11 @@ from tailrace_shared.signals import Signals
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.waiting_index import WaitingIndex
 from tailrace_shared.workflow_store import WorkflowStore
+from tailrace_worker.engine.outlook import Allowance, Outlook
 from tailrace_worker.engine.plan import Plan
 from tailrace_worker.engine.remote.job import actor_job
 from tailrace_worker.engine.runner import Runner
+from tailrace_worker.engine.statistics import Statistics
 from tailrace_worker.nodes.registry import NodeRegistry
 
 # A node of a plan takes some three kilobytes.
@@ -53,6 +56,9 @@ class Environment:
     results: ResultIndex
     gate: ConcurrencyGate
     starter: RunStarter
+    statistics: Statistics
+    estimators: Estimators
+    allowance: Allowance
     commander: Commander
     registry: NodeRegistry
     runner: Runner
@@ -85,6 +91,11 @@ class Environment:
             _key, oldest = self._plans.popitem(last=False)
             self._cached_nodes -= len(oldest.nodes)
         return plan
+
+    async def outlook(self, tenant: str, plan: Plan, version: int) -> Outlook:
+        """Return what tells how far an execution of a plan is and how long it still takes."""
+        estimator = await self.estimators.of(tenant, plan.definition, version, plan.graph)
+        return Outlook(estimator, len(plan.nodes), self.allowance)
 
     async def send_to_actor(self, tenant: str, state: ExecutionState, step_id: str) -> None:
         """Have an actor attend to a step that waits for one."""

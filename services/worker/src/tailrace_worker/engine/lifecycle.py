@@ -136,4 +136,5 @@ class Lifecycle:
         for event in events:
             state.apply(event)
         await self._writer.append(events, state)
+        self._env.statistics.note(self._tenant, state)
         return await self.finished(state)

@@ -46,6 +46,7 @@ from tailrace_worker.engine.environment import Environment
 from tailrace_worker.engine.lifecycle import Lifecycle
 from tailrace_worker.engine.log_writer import LogWriter
 from tailrace_worker.engine.outcomes import LONGEST_IDLE, Succeeded, end_event, failed, lost
+from tailrace_worker.engine.outlook import Outlook
 from tailrace_worker.engine.patience import patiently
 from tailrace_worker.engine.scheduler import Scheduler
 
@@ -81,6 +82,7 @@ class Drive:
             environment.jetstream, environment.subjects, tenant, execution, environment.worker_id
         )
         self._scheduler: Scheduler
+        self._outlook: Outlook
         self._attempts = Attempts(environment, tenant, execution, self._wake)
         self._consequences = Consequences(environment, tenant, execution, self._wake)
         self._lifecycle = Lifecycle(environment, tenant, self._writer)
@@ -159,6 +161,7 @@ class Drive:
         self._adopt(Scheduler(plan, state))
         if state.is_terminal:
             return await self._conclude()
+        self._outlook = await self._env.outlook(self._tenant, plan, state.version)
         await self._fetch_outputs()
         if plan.awaits:
             await self._consequences.recall()
@@ -191,6 +194,7 @@ class Drive:
             elif not self._is_draining:
                 self._launch_unattended()
             if self._scheduler.state.is_terminal:
+                self._env.statistics.note(self._tenant, self._scheduler.state)
                 return await self._conclude()
             if not more and (result := await self._rest()) is not None:
                 return result
@@ -205,6 +209,7 @@ class Drive:
         """Commit facts and what follows from them; returns whether there is more to decide."""
         while True:
             batch, more = decide(facts)
+            self._outlook.tell(batch, self._scheduler.state, self._env.now())
             since = self._writer.last_sequence + 1
             try:
                 await self._writer.append(batch, self._scheduler.state)

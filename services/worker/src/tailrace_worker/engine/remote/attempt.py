@@ -7,10 +7,11 @@ from typing import Final
 
 import structlog
 
-from tailrace_shared.errors import TailraceError
+from tailrace_shared.errors import TailraceError, WorkflowNotFoundError
 from tailrace_shared.execution.events import (
     Event,
     StepBegun,
+    StepProgressed,
     StepStarted,
     format_timestamp,
 )
@@ -18,6 +19,7 @@ from tailrace_shared.execution.state import ExecutionState
 from tailrace_worker.engine.attempt import Attempt
 from tailrace_worker.engine.environment import Environment
 from tailrace_worker.engine.outcomes import Erred, Outcome, Succeeded, end_event, lost
+from tailrace_worker.engine.outlook import Outlook
 from tailrace_worker.engine.plan import PlannedNode
 from tailrace_worker.engine.remote.calling_thread import CallingThread
 from tailrace_worker.engine.remote.followed_log import FollowedLog, patiently
@@ -71,6 +73,7 @@ class RemoteAttempt:
         self._thread = thread
         self._woken = asyncio.Event()
         self._stop: Stop | None = None
+        self._outlook: Outlook | None = None
         self._attempt: Attempt
         self._running: asyncio.Task[Outcome]
 
@@ -182,7 +185,24 @@ class RemoteAttempt:
 
     async def _report(self) -> None:
         if self._attempt.is_due:
-            await self._log.append(self._attempt.take_reports(), self._is_wanted)
+            await self._log.append(await self._reports(), self._is_wanted)
+
+    async def _reports(self) -> list[Event]:
+        reports = self._attempt.take_reports()
+        if any(isinstance(report, StepProgressed) for report in reports):
+            if self._outlook is None:
+                self._outlook = await patiently(self._look_out)
+            if self._outlook is not None:
+                self._outlook.tell(reports, self._log.state, self._env.now())
+        return reports
+
+    async def _look_out(self) -> Outlook | None:
+        tenant, state = self._job.tenant, self._log.state
+        try:
+            plan = await self._env.plan(tenant, state.workflow_id, state.version)
+        except WorkflowNotFoundError:
+            return None  # a thousand versions ago; the attempt may end all the same
+        return await self._env.outlook(tenant, plan, state.version)
 
     def _look(self) -> None:
         """See whether the attempt is still wanted."""
@@ -206,7 +226,7 @@ class RemoteAttempt:
     async def _end(self) -> None:
         self._attempt.close()
         end = self._end_event()
-        events = [*self._attempt.take_reports(), *([] if end is None else [end])]
+        events = [*await self._reports(), *([] if end is None else [end])]
         if not await self._log.append(events, self._is_wanted):
             _log.info("result dropped", **self._job._asdict())
 

@@ -1,0 +1,94 @@
+"""The store of what is remembered of runs."""
+
+import asyncio
+
+import pytest
+
+from harness.workflows import definition
+from tailrace_shared.errors import InvalidIdError
+from tailrace_shared.estimators import Estimators
+from tailrace_shared.execution.events import format_timestamp
+from tailrace_shared.execution.record import NodeRecord, RunRecord
+from tailrace_shared.execution.state import ExecutionState, StepState
+from tailrace_shared.execution.tally import Tally
+from tailrace_shared.sketch import count_of
+from tailrace_shared.stats_store import StatsStore
+from tailrace_shared.topology import STATS
+
+NOON = 1_700_006_400.0
+
+
+@pytest.fixture
+def store(site):
+    """A store as a service has it."""
+    return StatsStore(site.jetstream, site.subjects)
+
+
+def tally(nodes=1, milliseconds=2000):
+    """Return the tally of one run."""
+    steps = {
+        f"n{n}": StepState(f"n{n}", "simulate", "success", duration_ms=milliseconds)
+        for n in range(nodes)
+    }
+    noted = Tally()
+    noted.add(
+        ExecutionState(
+            status="completed",
+            finished_at=format_timestamp(NOON),
+            duration_ms=milliseconds,
+            steps=steps,
+        )
+    )
+    return noted
+
+
+async def test_what_many_write_at_once_is_all_there(store, site):
+    """Whoever loses the race reads what was written and adds to that."""
+    others = [StatsStore(site.jetstream, site.subjects) for _ in range(8)]
+    await asyncio.gather(*(other.add("t", "flow", tally()) for other in others))
+    runs, nodes = await store.runs("t", "flow"), await store.nodes("t", "flow")
+    assert runs.completed == count_of(runs.durations) == 8
+    assert runs.minutes == {int(NOON // 60): (8, 0, 0)}
+    assert count_of(nodes.durations["n0"]) == 8
+
+
+async def test_a_tenant_reads_its_own(store):
+    """A workflow of the same name is another one elsewhere."""
+    await store.add("t", "flow", tally())
+    await store.add("t", "other", tally())
+    await store.add("u", "flow", tally())
+    await store.add("u", "flow", tally())
+    assert {name: record.completed for name, record in (await store.runs_of_all("t")).items()} == {
+        "flow": 1,
+        "other": 1,
+    }
+    assert (await store.runs("u", "flow")).completed == 2
+    assert await store.runs_of_all("nobody") == {}
+    with pytest.raises(InvalidIdError):
+        await store.runs_of_all("*")
+
+
+async def test_what_has_never_run_has_empty_records(store):
+    """Nothing need be there before."""
+    assert await store.runs("t", "flow") == RunRecord()
+    assert await store.nodes("t", "flow") == NodeRecord()
+
+
+async def test_a_large_workflow_has_a_record_that_fits(store, site):
+    """Ten thousand nodes are stored like ten."""
+    await store.add("t", "flow", tally(nodes=10_000))
+    assert len((await store.nodes("t", "flow")).durations) == 10_000
+    assert await site.count(f"KV_{site.subjects.stream(STATS)}") == 2
+
+
+async def test_estimators_go_by_what_is_stored(store):
+    """And are the same for a while, for all who ask."""
+    estimators = Estimators(store, 60.0)
+    workflow = definition({"n0": {}, "n1": {"needs": ["n0"]}}, id="flow")
+    assert (await estimators.of("u", workflow, 1)).whole_run(ExecutionState(), 0.0) is None
+    await store.add("t", "flow", tally(nodes=2))
+    first, second = await asyncio.gather(
+        estimators.of("t", workflow, 1), estimators.of("t", workflow, 1)
+    )
+    assert first is second is await estimators.of("t", workflow, 1)
+    assert first.whole_run(ExecutionState(), 0.0) == pytest.approx(4, rel=0.02)

@@ -1,0 +1,107 @@
+"""What the events of one execution tell of how far it is and how long it still takes."""
+
+import pytest
+
+from harness.playback import BEGIN, Playback
+from harness.workflows import definition
+from tailrace_shared.execution.estimate import Estimator
+from tailrace_shared.execution.events import (
+    ExecutionStarted,
+    Started,
+    StepProgress,
+    StepProgressed,
+    format_timestamp,
+)
+from tailrace_shared.execution.record import NodeRecord
+from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.sketch import Sketch
+from tailrace_worker.engine.outlook import Allowance, Outlook
+from tailrace_worker.engine.plan import Plan
+
+STAMP = format_timestamp(BEGIN)
+
+
+class Counting(Estimator):
+    """An estimator that counts how often it is asked."""
+
+    asked = 0
+
+    def remaining_seconds(self, state: ExecutionState, now: float) -> float | None:
+        """Count, and estimate."""
+        self.asked += 1
+        return super().remaining_seconds(state, now)
+
+
+def _estimator(plan: Plan) -> Counting:
+    durations = {node: Sketch.of([10_000]).pack() for node in plan.nodes}
+    return Counting(plan.graph, plan.definition.nodes, NodeRecord(durations))
+
+
+@pytest.fixture
+def plan() -> Plan:
+    """Two nodes, one after the other."""
+    return Plan(definition({"a": {}, "b": {"needs": ["a"]}}))
+
+
+def _report() -> StepProgressed:
+    return StepProgressed(StepProgress("a", "simulate", 50.0), STAMP)
+
+
+def _free() -> Allowance:
+    """An allowance of somebody whose estimates take no time."""
+    return Allowance(clock=lambda: 0.0)
+
+
+def test_a_run_that_begins_tells_how_long_it_takes(plan: Plan) -> None:
+    """The estimate of a whole run is made once for all of them."""
+    estimator = _estimator(plan)
+    for _ in range(3):
+        event = ExecutionStarted(Started("e1", "running", STAMP), STAMP)
+        outlook = Outlook(estimator, 2, _free())
+        outlook.tell([event], Playback(plan, lambda _step: 10.0).state, BEGIN)
+        assert event.data.eta_ms == pytest.approx(20_000, rel=0.02)
+    assert estimator.asked == 1
+
+
+def test_reports_tell_how_far_the_run_is(plan: Plan) -> None:
+    """The whole run, not the node."""
+    run = Playback(plan, lambda _step: 10.0)
+    run.state.apply(_report())
+    event = _report()
+    Outlook(_estimator(plan), 2, _free()).tell([event], run.state, BEGIN + 5)
+    assert event.data.progress == 25.0
+    assert event.data.eta_ms == pytest.approx(15_000, rel=0.05)
+
+
+def test_estimates_are_made_once_a_second(plan: Plan) -> None:
+    """In between, what has passed is taken off."""
+    estimator, run = _estimator(plan), Playback(plan, lambda _step: 10.0)
+    outlook = Outlook(estimator, 2, _free())
+    told: list[int | None] = []
+    for tenth in range(20):
+        event = _report()
+        outlook.tell([event], run.state, BEGIN + tenth / 10)
+        told.append(event.data.eta_ms)
+    assert estimator.asked == 2
+    steps = [(told[n] or 0) - (told[n + 1] or 0) for n in range(9)]
+    assert steps == [100] * 9
+
+
+def test_all_executions_share_what_a_worker_has_for_estimates(plan: Plan) -> None:
+    """One that has to wait for its turn goes by its last estimate, or says nothing yet."""
+    seconds = iter(range(1000))
+    allowance = Allowance(0.05, clock=lambda: next(seconds))
+    run = Playback(plan, lambda _step: 10.0)
+    first, second = (Outlook(_estimator(plan), 2, allowance) for _ in range(2))
+    told: list[int | None] = []
+    for outlook in (first, second):
+        event = _report()
+        outlook.tell([event], run.state, BEGIN)
+        told.append(event.data.eta_ms)
+    assert told[0] is not None
+    assert told[1] is None
+    while not allowance.is_left:
+        pass
+    event = _report()
+    second.tell([event], run.state, BEGIN)
+    assert event.data.eta_ms is not None
