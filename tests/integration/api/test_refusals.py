@@ -73,7 +73,7 @@ async def test_requests_that_cannot_be_served(
 async def test_a_method_that_is_not_taken_says_which_are(http: httpx.AsyncClient) -> None:
     """405 carries Allow."""
     answer = await http.patch("/api/v1/workflows/flow/runs")
-    assert set(answer.headers["allow"].split(", ")) <= {"GET", "HEAD", "POST"}
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD", "POST"}
 
 
 @pytest.mark.parametrize(

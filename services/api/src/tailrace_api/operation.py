@@ -64,7 +64,8 @@ class Answer:
     headers: tuple[str, ...] = ()
 
 
-_Organization = Annotated[str, Meta(pattern=ID_PATTERN)]
+# An empty one names none: front ends send those where they have nothing to say.
+_Organization = Annotated[str, Meta(pattern=ID_PATTERN.replace("{1,", "{0,"))]
 
 TENANT: Final = (
     Parameter(

@@ -12,6 +12,7 @@ import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 
 from tailrace_shared.errors import (
     DeadLetterNotFoundError,
@@ -126,7 +127,16 @@ async def answer_routing(request: Request, error: HTTPException) -> Response:
         404: f"there is nothing at {request.url.path}",
         405: f"{request.url.path} does not take {request.method}",
     }.get(error.status_code, error.detail)
-    return problem(error.status_code, detail, headers=error.headers)
+    headers = {"allow": _methods(request)} if error.status_code == 405 else error.headers
+    return problem(error.status_code, detail, headers=headers)
+
+
+def _methods(request: Request) -> str:
+    # Several routes may have the same path, each with a method of its own.
+    routes: list[Route] = [
+        route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE
+    ]
+    return ", ".join(sorted({method for route in routes for method in route.methods or ()}))
 
 
 EXCEPTION_HANDLERS: Final[Mapping[Any, Any]] = {

@@ -184,10 +184,10 @@ class ExecutionRoutes:
     async def list_page(self, request: Request) -> Response:
         """List runs, newest first, of one workflow or of all."""
         tenant, query = tenant_of(request, self._settings), request.query_params
-        workflow = request.path_params.get("workflow_id") or query.get("workflow_id")
+        workflow = request.path_params.get("workflow_id", query.get("workflow_id"))
         page = await self._runs.page(
             tenant,
-            workflow=check_id(workflow, "workflow_id") if workflow else None,
+            workflow=None if workflow is None else check_id(workflow, "workflow_id"),
             status=_status(query.get("status")),
             limit=limit_of(request),
             cursor=cursor_of(request),

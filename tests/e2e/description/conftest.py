@@ -1,0 +1,53 @@
+"""A whole system, open and with tokens, that holds something of each kind."""
+
+import time
+from collections.abc import Iterator
+
+import jwt
+import pytest
+
+from harness.api import ApiProcess
+from harness.described import ORGANIZATION, Described, described
+from harness.nats import NatsServer
+from harness.service import Service
+from harness.tokens import SCOPES, SECRET, environment
+
+
+@pytest.fixture(scope="module")
+def system_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """NATS with a worker."""
+    folder = tmp_path_factory.mktemp("described")
+    with (
+        NatsServer(folder / "nats") as server,
+        Service("tailrace_worker", {"NATS_URL": server.url}, folder / "worker.log"),
+    ):
+        yield server
+
+
+@pytest.fixture(scope="module")
+def open_api(
+    system_nats: NatsServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Described]:
+    """An API that asks nobody who they are."""
+    headers = {"X-Organization-ID": ORGANIZATION}
+    with ApiProcess(system_nats.url, tmp_path_factory.mktemp("open"), heartbeat="200ms") as api:
+        yield described(api.url, headers)
+
+
+@pytest.fixture(scope="module")
+def secured_api(
+    system_nats: NatsServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Described]:
+    """An API that asks for tokens."""
+    claims = {
+        "sub": "somebody",
+        "org": ORGANIZATION,
+        "scope": f"{SCOPES} operator",
+        "exp": time.time() + 600,
+    }
+    headers = {"Authorization": f"Bearer {jwt.encode(claims, SECRET, algorithm='HS256')}"}
+    settings = {
+        name.removeprefix("TAILRACE_").lower(): value for name, value in environment().items()
+    }
+    with ApiProcess(system_nats.url, tmp_path_factory.mktemp("secured"), **settings) as api:
+        yield described(api.url, headers)

@@ -1,0 +1,140 @@
+"""What the API says of itself holds, whatever is sent: schemathesis asks a whole system.
+
+No answer is a 5xx, or has a status, a content type, a header or a body that is not described; what
+the description rules out is refused; and without a token nothing is served that asks for one.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import httpx
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from schemathesis import APIOperation
+from schemathesis import Case as AnyCase
+from schemathesis.core.result import Ok
+
+from harness.described import Described
+
+# More of them find more; these are what every change is checked with.
+EXAMPLES: Final = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "8"))
+EVENT_STREAM: Final = "text/event-stream"
+
+Case: TypeAlias = AnyCase[Any]
+Operation: TypeAlias = APIOperation[Any, Any, Any, Any]
+
+# What is described may still mean nothing: a cycle of nodes, or a cron line of five fields. And
+# these two paths are, with another method, that of a dead letter and of a workflow so named.
+EXCEPTIONS: Final = """
+[[operations]]
+include-method = ["POST", "PUT"]
+checks.positive_data_acceptance.enabled = false
+
+[[operations]]
+include-path = ["/api/v1/dead-letters/replay", "/api/v1/workflows/validate"]
+checks.unsupported_method.enabled = false
+checks.allow_header_conformance.enabled = false
+"""
+
+
+def _streams(operation: Mapping[str, Any]) -> bool:
+    answers = operation["responses"].values()
+    return any(EVENT_STREAM in answer.get("content", {}) for answer in answers)
+
+
+def _without_streams(document: dict[str, Any]) -> dict[str, Any]:
+    paths = {
+        path: {method: each for method, each in operations.items() if not _streams(each)}
+        for path, operations in document["paths"].items()
+    }
+    return {**document, "paths": {path: each for path, each in paths.items() if each}}
+
+
+def _ask(api: Described, folder: Path, config: str, *options: str) -> None:
+    (folder / "schemathesis.toml").write_text(config + EXCEPTIONS)
+    (folder / "openapi.json").write_text(json.dumps(_without_streams(api.document)))
+    headers = [f"--header={name}:{value}" for name, value in api.headers.items()]
+    command = [
+        *(sys.executable, "-m", "schemathesis.cli", "--config-file", "schemathesis.toml"),
+        *("run", "openapi.json", "--url", api.url, "--phases", "examples,coverage,fuzzing"),
+        *("--max-examples", str(EXAMPLES), "--generation-deterministic", "--no-color"),
+        *("--warnings", "off", *headers, *options),
+    ]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_answers_are_as_described_for_any_request(secured_api: Described, tmp_path: Path) -> None:
+    """With a token and without: requests as described, and requests that are nearly so."""
+    _ask(secured_api, tmp_path, "")
+
+
+def test_answers_are_as_described_where_there_is_something(
+    open_api: Described, tmp_path: Path
+) -> None:
+    """The ids of a path name what exists; nobody has to say who asks."""
+    known = "".join(f'"path.{name}" = "{value}"\n' for name, value in open_api.known.items())
+    kept = ("--exclude-path", "/api/v1/workflows/{workflow_id}", "--exclude-method", "DELETE")
+    _ask(open_api, tmp_path, f"[parameters]\n{known}", *kept)
+
+
+def _stream_operations(api: Described) -> Iterator[Operation]:
+    schema = schemathesis.openapi.from_dict(api.document)
+    for found in schema.get_all_operations():
+        assert isinstance(found, Ok)
+        if _streams((operation := found.ok()).definition.raw):
+            yield operation
+
+
+def test_streams_begin_as_described(open_api: Described) -> None:
+    """They do not end, so what is looked at is their head and what they begin with."""
+    operations = list(_stream_operations(open_api))
+    assert operations
+
+    for operation in operations:
+
+        @given(case=operation.as_strategy())
+        @settings(
+            max_examples=EXAMPLES,
+            deadline=None,
+            derandomize=True,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        def begin(case: Case) -> None:
+            _begin(case, open_api)
+
+        begin()
+
+
+def _begin(case: Case, api: Described) -> None:
+    if "execution_id" in case.path_parameters:
+        case.path_parameters["execution_id"] = api.known["waiting_id"]
+    request = case.as_transport_kwargs(base_url=api.url, headers=api.headers)
+    for option in ("cookies", "files"):
+        request.pop(option, None)
+    with httpx.stream(**request, timeout=10) as answer:
+        beginning = next(answer.iter_raw(), b"")
+    if answer.headers.get("content-type", "").startswith(EVENT_STREAM):
+        assert answer.headers["cache-control"] == "no-cache, no-transform"
+        assert answer.headers["x-accel-buffering"] == "no"
+        assert beginning.startswith((b"retry: ", b":", b"data:", b"event:", b"id:"))
+    head = [each for each in answer.headers.multi_items() if each[0] != "transfer-encoding"]
+    begun = httpx.Response(
+        answer.status_code, headers=head, content=beginning, request=answer.request
+    )
+    begun.elapsed = timedelta(0)
+    case.validate_response(begun)
+
+
+@pytest.mark.parametrize("path", ["/openapi.json", "/docs"])
+def test_the_description_needs_no_token(secured_api: Described, path: str) -> None:
+    """Whoever writes a client reads it first."""
+    assert httpx.get(secured_api.url + path).status_code == 200

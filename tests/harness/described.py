@@ -1,0 +1,74 @@
+"""An API that holds something of each kind, and what it says of itself."""
+
+import time
+from typing import Any, Final, NamedTuple
+
+import httpx
+
+ORGANIZATION: Final = "acme"
+
+_FLOW: Final = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
+_WAITING: Final = {
+    "nodes": {"a": {"type": "await", "with": {"reason": "approval", "triggers": ["go"]}}}
+}
+
+
+class Described(NamedTuple):
+    """An API, and what is in it.
+
+    Attributes:
+        url: where it listens.
+        document: its description.
+        headers: what a request needs.
+        known: values of path parameters that name something.
+    """
+
+    url: str
+    document: dict[str, Any]
+    headers: dict[str, str]
+    known: dict[str, str]
+
+
+def described(url: str, headers: dict[str, str]) -> Described:
+    """Fill an API, and ask it for its description.
+
+    Args:
+        url: where it listens.
+        headers: what a request needs.
+    """
+    with httpx.Client(base_url=url, headers=headers, timeout=20) as http:
+        known = _fill(http)
+        document = http.get("/openapi.json").raise_for_status().json()
+    # Three names of one thing, of which a request may use one; those of the query stay out of it.
+    for operation in (each for path in document["paths"].values() for each in path.values()):
+        operation["parameters"] = [
+            each
+            for each in operation["parameters"]
+            if each.get("$ref", "").rpartition("/")[2] not in {"organization_id", "merchantId"}
+        ]
+    return Described(url, document, headers, known)
+
+
+def _fill(http: httpx.Client) -> dict[str, str]:
+    def put(path: str, body: Any) -> None:
+        http.put(path, json=body).raise_for_status()
+
+    put("/api/v1/workflows/flow", _FLOW)
+    put("/api/v1/workflows/waiting", _WAITING)
+    waiting = http.post("/api/v1/workflows/waiting/runs").raise_for_status().json()
+    run = http.post("/api/v1/workflows/flow/runs").raise_for_status().json()
+    schedule = {"id": "yearly", "workflow_id": "flow", "cron": "0 0 0 1 1 *"}
+    http.post("/api/v1/schedules", json=schedule).raise_for_status()
+    deadline = time.monotonic() + 20
+    document = f"/api/v1/executions/{run['execution_id']}"
+    while http.get(document).json()["status"] != "completed":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return {
+        "workflow_id": "flow",
+        "execution_id": run["execution_id"],
+        "waiting_id": waiting["execution_id"],
+        "schedule_id": "yearly",
+        "step_id": "a",
+        "procedure": "go",
+    }
