@@ -28,11 +28,15 @@ class Outcome(NamedTuple):
 
 
 class Command:
-    """Calls ``tailrace`` in a folder, with the API at a URL."""
+    """Calls ``tailrace`` in a folder, with the API at a URL.
+
+    Attributes:
+        environment: what it is called with.
+    """
 
     def __init__(self, url: str, folder: Path) -> None:
         self.folder = folder
-        self._environment = {**os.environ, "TAILRACE_URL": url, "COLUMNS": "80", "LINES": "24"}
+        self.environment = {**os.environ, "TAILRACE_URL": url, "COLUMNS": "80", "LINES": "24"}
 
     def __call__(self, *arguments: str, seconds: float = 60.0) -> Outcome:
         """Call it and wait for its end."""
@@ -42,7 +46,7 @@ class Command:
             text=True,
             timeout=seconds,
             cwd=self.folder,
-            env=self._environment,
+            env=self.environment,
             check=False,
         )
         return Outcome(done.returncode, done.stdout, done.stderr)
@@ -55,7 +59,7 @@ class Command:
             stderr=subprocess.PIPE,
             text=True,
             cwd=self.folder,
-            env=self._environment,
+            env=self.environment,
         )
 
     def in_terminal(self, *arguments: str) -> Outcome:
@@ -67,7 +71,7 @@ class Command:
             stdout=terminal,
             stderr=terminal,
             cwd=self.folder,
-            env={**self._environment, "TERM": "xterm-256color"},
+            env={**self.environment, "TERM": "xterm-256color"},
         )
         os.close(terminal)
         drawn = bytearray()

@@ -16,9 +16,11 @@ _SECRET: Final = re.compile(
     r"""
     # A JSON Web Token: its header is always an object, so it begins with the Base64 of '{"'.
     (?P<token> (?: eyJ | trt_ ) [A-Za-z0-9_-]{6,} (?: \.[A-Za-z0-9_=-]* )* )
-    # A parameter of a query, also where it is encoded once more.
-    | (?P<name> \b (?: authorization | access_token | ticket ) (?: = | %3D ) )
-      (?: bearer (?: \s | \+ | %20 )+ )? [^\s&"'\\,;#]+
+    # A parameter of a query, also where it is encoded once more; up to the next one, if that
+    # follows in a path, which has no separators.
+    | (?P<name> (?: authorization | access_token | ticket ) (?: = | %3D ) )
+      (?: bearer (?: \s | \+ | %20 )+ )?
+      (?: (?! authorization | access_token | ticket ) [^\s&"'\\,;#] )+
     # A header, or what was copied from one.
     | (?P<scheme> \b bearer (?: \s | \+ | %20 )+ ) [A-Za-z0-9._~+/=-]{16,}
     # The password in a URL.

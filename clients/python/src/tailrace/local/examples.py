@@ -20,8 +20,8 @@ def definitions() -> Iterator[dict[str, Any]]:
         yield import_trace(path.read_bytes(), path.stem, TRACE_SCALE)
 
 
-def install(url: str) -> None:
+def install(url: str, token: str = "", organization: str = "") -> None:
     """Install every example."""
-    with Client(url) as client:
+    with Client(url, token, organization=organization) as client:
         for definition in definitions():
             client.apply(definition)

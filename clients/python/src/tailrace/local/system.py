@@ -37,6 +37,8 @@ AGAIN_AFTER: Final = 0.5
 """Seconds after which a further signal means impatience. Until then it may be the first one, sent
 by the terminal and passed on by a wrapper such as ``uv run``, too."""
 
+API_SECRETS: Final = frozenset({"TAILRACE_AUTH_SECRET", "TAILRACE_AUTH_SECRET_FILE"})
+
 API_MODULE: Final = "tailrace_api"
 WORKER_MODULE: Final = "tailrace_worker"
 
@@ -127,7 +129,7 @@ class System:
             for number, port in enumerate(ports, 1)
         ]
         self._workers = [
-            self._service(f"worker-{number}", WORKER_MODULE, sockets, environment)
+            self._service(f"worker-{number}", WORKER_MODULE, sockets, _without_secrets(environment))
             for number in range(1, options.workers + 1)
         ]
         await self._supervisor.start([*self._api, *self._workers])
@@ -196,7 +198,9 @@ def _install_examples(url: str) -> None:
     # Imported while the services start: an HTTP client takes as long to load as an API does.
     from tailrace.local import examples  # noqa: PLC0415
 
-    examples.install(url)
+    examples.install(
+        url, os.environ.get("TAILRACE_TOKEN", ""), os.environ.get("TAILRACE_ORGANIZATION", "")
+    )
 
 
 def _environment(nats_url: str, *, with_examples: bool) -> dict[str, str]:
@@ -211,6 +215,11 @@ def _environment(nats_url: str, *, with_examples: bool) -> dict[str, str]:
         "NATS_URL": nats_url,
     }
     return demo.worker_environment(environment) if with_examples else environment
+
+
+def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    # Workers run functions of users, and whoever has the secret makes tokens.
+    return {name: value for name, value in environment.items() if name not in API_SECRETS}
 
 
 def _url(host: str, port: int) -> str:

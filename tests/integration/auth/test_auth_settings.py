@@ -1,0 +1,138 @@
+"""Settings that cannot work stop the start with one line that names them, and no secret."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+
+from harness.api import ApiProcess
+from harness.issuer import SECRET, bearer, private_key, public_pem, signed, token
+from harness.nats import NatsServer, free_port
+
+WEAK = "31 bytes are one byte too short"
+PRIVATE = (
+    private_key("ES256").private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+)
+SMALL = (
+    rsa.generate_private_key(public_exponent=65537, key_size=1024)
+    .public_key()
+    .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    .decode()
+)
+
+
+def _fail(**settings: str) -> str:
+    """Start an API that cannot start; returns the one line that it says."""
+    environment = {f"TAILRACE_{name.upper()}": value for name, value in settings.items()}
+    process = subprocess.run(
+        [sys.executable, "-m", "tailrace_api"],
+        env={
+            "PATH": "/usr/bin:/bin",
+            "TAILRACE_PORT": "0",
+            "NATS_URL": f"nats://127.0.0.1:{free_port()}",
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert process.returncode == 2, process.stderr
+    (line,) = process.stderr.splitlines()
+    assert line.startswith("tailrace-api: ")
+    for value in settings.values():
+        assert len(value) < 30 or value not in line
+    return line
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"auth": "jwt"}, "TAILRACE_AUTH_SECRET"),
+        ({"auth": "basic"}, "TAILRACE_AUTH="),
+        ({"auth": "jwt", "auth_algorithm": "RS256"}, "TAILRACE_AUTH_PUBLIC_KEY"),
+        ({"auth": "jwt", "auth_algorithm": "none"}, "TAILRACE_AUTH_ALGORITHM"),
+        ({"auth_secret": SECRET}, "TAILRACE_AUTH_SECRET"),
+        ({"auth": "jwt", "auth_secret": WEAK}, "TAILRACE_AUTH_SECRET: a secret has 32 bytes"),
+        ({"auth": "jwt", "auth_secret_file": "/nowhere"}, "TAILRACE_AUTH_SECRET_FILE"),
+        ({"auth": "jwt", "auth_secret": public_pem("RS256")}, "TAILRACE_AUTH_SECRET"),
+        ({"auth": "jwt", "auth_public_key": public_pem("RS256")}, "TAILRACE_AUTH_ALGORITHM=HS256"),
+        (
+            {"auth": "jwt", "auth_secret": SECRET, "auth_algorithm": "ES256"},
+            "TAILRACE_AUTH_SECRET does not go with",
+        ),
+        (
+            {"auth": "jwt", "auth_secret": SECRET, "auth_secret_file": "/dev/null"},
+            "only one of TAILRACE_AUTH_SECRET and TAILRACE_AUTH_SECRET_FILE",
+        ),
+        *(
+            (
+                {"auth": "jwt", "auth_algorithm": algorithm, "auth_public_key": key},
+                f"TAILRACE_AUTH_PUBLIC_KEY: {algorithm}",
+            )
+            for algorithm, key in (
+                ("RS256", public_pem("ES256")),
+                ("RS256", SMALL),
+                ("ES256", public_pem("EdDSA")),
+                ("ES256", PRIVATE),
+                ("EdDSA", public_pem("RS256")),
+                ("EdDSA", SECRET),
+            )
+        ),
+        *(
+            (
+                {"auth": "jwt", "auth_algorithm": "RS256", "auth_jwks_url": url},
+                "TAILRACE_AUTH_JWKS_URL",
+            )
+            for url in (
+                "http://issuer.example/keys",
+                "file:///etc/passwd",
+                "issuer.example/keys",
+                "https://",
+                "http://127.0.0.1.issuer.example/keys",
+                "http://[::1/keys",
+            )
+        ),
+        ({"cors_origins": "*", "cors_credentials": "true"}, "TAILRACE_CORS_ORIGINS"),
+        ({"cors_origins": "https://app.example.com/"}, "TAILRACE_CORS_ORIGINS"),
+        ({"cors_origins": "app.example.com"}, "TAILRACE_CORS_ORIGINS"),
+        ({"host": "0.0.0.0"}, "TAILRACE_AUTH=none"),
+    ],
+)
+def test_settings_that_cannot_work(settings: dict[str, str], named: str) -> None:
+    """One line, exit code 2, before anything is asked of NATS."""
+    assert named in _fail(**settings)
+
+
+async def test_keys_come_from_files_too(auth_nats: NatsServer, logs: Path) -> None:
+    """A line end at the end of a secret is none of it."""
+    secret, pem = logs / "secret", logs / "key.pem"
+    secret.write_text(SECRET + "\n")
+    pem.write_text(public_pem("EdDSA"))
+    for settings, text in (
+        ({"auth_secret_file": str(secret)}, token()),
+        ({"auth_algorithm": "EdDSA", "auth_public_key_file": str(pem)}, signed("EdDSA")),
+    ):
+        with ApiProcess(auth_nats.url, logs, auth="jwt", **settings) as api:
+            async with httpx.AsyncClient(base_url=api.url) as http:
+                answer = await http.get("/api/v1/workflows", headers=bearer(text))
+                assert answer.status_code == 200
+
+
+async def test_with_tokens_every_address_may_be_served(auth_nats: NatsServer, logs: Path) -> None:
+    """Nobody comes in without one; metrics may be opened for a Prometheus that has none."""
+    settings = {"auth": "jwt", "auth_secret": SECRET, "host": "0.0.0.0"}
+    with ApiProcess(auth_nats.url, logs, **settings, open_metrics="true") as api:
+        async with httpx.AsyncClient(base_url=api.url) as http:
+            assert (await http.get("/api/v1/workflows")).status_code == 401
+            assert (await http.get("/metrics")).status_code == 200
+            assert (await http.get("/api/v1/dead-letters")).status_code == 401

@@ -1,0 +1,169 @@
+"""For which organisation a request is made, and what a token's scopes allow."""
+
+from typing import Any
+
+import httpx
+import pytest
+
+from harness.issuer import bearer, token
+
+LIST = "/api/v1/workflows"
+FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
+
+
+async def _listed(http: httpx.AsyncClient, **request: Any) -> tuple[int, str]:
+    answer = await http.get(LIST, **request)
+    return answer.status_code, answer.json().get("detail", "")
+
+
+async def test_the_only_organization_of_a_token_needs_no_name(http: httpx.AsyncClient) -> None:
+    """As org, or as the one of orgs."""
+    for changed in ({"org": "acme"}, {"org": None, "orgs": ["acme"]}, {"orgs": ["acme"]}):
+        assert (await _listed(http, headers=bearer(token(**changed))))[0] == 200
+
+
+async def test_an_organization_is_named_in_three_ways(http: httpx.AsyncClient) -> None:
+    """They name the same thing, so they may be used together, if they agree."""
+    text = token(org=None, orgs=["one", "two"])
+    for tenant in ("one", "two"):
+        put = await http.put(
+            f"{LIST}/flow-{tenant}",
+            json=FLOW,
+            headers={**bearer(text), "x-organization-id": tenant},
+        )
+        assert put.status_code in {200, 201}
+    for name, where in (
+        ("x-organization-id", "headers"),
+        ("organization_id", "params"),
+        ("merchantId", "params"),
+    ):
+        for tenant, other in (("one", "two"), ("two", "one")):
+            request: dict[str, Any] = {"headers": bearer(text), "params": {}}
+            request[where] = {**request[where], name: tenant}
+            answer = await http.get(LIST, **request)
+            ids = {flow["workflow_id"] for flow in answer.json()["workflows"]}
+            assert f"flow-{tenant}" in ids
+            assert f"flow-{other}" not in ids
+    status, _ = await _listed(
+        http,
+        headers={**bearer(text), "x-organization-id": "one"},
+        params={"organization_id": "one", "merchantId": "one"},
+    )
+    assert status == 200
+
+
+async def test_a_request_that_names_none_or_several_is_refused(http: httpx.AsyncClient) -> None:
+    """400 with the ways to name one."""
+    text = token(org="one", orgs=["two"])
+    for headers, params in (
+        ({}, {}),
+        ({"x-organization-id": ""}, {}),
+        ({"x-organization-id": "one"}, {"organization_id": "two"}),
+        ({"x-organization-id": "one"}, {"merchantId": "two"}),
+        ({}, {"merchantId": "one", "organization_id": "two"}),
+    ):
+        status, detail = await _listed(http, headers={**bearer(text), **headers}, params=params)
+        assert status == 400
+        for way in ("X-Organization-ID", "organization_id", "merchantId"):
+            assert way in detail
+    answer = await http.get(
+        LIST,
+        headers=[
+            ("authorization", f"Bearer {text}"),
+            ("x-organization-id", "one"),
+            ("x-organization-id", "two"),
+        ],
+    )
+    assert answer.status_code == 400
+
+
+async def test_an_organization_that_the_token_does_not_hold_is_forbidden(
+    http: httpx.AsyncClient,
+) -> None:
+    """403, whether it exists or not; what is no id is 400."""
+    for tenant in ("one", "nobody", "acmee", "ACME"):
+        for request in (
+            {"headers": {**bearer(token()), "x-organization-id": tenant}},
+            {"headers": bearer(token()), "params": {"organization_id": tenant}},
+            {"headers": bearer(token()), "params": {"merchantId": tenant}},
+        ):
+            status, detail = await _listed(http, **request)
+            assert status == 403
+            assert tenant in detail
+    for tenant in ("*", ">", "acme.>", "acme.x", "*.acme", "a b", "acme\x7f", "$KV"):
+        status, _ = await _listed(http, headers=bearer(token()), params={"organization_id": tenant})
+        assert status == 400
+
+
+@pytest.mark.parametrize("changed", [{"org": None}, {"org": None, "orgs": []}])
+async def test_a_token_without_an_organization_is_of_no_use(
+    http: httpx.AsyncClient, changed: dict[str, Any]
+) -> None:
+    """403 that says which claims it lacks."""
+    status, detail = await _listed(http, headers=bearer(token(**changed)))
+    assert status == 403
+    assert "orgs" in detail
+
+
+async def test_scopes_allow_what_they_name(http: httpx.AsyncClient) -> None:
+    """403 names the one that is missing; as text or as a list, and nothing follows from others."""
+    needs = (
+        ("GET", LIST, "workflows:read"),
+        ("PUT", f"{LIST}/flow", "workflows:write"),
+        ("POST", f"{LIST}/validate", None),
+        ("GET", "/api/v1/executions", "executions:read"),
+        ("POST", f"{LIST}/flow/runs", "executions:write"),
+        ("GET", "/api/v1/dead-letters", "operator"),
+        ("GET", "/metrics", "operator"),
+    )
+    scopes = {scope for _, _, scope in needs if scope}
+    given: Any
+    for method, path, scope in needs:
+        if scope is None:
+            continue
+        for given in (scope, [scope], f"openid {scope}"):
+            answer = await http.request(
+                method,
+                path,
+                json=FLOW if method == "PUT" else None,
+                headers=bearer(token(scope=given)),
+            )
+            assert answer.status_code not in {401, 403}, (path, answer.text)
+        for given in (
+            " ".join(scopes - {scope}),
+            None,
+            "",
+            [],
+            [7],
+            scope.upper(),
+            f"{scope}s",
+            f"x{scope}",
+        ):
+            answer = await http.request(method, path, headers=bearer(token(scope=given)))
+            assert answer.status_code == 403, (path, given)
+            assert scope in answer.json()["detail"]
+            assert f'scope="{scope}"' in answer.headers["www-authenticate"]
+
+
+async def test_what_is_refused_for_its_scope_is_not_looked_at(http: httpx.AsyncClient) -> None:
+    """A token that may not read learns nothing of what exists, nor of what a body should be."""
+    text = token(scope="workflows:read")
+    for path, content in (
+        ("/api/v1/executions/nobody/cancel", b"not JSON"),
+        ("/api/v1/executions/a.b/cancel", b""),
+        (f"{LIST}/nothing/runs?strange=1", b"{}"),
+    ):
+        answer = await http.post(path, content=content, headers=bearer(text))
+        assert answer.status_code == 403
+
+
+async def test_who_decided_is_who_the_token_says(acme: httpx.AsyncClient) -> None:
+    """A command in the log names the token's subject, whatever the request says."""
+    await acme.put(f"{LIST}/flow", json=FLOW)
+    run = (await acme.post(f"{LIST}/flow/runs", json={})).json()
+    path = f"/api/v1/executions/{run['execution_id']}"
+    answer = await acme.post(f"{path}/cancel", json={}, headers={"x-actor": "eve"})
+    assert answer.status_code == 202
+    logs = (await acme.get(path, params={"include_logs": "true"})).json()["logs"]
+    (command,) = [entry for entry in logs if entry["type"] == "command:requested"]
+    assert command["data"]["actor"] == "ada"

@@ -1,0 +1,110 @@
+"""Clients that take their time with a request are not waited for."""
+
+import asyncio
+import json
+
+import pytest
+
+from harness.api import ApiProcess
+from harness.issuer import token
+from harness.sse import SseClient
+
+
+async def _answer(api: ApiProcess, *parts: bytes) -> bytes:
+    """Send parts, a little apart, and return what comes until the server closes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    reading = asyncio.create_task(reader.read())
+    for part in parts:
+        writer.write(part)
+        if (await asyncio.wait([reading], timeout=0.1))[0]:
+            break
+    answer = await asyncio.wait_for(reading, 10)
+    writer.close()
+    return answer
+
+
+AUTHORIZATION = f"authorization: Bearer {token()}\r\n".encode()
+HEAD = b"PUT /api/v1/workflows/flow HTTP/1.1\r\nhost: x\r\n" + AUTHORIZATION
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (b"GET /hea",),
+        (b"GET /healthz HTTP/1.1\r\nhost: x\r\n",),
+        (b"GET /healthz HTTP/1.1\r\n", *(b"x-%d: y\r\n" % n for n in range(60))),
+        (HEAD + b"content-length: 100\r\n\r\n",),
+        (HEAD + b"content-length: 100\r\n\r\n", *[b"{"] * 60),
+        (HEAD + b"transfer-encoding: chunked\r\n\r\n", *[b"1\r\n \r\n"] * 60),
+        (HEAD + b"expect: 100-continue\r\ncontent-length: 100\r\n\r\n",),
+    ],
+)
+async def test_a_request_that_does_not_come_in_time(
+    secured: ApiProcess, parts: tuple[bytes, ...]
+) -> None:
+    """408 and the end, whether nothing more comes or too little."""
+    answer = await _answer(secured, *parts)
+    head, _, body = answer.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n").partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+    assert b"connection: close" in head
+    assert json.loads(body)["status"] == 408
+
+
+async def test_a_connection_on_suspicion_is_closed_without_a_word(secured: ApiProcess) -> None:
+    """Browsers open some, and would take a 408 for the answer to what they send next."""
+    assert await _answer(secured) == b""
+
+
+async def test_a_second_request_has_its_own_time(secured: ApiProcess) -> None:
+    """Half of one after a whole one gets the whole one's answer first."""
+    whole = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+    answer = await _answer(secured, whole, whole[:20])
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"HTTP/1.1 408 Request Timeout\r\n" in answer
+
+
+async def test_streams_have_all_the_time(secured: ApiProcess) -> None:
+    """The deadline is for requests."""
+    async with SseClient(
+        secured.port, "/api/v1/sse/executions/nobody/stream", headers={"authorization": "x"}
+    ) as client:
+        await client.read()
+        assert client.status == 401
+    headers = {"authorization": f"Bearer {token()}"}
+    body = {"flow_id": "slow-flow"}
+    put = SseClient(
+        secured.port,
+        "/api/v1/workflows/slow-flow",
+        method="PUT",
+        headers=headers,
+        body={"nodes": {"a": {"type": "transform", "with": {"value": 1}}}},
+    )
+    async with put:
+        await put.read()
+    async with SseClient(
+        secured.port, "/api/v1/executions/stream", method="POST", headers=headers, body=body
+    ) as stream:
+        await stream.take(1)
+        while len(stream.parser.comments) < 8:  # more than a second of heartbeats
+            assert await stream.read() is not None
+
+
+async def test_a_body_of_nothing_but_nesting(secured: ApiProcess) -> None:
+    """Ten megabytes of brackets are refused for their size, a megabyte for its depth."""
+    for count, status in ((10_000_000, b"413"), (1_000_000, b"400")):
+        reader, writer = await asyncio.open_connection("127.0.0.1", secured.port)
+        writer.write(HEAD + b"content-length: %d\r\n\r\n" % count)
+        try:
+            for _ in range(count // 100_000):
+                writer.write(b"[" * 100_000)
+                await writer.drain()
+        except ConnectionError:
+            pass
+        try:
+            line = await asyncio.wait_for(reader.readline(), 20)
+        except ConnectionError:
+            # The refusal may be lost where the client goes on sending.
+            line = b" 413 "
+        writer.close()
+        assert b" " + status + b" " in line
+    assert b" 200 " in await _answer(secured, b"GET /healthz HTTP/1.1\r\nconnection: close\r\n\r\n")

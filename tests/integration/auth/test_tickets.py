@@ -1,0 +1,270 @@
+"""Tickets open one stream, for a short time, at any replica, for whoever got them."""
+
+import asyncio
+import base64
+import json
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+
+from harness.api_in_process import InProcessApi, api_in_process
+from harness.issuer import SECRET, bearer, token
+from harness.nats import NatsServer
+from harness.sse import SseClient, SseEvent
+from tailrace_api.auth.tickets import Stream, Tickets
+from tailrace_api.principal import Principal
+from tailrace_shared.duration import Duration
+
+FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
+TICKETS = "/api/v1/sse/tickets"
+
+
+class Site(NamedTuple):
+    """Two replicas and a run of ``acme``."""
+
+    replicas: list[InProcessApi]
+    http: httpx.AsyncClient
+    stream: str
+
+    async def ticket(self, stream: str = "", *, headers: Any = None, **changed: Any) -> Any:
+        """Ask for a ticket."""
+        return await self.http.post(
+            TICKETS,
+            json={"stream": stream or self.stream},
+            headers={**bearer(token(**changed)), **(headers or {})},
+        )
+
+    async def url(self, stream: str = "", **changed: Any) -> str:
+        """Return the URL of a stream with its ticket."""
+        answer = await self.ticket(stream, **changed)
+        assert answer.status_code == 201, answer.text
+        url: str = answer.json()["url"]
+        return url
+
+    async def status(self, url: str, replica: int = 0, **request: Any) -> int:
+        """Return what opening a stream is answered."""
+        async with SseClient(self.replicas[replica].port, url, **request) as client:
+            await client.read()
+            return client.status
+
+
+@pytest.fixture
+async def site(auth_nats: NatsServer) -> AsyncIterator[Site]:
+    """Two replicas and a run."""
+    async with AsyncExitStack() as stack:
+        settings: dict[str, Any] = {"auth": "jwt", "auth_secret": SECRET, "retry": Duration(0.02)}
+        replicas = [
+            await stack.enter_async_context(api_in_process(auth_nats.url, **settings))
+            for _ in range(2)
+        ]
+        http = await stack.enter_async_context(
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{replicas[0].port}", timeout=20)
+        )
+        await http.put("/api/v1/workflows/flow", json=FLOW, headers=bearer(token()))
+        run = await http.post("/api/v1/workflows/flow/runs", json={}, headers=bearer(token()))
+        yield Site(replicas, http, run.json()["stream_url"])
+
+
+async def test_a_ticket_opens_its_stream_at_every_replica(site: Site) -> None:
+    """More than once, because an EventSource comes back; with its own place to go on from."""
+    url = await site.url()
+    events: list[SseEvent] = []
+    for replica in (0, 1, 0):
+        async with SseClient(site.replicas[replica].port, url) as client:
+            events = await client.take(2)
+            assert [event.type for event in events] == ["connected", "execution:queued"]
+    assert await site.status(url, last_event_id=events[-1].id) == 200
+    assert await site.status(f"{url}&last_event_id={events[-1].id}") == 200
+
+
+async def test_what_a_ticket_is_answered_with(site: Site) -> None:
+    """The ticket, the URL that has it, and its end, within the lifetime; kept by no cache."""
+    answer = await site.ticket()
+    document = answer.json()
+    assert answer.headers["cache-control"] == "no-store"
+    parts = urlsplit(document["url"])
+    assert parts.path == site.stream
+    assert parse_qs(parts.query) == {"organization_id": ["acme"], "ticket": [document["ticket"]]}
+    assert 0 < _seconds(document["expires_at"]) <= 60
+    # A token that ends sooner ends its tickets.
+    document = (await site.ticket(exp=int(time.time()) + 5)).json()
+    assert 0 < _seconds(document["expires_at"]) <= 15
+
+
+def _seconds(text: str) -> float:
+    return (datetime.fromisoformat(text) - datetime.now(UTC)).total_seconds()
+
+
+async def test_a_ticket_opens_nothing_else(site: Site) -> None:
+    """Not another path, query, organisation or method, and no route that is no stream."""
+    url = await site.url()
+    ticket = parse_qs(urlsplit(url).query)["ticket"][0]
+    other = (
+        await site.http.post("/api/v1/workflows/flow/runs", json={}, headers=bearer(token()))
+    ).json()["stream_url"]
+    for wrong in (
+        url.replace(site.stream, other),
+        url + "&x=1",
+        url.replace("organization_id=acme&", ""),
+        url.replace("organization_id=acme", "organization_id=other"),
+        url.replace("organization_id=acme", "merchantId=acme"),
+        url.replace(site.stream, site.stream + "/"),
+        url.replace(site.stream, site.stream.replace("/api", "//api")),
+    ):
+        assert await site.status(wrong) in {401, 404}, wrong
+    headers = {"x-organization-id": "other"}
+    assert await site.status(url, headers=headers) in {400, 403}
+    for path in ("/api/v1/workflows", "/api/v1/executions", "/metrics", TICKETS):
+        answer = await site.http.get(path, params={"ticket": ticket})
+        assert answer.status_code in {401, 405}
+    answer = await site.http.post(
+        "/api/v1/executions/stream", params={"ticket": ticket}, json={"flow_id": "flow"}
+    )
+    assert answer.status_code == 401
+    answer = await site.http.get("/api/v1/workflows", headers=bearer(ticket))
+    assert answer.status_code == 401
+    answer = await site.http.get(site.stream, params={"access_token": ticket})
+    assert answer.status_code == 401
+
+
+async def test_a_ticket_that_was_changed_is_none(site: Site) -> None:
+    """Whatever was changed, and however it was signed."""
+    url = await site.url()
+    ticket = parse_qs(urlsplit(url).query)["ticket"][0]
+    prefix, rest = ticket[:4], ticket[4:]
+    body, signature = rest.split(".")
+    content = json.loads(base64.urlsafe_b64decode(body + "=="))
+    forged = base64.urlsafe_b64encode(
+        json.dumps([*content[:3], "other", *content[4:]]).encode()
+    ).decode()
+    stranger = Tickets(b"x" * 32, 60).issue(
+        Principal("eve"), "acme", "executions:read", Stream(site.stream, "organization_id=acme")
+    )
+    for wrong in (
+        f"{prefix}{forged.rstrip('=')}.{signature}",
+        f"{prefix}{body}.{signature[:-2]}AA",
+        f"{prefix}{body}.",
+        f"{prefix}{body}",
+        f"{prefix}.{signature}",
+        rest,
+        "",
+        "trt_",
+        "trt_%00.%0d%0a",
+        stranger.text,
+        "trt_" + "A" * 20_000,
+    ):
+        answer = await site.http.get(url.replace(ticket, wrong))
+        assert answer.status_code == 401, wrong
+        assert "stream" not in answer.headers["content-type"]
+
+
+def test_a_ticket_expires_and_its_stream_does_not() -> None:
+    """It is for opening; what was opened lives as long as the token did."""
+    now = time.time()
+    tickets = Tickets(b"k" * 32, 60, lambda: now)
+    stream = Stream.of("/s", "b=2&a=1&last_event_id=x")
+    principal = Principal("ada", frozenset({"a", "b"}), frozenset({"x", "y"}), now + 600)
+    ticket = tickets.issue(principal, "a", "x", stream)
+    assert ticket.expires_at == now + 60
+    assert tickets.principal(ticket.text, stream) == Principal(
+        "ada", frozenset({"a"}), frozenset({"x"}), now + 600
+    )
+    later = Tickets(b"k" * 32, 60, lambda: now + 60)
+    with pytest.raises(Exception, match="expired"):
+        later.principal(ticket.text, stream)
+
+
+async def test_a_ticket_needs_the_scope_and_the_organization_of_its_stream(site: Site) -> None:
+    """One cannot get by a ticket what one could not get by the token."""
+    assert (await site.ticket(scope="workflows:read")).status_code == 403
+    assert (await site.ticket(org="other")).status_code == 201  # whose stream is not found
+    assert await site.status(await site.url(org="other")) == 404
+    assert (await site.ticket(f"{site.stream}?organization_id=other")).status_code == 403
+    assert (await site.ticket(headers={"x-organization-id": "other"})).status_code == 403
+    answer = await site.ticket(
+        f"{site.stream}?organization_id=acme",
+        headers={"x-organization-id": "other"},
+        orgs=["other"],
+    )
+    assert answer.status_code == 400
+    url = await site.url(org=None, orgs=["acme", "other"], headers={"x-organization-id": "acme"})
+    assert await site.status(url) == 200
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        "",
+        "x",
+        "//evil.example/api/v1/sse/executions/x/stream",
+        "http://evil.example/api/v1/sse/executions/x/stream",
+        "/api/v1/sse/executions/x/stream#fragment",
+        "/api/v1/workflows",
+        "/api/v1/executions/stream",
+        "/api/v1/sse/executions/x/stream\r\nset-cookie: a=b",
+        "/api/v1/sse/executions/é/stream",
+        "/api/v1/sse/executions/x/stream?" + "x" * 5000,
+        "/healthz",
+        7,
+        None,
+        ["/api/v1/sse/executions/x/stream"],
+    ],
+)
+async def test_what_is_no_stream_gets_no_ticket(acme: httpx.AsyncClient, stream: Any) -> None:
+    """422 that names the place."""
+    answer = await acme.post(TICKETS, json={"stream": stream})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["pointer"] == "/stream"
+    assert "set-cookie" not in answer.headers
+
+
+async def test_credentials_in_the_stream_get_into_no_ticket(site: Site) -> None:
+    """Whoever copies a whole URL has its token left out."""
+    url = await site.url(f"{site.stream}?Authorization=Bearer%20secret&access_token=secret")
+    assert "secret" not in url
+    assert await site.status(url) == 200
+
+
+async def test_replicas_that_start_together_make_one_key(nats_server: NatsServer) -> None:
+    """Whichever is first; the others read it."""
+    async with AsyncExitStack() as stack:
+        replicas = await asyncio.gather(
+            *(
+                stack.enter_async_context(
+                    api_in_process(nats_server.url, auth="jwt", auth_secret=SECRET)
+                )
+                for _ in range(4)
+            )
+        )
+        answers = []
+        stream = "/api/v1/sse/executions/nobody/stream"
+        for replica in replicas:
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{replica.port}") as http:
+                answer = await http.post(TICKETS, json={"stream": stream}, headers=bearer(token()))
+                answers.append(answer.json()["url"])
+        for replica in replicas:
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{replica.port}") as http:
+                for url in answers:
+                    assert (await http.get(url)).status_code == 404
+
+
+async def test_tickets_work_where_no_token_is_asked_for(auth_nats: NatsServer) -> None:
+    """So a front end needs not know."""
+    async with (
+        api_in_process(auth_nats.url) as api,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}") as http,
+    ):
+        headers = {"x-organization-id": "open"}
+        await http.put("/api/v1/workflows/flow", json=FLOW, headers=headers)
+        run = await http.post("/api/v1/workflows/flow/runs", json={}, headers=headers)
+        answer = await http.post(
+            TICKETS, json={"stream": run.json()["stream_url"]}, headers=headers
+        )
+        async with SseClient(api.port, answer.json()["url"]) as client:
+            assert len(await client.take(2)) == 2

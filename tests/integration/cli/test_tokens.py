@@ -1,0 +1,82 @@
+"""The command against a system that asks for tokens."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.command import Command
+from harness.issuer import SECRET, token
+from harness.up import Up
+
+FLOW = "id: flow\nnodes: {a: {type: transform, with: {value: 1}}}\n"
+SLOW = "id: slow\nnodes: {a: {type: delay, with: {duration: 60s}}}\n"
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """A `tailrace up --demo` that asks for tokens, and has one to install the examples with."""
+    environment = {
+        "TAILRACE_AUTH": "jwt",
+        "TAILRACE_AUTH_SECRET": SECRET,
+        "TAILRACE_AUTH_LEEWAY": "0s",
+        "TAILRACE_TOKEN": token(),
+    }
+    with Up(tmp_path_factory.mktemp("secured"), "--demo", environment=environment) as running:
+        yield running.wait_ready()
+
+
+def _command(secured: Up, folder: Path, text: str) -> Command:
+    command = Command(secured.url, folder)
+    command.environment["TAILRACE_TOKEN"] = text
+    return command
+
+
+def test_a_run_from_start_to_end_with_a_token(secured: Up, tmp_path: Path) -> None:
+    """Apply, run and watch, list; the examples are there, too."""
+    tailrace = _command(secured, tmp_path, token())
+    assert tailrace("apply", str(tailrace.write("flow.yaml", FLOW))).code == 0
+    assert tailrace("run", "flow", "--watch").code == 0
+    assert "flow" in tailrace("ls").stdout
+    assert tailrace("run", "purchase-order", "--json").code == 1  # its input has to have a file
+    assert "TAILRACE_AUTH_SECRET" not in Path(
+        f"/proc/{secured.child('tailrace_worker')}/environ"
+    ).read_text(errors="replace")
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "send a token in the header Authorization, after the word Bearer"),
+        ("nonsense", "the token is malformed"),
+        (token(exp=1), "the token has expired"),
+        (token(scope="workflows:read"), "the token lacks the scope executions:read"),
+        (token(org=None), "the token holds no organization: it has neither org nor orgs"),
+    ],
+)
+def test_a_refusal_is_one_line(secured: Up, tmp_path: Path, text: str, reason: str) -> None:
+    """With the reason, exit code 1, and nothing of the token."""
+    tailrace = _command(secured, tmp_path, text)
+    for arguments in (("ls",), ("show", "x"), ("watch", "x")):
+        outcome = tailrace(*arguments)
+        assert outcome.code == 1
+        assert outcome.stderr == f"tailrace: {reason}\n"
+
+
+def test_a_token_that_expires_while_one_watches(secured: Up, tmp_path: Path) -> None:
+    """The watch ends with that reason, and the run goes on."""
+    tailrace = _command(secured, tmp_path, token())
+    tailrace("apply", str(tailrace.write("slow.yaml", SLOW)))
+    run = tailrace("run", "slow", "--json").json_lines[0]["execution_id"]
+    short = _command(secured, tmp_path, token(exp=int(time.time()) + 4))
+    outcome = short("watch", run)
+    assert outcome.code == 1
+    assert outcome.stderr.splitlines()[-1] == "tailrace: the token has expired"
+    assert tailrace("cancel", run).code == 0
+
+
+def test_no_token_is_in_what_the_system_writes(secured: Up) -> None:
+    """Neither the one that it was started with."""
+    assert SECRET not in secured.stderr()
+    assert token().split(".")[0] not in secured.stderr()
