@@ -86,6 +86,10 @@ class Subjects:
         """Return the subject on which a worker says what it is driving."""
         return f"{self.prefix}.worker.{worker_id}"
 
+    def clients(self) -> str:
+        """Return the subject on which each API replica says how many clients a tenant has there."""
+        return f"{self.prefix}.api.clients"
+
     def job(self, queue: str, priority: str = "normal") -> str:
         """Return the subject of a work queue, or of its ``high`` or ``low`` class."""
         subject = f"{self.prefix}.jobs.{queue_token(queue)}"

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import nats.errors
 import structlog
@@ -17,6 +17,7 @@ from tailrace_api.auth.gate import Gate
 from tailrace_api.auth.ticket_key import ticket_key
 from tailrace_api.auth.tickets import Tickets
 from tailrace_api.auth.verifier import Verifier
+from tailrace_api.clients import ClientCount
 from tailrace_api.cors import Cors, allowed_origins
 from tailrace_api.fanout.hub import Hub, StreamLimits, StreamTimes
 from tailrace_api.fanout.source import LiveSource
@@ -30,6 +31,7 @@ from tailrace_api.routes.executions import ExecutionRoutes
 from tailrace_api.routes.health import HealthRoutes
 from tailrace_api.routes.paused import PausedRoutes
 from tailrace_api.routes.schedules import ScheduleRoutes
+from tailrace_api.routes.statistics import StatisticsRoutes
 from tailrace_api.routes.streams import StreamRoutes
 from tailrace_api.routes.tickets import TicketRoutes
 from tailrace_api.routes.triggers import TriggerRoutes
@@ -40,8 +42,10 @@ from tailrace_shared.commander import Commander
 from tailrace_shared.dead_letters import DeadLetters
 from tailrace_shared.due_index import DueIndex
 from tailrace_shared.errors import JetStreamError, StartupError, UnavailableError
+from tailrace_shared.estimators import Estimators
 from tailrace_shared.execution_log import ExecutionLog
 from tailrace_shared.jetstream import JetStream, connect
+from tailrace_shared.live_index import LiveIndex
 from tailrace_shared.node_type_store import NodeTypeStore
 from tailrace_shared.output_store import OutputStore
 from tailrace_shared.run_index import RunIndex
@@ -50,11 +54,15 @@ from tailrace_shared.run_starter import RunStarter
 from tailrace_shared.schedule_store import ScheduleStore
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.signals import Signals
+from tailrace_shared.stats_store import StatsStore
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.topology import KEYS, apply_topology, topology
 from tailrace_shared.trigger_store import TriggerStore
 from tailrace_shared.waiting_index import WaitingIndex
 from tailrace_shared.workflow_store import WorkflowStore
+
+_SAME_RECORD: Final = 5.0
+"""Seconds for which runs are estimated by the same record of earlier ones."""
 
 _log = structlog.get_logger("tailrace.api")
 
@@ -134,19 +142,27 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
         commander = Commander(log, due, starter, workflows)
         triggers = TriggerStore(jetstream, subjects)
         signals = Signals(log, waiting, triggers, due, outputs, starter.advance)
+        stats = StatsStore(jetstream, subjects)
+        clients = ClientCount(client, subjects, hub)
+        await clients.listen()
         metrics = Metrics(hub)
         tickets = Tickets(
             await _ticket_key(jetstream, subjects, settings), settings.ticket_lifetime
         )
         operations = [
             *WorkflowRoutes(settings, workflows, NodeTypeStore(jetstream, subjects)).routes(),
-            *ExecutionRoutes(settings, log, workflows, runs, starter, outputs).routes(),
+            *ExecutionRoutes(
+                settings, log, workflows, runs, starter, outputs, Estimators(stats, _SAME_RECORD)
+            ).routes(),
             *CommandRoutes(settings, commander, starter).routes(),
             *PausedRoutes(settings, commander, starter).routes(),
             *TriggerRoutes(settings, signals, waiting).routes(),
             *StreamRoutes(settings, log, hub, starter).routes(),
             *ScheduleRoutes(settings, ScheduleStore(jetstream, subjects), starter).routes(),
             *TicketRoutes(settings, tickets).routes(),
+            *StatisticsRoutes(
+                settings, stats, LiveIndex(jetstream, subjects), workflows, clients
+            ).routes(),
             *DeadLetterRoutes(DeadLetters(jetstream, subjects)).routes(),
             *HealthRoutes(settings, client, hub, metrics).routes(),
         ]

@@ -10,13 +10,13 @@ from typing import Any, Final
 import msgspec
 
 from tailrace_shared.errors import ExpressionError
-from tailrace_shared.execution.estimate import remaining_seconds
+from tailrace_shared.execution.estimate import Estimator
 from tailrace_shared.execution.evaluation import render
 from tailrace_shared.execution.events import Parent, StepWait, format_timestamp, split_commit
 from tailrace_shared.execution.items import item_id, split_item_id
 from tailrace_shared.execution.progress import progress_percent
-from tailrace_shared.execution.record import NodeRecord
 from tailrace_shared.execution.state import ExecutionState, StepState
+from tailrace_shared.masking import masked, shown
 from tailrace_shared.position import StreamPosition
 from tailrace_shared.workflow.definition import Definition, Node
 from tailrace_shared.workflow.expressions import compile_template
@@ -143,7 +143,7 @@ _decode_event = msgspec.json.Decoder(_Event).decode
 def log_entries(epoch: str, sequence: int, payload: bytes) -> Iterable[LogEntry]:
     """Yield the events of a commit as entries of the document."""
     for index, stored in enumerate(split_commit(payload)):
-        event = _decode_event(stored)
+        event = _decode_event(shown(stored))
         event_id = str(StreamPosition(epoch, sequence, index))
         yield LogEntry(event_id, event.type, event.data, event.timestamp)
 
@@ -153,7 +153,7 @@ def run_document(
     definition: Definition | None,
     now: float,
     logs: list[LogEntry] | msgspec.UnsetType = msgspec.UNSET,
-    record: NodeRecord | None = None,
+    estimator: Estimator | None = None,
 ) -> RunDocument:
     """Return the document of a run.
 
@@ -162,7 +162,7 @@ def run_document(
         definition: the version that it runs; None if that is not to be had any more.
         now: seconds since the epoch.
         logs: the entries to add.
-        record: what is remembered of the workflow's nodes.
+        estimator: of the version that it runs; None: only this run tells how long steps take.
     """
     nodes = definition.nodes if definition else {}
     graph = graph_of(definition) if definition else None
@@ -171,15 +171,15 @@ def run_document(
         workflow_id=state.workflow_id,
         version=state.version,
         status=state.status,
-        input=state.input,
-        output=_output(state, definition, graph),
+        input=masked(state.input, state.sensitive),
+        output=masked(_output(state, definition, graph), state.output_sensitive),
         error=state.error,
         created_at=state.created_at,
         started_at=state.started_at,
         finished_at=state.finished_at,
         duration_ms=state.duration_ms,
         progress=progress_percent(state, len(nodes)),
-        eta_ms=_eta_ms(state, nodes, graph, now, record),
+        eta_ms=_eta_ms(state, nodes, graph, now, estimator),
         parent=state.parent,
         rerun_of=state.rerun_of,
         steps=[_step(step_id, nodes, state) for step_id in _step_ids(state, nodes)],
@@ -241,7 +241,7 @@ def _step(step_id: str, nodes: Mapping[str, Node], state: ExecutionState) -> Ste
         started_at=step.started_at,
         completed_at=step.completed_at,
         duration_ms=step.duration_ms,
-        output=None if step.output is msgspec.UNSET else step.output,
+        output=None if step.output is msgspec.UNSET else masked(step.output, step.sensitive),
         error=step.error,
         waiting_for=_waiting_for(step),
         items=msgspec.UNSET if step.items is None else len(step.items),
@@ -315,9 +315,9 @@ def _eta_ms(
     nodes: Mapping[str, Node],
     graph: Graph | None,
     now: float,
-    record: NodeRecord | None,
+    estimator: Estimator | None,
 ) -> int | None:
     if graph is None:
         return None
-    seconds = remaining_seconds(graph, nodes, state, now, record)
+    seconds = (estimator or Estimator(graph, nodes)).remaining_seconds(state, now)
     return None if seconds is None else round(seconds * 1000)

@@ -20,6 +20,10 @@ class Admission:
     def __len__(self) -> int:
         return self._all
 
+    def of_tenant(self, tenant: str) -> int:
+        """Return how many of the streams are a tenant's."""
+        return self._tenants[tenant]
+
     def refusal(self, tenant: str) -> str:
         """Return which limit a new stream of a tenant would break; empty if none."""
         if self._all >= self._most:

@@ -157,6 +157,10 @@ class Hub:
             return "disconnected"
         return self._admission.refusal(tenant)
 
+    def streams_of(self, tenant: str) -> int:
+        """Return how many streams a tenant has here."""
+        return self._admission.of_tenant(tenant)
+
     def refuse(self, reason: str) -> int:
         """Count a stream that is told to come back later; returns after how many milliseconds."""
         self.counts.refused[reason] += 1

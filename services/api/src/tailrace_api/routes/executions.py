@@ -30,9 +30,12 @@ from tailrace_shared.errors import (
     OutputNotFoundError,
     WorkflowNotFoundError,
 )
+from tailrace_shared.estimators import Estimators
+from tailrace_shared.execution.estimate import Estimator
 from tailrace_shared.execution.state import ExecutionState, ExecutionStatus
 from tailrace_shared.execution_log import ExecutionLog
 from tailrace_shared.ids import ID_PATTERN, check_id
+from tailrace_shared.masking import masked
 from tailrace_shared.output_store import OutputStore
 from tailrace_shared.run_index import RunIndex, RunSummary
 from tailrace_shared.run_starter import RunRequest, RunStarter
@@ -96,6 +99,7 @@ class ExecutionRoutes:
         runs: RunIndex,
         starter: RunStarter,
         outputs: OutputStore,
+        estimators: Estimators,
     ) -> None:
         self._settings = settings
         self._log = log
@@ -103,6 +107,7 @@ class ExecutionRoutes:
         self._runs = runs
         self._starter = starter
         self._outputs = outputs
+        self._estimators = estimators
 
     def routes(self) -> list[Operation]:
         """Return the routing table."""
@@ -203,12 +208,15 @@ class ExecutionRoutes:
         if workflow is not None and check_id(workflow, "workflow") != state.workflow_id:
             raise ExecutionNotFoundError(f"there is no execution {execution!r}")
         definition = await self._definition(tenant, state)
+        estimator = await self._estimator(tenant, state, definition)
         fetched = await self._fetch_outputs(state, definition)
         steps = max(len(definition.nodes) if definition else 0, len(state.steps))
         if steps <= _SMALL_STEPS and not fetched:
-            return json_response(_document(state, definition, logs))
+            return json_response(_document(state, definition, logs, estimator))
         # Large documents are put together in a thread: streams must not wait for that.
-        return await asyncio.to_thread(lambda: json_response(_document(state, definition, logs)))
+        return await asyncio.to_thread(
+            lambda: json_response(_document(state, definition, logs, estimator))
+        )
 
     async def output(self, request: Request) -> Response:
         """Return the output of one step, however large."""
@@ -226,8 +234,8 @@ class ExecutionRoutes:
             )
         await self._outputs.fetch(state, [step_id])
         if not size:
-            return json_response(step.output)
-        return await asyncio.to_thread(json_response, step.output)
+            return json_response(masked(step.output, step.sensitive))
+        return await asyncio.to_thread(lambda: json_response(masked(step.output, step.sensitive)))
 
     async def _read(
         self, tenant: str, execution: str, *, with_logs: bool
@@ -265,6 +273,13 @@ class ExecutionRoutes:
             return None  # a thousand versions ago; the log still says what happened
         return stored.definition
 
+    async def _estimator(
+        self, tenant: str, state: ExecutionState, definition: Definition | None
+    ) -> Estimator | None:
+        if definition is None or state.is_terminal:
+            return None
+        return await self._estimators.of(tenant, definition, state.version)
+
 
 def execution_id_of(request: Request) -> str:
     """Return the execution that a path names.
@@ -276,9 +291,13 @@ def execution_id_of(request: Request) -> str:
 
 
 def _document(
-    state: ExecutionState, definition: Definition | None, logs: list[LogEntry] | None
+    state: ExecutionState,
+    definition: Definition | None,
+    logs: list[LogEntry] | None,
+    estimator: Estimator | None,
 ) -> RunDocument:
-    return run_document(state, definition, time.time(), msgspec.UNSET if logs is None else logs)
+    entries = msgspec.UNSET if logs is None else logs
+    return run_document(state, definition, time.time(), entries, estimator)
 
 
 def location_of(state: ExecutionState) -> str:

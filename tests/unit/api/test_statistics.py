@@ -1,0 +1,78 @@
+"""Statistics as the API tells them."""
+
+import pytest
+
+from harness.workflows import definition
+from tailrace_api.statistics import Ended, tenant_statistics, workflow_details
+from tailrace_shared.execution.record import NodeRecord, RunRecord, Trouble
+from tailrace_shared.sketch import Sketch
+
+NOW = 1_700_006_430.0
+MINUTE = int(NOW // 60)
+
+
+def _record(**fields: int) -> RunRecord:
+    return RunRecord(
+        **fields,
+        minutes={MINUTE - 60: (9, 9, 9), MINUTE - 59: (1, 0, 0), MINUTE: (2, 1, 1)},
+        durations=Sketch.of(range(1000, 2000)).pack(),
+        steps=Sketch.of(range(100, 200)).pack(),
+    )
+
+
+def test_a_tenants_numbers_are_those_of_its_workflows_together() -> None:
+    """Counts are added, sketches merged; a workflow that only runs now is there, too."""
+    records = {"a": _record(completed=30, failed=4), "b": _record(completed=12, cancelled=3)}
+    told = tenant_statistics("t", records, {"b": 2, "new": 1}, (5, 2), NOW)
+    assert (told.merchant_id, told.timestamp) == ("t", round(NOW * 1000))
+    assert (told.connected_clients, told.replicas, told.active_runs) == (5, 2, 3)
+    assert told.ended == Ended(42, 4, 3)
+    assert told.last_hour == Ended(6, 2, 2)
+    assert told.success_rate == 0.75
+    assert told.runs_per_minute == pytest.approx(10 / 60, abs=0.01)
+    assert told.run_latency.count == 2000
+    assert told.run_latency.p50_ms == pytest.approx(1500, rel=0.02)
+    assert told.run_latency.p99_ms == pytest.approx(1990, rel=0.02)
+    assert [each.workflow_id for each in told.workflows] == ["a", "b", "new"]
+    assert [each.active_runs for each in told.workflows] == [0, 2, 1]
+    assert told.workflows[2].run_latency.p50_ms is None
+
+
+def test_throughput_is_told_for_each_of_sixty_minutes() -> None:
+    """The current one last, and those in which nothing ended as zeros."""
+    told = tenant_statistics("t", {"a": _record()}, {}, (0, 1), NOW)
+    assert len(told.throughput) == 60
+    assert told.throughput[-1].at == "2023-11-15T00:00:00.000Z"
+    assert (told.throughput[-1].completed, told.throughput[-1].failed) == (2, 1)
+    assert told.throughput[0].completed == 1
+    assert sum(minute.completed for minute in told.throughput) == 3
+
+
+def test_a_tenant_without_runs_has_no_percentiles() -> None:
+    """And no rate of success, which is not nought."""
+    told = tenant_statistics("t", {}, {}, (0, 1), NOW)
+    assert told.success_rate is None
+    assert told.step_latency.p95_ms is None
+    assert len(told.throughput) == 60
+
+
+def test_a_workflow_tells_of_each_of_its_nodes() -> None:
+    """In the order of the definition, those that never ran as well."""
+    work = {"for_each": "[1]", "do": {"type": "simulate"}}
+    workflow = definition({"a": {}, "m": {"type": "map", "needs": ["a"], "with": work}, "z": {}})
+    nodes = NodeRecord(
+        durations={
+            "a": Sketch.of([100] * 9).pack(),
+            "m": Sketch.of([900]).pack(),
+            "m[]": Sketch.of([50] * 20).pack(),
+        },
+        troubles={"a": Trouble(failed=1, retries=4, skipped=2)},
+    )
+    told = workflow_details(workflow, _record(completed=3), nodes, 1, NOW)
+    first, mapping, never = told.nodes
+    assert (first.node_id, first.succeeded, first.failed, first.retries) == ("a", 9, 1, 4)
+    assert first.latency.p50_ms == pytest.approx(100, rel=0.02)
+    assert mapping.items.count == 20
+    assert (mapping.node_type, never.latency.count) == ("map", 0)
+    assert len(told.throughput) == 60
+    assert told.active_runs == 1
