@@ -33,6 +33,24 @@ def named_tenant(
     headers: Headers, query: QueryParams, principal: Principal, settings: ApiSettings
 ) -> str:
     """Return the tenant that headers and parameters name; see ``tenant_of``."""
+    tenant, held = checked_tenant(headers, query, principal), principal.organizations
+    if tenant is not None:
+        return tenant
+    if held is None:
+        return settings.default_tenant
+    if len(held) > 1:
+        raise RefusedError(400, f"the token holds several organizations; name one by {_WAYS}")
+    (tenant,) = held
+    return tenant
+
+
+def checked_tenant(headers: Headers, query: QueryParams, principal: Principal) -> str | None:
+    """Return the tenant that headers and parameters name; None if they name none.
+
+    Raises:
+        InvalidIdError: what they name is not an id.
+        RefusedError: they name several, or one that the principal does not hold, or it holds none.
+    """
     names = {*headers.getlist(_HEADER)}
     for parameter in _PARAMETERS:
         names.update(query.getlist(parameter))
@@ -40,18 +58,13 @@ def named_tenant(
     if len(names) > 1:
         raise RefusedError(400, f"the request names several organizations; name one, by {_WAYS}")
     held = principal.organizations
-    if names:
-        tenant = check_id(names.pop(), "organization")
-        if held is not None and tenant not in held:
-            raise RefusedError(403, f"the token does not hold the organization {tenant!r}")
-        return tenant
-    if held is None:
-        return settings.default_tenant
-    if not held:
+    if held is not None and not held:
         raise RefusedError(403, "the token holds no organization: it has neither org nor orgs")
-    if len(held) > 1:
-        raise RefusedError(400, f"the token holds several organizations; name one by {_WAYS}")
-    (tenant,) = held
+    if not names:
+        return None
+    tenant = check_id(names.pop(), "organization")
+    if held is not None and tenant not in held:
+        raise RefusedError(403, f"the token does not hold the organization {tenant!r}")
     return tenant
 
 

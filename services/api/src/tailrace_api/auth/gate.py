@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Final
 
 import structlog
+from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -14,7 +15,9 @@ from tailrace_api.auth.tickets import Stream, Tickets
 from tailrace_api.auth.verifier import Verifier
 from tailrace_api.operation import EVENT_STREAM, Operation
 from tailrace_api.principal import Principal
-from tailrace_api.problems import problem
+from tailrace_api.problems import RefusedError, problem
+from tailrace_api.tenancy import checked_tenant
+from tailrace_shared.errors import InvalidIdError
 
 _RETRY_AFTER: Final = {"retry-after": "1"}
 
@@ -50,37 +53,35 @@ class Gate:
             return
         credentials = take_credentials(scope)
         refusal = None
-        if self._verifier is not None:
-            refusal = await self._admit(self._verifier, scope, credentials)
+        if self._verifier is not None and (route := matched(scope)) is not None:
+            refusal = await self._refusal(self._verifier, scope, credentials, route)
         if refusal is None:
             await self._app(scope, receive, send)
         else:
             await refusal(scope, receive, send)
 
-    async def _admit(
-        self, verifier: Verifier, scope: Scope, credentials: Credentials
+    async def _refusal(
+        self, verifier: Verifier, scope: Scope, credentials: Credentials, route: BaseRoute
     ) -> Response | None:
-        """Say for whom a request is made; or return why it is refused."""
-        route = matched(scope)
-        if route is None:
-            return None  # the router knows how to say that there is nothing
         if not isinstance(route, Operation):
             _log.error("a route that says nothing of who may call it", path=scope["path"])
             return problem(403, "nobody may call this")
-        if route.scope is None:
-            return None
         try:
-            principal = await self._principal(verifier, scope, credentials, route)
+            if route.scope is not None:
+                principal = await self._principal(verifier, scope, credentials, route)
+                _check(scope, route, principal)
+                scope.setdefault("state", {})["principal"] = principal
+        except RefusedError as error:
+            return problem(error.status, str(error), headers=error.headers)
+        except InvalidIdError as error:
+            return problem(400, str(error))
         except UnauthorizedError as error:
             return _unauthorized(error)
         except KeysUnavailableError as error:
-            return self._unavailable(route, error)
-        scope.setdefault("state", {})["principal"] = principal
-        return None if principal.may(route.scope) else missing_scope(route.scope)
-
-    def _unavailable(self, route: Operation, error: KeysUnavailableError) -> Response:
-        # An EventSource that is answered with an error never comes back.
-        return self._later() if is_stream(route) else problem(503, str(error), headers=_RETRY_AFTER)
+            # An EventSource that is answered with an error never comes back.
+            unavailable = problem(503, str(error), headers=_RETRY_AFTER)
+            return self._later() if is_stream(route) else unavailable
+        return None
 
     async def _principal(
         self, verifier: Verifier, scope: Scope, credentials: Credentials, route: Operation
@@ -108,12 +109,25 @@ def is_stream(operation: Operation) -> bool:
     return any(answer.media_type == EVENT_STREAM for answer in operation.answers.values())
 
 
-def missing_scope(scope: str) -> Response:
-    """Return the answer to a token that does not allow what is asked for."""
-    challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
-    return problem(
-        403, f"the token lacks the scope {scope}", headers={"www-authenticate": challenge}
-    )
+def check_scope(principal: Principal, scope: str) -> None:
+    """Check that a principal may do what needs a scope.
+
+    Raises:
+        RefusedError: it may not.
+    """
+    if not principal.may(scope):
+        challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
+        raise RefusedError(
+            403, f"the token lacks the scope {scope}", headers={"www-authenticate": challenge}
+        )
+
+
+def _check(scope: Scope, operation: Operation, principal: Principal) -> None:
+    if operation.scope is not None:
+        check_scope(principal, operation.scope)
+    if operation.is_of_tenant:
+        # Before anything else is looked at, whether or not the handler asks for the tenant.
+        checked_tenant(Headers(scope=scope), QueryParams(scope["query_string"]), principal)
 
 
 def _unauthorized(error: UnauthorizedError) -> Response:

@@ -8,7 +8,7 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tailrace_api.auth.gate import is_stream, matched, missing_scope
+from tailrace_api.auth.gate import check_scope, is_stream, matched
 from tailrace_api.auth.tickets import Stream, Tickets
 from tailrace_api.json_body import read_object, refuse_unknown
 from tailrace_api.json_response import json_response
@@ -80,8 +80,8 @@ class TicketRoutes:
         path = unquote(raw_path)
         operation = _stream_at(request, path)
         principal = principal_of(request)
-        if operation.scope is not None and not principal.may(operation.scope):
-            return missing_scope(operation.scope)
+        if operation.scope is not None:
+            check_scope(principal, operation.scope)
         parameters = QueryParams(query)
         tenant = named_tenant(request.headers, parameters, principal, self._settings)
         pairs = [pair for pair in parameters.multi_items() if pair[0].lower() not in _CREDENTIALS]

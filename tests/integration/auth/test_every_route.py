@@ -1,0 +1,97 @@
+"""What holds for every route that there is, and so for those that are still to come."""
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Mount, Route
+
+from harness.api_in_process import api_in_process
+from harness.issuer import EVERYTHING, SECRET, bearer, token
+from harness.nats import NatsServer
+from harness.operations import Names, operations_of, requests_of, routes_of
+from tailrace_api.auth.gate import Gate
+from tailrace_api.auth.keys import FixedKey
+from tailrace_api.auth.tickets import Tickets
+from tailrace_api.auth.verifier import Verifier
+from tailrace_api.operation import Operation
+
+OPEN = {"/healthz", "/readyz", "/api/v1/sse/health", "/openapi.json", "/docs"}
+NAMES = Names("nobody", "nothing", "never")
+
+
+async def test_every_route_wants_a_token_a_scope_and_an_organization(
+    auth_nats: NatsServer,
+) -> None:
+    """Whatever is sent: 401 without a token, 403 without the scope, and for other organisations."""
+    async with (
+        api_in_process(auth_nats.url, auth="jwt", auth_secret=SECRET) as api,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", timeout=20) as http,
+    ):
+        assert routes_of(api) == operations_of(api)
+        assert {route.path for route in operations_of(api) if route.scope is None} <= OPEN
+        for operation in operations_of(api):
+            if operation.scope is None:
+                assert (await http.get(operation.path)).status_code == 200
+                continue
+            lacking = " ".join(set(EVERYTHING.split()) - {operation.scope})
+            for request in requests_of(operation, NAMES):
+                arguments = request.arguments()
+                for headers, status in (
+                    ({}, 401),
+                    (bearer(token(exp=1)), 401),
+                    (bearer(token(scope=lacking)), 403),
+                ):
+                    answer = await http.request(**arguments, headers=headers)
+                    assert answer.status_code == status, (request, answer.text)
+                if not operation.is_of_tenant:
+                    continue
+                for name in ("x-organization-id", "organization_id", "merchantId"):
+                    headers, query = bearer(token()), dict(request.query)
+                    (headers if name.startswith("x-") else query)[name] = "other"
+                    answer = await http.request(**{**arguments, "params": query}, headers=headers)
+                    assert answer.status_code == 403, (request, answer.text)
+
+
+async def _hello(_request: Request) -> Response:
+    return PlainTextResponse("hello")
+
+
+@pytest.mark.parametrize(
+    "route",
+    [Route("/x", _hello), Mount("/", routes=[Route("/x", _hello)])],
+    ids=["route", "mount"],
+)
+async def test_a_route_that_says_nothing_of_who_may_call_it_is_closed(
+    route: Route | Mount,
+) -> None:
+    """Also to a token that may do everything; without tokens it is open, as all are."""
+    key = FixedKey("HS256", SECRET.encode())
+    for verifier, status in ((Verifier("HS256", key), 403), (None, 200)):
+        gate = Middleware(Gate, verifier=verifier, tickets=Tickets(b"k" * 32, 60), later=Response)
+        app = Starlette(routes=[route], middleware=[gate])
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
+            assert (await http.get("/x", headers=bearer(token()))).status_code == status
+
+
+async def test_a_route_that_is_added_later_is_behind_the_gate_too() -> None:
+    """The gate looks at the routes that there are when a request comes."""
+    gate = Middleware(
+        Gate,
+        verifier=Verifier("HS256", FixedKey("HS256", SECRET.encode())),
+        tickets=Tickets(b"k" * 32, 60),
+        later=Response,
+    )
+    app = Starlette(middleware=[gate])
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://test"
+    ) as http:
+        assert (await http.get("/x")).status_code == 404
+        app.router.routes.append(
+            Operation("GET", "/x", _hello, scope="executions:read", summary="", answers={})
+        )
+        assert (await http.get("/x")).status_code == 401
+        assert (await http.get("/x", headers=bearer(token()))).status_code == 200
