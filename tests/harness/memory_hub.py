@@ -11,13 +11,20 @@ from harness.memory_client import MemoryClient
 from harness.memory_nats import MemoryNats
 from tailrace_api.dialects.dialect import Dialect
 from tailrace_api.dialects.execution import EXECUTION
+from tailrace_api.fanout.contexts import Contexts
 from tailrace_api.fanout.hub import Hub, StreamLimits, StreamTimes
 from tailrace_api.fanout.resume import Start, resume
+from tailrace_api.fanout.snapshots import Indexes, Snapshots
 from tailrace_api.fanout.source import LiveSource
-from tailrace_api.fanout.topic import RingBounds
+from tailrace_api.fanout.tenant_resume import resume_tenant
+from tailrace_api.fanout.topic import Knowledge, RingBounds
 from tailrace_api.fanout.view import View
 from tailrace_shared.execution_log import ExecutionLog
+from tailrace_shared.live_index import LiveIndex
+from tailrace_shared.result_index import ResultIndex
 from tailrace_shared.subjects import LogFilter, Subjects
+from tailrace_shared.waiting_index import WaitingIndex
+from tailrace_shared.workflow_store import WorkflowStore
 
 TIMES = StreamTimes(heartbeat=15.0, retry=2.0, stall=30.0, age=0.0)
 LIMITS = StreamLimits(10_000, 10_000, 512, 2**28, RingBounds(4096, 4 * 1024 * 1024))
@@ -32,6 +39,7 @@ class MemoryHub(NamedTuple):
     hub: Hub
     log: ExecutionLog
     nats: MemoryNats
+    snapshots: Snapshots
 
     async def open(
         self, execution: str = "e", last_event_id: str = "", dialect: Dialect = EXECUTION
@@ -49,8 +57,14 @@ class MemoryHub(NamedTuple):
         dialect: Dialect = EXECUTION,
     ) -> Start:
         """Have a client read the stream of an execution; returns where it started."""
-        view = View(dialect, LogFilter("t", execution))
-        start = await resume(self.log, self.hub, view, last_event_id)
+        return await self.follow(client, View(dialect, LogFilter("t", execution)), last_event_id)
+
+    async def follow(self, client: MemoryClient, view: View, last_event_id: str = "") -> Start:
+        """Have a client read a view, as the routes do; returns where it started."""
+        if view.part.execution:
+            start = await resume(self.log, self.hub, view, last_event_id)
+        else:
+            start = await resume_tenant(self.hub, view, last_event_id)
         if not start.is_over:
             await client.connect(self.hub, view, start)
         return start
@@ -68,8 +82,16 @@ async def memory_hub(
     """Run a hub; ``changes`` are fields of its times or limits."""
     subjects = Subjects()
     log = ExecutionLog(nats, subjects)
+    contexts = Contexts(log, 2**20)
+    indexes = Indexes(
+        LiveIndex(nats, subjects),
+        ResultIndex(nats, subjects),
+        WaitingIndex(nats, subjects),
+        WorkflowStore(nats, subjects),
+    )
+    snapshots = Snapshots(log, indexes, contexts)
     hub = Hub(
-        log,
+        Knowledge(log, contexts, snapshots),
         LiveSource(cast("Client", nats)),
         subjects,
         (await log.edge()).epoch,
@@ -79,7 +101,7 @@ async def memory_hub(
     hub.wall = lambda: _BEGINNING + hub.now()
     tasks = [asyncio.create_task(hub.watch()), asyncio.create_task(hub.tick())]
     try:
-        yield MemoryHub(hub, log, nats)
+        yield MemoryHub(hub, log, nats, snapshots)
     finally:
         for task in tasks:
             task.cancel()

@@ -4,10 +4,10 @@ nats-py's own KeyValue reads one key at a time and raises nats-py's errors; a ru
 hundred keys in one round trip, and callers one family of errors.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Final, NamedTuple
 
-from tailrace_shared.errors import WrongLastSequenceError
+from tailrace_shared.errors import UnavailableError, WrongLastSequenceError
 from tailrace_shared.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE, JetStream, StoredMessage
 
 _OPERATION: Final = "KV-Operation"
@@ -148,6 +148,27 @@ class Bucket:
 
     async def _last(self, key: str) -> StoredMessage | None:
         return await self._jetstream.get(self._stream, {"last_by_subj": self._prefix + key})
+
+    async def read_all(
+        self, pattern: str, is_wanted: Callable[[str], bool] = lambda _key: True
+    ) -> list[Entry]:
+        """Return the values of all keys that match a pattern and are wanted, in no order.
+
+        All that was written before the call is there.
+        """
+        keys = [key for key in await self.keys(pattern) if is_wanted(key)]
+        if not keys:
+            return []
+        subjects = [self._prefix + key for key in keys]
+        info = await self._jetstream.api(f"STREAM.INFO.{self._stream}")
+        try:
+            found = await self._jetstream.last_of(self._stream, subjects, info["state"]["last_seq"])
+        except UnavailableError:
+            # Perhaps all of them have gone meanwhile, and then no replica says how far it is.
+            if any([await self.get_newest(key) for key in keys]):
+                raise
+            return []
+        return [entry for message in found.values() if (entry := self._entry(message))]
 
     def _entry(self, message: StoredMessage) -> Entry | None:
         if _is_deleted(message):

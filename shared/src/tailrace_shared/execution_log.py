@@ -29,17 +29,20 @@ from tailrace_shared.execution.events import (
     decode_commit,
     encode_commits,
 )
-from tailrace_shared.execution.standing import STATE, WORKFLOW
+from tailrace_shared.execution.standing import STATE, WORKFLOW, Standing
 from tailrace_shared.execution.state import ExecutionState, fold
 from tailrace_shared.ids import new_token
-from tailrace_shared.jetstream import JetStream, StoredMessage
+from tailrace_shared.jetstream import (
+    EXPECTED_LAST_SUBJECT_SEQUENCE,
+    LAG,
+    JetStream,
+    StoredMessage,
+)
 from tailrace_shared.subjects import LogFilter, Subjects
 from tailrace_shared.topology import EVENTS
 from tailrace_shared.workflow_store import StoredWorkflow
 
 _COMMAND_PATIENCE: Final = 3.0
-# Pauses before a replica that lags is asked again, in seconds.
-_LAG: Final = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 _PAGE_COMMITS: Final = 64
 _PAGE_BYTES: Final = 256 * 1024
 _SUBJECTS_PER_READ: Final = 100
@@ -54,6 +57,11 @@ class Commit(NamedTuple):
         writer: who appended it; empty for the API.
         execution: whose it is.
         time: when the stream took it, in seconds since the epoch.
+        workflow: its execution's workflow; empty where an older version wrote it.
+        told: what its headers say of how the execution stands after it.
+        is_newer: whether a newer version of Tailrace wrote it: what it means nobody knows here.
+        previous: the sequence of the execution's commit before it, 0 for the first; None where
+            that is not known.
     """
 
     sequence: int
@@ -61,6 +69,15 @@ class Commit(NamedTuple):
     writer: str
     execution: str = ""
     time: float = 0.0
+    workflow: str = ""
+    told: str = ""
+    is_newer: bool = False
+    previous: int | None = None
+
+    @property
+    def standing(self) -> Standing | None:
+        """How the execution stands after it; None if that is not said."""
+        return Standing.parse(self.told)
 
     def events(self) -> list[Event]:
         """Decode the events."""
@@ -86,8 +103,9 @@ class LogEdge(NamedTuple):
 class ExecutionLog:
     """Reads the log; appends creations and requests.
 
-    Every read raises ``NewerLogError`` where it meets a commit of a newer version of Tailrace:
-    what such a commit means, this one cannot know.
+    Every read of an execution raises ``NewerLogError`` where it meets a commit of a newer version
+    of Tailrace: what such a commit means, this one cannot know. Reads of any part of the log, whose
+    readers pass on what they read, only say so (``is_newer``).
     """
 
     def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
@@ -108,7 +126,7 @@ class ExecutionLog:
         """Read the commits of one execution from a sequence to the live edge."""
         subject = self._subjects.log(tenant, execution)
         async for message in self._jetstream.read(self._stream, subject, from_sequence):
-            yield self._commit(message)
+            yield _readable(self._commit(message))
 
     async def page(self, part: LogFilter, from_sequence: int) -> tuple[list[Commit], bool]:
         """Return some commits of a part of the log from a sequence on, and whether there are more.
@@ -175,7 +193,7 @@ class ExecutionLog:
             HistoryExpiredError: its first commits are gone by age.
             UnavailableError: NATS did not answer, or no replica that is up to date.
         """
-        for pause in _LAG:
+        for pause in LAG:
             history = await self._load(tenant, execution)
             if history.last_sequence and history.last_sequence >= at_least:
                 return history
@@ -199,7 +217,7 @@ class ExecutionLog:
         Raises:
             UnavailableError: NATS did not answer, or no replica that is up to date.
         """
-        for pause in _LAG:
+        for pause in LAG:
             state, last_sequence, writer = history
             async for commit in self.read(tenant, execution, last_sequence + 1):
                 for event in commit.events():
@@ -225,7 +243,33 @@ class ExecutionLog:
 
     async def last_commit(self, tenant: str, execution: str) -> Commit | None:
         """Return the newest commit of an execution, as the stream's leader has it, or None."""
-        return await self.newest(LogFilter(tenant, execution))
+        newest = await self.newest(LogFilter(tenant, execution))
+        return None if newest is None else _readable(newest)
+
+    async def last_commits(
+        self, tenant: str, executions: Sequence[str], at_least: int
+    ) -> dict[str, Commit]:
+        """Return the newest commit of each execution that has one.
+
+        Args:
+            tenant: whose.
+            executions: which; one of them is known to have a commit.
+            at_least: what has this sequence or a lower one must be known to whoever answers.
+
+        Raises:
+            UnavailableError: NATS did not answer, or no replica that is up to date.
+        """
+        subjects = [self._subjects.log(tenant, execution) for execution in executions]
+        found = await self._jetstream.last_of(self._stream, subjects, at_least)
+        commits = map(self._commit, found.values())
+        return {commit.execution: commit for commit in commits}
+
+    async def first(self, tenant: str, execution: str) -> Commit | None:
+        """Return the first commit of an execution that the log still holds, or None."""
+        request = {"seq": 1, "next_by_subj": self._subjects.log(tenant, execution)}
+        message = await self._jetstream.get(self._stream, request)
+        message = message or await self._jetstream.get_newest(self._stream, request)
+        return None if message is None else self._commit(message)
 
     async def newest(self, part: LogFilter) -> Commit | None:
         """Return the newest commit of a part of the log, as the stream's leader has it, or None."""
@@ -340,21 +384,32 @@ class ExecutionLog:
             )
 
     def _commit(self, message: StoredMessage) -> Commit:
-        check_version(message.headers)
         _tenant, execution = self._subjects.execution_of(message.subject)
-        writer = message.headers.get(WRITER, "")
-        return Commit(message.sequence, message.data, writer, execution, message.time)
-
-
-def check_version(headers: Mapping[str, str]) -> None:
-    """Check that a commit with these headers can be read.
-
-    Raises:
-        NewerLogError: it was written by a newer version of Tailrace.
-    """
-    version = headers.get(VERSION, "1")
-    if version.isdecimal() and int(version) > EVENTS_VERSION:
-        raise NewerLogError(
-            f"the execution was written by a newer version of Tailrace (events {version}; "
-            f"this one reads {EVENTS_VERSION})"
+        headers = message.headers
+        previous = headers.get(EXPECTED_LAST_SUBJECT_SEQUENCE, "")
+        return Commit(
+            message.sequence,
+            message.data,
+            headers.get(WRITER, ""),
+            execution,
+            message.time,
+            headers.get(WORKFLOW, ""),
+            headers.get(STATE, ""),
+            is_newer(headers),
+            int(previous) if previous.isdecimal() else None,
         )
+
+
+def is_newer(headers: Mapping[str, str]) -> bool:
+    """Tell whether a commit with these headers was written by a newer version of Tailrace."""
+    version = headers.get(VERSION, "1")
+    return version.isdecimal() and int(version) > EVENTS_VERSION
+
+
+def _readable(commit: Commit) -> Commit:
+    if commit.is_newer:
+        raise NewerLogError(
+            "the execution was written by a newer version of Tailrace "
+            f"(this one reads events {EVENTS_VERSION})"
+        )
+    return commit

@@ -7,7 +7,7 @@ that new server settings can be used), fenced appends, and Direct Get in pages (
 import asyncio
 import base64
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
@@ -39,6 +39,12 @@ _REQUEST_TIMEOUT: Final = 5.0
 _HEADERS_ROOM: Final = 1024
 _PAGE_MESSAGES: Final = 256
 _PAGE_BYTES: Final = 4 * 1024 * 1024
+_SUBJECTS_PER_READ: Final = 1000  # the server's limit is 1,024
+
+LAG: Final = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+"""Pauses before a replica that lags is asked again, in seconds."""
+
+_End = tuple[int, int | None]
 
 
 class _ApiError(msgspec.Struct):
@@ -240,8 +246,19 @@ class JetStream:
 
     async def batch(self, stream: str, request: dict[str, Any]) -> tuple[list[StoredMessage], int]:
         """Ask for one batch by Direct Get; return it and how many more messages match."""
+        page, pending, _ = await self.batch_up_to(stream, request)
+        return page, pending
+
+    async def batch_up_to(
+        self, stream: str, request: dict[str, Any]
+    ) -> tuple[list[StoredMessage], int, int | None]:
+        """Ask for one batch by Direct Get; return it and how many more messages match.
+
+        Of a ``multi_last`` also the last sequence that the replica had that answers; None where
+        nothing matches.
+        """
         page: list[StoredMessage] = []
-        done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[_End] = asyncio.get_running_loop().create_future()
 
         def receive(message: Msg) -> None:
             headers = message.headers or {}
@@ -251,9 +268,11 @@ class JetStream:
                 case None:
                     page.append(_stored(message))
                 case "204":
-                    done.set_result(int(headers.get("Nats-Num-Pending", "0")))
+                    up_to = headers.get("Nats-UpTo-Sequence")
+                    pending = int(headers.get("Nats-Num-Pending", "0"))
+                    done.set_result((pending, int(up_to) if up_to else None))
                 case "404":
-                    done.set_result(0)
+                    done.set_result((0, None))
                 case status:
                     done.set_exception(
                         JetStreamError(int(status), headers.get("Description", "direct get failed"))
@@ -263,12 +282,56 @@ class JetStream:
 
         question = msgspec.json.encode(request)
         try:
-            pending = await self._answers.ask_for_many(
+            pending, up_to = await self._answers.ask_for_many(
                 f"$JS.API.DIRECT.GET.{stream}", question, receive, done
             )
         except (TimeoutError, nats.errors.Error) as error:
             raise UnavailableError(f"NATS did not answer a read of {stream}: {error!r}") from error
-        return page, pending
+        return page, pending, up_to
+
+    async def last_of(
+        self, stream: str, subjects: Sequence[str], at_least: int
+    ) -> dict[str, StoredMessage]:
+        """Return the newest message of each subject that has one, in no order.
+
+        Args:
+            stream: where to look.
+            subjects: no wildcards. If none of them has a message, or has one no more, no replica
+                can say that it is up to date.
+            at_least: what has this sequence or a lower one, the replica that answers must know.
+
+        Raises:
+            UnavailableError: NATS did not answer, or no replica that is up to date.
+        """
+        found: dict[str, StoredMessage] = {}
+        for start in range(0, len(subjects), _SUBJECTS_PER_READ):
+            some = list(subjects[start : start + _SUBJECTS_PER_READ])
+            found |= await self._last_of(stream, some, at_least)
+        return found
+
+    async def _last_of(
+        self, stream: str, subjects: list[str], at_least: int
+    ) -> dict[str, StoredMessage]:
+        for pause in LAG:
+            found: dict[str, StoredMessage] = {}
+            sequence, more, known = 1, True, True
+            while more and known:
+                request = {
+                    "multi_last": subjects,
+                    "batch": _SUBJECTS_PER_READ,
+                    "max_bytes": _PAGE_BYTES,
+                    "seq": sequence,
+                }
+                page, pending, up_to = await self.batch_up_to(stream, request)
+                # What was passed already may have moved on: then it comes again, and is newer.
+                found |= {message.subject: message for message in page}
+                known = up_to is not None and up_to >= at_least
+                more = pending > 0
+                sequence = page[-1].sequence + 1 if page else sequence
+            if known or not at_least:
+                return found
+            await asyncio.sleep(pause)
+        raise UnavailableError(f"no replica of {stream} that answers is up to date")
 
     async def _request(
         self, subject: str, payload: bytes, headers: dict[str, str] | None = None

@@ -74,7 +74,9 @@ class ResultIndex:
         Raises:
             UnavailableError: NATS did not answer.
         """
-        entries = await self._bucket.get_many(_key(tenant, workflow) for workflow in workflows)
+        keys = {_key(tenant, workflow) for workflow in workflows}
+        pattern = f"{check_id(tenant, 'tenant')}.*"
+        entries = await self._bucket.read_all(pattern, keys.__contains__)
         return {entry.key.partition(".")[2]: _decode(entry.value) for entry in entries}
 
     async def put(self, tenant: str, workflow: str, result: Result) -> None:

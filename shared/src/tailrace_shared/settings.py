@@ -164,6 +164,13 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
             description="Reconnect delay told to SSE clients, jittered by a half.", extra=_POSITIVE
         ),
     ] = Duration(2)
+    lazy_interval: Annotated[
+        Duration,
+        Meta(description="How long changes may wait that a client does not see at once."),
+    ] = Duration(2)
+    context_bytes: Annotated[
+        int, Meta(description="Memory for what streams know of executions, in bytes.", ge=4096)
+    ] = 32 * 1024 * 1024
     ring_events: Annotated[
         int, Meta(description="Events that a live topic keeps for its slower clients.", ge=16)
     ] = 4096

@@ -103,6 +103,11 @@ class WaitingIndex:
         pattern = f"{check_id(tenant, 'tenant')}.{check_id(execution, 'execution')}.*"
         return await self._get(await self._bucket.keys(pattern))
 
+    async def of_tenant(self, tenant: str) -> list[Waiting]:
+        """Return all waits of a tenant, in no order."""
+        entries = await self._bucket.read_all(f"{check_id(tenant, 'tenant')}.*.*")
+        return [_decode(entry.value) for entry in entries]
+
     async def of_procedure(self, tenant: str, procedure: str) -> AsyncIterator[Waiting]:
         """Read the tenant's waits that a trigger of ``procedure`` may end.
 

@@ -1,6 +1,8 @@
 """Workflow definitions of all tenants: a bucket whose revisions are the versions."""
 
+import asyncio
 from collections import OrderedDict
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from tailrace_shared.bucket import Bucket, Entry
@@ -58,6 +60,16 @@ class WorkflowStore:
         return sorted(
             (self._remember(entry) for entry in entries), key=lambda stored: stored.definition.id
         )
+
+    async def existing(self, tenant: str, workflows: Iterable[str]) -> set[str]:
+        """Return those of some workflows that there are."""
+        keys = {_key(tenant, workflow): workflow for workflow in workflows}
+        found = {entry.key for entry in await self._bucket.get_many(keys)}
+        # A replica may not have heard yet of one that was just made.
+        rest = [key for key in keys if key not in found]
+        asked = await asyncio.gather(*map(self._bucket.get_newest, rest))
+        found |= {entry.key for entry in asked if entry is not None}
+        return {keys[key] for key in found}
 
     async def delete(self, tenant: str, workflow: str) -> None:
         """Remove a workflow. Its runs keep the version that they started with."""

@@ -11,6 +11,7 @@ from tailrace_shared.errors import (
     IllegalCommandError,
     InvalidIdError,
     NewerLogError,
+    UnavailableError,
 )
 from tailrace_shared.execution.commands import request_resume
 from tailrace_shared.execution.events import (
@@ -28,6 +29,7 @@ from tailrace_shared.execution.events import (
     StepStarted,
     encode_commits,
 )
+from tailrace_shared.execution.standing import Standing
 from tailrace_shared.execution.state import fold
 from tailrace_shared.execution_log import ExecutionLog, History
 from tailrace_shared.ids import new_execution_id
@@ -269,18 +271,42 @@ async def test_a_commit_tells_its_version(site, written):
 
 @pytest.mark.parametrize("version", ["2", "10"])
 async def test_a_commit_of_a_newer_version_is_not_read(site, written, version):
-    """Not by any way of reading: what it means cannot be known."""
+    """By nobody who goes by what it means; who passes it on is told."""
     subject = site.subjects.log("t", written.execution)
     sequence = await site.jetstream.publish(subject, b"[]", {VERSION: version})
     for attempt in (
         written.log.load("t", written.execution),
-        written.log.page(LogFilter("t", written.execution), 1),
         written.log.last_commit("t", written.execution),
-        written.log.find(sequence),
         written.log.request_cancel("t", written.execution, ""),
     ):
-        with pytest.raises(NewerLogError, match=f"events {version}; this one reads 1"):
+        with pytest.raises(NewerLogError, match="this one reads events 1"):
             await attempt
+    commits, _ = await written.log.page(LogFilter("t", written.execution), 1)
+    assert [commit.is_newer for commit in commits] == [False] * (len(commits) - 1) + [True]
+    found = await written.log.find(sequence)
+    assert found is not None
+    assert found[2].is_newer
+
+
+async def test_the_newest_commits_of_many_executions_are_one_read(written):
+    """With what their headers say; and a replica that lags is not believed."""
+    other = await written.log.create("t", "other", WORKFLOW, {})
+    assert other is not None
+    newest = await written.log.newest(LogFilter("t"))
+    asked = [written.execution, "other", "nobody"]
+    found = await written.log.last_commits("t", asked, newest.sequence)
+    assert set(found) == {written.execution, "other"}
+    assert found["other"].sequence == newest.sequence
+    assert (found["other"].workflow, found["other"].standing) == (
+        other.workflow_id,
+        Standing("queued"),
+    )
+    assert found["other"].previous == 0
+    first = await written.log.first("t", written.execution)
+    assert first.sequence == found[written.execution].sequence
+    assert await written.log.first("t", "nobody") is None
+    with pytest.raises(UnavailableError):
+        await written.log.last_commits("t", asked, newest.sequence + 1)
 
 
 async def test_a_commit_has_the_time_of_nats(written):

@@ -8,6 +8,7 @@ from harness import log as written
 from harness.memory_nats import MemoryNats
 from harness.virtual_time import run_in_virtual_time
 from tailrace_api.dialects.execution import EXECUTION
+from tailrace_api.fanout.contexts import Contexts
 from tailrace_api.fanout.counts import Counts
 from tailrace_api.fanout.replay import Page, Replay, ReplayBusyError
 from tailrace_api.fanout.view import View
@@ -29,7 +30,8 @@ class _Desk:
     def __init__(self, budget: int = 1000) -> None:
         self.nats = MemoryNats()
         self.counts = Counts()
-        self.replay = Replay(ExecutionLog(self.nats, Subjects()), self.counts, budget)
+        log = ExecutionLog(self.nats, Subjects())
+        self.replay = Replay(log, Contexts(log, 1000), self.counts, budget)
 
     async def page(self, from_sequence: int = 1, view: View = VIEW, *, is_new: bool = True) -> Page:
         return await self.replay.page(view, "e", from_sequence, is_new=is_new)

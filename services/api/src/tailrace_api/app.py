@@ -19,9 +19,11 @@ from tailrace_api.auth.tickets import Tickets
 from tailrace_api.auth.verifier import Verifier
 from tailrace_api.clients import ClientCount
 from tailrace_api.cors import Cors, allowed_origins
+from tailrace_api.fanout.contexts import Contexts
 from tailrace_api.fanout.hub import Hub, StreamLimits, StreamTimes
+from tailrace_api.fanout.snapshots import Indexes, Snapshots
 from tailrace_api.fanout.source import LiveSource
-from tailrace_api.fanout.topic import RingBounds
+from tailrace_api.fanout.topic import Knowledge, RingBounds
 from tailrace_api.metrics import Metrics
 from tailrace_api.problems import EXCEPTION_HANDLERS
 from tailrace_api.routes.commands import CommandRoutes
@@ -46,8 +48,10 @@ from tailrace_shared.estimators import Estimators
 from tailrace_shared.execution_log import ExecutionLog
 from tailrace_shared.jetstream import JetStream, connect
 from tailrace_shared.live_index import LiveIndex
+from tailrace_shared.live_index import LiveIndex
 from tailrace_shared.node_type_store import NodeTypeStore
 from tailrace_shared.output_store import OutputStore
+from tailrace_shared.result_index import ResultIndex
 from tailrace_shared.run_index import RunIndex
 from tailrace_shared.run_rate import RunRate
 from tailrace_shared.run_starter import RunStarter
@@ -116,13 +120,22 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
         jetstream, subjects = JetStream(client), Subjects(settings.prefix)
         log = ExecutionLog(jetstream, subjects)
         epoch = await _prepare(jetstream, log, settings)
+        workflows = WorkflowStore(jetstream, subjects)
+        waiting = WaitingIndex(jetstream, subjects)
+        contexts = Contexts(log, settings.context_bytes)
+        live, results = LiveIndex(jetstream, subjects), ResultIndex(jetstream, subjects)
+        snapshots = Snapshots(log, Indexes(live, results, waiting, workflows), contexts)
         hub = notices.hub = Hub(
-            log,
+            Knowledge(log, contexts, snapshots),
             LiveSource(client),
             subjects,
             epoch,
             StreamTimes(
-                settings.heartbeat, settings.retry, settings.stall_timeout, settings.max_stream_age
+                settings.heartbeat,
+                settings.retry,
+                settings.stall_timeout,
+                settings.max_stream_age,
+                settings.lazy_interval,
             ),
             StreamLimits(
                 settings.max_streams,
@@ -132,13 +145,12 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
                 RingBounds(settings.ring_events, settings.ring_bytes),
             ),
         )
-        workflows = WorkflowStore(jetstream, subjects)
         run_rate = await _run_rate(jetstream, subjects, settings)
         starter = RunStarter(jetstream, subjects, workflows, run_rate)
         runs = RunIndex(jetstream, subjects)
         # Outputs are put by workers only, so no limit matters here.
         outputs = OutputStore(jetstream, subjects, max_bytes=0)
-        due, waiting = DueIndex(jetstream, subjects), WaitingIndex(jetstream, subjects)
+        due = DueIndex(jetstream, subjects)
         commander = Commander(log, due, starter, workflows)
         triggers = TriggerStore(jetstream, subjects)
         signals = Signals(log, waiting, triggers, due, outputs, starter.advance)

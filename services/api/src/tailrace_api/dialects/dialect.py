@@ -20,23 +20,24 @@ them.
 made from, ``begin`` makes it). The hub keeps it at the newest commit of the topic and gives it
 every event there is. `State.opening` is what a stream without a last event id begins with; the
 first block after it is of the first commit that the state has not taken. Where what is shown of an
-event depends on those before it (``is_cumulative``), only the state shows events.
+event depends on those before it (``is_cumulative``), only the state shows events, and it can be
+rewound to where a client was (`Cumulative`).
 
 **Versions.** A commit of a newer version of Tailrace than this one may mean anything. It is passed
 over, unless the dialect shows what is stored as it is (``is_verbatim``).
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from operator import lt
-from typing import Any, ClassVar, Final, Literal, Protocol, Self
+from typing import Any, ClassVar, Final, Literal, Protocol, Self, runtime_checkable
 
 import msgspec
 
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
-from tailrace_api.dialects.snapshot import Snapshot, Wants
+from tailrace_api.dialects.snapshot import Snapshot, Standing, Wants
 from tailrace_api.sse import frame
 from tailrace_api.sse.chunk import bodies, chunk
 from tailrace_shared.execution.events import TERMINAL_TYPES, split_commit
@@ -79,6 +80,22 @@ class State(Protocol):
 
     def opening(self, milliseconds: int) -> Sequence[Block]:
         """Return the blocks with which a stream begins here, at a time since the epoch."""
+
+
+@runtime_checkable
+class Cumulative(State, Protocol):
+    """The state of a dialect that is cumulative."""
+
+    def copy(self) -> Self:
+        """Return a state that goes its own way from here."""
+
+    def rewind(self, before: Mapping[str, Standing | None]) -> None:
+        """Go back to where some executions stood otherwise.
+
+        Args:
+            before: all executions that have done something since then that the dialect shows, and
+                how they stood then; None: they were not there.
+        """
 
 
 class Dialect:
@@ -183,6 +200,10 @@ class EncodedCommit:
         """Return a commit of which each slot has a frame, perhaps an empty one."""
         ends = tuple(accumulate(map(len, frames)))
         return cls(sequence, chunk(b"".join(frames)), ends, is_last, is_urgent)
+
+    def going_on(self) -> Self:
+        """Return the same commit in a stream that does not end with it."""
+        return replace(self, is_last=False)
 
     @property
     def joined(self) -> bytes:

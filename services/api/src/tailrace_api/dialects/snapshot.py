@@ -10,9 +10,10 @@ class Wants(NamedTuple):
     """What a snapshot is to hold.
 
     Attributes:
-        waits: whether the steps that wait for a signal, with their executions' contexts.
-        workflows: which workflows' executions and results; None: every workflow's executions, and
-            no results.
+        waits: whether the steps that wait for a signal, with their executions' contexts; then of
+            all executions.
+        workflows: of which workflows the executions and the last results; None: of every workflow
+            the executions, of none the results.
     """
 
     waits: bool = False

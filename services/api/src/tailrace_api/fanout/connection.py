@@ -8,7 +8,8 @@ and comes back with its last id. So a slow client costs one batch, and holds bac
 A stream begins with history. When that runs out and the execution has not ended, the connection
 joins the topic, and reads history once more up to the floor of the topic's ring: what was
 committed before the topic subscribed is below the floor, everything else is in the ring. A
-connection whose place is in the ring already needs no history.
+connection whose place is in the ring already needs no history. One that is new to a tenant begins
+at the ring's edge, with a snapshot of the topic's state if the dialect has one.
 
 From then on it is live: it has no task, no queue and no timer. The topic's sweeps, the timer wheel
 and its outlet call it, and each call does one small thing.
@@ -18,6 +19,7 @@ import asyncio
 import random
 from typing import TYPE_CHECKING, Final
 
+from tailrace_api.dialects.dialect import reset
 from tailrace_api.fanout.batch import Batch
 from tailrace_api.fanout.resume import Start
 from tailrace_api.fanout.ring import Ring
@@ -63,6 +65,7 @@ class Connection:
         "_held",
         "_hub",
         "_index",
+        "_is_fresh",
         "_is_lost",
         "_is_slow",
         "_moved_at",
@@ -96,6 +99,8 @@ class Connection:
         self._outlet = outlet
         # The next event to send: of this commit or a later one, and of this commit from here on.
         self._sequence, self._index = start.sequence, start.index
+        # Whether it is to begin at the topic's edge, wherever that is.
+        self._is_fresh = start.is_fresh
         # How far the client has come, and what of that it has been told on this connection.
         self._seen: StreamPosition | None = start.seen
         self._told: StreamPosition | None = None
@@ -153,18 +158,45 @@ class Connection:
             self._hub.counts.depth.observe(self._replayed)
 
     async def _step(self) -> None:
-        if self._topic is None and not self._index:
-            self._topic = self._hub.join_at(self.view, self._sequence, self)
-        ring = self._topic.ring if self._topic else None
-        if self._outlet.is_paused:
+        topic = self._topic = self._topic or self._join()
+        ring = topic.ring if topic else None
+        if self._outlet.is_paused or (topic and ring is None):
             await self._wait()
-        elif self._topic is None or (ring and (self._index or self._sequence < ring.floor)):
-            await self._replay(ring)
-        elif ring is None:
-            await self._wait()
-        else:
+        elif topic is None or ring is None:
+            await self._replay(None)
+        elif self._is_fresh:
+            self._open(topic, ring)
+        elif self._sequence >= ring.floor:
             self._ring = ring
             self._hub.turns.add(self._catch_up())
+        elif self.view.dialect.is_cumulative:
+            await self._rewind(topic)
+        else:
+            await self._replay(ring)
+
+    def _join(self) -> Topic | None:
+        if self._is_fresh or self.view.dialect.is_cumulative:
+            return self._hub.join(self.view, self)
+        return self._hub.join_at(self.view, self._sequence, self)
+
+    def _open(self, topic: Topic, ring: Ring) -> None:
+        """Begin at the ring's edge."""
+        self._is_fresh = False
+        self._sequence, self._index = ring.edge + 1, 0
+        self._seen = self._told = ring.end
+        self._write_held(topic.opening(self._milliseconds()))
+
+    async def _rewind(self, topic: Topic) -> None:
+        missed = await self._hub.missed(topic, self._sequence, self._index)
+        if self._reason or self._outlet.is_paused:
+            return  # a heartbeat has come between
+        if missed is None:
+            self._write(chunk(reset("expired", None)))
+            self._hub.counts.resets += 1
+            self._is_fresh = True
+        else:
+            self._replayed = (self._replayed or 0) + missed.events
+            self._give(missed)
 
     async def _wait(self) -> None:
         self._waiter = asyncio.get_running_loop().create_future()
@@ -215,7 +247,7 @@ class Connection:
         if self._sequence < ring.floor:
             self.end("lagged")
             return False
-        self._give(ring.batch(self._sequence))
+        self._give(ring.batch(self._sequence, self._index))
         return self._sequence <= ring.edge
 
     def _catch_up(self) -> "Iterator[None]":
@@ -234,9 +266,7 @@ class Connection:
             counts.events += batch.events
             counts.writes += 1
             counts.written_bytes += len(batch.wire)
-            self._write(batch.wire)
-            if self._outlet.is_paused:
-                self._hold(batch.wire)
+            self._write_held(batch.wire)
         if batch.is_last:
             self.end("finished")
 
@@ -245,6 +275,11 @@ class Connection:
         if not self._hub.backlog.hold(wire):
             # Slow clients together hold too much: this one gets the rest from the log.
             self._cut("overloaded")
+
+    def _write_held(self, wire: bytes) -> None:
+        self._write(wire)
+        if self._outlet.is_paused:
+            self._hold(wire)
 
     def _write(self, wire: bytes) -> None:
         self._moved_at = self._hub.now()

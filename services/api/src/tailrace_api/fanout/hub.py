@@ -18,19 +18,21 @@ import structlog
 
 from tailrace_api.fanout.admission import Admission
 from tailrace_api.fanout.backlog import Backlog
+from tailrace_api.fanout.batch import Batch
 from tailrace_api.fanout.connection import Connection
 from tailrace_api.fanout.counts import Counts
 from tailrace_api.fanout.drain import drain
 from tailrace_api.fanout.outlet import Outlet
 from tailrace_api.fanout.replay import Replay
 from tailrace_api.fanout.resume import Start
+from tailrace_api.fanout.rewind import missed
+from tailrace_api.fanout.ring import Ring
 from tailrace_api.fanout.source import LiveSource
-from tailrace_api.fanout.topic import RingBounds, Topic
+from tailrace_api.fanout.topic import Knowledge, RingBounds, Topic
 from tailrace_api.fanout.turns import Turns
 from tailrace_api.fanout.view import View
 from tailrace_api.fanout.wheel import TimerWheel
 from tailrace_shared.errors import JetStreamError, UnavailableError
-from tailrace_shared.execution_log import ExecutionLog
 from tailrace_shared.subjects import Subjects
 
 _PAUSE: Final = 0.25
@@ -53,12 +55,14 @@ class StreamTimes(NamedTuple):
         retry: the middle of the reconnect delays that clients are told.
         stall: how long a client may take nothing before it is cut.
         age: how old a stream becomes, in the middle; 0: it is not ended for its age.
+        laziness: how long what is not urgent may wait.
     """
 
     heartbeat: float
     retry: float
     stall: float
     age: float
+    laziness: float = 0.0
 
 
 class StreamLimits(NamedTuple):
@@ -99,7 +103,7 @@ class Hub:
 
     def __init__(
         self,
-        log: ExecutionLog,
+        knowledge: Knowledge,
         source: LiveSource,
         subjects: Subjects,
         epoch: str,
@@ -112,12 +116,13 @@ class Hub:
         self.limits = limits
         self.counts = Counts()
         self.backlog = Backlog(limits.backlog)
-        self.replay = Replay(log, self.counts, limits.reads)
+        self.replay = Replay(knowledge.log, knowledge.contexts, self.counts, limits.reads)
         self.turns = Turns()
         self.now: Callable[[], float] = asyncio.get_running_loop().time
         self.wall: Callable[[], float] = time.time
         self.wheel: TimerWheel[Connection] = TimerWheel(self.now(), tick=_TICK, slots=_SLOTS)
-        self.log = log
+        self.log = knowledge.log
+        self._knowledge = knowledge
         self._source = source
         self._subjects = subjects
         self._admission = Admission(limits.streams, limits.tenant_streams)
@@ -187,14 +192,13 @@ class Hub:
 
     # Topics
 
-    def known(self, view: View, sequence: int) -> int | None:
-        """Return how many events the commit at a sequence has, if it is at hand and not the last.
+    def ring(self, view: View) -> Ring | None:
+        """Return the ring of what shows a view, if there is one.
 
         The many that come back to a topic that is alive need not ask the log who they are.
         """
         topic = self._topics.get(view)
-        commit = topic.ring.find(sequence) if topic and topic.ring else None
-        return None if commit is None or commit.is_last else len(commit.ends)
+        return topic.ring if topic else None
 
     def join_at(self, view: View, sequence: int, connection: Connection) -> Topic | None:
         """Have a topic that has everything from a sequence on serve a connection, if one has."""
@@ -207,14 +211,28 @@ class Hub:
         """Have the topic that shows ``view`` serve a connection, and return it."""
         topic = self._topics.get(view)
         if topic is None:
-            topic = Topic(view, self.epoch, self.limits.ring, self.turns, self.counts)
+            laziness = self.times.laziness
+            topic = Topic(view, self.epoch, self.limits.ring, self.turns, self.counts, laziness)
             self._topics[view] = topic
             subject = self._subjects.live_of(view.part)
-            keeper = asyncio.create_task(topic.keep(self._source, self.log, subject))
+            keeper = asyncio.create_task(topic.keep(self._source, self._knowledge, subject))
             self._keepers.add(keeper)
             keeper.add_done_callback(lambda done: self._kept(topic, done))
         topic.followers.add(connection)
         return topic
+
+    async def missed(self, topic: Topic, sequence: int, index: int) -> Batch | None:
+        """Return what a topic's state has taken from a place on; None if that is too much.
+
+        Raises:
+            UnavailableError: NATS did not answer, or has too many answers to give.
+        """
+
+        async def read() -> Batch | None:
+            return await missed(self.log, self._knowledge.contexts, topic, sequence, index)
+
+        key = ("missed", topic.view, sequence, index)
+        return await self.replay.shared(key, read, lambda batch: batch is None, is_new=False)
 
     def _kept(self, topic: Topic, keeper: asyncio.Task[None]) -> None:
         self._keepers.discard(keeper)

@@ -16,10 +16,11 @@ from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, Final, NamedTuple, TypeVar
 
 from tailrace_api.fanout.batch import Batch
+from tailrace_api.fanout.contexts import Contexts, contexts_of
 from tailrace_api.fanout.counts import Counts
 from tailrace_api.fanout.view import View
 from tailrace_shared.errors import UnavailableError
-from tailrace_shared.execution_log import Commit, ExecutionLog
+from tailrace_shared.execution_log import Commit, ExecutionLog, LogEdge
 
 _READS_AT_ONCE: Final = 16
 # How long an answer is handed on after it came, in seconds: short enough that history which is
@@ -53,12 +54,14 @@ class Replay:
 
     Args:
         log: what is read.
+        contexts: what is known of executions.
         counts: where reads are counted.
         budget: how many reads may be waited for before a new stream is refused.
     """
 
-    def __init__(self, log: ExecutionLog, counts: Counts, budget: int) -> None:
+    def __init__(self, log: ExecutionLog, contexts: Contexts, counts: Counts, budget: int) -> None:
         self._log = log
+        self._contexts = contexts
         self._counts = counts
         self._budget = budget
         self._slots = asyncio.Semaphore(_READS_AT_ONCE)
@@ -90,15 +93,13 @@ class Replay:
             commits, more = await self._log.page(view.part, from_sequence)
             if not commits:
                 return Page(None, more)
+            known = await contexts_of(view, self._contexts, commits)
             skipped = index if commits[0].sequence == from_sequence else 0
-            encoded = [
-                view.encode(epoch, commit.execution, commit.sequence, commit.payload)
-                for commit in commits
-            ]
+            encoded = [view.encode(epoch, commit, known[commit.execution]) for commit in commits]
             return Page(Batch.of(epoch, encoded, skipped), more, commits[0].sequence)
 
         key = (view, epoch, from_sequence, index)
-        return await self._shared(key, read, lambda page: page.batch is None, is_new=is_new)
+        return await self.shared(key, read, lambda page: page.batch is None, is_new=is_new)
 
     async def find(self, sequence: int) -> Found | None:
         """Return the tenant, the execution and the commit at a sequence, or None.
@@ -110,9 +111,21 @@ class Replay:
         async def read() -> Found | None:
             return await self._log.find(sequence)
 
-        return await self._shared(sequence, read, lambda found: found is None, is_new=True)
+        return await self.shared(sequence, read, lambda found: found is None, is_new=True)
 
-    async def _shared(
+    async def edge(self, at_least: int) -> LogEdge:
+        """Return where the log begins and ends; where it ended a moment ago, if that is enough.
+
+        Raises:
+            UnavailableError: NATS did not answer, or the budget is used up.
+        """
+
+        async def read() -> LogEdge:
+            return await self._log.edge()
+
+        return await self.shared("edge", read, lambda edge: edge[2] < at_least, is_new=True)
+
+    async def shared(
         self,
         key: Hashable,
         read: Callable[[], Awaitable[T]],
@@ -120,6 +133,17 @@ class Replay:
         *,
         is_new: bool,
     ) -> T:
+        """Return an answer: one that is being read, or has just been, or else a new one.
+
+        Args:
+            key: what is asked.
+            read: asks.
+            is_nothing: whether an answer is one that may be another a moment later.
+            is_new: whether a new stream asks, which may be refused.
+
+        Raises:
+            UnavailableError: NATS did not answer, or the budget is used up.
+        """
         earlier: asyncio.Task[T] | None = self._answers.get(key)
         if earlier is not None:
             answer = await asyncio.shield(earlier)

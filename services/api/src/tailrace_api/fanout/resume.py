@@ -32,6 +32,7 @@ class Start:
         reset: the block that tells it that it asked for something else.
         is_over: whether the client has all that there will ever be.
         is_gone: whether nothing is left of the execution but its id.
+        is_fresh: whether it starts wherever its topic stands then, not at a place.
     """
 
     sequence: int = 1
@@ -40,6 +41,7 @@ class Start:
     reset: bytes = b""
     is_over: bool = False
     is_gone: bool = False
+    is_fresh: bool = False
 
 
 class Lost(NamedTuple):
@@ -138,12 +140,16 @@ def at_hand(hub: "Hub", view: View, last_event_id: str) -> Start | None:
         last_event_id: what the client sent; not empty.
     """
     position = StreamPosition.parse(last_event_id)
-    if position is None or position.epoch != hub.epoch:
+    ring = hub.ring(view)
+    if position is None or ring is None:
         return None
-    events = hub.known(view, position.sequence)
-    if events is None or position.index >= events:
+    commit = ring.find(position.sequence)
+    if view.part.execution and (
+        commit is None or commit.is_last or position.index >= len(commit.ends)
+    ):
         return None
-    return _after(position, events)
+    after = ring.after(position)
+    return None if after is None else Start(*after, seen=position)
 
 
 async def resume(log: ExecutionLog, hub: "Hub", view: View, last_event_id: str) -> Start:

@@ -10,6 +10,7 @@ from typing import Final
 
 from tailrace_api.dialects.dialect import EncodedCommit
 from tailrace_api.fanout.batch import Batch
+from tailrace_shared.position import StreamPosition
 
 # What a connection is given at once, and so what a stalled one holds.
 _BATCH_BYTES: Final = 64 * 1024
@@ -25,16 +26,29 @@ class Ring:
         edge: the sequence of the newest commit before the ring's first.
         max_events: how many events the ring holds.
         max_bytes: how many bytes of frames it holds.
+        index: the last place in that commit; None if that is not known.
 
     Attributes:
         floor: every commit of the topic with this sequence or a higher one is in the ring.
         edge: the sequence of the newest commit that the ring has seen.
+        beginning: the edge with which it began.
     """
 
-    def __init__(self, epoch: str, edge: int, *, max_events: int, max_bytes: int) -> None:
+    def __init__(
+        self,
+        epoch: str,
+        edge: int,
+        *,
+        max_events: int,
+        max_bytes: int,
+        index: int | None = None,
+    ) -> None:
         self.floor = edge + 1
         self.edge = edge
+        self.beginning: Final = edge
         self._epoch = epoch
+        self._began = StreamPosition(epoch, edge, index or 0)
+        self._is_told = index is not None
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._events = 0
@@ -59,6 +73,29 @@ class Ring:
         if self._start > len(self._commits) // 2:
             del self._commits[: self._start]
             self._start = 0
+
+    @property
+    def end(self) -> StreamPosition:
+        """The position of the newest event that the ring has seen."""
+        if not self._commits:
+            return self._began
+        return StreamPosition(self._epoch, self.edge, max(len(self._commits[-1].ends) - 1, 0))
+
+    def after(self, position: StreamPosition) -> tuple[int, int] | None:
+        """Return where a stream goes on after an event that the ring may have seen.
+
+        Returns:
+            The commit of the next event, or the lowest that it may have, and its index; None if
+            the ring cannot tell.
+        """
+        sequence, index = position.sequence, position.index + 1
+        if position.epoch != self._epoch or not self.floor - 1 <= sequence <= self.edge:
+            return None
+        if (commit := self.find(sequence)) and index < len(commit.ends):
+            return sequence, index
+        if sequence < self.floor and not (self._is_told and position == self._began):
+            return None
+        return sequence + 1, 0
 
     def _drop(self) -> None:
         oldest = self._commits[self._start]
@@ -86,8 +123,14 @@ class Ring:
             end += 1
         return self._commits[first:end]
 
-    def batch(self, sequence: int) -> Batch:
-        """Return the commits from ``sequence`` on, or the first of them; there is at least one."""
+    def batch(self, sequence: int, index: int = 0) -> Batch:
+        """Return the commits from ``sequence`` on, or the first of them; there is at least one.
+
+        Of the commit at ``sequence``, if there is one, it holds the events from ``index`` on.
+        """
+        if index and (commits := self.take(sequence, _BATCH_BYTES)):
+            skipped = index if commits[0].sequence == sequence else 0
+            return Batch.of(self._epoch, commits, skipped)
         batch = self._joined.get(sequence)
         if batch is None:
             if len(self._joined) >= _JOINED:

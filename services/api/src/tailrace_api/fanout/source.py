@@ -16,6 +16,8 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from tailrace_shared.errors import UnavailableError
+from tailrace_shared.execution.standing import WORKFLOW
+from tailrace_shared.execution_log import is_newer
 
 _PENDING_BYTES: Final = 8 * 1024 * 1024
 
@@ -29,6 +31,8 @@ class LiveCommit(NamedTuple):
         previous: the stream sequence of the commit before it on its subject; 0 for the first.
         payload: a JSON array of events.
         stored_at: when JetStream stored it, in seconds since the epoch.
+        workflow: the execution's workflow; empty where an older version wrote the commit.
+        is_newer: whether a newer version of Tailrace wrote it.
     """
 
     execution: str
@@ -36,6 +40,8 @@ class LiveCommit(NamedTuple):
     previous: int
     payload: bytes
     stored_at: float
+    workflow: str = ""
+    is_newer: bool = False
 
 
 Listener = Callable[[LiveCommit], None]
@@ -56,6 +62,8 @@ class _Feed:
             int(headers["Nats-Last-Sequence"]),
             message.data,
             datetime.fromisoformat(headers["Nats-Time-Stamp"]).timestamp(),
+            headers.get(WORKFLOW, ""),
+            is_newer(headers),
         )
         for listener in tuple(self.listeners):
             listener(commit)

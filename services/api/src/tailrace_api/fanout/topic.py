@@ -4,12 +4,16 @@ Live commits are encoded once into the topic's ring, in order and without a gap.
 true is one task, the keeper. It subscribes, then asks the log for its newest commit, from which
 the ring begins. A live commit before which nothing can be missing is appended at once; any other
 only says that the log is further on, and the keeper reads up to there. So what was lost on the way
-(Core NATS delivers at most once) and what came too early are one case, and live commits need no
-buffer of their own.
+(Core NATS delivers at most once), what came too early, and what is of an execution that must be
+known and is not, are one case, and live commits need no buffer of their own.
+
+Of a dialect with a state the ring begins where a snapshot of the tenant was taken, and the state
+takes every commit that the ring takes. So a snapshot of the state is one of the ring's edge.
 
 What is in the ring is written to the followers in sweeps. A sweep takes every follower as far as
 the ring goes when its turn comes: commits that arrive during a sweep are joined to those that are
-still to be written, so the more there is to do, the fewer writes it takes.
+still to be written, so the more there is to do, the fewer writes it takes. What is not urgent
+waits for what is, for a moment.
 """
 
 import asyncio
@@ -19,13 +23,19 @@ from typing import Final, NamedTuple, Protocol
 
 import structlog
 
+from tailrace_api.dialects.context import Context
+from tailrace_api.dialects.dialect import State, unnamed
+from tailrace_api.fanout.contexts import Contexts, contexts_of
 from tailrace_api.fanout.counts import Counts
 from tailrace_api.fanout.ring import Ring
+from tailrace_api.fanout.snapshots import Snapshots
 from tailrace_api.fanout.source import LiveCommit, LiveSource
 from tailrace_api.fanout.turns import Turns
-from tailrace_api.fanout.view import View
+from tailrace_api.fanout.view import Logged, View
+from tailrace_api.sse import frame
+from tailrace_api.sse.chunk import chunk
 from tailrace_shared.errors import JetStreamError, UnavailableError
-from tailrace_shared.execution_log import ExecutionLog
+from tailrace_shared.execution_log import Commit, ExecutionLog
 
 _PAUSE: Final = 0.25
 # Sweeps that are shorter than this, in seconds, follow one another at once; after a longer one
@@ -56,6 +66,20 @@ class RingBounds(NamedTuple):
     bytes: int
 
 
+class Knowledge(NamedTuple):
+    """What topics are made from.
+
+    Attributes:
+        log: what is told.
+        contexts: what is known of executions.
+        snapshots: how tenants stand.
+    """
+
+    log: ExecutionLog
+    contexts: Contexts
+    snapshots: Snapshots
+
+
 class Topic:
     """The live end of a part of the log.
 
@@ -64,20 +88,34 @@ class Topic:
         epoch: the epoch of the log.
         followers: whom it serves.
         ring: None until the topic knows where the log ends.
+        state: what the dialect knows at the ring's edge, if it has a state.
     """
 
     def __init__(
-        self, view: View, epoch: str, bounds: RingBounds, turns: Turns, counts: Counts
+        self,
+        view: View,
+        epoch: str,
+        bounds: RingBounds,
+        turns: Turns,
+        counts: Counts,
+        laziness: float = 0.0,
     ) -> None:
         self.view = view
         self.epoch = epoch
         self.followers: set[Follower] = set()
         self.ring: Ring | None = None
+        self.state: State | None = None
+        self._opening: tuple[int, int, bytes] | None = None
+        self._laziness = laziness
+        # When the ring is swept at the latest, with what is not urgent; and how much that is.
+        self._lazy_sweep: asyncio.TimerHandle | None = None
+        self._waiting_events = 0
+        self._contexts: Contexts | None = None
         self._bounds = bounds
         self._turns = turns
         self._counts = counts
         # The highest sequence that the log is known to reach.
-        self._known = 0
+        self._known_edge = 0
         self._behind = asyncio.Event()
         self._closed = False
         # Whether a sweep is under way, and whether the ring has grown since it began.
@@ -91,12 +129,19 @@ class Topic:
         if ring is None:
             self.reach(commit.sequence)
         elif commit.sequence > ring.edge:
-            if self._is_next(commit, ring.edge):
-                self._append(ring, commit.execution, commit.sequence, commit.payload)
-                self._fresh.append(commit.stored_at)
-                self._sweep_soon()
+            context = self._known(commit)
+            if context is not None and self._is_next(commit, ring.edge):
+                if self._append(ring, commit, context):
+                    self._fresh.append(commit.stored_at)
             else:
                 self.reach(commit.sequence)
+
+    def _known(self, commit: LiveCommit) -> Context | None:
+        if (context := self.view.context(commit)) is not None or self._contexts is None:
+            return context
+        tenant = self.view.part.tenant
+        learned = self._contexts.learn(tenant, commit.execution, commit.payload)
+        return learned or self._contexts.known(tenant, commit.execution)
 
     def _is_next(self, commit: LiveCommit, edge: int) -> bool:
         if self.view.part.execution:
@@ -107,8 +152,8 @@ class Topic:
 
     def reach(self, sequence: int) -> None:
         """Learn that the log reaches at least to ``sequence``."""
-        if sequence > self._known:
-            self._known = sequence
+        if sequence > self._known_edge:
+            self._known_edge = sequence
             self._behind.set()
 
     def close(self) -> None:
@@ -121,8 +166,20 @@ class Topic:
         for follower in tuple(self.followers):
             follower.end(reason)
 
-    async def keep(self, source: LiveSource, log: ExecutionLog, subject: str) -> None:
+    def opening(self, milliseconds: int) -> bytes:
+        """Return what a stream that begins at the ring's edge begins with, and its place."""
+        ring, second = self.ring, milliseconds // 1000
+        if ring is None:
+            raise RuntimeError("a topic without a ring has no edge")
+        if self._opening is None or self._opening[:2] != (ring.edge, second):
+            blocks = self.state.opening(milliseconds) if self.state else ()
+            wire = chunk(unnamed(blocks) + frame.position(str(ring.end)))
+            self._opening = (ring.edge, second, wire)
+        return self._opening[2]
+
+    async def keep(self, source: LiveSource, knowledge: Knowledge, subject: str) -> None:
         """Keep the ring complete until the topic is closed."""
+        self._contexts = knowledge.contexts
         # Not to be cancelled while it subscribes: a subscription that nobody holds is a leak.
         if not await self._listen(source, subject):
             return
@@ -130,12 +187,14 @@ class Topic:
             while not self._closed:
                 self._behind.clear()
                 try:
-                    await self._catch_up(log)
+                    await self._catch_up(knowledge)
                 except (UnavailableError, JetStreamError):
                     await asyncio.sleep(_PAUSE)
                     continue
                 await self._behind.wait()
         finally:
+            if self._lazy_sweep is not None:
+                self._lazy_sweep.cancel()
             await source.leave(subject, self.receive)
 
     async def _listen(self, source: LiveSource, subject: str) -> bool:
@@ -148,42 +207,78 @@ class Topic:
                 return True
         return False
 
-    async def _catch_up(self, log: ExecutionLog) -> None:
-        ring = self.ring or await self._begin(log)
-        while ring.edge < self._known and not self._closed:
+    async def _catch_up(self, knowledge: Knowledge) -> None:
+        ring = self.ring or await self._begin(knowledge)
+        while ring.edge < self._known_edge and not self._closed:
             self._counts.repairs += 1
-            commits, _ = await log.page(self.view.part, ring.edge + 1)
+            commits, _ = await knowledge.log.page(self.view.part, ring.edge + 1)
+            contexts = await contexts_of(self.view, knowledge.contexts, commits)
             for commit in commits:
                 # While the page was read, live commits may have closed the gap themselves.
                 if commit.sequence > ring.edge:
-                    self._append(ring, commit.execution, commit.sequence, commit.payload)
-            if commits:
-                self._sweep_soon()
-            elif ring.edge < self._known:
+                    self._append(ring, commit, contexts[commit.execution])
+            if not commits and ring.edge < self._known_edge:
                 # A replica of the log that lags behind the one that republished.
                 await asyncio.sleep(_PAUSE)
 
-    async def _begin(self, log: ExecutionLog) -> Ring:
-        newest = await log.newest(self.view.part)
-        ring = Ring(
-            self.epoch,
-            newest.sequence - 1 if newest else 0,
-            max_events=self._bounds.events,
-            max_bytes=self._bounds.bytes,
-        )
-        if newest:
-            # Clients that come back know this one; with it here they need no read.
-            self._append(ring, newest.execution, newest.sequence, newest.payload)
+    async def _begin(self, knowledge: Knowledge) -> Ring:
+        dialect, tenant = self.view.dialect, self.view.part.tenant
+        if dialect.wants is not None:
+            loaded = await knowledge.snapshots.load(tenant, dialect.wants)
+            ring = self._ring(loaded.snapshot.sequence, loaded.events * dialect.slots)
+            self.state = dialect.begin(loaded.snapshot)
+        elif self.view.part.execution:
+            newest = await knowledge.log.newest(self.view.part)
+            ring = await self._ring_with(newest, knowledge.contexts)
+        else:
+            place = await knowledge.snapshots.place(tenant)
+            if place.commit is None:
+                ring = self._ring(place.sequence, 0)
+            else:
+                ring = await self._ring_with(place.commit, knowledge.contexts)
         self.ring = ring
         for follower in self.followers:
             follower.ready()
         return ring
 
-    def _append(self, ring: Ring, execution: str, sequence: int, payload: bytes) -> None:
-        ring.append(self.view.encode(self.epoch, execution, sequence, payload))
+    async def _ring_with(self, newest: Commit | None, contexts: Contexts) -> Ring:
+        ring = self._ring(newest.sequence - 1 if newest else 0, None)
+        if newest:
+            # Clients that come back know this one; with it here they need no read.
+            known = await contexts_of(self.view, contexts, [newest])
+            ring.append(self.view.encode(self.epoch, newest, known[newest.execution]))
+        return ring
+
+    def _ring(self, edge: int, events: int | None) -> Ring:
+        return Ring(
+            self.epoch,
+            edge,
+            max_events=self._bounds.events,
+            max_bytes=self._bounds.bytes,
+            index=None if events is None else max(events - 1, 0),
+        )
+
+    def _append(self, ring: Ring, commit: Logged, context: Context) -> bool:
+        """Add a commit to the ring; returns whether it is written at once."""
+        encoded = self.view.encode(self.epoch, commit, context, self.state)
+        ring.append(encoded)
+        self._waiting_events += len(encoded.ends)
+        is_shown = bool(encoded.chunk) or bool(self.view.part.execution)
+        if (is_shown and encoded.is_urgent) or self._waiting_events > self._bounds.events // 2:
+            self._sweep_soon()
+            return True
+        if self._lazy_sweep is None:
+            # What is not urgent waits for what is, or until it is enough or late.
+            loop = asyncio.get_running_loop()
+            self._lazy_sweep = loop.call_later(self._laziness, self._sweep_soon)
+        return False
 
     def _sweep_soon(self) -> None:
         self._has_grown = True
+        self._waiting_events = 0
+        if self._lazy_sweep is not None:
+            self._lazy_sweep.cancel()
+            self._lazy_sweep = None
         if not self._is_sweeping:
             self._is_sweeping = True
             self._turns.add(self._sweep())

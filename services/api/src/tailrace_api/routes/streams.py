@@ -10,16 +10,15 @@ from tailrace_api.dialects.dialect import reset
 from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.dialects.run_and_stream import RUN_AND_STREAM
 from tailrace_api.fanout.hub import Hub
-from tailrace_api.fanout.replay import ReplayBusyError
 from tailrace_api.fanout.resume import Found, Lost, Start, find, resume
 from tailrace_api.fanout.view import View
 from tailrace_api.idempotency_key import IDEMPOTENCY_KEY, idempotency_key_of
 from tailrace_api.json_body import read_object
-from tailrace_api.operation import EVENT_STREAM, Answer, Operation, Parameter
+from tailrace_api.operation import EVENT_STREAM, Answer, Operation
 from tailrace_api.problems import RefusedError
 from tailrace_api.routes.executions import execution_id_of
-from tailrace_api.sse.direct import Writing
-from tailrace_api.sse.response import EventStream, come_back_later, whole_stream
+from tailrace_api.routes.opening import LAST_EVENT_ID, Opening, last_event_id_of
+from tailrace_api.sse.response import whole_stream
 from tailrace_api.tenancy import tenant_of
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution_log import ExecutionLog
@@ -27,17 +26,6 @@ from tailrace_shared.run_starter import RunRequest, RunStarter
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.subjects import LogFilter
 from tailrace_shared.workflow.validation import Problem
-
-_LAST_EVENT_ID: Final = (
-    Parameter(
-        "Last-Event-ID",
-        str,
-        "The id of the last event that the client has; the stream goes on after it.",
-        place="header",
-    ),
-    Parameter("last_event_id", str, "The same, for clients that cannot send the header."),
-    Parameter("lastEventId", str, "The same, as polyfills of EventSource send it."),
-)
 
 
 class RunAndStream(msgspec.Struct):
@@ -62,9 +50,7 @@ class StreamRoutes:
         self._log = log
         self._hub = hub
         self._starter = starter
-        self._writing = Writing(
-            settings.direct_writes, settings.send_buffer, settings.stall_timeout
-        )
+        self._opening = Opening(settings, hub)
 
     def routes(self) -> list[Operation]:
         """Return the routing table."""
@@ -80,7 +66,7 @@ class StreamRoutes:
                     204: Answer(None, "The client has them all."),
                 },
                 problems=(404,),
-                parameters=_LAST_EVENT_ID,
+                parameters=LAST_EVENT_ID,
             ),
             Operation(
                 "POST",
@@ -94,22 +80,21 @@ class StreamRoutes:
                 },
                 problems=(404,),
                 body=RunAndStream,
-                parameters=(IDEMPOTENCY_KEY, *_LAST_EVENT_ID),
+                parameters=(IDEMPOTENCY_KEY, *LAST_EVENT_ID),
             ),
         ]
 
     async def execution(self, request: Request) -> Response:
         """Stream an execution from its first event, or from after the client's last id."""
         tenant, execution = tenant_of(request, self._settings), execution_id_of(request)
-        # Not to be waited for: an EventSource gets its first byte at once, or comes back.
-        if reason := self._hub.refusal(tenant):
-            return self._later(reason)
+        if refused := self._opening.refusal(tenant):
+            return refused
         view = View(EXECUTION, LogFilter(tenant, execution))
         try:
-            start = await resume(self._log, self._hub, view, _last_event_id(request))
+            start = await resume(self._log, self._hub, view, last_event_id_of(request))
         except UnavailableError as error:
-            return self._unavailable(error)
-        return self._stream(view, start)
+            return self._opening.unavailable(error)
+        return self._opening.stream(view, start)
 
     async def run_and_stream(self, request: Request) -> Response:
         """Start a run and stream it; with a last id, go on with the run that has it."""
@@ -119,8 +104,8 @@ class StreamRoutes:
         # What is started is to be watched, too. Without NATS nothing is started, which is a problem
         # and no stream.
         if (reason := self._hub.refusal(tenant)) and reason != "disconnected":
-            return self._later(reason)
-        if last_event_id := _last_event_id(request):
+            return self._opening.later(reason)
+        if last_event_id := last_event_id_of(request):
             return await self._go_on(tenant, last_event_id)
         flow_id = _flow_id(body)
         run_input = {} if (given := body.get("input_data")) is None else given
@@ -129,42 +114,21 @@ class StreamRoutes:
         )
         # Whatever has changed meanwhile: refused now, the client would come back for another run.
         view = _watching(tenant, state.execution_id)
-        return EventStream(self._hub, view, Start(), self._writing)
+        return self._opening.insist(view, Start())
 
     async def _go_on(self, tenant: str, last_event_id: str) -> Response:
         try:
             found = await find(self._log, self._hub.replay, self._hub.epoch, last_event_id)
         except UnavailableError as error:
-            return self._unavailable(error)
+            return self._opening.unavailable(error)
         if isinstance(found, Found) and found.tenant == tenant:
-            return self._stream(_watching(tenant, found.execution), found.start())
+            return self._opening.stream(_watching(tenant, found.execution), found.start())
         # Which run it was cannot be told any more, and to start another would be a surprise.
         return whole_stream(reset(found.reason if isinstance(found, Lost) else "unknown", None))
-
-    def _stream(self, view: View, start: Start) -> Response:
-        if start.is_over:
-            # The one answer on which a browser's EventSource stops to reconnect.
-            return Response(status_code=204)
-        # Others may have come while the log was read.
-        if reason := self._hub.refusal(view.part.tenant):
-            return self._later(reason)
-        return EventStream(self._hub, view, start, self._writing)
-
-    def _unavailable(self, error: UnavailableError) -> Response:
-        return self._later("busy" if isinstance(error, ReplayBusyError) else "unavailable")
-
-    def _later(self, reason: str) -> Response:
-        return come_back_later(self._hub.refuse(reason))
 
 
 def _watching(tenant: str, execution: str) -> View:
     return View(RUN_AND_STREAM, LogFilter(tenant, execution))
-
-
-def _last_event_id(request: Request) -> str:
-    query = request.query_params
-    header = request.headers.get("last-event-id")
-    return header or query.get("last_event_id") or query.get("lastEventId", "")
 
 
 def _flow_id(body: dict[str, Any]) -> str:
