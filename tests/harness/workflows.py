@@ -17,7 +17,7 @@ def definition(nodes: dict[str, dict[str, Any]], **fields: Any) -> Definition:
     types = [node["type"] for node in complete.values()]
     types += [node["with"]["do"]["type"] for node in complete.values() if node["type"] == "map"]
     for name in types:
-        known.setdefault(name, NodeType(name, open=True))
+        known.setdefault(name, NodeType(name, open=True, secrets=True))
     checked = validate({"id": "test", "nodes": complete, **fields}, known)
     assert checked.definition is not None, checked.problems
     return checked.definition
