@@ -145,6 +145,13 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
     max_body_bytes: Annotated[int, Meta(description="Largest request body, in bytes.", ge=1024)] = (
         1024 * 1024
     )
+    max_url_bytes: Annotated[
+        int, Meta(description="Longest URL of a request, its query included, in bytes.", ge=1024)
+    ] = 16 * 1024
+    max_header_bytes: Annotated[
+        int,
+        Meta(description="Bytes of all headers of a request, of which it may have 100.", ge=1024),
+    ] = 32 * 1024
     max_runs_per_minute: Annotated[
         int,
         Meta(

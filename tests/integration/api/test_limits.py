@@ -1,6 +1,9 @@
 """Limits: each is refused by its own status, with a sentence that names it and what to do."""
 
-from collections.abc import Iterator
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import httpx
 import pytest
@@ -50,3 +53,82 @@ async def test_runs_per_minute_are_counted_over_replicas_and_ways_to_start(
         other_tenant = {"x-organization-id": f"{tenant}-2"}
         await one.put("/api/v1/workflows/w", json=FLOW, headers=other_tenant)
         assert (await other.post(runs, headers=other_tenant)).status_code == 202
+
+
+async def _say(api: ApiProcess, *parts: bytes) -> tuple[int, dict[str, Any]]:
+    """Send bytes as they are; return the status and the problem that come back."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    try:
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        body = await asyncio.wait_for(reader.read(), 10)
+    finally:
+        writer.close()
+    assert b"content-type: application/problem+json" in head
+    return int(head.split()[1]), json.loads(body)
+
+
+URL = 16 * 1024
+HEADERS = 32 * 1024
+
+
+@pytest.mark.parametrize(
+    ("parts", "status", "said"),
+    [
+        ([b"GET /", b"x" * URL, b" HTTP/1.1\r\nhost: a\r\n\r\n"], 414, "longer than 16384 bytes"),
+        ([b"GET /healthz?" + b"x" * URL], 414, "longer than 16384 bytes"),
+        ([b"GET /healthz?" + b"x" * (4 * URL)], 414, "longer than 16384 bytes"),
+        ([b"GET / HTTP/1.1\r\na: ", b"x" * HEADERS, b"\r\n\r\n"], 431, "larger than 32768 bytes"),
+        ([b"GET / HTTP/1.1\r\n", b"x" * (20 * HEADERS)], 431, "larger than 32768 bytes"),
+        ([b"GET / HTTP/1.1\r\na: ", *[b"x" * 1000] * 300], 431, "larger than 32768 bytes"),
+        ([b"GET / HTTP/1.1\r\n", b"a: b\r\n" * 101, b"\r\n"], 431, "more than 100 headers"),
+        ([b"GET / HTTP/1.1\r\n", *[b"a: b\r\n"] * 102], 431, "more than 100 headers"),
+        ([b"GET / HTTP/1.1\r\n", (b"a: " + b"x" * 400 + b"\r\n") * 84], 431, "larger than 32768"),
+    ],
+)
+async def test_a_head_has_limits_however_it_comes(
+    api: ApiProcess, parts: list[bytes], status: int, said: str
+) -> None:
+    """At once, in pieces, or without an end."""
+    found, problem = await _say(api, *parts)
+    assert found == problem["status"] == status
+    assert said in problem["detail"]
+
+
+async def test_headers_after_a_body_count_as_well(api: ApiProcess) -> None:
+    """Trailers are headers that come later; the request gets no further."""
+    begin = (
+        b"POST /api/v1/triggers/x HTTP/1.1\r\nhost: 127.0.0.1\r\ntransfer-encoding: chunked\r\n\r\n"
+    )
+    for trailers in ([b"a: " + b"x" * (2 * HEADERS)], [b"a: b\r\n"] * 102, [b"x" * 1000] * 300):
+        status, problem = await _say(api, begin, b"2\r\n{}\r\n0\r\n", *trailers)
+        assert (status, problem["status"]) == (431, 431)
+
+
+async def test_a_head_at_its_limits_is_served(api: ApiProcess) -> None:
+    """And so is the next request of the same connection, and a body in many small chunks."""
+    most = {f"a{number}": "x" * 300 for number in range(94)}
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"["
+        for _ in range(20_000):
+            yield b" "
+        yield b"]"
+
+    async with httpx.AsyncClient(base_url=api.url, timeout=20) as http:
+        for _ in range(3):
+            assert (await http.get("/healthz", headers=most)).status_code == 200
+        answer = await http.get("/nothing?" + "x" * (URL - len("/nothing?")))
+        assert answer.status_code == 404
+        answer = await http.post("/api/v1/triggers/x", content=body())
+        assert answer.json()["errors"][0]["detail"] == "the body must be a JSON object"
+
+
+async def test_an_api_that_was_sent_too_much_serves_others(api: ApiProcess) -> None:
+    """And nobody's refusal leaves a connection behind."""
+    attacks = (_say(api, b"GET / HTTP/1.1\r\na: ", b"x" * (4 * HEADERS)) for _ in range(20))
+    assert {status for status, _ in await asyncio.gather(*attacks)} == {431}
+    async with httpx.AsyncClient(base_url=api.url) as http:
+        assert (await http.get("/healthz")).status_code == 200

@@ -17,6 +17,7 @@ import structlog
 import uvicorn
 
 from tailrace_api.app import Api
+from tailrace_api.sse.head import HeadLimits
 from tailrace_api.sse.protocol import StreamProtocol
 from tailrace_shared.errors import StartupError
 from tailrace_shared.readiness import notify
@@ -80,7 +81,11 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 api.app,
                 # A class, for uvicorn; it only calls it.
-                http=partial(StreamProtocol, receive_timeout=settings.receive_timeout),  # type: ignore[arg-type]
+                http=partial(  # type: ignore[arg-type]
+                    StreamProtocol,
+                    receive_timeout=settings.receive_timeout,
+                    head_limits=HeadLimits(settings.max_url_bytes, settings.max_header_bytes),
+                ),
                 ws="none",
                 lifespan="off",
                 log_config=None,

@@ -14,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from tailrace_api.problems import problem
+from tailrace_api.sse.linger import Linger
 
 RECEIVE_TIMEOUT: Final = 30.0
 
@@ -92,4 +93,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         lines = [STATUS_LINE[status].removesuffix(b"\r\n")]
         lines += [name + b": " + value for name, value in answer.raw_headers]
         self.transport.write(b"\r\n".join([*lines, b"", bytes(answer.body)]))
-        self.transport.close()
+        Linger(self.transport, self.loop)
+        # Nothing comes here any more. Whoever serves a request learns it as if the client had left.
+        self.connection_lost(ConnectionAbortedError())
+        self._unset_keepalive_if_required()

@@ -14,7 +14,7 @@ from typing import Any, Final
 from starlette.types import Scope
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from tailrace_api.sse.deadline import DeadlineProtocol
+from tailrace_api.sse.bounded import BoundedProtocol
 from tailrace_api.sse.direct import DirectOutlet
 
 _EXTENSION: Final = "tailrace.transport"
@@ -22,7 +22,7 @@ _EXTENSION: Final = "tailrace.transport"
 Headers = Iterable[tuple[bytes, bytes]]
 
 
-class StreamProtocol(DeadlineProtocol):
+class StreamProtocol(BoundedProtocol):
     """The HTTP/1.1 protocol, whose requests may take their connection over."""
 
     def on_message_begin(self) -> None:
