@@ -165,7 +165,8 @@ class RunStarter:
                 "the execution cannot be run again from there", [Problem("/from_node", detail)]
             )
         rerun_id = await self._claim_rerun(tenant, original, from_node, key)
-        origin = Origin(rerun_of=execution_id, from_node=from_node)
+        marks = tuple(original.sensitive)
+        origin = Origin(rerun_of=execution_id, from_node=from_node, sensitive=marks)
         return await self._create(tenant, rerun_id, workflow, original.input, origin)
 
     async def check(self, request: RunRequest) -> None:

@@ -18,6 +18,7 @@ import msgspec
 from tailrace_shared.bucket import Bucket
 from tailrace_shared.ids import check_id
 from tailrace_shared.jetstream import JetStream
+from tailrace_shared.masking import MASK, masked
 from tailrace_shared.subjects import Subjects, check_procedure
 from tailrace_shared.topology import WAITING
 
@@ -45,6 +46,8 @@ class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
         form: JSON Schema of the data that is asked for.
         input: the execution's input, if it is small.
         context: what ``match`` names but the event, if it is small.
+        sensitive: the places that nobody is shown, as JSON Pointers that begin with ``/input`` or
+            ``/context``.
     """
 
     execution_id: str
@@ -61,6 +64,16 @@ class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
     form: Any = None
     input: Any = None
     context: dict[str, Any] | None = None
+    sensitive: list[str] = []
+
+    @property
+    def shown(self) -> "Waiting":
+        """The same, as people may be shown it."""
+        if not self.sensitive:
+            return self
+        seen = masked({"input": self.input, "context": self.context}, self.sensitive)
+        context = {"***": MASK} if seen["context"] == MASK else seen["context"]
+        return msgspec.structs.replace(self, input=seen["input"], context=context)
 
 
 class WaitingPage(NamedTuple):

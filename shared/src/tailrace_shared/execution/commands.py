@@ -17,8 +17,10 @@ from tailrace_shared.execution.events import (
     Queued,
     format_timestamp,
 )
+from tailrace_shared.execution.marked_values import MarkedValues
 from tailrace_shared.execution.state import ExecutionState, StepState, awaits_signal
 from tailrace_shared.workflow.definition import Definition
+from tailrace_shared.workflow.sensitive import few, places, schema_places
 
 
 def create(
@@ -41,6 +43,7 @@ def create(
         depth=origin.depth,
         rerun_of=origin.rerun_of,
         from_node=origin.from_node,
+        sensitive=few([*schema_places(definition.input, run_input), *origin.sensitive]),
     )
     return ExecutionQueued(queued, format_timestamp(now))
 
@@ -110,8 +113,23 @@ def request_resolve(state: ExecutionState, signal: Command, now: float) -> Comma
     if signal.command_id in state.commands:
         return None
     _check_goes_on(state, "resumed")
-    signal.node_id = signalled_step(state, signal.node_id).node_id
+    step = signalled_step(state, signal.node_id)
+    signal.node_id = step.node_id
+    signal.sensitive = few([*signal.sensitive, *_signal_places(state, step, signal)])
     return _requested(signal, now)
+
+
+def _signal_places(state: ExecutionState, step: StepState, signal: Command) -> list[str]:
+    wait = step.waiting
+    if wait is None:
+        return []
+    brought = {"data": signal.data, "event": signal.event}
+    # All of the step's output is all that a signal brings.
+    patterns = ["/data", "/event"] if "" in wait.sensitive else wait.sensitive
+    found = places(patterns, brought)
+    found += [f"/data{place}" for place in schema_places(wait.form, signal.data)]
+    values = MarkedValues.of(state)
+    return found + (values.places(brought) if values else [])
 
 
 def signalled_step(state: ExecutionState, node_id: str | None) -> StepState:

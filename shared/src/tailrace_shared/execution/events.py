@@ -47,12 +47,14 @@ class Origin(msgspec.Struct, frozen=True):
         depth: how many ancestors that makes.
         rerun_of: the execution that it runs again.
         from_node: where it begins to; None for the start.
+        sensitive: places in the input that nobody is shown, whatever the definition marks.
     """
 
     parent: Parent | None = None
     depth: int = 0
     rerun_of: str | None = None
     from_node: str | None = None
+    sensitive: tuple[str, ...] = ()
 
 
 class Queued(msgspec.Struct, omit_defaults=True):
@@ -315,7 +317,8 @@ class StepWait(msgspec.Struct, omit_defaults=True):
         child_execution_id: the child run.
         child_workflow_id: the child run's workflow.
         child_input: the child run's input.
-        sensitive: the places in ``child_input`` that nobody is shown, as JSON Pointers.
+        sensitive: the places that nobody is shown, as JSON Pointers: in ``child_input``, or in
+            what a signal brings, where ``*`` is every item of a list.
     """
 
     node_id: str

@@ -112,6 +112,8 @@ class StepState(msgspec.Struct):
         output_omitted: whether the output is to be gathered from the items of the map.
         kept_from: the execution whose output a rerun has kept.
         stage: what the node is called on the tenant's feed.
+        sensitive: the places in the output that nobody is shown.
+        items_sensitive: the places in the items that nobody is shown.
     """
 
     node_id: str
@@ -138,6 +140,8 @@ class StepState(msgspec.Struct):
     output_omitted: bool = False
     kept_from: str | None = None
     stage: str | None = None
+    sensitive: list[str] = []
+    items_sensitive: list[str] = []
 
     @property
     def is_attended(self) -> bool:
@@ -161,8 +165,12 @@ class ExecutionState(msgspec.Struct):
     version: int = 0
     status: ExecutionStatus = "queued"
     input: Any = None
+    sensitive: list[str] = []
+    """The places in the input that nobody is shown."""
     output: Any = None
     output_omitted: bool = False
+    output_sensitive: list[str] = []
+    """The places in the output that nobody is shown."""
     error: str | None = None
     created_at: str | None = None
     started_at: str | None = None
@@ -249,6 +257,7 @@ class ExecutionState(msgspec.Struct):
         self.workflow_name = event.data.workflow_name
         self.version = event.data.version
         self.input = event.data.input
+        self.sensitive = event.data.sensitive
         self.parent = event.data.parent
         self.depth = event.data.depth
         self.rerun_of = event.data.rerun_of
@@ -278,6 +287,7 @@ class ExecutionState(msgspec.Struct):
             case ExecutionCompleted():
                 self.output = event.data.output
                 self.output_omitted = event.data.output_omitted
+                self.output_sensitive = event.data.sensitive
             case ExecutionFailed():
                 self.error = event.data.error_message
             case ExecutionCancelled():
@@ -338,6 +348,7 @@ class ExecutionState(msgspec.Struct):
                 step.due = None if until is None else parse_timestamp(until)
             case StepExpanded():
                 step.items = event.data.items
+                step.items_sensitive = event.data.sensitive
             case StepSkipped():
                 step.skipped_by_when = event.data.reason == "when"
             case StepProgressed():
@@ -371,6 +382,7 @@ class ExecutionState(msgspec.Struct):
         step.duration_ms = done.duration_ms
         step.output_ref = done.output_ref
         step.kept_from = done.kept_from
+        step.sensitive = done.sensitive
         step.stage = done.stage
         step.output_omitted = done.output_omitted
         if done.output_omitted:

@@ -48,6 +48,8 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
         on_timeout: what the timeout of an ``await`` does.
         on_crash: what happens when the worker of an attempt is lost: another attempt, or failure
             for steps whose effects must not be repeated.
+        sensitive: whether nobody is shown the output, or which places of it, as JSON Pointers in
+            which ``*`` is every item of a list.
     """
 
     type: str
@@ -61,6 +63,7 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     timeout: str | None = None
     on_timeout: OnTimeout | None = None
     on_crash: OnCrash = "retry"
+    sensitive: bool | list[str] = False
 
     @property
     def timeout_seconds(self) -> float | None:
@@ -76,6 +79,7 @@ class ItemWork(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     retry: Retry | None = None
     timeout: str | None = None
     on_crash: OnCrash = "retry"
+    sensitive: bool | list[str] = False
 
     def node(self) -> Node:
         """Return the node that each item is run as."""
@@ -85,6 +89,7 @@ class ItemWork(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
             retry=self.retry,
             timeout=self.timeout,
             on_crash=self.on_crash,
+            sensitive=self.sensitive,
         )
 
 

@@ -12,6 +12,7 @@ from referencing.jsonschema import DRAFT202012
 
 from tailrace_shared.workflow.pointer import join
 from tailrace_shared.workflow.problems import Problem
+from tailrace_shared.workflow.sensitive import schema_places
 
 _MOST_VIOLATIONS: Final = 100
 
@@ -70,12 +71,21 @@ def compile_schema(schema: Any) -> Validator:
 
 def violations(validator: Validator, field: str, value: Any) -> list[Problem]:
     """Return where ``value``, called ``field`` in its document, is not what a schema asks for."""
+    marked = schema_places(validator.schema, value)
     try:
         return [
-            Problem(join("", field, *error.absolute_path), error.message[:1000])
+            Problem(join("", field, *error.absolute_path), _sentence(error, marked)[:1000])
             for error in islice(validator.iter_errors(value), _MOST_VIOLATIONS)
         ]
     except referencing.exceptions.Unresolvable as error:
         return [Problem(f"/{field}", f"the workflow's schema refers to what is not there: {error}")]
     except RecursionError:
         return [Problem(f"/{field}", "the workflow's schema refers to itself without end")]
+
+
+def _sentence(error: jsonschema.ValidationError, marked: list[str]) -> str:
+    place = join("", *error.absolute_path) + "/"
+    # A sentence quotes what it is about, which may be what nobody is shown, or have it within.
+    if any(place.startswith(f"{each}/") or f"{each}/".startswith(place) for each in marked):
+        return f"is not what the schema asks for: {error.validator}"
+    return error.message

@@ -4,6 +4,7 @@ A map's ``do`` is a node within a node, without a name and without needs: it is 
 same rules, and its expressions may name the item, too.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -15,17 +16,20 @@ from tailrace_shared.workflow.node_types import NodeType, Parameter
 from tailrace_shared.workflow.pointer import join
 from tailrace_shared.workflow.problems import Problems
 from tailrace_shared.workflow.references import NAMES, Place, References
+from tailrace_shared.workflow.sensitive import misuses
 
 MAX_FORM_BYTES: Final = 64 * 1024
 """A form is carried by the event that says that a step waits for it."""
 MAX_TRIGGERS: Final = 100
+MAX_POINTERS: Final = 100
 
 _MATCH_NAMES: Final = ("event", *NAMES)
 _ITEM_NAMES: Final = ("item", "index", *NAMES)
 _RETRY_FIELDS: Final = ("max_attempts", "initial", "factor", "max", "jitter")
-_WORK_FIELDS: Final = ("type", "with", "retry", "timeout", "on_crash")
+_WORK_FIELDS: Final = ("type", "with", "retry", "timeout", "on_crash", "sensitive")
 _NOT_FOR_ITEMS: Final = ("await", "map")
 _ON_CRASH: Final = ("retry", "fail")
+_POINTER: Final = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
 
 
 class ParameterChecks:
@@ -60,6 +64,24 @@ class ParameterChecks:
         self._problems.optional(node, pointer, "retry", self._retry)
         self._problems.optional(node, pointer, "timeout", self._problems.positive_duration)
         self._problems.optional(node, pointer, "on_crash", self._problems.choice(_ON_CRASH))
+
+    def sensitive(self, pointer: str, value: Any) -> None:
+        """Check the field ``sensitive``."""
+        if isinstance(value, bool):
+            return
+        if not isinstance(value, list):
+            self._problems.report(
+                pointer, "sensitive is true, or a list of JSON Pointers into the output"
+            )
+            return
+        if len(value) > MAX_POINTERS:
+            self._problems.report(pointer, f"{len(value)} pointers; the limit is {MAX_POINTERS}")
+        for index, each in enumerate(value[:MAX_POINTERS]):
+            if not isinstance(each, str) or not _POINTER.fullmatch(each):
+                self._problems.report(
+                    f"{pointer}/{index}",
+                    "a JSON Pointer is a text such as /customer/iban or /rows/*/iban",
+                )
 
     def _type(self, pointer: str, node: Mapping[str, Any]) -> NodeType:
         if "type" not in node:
@@ -171,6 +193,8 @@ class ParameterChecks:
     def _form(self, pointer: str, value: Any) -> None:
         for path, detail in schema_problems(value):
             self._problems.report(join(pointer, *path), f"not a JSON Schema: {detail}")
+        for misuse in misuses(value):
+            self._problems.report(join(pointer, *misuse.path), misuse.detail)
         if (size := len(msgspec.json.encode(value))) > MAX_FORM_BYTES:
             self._problems.report(
                 pointer, f"the form is {size} bytes of JSON; the limit is {MAX_FORM_BYTES}"
@@ -181,6 +205,7 @@ class ParameterChecks:
             self._problems.report(pointer, "do is an object: what is done for each item")
             return
         self._problems.fields(pointer, work, _WORK_FIELDS, required=("type",))
+        self._problems.optional(work, pointer, "sensitive", self.sensitive)
         self.attempts(pointer, work)
         if work.get("type") in _NOT_FOR_ITEMS:
             self._problems.report(

@@ -20,6 +20,7 @@ from tailrace_shared.workflow.parameters import ParameterChecks
 from tailrace_shared.workflow.pointer import join
 from tailrace_shared.workflow.problems import MAX_HINTS, MAX_PROBLEMS, Problem, Problems
 from tailrace_shared.workflow.references import Place, References
+from tailrace_shared.workflow.sensitive import misuses
 
 __all__ = [
     "MAX_BYTES",
@@ -43,7 +44,7 @@ _DEFINITION_FIELDS: Final = (
 )
 _NODE_FIELDS: Final = (
     *("type", "name", "with", "needs", "when", "join", "stage", "retry", "timeout"),
-    *("on_timeout", "on_crash"),
+    *("on_timeout", "on_crash", "sensitive"),
 )
 _OF_ITEMS: Final = ("retry", "timeout", "on_crash")
 
@@ -125,6 +126,8 @@ class _Validation:
         if document.get("input") is not None:
             for path, detail in schema_problems(document["input"]):
                 self.report(join("/input", *path), f"not a JSON Schema: {detail}")
+            for misuse in misuses(document["input"]):
+                self.report(join("/input", *misuse.path), misuse.detail)
         if "output" in document:
             self.references.template("/output", document["output"], Place(node=None))
         if document.get("concurrency") is not None:
@@ -174,6 +177,7 @@ class _Validation:
         optional(node, pointer, "needs", lambda at, needs: self.needs(at, needs, nodes))
         if "when" in node:
             self.references.expression(f"{pointer}/when", node["when"], place)
+        optional(node, pointer, "sensitive", self.parameters.sensitive)
         self.endings(pointer, node)
         self.parameters.work(pointer, node, place)
 

@@ -91,7 +91,7 @@ class TriggerRoutes:
         tenant = tenant_of(request, self._settings)
         cursor = _cursor_of(request)
         page = await self._waiting.page(tenant, limit=limit_of(request), cursor=cursor)
-        return json_response(WaitingList(page.waiting, page.cursor))
+        return json_response(WaitingList([each.shown for each in page.waiting], page.cursor))
 
 
 def _cursor_of(request: Request) -> str | None:

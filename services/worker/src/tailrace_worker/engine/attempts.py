@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+import msgspec
 import structlog
 
 from tailrace_shared.errors import TailraceError
@@ -178,7 +179,8 @@ class Attempts:
         step = state.steps[attempt.node_id]
         node = self.scheduler.plan.step(attempt.node_id).node
         draw = random.random()  # noqa: S311 - jitter, no secret
-        yield self.scheduler.record(end_event(step, outcome, node, self._env.now(), draw))
+        output = outcome.output if isinstance(outcome, Succeeded) else msgspec.UNSET
+        yield self.scheduler.record(end_event(step, outcome, node, self._env.now(), draw), output)
         if isinstance(outcome, Succeeded) and outcome.ref is not None:
             # It is at hand: nobody need fetch it.
             state.steps[attempt.node_id].output = outcome.output

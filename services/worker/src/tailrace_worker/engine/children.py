@@ -140,7 +140,8 @@ class Children:
             message = f"runs within runs {depth} deep; the limit is {MAX_CHILD_DEPTH}"
             self._tell(place, Erred(message, retryable=False))
             return
-        origin = Origin(parent=Parent(self._execution, place[0]), depth=depth)
+        parent = Parent(self._execution, place[0])
+        origin = Origin(parent=parent, depth=depth, sensitive=tuple(wait.sensitive))
         try:
             await self._env.starter.start_child(
                 self._tenant, _child(wait), wait.child_workflow_id or "", wait.child_input, origin
@@ -172,10 +173,10 @@ class Children:
             output = final_output(child, workflow.definition)
         encoded = msgspec.json.encode(output)
         if len(encoded) <= MAX_VALUE_BYTES:
-            return Succeeded(output)
+            return Succeeded(output, sensitive=child.output_sensitive)
         step_id, attempt = place
         ref = await self._env.outputs.put(self._tenant, self._execution, step_id, attempt, encoded)
-        return Succeeded(output, ref=ref)
+        return Succeeded(output, ref=ref, sensitive=child.output_sensitive)
 
     async def _end_late(self, place: Place, wait: StepWait, message: str) -> None:
         await self._cancel(wait, message)

@@ -20,6 +20,7 @@ from tailrace_shared.workflow.expressions import compile_expression
 from tailrace_worker.engine.children import Children, Place
 from tailrace_worker.engine.chores import Chores
 from tailrace_worker.engine.environment import Environment
+from tailrace_worker.engine.guard import Guard
 from tailrace_worker.engine.outcomes import Outcome
 from tailrace_worker.engine.patience import patiently
 from tailrace_worker.engine.scheduler import Scheduler
@@ -56,6 +57,7 @@ class Consequences:
         self._registered: dict[str, Waiting] = {}
         self._news: list[tuple[Place, Outcome]] = []
         self._state: ExecutionState
+        self._guard: Guard | None = None
 
     @property
     def is_busy(self) -> bool:
@@ -89,7 +91,7 @@ class Consequences:
             scheduler: what has changed.
             since: the first sequence of the log that the changes may be at.
         """
-        self._state = scheduler.state
+        self._state, self._guard = scheduler.state, scheduler.guard
         changed = scheduler.take_changed()
         if scheduler is not self._followed:
             # It was made from the log: what has changed must be found.
@@ -216,6 +218,7 @@ class Consequences:
             form=wait.form,
             input=kept(state.input),
             context=kept(context),
+            sensitive=[] if self._guard is None else self._guard.of_entry(context),
         )
 
     # Actors

@@ -86,6 +86,7 @@ async def _kept(
             output_ref=ref,
             kept_from=step.kept_from or rerun.rerun_of,
             stage=step.stage,
+            sensitive=step.sensitive,
         ),
         stamp,
     )

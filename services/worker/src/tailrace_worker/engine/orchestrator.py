@@ -18,6 +18,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
+import msgspec
 import nats.errors
 import structlog
 from nats.aio.msg import Msg
@@ -182,6 +183,8 @@ class Drive:
         await self._patiently(
             lambda: self._env.outputs.fetch(scheduler.state, scheduler.plan.referenced)
         )
+        if scheduler.guard is not None:
+            scheduler.guard.look_again()
 
     async def _drive(self, facts: list[Event]) -> DriveResult:
         while True:
@@ -329,9 +332,9 @@ class Drive:
             if is_awaited and self._scheduler.state.status == "running":
                 node = self._scheduler.plan.step(step_id).node
                 draw = random.random()  # noqa: S311 - jitter, no secret
-                facts.append(
-                    self._scheduler.record(end_event(step, outcome, node, self._env.now(), draw))
-                )
+                output = outcome.output if isinstance(outcome, Succeeded) else msgspec.UNSET
+                end = end_event(step, outcome, node, self._env.now(), draw)
+                facts.append(self._scheduler.record(end, output))
                 if isinstance(outcome, Succeeded) and outcome.ref is not None:
                     # It is at hand: nobody need fetch it.
                     step.output = outcome.output

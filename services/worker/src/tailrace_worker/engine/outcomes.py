@@ -1,6 +1,7 @@
 """How an attempt ended, as data, and the event that tells it. Pure."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from tailrace_shared.execution.events import (
@@ -43,11 +44,13 @@ class Succeeded:
         output: what the node returned, as JSON values.
         encoded: the output as JSON, where it is too large for an event.
         ref: where that has been put.
+        sensitive: the places in the output that nobody is shown, as far as it tells by itself.
     """
 
     output: Any
     encoded: bytes | None = None
     ref: OutputRef | None = None
+    sensitive: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +84,8 @@ def end_event(step: StepState, outcome: Outcome, node: Node, now: float, draw: f
     """
     stamp = format_timestamp(now)
     match outcome:
-        case Succeeded(output, _encoded, ref):
-            return completed(step, output, stamp, ref)
+        case Succeeded(output, _encoded, ref, sensitive):
+            return completed(step, output, stamp, ref, sensitive)
         case Wait() | ForSignal() | ForChild():
             return StepWaiting(_wait(step, outcome, node, now), stamp)
         case Unable(message):
@@ -141,6 +144,7 @@ def completed(
     output: object,
     stamp: str,
     ref: OutputRef | None = None,
+    sensitive: Iterable[str] = (),
 ) -> StepCompleted:
     """Return the event of a step's success."""
     started_at, duration_ms = _span(step, stamp)
@@ -154,6 +158,7 @@ def completed(
         duration_ms,
         None if ref else output,
         output_ref=ref,
+        sensitive=list(sensitive),
         stage=step.stage,
     )
     return StepCompleted(done, stamp)

@@ -16,6 +16,7 @@ from tailrace_shared.workflow.expressions import (
     compile_template,
 )
 from tailrace_shared.workflow.graph import Graph, graph_of
+from tailrace_shared.workflow.sensitive import marks_anything
 
 MAP: Final = "map"
 AWAIT: Final = "await"
@@ -103,6 +104,11 @@ class Plan:
     def awaits(self) -> bool:
         """Whether some node waits for a signal."""
         return any(node.type == AWAIT for node in self.definition.nodes.values())
+
+    @cached_property
+    def marks_anything(self) -> bool:
+        """Whether the definition marks something as sensitive."""
+        return marks_anything(self.definition)
 
     @cached_property
     def output(self) -> Template | None:

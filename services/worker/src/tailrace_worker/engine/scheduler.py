@@ -16,7 +16,7 @@ in one is preceded by that event.
 import heapq
 from collections import deque
 from collections.abc import Iterator
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -53,6 +53,7 @@ from tailrace_shared.execution.events import (
 )
 from tailrace_shared.execution.items import item_id, split_item_id
 from tailrace_shared.execution.state import SETTLED, ExecutionState, StepState
+from tailrace_worker.engine.guard import Guard
 from tailrace_worker.engine.maps import MapProgress
 from tailrace_worker.engine.outcomes import MAX_ERROR_CHARACTERS, MOST_WAITING, completed, failed
 from tailrace_worker.engine.plan import MAP, Plan
@@ -74,6 +75,8 @@ class Scheduler:
     def __init__(self, plan: Plan, state: ExecutionState) -> None:
         self.plan = plan
         self.state = state
+        #: Marks what nobody is shown; None while nothing of the execution is marked.
+        self.guard = Guard.of(plan, state)
         # Counted rather than looked up: a node that needs a thousand is asked a thousand times.
         self._undecided = {node: len(needs) for node, needs in plan.graph.needs.items()}
         self._succeeded = dict.fromkeys(plan.nodes, 0)
@@ -101,8 +104,17 @@ class Scheduler:
 
     # What has happened
 
-    def record(self, event: Event) -> Event:
-        """Fold an event into the state and see what it makes possible; returns it."""
+    def record(self, event: Event, output: Any = msgspec.UNSET) -> Event:
+        """Fold an event into the state and see what it makes possible; returns it.
+
+        Args:
+            event: the event.
+            output: of a step that has completed, in case the event only refers to it.
+        """
+        if self.guard is not None or getattr(event.data, "sensitive", None):
+            # What a child run or a signal brings may be marked although nothing else is.
+            self.guard = self.guard or Guard(self.plan, self.state)
+            self.guard.cover(event, output)
         self.state.apply(event)
         if isinstance(event, StepEvent):
             step = self.state.steps[event.data.node_id]
@@ -469,13 +481,20 @@ class Scheduler:
                 message = f"{node}: {step.error}"[:MAX_ERROR_CHARACTERS]
                 return ExecutionFailed(Failed(execution, "failed", elapsed, message, node), stamp)
         try:
-            output, omitted = self._output()
+            end = self._completed(elapsed)
         except ExpressionError as error:
             message = f"output: {error}"[:MAX_ERROR_CHARACTERS]
             return ExecutionFailed(Failed(execution, "failed", elapsed, message), stamp)
-        return ExecutionCompleted(
-            Completed(execution, "completed", elapsed, output, omitted), stamp
-        )
+        return ExecutionCompleted(end, stamp)
+
+    def _completed(self, elapsed: int) -> Completed:
+        output, omitted = self._output()
+        marks = [] if self.guard is None else self.guard.of_result(output)
+        # It follows from what the log holds; repeating it is only a convenience.
+        if not omitted and len(msgspec.json.encode(output)) > MAX_VALUE_BYTES:
+            output, omitted = None, True
+        execution = self.state.execution_id
+        return Completed(execution, "completed", elapsed, output, omitted, marks)
 
     def _output(self) -> tuple[object, bool]:
         if self.plan.output is not None:
@@ -485,9 +504,6 @@ class Scheduler:
             if any(isinstance(leaf.output, msgspec.UnsetType) for leaf in leaves):
                 return None, True
             output = {leaf.node_id: leaf.output for leaf in leaves}
-        # It follows from what the log holds; repeating it is only a convenience.
-        if len(msgspec.json.encode(output)) > MAX_VALUE_BYTES:
-            return None, True
         return output, False
 
     def cancelled(self, now: float) -> list[Event]:

@@ -3,11 +3,12 @@
 import asyncio
 import random
 from enum import Enum
-from typing import Final
+from typing import Any, Final
 
+import msgspec
 import structlog
 
-from tailrace_shared.errors import TailraceError, WorkflowNotFoundError
+from tailrace_shared.errors import TailraceError
 from tailrace_shared.execution.events import (
     Event,
     StepBegun,
@@ -18,9 +19,10 @@ from tailrace_shared.execution.events import (
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_worker.engine.attempt import Attempt
 from tailrace_worker.engine.environment import Environment
+from tailrace_worker.engine.guard import Guard
 from tailrace_worker.engine.outcomes import Erred, Outcome, Succeeded, end_event, lost
 from tailrace_worker.engine.outlook import Outlook
-from tailrace_worker.engine.plan import PlannedNode
+from tailrace_worker.engine.plan import Plan
 from tailrace_worker.engine.remote.calling_thread import CallingThread
 from tailrace_worker.engine.remote.followed_log import FollowedLog, patiently
 from tailrace_worker.engine.remote.job import ActorJob
@@ -51,7 +53,7 @@ class RemoteAttempt:
         environment: what the engine's parts share.
         log: the execution's.
         job: what the message asked for.
-        planned: what the step runs.
+        plan: what the execution runs.
         runner: runs synchronous functions on ``thread``.
         thread: the Dramatiq thread that took the message.
     """
@@ -61,19 +63,21 @@ class RemoteAttempt:
         environment: Environment,
         log: FollowedLog,
         job: ActorJob,
-        planned: PlannedNode,
+        plan: Plan,
         runner: Runner,
         thread: CallingThread,
     ) -> None:
         self._env = environment
         self._log = log
         self._job = job
-        self._planned = planned
+        self._plan = plan
+        self._planned = plan.step(job.step_id)
         self._runner = runner
         self._thread = thread
         self._woken = asyncio.Event()
         self._stop: Stop | None = None
         self._outlook: Outlook | None = None
+        self._output: Any = msgspec.UNSET
         self._attempt: Attempt
         self._running: asyncio.Task[Outcome]
 
@@ -185,7 +189,7 @@ class RemoteAttempt:
 
     async def _report(self) -> None:
         if self._attempt.is_due:
-            await self._log.append(await self._reports(), self._is_wanted)
+            await self._log.append(self._covered(await self._reports()), self._is_wanted)
 
     async def _reports(self) -> list[Event]:
         reports = self._attempt.take_reports()
@@ -197,12 +201,14 @@ class RemoteAttempt:
         return reports
 
     async def _look_out(self) -> Outlook | None:
-        tenant, state = self._job.tenant, self._log.state
-        try:
-            plan = await self._env.plan(tenant, state.workflow_id, state.version)
-        except WorkflowNotFoundError:
-            return None  # a thousand versions ago; the attempt may end all the same
-        return await self._env.outlook(tenant, plan, state.version)
+        return await self._env.outlook(self._job.tenant, self._plan, self._log.state.version)
+
+    def _covered(self, events: list[Event]) -> list[Event]:
+        """Return events with marks at what nobody is shown."""
+        if (guard := Guard.of(self._plan, self._log.state)) is not None:
+            for event in events:
+                guard.cover(event, self._output)
+        return events
 
     def _look(self) -> None:
         """See whether the attempt is still wanted."""
@@ -227,7 +233,7 @@ class RemoteAttempt:
         self._attempt.close()
         end = self._end_event()
         events = [*await self._reports(), *([] if end is None else [end])]
-        if not await self._log.append(events, self._is_wanted):
+        if not await self._log.append(self._covered(events), self._is_wanted):
             _log.info("result dropped", **self._job._asdict())
 
     def _end_event(self) -> Event | None:
@@ -237,6 +243,7 @@ class RemoteAttempt:
         match self._stop:
             case None:
                 outcome = self._running.result()
+                self._output = outcome.output if isinstance(outcome, Succeeded) else msgspec.UNSET
             case Stop.TIME_LIMIT:
                 outcome = Erred(Stop.TIME_LIMIT.value)
             case Stop.HANDOVER:

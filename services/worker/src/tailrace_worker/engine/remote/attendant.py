@@ -13,7 +13,7 @@ from tailrace_shared.execution.events import Event, format_timestamp
 from tailrace_shared.settings import WorkerSettings
 from tailrace_worker.engine.environment import Environment
 from tailrace_worker.engine.outcomes import failed, lost
-from tailrace_worker.engine.plan import PlannedNode
+from tailrace_worker.engine.plan import Plan, PlannedNode
 from tailrace_worker.engine.remote.attempt import RemoteAttempt, Stop
 from tailrace_worker.engine.remote.calling_thread import CallingThread
 from tailrace_worker.engine.remote.followed_log import FollowedLog, FollowedLogs, patiently
@@ -102,14 +102,14 @@ class Attendant:
 
     async def _follow(self, job: ActorJob, log: FollowedLog, thread: CallingThread) -> None:
         """Do what the log says of a message, then leave the execution to whoever drives it."""
-        planned = await self._planned(job, log)
-        while planned is not None:
+        plan = await self._plan(job, log)
+        while plan is not None:
             match judge(log.state, job):
                 case Verdict.START if self._is_draining:
                     await self._send(message_for(self._env.subjects, job))
                     return
                 case Verdict.START:
-                    if await self._run(job, log, planned, thread):
+                    if await self._run(job, log, plan, thread):
                         return
                 case Verdict.ASK:
                     if await self._presence.is_attended(job):
@@ -119,7 +119,7 @@ class Attendant:
                         await self._send(watch_for(self._env.subjects, job, when))
                         return
                     if await log.append(
-                        [self._lost(job, log, planned)],
+                        [self._lost(job, log, plan.step(job.step_id))],
                         lambda state: judge(state, job) is Verdict.ASK,
                     ):
                         break
@@ -131,11 +131,11 @@ class Attendant:
         await self._leave(job, log)
 
     async def _run(
-        self, job: ActorJob, log: FollowedLog, planned: PlannedNode, thread: CallingThread
+        self, job: ActorJob, log: FollowedLog, plan: Plan, thread: CallingThread
     ) -> bool:
         """Run an attempt from its beginning to its end; False if it did not begin."""
         runner = self._env.runner.with_threads(thread)
-        attempt = RemoteAttempt(self._env, log, job, planned, runner, thread)
+        attempt = RemoteAttempt(self._env, log, job, plan, runner, thread)
         # Who is asked whether the attempt is attended to must be able to answer from the start.
         async with self._presence.answering(job):
             if not await attempt.begin():
@@ -158,15 +158,14 @@ class Attendant:
             return failed(step, error, format_timestamp(now))
         return lost(step, planned.node, "crash", "its worker was lost", now)
 
-    async def _planned(self, job: ActorJob, log: FollowedLog) -> PlannedNode | None:
+    async def _plan(self, job: ActorJob, log: FollowedLog) -> Plan | None:
         state = log.state
         try:
-            plan = await patiently(
+            return await patiently(
                 lambda: self._env.plan(job.tenant, state.workflow_id, state.version)
             )
         except WorkflowNotFoundError:
             return None  # whoever drives the execution fails it for that
-        return plan.step(job.step_id)
 
     async def _leave(self, job: ActorJob, log: FollowedLog) -> None:
         """Have the execution driven on, before the message is acknowledged."""

@@ -1,0 +1,130 @@
+"""The values of an execution that nobody is shown, and where else they turn up. Pure.
+
+A place is marked once, but its value is copied: into other outputs, into messages and errors. So
+what is marked is also looked for by value. Values shorter than four characters are not: they
+would be found in everything, and have to be marked where they are.
+"""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, Self
+
+import msgspec
+
+from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.masking import MASK, tokens_of
+from tailrace_shared.workflow.pointer import join
+from tailrace_shared.workflow.sensitive import few
+
+MIN_CHARACTERS: Final = 4
+MOST_WORDS: Final = 5000
+"""Values of one execution that are looked for; what is marked beyond is masked where it is."""
+# Messages and errors are cut at that length or beyond, and may end in the midst of a value.
+_CUT_AT: Final = 2048
+
+_encode: Final = msgspec.json.Encoder().encode
+
+
+class MarkedValues:
+    """Texts and numbers that nobody is shown."""
+
+    def __init__(self) -> None:
+        # Each word as it is, and as JSON writes it.
+        self._words: dict[str, str] = {}
+
+    @classmethod
+    def of(cls, state: ExecutionState) -> Self:
+        """Return those of an execution, as far as its outputs are at hand."""
+        values = cls()
+        values.add(state.input, state.sensitive)
+        for step in state.steps.values():
+            if step.sensitive and step.output is not msgspec.UNSET:
+                values.add(step.output, step.sensitive)
+            if step.resolution is not None and step.resolution.sensitive:
+                brought = {"data": step.resolution.data, "event": step.resolution.event}
+                values.add(brought, step.resolution.sensitive)
+        return values
+
+    def __bool__(self) -> bool:
+        return bool(self._words)
+
+    def add(self, value: Any, pointers: Iterable[str]) -> None:
+        """Take in what a value has at the places that nobody is shown."""
+        for pointer in pointers:
+            for word in _leaves(_at(value, tokens_of(pointer))):
+                if len(word) >= MIN_CHARACTERS and len(self._words) < MOST_WORDS:
+                    self._words.setdefault(word, _encode(word).decode()[1:-1])
+
+    def text(self, text: str) -> str:
+        """Return a text without them."""
+        found = [word for word in self._words if word in text]
+        for word in sorted(found, key=len, reverse=True):
+            text = text.replace(word, MASK)
+        return self._without_end(text) if len(text) >= _CUT_AT else text
+
+    def places(self, value: Any) -> list[str]:
+        """Return where they turn up in a JSON value, as JSON Pointers."""
+        encoded = _encode(value).decode()
+        words = {word for word, written in self._words.items() if written in encoded}
+        if not words:
+            return []
+        try:
+            return few(join("", *path) for path in _found(value, words, ()))
+        except RecursionError:
+            return [""]
+
+    def _without_end(self, text: str) -> str:
+        for word in self._words:
+            for length in range(len(word) - 1, MIN_CHARACTERS - 1, -1):
+                if text.endswith(word[:length]):
+                    return text[:-length] + MASK
+        return text
+
+
+def _at(value: Any, tokens: list[str]) -> Any:
+    for token in tokens:
+        if isinstance(value, dict) and token in value:
+            value = value[token]
+        elif isinstance(value, list) and token.isdecimal() and int(token) < len(value):
+            value = value[int(token)]
+        else:
+            return None
+    return value
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    waiting = [value]
+    while waiting:
+        match waiting.pop():
+            case str() as text:
+                yield text
+            case dict() as members:
+                waiting.extend(members.values())
+            case list() as items:
+                waiting.extend(items)
+            case bool() | None:
+                pass
+            case number:
+                yield _encode(number).decode()
+
+
+def _found(
+    value: Any, words: set[str], path: tuple[str | int, ...]
+) -> Iterator[tuple[str | int, ...]]:
+    match value:
+        case str():
+            if any(word in value for word in words):
+                yield path
+        case dict():
+            if any(word in key for word in words for key in value):
+                yield path  # a key cannot be masked, so all of it is
+                return
+            for key, member in value.items():
+                yield from _found(member, words, (*path, key))
+        case list():
+            for index, item in enumerate(value):
+                yield from _found(item, words, (*path, index))
+        case bool() | None:
+            return
+        case _:
+            if _encode(value).decode() in words:
+                yield path
