@@ -15,7 +15,7 @@ from tailrace_shared.workflow.graph import Graph, graph_of
 _MOST_NODES: Final = 50_000
 _EARLY: Final = 1.0
 """Seconds for which it is believed that there has been no run: the first may just have ended."""
-_SMALL: Final = 300
+_SMALL: Final = 50
 """Nodes whose durations are looked up in less than a turn of the loop takes."""
 
 _Key = tuple[str, str, int]

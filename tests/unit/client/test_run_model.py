@@ -294,3 +294,22 @@ def test_what_people_decide_is_not_expected(run: Run) -> None:
     run.apply(completed("split", 2, 1))
     run.apply(event("step:waiting", 2, node_id="map_1", wait="signal", until=at(50)))
     assert remaining_seconds(run, now=10) == 2
+
+
+def test_what_tailrace_tells_goes_before_what_this_run_shows(run: Run) -> None:
+    """It knows of earlier runs; once its time has passed, the run's own steps tell."""
+    run.apply(event("execution:started", 1, execution_id="e1", eta_ms=20_000))
+    assert remaining_seconds(run, 6) == 15
+    run.apply(started("split", 1))
+    run.apply(event("step:progress", 8, node_id="split", percent=50.0, eta_ms=30_000))
+    assert remaining_seconds(run, 9) == 29
+    run.apply(completed("split", 9, 8.0))
+    assert remaining_seconds(run, 40) == 16
+
+
+def test_what_was_told_before_a_pause_is_not_true_after_it(run: Run) -> None:
+    """Somebody took their time."""
+    run.apply(event("execution:started", 1, execution_id="e1", eta_ms=20_000))
+    run.apply(event("execution:paused", 2, execution_id="e1"))
+    run.apply(event("execution:resumed", 10, execution_id="e1"))
+    assert remaining_seconds(run, 11) is None

@@ -263,12 +263,12 @@ class Estimator:
 
     @cached_property
     def _spread(self) -> Spread:
-        shuffled = (self._shuffled(node, self._record.durations.get(node)) for node in self._nodes)
         work = Sketch.unpack(self._record.work)
-        return spread_of(
-            [table for table in shuffled if table is not None],
-            work.quantiles(self._shares) if work.count >= _TELLING_RUNS else [],
-        )
+        if work.count < _TELLING_RUNS:
+            return Spread()
+        shuffled = (self._shuffled(node, self._record.durations.get(node)) for node in self._nodes)
+        nodes = [table for table in shuffled if table is not None]
+        return spread_of(nodes, work.quantiles(self._shares))
 
     def _table_of_type(self, name: str, node_type: str) -> Durations | None:
         if node_type not in self._types:

@@ -8,7 +8,7 @@ steps of a run took together tells them apart: what is chance in each step evens
 
 import math
 from collections.abc import Sequence
-from statistics import fmean, pvariance
+from statistics import fmean
 from typing import Final, NamedTuple
 
 _SHORTEST: Final = 0.001
@@ -45,11 +45,11 @@ def spread_of(nodes: Sequence[Sequence[float]], work: Sequence[float]) -> Spread
 
     Args:
         nodes: for each node its durations at some quantiles, in any order.
-        work: how long all steps of a run took together, at some quantiles; empty if unknown.
+        work: how long all steps of a run took together, at some quantiles.
     """
     means = [fmean(durations) for durations in nodes]
     total = sum(means)
-    if not work or total <= 0:
+    if total <= 0:
         return Spread()
     # By how long the nodes take: what is short may vary as it likes.
     both = sum(mean * _spread(node) for mean, node in zip(means, nodes, strict=True)) / total
@@ -63,4 +63,6 @@ def spread_of(nodes: Sequence[Sequence[float]], work: Sequence[float]) -> Spread
 
 
 def _spread(values: Sequence[float]) -> float:
-    return pvariance([math.log(max(value, _SHORTEST)) for value in values])
+    logs = [math.log(max(value, _SHORTEST)) for value in values]
+    mean = fmean(logs)
+    return fmean((log - mean) ** 2 for log in logs)

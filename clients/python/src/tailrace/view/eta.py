@@ -1,9 +1,10 @@
-"""How long a run will still take, from how long its steps have taken.
+"""How long a run will still take: as Tailrace tells it, or from how long its steps have taken.
 
-A step that has not finished is expected to take as long as finished ones like it: those of the
-same type whose names differ only in their digits (``map_1`` and ``map_2``), else those of the
-same type, else all. The run takes as long as its longest path of such steps, since what may run
-beside each other does.
+Tailrace knows of earlier runs, so what it tells, with a run's start and with the reports of its
+nodes, goes first until that time has passed. Otherwise a step that has not finished is expected to
+take as long as finished ones like it: those of the same type whose names differ only in their
+digits (``map_1`` and ``map_2``), else those of the same type, else all. The run takes as long as
+its longest path of such steps, since what may run beside each other does.
 """
 
 import re
@@ -22,7 +23,9 @@ _OVERDUE: Final = 0.2
 
 
 def remaining_seconds(run: Run, now: float) -> float | None:
-    """Return the expected time until the run ends; None as long as no step has finished."""
+    """Return the expected time until the run ends; None as long as nothing tells."""
+    if run.expected_end is not None and run.expected_end > now:
+        return run.expected_end - now
     means = _mean_durations(run)
     if not means:
         return None

@@ -89,6 +89,7 @@ class Run(msgspec.Struct):
         layers: ids of the nodes, those that may run beside each other together.
         expired: whether the beginning of its log is gone, so that steps may be missing here.
         is_held: whether it is paused because somebody asked for that.
+        expected_end: when it will end by what Tailrace has told, in seconds since the epoch.
     """
 
     execution_id: str
@@ -99,6 +100,7 @@ class Run(msgspec.Struct):
     error: str = ""
     expired: bool = False
     is_held: bool = False
+    expected_end: float | None = None
     steps: dict[str, Step] = {}
     layers: list[list[str]] = []
 
@@ -150,6 +152,7 @@ class Run(msgspec.Struct):
         if event.type == RESET:
             self._forget(event.data)
         elif event.type.startswith("step:"):
+            self._expect(event)
             if change := _STEP_EVENTS.get(event.type):
                 change(self._step_or_item(event.data["node_id"]), event.data)
                 self.step(_node_of(event.data["node_id"])).count_items()
@@ -186,6 +189,9 @@ class Run(msgspec.Struct):
                 self.workflow = event.data.get("workflow_id", self.workflow)
             case "started" | "resumed":
                 self.status, self.is_held = "running", False
+                # After a pause nothing is true any more of what was told before.
+                self.expected_end = None
+                self._expect(event)
             case "paused":
                 self.status = "paused"
                 self.is_held = bool(event.data.get("requested"))
@@ -199,9 +205,15 @@ class Run(msgspec.Struct):
                     if each.status in ACTIVE:
                         each.status = "cancelled"
 
+    def _expect(self, event: Event) -> None:
+        left, told_at = _milliseconds(event.data.get("eta_ms")), seconds_of(event.timestamp)
+        if left is not None and told_at is not None:
+            self.expected_end = told_at + left
+
     def _forget(self, data: Mapping[str, Any]) -> None:
         """Begin anew, because the stream does."""
         self.status, self.error, self.is_held = "queued", "", False
+        self.expected_end = None
         self.expired = data.get("reason") == "expired"
         for step in self.steps.values():
             fresh = Step(step.id, step.name, step.type, step.needs)
