@@ -30,7 +30,9 @@ from tailrace_api.routes.commands import CommandRoutes
 from tailrace_api.routes.dead_letters import DeadLetterRoutes
 from tailrace_api.routes.documentation import DocumentationRoutes
 from tailrace_api.routes.executions import ExecutionRoutes
+from tailrace_api.routes.feed import FeedRoutes
 from tailrace_api.routes.health import HealthRoutes
+from tailrace_api.routes.opening import Opening
 from tailrace_api.routes.paused import PausedRoutes
 from tailrace_api.routes.schedules import ScheduleRoutes
 from tailrace_api.routes.statistics import StatisticsRoutes
@@ -158,6 +160,7 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
         clients = ClientCount(client, subjects, hub)
         await clients.listen()
         metrics = Metrics(hub)
+        opening = Opening(settings, hub)
         tickets = Tickets(
             await _ticket_key(jetstream, subjects, settings), settings.ticket_lifetime
         )
@@ -167,7 +170,8 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
                 settings, log, workflows, runs, starter, outputs, Estimators(stats, _SAME_RECORD)
             ).routes(),
             *CommandRoutes(settings, commander, starter).routes(),
-            *PausedRoutes(settings, commander, starter).routes(),
+            *PausedRoutes(settings, opening, snapshots, commander, starter).routes(),
+            *FeedRoutes(settings, opening).routes(),
             *TriggerRoutes(settings, signals, waiting).routes(),
             *StreamRoutes(settings, log, hub, starter).routes(),
             *ScheduleRoutes(settings, ScheduleStore(jetstream, subjects), starter).routes(),

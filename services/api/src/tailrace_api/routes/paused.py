@@ -11,10 +11,12 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS, PausedWorkflow
+from tailrace_api.fanout.snapshots import Snapshots
 from tailrace_api.idempotency_key import IDEMPOTENCY_KEY, idempotency_key_of
 from tailrace_api.json_body import read_object, refuse_unknown
 from tailrace_api.json_response import json_response
-from tailrace_api.operation import Answer, Handler, Operation
+from tailrace_api.operation import EVENT_STREAM, Answer, Handler, Operation
 from tailrace_api.routes.command_body import (
     DecisionText,
     NodeId,
@@ -24,6 +26,7 @@ from tailrace_api.routes.command_body import (
     refused,
 )
 from tailrace_api.routes.executions import location_of
+from tailrace_api.routes.opening import LAST_EVENT_ID, Opening
 from tailrace_api.tenancy import actor_of, tenant_of
 from tailrace_shared.commander import Asker, Commander
 from tailrace_shared.execution.state import ExecutionState, ExecutionStatus
@@ -90,20 +93,58 @@ class Commanded(msgspec.Struct, rename="camel"):
     status: ExecutionStatus
 
 
+class PausedList(msgspec.Struct, rename="camel", omit_defaults=True):
+    """The steps that wait for a signal.
+
+    Attributes:
+        paused_workflows: the newest of them, newest first.
+        total: how many there are, if there are more.
+    """
+
+    paused_workflows: list[PausedWorkflow]
+    total: int = 0
+
+
 _IN_LOG: Final = Answer(Commanded, "The command is in the log.")
 
 
 class PausedRoutes:
     """The routes under ``/api/workflow``."""
 
-    def __init__(self, settings: ApiSettings, commander: Commander, starter: RunStarter) -> None:
+    def __init__(
+        self,
+        settings: ApiSettings,
+        opening: Opening,
+        snapshots: Snapshots,
+        commander: Commander,
+        starter: RunStarter,
+    ) -> None:
         self._settings = settings
+        self._opening = opening
+        self._snapshots = snapshots
         self._commander = commander
         self._starter = starter
 
     def routes(self) -> list[Operation]:
         """Return the routing table."""
         return [
+            Operation(
+                "GET",
+                "/api/workflow/paused-stream",
+                self.stream,
+                scope="executions:read",
+                summary="Stream who waits for a signal: all who do, and every change",
+                answers={200: Answer(str, "The list and its changes.", EVENT_STREAM)},
+                parameters=LAST_EVENT_ID,
+            ),
+            Operation(
+                "GET",
+                "/api/workflow/paused",
+                self.list_paused,
+                scope="executions:read",
+                summary="List the steps that wait for a signal, newest first",
+                answers={200: Answer(PausedList, "Those that wait now.")},
+            ),
             _command("execute", self.execute, Execute, "Start a run of a workflow"),
             _command(
                 "resume",
@@ -113,6 +154,18 @@ class PausedRoutes:
             ),
             _command("cancel", self.cancel, Cancel, "Cancel an execution"),
         ]
+
+    async def stream(self, request: Request) -> Response:
+        """Stream who waits."""
+        tenant = tenant_of(request, self._settings)
+        return await self._opening.tenant(request, tenant, PAUSED_WORKFLOWS)
+
+    async def list_paused(self, request: Request) -> Response:
+        """List who waits: what a stream that begins now begins with."""
+        tenant = tenant_of(request, self._settings)
+        loaded = await self._snapshots.load(tenant, PAUSED_WORKFLOWS.wants)
+        (initial,) = PAUSED_WORKFLOWS.begin(loaded.snapshot).opening(0)
+        return Response(initial.data, media_type="application/json")
 
     async def execute(self, request: Request) -> Response:
         """Start a run."""

@@ -1,0 +1,52 @@
+"""Two API replicas and a worker on one NATS; every test is another tenant."""
+
+from collections.abc import AsyncIterator, Iterator
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from harness.api import ApiProcess, api_replicas
+from harness.nats import NatsServer
+from harness.service import Service
+from harness.tenant_stream import Stage
+
+
+@pytest.fixture(scope="module")
+def dialect_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """A NATS server for the tests of one file."""
+    with NatsServer(tmp_path_factory.mktemp("dialect-nats")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def replicas(
+    dialect_nats: NatsServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[list[ApiProcess]]:
+    """Two replicas with quick hearts."""
+    folder = tmp_path_factory.mktemp("replicas")
+    settings = {"heartbeat": "250ms", "retry": "20ms"}
+    with api_replicas(2, dialect_nats.url, folder, **settings) as processes:
+        yield processes
+
+
+@pytest.fixture(scope="module")
+def services(
+    dialect_nats: NatsServer,
+    replicas: list[ApiProcess],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[list[ApiProcess]]:
+    """The replicas, and a worker beside them."""
+    log = tmp_path_factory.mktemp("worker") / "worker.log"
+    with Service("tailrace_worker", {"NATS_URL": dialect_nats.url}, log):
+        yield replicas
+
+
+@pytest.fixture
+async def stage(services: list[ApiProcess]) -> AsyncIterator[Stage]:
+    """A tenant of the test's own."""
+    tenant = f"t-{uuid4().hex[:12]}"
+    async with httpx.AsyncClient(
+        base_url=services[0].url, headers={"x-organization-id": tenant}, timeout=20
+    ) as http:
+        yield Stage(tenant, [replica.port for replica in services], http)
