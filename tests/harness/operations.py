@@ -25,12 +25,14 @@ class Names(NamedTuple):
 
     Attributes:
         marker: part of all contents that it sends.
+        procedure: the trigger that it sends.
     """
 
     execution: str
     workflow: str
     schedule: str
     marker: str = ""
+    procedure: str = "go"
 
 
 class Request(NamedTuple):
@@ -62,7 +64,9 @@ def operations_of(api: InProcessApi) -> list[Operation]:
 def requests_of(operation: Operation, names: Names) -> list[Request]:
     """Return requests for an operation: one with all that it takes, one without, broken ones."""
     values = _values(names)
-    path = operation.path.format_map(_Filled({**values, "procedure": "go", "step_id": "make"}))
+    path = operation.path.format_map(
+        _Filled({**values, "procedure": names.procedure, "step_id": "make"})
+    )
     query = {
         parameter.name: values[parameter.name]
         for parameter in operation.parameters

@@ -1,0 +1,39 @@
+"""Two tenants with the same ids on one system, with a worker and an API inside the test."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from harness.api_in_process import api_in_process
+from harness.issuer import SECRET
+from harness.nats import NatsServer
+from harness.service import Service
+from harness.tenants import Tenant, Tenants
+from tailrace_shared.duration import Duration
+
+
+@pytest.fixture
+async def tenants(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Tenants]:
+    """Two tenants that have settled."""
+    environment = {"NATS_URL": nats_server.url}
+    settings: dict[str, Any] = {"auth": "jwt", "auth_secret": SECRET, "retry": Duration(0.02)}
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(Service("tailrace_worker", environment, tmp_path / "worker.log"))
+        api = await stack.enter_async_context(
+            api_in_process(nats_server.url, heartbeat=Duration(0.2), **settings)
+        )
+        made = []
+        for name, marker in (("ann", "markofann"), ("bob", "markofbob")):
+            http = await stack.enter_async_context(
+                httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", timeout=20)
+            )
+            tenant = Tenant(name, marker, http, api.port)
+            http.headers.update(tenant.headers)
+            made.append(tenant)
+        ann, bob = await asyncio.gather(*(tenant.settle() for tenant in made))
+        yield Tenants(api, ann, bob)

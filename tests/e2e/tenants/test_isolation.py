@@ -1,0 +1,264 @@
+"""Nothing of one tenant can be seen, counted, changed or stopped by another, on any route.
+
+Requests are made for all operations that the app has, so those that are still to come are tried as
+well. The same request is made twice: about what another tenant has, and about what nobody has. The
+answers must not differ, nor what they cost.
+"""
+
+import asyncio
+import contextlib
+import random
+import re
+from typing import Any, Final, NamedTuple
+
+import httpx
+import pytest
+
+from harness.issuer import bearer, token
+from harness.operations import Names, Request, operations_of, requests_of
+from harness.sse import SseClient, SseEvent
+from harness.tenants import Tenant, Tenants
+
+# Numbers of the whole installation, and times, differ between any two requests.
+_CHANGING: Final = re.compile(
+    r'"(?:version|timestamp|next_at)":\s*[^,}]+|retry: \d+|\d{10,}|\d{4}-\d\d-\d\dT[\d:.]+Z'
+)
+
+
+class Said(NamedTuple):
+    """An answer, as far as two may be compared."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+    requests: int
+
+
+class Spy:
+    """Makes requests, and counts what they ask of NATS."""
+
+    def __init__(self, tenants: Tenants) -> None:
+        self._client: Any = tenants.api.hub._source._client
+        self._ann = tenants.ann
+
+    async def ask(self, request: Request, headers: dict[str, str] | None = None) -> Said:
+        """Make a request of ann's."""
+        if request.is_stream:
+            return await self._watch(request, headers or {})
+        before = self._client.stats["out_msgs"]
+        answer = await self._ann.http.request(**request.arguments(), headers=headers)
+        asked = self._client.stats["out_msgs"] - before
+        return Said(answer.status_code, dict(answer.headers), answer.text, asked)
+
+    async def _watch(self, request: Request, headers: dict[str, str]) -> Said:
+        """Read a stream until it is silent; a heartbeat more or less is no difference."""
+        path = httpx.URL(request.path, params=request.query).raw_path.decode()
+        events: list[SseEvent] = []
+        async with SseClient(
+            self._ann.port,
+            path,
+            method=request.method,
+            headers={**self._ann.headers, **headers},
+            body=request.body,
+        ) as client:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.6):
+                    while (some := await client.read()) is not None:
+                        events += some
+        lines = [f"{event.type} {event.id} {event.data}" for event in events]
+        body = [line for line in lines if not line.startswith("heartbeat")] or [client._body]
+        return Said(client.status, dict(client.headers), f"{body}", 0)
+
+
+def _names(bob: Tenant) -> list[tuple[Names, Names]]:
+    """Return what bob has, and beside it what nobody has, of the same form."""
+    # A procedure that nobody awaits: to resume what waits changes what the next is answered.
+    rest = ("markofann", "gone")
+    return [
+        (
+            Names(execution, "bob-only", "bob-plan", *rest),
+            Names(_next_to(execution), "non-only", "non-plan", *rest),
+        )
+        for execution in (bob.waiting, bob.completed, bob.cancelled)
+    ]
+
+
+def _next_to(execution: str) -> str:
+    # Where it is a cursor, it must stand at the same place.
+    return execution[:-1] + ("0" if execution[-1] != "0" else "1")
+
+
+def _alike(said: Said, names: Names) -> Said:
+    """Return an answer with the names that the request had taken out."""
+
+    def plain(text: str) -> str:
+        for name in (names.execution, names.workflow, names.schedule):
+            text = text.replace(name, "NAME")
+        # Ids of what the request itself has made.
+        text = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|trt_[\w.-]+", "ID", text)
+        return _CHANGING.sub("CHANGING", text)
+
+    headers = {name: plain(value) for name, value in said.headers.items() if name != "date"}
+    if said.status < 400:
+        headers.pop("etag", None)
+        headers.pop("content-length", None)
+    return Said(said.status, headers, plain(said.body), 0)
+
+
+async def test_what_others_have_is_as_what_nobody_has(tenants: Tenants) -> None:
+    """The same bytes and headers, and as many requests to NATS, for all that an operation takes."""
+    spy = Spy(tenants)
+    tried = refused = 0
+    for theirs, nobodys in _names(tenants.bob):
+        for operation in operations_of(tenants.api):
+            for request, other in zip(
+                requests_of(operation, theirs), requests_of(operation, nobodys), strict=True
+            ):
+                said, counted = await spy.ask(request), await spy.ask(other)
+                assert _alike(said, theirs) == _alike(counted, nobodys), request
+                tried += 1
+                if said.status < 400 or request.is_stream:
+                    continue
+                refused += 1
+                # Once in a while something else is asked in between.
+                costs = {said.requests}, {counted.requests}
+                while not costs[0] & costs[1]:
+                    assert len(costs[0] | costs[1]) < 10, (request, costs)
+                    costs[0].add((await spy.ask(request)).requests)
+                    costs[1].add((await spy.ask(other)).requests)
+    assert tried > 100
+    assert refused > 50
+
+
+async def test_nothing_that_one_does_reaches_the_other(tenants: Tenants) -> None:
+    """Every operation, in any order, with the other's ids and with ids that both have."""
+    ann, bob = tenants.ann, tenants.bob
+    before = await bob.sees()
+    spy = Spy(tenants)
+    requests = [
+        request
+        for execution in (bob.waiting, bob.completed, bob.cancelled, ann.waiting)
+        for workflow, schedule in (("flow", "nightly"), ("bob-only", "bob-plan"))
+        for operation in operations_of(tenants.api)
+        for request in requests_of(operation, Names(execution, workflow, schedule, ann.marker))
+        if operation.method != "GET"
+    ]
+    random.Random(17).shuffle(requests)
+    for request in requests:
+        said = await spy.ask(request)
+        asked = f"{request}"
+        for secret in bob.own:
+            if secret not in asked:
+                assert secret not in f"{said.headers}{said.body}", request
+    assert await bob.sees() == before
+    emitted = await ann.http.post("/api/v1/triggers/go", json={})
+    assert emitted.status_code == 202
+    assert await bob.sees() == before
+    # And his own trigger resumes what is his.
+    emitted = await bob.http.post("/api/v1/triggers/go", json={})
+    assert emitted.json() == {"matched": 1}
+    await bob.until(bob.waiting, "execution:completed")
+
+
+async def test_nothing_that_can_be_read_shows_another_tenant(tenants: Tenants) -> None:
+    """All that can be got, with one's own ids and with those of the other, streams among them."""
+    ann, bob = tenants.ann, tenants.bob
+    spy = Spy(tenants)
+    for execution, workflow, schedule in (
+        (ann.waiting, "flow", "nightly"),
+        (ann.completed, "quick", "ann-plan"),
+        (ann.cancelled, "ann-only", "nightly"),
+        (bob.waiting, "flow", "nightly"),
+        (bob.completed, "bob-only", "bob-plan"),
+    ):
+        names = Names(execution, workflow, schedule, ann.marker)
+        for operation in operations_of(tenants.api):
+            if operation.method != "GET":
+                continue
+            for request in requests_of(operation, names):
+                said, asked = await spy.ask(request), f"{request}"
+                for secret in bob.own:
+                    if secret not in asked:
+                        assert secret not in f"{said.headers}{said.body}", request
+    assert len((await ann.http.get("/api/v1/executions")).json()["runs"]) == 3
+    assert len((await ann.http.get("/api/v1/waiting")).json()["waiting"]) == 1
+
+
+async def test_streams_that_are_open_show_nothing_of_others(tenants: Tenants) -> None:
+    """While both start runs and decide, each sees all of its own on its streams, and no more."""
+    ann, bob = tenants.ann, tenants.bob
+    names = Names(ann.waiting, "flow", "nightly")
+    paths = [
+        httpx.URL(request.path, params=request.query).raw_path.decode()
+        for operation in operations_of(tenants.api)
+        if operation.method == "GET"
+        for request in requests_of(operation, names)[:1]
+        if request.is_stream
+    ]
+    received: dict[str, bytes] = dict.fromkeys(paths, b"")
+
+    async def listen(path: str) -> None:
+        async with SseClient(ann.port, path, headers=ann.headers) as client:
+            while data := await client._reader.read(65536):
+                received[path] += data
+
+    listeners = [asyncio.create_task(listen(path)) for path in paths]
+    for tenant in (bob, ann):
+        answer = await tenant.http.post(
+            "/api/v1/workflows/quick/runs", json={"input": {"marker": f"again {tenant.marker}"}}
+        )
+        await tenant.until(answer.json()["execution_id"], "execution:completed")
+        await tenant.http.post(
+            f"/api/v1/executions/{tenant.waiting}/resume",
+            json={"data": {"marker": tenant.marker}},
+        )
+        await tenant.until(tenant.waiting, "execution:completed")
+    await asyncio.wait(listeners, timeout=2)
+    for listener in listeners:
+        listener.cancel()
+    await asyncio.gather(*listeners, return_exceptions=True)
+    assert ann.marker.encode() in b"".join(received.values())
+    for path, data in received.items():
+        assert b"HTTP/1.1 200 OK" in data, path
+        for secret in bob.own:
+            assert secret.encode() not in data, path
+
+
+async def test_the_place_of_another_tenants_event_tells_nothing(tenants: Tenants) -> None:
+    """To go on from it is refused as to go on from a place that never was."""
+    ann, bob = tenants.ann, tenants.bob
+    logs = (await bob.http.get(f"/api/v1/executions/{bob.waiting}?include_logs=true")).json()[
+        "logs"
+    ]
+    ids = [entry["id"] for entry in logs]
+    epoch, sequence, _ = ids[-1].split("-")
+    spy = Spy(tenants)
+    names = Names(ann.waiting, "flow", "nightly", ann.marker)
+    for operation in operations_of(tenants.api):
+        request = requests_of(operation, names)[0]
+        if not request.is_stream or "last_event_id" not in {
+            parameter.name for parameter in operation.parameters
+        }:
+            continue
+        never = f"{epoch}-{int(sequence)}-77"
+        said = [await spy.ask(request, {"last-event-id": text}) for text in (*ids, never)]
+        for one in said:
+            assert bob.marker not in one.body
+            assert bob.waiting not in one.body
+        if "execution_id" in operation.path or operation.method == "POST":
+            assert len({_alike(one, names)[:3:2] for one in said}) == 1, request
+
+
+@pytest.mark.parametrize("way", ["x-organization-id", "organization_id", "merchantId"])
+async def test_a_token_of_both_tenants_keeps_them_apart(tenants: Tenants, way: str) -> None:
+    """It sees one at a time, the one that is named."""
+    both = bearer(token(org=None, orgs=["ann", "bob"]))
+    async with httpx.AsyncClient(base_url=tenants.ann.http.base_url, headers=both) as http:
+        for tenant, other in ((tenants.ann, tenants.bob), (tenants.bob, tenants.ann)):
+            place = "headers" if way.startswith("x-") else "params"
+            arguments: dict[str, Any] = {place: {way: tenant.name}}
+            listed = await http.get("/api/v1/executions", **arguments)
+            assert tenant.waiting in listed.text
+            assert other.waiting not in listed.text
+            answer = await http.get(f"/api/v1/executions/{other.waiting}", **arguments)
+            assert answer.status_code == 404
