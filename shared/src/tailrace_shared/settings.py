@@ -134,6 +134,13 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
     allow_open_bind: Annotated[
         bool, Meta(description="Serve other addresses than loopback although TAILRACE_AUTH=none.")
     ] = False
+    allowed_hosts: Annotated[
+        str,
+        Meta(
+            description="Names, by commas, under which clients may call an API on a loopback "
+            "address with TAILRACE_AUTH=none, beside those of loopback; `*`: any."
+        ),
+    ] = ""
     default_tenant: Annotated[
         str,
         Meta(

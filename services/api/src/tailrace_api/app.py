@@ -24,6 +24,7 @@ from tailrace_api.fanout.hub import Hub, StreamLimits, StreamTimes
 from tailrace_api.fanout.snapshots import Indexes, Snapshots
 from tailrace_api.fanout.source import LiveSource
 from tailrace_api.fanout.topic import Knowledge, RingBounds
+from tailrace_api.foreign_pages import ForeignPages
 from tailrace_api.metrics import Metrics
 from tailrace_api.problems import EXCEPTION_HANDLERS
 from tailrace_api.routes.commands import CommandRoutes
@@ -213,6 +214,7 @@ def _middleware(
         *cors,
         Middleware(AccessLog, metrics=metrics),
         Middleware(Gate, verifier=verifier, tickets=tickets, later=later),
+        Middleware(ForeignPages, settings=settings),
     ]
 
 

@@ -1,0 +1,112 @@
+"""What pages of other sites have browsers send, and what they cannot."""
+
+import pytest
+from starlette.datastructures import Headers
+
+from tailrace_api.foreign_pages import host_of, is_foreign, is_own
+
+FORM = "application/x-www-form-urlencoded"
+EVIL = "https://evil.example"
+
+
+def _headers(**values: str) -> Headers:
+    named = {name.replace("_", "-"): value for name, value in values.items()}
+    return Headers({"host": "127.0.0.1:8080", **named})
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        _headers(sec_fetch_site="cross-site", origin=EVIL),
+        _headers(sec_fetch_site="cross-site"),
+        _headers(sec_fetch_site="Cross-Site"),
+        _headers(sec_fetch_site="something new"),
+        _headers(origin=EVIL),
+        _headers(origin="null"),
+        _headers(origin="http://127.0.0.1.evil.example"),
+        _headers(origin="http://localhost.evil.example:8080"),
+        _headers(origin="http://[bad"),
+        _headers(origin="http://other.example", host="api.example"),
+    ],
+)
+@pytest.mark.parametrize(
+    "content_type", [None, FORM, f"{FORM}; charset=utf-8", "text/plain", "multipart/form-data; b=c"]
+)
+def test_what_a_page_sends_unasked_is_foreign(headers: Headers, content_type: str | None) -> None:
+    """Forms, and bodies without a type; an origin that looks like ours is another."""
+    given = dict(headers) | ({"content-type": content_type} if content_type else {})
+    assert is_foreign("POST", Headers(given), {"https://app.example"})
+    assert is_foreign("DELETE", Headers(given), set())
+    assert not is_foreign("GET", Headers(given), set())
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        _headers(),
+        _headers(content_type=FORM),
+        _headers(sec_fetch_site="same-origin", origin="http://127.0.0.1:8080"),
+        # A page of a development server, by itself or through its proxy.
+        _headers(sec_fetch_site="same-site", origin="http://127.0.0.1:3000"),
+        _headers(sec_fetch_site="same-origin", origin="http://localhost:5173"),
+        _headers(origin="http://localhost:3000"),
+        _headers(origin="http://app.localhost"),
+        _headers(origin="http://[::1]:3000"),
+        _headers(origin="https://api.example", host="api.example"),
+        # Typed into the address bar, or a bookmark.
+        _headers(sec_fetch_site="none"),
+        # The browser has asked, and was told that it may.
+        _headers(sec_fetch_site="cross-site", origin=EVIL, content_type="application/json"),
+        _headers(sec_fetch_site="cross-site", origin="https://app.example"),
+    ],
+)
+def test_what_others_send_is_not(headers: Headers) -> None:
+    """Programs, pages of this site, and those that are allowed to."""
+    assert not is_foreign("POST", headers, {"https://app.example"})
+
+
+def test_any_page_may_where_any_origin_is_allowed() -> None:
+    """As the operator has said."""
+    assert not is_foreign("POST", _headers(sec_fetch_site="cross-site", origin=EVIL), {"*"})
+
+
+@pytest.mark.parametrize(
+    ("authority", "host"),
+    [
+        ("127.0.0.1:8080", "127.0.0.1"),
+        ("LocalHost", "localhost"),
+        ("localhost.:80", "localhost"),
+        ("[::1]:8080", "::1"),
+        ("", ""),
+        ("[bad", "[bad"),
+    ],
+)
+def test_a_host_has_no_port(authority: str, host: str) -> None:
+    """And no upper case."""
+    assert host_of(authority) == host
+
+
+@pytest.mark.parametrize(
+    "host", ["", "127.0.0.1", "127.8.9.1", "::1", "localhost", "a.localhost", "api"]
+)
+def test_there_are_names_that_no_site_can_have(host: str) -> None:
+    """Those of loopback addresses, and those without a dot."""
+    assert is_own(host, set())
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "evil.example",
+        "127.0.0.1.evil.example",
+        "localhost.evil.example",
+        "10.0.0.1",
+        "0.0.0.0",
+        "fe80::1",
+    ],
+)
+def test_a_page_that_points_its_name_here_is_not_answered(host: str) -> None:
+    """Unless the name is one that was given to this API."""
+    assert not is_own(host, {"tailrace.internal"})
+    assert is_own(host, {host})
+    assert is_own(host, {"*"})
