@@ -66,7 +66,9 @@ class Spy:
                     while (some := await client.read()) is not None:
                         events += some
         lines = [f"{event.type} {event.id} {event.data}" for event in events]
-        body = [line for line in lines if not line.startswith("heartbeat")] or [client._body]
+        body = [line for line in lines if not line.startswith("heartbeat")] or [
+            client._body.decode()
+        ]
         return Said(client.status, dict(client.headers), f"{body}", 0)
 
 

@@ -1,0 +1,188 @@
+"""Line ends in whatever a user may write reach no frame and no header as line ends (CWE-93).
+
+The same history is written twice, once with harmless texts and once with hostile ones. What a
+client parses must be the same, event by event, but for the texts themselves.
+"""
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator
+from typing import Any, Final, NamedTuple
+
+import httpx
+import pytest
+from nats.aio.client import Client
+
+from harness.api_in_process import InProcessApi, api_in_process
+from harness.issuer import SECRET, bearer, token
+from harness.log import NOW, HandWrittenLog
+from harness.nats import NatsServer
+from harness.operations import Names, operations_of, requests_of
+from harness.sse import SseClient, SseEvent
+from tailrace_shared.duration import Duration
+from tailrace_shared.execution import events as ev
+
+HARMLESS: Final = "harmless"
+HOSTILE: Final = (
+    "\r\ndata: {}\r\n\r\nevent: evil\r\nid: evil\r\nretry: 1\r\n\r\n",
+    "\n\nevent: execution:completed\ndata: {}\n\n",
+    "\r\r: comment\rid: 0-0-0\r\r",
+    "\0\u2028\u2029\x85\x0b\x0c\x1c\ufeff</script>\x1b[2J",
+)
+
+
+def _history(execution: str, text: str) -> list[Any]:
+    """Return events with a text in all places that hold what somebody wrote."""
+    step = ("ask", text)
+    fields = {text: text}
+    return [
+        ev.ExecutionQueued(
+            ev.Queued(execution, "flow", text, 1, {"marker": text, **fields}, "queued"), NOW
+        ),
+        ev.ExecutionStarted(ev.Started(execution, "running", NOW), NOW),
+        ev.CommandRequested(
+            ev.Command(execution, "pause", "c1", reason=text, actor=text, data=fields), NOW
+        ),
+        ev.ExecutionPaused(ev.Paused(execution, "paused", text, requested=True), NOW),
+        ev.ExecutionResumed(ev.Resumed(execution, "running", resumed_from=text), NOW),
+        ev.StepStarted(ev.StepBegun(*step, "running", 1, NOW, name=text, stage=text), NOW),
+        ev.StepProgressed(ev.StepProgress(*step, 50.0, text, fields, stage=text), NOW),
+        ev.StepLogged(ev.StepLog(*step, text, text, fields), NOW),
+        ev.StepRetrying(ev.StepAgain(*step, "retrying", 1, "error", text, NOW), NOW),
+        ev.StepWaiting(
+            ev.StepWait(*step, "waiting", wait="signal", attempt=2, reason=text, triggers=[text]),
+            NOW,
+        ),
+        ev.StepFailed(ev.StepError(*step, "error", 2, NOW, NOW, 5, text, stage=text), NOW),
+        ev.StepStarted(ev.StepBegun("make", text, "running", 1, NOW, stage=text), NOW),
+        ev.StepCompleted(
+            ev.StepDone("make", text, "success", 1, NOW, NOW, 5, fields, stage=text), NOW
+        ),
+        ev.ExecutionFailed(ev.Failed(execution, "failed", 5, text, "ask"), NOW),
+    ]
+
+
+class Reader(NamedTuple):
+    """What a client has of a stream.
+
+    Attributes:
+        types: the names of all events, in order.
+        texts: the data of all events.
+        ids: all last event ids.
+        retries: the last reconnect delay.
+        comments: all comments.
+    """
+
+    types: list[str]
+    texts: list[Any]
+    ids: set[str]
+    retry: int | None
+    comments: set[str]
+
+
+async def _read(api: InProcessApi, path: str, headers: dict[str, str]) -> Reader:
+    events: list[SseEvent] = []
+    async with SseClient(api.port, path, headers=headers) as client:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                while (some := await client.read()) is not None:
+                    events += some
+        assert client.status == 200
+        parser = client.parser
+    return Reader(
+        [event.type for event in events],
+        [event.json() for event in events],
+        {event.id for event in events} | {parser.last_event_id, *parser.primings},
+        parser.retry,
+        {re.sub(r"\d+", "N", comment) for comment in parser.comments},
+    )
+
+
+@pytest.fixture
+async def api(auth_nats: NatsServer) -> AsyncIterator[InProcessApi]:
+    """An API whose streams are read by clients that know nothing of what was written."""
+    async with api_in_process(
+        auth_nats.url, auth="jwt", auth_secret=SECRET, heartbeat=Duration(0.5)
+    ) as running:
+        yield running
+
+
+async def _told(api: InProcessApi, client: Client, tenant: str, text: str) -> dict[str, Reader]:
+    """Write a history while all streams are read; return what each has told."""
+    log = HandWrittenLog(client, tenant)
+    headers = bearer(token(org=tenant))
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", headers=headers) as http:
+        flow = {"name": text.strip() or HARMLESS, "nodes": {"a": {"type": "transform"}}}
+        await http.put("/api/v1/workflows/flow", json=flow)
+    first, *rest = _history(log.execution, text)
+    await log.commit(first)
+    reading = {
+        operation.path: asyncio.create_task(
+            _read(api, httpx.URL(request.path, params=request.query).raw_path.decode(), headers)
+        )
+        for operation in operations_of(api)
+        for request in requests_of(operation, Names(log.execution, "flow", "never"))[:1]
+        if operation.method == "GET" and request.is_stream
+    }
+    while api.hub.sizes[0] < len(reading):  # noqa: ASYNC110 - tells nobody
+        await asyncio.sleep(0.01)
+    for event in rest:
+        await log.commit(event)
+    return {path: await task for path, task in reading.items()}
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=["crlf", "lf", "cr", "others"])
+async def test_a_text_is_a_text_on_every_stream(
+    api: InProcessApi, nats_client: Client, text: str
+) -> None:
+    """The same events, ids and delays as with a harmless one; and the text is told whole."""
+    number = HOSTILE.index(text)
+    harmless, hostile = [
+        await _told(api, nats_client, tenant, written)
+        for tenant, written in ((f"calm-{number}", HARMLESS), (f"evil-{number}", text))
+    ]
+    assert harmless.keys() == hostile.keys()
+    for path, reader in hostile.items():
+        calm = harmless[path]
+        assert reader.types == calm.types, path
+        assert all(re.fullmatch(r"[0-9a-f]*-\d+-\d+|", last) for last in reader.ids), path
+        assert reader.retry != 1
+        assert reader.comments == calm.comments
+        assert len(_texts(reader.texts, text)) == len(_texts(calm.texts, HARMLESS)), path
+    shown = hostile["/api/v1/sse/executions/{execution_id}/stream"].texts
+    assert len(_texts(shown, text)) > 20
+
+
+def _texts(value: Any, wanted: str) -> list[str]:
+    """Return the wanted text as often as it is in a document."""
+    if isinstance(value, dict):
+        return [text for item in value.items() for text in _texts(list(item), wanted)]
+    if isinstance(value, list):
+        return [text for item in value for text in _texts(item, wanted)]
+    return [wanted] if value == wanted else []
+
+
+@pytest.mark.parametrize(
+    "evil", ["%0d%0aset-cookie:%20evil=1", "%0aset-cookie:%20evil=1", "%00", "%E5%98%8A%E5%98%8D"]
+)
+async def test_no_header_is_written_by_what_is_sent(api: InProcessApi, evil: str) -> None:
+    """In a path, a query or a body, for every operation: refused, or taken as a text."""
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", timeout=5) as http:
+        for operation in operations_of(api):
+            for request in requests_of(operation, Names("nobody", "nothing", "never")):
+                if request.is_stream and operation.method == "GET" and "{" not in operation.path:
+                    continue  # never ends; the last event id is tried below
+                path = re.sub(r"nobody|nothing|never|go|some-\w+", f"a{evil}", request.path)
+                query = "&".join(f"{name}={evil}" for name in request.query)
+                answer = await http.request(
+                    request.method,
+                    f"{path}?{query}",
+                    json=request.body,
+                    headers={**bearer(token()), "last-event-id": evil},
+                )
+                assert "set-cookie" not in answer.headers
+                assert answer.status_code < 500, (request, answer.text)
+        stream = f"/api/v1/sse/executions/nobody/stream?last_event_id={evil}"
+        answer = await http.get(stream, headers=bearer(token()))
+        assert answer.status_code == 404
