@@ -5,6 +5,8 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+import msgspec
+
 from tailrace_shared.bucket import Bucket, Entry
 from tailrace_shared.errors import WorkflowNotFoundError
 from tailrace_shared.ids import check_id
@@ -14,6 +16,9 @@ from tailrace_shared.topology import WORKFLOWS
 from tailrace_shared.workflow.definition import Definition, decode_definition, encode_definition
 
 _CACHED_BYTES: Final = 64 * 1024 * 1024
+#: Definitions have up to a MiB each; a page is read in steps and ends when it is large enough.
+_STEP: Final = 20
+_PAGE_BYTES: Final = 16 * 1024 * 1024
 
 
 class StoredWorkflow(NamedTuple):
@@ -21,6 +26,29 @@ class StoredWorkflow(NamedTuple):
 
     definition: Definition
     version: int
+
+
+class WorkflowHead(NamedTuple):
+    """What a list shows of a workflow: its newest version, and what people call it."""
+
+    workflow_id: str
+    version: int
+    name: str
+
+
+class WorkflowPage(NamedTuple):
+    """Some workflows by id, and the cursor of the next page (None: there is none)."""
+
+    workflows: list[WorkflowHead]
+    cursor: str | None
+
+
+class _Named(msgspec.Struct):
+    id: str
+    name: str = ""
+
+
+_decode_named = msgspec.json.Decoder(_Named).decode
 
 
 class WorkflowStore:
@@ -53,13 +81,25 @@ class WorkflowStore:
             raise WorkflowNotFoundError(f"there is no workflow {workflow!r}{suffix}")
         return self._remember(entry)
 
-    async def newest(self, tenant: str) -> list[StoredWorkflow]:
-        """Return the newest version of each of the tenant's workflows, by id."""
-        keys = await self._bucket.keys(f"{check_id(tenant, 'tenant')}.*")
-        entries = await self._bucket.get_many(keys)
-        return sorted(
-            (self._remember(entry) for entry in entries), key=lambda stored: stored.definition.id
-        )
+    async def page(self, tenant: str, *, limit: int, cursor: str | None = None) -> WorkflowPage:
+        """Return up to ``limit`` of the tenant's workflows by id, from those after ``cursor``.
+
+        A page may be shorter, and still have a cursor, where definitions are large.
+        """
+        keys = sorted(await self._bucket.keys(f"{check_id(tenant, 'tenant')}.*"))
+        if cursor is not None:
+            keys = [key for key in keys if key > _key(tenant, cursor)]
+        found: list[WorkflowHead] = []
+        size = taken = 0
+        while len(found) < limit and taken < len(keys) and size < _PAGE_BYTES:
+            # Deleted ones have keys, too.
+            some = keys[taken : taken + min(_STEP, limit - len(found))]
+            entries = sorted(await self._bucket.get_many(some), key=lambda entry: entry.key)
+            found += [_head(entry) for entry in entries]
+            size += sum(len(entry.value) for entry in entries)
+            taken += len(some)
+        more = taken < len(keys)
+        return WorkflowPage(found, keys[taken - 1].partition(".")[2] if more else None)
 
     async def existing(self, tenant: str, workflows: Iterable[str]) -> set[str]:
         """Return those of some workflows that there are."""
@@ -85,6 +125,12 @@ class WorkflowStore:
         while self._cached_bytes > _CACHED_BYTES and len(self._versions) > 1:
             self._cached_bytes -= self._versions.popitem(last=False)[1][1]
         return stored
+
+
+def _head(entry: Entry) -> WorkflowHead:
+    # What else is in a definition of a MiB is passed over.
+    named = _decode_named(entry.value)
+    return WorkflowHead(named.id, entry.revision, named.name or named.id)
 
 
 def _key(tenant: str, workflow: str) -> str:

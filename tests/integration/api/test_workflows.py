@@ -155,3 +155,18 @@ async def test_tenants_do_not_see_each_other(http: httpx.AsyncClient) -> None:
         answer = await http.get("/api/v1/workflows", params={"organization_id": wrong})
         assert answer.status_code == 400
         assert "organization" in answer.json()["detail"]
+
+
+async def test_workflows_are_listed_in_pages(http: httpx.AsyncClient) -> None:
+    """The cursor of a page leads to the next one; the last has none."""
+    for name in ("c", "a", "b"):
+        await http.put(f"/api/v1/workflows/{name}", json=LINE)
+    first = (await http.get("/api/v1/workflows?limit=2")).json()
+    assert [each["workflow_id"] for each in first["workflows"]] == ["a", "b"]
+    rest = (await http.get(f"/api/v1/workflows?limit=2&cursor={first['cursor']}")).json()
+    assert [each["workflow_id"] for each in rest["workflows"]] == ["c"]
+    assert "cursor" not in rest
+    for query in ("limit=0", "limit=201", "cursor=a.b", "cursor=", "cursr=a"):
+        answer = await http.get(f"/api/v1/workflows?{query}")
+        assert answer.status_code == 400
+        assert query.partition("=")[0] in answer.json()["detail"]

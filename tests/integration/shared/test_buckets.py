@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 import pytest
 
+from tailrace_shared import workflow_store
 from tailrace_shared.bucket import Bucket
 from tailrace_shared.errors import InvalidIdError, WorkflowNotFoundError
 from tailrace_shared.execution.state import ExecutionState
@@ -178,11 +179,41 @@ class TestWorkflowStore:
             await store.put("t", flow(workflow, 2))
         await store.put("u", flow("d"))
         await store.delete("t", "c")
-        assert [stored.definition for stored in await store.newest("t")] == [
-            flow("a", 2),
-            flow("b", 2),
+        page = await store.page("t", limit=9)
+        newest = [await store.get("t", workflow) for workflow in ("a", "b")]
+        assert page.workflows == [
+            (stored.definition.id, stored.version, stored.definition.title) for stored in newest
         ]
-        assert await store.newest("v") == []
+        assert page.cursor is None
+        assert await store.page("v", limit=9) == ([], None)
+
+    async def test_pages_of_workflows_go_on_where_they_ended(self, store):
+        """Deleted ones, and those that were put meanwhile, shift nothing."""
+        ids = [f"w{number:02}" for number in range(50)]
+        for workflow in ids:
+            await store.put("t", flow(workflow))
+        for workflow in ids[10:20]:
+            await store.delete("t", workflow)
+        seen, cursor = [], None
+        while True:
+            page = await store.page("t", limit=7, cursor=cursor)
+            assert len(page.workflows) <= 7
+            seen += [head.workflow_id for head in page.workflows]
+            await store.put("t", flow("a"))
+            if (cursor := page.cursor) is None:
+                break
+        assert seen == ids[:10] + ids[20:]
+
+    async def test_a_page_of_large_definitions_is_short(self, store, monkeypatch):
+        """It ends when it is large enough, and the next one goes on."""
+        monkeypatch.setattr(workflow_store, "_PAGE_BYTES", 1)
+        monkeypatch.setattr(workflow_store, "_STEP", 2)
+        for workflow in ("a", "b", "c"):
+            await store.put("t", flow(workflow))
+        first = await store.page("t", limit=3)
+        assert ([head.workflow_id for head in first.workflows], first.cursor) == (["a", "b"], "b")
+        rest = await store.page("t", limit=3, cursor=first.cursor)
+        assert ([head.workflow_id for head in rest.workflows], rest.cursor) == (["c"], None)
 
     async def test_a_deleted_workflow_keeps_its_versions(self, store):
         """For the runs that began with them."""
@@ -196,7 +227,7 @@ class TestWorkflowStore:
     @pytest.mark.parametrize("text", ["", "*", ">", "a.b", "a b"])
     async def test_no_id_reaches_beyond_its_key(self, store, text):
         """A wildcard would read other tenants' workflows."""
-        for attempt in (store.get(text, "w"), store.get("t", text), store.newest(text)):
+        for attempt in (store.get(text, "w"), store.get("t", text), store.page(text, limit=1)):
             with pytest.raises(InvalidIdError):
                 await attempt
 

@@ -98,7 +98,8 @@ class CommandRoutes:
                 self.rerun,
                 Again,
                 "Run an execution that has ended again, from its start or from a node",
-                Answer(Rerun, "The new run is in the log."),
+                Answer(Rerun, "The new run is in the log.", headers=("Location",)),
+                (404, 409, 429),
             ),
         ]
 
@@ -155,6 +156,7 @@ def _command(
     body: type[msgspec.Struct],
     summary: str,
     answer: Answer = _IN_LOG,
+    problems: tuple[int, ...] = (404, 409),
 ) -> Operation:
     return Operation(
         "POST",
@@ -163,7 +165,7 @@ def _command(
         scope="executions:write",
         summary=summary,
         answers={202: answer},
-        problems=(404, 409),
+        problems=problems,
         body=body,
         is_body_required=False,
         parameters=(IDEMPOTENCY_KEY,),

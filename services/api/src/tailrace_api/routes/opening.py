@@ -26,6 +26,7 @@ LAST_EVENT_ID: Final = (
         place="header",
     ),
     Parameter("last_event_id", str, "The same, for clients that cannot send the header."),
+    Parameter("lastEventId", str, "The same, as polyfills of EventSource send it."),
 )
 """What every stream takes."""
 

@@ -145,7 +145,7 @@ class PausedRoutes:
                 summary="List the steps that wait for a signal, newest first",
                 answers={200: Answer(PausedList, "Those that wait now.")},
             ),
-            _command("execute", self.execute, Execute, "Start a run of a workflow"),
+            _command("execute", self.execute, Execute, "Start a run of a workflow", (404, 429)),
             _command(
                 "resume",
                 self.resume,
@@ -204,7 +204,13 @@ class PausedRoutes:
         return tenant, body, by
 
 
-def _command(name: str, handler: Handler, body: type[msgspec.Struct], summary: str) -> Operation:
+def _command(
+    name: str,
+    handler: Handler,
+    body: type[msgspec.Struct],
+    summary: str,
+    problems: tuple[int, ...] = (404, 409),
+) -> Operation:
     return Operation(
         "POST",
         f"/api/workflow/{name}",
@@ -212,7 +218,7 @@ def _command(name: str, handler: Handler, body: type[msgspec.Struct], summary: s
         scope="executions:write",
         summary=summary,
         answers={202: _IN_LOG},
-        problems=(404, 409),
+        problems=problems,
         body=body,
         parameters=(IDEMPOTENCY_KEY,),
     )

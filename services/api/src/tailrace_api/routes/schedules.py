@@ -96,8 +96,12 @@ class ScheduleRoutes:
                 scope="workflows:write",
                 summary="Start runs of a workflow by a cron line or at intervals",
                 answers={
-                    200: Answer(ScheduleDocument, "It has replaced the schedule with its id."),
-                    201: Answer(ScheduleDocument, "It is a new schedule."),
+                    200: Answer(
+                        ScheduleDocument,
+                        "It has replaced the schedule with its id.",
+                        headers=("Location",),
+                    ),
+                    201: Answer(ScheduleDocument, "It is a new schedule.", headers=("Location",)),
                 },
                 body=NewSchedule,
             ),

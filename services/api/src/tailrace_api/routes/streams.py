@@ -78,7 +78,7 @@ class StreamRoutes:
                     200: Answer(str, "The events of the run.", EVENT_STREAM),
                     204: Answer(None, "The client has them all."),
                 },
-                problems=(404,),
+                problems=(404, 429),
                 body=RunAndStream,
                 parameters=(IDEMPOTENCY_KEY, *LAST_EVENT_ID),
             ),

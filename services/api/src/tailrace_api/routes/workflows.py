@@ -12,6 +12,7 @@ from tailrace_api.json_body import Document, read_document
 from tailrace_api.json_response import json_response
 from tailrace_api.operation import Answer, Operation, Parameter
 from tailrace_api.problems import RefusedError
+from tailrace_api.query import CURSOR, LIMIT, cursor_of, limit_of
 from tailrace_api.tenancy import tenant_of
 from tailrace_shared.errors import WorkflowNotFoundError
 from tailrace_shared.ids import ID_PATTERN, check_id
@@ -23,6 +24,7 @@ from tailrace_shared.workflow.validation import Validated, validate
 from tailrace_shared.workflow_store import StoredWorkflow, WorkflowStore
 
 _SMALL_NODES: Final = 500
+_PLACE: Final = ("Location", "ETag")
 _VERSION: Final = Parameter(
     "version",
     Annotated[int, Meta(ge=1, le=2**63 - 1)],
@@ -98,9 +100,14 @@ class GraphDocument(msgspec.Struct):
 
 
 class WorkflowList(msgspec.Struct):
-    """The tenant's workflows, by id."""
+    """Some workflows, by id.
+
+    Attributes:
+        cursor: where the next page begins; left out where there is none.
+    """
 
     workflows: list[WorkflowSummary]
+    cursor: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Valid(msgspec.Struct):
@@ -132,10 +139,11 @@ class WorkflowRoutes:
             Operation(
                 "GET",
                 "/api/v1/workflows",
-                self.list_newest,
+                self.list_page,
                 scope="workflows:read",
                 summary="List workflows by id",
-                answers={200: Answer(WorkflowList, "All of them.")},
+                answers={200: Answer(WorkflowList, "A page of them.")},
+                parameters=(LIMIT, CURSOR),
             ),
             Operation(
                 "POST",
@@ -153,8 +161,10 @@ class WorkflowRoutes:
                 scope="workflows:write",
                 summary="Store a definition, as a new version if it differs from the newest",
                 answers={
-                    200: Answer(WorkflowSummary, "It is the workflow's newest version."),
-                    201: Answer(WorkflowSummary, "It is a new workflow."),
+                    200: Answer(
+                        WorkflowSummary, "It is the workflow's newest version.", headers=_PLACE
+                    ),
+                    201: Answer(WorkflowSummary, "It is a new workflow.", headers=_PLACE),
                 },
                 body=WorkflowBody,
             ),
@@ -164,7 +174,7 @@ class WorkflowRoutes:
                 self.get,
                 scope="workflows:read",
                 summary="Show a definition",
-                answers={200: Answer(WorkflowDocument, "The definition.")},
+                answers={200: Answer(WorkflowDocument, "The definition.", headers=("ETag",))},
                 problems=(404,),
                 parameters=(_VERSION,),
             ),
@@ -189,10 +199,13 @@ class WorkflowRoutes:
             ),
         ]
 
-    async def list_newest(self, request: Request) -> Response:
+    async def list_page(self, request: Request) -> Response:
         """List the tenant's workflows by id."""
-        newest = await self._workflows.newest(tenant_of(request, self._settings))
-        return json_response(WorkflowList([_summary(stored) for stored in newest]))
+        page = await self._workflows.page(
+            tenant_of(request, self._settings), limit=limit_of(request), cursor=cursor_of(request)
+        )
+        summaries = [WorkflowSummary(*head) for head in page.workflows]
+        return json_response(WorkflowList(summaries, page.cursor or msgspec.UNSET))
 
     async def validate(self, request: Request) -> Response:
         """Check a definition without storing it."""
