@@ -6,6 +6,8 @@ they are: they are what that release wrote, and no other can write them again.
 """
 
 import asyncio
+import os
+import signal
 import sys
 import tempfile
 from importlib.metadata import version
@@ -19,8 +21,9 @@ from harness.invariants import Record
 from harness.nats import NatsServer
 from harness.random_workflows import ACTOR, ALWAYS, PROCEDURE, STEP, checked
 from tailrace_shared.commander import Asker, Decision
-from tailrace_shared.execution.events import StepStarted, StepWaiting
+from tailrace_shared.execution.events import ExecutionStarted, StepStarted, StepWaiting
 from tailrace_shared.ids import new_token
+from tailrace_shared.topology import WORKFLOWS
 
 ANN = Asker("ann")
 
@@ -41,7 +44,11 @@ def every_step() -> dict[str, Any]:
             "retry": {"max_attempts": 3, "initial": "20ms"},
         },
         "talk": {"type": "log", "with": {"message": "hello", "level": "warning"}},
-        "report": {"type": "simulate", "with": {"duration": "300ms", "progress": True}},
+        "report": {
+            "type": "simulate",
+            "stage": "reporting",
+            "with": {"duration": "300ms", "progress": True},
+        },
         "speak": {"type": "proof.talk"},
         "nap": {"type": "delay", "with": {"duration": "100ms"}, "needs": ["first"]},
         "unwanted": {"type": "transform", "with": {"value": 1}, "when": "input.n > 100"},
@@ -99,7 +106,7 @@ async def everything(opened: Campaign) -> str:
 async def failed(opened: Campaign) -> str:
     """A failure, what it keeps from running, and what runs all the same."""
     nodes: dict[str, Any] = {
-        "bad": {"type": STEP, "with": {"fails": ALWAYS}},
+        "bad": {"type": STEP, "stage": "failing", "with": {"fails": ALWAYS}},
         "good": {"type": STEP},
         "never": {"type": STEP, "needs": ["bad"]},
         "tidy": {"type": "transform", "with": {"value": 1}, "needs": ["never"], "join": "all_done"},
@@ -134,10 +141,12 @@ async def cancelled(opened: Campaign) -> str:
     nodes: dict[str, Any] = {
         "slow": {"type": STEP, "with": {"seconds": 60}},
         "child": {"type": "workflow", "with": {"id": "slow-child"}},
+        "ask": {"type": "await"},
     }
     await opened.store(checked({"id": "slow-child", "nodes": {"slow": nodes["slow"]}}))
     execution = await opened.start(await opened.store(checked({"id": "cancelled", "nodes": nodes})))
     await waiting(opened, execution, "child")
+    await waiting(opened, execution, "ask")
     await opened.commander.cancel(TENANT, execution, "no longer needed", ANN)
     return execution
 
@@ -174,7 +183,56 @@ async def large(opened: Campaign) -> str:
     return await opened.start(await opened.store(checked({"id": "large", "nodes": nodes})))
 
 
-SCENES = (everything, failed, rerun, crashed, cancelled, paused, large)
+async def marked(opened: Campaign) -> str:
+    """Input that nobody is shown, copied to wherever an event has room for it."""
+    card = {"type": "string", "sensitive": True}
+    form = {"type": "object", "properties": {"pin": {"sensitive": True}}}
+    each = {"for_each": "input.cards", "do": {"type": "transform", "with": {"value": "${item}"}}}
+    nodes: dict[str, Any] = {
+        "talk": {"type": "proof.talk", "stage": "talking", "with": {"about": "${input.card}"}},
+        "each": {"type": "map", "with": each},
+        "child": {"type": "workflow", "with": {"id": "child", "input": {"of": "${input.card}"}}},
+        "approve": {"type": "await", "with": {"form": form}, "sensitive": ["/event"]},
+        "copy": {"type": "transform", "with": {"value": "${input.card}"}, "needs": ["approve"]},
+    }
+    schema = {"properties": {"card": card, "cards": {"items": card}}}
+    workflow = checked({"id": "marked", "nodes": nodes, "input": schema})
+    run_input = {"card": "4111-1111", "cards": ["4222-2222", "4333-3333"]}
+    execution = await opened.start(await opened.store(workflow), run_input)
+    await waiting(opened, execution, "approve")
+    decision = Decision("approve", "approved", {"pin": "0815"})
+    await opened.commander.resolve(TENANT, execution, decision, ANN)
+    return execution
+
+
+async def timed(opened: Campaign) -> str:
+    """The same workflow again and again, until it is known how long it takes."""
+    nodes = {"report": {"type": "simulate", "with": {"duration": "500ms", "progress": True}}}
+    workflow = await opened.store(checked({"id": "timed", "nodes": nodes}))
+    while True:
+        execution = await opened.start(workflow)
+        events = await opened.site.finished(execution)
+        if any(isinstance(e, ExecutionStarted) and e.data.eta_ms for e in events):
+            return execution
+
+
+async def gone(opened: Campaign) -> str:
+    """A step that waits when nobody can tell any more what it belongs to."""
+    nodes = {"ask": {"type": "await"}}
+    workflow = await opened.store(checked({"id": "gone", "nodes": nodes}))
+    execution = await opened.start(workflow)
+    await opened.site.waits(execution, ["ask"])
+    bucket = opened.site.subjects.stream(WORKFLOWS)
+    subject = f"$KV.{bucket}.{TENANT}.{workflow}"
+    await opened.site.jetstream.api(f"STREAM.PURGE.KV_{bucket}", {"filter": subject})
+    # Those that run still know it by heart; others are started in their place.
+    for worker in opened.workers:
+        os.kill(worker.pid, signal.SIGKILL)
+    await opened.commander.resolve(TENANT, execution, Decision("ask"), ANN)
+    return execution
+
+
+SCENES = (everything, failed, rerun, crashed, cancelled, paused, large, marked, timed, gone)
 
 
 async def record(folder: Path, scratch: Path) -> None:

@@ -493,6 +493,9 @@ class Ending(Rule):
             case ExecutionCompleted():
                 yield from self._all_settled(at)
                 yield from self._completed(event, at)
+            # Of an execution whose workflow is gone nobody can tell what would have to settle.
+            case ExecutionFailed() if event.data.error_message.startswith("there is no workflow"):
+                pass
             case ExecutionFailed() if at.state.status != "queued":
                 yield from self._all_settled(at)
                 yield from self._failed(event, at)

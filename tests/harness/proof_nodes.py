@@ -76,10 +76,11 @@ def actor(
 
 
 @node("proof.talk")
-async def talk(ctx: NodeContext) -> None:
+async def talk(ctx: NodeContext, about: Any = None) -> None:
     """Report and write, with fields."""
-    ctx.progress(50, "half of it", done=1)
-    ctx.log("a line", level="warning", where="here")
+    told = {} if about is None else {"about": about}
+    ctx.progress(50, "half of it", done=1, **told)
+    ctx.log("a line", level="warning", where="here", **told)
 
 
 # Ways to be hurt

@@ -17,7 +17,7 @@ from harness.invariants import Record, map_work
 from tailrace_shared.execution.items import split_item_id
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.workflow.definition import Definition, Node
-from tailrace_shared.workflow.node_types import SHIPPED, NodeType
+from tailrace_shared.workflow.node_types import SHIPPED, NodeType, Parameter
 from tailrace_shared.workflow.validation import validate
 
 STEP: Final = "proof.step"
@@ -33,7 +33,7 @@ NODE_TYPES: Final = {
     **SHIPPED,
     STEP: NodeType(STEP, open=True),
     ACTOR: NodeType(ACTOR, open=True, actor=True),
-    "proof.talk": NodeType("proof.talk"),
+    "proof.talk": NodeType("proof.talk", {"about": Parameter()}),
 }
 EVERY_KIND: Final[Mapping[str, int]] = {
     "step": 40,
