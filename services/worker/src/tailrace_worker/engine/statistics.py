@@ -11,8 +11,8 @@ from tailrace_shared.execution.tally import Tally
 from tailrace_shared.stats_store import StatsStore
 
 _INTERVAL: Final = 1.0
-_MOST_NODES: Final = 100_000
-"""Nodes that are kept in memory until they are written, of all workflows: some 100 MB."""
+_MOST_NODES: Final = 50_000
+"""Each takes a kilobyte and a half."""
 _AT_ONCE: Final = 16
 
 _log = structlog.get_logger(__name__)
@@ -28,10 +28,12 @@ class Statistics:
 
     Args:
         store: where it is written.
+        most_nodes: of how many nodes, of all workflows, it keeps what is not written yet.
     """
 
-    def __init__(self, store: StatsStore) -> None:
+    def __init__(self, store: StatsStore, most_nodes: int = _MOST_NODES) -> None:
         self._store = store
+        self._most_nodes = most_nodes
         self._noted: dict[_Key, Tally] = {}
         self._nodes = 0
         self._left_out = 0
@@ -41,7 +43,7 @@ class Statistics:
         key = (tenant, state.workflow_id)
         tally = self._noted.get(key)
         if tally is None:
-            if self._nodes >= _MOST_NODES:
+            if self._nodes >= self._most_nodes:
                 self._left_out += 1
                 return
             tally = self._noted[key] = Tally()

@@ -1,0 +1,84 @@
+"""What a worker has noted of runs, until it is written."""
+
+import pytest
+
+from harness.nats import NatsServer
+from tailrace_shared.execution.events import format_timestamp
+from tailrace_shared.execution.state import ExecutionState, StepState
+from tailrace_shared.jetstream import JetStream, connect
+from tailrace_shared.settings import WorkerSettings
+from tailrace_shared.stats_store import StatsStore
+from tailrace_shared.subjects import Subjects
+from tailrace_shared.topology import apply_topology, topology
+from tailrace_worker.engine.statistics import Statistics
+
+
+def _run(workflow: str, nodes: int = 1) -> ExecutionState:
+    steps = {
+        f"n{n}": StepState(f"n{n}", "simulate", "success", duration_ms=100) for n in range(nodes)
+    }
+    return ExecutionState(
+        workflow_id=workflow,
+        status="completed",
+        finished_at=format_timestamp(1_700_000_000.0),
+        duration_ms=100,
+        steps=steps,
+    )
+
+
+async def test_what_could_not_be_written_is_written_later(nats_server: NatsServer):
+    """With what has been noted meanwhile, and once."""
+    settings = WorkerSettings(nats_url=nats_server.url)
+    client = await connect(settings, "test")
+    jetstream = JetStream(client)
+    await apply_topology(jetstream, topology(settings))
+    store = StatsStore(jetstream, Subjects())
+    statistics = Statistics(store)
+    statistics.note("t", _run("flow"))
+    await statistics.flush()
+    assert (await store.runs("t", "flow")).completed == 1
+    nats_server.kill()
+    statistics.note("t", _run("flow"))
+    statistics.note("t", _run("other"))
+    await statistics.flush()
+    statistics.note("t", _run("flow"))
+    nats_server.start()
+    while (await _completed(statistics, store)) < 4:
+        pass
+    assert {name: runs.completed for name, runs in (await store.runs_of_all("t")).items()} == {
+        "flow": 3,
+        "other": 1,
+    }
+    await client.close()
+
+
+async def _completed(statistics: Statistics, store: StatsStore) -> int:
+    """Write, and return how many runs are on record."""
+    await statistics.flush()
+    return sum(runs.completed for runs in (await store.runs_of_all("t")).values())
+
+
+async def test_a_worker_keeps_no_more_than_it_may(site):
+    """Workflows beyond are left out until the others are written."""
+    store = StatsStore(site.jetstream, site.subjects)
+    statistics = Statistics(store, most_nodes=10)
+    for number in range(5):
+        statistics.note("t", _run(f"flow-{number}", nodes=5))
+        statistics.note("t", _run("flow-0", nodes=5))
+    await statistics.flush()
+    counted = {name: runs.completed for name, runs in (await store.runs_of_all("t")).items()}
+    assert counted == {"flow-0": 6, "flow-1": 1}
+    statistics.note("t", _run("flow-4"))
+    await statistics.flush()
+    assert (await store.runs("t", "flow-4")).completed == 1
+
+
+@pytest.mark.parametrize("tenant", ["t", "u"])
+async def test_workflows_of_one_name_are_kept_apart_by_tenant(site, tenant: str):
+    """From the first note on."""
+    store = StatsStore(site.jetstream, site.subjects)
+    statistics = Statistics(store)
+    statistics.note("t", _run("flow"))
+    statistics.note("u", _run("flow"))
+    await statistics.flush()
+    assert (await store.runs(tenant, "flow")).completed == 1
