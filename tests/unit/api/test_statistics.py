@@ -72,6 +72,7 @@ def test_a_workflow_tells_of_each_of_its_nodes() -> None:
     first, mapping, never = told.nodes
     assert (first.node_id, first.succeeded, first.failed, first.retries) == ("a", 9, 1, 4)
     assert first.latency.p50_ms == pytest.approx(100, rel=0.02)
+    assert mapping.items
     assert mapping.items.count == 20
     assert (mapping.node_type, never.latency.count) == ("map", 0)
     assert len(told.throughput) == 60
