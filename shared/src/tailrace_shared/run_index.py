@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from tailrace_shared.bucket import Bucket
-from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.execution.state import ExecutionState, ExecutionStatus
 from tailrace_shared.ids import check_id
 from tailrace_shared.jetstream import JetStream
 from tailrace_shared.subjects import Subjects
@@ -26,7 +26,7 @@ class RunSummary(msgspec.Struct, frozen=True):
     execution_id: str
     workflow_id: str
     version: int
-    status: str
+    status: ExecutionStatus
     created_at: str | None
     started_at: str | None
     finished_at: str | None

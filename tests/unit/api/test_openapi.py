@@ -142,6 +142,16 @@ def test_attributes_of_a_struct_describe_its_fields(described: dict[str, Any]) -
     assert wheel["required"] == ["paddles"]
 
 
+def test_a_stream_is_described_by_what_it_consists_of(described: dict[str, Any]) -> None:
+    """Whatever its dialect says in them, blocks have the same fields."""
+    answer = described["paths"]["/api/v1/mills/{mill_id}"]["get"]["responses"]["200"]
+    assert answer["content"] == {
+        "text/event-stream": {"schema": {"$ref": "#/components/schemas/StreamBlock"}}
+    }
+    block = described["components"]["schemas"]["StreamBlock"]
+    assert set(block["properties"]) == {"data", "event", "id", "retry"}
+
+
 def test_every_schema_is_one(described: dict[str, Any]) -> None:
     """By JSON Schema 2020-12, which OpenAPI 3.1 uses."""
     for schema in described["components"]["schemas"].values():

@@ -100,6 +100,22 @@ _SCHEMES: Final[Mapping[str, Mapping[str, Any]]] = {
 }
 
 
+class StreamBlock(msgspec.Struct, omit_defaults=True):
+    """One of the blocks of which an event stream consists; comments between them mean nothing.
+
+    Attributes:
+        data: what it tells, mostly JSON; one without data moves the client's last id on.
+        event: which listener it is for; ``message`` if it is left out.
+        id: to be sent as ``Last-Event-ID`` to go on after it.
+        retry: milliseconds to wait before the next connection.
+    """
+
+    data: str = ""
+    event: str = "message"
+    id: str = ""
+    retry: int | msgspec.UnsetType = msgspec.UNSET
+
+
 def openapi(
     operations: Iterable[Operation], version: str, *, needs_token: bool = True
 ) -> dict[str, Any]:
@@ -117,7 +133,7 @@ class _Description:
     def __init__(self, operations: Sequence[Operation], *, needs_token: bool) -> None:
         self._operations = operations
         self._needs_token = needs_token
-        types = [ProblemDocument, *_types(operations)]
+        types = [ProblemDocument, StreamBlock, *_types(operations)]
         schemas, components = msgspec.json.schema_components(types, ref_template=_REFERENCE)
         self._components = {name: described(schema) for name, schema in components.items()}
         self._schemas = {repr(kind): schema for kind, schema in zip(types, schemas, strict=True)}
@@ -212,7 +228,8 @@ class _Description:
         if answer.headers:
             described["headers"] = _headers(answer.headers)
         if answer.type is not None:
-            described["content"] = {answer.media_type: {"schema": self._schema(answer.type)}}
+            kind = StreamBlock if answer.media_type == EVENT_STREAM else answer.type
+            described["content"] = {answer.media_type: {"schema": self._schema(kind)}}
         return described
 
     def _problem(self, status: int) -> dict[str, Any]:

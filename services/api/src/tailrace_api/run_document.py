@@ -5,7 +5,7 @@ their map; steps of which the log says nothing are pending, or were overtaken by
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -15,10 +15,15 @@ from tailrace_shared.execution.evaluation import render
 from tailrace_shared.execution.events import Parent, StepWait, format_timestamp, split_commit
 from tailrace_shared.execution.items import item_id, split_item_id
 from tailrace_shared.execution.progress import progress_percent
-from tailrace_shared.execution.state import ExecutionState, StepState
+from tailrace_shared.execution.state import (
+    ExecutionState,
+    ExecutionStatus,
+    StepState,
+    StepStatus,
+)
 from tailrace_shared.masking import masked, shown
 from tailrace_shared.position import StreamPosition
-from tailrace_shared.workflow.definition import Definition, Node
+from tailrace_shared.workflow.definition import Definition, Node, OnTimeout
 from tailrace_shared.workflow.expressions import compile_template
 from tailrace_shared.workflow.graph import Graph, graph_of
 
@@ -43,10 +48,10 @@ class WaitingFor(msgspec.Struct, omit_defaults=True):
         child_workflow_id: its workflow.
     """
 
-    kind: str
+    kind: Literal["time", "signal", "child", "actor", "retry"]
     reason: str = ""
     until: str | None = None
-    on_timeout: str | None = None
+    on_timeout: OnTimeout | None = None
     triggers: list[str] = []
     match: str | None = None
     form: Any = None
@@ -79,7 +84,7 @@ class StepDocument(msgspec.Struct):
     node_id: str
     node_type: str
     name: str
-    status: str
+    status: StepStatus
     attempt: int
     started_at: str | None
     completed_at: str | None
@@ -113,7 +118,7 @@ class RunDocument(msgspec.Struct, omit_defaults=True):
     execution_id: str
     workflow_id: str
     version: int
-    status: str
+    status: ExecutionStatus
     input: Any
     output: Any
     error: str | None

@@ -3,16 +3,15 @@
 import asyncio
 import time
 from collections import Counter
-from typing import Annotated, Final
+from typing import Final
 
-from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
 from tailrace_api.clients import ClientCount
 from tailrace_api.json_response import json_response
 from tailrace_api.moments import Moments
-from tailrace_api.operation import Answer, Operation, Parameter
+from tailrace_api.operation import Answer, Operation
 from tailrace_api.statistics import (
     TenantStatistics,
     WorkflowDetails,
@@ -20,16 +19,13 @@ from tailrace_api.statistics import (
     workflow_details,
 )
 from tailrace_api.tenancy import tenant_of
-from tailrace_shared.ids import ID_PATTERN, check_id
+from tailrace_shared.ids import check_id
 from tailrace_shared.live_index import LiveIndex
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.stats_store import StatsStore
 from tailrace_shared.workflow_store import WorkflowStore
 
 _MOMENT: Final = 1.0
-_MERCHANT: Final = Parameter(
-    "merchantId", Annotated[str, Meta(pattern=ID_PATTERN)], "The organization, by another name."
-)
 
 
 class StatisticsRoutes:
@@ -61,7 +57,6 @@ class StatisticsRoutes:
                 scope="executions:read",
                 summary="Show throughput, latency and clients, of all workflows and of each",
                 answers={200: Answer(TenantStatistics, "The numbers, a second old at the most.")},
-                parameters=(_MERCHANT,),
             ),
             Operation(
                 "GET",

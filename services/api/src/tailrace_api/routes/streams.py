@@ -1,8 +1,9 @@
 """The streams: one execution, and run and watch in one request."""
 
-from typing import Any, Final
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -22,6 +23,7 @@ from tailrace_api.sse.response import whole_stream
 from tailrace_api.tenancy import tenant_of
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution_log import ExecutionLog
+from tailrace_shared.ids import ID_PATTERN
 from tailrace_shared.run_starter import RunRequest, RunStarter
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.subjects import LogFilter
@@ -36,7 +38,7 @@ class RunAndStream(msgspec.Struct):
         input_data: the input of the run.
     """
 
-    flow_id: str | int
+    flow_id: Annotated[str, Meta(pattern=ID_PATTERN)] | int
     input_data: Any = None
 
 
