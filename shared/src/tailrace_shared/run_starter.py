@@ -19,6 +19,7 @@ from tailrace_shared.errors import (
     ExecutionNotFoundError,
     IdempotencyConflictError,
     IllegalCommandError,
+    WorkflowNotFoundError,
 )
 from tailrace_shared.execution.events import Origin
 from tailrace_shared.execution.state import ExecutionState
@@ -32,6 +33,7 @@ from tailrace_shared.run_input import InputCheck, InvalidInputError
 from tailrace_shared.run_rate import RunRate
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.topology import IDEMPOTENCY
+from tailrace_shared.workflow.sensitive import schema_places
 from tailrace_shared.workflow.validation import Problem
 from tailrace_shared.workflow_store import StoredWorkflow, WorkflowStore
 
@@ -177,6 +179,18 @@ class RunStarter:
         """
         check_id(request.workflow_id, "workflow")
         await self._checked_workflow(request)
+
+    async def marks(self, tenant: str, workflow_id: str, run_input: Any) -> list[str]:
+        """Return the places in an input that nobody is shown; all of it if nobody can tell.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        try:
+            workflow = await self._workflows.get(tenant, workflow_id)
+        except WorkflowNotFoundError:
+            return [""]
+        return schema_places(workflow.definition.input, run_input)
 
     async def advance(self, tenant: str, execution_id: str) -> None:
         """Give an execution to the workers.

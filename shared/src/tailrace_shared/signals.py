@@ -8,7 +8,7 @@ where both do, the fence of the log makes the signal count once.
 import asyncio
 import functools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Final
 
 import structlog
@@ -63,16 +63,22 @@ class Signals:
         self._outputs = outputs
         self._advance = advance
 
-    async def emit(self, tenant: str, procedure: str, data: Any, key: str | None = None) -> int:
+    async def emit(
+        self,
+        tenant: str,
+        procedure: str,
+        data: Any,
+        key: str | None = None,
+        sensitive: Sequence[str] = (),
+    ) -> int:
         """Store a trigger and bring it to all that wait for it; returns how many those are.
 
         Raises:
             InvalidIdError, TriggerTooLargeError: there can be no such trigger.
             UnavailableError: NATS did not answer; with a key the same may be sent again.
         """
-        return await self.deliver(
-            tenant, await self._triggers.publish(tenant, procedure, data, key)
-        )
+        trigger = await self._triggers.publish(tenant, procedure, data, key, sensitive)
+        return await self.deliver(tenant, trigger)
 
     async def deliver(self, tenant: str, trigger: Trigger) -> int:
         """Bring a stored trigger to all that wait for it; returns how many those are.
@@ -164,6 +170,7 @@ class Signals:
             node_id=waiting.node_id,
             event=trigger.data,
             procedure=trigger.procedure,
+            sensitive=[f"/event{place}" for place in trigger.sensitive],
         )
         try:
             async with self._due.asking(tenant, execution):

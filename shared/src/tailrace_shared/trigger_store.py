@@ -6,7 +6,8 @@ begin in the very moment in which one comes.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
@@ -20,6 +21,8 @@ from tailrace_shared.subjects import Subjects, check_procedure
 from tailrace_shared.topology import TRIGGERS
 
 _MESSAGE_ID: Final = "Nats-Msg-Id"
+_SENSITIVE: Final = "Tailrace-Sensitive"
+_MOST_HEADER: Final = 4096
 _PAGE_MESSAGES: Final = 256
 _PAGE_BYTES: Final = 4 * 1024 * 1024
 # Pauses before a replica that lags is asked again, in seconds.
@@ -34,12 +37,14 @@ class Trigger(NamedTuple):
         procedure: what happened.
         data: what there is to know about it.
         time: when it came, by the clock of NATS, in seconds since the epoch.
+        sensitive: the places in the data that nobody is shown, as JSON Pointers.
     """
 
     sequence: int
     procedure: str
     data: Any
     time: float
+    sensitive: Sequence[str] = ()
 
 
 class TriggerStore:
@@ -51,7 +56,12 @@ class TriggerStore:
         self._stream = subjects.stream(TRIGGERS)
 
     async def publish(
-        self, tenant: str, procedure: str, data: Any, key: str | None = None
+        self,
+        tenant: str,
+        procedure: str,
+        data: Any,
+        key: str | None = None,
+        sensitive: Sequence[str] = (),
     ) -> Trigger:
         """Store a trigger.
 
@@ -60,6 +70,7 @@ class TriggerStore:
             procedure: what happened.
             data: what there is to know about it, 256 KiB of JSON at the most.
             key: the same key within ten minutes is the same trigger: the first one is returned.
+            sensitive: the places in the data that nobody is shown.
 
         Raises:
             InvalidIdError: it is no procedure.
@@ -73,7 +84,9 @@ class TriggerStore:
                 f"the trigger's data are {len(payload)} bytes of JSON; "
                 f"the limit is {MAX_VALUE_BYTES}"
             )
-        headers = None if key is None else {_MESSAGE_ID: _message_id(tenant, procedure, key)}
+        headers = {} if key is None else {_MESSAGE_ID: _message_id(tenant, procedure, key)}
+        if sensitive:
+            headers[_SENSITIVE] = _header_of(sensitive)
         subject = self._subjects.trigger(tenant, procedure)
         sequence = await self._jetstream.publish(subject, payload, headers)
         # Read back, because only the leader's clock says which came first, it or an await.
@@ -115,7 +128,19 @@ class TriggerStore:
 
 
 def _trigger(message: StoredMessage, procedure: str) -> Trigger:
-    return Trigger(message.sequence, procedure, msgspec.json.decode(message.data), message.time)
+    marks = _marks_in(message.headers.get(_SENSITIVE))
+    data = msgspec.json.decode(message.data)
+    return Trigger(message.sequence, procedure, data, message.time, marks)
+
+
+def _header_of(sensitive: Sequence[str]) -> str:
+    # A header takes ASCII, and no line breaks; a key may have anything in it.
+    text = json.dumps(sensitive)
+    return text if len(text) <= _MOST_HEADER else '[""]'
+
+
+def _marks_in(header: str | None) -> Sequence[str]:
+    return () if header is None else msgspec.json.decode(header, type=list[str])
 
 
 def _message_id(tenant: str, procedure: str, key: str) -> str:

@@ -98,7 +98,7 @@ def main(child: str = "child") -> Definition:
 
 def child() -> Definition:
     """Return what the child run runs; it marks its own output."""
-    nodes = {
+    nodes: dict[str, Any] = {
         "echo": {"type": "bank.echo", "with": {"value": "${input.number}"}},
         "own": {"type": "transform", "with": {"value": "the-child-says"}, "sensitive": True},
     }
@@ -258,7 +258,7 @@ def marks(state: ExecutionState) -> dict[str, list[str]]:
 async def test_a_rerun_keeps_the_marks(site: Installation, api: ApiProcess):
     """Of the input, and of the outputs that it keeps."""
     site.worker(nodes="sensitive_functions")
-    nodes = {
+    nodes: dict[str, Any] = {
         "a": {"type": "transform", "with": {"value": {"x": "AT61-1904"}}, "sensitive": ["/x"]},
         "b": {"type": "bank.echo", "with": {"value": "${input.card}"}, "needs": ["a"]},
     }
@@ -278,7 +278,7 @@ async def test_a_rerun_keeps_the_marks(site: Installation, api: ApiProcess):
 async def test_whoever_takes_over_finds_copies_as_well(site: Installation, api: ApiProcess):
     """What is marked is in the log, so the next worker looks for the same values."""
     first = site.worker(nodes="sensitive_functions")
-    nodes = {
+    nodes: dict[str, Any] = {
         "lookup": {
             "type": "bank.lookup",
             "with": {"card": "${input.card}", "expected": CARD[::-1]},
@@ -307,6 +307,44 @@ async def test_whoever_takes_over_finds_copies_as_well(site: Installation, api: 
     pages = Pages(api)
     await look(pages, execution)
     assert [page for page, word in pages.leaks() if word == "AT61-1904"] == []
+
+
+async def test_what_is_emitted_stays_marked(site: Installation):
+    """In every execution that waits for it, although its definition marks nothing."""
+    site.worker(nodes="sensitive_functions")
+    awaits = definition({"told": {"type": "await", "with": {"triggers": ["bank.news"]}}}, id="a")
+    receiver = await site.start(await site.store(awaits))
+    await waiting(site, receiver, "told")
+    data = {"card": "${input.card}", "small": "${input.small}", "n": 1}
+    nodes = {"tell": {"type": "emit", "with": {"procedure": "bank.news", "data": data}}}
+    schema = {"properties": {"card": MARKED, "small": MARKED}}
+    sender = await site.begin(nodes, {"card": CARD, "small": 5}, input=schema)
+    await site.finished(sender)
+    state = fold(await site.finished(receiver))
+    assert state.steps["told"].output["event"] == {"card": CARD, "small": 5, "n": 1}
+    assert state.steps["told"].sensitive == ["/event/card", "/event/small"]
+    assert state.output_sensitive == ["/told/event/card", "/told/event/small"]
+
+
+async def test_a_schedule_is_shown_without_what_its_workflow_marks(
+    site: Installation, api: ApiProcess
+):
+    """And without its input where nobody can tell any more what is marked of it."""
+    await site.store(definition({"a": {}}, id="paid", input={"properties": {"card": MARKED}}))
+    body = {
+        "id": "s",
+        "workflow_id": "paid",
+        "cron": "@every 1h",
+        "input": {"card": CARD, "n": 1},
+    }
+    async with httpx.AsyncClient(base_url=api.url, timeout=20) as client:
+        posted = await client.post("/api/v1/schedules", json=body)
+        assert posted.json()["input"] == {"card": "***", "n": 1}
+        listed = await client.get("/api/v1/schedules")
+        assert listed.json()["schedules"][0]["input"] == {"card": "***", "n": 1}
+        await site.workflows.delete(TENANT, "paid")
+        gone = await client.get("/api/v1/schedules/s")
+        assert gone.json()["input"] == "***"
 
 
 async def test_an_execution_without_marks_says_nothing_of_them(site: Installation):

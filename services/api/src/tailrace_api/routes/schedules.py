@@ -1,5 +1,6 @@
 """Schedules: start runs by cron lines or at intervals."""
 
+import asyncio
 import re
 import time
 import zoneinfo
@@ -19,6 +20,7 @@ from tailrace_api.tenancy import tenant_of
 from tailrace_shared.errors import InvalidIdError, InvalidScheduleError, WorkflowNotFoundError
 from tailrace_shared.execution.events import format_timestamp
 from tailrace_shared.ids import ID_PATTERN, check_id, new_execution_id
+from tailrace_shared.masking import masked
 from tailrace_shared.recurrence import Cron, Every, parse_recurrence
 from tailrace_shared.run_input import InvalidInputError
 from tailrace_shared.run_starter import RunRequest, RunStarter
@@ -149,26 +151,37 @@ class ScheduleRoutes:
             detail = str(error)
             raise RefusedError(422, detail, [Problem(pointer(error.field), detail)]) from None
         location = f"/api/v1/schedules/{schedule.id}"
-        return json_response(_document(schedule), 200 if is_known else 201, {"location": location})
+        shown = await self._shown(tenant, schedule)
+        return json_response(shown, 200 if is_known else 201, {"location": location})
 
     async def list_page(self, request: Request) -> Response:
         """List the tenant's schedules by id."""
+        tenant = tenant_of(request, self._settings)
         page = await self._schedules.page(
-            tenant_of(request, self._settings), limit=limit_of(request), cursor=cursor_of(request)
+            tenant, limit=limit_of(request), cursor=cursor_of(request)
         )
-        schedules = [_document(schedule) for schedule in page.schedules]
+        schedules = await asyncio.gather(
+            *(self._shown(tenant, schedule) for schedule in page.schedules)
+        )
         return json_response(ScheduleList(schedules, page.cursor))
 
     async def get(self, request: Request) -> Response:
         """Return a schedule."""
         tenant, schedule_id = tenant_of(request, self._settings), _schedule_id(request)
-        return json_response(_document(await self._schedules.get(tenant, schedule_id)))
+        schedule = await self._schedules.get(tenant, schedule_id)
+        return json_response(await self._shown(tenant, schedule))
 
     async def delete(self, request: Request) -> Response:
         """End a schedule; its runs go on."""
         tenant, schedule_id = tenant_of(request, self._settings), _schedule_id(request)
         await self._schedules.delete(tenant, schedule_id)
         return Response(status_code=204)
+
+    async def _shown(self, tenant: str, schedule: Schedule) -> ScheduleDocument:
+        marks: list[str] = []
+        if schedule.input:
+            marks = await self._starter.marks(tenant, schedule.workflow_id, schedule.input)
+        return _document(schedule, masked(schedule.input, marks))
 
     async def _run_problems(self, tenant: str, body: dict[str, Any]) -> list[Problem]:
         workflow_id = body.get("workflow_id")
@@ -236,14 +249,14 @@ def _normal(pattern: str) -> str:
     return " ".join(pattern.split())
 
 
-def _document(schedule: Schedule) -> ScheduleDocument:
+def _document(schedule: Schedule, shown_input: Any) -> ScheduleDocument:
     next_at = _next_at(schedule, time.time())
     return ScheduleDocument(
         schedule.id,
         schedule.workflow_id,
         schedule.cron,
         schedule.time_zone,
-        schedule.input,
+        shown_input,
         format_timestamp(schedule.created_at),
         None if next_at is None else format_timestamp(next_at),
     )

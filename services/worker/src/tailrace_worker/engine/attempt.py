@@ -21,6 +21,7 @@ from tailrace_shared.execution.events import (
     format_timestamp,
 )
 from tailrace_shared.execution.state import StepState
+from tailrace_worker.engine.guard import Guard
 from tailrace_worker.nodes.node import NodeFailedError
 from tailrace_worker.redactor import Redactor
 
@@ -43,6 +44,7 @@ class Attempt:
 
     Attributes:
         is_due: whether there are reports to take now.
+        guard: tells what nobody is shown of the execution; None if nothing is marked.
         redactor: what takes the secrets that the attempt was given out of its reports.
         task: the task that attends to the attempt.
     """
@@ -62,6 +64,7 @@ class Attempt:
         self.node_type = step.node_type
         self.attempt = step.attempt
         self._stage = step.stage
+        self.guard: Guard | None = None
         self.redactor: Redactor | None = None
         self.task: asyncio.Task[None] | None = None
         self._loop = loop
@@ -110,6 +113,10 @@ class Attempt:
             self._checked(fields),
         )
         self._report(StepLogged(data, format_timestamp(self._now())))
+
+    def marks(self, parameter: str, value: Any) -> list[str]:
+        """Return the places in a parameter's value that nobody is shown."""
+        return [] if self.guard is None else self.guard.of_parameter(self.node_id, parameter, value)
 
     def _message(self, message: Any) -> str:
         # What is cut off must not leave the half of a secret.

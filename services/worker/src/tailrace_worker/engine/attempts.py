@@ -135,9 +135,11 @@ class Attempts:
 
     def _attempt(self, step_id: str) -> Attempt:
         step = self.scheduler.state.steps[step_id]
-        return Attempt(
+        attempt = Attempt(
             self._tenant, self._execution, step, self._env.loop, self._wake, self._env.now
         )
+        attempt.guard = self.scheduler.guard
+        return attempt
 
     async def _attend(self, attempt: Attempt) -> None:
         planned = self.scheduler.plan.step(attempt.node_id)

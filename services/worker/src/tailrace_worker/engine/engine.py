@@ -16,7 +16,7 @@ import socket
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Any, Final
 
 import nats.errors
 import structlog
@@ -56,6 +56,7 @@ from tailrace_shared.waiting_index import WaitingIndex
 from tailrace_shared.workflow_store import WorkflowStore
 from tailrace_worker.backlog import Backlog
 from tailrace_worker.clock import Clock
+from tailrace_worker.engine.attempt import Attempt
 from tailrace_worker.engine.drive_result import DriveResult, End
 from tailrace_worker.engine.environment import Environment
 from tailrace_worker.engine.orchestrator import Drive
@@ -65,7 +66,7 @@ from tailrace_worker.engine.share import FairShare
 from tailrace_worker.engine.statistics import Statistics
 from tailrace_worker.engine.tenant_lines import TenantLines
 from tailrace_worker.nodes.emit import make_emit_node
-from tailrace_worker.nodes.node import declared_node
+from tailrace_worker.nodes.node import NodeContext, declared_node
 from tailrace_worker.nodes.registry import NodeRegistry
 from tailrace_worker.secret_store import SecretStore
 from tailrace_worker.sweeper import Fleet, Periods, Sweeper
@@ -203,7 +204,7 @@ class Engine:
         self._timers = Timers(jetstream, self._subjects, self._clock.now)
         self._env = self._environment(jetstream)
         self._starter = self._env.starter
-        if (emit := declared_node(make_emit_node(self._env.signals.emit))) is not None:
+        if (emit := declared_node(make_emit_node(self._emit))) is not None:
             self._registry.add(emit)
         await self._env.node_types.publish(function.type for function in self._registry)
         self._tenant_lines = TenantLines(
@@ -222,6 +223,10 @@ class Engine:
         await self._client.subscribe(
             self._subjects.worker(self.worker_id), cb=self._answer_whether_driving
         )
+
+    async def _emit(self, ctx: NodeContext, procedure: str, data: Any) -> int:
+        marks = ctx.marks("data", data) if isinstance(ctx, Attempt) else ()
+        return await self._env.signals.emit(ctx.tenant, procedure, data, ctx.idempotency_key, marks)
 
     def _environment(self, jetstream: JetStream) -> Environment:
         subjects, settings = self._subjects, self._settings

@@ -60,7 +60,7 @@ class Guard:
         is_marked = (
             plan.marks_anything
             or bool(state.sensitive)
-            or any(step.sensitive for step in state.steps.values())
+            or any(map(_is_marked, state.steps.values()))
         )
         return cls(plan, state) if is_marked else None
 
@@ -105,6 +105,11 @@ class Guard:
         steps = self._state.steps
         leaves = [steps[leaf] for leaf in self._plan.graph.leaves if leaf in steps]
         return few(join("", leaf.node_id) + place for leaf in leaves for place in leaf.sensitive)
+
+    def of_parameter(self, step_id: str, name: str, value: Any) -> list[str]:
+        """Return the places in the value of a step's parameter that nobody is shown."""
+        copied = self._copied(self._plan.step(step_id).parameters, (name,), step_id)
+        return few([*copied, *self._values.places(value)])
 
     def of_entry(self, context: Any) -> list[str]:
         """Return the places that nobody is shown of what the waiting index has of a step.
@@ -160,10 +165,7 @@ class Guard:
                 # Whoever brings the signal marks what it is by what it says here.
                 wait.sensitive = self._patterns(wait.node_id)
             case "child":
-                template = self._plan.step(wait.node_id).parameters
-                copied = self._copied(template, ("input",), wait.node_id)
-                found = [*copied, *self._values.places(wait.child_input)]
-                wait.sensitive = few(found)
+                wait.sensitive = self.of_parameter(wait.node_id, "input", wait.child_input)
             case _:
                 pass
 
@@ -195,6 +197,10 @@ class Guard:
                 return _below(self._state.steps[node].items_sensitive, [str(index), *rest])
             case _:
                 return []
+
+
+def _is_marked(step: StepState) -> bool:
+    return bool(step.sensitive or (step.resolution is not None and step.resolution.sensitive))
 
 
 def _below(pointers: Iterable[str], path: list[str]) -> list[str]:

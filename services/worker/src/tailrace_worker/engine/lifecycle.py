@@ -19,6 +19,7 @@ from tailrace_shared.execution.events import (
     Resumed,
     format_timestamp,
 )
+from tailrace_shared.execution.marked_values import MarkedValues
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.result_index import Result
 from tailrace_worker.engine.admission import Admission, Verdict
@@ -110,6 +111,8 @@ class Lifecycle:
         if state.is_terminal:
             return await self.finished(state)
         waiting = state.waiting(MOST_WAITING)
+        # An expression that fails quotes what it fails on.
+        message = MarkedValues.of(state).text(message)
         end = Failed(state.execution_id, "failed", 0, message, waiting=waiting)
         return await self._end(state, ExecutionFailed(end, format_timestamp(self._env.now())))
 

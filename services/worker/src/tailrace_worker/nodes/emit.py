@@ -6,8 +6,8 @@ from typing import Any
 from tailrace_shared.errors import TailraceError, UnavailableError
 from tailrace_worker.nodes.node import NodeContext, NodeFailedError, node
 
-Emit = Callable[[str, str, Any, str], Awaitable[int]]
-"""Sends: tenant, procedure, data, idempotency key; returns how many steps it has resumed."""
+Emit = Callable[[NodeContext, str, Any], Awaitable[int]]
+"""Sends a trigger of an attempt: procedure, data; returns how many steps it has resumed."""
 
 
 def make_emit_node(send: Emit) -> Callable[..., Awaitable[dict[str, int]]]:
@@ -17,9 +17,7 @@ def make_emit_node(send: Emit) -> Callable[..., Awaitable[dict[str, int]]]:
     async def emit(ctx: NodeContext, procedure: str, data: Any = None) -> dict[str, int]:
         """Send ``data`` to the awaits of this tenant whose triggers name ``procedure``."""
         try:
-            matched = await send(
-                ctx.tenant, str(procedure), {} if data is None else data, ctx.idempotency_key
-            )
+            matched = await send(ctx, str(procedure), {} if data is None else data)
         except UnavailableError:
             raise
         except TailraceError as error:
