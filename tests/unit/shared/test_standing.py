@@ -14,7 +14,7 @@ LOGS = list(golden_logs())
 @given(
     st.sampled_from(["queued", "running", "paused", "completed"]),
     st.integers(0, 10_000),
-    st.integers(0, 2**32 - 1),
+    st.integers(0, 2**64 - 1),
 )
 def test_a_header_is_read_as_it_was_written(status: str, waits: int, mark: int) -> None:
     """Of what does not wait nobody needs to know which steps."""
@@ -51,6 +51,12 @@ def test_the_waits_of_a_state_are_counted_as_they_come_and_go(golden: GoldenLog)
             )
             assert set(state.waiting(3)) <= {step.node_id for step in waiting}
             assert len(state.waiting(3)) == min(3, len(waiting))
+
+
+def test_waits_that_are_alike_have_another_mark() -> None:
+    """As they have where one wave of them has given way to the next."""
+    waves = [[(f"n{2 * t}", f"T{t}"), (f"n{2 * t + 1}", f"T{t}")] for t in range(1000)]
+    assert len({mark_of_all(wave) for wave in waves}) == len(waves)
 
 
 def test_some_golden_log_waits_for_signals() -> None:

@@ -35,6 +35,7 @@ from tailrace_api.routes.feed import FeedRoutes
 from tailrace_api.routes.health import HealthRoutes
 from tailrace_api.routes.opening import Opening
 from tailrace_api.routes.paused import PausedRoutes
+from tailrace_api.routes.pipelines import PipelineRoutes
 from tailrace_api.routes.schedules import ScheduleRoutes
 from tailrace_api.routes.statistics import StatisticsRoutes
 from tailrace_api.routes.streams import StreamRoutes
@@ -173,6 +174,7 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
             *CommandRoutes(settings, commander, starter).routes(),
             *PausedRoutes(settings, opening, snapshots, commander, starter).routes(),
             *FeedRoutes(settings, opening).routes(),
+            *PipelineRoutes(settings, opening, snapshots).routes(),
             *TriggerRoutes(settings, signals, waiting).routes(),
             *StreamRoutes(settings, log, hub, starter).routes(),
             *ScheduleRoutes(settings, ScheduleStore(jetstream, subjects), starter).routes(),

@@ -5,11 +5,11 @@ how the execution stands after it: ``<status> <waits> <mark>``, where ``waits`` 
 steps that wait for a signal and ``mark`` says which (left out if none does). So how all that is
 live stands costs one commit for each execution, however long their logs are.
 
-A mark is the exclusive or of one checksum for each wait. Whoever has a list of waits from
+A mark is the exclusive or of one hash for each wait. Whoever has a list of waits from
 elsewhere sees by it whether the list is the one that the log had then.
 """
 
-import zlib
+import hashlib
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple, Self
 
@@ -52,12 +52,14 @@ class Standing(NamedTuple):
         return cls.parse(headers.get(STATE, ""))
 
 
-_MARK_LENGTH: Final = 8
+_MARK_LENGTH: Final = 16
 
 
 def mark_of(node_id: str, since: str) -> int:
     """Return the mark of a step that waits for a signal since then."""
-    return zlib.crc32(f"{node_id} {since}".encode())
+    # Not a checksum: those are linear, so that some sets of waits that are alike would be the same.
+    digest = hashlib.blake2b(f"{node_id} {since}".encode(), digest_size=_MARK_LENGTH // 2).digest()
+    return int.from_bytes(digest)
 
 
 def mark_of_all(waits: Iterable[tuple[str, str]]) -> int:

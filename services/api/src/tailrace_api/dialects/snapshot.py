@@ -53,6 +53,18 @@ class Standing(NamedTuple):
     waits: Sequence[Wait] = ()
 
 
+class Past(NamedTuple):
+    """How an execution stood at an earlier place.
+
+    Attributes:
+        workflow_id: its workflow.
+        status: its status; None: it was not there yet, or had ended.
+    """
+
+    workflow_id: str
+    status: str | None
+
+
 class Ended(NamedTuple):
     """The run of a workflow that ended last.
 

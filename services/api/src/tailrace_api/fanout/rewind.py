@@ -16,7 +16,7 @@ import msgspec
 
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import Cumulative
-from tailrace_api.dialects.snapshot import Standing
+from tailrace_api.dialects.snapshot import Past
 from tailrace_api.fanout.batch import Batch
 from tailrace_api.fanout.contexts import Contexts, contexts_of
 from tailrace_api.fanout.topic import Topic
@@ -86,8 +86,8 @@ async def _read(log: ExecutionLog, topic: Topic, first: int) -> list[Commit] | N
             return None
         if page:
             first = page[-1].sequence + 1
-        elif topic.ring.edge == topic.ring.beginning:
-            break  # the tenant has no commit at all
+        elif (newest := await log.newest(topic.view.part)) is None or newest.sequence < first:
+            break  # the ring began at the end of all logs, and there is nothing of the tenant
         elif (pause := next(pauses, None)) is None:
             raise UnavailableError("no replica of the log that answers is up to date")
         else:
@@ -97,18 +97,18 @@ async def _read(log: ExecutionLog, topic: Topic, first: int) -> list[Commit] | N
 
 async def _before(
     log: ExecutionLog, tenant: str, known: dict[str, Context], commits: Iterable[Commit]
-) -> dict[str, Standing | None]:
-    """Return how executions stood before commits of theirs; None: they were not live."""
+) -> dict[str, Past]:
+    """Return how executions stood before commits of theirs."""
     first: dict[str, Commit] = {}
     for commit in commits:
         first.setdefault(commit.execution, commit)
     slots = asyncio.Semaphore(_AT_ONCE)
 
-    async def ask(commit: Commit) -> Standing | None:
+    async def ask(commit: Commit) -> Past:
         async with slots:
             status = await _status_before(log, tenant, commit)
-        live = status is not None and status not in TERMINAL_STATUSES
-        return Standing(known[commit.execution], status) if live and status else None
+        workflow = known[commit.execution].workflow_id
+        return Past(workflow, None if status in TERMINAL_STATUSES else status)
 
     stood = await asyncio.gather(*map(ask, first.values()))
     return dict(zip(first, stood, strict=True))

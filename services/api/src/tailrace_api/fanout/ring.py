@@ -31,7 +31,6 @@ class Ring:
     Attributes:
         floor: every commit of the topic with this sequence or a higher one is in the ring.
         edge: the sequence of the newest commit that the ring has seen.
-        beginning: the edge with which it began.
     """
 
     def __init__(
@@ -45,7 +44,6 @@ class Ring:
     ) -> None:
         self.floor = edge + 1
         self.edge = edge
-        self.beginning: Final = edge
         self._epoch = epoch
         self._began = StreamPosition(epoch, edge, index or 0)
         self._is_told = index is not None

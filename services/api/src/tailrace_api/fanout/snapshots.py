@@ -134,8 +134,10 @@ class Snapshots:
 
     async def _load(self, tenant: str, wants: Wants) -> Loaded:
         before = await self.place(tenant)
-        workflows, results, waiting = await asyncio.gather(
-            self._live(tenant, wants), self._results(tenant, wants), self._waiting(tenant, wants)
+        workflows = await self._live(tenant, wants)
+        # Afterwards: what is not live any more has its result by now.
+        results, waiting = await asyncio.gather(
+            self._results(tenant, wants), self._waiting(tenant, wants)
         )
         newest = await self._last_commits(tenant, workflows, before)
         place = await self.place(tenant)

@@ -1,0 +1,302 @@
+"""Thousands of seeded lives of tenants' streams, in memory: what a client was told is the log.
+
+As in `test_hub_cuts`, for streams of all that a tenant runs: two tenants, two replicas, and
+clients of every kind, which are cut anywhere and go on at another replica. The first thing that a
+client gets is a snapshot; from there on it must get everything that its dialect shows, once and in
+order, and its picture of the tenant must be the one that a fold of the whole log gives.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+import pytest
+
+from harness.folded import FoldedTenant
+from harness.memory_client import MemoryClient
+from harness.memory_hub import MemoryHub, memory_hub
+from harness.memory_nats import MemoryNats
+from harness.tenant_log import TenantLog
+from harness.virtual_time import run_in_virtual_time
+from tailrace_api.dialects.context import Context
+from tailrace_api.dialects.dialect import Dialect, LoggedEvent
+from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
+from tailrace_api.dialects.pipeline_status import Pipelines
+from tailrace_api.dialects.tenant_feed import TENANT_FEED
+from tailrace_api.fanout.topic import RingBounds
+from tailrace_api.fanout.view import View
+from tailrace_shared.errors import UnavailableError
+from tailrace_shared.execution.events import encode_commits, split_commit
+from tailrace_shared.subjects import LogFilter, Subjects
+from tailrace_shared.workflow.definition import Definition, Node
+from tailrace_shared.workflow_store import WorkflowStore
+
+_SEEDS: Final = 600
+_PARTS: Final = 12
+TENANTS: Final = ["t", "u"]
+WORKFLOWS: Final = ["a", "b", "c"]
+
+Place = tuple[int, int]
+Told = tuple[Place, str, Any]
+
+
+class Picture:
+    """What a client knows, and what it must be told next.
+
+    Attributes:
+        dialect: what it listens to.
+        since: the place of its snapshot.
+        told: what it was told since.
+    """
+
+    def __init__(self, dialect: Dialect, tenant: str) -> None:
+        self.dialect = dialect
+        self.tenant = tenant
+        self.since: Place | None = None
+        self.told: list[Told] = []
+        self._waits: dict[tuple[str, str], str] = {}
+        self._statuses: dict[str, str] = {}
+
+    def take(self, client: MemoryClient) -> None:
+        """Take what a connection has told."""
+        for event in client.events:
+            data = event.json()
+            assert event.type != "stream:reset", event
+            assert event.type != "error" or event.own_id, event
+            if event.own_id:
+                self.told.append((_place(event.id), event.type, data))
+            self._update(event.type, data, is_logged=event.own_id)
+        if self.since is None and client.parser.last_event_id:
+            # The first id that a client gets is that of its snapshot.
+            first = client.parser.primings[0] if client.parser.primings else ""
+            self.since = _place(first)
+
+    def _update(self, name: str, data: Any, *, is_logged: bool) -> None:
+        match name:
+            case "paused.initial":
+                self._waits = {
+                    (each["executionId"], each["pausedAt"]): each["pausedTime"]
+                    for each in data["pausedWorkflows"]
+                }
+            case "workflow.paused":
+                self._waits[data["executionId"], data["pausedAt"]] = data["pausedTime"]
+            case "workflow.resumed":
+                del self._waits[data["executionId"], data["resumedFrom"]]
+            case "workflow.cancelled":
+                for key in [key for key in self._waits if key[0] == data["executionId"]]:
+                    del self._waits[key]
+            case "batch_update":
+                self._statuses = {each["pipelineId"]: each["status"] for each in data["updates"]}
+            case "status_update":
+                known = self._statuses[data["pipelineId"]]
+                assert data.get("previousStatus", known) == known
+                assert data["status"] != known
+                self._statuses[data["pipelineId"]] = data["status"]
+            case _:
+                assert is_logged or name in ("message", "heartbeat")
+
+    def check(self, folded: FoldedTenant) -> None:
+        """Compare it with what a fold of the log gives."""
+        if self.dialect is PAUSED_WORKFLOWS:
+            assert {(*key, since) for key, since in self._waits.items()} == folded.waits()
+        if isinstance(self.dialect, Pipelines):
+            named = self.dialect.pipelines
+            assert self._statuses == {name: folded.pipeline(name) for name in named}
+
+
+def _place(event_id: str) -> Place:
+    _, sequence, index = event_id.split("-")
+    return int(sequence), int(index)
+
+
+class World:
+    """Two replicas, two tenants, and a die for everything."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.nats = MemoryNats()
+        self.log = TenantLog(self.nats, self.dice, told=self.dice.choice([100, 100, 60, 0]))
+        self.replicas: list[MemoryHub] = []
+        loss, lag = self.dice.choice([0, 0.2, 0.7, 1]), self.dice.choice([0, 0, 1, 2])
+        self.nats.loses = lambda: self.dice.random() < loss
+        self.nats.lag = lambda: self.dice.randint(0, lag)
+        self.is_written = False
+
+    async def write(self) -> None:
+        """Write the logs, commits apart by nothing up to a second."""
+        pace = self.dice.choice([0, 0.01, 0.3, 1])
+        for name in WORKFLOWS:
+            for tenant in TENANTS:
+                await self.log.begin(tenant, name)
+        for _ in range(self.dice.randint(1, 40)):
+            await asyncio.sleep(self.dice.uniform(0, pace))
+            await self.log.step(TENANTS, WORKFLOWS)
+        self.is_written = True
+
+    async def trouble(self) -> None:
+        """Take NATS away from the replicas now and then."""
+        while not self.is_written:
+            await asyncio.sleep(self.dice.uniform(0, 3))
+            if self.dice.random() < 0.3:
+                self.nats.is_connected = False
+                await asyncio.sleep(self.dice.uniform(0, 2))
+                self.nats.is_connected = True
+                for replica in self.replicas:
+                    replica.hub.doubt()
+
+    async def replica(self) -> None:
+        """Be a replica, and after a while another in its place."""
+        dice = self.dice
+        while True:
+            ring = RingBounds(dice.choice([16, 4096]), dice.choice([65536, 2**22]))
+            with contextlib.suppress(UnavailableError):
+                async with memory_hub(
+                    self.nats,
+                    heartbeat=dice.choice([0.5, 5]),
+                    stall=2.0,
+                    retry=0.1,
+                    ring=ring,
+                    laziness=dice.choice([0, 0.5]),
+                ) as replica:
+                    self.replicas.append(replica)
+                    try:
+                        await asyncio.sleep(dice.choice([1, 5, 1000]))
+                    finally:
+                        self.replicas.remove(replica)
+                        for connection in tuple(replica.hub._connections):
+                            connection.abort()
+            await asyncio.sleep(dice.uniform(0, 0.5))
+
+    def expected(self, tenant: str, dialect: Dialect, since: Place) -> list[Told]:
+        """Return what the log says after a place, in a dialect that is not cumulative."""
+        told = []
+        for of, execution, sequence, events in self.log.commits:
+            if of == tenant:
+                workflow = self._workflow(execution)
+                context = Context(execution, workflow, workflow.upper(), {"n": 1})
+                (payload,) = encode_commits(events)
+                for index, slice_ in enumerate(split_commit(payload)):
+                    event = msgspec.json.decode(slice_, type=LoggedEvent)
+                    for slot, block in enumerate(dialect.show(context, event, slice_)):
+                        place = (sequence, index * dialect.slots + slot)
+                        if block and place > since:
+                            name = block.name or "message"
+                            told.append((place, name, msgspec.json.decode(block.data)))
+        return told
+
+    def changes(self, tenant: str, pipelines: Pipelines, since: Place) -> list[tuple[Place, str]]:
+        """Return every change of a pipeline's status after a place."""
+        folded, found = FoldedTenant(), []
+        for of, execution, sequence, events in self.log.commits:
+            for index, event in enumerate(events) if of == tenant else ():
+                name = self._workflow(execution)
+                before = folded.pipeline(name)
+                folded.take(execution, [event])
+                place, after = (sequence, index), folded.pipeline(name)
+                if name in pipelines.pipelines and after != before and place > since:
+                    found.append((place, after))
+        return found
+
+    def _workflow(self, execution: str) -> str:
+        return self.log.workflows[execution]
+
+    def folded(self, tenant: str) -> FoldedTenant:
+        """Return a tenant as its log says it is."""
+        folded = FoldedTenant()
+        for of, execution, _sequence, events in self.log.commits:
+            if of == tenant:
+                folded.take(execution, events)
+        return folded
+
+    def _is_done(self, picture: Picture) -> bool:
+        if not self.is_written or picture.since is None:
+            return False
+        if isinstance(picture.dialect, Pipelines):
+            wanted = self.changes(picture.tenant, picture.dialect, picture.since)
+            got = [(place, data["status"]) for place, _, data in picture.told]
+            assert got == wanted[: len(got)], (got, wanted)
+            return len(got) == len(wanted)
+        expected = self.expected(picture.tenant, picture.dialect, picture.since)
+        assert picture.told == expected[: len(picture.told)]
+        return len(picture.told) == len(expected)
+
+    async def read(self, dialect: Dialect) -> None:
+        """Be a client until everything was told."""
+        picture = Picture(dialect, self.dice.choice(TENANTS))
+        last_event_id = ""
+        await asyncio.sleep(self.dice.uniform(0, 5))
+        while not self._is_done(picture):
+            await asyncio.sleep(self.dice.uniform(0, 0.3))
+            if not self.replicas:
+                continue
+            client = MemoryClient()
+            with contextlib.suppress(UnavailableError):
+                await self._connection(client, picture, last_event_id)
+                if not last_event_id and not client.parser.last_event_id:
+                    continue  # it was cut before it knew where it was, and begins anew
+                picture.take(client)
+                last_event_id = client.parser.last_event_id or last_event_id
+        picture.check(self.folded(picture.tenant))
+
+    async def _connection(self, client: MemoryClient, picture: Picture, last_event_id: str) -> None:
+        if self.dice.random() < 0.3:
+            client.takes_only(self.dice.randint(0, 5000))
+        replica = self.dice.choice(self.replicas)
+        view = View(picture.dialect, LogFilter(picture.tenant))
+        connecting = asyncio.ensure_future(replica.follow(client, view, last_event_id))
+        try:
+            async with asyncio.timeout(self.dice.choice([0.01, 0.5, 3, 20])):
+                await asyncio.shield(connecting)
+                while not (client.ended.is_set() or client.is_cut):
+                    await asyncio.sleep(0.05)
+                    if self.dice.random() < 0.2:
+                        client.resume()
+        except TimeoutError:
+            client.leave()
+            await connecting
+
+    async def run(self) -> None:
+        """Let it all happen; afterwards nothing is left."""
+        store = WorkflowStore(self.nats, Subjects())
+        for name in WORKFLOWS:
+            for tenant in TENANTS:
+                await store.put(tenant, Definition(name, {"n": Node("log")}))
+        async with asyncio.timeout(3600):
+            background = [asyncio.create_task(self.replica()) for _ in range(2)]
+            background.append(asyncio.create_task(self.trouble()))
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.write())
+                for dialect in _dialects(self.dice):
+                    group.create_task(self.read(dialect))
+            for replica in self.replicas:
+                await replica.settled(0, 0, 0)
+                assert replica.hub.counts.slow == replica.hub.backlog.bytes == 0
+                assert len(replica.hub.wheel) == 0
+            for task in background:
+                task.cancel()
+            await asyncio.wait(background)
+
+
+def _dialects(dice: random.Random) -> list[Dialect]:
+    named = frozenset(WORKFLOWS[: dice.randint(1, 3)])
+    visible = dice.choice([None, frozenset({"a"}), frozenset[str]()])
+    makers: list[Callable[[], Dialect]] = [
+        lambda: PAUSED_WORKFLOWS,
+        lambda: TENANT_FEED,
+        lambda: Pipelines(named, visible),
+    ]
+    return [maker() for maker in makers]
+
+
+@pytest.mark.parametrize("part", range(_PARTS))
+def test_every_client_is_told_what_the_log_says(part: int) -> None:
+    """From its snapshot on, once and in order, and the replicas give back everything."""
+    for seed in range(part * _SEEDS // _PARTS, (part + 1) * _SEEDS // _PARTS):
+        try:
+            run_in_virtual_time(World(seed).run())
+        except BaseException as error:
+            error.add_note(f"seed {seed}")
+            raise
