@@ -165,7 +165,7 @@ class Connection:
         elif topic is None or ring is None:
             await self._replay(None)
         elif self._is_fresh:
-            self._open(topic, ring)
+            await self._open(topic, ring)
         elif self._sequence >= ring.floor:
             self._ring = ring
             self._hub.turns.add(self._catch_up())
@@ -179,12 +179,28 @@ class Connection:
             return self._hub.join(self.view, self)
         return self._hub.join_at(self.view, self._sequence, self)
 
-    def _open(self, topic: Topic, ring: Ring) -> None:
+    async def _open(self, topic: Topic, ring: Ring) -> None:
         """Begin at the ring's edge."""
         self._is_fresh = False
         self._sequence, self._index = ring.edge + 1, 0
-        self._seen = self._told = ring.end
-        self._write_held(topic.opening(self._milliseconds()))
+        edge, end = ring.edge, ring.end
+        opening = topic.opening(self._milliseconds())
+        for execution in self.view.dialect.recounted:
+            async for blocks in self._hub.recounted(self.view, execution, edge):
+                if not await self._is_clear():
+                    return
+                self._write_held(opening)
+                opening = chunk(blocks)
+        if await self._is_clear():
+            # Not before: who is cut while being told what was must be told it again.
+            self._seen = self._told = end
+            self._write_held(opening + chunk(frame.position(str(end))))
+
+    async def _is_clear(self) -> bool:
+        """Wait until the client has taken everything; returns whether it is to get more."""
+        while self._outlet.is_paused and not self._reason:
+            await self._wait()
+        return not self._reason
 
     async def _rewind(self, topic: Topic) -> None:
         missed = await self._hub.missed(topic, self._sequence, self._index)
@@ -277,7 +293,8 @@ class Connection:
             self._cut("overloaded")
 
     def _write_held(self, wire: bytes) -> None:
-        self._write(wire)
+        if wire:
+            self._write(wire)
         if self._outlet.is_paused:
             self._hold(wire)
 

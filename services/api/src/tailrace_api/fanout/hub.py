@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Final, NamedTuple
 
 import structlog
@@ -23,6 +23,7 @@ from tailrace_api.fanout.connection import Connection
 from tailrace_api.fanout.counts import Counts
 from tailrace_api.fanout.drain import drain
 from tailrace_api.fanout.outlet import Outlet
+from tailrace_api.fanout.recount import recounted
 from tailrace_api.fanout.replay import Replay
 from tailrace_api.fanout.resume import Start
 from tailrace_api.fanout.rewind import missed
@@ -211,8 +212,9 @@ class Hub:
         """Have the topic that shows ``view`` serve a connection, and return it."""
         topic = self._topics.get(view)
         if topic is None:
+            bounds = self.limits.ring.share(view.dialect.ring_share)
             laziness = self.times.laziness
-            topic = Topic(view, self.epoch, self.limits.ring, self.turns, self.counts, laziness)
+            topic = Topic(view, self.epoch, bounds, self.turns, self.counts, laziness)
             self._topics[view] = topic
             subject = self._subjects.live_of(view.part)
             keeper = asyncio.create_task(topic.keep(self._source, self._knowledge, subject))
@@ -233,6 +235,14 @@ class Hub:
 
         key = ("missed", topic.view, sequence, index)
         return await self.replay.shared(key, read, lambda batch: batch is None, is_new=False)
+
+    def recounted(self, view: View, execution: str, edge: int) -> AsyncIterator[bytes]:
+        """Yield what is told of an execution's commits up to a sequence, in whole blocks.
+
+        Raises:
+            UnavailableError: NATS did not answer, or no replica that is up to date.
+        """
+        return recounted(self.log, self.replay, view, execution, edge)
 
     def _kept(self, topic: Topic, keeper: asyncio.Task[None]) -> None:
         self._keepers.discard(keeper)

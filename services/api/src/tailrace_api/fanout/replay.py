@@ -12,7 +12,7 @@ new streams are told to come back later.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from typing import Any, Final, NamedTuple, TypeVar
 
 from tailrace_api.fanout.batch import Batch
@@ -21,6 +21,7 @@ from tailrace_api.fanout.counts import Counts
 from tailrace_api.fanout.view import View
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution_log import Commit, ExecutionLog, LogEdge
+from tailrace_shared.subjects import LogFilter
 
 _READS_AT_ONCE: Final = 16
 # How long an answer is handed on after it came, in seconds: short enough that history which is
@@ -100,6 +101,19 @@ class Replay:
 
         key = (view, epoch, from_sequence, index)
         return await self.shared(key, read, lambda page: page.batch is None, is_new=is_new)
+
+    async def commits(self, part: LogFilter, from_sequence: int) -> Sequence[Commit]:
+        """Return some commits of a part of the log from a sequence on; none if it ends there.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+
+        async def read() -> Sequence[Commit]:
+            return (await self._log.page(part, from_sequence))[0]
+
+        key = ("commits", part, from_sequence)
+        return await self.shared(key, read, lambda commits: not commits, is_new=False)
 
     async def find(self, sequence: int) -> Found | None:
         """Return the tenant, the execution and the commit at a sequence, or None.

@@ -32,7 +32,6 @@ from tailrace_api.fanout.snapshots import Snapshots
 from tailrace_api.fanout.source import LiveCommit, LiveSource
 from tailrace_api.fanout.turns import Turns
 from tailrace_api.fanout.view import Logged, View
-from tailrace_api.sse import frame
 from tailrace_api.sse.chunk import chunk
 from tailrace_shared.errors import JetStreamError, UnavailableError
 from tailrace_shared.execution_log import Commit, ExecutionLog
@@ -64,6 +63,10 @@ class RingBounds(NamedTuple):
 
     events: int
     bytes: int
+
+    def share(self, part: float) -> "RingBounds":
+        """Return the bounds of a ring of which only a part is needed."""
+        return RingBounds(max(int(self.events * part), 1), int(self.bytes * part))
 
 
 class Knowledge(NamedTuple):
@@ -167,13 +170,13 @@ class Topic:
             follower.end(reason)
 
     def opening(self, milliseconds: int) -> bytes:
-        """Return what a stream that begins at the ring's edge begins with, and its place."""
+        """Return what a stream that begins at the ring's edge begins with."""
         ring, second = self.ring, milliseconds // 1000
         if ring is None:
             raise RuntimeError("a topic without a ring has no edge")
         if self._opening is None or self._opening[:2] != (ring.edge, second):
             blocks = self.state.opening(milliseconds) if self.state else ()
-            wire = chunk(unnamed(blocks) + frame.position(str(ring.end)))
+            wire = chunk(unnamed(blocks))
             self._opening = (ring.edge, second, wire)
         return self._opening[2]
 
