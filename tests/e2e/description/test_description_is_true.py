@@ -30,9 +30,9 @@ EVENT_STREAM: Final = "text/event-stream"
 Case: TypeAlias = AnyCase[Any]
 Operation: TypeAlias = APIOperation[Any, Any, Any, Any]
 
-# What is described may still mean nothing: a cycle of nodes, a cron line of five fields, a node that
-# there is not. And two paths are, with another method, that of a dead letter and of a workflow so
-# named.
+# What is described may still mean nothing: a cycle of nodes, a cron line of five fields, a node
+# that there is not. And two paths are, with another method, that of a dead letter and of a workflow
+# so named.
 EXCEPTIONS: Final = """
 [[operations]]
 include-path = [
