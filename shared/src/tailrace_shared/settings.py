@@ -211,6 +211,9 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
     max_tenant_streams: Annotated[
         int, Meta(description="Streams of one tenant that one API process serves.", ge=1)
     ] = 15_000
+    max_stream_topics: Annotated[
+        int, Meta(description="Topics that one multiplexed stream may have.", ge=1, le=256)
+    ] = 32
     max_replay_reads: Annotated[
         int,
         Meta(

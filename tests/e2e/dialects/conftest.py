@@ -25,7 +25,7 @@ def replicas(
 ) -> Iterator[list[ApiProcess]]:
     """Two replicas with quick hearts."""
     folder = tmp_path_factory.mktemp("replicas")
-    settings = {"heartbeat": "250ms", "retry": "20ms"}
+    settings = {"heartbeat": "250ms", "retry": "20ms", "max_stream_topics": "8"}
     with api_replicas(2, dialect_nats.url, folder, **settings) as processes:
         yield processes
 

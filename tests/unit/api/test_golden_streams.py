@@ -14,6 +14,7 @@ from tailrace_api.dialects.dialect import Dialect, unnamed
 from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.dialects.multiplex import Topic, multiplex
 from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
+from tailrace_api.dialects.pipeline_status import Pipelines
 from tailrace_api.dialects.snapshot import Snapshot
 from tailrace_api.dialects.tenant_feed import TENANT_FEED
 from tailrace_shared.subjects import LogFilter
@@ -29,6 +30,7 @@ MULTIPLEX: Final = multiplex(
         Topic(f"execution:{GOOD.execution_id}", EXECUTION, GOOD.execution_id),
         Topic("paused", PAUSED_WORKFLOWS),
         Topic("feed", TENANT_FEED),
+        Topic("pipeline:purchase-order", Pipelines(frozenset({GOOD.workflow_id}))),
     ]
 )
 DIALECTS: Final[list[Dialect]] = [PAUSED_WORKFLOWS, TENANT_FEED, MULTIPLEX]

@@ -3,17 +3,40 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from harness.sse import SseParser
-from harness.story import EPOCH, FIRST, GOOD, LEFT, STORY, wire
+from harness.story import (
+    BAD,
+    EPOCH,
+    FIRST,
+    GOOD,
+    LEFT,
+    STORY,
+    Told,
+    at,
+    broken,
+    waiting,
+    wire,
+)
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
-from tailrace_api.dialects.dialect import Dialect, LoggedEvent, Slots, encode_commit, unnamed
+from tailrace_api.dialects.dialect import (
+    Cumulative,
+    Dialect,
+    LoggedEvent,
+    Slots,
+    encode_commit,
+    unnamed,
+)
 from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.dialects.multiplex import Multiplex, Topic, multiplex
 from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
-from tailrace_api.dialects.snapshot import Ended, Snapshot, Standing, Wait, Wants
+from tailrace_api.dialects.pipeline_status import Pipelines
+from tailrace_api.dialects.snapshot import Ended, Past, Snapshot, Standing, Wait, Wants
 from tailrace_api.dialects.tenant_feed import TENANT_FEED
+from tailrace_shared.execution import events as ev
 from tailrace_shared.subjects import LogFilter
 
 PAUSED = Topic("paused", PAUSED_WORKFLOWS)
@@ -158,3 +181,74 @@ def test_what_concerns_no_topic_is_not_opened() -> None:
     quiet: Multiplex = multiplex([PAUSED])
     assert not quiet.concerns("", STORY[0].payload)
     assert ALL.concerns("", STORY[0].payload)
+
+
+def test_a_state_that_is_rewound_shows_what_each_topic_would() -> None:
+    """Those that depend on what was before as they do alone, the others as always."""
+    pipeline = Topic("pipeline:purchase-order", Pipelines(frozenset({"purchase-order"})))
+    both = multiplex([PAUSED, pipeline])
+    empty = Snapshot(0, (), {}, frozenset({"purchase-order"}))
+    state, alone = both.begin(empty), pipeline.dialect.begin(empty)
+    list(wire(both, STORY, state.show))
+    list(wire(pipeline.dialect, STORY, alone.show))
+    assert isinstance(state, Cumulative)
+    assert isinstance(alone, Cumulative)
+    place = 8
+    before = {
+        GOOD.execution_id: Past("purchase-order", "paused"),
+        BAD.execution_id: Past("purchase-order", "running"),
+        LEFT.execution_id: Past("purchase-order", "paused"),
+    }
+    rewound, rewound_alone = state.copy(), alone.copy()
+    rewound.rewind(before)
+    rewound_alone.rewind(before)
+    shown = SseParser().feed(b"".join(wire(both, STORY[place:], rewound.show)))
+    for topic, frames in (
+        (PAUSED, wire(PAUSED_WORKFLOWS, STORY[place:])),
+        (pipeline, wire(pipeline.dialect, STORY[place:], rewound_alone.show)),
+    ):
+        expected = SseParser().feed(b"".join(frames))
+        assert expected
+        assert [
+            (event.json()["event"], event.json()["data"])
+            for event in shown
+            if event.type == topic.name
+        ] == [(event.type, event.json()) for event in expected]
+
+
+def test_what_was_before_is_told_without_ids_and_without_what_nobody_is_shown() -> None:
+    """As the topic tells it live; of an execution that is not there, that it is not."""
+    assert ALL.recounted == [ONE.execution, OTHER.execution]
+    for told in STORY:
+        if ONE.concerns(told.context):
+            blocks = ALL.recount(ONE.execution, told.payload)
+            live = SseParser().feed(b"".join(wire(multiplex([ONE]), [told])))
+            again = SseParser().feed(unnamed(blocks))
+            assert [event.data for event in again] == [event.data for event in live]
+            assert not any(event.own_id for event in again)
+    secret = ev.Completed(GOOD.execution_id, "completed", 1, {"pin": 1234}, sensitive=["/pin"])
+    (payload,) = ev.encode_commits([ev.ExecutionCompleted(secret, at(1))])
+    (block,) = ALL.recount(ONE.execution, payload)
+    assert b"1234" not in block.data
+    (block,) = ALL.recount(ONE.execution, None)
+    (event,) = SseParser().feed(unnamed([block]))
+    assert event.json() == {
+        "topic": ONE.name,
+        "event": "error",
+        "data": {
+            "execution_id": ONE.execution,
+            "message": f"there is no execution {ONE.execution!r}",
+        },
+    }
+
+
+@given(text=st.text(), key=st.text())
+def test_no_text_breaks_out_of_its_field(text: str, key: str) -> None:
+    """Wrapped twice: one block for each slot, and the text as it was."""
+    context = Context(GOOD.execution_id, "w", text, {key: text})
+    told = Told(context, [waiting("n", 5, reason=text), broken("n", 6, text, "t", stage=text)])
+    frames = encode_commit(ALL, EPOCH, context, 1, told.payload).joined
+    parsed = [event.json() for event in SseParser().feed(frames)]
+    assert [event["topic"] for event in parsed] == [ONE.name, "paused", ONE.name, "feed"]
+    assert parsed[1]["data"]["variables"] == {key: text}
+    assert parsed[2]["data"]["data"]["error"] == parsed[3]["data"]["error"] == text

@@ -33,6 +33,7 @@ from tailrace_api.routes.documentation import DocumentationRoutes
 from tailrace_api.routes.executions import ExecutionRoutes
 from tailrace_api.routes.feed import FeedRoutes
 from tailrace_api.routes.health import HealthRoutes
+from tailrace_api.routes.multiplex import MultiplexRoutes
 from tailrace_api.routes.opening import Opening
 from tailrace_api.routes.paused import PausedRoutes
 from tailrace_api.routes.pipelines import PipelineRoutes
@@ -51,7 +52,6 @@ from tailrace_shared.errors import JetStreamError, StartupError, UnavailableErro
 from tailrace_shared.estimators import Estimators
 from tailrace_shared.execution_log import ExecutionLog
 from tailrace_shared.jetstream import JetStream, connect
-from tailrace_shared.live_index import LiveIndex
 from tailrace_shared.live_index import LiveIndex
 from tailrace_shared.node_type_store import NodeTypeStore
 from tailrace_shared.output_store import OutputStore
@@ -174,6 +174,7 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
             *CommandRoutes(settings, commander, starter).routes(),
             *PausedRoutes(settings, opening, snapshots, commander, starter).routes(),
             *FeedRoutes(settings, opening).routes(),
+            *MultiplexRoutes(settings, opening).routes(),
             *PipelineRoutes(settings, opening, snapshots).routes(),
             *TriggerRoutes(settings, signals, waiting).routes(),
             *StreamRoutes(settings, log, hub, starter).routes(),
@@ -215,8 +216,8 @@ def _middleware(
     return [
         *cors,
         Middleware(AccessLog, metrics=metrics),
-        Middleware(Gate, verifier=verifier, tickets=tickets, later=later),
         Middleware(ForeignPages, settings=settings),
+        Middleware(Gate, verifier=verifier, tickets=tickets, later=later),
     ]
 
 

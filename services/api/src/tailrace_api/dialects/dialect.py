@@ -24,7 +24,7 @@ event depends on those before it (``is_cumulative``), only the state shows event
 rewound to where a client was (`Cumulative`).
 
 **Versions.** A commit of a newer version of Tailrace than this one may mean anything. It is passed
-over, unless the dialect shows what is stored as it is (``is_verbatim``).
+over, unless the dialect interprets nothing of an event but its type (``is_verbatim``).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +37,7 @@ import msgspec
 
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
-from tailrace_api.dialects.snapshot import Snapshot, Standing, Wants
+from tailrace_api.dialects.snapshot import Past, Snapshot, Wants
 from tailrace_api.sse import frame
 from tailrace_api.sse.chunk import bodies, chunk
 from tailrace_shared.execution.events import TERMINAL_TYPES, split_commit
@@ -89,12 +89,12 @@ class Cumulative(State, Protocol):
     def copy(self) -> Self:
         """Return a state that goes its own way from here."""
 
-    def rewind(self, before: Mapping[str, Standing | None]) -> None:
+    def rewind(self, before: Mapping[str, Past]) -> None:
         """Go back to where some executions stood otherwise.
 
         Args:
-            before: all executions that have done something since then that the dialect shows, and
-                how they stood then; None: they were not there.
+            before: all executions of which the dialect may have shown something since then, and how
+                they stood then.
         """
 
 
@@ -104,7 +104,7 @@ class Dialect:
     Attributes:
         name: for logs.
         needs: what must be known of an execution.
-        is_verbatim: whether stored events are shown as they are.
+        is_verbatim: whether nothing is interpreted of an event but its type.
         heartbeat_factor: the interval of heartbeats, in multiples of the setting.
         is_regular: whether heartbeats come also while there are events.
         wants: what a state begins with; None: there is no state.

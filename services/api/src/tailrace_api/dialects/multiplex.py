@@ -2,26 +2,32 @@
 
 A block is named as the client wrote the topic, and its data is ``{"topic", "event", "data"}``: what
 the block would be in the topic's own stream. An event has the slots of all topics, one topic after
-the other; so an id means something only with the same topics in the same order.
+the other; so an id means something only with the same topics.
+
+A stream that is new begins with the snapshots of its topics, and with all events of its executions
+up to there, which have no ids: the place from which it goes on is that of all topics.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Final
+from typing import Final, Self, TypeGuard
 
 import msgspec
 
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
-from tailrace_api.dialects.dialect import Dialect, LoggedEvent, Slots, State
-from tailrace_api.dialects.snapshot import Snapshot, Wants
+from tailrace_api.dialects.dialect import Cumulative, Dialect, LoggedEvent, Slots, State
+from tailrace_api.dialects.snapshot import Past, Snapshot, Wants
+from tailrace_shared.execution.events import split_commit
+from tailrace_shared.masking import shown
 from tailrace_shared.subjects import LogFilter
 
 #: What a block without a name is called where it is wrapped, as a browser calls it.
 _UNNAMED: Final = "message"
 
 _encode = msgspec.json.Encoder().encode
+_decode_event = msgspec.json.Decoder(LoggedEvent).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +53,11 @@ class Topic:
         head = {"topic": self.name, "event": block.name or _UNNAMED}
         return Block(self.name, _encode({**head, "data": msgspec.Raw(block.data)}))
 
+    def show(self, stored: msgspec.Raw) -> Slots:
+        """Return what is shown of an event of the topic's execution."""
+        event = _decode_event(stored)
+        return self.slots_of(self.dialect.show(Context(self.execution), event, stored))
+
     def slots_of(self, shown: Slots | None) -> Slots:
         """Return what is shown of an event, in as many slots as there are; None: nothing."""
         if shown is None:
@@ -57,8 +68,8 @@ class Topic:
 class _States:
     """The states of all topics that have one, at one place of a tenant's log."""
 
-    def __init__(self, topics: Sequence[Topic], snapshot: Snapshot) -> None:
-        self._topics = [(topic, _state(topic.dialect, snapshot)) for topic in topics]
+    def __init__(self, topics: Sequence[tuple[Topic, State | None]]) -> None:
+        self._topics = topics
 
     def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
         return tuple(
@@ -79,6 +90,21 @@ class _States:
             if state is not None
             for block in state.opening(milliseconds)
         ]
+
+    def copy(self) -> Self:
+        # The others show of an event what their dialect shows.
+        return type(self)(
+            [(topic, state.copy() if _can_rewind(state) else None) for topic, state in self._topics]
+        )
+
+    def rewind(self, before: Mapping[str, Past]) -> None:
+        for _topic, state in self._topics:
+            if _can_rewind(state):
+                state.rewind(before)
+
+
+def _can_rewind(state: State | None) -> TypeGuard[Cumulative]:
+    return isinstance(state, Cumulative)
 
 
 def _state(dialect: Dialect, snapshot: Snapshot) -> State | None:
@@ -112,6 +138,8 @@ class Multiplex(Dialect):
 
     name = "multiplex"
     needs = "context"
+    # Hardly two pages show the same topics.
+    ring_share = 1 / 16
 
     @property
     def slots(self) -> int:
@@ -150,7 +178,21 @@ class Multiplex(Dialect):
 
     def begin(self, snapshot: Snapshot) -> State:
         """Return a state that stands where a snapshot was taken."""
-        return _States(self.topics, snapshot)
+        return _States([(topic, _state(topic.dialect, snapshot)) for topic in self.topics])
+
+    @property
+    def recounted(self) -> Sequence[str]:
+        """The executions of which a stream that is new is told what came before."""
+        return [topic.execution for topic in self.topics if topic.execution]
+
+    def recount(self, execution: str, payload: bytes | None) -> Sequence[Block]:
+        """Return what a stream that is new is told of a commit before it."""
+        topic = next(topic for topic in self.topics if topic.execution == execution)
+        if payload is None:
+            data = {"execution_id": execution, "message": f"there is no execution {execution!r}"}
+            return [topic.wrap(Block("error", _encode(data)))]
+        told = (topic.show(shown(stored)) for stored in split_commit(payload))
+        return [block for slots in told for block in slots if block is not None]
 
     def concerns(self, workflow: str, payload: bytes) -> bool:
         """Tell whether anything may be shown of a commit."""
