@@ -7,6 +7,7 @@ from tailrace_shared.execution.events import format_timestamp
 from tailrace_shared.execution.state import ExecutionState, StepState
 from tailrace_shared.jetstream import JetStream, connect
 from tailrace_shared.settings import WorkerSettings
+from tailrace_shared.sketch import count_of
 from tailrace_shared.stats_store import StatsStore
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.topology import apply_topology, topology
@@ -71,6 +72,20 @@ async def test_a_worker_keeps_no_more_than_it_may(site):
     statistics.note("t", _run("flow-4"))
     await statistics.flush()
     assert (await store.runs("t", "flow-4")).completed == 1
+
+
+async def test_large_runs_are_noted_like_small_ones(site):
+    """Only not at once: others wait for the loop."""
+    store = StatsStore(site.jetstream, site.subjects)
+    statistics = Statistics(store)
+    for _ in range(3):
+        statistics.note("t", _run("flow", nodes=2000))
+        statistics.note("t", _run("flow"))
+    await statistics.flush()
+    assert (await store.runs("t", "flow")).completed == 6
+    nodes = await store.nodes("t", "flow")
+    assert len(nodes.durations) == 2000
+    assert count_of(nodes.durations["n0"]) == 6
 
 
 @pytest.mark.parametrize("tenant", ["t", "u"])

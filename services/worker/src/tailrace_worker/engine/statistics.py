@@ -1,6 +1,8 @@
 """Statistics of the runs that end on this worker: noted at once, written about once a second."""
 
 import asyncio
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Final
 
 import structlog
@@ -13,6 +15,8 @@ from tailrace_shared.stats_store import StatsStore
 _INTERVAL: Final = 1.0
 _MOST_NODES: Final = 50_000
 """Each takes a kilobyte and a half."""
+_LARGE: Final = 500
+"""Steps from which on a run is not looked through on the loop, where others wait."""
 _AT_ONCE: Final = 16
 
 _log = structlog.get_logger(__name__)
@@ -35,6 +39,7 @@ class Statistics:
         self._store = store
         self._most_nodes = most_nodes
         self._noted: dict[_Key, Tally] = {}
+        self._large: defaultdict[_Key, list[ExecutionState]] = defaultdict(list)
         self._nodes = 0
         self._left_out = 0
 
@@ -42,10 +47,15 @@ class Statistics:
         """Note a run that has ended; costs microseconds for each of its steps."""
         key = (tenant, state.workflow_id)
         tally = self._noted.get(key)
+        is_large = len(state.steps) > _LARGE
+        if self._nodes >= self._most_nodes and (tally is None or is_large):
+            self._left_out += 1
+            return
+        if is_large:
+            self._large[key].append(state)
+            self._nodes += len(state.steps)
+            return
         if tally is None:
-            if self._nodes >= self._most_nodes:
-                self._left_out += 1
-                return
             tally = self._noted[key] = Tally()
         before = tally.nodes
         tally.add(state)
@@ -59,12 +69,24 @@ class Statistics:
 
     async def flush(self) -> None:
         """Write what has been noted."""
+        await self._look_through_large()
         noted, self._noted, self._nodes = self._noted, {}, 0
         if self._left_out:
             _log.warning("statistics left out", runs=self._left_out)
             self._left_out = 0
         room = asyncio.Semaphore(_AT_ONCE)
         await asyncio.gather(*(self._write(key, tally, room) for key, tally in noted.items()))
+
+    async def _look_through_large(self) -> None:
+        while self._large:
+            key, states = self._large.popitem()
+            tally = Tally()
+            try:
+                await asyncio.to_thread(_add_all, tally, states)
+            except asyncio.CancelledError:
+                self._large[key] += states
+                raise
+            self._take_back(key, tally)
 
     async def _write(self, key: _Key, tally: Tally, room: asyncio.Semaphore) -> None:
         async with room:
@@ -84,3 +106,8 @@ class Statistics:
             tally.absorb(newer)
         self._noted[key] = tally
         self._nodes += tally.nodes
+
+
+def _add_all(tally: Tally, states: Iterable[ExecutionState]) -> None:
+    for state in states:
+        tally.add(state)
