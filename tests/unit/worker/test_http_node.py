@@ -332,3 +332,32 @@ class TestAddresses:
         for text in ("10.0.0.1/8", "x", "10.0.0.0/33"):
             with pytest.raises(ValueError, match=r"not appear|host bits"):
                 parse_networks(text)
+
+
+async def test_headers_of_a_definition_stay_behind_at_a_redirect_to_another_origin(server):
+    """Whoever a server points to is not whom the definition trusts."""
+    other = ScriptedServer()
+    try:
+        answers(other, 200, b"ok")
+        answers(server, 307, location=f"{other.url}/there")
+        sent = {"x-api-key": "for the first", "authorization": "Bearer too"}
+        output = await send(f"{server.url}/here", headers=sent, method="POST", json={"a": 1})
+    finally:
+        other.close()
+    assert output["body"] == "ok"
+    (_, first, _), (_, second, body) = server.requests[0], other.requests[0]
+    assert first["x-api-key"] == "for the first"
+    assert "x-api-key" not in second
+    assert "authorization" not in second
+    assert (second["content-type"], body) == ("application/json", b'{"a":1}')
+
+
+async def test_headers_of_a_definition_go_along_at_a_redirect_within_an_origin(server):
+    """The same server may move what it has."""
+
+    def respond(line, _headers, _body):
+        return answer(307, location="/there") if "/here" in line else answer(200, b"ok")
+
+    server.respond = respond
+    await send(f"{server.url}/here", headers={"x-api-key": "for the first"})
+    assert server.requests[1][1]["x-api-key"] == "for the first"

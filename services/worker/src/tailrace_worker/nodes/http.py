@@ -24,6 +24,10 @@ from tailrace_worker.nodes.node import NodeContext, NodeFailedError, node
 MAX_RESPONSE_BYTES: Final = 192 * 1024
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
 _KEYED_METHODS: Final = {"POST", "PUT", "PATCH", "DELETE"}
+_HARMLESS: Final = {
+    *("host", "accept", "accept-encoding", "connection", "user-agent"),
+    *("content-type", "content-length", "transfer-encoding"),
+}
 # Statuses of the 400s that a later attempt may well not meet again.
 _PASSING: Final = {408, 425, 429}
 
@@ -121,12 +125,32 @@ class _GuardedTransport(httpx.AsyncHTTPTransport):
         )
 
 
+class _Client(httpx.AsyncClient):
+    """Takes to another origin none of the headers that a definition has set.
+
+    Any of them may be a credential; httpx itself keeps ``authorization`` and ``cookie`` back only.
+    """
+
+    def _redirect_headers(
+        self, request: httpx.Request, url: httpx.URL, method: str
+    ) -> httpx.Headers:
+        headers = super()._redirect_headers(request, url, method)
+        if _origin(url) != _origin(request.url):
+            for name in set(headers) - _HARMLESS:
+                del headers[name]
+        return headers
+
+
+def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
+    return url.scheme, url.host, url.port
+
+
 def make_http_node(allowed: Iterable[Network]) -> Callable[..., Any]:
     """Return the ``http`` node function; ``allowed`` are networks it may reach beyond public ones.
 
     The client ignores proxies of the environment: through one, the address check would be void.
     """
-    client = httpx.AsyncClient(
+    client = _Client(
         headers={"accept-encoding": "gzip"},
         # All tenants share the client: what one is given to remember is none of the others'.
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
