@@ -213,6 +213,10 @@ async def test_reports_are_kept_at_most_five_times_a_second(site: Installation):
     progress = [e for e in events if isinstance(e, StepProgressed)]
     assert 3 <= len(progress) <= 7
     assert progress[-1].data.percent > 90
+    # It is the only step there is.
+    assert [e.data.progress for e in progress] == [
+        pytest.approx(e.data.percent, abs=0.1) for e in progress
+    ]
     (line,) = [e for e in events if isinstance(e, StepLogged)]
     assert line.data.fields["reports"] > 50
 

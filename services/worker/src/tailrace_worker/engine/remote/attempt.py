@@ -193,7 +193,10 @@ class RemoteAttempt:
 
     async def _reports(self) -> list[Event]:
         reports = self._attempt.take_reports()
-        if any(isinstance(report, StepProgressed) for report in reports):
+        progress = [report for report in reports if isinstance(report, StepProgressed)]
+        if progress:
+            # What it tells of the whole execution is to include what it reports itself.
+            self._log.state.steps[self._job.step_id].percent = progress[-1].data.percent
             if self._outlook is None:
                 self._outlook = await patiently(self._look_out)
             if self._outlook is not None:
