@@ -50,7 +50,7 @@ Event = tuple[str, Any]
 
 def alone(topic: Topic) -> list[Event]:
     """Return what a topic says in a stream of its own: names and data."""
-    commits = [told for told in STORY if topic.concerns(told.context)]
+    commits = [told for told in STORY if topic.is_about(told.context)]
     parsed = SseParser().feed(b"".join(wire(topic.dialect, commits)))
     return [(event.type, event.json()) for event in parsed]
 
@@ -179,8 +179,10 @@ def test_what_is_urgent_for_one_topic_is_urgent() -> None:
 def test_what_concerns_no_topic_is_not_opened() -> None:
     """A stream of what waits alone need not read the rest."""
     quiet: Multiplex = multiplex([PAUSED])
-    assert not quiet.concerns("", STORY[0].payload)
-    assert ALL.concerns("", STORY[0].payload)
+    assert not quiet.concerns(GOOD, STORY[0].payload)
+    assert ALL.concerns(GOOD, STORY[0].payload)
+    assert multiplex([ONE, PAUSED]).concerns(GOOD, STORY[0].payload)
+    assert not multiplex([OTHER, PAUSED]).concerns(GOOD, STORY[0].payload)
 
 
 def test_a_state_that_is_rewound_shows_what_each_topic_would() -> None:
@@ -220,7 +222,7 @@ def test_what_was_before_is_told_without_ids_and_without_what_nobody_is_shown() 
     """As the topic tells it live; of an execution that is not there, that it is not."""
     assert ALL.recounted == [ONE.execution, OTHER.execution]
     for told in STORY:
-        if ONE.concerns(told.context):
+        if ONE.is_about(told.context):
             blocks = ALL.recount(ONE.execution, told.payload)
             live = SseParser().feed(b"".join(wire(multiplex([ONE]), [told])))
             again = SseParser().feed(unnamed(blocks))

@@ -231,8 +231,8 @@ def test_what_concerns_nobody_is_not_opened() -> None:
     """And what is shown is never passed over."""
     for told in STORY:
         if shown(told.context, *told.events):
-            assert PAUSED_WORKFLOWS.concerns("", told.payload)
-    assert not PAUSED_WORKFLOWS.concerns("", STORY[0].payload)
+            assert PAUSED_WORKFLOWS.concerns(told.context, told.payload)
+    assert not PAUSED_WORKFLOWS.concerns(GOOD, STORY[0].payload)
 
 
 @given(text=st.text(), key=st.text(), step=st.sampled_from(["approve", "n" * 64]))

@@ -105,9 +105,9 @@ def test_other_workflows_and_other_events_say_nothing() -> None:
     """They are not even opened."""
     dialect = Pipelines(frozenset({"a"}))
     assert take(tally(), "1", QUEUED, workflow="c") == []
-    assert dialect.concerns("a", next(ev.encode_commits([QUEUED])))
-    assert not dialect.concerns("c", next(ev.encode_commits([QUEUED])))
-    assert not dialect.concerns("a", next(ev.encode_commits([log.step_started("n")])))
+    assert dialect.concerns(Context("e", "a"), next(ev.encode_commits([QUEUED])))
+    assert not dialect.concerns(Context("e", "c"), next(ev.encode_commits([QUEUED])))
+    assert not dialect.concerns(Context("e", "a"), next(ev.encode_commits([log.step_started("n")])))
 
 
 def test_an_id_that_names_nothing_counts_when_it_does() -> None:

@@ -174,14 +174,14 @@ class Dialect:
         """
         raise NotImplementedError
 
-    def concerns(self, workflow: str, payload: bytes) -> bool:
+    def concerns(self, context: Context, payload: bytes) -> bool:
         """Tell whether anything may be shown of a commit; if not, it is not even opened.
 
         Args:
-            workflow: its execution's workflow, if that is needed and known; else empty.
+            context: its execution, as far as the dialect needs to know it.
             payload: the commit.
         """
-        del workflow, payload
+        del context, payload
         return True
 
     def is_urgent(self, context: Context) -> bool:

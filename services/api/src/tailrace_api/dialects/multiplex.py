@@ -44,7 +44,7 @@ class Topic:
     dialect: Dialect
     execution: str = ""
 
-    def concerns(self, context: Context) -> bool:
+    def is_about(self, context: Context) -> bool:
         """Tell whether the topic is about an execution."""
         return not self.execution or self.execution == context.execution_id
 
@@ -76,7 +76,7 @@ class _States:
             chain.from_iterable(
                 topic.slots_of(
                     (state or topic.dialect).show(context, event, stored)
-                    if topic.concerns(context)
+                    if topic.is_about(context)
                     else None
                 )
                 for topic, state in self._topics
@@ -170,7 +170,7 @@ class Multiplex(Dialect):
         return tuple(
             chain.from_iterable(
                 topic.slots_of(
-                    topic.dialect.show(context, event, stored) if topic.concerns(context) else None
+                    topic.dialect.show(context, event, stored) if topic.is_about(context) else None
                 )
                 for topic in self.topics
             )
@@ -194,14 +194,17 @@ class Multiplex(Dialect):
         told = (topic.show(shown(stored)) for stored in split_commit(payload))
         return [block for slots in told for block in slots if block is not None]
 
-    def concerns(self, workflow: str, payload: bytes) -> bool:
+    def concerns(self, context: Context, payload: bytes) -> bool:
         """Tell whether anything may be shown of a commit."""
-        return any(topic.dialect.concerns(workflow, payload) for topic in self.topics)
+        return any(
+            topic.is_about(context) and topic.dialect.concerns(context, payload)
+            for topic in self.topics
+        )
 
     def is_urgent(self, context: Context) -> bool:
         """Tell whether what is shown of an execution is to be written at once."""
         return any(
-            topic.concerns(context) and topic.dialect.is_urgent(context) for topic in self.topics
+            topic.is_about(context) and topic.dialect.is_urgent(context) for topic in self.topics
         )
 
 

@@ -257,8 +257,8 @@ class _PausedWorkflows(Dialect):
     def begin(self, snapshot: Snapshot) -> _PausedList:
         return _PausedList(snapshot)
 
-    def concerns(self, workflow: str, payload: bytes) -> bool:
-        del workflow
+    def concerns(self, context: Context, payload: bytes) -> bool:
+        del context
         return any(mark in payload for mark in _MARKS)
 
 

@@ -250,9 +250,9 @@ class Pipelines(Dialect):
         beat = {"type": "heartbeat", "timestamp": milliseconds}
         return frame.event(_encode(beat), name="heartbeat")
 
-    def concerns(self, workflow: str, payload: bytes) -> bool:
+    def concerns(self, context: Context, payload: bytes) -> bool:
         """Tell whether a commit may change how a pipeline stands."""
-        return workflow in self.pipelines and _MARK in payload
+        return context.workflow_id in self.pipelines and _MARK in payload
 
     def is_urgent(self, context: Context) -> bool:
         """Tell whether a client sees an execution's pipeline."""

@@ -56,7 +56,7 @@ async def missed(
     concerned = [
         commit
         for commit in commits
-        if topic.view.dialect.concerns(known[commit.execution].workflow_id, commit.payload)
+        if topic.view.dialect.concerns(known[commit.execution], commit.payload)
     ]
     state.rewind(await _before(log, topic.view.part.tenant, known, concerned))
     encoded = [

@@ -101,7 +101,7 @@ class View(NamedTuple):
         self, epoch: str, commit: Logged, context: Context, state: State | None
     ) -> EncodedCommit:
         dialect, sequence, payload = self.dialect, commit.sequence, commit.payload
-        if not dialect.concerns(context.workflow_id, payload):
+        if not dialect.concerns(context, payload):
             # It has been seen, as one thing of which nothing is shown.
             return EncodedCommit(sequence, b"", _UNSEEN, is_last=False)
         if commit.is_newer and not dialect.is_verbatim:
