@@ -32,13 +32,14 @@ SMALL = (
 
 def _fail(**settings: str) -> str:
     """Start an API that cannot start; returns the one line that it says."""
+    nats = settings.pop("nats", f"nats://127.0.0.1:{free_port()}")
     environment = {f"TAILRACE_{name.upper()}": value for name, value in settings.items()}
     process = subprocess.run(
         [sys.executable, "-m", "tailrace_api"],
         env={
             "PATH": "/usr/bin:/bin",
             "TAILRACE_PORT": "0",
-            "NATS_URL": f"nats://127.0.0.1:{free_port()}",
+            "NATS_URL": nats,
             **environment,
         },
         capture_output=True,
@@ -111,6 +112,14 @@ def _fail(**settings: str) -> str:
 def test_settings_that_cannot_work(settings: dict[str, str], named: str) -> None:
     """One line, exit code 2, before anything is asked of NATS."""
     assert named in _fail(**settings)
+
+
+def test_a_password_of_nats_is_not_told() -> None:
+    """The rest of its URL is, so that one sees where it was looked for."""
+    address = f"127.0.0.1:{free_port()}"
+    line = _fail(nats_connect_timeout="300ms", nats=f"nats://user:very-secret@{address}")
+    assert f"nats://user:***@{address}" in line
+    assert "very-secret" not in line
 
 
 async def test_keys_come_from_files_too(auth_nats: NatsServer, logs: Path) -> None:

@@ -12,6 +12,7 @@ from tailrace_api.app import create_app
 from tailrace_api.processes import Supervisor
 from tailrace_api.server import Server, bind
 from tailrace_shared.errors import StartupError
+from tailrace_shared.redaction import redacted
 from tailrace_shared.settings import ApiSettings, read_settings
 from tailrace_shared.telemetry import configure_logging
 
@@ -39,7 +40,8 @@ def _serve_together(settings: ApiSettings) -> int:
 
 
 def _refuse(error: StartupError) -> int:
-    sys.stderr.write(f"tailrace-api: {' '.join(str(error).split())}\n")
+    # It may name a URL of NATS, with a password.
+    sys.stderr.write(f"tailrace-api: {redacted(' '.join(str(error).split()))}\n")
     return 2
 
 

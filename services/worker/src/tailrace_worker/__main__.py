@@ -10,6 +10,7 @@ import structlog
 
 from tailrace_shared.errors import StartupError
 from tailrace_shared.readiness import notify
+from tailrace_shared.redaction import redacted
 from tailrace_worker.bootstrap import build
 from tailrace_worker.monitor import Monitor
 
@@ -26,7 +27,8 @@ def main() -> None:
         monitor = Monitor(parts)
         parts.engine.start()
     except StartupError as error:
-        sys.stderr.write(f"tailrace-worker: {error}\n")
+        # It may name a URL of NATS, with a password.
+        sys.stderr.write(f"tailrace-worker: {redacted(str(error))}\n")
         sys.exit(2)
     # As Dramatiq's own command does: some middleware begins to work here, as time limits do.
     parts.broker.emit_after("process_boot")
