@@ -105,6 +105,11 @@ class MemoryNats(JetStream):
         self._stream(stream).append(message)
         return sequence
 
+    def expire(self, sequence: int) -> None:
+        """Remove all commits up to a sequence, as time does."""
+        name = self._subjects.stream(EVENTS)
+        self._streams[name] = [m for m in self._stream(name) if m.sequence > sequence]
+
     # What nats-py's client does
 
     async def subscribe(

@@ -72,10 +72,11 @@ async def desk(site: Site) -> AsyncIterator[Desk]:
     await client.close()
 
 
-async def begin(site: Site, workflow: str, *commits: Sequence[ev.Event]) -> ExecutionState:
+async def begin(
+    site: Site, workflow: str, execution: str, *commits: Sequence[ev.Event]
+) -> ExecutionState:
     """Write a run that has not ended, as its worker would."""
     state = ExecutionState()
-    execution = commits[0][0].data.execution_id
     await LiveIndex(site.jetstream, site.subjects).put("t", workflow, execution)
     last = 0
     for events in commits:
@@ -98,6 +99,7 @@ async def wait_for_julia(site: Site, number: int) -> None:
     state = await begin(
         site,
         "waits",
+        execution,
         [written.queued(execution, "waits", run_input={"number": number})],
         [
             written.started(execution),

@@ -1,0 +1,365 @@
+"""Streams of a tenant, in memory and in virtual time: where they begin, go on, and what waits."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from harness import log as written
+from harness.memory_client import MemoryClient
+from harness.memory_hub import MemoryHub, memory_hub
+from harness.memory_nats import MemoryNats
+from harness.sse import places
+from harness.tenant_log import TenantLog
+from harness.virtual_time import run_in_virtual_time
+from tailrace_api.dialects.block import Block
+from tailrace_api.dialects.context import Context
+from tailrace_api.dialects.dialect import Dialect, LoggedEvent, Slots
+from tailrace_api.dialects.execution import EXECUTION
+from tailrace_api.dialects.pipeline_status import Pipelines
+from tailrace_api.fanout.contexts import Contexts
+from tailrace_api.fanout.view import View
+from tailrace_shared.appends import VERSION
+from tailrace_shared.execution.events import Event, encode_commits
+from tailrace_shared.execution.standing import WORKFLOW
+from tailrace_shared.subjects import LogFilter, Subjects
+from tailrace_shared.workflow.definition import Definition, Node
+from tailrace_shared.workflow_store import WorkflowStore
+
+Scenario = Callable[[MemoryHub], Awaitable[None]]
+
+
+class _Inputs(Dialect):
+    """Every event, with the input of its execution."""
+
+    name = "inputs"
+    needs = "context"
+
+    def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
+        """Show the type and the input."""
+        del stored
+        shown = [context.workflow_id, context.workflow_name, context.input]
+        return (Block(event.type, msgspec.json.encode(shown)),)
+
+
+INPUTS = View(_Inputs(), LogFilter("t"))
+
+
+def _run(scenario: Scenario, **changes: Any) -> None:
+    async def main() -> None:
+        async with memory_hub(MemoryNats(), **changes) as site:
+            await scenario(site)
+
+    run_in_virtual_time(main())
+
+
+def _commit(
+    site: MemoryHub, *events: Event, execution: str = "e", tenant: str = "t", **headers: str
+) -> int:
+    events = events or (written.step_log("n", "x"),)
+    told = {name.replace("_", "-"): value for name, value in headers.items()}
+    return site.nats.append(tenant, execution, next(encode_commits(events)), told)
+
+
+async def _soon() -> None:
+    """Let everything happen that needs no time to speak of."""
+    await asyncio.sleep(0.3)
+
+
+async def _open(site: MemoryHub, view: View, last_event_id: str = "") -> MemoryClient:
+    client = MemoryClient()
+    await site.follow(client, view, last_event_id)
+    await _soon()
+    return client
+
+
+def _sequences(client: MemoryClient) -> list[int]:
+    return [sequence for _, sequence, _ in places(client.events)]
+
+
+# Where a stream begins
+
+
+def test_a_new_client_begins_now_and_knows_where_that_is() -> None:
+    """Before anything has happened, and after."""
+
+    async def scenario(site: MemoryHub) -> None:
+        early = await _open(site, INPUTS)
+        assert early.parser.last_event_id == f"{site.hub.epoch}-0-0"
+        last = _commit(site, written.queued("e"), written.started("e"))
+        await _soon()
+        late = await _open(site, INPUTS)
+        assert late.parser.last_event_id == f"{site.hub.epoch}-{last}-1"
+        assert (late.events, _sequences(early)) == ([], [last, last])
+        _commit(site)
+        await _soon()
+        assert (_sequences(late), _sequences(early)) == ([last + 1], [last, last, last + 1])
+
+    _run(scenario)
+
+
+def test_a_tenant_without_a_log_begins_where_all_logs_end() -> None:
+    """And misses nothing of its own while others write."""
+
+    async def scenario(site: MemoryHub) -> None:
+        for _ in range(10):
+            _commit(site, tenant="other")
+        client = await _open(site, INPUTS)
+        assert client.parser.last_event_id == f"{site.hub.epoch}-10-0"
+        client.leave()
+        await site.settled(0, 0, 0)
+        _commit(site, tenant="other")
+        mine = _commit(site, written.queued("e"))
+        again = await _open(site, INPUTS, client.parser.last_event_id)
+        assert _sequences(again) == [mine]
+
+    _run(scenario)
+
+
+# Where it goes on
+
+
+@pytest.mark.parametrize("is_alive", [False, True])
+def test_an_id_of_anybody_is_a_place_to_go_on_from(*, is_alive: bool) -> None:
+    """Whose commit is there makes no difference, nor how many events that has."""
+
+    async def scenario(site: MemoryHub) -> None:
+        for number in range(20):
+            tenant = "t" if number % 2 else "other"
+            _commit(site, written.queued("e"), written.started("e"), tenant=tenant)
+        watching = await _open(site, INPUTS) if is_alive else None
+        for sequence in range(1, 21):
+            for index in (0, 1, 7):
+                client = await _open(site, INPUTS, f"{site.hub.epoch}-{sequence}-{index}")
+                rest = [(own, i) for own in range(sequence, 21) if own % 2 == 0 for i in (0, 1)]
+                expected = [place for place in rest if place > (sequence, index)]
+                assert [place[1:] for place in places(client.events)] == expected
+                client.leave()
+        assert watching is None or not watching.ended.is_set()
+
+    _run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("last_event_id", "reason"),
+    [("{epoch}-99-0", "unknown"), ("nonsense", "unknown"), ("123-1-0", "recreated")],
+)
+def test_an_id_that_is_no_place_is_told_and_the_stream_begins_anew(
+    last_event_id: str, reason: str
+) -> None:
+    """With a snapshot, where there is one, and from now on."""
+
+    async def scenario(site: MemoryHub) -> None:
+        last = _commit(site, written.queued("e", "a"), Tailrace_Workflow="a")
+        view = View(Pipelines(frozenset({"a"})), LogFilter("t"))
+        client = await _open(site, view, last_event_id.format(epoch=site.hub.epoch))
+        kinds = [event.type for event in client.events]
+        assert kinds[0] == "stream:reset"
+        assert kinds[1] in ("batch_update", "error")
+        assert client.events[0].json() == {"reason": reason, "from": None}
+        assert client.parser.last_event_id == f"{site.hub.epoch}-{last}-0"
+        assert site.hub.counts.resets == 1
+
+    _run(scenario)
+
+
+def test_what_has_expired_is_told() -> None:
+    """But one who had come to the end of a log that has wholly expired has missed nothing."""
+
+    async def scenario(site: MemoryHub) -> None:
+        for number in range(10):
+            _commit(site, written.queued(f"e{number}"), execution=f"e{number}")
+        site.nats.expire(5)
+        client = await _open(site, INPUTS, f"{site.hub.epoch}-3-0")
+        assert client.events[0].json() == {"reason": "expired", "from": None}
+        client = await _open(site, INPUTS, f"{site.hub.epoch}-6-0")
+        assert _sequences(client) == [7, 8, 9, 10]
+
+    _run(scenario)
+
+
+def test_who_has_missed_too_much_of_what_depends_on_it_begins_anew(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A cumulative dialect would have to read all of it."""
+    monkeypatch.setattr("tailrace_api.fanout.rewind.MOST_COMMITS", 50)
+
+    async def scenario(site: MemoryHub) -> None:
+        view = View(Pipelines(frozenset({"a"})), LogFilter("t"))
+        for number in range(60):
+            _commit(site, written.queued(f"e{number}", "a"), execution=f"e{number}")
+        client = await _open(site, view, f"{site.hub.epoch}-1-0")
+        assert client.events[0].json() == {"reason": "expired", "from": None}
+        assert client.parser.last_event_id == f"{site.hub.epoch}-60-0"
+
+    _run(scenario)
+
+
+# Contexts
+
+
+def test_an_execution_that_is_met_in_its_middle_is_looked_up() -> None:
+    """Once, and those that begin before one's eyes not at all."""
+
+    async def scenario(site: MemoryHub) -> None:
+        for name in ("old", "young"):
+            if name == "old":
+                _commit(site, written.queued(name, "flow", run_input=[1]), execution=name)
+        client = await _open(site, INPUTS)
+        before = site.nats.reads
+        _commit(site, execution="old")
+        await _soon()
+        looked = site.nats.reads - before
+        _commit(site, written.queued("young", "flow", run_input=[2]), execution="young")
+        for _ in range(5):
+            _commit(site, execution="old")
+            _commit(site, execution="young")
+        await _soon()
+        assert looked <= 2
+        assert site.nats.reads - before == looked
+        shown = [(event.type, event.json()) for event in client.events]
+        assert shown[0] == ("step:log", ["flow", "flow", [1]])
+        assert shown[1] == ("execution:queued", ["flow", "flow", [2]])
+        assert len(shown) == 12
+
+    _run(scenario)
+
+
+def test_an_execution_whose_beginning_has_expired_is_shown_as_far_as_it_is_known() -> None:
+    """By what its later commits say."""
+
+    async def scenario(site: MemoryHub) -> None:
+        _commit(site, written.queued("e", "flow"))
+        _commit(site, Tailrace_Workflow="flow")
+        site.nats.expire(1)
+        client = await _open(site, INPUTS, f"{site.hub.epoch}-1-0")
+        client.events.clear()
+        _commit(site, Tailrace_Workflow="flow")
+        await _soon()
+        assert [event.json() for event in client.events] == [["flow", "flow", None]]
+
+    _run(scenario)
+
+
+def test_contexts_stay_within_their_bounds() -> None:
+    """Those used last are kept; the others are read again."""
+
+    async def scenario() -> None:
+        nats = MemoryNats()
+        async with memory_hub(nats) as site:
+            contexts = Contexts(site.log, 20_000)
+            for number in range(100):
+                name, run_input = f"e{number}", "x" * (number % 10 * 100)
+                _commit(site, written.queued(name, "flow", run_input=run_input), execution=name)
+            found = await contexts.of("t", [f"e{number}" for number in range(100)])
+            assert {len(found[f"e{n}"].input) for n in range(100)} == set(range(0, 1000, 100))
+            assert 5 < len(contexts) < 40
+            gone = next(f"e{n}" for n in range(100) if contexts.known("t", f"e{n}") is None)
+            reads = nats.reads
+            for _ in range(3):
+                assert (await contexts.of("t", [gone]))[gone].workflow_id == "flow"
+            assert nats.reads == reads + 1
+
+    run_in_virtual_time(scenario())
+
+
+def test_large_and_sensitive_inputs_are_not_repeated() -> None:
+    """A context is shown to everybody, with each event."""
+    queued = written.queued("e", "flow", run_input={"card": "4000", "po": 1})
+    queued.data.sensitive = ["/card"]
+    contexts = Contexts(None, 2**20)  # type: ignore[arg-type]
+    context = contexts.learn("t", "e", next(encode_commits([queued])))
+    assert context is not None
+    assert context.input == {"card": "***", "po": 1}
+    large = written.queued("e", "flow", run_input="x" * 20_000)
+    context = contexts.learn("t", "e", next(encode_commits([large])))
+    assert context is not None
+    assert context.input is None
+
+
+# Newer versions
+
+
+def test_commits_of_newer_versions_are_passed_over_by_who_would_interpret_them() -> None:
+    """Live as well as from history; who shows what is stored shows them, and knows the end."""
+
+    async def scenario(site: MemoryHub) -> None:
+        newer = {VERSION.replace("-", "_"): "99"}
+        _commit(site, written.queued("e", "flow"))
+        all_of_it, one = await _open(site, INPUTS), await site.open("e")
+        _commit(site, written.step_log("n", "x"), **newer)
+        _commit(site)
+        await _soon()
+        late = await _open(site, INPUTS, f"{site.hub.epoch}-1-0")
+        assert _sequences(all_of_it) == _sequences(late) == [3]
+        assert _sequences(one) == [1, 2, 3]
+        _commit(site, written.completed("e"), **newer)
+        await _soon()
+        assert one.ended.is_set()
+        assert not all_of_it.ended.is_set()
+
+    _run(scenario)
+
+
+# What is not urgent
+
+
+def test_what_a_client_does_not_see_waits_a_little_and_comes_in_order() -> None:
+    """In one write; what it sees is written at once, with all that has waited."""
+
+    async def scenario(site: MemoryHub) -> None:
+        dice = random.Random(1)
+        log = TenantLog(site.nats, dice)
+        store = WorkflowStore(site.nats, Subjects())
+        for name in "ab":
+            await store.put("t", Definition(name, {"n": Node("log")}))
+        named = frozenset({"a", "b"})
+        lazy = await _open(site, View(Pipelines(named, frozenset({"a"})), LogFilter("t")))
+        eager = await _open(site, View(Pipelines(named), LogFilter("t")))
+        run = await log.begin("t", "b")
+        await _soon()
+        assert len(places(eager.events)) == 1
+        assert places(lazy.events) == []
+        writes = len(lazy.writes)
+        log.commit(run, written.started(run.execution))
+        await log.end(run, written.completed(run.execution))
+        await asyncio.sleep(2)
+        assert len(lazy.writes) == writes + 1
+        assert places(lazy.events) == places(eager.events)
+        await log.begin("t", "b")
+        await log.begin("t", "a")
+        await asyncio.sleep(0.05)
+        assert places(lazy.events) == places(eager.events)
+        assert len(places(lazy.events)) == 4
+
+    _run(scenario, laziness=2.0)
+
+
+def test_who_is_told_nothing_does_not_fall_behind() -> None:
+    """Commits of which nothing is shown move everybody on before the ring has left them."""
+
+    async def scenario(site: MemoryHub) -> None:
+        client = await _open(site, View(Pipelines(frozenset({"a"})), LogFilter("t")))
+        for _ in range(3000):
+            _commit(site, **{WORKFLOW.replace("-", "_"): "b"})
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(31)
+        assert not client.ended.is_set()
+        assert client.parser.last_event_id == f"{site.hub.epoch}-3000-0"
+
+    _run(scenario, laziness=2.0)
+
+
+def test_a_verbatim_view_of_a_tenant_works_as_well() -> None:
+    """Any dialect may show a tenant."""
+
+    async def scenario(site: MemoryHub) -> None:
+        client = await _open(site, View(EXECUTION, LogFilter("t")))
+        _commit(site, written.queued("e"))
+        await _soon()
+        assert _sequences(client) == [1]
+
+    _run(scenario)
