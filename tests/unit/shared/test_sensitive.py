@@ -149,6 +149,14 @@ def test_a_definition_tells_whether_it_marks_anything(fields, is_marked):
     assert marks_anything(definition({"a": {}}, input={"properties": {"x": MARKED}}))
 
 
+def test_a_visual_editor_marks_with_the_same_words():
+    """In the data of its nodes, as every other field of a node."""
+    node = {"id": "a", "type": "log", "data": {"message": "x", "sensitive": ["/a"]}}
+    found = validate({"id": "w", "nodes": [node], "edges": []}, SHIPPED).definition
+    assert found is not None
+    assert found.nodes["a"].sensitive == ["/a"]
+
+
 @pytest.mark.parametrize(
     ("document", "place", "why"),
     [

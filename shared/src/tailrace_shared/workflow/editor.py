@@ -12,7 +12,7 @@ from tailrace_shared.workflow import pointer
 _NODE_FIELDS: Final = frozenset(
     [
         *("name", "needs", "when", "join", "stage", "retry", "timeout", "on_timeout", "on_crash"),
-        "with",
+        *("with", "sensitive"),
     ]
 )
 # React Flow's node attributes: where and how a node is drawn.
