@@ -3,15 +3,22 @@
 An execution is entered before its first commit, and struck out when its last commit is in the log
 and all that follows from it is done. So at any moment all that is live by the log is in here; what
 is in here may have ended. How many have ended before, nobody pays for who asks what is live.
+
+Runs that began before there was this index are adopted from the index of runs, once.
 """
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from tailrace_shared.bucket import Bucket
 from tailrace_shared.ids import check_id
 from tailrace_shared.jetstream import JetStream
+from tailrace_shared.run_index import RunIndex
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.topology import LIVE
+
+
+# No entry's key, which has three tokens.
+_ADOPTED: Final = "adopted"
 
 
 class Live(NamedTuple):
@@ -42,6 +49,18 @@ class LiveIndex:
             UnavailableError: NATS did not answer.
         """
         await self._bucket.purge(_key(tenant, workflow, execution))
+
+    async def adopt(self, runs: RunIndex) -> None:
+        """Enter what an older version has begun and nobody has ended; only the first time.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        if await self._bucket.get_newest(_ADOPTED) is not None:
+            return
+        async for tenant, run in runs.unfinished():
+            await self.put(tenant, run.workflow_id, run.execution_id)
+        await self._bucket.put(_ADOPTED, b"")
 
     async def of_tenant(self, tenant: str, workflow: str | None = None) -> list[Live]:
         """Return what is live of a tenant, or of one of its workflows, as the leader has it.

@@ -4,13 +4,13 @@ Derived from the log and repairable from it: whoever moves an execution to anoth
 its summary. Execution ids sort by time, so the keys alone give the order of a list.
 """
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Final, NamedTuple
 
 import msgspec
 
 from tailrace_shared.bucket import Bucket
-from tailrace_shared.execution.state import ExecutionState, ExecutionStatus
+from tailrace_shared.execution.state import TERMINAL_STATUSES, ExecutionState, ExecutionStatus
 from tailrace_shared.ids import check_id
 from tailrace_shared.jetstream import JetStream
 from tailrace_shared.subjects import Subjects
@@ -65,6 +65,17 @@ class RunIndex:
         )
         key = f"{check_id(tenant, 'tenant')}.{state.workflow_id}.{state.execution_id}"
         await self._bucket.put(key, msgspec.json.encode(summary))
+
+    async def unfinished(self) -> AsyncIterator[tuple[str, RunSummary]]:
+        """Read all runs that have not ended, each with its tenant. It reads every summary there is.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        async for entry, _written_at in self._bucket.scan("*.*.*"):
+            run = _decode(entry.value)
+            if run.status not in TERMINAL_STATUSES:
+                yield entry.key.partition(".")[0], run
 
     async def page(
         self,

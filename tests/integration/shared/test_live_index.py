@@ -3,7 +3,9 @@
 import pytest
 
 from tailrace_shared.errors import InvalidIdError
+from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.live_index import Live, LiveIndex
+from tailrace_shared.run_index import RunIndex
 from tailrace_shared.topology import LIVE
 
 
@@ -38,3 +40,17 @@ async def test_no_id_reaches_beyond_its_entry(index):
         await index.remove("t", "a", "*")
     with pytest.raises(InvalidIdError):
         await index.of_tenant("*")
+
+
+async def test_what_an_older_version_has_begun_is_adopted_once(site, index):
+    """Of the index of runs, what has not ended; who starts again reads nothing."""
+    runs = RunIndex(site.jetstream, site.subjects)
+    for execution, status in (("1", "paused"), ("2", "completed"), ("3", "running")):
+        state = ExecutionState(execution_id=execution, workflow_id="a", status=status)
+        await runs.put("t", state)
+    await index.put("t", "b", "4")
+    await index.adopt(runs)
+    assert sorted(await index.of_tenant("t")) == [Live("a", "1"), Live("a", "3"), Live("b", "4")]
+    await index.remove("t", "a", "1")
+    await LiveIndex(site.jetstream, site.subjects).adopt(runs)
+    assert sorted(await index.of_tenant("t")) == [Live("a", "3"), Live("b", "4")]

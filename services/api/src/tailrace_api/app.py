@@ -149,9 +149,10 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
                 RingBounds(settings.ring_events, settings.ring_bytes),
             ),
         )
+        runs = RunIndex(jetstream, subjects)
+        await _adopt(live, runs, settings)
         run_rate = await _run_rate(jetstream, subjects, settings)
         starter = RunStarter(jetstream, subjects, workflows, run_rate)
-        runs = RunIndex(jetstream, subjects)
         # Outputs are put by workers only, so no limit matters here.
         outputs = OutputStore(jetstream, subjects, max_bytes=0)
         due = DueIndex(jetstream, subjects)
@@ -219,6 +220,13 @@ def _middleware(
         Middleware(ForeignPages, settings=settings),
         Middleware(Gate, verifier=verifier, tickets=tickets, later=later),
     ]
+
+
+async def _adopt(live: LiveIndex, runs: RunIndex, settings: ApiSettings) -> None:
+    try:
+        await live.adopt(runs)
+    except (UnavailableError, JetStreamError) as error:
+        raise StartupError(f"JetStream at {settings.nats_url} does not work: {error}") from None
 
 
 async def _ticket_key(jetstream: JetStream, subjects: Subjects, settings: ApiSettings) -> bytes:
