@@ -16,7 +16,6 @@ from tailrace_shared.run_index import RunIndex
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.topology import LIVE
 
-
 # No entry's key, which has three tokens.
 _ADOPTED: Final = "adopted"
 

@@ -45,8 +45,11 @@ async def test_no_id_reaches_beyond_its_entry(index):
 async def test_what_an_older_version_has_begun_is_adopted_once(site, index):
     """Of the index of runs, what has not ended; who starts again reads nothing."""
     runs = RunIndex(site.jetstream, site.subjects)
-    for execution, status in (("1", "paused"), ("2", "completed"), ("3", "running")):
-        state = ExecutionState(execution_id=execution, workflow_id="a", status=status)
+    for state in (
+        ExecutionState(execution_id="1", workflow_id="a", status="paused"),
+        ExecutionState(execution_id="2", workflow_id="a", status="completed"),
+        ExecutionState(execution_id="3", workflow_id="a", status="running"),
+    ):
         await runs.put("t", state)
     await index.put("t", "b", "4")
     await index.adopt(runs)
