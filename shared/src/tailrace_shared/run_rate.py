@@ -5,17 +5,26 @@ minute and refuses one beyond the limit. So the server that orders the messages 
 and no two replicas can each believe that theirs is the last that fits.
 """
 
+import asyncio
 import math
 import time
-from typing import Final
+from typing import Final, Never
 
-from tailrace_shared.errors import JetStreamError, TooManyRunsError, TopologyMismatchError
+from tailrace_shared.errors import (
+    JetStreamError,
+    TooManyRunsError,
+    TopologyMismatchError,
+    UnavailableError,
+)
 from tailrace_shared.jetstream import JetStream
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.topology import NAME_IN_USE, RATE, StreamSpec, nanoseconds
 
 _MINUTE: Final = 60
 _STORE_FAILED: Final = 10077
+_TWIN_IN_PROCESS: Final = 10158
+_TRIES: Final = 100
+_PAUSE: Final = 0.02
 
 
 class RunRate:
@@ -88,13 +97,23 @@ class RunRate:
             UnavailableError: NATS did not answer.
         """
         headers = None if request_id is None else {"Nats-Msg-Id": request_id}
-        try:
-            await self._jetstream.publish(self._subjects.rate(tenant), b"", headers)
-        except JetStreamError as error:
-            # One code for everything that keeps a stream from storing a message.
-            if error.code != _STORE_FAILED or "per subject" not in str(error):
-                raise
-            raise TooManyRunsError(self._per_minute, await self._wait(tenant)) from None
+        for _ in range(_TRIES):
+            try:
+                await self._jetstream.publish(self._subjects.rate(tenant), b"", headers)
+            except JetStreamError as error:
+                if error.code != _TWIN_IN_PROCESS:
+                    await self._raise(error, tenant)
+            else:
+                return
+            # A cluster does not know yet what becomes of the same request, sent twice.
+            await asyncio.sleep(_PAUSE)
+        raise UnavailableError("NATS did not say whether a start is counted")
+
+    async def _raise(self, error: JetStreamError, tenant: str) -> Never:
+        # One code for everything that keeps a stream from storing a message.
+        if error.code != _STORE_FAILED or "per subject" not in str(error):
+            raise error
+        raise TooManyRunsError(self._per_minute, await self._wait(tenant)) from None
 
     async def _wait(self, tenant: str) -> int:
         """Return in how many seconds the tenant's oldest start is forgotten."""

@@ -2,14 +2,23 @@
 
 import asyncio
 
+import nats
 import pytest
 
-from tailrace_shared.errors import TooManyRunsError
+from harness.nats_cluster import NatsCluster
+from tailrace_shared.errors import (
+    JetStreamError,
+    TooManyRunsError,
+    TopologyMismatchError,
+    UnavailableError,
+)
 from tailrace_shared.execution import events as ev
 from tailrace_shared.ids import new_execution_id
+from tailrace_shared.jetstream import JetStream
 from tailrace_shared.run_input import InvalidInputError
 from tailrace_shared.run_rate import RunRate
 from tailrace_shared.run_starter import RunRequest, RunStarter
+from tailrace_shared.subjects import Subjects
 from tailrace_shared.topology import EVENTS, IDEMPOTENCY, RATE
 from tailrace_shared.workflow.definition import Definition, Node
 from tailrace_shared.workflow_store import WorkflowStore
@@ -84,6 +93,47 @@ class TestCounting:
         await more.charge("t")
         with pytest.raises(TooManyRunsError, match="may start 2 runs"):
             await more.charge("t")
+
+
+class TestClusters:
+    """Three copies of the count, and three servers that are asked."""
+
+    @pytest.fixture
+    async def replicas(self, tmp_path):
+        """A counter at each server of a cluster, ten starts a minute."""
+        with NatsCluster(tmp_path) as cluster:
+            clients = [await nats.connect(url) for url in cluster.urls]
+            counters = [
+                RunRate(JetStream(client), Subjects(), 10, replicas=3) for client in clients
+            ]
+            await self._led(counters[0])
+            yield counters
+            for client in clients:
+                await client.close()
+
+    @staticmethod
+    async def _led(counter):
+        """Return when the cluster has leaders: for itself and for the stream."""
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    await counter.prepare()
+                    await counter.charge("nobody")
+                except (TopologyMismatchError, UnavailableError, JetStreamError):
+                    await asyncio.sleep(0.1)
+                else:
+                    return
+
+    async def test_a_cluster_admits_as_many_as_one_server_would(self, replicas):
+        """Whichever server is asked, and however many at the same time."""
+        outcomes = await _outcomes(*(rate.charge("t") for rate in replicas * 20))
+        assert (outcomes.count(None), outcomes.count(TooManyRunsError)) == (10, 50)
+
+    async def test_a_request_that_is_sent_to_all_at_once_counts_once(self, replicas):
+        """A server that is still busy with its twin is asked again."""
+        assert await _outcomes(*(rate.charge("t", "key") for rate in replicas * 5)) == [None] * 15
+        outcomes = await _outcomes(*(rate.charge("t") for rate in replicas * 5))
+        assert outcomes.count(None) == 9
 
 
 class TestStarts:

@@ -126,7 +126,7 @@ def _is_form(content_type: str | None) -> bool:
 
 def _too_large(limit: int) -> RefusedError:
     # The rest of the body is still on its way and nobody will read it.
-    return RefusedError(413, f"the body is larger than {limit} bytes", headers=_CLOSE)
+    return RefusedError(413, f"the body is larger than {limit} bytes; send less", headers=_CLOSE)
 
 
 def decode(body: bytes) -> Document:
@@ -175,7 +175,7 @@ def _decode(text: str, size: int) -> Document:
 
 
 def _too_deep() -> RefusedError:
-    return RefusedError(400, f"the JSON is nested deeper than {MAX_DEPTH} levels")
+    return RefusedError(400, f"the JSON is nested deeper than {MAX_DEPTH} levels; send it flatter")
 
 
 def _integer(text: str) -> int:

@@ -12,6 +12,13 @@ from tailrace_shared.ids import ID_PATTERN, is_valid_id
 _DEFAULT_PAGE: Final = 50
 _LARGEST_PAGE: Final = 200
 
+_SOME: Final = r"[A-Za-z0-9_-]{1,64}"
+_LIST: Final = r"(,[A-Za-z0-9_-]{0,64})*$"
+IDS: Final = Annotated[str, Meta(pattern=rf"^({_SOME})?{_LIST}")]
+"""What a parameter that lists ids by commas is declared as."""
+SOME_IDS: Final = Annotated[str, Meta(pattern=rf"^,*{_SOME}{_LIST}")]
+"""The same, where there must be one."""
+
 LIMIT: Final = Parameter(
     "limit",
     Annotated[int, Meta(ge=1, le=_LARGEST_PAGE)],

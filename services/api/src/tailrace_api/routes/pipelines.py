@@ -4,10 +4,9 @@ Paths and fields are those of existing front ends.
 """
 
 import time
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
-from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -23,7 +22,7 @@ from tailrace_api.fanout.snapshots import Snapshots
 from tailrace_api.json_response import json_response
 from tailrace_api.operation import EVENT_STREAM, Answer, Operation, Parameter
 from tailrace_api.problems import RefusedError
-from tailrace_api.query import ids_of
+from tailrace_api.query import IDS, SOME_IDS, ids_of
 from tailrace_api.routes.opening import LAST_EVENT_ID, Opening
 from tailrace_api.tenancy import tenant_of
 from tailrace_shared.errors import WorkflowNotFoundError
@@ -35,13 +34,13 @@ MOST_PIPELINES: Final = 200
 
 _PIPELINE_IDS: Final = Parameter(
     "pipelineIds",
-    Annotated[str, Meta(min_length=1)],
+    SOME_IDS,
     f"The pipelines, by commas, {MOST_PIPELINES} at the most.",
     is_required=True,
 )
 _VISIBLE: Final = Parameter(
     "visible",
-    str,
+    IDS,
     "Those of them whose updates are written at once, by commas; all, if it is left out. The "
     "others' updates may come a little later.",
 )

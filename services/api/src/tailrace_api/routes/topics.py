@@ -1,8 +1,9 @@
 """The topics of a multiplexed stream, as a client lists them."""
 
 from collections.abc import Callable, Mapping
-from typing import Final
+from typing import Annotated, Final
 
+from msgspec import Meta
 from starlette.requests import Request
 
 from tailrace_api.dialects.execution import EXECUTION
@@ -14,9 +15,11 @@ from tailrace_api.operation import Parameter
 from tailrace_api.problems import RefusedError
 from tailrace_shared.ids import is_valid_id
 
+_TOPIC: Final = r"(paused|feed|(execution|pipeline):[A-Za-z0-9_-]{1,64})"
+
 TOPICS: Final = Parameter(
     "topics",
-    str,
+    Annotated[str, Meta(pattern=rf"^,*{_TOPIC}(,{_TOPIC}?)*$")],
     "What to stream, by commas: `execution:<id>`, `paused`, `pipeline:<id>`, `feed`.",
     is_required=True,
 )
