@@ -23,6 +23,9 @@ SECRETS = [
     "пароль",
     "é😀ü",
     "%41%42%43",
+    "%25%2525",
+    "&amp;&#38;&",
+    'one\\\\two\\"\\\n\\u0041\\',
 ]
 
 
@@ -73,6 +76,24 @@ def test_a_secret_is_found_in_the_middle_of_base64(form: str, secret: str):
     seen = Redactor([secret]).text(ENCODED[form](secret))
     assert "***" in seen
     assert len(seen) < 4 * len("user:12tail")
+
+
+@pytest.mark.parametrize(
+    ("secret", "answer"),
+    [
+        ('"quoted"', "\\" * 200_000),
+        ("\\" * 64, "\\" * 200_000),
+        ('\\"' * 64, '\\\\"' * 63 * 500),
+        ('{"a": "b", ' * 200 + "}", '{"a": "b", ' * 2_000),
+        ("%25" * 64, "%25" * 60_000),
+        ("&amp;" * 64, "&amp;" * 40_000 + "x"),
+        ("é " * 64, "é+" * 60_000),
+    ],
+)
+def test_no_answer_keeps_a_worker_searching(secret: str, answer: str):
+    """However like the secret it is, up to the end: the search is over."""
+    seen = Redactor([secret]).text(answer)
+    assert seen == answer or "***" in seen
 
 
 def test_each_line_of_a_key_is_a_secret_of_its_own():

@@ -9,8 +9,10 @@ whose code is given a secret can turn it into anything.
 import base64
 import functools
 import html
+import json
 import re
-from collections.abc import Iterable, Iterator
+import urllib.parse
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -18,6 +20,19 @@ import msgspec
 from tailrace_shared.masking import MASK
 
 _SHORTEST_LINE: Final = 8
+# So many backslashes before a character are seven times escaped, or not that character's.
+_TIMES: Final = 8
+_NAMED: Final = {"\n": "n", "\r": "r", "\t": "t"}
+_WRITERS: Final[tuple[Callable[[str], str], ...]] = (
+    str,
+    lambda text: json.dumps(text)[1:-1],
+    lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
+    lambda text: repr(text)[1:-1],
+    html.escape,
+    urllib.parse.quote,
+    urllib.parse.quote_plus,
+    lambda text: urllib.parse.quote(text, safe=""),
+)
 
 
 class Redactor:
@@ -69,6 +84,10 @@ def _pattern(secret: str) -> re.Pattern[str]:
 
 
 def _forms(secret: str) -> Iterator[str]:
+    # First as whole texts: an escape within a secret could be taken for one of the characters
+    # before it.
+    for write in _WRITERS:
+        yield re.escape(write(secret))
     yield _written(secret)
     for line in map(str.strip, secret.splitlines()):
         # The lines of a key are logged one by one; the first and the last are everybody's.
@@ -87,33 +106,47 @@ def _base64_within(secret: bytes, offset: int) -> str:
 
 
 def _written(text: str, *, url_safe: bool = False) -> str:
-    return "".join(_character(character, url_safe=url_safe) for character in text)
+    pieces = []
+    for run in re.findall(r"\\+|[^\\]", text, re.DOTALL):
+        if run.startswith("\\"):
+            # As many as there are, or as many again for each time that they were escaped.
+            pieces.append(rf"(?>(?:\\|%5[cC]){{{len(run)},{_TIMES * (len(run) + 1)}}})")
+        else:
+            after_run = bool(pieces) and pieces[-1].startswith(r"(?>(?:\\|")
+            pieces.append(_character(run, url_safe=url_safe, after_run=after_run))
+    return "".join(pieces)
 
 
 @functools.lru_cache(maxsize=1024)
-def _character(character: str, *, url_safe: bool) -> str:
-    """Return a pattern for one character as it is and as it may be escaped."""
+def _character(character: str, *, url_safe: bool, after_run: bool) -> str:
+    """Return a pattern for one character as it is and as it may be escaped.
+
+    It is atomic, and what it repeats is bounded: an answer from somewhere must not be able to keep
+    a worker searching.
+    """
     # Nobody escapes these, and a pattern that begins with a plain text is found much faster.
-    if character.isascii() and character.isalnum():
+    if character.isascii() and character.isalnum() and not after_run:
         return character
-    forms = {re.escape(character), rf"\\*{re.escape(character)}"}
-    forms.add("(?i:" + "".join(f"%{byte:02x}" for byte in character.encode()) + ")")
+    # Backslashes before it belong to the run, if there is one.
+    escape = rf"\\{{{0 if after_run else 1},{_TIMES}}}"
+    code = ord(character)
     units = character.encode("utf-16-be", "surrogatepass")
-    codes = (units[index : index + 2].hex() for index in range(0, len(units), 2))
-    forms.add("(?i:" + "".join(rf"\\+u{code}" for code in codes) + ")")
-    forms.add(rf"\\+U(?i:{ord(character):08x})")
-    if ord(character) < 256:
-        forms.add(rf"\\+x(?i:{ord(character):02x})")
-    forms.add(f"(?i:&#{ord(character)};|&#x{ord(character):x};)")
-    forms.add(re.escape(html.escape(character)))
-    if character in "\n\r\t":
-        forms.add(r"\\+" + {"\n": "n", "\r": "r", "\t": "t"}[character])
+    forms = {
+        rf"\\{{0,{_TIMES}}}{re.escape(character)}",
+        "(?i:" + "".join(f"%{byte:02x}" for byte in character.encode()) + ")",
+        "(?i:" + "".join(f"{escape}u{unit.hex()}" for unit in (units[:2], units[2:]) if unit) + ")",
+        f"{escape}U(?i:{code:08x})",
+        f"(?i:&#{code};|&#x{code:x};)",
+        re.escape(html.escape(character)),
+    }
+    if code < 256:
+        forms.add(f"{escape}x(?i:{code:02x})")
+    if character in _NAMED:
+        forms.add(escape + _NAMED[character])
     if character == "\n":
         forms.add(r"\r\n")
     if character == " ":
         forms.add(r"\+")
     if url_safe and character in "+/":
         forms.add({"+": "-", "/": "_"}[character])
-    if character == "\\":
-        forms.add(r"\\+")
-    return "(?:" + "|".join(sorted(forms, key=len, reverse=True)) + ")"
+    return "(?>" + "|".join(sorted(forms, key=len, reverse=True)) + ")"
