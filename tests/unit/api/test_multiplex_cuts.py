@@ -1,0 +1,275 @@
+"""Hundreds of seeded lives of multiplexed streams, in memory: each topic is told whole.
+
+Two tenants, two replicas that come and go, messages that are lost and replicas of NATS that lag;
+clients that are cut anywhere and go on at another replica. What a client was told of an execution,
+before its stream began and since, must be the execution's log; of all other topics it must get
+what they show after its snapshot, once and in order.
+"""
+
+import asyncio
+import contextlib
+import random
+from typing import Any, Final
+
+import msgspec
+import pytest
+
+from harness import log as written
+from harness.memory_client import MemoryClient
+from harness.memory_hub import MemoryHub, memory_hub
+from harness.memory_nats import MemoryNats
+from harness.sse import SseParser
+from harness.tenant_log import TenantLog
+from harness.virtual_time import run_in_virtual_time
+from tailrace_api.dialects.context import Context
+from tailrace_api.dialects.dialect import encode_commit
+from tailrace_api.dialects.execution import EXECUTION
+from tailrace_api.dialects.multiplex import Multiplex, Topic, multiplex
+from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
+from tailrace_api.dialects.pipeline_status import Pipelines
+from tailrace_api.dialects.snapshot import Snapshot
+from tailrace_api.dialects.tenant_feed import TENANT_FEED
+from tailrace_api.fanout.topic import RingBounds
+from tailrace_api.fanout.view import View
+from tailrace_shared.errors import UnavailableError
+from tailrace_shared.execution.events import Event, encode_commits
+from tailrace_shared.subjects import LogFilter, Subjects
+from tailrace_shared.workflow.definition import Definition, Node
+from tailrace_shared.workflow_store import WorkflowStore
+
+_SEEDS: Final = 240
+_PARTS: Final = 8
+TENANTS: Final = ["t", "u"]
+WORKFLOWS: Final = ["a", "b"]
+
+Place = tuple[int, int]
+Said = tuple[str, str, Any]
+
+
+class Page:
+    """A page of a tenant that shows an execution and some more.
+
+    Attributes:
+        past: what it was told of the execution before its stream began.
+        since: where that was.
+        told: what it was told since, and where.
+    """
+
+    def __init__(self, tenant: str, dialect: Multiplex) -> None:
+        self.tenant = tenant
+        self.dialect = dialect
+        self.past: list[Said] = []
+        self.since: Place | None = None
+        self.told: list[tuple[Place, Said]] = []
+
+    def take(self, client: MemoryClient, *, is_new: bool) -> None:
+        """Take what a connection has told."""
+        if is_new:
+            self.past = []
+        for event in client.events:
+            assert not event.type.startswith("stream:"), event
+            said = (event.type, event.json()["event"], _comparable(event.json()["data"]))
+            assert event.json()["topic"] == event.type
+            if event.own_id:
+                self.told.append((_place(event.id), said))
+            elif event.type.startswith("execution:"):
+                assert is_new
+                self.past.append(said)
+        if self.since is None and client.parser.primings:
+            self.since = _place(client.parser.primings[0])
+
+
+def _comparable(data: Any) -> Any:
+    # What was before is not always known to who comes back.
+    return {key: value for key, value in data.items() if key != "previousStatus"}
+
+
+def _place(event_id: str) -> Place:
+    _, sequence, index = event_id.split("-")
+    return int(sequence), int(index)
+
+
+class World:
+    """Two replicas, two tenants, and a die for everything."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = dice = random.Random(seed)
+        self.nats = MemoryNats()
+        self.log = TenantLog(self.nats, dice, told=dice.choice([100, 60]))
+        self.replicas: list[MemoryHub] = []
+        loss, lag = dice.choice([0, 0.2, 1]), dice.choice([0, 0, 2])
+        self.nats.loses = lambda: dice.random() < loss
+        self.nats.lag = lambda: dice.randint(0, lag)
+        self.is_written = False
+
+    async def write(self) -> None:
+        """Write the logs, commits apart by nothing up to a second."""
+        pace = self.dice.choice([0, 0.01, 0.3, 1])
+        for name in WORKFLOWS:
+            for tenant in TENANTS:
+                await self.log.begin(tenant, name)
+        for _ in range(self.dice.randint(1, 40)):
+            await asyncio.sleep(self.dice.uniform(0, pace))
+            await self.log.step(TENANTS, WORKFLOWS)
+        self.is_written = True
+
+    async def replica(self) -> None:
+        """Be a replica, and after a while another in its place."""
+        dice = self.dice
+        while True:
+            ring = RingBounds(dice.choice([16, 4096]), dice.choice([65536, 2**22]))
+            beat = dice.choice([0.5, 5])
+            with contextlib.suppress(UnavailableError):
+                async with memory_hub(
+                    self.nats, heartbeat=beat, stall=2.0, retry=0.1, ring=ring
+                ) as replica:
+                    self.replicas.append(replica)
+                    try:
+                        await asyncio.sleep(dice.choice([1, 5, 1000]))
+                    finally:
+                        self.replicas.remove(replica)
+                        for connection in tuple(replica.hub._connections):
+                            if dice.random() < 0.7:
+                                connection.end("drained")
+                            connection.abort()
+            await asyncio.sleep(dice.uniform(0, 0.5))
+
+    def page(self) -> Page:
+        """Return a page of somebody, of an execution that may be there, now or later."""
+        execution = f"e{self.dice.randint(1, 9)}"
+        topics = [
+            Topic(f"execution:{execution}", EXECUTION, execution),
+            Topic("paused", PAUSED_WORKFLOWS),
+            Topic("feed", TENANT_FEED),
+            Topic("pipeline:a", Pipelines(frozenset("a"))),
+        ]
+        some = [topics[0], *(topic for topic in topics[1:] if self.dice.random() < 0.6)]
+        return Page(self.dice.choice(TENANTS), multiplex(some))
+
+    def expected(self, page: Page) -> list[tuple[Place, Said]]:
+        """Return all that the topics of a page show, from the beginning of the log on."""
+        dialect = page.dialect
+        state = dialect.begin(Snapshot(0, (), {}, frozenset(WORKFLOWS)))
+        said = []
+        for of, execution, sequence, events in self.log.commits:
+            if of == page.tenant:
+                workflow = self.log.workflows[execution]
+                context = Context(execution, workflow, workflow.upper(), {"n": 1})
+                (payload,) = encode_commits(events)
+                frames = encode_commit(dialect, "0", context, sequence, payload, state.show)
+                for event in SseParser().feed(frames.joined):
+                    data = event.json()
+                    told = (event.type, data["event"], _comparable(data["data"]))
+                    said.append((_place(event.id), told))
+        return said
+
+    def is_done(self, page: Page) -> bool:
+        """Tell whether a page was told all, and check what it was told so far."""
+        if not self.is_written or page.since is None:
+            return False
+        since = page.since
+        expected = [each for each in self.expected(page) if each[0] > since]
+        assert page.told == expected[: len(page.told)]
+        return len(page.told) == len(expected)
+
+    def check_execution(self, page: Page) -> None:
+        """Check that what was told of the execution, before and since, is its log."""
+        (execution,) = page.dialect.recounted
+        topic = f"execution:{execution}"
+        live = [said for _, said in page.told if said[0] == topic]
+        log: list[Event] = []
+        for of, name, _sequence, events in self.log.commits:
+            log += events if (of, name) == (page.tenant, execution) else ()
+        if page.past and page.past[0][1] == "error":
+            assert page.past == [(topic, "error", page.past[0][2])]
+            page.past = []
+        stored = [msgspec.json.decode(msgspec.json.encode(event)) for event in log]
+        assert page.past + live == [(topic, event["type"], event) for event in stored]
+
+    async def read(self) -> None:
+        """Be a page until everything was told."""
+        await asyncio.sleep(self.dice.uniform(0, 5))
+        page, last_event_id = self.page(), ""
+        while not self.is_done(page):
+            await asyncio.sleep(self.dice.uniform(0, 0.3))
+            if not self.replicas:
+                continue
+            client = MemoryClient()
+            with contextlib.suppress(UnavailableError):
+                await self._connection(client, page, last_event_id)
+                if last_event_id or client.parser.last_event_id:
+                    page.take(client, is_new=not last_event_id)
+                    last_event_id = client.parser.last_event_id or last_event_id
+        self.check_execution(page)
+
+    async def _connection(self, client: MemoryClient, page: Page, last_event_id: str) -> None:
+        if self.dice.random() < 0.4:
+            client.takes_only(self.dice.randint(0, 5000))
+        replica = self.dice.choice(self.replicas)
+        view = View(page.dialect, LogFilter(page.tenant))
+        connecting = asyncio.ensure_future(replica.follow(client, view, last_event_id))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.dice.choice([0.01, 0.5, 3, 20])):
+                while not (client.ended.is_set() or client.is_cut):
+                    await asyncio.sleep(0.05)
+                    if self.dice.random() < 0.2 and client.subscriber:
+                        client.resume()
+        client.leave()
+        await connecting
+
+    async def run(self) -> None:
+        """Let it all happen; afterwards nothing is left."""
+        store = WorkflowStore(self.nats, Subjects())
+        for name in WORKFLOWS:
+            for tenant in TENANTS:
+                await store.put(tenant, Definition(name, {"n": Node("log")}))
+        async with asyncio.timeout(3600):
+            background = [asyncio.create_task(self.replica()) for _ in range(2)]
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self.write())
+                for _ in range(3):
+                    group.create_task(self.read())
+            for replica in self.replicas:
+                await replica.settled(0, 0, 0)
+                assert replica.hub.counts.slow == replica.hub.backlog.bytes == 0
+            for task in background:
+                task.cancel()
+            await asyncio.wait(background)
+
+
+@pytest.mark.parametrize("part", range(_PARTS))
+def test_every_topic_is_told_whole(part: int) -> None:
+    """Once and in order, and the replicas give back everything."""
+    for seed in range(part * _SEEDS // _PARTS, (part + 1) * _SEEDS // _PARTS):
+        try:
+            run_in_virtual_time(World(seed).run())
+        except BaseException as error:
+            error.add_note(f"seed {seed}")
+            raise
+
+
+async def _interrupted() -> None:
+    nats = MemoryNats()
+    log = TenantLog(nats, random.Random(1))
+    run = await log.begin("t", "a")
+    log.commit(run, written.started(run.execution), written.step_started("n"))
+    for number in range(200):
+        log.commit(run, written.step_log("n", f"line {number}"))
+    async with memory_hub(nats) as replica:
+        client = MemoryClient()
+        # More than the stream's head, less than the first page of what was before.
+        client.takes_only(1000)
+        dialect = multiplex([Topic(f"execution:{run.execution}", EXECUTION, run.execution)])
+        opening = asyncio.create_task(replica.follow(client, View(dialect, LogFilter("t"))))
+        while not client.is_paused:  # noqa: ASYNC110 - nothing tells it
+            await asyncio.sleep(0.01)
+        assert len(client.events) > 10
+        assert client.subscriber is not None
+        client.subscriber.end("drained")
+        await opening
+        assert client.parser.last_event_id == ""
+
+
+def test_who_is_sent_away_before_all_is_told_begins_anew() -> None:
+    """An id would have the client go on after what it was not told."""
+    run_in_virtual_time(_interrupted())
