@@ -72,6 +72,17 @@ async def test_a_workflow_is_executed_by_its_id(http: httpx.AsyncClient, version
     assert (await http.get(answer.headers["location"])).json()["input"] == {}
 
 
+async def test_a_workflow_is_executed_by_curl(http: httpx.AsyncClient, version: int) -> None:
+    """Whose ``-d`` calls everything a form."""
+    answer = await http.post(
+        "/api/workflow/execute",
+        content=b'{"workflowId": "flow"}',
+        headers={"content-type": "application/x-www-form-urlencoded"},
+    )
+    assert (answer.status_code, answer.json()["workflowId"]) == (202, "flow")
+    assert (await http.get(answer.headers["location"])).json()["version"] == version
+
+
 async def test_a_waiting_step_gets_its_signal(
     http: httpx.AsyncClient, jetstream: JetStream, log: HandWrittenLog
 ) -> None:
