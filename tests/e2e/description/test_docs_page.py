@@ -1,0 +1,29 @@
+"""The documentation page in a real browser, under its own policy."""
+
+from harness.browser import browser_page
+from harness.described import Described
+
+
+async def test_a_browser_shows_the_page_and_has_nothing_to_complain_of(open_api: Described) -> None:
+    """Its style is let through, operations open, and types are led to."""
+    async with browser_page() as page:
+        complaints: list[str] = []
+        requested: list[str] = []
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: requested.append(request.url))
+        await page.goto(f"{open_api.url}/docs")
+        border = "getComputedStyle(document.querySelector('details')).borderTopStyle"
+        assert await page.evaluate(border) == "solid"
+        operation = page.locator("#post_workflows_by_workflow_id_runs")
+        await operation.locator("summary").click()
+        assert await operation.locator("pre").is_visible()
+        assert "curl -X POST" in await operation.locator("pre").inner_text()
+        await operation.get_by_role("link", name="StartRun").click()
+        assert page.url.endswith("#type-StartRun")
+        assert await page.locator("#type-StartRun").is_visible()
+    assert complaints == []
+    # A browser asks every site for its icon.
+    assert {url for url in requested if not url.endswith("favicon.ico")} == {
+        f"{open_api.url}/docs",
+    }
