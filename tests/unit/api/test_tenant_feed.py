@@ -199,6 +199,7 @@ def test_what_ends_for_itself_is_an_error_of_the_workflow(end: ev.Event, error: 
         ({"purchase_order_id": 12}, "12"),
         ({"poId": "", "po_id": True}, "e"),
         ({"poId": {"x": 1}}, "e"),
+        ({"poId": "***"}, "e"),
         (["poId"], "e"),
         (None, "e"),
     ],

@@ -26,6 +26,7 @@ from tailrace_shared.execution.events import (
     parse_timestamp,
 )
 from tailrace_shared.execution.items import split_item_id
+from tailrace_shared.masking import MASK
 from tailrace_shared.subjects import LogFilter
 
 #: What the stage of an event is called that is about the whole execution.
@@ -209,7 +210,8 @@ def _order_of(context: Context) -> str:
     named = context.input if isinstance(context.input, dict) else {}
     for key in _ORDER_KEYS:
         value = named.get(key)
-        if (isinstance(value, str) and value) or _is_number(value):
+        # One that nobody is shown would make one order of all.
+        if (isinstance(value, str) and value not in {"", MASK}) or _is_number(value):
             return str(value)
     return context.execution_id
 
