@@ -16,6 +16,7 @@ import pytest
 from harness.api_in_process import InProcessApi, api_in_process
 from harness.issuer import SECRET, bearer, token
 from harness.nats import NatsServer
+from harness.operations import Names, operations_of, requests_of
 from harness.sse import SseClient, SseEvent
 from tailrace_api.auth.tickets import Stream, Tickets
 from tailrace_api.principal import Principal
@@ -222,6 +223,29 @@ async def test_what_is_no_stream_gets_no_ticket(acme: httpx.AsyncClient, stream:
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["pointer"] == "/stream"
     assert "set-cookie" not in answer.headers
+
+
+async def test_every_stream_that_there_is_opens_by_a_ticket(site: Site) -> None:
+    """With the query that it was asked for, in the order that it was asked for, and no other."""
+    execution = site.stream.split("/")[5]
+    streams = [
+        str(httpx.URL(request.path, params=request.query))
+        for operation in operations_of(site.replicas[0])
+        for request in requests_of(operation, Names(execution, "flow", "never"))[:1]
+        if operation.method == "GET" and request.is_stream
+    ]
+    assert len(streams) >= 4
+    url = ""
+    for stream in streams:
+        for named in (stream, f"{stream}{'&' if '?' in stream else '?'}merchantId=acme"):
+            url = await site.url(named)
+            assert await site.status(url, replica=1) == 200, url
+            assert await site.status(f"{url}&visible=other", replica=1) in {400, 401}
+        ticket = parse_qs(urlsplit(url).query)["ticket"][0]
+        for other in streams:
+            if other != stream:
+                query = httpx.URL(other, params={"organization_id": "acme", "ticket": ticket})
+                assert await site.status(query.raw_path.decode()) == 401
 
 
 async def test_credentials_in_the_stream_get_into_no_ticket(site: Site) -> None:
