@@ -38,6 +38,8 @@ AGAIN_AFTER: Final = 0.5
 by the terminal and passed on by a wrapper such as ``uv run``, too."""
 
 API_SECRETS: Final = frozenset({"TAILRACE_AUTH_SECRET", "TAILRACE_AUTH_SECRET_FILE"})
+_NODE_SECRETS: Final = "TAILRACE_SECRET_"
+"""What the variables of the secrets of definitions begin with."""
 
 API_MODULE: Final = "tailrace_api"
 WORKER_MODULE: Final = "tailrace_worker"
@@ -121,7 +123,7 @@ class System:
                 API_MODULE,
                 sockets,
                 {
-                    **environment,
+                    **_without_node_secrets(environment),
                     "TAILRACE_HOST": options.host,
                     "TAILRACE_PORT": str(port),
                 },
@@ -220,6 +222,13 @@ def _environment(nats_url: str, *, with_examples: bool) -> dict[str, str]:
 def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
     # Workers run functions of users, and whoever has the secret makes tokens.
     return {name: value for name, value in environment.items() if name not in API_SECRETS}
+
+
+def _without_node_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    # They are for nodes, and the API runs none.
+    return {
+        name: value for name, value in environment.items() if not name.startswith(_NODE_SECRETS)
+    }
 
 
 def _url(host: str, port: int) -> str:
