@@ -22,6 +22,7 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         "TAILRACE_AUTH_SECRET": SECRET,
         "TAILRACE_AUTH_LEEWAY": "0s",
         "TAILRACE_TOKEN": token(),
+        "TAILRACE_SECRET_SERVICE": "for nodes only",
     }
     with Up(tmp_path_factory.mktemp("secured"), "--demo", environment=environment) as running:
         yield running.wait_ready()
@@ -40,9 +41,17 @@ def test_a_run_from_start_to_end_with_a_token(secured: Up, tmp_path: Path) -> No
     assert tailrace("run", "flow", "--watch").code == 0
     assert "flow" in tailrace("ls").stdout
     assert tailrace("run", "purchase-order", "--json").code == 1  # its input has to have a file
-    assert "TAILRACE_AUTH_SECRET" not in Path(
-        f"/proc/{secured.child('tailrace_worker')}/environ"
-    ).read_text(errors="replace")
+    assert "TAILRACE_AUTH_SECRET" not in _environment_of(secured, "tailrace_worker")
+
+
+def _environment_of(running: Up, module: str) -> str:
+    return Path(f"/proc/{running.child(module)}/environ").read_text(errors="replace")
+
+
+def test_secrets_of_definitions_are_given_to_workers_only(secured: Up) -> None:
+    """The API runs no nodes."""
+    assert "TAILRACE_SECRET_SERVICE" in _environment_of(secured, "tailrace_worker")
+    assert "TAILRACE_SECRET_SERVICE" not in _environment_of(secured, "tailrace_api")
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,7 @@ async def look(pages: Pages | None, *executions: str) -> None:
     for execution in executions:
         await pages.get(document(execution))
         await pages.stream(f"/api/v1/sse/executions/{execution}/stream")
+        await pages.stream(f"/api/v1/sse/stream?topics=execution:{execution},paused,feed")
     await pages.get("/api/v1/waiting", "/api/workflow/paused", "/api/v1/executions")
     await pages.stream("/api/workflow/paused-stream")
     await pages.stream(f"/api/realtime/events?merchantId={TENANT}")
