@@ -114,7 +114,7 @@ class KeySet:
         self.fetches += 1
         try:
             keys = _usable(await self._fetch(), self._algorithm)
-        except (httpx.HTTPError, TimeoutError, ValueError) as error:
+        except (httpx.HTTPError, OSError, ValueError) as error:
             self._has_failed = True
             _log.warning("the issuer's keys cannot be fetched", error=str(error) or repr(error))
         else:
@@ -128,7 +128,7 @@ class KeySet:
 def fetcher(client: httpx.AsyncClient, url: str) -> Fetch:
     """Return what fetches a key set, within limits of time and size.
 
-    What it returns raises ``httpx.HTTPError``, ``TimeoutError`` or ``ValueError``.
+    What it returns raises ``httpx.HTTPError``, ``OSError`` or ``ValueError``.
     """
 
     async def fetch() -> bytes:
