@@ -10,11 +10,13 @@ import pytest
 from harness.memory_nats import MemoryNats
 from harness.nats import NatsServer
 from tailrace_api.fanout.source import LiveCommit, LiveSource
+from tailrace_shared.bucket import Bucket
+from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution_log import ExecutionLog
 from tailrace_shared.jetstream import JetStream, connect
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.subjects import LogFilter, Subjects
-from tailrace_shared.topology import apply_topology, topology
+from tailrace_shared.topology import LIVE, apply_topology, topology
 
 Append = Callable[[str, str, bytes], Awaitable[int]]
 ONE, ALL, OTHER, NOBODY = (
@@ -31,6 +33,7 @@ class Site(NamedTuple):
     append: Append
     log: ExecutionLog
     source: LiveSource
+    jetstream: JetStream
 
 
 @pytest.fixture(params=["real", "memory"])
@@ -43,7 +46,7 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         async def remember(tenant: str, execution: str, payload: bytes) -> int:
             return nats.append(tenant, execution, payload)
 
-        yield Site(remember, ExecutionLog(nats, subjects), LiveSource(nats.client))
+        yield Site(remember, ExecutionLog(nats, subjects), LiveSource(nats.client), nats)
         return
     with NatsServer(tmp_path) as server:
         settings = ApiSettings(nats_url=server.url)
@@ -54,7 +57,7 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         async def store(tenant: str, execution: str, payload: bytes) -> int:
             return await jetstream.publish(subjects.log(tenant, execution), payload)
 
-        yield Site(store, ExecutionLog(jetstream, subjects), LiveSource(client))
+        yield Site(store, ExecutionLog(jetstream, subjects), LiveSource(client), jetstream)
         await client.close()
 
 
@@ -120,6 +123,45 @@ async def test_single_commits(site: Site) -> None:
     edge = await site.log.edge()
     assert (edge.first_sequence, edge.last_sequence) == (1, 3)
     assert int(edge.epoch, 16) > 0
+
+
+async def test_the_newest_commits_of_many_executions(site: Site) -> None:
+    """Of those that have one; from nobody who does not know what is known to be there."""
+    for tenant, execution in (("t", "a"), ("t", "b"), ("u", "a"), ("t", "a")):
+        await site.append(tenant, execution, b"x")
+    found = await site.log.last_commits("t", ["a", "b", "nobody"], 4)
+    assert {name: commit.sequence for name, commit in found.items()} == {"a": 4, "b": 2}
+    # Nobody has anything newer than what these have, nor all that there will be.
+    found = await site.log.last_commits("u", ["a"], 4)
+    assert {name: commit.sequence for name, commit in found.items()} == {"a": 3}
+    with pytest.raises(UnavailableError):
+        await site.log.last_commits("t", ["a"], 5)
+    with pytest.raises(UnavailableError):
+        await site.log.last_commits("t", ["nobody"], 4)
+    first = await site.log.first("t", "a")
+    assert first is not None
+    assert (first.sequence, await site.log.first("t", "nobody")) == (1, None)
+
+
+async def test_buckets(site: Site) -> None:
+    """Keys come and go, of two writers one wins, and what is listed is read as it is by then."""
+    bucket = Bucket(site.jetstream, LIVE)
+    assert await bucket.read_all("t.*.*") == []
+    revisions = [await bucket.put(key, b"1") for key in ("t.a.1", "t.b.2", "u.a.3", "t.a.1")]
+    assert revisions == sorted(set(revisions))
+    assert sorted(await bucket.keys("t.*.*")) == ["t.a.1", "t.b.2"]
+    assert await bucket.keys("t.b.*") == ["t.b.2"]
+    assert await bucket.replace("t.a.1", b"2", revisions[0]) is None
+    assert await bucket.replace("t.a.1", b"2", revisions[3]) is not None
+    assert await bucket.replace("t.c.4", b"1", 0) is not None
+    found = {entry.key: entry.value for entry in await bucket.read_all("t.*.*")}
+    assert found == {"t.a.1": b"2", "t.b.2": b"1", "t.c.4": b"1"}
+    assert await bucket.purge("t.a.1")
+    assert not await bucket.purge("t.a.1")
+    assert await bucket.get_newest("t.a.1") is None
+    assert [entry.key for entry in await bucket.read_all("t.*.*", "t.b.2".__eq__)] == ["t.b.2"]
+    # A key that is there no more may be made as if it had never been.
+    assert await bucket.replace("t.a.1", b"3", 0) is not None
 
 
 async def test_live_commits(site: Site) -> None:
