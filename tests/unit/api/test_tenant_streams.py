@@ -119,6 +119,23 @@ def test_a_tenant_without_a_log_begins_where_all_logs_end() -> None:
     _run(scenario)
 
 
+def test_a_tenant_without_a_log_has_a_snapshot_while_others_write() -> None:
+    """Where their logs end meanwhile is no commit of its own."""
+
+    async def scenario(site: MemoryHub) -> None:
+        view = View(Pipelines(frozenset({"a"})), LogFilter("t"))
+        client = MemoryClient()
+        connecting = asyncio.ensure_future(site.follow(client, view))
+        for _ in range(100):
+            _commit(site, tenant="other")
+            await asyncio.sleep(0.001)
+        await connecting
+        assert [event.type for event in client.events] == ["error"]
+        assert client.parser.last_event_id
+
+    _run(scenario)
+
+
 # Where it goes on
 
 

@@ -202,6 +202,8 @@ class Snapshots:
         return {name: commit for name, commit in found.items() if name in workflows}
 
     async def _take_later(self, found: _Found, before: Place) -> None:
+        if found.place.commit is None:
+            return
         commits = await self.commits(found.tenant, before.sequence + 1, found.place.sequence)
         unknown = [each.execution for each in commits if not each.workflow]
         contexts = await self._contexts.of(found.tenant, unknown)
