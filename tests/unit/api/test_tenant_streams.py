@@ -130,7 +130,7 @@ def test_a_tenant_without_a_log_has_a_snapshot_while_others_write() -> None:
             _commit(site, tenant="other")
             await asyncio.sleep(0.001)
         await connecting
-        assert [event.type for event in client.events] == ["error"]
+        assert [event.type for event in client.events] == ["batch_update", "error"]
         assert client.parser.last_event_id
 
     _run(scenario)
