@@ -212,7 +212,9 @@ class Campaign:
         worker = self.source.choice(self.workers)
         worker.freeze()
         await asyncio.sleep(self.source.uniform(1.8, longest))
-        worker.thaw()
+        # It may have died of an order in the moment before it was frozen.
+        with contextlib.suppress(ProcessLookupError):
+            worker.thaw()
 
     async def freeze_then_kill(self) -> None:
         """A job is delivered again while its worker is frozen; then one of the two dies."""

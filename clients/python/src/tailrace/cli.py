@@ -57,5 +57,6 @@ def fail(error: TailraceError) -> NoReturn:
 def cli() -> None:
     """Run workflows and stream every step.
 
-    Client commands talk to the API at TAILRACE_URL with TAILRACE_TOKEN, about TAILRACE_ORGANIZATION.
+    Client commands talk to the API at TAILRACE_URL with TAILRACE_TOKEN, about
+    TAILRACE_ORGANIZATION.
     """
