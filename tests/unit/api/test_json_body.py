@@ -1,6 +1,7 @@
 """Bodies are decoded strictly: what JSON readers understand differently is refused."""
 
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -81,3 +82,29 @@ def test_of_very_many_unknown_fields_some_are_named() -> None:
     with pytest.raises(RefusedError) as refusal:
         refuse_unknown({f"field{number}": 1 for number in range(1000)}, "input")
     assert len(refusal.value.errors) == 20
+
+
+def test_repeated_keys_are_found_in_little_memory() -> None:
+    """However many values are within a long key: no place is spelled out that is not told."""
+    members = ",".join(f'"{number}": 0' for number in range(10_000))
+    body = f'{{"{"k" * 10_000}": {{{members}}}, "a": 1, "a": 2}}'.encode()
+    tracemalloc.start()
+    try:
+        document = decode(body)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert document.duplicates == [Problem("/a", "the key 'a' is given more than once")]
+    assert most < 50 * len(body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{" + b",".join([b'"a": {"b": 1, "b": 2}'] * 1000) + b"}",
+        b"[" + b",".join([b'{"b": 1, "b": 2}'] * 1000) + b"]",
+    ],
+)
+def test_some_of_many_repeated_keys_are_named(body: bytes) -> None:
+    """The answer to a body that repeats everything is no longer than that."""
+    assert 0 < len(decode(body).duplicates) <= 40

@@ -10,7 +10,7 @@ import itertools
 import json
 import math
 import re
-from typing import Any, Final, Never
+from typing import Any, Final, Never, TypeAlias
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -28,6 +28,9 @@ _FORM_TYPE: Final = "application/x-www-form-urlencoded"
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _CLOSE: Final = {"connection": "close"}
 
+# The place of what a value is in, and its key or index there; None is all of the body.
+_Place: TypeAlias = "tuple[_Place, str | int] | None"
+
 
 class Document(msgspec.Struct):
     """A decoded body.
@@ -35,7 +38,7 @@ class Document(msgspec.Struct):
     Attributes:
         value: what it says.
         size: its length in bytes.
-        duplicates: object keys that are given more than once, each with its place.
+        duplicates: object keys that are given more than once, each with its place; of many some.
     """
 
     value: Any
@@ -220,15 +223,24 @@ def _places(value: Any, repeated: list[tuple[dict[str, Any], str]]) -> list[Prob
     for mapping, key in repeated:
         keys.setdefault(id(mapping), []).append(key)
     found: list[Problem] = []
-    stack = [(value, "")]
-    while stack:
+    # Places are chains of keys until one is told: under a long key there may be a hundred thousand.
+    stack: list[tuple[Any, _Place]] = [(value, None)]
+    while stack and len(found) < _MOST_NAMED:
         item, at = stack.pop()
         if isinstance(item, dict):
             found.extend(
-                Problem(at + pointer(key), f"the key {key!r} is given more than once")
-                for key in keys.get(id(item), ())
+                Problem(_pointer((at, key)), f"the key {key[:80]!r} is given more than once")
+                for key in keys.get(id(item), ())[:_MOST_NAMED]
             )
-            stack.extend((child, at + pointer(key)) for key, child in item.items())
+            stack.extend((child, (at, key)) for key, child in item.items())
         elif isinstance(item, list):
-            stack.extend((child, at + pointer(index)) for index, child in enumerate(item))
+            stack.extend((child, (at, index)) for index, child in enumerate(item))
     return found
+
+
+def _pointer(place: _Place) -> str:
+    path: list[str | int] = []
+    while place is not None:
+        place, key = place
+        path.append(key)
+    return pointer(*reversed(path))
