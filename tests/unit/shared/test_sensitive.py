@@ -239,6 +239,17 @@ def test_a_text_that_was_cut_does_not_end_with_the_half_of_a_value():
     values = marked_values("secret-number-42", "")
     assert values.text("x" * 2040 + "secret-n") == "x" * 2040 + MASK
     assert values.text("short secret-n") == "short secret-n"
+    again = marked_values("ab" * 100_000, "")
+    assert again.text("x" * 2040 + "ababab") == "x" * 2040 + MASK
+    assert again.text("b" * 2048) == "b" * 2048
+
+
+@pytest.mark.parametrize("value", ["x" * 1_000_000, [f"<{n:06}>" for n in range(5000)]])
+def test_of_too_many_marked_values_all_is_marked_in_which_they_might_be(value):
+    """To look for each would keep a worker for seconds, at every event."""
+    values = marked_values([f"{number:06}" for number in range(5000)], "")
+    assert values.places({"a": value}) == [""]
+    assert values.places({"a": "000042"}) == ["/a"]
 
 
 @given(

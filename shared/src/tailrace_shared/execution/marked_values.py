@@ -18,6 +18,10 @@ from tailrace_shared.workflow.sensitive import few
 MIN_CHARACTERS: Final = 4
 MOST_WORDS: Final = 5000
 """Values of one execution that are looked for; what is marked beyond is masked where it is."""
+# Nobody may keep a worker searching: beyond so many pairs of a word and a character, or of a word
+# and a text of the value, all of the value is marked. Either is half a second's work.
+_MOST_CHARACTERS: Final = 500_000_000
+_MOST_TEXTS: Final = 5_000_000
 # Messages and errors are cut at that length or beyond, and may end in the midst of a value.
 _CUT_AT: Final = 2048
 
@@ -64,20 +68,36 @@ class MarkedValues:
     def places(self, value: Any) -> list[str]:
         """Return where they turn up in a JSON value, as JSON Pointers."""
         encoded = _encode(value).decode()
+        if len(self._words) * len(encoded) > _MOST_CHARACTERS:
+            return [""]
         words = {word for word, written in self._words.items() if written in encoded}
         if not words:
             return []
+        if len(words) * _parts(encoded) > _MOST_TEXTS:
+            return [""]
         try:
             return few(join("", *path) for path in _found(value, words, ()))
         except RecursionError:
             return [""]
 
     def _without_end(self, text: str) -> str:
-        for word in self._words:
-            for length in range(len(word) - 1, MIN_CHARACTERS - 1, -1):
-                if text.endswith(word[:length]):
-                    return text[:-length] + MASK
-        return text
+        cuts = (_cut(text, word) for word in self._words)
+        cut = min((cut for cut in cuts if cut >= 0), default=-1)
+        return text if cut < 0 else text[:cut] + MASK
+
+
+def _cut(text: str, word: str) -> int:
+    """Return where a text begins to end like the word begins; -1 if it does not."""
+    start = word[:MIN_CHARACTERS]
+    at = text.find(start, max(0, len(text) - len(word) + 1))
+    while at >= 0 and not word.startswith(text[at:]):
+        at = text.find(start, at + 1)
+    return at
+
+
+def _parts(encoded: str) -> int:
+    """Return how many texts and numbers a JSON value has at the most."""
+    return encoded.count(",") + encoded.count(":") + 1
 
 
 def _at(value: Any, tokens: list[str]) -> Any:
