@@ -59,6 +59,14 @@ class MillRoutes:
                 answers={200: Answer(str, "Its events.", EVENT_STREAM)},
             ),
             Operation(
+                "POST",
+                "/api/v1/grindings",
+                self.serve,
+                scope="executions:write",
+                summary="Grind, and watch it",
+                answers={200: Answer(str, "Its events.", EVENT_STREAM)},
+            ),
+            Operation(
                 "GET",
                 "/openness",
                 self.serve,
@@ -118,10 +126,12 @@ def test_refusals_follow_from_what_an_operation_takes(described: dict[str, Any])
 
 
 def test_tickets_open_streams_and_nothing_else(described: dict[str, Any]) -> None:
-    """And what is open needs no scheme."""
+    """None that is begun by a POST, for a ticket does nothing; and what is open needs no scheme."""
     mill = described["paths"]["/api/v1/mills/{mill_id}"]
     assert {"ticket": ["executions:read"]} in mill["get"]["security"]
     assert "ticket" not in [name for each in mill["put"]["security"] for name in each]
+    grinding = described["paths"]["/api/v1/grindings"]["post"]
+    assert "ticket" not in [name for each in grinding["security"] for name in each]
     assert {} not in mill["put"]["security"]
     assert described["paths"]["/openness"]["get"]["security"] == []
 

@@ -13,6 +13,7 @@ ATTEMPTS: Final = 3
 FIRST_PAUSE: Final = 0.2
 _SCHEMES: Final = frozenset({"http", "https"})
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+_UNAUTHORIZED: Final = 401
 _BODY_HEADERS: Final = {"Content-Type": "application/json"}
 # A connection that ended under way; one that was kept open too long ends like this, too.
 _BROKEN: Final = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
@@ -139,5 +140,9 @@ def refusal(answer: httpx.Response) -> RefusedError:
     except msgspec.DecodeError:
         document = _ProblemDocument()
     title = document.title or f"{answer.status_code} {answer.reason_phrase}"
+    detail = document.detail
+    if answer.status_code == _UNAUTHORIZED and "Authorization" not in answer.request.headers:
+        # What the API says is about headers, which nobody sets here.
+        detail = "the API asks for a token: set TAILRACE_TOKEN"
     places = tuple(Problem(place.pointer, place.detail) for place in document.errors)
-    return RefusedError(answer.status_code, title, document.detail, places)
+    return RefusedError(answer.status_code, title, detail, places)

@@ -245,7 +245,8 @@ class _Description:
         if operation.scope is None:
             return []
         ways = ["bearer", *CREDENTIALS]
-        if EVENT_STREAM not in {answer.media_type for answer in operation.answers.values()}:
+        streams = EVENT_STREAM in {answer.media_type for answer in operation.answers.values()}
+        if not (streams and operation.method == "GET"):
             ways = [way for way in ways if way != "ticket"]
         # An empty requirement is one that nobody has to meet.
         open_to_all: list[dict[str, Any]] = [] if self._needs_token else [{}]
