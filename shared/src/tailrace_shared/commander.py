@@ -24,6 +24,7 @@ from tailrace_shared.run_input import InvalidInputError
 from tailrace_shared.run_starter import RunStarter
 from tailrace_shared.workflow.input_schema import compile_schema, violations
 from tailrace_shared.workflow.problems import Problem, nearest
+from tailrace_shared.workflow.schema_validator import INLINE_SECONDS
 from tailrace_shared.workflow_store import WorkflowStore
 
 _INLINE_BYTES: Final = 64 * 1024
@@ -203,7 +204,7 @@ async def _check_data(form: Any, decision: Decision) -> None:
     value = {} if decision.data is None else decision.data
     validator = compile_schema(form)
     if size <= _INLINE_BYTES:
-        problems = violations(validator, "data", value)
+        problems = violations(validator, "data", value, INLINE_SECONDS)
     else:
         problems = await asyncio.to_thread(violations, validator, "data", value)
     if problems:

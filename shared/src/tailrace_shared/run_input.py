@@ -12,6 +12,7 @@ from tailrace_shared.errors import TailraceError
 from tailrace_shared.execution.events import MAX_VALUE_BYTES
 from tailrace_shared.workflow import pointer
 from tailrace_shared.workflow.input_schema import compile_schema, violations
+from tailrace_shared.workflow.schema_validator import INLINE_SECONDS
 from tailrace_shared.workflow.validation import Problem
 from tailrace_shared.workflow_store import StoredWorkflow
 
@@ -61,7 +62,7 @@ class InputCheck:
             return
         validator = self._validator(tenant, workflow)
         if size <= _INLINE_BYTES:
-            problems = violations(validator, field, value)
+            problems = violations(validator, field, value, INLINE_SECONDS)
         else:
             problems = await asyncio.to_thread(violations, validator, field, value)
         if problems:
