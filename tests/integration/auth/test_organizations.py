@@ -167,3 +167,21 @@ async def test_who_decided_is_who_the_token_says(acme: httpx.AsyncClient) -> Non
     logs = (await acme.get(path, params={"include_logs": "true"})).json()["logs"]
     (command,) = [entry for entry in logs if entry["type"] == "command:requested"]
     assert command["data"]["actor"] == "ada"
+
+
+async def test_what_starts_runs_or_shows_them_needs_the_scope_for_that(
+    http: httpx.AsyncClient,
+) -> None:
+    """A schedule starts runs; run and watch, with a last id, shows whichever run has that."""
+    await http.put(f"{LIST}/flow", json=FLOW, headers=bearer(token()))
+    schedule = {"workflow_id": "flow", "cron": "@every 1h"}
+    for path, body, scope, lacking in (
+        ("/api/v1/schedules", schedule, "workflows:write", "executions:write"),
+        ("/api/v1/executions/stream", {"flow_id": "flow"}, "executions:write", "executions:read"),
+    ):
+        for headers in ({}, {"last-event-id": "a-1-0"}):
+            answer = await http.post(
+                path, json=body, headers={**bearer(token(scope=scope)), **headers}
+            )
+            assert answer.status_code == 403
+            assert lacking in answer.json()["detail"]

@@ -173,8 +173,8 @@ class _Description:
             "responses": self._responses(operation),
             "security": self._security(operation),
         }
-        if operation.scope:
-            described["description"] = f"Needs the scope `{operation.scope}`."
+        if operation.scopes:
+            described["description"] = _needs(operation)
         if operation.body is not None:
             described["requestBody"] = {
                 "required": operation.is_body_required,
@@ -250,7 +250,7 @@ class _Description:
             ways = [way for way in ways if way != "ticket"]
         # An empty requirement is one that nobody has to meet.
         open_to_all: list[dict[str, Any]] = [] if self._needs_token else [{}]
-        return [*open_to_all, *({way: [operation.scope]} for way in ways)]
+        return [*open_to_all, *({way: [*operation.scopes]} for way in ways)]
 
     def _schema(self, kind: Any) -> dict[str, Any]:
         return self._schemas[repr(kind)]
@@ -277,6 +277,11 @@ def _types_of(operation: Operation) -> Iterable[Any]:
     yield from (each.type for each in operation.answers.values() if each.type is not None)
     if operation.body is not None:
         yield operation.body
+
+
+def _needs(operation: Operation) -> str:
+    names = " and ".join(f"`{scope}`" for scope in operation.scopes)
+    return f"Needs the scope{'s' * (len(operation.scopes) > 1)} {names}."
 
 
 def _path_type(name: str) -> tuple[Any, str]:

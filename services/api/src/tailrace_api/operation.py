@@ -95,6 +95,7 @@ class Operation(Route):
         path: with its parameters in braces.
         handler: what serves it.
         scope: what a token must allow; None: everybody may call it, without a token.
+        more_scopes: what it must allow besides.
         summary: what it does, in a few words.
         answers: by status, what a successful request is answered.
         problems: the statuses of refusals beside those that any request may meet.
@@ -110,6 +111,7 @@ class Operation(Route):
         handler: Handler,
         *,
         scope: Scope | None,
+        more_scopes: tuple[Scope, ...] = (),
         summary: str,
         answers: Mapping[int, Answer],
         problems: tuple[int, ...] = (),
@@ -120,6 +122,7 @@ class Operation(Route):
         super().__init__(path, self._serve, methods=[method], name=get_name(handler))
         self.method: Final = method
         self.scope: Final = scope
+        self.scopes: Final = () if scope is None else (scope, *more_scopes)
         self.summary: Final = summary
         self.answers: Final = answers
         self.problems: Final = problems

@@ -123,8 +123,8 @@ def check_scope(principal: Principal, scope: str) -> None:
 
 
 def _check(scope: Scope, operation: Operation, principal: Principal) -> None:
-    if operation.scope is not None:
-        check_scope(principal, operation.scope)
+    for wanted in operation.scopes:
+        check_scope(principal, wanted)
     if operation.is_of_tenant:
         # Before anything else is looked at, whether or not the handler asks for the tenant.
         checked_tenant(Headers(scope=scope), QueryParams(scope["query_string"]), principal)

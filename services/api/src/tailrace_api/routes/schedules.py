@@ -96,6 +96,7 @@ class ScheduleRoutes:
                 "/api/v1/schedules",
                 self.post,
                 scope="workflows:write",
+                more_scopes=("executions:write",),
                 summary="Start runs of a workflow by a cron line or at intervals",
                 answers={
                     200: Answer(

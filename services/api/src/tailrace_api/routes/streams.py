@@ -75,6 +75,8 @@ class StreamRoutes:
                 "/api/v1/executions/stream",
                 self.run_and_stream,
                 scope="executions:write",
+                # With a last id it shows any run of the tenant.
+                more_scopes=("executions:read",),
                 summary="Start a run and stream it; with a last id, go on with the run that has it",
                 answers={
                     200: Answer(str, "The events of the run.", EVENT_STREAM),
