@@ -7,18 +7,13 @@ times, is in `tests/e2e/streams`.
 """
 
 import asyncio
-import contextlib
-import random
 from typing import Final
 
 import pytest
 
 from harness import log as written
 from harness.memory_client import MemoryClient
-from harness.memory_hub import MemoryHub, memory_hub
-from harness.memory_nats import MemoryNats
-from harness.virtual_time import run_in_virtual_time
-from tailrace_api.fanout.topic import RingBounds
+from harness.stormy_hubs import StormyHubs, place, try_seeds
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution.events import Event, encode_commits, split_commit
 
@@ -26,18 +21,12 @@ _SEEDS: Final = 2000
 _PARTS: Final = 20
 
 
-class World:
-    """Two replicas, one execution, and a die for everything."""
+class World(StormyHubs):
+    """One execution, which everybody reads."""
 
     def __init__(self, seed: int) -> None:
-        self.dice = random.Random(seed)
-        self.nats = MemoryNats()
-        self.replicas: list[MemoryHub] = []
+        super().__init__(seed)
         self.expected: list[tuple[int, int, str]] = []
-        loss, lag = self.dice.choice([0, 0.2, 0.7, 1]), self.dice.choice([0, 0, 1, 3])
-        self.nats.loses = lambda: self.dice.random() < loss
-        self.nats.lag = lambda: self.dice.randint(0, lag)
-        self.is_written = False
 
     async def write(self) -> None:
         """Write the execution, its commits apart by nothing up to a second."""
@@ -61,35 +50,6 @@ class World:
             for index, slice_ in enumerate(split_commit(payload))
         ]
 
-    async def trouble(self) -> None:
-        """Take NATS away from the replicas now and then, and kill one."""
-        while not self.is_written:
-            await asyncio.sleep(self.dice.uniform(0, 3))
-            if self.dice.random() < 0.3:
-                self.nats.is_connected = False
-                await asyncio.sleep(self.dice.uniform(0, 2))
-                self.nats.is_connected = True
-                for replica in self.replicas:
-                    replica.hub.doubt()
-
-    async def replica(self) -> None:
-        """Be a replica, and after a while another in its place."""
-        dice = self.dice
-        while True:
-            ring = RingBounds(dice.choice([16, 4096]), dice.choice([65536, 2**22]))
-            with contextlib.suppress(UnavailableError):
-                async with memory_hub(
-                    self.nats, heartbeat=dice.choice([0.5, 5]), stall=2.0, retry=0.1, ring=ring
-                ) as replica:
-                    self.replicas.append(replica)
-                    try:
-                        await asyncio.sleep(dice.choice([1, 5, 1000]))
-                    finally:
-                        self.replicas.remove(replica)
-                        for connection in tuple(replica.hub._connections):
-                            connection.abort()
-            await asyncio.sleep(dice.uniform(0, 0.5))
-
     async def read(self) -> None:
         """Be a client until there is nothing more to read."""
         received: list[tuple[int, int, str]] = []
@@ -108,8 +68,7 @@ class World:
             for event in client.events:
                 assert event.type != "stream:reset", event
                 if event.own_id:
-                    _, sequence, index = event.id.split("-")
-                    received.append((int(sequence), int(index), event.data))
+                    received.append((*place(event.id), event.data))
             last_event_id = client.parser.last_event_id or last_event_id
         assert received == self.expected
 
@@ -132,29 +91,12 @@ class World:
         return False
 
     async def run(self) -> None:
-        """Let it all happen; afterwards nothing is left."""
-        async with asyncio.timeout(3600):
-            background = [asyncio.create_task(self.replica()) for _ in range(2)]
-            background.append(asyncio.create_task(self.trouble()))
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self.write())
-                for _ in range(3):
-                    group.create_task(self.read())
-            for replica in self.replicas:
-                await replica.settled(0, 0, 0)
-                assert replica.hub.counts.slow == replica.hub.backlog.bytes == 0
-                assert len(replica.hub.wheel) == 0
-            for task in background:
-                task.cancel()
-            await asyncio.wait(background)
+        """Let it all happen."""
+        await self.last(self.write(), [self.read() for _ in range(3)])
 
 
 @pytest.mark.parametrize("part", range(_PARTS))
 def test_every_client_gets_the_log(part: int) -> None:
     """Once and in order, and the replicas give back everything."""
-    for seed in range(part * _SEEDS // _PARTS, (part + 1) * _SEEDS // _PARTS):
-        try:
-            run_in_virtual_time(World(seed).run())
-        except BaseException as error:
-            error.add_note(f"seed {seed}")
-            raise
+    seeds = range(part * _SEEDS // _PARTS, (part + 1) * _SEEDS // _PARTS)
+    try_seeds(lambda seed: World(seed).run(), seeds)

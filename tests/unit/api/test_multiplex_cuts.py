@@ -16,9 +16,10 @@ import pytest
 
 from harness import log as written
 from harness.memory_client import MemoryClient
-from harness.memory_hub import MemoryHub, memory_hub
+from harness.memory_hub import memory_hub
 from harness.memory_nats import MemoryNats
 from harness.sse import SseParser
+from harness.stormy_hubs import TENANTS, Place, StormyTenants, place, try_seeds
 from harness.tenant_log import TenantLog
 from harness.virtual_time import run_in_virtual_time
 from tailrace_api.dialects.context import Context
@@ -29,20 +30,15 @@ from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
 from tailrace_api.dialects.pipeline_status import Pipelines
 from tailrace_api.dialects.snapshot import Snapshot
 from tailrace_api.dialects.tenant_feed import TENANT_FEED
-from tailrace_api.fanout.topic import RingBounds
 from tailrace_api.fanout.view import View
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution.events import Event, encode_commits
-from tailrace_shared.subjects import LogFilter, Subjects
-from tailrace_shared.workflow.definition import Definition, Node
-from tailrace_shared.workflow_store import WorkflowStore
+from tailrace_shared.subjects import LogFilter
 
 _SEEDS: Final = 240
 _PARTS: Final = 8
-TENANTS: Final = ["t", "u"]
 WORKFLOWS: Final = ["a", "b"]
 
-Place = tuple[int, int]
 Said = tuple[str, str, Any]
 
 
@@ -71,12 +67,12 @@ class Page:
             said = (event.type, event.json()["event"], _comparable(event.json()["data"]))
             assert event.json()["topic"] == event.type
             if event.own_id:
-                self.told.append((_place(event.id), said))
+                self.told.append((place(event.id), said))
             elif event.type.startswith("execution:"):
                 assert is_new
                 self.past.append(said)
         if self.since is None and client.parser.primings:
-            self.since = _place(client.parser.primings[0])
+            self.since = place(client.parser.primings[0])
 
 
 def _comparable(data: Any) -> Any:
@@ -84,55 +80,8 @@ def _comparable(data: Any) -> Any:
     return {key: value for key, value in data.items() if key != "previousStatus"}
 
 
-def _place(event_id: str) -> Place:
-    _, sequence, index = event_id.split("-")
-    return int(sequence), int(index)
-
-
-class World:
-    """Two replicas, two tenants, and a die for everything."""
-
-    def __init__(self, seed: int) -> None:
-        self.dice = dice = random.Random(seed)
-        self.nats = MemoryNats()
-        self.log = TenantLog(self.nats, dice, told=dice.choice([100, 60]))
-        self.replicas: list[MemoryHub] = []
-        loss, lag = dice.choice([0, 0.2, 1]), dice.choice([0, 0, 2])
-        self.nats.loses = lambda: dice.random() < loss
-        self.nats.lag = lambda: dice.randint(0, lag)
-        self.is_written = False
-
-    async def write(self) -> None:
-        """Write the logs, commits apart by nothing up to a second."""
-        pace = self.dice.choice([0, 0.01, 0.3, 1])
-        for name in WORKFLOWS:
-            for tenant in TENANTS:
-                await self.log.begin(tenant, name)
-        for _ in range(self.dice.randint(1, 40)):
-            await asyncio.sleep(self.dice.uniform(0, pace))
-            await self.log.step(TENANTS, WORKFLOWS)
-        self.is_written = True
-
-    async def replica(self) -> None:
-        """Be a replica, and after a while another in its place."""
-        dice = self.dice
-        while True:
-            ring = RingBounds(dice.choice([16, 4096]), dice.choice([65536, 2**22]))
-            beat = dice.choice([0.5, 5])
-            with contextlib.suppress(UnavailableError):
-                async with memory_hub(
-                    self.nats, heartbeat=beat, stall=2.0, retry=0.1, ring=ring
-                ) as replica:
-                    self.replicas.append(replica)
-                    try:
-                        await asyncio.sleep(dice.choice([1, 5, 1000]))
-                    finally:
-                        self.replicas.remove(replica)
-                        for connection in tuple(replica.hub._connections):
-                            if dice.random() < 0.7:
-                                connection.end("drained")
-                            connection.abort()
-            await asyncio.sleep(dice.uniform(0, 0.5))
+class World(StormyTenants):
+    """Two tenants, and pages that show some of what they run."""
 
     def page(self) -> Page:
         """Return a page of somebody, of an execution that may be there, now or later."""
@@ -160,7 +109,7 @@ class World:
                 for event in SseParser().feed(frames.joined):
                     data = event.json()
                     told = (event.type, data["event"], _comparable(data["data"]))
-                    said.append((_place(event.id), told))
+                    said.append((place(event.id), told))
         return said
 
     def is_done(self, page: Page) -> bool:
@@ -218,34 +167,16 @@ class World:
         await connecting
 
     async def run(self) -> None:
-        """Let it all happen; afterwards nothing is left."""
-        store = WorkflowStore(self.nats, Subjects())
-        for name in WORKFLOWS:
-            for tenant in TENANTS:
-                await store.put(tenant, Definition(name, {"n": Node("log")}))
-        async with asyncio.timeout(3600):
-            background = [asyncio.create_task(self.replica()) for _ in range(2)]
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self.write())
-                for _ in range(3):
-                    group.create_task(self.read())
-            for replica in self.replicas:
-                await replica.settled(0, 0, 0)
-                assert replica.hub.counts.slow == replica.hub.backlog.bytes == 0
-            for task in background:
-                task.cancel()
-            await asyncio.wait(background)
+        """Let it all happen."""
+        await self.store()
+        await self.last(self.write(), [self.read() for _ in range(3)])
 
 
 @pytest.mark.parametrize("part", range(_PARTS))
 def test_every_topic_is_told_whole(part: int) -> None:
     """Once and in order, and the replicas give back everything."""
-    for seed in range(part * _SEEDS // _PARTS, (part + 1) * _SEEDS // _PARTS):
-        try:
-            run_in_virtual_time(World(seed).run())
-        except BaseException as error:
-            error.add_note(f"seed {seed}")
-            raise
+    seeds = range(part * _SEEDS // _PARTS, (part + 1) * _SEEDS // _PARTS)
+    try_seeds(lambda seed: World(seed, WORKFLOWS).run(), seeds)
 
 
 async def _interrupted() -> None:
