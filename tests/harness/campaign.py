@@ -23,6 +23,7 @@ from harness.nats import NatsServer
 from harness.nats_container import AnyNats
 from harness.random_workflows import ACTOR, ALWAYS, PROCEDURE, STEP, Mix, checked, wrong_endings
 from harness.service import Service
+from harness.told import last_results, mistold
 from tailrace_shared.appends import WRITER
 from tailrace_shared.commander import Asker, Commander, Decision
 from tailrace_shared.due_index import DueIndex
@@ -32,10 +33,13 @@ from tailrace_shared.errors import (
     UnavailableError,
 )
 from tailrace_shared.execution.events import TERMINAL
+from tailrace_shared.execution.standing import STATE, WORKFLOW
 from tailrace_shared.execution.state import ExecutionState, awaits_signal, fold
 from tailrace_shared.execution_log import Commit
 from tailrace_shared.ids import new_token
+from tailrace_shared.live_index import LiveIndex
 from tailrace_shared.output_store import OutputStore
+from tailrace_shared.result_index import ResultIndex
 from tailrace_shared.run_starter import RunRequest, RunStarter
 from tailrace_shared.signals import Signals
 from tailrace_shared.topology import EVENTS
@@ -46,6 +50,8 @@ from tailrace_shared.workflow.definition import Definition
 T = TypeVar("T")
 _LOOK: Final = 3.0
 """Seconds after which the log is read although nothing was heard: a killed NATS tells nobody."""
+_CLEARED: Final = 60.0
+"""Seconds in which what has ended must be struck out of the live index."""
 
 
 class Campaign:
@@ -274,8 +280,16 @@ class Campaign:
         stream, everything = subjects.stream(EVENTS), f"{subjects.prefix}.log.{TENANT}.>"
         async for message in self.site.jetstream.read(stream, everything, 1):
             _tenant, execution = self.site.subjects.execution_of(message.subject)
-            writer = message.headers.get(WRITER, "")
-            commit = Commit(message.sequence, message.data, writer, execution, message.time)
+            headers = message.headers
+            commit = Commit(
+                message.sequence,
+                message.data,
+                headers.get(WRITER, ""),
+                execution,
+                message.time,
+                headers.get(WORKFLOW, ""),
+                headers.get(STATE, ""),
+            )
             commits[execution].append(commit)
         return {execution: self._record(found) for execution, found in commits.items()}
 
@@ -343,9 +357,32 @@ class Campaign:
                 problems.append(f"{execution} was to be cancelled, and is {state.status}")
         problems += [f"{execution} has no log" for execution in set(self.started) - set(records)]
         problems += strained(records)
+        problems += mistold(records)
+        problems += await self._misindexed(records)
         problems += self._wrong_effects(records)
         assert not problems, "\n".join(problems[:40])
         return statuses
+
+    async def _misindexed(self, records: dict[str, Record]) -> list[str]:
+        """Return what the small indexes say that is not so."""
+        live = LiveIndex(self.site.jetstream, self.site.subjects)
+        results = ResultIndex(self.site.jetstream, self.site.subjects)
+        deadline = asyncio.get_running_loop().time() + _CLEARED
+        # An execution is struck out after its end, and after a crash by whoever comes next.
+        while left := await self.insist(lambda: live.of_tenant(TENANT)):
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(0.2)
+        last = last_results(records)
+        told = await self.insist(lambda: results.of(TENANT, last))
+        return [
+            *(f"{entry.execution} is live by the index" for entry in left),
+            *(
+                f"the last result of {workflow} is {told.get(workflow)}, not {result}"
+                for workflow, result in last.items()
+                if told.get(workflow) != result
+            ),
+        ]
 
     def _endings(self, record: Record, state: ExecutionState) -> list[str]:
         # What a rerun has kept, its original is judged for.
