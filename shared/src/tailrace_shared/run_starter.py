@@ -218,7 +218,9 @@ class RunStarter:
         if state is None:
             state = (await self._log.load(tenant, execution_id)).state
             if state.is_terminal:
-                await self._live.remove(tenant, workflow.definition.id, execution_id)
+                # Entered again for nothing. Its result may not be written yet, and must be before
+                # it is struck out: a worker does both, in that order.
+                await self.advance(tenant, execution_id)
         await self._give(tenant, state)
         return state
 

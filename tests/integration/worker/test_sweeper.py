@@ -11,6 +11,7 @@ from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution import events as ev
 from tailrace_shared.ids import new_execution_id
 from tailrace_shared.jobs import EXECUTIONS_QUEUE, advance_job
+from tailrace_shared.live_index import Live, LiveIndex
 from tailrace_shared.topology import JOBS
 from tailrace_shared.workflow.definition import Definition, Node
 from tailrace_shared.workflow_store import StoredWorkflow
@@ -29,6 +30,7 @@ class Ground:
     def __init__(self, site):
         self.site = site
         self.due = DueIndex(site.jetstream, site.subjects)
+        self.live = LiveIndex(site.jetstream, site.subjects)
         self.jobs = []
         self.driving = set()
         self.asked = []
@@ -42,7 +44,7 @@ class Ground:
             self.site.jetstream,
             self.site.subjects,
             self.site.log,
-            self.due,
+            (self.due, self.live),
             Fleet(self.is_driving, self.advance, self.oldest_waiting),
             Periods(interval=20.0, ack_wait=10.0),
             lambda: time.time() + self.later,
@@ -132,21 +134,25 @@ class TestForgotten:
     async def test_an_execution_that_was_never_created(self, ground):
         """It gets a minute for that."""
         await ground.due.put("t", "never", time.time())
+        await ground.live.put("t", "w", "never")
+        await ground.live.put("t", "w", "other")
         assert await ground.sweeper.sweep() == 0
         assert await ground.entries() == {"never"}
+        assert len(await ground.live.of_tenant("t")) == 2
         ground.later = CREATION + 1.0
         ground.sweeper = ground.another_sweeper()
         ground.later += 21.0
         assert await ground.sweeper.sweep() == 0
         assert (await ground.entries(), ground.jobs) == (set(), [])
+        assert await ground.live.of_tenant("t") == [Live("w", "other")]
 
     async def test_an_execution_that_has_ended(self, ground):
-        """Its worker died before it could say so."""
+        """Its worker died before all was done that its end asks for: one more job does that."""
         execution = await ground.started()
         end = ev.ExecutionCompleted(ev.Completed(execution, "completed", 1), NOW)
         await ground.site.commit(execution, end)
         assert await ground.sweeper.sweep() == 0
-        assert (await ground.entries(), ground.jobs) == (set(), [])
+        assert (await ground.entries(), ground.jobs) == (set(), [execution])
 
     async def test_an_execution_whose_beginning_has_expired(self, ground):
         """Nobody can drive it."""

@@ -32,6 +32,7 @@ from tailrace_shared.execution.events import TERMINAL
 from tailrace_shared.execution.state import IllegalEventError
 from tailrace_shared.execution_log import Commit, ExecutionLog
 from tailrace_shared.jetstream import JetStream
+from tailrace_shared.live_index import LiveIndex
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.topology import LEASES
 
@@ -83,7 +84,7 @@ class Sweeper:
         jetstream: where the workers agree on who sweeps.
         subjects: the names of the installation.
         log: what executions are.
-        due: by when they must be driven.
+        indexes: by when they must be driven, and which of them have not ended.
         fleet: the workers.
         periods: how often and how patiently.
         clock: seconds since the epoch.
@@ -94,14 +95,14 @@ class Sweeper:
         jetstream: JetStream,
         subjects: Subjects,
         log: ExecutionLog,
-        due: DueIndex,
+        indexes: tuple[DueIndex, LiveIndex],
         fleet: Fleet,
         periods: Periods,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._claims = Bucket(jetstream, subjects.stream(LEASES))
         self._executions = log
-        self._due = due
+        self._due, self._live = indexes
         self._fleet = fleet
         self._periods = periods
         self._clock = clock
@@ -181,10 +182,17 @@ class Sweeper:
     async def _is_lost(self, due: Due) -> bool:
         """Tell whether nobody drives what can be driven; what cannot be is struck out."""
         last = await self._executions.last_commit(due.tenant, due.execution)
-        if last is None or isinstance(last.events()[-1], TERMINAL):
-            # Without a log it may be that somebody is just about to create it.
-            if last is not None or due.written_at < self._clock() - CREATION:
+        if last is None:
+            # Somebody may just be about to create it.
+            if due.written_at < self._clock() - CREATION:
+                await self._live.forget(due.tenant, due.execution)
                 await self._strike_out(due)
+            return False
+        if isinstance(last.events()[-1], TERMINAL):
+            # Whoever ended it may have died before all was done that its end asks for. Once: what
+            # breaks there must not be tried for ever.
+            await self._fleet.advance(due.tenant, due.execution)
+            await self._strike_out(due)
             return False
         try:
             return not await self._is_attended(due, last)

@@ -279,7 +279,13 @@ class Engine:
         )
         periods = Periods(self._settings.sweep_interval, self._settings.ack_wait)
         return Sweeper(
-            jetstream, self._subjects, self._env.log, self._env.due, fleet, periods, self._clock.now
+            jetstream,
+            self._subjects,
+            self._env.log,
+            (self._env.due, self._env.live),
+            fleet,
+            periods,
+            self._clock.now,
         )
 
     def _drain(self) -> None:
