@@ -105,3 +105,22 @@ def test_all_executions_share_what_a_worker_has_for_estimates(plan: Plan) -> Non
     event = _report()
     second.tell([event], run.state, BEGIN)
     assert event.data.eta_ms is not None
+
+
+async def test_the_estimate_of_a_large_run_is_made_aside(plan: Plan) -> None:
+    """Until it is there the run goes by its last one; it tells of what was when it began."""
+    large = Plan(definition({f"n{i}": {} for i in range(5000)}))
+    estimator, run = _estimator(large), Playback(large, lambda _step: 10.0)
+    assert _estimator(plan).is_quick(Playback(plan, lambda _step: 10.0).state)
+    assert not estimator.is_quick(run.state)
+    outlook = Outlook(estimator, 5000, Allowance())
+    started = ExecutionStarted(Started("e1", "running", STAMP), STAMP)
+    outlook.tell([started], run.state, BEGIN)
+    told = []
+    for second in (1, 2):
+        run.state.apply(event := StepProgressed(StepProgress("n0", "simulate", 50.0), STAMP))
+        outlook.tell([event], run.state, BEGIN + second)
+        told.append(event.data.eta_ms)
+        assert outlook.estimating is not None
+        await outlook.estimating
+    assert told == [pytest.approx(9_000, rel=0.05), pytest.approx(8_000, rel=0.05)]

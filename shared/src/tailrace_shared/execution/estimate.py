@@ -37,6 +37,9 @@ _AWAIT: Final = "await"
 _PLAYS: Final = (17, 11, 7, 5, 3)
 _WORK: Final = 20_000
 """Nodes and edges that an estimate may look at: some ten milliseconds."""
+_STEP_WORK: Final = 5
+_QUICK_WORK: Final = 10_000
+"""The same, as far as it takes a few milliseconds; a step that has begun is so many of them."""
 _TELLING: Final = 5.0
 """Percent from which on a step's own progress tells something."""
 _TELLING_RUNS: Final = 5
@@ -74,8 +77,8 @@ class Estimator:
         self._graph = graph
         self._nodes = nodes
         self._record = record or NodeRecord()
-        size = len(nodes) + sum(len(needs) for needs in graph.needs.values())
-        self._plays = next((n for n in _PLAYS if n * size <= _WORK), _PLAYS[-1])
+        self._size = len(nodes) + sum(len(needs) for needs in graph.needs.values())
+        self._plays = next((n for n in _PLAYS if n * self._size <= _WORK), _PLAYS[-1])
         self._shares = [(play + 0.5) / self._plays for play in range(self._plays)]
         self._tables: dict[str, Durations | None] = {}
         self._types: dict[str, Durations | None] = {}
@@ -84,6 +87,10 @@ class Estimator:
     def has_history(self) -> bool:
         """Whether anything is remembered of earlier runs."""
         return bool(self._record.durations)
+
+    def is_quick(self, state: ExecutionState) -> bool:
+        """Tell whether an estimate takes so little time that a loop may make it."""
+        return self._plays * self._size + _STEP_WORK * len(state.steps) <= _QUICK_WORK
 
     def prepare(self) -> None:
         """Look up now what all estimates need, in time that grows with the graph."""
