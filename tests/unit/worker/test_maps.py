@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailrace_shared.execution.items import item_id
@@ -98,6 +98,7 @@ def test_the_error_that_a_map_ends_with_does_not_depend_on_who_reads_the_log():
     assert live.first_failed == recovered.first_failed == 0
 
 
+@settings(deadline=None)  # how long an example takes says more of the machine than of a map
 @given(
     st.integers(0, 40),
     st.integers(1, 8),
