@@ -142,3 +142,19 @@ async def test_nothing_of_a_secret_is_in_how_it_prints(folder: Path):
     store = SecretStore(str(folder), "default", ENVIRONMENT)
     secrets = await store.get("default", {"api-key"})
     assert "from api-key" not in f"{store!r} {secrets!r} {secrets.redactor!r}"
+
+
+@pytest.mark.parametrize("value", ["ab" * 2000, "one line\n" + "x" * 500])
+async def test_a_secret_that_repeats_itself_is_refused(tmp_path: Path, value: str):
+    """An answer that nearly is it, often, would keep a worker searching for seconds."""
+    (tmp_path / "default").mkdir()
+    (tmp_path / "default" / "dull").write_text(value)
+    store = SecretStore(str(tmp_path), "default")
+    assert "repeats itself" in await refusal_of(store, "default", "dull")
+
+
+async def test_a_key_with_much_alike_in_it_is_a_secret(tmp_path: Path):
+    """What counts is how often it is begun anew."""
+    value = f"-----BEGIN KEY-----\nMIIE{'A' * 60}\n{'A' * 64}\nQ{'A' * 2000}\n-----END KEY-----"
+    (tmp_path / "key").write_text(value)
+    assert await value_of(SecretStore(str(tmp_path), "default"), "default", "key") == value

@@ -21,6 +21,7 @@ MAX_BYTES: Final = 16 * 1024
 MIN_CHARACTERS: Final = 4
 """Shorter ones would be found, and replaced, in everything."""
 EVERYBODY: Final = "*"
+_MOST_REPEATS: Final = 64
 _REMEMBERED: Final = 1000
 
 
@@ -70,14 +71,14 @@ class SecretStore:
         Raises:
             SecretError: one of them is nowhere, or cannot be used.
         """
-        # Mounts may be slow, and other executions share the loop.
-        values = await asyncio.to_thread(self._read, tenant, names)
-        for value in values.values():
+        # Mounts may be slow, so may be to prepare a search, and other executions share the loop.
+        secrets = await asyncio.to_thread(lambda: Secrets(self._read(tenant, names)))
+        for value in secrets.values.values():
             self._given[value] = Redactor([value])
             self._given.move_to_end(value)
             if len(self._given) > _REMEMBERED:
                 self._given.popitem(last=False)
-        return Secrets(values)
+        return secrets
 
     def redacted(self, line: str) -> str:
         """Return a line of the worker's log without any secret that was given out."""
@@ -164,4 +165,26 @@ def _checked(name: str, value: str) -> str:
         raise SecretError(f"the secret {name!r} is not UTF-8") from None
     if size > MAX_BYTES:
         raise SecretError(f"the secret {name!r} is longer than {MAX_BYTES} bytes")
+    if any(_repeats(part) > _MOST_REPEATS for part in (value, *value.splitlines())):
+        raise SecretError(
+            f"the secret {name!r} repeats itself, so to look for it in answers could take minutes"
+        )
     return value
+
+
+def _repeats(text: str) -> float:
+    """Return how often a text repeats what it begins with.
+
+    So often a search that begins anew at each character looks at one: where the beginning of
+    what is searched for is found within itself, and then it goes on differently.
+    """
+    most, length = 1.0, 0
+    # Of each beginning how much of it is also its end (Knuth, Morris and Pratt).
+    ends = [0] * len(text)
+    for index in range(1, len(text)):
+        while length and text[index] != text[length]:
+            length = ends[length - 1]
+        length += text[index] == text[length]
+        ends[index] = length
+        most = max(most, (index + 1) / (index + 1 - length))
+    return most
