@@ -21,13 +21,12 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from statistics import fmean
 from typing import Final, NamedTuple
-from zlib import crc32
 
 from tailrace_shared.execution.events import parse_timestamp
 from tailrace_shared.execution.pace import Durations, Evidence, beyond
 from tailrace_shared.execution.record import NodeRecord, Trouble, items_of
-from tailrace_shared.execution.spread import Spread, spread_of
 from tailrace_shared.execution.state import SETTLED, ExecutionState, StepState
+from tailrace_shared.execution.tables import Tables
 from tailrace_shared.sketch import Sketch
 from tailrace_shared.workflow.definition import Node
 from tailrace_shared.workflow.graph import Graph
@@ -42,8 +41,6 @@ _QUICK_WORK: Final = 10_000
 """The same, as far as it takes a few milliseconds; a step that has begun is so many of them."""
 _TELLING: Final = 5.0
 """Percent from which on a step's own progress tells something."""
-_TELLING_RUNS: Final = 5
-"""Runs from which on a record tells how much whole runs differ."""
 
 
 class _Pace(NamedTuple):
@@ -79,9 +76,7 @@ class Estimator:
         self._record = record or NodeRecord()
         self._size = len(nodes) + sum(len(needs) for needs in graph.needs.values())
         self._plays = next((n for n in _PLAYS if n * self._size <= _WORK), _PLAYS[-1])
-        self._shares = [(play + 0.5) / self._plays for play in range(self._plays)]
-        self._tables: dict[str, Durations | None] = {}
-        self._types: dict[str, Durations | None] = {}
+        self._tables = Tables(self._record, nodes, self._plays)
 
     @property
     def has_history(self) -> bool:
@@ -141,12 +136,10 @@ class Estimator:
             ends[node] = begins + durations[play]
         return max(ends.values(), default=0.0)
 
-    # What this run has shown
-
     def _pace(self, state: ExecutionState, now: float) -> _Pace:
         took: defaultdict[str, list[float]] = defaultdict(list)
         items: defaultdict[str, list[StepState]] = defaultdict(list)
-        evidence = Evidence(self._spread.doubt)
+        evidence = Evidence(self._tables.spread.doubt)
         for step in state.steps.values():
             node, bracket, _ = step.node_id.partition("[")
             if bracket:
@@ -156,7 +149,7 @@ class Estimator:
                 continue
             if step.status == "success":
                 took[step.node_type].append(seconds)
-            table = self._table(items_of(node) if bracket else node)
+            table = self._tables.of(items_of(node) if bracket else node)
             if table is not None:
                 evidence.add(seconds, table, is_over=step.status == "success")
         means = {node_type: fmean(seconds) for node_type, seconds in took.items()}
@@ -173,8 +166,6 @@ class Estimator:
         if step.status == "running" and step.items is None and step.started_at is not None:
             return max(now - parse_timestamp(step.started_at), 0.0)
         return None
-
-    # What is left of a step
 
     def _left(self, node: str, step: StepState | None, pace: _Pace, now: float) -> Durations | None:
         declared = self._nodes[node]
@@ -244,55 +235,20 @@ class Estimator:
         extra = trouble.lost_ms / 1000 / runs * pace.factor if runs else 0.0
         skips = round(self._plays * _share_skipped(trouble, runs))
         # In an order of their own: it is not the shortest durations that are skipped.
-        ranks = self._order(f"{node}?")
+        ranks = self._tables.order(f"{node}?")
         return [
             0.0 if rank < skips else seconds + extra
             for rank, seconds in zip(ranks, expected, strict=True)
         ]
 
-    # What a step takes as a whole
-
     def _expected(self, name: str, node_type: str, pace: _Pace) -> Durations | None:
-        table = self._table(name)
+        table = self._tables.of(name)
         if table is None and node_type not in pace.by_type:
-            table = self._table_of_type(name, node_type)
+            table = self._tables.of_type(name, node_type)
         if table is not None:
             return [seconds * pace.factor for seconds in table]
         mean = pace.by_type.get(node_type, pace.overall)
         return None if mean is None else [mean] * self._plays
-
-    def _table(self, name: str) -> Durations | None:
-        """Return how long a node takes in each play, by the record; None if that knows nothing."""
-        if name not in self._tables:
-            table = self._shuffled(name, self._record.durations.get(name))
-            self._tables[name] = None if table is None else self._spread.narrowed(table)
-        return self._tables[name]
-
-    @cached_property
-    def _spread(self) -> Spread:
-        work = Sketch.unpack(self._record.work)
-        if work.count < _TELLING_RUNS:
-            return Spread()
-        shuffled = (self._shuffled(node, self._record.durations.get(node)) for node in self._nodes)
-        nodes = [table for table in shuffled if table is not None]
-        return spread_of(nodes, work.quantiles(self._shares))
-
-    def _table_of_type(self, name: str, node_type: str) -> Durations | None:
-        if node_type not in self._types:
-            self._types[node_type] = self._shuffled(name, self._record.types.get(node_type))
-        return self._types[node_type]
-
-    def _shuffled(self, name: str, packed: Sequence[int] | None) -> Durations | None:
-        if packed is None:
-            return None
-        quantiles = Sketch.unpack(packed).quantiles(self._shares)
-        return [quantiles[rank] / 1000 for rank in self._order(name)] if quantiles else None
-
-    def _order(self, name: str) -> Sequence[int]:
-        """Return the ranks of 0 to plays - 1 in an order of the name's own, always the same."""
-        drawn, plays = crc32(name.encode()), self._plays
-        begin, stride = drawn % plays, 1 + drawn // plays % (plays - 1)
-        return [(begin + stride * play) % plays for play in range(plays)]
 
 
 def remaining_seconds(
