@@ -212,7 +212,7 @@ class Hub:
         """Have the topic that shows ``view`` serve a connection, and return it."""
         topic = self._topics.get(view)
         if topic is None:
-            bounds = self.limits.ring.share(view.dialect.ring_share)
+            bounds = self.limits.ring.share(view.dialect.ring_share, view.dialect.slots)
             laziness = self.times.laziness
             topic = Topic(view, self.epoch, bounds, self.turns, self.counts, laziness)
             self._topics[view] = topic

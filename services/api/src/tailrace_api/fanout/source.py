@@ -3,14 +3,20 @@
 JetStream republishes each stored commit with its sequence and with the sequence of the commit
 before it on the same subject. Core NATS delivers at most once, so a listener that finds a gap
 between the two reads what is missing from the log; the source itself promises nothing.
+
+A busy tenant may have hundreds of topics, which all listen to the same subject. They are called a
+few at a time, so that nobody waits long for the event loop.
 """
 
+import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, NamedTuple
 
 import nats.errors
+import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -20,6 +26,10 @@ from tailrace_shared.execution.standing import WORKFLOW
 from tailrace_shared.execution_log import is_newer
 
 _PENDING_BYTES: Final = 8 * 1024 * 1024
+# How long listeners are called before everybody else gets a turn, in seconds.
+_SLICE: Final = 0.002
+
+_log = structlog.get_logger("tailrace.api.fanout")
 
 
 class LiveCommit(NamedTuple):
@@ -44,7 +54,8 @@ class LiveCommit(NamedTuple):
     is_newer: bool = False
 
 
-Listener = Callable[[LiveCommit], None]
+Listener = Callable[[LiveCommit], bool | None]
+"""Is called with a commit; returns whether it needs time for all that it has been given."""
 
 
 @dataclass(slots=True, eq=False)
@@ -65,8 +76,21 @@ class _Feed:
             headers.get(WORKFLOW, ""),
             is_newer(headers),
         )
+        until = time.perf_counter() + _SLICE
         for listener in tuple(self.listeners):
-            listener(commit)
+            if _tell(listener, commit) or time.perf_counter() >= until:
+                # What is committed meanwhile waits in the subscription, in order.
+                await asyncio.sleep(0)
+                until = time.perf_counter() + _SLICE
+
+
+def _tell(listener: Listener, commit: LiveCommit) -> bool:
+    try:
+        return bool(listener(commit))
+    except Exception:  # noqa: BLE001
+        # A bug of ours. The others listen, too; this one will find a gap.
+        _log.exception("live commit failed", sequence=commit.sequence)
+        return False
 
 
 class LiveSource:

@@ -41,6 +41,8 @@ _PAUSE: Final = 0.25
 # there is a pause, but never a long one.
 _SHORT: Final = 0.001
 _LONGEST_REST: Final = 0.01
+# So much of a ring is not left unswept if that can be helped.
+_MUCH: Final = 0.5
 
 _log = structlog.get_logger("tailrace.api.fanout")
 
@@ -59,14 +61,14 @@ class Follower(Protocol):
 
 
 class RingBounds(NamedTuple):
-    """How much a ring may hold."""
+    """How much a ring may hold; of events that have several slots, these are counted."""
 
     events: int
     bytes: int
 
-    def share(self, part: float) -> "RingBounds":
-        """Return the bounds of a ring of which only a part is needed."""
-        return RingBounds(max(int(self.events * part), 1), int(self.bytes * part))
+    def share(self, part: float, slots: int) -> "RingBounds":
+        """Return the bounds of a ring of which only a part is needed, of events with slots."""
+        return RingBounds(max(int(self.events * part), 1) * slots, int(self.bytes * part))
 
 
 class Knowledge(NamedTuple):
@@ -110,9 +112,10 @@ class Topic:
         self.state: State | None = None
         self._opening: tuple[int, int, bytes] | None = None
         self._laziness = laziness
-        # When the ring is swept at the latest, with what is not urgent; and how much that is.
+        # When the ring is swept at the latest, with what is not urgent.
         self._lazy_sweep: asyncio.TimerHandle | None = None
-        self._waiting_events = 0
+        # How much the ring has taken that no sweep has gone over, as a part of what it may hold.
+        self._unswept = 0.0
         self._contexts: Contexts | None = None
         self._bounds = bounds
         self._turns = turns
@@ -126,8 +129,8 @@ class Topic:
         self._has_grown = False
         self._fresh: list[float] = []
 
-    def receive(self, commit: LiveCommit) -> None:
-        """Take a live commit."""
+    def receive(self, commit: LiveCommit) -> bool:
+        """Take a live commit; returns whether sweeps need time, or the ring leaves them behind."""
         ring = self.ring
         if ring is None:
             self.reach(commit.sequence)
@@ -138,6 +141,7 @@ class Topic:
                     self._fresh.append(commit.stored_at)
             else:
                 self.reach(commit.sequence)
+        return self._leaves_much
 
     def _known(self, commit: LiveCommit) -> Context | None:
         if (context := self.view.context(commit)) is not None or self._contexts is None:
@@ -217,12 +221,22 @@ class Topic:
             commits, _ = await knowledge.log.page(self.view.part, ring.edge + 1)
             contexts = await contexts_of(self.view, knowledge.contexts, commits)
             for commit in commits:
-                # While the page was read, live commits may have closed the gap themselves.
+                # Meanwhile, live commits may have closed the gap themselves.
                 if commit.sequence > ring.edge:
                     self._append(ring, commit, contexts[commit.execution])
+                    await self._swept()
             if not commits and ring.edge < self._known_edge:
                 # A replica of the log that lags behind the one that republished.
                 await asyncio.sleep(_PAUSE)
+
+    async def _swept(self) -> None:
+        """Wait until those who keep up have what would soon be beyond the ring's bounds."""
+        while self._leaves_much and not self._closed:  # noqa: ASYNC110 - rare, and soon over
+            await asyncio.sleep(_SHORT)
+
+    @property
+    def _leaves_much(self) -> bool:
+        return self._is_sweeping and self._unswept > _MUCH
 
     async def _begin(self, knowledge: Knowledge) -> Ring:
         dialect, tenant = self.view.dialect, self.view.part.tenant
@@ -265,9 +279,11 @@ class Topic:
         """Add a commit to the ring; returns whether it is written at once."""
         encoded = self.view.encode(self.epoch, commit, context, self.state)
         ring.append(encoded)
-        self._waiting_events += len(encoded.ends)
+        self._unswept += max(
+            len(encoded.ends) / self._bounds.events, len(encoded.chunk) / self._bounds.bytes
+        )
         is_shown = bool(encoded.chunk) or bool(self.view.part.execution)
-        if (is_shown and encoded.is_urgent) or self._waiting_events > self._bounds.events // 2:
+        if (is_shown and encoded.is_urgent) or self._unswept > _MUCH:
             self._sweep_soon()
             return True
         if self._lazy_sweep is None:
@@ -278,7 +294,6 @@ class Topic:
 
     def _sweep_soon(self) -> None:
         self._has_grown = True
-        self._waiting_events = 0
         if self._lazy_sweep is not None:
             self._lazy_sweep.cancel()
             self._lazy_sweep = None
@@ -291,8 +306,9 @@ class Topic:
             while self._has_grown:
                 self._has_grown = False
                 fresh, self._fresh = self._fresh, []
-                began = time.perf_counter()
+                covered, began = self._unswept, time.perf_counter()
                 yield from self._serve_all()
+                self._unswept -= covered
                 self._note_lag(fresh)
                 took = time.perf_counter() - began
                 if self._has_grown and took > _SHORT:
