@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pytest
@@ -19,12 +19,17 @@ from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import Dialect, LoggedEvent, Slots
 from tailrace_api.dialects.execution import EXECUTION
+from tailrace_api.dialects.multiplex import Topic, multiplex
+from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
 from tailrace_api.dialects.pipeline_status import Pipelines
+from tailrace_api.dialects.tenant_feed import TENANT_FEED
 from tailrace_api.fanout.contexts import Contexts
 from tailrace_api.fanout.view import View
 from tailrace_shared.appends import VERSION
+from tailrace_shared.execution import events as ev
 from tailrace_shared.execution.events import Event, encode_commits
 from tailrace_shared.execution.standing import WORKFLOW
+from tailrace_shared.live_index import LiveIndex
 from tailrace_shared.subjects import LogFilter, Subjects
 from tailrace_shared.workflow.definition import Definition, Node
 from tailrace_shared.workflow_store import WorkflowStore
@@ -44,6 +49,8 @@ class _Inputs(Dialect):
         shown = [context.workflow_id, context.workflow_name, context.input]
         return (Block(event.type, msgspec.json.encode(shown)),)
 
+
+_NOW: Final = "2024-01-15T10:30:00.000000Z"
 
 INPUTS = View(_Inputs(), LogFilter("t"))
 
@@ -321,6 +328,114 @@ def test_commits_of_newer_versions_are_passed_over_by_who_would_interpret_them()
         await _soon()
         assert one.ended.is_set()
         assert not all_of_it.ended.is_set()
+
+    _run(scenario)
+
+
+def test_each_of_several_topics_decides_what_it_makes_of_newer_versions() -> None:
+    """As it would alone: live, in what was before, and in its state."""
+
+    async def scenario(site: MemoryHub) -> None:
+        newer = {VERSION.replace("-", "_"): "99"}
+        await WorkflowStore(site.nats, Subjects()).put("t", Definition("a", {"n": Node("log")}))
+        topics = [
+            Topic("execution:e", EXECUTION, "e"),
+            Topic("feed", TENANT_FEED),
+            Topic("pipeline:a", Pipelines(frozenset({"a"}))),
+        ]
+        view = View(multiplex(topics), LogFilter("t"))
+        _commit(site, written.queued("e", "a"))
+        _commit(site, written.started("e"), **newer)
+        client = await _open(site, view)
+        _commit(site, written.step_log("n", "x"), **newer)
+        _commit(site, written.completed("e"), **newer)
+        await _soon()
+        assert [(event.type, event.json()["event"]) for event in client.events] == [
+            ("feed", "message"),
+            ("pipeline:a", "batch_update"),
+            ("execution:e", "execution:queued"),
+            ("execution:e", "execution:started"),
+            ("execution:e", "step:log"),
+            ("execution:e", "execution:completed"),
+            ("pipeline:a", "status_update"),
+        ]
+
+    _run(scenario)
+
+
+# What nobody can read
+
+
+@pytest.mark.parametrize(
+    "strange",
+    [
+        b'{"type":"step:progress","data":{"node_id":"n","percent":"many"},"timestamp":""}',
+        b'{"type":"step:failed","data":{"node_id":"n","attempt":1,"error":"no"},"timestamp":"?"}',
+        b'{"type":"execution:paused","data":{"message":"\xff"},"timestamp":""}',
+        b'{"type":7}',
+    ],
+)
+def test_an_illegible_event_takes_nothing_along(strange: bytes) -> None:
+    """Neither what was committed with it, nor other topics, nor what comes later."""
+
+    async def scenario(site: MemoryHub) -> None:
+        topics = [
+            Topic("feed", TENANT_FEED),
+            Topic("paused", PAUSED_WORKFLOWS),
+            Topic("pipeline:a", Pipelines(frozenset({"a"}))),
+        ]
+        await LiveIndex(site.nats, Subjects()).put("t", "a", "e")
+        _commit(site, written.queued("e", "a"))
+        view = View(multiplex(topics), LogFilter("t"))
+        client = await _open(site, view)
+        alone = await _open(site, View(TENANT_FEED, LogFilter("t")))
+        told = len(client.events)
+        (before,) = encode_commits([written.started("e"), written.step_started("n")])
+        wait = ev.StepWait("n", "await", "waiting", None, "signal", reason="approval")
+        paused = ev.Paused("e", "paused", "approval", waiting=["n"])
+        (after,) = encode_commits([ev.StepWaiting(wait, _NOW), ev.ExecutionPaused(paused, _NOW)])
+        site.nats.append("t", "e", before[:-1] + b"," + strange + b"," + after[1:])
+        _commit(site, written.completed("e"))
+        await _soon()
+        late = await _open(site, view, client.parser.primings[0])
+        kinds = [(event.type, event.json()["event"]) for event in client.events[told:]]
+        assert ("feed", "progress") in kinds
+        assert ("paused", "workflow.paused") in kinds
+        assert [kind for topic, kind in kinds if topic == "pipeline:a"] == ["status_update"] * 2
+        assert [event.data for event in late.events[1:]] == [
+            event.data for event in client.events[told:]
+        ]
+        assert len(alone.events) == 3
+        assert not client.ended.is_set()
+        assert not alone.ended.is_set()
+
+    _run(scenario)
+
+
+# What comes all at once
+
+
+def test_nobody_lags_who_takes_everything() -> None:
+    """However much is committed at once, and however many topics a stream has."""
+
+    async def scenario(site: MemoryHub) -> None:
+        topics = [Topic(f"pipeline:p{n}", Pipelines(frozenset({f"p{n}"}))) for n in range(31)]
+        view = View(multiplex([Topic("feed", TENANT_FEED), *topics]), LogFilter("t"))
+        client = await _open(site, view)
+        begun = written.step_started("n")
+        _commit(site, written.queued("e"), written.started("e"))
+        for _ in range(100):
+            _commit(site, *[begun] * 5)
+        await _soon()
+        site.nats.loses = lambda: True
+        for _ in range(500):
+            _commit(site, *[begun] * 5)
+        site.nats.loses = lambda: False
+        last = _commit(site, written.completed("e"))
+        await asyncio.sleep(5)
+        assert not client.ended.is_set()
+        assert client.events[-1].own_id
+        assert _sequences(client)[-1] == last
 
     _run(scenario)
 

@@ -25,15 +25,19 @@ rewound to where a client was (`Cumulative`).
 
 **Versions.** A commit of a newer version of Tailrace than this one may mean anything. It is passed
 over, unless the dialect interprets nothing of an event but its type (``is_verbatim``).
+
+**Illegible events.** Somebody else may write to the log. Of an event that a dialect cannot read
+nothing is shown; what comes with it and after it is (`tell`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from functools import lru_cache
 from operator import lt
 from typing import Any, ClassVar, Final, Literal, Protocol, Self, runtime_checkable
 
 import msgspec
+import structlog
 
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
@@ -54,6 +58,11 @@ Slots = tuple[Block | None, ...]
 NOTHING: Final = b""
 """The frame of a slot in which nothing is shown."""
 
+ILLEGIBLE: Final = (ValueError, RecursionError)
+"""What is raised by who reads what is no event: no JSON, no UTF-8, no time, nested too deep."""
+
+_log = structlog.get_logger("tailrace.api.dialects")
+
 
 class LoggedEvent(msgspec.Struct):
     """An event as far as a dialect opens it: its data stays the stored bytes.
@@ -62,11 +71,13 @@ class LoggedEvent(msgspec.Struct):
         type: for example ``step:started``.
         data: JSON.
         timestamp: when it happened.
+        is_newer: whether a newer version of Tailrace wrote it; its commit says so.
     """
 
     type: str
     data: msgspec.Raw
     timestamp: str = ""
+    is_newer: bool = False
 
 
 class State(Protocol):
@@ -218,8 +229,12 @@ class EncodedCommit:
         cls, sequence: int, frames: Sequence[bytes], *, is_last: bool, is_urgent: bool = True
     ) -> Self:
         """Return a commit of which each slot has a frame, perhaps an empty one."""
-        ends = tuple(accumulate(map(len, frames)))
-        return cls(sequence, chunk(b"".join(frames)), ends, is_last, is_urgent)
+        ends, end = [], 0
+        for each in frames:
+            # Of slots in which nothing is shown, which are most, the same number object.
+            end = end + len(each) if each else end
+            ends.append(end)
+        return cls(sequence, chunk(b"".join(frames)), tuple(ends), is_last, is_urgent)
 
     def going_on(self) -> Self:
         """Return the same commit in a stream that does not end with it."""
@@ -251,6 +266,52 @@ class EncodedCommit:
 
 _decode_event = msgspec.json.Decoder(LoggedEvent).decode
 
+_Opened = tuple[LoggedEvent | None, msgspec.Raw]
+
+
+# What all topics are given that show the same commit, one right after the other.
+@lru_cache(maxsize=4)
+def _opened(payload: bytes, is_newer: bool) -> tuple[_Opened, ...]:
+    is_masked = MARK in payload
+    return tuple(_open(stored, is_newer, is_masked) for stored in split_commit(payload))
+
+
+def _open(stored: msgspec.Raw, is_newer: bool, is_masked: bool) -> _Opened:
+    try:
+        slice_ = shown(stored) if is_masked else stored
+        event = _decode_event(slice_)
+    except ILLEGIBLE:
+        return None, stored
+    event.is_newer = is_newer
+    return event, slice_
+
+
+def tell(
+    dialect: Dialect, show: Show, context: Context, event: LoggedEvent, stored: msgspec.Raw
+) -> Slots:
+    """Return what is shown of an event; nothing if the dialect cannot know what it means.
+
+    Args:
+        dialect: how it is told.
+        show: what shows its events: the dialect, or its state.
+        context: the event's execution, as far as the dialect needs to know it.
+        event: the event, as far as it is open.
+        stored: the event as it is stored; in both, what nobody is shown is masked.
+    """
+    if event.is_newer and not dialect.is_verbatim:
+        return (None,) * dialect.slots
+    try:
+        return show(context, event, stored)
+    except ILLEGIBLE as error:
+        _log.warning(
+            "event is illegible",
+            dialect=dialect.name,
+            execution=context.execution_id,
+            type=event.type,
+            error=str(error),
+        )
+        return (None,) * dialect.slots
+
 
 def encode_commit(
     dialect: Dialect,
@@ -259,6 +320,8 @@ def encode_commit(
     sequence: int,
     payload: bytes,
     show: Show | None = None,
+    *,
+    is_newer: bool = False,
 ) -> EncodedCommit:
     """Encode a commit.
 
@@ -269,37 +332,23 @@ def encode_commit(
         sequence: its place in the log.
         payload: a JSON array of events.
         show: what shows its events; the dialect, if it is not the dialect's state.
+        is_newer: whether a newer version of Tailrace wrote it.
 
     Raises:
-        msgspec.DecodeError: the payload is not a commit.
+        ILLEGIBLE: the payload is not a commit.
     """
     frames: list[bytes] = []
     is_last = False
-    show = show or dialect.show
-    is_masked = MARK in payload
-    for stored in split_commit(payload):
-        slice_ = shown(stored) if is_masked else stored
-        event = _decode_event(slice_)
-        is_last = is_last or event.type in TERMINAL_TYPES
-        for block in show(context, event, slice_):
+    show, nothing = show or dialect.show, (None,) * dialect.slots
+    for event, stored in _opened(payload, is_newer):
+        is_last = is_last or (event is not None and event.type in TERMINAL_TYPES)
+        for block in tell(dialect, show, context, event, stored) if event else nothing:
             if block is None:
                 frames.append(NOTHING)
             else:
                 event_id = str(StreamPosition(epoch, sequence, len(frames)))
                 frames.append(frame.event(block.data, name=block.name, event_id=event_id))
     return EncodedCommit.of(sequence, frames, is_last=is_last, is_urgent=dialect.is_urgent(context))
-
-
-def passed_over(dialect: Dialect, sequence: int, payload: bytes) -> EncodedCommit:
-    """Return a commit of which nothing is shown, because what it means is not known here.
-
-    Raises:
-        msgspec.DecodeError: the payload is not a commit.
-    """
-    events = [_decode_event(slice_).type for slice_ in split_commit(payload)]
-    is_last = not TERMINAL_TYPES.isdisjoint(events)
-    frames = [NOTHING] * (len(events) * dialect.slots)
-    return EncodedCommit.of(sequence, frames, is_last=is_last)
 
 
 def unnamed(blocks: Sequence[Block]) -> bytes:

@@ -17,7 +17,7 @@ import msgspec
 
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
-from tailrace_api.dialects.dialect import Cumulative, Dialect, LoggedEvent, Slots, State
+from tailrace_api.dialects.dialect import Cumulative, Dialect, LoggedEvent, Slots, State, tell
 from tailrace_api.dialects.snapshot import Past, Snapshot, Wants
 from tailrace_shared.execution.events import split_commit
 from tailrace_shared.masking import shown
@@ -55,8 +55,17 @@ class Topic:
 
     def show(self, stored: msgspec.Raw) -> Slots:
         """Return what is shown of an event of the topic's execution."""
-        event = _decode_event(stored)
-        return self.slots_of(self.dialect.show(Context(self.execution), event, stored))
+        event, context = _decode_event(stored), Context(self.execution)
+        return self.slots_of(tell(self.dialect, self.dialect.show, context, event, stored))
+
+    def tell(
+        self, context: Context, event: LoggedEvent, stored: msgspec.Raw, state: State | None = None
+    ) -> Slots:
+        """Return what is shown of an event, by the topic's state if it has one."""
+        if not self.is_about(context):
+            return self.slots_of(None)
+        show = (state or self.dialect).show
+        return self.slots_of(tell(self.dialect, show, context, event, stored))
 
     def slots_of(self, shown: Slots | None) -> Slots:
         """Return what is shown of an event, in as many slots as there are; None: nothing."""
@@ -74,12 +83,7 @@ class _States:
     def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
         return tuple(
             chain.from_iterable(
-                topic.slots_of(
-                    (state or topic.dialect).show(context, event, stored)
-                    if topic.is_about(context)
-                    else None
-                )
-                for topic, state in self._topics
+                topic.tell(context, event, stored, state) for topic, state in self._topics
             )
         )
 
@@ -138,6 +142,8 @@ class Multiplex(Dialect):
 
     name = "multiplex"
     needs = "context"
+    # What each topic passes over of what newer versions have written, it says itself.
+    is_verbatim = True
     # Hardly two pages show the same topics.
     ring_share = 1 / 16
 
@@ -168,12 +174,7 @@ class Multiplex(Dialect):
     def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
         """Return what is shown of an event."""
         return tuple(
-            chain.from_iterable(
-                topic.slots_of(
-                    topic.dialect.show(context, event, stored) if topic.is_about(context) else None
-                )
-                for topic in self.topics
-            )
+            chain.from_iterable(topic.tell(context, event, stored) for topic in self.topics)
         )
 
     def begin(self, snapshot: Snapshot) -> State:

@@ -158,6 +158,8 @@ class Tally:
         pipeline, status = context.workflow_id, _AFTER.get(event.type)
         if status is None or pipeline not in self._counts:
             return _NO_CHANGE
+        # First what may fail: what is not told is not taken, or nobody would ever be told.
+        at = parse_timestamp(event.timestamp)
         before = None if pipeline in self._missing else self.status(pipeline)
         self._missing.discard(pipeline)
         self._leave(context.execution_id)
@@ -169,7 +171,7 @@ class Tally:
         after = self.status(pipeline)
         if after is None or after == before:
             return _NO_CHANGE
-        return (_update(event, pipeline, after, before),)
+        return (_update(at, pipeline, after, before),)
 
     def copy(self) -> "Tally":
         """Return a tally that goes its own way from here."""
@@ -203,11 +205,11 @@ class Tally:
 
 
 def _update(
-    event: LoggedEvent, pipeline: str, status: PipelineStatus, before: PipelineStatus | None
+    at: float, pipeline: str, status: PipelineStatus, before: PipelineStatus | None
 ) -> Block:
     update: dict[str, Any] = {
         "type": "status_update",
-        "timestamp": round(parse_timestamp(event.timestamp) * 1000),
+        "timestamp": round(at * 1000),
         "pipelineId": pipeline,
         "status": status,
     }

@@ -8,9 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterable
 
-import msgspec
-
-from tailrace_api.dialects.dialect import unnamed
+from tailrace_api.dialects.dialect import ILLEGIBLE, unnamed
 from tailrace_api.fanout.replay import Replay
 from tailrace_api.fanout.view import View
 from tailrace_shared.errors import UnavailableError
@@ -50,6 +48,6 @@ def _told(view: View, execution: str, commits: Iterable[Commit]) -> bytes:
     for commit in commits:
         if not commit.is_newer or view.dialect.is_verbatim:
             # Somebody else writes to our log. What is legible is still worth telling.
-            with contextlib.suppress(msgspec.MsgspecError):
+            with contextlib.suppress(*ILLEGIBLE):
                 blocks.append(unnamed(view.dialect.recount(execution, commit.payload)))
     return b"".join(blocks)

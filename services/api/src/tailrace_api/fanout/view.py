@@ -2,16 +2,15 @@
 
 from typing import Final, NamedTuple, Protocol
 
-import msgspec
 import structlog
 
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import (
+    ILLEGIBLE,
     Dialect,
     EncodedCommit,
     State,
     encode_commit,
-    passed_over,
     unnamed,
 )
 from tailrace_shared.subjects import LogFilter
@@ -83,7 +82,7 @@ class View(NamedTuple):
         """
         try:
             encoded = self._encode(epoch, commit, context, state)
-        except msgspec.MsgspecError as error:
+        except ILLEGIBLE as error:
             # Somebody else writes to our log. What is legible is still worth streaming.
             _log.warning(
                 "commit is illegible",
@@ -104,7 +103,5 @@ class View(NamedTuple):
         if not dialect.concerns(context, payload):
             # It has been seen, as one thing of which nothing is shown.
             return EncodedCommit(sequence, b"", _UNSEEN, is_last=False)
-        if commit.is_newer and not dialect.is_verbatim:
-            return passed_over(dialect, sequence, payload)
-        show = state.show if state else None
-        return encode_commit(dialect, epoch, context, sequence, payload, show)
+        show, is_newer = state.show if state else None, commit.is_newer
+        return encode_commit(dialect, epoch, context, sequence, payload, show, is_newer=is_newer)
