@@ -89,10 +89,12 @@ class TenantLines:
 
     async def _call_next(self, tenant: str) -> None:
         while (first := await self._line.first(_name(tenant))) is not None:
-            await self._advance(*first)
-            # Another worker may have called the same one: then there is still room for one more.
+            # Out of the line first: whoever gets the job may have it stand in line again at once,
+            # and that place must stay. If nobody gets one, the sweeper sees to it.
             if await self._line.leave(_name(tenant), *first):
+                await self._advance(*first)
                 return
+            # Another worker has called the same one: then there is still room for one more.
         self._known.discard(tenant)
 
 
