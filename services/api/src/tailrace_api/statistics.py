@@ -161,7 +161,7 @@ def tenant_statistics(
         now: seconds since the epoch.
     """
     every, minutes = list(records.values()), _minutes(records.values(), now)
-    last_hour = _total(minutes)
+    last_hour = _ended(minutes)
     named = sorted(records.keys() | active.keys())[:_MOST_WORKFLOWS]
     streams, replicas = clients
     return TenantStatistics(
@@ -207,7 +207,7 @@ def workflow_details(
 
 def _fields(name: str, record: RunRecord | None, active: int, now: float) -> dict[str, Any]:
     record = record or RunRecord()
-    last_hour = _total(_minutes([record], now))
+    last_hour = _ended(_minutes([record], now))
     return {
         "workflow_id": name,
         "active_runs": active,
@@ -234,12 +234,12 @@ def _node(node: str, node_type: str, record: NodeRecord) -> NodeStatistics:
     )
 
 
-def _ended(records: Iterable[RunRecord]) -> Ended:
+def _ended(counted: Iterable[RunRecord | Minute]) -> Ended:
     ended = Ended(0, 0, 0)
-    for record in records:
-        ended.completed += record.completed
-        ended.failed += record.failed
-        ended.cancelled += record.cancelled
+    for each in counted:
+        ended.completed += each.completed
+        ended.failed += each.failed
+        ended.cancelled += each.cancelled
     return ended
 
 
@@ -252,15 +252,6 @@ def _minutes(records: Iterable[RunRecord], now: float) -> list[Minute]:
         counts = [sum(each) for each in zip(*ended, strict=True)] or [0, 0, 0]
         minutes.append(Minute(format_timestamp(minute * 60), *counts))
     return minutes
-
-
-def _total(minutes: Iterable[Minute]) -> Ended:
-    ended = Ended(0, 0, 0)
-    for minute in minutes:
-        ended.completed += minute.completed
-        ended.failed += minute.failed
-        ended.cancelled += minute.cancelled
-    return ended
 
 
 def _success_rate(ended: Ended) -> float | None:
