@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace_api.json_body import MAX_DEPTH, decode, refuse_unknown
+from tailrace_api.json_body import LONGEST_PATH, MAX_DEPTH, decode, refuse_unknown
 from tailrace_api.problems import RefusedError
 from tailrace_shared.workflow.problems import Problem
 
@@ -86,8 +86,8 @@ def test_of_very_many_unknown_fields_some_are_named() -> None:
 
 def test_repeated_keys_are_found_in_little_memory() -> None:
     """However many values are within a long key: no place is spelled out that is not told."""
-    members = ",".join(f'"{number}": 0' for number in range(10_000))
-    body = f'{{"{"k" * 10_000}": {{{members}}}, "a": 1, "a": 2}}'.encode()
+    members = ",".join(map(str, range(10_000)))
+    body = f'{{"{"k" * LONGEST_PATH}": [{members}], "a": 1, "a": 2}}'.encode()
     tracemalloc.start()
     try:
         document = decode(body)
@@ -108,3 +108,13 @@ def test_repeated_keys_are_found_in_little_memory() -> None:
 def test_some_of_many_repeated_keys_are_named(body: bytes) -> None:
     """The answer to a body that repeats everything is no longer than that."""
     assert 0 < len(decode(body).duplicates) <= 40
+
+
+@pytest.mark.parametrize("keys", [1, 2, 50])
+def test_keys_on_the_way_to_a_value_have_so_many_characters(keys: int) -> None:
+    """An answer, or a mark, that names a hundred thousand values would repeat them as often."""
+    length = LONGEST_PATH // keys
+    fits = f'{{"{"k" * length}":' * keys + "[1]" + "}" * keys
+    assert decode(fits.encode()).duplicates == []
+    with pytest.raises(RefusedError, match=f"more than {LONGEST_PATH} characters"):
+        decode(fits.replace("[1]", f'{{"{"k" * 50}": 1}}').encode())

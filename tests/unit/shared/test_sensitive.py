@@ -23,6 +23,7 @@ from tailrace_shared.workflow.sensitive import (
     item_patterns,
     marks_anything,
     node_places,
+    places,
     schema_places,
 )
 from tailrace_shared.workflow.validation import validate
@@ -320,3 +321,14 @@ def test_a_waiting_entry_is_shown_without_what_is_marked():
     assert b"4111" not in msgspec.json.encode(seen)
     clean = Waiting("e", "n", "w", "W", "why", "since", input={"card": "4111"})
     assert clean.shown is clean
+
+
+def test_places_under_long_keys_are_marked_in_little_memory():
+    """Spelled out, ten thousand places under a key of a megabyte would fill any."""
+    key = "k" * 1_000_000
+    value = {key: {str(number): "4111-1111" for number in range(10_000)}}
+    schema = {"properties": {key: {"additionalProperties": MARKED}}}
+    assert schema_places(schema, value) == [""]
+    assert marked_values("4111-1111", "").places(value) == [""]
+    items = {key: [{"a": 1}] * 10_000}
+    assert places([f"/{key}/*/a"], items) == [""]

@@ -19,6 +19,8 @@ from tailrace_api.problems import RefusedError, pointer
 from tailrace_shared.workflow.problems import Problem, nearest
 
 MAX_DEPTH: Final = 100
+LONGEST_PATH: Final = 2048
+"""Characters of all keys on the way to a value; what is said of each value repeats them."""
 INLINE_BYTES: Final = 64 * 1024
 """Bodies up to this size are worked on between two other requests; larger ones in a thread."""
 
@@ -152,9 +154,12 @@ def decode(body: bytes) -> Document:
 
 def _decode(text: str, size: int) -> Document:
     repeated: list[tuple[dict[str, Any], str]] = []
+    longest = 0
 
     def collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal longest
         collected = dict(pairs)
+        longest = max(longest, *map(len, collected), 0)
         if len(collected) < len(pairs):
             seen: set[str] = set()
             for key, _ in pairs:
@@ -170,8 +175,9 @@ def _decode(text: str, size: int) -> Document:
         parse_float=_number,
         parse_constant=_refuse_constant,
     )
-    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
-        raise _too_deep()
+    levels = text.count("[") + text.count("{")
+    if levels > MAX_DEPTH or levels * longest > LONGEST_PATH:
+        _check_depth(value)
     if _SURROGATE.search(text):
         _check_text(value)
     return Document(value, size, _places(value, repeated) if repeated else [])
@@ -206,15 +212,24 @@ def _check_text(value: Any) -> None:
         raise RefusedError(400, "malformed JSON: half of a surrogate pair in a text") from None
 
 
-def _depth(value: Any) -> int:
-    deepest, stack = 0, [(value, 1)]
+def _check_depth(value: Any) -> None:
+    stack = [(value, 1, 0)]
     while stack:
-        item, depth = stack.pop()
-        if isinstance(item, dict | list):
-            deepest = max(deepest, depth)
-            children = item.values() if isinstance(item, dict) else item
-            stack.extend((child, depth + 1) for child in children)
-    return deepest
+        item, depth, length = stack.pop()
+        if not isinstance(item, dict | list):
+            continue
+        if depth > MAX_DEPTH:
+            raise _too_deep()
+        if isinstance(item, list):
+            stack.extend((child, depth + 1, length) for child in item)
+            continue
+        if item and length + max(map(len, item)) > LONGEST_PATH:
+            raise RefusedError(
+                400,
+                f"the keys on the way to a value have more than {LONGEST_PATH} characters; use "
+                "shorter ones",
+            )
+        stack.extend((child, depth + 1, length + len(key)) for key, child in item.items())
 
 
 def _places(value: Any, repeated: list[tuple[dict[str, Any], str]]) -> list[Problem]:

@@ -18,6 +18,9 @@ from tailrace_shared.workflow.pointer import join
 MOST_PLACES: Final = 200
 """Pointers that one event carries; where there are more, what they are in is marked instead."""
 
+# Of pointers before there are few of them: values with long keys make them long, and all alike.
+_MOST_CHARACTERS: Final = 20_000_000
+
 _WORD: Final = "sensitive"
 _MEMBERS: Final = ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions")
 _ALTERNATIVES: Final = ("allOf", "anyOf", "oneOf", "prefixItems")
@@ -67,14 +70,14 @@ def schema_places(schema: Any, value: Any) -> list[str]:
         walk.visit(schema, value, (), _NO_RETRIEVAL.resolver_with_root(resource))
     except RecursionError:
         return [""]
-    return few(walk.found)
+    return few(join("", *path) for path in walk.found)
 
 
 class _Walk:
     """Goes through a value and its schema together."""
 
     def __init__(self) -> None:
-        self.found: set[str] = set()
+        self.found: set[_Path] = set()
         self._seen: set[tuple[int, _Path]] = set()
 
     def visit(self, schema: Any, value: Any, path: _Path, resolver: Any) -> None:
@@ -83,7 +86,7 @@ class _Walk:
             return
         self._seen.add((id(schema), path))
         if schema.get(_WORD) is True:
-            self.found.add(join("", *path))
+            self.found.add(path)
             return
         if "$id" in schema:
             resolver = resolver.in_subresource(DRAFT202012.create_resource(schema))
@@ -169,11 +172,9 @@ def item_patterns(node: Node, index: int) -> list[str]:
 
 def places(patterns: Iterable[str], value: Any) -> list[str]:
     """Return the places of a value that patterns lead to, as JSON Pointers."""
-    found: set[str] = set()
-    for pattern in patterns:
-        tokens = tokens_of(pattern)
-        found.update(join("", *place) for place in _places(value, tokens, ()))
-    return few(found)
+    return few(
+        join("", *place) for pattern in patterns for place in _places(value, tokens_of(pattern), ())
+    )
 
 
 def _places(value: Any, tokens: Sequence[str], path: _Path) -> Iterator[_Path]:
@@ -191,13 +192,25 @@ def _places(value: Any, tokens: Sequence[str], path: _Path) -> Iterator[_Path]:
 
 def few(pointers: Iterable[str]) -> list[str]:
     """Return pointers that mark at least the same places, sorted, and not too many of them."""
-    found = _outermost(pointers)
+    found = _outermost(_within_bounds(pointers))
     while len(found) > MOST_PLACES:
         deepest = max(pointer.count("/") for pointer in found)
         found = _outermost(
             pointer.rpartition("/")[0] if pointer.count("/") == deepest else pointer
             for pointer in found
         )
+    return found
+
+
+def _within_bounds(pointers: Iterable[str]) -> set[str]:
+    """Gather pointers; the one to everything, if they are too much."""
+    found: set[str] = set()
+    characters = 0
+    for pointer in pointers:
+        found.add(pointer)
+        characters += len(pointer)
+        if characters > _MOST_CHARACTERS:
+            return {""}
     return found
 
 
