@@ -1,4 +1,4 @@
-"""The dialects, word for word: what the clients of each seed read, kept in golden files."""
+"""The dialects, word for word: what the clients of each one read, kept in golden files."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The streams of a tenant, word for word: one story, as the front ends of each seed read it.
+"""The streams of a tenant, word for word: one story, as each of their front ends reads it.
 
 ``TAILRACE_RECORD=1`` writes the files anew, to be read before they are committed.
 """

@@ -222,7 +222,7 @@ def test_a_list_of_large_variables_is_shorter() -> None:
 
 
 def test_a_list_without_a_total_is_whole() -> None:
-    """A page of the seed's time knows no total."""
+    """An older page knows no total."""
     assert listed(PAUSED_WORKFLOWS.begin(many(3))).keys() == {"pausedWorkflows"}
     assert listed(PAUSED_WORKFLOWS.begin(NOTHING)) == {"pausedWorkflows": []}
 

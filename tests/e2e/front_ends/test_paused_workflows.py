@@ -33,7 +33,7 @@ PROCESS_ORDER: Final = {
 
 
 def execute(up: Up, order: str) -> str:
-    """Execute the workflow as the seed's curl line does: JSON, of no declared type."""
+    """Execute the workflow as `curl -d` does: JSON under the type of a form."""
     body = json.dumps({"workflowId": "process-order", "input": {"orderId": order}}).encode()
     request = urllib.request.Request(f"{up.url}/api/workflow/execute", body)
     with urllib.request.urlopen(request) as response:
