@@ -359,6 +359,25 @@ def test_silence_is_filled_with_heartbeats() -> None:
     _run(scenario, heartbeat=10.0)
 
 
+def test_heartbeats_go_on_as_soon_as_a_client_takes_them() -> None:
+    """Even if one was due while it took nothing; then it was to be cut, much later."""
+
+    async def scenario(site: MemoryHub) -> None:
+        _commit(site)
+        client = await site.open()
+        await asyncio.sleep(6)
+        client.takes_only(0)
+        _commit(site)
+        await asyncio.sleep(30)
+        assert client.is_paused
+        client.resume()
+        await asyncio.sleep(1)
+        assert client.parser.comments == ["heartbeat"]
+        assert not client.is_cut
+
+    _run(scenario, heartbeat=10.0, stall=60.0)
+
+
 def test_heartbeats_carry_the_place_when_it_has_moved_unseen() -> None:
     """A client that is shown nothing would otherwise resume from long ago."""
 

@@ -209,6 +209,69 @@ def test_what_has_expired_is_told() -> None:
     _run(scenario)
 
 
+def test_who_came_before_anything_had_happened_has_missed_nothing() -> None:
+    """On whichever replica it goes on, as long as the first commit is there."""
+
+    async def scenario(site: MemoryHub) -> None:
+        nowhere = f"{site.hub.epoch}-0-0"
+        first = _commit(site, written.queued("e"))
+        client = await _open(site, INPUTS, nowhere)
+        assert _sequences(client) == [first]
+        site.nats.expire(first)
+        _commit(site, written.queued("f"), execution="f")
+        client = await _open(site, INPUTS, nowhere)
+        assert client.events[0].json() == {"reason": "expired", "from": None}
+
+    _run(scenario)
+
+
+def test_where_there_is_nothing_nobody_waits_for_it() -> None:
+    """A tenant without a log goes on from an earlier place at once."""
+
+    async def scenario(site: MemoryHub) -> None:
+        for _ in range(10):
+            _commit(site, tenant="other")
+        await _open(site, INPUTS)
+        began = asyncio.get_running_loop().time()
+        client = MemoryClient()
+        await site.follow(client, INPUTS, f"{site.hub.epoch}-5-0")
+        assert asyncio.get_running_loop().time() - began < 0.25  # in virtual time
+        mine = _commit(site, written.queued("e"))
+        await _soon()
+        assert _sequences(client) == [mine]
+
+    _run(scenario)
+
+
+@pytest.mark.parametrize("milliseconds", range(0, 40, 2))
+def test_who_goes_on_from_earlier_moves_nobody_else(milliseconds: int) -> None:
+    """The state of a topic goes its own way while what was before is found out for a client."""
+
+    async def scenario(site: MemoryHub) -> None:
+        await WorkflowStore(site.nats, Subjects()).put("t", Definition("a", {"n": Node("log")}))
+        view = View(Pipelines(frozenset({"a"})), LogFilter("t"))
+        _commit(site, tenant="other")
+        early = await _open(site, view)
+        place = early.parser.primings[0]
+        early.leave()
+        await site.settled(0, 0, 0)
+        await LiveIndex(site.nats, Subjects()).put("t", "a", "e")
+        _commit(site, written.queued("e", "a"))
+        first, again = await _open(site, view), MemoryClient()
+        going_on = asyncio.ensure_future(site.follow(again, view, place))
+        await asyncio.sleep(milliseconds / 1000)
+        _commit(site, written.completed("e"))
+        await going_on
+        await _soon()
+        late = await _open(site, view)
+        for client in (first, again):
+            assert client.events[-1].json()["status"] == "completed"
+        assert [event.json()["status"] for event in again.events] == ["active", "completed"]
+        assert late.events[0].json()["updates"] == [{"pipelineId": "a", "status": "completed"}]
+
+    _run(scenario)
+
+
 def test_who_has_missed_too_much_of_what_depends_on_it_begins_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

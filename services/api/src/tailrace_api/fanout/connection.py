@@ -241,13 +241,14 @@ class Connection:
     async def _skip_to(self, floor: int) -> None:
         # What precedes the floor was in the log. Either it is there no more, or a replica that is
         # not quite up to date has answered; that one gets time.
-        if self._fruitless < _PATIENCE:
+        newest = await self._hub.log.newest(self.view.part)
+        if newest is None or newest.sequence < self._sequence:
+            self._sequence, self._index, self._fruitless = max(floor, self._sequence), 0, 0
+        elif self._fruitless < _PATIENCE:
             self._fruitless += 1
             await asyncio.sleep(_PAUSE)
-        elif await self._hub.log.newest(self.view.part) is not None:
-            raise UnavailableError("the replica of the log that answers is not up to date")
         else:
-            self._sequence, self._index, self._fruitless = max(floor, self._sequence), 0, 0
+            raise UnavailableError("the replica of the log that answers is not up to date")
 
     # Live
 
@@ -327,6 +328,9 @@ class Connection:
         """Learn that the client has taken everything."""
         self._keeps_up()
         self._wake()
+        if self.slot >= 0 and (due := self._next_check()) < self.due:
+            # It was the deadline of a client that takes nothing; heartbeats come sooner.
+            self._hub.wheel.schedule(self, due)
         if self._ring:
             self._hub.turns.add(self._catch_up())
 

@@ -47,9 +47,11 @@ def _lost(position: StreamPosition, edge: LogEdge) -> ResetReason | None:
     if position.sequence > edge.last_sequence:
         return "unknown"
     # Of a commit that has expired some events may have been missed. Where everything has, and the
-    # client had come to the end, it was there until then.
+    # client had come to the end, it was there until then. And of place 0, where a log begins that
+    # is empty, there is no commit.
     is_end = position.sequence == edge.last_sequence
-    return "expired" if position.sequence < edge.first_sequence and not is_end else None
+    is_held = max(position.sequence, 1) >= edge.first_sequence
+    return None if is_held or is_end else "expired"
 
 
 def _anew(reason: ResetReason) -> Start:
