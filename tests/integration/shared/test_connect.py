@@ -112,3 +112,15 @@ async def test_credentials_stay_out_of_the_message():
     assert "secret" not in message
     assert "token" not in message
     assert f"127.0.0.1:{port}" in message
+
+
+async def test_headers_come_as_they_were_sent_and_a_line_break_begins_no_other(site):
+    """What a header says may be somebody else's text."""
+    subject = site.subjects.log("t", "1")
+    sent = {"Tailrace-State": "running 0", "X": "ein Wörtchen ", "Y": "a\r\nNats-Rollup: all"}
+    sequence = await site.jetstream.publish(subject, b"[]", sent)
+    message = await site.jetstream.get(site.events, {"seq": sequence})
+    assert message.headers["Tailrace-State"] == "running 0"
+    assert message.headers["X"] == "ein Wörtchen"
+    assert "Nats-Rollup" not in message.headers
+    assert message.headers["Y"].startswith("a")
