@@ -28,7 +28,7 @@ from tailrace_api.fanout.view import View
 from tailrace_shared.appends import VERSION
 from tailrace_shared.execution import events as ev
 from tailrace_shared.execution.events import Event, encode_commits
-from tailrace_shared.execution.standing import WORKFLOW
+from tailrace_shared.execution.standing import STATE, WORKFLOW
 from tailrace_shared.live_index import LiveIndex
 from tailrace_shared.subjects import LogFilter, Subjects
 from tailrace_shared.workflow.definition import Definition, Node
@@ -471,6 +471,33 @@ def test_an_illegible_event_takes_nothing_along(strange: bytes) -> None:
         assert len(alone.events) == 3
         assert not client.ended.is_set()
         assert not alone.ended.is_set()
+
+    _run(scenario)
+
+
+@pytest.mark.parametrize("value", [b'"\xff"', b"[" * 9000 + b"]" * 9000])
+def test_an_illegible_input_or_end_does_not_stop_a_topic(value: bytes) -> None:
+    """Neither where contexts are learned, nor where snapshots are taken."""
+
+    async def scenario(site: MemoryHub) -> None:
+        for name in "ef":
+            await LiveIndex(site.nats, Subjects()).put("t", "a", name)
+        queued = next(encode_commits([written.queued("e", "a")]))
+        strange = queued.replace(b'"input":null', b'"input":' + value)
+        assert strange != queued
+        client = await _open(site, INPUTS)
+        site.nats.append("t", "e", strange, {WORKFLOW: "a", STATE: "running 0"})
+        site.nats.append("t", "e", value, {WORKFLOW: "a", STATE: "completed 0"})
+        _commit(site, written.queued("f", "a"), execution="f")
+        await _soon()
+        assert client.events[-1].json()[0] == "a"
+        late = await _open(site, View(Pipelines(frozenset({"a"})), LogFilter("t")))
+        assert late.events[0].json()["updates"] == [{"pipelineId": "a", "status": "active"}]
+        early = View(Pipelines(frozenset({"a"})), LogFilter("t"))
+        again = await _open(site, early, f"{site.hub.epoch}-1-0")
+        assert "stream:reset" not in [event.type for event in again.events]
+        assert not again.ended.is_set()
+        assert not client.ended.is_set()
 
     _run(scenario)
 

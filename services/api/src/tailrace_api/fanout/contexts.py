@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from tailrace_api.dialects.context import Context
+from tailrace_api.dialects.dialect import ILLEGIBLE
 from tailrace_api.fanout.view import Logged, View
 from tailrace_shared.execution.events import split_commit
 from tailrace_shared.execution_log import Commit, ExecutionLog
@@ -76,9 +77,9 @@ class Contexts:
             return None
         try:
             queued = _decode_first(split_commit(payload)[0]).data
-        except msgspec.MsgspecError:
+            context = Context(execution, queued.workflow_id, queued.workflow_name, _kept(queued))
+        except ILLEGIBLE:
             return None  # somebody else writes to our log
-        context = Context(execution, queued.workflow_id, queued.workflow_name, _kept(queued))
         size = len(queued.input) if context.input is not None else 0
         self._remember((tenant, execution), context, size * _EXPANSION)
         return context

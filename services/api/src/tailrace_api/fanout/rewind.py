@@ -12,10 +12,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
-import msgspec
-
 from tailrace_api.dialects.context import Context
-from tailrace_api.dialects.dialect import Cumulative
+from tailrace_api.dialects.dialect import ILLEGIBLE, Cumulative
 from tailrace_api.dialects.snapshot import Past
 from tailrace_api.fanout.batch import Batch
 from tailrace_api.fanout.contexts import Contexts, contexts_of
@@ -135,7 +133,7 @@ async def _folded(log: ExecutionLog, tenant: str, commit: Commit) -> str | None:
                 last = each.sequence
                 for event in each.events():
                     state.apply(event)
-        except (NewerLogError, IllegalEventError, msgspec.MsgspecError):
+        except (NewerLogError, IllegalEventError, *ILLEGIBLE):
             return None
         if commit.previous in (None, last):
             return state.status if last else None

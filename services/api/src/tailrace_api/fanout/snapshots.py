@@ -25,7 +25,7 @@ import msgspec
 import structlog
 
 from tailrace_api.dialects.context import Context
-from tailrace_api.dialects.dialect import LoggedEvent
+from tailrace_api.dialects.dialect import ILLEGIBLE, LoggedEvent
 from tailrace_api.dialects.snapshot import Ended, Snapshot, Standing, Wait, Wants
 from tailrace_api.fanout.contexts import Contexts
 from tailrace_shared.errors import NewerLogError, UnavailableError
@@ -281,7 +281,7 @@ class Snapshots:
                     last = each.sequence
                     for event in each.events():
                         state.apply(event)
-            except (NewerLogError, IllegalEventError, msgspec.MsgspecError) as error:
+            except (NewerLogError, IllegalEventError, *ILLEGIBLE) as error:
                 _log.warning("cannot tell", execution=commit.execution, error=str(error))
                 return None
             if last == commit.sequence:
@@ -355,8 +355,11 @@ def _has_ended(found: _Found, commit: Commit, status: str) -> bool:
 
 
 def _time_of_the_end(commit: Commit) -> str:
-    events = map(_decode_event, split_commit(commit.payload))
-    return next((event.timestamp for event in events if event.type in TERMINAL_TYPES), "")
+    try:
+        events = map(_decode_event, split_commit(commit.payload))
+        return next((event.timestamp for event in events if event.type in TERMINAL_TYPES), "")
+    except ILLEGIBLE:
+        return ""  # only its headers can be read
 
 
 def _ended(result: Result) -> Ended:
@@ -366,7 +369,7 @@ def _ended(result: Result) -> Ended:
 def _events(commit: Commit) -> int:
     try:
         return len(split_commit(commit.payload))
-    except msgspec.MsgspecError:
+    except ILLEGIBLE:
         return 0
 
 
