@@ -9,14 +9,19 @@ from harness.installation import TENANT, Installation
 from harness.steps import waiting
 from harness.workflows import definition
 from tailrace_shared.commander import Asker, Decision
-from tailrace_shared.execution.events import Event, ExecutionCancelled, decode_commit
+from tailrace_shared.execution.events import (
+    Event,
+    ExecutionCancelled,
+    ExecutionFailed,
+    decode_commit,
+)
 from tailrace_shared.execution.standing import WORKFLOW, Standing
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.jetstream import StoredMessage
 from tailrace_shared.live_index import Live, LiveIndex
 from tailrace_shared.result_index import Result, ResultIndex
 from tailrace_shared.run_starter import RunRequest
-from tailrace_shared.topology import EVENTS, LIVE
+from tailrace_shared.topology import EVENTS, LIVE, WORKFLOWS
 
 APPROVAL = {"type": "await", "with": {"reason": "approval"}}
 NODES = {
@@ -123,3 +128,24 @@ async def test_a_start_that_is_repeated_when_its_run_has_ended_leaves_no_entry(
     await live(site, execution, wanted=False)
     assert (await site.starter.start(request)).execution_id == execution
     await live(site, execution, wanted=False)
+
+
+async def test_one_whose_workflow_is_gone_ends_and_leaves_no_entry(site: Installation) -> None:
+    """Nobody can drive it, but what it was in the indexes for is over."""
+    workflow = (await site.store(definition({"c": APPROVAL}))).definition.id
+    execution = await start(site, workflow)
+    worker = site.worker()
+    await site.waits(execution, ["c"])
+    # Another worker has no plan of it in memory.
+    worker.kill()
+    bucket = site.subjects.stream(WORKFLOWS)
+    await site.jetstream.api(f"STREAM.PURGE.KV_{bucket}", {})
+    site.worker()
+    await site.starter.advance(TENANT, execution)
+    events = await site.finished(execution)
+    assert isinstance(events[-1], ExecutionFailed)
+    await site.waits(execution, [])
+    await live(site, execution, wanted=False)
+    assert check(await messages(site, execution), workflow).status == "failed"
+    found = await ResultIndex(site.jetstream, site.subjects).of(TENANT, [workflow])
+    assert found[workflow].status == "failed"

@@ -81,12 +81,21 @@ class Lifecycle:
         await asyncio.gather(
             self._leave(state),
             self._env.index.put(self._tenant, state),
+            self._forget_waits(state),
             self._retire(state),
             self._tell_parent(state),
         )
         # Last: while anything is left to do, somebody must look after the execution.
         await self._env.due.remove(self._tenant, state.execution_id)
         return DriveResult(End.FINISHED, self._writer.last_sequence)
+
+    async def _forget_waits(self, state: ExecutionState) -> None:
+        # A drive that has a plan has done it already; where there is none nobody else will.
+        if self.plan is None:
+            waits = await self._env.waiting.of_execution(self._tenant, state.execution_id)
+            await asyncio.gather(
+                *(self._env.waiting.remove(self._tenant, waiting) for waiting in waits)
+            )
 
     async def _leave(self, state: ExecutionState) -> None:
         if self.plan is not None:
