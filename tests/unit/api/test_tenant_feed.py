@@ -197,6 +197,7 @@ def test_what_ends_for_itself_is_an_error_of_the_workflow(end: ev.Event, error: 
         ({"po_id": "b"}, "b"),
         ({"purchaseOrderId": "c"}, "c"),
         ({"purchase_order_id": 12}, "12"),
+        ({"po_number": "PO-3"}, "PO-3"),
         ({"poId": "", "po_id": True}, "e"),
         ({"poId": {"x": 1}}, "e"),
         ({"poId": "***"}, "e"),

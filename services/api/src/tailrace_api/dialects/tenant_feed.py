@@ -32,7 +32,10 @@ from tailrace_shared.subjects import LogFilter
 #: What the stage of an event is called that is about the whole execution.
 WORKFLOW: Final = "workflow"
 
-_ORDER_KEYS: Final = ("poId", "po_id", "purchaseOrderId", "purchase_order_id")
+_ORDER_KEYS: Final = (
+    *("poId", "po_id", "purchaseOrderId", "purchase_order_id"),
+    *("poNumber", "po_number"),
+)
 
 _NOTHING: Final[Slots] = (None, None)
 
