@@ -5,6 +5,8 @@ import time
 from collections import OrderedDict
 from typing import Final, NamedTuple
 
+import msgspec
+
 from tailrace_shared.errors import JetStreamError, UnavailableError
 from tailrace_shared.execution.estimate import Estimator
 from tailrace_shared.execution.record import NodeRecord
@@ -68,7 +70,8 @@ class Estimators:
     async def _make(self, key: _Key, definition: Definition, graph: Graph | None) -> Estimator:
         try:
             record = await self._store.nodes(key[0], key[1])
-        except (UnavailableError, JetStreamError):
+        except (UnavailableError, JetStreamError, msgspec.MsgspecError):
+            # No run may fail for what is only said of it.
             record = NodeRecord()
         if len(definition.nodes) <= _SMALL:
             estimator = _prepared(definition, graph, record)

@@ -3,6 +3,8 @@
 import pytest
 
 from harness.nats import NatsServer
+from harness.workflows import definition
+from tailrace_shared.estimators import Estimators
 from tailrace_shared.execution.events import format_timestamp
 from tailrace_shared.execution.state import ExecutionState, StepState
 from tailrace_shared.jetstream import JetStream, connect
@@ -10,7 +12,7 @@ from tailrace_shared.settings import WorkerSettings
 from tailrace_shared.sketch import count_of
 from tailrace_shared.stats_store import StatsStore
 from tailrace_shared.subjects import Subjects
-from tailrace_shared.topology import apply_topology, topology
+from tailrace_shared.topology import STATS, apply_topology, topology
 from tailrace_worker.engine.statistics import Statistics
 
 
@@ -97,3 +99,26 @@ async def test_workflows_of_one_name_are_kept_apart_by_tenant(site, tenant: str)
     statistics.note("u", _run("flow"))
     await statistics.flush()
     assert (await store.runs(tenant, "flow")).completed == 1
+
+
+async def test_a_record_that_nobody_can_read_keeps_no_other_from_being_written(
+    nats_server: NatsServer,
+):
+    """Somebody has written into the bucket."""
+    settings = WorkerSettings(nats_url=nats_server.url)
+    client = await connect(settings, "test")
+    jetstream = JetStream(client)
+    await apply_topology(jetstream, topology(settings))
+    bucket = Subjects().stream(STATS)
+    await jetstream.publish(f"$KV.{bucket}.t.flow.nodes", b"no JSON")
+    store = StatsStore(jetstream, Subjects())
+    statistics = Statistics(store)
+    for _ in range(2):
+        statistics.note("t", _run("flow"))
+        statistics.note("t", _run("other"))
+        await statistics.flush()
+    assert (await store.runs("t", "other")).completed == 2
+    # Nor does a run fail that is to be estimated by it.
+    estimator = await Estimators(store, 10.0).of("t", definition({"a": {}}, id="flow"), 1)
+    assert not estimator.has_history
+    await client.close()

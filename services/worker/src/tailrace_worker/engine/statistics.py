@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Final
 
+import msgspec
 import structlog
 
 from tailrace_shared.errors import JetStreamError, UnavailableError
@@ -95,6 +96,9 @@ class Statistics:
             except (UnavailableError, JetStreamError) as error:
                 _log.info("statistics not written", workflow=key[1], error=str(error))
                 self._take_back(key, tally)
+            except msgspec.MsgspecError as error:
+                # A record that nobody can read must not keep all others from being written.
+                _log.error("statistics unreadable", workflow=key[1], error=str(error))
             except asyncio.CancelledError:
                 # The worker stops, and flushes once more.
                 self._take_back(key, tally)
