@@ -201,6 +201,7 @@ class Dialect:
         return True
 
 
+_BLANK: Final = (0,)
 _HEARTBEAT: Final = frame.comment("heartbeat")
 
 Show = Callable[[Context, LoggedEvent, msgspec.Raw], Slots]
@@ -239,6 +240,11 @@ class EncodedCommit:
     def going_on(self) -> Self:
         """Return the same commit in a stream that does not end with it."""
         return replace(self, is_last=False)
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether it was seen as one thing of which nothing is shown."""
+        return self.ends == _BLANK
 
     @property
     def joined(self) -> bytes:

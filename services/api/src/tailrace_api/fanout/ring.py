@@ -59,8 +59,12 @@ class Ring:
     def append(self, commit: EncodedCommit) -> None:
         """Add the newest commit and drop the oldest ones beyond the bounds."""
         self._joined.clear()
-        self._commits.append(commit)
         self.edge = commit.sequence
+        if self._commits and commit.is_blank and self._commits[-1].is_blank:
+            # Of most commits of a busy tenant many topics show nothing: the last stands for all.
+            self._commits[-1] = commit
+            return
+        self._commits.append(commit)
         self._events += len(commit.ends)
         self._bytes += len(commit.chunk)
         # The newest stays whatever its size: those who are up to date take it from here.
