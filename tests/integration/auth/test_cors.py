@@ -42,6 +42,19 @@ async def test_nothing_is_said_where_no_origin_is_allowed(auth_nats: NatsServer)
         assert (await http.options(LIST, headers=_preflight("GET"))).status_code == 405
 
 
+async def test_an_answer_to_a_page_of_another_origin_is_for_that_one_alone(
+    auth_nats: NatsServer,
+) -> None:
+    """A cache may not hand it on to a page that may read it, or the other way round."""
+    async with _api(auth_nats, cors_origins=APP) as (_, http):
+        answer = await http.get(
+            LIST, headers={**bearer(token()), "origin": "https://other.example"}
+        )
+        assert answer.status_code == 200
+        assert "access-control-allow-origin" not in answer.headers
+        assert answer.headers["vary"] == "Origin"
+
+
 async def test_a_preflight_needs_no_token(auth_nats: NatsServer) -> None:
     """It allows the methods and headers that the API's clients use."""
     async with _api(auth_nats, cors_origins=f"{APP}, http://localhost:5173") as (_, http):

@@ -173,9 +173,10 @@ def test_a_ticket_expires_and_its_stream_does_not() -> None:
     principal = Principal("ada", frozenset({"a", "b"}), frozenset({"x", "y"}), now + 600)
     ticket = tickets.issue(principal, "a", "x", stream)
     assert ticket.expires_at == now + 60
-    assert tickets.principal(ticket.text, stream) == Principal(
-        "ada", frozenset({"a"}), frozenset({"x"}), now + 600
-    )
+    for place in ("", "&last_event_id=y", "&lastEventId=y"):
+        assert tickets.principal(ticket.text, Stream.of("/s", f"b=2&a=1{place}")) == Principal(
+            "ada", frozenset({"a"}), frozenset({"x"}), now + 600
+        )
     later = Tickets(b"k" * 32, 60, lambda: now + 60)
     with pytest.raises(Exception, match="expired"):
         later.principal(ticket.text, stream)

@@ -19,6 +19,7 @@ REQUEST_HEADERS: Final = (
 ANSWER_HEADERS: Final = ("ETag", "Location", "Retry-After", "WWW-Authenticate")
 _MAX_AGE: Final = 600
 _RESPONSE_HEADERS: Final = "response_headers"
+_VARIES: Final = (b"vary", b"Origin")
 
 
 class Cors(CORSMiddleware):
@@ -42,6 +43,9 @@ class Cors(CORSMiddleware):
         head: Message = {"type": "http.response.start", "status": 200, "headers": []}
         await self.send(head, _nowhere, request_headers)
         ours: list[tuple[bytes, bytes]] = head["headers"]
+        if not (self.allow_all_origins or _VARIES in ours):
+            # A cache must not hand what a stranger's page was told to one that may read it.
+            ours.append(_VARIES)
         scope.setdefault("state", {})[_RESPONSE_HEADERS] = ours
 
         async def send_ours(message: Message) -> None:

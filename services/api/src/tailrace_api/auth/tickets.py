@@ -24,7 +24,7 @@ from tailrace_shared.redaction import TICKET_PREFIX
 LONGEST_TICKET: Final = 16 * 1024
 
 # Moved on by a client that comes back; where it goes on says nothing of what it may see.
-_NOT_BOUND: Final = frozenset({"last_event_id"})
+_NOT_BOUND: Final = frozenset({"last_event_id", "lastEventId"})
 
 
 class Stream(NamedTuple):
