@@ -26,6 +26,7 @@ from tailrace_api.fanout.source import LiveSource
 from tailrace_api.fanout.topic import Knowledge, RingBounds
 from tailrace_api.foreign_pages import ForeignPages
 from tailrace_api.metrics import Metrics
+from tailrace_api.operation import Operation
 from tailrace_api.problems import EXCEPTION_HANDLERS
 from tailrace_api.routes.commands import CommandRoutes
 from tailrace_api.routes.dead_letters import DeadLetterRoutes
@@ -44,30 +45,15 @@ from tailrace_api.routes.tickets import TicketRoutes
 from tailrace_api.routes.triggers import TriggerRoutes
 from tailrace_api.routes.workflows import WorkflowRoutes
 from tailrace_api.sse.response import come_back_later
+from tailrace_api.stores import Stores
 from tailrace_shared.bucket import Bucket
-from tailrace_shared.commander import Commander
-from tailrace_shared.dead_letters import DeadLetters
-from tailrace_shared.due_index import DueIndex
 from tailrace_shared.errors import JetStreamError, StartupError, UnavailableError
 from tailrace_shared.estimators import Estimators
-from tailrace_shared.execution_log import ExecutionLog
 from tailrace_shared.jetstream import JetStream, connect
-from tailrace_shared.live_index import LiveIndex
-from tailrace_shared.node_type_store import NodeTypeStore
-from tailrace_shared.output_store import OutputStore
-from tailrace_shared.result_index import ResultIndex
-from tailrace_shared.run_index import RunIndex
 from tailrace_shared.run_rate import RunRate
-from tailrace_shared.run_starter import RunStarter
-from tailrace_shared.schedule_store import ScheduleStore
 from tailrace_shared.settings import ApiSettings
-from tailrace_shared.signals import Signals
-from tailrace_shared.stats_store import StatsStore
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.topology import KEYS, apply_topology, topology
-from tailrace_shared.trigger_store import TriggerStore
-from tailrace_shared.waiting_index import WaitingIndex
-from tailrace_shared.workflow_store import WorkflowStore
 
 _SAME_RECORD: Final = 5.0
 """Seconds for which runs are estimated by the same record of earlier ones."""
@@ -122,69 +108,18 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
     )
     try:
         jetstream, subjects = JetStream(client), Subjects(settings.prefix)
-        log = ExecutionLog(jetstream, subjects)
-        epoch = await _prepare(jetstream, log, settings)
-        workflows = WorkflowStore(jetstream, subjects)
-        waiting = WaitingIndex(jetstream, subjects)
-        contexts = Contexts(log, settings.context_bytes)
-        live, results = LiveIndex(jetstream, subjects), ResultIndex(jetstream, subjects)
-        snapshots = Snapshots(log, Indexes(live, results, waiting, workflows), contexts)
-        hub = notices.hub = Hub(
-            Knowledge(log, contexts, snapshots),
-            LiveSource(client),
-            subjects,
-            epoch,
-            StreamTimes(
-                settings.heartbeat,
-                settings.retry,
-                settings.stall_timeout,
-                settings.max_stream_age,
-                settings.lazy_interval,
-            ),
-            StreamLimits(
-                settings.max_streams,
-                settings.max_tenant_streams,
-                settings.max_replay_reads,
-                settings.max_backlog_bytes,
-                RingBounds(settings.ring_events, settings.ring_bytes),
-            ),
-        )
-        runs = RunIndex(jetstream, subjects)
-        await _adopt(live, runs, settings)
-        run_rate = await _run_rate(jetstream, subjects, settings)
-        starter = RunStarter(jetstream, subjects, workflows, run_rate)
-        # Outputs are put by workers only, so no limit matters here.
-        outputs = OutputStore(jetstream, subjects, max_bytes=0)
-        due = DueIndex(jetstream, subjects)
-        commander = Commander(log, due, starter, workflows)
-        triggers = TriggerStore(jetstream, subjects)
-        signals = Signals(log, waiting, triggers, due, outputs, starter.advance)
-        stats = StatsStore(jetstream, subjects)
+        stores, epoch, key = await _prepare(jetstream, subjects, settings)
+        knowledge = _knowledge(stores, settings)
+        hub = notices.hub = _hub(knowledge, LiveSource(client), subjects, epoch, settings)
         clients = ClientCount(client, subjects, hub)
         await clients.listen()
-        metrics = Metrics(hub)
-        opening = Opening(settings, hub)
-        tickets = Tickets(
-            await _ticket_key(jetstream, subjects, settings), settings.ticket_lifetime
-        )
+        metrics, tickets = Metrics(hub), Tickets(key, settings.ticket_lifetime)
         operations = [
-            *WorkflowRoutes(settings, workflows, NodeTypeStore(jetstream, subjects)).routes(),
-            *ExecutionRoutes(
-                settings, log, workflows, runs, starter, outputs, Estimators(stats, _SAME_RECORD)
-            ).routes(),
-            *CommandRoutes(settings, commander, starter).routes(),
-            *PausedRoutes(settings, opening, snapshots, commander, starter).routes(),
-            *FeedRoutes(settings, opening).routes(),
-            *MultiplexRoutes(settings, opening).routes(),
-            *PipelineRoutes(settings, opening, snapshots).routes(),
-            *TriggerRoutes(settings, signals, waiting).routes(),
-            *StreamRoutes(settings, log, hub, starter).routes(),
-            *ScheduleRoutes(settings, ScheduleStore(jetstream, subjects), starter).routes(),
+            *_operations(stores, knowledge.snapshots, hub, settings),
             *TicketRoutes(settings, tickets).routes(),
             *StatisticsRoutes(
-                settings, stats, LiveIndex(jetstream, subjects), workflows, clients
+                settings, stores.stats, stores.live, stores.workflows, clients
             ).routes(),
-            *DeadLetterRoutes(DeadLetters(jetstream, subjects)).routes(),
             *HealthRoutes(settings, client, hub, metrics).routes(),
         ]
         app = Starlette(
@@ -198,6 +133,90 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
             yield Api(app, hub)
     finally:
         await client.close()
+
+
+async def _prepare(
+    jetstream: JetStream, subjects: Subjects, settings: ApiSettings
+) -> tuple[Stores, str, bytes]:
+    """Make sure of all streams; return the stores, the log's epoch and the key of tickets."""
+    try:
+        await apply_topology(jetstream, topology(settings))
+        stores = Stores.over(jetstream, subjects, await _run_rate(jetstream, subjects, settings))
+        await stores.live.adopt(stores.runs)
+        key = await ticket_key(Bucket(jetstream, subjects.stream(KEYS)))
+        return stores, (await stores.log.edge()).epoch, key
+    except (UnavailableError, JetStreamError) as error:
+        raise StartupError(f"JetStream at {settings.nats_url} does not work: {error}") from None
+
+
+async def _run_rate(
+    jetstream: JetStream, subjects: Subjects, settings: ApiSettings
+) -> RunRate | None:
+    if not settings.max_runs_per_minute:
+        return None
+    run_rate = RunRate(
+        jetstream, subjects, settings.max_runs_per_minute, replicas=settings.nats_replicas
+    )
+    await run_rate.prepare()
+    return run_rate
+
+
+def _knowledge(stores: Stores, settings: ApiSettings) -> Knowledge:
+    contexts = Contexts(stores.log, settings.context_bytes)
+    indexes = Indexes(stores.live, stores.results, stores.waiting, stores.workflows)
+    return Knowledge(stores.log, contexts, Snapshots(stores.log, indexes, contexts))
+
+
+def _hub(
+    knowledge: Knowledge,
+    source: LiveSource,
+    subjects: Subjects,
+    epoch: str,
+    settings: ApiSettings,
+) -> Hub:
+    return Hub(
+        knowledge,
+        source,
+        subjects,
+        epoch,
+        StreamTimes(
+            settings.heartbeat,
+            settings.retry,
+            settings.stall_timeout,
+            settings.max_stream_age,
+            settings.lazy_interval,
+        ),
+        StreamLimits(
+            settings.max_streams,
+            settings.max_tenant_streams,
+            settings.max_replay_reads,
+            settings.max_backlog_bytes,
+            RingBounds(settings.ring_events, settings.ring_bytes),
+        ),
+    )
+
+
+def _operations(
+    stores: Stores, snapshots: Snapshots, hub: Hub, settings: ApiSettings
+) -> list[Operation]:
+    """Return what the API does with workflows and executions."""
+    log, workflows, starter = stores.log, stores.workflows, stores.starter
+    opening, estimators = Opening(settings, hub), Estimators(stores.stats, _SAME_RECORD)
+    return [
+        *WorkflowRoutes(settings, workflows, stores.node_types).routes(),
+        *ExecutionRoutes(
+            settings, log, workflows, stores.runs, starter, stores.outputs, estimators
+        ).routes(),
+        *CommandRoutes(settings, stores.commander, starter).routes(),
+        *PausedRoutes(settings, opening, snapshots, stores.commander, starter).routes(),
+        *FeedRoutes(settings, opening).routes(),
+        *MultiplexRoutes(settings, opening).routes(),
+        *PipelineRoutes(settings, opening, snapshots).routes(),
+        *TriggerRoutes(settings, stores.signals, stores.waiting).routes(),
+        *StreamRoutes(settings, log, hub, starter).routes(),
+        *ScheduleRoutes(settings, stores.schedules, starter).routes(),
+        *DeadLetterRoutes(stores.dead_letters).routes(),
+    ]
 
 
 def _middleware(
@@ -220,40 +239,6 @@ def _middleware(
         Middleware(ForeignPages, settings=settings),
         Middleware(Gate, verifier=verifier, tickets=tickets, later=later),
     ]
-
-
-async def _adopt(live: LiveIndex, runs: RunIndex, settings: ApiSettings) -> None:
-    try:
-        await live.adopt(runs)
-    except (UnavailableError, JetStreamError) as error:
-        raise StartupError(f"JetStream at {settings.nats_url} does not work: {error}") from None
-
-
-async def _ticket_key(jetstream: JetStream, subjects: Subjects, settings: ApiSettings) -> bytes:
-    try:
-        return await ticket_key(Bucket(jetstream, subjects.stream(KEYS)))
-    except (UnavailableError, JetStreamError) as error:
-        raise StartupError(f"JetStream at {settings.nats_url} does not work: {error}") from None
-
-
-async def _prepare(jetstream: JetStream, log: ExecutionLog, settings: ApiSettings) -> str:
-    try:
-        await apply_topology(jetstream, topology(settings))
-        return (await log.edge()).epoch
-    except (UnavailableError, JetStreamError) as error:
-        raise StartupError(f"JetStream at {settings.nats_url} does not work: {error}") from None
-
-
-async def _run_rate(
-    jetstream: JetStream, subjects: Subjects, settings: ApiSettings
-) -> RunRate | None:
-    if not settings.max_runs_per_minute:
-        return None
-    run_rate = RunRate(
-        jetstream, subjects, settings.max_runs_per_minute, replicas=settings.nats_replicas
-    )
-    await run_rate.prepare()
-    return run_rate
 
 
 @contextlib.asynccontextmanager
