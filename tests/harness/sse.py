@@ -7,6 +7,7 @@ encoder knows must not leak into what checks it.
 import asyncio
 import re
 import socket
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -144,6 +145,7 @@ class SseClient:
         self._chunks = b""
         self._chunk_left = 0
         self._body = b""
+        self._ready: deque[SseEvent] = deque()
 
     async def __aenter__(self) -> Self:
         channel = socket.socket()
@@ -167,7 +169,7 @@ class SseClient:
         self._writer.transport.abort()
 
     async def __aiter__(self) -> Any:
-        while not self.is_complete:
+        while self._ready or not self.is_complete:
             events = await self.read()
             if events is None:
                 return
@@ -175,7 +177,14 @@ class SseClient:
                 yield event
 
     async def read(self, limit: int = 65536) -> list[SseEvent] | None:
-        """Read some bytes, at most ``limit``; None at the end of the connection."""
+        """Read some bytes, at most ``limit``; None at the end of the connection.
+
+        What :meth:`take` has read beyond what was asked for comes first, by itself.
+        """
+        if self._ready:
+            events = list(self._ready)
+            self._ready.clear()
+            return events
         data = await self._reader.read(limit)
         if not data:
             return None
@@ -197,14 +206,15 @@ class SseClient:
         return [event async for event in self]
 
     async def take(self, count: int) -> list[SseEvent]:
-        """Return the next events."""
+        """Return the next events, fewer if the stream ends before; those after them wait."""
         events: list[SseEvent] = []
-        while len(events) < count and not self.is_complete:
+        while len(events) < count and (self._ready or not self.is_complete):
             some = await self.read()
             if some is None:
                 break
             events.extend(some)
-        return events
+        self._ready.extend(events[count:])
+        return events[:count]
 
     def _take(self, data: bytes) -> list[SseEvent]:
         self._chunks += data
