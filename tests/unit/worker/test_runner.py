@@ -131,7 +131,9 @@ async def test_sys_exit_in_a_node_does_not_end_the_worker(run):
 
 @BOTH
 @pytest.mark.parametrize(
-    "value", [object(), {1, object()}, {(1, 2): 3}, "\ud800", print, 1j], ids=repr
+    "value",
+    [object(), {1, object()}, {(1, 2): 3}, "\ud800", print, 1j],
+    ids=["an object", "a set of objects", "a key that is a tuple", "half a pair", "print", "1j"],
 )
 async def test_an_output_that_is_not_json_fails_for_good(run, kind, value):
     """Another attempt would return the like."""
