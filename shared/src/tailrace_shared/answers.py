@@ -3,19 +3,23 @@
 nats-py's own ``request`` makes an id, a task and a timeout object for each question and, up to
 Python 3.11, may lose a cancellation that comes with the answer (python/cpython#86296); it cannot
 take more than one answer, so a read of a page would need a subscription of its own. A commit in
-the worker is one question: this is its hot path.
+the worker is one question, and this is its hot path: a question is written as one piece, one timer
+does for all of them, and an answer is taken where it is parsed.
 """
 
 import asyncio
+import re
 import weakref
-from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple, TypeVar, cast
 
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 _NO_RESPONDERS: Final = "503"
+_UNFIT_FOR_A_SUBJECT: Final = re.compile(r"\s")
+_LINE_BREAKS: Final = str.maketrans("\r\n", "  ")
 
 Take = Callable[[Msg], None]
 T = TypeVar("T")
@@ -29,6 +33,12 @@ def answers_over(client: Client, timeout: float) -> "Answers":
     if answers is None:
         answers = _BY_CLIENT[client] = Answers(client, timeout)
     return answers
+
+
+class _Question(NamedTuple):
+    take: Take | None
+    done: asyncio.Future[Any]
+    until: float
 
 
 class Answers:
@@ -45,10 +55,14 @@ class Answers:
         self._timeout = timeout
         self._inbox = ""
         self._asked = 0
-        self._takers: dict[str, Take] = {}
+        # Those that were asked first come first, and all have the same time.
+        self._questions: dict[str, _Question] = {}
+        self._timer: asyncio.TimerHandle | None = None
         self._listening = asyncio.Lock()
 
-    async def ask(self, subject: str, payload: bytes, headers: dict[str, str] | None = None) -> Msg:
+    async def ask(
+        self, subject: str, payload: bytes, headers: Mapping[str, str] | None = None
+    ) -> Msg:
         """Ask a question that has one answer.
 
         Raises:
@@ -57,12 +71,7 @@ class Answers:
             nats.errors.Error: the connection does not work.
         """
         answered: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
-
-        def take(message: Msg) -> None:
-            if not answered.done():
-                answered.set_result(message)
-
-        message = await self._ask(subject, payload, headers, take, answered)
+        message = await self._ask(subject, payload, headers, None, answered)
         if not message.data and (message.headers or {}).get("Status") == _NO_RESPONDERS:
             raise nats.errors.NoRespondersError
         return message
@@ -78,7 +87,7 @@ class Answers:
             take: called with each answer; sets ``done`` with the last one.
             done: what to wait for.
 
-        Raises: as :meth:`ask`, and what ``done`` is given.
+        Raises: as :meth:`ask`, and what ``done`` is given or ``take`` raises.
         """
         return await self._ask(subject, payload, None, take, done)
 
@@ -86,30 +95,30 @@ class Answers:
         self,
         subject: str,
         payload: bytes,
-        headers: dict[str, str] | None,
-        take: Take,
+        headers: Mapping[str, str] | None,
+        take: Take | None,
         done: asyncio.Future[T],
     ) -> T:
         if not self._inbox:
             await self._listen()
         self._asked += 1
         inbox = f"{self._inbox}.{self._asked}"
-        self._takers[inbox] = take
-        timer = asyncio.get_running_loop().call_later(self._timeout, _give_up, done)
-        if headers is not None:
-            headers = {name: _plain(value) for name, value in headers.items()}
+        until = done.get_loop().time() + self._timeout
+        self._questions[inbox] = _Question(take, done, until)
+        if self._timer is None:
+            self._timer = done.get_loop().call_at(until, self._give_up)
         try:
-            await self._client.publish(subject, payload, reply=inbox, headers=headers)
+            await _publish(self._client, subject, payload, inbox, headers)
             return await done
         finally:
-            timer.cancel()
-            del self._takers[inbox]
+            del self._questions[inbox]
 
     async def _listen(self) -> None:
         async with self._listening:
             if not self._inbox:
                 inbox = self._client.new_inbox()
-                await self._client.subscribe(f"{inbox}.*", cb=self._answered)
+                taker = cast("asyncio.Future[Msg]", _Taker(self._answered))
+                await self._client.subscribe(f"{inbox}.*", future=taker)
                 self._inbox = inbox
 
     @property
@@ -119,32 +128,74 @@ class Answers:
             raise nats.errors.ConnectionClosedError
         return client
 
-    async def _answered(self, message: Msg) -> None:
-        take = self._takers.get(message.subject)
-        if take is not None:
-            take(message)
+    def _answered(self, message: Msg) -> None:
+        question = self._questions.get(message.subject)
+        if question is None or question.done.done():
+            return
+        if question.take is None:
+            question.done.set_result(message)
+            return
+        try:
+            question.take(message)
+        except Exception as error:  # noqa: BLE001 - raised where it was asked
+            question.done.set_exception(error)
+
+    def _give_up(self) -> None:
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for question in self._questions.values():
+            if question.until > now:
+                self._timer = loop.call_at(question.until, self._give_up)
+                return
+            if not question.done.done():
+                question.done.set_exception(TimeoutError())
 
 
-class _Plain(str):
-    """A header's value that needs no cleaning.
+class _Taker:
+    """Stands for a future that is never done, and passes on what it is given.
 
-    nats-py looks at every character of every value, which costs more than all else of a message.
+    nats-py gives to a future what it has just parsed; what is for a callback lies in a queue until
+    a task gets its turn.
     """
 
-    __slots__ = ()
+    def __init__(self, take: Take) -> None:
+        self._take = take
 
-    def strip(self, _chars: str | None = None) -> str:
-        return self
+    def cancelled(self) -> bool:
+        return False
 
-    def translate(self, _table: Any) -> str:
-        return self
+    def set_result(self, message: Msg) -> None:
+        self._take(message)
+
+
+async def _publish(
+    client: Client, subject: str, payload: bytes, reply: str, headers: Mapping[str, str] | None
+) -> None:
+    is_usual = client.is_connected and not client.is_draining
+    is_fit = len(payload) <= client.max_payload and not _UNFIT_FOR_A_SUBJECT.search(subject)
+    if not is_usual or not is_fit:
+        # It keeps what is said while there is no connection, and refuses what must not be sent.
+        await client.publish(subject, payload, reply, dict(headers) if headers else None)
+        return
+    client.stats["out_msgs"] += 1
+    client.stats["out_bytes"] += len(payload)
+    # nats-py's publish looks at every character of every header: more than all else of a commit.
+    await client._send_command(_command(subject, payload, reply, headers))  # noqa: SLF001
+    if client._flush_queue.empty():  # type: ignore[union-attr] # noqa: SLF001
+        await client._flush_pending()  # noqa: SLF001
+
+
+def _command(subject: str, payload: bytes, reply: str, headers: Mapping[str, str] | None) -> bytes:
+    if not headers:
+        return f"PUB {subject} {reply} {len(payload)}\r\n".encode() + payload + b"\r\n"
+    lines = "".join([f"{name}: {_plain(value)}\r\n" for name, value in headers.items()])
+    block = f"NATS/1.0\r\n{lines}\r\n".encode()
+    size = len(block) + len(payload)
+    first = f"HPUB {subject} {reply} {len(block)} {size}\r\n".encode()
+    return b"".join((first, block, payload, b"\r\n"))
 
 
 def _plain(value: str) -> str:
-    # A line break would begin another header: nats-py replaces it.
-    return value if "\n" in value or "\r" in value else _Plain(value.strip())
-
-
-def _give_up(done: asyncio.Future[Any]) -> None:
-    if not done.done():
-        done.set_exception(TimeoutError())
+    # A line break would begin another header.
+    return value.translate(_LINE_BREAKS) if "\n" in value or "\r" in value else value

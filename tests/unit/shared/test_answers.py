@@ -1,7 +1,6 @@
 """Questions and answers, as far as they can be looked at without a server."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import nats.errors
@@ -19,13 +18,13 @@ class _Server(Client):
         super().__init__()
         self.subscriptions: list[str] = []
         self.asked: list[str] = []
-        self._deliver: Callable[[Msg], Awaitable[None]]
+        self._taker: asyncio.Future[Msg]
 
-    async def subscribe(self, subject: str, *_: Any, cb: Any = None, **__: Any) -> Any:
+    async def subscribe(self, subject: str, *_: Any, future: Any = None, **__: Any) -> Any:
         """Take note of a subscription."""
         await asyncio.sleep(0)
         self.subscriptions.append(subject)
-        self._deliver = cb
+        self._taker = future
 
     async def publish(
         self,
@@ -37,12 +36,10 @@ class _Server(Client):
         """Take note of a question."""
         self.asked.append(reply)
 
-    async def answer(
-        self, question: int, data: bytes, headers: dict[str, str] | None = None
-    ) -> None:
+    def answer(self, question: int, data: bytes, headers: dict[str, str] | None = None) -> None:
         """Answer the question with that number."""
         reply = self.asked[question]
-        await self._deliver(Msg(self, subject=reply, data=data, headers=headers))
+        self._taker.set_result(Msg(self, subject=reply, data=data, headers=headers))
 
 
 async def _settle() -> None:
@@ -56,8 +53,8 @@ async def test_all_questions_share_one_subscription() -> None:
     answers = Answers(server, 5)
     first, second = (asyncio.create_task(answers.ask("s", b"")) for _ in range(2))
     await _settle()
-    await server.answer(1, b"two")
-    await server.answer(0, b"one")
+    server.answer(1, b"two")
+    server.answer(0, b"one")
     assert ((await first).data, (await second).data) == (b"one", b"two")
     assert len(server.subscriptions) == 1
 
@@ -67,7 +64,7 @@ async def test_a_cancellation_that_comes_with_the_answer_is_not_lost() -> None:
     server = _Server()
     task = asyncio.create_task(Answers(server, 5).ask("s", b""))
     await _settle()
-    await server.answer(0, b"{}")
+    server.answer(0, b"{}")
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -79,8 +76,8 @@ async def test_a_question_without_an_answer_times_out_and_is_forgotten() -> None
     answers = Answers(server, 0.01)
     with pytest.raises(TimeoutError):
         await answers.ask("s", b"")
-    await server.answer(0, b"late")
-    assert not answers._takers
+    server.answer(0, b"late")
+    assert not answers._questions
 
 
 async def test_nobody_to_answer_is_said_at_once() -> None:
@@ -88,7 +85,7 @@ async def test_nobody_to_answer_is_said_at_once() -> None:
     server = _Server()
     task = asyncio.create_task(Answers(server, 5).ask("s", b""))
     await _settle()
-    await server.answer(0, b"", {"Status": "503"})
+    server.answer(0, b"", {"Status": "503"})
     with pytest.raises(nats.errors.NoRespondersError):
         await task
 
@@ -107,6 +104,32 @@ async def test_a_question_may_have_many_answers() -> None:
     task = asyncio.create_task(Answers(server, 5).ask_for_many("s", b"", take, done))
     await _settle()
     for data in (b"a", b"b", b"end"):
-        await server.answer(0, data)
+        server.answer(0, data)
     assert await task == 7
     assert taken == [b"a", b"b", b"end"]
+
+
+async def test_an_answer_that_cannot_be_read_is_told_to_who_asked() -> None:
+    """It must not break the connection, over which others ask as well."""
+    server = _Server()
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def take(_message: Msg) -> None:
+        raise ValueError("not a number")
+
+    task = asyncio.create_task(Answers(server, 5).ask_for_many("s", b"", take, done))
+    await _settle()
+    server.answer(0, b"?")
+    with pytest.raises(ValueError, match="not a number"):
+        await task
+
+
+async def test_every_question_times_out_whenever_it_was_asked() -> None:
+    """One timer does for all of them."""
+    server = _Server()
+    answers = Answers(server, 0.01)
+    first = asyncio.create_task(answers.ask("s", b""))
+    await asyncio.wait([first], timeout=0.005)
+    for question in (first, asyncio.create_task(answers.ask("s", b""))):
+        with pytest.raises(TimeoutError):
+            await question
