@@ -27,7 +27,9 @@ from tailrace_shared.waiting_index import WaitingIndex
 from tailrace_shared.workflow_store import WorkflowStore
 
 TIMES = StreamTimes(heartbeat=15.0, retry=2.0, stall=30.0, age=0.0)
-LIMITS = StreamLimits(10_000, 10_000, 512, 2**28, RingBounds(4096, 4 * 1024 * 1024))
+LIMITS = StreamLimits(
+    10_000, 10_000, 512, 2**28, RingBounds(4096, 4 * 1024 * 1024), topics=2**29, tenant_topics=2**28
+)
 
 # The time of day when virtual time begins.
 _BEGINNING = 1_700_000_000

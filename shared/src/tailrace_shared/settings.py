@@ -191,6 +191,18 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
     ring_bytes: Annotated[
         int, Meta(description="Bytes of frames that a live topic keeps.", ge=65536)
     ] = 4 * 1024 * 1024
+    max_topic_bytes: Annotated[
+        int,
+        Meta(
+            description="Bytes that all that is followed live, each set of topics once, may keep "
+            "in one API process. Beyond, what nobody follows yet is told to come back later.",
+            ge=1048576,
+        ),
+    ] = 512 * 1024 * 1024
+    max_tenant_topic_bytes: Annotated[
+        int,
+        Meta(description="Bytes of them that may be one tenant's.", ge=1048576),
+    ] = 256 * 1024 * 1024
     stall_timeout: Annotated[
         Duration,
         Meta(

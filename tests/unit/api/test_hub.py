@@ -47,6 +47,10 @@ async def _soon() -> None:
     await asyncio.sleep(0.2)
 
 
+def _live(tenant: str) -> View:
+    return View(EXECUTION, LogFilter(tenant, "e"))
+
+
 def _sequences(client: MemoryClient) -> list[int]:
     return [sequence for _, sequence, _ in places(client.events)]
 
@@ -477,18 +481,18 @@ def test_limits_refuse_who_comes_and_keep_who_is_there() -> None:
         hub = site.hub
         _commit(site)
         first = [await site.open() for _ in range(2)]
-        assert hub.refusal("t") == "tenant_full"
-        assert hub.refusal("u") == ""
+        assert hub.refusal(_live("t")) == "tenant_full"
+        assert hub.refusal(_live("u")) == ""
         _commit(site, tenant="u")
         other = MemoryClient()
         await other.connect(hub, View(EXECUTION, LogFilter("u", "e")), Start())
-        assert hub.refusal("u") == hub.refusal("v") == "full"
+        assert hub.refusal(_live("u")) == hub.refusal(_live("v")) == "full"
         first[0].leave()
-        assert hub.refusal("t") == ""
+        assert hub.refusal(_live("t")) == ""
         site.nats.is_connected = False
-        assert hub.refusal("t") == "disconnected"
+        assert hub.refusal(_live("t")) == "disconnected"
         hub.is_draining = True
-        assert hub.refusal("t") == "draining"
+        assert hub.refusal(_live("t")) == "draining"
         assert not first[1].ended.is_set()
         hub.refuse("full")
         assert hub.counts.refused == {"full": 1}

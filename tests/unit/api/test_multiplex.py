@@ -142,6 +142,10 @@ class _Known:
     def __init__(self, known: str) -> None:
         self._known = known
 
+    @property
+    def size(self) -> int:
+        return len(self._known)
+
     def show(self, context: Context, event: LoggedEvent, stored: Any) -> Slots:
         del context, event, stored
         return (None,)

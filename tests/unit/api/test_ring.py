@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailrace_api.dialects.dialect import EncodedCommit
+from tailrace_api.fanout.budget import Account, Budget
 from tailrace_api.fanout.ring import Ring
 
 
@@ -23,7 +24,9 @@ def test_a_ring_is_complete_from_its_floor_on(
     edge: int, commits: list[Any], max_events: int, max_bytes: int
 ) -> None:
     """Whatever is appended, everything from the floor on is there, in order and within bounds."""
-    ring = Ring("e", edge, max_events=max_events, max_bytes=max_bytes)
+    budget = Budget(2**20, 2**20)
+    account = Account(budget, "t")
+    ring = Ring("e", edge, max_events=max_events, max_bytes=max_bytes, account=account)
     appended: list[EncodedCommit] = []
     sequence = edge
     for distance, events, size in commits:
@@ -40,12 +43,14 @@ def test_a_ring_is_complete_from_its_floor_on(
             sum(len(commit.ends) for commit in kept) <= max_events
             and sum(len(commit.chunk) for commit in kept) <= max_bytes
         )
+        assert budget.bytes == sum(commit.size for commit in kept)
 
 
 @given(st.integers(1, 12), st.integers(0, 12), st.integers(1, 40))
 def test_batches_walk_through_a_ring_once(count: int, start: int, batch: int) -> None:
     """A cursor that takes bounded batches sees each commit once, in order."""
-    ring = Ring("e", 0, max_events=100, max_bytes=10_000)
+    account = Account(Budget(2**20, 2**20), "t")
+    ring = Ring("e", 0, max_events=100, max_bytes=10_000, account=account)
     for sequence in range(1, count + 1):
         ring.append(_commit(sequence, b"0123456789"))
     cursor = start + 1

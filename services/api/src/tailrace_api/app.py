@@ -192,6 +192,8 @@ def _hub(
             settings.max_replay_reads,
             settings.max_backlog_bytes,
             RingBounds(settings.ring_events, settings.ring_bytes),
+            settings.max_topic_bytes,
+            settings.max_tenant_topic_bytes,
         ),
     )
 

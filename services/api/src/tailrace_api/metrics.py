@@ -46,6 +46,7 @@ class _HubCollector(Collector):
             ("streams", "Streams that are open.", streams),
             ("topics", "What open streams follow, each once for all of them.", topics),
             ("subscriptions", "Live subscriptions at NATS.", subscriptions),
+            ("topic_bytes", "What topics keep in memory.", hub.budget.bytes),
             ("streams_slow", "Streams whose clients do not keep up.", counts.slow),
             ("stream_backlog_bytes", "What slow clients have yet to take.", hub.backlog.bytes),
             ("replay_waiting", "Reads of history that streams wait for.", hub.replay.reads),

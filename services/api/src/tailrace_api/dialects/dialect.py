@@ -83,6 +83,10 @@ class LoggedEvent(msgspec.Struct):
 class State(Protocol):
     """What a dialect knows of a tenant at one place of its log. It is never shared."""
 
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes, those of an opening included."""
+
     def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
         """Take the next event into account, and return what is shown of it.
 
@@ -202,6 +206,10 @@ class Dialect:
 
 
 _BLANK: Final = (0,)
+# What a commit takes of memory beside its bytes; and each slot, and each that has a frame.
+_OVERHEAD: Final = 250
+_SLOT: Final = 8
+_SHOWN: Final = 32
 _HEARTBEAT: Final = frame.comment("heartbeat")
 
 Show = Callable[[Context, LoggedEvent, msgspec.Raw], Slots]
@@ -245,6 +253,12 @@ class EncodedCommit:
     def is_blank(self) -> bool:
         """Whether it was seen as one thing of which nothing is shown."""
         return self.ends == _BLANK
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes."""
+        ends = _SLOT * len(self.ends) + _SHOWN * len(set(self.ends))
+        return _OVERHEAD + len(self.chunk) + ends
 
     @property
     def joined(self) -> bytes:

@@ -80,6 +80,10 @@ class _States:
     def __init__(self, topics: Sequence[tuple[Topic, State | None]]) -> None:
         self._topics = topics
 
+    @property
+    def size(self) -> int:
+        return sum(state.size for _topic, state in self._topics if state is not None)
+
     def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
         return tuple(
             chain.from_iterable(

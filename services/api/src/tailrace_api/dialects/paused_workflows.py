@@ -28,6 +28,10 @@ MOST_LISTED_BYTES: Final = 4 * 1024 * 1024
 _MOST_KEPT: Final = 2 * MOST_LISTED
 _MOST_KEPT_BYTES: Final = 2 * MOST_LISTED_BYTES
 
+# What an entry takes of memory beside its bytes, and what a wait does of which none is kept.
+_ENTRY: Final = 400
+_WAIT: Final = 200
+
 _AWAIT: Final = "await"
 
 # What a commit that is shown holds, as the log's encoder writes it.
@@ -164,10 +168,10 @@ class _PausedList:
     def __init__(self, snapshot: Snapshot) -> None:
         # Of each execution the steps that wait; all of them, or nobody could count.
         self._waiting: dict[str, set[str]] = {}
+        self._total = 0
         # Since when each of the newest waits, and its entry.
         self._kept: dict[tuple[str, str], tuple[str, bytes]] = {}
         self._kept_bytes = 0
-        self._initial: Block | None = None
         waits = (
             (wait.since, standing.context, wait)
             for standing in snapshot.standings
@@ -177,18 +181,20 @@ class _PausedList:
             entry = _encode(paused_workflow(context, wait))
             self._add(context.execution_id, wait.node_id, since, entry)
 
+    @property
+    def size(self) -> int:
+        listed = min(self._kept_bytes, MOST_LISTED_BYTES)
+        return self._kept_bytes + listed + _ENTRY * len(self._kept) + _WAIT * self._total
+
     def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
         (block,) = PAUSED_WORKFLOWS.show(context, event, stored)
         if block is not None:
-            self._initial = None
             self._take(block)
         return (block,)
 
     def opening(self, milliseconds: int) -> Sequence[Block]:
         del milliseconds
-        if self._initial is None:
-            self._initial = self._snapshot()
-        return (self._initial,)
+        return (self._snapshot(),)
 
     def _take(self, block: Block) -> None:
         shown = _decode_shown(block.data)
@@ -204,6 +210,7 @@ class _PausedList:
     def _add(self, execution: str, node: str, since: str, entry: bytes) -> None:
         self._remove(execution, node)
         self._waiting.setdefault(execution, set()).add(node)
+        self._total += 1
         self._kept[execution, node] = since, entry
         self._kept_bytes += len(entry)
         while len(self._kept) > _MOST_KEPT or self._kept_bytes > _MOST_KEPT_BYTES:
@@ -211,9 +218,10 @@ class _PausedList:
 
     def _remove(self, execution: str, node: str) -> None:
         nodes = self._waiting.get(execution)
-        if nodes is None:
+        if nodes is None or node not in nodes:
             return
-        nodes.discard(node)
+        nodes.remove(node)
+        self._total -= 1
         if not nodes:
             del self._waiting[execution]
         self._let_go((execution, node))
@@ -232,8 +240,7 @@ class _PausedList:
             if room < 0:
                 break
             entries.append(entry)
-        total = sum(map(len, self._waiting.values()))
-        more = b',"total":%d' % total if total > len(entries) else b""
+        more = b',"total":%d' % self._total if self._total > len(entries) else b""
         return Block(
             "paused.initial", b'{"pausedWorkflows":[' + b",".join(entries) + b"]" + more + b"}"
         )

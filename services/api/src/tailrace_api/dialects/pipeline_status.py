@@ -48,6 +48,9 @@ _RESULTS: Final[Mapping[str | None, PipelineStatus]] = {
 # Every event that changes the status of an execution has this, as the log's encoder writes it.
 _MARK: Final = b'"type":"execution:'
 _NO_CHANGE: Final[Slots] = (None,)
+# What a pipeline and a live run take of memory.
+_PIPELINE: Final = 1500
+_RUN: Final = 300
 
 _encode = msgspec.json.Encoder().encode
 
@@ -110,6 +113,11 @@ class Tally:
             for name in self._pipelines
             if name not in snapshot.workflows and not self._counts[name]
         }
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes, those of an opening included."""
+        return _PIPELINE * len(self._pipelines) + _RUN * len(self._live)
 
     @property
     def missing(self) -> frozenset[str]:

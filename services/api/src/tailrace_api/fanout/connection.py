@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final
 
 from tailrace_api.dialects.dialect import reset
 from tailrace_api.fanout.batch import Batch
+from tailrace_api.fanout.budget import TopicRefusedError
 from tailrace_api.fanout.resume import Start
 from tailrace_api.fanout.ring import Ring
 from tailrace_api.fanout.topic import Topic
@@ -154,6 +155,9 @@ class Connection:
         except (UnavailableError, JetStreamError):
             # The client comes back with its last id, perhaps to a replica that reaches NATS.
             self.end("unavailable")
+        except TopicRefusedError as error:
+            self._hub.counts.refused[error.reason] += 1
+            self.end(error.reason)
         if self._replayed is not None:
             self._hub.counts.depth.observe(self._replayed)
 

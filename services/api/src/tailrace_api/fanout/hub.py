@@ -19,6 +19,7 @@ import structlog
 from tailrace_api.fanout.admission import Admission
 from tailrace_api.fanout.backlog import Backlog
 from tailrace_api.fanout.batch import Batch
+from tailrace_api.fanout.budget import Account, Budget, TopicRefusedError
 from tailrace_api.fanout.connection import Connection
 from tailrace_api.fanout.counts import Counts
 from tailrace_api.fanout.drain import drain
@@ -75,6 +76,8 @@ class StreamLimits(NamedTuple):
         reads: how many reads of history may be waited for before new streams are refused.
         backlog: how many bytes slow clients may leave lying.
         ring: how much each topic keeps.
+        topics: how many bytes all topics may keep.
+        tenant_topics: how many of them may be one tenant's.
     """
 
     streams: int
@@ -82,6 +85,8 @@ class StreamLimits(NamedTuple):
     reads: int
     backlog: int
     ring: RingBounds
+    topics: int
+    tenant_topics: int
 
 
 class Hub:
@@ -95,6 +100,7 @@ class Hub:
         limits: how much they may take.
         counts: what happened.
         backlog: what slow clients have yet to take.
+        budget: what topics keep.
         replay: reads history.
         turns: does what is long in small steps.
         wheel: the deadlines of all connections.
@@ -117,6 +123,7 @@ class Hub:
         self.limits = limits
         self.counts = Counts()
         self.backlog = Backlog(limits.backlog)
+        self.budget = Budget(limits.topics, limits.tenant_topics)
         self.replay = Replay(knowledge.log, knowledge.contexts, self.counts, limits.reads)
         self.turns = Turns()
         self.now: Callable[[], float] = asyncio.get_running_loop().time
@@ -155,13 +162,18 @@ class Hub:
 
     # Connections
 
-    def refusal(self, tenant: str) -> str:
-        """Return why no stream of a tenant can be opened here and now; empty if one can."""
+    def refusal(self, view: View) -> str:
+        """Return why no stream of a view can be opened here and now; empty if one can."""
+        tenant = view.part.tenant
         if self.is_draining:
             return "draining"
         if not self._source.is_connected:
             return "disconnected"
-        return self._admission.refusal(tenant)
+        if reason := self._admission.refusal(tenant):
+            return reason
+        # An execution's history is read before a topic is needed, if one is.
+        is_at_hand = bool(view.part.execution) or view in self._topics
+        return "" if is_at_hand else self.budget.refusal(tenant)
 
     def streams_of(self, tenant: str) -> int:
         """Return how many streams a tenant has here."""
@@ -209,18 +221,27 @@ class Hub:
         return self.join(view, connection)
 
     def join(self, view: View, connection: Connection) -> Topic:
-        """Have the topic that shows ``view`` serve a connection, and return it."""
-        topic = self._topics.get(view)
-        if topic is None:
-            bounds = self.limits.ring.share(view.dialect.ring_share, view.dialect.slots)
-            laziness = self.times.laziness
-            topic = Topic(view, self.epoch, bounds, self.turns, self.counts, laziness)
-            self._topics[view] = topic
-            subject = self._subjects.live_of(view.part)
-            keeper = asyncio.create_task(topic.keep(self._source, self._knowledge, subject))
-            self._keepers.add(keeper)
-            keeper.add_done_callback(lambda done: self._kept(topic, done))
+        """Have the topic that shows ``view`` serve a connection, and return it.
+
+        Raises:
+            TopicRefusedError: there is none, and no room for one.
+        """
+        topic = self._topics.get(view) or self._begin(view)
         topic.followers.add(connection)
+        return topic
+
+    def _begin(self, view: View) -> Topic:
+        if reason := self.budget.refusal(view.part.tenant):
+            raise TopicRefusedError(reason)
+        bounds = self.limits.ring.share(view.dialect.ring_share, view.dialect.slots)
+        account = Account(self.budget, view.part.tenant)
+        laziness = self.times.laziness
+        topic = Topic(view, self.epoch, bounds, account, self.turns, self.counts, laziness)
+        self._topics[view] = topic
+        subject = self._subjects.live_of(view.part)
+        keeper = asyncio.create_task(topic.keep(self._source, self._knowledge, subject))
+        self._keepers.add(keeper)
+        keeper.add_done_callback(lambda done: self._kept(topic, done))
         return topic
 
     async def missed(self, topic: Topic, sequence: int, index: int) -> Batch | None:
@@ -252,6 +273,7 @@ class Hub:
             if self._topics.get(topic.view) is topic:
                 del self._topics[topic.view]
             topic.end("failed")
+            topic.close()
 
     def leave(self, topic: Topic, connection: Connection) -> None:
         """Take a connection out of a topic; the last one to leave closes it."""

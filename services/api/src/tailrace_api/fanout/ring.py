@@ -1,7 +1,8 @@
 """A ring: the newest commits of a topic, encoded, without a gap.
 
 It is bounded in events and in bytes, and shared by all connections of the topic. Most of them
-stand at the same place, so what is taken from a place is joined once.
+stand at the same place, so what is taken from a place is joined once. Where all topics together
+keep too much, it holds only what has yet to be written.
 """
 
 from bisect import bisect_left
@@ -10,6 +11,7 @@ from typing import Final
 
 from tailrace_api.dialects.dialect import EncodedCommit
 from tailrace_api.fanout.batch import Batch
+from tailrace_api.fanout.budget import Account
 from tailrace_shared.position import StreamPosition
 
 # What a connection is given at once, and so what a stalled one holds.
@@ -26,6 +28,7 @@ class Ring:
         edge: the sequence of the newest commit before the ring's first.
         max_events: how many events the ring holds.
         max_bytes: how many bytes of frames it holds.
+        account: where it says what it takes of memory.
         index: the last place in that commit; None if that is not known.
 
     Attributes:
@@ -40,6 +43,7 @@ class Ring:
         *,
         max_events: int,
         max_bytes: int,
+        account: Account,
         index: int | None = None,
     ) -> None:
         self.floor = edge + 1
@@ -49,16 +53,18 @@ class Ring:
         self._is_told = index is not None
         self._max_events = max_events
         self._max_bytes = max_bytes
+        self._account = account
         self._events = 0
         self._bytes = 0
         # A list with a moving start: a deque would make the search below linear.
         self._commits: list[EncodedCommit] = []
         self._start = 0
         self._joined: dict[int, Batch] = {}
+        self._joined_bytes = 0
 
     def append(self, commit: EncodedCommit) -> None:
         """Add the newest commit and drop the oldest ones beyond the bounds."""
-        self._joined.clear()
+        self._forget_joined()
         self.edge = commit.sequence
         if self._commits and commit.is_blank and self._commits[-1].is_blank:
             # Of most commits of a busy tenant many topics show nothing: the last stands for all.
@@ -67,6 +73,7 @@ class Ring:
         self._commits.append(commit)
         self._events += len(commit.ends)
         self._bytes += len(commit.chunk)
+        self._account.take(commit.size)
         # The newest stays whatever its size: those who are up to date take it from here.
         while (
             self._events > self._max_events or self._bytes > self._max_bytes
@@ -75,6 +82,15 @@ class Ring:
         if self._start > len(self._commits) // 2:
             del self._commits[: self._start]
             self._start = 0
+
+    def shed(self) -> None:
+        """Drop everything: who keeps up has been given it, and others read it from the log."""
+        self._began, self._is_told = self.end, True
+        while self._start < len(self._commits):
+            self._drop()
+        self._commits.clear()
+        self._start = 0
+        self._forget_joined()
 
     @property
     def end(self) -> StreamPosition:
@@ -105,6 +121,7 @@ class Ring:
         self.floor = oldest.sequence + 1
         self._events -= len(oldest.ends)
         self._bytes -= len(oldest.chunk)
+        self._account.take(-oldest.size)
 
     def find(self, sequence: int) -> EncodedCommit | None:
         """Return the commit at a sequence, if it is in the ring."""
@@ -136,10 +153,19 @@ class Ring:
         batch = self._joined.get(sequence)
         if batch is None:
             if len(self._joined) >= _JOINED:
-                self._joined.clear()
-            batch = Batch.of(self._epoch, self.take(sequence, _BATCH_BYTES))
-            self._joined[sequence] = batch
+                self._forget_joined()
+            commits = self.take(sequence, _BATCH_BYTES)
+            batch = self._joined[sequence] = Batch.of(self._epoch, commits)
+            if len(commits) > 1:
+                # Of one commit the bytes are those of the ring.
+                self._joined_bytes += len(batch.wire)
+                self._account.take(len(batch.wire))
         return batch
+
+    def _forget_joined(self) -> None:
+        self._joined.clear()
+        self._account.take(-self._joined_bytes)
+        self._joined_bytes = 0
 
     def _first(self, sequence: int) -> int:
         return bisect_left(

@@ -25,6 +25,7 @@ import structlog
 
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import State, unnamed
+from tailrace_api.fanout.budget import Account
 from tailrace_api.fanout.contexts import Contexts, contexts_of
 from tailrace_api.fanout.counts import Counts
 from tailrace_api.fanout.ring import Ring
@@ -43,6 +44,8 @@ _SHORT: Final = 0.001
 _LONGEST_REST: Final = 0.01
 # So much of a ring is not left unswept if that can be helped.
 _MUCH: Final = 0.5
+# What a topic takes of memory beside its ring and its state.
+_OVERHEAD: Final = 12 * 1024
 
 _log = structlog.get_logger("tailrace.api.fanout")
 
@@ -101,6 +104,7 @@ class Topic:
         view: View,
         epoch: str,
         bounds: RingBounds,
+        account: Account,
         turns: Turns,
         counts: Counts,
         laziness: float = 0.0,
@@ -118,6 +122,9 @@ class Topic:
         self._unswept = 0.0
         self._contexts: Contexts | None = None
         self._bounds = bounds
+        self._account = account
+        self._state_size = 0
+        account.take(_OVERHEAD)
         self._turns = turns
         self._counts = counts
         # The highest sequence that the log is known to reach.
@@ -166,6 +173,7 @@ class Topic:
     def close(self) -> None:
         """Make the keeper give everything back and end."""
         self._closed = True
+        self._account.close()
         self._behind.set()
 
     def end(self, reason: str) -> None:
@@ -254,9 +262,19 @@ class Topic:
             else:
                 ring = await self._ring_with(place.commit, knowledge.contexts)
         self.ring = ring
+        self._weigh_state()
         for follower in self.followers:
             follower.ready()
         return ring
+
+    def _weigh_state(self) -> None:
+        """Count what the state takes; where there is no room for more, the streams end."""
+        size = self.state.size if self.state else 0
+        grown, self._state_size = size - self._state_size, size
+        self._account.take(grown)
+        if grown > 0 and (reason := self._account.refusal):
+            self._counts.refused[reason] += len(self.followers)
+            self.end(reason)
 
     async def _ring_with(self, newest: Commit | None, contexts: Contexts) -> Ring:
         ring = self._ring(newest.sequence - 1 if newest else 0, None)
@@ -272,6 +290,7 @@ class Topic:
             edge,
             max_events=self._bounds.events,
             max_bytes=self._bounds.bytes,
+            account=self._account,
             index=None if events is None else max(events - 1, 0),
         )
 
@@ -279,11 +298,14 @@ class Topic:
         """Add a commit to the ring; returns whether it is written at once."""
         encoded = self.view.encode(self.epoch, commit, context, self.state)
         ring.append(encoded)
+        self._weigh_state()
         self._unswept += max(
             len(encoded.ends) / self._bounds.events, len(encoded.chunk) / self._bounds.bytes
         )
         is_shown = bool(encoded.chunk) or bool(self.view.part.execution)
-        if (is_shown and encoded.is_urgent) or self._unswept > _MUCH:
+        # What there is no room for is not kept waiting either.
+        is_urgent = encoded.is_urgent or bool(self._account.refusal)
+        if (is_shown and is_urgent) or self._unswept > _MUCH:
             self._sweep_soon()
             return True
         if self._lazy_sweep is None:
@@ -309,6 +331,8 @@ class Topic:
                 covered, began = self._unswept, time.perf_counter()
                 yield from self._serve_all()
                 self._unswept -= covered
+                if self._account.refusal and not self._has_grown and self.ring is not None:
+                    self.ring.shed()
                 self._note_lag(fresh)
                 took = time.perf_counter() - began
                 if self._has_grown and took > _SHORT:

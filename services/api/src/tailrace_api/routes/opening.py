@@ -45,19 +45,19 @@ class Opening:
             settings.direct_writes, settings.send_buffer, settings.stall_timeout
         )
 
-    def refusal(self, tenant: str) -> Response | None:
+    def refusal(self, view: View) -> Response | None:
         """Return the answer to a client that is to come back later; None if it is served.
 
         To be asked first, and waited for by nobody: an EventSource gets its first byte at once.
         """
-        reason = self._hub.refusal(tenant)
+        reason = self._hub.refusal(view)
         return self.later(reason) if reason else None
 
     async def tenant(self, request: Request, tenant: str, dialect: Dialect) -> Response:
         """Stream a tenant from now on, or from after the client's last id."""
-        if refused := self.refusal(tenant):
-            return refused
         view = View(dialect, LogFilter(tenant))
+        if refused := self.refusal(view):
+            return refused
         try:
             start = await resume_tenant(self._hub, view, last_event_id_of(request))
         except UnavailableError as error:
@@ -70,7 +70,7 @@ class Opening:
             # The one answer on which a browser's EventSource stops to reconnect.
             return Response(status_code=204)
         # Others may have come while the log was read.
-        return self.refusal(view.part.tenant) or self.insist(view, start)
+        return self.refusal(view) or self.insist(view, start)
 
     def insist(self, view: View, start: Start) -> Response:
         """Stream a view even to a client more than there may be."""

@@ -91,9 +91,9 @@ class StreamRoutes:
     async def execution(self, request: Request) -> Response:
         """Stream an execution from its first event, or from after the client's last id."""
         tenant, execution = tenant_of(request, self._settings), execution_id_of(request)
-        if refused := self._opening.refusal(tenant):
-            return refused
         view = View(EXECUTION, LogFilter(tenant, execution))
+        if refused := self._opening.refusal(view):
+            return refused
         try:
             start = await resume(self._log, self._hub, view, last_event_id_of(request))
         except UnavailableError as error:
@@ -107,7 +107,8 @@ class StreamRoutes:
         body = await read_object(request, self._settings.max_body_bytes)
         # What is started is to be watched, too. Without NATS nothing is started, which is a problem
         # and no stream.
-        if (reason := self._hub.refusal(tenant)) and reason != "disconnected":
+        reason = self._hub.refusal(View(RUN_AND_STREAM, LogFilter(tenant)))
+        if reason and reason != "disconnected":
             return self._opening.later(reason)
         if last_event_id := last_event_id_of(request):
             return await self._go_on(tenant, last_event_id)

@@ -1,0 +1,85 @@
+"""What streams keep of memory is bounded, however many different things clients ask for."""
+
+from contextlib import AsyncExitStack
+
+import httpx
+from nats.aio.client import Client
+
+from harness.api_in_process import InProcessApi, api_in_process
+from harness.log import HandWrittenLog, step_log
+from harness.nats import NatsServer
+from harness.sse import SseClient, places
+from harness.tenant_stream import Reader
+
+
+def _page(api: InProcessApi, tenant: str, *topics: str) -> SseClient:
+    path = "/api/v1/sse/stream?topics=" + ",".join(topics)
+    return SseClient(api.port, path, headers={"x-organization-id": tenant})
+
+
+async def _metrics(api: InProcessApi) -> list[str]:
+    async with httpx.AsyncClient() as http:
+        answer = await http.get(f"http://127.0.0.1:{api.port}/metrics")
+        return answer.text.splitlines()
+
+
+async def test_a_tenant_follows_no_more_different_things_than_fit(
+    api_nats: NatsServer, nats_client: Client, tenant: str
+) -> None:
+    """The next is told to come back; what is followed goes on, and so does another tenant."""
+    async with (
+        api_in_process(api_nats.url, retry=1.0, max_tenant_topic_bytes=100_000) as api,
+        AsyncExitStack() as stack,
+    ):
+        pages: list[SseClient] = []
+        while True:
+            page = _page(api, tenant, f"pipeline:p{len(pages)}")
+            if not await (await stack.enter_async_context(page)).take(2):
+                break
+            pages.append(page)
+        assert 5 <= len(pages) <= 8
+        async with _page(api, tenant, "pipeline:other") as refused:
+            assert await refused.all() == []
+            assert refused.status == 200
+            assert refused.headers["connection"] == "close"
+            assert refused.parser.retry is not None
+            assert 500 <= refused.parser.retry <= 1500
+        for who, topic in ((tenant, "pipeline:p0"), (f"{tenant}-2", "pipeline:other")):
+            async with _page(api, who, topic) as served:
+                assert len(await served.take(2)) == 2
+        await HandWrittenLog(nats_client, tenant).begin("p0")
+        (update,) = await pages[0].take(1)
+        assert update.json()["event"] == "status_update"
+        found = await _metrics(api)
+        assert 'tailrace_api_streams_refused_total{reason="tenant_topics_full"} 2.0' in found
+        (kept,) = [line for line in found if line.startswith("tailrace_api_topic_bytes ")]
+        assert 80_000 <= float(kept.split()[1]) <= 130_000
+
+
+async def test_whoever_keeps_up_loses_nothing_where_rings_keep_less(
+    api_nats: NatsServer, nats_client: Client, tenant: str
+) -> None:
+    """Twenty times as much as fits passes through rings, and none is missing."""
+    limit = 200_000
+    log = HandWrittenLog(nats_client, tenant)
+    await log.begin()
+    async with (
+        api_in_process(api_nats.url, max_tenant_topic_bytes=limit) as api,
+        AsyncExitStack() as stack,
+    ):
+        pages = []
+        for number in range(4):
+            topics = (f"execution:{log.execution}", f"pipeline:p{number}")
+            page = await stack.enter_async_context(Reader(_page(api, tenant, *topics)))
+            await page.primed()
+            pages.append(page)
+        sequences = []
+        for _ in range(50):
+            sequences.append(await log.commit(step_log("n", "x" * 20_000)))
+            for page in pages:
+                while places([event := await page.next()])[:1] == []:
+                    pass
+                assert places([event])[0][1] == sequences[-1]
+            # Beyond the limit each keeps what it has yet to write, or has just written.
+            assert api.hub.budget.bytes <= 3 * limit
+        assert api.hub.counts.closed == {}

@@ -1,0 +1,200 @@
+"""What topics keep, in memory and in virtual time: settings bound it, whatever clients ask for."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from harness import log as written
+from harness.memory_client import MemoryClient
+from harness.memory_hub import MemoryHub, memory_hub
+from harness.memory_nats import MemoryNats
+from harness.sse import places
+from harness.virtual_time import run_in_virtual_time
+from tailrace_api.dialects.execution import EXECUTION
+from tailrace_api.dialects.multiplex import Topic, multiplex
+from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
+from tailrace_api.fanout.budget import Account, Budget
+from tailrace_api.fanout.view import View
+from tailrace_shared.execution import events as ev
+from tailrace_shared.execution.events import Event, encode_commits
+from tailrace_shared.subjects import LogFilter
+
+
+def _run(scenario: Callable[[MemoryHub], Awaitable[None]], **changes: Any) -> None:
+    async def main() -> None:
+        async with memory_hub(MemoryNats(), **changes) as site:
+            await scenario(site)
+
+    run_in_virtual_time(main())
+
+
+def _commit(site: MemoryHub, *events: Event, execution: str = "e", tenant: str = "t") -> int:
+    return site.nats.append(tenant, execution, next(encode_commits(events)))
+
+
+async def _soon() -> None:
+    """Let everything happen that needs no time to speak of."""
+    await asyncio.sleep(0.3)
+
+
+def _page(number: int, tenant: str = "t") -> View:
+    """Return what a page shows that shows what no other does."""
+    name = f"e{number}"
+    topics = [Topic(f"execution:{name}", EXECUTION, name), Topic("paused", PAUSED_WORKFLOWS)]
+    return View(multiplex(topics), LogFilter(tenant))
+
+
+async def _open(site: MemoryHub, view: View, last_event_id: str = "") -> MemoryClient:
+    client = MemoryClient()
+    await site.follow(client, view, last_event_id)
+    await _soon()
+    return client
+
+
+def _waiting(node: str) -> Event:
+    wait = ev.StepWait(node, "await", "waiting", None, "signal", reason="x" * 500)
+    return ev.StepWaiting(wait, "2024-01-15T10:30:00.000000Z")
+
+
+def test_what_is_taken_is_given_back_once() -> None:
+    """By each topic as much as it has taken, and after that nothing counts."""
+    budget = Budget(100, 60)
+    account, other = Account(budget, "t"), Account(budget, "u")
+    account.take(60)
+    assert (account.refusal, other.refusal) == ("tenant_topics_full", "")
+    other.take(40)
+    assert other.refusal == "topics_full"
+    account.close()
+    account.take(-60)
+    assert (budget.bytes, budget.refusal("t"), other.refusal) == (40, "", "")
+
+
+def test_topics_are_refused_when_there_is_no_room_for_more() -> None:
+    """New ones of that tenant: neither those that are followed already, nor other tenants'."""
+
+    async def scenario(site: MemoryHub) -> None:
+        hub = site.hub
+        pages: list[MemoryClient] = []
+        while not hub.refusal(_page(len(pages))):
+            pages.append(await _open(site, _page(len(pages))))
+        assert 3 < len(pages) < 10
+        assert hub.refusal(_page(99)) == "tenant_topics_full"
+        assert hub.refusal(_page(0)) == hub.refusal(_page(99, "u")) == ""
+        late = await _open(site, _page(99))
+        assert late.ended.is_set()
+        assert late.parser.retry is not None
+        assert hub.counts.refused == {"tenant_topics_full": 1}
+        assert not any(page.ended.is_set() for page in pages)
+        pages[0].leave()
+        assert hub.refusal(_page(99)) == ""
+        for page in pages:
+            page.leave()
+        assert hub.budget.bytes == 0
+
+    _run(scenario, tenant_topics=100_000)
+
+
+def test_all_tenants_together_have_a_limit() -> None:
+    """Of the process, beside each tenant's own."""
+
+    async def scenario(site: MemoryHub) -> None:
+        for number in range(5):
+            await _open(site, _page(0, f"t{number}"))
+        assert site.hub.refusal(_page(0, "t9")) == "topics_full"
+        assert site.hub.refusal(_page(0, "t0")) == ""
+
+    _run(scenario, topics=60_000)
+
+
+def test_an_execution_s_history_is_told_even_if_its_end_cannot_be_followed() -> None:
+    """The client comes back for the rest with the last id; one that has ended needs no room."""
+
+    async def scenario(site: MemoryHub) -> None:
+        _commit(site, written.queued("e"))
+        _commit(site, written.queued("f"), written.completed("f"), execution="f")
+        await _open(site, _page(0))
+        client = await site.open()
+        await _soon()
+        assert client.ended.is_set()
+        assert [each[1] for each in places(client.events)] == [1]
+        assert client.parser.last_event_id == client.events[-1].id
+        assert site.hub.counts.refused == {"tenant_topics_full": 1}
+        assert len(places((await site.open("f")).events)) == 2
+        await _soon()
+        assert site.hub.counts.closed == {"tenant_topics_full": 1, "finished": 1}
+
+    _run(scenario, tenant_topics=10_000)
+
+
+def test_rings_keep_less_where_there_is_no_room() -> None:
+    """Whoever keeps up loses nothing; who does not comes back, and has the rest from the log."""
+
+    async def scenario(site: MemoryHub) -> None:
+        _commit(site, written.queued("e0"), execution="e0")
+        views = [_page(0), View(EXECUTION, LogFilter("t", "e0"))]
+        clients = [await _open(site, view) for view in views]
+        slow = await _open(site, views[1])
+        slow.takes_only(0)
+        sequences = []
+        for _ in range(40):
+            sequences.append(_commit(site, written.step_log("n", "x" * 10_000), execution="e0"))
+            await _soon()
+            assert site.hub.budget.bytes <= 150_000
+        for client in clients:
+            assert [each[1] for each in places(client.events)][-40:] == sequences
+            assert not client.ended.is_set()
+        slow.resume()
+        await _soon()
+        assert slow.ended.is_set()
+        assert site.hub.counts.closed == {"lagged": 1}
+        again = await _open(site, views[1], slow.parser.last_event_id)
+        told = [*places(slow.events), *places(again.events)]
+        assert [each[1] for each in told] == [1, *sequences]
+
+    _run(scenario, tenant_topics=150_000, stall=1000.0)
+
+
+def test_a_client_is_at_home_where_the_ring_has_been_emptied() -> None:
+    """It has the newest event, and comes back: nothing is told twice, and nothing is missing."""
+
+    async def scenario(site: MemoryHub) -> None:
+        _commit(site, written.queued("e0"), execution="e0")
+        first = await _open(site, _page(0))
+        for _ in range(10):
+            _commit(site, written.step_log("n", "x" * 10_000), execution="e0")
+            await _soon()
+        again = await _open(site, _page(0), first.parser.last_event_id)
+        last = _commit(site, written.step_log("n", "y"), execution="e0")
+        await _soon()
+        assert [each[1] for each in places(again.events)] == [last]
+
+    _run(scenario, tenant_topics=20_000)
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [({"tenant_topics": 300_000}, "tenant_topics_full"), ({"topics": 300_000}, "topics_full")],
+)
+def test_a_state_that_grows_where_there_is_no_room_ends_its_streams(
+    limits: dict[str, int], reason: str
+) -> None:
+    """Those of its own topic, and no others: they come back, and are refused until there is."""
+
+    async def scenario(site: MemoryHub) -> None:
+        _commit(site, written.queued("e0"), written.started("e0"), execution="e0")
+        other = await _open(site, View(EXECUTION, LogFilter("t", "e0")))
+        pages = [await _open(site, _page(number)) for number in range(5)]
+        for number in range(200):
+            _commit(site, _waiting(f"n{number}"), execution="e0")
+            await asyncio.sleep(0.01)
+            assert site.hub.budget.bytes <= 310_000
+        await _soon()
+        ended = [page for page in pages if page.ended.is_set()]
+        assert ended
+        assert site.hub.counts.closed == site.hub.counts.refused == {reason: len(ended)}
+        assert not other.ended.is_set()
+        assert len(places(other.events)) == 202
+
+    _run(scenario, **limits)
