@@ -119,8 +119,10 @@ class Acknowledgements:
             await asyncio.sleep(_CONFIRM_INTERVAL)
             sent = list(self._unconfirmed)
             try:
-                await self._connection.flush()
+                is_read = await self._connection.flush()
             except (TimeoutError, nats.errors.Error, OSError):
+                is_read = False
+            if not is_read:
                 return  # a reconnect sends them again
             for reply in sent:
                 del self._unconfirmed[reply]

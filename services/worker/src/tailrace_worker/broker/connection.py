@@ -150,10 +150,17 @@ class Connection:
         self._outbox.append(message)
         self._has_mail.set()
 
-    async def flush(self) -> None:
-        """Return when the server has read all that was sent so far."""
+    async def flush(self) -> bool:
+        """Return when the server has read all that was sent so far; False if it may not have.
+
+        It may not have where the connection breaks meanwhile, or has broken and what that has cost
+        is still to be sent again.
+        """
+        was_whole, reconnects = self._is_whole, self.client.stats["reconnects"]
         await self._empty_outbox()
+        # While nats-py reconnects this returns at once.
         await self.client.flush()
+        return was_whole and self._is_whole and self.client.stats["reconnects"] == reconnects
 
     async def subscribe(self, callback: Callable[[Msg], None]) -> tuple[str, Any]:
         """Listen one token below a new inbox; return the inbox and the subscription."""
@@ -166,6 +173,10 @@ class Connection:
             f"{inbox}.*", cb=receive, pending_bytes_limit=0, pending_msgs_limit=0
         )
         return inbox, subscription
+
+    @property
+    def _is_whole(self) -> bool:
+        return self.disconnected_at is None and self.client.is_connected
 
     async def _open(self) -> None:
         settings = CommonSettings(
@@ -256,7 +267,6 @@ class Connection:
 
     async def _reconnected(self) -> None:
         self.logger.info("Reconnected to NATS.")
-        self.disconnected_at = None
         asyncio.create_task(self._resume())  # noqa: RUF006 - holds no result; errors are logged
 
     async def _resume(self) -> None:
@@ -268,6 +278,9 @@ class Connection:
             except (StartupError, UnavailableError, JetStreamError) as error:
                 self.logger.warning("NATS is back but not ready: %s", error)
                 await asyncio.sleep(_RECONNECT_WAIT)
+        else:
+            return  # it is lost again, and the next reconnect resumes
+        self.disconnected_at = None
         self.publisher.resend_all()
         self.acknowledgements.resend_all()
         for puller in self.pullers:
