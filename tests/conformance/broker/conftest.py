@@ -28,7 +28,8 @@ def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
         made = StubBroker(fail_fast_default=False)
     else:
         server: NatsServer = request.getfixturevalue("shared_nats")
-        made = NatsBroker(server.url, prefix=f"t{uuid4().hex[:8]}", ack_wait=5)
+        # So long that what comes at all has not waited for it.
+        made = NatsBroker(server.url, prefix=f"t{uuid4().hex[:8]}", ack_wait=600)
     made.add_middleware(CurrentMessage())
     made.emit_after("process_boot")
     dramatiq.set_broker(made)
@@ -59,7 +60,7 @@ def run(broker: Broker) -> Iterator[Callable[..., Worker]]:
 def finish(broker: Broker, run: Callable[..., Worker]) -> Callable[..., None]:
     """Run a worker until the queue is empty, delayed messages included."""
 
-    def until_empty(queue: str = "default", *, timeout: int = 10_000) -> None:
+    def until_empty(queue: str = "default", *, timeout: int = 60_000) -> None:
         worker = run()
         broker.join(queue, timeout=timeout)
         worker.join()

@@ -31,7 +31,7 @@ def test_messages_can_be_piped(broker: Broker, run: Run) -> None:
     pipe = add.message(1, 2) | add.message(3) | add.message(4)
     pipe.run()
     run()
-    assert pipe.get_result(block=True, timeout=5000) == 10
+    assert pipe.get_result(block=True, timeout=60_000) == 10
     assert list(pipe.get_results()) == [3, 6, 10]
     assert pipe.completed
 
@@ -47,7 +47,7 @@ def test_pipelines_can_be_delayed(broker: Broker, run: Run) -> None:
     pipe = pipeline([add.message(1, 2), add.message_with_options(args=(3,), delay=100)])
     pipe.run(delay=100)
     run()
-    assert pipe.get_result(block=True, timeout=5000) == 6
+    assert pipe.get_result(block=True, timeout=60_000) == 6
 
 
 @pytest.mark.usefixtures("results")
@@ -61,7 +61,7 @@ def test_groups_run_messages_beside_each_other(broker: Broker, run: Run) -> None
     numbers = group(square.message(x) for x in range(10))
     numbers.run()
     run()
-    assert list(numbers.get_results(block=True, timeout=5000)) == [x * x for x in range(10)]
+    assert list(numbers.get_results(block=True, timeout=60_000)) == [x * x for x in range(10)]
     assert numbers.completed_count == 10
 
 
@@ -99,6 +99,6 @@ def test_groups_call_back_when_all_are_done(
     numbers.add_completion_callback(done.message())
     numbers.run()
     worker = run()
-    broker.join("default", timeout=10_000)
+    broker.join("default", timeout=60_000)
     worker.join()
     assert ran == ["work"] * 5 + ["done"]

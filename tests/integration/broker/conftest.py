@@ -18,7 +18,8 @@ PROGRAM = Path(__file__).with_name("program.py")
 @pytest.fixture
 def broker(shared_nats: NatsServer) -> Iterator[NatsBroker]:
     """A broker with a subject prefix of its own, on the shared server."""
-    made = NatsBroker(shared_nats.url, prefix=f"t{uuid4().hex[:8]}", ack_wait=5)
+    # So long that what comes at all has not waited for it.
+    made = NatsBroker(shared_nats.url, prefix=f"t{uuid4().hex[:8]}", ack_wait=600)
     dramatiq.set_broker(made)
     yield made
     made.close()
@@ -42,7 +43,8 @@ def work(broker: NatsBroker) -> Iterator[Callable[..., Worker]]:
 
 @pytest.fixture
 def fleet(nats_server: NatsServer, tmp_path: Path) -> Iterator[Fleet]:
-    """Worker processes over a NATS server of their own."""
+    """Worker processes over a NATS server of their own, which may be held up for a while."""
     made = Fleet(PROGRAM, nats_server, tmp_path)
+    made.ack_wait = 4.0
     yield made
     made.close()

@@ -55,6 +55,16 @@ def slow(name: str, seconds: float) -> None:
 
 
 @dramatiq.actor
+def stopped(name: str, process: int) -> None:
+    """Leave a trace; that process of all stops in between, until somebody lets it go on."""
+    _note(f"begin {name} {os.getpid()}")
+    if os.getpid() == process:
+        # At this thread, or it would go on until another has taken the signal.
+        signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
+    _note(f"effect {name}")
+
+
+@dramatiq.actor
 def die_before(name: str) -> None:
     """Kill the process before the effect, at the first delivery."""
     if _deliveries() == 1:

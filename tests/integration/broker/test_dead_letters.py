@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import dramatiq
 import pytest
-from dramatiq import Worker
+from dramatiq import Consumer, Worker
 
+from tailrace_shared.dead_letters import DeadLetter
 from tailrace_shared.jetstream import JetStream
 from tailrace_worker.broker import NatsBroker
 
@@ -36,8 +37,16 @@ def store(broker: NatsBroker, subject: str, data: bytes, headers: dict[str, str]
 def run(broker: NatsBroker, work: Work) -> None:
     """Run until the queue is empty."""
     worker = work()
-    broker.join("default", timeout=10_000)
+    broker.join("default", timeout=60_000)
     worker.join()
+
+
+def buried(broker: NatsBroker, consumer: Consumer) -> DeadLetter:
+    """Consume until there is a dead letter, and return it."""
+    while not (letters := broker.dead_letters.list()):
+        assert next(consumer) is None
+    [letter] = letters
+    return letter
 
 
 def test_a_dead_letter_says_what_happened(
@@ -77,7 +86,7 @@ def test_a_replayed_dead_letter_runs_with_all_its_retries(broker: NatsBroker, wo
     run(broker, work)
     assert ran == [0, 1]
     assert broker.dead_letters.replay_all() == 1
-    broker.join("default", timeout=10_000)
+    broker.join("default", timeout=60_000)
     assert ran == [0, 1, 0, 1]
     assert broker.dead_letters.list() == []
 
@@ -86,7 +95,7 @@ def test_dead_letters_are_listed_in_pages_and_purged_by_queue(broker: NatsBroker
     """Lists go on after a sequence; a purge keeps to its queue."""
     for queue in ("a", "b.c"):
         broker.declare_queue(queue)
-        consumer = broker.consume(queue, prefetch=3, timeout=5000)
+        consumer = broker.consume(queue, prefetch=3, timeout=60_000)
         for _ in range(3):
             broker.enqueue(dramatiq.Message(queue, "none", (), {}, {}))
             message = next(consumer)
@@ -129,12 +138,9 @@ def test_an_undecodable_message_is_replayed_as_it_was(broker: NatsBroker) -> Non
     broker.declare_queue("default")
     store(broker, broker.connection.subjects.job("default"), b"not json", {})
     consumer = broker.consume("default", timeout=500)
-    assert next(consumer) is None
-    [letter] = broker.dead_letters.list()
+    letter = buried(broker, consumer)
     broker.dead_letters.replay(letter)
-    assert next(consumer) is None
-    [again] = broker.dead_letters.list()
-    assert again.body == b"not json"
+    assert buried(broker, consumer).body == b"not json"
     consumer.close()
 
 

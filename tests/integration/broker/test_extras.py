@@ -77,7 +77,7 @@ def test_actors_belong_to_the_trace_of_their_enqueuer(
     with trace(Trace(PARENT, "vendor=1")):
         traced.send(True)
     work()
-    assert done.wait(10)
+    assert done.wait(60)
     assert seen == [Trace(PARENT, "vendor=1")] * 2
     assert current_trace() is None
 
@@ -85,7 +85,7 @@ def test_actors_belong_to_the_trace_of_their_enqueuer(
 def test_the_trace_is_in_the_headers_too(broker: NatsBroker) -> None:
     """A consumer that is no Dramatiq finds the trace; one that only set the header is heard."""
     broker.declare_queue("default")
-    consumer = broker.consume("default", prefetch=2, timeout=5000)
+    consumer = broker.consume("default", prefetch=2, timeout=60_000)
     broker.enqueue(dramatiq.Message("default", "a", (), {}, {"traceparent": PARENT}))
     first = next(consumer)
     assert first is not None
@@ -109,7 +109,7 @@ def test_metrics_count_every_queue(broker: NatsBroker) -> None:
     broker.declare_queue("q")
     for delay in (None, None, None, 60_000):
         broker.enqueue(dramatiq.Message("q", "a", (), {}, {}), delay=delay)
-    consumer = broker.consume("q", prefetch=2, timeout=5000)
+    consumer = broker.consume("q", prefetch=2, timeout=60_000)
     first, second = next(consumer), next(consumer)
     assert first is not None
     assert second is not None
@@ -128,6 +128,8 @@ def test_metrics_count_every_queue(broker: NatsBroker) -> None:
     assert delivered >= 3
     assert value("redelivered_total") in {0, 1}
     assert value("in_flight") in {1, 2}
+    while value("queued") == 3:
+        pass  # the one that is dead is taken off its queue by itself
     assert value("queued") == 2
     assert value("delayed") == 1
     consumer.close()
@@ -147,7 +149,7 @@ def test_jobs_of_those_without_dramatiq_are_consumed(broker: NatsBroker, work: W
     subject = connection.subjects.job(EXECUTIONS_QUEUE)
     connection.call(lambda: connection.jetstream.publish(subject, advance_job("t", "e")))
     work()
-    assert done.wait(5)
+    assert done.wait(60)
     assert ran == [("t", "e")]
 
 
@@ -159,18 +161,18 @@ def dramatiq_command(*options: str) -> tuple[str, ...]:
 
 def test_dramatiqs_command_runs_workers_on_it(fleet: Fleet) -> None:
     """Its processes share the work; SIGTERM ends them all, and nothing waits for an ack."""
-    fleet.ack_wait = 30
+    fleet.ack_wait = 600
     fleet.start(*dramatiq_command("-p", "2", "-t", "2"), ready=b"ready for action")
     fleet.broker.enqueue_many(fleet.message("effect", str(n)) for n in range(200))
-    assert len(set(fleet.await_traces(200))) == 200
+    assert len(set(fleet.await_traces(200, timeout=60))) == 200
     for name in "abcdefgh":
         fleet.send("slow", name, 0.4)
-    fleet.await_traces(4, "begin")
+    fleet.await_traces(4, "begin", timeout=60)
     process = fleet.processes[0]
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     fleet.start(threads=4)
-    assert set("abcdefgh") <= set(fleet.await_traces(208, timeout=5))
+    assert set("abcdefgh") <= set(fleet.await_traces(208, timeout=60))
     assert len(fleet.traces("begin")) == 8
 
 
@@ -180,11 +182,12 @@ def test_dramatiqs_command_reloads_on_change(fleet: Fleet, tmp_path: Path) -> No
     watched.mkdir()
     # Polling, because not every container passes file events on; and a pattern of our own, because
     # Dramatiq's default one matches no path in watchdog 7.
+    fleet.ack_wait = 600
     options = ("--watch", str(watched), "--watch-use-polling", "--watch-include", "**/*.py")
     fleet.start(*dramatiq_command("-p", "1", "-t", "1", *options), ready=b"booting up")
     process = fleet.processes[0]
     fleet.send("slow", "a", 0)
-    fleet.await_traces(1)
+    fleet.await_traces(1, timeout=60)
     assert process.stdout is not None
     (watched / "code.py").write_text("changed = True")
     for line in process.stdout:
@@ -194,8 +197,8 @@ def test_dramatiqs_command_reloads_on_change(fleet: Fleet, tmp_path: Path) -> No
         if b"ready for action" in line:
             break
     fleet.send("slow", "b", 0)
-    fleet.await_traces(2)
+    fleet.await_traces(2, timeout=60)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert process.wait(60) == 0
     first, second = (trace.split()[1] for trace in fleet.traces("begin"))
     assert first != second

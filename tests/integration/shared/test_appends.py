@@ -213,6 +213,7 @@ async def test_patience_ends(site, subject, proxied):
     proxy.loses = lambda piece: b'"seq":' in piece
     with pytest.raises(UnavailableError):
         await append(jetstream, site.events, subject, b"x", expected=0, patience=0.5)
+    await proxy.lost.wait()  # what was sent may have been on its way yet
     assert await stored(site, subject) == [b"x"]
 
 

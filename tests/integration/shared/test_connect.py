@@ -85,14 +85,14 @@ async def test_an_old_nats_is_too_old(version):
         f'"max_payload":1048576,"proto":1}}\r\n'
     )
     async with pretender(greeting.encode()) as port:
-        message = await refusal(f"nats://127.0.0.1:{port}", 3)
+        message = await refusal(f"nats://127.0.0.1:{port}", 60)
     assert message == f"NATS {version} is too old: Tailrace needs 2.14 or later"
 
 
 async def test_jetstream_is_off(tmp_path):
     """With what to do about it."""
     with NatsServer(tmp_path, jetstream=False) as server:
-        message = await refusal(server.url, 3)
+        message = await refusal(server.url, 60)
     assert "JetStream off" in message
     assert "-js" in message
 

@@ -1,6 +1,7 @@
 """How many runs a tenant may start within a minute, whoever it asks."""
 
 import asyncio
+import time
 
 import nats
 import pytest
@@ -40,6 +41,11 @@ async def _outcomes(*starts):
     ]
 
 
+async def _charge_without_end(rate):
+    while True:
+        await rate.charge("t")
+
+
 class TestCounting:
     """The limit itself."""
 
@@ -60,22 +66,21 @@ class TestCounting:
     async def test_a_refusal_says_the_limit_and_when_to_come_back(self, site):
         """Not before the oldest start is a minute old."""
         rate = await _rate(site, 2)
+        began = time.time()
         await rate.charge("t")
         await rate.charge("t")
         with pytest.raises(TooManyRunsError, match="may start 2 runs a minute") as refusal:
             await rate.charge("t")
-        assert 50 < refusal.value.retry_after <= 60
+        assert 59 - (time.time() - began) < refusal.value.retry_after <= 60
 
     async def test_what_is_a_minute_old_does_not_count(self, site):
         """This minute has a second."""
         rate = await _rate(site, 1, minute=1)
-        await rate.charge("t")
         with pytest.raises(TooManyRunsError) as refusal:
-            await rate.charge("t")
+            await _charge_without_end(rate)
         assert refusal.value.retry_after == 1
-        async with asyncio.timeout(20):
-            while await _outcomes(rate.charge("t")) != [None]:
-                pass
+        while await _outcomes(rate.charge("t")) != [None]:
+            pass
 
     async def test_a_repeated_request_counts_once(self, site):
         """It is known by what it has in common with the first."""
@@ -106,15 +111,16 @@ class TestClusters:
             counters = [
                 RunRate(JetStream(client), Subjects(), 10, replicas=3) for client in clients
             ]
-            await self._led(counters[0])
+            for counter in counters:
+                await self._led(counter)
             yield counters
             for client in clients:
                 await client.close()
 
     @staticmethod
     async def _led(counter):
-        """Return when the cluster has leaders: for itself and for the stream."""
-        async with asyncio.timeout(30):
+        """Return when the cluster has leaders, and this server knows the way to the stream's."""
+        async with asyncio.timeout(90):
             while True:
                 try:
                     await counter.prepare()

@@ -22,11 +22,12 @@ async def since(store, procedure, after, tenant="t"):
 
 async def test_a_trigger_has_the_time_of_nats(store):
     """And its place in the stream."""
+    began = time.time()
     first = await store.publish("t", "order.paid", {"n": 1})
     second = await store.publish("t", "order.paid", None)
     assert (first.procedure, first.data, second.data) == ("order.paid", {"n": 1}, None)
     assert first.sequence < second.sequence
-    assert time.time() - 5 < first.time < second.time
+    assert began - 1 < first.time < second.time < time.time() + 1
 
 
 async def test_those_after_a_time_are_read(store):
@@ -40,7 +41,7 @@ async def test_those_after_a_time_are_read(store):
         await store.publish("u", "paid", "other tenant")
     assert await since(store, "paid", middle.time) == list(range(20, 40))
     assert await since(store, "paid", -1e9) == [*range(20), "middle", *range(20, 40)]
-    assert await since(store, "paid", time.time() + 60) == []
+    assert await since(store, "paid", time.time() + 3600) == []
     assert await since(store, "never", 0.0) == []
 
 

@@ -118,17 +118,25 @@ async def finish_many(site: Site, first: int, count: int) -> None:
     payload = next(ev.encode_commits([written.queued("e", "busy"), written.completed("e")]))
     headers = {WORKFLOW: "busy", STATE: "completed 0"}
     summaries = f"$KV.{site.subjects.stream(RUNS)}.t.busy"
-    stored = await site.taken(site.events)
-    for number in range(first, first + count):
-        await site.client.publish(site.subjects.log("t", f"f{number}"), payload, headers=headers)
-        await site.client.publish(f"{summaries}.f{number}", b"{}")
-        if number % 1000 == 0:
-            await site.client.flush()
-    while await site.taken(site.events) < stored + count:  # noqa: ASYNC110  # nobody tells
-        await asyncio.sleep(0.05)
+    streams = (site.events, f"KV_{site.subjects.stream(RUNS)}")
+    stored, listed = [await site.taken(stream) for stream in streams]
+    for number in range(1, count + 1):
+        name = f"f{first + number - 1}"
+        await site.client.publish(site.subjects.log("t", name), payload, headers=headers)
+        await site.client.publish(f"{summaries}.{name}", b"{}")
+        # NATS drops what it is sent faster than it can store.
+        if number % 1000 == 0 or number == count:
+            await _taken(site, streams[0], stored + number)
+            await _taken(site, streams[1], listed + number)
     at = written.NOW
     result = Result(f"f{first + count - 1}", "completed", stored + count, at)
     await ResultIndex(site.jetstream, site.subjects).put("t", "busy", result)
+
+
+async def _taken(site: Site, stream: str, count: int) -> None:
+    """Return when a stream has taken so many messages."""
+    while await site.taken(stream) < count:  # noqa: ASYNC110  # nobody tells
+        await asyncio.sleep(0.01)
 
 
 def check(paused: Snapshot, status: Snapshot) -> None:

@@ -20,12 +20,17 @@ from tailrace_worker.sweeper import CREATION, GRACE, Fleet, Periods, Sweeper
 
 NOW = "2024-01-15T10:30:00.000Z"
 WORKFLOW = StoredWorkflow(Definition("w", {"n": Node("log")}), 1)
-LATER = GRACE + 25.0
-"""Seconds from the writing of everything in a test to its sweep: all of it is overdue."""
+HOUR = 3600.0
+"""Longer than any test takes: what was written so long ago is overdue."""
 
 
 class Ground:
-    """What there is to sweep, seen some time after it was written."""
+    """What there is to sweep, seen some time after it was written.
+
+    Attributes:
+        begun: when the test began.
+        later: seconds from then to the sweep; they pass only where a test says so.
+    """
 
     def __init__(self, site):
         self.site = site
@@ -35,7 +40,8 @@ class Ground:
         self.driving = set()
         self.asked = []
         self.oldest = None
-        self.later = LATER
+        self.begun = time.time()
+        self.later = HOUR
         self.sweeper = self.another_sweeper()
 
     def another_sweeper(self):
@@ -47,7 +53,7 @@ class Ground:
             (self.due, self.live),
             Fleet(self.is_driving, self.advance, self.oldest_waiting),
             Periods(interval=20.0, ack_wait=10.0),
-            lambda: time.time() + self.later,
+            lambda: self.begun + self.later,
         )
 
     async def is_driving(self, worker, tenant, execution):
@@ -70,7 +76,7 @@ class Ground:
     async def queued(self, by=0.0):
         """Return an execution that was created, and whose job was not published."""
         execution = new_execution_id()
-        await self.due.put("t", execution, time.time() + by)
+        await self.due.put("t", execution, self.begun + by)
         await self.site.log.create("t", execution, WORKFLOW, None)
         return execution
 
@@ -101,9 +107,9 @@ class TestLost:
         """Somebody has purged the schedule."""
         waits = ev.StepWait("n", "delay", "waiting", until=NOW)
         begun = ev.StepStarted(ev.StepBegun("n", "delay", "running", 1, NOW), NOW)
-        execution = await ground.started(begun, ev.StepWaiting(waits, NOW), by=30.0)
+        execution = await ground.started(begun, ev.StepWaiting(waits, NOW), by=HOUR)
         assert await ground.sweeper.sweep() == 0
-        ground.later += 21.0
+        ground.later += HOUR
         assert await ground.sweeper.sweep() == 1
         assert ground.jobs == [execution]
         assert ground.asked == ["worker"]
@@ -136,12 +142,11 @@ class TestForgotten:
         await ground.due.put("t", "never", time.time())
         await ground.live.put("t", "w", "never")
         await ground.live.put("t", "w", "other")
+        ground.later = CREATION - 1.0
         assert await ground.sweeper.sweep() == 0
         assert await ground.entries() == {"never"}
         assert len(await ground.live.of_tenant("t")) == 2
-        ground.later = CREATION + 1.0
-        ground.sweeper = ground.another_sweeper()
-        ground.later += 21.0
+        ground.later = HOUR
         assert await ground.sweeper.sweep() == 0
         assert (await ground.entries(), ground.jobs) == (set(), [])
         assert await ground.live.of_tenant("t") == [Live("w", "other")]
@@ -175,7 +180,7 @@ class TestLeftAlone:
 
     async def test_what_is_not_due(self, ground):
         """Nobody is asked for it."""
-        await ground.started(by=60.0)
+        await ground.started(by=HOUR)
         assert await ground.sweeper.sweep() == 0
         assert ground.asked == []
 
@@ -250,6 +255,7 @@ class TestTurns:
         failures = iter([UnavailableError("away"), UnavailableError("still away")])
 
         async def oldest():
+            ground.later += 1.0
             if (failure := next(failures, None)) is not None:
                 raise failure
             swept.set()
@@ -257,7 +263,7 @@ class TestTurns:
         ground.sweeper._fleet = ground.sweeper._fleet._replace(oldest_waiting=oldest)
         ground.sweeper._periods = Periods(interval=0.01, ack_wait=10.0)
         task = asyncio.create_task(ground.sweeper.run())
-        await asyncio.wait_for(swept.wait(), 10)
+        await asyncio.wait_for(swept.wait(), 60)
         assert not task.done()
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -265,7 +271,7 @@ class TestTurns:
 
 async def test_entries_in_good_order_cost_little(ground):
     """Ten thousand that are parked: one sweep reads past all of them, and finds the lost one."""
-    by = time.time() + 3600.0
+    by = ground.begun + HOUR
     for start in range(0, 10_000, 500):
         names = (f"e{n}" for n in range(start, start + 500))
         await asyncio.gather(*(ground.due.put("t", name, by) for name in names))
@@ -306,5 +312,5 @@ class TestBacklog:
             await site.client.publish(
                 f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{EXECUTIONS_QUEUE}", b"", reply=inbox
             )
-            await given.next_msg(timeout=5)
+            await given.next_msg(timeout=60)
             assert await backlog.oldest() == expected

@@ -15,6 +15,6 @@ async def test_a_watch_does_not_put_a_timer_off(site: Site):
     await timers.advance_at("t", "e", time.time() + 1)
     await timers.watch_at("t", "e", time.time() + 3600)
     queue = {"last_by_subj": site.subjects.job(EXECUTIONS_QUEUE)}
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await site.jetstream.get_newest(site.subjects.stream(JOBS), queue) is None:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
