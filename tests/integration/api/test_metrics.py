@@ -1,6 +1,8 @@
 """What Prometheus learns of an API process."""
 
 import asyncio
+import json
+from pathlib import Path
 
 import httpx
 from nats.aio.client import Client
@@ -8,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from harness.api import ApiProcess
 from harness.log import HandWrittenLog
+from harness.nats import NatsServer
 from harness.sse import SseClient, follow
 
 
@@ -32,6 +35,43 @@ async def test_requests_are_counted_by_status(http: httpx.AsyncClient) -> None:
     name = "tailrace_api_requests_total"
     assert after[f"{name}/404"] == before.get(f"{name}/404", 0) + 1
     assert after[f"{name}/200"] >= before.get(f"{name}/200", 0) + 2
+
+
+async def _refused(api: ApiProcess, request: bytes) -> bytes:
+    """Send bytes as they are; return the status line that comes back."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
+    writer.write(request)
+    line = await asyncio.wait_for(reader.readline(), 10)
+    writer.close()
+    return line
+
+
+async def test_requests_that_the_protocol_refuses_are_counted_and_logged(
+    api_nats: NatsServer, tmp_path: Path
+) -> None:
+    """Too large, too slow, or not HTTP; what they have sent is not in the log."""
+    with ApiProcess(api_nats.url, tmp_path, receive_timeout="1s") as api:
+        begin = b"POST /api/v1/triggers/known HTTP/1.1\r\nhost: 127.0.0.1\r\n"
+        for status, request in {
+            414: b"GET /?access_token=secret" + b"x" * 20_000,
+            431: b"GET /?access_token=secret HTTP/1.1\r\na: secret" + b"x" * 80_000,
+            400: b"secret\r\n\r\n",
+            408: begin + b"content-length: 9\r\n\r\nsecret",
+        }.items():
+            assert b" %d " % status in await _refused(api, request)
+        assert b" 408 " in await _refused(api, begin + b"authorization: secret")
+        async with httpx.AsyncClient(base_url=api.url) as http, asyncio.timeout(10):
+            name = "tailrace_api_requests_total"
+            # The request that was being served is counted when that has ended.
+            while (found := await samples(http)).get(f"{name}/408") != 2:
+                pass
+            assert [found[f"{name}/{status}"] for status in (414, 431, 400)] == [1, 1, 1]
+        lines = [json.loads(line) for line in api.log_text.splitlines() if line.startswith("{")]
+        (first, *_) = [line for line in lines if line["event"] == "request refused"]
+        assert (first["status"], first["client"]) == (414, "127.0.0.1")
+        (served,) = [line for line in lines if line.get("path") == "/api/v1/triggers/known"]
+        assert served["status"] == 408
+        assert "secret" not in api.log_text
 
 
 async def test_open_streams_are_told(

@@ -77,6 +77,8 @@ async def _broken(api: ApiProcess, text: str) -> None:
         f"GET /api/v1/workflows?access_token={text}\r\nAuthorization: Bearer {text}\r\n\r\n",
         f"GET /x HTTP/1.1\r\nAuthorization: Bearer {text}\0\r\n\r\n",
         f"GET /x HTTP/1.1\r\nAuthorization : Bearer {text}\r\n\r\n",
+        f"GET /x?access_token={text}&{'x' * 20_000}",
+        f"GET /x?access_token={text} HTTP/1.1\r\nAuthorization: Bearer {text}{'x' * 80_000}",
         f"GET /x HTTP/1.1\r\nconnection: upgrade\r\nupgrade: {text}\r\n\r\n",
         f"PUT /api/v1/workflows/x?access_token={text} HTTP/1.1\r\ncontent-length: 9\r\n\r\n",
         f"GET http://u:{text}@x/api/v1/workflows HTTP/1.1\r\n\r\n",

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from tailrace_api.metrics import Metrics
 from tailrace_api.problems import problem
-from tailrace_api.sse.protocol import status_taken_over
+from tailrace_api.sse.protocol import status_written
 
 # Probes come every few seconds and say nothing about use.
 _QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -46,7 +46,7 @@ class AccessLog:
         try:
             await self._app(scope, receive, note_status)
         except Exception:
-            status = status or status_taken_over(scope)
+            status = status_written(scope) or status
             # A bug of ours. The client learns that, and nothing about us.
             _log.exception("request failed", method=scope["method"], path=scope["path"])
             if status:
@@ -54,8 +54,9 @@ class AccessLog:
             answer = problem(500, "something went wrong here; the log of the API says what")
             await answer(scope, receive, note_status)
         finally:
-            # A stream that has its connection for itself goes on without us.
-            status = status or status_taken_over(scope)
+            # A stream that has its connection for itself goes on without us. And of a request that
+            # was refused halfway the client has heard that, whatever was answered afterwards.
+            status = status_written(scope) or status
             self._metrics.count_request(status)
             _log.log(
                 10 if scope["path"] in _QUIET else 20,

@@ -62,10 +62,17 @@ _log = structlog.get_logger("tailrace.api")
 
 
 class Api(NamedTuple):
-    """The parts that a server needs: the ASGI app, and the hub whose streams it must end."""
+    """The parts that a server needs.
+
+    Attributes:
+        app: what answers.
+        hub: whose streams must be ended.
+        metrics: where requests are counted that never come to the app.
+    """
 
     app: Starlette
     hub: Hub
+    metrics: Metrics
 
 
 class _Notices:
@@ -130,7 +137,7 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
         # A redirect to the path without its slash would drop the body of a POST.
         app.router.redirect_slashes = False
         async with _running(hub):
-            yield Api(app, hub)
+            yield Api(app, hub, metrics)
     finally:
         await client.close()
 

@@ -19,6 +19,7 @@ import uvicorn
 from tailrace_api.app import Api
 from tailrace_api.sse.head import HeadLimits
 from tailrace_api.sse.protocol import StreamProtocol
+from tailrace_api.sse.refusals import Refusals
 from tailrace_shared.errors import StartupError
 from tailrace_shared.readiness import notify
 from tailrace_shared.settings import ApiSettings
@@ -83,6 +84,7 @@ class Server(uvicorn.Server):
                 # A class, for uvicorn; it only calls it.
                 http=partial(  # type: ignore[arg-type]
                     StreamProtocol,
+                    refusals=Refusals(api.metrics.count_request),
                     receive_timeout=settings.receive_timeout,
                     head_limits=HeadLimits(settings.max_url_bytes, settings.max_header_bytes),
                 ),

@@ -12,10 +12,11 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from starlette.types import Scope
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCycle
 
 from tailrace_api.sse.bounded import BoundedProtocol
 from tailrace_api.sse.direct import DirectOutlet
+from tailrace_api.sse.refusals import Refusals
 
 _EXTENSION: Final = "tailrace.transport"
 
@@ -23,7 +24,16 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 
 class StreamProtocol(BoundedProtocol):
-    """The HTTP/1.1 protocol, whose requests may take their connection over."""
+    """The HTTP/1.1 protocol, whose requests may take their connection over.
+
+    Args:
+        refusals: where it notes what it refuses before a request is served.
+        options: those of `tailrace_api.sse.bounded`, and uvicorn's.
+    """
+
+    def __init__(self, *, refusals: Refusals, **options: Any) -> None:
+        super().__init__(**options)
+        self._refusals = refusals
 
     def on_message_begin(self) -> None:
         """Begin a request."""
@@ -63,6 +73,15 @@ class StreamProtocol(BoundedProtocol):
         self._let_go()
         return outlet
 
+    def _refuse(self, status: int, detail: str) -> None:
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is None or cycle.response_complete:
+            self._refusals.note(status, detail, self.client[0] if self.client else "")
+        else:
+            # A request that is being served is logged and counted by whoever serves it.
+            cycle.scope["extensions"][_EXTENSION]["status"] = status
+        super()._refuse(status, detail)
+
     def _head(self, headers: Headers) -> bytes:
         fields = [
             *self.server_state.default_headers,
@@ -86,7 +105,7 @@ def protocol_of(scope: Scope) -> StreamProtocol | None:
     return protocol
 
 
-def status_taken_over(scope: Scope) -> int:
-    """Return the status of a response that has taken the connection over; 0 if none has."""
+def status_written(scope: Scope) -> int:
+    """Return the status that was written past ASGI, by a stream or a refusal; 0 if none was."""
     extension = scope.get("extensions", {}).get(_EXTENSION)
     return extension["status"] if extension else 0
