@@ -4,10 +4,14 @@ import contextlib
 import os
 import shutil
 from collections.abc import AsyncIterator
+from typing import Final
 
 from playwright.async_api import Page, async_playwright
 
 from harness.installed import absent
+
+# Of what is waited for, in milliseconds: a failure, not a measure.
+_PATIENCE: Final = 90_000
 
 
 @contextlib.asynccontextmanager
@@ -19,10 +23,13 @@ async def browser_page() -> AsyncIterator[Page]:
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=program,
+            timeout=_PATIENCE,
             # Chromium refuses to sandbox what root starts.
             chromium_sandbox=os.geteuid() != 0,
         )
         try:
-            yield await browser.new_page()
+            page = await browser.new_page()
+            page.set_default_timeout(_PATIENCE)
+            yield page
         finally:
             await browser.close()

@@ -38,7 +38,7 @@ class Command:
         self.folder = folder
         self.environment = {**os.environ, "TAILRACE_URL": url, "COLUMNS": "80", "LINES": "24"}
 
-    def __call__(self, *arguments: str, seconds: float = 60.0) -> Outcome:
+    def __call__(self, *arguments: str, seconds: float = 100.0) -> Outcome:
         """Call it and wait for its end."""
         done = subprocess.run(
             [sys.executable, "-m", "tailrace", *arguments],
@@ -82,7 +82,7 @@ class Command:
             pass
         finally:
             os.close(controller)
-        return Outcome(process.wait(30), drawn.decode(errors="replace"), "")
+        return Outcome(process.wait(60), drawn.decode(errors="replace"), "")
 
     def write(self, name: str, content: str) -> Path:
         """Write a file into the folder."""

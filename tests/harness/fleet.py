@@ -79,7 +79,7 @@ class Fleet:
         """Return how often each effect happened."""
         return Counter(self.traces())
 
-    def await_traces(self, count: int, kind: str = "effect", timeout: float = 20) -> list[str]:
+    def await_traces(self, count: int, kind: str = "effect", timeout: float = 60) -> list[str]:
         """Return the traces as soon as there are so many."""
         deadline = time.monotonic() + timeout
         while len(found := self.traces(kind)) < count:
@@ -93,7 +93,7 @@ class Fleet:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
                 process.kill()
-            process.wait(10)
+            process.wait(60)
             assert process.stdout is not None
             process.stdout.close()
         self.broker.close()

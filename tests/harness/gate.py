@@ -14,7 +14,8 @@ from typing import Final, NamedTuple
 _REQUEST: Final = re.compile(rb"^GET (\S+) ")
 _STREAM: Final = re.compile(r"[/-](?:stream|events)(?:\?|$)")
 _LAST_EVENT_ID: Final = re.compile(rb"(?i)^last-event-id: *([^\r\n]*)", re.MULTILINE)
-_STATUS: Final = re.compile(rb"(?:^|\n)HTTP/1\.1 (\d{3}) ")
+# An answer may follow the body of another, and no body here has such a line.
+_STATUS: Final = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
 
 class Visit(NamedTuple):
@@ -29,7 +30,7 @@ class Gate:
 
     Attributes:
         visits: the requests for streams so far.
-        statuses: of all responses.
+        statuses: of the answers to what was asked of the API.
         page: what a browser gets at ``/``.
         cut_at: text after which a connection is cut, once.
     """
@@ -88,10 +89,14 @@ class Gate:
 
     async def _answers(self, api: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         seen = b""
+        answers = 0
         with contextlib.suppress(OSError):
             while piece := await api.read(65536):
                 seen += piece
-                self.statuses += [int(status) for status in _STATUS.findall(piece)]
+                # In all that has been seen: a head may come in pieces.
+                statuses = [int(status) for status in _STATUS.findall(seen)]
+                self.statuses += statuses[answers:]
+                answers = len(statuses)
                 if self.cut_at and self.cut_at in seen:
                     beyond = len(seen.partition(self.cut_at)[2])
                     self.cut_at = b""

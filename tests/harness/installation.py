@@ -5,7 +5,7 @@ import contextlib
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from nats.aio.msg import Msg
 
@@ -35,6 +35,10 @@ from tailrace_shared.workflow.definition import Definition
 from tailrace_shared.workflow_store import StoredWorkflow, WorkflowStore
 
 TENANT = "default"
+
+_PATIENCE: Final = 60.0
+# After it what is waited for is read again, whether or not anything was heard.
+_DEAF: Final = 0.5
 
 T = TypeVar("T")
 
@@ -143,14 +147,14 @@ class Installation:
         return found
 
     async def until(
-        self, execution: str, seen: Callable[[list[Event]], bool], timeout: float = 30.0
+        self, execution: str, seen: Callable[[list[Event]], bool], timeout: float = _PATIENCE
     ) -> list[Event]:
         """Wait until ``seen`` is true of an execution's log; returns the log."""
         live = self.subjects.live(TENANT, execution)
         return await self._until([live], functools.partial(self.events, execution), seen, timeout)
 
     async def waits(
-        self, execution: str, nodes: Collection[str], timeout: float = 30.0
+        self, execution: str, nodes: Collection[str], timeout: float = _PATIENCE
     ) -> list[Waiting]:
         """Wait until the waiting index has an execution with just these nodes."""
         return await self._until(
@@ -183,13 +187,16 @@ class Installation:
                     with contextlib.suppress(UnavailableError):
                         if seen(found := await read()):
                             return found
-                        await moved.wait()
-                        moved.clear()
+                    # What came while this connection was away is heard by nobody, and what goes
+                    # into a bucket is heard before it is there.
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(moved.wait(), _DEAF)
+                    moved.clear()
         finally:
             for subscription in subscriptions:
                 await subscription.unsubscribe()
 
-    async def finished(self, execution: str, timeout: float = 30.0) -> list[Event]:
+    async def finished(self, execution: str, timeout: float = _PATIENCE) -> list[Event]:
         """Wait until an execution has ended; returns its log."""
         return await self.until(execution, lambda events: isinstance(events[-1], TERMINAL), timeout)
 

@@ -108,7 +108,7 @@ class Issuer:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 issuer.asked += 1
-                issuer.gate.wait(10)
+                issuer.gate.wait(60)
                 document = json.dumps({"keys": issuer.keys}).encode()
                 body = document if issuer.body is None else issuer.body
                 self.send_response(issuer.status)

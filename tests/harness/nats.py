@@ -1,8 +1,6 @@
 """A NATS server of one's own: a process with its own port and folder, started in 50 ms."""
 
-import contextlib
 import json
-import random
 import shutil
 import signal
 import socket
@@ -10,7 +8,12 @@ import subprocess
 import sysconfig
 import urllib.request
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
+
+from harness.ports import free_port as free_port  # noqa: PLC0414 - tests find it here, too
+
+_STARTS: Final = 5
+_PATIENCE: Final = 60.0
 
 
 def nats_server_binary() -> str:
@@ -23,20 +26,6 @@ def nats_server_binary() -> str:
     return binary
 
 
-def free_port(count: int = 1) -> int:
-    """Return the first of ``count`` TCP ports in a row that nobody listens on now.
-
-    They lie below the range from which the kernel takes ports for outgoing connections, so that
-    no client of another test can take one before its server does.
-    """
-    while True:
-        first = random.randrange(10_000, 32_000 - count)
-        with contextlib.suppress(OSError), contextlib.ExitStack() as probes:
-            for port in range(first, first + count):
-                probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
-            return first
-
-
 def accepts(host: str, port: int) -> bool:
     """Tell whether a NATS server speaks there: it sends INFO first, a mere socket does not."""
     try:
@@ -47,32 +36,53 @@ def accepts(host: str, port: int) -> bool:
 
 
 class NatsServer:
-    """One nats-server with JetStream, storing under ``folder``; it keeps its port over restarts."""
+    """One nats-server with JetStream, storing under ``folder``; it keeps its port over restarts.
+
+    Attributes:
+        port: where it listens, once it has started.
+        url: the same, for clients.
+    """
 
     def __init__(self, folder: Path, *, jetstream: bool = True, monitored: bool = False) -> None:
         self.folder = folder
-        self.port = free_port()
-        self.url = f"nats://127.0.0.1:{self.port}"
         self.log = folder / "nats.log"
         self._options = ["-js", "-sd", str(folder / "store")] if jetstream else []
-        self._monitor = f"127.0.0.1:{free_port()}"
-        if monitored:
-            self._options += ["-m", self._monitor.partition(":")[2]]
+        self._is_monitored = monitored
         self._process: subprocess.Popen[bytes] | None = None
+        self._take_ports()
+
+    def _take_ports(self) -> None:
+        self.port, self._monitor_port = free_port(), free_port()
+        self.url = f"nats://127.0.0.1:{self.port}"
 
     def start(self) -> Self:
         """Start the server and return when it accepts clients."""
+        is_new = not self.log.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
+        for attempt in range(_STARTS):
+            said = self._start()
+            if not said:
+                break
+            # A program that is no test may have taken the port since it was free.
+            if not is_new or "address already in use" not in said or attempt + 1 == _STARTS:
+                raise RuntimeError(f"nats-server ended: {said}")
+            self._take_ports()
+        return self
+
+    def _start(self) -> str:
+        """Start the server; returns what it has said if it has ended."""
+        options = [*self._options, "-a", "127.0.0.1", "-p", str(self.port)]
+        if self._is_monitored:
+            options += ["-m", str(self._monitor_port)]
         with self.log.open("ab") as log:
+            before = log.tell()
             self._process = subprocess.Popen(
-                [nats_server_binary(), "-a", "127.0.0.1", "-p", str(self.port), *self._options],
-                stdout=log,
-                stderr=log,
+                [nats_server_binary(), *options], stdout=log, stderr=log
             )
         while not accepts("127.0.0.1", self.port):
             if self._process.poll() is not None:
-                raise RuntimeError(f"nats-server ended: {self.log.read_text()}")
-        return self
+                return self.log.read_bytes()[before:].decode() or "nothing"
+        return ""
 
     @property
     def pid(self) -> int:
@@ -82,7 +92,7 @@ class NatsServer:
 
     def figures(self) -> dict[str, Any]:
         """Return what a monitored server counts: ``in_msgs`` and many more."""
-        with urllib.request.urlopen(f"http://{self._monitor}/varz") as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._monitor_port}/varz") as answer:
             figures: dict[str, Any] = json.load(answer)
         return figures
 
@@ -97,7 +107,7 @@ class NatsServer:
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(how)
-            self._process.wait(10)
+            self._process.wait(_PATIENCE)
             self._process = None
 
     def __enter__(self) -> Self:

@@ -32,7 +32,7 @@ class NatsCluster:
         """Start the servers and return when they accept clients; they may yet have no leader."""
         for number in range(_SIZE):
             self._start(number)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         for port in self._ports:
             while not accepts("127.0.0.1", port):
                 assert time.monotonic() < deadline, "a server of the cluster does not start"
@@ -42,7 +42,7 @@ class NatsCluster:
         """End them."""
         for process in self._processes:
             process.kill()
-            process.wait(10)
+            process.wait(60)
 
     def _start(self, number: int) -> None:
         routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in self._routes)

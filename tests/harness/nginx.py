@@ -72,7 +72,7 @@ class Nginx:
             [binary, "-p", str(self._folder), "-e", str(error_log), "-c", str(self._file)],
             stderr=subprocess.DEVNULL,
         )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         # It listens before it has a worker.
         while not self._workers():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -95,7 +95,7 @@ class Nginx:
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
-        self._process.wait(10)
+        self._process.wait(60)
 
 
 def balancer(port: int, upstreams: list[int]) -> str:

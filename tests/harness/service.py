@@ -27,7 +27,7 @@ class Service:
         self._environment = {**kept, **environment}
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, timeout: float = 20.0) -> Self:
+    def start(self, timeout: float = 60.0) -> Self:
         """Start the process and return when it has sent READY=1 (the sd_notify protocol)."""
         with (
             tempfile.TemporaryDirectory() as folder,
@@ -67,7 +67,7 @@ class Service:
         """End the process with SIGKILL: no handler runs, nothing is handed over."""
         self._end(signal.SIGKILL)
 
-    def stop(self, timeout: float = 20.0) -> int:
+    def stop(self, timeout: float = 60.0) -> int:
         """End the process with SIGTERM, as a deployment would; returns its exit code."""
         return self._end(signal.SIGTERM, timeout)
 
@@ -79,7 +79,7 @@ class Service:
         """Let a frozen process go on, with SIGCONT."""
         os.kill(self.pid, signal.SIGCONT)
 
-    def _end(self, how: signal.Signals, timeout: float = 20.0) -> int:
+    def _end(self, how: signal.Signals, timeout: float = 60.0) -> int:
         if self._process is None:
             return 0
         self._process.send_signal(how)

@@ -14,7 +14,7 @@ from typing import Final, Self
 
 from harness.nats import free_port
 
-START_SECONDS: Final = 60.0
+START_SECONDS: Final = 100.0
 
 
 class Up:
@@ -68,7 +68,7 @@ class Up:
         """Return all that it has written to stderr so far."""
         return self._errors.read_text(errors="replace")
 
-    def wait_stderr(self, pattern: str, seconds: float = 20.0) -> re.Match[str]:
+    def wait_stderr(self, pattern: str, seconds: float = 60.0) -> re.Match[str]:
         """Return the first match in stderr, when it is there."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -95,7 +95,7 @@ class Up:
         """Return its exit code if it has ended."""
         return self._started.poll()
 
-    def wait(self, seconds: float = 15.0) -> int:
+    def wait(self, seconds: float = 60.0) -> int:
         """Wait until it has ended; return its exit code."""
         return self._started.wait(seconds)
 
@@ -109,7 +109,7 @@ class Up:
         if self._process is not None:
             if self._process.poll() is None:
                 self._process.send_signal(signal.SIGINT)
-            self._process.wait(15)
+            self._process.wait(60)
             assert self._process.stdout is not None
             self._process.stdout.close()
 
@@ -151,7 +151,7 @@ def command_line(pid: int) -> str:
         return ""
 
 
-def wait_gone(pids: list[int], seconds: float = 5.0) -> None:
+def wait_gone(pids: list[int], seconds: float = 60.0) -> None:
     """Return when none of the processes is left; a zombie has no command line."""
     deadline = time.monotonic() + seconds
     while left := [pid for pid in pids if command_line(pid)]:
