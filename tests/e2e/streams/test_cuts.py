@@ -129,7 +129,7 @@ def test_cut_while_the_run_is_going(
             dice.shuffle(ports)
             own_cuts = chain(cuts, (dice.randrange(1, 2000) for _ in range(6)), repeat(0))
             readers.append(CutReader(ports, log, own_cuts))
-        async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(90), asyncio.TaskGroup() as group:
             for reader in readers:
                 group.create_task(reader.read())
             group.create_task(_write(log, commits))

@@ -22,7 +22,7 @@ from harness.api import ApiProcess
 from harness.api_in_process import api_in_process
 from harness.log import HandWrittenLog
 from harness.nats import NatsServer
-from harness.sse import follow, places
+from harness.sse import SseEvent, follow, places
 from tailrace_api.fanout import source
 from tailrace_api.fanout.topic import Topic
 from tailrace_shared.jetstream import JetStream
@@ -202,8 +202,8 @@ async def test_a_client_that_pauses_goes_on_where_the_ring_has_it_still(
                 await asyncio.sleep(0.01)
             events += await stream.all()
         assert places(events) == log.written
-        assert api.hub.counts.slow == api.hub.backlog.bytes == 0
         await api.settled()
+        assert api.hub.counts.slow == api.hub.backlog.bytes == 0
 
 
 async def test_a_client_that_the_ring_has_left_behind_comes_back_for_the_rest(
@@ -222,11 +222,25 @@ async def test_a_client_that_the_ring_has_left_behind_comes_back_for_the_rest(
             events += await stream.all()
             assert stream.is_complete
             assert stream.parser.retry is not None
-        assert api.hub.counts.closed["lagged"] == 1
+        await api.settled()
+        assert api.hub.counts.closed == {"lagged": 1}
         async with follow(api.port, log.execution, stream.parser.last_event_id) as stream:
             events += (await stream.all())[1:]
         assert places(events) == log.written
         await api.settled()
+
+
+async def _rest(port: int, log: HandWrittenLog, last_event_id: str) -> list[SseEvent]:
+    """Return what comes after an id, over as many connections as it takes."""
+    events: list[SseEvent] = []
+    while True:
+        async with follow(port, log.execution, last_event_id) as stream:
+            with contextlib.suppress(ConnectionResetError):
+                async for event in stream:
+                    events.append(event)  # noqa: PERF401 - what came before a cut counts
+        if stream.status == 204:
+            return events
+        last_event_id = stream.parser.last_event_id
 
 
 async def test_a_client_that_takes_nothing_is_cut_and_resumes(
@@ -244,8 +258,12 @@ async def test_a_client_that_takes_nothing_is_cut_and_resumes(
         ):
             events = (await stalled.take(4))[1:]
             await other.take(4)
-            for number in range(120):
-                await log.commit(written.step_log("n", f"{number}" + "x" * 100_000))
+            number = 0
+            # Of what the kernel takes whole each time, or the other one would stall as well where
+            # this process, in which both ends are, stands still for a while.
+            while api.hub.sizes[0] == 2:
+                number += 1
+                await log.commit(written.step_log("n", f"{number}" + "x" * 5_000))
                 (event,) = await other.take(1)
                 assert event.id.split("-")[1] == str(log.last)
             await api.settled(1, 1, 1)
@@ -256,9 +274,9 @@ async def test_a_client_that_takes_nothing_is_cut_and_resumes(
                     events += some
             assert not stalled.is_complete
             last_event_id = stalled.parser.last_event_id
+        assert api.hub.counts.closed == {"stalled": 1}
         await log.complete()
-        async with follow(api.port, log.execution, last_event_id) as resumed:
-            events += await resumed.all()
+        events += await _rest(api.port, log, last_event_id)
         assert places(events) == log.written
 
 
@@ -310,7 +328,7 @@ async def test_clients_that_leave_leave_nothing_behind(
                 await _write(log, 2)
             for stream in streams:
                 await stream.__aexit__(None, None, None)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await api.settled()
             while len(asyncio.all_tasks()) > tasks:  # noqa: ASYNC110  # asyncio tells nobody
                 await asyncio.sleep(0.01)
@@ -319,9 +337,9 @@ async def test_clients_that_leave_leave_nothing_behind(
 async def test_sigterm_ends_open_streams_in_good_order(
     stream_nats: NatsServer, client: Client, tmp_path: Path, direct: bool
 ) -> None:
-    """Two hundred clients get a complete response and a delay; one that stalls holds up nobody."""
+    """Two hundred clients get a complete response and a delay; no timeout is waited for."""
     with ApiProcess(
-        stream_nats.url, tmp_path, direct_writes=str(direct).lower(), drain_timeout="2s"
+        stream_nats.url, tmp_path, direct_writes=str(direct).lower(), drain_timeout="10m"
     ) as api:
         log = HandWrittenLog(client)
         await log.begin()
@@ -330,7 +348,6 @@ async def test_sigterm_ends_open_streams_in_good_order(
         for stream in streams:
             await stream.__aenter__()
             assert len(await stream.take(4)) == 4
-        began = asyncio.get_running_loop().time()
         ending = asyncio.create_task(asyncio.to_thread(api.stop))
         for stream in streams:
             stream.parser.retry = None
@@ -339,7 +356,6 @@ async def test_sigterm_ends_open_streams_in_good_order(
         assert all(stream.parser.retry is not None for stream in streams)
         assert len({stream.parser.retry for stream in streams}) > 100
         assert await ending == 0
-        assert asyncio.get_running_loop().time() - began < 3
 
 
 async def test_sigterm_cuts_what_does_not_end(
@@ -351,7 +367,9 @@ async def test_sigterm_cuts_what_does_not_end(
         tmp_path,
         direct_writes=str(direct).lower(),
         drain_timeout="1s",
-        stall_timeout="1m",
+        # Neither of these is what ends them.
+        stall_timeout="10m",
+        receive_timeout="10m",
     ) as api:
         log = HandWrittenLog(client)
         await log.begin()
@@ -365,9 +383,7 @@ async def test_sigterm_cuts_what_does_not_end(
                 b"PUT /api/v1/workflows/x HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{"
             )
             await writer.drain()
-            began = asyncio.get_running_loop().time()
             assert await asyncio.to_thread(api.stop) == 0
-            assert asyncio.get_running_loop().time() - began < 2.5
             writer.close()
 
 
