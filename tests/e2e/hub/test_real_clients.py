@@ -131,7 +131,7 @@ async def test_a_real_client_is_cut_resumes_and_stops(
     site.cut_at = _CUT.encode()
     path = f"/api/v1/sse/executions/{log.execution}/stream"
     following = asyncio.ensure_future(follow(f"http://127.0.0.1:{site.port}{path}"))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(100):
         await _or_failed(site.visited(1), following)
         await log.commit(written.step_log("n", "two"))
         # The first of these two arrives, of the second only a part.
@@ -154,7 +154,8 @@ async def test_a_real_client_is_cut_resumes_and_stops(
     # Came, came back after the cut and after the end, was told that this was all, and believed it.
     cut = ids.index(f"{ids[0].split('-')[0]}-{log.last - 2}-1")
     assert [visit.last_event_id for visit in site.visits] == ["", ids[cut - 1], ids[-1]]
-    assert site.statuses[-1] == 204
+    # But for what a browser asks of every site.
+    assert [status for status in site.statuses if status != 404] == [200, 200, 204]
 
 
 async def _or_failed(awaited: Coroutine[Any, Any, None], following: asyncio.Future[Any]) -> None:

