@@ -81,7 +81,8 @@ def _ask(api: Described, folder: Path, config: str, *options: str) -> None:
         *(sys.executable, "-m", "schemathesis.cli", "--config-file", "schemathesis.toml"),
         *("run", "openapi.json", "--url", api.url, "--phases", "examples,coverage,fuzzing"),
         *("--max-examples", str(EXAMPLES), "--generation-deterministic", "--no-color"),
-        *("--warnings", "off", *headers, *options),
+        *("--warnings", "off", "--request-timeout", "60", "--suppress-health-check", "all"),
+        *(*headers, *options),
     ]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -136,8 +137,12 @@ def _begin(case: Case, api: Described) -> None:
     request = case.as_transport_kwargs(base_url=api.url, headers=api.headers)
     for option in ("cookies", "files"):
         request.pop(option, None)
-    with httpx.stream(**request, timeout=10) as answer:
-        beginning = next(answer.iter_raw(), b"")
+    with httpx.stream(**request, timeout=60) as answer:
+        beginning = b""
+        for piece in answer.iter_raw():
+            beginning += piece
+            if b"\n" in beginning:
+                break
     if answer.headers.get("content-type", "").startswith(EVENT_STREAM):
         assert answer.headers["cache-control"] == "no-cache, no-transform"
         assert answer.headers["x-accel-buffering"] == "no"

@@ -17,11 +17,11 @@ async def test_a_browser_shows_the_page_and_has_nothing_to_complain_of(open_api:
         assert await page.evaluate(border) == "solid"
         operation = page.locator("#post_workflows_by_workflow_id_runs")
         await operation.locator("summary").click()
-        assert await operation.locator("pre").is_visible()
+        await operation.locator("pre").wait_for(state="visible")
         assert "curl -X POST" in await operation.locator("pre").inner_text()
         await operation.get_by_role("link", name="StartRun").click()
-        assert page.url.endswith("#type-StartRun")
-        assert await page.locator("#type-StartRun").is_visible()
+        await page.wait_for_url("**/docs#type-StartRun")
+        await page.locator("#type-StartRun").wait_for(state="visible")
     assert complaints == []
     # A browser asks every site for its icon.
     assert {url for url in requested if not url.endswith("favicon.ico")} == {

@@ -117,3 +117,4 @@ async def test_a_list_and_its_polling_side_agree(system: Up, client: Client):
     assert initial["data"]["pausedWorkflows"] == listed
     assert listed[0]["executionId"] == execution
     client.cancel(execution)
+    assert list(client.events(execution))[-1].type == "execution:cancelled"
