@@ -166,7 +166,7 @@ async def test_workflows_are_listed_in_pages(http: httpx.AsyncClient) -> None:
     rest = (await http.get(f"/api/v1/workflows?limit=2&cursor={first['cursor']}")).json()
     assert [each["workflow_id"] for each in rest["workflows"]] == ["c"]
     assert "cursor" not in rest
-    for query in ("limit=0", "limit=201", "cursor=a.b", "cursor=", "cursr=a"):
+    for query in ("limit=0", "limit=201", "cursor=a.b", "cursr=a"):
         answer = await http.get(f"/api/v1/workflows?{query}")
         assert answer.status_code == 400
         assert query.partition("=")[0] in answer.json()["detail"]

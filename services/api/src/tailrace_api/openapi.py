@@ -211,8 +211,15 @@ class _Description:
             "in": parameter.place,
             "required": parameter.is_required,
             "description": parameter.description,
-            "schema": self._schema(parameter.type),
+            "schema": self._parameter_schema(parameter),
         }
+
+    def _parameter_schema(self, parameter: Parameter) -> dict[str, Any]:
+        schema = self._schema(parameter.type)
+        is_optional = parameter.place == "query" and not parameter.is_required
+        if is_optional and parameter.may_be_blank and not _has_empty(parameter.type):
+            return {"anyOf": [schema, {"const": ""}]}
+        return schema
 
     def _responses(self, operation: Operation) -> dict[str, Any]:
         answers = {str(status): self._answer(each) for status, each in operation.answers.items()}
@@ -269,6 +276,14 @@ def _types(operations: Iterable[Operation]) -> list[Any]:
         for kind in _types_of(operation):
             kinds.setdefault(repr(kind), kind)
     return list(kinds.values())
+
+
+def _has_empty(kind: Any) -> bool:
+    try:
+        msgspec.convert("", kind, strict=False)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _types_of(operation: Operation) -> Iterable[Any]:

@@ -38,6 +38,8 @@ class Parameter:
         description: a sentence for readers of the documentation.
         place: where it is sent.
         is_required: whether a request without it is refused.
+        may_be_blank: whether an empty one in the query is one that is left out, as forms send it;
+            only of those that are not required, and whose type has nothing empty itself.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Parameter:
     description: str
     place: Literal["query", "header"] = "query"
     is_required: bool = False
+    may_be_blank: bool = True
 
 
 @dataclass(frozen=True, slots=True)

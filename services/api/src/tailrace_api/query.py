@@ -31,13 +31,18 @@ CURSOR: Final = Parameter(
 )
 
 
+def given(request: Request, name: str) -> str | None:
+    """Return what a parameter says; None if it is left out or, as forms send it, empty."""
+    return request.query_params.get(name) or None
+
+
 def limit_of(request: Request) -> int:
     """Return how many items a page shall have at the most.
 
     Raises:
         RefusedError: it is no number, or not one that may be asked for.
     """
-    text = request.query_params.get("limit")
+    text = given(request, "limit")
     if text is None:
         return _DEFAULT_PAGE
     return checked_number("limit", text, least=1, most=_LARGEST_PAGE)
@@ -49,7 +54,7 @@ def cursor_of(request: Request) -> str | None:
     Raises:
         RefusedError: it is no id.
     """
-    text = request.query_params.get("cursor")
+    text = given(request, "cursor")
     if text is not None and not is_valid_id(text):
         raise RefusedError(400, f"cursor: {text[:80]!r} is not a cursor of this list")
     return text

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from tailrace_api.json_response import json_response
 from tailrace_api.operation import Answer, Operation, Parameter
-from tailrace_api.query import LIMIT, checked_number, limit_of
+from tailrace_api.query import LIMIT, checked_number, given, limit_of
 from tailrace_shared.dead_letters import DeadLetter, DeadLetters
 from tailrace_shared.errors import DeadLetterNotFoundError
 from tailrace_shared.execution.events import format_timestamp
@@ -23,6 +23,8 @@ _QUEUE: Final = Parameter(
     "queue",
     Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,128}$")],
     "Only those of this queue.",
+    # Whoever purges a queue and has lost its name must not purge all.
+    may_be_blank=False,
 )
 _AFTER: Final = Parameter(
     "after",
@@ -223,5 +225,5 @@ def _queue(request: Request) -> str | None:
 
 
 def _after(request: Request) -> int:
-    text = request.query_params.get("after", "0")
+    text = given(request, "after") or "0"
     return checked_number("after", text, least=0, most=_LARGEST_SEQUENCE)

@@ -15,7 +15,7 @@ from tailrace_api.json_body import read_object, refuse_unknown
 from tailrace_api.json_response import json_response
 from tailrace_api.operation import Answer, Operation, Parameter
 from tailrace_api.problems import RefusedError
-from tailrace_api.query import CURSOR, LIMIT, cursor_of, limit_of
+from tailrace_api.query import CURSOR, LIMIT, cursor_of, given, limit_of
 from tailrace_api.run_document import (
     LogEntry,
     RunDocument,
@@ -188,12 +188,12 @@ class ExecutionRoutes:
 
     async def list_page(self, request: Request) -> Response:
         """List runs, newest first, of one workflow or of all."""
-        tenant, query = tenant_of(request, self._settings), request.query_params
-        workflow = request.path_params.get("workflow_id", query.get("workflow_id"))
+        tenant = tenant_of(request, self._settings)
+        workflow = request.path_params.get("workflow_id", given(request, "workflow_id"))
         page = await self._runs.page(
             tenant,
             workflow=None if workflow is None else check_id(workflow, "workflow_id"),
-            status=_status(query.get("status")),
+            status=_status(given(request, "status")),
             limit=limit_of(request),
             cursor=cursor_of(request),
         )
@@ -318,7 +318,7 @@ def _status(text: str | None) -> str | None:
 
 
 def _flag(request: Request, name: str) -> bool:
-    text = request.query_params.get(name, "false").lower()
+    text = (given(request, name) or "false").lower()
     if text not in {"true", "false", "1", "0"}:
         raise RefusedError(400, f"{name}: {text[:40]!r} is neither true nor false")
     return text in {"true", "1"}

@@ -12,7 +12,7 @@ from tailrace_api.json_body import read_object
 from tailrace_api.json_response import json_response
 from tailrace_api.operation import Answer, Operation, Parameter
 from tailrace_api.problems import RefusedError
-from tailrace_api.query import LIMIT, limit_of
+from tailrace_api.query import LIMIT, given, limit_of
 from tailrace_api.tenancy import tenant_of
 from tailrace_shared.ids import is_valid_id
 from tailrace_shared.settings import ApiSettings
@@ -96,7 +96,7 @@ class TriggerRoutes:
 
 def _cursor_of(request: Request) -> str | None:
     """Return the place at which the page before ended: an execution and a node of it."""
-    text = request.query_params.get("cursor")
+    text = given(request, "cursor")
     if text is not None and not all(is_valid_id(part) for part in text.split(".", 1)):
         raise RefusedError(400, f"cursor: {text[:80]!r} is not a cursor of this list")
     return text

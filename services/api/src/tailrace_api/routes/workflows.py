@@ -12,7 +12,7 @@ from tailrace_api.json_body import Document, read_document
 from tailrace_api.json_response import json_response
 from tailrace_api.operation import Answer, Operation, Parameter
 from tailrace_api.problems import RefusedError
-from tailrace_api.query import CURSOR, LIMIT, cursor_of, limit_of
+from tailrace_api.query import CURSOR, LIMIT, cursor_of, given, limit_of
 from tailrace_api.tenancy import tenant_of
 from tailrace_shared.errors import WorkflowNotFoundError
 from tailrace_shared.ids import ID_PATTERN, check_id
@@ -276,7 +276,7 @@ def _workflow_id(request: Request) -> str:
 
 
 def _version(request: Request) -> int | None:
-    text = request.query_params.get("version")
+    text = given(request, "version")
     if text is None:
         return None
     if not (text.isascii() and text.isdecimal() and 0 < int(text[:20]) < 2**63):
