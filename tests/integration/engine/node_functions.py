@@ -18,10 +18,15 @@ def _note(folder: str, ctx: NodeContext, what: str) -> None:
 
 
 @node("test.effect")
-async def effect(ctx: NodeContext, folder: str, seconds: float = 0.0) -> dict[str, Any]:
-    """Note that the step began, sleep, note that it ended."""
+async def effect(
+    ctx: NodeContext, folder: str, seconds: float = 0.0, held: str = ""
+) -> dict[str, Any]:
+    """Note that the step began, sleep, note that it ended; the step ``held`` awaits a file."""
     _note(folder, ctx, "began")
     await asyncio.sleep(seconds)
+    # What the test does in its own process, no event here can tell.
+    while ctx.node_id == held and not Path(folder, "go").exists():  # noqa: ASYNC110, ASYNC240
+        await asyncio.sleep(0.01)
     _note(folder, ctx, "ended")
     return {"attempt": ctx.attempt}
 

@@ -37,9 +37,9 @@ def node_functions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
 
 
-def chain(folder: Path, length: int, seconds: float) -> Definition:
-    """Return a chain of steps whose effects are noted in ``folder``."""
-    parameters = {"folder": str(folder), "seconds": seconds}
+def chain(folder: Path, length: int, seconds: float, held: str = "") -> Definition:
+    """Return a chain of steps whose effects are noted in ``folder``; one awaits the file ``go``."""
+    parameters = {"folder": str(folder), "seconds": seconds, "held": held}
     return definition(
         {
             f"n{i}": {
@@ -56,6 +56,12 @@ def effects(folder: Path) -> Counter[tuple[str, str]]:
     """Return how often each node began and ended."""
     lines = (folder / "effects").read_text().splitlines()
     return Counter((line.split()[0], line.split()[1]) for line in lines)
+
+
+def wait_until_begun(folder: Path, node: str) -> None:
+    """Wait until a step has had its first effect, of which the log cannot tell."""
+    while not (folder / "effects").exists() or not effects(folder)["began", node]:
+        time.sleep(0.02)
 
 
 def has_completed(node: str) -> Any:
@@ -82,24 +88,26 @@ async def test_a_killed_workers_execution_is_finished_by_another(
 ):
     """SIGKILL in the middle of a step: that step is tried again, completed ones are not."""
     workers = [site.worker(**NODES), site.worker(**NODES)]
-    stored = await site.store(chain(tmp_path, 6, 0.2))
+    stored = await site.store(chain(tmp_path, 6, 0.0, held="n2"))
     execution = await site.start(stored)
     await site.until(execution, has_completed("n1"))
+    await asyncio.to_thread(wait_until_begun, tmp_path, "n2")
     (await driver(site, execution, workers)).kill()
+    (tmp_path / "go").touch()
     events = await site.finished(execution)
     assert fold(events).status == "completed"
     assert set(completions(events).values()) == {1}
     began = effects(tmp_path)
     assert [began["ended", f"n{i}"] for i in range(6)] == [1] * 6
     (again,) = [e for e in events if isinstance(e, StepRetrying)]
-    assert again.data.cause == "crash"
-    assert began["began", again.data.node_id] == 2
+    assert (again.data.cause, again.data.node_id) == ("crash", "n2")
+    assert began["began", "n2"] == 2
     keys = {
         line.split()[4]
         for line in (tmp_path / "effects").read_text().splitlines()
-        if line.split()[1] == again.data.node_id
+        if line.split()[1] == "n2"
     }
-    assert keys == {f"{execution}:{again.data.node_id}"}
+    assert keys == {f"{execution}:n2"}
 
 
 async def test_a_frozen_worker_is_displaced_and_changes_nothing_when_it_wakes(
