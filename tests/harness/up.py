@@ -29,6 +29,8 @@ class Up:
     ) -> None:
         self.folder = folder
         self.port = free_port(4)
+        # Not one that it looks for itself: the kernel might give that to a client meanwhile.
+        self._nats_port = free_port()
         self.url = ""
         self._options = options
         self._environment = {**os.environ, **(environment or {})}
@@ -42,7 +44,8 @@ class Up:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "tailrace", "up", "--port", str(self.port)),
-                    *("--data-dir", str(self.folder / "data"), "--nats-port", "0", *self._options),
+                    *("--data-dir", str(self.folder / "data"), "--nats-port", str(self._nats_port)),
+                    *self._options,
                 ],
                 stdout=subprocess.PIPE,
                 stderr=errors,
