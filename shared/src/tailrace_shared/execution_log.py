@@ -28,6 +28,7 @@ from tailrace_shared.execution.events import (
     Origin,
     decode_commit,
     encode_commits,
+    kept_elsewhere,
 )
 from tailrace_shared.execution.standing import STATE, WORKFLOW, Standing
 from tailrace_shared.execution.state import ExecutionState, fold
@@ -85,11 +86,19 @@ class Commit(NamedTuple):
 
 
 class History(NamedTuple):
-    """An execution as its log tells it, and the sequence of the last commit that was read."""
+    """An execution as its log tells it.
+
+    Attributes:
+        state: the execution.
+        last_sequence: the sequence of the last commit that was read.
+        last_writer: who of those that drive it has written last.
+        size: the bytes of all that was read, with the outputs that are kept elsewhere.
+    """
 
     state: ExecutionState
     last_sequence: int
     last_writer: str
+    size: int = 0
 
 
 class LogEdge(NamedTuple):
@@ -209,28 +218,36 @@ class ExecutionLog:
         newest = await self.last_commit(tenant, execution)
         return await self.load(tenant, execution, 0 if newest is None else newest.sequence)
 
-    async def _read_on(
-        self, tenant: str, execution: str, history: History, at_least: int
+    async def read_on(
+        self, tenant: str, execution: str, history: History, at_least: int = 0
     ) -> History:
-        """Take what has been appended since into a history.
+        """Take what has been appended since into a history, and return that.
+
+        Args:
+            tenant: whose execution.
+            execution: which execution.
+            history: what was read before; it is not to be used any more.
+            at_least: as for :meth:`load`.
 
         Raises:
             UnavailableError: NATS did not answer, or no replica that is up to date.
         """
         for pause in LAG:
-            state, last_sequence, writer = history
+            state, last_sequence, writer, size = history
             async for commit in self.read(tenant, execution, last_sequence + 1):
-                for event in commit.events():
+                events = commit.events()
+                for event in events:
                     state.apply(event)
                 last_sequence, writer = commit.sequence, commit.writer or writer
-            history = History(state, last_sequence, writer)
+                size += len(commit.payload) + kept_elsewhere(events)
+            history = History(state, last_sequence, writer, size)
             if last_sequence >= at_least:
                 return history
             await asyncio.sleep(pause)
         raise UnavailableError(f"the log of {execution!r} cannot be read up to date")
 
     async def _load(self, tenant: str, execution: str) -> History:
-        state, last_sequence, writer = ExecutionState(), 0, ""
+        state, last_sequence, writer, size = ExecutionState(), 0, "", 0
         async for commit in self.read(tenant, execution):
             events = commit.events()
             if not last_sequence and not isinstance(events[0], ExecutionQueued):
@@ -239,7 +256,8 @@ class ExecutionLog:
                 state.apply(event)
             # A request of the API does not make it the one who drives the execution.
             last_sequence, writer = commit.sequence, commit.writer or writer
-        return History(state, last_sequence, writer)
+            size += len(commit.payload) + kept_elsewhere(events)
+        return History(state, last_sequence, writer, size)
 
     async def last_commit(self, tenant: str, execution: str) -> Commit | None:
         """Return the newest commit of an execution, as the stream's leader has it, or None."""
@@ -354,7 +372,7 @@ class ExecutionLog:
                 newest = await self.last_commit(tenant, execution)
                 if newest is None or newest.sequence <= history.last_sequence:
                     raise
-                history = await self._read_on(tenant, execution, history, newest.sequence)
+                history = await self.read_on(tenant, execution, history, newest.sequence)
                 continue
             if event is None:
                 return history.state
@@ -364,7 +382,7 @@ class ExecutionLog:
             except WrongLastSequenceError as lost:
                 # It went on meanwhile; ask of what it is now. A busy log outruns whoever reads it
                 # from its beginning again and again.
-                history = await self._read_on(tenant, execution, history, lost.last or 0)
+                history = await self.read_on(tenant, execution, history, lost.last or 0)
                 continue
             history.state.apply(event)
             return history.state

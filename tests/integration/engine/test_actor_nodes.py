@@ -1,25 +1,28 @@
 """Actor nodes on real workers: who runs them, and what their attempts survive."""
 
 import asyncio
-import time
+import contextlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.aio.msg import Msg
 
 from harness.installation import TENANT, Installation
 from harness.nats import NatsServer
 from harness.service import Service
 from harness.workflows import definition
 from tailrace_shared.execution.events import (
+    TERMINAL,
     Event,
     StepEvent,
     StepLogged,
     StepProgressed,
     StepRetrying,
     StepStarted,
+    decode_commit,
     parse_timestamp,
 )
 from tailrace_shared.execution.state import fold
@@ -27,7 +30,9 @@ from tailrace_shared.jetstream import subject_counts
 from tailrace_shared.workflow.definition import Definition
 from tailrace_worker.engine.remote.job import ActorJob, message_for
 
-ACTORS = {"nodes": "actor_functions", "ack_wait": "1s"}
+ACTORS = {"nodes": "actor_functions", "ack_wait": "2s"}
+NO_TIMERS = {**ACTORS, "ack_wait": "1h", "sweep_interval": "1h"}
+"""Who goes on before an hour is over was not told to by a timer."""
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +55,7 @@ def effects(folder: Path) -> list[tuple[str, str, int, int, str]]:
 
 async def noted(folder: Path, what: str, count: int = 1) -> list[tuple[str, str, int, int, str]]:
     """Wait until something was noted so often; a file tells nobody that it was written."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             found = [effect for effect in effects(folder) if effect[0] == what]
             if len(found) >= count:
@@ -211,14 +216,16 @@ async def test_reports_are_kept_at_most_five_times_a_second(site: Installation):
     execution = await site.start(await site.store(one("actor.chatty", {"seconds": 1.0})))
     events = await site.finished(execution)
     progress = [e for e in events if isinstance(e, StepProgressed)]
-    assert 3 <= len(progress) <= 7
-    assert progress[-1].data.percent > 90
+    times = [parse_timestamp(e.timestamp) for e in progress]
+    # The last word comes with the end, whenever that is.
+    assert len(progress) <= 5 * (times[-1] - times[0]) + 2
     # It is the only step there is.
     assert [e.data.progress for e in progress] == [
         pytest.approx(e.data.percent, abs=0.1) for e in progress
     ]
     (line,) = [e for e in events if isinstance(e, StepLogged)]
-    assert line.data.fields["reports"] > 50
+    assert line.data.fields["reports"] > len(progress)
+    assert progress[-1].data.fields["reports"] == line.data.fields["reports"] - 1
 
 
 async def test_reports_and_a_busy_driver_do_not_keep_each_other(site: Installation):
@@ -328,12 +335,12 @@ async def test_a_frozen_workers_result_is_dropped(site: Installation, tmp_path: 
 
 async def test_a_stopping_worker_gives_its_attempts_their_grace(site: Installation, tmp_path: Path):
     """SIGTERM: what ends in time is kept."""
-    workers = [site.worker(**{**ACTORS, "ack_wait": "60s"}) for _ in range(2)]
+    workers = [site.worker(**NO_TIMERS) for _ in range(2)]
     parameters = {"folder": str(tmp_path), "seconds": 1.0}
     execution = await site.start(await site.store(one("actor.effect", parameters)))
     ((_, _, _, pid, _),) = await noted(tmp_path, "began")
     assert at(pid, workers).stop() == 0
-    events = await site.finished(execution, timeout=10)
+    events = await site.finished(execution)
     assert story(events) == ["waiting", "started", "completed"]
 
 
@@ -342,14 +349,12 @@ async def test_a_stopping_worker_hands_its_attempts_over(
     site: Installation, tmp_path: Path, kind: str
 ):
     """What outlasts the grace is told and interrupted, and taken by another worker at once."""
-    settings = {**ACTORS, "ack_wait": "60s", "drain_grace": "200ms"}
+    settings = {**NO_TIMERS, "drain_grace": "200ms"}
     workers = [site.worker(**settings), site.worker(**settings)]
     execution = await site.start(await site.store(one(kind, {"folder": str(tmp_path)})))
     ((_, _, _, pid, _),) = await noted(tmp_path, "began")
     assert at(pid, workers).stop() == 0
-    stopped = time.monotonic()
     both = await noted(tmp_path, "began", 2)
-    assert time.monotonic() - stopped < 5
     assert len({pid for _, _, _, pid, _ in both}) == 2
     events = await site.events(execution)
     (again,) = [e for e in events if isinstance(e, StepRetrying)]
@@ -363,13 +368,14 @@ async def test_a_map_spreads_its_items_over_the_workers(site: Installation, tmp_
     work = {
         "for_each": "input",
         "max_parallel": 6,
-        "do": {"type": "actor.effect", "with": {"folder": str(tmp_path), "seconds": 0.3}},
+        "do": {"type": "actor.gated", "with": {"folder": str(tmp_path)}},
     }
     stored = await site.store(definition({"m": {"type": "map", "with": work}}))
     execution = await site.start(stored, list(range(12)))
-    state = fold(await site.finished(execution))
-    assert state.status == "completed"
-    assert len({item["pid"] for item in state.steps["m"].output}) == 2
+    begun = await noted(tmp_path, "began", 6)
+    assert len({pid for _, _, _, pid, _ in begun}) == 2
+    (tmp_path / "gate").touch()
+    assert fold(await site.finished(execution)).status == "completed"
     counted = Counter((what, step) for what, step, *_ in effects(tmp_path))
     assert counted == {(what, f"m[{i}]"): 1 for what in ("began", "ended") for i in range(12)}
 
@@ -382,7 +388,7 @@ async def test_messages_that_come_twice_begin_nothing(site: Installation, tmp_pa
     message = message_for(site.subjects, ActorJob(TENANT, execution, "a", "actor.gated", 1))
     for _ in range(6):
         await site.jetstream.publish(message.subject, message.payload)
-    await asyncio.sleep(1.5)  # as long as a message without an answer would take to come again
+    await queue_has(site, "node.actor.gated", 1)
     (tmp_path / "gate").touch()
     events = await site.finished(execution)
     await site.jetstream.publish(message.subject, message.payload)
@@ -468,21 +474,80 @@ async def test_a_message_that_came_during_a_pause_is_sent_again_after_it(
 
 
 async def queue_is_empty(site: Installation, queue: str) -> None:
-    """Wait until all messages of a queue are acknowledged; the queue tells nobody."""
-    async with asyncio.timeout(20):
+    """Wait until all messages of a queue are acknowledged."""
+    await queue_has(site, queue, 0)
+
+
+async def queue_has(site: Installation, queue: str, count: int) -> None:
+    """Wait until a queue has so many messages; it tells nobody."""
+    async with asyncio.timeout(60):
         subject = site.subjects.job(queue)
-        while await subject_counts(site.jetstream, "JOBS", subject):  # noqa: ASYNC110
+        while (await subject_counts(site.jetstream, "JOBS", subject)).get(subject, 0) != count:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 
 async def test_what_an_actor_does_takes_no_longer_than_it_must(site: Installation):
     """The driver is woken by the actor's job, not by a timer."""
-    site.worker(**ACTORS)
+    site.worker(**NO_TIMERS)
     chain = {
         f"n{i}": {"type": "actor.flaky", "with": {"fails": 0}}
         | ({"needs": [f"n{i - 1}"]} if i else {})
         for i in range(10)
     }
     events = await site.finished(await site.start(await site.store(definition(chain))))
-    elapsed = parse_timestamp(events[-1].timestamp) - parse_timestamp(events[0].timestamp)
-    assert elapsed < 5
+    assert fold(events).status == "completed"
+
+
+@contextlib.asynccontextmanager
+async def reads(site: Installation) -> AsyncIterator[Counter[str]]:
+    """Count the messages, by subject, that NATS hands to those who read what is stored."""
+    counted: Counter[str] = Counter()
+
+    async def hear(message: Msg) -> None:
+        counted[(message.headers or {}).get("Nats-Subject", "")] += 1
+
+    client = site.jetstream.client
+    subscription = await client.subscribe("_INBOX.>", cb=hear)
+    await client.flush()
+    try:
+        yield counted
+        await client.flush()
+    finally:
+        await subscription.unsubscribe()
+
+
+@pytest.mark.parametrize("max_parallel", [1, 8, 200])
+async def test_the_log_of_a_map_of_actors_is_not_read_again_for_each_item(
+    site: Installation, max_parallel: int
+):
+    """Its driver comes and goes, its actors' worker as well; either reads what is new."""
+    site.worker(**ACTORS)
+    work = {"type": "actor.flaky", "with": {"fails": 0}}
+    parameters = {"for_each": "input", "max_parallel": max_parallel, "do": work}
+    stored = await site.store(one("map", parameters))
+    async with reads(site) as read:
+        execution = await site.start(stored, list(range(100)))
+        await has_ended(site, execution)
+        await site.jetstream.client.flush()
+        seen = read[site.subjects.log(TENANT, execution)]
+    commits = await site.commits(execution)
+    assert fold([event for commit in commits for event in commit.events()]).status == "completed"
+    # Each commit once by the driver and once by the actors' worker, and room for reading it anew.
+    assert seen < 6 * len(commits)
+
+
+async def has_ended(site: Installation, execution: str) -> None:
+    """Wait for an end that is republished, without reading the log."""
+    ended = asyncio.Event()
+
+    async def hear(message: Msg) -> None:
+        if isinstance(decode_commit(message.data)[-1], TERMINAL):
+            ended.set()
+
+    live = site.subjects.live(TENANT, execution)
+    subscription = await site.jetstream.client.subscribe(live, cb=hear)
+    await site.jetstream.client.flush()
+    if not isinstance((await site.events(execution))[-1], TERMINAL):
+        async with asyncio.timeout(60):
+            await ended.wait()
+    await subscription.unsubscribe()

@@ -575,6 +575,12 @@ def _joined(slices: Iterable[bytes]) -> Iterator[bytes]:
         yield b"[" + b",".join(part) + b"]"
 
 
+def kept_elsewhere(events: Iterable[Event]) -> int:
+    """Return how many bytes of outputs events refer to that are not in them."""
+    refs = (event.data.output_ref for event in events if isinstance(event, StepCompleted))
+    return sum(ref.bytes for ref in refs if ref is not None)
+
+
 def format_timestamp(seconds: float) -> str:
     """Write seconds since the epoch as events do: ``2024-01-15T10:30:00.000Z``."""
     second, microsecond = divmod(round(seconds * 1_000_000), 1_000_000)

@@ -192,6 +192,8 @@ class ExecutionState(msgspec.Struct):
     """How many steps wait for a signal."""
     signal_mark: int = 0
     """Which; see :mod:`tailrace_shared.execution.standing`."""
+    is_marked: bool = False
+    """Whether something that came after the input has places that nobody is shown."""
 
     @property
     def is_terminal(self) -> bool:
@@ -278,6 +280,7 @@ class ExecutionState(msgspec.Struct):
                 if step is None or not awaits_signal(step):
                     raise IllegalEventError(f"a signal for {event.data.node_id}, which awaits none")
                 step.resolution = event.data
+                self.is_marked = self.is_marked or bool(event.data.sensitive)
 
     def _finish(self, event: ExecutionCompleted | ExecutionFailed | ExecutionCancelled) -> None:
         self.finished_at = event.timestamp
@@ -383,6 +386,7 @@ class ExecutionState(msgspec.Struct):
         step.output_ref = done.output_ref
         step.kept_from = done.kept_from
         step.sensitive = done.sensitive
+        self.is_marked = self.is_marked or bool(done.sensitive)
         step.stage = done.stage
         step.output_omitted = done.output_omitted
         if done.output_omitted:

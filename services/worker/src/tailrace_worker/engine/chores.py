@@ -55,6 +55,10 @@ class Chores:
         for task in self._tasks:
             task.cancel()
 
+    def reopen(self) -> None:
+        """Do things again."""
+        self._is_closed = False
+
     async def _do(self, chore: Chore) -> None:
         try:
             await patiently(chore, lambda: self._is_closed)

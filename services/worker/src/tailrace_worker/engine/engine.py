@@ -63,6 +63,7 @@ from tailrace_worker.engine.orchestrator import Drive
 from tailrace_worker.engine.outlook import Allowance
 from tailrace_worker.engine.runner import Runner
 from tailrace_worker.engine.share import FairShare
+from tailrace_worker.engine.shelf import Shelf
 from tailrace_worker.engine.statistics import Statistics
 from tailrace_worker.engine.tenant_lines import TenantLines
 from tailrace_worker.nodes.emit import make_emit_node
@@ -103,6 +104,10 @@ class Engine:
         self._threads = ThreadPoolExecutor(settings.sync_threads, thread_name_prefix="node")
         self._share = FairShare(settings.worker_threads)
         self._drives: dict[tuple[str, str], Drive] = {}
+        # Drives that have left their execution to wait, until a moment ago.
+        self._left: Shelf[Drive] = Shelf()
+        # What was read of executions that another worker turned out to drive.
+        self._read: Shelf[History] = Shelf()
         # How often the drive of an execution has broken in a row.
         self._broken: Counter[tuple[str, str]] = Counter()
         self._is_draining = False
@@ -392,14 +397,13 @@ class Engine:
         if (driving := self._drives.get(key)) is not None:
             driving.look_again()
             return DriveResult(End.DISPLACED, 0)
-        drive = self._drives[key] = Drive(self._env, tenant, execution)
-        if self._is_draining:
-            drive.drain(0)
         try:
-            history = await self._env.log.load(tenant, execution)
+            drive, history = await self._take_up(key)
             if await self._is_driven_elsewhere(tenant, execution, history):
+                self._put_aside(key, drive, history)
                 return DriveResult(End.DISPLACED, history.last_sequence)
             result = await drive.run(history)
+            self._put_aside(key, drive)
             # Whoever asked while the drive was leaving was told that somebody would look.
             was_asked = result.end is End.WAITING and drive.was_asked
             return dataclasses.replace(result, end=End.ASKED) if was_asked else result
@@ -408,6 +412,34 @@ class Engine:
             return DriveResult(End.GONE, 0)
         finally:
             del self._drives[key]
+
+    async def _take_up(self, key: tuple[str, str]) -> tuple[Drive, History]:
+        """Return what drives an execution, and what the log says of that.
+
+        One that has driven it a moment ago need not read all of the log again.
+        """
+        left = self._left.take(key)
+        if left is not None:
+            self._register(key, left)
+            if (history := await left.resume()) is not None:
+                return left, history
+        drive = Drive(self._env, *key)
+        self._register(key, drive)
+        read = self._read.take(key)
+        if read is not None:
+            return drive, await self._env.log.read_on(*key, read)
+        return drive, await self._env.log.load(*key)
+
+    def _put_aside(self, key: tuple[str, str], drive: Drive, unused: History | None = None) -> None:
+        if drive.is_resumable:
+            self._left.put(key, drive, drive.size)
+        elif unused is not None:
+            self._read.put(key, unused, unused.size)
+
+    def _register(self, key: tuple[str, str], drive: Drive) -> None:
+        self._drives[key] = drive
+        if self._is_draining:
+            drive.drain(0)
 
     async def _is_driven_elsewhere(self, tenant: str, execution: str, history: History) -> bool:
         writer = history.last_writer

@@ -57,11 +57,7 @@ class Guard:
     @classmethod
     def of(cls, plan: Plan, state: ExecutionState) -> "Guard | None":
         """Return the guard of an execution; None if nothing of it is marked."""
-        is_marked = (
-            plan.marks_anything
-            or bool(state.sensitive)
-            or any(map(_is_marked, state.steps.values()))
-        )
+        is_marked = plan.marks_anything or bool(state.sensitive) or state.is_marked
         return cls(plan, state) if is_marked else None
 
     def text(self, text: str) -> str:
@@ -197,10 +193,6 @@ class Guard:
                 return _below(self._state.steps[node].items_sensitive, [str(index), *rest])
             case _:
                 return []
-
-
-def _is_marked(step: StepState) -> bool:
-    return bool(step.sensitive or (step.resolution is not None and step.resolution.sensitive))
 
 
 def _below(pointers: Iterable[str], path: list[str]) -> list[str]:

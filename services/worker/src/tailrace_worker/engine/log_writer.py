@@ -21,6 +21,7 @@ class LogWriter:
     Attributes:
         last_sequence: the last sequence on the execution's subject that this writer has seen.
         stored: how many events of the last ``append`` are stored, should it have failed.
+        bytes_written: how much it has appended in all.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class LogWriter:
         self._writer = writer
         self.last_sequence = 0
         self.stored = 0
+        self.bytes_written = 0
 
     async def append(self, events: Sequence[Event], state: ExecutionState) -> None:
         """Append events, in one commit unless they are too large for one.
@@ -63,6 +65,7 @@ class LogWriter:
                 patience=_PATIENCE,
             )
             self.stored += len(split_commit(payload))
+            self.bytes_written += len(payload)
             payload = following
 
 

@@ -6,8 +6,11 @@ the commit says is started. So nothing has an effect before the log says so, and
 completed and what that makes start are one message.
 
 A turn that loses its fence reads what was written instead. If another worker wrote, this one is
-displaced: it cancels what it runs and changes nothing more. If the API wrote, the facts that were
+displaced: it cancels what it runs and changes nothing more. If an actor wrote, of a step that the
+turn does not touch, the turn is appended after that as it is. If the API wrote, the facts that were
 not stored yet are recorded on the newer state, and the scheduler decides again.
+
+A drive that has left its execution to wait may be resumed: then it goes on as if it had not left.
 """
 
 import asyncio
@@ -37,10 +40,12 @@ from tailrace_shared.execution.events import (
     Event,
     StepStarted,
     format_timestamp,
+    kept_elsewhere,
 )
 from tailrace_shared.execution.state import StepState
 from tailrace_shared.execution_log import Commit, History
 from tailrace_worker.engine.attempts import Attempts
+from tailrace_worker.engine.commuting import commute
 from tailrace_worker.engine.consequences import Consequences
 from tailrace_worker.engine.drive_result import DriveResult, End
 from tailrace_worker.engine.environment import Environment
@@ -73,6 +78,9 @@ class Drive:
         environment: what all drives of this worker share.
         tenant: whose execution.
         execution: which execution.
+
+    Attributes:
+        is_resumable: whether it has left the execution to wait, and may be resumed.
     """
 
     def __init__(self, environment: Environment, tenant: str, execution: str) -> None:
@@ -94,6 +102,11 @@ class Drive:
         self._is_draining = False
         self._grace_is_over = False
         self._subscription: Subscription | None = None
+        self._last_writer = ""
+        self._bytes_read = 0
+        # From where on its log was not followed, while it had left.
+        self._left_at = 0
+        self.is_resumable = False
 
     # Called from outside, on the same loop
 
@@ -101,6 +114,11 @@ class Drive:
     def was_asked(self) -> bool:
         """Whether somebody asked for a look at the log that has not been taken."""
         return self._log_moved
+
+    @property
+    def size(self) -> int:
+        """The bytes of the log that it has seen, with the outputs that are kept elsewhere."""
+        return self._bytes_read + self._writer.bytes_written
 
     def look_again(self) -> None:
         """Have the log read: somebody may have appended a request, or a child run has ended."""
@@ -122,8 +140,30 @@ class Drive:
 
     # The loop
 
+    async def resume(self) -> History | None:
+        """Take in what has been appended since it left; None if the log must be read anew.
+
+        Raises:
+            UnavailableError: NATS did not answer for long.
+        """
+        self._woken.clear()
+        self._log_moved, self._subscription = False, None
+        try:
+            commits = await self._patiently(self._new_commits)
+        except DisplacedError:
+            return None
+        if commits:
+            self._take_in(commits)
+            await self._fetch_outputs()
+        for commit in commits:
+            self._last_writer = commit.writer or self._last_writer
+        state = self._scheduler.state
+        if state.is_terminal:
+            return None
+        return History(state, self._writer.last_sequence, self._last_writer)
+
     async def run(self, history: History) -> DriveResult:
-        """Drive the execution on from ``history``.
+        """Drive the execution on from ``history``, which is its own if it was resumed.
 
         Raises:
             UnavailableError: NATS did not answer for long; the job should be tried again.
@@ -151,6 +191,9 @@ class Drive:
         return await self._lifecycle.fail(history.state, message)
 
     async def _run(self, history: History) -> DriveResult:
+        if self.is_resumable:
+            return await self._go_on()
+        self._last_writer, self._bytes_read = history.last_writer, history.size
         state = history.state
         try:
             plan = await self._env.plan(self._tenant, state.workflow_id, state.version)
@@ -168,6 +211,15 @@ class Drive:
             await self._consequences.recall()
         self._consequences.follow(self._scheduler)
         return await self._drive(self._take_over(history.last_writer))
+
+    async def _go_on(self) -> DriveResult:
+        self.is_resumable = False
+        self._consequences.reopen()
+        if self._scheduler.plan.awaits and self._last_writer != self._env.worker_id:
+            await self._consequences.recall()
+        self._consequences.follow(self._scheduler, self._left_at)
+        self._consequences.look_at_children()
+        return await self._drive(self._take_over(self._last_writer))
 
     async def _conclude(self) -> DriveResult:
         self._consequences.follow(self._scheduler)
@@ -214,17 +266,44 @@ class Drive:
             batch, more = decide(facts)
             self._outlook.tell(batch, self._scheduler.state, self._env.now())
             since = self._writer.last_sequence + 1
-            try:
-                await self._writer.append(batch, self._scheduler.state)
-            except WrongLastSequenceError as error:
+            stored, lost = await self._append(batch)
+            if lost is not None:
                 # Of a turn too large for one commit a part may be stored, its facts first.
-                facts = await self._start_over(facts[self._writer.stored :], error)
+                facts = await self._start_over(facts[stored:], lost)
                 continue
             self._unattended += [
                 event.data.node_id for event in batch if isinstance(event, StepStarted)
             ]
             self._consequences.follow(self._scheduler, since)
             return more
+
+    async def _append(self, batch: list[Event]) -> tuple[int, WrongLastSequenceError | None]:
+        """Append a turn; returns how many of its events are stored, and what the others met."""
+        stored = 0
+        while True:
+            try:
+                await self._writer.append(batch[stored:], self._scheduler.state)
+            except WrongLastSequenceError as lost:
+                stored += self._writer.stored
+                if not await self._give_way(batch[stored:], lost):
+                    return stored, lost
+            else:
+                self._bytes_read += kept_elsewhere(batch)
+                return len(batch), None
+
+    async def _give_way(self, ours: list[Event], lost: WrongLastSequenceError) -> bool:
+        """Take in what actors have appended before ``ours``; False if those must be made anew."""
+        if (lost.last or 0) <= self._writer.last_sequence:
+            return False
+        commits = await self._patiently(self._new_commits)
+        theirs = [event for commit in commits for event in commit.events()]
+        if not theirs or any(c.writer for c in commits) or not commute(theirs, ours):
+            return False
+        self._take_in(commits)
+        await self._fetch_outputs()
+        # There may be more to decide.
+        self._wake()
+        return True
 
     def _decide(self, facts: list[Event]) -> tuple[list[Event], bool]:
         """Return ``facts`` with all that follows from them, as far as one commit should go."""
@@ -282,6 +361,11 @@ class Drive:
         await self._patiently(functools.partial(self._expect, due))
         if self._woken.is_set():
             return None
+        # One that waits for a signal is paused, and may be so for days.
+        self.is_resumable = self._scheduler.state.status == "running"
+        self._left_at = self._writer.last_sequence + 1
+        if self._writer.bytes_written:
+            self._last_writer = self._env.worker_id
         return DriveResult(End.WAITING, self._writer.last_sequence, due)
 
     async def _expect(self, due: float | None) -> None:
@@ -370,11 +454,17 @@ class Drive:
         commits = await self._patiently(self._new_commits)
         for commit in commits:
             self._check_writer(commit)
-            for event in commit.events():
+        if commits:
+            self._take_in(commits)
+            await self._fetch_outputs()
+
+    def _take_in(self, commits: list[Commit]) -> None:
+        for commit in commits:
+            events = commit.events()
+            for event in events:
                 self._scheduler.record(event)
             self._writer.last_sequence = commit.sequence
-        if commits:
-            await self._fetch_outputs()
+            self._bytes_read += len(commit.payload) + kept_elsewhere(events)
 
     async def _new_commits(self) -> list[Commit]:
         """Return the commits that this drive has not seen, as the log's leader has them."""
@@ -402,7 +492,7 @@ class Drive:
         commits, history = await self._patiently(functools.partial(self._reload, known))
         for commit in commits:
             self._check_writer(commit)
-        self._writer.last_sequence = history.last_sequence
+        self._writer.last_sequence, self._bytes_read = history.last_sequence, history.size
         self._adopt(Scheduler(self._scheduler.plan, history.state))
         facts = [self._scheduler.record(fact) for fact in facts]
         await self._fetch_outputs()

@@ -85,7 +85,7 @@ class Scheduler:
         self._frontier: deque[str] = deque()
         self._timers: list[tuple[float, str]] = []
         # Steps that something will come of without anybody's signal.
-        self._active: set[str] = set()
+        self._active: dict[str, None] = {}
         self._signalled: deque[str] = deque()
         self._maps: dict[str, MapProgress] = {}
         self._open_maps: deque[str] = deque()
@@ -145,7 +145,10 @@ class Scheduler:
         if step.resolution is not None:
             self._signalled.append(step.node_id)
         is_active = step.status in {"running", "retrying", "waiting"} and wait != "signal"
-        (self._active.add if is_active else self._active.discard)(step.node_id)
+        if is_active:
+            self._active[step.node_id] = None
+        else:
+            self._active.pop(step.node_id, None)
 
     def _settle(self, step: StepState) -> None:
         self._unsettled -= 1
@@ -165,7 +168,7 @@ class Scheduler:
             self.plan.maps[step.node_id].work, len(step.items)
         )
         # The map itself does nothing: its items do, or wait for their turn.
-        self._active.discard(step.node_id)
+        self._active.pop(step.node_id, None)
         for index in range(len(step.items)):
             item = self.state.steps.get(item_id(step.node_id, index))
             if item is None:
@@ -205,10 +208,8 @@ class Scheduler:
     @property
     def attended(self) -> list[StepState]:
         """The steps that the driving worker runs an attempt for."""
-        return [step for step in self.state.steps.values() if self._is_attended(step)]
-
-    def _is_attended(self, step: StepState) -> bool:
-        return step.is_attended and step.node_id not in self.plan.maps
+        active = map(self.state.steps.__getitem__, self._active)
+        return [s for s in active if s.is_attended and s.node_id not in self.plan.maps]
 
     def decide(self, now: float) -> list[Event]:
         """Return what must happen at ``now`` (seconds since the epoch), recorded already.

@@ -1,7 +1,8 @@
 """The log of an execution that this worker does not drive, but whose steps it attends to.
 
 All attempts of one execution on this worker share one followed log: it is read once, and then kept
-up to date by what is republished. Appends are fenced on what has been read; one that loses reads
+up to date by what is republished. When the last of them has ended it is put aside for a while: the
+next attempt only reads what is new. Appends are fenced on what has been read; one that loses reads
 on and looks whether it is still to be made. They name no writer: the driver stays the driver.
 """
 
@@ -9,7 +10,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import nats.errors
 import structlog
@@ -23,14 +24,18 @@ from tailrace_shared.errors import (
     UnavailableError,
     WrongLastSequenceError,
 )
-from tailrace_shared.execution.events import Event, decode_commit, encode_commits
+from tailrace_shared.execution.events import (
+    Event,
+    decode_commit,
+    encode_commits,
+    kept_elsewhere,
+)
 from tailrace_shared.execution.standing import STATE, WORKFLOW
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.topology import EVENTS
 from tailrace_worker.engine import patience
 from tailrace_worker.engine.environment import Environment
-
-_PAUSE: Final = 0.2
+from tailrace_worker.engine.shelf import Shelf
 
 _log = structlog.get_logger(__name__)
 
@@ -44,6 +49,7 @@ class FollowedLog:
         state: the execution, kept up to date in place.
         last_writer: who of those that drive it has written last.
         users: how many attempts share it.
+        size: what the log takes in bytes, with the outputs that are kept elsewhere.
     """
 
     state: ExecutionState
@@ -58,32 +64,48 @@ class FollowedLog:
         self._moved: set[Callable[[], None]] = set()
         self._subscription: Subscription | None = None
         self._catching_up: asyncio.Task[None] | None = None
+        # Whether the state is that of the last sequence, and no half of a commit is in it.
+        self._is_whole = False
         self.last_writer = ""
         self.users = 0
+        self.size = 0
 
     async def open(self) -> None:
-        """Read the log and begin to follow it; once is enough.
+        """Read the log, or what is new in it, and begin to follow it; once is enough.
 
         Raises:
             ExecutionNotFoundError: there is no such execution, or not all of its log.
         """
         async with self._reading:
-            if self._subscription is not None:
-                return
-            self._subscription = await self._env.subscribe_live(
-                self._tenant, self._execution, self._on_commit
-            )
-            history = await patiently(lambda: self._env.log.load(self._tenant, self._execution))
-            self.state, self._last_sequence = history.state, history.last_sequence
-            self.last_writer = history.last_writer
+            is_new = self._subscription is None
+            if self._subscription is None:
+                self._subscription = await self._env.subscribe_live(
+                    self._tenant, self._execution, self._on_commit
+                )
+            if not self._is_whole:
+                await self._load()
+            elif is_new:
+                await self._read_on(0)
+
+    async def _load(self) -> None:
+        history = await patiently(lambda: self._env.log.load(self._tenant, self._execution))
+        self.state, self._last_sequence = history.state, history.last_sequence
+        self.last_writer, self.size = history.last_writer, history.size
+        self._is_whole = True
+
+    @property
+    def is_of_use(self) -> bool:
+        """Whether what it has read is worth keeping for another attempt."""
+        return self._is_whole and not self.state.is_terminal
 
     async def close(self) -> None:
-        """Follow it no more."""
+        """Follow it no more, until it is opened again."""
         if self._catching_up is not None:
             self._catching_up.cancel()
-        if self._subscription is not None:
+        subscription, self._subscription = self._subscription, None
+        if subscription is not None:
             with contextlib.suppress(nats.errors.Error):
-                await self._subscription.unsubscribe()
+                await subscription.unsubscribe()
 
     @contextlib.contextmanager
     def watching(self, moved: Callable[[], None]) -> Iterator[None]:
@@ -146,7 +168,7 @@ class FollowedLog:
                     raise self._gone() from lost
                 await self._read_on(last)
             else:
-                self._take(sequence, decode_commit(payload))
+                self._take(sequence, payload)
                 return True
         return False
 
@@ -161,21 +183,24 @@ class FollowedLog:
         after = self._last_sequence + 1
         async for commit in self._env.log.read(self._tenant, self._execution, after):
             self.last_writer = commit.writer or self.last_writer
-            self._take(commit.sequence, commit.events())
+            self._take(commit.sequence, commit.payload)
         if self._last_sequence < known:
             raise UnavailableError("a replica lags behind what another has answered")
 
-    def _take(self, sequence: int, events: list[Event]) -> None:
+    def _take(self, sequence: int, payload: bytes) -> None:
+        self._is_whole = False
+        events = decode_commit(payload)
         for event in events:
             self.state.apply(event)
-        self._last_sequence = sequence
+        self._last_sequence, self._is_whole = sequence, True
+        self.size += len(payload) + kept_elsewhere(events)
         for moved in list(self._moved):
             moved()
 
     async def _on_commit(self, message: Msg) -> None:
         sequence = int((message.headers or {}).get("Nats-Sequence", "0"))
         self._heard = max(self._heard, sequence)
-        is_new = self._heard > self._last_sequence
+        is_new = self._subscription is not None and self._heard > self._last_sequence
         if is_new and (self._catching_up is None or self._catching_up.done()):
             self._catching_up = self._env.loop.create_task(self._catch_up())
 
@@ -191,11 +216,12 @@ class FollowedLog:
 
 
 class FollowedLogs:
-    """The logs that this worker follows."""
+    """The logs that this worker follows, and those that it has followed until a moment ago."""
 
     def __init__(self, environment: Environment) -> None:
         self._env = environment
         self._open: dict[tuple[str, str], FollowedLog] = {}
+        self._shelf: Shelf[FollowedLog] = Shelf()
 
     @contextlib.asynccontextmanager
     async def following(self, tenant: str, execution: str) -> AsyncIterator[FollowedLog]:
@@ -205,7 +231,8 @@ class FollowedLogs:
             ExecutionNotFoundError: there is no such execution, or not all of its log.
         """
         key = (tenant, execution)
-        log = self._open.setdefault(key, FollowedLog(self._env, tenant, execution))
+        log = self._open.get(key) or self._shelf.take(key)
+        log = self._open[key] = log or FollowedLog(self._env, tenant, execution)
         log.users += 1
         try:
             await log.open()
@@ -214,6 +241,8 @@ class FollowedLogs:
             log.users -= 1
             if not log.users:
                 del self._open[key]
+                if log.is_of_use:
+                    self._shelf.put(key, log, log.size)
                 await log.close()
 
 
