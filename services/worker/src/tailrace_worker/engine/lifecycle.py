@@ -8,7 +8,7 @@ import contextlib
 from typing import Final
 
 from tailrace_shared.due_index import NOW
-from tailrace_shared.errors import ExecutionNotFoundError, ExpressionError
+from tailrace_shared.errors import ExecutionNotFoundError, ExpressionError, IllegalCommandError
 from tailrace_shared.execution.events import (
     Cancelled,
     Event,
@@ -84,6 +84,7 @@ class Lifecycle:
             self._forget_waits(state),
             self._retire(state),
             self._tell_parent(state),
+            self._cancel_children(state),
         )
         # Last: while anything is left to do, somebody must look after the execution.
         await self._env.due.remove(self._tenant, state.execution_id)
@@ -114,6 +115,22 @@ class Lifecycle:
         if state.parent is not None:
             await self._env.due.put(self._tenant, state.parent.execution_id, NOW)
             await self._env.starter.advance(self._tenant, state.parent.execution_id)
+
+    async def _cancel_children(self, state: ExecutionState) -> None:
+        """Have child runs cancelled that an execution has left behind: one that was failed at once.
+
+        Whoever is cancelled has its child runs cancelled first.
+        """
+        if state.status != "failed":
+            return
+        for step in state.steps.values():
+            wait = step.waiting
+            if step.status != "cancelled" or wait is None or wait.child_execution_id is None:
+                continue
+            # One that has ended, or was never created, is as good as cancelled.
+            with contextlib.suppress(IllegalCommandError, ExecutionNotFoundError):
+                reason = f"its parent {state.execution_id} failed"
+                await self._env.commander.cancel(self._tenant, wait.child_execution_id, reason)
 
     async def fail(self, state: ExecutionState, message: str) -> DriveResult:
         """End an execution that cannot be driven."""

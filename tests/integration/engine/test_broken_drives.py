@@ -1,0 +1,114 @@
+"""Executions that break the engine itself: they are failed, and leave nothing behind."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from harness.installation import TENANT, Installation
+from harness.steps import of
+from harness.workflows import definition
+from tailrace_shared.concurrency_gate import ConcurrencyGate
+from tailrace_shared.execution.events import Event, StepWaiting
+from tailrace_shared.settings import WorkerSettings, read_settings
+from tailrace_worker.engine.engine import Engine
+from tailrace_worker.engine.scheduler import Scheduler
+from tailrace_worker.nodes.registry import load_registry
+from tailrace_worker.secret_store import SecretStore
+
+MOST_BREAKS = 5
+
+
+@pytest.fixture
+async def engine(site: Installation) -> AsyncIterator[Engine]:
+    """An engine in this process; jobs that it gives nobody takes."""
+    settings = read_settings(WorkerSettings, {"NATS_URL": site.nats.url})
+    started = Engine(settings, load_registry("", ""), SecretStore())
+    await asyncio.to_thread(started.start)
+    yield started
+    started.drain()
+    await asyncio.to_thread(started.stop)
+
+
+@pytest.fixture
+async def parent(site: Installation, engine: Engine) -> str:
+    """An execution that waits for a child run, and is the only one that may run at once."""
+    await site.store(definition({"x": {"with": {"duration": "1h"}}}, id="child"))
+    execution = await begin(site)
+    await asyncio.to_thread(engine.advance, TENANT, execution)
+    return execution
+
+
+async def begin(site: Installation) -> str:
+    """Start an execution of which only one may run at once."""
+    nodes = {"c": {"type": "workflow", "with": {"id": "child"}}}
+    return await site.begin(nodes, concurrency={"limit": 1})
+
+
+async def child_of(site: Installation, parent: str) -> str:
+    """Return the child run that an execution waits for."""
+    (wait,) = of(await site.events(parent), StepWaiting, "c")
+    return str(wait.child_execution_id)
+
+
+def break_the_drive_of(execution: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have the scheduler of one execution raise what it never should."""
+    decide = Scheduler.decide
+
+    def broken(self: Scheduler, now: float) -> list[Event]:
+        if self.state.execution_id == execution:
+            raise LookupError("a step that is not there")
+        return decide(self, now)
+
+    monkeypatch.setattr(Scheduler, "decide", broken)
+
+
+async def give_up_on(execution: str, engine: Engine) -> None:
+    """Give the engine an execution that it cannot drive, as often as it tries."""
+    for _ in range(MOST_BREAKS - 1):
+        with pytest.raises(LookupError):
+            await asyncio.to_thread(engine.advance, TENANT, execution)
+    await asyncio.to_thread(engine.advance, TENANT, execution)
+
+
+async def test_an_execution_that_breaks_the_engine_is_failed_for_it(
+    site: Installation, engine: Engine, parent: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Not at once: what breaks may be this worker, or this moment."""
+    break_the_drive_of(parent, monkeypatch)
+    await give_up_on(parent, engine)
+    state = await site.state(parent)
+    assert state.status == "failed"
+    assert state.error == "internal error: LookupError: a step that is not there"
+    assert state.steps["c"].status == "cancelled"
+
+
+async def test_its_child_runs_are_cancelled(
+    site: Installation, engine: Engine, parent: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Nobody waits for them any more."""
+    break_the_drive_of(parent, monkeypatch)
+    await give_up_on(parent, engine)
+    child = await child_of(site, parent)
+    await asyncio.to_thread(engine.advance, TENANT, child)
+    state = await site.state(child)
+    assert (state.status, state.error) == ("cancelled", f"its parent {parent} failed")
+
+
+async def test_its_place_is_given_to_who_stands_in_line(
+    site: Installation, engine: Engine, parent: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Without anybody's finding out that it has ended."""
+    following = await begin(site)
+    await asyncio.to_thread(engine.advance, TENANT, following)
+    assert (await site.state(following)).status == "queued"
+    break_the_drive_of(parent, monkeypatch)
+    await give_up_on(parent, engine)
+    # Otherwise one that finds no place looks whether those that have one have ended.
+    monkeypatch.setattr(ConcurrencyGate, "_has_ended", _never)
+    await asyncio.to_thread(engine.advance, TENANT, following)
+    assert (await site.state(following)).status == "running"
+
+
+async def _never(*_: object) -> bool:
+    return False
