@@ -289,6 +289,42 @@ def test_who_has_missed_too_much_of_what_depends_on_it_begins_anew(
     _run(scenario)
 
 
+@pytest.mark.parametrize("wraps", [False, True])
+def test_a_pipeline_that_is_stored_later_is_there_for_who_comes_later(wraps: bool) -> None:
+    """Asked for once by all who come together, and not any more when it is there."""
+    pipelines = Pipelines(frozenset({"a", "b"}))
+    view = View(multiplex([Topic("x", pipelines)]) if wraps else pipelines, LogFilter("t"))
+
+    def told(client: MemoryClient) -> list[Any]:
+        shown = [event.json() for event in client.events]
+        return [each["data"] if wraps else each for each in shown]
+
+    async def scenario(site: MemoryHub) -> None:
+        early = await _open(site, view)
+        assert [each.get("pipelineId") for each in told(early)] == [None, "a", "b"]
+        await WorkflowStore(site.nats, Subjects()).put("t", Definition("a", {"n": Node("log")}))
+        reads = site.hub.counts.reads
+        clients = [MemoryClient() for _ in range(50)]
+        await asyncio.gather(*(site.follow(client, view) for client in clients))
+        assert site.hub.counts.reads <= reads + 2
+        for client in clients:
+            batch, error = told(client)
+            assert batch["updates"] == [{"pipelineId": "a", "status": "idle"}]
+            assert error["pipelineId"] == "b"
+        _commit(site, written.queued("e", "a"))
+        await _soon()
+        for client in (early, clients[0]):
+            update = told(client)[-1]
+            assert (update["pipelineId"], update["status"]) == ("a", "active")
+        await WorkflowStore(site.nats, Subjects()).put("t", Definition("b", {"n": Node("log")}))
+        assert len(told(await _open(site, view))) == 1
+        reads = site.hub.counts.reads
+        await _open(site, view)
+        assert site.hub.counts.reads == reads
+
+    _run(scenario)
+
+
 # Contexts
 
 

@@ -21,7 +21,8 @@ made from, ``begin`` makes it). The hub keeps it at the newest commit of the top
 every event there is. `State.opening` is what a stream without a last event id begins with; the
 first block after it is of the first commit that the state has not taken. Where what is shown of an
 event depends on those before it (``is_cumulative``), only the state shows events, and it can be
-rewound to where a client was (`Cumulative`).
+rewound to where a client was (`Cumulative`). What is in no log, that a workflow exists, it is told
+before a stream opens (`Expectant`).
 
 **Versions.** A commit of a newer version of Tailrace than this one may mean anything. It is passed
 over, unless the dialect interprets nothing of an event but its type (``is_verbatim``).
@@ -30,7 +31,7 @@ over, unless the dialect interprets nothing of an event but its type (``is_verba
 nothing is shown; what comes with it and after it is (`tell`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from operator import lt
@@ -111,6 +112,18 @@ class Cumulative(State, Protocol):
             before: all executions of which the dialect may have shown something since then, and how
                 they stood then.
         """
+
+
+@runtime_checkable
+class Expectant(State, Protocol):
+    """A state that tells of workflows that there are not, and somebody may store them any time."""
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """Those that it takes for missing."""
+
+    def found(self, workflows: Collection[str]) -> None:
+        """Learn that there are some of them."""
 
 
 class Dialect:

@@ -8,7 +8,7 @@ A stream that is new begins with the snapshots of its topics, and with all event
 up to there, which have no ids: the place from which it goes on is that of all topics.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final, Self, TypeGuard
@@ -17,7 +17,15 @@ import msgspec
 
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
-from tailrace_api.dialects.dialect import Cumulative, Dialect, LoggedEvent, Slots, State, tell
+from tailrace_api.dialects.dialect import (
+    Cumulative,
+    Dialect,
+    Expectant,
+    LoggedEvent,
+    Slots,
+    State,
+    tell,
+)
 from tailrace_api.dialects.snapshot import Past, Snapshot, Wants
 from tailrace_shared.execution.events import split_commit
 from tailrace_shared.masking import shown
@@ -90,6 +98,17 @@ class _States:
                 topic.tell(context, event, stored, state) for topic, state in self._topics
             )
         )
+
+    @property
+    def missing(self) -> frozenset[str]:
+        return frozenset().union(*(state.missing for state in self._expectant()))
+
+    def found(self, workflows: Collection[str]) -> None:
+        for state in self._expectant():
+            state.found(workflows)
+
+    def _expectant(self) -> Iterator[Expectant]:
+        return (state for _topic, state in self._topics if isinstance(state, Expectant))
 
     def opening(self, milliseconds: int) -> Sequence[Block]:
         return [

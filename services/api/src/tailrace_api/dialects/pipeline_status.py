@@ -9,12 +9,13 @@ workflow, and stands as its runs do:
 4. else ``idle``: that run was cancelled, or there never was one.
 
 So what is told of an event depends on all runs that are live. A stream begins with how all of its
-pipelines stand, and an error for each id that names none; a run of one that has come to exist since
-counts. Updates of pipelines that a client sees are written at once, the others a little later.
+pipelines stand, and an error for each id that names none by then; a run of one that has come to
+exist since counts. Updates of pipelines that a client sees are written at once, the others a little
+later.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -123,6 +124,10 @@ class Tally:
     def missing(self) -> frozenset[str]:
         """Those that there are not."""
         return frozenset(self._missing)
+
+    def found(self, workflows: Collection[str]) -> None:
+        """Learn that there are some of those that were missing."""
+        self._missing.difference_update(workflows)
 
     def runs(self, pipeline: str) -> Mapping[str, int]:
         """Return how many live runs of a pipeline have each status."""

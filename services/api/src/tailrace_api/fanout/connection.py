@@ -185,6 +185,9 @@ class Connection:
 
     async def _open(self, topic: Topic, ring: Ring) -> None:
         """Begin at the ring's edge."""
+        await self._hub.look_again(topic)
+        if not await self._is_clear():
+            return
         self._is_fresh = False
         self._sequence, self._index = ring.edge + 1, 0
         edge, end = ring.edge, ring.end

@@ -244,6 +244,24 @@ class Hub:
         keeper.add_done_callback(lambda done: self._kept(topic, done))
         return topic
 
+    async def look_again(self, topic: Topic) -> None:
+        """Have a topic tell of workflows that have come to exist since it began.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        missing, tenant = topic.missing, topic.view.part.tenant
+        if not missing:
+            return
+
+        async def read() -> frozenset[str]:
+            return await self._knowledge.snapshots.existing(tenant, missing)
+
+        key = ("existing", tenant, missing)
+        topic.found(
+            await self.replay.shared(key, read, lambda found: found != missing, is_new=False)
+        )
+
     async def missed(self, topic: Topic, sequence: int, index: int) -> Batch | None:
         """Return what a topic's state has taken from a place on; None if that is too much.
 

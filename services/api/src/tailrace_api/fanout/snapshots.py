@@ -154,10 +154,17 @@ class Snapshots:
         wanted = found.wants.workflows
         if wanted is None:
             return frozenset()
-        running = {standing.context.workflow_id for standing in standings}
-        asked = [name for name in wanted - running if is_valid_id(name)]
-        existing = await self._indexes.workflows.existing(found.tenant, asked)
-        return frozenset(running | existing)
+        running = frozenset(standing.context.workflow_id for standing in standings)
+        return running | await self.existing(found.tenant, wanted - running)
+
+    async def existing(self, tenant: str, workflows: Iterable[str]) -> frozenset[str]:
+        """Return those of some workflows that there are.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        asked = filter(is_valid_id, workflows)
+        return frozenset(await self._indexes.workflows.existing(tenant, asked))
 
     async def _last_commits(
         self, tenant: str, workflows: Mapping[str, str], before: Place

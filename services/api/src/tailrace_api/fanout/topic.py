@@ -18,13 +18,13 @@ waits for what is, for a moment.
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Final, NamedTuple, Protocol
 
 import structlog
 
 from tailrace_api.dialects.context import Context
-from tailrace_api.dialects.dialect import State, unnamed
+from tailrace_api.dialects.dialect import Expectant, State, unnamed
 from tailrace_api.fanout.budget import Account
 from tailrace_api.fanout.contexts import Contexts, contexts_of
 from tailrace_api.fanout.counts import Counts
@@ -191,6 +191,17 @@ class Topic:
             wire = chunk(unnamed(blocks))
             self._opening = (ring.edge, second, wire)
         return self._opening[2]
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """The workflows that streams that open are told there are not."""
+        return self.state.missing if isinstance(self.state, Expectant) else frozenset()
+
+    def found(self, workflows: Collection[str]) -> None:
+        """Learn that there are some of them by now."""
+        if workflows and isinstance(self.state, Expectant):
+            self.state.found(workflows)
+            self._opening = None
 
     async def keep(self, source: LiveSource, knowledge: Knowledge, subject: str) -> None:
         """Keep the ring complete until the topic is closed."""

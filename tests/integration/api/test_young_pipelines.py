@@ -1,0 +1,44 @@
+"""Pipelines that come to exist while others wait for them."""
+
+import httpx
+import pytest
+from nats.aio.client import Client
+
+from harness.api import ApiProcess
+from harness.log import HandWrittenLog
+from harness.sse import SseClient, SseEvent
+
+FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
+
+
+def _told(event: SseEvent) -> tuple[str, object]:
+    shown = event.json()
+    shown = shown.get("data", shown)
+    return shown["type"], shown.get("updates", shown.get("pipelineId"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/ui-api/pipeline/status/stream?pipelineIds=young",
+        "/api/v1/sse/stream?topics=pipeline:young",
+    ],
+)
+async def test_a_pipeline_is_there_for_who_comes_when_it_is_stored(
+    http: httpx.AsyncClient, api: ApiProcess, nats_client: Client, tenant: str, path: str
+) -> None:
+    """Although somebody has asked before, and is told of it with its first run."""
+    headers = {"x-organization-id": tenant}
+    async with SseClient(api.port, path, headers=headers) as early:
+        assert [*map(_told, await early.take(2))] == [("batch_update", []), ("error", "young")]
+        assert (await http.put("/api/v1/workflows/young", json=FLOW)).is_success
+        async with SseClient(api.port, path, headers=headers) as late:
+            (batch,) = await late.take(1)
+            idle = [{"pipelineId": "young", "status": "idle"}]
+            assert _told(batch) == ("batch_update", idle)
+            await HandWrittenLog(nats_client, tenant).begin("young")
+            for stream in (early, late):
+                update = (await stream.take(1))[0]
+                while _told(update)[0] == "heartbeat":
+                    update = (await stream.take(1))[0]
+                assert _told(update) == ("status_update", "young")
