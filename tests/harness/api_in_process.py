@@ -5,9 +5,11 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
+from harness.sse import SseClient
 from tailrace_api.app import create_app
 from tailrace_api.fanout.hub import Hub
 from tailrace_api.server import Server, bind
+from tailrace_api.sse.direct import DirectOutlet
 from tailrace_shared.settings import ApiSettings
 
 
@@ -22,6 +24,18 @@ class InProcessApi(NamedTuple):
         """Wait until the server has just so many open connections."""
         while len(self.server.server_state.connections) != count:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+    def is_live(self, client: SseClient) -> bool:
+        """Tell whether a client's stream has written all that there was, and waits for more."""
+        port = client.local_port
+        for connection in self.hub._connections:
+            outlet = connection._outlet
+            assert isinstance(outlet, DirectOutlet)
+            peer = outlet._transport.get_extra_info("peername")
+            if peer is not None and peer[1] == port:
+                ring = connection._ring
+                return ring is not None and connection._sequence > ring.edge
+        return False
 
     async def settled(self, connections: int = 0, topics: int = 0, subscriptions: int = 0) -> None:
         """Wait until the hub holds just so much."""

@@ -159,6 +159,12 @@ class SseClient:
         self._writer.write(self._request)
         return self
 
+    @property
+    def local_port(self) -> int:
+        """The port at this end."""
+        port: int = self._writer.get_extra_info("sockname")[1]
+        return port
+
     async def __aexit__(
         self,
         kind: type[BaseException] | None,

@@ -1,5 +1,6 @@
 """Tenants with the same ids on one system: what each has, does and sees."""
 
+import asyncio
 from typing import Any, NamedTuple
 
 import httpx
@@ -88,9 +89,22 @@ class Tenant(NamedTuple):
             f"/api/v1/executions/{cancelled}/cancel", json={"reason": f"because {self.marker}"}
         )
         await self.until(completed, "execution:completed")
-        await self.until(waiting, "step:waiting")
+        await self.until(waiting, "execution:paused")
         await self.until(cancelled, "execution:cancelled")
+        await self._indexed({completed: "completed", waiting: "paused", cancelled: "cancelled"})
         return self._replace(completed=completed, waiting=waiting, cancelled=cancelled)
+
+    async def _indexed(self, runs: dict[str, str]) -> None:
+        """Return when lists say what the logs say: they are written after them."""
+        paused = [execution for execution, status in runs.items() if status == "paused"]
+        while True:
+            listed = (await self.http.get("/api/v1/executions")).json()["runs"]
+            waits = (await self.http.get("/api/v1/waiting")).json()["waiting"]
+            if {run["execution_id"]: run["status"] for run in listed} == runs and [
+                wait["execution_id"] for wait in waits
+            ] == paused:
+                return
+            await asyncio.sleep(0.02)
 
     async def sees(self) -> Any:
         """Return all that it sees of what is its own, without what time changes."""

@@ -367,7 +367,7 @@ async def test_a_client_that_vanished_is_noticed_by_its_silence(
         await _begin(log)
         async with follow(api.port, log.execution) as stream:
             await stream.take(4)
-            port = stream._writer.get_extra_info("sockname")[1]
+            port = stream.local_port
             if not _iptables("-A", port):
                 absent("iptables, or the right to use it,", "apt-get install iptables, as root")
             try:

@@ -6,7 +6,6 @@ answers must not differ, nor what they cost.
 """
 
 import asyncio
-import contextlib
 import random
 import re
 from typing import Any, Final, NamedTuple
@@ -38,6 +37,7 @@ class Spy:
     """Makes requests, and counts what they ask of NATS."""
 
     def __init__(self, tenants: Tenants) -> None:
+        self._api = tenants.api
         self._client: Any = tenants.api.hub._source._client
         self._ann = tenants.ann
 
@@ -45,13 +45,15 @@ class Spy:
         """Make a request of ann's."""
         if request.is_stream:
             return await self._watch(request, headers or {})
+        # How many streams are open is told, too.
+        await self._api.settled()
         before = self._client.stats["out_msgs"]
         answer = await self._ann.http.request(**request.arguments(), headers=headers)
         asked = self._client.stats["out_msgs"] - before
         return Said(answer.status_code, dict(answer.headers), answer.text, asked)
 
     async def _watch(self, request: Request, headers: dict[str, str]) -> Said:
-        """Read a stream until it is silent; a heartbeat more or less is no difference."""
+        """Read a stream until it ends or is silent; a heartbeat more or less is no difference."""
         path = httpx.URL(request.path, params=request.query).raw_path.decode()
         events: list[SseEvent] = []
         async with SseClient(
@@ -61,15 +63,27 @@ class Spy:
             headers={**self._ann.headers, **headers},
             body=request.body,
         ) as client:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.6):
-                    while (some := await client.read()) is not None:
-                        events += some
+            beats, was_live = 0, False
+            # What comes before a heartbeat that comes after all was written is all there is.
+            while not (client.is_complete or (was_live and _beats(client, events) > beats)):
+                beats, was_live = _beats(client, events), self._api.is_live(client)
+                some = await client.read()
+                if some is None:
+                    break
+                events += some
         lines = [f"{event.type} {event.id} {event.data}" for event in events]
         body = [line for line in lines if not line.startswith("heartbeat")] or [
             client._body.decode()
         ]
         return Said(client.status, dict(client.headers), f"{body}", 0)
+
+
+def _beats(client: SseClient, events: list[SseEvent]) -> int:
+    """Return how many heartbeats have come, as comments or as events."""
+    comments = client.parser.comments
+    return sum(text.startswith("heartbeat") for text in comments) + sum(
+        event.type == "heartbeat" for event in events
+    )
 
 
 def _names(bob: Tenant) -> list[tuple[Names, Names]]:
@@ -202,13 +216,32 @@ async def test_streams_that_are_open_show_nothing_of_others(tenants: Tenants) ->
         if request.is_stream
     ]
     received: dict[str, bytes] = dict.fromkeys(paths, b"")
+    came = asyncio.Condition()
 
     async def listen(path: str) -> None:
         async with SseClient(ann.port, path, headers=ann.headers) as client:
             while data := await client._reader.read(65536):
                 received[path] += data
+                async with came:
+                    came.notify_all()
+        async with came:
+            came.notify_all()
 
-    listeners = [asyncio.create_task(listen(path)) for path in paths]
+    listeners = {path: asyncio.create_task(listen(path)) for path in paths}
+
+    async def more(word: bytes) -> None:
+        """Wait until a word has come once more on each stream that has not ended."""
+        before = {path: data.count(word) for path, data in received.items()}
+        async with came:
+            await came.wait_for(
+                lambda: all(
+                    listener.done() or received[path].count(word) > before[path]
+                    for path, listener in listeners.items()
+                )
+            )
+
+    # A heartbeat comes after what there was.
+    await more(b"heartbeat")
     for tenant in (bob, ann):
         answer = await tenant.http.post(
             "/api/v1/workflows/quick/runs", json={"input": {"marker": f"again {tenant.marker}"}}
@@ -219,10 +252,10 @@ async def test_streams_that_are_open_show_nothing_of_others(tenants: Tenants) ->
             json={"data": {"marker": tenant.marker}},
         )
         await tenant.until(tenant.waiting, "execution:completed")
-    await asyncio.wait(listeners, timeout=2)
-    for listener in listeners:
+    await more(b"heartbeat")
+    for listener in listeners.values():
         listener.cancel()
-    await asyncio.gather(*listeners, return_exceptions=True)
+    await asyncio.gather(*listeners.values(), return_exceptions=True)
     assert ann.marker.encode() in b"".join(received.values())
     for path, data in received.items():
         assert b"HTTP/1.1 200 OK" in data, path
