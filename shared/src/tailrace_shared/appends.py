@@ -32,6 +32,7 @@ async def append(  # noqa: PLR0913 - a commit has so many parts
     expected: int,
     writer: str = "",
     told: Mapping[str, str] = _NOTHING,
+    commit_id: str = "",
     patience: float = 30.0,
 ) -> int:
     """Append a commit after sequence ``expected`` (0: as the first); returns its sequence.
@@ -44,13 +45,14 @@ async def append(  # noqa: PLR0913 - a commit has so many parts
         expected: the last sequence on the subject that the caller has seen.
         writer: who appends; empty for the API.
         told: more headers, which say how the execution stands.
+        commit_id: what no other commit is called; a random one if none is given.
         patience: seconds to go on trying while NATS does not answer.
 
     Raises:
         WrongLastSequenceError: somebody else appended first; nothing was stored.
         UnavailableError: NATS did not answer in time; the commit may or may not be stored.
     """
-    commit_id = new_token()
+    commit_id = commit_id or new_token()
     headers = {
         EXPECTED_LAST_SUBJECT_SEQUENCE: str(expected),
         COMMIT_ID: commit_id,

@@ -7,6 +7,7 @@ from tailrace_shared.appends import append
 from tailrace_shared.execution.events import Event, encode_commits, split_commit
 from tailrace_shared.execution.standing import STATE, WORKFLOW
 from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.ids import new_token
 from tailrace_shared.jetstream import JetStream
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.topology import EVENTS
@@ -31,6 +32,8 @@ class LogWriter:
         self._stream = subjects.stream(EVENTS)
         self._subject = subjects.log(tenant, execution)
         self._writer = writer
+        self._token = new_token()
+        self._commits = 0
         self.last_sequence = 0
         self.stored = 0
         self.bytes_written = 0
@@ -54,6 +57,7 @@ class LogWriter:
         payload = next(payloads, None)
         while payload is not None:
             following = next(payloads, None)
+            self._commits += 1
             self.last_sequence = await append(
                 self._jetstream,
                 self._stream,
@@ -62,9 +66,12 @@ class LogWriter:
                 expected=self.last_sequence,
                 writer=self._writer,
                 told=_told(state, is_whole=following is None),
+                # A random number for each commit would cost more than to encode it.
+                commit_id=f"{self._token}-{self._commits}",
                 patience=_PATIENCE,
             )
-            self.stored += len(split_commit(payload))
+            is_all = following is None and not self.stored
+            self.stored += len(events) if is_all else len(split_commit(payload))
             self.bytes_written += len(payload)
             payload = following
 
