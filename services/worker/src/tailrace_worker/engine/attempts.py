@@ -7,7 +7,7 @@ and wait to be committed.
 import asyncio
 import functools
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -66,7 +66,7 @@ class Attempts:
         if isinstance(outcome, Succeeded) and outcome.encoded is not None:
             # An output of this size must be put elsewhere first: run it as one that takes time.
             return []
-        return list(self._end(attempt, outcome))
+        return self._end(attempt, outcome)
 
     def launch(self, step_ids: Iterable[str]) -> None:
         """Begin to attend to steps that the log says are started."""
@@ -173,16 +173,17 @@ class Attempts:
             return Erred(f"the output could not be stored: {error}")
         return Succeeded(outcome.output, ref=ref)
 
-    def _end(self, attempt: Attempt, outcome: Outcome) -> Iterator[Event]:
+    def _end(self, attempt: Attempt, outcome: Outcome) -> list[Event]:
         attempt.close()
-        for report in attempt.take_reports():
-            yield self.scheduler.record(report)
-        state = self.scheduler.state
-        step = state.steps[attempt.node_id]
-        node = self.scheduler.plan.step(attempt.node_id).node
+        scheduler = self.scheduler
+        facts = [scheduler.record(report) for report in attempt.take_reports()]
+        step = scheduler.state.steps[attempt.node_id]
         draw = random.random()  # noqa: S311 - jitter, no secret
         output = outcome.output if isinstance(outcome, Succeeded) else msgspec.UNSET
-        yield self.scheduler.record(end_event(step, outcome, node, self._env.now(), draw), output)
+        node = scheduler.plan.step(attempt.node_id).node
+        end = end_event(step, outcome, node, self._env.now(), draw)
+        facts.append(scheduler.record(end, output))
         if isinstance(outcome, Succeeded) and outcome.ref is not None:
             # It is at hand: nobody need fetch it.
-            state.steps[attempt.node_id].output = outcome.output
+            step.output = outcome.output
+        return facts

@@ -54,7 +54,7 @@ from tailrace_worker.engine.log_writer import LogWriter
 from tailrace_worker.engine.outcomes import LONGEST_IDLE, Succeeded, end_event, failed, lost
 from tailrace_worker.engine.outlook import Outlook
 from tailrace_worker.engine.patience import patiently
-from tailrace_worker.engine.scheduler import Scheduler
+from tailrace_worker.engine.scheduler import MOST_DECISIONS, Scheduler
 
 _TURN_EVENTS: Final = 64
 _TURN_SECONDS: Final = 0.005
@@ -107,6 +107,9 @@ class Drive:
         # From where on its log was not followed, while it had left.
         self._left_at = 0
         self.is_resumable = False
+        self._waits_since: float | None = None
+        self._has_waited_long = False
+        self._impatience: asyncio.TimerHandle | None = None
 
     # Called from outside, on the same loop
 
@@ -177,6 +180,9 @@ class Drive:
         finally:
             self._attempts.abandon()
             self._consequences.close()
+            if self._impatience is not None:
+                self._impatience.cancel()
+                self._impatience = None
             if self._subscription is not None:
                 with contextlib.suppress(nats.errors.Error):
                     await self._subscription.unsubscribe()
@@ -312,10 +318,16 @@ class Drive:
             return batch, False
         until = time.monotonic() + _TURN_SECONDS
         while decisions := self._scheduler.decide(self._env.now()):
+            ends = [
+                end
+                for event in decisions
+                if isinstance(event, StepStarted) and self._attempts.is_instant(event.data.node_id)
+                for end in self._attempts.run_instant(event.data.node_id)
+            ]
             batch += decisions
-            for event in decisions:
-                if isinstance(event, StepStarted) and self._attempts.is_instant(event.data.node_id):
-                    batch += self._attempts.run_instant(event.data.node_id)
+            batch += ends
+            if not ends and len(decisions) < MOST_DECISIONS:
+                break
             if len(batch) >= _TURN_EVENTS or time.monotonic() > until:
                 return batch, True
         return batch, False
@@ -376,22 +388,27 @@ class Drive:
             await self._env.due.put(self._tenant, self._execution, due)
 
     async def _wait(self, delay: float | None) -> None:
-        if self._subscription is not None:
-            await self._woken_within(delay)
-            return
-        patience = _LISTEN_AFTER if delay is None else min(delay, _LISTEN_AFTER)
-        if not await self._woken_within(patience) and patience == _LISTEN_AFTER:
+        timer = None if delay is None else self._env.loop.call_later(delay, self._wake)
+        self._waits_since = self._env.loop.time()
+        if self._impatience is None and self._subscription is None:
+            self._impatience = self._env.loop.call_later(_LISTEN_AFTER, self._lose_patience)
+        await self._woken.wait()
+        self._waits_since = None
+        if timer is not None:
+            timer.cancel()
+        if self._has_waited_long:
+            self._has_waited_long = False
             await self._listen()
 
-    async def _woken_within(self, delay: float | None) -> bool:
-        # Lighter than a timeout, and there is one for every step.
-        timer = None if delay is None else self._env.loop.call_later(delay, self._wake)
-        begun = self._env.loop.time()
-        await self._woken.wait()
-        if timer is None or delay is None:
-            return True
-        timer.cancel()
-        return self._env.loop.time() < begun + delay
+    def _lose_patience(self) -> None:
+        # One timer for many waits: a timer for each would cost as much as the wait itself.
+        now = self._env.loop.time()
+        until = _LISTEN_AFTER + (now if self._waits_since is None else self._waits_since)
+        if until > now:
+            self._impatience = self._env.loop.call_at(until, self._lose_patience)
+            return
+        self._impatience, self._has_waited_long = None, True
+        self._wake()
 
     # Steps
 

@@ -60,7 +60,7 @@ from tailrace_worker.engine.plan import MAP, Plan
 
 MAX_ITEMS: Final = 10_000
 _REPEATED_BYTES: Final = 64 * 1024
-_MAX_DECISIONS: Final = 64
+MOST_DECISIONS: Final = 64
 """Events in one decision: more would keep the event loop from everything else."""
 
 
@@ -214,7 +214,8 @@ class Scheduler:
     def decide(self, now: float) -> list[Event]:
         """Return what must happen at ``now`` (seconds since the epoch), recorded already.
 
-        At most some 64 events come at a time; ask again until none does.
+        At most some 64 events come at a time: if there are as many, or if something has happened
+        since, ask again.
         """
         return list(self._decisions(now, format_timestamp(now)))
 
@@ -230,7 +231,7 @@ class Scheduler:
             return
         if state.status == "paused":
             yield from self._resume(now, stamp)
-        for _ in range(_MAX_DECISIONS):
+        for _ in range(MOST_DECISIONS):
             event = self._next(now, stamp)
             if event is None:
                 yield from self._end_or_pause(stamp)
