@@ -132,6 +132,31 @@ def test_an_execution_that_ends_cancels_what_waits_in_it(end: Any, reason: str) 
     assert shown(GOOD, kind(msgspec.structs.replace(end, waiting=[]), at(1))) == []
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        ev.ExecutionCancelled(ev.Cancelled(GOOD.execution_id, "cancelled", 1), at(9)),
+        ev.ExecutionFailed(ev.Failed(GOOD.execution_id, "failed", 1, "no"), at(9)),
+        ev.ExecutionCompleted(ev.Completed(GOOD.execution_id, "completed", 1, None), at(9)),
+    ],
+)
+def test_whoever_has_ended_waits_no_longer_whatever_is_said_of_it(end: ev.Event) -> None:
+    """Older workers do not say which steps waited; waits of other executions stay."""
+    state = PAUSED_WORKFLOWS.begin(NOTHING)
+    empty = state.size
+    for context in (GOOD, LEFT):
+        for step in ("a", "b"):
+            take(state, Told(context, [story.waiting(step, 5)]))
+    ended = Told(GOOD, [end])
+    assert PAUSED_WORKFLOWS.concerns(GOOD, ended.payload)
+    take(state, ended)
+    left = [entry["executionId"] for entry in listed(state)["pausedWorkflows"]]
+    assert left == [LEFT.execution_id] * 2
+    take(state, Told(LEFT, [end]))
+    assert listed(state) == {"pausedWorkflows": []}
+    assert state.size == empty
+
+
 def test_the_list_is_what_has_been_shown() -> None:
     """After every commit: what waits and has neither been resumed nor cancelled, newest first."""
     state = PAUSED_WORKFLOWS.begin(NOTHING)

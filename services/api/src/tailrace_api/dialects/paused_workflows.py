@@ -17,7 +17,13 @@ from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import Dialect, LoggedEvent, Slots
 from tailrace_api.dialects.snapshot import Snapshot, Wait, Wants
-from tailrace_shared.execution.events import Cancelled, Failed, StepError, StepWait
+from tailrace_shared.execution.events import (
+    TERMINAL_TYPES,
+    Cancelled,
+    Failed,
+    StepError,
+    StepWait,
+)
 
 MOST_LISTED: Final = 1000
 """Entries in one snapshot; where more wait, it says how many."""
@@ -34,8 +40,13 @@ _WAIT: Final = 200
 
 _AWAIT: Final = "await"
 
-# What a commit that is shown holds, as the log's encoder writes it.
-_MARKS: Final = (b'"wait":"signal"', b'"node_type":"await"', b'"waited":true', b'"waiting":[')
+# What a commit holds that is shown or ends waits, as the log's encoder writes it.
+_MARKS: Final = (
+    b'"wait":"signal"',
+    b'"node_type":"await"',
+    b'"waited":true',
+    *(b'"type":"%b"' % ended.encode() for ended in sorted(TERMINAL_TYPES)),
+)
 
 _NOTHING: Final[Slots] = (None,)
 
@@ -190,6 +201,9 @@ class _PausedList:
         (block,) = PAUSED_WORKFLOWS.show(context, event, stored)
         if block is not None:
             self._take(block)
+        elif event.type in TERMINAL_TYPES:
+            # Workers of versions before this one do not say who waited until then.
+            self._remove_all(context.execution_id)
         return (block,)
 
     def opening(self, milliseconds: int) -> Sequence[Block]:
@@ -204,8 +218,7 @@ class _PausedList:
         elif node := shown.resumed_from or shown.paused_at:
             self._remove(execution, node)
         else:
-            for each in tuple(self._waiting.get(execution, ())):
-                self._remove(execution, each)
+            self._remove_all(execution)
 
     def _add(self, execution: str, node: str, since: str, entry: bytes) -> None:
         self._remove(execution, node)
@@ -215,6 +228,10 @@ class _PausedList:
         self._kept_bytes += len(entry)
         while len(self._kept) > _MOST_KEPT or self._kept_bytes > _MOST_KEPT_BYTES:
             self._let_go(next(iter(self._kept)))
+
+    def _remove_all(self, execution: str) -> None:
+        for each in tuple(self._waiting.get(execution, ())):
+            self._remove(execution, each)
 
     def _remove(self, execution: str, node: str) -> None:
         nodes = self._waiting.get(execution)
