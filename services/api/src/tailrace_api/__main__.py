@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import resource
 import sys
 
@@ -20,6 +21,10 @@ from tailrace_shared.telemetry import configure_logging
 async def _serve(settings: ApiSettings) -> None:
     with contextlib.closing(bind(settings)) as listener:
         async with create_app(settings) as api:
+            # What lives as long as the process is not to be gone over again and again: while the
+            # collector does that, no stream is served.
+            gc.collect()
+            gc.freeze()
             await Server(api, settings).serve([listener])
 
 

@@ -25,7 +25,7 @@ from tailrace_shared.masking import masked, shown
 from tailrace_shared.position import StreamPosition
 from tailrace_shared.workflow.definition import Definition, Node, OnTimeout
 from tailrace_shared.workflow.expressions import compile_template
-from tailrace_shared.workflow.graph import Graph, graph_of
+from tailrace_shared.workflow.graph import graph_of
 
 _MOST_PENDING: Final = 1000
 """Items of one map that are shown although nothing has happened to them."""
@@ -170,21 +170,20 @@ def run_document(
         estimator: of the version that it runs; None: only this run tells how long steps take.
     """
     nodes = definition.nodes if definition else {}
-    graph = graph_of(definition) if definition else None
     return RunDocument(
         execution_id=state.execution_id,
         workflow_id=state.workflow_id,
         version=state.version,
         status=state.status,
         input=masked(state.input, state.sensitive),
-        output=masked(_output(state, definition, graph), state.output_sensitive),
+        output=masked(_output(state, definition), state.output_sensitive),
         error=state.error,
         created_at=state.created_at,
         started_at=state.started_at,
         finished_at=state.finished_at,
         duration_ms=state.duration_ms,
         progress=progress_percent(state, len(nodes)),
-        eta_ms=_eta_ms(state, nodes, graph, now, estimator),
+        eta_ms=_eta_ms(state, definition, now, estimator),
         parent=state.parent,
         rerun_of=state.rerun_of,
         steps=[_step(step_id, nodes, state) for step_id in _step_ids(state, nodes)],
@@ -300,10 +299,10 @@ def _time(due: float | None) -> str | None:
     return None if due is None else format_timestamp(due)
 
 
-def _output(state: ExecutionState, definition: Definition | None, graph: Graph | None) -> Any:
+def _output(state: ExecutionState, definition: Definition | None) -> Any:
     if state.status != "completed" or not state.output_omitted:
         return state.output
-    if definition is None or graph is None:
+    if definition is None:
         return None
     # Too large to be repeated in the last event, so it is made again of what it was made of.
     if definition.output is not None:
@@ -311,18 +310,22 @@ def _output(state: ExecutionState, definition: Definition | None, graph: Graph |
             return render(compile_template(definition.output), state)
         except ExpressionError:
             return None  # more than a document holds; the steps say where their outputs are
-    outputs = {node: state.steps[node].output for node in graph.leaves if node in state.steps}
+    leaves = graph_of(definition).leaves
+    outputs = {node: state.steps[node].output for node in leaves if node in state.steps}
     return {node: out for node, out in outputs.items() if out is not msgspec.UNSET}
 
 
 def _eta_ms(
     state: ExecutionState,
-    nodes: Mapping[str, Node],
-    graph: Graph | None,
+    definition: Definition | None,
     now: float,
     estimator: Estimator | None,
 ) -> int | None:
-    if graph is None:
+    if definition is None:
         return None
-    seconds = (estimator or Estimator(graph, nodes)).remaining_seconds(state, now)
+    if state.is_terminal:
+        return 0
+    # Made once for all who look; a graph of ten thousand nodes alone takes as long as the rest.
+    estimator = estimator or Estimator(graph_of(definition), definition.nodes)
+    seconds = estimator.remaining_seconds(state, now)
     return None if seconds is None else round(seconds * 1000)

@@ -44,6 +44,8 @@ from tailrace_shared.workflow.definition import Definition
 from tailrace_shared.workflow_store import WorkflowStore
 
 _STATUSES: Final = get_args(ExecutionStatus)
+_SLICE: Final = 0.002
+"""Seconds for which a log is folded before streams have their turn."""
 _SMALL_STEPS: Final = 500
 _MOST_FETCHED: Final = 32 * 1024 * 1024
 """Bytes of outputs kept by reference that one answer holds; a document refers to the rest."""
@@ -243,11 +245,15 @@ class ExecutionRoutes:
         state = ExecutionState()
         logs: list[LogEntry] = []
         epoch = (await self._log.edge()).epoch if with_logs else ""
+        until = time.perf_counter() + _SLICE
         async for commit in self._log.read(tenant, execution):
             for event in commit.events():
                 state.apply(event)
             if with_logs:
                 logs.extend(log_entries(epoch, commit.sequence, commit.payload))
+            if time.perf_counter() >= until:
+                await asyncio.sleep(0)
+                until = time.perf_counter() + _SLICE
         if not state.execution_id:
             raise ExecutionNotFoundError(f"there is no execution {execution!r}")
         return state, logs if with_logs else None
