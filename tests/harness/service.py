@@ -71,6 +71,11 @@ class Service:
         """End the process with SIGTERM, as a deployment would; returns its exit code."""
         return self._end(signal.SIGTERM, timeout)
 
+    def wait(self, timeout: float = 30.0) -> int:
+        """Wait until the process has ended by itself; returns its exit code."""
+        assert self._process is not None
+        return self._process.wait(timeout)
+
     def freeze(self) -> None:
         """Stop the process where it is, with SIGSTOP."""
         os.kill(self.pid, signal.SIGSTOP)

@@ -1,14 +1,19 @@
 """Steps that run another workflow and wait for its end."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.campaign import campaign
 from harness.installation import Installation
+from harness.invariants import violations
+from harness.nats import NatsServer
 from harness.steps import of, running, waiting
 from harness.workflows import definition
 from tailrace_shared.execution.events import (
+    CommandRequested,
     StepCompleted,
     StepFailed,
     StepRetrying,
@@ -191,5 +196,29 @@ async def test_a_child_run_that_takes_too_long_is_cancelled(site: Installation, 
     events = await site.finished(execution)
     assert of(events, StepFailed, "a")[0].error == "timed out after 300ms"
     child = of(events, StepWaiting, "a")[0].child_execution_id
-    await site.finished(child, timeout=3)
+    await site.finished(child)
     assert (await site.state(child)).status == "cancelled"
+
+
+async def test_a_late_child_run_is_cancelled_once_although_its_parents_worker_dies_meanwhile(
+    nats_server: NatsServer, tmp_path: Path
+):
+    """After the request to cancel it, and before the log says that the step's time is over."""
+    async with campaign(nats_server, tmp_path, seed=1) as fight:
+        site, worker = fight.site, fight.worker()
+        nap = {"x": {"type": "delay", "with": {"duration": "1h"}}}
+        await fight.store(definition(nap, id="sleeper"))
+        parent = await fight.store(definition({"a": call("sleeper", timeout="300ms")}))
+        fight.order_death("before", "step:failed")
+        execution = await fight.start(parent)
+        await asyncio.to_thread(worker.wait)
+        (wait,) = of(await site.events(execution), StepWaiting, "a")
+        assert (await site.state(wait.child_execution_id)).cancel is not None
+        assert (await site.state(execution)).steps["a"].status == "waiting"
+        worker.start()
+        records = await fight.settled(60)
+        assert [violations(record) for record in records.values()] == [[], []]
+        (end,) = of(records[execution].events, StepFailed, "a")
+        assert end.error.endswith("timed out after 300ms")
+        asked = records[wait.child_execution_id].events
+        assert sum(isinstance(event, CommandRequested) for event in asked) == 1
