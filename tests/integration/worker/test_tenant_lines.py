@@ -5,8 +5,10 @@ import time
 
 import pytest
 
-from tailrace_shared.due_index import DueIndex
+from tailrace_shared.bucket import Bucket
+from tailrace_shared.due_index import NOW, DueIndex
 from tailrace_shared.line import Line
+from tailrace_shared.topology import LEASES
 from tailrace_worker.engine.share import FairShare
 from tailrace_worker.engine.tenant_lines import TenantLines
 
@@ -14,12 +16,14 @@ from tailrace_worker.engine.tenant_lines import TenantLines
 class Ground:
     """The lines of one worker, and what it gives jobs to."""
 
-    def __init__(self, site):
+    def __init__(self, site, slots=8):
         self.line = Line(site.jetstream, site.subjects)
         self.jobs = []
         self.refuses = False
-        due = DueIndex(site.jetstream, site.subjects)
-        self.lines = TenantLines(FairShare(8), self.line, due, self.advance, time.time)
+        self.due = DueIndex(site.jetstream, site.subjects)
+        self.share = FairShare(slots)
+        leases = Bucket(site.jetstream, site.subjects.stream(LEASES))
+        self.lines = TenantLines(self.share, self.line, leases, self.due, self.advance, time.time)
 
     async def advance(self, tenant, execution):
         """Take a job; a worker that is full by now has it stand in line again before all else."""
@@ -39,6 +43,14 @@ def ground(site):
     return Ground(site)
 
 
+@pytest.fixture
+def full(site):
+    """A worker that has no room, and never calls anybody."""
+    full = Ground(site, slots=1)
+    full.share.taken("other")
+    return full
+
+
 async def test_one_that_stands_in_line_is_called_once_there_is_room(ground):
     """And has no place in the line any more."""
     await ground.lines.join("t", "a")
@@ -53,3 +65,56 @@ async def test_one_that_is_called_and_refused_at_once_keeps_its_place(ground):
     assert await ground.line.first(_name("t")) == ("t", "a")
     await ground.lines.call_next("t")
     assert ground.jobs == ["a", "a"]
+
+
+async def test_a_line_is_emptied_by_workers_that_come_after_those_that_made_it(ground, full):
+    """They look which tenants have one."""
+    for execution in "abc":
+        await full.lines.join("t", execution)
+    await full.lines.join("u", "d")
+    assert full.jobs == []
+    await ground.lines.look()
+    for tenant in "tttu":
+        await ground.lines.call_next(tenant)
+    assert ground.jobs == ["a", "b", "c", "d"]
+
+
+async def test_nobody_looks_for_a_line_that_is_empty(ground, site):
+    """It is struck out by who finds nobody in it."""
+    await ground.lines.join("t", "a")
+    await ground.lines.call_next("t")
+    newcomer = Ground(site)
+    await newcomer.lines.look()
+    await newcomer.line.join(_name("t"), "t", "b")
+    await newcomer.lines.call_next("t")
+    assert newcomer.jobs == []
+
+
+async def test_a_line_that_is_joined_while_it_is_struck_out_stays_known(
+    ground, full, site, monkeypatch
+):
+    """Between the look at the empty line and the striking out."""
+    await ground.lines.join("t", "a")
+    first, looks = ground.line.first, []
+
+    async def joined_meanwhile(line):
+        found = await first(line)
+        looks.append(found)
+        if len(looks) == 2:
+            await full.lines.join("t", "b")
+        return found
+
+    monkeypatch.setattr(ground.line, "first", joined_meanwhile)
+    await ground.lines.call_next("t")
+    assert looks == [None, None]
+    newcomer = Ground(site)
+    await newcomer.lines.look()
+    await newcomer.lines.call_next("t")
+    assert newcomer.jobs == ["b"]
+
+
+async def test_one_that_is_called_is_due_at_once(ground):
+    """Its caller may die before it has a job; then the sweeper finds it."""
+    await ground.lines.join("t", "a")
+    (due,) = [due async for due in ground.due.entries()]
+    assert (due.tenant, due.execution, due.by) == ("t", "a", NOW)

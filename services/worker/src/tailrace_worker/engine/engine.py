@@ -24,6 +24,7 @@ import uvloop
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from tailrace_shared.bucket import Bucket
 from tailrace_shared.commander import Commander
 from tailrace_shared.concurrency_gate import ConcurrencyGate
 from tailrace_shared.due_index import DueIndex
@@ -50,7 +51,7 @@ from tailrace_shared.settings import WorkerSettings
 from tailrace_shared.signals import Signals
 from tailrace_shared.stats_store import StatsStore
 from tailrace_shared.subjects import Subjects
-from tailrace_shared.topology import EVENTS, apply_topology, topology
+from tailrace_shared.topology import EVENTS, LEASES, apply_topology, topology
 from tailrace_shared.trigger_store import TriggerStore
 from tailrace_shared.waiting_index import WaitingIndex
 from tailrace_shared.workflow_store import WorkflowStore
@@ -215,6 +216,7 @@ class Engine:
         self._tenant_lines = TenantLines(
             self._share,
             Line(jetstream, self._subjects),
+            Bucket(jetstream, self._subjects.stream(LEASES)),
             self._env.due,
             self._starter.advance,
             self._clock.now,

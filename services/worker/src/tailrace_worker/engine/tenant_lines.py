@@ -2,20 +2,24 @@
 
 A job that is not admitted may not stay at the head of the queue, where it would hold up everybody
 behind it: its execution joins the tenant's line, and the job is over. Whenever an execution of
-the tenant is over here, the first in its line gets a job again. Some are called every second all
-the same: other workers may have room, and what takes up this one's may be another tenant's. Who
-meets no room then goes to the end of the line. Should nobody be left to call it, because the
-workers that knew of the line are gone, the due index has it found.
+the tenant is over here, the first in its line gets a job again. Every second some are called all
+the same by workers that have room: what took it up may have been another tenant's. Who meets no
+room then, because its job has come to another worker, goes to the end of the line.
+
+Which tenants have a line is told by a bucket. Workers look there when they start and every few
+seconds, so a line is emptied although all that have put somebody into it are gone.
 """
 
 import asyncio
 import hashlib
+import itertools
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
 
-from tailrace_shared.due_index import DueIndex
+from tailrace_shared.bucket import Bucket
+from tailrace_shared.due_index import NOW, DueIndex
 from tailrace_shared.errors import JetStreamError, UnavailableError
 from tailrace_shared.line import Line
 from tailrace_worker.engine.share import FairShare
@@ -23,6 +27,8 @@ from tailrace_worker.engine.share import FairShare
 _LONGEST_WAIT: Final = 60.0
 _OFFER_INTERVAL: Final = 1.0
 _OFFERED_AT_ONCE: Final = 8
+# In offers: how often to look which tenants have a line.
+_LOOK_EVERY: Final = 3
 
 _log = structlog.get_logger(__name__)
 
@@ -33,6 +39,7 @@ class TenantLines:
     Args:
         share: who may have how much.
         line: where they stand.
+        leases: where it is written which tenants have a line.
         due: by when somebody must have looked at them.
         advance: gives an execution (tenant, id) to the workers.
         now: the time, in seconds since the epoch.
@@ -42,12 +49,14 @@ class TenantLines:
         self,
         share: FairShare,
         line: Line,
+        leases: Bucket,
         due: DueIndex,
         advance: Callable[[str, str], Awaitable[None]],
         now: Callable[[], float],
     ) -> None:
         self._share = share
         self._line = line
+        self._leases = leases
         self._due = due
         self._advance = advance
         self._now = now
@@ -62,6 +71,7 @@ class TenantLines:
         """
         await self._due.put(tenant, execution, self._now() + _LONGEST_WAIT)
         await self._line.join(_name(tenant), tenant, execution)
+        await self._leases.put(_key(tenant), b"")
         self._known.add(tenant)
         # All of its executions may have ended meanwhile, and found nobody to call.
         await self.call_next(tenant)
@@ -72,13 +82,22 @@ class TenantLines:
             await self._call(tenant)
 
     async def run(self) -> None:
-        """Offer those who stand in the lines to other workers, now and then, until cancelled."""
-        while True:
-            await asyncio.sleep(_OFFER_INTERVAL)
+        """Call those who stand in the lines while there is room, now and then, until cancelled."""
+        for turn in itertools.count():
+            if turn % _LOOK_EVERY == 0:
+                await self.look()
             for tenant in list(self._known):
                 for _ in range(_OFFERED_AT_ONCE):
-                    if tenant in self._known:
-                        await self._call(tenant)
+                    await self.call_next(tenant)
+            await asyncio.sleep(_OFFER_INTERVAL)
+
+    async def look(self) -> None:
+        """Learn which tenants have a line."""
+        try:
+            async for entry, _written_at in self._leases.scan(_key("*")):
+                self._known.add(entry.key.rpartition(".")[2])
+        except (UnavailableError, JetStreamError) as error:
+            _log.warning("not looked for lines", error=str(error))
 
     async def _call(self, tenant: str) -> None:
         try:
@@ -89,13 +108,27 @@ class TenantLines:
 
     async def _call_next(self, tenant: str) -> None:
         while (first := await self._line.first(_name(tenant))) is not None:
+            # If its caller dies, the sweeper sees to it that it gets a job.
+            await self._due.put(*first, NOW)
             # Out of the line first: whoever gets the job may have it stand in line again at once,
-            # and that place must stay. If nobody gets one, the sweeper sees to it.
+            # and that place must stay.
             if await self._line.leave(_name(tenant), *first):
                 await self._advance(*first)
                 return
             # Another worker has called the same one: then there is still room for one more.
-        self._known.discard(tenant)
+        await self._forget(tenant)
+
+    async def _forget(self, tenant: str) -> None:
+        """Strike out a line that was empty, unless somebody has joined it since."""
+        entry = await self._leases.get_newest(_key(tenant))
+        if await self._line.first(_name(tenant)) is None:
+            self._known.discard(tenant)
+            if entry is not None:
+                await self._leases.purge(entry.key, entry.revision)
+
+
+def _key(tenant: str) -> str:
+    return f"line.{tenant}"
 
 
 def _name(tenant: str) -> str:
