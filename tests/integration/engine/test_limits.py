@@ -247,6 +247,22 @@ async def test_who_stands_in_line_at_a_busy_worker_is_called_by_an_idle_one(
         await site.finished(execution)
 
 
+async def test_who_stands_in_line_outlives_the_worker_that_had_no_room(
+    site: Installation, tmp_path: Path
+):
+    """The next one learns of the line, and does not leave it to the sweeper, which is patient."""
+    first = site.worker(**NODES, worker_threads="4")
+    stored = await site.store(definition(until(tmp_path)))
+    executions = [await site.start(stored) for _ in range(5)]
+    await in_line(site, 2)
+    first.kill()
+    (tmp_path / "go").touch()
+    site.worker(**NODES, worker_threads="4")
+    for execution in executions:
+        await site.finished(execution, timeout=60)
+    await in_line(site, 0)
+
+
 async def test_a_run_does_not_wait_for_the_place_of_its_own_ancestor(site: Installation):
     """It would wait for ever: the ancestor waits for it, and holds the only place."""
     site.worker()
