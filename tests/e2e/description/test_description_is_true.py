@@ -29,6 +29,9 @@ from harness.described import Described
 EXAMPLES: Final = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "8"))
 EVENT_STREAM: Final = "text/event-stream"
 
+# A busy machine takes minutes for thousands of requests.
+pytestmark = pytest.mark.timeout(400)
+
 load_all_checks()
 (ACCEPTANCE,) = CHECKS.get_by_names(["positive_data_acceptance"])
 

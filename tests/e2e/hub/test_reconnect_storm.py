@@ -4,6 +4,8 @@ import asyncio
 import time
 from pathlib import Path
 
+import pytest
+
 from harness import log as written
 from harness.api import ApiProcess
 from harness.crowd import Crowd
@@ -22,6 +24,9 @@ _MIB = 2**20
 _FRESH = 0.25
 # What a topic asks when it begins, and whatever else is asked, generously.
 _ASKED_OF_A_TOPIC = 10
+
+# A busy machine takes minutes for thousands of clients.
+pytestmark = pytest.mark.timeout(400)
 
 
 async def _history(log: HandWrittenLog) -> None:

@@ -5,6 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import pytest
+
 from harness import log as written
 from harness.api import api_replicas
 from harness.crowd import Crowd
@@ -16,6 +18,9 @@ from harness.nginx import Nginx, balancer
 
 _CLIENTS = 2000
 _PAUSE = 0.25
+
+# A busy machine takes minutes for thousands of clients.
+pytestmark = pytest.mark.timeout(400)
 
 
 @contextlib.asynccontextmanager
