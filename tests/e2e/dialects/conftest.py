@@ -47,6 +47,6 @@ async def stage(services: list[ApiProcess]) -> AsyncIterator[Stage]:
     """A tenant of the test's own."""
     tenant = f"t-{uuid4().hex[:12]}"
     async with httpx.AsyncClient(
-        base_url=services[0].url, headers={"x-organization-id": tenant}, timeout=20
+        base_url=services[0].url, headers={"x-organization-id": tenant}, timeout=60
     ) as http:
         yield Stage(tenant, [replica.port for replica in services], http)

@@ -38,7 +38,7 @@ def tenant() -> str:
 async def http(api: ApiProcess, tenant: str) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client of this test's tenant."""
     async with httpx.AsyncClient(
-        base_url=api.url, headers={"x-organization-id": tenant}, timeout=20
+        base_url=api.url, headers={"x-organization-id": tenant}, timeout=60
     ) as client:
         yield client
 

@@ -87,7 +87,9 @@ async def test_behind_something_that_authenticates_any_name_will_do(
 ) -> None:
     """It is what clients call; a page's requests are refused all the same."""
     with ApiProcess(api_nats.url, tmp_path, allow_open_bind="true") as api:
-        async with httpx.AsyncClient(base_url=api.url, headers={"host": "api.example"}) as http:
+        async with httpx.AsyncClient(
+            base_url=api.url, headers={"host": "api.example"}, timeout=60
+        ) as http:
             assert (await http.get("/healthz")).status_code == 200
             body = json.dumps({})
             answer = await http.post("/api/v1/triggers/x", content=body, headers=FOREIGN)

@@ -32,8 +32,8 @@ async def test_runs_per_minute_are_counted_over_replicas_and_ways_to_start(
     """The fourth is a 429 wherever it is asked for, and however."""
     headers = {"x-organization-id": tenant}
     async with (
-        httpx.AsyncClient(base_url=replicas[0].url, headers=headers) as one,
-        httpx.AsyncClient(base_url=replicas[1].url, headers=headers) as other,
+        httpx.AsyncClient(base_url=replicas[0].url, headers=headers, timeout=60) as one,
+        httpx.AsyncClient(base_url=replicas[1].url, headers=headers, timeout=60) as other,
     ):
         await one.put("/api/v1/workflows/w", json=FLOW)
         runs, stream = "/api/v1/workflows/w/runs", "/api/v1/executions/stream"
@@ -62,8 +62,8 @@ async def _say(api: ApiProcess, *parts: bytes) -> tuple[int, dict[str, Any]]:
         for part in parts:
             writer.write(part)
             await writer.drain()
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
-        body = await asyncio.wait_for(reader.read(), 10)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
+        body = await asyncio.wait_for(reader.read(), 60)
     finally:
         writer.close()
     assert b"content-type: application/problem+json" in head
@@ -117,7 +117,7 @@ async def test_a_head_at_its_limits_is_served(api: ApiProcess) -> None:
             yield b" "
         yield b"]"
 
-    async with httpx.AsyncClient(base_url=api.url, timeout=20) as http:
+    async with httpx.AsyncClient(base_url=api.url, timeout=60) as http:
         for _ in range(3):
             assert (await http.get("/healthz", headers=most)).status_code == 200
         answer = await http.get("/nothing?" + "x" * (URL - len("/nothing?")))
@@ -130,5 +130,5 @@ async def test_an_api_that_was_sent_too_much_serves_others(api: ApiProcess) -> N
     """And nobody's refusal leaves a connection behind."""
     attacks = (_say(api, b"GET / HTTP/1.1\r\na: ", b"x" * (4 * HEADERS)) for _ in range(20))
     assert {status for status, _ in await asyncio.gather(*attacks)} == {431}
-    async with httpx.AsyncClient(base_url=api.url) as http:
+    async with httpx.AsyncClient(base_url=api.url, timeout=60) as http:
         assert (await http.get("/healthz")).status_code == 200

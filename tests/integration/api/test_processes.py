@@ -22,7 +22,7 @@ from harness.sse import follow, places
 def pair(api_nats: NatsServer, tmp_path: Path) -> Iterator[ApiProcess]:
     """Two processes on one port."""
     with ApiProcess(
-        api_nats.url, tmp_path, processes="2", retry="20ms", drain_timeout="2s"
+        api_nats.url, tmp_path, processes="2", retry="20ms", drain_timeout="10s"
     ) as process:
         yield process
         process.stop()
@@ -34,7 +34,7 @@ def _children(process: ApiProcess) -> list[int]:
 
 
 async def _listening(process: ApiProcess, times: int) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while process.log_text.count('"listening"') < times:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
 
@@ -89,7 +89,7 @@ async def test_processes_do_not_outlive_their_supervisor(pair: ApiProcess) -> No
     children = _children(pair)
     assert len(children) == 2
     pair.kill()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await asyncio.to_thread(_gone, children)
 
 
@@ -116,4 +116,4 @@ def test_nats_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="cannot reach NATS"):
         process.start()
     assert process._process is not None
-    assert process._process.wait(10) == 2
+    assert process._process.wait(60) == 2

@@ -96,7 +96,7 @@ async def test_clients_are_counted_over_all_replicas(api_nats, tenant, tmp_path)
     headers = {"x-organization-id": tenant}
     with api_replicas(2, api_nats.url, tmp_path) as replicas:
         clients = [
-            httpx.AsyncClient(base_url=replica.url, headers=headers, timeout=20)
+            httpx.AsyncClient(base_url=replica.url, headers=headers, timeout=60)
             for replica in replicas
         ]
         here, there = clients
@@ -106,10 +106,10 @@ async def test_clients_are_counted_over_all_replicas(api_nats, tenant, tmp_path)
             here.stream("GET", started["stream_url"]),
             there.stream("GET", started["stream_url"]),
         ):
-            found = (await there.get("/api/realtime/stats")).json()
-            assert found["connected_clients"] == 2
-            # Those of the session's other API are replicas as well.
-            assert found["replicas"] >= 2
+            found: dict[str, int] = {}
+            # Those of the session's other API are replicas as well. Who is slow is not waited for.
+            while found.get("replicas", 0) < 2 or found["connected_clients"] != 2:
+                found = (await there.get("/api/realtime/stats")).json()
             other = {"x-organization-id": f"{tenant}-other"}
             found = (await here.get("/api/realtime/stats", headers=other)).json()
             assert found["connected_clients"] == 0

@@ -37,7 +37,7 @@ def secured(
 @pytest.fixture
 async def http(secured: ApiProcess) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client without a token."""
-    async with httpx.AsyncClient(base_url=secured.url, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=secured.url, timeout=60) as client:
         yield client
 
 
@@ -45,7 +45,7 @@ async def http(secured: ApiProcess) -> AsyncIterator[httpx.AsyncClient]:
 async def acme(secured: ApiProcess) -> AsyncIterator[httpx.AsyncClient]:
     """An HTTP client that may do everything for the tenant ``acme``."""
     async with httpx.AsyncClient(
-        base_url=secured.url, timeout=20, headers=bearer(token())
+        base_url=secured.url, timeout=60, headers=bearer(token())
     ) as client:
         yield client
 

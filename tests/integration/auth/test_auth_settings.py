@@ -44,7 +44,7 @@ def _fail(**settings: str) -> str:
         },
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=100,
         check=False,
     )
     assert process.returncode == 2, process.stderr
@@ -132,7 +132,7 @@ async def test_keys_come_from_files_too(auth_nats: NatsServer, logs: Path) -> No
         ({"auth_algorithm": "EdDSA", "auth_public_key_file": str(pem)}, signed("EdDSA")),
     ):
         with ApiProcess(auth_nats.url, logs, auth="jwt", **settings) as api:
-            async with httpx.AsyncClient(base_url=api.url) as http:
+            async with httpx.AsyncClient(base_url=api.url, timeout=60) as http:
                 answer = await http.get("/api/v1/workflows", headers=bearer(text))
                 assert answer.status_code == 200
 
@@ -141,7 +141,7 @@ async def test_with_tokens_every_address_may_be_served(auth_nats: NatsServer, lo
     """Nobody comes in without one; metrics may be opened for a Prometheus that has none."""
     settings = {"auth": "jwt", "auth_secret": SECRET, "host": "0.0.0.0"}
     with ApiProcess(auth_nats.url, logs, **settings, open_metrics="true") as api:
-        async with httpx.AsyncClient(base_url=api.url) as http:
+        async with httpx.AsyncClient(base_url=api.url, timeout=60) as http:
             assert (await http.get("/api/v1/workflows")).status_code == 401
             assert (await http.get("/metrics")).status_code == 200
             assert (await http.get("/api/v1/dead-letters")).status_code == 401

@@ -23,7 +23,7 @@ async def _api(
 ) -> AsyncIterator[tuple[InProcessApi, httpx.AsyncClient]]:
     async with (
         api_in_process(nats.url, auth="jwt", auth_secret=SECRET, **settings) as api,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}") as http,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", timeout=60) as http,
     ):
         yield api, http
 

@@ -22,12 +22,12 @@ async def test_a_stream_ends_when_its_token_does(auth_nats: NatsServer, direct: 
     settings: dict[str, Any] = {"auth": "jwt", "auth_secret": SECRET, "direct_writes": direct}
     async with (
         api_in_process(auth_nats.url, auth_leeway=Duration(0), **settings) as api,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}") as http,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", timeout=60) as http,
     ):
         await http.put("/api/v1/workflows/flow", json=FLOW, headers=bearer(token()))
         run = await http.post("/api/v1/workflows/flow/runs", json={}, headers=bearer(token()))
         stream = run.json()["stream_url"]
-        short = token(exp=int(time.time()) + 2)
+        short = token(exp=int(time.time()) + 8)
         ticket = await http.post(
             "/api/v1/sse/tickets", json={"stream": stream}, headers=bearer(short)
         )
@@ -66,14 +66,14 @@ async def test_a_run_and_watch_stream_ends_with_its_token(auth_nats: NatsServer)
     settings: dict[str, Any] = {"auth": "jwt", "auth_secret": SECRET, "auth_leeway": Duration(0)}
     async with (
         api_in_process(auth_nats.url, **settings) as api,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}") as http,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", timeout=60) as http,
     ):
         await http.put("/api/v1/workflows/flow", json=FLOW, headers=bearer(token()))
         async with SseClient(
             api.port,
             "/api/v1/executions/stream",
             method="POST",
-            headers=bearer(token(exp=int(time.time()) + 2)),
+            headers=bearer(token(exp=int(time.time()) + 8)),
             body={"flow_id": "flow", "input_data": {}},
         ) as client:
             events = await client.all()

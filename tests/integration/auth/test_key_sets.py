@@ -32,7 +32,7 @@ async def _api(
             auth_jwks_cooldown=Duration(cooldown),
             **more,
         ) as api,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", timeout=20) as http,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", timeout=60) as http,
     ):
         yield http
 

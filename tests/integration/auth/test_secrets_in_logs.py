@@ -20,7 +20,7 @@ OPAQUE = "opaque-token-that-is-no-jwt-0123456789"
 async def _everything(api: ApiProcess, text: str) -> list[str]:
     """Make requests with a token in all places, good and bad; return all answers as texts."""
     said: list[str] = []
-    async with httpx.AsyncClient(base_url=api.url, timeout=20) as http:
+    async with httpx.AsyncClient(base_url=api.url, timeout=60) as http:
 
         async def ask(method: str, path: str, **request: Any) -> httpx.Response:
             answer = await http.request(method, path, **request)
@@ -87,7 +87,7 @@ async def _broken(api: ApiProcess, text: str) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
         writer.write(request.encode())
         writer.write_eof()
-        await asyncio.wait_for(reader.read(), 10)
+        await asyncio.wait_for(reader.read(), 60)
         writer.close()
 
 
@@ -104,7 +104,7 @@ async def test_nothing_that_opens_anything_is_written_or_answered(
         with ApiProcess(
             auth_nats.url, folder, log_format=log_format, receive_timeout="1s", **settings
         ) as api:
-            async with httpx.AsyncClient(base_url=api.url) as http:
+            async with httpx.AsyncClient(base_url=api.url, timeout=60) as http:
                 answer = await http.post(
                     "/api/v1/sse/tickets",
                     json={"stream": "/api/v1/sse/executions/x/stream"},
@@ -130,7 +130,7 @@ async def test_a_failure_of_ours_tells_no_token_either(auth_nats: NatsServer, lo
     await client.jetstream().publish(Subjects().log("acme", "strange"), b"no commit of ours")
     await client.close()
     with ApiProcess(auth_nats.url, logs, **settings) as api:
-        async with httpx.AsyncClient(base_url=api.url) as http:
+        async with httpx.AsyncClient(base_url=api.url, timeout=60) as http:
             text = token()
             answer = await http.get(f"/api/v1/executions/strange?access_token={text}")
             assert answer.status_code == 500

@@ -137,7 +137,7 @@ async def test_audience_and_issuer_count_where_they_are_set(auth_nats: NatsServe
             auth_issuer="https://issuer.example",
             auth_audience="tailrace, tailrace-test",
         ) as api,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}") as http,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", timeout=60) as http,
     ):
         good: dict[str, Any] = {"iss": "https://issuer.example", "aud": "tailrace"}
         for changed in (good, {**good, "aud": ["x", "tailrace-test"]}):
@@ -177,7 +177,7 @@ async def test_a_public_key_is_no_secret(auth_nats: NatsServer, algorithm: str) 
         api_in_process(
             auth_nats.url, auth="jwt", auth_algorithm=algorithm, auth_public_key=pem
         ) as api,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}") as http,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", timeout=60) as http,
     ):
         good = await http.get(LIST, headers=bearer(signed(algorithm)))
         assert good.status_code == 200
@@ -251,6 +251,6 @@ async def test_control_characters_in_a_token_go_nowhere(
 async def _raw(api: ApiProcess, line: bytes) -> bytes:
     reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
     writer.write(b"GET /api/v1/workflows HTTP/1.1\r\nhost: x\r\n" + line + b"\r\n\r\n")
-    answer = await asyncio.wait_for(reader.readline(), 10)
+    answer = await asyncio.wait_for(reader.readline(), 60)
     writer.close()
     return answer

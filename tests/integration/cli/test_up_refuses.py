@@ -29,7 +29,7 @@ def refusal(*options: str, environment: dict[str, str] | None = None, folder: Pa
         [sys.executable, "-m", "tailrace", "up", *options],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=100,
         cwd=folder,
         env={**os.environ, **(environment or {})},
         check=False,
@@ -43,7 +43,9 @@ def refusal(*options: str, environment: dict[str, str] | None = None, folder: Pa
 @pytest.fixture
 def taken_port() -> Iterator[int]:
     """A port that somebody listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    # Among those that no client is given, so that the one before it is free as well.
+    free = free_port(2)
+    with socket.create_server(("127.0.0.1", free + 1)) as listener:
         yield listener.getsockname()[1]
 
 

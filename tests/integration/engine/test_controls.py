@@ -81,7 +81,7 @@ async def test_what_runs_finishes_in_a_paused_execution_and_nothing_new_starts(
     (pause,) = [event.data for event in events if isinstance(event, ExecutionPaused)]
     assert (pause.reason, pause.requested) == ("requested", True)
     await site.commander.resume(TENANT, execution)
-    events = await site.finished(execution, timeout=10)
+    events = await site.finished(execution)
     assert types_of(events)[-5:] == [
         "command:requested",
         "execution:resumed",

@@ -69,7 +69,7 @@ async def test_runs_beyond_the_limit_stand_in_line_and_start_in_their_order(
 
 async def in_line(site: Installation, count: int) -> None:
     """Wait until so many executions stand in lines."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while True:
             info = await site.jetstream.api("STREAM.INFO.LINES")
             if info["state"]["messages"] == count:
@@ -98,7 +98,7 @@ async def test_a_new_run_beyond_the_limit_may_be_cancelled(site: Installation, t
 
 async def idle_gate(site: Installation) -> None:
     """Wait until no execution holds a place."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while (await site.jetstream.api("STREAM.INFO.KV_concurrency"))["state"]["messages"]:
             pass
 
@@ -201,7 +201,7 @@ async def test_two_hundred_runs_on_two_workers_never_exceed_a_limit_of_two(site:
     stored = await site.store(definition(nodes, concurrency={"limit": 2}))
     executions = list(await asyncio.gather(*(site.start(stored) for _ in range(200))))
     for execution in executions:
-        events = await site.finished(execution, timeout=60)
+        events = await site.finished(execution)
         assert types_of(events).count("execution:started") == 1
         assert fold(events).status == "completed"
     assert await most_at_once(site, executions) == 2
@@ -228,7 +228,7 @@ async def test_a_rerun_that_cannot_start_leaves_its_place_to_the_next(
     await site.jetstream.api("STREAM.PURGE.EVENTS", {"filter": subject})
     (tmp_path / "later").touch()
     assert fold(await site.finished(again.execution_id)).status == "failed"
-    assert fold(await site.finished(last, timeout=10)).status == "completed"
+    assert fold(await site.finished(last)).status == "completed"
 
 
 async def test_who_stands_in_line_at_a_busy_worker_is_called_by_an_idle_one(
@@ -241,7 +241,7 @@ async def test_who_stands_in_line_at_a_busy_worker_is_called_by_an_idle_one(
     await in_line(site, 2)
     site.worker(**NODES, worker_threads="4")
     for execution in executions:
-        await site.until(execution, begun("a"), timeout=15)
+        await site.until(execution, begun("a"))
     (tmp_path / "go").touch()
     for execution in executions:
         await site.finished(execution)
@@ -270,6 +270,6 @@ async def test_a_run_does_not_wait_for_the_place_of_its_own_ancestor(site: Insta
     nodes = {"a": {"type": "workflow", "with": again, "when": "input.n > 0"}}
     stored = await site.store(definition(nodes, concurrency={"limit": 1}))
     execution = await site.start(stored, {"n": 2})
-    assert fold(await site.finished(execution, timeout=15)).status == "completed"
+    assert fold(await site.finished(execution)).status == "completed"
     await idle_gate(site)
     await in_line(site, 0)

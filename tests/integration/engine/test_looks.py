@@ -57,7 +57,7 @@ async def test_who_asks_while_the_log_is_being_read_is_not_forgotten(
     await site.jetstream.client.flush()
     await asyncio.sleep(0.2)  # the drive hears of it on a connection of its own
     go_on.set()
-    await site.finished(execution, timeout=5)
+    await site.finished(execution)
     await driving
 
 

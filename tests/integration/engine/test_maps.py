@@ -1,6 +1,5 @@
 """Steps that do their work for each item of a list."""
 
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -230,18 +229,12 @@ async def test_completed_items_are_not_repeated_when_the_worker_is_killed(
     assert set(completions.values()) == {1}
 
 
-async def test_the_time_that_a_map_takes_is_linear_in_its_items(site: Installation):
-    """Two thousand items take four times as long as five hundred, not sixteen times."""
+async def test_a_map_of_thousands_of_items_goes_right(site: Installation):
+    """That it takes no more work for each is told by lines, in the tests of the scheduler."""
     site.worker()
     work = {"type": "transform", "with": {"value": {"n": "${item}", "text": "x" * 20}}}
-    spans = {}
-    for count in (10, 500, 2000):
-        began = time.monotonic()
-        state = await site.run({"a": mapped(work, max_parallel=50)}, list(range(count)))
-        spans[count] = time.monotonic() - began
-        assert [each["n"] for each in state.steps["a"].output] == list(range(count))
-    assert spans[2000] < 8 * spans[500] + 1
-    assert spans[2000] < 30
+    state = await site.run({"a": mapped(work, max_parallel=50)}, list(range(2000)))
+    assert [each["n"] for each in state.steps["a"].output] == list(range(2000))
 
 
 async def test_a_large_output_of_a_map_is_not_repeated_and_is_whole_all_the_same(

@@ -42,11 +42,11 @@ async def test_a_worker_tells_what_it_does(site: Installation):
     """Per queue, and how many executions it drives."""
     port = free_port()
     site.worker(metrics_port=str(port))
-    stored = await site.store(definition({"a": {"type": "simulate", "with": {"duration": "60s"}}}))
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as http:
+    stored = await site.store(definition({"a": {"type": "simulate", "with": {"duration": "1h"}}}))
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
         assert await sample(http, "tailrace_worker_executions") == 0
         await site.start(stored)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while await sample(http, "tailrace_worker_executions") != 1:
                 pass
         assert await sample(http, "tailrace_broker_delivered_total") == 1
@@ -60,7 +60,7 @@ async def test_probes_follow_nats(site: Installation, nats_server: NatsServer):
     """Without NATS a worker is healthy, for a restart would not help, but not ready."""
     port = free_port()
     site.worker(metrics_port=str(port))
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
         assert (await http.get("/readyz")).json() == {"status": "ready"}
         nats_server.stop()
         while (ready := await http.get("/readyz")).status_code == 200:
@@ -68,7 +68,7 @@ async def test_probes_follow_nats(site: Installation, nats_server: NatsServer):
         assert (ready.status_code, ready.json()["reasons"]) == (503, ["NATS is not connected"])
         assert (await http.get("/healthz")).json() == {"status": "healthy"}
         nats_server.start()
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while (await http.get("/readyz")).status_code != 200:
                 pass
 
@@ -82,10 +82,11 @@ async def test_a_worker_whose_loop_is_blocked_is_not_healthy(
     port = free_port()
     site.worker(metrics_port=str(port), nodes="blocking_nodes")
     stored = await site.store(definition({"a": {"type": "test.stuck"}}))
-    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=10) as http:
-        assert (await http.get("/healthz")).status_code == 200
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
+        while (await http.get("/healthz")).status_code != 200:
+            pass
         await site.start(stored)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (health := await http.get("/healthz")).status_code == 200:
                 pass
     assert health.json()["status"] == "unhealthy"
@@ -106,7 +107,7 @@ def test_an_address_that_cannot_be_used_stops_the_start(nats_server: NatsServer,
         env=environment,
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=100,
         check=False,
     )
     assert ended.returncode == 2

@@ -136,7 +136,7 @@ class Pages:
 
     async def get(self, *paths: str) -> None:
         """Keep some pages."""
-        async with httpx.AsyncClient(base_url=self._api.url, timeout=20) as client:
+        async with httpx.AsyncClient(base_url=self._api.url, timeout=60) as client:
             for path in paths:
                 answer = await client.get(path)
                 assert answer.status_code == 200, (path, answer.text)
@@ -338,7 +338,7 @@ async def test_a_schedule_is_shown_without_what_its_workflow_marks(
         "cron": "@every 1h",
         "input": {"card": CARD, "n": 1},
     }
-    async with httpx.AsyncClient(base_url=api.url, timeout=20) as client:
+    async with httpx.AsyncClient(base_url=api.url, timeout=60) as client:
         posted = await client.post("/api/v1/schedules", json=body)
         assert posted.json()["input"] == {"card": "***", "n": 1}
         listed = await client.get("/api/v1/schedules")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.installation import TENANT, Installation
-from harness.steps import waiting
+from harness.steps import paused
 from harness.workflows import definition
 from tailrace_shared.commander import Asker, Decision
 from tailrace_shared.execution.events import (
@@ -68,7 +68,7 @@ async def live(site: Installation, execution: str, *, wanted: bool) -> None:
         [f"$KV.{site.subjects.stream(LIVE)}.>", "$JS.EVENT.ADVISORY.API"],
         lambda: index.of_tenant(TENANT),
         lambda found: (execution in [entry.execution for entry in found]) == wanted,
-        10,
+        60,
     )
 
 
@@ -79,8 +79,7 @@ async def test_every_commit_says_how_the_execution_stands(site: Installation) ->
     index = LiveIndex(site.jetstream, site.subjects)
     assert await index.of_tenant(TENANT, workflow) == [Live(workflow, execution)]
     site.worker()
-    await site.until(execution, waiting("b"))
-    await site.until(execution, waiting("c"))
+    await site.until(execution, paused())
     state = check(await messages(site, execution), workflow)
     assert (state.status, state.signal_waits) == ("paused", 2)
     await site.commander.resolve(TENANT, execution, Decision("c", "approved"), Asker("julia"))

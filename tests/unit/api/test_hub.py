@@ -1,6 +1,7 @@
 """The hub, in memory and in virtual time: what each connection gets, when, and what it costs."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -74,9 +75,17 @@ class _BrokenClient(MemoryClient):
         super().write(wire)
 
 
-# What is shared
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Do nothing in several slices, however long this machine takes: what is joined depends on it.
+
+    Time is virtual in these tests, but for that of the processor.
+    """
+    for module in ("source", "turns"):
+        monkeypatch.setattr(f"tailrace_api.fanout.{module}._SLICE", math.inf)
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_all_connections_of_a_topic_get_the_same_bytes() -> None:
     """Encoded, framed and joined once, whatever their number."""
 
@@ -93,6 +102,7 @@ def test_all_connections_of_a_topic_get_the_same_bytes() -> None:
     _run(scenario)
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_commits_of_one_tick_are_one_write() -> None:
     """To each client, as one piece."""
 
@@ -138,9 +148,6 @@ def test_ten_thousand_clients_that_come_back_cost_a_handful_of_reads() -> None:
         assert site.nats.reads == before
 
     _run(scenario, streams=20_000, tenant_streams=20_000)
-
-
-# A part of the log is any subject
 
 
 class _Feed(Dialect):
@@ -210,9 +217,6 @@ def test_a_tenant_of_its_own_needs_no_reads_while_nothing_is_lost() -> None:
         assert site.nats.reads == before
 
     _run(scenario)
-
-
-# Slow clients
 
 
 def test_a_paused_client_gets_nothing_and_goes_on_from_the_ring() -> None:
@@ -342,9 +346,6 @@ def test_slow_clients_together_hold_no_more_than_is_allowed() -> None:
     _run(scenario, backlog=1_000_000)
 
 
-# Time
-
-
 def test_silence_is_filled_with_heartbeats() -> None:
     """One in each interval, never two, and none where there are events."""
 
@@ -469,9 +470,6 @@ def test_old_streams_are_ended_over_a_while() -> None:
         assert site.hub.counts.closed == {"aged": 200}
 
     _run(scenario, age=100.0)
-
-
-# Limits and the end
 
 
 def test_limits_refuse_who_comes_and_keep_who_is_there() -> None:

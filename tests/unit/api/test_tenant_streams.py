@@ -87,9 +87,6 @@ def _sequences(client: MemoryClient) -> list[int]:
     return [sequence for _, sequence, _ in places(client.events)]
 
 
-# Where a stream begins
-
-
 def test_a_new_client_begins_now_and_knows_where_that_is() -> None:
     """Before anything has happened, and after."""
 
@@ -145,9 +142,6 @@ def test_a_tenant_without_a_log_has_a_snapshot_while_others_write() -> None:
         assert client.parser.last_event_id
 
     _run(scenario)
-
-
-# Where it goes on
 
 
 @pytest.mark.parametrize("is_alive", [False, True])
@@ -325,9 +319,6 @@ def test_a_pipeline_that_is_stored_later_is_there_for_who_comes_later(wraps: boo
     _run(scenario)
 
 
-# Contexts
-
-
 def test_an_execution_that_is_met_in_its_middle_is_looked_up() -> None:
     """Once, and those that begin before one's eyes not at all."""
 
@@ -407,9 +398,6 @@ def test_large_and_sensitive_inputs_are_not_repeated() -> None:
     assert context.input is None
 
 
-# Newer versions
-
-
 def test_commits_of_newer_versions_are_passed_over_by_who_would_interpret_them() -> None:
     """Live as well as from history; who shows what is stored shows them, and knows the end."""
 
@@ -460,9 +448,6 @@ def test_each_of_several_topics_decides_what_it_makes_of_newer_versions() -> Non
         ]
 
     _run(scenario)
-
-
-# What nobody can read
 
 
 @pytest.mark.parametrize(
@@ -538,9 +523,6 @@ def test_an_illegible_input_or_end_does_not_stop_a_topic(value: bytes) -> None:
     _run(scenario)
 
 
-# What comes all at once
-
-
 def test_nobody_lags_who_takes_everything() -> None:
     """However much is committed at once, and however many topics a stream has."""
 
@@ -564,9 +546,6 @@ def test_nobody_lags_who_takes_everything() -> None:
         assert _sequences(client)[-1] == last
 
     _run(scenario)
-
-
-# What is not urgent
 
 
 def test_what_a_client_does_not_see_waits_a_little_and_comes_in_order() -> None:

@@ -36,7 +36,7 @@ class Reader:
 
     async def take(self):
         """Wait until there are reports, and take them."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await self.woken.wait()
         self.woken.clear()
         assert self.attempt.is_due
@@ -84,8 +84,10 @@ async def test_the_first_report_is_taken_at_once_and_the_next_after_a_while():
     reader = Reader()
     began = reader.loop.time()
     reader.attempt.progress(1)
+    for _ in range(3):  # turns of the loop, in which no timer has to run out
+        await asyncio.sleep(0)
+    assert reader.woken.is_set()
     await reader.take()
-    assert reader.loop.time() - began < REPORT_INTERVAL
     reader.attempt.progress(2)
     await reader.take()
     assert reader.loop.time() - began >= REPORT_INTERVAL
@@ -110,7 +112,7 @@ async def test_reports_may_come_from_many_threads():
     gate = threading.Barrier(4)
 
     def work(name):
-        gate.wait(5)
+        gate.wait(60)
         for number in range(100):
             reader.attempt.log(f"{name}-{number}")
             reader.attempt.progress(number)

@@ -24,15 +24,15 @@ def serving():
 
     with ThreadPoolExecutor(1) as pool:
         served = pool.submit(serve)
-        thread = ready.result(5)
+        thread = ready.result(60)
         yield thread, served, interrupts
         thread.close()
-        served.result(5)
+        served.result(60)
 
 
 def until(condition):
     """Wait until a condition is true; the threads under test have nothing to wait for."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -48,9 +48,9 @@ def test_what_is_submitted_runs_on_the_calling_thread(serving):
     """One after the other, and its result comes back."""
     thread, served, _ = serving
     futures = [thread.submit(lambda n: (n, threading.get_ident()), n) for n in range(3)]
-    results = [future.result(5) for future in futures]
+    results = [future.result(60) for future in futures]
     thread.close()
-    assert results == [(n, served.result(5)) for n in range(3)]
+    assert results == [(n, served.result(60)) for n in range(3)]
 
 
 def test_a_closed_executor_lets_its_thread_go_when_it_is_free(serving):
@@ -62,8 +62,8 @@ def test_a_closed_executor_lets_its_thread_go_when_it_is_free(serving):
     thread.close()
     assert not served.done()
     hold.set()
-    assert future.result(5)
-    served.result(5)
+    assert future.result(60)
+    served.result(60)
     assert not thread.is_busy
 
 
@@ -85,14 +85,14 @@ def test_a_function_is_interrupted_and_can_clean_up(serving):
     assert isinstance(interrupts[0], AttemptInterrupted)
     assert cleaned == [True]
     assert not future.done()
-    assert thread.submit(lambda: "goes on").result(5) == "goes on"
+    assert thread.submit(lambda: "goes on").result(60) == "goes on"
 
 
 def test_a_thread_that_runs_nothing_is_not_interrupted(serving):
     """The exception would hit whatever it does next."""
     thread, _, interrupts = serving
     thread.interrupt()
-    assert thread.submit(lambda: "unharmed").result(5) == "unharmed"
+    assert thread.submit(lambda: "unharmed").result(60) == "unharmed"
     assert interrupts == []
 
 
@@ -117,5 +117,5 @@ def test_a_call_that_was_cancelled_before_its_turn_is_not_made(serving):
     second = thread.submit(made.append, True)
     assert second.cancel()
     hold.set()
-    assert first.result(5)
-    assert thread.submit(lambda: list(made)).result(5) == []
+    assert first.result(60)
+    assert thread.submit(lambda: list(made)).result(60) == []
