@@ -128,8 +128,6 @@ class Connection:
         if until is not None:
             self._ends_at = min(self._ends_at, hub.now() + until - hub.wall())
 
-    # Beginning
-
     async def run(self, start: Start) -> None:
         """Write the stream up to where it is live; it goes on by itself from there.
 
@@ -257,8 +255,6 @@ class Connection:
         else:
             raise UnavailableError("the replica of the log that answers is not up to date")
 
-    # Live
-
     def ready(self) -> None:
         """Learn that the topic has a ring."""
         self._wake()
@@ -319,8 +315,6 @@ class Connection:
         self._told = self._seen
         return frame.position(str(self._seen))
 
-    # What the outlet says
-
     def paused(self) -> None:
         """Learn that the client does not keep up."""
         hub = self._hub
@@ -357,8 +351,6 @@ class Connection:
         self._hub.forget(self)
         self._hub.counts.closed[self._reason] += 1
 
-    # Time and the end
-
     def check(self) -> None:
         """Do what is due, and say when the next thing will be."""
         if self._is_lost:
@@ -394,7 +386,7 @@ class Connection:
             return self._moved_at + self._hub.times.stall
         if self._outlet.is_paused:
             return min(self._moved_at + self._hub.times.stall, self._ends_at)
-        share = random.uniform(_EARLIEST, 1)  # noqa: S311
+        share = random.uniform(_EARLIEST, 1)  # noqa: S311 - spreads, hides nothing
         return min(self._beat_is_due(share), self._ends_at)
 
     def end(self, reason: str) -> None:

@@ -150,17 +150,15 @@ class Hub:
 
         Clients that lost their replica together come back over a while, not together.
         """
-        return int(self.times.retry * random.uniform(500, 1500))  # noqa: S311
+        return int(self.times.retry * random.uniform(500, 1500))  # noqa: S311 - spreads, hides nothing
 
     def end_of_age(self) -> float:
         """Return when a stream that begins now is old enough to begin anew, perhaps elsewhere.
 
         A replica that was added gets its share of the streams when the others let go of theirs.
         """
-        spread = random.uniform(1 - _AGE_SPREAD, 1 + _AGE_SPREAD)  # noqa: S311
+        spread = random.uniform(1 - _AGE_SPREAD, 1 + _AGE_SPREAD)  # noqa: S311 - spreads, hides nothing
         return self.now() + self.times.age * spread if self.times.age else _NEVER
-
-    # Connections
 
     def refusal(self, view: View) -> str:
         """Return why no stream of a view can be opened here and now; empty if one can."""
@@ -202,8 +200,6 @@ class Hub:
         self._admission.leave(connection.view.part.tenant)
         if not self._connections:
             self._empty.set()
-
-    # Topics
 
     def ring(self, view: View) -> Ring | None:
         """Return the ring of what shows a view, if there is one.
@@ -300,8 +296,6 @@ class Hub:
             del self._topics[topic.view]
             topic.close()
 
-    # Time
-
     async def tick(self) -> None:
         """Turn the timer wheel, for ever."""
         while True:
@@ -311,8 +305,6 @@ class Hub:
             self.counts.stall.observe(max(now - expected, 0.0))
             if due := self.wheel.advance(now):
                 self.turns.add(_check(due))
-
-    # Doubt
 
     def doubt(self) -> bool:
         """Have every topic compared with the log soon; returns whether that is news."""
@@ -354,8 +346,6 @@ class Hub:
                 topic.end("recreated")
             topic.reach(last.get(topic.view.part, 0))
 
-    # The end
-
     async def drain(self, seconds: float) -> None:
         """End all streams, paced; cut those whose clients have not taken the end in time."""
         self.is_draining = True
@@ -379,8 +369,7 @@ def _check(due: list[Connection]) -> Iterator[None]:
     for connection in due:
         try:
             connection.check()
-        except Exception:  # noqa: BLE001
-            # A bug of ours; the others are due all the same.
+        except Exception:  # noqa: BLE001 - a bug of ours; the others are due all the same
             _log.exception("stream failed")
             connection.abort()
         yield

@@ -87,8 +87,8 @@ class _Feed:
 def _tell(listener: Listener, commit: LiveCommit) -> bool:
     try:
         return bool(listener(commit))
-    except Exception:  # noqa: BLE001
-        # A bug of ours. The others listen, too; this one will find a gap.
+    except Exception:  # noqa: BLE001 - a bug of ours
+        # The others listen, too; this one will find a gap.
         _log.exception("live commit failed", sequence=commit.sequence)
         return False
 

@@ -56,8 +56,8 @@ class Turns:
                 next(work)
         except StopIteration:
             return False
-        except Exception:  # noqa: BLE001
-            # A bug of ours. What else there is to do must be done all the same.
+        except Exception:  # noqa: BLE001 - a bug of ours
+            # What else there is to do must be done all the same.
             _log.exception("work in turns failed")
             return False
         return True

@@ -72,8 +72,6 @@ class DirectOutlet(asyncio.Protocol):
         """Cut the client off."""
         self._transport.abort()
 
-    # What the transport says
-
     def data_received(self, data: bytes) -> None:
         """Pass over what a client says although it was told that nobody will answer."""
 
@@ -94,8 +92,6 @@ class DirectOutlet(asyncio.Protocol):
         self._connections.discard(self)
         if self.subscriber:
             self.subscriber.lost()
-
-    # What the server says
 
     def shutdown(self) -> None:
         """Close: the server stops. Streams that end in good order have ended before."""
