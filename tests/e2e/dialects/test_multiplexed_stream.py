@@ -34,6 +34,13 @@ async def said(reader: Reader, topic: str, name: str) -> list[SseEvent]:
     return events
 
 
+async def paused(stage: Stage, execution: str) -> None:
+    """Wait until an execution is among those that are paused."""
+    async with stage.stream("/api/workflow/paused-stream") as watched:
+        while execution not in (await watched.next()).data:
+            pass
+
+
 async def log_of(stage: Stage, execution: str) -> list[tuple[str, Any]]:
     """Return what the stream of an execution that has ended says of its log."""
     path = f"/api/v1/sse/executions/{execution}/stream"
@@ -48,9 +55,7 @@ async def test_each_topic_begins_and_goes_on_as_it_would_alone(stage: Stage):
     await stage.store("order", ORDER)
     await stage.store("other", {"a": {"type": "transform", "with": {"value": 1}}})
     first = await stage.execute("order", {"poId": "po-1"})
-    async with stage.stream("/api/workflow/paused-stream") as watched:
-        while not (await watched.next()).json().get("pausedWorkflows", True):
-            pass
+    await paused(stage, first)
     topics = [f"execution:{first}", "feed", "paused", "pipeline:order", "pipeline:none"]
     async with stage.stream(PATH + ",".join(topics)) as stream:
         opening = await said(stream, topics[0], "execution:paused")
@@ -79,6 +84,7 @@ async def test_a_resume_goes_on_at_any_id_on_another_replica(stage: Stage):
     """In whatever order the topics are named: without snapshots, and with all that came since."""
     await stage.store("order", ORDER)
     first = await stage.execute("order")
+    await paused(stage, first)
     topics = ["paused", "feed", f"execution:{first}", "pipeline:order"]
     async with stage.stream(PATH + ",".join(topics)) as stream:
         start = await stream.primed()
