@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from harness.nats import free_port
+from harness.ports import free_port
 from harness.service import Service
 
 

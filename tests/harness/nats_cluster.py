@@ -5,7 +5,8 @@ import time
 from pathlib import Path
 from typing import Final, Self
 
-from harness.nats import accepts, free_port, nats_server_binary
+from harness.nats import accepts, nats_server_binary
+from harness.ports import free_port
 
 _SIZE: Final = 3
 

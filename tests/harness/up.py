@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, Self
 
-from harness.nats import free_port
+from harness.ports import free_port
 
 START_SECONDS: Final = 100.0
 
