@@ -84,10 +84,11 @@ def test_what_concerns_the_same_does_not_change_places(theirs, ours):
     assert not commute(theirs, ours)
 
 
-def test_nothing_is_appended_after_marks_that_were_not_known():
+def test_no_value_is_appended_after_marks_that_were_not_known():
     """What has been marked must be taken out of all that follows."""
     marked = ends("m[0]", value={"card": "1"})
     marked.data.sensitive = ["/card"]
-    logged = StepLogged(StepLog("m[0]", "some.actor", "info", "hello", {"card": "1"}), STAMP)
-    assert commute([logged], [waits("m[3]")])
-    assert not commute([marked], [waits("m[3]")])
+    logged = StepLogged(StepLog("a", "simulate", "info", "hello", {"card": "1"}), STAMP)
+    assert commute([ends("m[0]", value={"card": "1"})], [waits("m[3]"), logged])
+    assert commute([marked], [waits("m[3]"), begins("a", "simulate")])
+    assert not commute([marked], [waits("m[3]"), logged])

@@ -5,13 +5,20 @@ nothing to do with what the driver was about to append: events of different step
 state in either order, and what was decided without those of the actor holds with them as well.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
-from tailrace_shared.execution.events import Event, StepEvent, StepFailed
+from tailrace_shared.execution.events import (
+    Event,
+    StepEvent,
+    StepFailed,
+    StepSkipped,
+    StepStarted,
+    StepWaiting,
+)
 from tailrace_shared.execution.items import split_item_id
 
 
-def commute(theirs: Iterable[Event], ours: Iterable[Event]) -> bool:
+def commute(theirs: Iterable[Event], ours: Sequence[Event]) -> bool:
     """Tell whether our events may come after theirs although they were decided before.
 
     Args:
@@ -20,17 +27,27 @@ def commute(theirs: Iterable[Event], ours: Iterable[Event]) -> bool:
     """
     touched: set[str] = set()
     closed: set[str] = set()
+    brings_marks = False
     for event in theirs:
-        # What is marked must be taken out of our events, too; so they must be made again.
-        if not isinstance(event, StepEvent) or getattr(event.data, "sensitive", None):
+        if not isinstance(event, StepEvent):
             return False
+        brings_marks = brings_marks or bool(getattr(event.data, "sensitive", None))
         node_id, index = split_item_id(event.data.node_id)
         touched |= {event.data.node_id, node_id}
         if index is not None and isinstance(event, StepFailed):
             closed.add(node_id)  # no more items of this map may begin
+    # What is marked must be taken out of our values, too; so they must be made again.
+    if brings_marks and not all(map(_has_no_values, ours)):
+        return False
     return all(
         isinstance(event, StepEvent)
         and event.data.node_id not in touched
         and split_item_id(event.data.node_id)[0] not in closed
         for event in ours
+    )
+
+
+def _has_no_values(event: Event) -> bool:
+    return isinstance(event, StepStarted | StepSkipped) or (
+        isinstance(event, StepWaiting) and event.data.wait == "actor"
     )

@@ -69,13 +69,15 @@ class Consequences:
         self._chores.close()
         self._children.close()
 
-    def reopen(self) -> None:
+    def reopen(self, *, anew: bool) -> None:
         """Go on from where it was closed, nothing having been left to do.
 
-        Others may have driven the execution since, and left something undone.
+        Args:
+            anew: look at all that waits: others have driven the execution since.
         """
         self._chores.reopen()
-        self._followed = None
+        if anew:
+            self._followed = None
 
     def take_news(self) -> list[tuple[Place, Outcome]]:
         """Return how child runs have ended: the step with its attempt, and the outcome.

@@ -220,8 +220,9 @@ class Drive:
 
     async def _go_on(self) -> DriveResult:
         self.is_resumable = False
-        self._consequences.reopen()
-        if self._scheduler.plan.awaits and self._last_writer != self._env.worker_id:
+        have_others_driven = self._last_writer != self._env.worker_id
+        self._consequences.reopen(anew=have_others_driven)
+        if have_others_driven and self._scheduler.plan.awaits:
             await self._consequences.recall()
         self._consequences.follow(self._scheduler, self._left_at)
         self._consequences.look_at_children()
