@@ -130,6 +130,8 @@ async def tailrace(
     folder: Path, *, synced: bool, workers: int, in_flight: int
 ) -> AsyncIterator[tuple[Tailrace, Tailrace]]:
     """Run Tailrace; yields it with steps of their own, and with steps inside commits."""
+    # One tenant gets two thirds of a worker's slots; the rest of its runs would stand in line.
+    slots = in_flight * 3 // 2 + 2
     mode = (
         Mode("", "before each ack (sync_interval: always)", "power failure", is_default=False)
         if synced
@@ -138,7 +140,7 @@ async def tailrace(
     with _Nats(folder / "nats", synced=synced) as nats:
         async with installation(nats, folder) as site:
             services = [
-                site.worker(nodes="bench.nodes", worker_threads=str(in_flight), log_level="warning")
+                site.worker(nodes="bench.nodes", worker_threads=str(slots), log_level="warning")
                 for _ in range(workers)
             ]
             with ApiProcess(nats.url, folder, log_level="warning") as api:
