@@ -5,7 +5,8 @@ Both may be done again, by whoever gets the job next, and then change nothing mo
 
 import asyncio
 import contextlib
-from typing import Final
+from collections.abc import Coroutine, Iterator
+from typing import Any, Final
 
 from tailrace_shared.due_index import NOW
 from tailrace_shared.errors import ExecutionNotFoundError, ExpressionError, IllegalCommandError
@@ -16,6 +17,7 @@ from tailrace_shared.execution.events import (
     ExecutionFailed,
     ExecutionResumed,
     Failed,
+    Parent,
     Resumed,
     format_timestamp,
 )
@@ -78,30 +80,34 @@ class Lifecycle:
 
     async def finished(self, state: ExecutionState) -> DriveResult:
         """Do what the end of an execution asks for beside its log."""
-        await asyncio.gather(
-            self._leave(state),
-            self._env.index.put(self._tenant, state),
-            self._forget_waits(state),
-            self._retire(state),
-            self._tell_parent(state),
-            self._cancel_children(state),
-        )
+        await asyncio.gather(*self._duties(state))
         # Last: while anything is left to do, somebody must look after the execution.
         await self._env.due.remove(self._tenant, state.execution_id)
         return DriveResult(End.FINISHED, self._writer.last_sequence)
 
-    async def _forget_waits(self, state: ExecutionState) -> None:
-        # A drive that has a plan has done it already; where there is none nobody else will.
+    def _duties(self, state: ExecutionState) -> Iterator[Coroutine[Any, Any, None]]:
+        """Yield what is to be done at once at the end. Each becomes a task, so only what does."""
+        yield self._env.index.put(self._tenant, state)
+        yield self._retire(state)
         if self.plan is None:
-            waits = await self._env.waiting.of_execution(self._tenant, state.execution_id)
-            await asyncio.gather(
-                *(self._env.waiting.remove(self._tenant, waiting) for waiting in waits)
-            )
+            # A drive that has a plan has done it already; where there is none nobody else will.
+            yield self._forget_waits(state)
+        elif self.plan.definition.concurrency is not None:
+            yield self._leave(state, self.plan)
+        if state.parent is not None:
+            yield self._tell_parent(state.parent)
+        if state.status == "failed":
+            yield self._cancel_children(state)
 
-    async def _leave(self, state: ExecutionState) -> None:
-        if self.plan is not None:
-            with contextlib.suppress(ExpressionError):
-                await self._admission.leave(state, self.plan)
+    async def _forget_waits(self, state: ExecutionState) -> None:
+        waits = await self._env.waiting.of_execution(self._tenant, state.execution_id)
+        await asyncio.gather(
+            *(self._env.waiting.remove(self._tenant, waiting) for waiting in waits)
+        )
+
+    async def _leave(self, state: ExecutionState, plan: Plan) -> None:
+        with contextlib.suppress(ExpressionError):
+            await self._admission.leave(state, plan)
 
     async def _retire(self, state: ExecutionState) -> None:
         """Say what has become of the execution, then that it is live no more."""
@@ -111,18 +117,15 @@ class Lifecycle:
         await self._env.results.put(self._tenant, state.workflow_id, result)
         await self._env.live.remove(self._tenant, state.workflow_id, state.execution_id)
 
-    async def _tell_parent(self, state: ExecutionState) -> None:
-        if state.parent is not None:
-            await self._env.due.put(self._tenant, state.parent.execution_id, NOW)
-            await self._env.starter.advance(self._tenant, state.parent.execution_id)
+    async def _tell_parent(self, parent: Parent) -> None:
+        await self._env.due.put(self._tenant, parent.execution_id, NOW)
+        await self._env.starter.advance(self._tenant, parent.execution_id)
 
     async def _cancel_children(self, state: ExecutionState) -> None:
         """Have child runs cancelled that an execution has left behind: one that was failed at once.
 
         Whoever is cancelled has its child runs cancelled first.
         """
-        if state.status != "failed":
-            return
         for step in state.steps.values():
             wait = step.waiting
             if step.status != "cancelled" or wait is None or wait.child_execution_id is None:
