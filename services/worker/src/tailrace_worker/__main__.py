@@ -17,6 +17,8 @@ from tailrace_worker.monitor import Monitor
 
 # Objects that a generation of the collector takes on before it is looked through.
 _GENERATIONS = (10_000, 20, 20)
+# How often a thread that has no job looks whether it is to end: there are hundreds.
+_IDLE_MS = 500
 
 _log = structlog.get_logger(__name__)
 
@@ -38,7 +40,7 @@ def main() -> None:
     # As Dramatiq's own command does: some middleware begins to work here, as time limits do.
     parts.broker.emit_after("process_boot")
     worker = dramatiq.Worker(
-        parts.broker, worker_threads=parts.settings.worker_threads, worker_timeout=100
+        parts.broker, worker_threads=parts.settings.worker_threads, worker_timeout=_IDLE_MS
     )
     worker.start()
     monitor.start()
