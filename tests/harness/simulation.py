@@ -30,7 +30,7 @@ from tailrace_shared.execution_log import Commit
 from tailrace_shared.workflow.definition import Definition, Node
 from tailrace_worker.engine.outcomes import Erred, Outcome, Succeeded, end_event, lost
 from tailrace_worker.engine.plan import Plan, names_of
-from tailrace_worker.engine.scheduler import Scheduler
+from tailrace_worker.engine.scheduler import MOST_DECISIONS, Scheduler
 from tailrace_worker.nodes.node import Wait
 from tailrace_worker.nodes.waits import ForChild, ForSignal
 
@@ -137,9 +137,15 @@ class Simulation:
         batch = list(facts)
         while decisions := self.scheduler.decide(self.now):
             batch += decisions
-            for event in decisions:
-                if isinstance(event, StepStarted) and event.data.node_type in _INSTANT:
-                    batch.append(self.scheduler.record(self._end(self._step(event.data.node_id))))
+            ends = [
+                self.scheduler.record(self._end(self._step(event.data.node_id)))
+                for event in decisions
+                if isinstance(event, StepStarted) and event.data.node_type in _INSTANT
+            ]
+            batch += ends
+            if not ends and len(decisions) < MOST_DECISIONS:
+                assert not self.scheduler.decide(self.now), "a decision that is not whole"
+                break
             if len(batch) >= self._largest_turn:
                 return batch, True
         return batch, False
