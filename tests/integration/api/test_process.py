@@ -105,7 +105,7 @@ def test_an_open_address_without_authentication_stops_the_start(api_nats: NatsSe
 def test_an_open_address_can_be_asked_for(api_nats: NatsServer, tmp_path: Path) -> None:
     """TAILRACE_ALLOW_OPEN_BIND is the explicit word."""
     with ApiProcess(api_nats.url, tmp_path, host="0.0.0.0", allow_open_bind="true") as api:
-        assert httpx.get(f"{api.url}/readyz").status_code == 200
+        assert httpx.get(f"{api.url}/readyz", timeout=60).status_code == 200
 
 
 async def test_streams_that_are_configured_otherwise_stop_the_start(
@@ -173,7 +173,7 @@ async def test_two_installations_share_a_nats(nats_server: NatsServer, tmp_path:
         ApiProcess(nats_server.url, tmp_path) as one,
         ApiProcess(nats_server.url, tmp_path, prefix="blue") as other,
     ):
-        async with httpx.AsyncClient() as http:
+        async with httpx.AsyncClient(timeout=60) as http:
             await http.put(f"{other.url}/api/v1/workflows/flow", json=flow)
             assert (await http.get(f"{one.url}/api/v1/workflows/flow")).status_code == 404
             path = f"{other.url}/api/v1/workflows/flow/runs"

@@ -18,7 +18,7 @@ def _page(api: InProcessApi, tenant: str, *topics: str) -> SseClient:
 
 
 async def _metrics(api: InProcessApi) -> list[str]:
-    async with httpx.AsyncClient() as http:
+    async with httpx.AsyncClient(timeout=60) as http:
         answer = await http.get(f"http://127.0.0.1:{api.port}/metrics")
         return answer.text.splitlines()
 

@@ -207,7 +207,7 @@ async def test_keys_that_do_not_fit_are_left_out(unfit: Any) -> None:
 
 async def test_a_key_set_beyond_all_limits_is_none(issuer: Issuer) -> None:
     """Too large, too many, too deep, no JSON, no key set, or somewhere else."""
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         fetch = fetcher(client, issuer.url)
         for body in (
             b"x" * 300_000,

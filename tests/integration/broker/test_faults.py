@@ -5,6 +5,8 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from harness.fleet import Fleet
 
 
@@ -69,12 +71,13 @@ def test_a_long_actor_is_delivered_once(fleet: Fleet) -> None:
     assert fleet.traces() == ["a"]
 
 
+@pytest.mark.timeout(300)  # twenty thousand messages, and an ack wait for those that come again
 def test_nats_killed_under_load_loses_nothing(
     fleet: Fleet, record_property: Callable[[str, object], None]
 ) -> None:
     """Of 20,000 messages every one is run, though NATS is killed and restarted meanwhile."""
     total = 20_000
-    fleet.ack_wait = 3.0
+    fleet.ack_wait = 10.0
     fleet.broker.enqueue_many(fleet.message("effect", str(n)) for n in range(total))
     for _ in range(2):
         fleet.start(threads=8)
@@ -82,7 +85,7 @@ def test_nats_killed_under_load_loses_nothing(
     fleet.server.kill()
     before = set(fleet.traces())
     fleet.server.start()
-    fleet.broker.join("default", timeout=60_000)
+    fleet.broker.join("default", timeout=150_000)
     counted = fleet.counted()
     again = {name for name, count in counted.items() if count > 1}
     record_property("run twice", len(again))

@@ -172,6 +172,7 @@ class World(StormyTenants):
         await self.last(self.write(), [self.read() for _ in range(3)])
 
 
+@pytest.mark.timeout(300)  # it is all computing, and a machine may have much else to do
 @pytest.mark.parametrize("part", range(_PARTS))
 def test_every_topic_is_told_whole(part: int) -> None:
     """Once and in order, and the replicas give back everything."""

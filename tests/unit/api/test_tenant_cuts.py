@@ -207,6 +207,7 @@ def _dialects(dice: random.Random) -> list[Dialect]:
     return [maker() for maker in makers]
 
 
+@pytest.mark.timeout(300)  # it is all computing, and a machine may have much else to do
 @pytest.mark.parametrize("part", range(_PARTS))
 def test_every_client_is_told_what_the_log_says(part: int) -> None:
     """From its snapshot on, once and in order, and the replicas give back everything."""
