@@ -2,6 +2,8 @@
 
 Only what holds the interpreter's lock is sampled: that is the one core that a worker process can
 use. A function's own time includes the C code that it calls (a decoder, a socket's ``send``).
+A sample is a moment, not CPU time: on a busy machine a worker is interrupted most in the write that
+wakes the server, which then seems dear.
 """
 
 import asyncio
