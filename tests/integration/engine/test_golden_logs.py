@@ -106,7 +106,7 @@ def set_fields(data: Any) -> Iterator[str]:
             yield field.name
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)  # real workers, of which some die, from every place of a crash
 @pytest.mark.parametrize("release", sorted({golden.release for golden in GOLDEN}))
 async def test_workers_go_on_from_every_commit_of_every_golden_log(
     nats_server: NatsServer, tmp_path: Path, release: str
@@ -130,7 +130,7 @@ async def test_workers_go_on_from_every_commit_of_every_golden_log(
         # Some of the steps are fatal to their workers.
         reviving = asyncio.create_task(opened.revive(over))
         deciding = asyncio.create_task(decide_all(opened, over))
-        records = await opened.settled(90)
+        records = await opened.settled(200)
         over.set()
         await asyncio.gather(reviving, deciding)
         for execution, title in begun.items():

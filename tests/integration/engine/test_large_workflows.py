@@ -61,7 +61,7 @@ def cost(workflow: Definition, seconds: float) -> Cost:
     return Cost(len(widths), sum(widths), max(widths), seconds)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)  # fifteen thousand tasks over NATS, one run after the other
 @pytest.mark.parametrize("duration", ["0s", "1ms"])
 async def test_a_run_of_eight_thousand_tasks_goes_right(site: Installation, duration: str):
     """By one worker, over NATS, with its log judged; steps that take time are attended to."""

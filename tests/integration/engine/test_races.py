@@ -56,6 +56,7 @@ async def arena(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Campai
         yield opened
 
 
+@pytest.mark.timeout(300)  # a thousand races, fifty at a time
 async def test_of_approval_timeout_and_cancel_one_wins_and_the_others_are_told(arena: Campaign):
     """Whatever the order, the log has one outcome, and every answer agrees with it."""
     nodes = {
@@ -73,7 +74,7 @@ async def test_of_approval_timeout_and_cancel_one_wins_and_the_others_are_told(a
             aim.learn(winner(*said))
 
     await asyncio.gather(*(race(index) for index in range(RACES)))
-    records = await arena.settled(120)
+    records = await arena.settled(200)
     await arena.judge(records)
     outcomes = Counter(agreed(records[execution], *said) for execution, said in answers.items())
     assert outcomes.total() == RACES
