@@ -68,8 +68,10 @@ async def test_orders_are_shown_stage_by_stage(system: Up):
         client.apply(ORDER)
         async with front_end(SCRIPT, system.port, system.port + 1) as page:
             (connected,) = await page.seen("message", least=1)
-            page.gate.cut_at = b'"stage":"saving","poId":"po-2"'
             started(client, "po-1", broken=False)
+            # From then on the page knows where it is, whatever it loses with its connection.
+            await page.seen("stage", least=1)
+            page.gate.cut_at = b'"stage":"saving","poId":"po-2"'
             started(client, "po-2", broken=True)
             await page.seen("error", least=1)
             await page.seen("completion", least=4)

@@ -153,7 +153,10 @@ async def test_a_real_client_is_cut_resumes_and_stops(
     ]
     # Came, came back after the cut and after the end, was told that this was all, and believed it.
     cut = ids.index(f"{ids[0].split('-')[0]}-{log.last - 2}-1")
-    assert [visit.last_event_id for visit in site.visits] == ["", ids[cut - 1], ids[-1]]
+    first, second, third = (visit.last_event_id for visit in site.visits)
+    # A browser that is busy may throw away with a connection what it has not read of it yet.
+    assert second in ["", *ids[:cut]]
+    assert (first, third) == ("", ids[-1])
     # But for what a browser asks of every site.
     assert [status for status in site.statuses if status != 404] == [200, 200, 204]
 
