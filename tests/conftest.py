@@ -9,6 +9,25 @@ from harness.nats import NatsServer
 from harness.nats_container import AnyNats, NatsContainer, docker_is_running
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Run one process more than there are cores: tests wait about as much as they compute."""
+    return min(os.cpu_count() or 1, 7) + 1
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests measured, also where they passed."""
+    measured = [
+        (report.nodeid, what, figure)
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        for what, figure in report.user_properties
+    ]
+    if measured:
+        terminalreporter.section("measured")
+    for test, what, figure in measured:
+        terminalreporter.line(f"{test.rpartition('/')[2].partition('.py')[0]}: {what}: {figure}")
+
+
 @pytest.fixture
 def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
     """A NATS server for one test alone, which may kill and restart it."""

@@ -12,20 +12,6 @@ from harness.nats import NatsServer
 from harness.open_files import TooFewFilesError, allow_open_files
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what the tests measured, also where they passed."""
-    measured = [
-        (report.nodeid, what, figure)
-        for outcome in ("passed", "failed")
-        for report in terminalreporter.getreports(outcome)
-        for what, figure in report.user_properties
-    ]
-    if measured:
-        terminalreporter.section("measured")
-    for test, what, figure in measured:
-        terminalreporter.line(f"{test.rpartition('/')[2].partition('.py')[0]}: {what}: {figure}")
-
-
 @pytest.fixture(autouse=True)
 def _many_open_files() -> None:
     """Servers and crowds inherit the limit."""
