@@ -1,5 +1,6 @@
 """The command ``tailrace-worker``: one worker process."""
 
+import faulthandler
 import gc
 import os
 import signal
@@ -19,6 +20,8 @@ from tailrace_worker.monitor import Monitor
 _GENERATIONS = (10_000, 20, 20)
 # How often a thread that has no job looks whether it is to end: there are hundreds.
 _IDLE_MS = 500
+# Seconds beyond the grace of its steps in which a worker has ended, or is ended.
+_LONGEST_STOP = 30.0
 
 _log = structlog.get_logger(__name__)
 
@@ -49,6 +52,8 @@ def main() -> None:
     stop.wait()
     _log.info("stopping")
     notify("STOPPING=1")
+    # Whatever keeps it, it ends, and says where each thread was; its jobs go to others.
+    faulthandler.dump_traceback_later(parts.settings.drain_grace + _LONGEST_STOP, exit=True)
     try:
         worker.stop(timeout=int((parts.settings.drain_grace + 5) * 1000))
         parts.broker.close()
