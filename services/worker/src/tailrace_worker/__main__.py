@@ -1,11 +1,12 @@
 """The command ``tailrace-worker``: one worker process."""
 
+import contextlib
 import faulthandler
 import gc
 import os
 import signal
 import sys
-import threading
+from queue import Empty, SimpleQueue
 
 import dramatiq
 import structlog
@@ -22,15 +23,18 @@ _GENERATIONS = (10_000, 20, 20)
 _IDLE_MS = 500
 # Seconds beyond the grace of its steps in which a worker has ended, or is ended.
 _LONGEST_STOP = 30.0
+# How long the main thread may overlook that another one was given a signal.
+_OVERLOOKED = 0.5
 
 _log = structlog.get_logger(__name__)
 
 
 def main() -> None:
     """Run a worker until SIGTERM or SIGINT."""
-    stop = threading.Event()
+    # Other than an Event, it may be touched by a handler while the same thread waits for it.
+    told: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, lambda number, _frame: told.put(number))
     try:
         parts = build()
         monitor = Monitor(parts)
@@ -49,7 +53,7 @@ def main() -> None:
     monitor.start()
     _log.info("ready", worker=parts.engine.worker_id)
     notify()
-    stop.wait()
+    _wait_for(told)
     _log.info("stopping")
     notify("STOPPING=1")
     # Whatever keeps it, it ends, and says where each thread was; its jobs go to others.
@@ -62,6 +66,15 @@ def main() -> None:
         # A synchronous node that ignored its cancellation must not keep the process.
         sys.stderr.flush()
         os._exit(0)
+
+
+def _wait_for(told: SimpleQueue[int]) -> None:
+    # A signal may be given to any thread, as it is while the main one still wakes from SIGSTOP.
+    # Handlers run in the main one, which would not leave a wait without an end for them.
+    while True:
+        with contextlib.suppress(Empty):
+            told.get(timeout=_OVERLOOKED)
+            return
 
 
 def _collect_less() -> None:

@@ -1,0 +1,24 @@
+"""How a worker learns that it is to end."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.installation import Installation
+
+
+def thread_of(pid: int) -> int:
+    """Return a thread of a process, not the main one: that has the process's id."""
+    _main, another, *_ = sorted(int(task.name) for task in Path(f"/proc/{pid}/task").iterdir())
+    return another
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the threads of others are known on Linux only")
+async def test_a_worker_ends_whichever_of_its_threads_is_given_the_signal(site: Installation):
+    """One that has just been thawed by SIGCONT may not have its main thread awake yet."""
+    worker = site.worker()
+    os.kill(thread_of(worker.pid), signal.SIGTERM)
+    assert worker.wait(60.0) == 0
