@@ -224,3 +224,11 @@ def test_the_decisions_of_a_map_are_linear_in_its_items():
         return lines
 
     assert effort(4000) < 4 * 1.1 * effort(1000)
+
+
+def test_a_map_that_another_driver_has_started_finds_its_items():
+    """That one may have died between two commits; who drove before has taken in the first."""
+    first, other = Run(["x"]), Run(["x"])
+    for event in other.scheduler.decide(NOW)[:2]:
+        first.scheduler.record(event)
+    assert first.decide() == ["expanded:a", "started:a[0]"]

@@ -202,3 +202,20 @@ def test_an_actors_step_waits_until_an_actor_begins():
     assert wait is not None
     assert (wait.wait, wait.attempt) == ("actor", 1)
     assert scheduler.decide(NOW) == []
+
+
+def test_a_signal_that_another_driver_has_applied_is_not_applied_again():
+    """Who drove before has taken in what the other wrote, and must not resume what waits."""
+    first, other = waiting("a", "b"), waiting("a", "b")
+    command = Command("e1", "resolve", "c-a", node_id="a", decision="approved")
+    accepted = request_resolve(other.state, command, NOW)
+    assert accepted is not None
+    written = [other.record(accepted), *other.decide(NOW)]
+    written.append(
+        other.record(completed(other.state.steps["after_a"], None, format_timestamp(NOW)))
+    )
+    written += other.decide(NOW)
+    assert other.state.status == "paused"
+    for event in written:
+        first.record(event)
+    assert first.decide(NOW) == []

@@ -56,7 +56,7 @@ from tailrace_shared.execution.state import SETTLED, ExecutionState, StepState
 from tailrace_worker.engine.guard import Guard
 from tailrace_worker.engine.maps import MapProgress
 from tailrace_worker.engine.outcomes import MAX_ERROR_CHARACTERS, MOST_WAITING, completed, failed
-from tailrace_worker.engine.plan import MAP, Plan
+from tailrace_worker.engine.plan import Plan
 
 MAX_ITEMS: Final = 10_000
 _REPEATED_BYTES: Final = 64 * 1024
@@ -121,6 +121,8 @@ class Scheduler:
             self._note(step)
             if isinstance(event, StepExpanded):
                 self._open_map(step)
+            elif isinstance(event, StepStarted) and step.node_id in self.plan.maps:
+                self._open_maps.append(step.node_id)
         elif isinstance(event, CommandRequested) and event.data.node_id is not None:
             self._note_activity(self.state.steps[event.data.node_id])
         return event
@@ -258,7 +260,7 @@ class Scheduler:
             yield self.record(self._paused("requested", stamp, requested=True))
 
     def _resume(self, now: float, stamp: str) -> Iterator[Event]:
-        signalled = next(iter(self._signalled), None)
+        signalled = self._first_signalled
         due = self.next_due
         is_due = due is not None and due <= now
         if not (self.state.is_paused_by_request or signalled or is_due):
@@ -283,6 +285,14 @@ class Scheduler:
         return ExecutionPaused(paused, stamp)
 
     # Signals and timers
+
+    @property
+    def _first_signalled(self) -> str | None:
+        """The step whose signal is to be applied next; None if there is none."""
+        # Who has driven the execution meanwhile may have applied what was noted here.
+        while self._signalled and self.state.steps[self._signalled[0]].resolution is None:
+            self._signalled.popleft()
+        return self._signalled[0] if self._signalled else None
 
     def _apply_signal(self, stamp: str) -> Event | None:
         step = self.state.steps[self._signalled.popleft()]
@@ -394,10 +404,7 @@ class Scheduler:
             wait = StepWait(step_id, node.type, "waiting", wait="actor", attempt=attempt)
             return self.record(StepWaiting(wait, stamp))
         begun = StepBegun(step_id, node.type, "running", attempt, stamp, node.name, node.stage)
-        event = self.record(StepStarted(begun, stamp))
-        if node.type == MAP:
-            self._open_maps.append(step_id)
-        return event
+        return self.record(StepStarted(begun, stamp))
 
     def _skip(self, node: str, reason: Literal["when", "needs"], stamp: str) -> Event:
         node_type = self.plan.nodes[node].node.type
@@ -517,8 +524,8 @@ class Scheduler:
         return [*self._apply_signals(stamp), self._cancelled(stamp)]
 
     def _apply_signals(self, stamp: str) -> Iterator[Event]:
-        if self._signalled and self.state.status == "paused":
-            resumed = Resumed(self.state.execution_id, "running", self._signalled[0])
+        if (signalled := self._first_signalled) and self.state.status == "paused":
+            resumed = Resumed(self.state.execution_id, "running", signalled)
             yield self.record(ExecutionResumed(resumed, stamp))
         while self._signalled:
             if event := self._apply_signal(stamp):
