@@ -40,7 +40,7 @@ _INTERVAL: Final = 0.1
 
 Place = tuple[str, int]
 """A step and its attempt."""
-Tell = Callable[[Place, Outcome], None]
+Tell = Callable[[tuple[Place, Outcome]], None]
 
 
 class Children:
@@ -51,7 +51,7 @@ class Children:
         tenant: whose execution.
         execution: the parent.
         chores: carries out what is to be done.
-        tell: called with the outcome of a step whose child run has ended.
+        tell: called with a step whose child run has ended, and the outcome.
     """
 
     def __init__(
@@ -128,17 +128,17 @@ class Children:
         if last is None or isinstance(last.events()[-1], ExecutionQueued):
             await self._start(place, wait, depth)
         elif isinstance(last.events()[-1], TERMINAL):
-            self._tell(place, await self._outcome(place, _child(wait), last.sequence))
+            self._tell((place, await self._outcome(place, _child(wait), last.sequence)))
 
     async def _see(self, place: Place, wait: StepWait) -> None:
         last = await self._env.log.last_commit(self._tenant, _child(wait))
         if last is not None and place in self._open and isinstance(last.events()[-1], TERMINAL):
-            self._tell(place, await self._outcome(place, _child(wait), last.sequence))
+            self._tell((place, await self._outcome(place, _child(wait), last.sequence)))
 
     async def _start(self, place: Place, wait: StepWait, depth: int) -> None:
         if depth > MAX_CHILD_DEPTH:
             message = f"runs within runs {depth} deep; the limit is {MAX_CHILD_DEPTH}"
-            self._tell(place, Erred(message, retryable=False))
+            self._tell((place, Erred(message, retryable=False)))
             return
         parent = Parent(self._execution, place[0])
         origin = Origin(parent=parent, depth=depth, sensitive=tuple(wait.sensitive))
@@ -149,7 +149,7 @@ class Children:
         except (UnavailableError, NewerLogError, JetStreamError):
             raise
         except TailraceError as error:
-            self._tell(place, Erred(str(error), retryable=False))
+            self._tell((place, Erred(str(error), retryable=False)))
 
     async def _outcome(self, place: Place, child: str, end: int) -> Outcome:
         """Return what the end of a child run, at sequence ``end`` of its log, makes of its step."""
@@ -180,7 +180,7 @@ class Children:
 
     async def _end_late(self, place: Place, wait: StepWait, message: str) -> None:
         await self._cancel(wait, message)
-        self._tell(place, Erred(message))
+        self._tell((place, Erred(message)))
 
     async def _cancel(self, wait: StepWait, reason: str) -> None:
         # One that has ended meanwhile, or was never created, is as good as cancelled.

@@ -50,12 +50,12 @@ class Consequences:
         self._tenant = tenant
         self._execution = execution
         self._chores = Chores(wake, tenant=tenant, execution=execution)
-        self._children = Children(environment, tenant, execution, self._chores, self._tell)
+        self._news: list[tuple[Place, Outcome]] = []
+        self._children = Children(environment, tenant, execution, self._chores, self._news.append)
         self._followed: Scheduler | None = None
         self._seen: dict[str, StepWait] = {}
         self._commands = 0
         self._registered: dict[str, Waiting] = {}
-        self._news: list[tuple[Place, Outcome]] = []
         self._state: ExecutionState
         self._guard: Guard | None = None
 
@@ -86,7 +86,8 @@ class Consequences:
             Exception: what a waiting step needs could not be done.
         """
         self._chores.check()
-        news, self._news = self._news, []
+        news = self._news.copy()
+        self._news.clear()
         return news
 
     async def recall(self) -> None:
@@ -172,9 +173,6 @@ class Consequences:
                 self._chores.do(functools.partial(self._dispatch, step.node_id))
             case "time":
                 pass
-
-    def _tell(self, place: Place, outcome: Outcome) -> None:
-        self._news.append((place, outcome))
 
     # Signals
 

@@ -92,12 +92,13 @@ class Drive:
         )
         self._scheduler: Scheduler
         self._outlook: Outlook
-        self._attempts = Attempts(environment, tenant, execution, self._wake)
-        self._consequences = Consequences(environment, tenant, execution, self._wake)
+        self._woken = asyncio.Event()
+        # Not a method of the drive's own: in a cycle all that it has read would outlive it.
+        self._attempts = Attempts(environment, tenant, execution, self._woken.set)
+        self._consequences = Consequences(environment, tenant, execution, self._woken.set)
         self._lifecycle = Lifecycle(environment, tenant, self._writer)
         # Steps that run by the log, and that nobody here attends to yet.
         self._unattended: list[str] = []
-        self._woken = asyncio.Event()
         self._log_moved = False
         self._is_draining = False
         self._grace_is_over = False
