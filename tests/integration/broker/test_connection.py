@@ -1,6 +1,7 @@
 """The broker outlives its connection, and says in Dramatiq's words when it cannot."""
 
 import os
+import signal
 import threading
 import time
 
@@ -48,6 +49,24 @@ def test_enqueueing_rides_out_a_restart(nats_server: NatsServer) -> None:
     broker.declare_queue("default")
     assert len(sent) == 1
     assert broker.backlog()["default"].queued == 2
+    broker.close()
+
+
+def test_an_answer_that_comes_too_late_does_not_end_the_reader(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that stood still says that it has read everything when nobody asks any more."""
+    monkeypatch.setattr("tailrace_worker.broker.connection._FLUSH_TIMEOUT", 0.1)
+    broker = NatsBroker(nats_server.url)
+    connection = broker.connection
+    os.kill(nats_server.pid, signal.SIGSTOP)
+    try:
+        assert not connection.call(connection.flush)
+    finally:
+        os.kill(nats_server.pid, signal.SIGCONT)
+    monkeypatch.undo()
+    assert connection.call(connection.flush)
+    assert connection.client.stats["reconnects"] == 0
     broker.close()
 
 

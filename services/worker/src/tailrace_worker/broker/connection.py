@@ -47,6 +47,7 @@ _RECONNECT_WAIT: Final = 0.2
 _PING_INTERVAL: Final = 10
 _CALL_TIMEOUT: Final = 30.0
 _CLOSE_TIMEOUT: Final = 5.0
+_FLUSH_TIMEOUT: Final = 10.0
 
 
 class ConnectionOptions(NamedTuple):
@@ -158,9 +159,16 @@ class Connection:
         """
         was_whole, reconnects = self._is_whole, self.client.stats["reconnects"]
         await self._empty_outbox()
-        # While nats-py reconnects this returns at once.
-        await self.client.flush()
-        return was_whole and self._is_whole and self.client.stats["reconnects"] == reconnects
+        if not self.client.is_connected:
+            return False
+        # A ping is written at once, ahead of what still waits to be written.
+        await self.client._flush_pending(force_flush=True)  # noqa: SLF001
+        # nats-py's flush cancels what it waits for, and then a late answer ends nats-py's reader.
+        pong = self._loop.create_future()
+        await self.client._send_ping(pong)  # noqa: SLF001
+        await asyncio.wait([pong], timeout=_FLUSH_TIMEOUT)
+        is_same = self._is_whole and self.client.stats["reconnects"] == reconnects
+        return was_whole and is_same and pong.done()
 
     async def subscribe(self, callback: Callable[[Msg], None]) -> tuple[str, Any]:
         """Listen one token below a new inbox; return the inbox and the subscription."""
@@ -278,7 +286,7 @@ class Connection:
             except (StartupError, UnavailableError, JetStreamError) as error:
                 self.logger.warning("NATS is back but not ready: %s", error)
                 await asyncio.sleep(_RECONNECT_WAIT)
-        else:
+        if not self.client.is_connected:
             return  # it is lost again, and the next reconnect resumes
         self.disconnected_at = None
         self.publisher.resend_all()
