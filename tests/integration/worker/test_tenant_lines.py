@@ -79,6 +79,23 @@ async def test_a_line_is_emptied_by_workers_that_come_after_those_that_made_it(g
     assert ground.jobs == ["a", "b", "c", "d"]
 
 
+async def test_no_more_are_called_than_there_is_room_for(site, full):
+    """Whose job met no room would lose its turn; whose turn it is, chance decides."""
+    for tenant in "tuv":
+        for number in range(3):
+            await full.lines.join(tenant, f"{tenant}{number}")
+    newcomer = Ground(site, slots=4)
+    await newcomer.lines.look()
+    await newcomer.lines.call_some()
+    assert len(newcomer.jobs) == 4
+    for called in newcomer.jobs:
+        before = [f"{called[0]}{number}" for number in range(int(called[1]))]
+        assert set(before) <= set(newcomer.jobs)
+    await newcomer.lines.call_some()
+    await newcomer.lines.call_some()
+    assert len(set(newcomer.jobs)) == 9
+
+
 async def test_nobody_looks_for_a_line_that_is_empty(ground, site):
     """It is struck out by who finds nobody in it."""
     await ground.lines.join("t", "a")

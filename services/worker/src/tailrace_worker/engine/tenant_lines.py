@@ -13,6 +13,7 @@ seconds, so a line is emptied although all that have put somebody into it are go
 import asyncio
 import hashlib
 import itertools
+import random
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -76,20 +77,27 @@ class TenantLines:
         # All of its executions may have ended meanwhile, and found nobody to call.
         await self.call_next(tenant)
 
-    async def call_next(self, tenant: str) -> None:
+    async def call_next(self, tenant: str) -> bool:
         """Give a job to the first in a tenant's line, if it may have one more."""
-        if tenant in self._known and self._share.admits(tenant):
-            await self._call(tenant)
+        may_have = tenant in self._known and self._share.admits(tenant)
+        return may_have and await self._call(tenant)
 
     async def run(self) -> None:
         """Call those who stand in the lines while there is room, now and then, until cancelled."""
         for turn in itertools.count():
             if turn % _LOOK_EVERY == 0:
                 await self.look()
-            for tenant in list(self._known):
-                for _ in range(_OFFERED_AT_ONCE):
-                    await self.call_next(tenant)
+            await self.call_some()
             await asyncio.sleep(_OFFER_INTERVAL)
+
+    async def call_some(self) -> None:
+        """Call as many as there is room for: who is called in vain loses their turn."""
+        room = self._share.free
+        for tenant in random.sample(sorted(self._known), len(self._known)):
+            for _ in range(min(room, _OFFERED_AT_ONCE)):
+                if not await self.call_next(tenant):
+                    break
+                room -= 1
 
     async def look(self) -> None:
         """Learn which tenants have a line."""
@@ -99,14 +107,15 @@ class TenantLines:
         except (UnavailableError, JetStreamError) as error:
             _log.warning("not looked for lines", error=str(error))
 
-    async def _call(self, tenant: str) -> None:
+    async def _call(self, tenant: str) -> bool:
         try:
             async with self._calling:
-                await self._call_next(tenant)
+                return await self._call_next(tenant)
         except (UnavailableError, JetStreamError) as error:
             _log.warning("nobody called", tenant=tenant, error=str(error))
+            return False
 
-    async def _call_next(self, tenant: str) -> None:
+    async def _call_next(self, tenant: str) -> bool:
         while (first := await self._line.first(_name(tenant))) is not None:
             # If its caller dies, the sweeper sees to it that it gets a job.
             await self._due.put(*first, NOW)
@@ -114,9 +123,10 @@ class TenantLines:
             # and that place must stay.
             if await self._line.leave(_name(tenant), *first):
                 await self._advance(*first)
-                return
+                return True
             # Another worker has called the same one: then there is still room for one more.
         await self._forget(tenant)
+        return False
 
     async def _forget(self, tenant: str) -> None:
         """Strike out a line that was empty, unless somebody has joined it since."""
