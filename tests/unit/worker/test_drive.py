@@ -19,7 +19,7 @@ async def left_behind() -> list[object]:
     """Return what is left of a drive and its consequences when nobody has them any more."""
     loop = asyncio.get_running_loop()
     environment: Any = SimpleNamespace(
-        jetstream=None, subjects=Subjects("t"), worker_id="w", loop=loop
+        jetstream=None, log=None, subjects=Subjects("t"), worker_id="w", loop=loop
     )
     drive = weakref.ref(Drive(environment, "tenant", "execution"))
     consequences = weakref.ref(Consequences(environment, "tenant", "execution", nothing))

@@ -25,9 +25,15 @@ def clock():
 
 
 @pytest.fixture
-def shelf(clock):
+def alarms():
+    """What is to be called, and after how many seconds."""
+    return []
+
+
+@pytest.fixture
+def shelf(clock, alarms):
     """A shelf for ten bytes, and for a minute."""
-    return Shelf(10, 60, clock)
+    return Shelf(lambda *alarm: alarms.append(alarm), 10, 60, clock)
 
 
 def test_what_is_taken_is_on_it_no_more(shelf):
@@ -60,7 +66,7 @@ def test_the_newest_stays_however_large_it_is(shelf):
 
 
 def test_nothing_is_kept_for_longer_than_was_said(shelf, clock):
-    """Nor does it take memory then, once anybody asks for anything."""
+    """Once anybody asks for anything it is gone."""
     shelf.put(A, "old", 1)
     clock.now = 30
     shelf.put(B, "newer", 1)
@@ -68,3 +74,20 @@ def test_nothing_is_kept_for_longer_than_was_said(shelf, clock):
     assert shelf.take(C) is None
     assert len(shelf) == 1
     assert shelf.take(B) == "newer"
+
+
+def test_what_nobody_asks_for_goes_all_the_same(shelf, clock, alarms):
+    """One alarm is set at a time, and none where there is nothing."""
+    shelf.put(A, "old", 1)
+    clock.now = 30
+    shelf.put(B, "newer", 1)
+    for left in (1, 0):
+        clock.now += 60
+        ((after, look),) = alarms
+        alarms.clear()
+        assert after == 60
+        if left:
+            shelf.put(C, "newest", 1)
+        look()
+        assert len(shelf) == left
+    assert alarms == []

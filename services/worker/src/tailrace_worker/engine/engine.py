@@ -64,7 +64,7 @@ from tailrace_worker.engine.orchestrator import Drive
 from tailrace_worker.engine.outlook import Allowance
 from tailrace_worker.engine.runner import Runner
 from tailrace_worker.engine.share import FairShare
-from tailrace_worker.engine.shelf import Shelf
+from tailrace_worker.engine.shelf import Shelf, memory_of
 from tailrace_worker.engine.statistics import Statistics
 from tailrace_worker.engine.tenant_lines import TenantLines
 from tailrace_worker.nodes.emit import make_emit_node
@@ -106,9 +106,9 @@ class Engine:
         self._share = FairShare(settings.worker_threads)
         self._drives: dict[tuple[str, str], Drive] = {}
         # Drives that have left their execution to wait, until a moment ago.
-        self._left: Shelf[Drive] = Shelf()
+        self._left: Shelf[Drive] = Shelf(self._loop.call_later)
         # What was read of executions that another worker turned out to drive.
-        self._read: Shelf[History] = Shelf()
+        self._read: Shelf[History] = Shelf(self._loop.call_later)
         # How often the drive of an execution has broken in a row.
         self._broken: Counter[tuple[str, str]] = Counter()
         self._is_draining = False
@@ -308,7 +308,8 @@ class Engine:
         if is_driven or self._is_draining or self._share.admits(tenant):
             with self._share.one_more(tenant):
                 await self._hold(tenant, execution)
-            await self._tenant_lines.call_next(tenant)
+            if not self._is_draining:
+                await self._tenant_lines.call_next(tenant)
         else:
             await self._tenant_lines.join(tenant, execution)
 
@@ -434,9 +435,9 @@ class Engine:
 
     def _put_aside(self, key: tuple[str, str], drive: Drive, unused: History | None = None) -> None:
         if drive.is_resumable:
-            self._left.put(key, drive, drive.size)
+            self._left.put(key, drive, drive.memory)
         elif unused is not None:
-            self._read.put(key, unused, unused.size)
+            self._read.put(key, unused, memory_of(unused.size, len(unused.state.steps)))
 
     def _register(self, key: tuple[str, str], drive: Drive) -> None:
         self._drives[key] = drive

@@ -13,7 +13,6 @@ not stored yet are recorded on the newer state, and the scheduler decides again.
 A drive that has left its execution to wait may be resumed: then it goes on as if it had not left.
 """
 
-import asyncio
 import contextlib
 import functools
 import random
@@ -29,9 +28,7 @@ from nats.aio.subscription import Subscription
 
 from tailrace_shared.appends import WRITER
 from tailrace_shared.errors import (
-    ExecutionNotFoundError,
     JetStreamError,
-    TailraceError,
     UnavailableError,
     WorkflowNotFoundError,
     WrongLastSequenceError,
@@ -44,17 +41,20 @@ from tailrace_shared.execution.events import (
 )
 from tailrace_shared.execution.state import StepState
 from tailrace_shared.execution_log import Commit, History
+from tailrace_worker.engine.alarm import Alarm
 from tailrace_worker.engine.attempts import Attempts
 from tailrace_worker.engine.commuting import commute
 from tailrace_worker.engine.consequences import Consequences
 from tailrace_worker.engine.drive_result import DriveResult, End
 from tailrace_worker.engine.environment import Environment
 from tailrace_worker.engine.lifecycle import Lifecycle
+from tailrace_worker.engine.log_reader import DisplacedError, LogReader
 from tailrace_worker.engine.log_writer import LogWriter
 from tailrace_worker.engine.outcomes import LONGEST_IDLE, Succeeded, end_event, failed, lost
 from tailrace_worker.engine.outlook import Outlook
 from tailrace_worker.engine.patience import patiently
 from tailrace_worker.engine.scheduler import MOST_DECISIONS, Scheduler
+from tailrace_worker.engine.shelf import memory_of
 
 _TURN_EVENTS: Final = 64
 _TURN_SECONDS: Final = 0.005
@@ -65,10 +65,6 @@ _log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 _Decide = Callable[[list[Event]], tuple[list[Event], bool]]
-
-
-class DisplacedError(TailraceError):
-    """Another worker drives the execution now."""
 
 
 class Drive:
@@ -90,12 +86,15 @@ class Drive:
         self._writer = LogWriter(
             environment.jetstream, environment.subjects, tenant, execution, environment.worker_id
         )
+        self._reader = LogReader(
+            environment.log, self._writer, tenant, execution, environment.worker_id
+        )
+        self._alarm = Alarm(environment.loop, _LISTEN_AFTER)
         self._scheduler: Scheduler
         self._outlook: Outlook
-        self._woken = asyncio.Event()
         # Not a method of the drive's own: in a cycle all that it has read would outlive it.
-        self._attempts = Attempts(environment, tenant, execution, self._woken.set)
-        self._consequences = Consequences(environment, tenant, execution, self._woken.set)
+        self._attempts = Attempts(environment, tenant, execution, self._alarm.ring)
+        self._consequences = Consequences(environment, tenant, execution, self._alarm.ring)
         self._lifecycle = Lifecycle(environment, tenant, self._writer)
         # Steps that run by the log, and that nobody here attends to yet.
         self._unattended: list[str] = []
@@ -108,9 +107,6 @@ class Drive:
         # From where on its log was not followed, while it had left.
         self._left_at = 0
         self.is_resumable = False
-        self._waits_since: float | None = None
-        self._has_waited_long = False
-        self._impatience: asyncio.TimerHandle | None = None
 
     # Called from outside, on the same loop
 
@@ -120,27 +116,25 @@ class Drive:
         return self._log_moved
 
     @property
-    def size(self) -> int:
-        """The bytes of the log that it has seen, with the outputs that are kept elsewhere."""
-        return self._bytes_read + self._writer.bytes_written
+    def memory(self) -> int:
+        """About how many bytes it takes, once it drives."""
+        log_bytes = self._bytes_read + self._writer.bytes_written
+        return memory_of(log_bytes, len(self._scheduler.plan.definition.nodes))
 
     def look_again(self) -> None:
         """Have the log read: somebody may have appended a request, or a child run has ended."""
         self._log_moved = True
-        self._woken.set()
+        self._alarm.ring()
 
     def drain(self, grace: float) -> None:
         """Start nothing more, and hand the execution over once what runs has ended."""
         self._is_draining = True
         self._env.loop.call_later(grace, self._end_grace)
-        self._woken.set()
-
-    def _wake(self) -> None:
-        self._woken.set()
+        self._alarm.ring()
 
     def _end_grace(self) -> None:
         self._grace_is_over = True
-        self._woken.set()
+        self._alarm.ring()
 
     # The loop
 
@@ -150,10 +144,10 @@ class Drive:
         Raises:
             UnavailableError: NATS did not answer for long.
         """
-        self._woken.clear()
+        self._alarm.reset()
         self._log_moved, self._subscription = False, None
         try:
-            commits = await self._patiently(self._new_commits)
+            commits = await self._patiently(self._reader.new_commits)
         except DisplacedError:
             return None
         if commits:
@@ -181,9 +175,7 @@ class Drive:
         finally:
             self._attempts.abandon()
             self._consequences.close()
-            if self._impatience is not None:
-                self._impatience.cancel()
-                self._impatience = None
+            self._alarm.stop()
             if self._subscription is not None:
                 with contextlib.suppress(nats.errors.Error):
                     await self._subscription.unsubscribe()
@@ -262,7 +254,7 @@ class Drive:
             if not more and (result := await self._rest()) is not None:
                 return result
             # Before the log is read: who asks for a look meanwhile must not be forgotten.
-            self._woken.clear()
+            self._alarm.reset()
             if self._log_moved:
                 await self._read_on()
                 self._consequences.look_at_children()
@@ -303,14 +295,14 @@ class Drive:
         """Take in what actors have appended before ``ours``; False if those must be made anew."""
         if (lost.last or 0) <= self._writer.last_sequence:
             return False
-        commits = await self._patiently(self._new_commits)
+        commits = await self._patiently(self._reader.new_commits)
         theirs = [event for commit in commits for event in commit.events()]
         if not theirs or any(c.writer for c in commits) or not commute(theirs, ours):
             return False
         self._take_in(commits)
         await self._fetch_outputs()
         # There may be more to decide.
-        self._wake()
+        self._alarm.ring()
         return True
 
     def _decide(self, facts: list[Event]) -> tuple[list[Event], bool]:
@@ -363,7 +355,7 @@ class Drive:
             return DriveResult(End.HANDED_OVER, self._writer.last_sequence)
         due = self._scheduler.next_due
         delay = None if due is None else max(0.0, due - self._env.now())
-        is_idle = not (self._attempts or self._consequences.is_busy or self._woken.is_set())
+        is_idle = not (self._attempts or self._consequences.is_busy or self._alarm.has_rung)
         if is_idle and (delay is None or delay > LONGEST_IDLE):
             return await self._park(due)
         await self._wait(delay)
@@ -373,7 +365,7 @@ class Drive:
         """Leave the execution to a timer or a request; unless one comes meanwhile."""
         await self._put_in_index()
         await self._patiently(functools.partial(self._expect, due))
-        if self._woken.is_set():
+        if self._alarm.has_rung:
             return None
         # One that waits for a signal is paused, and may be so for days.
         self.is_resumable = self._scheduler.state.status == "running"
@@ -390,27 +382,8 @@ class Drive:
             await self._env.due.put(self._tenant, self._execution, due)
 
     async def _wait(self, delay: float | None) -> None:
-        timer = None if delay is None else self._env.loop.call_later(delay, self._wake)
-        self._waits_since = self._env.loop.time()
-        if self._impatience is None and self._subscription is None:
-            self._impatience = self._env.loop.call_later(_LISTEN_AFTER, self._lose_patience)
-        await self._woken.wait()
-        self._waits_since = None
-        if timer is not None:
-            timer.cancel()
-        if self._has_waited_long:
-            self._has_waited_long = False
+        if await self._alarm.wait(delay, minds_silence=self._subscription is None):
             await self._listen()
-
-    def _lose_patience(self) -> None:
-        # One timer for many waits: a timer for each would cost as much as the wait itself.
-        now = self._env.loop.time()
-        until = _LISTEN_AFTER + (now if self._waits_since is None else self._waits_since)
-        if until > now:
-            self._impatience = self._env.loop.call_at(until, self._lose_patience)
-            return
-        self._impatience, self._has_waited_long = None, True
-        self._wake()
 
     # Steps
 
@@ -470,9 +443,8 @@ class Drive:
             DisplacedError: another worker has appended, or the log is gone.
         """
         self._log_moved = False
-        commits = await self._patiently(self._new_commits)
-        for commit in commits:
-            self._check_writer(commit)
+        commits = await self._patiently(self._reader.new_commits)
+        self._reader.check(commits)
         if commits:
             self._take_in(commits)
             await self._fetch_outputs()
@@ -485,19 +457,6 @@ class Drive:
             self._writer.last_sequence = commit.sequence
             self._bytes_read += len(commit.payload) + kept_elsewhere(events)
 
-    async def _new_commits(self) -> list[Commit]:
-        """Return the commits that this drive has not seen, as the log's leader has them."""
-        log, seen = self._env.log, self._writer.last_sequence
-        newest = await log.last_commit(self._tenant, self._execution)
-        if newest is None:
-            raise DisplacedError("the log is gone: expired or purged")
-        if newest.sequence == seen:
-            return []
-        commits = [c async for c in log.read(self._tenant, self._execution, seen + 1)]
-        if not commits or commits[-1].sequence < newest.sequence:
-            raise UnavailableError("a replica lags behind the log's leader")
-        return commits
-
     async def _start_over(self, facts: list[Event], lost: WrongLastSequenceError) -> list[Event]:
         """Start from the log's own state, and our ``facts``, of which none is stored.
 
@@ -508,9 +467,8 @@ class Drive:
         """
         # The fence has told how far the log goes; a replica that lags must come that far.
         known = max(self._writer.last_sequence, lost.last or 0)
-        commits, history = await self._patiently(functools.partial(self._reload, known))
-        for commit in commits:
-            self._check_writer(commit)
+        commits, history = await self._patiently(functools.partial(self._reader.reload, known))
+        self._reader.check(commits)
         self._writer.last_sequence, self._bytes_read = history.last_sequence, history.size
         self._adopt(Scheduler(self._scheduler.plan, history.state))
         facts = [self._scheduler.record(fact) for fact in facts]
@@ -518,22 +476,6 @@ class Drive:
         # What such a part of a turn has started nobody has launched.
         self._unattended = self._attempts.unattended
         return facts
-
-    def _check_writer(self, commit: Commit) -> None:
-        if commit.writer not in {"", self._env.worker_id}:
-            raise DisplacedError(f"{commit.writer} has appended at {commit.sequence}")
-
-    async def _reload(self, known: int) -> tuple[list[Commit], History]:
-        log, seen = self._env.log, self._writer.last_sequence
-        try:
-            history = await log.load(self._tenant, self._execution, at_least=known)
-        except ExecutionNotFoundError as error:
-            raise DisplacedError("the log is gone: expired or purged") from error
-        # Read after the history, so that no commit is in it whose writer goes unseen.
-        commits = [c async for c in log.read(self._tenant, self._execution, seen + 1)]
-        if (commits[-1].sequence if commits else seen) < history.last_sequence:
-            raise UnavailableError("a replica lags behind what another has answered")
-        return commits, history
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         return await patiently(ask, lambda: self._is_draining)

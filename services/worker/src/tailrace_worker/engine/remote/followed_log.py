@@ -35,7 +35,7 @@ from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.topology import EVENTS
 from tailrace_worker.engine import patience
 from tailrace_worker.engine.environment import Environment
-from tailrace_worker.engine.shelf import Shelf
+from tailrace_worker.engine.shelf import Shelf, memory_of
 
 _log = structlog.get_logger(__name__)
 
@@ -221,7 +221,7 @@ class FollowedLogs:
     def __init__(self, environment: Environment) -> None:
         self._env = environment
         self._open: dict[tuple[str, str], FollowedLog] = {}
-        self._shelf: Shelf[FollowedLog] = Shelf()
+        self._shelf: Shelf[FollowedLog] = Shelf(environment.loop.call_later)
 
     @contextlib.asynccontextmanager
     async def following(self, tenant: str, execution: str) -> AsyncIterator[FollowedLog]:
@@ -242,7 +242,7 @@ class FollowedLogs:
             if not log.users:
                 del self._open[key]
                 if log.is_of_use:
-                    self._shelf.put(key, log, log.size)
+                    self._shelf.put(key, log, memory_of(log.size, len(log.state.steps)))
                 await log.close()
 
 
