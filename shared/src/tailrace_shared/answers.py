@@ -138,7 +138,9 @@ class Answers:
         try:
             question.take(message)
         except Exception as error:  # noqa: BLE001 - raised where it was asked
-            question.done.set_exception(error)
+            # Raised here, it would end the connection's reader.
+            if not question.done.done():
+                question.done.set_exception(error)
 
     def _give_up(self) -> None:
         self._timer = None
