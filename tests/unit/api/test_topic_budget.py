@@ -15,7 +15,12 @@ from harness.virtual_time import run_in_virtual_time
 from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.dialects.multiplex import Topic, multiplex
 from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
+from tailrace_api.fanout import topic as live
 from tailrace_api.fanout.budget import Account, Budget
+from tailrace_api.fanout.counts import Counts
+from tailrace_api.fanout.ring import Ring
+from tailrace_api.fanout.source import LiveCommit
+from tailrace_api.fanout.turns import Turns
 from tailrace_api.fanout.view import View
 from tailrace_shared.execution import events as ev
 from tailrace_shared.execution.events import Event, encode_commits
@@ -198,3 +203,63 @@ def test_a_state_that_grows_where_there_is_no_room_ends_its_streams(
         assert len(places(other.events)) == 202
 
     _run(scenario, **limits)
+
+
+class _Reader:
+    """Follows a topic, takes whatever there is, and minds what it was not given."""
+
+    def __init__(self, topic: live.Topic, then: Callable[[], None]) -> None:
+        self._topic = topic
+        self._then = then
+        self._next = 1
+        self.has_missed = False
+
+    def ready(self) -> None:
+        """Learn that the topic has a ring."""
+
+    def serve(self) -> bool:
+        """Take something; returns whether there is more."""
+        ring = self._topic.ring
+        assert ring is not None
+        if self._next > ring.edge:
+            return False
+        if self._next < ring.floor:
+            self.has_missed = True
+            return False
+        self._next = ring.batch(self._next).next_sequence
+        self._then()
+        return self._next <= ring.edge
+
+    def end(self, reason: str) -> None:
+        """Follow no more."""
+        raise AssertionError(reason)
+
+
+def test_what_comes_while_others_are_written_to_is_kept_for_those_who_were_before() -> None:
+    """Even if nothing of it is shown, so that nobody is written to for it."""
+
+    async def main() -> None:
+        account, turns = Account(Budget(1, 1), "t"), Turns()
+        view = View(EXECUTION, LogFilter("t"))
+        topic = live.Topic(view, "e", live.RingBounds(99, 9999), account, turns, Counts())
+        topic.ring = Ring("e", 0, max_events=99, max_bytes=9999, account=account)
+        served = 0
+
+        def receive(sequence: int, payload: bytes) -> None:
+            topic.receive(LiveCommit("e", sequence, sequence - 1, payload, 0.0))
+
+        def then() -> None:
+            nonlocal served
+            served += 1
+            if served == 2:
+                receive(2, b"illegible")
+
+        readers = [_Reader(topic, then) for _ in range(2)]
+        topic.followers.update(readers)
+        for sequence in (1, 3):
+            receive(sequence, next(encode_commits([written.step_log("n", "x")])))
+            await _soon()
+        assert served >= 4
+        assert not any(reader.has_missed for reader in readers)
+
+    run_in_virtual_time(main())

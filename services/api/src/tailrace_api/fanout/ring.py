@@ -83,12 +83,13 @@ class Ring:
             del self._commits[: self._start]
             self._start = 0
 
-    def shed(self) -> None:
-        """Drop everything: who keeps up has been given it, and others read it from the log."""
-        self._began, self._is_told = self.end, True
-        while self._start < len(self._commits):
+    def shed(self, sequence: int) -> None:
+        """Drop everything up to a sequence: who keeps up has it, others read it from the log."""
+        if self.edge <= sequence:
+            self._began, self._is_told = self.end, True
+        while self._start < len(self._commits) and self._commits[self._start].sequence <= sequence:
             self._drop()
-        self._commits.clear()
+        del self._commits[: self._start]
         self._start = 0
         self._forget_joined()
 

@@ -340,10 +340,12 @@ class Topic:
                 self._has_grown = False
                 fresh, self._fresh = self._fresh, []
                 covered, began = self._unswept, time.perf_counter()
+                edge = self.ring.edge if self.ring else 0
                 yield from self._serve_all()
                 self._unswept -= covered
-                if self._account.refusal and not self._has_grown and self.ring is not None:
-                    self.ring.shed()
+                if self.ring and self._account.refusal:
+                    # What came meanwhile may be for a later sweep: some have been passed by then.
+                    self.ring.shed(edge)
                 self._note_lag(fresh)
                 took = time.perf_counter() - began
                 if self._has_grown and took > _SHORT:
