@@ -161,6 +161,32 @@ def test_rings_keep_less_where_there_is_no_room() -> None:
     _run(scenario, tenant_topics=150_000, stall=1000.0)
 
 
+def test_rings_in_which_nothing_happens_make_room_for_what_is_new() -> None:
+    """Whoever has taken all of them misses nothing, and is at home there when it comes back."""
+
+    async def scenario(site: MemoryHub) -> None:
+        clients = []
+        for execution in ("e0", "e1"):
+            _commit(site, written.queued(execution), execution=execution)
+            clients.append(await _open(site, View(EXECUTION, LogFilter("t", execution))))
+            for _ in range(8):
+                _commit(site, written.step_log("n", "x" * 10_000), execution=execution)
+                await _soon()
+        assert site.hub.budget.refusal("t") == "tenant_topics_full"
+        assert site.hub.refusal(_page(0)) == ""
+        late = await _open(site, _page(0))
+        again = await _open(
+            site, View(EXECUTION, LogFilter("t", "e0")), clients[0].parser.last_event_id
+        )
+        last = _commit(site, written.step_log("n", "y"), execution="e0")
+        await _soon()
+        assert [each[1] for each in places(clients[0].events)] == [*range(1, 10), last]
+        assert [each[1] for each in places(again.events)] == [last]
+        assert not any(client.ended.is_set() for client in (*clients, late, again))
+
+    _run(scenario, tenant_topics=100_000)
+
+
 def test_a_client_is_at_home_where_the_ring_has_been_emptied() -> None:
     """It has the newest event, and comes back: nothing is told twice, and nothing is missing."""
 

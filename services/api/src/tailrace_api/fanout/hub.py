@@ -45,6 +45,8 @@ _AGE_SPREAD: Final = 0.25
 # Of the time for draining: in which streams are told their end, and in which they have taken it.
 _PACED_SHARE: Final = 0.6
 _NEVER: Final = float("inf")
+# How often room is made, at the most: all topics are gone over for it.
+_BETWEEN_SHEDS: Final = 1.0
 
 _log = structlog.get_logger("tailrace.api.fanout")
 
@@ -135,6 +137,7 @@ class Hub:
         self._subjects = subjects
         self._admission = Admission(limits.streams, limits.tenant_streams)
         self._topics: dict[View, Topic] = {}
+        self._sheds_at = self.now()
         self._keepers: set[asyncio.Task[None]] = set()
         self._connections: set[Connection] = set()
         self._doubted = asyncio.Event()
@@ -171,7 +174,7 @@ class Hub:
             return reason
         # An execution's history is read before a topic is needed, if one is.
         is_at_hand = bool(view.part.execution) or view in self._topics
-        return "" if is_at_hand else self.budget.refusal(tenant)
+        return "" if is_at_hand else self._no_room(tenant)
 
     def streams_of(self, tenant: str) -> int:
         """Return how many streams a tenant has here."""
@@ -227,7 +230,7 @@ class Hub:
         return topic
 
     def _begin(self, view: View) -> Topic:
-        if reason := self.budget.refusal(view.part.tenant):
+        if reason := self._no_room(view.part.tenant):
             raise TopicRefusedError(reason)
         bounds = self.limits.ring.share(view.dialect.ring_share, view.dialect.slots)
         account = Account(self.budget, view.part.tenant)
@@ -239,6 +242,18 @@ class Hub:
         self._keepers.add(keeper)
         keeper.add_done_callback(lambda done: self._kept(topic, done))
         return topic
+
+    def _no_room(self, tenant: str) -> str:
+        """Return which limit leaves a tenant no room for a topic; empty if there is some."""
+        reason = self.budget.refusal(tenant)
+        if reason and (now := self.now()) >= self._sheds_at:
+            self._sheds_at = now + _BETWEEN_SHEDS
+            # Rings of which nothing is written now would stay as full as they are.
+            for topic in self._topics.values():
+                if reason == "topics_full" or topic.view.part.tenant == tenant:
+                    topic.shed()
+            reason = self.budget.refusal(tenant)
+        return reason
 
     async def look_again(self, topic: Topic) -> None:
         """Have a topic tell of workflows that have come to exist since it began.

@@ -176,6 +176,11 @@ class Topic:
         self._account.close()
         self._behind.set()
 
+    def shed(self) -> None:
+        """Keep nothing of the ring that has been written, unless there is more to write."""
+        if self.ring and not self._is_sweeping and self._lazy_sweep is None:
+            self.ring.shed(self.ring.edge)
+
     def end(self, reason: str) -> None:
         """End the streams of all followers."""
         for follower in tuple(self.followers):
