@@ -6,9 +6,9 @@ import httpx
 from nats.aio.client import Client
 
 from harness.api_in_process import InProcessApi, api_in_process
-from harness.log import HandWrittenLog, step_log
+from harness.log import HandWrittenLog, completed, step_log
 from harness.nats import NatsServer
-from harness.sse import SseClient, places
+from harness.sse import SseClient, follow, places
 from harness.tenant_stream import Reader
 
 
@@ -83,3 +83,30 @@ async def test_whoever_keeps_up_loses_nothing_where_rings_keep_less(
             # Beyond the limit each keeps what it has yet to write, or has just written.
             assert api.hub.budget.bytes <= 3 * limit
         assert api.hub.counts.closed == {}
+
+
+async def test_a_run_that_was_begun_is_told_where_none_is_begun_any_more(
+    api_nats: NatsServer, nats_client: Client, tenant: str
+) -> None:
+    """What it has done since is history, which needs no room: as where its stream is asked for."""
+    log = HandWrittenLog(nats_client, tenant)
+    await log.begin()
+    path, headers = "/api/v1/executions/stream", {"x-organization-id": tenant}
+    async with (
+        api_in_process(api_nats.url, max_tenant_topic_bytes=10_000) as api,
+        _page(api, tenant, f"execution:{log.execution}") as page,
+    ):
+        assert await page.take(1)
+        async with follow(api.port, log.execution, tenant=tenant) as stream:
+            seen = (await stream.all())[-1].id
+        await log.commit(completed(log.execution))
+        body = {"flow_id": "p", "input_data": {}}
+        new = SseClient(api.port, path, method="POST", headers=headers, body=body)
+        old = SseClient(
+            api.port, path, method="POST", headers=headers, body=body, last_event_id=seen
+        )
+        async with new, old:
+            assert await new.all() == []
+            assert [event.json()["type"] for event in await old.all() if event.data] == [
+                "executionFinished"
+            ]

@@ -105,13 +105,13 @@ class StreamRoutes:
         tenant = tenant_of(request, self._settings)
         key = idempotency_key_of(request)
         body = await read_object(request, self._settings.max_body_bytes)
+        if last_event_id := last_event_id_of(request):
+            return await self._go_on(tenant, last_event_id)
         # What is started is to be watched, too. Without NATS nothing is started, which is a problem
         # and no stream.
         reason = self._hub.refusal(View(RUN_AND_STREAM, LogFilter(tenant)))
         if reason and reason != "disconnected":
             return self._opening.later(reason)
-        if last_event_id := last_event_id_of(request):
-            return await self._go_on(tenant, last_event_id)
         flow_id = _flow_id(body)
         run_input = {} if (given := body.get("input_data")) is None else given
         state = await self._starter.start(
