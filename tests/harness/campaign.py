@@ -24,7 +24,6 @@ from harness.nats_container import AnyNats
 from harness.random_workflows import ACTOR, ALWAYS, PROCEDURE, STEP, Mix, checked, wrong_endings
 from harness.service import Service
 from harness.told import last_results, mistold
-from tailrace_shared.appends import WRITER
 from tailrace_shared.commander import Asker, Commander, Decision
 from tailrace_shared.due_index import DueIndex
 from tailrace_shared.errors import (
@@ -33,7 +32,6 @@ from tailrace_shared.errors import (
     UnavailableError,
 )
 from tailrace_shared.execution.events import TERMINAL
-from tailrace_shared.execution.standing import STATE, WORKFLOW
 from tailrace_shared.execution.state import ExecutionState, awaits_signal, fold
 from tailrace_shared.execution_log import Commit
 from tailrace_shared.ids import new_token
@@ -42,7 +40,7 @@ from tailrace_shared.output_store import OutputStore
 from tailrace_shared.result_index import ResultIndex
 from tailrace_shared.run_starter import RunRequest, RunStarter
 from tailrace_shared.signals import Signals
-from tailrace_shared.topology import EVENTS
+from tailrace_shared.subjects import LogFilter
 from tailrace_shared.trigger_store import TriggerStore
 from tailrace_shared.waiting_index import WaitingIndex
 from tailrace_shared.workflow.definition import Definition
@@ -276,21 +274,12 @@ class Campaign:
     async def records(self) -> dict[str, Record]:
         """Return all executions, as the log tells them."""
         commits: dict[str, list[Commit]] = defaultdict(list)
-        subjects = self.site.subjects
-        stream, everything = subjects.stream(EVENTS), f"{subjects.prefix}.log.{TENANT}.>"
-        async for message in self.site.jetstream.read(stream, everything, 1):
-            _tenant, execution = self.site.subjects.execution_of(message.subject)
-            headers = message.headers
-            commit = Commit(
-                message.sequence,
-                message.data,
-                headers.get(WRITER, ""),
-                execution,
-                message.time,
-                headers.get(WORKFLOW, ""),
-                headers.get(STATE, ""),
-            )
-            commits[execution].append(commit)
+        after, is_more = 0, True
+        while is_more:
+            page, is_more = await self.site.log.page(LogFilter(TENANT), after + 1)
+            for commit in page:
+                commits[commit.execution].append(commit)
+                after = commit.sequence
         return {execution: self._record(found) for execution, found in commits.items()}
 
     def _record(self, commits: list[Commit]) -> Record:
