@@ -16,4 +16,4 @@ bench *args:
 
 # Format the code and regenerate the configuration page.
 fmt:
-    uv run ruff format && uv run ruff check --fix && uv run python -m tailrace_shared.configuration_page > docs/configuration.md
+    uv run ruff format && uv run ruff check --fix && uv run python -m tailrace_shared.process.configuration_page > docs/configuration.md

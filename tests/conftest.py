@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.nats import NatsServer
-from harness.nats_container import AnyNats, NatsContainer, docker_is_running
+from harness.nats.container import AnyNats, NatsContainer, docker_is_running
+from harness.nats.server import NatsServer
 
 
 def pytest_xdist_auto_num_workers() -> int:

@@ -14,16 +14,16 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from harness.campaign import Campaign, campaign
-from harness.golden import LOGS, write_golden_log
-from harness.installation import TENANT
-from harness.invariants import Record
-from harness.nats import NatsServer
-from harness.random_workflows import ACTOR, ALWAYS, PROCEDURE, STEP, checked
-from tailrace_shared.commander import Asker, Decision
+from harness.campaigns.campaign import Campaign, campaign
+from harness.generators.golden import LOGS, write_golden_log
+from harness.generators.random_workflows import ACTOR, ALWAYS, PROCEDURE, STEP, checked
+from harness.models.log_invariants import Record
+from harness.nats.server import NatsServer
+from harness.processes.installation import TENANT
+from tailrace_shared.commands.execution_commands import Asker, Decision
 from tailrace_shared.execution.events import ExecutionStarted, StepStarted, StepWaiting
 from tailrace_shared.ids import new_token
-from tailrace_shared.topology import WORKFLOWS
+from tailrace_shared.nats.topology import WORKFLOWS
 
 ANN = Asker("ann")
 

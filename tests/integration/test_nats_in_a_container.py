@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.installation import Installation, installation
-from harness.nats_container import AnyNats, docker_is_running
-from harness.workflows import definition
+from harness.generators.workflows import definition
+from harness.nats.container import AnyNats, docker_is_running
+from harness.processes.installation import Installation, installation
 from tailrace_shared.execution.state import fold
 
 

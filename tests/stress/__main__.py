@@ -19,10 +19,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.campaign import MIX, Campaign, campaign
-from harness.installation import TENANT
-from harness.nats import NatsServer
-from harness.random_workflows import Mix, random_workflow
+from harness.campaigns.campaign import MIX, Campaign, campaign
+from harness.generators.random_workflows import Mix, random_workflow
+from harness.nats.server import NatsServer
+from harness.processes.installation import TENANT
 
 _MOST_NODES = 14
 _LIMITS = ("queue", "cancel_new", "cancel_running")

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from harness.eta_errors import TRACES, Chance, errors, recorded_workflow
-from tailrace_shared.execution.estimate import remaining_seconds
+from harness.models.eta_errors import TRACES, Chance, errors, recorded_workflow
+from tailrace_shared.estimation.estimate import remaining_seconds
+from tailrace_shared.estimation.run_history import FailureCounts, NodeRecord, items_of
+from tailrace_shared.estimation.sketch import Sketch
 from tailrace_shared.execution.events import StepWait, format_timestamp
-from tailrace_shared.execution.record import NodeRecord, Trouble, items_of
 from tailrace_shared.execution.state import ExecutionState, ExecutionStatus, StepState
-from tailrace_shared.sketch import Sketch
 from tailrace_shared.workflow.definition import Node
 from tailrace_shared.workflow.graph import sort_graph
 
@@ -165,16 +165,16 @@ def test_what_only_differs_between_runs_does_not_add_up_within_one() -> None:
 def test_a_node_that_is_mostly_skipped_is_mostly_not_counted() -> None:
     """Whether its condition holds nobody knows before it is asked."""
     record = _record(a=[1], b=[100], c=[1], d=[1])
-    record.troubles["b"] = Trouble(skipped=9)
+    record.troubles["b"] = FailureCounts(skipped=9)
     assert _left(_state(), record) == pytest.approx(3, rel=0.1)
-    record.troubles["b"] = Trouble(skipped=0, retries=3)
+    record.troubles["b"] = FailureCounts(skipped=0, retries=3)
     assert _left(_state(), record) == pytest.approx(102, rel=0.1)
 
 
 def test_what_retries_have_cost_is_counted_for_steps_to_come() -> None:
     """On average of the runs, waits between attempts included."""
     record = _record(a=[1] * 4, b=[10] * 4, c=[1] * 4, d=[1] * 4)
-    record.troubles["b"] = Trouble(retries=4, lost_ms=20_000)
+    record.troubles["b"] = FailureCounts(retries=4, lost_ms=20_000)
     assert _left(_state(), record) == pytest.approx(17, rel=0.02)
 
 

@@ -1,11 +1,11 @@
 """Every error that crosses a module boundary. A name says whose fault it is."""
 
 
-class TailraceError(Exception):
+class ServiceError(Exception):
     """The base of all errors that Tailrace raises on purpose."""
 
 
-class StartupError(TailraceError):
+class StartupError(ServiceError):
     """The process cannot start as configured; the message says in one line what to do."""
 
 
@@ -17,15 +17,15 @@ class TopologyMismatchError(StartupError):
     """A stream or bucket exists with a configuration that Tailrace does not work with."""
 
 
-class InvalidIdError(TailraceError, ValueError):
+class InvalidIdError(ServiceError, ValueError):
     """An id is not ``[A-Za-z0-9_-]{1,64}`` and so may not become part of a subject."""
 
 
-class UnavailableError(TailraceError):
+class UnavailableError(ServiceError):
     """NATS did not answer in time; the caller may try again."""
 
 
-class JetStreamError(TailraceError):
+class JetStreamError(ServiceError):
     """JetStream refused a request.
 
     Attributes:
@@ -51,11 +51,11 @@ class WrongLastSequenceError(JetStreamError):
         self.last = int(number) if number.isdecimal() else None
 
 
-class MessageTooLargeError(TailraceError):
+class MessageTooLargeError(ServiceError):
     """A message is larger than this NATS takes; to try again does not help."""
 
 
-class ExecutionNotFoundError(TailraceError):
+class ExecutionNotFoundError(ServiceError):
     """The log holds no such execution for this tenant."""
 
 
@@ -63,19 +63,19 @@ class HistoryExpiredError(ExecutionNotFoundError):
     """The log holds the execution's later commits, but not its first any more."""
 
 
-class NewerLogError(TailraceError):
+class NewerLogError(ServiceError):
     """A commit was written by a newer version of Tailrace, which this one cannot read."""
 
 
-class WorkflowNotFoundError(TailraceError):
+class WorkflowNotFoundError(ServiceError):
     """The tenant has no such workflow, or not in that version."""
 
 
-class ScheduleNotFoundError(TailraceError):
+class ScheduleNotFoundError(ServiceError):
     """The tenant has no such schedule."""
 
 
-class InvalidScheduleError(TailraceError):
+class InvalidScheduleError(ServiceError):
     """JetStream does not take a schedule.
 
     Attributes:
@@ -87,23 +87,23 @@ class InvalidScheduleError(TailraceError):
         self.field = field
 
 
-class DeadLetterNotFoundError(TailraceError):
+class DeadLetterNotFoundError(ServiceError):
     """There is no such dead letter: it never was, or was replayed, deleted or has expired."""
 
 
-class OutputNotFoundError(TailraceError):
+class OutputNotFoundError(ServiceError):
     """An output that is kept by reference is not there any more."""
 
 
-class OutputTooLargeError(TailraceError):
+class OutputTooLargeError(ServiceError):
     """A step's output is larger than may be kept."""
 
 
-class TriggerTooLargeError(TailraceError):
+class TriggerTooLargeError(ServiceError):
     """A trigger carries more data than an event may hold."""
 
 
-class TooManyRunsError(TailraceError):
+class TooManyRunsError(ServiceError):
     """The tenant has started as many runs within a minute as it may.
 
     Attributes:
@@ -118,13 +118,13 @@ class TooManyRunsError(TailraceError):
         self.retry_after = retry_after
 
 
-class IllegalCommandError(TailraceError):
+class IllegalCommandError(ServiceError):
     """The execution's state does not allow the command; the message says why."""
 
 
-class IdempotencyConflictError(TailraceError):
+class IdempotencyConflictError(ServiceError):
     """An idempotency key was used before with another request."""
 
 
-class ExpressionError(TailraceError):
+class ExpressionError(ServiceError):
     """An expression could not be evaluated on the values at hand."""

@@ -14,10 +14,10 @@ from dramatiq.rate_limits.backends import StubBackend as StubRateLimiterBackend
 from dramatiq.results import ResultBackend
 from dramatiq.results.backends import StubBackend as StubResultBackend
 
-from harness.nats import NatsServer
+from harness.nats.server import NatsServer
 from tailrace_worker.broker import NatsBroker
-from tailrace_worker.broker.rate_limits import NatsRateLimiterBackend
-from tailrace_worker.broker.results import NatsResultBackend
+from tailrace_worker.broker.backends.rate_limits import NatsRateLimiterBackend
+from tailrace_worker.broker.backends.results import NatsResultBackend
 
 
 @pytest.fixture(params=["stub", "nats"])

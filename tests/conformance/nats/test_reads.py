@@ -7,16 +7,16 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from harness.memory_nats import MemoryNats
-from harness.nats import NatsServer
-from tailrace_api.fanout.source import LiveCommit, LiveSource
-from tailrace_shared.bucket import Bucket
+from harness.fakes.memory_nats import MemoryNats
+from harness.nats.server import NatsServer
+from tailrace_api.fanout.topics.live_subscription import LiveCommit, LiveSubscription
 from tailrace_shared.errors import UnavailableError
-from tailrace_shared.execution_log import ExecutionLog
-from tailrace_shared.jetstream import JetStream, connect
+from tailrace_shared.nats.bucket import Bucket
+from tailrace_shared.nats.jetstream import JetStream, connect
+from tailrace_shared.nats.topology import LIVE, apply_topology, topology
 from tailrace_shared.settings import ApiSettings
+from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.subjects import LogFilter, Subjects
-from tailrace_shared.topology import LIVE, apply_topology, topology
 
 Append = Callable[[str, str, bytes], Awaitable[int]]
 ONE, ALL, OTHER, NOBODY = (
@@ -32,7 +32,7 @@ class Site(NamedTuple):
 
     append: Append
     log: ExecutionLog
-    source: LiveSource
+    source: LiveSubscription
     jetstream: JetStream
 
 
@@ -46,7 +46,7 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         async def remember(tenant: str, execution: str, payload: bytes) -> int:
             return nats.append(tenant, execution, payload)
 
-        yield Site(remember, ExecutionLog(nats, subjects), LiveSource(nats.client), nats)
+        yield Site(remember, ExecutionLog(nats, subjects), LiveSubscription(nats.client), nats)
         return
     with NatsServer(tmp_path) as server:
         settings = ApiSettings(nats_url=server.url)
@@ -57,7 +57,7 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         async def store(tenant: str, execution: str, payload: bytes) -> int:
             return await jetstream.publish(subjects.log(tenant, execution), payload)
 
-        yield Site(store, ExecutionLog(jetstream, subjects), LiveSource(client), jetstream)
+        yield Site(store, ExecutionLog(jetstream, subjects), LiveSubscription(client), jetstream)
         await client.close()
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import jwt
 import pytest
 
-from harness.api import ApiProcess
-from harness.described import ORGANIZATION, Described, described
-from harness.nats import NatsServer
-from harness.service import Service
-from harness.tokens import SCOPES, SECRET, environment
+from harness.http.described import ORGANIZATION, Described, described
+from harness.http.tokens import SCOPES, SECRET, environment
+from harness.nats.server import NatsServer
+from harness.processes.api import ApiProcess
+from harness.processes.service import Service
 
 
 @pytest.fixture(scope="module")

@@ -23,7 +23,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core import NOT_SET
 from schemathesis.core.result import Ok
 
-from harness.described import Described
+from harness.http.described import Described
 
 # More of them find more; these are what every change is checked with.
 EXAMPLES: Final = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "8"))

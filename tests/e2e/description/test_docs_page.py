@@ -1,7 +1,7 @@
 """The documentation page in a real browser, under its own policy."""
 
-from harness.browser import browser_page
-from harness.described import Described
+from harness.http.browser import browser_page
+from harness.http.described import Described
 
 
 async def test_a_browser_shows_the_page_and_has_nothing_to_complain_of(open_api: Described) -> None:

@@ -6,10 +6,10 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from harness.api import ApiProcess, api_replicas
-from harness.nats import NatsServer
-from harness.service import Service
-from harness.tenant_stream import Stage
+from harness.nats.server import NatsServer
+from harness.processes.api import ApiProcess, api_replicas
+from harness.processes.service import Service
+from harness.sse.tenant_stream import Stage
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from harness.tenant_stream import Reader, Stage, told
+from harness.sse.tenant_stream import Reader, Stage, told
 
 PATH = "/api/realtime/events"
 ORDER = {

@@ -6,8 +6,8 @@ from typing import Any
 import httpx
 import pytest
 
-from harness.sse import SseClient, SseEvent
-from harness.tenant_stream import Reader, Stage, told
+from harness.sse.client import SseClient, SseEvent
+from harness.sse.tenant_stream import Reader, Stage, told
 
 PATH = "/api/v1/sse/stream?topics="
 ORDER = {

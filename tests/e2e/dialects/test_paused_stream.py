@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from harness.sse import SseEvent
-from harness.tenant_stream import Reader, Stage, told
+from harness.sse.client import SseEvent
+from harness.sse.tenant_stream import Reader, Stage, told
 
 PATH = "/api/workflow/paused-stream"
 ORDER = {

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.up import Up
+from harness.processes.up import Up
 from tailrace import Client
 
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import httpx
 
-from harness.sse import SseClient
-from harness.up import Up
+from harness.processes.up import Up
+from harness.sse.client import SseClient
 from tailrace import Client
 from tailrace.wfcommons import import_trace
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from harness.sse import follow
-from harness.up import Up
+from harness.processes.up import Up
+from harness.sse.client import follow
 from tailrace import Client
 from tailrace.wfcommons import import_trace
 

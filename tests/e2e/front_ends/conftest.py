@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.tokens import Secured, environment
-from harness.up import Up
+from harness.http.tokens import Secured, environment
+from harness.processes.up import Up
 from tailrace import Client
 
 _QUICKLY = {"TAILRACE_RETRY": "20ms", "TAILRACE_HEARTBEAT": "500ms"}

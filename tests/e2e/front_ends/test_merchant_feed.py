@@ -2,8 +2,8 @@
 
 from typing import Any, Final
 
-from harness.front_end import front_end
-from harness.up import Up
+from harness.http.front_end import front_end
+from harness.processes.up import Up
 from tailrace import Client
 
 SCRIPT: Final = """

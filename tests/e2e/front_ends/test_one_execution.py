@@ -2,8 +2,8 @@
 
 from typing import Any, Final
 
-from harness.front_end import FrontEnd, front_end
-from harness.tokens import Secured
+from harness.http.front_end import FrontEnd, front_end
+from harness.http.tokens import Secured
 from tailrace import Client
 
 SCRIPT: Final = """

@@ -4,8 +4,8 @@ from typing import Any, Final
 
 import pytest
 
-from harness.sse import SseClient, SseEvent
-from harness.tokens import Secured
+from harness.http.tokens import Secured
+from harness.sse.client import SseClient, SseEvent
 from tailrace import Client
 
 PATH: Final = "/api/v1/executions/stream"

@@ -6,10 +6,10 @@ import nats
 import pytest
 from nats.aio.client import Client
 
-from harness.installed import absent
-from harness.log import HandWrittenLog
-from harness.nats import NatsServer
-from harness.open_files import TooFewFilesError, allow_open_files
+from harness.generators.log import HandWrittenLog
+from harness.nats.server import NatsServer
+from harness.processes.open_files import TooFewFilesError, allow_open_files
+from harness.processes.required_tools import absent
 
 
 @pytest.fixture(autouse=True)

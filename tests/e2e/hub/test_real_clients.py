@@ -13,13 +13,13 @@ import httpx
 import pytest
 from httpx_sse import aconnect_sse
 
-from harness import log as written
-from harness.api import ApiProcess
-from harness.browser import browser_page
-from harness.gate import Gate, gate
-from harness.installed import absent
-from harness.log import HandWrittenLog, event_ids
-from harness.nats import NatsServer
+from harness.generators import log as written
+from harness.generators.log import HandWrittenLog, event_ids
+from harness.http.browser import browser_page
+from harness.http.cutting_gateway import Gate, gate
+from harness.nats.server import NatsServer
+from harness.processes.api import ApiProcess
+from harness.processes.required_tools import absent
 
 _HERE: Final = Path(__file__).parent
 _NODE: Final = _HERE / "node"

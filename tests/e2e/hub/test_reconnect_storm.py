@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from harness import log as written
-from harness.api import ApiProcess
-from harness.crowd import Crowd
-from harness.crowd_members import Target
-from harness.figures import RecordProperty
-from harness.log import HandWrittenLog, event_ids
-from harness.nats import NatsServer
-from harness.process_figures import cpu_seconds, memory_bytes
+from harness.generators import log as written
+from harness.generators.log import HandWrittenLog, event_ids
+from harness.models.figures import RecordProperty
+from harness.nats.server import NatsServer
+from harness.processes.api import ApiProcess
+from harness.processes.process_usage import cpu_seconds, memory_bytes
+from harness.sse.crowd import Crowd
+from harness.sse.crowd_members import Target
 
 _CLIENTS = 5000
 _EXECUTIONS = 20

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from harness import log as written
-from harness.api import api_replicas
-from harness.crowd import Crowd
-from harness.crowd_members import Target
-from harness.figures import RecordProperty, percentiles
-from harness.log import HandWrittenLog, event_ids
-from harness.nats import NatsServer, free_port
-from harness.nginx import Nginx, balancer
+from harness.generators import log as written
+from harness.generators.log import HandWrittenLog, event_ids
+from harness.http.nginx import Nginx, balancer
+from harness.models.figures import RecordProperty, percentiles
+from harness.nats.server import NatsServer, free_port
+from harness.processes.api import api_replicas
+from harness.sse.crowd import Crowd
+from harness.sse.crowd_members import Target
 
 _CLIENTS = 2000
 _PAUSE = 0.25

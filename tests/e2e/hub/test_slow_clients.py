@@ -5,14 +5,14 @@ from pathlib import Path
 import httpx
 import pytest
 
-from harness import log as written
-from harness.api import ApiProcess
-from harness.crowd import Crowd
-from harness.crowd_members import Target
-from harness.figures import RecordProperty, percentiles
-from harness.log import HandWrittenLog, event_ids
-from harness.nats import NatsServer
-from harness.process_figures import memory_bytes
+from harness.generators import log as written
+from harness.generators.log import HandWrittenLog, event_ids
+from harness.models.figures import RecordProperty, percentiles
+from harness.nats.server import NatsServer
+from harness.processes.api import ApiProcess
+from harness.processes.process_usage import memory_bytes
+from harness.sse.crowd import Crowd
+from harness.sse.crowd_members import Target
 
 _HEALTHY = 4000
 _STALLED = 500

@@ -11,12 +11,12 @@ import httpx
 import msgspec
 import pytest
 
-from harness.api import ApiProcess
-from harness.installation import Installation, installation
-from harness.nats import NatsServer
+from harness.nats.server import NatsServer
+from harness.processes.api import ApiProcess
+from harness.processes.installation import Installation, installation
 from tailrace_shared.errors import UnavailableError
-from tailrace_shared.jetstream import StoredMessage
-from tailrace_shared.jobs import EXECUTIONS_QUEUE, JobMessage, firing_id
+from tailrace_shared.nats.jetstream import StoredMessage
+from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE, JobMessage, firing_id
 from tailrace_shared.subjects import Subjects
 
 SECONDLY = {"workflow_id": "flow", "cron": "@every 1s", "id": "tick", "input": {"n": 1}}

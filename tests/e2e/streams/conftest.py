@@ -6,9 +6,9 @@ import nats
 import pytest
 from nats.aio.client import Client
 
-from harness.api import ApiProcess, api_replicas
-from harness.log import HandWrittenLog
-from harness.nats import NatsServer
+from harness.generators.log import HandWrittenLog
+from harness.nats.server import NatsServer
+from harness.processes.api import ApiProcess, api_replicas
 
 
 @pytest.fixture(scope="session")

@@ -14,18 +14,18 @@ import httpx
 import pytest
 from nats.aio.client import Client
 
-from harness import log as written
-from harness.api import ApiProcess
-from harness.api_in_process import InProcessApi, api_in_process
-from harness.installed import absent
-from harness.log import HandWrittenLog
-from harness.nats import NatsServer
-from harness.sse import SseClient, SseEvent, SseParser, follow, places
-from tailrace_api.fanout.connection import Connection
-from tailrace_api.sse.direct import DirectOutlet
-from tailrace_api.sse.plain import PlainOutlet
-from tailrace_api.sse.protocol import StreamProtocol
-from tailrace_shared.execution_log import ExecutionLog
+from harness.generators import log as written
+from harness.generators.log import HandWrittenLog
+from harness.nats.server import NatsServer
+from harness.processes.api import ApiProcess
+from harness.processes.in_process_api import InProcessApi, api_in_process
+from harness.processes.required_tools import absent
+from harness.sse.client import SseClient, SseEvent, SseParser, follow, places
+from tailrace_api.fanout.clients.connection import ClientConnection
+from tailrace_api.http.direct_writer import DirectOutlet
+from tailrace_api.http.plain_writer import PlainOutlet
+from tailrace_api.http.protocol import StreamProtocol
+from tailrace_shared.stores.execution_log import ExecutionLog
 
 
 async def _begin(log: HandWrittenLog) -> None:
@@ -36,7 +36,7 @@ async def _begin(log: HandWrittenLog) -> None:
 def _held(api: InProcessApi) -> dict[str, Any]:
     """Return what connections hold: objects, files, tasks, and what the hub counts."""
     gc.collect()
-    kinds = (Connection, DirectOutlet, PlainOutlet, StreamProtocol)
+    kinds = (ClientConnection, DirectOutlet, PlainOutlet, StreamProtocol)
     objects = Counter(type(held).__name__ for held in gc.get_objects() if type(held) in kinds)
     return {
         "objects": dict(objects),

@@ -15,14 +15,14 @@ import nats
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness import log as written
-from harness.api import ApiProcess
-from harness.log import HandWrittenLog
-from harness.nats import NatsServer
-from harness.sse import SseClient, SseEvent
+from harness.generators import log as written
+from harness.generators.log import HandWrittenLog
+from harness.nats.server import NatsServer
+from harness.processes.api import ApiProcess
+from harness.sse.client import SseClient, SseEvent
 from tailrace_shared.execution.events import decode_slice, split_commit
-from tailrace_shared.execution_log import ExecutionLog
-from tailrace_shared.jetstream import JetStream
+from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.subjects import Subjects
 
 _FIXTURES = settings(

@@ -6,17 +6,17 @@ import nats
 import pytest
 from nats.aio.client import Client
 
-from harness import log as written
-from harness.api import ApiProcess
-from harness.api_in_process import api_in_process
-from harness.log import HandWrittenLog
-from harness.nats import NatsServer
-from harness.sse import SseClient, follow, places
-from tailrace_shared.execution_log import ExecutionLog
-from tailrace_shared.jetstream import JetStream
+from harness.generators import log as written
+from harness.generators.log import HandWrittenLog
+from harness.nats.server import NatsServer
+from harness.processes.api import ApiProcess
+from harness.processes.in_process_api import api_in_process
+from harness.sse.client import SseClient, follow, places
+from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.nats.topology import apply_topology, topology
 from tailrace_shared.settings import ApiSettings
+from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.subjects import Subjects
-from tailrace_shared.topology import apply_topology, topology
 
 
 async def epoch_of(log: HandWrittenLog) -> str:

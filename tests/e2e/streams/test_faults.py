@@ -17,15 +17,15 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import SlowConsumerError
 
-from harness import log as written
-from harness.api import ApiProcess
-from harness.api_in_process import api_in_process
-from harness.log import HandWrittenLog
-from harness.nats import NatsServer
-from harness.sse import SseEvent, follow, places
-from tailrace_api.fanout import source
-from tailrace_api.fanout.topic import Topic
-from tailrace_shared.jetstream import JetStream
+from harness.generators import log as written
+from harness.generators.log import HandWrittenLog
+from harness.nats.server import NatsServer
+from harness.processes.api import ApiProcess
+from harness.processes.in_process_api import api_in_process
+from harness.sse.client import SseEvent, follow, places
+from tailrace_api.fanout.topics import live_subscription
+from tailrace_api.fanout.topics.topic import Topic
+from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.subjects import Subjects
 
 
@@ -44,13 +44,13 @@ async def test_live_messages_that_get_lost_are_read_from_the_log(
 ) -> None:
     """Some, half, or all of them, the last one included."""
     dice = random.Random(lost)
-    receive = source._Feed.receive
+    receive = live_subscription._Feed.receive
 
-    async def lossy(feed: source._Feed, message: Msg) -> None:
+    async def lossy(feed: live_subscription._Feed, message: Msg) -> None:
         if dice.random() >= lost:
             await receive(feed, message)
 
-    monkeypatch.setattr(source._Feed, "receive", lossy)
+    monkeypatch.setattr(live_subscription._Feed, "receive", lossy)
     async with api_in_process(stream_nats.url, direct_writes=direct, heartbeat=0.2) as api:
         await log.begin()
         await log.commit(written.step_started("n"))
@@ -67,15 +67,15 @@ async def test_live_messages_that_come_twice_are_shown_once(
     stream_nats: NatsServer, log: HandWrittenLog, monkeypatch: pytest.MonkeyPatch, direct: bool
 ) -> None:
     """And those that come late are not shown again."""
-    receive = source._Feed.receive
+    receive = live_subscription._Feed.receive
     earlier: list[Msg] = []
 
-    async def repeating(feed: source._Feed, message: Msg) -> None:
+    async def repeating(feed: live_subscription._Feed, message: Msg) -> None:
         earlier.append(message)
         for again in (message, *earlier[-3:]):
             await receive(feed, again)
 
-    monkeypatch.setattr(source._Feed, "receive", repeating)
+    monkeypatch.setattr(live_subscription._Feed, "receive", repeating)
     async with api_in_process(stream_nats.url, direct_writes=direct) as api:
         await log.begin()
         await log.commit(written.step_started("n"))
@@ -127,15 +127,15 @@ async def test_a_slow_consumer_error_makes_the_hub_look_again(
     stream_nats: NatsServer, log: HandWrittenLog, monkeypatch: pytest.MonkeyPatch, direct: bool
 ) -> None:
     """NATS dropped messages on the way to this process: nothing is waited for."""
-    monkeypatch.setattr(source, "_PENDING_BYTES", 4096)
+    monkeypatch.setattr(live_subscription, "_PENDING_BYTES", 4096)
     blocked = asyncio.Event()
-    receive = source._Feed.receive
+    receive = live_subscription._Feed.receive
 
-    async def slow(feed: source._Feed, message: Msg) -> None:
+    async def slow(feed: live_subscription._Feed, message: Msg) -> None:
         await blocked.wait()
         await receive(feed, message)
 
-    monkeypatch.setattr(source._Feed, "receive", slow)
+    monkeypatch.setattr(live_subscription._Feed, "receive", slow)
     async with api_in_process(stream_nats.url, direct_writes=direct, heartbeat=60.0) as api:
         await log.begin()
         await log.commit(written.step_started("n"))

@@ -12,12 +12,12 @@ from pathlib import Path
 import nats
 import pytest
 
-from harness import log as written
-from harness.api import ApiProcess, api_replicas
-from harness.log import HandWrittenLog
-from harness.nats import NatsServer
-from harness.proxy import Proxy
-from harness.sse import SseEvent, follow, places
+from harness.generators import log as written
+from harness.generators.log import HandWrittenLog
+from harness.nats.server import NatsServer
+from harness.nats.tcp_proxy import Proxy
+from harness.processes.api import ApiProcess, api_replicas
+from harness.sse.client import SseEvent, follow, places
 
 _SEEDS = 12
 

@@ -8,12 +8,12 @@ import httpx
 import pytest
 from nats.aio.client import Client
 
-from harness import log as written
-from harness.api import ApiProcess
-from harness.log import HandWrittenLog
-from harness.sse import SseClient
-from harness.stored import stored, taken
-from tailrace_shared.jetstream import JetStream
+from harness.generators import log as written
+from harness.generators.log import HandWrittenLog
+from harness.nats.stored import stored, taken
+from harness.processes.api import ApiProcess
+from harness.sse.client import SseClient
+from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.subjects import Subjects
 
 FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}

@@ -9,11 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
-from harness.api_in_process import api_in_process
-from harness.issuer import SECRET
-from harness.nats import NatsServer
-from harness.service import Service
-from harness.tenants import Tenant, Tenants
+from harness.http.tenants import Tenant, Tenants
+from harness.http.token_issuer import SECRET
+from harness.nats.server import NatsServer
+from harness.processes.in_process_api import api_in_process
+from harness.processes.service import Service
 from tailrace_shared.duration import Duration
 
 

@@ -13,10 +13,10 @@ from typing import Any, Final, NamedTuple
 import httpx
 import pytest
 
-from harness.issuer import bearer, token
-from harness.operations import Names, Request, operations_of, requests_of
-from harness.sse import SseClient, SseEvent
-from harness.tenants import Tenant, Tenants
+from harness.http.operations import Names, Request, operations_of, requests_of
+from harness.http.tenants import Tenant, Tenants
+from harness.http.token_issuer import bearer, token
+from harness.sse.client import SseClient, SseEvent
 
 # Numbers of the whole installation, and times, differ between any two requests.
 _CHANGING: Final = re.compile(

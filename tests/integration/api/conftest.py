@@ -8,9 +8,9 @@ import nats
 import pytest
 from nats.aio.client import Client
 
-from harness.api import ApiProcess
-from harness.nats import NatsServer
-from tailrace_shared.jetstream import JetStream
+from harness.nats.server import NatsServer
+from harness.processes.api import ApiProcess
+from tailrace_shared.nats.jetstream import JetStream
 
 
 @pytest.fixture(scope="session")

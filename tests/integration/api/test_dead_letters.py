@@ -8,9 +8,9 @@ import httpx
 import msgspec
 import pytest
 
-from tailrace_shared.dead_letters import death_headers
-from tailrace_shared.jetstream import JetStream
-from tailrace_shared.jobs import JobMessage
+from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.nats.jobs import JobMessage
+from tailrace_shared.stores.dead_letters import death_headers
 from tailrace_shared.subjects import Subjects
 
 URL = "/api/v1/dead-letters"
@@ -24,7 +24,7 @@ def queue() -> str:
 
 
 @pytest.fixture
-def bury(jetstream: JetStream, queue: str) -> Bury:
+def dead_letter(jetstream: JetStream, queue: str) -> Bury:
     """Put a message among the dead letters, as a broker would."""
 
     async def bury_one(
@@ -60,10 +60,10 @@ async def on_queue(jetstream: JetStream, queue: str) -> list[JobMessage]:
 
 
 async def test_a_dead_letter_tells_all_that_is_known(
-    http: httpx.AsyncClient, bury: Bury, queue: str
+    http: httpx.AsyncClient, dead_letter: Bury, queue: str
 ) -> None:
     """A line in the list; headers, traceback and message by itself."""
-    letter_id = await bury(headers={"traceparent": "00-x"})
+    letter_id = await dead_letter(headers={"traceparent": "00-x"})
     (listed,) = (await http.get(f"{URL}?queue={queue}")).json()["dead_letters"]
     assert {**listed, "died_at": ""} == {
         "id": letter_id,
@@ -84,19 +84,19 @@ async def test_a_dead_letter_tells_all_that_is_known(
 
 
 async def test_one_that_nobody_can_decode_is_shown_as_it_is(
-    http: httpx.AsyncClient, bury: Bury
+    http: httpx.AsyncClient, dead_letter: Bury
 ) -> None:
     """Byte for byte."""
-    letter = (await http.get(f"{URL}/{await bury(bytes([0, 255]))}")).json()
+    letter = (await http.get(f"{URL}/{await dead_letter(bytes([0, 255]))}")).json()
     assert (letter["actor"], letter["message_id"], letter["message"]) == (None, None, None)
     assert base64.b64decode(letter["body_base64"]) == bytes([0, 255])
 
 
 async def test_dead_letters_are_listed_in_pages(
-    http: httpx.AsyncClient, bury: Bury, queue: str
+    http: httpx.AsyncClient, dead_letter: Bury, queue: str
 ) -> None:
     """Oldest first, from after an id."""
-    ids = [await bury() for _ in range(3)]
+    ids = [await dead_letter() for _ in range(3)]
     first = (await http.get(f"{URL}?queue={queue}&limit=2")).json()
     rest = (await http.get(f"{URL}?queue={queue}&limit=2&after={first['after']}")).json()
     assert [letter["id"] for letter in first["dead_letters"]] == ids[:2]
@@ -106,10 +106,10 @@ async def test_dead_letters_are_listed_in_pages(
 
 
 async def test_a_replayed_dead_letter_is_a_job_again(
-    http: httpx.AsyncClient, bury: Bury, jetstream: JetStream, queue: str
+    http: httpx.AsyncClient, dead_letter: Bury, jetstream: JetStream, queue: str
 ) -> None:
     """With all its retries; it is dead no more."""
-    letter_id = await bury()
+    letter_id = await dead_letter()
     answer = await http.post(f"{URL}/{letter_id}/replay")
     assert (answer.status_code, answer.json()) == (200, {"replayed": 1})
     (job,) = await on_queue(jetstream, queue)
@@ -120,11 +120,11 @@ async def test_a_replayed_dead_letter_is_a_job_again(
 
 
 async def test_each_firing_of_a_schedule_is_replayed_under_its_own_id(
-    http: httpx.AsyncClient, bury: Bury, jetstream: JetStream, queue: str
+    http: httpx.AsyncClient, dead_letter: Bury, jetstream: JetStream, queue: str
 ) -> None:
     """The message is the same in all of them; a job that is known by its id would run once."""
     for second in (1, 2):
-        await bury(
+        await dead_letter(
             headers={
                 "Nats-Scheduler": "tr.jobs.cron.q.s",
                 "Nats-Schedule-Next": f"2026-11-21T10:00:0{second}Z",
@@ -139,12 +139,12 @@ async def test_each_firing_of_a_schedule_is_replayed_under_its_own_id(
 
 
 async def test_queues_are_replayed_and_purged_by_themselves(
-    http: httpx.AsyncClient, bury: Bury, queue: str
+    http: httpx.AsyncClient, dead_letter: Bury, queue: str
 ) -> None:
     """What lies in another stays."""
     other = f"{queue}-other"
     for name in (queue, queue, other):
-        await bury(queue=name)
+        await dead_letter(queue=name)
     assert (await http.delete(f"{URL}?queue={queue}")).json() == {"purged": 2}
     assert (await http.post(f"{URL}/replay?queue={queue}")).json() == {"replayed": 0}
     assert len((await http.get(f"{URL}?queue={other}")).json()["dead_letters"]) == 1
@@ -152,9 +152,11 @@ async def test_queues_are_replayed_and_purged_by_themselves(
     assert (await http.get(URL)).json() == {"dead_letters": [], "after": None}
 
 
-async def test_one_dead_letter_is_deleted(http: httpx.AsyncClient, bury: Bury, queue: str) -> None:
+async def test_one_dead_letter_is_deleted(
+    http: httpx.AsyncClient, dead_letter: Bury, queue: str
+) -> None:
     """The others stay."""
-    first, second = await bury(), await bury()
+    first, second = await dead_letter(), await dead_letter()
     assert (await http.delete(f"{URL}/{first}")).status_code == 204
     (left,) = (await http.get(f"{URL}?queue={queue}")).json()["dead_letters"]
     assert left["id"] == second

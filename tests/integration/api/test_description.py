@@ -4,9 +4,9 @@ import re
 
 import httpx
 
-from harness.nats import NatsServer
+from harness.nats.server import NatsServer
 from tailrace_api.app import create_app
-from tailrace_api.operation import Operation
+from tailrace_api.web.operation import Operation
 from tailrace_shared.settings import ApiSettings
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from harness.api import ApiProcess
-from harness.nats import NatsServer
-from harness.stored import stored, taken
-from tailrace_shared.jetstream import JetStream
+from harness.nats.server import NatsServer
+from harness.nats.stored import stored, taken
+from harness.processes.api import ApiProcess
+from tailrace_shared.nats.jetstream import JetStream
 
 FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
 FORM = {"content-type": "application/x-www-form-urlencoded"}

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from harness.api import ApiProcess, api_replicas
-from harness.nats import NatsServer
+from harness.nats.server import NatsServer
+from harness.processes.api import ApiProcess, api_replicas
 
 FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
 

@@ -9,10 +9,10 @@ import httpx
 from nats.aio.client import Client
 from prometheus_client.parser import text_string_to_metric_families
 
-from harness.api import ApiProcess
-from harness.log import HandWrittenLog
-from harness.nats import NatsServer
-from harness.sse import SseClient, follow
+from harness.generators.log import HandWrittenLog
+from harness.nats.server import NatsServer
+from harness.processes.api import ApiProcess
+from harness.sse.client import SseClient, follow
 
 
 async def samples(http: httpx.AsyncClient) -> dict[str, float]:

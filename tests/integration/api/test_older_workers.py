@@ -3,9 +3,9 @@
 import pytest
 from nats.aio.client import Client
 
-from harness.api import ApiProcess
-from harness.log import NOW, HandWrittenLog
-from harness.sse import SseClient
+from harness.generators.log import NOW, HandWrittenLog
+from harness.processes.api import ApiProcess
+from harness.sse.client import SseClient
 from tailrace_shared.execution import events as ev
 
 PATH = "/api/workflow/paused-stream"

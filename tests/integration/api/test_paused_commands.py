@@ -6,11 +6,11 @@ import httpx
 import pytest
 from nats.aio.client import Client
 
-from harness import log as written
-from harness.log import NOW, HandWrittenLog
+from harness.generators import log as written
+from harness.generators.log import NOW, HandWrittenLog
 from tailrace_shared.execution import events as ev
-from tailrace_shared.execution_log import ExecutionLog
-from tailrace_shared.jetstream import JetStream
+from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.subjects import Subjects
 
 FLOW = {

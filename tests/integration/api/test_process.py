@@ -11,10 +11,10 @@ import httpx
 import nats
 import pytest
 
-from harness.api import ApiProcess
-from harness.nats import NatsServer, free_port
-from harness.sse import SseClient
-from tailrace_shared.jetstream import JetStream
+from harness.nats.server import NatsServer, free_port
+from harness.processes.api import ApiProcess
+from harness.sse.client import SseClient
+from tailrace_shared.nats.jetstream import JetStream
 
 
 def _fail(**environment: str) -> str:

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from nats.aio.client import Client
 
-from harness import log as written
-from harness.api import ApiProcess
-from harness.log import HandWrittenLog
-from harness.nats import NatsServer
-from harness.sse import follow, places
+from harness.generators import log as written
+from harness.generators.log import HandWrittenLog
+from harness.nats.server import NatsServer
+from harness.processes.api import ApiProcess
+from harness.sse.client import follow, places
 
 
 @pytest.fixture

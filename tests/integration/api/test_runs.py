@@ -8,13 +8,13 @@ import msgspec
 import pytest
 from nats.aio.client import Client
 
-from harness import log as written
-from harness.log import HandWrittenLog
-from harness.stored import stored, taken
+from harness.generators import log as written
+from harness.generators.log import HandWrittenLog
+from harness.nats.stored import stored, taken
 from tailrace_shared.execution import events as ev
-from tailrace_shared.execution_log import ExecutionLog
-from tailrace_shared.jetstream import JetStream
-from tailrace_shared.output_store import OutputStore
+from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.stores.execution_log import ExecutionLog
+from tailrace_shared.stores.output_store import OutputStore
 from tailrace_shared.subjects import Subjects
 
 FLOW = {

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from harness.stored import stored, taken
-from tailrace_shared.jetstream import JetStream
+from harness.nats.stored import stored, taken
+from tailrace_shared.nats.jetstream import JetStream
 
 FLOW = {
     "nodes": {"a": {"type": "transform", "with": {"value": 1}}},

@@ -3,12 +3,12 @@
 import httpx
 import pytest
 
-from harness.api import api_replicas
+from harness.processes.api import api_replicas
+from tailrace_shared.estimation.run_delta import RunDelta
 from tailrace_shared.execution.events import format_timestamp
 from tailrace_shared.execution.state import ExecutionState, StepState
-from tailrace_shared.execution.tally import Tally
-from tailrace_shared.jetstream import JetStream
-from tailrace_shared.stats_store import StatsStore
+from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.stores.stats_store import StatsStore
 from tailrace_shared.subjects import Subjects
 
 
@@ -18,8 +18,8 @@ def store(jetstream: JetStream) -> StatsStore:
     return StatsStore(jetstream, Subjects())
 
 
-def _tally(now: float) -> Tally:
-    tally = Tally()
+def _tally(now: float) -> RunDelta:
+    tally = RunDelta()
     step = StepState("a", "log", "success", duration_ms=500)
     run = ExecutionState(
         status="completed",
@@ -81,7 +81,7 @@ async def test_a_run_document_tells_by_earlier_runs_how_long_it_takes(
 ):
     """Before any of its steps has ended."""
     await _put_workflow(http)
-    tally = Tally()
+    tally = RunDelta()
     for node in ("a", "b"):
         step = StepState(node, "simulate", "success", duration_ms=4000)
         tally.add(ExecutionState(status="completed", steps={node: step}))

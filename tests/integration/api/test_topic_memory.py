@@ -5,11 +5,11 @@ from contextlib import AsyncExitStack
 import httpx
 from nats.aio.client import Client
 
-from harness.api_in_process import InProcessApi, api_in_process
-from harness.log import HandWrittenLog, completed, step_log
-from harness.nats import NatsServer
-from harness.sse import SseClient, follow, places
-from harness.tenant_stream import Reader
+from harness.generators.log import HandWrittenLog, completed, step_log
+from harness.nats.server import NatsServer
+from harness.processes.in_process_api import InProcessApi, api_in_process
+from harness.sse.client import SseClient, follow, places
+from harness.sse.tenant_stream import Reader
 
 
 def _page(api: InProcessApi, tenant: str, *topics: str) -> SseClient:

@@ -6,14 +6,14 @@ import httpx
 import pytest
 from nats.aio.client import Client
 
-from harness import log as written
-from harness.log import NOW, HandWrittenLog
-from harness.stored import stored, taken
+from harness.generators import log as written
+from harness.generators.log import NOW, HandWrittenLog
+from harness.nats.stored import stored, taken
 from tailrace_shared.execution import events as ev
-from tailrace_shared.execution_log import ExecutionLog
-from tailrace_shared.jetstream import JetStream
+from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.stores.execution_log import ExecutionLog
+from tailrace_shared.stores.indexes.waiting_index import Waiting, WaitingIndex
 from tailrace_shared.subjects import Subjects
-from tailrace_shared.waiting_index import Waiting, WaitingIndex
 
 TRIGGER = "/api/v1/triggers/approvals.po.approved"
 

@@ -5,8 +5,8 @@ import json
 
 import httpx
 
-from harness.stored import stored, taken
-from tailrace_shared.jetstream import JetStream
+from harness.nats.stored import stored, taken
+from tailrace_shared.nats.jetstream import JetStream
 
 LINE = {
     "name": "Two in a row",

@@ -4,9 +4,9 @@ import httpx
 import pytest
 from nats.aio.client import Client
 
-from harness.api import ApiProcess
-from harness.log import HandWrittenLog
-from harness.sse import SseClient, SseEvent
+from harness.generators.log import HandWrittenLog
+from harness.processes.api import ApiProcess
+from harness.sse.client import SseClient, SseEvent
 
 FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
 

@@ -8,10 +8,10 @@ import nats
 import pytest
 from nats.aio.client import Client
 
-from harness.api import ApiProcess
-from harness.issuer import SECRET, Issuer, bearer, token
-from harness.nats import NatsServer
-from tailrace_shared.jetstream import JetStream
+from harness.http.token_issuer import SECRET, Issuer, bearer, token
+from harness.nats.server import NatsServer
+from harness.processes.api import ApiProcess
+from tailrace_shared.nats.jetstream import JetStream
 
 AUTH = {"auth": "jwt", "auth_secret": SECRET}
 

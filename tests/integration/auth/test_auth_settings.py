@@ -14,9 +14,9 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from harness.api import ApiProcess
-from harness.issuer import SECRET, bearer, private_key, public_pem, signed, token
-from harness.nats import NatsServer, free_port
+from harness.http.token_issuer import SECRET, bearer, private_key, public_pem, signed, token
+from harness.nats.server import NatsServer, free_port
+from harness.processes.api import ApiProcess
 
 WEAK = "31 bytes are one byte too short"
 PRIVATE = (

@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import pytest
 
-from harness.api_in_process import InProcessApi, api_in_process
-from harness.issuer import SECRET, bearer, token
-from harness.nats import NatsServer
-from harness.sse import SseClient
+from harness.http.token_issuer import SECRET, bearer, token
+from harness.nats.server import NatsServer
+from harness.processes.in_process_api import InProcessApi, api_in_process
+from harness.sse.client import SseClient
 
 APP = "https://app.example.com"
 FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}

@@ -8,15 +8,15 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
-from harness.api_in_process import api_in_process
-from harness.issuer import EVERYTHING, SECRET, bearer, token
-from harness.nats import NatsServer
-from harness.operations import Names, operations_of, requests_of, routes_of
+from harness.http.operations import Names, operations_of, requests_of, routes_of
+from harness.http.token_issuer import EVERYTHING, SECRET, bearer, token
+from harness.nats.server import NatsServer
+from harness.processes.in_process_api import api_in_process
 from tailrace_api.auth.gate import Gate
-from tailrace_api.auth.keys import FixedKey
-from tailrace_api.auth.tickets import Tickets
-from tailrace_api.auth.verifier import Verifier
-from tailrace_api.operation import Operation
+from tailrace_api.auth.tickets.tickets import Tickets
+from tailrace_api.auth.tokens.keys import FixedKey
+from tailrace_api.auth.tokens.verifier import Verifier
+from tailrace_api.web.operation import Operation
 
 OPEN = {"/healthz", "/readyz", "/api/v1/sse/health", "/openapi.json", "/docs"}
 NAMES = Names("nobody", "nothing", "never")

@@ -14,12 +14,12 @@ import httpx
 import pytest
 from nats.aio.client import Client
 
-from harness.api_in_process import InProcessApi, api_in_process
-from harness.issuer import SECRET, bearer, token
-from harness.log import NOW, HandWrittenLog
-from harness.nats import NatsServer
-from harness.operations import FLOW, Names, Request, operations_of, requests_of
-from harness.sse import SseClient, SseEvent
+from harness.generators.log import NOW, HandWrittenLog
+from harness.http.operations import FLOW, Names, Request, operations_of, requests_of
+from harness.http.token_issuer import SECRET, bearer, token
+from harness.nats.server import NatsServer
+from harness.processes.in_process_api import InProcessApi, api_in_process
+from harness.sse.client import SseClient, SseEvent
 from tailrace_shared.duration import Duration
 from tailrace_shared.execution import events as ev
 

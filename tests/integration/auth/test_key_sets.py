@@ -9,11 +9,11 @@ from typing import Any
 import httpx
 import pytest
 
-from harness.api_in_process import api_in_process
-from harness.issuer import Issuer, bearer, jwk, signed
-from harness.nats import NatsServer
+from harness.http.token_issuer import Issuer, bearer, jwk, signed
+from harness.nats.server import NatsServer
+from harness.processes.in_process_api import api_in_process
 from tailrace_api.auth.errors import KeysUnavailableError, UnauthorizedError
-from tailrace_api.auth.jwks import KeySet, fetcher
+from tailrace_api.auth.tokens.jwks import KeySet, fetcher
 from tailrace_shared.duration import Duration
 
 LIST = "/api/v1/workflows"

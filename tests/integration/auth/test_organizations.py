@@ -5,7 +5,7 @@ from typing import Any
 import httpx
 import pytest
 
-from harness.issuer import bearer, token
+from harness.http.token_issuer import bearer, token
 
 LIST = "/api/v1/workflows"
 FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}

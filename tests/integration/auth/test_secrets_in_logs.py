@@ -7,10 +7,10 @@ from typing import Any
 import httpx
 import nats
 
-from harness.api import ApiProcess
-from harness.issuer import SECRET, bearer, token
-from harness.nats import NatsServer
-from harness.sse import SseClient
+from harness.http.token_issuer import SECRET, bearer, token
+from harness.nats.server import NatsServer
+from harness.processes.api import ApiProcess
+from harness.sse.client import SseClient
 from tailrace_shared.subjects import Subjects
 
 FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.api import ApiProcess
-from harness.issuer import SECRET, token
-from harness.nats import NatsServer
-from harness.sse import SseClient
+from harness.http.token_issuer import SECRET, token
+from harness.nats.server import NatsServer
+from harness.processes.api import ApiProcess
+from harness.sse.client import SseClient
 
 
 async def _answer(api: ApiProcess, *parts: bytes) -> bytes:

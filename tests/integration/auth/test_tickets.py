@@ -13,13 +13,13 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from harness.api_in_process import InProcessApi, api_in_process
-from harness.issuer import SECRET, bearer, token
-from harness.nats import NatsServer
-from harness.operations import Names, operations_of, requests_of
-from harness.sse import SseClient, SseEvent
-from tailrace_api.auth.tickets import Stream, Tickets
-from tailrace_api.principal import Principal
+from harness.http.operations import Names, operations_of, requests_of
+from harness.http.token_issuer import SECRET, bearer, token
+from harness.nats.server import NatsServer
+from harness.processes.in_process_api import InProcessApi, api_in_process
+from harness.sse.client import SseClient, SseEvent
+from tailrace_api.auth.principal import Principal
+from tailrace_api.auth.tickets.tickets import Stream, Tickets
 from tailrace_shared.duration import Duration
 
 FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}

@@ -12,10 +12,10 @@ import httpx
 import jwt
 import pytest
 
-from harness.api import ApiProcess
-from harness.api_in_process import api_in_process
-from harness.issuer import SECRET, bearer, claims, private_key, public_pem, signed, token
-from harness.nats import NatsServer
+from harness.http.token_issuer import SECRET, bearer, claims, private_key, public_pem, signed, token
+from harness.nats.server import NatsServer
+from harness.processes.api import ApiProcess
+from harness.processes.in_process_api import api_in_process
 
 LIST = "/api/v1/workflows"
 

@@ -8,8 +8,8 @@ import dramatiq
 import pytest
 from dramatiq import Worker
 
-from harness.fleet import Fleet
-from harness.nats import NatsServer
+from harness.nats.server import NatsServer
+from harness.processes.worker_fleet import Fleet
 from tailrace_worker.broker import NatsBroker
 
 PROGRAM = Path(__file__).with_name("program.py")

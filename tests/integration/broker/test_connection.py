@@ -10,7 +10,7 @@ import pytest
 from dramatiq import Worker
 from dramatiq.errors import BrokerError, ConnectionClosed, ConnectionFailed
 
-from harness.nats import NatsServer, free_port
+from harness.nats.server import NatsServer, free_port
 from tailrace_worker.broker import NatsBroker
 
 
@@ -56,7 +56,7 @@ def test_an_answer_that_comes_too_late_does_not_end_the_reader(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that stood still says that it has read everything when nobody asks any more."""
-    monkeypatch.setattr("tailrace_worker.broker.connection._FLUSH_TIMEOUT", 0.1)
+    monkeypatch.setattr("tailrace_worker.broker.link.connection._FLUSH_TIMEOUT", 0.1)
     broker = NatsBroker(nats_server.url)
     connection = broker.connection
     os.kill(nats_server.pid, signal.SIGSTOP)

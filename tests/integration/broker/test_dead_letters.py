@@ -8,8 +8,8 @@ import dramatiq
 import pytest
 from dramatiq import Consumer, Worker
 
-from tailrace_shared.dead_letters import DeadLetter
-from tailrace_shared.jetstream import JetStream
+from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.stores.dead_letters import DeadLetter
 from tailrace_worker.broker import NatsBroker
 
 Work = Callable[..., Worker]

@@ -9,7 +9,7 @@ import dramatiq
 import pytest
 from dramatiq import Worker
 
-from harness.nats import NatsServer
+from harness.nats.server import NatsServer
 from tailrace_worker.broker import NatsBroker
 
 Work = Callable[..., Worker]

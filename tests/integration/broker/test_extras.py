@@ -16,12 +16,17 @@ from dramatiq.errors import DecodeError
 from dramatiq.middleware import AsyncIO
 from prometheus_client import CollectorRegistry
 
-from harness.fleet import Fleet
-from tailrace_shared.jetstream import JetStream
-from tailrace_shared.jobs import ADVANCE_ACTOR, EXECUTIONS_QUEUE, advance_job
+from harness.processes.worker_fleet import Fleet
+from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.nats.jobs import ADVANCE_ACTOR, EXECUTIONS_QUEUE, advance_job
 from tailrace_worker.broker import MsgspecEncoder, NatsBroker
-from tailrace_worker.broker.metrics import BrokerCollector
-from tailrace_worker.broker.trace_context import Trace, TraceContext, current_trace, trace
+from tailrace_worker.broker.middleware.metrics import BrokerCollector
+from tailrace_worker.broker.middleware.trace_context import (
+    Trace,
+    TraceContext,
+    current_trace,
+    trace,
+)
 
 Work = Callable[..., Worker]
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

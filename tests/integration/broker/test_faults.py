@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.fleet import Fleet
+from harness.processes.worker_fleet import Fleet
 
 
 def test_a_worker_killed_before_the_effect_costs_one_delivery(fleet: Fleet) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.command import Command
-from harness.up import Up
+from harness.processes.command import Command
+from harness.processes.up import Up
 
 
 @pytest.fixture

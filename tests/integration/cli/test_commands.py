@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from harness.command import Command
-from harness.nats import free_port
-from harness.up import Up, wait_gone
+from harness.nats.server import free_port
+from harness.processes.command import Command
+from harness.processes.up import Up, wait_gone
 
 SAMPLES = Path(__file__).parents[3] / "examples" / "purchase_order" / "samples"
 TRACES = {

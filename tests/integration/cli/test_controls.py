@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.command import Command
+from harness.processes.command import Command
 
 SAMPLES = Path(__file__).parents[3] / "examples" / "purchase_order" / "samples"
 APPROVAL = "purchase-order-approval"

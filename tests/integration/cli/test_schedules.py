@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from harness.command import Command
-from harness.up import Up
+from harness.processes.command import Command
+from harness.processes.up import Up
 
 FLOW = "id: ticking\nnodes: {a: {type: transform, with: {value: '${input}'}}}\n"
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.command import Command
-from harness.issuer import SECRET, token
-from harness.up import Up
+from harness.http.token_issuer import SECRET, token
+from harness.processes.command import Command
+from harness.processes.up import Up
 
 FLOW = "id: flow\nnodes: {a: {type: transform, with: {value: 1}}}\n"
 SLOW = "id: slow\nnodes: {a: {type: delay, with: {duration: 60s}}}\n"

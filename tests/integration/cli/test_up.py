@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.nats import NatsServer, free_port
-from harness.up import Up, command_line, wait_gone
+from harness.nats.server import NatsServer, free_port
+from harness.processes.up import Up, command_line, wait_gone
 from tailrace.errors import StartError
 from tailrace.local.ports import api_ports
 from tailrace.local.system import API_DEADLINE, NATS_DEADLINE, WORKER_DEADLINE

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.nats import NatsServer, free_port
-from harness.up import Up
+from harness.nats.server import NatsServer, free_port
+from harness.processes.up import Up
 
 
 @dataclass

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.installation import Installation, installation
-from harness.nats import NatsServer
+from harness.nats.server import NatsServer
+from harness.processes.installation import Installation, installation
 
 
 @pytest.fixture

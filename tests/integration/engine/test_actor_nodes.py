@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from nats.aio.msg import Msg
 
-from harness.installation import TENANT, Installation
-from harness.nats import NatsServer
-from harness.service import Service
-from harness.workflows import definition
+from harness.generators.workflows import definition
+from harness.nats.server import NatsServer
+from harness.processes.installation import TENANT, Installation
+from harness.processes.service import Service
 from tailrace_shared.execution.events import (
     TERMINAL,
     Event,
@@ -26,9 +26,9 @@ from tailrace_shared.execution.events import (
     parse_timestamp,
 )
 from tailrace_shared.execution.state import fold
-from tailrace_shared.jetstream import subject_counts
+from tailrace_shared.nats.jetstream import subject_counts
 from tailrace_shared.workflow.definition import Definition
-from tailrace_worker.engine.remote.job import ActorJob, message_for
+from tailrace_worker.engine.services.actor_job import ActorJob, message_for
 
 ACTORS = {"nodes": "actor_functions", "ack_wait": "2s"}
 NO_TIMERS = {**ACTORS, "ack_wait": "1h", "sweep_interval": "1h"}

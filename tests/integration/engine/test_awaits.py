@@ -8,11 +8,11 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from harness.installation import TENANT, Installation
-from harness.nats import free_port
-from harness.steps import done, of, paused, types_of, waiting
-from harness.workflows import definition
-from tailrace_shared.commander import Asker, Decision
+from harness.generators.steps import done, of, paused, types_of, waiting
+from harness.generators.workflows import definition
+from harness.nats.server import free_port
+from harness.processes.installation import TENANT, Installation
+from tailrace_shared.commands.execution_commands import Asker, Decision
 from tailrace_shared.errors import IllegalCommandError
 from tailrace_shared.execution.events import (
     CommandRequested,
@@ -21,10 +21,10 @@ from tailrace_shared.execution.events import (
     StepCompleted,
     StepWaiting,
 )
-from tailrace_shared.waiting_index import Waiting
-from tailrace_worker.engine.outcomes import end_event
-from tailrace_worker.engine.plan import Plan
-from tailrace_worker.engine.scheduler import Scheduler
+from tailrace_shared.stores.indexes.waiting_index import Waiting
+from tailrace_worker.engine.decide.outcomes import end_event
+from tailrace_worker.engine.decide.plan import Plan
+from tailrace_worker.engine.decide.scheduler import Scheduler
 from tailrace_worker.nodes.waits import ForSignal
 
 APPROVAL = {"type": "await", "with": {"reason": "approval"}}

@@ -5,16 +5,16 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from harness.installation import TENANT, Installation
-from harness.steps import of
-from harness.workflows import definition
-from tailrace_shared.concurrency_gate import ConcurrencyGate
+from harness.generators.steps import of
+from harness.generators.workflows import definition
+from harness.processes.installation import TENANT, Installation
+from tailrace_shared.commands.concurrency_gate import ConcurrencyGate
 from tailrace_shared.execution.events import Event, StepWaiting
 from tailrace_shared.settings import WorkerSettings, read_settings
+from tailrace_worker.engine.decide.scheduler import Scheduler
 from tailrace_worker.engine.engine import Engine
-from tailrace_worker.engine.scheduler import Scheduler
 from tailrace_worker.nodes.registry import load_registry
-from tailrace_worker.secret_store import SecretStore
+from tailrace_worker.secrets.secret_store import SecretStore
 
 MOST_BREAKS = 5
 

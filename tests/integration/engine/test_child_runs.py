@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from harness.campaign import campaign
-from harness.installation import Installation
-from harness.invariants import violations
-from harness.nats import NatsServer
-from harness.steps import of, running, waiting
-from harness.workflows import definition
+from harness.campaigns.campaign import campaign
+from harness.generators.steps import of, running, waiting
+from harness.generators.workflows import definition
+from harness.models.log_invariants import violations
+from harness.nats.server import NatsServer
+from harness.processes.installation import Installation
 from tailrace_shared.execution.events import (
     CommandRequested,
     StepCompleted,

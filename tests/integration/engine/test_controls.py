@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from harness.installation import TENANT, Installation
-from harness.steps import begun, done, of, paused, running, types_of, waiting
-from harness.workflows import definition
-from tailrace_shared.commander import Decision
+from harness.generators.steps import begun, done, of, paused, running, types_of, waiting
+from harness.generators.workflows import definition
+from harness.processes.installation import TENANT, Installation
+from tailrace_shared.commands.execution_commands import Decision
 from tailrace_shared.errors import IllegalCommandError
 from tailrace_shared.execution.events import (
     CommandRequested,

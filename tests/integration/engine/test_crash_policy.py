@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness.installation import Installation
-from harness.steps import of, running
+from harness.generators.steps import of, running
+from harness.processes.installation import Installation
 from tailrace_shared.execution.events import StepFailed, StepRetrying
 
 NODES = {"nodes": "feature_functions,node_functions"}

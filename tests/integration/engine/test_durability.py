@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from harness.installation import TENANT, Installation
-from harness.nats import NatsServer
-from harness.service import Service
-from harness.workflows import definition
-from tailrace_shared.appends import append
+from harness.generators.workflows import definition
+from harness.nats.server import NatsServer
+from harness.processes.installation import TENANT, Installation
+from harness.processes.service import Service
 from tailrace_shared.errors import WrongLastSequenceError
 from tailrace_shared.execution.events import (
     TERMINAL,
@@ -23,10 +22,11 @@ from tailrace_shared.execution.events import (
     encode_commits,
 )
 from tailrace_shared.execution.state import ExecutionState, fold
+from tailrace_shared.nats.fenced_append import append
 from tailrace_shared.workflow.definition import Definition
-from tailrace_worker.engine.outcomes import completed
-from tailrace_worker.engine.plan import Plan
-from tailrace_worker.engine.scheduler import Scheduler
+from tailrace_worker.engine.decide.outcomes import completed
+from tailrace_worker.engine.decide.plan import Plan
+from tailrace_worker.engine.decide.scheduler import Scheduler
 
 NODES = {"nodes": "node_functions"}
 NO_TIMERS = {"ack_wait": "1h", "sweep_interval": "1h"}

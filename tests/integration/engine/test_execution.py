@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from harness.installation import Installation
-from harness.workflows import definition
+from harness.generators.workflows import definition
+from harness.processes.installation import Installation
 from tailrace_shared.execution.events import (
     Event,
     ExecutionCancelled,
@@ -21,7 +21,7 @@ from tailrace_shared.execution.events import (
     parse_timestamp,
 )
 from tailrace_shared.execution.state import ExecutionState, fold
-from tailrace_shared.topology import RUNS
+from tailrace_shared.nats.topology import RUNS
 
 NODES = {"nodes": "node_functions"}
 

@@ -17,10 +17,10 @@ from typing import Any, Final
 
 import pytest
 
-from harness.campaign import Campaign, campaign
-from harness.installation import TENANT
-from harness.nats import NatsServer
-from harness.random_workflows import ACTOR, PROCEDURE, STEP, checked
+from harness.campaigns.campaign import Campaign, campaign
+from harness.generators.random_workflows import ACTOR, PROCEDURE, STEP, checked
+from harness.nats.server import NatsServer
+from harness.processes.installation import TENANT
 from tailrace_shared.execution.events import Event, StepCompleted, StepRetrying, StepWaiting
 from tailrace_shared.execution.state import fold
 from tailrace_shared.ids import new_token

@@ -12,14 +12,13 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from harness.campaign import Campaign, campaign
-from harness.golden import GoldenLog, golden_logs, prefixes, told, transplanted
-from harness.installation import TENANT, Installation
-from harness.invariants import Record, violations
-from harness.nats import NatsServer
-from harness.simulation import Simulation
-from tailrace_shared.appends import VERSION, append
-from tailrace_shared.commander import Decision
+from harness.campaigns.campaign import Campaign, campaign
+from harness.generators.golden import GoldenLog, golden_logs, prefixes, told, transplanted
+from harness.models.log_invariants import Record, violations
+from harness.models.simulation import Simulation
+from harness.nats.server import NatsServer
+from harness.processes.installation import TENANT, Installation
+from tailrace_shared.commands.execution_commands import Decision
 from tailrace_shared.errors import NewerLogError
 from tailrace_shared.execution.events import (
     EVENTS_VERSION,
@@ -27,7 +26,8 @@ from tailrace_shared.execution.events import (
 )
 from tailrace_shared.execution.state import awaits_signal, fold
 from tailrace_shared.ids import new_execution_id
-from tailrace_shared.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE
+from tailrace_shared.nats.fenced_append import VERSION, append
+from tailrace_shared.nats.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE
 
 GOLDEN: Final = list(golden_logs())
 NEWEST: Final = GOLDEN[-1].release

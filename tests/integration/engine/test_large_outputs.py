@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from harness.installation import Installation
-from harness.steps import begun, of
-from harness.workflows import definition
+from harness.generators.steps import begun, of
+from harness.generators.workflows import definition
+from harness.processes.installation import Installation
 from tailrace_shared.execution.evaluation import final_output
 from tailrace_shared.execution.events import StepCompleted, StepFailed
 

@@ -11,20 +11,20 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from bench.table import print_rows
-from harness.effort import lines_of
-from harness.installation import TENANT, Installation
-from harness.invariants import Record, check
-from harness.script import EPOCH
-from harness.traces import grown_workflow
+from benchmarks.table import print_rows
+from harness.generators.script import EPOCH
+from harness.generators.traces import grown_workflow
+from harness.models.effort import lines_of
+from harness.models.log_invariants import Record, check
+from harness.processes.installation import TENANT, Installation
 from tailrace_shared.execution.commands import create
 from tailrace_shared.execution.events import Event, StepStarted, format_timestamp
 from tailrace_shared.execution.state import fold
 from tailrace_shared.workflow.definition import Definition
 from tailrace_shared.workflow.graph import graph_of
-from tailrace_worker.engine.outcomes import completed
-from tailrace_worker.engine.plan import Plan
-from tailrace_worker.engine.scheduler import Scheduler
+from tailrace_worker.engine.decide.outcomes import completed
+from tailrace_worker.engine.decide.plan import Plan
+from tailrace_worker.engine.decide.scheduler import Scheduler
 
 SIZES: Final = (1000, 2000, 4000, 8000)
 MOST_GROWTH: Final = 1.2

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from harness.installation import TENANT, Installation
-from harness.steps import begun, types_of
-from harness.workflows import definition
+from harness.generators.steps import begun, types_of
+from harness.generators.workflows import definition
+from harness.processes.installation import TENANT, Installation
 from tailrace_shared.execution.events import TERMINAL, Event, ExecutionStarted
 from tailrace_shared.execution.state import fold
 

@@ -6,23 +6,23 @@ from typing import Any
 
 import pytest
 
-from harness.installation import TENANT, Installation
-from harness.steps import begun
-from harness.workflows import definition
+from harness.generators.steps import begun
+from harness.generators.workflows import definition
+from harness.processes.installation import TENANT, Installation
 from tailrace_shared.execution.events import ExecutionCompleted, StepWaiting
 from tailrace_shared.execution.state import fold
-from tailrace_shared.execution_log import History
 from tailrace_shared.settings import WorkerSettings, read_settings
-from tailrace_worker.engine import orchestrator
+from tailrace_shared.stores.execution_log import History
+from tailrace_worker.engine.drive import driver
 from tailrace_worker.engine.engine import Engine
 from tailrace_worker.nodes.registry import load_registry
-from tailrace_worker.secret_store import SecretStore
+from tailrace_worker.secrets.secret_store import SecretStore
 
 
 @pytest.fixture
 async def engine(site: Installation, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Engine]:
     """An engine in this process, whose drives hear of commits as soon as they begin to wait."""
-    monkeypatch.setattr(orchestrator, "_LISTEN_AFTER", 0.05)
+    monkeypatch.setattr(driver, "_LISTEN_AFTER", 0.05)
     settings = read_settings(
         WorkerSettings, {"NATS_URL": site.nats.url, "TAILRACE_CANCEL_GRACE": "100ms"}
     )

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from harness.installation import Installation
-from harness.steps import begun, done, of, running
-from harness.workflows import definition
+from harness.generators.steps import begun, done, of, running
+from harness.generators.workflows import definition
+from harness.processes.installation import Installation
 from tailrace_shared.execution.events import (
     Event,
     StepCompleted,

@@ -9,9 +9,9 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from harness.installation import Installation
-from harness.nats import NatsServer, free_port
-from harness.workflows import definition
+from harness.generators.workflows import definition
+from harness.nats.server import NatsServer, free_port
+from harness.processes.installation import Installation
 
 BLOCKING = """
 import time

@@ -13,12 +13,12 @@ from typing import Final
 
 import pytest
 
-from harness.campaign import Campaign, campaign
-from harness.installation import TENANT
-from harness.invariants import Record
-from harness.nats import NatsServer
-from harness.random_workflows import checked
-from tailrace_shared.commander import Asker, Decision
+from harness.campaigns.campaign import Campaign, campaign
+from harness.generators.random_workflows import checked
+from harness.models.log_invariants import Record
+from harness.nats.server import NatsServer
+from harness.processes.installation import TENANT
+from tailrace_shared.commands.execution_commands import Asker, Decision
 from tailrace_shared.errors import IllegalCommandError
 from tailrace_shared.execution.events import CommandRequested, StepCompleted
 from tailrace_shared.execution.state import fold

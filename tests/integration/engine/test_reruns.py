@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from harness.installation import TENANT, Installation
-from harness.steps import begun, of, types_of
-from harness.workflows import definition
+from harness.generators.steps import begun, of, types_of
+from harness.generators.workflows import definition
+from harness.processes.installation import TENANT, Installation
+from tailrace_shared.commands.run_input import InvalidInputError
 from tailrace_shared.errors import IllegalCommandError
 from tailrace_shared.execution.events import StepCompleted, StepStarted
 from tailrace_shared.execution.state import ExecutionState
-from tailrace_shared.run_input import InvalidInputError
 
 NODES = {"nodes": "feature_functions"}
 MIB = 1024 * 1024

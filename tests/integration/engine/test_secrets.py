@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from harness.installation import Installation
-from harness.nats import NatsServer
-from harness.scripted_server import ScriptedServer
-from harness.wiretap import Wiretap, wiretap
-from harness.workflows import definition
+from harness.generators.workflows import definition
+from harness.http.scripted_server import ScriptedServer
+from harness.nats.server import NatsServer
+from harness.nats.wiretap import Wiretap, wiretap
+from harness.processes.installation import Installation
 from tailrace_shared.execution.events import StepFailed, StepLogged, StepRetrying
 from tailrace_shared.execution.state import fold
 

@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
-from harness.api import ApiProcess
-from harness.installation import TENANT, Installation
-from harness.sse import SseClient
-from harness.workflows import definition
-from tailrace_shared.commander import Asker, Decision
+from harness.generators.workflows import definition
+from harness.processes.api import ApiProcess
+from harness.processes.installation import TENANT, Installation
+from harness.sse.client import SseClient
+from tailrace_shared.commands.execution_commands import Asker, Decision
 from tailrace_shared.execution.events import StepWaiting, encode_commits
 from tailrace_shared.execution.state import ExecutionState, fold
 from tailrace_shared.workflow.definition import Definition

@@ -5,23 +5,23 @@ from pathlib import Path
 
 import pytest
 
-from harness.installation import TENANT, Installation
-from harness.steps import paused
-from harness.workflows import definition
-from tailrace_shared.commander import Asker, Decision
+from harness.generators.steps import paused
+from harness.generators.workflows import definition
+from harness.processes.installation import TENANT, Installation
+from tailrace_shared.commands.execution_commands import Asker, Decision
+from tailrace_shared.commands.run_starter import RunRequest
+from tailrace_shared.execution.commit_status import WORKFLOW, CommitStatus
 from tailrace_shared.execution.events import (
     Event,
     ExecutionCancelled,
     ExecutionFailed,
     decode_commit,
 )
-from tailrace_shared.execution.standing import WORKFLOW, Standing
 from tailrace_shared.execution.state import ExecutionState
-from tailrace_shared.jetstream import StoredMessage
-from tailrace_shared.live_index import Live, LiveIndex
-from tailrace_shared.result_index import Result, ResultIndex
-from tailrace_shared.run_starter import RunRequest
-from tailrace_shared.topology import EVENTS, LIVE, WORKFLOWS
+from tailrace_shared.nats.jetstream import StoredMessage
+from tailrace_shared.nats.topology import EVENTS, LIVE, WORKFLOWS
+from tailrace_shared.stores.indexes.live_index import Live, LiveIndex
+from tailrace_shared.stores.indexes.result_index import Result, ResultIndex
 
 APPROVAL = {"type": "await", "with": {"reason": "approval"}}
 NODES = {
@@ -57,7 +57,7 @@ def check(stored: list[StoredMessage], workflow: str) -> ExecutionState:
         for event in decode_commit(message.data):
             state.apply(event)
         assert message.headers[WORKFLOW] == workflow
-        assert Standing.told(message.headers) == state.standing
+        assert CommitStatus.told(message.headers) == state.standing
     return state
 
 

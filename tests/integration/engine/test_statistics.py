@@ -4,8 +4,10 @@ from typing import Any
 
 import pytest
 
-from harness.installation import TENANT, Installation
-from harness.workflows import definition
+from harness.generators.workflows import definition
+from harness.processes.installation import TENANT, Installation
+from tailrace_shared.estimation.run_history import FailureCounts, RunRecord
+from tailrace_shared.estimation.sketch import Sketch, count_of
 from tailrace_shared.execution.events import (
     Event,
     ExecutionStarted,
@@ -13,10 +15,8 @@ from tailrace_shared.execution.events import (
     StepProgressed,
     parse_timestamp,
 )
-from tailrace_shared.execution.record import RunRecord, Trouble
-from tailrace_shared.sketch import Sketch, count_of
-from tailrace_shared.stats_store import StatsStore
-from tailrace_shared.topology import STATS
+from tailrace_shared.nats.topology import STATS
+from tailrace_shared.stores.stats_store import StatsStore
 
 SLEEP = {
     "a": {"type": "simulate", "with": {"duration": "200ms"}},
@@ -65,7 +65,7 @@ async def test_every_run_is_on_record_once(site: Installation):
     assert count_of(record.durations) == 8
     kept = await StatsStore(site.jetstream, site.subjects).nodes(TENANT, "test")
     assert count_of(kept.durations["a"]) == 12
-    assert kept.troubles["b"] == Trouble(failed=4, skipped=8)
+    assert kept.troubles["b"] == FailureCounts(failed=4, skipped=8)
 
 
 async def test_a_worker_that_stops_writes_what_it_has_noted(site: Installation):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.installation import Installation
+from harness.processes.installation import Installation
 
 
 def thread_of(pid: int) -> int:

@@ -1,5 +1,5 @@
 """Streams and buckets of a test's own on the shared NATS."""
 
-from harness.site import site, site_settings
+from harness.nats.site import site, site_settings
 
 __all__ = ["site", "site_settings"]

@@ -4,9 +4,7 @@ import asyncio
 
 import pytest
 
-from harness.proxy import Proxy
-from tailrace_shared import jetstream as jetstream_module
-from tailrace_shared.appends import COMMIT_ID, WRITER, append
+from harness.nats.tcp_proxy import Proxy
 from tailrace_shared.errors import (
     JetStreamError,
     MessageTooLargeError,
@@ -23,12 +21,14 @@ from tailrace_shared.execution.events import (
     StepStarted,
     encode_commits,
 )
-from tailrace_shared.execution_log import ExecutionLog
 from tailrace_shared.ids import new_execution_id
-from tailrace_shared.jetstream import JetStream, connect
+from tailrace_shared.nats import jetstream as jetstream_module
+from tailrace_shared.nats.fenced_append import COMMIT_ID, WRITER, append
+from tailrace_shared.nats.jetstream import JetStream, connect
 from tailrace_shared.settings import CommonSettings
+from tailrace_shared.stores.execution_log import ExecutionLog
+from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.workflow.definition import Definition, Node
-from tailrace_shared.workflow_store import StoredWorkflow
 
 NOW = "2024-01-15T10:30:00.000Z"
 

@@ -5,17 +5,17 @@ import asyncio
 import msgspec
 import pytest
 
-from tailrace_shared import workflow_store
-from tailrace_shared.bucket import Bucket
 from tailrace_shared.errors import InvalidIdError, WorkflowNotFoundError
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.ids import new_execution_id
-from tailrace_shared.node_type_store import NodeTypeStore
-from tailrace_shared.run_index import RunIndex
-from tailrace_shared.topology import DUE, RUNS, WORKFLOWS
+from tailrace_shared.nats.bucket import Bucket
+from tailrace_shared.nats.topology import DUE, RUNS, WORKFLOWS
+from tailrace_shared.stores import workflow_store
+from tailrace_shared.stores.indexes.run_index import RunIndex
+from tailrace_shared.stores.node_type_store import NodeTypeStore
+from tailrace_shared.stores.workflow_store import WorkflowStore
 from tailrace_shared.workflow.definition import Definition, Node
 from tailrace_shared.workflow.node_types import SHIPPED, NodeType, Parameter
-from tailrace_shared.workflow_store import WorkflowStore
 
 
 @pytest.fixture

@@ -6,16 +6,16 @@ import random
 
 import pytest
 
-from tailrace_shared.appends import VERSION
-from tailrace_shared.bucket import Bucket
-from tailrace_shared.concurrency_gate import ConcurrencyGate, _group
+from tailrace_shared.commands.concurrency_gate import ConcurrencyGate, _group
 from tailrace_shared.execution import events as ev
-from tailrace_shared.execution_log import ExecutionLog
-from tailrace_shared.jetstream import JetStream, connect
-from tailrace_shared.line import Line
-from tailrace_shared.topology import CONCURRENCY, LINES
+from tailrace_shared.nats.bucket import Bucket
+from tailrace_shared.nats.fenced_append import VERSION
+from tailrace_shared.nats.jetstream import JetStream, connect
+from tailrace_shared.nats.topology import CONCURRENCY, LINES
+from tailrace_shared.stores.execution_log import ExecutionLog
+from tailrace_shared.stores.fifo_queue import FifoQueue
+from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.workflow.definition import Definition, Node
-from tailrace_shared.workflow_store import StoredWorkflow
 
 NOW = "2024-01-15T10:30:00.000Z"
 WORKFLOW = StoredWorkflow(Definition("w", {"n": Node("log")}), 1)
@@ -27,7 +27,7 @@ class TestLine:
     @pytest.fixture
     def line(self, site):
         """All lines."""
-        return Line(site.jetstream, site.subjects)
+        return FifoQueue(site.jetstream, site.subjects)
 
     async def test_the_first_is_who_came_first(self, line):
         """Joining again keeps the place; lines have nothing to do with each other."""

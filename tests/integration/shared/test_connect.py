@@ -6,10 +6,10 @@ import socket
 
 import pytest
 
-from harness.nats import NatsServer, free_port
+from harness.nats.server import NatsServer, free_port
 from tailrace_shared.duration import Duration
 from tailrace_shared.errors import StartupError
-from tailrace_shared.jetstream import connect
+from tailrace_shared.nats.jetstream import connect
 from tailrace_shared.settings import CommonSettings
 
 

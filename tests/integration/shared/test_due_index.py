@@ -4,9 +4,9 @@ import time
 
 import pytest
 
-from tailrace_shared.due_index import DueIndex
 from tailrace_shared.errors import IllegalCommandError, InvalidIdError, UnavailableError
-from tailrace_shared.topology import DUE
+from tailrace_shared.nats.topology import DUE
+from tailrace_shared.stores.indexes.due_index import DueIndex
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import time
 
 import pytest
 
-from tailrace_shared.appends import VERSION, append
 from tailrace_shared.errors import (
     ExecutionNotFoundError,
     IllegalCommandError,
@@ -14,6 +13,7 @@ from tailrace_shared.errors import (
     UnavailableError,
 )
 from tailrace_shared.execution.commands import request_resume
+from tailrace_shared.execution.commit_status import CommitStatus
 from tailrace_shared.execution.events import (
     Cancelled,
     Command,
@@ -29,13 +29,13 @@ from tailrace_shared.execution.events import (
     StepStarted,
     encode_commits,
 )
-from tailrace_shared.execution.standing import Standing
 from tailrace_shared.execution.state import fold
-from tailrace_shared.execution_log import ExecutionLog, History
 from tailrace_shared.ids import new_execution_id
+from tailrace_shared.nats.fenced_append import VERSION, append
+from tailrace_shared.stores.execution_log import ExecutionLog, History
+from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.subjects import LogFilter
 from tailrace_shared.workflow.definition import Definition, Node
-from tailrace_shared.workflow_store import StoredWorkflow
 
 NOW = "2024-01-15T10:30:00.000Z"
 WORKFLOW = StoredWorkflow(Definition("w", {"n": Node("log")}), 7)
@@ -299,7 +299,7 @@ async def test_the_newest_commits_of_many_executions_are_one_read(written):
     assert found["other"].sequence == newest.sequence
     assert (found["other"].workflow, found["other"].standing) == (
         other.workflow_id,
-        Standing("queued"),
+        CommitStatus("queued"),
     )
     assert found["other"].previous == 0
     first = await written.log.first("t", written.execution)

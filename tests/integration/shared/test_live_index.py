@@ -4,9 +4,9 @@ import pytest
 
 from tailrace_shared.errors import InvalidIdError
 from tailrace_shared.execution.state import ExecutionState
-from tailrace_shared.live_index import Live, LiveIndex
-from tailrace_shared.run_index import RunIndex
-from tailrace_shared.topology import LIVE
+from tailrace_shared.nats.topology import LIVE
+from tailrace_shared.stores.indexes.live_index import Live, LiveIndex
+from tailrace_shared.stores.indexes.run_index import RunIndex
 
 
 @pytest.fixture

@@ -5,8 +5,8 @@ import pytest
 
 from tailrace_shared.errors import OutputNotFoundError, OutputTooLargeError
 from tailrace_shared.execution.state import ExecutionState, StepState
-from tailrace_shared.output_store import OutputStore
-from tailrace_shared.topology import OUTPUTS
+from tailrace_shared.nats.topology import OUTPUTS
+from tailrace_shared.stores.output_store import OutputStore
 
 LIMIT = 16 * 1024 * 1024
 

@@ -5,8 +5,8 @@ import random
 
 import pytest
 
-from tailrace_shared.result_index import Result, ResultIndex
-from tailrace_shared.topology import RESULTS
+from tailrace_shared.nats.topology import RESULTS
+from tailrace_shared.stores.indexes.result_index import Result, ResultIndex
 
 
 @pytest.fixture

@@ -6,7 +6,10 @@ import time
 import nats
 import pytest
 
-from harness.nats_cluster import NatsCluster
+from harness.nats.cluster import NatsCluster
+from tailrace_shared.commands.run_input import InvalidInputError
+from tailrace_shared.commands.run_starter import RunRequest, RunStarter
+from tailrace_shared.commands.start_rate_limit import StartRateLimit
 from tailrace_shared.errors import (
     JetStreamError,
     TooManyRunsError,
@@ -15,21 +18,18 @@ from tailrace_shared.errors import (
 )
 from tailrace_shared.execution import events as ev
 from tailrace_shared.ids import new_execution_id
-from tailrace_shared.jetstream import JetStream
-from tailrace_shared.run_input import InvalidInputError
-from tailrace_shared.run_rate import RunRate
-from tailrace_shared.run_starter import RunRequest, RunStarter
+from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.nats.topology import EVENTS, IDEMPOTENCY, RATE
+from tailrace_shared.stores.workflow_store import WorkflowStore
 from tailrace_shared.subjects import Subjects
-from tailrace_shared.topology import EVENTS, IDEMPOTENCY, RATE
 from tailrace_shared.workflow.definition import Definition, Node
-from tailrace_shared.workflow_store import WorkflowStore
 
 NOW = "2024-01-15T10:30:00.000Z"
 SCHEMA = {"type": "object", "required": ["x"]}
 
 
 async def _rate(site, per_minute, **options):
-    rate = RunRate(site.jetstream, site.subjects, per_minute, **options)
+    rate = StartRateLimit(site.jetstream, site.subjects, per_minute, **options)
     await rate.prepare()
     return rate
 
@@ -109,7 +109,7 @@ class TestClusters:
         with NatsCluster(tmp_path) as cluster:
             clients = [await nats.connect(url) for url in cluster.urls]
             counters = [
-                RunRate(JetStream(client), Subjects(), 10, replicas=3) for client in clients
+                StartRateLimit(JetStream(client), Subjects(), 10, replicas=3) for client in clients
             ]
             for counter in counters:
                 await self._led(counter)

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from tailrace_shared.due_index import DueIndex
+from tailrace_shared.commands.run_input import InvalidInputError
+from tailrace_shared.commands.run_starter import RunRequest, RunStarter
 from tailrace_shared.errors import (
     ExecutionNotFoundError,
     IdempotencyConflictError,
@@ -14,12 +15,11 @@ from tailrace_shared.errors import (
 )
 from tailrace_shared.execution import events as ev
 from tailrace_shared.ids import new_execution_id
-from tailrace_shared.run_index import RunIndex
-from tailrace_shared.run_input import InvalidInputError
-from tailrace_shared.run_starter import RunRequest, RunStarter
-from tailrace_shared.topology import JOBS
+from tailrace_shared.nats.topology import JOBS
+from tailrace_shared.stores.indexes.due_index import DueIndex
+from tailrace_shared.stores.indexes.run_index import RunIndex
+from tailrace_shared.stores.workflow_store import WorkflowStore
 from tailrace_shared.workflow.definition import Definition, Node
-from tailrace_shared.workflow_store import WorkflowStore
 
 NOW = "2024-01-15T10:30:00.000Z"
 SCHEMA = {"type": "object", "required": ["x"]}

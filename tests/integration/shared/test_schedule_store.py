@@ -6,7 +6,7 @@ import pytest
 
 from tailrace_shared.errors import InvalidScheduleError, ScheduleNotFoundError
 from tailrace_shared.recurrence import NAMES, parse_recurrence
-from tailrace_shared.schedule_store import Schedule, ScheduleStore
+from tailrace_shared.stores.schedule_store import Schedule, ScheduleStore
 
 FAR = "0 0 0 1 1 *"
 

@@ -4,15 +4,15 @@ import asyncio
 
 import pytest
 
-from tailrace_shared.due_index import DueIndex
+from tailrace_shared.commands.signals import Signals
 from tailrace_shared.execution import events as ev
 from tailrace_shared.ids import new_execution_id
-from tailrace_shared.output_store import OutputStore
-from tailrace_shared.signals import Signals
-from tailrace_shared.trigger_store import TriggerStore
-from tailrace_shared.waiting_index import Waiting, WaitingIndex
+from tailrace_shared.stores.indexes.due_index import DueIndex
+from tailrace_shared.stores.indexes.waiting_index import Waiting, WaitingIndex
+from tailrace_shared.stores.output_store import OutputStore
+from tailrace_shared.stores.trigger_store import TriggerStore
+from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.workflow.definition import Definition, Node
-from tailrace_shared.workflow_store import StoredWorkflow
 
 NOW = "2024-01-15T10:30:00.000Z"
 WORKFLOW = StoredWorkflow(Definition("w", {"n": Node("await")}), 1)

@@ -4,16 +4,16 @@ import asyncio
 
 import pytest
 
-from harness.workflows import definition
+from harness.generators.workflows import definition
 from tailrace_shared.errors import InvalidIdError
-from tailrace_shared.estimators import Estimators
+from tailrace_shared.estimation.run_delta import RunDelta
+from tailrace_shared.estimation.run_history import NodeRecord, RunRecord
+from tailrace_shared.estimation.sketch import count_of
 from tailrace_shared.execution.events import format_timestamp
-from tailrace_shared.execution.record import NodeRecord, RunRecord
 from tailrace_shared.execution.state import ExecutionState, StepState
-from tailrace_shared.execution.tally import Tally
-from tailrace_shared.sketch import count_of
-from tailrace_shared.stats_store import StatsStore
-from tailrace_shared.topology import STATS
+from tailrace_shared.nats.topology import STATS
+from tailrace_shared.stores.estimators import Estimators
+from tailrace_shared.stores.stats_store import StatsStore
 
 NOON = 1_700_006_400.0
 
@@ -30,7 +30,7 @@ def tally(nodes=1, milliseconds=2000):
         f"n{n}": StepState(f"n{n}", "simulate", "success", duration_ms=milliseconds)
         for n in range(nodes)
     }
-    noted = Tally()
+    noted = RunDelta()
     noted.add(
         ExecutionState(
             status="completed",

@@ -7,8 +7,8 @@ import pytest
 
 from tailrace_shared.duration import Duration
 from tailrace_shared.errors import JetStreamError, TopologyMismatchError
-from tailrace_shared.jetstream import JetStream, connect
-from tailrace_shared.topology import StreamSpec, apply_topology, topology
+from tailrace_shared.nats.jetstream import JetStream, connect
+from tailrace_shared.nats.topology import StreamSpec, apply_topology, topology
 
 
 async def names(jetstream):

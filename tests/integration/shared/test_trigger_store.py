@@ -5,8 +5,8 @@ import time
 import pytest
 
 from tailrace_shared.errors import InvalidIdError, TriggerTooLargeError
-from tailrace_shared.topology import TRIGGERS
-from tailrace_shared.trigger_store import TriggerStore
+from tailrace_shared.nats.topology import TRIGGERS
+from tailrace_shared.stores.trigger_store import TriggerStore
 
 
 @pytest.fixture

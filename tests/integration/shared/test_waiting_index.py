@@ -5,11 +5,11 @@ import asyncio
 import msgspec
 import pytest
 
-from tailrace_shared.bucket import Bucket
 from tailrace_shared.errors import InvalidIdError
 from tailrace_shared.ids import new_execution_id
-from tailrace_shared.topology import WAITING
-from tailrace_shared.waiting_index import Waiting, WaitingIndex, kept
+from tailrace_shared.nats.bucket import Bucket
+from tailrace_shared.nats.topology import WAITING
+from tailrace_shared.stores.indexes.waiting_index import Waiting, WaitingIndex, kept
 
 
 @pytest.fixture

@@ -6,28 +6,28 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from harness import log as written
-from harness.site import Site
-from tailrace_api.dialects.pipeline_status import Tally
-from tailrace_api.dialects.snapshot import Snapshot, Wants
-from tailrace_api.fanout.contexts import Contexts
-from tailrace_api.fanout.snapshots import Indexes, Snapshots
-from tailrace_shared.appends import append
+from harness.generators import log as written
+from harness.nats.site import Site
+from tailrace_api.dialects.pipeline_status import RunCounts
+from tailrace_api.dialects.snapshot import Snapshot, SnapshotQuery
+from tailrace_api.fanout.tenants.contexts import Contexts
+from tailrace_api.fanout.tenants.snapshots import Indexes, Snapshots
 from tailrace_shared.execution import events as ev
-from tailrace_shared.execution.standing import STATE, WORKFLOW
+from tailrace_shared.execution.commit_status import STATE, WORKFLOW
 from tailrace_shared.execution.state import ExecutionState
-from tailrace_shared.jetstream import JetStream, connect
-from tailrace_shared.live_index import LiveIndex
-from tailrace_shared.result_index import Result, ResultIndex
-from tailrace_shared.topology import RUNS
-from tailrace_shared.waiting_index import Waiting, WaitingIndex
+from tailrace_shared.nats.fenced_append import append
+from tailrace_shared.nats.jetstream import JetStream, connect
+from tailrace_shared.nats.topology import RUNS
+from tailrace_shared.stores.indexes.live_index import LiveIndex
+from tailrace_shared.stores.indexes.result_index import Result, ResultIndex
+from tailrace_shared.stores.indexes.waiting_index import Waiting, WaitingIndex
+from tailrace_shared.stores.workflow_store import WorkflowStore
 from tailrace_shared.workflow.definition import Definition, Node
-from tailrace_shared.workflow_store import WorkflowStore
 
 FINISHED: Final = 100_000
 NAMES: Final = frozenset({"busy", "waits", "idle", "nobody"})
-WAITS: Final = Wants(waits=True)
-PIPELINES: Final = Wants(workflows=NAMES)
+WAITS: Final = SnapshotQuery(waits=True)
+PIPELINES: Final = SnapshotQuery(workflows=NAMES)
 
 
 class Cost(NamedTuple):
@@ -45,7 +45,7 @@ class Desk:
         self._site = site
         self._jetstream = jetstream
 
-    async def look(self, wants: Wants) -> tuple[Snapshot, Cost]:
+    async def look(self, wants: SnapshotQuery) -> tuple[Snapshot, Cost]:
         """Take a snapshot, knowing nothing yet; returns what it took."""
         log = type(self._site.log)(self._jetstream, self._site.subjects)
         jetstream, subjects = self._jetstream, self._site.subjects
@@ -146,7 +146,7 @@ def check(paused: Snapshot, status: Snapshot) -> None:
         for each in paused.standings
         if each.waits
     } == {f"w{number}": ({"number": number}, ["n"]) for number in range(3)}
-    tally = Tally(NAMES, status)
+    tally = RunCounts(NAMES, status)
     assert {name: tally.status(name) for name in NAMES - tally.missing} == {
         "busy": "completed",
         "waits": "paused",

@@ -2,18 +2,18 @@
 
 import pytest
 
-from harness.nats import NatsServer
-from harness.workflows import definition
-from tailrace_shared.estimators import Estimators
+from harness.generators.workflows import definition
+from harness.nats.server import NatsServer
+from tailrace_shared.estimation.sketch import count_of
 from tailrace_shared.execution.events import format_timestamp
 from tailrace_shared.execution.state import ExecutionState, StepState
-from tailrace_shared.jetstream import JetStream, connect
+from tailrace_shared.nats.jetstream import JetStream, connect
+from tailrace_shared.nats.topology import STATS, apply_topology, topology
 from tailrace_shared.settings import WorkerSettings
-from tailrace_shared.sketch import count_of
-from tailrace_shared.stats_store import StatsStore
+from tailrace_shared.stores.estimators import Estimators
+from tailrace_shared.stores.stats_store import StatsStore
 from tailrace_shared.subjects import Subjects
-from tailrace_shared.topology import STATS, apply_topology, topology
-from tailrace_worker.engine.statistics import Statistics
+from tailrace_worker.engine.services.run_statistics import Statistics
 
 
 def _run(workflow: str, nodes: int = 1) -> ExecutionState:

@@ -5,18 +5,18 @@ import time
 
 import pytest
 
-from tailrace_shared.appends import VERSION
-from tailrace_shared.due_index import DueIndex
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution import events as ev
 from tailrace_shared.ids import new_execution_id
-from tailrace_shared.jobs import EXECUTIONS_QUEUE, advance_job
-from tailrace_shared.live_index import Live, LiveIndex
-from tailrace_shared.topology import JOBS
+from tailrace_shared.nats.fenced_append import VERSION
+from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE, advance_job
+from tailrace_shared.nats.topology import JOBS
+from tailrace_shared.stores.indexes.due_index import DueIndex
+from tailrace_shared.stores.indexes.live_index import Live, LiveIndex
+from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.workflow.definition import Definition, Node
-from tailrace_shared.workflow_store import StoredWorkflow
-from tailrace_worker.backlog import Backlog
-from tailrace_worker.sweeper import CREATION, GRACE, Fleet, Periods, Sweeper
+from tailrace_worker.engine.services.queue_backlog import QueueBacklog
+from tailrace_worker.engine.services.sweeper import CREATION, GRACE, Fleet, Periods, Sweeper
 
 NOW = "2024-01-15T10:30:00.000Z"
 WORKFLOW = StoredWorkflow(Definition("w", {"n": Node("log")}), 1)
@@ -287,7 +287,7 @@ class TestBacklog:
         """Those that were given to somebody are that one's, acknowledged or not."""
         stream = site.subjects.stream(JOBS)
         subject = site.subjects.job(EXECUTIONS_QUEUE)
-        backlog = Backlog(site.jetstream, site.subjects, EXECUTIONS_QUEUE)
+        backlog = QueueBacklog(site.jetstream, site.subjects, EXECUTIONS_QUEUE)
         assert await backlog.oldest() is None
         for n in range(2):
             await site.jetstream.publish(subject, advance_job("t", f"e{n}"))

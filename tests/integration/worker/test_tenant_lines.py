@@ -5,25 +5,25 @@ import time
 
 import pytest
 
-from tailrace_shared.bucket import Bucket
-from tailrace_shared.due_index import NOW, DueIndex
-from tailrace_shared.line import Line
-from tailrace_shared.topology import LEASES
-from tailrace_worker.engine.share import FairShare
-from tailrace_worker.engine.tenant_lines import TenantLines
+from tailrace_shared.nats.bucket import Bucket
+from tailrace_shared.nats.topology import LEASES
+from tailrace_shared.stores.fifo_queue import FifoQueue
+from tailrace_shared.stores.indexes.due_index import NOW, DueIndex
+from tailrace_worker.engine.fairness.fair_share import FairShare
+from tailrace_worker.engine.fairness.tenant_queues import TenantQueues
 
 
 class Ground:
     """The lines of one worker, and what it gives jobs to."""
 
     def __init__(self, site, slots=8):
-        self.line = Line(site.jetstream, site.subjects)
+        self.line = FifoQueue(site.jetstream, site.subjects)
         self.jobs = []
         self.refuses = False
         self.due = DueIndex(site.jetstream, site.subjects)
         self.share = FairShare(slots)
         leases = Bucket(site.jetstream, site.subjects.stream(LEASES))
-        self.lines = TenantLines(self.share, self.line, leases, self.due, self.advance, time.time)
+        self.lines = TenantQueues(self.share, self.line, leases, self.due, self.advance, time.time)
 
     async def advance(self, tenant, execution):
         """Take a job; a worker that is full by now has it stand in line again before all else."""

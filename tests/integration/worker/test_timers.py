@@ -3,10 +3,10 @@
 import asyncio
 import time
 
-from harness.site import Site
-from tailrace_shared.jobs import EXECUTIONS_QUEUE
-from tailrace_shared.topology import JOBS
-from tailrace_worker.timers import Timers
+from harness.nats.site import Site
+from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE
+from tailrace_shared.nats.topology import JOBS
+from tailrace_worker.engine.services.timers import Timers
 
 
 async def test_a_watch_does_not_put_a_timer_off(site: Site):

@@ -1,11 +1,11 @@
 """Who is in stays in; who comes beyond a limit is told which."""
 
-from tailrace_api.fanout.admission import Admission
+from tailrace_api.fanout.clients.stream_quota import StreamQuota
 
 
 def test_limits_are_kept_and_given_back() -> None:
     """Those of a tenant and those of the process."""
-    admission = Admission(3, 2)
+    admission = StreamQuota(3, 2)
     for tenant in ("a", "a"):
         assert admission.refusal(tenant) == ""
         admission.enter(tenant)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailrace_api.dialects.dialect import EncodedCommit
-from tailrace_api.fanout.batch import Batch
+from tailrace_api.fanout.views.batch import Batch
 from tailrace_api.sse.chunk import bodies
 from tailrace_shared.position import StreamPosition
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from harness import log
-from harness.log import NOW
-from harness.sse import SseParser
+from harness.generators import log
+from harness.generators.log import NOW
+from harness.sse.client import SseParser
 from tailrace_api.dialects.context import Context
-from tailrace_api.dialects.dialect import Dialect, encode_commit, reset, unnamed
+from tailrace_api.dialects.dialect import Dialect, encode_commit, reset, without_id
 from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.dialects.run_and_stream import RUN_AND_STREAM
 from tailrace_api.sse.chunk import chunk
@@ -65,7 +65,9 @@ def _wire(dialect: Dialect, commits: list[list[ev.Event]]) -> bytes:
         for number, commit in enumerate(commits)
     ]
     greeting = dialect.greet(LogFilter("t", RUN), 0)
-    return unnamed([greeting] if greeting else []) + b"".join(commit.joined for commit in encoded)
+    return without_id([greeting] if greeting else []) + b"".join(
+        commit.joined for commit in encoded
+    )
 
 
 @pytest.mark.parametrize("dialect", [EXECUTION, RUN_AND_STREAM], ids=lambda dialect: dialect.name)

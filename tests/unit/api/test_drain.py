@@ -5,8 +5,8 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.virtual_time import run_in_virtual_time
-from tailrace_api.fanout.drain import drain, pace
+from harness.fakes.virtual_time import run_in_virtual_time
+from tailrace_api.fanout.clients.drain import drain, pace
 
 
 class _Stream:

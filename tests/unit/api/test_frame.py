@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.sse import SseEvent, SseParser
+from harness.sse.client import SseEvent, SseParser
 from tailrace_api.sse import frame
 
 _TRICKY = st.text(st.sampled_from("\r\n\0: ab\ufeffdataeventid\u2028é😀"), max_size=30)

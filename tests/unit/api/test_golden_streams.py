@@ -9,10 +9,10 @@ from typing import Final
 
 import pytest
 
-from harness.story import BAD, GOOD, LEFT, STORY, wire
-from tailrace_api.dialects.dialect import Dialect, unnamed
+from harness.generators.story import BAD, GOOD, LEFT, STORY, wire
+from tailrace_api.dialects.dialect import Dialect, without_id
 from tailrace_api.dialects.execution import EXECUTION
-from tailrace_api.dialects.multiplex import Topic, multiplex
+from tailrace_api.dialects.multiplex import NamedTopic, multiplex
 from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
 from tailrace_api.dialects.pipeline_status import Pipelines
 from tailrace_api.dialects.snapshot import Snapshot
@@ -27,10 +27,10 @@ EMPTY: Final = Snapshot(
 )
 MULTIPLEX: Final = multiplex(
     [
-        Topic(f"execution:{GOOD.execution_id}", EXECUTION, GOOD.execution_id),
-        Topic("paused", PAUSED_WORKFLOWS),
-        Topic("feed", TENANT_FEED),
-        Topic("pipeline:purchase-order", Pipelines(frozenset({GOOD.workflow_id}))),
+        NamedTopic(f"execution:{GOOD.execution_id}", EXECUTION, GOOD.execution_id),
+        NamedTopic("paused", PAUSED_WORKFLOWS),
+        NamedTopic("feed", TENANT_FEED),
+        NamedTopic("pipeline:purchase-order", Pipelines(frozenset({GOOD.workflow_id}))),
     ]
 )
 DIALECTS: Final[list[Dialect]] = [PAUSED_WORKFLOWS, TENANT_FEED, MULTIPLEX]
@@ -41,7 +41,7 @@ each_dialect = pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: 
 def beginning(dialect: Dialect) -> bytes:
     """Return what a connection begins with that comes before the story."""
     greeting = dialect.greet(LogFilter("merchant-7"), MILLISECONDS)
-    return unnamed([greeting] if greeting else [])
+    return without_id([greeting] if greeting else [])
 
 
 def told(dialect: Dialect) -> bytes:
@@ -49,9 +49,9 @@ def told(dialect: Dialect) -> bytes:
     if dialect.wants is None:
         return beginning(dialect) + b"".join(wire(dialect, STORY))
     state = dialect.begin(EMPTY)
-    opening = unnamed(state.opening(MILLISECONDS))
+    opening = without_id(state.opening(MILLISECONDS))
     first = b"".join(wire(dialect, STORY[:MIDDLE], state.show))
-    comes = beginning(dialect) + unnamed(state.opening(MILLISECONDS))
+    comes = beginning(dialect) + without_id(state.opening(MILLISECONDS))
     rest = b"".join(wire(dialect, STORY[MIDDLE:], state.show))
     later = b": a client that comes now\n\n" + comes + b": and both go on\n\n"
     return beginning(dialect) + opening + first + later + rest

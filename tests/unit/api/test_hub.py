@@ -8,21 +8,21 @@ from typing import Any
 import msgspec
 import pytest
 
-from harness import log as written
-from harness.memory_client import MemoryClient
-from harness.memory_hub import MemoryHub, memory_hub
-from harness.memory_nats import MemoryNats
-from harness.sse import places
-from harness.virtual_time import run_in_virtual_time
+from harness.fakes.memory_client import MemoryClient
+from harness.fakes.memory_hub import MemoryHub, memory_hub
+from harness.fakes.memory_nats import MemoryNats
+from harness.fakes.virtual_time import run_in_virtual_time
+from harness.generators import log as written
+from harness.sse.client import places
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import Dialect, LoggedEvent, Slots
 from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.dialects.run_and_stream import RUN_AND_STREAM
-from tailrace_api.fanout.replay import ReplayBusyError
-from tailrace_api.fanout.resume import Start
-from tailrace_api.fanout.topic import RingBounds
-from tailrace_api.fanout.view import View
+from tailrace_api.fanout.history.replay import ReplayBusyError
+from tailrace_api.fanout.history.resume import Start
+from tailrace_api.fanout.topics.topic import RingBounds
+from tailrace_api.fanout.views.view import View
 from tailrace_api.sse import frame
 from tailrace_shared.execution.events import Event, encode_commits
 from tailrace_shared.subjects import LogFilter
@@ -81,7 +81,7 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
     Time is virtual in these tests, but for that of the processor.
     """
-    for module in ("source", "turns"):
+    for module in ("topics.live_subscription", "runtime.cooperative_scheduler"):
         monkeypatch.setattr(f"tailrace_api.fanout.{module}._SLICE", math.inf)
 
 

@@ -11,9 +11,9 @@ from typing import Final
 
 import pytest
 
-from harness import log as written
-from harness.memory_client import MemoryClient
-from harness.stormy_hubs import StormyHubs, place, try_seeds
+from harness.fakes.memory_client import MemoryClient
+from harness.fakes.stormy_hubs import StormyHubs, place, try_seeds
+from harness.generators import log as written
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution.events import Event, encode_commits, split_commit
 

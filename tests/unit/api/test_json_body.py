@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace_api.json_body import LONGEST_PATH, MAX_DEPTH, decode, refuse_unknown
-from tailrace_api.problems import RefusedError
+from tailrace_api.web.json_body import LONGEST_PATH, MAX_DEPTH, decode, refuse_unknown
+from tailrace_api.web.problems import RefusedError
 from tailrace_shared.workflow.problems import Problem
 
 _JSON = st.recursive(

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from tailrace_api.moments import Moments
+from tailrace_api.documents.single_flight_cache import SingleFlightCache
 
 
 class Maker:
@@ -25,7 +25,7 @@ class Maker:
 
 async def test_all_who_ask_meanwhile_get_the_same() -> None:
     """Those who come while it is being made, and those who come a little later."""
-    maker, moments = Maker(), Moments[str, int](60.0)
+    maker, moments = Maker(), SingleFlightCache[str, int](60.0)
     assert await asyncio.gather(*(moments.get("a", maker.make) for _ in range(5))) == [1] * 5
     assert await moments.get("a", maker.make) == 1
     assert await moments.get("b", maker.make) == 2
@@ -33,13 +33,13 @@ async def test_all_who_ask_meanwhile_get_the_same() -> None:
 
 async def test_an_old_answer_is_made_again() -> None:
     """However often it was asked for."""
-    maker, moments = Maker(), Moments[str, int](-1.0)
+    maker, moments = Maker(), SingleFlightCache[str, int](-1.0)
     assert [await moments.get("a", maker.make) for _ in range(3)] == [1, 2, 3]
 
 
 async def test_a_failure_is_nobody_elses() -> None:
     """Who asks afterwards has it tried again."""
-    maker, moments = Maker(), Moments[str, int](60.0)
+    maker, moments = Maker(), SingleFlightCache[str, int](60.0)
     maker.fails = True
     with pytest.raises(ValueError, match=r"^$"):
         await moments.get("a", maker.make)
@@ -49,7 +49,7 @@ async def test_a_failure_is_nobody_elses() -> None:
 
 async def test_who_gives_up_does_not_take_the_answer_from_others() -> None:
     """It is made for all of them."""
-    maker, moments = Maker(), Moments[str, int](60.0)
+    maker, moments = Maker(), SingleFlightCache[str, int](60.0)
     first = asyncio.create_task(moments.get("a", maker.make))
     second = asyncio.create_task(moments.get("a", maker.make))
     await asyncio.sleep(0)
@@ -59,7 +59,7 @@ async def test_who_gives_up_does_not_take_the_answer_from_others() -> None:
 
 async def test_only_so_many_are_kept() -> None:
     """The one that was made longest ago goes."""
-    maker, moments = Maker(), Moments[str, int](60.0, most=2)
+    maker, moments = Maker(), SingleFlightCache[str, int](60.0, most=2)
     for key in "abc":
         await moments.get(key, maker.make)
     assert await moments.get("c", maker.make) == 3

@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.sse import SseParser
-from harness.story import (
+from harness.generators.story import (
     BAD,
     EPOCH,
     FIRST,
@@ -20,6 +19,7 @@ from harness.story import (
     waiting,
     wire,
 )
+from harness.sse.client import SseParser
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import (
@@ -28,27 +28,34 @@ from tailrace_api.dialects.dialect import (
     LoggedEvent,
     Slots,
     encode_commit,
-    unnamed,
+    without_id,
 )
 from tailrace_api.dialects.execution import EXECUTION
-from tailrace_api.dialects.multiplex import Multiplex, Topic, multiplex
+from tailrace_api.dialects.multiplex import Multiplex, NamedTopic, multiplex
 from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
 from tailrace_api.dialects.pipeline_status import Pipelines
-from tailrace_api.dialects.snapshot import Ended, Past, Snapshot, Standing, Wait, Wants
+from tailrace_api.dialects.snapshot import (
+    EarlierStatus,
+    Ended,
+    ExecutionStatus,
+    Snapshot,
+    SnapshotQuery,
+    WaitingStep,
+)
 from tailrace_api.dialects.tenant_feed import TENANT_FEED
 from tailrace_shared.execution import events as ev
 from tailrace_shared.subjects import LogFilter
 
-PAUSED = Topic("paused", PAUSED_WORKFLOWS)
-FEED = Topic("feed", TENANT_FEED)
-ONE = Topic(f"execution:{GOOD.execution_id}", EXECUTION, GOOD.execution_id)
-OTHER = Topic(f"execution:{LEFT.execution_id}", EXECUTION, LEFT.execution_id)
+PAUSED = NamedTopic("paused", PAUSED_WORKFLOWS)
+FEED = NamedTopic("feed", TENANT_FEED)
+ONE = NamedTopic(f"execution:{GOOD.execution_id}", EXECUTION, GOOD.execution_id)
+OTHER = NamedTopic(f"execution:{LEFT.execution_id}", EXECUTION, LEFT.execution_id)
 ALL = multiplex([ONE, PAUSED, FEED, OTHER])
 
 Event = tuple[str, Any]
 
 
-def alone(topic: Topic) -> list[Event]:
+def alone(topic: NamedTopic) -> list[Event]:
     """Return what a topic says in a stream of its own: names and data."""
     commits = [told for told in STORY if topic.is_about(told.context)]
     parsed = SseParser().feed(b"".join(wire(topic.dialect, commits)))
@@ -56,7 +63,7 @@ def alone(topic: Topic) -> list[Event]:
 
 
 @pytest.mark.parametrize("topic", ALL.topics, ids=lambda topic: topic.name)
-def test_each_topic_says_what_it_would_say_alone(topic: Topic) -> None:
+def test_each_topic_says_what_it_would_say_alone(topic: NamedTopic) -> None:
     """Under its own name, with the name that the block has there."""
     parsed = SseParser().feed(b"".join(wire(ALL, STORY)))
     mine = [event for event in parsed if event.type == topic.name]
@@ -91,7 +98,7 @@ def test_topics_in_another_order_are_another_dialect() -> None:
 def test_a_stream_is_greeted_and_opened_by_each_topic_that_does_so() -> None:
     """A plain message is called so; its data is passed on as it is."""
     greeting = ALL.greet(LogFilter("merchant-7"), 17)
-    (event,) = SseParser().feed(unnamed([greeting] if greeting else []))
+    (event,) = SseParser().feed(without_id([greeting] if greeting else []))
     assert (event.type, event.json()) == (
         "feed",
         {
@@ -102,7 +109,7 @@ def test_a_stream_is_greeted_and_opened_by_each_topic_that_does_so() -> None:
     )
     assert multiplex([ONE, PAUSED]).greet(LogFilter("t"), 17) is None
     state = ALL.begin(Snapshot(0, (), {}, frozenset()))
-    (event,) = SseParser().feed(unnamed(state.opening(0)))
+    (event,) = SseParser().feed(without_id(state.opening(0)))
     assert (event.type, event.json()["event"]) == ("paused", "paused.initial")
 
 
@@ -127,8 +134,8 @@ class _Standings(Dialect):
         self._workflows = frozenset(workflows)
 
     @property
-    def wants(self) -> Wants:
-        return Wants(workflows=self._workflows)
+    def wants(self) -> SnapshotQuery:
+        return SnapshotQuery(workflows=self._workflows)
 
     def begin(self, snapshot: Snapshot) -> "_Known":
         known = [each.context.execution_id for each in snapshot.standings]
@@ -157,24 +164,26 @@ class _Known:
 
 def test_each_topic_begins_with_what_it_has_asked_for() -> None:
     """However much others want to know."""
-    a, b = Topic("pipeline:a", _Standings("a")), Topic("pipeline:b", _Standings("b"))
+    a, b = NamedTopic("pipeline:a", _Standings("a")), NamedTopic("pipeline:b", _Standings("b"))
     both = multiplex([a, PAUSED, b])
-    assert both.wants == Wants(waits=True, workflows=frozenset("ab"))
+    assert both.wants == SnapshotQuery(waits=True, workflows=frozenset("ab"))
     assert both.is_cumulative
     assert not ALL.is_cumulative
     assert multiplex([FEED]).wants is None
-    wait = Wait("n", "2024-01-15T10:30:00.000Z", "", [], None)
-    standings = [Standing(Context(f"e-{w}", w, w), "paused", [wait]) for w in "abc"]
+    wait = WaitingStep("n", "2024-01-15T10:30:00.000Z", "", [], None)
+    standings = [ExecutionStatus(Context(f"e-{w}", w, w), "paused", [wait]) for w in "abc"]
     ended = {"a": Ended("e0", "failed", "2024-01-15T10:30:00.000Z")}
     state = both.begin(Snapshot(1, standings, ended, frozenset("ab")))
-    first, paused, second = (event.json() for event in SseParser().feed(unnamed(state.opening(0))))
+    first, paused, second = (
+        event.json() for event in SseParser().feed(without_id(state.opening(0)))
+    )
     assert (first["data"], second["data"]) == ("e-a a a", "e-b b")
     assert len(paused["data"]["pausedWorkflows"]) == 3
 
 
 def test_what_is_urgent_for_one_topic_is_urgent() -> None:
     """What none of them waits for may come later."""
-    mixed = multiplex([Topic("pipeline:a", _Standings("a"))])
+    mixed = multiplex([NamedTopic("pipeline:a", _Standings("a"))])
     assert mixed.is_urgent(Context("e", "a"))
     assert not mixed.is_urgent(Context("e", "b"))
     assert multiplex([*mixed.topics, FEED]).is_urgent(Context("e", "b"))
@@ -191,7 +200,7 @@ def test_what_concerns_no_topic_is_not_opened() -> None:
 
 def test_a_state_that_is_rewound_shows_what_each_topic_would() -> None:
     """Those that depend on what was before as they do alone, the others as always."""
-    pipeline = Topic("pipeline:purchase-order", Pipelines(frozenset({"purchase-order"})))
+    pipeline = NamedTopic("pipeline:purchase-order", Pipelines(frozenset({"purchase-order"})))
     both = multiplex([PAUSED, pipeline])
     empty = Snapshot(0, (), {}, frozenset({"purchase-order"}))
     state, alone = both.begin(empty), pipeline.dialect.begin(empty)
@@ -201,9 +210,9 @@ def test_a_state_that_is_rewound_shows_what_each_topic_would() -> None:
     assert isinstance(alone, Cumulative)
     place = 8
     before = {
-        GOOD.execution_id: Past("purchase-order", "paused"),
-        BAD.execution_id: Past("purchase-order", "running"),
-        LEFT.execution_id: Past("purchase-order", "paused"),
+        GOOD.execution_id: EarlierStatus("purchase-order", "paused"),
+        BAD.execution_id: EarlierStatus("purchase-order", "running"),
+        LEFT.execution_id: EarlierStatus("purchase-order", "paused"),
     }
     rewound, rewound_alone = state.copy(), alone.copy()
     rewound.rewind(before)
@@ -229,7 +238,7 @@ def test_what_was_before_is_told_without_ids_and_without_what_nobody_is_shown() 
         if ONE.is_about(told.context):
             blocks = ALL.recount(ONE.execution, told.payload)
             live = SseParser().feed(b"".join(wire(multiplex([ONE]), [told])))
-            again = SseParser().feed(unnamed(blocks))
+            again = SseParser().feed(without_id(blocks))
             assert [event.data for event in again] == [event.data for event in live]
             assert not any(event.own_id for event in again)
     secret = ev.Completed(GOOD.execution_id, "completed", 1, {"pin": 1234}, sensitive=["/pin"])
@@ -237,7 +246,7 @@ def test_what_was_before_is_told_without_ids_and_without_what_nobody_is_shown() 
     (block,) = ALL.recount(ONE.execution, payload)
     assert b"1234" not in block.data
     (block,) = ALL.recount(ONE.execution, None)
-    (event,) = SseParser().feed(unnamed([block]))
+    (event,) = SseParser().feed(without_id([block]))
     assert event.json() == {
         "topic": ONE.name,
         "event": "error",

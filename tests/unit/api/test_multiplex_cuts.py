@@ -14,23 +14,23 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from harness import log as written
-from harness.memory_client import MemoryClient
-from harness.memory_hub import memory_hub
-from harness.memory_nats import MemoryNats
-from harness.sse import SseParser
-from harness.stormy_hubs import TENANTS, Place, StormyTenants, place, try_seeds
-from harness.tenant_log import TenantLog
-from harness.virtual_time import run_in_virtual_time
+from harness.fakes.memory_client import MemoryClient
+from harness.fakes.memory_hub import memory_hub
+from harness.fakes.memory_nats import MemoryNats
+from harness.fakes.stormy_hubs import TENANTS, Place, StormyTenants, place, try_seeds
+from harness.fakes.virtual_time import run_in_virtual_time
+from harness.generators import log as written
+from harness.generators.tenant_log import TenantLog
+from harness.sse.client import SseParser
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import encode_commit
 from tailrace_api.dialects.execution import EXECUTION
-from tailrace_api.dialects.multiplex import Multiplex, Topic, multiplex
+from tailrace_api.dialects.multiplex import Multiplex, NamedTopic, multiplex
 from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
 from tailrace_api.dialects.pipeline_status import Pipelines
 from tailrace_api.dialects.snapshot import Snapshot
 from tailrace_api.dialects.tenant_feed import TENANT_FEED
-from tailrace_api.fanout.view import View
+from tailrace_api.fanout.views.view import View
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution.events import Event, encode_commits
 from tailrace_shared.subjects import LogFilter
@@ -87,10 +87,10 @@ class World(StormyTenants):
         """Return a page of somebody, of an execution that may be there, now or later."""
         execution = f"e{self.dice.randint(1, 9)}"
         topics = [
-            Topic(f"execution:{execution}", EXECUTION, execution),
-            Topic("paused", PAUSED_WORKFLOWS),
-            Topic("feed", TENANT_FEED),
-            Topic("pipeline:a", Pipelines(frozenset("a"))),
+            NamedTopic(f"execution:{execution}", EXECUTION, execution),
+            NamedTopic("paused", PAUSED_WORKFLOWS),
+            NamedTopic("feed", TENANT_FEED),
+            NamedTopic("pipeline:a", Pipelines(frozenset("a"))),
         ]
         some = [topics[0], *(topic for topic in topics[1:] if self.dice.random() < 0.6)]
         return Page(self.dice.choice(TENANTS), multiplex(some))
@@ -191,7 +191,7 @@ async def _interrupted() -> None:
         client = MemoryClient()
         # More than the stream's head, less than the first page of what was before.
         client.takes_only(1000)
-        dialect = multiplex([Topic(f"execution:{run.execution}", EXECUTION, run.execution)])
+        dialect = multiplex([NamedTopic(f"execution:{run.execution}", EXECUTION, run.execution)])
         opening = asyncio.create_task(replica.follow(client, View(dialect, LogFilter("t"))))
         while not client.is_paused:  # noqa: ASYNC110 - nothing tells it
             await asyncio.sleep(0.01)

@@ -12,9 +12,9 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tailrace_api.docs_page import CONTENT_SECURITY_POLICY, docs_page
-from tailrace_api.openapi import openapi
-from tailrace_api.operation import EVENT_STREAM, Answer, Operation, Parameter
+from tailrace_api.web.docs.docs_page import CONTENT_SECURITY_POLICY, docs_page
+from tailrace_api.web.openapi import openapi
+from tailrace_api.web.operation import EVENT_STREAM, Answer, Operation, Parameter
 
 
 class Wheel(msgspec.Struct):

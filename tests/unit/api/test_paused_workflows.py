@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import story
-from harness.sse import SseParser
-from harness.story import BAD, GOOD, LEFT, STORY, Told, at
+from harness.generators import story
+from harness.generators.story import BAD, GOOD, LEFT, STORY, Told, at
+from harness.sse.client import SseParser
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
-from tailrace_api.dialects.dialect import State, encode_commit, unnamed
+from tailrace_api.dialects.dialect import State, encode_commit, without_id
 from tailrace_api.dialects.paused_workflows import MOST_LISTED, PAUSED_WORKFLOWS
-from tailrace_api.dialects.snapshot import Snapshot, Standing, Wait
+from tailrace_api.dialects.snapshot import ExecutionStatus, Snapshot, WaitingStep
 from tailrace_shared.execution import events as ev
 
 NOTHING = Snapshot(0, (), {}, frozenset())
@@ -196,13 +196,13 @@ def test_a_list_that_begins_in_the_middle_is_the_same(place: int) -> None:
 
 def snapshot(commits: list[Told]) -> Snapshot:
     """Return what the log says of who waits."""
-    waits: dict[str, dict[str, Wait]] = {each.execution_id: {} for each in (GOOD, BAD, LEFT)}
+    waits: dict[str, dict[str, WaitingStep]] = {each.execution_id: {} for each in (GOOD, BAD, LEFT)}
     for told in commits:
         mine = waits[told.context.execution_id]
         for event in told.events:
             match event.data:
                 case ev.StepWait(wait="signal") as data:
-                    mine[data.node_id] = Wait(
+                    mine[data.node_id] = WaitingStep(
                         data.node_id, event.timestamp, data.reason, data.triggers, data.until
                     )
                 case ev.StepDone() | ev.StepError():
@@ -212,7 +212,8 @@ def snapshot(commits: list[Told]) -> Snapshot:
                 case _:
                     pass
     standings = [
-        Standing(each, "paused", [*waits[each.execution_id].values()]) for each in (GOOD, BAD, LEFT)
+        ExecutionStatus(each, "paused", [*waits[each.execution_id].values()])
+        for each in (GOOD, BAD, LEFT)
     ]
     return Snapshot(1, standings, {}, frozenset())
 
@@ -220,8 +221,8 @@ def snapshot(commits: list[Told]) -> Snapshot:
 def many(count: int, size: int = 0) -> Snapshot:
     """Return a snapshot of so many waits, each with variables of a size."""
     context = [Context(f"e{number}", "w", "W", {"x": "x" * size}) for number in range(count)]
-    wait = [Wait("n", f"2024-01-{day:05d}", "", [], None) for day in range(count)]
-    standings = [Standing(c, "paused", [w]) for c, w in zip(context, wait, strict=True)]
+    wait = [WaitingStep("n", f"2024-01-{day:05d}", "", [], None) for day in range(count)]
+    standings = [ExecutionStatus(c, "paused", [w]) for c, w in zip(context, wait, strict=True)]
     return Snapshot(1, standings, {}, frozenset())
 
 
@@ -272,6 +273,6 @@ def test_no_text_breaks_out_of_its_field(text: str, key: str, step: str) -> None
     assert end["reason"] == text
     state = PAUSED_WORKFLOWS.begin(NOTHING)
     take(state, Told(context, [wait]))
-    (event,) = SseParser().feed(unnamed(state.opening(0)))
+    (event,) = SseParser().feed(without_id(state.opening(0)))
     assert event.json() == {"pausedWorkflows": [entry]}
     assert isinstance(state.opening(0)[0], Block)

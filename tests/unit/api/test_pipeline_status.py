@@ -5,13 +5,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from harness import log
-from harness.sse import SseParser
+from harness.generators import log
+from harness.sse.client import SseParser
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
-from tailrace_api.dialects.dialect import Cumulative, LoggedEvent, encode_commit, unnamed
-from tailrace_api.dialects.pipeline_status import Pipelines, Tally
-from tailrace_api.dialects.snapshot import Ended, Past, Snapshot, Standing
+from tailrace_api.dialects.dialect import Cumulative, LoggedEvent, encode_commit, without_id
+from tailrace_api.dialects.pipeline_status import Pipelines, RunCounts
+from tailrace_api.dialects.snapshot import EarlierStatus, Ended, ExecutionStatus, Snapshot
 from tailrace_shared.execution import events as ev
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -27,12 +27,12 @@ FAILED = ev.ExecutionFailed(ev.Failed("e", "failed", 1, "no"), log.NOW)
 CANCELLED = ev.ExecutionCancelled(ev.Cancelled("e", "cancelled", 1), log.NOW)
 
 
-def tally(snapshot: Snapshot = NOTHING) -> Tally:
+def tally(snapshot: Snapshot = NOTHING) -> RunCounts:
     """Return how two pipelines stand."""
-    return Tally({"a", "b"}, snapshot)
+    return RunCounts({"a", "b"}, snapshot)
 
 
-def take(state: Tally, execution: str, *events: ev.Event, workflow: str = "a") -> list[Block]:
+def take(state: RunCounts, execution: str, *events: ev.Event, workflow: str = "a") -> list[Block]:
     """Let a tally take events; returns the updates."""
     blocks: list[Block | None] = []
     for event in events:
@@ -53,13 +53,13 @@ def test_a_stream_looks_as_agreed() -> None:
     dialect = Pipelines(frozenset({"purchase-order", "nobody", "report"}))
     snapshot = Snapshot(
         40,
-        [Standing(Context("r", "report"), "paused")],
+        [ExecutionStatus(Context("r", "report"), "paused")],
         {"purchase-order": Ended("p", "failed", log.NOW)},
         frozenset({"purchase-order", "report"}),
     )
     state = dialect.begin(snapshot)
     assert isinstance(state, Cumulative)
-    wire = unnamed(state.opening(NOW))
+    wire = without_id(state.opening(NOW))
     commits: list[list[ev.Event]] = [
         [QUEUED],
         [STARTED, log.step_started("n")],
@@ -133,7 +133,7 @@ def test_a_tally_that_is_rewound_tells_the_same_again() -> None:
     ]
     told = [said(take(state, run, *events, workflow=name)) for run, events, name in changes]
     again = state.copy()
-    again.rewind({"1": Past("a", "running"), "3": Past("b", None)})
+    again.rewind({"1": EarlierStatus("a", "running"), "3": EarlierStatus("b", None)})
     assert (again.status("a"), again.status("b")) == ("active", None)
     retold = [said(take(again, run, *events, workflow=name)) for run, events, name in changes]
     assert told == [[("paused", "active")], [("active", "completed")], [("idle", "active")]]

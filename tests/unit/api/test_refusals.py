@@ -2,7 +2,7 @@
 
 from structlog.testing import capture_logs
 
-from tailrace_api.sse.refusals import Refusals
+from tailrace_api.http.refusals import Refusals
 
 
 def test_one_a_second_is_logged_and_all_are_counted() -> None:

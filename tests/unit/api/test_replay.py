@@ -4,17 +4,17 @@ import asyncio
 
 import pytest
 
-from harness import log as written
-from harness.memory_nats import MemoryNats
-from harness.virtual_time import run_in_virtual_time
+from harness.fakes.memory_nats import MemoryNats
+from harness.fakes.virtual_time import run_in_virtual_time
+from harness.generators import log as written
 from tailrace_api.dialects.execution import EXECUTION
-from tailrace_api.fanout.contexts import Contexts
-from tailrace_api.fanout.counts import Counts
-from tailrace_api.fanout.replay import Page, Replay, ReplayBusyError
-from tailrace_api.fanout.view import View
+from tailrace_api.fanout.history.replay import Page, Replay, ReplayBusyError
+from tailrace_api.fanout.runtime.counts import Counts
+from tailrace_api.fanout.tenants.contexts import Contexts
+from tailrace_api.fanout.views.view import View
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution.events import encode_commits
-from tailrace_shared.execution_log import ExecutionLog
+from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.subjects import LogFilter, Subjects
 
 VIEW = View(EXECUTION, LogFilter("t", "e"))

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailrace_api.dialects.dialect import EncodedCommit
-from tailrace_api.fanout.budget import Account, Budget
-from tailrace_api.fanout.ring import Ring
+from tailrace_api.fanout.topics.memory_budget import MemoryAccount, MemoryBudget
+from tailrace_api.fanout.topics.ring import Ring
 
 
 def _commit(sequence: int, *frames: bytes) -> EncodedCommit:
@@ -24,8 +24,8 @@ def test_a_ring_is_complete_from_its_floor_on(
     edge: int, commits: list[Any], max_events: int, max_bytes: int
 ) -> None:
     """Whatever is appended, everything from the floor on is there, in order and within bounds."""
-    budget = Budget(2**20, 2**20)
-    account = Account(budget, "t")
+    budget = MemoryBudget(2**20, 2**20)
+    account = MemoryAccount(budget, "t")
     ring = Ring("e", edge, max_events=max_events, max_bytes=max_bytes, account=account)
     appended: list[EncodedCommit] = []
     sequence = edge
@@ -49,7 +49,7 @@ def test_a_ring_is_complete_from_its_floor_on(
 @given(st.integers(1, 12), st.integers(0, 12), st.integers(1, 40))
 def test_batches_walk_through_a_ring_once(count: int, start: int, batch: int) -> None:
     """A cursor that takes bounded batches sees each commit once, in order."""
-    account = Account(Budget(2**20, 2**20), "t")
+    account = MemoryAccount(MemoryBudget(2**20, 2**20), "t")
     ring = Ring("e", 0, max_events=100, max_bytes=10_000, account=account)
     for sequence in range(1, count + 1):
         ring.append(_commit(sequence, b"0123456789"))

@@ -6,24 +6,24 @@ from typing import Final
 
 import pytest
 
-from harness.folded import FoldedTenant
-from harness.memory_hub import MemoryHub, memory_hub
-from harness.memory_nats import MemoryNats
-from harness.tenant_log import TenantLog
-from harness.virtual_time import run_in_virtual_time
-from tailrace_api.dialects.pipeline_status import Tally
-from tailrace_api.dialects.snapshot import Snapshot, Wants
+from harness.fakes.memory_hub import MemoryHub, memory_hub
+from harness.fakes.memory_nats import MemoryNats
+from harness.fakes.virtual_time import run_in_virtual_time
+from harness.generators.tenant_log import TenantLog
+from harness.models.folded import FoldedTenant
+from tailrace_api.dialects.pipeline_status import RunCounts
+from tailrace_api.dialects.snapshot import Snapshot, SnapshotQuery
 from tailrace_shared.errors import UnavailableError
 
 _SEEDS: Final = 400
 _PARTS: Final = 8
 TENANTS: Final = ["t", "u"]
 WORKFLOWS: Final = ["a", "b", "c"]
-EVERYTHING: Final = Wants(waits=True, workflows=frozenset(WORKFLOWS))
-SOME: Final = Wants(workflows=frozenset({"a", "b"}))
+EVERYTHING: Final = SnapshotQuery(waits=True, workflows=frozenset(WORKFLOWS))
+SOME: Final = SnapshotQuery(workflows=frozenset({"a", "b"}))
 
 
-def check(log: TenantLog, tenant: str, wants: Wants, snapshot: Snapshot) -> None:
+def check(log: TenantLog, tenant: str, wants: SnapshotQuery, snapshot: Snapshot) -> None:
     """Check that a snapshot is what a fold of the log says at its place."""
     folded = FoldedTenant()
     for of, execution, sequence, events in log.commits:
@@ -46,7 +46,7 @@ def check(log: TenantLog, tenant: str, wants: Wants, snapshot: Snapshot) -> None
         }
         named = [each.context for each in snapshot.standings if each.waits]
         assert all(context.workflow_name == context.workflow_id.upper() for context in named)
-    tally = Tally(wants.workflows or (), snapshot)
+    tally = RunCounts(wants.workflows or (), snapshot)
     assert {name: tally.status(name) for name in wants.workflows or ()} == {
         name: folded.pipeline(name) for name in wants.workflows or ()
     }

@@ -2,10 +2,10 @@
 
 import pytest
 
-from harness.workflows import definition
-from tailrace_api.statistics import Ended, tenant_statistics, workflow_details
-from tailrace_shared.execution.record import NodeRecord, RunRecord, Trouble
-from tailrace_shared.sketch import Sketch
+from harness.generators.workflows import definition
+from tailrace_api.documents.statistics import Ended, tenant_statistics, workflow_details
+from tailrace_shared.estimation.run_history import FailureCounts, NodeRecord, RunRecord
+from tailrace_shared.estimation.sketch import Sketch
 
 NOW = 1_700_006_430.0
 MINUTE = int(NOW // 60)
@@ -66,7 +66,7 @@ def test_a_workflow_tells_of_each_of_its_nodes() -> None:
             "m": Sketch.of([900]).pack(),
             "m[]": Sketch.of([50] * 20).pack(),
         },
-        troubles={"a": Trouble(failed=1, retries=4, skipped=2)},
+        troubles={"a": FailureCounts(failed=1, retries=4, skipped=2)},
     )
     told = workflow_details(workflow, _record(completed=3), nodes, 1, NOW)
     first, mapping, never = told.nodes

@@ -3,9 +3,9 @@
 import pytest
 from starlette.requests import Request
 
-from tailrace_api.problems import RefusedError
-from tailrace_api.query import ids_of
-from tailrace_api.strict_query import check_query
+from tailrace_api.web.problems import RefusedError
+from tailrace_api.web.query import ids_of
+from tailrace_api.web.strict_query import check_query
 
 
 def _request(query: str) -> Request:

@@ -15,15 +15,15 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from harness.folded import FoldedTenant
-from harness.memory_client import MemoryClient
-from harness.stormy_hubs import TENANTS, Place, StormyTenants, place, try_seeds
+from harness.fakes.memory_client import MemoryClient
+from harness.fakes.stormy_hubs import TENANTS, Place, StormyTenants, place, try_seeds
+from harness.models.folded import FoldedTenant
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import Dialect, LoggedEvent
 from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
 from tailrace_api.dialects.pipeline_status import Pipelines
 from tailrace_api.dialects.tenant_feed import TENANT_FEED
-from tailrace_api.fanout.view import View
+from tailrace_api.fanout.views.view import View
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution.events import encode_commits, split_commit
 from tailrace_shared.subjects import LogFilter

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness import story
-from harness.sse import SseParser
-from harness.story import GOOD, Told, at
+from harness.generators import story
+from harness.generators.story import GOOD, Told, at
+from harness.sse.client import SseParser
 from tailrace_api.dialects.context import Context
-from tailrace_api.dialects.dialect import encode_commit, unnamed
+from tailrace_api.dialects.dialect import encode_commit, without_id
 from tailrace_api.dialects.tenant_feed import TENANT_FEED
 from tailrace_shared.execution import events as ev
 from tailrace_shared.subjects import LogFilter
@@ -32,7 +32,7 @@ def shown(context: Context, *events: ev.Event) -> list[dict[str, Any]]:
 def test_a_connection_is_greeted_with_whose_it_is() -> None:
     """A plain message, as the page listens for it."""
     greeting = TENANT_FEED.greet(LogFilter("merchant-7"), 1_705_314_605_250)
-    (event,) = SseParser().feed(unnamed([greeting]))
+    (event,) = SseParser().feed(without_id([greeting]))
     assert event.type == "message"
     assert event.json() == {
         "type": "connected",

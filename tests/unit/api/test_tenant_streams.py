@@ -8,31 +8,31 @@ from typing import Any, Final
 import msgspec
 import pytest
 
-from harness import log as written
-from harness.memory_client import MemoryClient
-from harness.memory_hub import MemoryHub, memory_hub
-from harness.memory_nats import MemoryNats
-from harness.sse import places
-from harness.tenant_log import TenantLog
-from harness.virtual_time import run_in_virtual_time
+from harness.fakes.memory_client import MemoryClient
+from harness.fakes.memory_hub import MemoryHub, memory_hub
+from harness.fakes.memory_nats import MemoryNats
+from harness.fakes.virtual_time import run_in_virtual_time
+from harness.generators import log as written
+from harness.generators.tenant_log import TenantLog
+from harness.sse.client import places
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import Dialect, LoggedEvent, Slots
 from tailrace_api.dialects.execution import EXECUTION
-from tailrace_api.dialects.multiplex import Topic, multiplex
+from tailrace_api.dialects.multiplex import NamedTopic, multiplex
 from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
 from tailrace_api.dialects.pipeline_status import Pipelines
 from tailrace_api.dialects.tenant_feed import TENANT_FEED
-from tailrace_api.fanout.contexts import Contexts
-from tailrace_api.fanout.view import View
-from tailrace_shared.appends import VERSION
+from tailrace_api.fanout.tenants.contexts import Contexts
+from tailrace_api.fanout.views.view import View
 from tailrace_shared.execution import events as ev
+from tailrace_shared.execution.commit_status import STATE, WORKFLOW
 from tailrace_shared.execution.events import Event, encode_commits
-from tailrace_shared.execution.standing import STATE, WORKFLOW
-from tailrace_shared.live_index import LiveIndex
+from tailrace_shared.nats.fenced_append import VERSION
+from tailrace_shared.stores.indexes.live_index import LiveIndex
+from tailrace_shared.stores.workflow_store import WorkflowStore
 from tailrace_shared.subjects import LogFilter, Subjects
 from tailrace_shared.workflow.definition import Definition, Node
-from tailrace_shared.workflow_store import WorkflowStore
 
 Scenario = Callable[[MemoryHub], Awaitable[None]]
 
@@ -252,10 +252,10 @@ def test_who_goes_on_from_earlier_moves_nobody_else(milliseconds: int) -> None:
         await LiveIndex(site.nats, Subjects()).put("t", "a", "e")
         _commit(site, written.queued("e", "a"))
         first, again = await _open(site, view), MemoryClient()
-        going_on = asyncio.ensure_future(site.follow(again, view, place))
+        not_final = asyncio.ensure_future(site.follow(again, view, place))
         await asyncio.sleep(milliseconds / 1000)
         _commit(site, written.completed("e"))
-        await going_on
+        await not_final
         await _soon()
         late = await _open(site, view)
         for client in (first, again):
@@ -270,7 +270,7 @@ def test_who_has_missed_too_much_of_what_depends_on_it_begins_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A cumulative dialect would have to read all of it."""
-    monkeypatch.setattr("tailrace_api.fanout.rewind.MOST_COMMITS", 50)
+    monkeypatch.setattr("tailrace_api.fanout.history.replay_cumulative.MOST_COMMITS", 50)
 
     async def scenario(site: MemoryHub) -> None:
         view = View(Pipelines(frozenset({"a"})), LogFilter("t"))
@@ -287,7 +287,7 @@ def test_who_has_missed_too_much_of_what_depends_on_it_begins_anew(
 def test_a_pipeline_that_is_stored_later_is_there_for_who_comes_later(wraps: bool) -> None:
     """Asked for once by all who come together, and not any more when it is there."""
     pipelines = Pipelines(frozenset({"a", "b"}))
-    view = View(multiplex([Topic("x", pipelines)]) if wraps else pipelines, LogFilter("t"))
+    view = View(multiplex([NamedTopic("x", pipelines)]) if wraps else pipelines, LogFilter("t"))
 
     def told(client: MemoryClient) -> list[Any]:
         shown = [event.json() for event in client.events]
@@ -426,9 +426,9 @@ def test_each_of_several_topics_decides_what_it_makes_of_newer_versions() -> Non
         newer = {VERSION.replace("-", "_"): "99"}
         await WorkflowStore(site.nats, Subjects()).put("t", Definition("a", {"n": Node("log")}))
         topics = [
-            Topic("execution:e", EXECUTION, "e"),
-            Topic("feed", TENANT_FEED),
-            Topic("pipeline:a", Pipelines(frozenset({"a"}))),
+            NamedTopic("execution:e", EXECUTION, "e"),
+            NamedTopic("feed", TENANT_FEED),
+            NamedTopic("pipeline:a", Pipelines(frozenset({"a"}))),
         ]
         view = View(multiplex(topics), LogFilter("t"))
         _commit(site, written.queued("e", "a"))
@@ -464,9 +464,9 @@ def test_an_illegible_event_takes_nothing_along(strange: bytes) -> None:
 
     async def scenario(site: MemoryHub) -> None:
         topics = [
-            Topic("feed", TENANT_FEED),
-            Topic("paused", PAUSED_WORKFLOWS),
-            Topic("pipeline:a", Pipelines(frozenset({"a"}))),
+            NamedTopic("feed", TENANT_FEED),
+            NamedTopic("paused", PAUSED_WORKFLOWS),
+            NamedTopic("pipeline:a", Pipelines(frozenset({"a"}))),
         ]
         await LiveIndex(site.nats, Subjects()).put("t", "a", "e")
         _commit(site, written.queued("e", "a"))
@@ -527,8 +527,8 @@ def test_nobody_lags_who_takes_everything() -> None:
     """However much is committed at once, and however many topics a stream has."""
 
     async def scenario(site: MemoryHub) -> None:
-        topics = [Topic(f"pipeline:p{n}", Pipelines(frozenset({f"p{n}"}))) for n in range(31)]
-        view = View(multiplex([Topic("feed", TENANT_FEED), *topics]), LogFilter("t"))
+        topics = [NamedTopic(f"pipeline:p{n}", Pipelines(frozenset({f"p{n}"}))) for n in range(31)]
+        view = View(multiplex([NamedTopic("feed", TENANT_FEED), *topics]), LogFilter("t"))
         client = await _open(site, view)
         begun = written.step_started("n")
         _commit(site, written.queued("e"), written.started("e"))

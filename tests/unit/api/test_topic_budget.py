@@ -6,22 +6,22 @@ from typing import Any
 
 import pytest
 
-from harness import log as written
-from harness.memory_client import MemoryClient
-from harness.memory_hub import MemoryHub, memory_hub
-from harness.memory_nats import MemoryNats
-from harness.sse import places
-from harness.virtual_time import run_in_virtual_time
+from harness.fakes.memory_client import MemoryClient
+from harness.fakes.memory_hub import MemoryHub, memory_hub
+from harness.fakes.memory_nats import MemoryNats
+from harness.fakes.virtual_time import run_in_virtual_time
+from harness.generators import log as written
+from harness.sse.client import places
 from tailrace_api.dialects.execution import EXECUTION
-from tailrace_api.dialects.multiplex import Topic, multiplex
+from tailrace_api.dialects.multiplex import NamedTopic, multiplex
 from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
-from tailrace_api.fanout import topic as live
-from tailrace_api.fanout.budget import Account, Budget
-from tailrace_api.fanout.counts import Counts
-from tailrace_api.fanout.ring import Ring
-from tailrace_api.fanout.source import LiveCommit
-from tailrace_api.fanout.turns import Turns
-from tailrace_api.fanout.view import View
+from tailrace_api.fanout.runtime.cooperative_scheduler import CooperativeScheduler
+from tailrace_api.fanout.runtime.counts import Counts
+from tailrace_api.fanout.topics import topic as live
+from tailrace_api.fanout.topics.live_subscription import LiveCommit
+from tailrace_api.fanout.topics.memory_budget import MemoryAccount, MemoryBudget
+from tailrace_api.fanout.topics.ring import Ring
+from tailrace_api.fanout.views.view import View
 from tailrace_shared.execution import events as ev
 from tailrace_shared.execution.events import Event, encode_commits
 from tailrace_shared.subjects import LogFilter
@@ -47,7 +47,10 @@ async def _soon() -> None:
 def _page(number: int, tenant: str = "t") -> View:
     """Return what a page shows that shows what no other does."""
     name = f"e{number}"
-    topics = [Topic(f"execution:{name}", EXECUTION, name), Topic("paused", PAUSED_WORKFLOWS)]
+    topics = [
+        NamedTopic(f"execution:{name}", EXECUTION, name),
+        NamedTopic("paused", PAUSED_WORKFLOWS),
+    ]
     return View(multiplex(topics), LogFilter(tenant))
 
 
@@ -65,8 +68,8 @@ def _waiting(node: str) -> Event:
 
 def test_what_is_taken_is_given_back_once() -> None:
     """By each topic as much as it has taken, and after that nothing counts."""
-    budget = Budget(100, 60)
-    account, other = Account(budget, "t"), Account(budget, "u")
+    budget = MemoryBudget(100, 60)
+    account, other = MemoryAccount(budget, "t"), MemoryAccount(budget, "u")
     account.take(60)
     assert (account.refusal, other.refusal) == ("tenant_topics_full", "")
     other.take(40)
@@ -265,7 +268,7 @@ def test_what_comes_while_others_are_written_to_is_kept_for_those_who_were_befor
     """Even if nothing of it is shown, so that nobody is written to for it."""
 
     async def main() -> None:
-        account, turns = Account(Budget(1, 1), "t"), Turns()
+        account, turns = MemoryAccount(MemoryBudget(1, 1), "t"), CooperativeScheduler()
         view = View(EXECUTION, LogFilter("t"))
         topic = live.Topic(view, "e", live.RingBounds(99, 9999), account, turns, Counts())
         topic.ring = Ring("e", 0, max_events=99, max_bytes=9999, account=account)

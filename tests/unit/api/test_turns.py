@@ -4,12 +4,12 @@ import asyncio
 import time
 from collections.abc import Iterator
 
-from tailrace_api.fanout.turns import Turns
+from tailrace_api.fanout.runtime.cooperative_scheduler import CooperativeScheduler
 
 
 async def test_the_loop_gets_its_turn_while_there_is_much_to_do() -> None:
     """Ten thousand steps of 20 µs are 200 ms; others are served many times meanwhile."""
-    turns, done = Turns(), asyncio.Event()
+    turns, done = CooperativeScheduler(), asyncio.Event()
 
     def work() -> Iterator[None]:
         for _ in range(10_000):
@@ -29,7 +29,7 @@ async def test_the_loop_gets_its_turn_while_there_is_much_to_do() -> None:
 
 async def test_work_takes_turns() -> None:
     """Short work does not wait for the end of long work."""
-    turns, order = Turns(), []
+    turns, order = CooperativeScheduler(), []
     finished = asyncio.Event()
 
     def work(name: str, steps: int) -> Iterator[None]:
@@ -47,7 +47,7 @@ async def test_work_takes_turns() -> None:
 
 async def test_work_that_fails_takes_nothing_else_along() -> None:
     """It is logged and given up."""
-    turns, done = Turns(), asyncio.Event()
+    turns, done = CooperativeScheduler(), asyncio.Event()
 
     def failing() -> Iterator[None]:
         yield

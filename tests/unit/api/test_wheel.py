@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace_api.fanout.wheel import TimerWheel
+from tailrace_api.fanout.runtime.wheel import TimerWheel
 
 
 @dataclass(eq=False)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.scripted_server import ScriptedServer
+from harness.http.scripted_server import ScriptedServer
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from harness.scripted_server import ScriptedServer
+from harness.http.scripted_server import ScriptedServer
 from tailrace.client import Client
 from tailrace.errors import Problem, RefusedError, UnreachableError
 

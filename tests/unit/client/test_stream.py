@@ -5,7 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.scripted_server import Respond, ScriptedServer
+from harness.http.scripted_server import Respond, ScriptedServer
 from tailrace.errors import RefusedError, UnreachableError
 from tailrace.stream import ExecutionStream
 from tailrace.transport import Transport

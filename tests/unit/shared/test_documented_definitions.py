@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.workflows import definition
+from harness.generators.workflows import definition
 
 ROOT = Path(__file__).parents[3]
 PAGES = ("docs/definitions.md", "README.md")

@@ -3,7 +3,7 @@
 import pytest
 
 from tailrace_shared.errors import ExpressionError
-from tailrace_shared.workflow.expressions import compile_expression
+from tailrace_shared.workflow.expressions.expression import compile_expression
 
 ITEMS = [{"price": float(i), "name": f"item {i}", "tags": ["a", "b"]} for i in range(200)]
 

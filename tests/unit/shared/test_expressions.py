@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tailrace_shared.errors import ExpressionError
-from tailrace_shared.workflow import expressions
-from tailrace_shared.workflow.expressions import (
+from tailrace_shared.workflow.expressions import expression as expression_module
+from tailrace_shared.workflow.expressions.expression import (
     MAX_LENGTH,
     InvalidExpressionError,
     InvalidTemplateError,
@@ -265,7 +265,7 @@ def test_functions_that_there_are_not_are_found_when_compiled(source, column):
 
 def test_every_function_that_is_known_is_there():
     """What the list of functions promises, the evaluator has."""
-    for name in sorted(expressions._FUNCTIONS):
+    for name in sorted(expression_module._FUNCTIONS):
         calls = (f"'a'.{name}('a')", f"{name}('a')", f"{name}([1])", f"math.{name}(1)")
         spaces = (f"sets.{name}([1], [1])", f"strings.{name}('a')", f"base64.{name}(b'')")
         outcomes = []

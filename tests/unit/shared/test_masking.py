@@ -28,7 +28,7 @@ from tailrace_shared.execution.events import (
     encode_commits,
     split_commit,
 )
-from tailrace_shared.masking import MASK, masked, shown
+from tailrace_shared.redact.masking import MASK, masked, shown
 from tailrace_shared.workflow.pointer import join
 
 NOW = "2024-01-15T10:30:00.000Z"

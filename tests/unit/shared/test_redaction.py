@@ -2,7 +2,7 @@
 
 import pytest
 
-from tailrace_shared.redaction import redacted
+from tailrace_shared.redact.credentials import redacted
 
 TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJl"
 

@@ -6,8 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace_shared.workflow.input_schema import compile_schema, schema_problems, violations
-from tailrace_shared.workflow.schema_validator import INLINE_SECONDS, MOST_SECONDS
+from tailrace_shared.workflow.schemas.input_schema import (
+    compile_schema,
+    schema_problems,
+    violations,
+)
+from tailrace_shared.workflow.schemas.schema_validator import INLINE_SECONDS, MOST_SECONDS
 
 BACKTRACKING = "^(a+)+$"
 TEXT = "a" * 60 + "!"

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tailrace_shared.workflow.expressions import compile_expression
+from tailrace_shared.workflow.expressions.expression import compile_expression
 from tailrace_shared.workflow.node_types import SHIPPED, NodeType
 from tailrace_shared.workflow.validation import validate
 

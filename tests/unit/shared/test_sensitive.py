@@ -7,17 +7,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.workflows import definition
+from harness.generators.workflows import definition
 from tailrace_shared.execution import commands
 from tailrace_shared.execution.events import Command, StepWait
-from tailrace_shared.execution.marked_values import MarkedValues
+from tailrace_shared.execution.sensitive_values import MarkedValues
 from tailrace_shared.execution.state import ExecutionState, StepState
-from tailrace_shared.masking import MASK, masked
-from tailrace_shared.waiting_index import Waiting
+from tailrace_shared.redact.masking import MASK, masked
+from tailrace_shared.stores.indexes.waiting_index import Waiting
 from tailrace_shared.workflow.definition import Node
-from tailrace_shared.workflow.input_schema import compile_schema, schema_problems, violations
 from tailrace_shared.workflow.node_types import SHIPPED
-from tailrace_shared.workflow.sensitive import (
+from tailrace_shared.workflow.schemas.input_schema import (
+    compile_schema,
+    schema_problems,
+    violations,
+)
+from tailrace_shared.workflow.sensitive_fields import (
     MOST_PLACES,
     few,
     item_patterns,

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace_shared.configuration_page import page
 from tailrace_shared.errors import SettingsError
+from tailrace_shared.process.configuration_page import page
 from tailrace_shared.settings import (
     ApiSettings,
     ClientSettings,

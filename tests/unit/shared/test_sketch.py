@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace_shared.sketch import Sketch, count_of
+from tailrace_shared.estimation.sketch import Sketch, count_of
 
 VALUES = st.lists(
     st.one_of(

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.golden import GoldenLog, golden_logs
-from tailrace_shared.execution.standing import STATE, Standing, mark_of_all
+from harness.generators.golden import GoldenLog, golden_logs
+from tailrace_shared.execution.commit_status import STATE, CommitStatus, mark_of_all
 from tailrace_shared.execution.state import ExecutionState
 
 LOGS = list(golden_logs())
@@ -18,8 +18,8 @@ LOGS = list(golden_logs())
 )
 def test_a_header_is_read_as_it_was_written(status: str, waits: int, mark: int) -> None:
     """Of what does not wait nobody needs to know which steps."""
-    written = Standing(status, waits, mark if waits else 0)
-    assert Standing.told({STATE: str(written)}) == written
+    written = CommitStatus(status, waits, mark if waits else 0)
+    assert CommitStatus.told({STATE: str(written)}) == written
 
 
 @pytest.mark.parametrize(
@@ -27,13 +27,13 @@ def test_a_header_is_read_as_it_was_written(status: str, waits: int, mark: int) 
 )
 def test_what_is_not_understood_says_nothing(text: str) -> None:
     """A later version may say more, and then it is to be found out otherwise."""
-    assert Standing.parse(text) is None
+    assert CommitStatus.parse(text) is None
 
 
 @given(st.text(max_size=40))
 def test_a_header_may_hold_anything(text: str) -> None:
     """Without harm."""
-    Standing.parse(text)
+    CommitStatus.parse(text)
 
 
 @pytest.mark.parametrize("golden", LOGS, ids=lambda golden: golden.title)
@@ -44,7 +44,7 @@ def test_the_waits_of_a_state_are_counted_as_they_come_and_go(golden: GoldenLog)
         for event in commit.events():
             state.apply(event)
             waiting = [step for step in state.steps.values() if step.waits_for_signal]
-            assert state.standing == Standing(
+            assert state.standing == CommitStatus(
                 state.status,
                 len(waiting),
                 mark_of_all((step.node_id, step.waiting_since) for step in waiting),

@@ -5,21 +5,21 @@ from typing import Any
 import msgspec
 import pytest
 
-from tailrace_shared.execution.events import format_timestamp
-from tailrace_shared.execution.record import (
+from tailrace_shared.estimation.run_delta import RunDelta
+from tailrace_shared.estimation.run_history import (
     MAX_BYTES,
+    FailureCounts,
     NodeRecord,
     RunRecord,
-    Trouble,
     decode_nodes,
     decode_runs,
     encode_nodes,
     encode_runs,
     items_of,
 )
+from tailrace_shared.estimation.sketch import Sketch
+from tailrace_shared.execution.events import format_timestamp
 from tailrace_shared.execution.state import ExecutionState, ExecutionStatus, StepState
-from tailrace_shared.execution.tally import Tally
-from tailrace_shared.sketch import Sketch
 
 NOON = 1_700_006_400.0
 
@@ -44,8 +44,8 @@ def _done(node: str, milliseconds: int, node_type: str = "simulate", **fields: A
     return StepState(node, node_type, "success", duration_ms=milliseconds, **fields)
 
 
-def _tally(*runs: ExecutionState) -> Tally:
-    tally = Tally()
+def _tally(*runs: ExecutionState) -> RunDelta:
+    tally = RunDelta()
     for run in runs:
         tally.add(run)
     return tally
@@ -85,7 +85,7 @@ def test_only_what_succeeded_tells_how_long_things_take() -> None:
     assert _median(runs.durations) == pytest.approx(1000, rel=0.01)
     assert Sketch.unpack(runs.durations).count == 1
     assert Sketch.unpack(nodes.durations["a"]).count == 2
-    assert nodes.troubles == {"b": Trouble(failed=1)}
+    assert nodes.troubles == {"b": FailureCounts(failed=1)}
 
 
 def test_the_items_of_a_map_are_remembered_together() -> None:
@@ -102,8 +102,8 @@ def test_retries_and_the_time_that_they_took_are_told_apart_from_what_works() ->
     begun, started = format_timestamp(NOON), format_timestamp(NOON + 3)
     step = _done("a", 500, failures=1, crashes=1, begun_at=begun, started_at=started)
     record = _nodes(_run(step, StepState("b", "simulate", "skipped")))
-    assert record.troubles["a"] == Trouble(retries=2, lost_ms=3000)
-    assert record.troubles["b"] == Trouble(skipped=1)
+    assert record.troubles["a"] == FailureCounts(retries=2, lost_ms=3000)
+    assert record.troubles["b"] == FailureCounts(skipped=1)
     assert _median(record.durations["a"]) == pytest.approx(500, rel=0.01)
 
 
@@ -176,7 +176,7 @@ def test_a_tally_that_could_not_be_written_is_joined_with_the_next() -> None:
 
 def test_a_record_of_the_largest_workflow_is_not_too_large() -> None:
     """It becomes coarser first, and then forgets the nodes that take the least time."""
-    tally = Tally()
+    tally = RunDelta()
     for factor in range(70, 131, 3):
         steps = [
             _done(f"some_rather_long_name_of_a_node_{n:05}", factor * n) for n in range(1, 10_001)

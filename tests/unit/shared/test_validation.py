@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tailrace_shared.workflow import pointer
 from tailrace_shared.workflow.definition import MapWork, decode_definition, encode_definition
-from tailrace_shared.workflow.expressions import compile_template
+from tailrace_shared.workflow.expressions.expression import compile_template
 from tailrace_shared.workflow.graph import graph_of
 from tailrace_shared.workflow.node_types import SHIPPED, NodeType, Parameter
 from tailrace_shared.workflow.validation import (

@@ -2,11 +2,11 @@
 
 import msgspec
 
-from harness.actor_log import HELD, NOW, actor_log
+from harness.generators.actor_log import HELD, NOW, actor_log
 from tailrace_shared.execution.state import fold
-from tailrace_shared.jobs import JobMessage
+from tailrace_shared.nats.jobs import JobMessage
 from tailrace_shared.subjects import Subjects
-from tailrace_worker.engine.remote.job import ActorJob, actor_job, message_for, watch_for
+from tailrace_worker.engine.services.actor_job import ActorJob, actor_job, message_for, watch_for
 
 SUBJECTS = Subjects()
 

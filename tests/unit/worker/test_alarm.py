@@ -4,14 +4,14 @@ import asyncio
 
 import pytest
 
-from tailrace_worker.engine.alarm import Alarm
+from tailrace_worker.engine.tasks.wakeup import WakeUp
 
 LONG, SHORT = 1000.0, 0.001
 
 
-def alarm(patience: float = LONG) -> Alarm:
+def alarm(patience: float = LONG) -> WakeUp:
     """Return an alarm on the test's own loop."""
-    return Alarm(asyncio.get_running_loop(), patience)
+    return WakeUp(asyncio.get_running_loop(), patience)
 
 
 async def test_a_ring_ends_the_wait_that_is_under_way_and_the_next_one() -> None:

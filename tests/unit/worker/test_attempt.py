@@ -10,7 +10,7 @@ import pytest
 
 from tailrace_shared.execution.events import StepLogged, StepProgressed, encode_commits
 from tailrace_shared.execution.state import StepState
-from tailrace_worker.engine.attempt import (
+from tailrace_worker.engine.run.attempt import (
     MAX_FIELDS_BYTES,
     MAX_LINES,
     MAX_MESSAGE_CHARACTERS,

@@ -7,17 +7,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 from dramatiq.middleware import Interrupt, TimeLimitExceeded, raise_thread_exception
 
-from tailrace_worker.engine.remote.calling_thread import AttemptInterrupted, CallingThread
+from tailrace_worker.engine.actors.thread_executor import AttemptInterrupted, DramatiqThreadExecutor
 
 
 @pytest.fixture
 def serving():
     """A thread that serves, the executor, and what it was interrupted with."""
-    ready: Future[CallingThread] = Future()
+    ready: Future[DramatiqThreadExecutor] = Future()
     interrupts: list[Interrupt] = []
 
     def serve():
-        thread = CallingThread()
+        thread = DramatiqThreadExecutor()
         ready.set_result(thread)
         thread.serve(interrupts.append)
         return threading.get_ident()

@@ -5,18 +5,18 @@ import asyncio
 import pytest
 
 from tailrace_shared.errors import NewerLogError, UnavailableError
-from tailrace_worker.engine import patience
-from tailrace_worker.engine.chores import Chores
+from tailrace_worker.engine.tasks import retry
+from tailrace_worker.engine.tasks.background_tasks import BackgroundTasks
 
 
 @pytest.fixture
-def chores(monkeypatch: pytest.MonkeyPatch) -> Chores:
+def chores(monkeypatch: pytest.MonkeyPatch) -> BackgroundTasks:
     """Chores that do not wait long for NATS."""
-    monkeypatch.setattr(patience, "_PAUSE", 0.0)
-    return Chores(lambda: None, execution="e")
+    monkeypatch.setattr(retry, "_PAUSE", 0.0)
+    return BackgroundTasks(lambda: None, execution="e")
 
 
-async def test_a_chore_is_done_again_while_nats_is_away(chores: Chores) -> None:
+async def test_a_chore_is_done_again_while_nats_is_away(chores: BackgroundTasks) -> None:
     """And whoever waits for all of them waits for that."""
     tries: list[int] = []
 
@@ -34,7 +34,7 @@ async def test_a_chore_is_done_again_while_nats_is_away(chores: Chores) -> None:
 
 
 async def test_what_a_chore_fails_with_is_raised_where_it_can_be_dealt_with(
-    chores: Chores,
+    chores: BackgroundTasks,
 ) -> None:
     """Once: the drive that follows does everything again."""
 
@@ -48,7 +48,7 @@ async def test_what_a_chore_fails_with_is_raised_where_it_can_be_dealt_with(
     chores.check()
 
 
-async def test_closed_chores_are_let_go(chores: Chores) -> None:
+async def test_closed_chores_are_let_go(chores: BackgroundTasks) -> None:
     """Their execution is driven by somebody else."""
     begun = asyncio.Event()
 

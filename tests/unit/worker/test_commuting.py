@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.workflows import definition
+from harness.generators.workflows import definition
 from tailrace_shared.execution.commands import create
 from tailrace_shared.execution.events import (
     ExecutionStarted,
@@ -18,8 +18,8 @@ from tailrace_shared.execution.events import (
     format_timestamp,
 )
 from tailrace_shared.execution.state import fold
-from tailrace_worker.engine.commuting import commute
-from tailrace_worker.engine.outcomes import completed, failed
+from tailrace_worker.engine.decide.outcomes import completed, failed
+from tailrace_worker.engine.decide.reorder import commute
 
 NOW = 1_700_000_000.0
 STAMP = format_timestamp(NOW)

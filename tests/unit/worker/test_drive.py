@@ -7,8 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 from tailrace_shared.subjects import Subjects
-from tailrace_worker.engine.consequences import Consequences
-from tailrace_worker.engine.orchestrator import Drive
+from tailrace_worker.engine.drive.driver import Drive
+from tailrace_worker.engine.drive.wait_effects import Consequences
 
 
 def nothing() -> None:

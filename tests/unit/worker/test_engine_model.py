@@ -2,8 +2,8 @@
 
 The state machine lets hypothesis choose what happens next, and shrinks what goes wrong to a few
 steps. The seeded runs are larger: up to two hundred nodes. Whatever happens, each log must keep
-the promises of ``harness.invariants``, and each node must end as ``expected_endings`` says, which
-knows nothing of schedulers.
+the promises of ``harness.models.log_invariants``, and each node must end as ``expected_endings``
+says, which knows nothing of schedulers.
 
 ``MODEL_EXAMPLES=20000 pytest tests/unit/worker/test_engine_model.py`` looks for longer.
 A seed that has failed once is kept in ``SEEDS``.
@@ -19,13 +19,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from harness.random_workflows import EVERY_TIMEOUT, Mix, random_workflow
-from harness.simulation import Simulation
+from harness.generators.random_workflows import EVERY_TIMEOUT, Mix, random_workflow
+from harness.models.simulation import Simulation
 from tailrace_shared.execution.events import Event, format_timestamp
 from tailrace_shared.execution.state import IllegalEventError, StepState
-from tailrace_worker.engine.maps import MapProgress
-from tailrace_worker.engine.outcomes import completed
-from tailrace_worker.engine.scheduler import Scheduler
+from tailrace_worker.engine.decide.maps import MapProgress
+from tailrace_worker.engine.decide.outcomes import completed
+from tailrace_worker.engine.decide.scheduler import Scheduler
 
 EXAMPLES: Final = int(os.environ.get("MODEL_EXAMPLES", "400"))
 
@@ -261,6 +261,6 @@ def test_the_model_finds_out_a_broken_scheduler(
 ):
     """Each of these mistakes is found within some hundred executions."""
     monkeypatch.setattr(kind, name, wrong)
-    monkeypatch.setattr("harness.simulation._MOST_ACTIONS", 300)
+    monkeypatch.setattr("harness.models.simulation._MOST_ACTIONS", 300)
     with pytest.raises((AssertionError, IllegalEventError)):
         simulate_many(200)

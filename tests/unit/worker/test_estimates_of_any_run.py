@@ -6,12 +6,12 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.random_workflows import EVERY_TIMEOUT, Mix, random_workflow
-from harness.simulation import Simulation
-from tailrace_shared.execution.estimate import Estimator
+from harness.generators.random_workflows import EVERY_TIMEOUT, Mix, random_workflow
+from harness.models.simulation import Simulation
+from tailrace_shared.estimation.estimate import Estimator
+from tailrace_shared.estimation.run_delta import RunDelta
+from tailrace_shared.estimation.run_history import NodeRecord, decode_nodes, encode_nodes
 from tailrace_shared.execution.progress import progress_percent
-from tailrace_shared.execution.record import NodeRecord, decode_nodes, encode_nodes
-from tailrace_shared.execution.tally import Tally
 from tailrace_shared.workflow.definition import Definition
 
 _MOST_ACTIONS = 200
@@ -22,7 +22,7 @@ def _record(workflow: Definition, source: Random, runs: int) -> NodeRecord:
     for _ in range(runs):
         past = Simulation(workflow, source)
         past.finish()
-        tally = Tally()
+        tally = RunDelta()
         tally.add(past.state)
         tally.add_to_nodes(record)
     return decode_nodes(encode_nodes(record))

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from harness.workflows import definition
+from harness.generators.workflows import definition
 from tailrace_shared.execution.events import (
     ExecutionCompleted,
     ExecutionFailed,
@@ -16,10 +16,10 @@ from tailrace_shared.execution.events import (
 )
 from tailrace_shared.execution.events import ExecutionQueued as Begun
 from tailrace_shared.execution.state import ExecutionState, fold
-from tailrace_worker.engine.guard import Guard
-from tailrace_worker.engine.outcomes import Succeeded, end_event
-from tailrace_worker.engine.plan import Plan
-from tailrace_worker.engine.scheduler import Scheduler
+from tailrace_worker.engine.decide.outcomes import Succeeded, end_event
+from tailrace_worker.engine.decide.plan import Plan
+from tailrace_worker.engine.decide.scheduler import Scheduler
+from tailrace_worker.engine.decide.sensitivity import SensitivityMarks
 
 NOW = "2030-01-01T00:00:00.000Z"
 OWN = {"own": {"type": "own", "with": {}}}
@@ -150,9 +150,9 @@ def test_a_guard_made_of_a_log_marks_as_the_one_that_wrote_it():
     told = run(scheduler, {"own": {"a": "only-here"}})
     plan, state = scheduler.plan, scheduler.state
     done = StepDone("b", "own", "success", 1, NOW, NOW, 0, "of only-here")
-    guard = Guard.of(plan, state)
+    guard = SensitivityMarks.of(plan, state)
     assert guard is not None
     assert told
     guard.cover(StepCompleted(done, NOW))
     assert done.sensitive == [""]
-    assert Guard.of(Plan(definition(OWN)), ExecutionState()) is None
+    assert SensitivityMarks.of(Plan(definition(OWN)), ExecutionState()) is None

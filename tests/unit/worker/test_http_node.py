@@ -7,7 +7,7 @@ import socket
 import msgspec
 import pytest
 
-from harness.scripted_server import ScriptedServer
+from harness.http.scripted_server import ScriptedServer
 from tailrace_worker.nodes.http import (
     MAX_RESPONSE_BYTES,
     GuardedBackend,

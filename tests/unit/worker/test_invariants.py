@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from harness.invariants import Record, check, violations
-from harness.kinship import strained
-from harness.script import Script
-from harness.workflows import definition
+from harness.generators.script import Script
+from harness.generators.workflows import definition
+from harness.models.family_invariants import strained
+from harness.models.log_invariants import Record, check, violations
 from tailrace_shared.execution.events import Parent
 
 W = "worker-1"

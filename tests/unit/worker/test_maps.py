@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tailrace_shared.execution.items import item_id
 from tailrace_shared.execution.state import StepState, StepStatus
 from tailrace_shared.workflow.definition import ItemWork, MapWork, OnError
-from tailrace_worker.engine.maps import MapProgress
+from tailrace_worker.engine.decide.maps import MapProgress
 
 WORK = ItemWork("transform")
 

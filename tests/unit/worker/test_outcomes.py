@@ -24,7 +24,7 @@ from tailrace_shared.execution.events import (
 )
 from tailrace_shared.execution.state import ExecutionState, StepState, fold
 from tailrace_shared.workflow.definition import Node, Retry
-from tailrace_worker.engine.outcomes import (
+from tailrace_worker.engine.decide.outcomes import (
     MAX_ERROR_CHARACTERS,
     Erred,
     Outcome,

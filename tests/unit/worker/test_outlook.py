@@ -2,9 +2,11 @@
 
 import pytest
 
-from harness.playback import BEGIN, Playback
-from harness.workflows import definition
-from tailrace_shared.execution.estimate import Estimator
+from harness.generators.workflows import definition
+from harness.models.playback import BEGIN, Playback
+from tailrace_shared.estimation.estimate import Estimator
+from tailrace_shared.estimation.run_history import NodeRecord
+from tailrace_shared.estimation.sketch import Sketch
 from tailrace_shared.execution.events import (
     ExecutionStarted,
     Started,
@@ -12,11 +14,9 @@ from tailrace_shared.execution.events import (
     StepProgressed,
     format_timestamp,
 )
-from tailrace_shared.execution.record import NodeRecord
 from tailrace_shared.execution.state import ExecutionState
-from tailrace_shared.sketch import Sketch
-from tailrace_worker.engine.outlook import Allowance, Outlook
-from tailrace_worker.engine.plan import Plan
+from tailrace_worker.engine.decide.plan import Plan
+from tailrace_worker.engine.services.progress_estimates import Allowance, ProgressEstimates
 
 STAMP = format_timestamp(BEGIN)
 
@@ -57,7 +57,7 @@ def test_a_run_that_begins_tells_how_long_it_takes(plan: Plan) -> None:
     estimator = _estimator(plan)
     for _ in range(3):
         event = ExecutionStarted(Started("e1", "running", STAMP), STAMP)
-        outlook = Outlook(estimator, 2, _free())
+        outlook = ProgressEstimates(estimator, 2, _free())
         outlook.tell([event], Playback(plan, lambda _step: 10.0).state, BEGIN)
         assert event.data.eta_ms == pytest.approx(20_000, rel=0.02)
     assert estimator.asked == 1
@@ -68,7 +68,7 @@ def test_reports_tell_how_far_the_run_is(plan: Plan) -> None:
     run = Playback(plan, lambda _step: 10.0)
     run.state.apply(_report())
     event = _report()
-    Outlook(_estimator(plan), 2, _free()).tell([event], run.state, BEGIN + 5)
+    ProgressEstimates(_estimator(plan), 2, _free()).tell([event], run.state, BEGIN + 5)
     assert event.data.progress == 25.0
     assert event.data.eta_ms == pytest.approx(15_000, rel=0.05)
 
@@ -76,7 +76,7 @@ def test_reports_tell_how_far_the_run_is(plan: Plan) -> None:
 def test_estimates_are_made_once_a_second(plan: Plan) -> None:
     """In between, what has passed is taken off."""
     estimator, run = _estimator(plan), Playback(plan, lambda _step: 10.0)
-    outlook = Outlook(estimator, 2, _free())
+    outlook = ProgressEstimates(estimator, 2, _free())
     told: list[int | None] = []
     for tenth in range(20):
         event = _report()
@@ -92,7 +92,7 @@ def test_all_executions_share_what_a_worker_has_for_estimates(plan: Plan) -> Non
     seconds = iter(range(1000))
     allowance = Allowance(0.05, clock=lambda: next(seconds))
     run = Playback(plan, lambda _step: 10.0)
-    first, second = (Outlook(_estimator(plan), 2, allowance) for _ in range(2))
+    first, second = (ProgressEstimates(_estimator(plan), 2, allowance) for _ in range(2))
     told: list[int | None] = []
     for outlook in (first, second):
         event = _report()
@@ -113,7 +113,7 @@ async def test_the_estimate_of_a_large_run_is_made_aside(plan: Plan) -> None:
     estimator, run = _estimator(large), Playback(large, lambda _step: 10.0)
     assert _estimator(plan).is_quick(Playback(plan, lambda _step: 10.0).state)
     assert not estimator.is_quick(run.state)
-    outlook = Outlook(estimator, 5000, Allowance())
+    outlook = ProgressEstimates(estimator, 5000, Allowance())
     started = ExecutionStarted(Started("e1", "running", STAMP), STAMP)
     outlook.tell([started], run.state, BEGIN)
     told = []

@@ -1,8 +1,8 @@
 """A plan: what each step runs, what is compiled, and which outputs somebody will ask for."""
 
-from harness.workflows import definition
+from harness.generators.workflows import definition
 from tailrace_shared.execution.state import ExecutionState, StepState
-from tailrace_worker.engine.plan import Plan, names_of
+from tailrace_worker.engine.decide.plan import Plan, names_of
 
 MAPPED = {
     "type": "map",

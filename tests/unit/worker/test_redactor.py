@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace_worker.redactor import Redactor
+from tailrace_worker.secrets.redactor import Redactor
 
 SECRETS = [
     "hunter22",

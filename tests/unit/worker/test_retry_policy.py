@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tailrace_shared.duration import Duration
 from tailrace_shared.workflow.definition import Retry
-from tailrace_worker.engine.retry_policy import retry_delay
+from tailrace_worker.engine.decide.retry_policy import retry_delay
 
 POLICIES = st.builds(
     Retry,

@@ -12,13 +12,13 @@ import pytest
 from tailrace_shared.execution.events import MAX_VALUE_BYTES
 from tailrace_shared.execution.state import ExecutionState, StepState
 from tailrace_shared.workflow.definition import Node
-from tailrace_worker.engine.attempt import Attempt
-from tailrace_worker.engine.outcomes import Erred, Succeeded, Unable
-from tailrace_worker.engine.plan import PlannedNode
-from tailrace_worker.engine.runner import Runner
+from tailrace_worker.engine.decide.outcomes import Erred, Succeeded, Unable
+from tailrace_worker.engine.decide.plan import PlannedNode
+from tailrace_worker.engine.run.attempt import Attempt
+from tailrace_worker.engine.run.runner import Runner
 from tailrace_worker.nodes.node import NodeFailedError, Wait, declared_node, node
 from tailrace_worker.nodes.registry import NodeRegistry
-from tailrace_worker.secret_store import SecretStore
+from tailrace_worker.secrets.secret_store import SecretStore
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.workflows import definition
+from harness.generators.workflows import definition
 from tailrace_shared.execution.commands import create, request_cancel
 from tailrace_shared.execution.events import (
     Event,
@@ -23,9 +23,9 @@ from tailrace_shared.execution.events import (
 )
 from tailrace_shared.execution.state import SETTLED, ExecutionState, fold
 from tailrace_shared.workflow.definition import Definition
-from tailrace_worker.engine.outcomes import completed, failed, retrying
-from tailrace_worker.engine.plan import Plan
-from tailrace_worker.engine.scheduler import Scheduler
+from tailrace_worker.engine.decide.outcomes import completed, failed, retrying
+from tailrace_worker.engine.decide.plan import Plan
+from tailrace_worker.engine.decide.scheduler import Scheduler
 
 NOW = 1_700_000_000.0
 STAMP = format_timestamp(NOW)

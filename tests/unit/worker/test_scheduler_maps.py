@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from harness.effort import lines_of
-from harness.workflows import definition
+from harness.generators.workflows import definition
+from harness.models.effort import lines_of
 from tailrace_shared.execution.commands import create
 from tailrace_shared.execution.events import (
     Event,
@@ -20,9 +20,9 @@ from tailrace_shared.execution.events import (
     format_timestamp,
 )
 from tailrace_shared.execution.state import fold
-from tailrace_worker.engine.outcomes import completed, failed, retrying
-from tailrace_worker.engine.plan import Plan
-from tailrace_worker.engine.scheduler import Scheduler
+from tailrace_worker.engine.decide.outcomes import completed, failed, retrying
+from tailrace_worker.engine.decide.plan import Plan
+from tailrace_worker.engine.decide.scheduler import Scheduler
 
 NOW = 1_700_000_000.0
 STAMP = format_timestamp(NOW)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from harness.workflows import definition
+from harness.generators.workflows import definition
 from tailrace_shared.execution.commands import (
     create,
     request_cancel,
@@ -19,9 +19,9 @@ from tailrace_shared.execution.events import (
     format_timestamp,
 )
 from tailrace_shared.execution.state import fold
-from tailrace_worker.engine.outcomes import Succeeded, completed, end_event, lost, retrying
-from tailrace_worker.engine.plan import Plan
-from tailrace_worker.engine.scheduler import Scheduler
+from tailrace_worker.engine.decide.outcomes import Succeeded, completed, end_event, lost, retrying
+from tailrace_worker.engine.decide.plan import Plan
+from tailrace_worker.engine.decide.scheduler import Scheduler
 from tailrace_worker.nodes.node import Wait
 from tailrace_worker.nodes.waits import ForChild, ForSignal
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from harness.workflows import definition
+from harness.generators.workflows import definition
 from tailrace_shared.execution.commands import create, request_resolve
 from tailrace_shared.execution.events import (
     Command,
@@ -14,9 +14,9 @@ from tailrace_shared.execution.events import (
     format_timestamp,
 )
 from tailrace_shared.execution.state import ExecutionState, fold
-from tailrace_worker.engine.outcomes import Succeeded, completed, end_event
-from tailrace_worker.engine.plan import Plan
-from tailrace_worker.engine.scheduler import Scheduler
+from tailrace_worker.engine.decide.outcomes import Succeeded, completed, end_event
+from tailrace_worker.engine.decide.plan import Plan
+from tailrace_worker.engine.decide.scheduler import Scheduler
 from tailrace_worker.nodes.waits import ForChild, ForSignal
 
 NOW = 1_700_000_000.0

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tailrace_shared.errors import SettingsError
-from tailrace_worker.secret_store import MAX_BYTES, SecretError, SecretStore
+from tailrace_worker.secrets.secret_store import MAX_BYTES, SecretError, SecretStore
 
 ENVIRONMENT = {"TAILRACE_SECRET_API_KEY": "from the environment"}
 

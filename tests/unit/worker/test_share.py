@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace_worker.engine.share import FairShare
+from tailrace_worker.engine.fairness.fair_share import FairShare
 
 
 def filled(share, *tenants):

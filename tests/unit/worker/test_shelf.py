@@ -2,7 +2,7 @@
 
 import pytest
 
-from tailrace_worker.engine.shelf import Shelf
+from tailrace_worker.engine.tasks.ttl_cache import TtlCache
 
 A, B, C = ("t", "a"), ("t", "b"), ("t", "c")
 
@@ -33,7 +33,7 @@ def alarms():
 @pytest.fixture
 def shelf(clock, alarms):
     """A shelf for ten bytes, and for a minute."""
-    return Shelf(lambda *alarm: alarms.append(alarm), 10, 60, clock)
+    return TtlCache(lambda *alarm: alarms.append(alarm), 10, 60, clock)
 
 
 def test_what_is_taken_is_on_it_no_more(shelf):

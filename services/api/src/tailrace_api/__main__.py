@@ -13,9 +13,9 @@ from tailrace_api.app import create_app
 from tailrace_api.processes import Supervisor
 from tailrace_api.server import Server, bind
 from tailrace_shared.errors import StartupError
-from tailrace_shared.redaction import redacted
+from tailrace_shared.process.telemetry import configure_logging
+from tailrace_shared.redact.credentials import redacted
 from tailrace_shared.settings import ApiSettings, read_settings
-from tailrace_shared.telemetry import configure_logging
 
 
 async def _serve(settings: ApiSettings) -> None:

@@ -11,49 +11,49 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import Response
 
-from tailrace_api.access_log import AccessLog
 from tailrace_api.auth.configuration import verifier_of
 from tailrace_api.auth.gate import Gate
-from tailrace_api.auth.ticket_key import ticket_key
-from tailrace_api.auth.tickets import Tickets
-from tailrace_api.auth.verifier import Verifier
-from tailrace_api.clients import ClientCount
-from tailrace_api.cors import Cors, allowed_origins
-from tailrace_api.fanout.contexts import Contexts
+from tailrace_api.auth.tickets.ticket_key import ticket_key
+from tailrace_api.auth.tickets.tickets import Tickets
+from tailrace_api.auth.tokens.verifier import Verifier
+from tailrace_api.fanout.clients.client_count import ClientCount
 from tailrace_api.fanout.hub import Hub, StreamLimits, StreamTimes
-from tailrace_api.fanout.snapshots import Indexes, Snapshots
-from tailrace_api.fanout.source import LiveSource
-from tailrace_api.fanout.topic import Knowledge, RingBounds
-from tailrace_api.foreign_pages import ForeignPages
+from tailrace_api.fanout.tenants.contexts import Contexts
+from tailrace_api.fanout.tenants.snapshots import Indexes, Snapshots
+from tailrace_api.fanout.topics.live_subscription import LiveSubscription
+from tailrace_api.fanout.topics.topic import Knowledge, RingBounds
+from tailrace_api.http.event_stream import come_back_later
 from tailrace_api.metrics import Metrics
-from tailrace_api.operation import Operation
-from tailrace_api.problems import EXCEPTION_HANDLERS
-from tailrace_api.routes.commands import CommandRoutes
+from tailrace_api.routes.commands.commands import CommandRoutes
+from tailrace_api.routes.commands.triggers import TriggerRoutes
 from tailrace_api.routes.dead_letters import DeadLetterRoutes
 from tailrace_api.routes.documentation import DocumentationRoutes
 from tailrace_api.routes.executions import ExecutionRoutes
-from tailrace_api.routes.feed import FeedRoutes
+from tailrace_api.routes.front_ends.paused import PausedRoutes
+from tailrace_api.routes.front_ends.pipelines import PipelineRoutes
 from tailrace_api.routes.health import HealthRoutes
-from tailrace_api.routes.multiplex import MultiplexRoutes
-from tailrace_api.routes.opening import Opening
-from tailrace_api.routes.paused import PausedRoutes
-from tailrace_api.routes.pipelines import PipelineRoutes
 from tailrace_api.routes.schedules import ScheduleRoutes
 from tailrace_api.routes.statistics import StatisticsRoutes
-from tailrace_api.routes.streams import StreamRoutes
+from tailrace_api.routes.streams.executions import StreamRoutes
+from tailrace_api.routes.streams.feed import FeedRoutes
+from tailrace_api.routes.streams.multiplex import MultiplexRoutes
+from tailrace_api.routes.streams.opening import Opening
 from tailrace_api.routes.tickets import TicketRoutes
-from tailrace_api.routes.triggers import TriggerRoutes
 from tailrace_api.routes.workflows import WorkflowRoutes
-from tailrace_api.sse.response import come_back_later
 from tailrace_api.stores import Stores
-from tailrace_shared.bucket import Bucket
+from tailrace_api.web.access_log import AccessLog
+from tailrace_api.web.cors import Cors, allowed_origins
+from tailrace_api.web.csrf import CsrfProtection
+from tailrace_api.web.operation import Operation
+from tailrace_api.web.problems import EXCEPTION_HANDLERS
+from tailrace_shared.commands.start_rate_limit import StartRateLimit
 from tailrace_shared.errors import JetStreamError, StartupError, UnavailableError
-from tailrace_shared.estimators import Estimators
-from tailrace_shared.jetstream import JetStream, connect
-from tailrace_shared.run_rate import RunRate
+from tailrace_shared.nats.bucket import Bucket
+from tailrace_shared.nats.jetstream import JetStream, connect
+from tailrace_shared.nats.topology import KEYS, apply_topology, topology
 from tailrace_shared.settings import ApiSettings
+from tailrace_shared.stores.estimators import Estimators
 from tailrace_shared.subjects import Subjects
-from tailrace_shared.topology import KEYS, apply_topology, topology
 
 _SAME_RECORD: Final = 5.0
 """Seconds for which runs are estimated by the same record of earlier ones."""
@@ -86,13 +86,13 @@ class _Notices:
             return  # what goes wrong before is said by whoever connects
         if not isinstance(error, nats.errors.SlowConsumerError):
             _log.warning("NATS connection", error=str(error) or repr(error))
-        elif self.hub.doubt():
+        elif self.hub.request_reconcile():
             _log.warning("live commits were dropped", subject=error.subject)
 
     async def reconnected(self) -> None:
         _log.info("reconnected to NATS")
         if self.hub is not None:
-            self.hub.doubt()
+            self.hub.request_reconcile()
 
 
 @contextlib.asynccontextmanager
@@ -117,7 +117,7 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
         jetstream, subjects = JetStream(client), Subjects(settings.prefix)
         stores, epoch, key = await _prepare(jetstream, subjects, settings)
         knowledge = _knowledge(stores, settings)
-        hub = notices.hub = _hub(knowledge, LiveSource(client), subjects, epoch, settings)
+        hub = notices.hub = _hub(knowledge, LiveSubscription(client), subjects, epoch, settings)
         clients = ClientCount(client, subjects, hub)
         await clients.listen()
         metrics, tickets = Metrics(hub), Tickets(key, settings.ticket_lifetime)
@@ -158,10 +158,10 @@ async def _prepare(
 
 async def _run_rate(
     jetstream: JetStream, subjects: Subjects, settings: ApiSettings
-) -> RunRate | None:
+) -> StartRateLimit | None:
     if not settings.max_runs_per_minute:
         return None
-    run_rate = RunRate(
+    run_rate = StartRateLimit(
         jetstream, subjects, settings.max_runs_per_minute, replicas=settings.nats_replicas
     )
     await run_rate.prepare()
@@ -176,7 +176,7 @@ def _knowledge(stores: Stores, settings: ApiSettings) -> Knowledge:
 
 def _hub(
     knowledge: Knowledge,
-    source: LiveSource,
+    source: LiveSubscription,
     subjects: Subjects,
     epoch: str,
     settings: ApiSettings,
@@ -245,7 +245,7 @@ def _middleware(
     return [
         *cors,
         Middleware(AccessLog, metrics=metrics),
-        Middleware(ForeignPages, settings=settings),
+        Middleware(CsrfProtection, settings=settings),
         Middleware(Gate, verifier=verifier, tickets=tickets, later=later),
     ]
 

@@ -17,11 +17,11 @@ import structlog
 import uvicorn
 
 from tailrace_api.app import Api
-from tailrace_api.sse.head import HeadLimits
-from tailrace_api.sse.protocol import StreamProtocol
-from tailrace_api.sse.refusals import Refusals
+from tailrace_api.http.head_limits import HeadLimits
+from tailrace_api.http.protocol import StreamProtocol
+from tailrace_api.http.refusals import Refusals
 from tailrace_shared.errors import StartupError
-from tailrace_shared.readiness import notify
+from tailrace_shared.process.readiness import notify
 from tailrace_shared.settings import ApiSettings
 
 # Longer than the idle connections that a proxy keeps: the server must not close one just used.

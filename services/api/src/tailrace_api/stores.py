@@ -3,25 +3,25 @@
 from dataclasses import dataclass
 from typing import Self
 
-from tailrace_shared.commander import Commander
-from tailrace_shared.dead_letters import DeadLetters
-from tailrace_shared.due_index import DueIndex
-from tailrace_shared.execution_log import ExecutionLog
-from tailrace_shared.jetstream import JetStream
-from tailrace_shared.live_index import LiveIndex
-from tailrace_shared.node_type_store import NodeTypeStore
-from tailrace_shared.output_store import OutputStore
-from tailrace_shared.result_index import ResultIndex
-from tailrace_shared.run_index import RunIndex
-from tailrace_shared.run_rate import RunRate
-from tailrace_shared.run_starter import RunStarter
-from tailrace_shared.schedule_store import ScheduleStore
-from tailrace_shared.signals import Signals
-from tailrace_shared.stats_store import StatsStore
+from tailrace_shared.commands.execution_commands import ExecutionCommands
+from tailrace_shared.commands.run_starter import RunStarter
+from tailrace_shared.commands.signals import Signals
+from tailrace_shared.commands.start_rate_limit import StartRateLimit
+from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.stores.dead_letters import DeadLetters
+from tailrace_shared.stores.execution_log import ExecutionLog
+from tailrace_shared.stores.indexes.due_index import DueIndex
+from tailrace_shared.stores.indexes.live_index import LiveIndex
+from tailrace_shared.stores.indexes.result_index import ResultIndex
+from tailrace_shared.stores.indexes.run_index import RunIndex
+from tailrace_shared.stores.indexes.waiting_index import WaitingIndex
+from tailrace_shared.stores.node_type_store import NodeTypeStore
+from tailrace_shared.stores.output_store import OutputStore
+from tailrace_shared.stores.schedule_store import ScheduleStore
+from tailrace_shared.stores.stats_store import StatsStore
+from tailrace_shared.stores.trigger_store import TriggerStore
+from tailrace_shared.stores.workflow_store import WorkflowStore
 from tailrace_shared.subjects import Subjects
-from tailrace_shared.trigger_store import TriggerStore
-from tailrace_shared.waiting_index import WaitingIndex
-from tailrace_shared.workflow_store import WorkflowStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,13 @@ class Stores:
     schedules: ScheduleStore
     dead_letters: DeadLetters
     starter: RunStarter
-    commander: Commander
+    commander: ExecutionCommands
     signals: Signals
 
     @classmethod
-    def over(cls, jetstream: JetStream, subjects: Subjects, run_rate: RunRate | None) -> Self:
+    def over(
+        cls, jetstream: JetStream, subjects: Subjects, run_rate: StartRateLimit | None
+    ) -> Self:
         """Return the stores of an installation.
 
         Args:
@@ -72,6 +74,6 @@ class Stores:
             schedules=ScheduleStore(jetstream, subjects),
             dead_letters=DeadLetters(jetstream, subjects),
             starter=starter,
-            commander=Commander(log, due, starter, workflows),
+            commander=ExecutionCommands(log, due, starter, workflows),
             signals=Signals(log, waiting, triggers, due, outputs, starter.advance),
         )

@@ -12,8 +12,8 @@ import dramatiq
 import structlog
 
 from tailrace_shared.errors import StartupError
-from tailrace_shared.readiness import notify
-from tailrace_shared.redaction import redacted
+from tailrace_shared.process.readiness import notify
+from tailrace_shared.redact.credentials import redacted
 from tailrace_worker.bootstrap import build
 from tailrace_worker.monitor import Monitor
 

@@ -7,19 +7,19 @@ from functools import partial
 import dramatiq
 from dramatiq.middleware import CurrentMessage, Middleware, MiddlewareError
 
+from tailrace_shared.commands.run_input import InvalidInputError
 from tailrace_shared.errors import InvalidIdError, StartupError, WorkflowNotFoundError
-from tailrace_shared.jobs import ADVANCE_ACTOR, EXECUTIONS_QUEUE, START_SCHEDULED_ACTOR
-from tailrace_shared.redaction import redacted
-from tailrace_shared.run_input import InvalidInputError
+from tailrace_shared.nats.jobs import ADVANCE_ACTOR, EXECUTIONS_QUEUE, START_SCHEDULED_ACTOR
+from tailrace_shared.process.telemetry import configure_logging
+from tailrace_shared.redact.credentials import redacted
 from tailrace_shared.settings import WorkerSettings, read_settings
-from tailrace_shared.telemetry import configure_logging
 from tailrace_worker.broker import NatsBroker
+from tailrace_worker.engine.actors.actor_runner import ActorRunner
 from tailrace_worker.engine.engine import Engine
-from tailrace_worker.engine.remote.attendant import Attendant
-from tailrace_worker.engine.remote.job import actor_name
 from tailrace_worker.engine.scheduled_start import scheduled_start
+from tailrace_worker.engine.services.actor_job import actor_name
 from tailrace_worker.nodes.registry import NodeRegistry, load_registry
-from tailrace_worker.secret_store import SecretStore
+from tailrace_worker.secrets.secret_store import SecretStore
 
 _SOON_MS = 500
 _LATEST_MS = 30_000
@@ -55,7 +55,7 @@ class EngineMiddleware(Middleware):
 class AttendantMiddleware(Middleware):
     """Has the actors of actor nodes begin after the engine, and end with it."""
 
-    def __init__(self, attendant: Attendant) -> None:
+    def __init__(self, attendant: ActorRunner) -> None:
         self.attendant = attendant
 
     def before_worker_boot(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
@@ -87,7 +87,7 @@ def build() -> WorkerParts:
     configure_logging(settings, "worker", lambda line: redacted(secrets.redacted(line)))
     registry = load_registry(settings.nodes, settings.http_allow)
     engine = Engine(settings, registry, secrets)
-    attendant = Attendant(settings, lambda: engine.environment)
+    attendant = ActorRunner(settings, lambda: engine.environment)
     broker = NatsBroker(
         url=settings.nats_url,
         prefix=settings.prefix,
@@ -125,7 +125,7 @@ def declare_actors(broker: NatsBroker, engine: Engine) -> None:
     )(scheduled_start(engine))
 
 
-def declare_actor_nodes(broker: NatsBroker, registry: NodeRegistry, attendant: Attendant) -> None:
+def declare_actor_nodes(broker: NatsBroker, registry: NodeRegistry, attendant: ActorRunner) -> None:
     """Declare an actor, on a queue of its own, for each actor node that this worker has."""
     for function in registry.actors:
         name = actor_name(function.type.name)

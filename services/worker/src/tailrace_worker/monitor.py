@@ -18,7 +18,7 @@ from prometheus_client import REGISTRY, Gauge, make_wsgi_app
 
 from tailrace_shared.errors import StartupError
 from tailrace_worker.bootstrap import WorkerParts
-from tailrace_worker.broker.metrics import BrokerCollector
+from tailrace_worker.broker.middleware.metrics import BrokerCollector
 
 _PATIENCE: Final = 2.0
 
@@ -66,18 +66,20 @@ class Monitor:
                 answer: Iterable[bytes] = self._metrics(environ, start)
                 return answer
             case "/healthz":
-                return _tell(start, "healthy", self._ailments())
+                return _tell(start, "healthy", self._liveness_failures())
             case "/readyz":
-                return _tell(start, "ready", [*self._ailments(), *self._hindrances()])
+                return _tell(
+                    start, "ready", [*self._liveness_failures(), *self._readiness_failures()]
+                )
         start("404 Not Found", [("Content-Type", "text/plain")])
         return [b"there are /metrics, /healthz and /readyz\n"]
 
-    def _ailments(self) -> list[str]:
+    def _liveness_failures(self) -> list[str]:
         if self._parts.engine.is_responsive(_PATIENCE):
             return []
         return ["the event loop is blocked, perhaps by an asynchronous node that waits"]
 
-    def _hindrances(self) -> list[str]:
+    def _readiness_failures(self) -> list[str]:
         hindrances = []
         if not self._parts.engine.is_connected:
             hindrances.append("NATS is not connected")

@@ -17,10 +17,10 @@ from tailrace_shared.execution.events import (
     Queued,
     format_timestamp,
 )
-from tailrace_shared.execution.marked_values import MarkedValues
+from tailrace_shared.execution.sensitive_values import MarkedValues
 from tailrace_shared.execution.state import ExecutionState, StepState, awaits_signal
 from tailrace_shared.workflow.definition import Definition
-from tailrace_shared.workflow.sensitive import few, places, schema_places
+from tailrace_shared.workflow.sensitive_fields import few, places, schema_places
 
 
 def create(

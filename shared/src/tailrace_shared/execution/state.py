@@ -10,7 +10,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from tailrace_shared.errors import TailraceError
+from tailrace_shared.errors import ServiceError
+from tailrace_shared.execution.commit_status import CommitStatus, mark_of
 from tailrace_shared.execution.events import (
     Command,
     CommandRequested,
@@ -39,7 +40,6 @@ from tailrace_shared.execution.events import (
     parse_timestamp,
 )
 from tailrace_shared.execution.items import item_id
-from tailrace_shared.execution.standing import Standing, mark_of
 
 ExecutionStatus = Literal["queued", "running", "paused", "completed", "failed", "cancelled"]
 StepStatus = Literal[
@@ -93,7 +93,7 @@ _EXECUTION_TRANSITIONS: Final[Mapping[tuple[ExecutionStatus, type], ExecutionSta
 }
 
 
-class IllegalEventError(TailraceError):
+class IllegalEventError(ServiceError):
     """An event that the state machine does not allow: the log is not one of ours."""
 
 
@@ -191,7 +191,7 @@ class ExecutionState(msgspec.Struct):
     signal_waits: int = 0
     """How many steps wait for a signal."""
     signal_mark: int = 0
-    """Which; see :mod:`tailrace_shared.execution.standing`."""
+    """Which; see :mod:`tailrace_shared.execution.commit_status`."""
     is_marked: bool = False
     """Whether something that came after the input has places that nobody is shown."""
 
@@ -201,9 +201,9 @@ class ExecutionState(msgspec.Struct):
         return self.status in TERMINAL_STATUSES
 
     @property
-    def standing(self) -> Standing:
+    def standing(self) -> CommitStatus:
         """How it stands."""
-        return Standing(self.status, self.signal_waits, self.signal_mark)
+        return CommitStatus(self.status, self.signal_waits, self.signal_mark)
 
     def waiting(self, most: int) -> list[str]:
         """Return the steps that wait for a signal, or some of them if they are more than that."""

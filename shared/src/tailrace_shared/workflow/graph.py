@@ -9,11 +9,11 @@ import graphlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from tailrace_shared.errors import TailraceError
+from tailrace_shared.errors import ServiceError
 from tailrace_shared.workflow.definition import Definition
 
 
-class CycleError(TailraceError):
+class CycleError(ServiceError):
     """The nodes need each other in a circle.
 
     Attributes:

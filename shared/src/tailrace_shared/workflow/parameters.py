@@ -11,12 +11,12 @@ from typing import Any, Final
 import msgspec
 
 from tailrace_shared.ids import is_valid_id, is_valid_node_type, is_valid_procedure
-from tailrace_shared.workflow.input_schema import schema_problems
+from tailrace_shared.workflow.expressions.references import NAMES, References, Scope
 from tailrace_shared.workflow.node_types import NodeType, Parameter
 from tailrace_shared.workflow.pointer import join
 from tailrace_shared.workflow.problems import Problems
-from tailrace_shared.workflow.references import NAMES, Place, References
-from tailrace_shared.workflow.sensitive import misuses
+from tailrace_shared.workflow.schemas.input_schema import schema_problems
+from tailrace_shared.workflow.sensitive_fields import misuses
 
 MAX_FORM_BYTES: Final = 64 * 1024
 """A form is carried by the event that says that a step waits for it."""
@@ -42,7 +42,7 @@ class ParameterChecks:
         self._references = references
         self._node_types = node_types
 
-    def work(self, pointer: str, node: Mapping[str, Any], place: Place) -> None:
+    def work(self, pointer: str, node: Mapping[str, Any], place: Scope) -> None:
         """Check the fields ``type`` and ``with``."""
         parameters = node.get("with", {})
         if not isinstance(parameters, dict):
@@ -110,7 +110,7 @@ class ParameterChecks:
             )
 
     def _parameters(
-        self, pointer: str, given: dict[str, Any], node_type: NodeType, place: Place
+        self, pointer: str, given: dict[str, Any], node_type: NodeType, place: Scope
     ) -> None:
         required = [key for key, spec in node_type.parameters.items() if spec.required]
         if not node_type.open:
@@ -128,13 +128,13 @@ class ParameterChecks:
             elif spec.literal or not _has_expression(given[key]):
                 self._parameter(join(pointer, key), given[key], spec, place)
 
-    def _literal(self, pointer: str, value: Any, spec: Parameter, place: Place) -> None:
+    def _literal(self, pointer: str, value: Any, spec: Parameter, place: Scope) -> None:
         before = len(self._problems.found)
         self._parameter(pointer, value, spec, place)
         if len(self._problems.found) == before and "${" in msgspec.json.encode(value).decode():
             self._problems.report(pointer, "is taken as it is written: ${…} means nothing here")
 
-    def _parameter(self, pointer: str, value: Any, spec: Parameter, place: Place) -> None:
+    def _parameter(self, pointer: str, value: Any, spec: Parameter, place: Scope) -> None:
         if spec.choices:
             self._problems.choice(spec.choices)(pointer, value)
             return
@@ -154,9 +154,9 @@ class ParameterChecks:
             "schema": self._form,
             "expression": lambda at, source: self._references.expression(at, source, place),
             "match": lambda at, source: self._references.expression(
-                at, source, Place(place.node, _MATCH_NAMES)
+                at, source, Scope(place.node, _MATCH_NAMES)
             ),
-            "work": lambda at, work: self._item_work(at, work, Place(place.node, _ITEM_NAMES)),
+            "work": lambda at, work: self._item_work(at, work, Scope(place.node, _ITEM_NAMES)),
         }
         if check := checks.get(spec.kind):
             check(pointer, value)
@@ -200,7 +200,7 @@ class ParameterChecks:
                 pointer, f"the form is {size} bytes of JSON; the limit is {MAX_FORM_BYTES}"
             )
 
-    def _item_work(self, pointer: str, work: Any, place: Place) -> None:
+    def _item_work(self, pointer: str, work: Any, place: Scope) -> None:
         if not isinstance(work, dict):
             self._problems.report(pointer, "do is an object: what is done for each item")
             return
@@ -234,7 +234,7 @@ class ParameterChecks:
 _UNKNOWN: Final = NodeType("", secrets=True)
 
 
-def _with_secrets(place: Place, node_type: NodeType) -> Place:
+def _with_secrets(place: Scope, node_type: NodeType) -> Scope:
     return place._replace(
         no_secrets=""
         if node_type.secrets

@@ -13,14 +13,14 @@ import msgspec
 from tailrace_shared.ids import is_valid_id
 from tailrace_shared.workflow import editor
 from tailrace_shared.workflow.definition import Definition, MapWork, encode_definition
+from tailrace_shared.workflow.expressions.references import References, Scope
 from tailrace_shared.workflow.graph import CycleError, Graph, sort_graph
-from tailrace_shared.workflow.input_schema import schema_problems
 from tailrace_shared.workflow.node_types import SHIPPED, NodeType
 from tailrace_shared.workflow.parameters import ParameterChecks
 from tailrace_shared.workflow.pointer import join
 from tailrace_shared.workflow.problems import MAX_HINTS, MAX_PROBLEMS, Problem, Problems
-from tailrace_shared.workflow.references import Place, References
-from tailrace_shared.workflow.sensitive import misuses
+from tailrace_shared.workflow.schemas.input_schema import schema_problems
+from tailrace_shared.workflow.sensitive_fields import misuses
 
 __all__ = [
     "MAX_BYTES",
@@ -129,7 +129,7 @@ class _Validation:
             for misuse in misuses(document["input"]):
                 self.report(join("/input", *misuse.path), misuse.detail)
         if "output" in document:
-            self.references.template("/output", document["output"], Place(node=None))
+            self.references.template("/output", document["output"], Scope(node=None))
         if document.get("concurrency") is not None:
             self.concurrency("/concurrency", document["concurrency"])
 
@@ -145,7 +145,7 @@ class _Validation:
         self.problems.optional(concurrency, pointer, "on_limit", self.problems.choice(_ON_LIMIT))
         # It is evaluated before the run begins, when there is nothing but its input.
         if concurrency.get("key") is not None:
-            before = Place(None, ("input",))
+            before = Scope(None, ("input",))
             self.references.expression(f"{pointer}/key", concurrency["key"], before)
 
     def nodes(self, nodes: Any) -> None:
@@ -169,7 +169,7 @@ class _Validation:
     def node(
         self, pointer: str, node_id: str, node: dict[str, Any], nodes: Mapping[str, Any]
     ) -> None:
-        optional, place = self.problems.optional, Place(node_id)
+        optional, place = self.problems.optional, Scope(node_id)
         self.problems.fields(pointer, node, _NODE_FIELDS, required=("type",))
         optional(node, pointer, "name", self.problems.text)
         optional(node, pointer, "stage", self.problems.text)

@@ -18,13 +18,14 @@ _CHECKOUT: Final = Path(__file__).parents[5]
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def bench(name: str, options: tuple[str, ...]) -> None:
     """Measure NAME; the OPTIONS are the benchmark's own, --json among them."""
-    tests = _CHECKOUT / "tests"
-    script = tests / "bench" / f"{name}.py"
+    script = _CHECKOUT / "benchmarks" / f"{name}.py"
     if not script.is_file():
         raise TailraceError(
             "the benchmarks come with a clone of the repository, not with a package"
         )
-    environment = {**os.environ, "PYTHONPATH": str(tests)}
+    # Benchmarks use the tests' harness to start services.
+    paths = os.pathsep.join([str(_CHECKOUT), str(_CHECKOUT / "tests")])
+    environment = {**os.environ, "PYTHONPATH": paths}
     command = [sys.executable, str(script), *options]
     ended = subprocess.run(command, env=environment, check=False)  # noqa: S603 - our own script
     sys.exit(ended.returncode)

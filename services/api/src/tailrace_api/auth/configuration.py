@@ -9,9 +9,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from tailrace_api.auth.jwks import KeySet, fetcher
-from tailrace_api.auth.keys import FixedKey, UnusableKeyError
-from tailrace_api.auth.verifier import Keys, Verifier
+from tailrace_api.auth.tokens.jwks import KeySet, fetcher
+from tailrace_api.auth.tokens.keys import FixedKey, UnusableKeyError
+from tailrace_api.auth.tokens.verifier import Keys, Verifier
 from tailrace_shared.errors import StartupError
 from tailrace_shared.settings import ApiSettings, variable
 

@@ -1,9 +1,9 @@
 """Why a request is not let in. No message holds anything that a token says."""
 
-from tailrace_shared.errors import TailraceError
+from tailrace_shared.errors import ServiceError
 
 
-class UnauthorizedError(TailraceError):
+class UnauthorizedError(ServiceError):
     """There is no credential, or one that is not accepted.
 
     Attributes:
@@ -15,5 +15,5 @@ class UnauthorizedError(TailraceError):
         self.is_invalid = is_invalid
 
 
-class KeysUnavailableError(TailraceError):
+class KeysUnavailableError(ServiceError):
     """The issuer's keys could not be fetched, so nobody can tell; the client may try again."""

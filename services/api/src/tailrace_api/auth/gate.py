@@ -11,12 +11,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tailrace_api.auth.credentials import Credentials, take_credentials
 from tailrace_api.auth.errors import KeysUnavailableError, UnauthorizedError
-from tailrace_api.auth.tickets import Stream, Tickets
-from tailrace_api.auth.verifier import Verifier
-from tailrace_api.operation import EVENT_STREAM, Operation
-from tailrace_api.principal import Principal
-from tailrace_api.problems import RefusedError, problem
-from tailrace_api.tenancy import checked_tenant
+from tailrace_api.auth.principal import Principal
+from tailrace_api.auth.tenancy import checked_tenant
+from tailrace_api.auth.tickets.tickets import Stream, Tickets
+from tailrace_api.auth.tokens.verifier import Verifier
+from tailrace_api.web.operation import EVENT_STREAM, Operation
+from tailrace_api.web.problems import RefusedError, problem
 from tailrace_shared.errors import InvalidIdError
 
 _RETRY_AFTER: Final = {"retry-after": "1"}

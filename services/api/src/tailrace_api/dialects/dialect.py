@@ -22,7 +22,7 @@ every event there is. `State.opening` is what a stream without a last event id b
 first block after it is of the first commit that the state has not taken. Where what is shown of an
 event depends on those before it (``is_cumulative``), only the state shows events, and it can be
 rewound to where a client was (`Cumulative`). What is in no log, that a workflow exists, it is told
-before a stream opens (`Expectant`).
+before a stream opens (`AwaitsWorkflows`).
 
 **Versions.** A commit of a newer version of Tailrace than this one may mean anything. It is passed
 over, unless the dialect interprets nothing of an event but its type (``is_verbatim``).
@@ -42,12 +42,12 @@ import structlog
 
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
-from tailrace_api.dialects.snapshot import Past, Snapshot, Wants
+from tailrace_api.dialects.snapshot import EarlierStatus, Snapshot, SnapshotQuery
 from tailrace_api.sse import frame
 from tailrace_api.sse.chunk import bodies, chunk
 from tailrace_shared.execution.events import TERMINAL_TYPES, split_commit
-from tailrace_shared.masking import MARK, shown
 from tailrace_shared.position import StreamPosition
+from tailrace_shared.redact.masking import MARK, shown
 from tailrace_shared.subjects import LogFilter
 
 ResetReason = Literal["expired", "unknown", "recreated"]
@@ -105,7 +105,7 @@ class Cumulative(State, Protocol):
     def copy(self) -> Self:
         """Return a state that goes its own way from here."""
 
-    def rewind(self, before: Mapping[str, Past]) -> None:
+    def rewind(self, before: Mapping[str, EarlierStatus]) -> None:
         """Go back to where some executions stood otherwise.
 
         Args:
@@ -115,7 +115,7 @@ class Cumulative(State, Protocol):
 
 
 @runtime_checkable
-class Expectant(State, Protocol):
+class AwaitsWorkflows(State, Protocol):
     """A state that tells of workflows that there are not, and somebody may store them any time."""
 
     @property
@@ -162,7 +162,7 @@ class Dialect:
         return 1
 
     @property
-    def wants(self) -> Wants | None:
+    def wants(self) -> SnapshotQuery | None:
         """What a state begins with; None: there is no state."""
         return None
 
@@ -258,7 +258,7 @@ class EncodedCommit:
             ends.append(end)
         return cls(sequence, chunk(b"".join(frames)), tuple(ends), is_last, is_urgent)
 
-    def going_on(self) -> Self:
+    def not_final(self) -> Self:
         """Return the same commit in a stream that does not end with it."""
         return replace(self, is_last=False)
 
@@ -384,7 +384,7 @@ def encode_commit(
     return EncodedCommit.of(sequence, frames, is_last=is_last, is_urgent=dialect.is_urgent(context))
 
 
-def unnamed(blocks: Sequence[Block]) -> bytes:
+def without_id(blocks: Sequence[Block]) -> bytes:
     """Return blocks as they go on the wire where they are not in the log, and so have no ids."""
     return b"".join(frame.event(block.data, name=block.name) for block in blocks)
 

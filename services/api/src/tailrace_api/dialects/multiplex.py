@@ -18,17 +18,17 @@ import msgspec
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import (
+    AwaitsWorkflows,
     Cumulative,
     Dialect,
-    Expectant,
     LoggedEvent,
     Slots,
     State,
     tell,
 )
-from tailrace_api.dialects.snapshot import Past, Snapshot, Wants
+from tailrace_api.dialects.snapshot import EarlierStatus, Snapshot, SnapshotQuery
 from tailrace_shared.execution.events import split_commit
-from tailrace_shared.masking import shown
+from tailrace_shared.redact.masking import shown
 from tailrace_shared.subjects import LogFilter
 
 #: What a block without a name is called where it is wrapped, as a browser calls it.
@@ -39,7 +39,7 @@ _decode_event = msgspec.json.Decoder(LoggedEvent).decode
 
 
 @dataclass(frozen=True, slots=True)
-class Topic:
+class NamedTopic:
     """One of the streams.
 
     Attributes:
@@ -85,7 +85,7 @@ class Topic:
 class _States:
     """The states of all topics that have one, at one place of a tenant's log."""
 
-    def __init__(self, topics: Sequence[tuple[Topic, State | None]]) -> None:
+    def __init__(self, topics: Sequence[tuple[NamedTopic, State | None]]) -> None:
         self._topics = topics
 
     @property
@@ -107,8 +107,8 @@ class _States:
         for state in self._expectant():
             state.found(workflows)
 
-    def _expectant(self) -> Iterator[Expectant]:
-        return (state for _topic, state in self._topics if isinstance(state, Expectant))
+    def _expectant(self) -> Iterator[AwaitsWorkflows]:
+        return (state for _topic, state in self._topics if isinstance(state, AwaitsWorkflows))
 
     def opening(self, milliseconds: int) -> Sequence[Block]:
         return [
@@ -124,7 +124,7 @@ class _States:
             [(topic, state.copy() if _can_rewind(state) else None) for topic, state in self._topics]
         )
 
-    def rewind(self, before: Mapping[str, Past]) -> None:
+    def rewind(self, before: Mapping[str, EarlierStatus]) -> None:
         for _topic, state in self._topics:
             if _can_rewind(state):
                 state.rewind(before)
@@ -161,7 +161,7 @@ class Multiplex(Dialect):
         topics: in the order in which the client named them.
     """
 
-    topics: tuple[Topic, ...]
+    topics: tuple[NamedTopic, ...]
 
     name = "multiplex"
     needs = "context"
@@ -176,13 +176,13 @@ class Multiplex(Dialect):
         return sum(topic.dialect.slots for topic in self.topics)
 
     @property
-    def wants(self) -> Wants | None:
+    def wants(self) -> SnapshotQuery | None:
         """What a state begins with; None: there is no state."""
         wanted = [wants for topic in self.topics if (wants := topic.dialect.wants)]
         if not wanted:
             return None
         workflows = [wants.workflows for wants in wanted if wants.workflows is not None]
-        return Wants(
+        return SnapshotQuery(
             waits=any(wants.waits for wants in wanted),
             workflows=frozenset().union(*workflows) if workflows else None,
         )
@@ -240,7 +240,7 @@ class CumulativeMultiplex(Multiplex):
     is_cumulative = True
 
 
-def multiplex(topics: Sequence[Topic]) -> Multiplex:
+def multiplex(topics: Sequence[NamedTopic]) -> Multiplex:
     """Return the dialect of several topics."""
     is_cumulative = any(topic.dialect.is_cumulative for topic in topics)
     return (CumulativeMultiplex if is_cumulative else Multiplex)(tuple(topics))

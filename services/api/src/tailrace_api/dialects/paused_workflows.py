@@ -16,7 +16,7 @@ import msgspec
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import Dialect, LoggedEvent, Slots
-from tailrace_api.dialects.snapshot import Snapshot, Wait, Wants
+from tailrace_api.dialects.snapshot import Snapshot, SnapshotQuery, WaitingStep
 from tailrace_shared.execution.events import (
     TERMINAL_TYPES,
     Cancelled,
@@ -93,7 +93,7 @@ _decode_cancelled = msgspec.json.Decoder(Cancelled).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def paused_workflow(context: Context, wait: Wait) -> PausedWorkflow:
+def paused_workflow(context: Context, wait: WaitingStep) -> PausedWorkflow:
     """Return the entry of a step that waits."""
     return PausedWorkflow(
         context.execution_id,
@@ -112,7 +112,7 @@ def _waits(context: Context, event: LoggedEvent) -> Block | None:
     wait = _decode_wait(event.data)
     if wait.wait != "signal":
         return None
-    begun = Wait(wait.node_id, event.timestamp, wait.reason, wait.triggers, wait.until)
+    begun = WaitingStep(wait.node_id, event.timestamp, wait.reason, wait.triggers, wait.until)
     return Block("workflow.paused", _encode(paused_workflow(context, begun)))
 
 
@@ -270,8 +270,8 @@ class _PausedWorkflows(Dialect):
     needs = "context"
 
     @property
-    def wants(self) -> Wants:
-        return Wants(waits=True)
+    def wants(self) -> SnapshotQuery:
+        return SnapshotQuery(waits=True)
 
     def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
         del stored

@@ -24,7 +24,7 @@ import msgspec
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import Dialect, LoggedEvent, Slots
-from tailrace_api.dialects.snapshot import Past, Snapshot, Wants
+from tailrace_api.dialects.snapshot import EarlierStatus, Snapshot, SnapshotQuery
 from tailrace_api.sse import frame
 from tailrace_shared.execution.events import parse_timestamp
 from tailrace_shared.execution.state import TERMINAL_STATUSES
@@ -87,7 +87,7 @@ class PipelineError(msgspec.Struct, frozen=True, rename="camel", tag_field="type
     message: str
 
 
-class Tally:
+class RunCounts:
     """How some pipelines stand at one place of a tenant's log.
 
     Args:
@@ -97,7 +97,7 @@ class Tally:
 
     def __init__(self, pipelines: Iterable[str], snapshot: Snapshot) -> None:
         self._pipelines = tuple(sorted(pipelines))
-        self._live: dict[str, Past] = {}
+        self._live: dict[str, EarlierStatus] = {}
         # Of each pipeline how many live runs have each status.
         self._counts: dict[str, Counter[str]] = {name: Counter() for name in self._pipelines}
         self._last: dict[str, str | None] = {
@@ -108,7 +108,9 @@ class Tally:
         for standing in snapshot.standings:
             context = standing.context
             if context.workflow_id in self._counts:
-                self._enter(context.execution_id, Past(context.workflow_id, standing.status))
+                self._enter(
+                    context.execution_id, EarlierStatus(context.workflow_id, standing.status)
+                )
         self._missing = {
             name
             for name in self._pipelines
@@ -180,15 +182,15 @@ class Tally:
             self._last[pipeline] = status
             self._untold.discard(pipeline)
         else:
-            self._enter(context.execution_id, Past(pipeline, status))
+            self._enter(context.execution_id, EarlierStatus(pipeline, status))
         after = self.status(pipeline)
         if after is None or after == before:
             return _NO_CHANGE
         return (_update(at, pipeline, after, before),)
 
-    def copy(self) -> "Tally":
+    def copy(self) -> "RunCounts":
         """Return a tally that goes its own way from here."""
-        copied = Tally((), Snapshot(0, (), {}, frozenset()))
+        copied = RunCounts((), Snapshot(0, (), {}, frozenset()))
         copied._pipelines = self._pipelines
         copied._live = dict(self._live)
         copied._counts = {name: Counter(counts) for name, counts in self._counts.items()}
@@ -196,7 +198,7 @@ class Tally:
         copied._untold, copied._missing = set(self._untold), set(self._missing)
         return copied
 
-    def rewind(self, before: Mapping[str, Past]) -> None:
+    def rewind(self, before: Mapping[str, EarlierStatus]) -> None:
         """Go back to where some executions stood otherwise."""
         for execution, past in before.items():
             if past.workflow_id not in self._counts:
@@ -208,7 +210,7 @@ class Tally:
             if past.status is not None:
                 self._enter(execution, past)
 
-    def _enter(self, execution: str, past: Past) -> None:
+    def _enter(self, execution: str, past: EarlierStatus) -> None:
         self._live[execution] = past
         self._counts[past.workflow_id][str(past.status)] += 1
 
@@ -252,13 +254,13 @@ class Pipelines(Dialect):
     is_cumulative = True
 
     @property
-    def wants(self) -> Wants:
+    def wants(self) -> SnapshotQuery:
         """What a state begins with."""
-        return Wants(workflows=self.pipelines)
+        return SnapshotQuery(workflows=self.pipelines)
 
-    def begin(self, snapshot: Snapshot) -> Tally:
+    def begin(self, snapshot: Snapshot) -> RunCounts:
         """Return the tally of a snapshot."""
-        return Tally(self.pipelines, snapshot)
+        return RunCounts(self.pipelines, snapshot)
 
     def heartbeat(self, milliseconds: int) -> bytes:
         """Return the block by which clients see that the stream lives."""

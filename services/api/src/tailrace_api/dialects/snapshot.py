@@ -6,7 +6,7 @@ from typing import NamedTuple
 from tailrace_api.dialects.context import Context
 
 
-class Wants(NamedTuple):
+class SnapshotQuery(NamedTuple):
     """What a snapshot is to hold.
 
     Attributes:
@@ -20,7 +20,7 @@ class Wants(NamedTuple):
     workflows: frozenset[str] | None = None
 
 
-class Wait(NamedTuple):
+class WaitingStep(NamedTuple):
     """A step that waits for a signal; what `step:waiting` said of it.
 
     Attributes:
@@ -38,7 +38,7 @@ class Wait(NamedTuple):
     until: str | None
 
 
-class Standing(NamedTuple):
+class ExecutionStatus(NamedTuple):
     """How an execution stands that has not ended.
 
     Attributes:
@@ -50,10 +50,10 @@ class Standing(NamedTuple):
 
     context: Context
     status: str
-    waits: Sequence[Wait] = ()
+    waits: Sequence[WaitingStep] = ()
 
 
-class Past(NamedTuple):
+class EarlierStatus(NamedTuple):
     """How an execution stood at an earlier place.
 
     Attributes:
@@ -90,6 +90,6 @@ class Snapshot(NamedTuple):
     """
 
     sequence: int
-    standings: Sequence[Standing]
+    standings: Sequence[ExecutionStatus]
     ended: Mapping[str, Ended]
     workflows: frozenset[str]

@@ -26,7 +26,7 @@ from tailrace_shared.execution.events import (
     parse_timestamp,
 )
 from tailrace_shared.execution.items import split_item_id
-from tailrace_shared.masking import MASK
+from tailrace_shared.redact.masking import MASK
 from tailrace_shared.subjects import LogFilter
 
 #: What the stage of an event is called that is about the whole execution.

@@ -16,24 +16,24 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from tailrace_api.fanout.admission import Admission
-from tailrace_api.fanout.backlog import Backlog
-from tailrace_api.fanout.batch import Batch
-from tailrace_api.fanout.budget import Account, Budget, TopicRefusedError
-from tailrace_api.fanout.connection import Connection
-from tailrace_api.fanout.counts import Counts
-from tailrace_api.fanout.drain import drain
-from tailrace_api.fanout.outlet import Outlet
-from tailrace_api.fanout.recount import recounted
-from tailrace_api.fanout.replay import Replay
-from tailrace_api.fanout.resume import Start
-from tailrace_api.fanout.rewind import missed
-from tailrace_api.fanout.ring import Ring
-from tailrace_api.fanout.source import LiveSource
-from tailrace_api.fanout.topic import Knowledge, RingBounds, Topic
-from tailrace_api.fanout.turns import Turns
-from tailrace_api.fanout.view import View
-from tailrace_api.fanout.wheel import TimerWheel
+from tailrace_api.fanout.clients.client_writer import ClientWriter
+from tailrace_api.fanout.clients.connection import ClientConnection
+from tailrace_api.fanout.clients.drain import drain
+from tailrace_api.fanout.clients.slow_client_buffer import SlowClientBuffer
+from tailrace_api.fanout.clients.stream_quota import StreamQuota
+from tailrace_api.fanout.history.backfill import recounted
+from tailrace_api.fanout.history.replay import Replay
+from tailrace_api.fanout.history.replay_cumulative import missed
+from tailrace_api.fanout.history.resume import Start
+from tailrace_api.fanout.runtime.cooperative_scheduler import CooperativeScheduler
+from tailrace_api.fanout.runtime.counts import Counts
+from tailrace_api.fanout.runtime.wheel import TimerWheel
+from tailrace_api.fanout.topics.live_subscription import LiveSubscription
+from tailrace_api.fanout.topics.memory_budget import MemoryAccount, MemoryBudget, TopicRefusedError
+from tailrace_api.fanout.topics.ring import Ring
+from tailrace_api.fanout.topics.topic import Knowledge, RingBounds, Topic
+from tailrace_api.fanout.views.batch import Batch
+from tailrace_api.fanout.views.view import View
 from tailrace_shared.errors import JetStreamError, UnavailableError
 from tailrace_shared.subjects import Subjects
 
@@ -113,7 +113,7 @@ class Hub:
     def __init__(
         self,
         knowledge: Knowledge,
-        source: LiveSource,
+        source: LiveSubscription,
         subjects: Subjects,
         epoch: str,
         times: StreamTimes,
@@ -124,22 +124,22 @@ class Hub:
         self.times = times
         self.limits = limits
         self.counts = Counts()
-        self.backlog = Backlog(limits.backlog)
-        self.budget = Budget(limits.topics, limits.tenant_topics)
+        self.backlog = SlowClientBuffer(limits.backlog)
+        self.budget = MemoryBudget(limits.topics, limits.tenant_topics)
         self.replay = Replay(knowledge.log, knowledge.contexts, self.counts, limits.reads)
-        self.turns = Turns()
+        self.turns = CooperativeScheduler()
         self.now: Callable[[], float] = asyncio.get_running_loop().time
         self.wall: Callable[[], float] = time.time
-        self.wheel: TimerWheel[Connection] = TimerWheel(self.now(), tick=_TICK, slots=_SLOTS)
+        self.wheel: TimerWheel[ClientConnection] = TimerWheel(self.now(), tick=_TICK, slots=_SLOTS)
         self.log = knowledge.log
         self._knowledge = knowledge
         self._source = source
         self._subjects = subjects
-        self._admission = Admission(limits.streams, limits.tenant_streams)
+        self._admission = StreamQuota(limits.streams, limits.tenant_streams)
         self._topics: dict[View, Topic] = {}
         self._sheds_at = self.now()
         self._keepers: set[asyncio.Task[None]] = set()
-        self._connections: set[Connection] = set()
+        self._connections: set[ClientConnection] = set()
         self._doubted = asyncio.Event()
         self._empty = asyncio.Event()
 
@@ -186,17 +186,17 @@ class Hub:
         return self.retry_milliseconds()
 
     def connect(
-        self, view: View, start: Start, outlet: Outlet, until: float | None = None
-    ) -> Connection:
+        self, view: View, start: Start, outlet: ClientWriter, until: float | None = None
+    ) -> ClientConnection:
         """Open a stream, for ever or until a time of day at which its client's token expires."""
-        connection = Connection(self, view, start, outlet, until)
+        connection = ClientConnection(self, view, start, outlet, until)
         self._admission.enter(view.part.tenant)
         self._connections.add(connection)
         self.counts.opened += 1
         self.counts.resets += bool(start.reset)
         return connection
 
-    def forget(self, connection: Connection) -> None:
+    def forget(self, connection: ClientConnection) -> None:
         """Forget a connection that has closed."""
         self.wheel.cancel(connection)
         self._connections.discard(connection)
@@ -212,14 +212,14 @@ class Hub:
         topic = self._topics.get(view)
         return topic.ring if topic else None
 
-    def join_at(self, view: View, sequence: int, connection: Connection) -> Topic | None:
+    def join_at(self, view: View, sequence: int, connection: ClientConnection) -> Topic | None:
         """Have a topic that has everything from a sequence on serve a connection, if one has."""
         topic = self._topics.get(view)
         if topic is None or topic.ring is None or sequence < topic.ring.floor:
             return None
         return self.join(view, connection)
 
-    def join(self, view: View, connection: Connection) -> Topic:
+    def join(self, view: View, connection: ClientConnection) -> Topic:
         """Have the topic that shows ``view`` serve a connection, and return it.
 
         Raises:
@@ -233,7 +233,7 @@ class Hub:
         if reason := self._no_room(view.part.tenant):
             raise TopicRefusedError(reason)
         bounds = self.limits.ring.share(view.dialect.ring_share, view.dialect.slots)
-        account = Account(self.budget, view.part.tenant)
+        account = MemoryAccount(self.budget, view.part.tenant)
         laziness = self.times.laziness
         topic = Topic(view, self.epoch, bounds, account, self.turns, self.counts, laziness)
         self._topics[view] = topic
@@ -304,7 +304,7 @@ class Hub:
             topic.end("failed")
             topic.close()
 
-    def leave(self, topic: Topic, connection: Connection) -> None:
+    def leave(self, topic: Topic, connection: ClientConnection) -> None:
         """Take a connection out of a topic; the last one to leave closes it."""
         topic.followers.discard(connection)
         if not topic.followers and self._topics.get(topic.view) is topic:
@@ -321,7 +321,7 @@ class Hub:
             if due := self.wheel.advance(now):
                 self.turns.add(_check(due))
 
-    def doubt(self) -> bool:
+    def request_reconcile(self) -> bool:
         """Have every topic compared with the log soon; returns whether that is news."""
         is_news = not self._doubted.is_set()
         self._doubted.set()
@@ -380,7 +380,7 @@ class Hub:
                 connection.abort()
 
 
-def _check(due: list[Connection]) -> Iterator[None]:
+def _check(due: list[ClientConnection]) -> Iterator[None]:
     for connection in due:
         try:
             connection.check()

@@ -11,12 +11,12 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tailrace_api.json_response import json_response
-from tailrace_api.operation import Answer, Operation, Parameter
-from tailrace_api.query import LIMIT, checked_number, given, limit_of
-from tailrace_shared.dead_letters import DeadLetter, DeadLetters
+from tailrace_api.web.json_response import json_response
+from tailrace_api.web.operation import Answer, Operation, Parameter
+from tailrace_api.web.query import LIMIT, checked_number, limit_of, query_value
 from tailrace_shared.errors import DeadLetterNotFoundError
 from tailrace_shared.execution.events import format_timestamp
+from tailrace_shared.stores.dead_letters import DeadLetter, DeadLetters
 
 _LARGEST_SEQUENCE: Final = 2**63 - 1
 _QUEUE: Final = Parameter(
@@ -225,5 +225,5 @@ def _queue(request: Request) -> str | None:
 
 
 def _after(request: Request) -> int:
-    text = given(request, "after") or "0"
+    text = query_value(request, "after") or "0"
     return checked_number("after", text, least=0, most=_LARGEST_SEQUENCE)

@@ -10,9 +10,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tailrace_api.docs_page import CONTENT_SECURITY_POLICY, docs_page
-from tailrace_api.openapi import openapi
-from tailrace_api.operation import Answer, Operation, Parameter
+from tailrace_api.web.docs.docs_page import CONTENT_SECURITY_POLICY, docs_page
+from tailrace_api.web.openapi import openapi
+from tailrace_api.web.operation import Answer, Operation, Parameter
 from tailrace_shared.settings import ApiSettings
 
 _IF_NONE_MATCH: Final = Parameter(

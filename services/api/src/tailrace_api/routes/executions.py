@@ -10,13 +10,8 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tailrace_api.idempotency_key import IDEMPOTENCY_KEY, idempotency_key_of
-from tailrace_api.json_body import read_object, refuse_unknown
-from tailrace_api.json_response import json_response
-from tailrace_api.operation import Answer, Operation, Parameter
-from tailrace_api.problems import RefusedError
-from tailrace_api.query import CURSOR, LIMIT, cursor_of, given, limit_of
-from tailrace_api.run_document import (
+from tailrace_api.auth.tenancy import tenant_of
+from tailrace_api.documents.run_document import (
     LogEntry,
     RunDocument,
     log_entries,
@@ -24,24 +19,29 @@ from tailrace_api.run_document import (
     run_document,
     wanted_outputs,
 )
-from tailrace_api.tenancy import tenant_of
+from tailrace_api.web.idempotency_key import IDEMPOTENCY_KEY, idempotency_key_of
+from tailrace_api.web.json_body import read_object, refuse_unknown
+from tailrace_api.web.json_response import json_response
+from tailrace_api.web.operation import Answer, Operation, Parameter
+from tailrace_api.web.problems import RefusedError
+from tailrace_api.web.query import CURSOR, LIMIT, cursor_of, limit_of, query_value
+from tailrace_shared.commands.run_starter import RunRequest, RunStarter
 from tailrace_shared.errors import (
     ExecutionNotFoundError,
     OutputNotFoundError,
     WorkflowNotFoundError,
 )
-from tailrace_shared.estimators import Estimators
-from tailrace_shared.execution.estimate import Estimator
+from tailrace_shared.estimation.estimate import Estimator
 from tailrace_shared.execution.state import ExecutionState, ExecutionStatus
-from tailrace_shared.execution_log import ExecutionLog
 from tailrace_shared.ids import ID_PATTERN, check_id
-from tailrace_shared.masking import masked
-from tailrace_shared.output_store import OutputStore
-from tailrace_shared.run_index import RunIndex, RunSummary
-from tailrace_shared.run_starter import RunRequest, RunStarter
+from tailrace_shared.redact.masking import masked
 from tailrace_shared.settings import ApiSettings
+from tailrace_shared.stores.estimators import Estimators
+from tailrace_shared.stores.execution_log import ExecutionLog
+from tailrace_shared.stores.indexes.run_index import RunIndex, RunSummary
+from tailrace_shared.stores.output_store import OutputStore
+from tailrace_shared.stores.workflow_store import WorkflowStore
 from tailrace_shared.workflow.definition import Definition
-from tailrace_shared.workflow_store import WorkflowStore
 
 _STATUSES: Final = get_args(ExecutionStatus)
 _SLICE: Final = 0.002
@@ -191,11 +191,11 @@ class ExecutionRoutes:
     async def list_page(self, request: Request) -> Response:
         """List runs, newest first, of one workflow or of all."""
         tenant = tenant_of(request, self._settings)
-        workflow = request.path_params.get("workflow_id", given(request, "workflow_id"))
+        workflow = request.path_params.get("workflow_id", query_value(request, "workflow_id"))
         page = await self._runs.page(
             tenant,
             workflow=None if workflow is None else check_id(workflow, "workflow_id"),
-            status=_status(given(request, "status")),
+            status=_status(query_value(request, "status")),
             limit=limit_of(request),
             cursor=cursor_of(request),
         )
@@ -324,7 +324,7 @@ def _status(text: str | None) -> str | None:
 
 
 def _flag(request: Request, name: str) -> bool:
-    text = (given(request, name) or "false").lower()
+    text = (query_value(request, name) or "false").lower()
     if text not in {"true", "false", "1", "0"}:
         raise RefusedError(400, f"{name}: {text[:40]!r} is neither true nor false")
     return text in {"true", "1"}

@@ -8,9 +8,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tailrace_api.fanout.hub import Hub
-from tailrace_api.json_response import json_response
 from tailrace_api.metrics import CONTENT_TYPE, Metrics
-from tailrace_api.operation import Answer, Operation
+from tailrace_api.web.json_response import json_response
+from tailrace_api.web.operation import Answer, Operation
 from tailrace_shared.settings import ApiSettings
 
 Connection = Literal["connected", "disconnected"]

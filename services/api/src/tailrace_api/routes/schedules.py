@@ -11,21 +11,21 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tailrace_api.json_body import read_object
-from tailrace_api.json_response import json_response
-from tailrace_api.operation import Answer, Operation
-from tailrace_api.problems import RefusedError, pointer
-from tailrace_api.query import CURSOR, LIMIT, cursor_of, limit_of
-from tailrace_api.tenancy import tenant_of
+from tailrace_api.auth.tenancy import tenant_of
+from tailrace_api.web.json_body import read_object
+from tailrace_api.web.json_response import json_response
+from tailrace_api.web.operation import Answer, Operation
+from tailrace_api.web.problems import RefusedError, pointer
+from tailrace_api.web.query import CURSOR, LIMIT, cursor_of, limit_of
+from tailrace_shared.commands.run_input import InvalidInputError
+from tailrace_shared.commands.run_starter import RunRequest, RunStarter
 from tailrace_shared.errors import InvalidIdError, InvalidScheduleError, WorkflowNotFoundError
 from tailrace_shared.execution.events import format_timestamp
 from tailrace_shared.ids import ID_PATTERN, check_id, new_execution_id
-from tailrace_shared.masking import masked
 from tailrace_shared.recurrence import Cron, Every, parse_recurrence
-from tailrace_shared.run_input import InvalidInputError
-from tailrace_shared.run_starter import RunRequest, RunStarter
-from tailrace_shared.schedule_store import Schedule, ScheduleStore
+from tailrace_shared.redact.masking import masked
 from tailrace_shared.settings import ApiSettings
+from tailrace_shared.stores.schedule_store import Schedule, ScheduleStore
 from tailrace_shared.workflow.validation import Problem
 
 _FIELDS: Final = ("id", "workflow_id", "cron", "time_zone", "input")

@@ -8,22 +8,22 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tailrace_api.clients import ClientCount
-from tailrace_api.json_response import json_response
-from tailrace_api.moments import Moments
-from tailrace_api.operation import Answer, Operation
-from tailrace_api.statistics import (
+from tailrace_api.auth.tenancy import tenant_of
+from tailrace_api.documents.single_flight_cache import SingleFlightCache
+from tailrace_api.documents.statistics import (
     TenantStatistics,
     WorkflowDetails,
     tenant_statistics,
     workflow_details,
 )
-from tailrace_api.tenancy import tenant_of
+from tailrace_api.fanout.clients.client_count import ClientCount
+from tailrace_api.web.json_response import json_response
+from tailrace_api.web.operation import Answer, Operation
 from tailrace_shared.ids import check_id
-from tailrace_shared.live_index import LiveIndex
 from tailrace_shared.settings import ApiSettings
-from tailrace_shared.stats_store import StatsStore
-from tailrace_shared.workflow_store import WorkflowStore
+from tailrace_shared.stores.indexes.live_index import LiveIndex
+from tailrace_shared.stores.stats_store import StatsStore
+from tailrace_shared.stores.workflow_store import WorkflowStore
 
 _MOMENT: Final = 1.0
 
@@ -44,8 +44,10 @@ class StatisticsRoutes:
         self._live = live
         self._workflows = workflows
         self._clients = clients
-        self._of_tenants: Moments[str, TenantStatistics] = Moments(_MOMENT)
-        self._of_workflows: Moments[tuple[str, str], WorkflowDetails] = Moments(_MOMENT)
+        self._of_tenants: SingleFlightCache[str, TenantStatistics] = SingleFlightCache(_MOMENT)
+        self._of_workflows: SingleFlightCache[tuple[str, str], WorkflowDetails] = SingleFlightCache(
+            _MOMENT
+        )
 
     def routes(self) -> list[Operation]:
         """Return the routing table."""

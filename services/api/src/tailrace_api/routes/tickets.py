@@ -9,13 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tailrace_api.auth.gate import check_scope, is_stream, matched
-from tailrace_api.auth.tickets import Stream, Tickets
-from tailrace_api.json_body import read_object, refuse_unknown
-from tailrace_api.json_response import json_response
-from tailrace_api.operation import Answer, Operation
-from tailrace_api.principal import principal_of
-from tailrace_api.problems import RefusedError
-from tailrace_api.tenancy import named_tenant
+from tailrace_api.auth.principal import principal_of
+from tailrace_api.auth.tenancy import named_tenant
+from tailrace_api.auth.tickets.tickets import Stream, Tickets
+from tailrace_api.web.json_body import read_object, refuse_unknown
+from tailrace_api.web.json_response import json_response
+from tailrace_api.web.operation import Answer, Operation
+from tailrace_api.web.problems import RefusedError
 from tailrace_shared.execution.events import format_timestamp
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.workflow.problems import Problem

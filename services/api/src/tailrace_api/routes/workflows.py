@@ -8,20 +8,20 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tailrace_api.json_body import Document, read_document
-from tailrace_api.json_response import json_response
-from tailrace_api.operation import Answer, Operation, Parameter
-from tailrace_api.problems import RefusedError
-from tailrace_api.query import CURSOR, LIMIT, cursor_of, given, limit_of
-from tailrace_api.tenancy import tenant_of
+from tailrace_api.auth.tenancy import tenant_of
+from tailrace_api.web.json_body import Document, read_document
+from tailrace_api.web.json_response import json_response
+from tailrace_api.web.operation import Answer, Operation, Parameter
+from tailrace_api.web.problems import RefusedError
+from tailrace_api.web.query import CURSOR, LIMIT, cursor_of, limit_of, query_value
 from tailrace_shared.errors import WorkflowNotFoundError
 from tailrace_shared.ids import ID_PATTERN, check_id
-from tailrace_shared.node_type_store import NodeTypeStore
 from tailrace_shared.settings import ApiSettings
+from tailrace_shared.stores.node_type_store import NodeTypeStore
+from tailrace_shared.stores.workflow_store import StoredWorkflow, WorkflowStore
 from tailrace_shared.workflow.definition import Concurrency, Definition, Node, encode_definition
 from tailrace_shared.workflow.graph import graph_of
 from tailrace_shared.workflow.validation import Validated, validate
-from tailrace_shared.workflow_store import StoredWorkflow, WorkflowStore
 
 _SMALL_NODES: Final = 500
 _PLACE: Final = ("Location", "ETag")
@@ -276,7 +276,7 @@ def _workflow_id(request: Request) -> str:
 
 
 def _version(request: Request) -> int | None:
-    text = given(request, "version")
+    text = query_value(request, "version")
     if text is None:
         return None
     if not (text.isascii() and text.isdecimal() and 0 < int(text[:20]) < 2**63):

@@ -34,20 +34,20 @@ from dramatiq.broker import Broker
 from dramatiq.errors import BrokerError, ConnectionClosed, QueueJoinTimeout, QueueNotFound
 from dramatiq.middleware import Middleware
 
-from tailrace_shared.dead_letters import death_headers, without_traceback
 from tailrace_shared.errors import JetStreamError
-from tailrace_shared.jetstream import subject_counts
-from tailrace_shared.jobs import at_headers, recurring_headers
+from tailrace_shared.nats.jetstream import subject_counts
+from tailrace_shared.nats.jobs import at_headers, recurring_headers
+from tailrace_shared.nats.topology import JOBS
+from tailrace_shared.stores.dead_letters import death_headers, without_traceback
 from tailrace_shared.subjects import Subjects, queue_token
-from tailrace_shared.topology import JOBS
 from tailrace_worker.broker import priorities
-from tailrace_worker.broker.connection import Connection, ConnectionOptions, Connector
 from tailrace_worker.broker.consumer import NatsConsumer
 from tailrace_worker.broker.counts import Counts, QueueCounts
-from tailrace_worker.broker.dead_letters import DeadLetterOffice
+from tailrace_worker.broker.dead_letters import DeadLetterAdmin
 from tailrace_worker.broker.delivery import Delivery
+from tailrace_worker.broker.link.connection import Connection, ConnectionOptions, Connector
+from tailrace_worker.broker.link.publisher import Publish
 from tailrace_worker.broker.message import encode_message, trace_headers
-from tailrace_worker.broker.publisher import Publish
 
 DEFAULT_URL: Final = "nats://127.0.0.1:4222"
 
@@ -303,7 +303,7 @@ class NatsBroker(Broker):
         )
         return [self._consumer(queue_name, name) for name in classes]
 
-    def bury(
+    def dead_letter(
         self,
         connection: Connection,
         delivery: Delivery,
@@ -358,9 +358,9 @@ class NatsBroker(Broker):
         return {name: self._backlog_of(name, subjects) for name in self.queues}
 
     @property
-    def dead_letters(self) -> DeadLetterOffice:
+    def dead_letters(self) -> DeadLetterAdmin:
         """The dead letters of all queues: list, replay or purge them."""
-        return DeadLetterOffice(self.connector)
+        return DeadLetterAdmin(self.connector)
 
     # Emptying and waiting
 

@@ -15,10 +15,10 @@ from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.errors import BrokerConnectionError, ConnectionClosed, DecodeError
 from dramatiq.logging import get_logger
 
-from tailrace_worker.broker.connection import Connection
 from tailrace_worker.broker.delivery import Delivery
+from tailrace_worker.broker.link.connection import Connection
+from tailrace_worker.broker.link.pull import Puller, PullOptions
 from tailrace_worker.broker.message import NatsMessage, decode_message
-from tailrace_worker.broker.pull import Puller, PullOptions
 
 if TYPE_CHECKING:
     from tailrace_worker.broker.broker import NatsBroker
@@ -127,7 +127,7 @@ class NatsConsumer(Consumer):
         self._finish(delivery)
 
     def _bury(self, delivery: Delivery, reason: str, error: BaseException | None) -> None:
-        self._broker.bury(
+        self._broker.dead_letter(
             self._connection, delivery, queue=self._queue, reason=reason, exception=error
         )
 

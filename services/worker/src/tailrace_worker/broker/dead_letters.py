@@ -3,13 +3,13 @@
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from tailrace_shared.dead_letters import DeadLetter, DeadLetters
-from tailrace_worker.broker.connection import Connector
+from tailrace_shared.stores.dead_letters import DeadLetter, DeadLetters
+from tailrace_worker.broker.link.connection import Connector
 
 T = TypeVar("T")
 
 
-class DeadLetterOffice:
+class DeadLetterAdmin:
     """Lists, replays and purges dead letters.
 
     Every method raises Dramatiq's ``ConnectionClosed`` or ``ConnectionFailed`` while NATS is away.

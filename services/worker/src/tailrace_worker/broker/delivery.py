@@ -6,7 +6,7 @@ from typing import Final
 
 from nats.aio.msg import Msg
 
-from tailrace_worker.broker.wire import delivery_info
+from tailrace_worker.broker.link.wire import delivery_info
 
 #: The surplus is what was finished in this time, but never more than so many messages.
 _WINDOW: Final = 0.05
@@ -51,7 +51,7 @@ class Delivery:
         self._settled(self)
 
 
-class Pace:
+class Throughput:
     """How many messages a consumer finishes in a moment, and so may have in store."""
 
     def __init__(self) -> None:

@@ -6,7 +6,7 @@ from dramatiq import Message
 from dramatiq.broker import MessageProxy
 from dramatiq.errors import DecodeError
 
-from tailrace_shared.jobs import firing_id
+from tailrace_shared.nats.jobs import firing_id
 from tailrace_worker.broker.delivery import Delivery
 
 #: W3C trace context; carried in the headers too, for those who do not read the message.

@@ -24,10 +24,10 @@ import uvloop
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from tailrace_shared.bucket import Bucket
-from tailrace_shared.commander import Commander
-from tailrace_shared.concurrency_gate import ConcurrencyGate
-from tailrace_shared.due_index import DueIndex
+from tailrace_shared.commands.concurrency_gate import ConcurrencyGate
+from tailrace_shared.commands.execution_commands import ExecutionCommands
+from tailrace_shared.commands.run_starter import RunRequest, RunStarter
+from tailrace_shared.commands.signals import Signals
 from tailrace_shared.errors import (
     ExecutionNotFoundError,
     JetStreamError,
@@ -35,44 +35,44 @@ from tailrace_shared.errors import (
     StartupError,
     UnavailableError,
 )
-from tailrace_shared.estimators import Estimators
-from tailrace_shared.execution_log import ExecutionLog, History
 from tailrace_shared.ids import new_token
-from tailrace_shared.jetstream import JetStream, connect
-from tailrace_shared.jobs import EXECUTIONS_QUEUE
-from tailrace_shared.line import Line
-from tailrace_shared.live_index import LiveIndex
-from tailrace_shared.node_type_store import NodeTypeStore
-from tailrace_shared.output_store import OutputStore
-from tailrace_shared.result_index import ResultIndex
-from tailrace_shared.run_index import RunIndex
-from tailrace_shared.run_starter import RunRequest, RunStarter
+from tailrace_shared.nats.bucket import Bucket
+from tailrace_shared.nats.jetstream import JetStream, connect
+from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE
+from tailrace_shared.nats.topology import EVENTS, LEASES, apply_topology, topology
 from tailrace_shared.settings import WorkerSettings
-from tailrace_shared.signals import Signals
-from tailrace_shared.stats_store import StatsStore
+from tailrace_shared.stores.estimators import Estimators
+from tailrace_shared.stores.execution_log import ExecutionLog, History
+from tailrace_shared.stores.fifo_queue import FifoQueue
+from tailrace_shared.stores.indexes.due_index import DueIndex
+from tailrace_shared.stores.indexes.live_index import LiveIndex
+from tailrace_shared.stores.indexes.result_index import ResultIndex
+from tailrace_shared.stores.indexes.run_index import RunIndex
+from tailrace_shared.stores.indexes.waiting_index import WaitingIndex
+from tailrace_shared.stores.node_type_store import NodeTypeStore
+from tailrace_shared.stores.output_store import OutputStore
+from tailrace_shared.stores.stats_store import StatsStore
+from tailrace_shared.stores.trigger_store import TriggerStore
+from tailrace_shared.stores.workflow_store import WorkflowStore
 from tailrace_shared.subjects import Subjects
-from tailrace_shared.topology import EVENTS, LEASES, apply_topology, topology
-from tailrace_shared.trigger_store import TriggerStore
-from tailrace_shared.waiting_index import WaitingIndex
-from tailrace_shared.workflow_store import WorkflowStore
-from tailrace_worker.backlog import Backlog
-from tailrace_worker.clock import Clock
-from tailrace_worker.engine.attempt import Attempt
-from tailrace_worker.engine.drive_result import DriveResult, End
-from tailrace_worker.engine.environment import Environment
-from tailrace_worker.engine.orchestrator import Drive
-from tailrace_worker.engine.outlook import Allowance
-from tailrace_worker.engine.runner import Runner
-from tailrace_worker.engine.share import FairShare
-from tailrace_worker.engine.shelf import Shelf, memory_of
-from tailrace_worker.engine.statistics import Statistics
-from tailrace_worker.engine.tenant_lines import TenantLines
+from tailrace_worker.engine.drive.drive_result import DriveResult, End
+from tailrace_worker.engine.drive.driver import Drive
+from tailrace_worker.engine.fairness.fair_share import FairShare
+from tailrace_worker.engine.fairness.tenant_queues import TenantQueues
+from tailrace_worker.engine.run.attempt import Attempt
+from tailrace_worker.engine.run.runner import Runner
+from tailrace_worker.engine.services.engine_services import EngineServices
+from tailrace_worker.engine.services.nats_clock import Clock
+from tailrace_worker.engine.services.progress_estimates import Allowance
+from tailrace_worker.engine.services.queue_backlog import QueueBacklog
+from tailrace_worker.engine.services.run_statistics import Statistics
+from tailrace_worker.engine.services.sweeper import Fleet, Periods, Sweeper
+from tailrace_worker.engine.services.timers import Timers
+from tailrace_worker.engine.tasks.ttl_cache import TtlCache, memory_of
 from tailrace_worker.nodes.emit import make_emit_node
 from tailrace_worker.nodes.node import NodeContext, declared_node
 from tailrace_worker.nodes.registry import NodeRegistry
-from tailrace_worker.secret_store import SecretStore
-from tailrace_worker.sweeper import Fleet, Periods, Sweeper
-from tailrace_worker.timers import Timers
+from tailrace_worker.secrets.secret_store import SecretStore
 
 _ANSWER_TIMEOUT: Final = 1.0
 _CLOSE_TIMEOUT: Final = 2.0
@@ -106,17 +106,17 @@ class Engine:
         self._share = FairShare(settings.worker_threads)
         self._drives: dict[tuple[str, str], Drive] = {}
         # Drives that have left their execution to wait, until a moment ago.
-        self._left: Shelf[Drive] = Shelf(self._loop.call_later)
+        self._left: TtlCache[Drive] = TtlCache(self._loop.call_later)
         # What was read of executions that another worker turned out to drive.
-        self._read: Shelf[History] = Shelf(self._loop.call_later)
+        self._read: TtlCache[History] = TtlCache(self._loop.call_later)
         # How often the drive of an execution has broken in a row.
         self._broken: Counter[tuple[str, str]] = Counter()
         self._is_draining = False
         self._client: Client
-        self._env: Environment
+        self._env: EngineServices
         self._timers: Timers
         self._starter: RunStarter
-        self._tenant_lines: TenantLines
+        self._tenant_lines: TenantQueues
         self._clock: Clock
         self._chores: list[asyncio.Task[None]] = []
 
@@ -154,7 +154,7 @@ class Engine:
         asyncio.run_coroutine_threadsafe(self._starter.start(request), self._loop).result()
 
     @property
-    def environment(self) -> Environment:
+    def environment(self) -> EngineServices:
         """What the engine's parts share; there once the engine has started."""
         return self._env
 
@@ -213,9 +213,9 @@ class Engine:
         if (emit := declared_node(make_emit_node(self._emit))) is not None:
             self._registry.add(emit)
         await self._env.node_types.publish(function.type for function in self._registry)
-        self._tenant_lines = TenantLines(
+        self._tenant_lines = TenantQueues(
             self._share,
-            Line(jetstream, self._subjects),
+            FifoQueue(jetstream, self._subjects),
             Bucket(jetstream, self._subjects.stream(LEASES)),
             self._env.due,
             self._starter.advance,
@@ -235,7 +235,7 @@ class Engine:
         marks = ctx.marks("data", data) if isinstance(ctx, Attempt) else ()
         return await self._env.signals.emit(ctx.tenant, procedure, data, ctx.idempotency_key, marks)
 
-    def _environment(self, jetstream: JetStream) -> Environment:
+    def _environment(self, jetstream: JetStream) -> EngineServices:
         subjects, settings = self._subjects, self._settings
         workflows = WorkflowStore(jetstream, subjects)
         log, due = ExecutionLog(jetstream, subjects), DueIndex(jetstream, subjects)
@@ -243,7 +243,7 @@ class Engine:
         waiting = WaitingIndex(jetstream, subjects)
         starter = RunStarter(jetstream, subjects, workflows)
         stats = StatsStore(jetstream, subjects)
-        return Environment(
+        return EngineServices(
             worker_id=self.worker_id,
             jetstream=jetstream,
             subjects=subjects,
@@ -269,7 +269,7 @@ class Engine:
             statistics=Statistics(stats),
             estimators=Estimators(stats, _SAME_RECORD),
             allowance=Allowance(),
-            commander=Commander(log, due, starter, workflows),
+            commander=ExecutionCommands(log, due, starter, workflows),
             registry=self._registry,
             runner=Runner(self._registry, self._threads, settings.max_output_bytes, self._secrets),
             now=self._clock.now,
@@ -282,7 +282,7 @@ class Engine:
         fleet = Fleet(
             is_driving=self._asks_whether_driving,
             advance=self._starter.advance,
-            oldest_waiting=Backlog(jetstream, self._subjects, EXECUTIONS_QUEUE).oldest,
+            oldest_waiting=QueueBacklog(jetstream, self._subjects, EXECUTIONS_QUEUE).oldest,
         )
         periods = Periods(self._settings.sweep_interval, self._settings.ack_wait)
         return Sweeper(

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 from dramatiq.middleware import CurrentMessage
 
-from tailrace_shared.jobs import RUN_INPUT
-from tailrace_shared.run_starter import RunRequest
+from tailrace_shared.commands.run_starter import RunRequest
+from tailrace_shared.nats.jobs import RUN_INPUT
 from tailrace_worker.engine.engine import Engine
 
 

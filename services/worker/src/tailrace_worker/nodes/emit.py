@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from tailrace_shared.errors import TailraceError, UnavailableError
+from tailrace_shared.errors import ServiceError, UnavailableError
 from tailrace_worker.nodes.node import NodeContext, NodeFailedError, node
 
 Emit = Callable[[NodeContext, str, Any], Awaitable[int]]
@@ -20,7 +20,7 @@ def make_emit_node(send: Emit) -> Callable[..., Awaitable[dict[str, int]]]:
             matched = await send(ctx, str(procedure), {} if data is None else data)
         except UnavailableError:
             raise
-        except TailraceError as error:
+        except ServiceError as error:
             raise NodeFailedError(str(error), retryable=False) from None
         return {"matched": matched}
 

@@ -1,0 +1,270 @@
+"""What a run costs, beside Restate and DBOS on the same machine in the same run.
+
+All engines run the same: chains of an async Python function that does nothing, each step stored
+on its own before the next one starts. Each engine is measured as it comes and with the other
+kind of durability: one in which what it has acknowledged survives a power failure, and one in
+which it survives the crash of any process only. Figures are to be compared within one kind.
+
+Latency is what a client sees, from the request that starts a run to its end. ``--install``
+fetches the other engines and the profiler that ``--profile`` needs.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+
+from benchmarks import peers
+from benchmarks.load import Engine, latency, sync_microseconds, throughput
+from benchmarks.table import Row, print_rows
+from benchmarks.tailrace_engine import EACH_STEP, NOTHING, Tailrace, chain, tailrace, wide
+from benchmarks.worker_profile import can_profile, record, summarize
+
+_LENGTH: Final = 20
+_LATENCY_LENGTHS: Final = (1, 40)
+_PROFILE_SECONDS: Final = 8
+_COMPARED: Final = f"Tailrace, {NOTHING}"
+# What is hoped for beside Restate: the figure begins with this, and ours is this much of its.
+_AIMS: Final = {"steps/s": ("at least", 5.0), "ms": ("at most", 0.25)}
+_AIMED_AT: Final = ("Restate", f"chain of {max(_LATENCY_LENGTHS)}")
+
+_NO_AIM: Final = {"aim": "-", "reached": "-"}
+_TABLES: Final = {
+    "figures": "Figures",
+    "ratios": "Ratios: ours to the other's",
+    "cpu": "CPU time of each process, in microseconds a step",
+    "growth": "What a step costs in longer runs, one run at a time, its start included",
+    "threads": "The worker's threads: shares of its samples, and of its CPU time without profiler",
+    "areas": "The worker by area",
+    "functions": "The worker by function: own time",
+}
+
+Report = dict[str, Any]
+
+
+@asynccontextmanager
+async def _running(
+    name: str, options: argparse.Namespace, *, synced: bool, workers: int
+) -> AsyncIterator[list[Engine]]:
+    """Run one engine in a folder of its own; yields nothing where it is not installed."""
+    with tempfile.TemporaryDirectory(prefix="tailrace-bench-") as folder:
+        path = Path(folder)
+        if name == "Tailrace":
+            site = tailrace(path, synced=synced, workers=workers, in_flight=options.executions)
+            async with site as (own_commits, instant):
+                yield [own_commits, instant]
+            return
+        peer = (
+            peers.restate(path, synced=synced, workers=workers)
+            if name == "Restate"
+            else peers.dbos(path, synced=synced)
+        )
+        async with peer as engine:
+            yield [engine] if engine is not None else []
+
+
+async def _compare(options: argparse.Namespace) -> Report:
+    """Measure all engines in both kinds of durability.
+
+    Engines of one kind are up together and measured in turns, so that what else the machine does
+    meanwhile is the same for all. One that has nothing to do takes next to no CPU time.
+    """
+    figures: list[Row] = []
+    shares: list[Row] = []
+    absent = set()
+    for synced in (False, True):
+        for workers in (1, 2):
+            async with AsyncExitStack() as stack:
+                engines: list[Engine] = []
+                # SQLite has one writer at a time: more processes would not make DBOS faster.
+                for name in ("Tailrace", "Restate", "DBOS")[: 4 - workers]:
+                    running = _running(name, options, synced=synced, workers=workers)
+                    found = await stack.enter_async_context(running)
+                    absent |= set() if found else {name}
+                    engines += found
+                for length in _LATENCY_LENGTHS if workers == 1 else ():
+                    figures += await latency(engines, length, options.runs, options.rounds)
+                rates, costs = await throughput(
+                    engines, options.executions, _LENGTH, options.rounds, workers
+                )
+                figures += rates
+                shares += costs
+    figures.sort(key=lambda row: (row["unit"] != "steps/s", row["figure"], row["survives"]))
+    return {
+        "figures": figures,
+        "ratios": ratios(figures + [_as_figure(row) for row in shares]),
+        "cpu": shares,
+        "absent": sorted(absent),
+    }
+
+
+def _as_figure(share: Row) -> Row:
+    """Return the CPU time of all processes as a figure: what else ran does not change it much."""
+    value = {"unit": "CPU us/step", "median": share["all"], "best": share["all"]}
+    return {key: share[key] for key in ("figure", "engine", "sync", "survives")} | value
+
+
+def ratios(figures: list[Row]) -> list[Row]:
+    """Set our figures beside the others': of one kind of durability, and as all come."""
+    rows = []
+    for ours in (row for row in figures if row["engine"] == _COMPARED):
+        for other in figures:
+            is_alike = other["survives"] == ours["survives"]
+            both_default = "default" in other["sync"] and "default" in ours["sync"]
+            is_same = (other["figure"], other["unit"]) == (ours["figure"], ours["unit"])
+            if other["engine"].startswith("Tailrace") or not is_same or not other["median"]:
+                continue
+            if is_alike or both_default:
+                ratio = round(ours["median"] / other["median"], 2)
+                alike = (
+                    f"both survive a {ours['survives']}" if is_alike else "as each comes: unlike"
+                )
+                rows.append(
+                    {
+                        "figure": ours["figure"],
+                        "unit": ours["unit"],
+                        "durability": alike,
+                        "Tailrace": ours["median"],
+                        "beside": other["engine"],
+                        "its": other["median"],
+                        "ratio": ratio,
+                        "of the best": round(ours["best"] / other["best"], 2),
+                        # Beside another kind of durability nothing is reached.
+                        **(_aim(other, ratio) if is_alike else _NO_AIM),
+                    }
+                )
+    return rows
+
+
+def _aim(other: Row, ratio: float) -> Row:
+    peer, chain_of_many = _AIMED_AT
+    is_aimed_at = other["unit"] == "steps/s" or other["figure"].startswith(chain_of_many)
+    if other["engine"] != peer or not is_aimed_at:
+        return _NO_AIM
+    word, aim = _AIMS[other["unit"]]
+    reached = ratio >= aim if word == "at least" else ratio <= aim
+    return {"aim": f"{word} {aim}", "reached": "yes" if reached else "no"}
+
+
+async def _growth(options: argparse.Namespace) -> list[Row]:
+    """Measure what a step costs in runs of more and more nodes, one run at a time."""
+    rows: list[Row] = []
+    async with _running("Tailrace", options, synced=False, workers=1) as engines:
+        for engine in engines:
+            assert isinstance(engine, Tailrace)
+            for shape, nodes in (("chain", chain), ("wide", wide)):
+                rows += [
+                    await _cost(engine, shape, size, nodes(size, engine.node_type))
+                    for size in options.nodes
+                ]
+    return rows
+
+
+async def _cost(engine: Tailrace, shape: str, size: int, nodes: dict[str, Any]) -> Row:
+    name = f"{shape}-{engine.node_type.replace('.', '-')}-{size}"
+    workflow = await engine.store(name, nodes)
+    if size <= 1000:
+        await engine.burst_of(workflow, 1)
+    rounds = max(1, min(20, 2000 // size))
+    samples = [await engine.burst_of(workflow, 1) / size for _ in range(rounds)]
+    return {
+        "shape": shape if shape == "chain" else f"wide, a join of {size - 2}",
+        "nodes": size,
+        **engine.mode.columns,
+        "us/step": round(statistics.median(samples) * 1e6, 1),
+        "rounds": rounds,
+    }
+
+
+async def _profile(options: argparse.Namespace) -> Report:
+    """Sample one worker under load, after one round without the profiler."""
+    async with _running("Tailrace", options, synced=False, workers=1) as (engine, _):
+        rates, (cost,) = await throughput([engine], options.executions, _LENGTH, options.rounds, 1)
+
+        async def load() -> None:
+            while True:
+                await engine.burst(options.executions, _LENGTH)
+
+        with tempfile.TemporaryDirectory() as folder:
+            busy = asyncio.create_task(load())
+            stacks = await record(engine.processes["worker"][0], _PROFILE_SECONDS, Path(folder))
+            if busy.done():
+                busy.result()
+            busy.cancel()
+            await asyncio.wait([busy])
+    return {
+        "figures": rates,
+        "cpu": [cost],
+        **summarize(stacks, cost["of which"].get("worker", 0)),
+    }
+
+
+async def _measure(options: argparse.Namespace) -> Report:
+    report: Report = {
+        "each step": EACH_STEP | peers.EACH_STEP,
+        "fsync here, us": sync_microseconds(),
+    }
+    if options.profile:
+        return report | await _profile(options)
+    return report | await _compare(options) | {"growth": await _growth(options)}
+
+
+def _print(report: Report) -> None:
+    out = sys.stdout.write
+    for name, does in report["each step"].items():
+        out(f"{name}: {does}\n")
+    out(f"An fsync of a small append takes {report['fsync here, us']} us here.\n")
+    for name, title in _TABLES.items():
+        if rows := report.get(name):
+            out(f"\n{title}\n")
+            print_rows([{key: _text(row[key]) for key in row} for row in rows], as_json=False)
+    if absent := report.get("absent"):
+        out(f"\nNot installed: {', '.join(absent)}. Install: {peers.INSTALL}\n")
+
+
+def _text(value: Any) -> Any:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {part}" for name, part in value.items())
+    return value
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--install", action="store_true", help="fetch the other engines, and end")
+    parser.add_argument("--profile", action="store_true", help="sample the worker, and no more")
+    parser.add_argument("--executions", type=int, default=256, help="in flight at once")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds to take the median of")
+    parser.add_argument("--runs", type=int, default=50, help="runs a latency is the median of")
+    parser.add_argument(
+        "--nodes",
+        type=lambda text: [int(size) for size in text.split(",")],
+        default=[10, 100, 1_000, 10_000],
+        help="sizes of the runs of which the cost of a step is measured, by commas",
+    )
+    options = parser.parse_args()
+    if options.install:
+        peers.install()
+        return
+    if options.profile and not can_profile():
+        parser.exit(2, f"the profiler is not installed: {peers.INSTALL}\n")
+    report = uvloop.run(_measure(options))
+    if options.json:
+        sys.stdout.write(json.dumps(report) + "\n")
+    else:
+        _print(report)
+
+
+if __name__ == "__main__":
+    main()

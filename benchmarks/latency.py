@@ -1,0 +1,70 @@
+"""How long an event takes from its commit to a client, with a thousand clients.
+
+From just before it is published, in one process, to when the kernel has its bytes for the
+client, in another: of every event at every client. At this rate nothing can be written in one go,
+so the CPU of an event is that of a write. The same servers as in ``fanout``.
+"""
+
+import argparse
+import asyncio
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import uvloop
+
+from benchmarks.audience import audience, event
+from benchmarks.stream_servers import PEERS, SERVERS, absent
+from benchmarks.table import Row, print_rows, spread
+from harness.processes.open_files import allow_open_files
+from harness.processes.process_usage import cpu_seconds
+
+
+async def measure(name: str, clients: int, events: int, rate: float) -> Row:
+    """Return one server's figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with SERVERS[name](Path(folder)) as server, audience(server, timing=True) as readers:
+            await readers.connect(clients)
+            cpu = cpu_seconds(server.pid)
+            taking = asyncio.create_task(readers.take(clients * events))
+            began = time.monotonic()
+            for number in range(events):
+                await asyncio.sleep(began + number / rate - time.monotonic())
+                await server.publish([event()])
+            taken = await taking
+            cpu = cpu_seconds(server.pid) - cpu
+    return {
+        "what": f"{name}, {clients} clients, {rate:g} events/s",
+        "unit": "ms",
+        **spread(taken.delays),
+        "max": round(max(taken.delays) * 1e3, 2),
+        "µs of CPU per event": round(cpu / taken.marks * 1e6, 2),
+        "delivered": f"{taken.marks} of {clients * events}",
+    }
+
+
+async def run(servers: Sequence[str], clients: int, events: int, rate: float) -> list[Row]:
+    """Return the figures of some servers; those that are not installed are said to be absent."""
+    rows = [await measure(name, clients, events, rate) for name in servers if not absent(name)]
+    missing = [{"what": f"{name}, absent"} for name in servers if absent(name)]
+    return rows + [{**dict.fromkeys(rows[0], "-"), **row} for row in missing]
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--beside", nargs="*", choices=PEERS, default=PEERS, help="other servers")
+    parser.add_argument("--clients", type=int, default=1000)
+    parser.add_argument("--events", type=int, default=200)
+    parser.add_argument("--rate", type=float, default=20, help="events a second")
+    arguments = parser.parse_args()
+    allow_open_files(2 * arguments.clients + 500)
+    servers = ["tailrace", *arguments.beside]
+    rows = uvloop.run(run(servers, arguments.clients, arguments.events, arguments.rate))
+    print_rows(rows, as_json=arguments.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Tickets: short-lived credentials that open one stream by its URL."""

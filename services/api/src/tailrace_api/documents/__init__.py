@@ -1,0 +1,1 @@
+"""Documents that the API returns: runs and statistics."""

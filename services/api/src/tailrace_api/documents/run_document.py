@@ -1,0 +1,331 @@
+"""The run document: an execution as people and polling clients read it. Pure.
+
+It is the definition's nodes, each with what the log says of it, and the items of a map after
+their map; steps of which the log says nothing are pending, or were overtaken by the end.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, Literal
+
+import msgspec
+
+from tailrace_shared.errors import ExpressionError
+from tailrace_shared.estimation.estimate import Estimator
+from tailrace_shared.execution.evaluation import render
+from tailrace_shared.execution.events import Parent, StepWait, format_timestamp, split_commit
+from tailrace_shared.execution.items import item_id, split_item_id
+from tailrace_shared.execution.progress import progress_percent
+from tailrace_shared.execution.state import (
+    ExecutionState,
+    ExecutionStatus,
+    StepState,
+    StepStatus,
+)
+from tailrace_shared.position import StreamPosition
+from tailrace_shared.redact.masking import masked, shown
+from tailrace_shared.workflow.definition import Definition, Node, OnTimeout
+from tailrace_shared.workflow.expressions.expression import compile_template
+from tailrace_shared.workflow.graph import graph_of
+
+_MOST_PENDING: Final = 1000
+"""Items of one map that are shown although nothing has happened to them."""
+
+
+class WaitingFor(msgspec.Struct, omit_defaults=True):
+    """What a step waits for.
+
+    Attributes:
+        kind: a ``time``, a ``signal``, the end of a ``child`` run, an ``actor`` that is free, or
+            the next attempt (``retry``).
+        reason: why, in the words of the definition.
+        until: when it goes on, or gives up.
+        on_timeout: what happens then, where it waits for a signal.
+        triggers: procedures that may bring the signal.
+        match: CEL that the event they bring must satisfy.
+        form: JSON Schema of the data that is asked for.
+        decided: whether the signal has come and is about to be applied.
+        child_execution_id: the child run.
+        child_workflow_id: its workflow.
+    """
+
+    kind: Literal["time", "signal", "child", "actor", "retry"]
+    reason: str = ""
+    until: str | None = None
+    on_timeout: OnTimeout | None = None
+    triggers: list[str] = []
+    match: str | None = None
+    form: Any = None
+    decided: bool = False
+    child_execution_id: str | None = None
+    child_workflow_id: str | None = None
+
+
+class OutputElsewhere(msgspec.Struct):
+    """Where to get an output that is too large for the document.
+
+    Attributes:
+        bytes: its size as JSON.
+        href: the path at which the API has it.
+    """
+
+    bytes: int
+    href: str
+
+
+class StepDocument(msgspec.Struct):
+    """One step of a run.
+
+    Attributes:
+        items: of a map that has found its items, how many there are.
+        kept_from: the execution whose output a rerun has kept.
+        output_ref: where the output is, if it is not here.
+    """
+
+    node_id: str
+    node_type: str
+    name: str
+    status: StepStatus
+    attempt: int
+    started_at: str | None
+    completed_at: str | None
+    duration_ms: int | None
+    output: Any
+    error: str | None
+    waiting_for: WaitingFor | None
+    items: int | msgspec.UnsetType = msgspec.UNSET
+    kept_from: str | msgspec.UnsetType = msgspec.UNSET
+    output_ref: OutputElsewhere | msgspec.UnsetType = msgspec.UNSET
+
+
+class LogEntry(msgspec.Struct):
+    """One event of the log, with the id that it has on streams."""
+
+    id: str
+    type: str
+    data: msgspec.Raw
+    timestamp: str
+
+
+class RunDocument(msgspec.Struct, omit_defaults=True):
+    """A run.
+
+    Attributes:
+        held: there, and true, if somebody has asked for a pause and not yet for its end.
+        from_node: there in a rerun from a node.
+        logs: there if it was asked for.
+    """
+
+    execution_id: str
+    workflow_id: str
+    version: int
+    status: ExecutionStatus
+    input: Any
+    output: Any
+    error: str | None
+    created_at: str | None
+    started_at: str | None
+    finished_at: str | None
+    duration_ms: int | None
+    progress: float
+    eta_ms: int | None
+    parent: Parent | None
+    rerun_of: str | None
+    steps: list[StepDocument]
+    held: bool | msgspec.UnsetType = msgspec.UNSET
+    from_node: str | msgspec.UnsetType = msgspec.UNSET
+    logs: list[LogEntry] | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Event(msgspec.Struct):
+    type: str
+    data: msgspec.Raw
+    timestamp: str
+
+
+_decode_event = msgspec.json.Decoder(_Event).decode
+
+
+def log_entries(epoch: str, sequence: int, payload: bytes) -> Iterable[LogEntry]:
+    """Yield the events of a commit as entries of the document."""
+    for index, stored in enumerate(split_commit(payload)):
+        event = _decode_event(shown(stored))
+        event_id = str(StreamPosition(epoch, sequence, index))
+        yield LogEntry(event_id, event.type, event.data, event.timestamp)
+
+
+def run_document(
+    state: ExecutionState,
+    definition: Definition | None,
+    now: float,
+    logs: list[LogEntry] | msgspec.UnsetType = msgspec.UNSET,
+    estimator: Estimator | None = None,
+) -> RunDocument:
+    """Return the document of a run.
+
+    Args:
+        state: what its log says; outputs that have not been fetched are left out.
+        definition: the version that it runs; None if that is not to be had any more.
+        now: seconds since the epoch.
+        logs: the entries to add.
+        estimator: of the version that it runs; None: only this run tells how long steps take.
+    """
+    nodes = definition.nodes if definition else {}
+    return RunDocument(
+        execution_id=state.execution_id,
+        workflow_id=state.workflow_id,
+        version=state.version,
+        status=state.status,
+        input=masked(state.input, state.sensitive),
+        output=masked(_output(state, definition), state.output_sensitive),
+        error=state.error,
+        created_at=state.created_at,
+        started_at=state.started_at,
+        finished_at=state.finished_at,
+        duration_ms=state.duration_ms,
+        progress=progress_percent(state, len(nodes)),
+        eta_ms=_eta_ms(state, definition, now, estimator),
+        parent=state.parent,
+        rerun_of=state.rerun_of,
+        steps=[_step(step_id, nodes, state) for step_id in _step_ids(state, nodes)],
+        held=True if state.is_held and not state.is_terminal else msgspec.UNSET,
+        from_node=msgspec.UNSET if state.from_node is None else state.from_node,
+        logs=logs,
+    )
+
+
+def wanted_outputs(state: ExecutionState, definition: Definition | None) -> list[str]:
+    """Return the steps whose outputs are kept elsewhere, those that the run's output needs first.
+
+    A document has to end somewhere: whoever fetches them may stop at any.
+    """
+    away = [step.node_id for step in state.steps.values() if step.output_ref is not None]
+    if definition is None or not state.output_omitted:
+        return away
+    named = _named_by_output(definition)
+    return sorted(away, key=lambda step_id: split_item_id(step_id)[0] not in named)
+
+
+def output_bytes(step: StepState, state: ExecutionState) -> int:
+    """Return how many bytes of a step's output, or of its items', are kept elsewhere."""
+    items = (state.steps.get(item_id(step.node_id, i)) for i in range(len(step.items or ())))
+    found = [step, *(item for item in items if item is not None)]
+    return sum(each.output_ref.bytes for each in found if each.output_ref is not None)
+
+
+def _named_by_output(definition: Definition) -> set[str]:
+    if definition.output is None:
+        return set(graph_of(definition).leaves)
+    expressions = compile_template(definition.output).expressions
+    found = [expression.nodes for _path, expression in expressions]
+    return {node for nodes in found for node in (definition.nodes if nodes is None else nodes)}
+
+
+def _step_ids(state: ExecutionState, nodes: Mapping[str, Node]) -> Iterator[str]:
+    strangers = (step for step in state.steps if split_item_id(step)[1] is None)
+    for node_id in dict.fromkeys([*nodes, *strangers]):
+        yield node_id
+        step = state.steps.get(node_id)
+        for index in range(len(step.items or ()) if step else 0):
+            item = item_id(node_id, index)
+            if index < _MOST_PENDING or item in state.steps:
+                yield item
+
+
+def _step(step_id: str, nodes: Mapping[str, Node], state: ExecutionState) -> StepDocument:
+    step = state.steps.get(step_id) or StepState(
+        step_id, status="cancelled" if state.is_terminal else "pending"
+    )
+    node_type, name = _described(step_id, nodes, step)
+    return StepDocument(
+        node_id=step_id,
+        node_type=node_type,
+        name=name,
+        status=step.status,
+        attempt=step.attempt,
+        started_at=step.started_at,
+        completed_at=step.completed_at,
+        duration_ms=step.duration_ms,
+        output=None if step.output is msgspec.UNSET else masked(step.output, step.sensitive),
+        error=step.error,
+        waiting_for=_waiting_for(step),
+        items=msgspec.UNSET if step.items is None else len(step.items),
+        kept_from=msgspec.UNSET if step.kept_from is None else step.kept_from,
+        output_ref=_elsewhere(step, state),
+    )
+
+
+def _described(step_id: str, nodes: Mapping[str, Node], step: StepState) -> tuple[str, str]:
+    node_id, index = split_item_id(step_id)
+    node = nodes.get(node_id)
+    if node is None:
+        return step.node_type, step_id
+    if index is None:
+        return node.type, node.name or step_id
+    work = node.parameters.get("do", {})
+    return work.get("type", step.node_type), item_id(node.name, index) if node.name else step_id
+
+
+def _elsewhere(step: StepState, state: ExecutionState) -> OutputElsewhere | msgspec.UnsetType:
+    if step.output is not msgspec.UNSET or step.output_ref is None:
+        return msgspec.UNSET
+    href = f"/api/v1/executions/{state.execution_id}/steps/{step.node_id}/output"
+    return OutputElsewhere(step.output_ref.bytes, href)
+
+
+def _waiting_for(step: StepState) -> WaitingFor | None:
+    if step.status == "retrying":
+        return WaitingFor("retry", until=_time(step.due))
+    if step.status != "waiting" or step.waiting is None:
+        return None
+    return _wait(step, step.waiting)
+
+
+def _wait(step: StepState, waiting: StepWait) -> WaitingFor:
+    return WaitingFor(
+        kind=waiting.wait,
+        reason=waiting.reason,
+        until=_time(step.due),
+        on_timeout=waiting.on_timeout if waiting.wait == "signal" and step.due else None,
+        triggers=waiting.triggers,
+        match=waiting.match,
+        form=waiting.form,
+        decided=step.resolution is not None,
+        child_execution_id=waiting.child_execution_id,
+        child_workflow_id=waiting.child_workflow_id,
+    )
+
+
+def _time(due: float | None) -> str | None:
+    return None if due is None else format_timestamp(due)
+
+
+def _output(state: ExecutionState, definition: Definition | None) -> Any:
+    if state.status != "completed" or not state.output_omitted:
+        return state.output
+    if definition is None:
+        return None
+    # Too large to be repeated in the last event, so it is made again of what it was made of.
+    if definition.output is not None:
+        try:
+            return render(compile_template(definition.output), state)
+        except ExpressionError:
+            return None  # more than a document holds; the steps say where their outputs are
+    leaves = graph_of(definition).leaves
+    outputs = {node: state.steps[node].output for node in leaves if node in state.steps}
+    return {node: out for node, out in outputs.items() if out is not msgspec.UNSET}
+
+
+def _eta_ms(
+    state: ExecutionState,
+    definition: Definition | None,
+    now: float,
+    estimator: Estimator | None,
+) -> int | None:
+    if definition is None:
+        return None
+    if state.is_terminal:
+        return 0
+    # Made once for all who look; a graph of ten thousand nodes alone takes as long as the rest.
+    estimator = estimator or Estimator(graph_of(definition), definition.nodes)
+    seconds = estimator.remaining_seconds(state, now)
+    return None if seconds is None else round(seconds * 1000)

@@ -1,0 +1,1 @@
+"""Clients: connections, their quotas, backpressure and drain."""

@@ -1,0 +1,1 @@
+"""History from the log: replay, resume and backfill."""

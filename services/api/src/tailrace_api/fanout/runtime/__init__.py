@@ -1,0 +1,1 @@
+"""What all fan-out shares: cooperative scheduling, the timer wheel and counters."""

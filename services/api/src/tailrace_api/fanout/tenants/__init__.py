@@ -1,0 +1,1 @@
+"""A tenant's executions: their contexts, live status and snapshots."""

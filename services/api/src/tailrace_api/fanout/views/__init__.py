@@ -1,0 +1,1 @@
+"""Views: a part of the log as a dialect shows it. Pure."""

@@ -1,0 +1,1 @@
+"""Routes that control executions: commands and triggers."""

@@ -1,0 +1,244 @@
+"""Paused workflows: what waits for somebody, and the commands of the page that lists it.
+
+Paths and fields are those of existing front ends; what they ask for is done by the same commands as
+everywhere.
+"""
+
+from typing import Annotated, Any, Final
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tailrace_api.auth.tenancy import actor_of, tenant_of
+from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS, PausedWorkflow
+from tailrace_api.fanout.tenants.snapshots import Snapshots
+from tailrace_api.routes.commands.command_body import (
+    DecisionText,
+    NodeId,
+    ReasonText,
+    decision_of,
+    reason_of,
+    unprocessable,
+)
+from tailrace_api.routes.executions import location_of
+from tailrace_api.routes.streams.opening import LAST_EVENT_ID, Opening
+from tailrace_api.web.idempotency_key import IDEMPOTENCY_KEY, idempotency_key_of
+from tailrace_api.web.json_body import read_object, refuse_unknown
+from tailrace_api.web.json_response import json_response
+from tailrace_api.web.operation import EVENT_STREAM, Answer, Handler, Operation
+from tailrace_shared.commands.execution_commands import Asker, ExecutionCommands
+from tailrace_shared.commands.run_input import InvalidInputError
+from tailrace_shared.commands.run_starter import RunRequest, RunStarter
+from tailrace_shared.execution.state import ExecutionState, ExecutionStatus
+from tailrace_shared.ids import ID_PATTERN, is_valid_id
+from tailrace_shared.settings import ApiSettings
+from tailrace_shared.workflow.problems import Problem
+
+Id = Annotated[str, Meta(pattern=ID_PATTERN)]
+
+
+class Execute(msgspec.Struct, omit_defaults=True, rename="camel", forbid_unknown_fields=True):
+    """What to execute.
+
+    Attributes:
+        workflow_id: the workflow.
+        input: what its ``input`` asks for.
+    """
+
+    workflow_id: Id
+    input: Any = {}
+
+
+class Resume(msgspec.Struct, omit_defaults=True, rename="camel", forbid_unknown_fields=True):
+    """A signal for a step that waits.
+
+    Attributes:
+        execution_id: the step's execution.
+        node: the step; it may be left out where only one waits.
+        decision: ``approved`` if it is left out.
+        data: what the step is given.
+    """
+
+    execution_id: Id
+    node: NodeId | None = None
+    decision: DecisionText | None = None
+    data: Any = None
+
+
+class Cancel(msgspec.Struct, omit_defaults=True, rename="camel", forbid_unknown_fields=True):
+    """What to cancel.
+
+    Attributes:
+        execution_id: the execution.
+        reason: in the words of whoever asks.
+    """
+
+    execution_id: Id
+    reason: ReasonText | None = None
+
+
+class Commanded(msgspec.Struct, rename="camel"):
+    """What a page is told whose command was accepted.
+
+    Attributes:
+        execution_id: the execution.
+        workflow_id: what it runs.
+        status: as the command found or made it.
+    """
+
+    execution_id: str
+    workflow_id: str
+    status: ExecutionStatus
+
+
+class PausedList(msgspec.Struct, rename="camel", omit_defaults=True):
+    """The steps that wait for a signal.
+
+    Attributes:
+        paused_workflows: the newest of them, newest first.
+        total: how many there are, if there are more.
+    """
+
+    paused_workflows: list[PausedWorkflow]
+    total: int = 0
+
+
+_IN_LOG: Final = Answer(Commanded, "The command is in the log.")
+
+
+class PausedRoutes:
+    """The routes under ``/api/workflow``."""
+
+    def __init__(
+        self,
+        settings: ApiSettings,
+        opening: Opening,
+        snapshots: Snapshots,
+        commander: ExecutionCommands,
+        starter: RunStarter,
+    ) -> None:
+        self._settings = settings
+        self._opening = opening
+        self._snapshots = snapshots
+        self._commander = commander
+        self._starter = starter
+
+    def routes(self) -> list[Operation]:
+        """Return the routing table."""
+        return [
+            Operation(
+                "GET",
+                "/api/workflow/paused-stream",
+                self.stream,
+                scope="executions:read",
+                summary="Stream who waits for a signal: all who do, and every change",
+                answers={200: Answer(str, "The list and its changes.", EVENT_STREAM)},
+                parameters=LAST_EVENT_ID,
+            ),
+            Operation(
+                "GET",
+                "/api/workflow/paused",
+                self.list_paused,
+                scope="executions:read",
+                summary="List the steps that wait for a signal, newest first",
+                answers={200: Answer(PausedList, "Those that wait now.")},
+            ),
+            _command("execute", self.execute, Execute, "Start a run of a workflow", (404, 429)),
+            _command(
+                "resume",
+                self.resume,
+                Resume,
+                "Give a waiting step its signal, or let a paused execution go on",
+            ),
+            _command("cancel", self.cancel, Cancel, "Cancel an execution"),
+        ]
+
+    async def stream(self, request: Request) -> Response:
+        """Stream who waits."""
+        tenant = tenant_of(request, self._settings)
+        return await self._opening.tenant(request, tenant, PAUSED_WORKFLOWS)
+
+    async def list_paused(self, request: Request) -> Response:
+        """List who waits: what a stream that begins now begins with."""
+        tenant = tenant_of(request, self._settings)
+        loaded = await self._snapshots.load(tenant, PAUSED_WORKFLOWS.wants)
+        (initial,) = PAUSED_WORKFLOWS.begin(loaded.snapshot).opening(0)
+        return Response(initial.data, media_type="application/json")
+
+    async def execute(self, request: Request) -> Response:
+        """Start a run."""
+        tenant, body, by = await self._asked(request, "workflowId", "input")
+        workflow = _id(body, "workflowId")
+        run_input = {} if (given := body.get("input")) is None else given
+        state = await self._starter.start(
+            RunRequest(tenant, workflow, "input", run_input, body, by.key)
+        )
+        return _commanded(state, {"location": location_of(state)})
+
+    async def resume(self, request: Request) -> Response:
+        """Give a waiting step its signal, or let a held execution go on."""
+        tenant, body, by = await self._asked(request, "executionId", "node", "decision", "data")
+        execution, decision = _id(body, "executionId"), decision_of(body, "node")
+        try:
+            if decision is None:
+                state = await self._commander.resume(tenant, execution, by)
+            else:
+                state = await self._commander.resolve(tenant, execution, decision, by)
+        except InvalidInputError as error:
+            raise InvalidInputError(error.summary, [*map(_as_here, error.problems)]) from None
+        return _commanded(state)
+
+    async def cancel(self, request: Request) -> Response:
+        """Ask for the end of an execution."""
+        tenant, body, by = await self._asked(request, "executionId", "reason")
+        execution, reason = _id(body, "executionId"), reason_of(body)
+        return _commanded(await self._commander.cancel(tenant, execution, reason, by))
+
+    async def _asked(self, request: Request, *known: str) -> tuple[str, dict[str, Any], Asker]:
+        tenant = tenant_of(request, self._settings)
+        by = Asker(actor_of(request), idempotency_key_of(request))
+        body = await read_object(request, self._settings.max_body_bytes)
+        refuse_unknown(body, *known)
+        return tenant, body, by
+
+
+def _command(
+    name: str,
+    handler: Handler,
+    body: type[msgspec.Struct],
+    summary: str,
+    problems: tuple[int, ...] = (404, 409),
+) -> Operation:
+    return Operation(
+        "POST",
+        f"/api/workflow/{name}",
+        handler,
+        scope="executions:write",
+        summary=summary,
+        answers={202: _IN_LOG},
+        problems=problems,
+        body=body,
+        parameters=(IDEMPOTENCY_KEY,),
+    )
+
+
+def _commanded(state: ExecutionState, headers: dict[str, str] | None = None) -> Response:
+    return json_response(
+        Commanded(state.execution_id, state.workflow_id, state.status), 202, headers
+    )
+
+
+def _as_here(problem: Problem) -> Problem:
+    return Problem("/node", problem.detail) if problem.pointer == "/node_id" else problem
+
+
+def _id(body: dict[str, Any], field: str) -> str:
+    value = body.get(field)
+    if not isinstance(value, str) or not is_valid_id(value):
+        raise unprocessable(f"/{field}", f"{field} is the id of {_WHAT[field]}")
+    return value
+
+
+_WHAT: Final = {"workflowId": "a workflow", "executionId": "an execution"}

@@ -1,0 +1,1 @@
+"""Routes as declared operations: bodies, queries, problems and the OpenAPI description."""

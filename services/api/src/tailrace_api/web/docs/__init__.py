@@ -1,0 +1,1 @@
+"""The documentation page, built from the OpenAPI description."""

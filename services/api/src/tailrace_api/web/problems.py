@@ -1,0 +1,147 @@
+"""Problems (RFC 9457): what a client gets instead of what it asked for.
+
+Every error of the API has this form, those of the router included. A detail is a sentence for
+people; ``errors`` names the places in the request, each as a JSON Pointer.
+"""
+
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Match, Route
+
+from tailrace_shared.commands.run_input import InvalidInputError
+from tailrace_shared.errors import (
+    DeadLetterNotFoundError,
+    ExecutionNotFoundError,
+    IdempotencyConflictError,
+    IllegalCommandError,
+    InvalidIdError,
+    JetStreamError,
+    NewerLogError,
+    OutputNotFoundError,
+    ScheduleNotFoundError,
+    ServiceError,
+    TooManyRunsError,
+    TriggerTooLargeError,
+    UnavailableError,
+    WorkflowNotFoundError,
+)
+from tailrace_shared.redact.credentials import redacted
+from tailrace_shared.workflow.validation import Problem
+
+CONTENT_TYPE: Final = "application/problem+json"
+
+_STATUS: Final[Mapping[type[Exception], int]] = {
+    InvalidIdError: 400,
+    ExecutionNotFoundError: 404,
+    WorkflowNotFoundError: 404,
+    ScheduleNotFoundError: 404,
+    DeadLetterNotFoundError: 404,
+    OutputNotFoundError: 404,
+    IllegalCommandError: 409,
+    TriggerTooLargeError: 413,
+    IdempotencyConflictError: 422,
+    TooManyRunsError: 429,
+    NewerLogError: 503,
+    JetStreamError: 503,
+    UnavailableError: 503,
+}
+_RETRY_AFTER: Final = 1
+
+
+def pointer(*path: str | int) -> str:
+    """Return the JSON Pointer (RFC 6901) to a place."""
+    return "".join(f"/{str(part).replace('~', '~0').replace('/', '~1')}" for part in path)
+
+
+class ProblemDocument(msgspec.Struct, omit_defaults=True):
+    """The body of an error response."""
+
+    title: str
+    status: int
+    detail: str
+    errors: Sequence[Problem] = ()
+
+
+class RefusedError(ServiceError):
+    """A request that cannot be served as it is.
+
+    Attributes:
+        status: the HTTP status of the answer.
+        errors: the places in the request that are wrong.
+        headers: headers of the answer.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        errors: Sequence[Problem] = (),
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.errors = errors
+        self.headers = headers
+
+
+def problem(
+    status: int,
+    detail: str,
+    errors: Sequence[Problem] = (),
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Return a problem as a response."""
+    # A detail may repeat what a client sent, and that may be a token in the wrong place.
+    errors = [Problem(error.pointer, redacted(error.detail)) for error in errors]
+    body = ProblemDocument(HTTPStatus(status).phrase, status, redacted(detail), errors)
+    return Response(msgspec.json.encode(body), status, headers, CONTENT_TYPE)
+
+
+async def answer_refusal(_request: Request, error: RefusedError) -> Response:
+    """Answer a request that a route refused."""
+    return problem(error.status, str(error), error.errors, error.headers)
+
+
+async def answer_invalid_input(_request: Request, error: InvalidInputError) -> Response:
+    """Answer a request with an input that its workflow does not take."""
+    return problem(422, error.summary, error.problems)
+
+
+async def answer_error(_request: Request, error: Exception) -> Response:
+    """Answer a request that failed with one of Tailrace's own errors."""
+    status = next(status for kind, status in _STATUS.items() if isinstance(error, kind))
+    seconds = getattr(error, "retry_after", _RETRY_AFTER)
+    headers = {"retry-after": str(seconds)} if status in {429, 503} else None
+    return problem(status, str(error), headers=headers)
+
+
+async def answer_routing(request: Request, error: HTTPException) -> Response:
+    """Answer a request that no route takes."""
+    detail = {
+        404: f"there is nothing at {request.url.path}",
+        405: f"{request.url.path} does not take {request.method}",
+    }.get(error.status_code, error.detail)
+    headers = {"allow": _methods(request)} if error.status_code == 405 else error.headers
+    return problem(error.status_code, detail, headers=headers)
+
+
+def _methods(request: Request) -> str:
+    # Several routes may have the same path, each with a method of its own.
+    routes: list[Route] = [
+        route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE
+    ]
+    return ", ".join(sorted({method for route in routes for method in route.methods or ()}))
+
+
+EXCEPTION_HANDLERS: Final[Mapping[Any, Any]] = {
+    RefusedError: answer_refusal,
+    InvalidInputError: answer_invalid_input,
+    HTTPException: answer_routing,
+    **dict.fromkeys(_STATUS, answer_error),
+}

@@ -1,0 +1,1 @@
+"""Dramatiq's rate limiter and result backends on NATS key-value buckets."""

@@ -1,0 +1,82 @@
+"""A result backend on a JetStream key-value bucket."""
+
+from typing import TYPE_CHECKING, Any, Final
+
+from dramatiq import Encoder, Message
+from dramatiq.results import Missing, ResultBackend, ResultTimeout
+from dramatiq.results.backend import DEFAULT_TIMEOUT
+
+from tailrace_worker.broker.backends.bucket import BucketConnector, key_token
+
+if TYPE_CHECKING:
+    from tailrace_worker.broker.broker import NatsBroker
+
+#: What a blocking call waits for the answer beyond its own timeout, in seconds.
+_MARGIN: Final = 10.0
+
+
+class NatsResultBackend(ResultBackend):
+    """Keeps results in NATS. Who waits for one is woken by it; nothing polls.
+
+    Args:
+        broker: the broker whose connection to use.
+        bucket: the bucket's name.
+        namespace: see :class:`dramatiq.results.ResultBackend`, as for the next two.
+        encoder: encodes results; Dramatiq's global encoder by default.
+        use_namespace_prefix_keys: whether keys are readable.
+    """
+
+    def __init__(
+        self,
+        broker: "NatsBroker",
+        *,
+        bucket: str = "results",
+        namespace: str = "dramatiq-results",
+        encoder: Encoder | None = None,
+        use_namespace_prefix_keys: bool = False,
+    ) -> None:
+        super().__init__(
+            namespace=namespace,
+            encoder=encoder,
+            use_namespace_prefix_keys=use_namespace_prefix_keys,
+        )
+        self._bucket = BucketConnector(broker.connector, bucket)
+
+    def get_result(
+        self, message: "Message[Any]", *, block: bool = False, timeout: int | None = None
+    ) -> Any:
+        """Return a result.
+
+        Args:
+            message: the message whose result it is.
+            block: whether to wait for it.
+            timeout: how many milliseconds to wait; ten seconds by default.
+
+        Raises:
+            ResultMissing: there is none, and ``block`` is False.
+            ResultTimeout: there is none after the timeout.
+            ResultFailure: the actor failed.
+        """
+        if not block:
+            return super().get_result(message)
+        seconds = (DEFAULT_TIMEOUT if timeout is None else timeout) / 1000
+        connection, bucket = self._bucket.get()
+        key = _key(self.build_message_key(message))
+        data = connection.call(lambda: bucket.wait(key, seconds), timeout=seconds + _MARGIN)
+        if data is None:
+            raise ResultTimeout(message)
+        return self.unwrap_result(self.encoder.decode(data))  # type: ignore[no-untyped-call]
+
+    def _get(self, message_key: str) -> Any:
+        connection, bucket = self._bucket.get()
+        data = connection.call(lambda: bucket.get(_key(message_key)))
+        return Missing if data is None else self.encoder.decode(data)
+
+    def _store(self, message_key: str, result: Any, ttl: int) -> None:
+        connection, bucket = self._bucket.get()
+        data = self.encoder.encode(result)
+        connection.call(lambda: bucket.put(_key(message_key), data, ttl))
+
+
+def _key(message_key: str) -> str:
+    return ".".join(key_token(part) for part in message_key.split(":"))

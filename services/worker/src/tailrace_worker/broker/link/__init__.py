@@ -1,0 +1,1 @@
+"""The broker's connection to NATS: publishing, pulling and acknowledging."""

@@ -1,0 +1,1 @@
+"""Dramatiq middleware: metrics and trace context."""

@@ -1,0 +1,257 @@
+"""One attempt of an actor node, from its message to the end that the log tells of it."""
+
+import asyncio
+import random
+from enum import Enum
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from tailrace_shared.errors import ServiceError
+from tailrace_shared.execution.events import (
+    Event,
+    StepBegun,
+    StepProgressed,
+    StepStarted,
+    format_timestamp,
+)
+from tailrace_shared.execution.state import ExecutionState
+from tailrace_worker.engine.actors.decision import Decision, decide, is_attempt_of
+from tailrace_worker.engine.actors.live_log import LiveLog, patiently
+from tailrace_worker.engine.actors.thread_executor import DramatiqThreadExecutor
+from tailrace_worker.engine.decide.outcomes import Erred, Outcome, Succeeded, end_event, lost
+from tailrace_worker.engine.decide.plan import Plan
+from tailrace_worker.engine.decide.sensitivity import SensitivityMarks
+from tailrace_worker.engine.run.attempt import Attempt
+from tailrace_worker.engine.run.runner import Runner
+from tailrace_worker.engine.services.actor_job import ActorJob
+from tailrace_worker.engine.services.engine_services import EngineServices
+from tailrace_worker.engine.services.progress_estimates import ProgressEstimates
+
+# What was said while the connection was broken is found by looking now and then.
+_LOOK_INTERVAL: Final = 30.0
+# How long a coroutine function that was interrupted may go on cleaning up.
+_LAST_GRACE: Final = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Stop(Enum):
+    """Why an attempt was stopped before it ended by itself."""
+
+    UNWANTED = "the execution has gone on without it"
+    CANCEL = "the execution is being cancelled"
+    HANDOVER = "its worker is stopping"
+    TIME_LIMIT = "the time limit of its actor has passed"
+
+
+class RemoteAttempt:
+    """Attends to one attempt. Lives on the engine's loop.
+
+    Args:
+        environment: what the engine's parts share.
+        log: the execution's.
+        job: what the message asked for.
+        plan: what the execution runs.
+        runner: runs synchronous functions on ``thread``.
+        thread: the Dramatiq thread that took the message.
+    """
+
+    def __init__(
+        self,
+        environment: EngineServices,
+        log: LiveLog,
+        job: ActorJob,
+        plan: Plan,
+        runner: Runner,
+        thread: DramatiqThreadExecutor,
+    ) -> None:
+        self._env = environment
+        self._log = log
+        self._job = job
+        self._plan = plan
+        self._planned = plan.step(job.step_id)
+        self._runner = runner
+        self._thread = thread
+        self._woken = asyncio.Event()
+        self._stop: Stop | None = None
+        self._outlook: ProgressEstimates | None = None
+        self._output: Any = msgspec.UNSET
+        self._attempt: Attempt
+        self._running: asyncio.Task[Outcome]
+
+    async def begin(self) -> bool:
+        """Record the beginning; False if the attempt is not to begin any more."""
+        node, stamp = self._planned.node, format_timestamp(self._env.now())
+        begun = StepBegun(
+            self._job.step_id,
+            node.type,
+            "running",
+            self._job.attempt,
+            stamp,
+            node.name,
+            node.stage,
+            remote=True,
+        )
+        return await self._log.append(
+            [StepStarted(begun, stamp)], lambda state: decide(state, self._job) is Decision.START
+        )
+
+    async def run(self) -> None:
+        """Run the function and record how it ended."""
+        step = self._log.state.steps[self._job.step_id]
+        self._attempt = Attempt(
+            self._job.tenant,
+            self._job.execution,
+            step,
+            self._env.loop,
+            self._woken.set,
+            self._env.now,
+        )
+        self._running = self._env.loop.create_task(self._outcome())
+        self._running.add_done_callback(lambda _task: self._woken.set())
+        try:
+            with self._log.watching(self._look):
+                self._look()
+                while self._stop is None and not self._running.done():
+                    await self._report()
+                    await self._wait()
+            if self._stop is not None:
+                await asyncio.wait([self._running], timeout=_LAST_GRACE)
+            await self._end()
+        finally:
+            self._running.cancel()
+            self._attempt.close()
+
+    async def release_thread(self) -> None:
+        """Have the function return, if it still runs although its attempt is over."""
+        # One that was stopped has had its grace, or is to have none.
+        grace = self._grace if self._stop is None else 0.0
+        deadline = self._env.loop.time() + grace
+        while self._thread.is_busy:
+            if self._env.loop.time() >= deadline:
+                self._thread.interrupt()
+                return
+            await asyncio.sleep(0.02)
+
+    def stop(self, why: Stop) -> None:
+        """End the attempt now, unless it has ended by itself."""
+        if self._stop is None and not self._running.done():
+            self._stop = why
+            self._attempt.tell_cancelled()
+            self._running.cancel()
+            self._woken.set()
+
+    # While it runs
+
+    async def _outcome(self) -> Outcome:
+        try:
+            await patiently(lambda: self._env.outputs.fetch(self._log.state, self._needed()))
+            outcome = await self._runner.run(self._planned, self._log.state, self._attempt)
+            if isinstance(outcome, Succeeded) and outcome.encoded is not None:
+                return await self._put_elsewhere(outcome, outcome.encoded)
+        except ServiceError as error:
+            return Erred(str(error))
+        # An attempt without an outcome would leave the execution waiting for ever.
+        except Exception as error:  # noqa: BLE001
+            _log.exception("attempt broke", **self._job._asdict())
+            return Erred(f"internal error: {type(error).__name__}", retryable=False)
+        return outcome
+
+    def _needed(self) -> frozenset[str] | None:
+        named: set[str] = set()
+        for _path, expression in self._planned.parameters.expressions:
+            if expression.nodes is None:
+                return None
+            named |= expression.nodes
+        return frozenset(named)
+
+    async def _put_elsewhere(self, outcome: Succeeded, encoded: bytes) -> Succeeded:
+        ref = await patiently(
+            lambda: self._env.outputs.put(
+                self._job.tenant,
+                self._job.execution,
+                self._job.step_id,
+                self._job.attempt,
+                encoded,
+            )
+        )
+        return Succeeded(outcome.output, ref=ref)
+
+    async def _wait(self) -> None:
+        try:
+            async with asyncio.timeout(_LOOK_INTERVAL):
+                await self._woken.wait()
+        except TimeoutError:
+            await self._log.refresh()
+        self._woken.clear()
+
+    async def _report(self) -> None:
+        if self._attempt.is_due:
+            await self._log.append(self._covered(await self._reports()), self._is_wanted)
+
+    async def _reports(self) -> list[Event]:
+        reports = self._attempt.take_reports()
+        progress = [report for report in reports if isinstance(report, StepProgressed)]
+        if progress:
+            # What it tells of the whole execution is to include what it reports itself.
+            self._log.state.steps[self._job.step_id].percent = progress[-1].data.percent
+            if self._outlook is None:
+                self._outlook = await patiently(self._look_out)
+            if self._outlook is not None:
+                self._outlook.tell(reports, self._log.state, self._env.now())
+        return reports
+
+    async def _look_out(self) -> ProgressEstimates | None:
+        return await self._env.outlook(self._job.tenant, self._plan, self._log.state.version)
+
+    def _covered(self, events: list[Event]) -> list[Event]:
+        """Return events with marks at what nobody is shown."""
+        if (guard := SensitivityMarks.of(self._plan, self._log.state)) is not None:
+            for event in events:
+                guard.cover(event, self._output)
+        return events
+
+    def _look(self) -> None:
+        """See whether the attempt is still wanted."""
+        if self._log.state.cancel is not None:
+            if not self._attempt.cancelled:
+                self._attempt.tell_cancelled()
+                self._env.loop.call_later(self._grace, self.stop, Stop.CANCEL)
+        elif not self._is_wanted(self._log.state):
+            self.stop(Stop.UNWANTED)
+
+    def _is_wanted(self, state: ExecutionState) -> bool:
+        return is_attempt_of(state, self._job)
+
+    @property
+    def _grace(self) -> float:
+        """How long the function has to notice that it is not wanted."""
+        return self._env.cancel_grace if self._runner.listens(self._planned) else 0.0
+
+    # How it ends
+
+    async def _end(self) -> None:
+        self._attempt.close()
+        end = self._end_event()
+        events = [*await self._reports(), *([] if end is None else [end])]
+        if not await self._log.append(self._covered(events), self._is_wanted):
+            _log.info("result dropped", **self._job._asdict())
+
+    def _end_event(self) -> Event | None:
+        step = self._log.state.steps[self._job.step_id]
+        now = self._env.now()
+        outcome: Outcome
+        match self._stop:
+            case None:
+                outcome = self._running.result()
+                self._output = outcome.output if isinstance(outcome, Succeeded) else msgspec.UNSET
+            case Stop.TIME_LIMIT:
+                outcome = Erred(Stop.TIME_LIMIT.value)
+            case Stop.HANDOVER:
+                return lost(step, self._planned.node, "handover", Stop.HANDOVER.value, now)
+            case Stop.UNWANTED | Stop.CANCEL:
+                return None
+        draw = random.random()  # noqa: S311 - jitter, no secret
+        return end_event(step, outcome, self._planned.node, now, draw)

@@ -1,0 +1,183 @@
+"""The actors of this worker's actor nodes: they take messages, and attend to attempts."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from dramatiq.middleware import Interrupt, Shutdown, TimeLimitExceeded
+
+from tailrace_shared.errors import ExecutionNotFoundError, WorkflowNotFoundError
+from tailrace_shared.execution.events import Event, format_timestamp
+from tailrace_shared.settings import WorkerSettings
+from tailrace_shared.stores.indexes.due_index import NOW
+from tailrace_worker.engine.actors.actor_attempt import RemoteAttempt, Stop
+from tailrace_worker.engine.actors.decision import Decision, decide
+from tailrace_worker.engine.actors.live_log import FollowedLogs, LiveLog, patiently
+from tailrace_worker.engine.actors.liveness import LivenessCheck
+from tailrace_worker.engine.actors.thread_executor import DramatiqThreadExecutor
+from tailrace_worker.engine.decide.outcomes import failed, lost
+from tailrace_worker.engine.decide.plan import Plan, PlannedNode
+from tailrace_worker.engine.services.actor_job import ActorJob, OutgoingJob, message_for, watch_for
+from tailrace_worker.engine.services.engine_services import EngineServices
+from tailrace_worker.engine.services.timers import Timers
+
+# A watch comes after the redelivery of a message whose worker has died since.
+_WATCH_ACK_WAITS: Final = 2
+
+_log = structlog.get_logger(__name__)
+
+
+class ActorRunner:
+    """Attends to the attempts that messages bring to this worker.
+
+    Args:
+        settings: the worker's.
+        environment: returns what the engine's parts share, once the engine has started.
+    """
+
+    def __init__(self, settings: WorkerSettings, environment: Callable[[], EngineServices]) -> None:
+        self._settings = settings
+        self._environment = environment
+        self._running: dict[DramatiqThreadExecutor, RemoteAttempt] = {}
+        self._is_draining = False
+        self._env: EngineServices
+        self._logs: FollowedLogs
+        self._presence: LivenessCheck
+        self._timers: Timers
+
+    # On Dramatiq's threads
+
+    def start(self) -> None:
+        """Begin to work with the engine, which has started."""
+        self._env = env = self._environment()
+        self._logs = FollowedLogs(env)
+        self._presence = LivenessCheck(env.jetstream.client, env.subjects)
+        self._timers = Timers(env.jetstream, env.subjects, env.now)
+
+    def attend(
+        self, tenant: str, execution: str, step_id: str, node_type: str, attempt: int
+    ) -> None:
+        """Attend to an attempt until nothing is left to do for it. This is the actors' function."""
+        job = ActorJob(tenant, execution, step_id, node_type, attempt)
+        thread, loop = DramatiqThreadExecutor(), self._env.loop
+        done = asyncio.run_coroutine_threadsafe(self._attend(job, thread), loop)
+        done.add_done_callback(lambda _done: thread.close())
+        try:
+            thread.serve(
+                lambda interrupt: loop.call_soon_threadsafe(self._interrupted, thread, interrupt)
+            )
+            done.result()
+        finally:
+            # An attempt whose thread is gone must not answer as if somebody attended to it.
+            done.cancel()
+
+    def drain(self) -> None:
+        """Begin nothing more; what runs gets its grace, then it is handed over."""
+        self._env.loop.call_soon_threadsafe(self._drain)
+
+    # On the loop
+
+    def _drain(self) -> None:
+        self._is_draining = True
+        for attempt in self._running.values():
+            self._hand_over_later(attempt)
+
+    def _hand_over_later(self, attempt: RemoteAttempt) -> None:
+        self._env.loop.call_later(self._settings.drain_grace, attempt.stop, Stop.HANDOVER)
+
+    def _interrupted(self, thread: DramatiqThreadExecutor, interrupt: Interrupt) -> None:
+        attempt = self._running.get(thread)
+        if attempt is not None and isinstance(interrupt, TimeLimitExceeded):
+            attempt.stop(Stop.TIME_LIMIT)
+        elif attempt is not None and isinstance(interrupt, Shutdown):
+            attempt.stop(Stop.HANDOVER)
+
+    async def _attend(self, job: ActorJob, thread: DramatiqThreadExecutor) -> None:
+        try:
+            async with self._logs.following(job.tenant, job.execution) as log:
+                await self._follow(job, log, thread)
+        except ExecutionNotFoundError as error:
+            _log.warning("nothing to attend to", **job._asdict(), error=str(error))
+
+    async def _follow(self, job: ActorJob, log: LiveLog, thread: DramatiqThreadExecutor) -> None:
+        """Do what the log says of a message, then leave the execution to whoever drives it."""
+        plan = await self._plan(job, log)
+        while plan is not None:
+            match decide(log.state, job):
+                case Decision.START if self._is_draining:
+                    await self._send(message_for(self._env.subjects, job))
+                    return
+                case Decision.START:
+                    if await self._run(job, log, plan, thread):
+                        return
+                case Decision.ASK:
+                    if await self._presence.is_attended(job):
+                        # This message and the other worker's may be one: with it acknowledged
+                        # nothing would notice that worker's death.
+                        when = self._env.now() + _WATCH_ACK_WAITS * self._settings.ack_wait
+                        await self._send(watch_for(self._env.subjects, job, when))
+                        return
+                    if await log.append(
+                        [self._lost(job, log, plan.step(job.step_id))],
+                        lambda state: decide(state, job) is Decision.ASK,
+                    ):
+                        break
+                case Decision.DROP:
+                    # So says what may be a replica that lags.
+                    await log.refresh()
+                    if decide(log.state, job) is Decision.DROP:
+                        break
+        await self._leave(job, log)
+
+    async def _run(
+        self, job: ActorJob, log: LiveLog, plan: Plan, thread: DramatiqThreadExecutor
+    ) -> bool:
+        """Run an attempt from its beginning to its end; False if it did not begin."""
+        runner = self._env.runner.with_threads(thread)
+        attempt = RemoteAttempt(self._env, log, job, plan, runner, thread)
+        # Who is asked whether the attempt is attended to must be able to answer from the start.
+        async with self._presence.answering(job):
+            if not await attempt.begin():
+                return False
+            self._running[thread] = attempt
+            if self._is_draining:
+                self._hand_over_later(attempt)
+            try:
+                await attempt.run()
+                await self._leave(job, log)
+            finally:
+                del self._running[thread]
+        await attempt.release_thread()
+        return True
+
+    def _lost(self, job: ActorJob, log: LiveLog, planned: PlannedNode) -> Event:
+        step, now = log.state.steps[job.step_id], self._env.now()
+        if step.crashes + 1 >= self._env.max_crashes:
+            error = f"its worker was lost {step.crashes + 1} times while it ran"
+            return failed(step, error, format_timestamp(now))
+        return lost(step, planned.node, "crash", "its worker was lost", now)
+
+    async def _plan(self, job: ActorJob, log: LiveLog) -> Plan | None:
+        state = log.state
+        try:
+            return await patiently(
+                lambda: self._env.plan(job.tenant, state.workflow_id, state.version)
+            )
+        except WorkflowNotFoundError:
+            return None  # whoever drives the execution fails it for that
+
+    async def _leave(self, job: ActorJob, log: LiveLog) -> None:
+        """Have the execution driven on, before the message is acknowledged."""
+        if log.state.is_terminal:
+            return
+        # Of many attempts that end at once, each with a job, a driver would be asked all the same.
+        writer = log.last_writer
+        if not writer or not await self._presence.is_driven(writer, job.tenant, job.execution):
+            await patiently(lambda: self._env.due.put(job.tenant, job.execution, NOW))
+            await patiently(lambda: self._timers.advance_now(job.tenant, job.execution))
+
+    async def _send(self, message: OutgoingJob) -> None:
+        await patiently(
+            lambda: self._env.jetstream.publish(message.subject, message.payload, message.headers)
+        )

@@ -1,0 +1,1 @@
+"""Decisions of the engine: what happens next in an execution. Pure."""

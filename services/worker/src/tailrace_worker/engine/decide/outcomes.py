@@ -1,0 +1,208 @@
+"""How an attempt ended, as data, and the event that tells it. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+from tailrace_shared.execution.events import (
+    OutputRef,
+    StepAgain,
+    StepCompleted,
+    StepDone,
+    StepError,
+    StepFailed,
+    StepRetrying,
+    StepWait,
+    StepWaiting,
+    format_timestamp,
+    parse_timestamp,
+)
+from tailrace_shared.execution.state import StepState
+from tailrace_shared.ids import new_execution_id
+from tailrace_shared.workflow.definition import Node
+from tailrace_worker.engine.decide.retry_policy import retry_delay
+from tailrace_worker.nodes.node import Wait
+from tailrace_worker.nodes.waits import ForChild, ForSignal
+
+MAX_ERROR_CHARACTERS: Final = 4096
+MOST_WAITING: Final = 100
+"""Steps that an execution's end names of those that waited."""
+LONGEST_IDLE: Final = 2.0
+"""Timers that are due within this many seconds are waited for; later ones are handed to NATS."""
+# A step that no worker so far could run is given up after some ten minutes.
+_MOST_WORKERS_ASKED: Final = 30
+_LONGEST_SEARCH: Final = 30.0
+
+Cause = Literal["error", "crash", "handover"]
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """The attempt ended well.
+
+    Attributes:
+        output: what the node returned, as JSON values.
+        encoded: the output as JSON, where it is too large for an event.
+        ref: where that has been put.
+        sensitive: the places in the output that nobody is shown, as far as it tells by itself.
+    """
+
+    output: Any
+    encoded: bytes | None = None
+    ref: OutputRef | None = None
+    sensitive: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Erred:
+    """The attempt ended with an error."""
+
+    message: str
+    retryable: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Unable:
+    """This worker cannot run the node; another may."""
+
+    message: str
+
+
+Outcome = Succeeded | Erred | Unable | Wait | ForSignal | ForChild
+EndEvent = StepCompleted | StepFailed | StepRetrying | StepWaiting
+
+
+def end_event(step: StepState, outcome: Outcome, node: Node, now: float, draw: float) -> EndEvent:
+    """Return the event that an attempt's outcome makes.
+
+    Args:
+        step: the step as the attempt left it.
+        outcome: how the attempt ended.
+        node: the node, or what a map does for an item.
+        now: seconds since the epoch.
+        draw: a random number from 0 up to 1, for the jitter of retries.
+    """
+    stamp = format_timestamp(now)
+    match outcome:
+        case Succeeded(output, _encoded, ref, sensitive):
+            return completed(step, output, stamp, ref, sensitive)
+        case Wait() | ForSignal() | ForChild():
+            return StepWaiting(_wait(step, outcome, node, now), stamp)
+        case Unable(message):
+            if step.attempt >= _MOST_WORKERS_ASKED:
+                return failed(step, message, stamp)
+            # Longer than this worker waits for itself: the timer's job may go to another.
+            search = min(LONGEST_IDLE + step.attempt, _LONGEST_SEARCH)
+            return retrying(step, "handover", message, now + search, stamp)
+        case Erred(message, retryable):
+            delay = retry_delay(node.retry, step.failures + 1, draw) if retryable else None
+            if delay is None:
+                return failed(step, message, stamp)
+            return retrying(step, "error", message, now + delay, stamp)
+
+
+def lost(step: StepState, node: Node, cause: Cause, reason: str, now: float) -> EndEvent:
+    """Return the event of an attempt of which nobody knows how far it came.
+
+    It is tried again at once, unless its effects must not be repeated.
+    """
+    stamp = format_timestamp(now)
+    if node.on_crash == "fail":
+        return failed(step, f"{reason}, and on_crash is fail", stamp)
+    return retrying(step, cause, reason, now, stamp)
+
+
+def _wait(
+    step: StepState, outcome: Wait | ForSignal | ForChild, node: Node, now: float
+) -> StepWait:
+    wait = StepWait(step.node_id, step.node_type, "waiting", attempt=step.attempt)
+    limit = node.timeout_seconds
+    wait.until = None if limit is None else format_timestamp(now + limit)
+    match outcome:
+        case Wait(until, seconds):
+            wait.until = format_timestamp(now + seconds if until is None else until)
+        case ForSignal():
+            wait.wait = "signal"
+            wait.reason = outcome.reason
+            wait.triggers = outcome.triggers
+            wait.match = outcome.match
+            wait.lookback = float(outcome.lookback)  # no subclass, which JSON could not hold
+            wait.form = outcome.form
+            wait.on_reject = outcome.on_reject
+            wait.on_timeout = node.on_timeout or "fail"
+        case ForChild():
+            wait.wait = "child"
+            # Decided before the run exists, so that it can be started only once.
+            wait.child_execution_id = new_execution_id()
+            wait.child_workflow_id = outcome.workflow_id
+            wait.child_input = outcome.input
+    return wait
+
+
+def completed(
+    step: StepState,
+    output: object,
+    stamp: str,
+    ref: OutputRef | None = None,
+    sensitive: Iterable[str] = (),
+) -> StepCompleted:
+    """Return the event of a step's success."""
+    started_at, duration_ms = _span(step, stamp)
+    done = StepDone(
+        step.node_id,
+        step.node_type,
+        "success",
+        step.attempt,
+        started_at,
+        stamp,
+        duration_ms,
+        None if ref else output,
+        output_ref=ref,
+        sensitive=list(sensitive),
+        stage=step.stage,
+    )
+    return StepCompleted(done, stamp)
+
+
+def failed(step: StepState, error: str, stamp: str) -> StepFailed:
+    """Return the event of a step's failure for good."""
+    started_at, duration_ms = _span(step, stamp)
+    end = StepError(
+        step.node_id,
+        step.node_type,
+        "error",
+        step.attempt,
+        started_at,
+        stamp,
+        duration_ms,
+        error[:MAX_ERROR_CHARACTERS],
+        stage=step.stage,
+        waited=step.waiting is not None and step.waiting.wait == "signal",
+    )
+    return StepFailed(end, stamp)
+
+
+def retrying(
+    step: StepState,
+    cause: Literal["error", "crash", "handover"],
+    error: str,
+    retry_at: float,
+    stamp: str,
+) -> StepRetrying:
+    """Return the event of an attempt that another one follows."""
+    again = StepAgain(
+        step.node_id,
+        step.node_type,
+        "retrying",
+        step.attempt,
+        cause,
+        error[:MAX_ERROR_CHARACTERS],
+        format_timestamp(retry_at),
+    )
+    return StepRetrying(again, stamp)
+
+
+def _span(step: StepState, stamp: str) -> tuple[str, int]:
+    started_at = step.started_at or stamp
+    elapsed = parse_timestamp(stamp) - parse_timestamp(started_at)
+    return started_at, max(0, round(elapsed * 1000))

@@ -1,0 +1,147 @@
+"""A definition made ready to run: sorted, with its expressions compiled when first needed."""
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from typing import Any, Final
+
+import msgspec
+
+from tailrace_shared.execution.items import split_item_id
+from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.workflow.definition import Definition, MapWork, Node
+from tailrace_shared.workflow.expressions.expression import (
+    Expression,
+    Template,
+    compile_expression,
+    compile_template,
+)
+from tailrace_shared.workflow.graph import Graph, graph_of
+from tailrace_shared.workflow.sensitive_fields import marks_anything
+
+MAP: Final = "map"
+AWAIT: Final = "await"
+
+
+class PlannedNode:
+    """One node of a plan, or what a map does for each of its items.
+
+    Args:
+        node_id: its id; the map's for the work on an item.
+        node: as the definition has it.
+        is_actor: whether an actor attends to its attempts.
+    """
+
+    def __init__(self, node_id: str, node: Node, *, is_actor: bool) -> None:
+        self.id = node_id
+        self.node = node
+        self.is_actor = is_actor
+
+    @cached_property
+    def when(self) -> Expression | None:
+        """The condition, compiled."""
+        return None if self.node.when is None else compile_expression(self.node.when)
+
+    @cached_property
+    def parameters(self) -> Template:
+        """What the node type takes, compiled."""
+        return compile_template(self.node.parameters)
+
+    @cached_property
+    def secrets(self) -> frozenset[str]:
+        """The names of the secrets that an attempt is to be given."""
+        named = (expression.secret for _path, expression in self.parameters.expressions)
+        return frozenset(name for name in named if name is not None)
+
+
+class PlannedMap:
+    """The work of a map, with what finds its items compiled.
+
+    Args:
+        node_id: the map's id.
+        work: what it does.
+        stage: its stage, which is that of its items.
+        is_actor: whether an actor attends to the items.
+    """
+
+    def __init__(self, node_id: str, work: MapWork, stage: str | None, *, is_actor: bool) -> None:
+        self.work = work
+        self.for_each = compile_expression(work.for_each)
+        node = msgspec.structs.replace(work.do.node(), stage=stage)
+        self.item = PlannedNode(node_id, node, is_actor=is_actor)
+
+
+class Plan:
+    """One version of a workflow, shared by all executions that this worker drives with it.
+
+    Args:
+        definition: the version.
+        is_actor: tells whether a node type is run by actors.
+    """
+
+    def __init__(
+        self, definition: Definition, is_actor: Callable[[str], bool] = lambda _type: False
+    ) -> None:
+        self.definition = definition
+        self.graph: Graph = graph_of(definition)
+        self.nodes = {
+            node_id: PlannedNode(node_id, node, is_actor=is_actor(node.type))
+            for node_id, node in definition.nodes.items()
+        }
+        self.maps: dict[str, PlannedMap] = {}
+        for node_id, node in definition.nodes.items():
+            if node.type == MAP:
+                work = msgspec.convert(node.parameters, MapWork)
+                self.maps[node_id] = PlannedMap(
+                    node_id, work, node.stage, is_actor=is_actor(work.do.type)
+                )
+
+    def step(self, step_id: str) -> PlannedNode:
+        """Return what a step runs: its node, or for an item what its map does."""
+        node_id, index = split_item_id(step_id)
+        return self.nodes[node_id] if index is None else self.maps[node_id].item
+
+    @cached_property
+    def awaits(self) -> bool:
+        """Whether some node waits for a signal."""
+        return any(node.type == AWAIT for node in self.definition.nodes.values())
+
+    @cached_property
+    def marks_anything(self) -> bool:
+        """Whether the definition marks something as sensitive."""
+        return marks_anything(self.definition)
+
+    @cached_property
+    def output(self) -> Template | None:
+        """The template of the run's output, compiled; None for the default."""
+        declared = self.definition.output
+        return None if declared is None else compile_template(declared)
+
+    @cached_property
+    def referenced(self) -> frozenset[str] | None:
+        """The nodes whose outcome some expression names; None if it may be any."""
+        named: set[str] = set()
+        for expression in self._expressions():
+            if expression.nodes is None:
+                return None
+            named |= expression.nodes
+        return frozenset(named)
+
+    def _expressions(self) -> Iterator[Expression]:
+        templates = [node.parameters for node in self.nodes.values() if node.id not in self.maps]
+        templates += [planned.item.parameters for planned in self.maps.values()]
+        if self.output is not None:
+            templates.append(self.output)
+        for template in templates:
+            yield from (expression for _path, expression in template.expressions)
+        yield from (node.when for node in self.nodes.values() if node.when is not None)
+        yield from (planned.for_each for planned in self.maps.values())
+        for node in self.definition.nodes.values():
+            if node.type == AWAIT and node.parameters.get("match") is not None:
+                yield compile_expression(node.parameters["match"])
+
+
+def names_of(step_id: str, state: ExecutionState) -> Mapping[str, Any]:
+    """Return what the expressions of a step may name beyond those of every step."""
+    node_id, index = split_item_id(step_id)
+    items = state.steps[node_id].items if index is not None else None
+    return {} if items is None or index is None else {"item": items[index], "index": index}

@@ -1,0 +1,551 @@
+"""The scheduler: what must happen next. No clock, no I/O, no await.
+
+It stands on a plan and a state and answers in events. Every event, its own or one that reports
+what a node did, goes through :meth:`Scheduler.record`, which folds it into the state and notes
+which nodes it may have made ready. So a decision costs what changed, not what the workflow
+holds, and a run is linear in its nodes and edges. A scheduler made from a folded log decides
+exactly as the one that wrote that log: that is what recovery rests on.
+
+``graphlib`` has sorted the plan, but does not drive it: it releases a node when all its
+predecessors are done, which is only one of the three joins.
+
+Nothing happens to a paused execution before ``execution:resumed``; so whatever is about to happen
+in one is preceded by that event.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Final, Literal
+
+import msgspec
+
+from tailrace_shared.errors import ExpressionError
+from tailrace_shared.execution.evaluation import evaluate, render
+from tailrace_shared.execution.events import (
+    MAX_VALUE_BYTES,
+    Cancelled,
+    Command,
+    CommandRequested,
+    Completed,
+    Event,
+    ExecutionCancelled,
+    ExecutionCompleted,
+    ExecutionFailed,
+    ExecutionPaused,
+    ExecutionResumed,
+    ExecutionStarted,
+    Failed,
+    Paused,
+    Resumed,
+    Started,
+    StepBegun,
+    StepEvent,
+    StepExpanded,
+    StepExpansion,
+    StepSkip,
+    StepSkipped,
+    StepStarted,
+    StepWait,
+    StepWaiting,
+    format_timestamp,
+    parse_timestamp,
+)
+from tailrace_shared.execution.items import item_id, split_item_id
+from tailrace_shared.execution.state import SETTLED, ExecutionState, StepState
+from tailrace_worker.engine.decide.maps import MapProgress
+from tailrace_worker.engine.decide.outcomes import (
+    MAX_ERROR_CHARACTERS,
+    MOST_WAITING,
+    completed,
+    failed,
+)
+from tailrace_worker.engine.decide.plan import Plan
+from tailrace_worker.engine.decide.sensitivity import SensitivityMarks
+
+MAX_ITEMS: Final = 10_000
+_REPEATED_BYTES: Final = 64 * 1024
+MOST_DECISIONS: Final = 64
+"""Events in one decision: more would keep the event loop from everything else."""
+
+
+class Scheduler:
+    """Decides for one execution.
+
+    Args:
+        plan: the version of the workflow that the execution runs.
+        state: the execution as its log tells it; the scheduler keeps it up to date.
+    """
+
+    def __init__(self, plan: Plan, state: ExecutionState) -> None:
+        self.plan = plan
+        self.state = state
+        #: Marks what nobody is shown; None while nothing of the execution is marked.
+        self.guard = SensitivityMarks.of(plan, state)
+        # Counted rather than looked up: a node that needs a thousand is asked a thousand times.
+        self._undecided = {node: len(needs) for node, needs in plan.graph.needs.items()}
+        self._succeeded = dict.fromkeys(plan.nodes, 0)
+        self._satisfied = dict.fromkeys(plan.nodes, 0)
+        self._unsettled = len(plan.nodes)
+        self._frontier: deque[str] = deque()
+        self._timers: list[tuple[float, str]] = []
+        # Steps that something will come of without anybody's signal.
+        self._active: dict[str, None] = {}
+        self._signalled: deque[str] = deque()
+        self._maps: dict[str, MapProgress] = {}
+        self._open_maps: deque[str] = deque()
+        self._late: list[str] = []
+        self._changed: set[str] = set()
+        #: Steps that wait for a signal, a child run or an actor.
+        self.waiting: dict[str, StepState] = {}
+        for node in plan.graph.order:
+            step = state.steps.get(node)
+            if not plan.graph.needs[node] and (step is None or step.status == "pending"):
+                self._frontier.append(node)
+            if step is not None:
+                self._note(step)
+                if step.status == "running" and node in plan.maps:
+                    self._open_map(step)
+
+    # What has happened
+
+    def record(self, event: Event, output: Any = msgspec.UNSET) -> Event:
+        """Fold an event into the state and see what it makes possible; returns it.
+
+        Args:
+            event: the event.
+            output: of a step that has completed, in case the event only refers to it.
+        """
+        if self.guard is not None or getattr(event.data, "sensitive", None):
+            # What a child run or a signal brings may be marked although nothing else is.
+            self.guard = self.guard or SensitivityMarks(self.plan, self.state)
+            self.guard.cover(event, output)
+        self.state.apply(event)
+        if isinstance(event, StepEvent):
+            step = self.state.steps[event.data.node_id]
+            self._note(step)
+            if isinstance(event, StepExpanded):
+                self._open_map(step)
+            elif isinstance(event, StepStarted) and step.node_id in self.plan.maps:
+                self._open_maps.append(step.node_id)
+        elif isinstance(event, CommandRequested) and event.data.node_id is not None:
+            self._note_activity(self.state.steps[event.data.node_id])
+        return event
+
+    def _note(self, step: StepState) -> None:
+        node_id, index = split_item_id(step.node_id)
+        self._note_activity(step)
+        if index is not None:
+            self._note_item(node_id, step)
+        elif step.status in SETTLED:
+            self._settle(step)
+        if step.due is not None and step.status not in SETTLED:
+            heapq.heappush(self._timers, (step.due, step.node_id))
+
+    def _note_activity(self, step: StepState) -> None:
+        wait = step.waiting.wait if step.status == "waiting" and step.waiting else None
+        if wait not in {None, "time"}:
+            self.waiting[step.node_id] = step
+            self._changed.add(step.node_id)
+        elif self.waiting.pop(step.node_id, None) is not None:
+            self._changed.add(step.node_id)
+        if step.resolution is not None:
+            self._signalled.append(step.node_id)
+        is_active = step.status in {"running", "retrying", "waiting"} and wait != "signal"
+        if is_active:
+            self._active[step.node_id] = None
+        else:
+            self._active.pop(step.node_id, None)
+
+    def _settle(self, step: StepState) -> None:
+        self._unsettled -= 1
+        succeeded = step.status == "success"
+        for dependent in self.plan.graph.dependents[step.node_id]:
+            self._undecided[dependent] -= 1
+            self._succeeded[dependent] += succeeded
+            self._satisfied[dependent] += succeeded or step.skipped_by_when
+            if self._join(dependent) != "open":
+                self._frontier.append(dependent)
+
+    def _open_map(self, step: StepState) -> None:
+        if step.items is None:
+            self._open_maps.append(step.node_id)  # it has started, and not found its items yet
+            return
+        progress = self._maps[step.node_id] = MapProgress(
+            self.plan.maps[step.node_id].work, len(step.items)
+        )
+        # The map itself does nothing: its items do, or wait for their turn.
+        self._active.pop(step.node_id, None)
+        for index in range(len(step.items)):
+            item = self.state.steps.get(item_id(step.node_id, index))
+            if item is None:
+                break  # items begin in their order
+            progress.note(item)
+            self._note_activity(item)
+            if item.due is not None and item.status not in SETTLED:
+                heapq.heappush(self._timers, (item.due, item.node_id))
+        self._open_maps.append(step.node_id)
+
+    def _note_item(self, map_id: str, item: StepState) -> None:
+        progress = self._maps.get(map_id)
+        if progress is not None and progress.note(item):
+            self._open_maps.append(map_id)
+
+    # What must happen
+
+    @property
+    def next_due(self) -> float | None:
+        """When the next timer is due, in seconds since the epoch; None if there is none."""
+        if self.state.is_held:
+            return None
+        while self._timers and self._is_stale(*self._timers[0]):
+            heapq.heappop(self._timers)
+        return self._timers[0][0] if self._timers else None
+
+    def take_changed(self) -> set[str]:
+        """Return the steps that began or ceased to be in ``waiting`` since the last time."""
+        changed, self._changed = self._changed, set()
+        return changed
+
+    def take_late(self) -> list[str]:
+        """Return the steps whose child run has taken too long, and is to be cancelled."""
+        late, self._late = self._late, []
+        return late
+
+    @property
+    def attended(self) -> list[StepState]:
+        """The steps that the driving worker runs an attempt for."""
+        active = map(self.state.steps.__getitem__, self._active)
+        return [s for s in active if s.is_attended and s.node_id not in self.plan.maps]
+
+    def decide(self, now: float) -> list[Event]:
+        """Return what must happen at ``now`` (seconds since the epoch), recorded already.
+
+        At most some 64 events come at a time: if there are as many, or if something has happened
+        since, ask again.
+        """
+        return list(self._decisions(now, format_timestamp(now)))
+
+    def _decisions(self, now: float, stamp: str) -> Iterator[Event]:
+        state = self.state
+        if state.is_terminal or state.cancel:
+            return
+        if state.status == "queued":
+            started = Started(state.execution_id, "running", stamp)
+            yield self.record(ExecutionStarted(started, stamp))
+        if state.is_held:
+            yield from self._hold(stamp)
+            return
+        if state.status == "paused":
+            yield from self._resume(now, stamp)
+        for _ in range(MOST_DECISIONS):
+            event = self._next(now, stamp)
+            if event is None:
+                yield from self._end_or_pause(stamp)
+                return
+            yield event
+            if state.cancel:  # a timeout has asked for it
+                return
+
+    def _next(self, now: float, stamp: str) -> Event | None:
+        if self._signalled:
+            return self._apply_signal(stamp) or self._next(now, stamp)
+        return self._fire(now, stamp) or self._release(stamp) or self._go_on_with_maps(stamp)
+
+    # Pauses
+
+    def _hold(self, stamp: str) -> Iterator[Event]:
+        """Pause because it was asked for, once nothing runs any more."""
+        state = self.state
+        runs = any(
+            state.steps[step].status == "running" and step not in self.plan.maps
+            for step in self._active
+        )
+        if not runs and not state.is_paused_by_request:
+            yield self.record(self._paused("requested", stamp, requested=True))
+
+    def _resume(self, now: float, stamp: str) -> Iterator[Event]:
+        signalled = self._first_signalled
+        due = self.next_due
+        is_due = due is not None and due <= now
+        if not (self.state.is_paused_by_request or signalled or is_due):
+            return
+        resumed = Resumed(self.state.execution_id, "running", signalled)
+        yield self.record(ExecutionResumed(resumed, stamp))
+
+    def _end_or_pause(self, stamp: str) -> Iterator[Event]:
+        if not self._unsettled:
+            yield self.record(self._finish(stamp))
+        elif self.state.status == "running" and not self._active and self._awaiting:
+            first = self.waiting[self._awaiting[0]].waiting
+            reason = (first.reason if first else "") or "signal"
+            yield self.record(self._paused(reason, stamp, requested=False))
+
+    @property
+    def _awaiting(self) -> list[str]:
+        return [step for step in self.waiting if step not in self._active]
+
+    def _paused(self, reason: str, stamp: str, *, requested: bool) -> Event:
+        paused = Paused(self.state.execution_id, "paused", reason, requested, self._awaiting)
+        return ExecutionPaused(paused, stamp)
+
+    # Signals and timers
+
+    @property
+    def _first_signalled(self) -> str | None:
+        """The step whose signal is to be applied next; None if there is none."""
+        # Who has driven the execution meanwhile may have applied what was noted here.
+        while self._signalled and self.state.steps[self._signalled[0]].resolution is None:
+            self._signalled.popleft()
+        return self._signalled[0] if self._signalled else None
+
+    def _apply_signal(self, stamp: str) -> Event | None:
+        step = self.state.steps[self._signalled.popleft()]
+        signal, wait = step.resolution, step.waiting
+        if signal is None or wait is None:
+            return None  # noted twice, applied already
+        if signal.decision == "rejected" and wait.on_reject == "fail":
+            return self.record(failed(step, f"rejected by {signal.actor or 'somebody'}", stamp))
+        output = {
+            "decision": signal.decision,
+            "data": signal.data,
+            "actor": signal.actor or None,
+            "event": signal.event,
+        }
+        return self.record(completed(step, output, stamp))
+
+    def _fire(self, now: float, stamp: str) -> Event | None:
+        while (due := self.next_due) is not None and due <= now:
+            step = self.state.steps[heapq.heappop(self._timers)[1]]
+            if step.status == "retrying":
+                return self._start(step.node_id, stamp)
+            match step.waiting and step.waiting.wait:
+                case "signal":
+                    return self._time_out(step, stamp)
+                case "child":
+                    # The attempt ends when its run has been told to.
+                    self._late.append(step.node_id)
+                case _:
+                    return self.record(completed(step, {}, stamp))
+        return None
+
+    def _time_out(self, step: StepState, stamp: str) -> Event:
+        message = self.lateness(step)
+        match step.waiting and step.waiting.on_timeout:
+            case "continue":
+                nobody = {"decision": "timeout", "data": None, "actor": None, "event": None}
+                return self.record(completed(step, nobody, stamp))
+            case "cancel":
+                step.due = None  # it has fired
+                execution = self.state.execution_id
+                command_id = f"timeout:{step.node_id}"
+                reason = f"{step.node_id}: {message}"
+                cancel = Command(execution, "cancel", command_id, reason=reason)
+                return self.record(CommandRequested(cancel, stamp))
+            case _:
+                return self.record(failed(step, message, stamp))
+
+    def lateness(self, step: StepState) -> str:
+        """Return the error of a step that has waited too long."""
+        return f"timed out after {self.plan.step(step.node_id).node.timeout}"
+
+    # Nodes
+
+    def _release(self, stamp: str) -> Event | None:
+        """Take nodes from the frontier until one of them can be decided on."""
+        while self._frontier:
+            node = self._frontier.popleft()
+            known = self.state.steps.get(node)
+            if known is not None and known.status != "pending":
+                continue
+            match self._join(node):
+                case "ready":
+                    return self._start_or_skip(node, stamp)
+                case "never":
+                    return self._skip(node, "needs", stamp)
+                case "open":  # nothing comes to the frontier before its needs have decided
+                    continue
+        return None
+
+    def _join(self, node: str) -> Literal["ready", "never", "open"]:
+        """Tell whether the needs of a node let it run, keep it from running ever, or neither."""
+        needs = len(self.plan.graph.needs[node])
+        join = self.plan.nodes[node].node.join
+        if not needs or (join == "any" and self._succeeded[node]):
+            return "ready"
+        if self._undecided[node]:
+            return "open"
+        match join:
+            case "any":
+                return "never"
+            case "all_done":
+                return "ready"
+            case "all":
+                return "ready" if self._satisfied[node] == needs else "never"
+
+    def _start_or_skip(self, node: str, stamp: str) -> Event:
+        try:
+            wanted = self._is_wanted(node)
+        except ExpressionError as error:
+            return self.record(failed(self._named(node), f"when: {error}", stamp))
+        return self._start(node, stamp) if wanted else self._skip(node, "when", stamp)
+
+    def _is_wanted(self, node: str) -> bool:
+        condition = self.plan.nodes[node].when
+        if condition is None:
+            return True
+        wanted = evaluate(condition, self.state)
+        if not isinstance(wanted, bool):
+            raise ExpressionError(f"{condition.source}: is {repr(wanted)[:80]}, not true or false")
+        return wanted
+
+    def _start(self, step_id: str, stamp: str) -> Event:
+        planned = self.plan.step(step_id)
+        node = planned.node
+        known = self.state.steps.get(step_id)
+        attempt = 1 if known is None else known.attempt + 1
+        if planned.is_actor:
+            # The attempt begins when an actor takes it.
+            wait = StepWait(step_id, node.type, "waiting", wait="actor", attempt=attempt)
+            return self.record(StepWaiting(wait, stamp))
+        begun = StepBegun(step_id, node.type, "running", attempt, stamp, node.name, node.stage)
+        return self.record(StepStarted(begun, stamp))
+
+    def _skip(self, node: str, reason: Literal["when", "needs"], stamp: str) -> Event:
+        node_type = self.plan.nodes[node].node.type
+        return self.record(StepSkipped(StepSkip(node, node_type, "skipped", reason), stamp))
+
+    def _named(self, node: str) -> StepState:
+        step, planned = self.state.step(node), self.plan.nodes[node].node
+        step.node_type, step.stage = planned.type, planned.stage
+        return step
+
+    # Maps
+
+    def _go_on_with_maps(self, stamp: str) -> Event | None:
+        """Take one step with the first of the maps that have something to do."""
+        while self._open_maps:
+            map_id = self._open_maps[0]
+            event = self._go_on_with_map(map_id, stamp)
+            if event is not None:
+                return event
+            self._open_maps.popleft()
+        return None
+
+    def _go_on_with_map(self, map_id: str, stamp: str) -> Event | None:
+        step = self.state.steps[map_id]
+        if step.status != "running":
+            return None
+        progress = self._maps.get(map_id)
+        if progress is None:
+            return self._expand(step, stamp)
+        match progress.next_move():
+            case "start":
+                return self._start(item_id(map_id, progress.begun), stamp)
+            case "fail":
+                item = self.state.steps[item_id(map_id, progress.first_failed)]
+                error = f"item {progress.first_failed}: {item.error}"
+                return self.record(failed(step, error, stamp))
+            case "complete":
+                return self._gather(step, stamp)
+            case "wait":
+                return None
+
+    def _expand(self, step: StepState, stamp: str) -> Event:
+        try:
+            items = self._items(step.node_id)
+        except ExpressionError as error:
+            return self.record(failed(step, f"for_each: {error}", stamp))
+        expansion = StepExpansion(step.node_id, step.node_type, "running", items)
+        return self.record(StepExpanded(expansion, stamp))
+
+    def _items(self, map_id: str) -> list[object]:
+        expression = self.plan.maps[map_id].for_each
+        items = evaluate(expression, self.state)
+        if not isinstance(items, list):
+            raise ExpressionError(f"is {repr(items)[:80]}, not a list")
+        if len(items) > MAX_ITEMS:
+            raise ExpressionError(f"gives {len(items)} items; the limit is {MAX_ITEMS}")
+        size = len(msgspec.json.encode(items))
+        if size > MAX_VALUE_BYTES:
+            raise ExpressionError(
+                f"gives items of {size} bytes; the limit is {MAX_VALUE_BYTES}: map over "
+                "references, such as ids, and let each item fetch its own"
+            )
+        return items
+
+    def _gather(self, step: StepState, stamp: str) -> Event:
+        outputs = self.state.gathered(step)
+        # The items' outputs are in the log already; repeating them is only a convenience.
+        is_small = (
+            outputs is not msgspec.UNSET and len(msgspec.json.encode(outputs)) <= _REPEATED_BYTES
+        )
+        done = completed(step, outputs if is_small else None, stamp)
+        done.data.output_omitted = not is_small
+        return self.record(done)
+
+    # How it ends
+
+    def _finish(self, stamp: str) -> Event:
+        elapsed = self._elapsed_ms(stamp)
+        execution = self.state.execution_id
+        for node in self.plan.graph.order:
+            step = self.state.steps[node]
+            if step.status == "error":
+                message = f"{node}: {step.error}"[:MAX_ERROR_CHARACTERS]
+                return ExecutionFailed(Failed(execution, "failed", elapsed, message, node), stamp)
+        try:
+            end = self._completed(elapsed)
+        except ExpressionError as error:
+            message = f"output: {error}"[:MAX_ERROR_CHARACTERS]
+            return ExecutionFailed(Failed(execution, "failed", elapsed, message), stamp)
+        return ExecutionCompleted(end, stamp)
+
+    def _completed(self, elapsed: int) -> Completed:
+        output, omitted = self._output()
+        marks = [] if self.guard is None else self.guard.of_result(output)
+        # It follows from what the log holds; repeating it is only a convenience.
+        if not omitted and len(msgspec.json.encode(output)) > MAX_VALUE_BYTES:
+            output, omitted = None, True
+        execution = self.state.execution_id
+        return Completed(execution, "completed", elapsed, output, omitted, marks)
+
+    def _output(self) -> tuple[object, bool]:
+        if self.plan.output is not None:
+            output = render(self.plan.output, self.state)
+        else:
+            leaves = [self.state.steps[node] for node in self.plan.graph.leaves]
+            if any(isinstance(leaf.output, msgspec.UnsetType) for leaf in leaves):
+                return None, True
+            output = {leaf.node_id: leaf.output for leaf in leaves}
+        return output, False
+
+    def cancelled(self, now: float) -> list[Event]:
+        """Return the events that end a cancelled execution, recorded already.
+
+        Signals that were accepted before the request are applied before the end.
+        """
+        stamp = format_timestamp(now)
+        return [*self._apply_signals(stamp), self._cancelled(stamp)]
+
+    def _apply_signals(self, stamp: str) -> Iterator[Event]:
+        if (signalled := self._first_signalled) and self.state.status == "paused":
+            resumed = Resumed(self.state.execution_id, "running", signalled)
+            yield self.record(ExecutionResumed(resumed, stamp))
+        while self._signalled:
+            if event := self._apply_signal(stamp):
+                yield event
+
+    def _cancelled(self, stamp: str) -> Event:
+        reason = self.state.cancel.data.reason if self.state.cancel else ""
+        waiting = self.state.waiting(MOST_WAITING)
+        elapsed = self._elapsed_ms(stamp)
+        end = Cancelled(self.state.execution_id, "cancelled", elapsed, reason, waiting)
+        return self.record(ExecutionCancelled(end, stamp))
+
+    def _elapsed_ms(self, stamp: str) -> int:
+        begun = self.state.started_at or self.state.created_at or stamp
+        return max(0, round((parse_timestamp(stamp) - parse_timestamp(begun)) * 1000))
+
+    def _is_stale(self, due: float, node: str) -> bool:
+        return self.state.steps[node].due != due

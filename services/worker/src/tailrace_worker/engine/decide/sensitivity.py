@@ -1,0 +1,213 @@
+"""The guard: marks, in events to be, what nobody is shown. Pure.
+
+A place of an event is marked for one of three reasons: the definition says so, what it was made of
+is marked there (``${input.card}`` as a whole parameter, an output within a list of outputs), or its
+value has been marked elsewhere. Texts have no places, so values are taken out of them.
+
+An execution of which nothing is marked has no guard.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from tailrace_shared.execution.events import (
+    CommandRequested,
+    Event,
+    ExecutionFailed,
+    StepCompleted,
+    StepExpanded,
+    StepFailed,
+    StepLogged,
+    StepProgressed,
+    StepRetrying,
+    StepWaiting,
+)
+from tailrace_shared.execution.items import item_id, split_item_id
+from tailrace_shared.execution.sensitive_values import MarkedValues
+from tailrace_shared.execution.state import ExecutionState, StepState
+from tailrace_shared.redact.masking import tokens_of
+from tailrace_shared.workflow.expressions.expression import Expression, Template
+from tailrace_shared.workflow.pointer import join
+from tailrace_shared.workflow.sensitive_fields import few, item_patterns, patterns_of, places
+from tailrace_worker.engine.decide.plan import AWAIT, Plan
+
+_PATH: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+
+
+class SensitivityMarks:
+    """Marks the events of one execution.
+
+    Args:
+        plan: what it runs.
+        state: what is known of it; the guard looks at it whenever an event comes.
+    """
+
+    def __init__(self, plan: Plan, state: ExecutionState) -> None:
+        self._plan = plan
+        self._state = state
+        self._values = MarkedValues.of(state)
+
+    def look_again(self) -> None:
+        """Take in outputs that have been fetched since."""
+        self._values = MarkedValues.of(self._state)
+
+    @classmethod
+    def of(cls, plan: Plan, state: ExecutionState) -> "SensitivityMarks | None":
+        """Return the guard of an execution; None if nothing of it is marked."""
+        is_marked = plan.marks_anything or bool(state.sensitive) or state.is_marked
+        return cls(plan, state) if is_marked else None
+
+    def text(self, text: str) -> str:
+        """Return a text without what nobody is shown."""
+        return self._values.text(text)
+
+    def cover(self, event: Event, output: Any = msgspec.UNSET) -> None:
+        """Mark an event that is about to be recorded, in place.
+
+        Args:
+            event: the event.
+            output: of a step that has completed, if the event refers to it only.
+        """
+        match event:
+            case StepCompleted():
+                value = event.data.output if output is msgspec.UNSET else output
+                event.data.sensitive = self._of_output(event, value)
+                self._values.add(value, event.data.sensitive)
+            case StepExpanded():
+                event.data.sensitive = self._of_items(event)
+            case StepWaiting():
+                self._cover_wait(event)
+            case StepProgressed() | StepLogged():
+                event.data.message = self.text(event.data.message)
+                event.data.sensitive = self._values.places(event.data.fields)
+            case StepFailed() | StepRetrying():
+                event.data.error = self.text(event.data.error)
+            case ExecutionFailed():
+                event.data.error_message = self.text(event.data.error_message)
+            case CommandRequested():
+                brought = {"data": event.data.data, "event": event.data.event}
+                self._values.add(brought, event.data.sensitive)
+            case _:
+                pass
+
+    def of_result(self, output: Any) -> list[str]:
+        """Return the places in the execution's output that nobody is shown."""
+        template = self._plan.output
+        if template is not None:
+            return few([*self._copied(template, (), ""), *self._values.places(output)])
+        steps = self._state.steps
+        leaves = [steps[leaf] for leaf in self._plan.graph.leaves if leaf in steps]
+        return few(join("", leaf.node_id) + place for leaf in leaves for place in leaf.sensitive)
+
+    def of_parameter(self, step_id: str, name: str, value: Any) -> list[str]:
+        """Return the places in the value of a step's parameter that nobody is shown."""
+        copied = self._copied(self._plan.step(step_id).parameters, (name,), step_id)
+        return few([*copied, *self._values.places(value)])
+
+    def of_entry(self, context: Any) -> list[str]:
+        """Return the places that nobody is shown of what the waiting index has of a step.
+
+        Args:
+            context: what its match names.
+        """
+        found = [f"/input{place}" for place in self._state.sensitive]
+        found += [f"/context/input{place}" for place in self._state.sensitive]
+        for step in self._state.steps.values():
+            within = join("/context/nodes", step.node_id, "output")
+            found += [within + place for place in step.sensitive]
+        found += [f"/context{place}" for place in self._values.places(context)]
+        # What is not there marks nothing.
+        return few(places(found, {"input": self._state.input, "context": context}))
+
+    def _of_output(self, event: StepCompleted, output: Any) -> list[str]:
+        step_id = event.data.node_id
+        found = [*event.data.sensitive, *places(self._patterns(step_id), output)]
+        if step_id in self._plan.maps:
+            return few([*found, *self._gathered(self._state.steps[step_id])])
+        node = self._plan.step(step_id)
+        if node.node.type == AWAIT:
+            step = self._state.steps[step_id]
+            found += [] if step.resolution is None else step.resolution.sensitive
+        elif node.node.type == "transform":
+            found += self._copied(node.parameters, ("value",), step_id)
+        return few([*found, *self._values.places(output)])
+
+    def _patterns(self, step_id: str) -> list[str]:
+        node_id, index = split_item_id(step_id)
+        node = self._plan.nodes[node_id].node
+        if index is None:
+            return patterns_of(node)
+        work = self._plan.maps[node_id].work.do
+        return [*item_patterns(node, index), *patterns_of(work)]
+
+    def _gathered(self, step: StepState) -> Iterator[str]:
+        for index in range(len(step.items or ())):
+            item = self._state.steps.get(item_id(step.node_id, index))
+            yield from (f"/{index}{place}" for place in (item.sensitive if item else ()))
+
+    def _of_items(self, event: StepExpanded) -> list[str]:
+        source = self._plan.maps[event.data.node_id].for_each
+        found = self._of_path(source, "")
+        return few([*found, *self._values.places(event.data.items)])
+
+    def _cover_wait(self, event: StepWaiting) -> None:
+        wait = event.data
+        wait.reason = self.text(wait.reason)
+        match wait.wait:
+            case "signal":
+                # Whoever brings the signal marks what it is by what it says here.
+                wait.sensitive = self._patterns(wait.node_id)
+            case "child":
+                wait.sensitive = self.of_parameter(wait.node_id, "input", wait.child_input)
+            case _:
+                pass
+
+    # What is copied as a whole
+
+    def _copied(
+        self, template: Template, within: Sequence[str | int], step_id: str
+    ) -> Iterator[str]:
+        """Yield the places that a template fills, under ``within``, with what is marked."""
+        for path, expression in template.expressions:
+            if path[: len(within)] == tuple(within) and _text_at(template.value, path) == (
+                f"${{{expression.source}}}"
+            ):
+                target = join("", *path[len(within) :])
+                yield from (target + place for place in self._of_path(expression, step_id))
+
+    def _of_path(self, expression: Expression, step_id: str) -> list[str]:
+        """Return what is marked of the value of an expression that is a plain path."""
+        source = expression.source.strip()
+        if not _PATH.fullmatch(source):
+            return []
+        match source.split("."):
+            case ["input", *rest]:
+                return _below(self._state.sensitive, rest)
+            case ["nodes", node, "output", *rest] if node in self._state.steps:
+                return _below(self._state.steps[node].sensitive, rest)
+            case ["item", *rest]:
+                node, index = split_item_id(step_id)
+                return _below(self._state.steps[node].items_sensitive, [str(index), *rest])
+            case _:
+                return []
+
+
+def _below(pointers: Iterable[str], path: list[str]) -> list[str]:
+    """Return what pointers into a value mark of what a path leads to in it."""
+    found = []
+    for pointer in pointers:
+        tokens = tokens_of(pointer)
+        if path[: len(tokens)] == tokens:
+            return [""]
+        if tokens[: len(path)] == path:
+            found.append(join("", *tokens[len(path) :]))
+    return found
+
+
+def _text_at(value: Any, path: Sequence[str | int]) -> Any:
+    for token in path:
+        value = value[token]
+    return value

@@ -1,0 +1,1 @@
+"""Driving one execution: read its log, decide, append, and act."""

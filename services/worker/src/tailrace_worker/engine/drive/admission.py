@@ -1,0 +1,111 @@
+"""Whether an execution may start: the concurrency limit of its workflow."""
+
+import contextlib
+import hashlib
+from enum import Enum
+from typing import NamedTuple
+
+import msgspec
+
+from tailrace_shared.commands.concurrency_gate import Entry
+from tailrace_shared.errors import ExecutionNotFoundError, IllegalCommandError
+from tailrace_shared.execution.evaluation import evaluate
+from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.workflow.definition import Concurrency
+from tailrace_shared.workflow.expressions.expression import compile_expression
+from tailrace_worker.engine.decide.plan import Plan
+from tailrace_worker.engine.services.engine_services import EngineServices
+
+
+class AdmissionOutcome(Enum):
+    """What becomes of an execution that is about to start."""
+
+    START = "there is room"
+    WAIT = "it stands in line"
+    REFUSE = "there is no room, and it does not wait"
+
+
+class _Group(NamedTuple):
+    limit: Concurrency
+    name: str
+
+
+class Admission:
+    """Lets one execution in, and out."""
+
+    def __init__(self, environment: EngineServices, tenant: str) -> None:
+        self._env = environment
+        self._tenant = tenant
+
+    async def enter(self, state: ExecutionState, plan: Plan) -> AdmissionOutcome:
+        """Take a place for an execution; it, or an ancestor of it, may hold one already.
+
+        Raises:
+            ExpressionError: the key cannot be evaluated on the input.
+        """
+        group = _group(state, plan)
+        if group is None:
+            return AdmissionOutcome.START
+        limit = group.limit
+        if state.parent is not None:
+            # Not to be in line while it may run without a place of its own.
+            entry = await self._enter(state, group, waits=False)
+            if entry.admitted or await self._comes_from(state, entry.holders):
+                return AdmissionOutcome.START
+        entry = await self._enter(state, group, waits=limit.on_limit != "cancel_new")
+        if entry.admitted:
+            return AdmissionOutcome.START
+        if limit.on_limit == "cancel_new":
+            return AdmissionOutcome.REFUSE
+        if limit.on_limit == "cancel_running":
+            for holder in entry.holders[: len(entry.holders) - limit.limit + 1]:
+                with contextlib.suppress(IllegalCommandError, ExecutionNotFoundError):
+                    await self._env.commander.cancel(
+                        self._tenant, holder, f"overtaken by {state.execution_id}"
+                    )
+        return AdmissionOutcome.WAIT
+
+    async def _enter(self, state: ExecutionState, group: _Group, *, waits: bool) -> Entry:
+        return await self._env.gate.enter(
+            self._tenant,
+            state.workflow_id,
+            group.name,
+            group.limit.limit,
+            state.execution_id,
+            waits=waits,
+            overtakes=group.limit.on_limit == "cancel_running",
+        )
+
+    async def _comes_from(self, state: ExecutionState, holders: list[str]) -> bool:
+        """Tell whether an ancestor holds a place.
+
+        It waits for this run, so to make this run wait for its place would be to wait for ever.
+        """
+        ancestor = state.parent
+        while ancestor is not None:
+            if ancestor.execution_id in holders:
+                return True
+            history = await self._env.log.load(self._tenant, ancestor.execution_id)
+            ancestor = history.state.parent
+        return False
+
+    async def leave(self, state: ExecutionState, plan: Plan) -> None:
+        """Give the place back; the next in line is woken."""
+        group = _group(state, plan)
+        if group is not None:
+            await self._env.gate.leave(
+                self._tenant,
+                state.workflow_id,
+                group.name,
+                group.limit.limit,
+                state.execution_id,
+            )
+
+
+def _group(state: ExecutionState, plan: Plan) -> _Group | None:
+    limit = plan.definition.concurrency
+    if limit is None:
+        return None
+    key = None if limit.key is None else evaluate(compile_expression(limit.key), state)
+    # Hashed, because a key may hold what a subject token must not.
+    return _Group(limit, hashlib.sha256(msgspec.json.encode(key, order="sorted")).hexdigest()[:32])

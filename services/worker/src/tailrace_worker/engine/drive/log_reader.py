@@ -1,0 +1,84 @@
+"""Reads on in a log that a drive writes: what others have appended, and whether they may."""
+
+from collections.abc import Iterable
+
+from tailrace_shared.errors import ExecutionNotFoundError, ServiceError, UnavailableError
+from tailrace_shared.stores.execution_log import Commit, ExecutionLog, History
+from tailrace_worker.engine.drive.log_writer import LogWriter
+
+
+class DisplacedError(ServiceError):
+    """Another worker drives the execution now."""
+
+
+class LogReader:
+    """Reads what its drive has neither written nor seen.
+
+    Args:
+        log: where all logs are.
+        writer: of this one; knows how far the drive has seen it.
+        tenant: whose execution.
+        execution: which execution.
+        worker_id: who drives it.
+    """
+
+    def __init__(
+        self, log: ExecutionLog, writer: LogWriter, tenant: str, execution: str, worker_id: str
+    ) -> None:
+        self._log = log
+        self._writer = writer
+        self._tenant = tenant
+        self._execution = execution
+        self._worker_id = worker_id
+
+    async def new_commits(self) -> list[Commit]:
+        """Return the commits that the drive has not seen, as the log's leader has them.
+
+        Raises:
+            DisplacedError: the log is gone.
+            UnavailableError: NATS did not answer, or a replica that lags did.
+        """
+        newest = await self._log.last_commit(self._tenant, self._execution)
+        if newest is None:
+            raise DisplacedError("the log is gone: expired or purged")
+        if newest.sequence == self._writer.last_sequence:
+            return []
+        commits = await self._unseen()
+        if not commits or commits[-1].sequence < newest.sequence:
+            raise UnavailableError("a replica lags behind the log's leader")
+        return commits
+
+    async def reload(self, known: int) -> tuple[list[Commit], History]:
+        """Return the commits that the drive has not seen, and the whole log folded.
+
+        Args:
+            known: how far the log goes at the least.
+
+        Raises:
+            DisplacedError: the log is gone.
+            UnavailableError: NATS did not answer, or a replica that lags did.
+        """
+        try:
+            history = await self._log.load(self._tenant, self._execution, at_least=known)
+        except ExecutionNotFoundError as error:
+            raise DisplacedError("the log is gone: expired or purged") from error
+        # Read after the history, so that no commit is in it whose writer goes unseen.
+        commits = await self._unseen()
+        seen = commits[-1].sequence if commits else self._writer.last_sequence
+        if seen < history.last_sequence:
+            raise UnavailableError("a replica lags behind what another has answered")
+        return commits, history
+
+    def check(self, commits: Iterable[Commit]) -> None:
+        """Make sure that no other worker has written.
+
+        Raises:
+            DisplacedError: one has.
+        """
+        for commit in commits:
+            if commit.writer not in {"", self._worker_id}:
+                raise DisplacedError(f"{commit.writer} has appended at {commit.sequence}")
+
+    async def _unseen(self) -> list[Commit]:
+        first = self._writer.last_sequence + 1
+        return [commit async for commit in self._log.read(self._tenant, self._execution, first)]

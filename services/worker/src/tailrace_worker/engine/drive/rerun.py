@@ -1,0 +1,92 @@
+"""What a rerun keeps: the steps that succeeded and do not come after the node it begins at."""
+
+from collections.abc import Collection
+from typing import Final
+
+import msgspec
+
+from tailrace_shared.errors import (
+    ExecutionNotFoundError,
+    OutputNotFoundError,
+    OutputTooLargeError,
+)
+from tailrace_shared.execution.events import (
+    MAX_VALUE_BYTES,
+    Event,
+    OutputRef,
+    StepCompleted,
+    StepDone,
+    format_timestamp,
+)
+from tailrace_shared.execution.state import ExecutionState, StepState
+from tailrace_shared.workflow.graph import Graph
+from tailrace_worker.engine.services.engine_services import EngineServices
+
+_FIRST_ATTEMPT: Final = 1
+
+
+def run_again(graph: Graph, from_node: str) -> Collection[str]:
+    """Return the nodes that a rerun runs again: a node and all that depend on it."""
+    found = {from_node}
+    for node in graph.order:
+        if any(need in found for need in graph.needs[node]):
+            found.add(node)
+    return found
+
+
+async def kept_steps(
+    environment: EngineServices, tenant: str, rerun: ExecutionState, graph: Graph
+) -> list[Event]:
+    """Return the completions that a rerun takes over and does not have yet.
+
+    Raises:
+        ExecutionNotFoundError: the original has expired, or what is to be kept of it cannot be.
+        UnavailableError: NATS did not answer.
+    """
+    if rerun.rerun_of is None or rerun.from_node is None:
+        return []
+    original = (await environment.log.load_newest(tenant, rerun.rerun_of)).state
+    again = run_again(graph, rerun.from_node)
+    wanted = [
+        step
+        for node in graph.order
+        if node not in again
+        and (step := original.steps.get(node)) is not None
+        and step.status == "success"
+        and node not in rerun.steps
+    ]
+    try:
+        await environment.outputs.fetch(original, [step.node_id for step in wanted])
+        return [await _kept(environment, tenant, rerun, step) for step in wanted]
+    except (OutputNotFoundError, OutputTooLargeError) as error:
+        raise ExecutionNotFoundError(str(error)) from error
+
+
+async def _kept(
+    environment: EngineServices, tenant: str, rerun: ExecutionState, step: StepState
+) -> Event:
+    stamp = format_timestamp(environment.now())
+    encoded = msgspec.json.encode(step.output)
+    ref: OutputRef | None = None
+    if len(encoded) > MAX_VALUE_BYTES:
+        # Stored again, because the original's expires sooner.
+        ref = await environment.outputs.put(
+            tenant, rerun.execution_id, step.node_id, _FIRST_ATTEMPT, encoded
+        )
+    return StepCompleted(
+        StepDone(
+            step.node_id,
+            step.node_type,
+            "success",
+            step.attempt,
+            step.started_at or stamp,
+            step.completed_at or stamp,
+            step.duration_ms or 0,
+            None if ref else step.output,
+            output_ref=ref,
+            kept_from=step.kept_from or rerun.rerun_of,
+            stage=step.stage,
+            sensitive=step.sensitive,
+        ),
+        stamp,
+    )

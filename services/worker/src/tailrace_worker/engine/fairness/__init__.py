@@ -1,0 +1,1 @@
+"""Fair shares of worker slots between tenants."""

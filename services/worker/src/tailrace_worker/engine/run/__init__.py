@@ -1,0 +1,1 @@
+"""Running attempts of nodes on the event loop of a worker."""

@@ -1,0 +1,198 @@
+"""One attempt of a step while it runs: its context, and what it has reported.
+
+A node may report from a thread, and faster than anybody wants to read. Reports are therefore
+kept here and taken by the orchestrator at most five times a second, the newest progress and all
+log lines, and once more when the attempt ends.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from tailrace_shared.execution.events import (
+    Event,
+    StepLog,
+    StepLogged,
+    StepProgress,
+    StepProgressed,
+    format_timestamp,
+)
+from tailrace_shared.execution.state import StepState
+from tailrace_worker.engine.decide.sensitivity import SensitivityMarks
+from tailrace_worker.nodes.node import NodeFailedError
+from tailrace_worker.secrets.redactor import Redactor
+
+REPORT_INTERVAL: Final = 0.2
+MAX_LINES: Final = 1000
+MAX_MESSAGE_CHARACTERS: Final = 2048
+MAX_FIELDS_BYTES: Final = 8192
+
+
+class Attempt:
+    """A running attempt; also the ``ctx`` that the node function gets.
+
+    Args:
+        tenant: whose execution.
+        execution_id: which execution.
+        step: the step as it was when the attempt began.
+        loop: the engine's event loop.
+        wake: called on that loop when there are reports to take.
+        now: the time, in seconds since the epoch.
+
+    Attributes:
+        is_due: whether there are reports to take now.
+        guard: tells what nobody is shown of the execution; None if nothing is marked.
+        redactor: what takes the secrets that the attempt was given out of its reports.
+        task: the task that attends to the attempt.
+    """
+
+    def __init__(
+        self,
+        tenant: str,
+        execution_id: str,
+        step: StepState,
+        loop: asyncio.AbstractEventLoop,
+        wake: Callable[[], None],
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self.tenant = tenant
+        self.execution_id = execution_id
+        self.node_id = step.node_id
+        self.node_type = step.node_type
+        self.attempt = step.attempt
+        self._stage = step.stage
+        self.guard: SensitivityMarks | None = None
+        self.redactor: Redactor | None = None
+        self.task: asyncio.Task[None] | None = None
+        self._loop = loop
+        self._wake = wake
+        self._now = now
+        self._cancelled = False
+        self._lines = 0
+        self._reports: list[Event] = []
+        self._progress: StepProgressed | None = None
+        self._next_report = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self.is_due = False
+
+    # The node's side, on any thread
+
+    @property
+    def idempotency_key(self) -> str:
+        """A key that is the same for every attempt of this step."""
+        return f"{self.execution_id}:{self.node_id}"
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the attempt's result is no longer wanted."""
+        return self._cancelled
+
+    def progress(self, percent: float, message: str = "", **fields: Any) -> None:
+        """Report how far the node is, from 0 to 100."""
+        clamped = round(min(100.0, max(0.0, float(percent))), 2)
+        data = StepProgress(
+            self.node_id,
+            self.node_type,
+            clamped,
+            self._message(message),
+            self._checked(fields),
+            stage=self._stage,
+        )
+        self._report(StepProgressed(data, format_timestamp(self._now())))
+
+    def log(self, message: str, level: str = "info", **fields: Any) -> None:
+        """Write a line to the execution's log."""
+        data = StepLog(
+            self.node_id,
+            self.node_type,
+            encodable(self._redacted(str(level))[:16]),
+            self._message(message),
+            self._checked(fields),
+        )
+        self._report(StepLogged(data, format_timestamp(self._now())))
+
+    def marks(self, parameter: str, value: Any) -> list[str]:
+        """Return the places in a parameter's value that nobody is shown."""
+        return [] if self.guard is None else self.guard.of_parameter(self.node_id, parameter, value)
+
+    def _message(self, message: Any) -> str:
+        # What is cut off must not leave the half of a secret.
+        return encodable(self._redacted(str(message))[:MAX_MESSAGE_CHARACTERS])
+
+    def _checked(self, fields: dict[str, Any]) -> dict[str, Any]:
+        decoded = _checked(fields)
+        return decoded if self.redactor is None else self.redactor.value(decoded)
+
+    def _redacted(self, text: str) -> str:
+        return text if self.redactor is None else self.redactor.text(text)
+
+    def _report(self, event: StepProgressed | StepLogged) -> None:
+        try:
+            running = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is self._loop:
+            self._keep(event)
+        else:
+            self._loop.call_soon_threadsafe(self._keep, event)
+
+    # The orchestrator's side, on the engine's loop
+
+    def tell_cancelled(self) -> None:
+        """Tell the node that its result is not wanted; a thread can only look."""
+        self._cancelled = True
+
+    def cancel(self) -> None:
+        """Tell the node that its result is not wanted, and interrupt it where that is possible."""
+        self.tell_cancelled()
+        if self.task is not None:
+            self.task.cancel()
+
+    def close(self) -> None:
+        """Take no more reports."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def take_reports(self) -> list[Event]:
+        """Return what has been reported since the last time."""
+        reports = self._reports
+        if self._progress is not None:
+            reports = sorted([*reports, self._progress], key=lambda report: report.timestamp)
+        self._reports, self._progress = [], None
+        self._timer, self.is_due = None, False
+        self._next_report = self._loop.time() + REPORT_INTERVAL
+        return reports
+
+    def _keep(self, event: StepProgressed | StepLogged) -> None:
+        if isinstance(event, StepProgressed):
+            self._progress = event
+        elif self._lines < MAX_LINES:
+            self._lines += 1
+            self._reports.append(event)
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._next_report, self._become_due)
+
+    def _become_due(self) -> None:
+        self.is_due = True
+        self._wake()
+
+
+def encodable(text: str) -> str:
+    """Return ``text`` with halves of surrogate pairs, which no UTF-8 can hold, written out."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _checked(fields: dict[str, Any]) -> dict[str, Any]:
+    try:
+        encoded = msgspec.json.encode(fields)
+    except (TypeError, ValueError) as error:
+        raise NodeFailedError(f"a report's fields must be JSON: {error}") from None
+    if len(encoded) > MAX_FIELDS_BYTES:
+        raise NodeFailedError(
+            f"a report's fields are {len(encoded)} bytes; the limit is {MAX_FIELDS_BYTES}"
+        )
+    decoded: dict[str, Any] = msgspec.json.decode(encoded)
+    return decoded

@@ -1,0 +1,189 @@
+"""The attempts that one drive runs: launched, listened to, interrupted.
+
+What they report and how they end comes out as facts: events that are recorded with the scheduler
+and wait to be committed.
+"""
+
+import asyncio
+import functools
+import random
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import msgspec
+import structlog
+
+from tailrace_shared.errors import ServiceError
+from tailrace_shared.execution.events import Event
+from tailrace_worker.engine.decide.outcomes import Erred, Outcome, Succeeded, end_event
+from tailrace_worker.engine.decide.scheduler import Scheduler
+from tailrace_worker.engine.run.attempt import Attempt
+from tailrace_worker.engine.services.engine_services import EngineServices
+from tailrace_worker.engine.tasks.retry import patiently
+
+_LAST_GRACE: Final = 1.0
+
+_log = structlog.get_logger(__name__)
+
+
+class Attempts:
+    """The running attempts of one execution.
+
+    Args:
+        environment: what all drives of this worker share.
+        tenant: whose execution.
+        execution: which execution.
+        wake: called when there is something to take.
+
+    Attributes:
+        scheduler: what facts are recorded with.
+    """
+
+    scheduler: Scheduler
+
+    def __init__(
+        self, environment: EngineServices, tenant: str, execution: str, wake: Callable[[], None]
+    ) -> None:
+        self._env = environment
+        self._tenant = tenant
+        self._execution = execution
+        self._wake = wake
+        self._running: dict[str, Attempt] = {}
+        self._ended: list[tuple[Attempt, Outcome]] = []
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def is_instant(self, step_id: str) -> bool:
+        """Whether a step is run inside a commit."""
+        return self._env.runner.is_instant(self.scheduler.plan.step(step_id))
+
+    def run_instant(self, step_id: str) -> list[Event]:
+        """Run a step that has no effects; returns its end, or nothing if it cannot end here."""
+        attempt = self._attempt(step_id)
+        planned = self.scheduler.plan.step(step_id)
+        outcome = self._env.runner.run_instant(planned, self.scheduler.state, attempt)
+        if isinstance(outcome, Succeeded) and outcome.encoded is not None:
+            # An output of this size must be put elsewhere first: run it as one that takes time.
+            return []
+        return self._end(attempt, outcome)
+
+    def launch(self, step_ids: Iterable[str]) -> None:
+        """Begin to attend to steps that the log says are started."""
+        for step_id in step_ids:
+            if step_id not in self._running:
+                attempt = self._running[step_id] = self._attempt(step_id)
+                attempt.task = self._env.loop.create_task(self._attend(attempt))
+
+    def take(self) -> list[Event]:
+        """Return what has happened since the last time, recorded already."""
+        facts: list[Event] = []
+        ended, self._ended = self._ended, []
+        for attempt, outcome in ended:
+            del self._running[attempt.node_id]
+            facts += self._end(attempt, outcome)
+        for attempt in self._running.values():
+            if attempt.is_due:
+                facts += [self.scheduler.record(report) for report in attempt.take_reports()]
+        return facts
+
+    @property
+    def unattended(self) -> list[str]:
+        """The steps that run by the log, and whose attempt has neither begun nor ended here."""
+        known = self._running.keys() | {attempt.node_id for attempt, _outcome in self._ended}
+        return [step.node_id for step in self.scheduler.attended if step.node_id not in known]
+
+    async def interrupt(self, grace: float) -> list[Event]:
+        """Interrupt what runs; returns the facts of attempts that ended all the same.
+
+        Args:
+            grace: how long functions that can learn of it have to end by themselves, in seconds.
+        """
+        listening: list[asyncio.Task[None]] = []
+        for attempt in self._running.values():
+            planned = self.scheduler.plan.step(attempt.node_id)
+            if attempt.task is not None and self._env.runner.listens(planned):
+                attempt.tell_cancelled()
+                listening.append(attempt.task)
+        if listening and grace > 0:
+            await asyncio.wait(listening, timeout=grace)
+        tasks = [attempt.task for attempt in self._running.values() if attempt.task]
+        for attempt in self._running.values():
+            attempt.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=_LAST_GRACE)
+        # To raise is a function's way to heed that it was told; it says nothing of its work.
+        for attempt, outcome in self._ended:
+            if isinstance(outcome, Erred) and attempt.cancelled:
+                del self._running[attempt.node_id]
+        self._ended = [
+            (attempt, outcome)
+            for attempt, outcome in self._ended
+            if attempt.node_id in self._running
+        ]
+        facts = self.take()
+        self.abandon()
+        return facts
+
+    def abandon(self) -> None:
+        """Let go of everything: its results are not wanted any more."""
+        for attempt in self._running.values():
+            attempt.cancel()
+            attempt.close()
+        self._running.clear()
+        self._ended.clear()
+
+    def _attempt(self, step_id: str) -> Attempt:
+        step = self.scheduler.state.steps[step_id]
+        attempt = Attempt(
+            self._tenant, self._execution, step, self._env.loop, self._wake, self._env.now
+        )
+        attempt.guard = self.scheduler.guard
+        return attempt
+
+    async def _attend(self, attempt: Attempt) -> None:
+        planned = self.scheduler.plan.step(attempt.node_id)
+        try:
+            outcome = await self._env.runner.run(planned, self.scheduler.state, attempt)
+            if isinstance(outcome, Succeeded) and outcome.encoded is not None:
+                outcome = await self._put_elsewhere(attempt, outcome, outcome.encoded)
+        # An attempt without an outcome would leave the execution waiting for ever.
+        except Exception as error:  # noqa: BLE001
+            _log.exception("attempt broke", tenant=self._tenant, execution=self._execution)
+            outcome = Erred(f"internal error: {type(error).__name__}", retryable=False)
+        # An attempt that was abandoned meanwhile has no say any more.
+        if self._running.get(attempt.node_id) is attempt:
+            self._ended.append((attempt, outcome))
+            self._wake()
+
+    async def _put_elsewhere(
+        self, attempt: Attempt, outcome: Succeeded, encoded: bytes
+    ) -> Succeeded | Erred:
+        put = functools.partial(
+            self._env.outputs.put,
+            self._tenant,
+            self._execution,
+            attempt.node_id,
+            attempt.attempt,
+            encoded,
+        )
+        try:
+            ref = await patiently(put, lambda: attempt.cancelled)
+        except ServiceError as error:
+            return Erred(f"the output could not be stored: {error}")
+        return Succeeded(outcome.output, ref=ref)
+
+    def _end(self, attempt: Attempt, outcome: Outcome) -> list[Event]:
+        attempt.close()
+        scheduler = self.scheduler
+        facts = [scheduler.record(report) for report in attempt.take_reports()]
+        step = scheduler.state.steps[attempt.node_id]
+        draw = random.random()  # noqa: S311 - jitter, no secret
+        output = outcome.output if isinstance(outcome, Succeeded) else msgspec.UNSET
+        node = scheduler.plan.step(attempt.node_id).node
+        end = end_event(step, outcome, node, self._env.now(), draw)
+        facts.append(scheduler.record(end, output))
+        if isinstance(outcome, Succeeded) and outcome.ref is not None:
+            # It is at hand: nobody need fetch it.
+            step.output = outcome.output
+        return facts

@@ -1,0 +1,280 @@
+"""The runner: carries out one attempt of one node and says how it ended, as data."""
+
+import asyncio
+import math
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from tailrace_shared.errors import ExpressionError
+from tailrace_shared.execution.evaluation import render
+from tailrace_shared.execution.events import MAX_VALUE_BYTES, format_timestamp
+from tailrace_shared.execution.state import ExecutionState
+from tailrace_worker.engine.decide.outcomes import Erred, Outcome, Succeeded, Unable
+from tailrace_worker.engine.decide.plan import PlannedNode, names_of
+from tailrace_worker.engine.run.attempt import Attempt, encodable
+from tailrace_worker.nodes.node import NodeFailedError, NodeFunction, Wait
+from tailrace_worker.nodes.registry import NodeRegistry
+from tailrace_worker.nodes.waits import ForChild, ForSignal
+from tailrace_worker.secrets.redactor import Redactor
+from tailrace_worker.secrets.secret_store import SecretError, Secrets, SecretStore
+
+_SOME_TIME: Final = 2_000_000_000.0
+MAX_DEPTH: Final = 100
+"""Nesting of an output: every service must be able to decode it within its own call stack."""
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    function: NodeFunction
+    # Secrets may be among them, and debuggers and event loops print what they call.
+    parameters: dict[str, Any] = field(repr=False)
+    redactor: Redactor | None = None
+
+    def __call__(self) -> Any:
+        return self.function.call(**self.parameters)
+
+
+class Runner:
+    """Runs attempts: coroutine functions here, synchronous ones in the executor's threads.
+
+    Args:
+        registry: the functions.
+        threads: where synchronous ones run.
+        max_output_bytes: the largest output as JSON.
+        secrets: what nodes may be given.
+    """
+
+    def __init__(
+        self,
+        registry: NodeRegistry,
+        threads: Executor,
+        max_output_bytes: int,
+        secrets: SecretStore,
+    ) -> None:
+        self._registry = registry
+        self._threads = threads
+        self._max_output_bytes = max_output_bytes
+        self._secrets = secrets
+
+    def with_threads(self, threads: Executor) -> "Runner":
+        """Return the same runner, but for where synchronous functions run."""
+        return Runner(self._registry, threads, self._max_output_bytes, self._secrets)
+
+    def listens(self, node: PlannedNode) -> bool:
+        """Whether the node's function can learn that it is cancelled."""
+        function = self._registry.get(node.node.type)
+        return function is not None and function.takes_context
+
+    def is_instant(self, node: PlannedNode) -> bool:
+        """Whether the node can be run inside a commit."""
+        function = self._registry.get(node.node.type)
+        return function is not None and function.is_instant
+
+    def run_instant(self, node: PlannedNode, state: ExecutionState, attempt: Attempt) -> Outcome:
+        """Run a node that has no effects and never waits."""
+        call = self._prepare(node, state, attempt)
+        return call if isinstance(call, Erred | Unable) else self._settle(call, node)
+
+    async def run(self, node: PlannedNode, state: ExecutionState, attempt: Attempt) -> Outcome:
+        """Run any node, no longer than its timeout."""
+        secrets: Secrets | None = None
+        if node.secrets:
+            try:
+                secrets = await self._given(node, attempt)
+            except SecretError as error:
+                return Erred(str(error))
+        call = self._prepare(node, state, attempt, secrets)
+        if isinstance(call, Erred | Unable):
+            return call
+        seconds = node.node.timeout_seconds
+        # A limit costs as much as the whole of a quick step.
+        limit = None if seconds is None else asyncio.timeout(seconds)
+        try:
+            if limit is None:
+                return await self._carry_out(call, node)
+            async with limit:
+                return await self._carry_out(call, node)
+        # Whatever a node raises is how its attempt ended, sys.exit() included.
+        except (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as error:
+            if isinstance(error, TimeoutError) and limit is not None and limit.expired():
+                # A thread cannot be interrupted; its function can only be told.
+                attempt.tell_cancelled()
+                return Erred(f"timed out after {node.node.timeout}")
+            # A node that waits for something which was cancelled raises this as well.
+            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+                raise
+            return _erred(error, node, call.redactor)
+
+    async def _given(self, node: PlannedNode, attempt: Attempt) -> Secrets | None:
+        """Return the secrets of an attempt, and see to it that it reports none of them.
+
+        Raises:
+            SecretError: one of them cannot be had.
+        """
+        function = self._registry.get(node.node.type)
+        # A definition that was checked names none elsewhere, but checks change with versions.
+        if function is None or not function.type.secrets:
+            return None
+        secrets = await self._secrets.get(attempt.tenant, node.secrets)
+        attempt.redactor = secrets.redactor
+        return secrets
+
+    async def _carry_out(self, call: _Call, node: PlannedNode) -> Outcome:
+        if call.function.is_async:
+            return _outcome(await call(), self._max_output_bytes, call.redactor)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._settle, call, node)
+
+    def _settle(self, call: _Call, node: PlannedNode) -> Outcome:
+        """Carry out a call to its outcome. In a thread, as a future cannot hold a StopIteration."""
+        try:
+            return _outcome(call(), self._max_output_bytes, call.redactor)
+        # Whatever a node raises is how its attempt ended, sys.exit() included.
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
+            return _erred(error, node, call.redactor)
+
+    def _prepare(
+        self,
+        node: PlannedNode,
+        state: ExecutionState,
+        attempt: Attempt,
+        secrets: Secrets | None = None,
+    ) -> _Call | Erred | Unable:
+        function = self._registry.get(node.node.type)
+        if function is None:
+            return Unable(f"this worker has no node type {node.node.type!r}")
+        try:
+            names = names_of(attempt.node_id, state)
+            if secrets is not None:
+                names = {**names, "secrets": secrets.values}
+            parameters = render(node.parameters, state, names)
+        except ExpressionError as error:
+            return Erred(str(error), retryable=False)
+        if problem := _unfit(function, parameters):
+            return Erred(problem, retryable=False)
+        if not function.is_instant:
+            # The values are the execution's, and the definition's, own: a node may change them.
+            parameters = msgspec.json.decode(msgspec.json.encode(parameters))
+        if function.takes_context:
+            parameters = {**parameters, "ctx": attempt}
+        return _Call(function, parameters, None if secrets is None else secrets.redactor)
+
+
+def _unfit(function: NodeFunction, parameters: dict[str, Any]) -> str | None:
+    # Checked here too: a worker may have another version of a function than the API was told of.
+    known = function.type.parameters
+    unknown = [] if function.type.open else [key for key in parameters if key not in known]
+    missing = [key for key, spec in known.items() if spec.required and key not in parameters]
+    if unknown:
+        return f"{function.type.name} takes no {', '.join(unknown)}"
+    if missing:
+        return f"{function.type.name} needs {', '.join(missing)}"
+    return None
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _outcome(value: Any, max_bytes: int, redactor: Redactor | None = None) -> Outcome:
+    match value:
+        case Wait():
+            return _checked_wait(value)
+        case ForSignal():
+            return value
+        case ForChild():
+            return _checked_child(value)
+        case _:
+            return _redacted(_checked_output(value, max_bytes), redactor)
+
+
+def _redacted(outcome: Outcome, redactor: Redactor | None) -> Outcome:
+    if redactor is None:
+        return outcome
+    if isinstance(outcome, Erred):
+        return Erred(redactor.text(outcome.message), outcome.retryable)
+    if not isinstance(outcome, Succeeded):
+        return outcome
+    output = redactor.value(outcome.output)
+    if output is outcome.output or outcome.encoded is None:
+        return Succeeded(output, outcome.encoded)
+    return Succeeded(output, msgspec.json.encode(output))
+
+
+def _checked_child(child: ForChild) -> Outcome:
+    size = len(msgspec.json.encode(child.input))
+    if size > MAX_VALUE_BYTES:
+        return Erred(f"the input is {size} bytes; the limit is {MAX_VALUE_BYTES}", retryable=False)
+    return child
+
+
+def _checked_output(value: Any, max_bytes: int) -> Outcome:
+    try:
+        encoded = msgspec.json.encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        return Erred(f"the output is not JSON: {error}", retryable=False)
+    if len(encoded) > max_bytes:
+        return Erred(
+            f"the output is {len(encoded)} bytes; the limit is {max_bytes}", retryable=False
+        )
+    # What expressions see now is what they would see after a recovery from the log.
+    if b"null" in encoded and _has_no_number(value):
+        return Erred("the output is not JSON: NaN and infinity are no numbers", retryable=False)
+    output = msgspec.json.decode(encoded)
+    # Few values have so many brackets that they could be too deep.
+    if encoded.count(b"[") + encoded.count(b"{") > MAX_DEPTH and _is_deep(output):
+        return Erred(f"the output is nested more than {MAX_DEPTH} deep", retryable=False)
+    return Succeeded(output, encoded if len(encoded) > MAX_VALUE_BYTES else None)
+
+
+def _has_no_number(value: Any) -> bool:
+    # msgspec writes NaN and infinity as null, and a null is not what the node returned.
+    match value:
+        case float():
+            return not math.isfinite(value)
+        case dict():
+            return any(map(_has_no_number, value.values()))
+        case list() | tuple():
+            return any(map(_has_no_number, value))
+        case _:
+            return False
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, dict | list)
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _checked_wait(wait: Wait) -> Outcome:
+    try:
+        # Any time will do as the one from which a span is counted.
+        format_timestamp(_SOME_TIME + wait.seconds if wait.until is None else wait.until)
+    except (TypeError, ValueError, OverflowError, OSError):
+        wanted = wait.seconds if wait.until is None else wait.until
+        return Erred(f"there is no time {wanted!r} to wait for", retryable=False)
+    return wait
+
+
+def _erred(error: BaseException, node: PlannedNode, redactor: Redactor | None) -> Erred:
+    if isinstance(error, NodeFailedError):
+        message, retryable = str(error), error.retryable
+    else:
+        _log.warning("node raised", node_type=node.node.type, node_id=node.id, exc_info=error)
+        message, retryable = f"{type(error).__name__}: {error}", True
+    return Erred(encodable(message if redactor is None else redactor.text(message)), retryable)

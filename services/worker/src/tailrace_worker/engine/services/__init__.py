@@ -1,0 +1,1 @@
+"""What drives and attempts use: timers, clock, statistics, estimates and the sweeper."""

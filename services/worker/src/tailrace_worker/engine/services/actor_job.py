@@ -1,0 +1,82 @@
+"""The message that has an actor attend to one attempt of a step. Pure."""
+
+import hashlib
+from typing import NamedTuple
+
+import msgspec
+
+from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.nats.jobs import JobMessage, at_headers
+from tailrace_shared.subjects import Subjects
+
+
+class ActorJob(NamedTuple):
+    """What a message asks for: its arguments, in their order.
+
+    Attributes:
+        tenant: whose execution.
+        execution: which execution.
+        step_id: the step, which may be an item of a map.
+        node_type: the step's.
+        attempt: the attempt that is to begin.
+    """
+
+    tenant: str
+    execution: str
+    step_id: str
+    node_type: str
+    attempt: int
+
+
+class OutgoingJob(NamedTuple):
+    """A message for JetStream."""
+
+    subject: str
+    payload: bytes
+    headers: dict[str, str]
+
+
+def actor_name(node_type: str) -> str:
+    """Return the name of a node type's actor, and of its queue."""
+    return f"node.{node_type}"
+
+
+def actor_job(
+    subjects: Subjects, tenant: str, state: ExecutionState, step_id: str
+) -> OutgoingJob | None:
+    """Return the message for a step that waits for an actor; None for any other step.
+
+    It may be sent again by whoever comes to drive the execution. While nothing has been asked of
+    the execution in between, JetStream recognises the repetition; after a pause, when actors may
+    have dropped the message, it does not. Duplicates that get through begin nothing.
+    """
+    step = state.steps.get(step_id)
+    if step is None or step.waiting is None or step.waiting.wait != "actor":
+        return None
+    job = ActorJob(tenant, state.execution_id, step_id, step.node_type, step.attempt + 1)
+    message_id = f"{tenant}.{state.execution_id}.{step_id}.{job.attempt}.{len(state.commands)}"
+    return message_for(subjects, job)._replace(headers={"Nats-Msg-Id": message_id})
+
+
+def message_for(subjects: Subjects, job: ActorJob) -> OutgoingJob:
+    """Return a message that no other is a repetition of."""
+    name = actor_name(job.node_type)
+    message = JobMessage(queue_name=name, actor_name=name, args=list(job))
+    return OutgoingJob(subjects.job(name), msgspec.json.encode(message), {})
+
+
+def watch_for(subjects: Subjects, job: ActorJob, when: float) -> OutgoingJob:
+    """Return a message for later; it takes the place of an earlier one for the same attempt.
+
+    Args:
+        subjects: the names of the installation.
+        job: what it asks for.
+        when: seconds since the epoch.
+    """
+    schedule = hashlib.sha256(".".join(map(str, job)).encode()).hexdigest()[:40]
+    message = message_for(subjects, job)
+    return OutgoingJob(
+        subjects.job_at(actor_name(job.node_type), schedule),
+        message.payload,
+        at_headers(when, target=message.subject),
+    )

@@ -1,0 +1,1 @@
+"""Retries, wake-ups, background tasks and a TTL cache for asyncio code."""

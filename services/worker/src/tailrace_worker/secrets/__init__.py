@@ -1,0 +1,1 @@
+"""Secrets: where workers read them, and their redaction from results."""

@@ -1,0 +1,1 @@
+"""What callers ask of executions: start, signal and control them, within limits."""

@@ -1,0 +1,79 @@
+"""The input of runs, checked against the JSON Schema of the workflow's version."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+from jsonschema.protocols import Validator
+
+from tailrace_shared.errors import ServiceError
+from tailrace_shared.execution.events import MAX_VALUE_BYTES
+from tailrace_shared.stores.workflow_store import StoredWorkflow
+from tailrace_shared.workflow import pointer
+from tailrace_shared.workflow.schemas.input_schema import compile_schema, violations
+from tailrace_shared.workflow.schemas.schema_validator import INLINE_SECONDS
+from tailrace_shared.workflow.validation import Problem
+
+_MOST_SCHEMAS: Final = 256
+#: Larger inputs are checked in a thread: what else runs on the loop must not wait for that.
+_INLINE_BYTES: Final = 64 * 1024
+
+
+class InvalidInputError(ServiceError):
+    """An input that its workflow does not take.
+
+    Attributes:
+        summary: what is wrong, without the places.
+        problems: every place that is wrong.
+    """
+
+    def __init__(self, summary: str, problems: Sequence[Problem]) -> None:
+        places = (f"{problem.pointer}: {problem.detail}" for problem in problems)
+        super().__init__("; ".join([summary, *places]))
+        self.summary = summary
+        self.problems = problems
+
+
+class InputCheck:
+    """Checks inputs; a version never changes, so its schema is compiled once."""
+
+    def __init__(self) -> None:
+        self._validators: OrderedDict[tuple[str, str, int], Validator] = OrderedDict()
+
+    async def check(self, tenant: str, workflow: StoredWorkflow, field: str, value: Any) -> None:
+        """Check the input of a run.
+
+        Args:
+            tenant: whose workflow it is.
+            workflow: the workflow, in the version that will run.
+            field: what the input is called in the body.
+            value: the input.
+
+        Raises:
+            InvalidInputError: naming every place where the input is not what the workflow asks for.
+        """
+        size = len(msgspec.json.encode(value))
+        if size > MAX_VALUE_BYTES:
+            detail = f"the input is {size} bytes of JSON; the limit is {MAX_VALUE_BYTES}"
+            raise InvalidInputError(detail, [Problem(pointer.join("", field), detail)])
+        if workflow.definition.input is None:
+            return
+        validator = self._validator(tenant, workflow)
+        if size <= _INLINE_BYTES:
+            problems = violations(validator, field, value, INLINE_SECONDS)
+        else:
+            problems = await asyncio.to_thread(violations, validator, field, value)
+        if problems:
+            raise InvalidInputError("the input is not what the workflow asks for", problems)
+
+    def _validator(self, tenant: str, workflow: StoredWorkflow) -> Validator:
+        key = (tenant, workflow.definition.id, workflow.version)
+        validator = self._validators.get(key)
+        if validator is None:
+            validator = self._validators[key] = compile_schema(workflow.definition.input)
+            if len(self._validators) > _MOST_SCHEMAS:
+                self._validators.popitem(last=False)
+        self._validators.move_to_end(key)
+        return validator

@@ -1,0 +1,204 @@
+"""Signals: triggers, brought to the steps that wait for them.
+
+The sender stores the trigger and then reads who waits; a worker writes the wait down and then
+reads which triggers have come (``look_back``). So at least one of the two finds the other, and
+where both do, the fence of the log makes the signal count once.
+"""
+
+import asyncio
+import functools
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Final
+
+import structlog
+
+from tailrace_shared.errors import (
+    ExecutionNotFoundError,
+    ExpressionError,
+    IllegalCommandError,
+    OutputNotFoundError,
+)
+from tailrace_shared.execution import commands
+from tailrace_shared.execution.evaluation import context_of
+from tailrace_shared.execution.events import Command
+from tailrace_shared.stores.execution_log import ExecutionLog
+from tailrace_shared.stores.indexes.due_index import DueIndex
+from tailrace_shared.stores.indexes.waiting_index import Waiting, WaitingIndex
+from tailrace_shared.stores.output_store import OutputStore
+from tailrace_shared.stores.trigger_store import Trigger, TriggerStore
+from tailrace_shared.workflow.expressions.expression import Expression, compile_expression
+
+_AT_ONCE: Final = 32
+_COMPILED: Final = 1024
+
+_log = structlog.get_logger(__name__)
+
+
+class Signals:
+    """Stores triggers and resolves what waits for them.
+
+    Args:
+        log: where signals are recorded.
+        waiting: who waits.
+        triggers: what has come.
+        due: told of an execution before it is given to the workers.
+        outputs: for matches that name an output which is not in the log.
+        advance: gives an execution (tenant, id) to the workers.
+    """
+
+    def __init__(
+        self,
+        log: ExecutionLog,
+        waiting: WaitingIndex,
+        triggers: TriggerStore,
+        due: DueIndex,
+        outputs: OutputStore,
+        advance: Callable[[str, str], Awaitable[None]],
+    ) -> None:
+        self._log = log
+        self._waiting = waiting
+        self._triggers = triggers
+        self._due = due
+        self._outputs = outputs
+        self._advance = advance
+
+    async def emit(
+        self,
+        tenant: str,
+        procedure: str,
+        data: Any,
+        key: str | None = None,
+        sensitive: Sequence[str] = (),
+    ) -> int:
+        """Store a trigger and bring it to all that wait for it; returns how many those are.
+
+        Raises:
+            InvalidIdError, TriggerTooLargeError: there can be no such trigger.
+            UnavailableError: NATS did not answer; with a key the same may be sent again.
+        """
+        trigger = await self._triggers.publish(tenant, procedure, data, key, sensitive)
+        return await self.deliver(tenant, trigger)
+
+    async def deliver(self, tenant: str, trigger: Trigger) -> int:
+        """Bring a stored trigger to all that wait for it; returns how many those are.
+
+        It may be delivered again: who has it already counts, and gets it once.
+
+        Raises:
+            TailraceError: what went wrong with the first that could not be told; all others were.
+        """
+        resolved = 0
+        failures: list[BaseException] = []
+        waiting = self._waiting.of_procedure(tenant, trigger.procedure)
+        async for some in _bunches(waiting, _AT_ONCE):
+            results = await asyncio.gather(
+                *(self._offer(tenant, each, trigger) for each in some), return_exceptions=True
+            )
+            resolved += sum(result is True for result in results)
+            failures += [result for result in results if isinstance(result, BaseException)]
+        if failures:
+            raise failures[0]
+        return resolved
+
+    async def look_back(self, tenant: str, waiting: Waiting) -> bool:
+        """Resolve a wait by the first trigger that came before the wait was written down.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        earliest: Trigger | None = None
+        for procedure in waiting.triggers:
+            found = await self._first_match(tenant, waiting, procedure)
+            if found is not None and (earliest is None or found.sequence < earliest.sequence):
+                earliest = found
+        return earliest is not None and await self._resolve(tenant, waiting, earliest)
+
+    async def _first_match(self, tenant: str, waiting: Waiting, procedure: str) -> Trigger | None:
+        after = waiting.began - waiting.lookback
+        async for trigger in self._triggers.since(tenant, procedure, after):
+            if await self._matches(tenant, waiting, trigger):
+                return trigger
+        return None
+
+    async def _offer(self, tenant: str, waiting: Waiting, trigger: Trigger) -> bool:
+        # As a look back would have it: what came too early is too early for whoever finds it.
+        if trigger.time <= waiting.began - waiting.lookback:
+            return False
+        return await self._matches(tenant, waiting, trigger) and await self._resolve(
+            tenant, waiting, trigger
+        )
+
+    async def _matches(self, tenant: str, waiting: Waiting, trigger: Trigger) -> bool:
+        if waiting.match is None:
+            return True
+        try:
+            expression = _compiled(waiting.match)
+            context = await self._context(tenant, waiting, expression)
+            return expression.evaluate({**context, "event": trigger.data}) is True
+        except (ExpressionError, OutputNotFoundError, ExecutionNotFoundError) as error:
+            # It is for one waiter to be wrong about the event, not for the sender to hear of it.
+            _log.info(
+                "no match",
+                tenant=tenant,
+                execution=waiting.execution_id,
+                node=waiting.node_id,
+                procedure=trigger.procedure,
+                error=str(error),
+            )
+            return False
+
+    async def _context(
+        self, tenant: str, waiting: Waiting, expression: Expression
+    ) -> dict[str, Any]:
+        if expression.names <= {"event"}:
+            return {}
+        if waiting.context is not None:
+            return waiting.context
+        # A replica that lags may not have the outputs yet, and would make it no match.
+        history = await self._log.load_newest(tenant, waiting.execution_id)
+        await self._outputs.fetch(history.state, expression.nodes)
+        return context_of([expression], history.state)
+
+    async def _resolve(self, tenant: str, waiting: Waiting, trigger: Trigger) -> bool:
+        execution = waiting.execution_id
+        command = Command(
+            execution,
+            "resolve",
+            # The same for every delivery of the trigger.
+            f"{trigger.sequence}-{waiting.node_id}",
+            node_id=waiting.node_id,
+            event=trigger.data,
+            procedure=trigger.procedure,
+            sensitive=[f"/event{place}" for place in trigger.sensitive],
+        )
+        try:
+            async with self._due.asking(tenant, execution):
+                await self._log.request(
+                    tenant,
+                    execution,
+                    lambda state: commands.request_resolve(state, command, time.time()),
+                )
+                await self._advance(tenant, execution)
+        except (IllegalCommandError, ExecutionNotFoundError):
+            # Something else came first. Whoever drives the execution strikes the wait out, and
+            # should that have been forgotten, it is done now.
+            await self._waiting.remove(tenant, waiting)
+            return False
+        return True
+
+
+@functools.lru_cache(maxsize=_COMPILED)
+def _compiled(source: str) -> Expression:
+    return compile_expression(source)
+
+
+async def _bunches(waiting: AsyncIterator[Waiting], size: int) -> AsyncIterator[list[Waiting]]:
+    bunch: list[Waiting] = []
+    async for each in waiting:
+        bunch.append(each)
+        if len(bunch) == size:
+            yield bunch
+            bunch = []
+    if bunch:
+        yield bunch

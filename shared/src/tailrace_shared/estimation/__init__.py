@@ -1,0 +1,1 @@
+"""Run history and estimates of the remaining time. Pure."""

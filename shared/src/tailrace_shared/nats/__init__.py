@@ -1,0 +1,1 @@
+"""The adapter to NATS JetStream: requests, fenced appends, buckets and topology."""

@@ -1,0 +1,187 @@
+"""Key-value buckets (ADR-8): a stream whose subjects are keys.
+
+nats-py's own KeyValue reads one key at a time and raises nats-py's errors; a run list needs a
+hundred keys in one round trip, and callers one family of errors.
+"""
+
+from collections.abc import AsyncIterator, Callable, Iterable
+from typing import Final, NamedTuple
+
+from tailrace_shared.errors import UnavailableError, WrongLastSequenceError
+from tailrace_shared.nats.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE, JetStream, StoredMessage
+
+_OPERATION: Final = "KV-Operation"
+_KEYS_PER_READ: Final = 1000  # the server's limit is 1,024 subjects
+
+
+class BucketEntry(NamedTuple):
+    """A value, and the revision (stream sequence) that wrote it."""
+
+    key: str
+    value: bytes
+    revision: int
+
+
+class Bucket:
+    """One bucket. Keys are subject tokens joined by dots; callers build them from checked ids."""
+
+    def __init__(self, jetstream: JetStream, name: str) -> None:
+        self._jetstream = jetstream
+        self._stream = f"KV_{name}"
+        self._prefix = f"$KV.{name}."
+
+    async def put(self, key: str, value: bytes) -> int:
+        """Set a key; returns the revision."""
+        return await self._jetstream.publish(self._prefix + key, value)
+
+    async def create(self, key: str, value: bytes) -> int | None:
+        """Set a key that has no value; returns the revision, or None if it has one already."""
+        last = 0
+        while True:
+            fence = {EXPECTED_LAST_SUBJECT_SEQUENCE: str(last)}
+            try:
+                return await self._jetstream.publish(self._prefix + key, value, fence)
+            except WrongLastSequenceError:
+                # A deleted key leaves a marker behind; a value put over it is a creation too.
+                marker = await self._jetstream.get_newest(
+                    self._stream, {"last_by_subj": self._prefix + key}
+                )
+                if marker is None or not _is_deleted(marker) or marker.sequence == last:
+                    return None
+                last = marker.sequence
+
+    async def replace(self, key: str, value: bytes, revision: int) -> int | None:
+        """Set a key whose newest revision is still ``revision`` (0: it never had one).
+
+        Returns:
+            The new revision, or None if somebody else wrote first.
+        """
+        fence = {EXPECTED_LAST_SUBJECT_SEQUENCE: str(revision)}
+        try:
+            return await self._jetstream.publish(self._prefix + key, value, fence)
+        except WrongLastSequenceError:
+            return None
+
+    async def purge(self, key: str, revision: int | None = None) -> bool:
+        """Remove a key without a trace; tells whether there was anything to remove.
+
+        A marker, as ``delete`` leaves one, costs no less and stays.
+
+        Args:
+            key: what to remove.
+            revision: remove it only if nothing newer than this was written.
+        """
+        request: dict[str, str | int] = {"filter": self._prefix + key}
+        if revision is not None:
+            request["seq"] = revision + 1
+        answer = await self._jetstream.api(f"STREAM.PURGE.{self._stream}", request)
+        return bool(answer["purged"])
+
+    async def delete(self, key: str) -> None:
+        """Remove a key's value; its earlier revisions stay readable by revision."""
+        await self._jetstream.publish(self._prefix + key, b"", {_OPERATION: "DEL"})
+
+    async def get(self, key: str) -> BucketEntry | None:
+        """Return the value of a key, or None."""
+        message = await self._last(key)
+        return None if message is None else self._entry(message)
+
+    async def get_newest(self, key: str) -> BucketEntry | None:
+        """Return the value of a key as the bucket's leader has it, or None."""
+        request = {"last_by_subj": self._prefix + key}
+        message = await self._jetstream.get_newest(self._stream, request)
+        return None if message is None else self._entry(message)
+
+    async def scan(self, pattern: str) -> AsyncIterator[tuple[BucketEntry, float]]:
+        """Read all values whose keys match, the oldest first, each with the time it was written.
+
+        For buckets without a history: of one with a history it gives earlier values, too.
+        """
+        async for message in self._jetstream.read(self._stream, self._prefix + pattern, 1):
+            if entry := self._entry(message):
+                yield entry, message.time
+
+    async def get_revision(self, key: str, revision: int) -> BucketEntry | None:
+        """Return the value that ``revision`` gave to ``key``, or None."""
+        if revision < 1:
+            return None
+        request = {"seq": revision}
+        message = await self._jetstream.get(self._stream, request)
+        if message is None:
+            message = await self._jetstream.get_newest(self._stream, request)
+        if message is None or message.subject != self._prefix + key:
+            return None
+        return self._entry(message)
+
+    async def keys(self, pattern: str) -> list[str]:
+        """Return the keys that match ``pattern`` (subject wildcards), deleted ones included."""
+        names: list[str] = []
+        while True:
+            info = await self._jetstream.api(
+                f"STREAM.INFO.{self._stream}",
+                {"subjects_filter": self._prefix + pattern, "offset": len(names)},
+            )
+            page = info["state"].get("subjects") or {}
+            names.extend(subject.removeprefix(self._prefix) for subject in page)
+            if not page or len(names) >= info.get("total", 0):
+                return names
+
+    async def get_many(self, keys: Iterable[str]) -> list[BucketEntry]:
+        """Return the values of those ``keys`` (wildcards allowed) that have one, in no order."""
+        entries: list[BucketEntry] = []
+        for some in _batched(keys, _KEYS_PER_READ):
+            sequence = 1
+            while True:
+                page, pending = await self._jetstream.batch(
+                    self._stream,
+                    {
+                        "multi_last": [self._prefix + key for key in some],
+                        "batch": _KEYS_PER_READ,
+                        "seq": sequence,
+                    },
+                )
+                entries.extend(entry for message in page if (entry := self._entry(message)))
+                if not page or not pending:
+                    break
+                sequence = page[-1].sequence + 1
+        return entries
+
+    async def _last(self, key: str) -> StoredMessage | None:
+        return await self._jetstream.get(self._stream, {"last_by_subj": self._prefix + key})
+
+    async def read_all(
+        self, pattern: str, is_wanted: Callable[[str], bool] = lambda _key: True
+    ) -> list[BucketEntry]:
+        """Return the values of all keys that match a pattern and are wanted, in no order.
+
+        All that was written before the call is there.
+        """
+        keys = [key for key in await self.keys(pattern) if is_wanted(key)]
+        if not keys:
+            return []
+        subjects = [self._prefix + key for key in keys]
+        info = await self._jetstream.api(f"STREAM.INFO.{self._stream}")
+        try:
+            found = await self._jetstream.last_of(self._stream, subjects, info["state"]["last_seq"])
+        except UnavailableError:
+            # Perhaps all of them have gone meanwhile, and then no replica says how far it is.
+            if any([await self.get_newest(key) for key in keys]):
+                raise
+            return []
+        return [entry for message in found.values() if (entry := self._entry(message))]
+
+    def _entry(self, message: StoredMessage) -> BucketEntry | None:
+        if _is_deleted(message):
+            return None
+        return BucketEntry(
+            message.subject.removeprefix(self._prefix), message.data, message.sequence
+        )
+
+
+def _is_deleted(message: StoredMessage) -> bool:
+    return _OPERATION in message.headers
+
+
+def _batched(items: Iterable[str], size: int) -> Iterable[list[str]]:
+    items = list(items)
+    return (items[start : start + size] for start in range(0, len(items), size))

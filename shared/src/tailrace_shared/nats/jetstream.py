@@ -1,0 +1,391 @@
+"""The few things that Tailrace asks of JetStream, with Tailrace's errors.
+
+nats-py speaks the protocol; this module adds what it has no words for: raw stream requests (so
+that new server settings can be used), fenced appends, and Direct Get in pages (ADR-31).
+"""
+
+import asyncio
+import base64
+import re
+from collections.abc import AsyncIterator, Sequence
+from datetime import datetime
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import nats
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from tailrace_shared.errors import (
+    JetStreamError,
+    MessageTooLargeError,
+    StartupError,
+    UnavailableError,
+    WrongLastSequenceError,
+)
+from tailrace_shared.nats.nats_requests import answers_over
+from tailrace_shared.settings import CommonSettings
+
+OLDEST_SERVER: Final = (2, 14)
+EXPECTED_LAST_SUBJECT_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
+
+_WRONG_LAST_SEQUENCE: Final = {10071, 10164}
+_NO_MESSAGE: Final = 10037
+# What a cluster says while it elects a leader or is short of resources.
+_NOT_NOW: Final = {10008, 10009, 10023}
+_REQUEST_TIMEOUT: Final = 5.0
+# What the headers of a message take at the most: they count as its payload.
+_HEADERS_ROOM: Final = 1024
+_PAGE_MESSAGES: Final = 256
+_PAGE_BYTES: Final = 4 * 1024 * 1024
+_SUBJECTS_PER_READ: Final = 1000  # the server's limit is 1,024
+
+LAG: Final = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+"""Pauses before a replica that lags is asked again, in seconds."""
+
+_End = tuple[int, int | None]
+
+
+class _ApiError(msgspec.Struct):
+    code: int
+    err_code: int = 0
+    description: str = ""
+
+
+class _PubAck(msgspec.Struct):
+    error: _ApiError | None = None
+    seq: int = 0
+    duplicate: bool = False
+
+
+class StoredMessage(NamedTuple):
+    """One message as it lies in a stream.
+
+    Attributes:
+        timestamp: when the stream's leader took it, RFC 3339.
+    """
+
+    sequence: int
+    subject: str
+    data: bytes
+    headers: dict[str, str]
+    timestamp: str
+
+    @property
+    def time(self) -> float:
+        """When the stream's leader took it, in seconds since the epoch."""
+        return datetime.fromisoformat(self.timestamp).timestamp()
+
+
+_decode_ack = msgspec.json.Decoder(_PubAck).decode
+
+
+async def connect(settings: CommonSettings, name: str, **options: Any) -> Client:
+    """Connect to NATS and check that it can do what Tailrace needs.
+
+    ``options`` go to nats-py's ``Client.connect`` as they are.
+
+    Raises:
+        StartupError: NATS is unreachable or too old, or JetStream is off.
+    """
+    last_error: Exception | None = None
+    report = options.pop("error_cb", None)
+
+    async def remember(error: Exception) -> None:
+        nonlocal last_error
+        last_error = error
+        if report is not None:
+            await report(error)
+
+    client = Client()
+    try:
+        async with asyncio.timeout(settings.nats_connect_timeout):
+            await client.connect(
+                **{
+                    "servers": settings.nats_url.split(","),
+                    "name": name,
+                    "error_cb": remember,
+                    # A service outlives its NATS: after the first connect it never gives up.
+                    "max_reconnect_attempts": -1,
+                    "reconnect_time_wait": 1,
+                    "connect_timeout": 2,
+                    **options,
+                }
+            )
+    except (TimeoutError, OSError, ValueError, nats.errors.Error) as error:
+        # A connect that ran out of time hides why its attempts failed.
+        reason = last_error if isinstance(error, TimeoutError) and last_error else error
+        raise StartupError(
+            f"cannot reach NATS at {_without_credentials(settings.nats_url)}: "
+            f"{str(reason) or 'no answer'}. "
+            "Start it, or set NATS_URL"
+        ) from None
+    try:
+        await _check_server(client)
+    except StartupError:
+        await client.close()
+        raise
+    return client
+
+
+def _without_credentials(servers: str) -> str:
+    return re.sub(r"(^|,|//)[^,]*@", r"\1", servers)
+
+
+async def _check_server(client: Client) -> None:
+    version = client.connected_server_version
+    if (version.major, version.minor) < OLDEST_SERVER:
+        raise StartupError(
+            f"NATS {version.major}.{version.minor}.{version.patch} is too old: "
+            f"Tailrace needs {'.'.join(map(str, OLDEST_SERVER))} or later"
+        )
+    try:
+        await JetStream(client).api("INFO")
+    except (UnavailableError, JetStreamError):
+        raise StartupError(
+            "this NATS has JetStream off: start nats-server with -js (or enable it for the account)"
+        ) from None
+
+
+class JetStream:
+    """Requests to JetStream over one connection."""
+
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self._answers = answers_over(client, _REQUEST_TIMEOUT)
+
+    async def api(self, action: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Send a request to ``$JS.API.<action>`` and return the answer.
+
+        Raises:
+            JetStreamError: JetStream refused.
+            UnavailableError: no answer within five seconds.
+        """
+        payload = msgspec.json.encode(body) if body else b""
+        message = await self._request(f"$JS.API.{action}", payload)
+        answer: dict[str, Any] = msgspec.json.decode(message.data)
+        if "error" in answer:
+            _raise(msgspec.convert(answer["error"], _ApiError))
+        return answer
+
+    async def publish(
+        self, subject: str, payload: bytes, headers: dict[str, str] | None = None
+    ) -> int:
+        """Store a message and return its stream sequence.
+
+        Raises:
+            WrongLastSequenceError: a fence in the headers did not hold.
+            JetStreamError: JetStream refused for another reason.
+            MessageTooLargeError: no NATS with this limit will ever store it.
+            UnavailableError: no acknowledgement; the message may or may not be stored.
+        """
+        # NATS would not answer, but cut the connection, which others use as well.
+        if len(payload) + _HEADERS_ROOM > self.client.max_payload:
+            raise MessageTooLargeError(
+                f"a message of {len(payload)} bytes on {subject}: "
+                f"this NATS takes {self.client.max_payload - _HEADERS_ROOM}"
+            )
+        message = await self._request(subject, payload, headers)
+        return stored_sequence(message.data)
+
+    async def get(self, stream: str, request: dict[str, Any]) -> StoredMessage | None:
+        """Read one message by Direct Get; None if there is none.
+
+        ``request`` is ``{"seq": …}``, ``{"last_by_subj": …}`` or another form of ADR-31.
+        """
+        payload = msgspec.json.encode(request)
+        message = await self._request(f"$JS.API.DIRECT.GET.{stream}", payload)
+        return None if "Status" in (message.headers or {}) else _stored(message)
+
+    async def get_newest(self, stream: str, request: dict[str, Any]) -> StoredMessage | None:
+        """Read one message from the stream's leader; None if there is none.
+
+        A Direct Get may be answered by a replica that lags. Where "there is nothing" or "nothing
+        newer" decides something, the leader must have said so. ``request`` is as for ``get``.
+        """
+        try:
+            answer = await self.api(f"STREAM.MSG.GET.{stream}", request)
+        except JetStreamError as error:
+            if error.code == _NO_MESSAGE:
+                return None
+            raise
+        message = answer["message"]
+        return StoredMessage(
+            message["seq"],
+            message["subject"],
+            base64.b64decode(message.get("data", "")),
+            _parse_headers(base64.b64decode(message.get("hdrs", ""))),
+            message["time"],
+        )
+
+    async def read(
+        self, stream: str, subject: str, from_sequence: int
+    ) -> AsyncIterator[StoredMessage]:
+        """Read the messages of ``subject`` (wildcards allowed) from a sequence to the live edge.
+
+        Pages are asked for one after the other, each as large as a few MiB at the most, so a
+        long history never lies in memory whole.
+        """
+        sequence = max(from_sequence, 1)
+        while True:
+            page, pending = await self.batch(
+                stream,
+                {
+                    "batch": _PAGE_MESSAGES,
+                    "max_bytes": _PAGE_BYTES,
+                    "seq": sequence,
+                    "next_by_subj": subject,
+                },
+            )
+            for message in page:
+                yield message
+            if not page or not pending:
+                return
+            sequence = page[-1].sequence + 1
+
+    async def batch(self, stream: str, request: dict[str, Any]) -> tuple[list[StoredMessage], int]:
+        """Ask for one batch by Direct Get; return it and how many more messages match."""
+        page, pending, _ = await self.batch_up_to(stream, request)
+        return page, pending
+
+    async def batch_up_to(
+        self, stream: str, request: dict[str, Any]
+    ) -> tuple[list[StoredMessage], int, int | None]:
+        """Ask for one batch by Direct Get; return it and how many more messages match.
+
+        Of a ``multi_last`` also the last sequence that the replica had that answers; None where
+        nothing matches.
+        """
+        page: list[StoredMessage] = []
+        done: asyncio.Future[_End] = asyncio.get_running_loop().create_future()
+
+        def receive(message: Msg) -> None:
+            headers = message.headers or {}
+            if done.done():
+                return
+            match headers.get("Status"):
+                case None:
+                    page.append(_stored(message))
+                case "204":
+                    up_to = headers.get("Nats-UpTo-Sequence")
+                    pending = int(headers.get("Nats-Num-Pending", "0"))
+                    done.set_result((pending, int(up_to) if up_to else None))
+                case "404":
+                    done.set_result((0, None))
+                case status:
+                    done.set_exception(
+                        JetStreamError(int(status), headers.get("Description", "direct get failed"))
+                        if status != "503"
+                        else UnavailableError(f"stream {stream} has no leader now")
+                    )
+
+        question = msgspec.json.encode(request)
+        try:
+            pending, up_to = await self._answers.ask_for_many(
+                f"$JS.API.DIRECT.GET.{stream}", question, receive, done
+            )
+        except (TimeoutError, nats.errors.Error) as error:
+            raise UnavailableError(f"NATS did not answer a read of {stream}: {error!r}") from error
+        return page, pending, up_to
+
+    async def last_of(
+        self, stream: str, subjects: Sequence[str], at_least: int
+    ) -> dict[str, StoredMessage]:
+        """Return the newest message of each subject that has one, in no order.
+
+        Args:
+            stream: where to look.
+            subjects: no wildcards. If none of them has a message, or has one no more, no replica
+                can say that it is up to date.
+            at_least: what has this sequence or a lower one, the replica that answers must know.
+
+        Raises:
+            UnavailableError: NATS did not answer, or no replica that is up to date.
+        """
+        found: dict[str, StoredMessage] = {}
+        for start in range(0, len(subjects), _SUBJECTS_PER_READ):
+            some = list(subjects[start : start + _SUBJECTS_PER_READ])
+            found |= await self._last_of(stream, some, at_least)
+        return found
+
+    async def _last_of(
+        self, stream: str, subjects: list[str], at_least: int
+    ) -> dict[str, StoredMessage]:
+        for pause in LAG:
+            found: dict[str, StoredMessage] = {}
+            sequence, more, known = 1, True, True
+            while more and known:
+                request = {
+                    "multi_last": subjects,
+                    "batch": _SUBJECTS_PER_READ,
+                    "max_bytes": _PAGE_BYTES,
+                    "seq": sequence,
+                }
+                page, pending, up_to = await self.batch_up_to(stream, request)
+                # What was passed already may have moved on: then it comes again, and is newer.
+                found |= {message.subject: message for message in page}
+                known = up_to is not None and up_to >= at_least
+                more = pending > 0
+                sequence = page[-1].sequence + 1 if page else sequence
+            if known or not at_least:
+                return found
+            await asyncio.sleep(pause)
+        raise UnavailableError(f"no replica of {stream} that answers is up to date")
+
+    async def _request(
+        self, subject: str, payload: bytes, headers: dict[str, str] | None = None
+    ) -> Msg:
+        try:
+            return await self._answers.ask(subject, payload, headers)
+        except (TimeoutError, nats.errors.Error) as error:
+            raise UnavailableError(f"NATS did not answer on {subject}: {error!r}") from error
+
+
+async def subject_counts(jetstream: JetStream, stream: str, pattern: str = ">") -> dict[str, int]:
+    """Return how many messages each subject of a stream that matches ``pattern`` has."""
+    counts: dict[str, int] = {}
+    while True:
+        request = {"subjects_filter": pattern, "offset": len(counts)}
+        answer = await jetstream.api(f"STREAM.INFO.{stream}", request)
+        page: dict[str, int] = answer["state"].get("subjects") or {}
+        counts |= page
+        if not page or len(counts) >= answer["total"]:
+            return counts
+
+
+def stored_sequence(answer: bytes) -> int:
+    """Return the sequence that JetStream's answer to a publish names.
+
+    Raises:
+        WrongLastSequenceError: a fence in the headers did not hold.
+        JetStreamError: JetStream refused for another reason.
+    """
+    ack = _decode_ack(answer)
+    if ack.error is not None:
+        _raise(ack.error)
+    return ack.seq
+
+
+def _stored(message: Msg) -> StoredMessage:
+    headers = message.headers or {}
+    return StoredMessage(
+        int(headers["Nats-Sequence"]),
+        headers["Nats-Subject"],
+        message.data,
+        headers,
+        headers["Nats-Time-Stamp"],
+    )
+
+
+def _parse_headers(block: bytes) -> dict[str, str]:
+    _version, *lines = block.decode(errors="replace").split("\r\n")
+    fields = (line.partition(":") for line in lines if line)
+    return {name: value.strip() for name, _, value in fields}
+
+
+def _raise(error: _ApiError) -> None:
+    if error.err_code in _NOT_NOW:
+        raise UnavailableError(f"JetStream cannot serve now: {error.description}")
+    kind = WrongLastSequenceError if error.err_code in _WRONG_LAST_SEQUENCE else JetStreamError
+    raise kind(error.err_code or error.code, error.description)

@@ -1,0 +1,74 @@
+"""Structured logs: one JSON object a line for machines, or text for people."""
+
+import functools
+import logging
+import sys
+from collections.abc import Callable, MutableMapping
+from typing import Any, Final
+
+import structlog
+
+from tailrace_shared.redact.credentials import redacted
+from tailrace_shared.settings import CommonSettings
+
+# Local variables hold inputs, outputs and credentials: they never belong in a log.
+_TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
+    structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+)
+
+
+def configure_logging(
+    settings: CommonSettings, service: str, hide: Callable[[str], str] = redacted
+) -> None:
+    """Send structlog's and the standard library's records through one formatter to stderr.
+
+    Args:
+        settings: the least level, and the format.
+        service: which service it is.
+        hide: takes out of a line, before it is written, what nobody is to read.
+    """
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: list[structlog.typing.Processor] = (
+        [_TRACEBACKS, structlog.processors.JSONRenderer()]
+        if settings.log_format == "json"
+        else [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *renderer,
+                functools.partial(_hidden, hide),
+            ],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
+    # nats-py repeats on this logger what its error callback was told already.
+    logging.getLogger("nats").setLevel(logging.CRITICAL)
+    # httpx tells every URL that it asks, and a query may hold what nobody is to read.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    structlog.contextvars.bind_contextvars(service=service)
+
+
+def _hidden(
+    hide: Callable[[str], str], _logger: Any, _method: str, line: str | MutableMapping[str, Any]
+) -> Any:
+    # On the finished line, so that no message, field or traceback is left out.
+    return hide(line) if isinstance(line, str) else line

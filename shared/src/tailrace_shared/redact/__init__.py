@@ -1,0 +1,1 @@
+"""Redaction of credentials in text, and masking of sensitive values. Pure."""

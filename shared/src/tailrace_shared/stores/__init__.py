@@ -1,0 +1,1 @@
+"""What an installation stores in NATS: the event log, definitions, outputs and indexes."""

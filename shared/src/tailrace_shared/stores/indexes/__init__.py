@@ -1,0 +1,1 @@
+"""Indexes derived from the event log, each in a key-value bucket."""

@@ -1,0 +1,86 @@
+"""The live index: the executions that have not ended, by workflow.
+
+An execution is entered before its first commit, and struck out when its last commit is in the log
+and all that follows from it is done. So at any moment all that is live by the log is in here; what
+is in here may have ended. How many have ended before, nobody pays for who asks what is live.
+
+Runs that began before there was this index are adopted from the index of runs, once.
+"""
+
+from typing import Final, NamedTuple
+
+from tailrace_shared.ids import check_id
+from tailrace_shared.nats.bucket import Bucket
+from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.nats.topology import LIVE
+from tailrace_shared.stores.indexes.run_index import RunIndex
+from tailrace_shared.subjects import Subjects
+
+# No entry's key, which has three tokens.
+_ADOPTED: Final = "adopted"
+
+
+class Live(NamedTuple):
+    """An execution that may not have ended."""
+
+    workflow: str
+    execution: str
+
+
+class LiveIndex:
+    """Writes the live index, and reads it by workflow."""
+
+    def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
+        self._bucket = Bucket(jetstream, subjects.stream(LIVE))
+
+    async def put(self, tenant: str, workflow: str, execution: str) -> None:
+        """Enter an execution.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        await self._bucket.put(_key(tenant, workflow, execution), b"")
+
+    async def remove(self, tenant: str, workflow: str, execution: str) -> None:
+        """Strike out an execution that has ended.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        await self._bucket.purge(_key(tenant, workflow, execution))
+
+    async def forget(self, tenant: str, execution: str) -> None:
+        """Strike out an execution of which nobody knows whose it was: it has no log.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        of_tenant = check_id(tenant, "tenant")
+        await self._bucket.purge(f"{of_tenant}.*.{check_id(execution, 'execution')}")
+
+    async def adopt(self, runs: RunIndex) -> None:
+        """Enter what an older version has begun and nobody has ended; only the first time.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        if await self._bucket.get_newest(_ADOPTED) is not None:
+            return
+        async for tenant, run in runs.unfinished():
+            await self.put(tenant, run.workflow_id, run.execution_id)
+        await self._bucket.put(_ADOPTED, b"")
+
+    async def of_tenant(self, tenant: str, workflow: str | None = None) -> list[Live]:
+        """Return what is live of a tenant, or of one of its workflows, as the leader has it.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        which = "*" if workflow is None else check_id(workflow, "workflow")
+        keys = await self._bucket.keys(f"{check_id(tenant, 'tenant')}.{which}.*")
+        return [Live(*key.split(".")[1:]) for key in keys]
+
+
+def _key(tenant: str, workflow: str, execution: str) -> str:
+    of_tenant = f"{check_id(tenant, 'tenant')}.{check_id(workflow, 'workflow')}"
+    return f"{of_tenant}.{check_id(execution, 'execution')}"

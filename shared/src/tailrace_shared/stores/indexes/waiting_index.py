@@ -1,0 +1,182 @@
+"""The waiting index: the steps that wait for a signal, by execution and by trigger.
+
+A wait has one entry, and one pointer to it for each procedure whose trigger may end it. The entry
+is written last and removed first, so whoever finds an entry finds its pointers, too; a pointer
+without its entry counts for nothing. Lists of keys come from the bucket's leader: a trigger and
+the wait for it may come at the same moment, and one of the two must see the other.
+
+What is removed is purged: an index that kept a marker for every wait that ever was would be
+searched through markers.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from tailrace_shared.ids import check_id
+from tailrace_shared.nats.bucket import Bucket
+from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.nats.topology import WAITING
+from tailrace_shared.redact.masking import MASK, masked
+from tailrace_shared.subjects import Subjects, check_procedure
+
+MAX_KEPT_BYTES: Final = 16 * 1024
+"""Larger values are not kept in the index; they are in the log."""
+
+_READ_AHEAD: Final = 100
+
+
+class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A step that waits for a signal.
+
+    Attributes:
+        execution_id: its execution.
+        node_id: the step.
+        workflow_id: the execution's workflow.
+        workflow_name: what people call that.
+        reason: why it waits, in the words of the definition.
+        since: since when (RFC 3339): the time of the event that says so.
+        until: until when at the most (RFC 3339); None for ever.
+        triggers: the procedures that may end the wait.
+        match: CEL that a trigger's event must satisfy; None: any does.
+        lookback: how much older than the wait an event may be, in seconds.
+        began: when the log took the wait, by the clock of NATS, in seconds since the epoch.
+        form: JSON Schema of the data that is asked for.
+        input: the execution's input, if it is small.
+        context: what ``match`` names but the event, if it is small.
+        sensitive: the places that nobody is shown, as JSON Pointers that begin with ``/input`` or
+            ``/context``.
+    """
+
+    execution_id: str
+    node_id: str
+    workflow_id: str
+    workflow_name: str
+    reason: str
+    since: str
+    until: str | None = None
+    triggers: list[str] = []
+    match: str | None = None
+    lookback: float = 0.0
+    began: float = 0.0
+    form: Any = None
+    input: Any = None
+    context: dict[str, Any] | None = None
+    sensitive: list[str] = []
+
+    @property
+    def shown(self) -> "Waiting":
+        """The same, as people may be shown it."""
+        if not self.sensitive:
+            return self
+        seen = masked({"input": self.input, "context": self.context}, self.sensitive)
+        context = {"***": MASK} if seen["context"] == MASK else seen["context"]
+        return msgspec.structs.replace(self, input=seen["input"], context=context)
+
+
+class WaitingPage(NamedTuple):
+    """Some waits, newest executions first, and the cursor of the next page (None: none)."""
+
+    waiting: list[Waiting]
+    cursor: str | None
+
+
+_decode = msgspec.json.Decoder(Waiting).decode
+
+
+def kept(value: Any) -> Any:
+    """Return a value if it is small enough to be kept in the index, else None."""
+    return value if len(msgspec.json.encode(value)) <= MAX_KEPT_BYTES else None
+
+
+class WaitingIndex:
+    """Writes the waiting index, and reads it by execution, procedure or page."""
+
+    def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
+        self._bucket = Bucket(jetstream, subjects.stream(WAITING))
+
+    async def put(self, tenant: str, waiting: Waiting) -> None:
+        """Write down a wait. What is there already is not written again."""
+        key, value = _key(tenant, waiting), msgspec.json.encode(waiting)
+        present = await self._bucket.get_newest(key)
+        if present is not None and present.value == value:
+            return
+        await asyncio.gather(*(self._bucket.put(each, b"") for each in _pointers(tenant, waiting)))
+        await self._bucket.put(key, value)
+
+    async def remove(self, tenant: str, waiting: Waiting) -> None:
+        """Strike out a wait that has ended."""
+        await self._bucket.purge(_key(tenant, waiting))
+        await asyncio.gather(*(self._bucket.purge(each) for each in _pointers(tenant, waiting)))
+
+    async def of_execution(self, tenant: str, execution: str) -> list[Waiting]:
+        """Return the waits of one execution, in no order."""
+        pattern = f"{check_id(tenant, 'tenant')}.{check_id(execution, 'execution')}.*"
+        return await self._get(await self._bucket.keys(pattern))
+
+    async def of_tenant(self, tenant: str) -> list[Waiting]:
+        """Return all waits of a tenant, in no order."""
+        entries = await self._bucket.read_all(f"{check_id(tenant, 'tenant')}.*.*")
+        return [_decode(entry.value) for entry in entries]
+
+    async def of_procedure(self, tenant: str, procedure: str) -> AsyncIterator[Waiting]:
+        """Read the tenant's waits that a trigger of ``procedure`` may end.
+
+        There may be any number, so they are read by the hundred.
+        """
+        pattern = f"{check_id(tenant, 'tenant')}.{_token(procedure)}.*.*"
+        pointers = await self._bucket.keys(pattern)
+        for start in range(0, len(pointers), _READ_AHEAD):
+            keys = [_entry_of(pointer) for pointer in pointers[start : start + _READ_AHEAD]]
+            for waiting in await self._get(keys):
+                yield waiting
+
+    async def page(self, tenant: str, *, limit: int, cursor: str | None = None) -> WaitingPage:
+        """Return up to ``limit`` of the tenant's waits after ``cursor``, newest executions first.
+
+        A page may be shorter, and still have a cursor, where waits have ended meanwhile.
+        """
+        tenant = check_id(tenant, "tenant")
+        places = sorted(
+            (_place(key) for key in await self._bucket.keys(f"{tenant}.*.*")), reverse=True
+        )
+        if cursor is not None:
+            places = [place for place in places if place < cursor]
+        some = places[:limit]
+        found = await self._get([f"{tenant}.{place}" for place in some])
+        found.sort(key=lambda waiting: f"{waiting.execution_id}.{waiting.node_id}", reverse=True)
+        return WaitingPage(found, some[-1] if len(places) > limit else None)
+
+    async def _get(self, keys: list[str]) -> list[Waiting]:
+        found = {entry.key: entry.value for entry in await self._bucket.get_many(keys)}
+        for key in keys:
+            # The leader has listed it; a replica that lags may not have it yet.
+            if key not in found and (entry := await self._bucket.get_newest(key)):
+                found[key] = entry.value
+        return [_decode(value) for value in found.values()]
+
+
+def _key(tenant: str, waiting: Waiting) -> str:
+    execution = check_id(waiting.execution_id, "execution")
+    return f"{check_id(tenant, 'tenant')}.{execution}.{check_id(waiting.node_id, 'node')}"
+
+
+def _pointers(tenant: str, waiting: Waiting) -> list[str]:
+    tenant, _, place = _key(tenant, waiting).partition(".")
+    return [f"{tenant}.{_token(procedure)}.{place}" for procedure in waiting.triggers]
+
+
+def _token(procedure: str) -> str:
+    # One token whatever its length, in a character that keys may have and procedures may not.
+    return check_procedure(procedure).replace(".", "=")
+
+
+def _entry_of(pointer: str) -> str:
+    tenant, _procedure, execution, node = pointer.split(".")
+    return f"{tenant}.{execution}.{node}"
+
+
+def _place(key: str) -> str:
+    return key.partition(".")[2]

@@ -1,0 +1,41 @@
+"""The node types that workers know, so that the API can validate definitions."""
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from tailrace_shared.nats.bucket import Bucket
+from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.nats.topology import NODE_TYPES
+from tailrace_shared.subjects import Subjects
+from tailrace_shared.workflow.node_types import SHIPPED, NodeType
+
+_FRESH_SECONDS: Final = 1.0
+
+_decode = msgspec.json.Decoder(NodeType).decode
+
+
+class NodeTypeStore:
+    """Publishes and reads node types. A type stays known after its workers are gone."""
+
+    def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
+        self._bucket = Bucket(jetstream, subjects.stream(NODE_TYPES))
+        self._known: Mapping[str, NodeType] = SHIPPED
+        self._read_at = float("-inf")
+
+    async def publish(self, node_types: Iterable[NodeType]) -> None:
+        """Make node types known; those that are known already are not written again."""
+        known = await self.all()
+        for node_type in node_types:
+            if known.get(node_type.name) != node_type:
+                await self._bucket.put(node_type.name, msgspec.json.encode(node_type))
+
+    async def all(self) -> Mapping[str, NodeType]:
+        """Return all node types by name, at most a second old."""
+        if time.monotonic() - self._read_at > _FRESH_SECONDS:
+            published = [_decode(entry.value) for entry in await self._bucket.get_many([">"])]
+            self._known = {**{node_type.name: node_type for node_type in published}, **SHIPPED}
+            self._read_at = time.monotonic()
+        return self._known

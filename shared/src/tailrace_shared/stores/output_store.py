@@ -1,0 +1,145 @@
+"""Outputs that are too large for an event: kept in chunks, by reference.
+
+NATS has an object store of its own (ADR-20), but a reader of it creates a consumer for every
+object, and its metadata are a second truth beside the event that refers to the object. Here the
+reference says all there is: a name that no other attempt has, and the size, so the subjects of
+all chunks are known, are read in one request, and are complete when the bytes are.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from tailrace_shared.errors import OutputNotFoundError, OutputTooLargeError
+from tailrace_shared.execution.events import OutputRef
+from tailrace_shared.execution.items import item_id
+from tailrace_shared.execution.state import ExecutionState, StepState
+from tailrace_shared.ids import new_token
+from tailrace_shared.nats.jetstream import JetStream, StoredMessage
+from tailrace_shared.nats.topology import OUTPUTS
+from tailrace_shared.subjects import Subjects
+
+_CHUNK_BYTES: Final = 512 * 1024
+_CHUNKS_PER_READ: Final = 64
+_FETCHED_AT_ONCE: Final = 8
+
+
+class OutputStore:
+    """Keeps outputs and fetches them.
+
+    Args:
+        jetstream: where they are.
+        subjects: the names of the installation.
+        max_bytes: how large an output may be, as JSON.
+    """
+
+    def __init__(self, jetstream: JetStream, subjects: Subjects, max_bytes: int) -> None:
+        self._jetstream = jetstream
+        self._subjects = subjects
+        self._stream = subjects.stream(OUTPUTS)
+        self._max_bytes = max_bytes
+
+    async def put(
+        self, tenant: str, execution: str, step_id: str, attempt: int, encoded: bytes
+    ) -> OutputRef:
+        """Keep an output.
+
+        Args:
+            tenant: whose.
+            execution: of which execution.
+            step_id: of which step, for the error.
+            attempt: of which attempt, for the error.
+            encoded: the output as JSON.
+
+        Raises:
+            OutputTooLargeError: it is larger than may be kept.
+            UnavailableError: NATS did not answer; nothing refers to what may be stored.
+        """
+        if len(encoded) > self._max_bytes:
+            raise OutputTooLargeError(
+                f"the output of {step_id!r} in attempt {attempt} is {len(encoded)} bytes of JSON; "
+                f"the limit is {self._max_bytes} (TAILRACE_MAX_OUTPUT_BYTES)"
+            )
+        ref = OutputRef(f"{tenant}.{execution}.{new_token()}", len(encoded))
+        # One after the other: other commits of this connection must not wait behind 16 MiB.
+        for index, subject in enumerate(self._chunks(ref)):
+            start = index * _CHUNK_BYTES
+            await self._jetstream.publish(subject, encoded[start : start + _CHUNK_BYTES])
+        return ref
+
+    async def get(self, ref: OutputRef) -> Any:
+        """Return an output.
+
+        Raises:
+            OutputNotFoundError: it is not there any more.
+            UnavailableError: NATS did not answer.
+        """
+        subjects = list(self._chunks(ref))
+        found: dict[str, bytes] = {}
+        for start in range(0, len(subjects), _CHUNKS_PER_READ):
+            found |= await self._read(subjects[start : start + _CHUNKS_PER_READ])
+        for subject in subjects:
+            if subject not in found:
+                found[subject] = await self._read_from_leader(subject, ref)
+        return msgspec.json.decode(b"".join(found[subject] for subject in subjects))
+
+    async def fetch(self, state: ExecutionState, nodes: Collection[str] | None = None) -> None:
+        """Fill in outputs that are kept here, so that expressions may name them.
+
+        Args:
+            state: the execution; changed in place.
+            nodes: the nodes whose outputs are wanted; None for all. The output of a map that is
+                gathered from its items comes with theirs.
+
+        Raises:
+            OutputNotFoundError, UnavailableError: as :meth:`get`.
+        """
+        wanted = state.steps.keys() if nodes is None else nodes
+        steps = [step for node_id in wanted if (step := state.steps.get(node_id)) is not None]
+        gathered = [step for step in steps if step.output_omitted]
+        missing = {
+            step.node_id: step
+            for step in [*steps, *(item for whole in gathered for item in _items(state, whole))]
+            if step.output is msgspec.UNSET and step.output_ref is not None
+        }
+        limit = asyncio.Semaphore(_FETCHED_AT_ONCE)
+        await asyncio.gather(*(self._fill(step, limit) for step in missing.values()))
+        for whole in gathered:
+            whole.output = state.gathered(whole)
+
+    async def _fill(self, step: StepState, limit: asyncio.Semaphore) -> None:
+        if step.output_ref is not None:
+            async with limit:
+                step.output = await self.get(step.output_ref)
+
+    def _chunks(self, ref: OutputRef) -> Iterator[str]:
+        tenant, execution, name = ref.object.split(".")
+        count = -(-ref.bytes // _CHUNK_BYTES)
+        return (self._subjects.output(tenant, execution, name, index) for index in range(count))
+
+    async def _read(self, subjects: list[str]) -> dict[str, bytes]:
+        found: dict[str, bytes] = {}
+        sequence = 1
+        while True:
+            request = {"multi_last": subjects, "batch": len(subjects), "seq": sequence}
+            page, pending = await self._jetstream.batch(self._stream, request)
+            found |= {message.subject: message.data for message in page}
+            if not page or not pending:
+                return found
+            sequence = page[-1].sequence + 1
+
+    async def _read_from_leader(self, subject: str, ref: OutputRef) -> bytes:
+        request = {"last_by_subj": subject}
+        message: StoredMessage | None = await self._jetstream.get_newest(self._stream, request)
+        if message is None:
+            raise OutputNotFoundError(f"the output {ref.object} is not kept any more")
+        return message.data
+
+
+def _items(state: ExecutionState, whole: StepState) -> Iterator[StepState]:
+    for index in range(len(whole.items or [])):
+        step = state.steps.get(item_id(whole.node_id, index))
+        if step is not None:
+            yield step

@@ -1,0 +1,180 @@
+"""Schedules that start runs. A schedule's record is the message that JetStream keeps for it.
+
+Its body is the job that every firing puts on the queue of executions, its headers say when; so
+there is nothing beside it that could differ. Storing another under its subject replaces it.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from tailrace_shared.errors import InvalidScheduleError, JetStreamError, ScheduleNotFoundError
+from tailrace_shared.ids import new_token
+from tailrace_shared.nats.jetstream import JetStream, StoredMessage, subject_counts
+from tailrace_shared.nats.jobs import (
+    EXECUTIONS_QUEUE,
+    RUN_INPUT,
+    START_SCHEDULED_ACTOR,
+    JobMessage,
+    recurring_headers,
+)
+from tailrace_shared.nats.topology import JOBS
+from tailrace_shared.subjects import Subjects
+
+#: JetStream's codes for an invalid pattern and for an unknown time zone.
+_REFUSALS: Final = {
+    10189: ("cron", "NATS does not take this pattern, or it never comes"),
+    10223: ("time_zone", "NATS does not know this time zone, or has no database of time zones"),
+}
+#: Inputs have up to 256 KiB each; a page is read in small steps and ends when it is large enough.
+_STEP: Final = 10
+_PAGE_BYTES: Final = 2 * 1024 * 1024
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+    """A schedule.
+
+    Attributes:
+        cron: a cron line of six fields, ``@every 5m``, or a name like ``@hourly``.
+        time_zone: the IANA time zone of a cron line, UTC if None.
+        input: the input of every run.
+        created_at: when it was posted, in seconds since the epoch.
+    """
+
+    id: str
+    workflow_id: str
+    cron: str
+    time_zone: str | None
+    input: Any
+    created_at: float
+
+
+class SchedulePage(NamedTuple):
+    """Some schedules by id, and the cursor of the next page (None: there is none)."""
+
+    schedules: list[Schedule]
+    cursor: str | None
+
+
+_decode_job = msgspec.json.Decoder(JobMessage).decode
+
+
+class ScheduleStore:
+    """Puts, gets, lists and deletes schedules."""
+
+    def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
+        self._jetstream = jetstream
+        self._subjects = subjects
+        self._stream = subjects.stream(JOBS)
+
+    async def put(self, tenant: str, schedule: Schedule) -> None:
+        """Store a schedule; it takes the place of one with its id.
+
+        Raises:
+            InvalidScheduleError: JetStream does not take its pattern or its time zone.
+        """
+        headers = recurring_headers(
+            schedule.cron,
+            target=self._subjects.job(EXECUTIONS_QUEUE),
+            time_zone=schedule.time_zone,
+        )
+        subject = self._subjects.run_schedule(tenant, schedule.id)
+        try:
+            await self._jetstream.publish(subject, _job(tenant, schedule), headers)
+        except JetStreamError as error:
+            if error.code not in _REFUSALS:
+                raise
+            raise InvalidScheduleError(*_REFUSALS[error.code]) from None
+
+    async def get(self, tenant: str, schedule_id: str) -> Schedule:
+        """Return a schedule.
+
+        Raises:
+            ScheduleNotFoundError: the tenant has no such schedule.
+        """
+        subject = self._subjects.run_schedule(tenant, schedule_id)
+        message = await self._jetstream.get(self._stream, {"last_by_subj": subject})
+        if message is None:
+            raise _not_found(schedule_id)
+        return _schedule(message)
+
+    async def exists(self, tenant: str, schedule_id: str) -> bool:
+        """Tell whether the tenant has such a schedule."""
+        try:
+            await self.get(tenant, schedule_id)
+        except ScheduleNotFoundError:
+            return False
+        return True
+
+    async def delete(self, tenant: str, schedule_id: str) -> None:
+        """End a schedule. What it has put on the queue already still starts a run.
+
+        Raises:
+            ScheduleNotFoundError: the tenant has no such schedule.
+        """
+        subject = self._subjects.run_schedule(tenant, schedule_id)
+        answer = await self._jetstream.api(f"STREAM.PURGE.{self._stream}", {"filter": subject})
+        if not answer["purged"]:
+            raise _not_found(schedule_id)
+
+    async def page(self, tenant: str, *, limit: int, cursor: str | None = None) -> SchedulePage:
+        """Return up to ``limit`` of the tenant's schedules by id, from those after ``cursor``.
+
+        A page may be shorter, and still have a cursor, where inputs are large.
+        """
+        pattern = self._subjects.run_schedules(tenant)
+        subjects = sorted(await subject_counts(self._jetstream, self._stream, pattern))
+        if cursor is not None:
+            last = self._subjects.run_schedule(tenant, cursor)
+            subjects = [subject for subject in subjects if subject > last]
+        found: list[Schedule] = []
+        size = taken = 0
+        while taken < min(limit, len(subjects)) and size < _PAGE_BYTES:
+            some = subjects[taken : min(taken + _STEP, limit)]
+            messages = await self._last(some)
+            found.extend(map(_schedule, messages))
+            size += sum(len(message.data) for message in messages)
+            taken += len(some)
+        more = taken < len(subjects)
+        return SchedulePage(found, _id_of(subjects[taken - 1]) if more else None)
+
+    async def _last(self, subjects: Iterable[str]) -> list[StoredMessage]:
+        request = {"multi_last": list(subjects), "batch": _STEP}
+        messages, _ = await self._jetstream.batch(self._stream, request)
+        return sorted(messages, key=lambda message: message.subject)
+
+
+def _job(tenant: str, schedule: Schedule) -> bytes:
+    return msgspec.json.encode(
+        JobMessage(
+            queue_name=EXECUTIONS_QUEUE,
+            actor_name=START_SCHEDULED_ACTOR,
+            # The token tells firings of this schedule from those of one that it replaced, should
+            # two have the same place in time.
+            args=[tenant, schedule.workflow_id, schedule.id, new_token()],
+            options={RUN_INPUT: schedule.input},
+            message_timestamp=int(schedule.created_at * 1000),
+        )
+    )
+
+
+def _schedule(message: StoredMessage) -> Schedule:
+    job = _decode_job(message.data)
+    _tenant, workflow_id, schedule_id, _token = job.args
+    return Schedule(
+        id=schedule_id,
+        workflow_id=workflow_id,
+        cron=message.headers["Nats-Schedule"],
+        time_zone=message.headers.get("Nats-Schedule-Time-Zone"),
+        input=job.options[RUN_INPUT],
+        created_at=job.message_timestamp / 1000,
+    )
+
+
+def _id_of(subject: str) -> str:
+    return subject.rpartition(".")[2]
+
+
+def _not_found(schedule_id: str) -> ScheduleNotFoundError:
+    return ScheduleNotFoundError(f"there is no schedule {schedule_id!r}")

@@ -1,0 +1,137 @@
+"""Workflow definitions of all tenants: a bucket whose revisions are the versions."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+import msgspec
+
+from tailrace_shared.errors import WorkflowNotFoundError
+from tailrace_shared.ids import check_id
+from tailrace_shared.nats.bucket import Bucket, BucketEntry
+from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.nats.topology import WORKFLOWS
+from tailrace_shared.subjects import Subjects
+from tailrace_shared.workflow.definition import Definition, decode_definition, encode_definition
+
+_CACHED_BYTES: Final = 64 * 1024 * 1024
+#: Definitions have up to a MiB each; a page is read in steps and ends when it is large enough.
+_STEP: Final = 20
+_PAGE_BYTES: Final = 16 * 1024 * 1024
+
+
+class StoredWorkflow(NamedTuple):
+    """A definition and its version."""
+
+    definition: Definition
+    version: int
+
+
+class WorkflowHead(NamedTuple):
+    """What a list shows of a workflow: its newest version, and what people call it."""
+
+    workflow_id: str
+    version: int
+    name: str
+
+
+class WorkflowPage(NamedTuple):
+    """Some workflows by id, and the cursor of the next page (None: there is none)."""
+
+    workflows: list[WorkflowHead]
+    cursor: str | None
+
+
+class _Named(msgspec.Struct):
+    id: str
+    name: str = ""
+
+
+_decode_named = msgspec.json.Decoder(_Named).decode
+
+
+class WorkflowStore:
+    """Puts and gets definitions. A version never changes, so it is decoded once per process."""
+
+    def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
+        self._bucket = Bucket(jetstream, subjects.stream(WORKFLOWS))
+        self._versions: OrderedDict[tuple[str, int], tuple[StoredWorkflow, int]] = OrderedDict()
+        self._cached_bytes = 0
+
+    async def put(self, tenant: str, definition: Definition) -> int:
+        """Store a definition; returns its version."""
+        return await self._bucket.put(_key(tenant, definition.id), encode_definition(definition))
+
+    async def get(self, tenant: str, workflow: str, version: int | None = None) -> StoredWorkflow:
+        """Return a definition, the newest unless a version is given.
+
+        Raises:
+            WorkflowNotFoundError: the tenant has no such workflow, or not in that version.
+        """
+        key = _key(tenant, workflow)
+        if version is not None and (key, version) in self._versions:
+            self._versions.move_to_end((key, version))
+            return self._versions[key, version][0]
+        entry = await (
+            self._bucket.get(key) if version is None else self._bucket.get_revision(key, version)
+        )
+        if entry is None:
+            suffix = "" if version is None else f" in version {version}"
+            raise WorkflowNotFoundError(f"there is no workflow {workflow!r}{suffix}")
+        return self._remember(entry)
+
+    async def page(self, tenant: str, *, limit: int, cursor: str | None = None) -> WorkflowPage:
+        """Return up to ``limit`` of the tenant's workflows by id, from those after ``cursor``.
+
+        A page may be shorter, and still have a cursor, where definitions are large.
+        """
+        keys = sorted(await self._bucket.keys(f"{check_id(tenant, 'tenant')}.*"))
+        if cursor is not None:
+            keys = [key for key in keys if key > _key(tenant, cursor)]
+        found: list[WorkflowHead] = []
+        size = taken = 0
+        while len(found) < limit and taken < len(keys) and size < _PAGE_BYTES:
+            # Deleted ones have keys, too.
+            some = keys[taken : taken + min(_STEP, limit - len(found))]
+            entries = sorted(await self._bucket.get_many(some), key=lambda entry: entry.key)
+            found += [_head(entry) for entry in entries]
+            size += sum(len(entry.value) for entry in entries)
+            taken += len(some)
+        more = taken < len(keys)
+        return WorkflowPage(found, keys[taken - 1].partition(".")[2] if more else None)
+
+    async def existing(self, tenant: str, workflows: Iterable[str]) -> set[str]:
+        """Return those of some workflows that there are."""
+        keys = {_key(tenant, workflow): workflow for workflow in workflows}
+        found = {entry.key for entry in await self._bucket.get_many(keys)}
+        # A replica may not have heard yet of one that was just made.
+        rest = [key for key in keys if key not in found]
+        asked = await asyncio.gather(*map(self._bucket.get_newest, rest))
+        found |= {entry.key for entry in asked if entry is not None}
+        return {keys[key] for key in found}
+
+    async def delete(self, tenant: str, workflow: str) -> None:
+        """Remove a workflow. Its runs keep the version that they started with."""
+        await self._bucket.delete(_key(tenant, workflow))
+
+    def _remember(self, entry: BucketEntry) -> StoredWorkflow:
+        key = (entry.key, entry.revision)
+        if key in self._versions:
+            return self._versions[key][0]
+        stored = StoredWorkflow(decode_definition(entry.value), entry.revision)
+        self._versions[key] = (stored, len(entry.value))
+        self._cached_bytes += len(entry.value)
+        while self._cached_bytes > _CACHED_BYTES and len(self._versions) > 1:
+            self._cached_bytes -= self._versions.popitem(last=False)[1][1]
+        return stored
+
+
+def _head(entry: BucketEntry) -> WorkflowHead:
+    # What else is in a definition of a MiB is passed over.
+    named = _decode_named(entry.value)
+    return WorkflowHead(named.id, entry.revision, named.name or named.id)
+
+
+def _key(tenant: str, workflow: str) -> str:
+    return f"{check_id(tenant, 'tenant')}.{check_id(workflow, 'workflow')}"

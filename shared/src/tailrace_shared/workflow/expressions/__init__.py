@@ -1,0 +1,1 @@
+"""CEL expressions and templates in definitions."""

@@ -1,0 +1,1 @@
+"""Fault campaigns: random executions on workers that are killed."""

@@ -1,0 +1,479 @@
+"""Many random executions on workers that are hurt, and a judgement on all that became of them.
+
+A campaign uses what the API uses (starters, commanders, signals) but not HTTP. It insists on each
+request until it is answered, as a client with an idempotency key does, so whatever is accepted
+must be found applied.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from random import Random
+from typing import Any, Final, TypeVar
+
+from nats.aio.msg import Msg
+
+from harness.generators.random_workflows import (
+    ACTOR,
+    ALWAYS,
+    PROCEDURE,
+    STEP,
+    Mix,
+    checked,
+    wrong_endings,
+)
+from harness.models.derived_records import last_results, mistold
+from harness.models.family_invariants import strained
+from harness.models.log_invariants import Record, restless, violations
+from harness.nats.container import AnyNats
+from harness.nats.server import NatsServer
+from harness.processes.installation import TENANT, Installation, installation
+from harness.processes.service import Service
+from tailrace_shared.commands.execution_commands import Asker, Decision, ExecutionCommands
+from tailrace_shared.commands.run_starter import RunRequest, RunStarter
+from tailrace_shared.commands.signals import Signals
+from tailrace_shared.errors import (
+    IllegalCommandError,
+    JetStreamError,
+    UnavailableError,
+)
+from tailrace_shared.execution.events import TERMINAL
+from tailrace_shared.execution.state import ExecutionState, awaits_signal, fold
+from tailrace_shared.ids import new_token
+from tailrace_shared.stores.execution_log import Commit
+from tailrace_shared.stores.indexes.due_index import DueIndex
+from tailrace_shared.stores.indexes.live_index import LiveIndex
+from tailrace_shared.stores.indexes.result_index import ResultIndex
+from tailrace_shared.stores.indexes.waiting_index import WaitingIndex
+from tailrace_shared.stores.output_store import OutputStore
+from tailrace_shared.stores.trigger_store import TriggerStore
+from tailrace_shared.subjects import LogFilter
+from tailrace_shared.workflow.definition import Definition
+
+T = TypeVar("T")
+_LOOK: Final = 3.0
+"""Seconds after which the log is read although nothing was heard: a killed NATS tells nobody."""
+_CLEARED: Final = 60.0
+"""Seconds in which what has ended must be struck out of the live index."""
+
+
+class Campaign:
+    """Executions, workers, and the faults between them.
+
+    Args:
+        site: an installation; its NATS may be killed.
+        folder: where steps note what they did.
+        source: where chance comes from.
+
+    Attributes:
+        workers: the fleet.
+        accepted: how many commands of which kind were accepted.
+        cancelled: executions of which a cancel was accepted.
+        faults: how often each fault was made.
+    """
+
+    def __init__(self, site: Installation, folder: Path, source: Random) -> None:
+        self.site = site
+        self.folder = folder
+        self.source = source
+        self.workers: list[Service] = []
+        self.started: list[str] = []
+        self.cancelled: set[str] = set()
+        self.accepted: Counter[str] = Counter()
+        self.faults: Counter[str] = Counter()
+        self._definitions: dict[tuple[str, int], Definition] = {}
+        (folder / "deaths").mkdir(parents=True, exist_ok=True)
+        jetstream, subjects = site.jetstream, site.subjects
+        due = DueIndex(jetstream, subjects)
+        outputs = OutputStore(jetstream, subjects, 1 << 24)
+        self.starter = RunStarter(jetstream, subjects, site.workflows)
+        self.commander = ExecutionCommands(site.log, due, self.starter, site.workflows)
+        self.signals = Signals(
+            site.log,
+            WaitingIndex(jetstream, subjects),
+            TriggerStore(jetstream, subjects),
+            due,
+            outputs,
+            self.starter.advance,
+        )
+        self.outputs = outputs
+
+    def worker(self, **settings: str) -> Service:
+        """Start one more worker."""
+        fast = {
+            "nodes": "harness.campaigns.proof_nodes",
+            "ack_wait": "2s",
+            "drain_grace": "500ms",
+            "cancel_grace": "500ms",
+            "max_crashes": "1000",
+            "sweep_interval": "2s",
+            "log_level": "warning",
+        }
+        service = self.site.worker(**{**fast, **settings})
+        self.workers.append(service)
+        return service
+
+    # What is asked
+
+    async def insist(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask until there is an answer."""
+        while True:
+            try:
+                return await ask()
+            except (UnavailableError, JetStreamError):
+                await asyncio.sleep(0.2)
+
+    async def store(self, workflow: Definition) -> str:
+        """Store a workflow; returns its id."""
+        stored = await self.insist(lambda: self.site.store(workflow))
+        self._definitions[workflow.id, stored.version] = workflow
+        return workflow.id
+
+    async def store_children(self) -> None:
+        """Store the workflows that random ones run as children: one completes, one fails."""
+        for name, fails in (("child", 0), ("bad-child", ALWAYS)):
+            nodes = {
+                "a": {"type": STEP, "with": {"seconds": 0.05}},
+                "b": {"type": STEP, "with": {"fails": fails}, "needs": ["a"]},
+            }
+            await self.store(checked({"id": name, "nodes": nodes}))
+
+    async def start(self, workflow_id: str, run_input: Any = None) -> str:
+        """Start an execution; returns its id."""
+        request = RunRequest(TENANT, workflow_id, "input", run_input, None, new_token())
+        state = await self.insist(lambda: self.starter.start(request))
+        self.started.append(state.execution_id)
+        return state.execution_id
+
+    async def emit(self) -> None:
+        """Send the trigger that random awaits wait for."""
+        key = new_token()
+        matching = self.source.random() < 0.7
+        await self.insist(
+            lambda: self.signals.emit(TENANT, PROCEDURE, {"n": 1 if matching else 2}, key)
+        )
+
+    async def command(self, execution: str, kind: str) -> bool:
+        """Ask something of an execution; returns whether it was accepted."""
+        by = Asker("ann", new_token())
+        decision = Decision(decision=self.source.choice(["approved", "rejected"]))
+        asks: dict[str, Callable[[], Awaitable[Any]]] = {
+            "cancel": lambda: self.commander.cancel(TENANT, execution, "enough", by),
+            "pause": lambda: self.commander.pause(TENANT, execution, "wait", by),
+            "resume": lambda: self.commander.resume(TENANT, execution, by),
+            "resolve": lambda: self._resolve(execution, decision, by),
+            "rerun": lambda: self._rerun(execution),
+        }
+        try:
+            await self.insist(asks[kind])
+        except IllegalCommandError:
+            self.accepted[f"{kind} refused"] += 1
+            return False
+        self.accepted[kind] += 1
+        if kind == "cancel":
+            self.cancelled.add(execution)
+        return True
+
+    async def decide(self, execution: str, decision: Decision) -> bool:
+        """Give a step its signal; returns whether it still waited for one."""
+        by = Asker("ann", new_token())
+        try:
+            await self.insist(lambda: self.commander.resolve(TENANT, execution, decision, by))
+        except IllegalCommandError:
+            return False
+        return True
+
+    async def _resolve(self, execution: str, decision: Decision, by: Asker) -> None:
+        state = (await self.site.log.load(TENANT, execution)).state
+        waiting = [step.node_id for step in state.steps.values() if awaits_signal(step)]
+        if not waiting:
+            raise IllegalCommandError("nothing waits")
+        node_id = self.source.choice(waiting)
+        await self.commander.resolve(TENANT, execution, decision._replace(node_id=node_id), by)
+
+    async def _rerun(self, execution: str) -> None:
+        state = (await self.site.log.load(TENANT, execution)).state
+        nodes = list(self._definitions[state.workflow_id, state.version].nodes)
+        from_node = self.source.choice([None, *nodes])
+        again = await self.starter.rerun(TENANT, execution, from_node, new_token())
+        self.started.append(again.execution_id)
+
+    # Faults
+
+    async def _in_thread(self, call: Callable[[], object]) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, call)
+
+    async def kill_and_restart(self) -> None:
+        """SIGKILL to a worker; another comes."""
+        worker = self.source.choice(self.workers)
+        await self._in_thread(worker.kill)
+        await asyncio.sleep(self.source.uniform(0, 1))
+        await self._in_thread(worker.start)
+
+    async def stop_and_restart(self) -> None:
+        """SIGTERM to a worker; another comes."""
+        worker = self.source.choice(self.workers)
+        await self._in_thread(lambda: worker.stop(25))
+        await self._in_thread(worker.start)
+
+    async def freeze(self, longest: float = 5.0) -> None:
+        """SIGSTOP to a worker, for some time around the ack wait and beyond."""
+        worker = self.source.choice(self.workers)
+        worker.freeze()
+        await asyncio.sleep(self.source.uniform(1.8, longest))
+        # It may have died of an order in the moment before it was frozen.
+        with contextlib.suppress(ProcessLookupError):
+            worker.thaw()
+
+    async def freeze_then_kill(self) -> None:
+        """A job is delivered again while its worker is frozen; then one of the two dies."""
+        await self.freeze(2.6)
+        await asyncio.sleep(self.source.uniform(0.2, 0.8))
+        await self.kill_and_restart()
+
+    async def kill_nats(self) -> None:
+        """NATS dies and comes back."""
+        server = self.site.nats
+        assert isinstance(server, NatsServer)
+        await self._in_thread(server.kill)
+        await asyncio.sleep(self.source.uniform(0.1, 5))
+        await self._in_thread(server.start)
+
+    async def hurt(self, *, nats: bool = True) -> None:
+        """Make one fault at random, and heal it."""
+        kinds = [
+            self.kill_and_restart,
+            self.kill_and_restart,
+            self.freeze,
+            self.freeze_then_kill,
+            self.stop_and_restart,
+            *([self.kill_nats] if nats else []),
+        ]
+        fault = self.source.choice(kinds)
+        self.faults[fault.__name__] += 1
+        await fault()
+
+    async def revive(self, until: asyncio.Event) -> None:
+        """Restart workers that have died of an order, until told to stop."""
+        while not until.is_set():
+            for worker in self.workers:
+                process = worker._process
+                if process is not None and process.poll() is not None:
+                    self.faults["died of an order"] += 1
+                    # It may die of the next one before it has said that it is ready.
+                    with contextlib.suppress(RuntimeError):
+                        await self._in_thread(worker.start)
+            await asyncio.sleep(0.05)
+
+    def order_death(self, moment: str, event: str) -> None:
+        """Have one worker die ``before`` or ``after`` it appends a commit with an event."""
+        (self.folder / "deaths" / f"{moment}.{event}").touch()
+
+    @property
+    def orders(self) -> list[str]:
+        """The orders to die that nobody has taken yet."""
+        return sorted(order.name for order in (self.folder / "deaths").iterdir())
+
+    # What became of it
+
+    async def records(self) -> dict[str, Record]:
+        """Return all executions, as the log tells them."""
+        commits: dict[str, list[Commit]] = defaultdict(list)
+        after, is_more = 0, True
+        while is_more:
+            page, is_more = await self.site.log.page(LogFilter(TENANT), after + 1)
+            for commit in page:
+                commits[commit.execution].append(commit)
+                after = commit.sequence
+        return {execution: self._record(found) for execution, found in commits.items()}
+
+    def _record(self, commits: list[Commit]) -> Record:
+        (queued, *_rest) = commits[0].events()
+        state = fold([queued])
+        return Record(self._definitions[state.workflow_id, state.version], commits)
+
+    async def settled(self, timeout: float) -> dict[str, Record]:
+        """Wait until every execution has ended; those that are held are resumed.
+
+        Raises:
+            AssertionError: some have not, within ``timeout`` seconds.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout
+        async with self.hearing(b'"type":"execution:c', b'"type":"execution:failed"') as ended:
+            while True:
+                records = await self.insist(self.records)
+                open_ones = {
+                    execution: record
+                    for execution, record in records.items()
+                    if not isinstance(record.commits[-1].events()[-1], TERMINAL)
+                }
+                if not open_ones:
+                    return records
+                for execution, record in open_ones.items():
+                    if fold(record.events).is_held:
+                        await self.command(execution, "resume")
+                assert asyncio.get_running_loop().time() < deadline, _stuck(open_ones)
+                await ended.all_of(set(open_ones))
+
+    @contextlib.asynccontextmanager
+    async def hearing(self, *signs: bytes) -> AsyncIterator["Heard"]:
+        """Hear of commits that have one of some signs in them."""
+        heard = Heard()
+
+        async def hear(message: Msg) -> None:
+            if any(sign in message.data for sign in signs):
+                heard.add(message.subject.rpartition(".")[2])
+
+        live = self.site.subjects.tenant_live(TENANT)
+        subscription = await self.site.jetstream.client.subscribe(live, cb=hear)
+        try:
+            yield heard
+        finally:
+            await subscription.unsubscribe()
+
+    async def judge(self, records: dict[str, Record], *, modelled: bool = True) -> Counter[str]:
+        """Assert that all is well; returns how many executions ended how.
+
+        Args:
+            records: all executions.
+            modelled: whether the naive model knows how their steps must end.
+        """
+        problems: list[str] = []
+        statuses: Counter[str] = Counter()
+        for execution, record in records.items():
+            state = fold(record.events)
+            statuses[state.status] += 1
+            problems += [f"{execution}: {problem}" for problem in violations(record)]
+            problems += [f"{execution}: {problem}" for problem in restless(state)]
+            if modelled:
+                problems += [f"{execution}: {problem}" for problem in self._endings(record, state)]
+            if execution in self.cancelled and state.status != "cancelled":
+                problems.append(f"{execution} was to be cancelled, and is {state.status}")
+        problems += [f"{execution} has no log" for execution in set(self.started) - set(records)]
+        problems += strained(records)
+        problems += mistold(records)
+        problems += await self._misindexed(records)
+        problems += self._wrong_effects(records)
+        assert not problems, "\n".join(problems[:40])
+        return statuses
+
+    async def _misindexed(self, records: dict[str, Record]) -> list[str]:
+        """Return what the small indexes say that is not so."""
+        live = LiveIndex(self.site.jetstream, self.site.subjects)
+        results = ResultIndex(self.site.jetstream, self.site.subjects)
+        deadline = asyncio.get_running_loop().time() + _CLEARED
+        # An execution is struck out after its end, and after a crash by whoever comes next.
+        while left := await self.insist(lambda: live.of_tenant(TENANT)):
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(0.2)
+        last = last_results(records)
+        told = await self.insist(lambda: results.of(TENANT, last))
+        return [
+            *(f"{entry.execution} is live by the index" for entry in left),
+            *(
+                f"the last result of {workflow} is {told.get(workflow)}, not {result}"
+                for workflow, result in last.items()
+                if told.get(workflow) != result
+            ),
+        ]
+
+    def _endings(self, record: Record, state: ExecutionState) -> list[str]:
+        # What a rerun has kept, its original is judged for.
+        if state.status == "cancelled" or state.rerun_of is not None or state.from_node is not None:
+            return []
+        return wrong_endings(record, state)
+
+    def _wrong_effects(self, records: dict[str, Record]) -> list[str]:
+        """Return which effects are wrong, as a service sees them that takes each key once."""
+        file = self.folder / "effects"
+        lines = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+        began = Counter((step, attempt) for what, step, attempt, _ in lines if what == "began")
+        keys: dict[str, set[str]] = defaultdict(set)
+        for what, step, _attempt, key in lines:
+            if what == "effect":
+                keys[step].add(key)
+        problems = [
+            f"{step} took effect as {found}" for step, found in keys.items() if len(found) > 1
+        ]
+        problems += [
+            f"attempt {attempt} of {step} began {count} times"
+            for (step, attempt), count in began.items()
+            if count > 1
+        ]
+        shared = Counter(key for found in keys.values() for key in found)
+        problems += [
+            f"{count} steps share the key {key}" for key, count in shared.items() if count > 1
+        ]
+        for execution, record in records.items():
+            for state in fold(record.events).steps.values():
+                is_ours = state.node_type in {STEP, ACTOR} and state.kept_from is None
+                if not is_ours or state.status != "success":
+                    continue
+                name = f"{execution}:{state.node_id}"
+                if not keys[name]:
+                    problems.append(f"{name} succeeded without its effect")
+                if not began[name, str(state.attempt)]:
+                    problems.append(f"{name} succeeded in an attempt that never began")
+        return problems
+
+
+@contextlib.asynccontextmanager
+async def campaign(nats: AnyNats, folder: Path, seed: int) -> AsyncIterator[Campaign]:
+    """Open a campaign on a NATS of its own; workers find the node functions by the environment."""
+    paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    around = {"PROOF_FOLDER": str(folder), "PYTHONPATH": os.pathsep.join(paths)}
+    before = {name: os.environ.get(name) for name in around}
+    os.environ.update(around)
+    try:
+        async with installation(nats, folder) as site:
+            opened = Campaign(site, folder, Random(seed))
+            await opened.store_children()
+            yield opened
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+class Heard:
+    """Executions of which something was heard."""
+
+    def __init__(self) -> None:
+        self._executions: set[str] = set()
+        self._more = asyncio.Event()
+
+    def add(self, execution: str) -> None:
+        """Hear of one."""
+        self._executions.add(execution)
+        self._more.set()
+
+    async def all_of(self, executions: set[str]) -> None:
+        """Wait until all were heard of; not for long, as a NATS that is killed tells nobody."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK):
+                while not executions <= self._executions:
+                    self._more.clear()
+                    await self._more.wait()
+
+
+def _stuck(records: dict[str, Record]) -> str:
+    lines = []
+    for execution, record in records.items():
+        state = fold(record.events)
+        open_steps = {
+            step.node_id: (step.status, step.waiting.wait if step.waiting else "")
+            for step in state.steps.values()
+            if step.status not in {"success", "error", "skipped", "cancelled"}
+        }
+        writers = [commit.writer for commit in record.commits[-3:]]
+        lines.append(f"{execution} is {state.status}: {open_steps} {writers}")
+    return f"{len(records)} executions have not ended\n" + "\n".join(lines[:20])
+
+
+MIX: Mix = Mix(children=("child", "child", "bad-child"))

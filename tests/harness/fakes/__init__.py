@@ -1,0 +1,1 @@
+"""NATS, hubs and clients in memory, in virtual time."""

@@ -1,0 +1,109 @@
+"""A client of the hub without a socket: an outlet that takes what it likes, and a parser."""
+
+import asyncio
+
+from harness.sse.client import SseEvent, SseParser
+from tailrace_api.fanout.clients.connection import ClientConnection
+from tailrace_api.fanout.history.resume import Start
+from tailrace_api.fanout.hub import Hub
+from tailrace_api.fanout.views.view import View
+from tailrace_api.sse.chunk import bodies
+
+
+class MemoryClient:
+    """One stream, read in memory.
+
+    Attributes:
+        subscriber: who writes.
+        is_paused: whether it takes nothing now.
+        parser: what has been parsed.
+        events: what has been read.
+        retries: how often it was told when to come back.
+        writes: what was written, piece by piece.
+        ended: set when the stream has ended in good order.
+        is_cut: whether it was cut.
+    """
+
+    subscriber: ClientConnection | None = None
+
+    def __init__(self) -> None:
+        self.is_paused = False
+        self.backlog = 0
+        self.parser = SseParser()
+        self.events: list[SseEvent] = []
+        self.writes: list[bytes] = []
+        self.ended = asyncio.Event()
+        self.is_cut = False
+        self._is_lost = False
+        self._room: int | None = None
+
+    @classmethod
+    async def open(cls, hub: Hub, view: View, start: Start) -> "MemoryClient":
+        """Open a stream; returns when it is live or has ended."""
+        client = cls()
+        await client.connect(hub, view, start)
+        return client
+
+    async def connect(self, hub: Hub, view: View, start: Start, until: float | None = None) -> None:
+        """Be the client of a stream, until its token expires."""
+        connection = hub.connect(view, start, self, until)
+        if self._is_lost:
+            connection.lost()
+        self.subscriber = connection
+        await connection.run(start)
+
+    # What a client does
+
+    def takes_only(self, size: int) -> None:
+        """Take no more than so many bytes, then nothing until it resumes."""
+        self._room = size
+
+    def resume(self) -> None:
+        """Take everything again."""
+        self._room = None
+        if self.is_paused:
+            self.is_paused = False
+            self.backlog = 0
+            assert self.subscriber is not None
+            self.subscriber.resumed()
+
+    def leave(self) -> None:
+        """Close the connection from this end."""
+        if not self._is_lost:
+            self._is_lost = True
+            if self.subscriber is not None:
+                self.subscriber.lost()
+
+    # What an outlet does
+
+    def write(self, wire: bytes) -> None:
+        """Take something."""
+        assert not self.is_paused, "a paused client was written to"
+        assert not self.ended.is_set(), "an ended stream was written to"
+        if self._is_lost:
+            return
+        self._take(wire)
+        if self._room is not None:
+            self._room -= len(wire)
+            if self._room < 0:
+                self.is_paused, self.backlog = True, -self._room
+                assert self.subscriber is not None
+                self.subscriber.paused()
+
+    def _take(self, wire: bytes) -> None:
+        self.writes.append(wire)
+        for body in bodies(wire):
+            self.events += self.parser.feed(body)
+
+    def end(self, wire: bytes) -> None:
+        """Take the last thing, and close."""
+        assert not self.ended.is_set()
+        if not self._is_lost:
+            self._take(wire)
+        self.ended.set()
+        asyncio.get_running_loop().call_soon(self.leave)
+
+    def abort(self) -> None:
+        """Be cut off."""
+        self.is_cut = True
+        asyncio.get_running_loop().call_soon(self.leave)

@@ -1,0 +1,110 @@
+"""A hub on a NATS in memory, in virtual time."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Any, NamedTuple, cast
+
+from nats.aio.client import Client
+
+from harness.fakes.memory_client import MemoryClient
+from harness.fakes.memory_nats import MemoryNats
+from tailrace_api.dialects.dialect import Dialect
+from tailrace_api.dialects.execution import EXECUTION
+from tailrace_api.fanout.history.resume import Start, resume
+from tailrace_api.fanout.history.tenant_resume import resume_tenant
+from tailrace_api.fanout.hub import Hub, StreamLimits, StreamTimes
+from tailrace_api.fanout.tenants.contexts import Contexts
+from tailrace_api.fanout.tenants.snapshots import Indexes, Snapshots
+from tailrace_api.fanout.topics.live_subscription import LiveSubscription
+from tailrace_api.fanout.topics.topic import Knowledge, RingBounds
+from tailrace_api.fanout.views.view import View
+from tailrace_shared.stores.execution_log import ExecutionLog
+from tailrace_shared.stores.indexes.live_index import LiveIndex
+from tailrace_shared.stores.indexes.result_index import ResultIndex
+from tailrace_shared.stores.indexes.waiting_index import WaitingIndex
+from tailrace_shared.stores.workflow_store import WorkflowStore
+from tailrace_shared.subjects import LogFilter, Subjects
+
+TIMES = StreamTimes(heartbeat=15.0, retry=2.0, stall=30.0, age=0.0)
+LIMITS = StreamLimits(
+    10_000, 10_000, 512, 2**28, RingBounds(4096, 4 * 1024 * 1024), topics=2**29, tenant_topics=2**28
+)
+
+# The time of day when virtual time begins.
+_BEGINNING = 1_700_000_000
+
+
+class MemoryHub(NamedTuple):
+    """A hub and what it stands on."""
+
+    hub: Hub
+    log: ExecutionLog
+    nats: MemoryNats
+    snapshots: Snapshots
+
+    async def open(
+        self, execution: str = "e", last_event_id: str = "", dialect: Dialect = EXECUTION
+    ) -> MemoryClient:
+        """Open the stream of an execution, as the route does."""
+        client = MemoryClient()
+        await self.connect(client, execution, last_event_id, dialect)
+        return client
+
+    async def connect(
+        self,
+        client: MemoryClient,
+        execution: str = "e",
+        last_event_id: str = "",
+        dialect: Dialect = EXECUTION,
+    ) -> Start:
+        """Have a client read the stream of an execution; returns where it started."""
+        return await self.follow(client, View(dialect, LogFilter("t", execution)), last_event_id)
+
+    async def follow(self, client: MemoryClient, view: View, last_event_id: str = "") -> Start:
+        """Have a client read a view, as the routes do; returns where it started."""
+        if view.part.execution:
+            start = await resume(self.log, self.hub, view, last_event_id)
+        else:
+            start = await resume_tenant(self.hub, view, last_event_id)
+        if not start.is_over:
+            await client.connect(self.hub, view, start)
+        return start
+
+    async def settled(self, *sizes: int) -> None:
+        """Wait until the hub holds just so many connections, topics and subscriptions."""
+        while self.hub.sizes != sizes:  # noqa: ASYNC110  # production code needs no event here
+            await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def memory_hub(
+    nats: MemoryNats, times: StreamTimes = TIMES, limits: StreamLimits = LIMITS, **changes: Any
+) -> AsyncIterator[MemoryHub]:
+    """Run a hub; ``changes`` are fields of its times or limits."""
+    subjects = Subjects()
+    log = ExecutionLog(nats, subjects)
+    contexts = Contexts(log, 2**20)
+    indexes = Indexes(
+        LiveIndex(nats, subjects),
+        ResultIndex(nats, subjects),
+        WaitingIndex(nats, subjects),
+        WorkflowStore(nats, subjects),
+    )
+    snapshots = Snapshots(log, indexes, contexts)
+    hub = Hub(
+        Knowledge(log, contexts, snapshots),
+        LiveSubscription(cast("Client", nats)),
+        subjects,
+        (await log.edge()).epoch,
+        times._replace(**{name: changes[name] for name in changes if name in times._fields}),
+        limits._replace(**{name: changes[name] for name in changes if name in limits._fields}),
+    )
+    hub.wall = lambda: _BEGINNING + hub.now()
+    tasks = [asyncio.create_task(hub.watch()), asyncio.create_task(hub.tick())]
+    try:
+        yield MemoryHub(hub, log, nats, snapshots)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)

@@ -1,0 +1,235 @@
+"""As much of NATS as the hub asks of it, in memory: the log, its reads and its republish; buckets.
+
+It can lose live messages, lag, stop and come back, all at once or by a die; a conformance suite
+holds it to what the real server does.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any, Final, cast
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from tailrace_shared.errors import UnavailableError, WrongLastSequenceError
+from tailrace_shared.nats.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE, JetStream, StoredMessage
+from tailrace_shared.nats.topology import EVENTS
+from tailrace_shared.subjects import Subjects
+
+Deliver = Callable[[Msg], Awaitable[None]]
+
+_STORED_AT: Final = "2024-01-15T10:30:00.123456789Z"
+_NOTHING: Final[Mapping[str, str]] = {}
+
+
+class _Subscription:
+    """A subscription: a queue, and a task that empties it, like nats-py's."""
+
+    def __init__(self, nats: "MemoryNats", subject: str, deliver: Deliver) -> None:
+        self.subject = subject
+        self.queue: asyncio.Queue[Msg] = asyncio.Queue()
+        self._nats = nats
+        self._deliver = deliver
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        while True:
+            await self._deliver(await self.queue.get())
+
+    async def unsubscribe(self) -> None:
+        """Take nothing more."""
+        self._nats.subscriptions.discard(self)
+        self._task.cancel()
+
+
+class MemoryNats(JetStream):
+    """The server, and at once the client's view of it.
+
+    Attributes:
+        subscriptions: who listens.
+        is_connected: whether it answers; a client's.
+        is_closed: a client's.
+        loses: whether a live message never arrives.
+        reads: how many reads were answered.
+        lag: the newest messages that a Direct Get does not know yet.
+        created: when the stream was made.
+    """
+
+    is_closed = False
+
+    def __init__(self, subjects: Subjects | None = None) -> None:
+        super().__init__(cast("Client", self))
+        self.subscriptions: set[_Subscription] = set()
+        self.is_connected = True
+        self.loses: Callable[[], bool] = lambda: False
+        self.reads = 0
+        self.lag: Callable[[], int] = lambda: 0
+        self.created = "2024-01-15T10:30:00Z"
+        self._subjects = subjects or Subjects()
+        self._streams: dict[str, list[StoredMessage]] = {}
+        self._last: dict[str, int] = {}
+        self._pauses = random.Random(0)
+
+    # What a writer does
+
+    def append(
+        self, tenant: str, execution: str, payload: bytes, told: Mapping[str, str] = _NOTHING
+    ) -> int:
+        """Store a commit and republish it; returns its sequence."""
+        subject = self._subjects.log(tenant, execution)
+        stored = self._stream(self._subjects.stream(EVENTS))
+        last = max((m.sequence for m in stored if m.subject == subject), default=0)
+        sequence = self._store(self._subjects.stream(EVENTS), subject, payload, dict(told))
+        headers = {
+            **told,
+            "Nats-Subject": subject,
+            "Nats-Sequence": str(sequence),
+            "Nats-Last-Sequence": str(last),
+            "Nats-Time-Stamp": _STORED_AT,
+        }
+        live = self._subjects.live(tenant, execution)
+        for subscription in self.subscriptions:
+            if _matches(live, subscription.subject) and self.is_connected and not self.loses():
+                message = Msg(cast("Client", self), live, data=payload, headers=headers)
+                subscription.queue.put_nowait(message)
+        return sequence
+
+    def _stream(self, name: str) -> list[StoredMessage]:
+        return self._streams.setdefault(name, [])
+
+    def _store(self, stream: str, subject: str, payload: bytes, headers: dict[str, str]) -> int:
+        sequence = self._last[stream] = self._last.get(stream, 0) + 1
+        message = StoredMessage(sequence, subject, payload, headers, _STORED_AT)
+        self._stream(stream).append(message)
+        return sequence
+
+    def expire(self, sequence: int) -> None:
+        """Remove all commits up to a sequence, as time does."""
+        name = self._subjects.stream(EVENTS)
+        self._streams[name] = [m for m in self._stream(name) if m.sequence > sequence]
+
+    # What nats-py's client does
+
+    async def subscribe(
+        self, subject: str, cb: Deliver, pending_bytes_limit: int = 0
+    ) -> _Subscription:
+        """Listen to a subject."""
+        del pending_bytes_limit
+        subscription = _Subscription(self, subject, cb)
+        self.subscriptions.add(subscription)
+        return subscription
+
+    # What JetStream does
+
+    async def _answer(self) -> None:
+        # An answer takes a moment, in which other things happen.
+        await asyncio.sleep(self._pauses.choice([0, 0, 0.001, 0.01]))
+        if not self.is_connected:
+            raise UnavailableError("NATS is away")
+        self.reads += 1
+
+    def _known(self, stream: str) -> list[StoredMessage]:
+        stored = self._stream(stream)
+        return stored[: max(0, len(stored) - self.lag())]
+
+    async def api(self, action: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Answer STREAM.INFO and STREAM.PURGE."""
+        await self._answer()
+        _, verb, stream = action.split(".")
+        stored = self._stream(stream)
+        if verb == "PURGE":
+            assert body is not None
+            kept = [message for message in stored if message.subject != body["filter"]]
+            self._streams[stream] = kept
+            return {"purged": len(stored) - len(kept)}
+        assert verb == "INFO", (action, body)
+        last = self._last.get(stream, 0)
+        first = stored[0].sequence if stored else last + 1 if last else 0
+        state: dict[str, Any] = {"first_seq": first, "last_seq": last}
+        answer: dict[str, Any] = {"created": self.created, "state": state}
+        if body and "subjects_filter" in body:
+            subjects = {
+                message.subject: 1
+                for message in stored
+                if _matches(message.subject, body["subjects_filter"])
+            }
+            answer["total"] = len(subjects)
+            state["subjects"] = dict(list(subjects.items())[body["offset"] :])
+        return answer
+
+    async def publish(
+        self, subject: str, payload: bytes, headers: dict[str, str] | None = None
+    ) -> int:
+        """Set a key of a bucket."""
+        await self._answer()
+        root, bucket, _key = subject.split(".", 2)
+        assert root == "$KV", subject
+        stream = f"KV_{bucket}"
+        stored, headers = self._stream(stream), headers or {}
+        last = max((m.sequence for m in stored if m.subject == subject), default=0)
+        expected = headers.get(EXPECTED_LAST_SUBJECT_SEQUENCE)
+        if expected is not None and int(expected) != last:
+            raise WrongLastSequenceError(10071, f"wrong last sequence: {last}")
+        self._streams[stream] = [message for message in stored if message.subject != subject]
+        return self._store(stream, subject, payload, headers)
+
+    async def get(self, stream: str, request: dict[str, Any]) -> StoredMessage | None:
+        """Return one message, as a replica has it."""
+        await self._answer()
+        return _one(self._known(stream), request)
+
+    async def get_newest(self, stream: str, request: dict[str, Any]) -> StoredMessage | None:
+        """Return one message, as the leader has it."""
+        await self._answer()
+        return _one(self._stream(stream), request)
+
+    async def batch_up_to(
+        self, stream: str, request: dict[str, Any]
+    ) -> tuple[list[StoredMessage], int, int | None]:
+        """Return a page, as a replica has it."""
+        await self._answer()
+        known = self._known(stream)
+        if "multi_last" in request:
+            newest = {m.subject: m for m in known if m.subject in request["multi_last"]}
+            up_to = known[-1].sequence if newest else None
+            if newest and len(known) == len(self._stream(stream)):
+                up_to = self._last[stream]
+            return sorted(newest.values()), 0, up_to
+        found = [
+            message
+            for message in known
+            if message.sequence >= request["seq"]
+            and _matches(message.subject, request["next_by_subj"])
+        ]
+        page: list[StoredMessage] = []
+        size = 0
+        for message in found[: request["batch"]]:
+            if page and size >= request["max_bytes"]:
+                break
+            page.append(message)
+            size += len(message.data)
+        return page, len(found) - len(page), None
+
+
+def _matches(subject: str, pattern: str) -> bool:
+    if pattern.endswith(".>"):
+        return fnmatchcase(subject, f"{pattern[:-1]}*")
+    tokens, wanted = subject.split("."), pattern.split(".")
+    return len(tokens) == len(wanted) and all(
+        each in ("*", token) for token, each in zip(tokens, wanted, strict=True)
+    )
+
+
+def _one(messages: list[StoredMessage], request: dict[str, Any]) -> StoredMessage | None:
+    if "next_by_subj" in request:
+        subject, sequence = request["next_by_subj"], request["seq"]
+        fitting = (m for m in messages if m.sequence >= sequence and _matches(m.subject, subject))
+        return next(fitting, None)
+    for message in reversed(messages):
+        if message.sequence == request.get("seq"):
+            return message
+        if "last_by_subj" in request and _matches(message.subject, request["last_by_subj"]):
+            return message
+    return None

@@ -1,0 +1,135 @@
+"""Hubs on a NATS in memory, which come and go while everything is decided by a die."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any
+
+from harness.fakes.memory_hub import MemoryHub, memory_hub
+from harness.fakes.memory_nats import MemoryNats
+from harness.fakes.virtual_time import run_in_virtual_time
+from harness.generators.tenant_log import TenantLog
+from tailrace_api.fanout.topics.topic import RingBounds
+from tailrace_shared.errors import UnavailableError
+from tailrace_shared.stores.workflow_store import WorkflowStore
+from tailrace_shared.subjects import Subjects
+from tailrace_shared.workflow.definition import Definition, Node
+
+Place = tuple[int, int]
+TENANTS = ["t", "u"]
+
+
+class StormyHubs:
+    """Two replicas on a NATS that loses live messages, lags, and is away now and then.
+
+    Attributes:
+        dice: what decides.
+        replicas: those that are up.
+        is_written: whether nothing more will be written to the log.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.dice = dice = random.Random(seed)
+        self.nats = MemoryNats()
+        self.replicas: list[MemoryHub] = []
+        loss, lag = dice.choice([0, 0.2, 0.7, 1]), dice.choice([0, 0, 1, 3])
+        self.nats.loses = lambda: dice.random() < loss
+        self.nats.lag = lambda: dice.randint(0, lag)
+        self.is_written = False
+
+    async def last(self, writer: Coroutine[Any, Any, None], readers: Iterable[Any]) -> None:
+        """Go on until all is written and read; afterwards nothing is left."""
+        async with asyncio.timeout(3600):
+            background = [asyncio.create_task(self._replica()) for _ in range(2)]
+            background.append(asyncio.create_task(self._trouble()))
+            async with asyncio.TaskGroup() as group:
+                for each in (writer, *readers):
+                    group.create_task(each)
+            for replica in self.replicas:
+                await replica.settled(0, 0, 0)
+                assert replica.hub.counts.slow == replica.hub.backlog.bytes == 0
+                assert len(replica.hub.wheel) == 0
+            for task in background:
+                task.cancel()
+            await asyncio.wait(background)
+
+    async def _trouble(self) -> None:
+        while not self.is_written:
+            await asyncio.sleep(self.dice.uniform(0, 3))
+            if self.dice.random() < 0.3:
+                self.nats.is_connected = False
+                await asyncio.sleep(self.dice.uniform(0, 2))
+                self.nats.is_connected = True
+                for replica in self.replicas:
+                    replica.hub.request_reconcile()
+
+    async def _replica(self) -> None:
+        while True:
+            with contextlib.suppress(UnavailableError):
+                await self._replica_life()
+            await asyncio.sleep(self.dice.uniform(0, 0.5))
+
+    async def _replica_life(self) -> None:
+        dice = self.dice
+        ring = RingBounds(dice.choice([16, 4096]), dice.choice([65536, 2**22]))
+        beat, laziness = dice.choice([0.5, 5]), dice.choice([0, 0.5])
+        async with memory_hub(
+            self.nats, heartbeat=beat, stall=2.0, retry=0.1, ring=ring, laziness=laziness
+        ) as replica:
+            self.replicas.append(replica)
+            try:
+                await asyncio.sleep(dice.choice([1, 5, 1000]))
+            finally:
+                self.replicas.remove(replica)
+                for connection in tuple(replica.hub._connections):
+                    if dice.random() < 0.5:
+                        connection.end("drained")
+                    connection.abort()
+
+
+class StormyTenants(StormyHubs):
+    """The same, with what two tenants run.
+
+    Args:
+        workflows: which ones there are.
+    """
+
+    def __init__(self, seed: int, workflows: Sequence[str]) -> None:
+        super().__init__(seed)
+        self.workflows = list(workflows)
+        self.log = TenantLog(self.nats, self.dice, told=self.dice.choice([100, 100, 60, 0]))
+
+    async def store(self) -> None:
+        """Store the workflows."""
+        store = WorkflowStore(self.nats, Subjects())
+        for name in self.workflows:
+            for tenant in TENANTS:
+                await store.put(tenant, Definition(name, {"n": Node("log")}))
+
+    async def write(self) -> None:
+        """Write the logs, commits apart by nothing up to a second."""
+        pace = self.dice.choice([0, 0.01, 0.3, 1])
+        for name in self.workflows:
+            for tenant in TENANTS:
+                await self.log.begin(tenant, name)
+        for _ in range(self.dice.randint(1, 40)):
+            await asyncio.sleep(self.dice.uniform(0, pace))
+            await self.log.step(TENANTS, self.workflows)
+        self.is_written = True
+
+
+def place(event_id: str) -> Place:
+    """Return the place in the log that an id means."""
+    _, sequence, index = event_id.split("-")
+    return int(sequence), int(index)
+
+
+def try_seeds(run: Callable[[int], Coroutine[Any, Any, None]], seeds: range) -> None:
+    """Run what is seeded in virtual time; a failure names its seed."""
+    for seed in seeds:
+        try:
+            run_in_virtual_time(run(seed))
+        except BaseException as error:
+            error.add_note(f"seed {seed}")
+            raise

@@ -1,0 +1,1 @@
+"""Workflows, logs and traces made for tests."""

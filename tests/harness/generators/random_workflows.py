@@ -1,0 +1,326 @@
+"""Random workflows with every feature, and a naive model of how each of their steps must end.
+
+A generator draws from a ``random.Random``: a seeded one, or hypothesis's own, which shrinks. What
+a step does is written into the definition, so that how it ends does not depend on who runs it, in
+what order, or how often a worker is lost: a step either fails fewer times than its policy allows,
+or always.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Final, Literal
+
+import msgspec
+
+from harness.models.log_invariants import Record, map_work
+from tailrace_shared.execution.items import split_item_id
+from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.workflow.definition import Definition, Node
+from tailrace_shared.workflow.node_types import SHIPPED, NodeType, Parameter
+from tailrace_shared.workflow.validation import validate
+
+STEP: Final = "proof.step"
+ACTOR: Final = "proof.actor"
+ALWAYS: Final = 1000
+"""So often fails a step that never succeeds."""
+
+PROCEDURE: Final = "proof.go"
+LARGE: Final = 300_000
+"""Bytes of an output that is kept by reference."""
+
+NODE_TYPES: Final = {
+    **SHIPPED,
+    STEP: NodeType(STEP, open=True),
+    ACTOR: NodeType(ACTOR, open=True, actor=True),
+    "proof.talk": NodeType("proof.talk", {"about": Parameter()}),
+}
+EVERY_KIND: Final[Mapping[str, int]] = {
+    "step": 40,
+    "transform": 12,
+    "await": 8,
+    "delay": 8,
+    "map": 8,
+    "actor": 8,
+    "workflow": 6,
+    "emit": 4,
+    "fail": 3,
+    "hang": 2,
+    "large": 1,
+}
+EVERY_TIMEOUT: Final = ("continue", "continue", "fail", "cancel")
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What random workflows are made of.
+
+    Attributes:
+        kinds: how often each kind of node is drawn.
+        folder: where steps note their effects; empty where nobody runs them.
+        slowest: the longest that a step takes, in seconds.
+        children: ids of workflows to run as children.
+        longest_wait: the longest timeout of an await, in seconds.
+        condition: how often a node has one.
+        timeouts: what the timeouts of awaits do.
+        actors: whether items of maps may be actors' work.
+    """
+
+    kinds: Mapping[str, int] = field(default_factory=lambda: dict(EVERY_KIND))
+    folder: str = ""
+    slowest: float = 0.05
+    children: Sequence[str] = ("child",)
+    longest_wait: float = 3.0
+    condition: float = 0.15
+    timeouts: Sequence[str] = ("continue", "continue", "continue", "fail", "fail")
+    actors: bool = True
+
+
+def checked(document: Mapping[str, Any]) -> Definition:
+    """Return a definition that may use the node types of these workflows."""
+    validated = validate(dict(document), NODE_TYPES)
+    assert validated.definition is not None, validated.problems
+    return validated.definition
+
+
+def random_workflow(
+    source: Random, size: int, mix: Mix, workflow_id: str = "random", **fields: Any
+) -> Definition:
+    """Return a random workflow of ``size`` nodes."""
+    nodes: dict[str, dict[str, Any]] = {}
+    for index in range(size):
+        nodes[f"n{index}"] = _node(source, index, mix)
+    return checked({"id": workflow_id, "nodes": nodes, **fields})
+
+
+def _node(source: Random, index: int, mix: Mix) -> dict[str, Any]:
+    needs = _needs(source, index)
+    kinds = [kind for kind, weight in mix.kinds.items() for _ in range(weight)]
+    join = source.choice(["all", "all", "any", "all_done"])
+    node: dict[str, Any] = {"needs": needs, "join": join}
+    if join != "any" and source.random() < mix.condition:
+        choices = ["true", "false", "execution.id != ''"]
+        choices += [f"nodes.{need}.status == 'success'" for need in needs[:2]]
+        node["when"] = source.choice(choices)
+    return {**node, **_KINDS[source.choice(kinds)](source, mix, needs)}
+
+
+def _needs(source: Random, index: int) -> list[str]:
+    if not index:
+        return []
+    most = index if source.random() < 0.03 else min(index, 3)
+    count = source.randrange(most + 1)
+    # Mostly of the nodes just before, so that workflows become deep and not only wide.
+    first = 0 if source.random() < 0.3 else max(0, index - 6)
+    pool = range(first, index)
+    return [f"n{need}" for need in sorted(source.sample(pool, min(count, len(pool))))]
+
+
+def _transform(source: Random, _mix: Mix, needs: Sequence[str]) -> dict[str, Any]:
+    value: Any = source.randrange(1000)
+    if needs and source.random() < 0.3:
+        value = {"copy": f"${{nodes.{needs[0]}.output}}"}
+    return {"type": "transform", "with": {"value": value}}
+
+
+def _delay(source: Random, _mix: Mix, _needs: Sequence[str]) -> dict[str, Any]:
+    return {"type": "delay", "with": {"duration": source.choice(["0s", "50ms", "300ms"])}}
+
+
+def _workflow(source: Random, mix: Mix, _needs: Sequence[str]) -> dict[str, Any]:
+    node = {"type": "workflow", "with": {"id": source.choice(mix.children)}}
+    return {**node, **_retry(source, 0)}
+
+
+def _emit(_source: Random, _mix: Mix, _needs: Sequence[str]) -> dict[str, Any]:
+    return {"type": "emit", "with": {"procedure": PROCEDURE, "data": {"n": 1}}}
+
+
+def _fail(_source: Random, _mix: Mix, _needs: Sequence[str]) -> dict[str, Any]:
+    return {"type": "fail", "with": {"message": "as it was told"}}
+
+
+def _hang(_source: Random, mix: Mix, _needs: Sequence[str]) -> dict[str, Any]:
+    return {"type": STEP, "with": {"folder": mix.folder, "seconds": 60}, "timeout": "100ms"}
+
+
+def _large(_source: Random, mix: Mix, _needs: Sequence[str]) -> dict[str, Any]:
+    return {"type": STEP, "with": {"folder": mix.folder, "bytes": LARGE}}
+
+
+def _step(source: Random, mix: Mix, _needs: Sequence[str]) -> dict[str, Any]:
+    fails = source.choice([0, 0, 0, 0, 1, 2, ALWAYS])
+    seconds = source.choice([0, 0, mix.slowest / 5, mix.slowest])
+    node: dict[str, Any] = {
+        "type": STEP,
+        "with": {"folder": mix.folder, "fails": fails, "seconds": seconds},
+    }
+    if source.random() < 0.1:
+        node["on_crash"] = "fail"
+    return {**node, **_retry(source, fails)}
+
+
+def _actor(source: Random, mix: Mix, needs: Sequence[str]) -> dict[str, Any]:
+    return {**_step(source, mix, needs), "type": ACTOR}
+
+
+def _retry(source: Random, fails: int) -> dict[str, Any]:
+    if not fails and source.random() < 0.7:
+        return {}
+    most = source.randrange(1, 4) + (fails if fails != ALWAYS else 0)
+    initial = source.choice(["0s", "20ms", "100ms"])
+    retry = {"max_attempts": most, "initial": initial, "jitter": source.random() < 0.5}
+    return {"retry": retry}
+
+
+def _await(source: Random, mix: Mix, _needs: Sequence[str]) -> dict[str, Any]:
+    parameters: dict[str, Any] = {"reason": "approval"}
+    if source.random() < 0.5:
+        parameters |= {"triggers": [PROCEDURE], "match": "event.n == 1"}
+        if source.random() < 0.5:
+            parameters["lookback"] = "1h"
+    if source.random() < 0.4:
+        parameters["on_reject"] = "fail"
+    milliseconds = source.randrange(100, max(101, int(mix.longest_wait * 1000)))
+    return {
+        "type": "await",
+        "with": parameters,
+        "timeout": f"{milliseconds}ms",
+        "on_timeout": source.choice(mix.timeouts),
+    }
+
+
+def _map(source: Random, mix: Mix, _needs: Sequence[str]) -> dict[str, Any]:
+    count = source.choice([0, 1, 3, 5, 20])
+    items = [source.choice([0, 0, 0, 0, 0, 1, ALWAYS]) for _ in range(count)]
+    if source.random() < 0.5:
+        items = [min(item, 1) for item in items]
+    work_type = source.choice([STEP, STEP, "transform", ACTOR if mix.actors else STEP])
+    work: dict[str, Any] = {
+        "for_each": str(items),
+        "do": {
+            "type": work_type,
+            "with": {"folder": mix.folder, "fails": "${item}"},
+            "retry": {"max_attempts": 2, "initial": "10ms"},
+        },
+        "max_parallel": source.choice([1, 2, 10]),
+        "on_error": source.choice(["fail", "collect"]),
+    }
+    if work_type == "transform":
+        work["do"]["with"] = {"value": "${item}"}
+    return {"type": "map", "with": work}
+
+
+_Make = Callable[[Random, Mix, Sequence[str]], dict[str, Any]]
+_KINDS: Final[Mapping[str, _Make]] = {
+    "step": _step,
+    "transform": _transform,
+    "await": _await,
+    "delay": _delay,
+    "map": _map,
+    "actor": _actor,
+    "workflow": _workflow,
+    "emit": _emit,
+    "fail": _fail,
+    "hang": _hang,
+    "large": _large,
+}
+
+# The model
+
+Ending = Literal["success", "error", "skipped"]
+
+
+def expected_endings(definition: Definition, given: Mapping[str, bool]) -> dict[str, str]:
+    """Return how every node must end, by the definition alone, in the plainest way.
+
+    Args:
+        definition: the workflow.
+        given: whether a node succeeded where that was not for the definition to say: awaits,
+            child runs, steps lost with their workers that must not be repeated.
+    """
+    endings: dict[str, str] = {}
+    for node_id, node in definition.nodes.items():  # each comes after its needs
+        endings[node_id] = _ending(node_id, node, endings, given)
+    return endings
+
+
+def _ending(node_id: str, node: Node, endings: Mapping[str, str], given: Mapping[str, bool]) -> str:
+    needs = [endings[need] for need in node.needs]
+    wanted = {
+        "all": all(need in {"success", "unwanted"} for need in needs),
+        "any": not needs or "success" in needs,
+        "all_done": True,
+    }
+    if not wanted[node.join]:
+        return "skipped"
+    if not _holds(node.when, endings):
+        return "unwanted"
+    succeeds = given[node_id] if node_id in given else _succeeds(node)
+    return "success" if succeeds else "error"
+
+
+def _holds(condition: str | None, endings: Mapping[str, str]) -> bool:
+    match (condition or "true").split():
+        case ["true"] | ["execution.id", "!=", "''"]:
+            return True
+        case ["false"]:
+            return False
+        case [name, "==", "'success'"]:
+            return endings[name.split(".")[1]] == "success"
+        case _:
+            raise AssertionError(f"the model does not know the condition {condition}")
+
+
+def _succeeds(node: Node) -> bool:
+    match node.type:
+        case "transform" | "delay" | "emit":
+            return True
+        case "fail":
+            return False
+        case "map":
+            work = map_work(node)
+            items = msgspec.json.decode(work.for_each)
+            fails = [not _survives(work.do.node(), item) for item in items]
+            return work.on_error == "collect" or work.do.type == "transform" or not any(fails)
+        case _ if node.type in {STEP, ACTOR}:
+            return node.timeout is None and _survives(node, node.parameters.get("fails", 0))
+        case _:
+            raise AssertionError(f"how a node of type {node.type} ends must be given")
+
+
+def _survives(node: Node, fails: int) -> bool:
+    attempts = node.retry.max_attempts if node.retry is not None else 1
+    return fails < attempts
+
+
+def wrong_endings(record: Record, state: ExecutionState) -> list[str]:
+    """Return which nodes of an execution that ran to its end did so in another way than the model.
+
+    Args:
+        record: the execution.
+        state: what its log folds to.
+    """
+    given = {
+        step.node_id: step.status == "success"
+        for step in state.steps.values()
+        if _is_given(record.definition, step.node_id, state)
+    }
+    expected = expected_endings(record.definition, given)
+    wrong = []
+    for node_id, ending in expected.items():
+        step = state.step(node_id)
+        ended = "unwanted" if step.skipped_by_when else step.status
+        if ended != ending:
+            wrong.append(f"{node_id} ended as {ended}, not as {ending}: {step.error}")
+    return wrong
+
+
+def _is_given(definition: Definition, step_id: str, state: ExecutionState) -> bool:
+    node_id, index = split_item_id(step_id)
+    if index is not None:
+        return False
+    if definition.nodes[node_id].type in {"await", "workflow"}:
+        return True
+    error = state.steps[node_id].error or ""
+    return "lost" in error or "on_crash" in error

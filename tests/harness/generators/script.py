@@ -1,0 +1,142 @@
+"""Logs written by hand without a NATS, to show what a reader of logs makes of them."""
+
+from typing import Any, Self
+
+from harness.models.log_invariants import Record
+from tailrace_shared.execution import events as ev
+from tailrace_shared.stores.execution_log import Commit
+from tailrace_shared.workflow.definition import Definition
+
+EPOCH = 1_700_000_000.0
+
+
+class Script:
+    """The log of one execution, made commit by commit; every event takes its time from a clock.
+
+    Attributes:
+        now: the clock, in seconds after the beginning.
+        sequence: the place of the newest commit in the stream; scripts may take turns in it.
+    """
+
+    def __init__(self, definition: Definition, execution: str = "e1", sequence: int = 0) -> None:
+        self.definition = definition
+        self.execution = execution
+        self.now = 0.0
+        self.sequence = sequence
+        self._commits: list[Commit] = []
+
+    @property
+    def record(self) -> Record:
+        """The execution as the checker takes it."""
+        return Record(self.definition, list(self._commits))
+
+    @property
+    def stamp(self) -> str:
+        """The time as events write it."""
+        return self.at(self.now)
+
+    def at(self, seconds: float) -> str:
+        """Write a time, given in seconds after the beginning."""
+        return ev.format_timestamp(EPOCH + seconds)
+
+    def by(self, writer: str, *events: ev.Event) -> Self:
+        """Append events as one commit of a writer."""
+        self.sequence += 1
+        (payload,) = ev.encode_commits(events)
+        self._commits.append(Commit(self.sequence, payload, writer))
+        return self
+
+    # Events of an execution
+
+    def queued(self, run_input: Any = None, **origin: Any) -> ev.Event:
+        """The execution comes into being."""
+        workflow = self.definition.id
+        data = ev.Queued(self.execution, workflow, workflow, 1, run_input, "queued", **origin)
+        return ev.ExecutionQueued(data, self.stamp)
+
+    def started(self) -> ev.Event:
+        """The execution starts."""
+        return ev.ExecutionStarted(ev.Started(self.execution, "running", self.stamp), self.stamp)
+
+    def completed(self, output: Any = None) -> ev.Event:
+        """The execution ends well."""
+        return ev.ExecutionCompleted(
+            ev.Completed(self.execution, "completed", 0, output), self.stamp
+        )
+
+    def failed(self, node: str) -> ev.Event:
+        """The execution fails because of a node."""
+        data = ev.Failed(self.execution, "failed", 0, f"{node}: broken", node)
+        return ev.ExecutionFailed(data, self.stamp)
+
+    def cancelled(self) -> ev.Event:
+        """The execution is cancelled."""
+        return ev.ExecutionCancelled(ev.Cancelled(self.execution, "cancelled", 0), self.stamp)
+
+    def paused(self, *waiting: str, requested: bool = False) -> ev.Event:
+        """The execution pauses."""
+        data = ev.Paused(self.execution, "paused", "signal", requested, list(waiting))
+        return ev.ExecutionPaused(data, self.stamp)
+
+    def resumed(self) -> ev.Event:
+        """The execution goes on."""
+        return ev.ExecutionResumed(ev.Resumed(self.execution, "running"), self.stamp)
+
+    def command(self, command: Any, **fields: Any) -> ev.Event:
+        """Something is asked of the execution."""
+        command_id = f"c{self.sequence}"
+        return ev.CommandRequested(
+            ev.Command(self.execution, command, command_id, **fields), self.stamp
+        )
+
+    # Events of a step
+
+    def start(self, step: str, attempt: int = 1, **fields: Any) -> ev.Event:
+        """An attempt begins."""
+        data = ev.StepBegun(step, self._type(step), "running", attempt, self.stamp, **fields)
+        return ev.StepStarted(data, self.stamp)
+
+    def succeed(self, step: str, output: Any = None, attempt: int = 1, **fields: Any) -> ev.Event:
+        """A step succeeds."""
+        data = ev.StepDone(
+            step, self._type(step), "success", attempt, self.stamp, self.stamp, 0, output, **fields
+        )
+        return ev.StepCompleted(data, self.stamp)
+
+    def fail(self, step: str, attempt: int = 1, error: str = "broken") -> ev.Event:
+        """A step fails for good."""
+        data = ev.StepError(
+            step, self._type(step), "error", attempt, self.stamp, self.stamp, 0, error
+        )
+        return ev.StepFailed(data, self.stamp)
+
+    def again(
+        self, step: str, attempt: int = 1, cause: Any = "error", after: float = 0.5
+    ) -> ev.Event:
+        """An attempt ends and another will begin."""
+        retry_at = self.at(self.now + after)
+        data = ev.StepAgain(step, self._type(step), "retrying", attempt, cause, "broken", retry_at)
+        return ev.StepRetrying(data, self.stamp)
+
+    def skip(self, step: str, reason: Any = "needs") -> ev.Event:
+        """A step is skipped."""
+        return ev.StepSkipped(ev.StepSkip(step, self._type(step), "skipped", reason), self.stamp)
+
+    def wait(self, step: str, wait: Any, **fields: Any) -> ev.Event:
+        """A step waits."""
+        data = ev.StepWait(step, self._type(step), "waiting", wait=wait, **fields)
+        return ev.StepWaiting(data, self.stamp)
+
+    def expand(self, step: str, items: list[Any]) -> ev.Event:
+        """A map has found its items."""
+        return ev.StepExpanded(
+            ev.StepExpansion(step, self._type(step), "running", items), self.stamp
+        )
+
+    def log(self, step: str) -> ev.Event:
+        """A step writes a line."""
+        return ev.StepLogged(ev.StepLog(step, self._type(step), "info", "line"), self.stamp)
+
+    def _type(self, step: str) -> str:
+        node = self.definition.nodes.get(step.partition("[")[0])
+        return "?" if node is None else node.type

@@ -1,0 +1,1 @@
+"""HTTP in tests: proxies, browsers, token issuers and generated requests."""

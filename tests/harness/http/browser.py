@@ -1,0 +1,35 @@
+"""A real browser: Debian's Chromium, driven by Playwright."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import AsyncIterator
+from typing import Final
+
+from playwright.async_api import Page, async_playwright
+
+from harness.processes.required_tools import absent
+
+# Of what is waited for, in milliseconds: a failure, not a measure.
+_PATIENCE: Final = 90_000
+
+
+@contextlib.asynccontextmanager
+async def browser_page() -> AsyncIterator[Page]:
+    """Open an empty page; skip the test, or fail it in CI, where there is no Chromium."""
+    program = shutil.which("chromium")
+    if program is None:
+        absent("chromium", "apt-get install chromium")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=program,
+            timeout=_PATIENCE,
+            # Chromium refuses to sandbox what root starts.
+            chromium_sandbox=os.geteuid() != 0,
+        )
+        try:
+            page = await browser.new_page()
+            page.set_default_timeout(_PATIENCE)
+            yield page
+        finally:
+            await browser.close()

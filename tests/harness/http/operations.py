@@ -1,0 +1,127 @@
+"""Requests for whatever operations the API has, made from what they declare."""
+
+from typing import Any, NamedTuple
+
+import msgspec
+from starlette.routing import BaseRoute
+
+from harness.processes.in_process_api import InProcessApi
+from tailrace_api.web.operation import EVENT_STREAM, Operation
+
+FLOW = {
+    "nodes": {
+        "make": {"type": "transform", "with": {"value": "${input}"}},
+        "ask": {
+            "type": "await",
+            "needs": ["make"],
+            "with": {"reason": "approval", "triggers": ["go"]},
+        },
+    }
+}
+
+
+class Names(NamedTuple):
+    """What a request is about.
+
+    Attributes:
+        marker: part of all contents that it sends.
+        procedure: the trigger that it sends.
+    """
+
+    execution: str
+    workflow: str
+    schedule: str
+    marker: str = ""
+    procedure: str = "go"
+
+
+class Request(NamedTuple):
+    """A request for an operation."""
+
+    method: str
+    path: str
+    query: dict[str, str]
+    body: Any
+    is_stream: bool
+
+    def arguments(self) -> dict[str, Any]:
+        """Return it as arguments for httpx."""
+        whole: dict[str, Any] = {"method": self.method, "url": self.path, "params": self.query}
+        return whole if self.body is None else {**whole, "json": self.body}
+
+
+def routes_of(api: InProcessApi) -> list[BaseRoute]:
+    """Return all routes of an API."""
+    routes: list[BaseRoute] = api.server.config.app.routes  # type: ignore[union-attr]
+    return routes
+
+
+def operations_of(api: InProcessApi) -> list[Operation]:
+    """Return all operations of an API."""
+    return [route for route in routes_of(api) if isinstance(route, Operation)]
+
+
+def requests_of(operation: Operation, names: Names) -> list[Request]:
+    """Return requests for an operation: one with all that it takes, one without, broken ones."""
+    values = _values(names)
+    path = operation.path.format_map(
+        _Filled({**values, "procedure": names.procedure, "step_id": "make"})
+    )
+    query = {
+        parameter.name: values[parameter.name]
+        for parameter in operation.parameters
+        if parameter.place == "query" and parameter.name in values
+    }
+    is_stream = any(answer.media_type == EVENT_STREAM for answer in operation.answers.values())
+    whole = Request(operation.method, path, query, _body(operation, values), is_stream)
+    found = [whole]
+    if query:
+        found.append(whole._replace(query={}))
+    if whole.body is not None:
+        broken: list[Any] = [{}, {"strange": 1}, []]
+        found += [whole._replace(body=body) for body in broken]
+    if isinstance(whole.body, dict):
+        # One after the other, because of what is wrong the first may be all that is said.
+        found += [
+            whole._replace(
+                body={key: value for key, value in whole.body.items() if key != left_out}
+            )
+            for left_out in whole.body
+        ]
+    return found
+
+
+class _Filled(dict[str, str]):
+    def __missing__(self, name: str) -> str:
+        return f"some-{name}"
+
+
+def _values(names: Names) -> dict[str, Any]:
+    return {
+        **dict.fromkeys(("execution_id", "executionId"), names.execution),
+        **dict.fromkeys(("workflow_id", "workflowId", "flow_id"), names.workflow),
+        **dict.fromkeys(("node", "node_id", "from_node"), "ask"),
+        **dict.fromkeys(("schedule_id", "id"), names.schedule),
+        **{name: {"marker": names.marker} for name in ("input", "input_data", "data")},
+        "pipeline_id": names.workflow,
+        "pipelineIds": names.workflow,
+        "visible": names.workflow,
+        "topics": f"execution:{names.execution},pipeline:{names.workflow},paused,feed",
+        "cursor": names.execution,
+        "include_logs": "true",
+        "reason": names.marker,
+        "decision": "approved",
+        "cron": "0 0 3 1 1 *",
+        "stream": f"/api/v1/sse/executions/{names.execution}/stream",
+    }
+
+
+def _body(operation: Operation, values: dict[str, Any]) -> Any:
+    if operation.body is None:
+        return None
+    if operation.path.endswith(("/workflows/{workflow_id}", "/workflows/validate")):
+        return {**FLOW, "id": values["workflow_id"], "name": f"named {values['reason']}"}
+    if not isinstance(operation.body, type) or not issubclass(operation.body, msgspec.Struct):
+        return values["data"]
+    fields = (field.encode_name for field in msgspec.structs.fields(operation.body))
+    return {name: values[name] for name in fields if name in values}

@@ -1,0 +1,1 @@
+"""What must hold: invariants of logs, folds and simulations."""

@@ -1,0 +1,617 @@
+"""What must hold of every log, read from the log and the definition alone.
+
+Each rule is shown every event before it is folded and answers in sentences; a good log leaves it
+speechless. The rules state the promises of the engine in the words of the
+definition, not of the code that keeps them: the fold is the only part of the product they lean on.
+
+A writer may well return after another has written, when it is given the job a second time. What it
+may never do is end, or report on, an attempt that it began before it was displaced: that is what
+the rule of the writers looks for.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+
+from tailrace_shared.errors import ExpressionError
+from tailrace_shared.execution.evaluation import evaluate, render
+from tailrace_shared.execution.events import (
+    TERMINAL,
+    Command,
+    CommandRequested,
+    Event,
+    ExecutionCancelled,
+    ExecutionCompleted,
+    ExecutionFailed,
+    ExecutionPaused,
+    StepCompleted,
+    StepEvent,
+    StepExpanded,
+    StepFailed,
+    StepLogged,
+    StepProgressed,
+    StepRetrying,
+    StepSkipped,
+    StepStarted,
+    StepWait,
+    StepWaiting,
+    parse_timestamp,
+)
+from tailrace_shared.execution.items import split_item_id
+from tailrace_shared.execution.state import (
+    SETTLED,
+    ExecutionState,
+    IllegalEventError,
+    StepState,
+    awaits_signal,
+)
+from tailrace_shared.stores.execution_log import Commit
+from tailrace_shared.workflow.definition import Definition, MapWork, Node
+from tailrace_shared.workflow.expressions.expression import compile_expression, compile_template
+from tailrace_shared.workflow.graph import Graph, graph_of
+from tailrace_worker.engine.decide.retry_policy import retry_delay
+
+_MILLISECOND: Final = 0.0015
+"""Timestamps are cut to milliseconds."""
+
+_NO_STEP: Final = StepState("")
+
+
+class Record(NamedTuple):
+    """An execution as it is stored: what it runs, and its log."""
+
+    definition: Definition
+    commits: Sequence[Commit]
+
+    @property
+    def events(self) -> list[Event]:
+        """All events in order."""
+        return [event for commit in self.commits for event in commit.events()]
+
+
+class Reading:
+    """A log that is being read: the execution before the event at hand, and who wrote that.
+
+    Attributes:
+        state: what all events before the one at hand fold to.
+        writer: the writer of the commit at hand; empty for the API and for actors.
+        sequence: the place of the commit at hand in the stream.
+    """
+
+    def __init__(self, definition: Definition) -> None:
+        self.definition = definition
+        self.state = ExecutionState()
+        self.writer = ""
+        self.sequence = 0
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The definition's graph."""
+        return graph_of(self.definition)
+
+    def step(self, step_id: str) -> StepState:
+        """Return a step as it is before the event at hand."""
+        return self.state.steps.get(step_id, _NO_STEP)
+
+    def node(self, step_id: str) -> Node:
+        """Return the node that a step is run as: for an item, what its map does for each."""
+        node_id, index = split_item_id(step_id)
+        node = self.definition.nodes[node_id]
+        return node if index is None else map_work(node).do.node()
+
+    def join(self, node_id: str) -> Literal["ready", "never", "open"]:
+        """Tell what a node's needs allow it, from the definition's words."""
+        node = self.definition.nodes[node_id]
+        needs = [self.step(need) for need in node.needs]
+        settled = all(need.status in SETTLED for need in needs)
+        succeeded = any(need.status == "success" for need in needs)
+        match node.join:
+            case "any":
+                if succeeded or not needs:
+                    return "ready"
+                return "never" if settled else "open"
+            case "all_done":
+                return "ready" if settled else "open"
+            case "all":
+                if any(need.status in SETTLED and not _satisfies(need) for need in needs):
+                    return "never"
+                return "ready" if settled else "open"
+
+
+def map_work(node: Node) -> MapWork:
+    """Return what a ``map`` takes in ``with``."""
+    return msgspec.convert(node.parameters, MapWork)
+
+
+def _satisfies(need: StepState) -> bool:
+    return need.status == "success" or need.skipped_by_when
+
+
+class Rule(ABC):
+    """Something that must hold of one log."""
+
+    @abstractmethod
+    def sees(self, event: Event, at: Reading) -> Iterator[str]:
+        """Yield what is wrong with an event, which is not folded yet."""
+
+
+class Starts(Rule):
+    """No node runs, or is skipped, before its needs and its condition say so."""
+
+    def sees(self, event: Event, at: Reading) -> Iterator[str]:
+        """See how each node leaves `pending`."""
+        if not isinstance(event, StepEvent):
+            return
+        node_id, index = split_item_id(event.data.node_id)
+        if node_id not in at.definition.nodes:
+            yield f"{node_id} is no node of the definition"
+        elif index is None and at.step(node_id).status == "pending":
+            yield from self._leaves_pending(event, node_id, at)
+
+    def _leaves_pending(self, event: StepEvent, node_id: str, at: Reading) -> Iterator[str]:
+        if isinstance(event, StepCompleted):
+            # A rerun of a rerun may have kept what the first execution did.
+            if event.data.kept_from is None or at.state.rerun_of is None:
+                yield f"{node_id} has succeeded without having run"
+            return
+        if at.state.status != "running":
+            yield f"{node_id} is decided on in an execution that is {at.state.status}"
+        join = at.join(node_id)
+        is_unneeded = isinstance(event, StepSkipped) and event.data.reason == "needs"
+        if is_unneeded and join != "never":
+            yield f"{node_id} is skipped because of its needs, which are {join}"
+        elif not is_unneeded and join != "ready":
+            yield f"{node_id} is decided on although its needs are {join}"
+        elif not is_unneeded:
+            yield from self._is_wanted(event, node_id, at)
+
+    def _is_wanted(self, event: StepEvent, node_id: str, at: Reading) -> Iterator[str]:
+        condition = at.definition.nodes[node_id].when
+        wanted: Any = True
+        if condition is not None:
+            try:
+                wanted = evaluate(compile_expression(condition), at.state)
+            except ExpressionError as error:
+                if "has not been fetched" in str(error):
+                    return
+                wanted = None
+        if isinstance(event, StepSkipped) and wanted is not False:
+            yield f"{node_id} is skipped although its condition is {wanted}"
+        if isinstance(event, StepStarted | StepWaiting) and wanted is not True:
+            yield f"{node_id} runs although its condition is {wanted}"
+
+
+class Attempts(Rule):
+    """Attempts are numbered 1 to n, follow the retry policy, and no timer is early."""
+
+    def sees(self, event: Event, at: Reading) -> Iterator[str]:
+        """See each beginning and each end of an attempt."""
+        match event:
+            case StepStarted():
+                step = at.step(event.data.node_id)
+                if event.data.attempt != step.attempt + 1:
+                    yield (
+                        f"{event.data.node_id} begins attempt {event.data.attempt} "
+                        f"after attempt {step.attempt}"
+                    )
+                if step.status == "retrying":
+                    yield from _on_time(event, event.data.node_id, step.due)
+            case StepCompleted() | StepFailed() | StepRetrying():
+                step = at.step(event.data.node_id)
+                is_kept = isinstance(event, StepCompleted) and event.data.kept_from is not None
+                if event.data.attempt != step.attempt and not is_kept:
+                    yield (
+                        f"{event.data.node_id} ends attempt {event.data.attempt} "
+                        f"while attempt {step.attempt} is the newest"
+                    )
+                if isinstance(event, StepCompleted) and _waits_for(step, "time"):
+                    yield from _on_time(event, event.data.node_id, step.due)
+                if isinstance(event, StepRetrying):
+                    yield from self._again(event, step, at)
+
+    def _again(self, event: StepRetrying, step: StepState, at: Reading) -> Iterator[str]:
+        node_id, cause = event.data.node_id, event.data.cause
+        node = at.node(node_id)
+        if cause == "crash" and node.on_crash == "fail":
+            yield f"{node_id} is tried again after a crash, which its definition forbids"
+        if cause != "error":
+            return
+        shortest = retry_delay(node.retry, step.failures + 1, 0.0)
+        longest = retry_delay(node.retry, step.failures + 1, 1.0)
+        if shortest is None or longest is None:
+            yield f"{node_id} is tried again after {step.failures + 1} failures"
+            return
+        delay = parse_timestamp(event.data.retry_at) - parse_timestamp(event.timestamp)
+        if not shortest - _MILLISECOND <= delay <= longest + _MILLISECOND:
+            yield f"{node_id} is tried again after {delay:.3f} s, not {shortest} to {longest} s"
+
+
+def _on_time(event: Event, node_id: str, due: float | None) -> Iterator[str]:
+    early = 0.0 if due is None else due - parse_timestamp(event.timestamp)
+    if early > _MILLISECOND:
+        yield f"the timer of {node_id} comes {early:.3f} s early"
+
+
+def _waits_for(step: StepState, kind: str) -> bool:
+    return step.status == "waiting" and step.waiting is not None and step.waiting.wait == kind
+
+
+class Writers(Rule):
+    """Only who began an attempt reports on it and ends it; others may declare it lost."""
+
+    def __init__(self) -> None:
+        self._began: dict[str, str] = {}
+
+    def sees(self, event: Event, at: Reading) -> Iterator[str]:
+        """See who begins attempts, and who says what of them."""
+        if not at.writer and not self._may_be_unsigned(event, at):
+            yield f"{_name(event)} is written by nobody"
+        if isinstance(event, StepStarted):
+            if event.data.remote == bool(at.writer):
+                yield f"an attempt of {event.data.node_id} is begun by {at.writer or 'an actor'}"
+            self._began[event.data.node_id] = at.writer
+        elif isinstance(event, StepEvent) and not isinstance(event, StepSkipped):
+            yield from self._goes_on(event, at)
+
+    def _may_be_unsigned(self, event: Event, at: Reading) -> bool:
+        """Tell whether the API or an actor, which have no writer's name, may write an event."""
+        if isinstance(event, StepStarted):
+            return event.data.remote
+        if isinstance(event, StepEvent):
+            return at.step(event.data.node_id).is_remote
+        return isinstance(event, CommandRequested) or at.state.created_at is None
+
+    def _goes_on(self, event: StepEvent, at: Reading) -> Iterator[str]:
+        node_id = event.data.node_id
+        step = at.step(node_id)
+        began = self._began.get(node_id)
+        is_attended = step.status == "running" and step.items is None
+        if not is_attended or at.writer == began or self._is_loss(event, step):
+            return
+        yield f"{_name(event)} of {node_id} is by {at.writer}, but its attempt by {began}"
+
+    def _is_loss(self, event: StepEvent, step: StepState) -> bool:
+        match event:
+            case StepRetrying():
+                return event.data.cause in {"crash", "handover"}
+            case StepFailed():
+                return "lost" in event.data.error
+            case StepCompleted() | StepWaiting() | StepExpanded() | StepProgressed() | StepLogged():
+                return False
+            case _:
+                return step.is_remote
+
+
+class Holds(Rule):
+    """While somebody holds an execution nothing starts, no timer fires, no signal is applied.
+
+    A request to cancel ends that: what was accepted before it is applied before the end.
+    """
+
+    def sees(self, event: Event, at: Reading) -> Iterator[str]:
+        """See what happens after a request to pause and before the one to resume."""
+        is_held = at.state.is_held and at.state.cancel is None
+        if not is_held or not isinstance(event, StepEvent):
+            return
+        step = at.step(event.data.node_id)
+        if isinstance(event, StepStarted):
+            yield f"{event.data.node_id} starts while the execution is held"
+        elif isinstance(event, StepWaiting) and step.status in {"pending", "retrying"}:
+            yield f"{event.data.node_id} begins to wait while the execution is held"
+        elif _waits_for(step, "time") or _waits_for(step, "signal"):
+            yield f"the wait of {event.data.node_id} ends while the execution is held"
+
+
+class Pauses(Rule):
+    """``execution:paused`` tells the truth."""
+
+    def sees(self, event: Event, at: Reading) -> Iterator[str]:
+        """See what else goes on when an execution is said to be paused."""
+        if not isinstance(event, ExecutionPaused):
+            return
+        steps = at.state.steps.values()
+        signals = [step.node_id for step in steps if _waits_for(step, "signal")]
+        running = [step.node_id for step in steps if step.status == "running" and not step.items]
+        if running:
+            yield f"the execution is paused while {', '.join(running)} runs"
+        if event.data.requested and not at.state.is_held:
+            yield "the execution is paused by request, but nobody has asked"
+        if not event.data.requested:
+            yield from self._awaits_a_signal(at)
+        unsignalled = {step.node_id for step in steps if awaits_signal(step)}
+        if not unsignalled <= set(event.data.waiting) <= set(signals):
+            yield f"the pause tells of {event.data.waiting}, but {signals} wait for a signal"
+
+    def _awaits_a_signal(self, at: Reading) -> Iterator[str]:
+        steps = at.state.steps.values()
+        if not any(awaits_signal(step) for step in steps):
+            yield "the execution is paused, but no step awaits a signal"
+        for step in steps:
+            is_open = step.status == "waiting" and not awaits_signal(step)
+            if step.status == "retrying" or is_open:
+                yield f"the execution is paused although {step.node_id} will go on by itself"
+
+
+class Items(Rule):
+    """The items of a map: those that it found, so many at once, none after it has ended."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, set[str]] = {}
+        self._failed: set[str] = set()
+
+    def sees(self, event: Event, at: Reading) -> Iterator[str]:
+        """See what items do, and when their map ends."""
+        if not isinstance(event, StepEvent):
+            return
+        node_id, index = split_item_id(event.data.node_id)
+        if index is not None:
+            yield from self._item(event, node_id, index, at)
+        elif at.step(node_id).items is not None and not isinstance(event, StepExpanded):
+            yield from self._map(event, at.step(node_id), at)
+
+    def _item(self, event: StepEvent, node_id: str, index: int, at: Reading) -> Iterator[str]:
+        item, parent = event.data.node_id, at.step(node_id)
+        if parent.status != "running" or parent.items is None:
+            yield f"{_name(event)} of {item}, whose map is {parent.status}"
+            return
+        if not 0 <= index < len(parent.items):
+            yield f"{item} is not one of {len(parent.items)} items"
+        at_work = self._open.setdefault(node_id, set())
+        match event:
+            case StepStarted() | StepWaiting():
+                yield from self._begins(event, node_id, at)
+                at_work.add(item)
+            case StepCompleted() | StepFailed() | StepRetrying() | StepSkipped():
+                at_work.discard(item)
+                if isinstance(event, StepFailed):
+                    self._failed.add(node_id)
+
+    def _begins(self, event: StepEvent, node_id: str, at: Reading) -> Iterator[str]:
+        work, item = map_work(at.definition.nodes[node_id]), event.data.node_id
+        at_work = self._open[node_id]
+        if item not in at_work and len(at_work) >= work.max_parallel:
+            yield f"{item} starts beside {len(at_work)} others of {work.max_parallel}"
+        is_new = at.step(item).status == "pending"
+        if is_new and work.on_error == "fail" and node_id in self._failed:
+            yield f"{item} starts although an item before it has failed"
+
+    def _map(self, event: StepEvent, parent: StepState, at: Reading) -> Iterator[str]:
+        found = [at.step(f"{parent.node_id}[{i}]") for i in range(len(parent.items or []))]
+        if isinstance(event, StepFailed | StepCompleted | StepRetrying):
+            for item in found:
+                if item.status == "running":
+                    yield f"{parent.node_id} ends while {item.node_id} runs"
+        if isinstance(event, StepCompleted):
+            yield from self._completes(event, found, at)
+
+    def _completes(
+        self, event: StepCompleted, found: Sequence[StepState], at: Reading
+    ) -> Iterator[str]:
+        node_id = event.data.node_id
+        fails = map_work(at.definition.nodes[node_id]).on_error == "fail"
+        for index, item in enumerate(found):
+            if item.status not in {"success", "error"} or (fails and item.status == "error"):
+                yield f"{node_id} completes although its item {index} is {item.status}"
+        if event.data.output_omitted or any(item.output is msgspec.UNSET for item in found):
+            return
+        expected = [
+            item.output if item.status == "success" else {"error": item.error} for item in found
+        ]
+        if event.data.output_ref is None and event.data.output != expected:
+            yield f"the output of {node_id} is not its items' in order"
+
+
+class Signals(Rule):
+    """A wait ends once: by the signal in the log, or by its timeout, and says which."""
+
+    def sees(self, event: Event, at: Reading) -> Iterator[str]:
+        """See the signals that come, and what becomes of those who wait."""
+        if isinstance(event, CommandRequested):
+            yield from self._comes(event, at)
+        elif isinstance(event, StepCompleted | StepFailed | StepRetrying):
+            step = at.step(event.data.node_id)
+            if _waits_for(step, "signal") and step.waiting is not None:
+                yield from self._ends(event, step, step.waiting)
+
+    def _comes(self, event: CommandRequested, at: Reading) -> Iterator[str]:
+        command = event.data
+        if command.command != "resolve" or command.procedure is None:
+            return
+        waiting = at.step(command.node_id or "").waiting
+        if waiting is None:
+            return
+        if command.procedure not in waiting.triggers:
+            yield f"{command.node_id} does not wait for {command.procedure}"
+        if waiting.match is not None:
+            names = {"event": command.event}
+            if evaluate(compile_expression(waiting.match), at.state, names) is not True:
+                yield f"{command.node_id} is given an event that does not match"
+
+    def _ends(
+        self, event: StepCompleted | StepFailed | StepRetrying, step: StepState, waiting: StepWait
+    ) -> Iterator[str]:
+        node_id = step.node_id
+        match event:
+            case StepRetrying():
+                yield f"{node_id} is tried again although it waits for a signal"
+            case StepCompleted() if step.resolution is not None:
+                given = step.resolution
+                if waiting.on_reject == "fail" and given.decision == "rejected":
+                    yield f"{node_id} succeeds although it was rejected"
+                if event.data.output != _answer(given):
+                    yield f"{node_id} says {event.data.output}, not what it was given"
+            case StepCompleted():
+                yield from self._times_out(event, step, waiting, "continue")
+                decision = (event.data.output or {}).get("decision")
+                if decision != "timeout":
+                    yield f"{node_id} says {decision!r}, but nobody has decided"
+            case StepFailed() if step.resolution is not None:
+                if waiting.on_reject != "fail" or step.resolution.decision != "rejected":
+                    yield f"{node_id} fails although it has its signal"
+            case StepFailed():
+                yield from self._times_out(event, step, waiting, "fail")
+
+    def _times_out(
+        self, event: Event, step: StepState, waiting: StepWait, how: str
+    ) -> Iterator[str]:
+        if step.due is None:
+            yield f"{step.node_id} ends although no signal has come and it has no timeout"
+        elif waiting.on_timeout != how:
+            yield f"{step.node_id} times out by {how}, not by {waiting.on_timeout}"
+        yield from _on_time(event, step.node_id, step.due)
+
+
+def _answer(given: Command) -> dict[str, Any]:
+    return {
+        "decision": given.decision,
+        "data": given.data,
+        "actor": given.actor or None,
+        "event": given.event,
+    }
+
+
+class Ending(Rule):
+    """Exactly one terminal event, the last one, and it says what the steps say."""
+
+    def __init__(self) -> None:
+        self._terminal = 0
+
+    def sees(self, event: Event, at: Reading) -> Iterator[str]:
+        """See the end, while the steps are as they were before it."""
+        if self._terminal:
+            yield f"{_name(event)} comes after the end"
+        if isinstance(event, TERMINAL):
+            self._terminal += 1
+        if at.state.cancel and isinstance(event, ExecutionCompleted | ExecutionFailed):
+            yield f"the execution was to be cancelled, but is {event.data.status}"
+        if at.state.cancel and isinstance(event, StepStarted):
+            yield f"{event.data.node_id} starts although the execution was to be cancelled"
+        match event:
+            case ExecutionCompleted():
+                yield from self._all_settled(at)
+                yield from self._completed(event, at)
+            # Of an execution whose workflow is gone nobody can tell what would have to settle.
+            case ExecutionFailed() if event.data.error_message.startswith("there is no workflow"):
+                pass
+            case ExecutionFailed() if at.state.status != "queued":
+                yield from self._all_settled(at)
+                yield from self._failed(event, at)
+            case ExecutionCancelled() if at.state.cancel is None and not event.data.reason:
+                yield "the execution is cancelled, but nobody has asked"
+
+    def _all_settled(self, at: Reading) -> Iterator[str]:
+        for node_id in at.definition.nodes:
+            status = at.step(node_id).status
+            if status not in SETTLED:
+                yield f"the execution ends while {node_id} is {status}"
+
+    def _broken(self, at: Reading) -> list[str]:
+        return [node for node in at.definition.nodes if at.step(node).status == "error"]
+
+    def _completed(self, event: ExecutionCompleted, at: Reading) -> Iterator[str]:
+        if broken := self._broken(at):
+            yield f"the execution is completed although {', '.join(broken)} failed"
+        outputs = {leaf: at.step(leaf).output for leaf in at.graph.leaves}
+        if event.data.output_omitted or msgspec.UNSET in outputs.values():
+            return
+        expected: Any = outputs
+        if at.definition.output is not None:
+            try:
+                expected = render(compile_template(at.definition.output), at.state)
+            except ExpressionError:
+                return
+        if event.data.output != expected:
+            yield f"the output is {event.data.output!r}, not {expected!r}"
+
+    def _failed(self, event: ExecutionFailed, at: Reading) -> Iterator[str]:
+        broken = self._broken(at)
+        if not broken and not event.data.error_message.startswith("output: "):
+            yield "the execution is failed although no step failed"
+        if event.data.node_id is not None and event.data.node_id not in broken:
+            yield f"{event.data.node_id} did not fail, but is blamed"
+
+
+RULES: Final[tuple[type[Rule], ...]] = (
+    Starts,
+    Attempts,
+    Writers,
+    Holds,
+    Pauses,
+    Items,
+    Signals,
+    Ending,
+)
+
+
+def violations(record: Record, *, ended: bool = True) -> list[str]:
+    """Return what is wrong with one log, in sentences.
+
+    Args:
+        record: what is to be judged.
+        ended: whether the execution must have reached its end.
+    """
+    return list(_violations(record, ended=ended))
+
+
+def _violations(record: Record, *, ended: bool) -> Iterator[str]:
+    rules = [rule() for rule in RULES]
+    at = Reading(record.definition)
+    for commit in record.commits:
+        if commit.sequence <= at.sequence:
+            yield f"the commit {commit.sequence} comes after {at.sequence}"
+        at.sequence, at.writer = commit.sequence, commit.writer
+        for event in commit.events():
+            for rule in rules:
+                yield from (f"{commit.sequence}: {problem}" for problem in rule.sees(event, at))
+            try:
+                at.state.apply(event)
+            except IllegalEventError as error:
+                yield f"{commit.sequence}: {error}"
+                return
+    if ended and not at.state.is_terminal:
+        yield f"the execution has not ended: it is {at.state.status}"
+
+
+def restless(state: ExecutionState) -> list[str]:
+    """Return what is wrong with an execution that nobody drives now: it must not look alive."""
+    if state.is_terminal or state.status == "queued":
+        return []
+    steps = state.steps.values()
+    if state.is_held:
+        runs = any(step.status == "running" and step.items is None for step in steps)
+        is_paused = runs or state.status == "paused"
+        return [] if is_paused else ["somebody has asked for a pause, and it is not paused"]
+    if signalled := [step.node_id for step in steps if step.resolution is not None]:
+        return [f"the signal of {', '.join(signalled)} has not been applied"]
+    goes_on = any(_goes_on(step) for step in steps)
+    if state.status == "running" and not goes_on:
+        return ["nothing will happen without a signal, and it is not paused"]
+    return []
+
+
+def _goes_on(step: StepState) -> bool:
+    if step.status == "waiting":
+        return not awaits_signal(step)
+    return step.status in {"running", "retrying"} and step.items is None
+
+
+def check(records: Iterable[Record], *, ended: bool = True) -> None:
+    """Assert that nothing is wrong with any of some logs, each looked at by itself."""
+    for record in records:
+        problems = violations(record, ended=ended)
+        assert not problems, _report(record, problems)
+
+
+def _report(record: Record, problems: Sequence[str]) -> str:
+    lines = [
+        f"{commit.sequence} {commit.writer or '-'} {commit.payload.decode()}"
+        for commit in record.commits
+    ]
+    return "\n".join([*problems, "", *lines])
+
+
+def _name(event: Event) -> str:
+    return str(type(event).__struct_config__.tag)

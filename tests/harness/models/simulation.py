@@ -1,0 +1,348 @@
+"""An execution driven by the scheduler alone, in a world made of random choices.
+
+The world plays all parts around the scheduler: workers that commit, lose their fence, are lost
+and followed by others; actors; child runs; people who decide, pause, resume and cancel; the
+clock. What it does to the log it does in commits with writers, so the log can be judged as a real
+one is. Nothing here waits or talks to anybody: thousands of executions take seconds.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from random import Random
+from typing import Final
+
+from harness.generators.random_workflows import ACTOR, ALWAYS, STEP, wrong_endings
+from harness.generators.script import EPOCH
+from harness.models.log_invariants import Record, restless, violations
+from tailrace_shared.duration import Duration
+from tailrace_shared.errors import IllegalCommandError
+from tailrace_shared.execution import commands
+from tailrace_shared.execution.events import (
+    Command,
+    CommandRequested,
+    Event,
+    StepBegun,
+    StepStarted,
+    encode_commits,
+    format_timestamp,
+)
+from tailrace_shared.execution.state import ExecutionState, StepState, awaits_signal, fold
+from tailrace_shared.stores.execution_log import Commit
+from tailrace_shared.workflow.definition import Definition, Node
+from tailrace_worker.engine.decide.outcomes import Erred, Outcome, Succeeded, end_event, lost
+from tailrace_worker.engine.decide.plan import Plan, names_of
+from tailrace_worker.engine.decide.scheduler import MOST_DECISIONS, Scheduler
+from tailrace_worker.nodes.node import Wait
+from tailrace_worker.nodes.waits import ForChild, ForSignal
+
+_INSTANT: Final = frozenset({"transform", "delay", "await", "workflow", "fail"})
+_MOST_ACTIONS: Final = 20_000
+
+
+class Simulation:
+    """One execution and its world.
+
+    Args:
+        definition: what it runs.
+        source: where chance comes from.
+        largest_turn: events after which a worker commits, as the orchestrator does.
+        commits: the log of an execution that goes on; none for a new one.
+    """
+
+    def __init__(
+        self,
+        definition: Definition,
+        source: Random,
+        largest_turn: int = 64,
+        commits: Sequence[Commit] = (),
+    ) -> None:
+        self.plan = Plan(definition, lambda node_type: node_type == ACTOR)
+        self.source = source
+        self.now = EPOCH
+        self._largest_turn = largest_turn
+        self._commits = list(commits)
+        self._log = [event for commit in commits for event in commit.events()]
+        self._writers = 1
+        self._commands = 0
+        if not commits:
+            self._store("", [commands.create("e1", definition, 1, None, self.now)])
+        else:
+            # Later than all that it has waited for, whoever's clock was right.
+            self.now = max(commit.time for commit in commits) + 86400
+        self.scheduler = self._recovered()
+
+    @property
+    def record(self) -> Record:
+        """The execution as the checker takes it."""
+        return Record(self.plan.definition, self._commits)
+
+    @property
+    def state(self) -> ExecutionState:
+        """The execution as its worker knows it."""
+        return self.scheduler.state
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the execution has ended."""
+        return self.state.is_terminal
+
+    # The worker
+
+    def turn(self, facts: Iterable[Event] = ()) -> None:
+        """Commit facts and what follows from them, until nothing does."""
+        pending = list(facts)
+        while True:
+            batch, more = self._decide(pending)
+            self._store(self._writer, batch)
+            pending = []
+            if not more:
+                break
+        if self.state.cancel and not self.is_over:
+            self._store(self._writer, self.scheduler.cancelled(self.now))
+        unrest = restless(self.state) if not self.scheduler.attended else []
+        assert not unrest, "\n".join(unrest)
+
+    def outrun_turn(self, ask: Callable[[ExecutionState], CommandRequested | None]) -> None:
+        """Have a request appended just before a turn, which loses its fence and decides again."""
+        facts = self._some_facts()
+        self._decide(facts)
+        self.scheduler = self._recovered()
+        self.command(ask)
+        self.turn([self.scheduler.record(fact) for fact in facts])
+
+    def crash(self) -> None:
+        """Lose the worker; another takes over from the log."""
+        self._writers += 1
+        self.scheduler = self._recovered()
+        self.turn(
+            [
+                self.scheduler.record(
+                    lost(step, self._node(step), "crash", "its worker was lost", self.now)
+                )
+                for step in self.scheduler.attended
+            ]
+        )
+
+    def end_attempt(self) -> None:
+        """Have one of the attempts end that the worker runs."""
+        self.turn(self._some_facts())
+
+    def _some_facts(self) -> list[Event]:
+        attended = self.scheduler.attended
+        if not attended:
+            return []
+        step = self.source.choice(attended)
+        return [self.scheduler.record(self._end(step))]
+
+    def _decide(self, facts: Sequence[Event]) -> tuple[list[Event], bool]:
+        batch = list(facts)
+        while decisions := self.scheduler.decide(self.now):
+            batch += decisions
+            ends = [
+                self.scheduler.record(self._end(self._step(event.data.node_id)))
+                for event in decisions
+                if isinstance(event, StepStarted) and event.data.node_type in _INSTANT
+            ]
+            batch += ends
+            if not ends and len(decisions) < MOST_DECISIONS:
+                assert not self.scheduler.decide(self.now), "a decision that is not whole"
+                break
+            if len(batch) >= self._largest_turn:
+                return batch, True
+        return batch, False
+
+    # Actors and child runs
+
+    def begin_remotely(self) -> None:
+        """Have an actor take one of the steps that wait for one."""
+        waiting = self._waiting_for("actor")
+        if waiting and not self.state.is_held and self.state.cancel is None:
+            step = self.source.choice(waiting)
+            node_type, stamp = self._node(step).type, format_timestamp(self.now)
+            begun = StepBegun(
+                step.node_id, node_type, "running", step.attempt + 1, stamp, remote=True
+            )
+            self._append_remotely(StepStarted(begun, stamp))
+
+    def end_remotely(self) -> None:
+        """Have an actor end one of the attempts that it runs."""
+        remote = [s for s in self.state.steps.values() if s.status == "running" and s.is_remote]
+        if remote:
+            step = self.source.choice(remote)
+            is_lost = self.source.random() < 0.2
+            self._append_remotely(
+                lost(step, self._node(step), "crash", "its actor was lost", self.now)
+                if is_lost
+                else self._end(step)
+            )
+
+    def end_child(self) -> None:
+        """Have one of the child runs end, well or not."""
+        waiting = self._waiting_for("child")
+        if waiting and self.state.status == "running":
+            step = self.source.choice(waiting)
+            ended: Outcome = Erred("failed") if self.source.random() < 0.4 else Succeeded(1)
+            draw = self.source.random()
+            fact = end_event(step, ended, self._node(step), self.now, draw)
+            self.turn([self.scheduler.record(fact)])
+
+    def _append_remotely(self, event: Event) -> None:
+        """Append without a writer's name; the worker hears of it and reads the log."""
+        self._store("", [event])
+        self.scheduler = self._recovered()
+        self.turn()
+
+    def _waiting_for(self, kind: str) -> list[StepState]:
+        return [
+            step
+            for step in self.state.steps.values()
+            if step.status == "waiting" and step.waiting is not None and step.waiting.wait == kind
+        ]
+
+    # People and time
+
+    def command(self, ask: Callable[[ExecutionState], CommandRequested | None]) -> bool:
+        """Ask something of the execution; returns whether it was accepted."""
+        try:
+            event = ask(fold(self._log))
+        except IllegalCommandError:
+            return False
+        if event is None:
+            return False
+        self._store("", [event])
+        self.scheduler = self._recovered()
+        return True
+
+    def pause(self) -> None:
+        """Hold the execution."""
+        self.outrun_turn(lambda state: commands.request_pause(state, self._id, "", self.now))
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self.outrun_turn(lambda state: commands.request_resume(state, self._id, self.now))
+
+    def cancel(self) -> None:
+        """End it."""
+        self.outrun_turn(lambda state: commands.request_cancel(state, self._id, "", self.now))
+
+    def decide_for(self) -> None:
+        """Give one of the steps that await a signal its signal."""
+        waiting = [step.node_id for step in self.state.steps.values() if awaits_signal(step)]
+        if waiting:
+            decision = self.source.choice(["approved", "rejected"])
+            signal = Command(
+                "e1", "resolve", self._id, actor="ann", decision=decision, data={"n": 1}
+            )
+            signal.node_id = self.source.choice(waiting)
+            self.outrun_turn(lambda state: commands.request_resolve(state, signal, self.now))
+
+    def pass_time(self) -> None:
+        """Let time pass until the next timer is due, or some time if there is none."""
+        due = self.scheduler.next_due
+        self.now = self.now + 0.01 if due is None else max(self.now, due)
+        self.turn()
+
+    # How it ends
+
+    ACTIONS: Final = (
+        "end_attempt",
+        "end_attempt",
+        "end_attempt",
+        "begin_remotely",
+        "end_remotely",
+        "end_child",
+        "decide_for",
+        "pass_time",
+        "crash",
+    )
+    DISTURBANCES: Final = ("pause", "resume", "cancel")
+
+    def act(self, *, disturbed: float) -> None:
+        """Do something at random, ``disturbed`` times out of one something nobody hoped for."""
+        is_disturbed = self.source.random() < disturbed
+        getattr(self, self.source.choice(self.DISTURBANCES if is_disturbed else self.ACTIONS))()
+
+    def finish(self) -> None:
+        """Let everybody do their part until the execution has ended."""
+        for _ in range(_MOST_ACTIONS):
+            if self.is_over:
+                return
+            self._everybody_acts()
+        raise AssertionError(f"the execution does not end: {self._stuck()}")
+
+    def _everybody_acts(self) -> None:
+        if self.state.is_held:
+            self.resume()
+        for act in (self.end_attempt, self.begin_remotely, self.end_remotely, self.end_child):
+            act()
+        if not self.scheduler.attended:
+            if self.scheduler.next_due is None:
+                self.decide_for()
+            self.pass_time()
+
+    def _stuck(self) -> dict[str, str]:
+        settled = {"success", "error", "skipped"}
+        return {s.node_id: s.status for s in self.state.steps.values() if s.status not in settled}
+
+    def judge(self) -> None:
+        """Assert that the log is a good one, and that every node ended as it had to."""
+        problems = violations(self.record, ended=self.is_over)
+        state = fold(self._log)
+        if state.status in {"completed", "failed"}:
+            problems += wrong_endings(self.record, state)
+        assert not problems, "\n".join(problems)
+
+    # Parts
+
+    def _recovered(self) -> Scheduler:
+        return Scheduler(self.plan, fold(self._log))
+
+    def _store(self, writer: str, events: Sequence[Event]) -> None:
+        for payload in encode_commits(events) if events else ():
+            sequence = self._commits[-1].sequence + 1 if self._commits else 1
+            commit = Commit(sequence, payload, writer)
+            self._commits.append(commit)
+            # What others read is what was written, not what the writer still holds.
+            self._log += commit.events()
+
+    @property
+    def _writer(self) -> str:
+        return f"w{self._writers}"
+
+    @property
+    def _id(self) -> str:
+        self._commands += 1
+        return f"c{self._commands}"
+
+    def _step(self, step_id: str) -> StepState:
+        return self.state.steps[step_id]
+
+    def _node(self, step: StepState) -> Node:
+        return self.plan.step(step.node_id).node
+
+    def _end(self, step: StepState) -> Event:
+        node = self._node(step)
+        return end_event(step, self._outcome(step, node), node, self.now, self.source.random())
+
+    def _outcome(self, step: StepState, node: Node) -> Outcome:
+        match node.type:
+            case "delay":
+                return Wait(self.now + Duration.parse(str(node.parameters["duration"])))
+            case "await":
+                on_reject = node.parameters.get("on_reject", "continue")
+                return ForSignal("approval", on_reject=on_reject)
+            case "workflow":
+                return ForChild("child", {})
+            case "fail":
+                return Erred("as it was told", retryable=False)
+            case _ if node.type in {STEP, ACTOR}:
+                return self._work(step, node)
+            case _:
+                return Succeeded(self.source.randrange(9))
+
+    def _work(self, step: StepState, node: Node) -> Outcome:
+        fails = node.parameters.get("fails", 0)
+        if fails == "${item}":
+            fails = names_of(step.node_id, self.state)["item"]
+        if node.timeout is not None:
+            fails = ALWAYS
+        return Erred("as it was told") if step.failures < fails else Succeeded(step.attempt)

@@ -1,0 +1,1 @@
+"""NATS servers for tests: one node, a cluster, a container."""

@@ -1,0 +1,80 @@
+"""NATS in a container, through testcontainers: the image is made here, of one static binary.
+
+No registry is asked. Where no Docker engine runs, the same tests use the binary as a process.
+"""
+
+import functools
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Self
+
+import docker
+import docker.errors
+from testcontainers.core.config import testcontainers_config
+from testcontainers.core.container import DockerContainer
+
+from harness.nats.server import NatsServer, accepts, nats_server_binary
+
+IMAGE = "tailrace-test-nats:local"
+_DOCKERFILE = """\
+FROM scratch
+COPY nats-server /nats-server
+EXPOSE 4222
+ENTRYPOINT ["/nats-server", "-js", "-sd", "/data"]
+"""
+
+
+@functools.cache
+def docker_is_running() -> bool:
+    """Tell whether a Docker engine answers."""
+    try:
+        return bool(docker.from_env().ping())
+    except docker.errors.DockerException:
+        return False
+
+
+@functools.cache
+def build_image() -> str:
+    """Build the image from the nats-server binary; returns its name."""
+    with tempfile.TemporaryDirectory() as context:
+        shutil.copy(nats_server_binary(), Path(context, "nats-server"))
+        Path(context, "Dockerfile").write_text(_DOCKERFILE)
+        docker.from_env().images.build(path=context, tag=IMAGE, rm=True)
+    return IMAGE
+
+
+class NatsContainer:
+    """One nats-server with JetStream in a container; the interface is that of NatsServer."""
+
+    def __init__(self) -> None:
+        # The reaper is an image of its own, which no registry gives us here; tests end what they
+        # start.
+        testcontainers_config.ryuk_disabled = True
+        self._container = DockerContainer(build_image()).with_exposed_ports(4222)
+        self.url = ""
+
+    def start(self) -> Self:
+        """Start the container and return when the server accepts clients."""
+        self._container.start()
+        host = self._container.get_container_host_ip()
+        port = int(self._container.get_exposed_port(4222))
+        self.url = f"nats://{host}:{port}"
+        while not accepts(host, port):
+            self._container.get_wrapped_container().reload()
+            if self._container.get_wrapped_container().status == "exited":
+                raise RuntimeError(f"nats-server ended: {self._container.get_logs()}")
+        return self
+
+    def stop(self) -> None:
+        """Stop and remove the container."""
+        self._container.stop()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+AnyNats = NatsServer | NatsContainer

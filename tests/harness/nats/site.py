@@ -1,0 +1,83 @@
+"""Streams and buckets of a test's own on the shared NATS."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import pytest
+from nats.aio.client import Client
+
+from harness.nats.container import AnyNats
+from tailrace_shared.execution.events import Event, encode_commits
+from tailrace_shared.ids import new_token
+from tailrace_shared.nats.fenced_append import append
+from tailrace_shared.nats.jetstream import JetStream, connect
+from tailrace_shared.nats.topology import EVENTS, apply_topology, topology
+from tailrace_shared.settings import CommonSettings
+from tailrace_shared.stores.execution_log import ExecutionLog
+from tailrace_shared.subjects import Subjects
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """An installation without services: a prefix, its streams, and a connection."""
+
+    settings: CommonSettings
+    client: Client
+    jetstream: JetStream
+    subjects: Subjects
+
+    @property
+    def events(self) -> str:
+        """The name of the stream that holds the log."""
+        return self.subjects.stream(EVENTS)
+
+    @property
+    def log(self) -> ExecutionLog:
+        """The log as a service reads it."""
+        return ExecutionLog(self.jetstream, self.subjects)
+
+    async def commit(
+        self, execution: str, *events: Event, tenant: str = "t", writer: str = "worker"
+    ) -> int:
+        """Append events to an execution's log, wherever that stands; returns the sequence."""
+        last = await self.log.last_commit(tenant, execution)
+        (payload,) = encode_commits(events)
+        return await append(
+            self.jetstream,
+            self.events,
+            self.subjects.log(tenant, execution),
+            payload,
+            expected=0 if last is None else last.sequence,
+            writer=writer,
+        )
+
+    async def count(self, stream: str) -> int:
+        """Return how many messages a stream (or bucket, as ``KV_…``) holds."""
+        info = await self.jetstream.api(f"STREAM.INFO.{stream}")
+        held: int = info["state"]["messages"]
+        return held
+
+    async def taken(self, stream: str) -> int:
+        """Return how many messages a stream (or bucket, as ``KV_…``) has ever taken."""
+        info = await self.jetstream.api(f"STREAM.INFO.{stream}")
+        last: int = info["state"]["last_seq"]
+        return last
+
+
+@pytest.fixture
+def site_settings(shared_nats: AnyNats) -> CommonSettings:
+    """Settings with a prefix that no other test has."""
+    return CommonSettings(nats_url=shared_nats.url, prefix=f"t-{new_token()[:8]}")
+
+
+@pytest.fixture
+async def site(site_settings: CommonSettings) -> AsyncIterator[Site]:
+    """An installation with all its streams."""
+    client = await connect(site_settings, "test")
+    jetstream = JetStream(client)
+    specs = topology(site_settings)
+    await apply_topology(jetstream, specs)
+    yield Site(site_settings, client, jetstream, Subjects(site_settings.prefix))
+    for spec in specs:
+        await jetstream.api(f"STREAM.DELETE.{spec.name}")
+    await client.close()

@@ -1,0 +1,1 @@
+"""Services and commands as processes, their ports and their cost."""

@@ -1,0 +1,35 @@
+"""API replicas as processes."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from harness.processes.ports import free_port
+from harness.processes.service import Service
+
+
+class ApiProcess(Service):
+    """One API replica on a port of its own.
+
+    Args:
+        nats_url: the NATS that it uses.
+        folder: where its log goes.
+        settings: those of ``ApiSettings``, as texts.
+    """
+
+    def __init__(self, nats_url: str, folder: Path, **settings: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        environment = {"NATS_URL": nats_url, "TAILRACE_PORT": str(self.port)}
+        for name, value in settings.items():
+            environment[f"TAILRACE_{name.upper()}"] = value
+        super().__init__("tailrace_api", environment, folder / f"api-{self.port}.log")
+
+
+@contextmanager
+def api_replicas(
+    count: int, nats_url: str, folder: Path, **settings: str
+) -> Iterator[list[ApiProcess]]:
+    """Run some replicas beside each other."""
+    with ExitStack() as stack:
+        yield [stack.enter_context(ApiProcess(nats_url, folder, **settings)) for _ in range(count)]

@@ -1,0 +1,215 @@
+"""An installation seen from its log: store workflows, start executions, await what they do."""
+
+import asyncio
+import contextlib
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from nats.aio.msg import Msg
+
+from harness.generators.workflows import definition
+from harness.nats.container import AnyNats
+from harness.processes.service import Service
+from tailrace_shared.commands.execution_commands import ExecutionCommands
+from tailrace_shared.commands.run_starter import RunStarter
+from tailrace_shared.commands.signals import Signals
+from tailrace_shared.errors import UnavailableError
+from tailrace_shared.execution.events import TERMINAL, Event, encode_commits
+from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.ids import new_execution_id
+from tailrace_shared.nats.fenced_append import append
+from tailrace_shared.nats.jetstream import JetStream, connect
+from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE, advance_job
+from tailrace_shared.nats.topology import EVENTS, WAITING, apply_topology, topology
+from tailrace_shared.settings import WorkerSettings, read_settings
+from tailrace_shared.stores.execution_log import Commit, ExecutionLog
+from tailrace_shared.stores.indexes.due_index import DueIndex
+from tailrace_shared.stores.indexes.run_index import RunIndex
+from tailrace_shared.stores.indexes.waiting_index import Waiting, WaitingIndex
+from tailrace_shared.stores.output_store import OutputStore
+from tailrace_shared.stores.trigger_store import TriggerStore
+from tailrace_shared.stores.workflow_store import StoredWorkflow, WorkflowStore
+from tailrace_shared.subjects import Subjects
+from tailrace_shared.workflow.definition import Definition
+
+TENANT = "default"
+
+_PATIENCE: Final = 60.0
+# After it what is waited for is read again, whether or not anything was heard.
+_DEAF: Final = 0.5
+
+T = TypeVar("T")
+
+
+class Installation:
+    """One NATS and whatever services a test starts on it."""
+
+    def __init__(self, jetstream: JetStream, nats: AnyNats, folder: Path) -> None:
+        self.jetstream = jetstream
+        self.nats = nats
+        self.subjects = Subjects()
+        self.log = ExecutionLog(jetstream, self.subjects)
+        self.workflows = WorkflowStore(jetstream, self.subjects)
+        self.runs = RunIndex(jetstream, self.subjects)
+        self.due = DueIndex(jetstream, self.subjects)
+        self.outputs = OutputStore(jetstream, self.subjects, WorkerSettings().max_output_bytes)
+        self.waiting = WaitingIndex(jetstream, self.subjects)
+        self.triggers = TriggerStore(jetstream, self.subjects)
+        self.starter = RunStarter(jetstream, self.subjects, self.workflows)
+        self.commander = ExecutionCommands(self.log, self.due, self.starter, self.workflows)
+        self.signals = Signals(
+            self.log, self.waiting, self.triggers, self.due, self.outputs, self.starter.advance
+        )
+        self._folder = folder
+        self._services: list[Service] = []
+
+    def worker(self, **settings: str) -> Service:
+        """Start a worker; settings are those of ``WorkerSettings``, as texts."""
+        return self.service("tailrace_worker", **{"ack_wait": "2s", **settings})
+
+    def service(self, module: str, **settings: str) -> Service:
+        """Start a service; it is killed when the test is over."""
+        environment = {f"TAILRACE_{key.upper()}": value for key, value in settings.items()}
+        log = self._folder / f"{module}-{len(self._services)}.log"
+        service = Service(module, {**environment, "NATS_URL": self.nats.url}, log)
+        self._services.append(service)
+        return service.start()
+
+    def kill_services(self) -> None:
+        """End all services that this installation started."""
+        for service in self._services:
+            service.kill()
+
+    async def store(self, workflow: Definition) -> StoredWorkflow:
+        """Store a workflow."""
+        return StoredWorkflow(workflow, await self.workflows.put(TENANT, workflow))
+
+    async def prepare(self, nodes: dict[str, Any], run_input: Any = None, **fields: Any) -> str:
+        """Bring an execution into being without telling a worker; returns its id."""
+        stored, execution = await self.store(definition(nodes, **fields)), new_execution_id()
+        await self.log.create(TENANT, execution, stored, run_input)
+        return execution
+
+    async def append(self, execution: str, events: Sequence[Event], expected: int) -> None:
+        """Append a commit to a log after ``expected``, as a worker that is gone since."""
+        (payload,) = encode_commits(events)
+        subject = self.subjects.log(TENANT, execution)
+        stream = self.subjects.stream(EVENTS)
+        await append(
+            self.jetstream, stream, subject, payload, expected=expected, writer="dead-worker"
+        )
+
+    async def start(self, stored: StoredWorkflow, run_input: Any = None) -> str:
+        """Start an execution; returns its id."""
+        execution = new_execution_id()
+        await self.log.create(TENANT, execution, stored, run_input)
+        await self.enqueue(execution)
+        return execution
+
+    async def begin(self, nodes: dict[str, Any], run_input: Any = None, **fields: Any) -> str:
+        """Store a workflow, written short, and start an execution of it; returns its id."""
+        return await self.start(await self.store(definition(nodes, **fields)), run_input)
+
+    async def run(
+        self, nodes: dict[str, Any], run_input: Any = None, **fields: Any
+    ) -> ExecutionState:
+        """Run a workflow, written short, to its end; returns how it ended, its outputs whole."""
+        execution = await self.begin(nodes, run_input, **fields)
+        await self.finished(execution)
+        return await self.state(execution)
+
+    async def enqueue(self, execution: str) -> None:
+        """Have a worker drive an execution."""
+        job = advance_job(TENANT, execution)
+        await self.jetstream.publish(self.subjects.job(EXECUTIONS_QUEUE), job)
+
+    async def commits(self, execution: str) -> list[Commit]:
+        """Return all commits of an execution."""
+        return [commit async for commit in self.log.read(TENANT, execution)]
+
+    async def events(self, execution: str) -> list[Event]:
+        """Return all events of an execution."""
+        return [event for commit in await self.commits(execution) for event in commit.events()]
+
+    async def state(self, execution: str) -> ExecutionState:
+        """Return an execution as its log tells it, with all outputs that are kept elsewhere."""
+        state = (await self.log.load(TENANT, execution)).state
+        await self.outputs.fetch(state)
+        return state
+
+    async def driver(self, execution: str) -> Service:
+        """Return the worker that wrote last: its process id is in the writer's name."""
+        written = [commit.writer for commit in await self.commits(execution) if commit.writer]
+        running = [service for service in self._services if service._process is not None]
+        (found,) = [service for service in running if f"-{service.pid}-" in written[-1]]
+        return found
+
+    async def until(
+        self, execution: str, seen: Callable[[list[Event]], bool], timeout: float = _PATIENCE
+    ) -> list[Event]:
+        """Wait until ``seen`` is true of an execution's log; returns the log."""
+        live = self.subjects.live(TENANT, execution)
+        return await self._until([live], functools.partial(self.events, execution), seen, timeout)
+
+    async def waits(
+        self, execution: str, nodes: Collection[str], timeout: float = _PATIENCE
+    ) -> list[Waiting]:
+        """Wait until the waiting index has an execution with just these nodes."""
+        return await self._until(
+            # A purge, which is how entries go, tells nobody but those who watch the server.
+            [f"$KV.{self.subjects.stream(WAITING)}.>", "$JS.EVENT.ADVISORY.API"],
+            functools.partial(self.waiting.of_execution, TENANT, execution),
+            lambda found: {waiting.node_id for waiting in found} == set(nodes),
+            timeout,
+        )
+
+    async def _until(
+        self,
+        subjects: list[str],
+        read: Callable[[], Awaitable[T]],
+        seen: Callable[[T], bool],
+        timeout: float,
+    ) -> T:
+        """Read with every message on some subjects, until ``seen`` is true of what is read."""
+        moved = asyncio.Event()
+
+        async def heard(_message: Msg) -> None:
+            moved.set()
+
+        client = self.jetstream.client
+        subscriptions = [await client.subscribe(subject, cb=heard) for subject in subjects]
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    # A read that a dying NATS took with it is read again.
+                    with contextlib.suppress(UnavailableError):
+                        if seen(found := await read()):
+                            return found
+                    # What came while this connection was away is heard by nobody, and what goes
+                    # into a bucket is heard before it is there.
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(moved.wait(), _DEAF)
+                    moved.clear()
+        finally:
+            for subscription in subscriptions:
+                await subscription.unsubscribe()
+
+    async def finished(self, execution: str, timeout: float = _PATIENCE) -> list[Event]:
+        """Wait until an execution has ended; returns its log."""
+        return await self.until(execution, lambda events: isinstance(events[-1], TERMINAL), timeout)
+
+
+@contextlib.asynccontextmanager
+async def installation(nats: AnyNats, folder: Path) -> AsyncIterator[Installation]:
+    """Open an installation on a NATS server, its topology applied."""
+    settings = read_settings(WorkerSettings, {"NATS_URL": nats.url})
+    client = await connect(settings, "test")
+    opened = Installation(JetStream(client), nats, folder)
+    try:
+        await apply_topology(opened.jetstream, topology(settings))
+        yield opened
+    finally:
+        opened.kill_services()
+        await client.close()

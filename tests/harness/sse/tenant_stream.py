@@ -1,0 +1,129 @@
+"""What a test of a tenant's streams needs: the tenant's streams, and its workflows."""
+
+from collections import deque
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import httpx
+
+from harness.sse.client import SseClient, SseEvent, SseParser
+
+
+class Reader:
+    """A connection to a stream, whose events are read one by one."""
+
+    def __init__(self, client: SseClient) -> None:
+        self._client = client
+        self._ready: deque[SseEvent] = deque()
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._client.__aexit__(kind, error, trace)
+
+    @property
+    def parser(self) -> SseParser:
+        """What has been parsed so far."""
+        return self._client.parser
+
+    @property
+    def status(self) -> int:
+        """The status of the response."""
+        return self._client.status
+
+    async def next(self) -> SseEvent:
+        """Return the next event."""
+        while not self._ready:
+            await self.more()
+        return self._ready.popleft()
+
+    async def take(self, count: int) -> list[SseEvent]:
+        """Return the next events."""
+        return [await self.next() for _ in range(count)]
+
+    async def more(self) -> None:
+        """Read whatever comes next, which may be no event."""
+        some = await self._client.read()
+        assert some is not None, "the stream has ended"
+        self._ready += some
+
+    async def primed(self) -> str:
+        """Return the id of the first block that is nothing but an id."""
+        while not self.parser.primings:
+            await self.more()
+        return self.parser.primings[0]
+
+    async def beaten(self, times: int = 1) -> list[str]:
+        """Return the first comments, before which no event has come that was not read."""
+        while len(self.parser.comments) < times:
+            await self.more()
+        assert not self._ready
+        return self.parser.comments
+
+    async def until(self, *wanted: tuple[str, str]) -> list[SseEvent]:
+        """Read until of each execution an event of a name has come; returns what has been read."""
+        events: list[SseEvent] = []
+        missing = set(wanted)
+        while missing:
+            event = await self.next()
+            events.append(event)
+            missing.discard((event.type, event.json().get("executionId", "")))
+        return events
+
+
+class Stage(NamedTuple):
+    """A tenant, on replicas that share nothing but NATS.
+
+    Attributes:
+        tenant: whose streams and workflows.
+        ports: of the replicas.
+        http: the tenant's client at the first of them.
+    """
+
+    tenant: str
+    ports: Sequence[int]
+    http: httpx.AsyncClient
+
+    def stream(self, path: str, last_event_id: str = "", replica: int = 0) -> Reader:
+        """Return a connection to a stream."""
+        headers = {"x-organization-id": self.tenant}
+        port = self.ports[replica]
+        return Reader(SseClient(port, path, last_event_id=last_event_id, headers=headers))
+
+    async def store(self, workflow: str, nodes: dict[str, Any], **fields: Any) -> None:
+        """Store a workflow."""
+        body = {"nodes": nodes, **fields}
+        answer = await self.http.put(f"/api/v1/workflows/{workflow}", json=body)
+        assert answer.is_success, answer.text
+
+    async def post(self, path: str, **body: Any) -> Any:
+        """Ask for something; returns the answer."""
+        answer = await self.http.post(path, json=body)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    async def execute(self, workflow: str, run_input: Any = None) -> str:
+        """Start a run; returns its execution."""
+        told = await self.post("/api/workflow/execute", workflowId=workflow, input=run_input)
+        execution: str = told["executionId"]
+        return execution
+
+    async def ended(self, execution: str) -> None:
+        """Wait until an execution has ended."""
+        path = f"/api/v1/sse/executions/{execution}/stream"
+        headers = {"x-organization-id": self.tenant}
+        async with SseClient(self.ports[0], path, headers=headers) as stream:
+            await stream.all()
+
+
+def told(events: Sequence[SseEvent]) -> list[tuple[str, str, Any]]:
+    """Return the id, the name and the data of all events that are in the log."""
+    return [(event.id, event.type, event.json()) for event in events if event.own_id]
