@@ -2,9 +2,9 @@
 up *args:
     uv run tailrace up {{args}}
 
-# Run the tests.
+# Run all tests in parallel. Tests of one file share its servers, so they stay in one process.
 test *args:
-    uv run pytest {{args}}
+    uv run pytest -n auto --dist loadfile {{args}}
 
 # Lint, format, types and import rules.
 check:
