@@ -6,9 +6,10 @@ up *args:
 test *args:
     uv run pytest -n auto --dist loadfile {{args}}
 
-# Lint, format, types and import rules.
+# Lint, format, types, import rules and writing rules.
 check:
     uv run ruff check && uv run ruff format --check && uv run mypy && uv run lint-imports
+    -uv run python -m tools.writing_rules
 
 # Run the benchmarks.
 bench *args:

@@ -1,0 +1,1 @@
+"""Development tools that ``just check`` runs."""
