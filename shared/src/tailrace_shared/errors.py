@@ -25,6 +25,10 @@ class UnavailableError(ServiceError):
     """NATS did not answer in time; the caller may try again."""
 
 
+class TemporarilyUnavailableError(UnavailableError):
+    """JetStream answered that it cannot serve a request now; the caller should send it again."""
+
+
 class JetStreamError(ServiceError):
     """JetStream refused a request.
 

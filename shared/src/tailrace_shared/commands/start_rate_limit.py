@@ -12,6 +12,7 @@ from typing import Final, Never
 
 from tailrace_shared.errors import (
     JetStreamError,
+    TemporarilyUnavailableError,
     TooManyRunsError,
     TopologyMismatchError,
     UnavailableError,
@@ -22,7 +23,6 @@ from tailrace_shared.subjects import Subjects
 
 _MINUTE: Final = 60
 _STORE_FAILED: Final = 10077
-_TWIN_IN_PROCESS: Final = 10158
 _TRIES: Final = 100
 _PAUSE: Final = 0.02
 
@@ -100,13 +100,13 @@ class StartRateLimit:
         for _ in range(_TRIES):
             try:
                 await self._jetstream.publish(self._subjects.rate(tenant), b"", headers)
+            except TemporarilyUnavailableError:
+                # For example, another replica is counting the same request.
+                await asyncio.sleep(_PAUSE)
             except JetStreamError as error:
-                if error.code != _TWIN_IN_PROCESS:
-                    await self._raise(error, tenant)
+                await self._raise(error, tenant)
             else:
                 return
-            # A cluster does not know yet what becomes of the same request, sent twice.
-            await asyncio.sleep(_PAUSE)
         raise UnavailableError("NATS did not say whether a start is counted")
 
     async def _raise(self, error: JetStreamError, tenant: str) -> Never:

@@ -21,6 +21,7 @@ from tailrace_shared.errors import (
     JetStreamError,
     MessageTooLargeError,
     StartupError,
+    TemporarilyUnavailableError,
     UnavailableError,
     WrongLastSequenceError,
 )
@@ -32,8 +33,10 @@ EXPECTED_LAST_SUBJECT_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
 
 _WRONG_LAST_SEQUENCE: Final = {10071, 10164}
 _NO_MESSAGE: Final = 10037
-# What a cluster says while it elects a leader or is short of resources.
-_NOT_NOW: Final = {10008, 10009, 10023}
+# Answers that mean "send it again": no leader is elected yet (10008, 10009), resources are short
+# (10023), a leader of several replicas still stores a message with the same id (10158), or its
+# queue of publishes is full (10167).
+_TEMPORARILY_UNAVAILABLE: Final = {10008, 10009, 10023, 10158, 10167}
 _REQUEST_TIMEOUT: Final = 5.0
 # What the headers of a message take at the most: they count as its payload.
 _HEADERS_ROOM: Final = 1024
@@ -178,7 +181,8 @@ class JetStream:
             WrongLastSequenceError: a fence in the headers did not hold.
             JetStreamError: JetStream refused for another reason.
             MessageTooLargeError: no NATS with this limit will ever store it.
-            UnavailableError: no acknowledgement; the message may or may not be stored.
+            TemporarilyUnavailableError: JetStream asks for the message again.
+        UnavailableError: no acknowledgement; the message may or may not be stored.
         """
         # NATS would not answer, but cut the connection, which others use as well.
         if len(payload) + _HEADERS_ROOM > self.client.max_payload:
@@ -360,6 +364,7 @@ def stored_sequence(answer: bytes) -> int:
     Raises:
         WrongLastSequenceError: a fence in the headers did not hold.
         JetStreamError: JetStream refused for another reason.
+        TemporarilyUnavailableError: the message must be sent again.
     """
     ack = _decode_ack(answer)
     if ack.error is not None:
@@ -385,7 +390,7 @@ def _parse_headers(block: bytes) -> dict[str, str]:
 
 
 def _raise(error: _ApiError) -> None:
-    if error.err_code in _NOT_NOW:
-        raise UnavailableError(f"JetStream cannot serve now: {error.description}")
+    if error.err_code in _TEMPORARILY_UNAVAILABLE:
+        raise TemporarilyUnavailableError(f"JetStream cannot serve now: {error.description}")
     kind = WrongLastSequenceError if error.err_code in _WRONG_LAST_SEQUENCE else JetStreamError
     raise kind(error.err_code or error.code, error.description)

@@ -15,7 +15,7 @@ from uuid import uuid4
 from dramatiq.errors import BrokerError, ConnectionClosed
 from nats.aio.msg import Msg
 
-from tailrace_shared.errors import JetStreamError
+from tailrace_shared.errors import JetStreamError, TemporarilyUnavailableError
 from tailrace_shared.nats.jetstream import stored_sequence
 from tailrace_worker.broker.link.wire import Outgoing
 
@@ -29,8 +29,6 @@ _RESEND_AFTER: Final = 2.0
 #: The first and the last line of a header block.
 _HEADERS_FRAME: Final = len(b"NATS/1.0\r\n\r\n")
 _UNAVAILABLE: Final = "503"
-#: JetStream's codes for "not now": no leader, storage offline, out of resources for the moment.
-_NOT_NOW: Final = {10008, 10009, 10023, 10074}
 
 
 class Publish:
@@ -123,9 +121,9 @@ class Publisher:
             return  # an answer that came twice, or a stream that is not up yet: `watch` repeats it
         try:
             sequence = stored_sequence(message.data)
+        except TemporarilyUnavailableError:
+            return  # `watch` sends it again
         except JetStreamError as error:
-            if error.code in _NOT_NOW:
-                return
             refused = BrokerError(str(error))
             refused.__cause__ = error
             publish.result.set_exception(refused)
