@@ -70,7 +70,7 @@ async def _repeat(opened: Campaign, until: float) -> None:
         await asyncio.sleep(opened.source.uniform(0.02, 0.2))
         if opened.started:
             execution = opened.source.choice(opened.started[-20:])
-            await opened.insist(functools.partial(opened.starter.advance, TENANT, execution))
+            await opened.insist(functools.partial(opened.jobs.advance, TENANT, execution))
 
 
 async def stress(arguments: argparse.Namespace, folder: Path) -> str:

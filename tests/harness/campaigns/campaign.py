@@ -32,9 +32,8 @@ from harness.nats.container import AnyNats
 from harness.nats.server import NatsServer
 from harness.processes.installation import TENANT, Installation, installation
 from harness.processes.service import Service
-from tailrace_shared.commands.execution_commands import Asker, Decision, ExecutionCommands
-from tailrace_shared.commands.run_starter import RunRequest, RunStarter
-from tailrace_shared.commands.signals import Signals
+from tailrace_shared.commands.execution_commands import Asker, Decision
+from tailrace_shared.commands.run_starter import RunRequest
 from tailrace_shared.errors import (
     IllegalCommandError,
     JetStreamError,
@@ -44,12 +43,8 @@ from tailrace_shared.execution.events import TERMINAL
 from tailrace_shared.execution.state import ExecutionState, awaits_signal, fold
 from tailrace_shared.ids import new_token
 from tailrace_shared.stores.execution_log import Commit
-from tailrace_shared.stores.indexes.due_index import DueIndex
 from tailrace_shared.stores.indexes.live_index import LiveIndex
 from tailrace_shared.stores.indexes.result_index import ResultIndex
-from tailrace_shared.stores.indexes.waiting_index import WaitingIndex
-from tailrace_shared.stores.output_store import OutputStore
-from tailrace_shared.stores.trigger_store import TriggerStore
 from tailrace_shared.subjects import LogFilter
 from tailrace_shared.workflow.definition import Definition
 
@@ -86,20 +81,11 @@ class Campaign:
         self.faults: Counter[str] = Counter()
         self._definitions: dict[tuple[str, int], Definition] = {}
         (folder / "deaths").mkdir(parents=True, exist_ok=True)
-        jetstream, subjects = site.jetstream, site.subjects
-        due = DueIndex(jetstream, subjects)
-        outputs = OutputStore(jetstream, subjects, 1 << 24)
-        self.starter = RunStarter(jetstream, subjects, site.workflows)
-        self.commander = ExecutionCommands(site.log, due, self.starter, site.workflows)
-        self.signals = Signals(
-            site.log,
-            WaitingIndex(jetstream, subjects),
-            TriggerStore(jetstream, subjects),
-            due,
-            outputs,
-            self.starter.advance,
-        )
-        self.outputs = outputs
+        self.jobs = site.jobs
+        self.starter = site.starter
+        self.commander = site.commander
+        self.signals = site.signals
+        self.outputs = site.outputs
 
     def worker(self, **settings: str) -> Service:
         """Start one more worker."""

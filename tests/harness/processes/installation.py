@@ -12,9 +12,7 @@ from nats.aio.msg import Msg
 from harness.generators.workflows import definition
 from harness.nats.container import AnyNats
 from harness.processes.service import Service
-from tailrace_shared.commands.execution_commands import ExecutionCommands
-from tailrace_shared.commands.run_starter import RunStarter
-from tailrace_shared.commands.signals import Signals
+from tailrace_shared.commands.commands import Commands
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution.events import TERMINAL, Event, encode_commits
 from tailrace_shared.execution.state import ExecutionState
@@ -24,13 +22,10 @@ from tailrace_shared.nats.jetstream import JetStream, connect
 from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE, advance_job
 from tailrace_shared.nats.topology import EVENTS, WAITING, apply_topology, topology
 from tailrace_shared.settings import WorkerSettings, read_settings
-from tailrace_shared.stores.execution_log import Commit, ExecutionLog
-from tailrace_shared.stores.indexes.due_index import DueIndex
-from tailrace_shared.stores.indexes.run_index import RunIndex
-from tailrace_shared.stores.indexes.waiting_index import Waiting, WaitingIndex
-from tailrace_shared.stores.output_store import OutputStore
-from tailrace_shared.stores.trigger_store import TriggerStore
-from tailrace_shared.stores.workflow_store import StoredWorkflow, WorkflowStore
+from tailrace_shared.stores.execution_log import Commit
+from tailrace_shared.stores.indexes.waiting_index import Waiting
+from tailrace_shared.stores.stores import Stores
+from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.workflow.definition import Definition
 
@@ -50,18 +45,19 @@ class Installation:
         self.jetstream = jetstream
         self.nats = nats
         self.subjects = Subjects()
-        self.log = ExecutionLog(jetstream, self.subjects)
-        self.workflows = WorkflowStore(jetstream, self.subjects)
-        self.runs = RunIndex(jetstream, self.subjects)
-        self.due = DueIndex(jetstream, self.subjects)
-        self.outputs = OutputStore(jetstream, self.subjects, WorkerSettings().max_output_bytes)
-        self.waiting = WaitingIndex(jetstream, self.subjects)
-        self.triggers = TriggerStore(jetstream, self.subjects)
-        self.starter = RunStarter(jetstream, self.subjects, self.workflows)
-        self.commander = ExecutionCommands(self.log, self.due, self.starter, self.workflows)
-        self.signals = Signals(
-            self.log, self.waiting, self.triggers, self.due, self.outputs, self.starter.advance
-        )
+        self.stores = Stores.over(jetstream, self.subjects, WorkerSettings().max_output_bytes)
+        self.log = self.stores.log
+        self.workflows = self.stores.workflows
+        self.runs = self.stores.runs
+        self.due = self.stores.due
+        self.outputs = self.stores.outputs
+        self.waiting = self.stores.waiting
+        self.triggers = self.stores.triggers
+        commands = Commands.over(self.stores, jetstream, self.subjects)
+        self.jobs = commands.jobs
+        self.starter = commands.starter
+        self.commander = commands.executions
+        self.signals = commands.signals
         self._folder = folder
         self._services: list[Service] = []
 

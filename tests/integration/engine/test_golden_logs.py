@@ -125,7 +125,7 @@ async def test_workers_go_on_from_every_commit_of_every_golden_log(
         opened.worker()
         opened.worker()
         for execution in begun:
-            await opened.starter.advance(TENANT, execution)
+            await opened.jobs.advance(TENANT, execution)
         over = asyncio.Event()
         # Some of the steps are fatal to their workers.
         reviving = asyncio.create_task(opened.revive(over))

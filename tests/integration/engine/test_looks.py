@@ -38,7 +38,7 @@ async def test_who_asks_while_the_log_is_being_read_is_not_forgotten(
 ) -> None:
     """A cancellation that comes between the reading of a pause and the next wait is applied."""
     env, reading, go_on = engine.environment, asyncio.Event(), asyncio.Event()
-    here, fetch = asyncio.get_running_loop(), env.outputs.fetch
+    here, fetch = asyncio.get_running_loop(), env.stores.outputs.fetch
 
     async def slow_fetch(*args: Any) -> None:
         here.call_soon_threadsafe(reading.set)
@@ -50,7 +50,7 @@ async def test_who_asks_while_the_log_is_being_read_is_not_forgotten(
     await site.until(execution, begun("a"))
     while engine._drives[TENANT, execution]._subscription is None:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
-    monkeypatch.setattr(env.outputs, "fetch", slow_fetch)
+    monkeypatch.setattr(env.stores.outputs, "fetch", slow_fetch)
     await site.commander.pause(TENANT, execution)
     await reading.wait()
     await site.commander.cancel(TENANT, execution)
@@ -72,7 +72,7 @@ async def test_a_child_run_whose_end_a_replica_does_not_have_yet_has_not_failed(
     (wait,) = [each for each in await site.events(parent) if isinstance(each, StepWaiting)]
     child = wait.data.child_execution_id or ""
     await asyncio.to_thread(engine.advance, TENANT, child)
-    log, (first, *_rest) = engine.environment.log, await site.commits(child)
+    log, (first, *_rest) = engine.environment.stores.log, await site.commits(child)
     load, lags = log._load, [True]
 
     async def lagging(tenant: str, execution: str) -> History:
@@ -98,7 +98,7 @@ async def test_an_execution_that_breaks_its_drives_leaves_nothing_behind(
     execution = await site.begin({"a": {"type": "await"}})
     await asyncio.to_thread(engine.advance, TENANT, execution)
     await site.waits(execution, ["a"])
-    monkeypatch.setattr(engine.environment.outputs, "fetch", break_)
+    monkeypatch.setattr(engine.environment.stores.outputs, "fetch", break_)
     for _ in range(4):
         with pytest.raises(RuntimeError):
             await asyncio.to_thread(engine.advance, TENANT, execution)

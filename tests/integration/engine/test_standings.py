@@ -140,7 +140,7 @@ async def test_one_whose_workflow_is_gone_ends_and_leaves_no_entry(site: Install
     bucket = site.subjects.stream(WORKFLOWS)
     await site.jetstream.api(f"STREAM.PURGE.KV_{bucket}", {})
     site.worker()
-    await site.starter.advance(TENANT, execution)
+    await site.jobs.advance(TENANT, execution)
     events = await site.finished(execution)
     assert isinstance(events[-1], ExecutionFailed)
     await site.waits(execution, [])

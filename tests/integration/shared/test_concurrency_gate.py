@@ -6,14 +6,15 @@ import random
 
 import pytest
 
+from harness.fakes.job_callback import JobCallback
 from tailrace_shared.commands.concurrency_gate import ConcurrencyGate, _group
 from tailrace_shared.execution import events as ev
 from tailrace_shared.nats.bucket import Bucket
 from tailrace_shared.nats.fenced_append import VERSION
 from tailrace_shared.nats.jetstream import JetStream, connect
 from tailrace_shared.nats.topology import CONCURRENCY, LINES
-from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.stores.fifo_queue import FifoQueue
+from tailrace_shared.stores.stores import Stores
 from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.workflow.definition import Definition, Node
 
@@ -64,8 +65,9 @@ class Fleet:
 
     def another_gate(self, jetstream):
         """Return the gate as another worker has it."""
-        log = ExecutionLog(jetstream, self.site.subjects)
-        return ConcurrencyGate(jetstream, self.site.subjects, log, self.advance)
+        return ConcurrencyGate(
+            Stores.over(jetstream, self.site.subjects), JobCallback(self.advance)
+        )
 
     async def advance(self, tenant, execution):
         """Publish a job."""

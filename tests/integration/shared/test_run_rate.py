@@ -7,6 +7,7 @@ import nats
 import pytest
 
 from harness.nats.cluster import NatsCluster
+from tailrace_shared.commands.job_publisher import JobPublisher
 from tailrace_shared.commands.run_input import InvalidInputError
 from tailrace_shared.commands.run_starter import RunRequest, RunStarter
 from tailrace_shared.commands.start_rate_limit import StartRateLimit
@@ -20,7 +21,7 @@ from tailrace_shared.execution import events as ev
 from tailrace_shared.ids import new_execution_id
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.topology import EVENTS, IDEMPOTENCY, RATE
-from tailrace_shared.stores.workflow_store import WorkflowStore
+from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.workflow.definition import Definition, Node
 
@@ -148,9 +149,10 @@ class TestStarts:
     @pytest.fixture
     async def starter(self, site):
         """A starter whose tenants may start two runs a minute."""
-        workflows = WorkflowStore(site.jetstream, site.subjects)
-        await workflows.put("t", Definition("w", {"n": Node("log")}, input=SCHEMA))
-        return RunStarter(site.jetstream, site.subjects, workflows, await _rate(site, 2))
+        stores = Stores.over(site.jetstream, site.subjects)
+        await stores.workflows.put("t", Definition("w", {"n": Node("log")}, input=SCHEMA))
+        jobs = JobPublisher(site.jetstream, site.subjects)
+        return RunStarter(stores, jobs, await _rate(site, 2))
 
     @staticmethod
     def _request(key=None, **run_input):

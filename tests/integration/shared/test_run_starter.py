@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from tailrace_shared.commands.job_publisher import JobPublisher
 from tailrace_shared.commands.run_input import InvalidInputError
 from tailrace_shared.commands.run_starter import RunRequest, RunStarter
 from tailrace_shared.errors import (
@@ -16,9 +17,7 @@ from tailrace_shared.errors import (
 from tailrace_shared.execution import events as ev
 from tailrace_shared.ids import new_execution_id
 from tailrace_shared.nats.topology import JOBS
-from tailrace_shared.stores.indexes.due_index import DueIndex
-from tailrace_shared.stores.indexes.run_index import RunIndex
-from tailrace_shared.stores.workflow_store import WorkflowStore
+from tailrace_shared.stores.stores import Stores
 from tailrace_shared.workflow.definition import Definition, Node
 
 NOW = "2024-01-15T10:30:00.000Z"
@@ -31,10 +30,9 @@ class Office:
 
     def __init__(self, site):
         self.site = site
-        self.workflows = WorkflowStore(site.jetstream, site.subjects)
-        self.starter = RunStarter(site.jetstream, site.subjects, self.workflows)
-        self.due = DueIndex(site.jetstream, site.subjects)
-        self.runs = RunIndex(site.jetstream, site.subjects)
+        stores = Stores.over(site.jetstream, site.subjects)
+        self.workflows, self.due, self.runs = stores.workflows, stores.due, stores.runs
+        self.starter = RunStarter(stores, JobPublisher(site.jetstream, site.subjects))
 
     async def store(self, **nodes):
         """Store a version of the workflow ``w``."""

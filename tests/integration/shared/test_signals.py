@@ -4,13 +4,12 @@ import asyncio
 
 import pytest
 
+from harness.fakes.job_callback import JobCallback
 from tailrace_shared.commands.signals import Signals
 from tailrace_shared.execution import events as ev
 from tailrace_shared.ids import new_execution_id
-from tailrace_shared.stores.indexes.due_index import DueIndex
-from tailrace_shared.stores.indexes.waiting_index import Waiting, WaitingIndex
-from tailrace_shared.stores.output_store import OutputStore
-from tailrace_shared.stores.trigger_store import TriggerStore
+from tailrace_shared.stores.indexes.waiting_index import Waiting
+from tailrace_shared.stores.stores import Stores
 from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.workflow.definition import Definition, Node
 
@@ -24,14 +23,11 @@ class Hall:
     def __init__(self, site):
         self.site = site
         self.log = site.log
-        self.waiting = WaitingIndex(site.jetstream, site.subjects)
-        self.triggers = TriggerStore(site.jetstream, site.subjects)
-        self.due = DueIndex(site.jetstream, site.subjects)
-        self.outputs = OutputStore(site.jetstream, site.subjects, 1_000_000)
+        stores = Stores.over(site.jetstream, site.subjects, 1_000_000)
+        self.waiting, self.triggers = stores.waiting, stores.triggers
+        self.due, self.outputs = stores.due, stores.outputs
         self.advanced = []
-        self.signals = Signals(
-            self.log, self.waiting, self.triggers, self.due, self.outputs, self.advance
-        )
+        self.signals = Signals(stores, JobCallback(self.advance))
 
     async def advance(self, _tenant, execution):
         """Take note of whose job was published."""

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from harness.fakes.job_callback import JobCallback
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution import events as ev
 from tailrace_shared.ids import new_execution_id
@@ -13,6 +14,7 @@ from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE, advance_job
 from tailrace_shared.nats.topology import JOBS
 from tailrace_shared.stores.indexes.due_index import DueIndex
 from tailrace_shared.stores.indexes.live_index import Live, LiveIndex
+from tailrace_shared.stores.stores import Stores
 from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.workflow.definition import Definition, Node
 from tailrace_worker.engine.services.queue_backlog import QueueBacklog
@@ -47,11 +49,8 @@ class Ground:
     def another_sweeper(self):
         """Return the sweeper of another worker."""
         return Sweeper(
-            self.site.jetstream,
-            self.site.subjects,
-            self.site.log,
-            (self.due, self.live),
-            Fleet(self.is_driving, self.advance, self.oldest_waiting),
+            Stores.over(self.site.jetstream, self.site.subjects),
+            Fleet(self.is_driving, JobCallback(self.advance), self.oldest_waiting),
             Periods(interval=20.0, ack_wait=10.0),
             lambda: self.begun + self.later,
         )

@@ -5,10 +5,9 @@ import time
 
 import pytest
 
-from tailrace_shared.nats.bucket import Bucket
-from tailrace_shared.nats.topology import LEASES
-from tailrace_shared.stores.fifo_queue import FifoQueue
-from tailrace_shared.stores.indexes.due_index import NOW, DueIndex
+from harness.fakes.job_callback import JobCallback
+from tailrace_shared.stores.indexes.due_index import NOW
+from tailrace_shared.stores.stores import Stores
 from tailrace_worker.engine.fairness.fair_share import FairShare
 from tailrace_worker.engine.fairness.tenant_queues import TenantQueues
 
@@ -17,13 +16,12 @@ class Ground:
     """The lines of one worker, and what it gives jobs to."""
 
     def __init__(self, site, slots=8):
-        self.line = FifoQueue(site.jetstream, site.subjects)
+        stores = Stores.over(site.jetstream, site.subjects)
+        self.line, self.due = stores.queues, stores.due
         self.jobs = []
         self.refuses = False
-        self.due = DueIndex(site.jetstream, site.subjects)
         self.share = FairShare(slots)
-        leases = Bucket(site.jetstream, site.subjects.stream(LEASES))
-        self.lines = TenantQueues(self.share, self.line, leases, self.due, self.advance, time.time)
+        self.lines = TenantQueues(self.share, stores, JobCallback(self.advance), time.time)
 
     async def advance(self, tenant, execution):
         """Take a job; a worker that is full by now has it stand in line again before all else."""

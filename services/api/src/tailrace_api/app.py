@@ -40,19 +40,19 @@ from tailrace_api.routes.streams.multiplex import MultiplexRoutes
 from tailrace_api.routes.streams.opening import Opening
 from tailrace_api.routes.tickets import TicketRoutes
 from tailrace_api.routes.workflows import WorkflowRoutes
-from tailrace_api.stores import Stores
 from tailrace_api.web.access_log import AccessLog
 from tailrace_api.web.cors import Cors, allowed_origins
 from tailrace_api.web.csrf import CsrfProtection
 from tailrace_api.web.operation import Operation
 from tailrace_api.web.problems import EXCEPTION_HANDLERS
+from tailrace_shared.commands.commands import Commands
 from tailrace_shared.commands.start_rate_limit import StartRateLimit
 from tailrace_shared.errors import JetStreamError, StartupError, UnavailableError
-from tailrace_shared.nats.bucket import Bucket
 from tailrace_shared.nats.jetstream import JetStream, connect
-from tailrace_shared.nats.topology import KEYS, apply_topology, topology
+from tailrace_shared.nats.topology import apply_topology, topology
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.stores.estimators import Estimators
+from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects
 
 _SAME_RECORD: Final = 5.0
@@ -115,14 +115,17 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
     )
     try:
         jetstream, subjects = JetStream(client), Subjects(settings.prefix)
-        stores, epoch, key = await _prepare(jetstream, subjects, settings)
+        stores = Stores.over(jetstream, subjects)
+        rate_limit = _rate_limit(jetstream, subjects, settings)
+        commands = Commands.over(stores, jetstream, subjects, rate_limit)
+        epoch, key = await _prepare(jetstream, stores, rate_limit, settings)
         knowledge = _knowledge(stores, settings)
         hub = notices.hub = _hub(knowledge, LiveSubscription(client), subjects, epoch, settings)
         clients = ClientCount(client, subjects, hub)
         await clients.listen()
         metrics, tickets = Metrics(hub), Tickets(key, settings.ticket_lifetime)
         operations = [
-            *_operations(stores, knowledge.snapshots, hub, settings),
+            *_operations(stores, commands, knowledge.snapshots, hub, settings),
             *TicketRoutes(settings, tickets).routes(),
             *StatisticsRoutes(
                 settings, stores.stats, stores.live, stores.workflows, clients
@@ -143,29 +146,27 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
 
 
 async def _prepare(
-    jetstream: JetStream, subjects: Subjects, settings: ApiSettings
-) -> tuple[Stores, str, bytes]:
-    """Make sure of all streams; return the stores, the log's epoch and the key of tickets."""
+    jetstream: JetStream, stores: Stores, rate_limit: StartRateLimit | None, settings: ApiSettings
+) -> tuple[str, bytes]:
+    """Apply the topology and adopt older runs; return the log's epoch and the ticket key."""
     try:
         await apply_topology(jetstream, topology(settings))
-        stores = Stores.over(jetstream, subjects, await _run_rate(jetstream, subjects, settings))
+        if rate_limit is not None:
+            await rate_limit.prepare()
         await stores.live.adopt(stores.runs)
-        key = await ticket_key(Bucket(jetstream, subjects.stream(KEYS)))
-        return stores, (await stores.log.edge()).epoch, key
+        key = await ticket_key(stores.keys)
+        return (await stores.log.edge()).epoch, key
     except (UnavailableError, JetStreamError) as error:
         raise StartupError(f"JetStream at {settings.nats_url} does not work: {error}") from None
 
 
-async def _run_rate(
+def _rate_limit(
     jetstream: JetStream, subjects: Subjects, settings: ApiSettings
 ) -> StartRateLimit | None:
-    if not settings.max_runs_per_minute:
+    per_minute = settings.max_runs_per_minute
+    if not per_minute:
         return None
-    run_rate = StartRateLimit(
-        jetstream, subjects, settings.max_runs_per_minute, replicas=settings.nats_replicas
-    )
-    await run_rate.prepare()
-    return run_rate
+    return StartRateLimit(jetstream, subjects, per_minute, replicas=settings.nats_replicas)
 
 
 def _knowledge(stores: Stores, settings: ApiSettings) -> Knowledge:
@@ -206,22 +207,22 @@ def _hub(
 
 
 def _operations(
-    stores: Stores, snapshots: Snapshots, hub: Hub, settings: ApiSettings
+    stores: Stores, commands: Commands, snapshots: Snapshots, hub: Hub, settings: ApiSettings
 ) -> list[Operation]:
     """Return what the API does with workflows and executions."""
-    log, workflows, starter = stores.log, stores.workflows, stores.starter
+    log, workflows, starter = stores.log, stores.workflows, commands.starter
     opening, estimators = Opening(settings, hub), Estimators(stores.stats, _SAME_RECORD)
     return [
         *WorkflowRoutes(settings, workflows, stores.node_types).routes(),
         *ExecutionRoutes(
             settings, log, workflows, stores.runs, starter, stores.outputs, estimators
         ).routes(),
-        *CommandRoutes(settings, stores.commander, starter).routes(),
-        *PausedRoutes(settings, opening, snapshots, stores.commander, starter).routes(),
+        *CommandRoutes(settings, commands.executions, starter).routes(),
+        *PausedRoutes(settings, opening, snapshots, commands.executions, starter).routes(),
         *FeedRoutes(settings, opening).routes(),
         *MultiplexRoutes(settings, opening).routes(),
         *PipelineRoutes(settings, opening, snapshots).routes(),
-        *TriggerRoutes(settings, stores.signals, stores.waiting).routes(),
+        *TriggerRoutes(settings, commands.signals, stores.waiting).routes(),
         *StreamRoutes(settings, log, hub, starter).routes(),
         *ScheduleRoutes(settings, stores.schedules, starter).routes(),
         *DeadLetterRoutes(stores.dead_letters).routes(),

@@ -21,20 +21,15 @@ first in line before it is woken; what has ended is taken out.
 """
 
 import hashlib
-from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 import msgspec
 
+from tailrace_shared.commands.job_publisher import JobPublisher
 from tailrace_shared.errors import NewerLogError
 from tailrace_shared.execution.events import TERMINAL
 from tailrace_shared.ids import check_id
-from tailrace_shared.nats.bucket import Bucket
-from tailrace_shared.nats.jetstream import JetStream
-from tailrace_shared.nats.topology import CONCURRENCY
-from tailrace_shared.stores.execution_log import ExecutionLog
-from tailrace_shared.stores.fifo_queue import FifoQueue
-from tailrace_shared.subjects import Subjects
+from tailrace_shared.stores.stores import Stores
 
 
 class Entry(NamedTuple):
@@ -69,23 +64,15 @@ class ConcurrencyGate:
     """Lets executions in and out.
 
     Args:
-        jetstream: where records and lines are.
-        subjects: the names of the installation.
-        log: tells whether an execution has ended.
-        advance: gives an execution (tenant, id) to the workers.
+        stores: the records, the queues, and the log, which tells whether an execution has ended.
+        jobs: where the job of a woken execution is published.
     """
 
-    def __init__(
-        self,
-        jetstream: JetStream,
-        subjects: Subjects,
-        log: ExecutionLog,
-        advance: Callable[[str, str], Awaitable[None]],
-    ) -> None:
-        self._bucket = Bucket(jetstream, subjects.stream(CONCURRENCY))
-        self._line = FifoQueue(jetstream, subjects)
-        self._log = log
-        self._advance = advance
+    def __init__(self, stores: Stores, jobs: JobPublisher) -> None:
+        self._bucket = stores.concurrency
+        self._line = stores.queues
+        self._log = stores.log
+        self._jobs = jobs
 
     async def enter(
         self,
@@ -175,7 +162,7 @@ class ConcurrencyGate:
         """Publish the job of the first in line that has not ended."""
         while (first := await self._line.first(place.line)) is not None:
             if not await self._has_ended(*first):
-                await self._advance(*first)
+                await self._jobs.advance(*first)
                 return
             await self._line.leave(place.line, *first)
 

@@ -13,16 +13,14 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from tailrace_shared.commands.job_publisher import JobPublisher
 from tailrace_shared.commands.run_input import InvalidInputError
-from tailrace_shared.commands.run_starter import RunStarter
 from tailrace_shared.errors import IllegalCommandError, WorkflowNotFoundError
 from tailrace_shared.execution import commands
 from tailrace_shared.execution.events import MAX_VALUE_BYTES, Command, CommandRequested
 from tailrace_shared.execution.state import ExecutionState, awaits_signal
 from tailrace_shared.ids import new_token
-from tailrace_shared.stores.execution_log import ExecutionLog
-from tailrace_shared.stores.indexes.due_index import DueIndex
-from tailrace_shared.stores.workflow_store import WorkflowStore
+from tailrace_shared.stores.stores import Stores
 from tailrace_shared.workflow.problems import Problem, nearest
 from tailrace_shared.workflow.schemas.input_schema import compile_schema, violations
 from tailrace_shared.workflow.schemas.schema_validator import INLINE_SECONDS
@@ -79,13 +77,11 @@ class ExecutionCommands:
         UnavailableError: NATS did not answer; the command may or may not be accepted.
     """
 
-    def __init__(
-        self, log: ExecutionLog, due: DueIndex, starter: RunStarter, workflows: WorkflowStore
-    ) -> None:
-        self._log = log
-        self._due = due
-        self._starter = starter
-        self._workflows = workflows
+    def __init__(self, stores: Stores, jobs: JobPublisher) -> None:
+        self._log = stores.log
+        self._due = stores.due
+        self._workflows = stores.workflows
+        self._jobs = jobs
 
     async def cancel(
         self, tenant: str, execution: str, reason: str = "", by: Asker = NOBODY
@@ -160,7 +156,7 @@ class ExecutionCommands:
             state = await self._log.request(tenant, execution, ask)
             # Also for what was asked before: whoever asked may have died before it told a worker.
             if not state.is_terminal:
-                await self._starter.advance(tenant, execution)
+                await self._jobs.advance(tenant, execution)
         return state
 
     async def _newest(self, tenant: str, execution: str) -> ExecutionState:

@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from tailrace_shared.commands.job_publisher import JobPublisher
 from tailrace_shared.commands.run_input import InputCheck, InvalidInputError
 from tailrace_shared.commands.start_rate_limit import StartRateLimit
 from tailrace_shared.errors import (
@@ -24,16 +25,9 @@ from tailrace_shared.errors import (
 from tailrace_shared.execution.events import Origin
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.ids import check_id, new_execution_id
-from tailrace_shared.nats.bucket import Bucket
-from tailrace_shared.nats.jetstream import JetStream
-from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE, advance_job
-from tailrace_shared.nats.topology import IDEMPOTENCY
-from tailrace_shared.stores.execution_log import ExecutionLog
-from tailrace_shared.stores.indexes.due_index import NOW, DueIndex
-from tailrace_shared.stores.indexes.live_index import LiveIndex
-from tailrace_shared.stores.indexes.run_index import RunIndex
-from tailrace_shared.stores.workflow_store import StoredWorkflow, WorkflowStore
-from tailrace_shared.subjects import Subjects
+from tailrace_shared.stores.indexes.due_index import NOW
+from tailrace_shared.stores.stores import Stores
+from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.workflow.sensitive_fields import schema_places
 from tailrace_shared.workflow.validation import Problem
 
@@ -70,30 +64,27 @@ class RunStarter:
     """Brings runs into being and gives them to the workers.
 
     Args:
-        jetstream: where they begin.
-        subjects: those of the installation.
-        workflows: what they run.
-        rate: how many a tenant may start by itself; None: any number. Child runs are not counted,
-            nor are those that a schedule starts, because nobody would be there to try again.
+        stores: the log, the indexes, the definitions and the idempotency keys.
+        jobs: where a started run's first job is published.
+        rate_limit: the limit on runs that a tenant may start, or None for no limit. Neither child
+            runs count nor scheduled ones, because no client would be there to retry them.
     """
 
     def __init__(
         self,
-        jetstream: JetStream,
-        subjects: Subjects,
-        workflows: WorkflowStore,
-        rate: StartRateLimit | None = None,
+        stores: Stores,
+        jobs: JobPublisher,
+        rate_limit: StartRateLimit | None = None,
     ) -> None:
-        self._jetstream = jetstream
-        self._subjects = subjects
-        self._workflows = workflows
-        self._log = ExecutionLog(jetstream, subjects)
-        self._runs = RunIndex(jetstream, subjects)
-        self._due = DueIndex(jetstream, subjects)
-        self._live = LiveIndex(jetstream, subjects)
-        self._keys = Bucket(jetstream, subjects.stream(IDEMPOTENCY))
+        self._log = stores.log
+        self._workflows = stores.workflows
+        self._runs = stores.runs
+        self._due = stores.due
+        self._live = stores.live
+        self._keys = stores.idempotency
+        self._jobs = jobs
         self._inputs = InputCheck()
-        self._rate = rate
+        self._rate_limit = rate_limit
 
     async def start(self, request: RunRequest) -> ExecutionState:
         """Start a run, or return the one that this request has started before.
@@ -192,16 +183,6 @@ class RunStarter:
             return [""]
         return schema_places(workflow.definition.input, run_input)
 
-    async def advance(self, tenant: str, execution_id: str) -> None:
-        """Give an execution to the workers.
-
-        Raises:
-            UnavailableError: NATS did not answer.
-        """
-        await self._jetstream.publish(
-            self._subjects.job(EXECUTIONS_QUEUE), advance_job(tenant, execution_id)
-        )
-
     async def _create(
         self,
         tenant: str,
@@ -220,14 +201,14 @@ class RunStarter:
             if state.is_terminal:
                 # Entered again for nothing. Its result may not be written yet, and must be before
                 # it is struck out: a worker does both, in that order.
-                await self.advance(tenant, execution_id)
+                await self._jobs.advance(tenant, execution_id)
         await self._give(tenant, state)
         return state
 
     async def _give(self, tenant: str, state: ExecutionState) -> None:
         if state.status == "queued":
             await asyncio.gather(
-                self.advance(tenant, state.execution_id), self._runs.put(tenant, state)
+                self._jobs.advance(tenant, state.execution_id), self._runs.put(tenant, state)
             )
 
     async def _claim(self, request: RunRequest) -> tuple[str, StoredWorkflow]:
@@ -291,8 +272,8 @@ class RunStarter:
         return workflow
 
     async def _charge(self, tenant: str, key: str | None = None) -> None:
-        if self._rate is not None:
-            await self._rate.charge(tenant, key)
+        if self._rate_limit is not None:
+            await self._rate_limit.charge(tenant, key)
 
     async def _checked_workflow(self, request: RunRequest) -> StoredWorkflow:
         workflow = await self._workflows.get(request.tenant, request.workflow_id)

@@ -8,11 +8,12 @@ where both do, the fence of the log makes the signal count once.
 import asyncio
 import functools
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 import structlog
 
+from tailrace_shared.commands.job_publisher import JobPublisher
 from tailrace_shared.errors import (
     ExecutionNotFoundError,
     ExpressionError,
@@ -22,11 +23,9 @@ from tailrace_shared.errors import (
 from tailrace_shared.execution import commands
 from tailrace_shared.execution.evaluation import context_of
 from tailrace_shared.execution.events import Command
-from tailrace_shared.stores.execution_log import ExecutionLog
-from tailrace_shared.stores.indexes.due_index import DueIndex
-from tailrace_shared.stores.indexes.waiting_index import Waiting, WaitingIndex
-from tailrace_shared.stores.output_store import OutputStore
-from tailrace_shared.stores.trigger_store import Trigger, TriggerStore
+from tailrace_shared.stores.indexes.waiting_index import Waiting
+from tailrace_shared.stores.stores import Stores
+from tailrace_shared.stores.trigger_store import Trigger
 from tailrace_shared.workflow.expressions.expression import Expression, compile_expression
 
 _AT_ONCE: Final = 32
@@ -39,29 +38,17 @@ class Signals:
     """Stores triggers and resolves what waits for them.
 
     Args:
-        log: where signals are recorded.
-        waiting: who waits.
-        triggers: what has come.
-        due: told of an execution before it is given to the workers.
-        outputs: for matches that name an output which is not in the log.
-        advance: gives an execution (tenant, id) to the workers.
+        stores: the log, the triggers, the waiting index, the due index and the outputs.
+        jobs: where a resolved execution's job is published.
     """
 
-    def __init__(
-        self,
-        log: ExecutionLog,
-        waiting: WaitingIndex,
-        triggers: TriggerStore,
-        due: DueIndex,
-        outputs: OutputStore,
-        advance: Callable[[str, str], Awaitable[None]],
-    ) -> None:
-        self._log = log
-        self._waiting = waiting
-        self._triggers = triggers
-        self._due = due
-        self._outputs = outputs
-        self._advance = advance
+    def __init__(self, stores: Stores, jobs: JobPublisher) -> None:
+        self._log = stores.log
+        self._waiting = stores.waiting
+        self._triggers = stores.triggers
+        self._due = stores.due
+        self._outputs = stores.outputs
+        self._jobs = jobs
 
     async def emit(
         self,
@@ -179,7 +166,7 @@ class Signals:
                     execution,
                     lambda state: commands.request_resolve(state, command, time.time()),
                 )
-                await self._advance(tenant, execution)
+                await self._jobs.advance(tenant, execution)
         except (IllegalCommandError, ExecutionNotFoundError):
             # Something else came first. Whoever drives the execution strikes the wait out, and
             # should that have been forgotten, it is done now.

@@ -24,10 +24,8 @@ import uvloop
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from tailrace_shared.commands.concurrency_gate import ConcurrencyGate
-from tailrace_shared.commands.execution_commands import ExecutionCommands
-from tailrace_shared.commands.run_starter import RunRequest, RunStarter
-from tailrace_shared.commands.signals import Signals
+from tailrace_shared.commands.commands import Commands
+from tailrace_shared.commands.run_starter import RunRequest
 from tailrace_shared.errors import (
     ExecutionNotFoundError,
     JetStreamError,
@@ -36,24 +34,13 @@ from tailrace_shared.errors import (
     UnavailableError,
 )
 from tailrace_shared.ids import new_token
-from tailrace_shared.nats.bucket import Bucket
 from tailrace_shared.nats.jetstream import JetStream, connect
 from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE
-from tailrace_shared.nats.topology import EVENTS, LEASES, apply_topology, topology
+from tailrace_shared.nats.topology import EVENTS, apply_topology, topology
 from tailrace_shared.settings import WorkerSettings
 from tailrace_shared.stores.estimators import Estimators
-from tailrace_shared.stores.execution_log import ExecutionLog, History
-from tailrace_shared.stores.fifo_queue import FifoQueue
-from tailrace_shared.stores.indexes.due_index import DueIndex
-from tailrace_shared.stores.indexes.live_index import LiveIndex
-from tailrace_shared.stores.indexes.result_index import ResultIndex
-from tailrace_shared.stores.indexes.run_index import RunIndex
-from tailrace_shared.stores.indexes.waiting_index import WaitingIndex
-from tailrace_shared.stores.node_type_store import NodeTypeStore
-from tailrace_shared.stores.output_store import OutputStore
-from tailrace_shared.stores.stats_store import StatsStore
-from tailrace_shared.stores.trigger_store import TriggerStore
-from tailrace_shared.stores.workflow_store import WorkflowStore
+from tailrace_shared.stores.execution_log import History
+from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects
 from tailrace_worker.engine.drive.drive_result import DriveResult, End
 from tailrace_worker.engine.drive.driver import Drive
@@ -115,7 +102,6 @@ class Engine:
         self._client: Client
         self._env: EngineServices
         self._timers: Timers
-        self._starter: RunStarter
         self._tenant_lines: TenantQueues
         self._clock: Clock
         self._chores: list[asyncio.Task[None]] = []
@@ -151,7 +137,9 @@ class Engine:
             WorkflowNotFoundError, InvalidInputError: there can be no such run.
             UnavailableError: NATS did not answer; the job should be tried again.
         """
-        asyncio.run_coroutine_threadsafe(self._starter.start(request), self._loop).result()
+        asyncio.run_coroutine_threadsafe(
+            self._env.commands.starter.start(request), self._loop
+        ).result()
 
     @property
     def environment(self) -> EngineServices:
@@ -209,17 +197,11 @@ class Engine:
         await self._clock.set()
         self._timers = Timers(jetstream, self._subjects, self._clock.now)
         self._env = self._environment(jetstream)
-        self._starter = self._env.starter
         if (emit := declared_node(make_emit_node(self._emit))) is not None:
             self._registry.add(emit)
-        await self._env.node_types.publish(function.type for function in self._registry)
+        await self._env.stores.node_types.publish(function.type for function in self._registry)
         self._tenant_lines = TenantQueues(
-            self._share,
-            FifoQueue(jetstream, self._subjects),
-            Bucket(jetstream, self._subjects.stream(LEASES)),
-            self._env.due,
-            self._starter.advance,
-            self._clock.now,
+            self._share, self._env.stores, self._env.commands.jobs, self._clock.now
         )
         self._chores = [
             self._loop.create_task(self._sweeper(jetstream).run()),
@@ -233,43 +215,22 @@ class Engine:
 
     async def _emit(self, ctx: NodeContext, procedure: str, data: Any) -> int:
         marks = ctx.marks("data", data) if isinstance(ctx, Attempt) else ()
-        return await self._env.signals.emit(ctx.tenant, procedure, data, ctx.idempotency_key, marks)
+        return await self._env.commands.signals.emit(
+            ctx.tenant, procedure, data, ctx.idempotency_key, marks
+        )
 
     def _environment(self, jetstream: JetStream) -> EngineServices:
         subjects, settings = self._subjects, self._settings
-        workflows = WorkflowStore(jetstream, subjects)
-        log, due = ExecutionLog(jetstream, subjects), DueIndex(jetstream, subjects)
-        outputs = OutputStore(jetstream, subjects, settings.max_output_bytes)
-        waiting = WaitingIndex(jetstream, subjects)
-        starter = RunStarter(jetstream, subjects, workflows)
-        stats = StatsStore(jetstream, subjects)
+        stores = Stores.over(jetstream, subjects, settings.max_output_bytes)
         return EngineServices(
             worker_id=self.worker_id,
             jetstream=jetstream,
             subjects=subjects,
-            log=log,
-            index=RunIndex(jetstream, subjects),
-            workflows=workflows,
-            node_types=NodeTypeStore(jetstream, subjects),
-            outputs=outputs,
-            waiting=waiting,
-            signals=Signals(
-                log,
-                waiting,
-                TriggerStore(jetstream, subjects),
-                due,
-                outputs,
-                starter.advance,
-            ),
-            due=due,
-            live=LiveIndex(jetstream, subjects),
-            results=ResultIndex(jetstream, subjects),
-            gate=ConcurrencyGate(jetstream, subjects, log, starter.advance),
-            starter=starter,
-            statistics=Statistics(stats),
-            estimators=Estimators(stats, _SAME_RECORD),
+            stores=stores,
+            commands=Commands.over(stores, jetstream, subjects),
+            statistics=Statistics(stores.stats),
+            estimators=Estimators(stores.stats, _SAME_RECORD),
             allowance=Allowance(),
-            commander=ExecutionCommands(log, due, starter, workflows),
             registry=self._registry,
             runner=Runner(self._registry, self._threads, settings.max_output_bytes, self._secrets),
             now=self._clock.now,
@@ -281,19 +242,11 @@ class Engine:
     def _sweeper(self, jetstream: JetStream) -> Sweeper:
         fleet = Fleet(
             is_driving=self._asks_whether_driving,
-            advance=self._starter.advance,
+            jobs=self._env.commands.jobs,
             oldest_waiting=QueueBacklog(jetstream, self._subjects, EXECUTIONS_QUEUE).oldest,
         )
         periods = Periods(self._settings.sweep_interval, self._settings.ack_wait)
-        return Sweeper(
-            jetstream,
-            self._subjects,
-            self._env.log,
-            (self._env.due, self._env.live),
-            fleet,
-            periods,
-            self._clock.now,
-        )
+        return Sweeper(self._env.stores, fleet, periods, self._clock.now)
 
     def _drain(self) -> None:
         self._is_draining = True
@@ -363,7 +316,7 @@ class Engine:
         return result
 
     async def _fail(self, tenant: str, execution: str, message: str) -> DriveResult:
-        history = await self._env.log.load(tenant, execution)
+        history = await self._env.stores.log.load(tenant, execution)
         had_ended = history.state.is_terminal
         result = await Drive(self._env, tenant, execution).fail(history, message)
         # What it leaves beside its log, a drive that finds it ended clears away; if that breaks
@@ -378,7 +331,7 @@ class Engine:
             case End.ASKED:
                 return False
             case End.HANDED_OVER:
-                await self._timers.advance_now(tenant, execution)
+                await self._env.commands.jobs.advance(tenant, execution)
                 return True
             case End.DISPLACED:
                 # This job and the other worker's may be one message: with this delivery
@@ -391,7 +344,7 @@ class Engine:
                     await self._timers.advance_at(tenant, execution, result.due)
                 # A request that came while this worker still answered "yes, driving" has
                 # no other job; it was appended before it asked, so it is seen here.
-                last = await self._env.log.last_commit(tenant, execution)
+                last = await self._env.stores.log.last_commit(tenant, execution)
                 return last is None or last.sequence == result.last_sequence
 
     async def _drive_once(self, tenant: str, execution: str) -> DriveResult:
@@ -430,8 +383,8 @@ class Engine:
         self._register(key, drive)
         read = self._read.take(key)
         if read is not None:
-            return drive, await self._env.log.read_on(*key, read)
-        return drive, await self._env.log.load(*key)
+            return drive, await self._env.stores.log.read_on(*key, read)
+        return drive, await self._env.stores.log.load(*key)
 
     def _put_aside(self, key: tuple[str, str], drive: Drive, unused: History | None = None) -> None:
         if drive.is_resumable:

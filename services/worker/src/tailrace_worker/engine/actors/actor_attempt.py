@@ -147,7 +147,7 @@ class RemoteAttempt:
 
     async def _outcome(self) -> Outcome:
         try:
-            await patiently(lambda: self._env.outputs.fetch(self._log.state, self._needed()))
+            await patiently(lambda: self._env.stores.outputs.fetch(self._log.state, self._needed()))
             outcome = await self._runner.run(self._planned, self._log.state, self._attempt)
             if isinstance(outcome, Succeeded) and outcome.encoded is not None:
                 return await self._put_elsewhere(outcome, outcome.encoded)
@@ -169,7 +169,7 @@ class RemoteAttempt:
 
     async def _put_elsewhere(self, outcome: Succeeded, encoded: bytes) -> Succeeded:
         ref = await patiently(
-            lambda: self._env.outputs.put(
+            lambda: self._env.stores.outputs.put(
                 self._job.tenant,
                 self._job.execution,
                 self._job.step_id,

@@ -20,7 +20,6 @@ from tailrace_worker.engine.decide.outcomes import failed, lost
 from tailrace_worker.engine.decide.plan import Plan, PlannedNode
 from tailrace_worker.engine.services.actor_job import ActorJob, OutgoingJob, message_for, watch_for
 from tailrace_worker.engine.services.engine_services import EngineServices
-from tailrace_worker.engine.services.timers import Timers
 
 # A watch comes after the redelivery of a message whose worker has died since.
 _WATCH_ACK_WAITS: Final = 2
@@ -44,7 +43,6 @@ class ActorRunner:
         self._env: EngineServices
         self._logs: FollowedLogs
         self._presence: LivenessCheck
-        self._timers: Timers
 
     # On Dramatiq's threads
 
@@ -53,7 +51,6 @@ class ActorRunner:
         self._env = env = self._environment()
         self._logs = FollowedLogs(env)
         self._presence = LivenessCheck(env.jetstream.client, env.subjects)
-        self._timers = Timers(env.jetstream, env.subjects, env.now)
 
     def attend(
         self, tenant: str, execution: str, step_id: str, node_type: str, attempt: int
@@ -174,8 +171,8 @@ class ActorRunner:
         # Of many attempts that end at once, each with a job, a driver would be asked all the same.
         writer = log.last_writer
         if not writer or not await self._presence.is_driven(writer, job.tenant, job.execution):
-            await patiently(lambda: self._env.due.put(job.tenant, job.execution, NOW))
-            await patiently(lambda: self._timers.advance_now(job.tenant, job.execution))
+            await patiently(lambda: self._env.stores.due.put(job.tenant, job.execution, NOW))
+            await patiently(lambda: self._env.commands.jobs.advance(job.tenant, job.execution))
 
     async def _send(self, message: OutgoingJob) -> None:
         await patiently(

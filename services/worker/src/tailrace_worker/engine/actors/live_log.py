@@ -88,7 +88,7 @@ class LiveLog:
                 await self._read_on(0)
 
     async def _load(self) -> None:
-        history = await patiently(lambda: self._env.log.load(self._tenant, self._execution))
+        history = await patiently(lambda: self._env.stores.log.load(self._tenant, self._execution))
         self.state, self._last_sequence = history.state, history.last_sequence
         self.last_writer, self.size = history.last_writer, history.size
         self._is_whole = True
@@ -124,7 +124,9 @@ class LiveLog:
         """
         # Others may read on while the leader is asked.
         seen = self._last_sequence
-        newest = await patiently(lambda: self._env.log.last_commit(self._tenant, self._execution))
+        newest = await patiently(
+            lambda: self._env.stores.log.last_commit(self._tenant, self._execution)
+        )
         if newest is None or newest.sequence < seen:
             raise self._gone()
         async with self._reading:
@@ -181,7 +183,7 @@ class LiveLog:
 
     async def _read_to(self, known: int) -> None:
         after = self._last_sequence + 1
-        async for commit in self._env.log.read(self._tenant, self._execution, after):
+        async for commit in self._env.stores.log.read(self._tenant, self._execution, after):
             self.last_writer = commit.writer or self.last_writer
             self._take(commit.sequence, commit.payload)
         if self._last_sequence < known:

@@ -60,13 +60,13 @@ class Admission:
         if limit.on_limit == "cancel_running":
             for holder in entry.holders[: len(entry.holders) - limit.limit + 1]:
                 with contextlib.suppress(IllegalCommandError, ExecutionNotFoundError):
-                    await self._env.commander.cancel(
+                    await self._env.commands.executions.cancel(
                         self._tenant, holder, f"overtaken by {state.execution_id}"
                     )
         return AdmissionOutcome.WAIT
 
     async def _enter(self, state: ExecutionState, group: _Group, *, waits: bool) -> Entry:
-        return await self._env.gate.enter(
+        return await self._env.commands.gate.enter(
             self._tenant,
             state.workflow_id,
             group.name,
@@ -85,7 +85,7 @@ class Admission:
         while ancestor is not None:
             if ancestor.execution_id in holders:
                 return True
-            history = await self._env.log.load(self._tenant, ancestor.execution_id)
+            history = await self._env.stores.log.load(self._tenant, ancestor.execution_id)
             ancestor = history.state.parent
         return False
 
@@ -93,7 +93,7 @@ class Admission:
         """Give the place back; the next in line is woken."""
         group = _group(state, plan)
         if group is not None:
-            await self._env.gate.leave(
+            await self._env.commands.gate.leave(
                 self._tenant,
                 state.workflow_id,
                 group.name,

@@ -123,7 +123,7 @@ class Children:
 
     async def _attend(self, place: Place, wait: StepWait, depth: int) -> None:
         """Start the child run if it does not exist; tell how it ended if it has."""
-        last = await self._env.log.last_commit(self._tenant, _child(wait))
+        last = await self._env.stores.log.last_commit(self._tenant, _child(wait))
         # One that has not begun may have lost its job with the worker that created it.
         if last is None or isinstance(last.events()[-1], ExecutionQueued):
             await self._start(place, wait, depth)
@@ -131,7 +131,7 @@ class Children:
             self._tell((place, await self._outcome(place, _child(wait), last.sequence)))
 
     async def _see(self, place: Place, wait: StepWait) -> None:
-        last = await self._env.log.last_commit(self._tenant, _child(wait))
+        last = await self._env.stores.log.last_commit(self._tenant, _child(wait))
         if last is not None and place in self._open and isinstance(last.events()[-1], TERMINAL):
             self._tell((place, await self._outcome(place, _child(wait), last.sequence)))
 
@@ -143,7 +143,7 @@ class Children:
         parent = Parent(self._execution, place[0])
         origin = Origin(parent=parent, depth=depth, sensitive=tuple(wait.sensitive))
         try:
-            await self._env.starter.start_child(
+            await self._env.commands.starter.start_child(
                 self._tenant, _child(wait), wait.child_workflow_id or "", wait.child_input, origin
             )
         except (UnavailableError, NewerLogError, JetStreamError):
@@ -155,7 +155,7 @@ class Children:
         """Return what the end of a child run, at sequence ``end`` of its log, makes of its step."""
         try:
             # To a replica that lags the run has not ended yet.
-            state = (await self._env.log.load(self._tenant, child, at_least=end)).state
+            state = (await self._env.stores.log.load(self._tenant, child, at_least=end)).state
             if state.status == "completed":
                 return await self._succeeded(place, state)
         except (UnavailableError, NewerLogError, JetStreamError):
@@ -168,14 +168,18 @@ class Children:
     async def _succeeded(self, place: Place, child: ExecutionState) -> Outcome:
         output = child.output
         if child.output_omitted:
-            workflow = await self._env.workflows.get(self._tenant, child.workflow_id, child.version)
-            await self._env.outputs.fetch(child)
+            workflow = await self._env.stores.workflows.get(
+                self._tenant, child.workflow_id, child.version
+            )
+            await self._env.stores.outputs.fetch(child)
             output = final_output(child, workflow.definition)
         encoded = msgspec.json.encode(output)
         if len(encoded) <= MAX_VALUE_BYTES:
             return Succeeded(output, sensitive=child.output_sensitive)
         step_id, attempt = place
-        ref = await self._env.outputs.put(self._tenant, self._execution, step_id, attempt, encoded)
+        ref = await self._env.stores.outputs.put(
+            self._tenant, self._execution, step_id, attempt, encoded
+        )
         return Succeeded(output, ref=ref, sensitive=child.output_sensitive)
 
     async def _end_late(self, place: Place, wait: StepWait, message: str) -> None:
@@ -185,7 +189,7 @@ class Children:
     async def _cancel(self, wait: StepWait, reason: str) -> None:
         # One that has ended meanwhile, or was never created, is as good as cancelled.
         with contextlib.suppress(IllegalCommandError, ExecutionNotFoundError):
-            await self._env.commander.cancel(self._tenant, _child(wait), reason)
+            await self._env.commands.executions.cancel(self._tenant, _child(wait), reason)
 
 
 def _child(wait: StepWait) -> str:

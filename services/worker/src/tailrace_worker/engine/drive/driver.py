@@ -87,7 +87,7 @@ class Drive:
             environment.jetstream, environment.subjects, tenant, execution, environment.worker_id
         )
         self._reader = LogReader(
-            environment.log, self._writer, tenant, execution, environment.worker_id
+            environment.stores.log, self._writer, tenant, execution, environment.worker_id
         )
         self._alarm = WakeUp(environment.loop, _LISTEN_AFTER)
         self._scheduler: Scheduler
@@ -233,7 +233,7 @@ class Drive:
         """Have at hand what is kept elsewhere and some expression names."""
         scheduler = self._scheduler
         await self._patiently(
-            lambda: self._env.outputs.fetch(scheduler.state, scheduler.plan.referenced)
+            lambda: self._env.stores.outputs.fetch(scheduler.state, scheduler.plan.referenced)
         )
         if scheduler.guard is not None:
             scheduler.guard.look_again()
@@ -377,9 +377,9 @@ class Drive:
     async def _expect(self, due: float | None) -> None:
         """Say when somebody must have driven this execution on, for those who look after it."""
         if due is None:
-            await self._env.due.remove(self._tenant, self._execution)
+            await self._env.stores.due.remove(self._tenant, self._execution)
         else:
-            await self._env.due.put(self._tenant, self._execution, due)
+            await self._env.stores.due.put(self._tenant, self._execution, due)
 
     async def _wait(self, delay: float | None) -> None:
         if await self._alarm.wait(delay, minds_silence=self._subscription is None):
@@ -494,7 +494,7 @@ class Drive:
     async def _put_in_index(self) -> None:
         # The index is derived: a list that shows a run as queued for longer is no harm.
         with contextlib.suppress(UnavailableError, JetStreamError):
-            await self._env.index.put(self._tenant, self._scheduler.state)
+            await self._env.stores.runs.put(self._tenant, self._scheduler.state)
 
     async def _heard(self, message: Msg) -> None:
         if (message.headers or {}).get(WRITER) != self._env.worker_id:

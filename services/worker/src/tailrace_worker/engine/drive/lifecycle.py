@@ -74,20 +74,20 @@ class Lifecycle:
                 return await self._refuse(state, plan)
             case AdmissionOutcome.WAIT:
                 by = self._env.now() + _LOOK_AT_LINE
-                await self._env.due.put(self._tenant, state.execution_id, by)
-                await self._env.index.put(self._tenant, state)
+                await self._env.stores.due.put(self._tenant, state.execution_id, by)
+                await self._env.stores.runs.put(self._tenant, state)
                 return DriveResult(End.WAITING, self._writer.last_sequence)
 
     async def finished(self, state: ExecutionState) -> DriveResult:
         """Do what the end of an execution asks for beside its log."""
         await asyncio.gather(*self._duties(state))
         # Last: while anything is left to do, somebody must look after the execution.
-        await self._env.due.remove(self._tenant, state.execution_id)
+        await self._env.stores.due.remove(self._tenant, state.execution_id)
         return DriveResult(End.FINISHED, self._writer.last_sequence)
 
     def _duties(self, state: ExecutionState) -> Iterator[Coroutine[Any, Any, None]]:
         """Yield what is to be done at once at the end. Each becomes a task, so only what does."""
-        yield self._env.index.put(self._tenant, state)
+        yield self._env.stores.runs.put(self._tenant, state)
         yield self._retire(state)
         if self.plan is None:
             # A drive that has a plan has done it already; where there is none nobody else will.
@@ -100,9 +100,9 @@ class Lifecycle:
             yield self._cancel_children(state)
 
     async def _forget_waits(self, state: ExecutionState) -> None:
-        waits = await self._env.waiting.of_execution(self._tenant, state.execution_id)
+        waits = await self._env.stores.waiting.of_execution(self._tenant, state.execution_id)
         await asyncio.gather(
-            *(self._env.waiting.remove(self._tenant, waiting) for waiting in waits)
+            *(self._env.stores.waiting.remove(self._tenant, waiting) for waiting in waits)
         )
 
     async def _leave(self, state: ExecutionState, plan: Plan) -> None:
@@ -114,12 +114,12 @@ class Lifecycle:
         result = Result(
             state.execution_id, state.status, self._writer.last_sequence, state.finished_at or ""
         )
-        await self._env.results.put(self._tenant, state.workflow_id, result)
-        await self._env.live.remove(self._tenant, state.workflow_id, state.execution_id)
+        await self._env.stores.results.put(self._tenant, state.workflow_id, result)
+        await self._env.stores.live.remove(self._tenant, state.workflow_id, state.execution_id)
 
     async def _tell_parent(self, parent: Parent) -> None:
-        await self._env.due.put(self._tenant, parent.execution_id, NOW)
-        await self._env.starter.advance(self._tenant, parent.execution_id)
+        await self._env.stores.due.put(self._tenant, parent.execution_id, NOW)
+        await self._env.commands.jobs.advance(self._tenant, parent.execution_id)
 
     async def _cancel_children(self, state: ExecutionState) -> None:
         """Have child runs cancelled that an execution has left behind: one that was failed at once.
@@ -133,7 +133,9 @@ class Lifecycle:
             # One that has ended, or was never created, is as good as cancelled.
             with contextlib.suppress(IllegalCommandError, ExecutionNotFoundError):
                 reason = f"its parent {state.execution_id} failed"
-                await self._env.commander.cancel(self._tenant, wait.child_execution_id, reason)
+                await self._env.commands.executions.cancel(
+                    self._tenant, wait.child_execution_id, reason
+                )
 
     async def fail(self, state: ExecutionState, message: str) -> DriveResult:
         """End an execution that cannot be driven."""

@@ -45,7 +45,7 @@ async def kept_steps(
     """
     if rerun.rerun_of is None or rerun.from_node is None:
         return []
-    original = (await environment.log.load_newest(tenant, rerun.rerun_of)).state
+    original = (await environment.stores.log.load_newest(tenant, rerun.rerun_of)).state
     again = run_again(graph, rerun.from_node)
     wanted = [
         step
@@ -56,7 +56,7 @@ async def kept_steps(
         and node not in rerun.steps
     ]
     try:
-        await environment.outputs.fetch(original, [step.node_id for step in wanted])
+        await environment.stores.outputs.fetch(original, [step.node_id for step in wanted])
         return [await _kept(environment, tenant, rerun, step) for step in wanted]
     except (OutputNotFoundError, OutputTooLargeError) as error:
         raise ExecutionNotFoundError(str(error)) from error
@@ -70,7 +70,7 @@ async def _kept(
     ref: OutputRef | None = None
     if len(encoded) > MAX_VALUE_BYTES:
         # Stored again, because the original's expires sooner.
-        ref = await environment.outputs.put(
+        ref = await environment.stores.outputs.put(
             tenant, rerun.execution_id, step.node_id, _FIRST_ATTEMPT, encoded
         )
     return StepCompleted(

@@ -92,7 +92,7 @@ class Consequences:
 
     async def recall(self) -> None:
         """Learn which entries of the waiting index an earlier drive has left."""
-        for waiting in await self._env.waiting.of_execution(self._tenant, self._execution):
+        for waiting in await self._env.stores.waiting.of_execution(self._tenant, self._execution):
             self._registered[waiting.node_id] = waiting
 
     def follow(self, scheduler: Scheduler, since: int = 1) -> None:
@@ -153,7 +153,7 @@ class Consequences:
         entry = self._registered.get(step_id)
         if entry is not None and (wait is None or wait.wait != "signal"):
             del self._registered[step_id]
-            self._chores.do(functools.partial(self._env.waiting.remove, self._tenant, entry))
+            self._chores.do(functools.partial(self._env.stores.waiting.remove, self._tenant, entry))
         if step is not None and wait is not None and step_id not in self._seen:
             self._seen[step_id] = wait
             if self._state.cancel is None:
@@ -184,26 +184,26 @@ class Consequences:
         else:
             begin = _Begin(known.since, known.began)
         entry = self._entry(step, wait, begin)
-        await self._env.waiting.put(self._tenant, entry)
+        await self._env.stores.waiting.put(self._tenant, entry)
         self._registered[step.node_id] = entry
         if self._seen.get(step.node_id) is not wait:
             # The signal has come meanwhile, and found nothing to strike out.
             del self._registered[step.node_id]
-            await self._env.waiting.remove(self._tenant, entry)
+            await self._env.stores.waiting.remove(self._tenant, entry)
         elif entry.triggers:
-            await self._env.signals.look_back(self._tenant, entry)
+            await self._env.commands.signals.look_back(self._tenant, entry)
 
     async def _begun(self, node_id: str, since: int) -> _Begin:
         """Return when a step began to wait."""
-        async for commit in self._env.log.read(self._tenant, self._execution, since):
+        async for commit in self._env.stores.log.read(self._tenant, self._execution, since):
             for event in commit.events():
                 if isinstance(event.data, StepWait) and event.data.node_id == node_id:
                     return _Begin(event.timestamp, commit.time)
         raise UnavailableError("a replica lags behind what this worker has written")
 
     async def _forget_all(self) -> None:
-        for waiting in await self._env.waiting.of_execution(self._tenant, self._execution):
-            await self._env.waiting.remove(self._tenant, waiting)
+        for waiting in await self._env.stores.waiting.of_execution(self._tenant, self._execution):
+            await self._env.stores.waiting.remove(self._tenant, waiting)
 
     def _entry(self, step: StepState, wait: StepWait, begin: _Begin) -> Waiting:
         state = self._state

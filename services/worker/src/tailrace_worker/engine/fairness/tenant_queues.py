@@ -14,15 +14,15 @@ import asyncio
 import hashlib
 import itertools
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Final
 
 import structlog
 
+from tailrace_shared.commands.job_publisher import JobPublisher
 from tailrace_shared.errors import JetStreamError, UnavailableError
-from tailrace_shared.nats.bucket import Bucket
-from tailrace_shared.stores.fifo_queue import FifoQueue
-from tailrace_shared.stores.indexes.due_index import NOW, DueIndex
+from tailrace_shared.stores.indexes.due_index import NOW
+from tailrace_shared.stores.stores import Stores
 from tailrace_worker.engine.fairness.fair_share import FairShare
 
 _LONGEST_WAIT: Final = 60.0
@@ -39,27 +39,23 @@ class TenantQueues:
 
     Args:
         share: who may have how much.
-        line: where they stand.
-        leases: where it is written which tenants have a line.
-        due: by when somebody must have looked at them.
-        advance: gives an execution (tenant, id) to the workers.
+        stores: the queues, the leases that name the tenants with a queue, and the due index.
+        jobs: publishes the job of an execution.
         now: the time, in seconds since the epoch.
     """
 
     def __init__(
         self,
         share: FairShare,
-        line: FifoQueue,
-        leases: Bucket,
-        due: DueIndex,
-        advance: Callable[[str, str], Awaitable[None]],
+        stores: Stores,
+        jobs: JobPublisher,
         now: Callable[[], float],
     ) -> None:
         self._share = share
-        self._line = line
-        self._leases = leases
-        self._due = due
-        self._advance = advance
+        self._line = stores.queues
+        self._leases = stores.leases
+        self._due = stores.due
+        self._jobs = jobs
         self._now = now
         self._known: set[str] = set()
         self._calling = asyncio.Lock()
@@ -122,7 +118,7 @@ class TenantQueues:
             # Out of the line first: whoever gets the job may have it stand in line again at once,
             # and that place must stay.
             if await self._line.leave(_name(tenant), *first):
-                await self._advance(*first)
+                await self._jobs.advance(*first)
                 return True
             # Another worker has called the same one: then there is still room for one more.
         await self._forget(tenant)

@@ -160,7 +160,7 @@ class Attempts:
         self, attempt: Attempt, outcome: Succeeded, encoded: bytes
     ) -> Succeeded | Erred:
         put = functools.partial(
-            self._env.outputs.put,
+            self._env.stores.outputs.put,
             self._tenant,
             self._execution,
             attempt.node_id,

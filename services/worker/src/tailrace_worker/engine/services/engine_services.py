@@ -9,22 +9,11 @@ from typing import Final
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from tailrace_shared.commands.concurrency_gate import ConcurrencyGate
-from tailrace_shared.commands.execution_commands import ExecutionCommands
-from tailrace_shared.commands.run_starter import RunStarter
-from tailrace_shared.commands.signals import Signals
+from tailrace_shared.commands.commands import Commands
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.stores.estimators import Estimators
-from tailrace_shared.stores.execution_log import ExecutionLog
-from tailrace_shared.stores.indexes.due_index import DueIndex
-from tailrace_shared.stores.indexes.live_index import LiveIndex
-from tailrace_shared.stores.indexes.result_index import ResultIndex
-from tailrace_shared.stores.indexes.run_index import RunIndex
-from tailrace_shared.stores.indexes.waiting_index import WaitingIndex
-from tailrace_shared.stores.node_type_store import NodeTypeStore
-from tailrace_shared.stores.output_store import OutputStore
-from tailrace_shared.stores.workflow_store import WorkflowStore
+from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects
 from tailrace_worker.engine.decide.plan import Plan
 from tailrace_worker.engine.run.runner import Runner
@@ -44,22 +33,11 @@ class EngineServices:
     worker_id: str
     jetstream: JetStream
     subjects: Subjects
-    log: ExecutionLog
-    index: RunIndex
-    workflows: WorkflowStore
-    node_types: NodeTypeStore
-    outputs: OutputStore
-    waiting: WaitingIndex
-    signals: Signals
-    due: DueIndex
-    live: LiveIndex
-    results: ResultIndex
-    gate: ConcurrencyGate
-    starter: RunStarter
+    stores: Stores
+    commands: Commands
     statistics: Statistics
     estimators: Estimators
     allowance: Allowance
-    commander: ExecutionCommands
     registry: NodeRegistry
     runner: Runner
     now: Callable[[], float]
@@ -79,8 +57,8 @@ class EngineServices:
         if key in self._plans:
             self._plans.move_to_end(key)
             return self._plans[key]
-        stored = await self.workflows.get(tenant, workflow, version)
-        published = await self.node_types.all()
+        stored = await self.stores.workflows.get(tenant, workflow, version)
+        published = await self.stores.node_types.all()
         if key in self._plans:  # another drive has made it meanwhile
             return self._plans[key]
         plan = self._plans[key] = Plan(

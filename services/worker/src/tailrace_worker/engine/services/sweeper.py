@@ -20,6 +20,7 @@ from typing import Final, NamedTuple
 import msgspec
 import structlog
 
+from tailrace_shared.commands.job_publisher import JobPublisher
 from tailrace_shared.errors import (
     ExecutionNotFoundError,
     JetStreamError,
@@ -28,13 +29,9 @@ from tailrace_shared.errors import (
 )
 from tailrace_shared.execution.events import TERMINAL
 from tailrace_shared.execution.state import IllegalEventError
-from tailrace_shared.nats.bucket import Bucket
-from tailrace_shared.nats.jetstream import JetStream
-from tailrace_shared.nats.topology import LEASES
-from tailrace_shared.stores.execution_log import Commit, ExecutionLog
-from tailrace_shared.stores.indexes.due_index import Due, DueIndex
-from tailrace_shared.stores.indexes.live_index import LiveIndex
-from tailrace_shared.subjects import Subjects
+from tailrace_shared.stores.execution_log import Commit
+from tailrace_shared.stores.indexes.due_index import Due
+from tailrace_shared.stores.stores import Stores
 
 #: How long an execution may be overdue, in seconds: timers fire late, and jobs take their time.
 GRACE: Final = 30.0
@@ -52,12 +49,12 @@ class Fleet(NamedTuple):
 
     Attributes:
         is_driving: whether a worker (id) drives an execution (tenant, id) now.
-        advance: gives an execution (tenant, id) to the workers.
+        jobs: publishes the job of an execution.
         oldest_waiting: when the first job that nobody has been given yet was stored, or None.
     """
 
     is_driving: Callable[[str, str, str], Awaitable[bool]]
-    advance: Callable[[str, str], Awaitable[None]]
+    jobs: JobPublisher
     oldest_waiting: Callable[[], Awaitable[float | None]]
 
 
@@ -81,10 +78,7 @@ class Sweeper:
     """One worker's sweeper. Of all workers one sweeps at a time.
 
     Args:
-        jetstream: where the workers agree on who sweeps.
-        subjects: the names of the installation.
-        log: what executions are.
-        indexes: by when they must be driven, and which of them have not ended.
+        stores: the log, the due and live indexes, and the lease of the sweeping worker.
         fleet: the workers.
         periods: how often and how patiently.
         clock: seconds since the epoch.
@@ -92,17 +86,14 @@ class Sweeper:
 
     def __init__(
         self,
-        jetstream: JetStream,
-        subjects: Subjects,
-        log: ExecutionLog,
-        indexes: tuple[DueIndex, LiveIndex],
+        stores: Stores,
         fleet: Fleet,
         periods: Periods,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._claims = Bucket(jetstream, subjects.stream(LEASES))
-        self._executions = log
-        self._due, self._live = indexes
+        self._claims = stores.leases
+        self._executions = stores.log
+        self._due, self._live = stores.due, stores.live
         self._fleet = fleet
         self._periods = periods
         self._clock = clock
@@ -191,7 +182,7 @@ class Sweeper:
         if isinstance(last.events()[-1], TERMINAL):
             # Whoever ended it may have died before all was done that its end asks for. Once: what
             # breaks there must not be tried for ever.
-            await self._fleet.advance(due.tenant, due.execution)
+            await self._fleet.jobs.advance(due.tenant, due.execution)
             await self._strike_out(due)
             return False
         try:
@@ -214,7 +205,7 @@ class Sweeper:
         _log.warning("driving on what was lost", tenant=due.tenant, execution=due.execution)
         # Written first: the next sweep then gives this job its time, too.
         await self._due.put(due.tenant, due.execution, self._clock())
-        await self._fleet.advance(due.tenant, due.execution)
+        await self._fleet.jobs.advance(due.tenant, due.execution)
         if due.request is not None:
             await self._strike_out(due)
 

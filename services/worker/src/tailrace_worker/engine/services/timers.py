@@ -17,17 +17,12 @@ _LONGEST: Final = 30 * 86400.0
 
 
 class Timers:
-    """Makes workers drive executions, now or later."""
+    """Schedules the jobs that make a worker drive an execution later."""
 
     def __init__(self, jetstream: JetStream, subjects: Subjects, now: Callable[[], float]) -> None:
         self._jetstream = jetstream
         self._subjects = subjects
         self._now = now
-
-    async def advance_now(self, tenant: str, execution: str) -> None:
-        """Have some worker drive an execution on."""
-        subject = self._subjects.job(EXECUTIONS_QUEUE)
-        await self._jetstream.publish(subject, advance_job(tenant, execution))
 
     async def advance_at(self, tenant: str, execution: str, due: float) -> None:
         """Have some worker drive an execution on at ``due`` (seconds since the epoch)."""

@@ -1,0 +1,51 @@
+"""The one wiring of the commands: what callers may ask of executions, built over the stores."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from tailrace_shared.commands.concurrency_gate import ConcurrencyGate
+from tailrace_shared.commands.execution_commands import ExecutionCommands
+from tailrace_shared.commands.job_publisher import JobPublisher
+from tailrace_shared.commands.run_starter import RunStarter
+from tailrace_shared.commands.signals import Signals
+from tailrace_shared.commands.start_rate_limit import StartRateLimit
+from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.stores.stores import Stores
+from tailrace_shared.subjects import Subjects
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """The commands of one installation. Composition roots build it once."""
+
+    jobs: JobPublisher
+    starter: RunStarter
+    executions: ExecutionCommands
+    signals: Signals
+    gate: ConcurrencyGate
+
+    @classmethod
+    def over(
+        cls,
+        stores: Stores,
+        jetstream: JetStream,
+        subjects: Subjects,
+        rate_limit: StartRateLimit | None = None,
+    ) -> Self:
+        """Return the commands of an installation.
+
+        Args:
+            stores: what they read and write.
+            jetstream: the connection on which jobs are published.
+            subjects: the subject names of the installation.
+            rate_limit: the limit on runs that a tenant may start, or None for no limit.
+        """
+        jobs = JobPublisher(jetstream, subjects)
+        starter = RunStarter(stores, jobs, rate_limit)
+        return cls(
+            jobs=jobs,
+            starter=starter,
+            executions=ExecutionCommands(stores, jobs),
+            signals=Signals(stores, jobs),
+            gate=ConcurrencyGate(stores, jobs),
+        )

@@ -1,0 +1,81 @@
+"""The one wiring of the stores: every reader and writer of NATS that the services share."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from tailrace_shared.nats.bucket import Bucket
+from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.nats.topology import CONCURRENCY, IDEMPOTENCY, KEYS, LEASES
+from tailrace_shared.stores.dead_letters import DeadLetters
+from tailrace_shared.stores.execution_log import ExecutionLog
+from tailrace_shared.stores.fifo_queue import FifoQueue
+from tailrace_shared.stores.indexes.due_index import DueIndex
+from tailrace_shared.stores.indexes.live_index import LiveIndex
+from tailrace_shared.stores.indexes.result_index import ResultIndex
+from tailrace_shared.stores.indexes.run_index import RunIndex
+from tailrace_shared.stores.indexes.waiting_index import WaitingIndex
+from tailrace_shared.stores.node_type_store import NodeTypeStore
+from tailrace_shared.stores.output_store import OutputStore
+from tailrace_shared.stores.schedule_store import ScheduleStore
+from tailrace_shared.stores.stats_store import StatsStore
+from tailrace_shared.stores.trigger_store import TriggerStore
+from tailrace_shared.stores.workflow_store import WorkflowStore
+from tailrace_shared.subjects import Subjects
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The stores of one installation, over one connection. Composition roots build it once."""
+
+    log: ExecutionLog
+    workflows: WorkflowStore
+    node_types: NodeTypeStore
+    outputs: OutputStore
+    triggers: TriggerStore
+    schedules: ScheduleStore
+    stats: StatsStore
+    dead_letters: DeadLetters
+    queues: FifoQueue
+    runs: RunIndex
+    live: LiveIndex
+    results: ResultIndex
+    due: DueIndex
+    waiting: WaitingIndex
+    concurrency: Bucket
+    idempotency: Bucket
+    leases: Bucket
+    keys: Bucket
+
+    @classmethod
+    def over(cls, jetstream: JetStream, subjects: Subjects, max_output_bytes: int = 0) -> Self:
+        """Return the stores of an installation.
+
+        Args:
+            jetstream: the connection that they share.
+            subjects: the subject names of the installation.
+            max_output_bytes: the largest output that may be stored, as JSON. The API stores none.
+        """
+
+        def bucket(name: str) -> Bucket:
+            return Bucket(jetstream, subjects.stream(name))
+
+        return cls(
+            log=ExecutionLog(jetstream, subjects),
+            workflows=WorkflowStore(jetstream, subjects),
+            node_types=NodeTypeStore(jetstream, subjects),
+            outputs=OutputStore(jetstream, subjects, max_output_bytes),
+            triggers=TriggerStore(jetstream, subjects),
+            schedules=ScheduleStore(jetstream, subjects),
+            stats=StatsStore(jetstream, subjects),
+            dead_letters=DeadLetters(jetstream, subjects),
+            queues=FifoQueue(jetstream, subjects),
+            runs=RunIndex(jetstream, subjects),
+            live=LiveIndex(jetstream, subjects),
+            results=ResultIndex(jetstream, subjects),
+            due=DueIndex(jetstream, subjects),
+            waiting=WaitingIndex(jetstream, subjects),
+            concurrency=bucket(CONCURRENCY),
+            idempotency=bucket(IDEMPOTENCY),
+            leases=bucket(LEASES),
+            keys=bucket(KEYS),
+        )
