@@ -12,8 +12,9 @@ from harness.models.eta_errors import TRACES, Chance, errors, recorded_workflow
 from tailrace_shared.estimation.estimate import remaining_seconds
 from tailrace_shared.estimation.run_history import FailureCounts, NodeRecord, items_of
 from tailrace_shared.estimation.sketch import Sketch
-from tailrace_shared.execution.events import StepWait, format_timestamp
+from tailrace_shared.execution.events import StepWait
 from tailrace_shared.execution.state import ExecutionState, ExecutionStatus, StepState
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.workflow.definition import Node
 from tailrace_shared.workflow.graph import sort_graph
 

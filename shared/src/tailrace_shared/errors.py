@@ -132,3 +132,15 @@ class IdempotencyConflictError(ServiceError):
 
 class ExpressionError(ServiceError):
     """An expression could not be evaluated on the values at hand."""
+
+
+class InvalidExpressionError(ExpressionError):
+    """The text is not an expression that Tailrace accepts.
+
+    Attributes:
+        column: the position of the error in the text, counted from 1.
+    """
+
+    def __init__(self, message: str, column: int) -> None:
+        super().__init__(f"{message} (column {column})")
+        self.column = column

@@ -5,22 +5,18 @@ A setting is a field; its environment variable is ``TAILRACE_`` and the field in
 that no struct knows stops the start: a typo must not silently become a default.
 """
 
-import difflib
-import os
-from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, TypeVar, get_args, get_type_hints
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 from tailrace_shared.duration import Duration
-from tailrace_shared.errors import SettingsError
 
 PREFIX: Final = "TAILRACE_"
 UNPREFIXED: Final = {"nats_url": "NATS_URL"}
 SECRET_PREFIX: Final = "TAILRACE_SECRET_"  # noqa: S105 - the beginning of names
 """What the variables of secrets begin with: they are no settings, and their names are free."""
-_POSITIVE: Final = {"positive": True}
+POSITIVE: Final = {"positive": True}
 
 
 class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +27,7 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
     )
     nats_connect_timeout: Annotated[
         Duration,
-        Meta(description="How long a start waits for NATS before it gives up.", extra=_POSITIVE),
+        Meta(description="How long a start waits for NATS before it gives up.", extra=POSITIVE),
     ] = Duration(5)
     nats_replicas: Annotated[
         int, Meta(description="Copies of each stream and bucket: 1, 3 or 5.", ge=1, le=5)
@@ -88,13 +84,13 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
     ] = ""
     auth_jwks_refresh: Annotated[
         Duration,
-        Meta(description="Age at which the issuer's keys are fetched anew.", extra=_POSITIVE),
+        Meta(description="Age at which the issuer's keys are fetched anew.", extra=POSITIVE),
     ] = Duration(300)
     auth_jwks_cooldown: Annotated[
         Duration,
         Meta(
             description="Least time between two fetches, however many tokens name unknown keys.",
-            extra=_POSITIVE,
+            extra=POSITIVE,
         ),
     ] = Duration(15)
     auth_issuer: Annotated[
@@ -109,7 +105,7 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
     ] = Duration(10)
     ticket_lifetime: Annotated[
         Duration,
-        Meta(description="How long a ticket opens its stream.", extra=_POSITIVE),
+        Meta(description="How long a ticket opens its stream.", extra=POSITIVE),
     ] = Duration(60)
     open_metrics: Annotated[
         bool, Meta(description="Serve `/metrics` without a token, for a Prometheus that has none.")
@@ -128,7 +124,7 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
         Duration,
         Meta(
             description="Time in which the head of a request, and then its body, must have come.",
-            extra=_POSITIVE,
+            extra=POSITIVE,
         ),
     ] = Duration(30)
     allow_open_bind: Annotated[
@@ -170,12 +166,12 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
     ] = 0
     heartbeat: Annotated[
         Duration,
-        Meta(description="Silence after which a stream carries a heartbeat.", extra=_POSITIVE),
+        Meta(description="Silence after which a stream carries a heartbeat.", extra=POSITIVE),
     ] = Duration(15)
     retry: Annotated[
         Duration,
         Meta(
-            description="Reconnect delay told to SSE clients, jittered by a half.", extra=_POSITIVE
+            description="Reconnect delay told to SSE clients, jittered by a half.", extra=POSITIVE
         ),
     ] = Duration(2)
     lazy_interval: Annotated[
@@ -207,7 +203,7 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
         Duration,
         Meta(
             description="How long a stream's client may take nothing before it is cut.",
-            extra=_POSITIVE,
+            extra=POSITIVE,
         ),
     ] = Duration(30)
     max_stream_age: Annotated[
@@ -272,9 +268,7 @@ class WorkerSettings(CommonSettings, frozen=True, kw_only=True):
     ] = 32
     ack_wait: Annotated[
         Duration,
-        Meta(
-            description="Silence of a worker after which its jobs go to another.", extra=_POSITIVE
-        ),
+        Meta(description="Silence of a worker after which its jobs go to another.", extra=POSITIVE),
     ] = Duration(10)
     max_deliveries: Annotated[
         int, Meta(description="Deliveries of one job before it becomes a dead letter.", ge=1)
@@ -296,7 +290,7 @@ class WorkerSettings(CommonSettings, frozen=True, kw_only=True):
         Duration,
         Meta(
             description="How often one of the workers looks for executions that nobody drives.",
-            extra=_POSITIVE,
+            extra=POSITIVE,
         ),
     ] = Duration(20)
     metrics_host: Annotated[
@@ -357,94 +351,3 @@ def variable(field: str) -> str:
 def known_variables() -> set[str]:
     """Return every environment variable that some part of Tailrace reads."""
     return {variable(field) for struct in SERVICES for field in struct.__struct_fields__}
-
-
-S = TypeVar("S", bound=msgspec.Struct)
-
-
-def read_settings(struct: type[S], environment: Mapping[str, str] = os.environ) -> S:
-    """Read one service's settings.
-
-    Raises:
-        SettingsError: naming the variable that is unknown or ill-typed, and what it takes.
-    """
-    known = known_variables()
-    for name in sorted(environment):
-        if name.startswith(PREFIX) and name not in known and not _is_secret(name, known):
-            raise SettingsError(
-                f"unknown setting {name}{_nearest(name, known)} (docs/configuration.md lists all)"
-            )
-    values: dict[str, Any] = {}
-    for field, annotation in get_type_hints(struct, include_extras=True).items():
-        text = environment.get(variable(field))
-        if text is not None:
-            values[field] = _convert(variable(field), text, annotation)
-    return struct(**values)
-
-
-def _is_secret(name: str, known: set[str]) -> bool:
-    # TAILRACE_SECRET_DIR is most likely a setting that lacks its S.
-    meant = name.replace(SECRET_PREFIX, f"{SECRET_PREFIX[:-1]}S_", 1)
-    return name.startswith(SECRET_PREFIX) and meant not in known
-
-
-def _nearest(name: str, known: set[str]) -> str:
-    if (bare := name.removeprefix(PREFIX)) in known:
-        return f", did you mean {bare}?"
-    # Compared without the prefix, which would make any two names alike.
-    by_rest = {other.removeprefix(PREFIX): other for other in sorted(known)}
-    nearest = difflib.get_close_matches(name.removeprefix(PREFIX), by_rest, n=1)
-    return f", did you mean {by_rest[nearest[0]]}?" if nearest else ""
-
-
-def _convert(name: str, text: str, annotation: Any) -> Any:
-    try:
-        value = msgspec.convert(text, annotation, strict=False, dec_hook=_decode_duration)
-    except (msgspec.ValidationError, ValueError) as error:
-        raise SettingsError(f"{name}={text!r}: {_rule(annotation) or error}") from None
-    if not value and get_args(annotation)[1].extra == _POSITIVE:
-        raise SettingsError(f"{name}={text!r}: must be longer than nothing")
-    return value
-
-
-def _rule(annotation: Any) -> str:
-    """Return what a value must be, where msgspec would say it in Python's words; else nothing."""
-    base, meta = get_args(annotation)
-    if base is bool or get_args(base):
-        return f"must be {type_name(annotation)}"
-    if base is not int:
-        return ""
-    return f"must be an integer{range_text(meta)}"
-
-
-def range_text(meta: msgspec.Meta) -> str:
-    """Return the words that tell a number's range; none if it has none."""
-    match meta.ge, meta.le:
-        case None, None:
-            return ""
-        case least, None:
-            return f" from {size_text(least)}"
-        case least, most:
-            return f" from {least} to {most}"
-
-
-def size_text(value: Any) -> str:
-    """Return a number with the unit of sizes, where it is a round one."""
-    for unit, size in (("MiB", 1024**2), ("KiB", 1024)):
-        if value >= size and value % size == 0 and value >= 64 * 1024:
-            return f"{value // size} {unit}"
-    return str(value)
-
-
-def _decode_duration(wanted: type, value: Any) -> Any:
-    if wanted is Duration:
-        return Duration.parse(value)
-    raise NotImplementedError(wanted)
-
-
-def type_name(annotation: Any) -> str:
-    """Return how a setting's type is called on the configuration page."""
-    base = get_args(annotation)[0]
-    if choices := [str(choice) for choice in get_args(base)]:
-        return " or ".join(choices)
-    return {bool: "true or false", int: "integer", str: "text", Duration: "duration"}[base]

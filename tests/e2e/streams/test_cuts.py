@@ -20,7 +20,7 @@ from harness.generators.log import HandWrittenLog
 from harness.nats.server import NatsServer
 from harness.processes.api import ApiProcess
 from harness.sse.client import SseClient, SseEvent
-from tailrace_shared.execution.events import decode_slice, split_commit
+from tailrace_shared.execution.commits import decode_slice, split_commit
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.subjects import Subjects

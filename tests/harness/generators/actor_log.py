@@ -22,8 +22,8 @@ from tailrace_shared.execution.events import (
     StepStarted,
     StepWait,
     StepWaiting,
-    format_timestamp,
 )
+from tailrace_shared.execution.timestamps import format_timestamp
 
 NOW: Final = 1_700_000_000.0
 _STAMP: Final = format_timestamp(NOW)

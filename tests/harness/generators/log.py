@@ -8,6 +8,7 @@ from typing import Any
 from nats.aio.client import Client
 
 from tailrace_shared.execution import events as ev
+from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.ids import new_execution_id
 from tailrace_shared.nats.fenced_append import append
 from tailrace_shared.nats.jetstream import JetStream
@@ -35,7 +36,7 @@ class HandWrittenLog:
 
     async def commit(self, *events: Any) -> int:
         """Append events as one commit; returns its sequence."""
-        (payload,) = ev.encode_commits(events)
+        (payload,) = encode_commits(events)
         subjects = Subjects()
         self.last = await append(
             JetStream(self.client),

@@ -4,6 +4,8 @@ from typing import Any, Self
 
 from harness.models.log_invariants import Record
 from tailrace_shared.execution import events as ev
+from tailrace_shared.execution.commits import encode_commits
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.stores.execution_log import Commit
 from tailrace_shared.workflow.definition import Definition
 
@@ -37,12 +39,12 @@ class Script:
 
     def at(self, seconds: float) -> str:
         """Write a time, given in seconds after the beginning."""
-        return ev.format_timestamp(EPOCH + seconds)
+        return format_timestamp(EPOCH + seconds)
 
     def by(self, writer: str, *events: ev.Event) -> Self:
         """Append events as one commit of a writer."""
         self.sequence += 1
-        (payload,) = ev.encode_commits(events)
+        (payload,) = encode_commits(events)
         self._commits.append(Commit(self.sequence, payload, writer))
         return self
 

@@ -6,6 +6,7 @@ from typing import Any, Final, NamedTuple
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import Dialect, Show, encode_commit
 from tailrace_shared.execution import events as ev
+from tailrace_shared.execution.commits import encode_commits
 
 EPOCH: Final = "18f2e6a1b00"
 FIRST: Final = 41
@@ -33,7 +34,7 @@ class Told(NamedTuple):
     @property
     def payload(self) -> bytes:
         """The commit as it is stored."""
-        return next(ev.encode_commits(self.events))
+        return next(encode_commits(self.events))
 
 
 def queued(context: Context, second: int) -> ev.Event:

@@ -11,7 +11,9 @@ from typing import Any, Final
 from harness.fakes.memory_nats import MemoryNats
 from tailrace_shared.execution import events as ev
 from tailrace_shared.execution.commit_status import STATE, WORKFLOW
+from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.nats.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE
 from tailrace_shared.stores.indexes.live_index import LiveIndex
 from tailrace_shared.stores.indexes.result_index import Result, ResultIndex
@@ -78,7 +80,7 @@ class TenantLog:
         headers = {EXPECTED_LAST_SUBJECT_SEQUENCE: str(run.last)}
         if self.dice.randrange(100) < self.told:
             headers |= {WORKFLOW: run.workflow, STATE: str(run.state.standing)}
-        payload = next(ev.encode_commits(events))
+        payload = next(encode_commits(events))
         run.last = self.nats.append(run.tenant, run.execution, payload, headers)
         self.commits.append((run.tenant, run.execution, run.last, list(events)))
         return run.last
@@ -183,4 +185,4 @@ class TenantLog:
 
     def _now(self) -> str:
         # One after the other, so that no two waits of one step begin at the same time.
-        return ev.format_timestamp(_FIRST_SECOND + len(self.commits) + self.dice.random())
+        return format_timestamp(_FIRST_SECOND + len(self.commits) + self.dice.random())

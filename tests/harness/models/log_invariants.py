@@ -38,7 +38,6 @@ from tailrace_shared.execution.events import (
     StepStarted,
     StepWait,
     StepWaiting,
-    parse_timestamp,
 )
 from tailrace_shared.execution.items import split_item_id
 from tailrace_shared.execution.state import (
@@ -48,9 +47,11 @@ from tailrace_shared.execution.state import (
     StepState,
     awaits_signal,
 )
+from tailrace_shared.execution.timestamps import parse_timestamp
 from tailrace_shared.stores.execution_log import Commit
 from tailrace_shared.workflow.definition import Definition, MapWork, Node
-from tailrace_shared.workflow.expressions.expression import compile_expression, compile_template
+from tailrace_shared.workflow.expressions.expression import compile_expression
+from tailrace_shared.workflow.expressions.template import compile_template
 from tailrace_shared.workflow.graph import Graph, graph_of
 from tailrace_worker.engine.decide.retry_policy import retry_delay
 

@@ -7,8 +7,9 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator
 
 from tailrace_shared.execution import commands
-from tailrace_shared.execution.events import StepStarted, format_timestamp
+from tailrace_shared.execution.events import StepStarted
 from tailrace_shared.execution.state import ExecutionState, fold
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.workflow.definition import Definition
 from tailrace_worker.engine.decide.outcomes import completed
 from tailrace_worker.engine.decide.plan import Plan

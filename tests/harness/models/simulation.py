@@ -16,16 +16,16 @@ from harness.models.log_invariants import Record, restless, violations
 from tailrace_shared.duration import Duration
 from tailrace_shared.errors import IllegalCommandError
 from tailrace_shared.execution import commands
+from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.execution.events import (
     Command,
     CommandRequested,
     Event,
     StepBegun,
     StepStarted,
-    encode_commits,
-    format_timestamp,
 )
 from tailrace_shared.execution.state import ExecutionState, StepState, awaits_signal, fold
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.stores.execution_log import Commit
 from tailrace_shared.workflow.definition import Definition, Node
 from tailrace_worker.engine.decide.outcomes import Erred, Outcome, Succeeded, end_event, lost

@@ -7,7 +7,8 @@ import pytest
 from nats.aio.client import Client
 
 from harness.nats.container import AnyNats
-from tailrace_shared.execution.events import Event, encode_commits
+from tailrace_shared.execution.commits import encode_commits
+from tailrace_shared.execution.events import Event
 from tailrace_shared.ids import new_token
 from tailrace_shared.nats.fenced_append import append
 from tailrace_shared.nats.jetstream import JetStream, connect

@@ -14,14 +14,16 @@ from harness.nats.container import AnyNats
 from harness.processes.service import Service
 from tailrace_shared.commands.commands import Commands
 from tailrace_shared.errors import UnavailableError
-from tailrace_shared.execution.events import TERMINAL, Event, encode_commits
+from tailrace_shared.execution.commits import encode_commits
+from tailrace_shared.execution.events import TERMINAL, Event
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.ids import new_execution_id
 from tailrace_shared.nats.fenced_append import append
 from tailrace_shared.nats.jetstream import JetStream, connect
 from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE, advance_job
 from tailrace_shared.nats.topology import EVENTS, WAITING, apply_topology, topology
-from tailrace_shared.settings import WorkerSettings, read_settings
+from tailrace_shared.process.settings_reader import read_settings
+from tailrace_shared.settings import WorkerSettings
 from tailrace_shared.stores.execution_log import Commit
 from tailrace_shared.stores.indexes.waiting_index import Waiting
 from tailrace_shared.stores.stores import Stores

@@ -5,8 +5,8 @@ import pytest
 
 from harness.processes.api import api_replicas
 from tailrace_shared.estimation.run_delta import RunDelta
-from tailrace_shared.execution.events import format_timestamp
 from tailrace_shared.execution.state import ExecutionState, StepState
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.stores.stats_store import StatsStore
 from tailrace_shared.subjects import Subjects

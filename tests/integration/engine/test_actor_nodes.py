@@ -14,6 +14,7 @@ from harness.generators.workflows import definition
 from harness.nats.server import NatsServer
 from harness.processes.installation import TENANT, Installation
 from harness.processes.service import Service
+from tailrace_shared.execution.commits import decode_commit
 from tailrace_shared.execution.events import (
     TERMINAL,
     Event,
@@ -22,10 +23,9 @@ from tailrace_shared.execution.events import (
     StepProgressed,
     StepRetrying,
     StepStarted,
-    decode_commit,
-    parse_timestamp,
 )
 from tailrace_shared.execution.state import fold
+from tailrace_shared.execution.timestamps import parse_timestamp
 from tailrace_shared.nats.jetstream import subject_counts
 from tailrace_shared.workflow.definition import Definition
 from tailrace_worker.engine.services.actor_job import ActorJob, message_for

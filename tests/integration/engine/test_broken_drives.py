@@ -10,7 +10,8 @@ from harness.generators.workflows import definition
 from harness.processes.installation import TENANT, Installation
 from tailrace_shared.commands.concurrency_gate import ConcurrencyGate
 from tailrace_shared.execution.events import Event, StepWaiting
-from tailrace_shared.settings import WorkerSettings, read_settings
+from tailrace_shared.process.settings_reader import read_settings
+from tailrace_shared.settings import WorkerSettings
 from tailrace_worker.engine.decide.scheduler import Scheduler
 from tailrace_worker.engine.engine import Engine
 from tailrace_worker.nodes.registry import load_registry

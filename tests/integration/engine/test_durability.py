@@ -13,13 +13,13 @@ from harness.nats.server import NatsServer
 from harness.processes.installation import TENANT, Installation
 from harness.processes.service import Service
 from tailrace_shared.errors import WrongLastSequenceError
+from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.execution.events import (
     TERMINAL,
     Event,
     StepCompleted,
     StepRetrying,
     StepStarted,
-    encode_commits,
 )
 from tailrace_shared.execution.state import ExecutionState, fold
 from tailrace_shared.nats.fenced_append import append

@@ -18,9 +18,9 @@ from tailrace_shared.execution.events import (
     StepRetrying,
     StepStarted,
     StepWaiting,
-    parse_timestamp,
 )
 from tailrace_shared.execution.state import ExecutionState, fold
+from tailrace_shared.execution.timestamps import parse_timestamp
 from tailrace_shared.nats.topology import RUNS
 
 NODES = {"nodes": "node_functions"}

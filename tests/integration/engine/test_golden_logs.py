@@ -20,10 +20,8 @@ from harness.nats.server import NatsServer
 from harness.processes.installation import TENANT, Installation
 from tailrace_shared.commands.execution_commands import Decision
 from tailrace_shared.errors import NewerLogError
-from tailrace_shared.execution.events import (
-    EVENTS_VERSION,
-    Event,
-)
+from tailrace_shared.execution.commits import EVENTS_VERSION
+from tailrace_shared.execution.events import Event
 from tailrace_shared.execution.state import awaits_signal, fold
 from tailrace_shared.ids import new_execution_id
 from tailrace_shared.nats.fenced_append import VERSION, append

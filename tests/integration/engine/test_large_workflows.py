@@ -18,8 +18,9 @@ from harness.models.effort import lines_of
 from harness.models.log_invariants import Record, check
 from harness.processes.installation import TENANT, Installation
 from tailrace_shared.execution.commands import create
-from tailrace_shared.execution.events import Event, StepStarted, format_timestamp
+from tailrace_shared.execution.events import Event, StepStarted
 from tailrace_shared.execution.state import fold
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.workflow.definition import Definition
 from tailrace_shared.workflow.graph import graph_of
 from tailrace_worker.engine.decide.outcomes import completed

@@ -11,7 +11,8 @@ from harness.generators.workflows import definition
 from harness.processes.installation import TENANT, Installation
 from tailrace_shared.execution.events import ExecutionCompleted, StepWaiting
 from tailrace_shared.execution.state import fold
-from tailrace_shared.settings import WorkerSettings, read_settings
+from tailrace_shared.process.settings_reader import read_settings
+from tailrace_shared.settings import WorkerSettings
 from tailrace_shared.stores.execution_log import History
 from tailrace_worker.engine.drive import driver
 from tailrace_worker.engine.engine import Engine

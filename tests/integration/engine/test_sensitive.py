@@ -13,7 +13,8 @@ from harness.processes.api import ApiProcess
 from harness.processes.installation import TENANT, Installation
 from harness.sse.client import SseClient
 from tailrace_shared.commands.execution_commands import Asker, Decision
-from tailrace_shared.execution.events import StepWaiting, encode_commits
+from tailrace_shared.execution.commits import encode_commits
+from tailrace_shared.execution.events import StepWaiting
 from tailrace_shared.execution.state import ExecutionState, fold
 from tailrace_shared.workflow.definition import Definition
 

@@ -11,12 +11,8 @@ from harness.processes.installation import TENANT, Installation
 from tailrace_shared.commands.execution_commands import Asker, Decision
 from tailrace_shared.commands.run_starter import RunRequest
 from tailrace_shared.execution.commit_status import WORKFLOW, CommitStatus
-from tailrace_shared.execution.events import (
-    Event,
-    ExecutionCancelled,
-    ExecutionFailed,
-    decode_commit,
-)
+from tailrace_shared.execution.commits import decode_commit
+from tailrace_shared.execution.events import Event, ExecutionCancelled, ExecutionFailed
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.nats.jetstream import StoredMessage
 from tailrace_shared.nats.topology import EVENTS, LIVE, WORKFLOWS

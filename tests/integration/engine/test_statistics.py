@@ -8,13 +8,8 @@ from harness.generators.workflows import definition
 from harness.processes.installation import TENANT, Installation
 from tailrace_shared.estimation.run_history import FailureCounts, RunRecord
 from tailrace_shared.estimation.sketch import Sketch, count_of
-from tailrace_shared.execution.events import (
-    Event,
-    ExecutionStarted,
-    StepCompleted,
-    StepProgressed,
-    parse_timestamp,
-)
+from tailrace_shared.execution.events import Event, ExecutionStarted, StepCompleted, StepProgressed
+from tailrace_shared.execution.timestamps import parse_timestamp
 from tailrace_shared.nats.topology import STATS
 from tailrace_shared.stores.stats_store import StatsStore
 

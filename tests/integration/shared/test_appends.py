@@ -11,6 +11,7 @@ from tailrace_shared.errors import (
     UnavailableError,
     WrongLastSequenceError,
 )
+from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.execution.events import (
     Event,
     ExecutionStarted,
@@ -19,7 +20,6 @@ from tailrace_shared.execution.events import (
     StepLog,
     StepLogged,
     StepStarted,
-    encode_commits,
 )
 from tailrace_shared.ids import new_execution_id
 from tailrace_shared.nats import jetstream as jetstream_module

@@ -14,6 +14,7 @@ from tailrace_shared.errors import (
 )
 from tailrace_shared.execution.commands import request_resume
 from tailrace_shared.execution.commit_status import CommitStatus
+from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.execution.events import (
     Cancelled,
     Command,
@@ -27,7 +28,6 @@ from tailrace_shared.execution.events import (
     StepLog,
     StepLogged,
     StepStarted,
-    encode_commits,
 )
 from tailrace_shared.execution.state import fold
 from tailrace_shared.ids import new_execution_id

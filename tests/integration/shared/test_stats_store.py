@@ -9,8 +9,8 @@ from tailrace_shared.errors import InvalidIdError
 from tailrace_shared.estimation.run_delta import RunDelta
 from tailrace_shared.estimation.run_history import NodeRecord, RunRecord
 from tailrace_shared.estimation.sketch import count_of
-from tailrace_shared.execution.events import format_timestamp
 from tailrace_shared.execution.state import ExecutionState, StepState
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.nats.topology import STATS
 from tailrace_shared.stores.estimators import Estimators
 from tailrace_shared.stores.stats_store import StatsStore

@@ -14,6 +14,7 @@ from tailrace_api.fanout.tenants.contexts import Contexts
 from tailrace_api.fanout.tenants.snapshots import Indexes, Snapshots
 from tailrace_shared.execution import events as ev
 from tailrace_shared.execution.commit_status import STATE, WORKFLOW
+from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.nats.fenced_append import append
 from tailrace_shared.nats.jetstream import JetStream, connect
@@ -86,7 +87,7 @@ async def begin(
             site.jetstream,
             site.events,
             site.subjects.log("t", execution),
-            next(ev.encode_commits(events)),
+            next(encode_commits(events)),
             expected=last,
             told={WORKFLOW: workflow, STATE: str(state.standing)},
         )
@@ -115,7 +116,7 @@ async def wait_for_julia(site: Site, number: int) -> None:
 
 async def finish_many(site: Site, first: int, count: int) -> None:
     """Write runs that have ended: a commit and a summary each, nothing waited for."""
-    payload = next(ev.encode_commits([written.queued("e", "busy"), written.completed("e")]))
+    payload = next(encode_commits([written.queued("e", "busy"), written.completed("e")]))
     headers = {WORKFLOW: "busy", STATE: "completed 0"}
     summaries = f"$KV.{site.subjects.stream(RUNS)}.t.busy"
     streams = (site.events, f"KV_{site.subjects.stream(RUNS)}")

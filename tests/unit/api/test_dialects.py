@@ -14,6 +14,7 @@ from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.dialects.run_and_stream import RUN_AND_STREAM
 from tailrace_api.sse.chunk import chunk
 from tailrace_shared.execution import events as ev
+from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.position import StreamPosition
 from tailrace_shared.subjects import LogFilter
 
@@ -61,7 +62,7 @@ ENDS: dict[str, ev.Event] = {
 
 def _wire(dialect: Dialect, commits: list[list[ev.Event]]) -> bytes:
     encoded = [
-        encode_commit(dialect, EPOCH, Context(RUN), 41 + number, next(ev.encode_commits(commit)))
+        encode_commit(dialect, EPOCH, Context(RUN), 41 + number, next(encode_commits(commit)))
         for number, commit in enumerate(commits)
     ]
     greeting = dialect.greet(LogFilter("t", RUN), 0)
@@ -92,14 +93,14 @@ def test_the_execution_stream_carries_the_stored_slices() -> None:
 @pytest.mark.parametrize("end", list(ENDS))
 def test_every_end_is_known_as_the_end(dialect: Dialect, end: str) -> None:
     """A commit with a terminal event is the last one of a stream."""
-    payload = next(ev.encode_commits([log.step_completed("a"), ENDS[end]]))
+    payload = next(encode_commits([log.step_completed("a"), ENDS[end]]))
     assert encode_commit(dialect, EPOCH, Context(RUN), 1, payload).is_last
     assert not encode_commit(dialect, EPOCH, Context(RUN), 1, b"[]").is_last
 
 
 def test_a_commit_can_be_taken_from_the_middle() -> None:
     """A client that was cut inside a commit gets the rest of it."""
-    payload = next(ev.encode_commits([log.step_completed("a"), log.step_progress("b", 1.0)]))
+    payload = next(encode_commits([log.step_completed("a"), log.step_progress("b", 1.0)]))
     commit = encode_commit(RUN_AND_STREAM, EPOCH, Context(RUN), 5, payload)
     assert commit.since(0) == commit.chunk == chunk(commit.joined)
     assert commit.since(1) == b""

@@ -24,7 +24,8 @@ from tailrace_api.fanout.history.resume import Start
 from tailrace_api.fanout.topics.topic import RingBounds
 from tailrace_api.fanout.views.view import View
 from tailrace_api.sse import frame
-from tailrace_shared.execution.events import Event, encode_commits
+from tailrace_shared.execution.commits import encode_commits
+from tailrace_shared.execution.events import Event
 from tailrace_shared.subjects import LogFilter
 
 Scenario = Callable[[MemoryHub], Awaitable[None]]

@@ -15,7 +15,8 @@ from harness.fakes.memory_client import MemoryClient
 from harness.fakes.stormy_hubs import StormyHubs, place, try_seeds
 from harness.generators import log as written
 from tailrace_shared.errors import UnavailableError
-from tailrace_shared.execution.events import Event, encode_commits, split_commit
+from tailrace_shared.execution.commits import encode_commits, split_commit
+from tailrace_shared.execution.events import Event
 
 _SEEDS: Final = 2000
 _PARTS: Final = 20

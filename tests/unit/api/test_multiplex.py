@@ -44,6 +44,7 @@ from tailrace_api.dialects.snapshot import (
 )
 from tailrace_api.dialects.tenant_feed import TENANT_FEED
 from tailrace_shared.execution import events as ev
+from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.subjects import LogFilter
 
 PAUSED = NamedTopic("paused", PAUSED_WORKFLOWS)
@@ -242,7 +243,7 @@ def test_what_was_before_is_told_without_ids_and_without_what_nobody_is_shown() 
             assert [event.data for event in again] == [event.data for event in live]
             assert not any(event.own_id for event in again)
     secret = ev.Completed(GOOD.execution_id, "completed", 1, {"pin": 1234}, sensitive=["/pin"])
-    (payload,) = ev.encode_commits([ev.ExecutionCompleted(secret, at(1))])
+    (payload,) = encode_commits([ev.ExecutionCompleted(secret, at(1))])
     (block,) = ALL.recount(ONE.execution, payload)
     assert b"1234" not in block.data
     (block,) = ALL.recount(ONE.execution, None)

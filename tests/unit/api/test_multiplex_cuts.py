@@ -32,7 +32,8 @@ from tailrace_api.dialects.snapshot import Snapshot
 from tailrace_api.dialects.tenant_feed import TENANT_FEED
 from tailrace_api.fanout.views.view import View
 from tailrace_shared.errors import UnavailableError
-from tailrace_shared.execution.events import Event, encode_commits
+from tailrace_shared.execution.commits import encode_commits
+from tailrace_shared.execution.events import Event
 from tailrace_shared.subjects import LogFilter
 
 _SEEDS: Final = 240

@@ -13,6 +13,7 @@ from tailrace_api.dialects.dialect import Cumulative, LoggedEvent, encode_commit
 from tailrace_api.dialects.pipeline_status import Pipelines, RunCounts
 from tailrace_api.dialects.snapshot import EarlierStatus, Ended, ExecutionStatus, Snapshot
 from tailrace_shared.execution import events as ev
+from tailrace_shared.execution.commits import encode_commits
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 EPOCH, NOW = "18f2e6a1b00", 1705314600000
@@ -67,7 +68,7 @@ def test_a_stream_looks_as_agreed() -> None:
         [RESUMED, COMPLETED],
     ]
     for sequence, events in enumerate(commits, 41):
-        payload = next(ev.encode_commits(events))
+        payload = next(encode_commits(events))
         context = Context("e", "purchase-order")
         wire += encode_commit(dialect, EPOCH, context, sequence, payload, state.show).joined
     wire += dialect.heartbeat(NOW + 30_000)
@@ -105,9 +106,9 @@ def test_other_workflows_and_other_events_say_nothing() -> None:
     """They are not even opened."""
     dialect = Pipelines(frozenset({"a"}))
     assert take(tally(), "1", QUEUED, workflow="c") == []
-    assert dialect.concerns(Context("e", "a"), next(ev.encode_commits([QUEUED])))
-    assert not dialect.concerns(Context("e", "c"), next(ev.encode_commits([QUEUED])))
-    assert not dialect.concerns(Context("e", "a"), next(ev.encode_commits([log.step_started("n")])))
+    assert dialect.concerns(Context("e", "a"), next(encode_commits([QUEUED])))
+    assert not dialect.concerns(Context("e", "c"), next(encode_commits([QUEUED])))
+    assert not dialect.concerns(Context("e", "a"), next(encode_commits([log.step_started("n")])))
 
 
 def test_an_id_that_names_nothing_counts_when_it_does() -> None:

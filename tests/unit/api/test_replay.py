@@ -13,7 +13,7 @@ from tailrace_api.fanout.runtime.counts import Counts
 from tailrace_api.fanout.tenants.contexts import Contexts
 from tailrace_api.fanout.views.view import View
 from tailrace_shared.errors import UnavailableError
-from tailrace_shared.execution.events import encode_commits
+from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.subjects import LogFilter, Subjects
 

@@ -25,7 +25,7 @@ from tailrace_api.dialects.pipeline_status import Pipelines
 from tailrace_api.dialects.tenant_feed import TENANT_FEED
 from tailrace_api.fanout.views.view import View
 from tailrace_shared.errors import UnavailableError
-from tailrace_shared.execution.events import encode_commits, split_commit
+from tailrace_shared.execution.commits import encode_commits, split_commit
 from tailrace_shared.subjects import LogFilter
 
 _SEEDS: Final = 600

@@ -27,7 +27,8 @@ from tailrace_api.fanout.tenants.contexts import Contexts
 from tailrace_api.fanout.views.view import View
 from tailrace_shared.execution import events as ev
 from tailrace_shared.execution.commit_status import STATE, WORKFLOW
-from tailrace_shared.execution.events import Event, encode_commits
+from tailrace_shared.execution.commits import encode_commits
+from tailrace_shared.execution.events import Event
 from tailrace_shared.nats.fenced_append import VERSION
 from tailrace_shared.stores.indexes.live_index import LiveIndex
 from tailrace_shared.stores.workflow_store import WorkflowStore

@@ -23,7 +23,8 @@ from tailrace_api.fanout.topics.memory_budget import MemoryAccount, MemoryBudget
 from tailrace_api.fanout.topics.ring import Ring
 from tailrace_api.fanout.views.view import View
 from tailrace_shared.execution import events as ev
-from tailrace_shared.execution.events import Event, encode_commits
+from tailrace_shared.execution.commits import encode_commits
+from tailrace_shared.execution.events import Event
 from tailrace_shared.subjects import LogFilter
 
 

@@ -7,8 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tailrace_shared.execution.events import (
+from tailrace_shared.execution.commits import (
     MAX_COMMIT_BYTES,
+    decode_commit,
+    decode_slice,
+    encode_commits,
+    split_commit,
+)
+from tailrace_shared.execution.events import (
     Event,
     StepBegun,
     StepCompleted,
@@ -16,13 +22,8 @@ from tailrace_shared.execution.events import (
     StepLog,
     StepLogged,
     StepStarted,
-    decode_commit,
-    decode_slice,
-    encode_commits,
-    format_timestamp,
-    parse_timestamp,
-    split_commit,
 )
+from tailrace_shared.execution.timestamps import format_timestamp, parse_timestamp
 
 NOW = "2024-01-15T10:30:00.000Z"
 

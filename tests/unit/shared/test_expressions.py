@@ -10,15 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace_shared.errors import ExpressionError
+from tailrace_shared.errors import ExpressionError, InvalidExpressionError
 from tailrace_shared.workflow.expressions import expression as expression_module
-from tailrace_shared.workflow.expressions.expression import (
-    MAX_LENGTH,
-    InvalidExpressionError,
-    InvalidTemplateError,
-    compile_expression,
-    compile_template,
-)
+from tailrace_shared.workflow.expressions.expression import MAX_LENGTH, compile_expression
+from tailrace_shared.workflow.expressions.template import InvalidTemplateError, compile_template
 
 CONTEXT: dict[str, dict[str, Any]] = {
     "input": {"name": "Ada", "n": 3, "half": 0.5, "list": [1, 2, 3], "none": None, "yes": True},

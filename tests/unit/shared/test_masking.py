@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tailrace_shared.execution.commits import encode_commits, split_commit
 from tailrace_shared.execution.events import (
     Command,
     CommandRequested,
@@ -25,11 +26,9 @@ from tailrace_shared.execution.events import (
     StepProgressed,
     StepWait,
     StepWaiting,
-    encode_commits,
-    split_commit,
 )
-from tailrace_shared.redact.masking import MASK, masked, shown
-from tailrace_shared.workflow.pointer import join
+from tailrace_shared.json_pointer import join_pointer
+from tailrace_shared.redact.masking import MASK, mask_event, mask_value
 
 NOW = "2024-01-15T10:30:00.000Z"
 SECRET = "4111-1111"
@@ -70,7 +69,7 @@ def slice_of(event: Event) -> msgspec.Raw:
 def test_a_marked_event_is_shown_without_what_is_marked(event: Event):
     """Its other fields are shown as they are, and in their order."""
     stored = slice_of(event)
-    seen = shown(stored)
+    seen = mask_event(stored)
     assert SECRET.encode() in bytes(stored)
     assert SECRET.encode() not in bytes(seen)
     before, after = msgspec.json.decode(stored), msgspec.json.decode(seen)
@@ -83,14 +82,14 @@ def test_a_marked_event_is_shown_without_what_is_marked(event: Event):
 def test_an_event_without_marks_is_the_very_same_object():
     """Nobody pays for what is not used."""
     stored = slice_of(StepLogged(StepLog("a", "t", "info", "m", {"c": 1}), NOW))
-    assert shown(stored) is stored
+    assert mask_event(stored) is stored
 
 
 def test_a_field_of_a_users_that_has_the_name_of_the_mark_marks_nothing():
     """Only the event itself says what is sensitive in it."""
     fields = {"sensitive": ["/c"], "c": SECRET}
     stored = slice_of(StepLogged(StepLog("a", "t", "info", "m", fields), NOW))
-    assert shown(stored) is stored
+    assert mask_event(stored) is stored
 
 
 @pytest.mark.parametrize(
@@ -109,7 +108,7 @@ def test_a_field_of_a_users_that_has_the_name_of_the_mark_marks_nothing():
 )
 def test_places_are_replaced_where_they_are(value, pointers, seen):
     """By keys and by indexes, escaped or not; what is not there is left out."""
-    assert masked(value, pointers) == seen
+    assert mask_value(value, pointers) == seen
 
 
 json_values = st.recursive(
@@ -129,7 +128,7 @@ def test_any_place_of_any_value_can_be_masked(value, data):
         place.append(data.draw(st.sampled_from(keys)))
         inner = inner[place[-1]]
     before = msgspec.json.encode(value)
-    seen = masked(value, [join("", *place)])
+    seen = mask_value(value, [join_pointer("", *place)])
     assert msgspec.json.encode(value) == before
     for token in place:
         assert type(seen) is type(value)

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from harness.generators.workflows import definition
 from tailrace_shared.execution import commands
 from tailrace_shared.execution.events import Command, StepWait
-from tailrace_shared.execution.sensitive_values import MarkedValues
+from tailrace_shared.execution.sensitive_values import SensitiveValues
 from tailrace_shared.execution.state import ExecutionState, StepState
-from tailrace_shared.redact.masking import MASK, masked
+from tailrace_shared.redact.masking import MASK, mask_value
 from tailrace_shared.stores.indexes.waiting_index import Waiting
 from tailrace_shared.workflow.definition import Node
 from tailrace_shared.workflow.node_types import SHIPPED
@@ -22,13 +22,13 @@ from tailrace_shared.workflow.schemas.input_schema import (
     violations,
 )
 from tailrace_shared.workflow.sensitive_fields import (
-    MOST_PLACES,
-    few,
-    item_patterns,
-    marks_anything,
-    node_places,
-    places,
-    schema_places,
+    MAX_EVENT_POINTERS,
+    has_sensitive_fields,
+    item_sensitive_patterns,
+    limit_pointers,
+    matching_pointers,
+    node_sensitive_pointers,
+    sensitive_pointers,
 )
 from tailrace_shared.workflow.validation import validate
 
@@ -68,7 +68,7 @@ MARKED = {"type": "string", "sensitive": True}
 def test_a_schema_marks_places_of_what_it_describes(schema, value, found):
     """In all its branches, through references, and nothing that merely has the name."""
     assert schema is None or schema_problems(schema) == []
-    assert sorted(schema_places(schema, value)) == sorted(found)
+    assert sorted(sensitive_pointers(schema, value)) == sorted(found)
 
 
 def test_a_value_too_deep_to_look_through_is_marked_as_a_whole():
@@ -77,7 +77,7 @@ def test_a_value_too_deep_to_look_through_is_marked_as_a_whole():
     for _ in range(2000):
         value = {"next": value}
     schema = {"properties": {"next": {"$ref": "#"}, "a": MARKED}}
-    assert schema_places(schema, value) == [""]
+    assert sensitive_pointers(schema, value) == [""]
 
 
 @pytest.mark.parametrize(
@@ -95,16 +95,16 @@ def test_a_value_too_deep_to_look_through_is_marked_as_a_whole():
 def test_a_node_marks_places_of_its_output(marks, found):
     """A star is every item of a list, and an ordinary key of an object."""
     output = {"rows": [{"iban": "AT61"}, {"iban": "DE02", "n": 1}], "total": 5, "*": 1}
-    assert node_places(Node("own", sensitive=marks), output) == found
+    assert node_sensitive_pointers(Node("own", sensitive=marks), output) == found
 
 
 def test_marks_of_a_maps_list_are_marks_of_its_items():
     """An item's output is in the log before the list is."""
     node = Node("map", sensitive=["/*/ssn", "/1", "/2/deep/er"])
-    assert item_patterns(node, 0) == ["/ssn"]
-    assert item_patterns(node, 1) == ["/ssn", ""]
-    assert item_patterns(node, 2) == ["/ssn", "/deep/er"]
-    assert item_patterns(Node("map", sensitive=True), 7) == [""]
+    assert item_sensitive_patterns(node, 0) == ["/ssn"]
+    assert item_sensitive_patterns(node, 1) == ["/ssn", ""]
+    assert item_sensitive_patterns(node, 2) == ["/ssn", "/deep/er"]
+    assert item_sensitive_patterns(Node("map", sensitive=True), 7) == [""]
 
 
 pointers = st.lists(
@@ -118,8 +118,8 @@ pointers = st.lists(
 @given(pointers)
 def test_few_pointers_mark_at_least_the_same(given_pointers):
     """Places within marked places are left out, and too many give way to what they are in."""
-    kept = few(given_pointers)
-    assert len(kept) <= MOST_PLACES
+    kept = limit_pointers(given_pointers)
+    assert len(kept) <= MAX_EVENT_POINTERS
     for pointer in given_pointers:
         assert any(f"{pointer}/".startswith(f"{each}/") for each in kept)
     for each in kept:
@@ -128,7 +128,7 @@ def test_few_pointers_mark_at_least_the_same(given_pointers):
 
 def test_thousands_of_places_become_what_they_are_in():
     """An event must not grow with them."""
-    assert few([f"/rows/{index}/iban" for index in range(10_000)]) == ["/rows"]
+    assert limit_pointers([f"/rows/{index}/iban" for index in range(10_000)]) == ["/rows"]
 
 
 @pytest.mark.parametrize(
@@ -150,8 +150,8 @@ def test_thousands_of_places_become_what_they_are_in():
 )
 def test_a_definition_tells_whether_it_marks_anything(fields, is_marked):
     """Whoever marks nothing pays for nothing."""
-    assert marks_anything(definition({"a": {"type": "own", **fields}})) is is_marked
-    assert marks_anything(definition({"a": {}}, input={"properties": {"x": MARKED}}))
+    assert has_sensitive_fields(definition({"a": {"type": "own", **fields}})) is is_marked
+    assert has_sensitive_fields(definition({"a": {}}, input={"properties": {"x": MARKED}}))
 
 
 def test_a_visual_editor_marks_with_the_same_words():
@@ -208,10 +208,10 @@ def test_what_an_input_lacks_is_said_without_what_nobody_is_shown():
     }
 
 
-def marked_values(value: Any, *places: str) -> MarkedValues:
+def marked_values(value: Any, *matching_pointers: str) -> SensitiveValues:
     """Return the values of places."""
-    values = MarkedValues()
-    values.add(value, places)
+    values = SensitiveValues()
+    values.add(value, matching_pointers)
     return values
 
 
@@ -229,32 +229,32 @@ def test_marked_values_are_found_elsewhere():
         "deep": [{"x": ["4111-1111"]}],
         "key": {"4111-1111": 1},
     }
-    assert values.places(elsewhere) == ["/copy", "/deep/0/x/0", "/key", "/n", "/pin", "/text"]
-    assert values.text("4111-1111 and 98765: abc") == "*** and ***: abc"
+    assert values.find(elsewhere) == ["/copy", "/deep/0/x/0", "/key", "/n", "/pin", "/text"]
+    assert values.redact("4111-1111 and 98765: abc") == "*** and ***: abc"
 
 
 def test_what_json_escapes_is_found_as_well():
     """The search begins in what the value is written as."""
     word = 'quo"te\n\\é'
-    assert marked_values(word, "").places({"a": f"<{word}>"}) == ["/a"]
+    assert marked_values(word, "").find({"a": f"<{word}>"}) == ["/a"]
 
 
 def test_a_text_that_was_cut_does_not_end_with_the_half_of_a_value():
     """Messages are cut before anybody looks."""
     values = marked_values("secret-number-42", "")
-    assert values.text("x" * 2040 + "secret-n") == "x" * 2040 + MASK
-    assert values.text("short secret-n") == "short secret-n"
+    assert values.redact("x" * 2040 + "secret-n") == "x" * 2040 + MASK
+    assert values.redact("short secret-n") == "short secret-n"
     again = marked_values("ab" * 100_000, "")
-    assert again.text("x" * 2042 + "ababab") == "x" * 2042 + MASK
-    assert again.text("b" * 2048) == "b" * 2048
+    assert again.redact("x" * 2042 + "ababab") == "x" * 2042 + MASK
+    assert again.redact("b" * 2048) == "b" * 2048
 
 
 @pytest.mark.parametrize("value", ["x" * 1_000_000, [f"<{n:06}>" for n in range(5000)]])
 def test_of_too_many_marked_values_all_is_marked_in_which_they_might_be(value):
     """To look for each would keep a worker for seconds, at every event."""
     values = marked_values([f"{number:06}" for number in range(5000)], "")
-    assert values.places({"a": value}) == [""]
-    assert values.places({"a": "000042"}) == ["/a"]
+    assert values.find({"a": value}) == [""]
+    assert values.find({"a": "000042"}) == ["/a"]
 
 
 @given(
@@ -268,7 +268,7 @@ def test_of_too_many_marked_values_all_is_marked_in_which_they_might_be(value):
 def test_with_its_places_masked_a_value_has_no_marked_text_left(value, word):
     """Wherever it is: in texts, in keys, in depth."""
     wrapped = {"a": value, "b": [f"x{word}y"], "c": {word: value}}
-    seen = masked(wrapped, marked_values(word, "").places(wrapped))
+    seen = mask_value(wrapped, marked_values(word, "").find(wrapped))
     assert not has(seen, word)
 
 
@@ -332,7 +332,7 @@ def test_places_under_long_keys_are_marked_in_little_memory():
     key = "k" * 1_000_000
     value = {key: {str(number): "4111-1111" for number in range(10_000)}}
     schema = {"properties": {key: {"additionalProperties": MARKED}}}
-    assert schema_places(schema, value) == [""]
-    assert marked_values("4111-1111", "").places(value) == [""]
+    assert sensitive_pointers(schema, value) == [""]
+    assert marked_values("4111-1111", "").find(value) == [""]
     items = {key: [{"a": 1}] * 10_000}
-    assert places([f"/{key}/*/a"], items) == [""]
+    assert matching_pointers([f"/{key}/*/a"], items) == [""]

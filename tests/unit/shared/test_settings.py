@@ -9,13 +9,8 @@ from hypothesis import strategies as st
 
 from tailrace_shared.errors import SettingsError
 from tailrace_shared.process.configuration_page import page
-from tailrace_shared.settings import (
-    ApiSettings,
-    ClientSettings,
-    WorkerSettings,
-    known_variables,
-    read_settings,
-)
+from tailrace_shared.process.settings_reader import read_settings
+from tailrace_shared.settings import ApiSettings, ClientSettings, WorkerSettings, known_variables
 
 PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tailrace_shared.errors import IllegalCommandError
 from tailrace_shared.execution import events as ev
 from tailrace_shared.execution.commands import create, request_cancel
+from tailrace_shared.execution.commits import decode_commit, encode_commits
 from tailrace_shared.execution.state import (
     _EXECUTION_TRANSITIONS,
     _STEP_TRANSITIONS,
@@ -20,6 +21,7 @@ from tailrace_shared.execution.state import (
     IllegalEventError,
     fold,
 )
+from tailrace_shared.execution.timestamps import parse_timestamp
 from tailrace_shared.workflow.definition import Definition, Node
 
 NOW = "2024-01-15T10:30:00.000Z"
@@ -84,8 +86,8 @@ def test_what_the_table_allows_is_applied_and_all_else_is_refused(events):
             assert state == before
     assert fold(accepted) == state
     # A log that has been to the wire and back folds to the same.
-    commits = list(ev.encode_commits(accepted))
-    assert fold(event for commit in commits for event in ev.decode_commit(commit)) == state
+    commits = list(encode_commits(accepted))
+    assert fold(event for commit in commits for event in decode_commit(commit)) == state
 
 
 @given(st.data())
@@ -160,7 +162,7 @@ def test_only_errors_count_against_the_retry_policy(cause, failures, crashes):
     started = EXECUTION_EVENTS[ev.ExecutionStarted]
     state = fold([QUEUED, started, step_events("a")[ev.StepStarted], ev.StepRetrying(again, NOW)])
     assert (state.steps["a"].failures, state.steps["a"].crashes) == (failures, crashes)
-    assert state.steps["a"].due == ev.parse_timestamp(LATER)
+    assert state.steps["a"].due == parse_timestamp(LATER)
 
 
 def test_steps_left_open_at_the_end_are_cancelled():

@@ -18,8 +18,8 @@ from tailrace_shared.estimation.run_history import (
     items_of,
 )
 from tailrace_shared.estimation.sketch import Sketch
-from tailrace_shared.execution.events import format_timestamp
 from tailrace_shared.execution.state import ExecutionState, ExecutionStatus, StepState
+from tailrace_shared.execution.timestamps import format_timestamp
 
 NOON = 1_700_006_400.0
 

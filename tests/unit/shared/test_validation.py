@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace_shared.workflow import pointer
+from tailrace_shared.json_pointer import join_pointer
 from tailrace_shared.workflow.definition import MapWork, decode_definition, encode_definition
-from tailrace_shared.workflow.expressions.expression import compile_template
+from tailrace_shared.workflow.expressions.template import compile_template
 from tailrace_shared.workflow.graph import graph_of
 from tailrace_shared.workflow.node_types import SHIPPED, NodeType, Parameter
 from tailrace_shared.workflow.validation import (
@@ -806,4 +806,4 @@ def test_pointers_lead_back_through_any_key(key, keys):
     document: object = 1
     for name in reversed([key, *keys]):
         document = {name: document}
-    assert resolve(document, pointer.join("", key, *keys)) == 1
+    assert resolve(document, join_pointer("", key, *keys)) == 1

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from tailrace_shared.execution.events import StepLogged, StepProgressed, encode_commits
+from tailrace_shared.execution.commits import encode_commits
+from tailrace_shared.execution.events import StepLogged, StepProgressed
 from tailrace_shared.execution.state import StepState
 from tailrace_worker.engine.run.attempt import (
     MAX_FIELDS_BYTES,

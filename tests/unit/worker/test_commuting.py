@@ -15,9 +15,9 @@ from tailrace_shared.execution.events import (
     StepStarted,
     StepWait,
     StepWaiting,
-    format_timestamp,
 )
 from tailrace_shared.execution.state import fold
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_worker.engine.decide.outcomes import completed, failed
 from tailrace_worker.engine.decide.reorder import commute
 

@@ -21,8 +21,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from harness.generators.random_workflows import EVERY_TIMEOUT, Mix, random_workflow
 from harness.models.simulation import Simulation
-from tailrace_shared.execution.events import Event, format_timestamp
+from tailrace_shared.execution.events import Event
 from tailrace_shared.execution.state import IllegalEventError, StepState
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_worker.engine.decide.maps import MapProgress
 from tailrace_worker.engine.decide.outcomes import completed
 from tailrace_worker.engine.decide.scheduler import Scheduler

@@ -1,4 +1,4 @@
-"""The guard: what is made of marked places is marked, however short its values are."""
+"""The sensitivity: what is made of marked places is marked, however short its values are."""
 
 from typing import Any
 
@@ -131,12 +131,12 @@ def test_an_output_that_cannot_be_made_tells_nothing():
 def test_nothing_marked_needs_no_guard():
     """Until a child run, or a signal, brings something that is."""
     scheduler = scheduler_of(OWN, {"card": "4111-1111"}, [])
-    before = scheduler.guard
+    before = scheduler.sensitivity
     assert before is None
     scheduler.decide(0.0)
     done = StepDone("own", "own", "success", 1, NOW, NOW, 0, {"a": 1}, sensitive=["/a"])
     scheduler.record(StepCompleted(done, NOW))
-    assert scheduler.guard is not None
+    assert scheduler.sensitivity is not None
     assert done.sensitive == ["/a"]
 
 
@@ -150,9 +150,9 @@ def test_a_guard_made_of_a_log_marks_as_the_one_that_wrote_it():
     told = run(scheduler, {"own": {"a": "only-here"}})
     plan, state = scheduler.plan, scheduler.state
     done = StepDone("b", "own", "success", 1, NOW, NOW, 0, "of only-here")
-    guard = SensitivityMarks.of(plan, state)
-    assert guard is not None
+    sensitivity = SensitivityMarks.of(plan, state)
+    assert sensitivity is not None
     assert told
-    guard.cover(StepCompleted(done, NOW))
+    sensitivity.mark(StepCompleted(done, NOW))
     assert done.sensitive == [""]
     assert SensitivityMarks.of(Plan(definition(OWN)), ExecutionState()) is None

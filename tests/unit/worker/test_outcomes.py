@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from tailrace_shared.duration import Duration
+from tailrace_shared.execution.commits import decode_commit, encode_commits
 from tailrace_shared.execution.events import (
     Event,
     ExecutionQueued,
@@ -17,12 +18,9 @@ from tailrace_shared.execution.events import (
     StepFailed,
     StepRetrying,
     StepStarted,
-    decode_commit,
-    encode_commits,
-    format_timestamp,
-    parse_timestamp,
 )
 from tailrace_shared.execution.state import ExecutionState, StepState, fold
+from tailrace_shared.execution.timestamps import format_timestamp, parse_timestamp
 from tailrace_shared.workflow.definition import Node, Retry
 from tailrace_worker.engine.decide.outcomes import (
     MAX_ERROR_CHARACTERS,

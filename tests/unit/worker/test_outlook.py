@@ -7,14 +7,9 @@ from harness.models.playback import BEGIN, Playback
 from tailrace_shared.estimation.estimate import Estimator
 from tailrace_shared.estimation.run_history import NodeRecord
 from tailrace_shared.estimation.sketch import Sketch
-from tailrace_shared.execution.events import (
-    ExecutionStarted,
-    Started,
-    StepProgress,
-    StepProgressed,
-    format_timestamp,
-)
+from tailrace_shared.execution.events import ExecutionStarted, Started, StepProgress, StepProgressed
 from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_worker.engine.decide.plan import Plan
 from tailrace_worker.engine.services.progress_estimates import Allowance, ProgressEstimates
 

@@ -66,14 +66,14 @@ ENCODED = {
 @pytest.mark.parametrize("form", WRITTEN)
 def test_a_secret_is_replaced_however_it_is_written(form: str, secret: str):
     """All of it, and nothing beside it."""
-    assert Redactor([secret]).text(f"<{WRITTEN[form](secret)}>") == "<***>"
+    assert Redactor([secret]).redact_text(f"<{WRITTEN[form](secret)}>") == "<***>"
 
 
 @pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize("form", ENCODED)
 def test_a_secret_is_found_in_the_middle_of_base64(form: str, secret: str):
     """So ``Authorization: Basic`` is: what is left of it gives no character away."""
-    seen = Redactor([secret]).text(ENCODED[form](secret))
+    seen = Redactor([secret]).redact_text(ENCODED[form](secret))
     assert "***" in seen
     assert len(seen) < 4 * len("user:12tail")
 
@@ -92,7 +92,7 @@ def test_a_secret_is_found_in_the_middle_of_base64(form: str, secret: str):
 )
 def test_no_answer_keeps_a_worker_searching(secret: str, answer: str):
     """However like the secret it is, up to the end: the search is over."""
-    seen = Redactor([secret]).text(answer)
+    seen = Redactor([secret]).redact_text(answer)
     assert seen == answer or "***" in seen
 
 
@@ -100,14 +100,14 @@ def test_each_line_of_a_key_is_a_secret_of_its_own():
     """But for those that all keys have in common."""
     key = "-----BEGIN KEY-----\nMIIEvQIBADANBg\nkqhkiG9w0BAQEF\n-----END KEY-----\n"
     redactor = Redactor([key])
-    assert redactor.text(key) == "***"
-    assert redactor.text("line 2: kqhkiG9w0BAQEF") == "line 2: ***"
-    assert redactor.text("-----BEGIN KEY-----") == "-----BEGIN KEY-----"
+    assert redactor.redact_text(key) == "***"
+    assert redactor.redact_text("line 2: kqhkiG9w0BAQEF") == "line 2: ***"
+    assert redactor.redact_text("-----BEGIN KEY-----") == "-----BEGIN KEY-----"
 
 
 def test_a_secret_within_a_longer_one_goes_with_it():
     """Whichever was named first."""
-    assert Redactor(["abcd", "abcdefgh"]).text("abcdefgh abcd") == "*** ***"
+    assert Redactor(["abcd", "abcdefgh"]).redact_text("abcdefgh abcd") == "*** ***"
 
 
 def test_values_are_searched_to_their_depth():
@@ -120,7 +120,7 @@ def test_values_are_searched_to_their_depth():
         "inner": '{"k":"s3cr3t"}',
         "clean": [True, None, 5, "text"],
     }
-    assert redactor.value(value) == {
+    assert redactor.redact_value(value) == {
         "a": ["***", {"***": 1}],
         "n": "***",
         "f": 1.234567,
@@ -140,7 +140,7 @@ json_values = st.recursive(
 def test_what_holds_no_secret_is_the_very_same_object(value, secret):
     """And what is changed holds none."""
     redactor = Redactor([secret])
-    seen = redactor.value(value)
+    seen = redactor.redact_value(value)
     assert seen is value or secret in json.dumps(value, ensure_ascii=False) or seen != value
     assert not contains(seen, secret)
 

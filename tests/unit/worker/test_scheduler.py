@@ -19,9 +19,9 @@ from tailrace_shared.execution.events import (
     StepFailed,
     StepSkipped,
     StepStarted,
-    format_timestamp,
 )
 from tailrace_shared.execution.state import SETTLED, ExecutionState, fold
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.workflow.definition import Definition
 from tailrace_worker.engine.decide.outcomes import completed, failed, retrying
 from tailrace_worker.engine.decide.plan import Plan

@@ -17,9 +17,9 @@ from tailrace_shared.execution.events import (
     StepError,
     StepEvent,
     StepStarted,
-    format_timestamp,
 )
 from tailrace_shared.execution.state import fold
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_worker.engine.decide.outcomes import completed, failed, retrying
 from tailrace_worker.engine.decide.plan import Plan
 from tailrace_worker.engine.decide.scheduler import Scheduler

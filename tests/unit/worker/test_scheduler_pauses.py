@@ -16,9 +16,9 @@ from tailrace_shared.execution.events import (
     Event,
     ExecutionPaused,
     StepEvent,
-    format_timestamp,
 )
 from tailrace_shared.execution.state import fold
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_worker.engine.decide.outcomes import Succeeded, completed, end_event, lost, retrying
 from tailrace_worker.engine.decide.plan import Plan
 from tailrace_worker.engine.decide.scheduler import Scheduler

@@ -6,14 +6,9 @@ import pytest
 
 from harness.generators.workflows import definition
 from tailrace_shared.execution.commands import create, request_resolve
-from tailrace_shared.execution.events import (
-    Command,
-    Event,
-    StepEvent,
-    StepFailed,
-    format_timestamp,
-)
+from tailrace_shared.execution.events import Command, Event, StepEvent, StepFailed
 from tailrace_shared.execution.state import ExecutionState, fold
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_worker.engine.decide.outcomes import Succeeded, completed, end_event
 from tailrace_worker.engine.decide.plan import Plan
 from tailrace_worker.engine.decide.scheduler import Scheduler

@@ -101,8 +101,8 @@ async def test_a_file_that_changes_counts_from_the_next_attempt_on(folder: Path)
     (folder / "next").rename(folder / "api-key")
     after = await store.get("default", {"api-key"})
     assert after.values == {"api-key": "rotated"}
-    assert before.redactor.text("from api-key rotated") == "*** rotated"
-    assert store.redacted("from api-key rotated") == "*** ***"
+    assert before.redactor.redact_text("from api-key rotated") == "*** rotated"
+    assert store.redact("from api-key rotated") == "*** ***"
 
 
 @pytest.mark.parametrize(

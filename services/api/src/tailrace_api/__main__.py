@@ -13,9 +13,10 @@ from tailrace_api.app import create_app
 from tailrace_api.processes import Supervisor
 from tailrace_api.server import Server, bind
 from tailrace_shared.errors import StartupError
+from tailrace_shared.process.settings_reader import read_settings
 from tailrace_shared.process.telemetry import configure_logging
-from tailrace_shared.redact.credentials import redacted
-from tailrace_shared.settings import ApiSettings, read_settings
+from tailrace_shared.redact.credentials import redact_credentials
+from tailrace_shared.settings import ApiSettings
 
 
 async def _serve(settings: ApiSettings) -> None:
@@ -46,7 +47,7 @@ def _serve_together(settings: ApiSettings) -> int:
 
 def _refuse(error: StartupError) -> int:
     # It may name a URL of NATS, with a password.
-    sys.stderr.write(f"tailrace-api: {redacted(' '.join(str(error).split()))}\n")
+    sys.stderr.write(f"tailrace-api: {redact_credentials(' '.join(str(error).split()))}\n")
     return 2
 
 

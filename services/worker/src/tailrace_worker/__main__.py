@@ -13,7 +13,7 @@ import structlog
 
 from tailrace_shared.errors import StartupError
 from tailrace_shared.process.readiness import notify
-from tailrace_shared.redact.credentials import redacted
+from tailrace_shared.redact.credentials import redact_credentials
 from tailrace_worker.bootstrap import build
 from tailrace_worker.monitor import Monitor
 
@@ -41,7 +41,7 @@ def main() -> None:
         parts.engine.start()
     except StartupError as error:
         # It may name a URL of NATS, with a password.
-        sys.stderr.write(f"tailrace-worker: {redacted(str(error))}\n")
+        sys.stderr.write(f"tailrace-worker: {redact_credentials(str(error))}\n")
         sys.exit(2)
     _collect_less()
     # As Dramatiq's own command does: some middleware begins to work here, as time limits do.

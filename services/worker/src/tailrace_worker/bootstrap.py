@@ -10,9 +10,10 @@ from dramatiq.middleware import CurrentMessage, Middleware, MiddlewareError
 from tailrace_shared.commands.run_input import InvalidInputError
 from tailrace_shared.errors import InvalidIdError, StartupError, WorkflowNotFoundError
 from tailrace_shared.nats.jobs import ADVANCE_ACTOR, EXECUTIONS_QUEUE, START_SCHEDULED_ACTOR
+from tailrace_shared.process.settings_reader import read_settings
 from tailrace_shared.process.telemetry import configure_logging
-from tailrace_shared.redact.credentials import redacted
-from tailrace_shared.settings import WorkerSettings, read_settings
+from tailrace_shared.redact.credentials import redact_credentials
+from tailrace_shared.settings import WorkerSettings
 from tailrace_worker.broker import NatsBroker
 from tailrace_worker.engine.actors.actor_runner import ActorRunner
 from tailrace_worker.engine.engine import Engine
@@ -84,7 +85,7 @@ def build() -> WorkerParts:
     """
     settings = read_settings(WorkerSettings)
     secrets = SecretStore(settings.secrets_dir, settings.secrets_tenants, os.environ)
-    configure_logging(settings, "worker", lambda line: redacted(secrets.redacted(line)))
+    configure_logging(settings, "worker", lambda line: redact_credentials(secrets.redact(line)))
     registry = load_registry(settings.nodes, settings.http_allow)
     engine = Engine(settings, registry, secrets)
     attendant = ActorRunner(settings, lambda: engine.environment)

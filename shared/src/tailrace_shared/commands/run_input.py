@@ -10,8 +10,8 @@ from jsonschema.protocols import Validator
 
 from tailrace_shared.errors import ServiceError
 from tailrace_shared.execution.events import MAX_VALUE_BYTES
+from tailrace_shared.json_pointer import join_pointer
 from tailrace_shared.stores.workflow_store import StoredWorkflow
-from tailrace_shared.workflow import pointer
 from tailrace_shared.workflow.schemas.input_schema import compile_schema, violations
 from tailrace_shared.workflow.schemas.schema_validator import INLINE_SECONDS
 from tailrace_shared.workflow.validation import Problem
@@ -57,7 +57,7 @@ class InputCheck:
         size = len(msgspec.json.encode(value))
         if size > MAX_VALUE_BYTES:
             detail = f"the input is {size} bytes of JSON; the limit is {MAX_VALUE_BYTES}"
-            raise InvalidInputError(detail, [Problem(pointer.join("", field), detail)])
+            raise InvalidInputError(detail, [Problem(join_pointer("", field), detail)])
         if workflow.definition.input is None:
             return
         validator = self._validator(tenant, workflow)

@@ -28,7 +28,7 @@ from tailrace_shared.ids import check_id, new_execution_id
 from tailrace_shared.stores.indexes.due_index import NOW
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.stores.workflow_store import StoredWorkflow
-from tailrace_shared.workflow.sensitive_fields import schema_places
+from tailrace_shared.workflow.sensitive_fields import sensitive_pointers
 from tailrace_shared.workflow.validation import Problem
 
 _NO_ORIGIN: Final = Origin()
@@ -181,7 +181,7 @@ class RunStarter:
             workflow = await self._workflows.get(tenant, workflow_id)
         except WorkflowNotFoundError:
             return [""]
-        return schema_places(workflow.definition.input, run_input)
+        return sensitive_pointers(workflow.definition.input, run_input)
 
     async def _create(
         self,

@@ -26,8 +26,8 @@ from tailrace_shared.estimation.duration_tables import DurationTables
 from tailrace_shared.estimation.run_history import FailureCounts, NodeRecord, items_of
 from tailrace_shared.estimation.sketch import Sketch
 from tailrace_shared.estimation.slowdown import Durations, Evidence, beyond
-from tailrace_shared.execution.events import parse_timestamp
 from tailrace_shared.execution.state import SETTLED, ExecutionState, StepState
+from tailrace_shared.execution.timestamps import parse_timestamp
 from tailrace_shared.workflow.definition import Node
 from tailrace_shared.workflow.graph import Graph
 

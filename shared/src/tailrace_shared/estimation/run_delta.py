@@ -11,8 +11,8 @@ from tailrace_shared.estimation.run_history import (
     items_of,
 )
 from tailrace_shared.estimation.sketch import Sketch
-from tailrace_shared.execution.events import parse_timestamp
 from tailrace_shared.execution.state import ExecutionState, StepState
+from tailrace_shared.execution.timestamps import parse_timestamp
 
 _AWAIT: Final = "await"
 """How long people take to decide says nothing of how fast steps are."""

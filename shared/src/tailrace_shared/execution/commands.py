@@ -15,12 +15,16 @@ from tailrace_shared.execution.events import (
     ExecutionQueued,
     Origin,
     Queued,
-    format_timestamp,
 )
-from tailrace_shared.execution.sensitive_values import MarkedValues
+from tailrace_shared.execution.sensitive_values import SensitiveValues
 from tailrace_shared.execution.state import ExecutionState, StepState, awaits_signal
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.workflow.definition import Definition
-from tailrace_shared.workflow.sensitive_fields import few, places, schema_places
+from tailrace_shared.workflow.sensitive_fields import (
+    limit_pointers,
+    matching_pointers,
+    sensitive_pointers,
+)
 
 
 def create(
@@ -43,7 +47,9 @@ def create(
         depth=origin.depth,
         rerun_of=origin.rerun_of,
         from_node=origin.from_node,
-        sensitive=few([*schema_places(definition.input, run_input), *origin.sensitive]),
+        sensitive=limit_pointers(
+            [*sensitive_pointers(definition.input, run_input), *origin.sensitive]
+        ),
     )
     return ExecutionQueued(queued, format_timestamp(now))
 
@@ -115,7 +121,7 @@ def request_resolve(state: ExecutionState, signal: Command, now: float) -> Comma
     _check_goes_on(state, "resumed")
     step = signalled_step(state, signal.node_id)
     signal.node_id = step.node_id
-    signal.sensitive = few([*signal.sensitive, *_signal_places(state, step, signal)])
+    signal.sensitive = limit_pointers([*signal.sensitive, *_signal_places(state, step, signal)])
     return _requested(signal, now)
 
 
@@ -126,10 +132,10 @@ def _signal_places(state: ExecutionState, step: StepState, signal: Command) -> l
     brought = {"data": signal.data, "event": signal.event}
     # All of the step's output is all that a signal brings.
     patterns = ["/data", "/event"] if "" in wait.sensitive else wait.sensitive
-    found = places(patterns, brought)
-    found += [f"/data{place}" for place in schema_places(wait.form, signal.data)]
-    values = MarkedValues.of(state)
-    return found + (values.places(brought) if values else [])
+    found = matching_pointers(patterns, brought)
+    found += [f"/data{place}" for place in sensitive_pointers(wait.form, signal.data)]
+    values = SensitiveValues.of(state)
+    return found + (values.find(brought) if values else [])
 
 
 def signalled_step(state: ExecutionState, node_id: str | None) -> StepState:

@@ -12,7 +12,8 @@ import msgspec
 from tailrace_shared.errors import ExpressionError
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.workflow.definition import Definition
-from tailrace_shared.workflow.expressions.expression import Expression, Template, compile_template
+from tailrace_shared.workflow.expressions.expression import Expression
+from tailrace_shared.workflow.expressions.template import Template, compile_template
 from tailrace_shared.workflow.graph import graph_of
 
 _NOTHING: Final[Mapping[str, Any]] = {}

@@ -5,19 +5,13 @@ slice itself. A commit is one message in the log, a JSON array of one or more ev
 true together.
 """
 
-import functools
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable
 from typing import Any, Final, Literal
 
 import msgspec
 
-MAX_COMMIT_BYTES: Final = 512 * 1024
 MAX_VALUE_BYTES: Final = 256 * 1024
 """Largest input or output that an event carries; larger outputs are carried by reference."""
-
-EVENTS_VERSION: Final = 1
-"""What commits are written as. It grows when an event changes in a way that a reader must know."""
 
 
 class Parent(msgspec.Struct, frozen=True):
@@ -537,61 +531,7 @@ TERMINAL_TYPES: Final = frozenset(
 )
 
 
-class EventSlice(msgspec.Struct):
-    """The part of an event that tells what it is, for those who pass it on undecoded."""
-
-    type: str
-
-
-decode_commit = msgspec.json.Decoder(list[Event]).decode
-split_commit = msgspec.json.Decoder(list[msgspec.Raw]).decode
-decode_slice = msgspec.json.Decoder(EventSlice).decode
-_encoder = msgspec.json.Encoder()
-
-
-def encode_commits(events: Sequence[Event]) -> Iterator[bytes]:
-    """Encode events as one commit, or as several where they are too large for one.
-
-    A commit stays under 512 KiB; no single event is larger, because inputs, outputs, messages
-    and errors are limited where they enter.
-    """
-    payload = _encoder.encode(events)
-    if len(payload) <= MAX_COMMIT_BYTES:
-        yield payload
-        return
-    yield from _joined(_encoder.encode(event) for event in events)
-
-
-def _joined(slices: Iterable[bytes]) -> Iterator[bytes]:
-    part: list[bytes] = []
-    size = 0
-    for piece in slices:
-        if part and size + len(piece) + 1 > MAX_COMMIT_BYTES - 2:
-            yield b"[" + b",".join(part) + b"]"
-            part, size = [], 0
-        part.append(piece)
-        size += len(piece) + 1
-    if part:
-        yield b"[" + b",".join(part) + b"]"
-
-
-def kept_elsewhere(events: Iterable[Event]) -> int:
+def referenced_output_bytes(events: Iterable[Event]) -> int:
     """Return how many bytes of outputs events refer to that are not in them."""
     refs = (event.data.output_ref for event in events if isinstance(event, StepCompleted))
     return sum(ref.bytes for ref in refs if ref is not None)
-
-
-def format_timestamp(seconds: float) -> str:
-    """Write seconds since the epoch as events do: ``2024-01-15T10:30:00.000Z``."""
-    second, microsecond = divmod(round(seconds * 1_000_000), 1_000_000)
-    return f"{_format_second(second)}.{microsecond // 1000:03d}Z"
-
-
-@functools.lru_cache(maxsize=16)  # a worker writes thousands of events in one second
-def _format_second(second: int) -> str:
-    return datetime.fromtimestamp(second, UTC).isoformat(timespec="seconds")[:-6]
-
-
-def parse_timestamp(text: str) -> float:
-    """Read an RFC 3339 timestamp; returns seconds since the epoch."""
-    return datetime.fromisoformat(text).timestamp()

@@ -11,9 +11,9 @@ from typing import Any, Final, Self
 import msgspec
 
 from tailrace_shared.execution.state import ExecutionState
-from tailrace_shared.redact.masking import MASK, tokens_of
-from tailrace_shared.workflow.pointer import join
-from tailrace_shared.workflow.sensitive_fields import few
+from tailrace_shared.json_pointer import join_pointer, split_pointer
+from tailrace_shared.redact.masking import MASK
+from tailrace_shared.workflow.sensitive_fields import limit_pointers
 
 MIN_CHARACTERS: Final = 4
 MOST_WORDS: Final = 5000
@@ -28,7 +28,7 @@ _CUT_AT: Final = 2048
 _encode: Final = msgspec.json.Encoder().encode
 
 
-class MarkedValues:
+class SensitiveValues:
     """Texts and numbers that nobody is shown."""
 
     def __init__(self) -> None:
@@ -54,18 +54,18 @@ class MarkedValues:
     def add(self, value: Any, pointers: Iterable[str]) -> None:
         """Take in what a value has at the places that nobody is shown."""
         for pointer in pointers:
-            for word in _leaves(_at(value, tokens_of(pointer))):
+            for word in _leaves(_at(value, split_pointer(pointer))):
                 if len(word) >= MIN_CHARACTERS and len(self._words) < MOST_WORDS:
                     self._words.setdefault(word, _encode(word).decode()[1:-1])
 
-    def text(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """Return a text without them."""
         found = [word for word in self._words if word in text]
         for word in sorted(found, key=len, reverse=True):
             text = text.replace(word, MASK)
         return self._without_end(text) if len(text) >= _CUT_AT else text
 
-    def places(self, value: Any) -> list[str]:
+    def find(self, value: Any) -> list[str]:
         """Return where they turn up in a JSON value, as JSON Pointers."""
         encoded = _encode(value).decode()
         if len(self._words) * len(encoded) > _MOST_CHARACTERS:
@@ -76,7 +76,7 @@ class MarkedValues:
         if len(words) * _parts(encoded) > _MOST_TEXTS:
             return [""]
         try:
-            return few(join("", *path) for path in _found(value, words, ()))
+            return limit_pointers(join_pointer("", *path) for path in _found(value, words, ()))
         except RecursionError:
             return [""]
 

@@ -37,9 +37,9 @@ from tailrace_shared.execution.events import (
     StepStarted,
     StepWait,
     StepWaiting,
-    parse_timestamp,
 )
 from tailrace_shared.execution.items import item_id
+from tailrace_shared.execution.timestamps import parse_timestamp
 
 ExecutionStatus = Literal["queued", "running", "paused", "completed", "failed", "cancelled"]
 StepStatus = Literal[

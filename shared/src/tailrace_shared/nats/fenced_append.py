@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from tailrace_shared.errors import UnavailableError, WrongLastSequenceError
-from tailrace_shared.execution.events import EVENTS_VERSION
+from tailrace_shared.execution.commits import EVENTS_VERSION
 from tailrace_shared.ids import new_token
 from tailrace_shared.nats.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE, JetStream
 

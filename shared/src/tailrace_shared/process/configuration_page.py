@@ -10,15 +10,13 @@ from typing import Any, Final, get_args, get_type_hints
 import msgspec
 
 from tailrace_shared.duration import Duration
+from tailrace_shared.process.settings_reader import range_text, size_text, type_name
 from tailrace_shared.settings import (
     SERVICES,
     ApiSettings,
     ClientSettings,
     CommonSettings,
     WorkerSettings,
-    range_text,
-    size_text,
-    type_name,
     variable,
 )
 

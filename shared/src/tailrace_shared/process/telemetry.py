@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import structlog
 
-from tailrace_shared.redact.credentials import redacted
+from tailrace_shared.redact.credentials import redact_credentials
 from tailrace_shared.settings import CommonSettings
 
 # Local variables hold inputs, outputs and credentials: they never belong in a log.
@@ -18,7 +18,7 @@ _TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
 
 
 def configure_logging(
-    settings: CommonSettings, service: str, hide: Callable[[str], str] = redacted
+    settings: CommonSettings, service: str, hide: Callable[[str], str] = redact_credentials
 ) -> None:
     """Send structlog's and the standard library's records through one formatter to stderr.
 

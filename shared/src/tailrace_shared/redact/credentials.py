@@ -30,7 +30,7 @@ _SECRET: Final = re.compile(
 )
 
 
-def redacted(text: str) -> str:
+def redact_credentials(text: str) -> str:
     """Return ``text`` with a mask in place of whatever looks like a credential."""
     return _SECRET.sub(_mask, text)
 

@@ -10,9 +10,11 @@ from typing import Any, Final
 
 import msgspec
 
+from tailrace_shared.json_pointer import split_pointer
+
 MASK: Final = "***"
 """What is shown instead."""
-MARK: Final = b'"sensitive"'
+SENSITIVE_KEY: Final = b'"sensitive"'
 """Bytes without which an event, or a commit, has no sensitive places."""
 
 # For each event the field of its data that the pointers lead into; None: into the data itself.
@@ -39,9 +41,9 @@ _decode_pointers: Final = msgspec.json.Decoder(list[str]).decode
 _encode: Final = msgspec.json.Encoder().encode
 
 
-def shown(stored: msgspec.Raw) -> msgspec.Raw:
+def mask_event(stored: msgspec.Raw) -> msgspec.Raw:
     """Return a stored event as it may be shown: the very same, unless it has sensitive places."""
-    if MARK not in bytes(stored):
+    if SENSITIVE_KEY not in bytes(stored):
         return stored
     event = _decode(stored)
     if "sensitive" not in event.data or event.type not in _VALUES:
@@ -50,10 +52,10 @@ def shown(stored: msgspec.Raw) -> msgspec.Raw:
     field = _VALUES[event.type]
     if field is None:
         data = {key: msgspec.json.decode(value) for key, value in event.data.items()}
-        event.data = {key: _raw(value) for key, value in masked(data, pointers).items()}
+        event.data = {key: _raw(value) for key, value in mask_value(data, pointers).items()}
     elif field in event.data:
         value = msgspec.json.decode(event.data[field])
-        event.data[field] = _raw(masked(value, pointers))
+        event.data[field] = _raw(mask_value(value, pointers))
     return _raw(event)
 
 
@@ -61,19 +63,14 @@ def _raw(value: Any) -> msgspec.Raw:
     return msgspec.Raw(_encode(value))
 
 
-def masked(value: Any, pointers: Iterable[str]) -> Any:
+def mask_value(value: Any, pointers: Iterable[str]) -> Any:
     """Return a JSON value with each of the places replaced; ``value`` stays as it is.
 
     A place that the value does not have is left out; the empty pointer is all of it.
     """
     for pointer in pointers:
-        value = _without(value, tokens_of(pointer))
+        value = _without(value, split_pointer(pointer))
     return value
-
-
-def tokens_of(pointer: str) -> list[str]:
-    """Return the keys and indexes that a JSON Pointer (RFC 6901) consists of."""
-    return [token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:]]
 
 
 def _without(value: Any, tokens: Sequence[str]) -> Any:

@@ -20,15 +20,13 @@ from tailrace_shared.errors import (
 )
 from tailrace_shared.execution import commands
 from tailrace_shared.execution.commit_status import STATE, WORKFLOW, CommitStatus
+from tailrace_shared.execution.commits import EVENTS_VERSION, decode_commit, encode_commits
 from tailrace_shared.execution.events import (
-    EVENTS_VERSION,
     CommandRequested,
     Event,
     ExecutionQueued,
     Origin,
-    decode_commit,
-    encode_commits,
-    kept_elsewhere,
+    referenced_output_bytes,
 )
 from tailrace_shared.execution.state import ExecutionState, fold
 from tailrace_shared.ids import new_token
@@ -239,7 +237,7 @@ class ExecutionLog:
                 for event in events:
                     state.apply(event)
                 last_sequence, writer = commit.sequence, commit.writer or writer
-                size += len(commit.payload) + kept_elsewhere(events)
+                size += len(commit.payload) + referenced_output_bytes(events)
             history = History(state, last_sequence, writer, size)
             if last_sequence >= at_least:
                 return history
@@ -256,7 +254,7 @@ class ExecutionLog:
                 state.apply(event)
             # A request of the API does not make it the one who drives the execution.
             last_sequence, writer = commit.sequence, commit.writer or writer
-            size += len(commit.payload) + kept_elsewhere(events)
+            size += len(commit.payload) + referenced_output_bytes(events)
         return History(state, last_sequence, writer, size)
 
     async def last_commit(self, tenant: str, execution: str) -> Commit | None:

@@ -7,7 +7,7 @@ dropped.
 
 from typing import Any, Final, NamedTuple
 
-from tailrace_shared.workflow import pointer
+from tailrace_shared.json_pointer import join_pointer
 
 _NODE_FIELDS: Final = frozenset(
     [
@@ -55,7 +55,7 @@ def to_canonical(document: dict[str, Any]) -> Canonical:
         elif node["id"] in nodes:
             problems.append((f"{place}/id", f"a second node has the id {node['id']!r}"))
         else:
-            at = pointer.join("/nodes", node["id"])
+            at = join_pointer("/nodes", node["id"])
             places[at] = place
             nodes[node["id"]] = _canonical_node(at, place, node, problems, places)
     _add_edges(document.get("edges", []), nodes, problems, places)
@@ -77,13 +77,13 @@ def _canonical_node(
     }
     parameters: dict[str, Any] = {}
     for key, value in data.items():
-        source = pointer.join(place, "data", key)
+        source = join_pointer(place, "data", key)
         if key in _NODE_FIELDS:
             canonical[key] = value
             places[f"{at}/{key}"] = source
         elif key != "label":
             parameters[key] = value
-            places[pointer.join(at, "with", key)] = source
+            places[join_pointer(at, "with", key)] = source
         elif "name" not in canonical:
             canonical["name"] = value
             places[f"{at}/name"] = source
@@ -110,7 +110,7 @@ def _add_edges(
                 ]
                 problems.extend(unknown)
                 if not unknown:
-                    _add_need(nodes[target], source, pointer.join("/nodes", target), places)
+                    _add_need(nodes[target], source, join_pointer("/nodes", target), places)
             case _:
                 detail = "an edge is an object with the fields source and target"
                 problems.append((place, detail))

@@ -11,12 +11,12 @@ from typing import Any, Final
 import msgspec
 
 from tailrace_shared.ids import is_valid_id, is_valid_node_type, is_valid_procedure
+from tailrace_shared.json_pointer import join_pointer
 from tailrace_shared.workflow.expressions.references import NAMES, References, Scope
 from tailrace_shared.workflow.node_types import NodeType, Parameter
-from tailrace_shared.workflow.pointer import join
 from tailrace_shared.workflow.problems import Problems
 from tailrace_shared.workflow.schemas.input_schema import schema_problems
-from tailrace_shared.workflow.sensitive_fields import misuses
+from tailrace_shared.workflow.sensitive_fields import invalid_keywords
 
 MAX_FORM_BYTES: Final = 64 * 1024
 """A form is carried by the event that says that a step waits for it."""
@@ -124,9 +124,9 @@ class ParameterChecks:
             if key not in given:
                 continue
             if spec.literal and spec.kind != "work":
-                self._literal(join(pointer, key), given[key], spec, place)
+                self._literal(join_pointer(pointer, key), given[key], spec, place)
             elif spec.literal or not _has_expression(given[key]):
-                self._parameter(join(pointer, key), given[key], spec, place)
+                self._parameter(join_pointer(pointer, key), given[key], spec, place)
 
     def _literal(self, pointer: str, value: Any, spec: Parameter, place: Scope) -> None:
         before = len(self._problems.found)
@@ -192,9 +192,9 @@ class ParameterChecks:
 
     def _form(self, pointer: str, value: Any) -> None:
         for path, detail in schema_problems(value):
-            self._problems.report(join(pointer, *path), f"not a JSON Schema: {detail}")
-        for misuse in misuses(value):
-            self._problems.report(join(pointer, *misuse.path), misuse.detail)
+            self._problems.report(join_pointer(pointer, *path), f"not a JSON Schema: {detail}")
+        for misuse in invalid_keywords(value):
+            self._problems.report(join_pointer(pointer, *misuse.path), misuse.detail)
         if (size := len(msgspec.json.encode(value))) > MAX_FORM_BYTES:
             self._problems.report(
                 pointer, f"the form is {size} bytes of JSON; the limit is {MAX_FORM_BYTES}"

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from tailrace_shared.duration import Duration
-from tailrace_shared.workflow.pointer import join
+from tailrace_shared.json_pointer import join_pointer
 
 MAX_PROBLEMS: Final = 1000
 MAX_HINTS: Final = 50
@@ -73,7 +73,9 @@ class Problems:
         """Check that an object has no fields but those known, and those required."""
         for key in value:
             if key not in known:
-                self.report(join(pointer, key), f"unknown field {key!r}{self.nearest(key, known)}")
+                self.report(
+                    join_pointer(pointer, key), f"unknown field {key!r}{self.nearest(key, known)}"
+                )
         for key in required:
             if key not in value:
                 self.report(pointer, f"the field {key!r} is missing")

@@ -11,11 +11,10 @@ import referencing
 import referencing.exceptions
 from referencing.jsonschema import DRAFT202012
 
-from tailrace_shared.redact.masking import tokens_of
+from tailrace_shared.json_pointer import join_pointer, split_pointer
 from tailrace_shared.workflow.definition import Definition, ItemWork, Node
-from tailrace_shared.workflow.pointer import join
 
-MOST_PLACES: Final = 200
+MAX_EVENT_POINTERS: Final = 200
 """Pointers that one event carries; where there are more, what they are in is marked instead."""
 
 # Of pointers before there are few of them: values with long keys make them long, and all alike.
@@ -53,16 +52,16 @@ def subschemas(schema: Any, path: _Path = ()) -> Iterator[tuple[_Path, dict[str,
         waiting += [((*path, keyword), schema[keyword]) for keyword in _SINGLE if keyword in schema]
 
 
-def schema_marks(schema: Any) -> bool:
+def schema_has_sensitive(schema: Any) -> bool:
     """Tell whether a schema marks anything."""
     return isinstance(schema, dict) and any(
         each.get(_WORD) is True for _path, each in subschemas(schema)
     )
 
 
-def schema_places(schema: Any, value: Any) -> list[str]:
+def sensitive_pointers(schema: Any, value: Any) -> list[str]:
     """Return the places of a value that its schema marks, as JSON Pointers."""
-    if not schema_marks(schema):
+    if not schema_has_sensitive(schema):
         return []
     resource = DRAFT202012.create_resource(schema)
     walk = _Walk()
@@ -70,7 +69,7 @@ def schema_places(schema: Any, value: Any) -> list[str]:
         walk.visit(schema, value, (), _NO_RETRIEVAL.resolver_with_root(resource))
     except RecursionError:
         return [""]
-    return few(join("", *path) for path in walk.found)
+    return limit_pointers(join_pointer("", *path) for path in walk.found)
 
 
 class _Walk:
@@ -146,34 +145,36 @@ def _of_item(schema: Mapping[str, Any], index: int) -> Iterator[Any]:
             yield schema[keyword]
 
 
-def node_places(node: Node | ItemWork, output: Any) -> list[str]:
+def node_sensitive_pointers(node: Node | ItemWork, output: Any) -> list[str]:
     """Return the places of an output that its node marks, as JSON Pointers.
 
     ``*`` in a pointer of the definition is every item of a list.
     """
-    return places(patterns_of(node), output)
+    return matching_pointers(sensitive_patterns(node), output)
 
 
-def patterns_of(node: Node | ItemWork) -> list[str]:
+def sensitive_patterns(node: Node | ItemWork) -> list[str]:
     """Return what a node marks of its output, whatever that will be."""
     if isinstance(node.sensitive, bool):
         return [""] if node.sensitive else []
     return node.sensitive
 
 
-def item_patterns(node: Node, index: int) -> list[str]:
+def item_sensitive_patterns(node: Node, index: int) -> list[str]:
     """Return what a map marks of the output of one of its items, by marking its list."""
-    patterns = patterns_of(node)
+    patterns = sensitive_patterns(node)
     if "" in patterns:
         return [""]
     first = (pattern[1:].partition("/") for pattern in patterns)
     return [slash + rest for token, slash, rest in first if token in {"*", str(index)}]
 
 
-def places(patterns: Iterable[str], value: Any) -> list[str]:
+def matching_pointers(patterns: Iterable[str], value: Any) -> list[str]:
     """Return the places of a value that patterns lead to, as JSON Pointers."""
-    return few(
-        join("", *place) for pattern in patterns for place in _places(value, tokens_of(pattern), ())
+    return limit_pointers(
+        join_pointer("", *place)
+        for pattern in patterns
+        for place in _places(value, split_pointer(pattern), ())
     )
 
 
@@ -190,10 +191,10 @@ def _places(value: Any, tokens: Sequence[str], path: _Path) -> Iterator[_Path]:
                 yield from _places(item, rest, (*path, index))
 
 
-def few(pointers: Iterable[str]) -> list[str]:
+def limit_pointers(pointers: Iterable[str]) -> list[str]:
     """Return pointers that mark at least the same places, sorted, and not too many of them."""
     found = _outermost(_within_bounds(pointers))
-    while len(found) > MOST_PLACES:
+    while len(found) > MAX_EVENT_POINTERS:
         deepest = max(pointer.count("/") for pointer in found)
         found = _outermost(
             pointer.rpartition("/")[0] if pointer.count("/") == deepest else pointer
@@ -224,9 +225,11 @@ def _outermost(pointers: Iterable[str]) -> list[str]:
     return found
 
 
-def marks_anything(definition: Definition) -> bool:
+def has_sensitive_fields(definition: Definition) -> bool:
     """Tell whether a definition marks anything as sensitive."""
-    return schema_marks(definition.input) or any(map(_node_marks, definition.nodes.values()))
+    return schema_has_sensitive(definition.input) or any(
+        map(_node_marks, definition.nodes.values())
+    )
 
 
 def _node_marks(node: Node) -> bool:
@@ -234,19 +237,19 @@ def _node_marks(node: Node) -> bool:
     return bool(
         node.sensitive
         or (isinstance(work, dict) and work.get("sensitive"))
-        or (node.type == "await" and schema_marks(node.parameters.get("form")))
+        or (node.type == "await" and schema_has_sensitive(node.parameters.get("form")))
     )
 
 
-class Misuse(NamedTuple):
+class InvalidKeyword(NamedTuple):
     """A place of a schema where ``sensitive`` is not what it can be."""
 
     path: _Path
     detail: str
 
 
-def misuses(schema: Any) -> Iterator[Misuse]:
+def invalid_keywords(schema: Any) -> Iterator[InvalidKeyword]:
     """Yield the places of a schema where ``sensitive`` says neither true nor false."""
     for path, each in subschemas(schema):
         if not isinstance(each.get(_WORD, False), bool):
-            yield Misuse((*path, _WORD), "sensitive is true or false")
+            yield InvalidKeyword((*path, _WORD), "sensitive is true or false")

@@ -11,16 +11,16 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from tailrace_shared.ids import is_valid_id
+from tailrace_shared.json_pointer import join_pointer
 from tailrace_shared.workflow import editor
 from tailrace_shared.workflow.definition import Definition, MapWork, encode_definition
 from tailrace_shared.workflow.expressions.references import References, Scope
 from tailrace_shared.workflow.graph import CycleError, Graph, sort_graph
 from tailrace_shared.workflow.node_types import SHIPPED, NodeType
 from tailrace_shared.workflow.parameters import ParameterChecks
-from tailrace_shared.workflow.pointer import join
 from tailrace_shared.workflow.problems import MAX_HINTS, MAX_PROBLEMS, Problem, Problems
 from tailrace_shared.workflow.schemas.input_schema import schema_problems
-from tailrace_shared.workflow.sensitive_fields import misuses
+from tailrace_shared.workflow.sensitive_fields import invalid_keywords
 
 __all__ = [
     "MAX_BYTES",
@@ -125,9 +125,9 @@ class _Validation:
         self.problems.optional(document, "", "description", self.problems.text)
         if document.get("input") is not None:
             for path, detail in schema_problems(document["input"]):
-                self.report(join("/input", *path), f"not a JSON Schema: {detail}")
-            for misuse in misuses(document["input"]):
-                self.report(join("/input", *misuse.path), misuse.detail)
+                self.report(join_pointer("/input", *path), f"not a JSON Schema: {detail}")
+            for misuse in invalid_keywords(document["input"]):
+                self.report(join_pointer("/input", *misuse.path), misuse.detail)
         if "output" in document:
             self.references.template("/output", document["output"], Scope(node=None))
         if document.get("concurrency") is not None:
@@ -158,7 +158,7 @@ class _Validation:
             self.report("/nodes", f"{len(nodes)} nodes; the limit is {MAX_NODES}")
             return
         for node_id, node in nodes.items():
-            pointer = join("/nodes", node_id)
+            pointer = join_pointer("/nodes", node_id)
             if not is_valid_id(node_id):
                 self.report(pointer, "a node id is 1 to 64 letters, digits, '_' or '-'")
             if isinstance(node, dict):
@@ -236,6 +236,7 @@ class _Validation:
         except CycleError as error:
             last = error.nodes[-1]
             self.report(
-                join("/nodes", last, "needs"), f"the nodes need each other in a cycle: {error}"
+                join_pointer("/nodes", last, "needs"),
+                f"the nodes need each other in a cycle: {error}",
             )
             return None

@@ -45,9 +45,10 @@ from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.snapshot import EarlierStatus, Snapshot, SnapshotQuery
 from tailrace_api.sse import frame
 from tailrace_api.sse.chunk import bodies, chunk
-from tailrace_shared.execution.events import TERMINAL_TYPES, split_commit
+from tailrace_shared.execution.commits import split_commit
+from tailrace_shared.execution.events import TERMINAL_TYPES
 from tailrace_shared.position import StreamPosition
-from tailrace_shared.redact.masking import MARK, shown
+from tailrace_shared.redact.masking import SENSITIVE_KEY, mask_event
 from tailrace_shared.subjects import LogFilter
 
 ResetReason = Literal["expired", "unknown", "recreated"]
@@ -305,13 +306,13 @@ _Opened = tuple[LoggedEvent | None, msgspec.Raw]
 # What all topics are given that show the same commit, one right after the other.
 @lru_cache(maxsize=4)
 def _opened(payload: bytes, is_newer: bool) -> tuple[_Opened, ...]:
-    is_masked = MARK in payload
+    is_masked = SENSITIVE_KEY in payload
     return tuple(_open(stored, is_newer, is_masked) for stored in split_commit(payload))
 
 
 def _open(stored: msgspec.Raw, is_newer: bool, is_masked: bool) -> _Opened:
     try:
-        slice_ = shown(stored) if is_masked else stored
+        slice_ = mask_event(stored) if is_masked else stored
         event = _decode_event(slice_)
     except ILLEGIBLE:
         return None, stored

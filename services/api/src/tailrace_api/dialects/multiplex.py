@@ -27,8 +27,8 @@ from tailrace_api.dialects.dialect import (
     tell,
 )
 from tailrace_api.dialects.snapshot import EarlierStatus, Snapshot, SnapshotQuery
-from tailrace_shared.execution.events import split_commit
-from tailrace_shared.redact.masking import shown
+from tailrace_shared.execution.commits import split_commit
+from tailrace_shared.redact.masking import mask_event
 from tailrace_shared.subjects import LogFilter
 
 #: What a block without a name is called where it is wrapped, as a browser calls it.
@@ -215,7 +215,7 @@ class Multiplex(Dialect):
         if payload is None:
             data = {"execution_id": execution, "message": f"there is no execution {execution!r}"}
             return [topic.wrap(Block("error", _encode(data)))]
-        told = (topic.show(shown(stored)) for stored in split_commit(payload))
+        told = (topic.show(mask_event(stored)) for stored in split_commit(payload))
         return [block for slots in told for block in slots if block is not None]
 
     def concerns(self, context: Context, payload: bytes) -> bool:

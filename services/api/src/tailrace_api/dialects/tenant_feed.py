@@ -23,9 +23,9 @@ from tailrace_shared.execution.events import (
     StepBegun,
     StepError,
     StepProgress,
-    parse_timestamp,
 )
 from tailrace_shared.execution.items import split_item_id
+from tailrace_shared.execution.timestamps import parse_timestamp
 from tailrace_shared.redact.masking import MASK
 from tailrace_shared.subjects import LogFilter
 

@@ -11,8 +11,9 @@ import msgspec
 
 from tailrace_shared.errors import ExpressionError
 from tailrace_shared.estimation.estimate import Estimator
+from tailrace_shared.execution.commits import split_commit
 from tailrace_shared.execution.evaluation import render
-from tailrace_shared.execution.events import Parent, StepWait, format_timestamp, split_commit
+from tailrace_shared.execution.events import Parent, StepWait
 from tailrace_shared.execution.items import item_id, split_item_id
 from tailrace_shared.execution.progress import progress_percent
 from tailrace_shared.execution.state import (
@@ -21,10 +22,11 @@ from tailrace_shared.execution.state import (
     StepState,
     StepStatus,
 )
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.position import StreamPosition
-from tailrace_shared.redact.masking import masked, shown
+from tailrace_shared.redact.masking import mask_event, mask_value
 from tailrace_shared.workflow.definition import Definition, Node, OnTimeout
-from tailrace_shared.workflow.expressions.expression import compile_template
+from tailrace_shared.workflow.expressions.template import compile_template
 from tailrace_shared.workflow.graph import graph_of
 
 _MOST_PENDING: Final = 1000
@@ -148,7 +150,7 @@ _decode_event = msgspec.json.Decoder(_Event).decode
 def log_entries(epoch: str, sequence: int, payload: bytes) -> Iterable[LogEntry]:
     """Yield the events of a commit as entries of the document."""
     for index, stored in enumerate(split_commit(payload)):
-        event = _decode_event(shown(stored))
+        event = _decode_event(mask_event(stored))
         event_id = str(StreamPosition(epoch, sequence, index))
         yield LogEntry(event_id, event.type, event.data, event.timestamp)
 
@@ -175,8 +177,8 @@ def run_document(
         workflow_id=state.workflow_id,
         version=state.version,
         status=state.status,
-        input=masked(state.input, state.sensitive),
-        output=masked(_output(state, definition), state.output_sensitive),
+        input=mask_value(state.input, state.sensitive),
+        output=mask_value(_output(state, definition), state.output_sensitive),
         error=state.error,
         created_at=state.created_at,
         started_at=state.started_at,
@@ -245,7 +247,7 @@ def _step(step_id: str, nodes: Mapping[str, Node], state: ExecutionState) -> Ste
         started_at=step.started_at,
         completed_at=step.completed_at,
         duration_ms=step.duration_ms,
-        output=None if step.output is msgspec.UNSET else masked(step.output, step.sensitive),
+        output=None if step.output is msgspec.UNSET else mask_value(step.output, step.sensitive),
         error=step.error,
         waiting_for=_waiting_for(step),
         items=msgspec.UNSET if step.items is None else len(step.items),

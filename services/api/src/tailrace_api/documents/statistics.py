@@ -13,7 +13,7 @@ from tailrace_shared.estimation.run_history import (
     items_of,
 )
 from tailrace_shared.estimation.sketch import Sketch
-from tailrace_shared.execution.events import format_timestamp
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.workflow.definition import Definition
 
 _SHARES: Final = (0.5, 0.9, 0.95, 0.99)

@@ -15,7 +15,7 @@ from tailrace_api.web.json_response import json_response
 from tailrace_api.web.operation import Answer, Operation, Parameter
 from tailrace_api.web.query import LIMIT, checked_number, limit_of, query_value
 from tailrace_shared.errors import DeadLetterNotFoundError
-from tailrace_shared.execution.events import format_timestamp
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.stores.dead_letters import DeadLetter, DeadLetters
 
 _LARGEST_SEQUENCE: Final = 2**63 - 1

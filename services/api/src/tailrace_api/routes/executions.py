@@ -34,7 +34,7 @@ from tailrace_shared.errors import (
 from tailrace_shared.estimation.estimate import Estimator
 from tailrace_shared.execution.state import ExecutionState, ExecutionStatus
 from tailrace_shared.ids import ID_PATTERN, check_id
-from tailrace_shared.redact.masking import masked
+from tailrace_shared.redact.masking import mask_value
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.stores.estimators import Estimators
 from tailrace_shared.stores.execution_log import ExecutionLog
@@ -236,8 +236,10 @@ class ExecutionRoutes:
             )
         await self._outputs.fetch(state, [step_id])
         if not size:
-            return json_response(masked(step.output, step.sensitive))
-        return await asyncio.to_thread(lambda: json_response(masked(step.output, step.sensitive)))
+            return json_response(mask_value(step.output, step.sensitive))
+        return await asyncio.to_thread(
+            lambda: json_response(mask_value(step.output, step.sensitive))
+        )
 
     async def _read(
         self, tenant: str, execution: str, *, with_logs: bool

@@ -20,10 +20,10 @@ from tailrace_api.web.query import CURSOR, LIMIT, cursor_of, limit_of
 from tailrace_shared.commands.run_input import InvalidInputError
 from tailrace_shared.commands.run_starter import RunRequest, RunStarter
 from tailrace_shared.errors import InvalidIdError, InvalidScheduleError, WorkflowNotFoundError
-from tailrace_shared.execution.events import format_timestamp
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.ids import ID_PATTERN, check_id, new_execution_id
 from tailrace_shared.recurrence import Cron, Every, parse_recurrence
-from tailrace_shared.redact.masking import masked
+from tailrace_shared.redact.masking import mask_value
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.stores.schedule_store import Schedule, ScheduleStore
 from tailrace_shared.workflow.validation import Problem
@@ -182,7 +182,7 @@ class ScheduleRoutes:
         marks: list[str] = []
         if schedule.input:
             marks = await self._starter.marks(tenant, schedule.workflow_id, schedule.input)
-        return _document(schedule, masked(schedule.input, marks))
+        return _document(schedule, mask_value(schedule.input, marks))
 
     async def _run_problems(self, tenant: str, body: dict[str, Any]) -> list[Problem]:
         workflow_id = body.get("workflow_id")

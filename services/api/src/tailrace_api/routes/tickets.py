@@ -16,7 +16,7 @@ from tailrace_api.web.json_body import read_object, refuse_unknown
 from tailrace_api.web.json_response import json_response
 from tailrace_api.web.operation import Answer, Operation
 from tailrace_api.web.problems import RefusedError
-from tailrace_shared.execution.events import format_timestamp
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.workflow.problems import Problem
 

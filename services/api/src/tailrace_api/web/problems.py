@@ -31,7 +31,7 @@ from tailrace_shared.errors import (
     UnavailableError,
     WorkflowNotFoundError,
 )
-from tailrace_shared.redact.credentials import redacted
+from tailrace_shared.redact.credentials import redact_credentials
 from tailrace_shared.workflow.validation import Problem
 
 CONTENT_TYPE: Final = "application/problem+json"
@@ -98,8 +98,8 @@ def problem(
 ) -> Response:
     """Return a problem as a response."""
     # A detail may repeat what a client sent, and that may be a token in the wrong place.
-    errors = [Problem(error.pointer, redacted(error.detail)) for error in errors]
-    body = ProblemDocument(HTTPStatus(status).phrase, status, redacted(detail), errors)
+    errors = [Problem(error.pointer, redact_credentials(error.detail)) for error in errors]
+    body = ProblemDocument(HTTPStatus(status).phrase, status, redact_credentials(detail), errors)
     return Response(msgspec.json.encode(body), status, headers, CONTENT_TYPE)
 
 

@@ -47,35 +47,35 @@ class Redactor:
         longest_first = sorted(set(secrets), key=len, reverse=True)
         self._patterns = [_pattern(secret) for secret in longest_first]
 
-    def text(self, text: str) -> str:
+    def redact_text(self, text: str) -> str:
         """Return a text without the secrets."""
         for pattern in self._patterns:
             text = pattern.sub(MASK, text)
         return text
 
-    def value(self, value: Any) -> Any:
+    def redact_value(self, value: Any) -> Any:
         """Return a JSON value without the secrets; the very same object if it has none."""
         encoded = msgspec.json.encode(value).decode()
         if not any(pattern.search(encoded) for pattern in self._patterns):
             return value
         try:
-            return self._without(value)
+            return self._redact(value)
         except RecursionError:
             return MASK
 
-    def _without(self, value: Any) -> Any:
+    def _redact(self, value: Any) -> Any:
         match value:
             case str():
-                return self.text(value)
+                return self.redact_text(value)
             case dict():
-                return {self._without(key): self._without(member) for key, member in value.items()}
+                return {self._redact(key): self._redact(member) for key, member in value.items()}
             case list():
-                return [self._without(member) for member in value]
+                return [self._redact(member) for member in value]
             case bool() | None:
                 return value
             case _:
                 number = str(value)
-                return value if self.text(number) == number else MASK
+                return value if self.redact_text(number) == number else MASK
 
 
 @functools.lru_cache(maxsize=1024)

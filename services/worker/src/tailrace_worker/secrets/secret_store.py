@@ -80,10 +80,10 @@ class SecretStore:
                 self._given.popitem(last=False)
         return secrets
 
-    def redacted(self, line: str) -> str:
+    def redact(self, line: str) -> str:
         """Return a line of the worker's log without any secret that was given out."""
         for redactor in list(self._given.values()):
-            line = redactor.text(line)
+            line = redactor.redact_text(line)
         return line
 
     def _read(self, tenant: str, names: Collection[str]) -> dict[str, str]:

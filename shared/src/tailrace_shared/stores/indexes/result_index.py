@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from tailrace_shared.execution.events import parse_timestamp
+from tailrace_shared.execution.timestamps import parse_timestamp
 from tailrace_shared.ids import check_id
 from tailrace_shared.nats.bucket import Bucket
 from tailrace_shared.nats.jetstream import JetStream

@@ -19,7 +19,7 @@ from tailrace_shared.ids import check_id
 from tailrace_shared.nats.bucket import Bucket
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.topology import WAITING
-from tailrace_shared.redact.masking import MASK, masked
+from tailrace_shared.redact.masking import MASK, mask_value
 from tailrace_shared.subjects import Subjects, check_procedure
 
 MAX_KEPT_BYTES: Final = 16 * 1024
@@ -71,7 +71,7 @@ class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
         """The same, as people may be shown it."""
         if not self.sensitive:
             return self
-        seen = masked({"input": self.input, "context": self.context}, self.sensitive)
+        seen = mask_value({"input": self.input, "context": self.context}, self.sensitive)
         context = {"***": MASK} if seen["context"] == MASK else seen["context"]
         return msgspec.structs.replace(self, input=seen["input"], context=context)
 

@@ -7,16 +7,12 @@ references are kept until then.
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from tailrace_shared.errors import InvalidExpressionError
 from tailrace_shared.ids import is_valid_id
-from tailrace_shared.workflow.expressions.expression import (
-    Expression,
-    InvalidExpressionError,
-    InvalidTemplateError,
-    compile_expression,
-    compile_template,
-)
+from tailrace_shared.json_pointer import join_pointer
+from tailrace_shared.workflow.expressions.expression import Expression, compile_expression
+from tailrace_shared.workflow.expressions.template import InvalidTemplateError, compile_template
 from tailrace_shared.workflow.graph import Graph
-from tailrace_shared.workflow.pointer import join
 from tailrace_shared.workflow.problems import Problems
 
 NAMES: Final = ("input", "nodes", "execution")
@@ -75,12 +71,12 @@ class References:
             template = compile_template(value)
         except InvalidTemplateError as invalid:
             for path, error in invalid.errors:
-                self._problems.report(join(pointer, *path), f"not valid CEL: {error}")
+                self._problems.report(join_pointer(pointer, *path), f"not valid CEL: {error}")
         except RecursionError:
             self._problems.report(pointer, "nested too deep")
         else:
             for path, expression in template.expressions:
-                self._add(join(pointer, *path), expression, place)
+                self._add(join_pointer(pointer, *path), expression, place)
 
     def _add(self, pointer: str, expression: Expression, place: Scope) -> None:
         if "secrets" in expression.names:

@@ -10,7 +10,7 @@ import referencing.exceptions
 from jsonschema.protocols import Validator
 from referencing.jsonschema import DRAFT202012
 
-from tailrace_shared.workflow.pointer import join
+from tailrace_shared.json_pointer import join_pointer
 from tailrace_shared.workflow.problems import Problem
 from tailrace_shared.workflow.schemas.schema_validator import (
     MOST_SECONDS,
@@ -20,7 +20,7 @@ from tailrace_shared.workflow.schemas.schema_validator import (
     begin,
     matches,
 )
-from tailrace_shared.workflow.sensitive_fields import schema_places, subschemas
+from tailrace_shared.workflow.sensitive_fields import sensitive_pointers, subschemas
 
 _MOST_VIOLATIONS: Final = 100
 _TOO_MUCH: Final = "the schema takes too long to check; make it simpler"
@@ -115,10 +115,10 @@ def violations(
         seconds: how long that may take; beyond, it is refused as well.
     """
     begin(seconds)
-    marked = schema_places(validator.schema, value)
+    marked = sensitive_pointers(validator.schema, value)
     try:
         return [
-            Problem(join("", field, *error.absolute_path), _sentence(error, marked)[:1000])
+            Problem(join_pointer("", field, *error.absolute_path), _sentence(error, marked)[:1000])
             for error in islice(validator.iter_errors(value), _MOST_VIOLATIONS)
         ]
     except referencing.exceptions.Unresolvable as error:
@@ -134,7 +134,7 @@ def violations(
 
 
 def _sentence(error: jsonschema.ValidationError, marked: list[str]) -> str:
-    place = join("", *error.absolute_path) + "/"
+    place = join_pointer("", *error.absolute_path) + "/"
     # A sentence quotes what it is about, which may be what nobody is shown, or have it within.
     if any(place.startswith(f"{each}/") or f"{each}/".startswith(place) for each in marked):
         return f"is not what the schema asks for: {error.validator}"

@@ -13,7 +13,8 @@ from tailrace_api.dialects.dialect import ResetReason, reset
 from tailrace_api.fanout.history.replay import Replay
 from tailrace_api.fanout.views.view import View
 from tailrace_shared.errors import ExecutionNotFoundError, UnavailableError
-from tailrace_shared.execution.events import TERMINAL_TYPES, decode_slice, split_commit
+from tailrace_shared.execution.commits import decode_slice, split_commit
+from tailrace_shared.execution.events import TERMINAL_TYPES
 from tailrace_shared.position import StreamPosition
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog, LogEdge
 

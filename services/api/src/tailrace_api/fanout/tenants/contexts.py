@@ -15,8 +15,8 @@ import msgspec
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import ILLEGIBLE
 from tailrace_api.fanout.views.view import Logged, View
-from tailrace_shared.execution.events import split_commit
-from tailrace_shared.redact.masking import masked
+from tailrace_shared.execution.commits import split_commit
+from tailrace_shared.redact.masking import mask_value
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog
 from tailrace_shared.stores.indexes.waiting_index import MAX_KEPT_BYTES
 
@@ -139,7 +139,7 @@ class Contexts:
 def _kept(queued: _Queued) -> Any:
     if len(queued.input) > MAX_KEPT_BYTES:
         return None
-    return masked(msgspec.json.decode(queued.input), queued.sensitive)
+    return mask_value(msgspec.json.decode(queued.input), queued.sensitive)
 
 
 def _what_is_left(execution: str, commit: Commit | None) -> Context:

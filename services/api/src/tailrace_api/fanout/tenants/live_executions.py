@@ -14,7 +14,8 @@ from tailrace_api.dialects.snapshot import ExecutionStatus, SnapshotQuery, Waiti
 from tailrace_api.fanout.tenants.contexts import Contexts
 from tailrace_shared.errors import NewerLogError, UnavailableError
 from tailrace_shared.execution import commit_status as told
-from tailrace_shared.execution.events import TERMINAL_TYPES, split_commit
+from tailrace_shared.execution.commits import split_commit
+from tailrace_shared.execution.events import TERMINAL_TYPES
 from tailrace_shared.execution.state import TERMINAL_STATUSES, ExecutionState, IllegalEventError
 from tailrace_shared.nats.jetstream import LAG
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog

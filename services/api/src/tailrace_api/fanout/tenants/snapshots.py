@@ -25,7 +25,7 @@ from tailrace_api.dialects.snapshot import Ended, ExecutionStatus, Snapshot, Sna
 from tailrace_api.fanout.tenants.contexts import Contexts
 from tailrace_api.fanout.tenants.live_executions import Found, LiveExecutions, Place
 from tailrace_shared.errors import UnavailableError
-from tailrace_shared.execution.events import split_commit
+from tailrace_shared.execution.commits import split_commit
 from tailrace_shared.ids import is_valid_id
 from tailrace_shared.nats.jetstream import LAG
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog

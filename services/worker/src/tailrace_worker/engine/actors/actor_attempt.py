@@ -9,14 +9,9 @@ import msgspec
 import structlog
 
 from tailrace_shared.errors import ServiceError
-from tailrace_shared.execution.events import (
-    Event,
-    StepBegun,
-    StepProgressed,
-    StepStarted,
-    format_timestamp,
-)
+from tailrace_shared.execution.events import Event, StepBegun, StepProgressed, StepStarted
 from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_worker.engine.actors.decision import Decision, decide, is_attempt_of
 from tailrace_worker.engine.actors.live_log import LiveLog, patiently
 from tailrace_worker.engine.actors.thread_executor import DramatiqThreadExecutor
@@ -208,9 +203,9 @@ class RemoteAttempt:
 
     def _covered(self, events: list[Event]) -> list[Event]:
         """Return events with marks at what nobody is shown."""
-        if (guard := SensitivityMarks.of(self._plan, self._log.state)) is not None:
+        if (sensitivity := SensitivityMarks.of(self._plan, self._log.state)) is not None:
             for event in events:
-                guard.cover(event, self._output)
+                sensitivity.mark(event, self._output)
         return events
 
     def _look(self) -> None:

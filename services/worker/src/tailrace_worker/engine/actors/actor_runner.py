@@ -8,7 +8,8 @@ import structlog
 from dramatiq.middleware import Interrupt, Shutdown, TimeLimitExceeded
 
 from tailrace_shared.errors import ExecutionNotFoundError, WorkflowNotFoundError
-from tailrace_shared.execution.events import Event, format_timestamp
+from tailrace_shared.execution.events import Event
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.settings import WorkerSettings
 from tailrace_shared.stores.indexes.due_index import NOW
 from tailrace_worker.engine.actors.actor_attempt import RemoteAttempt, Stop

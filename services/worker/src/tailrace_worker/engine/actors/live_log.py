@@ -24,12 +24,8 @@ from tailrace_shared.errors import (
     WrongLastSequenceError,
 )
 from tailrace_shared.execution.commit_status import STATE, WORKFLOW
-from tailrace_shared.execution.events import (
-    Event,
-    decode_commit,
-    encode_commits,
-    kept_elsewhere,
-)
+from tailrace_shared.execution.commits import decode_commit, encode_commits
+from tailrace_shared.execution.events import Event, referenced_output_bytes
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.nats.fenced_append import append
 from tailrace_shared.nats.topology import EVENTS
@@ -195,7 +191,7 @@ class LiveLog:
         for event in events:
             self.state.apply(event)
         self._last_sequence, self._is_whole = sequence, True
-        self.size += len(payload) + kept_elsewhere(events)
+        self.size += len(payload) + referenced_output_bytes(events)
         for moved in list(self._moved):
             moved()
 

@@ -14,10 +14,9 @@ from tailrace_shared.execution.events import (
     StepRetrying,
     StepWait,
     StepWaiting,
-    format_timestamp,
-    parse_timestamp,
 )
 from tailrace_shared.execution.state import StepState
+from tailrace_shared.execution.timestamps import format_timestamp, parse_timestamp
 from tailrace_shared.ids import new_execution_id
 from tailrace_shared.workflow.definition import Node
 from tailrace_worker.engine.decide.retry_policy import retry_delay

@@ -9,14 +9,10 @@ import msgspec
 from tailrace_shared.execution.items import split_item_id
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.workflow.definition import Definition, MapWork, Node
-from tailrace_shared.workflow.expressions.expression import (
-    Expression,
-    Template,
-    compile_expression,
-    compile_template,
-)
+from tailrace_shared.workflow.expressions.expression import Expression, compile_expression
+from tailrace_shared.workflow.expressions.template import Template, compile_template
 from tailrace_shared.workflow.graph import Graph, graph_of
-from tailrace_shared.workflow.sensitive_fields import marks_anything
+from tailrace_shared.workflow.sensitive_fields import has_sensitive_fields
 
 MAP: Final = "map"
 AWAIT: Final = "await"
@@ -106,9 +102,9 @@ class Plan:
         return any(node.type == AWAIT for node in self.definition.nodes.values())
 
     @cached_property
-    def marks_anything(self) -> bool:
+    def has_sensitive_fields(self) -> bool:
         """Whether the definition marks something as sensitive."""
-        return marks_anything(self.definition)
+        return has_sensitive_fields(self.definition)
 
     @cached_property
     def output(self) -> Template | None:

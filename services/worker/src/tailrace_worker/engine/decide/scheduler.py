@@ -48,11 +48,10 @@ from tailrace_shared.execution.events import (
     StepStarted,
     StepWait,
     StepWaiting,
-    format_timestamp,
-    parse_timestamp,
 )
 from tailrace_shared.execution.items import item_id, split_item_id
 from tailrace_shared.execution.state import SETTLED, ExecutionState, StepState
+from tailrace_shared.execution.timestamps import format_timestamp, parse_timestamp
 from tailrace_worker.engine.decide.maps import MapProgress
 from tailrace_worker.engine.decide.outcomes import (
     MAX_ERROR_CHARACTERS,
@@ -81,7 +80,7 @@ class Scheduler:
         self.plan = plan
         self.state = state
         #: Marks what nobody is shown; None while nothing of the execution is marked.
-        self.guard = SensitivityMarks.of(plan, state)
+        self.sensitivity = SensitivityMarks.of(plan, state)
         # Counted rather than looked up: a node that needs a thousand is asked a thousand times.
         self._undecided = {node: len(needs) for node, needs in plan.graph.needs.items()}
         self._succeeded = dict.fromkeys(plan.nodes, 0)
@@ -116,10 +115,10 @@ class Scheduler:
             event: the event.
             output: of a step that has completed, in case the event only refers to it.
         """
-        if self.guard is not None or getattr(event.data, "sensitive", None):
+        if self.sensitivity is not None or getattr(event.data, "sensitive", None):
             # What a child run or a signal brings may be marked although nothing else is.
-            self.guard = self.guard or SensitivityMarks(self.plan, self.state)
-            self.guard.cover(event, output)
+            self.sensitivity = self.sensitivity or SensitivityMarks(self.plan, self.state)
+            self.sensitivity.mark(event, output)
         self.state.apply(event)
         if isinstance(event, StepEvent):
             step = self.state.steps[event.data.node_id]
@@ -503,7 +502,7 @@ class Scheduler:
 
     def _completed(self, elapsed: int) -> Completed:
         output, omitted = self._output()
-        marks = [] if self.guard is None else self.guard.of_result(output)
+        marks = [] if self.sensitivity is None else self.sensitivity.output_pointers(output)
         # It follows from what the log holds; repeating it is only a convenience.
         if not omitted and len(msgspec.json.encode(output)) > MAX_VALUE_BYTES:
             output, omitted = None, True

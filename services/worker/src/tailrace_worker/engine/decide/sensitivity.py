@@ -26,12 +26,17 @@ from tailrace_shared.execution.events import (
     StepWaiting,
 )
 from tailrace_shared.execution.items import item_id, split_item_id
-from tailrace_shared.execution.sensitive_values import MarkedValues
+from tailrace_shared.execution.sensitive_values import SensitiveValues
 from tailrace_shared.execution.state import ExecutionState, StepState
-from tailrace_shared.redact.masking import tokens_of
-from tailrace_shared.workflow.expressions.expression import Expression, Template
-from tailrace_shared.workflow.pointer import join
-from tailrace_shared.workflow.sensitive_fields import few, item_patterns, patterns_of, places
+from tailrace_shared.json_pointer import join_pointer, split_pointer
+from tailrace_shared.workflow.expressions.expression import Expression
+from tailrace_shared.workflow.expressions.template import Template
+from tailrace_shared.workflow.sensitive_fields import (
+    item_sensitive_patterns,
+    limit_pointers,
+    matching_pointers,
+    sensitive_patterns,
+)
 from tailrace_worker.engine.decide.plan import AWAIT, Plan
 
 _PATH: Final = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
@@ -48,23 +53,23 @@ class SensitivityMarks:
     def __init__(self, plan: Plan, state: ExecutionState) -> None:
         self._plan = plan
         self._state = state
-        self._values = MarkedValues.of(state)
+        self._values = SensitiveValues.of(state)
 
-    def look_again(self) -> None:
+    def refresh(self) -> None:
         """Take in outputs that have been fetched since."""
-        self._values = MarkedValues.of(self._state)
+        self._values = SensitiveValues.of(self._state)
 
     @classmethod
     def of(cls, plan: Plan, state: ExecutionState) -> "SensitivityMarks | None":
         """Return the guard of an execution; None if nothing of it is marked."""
-        is_marked = plan.marks_anything or bool(state.sensitive) or state.is_marked
+        is_marked = plan.has_sensitive_fields or bool(state.sensitive) or state.is_marked
         return cls(plan, state) if is_marked else None
 
-    def text(self, text: str) -> str:
+    def redact(self, text: str) -> str:
         """Return a text without what nobody is shown."""
-        return self._values.text(text)
+        return self._values.redact(text)
 
-    def cover(self, event: Event, output: Any = msgspec.UNSET) -> None:
+    def mark(self, event: Event, output: Any = msgspec.UNSET) -> None:
         """Mark an event that is about to be recorded, in place.
 
         Args:
@@ -79,35 +84,37 @@ class SensitivityMarks:
             case StepExpanded():
                 event.data.sensitive = self._of_items(event)
             case StepWaiting():
-                self._cover_wait(event)
+                self._mark_wait(event)
             case StepProgressed() | StepLogged():
-                event.data.message = self.text(event.data.message)
-                event.data.sensitive = self._values.places(event.data.fields)
+                event.data.message = self.redact(event.data.message)
+                event.data.sensitive = self._values.find(event.data.fields)
             case StepFailed() | StepRetrying():
-                event.data.error = self.text(event.data.error)
+                event.data.error = self.redact(event.data.error)
             case ExecutionFailed():
-                event.data.error_message = self.text(event.data.error_message)
+                event.data.error_message = self.redact(event.data.error_message)
             case CommandRequested():
                 brought = {"data": event.data.data, "event": event.data.event}
                 self._values.add(brought, event.data.sensitive)
             case _:
                 pass
 
-    def of_result(self, output: Any) -> list[str]:
+    def output_pointers(self, output: Any) -> list[str]:
         """Return the places in the execution's output that nobody is shown."""
         template = self._plan.output
         if template is not None:
-            return few([*self._copied(template, (), ""), *self._values.places(output)])
+            return limit_pointers([*self._copied(template, (), ""), *self._values.find(output)])
         steps = self._state.steps
         leaves = [steps[leaf] for leaf in self._plan.graph.leaves if leaf in steps]
-        return few(join("", leaf.node_id) + place for leaf in leaves for place in leaf.sensitive)
+        return limit_pointers(
+            join_pointer("", leaf.node_id) + place for leaf in leaves for place in leaf.sensitive
+        )
 
-    def of_parameter(self, step_id: str, name: str, value: Any) -> list[str]:
+    def parameter_pointers(self, step_id: str, name: str, value: Any) -> list[str]:
         """Return the places in the value of a step's parameter that nobody is shown."""
         copied = self._copied(self._plan.step(step_id).parameters, (name,), step_id)
-        return few([*copied, *self._values.places(value)])
+        return limit_pointers([*copied, *self._values.find(value)])
 
-    def of_entry(self, context: Any) -> list[str]:
+    def wait_entry_pointers(self, context: Any) -> list[str]:
         """Return the places that nobody is shown of what the waiting index has of a step.
 
         Args:
@@ -116,32 +123,34 @@ class SensitivityMarks:
         found = [f"/input{place}" for place in self._state.sensitive]
         found += [f"/context/input{place}" for place in self._state.sensitive]
         for step in self._state.steps.values():
-            within = join("/context/nodes", step.node_id, "output")
+            within = join_pointer("/context/nodes", step.node_id, "output")
             found += [within + place for place in step.sensitive]
-        found += [f"/context{place}" for place in self._values.places(context)]
+        found += [f"/context{place}" for place in self._values.find(context)]
         # What is not there marks nothing.
-        return few(places(found, {"input": self._state.input, "context": context}))
+        return limit_pointers(
+            matching_pointers(found, {"input": self._state.input, "context": context})
+        )
 
     def _of_output(self, event: StepCompleted, output: Any) -> list[str]:
         step_id = event.data.node_id
-        found = [*event.data.sensitive, *places(self._patterns(step_id), output)]
+        found = [*event.data.sensitive, *matching_pointers(self._patterns(step_id), output)]
         if step_id in self._plan.maps:
-            return few([*found, *self._gathered(self._state.steps[step_id])])
+            return limit_pointers([*found, *self._gathered(self._state.steps[step_id])])
         node = self._plan.step(step_id)
         if node.node.type == AWAIT:
             step = self._state.steps[step_id]
             found += [] if step.resolution is None else step.resolution.sensitive
         elif node.node.type == "transform":
             found += self._copied(node.parameters, ("value",), step_id)
-        return few([*found, *self._values.places(output)])
+        return limit_pointers([*found, *self._values.find(output)])
 
     def _patterns(self, step_id: str) -> list[str]:
         node_id, index = split_item_id(step_id)
         node = self._plan.nodes[node_id].node
         if index is None:
-            return patterns_of(node)
+            return sensitive_patterns(node)
         work = self._plan.maps[node_id].work.do
-        return [*item_patterns(node, index), *patterns_of(work)]
+        return [*item_sensitive_patterns(node, index), *sensitive_patterns(work)]
 
     def _gathered(self, step: StepState) -> Iterator[str]:
         for index in range(len(step.items or ())):
@@ -151,17 +160,17 @@ class SensitivityMarks:
     def _of_items(self, event: StepExpanded) -> list[str]:
         source = self._plan.maps[event.data.node_id].for_each
         found = self._of_path(source, "")
-        return few([*found, *self._values.places(event.data.items)])
+        return limit_pointers([*found, *self._values.find(event.data.items)])
 
-    def _cover_wait(self, event: StepWaiting) -> None:
+    def _mark_wait(self, event: StepWaiting) -> None:
         wait = event.data
-        wait.reason = self.text(wait.reason)
+        wait.reason = self.redact(wait.reason)
         match wait.wait:
             case "signal":
                 # Whoever brings the signal marks what it is by what it says here.
                 wait.sensitive = self._patterns(wait.node_id)
             case "child":
-                wait.sensitive = self.of_parameter(wait.node_id, "input", wait.child_input)
+                wait.sensitive = self.parameter_pointers(wait.node_id, "input", wait.child_input)
             case _:
                 pass
 
@@ -175,7 +184,7 @@ class SensitivityMarks:
             if path[: len(within)] == tuple(within) and _text_at(template.value, path) == (
                 f"${{{expression.source}}}"
             ):
-                target = join("", *path[len(within) :])
+                target = join_pointer("", *path[len(within) :])
                 yield from (target + place for place in self._of_path(expression, step_id))
 
     def _of_path(self, expression: Expression, step_id: str) -> list[str]:
@@ -199,11 +208,11 @@ def _below(pointers: Iterable[str], path: list[str]) -> list[str]:
     """Return what pointers into a value mark of what a path leads to in it."""
     found = []
     for pointer in pointers:
-        tokens = tokens_of(pointer)
+        tokens = split_pointer(pointer)
         if path[: len(tokens)] == tokens:
             return [""]
         if tokens[: len(path)] == path:
-            found.append(join("", *tokens[len(path) :]))
+            found.append(join_pointer("", *tokens[len(path) :]))
     return found
 
 

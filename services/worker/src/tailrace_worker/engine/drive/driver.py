@@ -32,13 +32,9 @@ from tailrace_shared.errors import (
     WorkflowNotFoundError,
     WrongLastSequenceError,
 )
-from tailrace_shared.execution.events import (
-    Event,
-    StepStarted,
-    format_timestamp,
-    kept_elsewhere,
-)
+from tailrace_shared.execution.events import Event, StepStarted, referenced_output_bytes
 from tailrace_shared.execution.state import StepState
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.nats.fenced_append import WRITER
 from tailrace_shared.stores.execution_log import Commit, History
 from tailrace_worker.engine.decide.outcomes import LONGEST_IDLE, Succeeded, end_event, failed, lost
@@ -235,8 +231,8 @@ class Drive:
         await self._patiently(
             lambda: self._env.stores.outputs.fetch(scheduler.state, scheduler.plan.referenced)
         )
-        if scheduler.guard is not None:
-            scheduler.guard.look_again()
+        if scheduler.sensitivity is not None:
+            scheduler.sensitivity.refresh()
 
     async def _drive(self, facts: list[Event]) -> DriveResult:
         while True:
@@ -288,7 +284,7 @@ class Drive:
                 if not await self._give_way(batch[stored:], lost):
                     return stored, lost
             else:
-                self._bytes_read += kept_elsewhere(batch)
+                self._bytes_read += referenced_output_bytes(batch)
                 return len(batch), None
 
     async def _give_way(self, ours: list[Event], lost: WrongLastSequenceError) -> bool:
@@ -455,7 +451,7 @@ class Drive:
             for event in events:
                 self._scheduler.record(event)
             self._writer.last_sequence = commit.sequence
-            self._bytes_read += len(commit.payload) + kept_elsewhere(events)
+            self._bytes_read += len(commit.payload) + referenced_output_bytes(events)
 
     async def _start_over(self, facts: list[Event], lost: WrongLastSequenceError) -> list[Event]:
         """Start from the log's own state, and our ``facts``, of which none is stored.

@@ -18,10 +18,10 @@ from tailrace_shared.execution.events import (
     Failed,
     Parent,
     Resumed,
-    format_timestamp,
 )
-from tailrace_shared.execution.sensitive_values import MarkedValues
+from tailrace_shared.execution.sensitive_values import SensitiveValues
 from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.stores.indexes.due_index import NOW
 from tailrace_shared.stores.indexes.result_index import Result
 from tailrace_worker.engine.decide.outcomes import MOST_WAITING
@@ -143,7 +143,7 @@ class Lifecycle:
             return await self.finished(state)
         waiting = state.waiting(MOST_WAITING)
         # An expression that fails quotes what it fails on.
-        message = MarkedValues.of(state).text(message)
+        message = SensitiveValues.of(state).redact(message)
         end = Failed(state.execution_id, "failed", 0, message, waiting=waiting)
         return await self._end(state, ExecutionFailed(end, format_timestamp(self._env.now())))
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from tailrace_shared.execution.commit_status import STATE, WORKFLOW
-from tailrace_shared.execution.events import Event, encode_commits, split_commit
+from tailrace_shared.execution.commits import encode_commits, split_commit
+from tailrace_shared.execution.events import Event
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.ids import new_token
 from tailrace_shared.nats.fenced_append import append

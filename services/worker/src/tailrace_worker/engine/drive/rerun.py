@@ -16,9 +16,9 @@ from tailrace_shared.execution.events import (
     OutputRef,
     StepCompleted,
     StepDone,
-    format_timestamp,
 )
 from tailrace_shared.execution.state import ExecutionState, StepState
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.workflow.graph import Graph
 from tailrace_worker.engine.services.engine_services import EngineServices
 

@@ -57,7 +57,7 @@ class Consequences:
         self._commands = 0
         self._registered: dict[str, Waiting] = {}
         self._state: ExecutionState
-        self._guard: SensitivityMarks | None = None
+        self._sensitivity: SensitivityMarks | None = None
 
     @property
     def is_busy(self) -> bool:
@@ -102,7 +102,7 @@ class Consequences:
             scheduler: what has changed.
             since: the first sequence of the log that the changes may be at.
         """
-        self._state, self._guard = scheduler.state, scheduler.guard
+        self._state, self._sensitivity = scheduler.state, scheduler.sensitivity
         changed = scheduler.take_changed()
         if scheduler is not self._followed:
             # It was made from the log: what has changed must be found.
@@ -226,7 +226,9 @@ class Consequences:
             form=wait.form,
             input=kept(state.input),
             context=kept(context),
-            sensitive=[] if self._guard is None else self._guard.of_entry(context),
+            sensitive=[]
+            if self._sensitivity is None
+            else self._sensitivity.wait_entry_pointers(context),
         )
 
     # Actors

@@ -18,9 +18,9 @@ from tailrace_shared.execution.events import (
     StepLogged,
     StepProgress,
     StepProgressed,
-    format_timestamp,
 )
 from tailrace_shared.execution.state import StepState
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_worker.engine.decide.sensitivity import SensitivityMarks
 from tailrace_worker.nodes.node import NodeFailedError
 from tailrace_worker.secrets.redactor import Redactor
@@ -44,7 +44,7 @@ class Attempt:
 
     Attributes:
         is_due: whether there are reports to take now.
-        guard: tells what nobody is shown of the execution; None if nothing is marked.
+        sensitivity: tells what nobody is shown of the execution; None if nothing is marked.
         redactor: what takes the secrets that the attempt was given out of its reports.
         task: the task that attends to the attempt.
     """
@@ -64,7 +64,7 @@ class Attempt:
         self.node_type = step.node_type
         self.attempt = step.attempt
         self._stage = step.stage
-        self.guard: SensitivityMarks | None = None
+        self.sensitivity: SensitivityMarks | None = None
         self.redactor: Redactor | None = None
         self.task: asyncio.Task[None] | None = None
         self._loop = loop
@@ -116,7 +116,11 @@ class Attempt:
 
     def marks(self, parameter: str, value: Any) -> list[str]:
         """Return the places in a parameter's value that nobody is shown."""
-        return [] if self.guard is None else self.guard.of_parameter(self.node_id, parameter, value)
+        return (
+            []
+            if self.sensitivity is None
+            else self.sensitivity.parameter_pointers(self.node_id, parameter, value)
+        )
 
     def _message(self, message: Any) -> str:
         # What is cut off must not leave the half of a secret.
@@ -124,10 +128,10 @@ class Attempt:
 
     def _checked(self, fields: dict[str, Any]) -> dict[str, Any]:
         decoded = _checked(fields)
-        return decoded if self.redactor is None else self.redactor.value(decoded)
+        return decoded if self.redactor is None else self.redactor.redact_value(decoded)
 
     def _redacted(self, text: str) -> str:
-        return text if self.redactor is None else self.redactor.text(text)
+        return text if self.redactor is None else self.redactor.redact_text(text)
 
     def _report(self, event: StepProgressed | StepLogged) -> None:
         try:

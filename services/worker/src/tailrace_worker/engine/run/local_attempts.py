@@ -138,7 +138,7 @@ class Attempts:
         attempt = Attempt(
             self._tenant, self._execution, step, self._env.loop, self._wake, self._env.now
         )
-        attempt.guard = self.scheduler.guard
+        attempt.sensitivity = self.scheduler.sensitivity
         return attempt
 
     async def _attend(self, attempt: Attempt) -> None:

@@ -11,8 +11,9 @@ import structlog
 
 from tailrace_shared.errors import ExpressionError
 from tailrace_shared.execution.evaluation import render
-from tailrace_shared.execution.events import MAX_VALUE_BYTES, format_timestamp
+from tailrace_shared.execution.events import MAX_VALUE_BYTES
 from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_worker.engine.decide.outcomes import Erred, Outcome, Succeeded, Unable
 from tailrace_worker.engine.decide.plan import PlannedNode, names_of
 from tailrace_worker.engine.run.attempt import Attempt, encodable
@@ -199,10 +200,10 @@ def _redacted(outcome: Outcome, redactor: Redactor | None) -> Outcome:
     if redactor is None:
         return outcome
     if isinstance(outcome, Erred):
-        return Erred(redactor.text(outcome.message), outcome.retryable)
+        return Erred(redactor.redact_text(outcome.message), outcome.retryable)
     if not isinstance(outcome, Succeeded):
         return outcome
-    output = redactor.value(outcome.output)
+    output = redactor.redact_value(outcome.output)
     if output is outcome.output or outcome.encoded is None:
         return Succeeded(output, outcome.encoded)
     return Succeeded(output, msgspec.json.encode(output))
@@ -277,4 +278,6 @@ def _erred(error: BaseException, node: PlannedNode, redactor: Redactor | None) -
     else:
         _log.warning("node raised", node_type=node.node.type, node_id=node.id, exc_info=error)
         message, retryable = f"{type(error).__name__}: {error}", True
-    return Erred(encodable(message if redactor is None else redactor.text(message)), retryable)
+    return Erred(
+        encodable(message if redactor is None else redactor.redact_text(message)), retryable
+    )

@@ -1,0 +1,20 @@
+"""Timestamps of events: RFC 3339 in UTC with milliseconds."""
+
+import functools
+from datetime import UTC, datetime
+
+
+def format_timestamp(seconds: float) -> str:
+    """Write seconds since the epoch as events do: ``2024-01-15T10:30:00.000Z``."""
+    second, microsecond = divmod(round(seconds * 1_000_000), 1_000_000)
+    return f"{_format_second(second)}.{microsecond // 1000:03d}Z"
+
+
+@functools.lru_cache(maxsize=16)  # a worker writes thousands of events in one second
+def _format_second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).isoformat(timespec="seconds")[:-6]
+
+
+def parse_timestamp(text: str) -> float:
+    """Read an RFC 3339 timestamp; returns seconds since the epoch."""
+    return datetime.fromisoformat(text).timestamp()

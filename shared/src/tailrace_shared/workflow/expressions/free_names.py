@@ -1,0 +1,113 @@
+"""Find the names that a CEL expression takes from outside, from its tokens.
+
+The CEL library does not expose its syntax tree, so this module scans the text. It errs on the safe
+side: where it cannot tell which node is meant, the expression gets all of them.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from tailrace_shared.errors import InvalidExpressionError
+from tailrace_shared.workflow.expressions.evaluation_cost import MACROS, Loops
+
+# Each level multiplies the work; `evaluation_cost` bounds what remains.
+MAX_MACRO_DEPTH: Final = 2
+
+# Words that are not references: literals, an operator, and the types that `type(x)` returns.
+_RESERVED: Final = frozenset(
+    [
+        *("true", "false", "null", "in"),
+        *("int", "uint", "double", "bool", "string", "bytes", "list", "map", "null_type", "type"),
+    ]
+)
+# An unterminated string consumes the rest of the text. Looking for strings in that rest again
+# and again would take quadratic time.
+TOKEN = re.compile(
+    r"""(?P<string>[bB]?[rR][bB]?(?:'''.*?'''|\"\"\".*?\"\"\"|'[^'\n]*'|"[^"\n]*")
+        |[bB]?(?:'''(?:\\.|[^\\])*?'''|\"\"\"(?:\\.|[^\\])*?\"\"\"
+        |'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*"))
+      |(?P<unclosed>['"].*)
+      |(?P<comment>//[^\n]*)
+      |(?P<number>\d[\w.]*)
+      |(?P<name>[A-Za-z_]\w*)
+      |(?P<space>\s+)
+      |(?P<mark>.)""",
+    re.VERBOSE | re.DOTALL,
+)
+_PLAIN_STRING = re.compile(r"""('|")([^'"\\]*)\1""")
+
+
+@dataclass(frozen=True, slots=True)
+class FreeNames:
+    """The names that an expression takes from outside.
+
+    Attributes:
+        names: top-level names.
+        nodes: ids of the nodes that it names; None if it uses ``nodes`` as a whole.
+        loops: its loops, for the cost check.
+    """
+
+    names: frozenset[str]
+    nodes: frozenset[str] | None
+    loops: Loops
+
+
+def find_free_names(source: str) -> FreeNames:
+    """Scan an expression for the names that it takes from outside.
+
+    Raises:
+        InvalidExpressionError: its loops are nested too deep.
+    """
+    tokens = [m for m in TOKEN.finditer(source) if m.lastgroup not in {"space", "comment"}]
+    texts = [token[0] for token in tokens] + [""] * 4
+    kinds = [token.lastgroup for token in tokens] + [""] * 4
+    names: set[str] = set()
+    nodes: set[str] | None = set()
+    max_power, bodies = 0, set[tuple[int, tuple[str, ...]]]()
+    # For each open parenthesis the name that it binds, and the power of its loop (0: no loop).
+    open_: list[tuple[str, int]] = []
+    for index, token in enumerate(tokens):
+        text = token[0]
+        if text == "(":
+            power = MACROS.get(texts[index - 1], 0) if texts[index - 2] == "." else 0
+            open_.append((texts[index + 1] if power else "", power))
+            max_power = max(max_power, power)
+            if sum(bool(each) for _name, each in open_) > MAX_MACRO_DEPTH:
+                raise InvalidExpressionError(
+                    f"loops nested more than {MAX_MACRO_DEPTH} deep", token.start() + 1
+                )
+        elif text == ")" and open_:
+            open_.pop()
+        is_free = kinds[index] == "name" and texts[index - 1] != "." and texts[index + 1] != "("
+        if not is_free or text in _RESERVED or any(text == bound for bound, _power in open_):
+            continue
+        names.add(text)
+        if depth := sum(bool(power) for _name, power in open_):
+            bodies.add((depth, _path_at(texts, kinds, index)))
+        if text == "nodes" and nodes is not None:
+            node = _node_named_after(texts, kinds, index)
+            nodes = None if node is None else nodes | {node}
+    return FreeNames(
+        frozenset(names),
+        None if nodes is None else frozenset(nodes),
+        Loops(max_power, frozenset(bodies)),
+    )
+
+
+def _path_at(texts: list[str], kinds: list[str | None], index: int) -> tuple[str, ...]:
+    path = [texts[index]]
+    while texts[index + 1] == "." and kinds[index + 2] == "name":
+        index += 2
+        path.append(texts[index])
+    return tuple(path)
+
+
+def _node_named_after(texts: list[str], kinds: list[str | None], index: int) -> str | None:
+    if texts[index + 1] == "." and kinds[index + 2] == "name" and texts[index + 3] != "(":
+        return texts[index + 2]
+    if texts[index + 1] == "[" and texts[index + 3] == "]":
+        # A string with a prefix or escapes may name any node.
+        plain = _PLAIN_STRING.fullmatch(texts[index + 2])
+        return plain and plain[2]
+    return None

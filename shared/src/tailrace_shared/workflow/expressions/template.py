@@ -1,0 +1,146 @@
+"""Templates: JSON values with CEL expressions inside their strings, as ``${…}``."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from tailrace_shared.errors import ExpressionError, InvalidExpressionError
+from tailrace_shared.workflow.expressions.expression import (
+    MAX_LENGTH,
+    Expression,
+    compile_expression,
+)
+from tailrace_shared.workflow.expressions.free_names import TOKEN
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """JSON with expressions inside its strings, compiled.
+
+    Attributes:
+        value: what it renders to where it has no expressions; otherwise as it is written.
+        expressions: every expression in it, each with the path of keys and indexes to its string.
+    """
+
+    value: Any
+    expressions: tuple[tuple[tuple[str | int, ...], Expression], ...]
+    _render: Callable[[Mapping[str, Any]], Any] = field(repr=False)
+
+    def render(self, context: Mapping[str, Any]) -> Any:
+        """Return the JSON with every expression replaced by its value.
+
+        A string that is one ``${…}`` becomes the value with its type; in a longer string a value
+        is written as text (JSON, unless it is a string itself).
+
+        Raises:
+            ExpressionError: an expression does not fit the values at hand.
+        """
+        return self._render(context)
+
+
+class InvalidTemplateError(ExpressionError):
+    """Expressions inside a template are not acceptable.
+
+    Attributes:
+        errors: each with the keys and indexes that lead to its string.
+    """
+
+    def __init__(self, errors: "_Errors") -> None:
+        super().__init__("; ".join(str(error) for _path, error in errors))
+        self.errors = errors
+
+
+def compile_template(value: Any) -> Template:
+    """Compile the expressions in ``value``, any JSON.
+
+    Raises:
+        InvalidTemplateError: naming every expression that is not acceptable.
+    """
+    compiler = _TemplateCompiler()
+    render = compiler.value(value, ())
+    if compiler.errors:
+        raise InvalidTemplateError(compiler.errors)
+    if not compiler.found:
+        constant = render({})  # not `value`: an escaped `${` may be in it
+        return Template(constant, (), lambda _context: constant)
+    return Template(value, tuple(compiler.found), render)
+
+
+_Path = tuple[str | int, ...]
+_Errors = list[tuple[_Path, InvalidExpressionError]]
+_Render = Callable[[Mapping[str, Any]], Any]
+
+
+class _TemplateCompiler:
+    def __init__(self) -> None:
+        self.found: list[tuple[_Path, Expression]] = []
+        self.errors: _Errors = []
+
+    def value(self, value: Any, path: _Path) -> _Render:
+        match value:
+            case str() if "$" in value:
+                return self.text(value, path)
+            case dict():
+                members = {key: self.value(item, (*path, key)) for key, item in value.items()}
+                return lambda context: {key: render(context) for key, render in members.items()}
+            case list():
+                items = [self.value(item, (*path, index)) for index, item in enumerate(value)]
+                return lambda context: [render(context) for render in items]
+            case _:
+                return lambda _context: value
+
+    def text(self, text: str, path: _Path) -> _Render:
+        parts: list[str | Expression] = []
+        try:
+            for part in _split(text):
+                if isinstance(part, str):
+                    parts.append(part)
+                else:
+                    expression = compile_expression(text[part.start : part.stop])
+                    self.found.append((path, expression))
+                    parts.append(expression)
+        except InvalidExpressionError as error:
+            self.errors.append((path, error))
+        if len(parts) == 1 and isinstance(parts[0], Expression):
+            return parts[0].evaluate
+        return lambda context: "".join(
+            part if isinstance(part, str) else _as_text(part.evaluate(context)) for part in parts
+        )
+
+
+def _as_text(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _split(text: str) -> Iterator[str | slice]:
+    """Yield the literal parts of a template string, and a slice for each expression in it."""
+    literal, position = "", 0
+    while (start := text.find("$", position)) >= 0:
+        literal += text[position:start]
+        if text.startswith("$${", start):  # an escaped `${`
+            literal, position = literal + "${", start + 3
+        elif text.startswith("${", start):
+            end = _expression_end(text, start + 2)
+            if literal:
+                yield literal
+            yield slice(start + 2, end)
+            literal, position = "", end + 1
+        else:
+            literal, position = literal + "$", start + 1
+    literal += text[position:]
+    if literal:
+        yield literal
+
+
+def _expression_end(text: str, start: int) -> int:
+    depth = 0
+    for token in TOKEN.finditer(text, start, start + MAX_LENGTH + 1):
+        if token[0] == "{":
+            depth += 1
+        elif token[0] == "}":
+            if depth == 0:
+                return token.start()
+            depth -= 1
+    raise InvalidExpressionError("'${' without its '}'", start - 1)
