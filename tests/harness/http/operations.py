@@ -6,7 +6,7 @@ import msgspec
 from starlette.routing import BaseRoute
 
 from harness.processes.in_process_api import InProcessApi
-from tailrace_api.web.operation import EVENT_STREAM, Operation
+from tailrace_api.web.operation import Operation
 
 FLOW = {
     "nodes": {
@@ -72,8 +72,8 @@ def requests_of(operation: Operation, names: Names) -> list[Request]:
         for parameter in operation.parameters
         if parameter.place == "query" and parameter.name in values
     }
-    is_stream = any(answer.media_type == EVENT_STREAM for answer in operation.answers.values())
-    whole = Request(operation.method, path, query, _body(operation, values), is_stream)
+    body = _body(operation, values)
+    whole = Request(operation.method, path, query, body, operation.is_stream)
     found = [whole]
     if query:
         found.append(whole._replace(query={}))

@@ -12,7 +12,7 @@ from harness.http.operations import Names, operations_of, requests_of, routes_of
 from harness.http.token_issuer import EVERYTHING, SECRET, bearer, token
 from harness.nats.server import NatsServer
 from harness.processes.in_process_api import api_in_process
-from tailrace_api.auth.gate import Gate
+from tailrace_api.auth.authorization import Authorization
 from tailrace_api.auth.tickets.tickets import Tickets
 from tailrace_api.auth.tokens.keys import FixedKey
 from tailrace_api.auth.tokens.verifier import Verifier
@@ -71,8 +71,13 @@ async def test_a_route_that_says_nothing_of_who_may_call_it_is_closed(
     """Also to a token that may do everything; without tokens it is open, as all are."""
     key = FixedKey("HS256", SECRET.encode())
     for verifier, status in ((Verifier("HS256", key), 403), (None, 200)):
-        gate = Middleware(Gate, verifier=verifier, tickets=Tickets(b"k" * 32, 60), later=Response)
-        app = Starlette(routes=[route], middleware=[gate])
+        authorization = Middleware(
+            Authorization,
+            verifier=verifier,
+            tickets=Tickets(b"k" * 32, 60),
+            retry_later=Response,
+        )
+        app = Starlette(routes=[route], middleware=[authorization])
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as http:
             assert (await http.get("/x", headers=bearer(token()))).status_code == status
@@ -80,13 +85,13 @@ async def test_a_route_that_says_nothing_of_who_may_call_it_is_closed(
 
 async def test_a_route_that_is_added_later_is_behind_the_gate_too() -> None:
     """The gate looks at the routes that there are when a request comes."""
-    gate = Middleware(
-        Gate,
+    authorization = Middleware(
+        Authorization,
         verifier=Verifier("HS256", FixedKey("HS256", SECRET.encode())),
         tickets=Tickets(b"k" * 32, 60),
-        later=Response,
+        retry_later=Response,
     )
-    app = Starlette(middleware=[gate])
+    app = Starlette(middleware=[authorization])
     async with httpx.AsyncClient(
         transport=httpx.ASGITransport(app), base_url="http://test"
     ) as http:

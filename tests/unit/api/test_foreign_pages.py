@@ -3,7 +3,7 @@
 import pytest
 from starlette.datastructures import Headers
 
-from tailrace_api.web.csrf import host_of, is_foreign, is_own
+from tailrace_api.middleware.csrf import host_of, is_foreign, is_own
 
 FORM = "application/x-www-form-urlencoded"
 EVIL = "https://evil.example"

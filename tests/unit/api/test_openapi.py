@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tailrace_api.web.docs.docs_page import CONTENT_SECURITY_POLICY, docs_page
-from tailrace_api.web.openapi import openapi
+from tailrace_api.web.docs.openapi import openapi
 from tailrace_api.web.operation import EVENT_STREAM, Answer, Operation, Parameter
 
 

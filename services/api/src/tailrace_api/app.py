@@ -11,8 +11,8 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.responses import Response
 
+from tailrace_api.auth.authorization import Authorization
 from tailrace_api.auth.configuration import verifier_of
-from tailrace_api.auth.gate import Gate
 from tailrace_api.auth.tickets.ticket_key import ticket_key
 from tailrace_api.auth.tickets.tickets import Tickets
 from tailrace_api.auth.tokens.verifier import Verifier
@@ -24,6 +24,9 @@ from tailrace_api.fanout.topics.live_subscription import LiveSubscription
 from tailrace_api.fanout.topics.topic import Knowledge, RingBounds
 from tailrace_api.http.event_stream import come_back_later
 from tailrace_api.metrics import Metrics
+from tailrace_api.middleware.access_log import AccessLog
+from tailrace_api.middleware.cors import Cors, allowed_origins
+from tailrace_api.middleware.csrf import CsrfProtection
 from tailrace_api.routes.commands.commands import CommandRoutes
 from tailrace_api.routes.commands.triggers import TriggerRoutes
 from tailrace_api.routes.dead_letters import DeadLetterRoutes
@@ -35,15 +38,11 @@ from tailrace_api.routes.health import HealthRoutes
 from tailrace_api.routes.schedules import ScheduleRoutes
 from tailrace_api.routes.statistics import StatisticsRoutes
 from tailrace_api.routes.streams.executions import StreamRoutes
-from tailrace_api.routes.streams.feed import FeedRoutes
-from tailrace_api.routes.streams.multiplex import MultiplexRoutes
 from tailrace_api.routes.streams.opening import Opening
+from tailrace_api.routes.streams.tenant import TenantStreamRoutes
 from tailrace_api.routes.tickets import TicketRoutes
 from tailrace_api.routes.workflows import WorkflowRoutes
-from tailrace_api.web.access_log import AccessLog
-from tailrace_api.web.cors import Cors, allowed_origins
-from tailrace_api.web.csrf import CsrfProtection
-from tailrace_api.web.operation import Operation
+from tailrace_api.web.operation import Operation, collect_operations
 from tailrace_api.web.problems import EXCEPTION_HANDLERS
 from tailrace_shared.commands.commands import Commands
 from tailrace_shared.commands.start_rate_limit import StartRateLimit
@@ -124,16 +123,18 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
         clients = ClientCount(client, subjects, hub)
         await clients.listen()
         metrics, tickets = Metrics(hub), Tickets(key, settings.ticket_lifetime)
+        health = HealthRoutes(settings, client, hub, metrics)
         operations = [
             *_operations(stores, commands, knowledge.snapshots, hub, settings),
-            *TicketRoutes(settings, tickets).routes(),
-            *StatisticsRoutes(
-                settings, stores.stats, stores.live, stores.workflows, clients
-            ).routes(),
-            *HealthRoutes(settings, client, hub, metrics).routes(),
+            *collect_operations(
+                TicketRoutes(settings, tickets),
+                StatisticsRoutes(settings, stores.stats, stores.live, stores.workflows, clients),
+                health,
+            ),
+            health.exposition(),
         ]
         app = Starlette(
-            routes=[*operations, *DocumentationRoutes(settings, operations).routes()],
+            routes=[*operations, *collect_operations(DocumentationRoutes(settings, operations))],
             middleware=_middleware(settings, hub, metrics, verifier, tickets),
             exception_handlers=dict(EXCEPTION_HANDLERS),
         )
@@ -209,24 +210,21 @@ def _hub(
 def _operations(
     stores: Stores, commands: Commands, snapshots: Snapshots, hub: Hub, settings: ApiSettings
 ) -> list[Operation]:
-    """Return what the API does with workflows and executions."""
+    """Return the operations on workflows and executions."""
     log, workflows, starter = stores.log, stores.workflows, commands.starter
     opening, estimators = Opening(settings, hub), Estimators(stores.stats, _SAME_RECORD)
-    return [
-        *WorkflowRoutes(settings, workflows, stores.node_types).routes(),
-        *ExecutionRoutes(
-            settings, log, workflows, stores.runs, starter, stores.outputs, estimators
-        ).routes(),
-        *CommandRoutes(settings, commands.executions, starter).routes(),
-        *PausedRoutes(settings, opening, snapshots, commands.executions, starter).routes(),
-        *FeedRoutes(settings, opening).routes(),
-        *MultiplexRoutes(settings, opening).routes(),
-        *PipelineRoutes(settings, opening, snapshots).routes(),
-        *TriggerRoutes(settings, commands.signals, stores.waiting).routes(),
-        *StreamRoutes(settings, log, hub, starter).routes(),
-        *ScheduleRoutes(settings, stores.schedules, starter).routes(),
-        *DeadLetterRoutes(stores.dead_letters).routes(),
-    ]
+    return collect_operations(
+        WorkflowRoutes(settings, workflows, stores.node_types),
+        ExecutionRoutes(settings, log, workflows, stores.runs, starter, stores.outputs, estimators),
+        CommandRoutes(settings, commands.executions, starter),
+        PausedRoutes(settings, opening, snapshots, commands.executions, starter),
+        TenantStreamRoutes(settings, opening),
+        PipelineRoutes(settings, opening, snapshots),
+        TriggerRoutes(settings, commands.signals, stores.waiting),
+        StreamRoutes(settings, log, hub, starter, opening),
+        ScheduleRoutes(settings, stores.schedules, starter),
+        DeadLetterRoutes(stores.dead_letters),
+    )
 
 
 def _middleware(
@@ -238,7 +236,7 @@ def _middleware(
 ) -> list[Middleware]:
     """Return what is around the routes, the outermost first."""
 
-    def later() -> Response:
+    def retry_later() -> Response:
         return come_back_later(hub.refuse("unavailable"))
 
     # Outside of everything that answers: a page must be able to read refusals, too.
@@ -247,7 +245,7 @@ def _middleware(
         *cors,
         Middleware(AccessLog, metrics=metrics),
         Middleware(CsrfProtection, settings=settings),
-        Middleware(Gate, verifier=verifier, tickets=tickets, later=later),
+        Middleware(Authorization, verifier=verifier, tickets=tickets, retry_later=retry_later),
     ]
 
 

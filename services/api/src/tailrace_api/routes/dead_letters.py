@@ -4,6 +4,7 @@ These are routes of whoever operates the installation: a queue belongs to all te
 """
 
 import base64
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -12,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tailrace_api.web.json_response import json_response
-from tailrace_api.web.operation import Answer, Operation, Parameter
+from tailrace_api.web.operation import Answer, Parameter, operation
 from tailrace_api.web.query import LIMIT, checked_number, limit_of, query_value
 from tailrace_shared.errors import DeadLetterNotFoundError
 from tailrace_shared.execution.timestamps import format_timestamp
@@ -88,76 +89,22 @@ class Purged(msgspec.Struct):
     purged: int
 
 
+@dataclass(frozen=True, slots=True)
 class DeadLetterRoutes:
     """The routes under ``/api/v1/dead-letters``."""
 
-    def __init__(self, letters: DeadLetters) -> None:
-        self._letters = letters
+    letters: DeadLetters
 
-    def routes(self) -> list[Operation]:
-        """Return the routing table."""
-        every = "/api/v1/dead-letters"
-        one = f"{every}/{{letter_id}}"
-        return [
-            Operation(
-                "GET",
-                every,
-                self.list_page,
-                scope="operator",
-                summary="List dead letters, oldest first",
-                answers={200: Answer(DeadLetterList, "A page of them.")},
-                parameters=(_QUEUE, LIMIT, _AFTER),
-            ),
-            Operation(
-                "DELETE",
-                every,
-                self.purge,
-                scope="operator",
-                summary="Delete all dead letters, or those of a queue, for good",
-                answers={200: Answer(Purged, "They are deleted.")},
-                parameters=(_QUEUE,),
-            ),
-            Operation(
-                "POST",
-                f"{every}/replay",
-                self.replay_all,
-                scope="operator",
-                summary="Put all dead letters, or those of a queue, back on their queues",
-                answers={200: Answer(Replayed, "They are on their queues.")},
-                parameters=(_QUEUE,),
-            ),
-            Operation(
-                "GET",
-                one,
-                self.get,
-                scope="operator",
-                summary="Show a dead letter with its traceback, its headers and the message",
-                answers={200: Answer(DeadLetterDocument, "The dead letter.")},
-                problems=(404,),
-            ),
-            Operation(
-                "DELETE",
-                one,
-                self.delete,
-                scope="operator",
-                summary="Delete a dead letter for good",
-                answers={204: Answer(None, "It is deleted.")},
-                problems=(404,),
-            ),
-            Operation(
-                "POST",
-                f"{one}/replay",
-                self.replay,
-                scope="operator",
-                summary="Put a dead letter back on its queue",
-                answers={200: Answer(Replayed, "It is on its queue.")},
-                problems=(404,),
-            ),
-        ]
-
+    @operation(
+        "GET",
+        "/api/v1/dead-letters",
+        scope="operator",
+        answers={200: Answer(DeadLetterList, "A page of them.")},
+        parameters=(_QUEUE, LIMIT, _AFTER),
+    )
     async def list_page(self, request: Request) -> Response:
-        """List dead letters, oldest first, of one queue or of all."""
-        letters, more = await self._letters.page(
+        """List dead letters, oldest first."""
+        letters, more = await self.letters.page(
             _queue(request), limit=limit_of(request), after=_after(request)
         )
         return json_response(
@@ -166,8 +113,15 @@ class DeadLetterRoutes:
             )
         )
 
+    @operation(
+        "GET",
+        "/api/v1/dead-letters/{letter_id}",
+        scope="operator",
+        answers={200: Answer(DeadLetterDocument, "The dead letter.")},
+        problems=(404,),
+    )
     async def get(self, request: Request) -> Response:
-        """Return a dead letter with its traceback, its headers and the message."""
+        """Show a dead letter with its traceback, its headers and the message."""
         letter = await self._letter(request)
         return json_response(
             DeadLetterDocument(
@@ -179,28 +133,56 @@ class DeadLetterRoutes:
             )
         )
 
+    @operation(
+        "POST",
+        "/api/v1/dead-letters/{letter_id}/replay",
+        scope="operator",
+        answers={200: Answer(Replayed, "It is on its queue.")},
+        problems=(404,),
+    )
     async def replay(self, request: Request) -> Response:
         """Put a dead letter back on its queue."""
-        await self._letters.replay(await self._letter(request))
+        await self.letters.replay(await self._letter(request))
         return json_response(Replayed(1))
 
+    @operation(
+        "POST",
+        "/api/v1/dead-letters/replay",
+        scope="operator",
+        answers={200: Answer(Replayed, "They are on their queues.")},
+        parameters=(_QUEUE,),
+    )
     async def replay_all(self, request: Request) -> Response:
         """Put all dead letters, or those of a queue, back on their queues."""
-        return json_response(Replayed(await self._letters.replay_all(_queue(request))))
+        return json_response(Replayed(await self.letters.replay_all(_queue(request))))
 
+    @operation(
+        "DELETE",
+        "/api/v1/dead-letters/{letter_id}",
+        scope="operator",
+        answers={204: Answer(None, "It is deleted.")},
+        problems=(404,),
+    )
     async def delete(self, request: Request) -> Response:
         """Delete a dead letter for good."""
-        await self._letters.delete((await self._letter(request)).sequence)
+        await self.letters.delete((await self._letter(request)).sequence)
         return Response(status_code=204)
 
+    @operation(
+        "DELETE",
+        "/api/v1/dead-letters",
+        scope="operator",
+        answers={200: Answer(Purged, "They are deleted.")},
+        parameters=(_QUEUE,),
+    )
     async def purge(self, request: Request) -> Response:
         """Delete all dead letters, or those of a queue, for good."""
-        return json_response(Purged(await self._letters.purge(_queue(request))))
+        return json_response(Purged(await self.letters.purge(_queue(request))))
 
     async def _letter(self, request: Request) -> DeadLetter:
         text = request.path_params["letter_id"]
         sequence = checked_number("dead letter", text, least=1, most=_LARGEST_SEQUENCE)
-        letter = await self._letters.get(sequence)
+        letter = await self.letters.get(sequence)
         if letter is None:
             raise DeadLetterNotFoundError(f"there is no dead letter {sequence}")
         return letter

@@ -1,4 +1,4 @@
-"""The API's description: for programs in OpenAPI, for people as a page."""
+"""The API description: OpenAPI for programs, an HTML page for people."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,21 +11,27 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tailrace_api.web.docs.docs_page import CONTENT_SECURITY_POLICY, docs_page
-from tailrace_api.web.openapi import openapi
-from tailrace_api.web.operation import Answer, Operation, Parameter
+from tailrace_api.web.docs.openapi import openapi
+from tailrace_api.web.operation import (
+    Answer,
+    Operation,
+    Parameter,
+    collect_operations,
+    operation,
+)
 from tailrace_shared.settings import ApiSettings
 
 _IF_NONE_MATCH: Final = Parameter(
     "If-None-Match",
     str,
-    "The ETag of what the client has; it is not sent again.",
+    "The ETag of the client's copy; a current copy is not sent again.",
     place="header",
 )
-_SAME: Final = Answer(None, "It is what the client has.", headers=("ETag",))
+_NOT_MODIFIED: Final = Answer(None, "The client's copy is current.", headers=("ETag",))
 
 
 class _Page:
-    """An answer that is the same as long as the process lives."""
+    """A response that stays the same for the life of the process."""
 
     def __init__(self, body: bytes, media_type: str, **headers: str) -> None:
         self._body = body
@@ -37,69 +43,60 @@ class _Page:
         }
 
     def answer(self, request: Request) -> Response:
-        """Answer with the page, unless the client has it."""
-        known = request.headers.get("if-none-match", "").split(",")
+        """Return the page, or 304 if the client's copy is current."""
+        cached = request.headers.get("if-none-match", "").split(",")
         etag = self._headers["etag"]
-        if any(tag.strip().removeprefix("W/") in {etag, "*"} for tag in known):
+        if any(tag.strip().removeprefix("W/") in {etag, "*"} for tag in cached):
             return Response(status_code=304, headers=self._headers)
         return Response(self._body, headers=self._headers)
 
 
 class DocumentationRoutes:
-    """The routes that describe all others, and themselves.
+    """The routes that describe all operations, their own included.
 
     Args:
-        settings: those of the API.
-        operations: all others.
+        settings: The API settings.
+        operations: All other operations.
     """
 
     def __init__(self, settings: ApiSettings, operations: Sequence[Operation]) -> None:
         self._needs_token = settings.auth != "none"
         self._operations = operations
 
-    def routes(self) -> list[Operation]:
-        """Return the routing table."""
-        return [
-            Operation(
-                "GET",
-                "/openapi.json",
-                self.description,
-                scope=None,
-                summary="Describe the API in OpenAPI 3.1",
-                answers={
-                    200: Answer(dict[str, Any], "Its description.", headers=("ETag",)),
-                    304: _SAME,
-                },
-                parameters=(_IF_NONE_MATCH,),
-            ),
-            Operation(
-                "GET",
-                "/docs",
-                self.page,
-                scope=None,
-                summary="Describe the API on a page",
-                answers={
-                    200: Answer(str, "The page.", "text/html", headers=("ETag",)),
-                    304: _SAME,
-                },
-                parameters=(_IF_NONE_MATCH,),
-            ),
-        ]
-
+    @operation(
+        "GET",
+        "/openapi.json",
+        scope=None,
+        answers={
+            200: Answer(dict[str, Any], "The description.", headers=("ETag",)),
+            304: _NOT_MODIFIED,
+        },
+        parameters=(_IF_NONE_MATCH,),
+    )
     async def description(self, request: Request) -> Response:
-        """Return the description."""
+        """Return the API description in OpenAPI 3.1."""
         return self._json.answer(request)
 
+    @operation(
+        "GET",
+        "/docs",
+        scope=None,
+        answers={
+            200: Answer(str, "The page.", "text/html", headers=("ETag",)),
+            304: _NOT_MODIFIED,
+        },
+        parameters=(_IF_NONE_MATCH,),
+    )
     async def page(self, request: Request) -> Response:
-        """Return the page."""
+        """Return the API description as a page."""
         return self._html.answer(request)
+
+    # Built on first use: few processes ever serve them, and a start should be quick.
 
     @cached_property
     def _description(self) -> dict[str, Any]:
-        operations = [*self._operations, *self.routes()]
+        operations = [*self._operations, *collect_operations(self)]
         return openapi(operations, version("tailrace-api"), needs_token=self._needs_token)
-
-    # Built when they are asked for: most processes never are, and starts should be quick.
 
     @cached_property
     def _json(self) -> _Page:

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import time
-from typing import Annotated, Any, Final, get_args
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta
@@ -22,7 +24,7 @@ from tailrace_api.documents.run_document import (
 from tailrace_api.web.idempotency_key import IDEMPOTENCY_KEY, idempotency_key_of
 from tailrace_api.web.json_body import read_object, refuse_unknown
 from tailrace_api.web.json_response import json_response
-from tailrace_api.web.operation import Answer, Operation, Parameter
+from tailrace_api.web.operation import Answer, Parameter, operation
 from tailrace_api.web.problems import RefusedError
 from tailrace_api.web.query import CURSOR, LIMIT, cursor_of, limit_of, query_value
 from tailrace_shared.commands.run_starter import RunRequest, RunStarter
@@ -42,6 +44,8 @@ from tailrace_shared.stores.indexes.run_index import RunIndex, RunSummary
 from tailrace_shared.stores.output_store import OutputStore
 from tailrace_shared.stores.workflow_store import WorkflowStore
 from tailrace_shared.workflow.definition import Definition
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _STATUSES: Final = get_args(ExecutionStatus)
 _SLICE: Final = 0.002
@@ -90,93 +94,46 @@ class RunList(msgspec.Struct):
     cursor: str | None
 
 
+def _shows(path: str) -> Callable[[F], F]:
+    return operation(
+        "GET",
+        path,
+        scope="executions:read",
+        answers={200: Answer(RunDocument, "The run.")},
+        problems=(404,),
+        parameters=(_LOGS,),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutionRoutes:
     """The routes of runs, under their workflow and by themselves."""
 
-    def __init__(
-        self,
-        settings: ApiSettings,
-        log: ExecutionLog,
-        workflows: WorkflowStore,
-        runs: RunIndex,
-        starter: RunStarter,
-        outputs: OutputStore,
-        estimators: Estimators,
-    ) -> None:
-        self._settings = settings
-        self._log = log
-        self._workflows = workflows
-        self._runs = runs
-        self._starter = starter
-        self._outputs = outputs
-        self._estimators = estimators
+    settings: ApiSettings
+    log: ExecutionLog
+    workflows: WorkflowStore
+    runs: RunIndex
+    starter: RunStarter
+    outputs: OutputStore
+    estimators: Estimators
 
-    def routes(self) -> list[Operation]:
-        """Return the routing table."""
-        runs, executions = "/api/v1/workflows/{workflow_id}/runs", "/api/v1/executions"
-        return [
-            Operation(
-                "POST",
-                runs,
-                self.start,
-                scope="executions:write",
-                summary="Start a run",
-                answers={202: Answer(Accepted, "The run is in the log.", headers=("Location",))},
-                problems=(404, 429),
-                body=StartRun,
-                is_body_required=False,
-                parameters=(IDEMPOTENCY_KEY,),
-            ),
-            Operation(
-                "GET",
-                runs,
-                self.list_page,
-                scope="executions:read",
-                summary="List the runs of a workflow, newest first",
-                answers={200: Answer(RunList, "A page of them.")},
-                parameters=(_STATUS, LIMIT, CURSOR),
-            ),
-            self._showing(f"{runs}/{{execution_id}}"),
-            Operation(
-                "GET",
-                executions,
-                self.list_page,
-                scope="executions:read",
-                summary="List runs of all workflows, newest first",
-                answers={200: Answer(RunList, "A page of them.")},
-                parameters=(_WORKFLOW, _STATUS, LIMIT, CURSOR),
-            ),
-            self._showing(f"{executions}/{{execution_id}}"),
-            Operation(
-                "GET",
-                f"{executions}/{{execution_id}}/steps/{{step_id}}/output",
-                self.output,
-                scope="executions:read",
-                summary="Show the output of one step, however large",
-                answers={200: Answer(Any, "The output.")},
-                problems=(404, 413),
-            ),
-        ]
-
-    def _showing(self, path: str) -> Operation:
-        return Operation(
-            "GET",
-            path,
-            self.get,
-            scope="executions:read",
-            summary="Show a run: its status, its steps and, if asked for, its log",
-            answers={200: Answer(RunDocument, "The run.")},
-            problems=(404,),
-            parameters=(_LOGS,),
-        )
-
+    @operation(
+        "POST",
+        "/api/v1/workflows/{workflow_id}/runs",
+        scope="executions:write",
+        answers={202: Answer(Accepted, "The run is in the log.", headers=("Location",))},
+        problems=(404, 429),
+        body=StartRun,
+        is_body_required=False,
+        parameters=(IDEMPOTENCY_KEY,),
+    )
     async def start(self, request: Request) -> Response:
         """Start a run."""
-        tenant = tenant_of(request, self._settings)
+        tenant = tenant_of(request, self.settings)
         key = idempotency_key_of(request)
-        body = await read_object(request, self._settings.max_body_bytes, if_empty={})
+        body = await read_object(request, self.settings.max_body_bytes, if_empty={})
         refuse_unknown(body, "input")
-        state = await self._starter.start(
+        state = await self.starter.start(
             RunRequest(
                 tenant,
                 request.path_params["workflow_id"],
@@ -188,11 +145,27 @@ class ExecutionRoutes:
         )
         return json_response(accepted(state), 202, {"location": location_of(state)})
 
+    @operation(
+        "GET",
+        "/api/v1/workflows/{workflow_id}/runs",
+        scope="executions:read",
+        answers={200: Answer(RunList, "A page of them.")},
+        parameters=(_STATUS, LIMIT, CURSOR),
+        summary="List the runs of a workflow, newest first",
+    )
+    @operation(
+        "GET",
+        "/api/v1/executions",
+        scope="executions:read",
+        answers={200: Answer(RunList, "A page of them.")},
+        parameters=(_WORKFLOW, _STATUS, LIMIT, CURSOR),
+        summary="List runs of all workflows, newest first",
+    )
     async def list_page(self, request: Request) -> Response:
         """List runs, newest first, of one workflow or of all."""
-        tenant = tenant_of(request, self._settings)
+        tenant = tenant_of(request, self.settings)
         workflow = request.path_params.get("workflow_id", query_value(request, "workflow_id"))
-        page = await self._runs.page(
+        page = await self.runs.page(
             tenant,
             workflow=None if workflow is None else check_id(workflow, "workflow_id"),
             status=_status(query_value(request, "status")),
@@ -201,9 +174,11 @@ class ExecutionRoutes:
         )
         return json_response(RunList(page.runs, page.cursor))
 
+    @_shows("/api/v1/workflows/{workflow_id}/runs/{execution_id}")
+    @_shows("/api/v1/executions/{execution_id}")
     async def get(self, request: Request) -> Response:
-        """Return the run document."""
-        tenant, execution = tenant_of(request, self._settings), execution_id_of(request)
+        """Show a run: its status, its steps and, on request, its log."""
+        tenant, execution = tenant_of(request, self.settings), execution_id_of(request)
         with_logs = _flag(request, "include_logs")
         state, logs = await self._read(tenant, execution, with_logs=with_logs)
         workflow = request.path_params.get("workflow_id")
@@ -220,9 +195,16 @@ class ExecutionRoutes:
             lambda: json_response(_document(state, definition, logs, estimator))
         )
 
+    @operation(
+        "GET",
+        "/api/v1/executions/{execution_id}/steps/{step_id}/output",
+        scope="executions:read",
+        answers={200: Answer(Any, "The output.")},
+        problems=(404, 413),
+    )
     async def output(self, request: Request) -> Response:
-        """Return the output of one step, however large."""
-        tenant, execution = tenant_of(request, self._settings), execution_id_of(request)
+        """Show the output of one step, however large."""
+        tenant, execution = tenant_of(request, self.settings), execution_id_of(request)
         step_id = request.path_params["step_id"]
         state, _ = await self._read(tenant, execution, with_logs=False)
         step = state.steps.get(step_id)
@@ -234,7 +216,7 @@ class ExecutionRoutes:
                 f"the output of {step_id!r} is {size} bytes of JSON, more than the "
                 f"{_MOST_FETCHED} that one answer holds; ask for those of its items",
             )
-        await self._outputs.fetch(state, [step_id])
+        await self.outputs.fetch(state, [step_id])
         if not size:
             return json_response(mask_value(step.output, step.sensitive))
         return await asyncio.to_thread(
@@ -246,9 +228,9 @@ class ExecutionRoutes:
     ) -> tuple[ExecutionState, list[LogEntry] | None]:
         state = ExecutionState()
         logs: list[LogEntry] = []
-        epoch = (await self._log.edge()).epoch if with_logs else ""
+        epoch = (await self.log.edge()).epoch if with_logs else ""
         until = time.perf_counter() + _SLICE
-        async for commit in self._log.read(tenant, execution):
+        async for commit in self.log.read(tenant, execution):
             for event in commit.events():
                 state.apply(event)
             if with_logs:
@@ -268,7 +250,7 @@ class ExecutionRoutes:
                 room -= step.output_ref.bytes
                 # One that is not kept any more is missing; the rest of the document is not.
                 with contextlib.suppress(OutputNotFoundError):
-                    await self._outputs.fetch(state, [step_id])
+                    await self.outputs.fetch(state, [step_id])
         for step in state.steps.values():
             if step.output_omitted:
                 step.output = state.gathered(step)
@@ -276,7 +258,7 @@ class ExecutionRoutes:
 
     async def _definition(self, tenant: str, state: ExecutionState) -> Definition | None:
         try:
-            stored = await self._workflows.get(tenant, state.workflow_id, state.version)
+            stored = await self.workflows.get(tenant, state.workflow_id, state.version)
         except WorkflowNotFoundError:
             return None  # a thousand versions ago; the log still says what happened
         return stored.definition
@@ -286,7 +268,7 @@ class ExecutionRoutes:
     ) -> Estimator | None:
         if definition is None or state.is_terminal:
             return None
-        return await self._estimators.of(tenant, definition, state.version)
+        return await self.estimators.of(tenant, definition, state.version)
 
 
 def execution_id_of(request: Request) -> str:

@@ -1,5 +1,6 @@
 """Liveness, readiness and metrics."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -10,29 +11,29 @@ from starlette.responses import Response
 from tailrace_api.fanout.hub import Hub
 from tailrace_api.metrics import CONTENT_TYPE, Metrics
 from tailrace_api.web.json_response import json_response
-from tailrace_api.web.operation import Answer, Operation
+from tailrace_api.web.operation import Answer, Operation, operation
 from tailrace_shared.settings import ApiSettings
 
 Connection = Literal["connected", "disconnected"]
 
 
 class Live(msgspec.Struct):
-    """A process that answers."""
+    """A process that responds."""
 
     status: Literal["ok"] = "ok"
 
 
 class Ready(msgspec.Struct):
-    """A process to which requests should be sent."""
+    """A process that accepts requests."""
 
     status: Literal["ready"] = "ready"
 
 
 class Unready(msgspec.Struct):
-    """A process to which no requests should be sent.
+    """A process that must not get requests.
 
     Attributes:
-        reasons: why not, each a sentence.
+        reasons: Why not, one sentence each.
     """
 
     reasons: list[str]
@@ -40,11 +41,11 @@ class Unready(msgspec.Struct):
 
 
 class StreamsHealth(msgspec.Struct):
-    """Whether streams work.
+    """Whether streams are served.
 
     Attributes:
-        nats: whether NATS is connected.
-        redis: the same, for front ends that look for Redis.
+        nats: Whether NATS is connected.
+        redis: Same as `nats`, for front ends that expect Redis.
     """
 
     status: Literal["healthy", "unhealthy"]
@@ -52,80 +53,65 @@ class StreamsHealth(msgspec.Struct):
     redis: Connection
 
 
+@dataclass(frozen=True, slots=True)
 class HealthRoutes:
-    """The routes that probes and Prometheus ask."""
+    """The routes for probes and Prometheus."""
 
-    def __init__(self, settings: ApiSettings, client: Client, hub: Hub, metrics: Metrics) -> None:
-        self._settings = settings
-        self._client = client
-        self._hub = hub
-        self._metrics = metrics
+    settings: ApiSettings
+    client: Client
+    hub: Hub
+    metrics: Metrics
 
-    def routes(self) -> list[Operation]:
-        """Return the routing table."""
-        return [
-            Operation(
-                "GET",
-                "/healthz",
-                self.live,
-                scope=None,
-                summary="Tell that the process answers",
-                answers={200: Answer(Live, "It does.")},
-            ),
-            Operation(
-                "GET",
-                "/readyz",
-                self.ready,
-                scope=None,
-                summary="Tell whether requests should be sent here",
-                answers={
-                    200: Answer(Ready, "They should."),
-                    503: Answer(Unready, "They should not."),
-                },
-            ),
-            Operation(
-                "GET",
-                "/metrics",
-                self.metrics,
-                scope=None if self._settings.open_metrics else "operator",
-                summary="Tell Prometheus about this process",
-                answers={200: Answer(str, "Its metrics.", "text/plain")},
-            ),
-            Operation(
-                "GET",
-                "/api/v1/sse/health",
-                self.streams,
-                scope=None,
-                summary="Tell whether streams work",
-                answers={
-                    200: Answer(StreamsHealth, "They do."),
-                    503: Answer(StreamsHealth, "They do not: NATS is away."),
-                },
-            ),
-        ]
-
+    @operation("GET", "/healthz", scope=None, answers={200: Answer(Live, "The process responds.")})
     async def live(self, _request: Request) -> Response:
-        """Tell that the process answers."""
+        """Check liveness: the process responds."""
         return json_response(Live())
 
+    @operation(
+        "GET",
+        "/readyz",
+        scope=None,
+        answers={
+            200: Answer(Ready, "The process accepts requests."),
+            503: Answer(Unready, "The process must not get requests."),
+        },
+    )
     async def ready(self, _request: Request) -> Response:
-        """Tell whether requests should be sent here."""
-        wrong = []
-        if not self._client.is_connected:
-            wrong.append("NATS is not connected")
-        if self._hub.is_draining:
-            wrong.append("this process is stopping")
-        if wrong:
-            return json_response(Unready(wrong), 503)
+        """Check readiness: the process accepts requests."""
+        reasons = []
+        if not self.client.is_connected:
+            reasons.append("NATS is not connected")
+        if self.hub.is_draining:
+            reasons.append("this process is stopping")
+        if reasons:
+            return json_response(Unready(reasons), 503)
         return json_response(Ready())
 
-    async def metrics(self, _request: Request) -> Response:
-        """Tell Prometheus about this process."""
-        return Response(self._metrics.exposition(), headers={"content-type": CONTENT_TYPE})
-
+    @operation(
+        "GET",
+        "/api/v1/sse/health",
+        scope=None,
+        answers={
+            200: Answer(StreamsHealth, "Streams are served."),
+            503: Answer(StreamsHealth, "Streams are not served: NATS is not connected."),
+        },
+    )
     async def streams(self, _request: Request) -> Response:
-        """Tell whether streams work; for front ends that look for Redis, NATS stands there, too."""
-        connected = self._client.is_connected
-        if not connected:
+        """Check whether streams are served."""
+        if not self.client.is_connected:
             return json_response(StreamsHealth("unhealthy", "disconnected", "disconnected"), 503)
         return json_response(StreamsHealth("healthy", "connected", "connected"))
+
+    def exposition(self) -> Operation:
+        """Return the operation for Prometheus, whose scope depends on the settings."""
+        return Operation(
+            "GET",
+            "/metrics",
+            self._expose,
+            scope=None if self.settings.open_metrics else "operator",
+            summary="Return the Prometheus metrics of this process",
+            answers={200: Answer(str, "The metrics.", "text/plain")},
+        )
+
+    async def _expose(self, _request: Request) -> Response:
+        return Response(self.metrics.exposition(), headers={"content-type": CONTENT_TYPE})

@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 import zoneinfo
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -14,8 +15,8 @@ from starlette.responses import Response
 from tailrace_api.auth.tenancy import tenant_of
 from tailrace_api.web.json_body import read_object
 from tailrace_api.web.json_response import json_response
-from tailrace_api.web.operation import Answer, Operation
-from tailrace_api.web.problems import RefusedError, pointer
+from tailrace_api.web.operation import Answer, operation
+from tailrace_api.web.problems import RefusedError, pointer, unprocessable
 from tailrace_api.web.query import CURSOR, LIMIT, cursor_of, limit_of
 from tailrace_shared.commands.run_input import InvalidInputError
 from tailrace_shared.commands.run_starter import RunRequest, RunStarter
@@ -77,111 +78,92 @@ class ScheduleList(msgspec.Struct):
     cursor: str | None
 
 
+@dataclass(frozen=True, slots=True)
 class ScheduleRoutes:
     """The routes under ``/api/v1/schedules``."""
 
-    def __init__(
-        self, settings: ApiSettings, schedules: ScheduleStore, starter: RunStarter
-    ) -> None:
-        self._settings = settings
-        self._schedules = schedules
-        self._starter = starter
+    settings: ApiSettings
+    schedules: ScheduleStore
+    starter: RunStarter
 
-    def routes(self) -> list[Operation]:
-        """Return the routing table."""
-        one = "/api/v1/schedules/{schedule_id}"
-        return [
-            Operation(
-                "POST",
-                "/api/v1/schedules",
-                self.post,
-                scope="workflows:write",
-                more_scopes=("executions:write",),
-                summary="Start runs of a workflow by a cron line or at intervals",
-                answers={
-                    200: Answer(
-                        ScheduleDocument,
-                        "It has replaced the schedule with its id.",
-                        headers=("Location",),
-                    ),
-                    201: Answer(ScheduleDocument, "It is a new schedule.", headers=("Location",)),
-                },
-                body=NewSchedule,
+    @operation(
+        "POST",
+        "/api/v1/schedules",
+        scope="workflows:write",
+        more_scopes=("executions:write",),
+        answers={
+            200: Answer(
+                ScheduleDocument,
+                "It has replaced the schedule with its id.",
+                headers=("Location",),
             ),
-            Operation(
-                "GET",
-                "/api/v1/schedules",
-                self.list_page,
-                scope="workflows:read",
-                summary="List schedules by id",
-                answers={200: Answer(ScheduleList, "A page of them.")},
-                parameters=(LIMIT, CURSOR),
-            ),
-            Operation(
-                "GET",
-                one,
-                self.get,
-                scope="workflows:read",
-                summary="Show a schedule",
-                answers={200: Answer(ScheduleDocument, "The schedule.")},
-                problems=(404,),
-            ),
-            Operation(
-                "DELETE",
-                one,
-                self.delete,
-                scope="workflows:write",
-                summary="End a schedule; its runs go on",
-                answers={204: Answer(None, "It has ended.")},
-                problems=(404,),
-            ),
-        ]
-
+            201: Answer(ScheduleDocument, "It is a new schedule.", headers=("Location",)),
+        },
+        body=NewSchedule,
+    )
     async def post(self, request: Request) -> Response:
-        """Store a schedule; one with the id of another replaces it."""
-        tenant = tenant_of(request, self._settings)
-        body = await read_object(request, self._settings.max_body_bytes)
+        """Start runs of a workflow by a cron line or at intervals."""
+        tenant = tenant_of(request, self.settings)
+        body = await read_object(request, self.settings.max_body_bytes)
         problems = [*_problems(body), *await self._run_problems(tenant, body)]
         if problems:
             raise RefusedError(422, "the schedule is not valid", problems)
         schedule = _schedule(body)
-        is_known = await self._schedules.exists(tenant, schedule.id)
+        is_known = await self.schedules.exists(tenant, schedule.id)
         try:
-            await self._schedules.put(tenant, schedule)
+            await self.schedules.put(tenant, schedule)
         except InvalidScheduleError as error:
-            detail = str(error)
-            raise RefusedError(422, detail, [Problem(pointer(error.field), detail)]) from None
+            raise unprocessable(pointer(error.field), str(error)) from None
         location = f"/api/v1/schedules/{schedule.id}"
         shown = await self._shown(tenant, schedule)
         return json_response(shown, 200 if is_known else 201, {"location": location})
 
+    @operation(
+        "GET",
+        "/api/v1/schedules",
+        scope="workflows:read",
+        answers={200: Answer(ScheduleList, "A page of them.")},
+        parameters=(LIMIT, CURSOR),
+    )
     async def list_page(self, request: Request) -> Response:
-        """List the tenant's schedules by id."""
-        tenant = tenant_of(request, self._settings)
-        page = await self._schedules.page(
-            tenant, limit=limit_of(request), cursor=cursor_of(request)
-        )
+        """List schedules by id."""
+        tenant = tenant_of(request, self.settings)
+        page = await self.schedules.page(tenant, limit=limit_of(request), cursor=cursor_of(request))
         schedules = await asyncio.gather(
             *(self._shown(tenant, schedule) for schedule in page.schedules)
         )
         return json_response(ScheduleList(schedules, page.cursor))
 
+    @operation(
+        "GET",
+        "/api/v1/schedules/{schedule_id}",
+        scope="workflows:read",
+        answers={200: Answer(ScheduleDocument, "The schedule.")},
+        problems=(404,),
+    )
     async def get(self, request: Request) -> Response:
-        """Return a schedule."""
-        tenant, schedule_id = tenant_of(request, self._settings), _schedule_id(request)
-        schedule = await self._schedules.get(tenant, schedule_id)
+        """Show a schedule."""
+        tenant, schedule_id = tenant_of(request, self.settings), _schedule_id(request)
+        schedule = await self.schedules.get(tenant, schedule_id)
         return json_response(await self._shown(tenant, schedule))
 
+    @operation(
+        "DELETE",
+        "/api/v1/schedules/{schedule_id}",
+        scope="workflows:write",
+        answers={204: Answer(None, "It has ended.")},
+        problems=(404,),
+    )
     async def delete(self, request: Request) -> Response:
         """End a schedule; its runs go on."""
-        tenant, schedule_id = tenant_of(request, self._settings), _schedule_id(request)
-        await self._schedules.delete(tenant, schedule_id)
+        tenant, schedule_id = tenant_of(request, self.settings), _schedule_id(request)
+        await self.schedules.delete(tenant, schedule_id)
         return Response(status_code=204)
 
     async def _shown(self, tenant: str, schedule: Schedule) -> ScheduleDocument:
         marks: list[str] = []
         if schedule.input:
-            marks = await self._starter.marks(tenant, schedule.workflow_id, schedule.input)
+            marks = await self.starter.marks(tenant, schedule.workflow_id, schedule.input)
         return _document(schedule, mask_value(schedule.input, marks))
 
     async def _run_problems(self, tenant: str, body: dict[str, Any]) -> list[Problem]:
@@ -190,7 +172,7 @@ class ScheduleRoutes:
             return [Problem("/workflow_id", "workflow_id is the id of a workflow")]
         run_input = body.get("input", {})
         try:
-            await self._starter.check(
+            await self.starter.check(
                 RunRequest(tenant, workflow_id, "input", run_input, body, None)
             )
         except (InvalidIdError, WorkflowNotFoundError) as error:

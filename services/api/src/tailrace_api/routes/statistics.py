@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections import Counter
+from dataclasses import dataclass, field
 from typing import Final
 
 from starlette.requests import Request
@@ -18,76 +19,62 @@ from tailrace_api.documents.statistics import (
 )
 from tailrace_api.fanout.clients.client_count import ClientCount
 from tailrace_api.web.json_response import json_response
-from tailrace_api.web.operation import Answer, Operation
+from tailrace_api.web.operation import Answer, operation
 from tailrace_shared.ids import check_id
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.stores.indexes.live_index import LiveIndex
 from tailrace_shared.stores.stats_store import StatsStore
 from tailrace_shared.stores.workflow_store import WorkflowStore
 
-_MOMENT: Final = 1.0
+_TTL_S: Final = 1.0
 
 
+@dataclass(frozen=True, slots=True)
 class StatisticsRoutes:
     """The routes of statistics. However many look, each is put together once a second."""
 
-    def __init__(
-        self,
-        settings: ApiSettings,
-        store: StatsStore,
-        live: LiveIndex,
-        workflows: WorkflowStore,
-        clients: ClientCount,
-    ) -> None:
-        self._settings = settings
-        self._store = store
-        self._live = live
-        self._workflows = workflows
-        self._clients = clients
-        self._of_tenants: SingleFlightCache[str, TenantStatistics] = SingleFlightCache(_MOMENT)
-        self._of_workflows: SingleFlightCache[tuple[str, str], WorkflowDetails] = SingleFlightCache(
-            _MOMENT
-        )
+    settings: ApiSettings
+    store: StatsStore
+    live: LiveIndex
+    workflows: WorkflowStore
+    clients: ClientCount
+    _tenants: SingleFlightCache[str, TenantStatistics] = field(
+        default_factory=lambda: SingleFlightCache(_TTL_S), init=False
+    )
+    _details: SingleFlightCache[tuple[str, str], WorkflowDetails] = field(
+        default_factory=lambda: SingleFlightCache(_TTL_S), init=False
+    )
 
-    def routes(self) -> list[Operation]:
-        """Return the routing table."""
-        return [
-            Operation(
-                "GET",
-                "/api/realtime/stats",
-                self.of_tenant,
-                scope="executions:read",
-                summary="Show throughput, latency and clients, of all workflows and of each",
-                answers={200: Answer(TenantStatistics, "The numbers, a second old at the most.")},
-            ),
-            Operation(
-                "GET",
-                "/api/v1/workflows/{workflow_id}/stats",
-                self.of_workflow,
-                scope="executions:read",
-                summary="Show throughput and latency of a workflow and of its nodes",
-                answers={200: Answer(WorkflowDetails, "The numbers, a second old at the most.")},
-                problems=(404,),
-            ),
-        ]
-
+    @operation(
+        "GET",
+        "/api/realtime/stats",
+        scope="executions:read",
+        answers={200: Answer(TenantStatistics, "The numbers, a second old at the most.")},
+    )
     async def of_tenant(self, request: Request) -> Response:
-        """Return the numbers of a tenant."""
-        tenant = tenant_of(request, self._settings)
-        return json_response(await self._of_tenants.get(tenant, lambda: self._tenant(tenant)))
+        """Show throughput, latency and clients, of all workflows and of each."""
+        tenant = tenant_of(request, self.settings)
+        return json_response(await self._tenants.get(tenant, lambda: self._tenant(tenant)))
 
+    @operation(
+        "GET",
+        "/api/v1/workflows/{workflow_id}/stats",
+        scope="executions:read",
+        answers={200: Answer(WorkflowDetails, "The numbers, a second old at the most.")},
+        problems=(404,),
+    )
     async def of_workflow(self, request: Request) -> Response:
-        """Return the numbers of a workflow."""
-        tenant = tenant_of(request, self._settings)
+        """Show throughput and latency of a workflow and of its nodes."""
+        tenant = tenant_of(request, self.settings)
         workflow = check_id(request.path_params["workflow_id"], "workflow")
-        details = await self._of_workflows.get(
+        details = await self._details.get(
             (tenant, workflow), lambda: self._workflow(tenant, workflow)
         )
         return json_response(details)
 
     async def _tenant(self, tenant: str) -> TenantStatistics:
         records, live, clients = await asyncio.gather(
-            self._store.runs_of_all(tenant), self._live.of_tenant(tenant), self._clients.of(tenant)
+            self.store.runs_of_all(tenant), self.live.of_tenant(tenant), self.clients.of(tenant)
         )
         active = Counter(each.workflow for each in live)
         # In a thread: a tenant may have hundreds of workflows, and streams must not wait.
@@ -97,10 +84,10 @@ class StatisticsRoutes:
 
     async def _workflow(self, tenant: str, workflow: str) -> WorkflowDetails:
         stored, runs, nodes, live = await asyncio.gather(
-            self._workflows.get(tenant, workflow),
-            self._store.runs(tenant, workflow),
-            self._store.nodes(tenant, workflow),
-            self._live.of_tenant(tenant, workflow),
+            self.workflows.get(tenant, workflow),
+            self.store.runs(tenant, workflow),
+            self.store.nodes(tenant, workflow),
+            self.live.of_tenant(tenant, workflow),
         )
         return await asyncio.to_thread(
             workflow_details, stored.definition, runs, nodes, len(live), time.time()

@@ -1,6 +1,7 @@
 """Workflow definitions: put, get, list, delete, validate, draw."""
 
 import asyncio
+from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -11,7 +12,7 @@ from starlette.responses import Response
 from tailrace_api.auth.tenancy import tenant_of
 from tailrace_api.web.json_body import Document, read_document
 from tailrace_api.web.json_response import json_response
-from tailrace_api.web.operation import Answer, Operation, Parameter
+from tailrace_api.web.operation import Answer, Parameter, operation
 from tailrace_api.web.problems import RefusedError
 from tailrace_api.web.query import CURSOR, LIMIT, cursor_of, limit_of, query_value
 from tailrace_shared.errors import WorkflowNotFoundError
@@ -122,131 +123,109 @@ class Valid(msgspec.Struct):
     valid: Literal[True] = True
 
 
+@dataclass(frozen=True, slots=True)
 class WorkflowRoutes:
     """The routes under ``/api/v1/workflows``, except for those of runs."""
 
-    def __init__(
-        self, settings: ApiSettings, workflows: WorkflowStore, node_types: NodeTypeStore
-    ) -> None:
-        self._settings = settings
-        self._workflows = workflows
-        self._node_types = node_types
+    settings: ApiSettings
+    workflows: WorkflowStore
+    node_types: NodeTypeStore
 
-    def routes(self) -> list[Operation]:
-        """Return the routing table."""
-        one = "/api/v1/workflows/{workflow_id}"
-        return [
-            Operation(
-                "GET",
-                "/api/v1/workflows",
-                self.list_page,
-                scope="workflows:read",
-                summary="List workflows by id",
-                answers={200: Answer(WorkflowList, "A page of them.")},
-                parameters=(LIMIT, CURSOR),
-            ),
-            Operation(
-                "POST",
-                "/api/v1/workflows/validate",
-                self.validate,
-                scope="workflows:read",
-                summary="Check a definition without storing it",
-                answers={200: Answer(Valid, "It is valid.")},
-                body=WorkflowBody,
-            ),
-            Operation(
-                "PUT",
-                one,
-                self.put,
-                scope="workflows:write",
-                summary="Store a definition, as a new version if it differs from the newest",
-                answers={
-                    200: Answer(
-                        WorkflowSummary, "It is the workflow's newest version.", headers=_PLACE
-                    ),
-                    201: Answer(WorkflowSummary, "It is a new workflow.", headers=_PLACE),
-                },
-                body=WorkflowBody,
-            ),
-            Operation(
-                "GET",
-                one,
-                self.get,
-                scope="workflows:read",
-                summary="Show a definition",
-                answers={200: Answer(WorkflowDocument, "The definition.", headers=("ETag",))},
-                problems=(404,),
-                parameters=(_VERSION,),
-            ),
-            Operation(
-                "DELETE",
-                one,
-                self.delete,
-                scope="workflows:write",
-                summary="Remove a workflow; its runs go on",
-                answers={204: Answer(None, "It is removed.")},
-                problems=(404,),
-            ),
-            Operation(
-                "GET",
-                f"{one}/graph",
-                self.graph,
-                scope="workflows:read",
-                summary="Show nodes, edges and layers, for drawing",
-                answers={200: Answer(GraphDocument, "The graph.")},
-                problems=(404,),
-                parameters=(_VERSION,),
-            ),
-        ]
-
+    @operation(
+        "GET",
+        "/api/v1/workflows",
+        scope="workflows:read",
+        answers={200: Answer(WorkflowList, "A page of them.")},
+        parameters=(LIMIT, CURSOR),
+    )
     async def list_page(self, request: Request) -> Response:
-        """List the tenant's workflows by id."""
-        page = await self._workflows.page(
-            tenant_of(request, self._settings), limit=limit_of(request), cursor=cursor_of(request)
+        """List workflows by id."""
+        page = await self.workflows.page(
+            tenant_of(request, self.settings), limit=limit_of(request), cursor=cursor_of(request)
         )
         summaries = [WorkflowSummary(*head) for head in page.workflows]
         return json_response(WorkflowList(summaries, page.cursor or msgspec.UNSET))
 
+    @operation(
+        "POST",
+        "/api/v1/workflows/validate",
+        scope="workflows:read",
+        answers={200: Answer(Valid, "It is valid.")},
+        body=WorkflowBody,
+    )
     async def validate(self, request: Request) -> Response:
         """Check a definition without storing it."""
         definition = await self._definition(request, None)
         return json_response(Valid(definition.id, len(definition.nodes)))
 
+    @operation(
+        "PUT",
+        "/api/v1/workflows/{workflow_id}",
+        scope="workflows:write",
+        answers={
+            200: Answer(WorkflowSummary, "It is the workflow's newest version.", headers=_PLACE),
+            201: Answer(WorkflowSummary, "It is a new workflow.", headers=_PLACE),
+        },
+        body=WorkflowBody,
+    )
     async def put(self, request: Request) -> Response:
         """Store a definition, as a new version if it differs from the newest."""
-        tenant, workflow_id = tenant_of(request, self._settings), _workflow_id(request)
+        tenant, workflow_id = tenant_of(request, self.settings), _workflow_id(request)
         definition = await self._definition(request, workflow_id)
         before = await self._newest(tenant, workflow_id)
         if before and encode_definition(before.definition) == encode_definition(definition):
             return _changed(before, 200)
-        version = await self._workflows.put(tenant, definition)
+        version = await self.workflows.put(tenant, definition)
         return _changed(StoredWorkflow(definition, version), 200 if before else 201)
 
+    @operation(
+        "GET",
+        "/api/v1/workflows/{workflow_id}",
+        scope="workflows:read",
+        answers={200: Answer(WorkflowDocument, "The definition.", headers=("ETag",))},
+        problems=(404,),
+        parameters=(_VERSION,),
+    )
     async def get(self, request: Request) -> Response:
-        """Return a definition, the newest or the one of ``?version=``."""
+        """Show a definition."""
         stored = await self._stored(request)
         document = WorkflowDocument(
             stored.definition.id, stored.version, stored.definition.title, stored.definition
         )
         return json_response(document, headers={"etag": _etag(stored)})
 
+    @operation(
+        "DELETE",
+        "/api/v1/workflows/{workflow_id}",
+        scope="workflows:write",
+        answers={204: Answer(None, "It is removed.")},
+        problems=(404,),
+    )
     async def delete(self, request: Request) -> Response:
         """Remove a workflow; its runs go on."""
-        tenant, workflow_id = tenant_of(request, self._settings), _workflow_id(request)
-        await self._workflows.get(tenant, workflow_id)
-        await self._workflows.delete(tenant, workflow_id)
+        tenant, workflow_id = tenant_of(request, self.settings), _workflow_id(request)
+        await self.workflows.get(tenant, workflow_id)
+        await self.workflows.delete(tenant, workflow_id)
         return Response(status_code=204)
 
+    @operation(
+        "GET",
+        "/api/v1/workflows/{workflow_id}/graph",
+        scope="workflows:read",
+        answers={200: Answer(GraphDocument, "The graph.")},
+        problems=(404,),
+        parameters=(_VERSION,),
+    )
     async def graph(self, request: Request) -> Response:
-        """Return nodes, edges and layers."""
+        """Show nodes, edges and layers, for drawing."""
         stored = await self._stored(request)
         if len(stored.definition.nodes) <= _SMALL_NODES:
             return json_response(_graph(stored))
         return json_response(await asyncio.to_thread(_graph, stored))
 
     async def _definition(self, request: Request, workflow_id: str | None) -> Definition:
-        document = await read_document(request, self._settings.max_body_bytes)
-        known = await self._node_types.all()
+        document = await read_document(request, self.settings.max_body_bytes)
+        known = await self.node_types.all()
         # Ten thousand nodes may take a second; streams must not wait for that.
         checked = await asyncio.to_thread(_validate, document, known, workflow_id)
         if checked.definition is None:
@@ -255,13 +234,13 @@ class WorkflowRoutes:
 
     async def _newest(self, tenant: str, workflow_id: str) -> StoredWorkflow | None:
         try:
-            return await self._workflows.get(tenant, workflow_id)
+            return await self.workflows.get(tenant, workflow_id)
         except WorkflowNotFoundError:
             return None
 
     async def _stored(self, request: Request) -> StoredWorkflow:
-        tenant, workflow_id = tenant_of(request, self._settings), _workflow_id(request)
-        return await self._workflows.get(tenant, workflow_id, _version(request))
+        tenant, workflow_id = tenant_of(request, self.settings), _workflow_id(request)
+        return await self.workflows.get(tenant, workflow_id, _version(request))
 
 
 def _validate(document: Document, node_types: Any, workflow_id: str | None) -> Validated:

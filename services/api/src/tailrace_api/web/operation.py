@@ -1,18 +1,24 @@
-"""Operations: what a route does, whom it serves and what it answers, said where the route is made.
+"""Operations: routes that declare their scope, parameters, body, answers and problems.
 
-Every route of the API is one, so none can exist that nobody has said who may call, and none that
-``/openapi.json`` does not describe.
+Every route of the API is an operation, so none can exist without a declared scope or be missing
+from ``/openapi.json``. A class of routes declares its handlers with the decorator ``operation``:
+
+    @operation("GET", "/api/v1/workflows", scope="workflows:read", answers={200: Answer(…)})
+    async def list_page(self, request: Request) -> Response:
+        \"\"\"List workflows by id.\"\"\"
+
+The first line of the docstring is the summary in the API description.
 """
 
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Required, TypedDict, TypeVar, Unpack
 
 from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, get_name
+from starlette.routing import BaseRoute, Match, Route, get_name
 
 from tailrace_api.web.strict_query import check_query
 from tailrace_shared.ids import ID_PATTERN
@@ -22,10 +28,12 @@ Scope = Literal[
 ]
 
 Handler = Callable[[Request], Awaitable[Response]]
+_Method = TypeVar("_Method", bound=Callable[[Any, Request], Awaitable[Response]])
 
 EVENT_STREAM: Final = "text/event-stream"
 
 _WORD: Final = re.compile("[A-Z][a-z]*")
+_DECLARATIONS: Final = "__operations__"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +41,13 @@ class Parameter:
     """A parameter of the query or a header.
 
     Attributes:
-        name: as it is sent.
-        type: what its text means; a type that msgspec has a JSON Schema of.
-        description: a sentence for readers of the documentation.
-        place: where it is sent.
-        is_required: whether a request without it is refused.
-        may_be_blank: whether an empty one in the query is one that is left out, as forms send it;
-            only of those that are not required, and whose type has nothing empty itself.
+        name: The name as sent.
+        type: The type of the decoded value; msgspec must have a JSON Schema for it.
+        description: A sentence for readers of the API description.
+        place: Where it is sent.
+        is_required: Whether a request without it is refused.
+        may_be_blank: Whether an empty query parameter counts as absent, as forms send it. Applies
+            only to optional parameters whose type has no empty value of its own.
     """
 
     name: str
@@ -52,13 +60,13 @@ class Parameter:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a successful request is answered.
+    """A successful response.
 
     Attributes:
-        type: a type that msgspec has a JSON Schema of; None for an answer without a body.
-        description: a sentence for readers of the documentation.
-        media_type: of the body.
-        headers: the names of headers that tell something.
+        type: The body's type, for which msgspec has a JSON Schema; None for no body.
+        description: A sentence for readers of the API description.
+        media_type: The body's media type.
+        headers: The names of the headers that the response carries.
     """
 
     type: Any
@@ -67,23 +75,31 @@ class Answer:
     headers: tuple[str, ...] = ()
 
 
-# An empty one names none: front ends send those where they have nothing to say.
+# An empty value counts as absent: front ends send one when no organization is selected.
 _Organization = Annotated[str, Meta(pattern=ID_PATTERN.replace("{1,", "{0,"))]
 
 TENANT: Final = (
     Parameter(
         "X-Organization-ID",
         _Organization,
-        "The organization that the request is about, where it is not the only one of the token.",
+        "The organization of the request. Required if the token holds more than one.",
         place="header",
     ),
-    Parameter("organization_id", _Organization, "The same, for clients that send no headers."),
-    Parameter("merchantId", _Organization, "The same, as front ends of the tenant feed call it."),
+    Parameter(
+        "organization_id",
+        _Organization,
+        "Same as `X-Organization-ID`, for clients that cannot send headers.",
+    ),
+    Parameter(
+        "merchantId",
+        _Organization,
+        "Same as `X-Organization-ID`, under the name used by front ends of the tenant feed.",
+    ),
 )
-"""Parameters of every operation that is about a tenant."""
+"""Parameters of every operation that belongs to a tenant."""
 
 CREDENTIALS: Final = ("Authorization", "access_token", "ticket")
-"""Parameters of the query in which an EventSource, which sends no headers, says who asks."""
+"""Query parameters that carry credentials of an EventSource, which cannot send headers."""
 
 _ALWAYS_KNOWN: Final = frozenset(
     [*CREDENTIALS, *(parameter.name for parameter in TENANT if parameter.place == "query")]
@@ -91,23 +107,23 @@ _ALWAYS_KNOWN: Final = frozenset(
 
 
 class Operation(Route):
-    """A route with one method, whose query has no parameters but those declared.
+    """A route with one method that accepts only its declared query parameters.
 
     Args:
-        method: for example ``GET``, which includes ``HEAD``.
-        path: with its parameters in braces.
-        handler: what serves it.
-        scope: what a token must allow; None: everybody may call it, without a token.
-        more_scopes: what it must allow besides.
-        summary: what it does, in a few words.
-        answers: by status, what a successful request is answered.
-        problems: the statuses of refusals beside those that any request may meet.
-        body: the type of the request's body, of which msgspec has a JSON Schema; None: it has none.
-        is_body_required: whether a request without a body is refused.
-        parameters: of the query and headers.
+        method: The HTTP method; ``GET`` includes ``HEAD``.
+        path: The path, with parameters in braces.
+        handler: The function that serves the request.
+        scope: The scope that a token needs; None if the operation is public.
+        more_scopes: Further scopes that a token needs.
+        summary: A short imperative sentence without a period.
+        answers: The successful responses by status.
+        problems: The error statuses beyond those that any request may get.
+        body: The type of the request body, for which msgspec has a JSON Schema; None for no body.
+        is_body_required: Whether a request without a body is refused.
+        parameters: The query and header parameters.
     """
 
-    def __init__(  # noqa: PLR0913 - a declaration, and one place for all of it
+    def __init__(  # noqa: PLR0913 - a declaration keeps all its parts in one place
         self,
         method: str,
         path: str,
@@ -139,16 +155,72 @@ class Operation(Route):
 
     @property
     def group(self) -> str:
-        """What it is listed under: the name of the class whose method serves it."""
+        """The tag in the API description, derived from the name of the handler's class."""
         name = type(getattr(self._handler, "__self__", self._handler)).__name__
         words = _WORD.findall(name.removesuffix("Routes"))
         return " ".join(words).capitalize()
 
     @property
     def is_of_tenant(self) -> bool:
-        """Whether it is about what belongs to one tenant."""
+        """Whether the operation reads or changes data of one tenant."""
         return self.scope not in {None, "operator"}
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether the operation answers with an event stream."""
+        return any(answer.media_type == EVENT_STREAM for answer in self.answers.values())
 
     async def _serve(self, request: Request) -> Response:
         check_query(request, self._known)
         return await self._handler(request)
+
+
+class _Declaration(TypedDict, total=False):
+    scope: Required[Scope | None]
+    more_scopes: tuple[Scope, ...]
+    answers: Required[Mapping[int, Answer]]
+    problems: tuple[int, ...]
+    body: Any
+    is_body_required: bool
+    parameters: tuple[Parameter, ...]
+
+
+def operation(
+    method: str, path: str, *, summary: str = "", **declaration: Unpack[_Declaration]
+) -> Callable[[_Method], _Method]:
+    """Declare that a method of a routes class serves an operation.
+
+    Args:
+        method: The HTTP method.
+        path: The path, with parameters in braces.
+        summary: The summary; by default the first line of the method's docstring.
+        declaration: The other arguments of ``Operation``.
+    """
+
+    def declare(handler: _Method) -> _Method:
+        first_line = (handler.__doc__ or "").partition("\n")[0].removesuffix(".")
+        declared = {"method": method, "path": path, "summary": summary or first_line, **declaration}
+        # Decorators apply from the bottom up; operations are listed from the top down.
+        setattr(handler, _DECLARATIONS, [declared, *getattr(handler, _DECLARATIONS, [])])
+        return handler
+
+    return declare
+
+
+def collect_operations(*routes: object) -> list[Operation]:
+    """Return the operations that objects declare with ``operation``, in order of declaration."""
+    return [
+        Operation(handler=getattr(group, name), **declaration)
+        for group in routes
+        for name, member in vars(type(group)).items()
+        for declaration in getattr(member, _DECLARATIONS, ())
+    ]
+
+
+def matching_route(scope: Mapping[str, Any]) -> BaseRoute | None:
+    """Return the route that will serve a request; None if there is none."""
+    for route in scope["app"].routes:
+        if route.matches(scope)[0] is Match.FULL:
+            found: BaseRoute = route
+            return found
+    return None

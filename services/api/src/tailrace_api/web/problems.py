@@ -90,6 +90,16 @@ class RefusedError(ServiceError):
         self.headers = headers
 
 
+def unprocessable(place: str, detail: str) -> RefusedError:
+    """Return the error for a body that is wrong in one place.
+
+    Args:
+        place: The JSON Pointer to the place.
+        detail: The sentence that says what is wrong.
+    """
+    return RefusedError(422, detail, [Problem(place, detail)])
+
+
 def problem(
     status: int,
     detail: str,

@@ -1,38 +1,39 @@
-"""Tickets: what opens one stream, for a short time, in a URL.
+"""Tickets: signed URL parameters that open one stream for a short time.
 
-A native EventSource can send no headers, and a token in a URL ends up in histories and in the logs
-of proxies. A ticket may, because it is worth little: it names the path, the query, the tenant and
-the one scope that it is good for, and is over soon. It is signed with a key that all replicas
-share, so whichever of them is asked knows it.
+A native EventSource cannot send headers, and a token in a URL ends up in browser histories and
+proxy logs. A leaked ticket does little harm: it is bound to a path, a query, a subject, an
+organization and one scope, and it expires soon. All replicas share the signing key, so each of them
+accepts it.
 """
 
-import base64
-import binascii
 import hashlib
-import hmac
 import time
 from collections.abc import Callable
 from typing import Final, NamedTuple
 from urllib.parse import parse_qsl, urlencode
 
 import msgspec
+from itsdangerous import BadData, Signer
+from itsdangerous.encoding import base64_decode, base64_encode
 
 from tailrace_api.auth.errors import UnauthorizedError
 from tailrace_api.auth.principal import Principal
 from tailrace_shared.redact.credentials import TICKET_PREFIX
 
-LONGEST_TICKET: Final = 16 * 1024
+MAX_TICKET_CHARS: Final = 16 * 1024
 
-# Moved on by a client that comes back; where it goes on says nothing of what it may see.
-_NOT_BOUND: Final = frozenset({"last_event_id", "lastEventId"})
+# A reconnecting client changes these; the resume position grants no access.
+_UNBOUND_PARAMETERS: Final = frozenset({"last_event_id", "lastEventId"})
+# Separates these signatures from others that may be made with the same key.
+_SALT: Final = "tailrace.ticket"
 
 
 class Stream(NamedTuple):
-    """A stream that a ticket is for.
+    """The stream that a ticket is bound to.
 
     Attributes:
-        path: decoded.
-        query: its parameters, without the place to go on from.
+        path: The decoded path.
+        query: The query string without the resume position.
     """
 
     path: str
@@ -40,13 +41,19 @@ class Stream(NamedTuple):
 
     @classmethod
     def of(cls, path: str, query: str) -> "Stream":
-        """Return the stream that a path and a query name."""
+        """Return the stream at a path and query."""
         pairs = parse_qsl(query, keep_blank_values=True)
-        return cls(path, urlencode([pair for pair in pairs if pair[0] not in _NOT_BOUND]))
+        bound = [pair for pair in pairs if pair[0] not in _UNBOUND_PARAMETERS]
+        return cls(path, urlencode(bound))
 
 
 class Ticket(NamedTuple):
-    """A ticket and until when it may be used."""
+    """An issued ticket.
+
+    Attributes:
+        text: The value of the parameter ``ticket``.
+        expires_at: When it expires, in seconds since the epoch.
+    """
 
     text: str
     expires_at: float
@@ -59,28 +66,33 @@ class _Content(msgspec.Struct, array_like=True, frozen=True):
     organization: str
     scope: str | None
     expires_at: float
-    until: float | None
+    token_expires_at: float | None
 
 
 class Tickets:
-    """Makes and checks tickets.
+    """Issues and verifies tickets.
 
     Args:
-        key: what they are signed with, the same at every replica.
-        lifetime: how long they may be used, in seconds.
-        clock: in seconds since the epoch.
+        key: The signing key, shared by all replicas.
+        lifetime: How long a ticket is valid, in seconds.
+        clock: Returns seconds since the epoch.
     """
 
     def __init__(self, key: bytes, lifetime: float, clock: Callable[[], float] = time.time) -> None:
-        self._key = key
         self._lifetime = lifetime
         self._clock = clock
+        # Not URLSafeSerializer: it compresses, and a compressed ticket begins with a dot, so
+        # redaction would not recognize it in logs.
+        self._signer = Signer(key, salt=_SALT, key_derivation="hmac", digest_method=hashlib.sha256)
         self._decoder = msgspec.json.Decoder(_Content)
 
     def issue(
         self, principal: Principal, organization: str, scope: str | None, stream: Stream
     ) -> Ticket:
-        """Return a ticket for a stream that the principal may read."""
+        """Return a ticket for a stream that the principal may read.
+
+        It expires no later than the principal's token.
+        """
         expires_at = self._clock() + self._lifetime
         if principal.expires_at is not None:
             expires_at = min(expires_at, principal.expires_at)
@@ -93,47 +105,34 @@ class Tickets:
             expires_at,
             principal.expires_at,
         )
-        body = msgspec.json.encode(content)
-        text = f"{TICKET_PREFIX}{_encode(body)}.{_encode(self._signature(body))}"
-        return Ticket(text, expires_at)
+        signed = self._signer.sign(base64_encode(msgspec.json.encode(content)))
+        return Ticket(f"{TICKET_PREFIX}{signed.decode()}", expires_at)
 
     def principal(self, ticket: str, stream: Stream) -> Principal:
-        """Return whom a ticket speaks for, which is whoever got it, and for this stream only.
+        """Return the principal of a ticket, restricted to the ticket's organization and scope.
 
         Raises:
-            UnauthorizedError: it is not ours, is over, or is for another stream.
+            UnauthorizedError: The signature is not valid, the ticket has expired, or it belongs to
+                another stream.
         """
         content = self._content(ticket)
         if content.expires_at <= self._clock():
-            raise UnauthorizedError("the ticket has expired; ask for another")
+            raise UnauthorizedError("the ticket has expired; request another")
         if (content.path, content.query) != stream:
             raise UnauthorizedError("the ticket is for another stream")
         return Principal(
             content.subject,
             frozenset({content.organization}),
             frozenset() if content.scope is None else frozenset({content.scope}),
-            content.until,
+            content.token_expires_at,
         )
 
     def _content(self, ticket: str) -> _Content:
-        if len(ticket) <= LONGEST_TICKET and ticket.startswith(TICKET_PREFIX):
-            body, _, signature = ticket.removeprefix(TICKET_PREFIX).partition(".")
-            content, signed = _decode(body), _decode(signature)
-            if hmac.compare_digest(signed, self._signature(content)):
-                return self._decoder.decode(content)
-        raise UnauthorizedError("the ticket is not good")
-
-    def _signature(self, body: bytes) -> bytes:
-        return hmac.digest(self._key, body, hashlib.sha256)
-
-
-def _encode(content: bytes) -> str:
-    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
-
-
-def _decode(text: str) -> bytes:
-    """Return what a text encodes; nothing, which nobody has signed, if it is not Base64."""
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except (binascii.Error, ValueError):
-        return b""
+        # The length is checked first, because verification costs as much as the ticket is long.
+        if len(ticket) <= MAX_TICKET_CHARS and ticket.startswith(TICKET_PREFIX):
+            try:
+                body = base64_decode(self._signer.unsign(ticket.removeprefix(TICKET_PREFIX)))
+                return self._decoder.decode(body)
+            except (BadData, UnicodeError):
+                pass  # not ASCII, or not signed with our key
+        raise UnauthorizedError("the ticket is not valid")

@@ -4,9 +4,9 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta
 
-from tailrace_api.web.problems import RefusedError
+from tailrace_api.web.problems import unprocessable
 from tailrace_shared.commands.execution_commands import Decision
-from tailrace_shared.workflow.problems import Problem, nearest
+from tailrace_shared.workflow.problems import nearest
 
 _LONGEST_REASON: Final = 1000
 _LONGEST_ID: Final = 64
@@ -56,8 +56,3 @@ def node_of(body: dict[str, Any], field: str) -> str | None:
     if value is not None and not (isinstance(value, str) and 0 < len(value) <= _LONGEST_ID):
         raise unprocessable(f"/{field}", f"{field} is the id of a node")
     return value
-
-
-def unprocessable(place: str, detail: str) -> RefusedError:
-    """Return the refusal of a body that is wrong at one place."""
-    return RefusedError(422, detail, [Problem(place, detail)])

@@ -1,6 +1,8 @@
 """Commands: what is asked of an execution that exists. 202 means that it is in the log."""
 
-from typing import Any, Final
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
 
 import msgspec
 from starlette.requests import Request
@@ -19,10 +21,12 @@ from tailrace_api.routes.executions import Accepted, accepted, execution_id_of, 
 from tailrace_api.web.idempotency_key import IDEMPOTENCY_KEY, idempotency_key_of
 from tailrace_api.web.json_body import read_object, refuse_unknown
 from tailrace_api.web.json_response import json_response
-from tailrace_api.web.operation import Answer, Handler, Operation
+from tailrace_api.web.operation import Answer, operation
 from tailrace_shared.commands.execution_commands import Asker, ExecutionCommands
 from tailrace_shared.commands.run_starter import RunStarter
 from tailrace_shared.settings import ApiSettings
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 _IN_LOG: Final = Answer(Accepted, "The command is in the log.")
 
@@ -73,68 +77,71 @@ class Rerun(Accepted):
     from_node: str | None
 
 
+def _command(
+    name: str,
+    body: type[msgspec.Struct],
+    answer: Answer = _IN_LOG,
+    problems: tuple[int, ...] = (404, 409),
+) -> Callable[[F], F]:
+    return operation(
+        "POST",
+        f"/api/v1/executions/{{execution_id}}/{name}",
+        scope="executions:write",
+        answers={202: answer},
+        problems=problems,
+        body=body,
+        is_body_required=False,
+        parameters=(IDEMPOTENCY_KEY,),
+    )
+
+
+@dataclass(frozen=True, slots=True)
 class CommandRoutes:
     """The routes under ``/api/v1/executions/{execution_id}`` that change an execution."""
 
-    def __init__(
-        self, settings: ApiSettings, commander: ExecutionCommands, starter: RunStarter
-    ) -> None:
-        self._settings = settings
-        self._commander = commander
-        self._starter = starter
+    settings: ApiSettings
+    commands: ExecutionCommands
+    starter: RunStarter
 
-    def routes(self) -> list[Operation]:
-        """Return the routing table."""
-        one = "/api/v1/executions/{execution_id}"
-        return [
-            _command(f"{one}/cancel", self.cancel, Reason, "Cancel an execution"),
-            _command(f"{one}/pause", self.pause, Reason, "Pause an execution: nothing new starts"),
-            _command(
-                f"{one}/resume",
-                self.resume,
-                Resumption,
-                "Give a waiting step its signal, or let a paused execution go on",
-            ),
-            _command(
-                f"{one}/rerun",
-                self.rerun,
-                Again,
-                "Run an execution that has ended again, from its start or from a node",
-                Answer(Rerun, "The new run is in the log.", headers=("Location",)),
-                (404, 409, 429),
-            ),
-        ]
-
+    @_command("cancel", Reason)
     async def cancel(self, request: Request) -> Response:
-        """Ask for the end of an execution."""
+        """Cancel an execution."""
         tenant, execution, by = self._asked(request)
         reason = reason_of(await self._body(request, "reason"))
-        state = await self._commander.cancel(tenant, execution, reason, by)
+        state = await self.commands.cancel(tenant, execution, reason, by)
         return json_response(accepted(state), 202)
 
+    @_command("pause", Reason)
     async def pause(self, request: Request) -> Response:
-        """Ask that nothing new starts."""
+        """Pause an execution: no new steps start."""
         tenant, execution, by = self._asked(request)
         reason = reason_of(await self._body(request, "reason"))
-        state = await self._commander.pause(tenant, execution, reason, by)
+        state = await self.commands.pause(tenant, execution, reason, by)
         return json_response(accepted(state), 202)
 
+    @_command("resume", Resumption)
     async def resume(self, request: Request) -> Response:
-        """Give a waiting step its signal, or let a held execution go on."""
+        """Send a signal to a waiting step, or resume a paused execution."""
         tenant, execution, by = self._asked(request)
         body = await self._body(request, "node_id", "decision", "data")
         decision = decision_of(body)
         if decision is None:
-            state = await self._commander.resume(tenant, execution, by)
+            state = await self.commands.resume(tenant, execution, by)
         else:
-            state = await self._commander.resolve(tenant, execution, decision, by)
+            state = await self.commands.resolve(tenant, execution, decision, by)
         return json_response(accepted(state), 202)
 
+    @_command(
+        "rerun",
+        Again,
+        Answer(Rerun, "The new run is in the log.", headers=("Location",)),
+        (404, 409, 429),
+    )
     async def rerun(self, request: Request) -> Response:
-        """Run an execution that has ended again, from its start or from a node."""
+        """Run a finished execution again, from its start or from a node."""
         tenant, execution, by = self._asked(request)
         from_node = node_of(await self._body(request, "from_node"), "from_node")
-        state = await self._starter.rerun(tenant, execution, from_node, by.key)
+        state = await self.starter.rerun(tenant, execution, from_node, by.key)
         body = Rerun(
             **msgspec.structs.asdict(accepted(state)),
             rerun_of=state.rerun_of,
@@ -144,31 +151,9 @@ class CommandRoutes:
 
     def _asked(self, request: Request) -> tuple[str, str, Asker]:
         by = Asker(actor_of(request), idempotency_key_of(request))
-        return tenant_of(request, self._settings), execution_id_of(request), by
+        return tenant_of(request, self.settings), execution_id_of(request), by
 
     async def _body(self, request: Request, *known: str) -> dict[str, Any]:
-        body = await read_object(request, self._settings.max_body_bytes, if_empty={})
+        body = await read_object(request, self.settings.max_body_bytes, if_empty={})
         refuse_unknown(body, *known)
         return body
-
-
-def _command(
-    path: str,
-    handler: Handler,
-    body: type[msgspec.Struct],
-    summary: str,
-    answer: Answer = _IN_LOG,
-    problems: tuple[int, ...] = (404, 409),
-) -> Operation:
-    return Operation(
-        "POST",
-        path,
-        handler,
-        scope="executions:write",
-        summary=summary,
-        answers={202: answer},
-        problems=problems,
-        body=body,
-        is_body_required=False,
-        parameters=(IDEMPOTENCY_KEY,),
-    )

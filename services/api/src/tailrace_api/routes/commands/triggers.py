@@ -1,5 +1,6 @@
 """Signals: triggers that resume whoever awaits them, and the steps that wait."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -11,7 +12,7 @@ from tailrace_api.auth.tenancy import tenant_of
 from tailrace_api.web.idempotency_key import IDEMPOTENCY_KEY, idempotency_key_of
 from tailrace_api.web.json_body import read_object
 from tailrace_api.web.json_response import json_response
-from tailrace_api.web.operation import Answer, Operation, Parameter
+from tailrace_api.web.operation import Answer, Parameter, operation
 from tailrace_api.web.problems import RefusedError
 from tailrace_api.web.query import LIMIT, limit_of, query_value
 from tailrace_shared.commands.signals import Signals
@@ -44,53 +45,44 @@ class WaitingList(msgspec.Struct):
     cursor: str | None
 
 
+@dataclass(frozen=True, slots=True)
 class TriggerRoutes:
     """The routes by which events come in, and by which one sees who waits for them."""
 
-    def __init__(self, settings: ApiSettings, signals: Signals, waiting: WaitingIndex) -> None:
-        self._settings = settings
-        self._signals = signals
-        self._waiting = waiting
+    settings: ApiSettings
+    signals: Signals
+    waiting: WaitingIndex
 
-    def routes(self) -> list[Operation]:
-        """Return the routing table."""
-        return [
-            Operation(
-                "POST",
-                "/api/v1/triggers/{procedure}",
-                self.emit,
-                scope="executions:write",
-                summary="Send a trigger to every step that awaits it",
-                answers={202: Answer(Matched, "It is stored, and in the logs of those steps.")},
-                body=dict[str, Any],
-                is_body_required=False,
-                parameters=(IDEMPOTENCY_KEY,),
-            ),
-            Operation(
-                "GET",
-                "/api/v1/waiting",
-                self.list_waiting,
-                scope="executions:read",
-                summary="List the steps that wait for a signal",
-                answers={200: Answer(WaitingList, "A page of them.")},
-                parameters=(LIMIT, _CURSOR),
-            ),
-        ]
-
+    @operation(
+        "POST",
+        "/api/v1/triggers/{procedure}",
+        scope="executions:write",
+        answers={202: Answer(Matched, "It is stored, and in the logs of those steps.")},
+        body=dict[str, Any],
+        is_body_required=False,
+        parameters=(IDEMPOTENCY_KEY,),
+    )
     async def emit(self, request: Request) -> Response:
-        """Send a trigger to every step of the tenant that awaits it."""
-        tenant = tenant_of(request, self._settings)
+        """Send a trigger to every step that awaits it."""
+        tenant = tenant_of(request, self.settings)
         procedure = check_procedure(request.path_params["procedure"])
         key = idempotency_key_of(request)
-        body = await read_object(request, self._settings.max_body_bytes, if_empty={})
-        matched = await self._signals.emit(tenant, procedure, body, key)
+        body = await read_object(request, self.settings.max_body_bytes, if_empty={})
+        matched = await self.signals.emit(tenant, procedure, body, key)
         return json_response(Matched(matched), 202)
 
+    @operation(
+        "GET",
+        "/api/v1/waiting",
+        scope="executions:read",
+        answers={200: Answer(WaitingList, "A page of them.")},
+        parameters=(LIMIT, _CURSOR),
+    )
     async def list_waiting(self, request: Request) -> Response:
         """List the steps that wait for a signal."""
-        tenant = tenant_of(request, self._settings)
+        tenant = tenant_of(request, self.settings)
         cursor = _cursor_of(request)
-        page = await self._waiting.page(tenant, limit=limit_of(request), cursor=cursor)
+        page = await self.waiting.page(tenant, limit=limit_of(request), cursor=cursor)
         return json_response(WaitingList([each.shown for each in page.waiting], page.cursor))
 
 

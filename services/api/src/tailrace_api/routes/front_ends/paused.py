@@ -4,7 +4,9 @@ Paths and fields are those of existing front ends; what they ask for is done by 
 everywhere.
 """
 
-from typing import Annotated, Any, Final
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
 from msgspec import Meta
@@ -20,14 +22,14 @@ from tailrace_api.routes.commands.command_body import (
     ReasonText,
     decision_of,
     reason_of,
-    unprocessable,
 )
 from tailrace_api.routes.executions import location_of
 from tailrace_api.routes.streams.opening import LAST_EVENT_ID, Opening
 from tailrace_api.web.idempotency_key import IDEMPOTENCY_KEY, idempotency_key_of
 from tailrace_api.web.json_body import read_object, refuse_unknown
 from tailrace_api.web.json_response import json_response
-from tailrace_api.web.operation import EVENT_STREAM, Answer, Handler, Operation
+from tailrace_api.web.operation import EVENT_STREAM, Answer, operation
+from tailrace_api.web.problems import unprocessable
 from tailrace_shared.commands.execution_commands import Asker, ExecutionCommands
 from tailrace_shared.commands.run_input import InvalidInputError
 from tailrace_shared.commands.run_starter import RunRequest, RunStarter
@@ -35,6 +37,8 @@ from tailrace_shared.execution.state import ExecutionState, ExecutionStatus
 from tailrace_shared.ids import ID_PATTERN, is_valid_id
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.workflow.problems import Problem
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 Id = Annotated[str, Meta(pattern=ID_PATTERN)]
 
@@ -108,120 +112,93 @@ class PausedList(msgspec.Struct, rename="camel", omit_defaults=True):
 _IN_LOG: Final = Answer(Commanded, "The command is in the log.")
 
 
-class PausedRoutes:
-    """The routes under ``/api/workflow``."""
-
-    def __init__(
-        self,
-        settings: ApiSettings,
-        opening: Opening,
-        snapshots: Snapshots,
-        commander: ExecutionCommands,
-        starter: RunStarter,
-    ) -> None:
-        self._settings = settings
-        self._opening = opening
-        self._snapshots = snapshots
-        self._commander = commander
-        self._starter = starter
-
-    def routes(self) -> list[Operation]:
-        """Return the routing table."""
-        return [
-            Operation(
-                "GET",
-                "/api/workflow/paused-stream",
-                self.stream,
-                scope="executions:read",
-                summary="Stream who waits for a signal: all who do, and every change",
-                answers={200: Answer(str, "The list and its changes.", EVENT_STREAM)},
-                parameters=LAST_EVENT_ID,
-            ),
-            Operation(
-                "GET",
-                "/api/workflow/paused",
-                self.list_paused,
-                scope="executions:read",
-                summary="List the steps that wait for a signal, newest first",
-                answers={200: Answer(PausedList, "Those that wait now.")},
-            ),
-            _command("execute", self.execute, Execute, "Start a run of a workflow", (404, 429)),
-            _command(
-                "resume",
-                self.resume,
-                Resume,
-                "Give a waiting step its signal, or let a paused execution go on",
-            ),
-            _command("cancel", self.cancel, Cancel, "Cancel an execution"),
-        ]
-
-    async def stream(self, request: Request) -> Response:
-        """Stream who waits."""
-        tenant = tenant_of(request, self._settings)
-        return await self._opening.tenant(request, tenant, PAUSED_WORKFLOWS)
-
-    async def list_paused(self, request: Request) -> Response:
-        """List who waits: what a stream that begins now begins with."""
-        tenant = tenant_of(request, self._settings)
-        loaded = await self._snapshots.load(tenant, PAUSED_WORKFLOWS.wants)
-        (initial,) = PAUSED_WORKFLOWS.begin(loaded.snapshot).opening(0)
-        return Response(initial.data, media_type="application/json")
-
-    async def execute(self, request: Request) -> Response:
-        """Start a run."""
-        tenant, body, by = await self._asked(request, "workflowId", "input")
-        workflow = _id(body, "workflowId")
-        run_input = {} if (given := body.get("input")) is None else given
-        state = await self._starter.start(
-            RunRequest(tenant, workflow, "input", run_input, body, by.key)
-        )
-        return _commanded(state, {"location": location_of(state)})
-
-    async def resume(self, request: Request) -> Response:
-        """Give a waiting step its signal, or let a held execution go on."""
-        tenant, body, by = await self._asked(request, "executionId", "node", "decision", "data")
-        execution, decision = _id(body, "executionId"), decision_of(body, "node")
-        try:
-            if decision is None:
-                state = await self._commander.resume(tenant, execution, by)
-            else:
-                state = await self._commander.resolve(tenant, execution, decision, by)
-        except InvalidInputError as error:
-            raise InvalidInputError(error.summary, [*map(_as_here, error.problems)]) from None
-        return _commanded(state)
-
-    async def cancel(self, request: Request) -> Response:
-        """Ask for the end of an execution."""
-        tenant, body, by = await self._asked(request, "executionId", "reason")
-        execution, reason = _id(body, "executionId"), reason_of(body)
-        return _commanded(await self._commander.cancel(tenant, execution, reason, by))
-
-    async def _asked(self, request: Request, *known: str) -> tuple[str, dict[str, Any], Asker]:
-        tenant = tenant_of(request, self._settings)
-        by = Asker(actor_of(request), idempotency_key_of(request))
-        body = await read_object(request, self._settings.max_body_bytes)
-        refuse_unknown(body, *known)
-        return tenant, body, by
-
-
 def _command(
-    name: str,
-    handler: Handler,
-    body: type[msgspec.Struct],
-    summary: str,
-    problems: tuple[int, ...] = (404, 409),
-) -> Operation:
-    return Operation(
+    name: str, body: type[msgspec.Struct], problems: tuple[int, ...] = (404, 409)
+) -> Callable[[F], F]:
+    return operation(
         "POST",
         f"/api/workflow/{name}",
-        handler,
         scope="executions:write",
-        summary=summary,
         answers={202: _IN_LOG},
         problems=problems,
         body=body,
         parameters=(IDEMPOTENCY_KEY,),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class PausedRoutes:
+    """The routes under ``/api/workflow``."""
+
+    settings: ApiSettings
+    opening: Opening
+    snapshots: Snapshots
+    commands: ExecutionCommands
+    starter: RunStarter
+
+    @operation(
+        "GET",
+        "/api/workflow/paused-stream",
+        scope="executions:read",
+        answers={200: Answer(str, "The list and its changes.", EVENT_STREAM)},
+        parameters=LAST_EVENT_ID,
+    )
+    async def stream(self, request: Request) -> Response:
+        """Stream who waits for a signal: all who do, and every change."""
+        tenant = tenant_of(request, self.settings)
+        return await self.opening.tenant(request, tenant, PAUSED_WORKFLOWS)
+
+    @operation(
+        "GET",
+        "/api/workflow/paused",
+        scope="executions:read",
+        answers={200: Answer(PausedList, "Those that wait now.")},
+    )
+    async def list_paused(self, request: Request) -> Response:
+        """List the steps that wait for a signal, newest first."""
+        tenant = tenant_of(request, self.settings)
+        loaded = await self.snapshots.load(tenant, PAUSED_WORKFLOWS.wants)
+        (initial,) = PAUSED_WORKFLOWS.begin(loaded.snapshot).opening(0)
+        return Response(initial.data, media_type="application/json")
+
+    @_command("execute", Execute, (404, 429))
+    async def execute(self, request: Request) -> Response:
+        """Start a run of a workflow."""
+        tenant, body, by = await self._asked(request, "workflowId", "input")
+        workflow = _id(body, "workflowId")
+        run_input = {} if (given := body.get("input")) is None else given
+        state = await self.starter.start(
+            RunRequest(tenant, workflow, "input", run_input, body, by.key)
+        )
+        return _commanded(state, {"location": location_of(state)})
+
+    @_command("resume", Resume)
+    async def resume(self, request: Request) -> Response:
+        """Send a signal to a waiting step, or resume a paused execution."""
+        tenant, body, by = await self._asked(request, "executionId", "node", "decision", "data")
+        execution, decision = _id(body, "executionId"), decision_of(body, "node")
+        try:
+            if decision is None:
+                state = await self.commands.resume(tenant, execution, by)
+            else:
+                state = await self.commands.resolve(tenant, execution, decision, by)
+        except InvalidInputError as error:
+            raise InvalidInputError(error.summary, [*map(_as_here, error.problems)]) from None
+        return _commanded(state)
+
+    @_command("cancel", Cancel)
+    async def cancel(self, request: Request) -> Response:
+        """Cancel an execution."""
+        tenant, body, by = await self._asked(request, "executionId", "reason")
+        execution, reason = _id(body, "executionId"), reason_of(body)
+        return _commanded(await self.commands.cancel(tenant, execution, reason, by))
+
+    async def _asked(self, request: Request, *known: str) -> tuple[str, dict[str, Any], Asker]:
+        tenant = tenant_of(request, self.settings)
+        by = Asker(actor_of(request), idempotency_key_of(request))
+        body = await read_object(request, self.settings.max_body_bytes)
+        refuse_unknown(body, *known)
+        return tenant, body, by
 
 
 def _commanded(state: ExecutionState, headers: dict[str, str] | None = None) -> Response:

@@ -4,6 +4,7 @@ Paths and fields are those of existing front ends.
 """
 
 import time
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -22,7 +23,7 @@ from tailrace_api.dialects.snapshot import Snapshot
 from tailrace_api.fanout.tenants.snapshots import Snapshots
 from tailrace_api.routes.streams.opening import LAST_EVENT_ID, Opening
 from tailrace_api.web.json_response import json_response
-from tailrace_api.web.operation import EVENT_STREAM, Answer, Operation, Parameter
+from tailrace_api.web.operation import EVENT_STREAM, Answer, Parameter, operation
 from tailrace_api.web.problems import RefusedError
 from tailrace_api.web.query import IDS, SOME_IDS, ids_of
 from tailrace_shared.errors import WorkflowNotFoundError
@@ -88,60 +89,49 @@ class PipelineHealth(msgspec.Struct, rename="camel"):
     last_run: LastRun | None
 
 
+@dataclass(frozen=True, slots=True)
 class PipelineRoutes:
     """The routes of front ends that call workflows pipelines."""
 
-    def __init__(self, settings: ApiSettings, opening: Opening, snapshots: Snapshots) -> None:
-        self._settings = settings
-        self._opening = opening
-        self._snapshots = snapshots
+    settings: ApiSettings
+    opening: Opening
+    snapshots: Snapshots
 
-    def routes(self) -> list[Operation]:
-        """Return the routing table."""
-        return [
-            Operation(
-                "GET",
-                "/ui-api/pipeline/status/stream",
-                self.stream,
-                scope="executions:read",
-                summary="Stream how pipelines stand, whenever that changes",
-                answers={200: Answer(str, "How they stand, then every change.", EVENT_STREAM)},
-                problems=(400,),
-                parameters=(_PIPELINE_IDS, _VISIBLE, *LAST_EVENT_ID),
-            ),
-            Operation(
-                "GET",
-                "/ui-api/pipeline/status",
-                self.status,
-                scope="executions:read",
-                summary="Tell how pipelines stand",
-                answers={200: Answer(PipelineStatuses, "How they stand.")},
-                problems=(400,),
-                parameters=(_PIPELINE_IDS,),
-            ),
-            Operation(
-                "GET",
-                "/pipeline/{pipeline_id}/health",
-                self.health,
-                scope="executions:read",
-                summary="Tell how one pipeline stands",
-                answers={200: Answer(PipelineHealth, "How it stands.")},
-                problems=(400, 404),
-            ),
-        ]
-
+    @operation(
+        "GET",
+        "/ui-api/pipeline/status/stream",
+        scope="executions:read",
+        answers={200: Answer(str, "How they stand, then every change.", EVENT_STREAM)},
+        problems=(400,),
+        parameters=(_PIPELINE_IDS, _VISIBLE, *LAST_EVENT_ID),
+    )
     async def stream(self, request: Request) -> Response:
-        """Stream how pipelines stand."""
-        tenant, named = tenant_of(request, self._settings), _named(request)
+        """Stream how pipelines stand, whenever that changes."""
+        tenant, named = tenant_of(request, self.settings), _named(request)
         dialect = Pipelines(frozenset(named), _visible(request, named))
-        return await self._opening.tenant(request, tenant, dialect)
+        return await self.opening.tenant(request, tenant, dialect)
 
+    @operation(
+        "GET",
+        "/ui-api/pipeline/status",
+        scope="executions:read",
+        answers={200: Answer(PipelineStatuses, "How they stand.")},
+        problems=(400,),
+        parameters=(_PIPELINE_IDS,),
+    )
     async def status(self, request: Request) -> Response:
         """Tell how pipelines stand."""
         tally, _ = await self._tally(request, _named(request))
         now = _now()
         return json_response(PipelineStatuses(now, tally.updates(), tally.errors(now)))
 
+    @operation(
+        "GET",
+        "/pipeline/{pipeline_id}/health",
+        scope="executions:read",
+        answers={200: Answer(PipelineHealth, "How it stands.")},
+        problems=(400, 404),
+    )
     async def health(self, request: Request) -> Response:
         """Tell how one pipeline stands."""
         name = check_id(request.path_params["pipeline_id"], "pipeline")
@@ -155,8 +145,8 @@ class PipelineRoutes:
         return json_response(PipelineHealth(name, status, _now(), runs, last_run))
 
     async def _tally(self, request: Request, named: list[str]) -> tuple[RunCounts, Snapshot]:
-        tenant, dialect = tenant_of(request, self._settings), Pipelines(frozenset(named))
-        snapshot = (await self._snapshots.load(tenant, dialect.wants)).snapshot
+        tenant, dialect = tenant_of(request, self.settings), Pipelines(frozenset(named))
+        snapshot = (await self.snapshots.load(tenant, dialect.wants)).snapshot
         return dialect.begin(snapshot), snapshot
 
 

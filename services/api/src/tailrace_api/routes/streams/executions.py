@@ -1,5 +1,6 @@
 """The streams: one execution, and run and watch in one request."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import msgspec
@@ -19,15 +20,14 @@ from tailrace_api.routes.executions import execution_id_of
 from tailrace_api.routes.streams.opening import LAST_EVENT_ID, Opening, last_event_id_of
 from tailrace_api.web.idempotency_key import IDEMPOTENCY_KEY, idempotency_key_of
 from tailrace_api.web.json_body import read_object
-from tailrace_api.web.operation import EVENT_STREAM, Answer, Operation
-from tailrace_api.web.problems import RefusedError
+from tailrace_api.web.operation import EVENT_STREAM, Answer, operation
+from tailrace_api.web.problems import unprocessable
 from tailrace_shared.commands.run_starter import RunRequest, RunStarter
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.ids import ID_PATTERN
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.subjects import LogFilter
-from tailrace_shared.workflow.validation import Problem
 
 
 class RunAndStream(msgspec.Struct):
@@ -42,92 +42,80 @@ class RunAndStream(msgspec.Struct):
     input_data: Any = None
 
 
+@dataclass(frozen=True, slots=True)
 class StreamRoutes:
     """The routes that answer with events."""
 
-    def __init__(
-        self, settings: ApiSettings, log: ExecutionLog, hub: Hub, starter: RunStarter
-    ) -> None:
-        self._settings = settings
-        self._log = log
-        self._hub = hub
-        self._starter = starter
-        self._opening = Opening(settings, hub)
+    settings: ApiSettings
+    log: ExecutionLog
+    hub: Hub
+    starter: RunStarter
+    opening: Opening
 
-    def routes(self) -> list[Operation]:
-        """Return the routing table."""
-        return [
-            Operation(
-                "GET",
-                "/api/v1/sse/executions/{execution_id}/stream",
-                self.execution,
-                scope="executions:read",
-                summary="Stream an execution from its first event, or from after the last id",
-                answers={
-                    200: Answer(str, "Its events.", EVENT_STREAM),
-                    204: Answer(None, "The client has them all."),
-                },
-                problems=(404,),
-                parameters=LAST_EVENT_ID,
-            ),
-            Operation(
-                "POST",
-                "/api/v1/executions/stream",
-                self.run_and_stream,
-                scope="executions:write",
-                # With a last id it shows any run of the tenant.
-                more_scopes=("executions:read",),
-                summary="Start a run and stream it; with a last id, go on with the run that has it",
-                answers={
-                    200: Answer(str, "The events of the run.", EVENT_STREAM),
-                    204: Answer(None, "The client has them all."),
-                },
-                problems=(404, 429),
-                body=RunAndStream,
-                parameters=(IDEMPOTENCY_KEY, *LAST_EVENT_ID),
-            ),
-        ]
-
+    @operation(
+        "GET",
+        "/api/v1/sse/executions/{execution_id}/stream",
+        scope="executions:read",
+        answers={
+            200: Answer(str, "Its events.", EVENT_STREAM),
+            204: Answer(None, "The client has them all."),
+        },
+        problems=(404,),
+        parameters=LAST_EVENT_ID,
+    )
     async def execution(self, request: Request) -> Response:
-        """Stream an execution from its first event, or from after the client's last id."""
-        tenant, execution = tenant_of(request, self._settings), execution_id_of(request)
+        """Stream an execution from its first event, or from after the last id."""
+        tenant, execution = tenant_of(request, self.settings), execution_id_of(request)
         view = View(EXECUTION, LogFilter(tenant, execution))
-        if refused := self._opening.refusal(view):
+        if refused := self.opening.refusal(view):
             return refused
         try:
-            start = await resume(self._log, self._hub, view, last_event_id_of(request))
+            start = await resume(self.log, self.hub, view, last_event_id_of(request))
         except UnavailableError as error:
-            return self._opening.unavailable(error)
-        return self._opening.stream(view, start)
+            return self.opening.unavailable(error)
+        return self.opening.stream(view, start)
 
+    @operation(
+        "POST",
+        "/api/v1/executions/stream",
+        scope="executions:write",
+        more_scopes=("executions:read",),
+        answers={
+            200: Answer(str, "The events of the run.", EVENT_STREAM),
+            204: Answer(None, "The client has them all."),
+        },
+        problems=(404, 429),
+        body=RunAndStream,
+        parameters=(IDEMPOTENCY_KEY, *LAST_EVENT_ID),
+    )
     async def run_and_stream(self, request: Request) -> Response:
         """Start a run and stream it; with a last id, go on with the run that has it."""
-        tenant = tenant_of(request, self._settings)
+        tenant = tenant_of(request, self.settings)
         key = idempotency_key_of(request)
-        body = await read_object(request, self._settings.max_body_bytes)
+        body = await read_object(request, self.settings.max_body_bytes)
         if last_event_id := last_event_id_of(request):
             return await self._go_on(tenant, last_event_id)
         # What is started is to be watched, too. Without NATS nothing is started, which is a problem
         # and no stream.
-        reason = self._hub.refusal(View(RUN_AND_STREAM, LogFilter(tenant)))
+        reason = self.hub.refusal(View(RUN_AND_STREAM, LogFilter(tenant)))
         if reason and reason != "disconnected":
-            return self._opening.later(reason)
+            return self.opening.later(reason)
         flow_id = _flow_id(body)
         run_input = {} if (given := body.get("input_data")) is None else given
-        state = await self._starter.start(
+        state = await self.starter.start(
             RunRequest(tenant, flow_id, "input_data", run_input, body, key)
         )
         # Whatever has changed meanwhile: refused now, the client would come back for another run.
         view = _watching(tenant, state.execution_id)
-        return self._opening.insist(view, Start())
+        return self.opening.insist(view, Start())
 
     async def _go_on(self, tenant: str, last_event_id: str) -> Response:
         try:
-            found = await find(self._log, self._hub.replay, self._hub.epoch, last_event_id)
+            found = await find(self.log, self.hub.replay, self.hub.epoch, last_event_id)
         except UnavailableError as error:
-            return self._opening.unavailable(error)
+            return self.opening.unavailable(error)
         if isinstance(found, ResumePoint) and found.tenant == tenant:
-            return self._opening.stream(_watching(tenant, found.execution), found.start())
+            return self.opening.stream(_watching(tenant, found.execution), found.start())
         # Which run it was cannot be told any more, and to start another would be a surprise.
         return whole_stream(reset(found.reason if isinstance(found, Lost) else "unknown", None))
 
@@ -143,5 +131,5 @@ def _flow_id(body: dict[str, Any]) -> str:
         return str(flow_id)
     if not isinstance(flow_id, str):
         detail = "flow_id is the id of a workflow"
-        raise RefusedError(422, detail, [Problem("/flow_id", detail)])
+        raise unprocessable("/flow_id", detail)
     return flow_id

@@ -44,7 +44,7 @@ def docs_page(description: _Json) -> str:
     """Return the page.
 
     Args:
-        description: the API's, as `tailrace_api.web.openapi` builds it.
+        description: the API's, as `tailrace_api.web.docs.openapi` builds it.
     """
     return _Page(description).text()
 

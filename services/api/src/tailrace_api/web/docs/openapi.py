@@ -252,8 +252,7 @@ class _Description:
         if operation.scope is None:
             return []
         ways = ["bearer", *CREDENTIALS]
-        streams = EVENT_STREAM in {answer.media_type for answer in operation.answers.values()}
-        if not (streams and operation.method == "GET"):
+        if not (operation.is_stream and operation.method == "GET"):
             ways = [way for way in ways if way != "ticket"]
         # An empty requirement is one that nobody has to meet.
         open_to_all: list[dict[str, Any]] = [] if self._needs_token else [{}]

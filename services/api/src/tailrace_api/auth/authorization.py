@@ -1,4 +1,8 @@
-"""The gate in front of all routes: who asks, and whether they may."""
+"""Authentication and authorization in front of all routes.
+
+The middleware removes the credentials from a request, finds the route, and checks the token or
+ticket, the declared scopes and the named organization. A route that declares no scope is closed.
+"""
 
 from collections.abc import Callable
 from typing import Final
@@ -6,7 +10,7 @@ from typing import Final
 import structlog
 from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from tailrace_api.auth.credentials import Credentials, take_credentials
@@ -15,7 +19,7 @@ from tailrace_api.auth.principal import Principal
 from tailrace_api.auth.tenancy import checked_tenant
 from tailrace_api.auth.tickets.tickets import Stream, Tickets
 from tailrace_api.auth.tokens.verifier import Verifier
-from tailrace_api.web.operation import EVENT_STREAM, Operation
+from tailrace_api.web.operation import Operation, matching_route
 from tailrace_api.web.problems import RefusedError, problem
 from tailrace_shared.errors import InvalidIdError
 
@@ -24,14 +28,14 @@ _RETRY_AFTER: Final = {"retry-after": "1"}
 _log = structlog.get_logger("tailrace.api.auth")
 
 
-class Gate:
-    """ASGI middleware around all routes. Without a verifier it only takes credentials out.
+class Authorization:
+    """ASGI middleware that authenticates and authorizes requests.
 
     Args:
-        app: what is behind it.
-        verifier: what checks tokens; None: nobody is asked for one.
-        tickets: what checks tickets.
-        later: the answer to an EventSource that shall come back.
+        app: The wrapped application.
+        verifier: Verifies tokens; None disables authentication, and only credentials are removed.
+        tickets: Verifies tickets.
+        retry_later: Returns the response that makes an EventSource reconnect later.
     """
 
     def __init__(
@@ -39,21 +43,21 @@ class Gate:
         app: ASGIApp,
         verifier: Verifier | None,
         tickets: Tickets,
-        later: Callable[[], Response],
+        retry_later: Callable[[], Response],
     ) -> None:
         self._app = app
         self._verifier = verifier
         self._tickets = tickets
-        self._later = later
+        self._retry_later = retry_later
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request, or say why not."""
+        """Serve a request, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         credentials = take_credentials(scope)
         refusal = None
-        if self._verifier is not None and (route := matched(scope)) is not None:
+        if self._verifier is not None and (route := matching_route(scope)) is not None:
             refusal = await self._refusal(self._verifier, scope, credentials, route)
         if refusal is None:
             await self._app(scope, receive, send)
@@ -64,8 +68,8 @@ class Gate:
         self, verifier: Verifier, scope: Scope, credentials: Credentials, route: BaseRoute
     ) -> Response | None:
         if not isinstance(route, Operation):
-            _log.error("a route that says nothing of who may call it", path=scope["path"])
-            return problem(403, "nobody may call this")
+            _log.error("route without a declared scope refused", path=scope["path"])
+            return problem(403, "this route is closed")
         try:
             if route.scope is not None:
                 principal = await self._principal(verifier, scope, credentials, route)
@@ -78,9 +82,9 @@ class Gate:
         except UnauthorizedError as error:
             return _unauthorized(error)
         except KeysUnavailableError as error:
-            # An EventSource that is answered with an error never comes back.
+            # An EventSource that gets an error status never reconnects.
             unavailable = problem(503, str(error), headers=_RETRY_AFTER)
-            return self._later() if is_stream(route) else unavailable
+            return self._retry_later() if route.is_stream else unavailable
         return None
 
     async def _principal(
@@ -89,31 +93,17 @@ class Gate:
         token, ticket = credentials.token_or_ticket()
         if not ticket:
             return await verifier.principal(token)
-        if not is_stream(route) or scope["method"] != "GET":
-            raise UnauthorizedError("a ticket opens streams only")
+        if not route.is_stream or scope["method"] != "GET":
+            raise UnauthorizedError("a ticket opens only streams")
         query = scope["query_string"].decode("latin-1")
         return self._tickets.principal(ticket, Stream.of(scope["path"], query))
 
 
-def matched(scope: Scope) -> BaseRoute | None:
-    """Return the route that will serve a request, if there is one."""
-    for route in scope["app"].routes:
-        if route.matches(scope)[0] is Match.FULL:
-            found: BaseRoute = route
-            return found
-    return None
-
-
-def is_stream(operation: Operation) -> bool:
-    """Tell whether what an operation answers is a stream."""
-    return any(answer.media_type == EVENT_STREAM for answer in operation.answers.values())
-
-
 def check_scope(principal: Principal, scope: str) -> None:
-    """Check that a principal may do what needs a scope.
+    """Check that a principal has a scope.
 
     Raises:
-        RefusedError: it may not.
+        RefusedError: The scope is missing (403).
     """
     if not principal.may(scope):
         challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
@@ -123,10 +113,10 @@ def check_scope(principal: Principal, scope: str) -> None:
 
 
 def _check(scope: Scope, operation: Operation, principal: Principal) -> None:
-    for wanted in operation.scopes:
-        check_scope(principal, wanted)
+    for required in operation.scopes:
+        check_scope(principal, required)
     if operation.is_of_tenant:
-        # Before anything else is looked at, whether or not the handler asks for the tenant.
+        # Checked here, so that a handler that ignores the tenant is covered, too.
         checked_tenant(Headers(scope=scope), QueryParams(scope["query_string"]), principal)
 
 

@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from tailrace_api.web.cors import allowed_origins
+from tailrace_api.middleware.cors import allowed_origins
 from tailrace_api.web.problems import problem
 from tailrace_shared.settings import ApiSettings
 

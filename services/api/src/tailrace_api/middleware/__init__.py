@@ -1,0 +1,1 @@
+"""ASGI middleware around all routes: access log, CORS and CSRF protection."""
