@@ -1,21 +1,63 @@
-"""Fixtures that every test may use."""
+"""The fixtures of all tests: NATS, a connection to it, a tenant, a log written by the test.
+
+Conftest files in folders below add only what their folder alone needs.
+"""
 
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
 
+import nats
 import pytest
+from nats.aio.client import Client
 
-from harness.nats.container import AnyNats, NatsContainer, docker_is_running
+from harness.generators.log import HandWrittenLog
+from harness.nats.cluster import NatsCluster
+from harness.nats.container import NatsContainer, docker_is_running
+from harness.nats.deployment import NatsDeployment
 from harness.nats.server import NatsServer
+from tailrace_shared.nats.jetstream import JetStream
+
+_NATS_NODES: Final = {"1": [1], "3": [3], "both": [1, 3]}
+"""The option ``--nats-nodes``, and the numbers of nodes it runs each test on."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options ``--require-docker`` and ``--nats-nodes``."""
+    parser.addoption(
+        "--require-docker",
+        action="store_true",
+        default=bool(os.environ.get("CI")),
+        help="fail where no Docker engine runs (the default where CI is set)",
+    )
+    parser.addoption(
+        "--nats-nodes",
+        choices=_NATS_NODES,
+        default="1",
+        help="run integration tests on one NATS server, on a cluster of three, or on both",
+    )
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run tests that use `shared_nats` or `isolated_nats` on each chosen number of nodes."""
+    option = metafunc.config.getoption("--nats-nodes")
+    if option == "1" or "nats_nodes" not in metafunc.fixturenames:
+        return
+    # A test that asks for `nats_server` itself stops it, or reads its files.
+    nodes = [1] if "nats_server" in metafunc.fixturenames else _NATS_NODES[option]
+    ids = [f"nats-nodes-{number}" for number in nodes]
+    metafunc.parametrize("nats_nodes", nodes, ids=ids, indirect=True, scope="session")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Run one process more than there are cores: tests wait about as much as they compute."""
+    """Return one process more than there are cores: tests wait about as much as they compute."""
     return min(os.cpu_count() or 1, 7) + 1
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print what tests measured, also where they passed."""
+    """Print the measurements of tests (``record_property``), also of those that passed."""
     measured = [
         (report.nodeid, what, figure)
         for outcome in ("passed", "failed")
@@ -28,19 +70,41 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.line(f"{test.rpartition('/')[2].partition('.py')[0]}: {what}: {figure}")
 
 
+# NATS
+
+
+@pytest.fixture(scope="session")
+def nats_nodes(request: pytest.FixtureRequest) -> int:
+    """Return on how many NATS servers the test runs: 1 or 3 (see ``--nats-nodes``)."""
+    default = 3 if request.config.getoption("--nats-nodes") == "3" else 1
+    return int(getattr(request, "param", default))
+
+
 @pytest.fixture
 def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A NATS server for one test alone, which may kill and restart it."""
+    """Start a NATS server for this test alone, which the test may stop, kill and restart."""
     with NatsServer(tmp_path_factory.mktemp("nats")) as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def shared_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnyNats]:
-    """A NATS server for all tests that keep to a subject prefix or tenant of their own.
+def nats_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsCluster]:
+    """Start a cluster of three NATS servers for all tests of this process."""
+    with NatsCluster(tmp_path_factory.mktemp("nats-cluster")) as cluster:
+        yield cluster
 
-    It runs in a container where Docker runs, as a process elsewhere.
+
+@pytest.fixture(scope="session")
+def shared_nats(
+    nats_nodes: int, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[NatsDeployment]:
+    """Start NATS for all tests that use a subject prefix of their own.
+
+    One node runs in a container where Docker runs, and as a process elsewhere.
     """
+    if nats_nodes > 1:
+        yield request.getfixturevalue("nats_cluster")
+        return
     server = (
         NatsContainer()
         if docker_is_running()
@@ -50,11 +114,63 @@ def shared_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnyNats]:
         yield server
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let CI insist on the container path."""
-    parser.addoption(
-        "--require-docker",
-        action="store_true",
-        default=bool(os.environ.get("CI")),
-        help="fail where no Docker engine runs (the default where CI is set)",
-    )
+@pytest.fixture
+def isolated_nats(nats_nodes: int, request: pytest.FixtureRequest) -> NatsDeployment:
+    """Return NATS for an installation of this test: its own server, or the shared cluster.
+
+    A cluster takes seconds to start, so tests share it and use a subject prefix of their own.
+    """
+    name = "nats_server" if nats_nodes == 1 else "nats_cluster"
+    found: NatsDeployment = request.getfixturevalue(name)
+    return found
+
+
+@pytest.fixture(scope="session")
+def idle_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    """Start a NATS server without workers, so that jobs stay where they are.
+
+    Tests share it and use a tenant, or executions, of their own.
+    """
+    with NatsServer(tmp_path_factory.mktemp("idle-nats")) as server:
+        yield server
+
+
+@pytest.fixture
+def nats_url(idle_nats: NatsServer) -> str:
+    """Return the server that `nats_client` connects to; folders may override it."""
+    return idle_nats.url
+
+
+@pytest.fixture
+async def nats_client(nats_url: str) -> AsyncIterator[Client]:
+    """Connect to NATS."""
+    client = await nats.connect(nats_url)
+    yield client
+    await client.close()
+
+
+@pytest.fixture
+def jetstream(nats_client: Client) -> JetStream:
+    """Return JetStream as the services use it."""
+    return JetStream(nats_client)
+
+
+# What tests write to it
+
+
+@pytest.fixture
+def tenant() -> str:
+    """Return the id of a tenant that no other test uses."""
+    return f"t-{uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def log(nats_client: Client) -> HandWrittenLog:
+    """Return the empty log of a new execution, which the test writes as a worker would."""
+    return HandWrittenLog(nats_client)
+
+
+@pytest.fixture
+def logs(tmp_path: Path) -> Path:
+    """Return the folder for the log files of processes that the test starts."""
+    return tmp_path

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from harness.generators.workflows import definition
-from harness.nats.container import AnyNats, docker_is_running
+from harness.nats.container import docker_is_running
+from harness.nats.deployment import NatsDeployment
 from harness.processes.installation import Installation, installation
 from tailrace_shared.execution.state import fold
 
 
-async def test_a_run_completes_on_the_shared_nats(shared_nats: AnyNats, tmp_path: Path):
+async def test_a_run_completes_on_the_shared_nats(shared_nats: NatsDeployment, tmp_path: Path):
     """Streams, buckets, jobs and the log, on whichever NATS the machine offers."""
     async with installation(shared_nats, tmp_path) as site:
         await run_one(site)

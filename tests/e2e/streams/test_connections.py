@@ -61,11 +61,11 @@ def _more(after: dict[str, Any], before: dict[str, Any]) -> list[str]:
 
 
 async def test_a_thousand_clients_that_come_and_go_leave_nothing(
-    stream_nats: NatsServer, client: Client, direct: bool
+    idle_nats: NatsServer, nats_client: Client, direct: bool
 ) -> None:
     """New ones and such that resume, cut at any point, some of them not reading."""
-    async with api_in_process(stream_nats.url, direct_writes=direct, heartbeat=0.2) as api:
-        logs = [HandWrittenLog(client) for _ in range(5)]
+    async with api_in_process(idle_nats.url, direct_writes=direct, heartbeat=0.2) as api:
+        logs = [HandWrittenLog(nats_client) for _ in range(5)]
         for log in logs:
             await _begin(log)
         async with follow(api.port, logs[0].execution) as stream:
@@ -105,10 +105,10 @@ async def test_a_thousand_clients_that_come_and_go_leave_nothing(
 
 
 async def test_a_client_that_reads_byte_by_byte_is_served(
-    stream_nats: NatsServer, log: HandWrittenLog, direct: bool
+    idle_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
     """It gets everything, as slowly as it likes; somebody else's events are not later for it."""
-    async with api_in_process(stream_nats.url, direct_writes=direct) as api:
+    async with api_in_process(idle_nats.url, direct_writes=direct) as api:
         await _begin(log)
         async with (
             follow(api.port, log.execution, receive_buffer=4096) as slow,
@@ -130,12 +130,12 @@ async def test_a_client_that_reads_byte_by_byte_is_served(
 
 
 async def test_beyond_a_limit_clients_are_told_to_come_back(
-    stream_nats: NatsServer, client: Client, direct: bool
+    idle_nats: NatsServer, nats_client: Client, direct: bool
 ) -> None:
     """Nobody else is put out for them; when somebody leaves there is room."""
     limits = {"max_streams": 3, "max_tenant_streams": 2, "direct_writes": direct}
-    async with api_in_process(stream_nats.url, retry=1.0, **limits) as api:
-        ours, theirs = HandWrittenLog(client, "ours"), HandWrittenLog(client, "theirs")
+    async with api_in_process(idle_nats.url, retry=1.0, **limits) as api:
+        ours, theirs = HandWrittenLog(nats_client, "ours"), HandWrittenLog(nats_client, "theirs")
         for log in (ours, theirs):
             await _begin(log)
 
@@ -166,10 +166,10 @@ async def test_beyond_a_limit_clients_are_told_to_come_back(
 
 
 async def test_a_tenant_has_a_limit_of_its_own(
-    stream_nats: NatsServer, log: HandWrittenLog, direct: bool
+    idle_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
     """Others are served."""
-    async with api_in_process(stream_nats.url, max_tenant_streams=1, direct_writes=direct) as api:
+    async with api_in_process(idle_nats.url, max_tenant_streams=1, direct_writes=direct) as api:
         await _begin(log)
         async with follow(api.port, log.execution) as first:
             await first.take(4)
@@ -210,10 +210,10 @@ class _HeldReads:
 
 
 async def test_clients_that_come_together_share_their_reads(
-    stream_nats: NatsServer, log: HandWrittenLog, monkeypatch: pytest.MonkeyPatch, direct: bool
+    idle_nats: NatsServer, log: HandWrittenLog, monkeypatch: pytest.MonkeyPatch, direct: bool
 ) -> None:
     """Three hundred with the same id, to a replica that has no topic yet: one read of each kind."""
-    async with api_in_process(stream_nats.url, direct_writes=direct) as api:
+    async with api_in_process(idle_nats.url, direct_writes=direct) as api:
         await _begin(log)
         async with follow(api.port, log.execution) as stream:
             await stream.take(4)
@@ -243,11 +243,11 @@ async def test_clients_that_come_together_share_their_reads(
 
 
 async def test_an_old_stream_is_ended_and_goes_on_elsewhere(
-    stream_nats: NatsServer, log: HandWrittenLog, direct: bool
+    idle_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
     """With a complete response, a delay, and nothing lost."""
     async with api_in_process(
-        stream_nats.url, max_stream_age=0.4, retry=0.02, direct_writes=direct
+        idle_nats.url, max_stream_age=0.4, retry=0.02, direct_writes=direct
     ) as api:
         await _begin(log)
         events: list[SseEvent] = []
@@ -269,10 +269,10 @@ async def test_an_old_stream_is_ended_and_goes_on_elsewhere(
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 async def test_whatever_the_client_speaks_the_stream_is_the_same(
-    stream_nats: NatsServer, log: HandWrittenLog, direct: bool, version: str
+    idle_nats: NatsServer, log: HandWrittenLog, direct: bool, version: str
 ) -> None:
     """HTTP/1.0, and a client that says more than it should: it is not answered, and not harmed."""
-    async with api_in_process(stream_nats.url, direct_writes=direct) as api:
+    async with api_in_process(idle_nats.url, direct_writes=direct) as api:
         await _begin(log)
         await log.complete()
         reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
@@ -294,10 +294,10 @@ async def test_whatever_the_client_speaks_the_stream_is_the_same(
 
 
 async def test_pipelined_requests_are_answered_one_after_the_other_or_not_at_all(
-    stream_nats: NatsServer, log: HandWrittenLog, direct: bool
+    idle_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
     """A stream whose connection holds a second request keeps it for that one."""
-    async with api_in_process(stream_nats.url, direct_writes=direct) as api:
+    async with api_in_process(idle_nats.url, direct_writes=direct) as api:
         await _begin(log)
         await log.complete()
         reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
@@ -311,11 +311,11 @@ async def test_pipelined_requests_are_answered_one_after_the_other_or_not_at_all
 
 
 async def test_a_stopping_process_is_there_until_balancers_have_noticed(
-    stream_nats: NatsServer, log: HandWrittenLog, tmp_path: Any, direct: bool
+    idle_nats: NatsServer, log: HandWrittenLog, tmp_path: Any, direct: bool
 ) -> None:
     """It says that it is not ready; streams go on, new ones are told to come back."""
     settings = {"drain_delay": "10m", "direct_writes": str(direct).lower()}
-    with ApiProcess(stream_nats.url, tmp_path, **settings) as api:
+    with ApiProcess(idle_nats.url, tmp_path, **settings) as api:
         await _begin(log)
         async with (
             follow(api.port, log.execution) as stream,
@@ -334,11 +334,11 @@ async def test_a_stopping_process_is_there_until_balancers_have_noticed(
 
 
 async def test_a_stopping_process_ends_when_balancers_have_had_their_time(
-    stream_nats: NatsServer, log: HandWrittenLog, tmp_path: Any, direct: bool
+    idle_nats: NatsServer, log: HandWrittenLog, tmp_path: Any, direct: bool
 ) -> None:
     """Then its streams end in good order, and so does it."""
     settings = {"drain_delay": "100ms", "direct_writes": str(direct).lower()}
-    with ApiProcess(stream_nats.url, tmp_path, drain_timeout="10m", **settings) as api:
+    with ApiProcess(idle_nats.url, tmp_path, drain_timeout="10m", **settings) as api:
         await _begin(log)
         async with follow(api.port, log.execution) as stream:
             await stream.take(4)
@@ -358,11 +358,11 @@ def _iptables(action: str, port: int) -> bool:
 
 
 async def test_a_client_that_vanished_is_noticed_by_its_silence(
-    stream_nats: NatsServer, log: HandWrittenLog, direct: bool
+    idle_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
     """Its host lost power: it says no good-bye, and acknowledges no heartbeat."""
     async with api_in_process(
-        stream_nats.url, heartbeat=0.2, stall_timeout=1.0, direct_writes=direct
+        idle_nats.url, heartbeat=0.2, stall_timeout=1.0, direct_writes=direct
     ) as api:
         await _begin(log)
         async with follow(api.port, log.execution) as stream:
@@ -384,10 +384,10 @@ def _unsent(api: InProcessApi) -> int:
 
 
 async def test_a_stream_may_follow_an_answer_that_was_not_taken_yet(
-    stream_nats: NatsServer, log: HandWrittenLog, direct: bool
+    idle_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
     """On the same connection: what the server still holds of one comes before the other."""
-    async with api_in_process(stream_nats.url, direct_writes=direct) as api:
+    async with api_in_process(idle_nats.url, direct_writes=direct) as api:
         await _begin(log)
         for number in range(100):
             await log.commit(written.step_log("n", f"{number}" + "x" * 100_000))

@@ -89,12 +89,12 @@ async def _write(log: HandWrittenLog, commits: Sequence[int]) -> None:
 @given(commits=_COMMITS, cuts=_CUTS)
 @_FIXTURES
 def test_cut_after_the_end(
-    replicas: list[ApiProcess], stream_nats: NatsServer, commits: list[Any], cuts: list[int]
+    replicas: list[ApiProcess], idle_nats: NatsServer, commits: list[Any], cuts: list[int]
 ) -> None:
     """All of the log is there when the client comes for the first time."""
 
     async def scenario() -> None:
-        client = await nats.connect(stream_nats.url)
+        client = await nats.connect(idle_nats.url)
         log = HandWrittenLog(client)
         await log.commit(written.queued(log.execution))
         await _write(log, commits)
@@ -111,7 +111,7 @@ def test_cut_after_the_end(
 @_FIXTURES
 def test_cut_while_the_run_is_going(
     replicas: list[ApiProcess],
-    stream_nats: NatsServer,
+    idle_nats: NatsServer,
     commits: list[Any],
     cuts: list[int],
     seed: int,
@@ -119,7 +119,7 @@ def test_cut_while_the_run_is_going(
     """The log grows while three clients read, each cut on its own."""
 
     async def scenario() -> None:
-        client = await nats.connect(stream_nats.url)
+        client = await nats.connect(idle_nats.url)
         log = HandWrittenLog(client)
         await log.commit(written.queued(log.execution))
         dice = random.Random(seed)

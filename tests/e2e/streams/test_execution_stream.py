@@ -126,10 +126,10 @@ async def test_a_client_that_sees_nothing_new_learns_where_it_is(
     ],
 )
 async def test_an_id_that_cannot_be_served_resets_the_stream(
-    port: int, client: Client, log: HandWrittenLog, text: str, reason: str
+    port: int, nats_client: Client, log: HandWrittenLog, text: str, reason: str
 ) -> None:
     """It is said in the stream, with the reason and the new start; then all events come."""
-    other = HandWrittenLog(client, log.tenant)
+    other = HandWrittenLog(nats_client, log.tenant)
     await other.begin()
     await write_run(log)
     last_event_id = text.format(epoch=await epoch_of(log), other=other.last, own=log.last)
@@ -157,15 +157,15 @@ async def test_history_that_has_expired_is_said_to_be(port: int, log: HandWritte
 
 
 async def test_an_execution_that_is_wholly_gone_says_so_once(
-    port: int, client: Client, log: HandWrittenLog
+    port: int, nats_client: Client, log: HandWrittenLog
 ) -> None:
     """Its client hears that it expired and is moved to now; coming back with that is 404."""
     await write_run(log)
-    other = HandWrittenLog(client, log.tenant)
+    other = HandWrittenLog(nats_client, log.tenant)
     await other.begin()
     epoch = await epoch_of(log)
     # All of the log up to here goes, as it would with age.
-    await JetStream(client).api("STREAM.PURGE.EVENTS", {"seq": other.last})
+    await JetStream(nats_client).api("STREAM.PURGE.EVENTS", {"seq": other.last})
     async with follow(port, log.execution, f"{epoch}-{log.last}-0") as stream:
         connected, reset = await stream.all()
         assert stream.is_complete
@@ -207,12 +207,12 @@ async def test_a_stream_that_was_recreated_says_so(nats_server: NatsServer, dire
 
 
 async def test_two_dialects_and_many_clients_share_one_subscription(
-    stream_nats: NatsServer, log: HandWrittenLog, direct: bool
+    idle_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
     """Topics are one for each dialect, subscriptions one for each execution."""
     await log.begin()
     epoch = await epoch_of(log)
-    async with api_in_process(stream_nats.url, direct_writes=direct, heartbeat=0.2) as api:
+    async with api_in_process(idle_nats.url, direct_writes=direct, heartbeat=0.2) as api:
         first = [follow(api.port, log.execution) for _ in range(5)]
         watching = SseClient(
             api.port,

@@ -36,7 +36,7 @@ async def _write(log: HandWrittenLog, commits: int) -> None:
 
 @pytest.mark.parametrize("lost", [0.1, 0.5, 1.0])
 async def test_live_messages_that_get_lost_are_read_from_the_log(
-    stream_nats: NatsServer,
+    idle_nats: NatsServer,
     log: HandWrittenLog,
     monkeypatch: pytest.MonkeyPatch,
     lost: float,
@@ -51,7 +51,7 @@ async def test_live_messages_that_get_lost_are_read_from_the_log(
             await receive(feed, message)
 
     monkeypatch.setattr(live_subscription._Feed, "receive", lossy)
-    async with api_in_process(stream_nats.url, direct_writes=direct, heartbeat=0.2) as api:
+    async with api_in_process(idle_nats.url, direct_writes=direct, heartbeat=0.2) as api:
         await log.begin()
         await log.commit(written.step_started("n"))
         async with follow(api.port, log.execution) as stream:
@@ -64,7 +64,7 @@ async def test_live_messages_that_get_lost_are_read_from_the_log(
 
 
 async def test_live_messages_that_come_twice_are_shown_once(
-    stream_nats: NatsServer, log: HandWrittenLog, monkeypatch: pytest.MonkeyPatch, direct: bool
+    idle_nats: NatsServer, log: HandWrittenLog, monkeypatch: pytest.MonkeyPatch, direct: bool
 ) -> None:
     """And those that come late are not shown again."""
     receive = live_subscription._Feed.receive
@@ -76,7 +76,7 @@ async def test_live_messages_that_come_twice_are_shown_once(
             await receive(feed, again)
 
     monkeypatch.setattr(live_subscription._Feed, "receive", repeating)
-    async with api_in_process(stream_nats.url, direct_writes=direct) as api:
+    async with api_in_process(idle_nats.url, direct_writes=direct) as api:
         await log.begin()
         await log.commit(written.step_started("n"))
         async with follow(api.port, log.execution) as stream:
@@ -88,11 +88,11 @@ async def test_live_messages_that_come_twice_are_shown_once(
 
 
 async def test_commits_that_are_none_of_ours_are_passed_over(
-    stream_nats: NatsServer, log: HandWrittenLog, direct: bool
+    idle_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
     """In history and live; what is legible goes on."""
     jetstream, subject = JetStream(log.client), Subjects().log(log.tenant, log.execution)
-    async with api_in_process(stream_nats.url, direct_writes=direct) as api:
+    async with api_in_process(idle_nats.url, direct_writes=direct) as api:
         await log.begin()
         log.last = await jetstream.publish(subject, b"garbage")
         await log.commit(written.step_started("n"))
@@ -106,7 +106,7 @@ async def test_commits_that_are_none_of_ours_are_passed_over(
 
 
 async def test_a_topic_that_fails_ends_its_streams(
-    stream_nats: NatsServer, log: HandWrittenLog, monkeypatch: pytest.MonkeyPatch, direct: bool
+    idle_nats: NatsServer, log: HandWrittenLog, monkeypatch: pytest.MonkeyPatch, direct: bool
 ) -> None:
     """Better to come back than to wait for what will never come."""
 
@@ -114,7 +114,7 @@ async def test_a_topic_that_fails_ends_its_streams(
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(Topic, "_catch_up", fail)
-    async with api_in_process(stream_nats.url, direct_writes=direct) as api:
+    async with api_in_process(idle_nats.url, direct_writes=direct) as api:
         await log.begin()
         async with follow(api.port, log.execution) as stream:
             _, *events = await stream.all()
@@ -124,7 +124,7 @@ async def test_a_topic_that_fails_ends_its_streams(
 
 
 async def test_a_slow_consumer_error_makes_the_hub_look_again(
-    stream_nats: NatsServer, log: HandWrittenLog, monkeypatch: pytest.MonkeyPatch, direct: bool
+    idle_nats: NatsServer, log: HandWrittenLog, monkeypatch: pytest.MonkeyPatch, direct: bool
 ) -> None:
     """NATS dropped messages on the way to this process: nothing is waited for."""
     monkeypatch.setattr(live_subscription, "_PENDING_BYTES", 4096)
@@ -136,7 +136,7 @@ async def test_a_slow_consumer_error_makes_the_hub_look_again(
         await receive(feed, message)
 
     monkeypatch.setattr(live_subscription._Feed, "receive", slow)
-    async with api_in_process(stream_nats.url, direct_writes=direct, heartbeat=60.0) as api:
+    async with api_in_process(idle_nats.url, direct_writes=direct, heartbeat=60.0) as api:
         await log.begin()
         await log.commit(written.step_started("n"))
         async with follow(api.port, log.execution) as stream:
@@ -186,10 +186,10 @@ async def test_nats_restarts_under_open_streams(
 
 
 async def test_a_client_that_pauses_goes_on_where_the_ring_has_it_still(
-    stream_nats: NatsServer, log: HandWrittenLog, direct: bool
+    idle_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
     """It is behind, not beyond: it gets the rest on the same connection."""
-    async with api_in_process(stream_nats.url, direct_writes=direct) as api:
+    async with api_in_process(idle_nats.url, direct_writes=direct) as api:
         await log.begin()
         await log.commit(written.step_started("n"))
         async with follow(api.port, log.execution, receive_buffer=4096) as stream:
@@ -207,11 +207,11 @@ async def test_a_client_that_pauses_goes_on_where_the_ring_has_it_still(
 
 
 async def test_a_client_that_the_ring_has_left_behind_comes_back_for_the_rest(
-    stream_nats: NatsServer, log: HandWrittenLog, direct: bool
+    idle_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
     """Its stream ends in good order; from the log it misses nothing."""
     small = {"ring_events": 16, "ring_bytes": 65536, "direct_writes": direct}
-    async with api_in_process(stream_nats.url, **small) as api:
+    async with api_in_process(idle_nats.url, **small) as api:
         await log.begin()
         await log.commit(written.step_started("n"))
         async with follow(api.port, log.execution, receive_buffer=4096) as stream:
@@ -244,11 +244,11 @@ async def _rest(port: int, log: HandWrittenLog, last_event_id: str) -> list[SseE
 
 
 async def test_a_client_that_takes_nothing_is_cut_and_resumes(
-    stream_nats: NatsServer, log: HandWrittenLog, direct: bool
+    idle_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
     """After the stall timeout, though its buffers were never emptied; others see no delay."""
     async with api_in_process(
-        stream_nats.url, direct_writes=direct, stall_timeout=0.5, heartbeat=0.2
+        idle_nats.url, direct_writes=direct, stall_timeout=0.5, heartbeat=0.2
     ) as api:
         await log.begin()
         await log.commit(written.step_started("n"))
@@ -281,13 +281,13 @@ async def test_a_client_that_takes_nothing_is_cut_and_resumes(
 
 
 async def test_stalled_clients_do_not_make_the_process_grow(
-    stream_nats: NatsServer, client: Client, tmp_path: Path, direct: bool
+    idle_nats: NatsServer, nats_client: Client, tmp_path: Path, direct: bool
 ) -> None:
     """Two hundred clients that read nothing hold what their sockets hold, not what they missed."""
     with ApiProcess(
-        stream_nats.url, tmp_path, direct_writes=str(direct).lower(), stall_timeout="1m"
+        idle_nats.url, tmp_path, direct_writes=str(direct).lower(), stall_timeout="1m"
     ) as api:
-        log = HandWrittenLog(client)
+        log = HandWrittenLog(nats_client)
         await log.begin()
         await log.commit(written.step_started("n"))
         stalled = [follow(api.port, log.execution, receive_buffer=4096) for _ in range(200)]
@@ -307,12 +307,12 @@ async def test_stalled_clients_do_not_make_the_process_grow(
 
 
 async def test_clients_that_leave_leave_nothing_behind(
-    stream_nats: NatsServer, client: Client, direct: bool
+    idle_nats: NatsServer, nats_client: Client, direct: bool
 ) -> None:
     """At any point of a stream, live or not; connections, topics, subscriptions and tasks."""
     dice = random.Random(7)
-    async with api_in_process(stream_nats.url, direct_writes=direct, heartbeat=0.1) as api:
-        logs = [HandWrittenLog(client) for _ in range(10)]
+    async with api_in_process(idle_nats.url, direct_writes=direct, heartbeat=0.1) as api:
+        logs = [HandWrittenLog(nats_client) for _ in range(10)]
         for log in logs:
             await log.begin()
             await log.commit(written.step_started("n"))
@@ -335,13 +335,13 @@ async def test_clients_that_leave_leave_nothing_behind(
 
 
 async def test_sigterm_ends_open_streams_in_good_order(
-    stream_nats: NatsServer, client: Client, tmp_path: Path, direct: bool
+    idle_nats: NatsServer, nats_client: Client, tmp_path: Path, direct: bool
 ) -> None:
     """Two hundred clients get a complete response and a delay; no timeout is waited for."""
     with ApiProcess(
-        stream_nats.url, tmp_path, direct_writes=str(direct).lower(), drain_timeout="10m"
+        idle_nats.url, tmp_path, direct_writes=str(direct).lower(), drain_timeout="10m"
     ) as api:
-        log = HandWrittenLog(client)
+        log = HandWrittenLog(nats_client)
         await log.begin()
         await log.commit(written.step_started("n"))
         streams = [follow(api.port, log.execution) for _ in range(200)]
@@ -359,11 +359,11 @@ async def test_sigterm_ends_open_streams_in_good_order(
 
 
 async def test_sigterm_cuts_what_does_not_end(
-    stream_nats: NatsServer, client: Client, tmp_path: Path, direct: bool
+    idle_nats: NatsServer, nats_client: Client, tmp_path: Path, direct: bool
 ) -> None:
     """A client that takes nothing, and a request that never comes whole, get the drain timeout."""
     with ApiProcess(
-        stream_nats.url,
+        idle_nats.url,
         tmp_path,
         direct_writes=str(direct).lower(),
         drain_timeout="1s",
@@ -371,7 +371,7 @@ async def test_sigterm_cuts_what_does_not_end(
         stall_timeout="10m",
         receive_timeout="10m",
     ) as api:
-        log = HandWrittenLog(client)
+        log = HandWrittenLog(nats_client)
         await log.begin()
         await log.commit(written.step_started("n"))
         async with follow(api.port, log.execution, receive_buffer=4096) as stalled:
@@ -388,11 +388,11 @@ async def test_sigterm_cuts_what_does_not_end(
 
 
 async def test_a_stopping_process_tells_new_clients_to_come_back(
-    stream_nats: NatsServer, log: HandWrittenLog, direct: bool
+    idle_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
     """Its listeners stay open while it drains; a new stream is a retry and nothing else."""
     await log.begin()
-    async with api_in_process(stream_nats.url, direct_writes=direct) as api:
+    async with api_in_process(idle_nats.url, direct_writes=direct) as api:
         api.hub.is_draining = True
         async with follow(api.port, log.execution) as stream:
             assert await stream.all() == []

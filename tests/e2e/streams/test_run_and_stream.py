@@ -55,7 +55,7 @@ async def _go_on(client: Client, tenant: str, execution: str) -> HandWrittenLog:
 
 
 async def test_a_run_is_started_and_watched_to_its_end(
-    port: int, client: Client, tenant: str
+    port: int, nats_client: Client, tenant: str
 ) -> None:
     """The frames are data only, each with an id; progress moves the position silently."""
     async with post(port, tenant) as stream:
@@ -64,7 +64,7 @@ async def test_a_run_is_started_and_watched_to_its_end(
         assert first.json()["type"] == "executionStarted"
         started = first.json()["data"]
         assert (started["flow_id"], started["input_data"]) == ("flow", {"x": 1})
-        log = await _go_on(client, tenant, started["execution_id"])
+        log = await _go_on(nats_client, tenant, started["execution_id"])
         await log.commit(written.step_started("a"), written.step_progress("a", 10))
         (before,) = await stream.take(1)
         # The start of the run may have moved the position too, in a write of its own.
@@ -82,13 +82,13 @@ async def test_a_run_is_started_and_watched_to_its_end(
 
 
 async def test_a_repeated_request_with_an_id_starts_nothing(
-    replicas: list[ApiProcess], client: Client, tenant: str
+    replicas: list[ApiProcess], nats_client: Client, tenant: str
 ) -> None:
     """At another replica it goes on after that id; at the end it is 204."""
     async with post(replicas[0].port, tenant) as stream:
         (first,) = await stream.take(1)
-    log = await _go_on(client, tenant, first.json()["data"]["execution_id"])
-    before = await stored(JetStream(client))
+    log = await _go_on(nats_client, tenant, first.json()["data"]["execution_id"])
+    before = await stored(JetStream(nats_client))
     async with post(replicas[1].port, tenant, last_event_id=first.id) as stream:
         await log.step("a")
         events = await stream.take(2)
@@ -100,11 +100,11 @@ async def test_a_repeated_request_with_an_id_starts_nothing(
     async with post(replicas[0].port, tenant, last_event_id=events[-1].id) as stream:
         assert await stream.all() == []
         assert stream.status == 204
-    assert await taken(JetStream(client), before) == {"EVENTS": 2}
+    assert await taken(JetStream(nats_client), before) == {"EVENTS": 2}
 
 
 async def test_ids_that_name_no_run_start_none(
-    port: int, client: Client, tenant: str, log: HandWrittenLog
+    port: int, nats_client: Client, tenant: str, log: HandWrittenLog
 ) -> None:
     """Unknown, of another tenant, of another epoch: said, and closed."""
     await log.begin()
@@ -114,8 +114,8 @@ async def test_ids_that_name_no_run_start_none(
     async with post(port, tenant) as stream:
         (gone,) = await stream.take(1)
     purged = Subjects().log(tenant, gone.json()["data"]["execution_id"])
-    await JetStream(client).api("STREAM.PURGE.EVENTS", {"filter": purged})
-    before = await stored(JetStream(client))
+    await JetStream(nats_client).api("STREAM.PURGE.EVENTS", {"filter": purged})
+    before = await stored(JetStream(nats_client))
     for text, reason in [
         (gone.id, "expired"),
         ("garbage", "unknown"),
@@ -128,18 +128,18 @@ async def test_ids_that_name_no_run_start_none(
             (reset,) = await stream.all()
         assert (stream.status, reset.type) == (200, "stream:reset")
         assert reset.json() == {"reason": reason, "from": None}
-    assert await taken(JetStream(client), before) == {}
+    assert await taken(JetStream(nats_client), before) == {}
 
 
 async def test_an_idempotency_key_makes_a_lost_answer_harmless(
-    replicas: list[ApiProcess], client: Client, tenant: str
+    replicas: list[ApiProcess], nats_client: Client, tenant: str
 ) -> None:
     """The request that is repeated without an id watches the run that it started before."""
-    before = await stored(JetStream(client))
+    before = await stored(JetStream(nats_client))
     streams = [post(replica.port, tenant, key="k") for replica in replicas]
     firsts = await asyncio.gather(*(_first(stream) for stream in streams))
     assert len({first["data"]["execution_id"] for first in firsts}) == 1
-    assert (await taken(JetStream(client), before))["EVENTS"] == 1
+    assert (await taken(JetStream(nats_client), before))["EVENTS"] == 1
 
 
 async def test_flows_may_be_numbered(port: int, tenant: str) -> None:
@@ -155,10 +155,10 @@ async def test_what_cannot_run_is_refused_before_any_stream(port: int, tenant: s
     assert stream.headers["content-type"] == "application/problem+json"
 
 
-async def test_leaving_does_not_cancel_the_run(port: int, client: Client, tenant: str) -> None:
+async def test_leaving_does_not_cancel_the_run(port: int, nats_client: Client, tenant: str) -> None:
     """The run goes on without anybody who watches."""
     first = await _first(post(port, tenant))
-    log = await _go_on(client, tenant, first["data"]["execution_id"])
+    log = await _go_on(nats_client, tenant, first["data"]["execution_id"])
     assert log.last > 0  # the append was legal: nothing but the creation was there
     async with httpx.AsyncClient(headers={"x-organization-id": tenant}) as http:
         answer = await http.get(f"http://127.0.0.1:{port}/api/v1/executions/{log.execution}")

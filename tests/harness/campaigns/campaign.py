@@ -28,7 +28,7 @@ from harness.generators.random_workflows import (
 from harness.models.derived_records import last_results, mistold
 from harness.models.family_invariants import strained
 from harness.models.log_invariants import Record, restless, violations
-from harness.nats.container import AnyNats
+from harness.nats.deployment import NatsDeployment
 from harness.nats.server import NatsServer
 from harness.processes.installation import TENANT, Installation, installation
 from harness.processes.service import Service
@@ -408,7 +408,7 @@ class Campaign:
 
 
 @contextlib.asynccontextmanager
-async def campaign(nats: AnyNats, folder: Path, seed: int) -> AsyncIterator[Campaign]:
+async def campaign(nats: NatsDeployment, folder: Path, seed: int) -> AsyncIterator[Campaign]:
     """Open a campaign on a NATS of its own; workers find the node functions by the environment."""
     paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     around = {"PROOF_FOLDER": str(folder), "PYTHONPATH": os.pathsep.join(paths)}

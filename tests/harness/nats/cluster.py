@@ -1,61 +1,85 @@
-"""Three NATS servers that keep three copies of what they are told to."""
+"""A cluster of three NATS servers, which keeps three copies of each replicated stream."""
 
+import json
 import subprocess
 import time
+import urllib.request
 from pathlib import Path
 from typing import Final, Self
 
 from harness.nats.server import accepts, nats_server_binary
 from harness.processes.ports import free_port
 
-_SIZE: Final = 3
+_NODES: Final = 3
+_START_TIMEOUT_S: Final = 60.0
 
 
 class NatsCluster:
-    """A cluster; every server is reached by a URL of its own.
+    """Three servers with JetStream; clients may connect to any of them.
 
     Args:
-        folder: where they store.
+        folder: where the servers store.
+
+    Attributes:
+        replicas: copies to keep of each stream (``TAILRACE_NATS_REPLICAS``).
     """
+
+    replicas: Final = _NODES
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._ports = [free_port() for _ in range(_SIZE)]
-        self._routes = [free_port() for _ in range(_SIZE)]
+        self._ports = [free_port() for _ in range(_NODES)]
+        self._route_ports = [free_port() for _ in range(_NODES)]
+        self._monitor_ports = [free_port() for _ in range(_NODES)]
         self._processes: list[subprocess.Popen[bytes]] = []
 
     @property
     def urls(self) -> list[str]:
-        """Where clients find the servers."""
+        """The URL of each server."""
         return [f"nats://127.0.0.1:{port}" for port in self._ports]
 
+    @property
+    def url(self) -> str:
+        """All servers, as ``NATS_URL`` takes them."""
+        return ",".join(self.urls)
+
     def __enter__(self) -> Self:
-        """Start the servers and return when they accept clients; they may yet have no leader."""
-        for number in range(_SIZE):
+        """Start the servers; return when all accept clients and JetStream has a meta leader."""
+        for number in range(_NODES):
             self._start(number)
-        deadline = time.monotonic() + 60
-        for port in self._ports:
-            while not accepts("127.0.0.1", port):
-                assert time.monotonic() < deadline, "a server of the cluster does not start"
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not all(map(self._is_ready, range(_NODES))):
+            assert time.monotonic() < deadline, f"the cluster does not start: see {self._folder}"
+            time.sleep(0.02)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End them."""
         for process in self._processes:
             process.kill()
-            process.wait(60)
+            process.wait(_START_TIMEOUT_S)
 
     def _start(self, number: int) -> None:
-        routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in self._routes)
+        routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in self._route_ports)
         folder = self._folder / str(number)
         folder.mkdir(parents=True)
         configuration = folder / "nats.conf"
+        route_port = self._route_ports[number]
         configuration.write_text(
             f'server_name: "n{number}"\n'
             f"listen: 127.0.0.1:{self._ports[number]}\n"
+            f"http: 127.0.0.1:{self._monitor_ports[number]}\n"
             f'jetstream {{ store_dir: "{folder}/store" }}\n'
-            f"cluster {{ name: c, listen: 127.0.0.1:{self._routes[number]}, routes: [{routes}] }}\n"
+            f"cluster {{ name: c, listen: 127.0.0.1:{route_port}, routes: [{routes}] }}\n"
         )
         with (folder / "nats.log").open("ab") as log:
             command = [nats_server_binary(), "-c", str(configuration)]
             self._processes.append(subprocess.Popen(command, stdout=log, stderr=log))
+
+    def _is_ready(self, number: int) -> bool:
+        if not accepts("127.0.0.1", self._ports[number]):
+            return False
+        url = f"http://127.0.0.1:{self._monitor_ports[number]}/jsz"
+        with urllib.request.urlopen(url) as answer:
+            meta = json.load(answer).get("meta_cluster", {})
+        # `cluster_size` counts the peers that have joined.
+        return bool(meta.get("leader")) and meta.get("cluster_size") == _NODES

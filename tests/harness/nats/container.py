@@ -7,14 +7,14 @@ import functools
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import docker
 import docker.errors
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
-from harness.nats.server import NatsServer, accepts, nats_server_binary
+from harness.nats.server import accepts, nats_server_binary
 
 IMAGE = "tailrace-test-nats:local"
 _DOCKERFILE = """\
@@ -45,7 +45,13 @@ def build_image() -> str:
 
 
 class NatsContainer:
-    """One nats-server with JetStream in a container; the interface is that of NatsServer."""
+    """One nats-server with JetStream in a container; the interface is that of NatsServer.
+
+    Attributes:
+        replicas: copies to keep of each stream (``TAILRACE_NATS_REPLICAS``).
+    """
+
+    replicas: Final = 1
 
     def __init__(self) -> None:
         # The reaper is an image of its own, which no registry gives us here; tests end what they
@@ -75,6 +81,3 @@ class NatsContainer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
-
-
-AnyNats = NatsServer | NatsContainer

@@ -41,7 +41,10 @@ class NatsServer:
     Attributes:
         port: where it listens, once it has started.
         url: the same, for clients.
+        replicas: copies to keep of each stream (``TAILRACE_NATS_REPLICAS``).
     """
+
+    replicas: Final = 1
 
     def __init__(self, folder: Path, *, jetstream: bool = True, monitored: bool = False) -> None:
         self.folder = folder

@@ -1,18 +1,14 @@
 """Streams and buckets of a test's own on the shared NATS."""
 
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-import pytest
 from nats.aio.client import Client
 
-from harness.nats.container import AnyNats
 from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.execution.events import Event
-from tailrace_shared.ids import new_token
 from tailrace_shared.nats.fenced_append import append
-from tailrace_shared.nats.jetstream import JetStream, connect
-from tailrace_shared.nats.topology import EVENTS, apply_topology, topology
+from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.nats.topology import EVENTS
 from tailrace_shared.settings import CommonSettings
 from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.subjects import Subjects
@@ -63,22 +59,3 @@ class Site:
         info = await self.jetstream.api(f"STREAM.INFO.{stream}")
         last: int = info["state"]["last_seq"]
         return last
-
-
-@pytest.fixture
-def site_settings(shared_nats: AnyNats) -> CommonSettings:
-    """Settings with a prefix that no other test has."""
-    return CommonSettings(nats_url=shared_nats.url, prefix=f"t-{new_token()[:8]}")
-
-
-@pytest.fixture
-async def site(site_settings: CommonSettings) -> AsyncIterator[Site]:
-    """An installation with all its streams."""
-    client = await connect(site_settings, "test")
-    jetstream = JetStream(client)
-    specs = topology(site_settings)
-    await apply_topology(jetstream, specs)
-    yield Site(site_settings, client, jetstream, Subjects(site_settings.prefix))
-    for spec in specs:
-        await jetstream.api(f"STREAM.DELETE.{spec.name}")
-    await client.close()

@@ -10,20 +10,20 @@ from typing import Any, Final, TypeVar
 from nats.aio.msg import Msg
 
 from harness.generators.workflows import definition
-from harness.nats.container import AnyNats
+from harness.nats.cluster import NatsCluster
+from harness.nats.deployment import NatsDeployment
 from harness.processes.service import Service
 from tailrace_shared.commands.commands import Commands
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.execution.events import TERMINAL, Event
 from tailrace_shared.execution.state import ExecutionState
-from tailrace_shared.ids import new_execution_id
+from tailrace_shared.ids import new_execution_id, new_token
 from tailrace_shared.nats.fenced_append import append
 from tailrace_shared.nats.jetstream import JetStream, connect
 from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE, advance_job
 from tailrace_shared.nats.topology import EVENTS, WAITING, apply_topology, topology
-from tailrace_shared.process.settings_reader import read_settings
-from tailrace_shared.settings import WorkerSettings
+from tailrace_shared.settings import CommonSettings, WorkerSettings
 from tailrace_shared.stores.execution_log import Commit
 from tailrace_shared.stores.indexes.waiting_index import Waiting
 from tailrace_shared.stores.stores import Stores
@@ -41,12 +41,21 @@ T = TypeVar("T")
 
 
 class Installation:
-    """One NATS and whatever services a test starts on it."""
+    """One NATS, and the services that a test starts on it.
 
-    def __init__(self, jetstream: JetStream, nats: AnyNats, folder: Path) -> None:
+    Args:
+        jetstream: a connection to it.
+        nats: where it runs.
+        settings: those that all services of the installation share.
+        folder: where services write their logs.
+    """
+
+    def __init__(
+        self, jetstream: JetStream, nats: NatsDeployment, settings: CommonSettings, folder: Path
+    ) -> None:
         self.jetstream = jetstream
         self.nats = nats
-        self.subjects = Subjects()
+        self.subjects = Subjects(settings.prefix)
         self.stores = Stores.over(jetstream, self.subjects, WorkerSettings().max_output_bytes)
         self.log = self.stores.log
         self.workflows = self.stores.workflows
@@ -60,18 +69,28 @@ class Installation:
         self.starter = commands.starter
         self.commander = commands.executions
         self.signals = commands.signals
+        self._settings = settings
         self._folder = folder
         self._services: list[Service] = []
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """The variables that connect a service to this installation."""
+        return {
+            "NATS_URL": self._settings.nats_url,
+            "TAILRACE_NATS_REPLICAS": str(self._settings.nats_replicas),
+            "TAILRACE_PREFIX": self._settings.prefix,
+        }
+
     def worker(self, **settings: str) -> Service:
-        """Start a worker; settings are those of ``WorkerSettings``, as texts."""
+        """Start a worker; settings are those of ``WorkerSettings``, as strings."""
         return self.service("tailrace_worker", **{"ack_wait": "2s", **settings})
 
     def service(self, module: str, **settings: str) -> Service:
-        """Start a service; it is killed when the test is over."""
+        """Start a service; it is killed at the end of the test."""
         environment = {f"TAILRACE_{key.upper()}": value for key, value in settings.items()}
         log = self._folder / f"{module}-{len(self._services)}.log"
-        service = Service(module, {**environment, "NATS_URL": self.nats.url}, log)
+        service = Service(module, {**environment, **self.environment}, log)
         self._services.append(service)
         return service.start()
 
@@ -149,7 +168,13 @@ class Installation:
     ) -> list[Event]:
         """Wait until ``seen`` is true of an execution's log; returns the log."""
         live = self.subjects.live(TENANT, execution)
-        return await self._until([live], functools.partial(self.events, execution), seen, timeout)
+        return await self._until(
+            [live],
+            functools.partial(self.events, execution),
+            # In a cluster a replica that lags may not have the beginning yet.
+            lambda events: bool(events) and seen(events),
+            timeout,
+        )
 
     async def waits(
         self, execution: str, nodes: Collection[str], timeout: float = _PATIENCE
@@ -200,14 +225,29 @@ class Installation:
 
 
 @contextlib.asynccontextmanager
-async def installation(nats: AnyNats, folder: Path) -> AsyncIterator[Installation]:
-    """Open an installation on a NATS server, its topology applied."""
-    settings = read_settings(WorkerSettings, {"NATS_URL": nats.url})
+async def installation(nats: NatsDeployment, folder: Path) -> AsyncIterator[Installation]:
+    """Open an installation and create its streams and buckets.
+
+    Args:
+        nats: a server for this installation alone, or a cluster that several share; there the
+            installation has a subject prefix of its own.
+        folder: where services write their logs.
+    """
+    is_shared = isinstance(nats, NatsCluster)
+    settings = CommonSettings(
+        nats_url=nats.url,
+        nats_replicas=nats.replicas,
+        prefix=f"t-{new_token()[:8]}" if is_shared else "tr",
+    )
     client = await connect(settings, "test")
-    opened = Installation(JetStream(client), nats, folder)
+    opened = Installation(JetStream(client), nats, settings, folder)
+    specs = topology(settings)
     try:
-        await apply_topology(opened.jetstream, topology(settings))
+        await apply_topology(opened.jetstream, specs)
         yield opened
     finally:
         opened.kill_services()
+        if is_shared:
+            for spec in specs:
+                await opened.jetstream.api(f"STREAM.DELETE.{spec.name}")
         await client.close()

@@ -10,7 +10,7 @@ from tailrace_api.web.operation import Operation
 from tailrace_shared.settings import ApiSettings
 
 
-async def test_every_route_is_described(api_nats: NatsServer, http: httpx.AsyncClient) -> None:
+async def test_every_route_is_described(idle_nats: NatsServer, http: httpx.AsyncClient) -> None:
     """None is declared elsewhere, and no two have the same id."""
     paths = (await http.get("/openapi.json")).json()["paths"]
     described = {
@@ -18,7 +18,7 @@ async def test_every_route_is_described(api_nats: NatsServer, http: httpx.AsyncC
         for path, operations in paths.items()
         for method, operation in operations.items()
     }
-    async with create_app(ApiSettings(nats_url=api_nats.url)) as api:
+    async with create_app(ApiSettings(nats_url=idle_nats.url)) as api:
         routes = list(api.app.routes)
     assert [route for route in routes if not isinstance(route, Operation)] == []
     assert set(described) == {

@@ -66,11 +66,11 @@ async def test_a_name_that_points_here_opens_nothing(http: httpx.AsyncClient) ->
 
 
 async def test_names_and_pages_may_be_allowed(
-    api_nats: NatsServer, tmp_path: Path, tenant: str
+    idle_nats: NatsServer, tmp_path: Path, tenant: str
 ) -> None:
     """By settings, each for itself."""
     settings = {"allowed_hosts": "api.example, b.example", "cors_origins": "https://app.example"}
-    with ApiProcess(api_nats.url, tmp_path, **settings) as api:
+    with ApiProcess(idle_nats.url, tmp_path, **settings) as api:
         async with httpx.AsyncClient(
             base_url=api.url, headers={"x-organization-id": tenant, "host": "api.example"}
         ) as http:
@@ -83,10 +83,10 @@ async def test_names_and_pages_may_be_allowed(
 
 
 async def test_behind_something_that_authenticates_any_name_will_do(
-    api_nats: NatsServer, tmp_path: Path
+    idle_nats: NatsServer, tmp_path: Path
 ) -> None:
     """It is what clients call; a page's requests are refused all the same."""
-    with ApiProcess(api_nats.url, tmp_path, allow_open_bind="true") as api:
+    with ApiProcess(idle_nats.url, tmp_path, allow_open_bind="true") as api:
         async with httpx.AsyncClient(
             base_url=api.url, headers={"host": "api.example"}, timeout=60
         ) as http:

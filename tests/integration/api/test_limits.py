@@ -16,12 +16,12 @@ FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
 
 @pytest.fixture(scope="module")
 def replicas(
-    api_nats: NatsServer, tmp_path_factory: pytest.TempPathFactory
+    idle_nats: NatsServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[list[ApiProcess]]:
     """Two replicas under which a tenant may start three runs a minute."""
     folder = tmp_path_factory.mktemp("limited")
     with api_replicas(
-        2, api_nats.url, folder, prefix="limited", max_runs_per_minute="3"
+        2, idle_nats.url, folder, prefix="limited", max_runs_per_minute="3"
     ) as processes:
         yield processes
 

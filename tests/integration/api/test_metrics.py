@@ -48,10 +48,10 @@ async def _refused(api: ApiProcess, request: bytes) -> bytes:
 
 
 async def test_requests_that_the_protocol_refuses_are_counted_and_logged(
-    api_nats: NatsServer, tmp_path: Path
+    idle_nats: NatsServer, tmp_path: Path
 ) -> None:
     """Too large, too slow, or not HTTP; what they have sent is not in the log."""
-    with ApiProcess(api_nats.url, tmp_path, receive_timeout="1s") as api:
+    with ApiProcess(idle_nats.url, tmp_path, receive_timeout="1s") as api:
         begin = b"POST /api/v1/triggers/known HTTP/1.1\r\nhost: 127.0.0.1\r\n"
         for status, request in {
             414: b"GET /?access_token=secret" + b"x" * 20_000,

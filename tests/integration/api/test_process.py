@@ -81,30 +81,30 @@ def test_too_old_a_nats_stops_the_start() -> None:
     assert "2.14" in line
 
 
-def test_a_port_that_is_taken_stops_the_start(api_nats: NatsServer) -> None:
+def test_a_port_that_is_taken_stops_the_start(idle_nats: NatsServer) -> None:
     """The address is named."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        line = _fail(NATS_URL=api_nats.url, TAILRACE_PORT=str(port))
+        line = _fail(NATS_URL=idle_nats.url, TAILRACE_PORT=str(port))
     assert f"127.0.0.1:{port}" in line
 
 
-def test_an_address_of_another_machine_stops_the_start(api_nats: NatsServer) -> None:
+def test_an_address_of_another_machine_stops_the_start(idle_nats: NatsServer) -> None:
     """So does a host that nobody knows."""
-    allowed = {"NATS_URL": api_nats.url, "TAILRACE_ALLOW_OPEN_BIND": "true"}
+    allowed = {"NATS_URL": idle_nats.url, "TAILRACE_ALLOW_OPEN_BIND": "true"}
     assert "203.0.113.1" in _fail(TAILRACE_HOST="203.0.113.1", **allowed)
     assert "nowhere.invalid" in _fail(TAILRACE_HOST="nowhere.invalid", **allowed)
 
 
-def test_an_open_address_without_authentication_stops_the_start(api_nats: NatsServer) -> None:
+def test_an_open_address_without_authentication_stops_the_start(idle_nats: NatsServer) -> None:
     """Unless it is asked for."""
-    line = _fail(NATS_URL=api_nats.url, TAILRACE_HOST="0.0.0.0")
+    line = _fail(NATS_URL=idle_nats.url, TAILRACE_HOST="0.0.0.0")
     assert "TAILRACE_ALLOW_OPEN_BIND" in line
 
 
-def test_an_open_address_can_be_asked_for(api_nats: NatsServer, tmp_path: Path) -> None:
+def test_an_open_address_can_be_asked_for(idle_nats: NatsServer, tmp_path: Path) -> None:
     """TAILRACE_ALLOW_OPEN_BIND is the explicit word."""
-    with ApiProcess(api_nats.url, tmp_path, host="0.0.0.0", allow_open_bind="true") as api:
+    with ApiProcess(idle_nats.url, tmp_path, host="0.0.0.0", allow_open_bind="true") as api:
         assert httpx.get(f"{api.url}/readyz", timeout=60).status_code == 200
 
 

@@ -19,10 +19,10 @@ from harness.sse.client import follow, places
 
 
 @pytest.fixture
-def pair(api_nats: NatsServer, tmp_path: Path) -> Iterator[ApiProcess]:
+def pair(idle_nats: NatsServer, tmp_path: Path) -> Iterator[ApiProcess]:
     """Two processes on one port."""
     with ApiProcess(
-        api_nats.url, tmp_path, processes="2", retry="20ms", drain_timeout="10s"
+        idle_nats.url, tmp_path, processes="2", retry="20ms", drain_timeout="10s"
     ) as process:
         yield process
         process.stop()
@@ -98,9 +98,9 @@ def _gone(pids: list[int]) -> None:
         time.sleep(0.02)
 
 
-def test_a_port_that_is_taken_stops_the_start(api_nats: NatsServer, tmp_path: Path) -> None:
+def test_a_port_that_is_taken_stops_the_start(idle_nats: NatsServer, tmp_path: Path) -> None:
     """As with a single process."""
-    process = ApiProcess(api_nats.url, tmp_path, processes="2")
+    process = ApiProcess(idle_nats.url, tmp_path, processes="2")
     with (
         socket.create_server(("127.0.0.1", process.port)),
         pytest.raises(RuntimeError, match="cannot listen"),

@@ -91,10 +91,10 @@ async def test_a_run_document_tells_by_earlier_runs_how_long_it_takes(
     assert run["eta_ms"] == pytest.approx(4000, rel=0.02)
 
 
-async def test_clients_are_counted_over_all_replicas(api_nats, tenant, tmp_path):
+async def test_clients_are_counted_over_all_replicas(idle_nats, tenant, tmp_path):
     """Those of the tenant that asks, whichever replica it asks."""
     headers = {"x-organization-id": tenant}
-    with api_replicas(2, api_nats.url, tmp_path) as replicas:
+    with api_replicas(2, idle_nats.url, tmp_path) as replicas:
         clients = [
             httpx.AsyncClient(base_url=replica.url, headers=headers, timeout=60)
             for replica in replicas

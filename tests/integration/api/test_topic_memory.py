@@ -24,11 +24,11 @@ async def _metrics(api: InProcessApi) -> list[str]:
 
 
 async def test_a_tenant_follows_no_more_different_things_than_fit(
-    api_nats: NatsServer, nats_client: Client, tenant: str
+    idle_nats: NatsServer, nats_client: Client, tenant: str
 ) -> None:
     """The next is told to come back; what is followed goes on, and so does another tenant."""
     async with (
-        api_in_process(api_nats.url, retry=1.0, max_tenant_topic_bytes=100_000) as api,
+        api_in_process(idle_nats.url, retry=1.0, max_tenant_topic_bytes=100_000) as api,
         AsyncExitStack() as stack,
     ):
         pages: list[SseClient] = []
@@ -57,14 +57,14 @@ async def test_a_tenant_follows_no_more_different_things_than_fit(
 
 
 async def test_whoever_keeps_up_loses_nothing_where_rings_keep_less(
-    api_nats: NatsServer, nats_client: Client, tenant: str
+    idle_nats: NatsServer, nats_client: Client, tenant: str
 ) -> None:
     """Twenty times as much as fits passes through rings, and none is missing."""
     limit = 200_000
     log = HandWrittenLog(nats_client, tenant)
     await log.begin()
     async with (
-        api_in_process(api_nats.url, max_tenant_topic_bytes=limit) as api,
+        api_in_process(idle_nats.url, max_tenant_topic_bytes=limit) as api,
         AsyncExitStack() as stack,
     ):
         pages = []
@@ -86,14 +86,14 @@ async def test_whoever_keeps_up_loses_nothing_where_rings_keep_less(
 
 
 async def test_a_run_that_was_begun_is_told_where_none_is_begun_any_more(
-    api_nats: NatsServer, nats_client: Client, tenant: str
+    idle_nats: NatsServer, nats_client: Client, tenant: str
 ) -> None:
     """What it has done since is history, which needs no room: as where its stream is asked for."""
     log = HandWrittenLog(nats_client, tenant)
     await log.begin()
     path, headers = "/api/v1/executions/stream", {"x-organization-id": tenant}
     async with (
-        api_in_process(api_nats.url, max_tenant_topic_bytes=10_000) as api,
+        api_in_process(idle_nats.url, max_tenant_topic_bytes=10_000) as api,
         _page(api, tenant, f"execution:{log.execution}") as page,
     ):
         assert await page.take(1)

@@ -122,7 +122,7 @@ def test_a_password_of_nats_is_not_told() -> None:
     assert "very-secret" not in line
 
 
-async def test_keys_come_from_files_too(auth_nats: NatsServer, logs: Path) -> None:
+async def test_keys_come_from_files_too(idle_nats: NatsServer, logs: Path) -> None:
     """A line end at the end of a secret is none of it."""
     secret, pem = logs / "secret", logs / "key.pem"
     secret.write_text(SECRET + "\n")
@@ -131,16 +131,16 @@ async def test_keys_come_from_files_too(auth_nats: NatsServer, logs: Path) -> No
         ({"auth_secret_file": str(secret)}, token()),
         ({"auth_algorithm": "EdDSA", "auth_public_key_file": str(pem)}, signed("EdDSA")),
     ):
-        with ApiProcess(auth_nats.url, logs, auth="jwt", **settings) as api:
+        with ApiProcess(idle_nats.url, logs, auth="jwt", **settings) as api:
             async with httpx.AsyncClient(base_url=api.url, timeout=60) as http:
                 answer = await http.get("/api/v1/workflows", headers=bearer(text))
                 assert answer.status_code == 200
 
 
-async def test_with_tokens_every_address_may_be_served(auth_nats: NatsServer, logs: Path) -> None:
+async def test_with_tokens_every_address_may_be_served(idle_nats: NatsServer, logs: Path) -> None:
     """Nobody comes in without one; metrics may be opened for a Prometheus that has none."""
     settings = {"auth": "jwt", "auth_secret": SECRET, "host": "0.0.0.0"}
-    with ApiProcess(auth_nats.url, logs, **settings, open_metrics="true") as api:
+    with ApiProcess(idle_nats.url, logs, **settings, open_metrics="true") as api:
         async with httpx.AsyncClient(base_url=api.url, timeout=60) as http:
             assert (await http.get("/api/v1/workflows")).status_code == 401
             assert (await http.get("/metrics")).status_code == 200

@@ -33,9 +33,9 @@ def _preflight(method: str, headers: str = "", origin: str = APP) -> dict[str, s
     return {**fields, "access-control-request-headers": headers} if headers else fields
 
 
-async def test_nothing_is_said_where_no_origin_is_allowed(auth_nats: NatsServer) -> None:
+async def test_nothing_is_said_where_no_origin_is_allowed(idle_nats: NatsServer) -> None:
     """The default: browsers keep other pages away."""
-    async with _api(auth_nats) as (_, http):
+    async with _api(idle_nats) as (_, http):
         answer = await http.get(LIST, headers={**bearer(token()), "origin": APP})
         assert answer.status_code == 200
         assert not [name for name in answer.headers if name.startswith("access-control")]
@@ -43,10 +43,10 @@ async def test_nothing_is_said_where_no_origin_is_allowed(auth_nats: NatsServer)
 
 
 async def test_an_answer_to_a_page_of_another_origin_is_for_that_one_alone(
-    auth_nats: NatsServer,
+    idle_nats: NatsServer,
 ) -> None:
     """A cache may not hand it on to a page that may read it, or the other way round."""
-    async with _api(auth_nats, cors_origins=APP) as (_, http):
+    async with _api(idle_nats, cors_origins=APP) as (_, http):
         answer = await http.get(
             LIST, headers={**bearer(token()), "origin": "https://other.example"}
         )
@@ -55,9 +55,9 @@ async def test_an_answer_to_a_page_of_another_origin_is_for_that_one_alone(
         assert answer.headers["vary"] == "Origin"
 
 
-async def test_a_preflight_needs_no_token(auth_nats: NatsServer) -> None:
+async def test_a_preflight_needs_no_token(idle_nats: NatsServer) -> None:
     """It allows the methods and headers that the API's clients use."""
-    async with _api(auth_nats, cors_origins=f"{APP}, http://localhost:5173") as (_, http):
+    async with _api(idle_nats, cors_origins=f"{APP}, http://localhost:5173") as (_, http):
         asked = (
             "authorization, content-type, idempotency-key, last-event-id, x-organization-id,"
             "cache-control"
@@ -85,9 +85,9 @@ async def test_a_preflight_needs_no_token(auth_nats: NatsServer) -> None:
             assert answer.headers.get("access-control-allow-origin") in {None, APP}
 
 
-async def test_answers_refusals_and_streams_may_all_be_read(auth_nats: NatsServer) -> None:
+async def test_answers_refusals_and_streams_may_all_be_read(idle_nats: NatsServer) -> None:
     """A page that could not read a 401 would not know what to do about it."""
-    async with _api(auth_nats, cors_origins=APP) as (api, http):
+    async with _api(idle_nats, cors_origins=APP) as (api, http):
         await http.put(f"{LIST}/flow", json=FLOW, headers=bearer(token()))
         run = await http.post(f"{LIST}/flow/runs", json={}, headers=bearer(token()))
         origin = {"origin": APP}
@@ -114,9 +114,9 @@ async def test_answers_refusals_and_streams_may_all_be_read(auth_nats: NatsServe
 
 
 @pytest.mark.parametrize("direct", [True, False])
-async def test_streams_say_everything_once(auth_nats: NatsServer, direct: bool) -> None:
+async def test_streams_say_everything_once(idle_nats: NatsServer, direct: bool) -> None:
     """Whether they write for themselves or not."""
-    async with _api(auth_nats, cors_origins="*", direct_writes=direct) as (_, http):
+    async with _api(idle_nats, cors_origins="*", direct_writes=direct) as (_, http):
         await http.put(f"{LIST}/flow", json=FLOW, headers=bearer(token()))
         run = await http.post(f"{LIST}/flow/runs", json={}, headers=bearer(token()))
         async with http.stream(
@@ -128,9 +128,9 @@ async def test_streams_say_everything_once(auth_nats: NatsServer, direct: bool) 
             assert answer.headers["vary"] == "Origin"
 
 
-async def test_credentials_name_the_origin(auth_nats: NatsServer) -> None:
+async def test_credentials_name_the_origin(idle_nats: NatsServer) -> None:
     """Browsers take no star for them."""
-    async with _api(auth_nats, cors_origins=APP, cors_credentials=True) as (_, http):
+    async with _api(idle_nats, cors_origins=APP, cors_credentials=True) as (_, http):
         answer = await http.get(LIST, headers={**bearer(token()), "origin": APP})
         assert answer.headers["access-control-allow-origin"] == APP
         assert answer.headers["access-control-allow-credentials"] == "true"

@@ -23,11 +23,11 @@ NAMES = Names("nobody", "nothing", "never")
 
 
 async def test_every_route_wants_a_token_a_scope_and_an_organization(
-    auth_nats: NatsServer,
+    idle_nats: NatsServer,
 ) -> None:
     """Whatever is sent: 401 without a token, 403 without the scope, and for other organisations."""
     async with (
-        api_in_process(auth_nats.url, auth="jwt", auth_secret=SECRET) as api,
+        api_in_process(idle_nats.url, auth="jwt", auth_secret=SECRET) as api,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", timeout=60) as http,
     ):
         assert routes_of(api) == operations_of(api)

@@ -17,11 +17,11 @@ FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
 
 
 @pytest.mark.parametrize("direct", [True, False])
-async def test_a_stream_ends_when_its_token_does(auth_nats: NatsServer, direct: bool) -> None:
+async def test_a_stream_ends_when_its_token_does(idle_nats: NatsServer, direct: bool) -> None:
     """With an event of its own; the id goes on counting, the token does not."""
     settings: dict[str, Any] = {"auth": "jwt", "auth_secret": SECRET, "direct_writes": direct}
     async with (
-        api_in_process(auth_nats.url, auth_leeway=Duration(0), **settings) as api,
+        api_in_process(idle_nats.url, auth_leeway=Duration(0), **settings) as api,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", timeout=60) as http,
     ):
         await http.put("/api/v1/workflows/flow", json=FLOW, headers=bearer(token()))
@@ -61,11 +61,11 @@ async def test_a_stream_ends_when_its_token_does(auth_nats: NatsServer, direct: 
             assert client.status == 200
 
 
-async def test_a_run_and_watch_stream_ends_with_its_token(auth_nats: NatsServer) -> None:
+async def test_a_run_and_watch_stream_ends_with_its_token(idle_nats: NatsServer) -> None:
     """The run goes on."""
     settings: dict[str, Any] = {"auth": "jwt", "auth_secret": SECRET, "auth_leeway": Duration(0)}
     async with (
-        api_in_process(auth_nats.url, **settings) as api,
+        api_in_process(idle_nats.url, **settings) as api,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", timeout=60) as http,
     ):
         await http.put("/api/v1/workflows/flow", json=FLOW, headers=bearer(token()))

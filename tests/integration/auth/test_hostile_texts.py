@@ -115,10 +115,10 @@ def _target(request: Request) -> str:
 
 
 @pytest.fixture
-async def api(auth_nats: NatsServer) -> AsyncIterator[InProcessApi]:
+async def api(idle_nats: NatsServer) -> AsyncIterator[InProcessApi]:
     """An API whose streams are read by clients that know nothing of what was written."""
     async with api_in_process(
-        auth_nats.url, auth="jwt", auth_secret=SECRET, heartbeat=Duration(0.5)
+        idle_nats.url, auth="jwt", auth_secret=SECRET, heartbeat=Duration(0.5)
     ) as running:
         yield running
 

@@ -43,11 +43,11 @@ async def _status(http: httpx.AsyncClient, text: str) -> int:
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
 async def test_keys_are_fetched_once_and_chosen_by_their_name(
-    auth_nats: NatsServer, issuer: Issuer, algorithm: str
+    idle_nats: NatsServer, issuer: Issuer, algorithm: str
 ) -> None:
     """The kid chooses; a wrong one is as bad as none of several."""
     issuer.keys = [jwk(algorithm, "a"), jwk(algorithm, "b")]
-    async with _api(auth_nats, issuer, algorithm) as http:
+    async with _api(idle_nats, issuer, algorithm) as http:
         assert await _status(http, signed(algorithm, "a")) == 200
         assert await _status(http, signed(algorithm, "b")) == 200
         assert issuer.asked == 1
@@ -56,21 +56,21 @@ async def test_keys_are_fetched_once_and_chosen_by_their_name(
 
 
 async def test_a_token_without_a_key_id_takes_the_only_key(
-    auth_nats: NatsServer, issuer: Issuer
+    idle_nats: NatsServer, issuer: Issuer
 ) -> None:
     """Where there is one, no name is needed; it may have one itself."""
     issuer.keys = [jwk("ES256", "only")]
-    async with _api(auth_nats, issuer, "ES256") as http:
+    async with _api(idle_nats, issuer, "ES256") as http:
         assert await _status(http, signed("ES256", "only", headers={"kid": None})) == 200
         assert await _status(http, signed("ES256", "other", headers={"kid": None})) == 401
 
 
 async def test_a_new_key_is_known_with_its_first_token(
-    auth_nats: NatsServer, issuer: Issuer
+    idle_nats: NatsServer, issuer: Issuer
 ) -> None:
     """Rotation needs no restart, and the old key is gone with the fetch that brings the new."""
     issuer.keys = [jwk("ES256", "old")]
-    async with _api(auth_nats, issuer, "ES256", cooldown=0.001) as http:
+    async with _api(idle_nats, issuer, "ES256", cooldown=0.001) as http:
         assert await _status(http, signed("ES256", "old")) == 200
         issuer.keys = [jwk("ES256", "new")]
         assert await _status(http, signed("ES256", "old")) == 200
@@ -99,11 +99,11 @@ class _Clock:
 
 
 async def test_a_flood_of_unknown_keys_asks_the_issuer_once(
-    auth_nats: NatsServer, issuer: Issuer
+    idle_nats: NatsServer, issuer: Issuer
 ) -> None:
     """Whoever has a good token notices nothing."""
     issuer.keys = [jwk("ES256", "a")]
-    async with _api(auth_nats, issuer, "ES256") as http:
+    async with _api(idle_nats, issuer, "ES256") as http:
         invented = [signed("ES256", "a", headers={"kid": f"../{n}"}) for n in range(40)]
         statuses = await asyncio.gather(*(_status(http, text) for text in invented))
         assert set(statuses) == {401}
@@ -159,13 +159,13 @@ async def test_keys_are_fetched_anew_beside_the_work() -> None:
 
 
 async def test_an_issuer_that_is_away_at_the_start_stops_nothing(
-    auth_nats: NatsServer, issuer: Issuer
+    idle_nats: NatsServer, issuer: Issuer
 ) -> None:
     """503 to requests and a retry to streams, until the issuer is back."""
     issuer.status = 500
     issuer.keys = [jwk("ES256", "a")]
     text = signed("ES256", "a")
-    async with _api(auth_nats, issuer, "ES256", cooldown=0.01) as http:
+    async with _api(idle_nats, issuer, "ES256", cooldown=0.01) as http:
         answer = await http.get(LIST, headers=bearer(text))
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "1"
@@ -230,13 +230,13 @@ async def test_a_key_set_beyond_all_limits_is_none(issuer: Issuer) -> None:
 
 
 async def test_what_a_token_says_of_keys_is_not_looked_at(
-    auth_nats: NatsServer, issuer: Issuer
+    idle_nats: NatsServer, issuer: Issuer
 ) -> None:
     """A key in the token, or an address to fetch one from, opens nothing and fetches nothing."""
     with Issuer().running() as evil:
         evil.keys = [jwk("RS256", "evil")]
         issuer.keys = [jwk("RS256", "a")]
-        async with _api(auth_nats, issuer) as http:
+        async with _api(idle_nats, issuer) as http:
             assert await _status(http, signed("RS256", "a")) == 200
             for headers in (
                 {"jku": evil.url},

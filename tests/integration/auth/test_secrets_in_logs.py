@@ -92,7 +92,7 @@ async def _broken(api: ApiProcess, text: str) -> None:
 
 
 async def test_nothing_that_opens_anything_is_written_or_answered(
-    auth_nats: NatsServer, logs: Path
+    idle_nats: NatsServer, logs: Path
 ) -> None:
     """Good tokens, bad ones, opaque ones and tickets, in all places, in both formats of the log."""
     good = token()
@@ -102,7 +102,7 @@ async def test_nothing_that_opens_anything_is_written_or_answered(
         folder = logs / log_format
         folder.mkdir()
         with ApiProcess(
-            auth_nats.url, folder, log_format=log_format, receive_timeout="1s", **settings
+            idle_nats.url, folder, log_format=log_format, receive_timeout="1s", **settings
         ) as api:
             async with httpx.AsyncClient(base_url=api.url, timeout=60) as http:
                 answer = await http.post(
@@ -123,13 +123,13 @@ async def test_nothing_that_opens_anything_is_written_or_answered(
             assert good not in api.log_text
 
 
-async def test_a_failure_of_ours_tells_no_token_either(auth_nats: NatsServer, logs: Path) -> None:
+async def test_a_failure_of_ours_tells_no_token_either(idle_nats: NatsServer, logs: Path) -> None:
     """Its traceback is written, without what the request carried."""
     settings = {"auth": "jwt", "auth_secret": SECRET}
-    client = await nats.connect(auth_nats.url)
+    client = await nats.connect(idle_nats.url)
     await client.jetstream().publish(Subjects().log("acme", "strange"), b"no commit of ours")
     await client.close()
-    with ApiProcess(auth_nats.url, logs, **settings) as api:
+    with ApiProcess(idle_nats.url, logs, **settings) as api:
         async with httpx.AsyncClient(base_url=api.url, timeout=60) as http:
             text = token()
             answer = await http.get(f"/api/v1/executions/strange?access_token={text}")

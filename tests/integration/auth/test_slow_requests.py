@@ -94,9 +94,9 @@ async def test_streams_have_all_the_time(secured: ApiProcess) -> None:
 
 
 @pytest.fixture
-def patient(auth_nats: NatsServer, tmp_path: Path) -> Iterator[ApiProcess]:
+def patient(idle_nats: NatsServer, tmp_path: Path) -> Iterator[ApiProcess]:
     """An API that waits for a request as long as a slow machine takes to send it."""
-    with ApiProcess(auth_nats.url, tmp_path, **AUTH, receive_timeout="60s") as process:
+    with ApiProcess(idle_nats.url, tmp_path, **AUTH, receive_timeout="60s") as process:
         yield process
 
 

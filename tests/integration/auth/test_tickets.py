@@ -56,12 +56,12 @@ class Site(NamedTuple):
 
 
 @pytest.fixture
-async def site(auth_nats: NatsServer) -> AsyncIterator[Site]:
+async def site(idle_nats: NatsServer) -> AsyncIterator[Site]:
     """Two replicas and a run."""
     async with AsyncExitStack() as stack:
         settings: dict[str, Any] = {"auth": "jwt", "auth_secret": SECRET, "retry": Duration(0.02)}
         replicas = [
-            await stack.enter_async_context(api_in_process(auth_nats.url, **settings))
+            await stack.enter_async_context(api_in_process(idle_nats.url, **settings))
             for _ in range(2)
         ]
         http = await stack.enter_async_context(
@@ -283,10 +283,10 @@ async def test_replicas_that_start_together_make_one_key(nats_server: NatsServer
                     assert (await http.get(url)).status_code == 404
 
 
-async def test_tickets_work_where_no_token_is_asked_for(auth_nats: NatsServer) -> None:
+async def test_tickets_work_where_no_token_is_asked_for(idle_nats: NatsServer) -> None:
     """So a front end needs not know."""
     async with (
-        api_in_process(auth_nats.url) as api,
+        api_in_process(idle_nats.url) as api,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", timeout=60) as http,
     ):
         headers = {"x-organization-id": "open"}

@@ -127,11 +127,11 @@ async def test_clocks_may_differ_a_little(http: httpx.AsyncClient) -> None:
         assert answer.status_code == 200
 
 
-async def test_audience_and_issuer_count_where_they_are_set(auth_nats: NatsServer) -> None:
+async def test_audience_and_issuer_count_where_they_are_set(idle_nats: NatsServer) -> None:
     """One of the audiences of the settings has to be among the token's."""
     async with (
         api_in_process(
-            auth_nats.url,
+            idle_nats.url,
             auth="jwt",
             auth_secret=SECRET,
             auth_issuer="https://issuer.example",
@@ -170,12 +170,12 @@ async def test_the_algorithm_is_not_the_tokens_to_choose(http: httpx.AsyncClient
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
-async def test_a_public_key_is_no_secret(auth_nats: NatsServer, algorithm: str) -> None:
+async def test_a_public_key_is_no_secret(idle_nats: NatsServer, algorithm: str) -> None:
     """What everybody knows signs nothing, whatever algorithm a token claims (CVE-2016-5431)."""
     pem = public_pem(algorithm)
     async with (
         api_in_process(
-            auth_nats.url, auth="jwt", auth_algorithm=algorithm, auth_public_key=pem
+            idle_nats.url, auth="jwt", auth_algorithm=algorithm, auth_public_key=pem
         ) as api,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", timeout=60) as http,
     ):

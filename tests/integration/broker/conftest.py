@@ -8,6 +8,7 @@ import dramatiq
 import pytest
 from dramatiq import Worker
 
+from harness.nats.deployment import NatsDeployment
 from harness.nats.server import NatsServer
 from harness.processes.worker_fleet import Fleet
 from tailrace_worker.broker import NatsBroker
@@ -16,10 +17,15 @@ PROGRAM = Path(__file__).with_name("program.py")
 
 
 @pytest.fixture
-def broker(shared_nats: NatsServer) -> Iterator[NatsBroker]:
+def broker(shared_nats: NatsDeployment) -> Iterator[NatsBroker]:
     """A broker with a subject prefix of its own, on the shared server."""
     # So long that what comes at all has not waited for it.
-    made = NatsBroker(shared_nats.url, prefix=f"t{uuid4().hex[:8]}", ack_wait=600)
+    made = NatsBroker(
+        shared_nats.url,
+        prefix=f"t{uuid4().hex[:8]}",
+        replicas=shared_nats.replicas,
+        ack_wait=600,
+    )
     dramatiq.set_broker(made)
     yield made
     made.close()

@@ -1,16 +1,16 @@
-"""An installation for each test: its own NATS, and the workers that the test starts."""
+"""An installation for each test, without services: the test starts the workers."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from harness.nats.server import NatsServer
+from harness.nats.deployment import NatsDeployment
 from harness.processes.installation import Installation, installation
 
 
 @pytest.fixture
-async def site(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Installation]:
-    """An installation with no service running yet."""
-    async with installation(nats_server, tmp_path) as opened:
+async def site(isolated_nats: NatsDeployment, tmp_path: Path) -> AsyncIterator[Installation]:
+    """Open an installation on NATS; services that the test starts are killed at its end."""
+    async with installation(isolated_nats, tmp_path) as opened:
         yield opened

@@ -23,7 +23,7 @@ MOST_BREAKS = 5
 @pytest.fixture
 async def engine(site: Installation) -> AsyncIterator[Engine]:
     """An engine in this process; jobs that it gives nobody takes."""
-    settings = read_settings(WorkerSettings, {"NATS_URL": site.nats.url})
+    settings = read_settings(WorkerSettings, site.environment)
     started = Engine(settings, load_registry("", ""), SecretStore())
     await asyncio.to_thread(started.start)
     yield started

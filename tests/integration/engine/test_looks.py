@@ -24,9 +24,7 @@ from tailrace_worker.secrets.secret_store import SecretStore
 async def engine(site: Installation, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Engine]:
     """An engine in this process, whose drives hear of commits as soon as they begin to wait."""
     monkeypatch.setattr(driver, "_LISTEN_AFTER", 0.05)
-    settings = read_settings(
-        WorkerSettings, {"NATS_URL": site.nats.url, "TAILRACE_CANCEL_GRACE": "100ms"}
-    )
+    settings = read_settings(WorkerSettings, {**site.environment, "TAILRACE_CANCEL_GRACE": "100ms"})
     started = Engine(settings, load_registry("", ""), SecretStore())
     await asyncio.to_thread(started.start)
     yield started

@@ -115,7 +115,8 @@ def functions(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def api(site: Installation, tmp_path: Path) -> AsyncIterator[ApiProcess]:
     """An API on the same NATS."""
-    with ApiProcess(site.nats.url, tmp_path, heartbeat="200ms", retry="20ms") as process:
+    settings = {"prefix": site.subjects.prefix, "heartbeat": "200ms", "retry": "20ms"}
+    with ApiProcess(site.nats.url, tmp_path, **settings) as process:
         yield process
 
 

@@ -6,7 +6,6 @@ import time
 import nats
 import pytest
 
-from harness.nats.cluster import NatsCluster
 from tailrace_shared.commands.job_publisher import JobPublisher
 from tailrace_shared.commands.run_input import InvalidInputError
 from tailrace_shared.commands.run_starter import RunRequest, RunStarter
@@ -18,7 +17,7 @@ from tailrace_shared.errors import (
     UnavailableError,
 )
 from tailrace_shared.execution import events as ev
-from tailrace_shared.ids import new_execution_id
+from tailrace_shared.ids import new_execution_id, new_token
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.topology import EVENTS, IDEMPOTENCY, RATE
 from tailrace_shared.stores.stores import Stores
@@ -105,18 +104,18 @@ class TestClusters:
     """Three copies of the count, and three servers that are asked."""
 
     @pytest.fixture
-    async def replicas(self, tmp_path):
+    async def replicas(self, nats_cluster):
         """A counter at each server of a cluster, ten starts a minute."""
-        with NatsCluster(tmp_path) as cluster:
-            clients = [await nats.connect(url) for url in cluster.urls]
-            counters = [
-                StartRateLimit(JetStream(client), Subjects(), 10, replicas=3) for client in clients
-            ]
-            for counter in counters:
-                await self._led(counter)
-            yield counters
-            for client in clients:
-                await client.close()
+        clients = [await nats.connect(url) for url in nats_cluster.urls]
+        subjects = Subjects(f"t-{new_token()[:8]}")
+        counters = [
+            StartRateLimit(JetStream(client), subjects, 10, replicas=3) for client in clients
+        ]
+        for counter in counters:
+            await self._led(counter)
+        yield counters
+        for client in clients:
+            await client.close()
 
     @staticmethod
     async def _led(counter):
