@@ -12,7 +12,7 @@ from tailrace_shared.estimation.sketch import count_of
 from tailrace_shared.execution.state import ExecutionState, StepState
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.nats.topology import STATS
-from tailrace_shared.stores.estimators import Estimators
+from tailrace_shared.stores.estimator_cache import EstimatorCache
 from tailrace_shared.stores.stats_store import StatsStore
 
 NOON = 1_700_006_400.0
@@ -83,12 +83,12 @@ async def test_a_large_workflow_has_a_record_that_fits(store, site):
 
 async def test_estimators_go_by_what_is_stored(store):
     """And are the same for a while, for all who ask."""
-    estimators = Estimators(store, 60.0)
+    estimators = EstimatorCache(store, 60.0)
     workflow = definition({"n0": {}, "n1": {"needs": ["n0"]}}, id="flow")
-    assert (await estimators.of("u", workflow, 1)).whole_run(ExecutionState(), 0.0) is None
+    assert (await estimators.get("u", workflow, 1)).whole_run(ExecutionState(), 0.0) is None
     await store.add("t", "flow", tally(nodes=2))
     first, second = await asyncio.gather(
-        estimators.of("t", workflow, 1), estimators.of("t", workflow, 1)
+        estimators.get("t", workflow, 1), estimators.get("t", workflow, 1)
     )
-    assert first is second is await estimators.of("t", workflow, 1)
+    assert first is second is await estimators.get("t", workflow, 1)
     assert first.whole_run(ExecutionState(), 0.0) == pytest.approx(4, rel=0.02)

@@ -10,7 +10,7 @@ from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.nats.jetstream import JetStream, connect
 from tailrace_shared.nats.topology import STATS, apply_topology, topology
 from tailrace_shared.settings import WorkerSettings
-from tailrace_shared.stores.estimators import Estimators
+from tailrace_shared.stores.estimator_cache import EstimatorCache
 from tailrace_shared.stores.stats_store import StatsStore
 from tailrace_shared.subjects import Subjects
 from tailrace_worker.engine.services.run_statistics import Statistics
@@ -119,6 +119,6 @@ async def test_a_record_that_nobody_can_read_keeps_no_other_from_being_written(
         await statistics.flush()
     assert (await store.runs("t", "other")).completed == 2
     # Nor does a run fail that is to be estimated by it.
-    estimator = await Estimators(store, 10.0).of("t", definition({"a": {}}, id="flow"), 1)
+    estimator = await EstimatorCache(store, 10.0).get("t", definition({"a": {}}, id="flow"), 1)
     assert not estimator.has_history
     await client.close()

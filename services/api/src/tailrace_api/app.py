@@ -50,12 +50,12 @@ from tailrace_shared.errors import JetStreamError, StartupError, UnavailableErro
 from tailrace_shared.nats.jetstream import JetStream, connect
 from tailrace_shared.nats.topology import apply_topology, topology
 from tailrace_shared.settings import ApiSettings
-from tailrace_shared.stores.estimators import Estimators
+from tailrace_shared.stores.estimator_cache import EstimatorCache
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects
 
-_SAME_RECORD: Final = 5.0
-"""Seconds for which runs are estimated by the same record of earlier ones."""
+_ESTIMATOR_TTL_S: Final = 5.0
+"""How long runs are estimated from the same history of earlier ones."""
 
 _log = structlog.get_logger("tailrace.api")
 
@@ -212,7 +212,7 @@ def _operations(
 ) -> list[Operation]:
     """Return the operations on workflows and executions."""
     log, workflows, starter = stores.log, stores.workflows, commands.starter
-    opening, estimators = Opening(settings, hub), Estimators(stores.stats, _SAME_RECORD)
+    opening, estimators = Opening(settings, hub), EstimatorCache(stores.stats, _ESTIMATOR_TTL_S)
     return collect_operations(
         WorkflowRoutes(settings, workflows, stores.node_types),
         ExecutionRoutes(settings, log, workflows, stores.runs, starter, stores.outputs, estimators),

@@ -1,13 +1,13 @@
 """The input of runs, checked against the JSON Schema of the workflow's version."""
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 from jsonschema.protocols import Validator
 
+from tailrace_shared.caching.ttl_cache import TtlCache
 from tailrace_shared.errors import ServiceError
 from tailrace_shared.execution.events import MAX_VALUE_BYTES
 from tailrace_shared.json_pointer import join_pointer
@@ -16,7 +16,7 @@ from tailrace_shared.workflow.schemas.input_schema import compile_schema, violat
 from tailrace_shared.workflow.schemas.schema_validator import INLINE_SECONDS
 from tailrace_shared.workflow.validation import Problem
 
-_MOST_SCHEMAS: Final = 256
+_MAX_SCHEMAS: Final = 256
 #: Larger inputs are checked in a thread: what else runs on the loop must not wait for that.
 _INLINE_BYTES: Final = 64 * 1024
 
@@ -40,7 +40,7 @@ class InputCheck:
     """Checks inputs; a version never changes, so its schema is compiled once."""
 
     def __init__(self) -> None:
-        self._validators: OrderedDict[tuple[str, str, int], Validator] = OrderedDict()
+        self._validators: TtlCache[tuple[str, str, int], Validator] = TtlCache(_MAX_SCHEMAS)
 
     async def check(self, tenant: str, workflow: StoredWorkflow, field: str, value: Any) -> None:
         """Check the input of a run.
@@ -72,8 +72,6 @@ class InputCheck:
         key = (tenant, workflow.definition.id, workflow.version)
         validator = self._validators.get(key)
         if validator is None:
-            validator = self._validators[key] = compile_schema(workflow.definition.input)
-            if len(self._validators) > _MOST_SCHEMAS:
-                self._validators.popitem(last=False)
-        self._validators.move_to_end(key)
+            validator = compile_schema(workflow.definition.input)
+            self._validators.put(key, validator)
         return validator

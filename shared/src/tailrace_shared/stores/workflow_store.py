@@ -1,12 +1,12 @@
 """Workflow definitions of all tenants: a bucket whose revisions are the versions."""
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import msgspec
 
+from tailrace_shared.caching.ttl_cache import TtlCache
 from tailrace_shared.errors import WorkflowNotFoundError
 from tailrace_shared.ids import check_id
 from tailrace_shared.nats.bucket import Bucket, BucketEntry
@@ -15,7 +15,7 @@ from tailrace_shared.nats.topology import WORKFLOWS
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.workflow.definition import Definition, decode_definition, encode_definition
 
-_CACHED_BYTES: Final = 64 * 1024 * 1024
+_MAX_CACHED_BYTES: Final = 64 * 1024 * 1024
 #: Definitions have up to a MiB each; a page is read in steps and ends when it is large enough.
 _STEP: Final = 20
 _PAGE_BYTES: Final = 16 * 1024 * 1024
@@ -56,8 +56,7 @@ class WorkflowStore:
 
     def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
         self._bucket = Bucket(jetstream, subjects.stream(WORKFLOWS))
-        self._versions: OrderedDict[tuple[str, int], tuple[StoredWorkflow, int]] = OrderedDict()
-        self._cached_bytes = 0
+        self._versions: TtlCache[tuple[str, int], StoredWorkflow] = TtlCache(_MAX_CACHED_BYTES)
 
     async def put(self, tenant: str, definition: Definition) -> int:
         """Store a definition; returns its version."""
@@ -70,16 +69,15 @@ class WorkflowStore:
             WorkflowNotFoundError: the tenant has no such workflow, or not in that version.
         """
         key = _key(tenant, workflow)
-        if version is not None and (key, version) in self._versions:
-            self._versions.move_to_end((key, version))
-            return self._versions[key, version][0]
+        if version is not None and (cached := self._versions.get((key, version))):
+            return cached
         entry = await (
             self._bucket.get(key) if version is None else self._bucket.get_revision(key, version)
         )
         if entry is None:
             suffix = "" if version is None else f" in version {version}"
             raise WorkflowNotFoundError(f"there is no workflow {workflow!r}{suffix}")
-        return self._remember(entry)
+        return self._decoded(entry)
 
     async def page(self, tenant: str, *, limit: int, cursor: str | None = None) -> WorkflowPage:
         """Return up to ``limit`` of the tenant's workflows by id, from those after ``cursor``.
@@ -115,15 +113,12 @@ class WorkflowStore:
         """Remove a workflow. Its runs keep the version that they started with."""
         await self._bucket.delete(_key(tenant, workflow))
 
-    def _remember(self, entry: BucketEntry) -> StoredWorkflow:
+    def _decoded(self, entry: BucketEntry) -> StoredWorkflow:
         key = (entry.key, entry.revision)
-        if key in self._versions:
-            return self._versions[key][0]
-        stored = StoredWorkflow(decode_definition(entry.value), entry.revision)
-        self._versions[key] = (stored, len(entry.value))
-        self._cached_bytes += len(entry.value)
-        while self._cached_bytes > _CACHED_BYTES and len(self._versions) > 1:
-            self._cached_bytes -= self._versions.popitem(last=False)[1][1]
+        stored = self._versions.get(key)
+        if stored is None:
+            stored = StoredWorkflow(decode_definition(entry.value), entry.revision)
+            self._versions.put(key, stored, len(entry.value))
         return stored
 
 

@@ -38,7 +38,7 @@ from tailrace_shared.execution.state import ExecutionState, ExecutionStatus
 from tailrace_shared.ids import ID_PATTERN, check_id
 from tailrace_shared.redact.masking import mask_value
 from tailrace_shared.settings import ApiSettings
-from tailrace_shared.stores.estimators import Estimators
+from tailrace_shared.stores.estimator_cache import EstimatorCache
 from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.stores.indexes.run_index import RunIndex, RunSummary
 from tailrace_shared.stores.output_store import OutputStore
@@ -115,7 +115,7 @@ class ExecutionRoutes:
     runs: RunIndex
     starter: RunStarter
     outputs: OutputStore
-    estimators: Estimators
+    estimators: EstimatorCache
 
     @operation(
         "POST",
@@ -268,7 +268,7 @@ class ExecutionRoutes:
     ) -> Estimator | None:
         if definition is None or state.is_terminal:
             return None
-        return await self.estimators.of(tenant, definition, state.version)
+        return await self.estimators.get(tenant, definition, state.version)
 
 
 def execution_id_of(request: Request) -> str:

@@ -10,7 +10,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tailrace_api.auth.tenancy import tenant_of
-from tailrace_api.documents.single_flight_cache import SingleFlightCache
 from tailrace_api.documents.statistics import (
     TenantStatistics,
     WorkflowDetails,
@@ -20,6 +19,7 @@ from tailrace_api.documents.statistics import (
 from tailrace_api.fanout.clients.client_count import ClientCount
 from tailrace_api.web.json_response import json_response
 from tailrace_api.web.operation import Answer, operation
+from tailrace_shared.caching.single_flight_cache import SingleFlightCache
 from tailrace_shared.ids import check_id
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.stores.indexes.live_index import LiveIndex

@@ -24,6 +24,7 @@ import uvloop
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from tailrace_shared.caching.ttl_cache import TtlCache
 from tailrace_shared.commands.commands import Commands
 from tailrace_shared.commands.run_starter import RunRequest
 from tailrace_shared.errors import (
@@ -38,7 +39,7 @@ from tailrace_shared.nats.jetstream import JetStream, connect
 from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE
 from tailrace_shared.nats.topology import EVENTS, apply_topology, topology
 from tailrace_shared.settings import WorkerSettings
-from tailrace_shared.stores.estimators import Estimators
+from tailrace_shared.stores.estimator_cache import EstimatorCache
 from tailrace_shared.stores.execution_log import History
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects
@@ -55,7 +56,7 @@ from tailrace_worker.engine.services.queue_backlog import QueueBacklog
 from tailrace_worker.engine.services.run_statistics import Statistics
 from tailrace_worker.engine.services.sweeper import Fleet, Periods, Sweeper
 from tailrace_worker.engine.services.timers import Timers
-from tailrace_worker.engine.tasks.ttl_cache import TtlCache, memory_of
+from tailrace_worker.engine.tasks.execution_cache import execution_cache, memory_of
 from tailrace_worker.nodes.emit import make_emit_node
 from tailrace_worker.nodes.node import NodeContext, declared_node
 from tailrace_worker.nodes.registry import NodeRegistry
@@ -67,8 +68,8 @@ _FLUSH_TIMEOUT: Final = 1.0
 _SHORTEST_PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 1.0
 _FOR_NEWER_WORKERS: Final = 5.0
-_SAME_RECORD: Final = 10.0
-"""Seconds for which runs are estimated by the same record of earlier ones."""
+_ESTIMATOR_TTL_S: Final = 10.0
+"""How long runs are estimated from the same history of earlier ones."""
 _MOST_BREAKS: Final = 5
 _YES: Final = b"1"
 _NO: Final = b"0"
@@ -93,9 +94,9 @@ class Engine:
         self._share = FairShare(settings.worker_threads)
         self._drives: dict[tuple[str, str], Drive] = {}
         # Drives that have left their execution to wait, until a moment ago.
-        self._left: TtlCache[Drive] = TtlCache(self._loop.call_later)
+        self._left: TtlCache[tuple[str, str], Drive] = execution_cache(self._loop.call_later)
         # What was read of executions that another worker turned out to drive.
-        self._read: TtlCache[History] = TtlCache(self._loop.call_later)
+        self._read: TtlCache[tuple[str, str], History] = execution_cache(self._loop.call_later)
         # How often the drive of an execution has broken in a row.
         self._broken: Counter[tuple[str, str]] = Counter()
         self._is_draining = False
@@ -229,7 +230,7 @@ class Engine:
             stores=stores,
             commands=Commands.over(stores, jetstream, subjects),
             statistics=Statistics(stores.stats),
-            estimators=Estimators(stores.stats, _SAME_RECORD),
+            estimators=EstimatorCache(stores.stats, _ESTIMATOR_TTL_S),
             allowance=Allowance(),
             registry=self._registry,
             runner=Runner(self._registry, self._threads, settings.max_output_bytes, self._secrets),
@@ -374,14 +375,14 @@ class Engine:
 
         One that has driven it a moment ago need not read all of the log again.
         """
-        left = self._left.take(key)
+        left = self._left.pop(key)
         if left is not None:
             self._register(key, left)
             if (history := await left.resume()) is not None:
                 return left, history
         drive = Drive(self._env, *key)
         self._register(key, drive)
-        read = self._read.take(key)
+        read = self._read.pop(key)
         if read is not None:
             return drive, await self._env.stores.log.read_on(*key, read)
         return drive, await self._env.stores.log.load(*key)

@@ -7,12 +7,12 @@ workflow that come while another is being written are one together.
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
+from tailrace_shared.caching.ttl_cache import TtlCache
 from tailrace_shared.execution.timestamps import parse_timestamp
 from tailrace_shared.ids import check_id
 from tailrace_shared.nats.bucket import Bucket
@@ -66,7 +66,7 @@ class ResultIndex:
 
     def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
         self._bucket = Bucket(jetstream, subjects.stream(RESULTS))
-        self._known: OrderedDict[str, _Known] = OrderedDict()
+        self._known: TtlCache[str, _Known] = TtlCache(_REMEMBERED)
 
     async def of(self, tenant: str, workflows: Iterable[str]) -> dict[str, Result]:
         """Return the last result of each of these workflows that has one.
@@ -96,10 +96,10 @@ class ResultIndex:
             await asyncio.shield(known.writing)
 
     def _remember(self, key: str) -> _Known:
-        known = self._known.setdefault(key, _Known())
-        self._known.move_to_end(key)
-        while len(self._known) > _REMEMBERED:
-            self._known.popitem(last=False)
+        known = self._known.get(key)
+        if known is None:
+            known = _Known()
+            self._known.put(key, known)
         return known
 
     async def _write(self, key: str, known: _Known) -> None:

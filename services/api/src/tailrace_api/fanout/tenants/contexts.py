@@ -6,7 +6,6 @@ first commit has expired, nothing more is known than what its later commits say.
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -15,6 +14,8 @@ import msgspec
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import ILLEGIBLE
 from tailrace_api.fanout.views.view import Logged, View
+from tailrace_shared.caching.single_flight import SingleFlight
+from tailrace_shared.caching.ttl_cache import TtlCache
 from tailrace_shared.execution.commits import split_commit
 from tailrace_shared.redact.masking import mask_value
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog
@@ -54,10 +55,8 @@ class Contexts:
 
     def __init__(self, log: ExecutionLog, most_bytes: int) -> None:
         self._log = log
-        self._most_bytes = most_bytes
-        self._bytes = 0
-        self._known: OrderedDict[_Key, tuple[Context, int]] = OrderedDict()
-        self._asked: dict[_Key, asyncio.Task[Context]] = {}
+        self._known: TtlCache[_Key, Context] = TtlCache(most_bytes)
+        self._reads: SingleFlight[_Key, Context] = SingleFlight()
         self._slots = asyncio.Semaphore(_READS_AT_ONCE)
 
     def __len__(self) -> int:
@@ -65,11 +64,7 @@ class Contexts:
 
     def known(self, tenant: str, execution: str) -> Context | None:
         """Return a context that is at hand."""
-        found = self._known.get((tenant, execution))
-        if found is None:
-            return None
-        self._known.move_to_end((tenant, execution))
-        return found[0]
+        return self._known.get((tenant, execution))
 
     def learn(self, tenant: str, execution: str, payload: bytes) -> Context | None:
         """Return the context that a commit tells; None if it is not the first of an execution."""
@@ -101,19 +96,7 @@ class Contexts:
         return found | dict(zip(missing, read, strict=True))
 
     async def _ask(self, tenant: str, execution: str) -> Context:
-        key = (tenant, execution)
-        task = self._asked.get(key)
-        if task is None:
-            # A task of its own: whoever asked first may leave before the others have their answer.
-            task = self._asked[key] = asyncio.create_task(self._read(tenant, execution))
-            task.add_done_callback(lambda done: self._answered(key, done))
-        return await asyncio.shield(task)
-
-    def _answered(self, key: _Key, done: asyncio.Task[Context]) -> None:
-        del self._asked[key]
-        if not done.cancelled():
-            # Asyncio would report an error that nobody waits for any more.
-            done.exception()
+        return await self._reads.run((tenant, execution), lambda: self._read(tenant, execution))
 
     async def _read(self, tenant: str, execution: str) -> Context:
         async with self._slots:
@@ -127,13 +110,7 @@ class Contexts:
         return context
 
     def _remember(self, key: _Key, context: Context, size: int) -> None:
-        size += _OVERHEAD
-        self._bytes += size - self._known.get(key, (None, 0))[1]
-        self._known[key] = context, size
-        self._known.move_to_end(key)
-        while self._bytes > self._most_bytes and len(self._known) > 1:
-            _key, (_context, freed) = self._known.popitem(last=False)
-            self._bytes -= freed
+        self._known.put(key, context, size + _OVERHEAD)
 
 
 def _kept(queued: _Queued) -> Any:

@@ -17,6 +17,7 @@ import structlog
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from tailrace_shared.caching.ttl_cache import TtlCache
 from tailrace_shared.errors import (
     ExecutionNotFoundError,
     ServiceError,
@@ -31,7 +32,7 @@ from tailrace_shared.nats.fenced_append import append
 from tailrace_shared.nats.topology import EVENTS
 from tailrace_worker.engine.services.engine_services import EngineServices
 from tailrace_worker.engine.tasks import retry
-from tailrace_worker.engine.tasks.ttl_cache import TtlCache, memory_of
+from tailrace_worker.engine.tasks.execution_cache import execution_cache, memory_of
 
 _log = structlog.get_logger(__name__)
 
@@ -219,7 +220,9 @@ class FollowedLogs:
     def __init__(self, environment: EngineServices) -> None:
         self._env = environment
         self._open: dict[tuple[str, str], LiveLog] = {}
-        self._shelf: TtlCache[LiveLog] = TtlCache(environment.loop.call_later)
+        self._shelf: TtlCache[tuple[str, str], LiveLog] = execution_cache(
+            environment.loop.call_later
+        )
 
     @contextlib.asynccontextmanager
     async def following(self, tenant: str, execution: str) -> AsyncIterator[LiveLog]:
@@ -229,7 +232,7 @@ class FollowedLogs:
             ExecutionNotFoundError: there is no such execution, or not all of its log.
         """
         key = (tenant, execution)
-        log = self._open.get(key) or self._shelf.take(key)
+        log = self._open.get(key) or self._shelf.pop(key)
         log = self._open[key] = log or LiveLog(self._env, tenant, execution)
         log.users += 1
         try:

@@ -48,8 +48,8 @@ from tailrace_worker.engine.drive.wait_effects import Consequences
 from tailrace_worker.engine.run.local_attempts import Attempts
 from tailrace_worker.engine.services.engine_services import EngineServices
 from tailrace_worker.engine.services.progress_estimates import ProgressEstimates
+from tailrace_worker.engine.tasks.execution_cache import memory_of
 from tailrace_worker.engine.tasks.retry import patiently
-from tailrace_worker.engine.tasks.ttl_cache import memory_of
 from tailrace_worker.engine.tasks.wakeup import WakeUp
 
 _TURN_EVENTS: Final = 64

@@ -1,7 +1,6 @@
 """What all drives of one worker share."""
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
@@ -9,10 +8,11 @@ from typing import Final
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from tailrace_shared.caching.ttl_cache import TtlCache
 from tailrace_shared.commands.commands import Commands
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.nats.jetstream import JetStream
-from tailrace_shared.stores.estimators import Estimators
+from tailrace_shared.stores.estimator_cache import EstimatorCache
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects
 from tailrace_worker.engine.decide.plan import Plan
@@ -22,8 +22,8 @@ from tailrace_worker.engine.services.progress_estimates import Allowance, Progre
 from tailrace_worker.engine.services.run_statistics import Statistics
 from tailrace_worker.nodes.registry import NodeRegistry
 
-# A node of a plan takes some three kilobytes.
-_CACHED_NODES: Final = 50_000
+# A node of a plan takes about three kilobytes.
+_MAX_CACHED_NODES: Final = 50_000
 
 
 @dataclass(slots=True)
@@ -36,7 +36,7 @@ class EngineServices:
     stores: Stores
     commands: Commands
     statistics: Statistics
-    estimators: Estimators
+    estimators: EstimatorCache
     allowance: Allowance
     registry: NodeRegistry
     runner: Runner
@@ -44,8 +44,9 @@ class EngineServices:
     max_crashes: int
     cancel_grace: float
     loop: asyncio.AbstractEventLoop
-    _plans: OrderedDict[tuple[str, str, int], Plan] = field(default_factory=OrderedDict)
-    _cached_nodes: int = 0
+    _plans: TtlCache[tuple[str, str, int], Plan] = field(
+        default_factory=lambda: TtlCache(_MAX_CACHED_NODES)
+    )
 
     async def plan(self, tenant: str, workflow: str, version: int) -> Plan:
         """Return the plan of a workflow's version.
@@ -54,25 +55,22 @@ class EngineServices:
             WorkflowNotFoundError: it is not stored any more.
         """
         key = (tenant, workflow, version)
-        if key in self._plans:
-            self._plans.move_to_end(key)
-            return self._plans[key]
+        plan = self._plans.get(key)
+        if plan is not None:
+            return plan
         stored = await self.stores.workflows.get(tenant, workflow, version)
         published = await self.stores.node_types.all()
-        if key in self._plans:  # another drive has made it meanwhile
-            return self._plans[key]
-        plan = self._plans[key] = Plan(
-            stored.definition, lambda node_type: self.registry.is_actor(node_type, published)
-        )
-        self._cached_nodes += len(plan.nodes)
-        while self._cached_nodes > _CACHED_NODES and len(self._plans) > 1:
-            _key, oldest = self._plans.popitem(last=False)
-            self._cached_nodes -= len(oldest.nodes)
+        plan = self._plans.get(key)
+        if plan is None:  # no other drive has cached it meanwhile
+            plan = Plan(
+                stored.definition, lambda node_type: self.registry.is_actor(node_type, published)
+            )
+            self._plans.put(key, plan, len(plan.nodes))
         return plan
 
     async def outlook(self, tenant: str, plan: Plan, version: int) -> ProgressEstimates:
         """Return what tells how far an execution of a plan is and how long it still takes."""
-        estimator = await self.estimators.of(tenant, plan.definition, version, plan.graph)
+        estimator = await self.estimators.get(tenant, plan.definition, version, plan.graph)
         return ProgressEstimates(estimator, len(plan.nodes), self.allowance)
 
     async def send_to_actor(self, tenant: str, state: ExecutionState, step_id: str) -> None:

@@ -1,0 +1,26 @@
+"""Cache what a worker knows of executions that it has just left.
+
+An execution that waits costs no memory for long. But one whose steps are completed elsewhere, one
+after the other, may come back a thousand times, and must not be read from its beginning each time.
+"""
+
+from typing import Any, Final
+
+from tailrace_shared.caching.ttl_cache import CallLater, TtlCache
+
+_MAX_BYTES: Final = 32 * 1024 * 1024
+_TTL_S: Final = 60.0
+# Measured on drives of small and large runs, including their state.
+_BYTES_PER_EXECUTION: Final = 8 * 1024
+_BYTES_PER_NODE: Final = 128
+_BYTES_PER_LOG_BYTE: Final = 3
+
+
+def execution_cache(call_later: CallLater) -> TtlCache[tuple[str, str], Any]:
+    """Return an empty cache by tenant and execution, weighed in bytes."""
+    return TtlCache(_MAX_BYTES, _TTL_S, call_later=call_later)
+
+
+def memory_of(log_bytes: int, nodes: int) -> int:
+    """Estimate the memory in bytes that an execution takes, from its log's size and its nodes."""
+    return _BYTES_PER_EXECUTION + _BYTES_PER_NODE * nodes + _BYTES_PER_LOG_BYTE * log_bytes
