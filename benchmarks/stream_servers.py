@@ -25,7 +25,8 @@ from harness.http.nginx import Nginx, nginx_binary
 from harness.nats.server import NatsServer, free_port
 from harness.processes.api import ApiProcess
 from tailrace_shared.nats.jetstream import JetStream
-from tailrace_shared.nats.topology import apply_topology, topology
+from tailrace_shared.nats.provision import ensure
+from tailrace_shared.nats.topology import topology
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.subjects import Subjects
 
@@ -133,7 +134,7 @@ async def _sse_starlette(folder: Path) -> AsyncIterator[StreamServer]:
 async def _nats(folder: Path) -> AsyncIterator[tuple[NatsServer, Client]]:
     with NatsServer(folder / "nats") as server:
         client = await nats.connect(server.url)
-        await apply_topology(JetStream(client), topology(ApiSettings()))
+        await ensure(JetStream(client), topology(ApiSettings()))
         yield server, client
         await client.close()
 

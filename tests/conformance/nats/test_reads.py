@@ -13,7 +13,8 @@ from tailrace_api.fanout.topics.live_subscription import LiveCommit, LiveSubscri
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.nats.bucket import Bucket
 from tailrace_shared.nats.jetstream import JetStream, connect
-from tailrace_shared.nats.topology import LIVE, apply_topology, topology
+from tailrace_shared.nats.provision import ensure
+from tailrace_shared.nats.topology import LIVE, topology
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.subjects import LogFilter, Subjects
@@ -52,7 +53,7 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         settings = ApiSettings(nats_url=server.url)
         client = await connect(settings, "test")
         jetstream = JetStream(client)
-        await apply_topology(jetstream, topology(settings))
+        await ensure(jetstream, topology(settings))
 
         async def store(tenant: str, execution: str, payload: bytes) -> int:
             return await jetstream.publish(subjects.log(tenant, execution), payload)

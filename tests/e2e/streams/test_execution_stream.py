@@ -13,7 +13,8 @@ from harness.processes.api import ApiProcess
 from harness.processes.in_process_api import api_in_process
 from harness.sse.client import SseClient, follow, places
 from tailrace_shared.nats.jetstream import JetStream
-from tailrace_shared.nats.topology import apply_topology, topology
+from tailrace_shared.nats.provision import ensure
+from tailrace_shared.nats.topology import topology
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.subjects import Subjects
@@ -191,7 +192,7 @@ async def test_a_stream_that_was_recreated_says_so(nats_server: NatsServer, dire
         async with follow(api.port, log.execution) as stream:
             _, *events = await stream.take(3)
             await JetStream(client).api("STREAM.DELETE.EVENTS")
-            await apply_topology(JetStream(client), topology(ApiSettings()))
+            await ensure(JetStream(client), topology(ApiSettings()))
             # Streams of the old epoch are ended: their ids mean nothing any more.
             assert await stream.all() == []
             assert stream.is_complete

@@ -22,7 +22,8 @@ from tailrace_shared.ids import new_execution_id, new_token
 from tailrace_shared.nats.fenced_append import append
 from tailrace_shared.nats.jetstream import JetStream, connect
 from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE, advance_job
-from tailrace_shared.nats.topology import EVENTS, WAITING, apply_topology, topology
+from tailrace_shared.nats.provision import ensure
+from tailrace_shared.nats.topology import EVENTS, WAITING, topology
 from tailrace_shared.settings import CommonSettings, WorkerSettings
 from tailrace_shared.stores.execution_log import Commit
 from tailrace_shared.stores.indexes.waiting_index import Waiting
@@ -243,7 +244,7 @@ async def installation(nats: NatsDeployment, folder: Path) -> AsyncIterator[Inst
     opened = Installation(JetStream(client), nats, settings, folder)
     specs = topology(settings)
     try:
-        await apply_topology(opened.jetstream, specs)
+        await ensure(opened.jetstream, specs)
         yield opened
     finally:
         opened.kill_services()

@@ -8,7 +8,8 @@ import pytest
 from tailrace_shared.duration import Duration
 from tailrace_shared.errors import JetStreamError, TopologyMismatchError
 from tailrace_shared.nats.jetstream import JetStream, connect
-from tailrace_shared.nats.topology import StreamSpec, apply_topology, topology
+from tailrace_shared.nats.provision import ensure
+from tailrace_shared.nats.topology import StreamSpec, topology
 
 
 async def names(jetstream):
@@ -30,7 +31,7 @@ async def test_applying_again_changes_nothing(site):
         spec.name: await site.jetstream.api(f"STREAM.INFO.{spec.name}")
         for spec in topology(site.settings)
     }
-    await apply_topology(site.jetstream, topology(site.settings))
+    await ensure(site.jetstream, topology(site.settings))
     for name, info in before.items():
         again = await site.jetstream.api(f"STREAM.INFO.{name}")
         assert (again["config"], again["created"]) == (info["config"], info["created"])
@@ -40,7 +41,7 @@ async def test_many_services_may_start_at_once(site_settings):
     """Each applies the same, none fails."""
     clients = await asyncio.gather(*(connect(site_settings, f"test {n}") for n in range(8)))
     specs = topology(site_settings)
-    await asyncio.gather(*(apply_topology(JetStream(client), specs) for client in clients))
+    await asyncio.gather(*(ensure(JetStream(client), specs) for client in clients))
     jetstream = JetStream(clients[0])
     assert {spec.name for spec in specs} <= await names(jetstream)
     for spec in specs:
@@ -74,7 +75,7 @@ async def test_a_stream_that_exists_otherwise_is_named_with_the_field(site, fiel
     other = {**events.request(), field: msgspec.json.decode(text)}
     await site.jetstream.api(f"STREAM.CREATE.{events.name}", other)
     with pytest.raises(TopologyMismatchError) as caught:
-        await apply_topology(site.jetstream, topology(site.settings))
+        await ensure(site.jetstream, topology(site.settings))
     assert f"stream {events.name} exists with {field} = " in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -83,7 +84,7 @@ async def test_a_setting_that_was_changed_is_reported_not_applied(site):
     """Shortening the age of a log would delete from it."""
     changed = msgspec.structs.replace(site.settings, events_max_age=Duration(60))
     with pytest.raises(TopologyMismatchError, match="max_age = 604800000000000, but the settings"):
-        await apply_topology(site.jetstream, topology(changed))
+        await ensure(site.jetstream, topology(changed))
     info = await site.jetstream.api(f"STREAM.INFO.{site.events}")
     assert info["config"]["max_age"] == 604800 * 10**9
 
@@ -92,7 +93,7 @@ async def test_what_the_server_cannot_do_is_a_startup_error(site):
     """Three copies need three servers."""
     spec = StreamSpec(name=f"{site.settings.prefix}-x", subjects=["x"], num_replicas=3)
     with pytest.raises(TopologyMismatchError, match="cannot create stream"):
-        await apply_topology(site.jetstream, [spec])
+        await ensure(site.jetstream, [spec])
 
 
 async def test_a_refusal_has_jetstreams_code(site):

@@ -8,7 +8,8 @@ from tailrace_shared.estimation.sketch import count_of
 from tailrace_shared.execution.state import ExecutionState, StepState
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.nats.jetstream import JetStream, connect
-from tailrace_shared.nats.topology import STATS, apply_topology, topology
+from tailrace_shared.nats.provision import ensure
+from tailrace_shared.nats.topology import STATS, topology
 from tailrace_shared.settings import WorkerSettings
 from tailrace_shared.stores.estimator_cache import EstimatorCache
 from tailrace_shared.stores.stats_store import StatsStore
@@ -34,7 +35,7 @@ async def test_what_could_not_be_written_is_written_later(nats_server: NatsServe
     settings = WorkerSettings(nats_url=nats_server.url)
     client = await connect(settings, "test")
     jetstream = JetStream(client)
-    await apply_topology(jetstream, topology(settings))
+    await ensure(jetstream, topology(settings))
     store = StatsStore(jetstream, Subjects())
     statistics = Statistics(store)
     statistics.note("t", _run("flow"))
@@ -108,7 +109,7 @@ async def test_a_record_that_nobody_can_read_keeps_no_other_from_being_written(
     settings = WorkerSettings(nats_url=nats_server.url)
     client = await connect(settings, "test")
     jetstream = JetStream(client)
-    await apply_topology(jetstream, topology(settings))
+    await ensure(jetstream, topology(settings))
     bucket = Subjects().stream(STATS)
     await jetstream.publish(f"$KV.{bucket}.t.flow.nodes", b"no JSON")
     store = StatsStore(jetstream, Subjects())

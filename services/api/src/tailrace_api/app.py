@@ -48,7 +48,8 @@ from tailrace_shared.commands.commands import Commands
 from tailrace_shared.commands.start_rate_limit import StartRateLimit
 from tailrace_shared.errors import JetStreamError, StartupError, UnavailableError
 from tailrace_shared.nats.jetstream import JetStream, connect
-from tailrace_shared.nats.topology import apply_topology, topology
+from tailrace_shared.nats.provision import ensure
+from tailrace_shared.nats.topology import topology
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.stores.estimator_cache import EstimatorCache
 from tailrace_shared.stores.stores import Stores
@@ -151,7 +152,7 @@ async def _prepare(
 ) -> tuple[str, bytes]:
     """Apply the topology and adopt older runs; return the log's epoch and the ticket key."""
     try:
-        await apply_topology(jetstream, topology(settings))
+        await ensure(jetstream, topology(settings))
         if rate_limit is not None:
             await rate_limit.prepare()
         await stores.live.adopt(stores.runs)

@@ -17,8 +17,8 @@ from tailrace_shared.errors import (
     TopologyMismatchError,
     UnavailableError,
 )
-from tailrace_shared.nats.jetstream import JetStream
-from tailrace_shared.nats.topology import NAME_IN_USE, RATE, StreamSpec, nanoseconds
+from tailrace_shared.nats.jetstream import STREAM_NAME_IN_USE, JetStream
+from tailrace_shared.nats.topology import RATE, StreamSpec, nanoseconds
 from tailrace_shared.subjects import Subjects
 
 _MINUTE: Final = 60
@@ -77,7 +77,7 @@ class StartRateLimit:
             try:
                 await self._jetstream.api(f"STREAM.CREATE.{self._spec.name}", request)
             except JetStreamError as error:
-                if error.code != NAME_IN_USE:
+                if error.code != STREAM_NAME_IN_USE:
                     raise
                 await self._jetstream.api(f"STREAM.UPDATE.{self._spec.name}", request)
         except JetStreamError as error:

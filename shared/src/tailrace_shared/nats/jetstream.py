@@ -32,6 +32,8 @@ OLDEST_SERVER: Final = (2, 14)
 EXPECTED_LAST_SUBJECT_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
 
 _WRONG_LAST_SEQUENCE: Final = {10071, 10164}
+STREAM_NAME_IN_USE: Final = 10058
+STREAM_NOT_FOUND: Final = 10059
 _NO_MESSAGE: Final = 10037
 # Answers that mean "send it again": no leader is elected yet (10008, 10009), resources are short
 # (10023), a leader of several replicas still stores a message with the same id (10158), or its

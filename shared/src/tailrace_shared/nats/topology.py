@@ -1,15 +1,14 @@
-"""The streams and buckets of an installation, as data, and how that data is applied.
+"""The streams and buckets of an installation, as data.
 
-Services apply it at every start. Creating what exists with the same configuration changes
-nothing; anything else that exists under a name of ours is reported, never altered.
+The topology has a version. Version 1 is that of Tailrace 0.2: the log and its indexes expire by
+age. In version 2 nothing of an execution expires by age; the engine deletes it once the retention
+after its end is over. ``provision`` creates, compares and updates what is described here.
 """
 
 from typing import Any, Final
 
 import msgspec
 
-from tailrace_shared.errors import JetStreamError, TopologyMismatchError
-from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.settings import CommonSettings
 from tailrace_shared.subjects import Subjects
 
@@ -32,8 +31,19 @@ LIVE: Final = "live"
 RESULTS: Final = "pipelines"
 KEYS: Final = "keys"
 RATE: Final = "RATE"
+HORIZONS: Final = "horizons"
 
-NAME_IN_USE: Final = 10058
+TOPOLOGY_VERSION: Final = 2
+"""The version that this release describes and prefers. It also runs on version 1."""
+
+VERSION_KEY: Final = "tailrace-topology"
+"""Where the stream EVENTS records the version of the topology, in its metadata."""
+EPOCH_KEY: Final = "tailrace-epoch"
+"""Where the stream EVENTS records the epoch of its ids, in its metadata.
+
+Stream metadata survives a backup and a restore, which change the time of creation.
+"""
+
 _DAY: Final = 86400
 
 
@@ -56,18 +66,26 @@ class StreamSpec(msgspec.Struct, frozen=True, kw_only=True):
     allow_msg_schedules: bool = False
     deny_delete: bool = False
     republish: dict[str, str] | None = None
+    metadata: dict[str, str] = {}
 
     def request(self) -> dict[str, Any]:
         """Return the body of a stream create request."""
         body: dict[str, Any] = msgspec.to_builtins(self)
         # Fields left at the server's own default stay out, so that the server fills them in.
-        return {key: value for key, value in body.items() if value not in (None, 0, False)}
+        return {key: value for key, value in body.items() if value not in (None, 0, False, {})}
 
 
-def topology(settings: CommonSettings) -> list[StreamSpec]:
-    """Return all streams and buckets of the installation that ``settings`` describe."""
+def topology(settings: CommonSettings, version: int = TOPOLOGY_VERSION) -> list[StreamSpec]:
+    """Return all streams and buckets of the installation that ``settings`` describe.
+
+    Args:
+        settings: the prefix, the number of replicas and, for version 1, the retention.
+        version: 1 (Tailrace 0.2) or 2.
+    """
     subjects = Subjects(settings.prefix)
     prefix, replicas = settings.prefix, settings.nats_replicas
+    # Seconds after which JetStream itself deletes what belongs to an execution; 0: never.
+    expiry = settings.events_max_age if version == 1 else 0.0
 
     def bucket(name: str, *, history: int = 1, max_age_seconds: float = 0) -> StreamSpec:
         # A key-value bucket is a stream with these settings (ADR-8).
@@ -91,10 +109,10 @@ def topology(settings: CommonSettings) -> list[StreamSpec]:
             name=subjects.stream(name),
             subjects=[pattern],
             num_replicas=replicas,
-            max_age=nanoseconds(settings.events_max_age),
+            max_age=nanoseconds(expiry),
             # A message that is sent again takes the place of its first copy.
             max_msgs_per_subject=1,
-            duplicate_window=nanoseconds(min(1.0, settings.events_max_age)),
+            duplicate_window=nanoseconds(min(1.0, expiry or 1.0)),
             allow_direct=True,
         )
 
@@ -103,16 +121,17 @@ def topology(settings: CommonSettings) -> list[StreamSpec]:
             name=subjects.stream(EVENTS),
             subjects=[f"{prefix}.log.*.*"],
             num_replicas=replicas,
-            max_age=nanoseconds(settings.events_max_age),
+            max_age=nanoseconds(expiry),
             # Commits carry their own ids and fences; the server need not remember any.
-            duplicate_window=nanoseconds(min(1.0, settings.events_max_age)),
+            duplicate_window=nanoseconds(min(1.0, expiry or 1.0)),
             allow_direct=True,
             republish={"src": f"{prefix}.log.>", "dest": f"{prefix}.live.>"},
+            metadata={VERSION_KEY: str(version)},
         ),
         *job_streams(settings.prefix, settings.nats_replicas),
         # A run keeps the version it started with, so old versions must stay readable.
         bucket(WORKFLOWS, history=1000),
-        bucket(RUNS, max_age_seconds=settings.events_max_age),
+        bucket(RUNS, max_age_seconds=expiry),
         bucket(IDEMPOTENCY, max_age_seconds=_DAY),
         bucket(NODE_TYPES),
         StreamSpec(
@@ -126,16 +145,16 @@ def topology(settings: CommonSettings) -> list[StreamSpec]:
         ),
         newest_only(OUTPUTS, f"{prefix}.output.*.*.*.*"),
         newest_only(LINES, f"{prefix}.line.*.*.*"),
-        # What these say of an execution is of no use when its log has expired.
-        bucket(WAITING, max_age_seconds=settings.events_max_age),
-        bucket(DUE, max_age_seconds=settings.events_max_age),
-        bucket(CONCURRENCY, max_age_seconds=settings.events_max_age),
+        bucket(WAITING, max_age_seconds=expiry),
+        bucket(DUE, max_age_seconds=expiry),
+        bucket(CONCURRENCY, max_age_seconds=expiry),
         bucket(LEASES),
         # A workflow that has not run for so long is like a new one.
         bucket(STATS, max_age_seconds=90 * _DAY),
-        bucket(LIVE, max_age_seconds=settings.events_max_age),
+        bucket(LIVE, max_age_seconds=expiry),
         bucket(RESULTS),
         bucket(KEYS),
+        *([bucket(HORIZONS)] if version > 1 else []),
     ]
 
 
@@ -164,35 +183,6 @@ def job_streams(prefix: str, replicas: int = 1) -> list[StreamSpec]:
             allow_direct=True,
         ),
     ]
-
-
-async def apply_topology(jetstream: JetStream, specs: list[StreamSpec]) -> None:
-    """Create what is missing and compare what exists.
-
-    Raises:
-        TopologyMismatchError: naming the stream, the field, and both values.
-        UnavailableError: if JetStream does not answer.
-    """
-    for spec in specs:
-        try:
-            await jetstream.api(f"STREAM.CREATE.{spec.name}", spec.request())
-        except JetStreamError as error:
-            if error.code != NAME_IN_USE:
-                raise TopologyMismatchError(f"cannot create stream {spec.name}: {error}") from None
-            await _compare(jetstream, spec)
-
-
-async def _compare(jetstream: JetStream, spec: StreamSpec) -> None:
-    info = await jetstream.api(f"STREAM.INFO.{spec.name}")
-    for field, wanted in msgspec.to_builtins(spec).items():
-        found = info["config"].get(field)
-        # A duplicate window that is not asked for is the server's to choose.
-        is_chosen = wanted or field != "duplicate_window"
-        if is_chosen and (found or None) != (wanted or None):
-            raise TopologyMismatchError(
-                f"stream {spec.name} exists with {field} = {found}, but the settings ask for "
-                f"{wanted}: change the setting, or run `nats stream edit {spec.name}`"
-            )
 
 
 def nanoseconds(seconds: float) -> int:

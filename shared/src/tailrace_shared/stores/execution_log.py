@@ -7,7 +7,6 @@ wildcard. Sequences are those of the stream EVENTS.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from tailrace_shared.errors import (
@@ -37,6 +36,7 @@ from tailrace_shared.nats.jetstream import (
     JetStream,
     StoredMessage,
 )
+from tailrace_shared.nats.provision import epoch_of
 from tailrace_shared.nats.topology import EVENTS
 from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.subjects import LogFilter, Subjects
@@ -100,7 +100,7 @@ class History(NamedTuple):
 
 
 class LogEdge(NamedTuple):
-    """The stream's creation epoch, and the first sequence that it still holds."""
+    """The epoch of the stream's ids, and the first and last sequence that it holds."""
 
     epoch: str
     first_sequence: int
@@ -123,9 +123,8 @@ class ExecutionLog:
     async def edge(self) -> LogEdge:
         """Return where the stream begins and ends now."""
         info = await self._jetstream.api(f"STREAM.INFO.{self._stream}")
-        created = datetime.fromisoformat(info["created"]).timestamp()
         state = info["state"]
-        return LogEdge(f"{int(created * 1000):x}", state["first_seq"], state["last_seq"])
+        return LogEdge(epoch_of(info), state["first_seq"], state["last_seq"])
 
     async def read(
         self, tenant: str, execution: str, from_sequence: int = 1

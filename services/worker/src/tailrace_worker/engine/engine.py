@@ -37,7 +37,8 @@ from tailrace_shared.errors import (
 from tailrace_shared.ids import new_token
 from tailrace_shared.nats.jetstream import JetStream, connect
 from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE
-from tailrace_shared.nats.topology import EVENTS, apply_topology, topology
+from tailrace_shared.nats.provision import ensure
+from tailrace_shared.nats.topology import EVENTS, topology
 from tailrace_shared.settings import WorkerSettings
 from tailrace_shared.stores.estimator_cache import EstimatorCache
 from tailrace_shared.stores.execution_log import History
@@ -193,7 +194,7 @@ class Engine:
     async def _start(self) -> None:
         self._client = await connect(self._settings, name=f"tailrace-worker {self.worker_id}")
         jetstream = JetStream(self._client)
-        await apply_topology(jetstream, topology(self._settings))
+        await ensure(jetstream, topology(self._settings))
         self._clock = Clock(jetstream, self._subjects.stream(EVENTS))
         await self._clock.set()
         self._timers = Timers(jetstream, self._subjects, self._clock.now)

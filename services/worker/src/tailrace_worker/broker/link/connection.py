@@ -32,7 +32,8 @@ from tailrace_shared.duration import Duration
 from tailrace_shared.errors import JetStreamError, StartupError, UnavailableError
 from tailrace_shared.nats import jetstream
 from tailrace_shared.nats.jetstream import JetStream
-from tailrace_shared.nats.topology import StreamSpec, apply_topology, job_streams
+from tailrace_shared.nats.provision import ensure
+from tailrace_shared.nats.topology import StreamSpec, job_streams
 from tailrace_shared.settings import CommonSettings
 from tailrace_shared.subjects import Subjects
 from tailrace_worker.broker.counts import Counts, new_counts
@@ -213,11 +214,11 @@ class Connection:
         ]
 
     async def _ensure_streams(self) -> None:
-        await apply_topology(self.jetstream, self._streams)
+        await ensure(self.jetstream, self._streams)
 
     async def ensure(self, stream: StreamSpec) -> None:
         """Create a further stream if it does not exist, now and should NATS ever lose it."""
-        await apply_topology(self.jetstream, [stream])
+        await ensure(self.jetstream, [stream])
         self._streams.append(stream)
 
     async def _shut(self) -> None:
