@@ -5,11 +5,10 @@ import asyncio
 import msgspec
 import pytest
 
-from tailrace_shared.duration import Duration
 from tailrace_shared.errors import JetStreamError, TopologyMismatchError
 from tailrace_shared.nats.jetstream import JetStream, connect
-from tailrace_shared.nats.provision import ensure
-from tailrace_shared.nats.topology import StreamSpec, topology
+from tailrace_shared.nats.provision import apply, ensure, plan
+from tailrace_shared.nats.topology import EPOCH_KEY, EVENTS, KEYS, StreamSpec, topology
 
 
 async def names(jetstream):
@@ -49,44 +48,119 @@ async def test_many_services_may_start_at_once(site_settings):
     await asyncio.gather(*(client.close() for client in clients))
 
 
+async def recreate(site, stream, **fields):
+    """Create a stream of the topology again, with other values of some fields."""
+    spec = next(
+        spec for spec in topology(site.settings) if spec.name == site.subjects.stream(stream)
+    )
+    await site.jetstream.api(f"STREAM.DELETE.{spec.name}")
+    text = msgspec.json.encode(fields).decode().replace("{prefix}", site.settings.prefix)
+    body = {**spec.request(), **msgspec.json.decode(text)}
+    await site.jetstream.api(f"STREAM.CREATE.{spec.name}", body)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
         ("retention", "interest"),
         ("storage", "memory"),
-        ("discard", "new"),
-        ("max_age", 3_600_000_000_000),
         ("max_msgs_per_subject", 5),
-        ("duplicate_window", 2_000_000_000),
         ("allow_direct", False),
-        ("allow_rollup_hdrs", True),
-        ("allow_msg_ttl", True),
-        ("deny_delete", True),
         ("subjects", ["{prefix}.elsewhere.>"]),
         ("republish", {"src": "{prefix}.log.>", "dest": "{prefix}.elsewhere.>"}),
         ("republish", None),
     ],
 )
-async def test_a_stream_that_exists_otherwise_is_named_with_the_field(site, field, value):
-    """Also where Tailrace leaves a field at the server's default."""
-    events = next(spec for spec in topology(site.settings) if spec.name == site.events)
-    await site.jetstream.api(f"STREAM.DELETE.{events.name}")
-    text = msgspec.json.encode(value).decode().replace("{prefix}", site.settings.prefix)
-    other = {**events.request(), field: msgspec.json.decode(text)}
-    await site.jetstream.api(f"STREAM.CREATE.{events.name}", other)
+async def test_a_difference_that_does_harm_stops_the_start(site, field, value):
+    """The error names the stream and the field."""
+    await recreate(site, EVENTS, **{field: value})
     with pytest.raises(TopologyMismatchError) as caught:
         await ensure(site.jetstream, topology(site.settings))
-    assert f"stream {events.name} exists with {field} = " in str(caught.value)
+    assert f"stream {site.events} exists with {field} = " in str(caught.value)
+    assert "tailrace topology plan" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-async def test_a_setting_that_was_changed_is_reported_not_applied(site):
-    """Shortening the age of a log would delete from it."""
-    changed = msgspec.structs.replace(site.settings, events_max_age=Duration(60))
-    with pytest.raises(TopologyMismatchError, match="max_age = 604800000000000, but the settings"):
-        await ensure(site.jetstream, topology(changed))
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("discard", "new"),
+        ("max_age", 3_600_000_000_000),
+        ("duplicate_window", 2_000_000_000),
+        ("allow_rollup_hdrs", True),
+        ("allow_msg_ttl", True),
+        ("deny_delete", True),
+        ("subjects", ["{prefix}.log.*.*", "{prefix}.more.>"]),
+    ],
+)
+async def test_a_difference_that_does_no_harm_is_returned(site, field, value):
+    """A newer or older version may have made it, or an operator."""
+    await recreate(site, EVENTS, **{field: value})
+    tolerated = await ensure(site.jetstream, topology(site.settings))
+    assert [(each.stream, each.field) for each in tolerated] == [(site.events, field)]
+
+
+async def test_a_plan_brings_version_1_to_version_2_and_back(site):
+    """Version 1 is that of Tailrace 0.2, whose log expires by age."""
+    v1, v2 = topology(site.settings, 1), topology(site.settings, 2)
+    jetstream = site.jetstream
+    assert await plan(jetstream, v2) == []
+    back = await plan(jetstream, v1)
+    assert f"update stream {site.events}: max_age unlimited -> 604800s" in lines(back)
+    await apply(jetstream, back)
+    assert await plan(jetstream, v1) == []
+    # Services of this release run on version 1, too.
+    assert {each.field for each in await ensure(jetstream, v2)} == {"max_age"}
+    forth = await plan(jetstream, v2)
+    assert f"update stream {site.events}: metadata version 1 -> version 2" in lines(forth)
+    await apply(jetstream, forth)
+    assert await plan(jetstream, v2) == []
+    assert await ensure(jetstream, v2) == []
+
+
+async def test_a_plan_creates_what_is_missing(site):
+    """And applying it twice changes nothing more."""
+    name = f"KV_{site.subjects.stream(KEYS)}"
+    await site.jetstream.api(f"STREAM.DELETE.{name}")
+    changes = await plan(site.jetstream, topology(site.settings))
+    assert lines(changes) == [f"create stream {name}"]
+    await apply(site.jetstream, changes)
+    await apply(site.jetstream, changes)
+    assert await plan(site.jetstream, topology(site.settings)) == []
+
+
+async def test_a_plan_names_what_cannot_be_changed_and_changes_nothing(site):
+    """JetStream does not change the storage of a stream."""
+    await recreate(site, EVENTS, storage="memory", max_age=3_600_000_000_000)
+    changes = await plan(site.jetstream, topology(site.settings))
+    assert any("cannot be changed" in line for line in lines(changes))
+    with pytest.raises(TopologyMismatchError, match='storage "memory" -> "file"'):
+        await apply(site.jetstream, changes)
     info = await site.jetstream.api(f"STREAM.INFO.{site.events}")
-    assert info["config"]["max_age"] == 604800 * 10**9
+    assert info["config"]["max_age"] == 3_600_000_000_000
+
+
+def lines(changes):
+    """Return the lines of a plan."""
+    return [line for change in changes for line in change.lines()]
+
+
+async def test_the_epoch_of_ids_survives_a_change_of_the_stream(site):
+    """It is the time of creation, recorded once in the stream's metadata."""
+    first = await site.jetstream.api(f"STREAM.INFO.{site.events}")
+    epoch = first["config"]["metadata"][EPOCH_KEY]
+    assert epoch == (await site.log.edge()).epoch
+    await apply(site.jetstream, await plan(site.jetstream, topology(site.settings, 1)))
+    assert (await site.log.edge()).epoch == epoch
+
+
+async def test_a_stream_of_version_0_2_keeps_its_epoch(site):
+    """Its ids were made with the time of creation; a service records that at its start."""
+    await recreate(site, EVENTS, metadata={})
+    before = (await site.log.edge()).epoch
+    await ensure(site.jetstream, topology(site.settings))
+    info = await site.jetstream.api(f"STREAM.INFO.{site.events}")
+    assert info["config"]["metadata"][EPOCH_KEY] == before == (await site.log.edge()).epoch
 
 
 async def test_what_the_server_cannot_do_is_a_startup_error(site):

@@ -152,7 +152,8 @@ async def _prepare(
 ) -> tuple[str, bytes]:
     """Apply the topology and adopt older runs; return the log's epoch and the ticket key."""
     try:
-        await ensure(jetstream, topology(settings))
+        for difference in await ensure(jetstream, topology(settings)):
+            _log.warning("topology differs", difference=str(difference))
         if rate_limit is not None:
             await rate_limit.prepare()
         await stores.live.adopt(stores.runs)

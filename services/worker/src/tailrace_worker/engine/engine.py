@@ -194,7 +194,8 @@ class Engine:
     async def _start(self) -> None:
         self._client = await connect(self._settings, name=f"tailrace-worker {self.worker_id}")
         jetstream = JetStream(self._client)
-        await ensure(jetstream, topology(self._settings))
+        for difference in await ensure(jetstream, topology(self._settings)):
+            _log.warning("topology differs", difference=str(difference))
         self._clock = Clock(jetstream, self._subjects.stream(EVENTS))
         await self._clock.set()
         self._timers = Timers(jetstream, self._subjects, self._clock.now)
