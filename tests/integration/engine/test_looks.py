@@ -36,8 +36,8 @@ async def test_who_asks_while_the_log_is_being_read_is_not_forgotten(
     site: Installation, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cancellation that comes between the reading of a pause and the next wait is applied."""
-    env, reading, go_on = engine.environment, asyncio.Event(), asyncio.Event()
-    here, fetch = asyncio.get_running_loop(), env.stores.outputs.fetch
+    services, reading, go_on = engine.services, asyncio.Event(), asyncio.Event()
+    here, fetch = asyncio.get_running_loop(), services.stores.outputs.fetch
 
     async def slow_fetch(*args: Any) -> None:
         here.call_soon_threadsafe(reading.set)
@@ -47,14 +47,16 @@ async def test_who_asks_while_the_log_is_being_read_is_not_forgotten(
     execution = await site.begin({"a": {"with": {"duration": "1h"}}})
     driving = asyncio.create_task(asyncio.to_thread(engine.advance, TENANT, execution))
     await site.until(execution, begun("a"))
-    while engine._drives[TENANT, execution]._subscription is None:  # noqa: ASYNC110
+    drive = engine._drives.get(TENANT, execution)
+    assert drive is not None
+    while drive._subscription is None:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
-    monkeypatch.setattr(env.stores.outputs, "fetch", slow_fetch)
+    monkeypatch.setattr(services.stores.outputs, "fetch", slow_fetch)
     await site.commander.pause(TENANT, execution)
     await reading.wait()
     await site.commander.cancel(TENANT, execution)
     # The drive hears of it on a connection of its own.
-    while not engine._drives[TENANT, execution].was_asked:  # noqa: ASYNC110
+    while not drive.read_requested:  # noqa: ASYNC110
         await asyncio.sleep(0.01)
     go_on.set()
     await site.finished(execution)
@@ -71,7 +73,7 @@ async def test_a_child_run_whose_end_a_replica_does_not_have_yet_has_not_failed(
     (wait,) = [each for each in await site.events(parent) if isinstance(each, StepWaiting)]
     child = wait.data.child_execution_id or ""
     await asyncio.to_thread(engine.advance, TENANT, child)
-    log, (first, *_rest) = engine.environment.stores.log, await site.commits(child)
+    log, (first, *_rest) = engine.services.stores.log, await site.commits(child)
     load, lags = log._load, [True]
 
     async def lagging(tenant: str, execution: str) -> History:
@@ -97,7 +99,7 @@ async def test_an_execution_that_breaks_its_drives_leaves_nothing_behind(
     execution = await site.begin({"a": {"type": "await"}})
     await asyncio.to_thread(engine.advance, TENANT, execution)
     await site.waits(execution, ["a"])
-    monkeypatch.setattr(engine.environment.stores.outputs, "fetch", break_)
+    monkeypatch.setattr(engine.services.stores.outputs, "fetch", break_)
     for _ in range(4):
         with pytest.raises(RuntimeError):
             await asyncio.to_thread(engine.advance, TENANT, execution)

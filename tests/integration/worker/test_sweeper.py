@@ -17,8 +17,8 @@ from tailrace_shared.stores.indexes.live_index import Live, LiveIndex
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.workflow.definition import Definition, Node
-from tailrace_worker.engine.services.queue_backlog import QueueBacklog
-from tailrace_worker.engine.services.sweeper import CREATION, GRACE, Fleet, Periods, Sweeper
+from tailrace_worker.engine.recovery.queue_backlog import QueueBacklog
+from tailrace_worker.engine.recovery.sweeper import CREATION, GRACE, Fleet, Periods, Sweeper
 
 NOW = "2024-01-15T10:30:00.000Z"
 WORKFLOW = StoredWorkflow(Definition("w", {"n": Node("log")}), 1)

@@ -8,7 +8,7 @@ from typing import Any
 
 from tailrace_shared.subjects import Subjects
 from tailrace_worker.engine.drive.driver import Drive
-from tailrace_worker.engine.drive.wait_effects import Consequences
+from tailrace_worker.engine.drive.wait_effects import WaitEffects
 
 
 def nothing() -> None:
@@ -18,12 +18,12 @@ def nothing() -> None:
 async def left_behind() -> list[object]:
     """Return what is left of a drive and its consequences when nobody has them any more."""
     loop = asyncio.get_running_loop()
-    environment: Any = SimpleNamespace(
+    services: Any = SimpleNamespace(
         jetstream=None, log=None, subjects=Subjects("t"), worker_id="w", loop=loop
     )
-    drive = weakref.ref(Drive(environment, "tenant", "execution"))
-    consequences = weakref.ref(Consequences(environment, "tenant", "execution", nothing))
-    return [left for left in (drive(), consequences()) if left is not None]
+    drive = weakref.ref(Drive(services, "tenant", "execution"))
+    wait_effects = weakref.ref(WaitEffects(services, "tenant", "execution", nothing))
+    return [left for left in (drive(), wait_effects()) if left is not None]
 
 
 def test_a_drive_that_is_over_is_gone_at_once():

@@ -16,8 +16,8 @@ from tailrace_shared.redact.credentials import redact_credentials
 from tailrace_shared.settings import WorkerSettings
 from tailrace_worker.broker import NatsBroker
 from tailrace_worker.engine.actors.actor_runner import ActorRunner
+from tailrace_worker.engine.actors.scheduled_start import scheduled_start
 from tailrace_worker.engine.engine import Engine
-from tailrace_worker.engine.scheduled_start import scheduled_start
 from tailrace_worker.engine.services.actor_job import actor_name
 from tailrace_worker.nodes.registry import NodeRegistry, load_registry
 from tailrace_worker.secrets.secret_store import SecretStore
@@ -88,7 +88,7 @@ def build() -> WorkerParts:
     configure_logging(settings, "worker", lambda line: redact_credentials(secrets.redact(line)))
     registry = load_registry(settings.nodes, settings.http_allow)
     engine = Engine(settings, registry, secrets)
-    attendant = ActorRunner(settings, lambda: engine.environment)
+    attendant = ActorRunner(settings, lambda: engine.services)
     broker = NatsBroker(
         url=settings.nats_url,
         prefix=settings.prefix,
@@ -123,7 +123,7 @@ def declare_actors(broker: NatsBroker, engine: Engine) -> None:
         max_retries=_MOST_STARTS,
         # No retry helps against these: the firing becomes a dead letter at once.
         throws=(WorkflowNotFoundError, InvalidInputError, InvalidIdError),
-    )(scheduled_start(engine))
+    )(scheduled_start(engine.start_run))
 
 
 def declare_actor_nodes(broker: NatsBroker, registry: NodeRegistry, attendant: ActorRunner) -> None:

@@ -45,7 +45,7 @@ class RemoteAttempt:
     """Attends to one attempt. Lives on the engine's loop.
 
     Args:
-        environment: what the engine's parts share.
+        services: what the engine's parts share.
         log: the execution's.
         job: what the message asked for.
         plan: what the execution runs.
@@ -55,14 +55,14 @@ class RemoteAttempt:
 
     def __init__(
         self,
-        environment: EngineServices,
+        services: EngineServices,
         log: LiveLog,
         job: ActorJob,
         plan: Plan,
         runner: Runner,
         thread: DramatiqThreadExecutor,
     ) -> None:
-        self._env = environment
+        self._services = services
         self._log = log
         self._job = job
         self._plan = plan
@@ -78,7 +78,7 @@ class RemoteAttempt:
 
     async def begin(self) -> bool:
         """Record the beginning; False if the attempt is not to begin any more."""
-        node, stamp = self._planned.node, format_timestamp(self._env.now())
+        node, stamp = self._planned.node, format_timestamp(self._services.now())
         begun = StepBegun(
             self._job.step_id,
             node.type,
@@ -100,11 +100,11 @@ class RemoteAttempt:
             self._job.tenant,
             self._job.execution,
             step,
-            self._env.loop,
+            self._services.loop,
             self._woken.set,
-            self._env.now,
+            self._services.now,
         )
-        self._running = self._env.loop.create_task(self._outcome())
+        self._running = self._services.loop.create_task(self._outcome())
         self._running.add_done_callback(lambda _task: self._woken.set())
         try:
             with self._log.watching(self._look):
@@ -123,9 +123,9 @@ class RemoteAttempt:
         """Have the function return, if it still runs although its attempt is over."""
         # One that was stopped has had its grace, or is to have none.
         grace = self._grace if self._stop is None else 0.0
-        deadline = self._env.loop.time() + grace
+        deadline = self._services.loop.time() + grace
         while self._thread.is_busy:
-            if self._env.loop.time() >= deadline:
+            if self._services.loop.time() >= deadline:
                 self._thread.interrupt()
                 return
             await asyncio.sleep(0.02)
@@ -142,7 +142,9 @@ class RemoteAttempt:
 
     async def _outcome(self) -> Outcome:
         try:
-            await patiently(lambda: self._env.stores.outputs.fetch(self._log.state, self._needed()))
+            await patiently(
+                lambda: self._services.stores.outputs.fetch(self._log.state, self._needed())
+            )
             outcome = await self._runner.run(self._planned, self._log.state, self._attempt)
             if isinstance(outcome, Succeeded) and outcome.encoded is not None:
                 return await self._put_elsewhere(outcome, outcome.encoded)
@@ -164,7 +166,7 @@ class RemoteAttempt:
 
     async def _put_elsewhere(self, outcome: Succeeded, encoded: bytes) -> Succeeded:
         ref = await patiently(
-            lambda: self._env.stores.outputs.put(
+            lambda: self._services.stores.outputs.put(
                 self._job.tenant,
                 self._job.execution,
                 self._job.step_id,
@@ -195,11 +197,11 @@ class RemoteAttempt:
             if self._outlook is None:
                 self._outlook = await patiently(self._look_out)
             if self._outlook is not None:
-                self._outlook.tell(reports, self._log.state, self._env.now())
+                self._outlook.tell(reports, self._log.state, self._services.now())
         return reports
 
     async def _look_out(self) -> ProgressEstimates | None:
-        return await self._env.outlook(self._job.tenant, self._plan, self._log.state.version)
+        return await self._services.outlook(self._job.tenant, self._plan, self._log.state.version)
 
     def _covered(self, events: list[Event]) -> list[Event]:
         """Return events with marks at what nobody is shown."""
@@ -213,7 +215,7 @@ class RemoteAttempt:
         if self._log.state.cancel is not None:
             if not self._attempt.cancelled:
                 self._attempt.tell_cancelled()
-                self._env.loop.call_later(self._grace, self.stop, Stop.CANCEL)
+                self._services.loop.call_later(self._grace, self.stop, Stop.CANCEL)
         elif not self._is_wanted(self._log.state):
             self.stop(Stop.UNWANTED)
 
@@ -223,7 +225,7 @@ class RemoteAttempt:
     @property
     def _grace(self) -> float:
         """How long the function has to notice that it is not wanted."""
-        return self._env.cancel_grace if self._runner.listens(self._planned) else 0.0
+        return self._services.cancel_grace if self._runner.listens(self._planned) else 0.0
 
     # How it ends
 
@@ -236,7 +238,7 @@ class RemoteAttempt:
 
     def _end_event(self) -> Event | None:
         step = self._log.state.steps[self._job.step_id]
-        now = self._env.now()
+        now = self._services.now()
         outcome: Outcome
         match self._stop:
             case None:

@@ -15,7 +15,6 @@ from tailrace_shared.stores.indexes.due_index import NOW
 from tailrace_worker.engine.actors.actor_attempt import RemoteAttempt, Stop
 from tailrace_worker.engine.actors.decision import Decision, decide
 from tailrace_worker.engine.actors.live_log import FollowedLogs, LiveLog, patiently
-from tailrace_worker.engine.actors.liveness import LivenessCheck
 from tailrace_worker.engine.actors.thread_executor import DramatiqThreadExecutor
 from tailrace_worker.engine.decide.outcomes import failed, lost
 from tailrace_worker.engine.decide.plan import Plan, PlannedNode
@@ -33,32 +32,30 @@ class ActorRunner:
 
     Args:
         settings: the worker's.
-        environment: returns what the engine's parts share, once the engine has started.
+        services: returns what the engine's parts share, once the engine has started.
     """
 
-    def __init__(self, settings: WorkerSettings, environment: Callable[[], EngineServices]) -> None:
+    def __init__(self, settings: WorkerSettings, services: Callable[[], EngineServices]) -> None:
         self._settings = settings
-        self._environment = environment
+        self._engine_services = services
         self._running: dict[DramatiqThreadExecutor, RemoteAttempt] = {}
         self._is_draining = False
-        self._env: EngineServices
+        self._services: EngineServices
         self._logs: FollowedLogs
-        self._presence: LivenessCheck
 
     # On Dramatiq's threads
 
     def start(self) -> None:
         """Begin to work with the engine, which has started."""
-        self._env = env = self._environment()
-        self._logs = FollowedLogs(env)
-        self._presence = LivenessCheck(env.jetstream.client, env.subjects)
+        self._services = services = self._engine_services()
+        self._logs = FollowedLogs(services)
 
     def attend(
         self, tenant: str, execution: str, step_id: str, node_type: str, attempt: int
     ) -> None:
         """Attend to an attempt until nothing is left to do for it. This is the actors' function."""
         job = ActorJob(tenant, execution, step_id, node_type, attempt)
-        thread, loop = DramatiqThreadExecutor(), self._env.loop
+        thread, loop = DramatiqThreadExecutor(), self._services.loop
         done = asyncio.run_coroutine_threadsafe(self._attend(job, thread), loop)
         done.add_done_callback(lambda _done: thread.close())
         try:
@@ -72,7 +69,7 @@ class ActorRunner:
 
     def drain(self) -> None:
         """Begin nothing more; what runs gets its grace, then it is handed over."""
-        self._env.loop.call_soon_threadsafe(self._drain)
+        self._services.loop.call_soon_threadsafe(self._drain)
 
     # On the loop
 
@@ -82,7 +79,7 @@ class ActorRunner:
             self._hand_over_later(attempt)
 
     def _hand_over_later(self, attempt: RemoteAttempt) -> None:
-        self._env.loop.call_later(self._settings.drain_grace, attempt.stop, Stop.HANDOVER)
+        self._services.loop.call_later(self._settings.drain_grace, attempt.stop, Stop.HANDOVER)
 
     def _interrupted(self, thread: DramatiqThreadExecutor, interrupt: Interrupt) -> None:
         attempt = self._running.get(thread)
@@ -104,17 +101,17 @@ class ActorRunner:
         while plan is not None:
             match decide(log.state, job):
                 case Decision.START if self._is_draining:
-                    await self._send(message_for(self._env.subjects, job))
+                    await self._send(message_for(self._services.subjects, job))
                     return
                 case Decision.START:
                     if await self._run(job, log, plan, thread):
                         return
                 case Decision.ASK:
-                    if await self._presence.is_attended(job):
+                    if await self._services.liveness.is_running(job):
                         # This message and the other worker's may be one: with it acknowledged
                         # nothing would notice that worker's death.
-                        when = self._env.now() + _WATCH_ACK_WAITS * self._settings.ack_wait
-                        await self._send(watch_for(self._env.subjects, job, when))
+                        when = self._services.now() + _WATCH_ACK_WAITS * self._settings.ack_wait
+                        await self._send(watch_for(self._services.subjects, job, when))
                         return
                     if await log.append(
                         [self._lost(job, log, plan.step(job.step_id))],
@@ -132,10 +129,10 @@ class ActorRunner:
         self, job: ActorJob, log: LiveLog, plan: Plan, thread: DramatiqThreadExecutor
     ) -> bool:
         """Run an attempt from its beginning to its end; False if it did not begin."""
-        runner = self._env.runner.with_threads(thread)
-        attempt = RemoteAttempt(self._env, log, job, plan, runner, thread)
+        runner = self._services.runner.with_threads(thread)
+        attempt = RemoteAttempt(self._services, log, job, plan, runner, thread)
         # Who is asked whether the attempt is attended to must be able to answer from the start.
-        async with self._presence.answering(job):
+        async with self._services.liveness.answering(job):
             if not await attempt.begin():
                 return False
             self._running[thread] = attempt
@@ -150,8 +147,8 @@ class ActorRunner:
         return True
 
     def _lost(self, job: ActorJob, log: LiveLog, planned: PlannedNode) -> Event:
-        step, now = log.state.steps[job.step_id], self._env.now()
-        if step.crashes + 1 >= self._env.max_crashes:
+        step, now = log.state.steps[job.step_id], self._services.now()
+        if step.crashes + 1 >= self._services.max_crashes:
             error = f"its worker was lost {step.crashes + 1} times while it ran"
             return failed(step, error, format_timestamp(now))
         return lost(step, planned.node, "crash", "its worker was lost", now)
@@ -160,7 +157,7 @@ class ActorRunner:
         state = log.state
         try:
             return await patiently(
-                lambda: self._env.plan(job.tenant, state.workflow_id, state.version)
+                lambda: self._services.plan(job.tenant, state.workflow_id, state.version)
             )
         except WorkflowNotFoundError:
             return None  # whoever drives the execution fails it for that
@@ -171,11 +168,14 @@ class ActorRunner:
             return
         # Of many attempts that end at once, each with a job, a driver would be asked all the same.
         writer = log.last_writer
-        if not writer or not await self._presence.is_driven(writer, job.tenant, job.execution):
-            await patiently(lambda: self._env.stores.due.put(job.tenant, job.execution, NOW))
-            await patiently(lambda: self._env.commands.jobs.advance(job.tenant, job.execution))
+        liveness = self._services.liveness
+        if not writer or not await liveness.is_driven(writer, job.tenant, job.execution):
+            await patiently(lambda: self._services.stores.due.put(job.tenant, job.execution, NOW))
+            await patiently(lambda: self._services.commands.jobs.advance(job.tenant, job.execution))
 
     async def _send(self, message: OutgoingJob) -> None:
         await patiently(
-            lambda: self._env.jetstream.publish(message.subject, message.payload, message.headers)
+            lambda: self._services.jetstream.publish(
+                message.subject, message.payload, message.headers
+            )
         )

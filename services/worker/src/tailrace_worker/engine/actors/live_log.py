@@ -51,8 +51,8 @@ class LiveLog:
 
     state: ExecutionState
 
-    def __init__(self, environment: EngineServices, tenant: str, execution: str) -> None:
-        self._env = environment
+    def __init__(self, services: EngineServices, tenant: str, execution: str) -> None:
+        self._services = services
         self._tenant = tenant
         self._execution = execution
         self._last_sequence = 0
@@ -76,7 +76,7 @@ class LiveLog:
         async with self._reading:
             is_new = self._subscription is None
             if self._subscription is None:
-                self._subscription = await self._env.subscribe_live(
+                self._subscription = await self._services.subscribe_live(
                     self._tenant, self._execution, self._on_commit
                 )
             if not self._is_whole:
@@ -85,7 +85,9 @@ class LiveLog:
                 await self._read_on(0)
 
     async def _load(self) -> None:
-        history = await patiently(lambda: self._env.stores.log.load(self._tenant, self._execution))
+        history = await patiently(
+            lambda: self._services.stores.log.load(self._tenant, self._execution)
+        )
         self.state, self._last_sequence = history.state, history.last_sequence
         self.last_writer, self.size = history.last_writer, history.size
         self._is_whole = True
@@ -122,7 +124,7 @@ class LiveLog:
         # Others may read on while the leader is asked.
         seen = self._last_sequence
         newest = await patiently(
-            lambda: self._env.stores.log.last_commit(self._tenant, self._execution)
+            lambda: self._services.stores.log.last_commit(self._tenant, self._execution)
         )
         if newest is None or newest.sequence < seen:
             raise self._gone()
@@ -152,9 +154,9 @@ class LiveLog:
         while is_wanted(self.state):
             try:
                 sequence = await append(
-                    self._env.jetstream,
-                    self._env.subjects.stream(EVENTS),
-                    self._env.subjects.log(self._tenant, self._execution),
+                    self._services.jetstream,
+                    self._services.subjects.stream(EVENTS),
+                    self._services.subjects.log(self._tenant, self._execution),
                     payload,
                     expected=self._last_sequence,
                     # What is told of an attempt changes neither status nor waits for signals.
@@ -180,7 +182,7 @@ class LiveLog:
 
     async def _read_to(self, known: int) -> None:
         after = self._last_sequence + 1
-        async for commit in self._env.stores.log.read(self._tenant, self._execution, after):
+        async for commit in self._services.stores.log.read(self._tenant, self._execution, after):
             self.last_writer = commit.writer or self.last_writer
             self._take(commit.sequence, commit.payload)
         if self._last_sequence < known:
@@ -201,7 +203,7 @@ class LiveLog:
         self._heard = max(self._heard, sequence)
         is_new = self._subscription is not None and self._heard > self._last_sequence
         if is_new and (self._catching_up is None or self._catching_up.done()):
-            self._catching_up = self._env.loop.create_task(self._catch_up())
+            self._catching_up = self._services.loop.create_task(self._catch_up())
 
     async def _catch_up(self) -> None:
         try:
@@ -217,12 +219,10 @@ class LiveLog:
 class FollowedLogs:
     """The logs that this worker follows, and those that it has followed until a moment ago."""
 
-    def __init__(self, environment: EngineServices) -> None:
-        self._env = environment
+    def __init__(self, services: EngineServices) -> None:
+        self._services = services
         self._open: dict[tuple[str, str], LiveLog] = {}
-        self._shelf: TtlCache[tuple[str, str], LiveLog] = execution_cache(
-            environment.loop.call_later
-        )
+        self._idle: TtlCache[tuple[str, str], LiveLog] = execution_cache(services.loop.call_later)
 
     @contextlib.asynccontextmanager
     async def following(self, tenant: str, execution: str) -> AsyncIterator[LiveLog]:
@@ -232,8 +232,8 @@ class FollowedLogs:
             ExecutionNotFoundError: there is no such execution, or not all of its log.
         """
         key = (tenant, execution)
-        log = self._open.get(key) or self._shelf.pop(key)
-        log = self._open[key] = log or LiveLog(self._env, tenant, execution)
+        log = self._open.get(key) or self._idle.pop(key)
+        log = self._open[key] = log or LiveLog(self._services, tenant, execution)
         log.users += 1
         try:
             await log.open()
@@ -243,7 +243,7 @@ class FollowedLogs:
             if not log.users:
                 del self._open[key]
                 if log.is_of_use:
-                    self._shelf.put(key, log, memory_of(log.size, len(log.state.steps)))
+                    self._idle.put(key, log, memory_of(log.size, len(log.state.steps)))
                 await log.close()
 
 

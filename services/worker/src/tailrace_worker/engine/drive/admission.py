@@ -33,8 +33,8 @@ class _Group(NamedTuple):
 class Admission:
     """Lets one execution in, and out."""
 
-    def __init__(self, environment: EngineServices, tenant: str) -> None:
-        self._env = environment
+    def __init__(self, services: EngineServices, tenant: str) -> None:
+        self._services = services
         self._tenant = tenant
 
     async def enter(self, state: ExecutionState, plan: Plan) -> AdmissionOutcome:
@@ -60,13 +60,13 @@ class Admission:
         if limit.on_limit == "cancel_running":
             for holder in entry.holders[: len(entry.holders) - limit.limit + 1]:
                 with contextlib.suppress(IllegalCommandError, ExecutionNotFoundError):
-                    await self._env.commands.executions.cancel(
+                    await self._services.commands.executions.cancel(
                         self._tenant, holder, f"overtaken by {state.execution_id}"
                     )
         return AdmissionOutcome.WAIT
 
     async def _enter(self, state: ExecutionState, group: _Group, *, waits: bool) -> Entry:
-        return await self._env.commands.gate.enter(
+        return await self._services.commands.gate.enter(
             self._tenant,
             state.workflow_id,
             group.name,
@@ -85,7 +85,7 @@ class Admission:
         while ancestor is not None:
             if ancestor.execution_id in holders:
                 return True
-            history = await self._env.stores.log.load(self._tenant, ancestor.execution_id)
+            history = await self._services.stores.log.load(self._tenant, ancestor.execution_id)
             ancestor = history.state.parent
         return False
 
@@ -93,7 +93,7 @@ class Admission:
         """Give the place back; the next in line is woken."""
         group = _group(state, plan)
         if group is not None:
-            await self._env.commands.gate.leave(
+            await self._services.commands.gate.leave(
                 self._tenant,
                 state.workflow_id,
                 group.name,

@@ -47,7 +47,7 @@ class Children:
     """Looks after the child runs of one execution.
 
     Args:
-        environment: what all drives of this worker share.
+        services: what all drives of this worker share.
         tenant: whose execution.
         execution: the parent.
         chores: carries out what is to be done.
@@ -56,13 +56,13 @@ class Children:
 
     def __init__(
         self,
-        environment: EngineServices,
+        services: EngineServices,
         tenant: str,
         execution: str,
         chores: BackgroundTasks,
         tell: Tell,
     ) -> None:
-        self._env = environment
+        self._services = services
         self._tenant = tenant
         self._execution = execution
         self._chores = chores
@@ -102,7 +102,7 @@ class Children:
     def look(self) -> None:
         """Find out which have ended; soon, and not more often than makes sense."""
         if self._looking is None and self._open:
-            self._looking = self._env.loop.call_later(_INTERVAL, self._look)
+            self._looking = self._services.loop.call_later(_INTERVAL, self._look)
 
     async def cancel_all(self) -> None:
         """Have all of them cancelled.
@@ -123,7 +123,7 @@ class Children:
 
     async def _attend(self, place: Place, wait: StepWait, depth: int) -> None:
         """Start the child run if it does not exist; tell how it ended if it has."""
-        last = await self._env.stores.log.last_commit(self._tenant, _child(wait))
+        last = await self._services.stores.log.last_commit(self._tenant, _child(wait))
         # One that has not begun may have lost its job with the worker that created it.
         if last is None or isinstance(last.events()[-1], ExecutionQueued):
             await self._start(place, wait, depth)
@@ -131,7 +131,7 @@ class Children:
             self._tell((place, await self._outcome(place, _child(wait), last.sequence)))
 
     async def _see(self, place: Place, wait: StepWait) -> None:
-        last = await self._env.stores.log.last_commit(self._tenant, _child(wait))
+        last = await self._services.stores.log.last_commit(self._tenant, _child(wait))
         if last is not None and place in self._open and isinstance(last.events()[-1], TERMINAL):
             self._tell((place, await self._outcome(place, _child(wait), last.sequence)))
 
@@ -143,7 +143,7 @@ class Children:
         parent = Parent(self._execution, place[0])
         origin = Origin(parent=parent, depth=depth, sensitive=tuple(wait.sensitive))
         try:
-            await self._env.commands.starter.start_child(
+            await self._services.commands.starter.start_child(
                 self._tenant, _child(wait), wait.child_workflow_id or "", wait.child_input, origin
             )
         except (UnavailableError, NewerLogError, JetStreamError):
@@ -155,7 +155,7 @@ class Children:
         """Return what the end of a child run, at sequence ``end`` of its log, makes of its step."""
         try:
             # To a replica that lags the run has not ended yet.
-            state = (await self._env.stores.log.load(self._tenant, child, at_least=end)).state
+            state = (await self._services.stores.log.load(self._tenant, child, at_least=end)).state
             if state.status == "completed":
                 return await self._succeeded(place, state)
         except (UnavailableError, NewerLogError, JetStreamError):
@@ -168,16 +168,16 @@ class Children:
     async def _succeeded(self, place: Place, child: ExecutionState) -> Outcome:
         output = child.output
         if child.output_omitted:
-            workflow = await self._env.stores.workflows.get(
+            workflow = await self._services.stores.workflows.get(
                 self._tenant, child.workflow_id, child.version
             )
-            await self._env.stores.outputs.fetch(child)
+            await self._services.stores.outputs.fetch(child)
             output = final_output(child, workflow.definition)
         encoded = msgspec.json.encode(output)
         if len(encoded) <= MAX_VALUE_BYTES:
             return Succeeded(output, sensitive=child.output_sensitive)
         step_id, attempt = place
-        ref = await self._env.stores.outputs.put(
+        ref = await self._services.stores.outputs.put(
             self._tenant, self._execution, step_id, attempt, encoded
         )
         return Succeeded(output, ref=ref, sensitive=child.output_sensitive)
@@ -189,7 +189,7 @@ class Children:
     async def _cancel(self, wait: StepWait, reason: str) -> None:
         # One that has ended meanwhile, or was never created, is as good as cancelled.
         with contextlib.suppress(IllegalCommandError, ExecutionNotFoundError):
-            await self._env.commands.executions.cancel(self._tenant, _child(wait), reason)
+            await self._services.commands.executions.cancel(self._tenant, _child(wait), reason)
 
 
 def _child(wait: StepWait) -> str:

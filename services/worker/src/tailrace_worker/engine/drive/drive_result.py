@@ -8,11 +8,11 @@ class End(Enum):
     """Why a drive ended."""
 
     FINISHED = "the execution is terminal"
-    WAITING = "nothing to do before a timer"
-    ASKED = "nothing to do, but somebody has asked for another look meanwhile"
+    WAITING = "nothing to do before a timer, a request, a signal or a child run"
+    READ_AGAIN = "the log may have changed while the drive was leaving"
     HANDED_OVER = "this worker is stopping"
     DISPLACED = "another worker drives the execution"
-    GONE = "there is no such execution, or not all of its log"
+    NOT_FOUND = "there is no such execution, or part of its log has expired"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,8 @@ class DriveResult:
 
     Attributes:
         end: why.
-        last_sequence: the last sequence of the log that the drive has seen.
-        due: for a waiting execution, when it must be driven on (seconds since the epoch).
+        last_sequence: the last sequence of the log that the drive has read or written.
+        due: for a waiting execution, when its next timer is due, in seconds since the epoch.
     """
 
     end: End

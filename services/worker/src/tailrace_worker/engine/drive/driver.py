@@ -42,10 +42,10 @@ from tailrace_worker.engine.decide.reorder import commute
 from tailrace_worker.engine.decide.scheduler import MOST_DECISIONS, Scheduler
 from tailrace_worker.engine.drive.drive_result import DriveResult, End
 from tailrace_worker.engine.drive.lifecycle import Lifecycle
+from tailrace_worker.engine.drive.local_attempts import LocalAttempts
 from tailrace_worker.engine.drive.log_reader import DisplacedError, LogReader
 from tailrace_worker.engine.drive.log_writer import LogWriter
-from tailrace_worker.engine.drive.wait_effects import Consequences
-from tailrace_worker.engine.run.local_attempts import Attempts
+from tailrace_worker.engine.drive.wait_effects import WaitEffects
 from tailrace_worker.engine.services.engine_services import EngineServices
 from tailrace_worker.engine.services.progress_estimates import ProgressEstimates
 from tailrace_worker.engine.tasks.execution_cache import memory_of
@@ -67,7 +67,7 @@ class Drive:
     """Drives one execution. Everything happens on the engine's event loop.
 
     Args:
-        environment: what all drives of this worker share.
+        services: what all drives of this worker share.
         tenant: whose execution.
         execution: which execution.
 
@@ -75,23 +75,23 @@ class Drive:
         is_resumable: whether it has left the execution to wait, and may be resumed.
     """
 
-    def __init__(self, environment: EngineServices, tenant: str, execution: str) -> None:
-        self._env = environment
+    def __init__(self, services: EngineServices, tenant: str, execution: str) -> None:
+        self._services = services
         self._tenant = tenant
         self._execution = execution
         self._writer = LogWriter(
-            environment.jetstream, environment.subjects, tenant, execution, environment.worker_id
+            services.jetstream, services.subjects, tenant, execution, services.worker_id
         )
         self._reader = LogReader(
-            environment.stores.log, self._writer, tenant, execution, environment.worker_id
+            services.stores.log, self._writer, tenant, execution, services.worker_id
         )
-        self._alarm = WakeUp(environment.loop, _LISTEN_AFTER)
+        self._alarm = WakeUp(services.loop, _LISTEN_AFTER)
         self._scheduler: Scheduler
         self._outlook: ProgressEstimates
         # Not a method of the drive's own: in a cycle all that it has read would outlive it.
-        self._attempts = Attempts(environment, tenant, execution, self._alarm.ring)
-        self._consequences = Consequences(environment, tenant, execution, self._alarm.ring)
-        self._lifecycle = Lifecycle(environment, tenant, self._writer)
+        self._attempts = LocalAttempts(services, tenant, execution, self._alarm.ring)
+        self._wait_effects = WaitEffects(services, tenant, execution, self._alarm.ring)
+        self._lifecycle = Lifecycle(services, tenant, self._writer)
         # Steps that run by the log, and that nobody here attends to yet.
         self._unattended: list[str] = []
         self._log_moved = False
@@ -107,8 +107,8 @@ class Drive:
     # Called from outside, on the same loop
 
     @property
-    def was_asked(self) -> bool:
-        """Whether somebody asked for a look at the log that has not been taken."""
+    def read_requested(self) -> bool:
+        """Whether the log is to be read, and has not been read yet."""
         return self._log_moved
 
     @property
@@ -117,15 +117,15 @@ class Drive:
         log_bytes = self._bytes_read + self._writer.bytes_written
         return memory_of(log_bytes, len(self._scheduler.plan.definition.nodes))
 
-    def look_again(self) -> None:
-        """Have the log read: somebody may have appended a request, or a child run has ended."""
+    def request_read(self) -> None:
+        """Read the log in the next turn: a request was appended, or a child run has ended."""
         self._log_moved = True
         self._alarm.ring()
 
     def drain(self, grace: float) -> None:
         """Start nothing more, and hand the execution over once what runs has ended."""
         self._is_draining = True
-        self._env.loop.call_later(grace, self._end_grace)
+        self._services.loop.call_later(grace, self._end_grace)
         self._alarm.ring()
 
     def _end_grace(self) -> None:
@@ -170,7 +170,7 @@ class Drive:
             return DriveResult(End.DISPLACED, self._writer.last_sequence)
         finally:
             self._attempts.abandon()
-            self._consequences.close()
+            self._wait_effects.close()
             self._alarm.stop()
             if self._subscription is not None:
                 with contextlib.suppress(nats.errors.Error):
@@ -191,7 +191,7 @@ class Drive:
         self._last_writer, self._bytes_read = history.last_writer, history.size
         state = history.state
         try:
-            plan = await self._env.plan(self._tenant, state.workflow_id, state.version)
+            plan = await self._services.plan(self._tenant, state.workflow_id, state.version)
         except WorkflowNotFoundError as error:
             return await self._lifecycle.fail(state, str(error))
         self._lifecycle.plan = plan
@@ -200,26 +200,26 @@ class Drive:
         self._adopt(Scheduler(plan, state))
         if state.is_terminal:
             return await self._conclude()
-        self._outlook = await self._env.outlook(self._tenant, plan, state.version)
+        self._outlook = await self._services.outlook(self._tenant, plan, state.version)
         await self._fetch_outputs()
         if plan.awaits:
-            await self._consequences.recall()
-        self._consequences.follow(self._scheduler)
+            await self._wait_effects.recall()
+        self._wait_effects.follow(self._scheduler)
         return await self._drive(self._take_over(history.last_writer))
 
     async def _go_on(self) -> DriveResult:
         self.is_resumable = False
-        have_others_driven = self._last_writer != self._env.worker_id
-        self._consequences.reopen(anew=have_others_driven)
+        have_others_driven = self._last_writer != self._services.worker_id
+        self._wait_effects.reopen(anew=have_others_driven)
         if have_others_driven and self._scheduler.plan.awaits:
-            await self._consequences.recall()
-        self._consequences.follow(self._scheduler, self._left_at)
-        self._consequences.look_at_children()
+            await self._wait_effects.recall()
+        self._wait_effects.follow(self._scheduler, self._left_at)
+        self._wait_effects.look_at_children()
         return await self._drive(self._take_over(self._last_writer))
 
     async def _conclude(self) -> DriveResult:
-        self._consequences.follow(self._scheduler)
-        await self._consequences.conclude(awaits=self._scheduler.plan.awaits)
+        self._wait_effects.follow(self._scheduler)
+        await self._wait_effects.conclude(awaits=self._scheduler.plan.awaits)
         return await self._lifecycle.finished(self._scheduler.state)
 
     def _adopt(self, scheduler: Scheduler) -> None:
@@ -229,7 +229,7 @@ class Drive:
         """Have at hand what is kept elsewhere and some expression names."""
         scheduler = self._scheduler
         await self._patiently(
-            lambda: self._env.stores.outputs.fetch(scheduler.state, scheduler.plan.referenced)
+            lambda: self._services.stores.outputs.fetch(scheduler.state, scheduler.plan.referenced)
         )
         if scheduler.sensitivity is not None:
             scheduler.sensitivity.refresh()
@@ -239,13 +239,13 @@ class Drive:
             more = await self._turn(facts, self._decide)
             state = self._scheduler.state
             if state.cancel and not state.is_terminal:
-                facts = await self._attempts.interrupt(self._env.cancel_grace)
-                await self._consequences.cancel_children()
+                facts = await self._attempts.interrupt(self._services.cancel_grace)
+                await self._wait_effects.cancel_children()
                 await self._turn(facts, self._cancel)
             elif not self._is_draining:
                 self._launch_unattended()
             if self._scheduler.state.is_terminal:
-                self._env.statistics.note(self._tenant, self._scheduler.state)
+                self._services.statistics.note(self._tenant, self._scheduler.state)
                 return await self._conclude()
             if not more and (result := await self._rest()) is not None:
                 return result
@@ -253,14 +253,14 @@ class Drive:
             self._alarm.reset()
             if self._log_moved:
                 await self._read_on()
-                self._consequences.look_at_children()
+                self._wait_effects.look_at_children()
             facts = self._facts()
 
     async def _turn(self, facts: list[Event], decide: _Decide) -> bool:
         """Commit facts and what follows from them; returns whether there is more to decide."""
         while True:
             batch, more = decide(facts)
-            self._outlook.tell(batch, self._scheduler.state, self._env.now())
+            self._outlook.tell(batch, self._scheduler.state, self._services.now())
             since = self._writer.last_sequence + 1
             stored, lost = await self._append(batch)
             if lost is not None:
@@ -270,7 +270,7 @@ class Drive:
             self._unattended += [
                 event.data.node_id for event in batch if isinstance(event, StepStarted)
             ]
-            self._consequences.follow(self._scheduler, since)
+            self._wait_effects.follow(self._scheduler, since)
             return more
 
     async def _append(self, batch: list[Event]) -> tuple[int, WrongLastSequenceError | None]:
@@ -307,7 +307,7 @@ class Drive:
         if self._is_draining:
             return batch, False
         until = time.monotonic() + _TURN_SECONDS
-        while decisions := self._scheduler.decide(self._env.now()):
+        while decisions := self._scheduler.decide(self._services.now()):
             ends = [
                 end
                 for event in decisions
@@ -323,10 +323,10 @@ class Drive:
         return batch, False
 
     def _cancel(self, facts: list[Event]) -> tuple[list[Event], bool]:
-        return [*facts, *self._scheduler.cancelled(self._env.now())], False
+        return [*facts, *self._scheduler.cancelled(self._services.now())], False
 
     def _hand_over(self, facts: list[Event]) -> tuple[list[Event], bool]:
-        now = self._env.now()
+        now = self._services.now()
         interrupted = [
             self._scheduler.record(
                 lost(
@@ -350,8 +350,8 @@ class Drive:
             await self._turn(await self._attempts.interrupt(0), self._hand_over)
             return DriveResult(End.HANDED_OVER, self._writer.last_sequence)
         due = self._scheduler.next_due
-        delay = None if due is None else max(0.0, due - self._env.now())
-        is_idle = not (self._attempts or self._consequences.is_busy or self._alarm.has_rung)
+        delay = None if due is None else max(0.0, due - self._services.now())
+        is_idle = not (self._attempts or self._wait_effects.is_busy or self._alarm.has_rung)
         if is_idle and (delay is None or delay > LONGEST_IDLE):
             return await self._park(due)
         await self._wait(delay)
@@ -367,15 +367,15 @@ class Drive:
         self.is_resumable = self._scheduler.state.status == "running"
         self._left_at = self._writer.last_sequence + 1
         if self._writer.bytes_written:
-            self._last_writer = self._env.worker_id
+            self._last_writer = self._services.worker_id
         return DriveResult(End.WAITING, self._writer.last_sequence, due)
 
     async def _expect(self, due: float | None) -> None:
         """Say when somebody must have driven this execution on, for those who look after it."""
         if due is None:
-            await self._env.stores.due.remove(self._tenant, self._execution)
+            await self._services.stores.due.remove(self._tenant, self._execution)
         else:
-            await self._env.stores.due.put(self._tenant, self._execution, due)
+            await self._services.stores.due.put(self._tenant, self._execution, due)
 
     async def _wait(self, delay: float | None) -> None:
         if await self._alarm.wait(delay, minds_silence=self._subscription is None):
@@ -396,7 +396,7 @@ class Drive:
     def _facts(self) -> list[Event]:
         """Return what has happened since the last turn, recorded already."""
         facts = self._attempts.take()
-        for (step_id, attempt), outcome in self._consequences.take_news():
+        for (step_id, attempt), outcome in self._wait_effects.take_news():
             step = self._scheduler.state.steps[step_id]
             # Told twice or too late; and in an execution that is paused nothing happens, so the
             # children are looked at again when it is resumed.
@@ -405,7 +405,7 @@ class Drive:
                 node = self._scheduler.plan.step(step_id).node
                 draw = random.random()  # noqa: S311 - jitter, no secret
                 output = outcome.output if isinstance(outcome, Succeeded) else msgspec.UNSET
-                end = end_event(step, outcome, node, self._env.now(), draw)
+                end = end_event(step, outcome, node, self._services.now(), draw)
                 facts.append(self._scheduler.record(end, output))
                 if isinstance(outcome, Succeeded) and outcome.ref is not None:
                     # It is at hand: nobody need fetch it.
@@ -416,7 +416,7 @@ class Drive:
 
     def _take_over(self, last_writer: str) -> list[Event]:
         """Record that attempts of an earlier drive are lost; they are tried again at once."""
-        now = self._env.now()
+        now = self._services.now()
         return [
             self._scheduler.record(self._lost(step, last_writer, now))
             for step in self._scheduler.attended
@@ -424,10 +424,10 @@ class Drive:
 
     def _lost(self, step: StepState, last_writer: str, now: float) -> Event:
         node = self._scheduler.plan.step(step.node_id).node
-        if last_writer == self._env.worker_id:
+        if last_writer == self._services.worker_id:
             # This very worker gave the execution up, because NATS was away for long.
             return lost(step, node, "handover", "its worker had lost NATS", now)
-        if step.crashes + 1 >= self._env.max_crashes:
+        if step.crashes + 1 >= self._services.max_crashes:
             error = f"its worker was lost {step.crashes + 1} times while it ran"
             return failed(step, error, format_timestamp(now))
         return lost(step, node, "crash", "its worker was lost", now)
@@ -480,18 +480,18 @@ class Drive:
 
     async def _listen(self) -> None:
         """Hear of other writers' commits from now on."""
-        self._subscription = await self._env.subscribe_live(
+        self._subscription = await self._services.subscribe_live(
             self._tenant, self._execution, self._heard
         )
         await self._put_in_index()
         # What was appended before the subscription stood is found by looking once.
-        self.look_again()
+        self.request_read()
 
     async def _put_in_index(self) -> None:
         # The index is derived: a list that shows a run as queued for longer is no harm.
         with contextlib.suppress(UnavailableError, JetStreamError):
-            await self._env.stores.runs.put(self._tenant, self._scheduler.state)
+            await self._services.stores.runs.put(self._tenant, self._scheduler.state)
 
     async def _heard(self, message: Msg) -> None:
-        if (message.headers or {}).get(WRITER) != self._env.worker_id:
-            self.look_again()
+        if (message.headers or {}).get(WRITER) != self._services.worker_id:
+            self.request_read()

@@ -40,7 +40,7 @@ class Lifecycle:
     """Lets one execution begin, and sees to what its end asks for.
 
     Args:
-        environment: what all drives of this worker share.
+        services: what all drives of this worker share.
         tenant: whose execution.
         writer: of its log.
 
@@ -48,11 +48,11 @@ class Lifecycle:
         plan: what it runs; None while that is not known, or if it is not to be had.
     """
 
-    def __init__(self, environment: EngineServices, tenant: str, writer: LogWriter) -> None:
-        self._env = environment
+    def __init__(self, services: EngineServices, tenant: str, writer: LogWriter) -> None:
+        self._services = services
         self._tenant = tenant
         self._writer = writer
-        self._admission = Admission(environment, tenant)
+        self._admission = Admission(services, tenant)
         self.plan: Plan | None = None
 
     async def begin(self, state: ExecutionState, plan: Plan) -> DriveResult | None:
@@ -73,21 +73,21 @@ class Lifecycle:
             case AdmissionOutcome.REFUSE:
                 return await self._refuse(state, plan)
             case AdmissionOutcome.WAIT:
-                by = self._env.now() + _LOOK_AT_LINE
-                await self._env.stores.due.put(self._tenant, state.execution_id, by)
-                await self._env.stores.runs.put(self._tenant, state)
+                by = self._services.now() + _LOOK_AT_LINE
+                await self._services.stores.due.put(self._tenant, state.execution_id, by)
+                await self._services.stores.runs.put(self._tenant, state)
                 return DriveResult(End.WAITING, self._writer.last_sequence)
 
     async def finished(self, state: ExecutionState) -> DriveResult:
         """Do what the end of an execution asks for beside its log."""
         await asyncio.gather(*self._duties(state))
         # Last: while anything is left to do, somebody must look after the execution.
-        await self._env.stores.due.remove(self._tenant, state.execution_id)
+        await self._services.stores.due.remove(self._tenant, state.execution_id)
         return DriveResult(End.FINISHED, self._writer.last_sequence)
 
     def _duties(self, state: ExecutionState) -> Iterator[Coroutine[Any, Any, None]]:
         """Yield what is to be done at once at the end. Each becomes a task, so only what does."""
-        yield self._env.stores.runs.put(self._tenant, state)
+        yield self._services.stores.runs.put(self._tenant, state)
         yield self._retire(state)
         if self.plan is None:
             # A drive that has a plan has done it already; where there is none nobody else will.
@@ -100,9 +100,9 @@ class Lifecycle:
             yield self._cancel_children(state)
 
     async def _forget_waits(self, state: ExecutionState) -> None:
-        waits = await self._env.stores.waiting.of_execution(self._tenant, state.execution_id)
+        waits = await self._services.stores.waiting.of_execution(self._tenant, state.execution_id)
         await asyncio.gather(
-            *(self._env.stores.waiting.remove(self._tenant, waiting) for waiting in waits)
+            *(self._services.stores.waiting.remove(self._tenant, waiting) for waiting in waits)
         )
 
     async def _leave(self, state: ExecutionState, plan: Plan) -> None:
@@ -114,12 +114,12 @@ class Lifecycle:
         result = Result(
             state.execution_id, state.status, self._writer.last_sequence, state.finished_at or ""
         )
-        await self._env.stores.results.put(self._tenant, state.workflow_id, result)
-        await self._env.stores.live.remove(self._tenant, state.workflow_id, state.execution_id)
+        await self._services.stores.results.put(self._tenant, state.workflow_id, result)
+        await self._services.stores.live.remove(self._tenant, state.workflow_id, state.execution_id)
 
     async def _tell_parent(self, parent: Parent) -> None:
-        await self._env.stores.due.put(self._tenant, parent.execution_id, NOW)
-        await self._env.commands.jobs.advance(self._tenant, parent.execution_id)
+        await self._services.stores.due.put(self._tenant, parent.execution_id, NOW)
+        await self._services.commands.jobs.advance(self._tenant, parent.execution_id)
 
     async def _cancel_children(self, state: ExecutionState) -> None:
         """Have child runs cancelled that an execution has left behind: one that was failed at once.
@@ -133,7 +133,7 @@ class Lifecycle:
             # One that has ended, or was never created, is as good as cancelled.
             with contextlib.suppress(IllegalCommandError, ExecutionNotFoundError):
                 reason = f"its parent {state.execution_id} failed"
-                await self._env.commands.executions.cancel(
+                await self._services.commands.executions.cancel(
                     self._tenant, wait.child_execution_id, reason
                 )
 
@@ -145,17 +145,19 @@ class Lifecycle:
         # An expression that fails quotes what it fails on.
         message = SensitiveValues.of(state).redact(message)
         end = Failed(state.execution_id, "failed", 0, message, waiting=waiting)
-        return await self._end(state, ExecutionFailed(end, format_timestamp(self._env.now())))
+        return await self._end(state, ExecutionFailed(end, format_timestamp(self._services.now())))
 
     async def _refuse(self, state: ExecutionState, plan: Plan) -> DriveResult:
         limit = plan.definition.concurrency.limit if plan.definition.concurrency else 0
         reason = f"{limit} run already, which is the workflow's limit"
         end = Cancelled(state.execution_id, "cancelled", 0, reason)
-        return await self._end(state, ExecutionCancelled(end, format_timestamp(self._env.now())))
+        return await self._end(
+            state, ExecutionCancelled(end, format_timestamp(self._services.now()))
+        )
 
     async def _keep(self, state: ExecutionState, plan: Plan) -> None:
         """Record the completions that a rerun takes over."""
-        kept = await kept_steps(self._env, self._tenant, state, plan.graph)
+        kept = await kept_steps(self._services, self._tenant, state, plan.graph)
         for event in kept:
             state.apply(event)
         await self._writer.append(kept, state)
@@ -170,5 +172,5 @@ class Lifecycle:
         for event in events:
             state.apply(event)
         await self._writer.append(events, state)
-        self._env.statistics.note(self._tenant, state)
+        self._services.statistics.note(self._tenant, state)
         return await self.finished(state)

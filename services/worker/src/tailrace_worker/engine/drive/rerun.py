@@ -35,7 +35,7 @@ def run_again(graph: Graph, from_node: str) -> Collection[str]:
 
 
 async def kept_steps(
-    environment: EngineServices, tenant: str, rerun: ExecutionState, graph: Graph
+    services: EngineServices, tenant: str, rerun: ExecutionState, graph: Graph
 ) -> list[Event]:
     """Return the completions that a rerun takes over and does not have yet.
 
@@ -45,7 +45,7 @@ async def kept_steps(
     """
     if rerun.rerun_of is None or rerun.from_node is None:
         return []
-    original = (await environment.stores.log.load_newest(tenant, rerun.rerun_of)).state
+    original = (await services.stores.log.load_newest(tenant, rerun.rerun_of)).state
     again = run_again(graph, rerun.from_node)
     wanted = [
         step
@@ -56,21 +56,21 @@ async def kept_steps(
         and node not in rerun.steps
     ]
     try:
-        await environment.stores.outputs.fetch(original, [step.node_id for step in wanted])
-        return [await _kept(environment, tenant, rerun, step) for step in wanted]
+        await services.stores.outputs.fetch(original, [step.node_id for step in wanted])
+        return [await _kept(services, tenant, rerun, step) for step in wanted]
     except (OutputNotFoundError, OutputTooLargeError) as error:
         raise ExecutionNotFoundError(str(error)) from error
 
 
 async def _kept(
-    environment: EngineServices, tenant: str, rerun: ExecutionState, step: StepState
+    services: EngineServices, tenant: str, rerun: ExecutionState, step: StepState
 ) -> Event:
-    stamp = format_timestamp(environment.now())
+    stamp = format_timestamp(services.now())
     encoded = msgspec.json.encode(step.output)
     ref: OutputRef | None = None
     if len(encoded) > MAX_VALUE_BYTES:
         # Stored again, because the original's expires sooner.
-        ref = await environment.stores.outputs.put(
+        ref = await services.stores.outputs.put(
             tenant, rerun.execution_id, step.node_id, _FIRST_ATTEMPT, encoded
         )
     return StepCompleted(

@@ -33,25 +33,25 @@ class _Begin(NamedTuple):
     time: float
 
 
-class Consequences:
+class WaitEffects:
     """Does what waiting steps of one execution need. One for each drive.
 
     Args:
-        environment: what all drives of this worker share.
+        services: what all drives of this worker share.
         tenant: whose execution.
         execution: which execution.
         wake: called when something has been done, or a child run has ended.
     """
 
     def __init__(
-        self, environment: EngineServices, tenant: str, execution: str, wake: Callable[[], None]
+        self, services: EngineServices, tenant: str, execution: str, wake: Callable[[], None]
     ) -> None:
-        self._env = environment
+        self._services = services
         self._tenant = tenant
         self._execution = execution
         self._chores = BackgroundTasks(wake, tenant=tenant, execution=execution)
         self._news: list[tuple[Place, Outcome]] = []
-        self._children = Children(environment, tenant, execution, self._chores, self._news.append)
+        self._children = Children(services, tenant, execution, self._chores, self._news.append)
         self._followed: Scheduler | None = None
         self._seen: dict[str, StepWait] = {}
         self._commands = 0
@@ -92,7 +92,9 @@ class Consequences:
 
     async def recall(self) -> None:
         """Learn which entries of the waiting index an earlier drive has left."""
-        for waiting in await self._env.stores.waiting.of_execution(self._tenant, self._execution):
+        for waiting in await self._services.stores.waiting.of_execution(
+            self._tenant, self._execution
+        ):
             self._registered[waiting.node_id] = waiting
 
     def follow(self, scheduler: Scheduler, since: int = 1) -> None:
@@ -153,7 +155,9 @@ class Consequences:
         entry = self._registered.get(step_id)
         if entry is not None and (wait is None or wait.wait != "signal"):
             del self._registered[step_id]
-            self._chores.do(functools.partial(self._env.stores.waiting.remove, self._tenant, entry))
+            self._chores.do(
+                functools.partial(self._services.stores.waiting.remove, self._tenant, entry)
+            )
         if step is not None and wait is not None and step_id not in self._seen:
             self._seen[step_id] = wait
             if self._state.cancel is None:
@@ -184,26 +188,28 @@ class Consequences:
         else:
             begin = _Begin(known.since, known.began)
         entry = self._entry(step, wait, begin)
-        await self._env.stores.waiting.put(self._tenant, entry)
+        await self._services.stores.waiting.put(self._tenant, entry)
         self._registered[step.node_id] = entry
         if self._seen.get(step.node_id) is not wait:
             # The signal has come meanwhile, and found nothing to strike out.
             del self._registered[step.node_id]
-            await self._env.stores.waiting.remove(self._tenant, entry)
+            await self._services.stores.waiting.remove(self._tenant, entry)
         elif entry.triggers:
-            await self._env.commands.signals.look_back(self._tenant, entry)
+            await self._services.commands.signals.look_back(self._tenant, entry)
 
     async def _begun(self, node_id: str, since: int) -> _Begin:
         """Return when a step began to wait."""
-        async for commit in self._env.stores.log.read(self._tenant, self._execution, since):
+        async for commit in self._services.stores.log.read(self._tenant, self._execution, since):
             for event in commit.events():
                 if isinstance(event.data, StepWait) and event.data.node_id == node_id:
                     return _Begin(event.timestamp, commit.time)
         raise UnavailableError("a replica lags behind what this worker has written")
 
     async def _forget_all(self) -> None:
-        for waiting in await self._env.stores.waiting.of_execution(self._tenant, self._execution):
-            await self._env.stores.waiting.remove(self._tenant, waiting)
+        for waiting in await self._services.stores.waiting.of_execution(
+            self._tenant, self._execution
+        ):
+            await self._services.stores.waiting.remove(self._tenant, waiting)
 
     def _entry(self, step: StepState, wait: StepWait, begin: _Begin) -> Waiting:
         state = self._state
@@ -243,4 +249,4 @@ class Consequences:
         self._commands = commands
 
     async def _dispatch(self, step_id: str) -> None:
-        await self._env.send_to_actor(self._tenant, self._state, step_id)
+        await self._services.send_to_actor(self._tenant, self._state, step_id)

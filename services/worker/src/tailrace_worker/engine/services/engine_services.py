@@ -18,6 +18,7 @@ from tailrace_shared.subjects import Subjects
 from tailrace_worker.engine.decide.plan import Plan
 from tailrace_worker.engine.run.runner import Runner
 from tailrace_worker.engine.services.actor_job import actor_job
+from tailrace_worker.engine.services.liveness import LivenessCheck
 from tailrace_worker.engine.services.progress_estimates import Allowance, ProgressEstimates
 from tailrace_worker.engine.services.run_statistics import Statistics
 from tailrace_worker.nodes.registry import NodeRegistry
@@ -35,6 +36,7 @@ class EngineServices:
     subjects: Subjects
     stores: Stores
     commands: Commands
+    liveness: LivenessCheck
     statistics: Statistics
     estimators: EstimatorCache
     allowance: Allowance

@@ -26,11 +26,11 @@ _LAST_GRACE: Final = 1.0
 _log = structlog.get_logger(__name__)
 
 
-class Attempts:
+class LocalAttempts:
     """The running attempts of one execution.
 
     Args:
-        environment: what all drives of this worker share.
+        services: what all drives of this worker share.
         tenant: whose execution.
         execution: which execution.
         wake: called when there is something to take.
@@ -42,9 +42,9 @@ class Attempts:
     scheduler: Scheduler
 
     def __init__(
-        self, environment: EngineServices, tenant: str, execution: str, wake: Callable[[], None]
+        self, services: EngineServices, tenant: str, execution: str, wake: Callable[[], None]
     ) -> None:
-        self._env = environment
+        self._services = services
         self._tenant = tenant
         self._execution = execution
         self._wake = wake
@@ -56,13 +56,13 @@ class Attempts:
 
     def is_instant(self, step_id: str) -> bool:
         """Whether a step is run inside a commit."""
-        return self._env.runner.is_instant(self.scheduler.plan.step(step_id))
+        return self._services.runner.is_instant(self.scheduler.plan.step(step_id))
 
     def run_instant(self, step_id: str) -> list[Event]:
         """Run a step that has no effects; returns its end, or nothing if it cannot end here."""
         attempt = self._attempt(step_id)
         planned = self.scheduler.plan.step(step_id)
-        outcome = self._env.runner.run_instant(planned, self.scheduler.state, attempt)
+        outcome = self._services.runner.run_instant(planned, self.scheduler.state, attempt)
         if isinstance(outcome, Succeeded) and outcome.encoded is not None:
             # An output of this size must be put elsewhere first: run it as one that takes time.
             return []
@@ -73,7 +73,7 @@ class Attempts:
         for step_id in step_ids:
             if step_id not in self._running:
                 attempt = self._running[step_id] = self._attempt(step_id)
-                attempt.task = self._env.loop.create_task(self._attend(attempt))
+                attempt.task = self._services.loop.create_task(self._attend(attempt))
 
     def take(self) -> list[Event]:
         """Return what has happened since the last time, recorded already."""
@@ -102,7 +102,7 @@ class Attempts:
         listening: list[asyncio.Task[None]] = []
         for attempt in self._running.values():
             planned = self.scheduler.plan.step(attempt.node_id)
-            if attempt.task is not None and self._env.runner.listens(planned):
+            if attempt.task is not None and self._services.runner.listens(planned):
                 attempt.tell_cancelled()
                 listening.append(attempt.task)
         if listening and grace > 0:
@@ -136,7 +136,7 @@ class Attempts:
     def _attempt(self, step_id: str) -> Attempt:
         step = self.scheduler.state.steps[step_id]
         attempt = Attempt(
-            self._tenant, self._execution, step, self._env.loop, self._wake, self._env.now
+            self._tenant, self._execution, step, self._services.loop, self._wake, self._services.now
         )
         attempt.sensitivity = self.scheduler.sensitivity
         return attempt
@@ -144,7 +144,7 @@ class Attempts:
     async def _attend(self, attempt: Attempt) -> None:
         planned = self.scheduler.plan.step(attempt.node_id)
         try:
-            outcome = await self._env.runner.run(planned, self.scheduler.state, attempt)
+            outcome = await self._services.runner.run(planned, self.scheduler.state, attempt)
             if isinstance(outcome, Succeeded) and outcome.encoded is not None:
                 outcome = await self._put_elsewhere(attempt, outcome, outcome.encoded)
         # An attempt without an outcome would leave the execution waiting for ever.
@@ -160,7 +160,7 @@ class Attempts:
         self, attempt: Attempt, outcome: Succeeded, encoded: bytes
     ) -> Succeeded | Erred:
         put = functools.partial(
-            self._env.stores.outputs.put,
+            self._services.stores.outputs.put,
             self._tenant,
             self._execution,
             attempt.node_id,
@@ -181,7 +181,7 @@ class Attempts:
         draw = random.random()  # noqa: S311 - jitter, no secret
         output = outcome.output if isinstance(outcome, Succeeded) else msgspec.UNSET
         node = scheduler.plan.step(attempt.node_id).node
-        end = end_event(step, outcome, node, self._env.now(), draw)
+        end = end_event(step, outcome, node, self._services.now(), draw)
         facts.append(scheduler.record(end, output))
         if isinstance(outcome, Succeeded) and outcome.ref is not None:
             # It is at hand: nobody need fetch it.

@@ -1,4 +1,4 @@
-"""The actor that a schedule's firing runs: it starts one run, however often it is delivered."""
+"""The actor function of schedules: start one run per firing, however often it is delivered."""
 
 from collections.abc import Callable
 
@@ -6,21 +6,26 @@ from dramatiq.middleware import CurrentMessage
 
 from tailrace_shared.commands.run_starter import RunRequest
 from tailrace_shared.nats.jobs import RUN_INPUT
-from tailrace_worker.engine.engine import Engine
 
 
-def scheduled_start(engine: Engine) -> Callable[[str, str, str, str], None]:
-    """Return the function of the actor, for an engine."""
+def scheduled_start(
+    start_run: Callable[[RunRequest], None],
+) -> Callable[[str, str, str, str], None]:
+    """Return the actor function.
+
+    Args:
+        start_run: starts a run, once for each idempotency key.
+    """
 
     def start_scheduled(tenant: str, workflow_id: str, schedule_id: str, token: str) -> None:
         message = CurrentMessage.get_current_message()
         if message is None:
             raise RuntimeError("the middleware CurrentMessage is missing")
         run_input = message.options[RUN_INPUT]
-        # The broker names a firing alike in all of its deliveries. The token is the schedule's
-        # own: the place in time alone could be that of a firing of a schedule it replaced.
+        # The broker gives all deliveries of one firing the same message id. The token belongs to
+        # the schedule: a schedule that replaced another may fire at the same time as that one did.
         key = f"schedule {schedule_id} {token} {message.message_id}"
-        engine.start_run(
+        start_run(
             RunRequest(
                 tenant=tenant,
                 workflow_id=workflow_id,

@@ -1,0 +1,104 @@
+"""Hold the job ``advance(tenant, execution)`` until the execution no longer depends on it.
+
+A job is what brings an execution back after a crash. It is acknowledged only when the execution has
+ended, or when another job stands for it:
+
+==============  ====================================================================
+drive ended as  what stands for the execution
+==============  ====================================================================
+``FINISHED``    nothing is needed; nor for ``NOT_FOUND``
+``WAITING``     a timer, or the job that a request, a signal or a child run sends
+``HANDED_OVER`` a job for another worker, published now
+``DISPLACED``   the other driver's job, and a watch two ack waits ahead
+``READ_AGAIN``  nothing yet: drive again
+==============  ====================================================================
+"""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from tailrace_shared.errors import NewerLogError, UnavailableError
+from tailrace_worker.engine.drive.drive_result import DriveResult, End
+from tailrace_worker.engine.drive.drives import Drives
+from tailrace_worker.engine.services.engine_services import EngineServices
+from tailrace_worker.engine.services.timers import Timers
+
+_MIN_RETRY_S: Final = 0.2
+_MAX_RETRY_S: Final = 1.0
+_NEWER_WORKER_S: Final = 5.0
+# A watch fires after the redelivery of the job whose worker has died since.
+_WATCH_ACK_WAITS: Final = 2
+
+_log = structlog.get_logger(__name__)
+
+
+class JobHolder:
+    """Holds jobs of executions while this worker drives them.
+
+    Args:
+        services: what all drives share.
+        drives: drives the executions.
+        timers: the jobs that stand for an execution later.
+        ack_wait: seconds after which JetStream redelivers the job of a silent worker.
+    """
+
+    def __init__(
+        self, services: EngineServices, drives: Drives, timers: Timers, ack_wait: float
+    ) -> None:
+        self._services = services
+        self._drives = drives
+        self._timers = timers
+        self._ack_wait = ack_wait
+
+    async def hold(self, tenant: str, execution: str) -> None:
+        """Drive an execution until its job may be acknowledged.
+
+        Raises:
+            UnavailableError: NATS is away while this worker stops; the job is to be redelivered.
+        """
+        pause = _MIN_RETRY_S
+        while True:
+            try:
+                result = await self._drives.drive(tenant, execution)
+                if await self._settle(tenant, execution, result):
+                    return
+                pause = _MIN_RETRY_S
+            except NewerLogError as error:
+                # In a rolling deployment a newer worker is about to take it.
+                _log.info("left to newer workers", execution=execution, error=str(error))
+                due = self._services.now() + _NEWER_WORKER_S
+                await self._timers.advance_at(tenant, execution, due)
+                return
+            except UnavailableError as error:
+                # A job that fails is published again, which needs the very NATS that is away.
+                if self._drives.is_draining:
+                    raise
+                _log.warning("waiting for NATS", execution=execution, error=str(error))
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _MAX_RETRY_S)
+
+    async def _settle(self, tenant: str, execution: str, result: DriveResult) -> bool:
+        """Publish the job that the execution needs; False if it must be driven again."""
+        match result.end:
+            case End.FINISHED | End.NOT_FOUND:
+                return True
+            case End.READ_AGAIN:
+                return False
+            case End.HANDED_OVER:
+                await self._services.commands.jobs.advance(tenant, execution)
+                return True
+            case End.DISPLACED:
+                # This job and the other worker's may be one message, delivered twice. Once this
+                # delivery is acknowledged, no redelivery follows should that worker die.
+                watch = self._services.now() + _WATCH_ACK_WAITS * self._ack_wait
+                await self._timers.watch_at(tenant, execution, watch)
+                return True
+            case End.WAITING:
+                if result.due is not None:
+                    await self._timers.advance_at(tenant, execution, result.due)
+                # The API sends no job for a request while this worker answers "driving". It
+                # appends the request before it asks, so the request is seen here.
+                last = await self._services.stores.log.last_commit(tenant, execution)
+                return last is None or last.sequence == result.last_sequence
