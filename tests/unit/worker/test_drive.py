@@ -1,4 +1,4 @@
-"""The drive of an execution, before it has anything to do with NATS."""
+"""A drive, before it has anything to do with NATS."""
 
 import asyncio
 import gc
@@ -11,25 +11,28 @@ from tailrace_worker.engine.drive.driver import Drive
 from tailrace_worker.engine.drive.wait_effects import WaitEffects
 
 
-def nothing() -> None:
-    """Be called."""
+def _ignore() -> None:
+    pass
 
 
-async def left_behind() -> list[object]:
-    """Return what is left of a drive and its consequences when nobody has them any more."""
-    loop = asyncio.get_running_loop()
+async def _alive_after_last_reference() -> list[object]:
+    """Return the drive and wait effects that are alive after their last reference is dropped."""
     services: Any = SimpleNamespace(
-        jetstream=None, log=None, subjects=Subjects("t"), worker_id="w", loop=loop
+        jetstream=None,
+        stores=SimpleNamespace(log=None, waiting=None),
+        subjects=Subjects("t"),
+        worker_id="w",
+        loop=asyncio.get_running_loop(),
     )
     drive = weakref.ref(Drive(services, "tenant", "execution"))
-    wait_effects = weakref.ref(WaitEffects(services, "tenant", "execution", nothing))
-    return [left for left in (drive(), wait_effects()) if left is not None]
+    effects = weakref.ref(WaitEffects(services, "tenant", "execution", _ignore))
+    return [alive for alive in (drive(), effects()) if alive is not None]
 
 
-def test_a_drive_that_is_over_is_gone_at_once():
-    """Not when garbage is looked for, which is seldom: it has all outputs of the execution."""
+def test_a_drive_is_freed_without_the_garbage_collector():
+    """A drive holds all outputs of its execution, and the collector of a worker runs seldom."""
     gc.disable()
     try:
-        assert asyncio.run(left_behind()) == []
+        assert asyncio.run(_alive_after_last_reference()) == []
     finally:
         gc.enable()
