@@ -27,6 +27,7 @@ from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE
 from tailrace_shared.nats.provision import ensure
 from tailrace_shared.nats.topology import EVENTS, topology
 from tailrace_shared.settings import WorkerSettings
+from tailrace_shared.stores.estimator_cache import EstimatorCache
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects
 from tailrace_worker.engine.drive.drives import Drives
