@@ -15,6 +15,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
+import structlog
 import uvloop
 from nats.aio.client import Client
 
@@ -53,6 +54,8 @@ _CLOSE_TIMEOUT_S: Final = 2.0
 _FLUSH_TIMEOUT_S: Final = 1.0
 # How long runs are estimated from the same record of earlier runs.
 _ESTIMATOR_TTL_S: Final = 10.0
+
+_log = structlog.get_logger(__name__)
 
 
 class Engine:
