@@ -12,7 +12,7 @@ from collections.abc import Callable
 from statistics import median
 
 from benchmarks.table import Row, print_rows
-from harness.generators.traces import grown_workflow
+from harness.generators.grown_traces import grown_workflow
 from harness.models.eta_errors import RUNS, SHARES, TRACES, Chance, errors, recorded_workflow
 from harness.models.playback import Playback
 from tailrace_shared.estimation.estimate import Estimator

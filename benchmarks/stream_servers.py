@@ -19,11 +19,11 @@ from typing import Final
 import nats
 from nats.aio.client import Client
 
-from harness.generators import log as written
-from harness.generators.log import HandWrittenLog
+from harness.generators import hand_written_log as written
+from harness.generators.hand_written_log import HandWrittenLog
 from harness.http.nginx import Nginx, nginx_binary
 from harness.nats.server import NatsServer, free_port
-from harness.processes.api import ApiProcess
+from harness.processes.api_process import ApiProcess
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.provision import ensure
 from tailrace_shared.nats.topology import topology

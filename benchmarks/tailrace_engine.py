@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 from benchmarks.load import Mode, post, timed
 from harness.generators.workflows import definition
 from harness.nats.server import NatsServer
-from harness.processes.api import ApiProcess
+from harness.processes.api_process import ApiProcess
 from harness.processes.installation import TENANT, Installation, installation
 from harness.processes.service import Service
 from tailrace_shared.nats.topology import RUNS

@@ -13,7 +13,7 @@ import nats
 import pytest
 from nats.aio.client import Client
 
-from harness.generators.log import HandWrittenLog
+from harness.generators.hand_written_log import HandWrittenLog
 from harness.nats.cluster import NatsCluster
 from harness.nats.container import NatsContainer, docker_is_running
 from harness.nats.deployment import NatsDeployment

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.campaigns.campaign import Campaign, campaign
-from harness.generators.golden import LOGS, write_golden_log
+from harness.generators.golden_logs import LOGS, write_golden_log
 from harness.generators.random_workflows import ACTOR, ALWAYS, PROCEDURE, STEP, checked
 from harness.models.log_invariants import Record
 from harness.nats.server import NatsServer

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import jwt
 import pytest
 
-from harness.http.described import ORGANIZATION, Described, described
-from harness.http.tokens import SCOPES, SECRET, environment
+from harness.http.populated_api import ORGANIZATION, PopulatedApi, populate
+from harness.http.secured_system import SCOPES, SECRET, environment
 from harness.nats.server import NatsServer
-from harness.processes.api import ApiProcess
+from harness.processes.api_process import ApiProcess
 from harness.processes.service import Service
 
 
@@ -27,17 +27,17 @@ def system_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
 @pytest.fixture(scope="module")
 def open_api(
     system_nats: NatsServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Described]:
+) -> Iterator[PopulatedApi]:
     """An API that asks nobody who they are."""
     headers = {"X-Organization-ID": ORGANIZATION}
     with ApiProcess(system_nats.url, tmp_path_factory.mktemp("open"), heartbeat="200ms") as api:
-        yield described(api.url, headers)
+        yield populate(api.url, headers)
 
 
 @pytest.fixture(scope="module")
 def secured_api(
     system_nats: NatsServer, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Described]:
+) -> Iterator[PopulatedApi]:
     """An API that asks for tokens."""
     claims = {
         "sub": "somebody",
@@ -50,4 +50,4 @@ def secured_api(
         name.removeprefix("TAILRACE_").lower(): value for name, value in environment().items()
     }
     with ApiProcess(system_nats.url, tmp_path_factory.mktemp("secured"), **settings) as api:
-        yield described(api.url, headers)
+        yield populate(api.url, headers)

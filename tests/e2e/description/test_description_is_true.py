@@ -23,7 +23,7 @@ from schemathesis.checks import CHECKS, load_all_checks
 from schemathesis.core import NOT_SET
 from schemathesis.core.result import Ok
 
-from harness.http.described import Described
+from harness.http.populated_api import PopulatedApi
 
 # More of them find more; these are what every change is checked with.
 EXAMPLES: Final = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "8"))
@@ -76,7 +76,7 @@ def _without_streams(document: dict[str, Any]) -> dict[str, Any]:
     return {**document, "paths": {path: each for path, each in paths.items() if each}}
 
 
-def _ask(api: Described, folder: Path, config: str, *options: str) -> None:
+def _ask(api: PopulatedApi, folder: Path, config: str, *options: str) -> None:
     (folder / "schemathesis.toml").write_text(config + EXCEPTIONS)
     (folder / "openapi.json").write_text(json.dumps(_without_streams(api.document)))
     headers = [f"--header={name}:{value}" for name, value in api.headers.items()]
@@ -91,13 +91,15 @@ def _ask(api: Described, folder: Path, config: str, *options: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_answers_are_as_described_for_any_request(secured_api: Described, tmp_path: Path) -> None:
+def test_answers_are_as_described_for_any_request(
+    secured_api: PopulatedApi, tmp_path: Path
+) -> None:
     """With a token and without: requests as described, and requests that are nearly so."""
     _ask(secured_api, tmp_path, "")
 
 
 def test_answers_are_as_described_where_there_is_something(
-    open_api: Described, tmp_path: Path
+    open_api: PopulatedApi, tmp_path: Path
 ) -> None:
     """The ids of a path name what exists; nobody has to say who asks."""
     known = "".join(f'"path.{name}" = "{value}"\n' for name, value in open_api.known.items())
@@ -105,7 +107,7 @@ def test_answers_are_as_described_where_there_is_something(
     _ask(open_api, tmp_path, f"[parameters]\n{known}", *kept)
 
 
-def _stream_operations(api: Described) -> Iterator[Operation]:
+def _stream_operations(api: PopulatedApi) -> Iterator[Operation]:
     schema = schemathesis.openapi.from_dict(api.document)
     for found in schema.get_all_operations():
         assert isinstance(found, Ok)
@@ -113,7 +115,7 @@ def _stream_operations(api: Described) -> Iterator[Operation]:
             yield operation
 
 
-def test_streams_begin_as_described(open_api: Described) -> None:
+def test_streams_begin_as_described(open_api: PopulatedApi) -> None:
     """They do not end, so what is looked at is their head and what they begin with."""
     operations = list(_stream_operations(open_api))
     assert operations
@@ -134,7 +136,7 @@ def test_streams_begin_as_described(open_api: Described) -> None:
         begin()
 
 
-def _begin(case: Case, api: Described) -> None:
+def _begin(case: Case, api: PopulatedApi) -> None:
     if "execution_id" in case.path_parameters:
         case.path_parameters["execution_id"] = api.known["waiting_id"]
     request = case.as_transport_kwargs(base_url=api.url, headers=api.headers)
@@ -160,6 +162,6 @@ def _begin(case: Case, api: Described) -> None:
 
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/docs"])
-def test_the_description_needs_no_token(secured_api: Described, path: str) -> None:
+def test_the_description_needs_no_token(secured_api: PopulatedApi, path: str) -> None:
     """Whoever writes a client reads it first."""
     assert httpx.get(secured_api.url + path).status_code == 200

@@ -1,10 +1,12 @@
 """The documentation page in a real browser, under its own policy."""
 
 from harness.http.browser import browser_page
-from harness.http.described import Described
+from harness.http.populated_api import PopulatedApi
 
 
-async def test_a_browser_shows_the_page_and_has_nothing_to_complain_of(open_api: Described) -> None:
+async def test_a_browser_shows_the_page_and_has_nothing_to_complain_of(
+    open_api: PopulatedApi,
+) -> None:
     """Its style is let through, operations open, and types are led to."""
     async with browser_page() as page:
         complaints: list[str] = []

@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from harness.nats.server import NatsServer
-from harness.processes.api import ApiProcess, api_replicas
+from harness.processes.api_process import ApiProcess, api_replicas
 from harness.processes.service import Service
-from harness.sse.tenant_stream import Stage
+from harness.sse.tenant_client import TenantClient
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +43,10 @@ def services(
 
 
 @pytest.fixture
-async def stage(services: list[ApiProcess]) -> AsyncIterator[Stage]:
+async def stage(services: list[ApiProcess]) -> AsyncIterator[TenantClient]:
     """A tenant of the test's own."""
     tenant = f"t-{uuid4().hex[:12]}"
     async with httpx.AsyncClient(
         base_url=services[0].url, headers={"x-organization-id": tenant}, timeout=60
     ) as http:
-        yield Stage(tenant, [replica.port for replica in services], http)
+        yield TenantClient(tenant, [replica.port for replica in services], http)

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from harness.sse.tenant_stream import Reader, Stage, told
+from harness.sse.tenant_client import StreamReader, TenantClient, logged_events
 
 PATH = "/api/realtime/events"
 ORDER = {
@@ -31,7 +31,7 @@ ORDER = {
 }
 
 
-async def greeted(stage: Stage, stream: Reader) -> None:
+async def greeted(stage: TenantClient, stream: StreamReader) -> None:
     """Read the greeting."""
     event = await stream.next()
     assert (event.type, event.own_id) == ("message", False)
@@ -42,19 +42,19 @@ async def greeted(stage: Stage, stream: Reader) -> None:
     }
 
 
-async def feed(stream: Reader, orders: int) -> list[tuple[str, str, Any]]:
+async def feed(stream: StreamReader, orders: int) -> list[tuple[str, str, Any]]:
     """Read until so many orders have ended: completed, or with their last error."""
     found: list[tuple[str, str, Any]] = []
     while orders:
         event = await stream.next()
-        found += told([event])
+        found += logged_events([event])
         data = event.json()
         is_end = data["type"] == "progress" and data["progress"] == 100 and "nodeId" not in data
         orders -= is_end or data["type"] == "error"
     return found
 
 
-async def test_orders_go_through_their_stages(stage: Stage):
+async def test_orders_go_through_their_stages(stage: TenantClient):
     """Each stage begins, is completed and says what it found; what breaks is an error of it."""
     await stage.store("order", ORDER)
     async with stage.stream(f"{PATH}?merchantId={stage.tenant}") as stream:
@@ -97,7 +97,7 @@ async def test_orders_go_through_their_stages(stage: Stage):
     assert "shop is" in error["error"]
 
 
-async def test_a_resume_goes_on_at_any_id_on_another_replica(stage: Stage):
+async def test_a_resume_goes_on_at_any_id_on_another_replica(stage: TenantClient):
     """Also between the two blocks of one event."""
     await stage.store("order", ORDER)
     async with stage.stream(PATH) as stream:
@@ -113,10 +113,10 @@ async def test_a_resume_goes_on_at_any_id_on_another_replica(stage: Stage):
         async with stage.stream(PATH, event_id, replica=1) as stream:
             await greeted(stage, stream)
             rest = await stream.take(len(everything) - number)
-        assert told(rest) == everything[number:]
+        assert logged_events(rest) == everything[number:]
 
 
-async def test_hearts_beat_regularly_and_say_when(stage: Stage):
+async def test_hearts_beat_regularly_and_say_when(stage: TenantClient):
     """In comments."""
     async with stage.stream(PATH) as stream:
         await greeted(stage, stream)
@@ -126,7 +126,7 @@ async def test_hearts_beat_regularly_and_say_when(stage: Stage):
     assert first < second
 
 
-async def test_the_feed_of_another_tenant_is_another(stage: Stage):
+async def test_the_feed_of_another_tenant_is_another(stage: TenantClient):
     """Nothing comes of what others do, whatever id is asked for."""
     await stage.store("order", ORDER)
     async with stage.stream(PATH) as stream:

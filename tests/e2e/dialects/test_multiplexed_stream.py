@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from harness.sse.client import SseClient, SseEvent
-from harness.sse.tenant_stream import Reader, Stage, told
+from harness.sse.tenant_client import StreamReader, TenantClient, logged_events
 
 PATH = "/api/v1/sse/stream?topics="
 ORDER = {
@@ -26,7 +26,7 @@ def by_topic(events: list[SseEvent]) -> dict[str, list[tuple[str, Any]]]:
     return found
 
 
-async def said(reader: Reader, topic: str, name: str) -> list[SseEvent]:
+async def said(reader: StreamReader, topic: str, name: str) -> list[SseEvent]:
     """Read until a topic has said something; returns all that has been read."""
     events = [await reader.next()]
     while (events[-1].type, events[-1].json()["event"]) != (topic, name):
@@ -34,14 +34,14 @@ async def said(reader: Reader, topic: str, name: str) -> list[SseEvent]:
     return events
 
 
-async def paused(stage: Stage, execution: str) -> None:
+async def paused(stage: TenantClient, execution: str) -> None:
     """Wait until an execution is among those that are paused."""
     async with stage.stream("/api/workflow/paused-stream") as watched:
         while execution not in (await watched.next()).data:
             pass
 
 
-async def log_of(stage: Stage, execution: str) -> list[tuple[str, Any]]:
+async def log_of(stage: TenantClient, execution: str) -> list[tuple[str, Any]]:
     """Return what the stream of an execution that has ended says of its log."""
     path = f"/api/v1/sse/executions/{execution}/stream"
     async with SseClient(
@@ -50,7 +50,7 @@ async def log_of(stage: Stage, execution: str) -> list[tuple[str, Any]]:
         return [(event.type, event.json()) for event in await stream.all() if event.own_id]
 
 
-async def test_each_topic_begins_and_goes_on_as_it_would_alone(stage: Stage):
+async def test_each_topic_begins_and_goes_on_as_it_would_alone(stage: TenantClient):
     """Its snapshot or its past, then what happens, each once."""
     await stage.store("order", ORDER)
     await stage.store("other", {"a": {"type": "transform", "with": {"value": 1}}})
@@ -80,7 +80,7 @@ async def test_each_topic_begins_and_goes_on_as_it_would_alone(stage: Stage):
     assert everything == await log_of(stage, first)
 
 
-async def test_a_resume_goes_on_at_any_id_on_another_replica(stage: Stage):
+async def test_a_resume_goes_on_at_any_id_on_another_replica(stage: TenantClient):
     """In whatever order the topics are named: without snapshots, and with all that came since."""
     await stage.store("order", ORDER)
     first = await stage.execute("order")
@@ -98,7 +98,7 @@ async def test_a_resume_goes_on_at_any_id_on_another_replica(stage: Stage):
         while completed < 2:
             events.append(await stream.next())
             completed += '"progress":100' in events[-1].data
-    everything = told(events)
+    everything = logged_events(events)
     ids = [start, *(event_id for event_id, _, _ in everything)]
     assert len(set(ids)) == len(ids)
     for number, event_id in enumerate(ids[:-1]):
@@ -106,10 +106,10 @@ async def test_a_resume_goes_on_at_any_id_on_another_replica(stage: Stage):
         async with stage.stream(path, event_id, replica=1) as stream:
             rest = await stream.take(len(everything) - number + 1)
         assert [event.json()["event"] for event in rest if not event.own_id] == ["message"]
-        assert told(rest) == everything[number:]
+        assert logged_events(rest) == everything[number:]
 
 
-async def test_an_execution_that_is_not_there_is_an_error_in_its_topic(stage: Stage):
+async def test_an_execution_that_is_not_there_is_an_error_in_its_topic(stage: TenantClient):
     """Another tenant's is not there; the other topics go on."""
     await stage.store("order", ORDER)
     theirs = await stage.execute("order")
@@ -129,7 +129,7 @@ async def test_an_execution_that_is_not_there_is_an_error_in_its_topic(stage: St
     assert errors[0][1]["message"] == errors[1][1]["message"] == "there is no execution "
 
 
-async def test_a_run_that_has_ended_is_told_and_the_stream_goes_on(stage: Stage):
+async def test_a_run_that_has_ended_is_told_and_the_stream_goes_on(stage: TenantClient):
     """Its topic is silent from then on."""
     await stage.store("quick", {"a": {"type": "transform", "with": {"value": "x" * 1000}}})
     done = await stage.execute("quick")
@@ -159,7 +159,7 @@ async def test_a_run_that_has_ended_is_told_and_the_stream_goes_on(stage: Stage)
         (",".join(f"execution:e{n}" for n in range(9)), ["topics: 9 are more than 8"]),
     ],
 )
-async def test_what_is_no_topic_is_refused(stage: Stage, topics: str, words: list[str]):
+async def test_what_is_no_topic_is_refused(stage: TenantClient, topics: str, words: list[str]):
     """As a problem that names the field, before there is a stream."""
     answer: httpx.Response = await stage.http.get(PATH + topics)
     assert answer.status_code == 400
@@ -169,7 +169,7 @@ async def test_what_is_no_topic_is_refused(stage: Stage, topics: str, words: lis
     assert all(word in detail for word in words)
 
 
-async def test_a_topic_that_is_named_twice_is_one(stage: Stage):
+async def test_a_topic_that_is_named_twice_is_one(stage: TenantClient):
     """Nothing is told twice."""
     async with stage.stream(f"{PATH}paused,paused,feed") as stream:
         opening = await stream.take(2)

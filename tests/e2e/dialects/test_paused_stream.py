@@ -3,7 +3,7 @@
 from typing import Any
 
 from harness.sse.client import SseEvent
-from harness.sse.tenant_stream import Reader, Stage, told
+from harness.sse.tenant_client import StreamReader, TenantClient, logged_events
 
 PATH = "/api/workflow/paused-stream"
 ORDER = {
@@ -12,7 +12,7 @@ ORDER = {
 }
 
 
-async def opened(stream: Reader) -> dict[str, Any]:
+async def opened(stream: StreamReader) -> dict[str, Any]:
     """Return the list with which a stream begins."""
     event = await stream.next()
     assert (event.type, event.own_id) == ("paused.initial", False)
@@ -20,7 +20,7 @@ async def opened(stream: Reader) -> dict[str, Any]:
     return found
 
 
-async def polled(stage: Stage) -> dict[str, Any]:
+async def polled(stage: TenantClient) -> dict[str, Any]:
     """Return what the polling side answers."""
     answer = await stage.http.get("/api/workflow/paused")
     assert answer.status_code == 200
@@ -40,7 +40,7 @@ def changes(events: list[SseEvent]) -> list[tuple[str, str, str]]:
     ]
 
 
-async def test_the_list_follows_pauses_signals_and_cancellations(stage: Stage):
+async def test_the_list_follows_pauses_signals_and_cancellations(stage: TenantClient):
     """By the commands of its own page, and by triggers."""
     await stage.store("order", ORDER, name="Order Processing")
     async with stage.stream(PATH) as stream:
@@ -69,7 +69,7 @@ async def test_the_list_follows_pauses_signals_and_cancellations(stage: Stage):
     assert await polled(stage) == {"pausedWorkflows": []}
 
 
-async def test_a_list_begins_as_the_log_has_it_and_misses_nothing(stage: Stage):
+async def test_a_list_begins_as_the_log_has_it_and_misses_nothing(stage: TenantClient):
     """Whenever a client comes: what it has been told of at last is what the log says."""
     await stage.store("order", ORDER)
     executions: list[str] = []
@@ -103,13 +103,13 @@ async def test_a_list_begins_as_the_log_has_it_and_misses_nothing(stage: Stage):
     assert now == expected
 
 
-async def entries(stream: Reader) -> list[dict[str, Any]]:
+async def entries(stream: StreamReader) -> list[dict[str, Any]]:
     """Return the entries of the list with which a stream begins."""
     found: list[dict[str, Any]] = (await opened(stream))["pausedWorkflows"]
     return found
 
 
-async def in_list(stream: Reader, execution: str, step: str) -> None:
+async def in_list(stream: StreamReader, execution: str, step: str) -> None:
     """Wait until a step waits."""
     known = {(entry["executionId"], entry["pausedAt"]) for entry in await entries(stream)}
     while (execution, step) not in known:
@@ -129,7 +129,7 @@ def apply(known: set[tuple[str, str]], event: SseEvent) -> None:
         known.difference_update({key for key in known if key[0] == execution})
 
 
-async def test_a_resume_goes_on_at_any_id_on_another_replica(stage: Stage):
+async def test_a_resume_goes_on_at_any_id_on_another_replica(stage: TenantClient):
     """Without a list, and with all that came after the id, once."""
     await stage.store("order", ORDER)
     async with stage.stream(PATH) as stream:
@@ -141,16 +141,16 @@ async def test_a_resume_goes_on_at_any_id_on_another_replica(stage: Stage):
                 await in_list(watched, execution, "approve")
                 await stage.post("/api/workflow/cancel", executionId=execution)
         events = await stream.until(("workflow.cancelled", first), ("workflow.cancelled", second))
-    everything = told(events)
+    everything = logged_events(events)
     ids = [start, *(event_id for event_id, _, _ in everything)]
     for number, event_id in enumerate(ids[:-1]):
         async with stage.stream(PATH, event_id, replica=1) as stream:
             rest = await stream.take(len(everything) - number)
-        assert told(rest) == everything[number:]
+        assert logged_events(rest) == everything[number:]
         assert all(event.own_id for event in rest)
 
 
-async def test_a_timeout_cancels_what_waited(stage: Stage):
+async def test_a_timeout_cancels_what_waited(stage: TenantClient):
     """At its step where the execution goes on, for the whole of it where it does not."""
     limited = {"type": "await", "timeout": "100ms"}
     await stage.store(
@@ -177,7 +177,7 @@ async def test_a_timeout_cancels_what_waited(stage: Stage):
     assert (entry["executionId"], entry["pausedAt"]) == (goes_on, "other")
 
 
-async def test_the_list_of_another_tenant_is_another(stage: Stage):
+async def test_the_list_of_another_tenant_is_another(stage: TenantClient):
     """Nothing of it is seen, and an id of it tells nothing."""
     await stage.store("order", ORDER)
     async with stage.stream(PATH) as stream:

@@ -4,22 +4,22 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.processes.up import Up
+from harness.processes.tailrace_up import TailraceUp
 from tailrace import Client
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TailraceUp]:
     """Everything, started as a user would."""
     folder = tmp_path_factory.mktemp("system")
     options = ("--workers", "2", "--api-replicas", "3", "--demo")
     environment = {"TAILRACE_ACK_WAIT": "2s", "TAILRACE_RETRY": "20ms"}
-    with Up(folder, *options, environment=environment) as up:
+    with TailraceUp(folder, *options, environment=environment) as up:
         yield up.wait_ready()
 
 
 @pytest.fixture
-def client(system: Up) -> Iterator[Client]:
+def client(system: TailraceUp) -> Iterator[Client]:
     """The Python client, on the first replica."""
     with Client(system.url) as opened:
         yield opened

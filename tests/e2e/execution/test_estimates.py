@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from harness.processes.up import Up
+from harness.processes.tailrace_up import TailraceUp
 from harness.sse.client import SseClient
 from tailrace import Client
 from tailrace.wfcommons import import_trace
@@ -91,7 +91,7 @@ def _longest_path(workflow: dict[str, Any], durations: dict[str, int]) -> int:
     return max(map(end, workflow["nodes"]))
 
 
-async def test_everybody_is_told_how_long_a_run_still_takes(system: Up):
+async def test_everybody_is_told_how_long_a_run_still_takes(system: TailraceUp):
     """By the events of its log, the tenant's feed and its document, from what runs took before."""
     headers = {"x-organization-id": "eta"}
     with Client(system.url, organization="eta") as client:

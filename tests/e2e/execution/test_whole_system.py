@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.processes.up import Up
+from harness.processes.tailrace_up import TailraceUp
 from harness.sse.client import follow
 from tailrace import Client
 from tailrace.wfcommons import import_trace
@@ -74,7 +74,7 @@ def test_a_recorded_workflow_completes_in_its_own_order(client: Client, trace: P
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_client_that_is_cut_while_the_run_goes_on_gets_exactly_the_log(
-    system: Up, client: Client, seed: int
+    system: TailraceUp, client: Client, seed: int
 ):
     """Cut at arbitrary bytes, resumed each time at another replica: no gap, no duplicate."""
     install(client, TRACES[0], "cut", 0.004)
@@ -98,7 +98,9 @@ def test_a_client_that_is_cut_while_the_run_goes_on_gets_exactly_the_log(
     assert received == [(event["id"], event["type"]) for event in logs]
 
 
-def test_a_worker_killed_in_the_middle_of_a_run_costs_no_completed_step(system: Up, client: Client):
+def test_a_worker_killed_in_the_middle_of_a_run_costs_no_completed_step(
+    system: TailraceUp, client: Client
+):
     """SIGKILL with another worker alive: the run completes, and what was done is not done again."""
     install(client, TRACES[1], "killed", 0.05)
     execution = client.run("killed", {})["execution_id"]

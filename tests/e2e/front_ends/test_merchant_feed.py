@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from harness.http.front_end import front_end
-from harness.processes.up import Up
+from harness.processes.tailrace_up import TailraceUp
 from tailrace import Client
 
 SCRIPT: Final = """
@@ -62,7 +62,7 @@ def of_order(noted: list[dict[str, Any]], order: str, *names: str) -> list[tuple
     ]
 
 
-async def test_orders_are_shown_stage_by_stage(system: Up):
+async def test_orders_are_shown_stage_by_stage(system: TailraceUp):
     """Two orders beside each other, cut in the middle of an event: each event comes once."""
     with Client(system.url, organization="merchant-7") as client:
         client.apply(ORDER)
@@ -71,7 +71,7 @@ async def test_orders_are_shown_stage_by_stage(system: Up):
             started(client, "po-1", broken=False)
             # From then on the page knows where it is, whatever it loses with its connection.
             await page.seen("stage", least=1)
-            page.gate.cut_at = b'"stage":"saving","poId":"po-2"'
+            page.gateway.cut_at = b'"stage":"saving","poId":"po-2"'
             started(client, "po-2", broken=True)
             await page.seen("error", least=1)
             await page.seen("completion", least=4)

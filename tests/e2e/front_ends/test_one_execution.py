@@ -3,7 +3,7 @@
 from typing import Any, Final
 
 from harness.http.front_end import FrontEnd, front_end
-from harness.http.tokens import Secured
+from harness.http.secured_system import SecuredSystem
 from tailrace import Client
 
 SCRIPT: Final = """
@@ -33,7 +33,7 @@ CONTRACT: Final[dict[str, Any]] = {
 
 
 async def watched(
-    secured: Secured, client: Client, definition: dict[str, Any]
+    secured: SecuredSystem, client: Client, definition: dict[str, Any]
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]], FrontEnd]:
     """Run a workflow with an approval, watched by a page that is cut; returns page and log."""
     client.apply(definition)
@@ -41,7 +41,7 @@ async def watched(
     script = SCRIPT.replace("EXECUTION", execution).replace("TOKEN", secured.token("org-456"))
     async with front_end(script, secured.up.port, secured.up.port + 1) as page:
         await page.seen("execution:paused", least=1)
-        page.gate.cut_at = b'"node_id":"send"'
+        page.gateway.cut_at = b'"node_id":"send"'
         client.resume(execution)
         await page.seen(f"execution:{_end(definition)}", least=1)
         noted = await page.seen()
@@ -52,7 +52,7 @@ def _end(definition: dict[str, Any]) -> str:
     return "failed" if definition["nodes"]["send"]["type"] == "fail" else "completed"
 
 
-async def test_a_failing_run_is_seen_step_by_step(secured: Secured, client_456: Client):
+async def test_a_failing_run_is_seen_step_by_step(secured: SecuredSystem, client_456: Client):
     """All events that the page listens to, in the order of the log, with the fields it reads."""
     noted, logs, page = await watched(secured, client_456, CONTRACT)
     listened = {
@@ -79,10 +79,10 @@ async def test_a_failing_run_is_seen_step_by_step(secured: Secured, client_456: 
     assert draft["status"] == "success"
     assert draft["output"] == {"document_id": "doc-1"}
     assert draft["duration_ms"] >= 0
-    assert len(page.gate.visits) == 2
+    assert len(page.gateway.visits) == 2
 
 
-async def test_a_good_run_ends_with_its_time(secured: Secured, client_456: Client):
+async def test_a_good_run_ends_with_its_time(secured: SecuredSystem, client_456: Client):
     """The last event has the fields that the page reads of it."""
     nodes = {
         **CONTRACT["nodes"],

@@ -6,7 +6,7 @@ import urllib.request
 from typing import Any, Final
 
 from harness.http.front_end import front_end
-from harness.processes.up import Up
+from harness.processes.tailrace_up import TailraceUp
 from tailrace import Client
 
 SCRIPT: Final = """
@@ -32,7 +32,7 @@ PROCESS_ORDER: Final = {
 }
 
 
-def execute(up: Up, order: str) -> str:
+def execute(up: TailraceUp, order: str) -> str:
     """Execute the workflow as `curl -d` does: JSON under the type of a form."""
     body = json.dumps({"workflowId": "process-order", "input": {"orderId": order}}).encode()
     request = urllib.request.Request(f"{up.url}/api/workflow/execute", body)
@@ -46,7 +46,7 @@ def until_paused(client: Client, execution: str) -> None:
     next(event for event in client.events(execution) if event.type == "execution:paused")
 
 
-def polled(up: Up) -> Any:
+def polled(up: TailraceUp) -> Any:
     """Return the list as the polling route answers it."""
     with urllib.request.urlopen(f"{up.url}/api/workflow/paused") as response:
         return json.load(response)["pausedWorkflows"]
@@ -57,7 +57,9 @@ def names(noted: list[dict[str, Any]]) -> list[tuple[str, str]]:
     return [(event["name"], event["data"]["executionId"]) for event in noted]
 
 
-async def test_the_list_follows_every_pause_resumption_and_cancellation(system: Up, client: Client):
+async def test_the_list_follows_every_pause_resumption_and_cancellation(
+    system: TailraceUp, client: Client
+):
     """Cut in the middle of a pause, it goes on at the other replica; each event comes once."""
     client.apply(PROCESS_ORDER)
     before = execute(system, "order_0")
@@ -66,7 +68,7 @@ async def test_the_list_follows_every_pause_resumption_and_cancellation(system: 
         (initial,) = await page.seen("paused.initial", least=1)
         (listed,) = initial["data"]["pausedWorkflows"]
         assert listed["executionId"] == before
-        page.gate.cut_at = b'"orderId":"order_2'
+        page.gateway.cut_at = b'"orderId":"order_2'
         first = execute(system, "order_1")
         await page.seen("workflow.paused", least=1)
         second = execute(system, "order_2")
@@ -103,10 +105,10 @@ async def test_the_list_follows_every_pause_resumption_and_cancellation(system: 
     assert resumed["resumedFrom"] == "wait-payment"
     assert "changed my mind" in cancelled["reason"]
     # The greeting and the cut: two visits, the second with the id of what came last before it.
-    assert [visit.last_event_id != "" for visit in page.gate.visits] == [False, True]
+    assert [visit.last_event_id != "" for visit in page.gateway.visits] == [False, True]
 
 
-async def test_a_list_and_its_polling_side_agree(system: Up, client: Client):
+async def test_a_list_and_its_polling_side_agree(system: TailraceUp, client: Client):
     """The initial list is what the polling route answers."""
     client.apply(PROCESS_ORDER)
     execution = execute(system, "order_9")

@@ -5,7 +5,7 @@ import urllib.request
 from typing import Any, Final
 
 from harness.http.front_end import front_end
-from harness.processes.up import Up
+from harness.processes.tailrace_up import TailraceUp
 from tailrace import Client
 
 SCRIPT: Final = """
@@ -31,13 +31,15 @@ def pipeline(name: str) -> dict[str, Any]:
     }
 
 
-def polled(up: Up, path: str) -> Any:
+def polled(up: TailraceUp, path: str) -> Any:
     """Return what a polling route answers."""
     with urllib.request.urlopen(up.url + path) as response:
         return json.load(response)
 
 
-async def test_every_change_of_status_comes_once_and_only_changes_come(system: Up, client: Client):
+async def test_every_change_of_status_comes_once_and_only_changes_come(
+    system: TailraceUp, client: Client
+):
     """Through a cut in the middle of a change, which is resumed at the other replica."""
     for name in ("etl-a", "etl-b", "etl-c"):
         client.apply(pipeline(name))
@@ -46,7 +48,7 @@ async def test_every_change_of_status_comes_once_and_only_changes_come(system: U
         first = client.run("etl-a", {})["execution_id"]
         # From then on the page knows where it is, whatever it loses with its connection.
         await page.seen("status_update", least=2)
-        page.gate.cut_at = CUT
+        page.gateway.cut_at = CUT
         second = client.run("etl-b", {})["execution_id"]
         await page.seen("status_update", least=4)
         client.resume(first)
@@ -79,7 +81,7 @@ async def test_every_change_of_status_comes_once_and_only_changes_come(system: U
     assert heartbeat.keys() == {"type", "timestamp"}
     # After the cut there is no second batch: the changes go on where they were.
     assert len([event for event in noted if event["name"] == "batch_update"]) == 1
-    assert len(page.gate.visits) == 2
+    assert len(page.gateway.visits) == 2
     statuses = polled(system, "/ui-api/pipeline/status?pipelineIds=etl-a,etl-b,etl-c")
     assert {each["pipelineId"]: each["status"] for each in statuses["updates"]} == {
         "etl-a": "completed",

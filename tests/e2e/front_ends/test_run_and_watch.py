@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import pytest
 
-from harness.http.tokens import Secured
+from harness.http.secured_system import SecuredSystem
 from harness.sse.client import SseClient, SseEvent
 from tailrace import Client
 
@@ -20,7 +20,7 @@ FLOW: Final = {
 }
 
 
-def posted(secured: Secured, replica: int, last_event_id: str = "") -> SseClient:
+def posted(secured: SecuredSystem, replica: int, last_event_id: str = "") -> SseClient:
     """Post what the curl line posts: the flow as a number, the token in a header."""
     return SseClient(
         secured.up.port + replica,
@@ -41,7 +41,7 @@ def told(events: list[SseEvent]) -> list[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize("cut", [800, 1200, 1900])
-async def test_a_run_is_watched_through_a_cut(secured: Secured, client_456: Client, cut: int):
+async def test_a_run_is_watched_through_a_cut(secured: SecuredSystem, client_456: Client, cut: int):
     """Frames without names; posted again with the last id, it goes on and starts nothing."""
     client_456.apply(FLOW)
     runs_before = len(client_456.list(workflow_id="1")["runs"])
@@ -68,7 +68,7 @@ async def test_a_run_is_watched_through_a_cut(secured: Secured, client_456: Clie
     assert received[-2].json()["data"]["output"] == {"a": 1}
 
 
-async def test_what_goes_wrong_is_an_error_frame(secured: Secured, client_456: Client):
+async def test_what_goes_wrong_is_an_error_frame(secured: SecuredSystem, client_456: Client):
     """The stream ends with it."""
     nodes = {"node-1": {"type": "fail", "with": {"message": "no such table"}}}
     client_456.apply({**FLOW, "nodes": nodes})

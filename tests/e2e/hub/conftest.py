@@ -6,7 +6,7 @@ import pytest
 
 from harness.nats.server import NatsServer
 from harness.processes.open_files import TooFewFilesError, allow_open_files
-from harness.processes.required_tools import absent
+from harness.processes.required_tools import skip_or_fail
 
 
 @pytest.fixture(autouse=True)
@@ -15,7 +15,7 @@ def _many_open_files() -> None:
     try:
         allow_open_files(12_000)
     except TooFewFilesError as error:
-        absent("a limit of open files that is high enough", str(error))
+        skip_or_fail("a limit of open files that is high enough", str(error))
 
 
 @pytest.fixture

@@ -13,13 +13,13 @@ import httpx
 import pytest
 from httpx_sse import aconnect_sse
 
-from harness.generators import log as written
-from harness.generators.log import HandWrittenLog, event_ids
+from harness.generators import hand_written_log as written
+from harness.generators.hand_written_log import HandWrittenLog, event_ids
 from harness.http.browser import browser_page
-from harness.http.cutting_gateway import Gate, gate
+from harness.http.cutting_gateway import CuttingGateway, cutting_gateway
 from harness.nats.server import NatsServer
-from harness.processes.api import ApiProcess
-from harness.processes.required_tools import absent
+from harness.processes.api_process import ApiProcess
+from harness.processes.required_tools import skip_or_fail
 
 _HERE: Final = Path(__file__).parent
 _NODE: Final = _HERE / "node"
@@ -68,9 +68,9 @@ async def _fetch_event_source(url: str) -> list[Received]:
 async def _node(script: str, url: str) -> list[Received]:
     program = shutil.which("node")
     if program is None:
-        absent("Node", "apt-get install nodejs npm, 20 or later")
+        skip_or_fail("Node", "apt-get install nodejs npm, 20 or later")
     if not (_NODE / "node_modules").is_dir():
-        absent("what the Node clients need", f"npm ci --prefix {_NODE}")
+        skip_or_fail("what the Node clients need", f"npm ci --prefix {_NODE}")
     process = await asyncio.create_subprocess_exec(
         program, str(_NODE / script), url, *_TYPES, stdout=PIPE
     )
@@ -105,12 +105,14 @@ async def _httpx_sse(url: str) -> list[Received]:
 
 
 @pytest.fixture
-async def site(nats_server: NatsServer, log: HandWrittenLog, tmp_path: Path) -> AsyncIterator[Gate]:
+async def site(
+    nats_server: NatsServer, log: HandWrittenLog, tmp_path: Path
+) -> AsyncIterator[CuttingGateway]:
     """A gate before an API whose clients come back soon; the log has a run that is going on."""
     with ApiProcess(nats_server.url, tmp_path, retry="50ms") as api:
         await log.begin()
         await log.commit(written.step_started("n"), written.step_log("n", "one"))
-        async with gate(api.port) as opened:
+        async with cutting_gateway(api.port) as opened:
             opened.page = (_HERE / "browser_page.html").read_text()
             yield opened
 
@@ -125,7 +127,7 @@ async def site(nats_server: NatsServer, log: HandWrittenLog, tmp_path: Path) -> 
     ],
 )
 async def test_a_real_client_is_cut_resumes_and_stops(
-    site: Gate, log: HandWrittenLog, follow: Follow
+    site: CuttingGateway, log: HandWrittenLog, follow: Follow
 ) -> None:
     """The cut is in the middle of an event; each event reaches the client's user once."""
     site.cut_at = _CUT.encode()

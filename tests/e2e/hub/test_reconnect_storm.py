@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.generators import log as written
-from harness.generators.log import HandWrittenLog, event_ids
-from harness.models.figures import RecordProperty
+from harness.generators import hand_written_log as written
+from harness.generators.hand_written_log import HandWrittenLog, event_ids
+from harness.models.measurements import RecordProperty
 from harness.nats.server import NatsServer
-from harness.processes.api import ApiProcess
+from harness.processes.api_process import ApiProcess
 from harness.processes.process_usage import cpu_seconds, memory_bytes
 from harness.sse.crowd import Crowd
 from harness.sse.crowd_members import Target

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.generators import log as written
-from harness.generators.log import HandWrittenLog, event_ids
+from harness.generators import hand_written_log as written
+from harness.generators.hand_written_log import HandWrittenLog, event_ids
 from harness.http.nginx import Nginx, balancer
-from harness.models.figures import RecordProperty, percentiles
+from harness.models.measurements import RecordProperty, percentiles
 from harness.nats.server import NatsServer, free_port
-from harness.processes.api import api_replicas
+from harness.processes.api_process import api_replicas
 from harness.sse.crowd import Crowd
 from harness.sse.crowd_members import Target
 

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from harness.nats.server import NatsServer
-from harness.processes.api import ApiProcess
+from harness.processes.api_process import ApiProcess
 from harness.processes.installation import Installation, installation
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.nats.jetstream import StoredMessage

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from harness.nats.server import NatsServer
-from harness.processes.api import ApiProcess, api_replicas
+from harness.processes.api_process import ApiProcess, api_replicas
 
 
 @pytest.fixture(scope="session", params=[True, False], ids=["direct", "plain"])

@@ -14,12 +14,12 @@ import httpx
 import pytest
 from nats.aio.client import Client
 
-from harness.generators import log as written
-from harness.generators.log import HandWrittenLog
+from harness.generators import hand_written_log as written
+from harness.generators.hand_written_log import HandWrittenLog
 from harness.nats.server import NatsServer
-from harness.processes.api import ApiProcess
+from harness.processes.api_process import ApiProcess
 from harness.processes.in_process_api import InProcessApi, api_in_process
-from harness.processes.required_tools import absent
+from harness.processes.required_tools import skip_or_fail
 from harness.sse.client import SseClient, SseEvent, SseParser, follow, places
 from tailrace_api.fanout.clients.connection import ClientConnection
 from tailrace_api.http.direct_writer import DirectOutlet
@@ -369,7 +369,9 @@ async def test_a_client_that_vanished_is_noticed_by_its_silence(
             await stream.take(4)
             port = stream.local_port
             if not _iptables("-A", port):
-                absent("iptables, or the right to use it,", "apt-get install iptables, as root")
+                skip_or_fail(
+                    "iptables, or the right to use it,", "apt-get install iptables, as root"
+                )
             try:
                 async with asyncio.timeout(60):
                     await api.settled()

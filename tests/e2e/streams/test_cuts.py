@@ -15,10 +15,10 @@ import nats
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.generators import log as written
-from harness.generators.log import HandWrittenLog
+from harness.generators import hand_written_log as written
+from harness.generators.hand_written_log import HandWrittenLog
 from harness.nats.server import NatsServer
-from harness.processes.api import ApiProcess
+from harness.processes.api_process import ApiProcess
 from harness.sse.client import SseClient, SseEvent
 from tailrace_shared.execution.commits import decode_slice, split_commit
 from tailrace_shared.nats.jetstream import JetStream

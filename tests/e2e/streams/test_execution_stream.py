@@ -6,10 +6,10 @@ import nats
 import pytest
 from nats.aio.client import Client
 
-from harness.generators import log as written
-from harness.generators.log import HandWrittenLog
+from harness.generators import hand_written_log as written
+from harness.generators.hand_written_log import HandWrittenLog
 from harness.nats.server import NatsServer
-from harness.processes.api import ApiProcess
+from harness.processes.api_process import ApiProcess
 from harness.processes.in_process_api import api_in_process
 from harness.sse.client import SseClient, follow, places
 from tailrace_shared.nats.jetstream import JetStream

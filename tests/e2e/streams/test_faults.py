@@ -17,10 +17,10 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import SlowConsumerError
 
-from harness.generators import log as written
-from harness.generators.log import HandWrittenLog
+from harness.generators import hand_written_log as written
+from harness.generators.hand_written_log import HandWrittenLog
 from harness.nats.server import NatsServer
-from harness.processes.api import ApiProcess
+from harness.processes.api_process import ApiProcess
 from harness.processes.in_process_api import api_in_process
 from harness.sse.client import SseEvent, follow, places
 from tailrace_api.fanout.topics import live_subscription

@@ -12,11 +12,11 @@ from pathlib import Path
 import nats
 import pytest
 
-from harness.generators import log as written
-from harness.generators.log import HandWrittenLog
+from harness.generators import hand_written_log as written
+from harness.generators.hand_written_log import HandWrittenLog
 from harness.nats.server import NatsServer
 from harness.nats.tcp_proxy import Proxy
-from harness.processes.api import ApiProcess, api_replicas
+from harness.processes.api_process import ApiProcess, api_replicas
 from harness.sse.client import SseEvent, follow, places
 
 _SEEDS = 12

@@ -8,10 +8,10 @@ import httpx
 import pytest
 from nats.aio.client import Client
 
-from harness.generators import log as written
-from harness.generators.log import HandWrittenLog
-from harness.nats.stored import stored, taken
-from harness.processes.api import ApiProcess
+from harness.generators import hand_written_log as written
+from harness.generators.hand_written_log import HandWrittenLog
+from harness.nats.message_counts import stored, taken
+from harness.processes.api_process import ApiProcess
 from harness.sse.client import SseClient
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.subjects import Subjects

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import httpx
 import pytest
 
-from harness.http.operations import Names, Request, operations_of, requests_of
+from harness.http.generated_requests import Names, Request, operations_of, requests_of
 from harness.http.tenants import Tenant, Tenants
 from harness.http.token_issuer import bearer, token
 from harness.sse.client import SseClient, SseEvent

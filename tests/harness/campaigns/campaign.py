@@ -25,9 +25,9 @@ from harness.generators.random_workflows import (
     checked,
     wrong_endings,
 )
-from harness.models.derived_records import last_results, mistold
-from harness.models.family_invariants import strained
-from harness.models.log_invariants import Record, restless, violations
+from harness.models.derived_records import last_results, wrong_headers
+from harness.models.family_invariants import family_violations
+from harness.models.log_invariants import Record, undriven_violations, violations
 from harness.nats.deployment import NatsDeployment
 from harness.nats.server import NatsServer
 from harness.processes.installation import TENANT, Installation, installation
@@ -333,14 +333,14 @@ class Campaign:
             state = fold(record.events)
             statuses[state.status] += 1
             problems += [f"{execution}: {problem}" for problem in violations(record)]
-            problems += [f"{execution}: {problem}" for problem in restless(state)]
+            problems += [f"{execution}: {problem}" for problem in undriven_violations(state)]
             if modelled:
                 problems += [f"{execution}: {problem}" for problem in self._endings(record, state)]
             if execution in self.cancelled and state.status != "cancelled":
                 problems.append(f"{execution} was to be cancelled, and is {state.status}")
         problems += [f"{execution} has no log" for execution in set(self.started) - set(records)]
-        problems += strained(records)
-        problems += mistold(records)
+        problems += family_violations(records)
+        problems += wrong_headers(records)
         problems += await self._misindexed(records)
         problems += self._wrong_effects(records)
         assert not problems, "\n".join(problems[:40])

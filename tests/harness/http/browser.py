@@ -8,7 +8,7 @@ from typing import Final
 
 from playwright.async_api import Page, async_playwright
 
-from harness.processes.required_tools import absent
+from harness.processes.required_tools import skip_or_fail
 
 # Of what is waited for, in milliseconds: a failure, not a measure.
 _PATIENCE: Final = 90_000
@@ -19,7 +19,7 @@ async def browser_page() -> AsyncIterator[Page]:
     """Open an empty page; skip the test, or fail it in CI, where there is no Chromium."""
     program = shutil.which("chromium")
     if program is None:
-        absent("chromium", "apt-get install chromium")
+        skip_or_fail("chromium", "apt-get install chromium")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=program,

@@ -18,14 +18,14 @@ _LAST_EVENT_ID: Final = re.compile(rb"(?i)^last-event-id: *([^\r\n]*)", re.MULTI
 _STATUS: Final = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
 
-class Visit(NamedTuple):
+class StreamRequest(NamedTuple):
     """A request for a stream."""
 
     path: str
     last_event_id: str
 
 
-class Gate:
+class CuttingGateway:
     """Passes on what clients and the API say to each other.
 
     Attributes:
@@ -37,7 +37,7 @@ class Gate:
 
     def __init__(self, *api_ports: int) -> None:
         self.port = 0
-        self.visits: list[Visit] = []
+        self.visits: list[StreamRequest] = []
         self.statuses: list[int] = []
         self.page = ""
         self.cut_at = b""
@@ -83,7 +83,7 @@ class Gate:
         if _STREAM.search(path):
             last = _LAST_EVENT_ID.search(head)
             async with self._visited:
-                self.visits.append(Visit(path, last.group(1).decode() if last else ""))
+                self.visits.append(StreamRequest(path, last.group(1).decode() if last else ""))
                 self._visited.notify_all()
         api.write(head)
 
@@ -107,9 +107,9 @@ class Gate:
 
 
 @contextlib.asynccontextmanager
-async def gate(*api_ports: int) -> AsyncIterator[Gate]:
+async def cutting_gateway(*api_ports: int) -> AsyncIterator[CuttingGateway]:
     """Open a gate before an API, or some replicas of it."""
-    opened = Gate(*api_ports)
+    opened = CuttingGateway(*api_ports)
     server = await asyncio.start_server(opened.serve, "127.0.0.1", 0)
     opened.port = server.sockets[0].getsockname()[1]
     # Not `async with`, which would wait for connections that a browser keeps.

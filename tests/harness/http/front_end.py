@@ -7,7 +7,7 @@ from typing import Any, Final
 from playwright.async_api import Page
 
 from harness.http.browser import browser_page
-from harness.http.cutting_gateway import Gate, gate
+from harness.http.cutting_gateway import CuttingGateway, cutting_gateway
 
 _PAGE: Final = """<!doctype html>
 <title>A front end</title>
@@ -27,8 +27,8 @@ class FrontEnd:
         gate: what its requests go through.
     """
 
-    def __init__(self, page: Page, opened: Gate) -> None:
-        self.gate = opened
+    def __init__(self, page: Page, opened: CuttingGateway) -> None:
+        self.gateway = opened
         self._page = page
 
     async def seen(self, name: str = "", *, least: int = 0) -> list[dict[str, Any]]:
@@ -46,7 +46,7 @@ class FrontEnd:
 @contextlib.asynccontextmanager
 async def front_end(script: str, *api_ports: int) -> AsyncIterator[FrontEnd]:
     """Open a page that runs a script, before these replicas."""
-    async with gate(*api_ports) as opened, browser_page() as page:
+    async with cutting_gateway(*api_ports) as opened, browser_page() as page:
         opened.page = f"{_PAGE}{script}</script>"
         await page.goto(f"http://127.0.0.1:{opened.port}/")
         yield FrontEnd(page, opened)

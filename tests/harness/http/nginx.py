@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Final, Self
 
-from harness.processes.required_tools import absent
+from harness.processes.required_tools import skip_or_fail
 
 _PLACES: Final = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 _CONFIGURATION: Final = """
@@ -66,7 +66,7 @@ class Nginx:
     def __enter__(self) -> Self:
         binary = nginx_binary()
         if binary is None:
-            absent("nginx", "apt-get install nginx")
+            skip_or_fail("nginx", "apt-get install nginx")
         error_log = self._folder / "error.log"
         self._process = subprocess.Popen(
             [binary, "-p", str(self._folder), "-e", str(error_log), "-c", str(self._file)],

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import httpx
 
-from harness.http.operations import FLOW
+from harness.http.generated_requests import FLOW
 from harness.http.token_issuer import bearer, token
 from harness.processes.in_process_api import InProcessApi
 from harness.sse.client import SseClient

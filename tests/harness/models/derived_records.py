@@ -7,7 +7,7 @@ from tailrace_shared.execution.state import ExecutionState, fold
 from tailrace_shared.stores.indexes.result_index import Result
 
 
-def mistold(records: dict[str, Record]) -> Iterator[str]:
+def wrong_headers(records: dict[str, Record]) -> Iterator[str]:
     """Yield which commits' headers do not say what the log folds to with them.
 
     Parts of a turn that took several commits say nothing of how the execution stands; the last

@@ -30,7 +30,7 @@ from tailrace_shared.workflow.graph import graph_of
 Records = Mapping[str, Record]
 
 
-def strained(records: Records) -> list[str]:
+def family_violations(records: Records) -> list[str]:
     """Return what is wrong between executions, given all of them by id, in sentences."""
     return [
         *_children(records),

@@ -576,7 +576,7 @@ def _violations(record: Record, *, ended: bool) -> Iterator[str]:
         yield f"the execution has not ended: it is {at.state.status}"
 
 
-def restless(state: ExecutionState) -> list[str]:
+def undriven_violations(state: ExecutionState) -> list[str]:
     """Return what is wrong with an execution that nobody drives now: it must not look alive."""
     if state.is_terminal or state.status == "queued":
         return []

@@ -11,8 +11,8 @@ from random import Random
 from typing import Final
 
 from harness.generators.random_workflows import ACTOR, ALWAYS, STEP, wrong_endings
-from harness.generators.script import EPOCH
-from harness.models.log_invariants import Record, restless, violations
+from harness.generators.scripted_log import EPOCH
+from harness.models.log_invariants import Record, undriven_violations, violations
 from tailrace_shared.duration import Duration
 from tailrace_shared.errors import IllegalCommandError
 from tailrace_shared.execution import commands
@@ -98,7 +98,7 @@ class Simulation:
                 break
         if self.state.cancel and not self.is_over:
             self._store(self._writer, self.scheduler.cancelled(self.now))
-        unrest = restless(self.state) if not self.scheduler.attended else []
+        unrest = undriven_violations(self.state) if not self.scheduler.attended else []
         assert not unrest, "\n".join(unrest)
 
     def outrun_turn(self, ask: Callable[[ExecutionState], CommandRequested | None]) -> None:

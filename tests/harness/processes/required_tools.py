@@ -6,7 +6,7 @@ from typing import NoReturn
 import pytest
 
 
-def absent(what: str, remedy: str) -> NoReturn:
+def skip_or_fail(what: str, remedy: str) -> NoReturn:
     """Skip the test because ``what`` is not there; in CI, where it must be, fail."""
     reason = f"{what} is not there: {remedy}"
     if os.environ.get("CI"):

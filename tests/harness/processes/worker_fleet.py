@@ -15,7 +15,7 @@ from harness.nats.server import NatsServer
 from tailrace_worker.broker import NatsBroker
 
 
-class Fleet:
+class WorkerFleet:
     """Worker processes of a program, and what they did.
 
     Args:

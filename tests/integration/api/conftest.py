@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from harness.nats.server import NatsServer
-from harness.processes.api import ApiProcess
+from harness.processes.api_process import ApiProcess
 
 
 @pytest.fixture(scope="session")

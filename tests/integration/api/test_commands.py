@@ -8,9 +8,9 @@ import msgspec
 import pytest
 from nats.aio.client import Client
 
-from harness.generators import log as written
-from harness.generators.log import NOW, HandWrittenLog
-from harness.nats.stored import stored, taken
+from harness.generators import hand_written_log as written
+from harness.generators.hand_written_log import NOW, HandWrittenLog
+from harness.nats.message_counts import stored, taken
 from tailrace_shared.execution import events as ev
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.nats.jetstream import JetStream

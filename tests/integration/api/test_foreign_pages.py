@@ -6,9 +6,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from harness.nats.message_counts import stored, taken
 from harness.nats.server import NatsServer
-from harness.nats.stored import stored, taken
-from harness.processes.api import ApiProcess
+from harness.processes.api_process import ApiProcess
 from tailrace_shared.nats.jetstream import JetStream
 
 FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}

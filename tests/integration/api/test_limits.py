@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from harness.nats.server import NatsServer
-from harness.processes.api import ApiProcess, api_replicas
+from harness.processes.api_process import ApiProcess, api_replicas
 
 FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
 

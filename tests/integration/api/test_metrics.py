@@ -9,9 +9,9 @@ import httpx
 from nats.aio.client import Client
 from prometheus_client.parser import text_string_to_metric_families
 
-from harness.generators.log import HandWrittenLog
+from harness.generators.hand_written_log import HandWrittenLog
 from harness.nats.server import NatsServer
-from harness.processes.api import ApiProcess
+from harness.processes.api_process import ApiProcess
 from harness.sse.client import SseClient, follow
 
 

@@ -3,8 +3,8 @@
 import pytest
 from nats.aio.client import Client
 
-from harness.generators.log import NOW, HandWrittenLog
-from harness.processes.api import ApiProcess
+from harness.generators.hand_written_log import NOW, HandWrittenLog
+from harness.processes.api_process import ApiProcess
 from harness.sse.client import SseClient
 from tailrace_shared.execution import events as ev
 

@@ -12,7 +12,7 @@ import nats
 import pytest
 
 from harness.nats.server import NatsServer, free_port
-from harness.processes.api import ApiProcess
+from harness.processes.api_process import ApiProcess
 from harness.sse.client import SseClient
 from tailrace_shared.nats.jetstream import JetStream
 

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from harness.nats.stored import stored, taken
+from harness.nats.message_counts import stored, taken
 from tailrace_shared.nats.jetstream import JetStream
 
 FLOW = {

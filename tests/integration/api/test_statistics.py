@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from harness.processes.api import api_replicas
+from harness.processes.api_process import api_replicas
 from tailrace_shared.estimation.run_delta import RunDelta
 from tailrace_shared.execution.state import ExecutionState, StepState
 from tailrace_shared.execution.timestamps import format_timestamp

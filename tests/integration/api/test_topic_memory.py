@@ -5,11 +5,11 @@ from contextlib import AsyncExitStack
 import httpx
 from nats.aio.client import Client
 
-from harness.generators.log import HandWrittenLog, completed, step_log
+from harness.generators.hand_written_log import HandWrittenLog, completed, step_log
 from harness.nats.server import NatsServer
 from harness.processes.in_process_api import InProcessApi, api_in_process
 from harness.sse.client import SseClient, follow, places
-from harness.sse.tenant_stream import Reader
+from harness.sse.tenant_client import StreamReader
 
 
 def _page(api: InProcessApi, tenant: str, *topics: str) -> SseClient:
@@ -70,7 +70,7 @@ async def test_whoever_keeps_up_loses_nothing_where_rings_keep_less(
         pages = []
         for number in range(4):
             topics = (f"execution:{log.execution}", f"pipeline:p{number}")
-            page = await stack.enter_async_context(Reader(_page(api, tenant, *topics)))
+            page = await stack.enter_async_context(StreamReader(_page(api, tenant, *topics)))
             await page.primed()
             pages.append(page)
         sequences = []

@@ -5,7 +5,7 @@ import json
 
 import httpx
 
-from harness.nats.stored import stored, taken
+from harness.nats.message_counts import stored, taken
 from tailrace_shared.nats.jetstream import JetStream
 
 LINE = {

@@ -4,8 +4,8 @@ import httpx
 import pytest
 from nats.aio.client import Client
 
-from harness.generators.log import HandWrittenLog
-from harness.processes.api import ApiProcess
+from harness.generators.hand_written_log import HandWrittenLog
+from harness.processes.api_process import ApiProcess
 from harness.sse.client import SseClient, SseEvent
 
 FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}

@@ -7,7 +7,7 @@ import pytest
 
 from harness.http.token_issuer import SECRET, Issuer, bearer, token
 from harness.nats.server import NatsServer
-from harness.processes.api import ApiProcess
+from harness.processes.api_process import ApiProcess
 
 AUTH = {"auth": "jwt", "auth_secret": SECRET}
 

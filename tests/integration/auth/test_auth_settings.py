@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from harness.http.token_issuer import SECRET, bearer, private_key, public_pem, signed, token
 from harness.nats.server import NatsServer, free_port
-from harness.processes.api import ApiProcess
+from harness.processes.api_process import ApiProcess
 
 WEAK = "31 bytes are one byte too short"
 PRIVATE = (

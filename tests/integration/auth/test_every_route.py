@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
-from harness.http.operations import Names, operations_of, requests_of, routes_of
+from harness.http.generated_requests import Names, operations_of, requests_of, routes_of
 from harness.http.token_issuer import EVERYTHING, SECRET, bearer, token
 from harness.nats.server import NatsServer
 from harness.processes.in_process_api import api_in_process

@@ -14,8 +14,8 @@ import httpx
 import pytest
 from nats.aio.client import Client
 
-from harness.generators.log import NOW, HandWrittenLog
-from harness.http.operations import FLOW, Names, Request, operations_of, requests_of
+from harness.generators.hand_written_log import NOW, HandWrittenLog
+from harness.http.generated_requests import FLOW, Names, Request, operations_of, requests_of
 from harness.http.token_issuer import SECRET, bearer, token
 from harness.nats.server import NatsServer
 from harness.processes.in_process_api import InProcessApi, api_in_process

@@ -9,7 +9,7 @@ import nats
 
 from harness.http.token_issuer import SECRET, bearer, token
 from harness.nats.server import NatsServer
-from harness.processes.api import ApiProcess
+from harness.processes.api_process import ApiProcess
 from harness.sse.client import SseClient
 from tailrace_shared.subjects import Subjects
 

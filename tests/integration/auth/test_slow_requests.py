@@ -9,7 +9,7 @@ import pytest
 
 from harness.http.token_issuer import SECRET, token
 from harness.nats.server import NatsServer
-from harness.processes.api import ApiProcess
+from harness.processes.api_process import ApiProcess
 from harness.sse.client import SseClient
 
 

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from harness.http.operations import Names, operations_of, requests_of
+from harness.http.generated_requests import Names, operations_of, requests_of
 from harness.http.token_issuer import SECRET, bearer, token
 from harness.nats.server import NatsServer
 from harness.processes.in_process_api import InProcessApi, api_in_process

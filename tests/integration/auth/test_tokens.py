@@ -14,7 +14,7 @@ import pytest
 
 from harness.http.token_issuer import SECRET, bearer, claims, private_key, public_pem, signed, token
 from harness.nats.server import NatsServer
-from harness.processes.api import ApiProcess
+from harness.processes.api_process import ApiProcess
 from harness.processes.in_process_api import api_in_process
 
 LIST = "/api/v1/workflows"

@@ -10,7 +10,7 @@ from dramatiq import Worker
 
 from harness.nats.deployment import NatsDeployment
 from harness.nats.server import NatsServer
-from harness.processes.worker_fleet import Fleet
+from harness.processes.worker_fleet import WorkerFleet
 from tailrace_worker.broker import NatsBroker
 
 PROGRAM = Path(__file__).with_name("program.py")
@@ -48,9 +48,9 @@ def work(broker: NatsBroker) -> Iterator[Callable[..., Worker]]:
 
 
 @pytest.fixture
-def fleet(nats_server: NatsServer, tmp_path: Path) -> Iterator[Fleet]:
+def fleet(nats_server: NatsServer, tmp_path: Path) -> Iterator[WorkerFleet]:
     """Worker processes over a NATS server of their own, which may be held up for a while."""
-    made = Fleet(PROGRAM, nats_server, tmp_path)
+    made = WorkerFleet(PROGRAM, nats_server, tmp_path)
     made.ack_wait = 4.0
     yield made
     made.close()

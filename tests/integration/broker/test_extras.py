@@ -16,7 +16,7 @@ from dramatiq.errors import DecodeError
 from dramatiq.middleware import AsyncIO
 from prometheus_client import CollectorRegistry
 
-from harness.processes.worker_fleet import Fleet
+from harness.processes.worker_fleet import WorkerFleet
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.jobs import ADVANCE_ACTOR, EXECUTIONS_QUEUE, advance_job
 from tailrace_worker.broker import MsgspecEncoder, NatsBroker
@@ -164,7 +164,7 @@ def dramatiq_command(*options: str) -> tuple[str, ...]:
     return (str(Path(sys.executable).with_name("dramatiq")), "program", *options)
 
 
-def test_dramatiqs_command_runs_workers_on_it(fleet: Fleet) -> None:
+def test_dramatiqs_command_runs_workers_on_it(fleet: WorkerFleet) -> None:
     """Its processes share the work; SIGTERM ends them all, and nothing waits for an ack."""
     fleet.ack_wait = 600
     fleet.start(*dramatiq_command("-p", "2", "-t", "2"), ready=b"ready for action")
@@ -181,7 +181,7 @@ def test_dramatiqs_command_runs_workers_on_it(fleet: Fleet) -> None:
     assert len(fleet.traces("begin")) == 8
 
 
-def test_dramatiqs_command_reloads_on_change(fleet: Fleet, tmp_path: Path) -> None:
+def test_dramatiqs_command_reloads_on_change(fleet: WorkerFleet, tmp_path: Path) -> None:
     """With ``--watch`` a changed file restarts the workers, which go on consuming."""
     watched = tmp_path / "watched"
     watched.mkdir()

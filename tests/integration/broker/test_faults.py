@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.processes.worker_fleet import Fleet
+from harness.processes.worker_fleet import WorkerFleet
 
 
-def test_a_worker_killed_before_the_effect_costs_one_delivery(fleet: Fleet) -> None:
+def test_a_worker_killed_before_the_effect_costs_one_delivery(fleet: WorkerFleet) -> None:
     """The message goes to another worker after the ack wait, and its effect happens once."""
     for _ in range(2):
         fleet.start()
@@ -20,7 +20,7 @@ def test_a_worker_killed_before_the_effect_costs_one_delivery(fleet: Fleet) -> N
     assert fleet.traces() == ["a"]
 
 
-def test_a_worker_killed_between_effect_and_ack_causes_a_second_run(fleet: Fleet) -> None:
+def test_a_worker_killed_between_effect_and_ack_causes_a_second_run(fleet: WorkerFleet) -> None:
     """At least once means that this effect happens twice; its message is then gone."""
     for _ in range(2):
         fleet.start()
@@ -30,7 +30,7 @@ def test_a_worker_killed_between_effect_and_ack_causes_a_second_run(fleet: Fleet
     assert fleet.traces() == ["a", "a"]
 
 
-def test_a_message_that_kills_its_workers_becomes_a_dead_letter(fleet: Fleet) -> None:
+def test_a_message_that_kills_its_workers_becomes_a_dead_letter(fleet: WorkerFleet) -> None:
     """An actor that takes its process down cannot do so for ever."""
     fleet.max_deliveries = 2
     for _ in range(3):
@@ -43,7 +43,7 @@ def test_a_message_that_kills_its_workers_becomes_a_dead_letter(fleet: Fleet) ->
     assert letter.deliveries == 3
 
 
-def test_a_worker_stopped_beyond_the_ack_wait_harms_nobody(fleet: Fleet) -> None:
+def test_a_worker_stopped_beyond_the_ack_wait_harms_nobody(fleet: WorkerFleet) -> None:
     """Its message is run by another; when it wakes up it goes on, and takes new messages."""
     first = fleet.start(threads=1)
     fleet.send("stopped", "a", first)
@@ -60,7 +60,7 @@ def test_a_worker_stopped_beyond_the_ack_wait_harms_nobody(fleet: Fleet) -> None
     fleet.broker.join("default", timeout=60_000)
 
 
-def test_a_long_actor_is_delivered_once(fleet: Fleet) -> None:
+def test_a_long_actor_is_delivered_once(fleet: WorkerFleet) -> None:
     """Heartbeats hold a message three times as long as the ack wait, before idle workers."""
     for _ in range(2):
         fleet.start()
@@ -73,7 +73,7 @@ def test_a_long_actor_is_delivered_once(fleet: Fleet) -> None:
 
 @pytest.mark.timeout(300)  # twenty thousand messages, and an ack wait for those that come again
 def test_nats_killed_under_load_loses_nothing(
-    fleet: Fleet, record_property: Callable[[str, object], None]
+    fleet: WorkerFleet, record_property: Callable[[str, object], None]
 ) -> None:
     """Of 20,000 messages every one is run, though NATS is killed and restarted meanwhile."""
     total = 20_000
@@ -96,7 +96,7 @@ def test_nats_killed_under_load_loses_nothing(
     assert len(again) < total / 20
 
 
-def test_sigterm_finishes_what_runs_and_hands_back_the_rest(fleet: Fleet) -> None:
+def test_sigterm_finishes_what_runs_and_hands_back_the_rest(fleet: WorkerFleet) -> None:
     """A stopping worker ends its message; what it had prefetched runs elsewhere at once."""
     fleet.ack_wait = 600.0
     first = fleet.start(threads=1)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.processes.command import Command
-from harness.processes.up import Up
+from harness.processes.tailrace_command import TailraceCommand
+from harness.processes.tailrace_up import TailraceUp
 
 
 @pytest.fixture
@@ -22,15 +22,15 @@ def stand_ins(tmp_path: Path) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TailraceUp]:
     """A `tailrace up --demo` with the real services, for all tests that leave it running."""
     environment = {"TAILRACE_ACK_WAIT": "2s"}
     folder = tmp_path_factory.mktemp("system")
-    with Up(folder, "--demo", "--workers", "2", environment=environment) as running:
+    with TailraceUp(folder, "--demo", "--workers", "2", environment=environment) as running:
         yield running.wait_ready()
 
 
 @pytest.fixture
-def tailrace(system: Up, tmp_path: Path) -> Command:
+def tailrace(system: TailraceUp, tmp_path: Path) -> TailraceCommand:
     """The command, talking to the running system."""
-    return Command(system.url, tmp_path)
+    return TailraceCommand(system.url, tmp_path)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from harness.nats.server import free_port
-from harness.processes.command import Command
-from harness.processes.up import Up, wait_gone
+from harness.processes.tailrace_command import TailraceCommand
+from harness.processes.tailrace_up import TailraceUp, wait_gone
 
 SAMPLES = Path(__file__).parents[3] / "examples" / "purchase_order" / "samples"
 TRACES = {
@@ -37,7 +37,7 @@ CHAIN = json.dumps(
 
 
 @pytest.mark.parametrize("trace", TRACES)
-def test_every_trace_of_the_demo_runs_to_its_end(tailrace: Command, trace: str) -> None:
+def test_every_trace_of_the_demo_runs_to_its_end(tailrace: TailraceCommand, trace: str) -> None:
     """One object a line, the run document last; the events are the log, in order."""
     outcome = tailrace("run", trace, "--watch", "--json")
 
@@ -57,7 +57,7 @@ def test_every_trace_of_the_demo_runs_to_its_end(tailrace: Command, trace: str) 
     [("office-furniture", 12926.10, False), ("workshop", 2025.00, True)],
 )
 def test_a_purchase_order_is_booked(
-    tailrace: Command, sample: str, total: float, approved: bool
+    tailrace: TailraceCommand, sample: str, total: float, approved: bool
 ) -> None:
     """A large one goes past a person, a small and certain one by rule."""
     outcome = tailrace(
@@ -74,7 +74,7 @@ def test_a_purchase_order_is_booked(
     assert steps["ask_a_person"] == ("skipped" if approved else "success")
 
 
-def test_apply_says_which_versions_it_made(tailrace: Command) -> None:
+def test_apply_says_which_versions_it_made(tailrace: TailraceCommand) -> None:
     """A program that deploys needs the version that it has deployed."""
     tailrace.write("failing.yaml", FAILING)
 
@@ -86,7 +86,7 @@ def test_apply_says_which_versions_it_made(tailrace: Command) -> None:
     assert again == first
 
 
-def test_every_problem_is_listed_and_nothing_installed(tailrace: Command) -> None:
+def test_every_problem_is_listed_and_nothing_installed(tailrace: TailraceCommand) -> None:
     """File, place and sentence a line; a valid file beside an invalid one waits, too."""
     tailrace.write("good.yaml", "id: good\nnodes: {a: {type: log, with: {message: hi}}}\n")
     tailrace.write("bad.yaml", "id: bad\nnodes: {a: {type: lag}, b: {type: log, needs: [c]}}\n")
@@ -101,7 +101,7 @@ def test_every_problem_is_listed_and_nothing_installed(tailrace: Command) -> Non
     assert tailrace("run", "good").stderr == "tailrace: there is no workflow 'good'\n"
 
 
-def test_validate_tells_programs_the_same(tailrace: Command) -> None:
+def test_validate_tells_programs_the_same(tailrace: TailraceCommand) -> None:
     """Valid or not, and every place."""
     tailrace.write("bad.yaml", "id: bad\nnodes: {a: {type: lag}}\n")
 
@@ -111,7 +111,7 @@ def test_validate_tells_programs_the_same(tailrace: Command) -> None:
     assert checked["errors"][0]["pointer"] == "/nodes/a/type"
 
 
-def test_import_apply_and_run_are_one_pipeline(tailrace: Command) -> None:
+def test_import_apply_and_run_are_one_pipeline(tailrace: TailraceCommand) -> None:
     """A trace from elsewhere becomes a workflow and runs."""
     trace = {
         "schemaVersion": "1.5",
@@ -134,7 +134,7 @@ def test_import_apply_and_run_are_one_pipeline(tailrace: Command) -> None:
     assert steps["b"]["duration_ms"] >= 30
 
 
-def test_a_failed_run_exits_with_one_and_says_why(tailrace: Command) -> None:
+def test_a_failed_run_exits_with_one_and_says_why(tailrace: TailraceCommand) -> None:
     """A shell script stops here."""
     tailrace("apply", str(tailrace.write("failing.yaml", FAILING)))
 
@@ -145,7 +145,7 @@ def test_a_failed_run_exits_with_one_and_says_why(tailrace: Command) -> None:
     assert "1 failed" in outcome.stdout
 
 
-def test_a_cancelled_run_exits_with_three(tailrace: Command) -> None:
+def test_a_cancelled_run_exits_with_three(tailrace: TailraceCommand) -> None:
     """Watched from one place, cancelled from another."""
     tailrace("apply", str(tailrace.write("slow.yaml", SLOW)))
     execution = tailrace("run", "slow").stdout.strip()
@@ -163,7 +163,7 @@ def test_a_cancelled_run_exits_with_three(tailrace: Command) -> None:
     assert execution in [summary["execution_id"] for summary in listed]
 
 
-def test_a_run_that_is_not_watched_is_only_started(tailrace: Command) -> None:
+def test_a_run_that_is_not_watched_is_only_started(tailrace: TailraceCommand) -> None:
     """Its id is all of stdout, for scripts; its document with --json."""
     tailrace("apply", str(tailrace.write("chain.json", CHAIN)))
 
@@ -175,7 +175,7 @@ def test_a_run_that_is_not_watched_is_only_started(tailrace: Command) -> None:
     assert tailrace("watch", document["execution_id"]).code == 0
 
 
-def test_watch_goes_on_from_an_id(tailrace: Command) -> None:
+def test_watch_goes_on_from_an_id(tailrace: TailraceCommand) -> None:
     """What came before it is not repeated, what came after is all there."""
     tailrace("apply", str(tailrace.write("chain.json", CHAIN)))
     *events, document = tailrace("run", "chain", "--watch", "--json").json_lines
@@ -189,7 +189,7 @@ def test_watch_goes_on_from_an_id(tailrace: Command) -> None:
     assert (ended.code, len(ended.json_lines)) == (0, 1)
 
 
-def test_a_terminal_gets_a_drawing(tailrace: Command) -> None:
+def test_a_terminal_gets_a_drawing(tailrace: TailraceCommand) -> None:
     """With 52 nodes on 24 lines, and the summary at its end."""
     outcome = tailrace.in_terminal("run", "1000genome-chameleon-2ch-100k-001", "--watch")
 
@@ -213,7 +213,7 @@ def test_a_terminal_gets_a_drawing(tailrace: Command) -> None:
     ],
 )
 def test_a_refusal_is_one_line(
-    tailrace: Command, arguments: tuple[str, ...], sentence: str
+    tailrace: TailraceCommand, arguments: tuple[str, ...], sentence: str
 ) -> None:
     """The API's own sentence, without a traceback."""
     outcome = tailrace(*arguments)
@@ -225,7 +225,7 @@ def test_a_refusal_is_one_line(
 
 def test_an_api_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     """And exit code 2: nothing was asked of anybody."""
-    tailrace = Command(f"http://127.0.0.1:{free_port()}", tmp_path)
+    tailrace = TailraceCommand(f"http://127.0.0.1:{free_port()}", tmp_path)
 
     for arguments in (("ls",), ("run", "x", "--watch"), ("watch", "x")):
         outcome = tailrace(*arguments)
@@ -240,8 +240,8 @@ def test_a_run_and_its_watching_outlive_the_processes(
 ) -> None:
     """Killed in the middle of a run, they are restarted; each event is seen once."""
     environment = {"TAILRACE_ACK_WAIT": "2s"}
-    with Up(tmp_path_factory.mktemp("up"), environment=environment) as up:
-        tailrace = Command(up.wait_ready().url, tmp_path)
+    with TailraceUp(tmp_path_factory.mktemp("up"), environment=environment) as up:
+        tailrace = TailraceCommand(up.wait_ready().url, tmp_path)
         tailrace("apply", str(tailrace.write("chain.json", CHAIN)))
         watching = tailrace.start("run", "chain", "--watch", "--json")
         assert watching.stdout is not None
@@ -267,8 +267,8 @@ def test_what_ran_is_there_after_a_restart(
     """Stopped cleanly in the middle of a run, which then goes on."""
     folder = tmp_path_factory.mktemp("up")
     environment = {"TAILRACE_ACK_WAIT": "2s"}
-    with Up(folder, environment=environment) as up:
-        tailrace = Command(up.wait_ready().url, tmp_path)
+    with TailraceUp(folder, environment=environment) as up:
+        tailrace = TailraceCommand(up.wait_ready().url, tmp_path)
         tailrace("apply", str(tailrace.write("chain.json", CHAIN)))
         execution = tailrace("run", "chain").stdout.strip()
         pids = list(up.children())
@@ -276,7 +276,7 @@ def test_what_ran_is_there_after_a_restart(
         assert up.wait() == 0
         wait_gone(pids)
 
-    with Up(folder, environment=environment) as up:
-        tailrace = Command(up.wait_ready().url, tmp_path)
+    with TailraceUp(folder, environment=environment) as up:
+        tailrace = TailraceCommand(up.wait_ready().url, tmp_path)
 
         assert tailrace("watch", execution).code == 0

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from harness.processes.command import Command
+from harness.processes.tailrace_command import TailraceCommand
 
 SAMPLES = Path(__file__).parents[3] / "examples" / "purchase_order" / "samples"
 APPROVAL = "purchase-order-approval"
@@ -58,7 +58,9 @@ def order(number: str) -> str:
     return json.dumps({**sample, "po_number": number})
 
 
-def test_a_run_that_waits_says_how_to_go_on_and_is_watched_to_its_end(tailrace: Command) -> None:
+def test_a_run_that_waits_says_how_to_go_on_and_is_watched_to_its_end(
+    tailrace: TailraceCommand,
+) -> None:
     """Through its pause: the approval comes from another terminal."""
     watching = tailrace.start("run", APPROVAL, "--watch", "--input", order("PO-A"))
     assert watching.stderr is not None
@@ -86,7 +88,7 @@ def test_a_run_that_waits_says_how_to_go_on_and_is_watched_to_its_end(tailrace: 
     assert (afterwards.code, afterwards.stderr) == (0, "")
 
 
-def test_a_terminal_shows_the_pause_and_how_to_end_it(tailrace: Command) -> None:
+def test_a_terminal_shows_the_pause_and_how_to_end_it(tailrace: TailraceCommand) -> None:
     """In the drawing, as long as it lasts; items are one line."""
     tailrace("apply", str(tailrace.write("asking.yaml", ASKING)))
     outcome = tailrace.in_terminal("run", "asking", "--watch")
@@ -97,7 +99,7 @@ def test_a_terminal_shows_the_pause_and_how_to_end_it(tailrace: Command) -> None
     assert "each[3]" not in outcome.stdout
 
 
-def test_who_waits_is_listed_and_a_rejection_is_an_answer(tailrace: Command) -> None:
+def test_who_waits_is_listed_and_a_rejection_is_an_answer(tailrace: TailraceCommand) -> None:
     """The order is not booked, and the run has not failed."""
     watching = tailrace.start("run", APPROVAL, "--watch", "--json", "--input", order("PO-B"))
     paused = json.loads(until(watching, '"execution:paused"'))
@@ -122,7 +124,7 @@ def test_who_waits_is_listed_and_a_rejection_is_an_answer(tailrace: Command) -> 
     assert execution not in tailrace("ls", "--waiting").stdout
 
 
-def test_a_signal_resumes_whom_it_is_for(tailrace: Command) -> None:
+def test_a_signal_resumes_whom_it_is_for(tailrace: TailraceCommand) -> None:
     """By what the event says, not by the execution's id."""
     first = tailrace.start("run", APPROVAL, "--watch", "--input", order("PO-C"))
     second = tailrace.start("run", APPROVAL, "--watch", "--input", order("PO-D"))
@@ -143,7 +145,7 @@ def test_a_signal_resumes_whom_it_is_for(tailrace: Command) -> None:
     assert second.returncode == 0
 
 
-def test_a_run_is_paused_and_goes_on(tailrace: Command) -> None:
+def test_a_run_is_paused_and_goes_on(tailrace: TailraceCommand) -> None:
     """Nothing new starts in between, and nothing runs twice."""
     tailrace("apply", str(tailrace.write("steps.json", STEPS)))
     watching = tailrace.start("run", "steps", "--watch", "--json")
@@ -166,7 +168,7 @@ def test_a_run_is_paused_and_goes_on(tailrace: Command) -> None:
     assert "the execution is completed" in again.stderr
 
 
-def test_what_failed_is_run_again_from_there(tailrace: Command) -> None:
+def test_what_failed_is_run_again_from_there(tailrace: TailraceCommand) -> None:
     """The new run keeps what had succeeded, and ends as the first one did."""
     tailrace("apply", str(tailrace.write("breaking.yaml", BREAKING)))
     failed = tailrace("run", "breaking", "--watch", "--json", "--input", '{"x": 1, "breaks": true}')
@@ -199,7 +201,7 @@ def test_what_failed_is_run_again_from_there(tailrace: Command) -> None:
     ],
 )
 def test_a_refusal_is_one_line(
-    tailrace: Command, arguments: tuple[str, ...], code: int, sentence: str
+    tailrace: TailraceCommand, arguments: tuple[str, ...], code: int, sentence: str
 ) -> None:
     """The API's own sentence, without a traceback."""
     outcome = tailrace(*arguments)
@@ -208,7 +210,7 @@ def test_a_refusal_is_one_line(
     assert sentence in line
 
 
-def test_waiting_steps_are_not_listed_by_workflow(tailrace: Command) -> None:
+def test_waiting_steps_are_not_listed_by_workflow(tailrace: TailraceCommand) -> None:
     """The options do not go together: exit code 2, nothing was asked of anybody."""
     outcome = tailrace("ls", APPROVAL, "--waiting")
     assert outcome.code == 2

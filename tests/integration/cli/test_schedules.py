@@ -10,16 +10,16 @@ from typing import Any
 import httpx
 import pytest
 
-from harness.processes.command import Command
-from harness.processes.up import Up
+from harness.processes.tailrace_command import TailraceCommand
+from harness.processes.tailrace_up import TailraceUp
 
 FLOW = "id: ticking\nnodes: {a: {type: transform, with: {value: '${input}'}}}\n"
 
 
 @pytest.fixture
-def ticking(system: Up, tmp_path: Path) -> Iterator[Command]:
+def ticking(system: TailraceUp, tmp_path: Path) -> Iterator[TailraceCommand]:
     """The command, with a workflow to schedule; no schedule or dead letter is left behind."""
-    tailrace = Command(system.url, tmp_path)
+    tailrace = TailraceCommand(system.url, tmp_path)
     tailrace("apply", str(tailrace.write("ticking.yaml", FLOW)))
     yield tailrace
     for schedule in tailrace("schedule", "ls", "--json").json["schedules"]:
@@ -27,7 +27,7 @@ def ticking(system: Up, tmp_path: Path) -> Iterator[Command]:
     tailrace("dead", "purge", "--yes")
 
 
-def until(tailrace: Command, count: int, *arguments: str) -> list[Any]:
+def until(tailrace: TailraceCommand, count: int, *arguments: str) -> list[Any]:
     """Call a command that lists until it lists so much; returns what it listed."""
     deadline = time.monotonic() + 100
     while True:
@@ -39,7 +39,7 @@ def until(tailrace: Command, count: int, *arguments: str) -> list[Any]:
         assert time.monotonic() < deadline
 
 
-def test_a_schedule_is_added_listed_and_removed(ticking: Command) -> None:
+def test_a_schedule_is_added_listed_and_removed(ticking: TailraceCommand) -> None:
     """It starts runs with its input while it is there."""
     ticking.write("input.json", '{"from": "a file"}')
     added = ticking(
@@ -55,7 +55,7 @@ def test_a_schedule_is_added_listed_and_removed(ticking: Command) -> None:
     assert ticking("schedule", "ls", "--json").json == {"schedules": [], "cursor": None}
 
 
-def test_a_cron_line_says_when_it_comes_next(ticking: Command) -> None:
+def test_a_cron_line_says_when_it_comes_next(ticking: TailraceCommand) -> None:
     """In one line; without a name it gets one."""
     line = ticking("schedule", "add", "ticking", "--cron", "0 0 9 * * MON-FRI").stdout
     assert re.fullmatch(
@@ -76,7 +76,7 @@ def test_a_cron_line_says_when_it_comes_next(ticking: Command) -> None:
     ],
 )
 def test_a_refused_schedule_is_one_line(
-    ticking: Command, arguments: tuple[str, ...], sentence: str
+    ticking: TailraceCommand, arguments: tuple[str, ...], sentence: str
 ) -> None:
     """The API's own sentence."""
     outcome = ticking("schedule", *arguments)
@@ -85,7 +85,9 @@ def test_a_refused_schedule_is_one_line(
     assert sentence in line
 
 
-def test_what_died_is_listed_shown_replayed_and_purged(system: Up, ticking: Command) -> None:
+def test_what_died_is_listed_shown_replayed_and_purged(
+    system: TailraceUp, ticking: TailraceCommand
+) -> None:
     """The reason is in the list; after the repair a replay runs it."""
     ticking("schedule", "add", "ticking", "--cron", "@every 1s", "--id", "tick")
     httpx.delete(f"{system.url}/api/v1/workflows/ticking")
@@ -116,7 +118,7 @@ def test_what_died_is_listed_shown_replayed_and_purged(system: Up, ticking: Comm
     assert ticking("dead", "ls", "--json").json == {"dead_letters": [], "after": None}
 
 
-def test_all_dead_letters_are_not_purged_by_mistake(ticking: Command) -> None:
+def test_all_dead_letters_are_not_purged_by_mistake(ticking: TailraceCommand) -> None:
     """It takes a word; ids and a queue are words enough, but not both."""
     for arguments in (("dead", "purge"), ("dead", "purge", "7", "--queue", "x")):
         outcome = ticking(*arguments)

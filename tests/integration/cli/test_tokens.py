@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from harness.http.token_issuer import SECRET, token
-from harness.processes.command import Command
-from harness.processes.up import Up
+from harness.processes.tailrace_command import TailraceCommand
+from harness.processes.tailrace_up import TailraceUp
 
 FLOW = "id: flow\nnodes: {a: {type: transform, with: {value: 1}}}\n"
 SLOW = "id: slow\nnodes: {a: {type: delay, with: {duration: 60s}}}\n"
 
 
 @pytest.fixture(scope="module")
-def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TailraceUp]:
     """A `tailrace up --demo` that asks for tokens, and has one to install the examples with."""
     environment = {
         "TAILRACE_AUTH": "jwt",
@@ -24,17 +24,19 @@ def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
         "TAILRACE_TOKEN": token(),
         "TAILRACE_SECRET_SERVICE": "for nodes only",
     }
-    with Up(tmp_path_factory.mktemp("secured"), "--demo", environment=environment) as running:
+    with TailraceUp(
+        tmp_path_factory.mktemp("secured"), "--demo", environment=environment
+    ) as running:
         yield running.wait_ready()
 
 
-def _command(secured: Up, folder: Path, text: str) -> Command:
-    command = Command(secured.url, folder)
+def _command(secured: TailraceUp, folder: Path, text: str) -> TailraceCommand:
+    command = TailraceCommand(secured.url, folder)
     command.environment["TAILRACE_TOKEN"] = text
     return command
 
 
-def test_a_run_from_start_to_end_with_a_token(secured: Up, tmp_path: Path) -> None:
+def test_a_run_from_start_to_end_with_a_token(secured: TailraceUp, tmp_path: Path) -> None:
     """Apply, run and watch, list; the examples are there, too."""
     tailrace = _command(secured, tmp_path, token())
     assert tailrace("apply", str(tailrace.write("flow.yaml", FLOW))).code == 0
@@ -44,11 +46,11 @@ def test_a_run_from_start_to_end_with_a_token(secured: Up, tmp_path: Path) -> No
     assert "TAILRACE_AUTH_SECRET" not in _environment_of(secured, "tailrace_worker")
 
 
-def _environment_of(running: Up, module: str) -> str:
+def _environment_of(running: TailraceUp, module: str) -> str:
     return Path(f"/proc/{running.child(module)}/environ").read_text(errors="replace")
 
 
-def test_secrets_of_definitions_are_given_to_workers_only(secured: Up) -> None:
+def test_secrets_of_definitions_are_given_to_workers_only(secured: TailraceUp) -> None:
     """The API runs no nodes."""
     assert "TAILRACE_SECRET_SERVICE" in _environment_of(secured, "tailrace_worker")
     assert "TAILRACE_SECRET_SERVICE" not in _environment_of(secured, "tailrace_api")
@@ -64,7 +66,7 @@ def test_secrets_of_definitions_are_given_to_workers_only(secured: Up) -> None:
         (token(org=None), "the token holds no organization: it has neither org nor orgs"),
     ],
 )
-def test_a_refusal_is_one_line(secured: Up, tmp_path: Path, text: str, reason: str) -> None:
+def test_a_refusal_is_one_line(secured: TailraceUp, tmp_path: Path, text: str, reason: str) -> None:
     """With the reason, exit code 1, and nothing of the token."""
     tailrace = _command(secured, tmp_path, text)
     for arguments in (("ls",), ("show", "x"), ("watch", "x")):
@@ -73,7 +75,7 @@ def test_a_refusal_is_one_line(secured: Up, tmp_path: Path, text: str, reason: s
         assert outcome.stderr == f"tailrace: {reason}\n"
 
 
-def test_a_token_that_expires_while_one_watches(secured: Up, tmp_path: Path) -> None:
+def test_a_token_that_expires_while_one_watches(secured: TailraceUp, tmp_path: Path) -> None:
     """The watch ends with that reason, and the run goes on."""
     tailrace = _command(secured, tmp_path, token())
     tailrace("apply", str(tailrace.write("slow.yaml", SLOW)))
@@ -85,7 +87,7 @@ def test_a_token_that_expires_while_one_watches(secured: Up, tmp_path: Path) -> 
     assert tailrace("cancel", run).code == 0
 
 
-def test_no_token_is_in_what_the_system_writes(secured: Up) -> None:
+def test_no_token_is_in_what_the_system_writes(secured: TailraceUp) -> None:
     """Neither the one that it was started with."""
     assert SECRET not in secured.stderr()
     assert token().split(".")[0] not in secured.stderr()

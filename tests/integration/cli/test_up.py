@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.nats.server import NatsServer, free_port
-from harness.processes.up import Up, command_line, wait_gone
+from harness.processes.tailrace_up import TailraceUp, command_line, wait_gone
 from tailrace.errors import StartError
 from tailrace.local.ports import api_ports
 from tailrace.local.system import API_DEADLINE, NATS_DEADLINE, WORKER_DEADLINE
@@ -21,16 +21,16 @@ SERVICES = ("tailrace_api", "tailrace_worker", "nats-server")
 
 
 @pytest.fixture
-def up(tmp_path: Path, stand_ins: dict[str, str]) -> Iterator[Up]:
+def up(tmp_path: Path, stand_ins: dict[str, str]) -> Iterator[TailraceUp]:
     """A `tailrace up` that is ready, with services that stand in for the real ones."""
-    with Up(tmp_path / "up", environment=stand_ins) as running:
+    with TailraceUp(tmp_path / "up", environment=stand_ins) as running:
         yield running.wait_ready()
 
 
 def test_the_ready_line_is_alone_on_stdout(tmp_path: Path, stand_ins: dict[str, str]) -> None:
     """What services print goes to stderr, and so do the URLs of the other replicas."""
     options = ("--port", "0", "--api-replicas", "2")
-    with Up(tmp_path / "up", *options, environment=stand_ins) as up:
+    with TailraceUp(tmp_path / "up", *options, environment=stand_ins) as up:
         up.wait_ready()
         up.send(signal.SIGTERM)
         assert up.wait() == 0
@@ -47,7 +47,7 @@ def test_replicas_take_ports_upward_from_the_first(
     """The ready line names the port that was asked for."""
     first = free_ports_in_a_row(2)
     options = ("--port", str(first), "--api-replicas", "2")
-    with Up(tmp_path / "up", *options, environment=stand_ins) as up:
+    with TailraceUp(tmp_path / "up", *options, environment=stand_ins) as up:
         up.wait_ready()
 
         assert up.url == f"http://127.0.0.1:{first}"
@@ -55,7 +55,9 @@ def test_replicas_take_ports_upward_from_the_first(
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_child_that_crashes_is_started_again_and_that_is_said(up: Up, service: str) -> None:
+def test_a_child_that_crashes_is_started_again_and_that_is_said(
+    up: TailraceUp, service: str
+) -> None:
     """One line: who, how it ended, and when it will be back."""
     before = up.child(service)
     others = {pid for pid in up.children() if pid != before}
@@ -69,7 +71,7 @@ def test_a_child_that_crashes_is_started_again_and_that_is_said(up: Up, service:
     assert others < set(up.children())
 
 
-def test_a_child_that_keeps_crashing_is_started_at_growing_intervals(up: Up) -> None:
+def test_a_child_that_keeps_crashing_is_started_at_growing_intervals(up: TailraceUp) -> None:
     """Half a second, then one: a broken service must not become a busy loop."""
     pid = up.child("tailrace_worker")
     for pause in ("0.5", "1"):
@@ -79,7 +81,7 @@ def test_a_child_that_keeps_crashing_is_started_at_growing_intervals(up: Up) -> 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_everything_in_order(up: Up, number: signal.Signals) -> None:
+def test_a_signal_ends_everything_in_order(up: TailraceUp, number: signal.Signals) -> None:
     """API first, so that no run begins; NATS last, so that workers can hand back their jobs."""
     pids = list(up.children())
 
@@ -101,7 +103,7 @@ def test_what_does_not_end_is_killed(tmp_path: Path, stand_ins: dict[str, str]) 
         **stand_ins,
         "STAND_IN": "tailrace_api=leaves-a-child tailrace_worker=stays",
     }
-    with Up(tmp_path / "up", environment=environment) as up:
+    with TailraceUp(tmp_path / "up", environment=environment) as up:
         up.wait_ready()
         pids = list(up.children())
 
@@ -113,7 +115,7 @@ def test_what_does_not_end_is_killed(tmp_path: Path, stand_ins: dict[str, str]) 
 
 def test_a_second_signal_ends_everything_at_once(tmp_path: Path, stand_ins: dict[str, str]) -> None:
     """Who presses Ctrl-C twice does not want to wait."""
-    with Up(
+    with TailraceUp(
         tmp_path / "up",
         environment={**stand_ins, "STAND_IN": "tailrace_api=stays tailrace_worker=stays"},
     ) as up:
@@ -136,7 +138,7 @@ def test_a_second_signal_ends_everything_at_once(tmp_path: Path, stand_ins: dict
 
 def test_a_signal_during_the_start_ends_it(tmp_path: Path, stand_ins: dict[str, str]) -> None:
     """There is nothing to wait for, and nothing is left."""
-    with Up(tmp_path / "up", "--workers", "3", environment=stand_ins) as up:
+    with TailraceUp(tmp_path / "up", "--workers", "3", environment=stand_ins) as up:
         pids = wait_children(up)
 
         up.send(signal.SIGTERM)
@@ -150,13 +152,13 @@ def test_folders_may_have_any_name(tmp_path: Path, stand_ins: dict[str, str]) ->
     long = tmp_path / ("t" * 100)
     long.mkdir()
     folder = tmp_path / 'with "quotes", $signs and ümlauts'
-    with Up(folder, environment={**stand_ins, "TMPDIR": str(long)}) as up:
+    with TailraceUp(folder, environment={**stand_ins, "TMPDIR": str(long)}) as up:
         up.wait_ready()
 
         assert (folder / "data" / "nats" / "jetstream").is_dir()
 
 
-def test_no_child_outlives_an_up_that_was_killed(up: Up) -> None:
+def test_no_child_outlives_an_up_that_was_killed(up: TailraceUp) -> None:
     """It has no time to end them: the kernel does."""
     pids = list(up.children())
     assert len(pids) == len(SERVICES)
@@ -171,14 +173,14 @@ def test_data_stays_between_starts_even_if_the_first_was_killed(
     tmp_path: Path, stand_ins: dict[str, str]
 ) -> None:
     """The lock goes with its holders, so that the next start is not refused."""
-    with Up(tmp_path / "up", environment=stand_ins) as first:
+    with TailraceUp(tmp_path / "up", environment=stand_ins) as first:
         first.wait_ready()
         store = tmp_path / "up" / "data" / "nats"
         assert store.is_dir()
         first.send(signal.SIGKILL)
         first.wait()
 
-    with Up(tmp_path / "up", environment=stand_ins) as second:
+    with TailraceUp(tmp_path / "up", environment=stand_ins) as second:
         second.wait_ready()
 
 
@@ -186,7 +188,7 @@ def test_a_running_nats_may_be_used(
     tmp_path: Path, stand_ins: dict[str, str], nats_server: NatsServer
 ) -> None:
     """Then none is started, no folder is made, and it still runs afterwards."""
-    with Up(tmp_path / "up", "--nats", nats_server.url, environment=stand_ins) as up:
+    with TailraceUp(tmp_path / "up", "--nats", nats_server.url, environment=stand_ins) as up:
         up.wait_ready()
         assert not any("nats-server" in command for command in up.children().values())
         up.send(signal.SIGTERM)
@@ -201,7 +203,7 @@ def test_a_crash_during_the_start_shows_all_that_was_said(
 ) -> None:
     """It is a defect, not a mistake of the operator: the traceback is wanted."""
     environment = {**stand_ins, "STAND_IN": "tailrace_api=crashes"}
-    with Up(tmp_path / "up", environment=environment) as up:
+    with TailraceUp(tmp_path / "up", environment=environment) as up:
         assert up.wait() == 2
         assert "RuntimeError: a defect" in up.stderr()
         assert "api-1 ended with exit code 1 before it was ready" in up.stderr()
@@ -227,7 +229,7 @@ def test_nobody_has_to_read_what_the_services_write(
     os.close(reading)
 
 
-def wait_child(up: Up, part: str, *, other_than: int) -> int:
+def wait_child(up: TailraceUp, part: str, *, other_than: int) -> int:
     """Return the process id of a child that has become what it is to be."""
     while True:
         found = [
@@ -240,7 +242,7 @@ def wait_child(up: Up, part: str, *, other_than: int) -> int:
         time.sleep(0.01)
 
 
-def wait_children(up: Up) -> list[int]:
+def wait_children(up: TailraceUp) -> list[int]:
     """Return the process ids of the first children, as soon as services are among them."""
     while True:
         children = up.children()

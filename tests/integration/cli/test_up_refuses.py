@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.nats.server import NatsServer, free_port
-from harness.processes.up import Up
+from harness.processes.tailrace_up import TailraceUp
 
 
 @dataclass
@@ -133,7 +133,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, data_dir: str, reason: 
 
 def test_a_folder_that_another_one_uses(tmp_path: Path, stand_ins: dict[str, str]) -> None:
     """Two servers on one store would destroy it; the line says which process to stop."""
-    with Up(tmp_path / "first", environment=stand_ins) as first:
+    with TailraceUp(tmp_path / "first", environment=stand_ins) as first:
         first.wait_ready()
 
         line = refusal(

@@ -8,8 +8,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from harness.generators.steps import done, of, paused, types_of, waiting
 from harness.generators.workflows import definition
+from harness.models.log_conditions import done, of, paused, types_of, waiting
 from harness.nats.server import free_port
 from harness.processes.installation import TENANT, Installation
 from tailrace_shared.commands.execution_commands import Asker, Decision

@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from harness.generators.steps import of
 from harness.generators.workflows import definition
+from harness.models.log_conditions import of
 from harness.processes.installation import TENANT, Installation
 from tailrace_shared.commands.concurrency_gate import ConcurrencyGate
 from tailrace_shared.execution.events import Event, StepWaiting

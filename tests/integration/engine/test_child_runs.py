@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from harness.campaigns.campaign import campaign
-from harness.generators.steps import of, running, waiting
 from harness.generators.workflows import definition
+from harness.models.log_conditions import of, running, waiting
 from harness.models.log_invariants import violations
 from harness.nats.server import NatsServer
 from harness.processes.installation import Installation

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from harness.generators.steps import begun, done, of, paused, running, types_of, waiting
 from harness.generators.workflows import definition
+from harness.models.log_conditions import begun, done, of, paused, running, types_of, waiting
 from harness.processes.installation import TENANT, Installation
 from tailrace_shared.commands.execution_commands import Decision
 from tailrace_shared.errors import IllegalCommandError

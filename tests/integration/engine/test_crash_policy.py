@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from harness.generators.steps import of, running
+from harness.models.log_conditions import of, running
 from harness.processes.installation import Installation
 from tailrace_shared.execution.events import StepFailed, StepRetrying
 

@@ -13,7 +13,13 @@ import msgspec
 import pytest
 
 from harness.campaigns.campaign import Campaign, campaign
-from harness.generators.golden import GoldenLog, golden_logs, prefixes, told, transplanted
+from harness.generators.golden_logs import (
+    GoldenLog,
+    golden_logs,
+    prefixes,
+    state_values,
+    transplanted,
+)
 from harness.models.log_invariants import Record, violations
 from harness.models.simulation import Simulation
 from harness.nats.server import NatsServer
@@ -38,7 +44,7 @@ each_log = pytest.mark.parametrize("golden", GOLDEN, ids=lambda golden: golden.t
 @each_log
 def test_a_golden_log_folds_to_what_it_did(golden: GoldenLog):
     """Field by field; a field that has come since is derived, or says that it is not set."""
-    state = told(fold(golden.record.events))
+    state = state_values(fold(golden.record.events))
     assert pruned(state, golden.state) == golden.state
 
 

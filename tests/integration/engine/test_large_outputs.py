@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from harness.generators.steps import begun, of
 from harness.generators.workflows import definition
+from harness.models.log_conditions import begun, of
 from harness.processes.installation import Installation
 from tailrace_shared.execution.evaluation import final_output
 from tailrace_shared.execution.events import StepCompleted, StepFailed

@@ -12,9 +12,9 @@ from typing import Final, NamedTuple
 import pytest
 
 from benchmarks.table import print_rows
-from harness.generators.script import EPOCH
-from harness.generators.traces import grown_workflow
-from harness.models.effort import lines_of
+from harness.generators.grown_traces import grown_workflow
+from harness.generators.scripted_log import EPOCH
+from harness.models.line_counter import lines_of
 from harness.models.log_invariants import Record, check
 from harness.processes.installation import TENANT, Installation
 from tailrace_shared.execution.commands import create

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness.generators.steps import begun, types_of
 from harness.generators.workflows import definition
+from harness.models.log_conditions import begun, types_of
 from harness.processes.installation import TENANT, Installation
 from tailrace_shared.execution.events import TERMINAL, Event, ExecutionStarted
 from tailrace_shared.execution.state import fold

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness.generators.steps import begun
 from harness.generators.workflows import definition
+from harness.models.log_conditions import begun
 from harness.processes.installation import TENANT, Installation
 from tailrace_shared.execution.events import ExecutionCompleted, StepWaiting
 from tailrace_shared.execution.state import fold

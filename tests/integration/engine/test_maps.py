@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness.generators.steps import begun, done, of, running
 from harness.generators.workflows import definition
+from harness.models.log_conditions import begun, done, of, running
 from harness.processes.installation import Installation
 from tailrace_shared.execution.events import (
     Event,

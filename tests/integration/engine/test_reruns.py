@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness.generators.steps import begun, of, types_of
 from harness.generators.workflows import definition
+from harness.models.log_conditions import begun, of, types_of
 from harness.processes.installation import TENANT, Installation
 from tailrace_shared.commands.run_input import InvalidInputError
 from tailrace_shared.errors import IllegalCommandError

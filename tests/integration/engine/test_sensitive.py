@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from harness.generators.workflows import definition
-from harness.processes.api import ApiProcess
+from harness.processes.api_process import ApiProcess
 from harness.processes.installation import TENANT, Installation
 from harness.sse.client import SseClient
 from tailrace_shared.commands.execution_commands import Asker, Decision

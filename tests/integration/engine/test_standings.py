@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.generators.steps import paused
 from harness.generators.workflows import definition
+from harness.models.log_conditions import paused
 from harness.processes.installation import TENANT, Installation
 from tailrace_shared.commands.execution_commands import Asker, Decision
 from tailrace_shared.commands.run_starter import RunRequest

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from harness.generators import log as written
+from harness.generators import hand_written_log as written
 from harness.nats.site import Site
 from tailrace_api.dialects.pipeline_status import RunCounts
 from tailrace_api.dialects.snapshot import Snapshot, SnapshotQuery

@@ -5,8 +5,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from harness.generators import log
-from harness.generators.log import NOW
+from harness.generators import hand_written_log as log
+from harness.generators.hand_written_log import NOW
 from harness.sse.client import SseParser
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import Dialect, encode_commit, reset, without_id

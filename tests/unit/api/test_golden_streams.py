@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from harness.generators.story import BAD, GOOD, LEFT, STORY, wire
+from harness.generators.dialect_story import BAD, GOOD, LEFT, STORY, wire
 from tailrace_api.dialects.dialect import Dialect, without_id
 from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.dialects.multiplex import NamedTopic, multiplex

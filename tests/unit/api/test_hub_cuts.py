@@ -11,9 +11,9 @@ from typing import Final
 
 import pytest
 
+from harness.fakes.faulty_hubs import FaultyHubs, place, try_seeds
 from harness.fakes.memory_client import MemoryClient
-from harness.fakes.stormy_hubs import StormyHubs, place, try_seeds
-from harness.generators import log as written
+from harness.generators import hand_written_log as written
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution.commits import encode_commits, split_commit
 from tailrace_shared.execution.events import Event
@@ -22,7 +22,7 @@ _SEEDS: Final = 2000
 _PARTS: Final = 20
 
 
-class World(StormyHubs):
+class World(FaultyHubs):
     """One execution, which everybody reads."""
 
     def __init__(self, seed: int) -> None:

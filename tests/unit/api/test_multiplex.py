@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.generators.story import (
+from harness.generators.dialect_story import (
     BAD,
     EPOCH,
     FIRST,
     GOOD,
     LEFT,
     STORY,
-    Told,
+    StoryCommit,
     at,
     broken,
     waiting,
@@ -262,7 +262,9 @@ def test_what_was_before_is_told_without_ids_and_without_what_nobody_is_shown() 
 def test_no_text_breaks_out_of_its_field(text: str, key: str) -> None:
     """Wrapped twice: one block for each slot, and the text as it was."""
     context = Context(GOOD.execution_id, "w", text, {key: text})
-    told = Told(context, [waiting("n", 5, reason=text), broken("n", 6, text, "t", stage=text)])
+    told = StoryCommit(
+        context, [waiting("n", 5, reason=text), broken("n", 6, text, "t", stage=text)]
+    )
     frames = encode_commit(ALL, EPOCH, context, 1, told.payload).joined
     parsed = [event.json() for event in SseParser().feed(frames)]
     assert [event["topic"] for event in parsed] == [ONE.name, "paused", ONE.name, "feed"]

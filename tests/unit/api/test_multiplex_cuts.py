@@ -14,13 +14,13 @@ from typing import Any, Final
 import msgspec
 import pytest
 
+from harness.fakes.faulty_hubs import TENANTS, FaultyTenants, Place, place, try_seeds
 from harness.fakes.memory_client import MemoryClient
 from harness.fakes.memory_hub import memory_hub
 from harness.fakes.memory_nats import MemoryNats
-from harness.fakes.stormy_hubs import TENANTS, Place, StormyTenants, place, try_seeds
 from harness.fakes.virtual_time import run_in_virtual_time
-from harness.generators import log as written
-from harness.generators.tenant_log import TenantLog
+from harness.generators import hand_written_log as written
+from harness.generators.random_tenant_log import TenantLog
 from harness.sse.client import SseParser
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import encode_commit
@@ -81,7 +81,7 @@ def _comparable(data: Any) -> Any:
     return {key: value for key, value in data.items() if key != "previousStatus"}
 
 
-class World(StormyTenants):
+class World(FaultyTenants):
     """Two tenants, and pages that show some of what they run."""
 
     def page(self) -> Page:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.generators import story
-from harness.generators.story import BAD, GOOD, LEFT, STORY, Told, at
+from harness.generators import dialect_story as story
+from harness.generators.dialect_story import BAD, GOOD, LEFT, STORY, StoryCommit, at
 from harness.sse.client import SseParser
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
@@ -22,7 +22,7 @@ NOTHING = Snapshot(0, (), {}, frozenset())
 
 def shown(context: Context, *events: ev.Event) -> list[tuple[str, Any]]:
     """Return what is shown of a commit: names and data."""
-    told = Told(context, [*events])
+    told = StoryCommit(context, [*events])
     wire = encode_commit(PAUSED_WORKFLOWS, "1", context, 1, told.payload).joined
     return [(event.type, event.json()) for event in SseParser().feed(wire)]
 
@@ -35,7 +35,7 @@ def listed(state: State) -> dict[str, Any]:
     return found
 
 
-def take(state: State, told: Told) -> None:
+def take(state: State, told: StoryCommit) -> None:
     """Let a state take a commit."""
     encode_commit(PAUSED_WORKFLOWS, "1", told.context, 1, told.payload, state.show)
 
@@ -146,13 +146,13 @@ def test_whoever_has_ended_waits_no_longer_whatever_is_said_of_it(end: ev.Event)
     empty = state.size
     for context in (GOOD, LEFT):
         for step in ("a", "b"):
-            take(state, Told(context, [story.waiting(step, 5)]))
-    ended = Told(GOOD, [end])
+            take(state, StoryCommit(context, [story.waiting(step, 5)]))
+    ended = StoryCommit(GOOD, [end])
     assert PAUSED_WORKFLOWS.concerns(GOOD, ended.payload)
     take(state, ended)
     left = [entry["executionId"] for entry in listed(state)["pausedWorkflows"]]
     assert left == [LEFT.execution_id] * 2
-    take(state, Told(LEFT, [end]))
+    take(state, StoryCommit(LEFT, [end]))
     assert listed(state) == {"pausedWorkflows": []}
     assert state.size == empty
 
@@ -194,7 +194,7 @@ def test_a_list_that_begins_in_the_middle_is_the_same(place: int) -> None:
     assert first.opening(0) == second.opening(0)
 
 
-def snapshot(commits: list[Told]) -> Snapshot:
+def snapshot(commits: list[StoryCommit]) -> Snapshot:
     """Return what the log says of who waits."""
     waits: dict[str, dict[str, WaitingStep]] = {each.execution_id: {} for each in (GOOD, BAD, LEFT)}
     for told in commits:
@@ -233,9 +233,9 @@ def test_a_long_list_shows_the_newest_and_says_how_many_there_are() -> None:
     assert (len(found["pausedWorkflows"]), found["total"]) == (MOST_LISTED, 2 * MOST_LISTED + 5)
     assert found["pausedWorkflows"][0]["executionId"] == f"e{2 * MOST_LISTED + 4}"
     for number in range(5, MOST_LISTED + 6):
-        take(state, Told(Context(f"e{number}", "w"), [story.done("n", 5, {}, "await")]))
+        take(state, StoryCommit(Context(f"e{number}", "w"), [story.done("n", 5, {}, "await")]))
     assert listed(state)["total"] == MOST_LISTED + 4
-    take(state, Told(Context("e0", "w"), [story.done("n", 5, {}, "await")]))
+    take(state, StoryCommit(Context("e0", "w"), [story.done("n", 5, {}, "await")]))
     assert listed(state)["total"] == MOST_LISTED + 3
 
 
@@ -272,7 +272,7 @@ def test_no_text_breaks_out_of_its_field(text: str, key: str, step: str) -> None
     assert (entry["variables"], entry["waitingFor"]) == ({key: text}, [text])
     assert end["reason"] == text
     state = PAUSED_WORKFLOWS.begin(NOTHING)
-    take(state, Told(context, [wait]))
+    take(state, StoryCommit(context, [wait]))
     (event,) = SseParser().feed(without_id(state.opening(0)))
     assert event.json() == {"pausedWorkflows": [entry]}
     assert isinstance(state.opening(0)[0], Block)

@@ -6,7 +6,7 @@ import pytest
 
 from harness.fakes.memory_nats import MemoryNats
 from harness.fakes.virtual_time import run_in_virtual_time
-from harness.generators import log as written
+from harness.generators import hand_written_log as written
 from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.fanout.history.replay import Page, Replay, ReplayBusyError
 from tailrace_api.fanout.runtime.counts import Counts

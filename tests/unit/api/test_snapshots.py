@@ -9,8 +9,8 @@ import pytest
 from harness.fakes.memory_hub import MemoryHub, memory_hub
 from harness.fakes.memory_nats import MemoryNats
 from harness.fakes.virtual_time import run_in_virtual_time
-from harness.generators.tenant_log import TenantLog
-from harness.models.folded import FoldedTenant
+from harness.generators.random_tenant_log import TenantLog
+from harness.models.folded_tenant import FoldedTenant
 from tailrace_api.dialects.pipeline_status import RunCounts
 from tailrace_api.dialects.snapshot import Snapshot, SnapshotQuery
 from tailrace_shared.errors import UnavailableError

@@ -15,9 +15,9 @@ from typing import Any, Final
 import msgspec
 import pytest
 
+from harness.fakes.faulty_hubs import TENANTS, FaultyTenants, Place, place, try_seeds
 from harness.fakes.memory_client import MemoryClient
-from harness.fakes.stormy_hubs import TENANTS, Place, StormyTenants, place, try_seeds
-from harness.models.folded import FoldedTenant
+from harness.models.folded_tenant import FoldedTenant
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import Dialect, LoggedEvent
 from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
@@ -99,7 +99,7 @@ class Picture:
             assert self._statuses == {name: folded.pipeline(name) for name in named}
 
 
-class World(StormyTenants):
+class World(FaultyTenants):
     """Two tenants, and what their clients must be told."""
 
     def expected(self, tenant: str, dialect: Dialect, since: Place) -> list[Told]:

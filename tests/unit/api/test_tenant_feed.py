@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.generators import story
-from harness.generators.story import GOOD, Told, at
+from harness.generators import dialect_story as story
+from harness.generators.dialect_story import GOOD, StoryCommit, at
 from harness.sse.client import SseParser
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import encode_commit, without_id
@@ -21,7 +21,7 @@ IDS = {"poId": "po-1", "workflowId": "purchase-order", "executionId": GOOD.execu
 
 def shown(context: Context, *events: ev.Event) -> list[dict[str, Any]]:
     """Return what is shown of a commit; each is named as its type says."""
-    told = Told(context, [*events])
+    told = StoryCommit(context, [*events])
     wire = encode_commit(TENANT_FEED, "1", context, 1, told.payload).joined
     parsed = SseParser().feed(wire)
     data = [event.json() for event in parsed]
@@ -213,7 +213,7 @@ def test_an_order_is_called_as_its_input_says(run_input: Any, order: str) -> Non
 
 
 @pytest.mark.parametrize("told", story.STORY)
-def test_every_event_has_two_slots(told: Told) -> None:
+def test_every_event_has_two_slots(told: StoryCommit) -> None:
     """So that each replica numbers alike, whatever it shows."""
     commit = encode_commit(TENANT_FEED, "1", told.context, 1, told.payload)
     assert len(commit.ends) == 2 * len(told.events)

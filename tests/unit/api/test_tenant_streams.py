@@ -12,8 +12,8 @@ from harness.fakes.memory_client import MemoryClient
 from harness.fakes.memory_hub import MemoryHub, memory_hub
 from harness.fakes.memory_nats import MemoryNats
 from harness.fakes.virtual_time import run_in_virtual_time
-from harness.generators import log as written
-from harness.generators.tenant_log import TenantLog
+from harness.generators import hand_written_log as written
+from harness.generators.random_tenant_log import TenantLog
 from harness.sse.client import places
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.generators.golden import GoldenLog, golden_logs
+from harness.generators.golden_logs import GoldenLog, golden_logs
 from tailrace_shared.execution.commit_status import STATE, CommitStatus, mark_of_all
 from tailrace_shared.execution.state import ExecutionState
 

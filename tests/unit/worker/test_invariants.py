@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from harness.generators.script import Script
+from harness.generators.scripted_log import ScriptedLog
 from harness.generators.workflows import definition
-from harness.models.family_invariants import strained
+from harness.models.family_invariants import family_violations
 from harness.models.log_invariants import Record, check, violations
 from tailrace_shared.execution.events import Parent
 
@@ -29,13 +29,13 @@ MAP = definition(
 CHILD = definition({"c": {"type": "workflow", "with": {"id": "test", "input": {}}}})
 
 
-def begun(workflow: Any = PAIR, **nodes: dict[str, Any]) -> Script:
+def begun(workflow: Any = PAIR, **nodes: dict[str, Any]) -> ScriptedLog:
     """Return a script whose execution has started."""
-    script = Script(definition(nodes) if nodes else workflow)
+    script = ScriptedLog(definition(nodes) if nodes else workflow)
     return script.by("", script.queued({"xs": [1, 2, 3]})).by(W, script.started())
 
 
-def legal() -> Script:
+def legal() -> ScriptedLog:
     """Return the log of a good execution: a retry, a wait for a time, and the end."""
     s = begun(a={"retry": {"max_attempts": 2, "jitter": False}}, b={"type": "delay", **NEEDS_A})
     s.by(W, s.start("a")).by(W, s.log("a"), s.again("a"))
@@ -54,56 +54,56 @@ def test_a_good_log_leaves_the_rules_speechless():
     check([legal().record])
 
 
-def started_early() -> Script:
+def started_early() -> ScriptedLog:
     """A node starts beside what it needs."""
     s = begun()
     return s.by(W, s.start("a"), s.start("b"))
 
 
-def skipped_early() -> Script:
+def skipped_early() -> ScriptedLog:
     """A node is given up although what it needs may still succeed."""
     s = begun()
     return s.by(W, s.start("a"), s.skip("b"))
 
 
-def ran_unwanted() -> Script:
+def ran_unwanted() -> ScriptedLog:
     """A node runs although its condition is false."""
     s = begun(a={"when": "false"})
     return s.by(W, s.start("a"))
 
 
-def skipped_wanted() -> Script:
+def skipped_wanted() -> ScriptedLog:
     """A node is skipped by a condition that is true."""
     s = begun(a={"when": "true"})
     return s.by(W, s.skip("a", "when"))
 
 
-def conjured() -> Script:
+def conjured() -> ScriptedLog:
     """A node succeeds that has never run."""
     s = begun()
     return s.by(W, s.succeed("a", attempt=0))
 
 
-def counted_wrongly() -> Script:
+def counted_wrongly() -> ScriptedLog:
     """An attempt is left out."""
     s = begun()
     return s.by(W, s.start("a", 2))
 
 
-def ended_another_attempt() -> Script:
+def ended_another_attempt() -> ScriptedLog:
     """The end of an attempt names an older one."""
     s = begun(a={"retry": {"max_attempts": 9, "initial": "0s"}})
     s.by(W, s.start("a"), s.again("a", after=0), s.start("a", 2))
     return s.by(W, s.succeed("a", attempt=1))
 
 
-def tried_too_often() -> Script:
+def tried_too_often() -> ScriptedLog:
     """More attempts than the policy allows."""
     s = begun()
     return s.by(W, s.start("a"), s.again("a"))
 
 
-def tried_too_soon() -> Script:
+def tried_too_soon() -> ScriptedLog:
     """An attempt before its time."""
     s = begun(a={"retry": {"max_attempts": 2, "jitter": False}})
     s.by(W, s.start("a"), s.again("a"))
@@ -111,19 +111,19 @@ def tried_too_soon() -> Script:
     return s.by(W, s.start("a", 2))
 
 
-def hurried() -> Script:
+def hurried() -> ScriptedLog:
     """A shorter backoff than the policy's."""
     s = begun(a={"retry": {"max_attempts": 2, "jitter": False}})
     return s.by(W, s.start("a"), s.again("a", after=0.1))
 
 
-def repeated_after_a_crash() -> Script:
+def repeated_after_a_crash() -> ScriptedLog:
     """A step is tried again whose effects must not be repeated."""
     s = begun(a={"on_crash": "fail"})
     return s.by(W, s.start("a")).by("worker-2", s.again("a", cause="crash", after=0))
 
 
-def woke_early() -> Script:
+def woke_early() -> ScriptedLog:
     """A delay ends before its time."""
     s = begun(a={"type": "delay", "with": {"duration": "60s"}})
     s.by(W, s.start("a"), s.wait("a", "time", until=s.at(60)))
@@ -131,7 +131,7 @@ def woke_early() -> Script:
     return s.by(W, s.succeed("a", {}))
 
 
-def zombie_completed() -> Script:
+def zombie_completed() -> ScriptedLog:
     """A worker ends an attempt that it began before it was displaced."""
     s = begun(a={}, b={})
     s.by(W, s.start("a"), s.start("b"))
@@ -139,31 +139,31 @@ def zombie_completed() -> Script:
     return s.by(W, s.succeed("a", attempt=2))
 
 
-def stole_an_attempt() -> Script:
+def stole_an_attempt() -> ScriptedLog:
     """Another worker reports on an attempt without having declared it lost."""
     s = begun()
     return s.by(W, s.start("a")).by("worker-2", s.log("a"))
 
 
-def unsigned() -> Script:
+def unsigned() -> ScriptedLog:
     """The API starts a step."""
     s = begun()
     return s.by("", s.start("a"))
 
 
-def signed_by_the_driver() -> Script:
+def signed_by_the_driver() -> ScriptedLog:
     """The driver claims the attempt of an actor."""
     s = begun()
     return s.by(W, s.wait("a", "actor"), s.start("a", remote=True))
 
 
-def started_while_held() -> Script:
+def started_while_held() -> ScriptedLog:
     """Somebody has asked for a pause."""
     s = begun()
     return s.by("", s.command("pause")).by(W, s.start("a"))
 
 
-def fired_while_held() -> Script:
+def fired_while_held() -> ScriptedLog:
     """A timer fires in an execution that is held."""
     s = begun(a={"type": "delay", "with": {"duration": "1s"}})
     s.by(W, s.start("a"), s.wait("a", "time", until=s.at(1)))
@@ -171,32 +171,32 @@ def fired_while_held() -> Script:
     return s.by("", s.command("pause")).by(W, s.succeed("a", {}))
 
 
-def went_on_while_paused() -> Script:
+def went_on_while_paused() -> ScriptedLog:
     """Something happens between the pause and the resume."""
     s = begun()
     s.by("", s.command("pause")).by(W, s.paused(requested=True)).by("", s.command("resume"))
     return s.by(W, s.start("a"))
 
 
-def paused_while_it_runs() -> Script:
+def paused_while_it_runs() -> ScriptedLog:
     """A step runs in an execution that is said to be paused."""
     s = begun()
     return s.by(W, s.start("a")).by("", s.command("pause")).by(W, s.paused(requested=True))
 
 
-def paused_unasked() -> Script:
+def paused_unasked() -> ScriptedLog:
     """Nobody has asked for the pause."""
     s = begun()
     return s.by(W, s.paused(requested=True))
 
 
-def paused_without_a_wait() -> Script:
+def paused_without_a_wait() -> ScriptedLog:
     """Nothing awaits a signal."""
     s = begun()
     return s.by(W, s.paused())
 
 
-def paused_beside_a_timer() -> Script:
+def paused_beside_a_timer() -> ScriptedLog:
     """Something will go on by itself."""
     s = begun(a={"type": "await"}, b={"type": "delay", "with": {"duration": "9s"}})
     s.by(W, s.start("a"), s.wait("a", "signal"))
@@ -204,63 +204,63 @@ def paused_beside_a_timer() -> Script:
     return s.by(W, s.paused("a"))
 
 
-def paused_for_another() -> Script:
+def paused_for_another() -> ScriptedLog:
     """The pause does not name who waits."""
     s = begun(AWAIT)
     return s.by(W, s.start("a"), s.wait("a", "signal"), s.paused())
 
 
-def expanded(count: int = 3) -> Script:
+def expanded(count: int = 3) -> ScriptedLog:
     """Return a script whose map has found its items."""
     s = begun(MAP)
     return s.by(W, s.start("m"), s.expand("m", list(range(count))))
 
 
-def crowded() -> Script:
+def crowded() -> ScriptedLog:
     """One item more at once than the map allows."""
     s = expanded()
     return s.by(W, s.start("m[0]"), s.start("m[1]"), s.start("m[2]"))
 
 
-def beyond_the_items() -> Script:
+def beyond_the_items() -> ScriptedLog:
     """An item that the map has not found."""
     s = expanded()
     return s.by(W, s.start("m[3]"))
 
 
-def itemised_too_early() -> Script:
+def itemised_too_early() -> ScriptedLog:
     """An item before its map."""
     s = begun(MAP)
     return s.by(W, s.start("m[0]"))
 
 
-def went_on_after_an_item_failed() -> Script:
+def went_on_after_an_item_failed() -> ScriptedLog:
     """A map that fails with its first item starts another."""
     s = expanded()
     return s.by(W, s.start("m[0]"), s.fail("m[0]"), s.start("m[1]"))
 
 
-def ended_over_its_items() -> Script:
+def ended_over_its_items() -> ScriptedLog:
     """A map fails while one of its items runs."""
     s = expanded(2)
     s.by(W, s.start("m[0]"), s.start("m[1]"), s.fail("m[0]"))
     return s.by(W, s.fail("m"))
 
 
-def lost_an_item() -> Script:
+def lost_an_item() -> ScriptedLog:
     """A map completes without one of its items."""
     s = expanded(2)
     return s.by(W, s.start("m[0]"), s.succeed("m[0]", 1), s.succeed("m", [1, 2]))
 
 
-def shuffled() -> Script:
+def shuffled() -> ScriptedLog:
     """A map's output is in another order than its items."""
     s = expanded(2)
     s.by(W, s.start("m[0]"), s.start("m[1]"), s.succeed("m[1]", 2), s.succeed("m[0]", 1))
     return s.by(W, s.succeed("m", [2, 1]))
 
 
-def waiting(**fields: Any) -> Script:
+def waiting(**fields: Any) -> ScriptedLog:
     """Return a script with a step that awaits a signal."""
     s = begun(AWAIT)
     return s.by(W, s.start("a"), s.wait("a", "signal", until=s.at(1), **fields))
@@ -269,14 +269,14 @@ def waiting(**fields: Any) -> Script:
 ANSWER: dict[str, Any] = {"decision": "approved", "data": 1, "actor": "ann", "event": None}
 
 
-def misquoted() -> Script:
+def misquoted() -> ScriptedLog:
     """The step says something else than it was given."""
     s = waiting()
     s.by("", s.command("resolve", node_id="a", decision="rejected", data=1, actor="ann"))
     return s.by(W, s.succeed("a", ANSWER))
 
 
-def timed_out_after_its_signal() -> Script:
+def timed_out_after_its_signal() -> ScriptedLog:
     """The signal was first, the timeout is told."""
     s = waiting()
     s.by("", s.command("resolve", node_id="a", decision="approved", data=1, actor="ann"))
@@ -284,7 +284,7 @@ def timed_out_after_its_signal() -> Script:
     return s.by(W, s.fail("a"))
 
 
-def answered_twice() -> Script:
+def answered_twice() -> ScriptedLog:
     """A second signal is accepted."""
     s = waiting()
     for _ in range(2):
@@ -292,96 +292,96 @@ def answered_twice() -> Script:
     return s
 
 
-def answered_by_nobody() -> Script:
+def answered_by_nobody() -> ScriptedLog:
     """The step has an answer although no signal has come."""
     s = waiting(on_timeout="continue")
     s.now += 2
     return s.by(W, s.succeed("a", ANSWER))
 
 
-def timed_out_early() -> Script:
+def timed_out_early() -> ScriptedLog:
     """A wait ends before its timeout."""
     s = waiting(on_timeout="fail")
     return s.by(W, s.fail("a"))
 
 
-def timed_out_otherwise() -> Script:
+def timed_out_otherwise() -> ScriptedLog:
     """The timeout fails what it should have let go on."""
     s = waiting(on_timeout="continue")
     s.now += 2
     return s.by(W, s.fail("a"))
 
 
-def rejected_in_vain() -> Script:
+def rejected_in_vain() -> ScriptedLog:
     """A rejection that should fail the step does not."""
     s = waiting(on_reject="fail")
     s.by("", s.command("resolve", node_id="a", decision="rejected", data=1, actor="ann"))
     return s.by(W, s.succeed("a", {**ANSWER, "decision": "rejected"}))
 
 
-def triggered_by_another() -> Script:
+def triggered_by_another() -> ScriptedLog:
     """A trigger is delivered that the step does not wait for."""
     s = waiting(triggers=["ours"])
     return s.by("", s.command("resolve", node_id="a", event={}, procedure="theirs"))
 
 
-def triggered_without_a_match() -> Script:
+def triggered_without_a_match() -> ScriptedLog:
     """An event is delivered that does not match."""
     s = waiting(triggers=["ours"], match="event.n == 1")
     return s.by("", s.command("resolve", node_id="a", event={"n": 2}, procedure="ours"))
 
 
-def completed_after_a_cancel() -> Script:
+def completed_after_a_cancel() -> ScriptedLog:
     """An accepted cancel is forgotten."""
     s = begun(a={})
     s.by(W, s.start("a")).by("", s.command("cancel"))
     return s.by(W, s.succeed("a"), s.completed({"a": None}))
 
 
-def started_after_a_cancel() -> Script:
+def started_after_a_cancel() -> ScriptedLog:
     """Something starts that nobody wants any more."""
     s = begun(a={}, b={})
     return s.by(W, s.start("a")).by("", s.command("cancel")).by(W, s.start("b"))
 
 
-def ended_twice() -> Script:
+def ended_twice() -> ScriptedLog:
     """Two terminal events."""
     s = begun(a={})
     s.by(W, s.start("a"), s.succeed("a"), s.completed({"a": None}))
     return s.by(W, s.completed({"a": None}))
 
 
-def ended_too_soon() -> Script:
+def ended_too_soon() -> ScriptedLog:
     """The end comes before a node has been decided on."""
     s = begun()
     return s.by(W, s.start("a"), s.succeed("a"), s.completed({"b": None}))
 
 
-def completed_with_a_failure() -> Script:
+def completed_with_a_failure() -> ScriptedLog:
     """A failed step does not fail the execution."""
     s = begun(a={})
     return s.by(W, s.start("a"), s.fail("a"), s.completed({"a": None}))
 
 
-def failed_without_a_failure() -> Script:
+def failed_without_a_failure() -> ScriptedLog:
     """The execution fails although every step succeeded."""
     s = begun(a={})
     return s.by(W, s.start("a"), s.succeed("a"), s.failed("a"))
 
 
-def came_out_wrong() -> Script:
+def came_out_wrong() -> ScriptedLog:
     """The output is not the leaves'."""
     s = begun(a={})
     return s.by(W, s.start("a"), s.succeed("a", 1), s.completed({"a": 2}))
 
 
-def cancelled_unasked() -> Script:
+def cancelled_unasked() -> ScriptedLog:
     """Nobody has asked for the cancellation."""
     s = begun()
     return s.by(W, s.cancelled())
 
 
-ILLEGAL: dict[Callable[[], Script], str] = {
+ILLEGAL: dict[Callable[[], ScriptedLog], str] = {
     started_early: "b is decided on although its needs are open",
     skipped_early: "b is skipped because of its needs, which are open",
     ran_unwanted: "a runs although its condition is False",
@@ -434,7 +434,7 @@ ILLEGAL: dict[Callable[[], Script], str] = {
 
 
 @pytest.mark.parametrize("make", ILLEGAL, ids=lambda make: make.__name__)
-def test_each_illegal_log_is_found_out(make: Callable[[], Script]):
+def test_each_illegal_log_is_found_out(make: Callable[[], ScriptedLog]):
     """One log for each thing that must not happen, and the sentence that says so."""
     problems = violations(make().record, ended=False)
     assert any(ILLEGAL[make] in problem for problem in problems), problems
@@ -464,9 +464,9 @@ def test_a_log_that_lost_a_commit_is_found_out(lost: int):
 # Between executions
 
 
-def family(*, output: Any = 7, child_output: Any = 7, depth: int = 1) -> dict[str, Script]:
+def family(*, output: Any = 7, child_output: Any = 7, depth: int = 1) -> dict[str, ScriptedLog]:
     """Return a parent and its child run, both completed."""
-    parent, child = Script(CHILD, "parent"), Script(PAIR_LEAF, "child")
+    parent, child = ScriptedLog(CHILD, "parent"), ScriptedLog(PAIR_LEAF, "child")
     parent.by("", parent.queued()).by(W, parent.started(), parent.start("c"))
     parent.by(W, parent.wait("c", "child", child_execution_id="child"))
     child.sequence = parent.sequence
@@ -481,7 +481,7 @@ def family(*, output: Any = 7, child_output: Any = 7, depth: int = 1) -> dict[st
 PAIR_LEAF = definition({"x": {}})
 
 
-def records(scripts: dict[str, Script]) -> dict[str, Record]:
+def records(scripts: dict[str, ScriptedLog]) -> dict[str, Record]:
     """Return scripts as the checker takes them."""
     return {execution: script.record for execution, script in scripts.items()}
 
@@ -489,65 +489,65 @@ def records(scripts: dict[str, Script]) -> dict[str, Record]:
 def test_a_good_family_leaves_the_rules_speechless():
     """A child run, linked both ways, whose output is its step's."""
     scripts = family()
-    assert strained(records(scripts)) == []
+    assert family_violations(records(scripts)) == []
     check(script.record for script in scripts.values())
 
 
 def test_a_child_whose_output_is_not_its_steps_is_found_out():
     """What the child said is what the parent must say."""
-    (problem,) = strained(records(family(output=8)))
+    (problem,) = family_violations(records(family(output=8)))
     assert problem == "c has another output than its child child"
 
 
 def test_a_child_at_the_wrong_depth_is_found_out():
     """The limit of depth counts on it."""
-    assert strained(records(family(depth=2))) == ["child is at depth 2"]
+    assert family_violations(records(family(depth=2))) == ["child is at depth 2"]
 
 
 def test_a_child_that_does_not_exist_is_found_out():
     """Its parent ended as if it had."""
     found = records(family())
     del found["child"]
-    assert strained(found) == ["parent waited for child, which does not exist"]
+    assert family_violations(found) == ["parent waited for child, which does not exist"]
 
 
 def test_a_child_that_nobody_waits_for_is_found_out():
     """A child run must be recorded by its parent before it exists."""
-    orphan = Script(PAIR_LEAF, "orphan")
+    orphan = ScriptedLog(PAIR_LEAF, "orphan")
     orphan.by("", orphan.queued(parent=Parent("parent", "c"), depth=1))
     found = records({**family(), "orphan": orphan})
-    (problem,) = strained(found)
+    (problem,) = family_violations(found)
     assert problem.startswith("orphan names a parent that does not wait for it")
 
 
 def test_a_parent_that_does_not_wait_for_its_childs_end_is_found_out():
     """By the places in the stream, whatever the clocks say."""
     scripts = family()
-    late = Script(PAIR_LEAF, "child", sequence=100)
+    late = ScriptedLog(PAIR_LEAF, "child", sequence=100)
     late.by("", late.queued(parent=Parent("parent", "c"), depth=1)).by(W, late.started())
-    problems = strained(records({**scripts, "child": late}))
+    problems = family_violations(records({**scripts, "child": late}))
     assert "parent ended before its child child" in problems
     assert "c succeeds before its child child has ended" in problems
 
 
 def test_a_cancelled_parent_whose_child_runs_on_is_found_out():
     """Nothing of a cancelled execution may go on."""
-    parent, child = Script(CHILD, "parent"), Script(PAIR_LEAF, "child", sequence=50)
+    parent, child = ScriptedLog(CHILD, "parent"), ScriptedLog(PAIR_LEAF, "child", sequence=50)
     parent.by("", parent.queued()).by(W, parent.started(), parent.start("c"))
     parent.by(W, parent.wait("c", "child", child_execution_id="child"))
     parent.by("", parent.command("cancel")).by(W, parent.cancelled())
     child.by("", child.queued(parent=Parent("parent", "c"), depth=1))
-    found = strained(records({"parent": parent, "child": child}))
+    found = family_violations(records({"parent": parent, "child": child}))
     assert found == ["parent was cancelled, but its child child was not"]
 
 
 def rerun(kept: Any, *nodes: str) -> dict[str, Record]:
     """Return an execution whose second step failed, and its rerun from there."""
-    original = Script(PAIR, "first")
+    original = ScriptedLog(PAIR, "first")
     original.by("", original.queued()).by(W, original.started(), original.start("a"))
     original.by(W, original.succeed("a", 1), original.start("b"), original.fail("b"))
     original.by(W, original.failed("b"))
-    again = Script(PAIR, "second", sequence=original.sequence)
+    again = ScriptedLog(PAIR, "second", sequence=original.sequence)
     again.by("", again.queued(rerun_of="first", from_node="b"))
     again.by(W, *(again.succeed(node, kept, kept_from="first") for node in nodes), again.started())
     return {"first": original.record, "second": again.record}
@@ -555,19 +555,19 @@ def rerun(kept: Any, *nodes: str) -> dict[str, Record]:
 
 def test_a_rerun_keeps_what_succeeded_before_its_node():
     """Exactly that, and with the very outputs."""
-    assert strained(rerun(1, "a")) == []
-    assert strained(rerun(2, "a")) == ["second keeps another output of a"]
-    assert strained(rerun(1)) == ["second keeps [], not ['a']"]
+    assert family_violations(rerun(1, "a")) == []
+    assert family_violations(rerun(2, "a")) == ["second keeps another output of a"]
+    assert family_violations(rerun(1)) == ["second keeps [], not ['a']"]
 
 
 def test_more_executions_at_once_than_allowed_are_found_out():
     """By their places in the stream; one group for each value of the key."""
     limited = definition({"a": {}}, concurrency={"limit": 1, "key": "input.k"})
-    first, second = Script(limited, "e1"), Script(limited, "e2", sequence=10)
+    first, second = ScriptedLog(limited, "e1"), ScriptedLog(limited, "e2", sequence=10)
     first.by("", first.queued({"k": 1})).by(W, first.started())
     second.by("", second.queued({"k": 1})).by(W, second.started())
-    found = strained(records({"e1": first, "e2": second}))
+    found = family_violations(records({"e1": first, "e2": second}))
     assert found == ["2 executions of test ran at once; the limit is 1"]
-    other = Script(limited, "e2", sequence=10)
+    other = ScriptedLog(limited, "e2", sequence=10)
     other.by("", other.queued({"k": 2})).by(W, other.started())
-    assert strained(records({"e1": first, "e2": other})) == []
+    assert family_violations(records({"e1": first, "e2": other})) == []

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from harness.generators.workflows import definition
-from harness.models.effort import lines_of
+from harness.models.line_counter import lines_of
 from tailrace_shared.execution.commands import create
 from tailrace_shared.execution.events import (
     Event,

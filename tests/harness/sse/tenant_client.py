@@ -10,7 +10,7 @@ import httpx
 from harness.sse.client import SseClient, SseEvent, SseParser
 
 
-class Reader:
+class StreamReader:
     """A connection to a stream, whose events are read one by one."""
 
     def __init__(self, client: SseClient) -> None:
@@ -79,7 +79,7 @@ class Reader:
         return events
 
 
-class Stage(NamedTuple):
+class TenantClient(NamedTuple):
     """A tenant, on replicas that share nothing but NATS.
 
     Attributes:
@@ -92,11 +92,11 @@ class Stage(NamedTuple):
     ports: Sequence[int]
     http: httpx.AsyncClient
 
-    def stream(self, path: str, last_event_id: str = "", replica: int = 0) -> Reader:
+    def stream(self, path: str, last_event_id: str = "", replica: int = 0) -> StreamReader:
         """Return a connection to a stream."""
         headers = {"x-organization-id": self.tenant}
         port = self.ports[replica]
-        return Reader(SseClient(port, path, last_event_id=last_event_id, headers=headers))
+        return StreamReader(SseClient(port, path, last_event_id=last_event_id, headers=headers))
 
     async def store(self, workflow: str, nodes: dict[str, Any], **fields: Any) -> None:
         """Store a workflow."""
@@ -112,8 +112,8 @@ class Stage(NamedTuple):
 
     async def execute(self, workflow: str, run_input: Any = None) -> str:
         """Start a run; returns its execution."""
-        told = await self.post("/api/workflow/execute", workflowId=workflow, input=run_input)
-        execution: str = told["executionId"]
+        started = await self.post("/api/workflow/execute", workflowId=workflow, input=run_input)
+        execution: str = started["executionId"]
         return execution
 
     async def ended(self, execution: str) -> None:
@@ -124,6 +124,6 @@ class Stage(NamedTuple):
             await stream.all()
 
 
-def told(events: Sequence[SseEvent]) -> list[tuple[str, str, Any]]:
+def logged_events(events: Sequence[SseEvent]) -> list[tuple[str, str, Any]]:
     """Return the id, the name and the data of all events that are in the log."""
     return [(event.id, event.type, event.json()) for event in events if event.own_id]

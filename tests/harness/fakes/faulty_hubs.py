@@ -9,7 +9,7 @@ from typing import Any
 from harness.fakes.memory_hub import MemoryHub, memory_hub
 from harness.fakes.memory_nats import MemoryNats
 from harness.fakes.virtual_time import run_in_virtual_time
-from harness.generators.tenant_log import TenantLog
+from harness.generators.random_tenant_log import TenantLog
 from tailrace_api.fanout.topics.topic import RingBounds
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.stores.workflow_store import WorkflowStore
@@ -20,7 +20,7 @@ Place = tuple[int, int]
 TENANTS = ["t", "u"]
 
 
-class StormyHubs:
+class FaultyHubs:
     """Two replicas on a NATS that loses live messages, lags, and is away now and then.
 
     Attributes:
@@ -88,7 +88,7 @@ class StormyHubs:
                     connection.abort()
 
 
-class StormyTenants(StormyHubs):
+class FaultyTenants(FaultyHubs):
     """The same, with what two tenants run.
 
     Args:

@@ -13,7 +13,7 @@ _WAITING: Final = {
 }
 
 
-class Described(NamedTuple):
+class PopulatedApi(NamedTuple):
     """An API, and what is in it.
 
     Attributes:
@@ -29,7 +29,7 @@ class Described(NamedTuple):
     known: dict[str, str]
 
 
-def described(url: str, headers: dict[str, str]) -> Described:
+def populate(url: str, headers: dict[str, str]) -> PopulatedApi:
     """Fill an API, and ask it for its description.
 
     Args:
@@ -46,7 +46,7 @@ def described(url: str, headers: dict[str, str]) -> Described:
             for each in operation["parameters"]
             if each.get("$ref", "").rpartition("/")[2] not in {"organization_id", "merchantId"}
         ]
-    return Described(url, document, headers, known)
+    return PopulatedApi(url, document, headers, known)
 
 
 def _fill(http: httpx.Client) -> dict[str, str]:

@@ -5,7 +5,7 @@ from typing import Final, NamedTuple
 
 import jwt
 
-from harness.processes.up import Up
+from harness.processes.tailrace_up import TailraceUp
 
 SECRET: Final = "a secret of more than thirty-two bytes, for tests alone"
 SCOPES: Final = "workflows:read workflows:write executions:read executions:write"
@@ -21,10 +21,10 @@ def environment() -> dict[str, str]:
     }
 
 
-class Secured(NamedTuple):
+class SecuredSystem(NamedTuple):
     """A system that asks for tokens."""
 
-    up: Up
+    up: TailraceUp
 
     def token(self, *organizations: str) -> str:
         """Return a token for some organisations, good for some minutes."""

@@ -17,7 +17,7 @@ from harness.processes.ports import free_port
 START_SECONDS: Final = 100.0
 
 
-class Up:
+class TailraceUp:
     """One ``tailrace up`` with a data folder and ports of its own.
 
     Attributes:

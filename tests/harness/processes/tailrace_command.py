@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 
-class Outcome(NamedTuple):
+class CommandResult(NamedTuple):
     """How a command ended."""
 
     code: int
@@ -27,7 +27,7 @@ class Outcome(NamedTuple):
         return [json.loads(line) for line in self.stdout.splitlines()]
 
 
-class Command:
+class TailraceCommand:
     """Calls ``tailrace`` in a folder, with the API at a URL.
 
     Attributes:
@@ -38,7 +38,7 @@ class Command:
         self.folder = folder
         self.environment = {**os.environ, "TAILRACE_URL": url, "COLUMNS": "80", "LINES": "24"}
 
-    def __call__(self, *arguments: str, seconds: float = 100.0) -> Outcome:
+    def __call__(self, *arguments: str, seconds: float = 100.0) -> CommandResult:
         """Call it and wait for its end."""
         done = subprocess.run(
             [sys.executable, "-m", "tailrace", *arguments],
@@ -49,7 +49,7 @@ class Command:
             env=self.environment,
             check=False,
         )
-        return Outcome(done.returncode, done.stdout, done.stderr)
+        return CommandResult(done.returncode, done.stdout, done.stderr)
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         """Call it without waiting."""
@@ -62,7 +62,7 @@ class Command:
             env=self.environment,
         )
 
-    def in_terminal(self, *arguments: str) -> Outcome:
+    def in_terminal(self, *arguments: str) -> CommandResult:
         """Call it in a terminal of 80 columns and 24 lines; stdout is all that was drawn."""
         controller, terminal = pty.openpty()
         process = subprocess.Popen(
@@ -82,7 +82,7 @@ class Command:
             pass
         finally:
             os.close(controller)
-        return Outcome(process.wait(60), drawn.decode(errors="replace"), "")
+        return CommandResult(process.wait(60), drawn.decode(errors="replace"), "")
 
     def write(self, name: str, content: str) -> Path:
         """Write a file into the folder."""

@@ -12,7 +12,7 @@ from tailrace_shared.workflow.definition import Definition
 EPOCH = 1_700_000_000.0
 
 
-class Script:
+class ScriptedLog:
     """The log of one execution, made commit by commit; every event takes its time from a clock.
 
     Attributes:

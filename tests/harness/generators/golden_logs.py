@@ -68,11 +68,11 @@ def write_golden_log(folder: Path, name: str, record: Record) -> None:
     (folder / f"{name}.definition.json").write_bytes(
         msgspec.json.format(encode_definition(record.definition), indent=2) + b"\n"
     )
-    state = json.dumps(told(fold(record.events)), indent=2, sort_keys=True)
+    state = json.dumps(state_values(fold(record.events)), indent=2, sort_keys=True)
     (folder / f"{name}.state.json").write_text(f"{state}\n")
 
 
-def told(state: ExecutionState) -> dict[str, Any]:
+def state_values(state: ExecutionState) -> dict[str, Any]:
     """Return a folded state as JSON values, long texts by their length."""
     for step in state.steps.values():
         if step.output is msgspec.UNSET:

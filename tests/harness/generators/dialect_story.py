@@ -25,7 +25,7 @@ def at(second: int) -> str:
     return f"2024-01-15T10:30:{second:02d}.250Z"
 
 
-class Told(NamedTuple):
+class StoryCommit(NamedTuple):
     """A commit of the story."""
 
     context: Context
@@ -98,9 +98,9 @@ def resumed(context: Context, second: int, node: str | None = None) -> ev.Event:
     return ev.ExecutionResumed(ev.Resumed(context.execution_id, "running", node), at(second))
 
 
-STORY: Final[list[Told]] = [
-    Told(GOOD, [queued(GOOD, 0)]),
-    Told(
+STORY: Final[list[StoryCommit]] = [
+    StoryCommit(GOOD, [queued(GOOD, 0)]),
+    StoryCommit(
         GOOD,
         [
             started(GOOD, 1, 42_000),
@@ -108,8 +108,8 @@ STORY: Final[list[Told]] = [
             begun("each", 1, "map", stage="pages"),
         ],
     ),
-    Told(BAD, [queued(BAD, 2)]),
-    Told(
+    StoryCommit(BAD, [queued(BAD, 2)]),
+    StoryCommit(
         GOOD,
         [
             ev.StepProgressed(
@@ -131,8 +131,8 @@ STORY: Final[list[Told]] = [
             done("each[0]", 3, {"text": "x"}, "ocr", stage="pages"),
         ],
     ),
-    Told(BAD, [started(BAD, 4), begun(PARSE, 4, stage="ai_parsing")]),
-    Told(
+    StoryCommit(BAD, [started(BAD, 4), begun(PARSE, 4, stage="ai_parsing")]),
+    StoryCommit(
         GOOD,
         [
             done(
@@ -147,8 +147,8 @@ STORY: Final[list[Told]] = [
             paused(GOOD, 5, APPROVE),
         ],
     ),
-    Told(LEFT, [queued(LEFT, 6)]),
-    Told(
+    StoryCommit(LEFT, [queued(LEFT, 6)]),
+    StoryCommit(
         LEFT,
         [
             started(LEFT, 6),
@@ -160,7 +160,7 @@ STORY: Final[list[Told]] = [
             paused(LEFT, 6, "pay"),
         ],
     ),
-    Told(
+    StoryCommit(
         BAD,
         [
             ev.StepRetrying(
@@ -177,7 +177,7 @@ STORY: Final[list[Told]] = [
             ),
         ],
     ),
-    Told(
+    StoryCommit(
         GOOD,
         [
             ev.CommandRequested(
@@ -193,7 +193,7 @@ STORY: Final[list[Told]] = [
             )
         ],
     ),
-    Told(
+    StoryCommit(
         GOOD,
         [
             resumed(GOOD, 11, APPROVE),
@@ -202,14 +202,14 @@ STORY: Final[list[Told]] = [
             ev.StepWaiting(ev.StepWait("wait", "delay", "waiting", at(12)), at(11)),
         ],
     ),
-    Told(
+    StoryCommit(
         LEFT,
         [
             resumed(LEFT, 12),
             broken("pay", 12, "timed out after 5s", "await", stage="payment", waited=True),
         ],
     ),
-    Told(
+    StoryCommit(
         GOOD,
         [
             done("wait", 13, {}, "delay"),
@@ -218,7 +218,7 @@ STORY: Final[list[Told]] = [
             ),
         ],
     ),
-    Told(
+    StoryCommit(
         LEFT,
         [
             ev.ExecutionCancelled(
@@ -232,7 +232,7 @@ STORY: Final[list[Told]] = [
 ]
 
 
-def wire(dialect: Dialect, commits: list[Told], show: Show | None = None) -> Iterator[bytes]:
+def wire(dialect: Dialect, commits: list[StoryCommit], show: Show | None = None) -> Iterator[bytes]:
     """Yield what a dialect, or a state of its, makes of each commit of the story."""
     for told in commits:
         sequence = FIRST + STORY.index(told)
