@@ -56,17 +56,17 @@ def test_an_answer_that_comes_too_late_does_not_end_the_reader(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that stood still says that it has read everything when nobody asks any more."""
-    monkeypatch.setattr("tailrace_worker.broker.link.connection._FLUSH_TIMEOUT", 0.1)
+    monkeypatch.setattr("tailrace_worker.broker.link.link._FLUSH_TIMEOUT_S", 0.1)
     broker = NatsBroker(nats_server.url)
     connection = broker.connection
     os.kill(nats_server.pid, signal.SIGSTOP)
     try:
-        assert not connection.call(connection.flush)
+        assert not connection.call(connection.link.flush)
     finally:
         os.kill(nats_server.pid, signal.SIGCONT)
     monkeypatch.undo()
-    assert connection.call(connection.flush)
-    assert connection.client.stats["reconnects"] == 0
+    assert connection.call(connection.link.flush)
+    assert connection.link.client.stats["reconnects"] == 0
     broker.close()
 
 
@@ -74,7 +74,7 @@ def test_enqueueing_gives_up_while_nats_stays_away(nats_server: NatsServer) -> N
     """After the timeout the connection counts as closed; later it recovers by itself."""
     broker = NatsBroker(nats_server.url)
     broker.enqueue(message())
-    broker.enqueue_timeout = 0.5
+    broker._writer.timeout_s = 0.5
     nats_server.kill()
     with pytest.raises(ConnectionClosed):
         broker.enqueue(message())
@@ -104,7 +104,7 @@ def test_a_closed_broker_says_so(nats_server: NatsServer) -> None:
 def test_a_message_larger_than_nats_accepts_is_refused(nats_server: NatsServer) -> None:
     """The error names both sizes at once, and the connection lives on."""
     broker = NatsBroker(nats_server.url)
-    with pytest.raises(BrokerError, match="bytes with its headers, more than"):
+    with pytest.raises(BrokerError, match="bytes with its headers; this NATS accepts"):
         broker.enqueue(message(1024 * 1024 - 200))
     broker.enqueue(message(1024 * 1024 - 3000))
     broker.close()
@@ -129,7 +129,7 @@ def test_workers_recover_after_nats_was_restarted(nats_server: NatsServer) -> No
     work.send("through it")
     assert begun.wait(60)
     nats_server.kill()
-    while broker.connection.disconnected_at is None:
+    while broker.connection.link.disconnected_at is None:
         time.sleep(0.01)
     nats_server.start()
     gate.set()
@@ -195,7 +195,7 @@ def test_a_message_whose_retry_could_not_be_enqueued_is_not_lost(nats_server: Na
     def fails_once() -> None:
         runs.append(1)
         if len(runs) == 1:
-            broker.enqueue_timeout = 0.3
+            broker._writer.timeout_s = 0.3
             nats_server.kill()
             raise RuntimeError("NATS is away when this is to be retried")
         done.set()
@@ -204,7 +204,7 @@ def test_a_message_whose_retry_could_not_be_enqueued_is_not_lost(nats_server: Na
     worker = Worker(broker, worker_timeout=50, worker_threads=1)
     worker.start()
     assert given_up.wait(60)
-    broker.enqueue_timeout = 10.0
+    broker._writer.timeout_s = 10.0
     nats_server.start()
     assert done.wait(60)
     worker.stop()

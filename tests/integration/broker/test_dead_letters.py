@@ -8,7 +8,6 @@ import dramatiq
 import pytest
 from dramatiq import Consumer, Worker
 
-from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.stores.dead_letters import DeadLetter
 from tailrace_worker.broker import NatsBroker
 
@@ -31,7 +30,7 @@ def failing(broker: NatsBroker) -> "dramatiq.Actor[..., None]":
 def store(broker: NatsBroker, subject: str, data: bytes, headers: dict[str, str]) -> None:
     """Store bytes as they are."""
     connection = broker.connection
-    connection.call(lambda: JetStream(connection.client).publish(subject, data, headers))
+    connection.call(lambda: connection.jetstream.publish(subject, data, headers))
 
 
 def run(broker: NatsBroker, work: Work) -> None:

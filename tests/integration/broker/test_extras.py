@@ -17,7 +17,6 @@ from dramatiq.middleware import AsyncIO
 from prometheus_client import CollectorRegistry
 
 from harness.processes.worker_fleet import WorkerFleet
-from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.jobs import ADVANCE_ACTOR, EXECUTIONS_QUEUE, advance_job
 from tailrace_worker.broker import MsgspecEncoder, NatsBroker
 from tailrace_worker.broker.middleware.metrics import BrokerCollector
@@ -98,9 +97,7 @@ def test_the_trace_is_in_the_headers_too(broker: NatsBroker) -> None:
     connection = broker.connection
     subject = connection.subjects.job("default")
     body = dramatiq.Message("default", "a", (), {}, {}).encode()
-    connection.call(
-        lambda: JetStream(connection.client).publish(subject, body, {"traceparent": PARENT})
-    )
+    connection.call(lambda: connection.jetstream.publish(subject, body, {"traceparent": PARENT}))
     second = next(consumer)
     assert second is not None
     assert second.options["traceparent"] == PARENT

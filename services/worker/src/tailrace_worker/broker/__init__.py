@@ -1,4 +1,4 @@
-"""A Dramatiq broker on NATS JetStream; see ``broker`` for how it works."""
+"""A Dramatiq broker on NATS JetStream; ``broker`` has its theory of operation."""
 
 from tailrace_worker.broker.broker import NatsBroker
 from tailrace_worker.broker.encoder import MsgspecEncoder

@@ -2,81 +2,60 @@
 
 Theory of operation. A queue is a subject, ``<prefix>.jobs.<queue>``, in one work-queue stream, and
 one durable pull consumer that all workers share. Enqueueing stores a message and waits for
-JetStream's confirmation; acknowledging removes it. Nothing else holds state:
+JetStream's confirmation. Acknowledging removes the message. No other component holds state:
 
 - A *delay* is a message schedule in the same stream (ADR-51): JetStream itself moves the message
-  to its queue when the time has come. No worker keeps delayed messages in memory, so there are no
-  delay queues to declare.
-- A *recurring* message is a schedule too: JetStream puts out a copy at every firing.
+  to its queue at the due time. No worker keeps delayed messages in memory, so there are no delay
+  queues to declare.
+- A *recurring* message is a schedule too: JetStream enqueues a copy at every firing.
 - A *retry* is Dramatiq's: its middleware enqueues the message again with a delay, and the failed
   delivery is acknowledged.
-- A *crash* is noticed by silence: while a message is prefetched or runs, the connection's own
-  thread sends heartbeats for it. When they stop, JetStream delivers it to another worker within
-  the ack wait. What is delivered more than ``max_deliveries`` times becomes a dead letter.
+- A *crash* is noticed by missing heartbeats. While a message is prefetched or runs, the
+  connection's own thread sends heartbeats for it. When they stop, JetStream delivers the message to
+  another worker within the ack wait. After ``max_deliveries`` deliveries it becomes a dead letter.
 - A *dead letter* is a message in a second stream, stored before the original is acknowledged.
 
 Delivery is at least once. A message runs twice only if its worker died, hung beyond the ack wait
 or lost NATS between the effect and the ack.
 """
 
-import concurrent.futures
-import threading
 import time
-import traceback
 from collections import deque
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from uuid import uuid4
 
 from dramatiq import Actor, Message
 from dramatiq.broker import Broker
-from dramatiq.errors import BrokerError, ConnectionClosed, QueueJoinTimeout, QueueNotFound
+from dramatiq.errors import BrokerError, QueueJoinTimeout, QueueNotFound
 from dramatiq.middleware import Middleware
 
-from tailrace_shared.errors import JetStreamError
-from tailrace_shared.nats.jetstream import subject_counts
-from tailrace_shared.nats.jobs import at_headers, recurring_headers
+from tailrace_shared.nats.jobs import at_headers
 from tailrace_shared.nats.topology import JOBS
-from tailrace_shared.stores.dead_letters import death_headers, without_traceback
-from tailrace_shared.subjects import Subjects, queue_token
 from tailrace_worker.broker import priorities
-from tailrace_worker.broker.consumer import NatsConsumer
+from tailrace_worker.broker.consumer import ConsumerOptions, NatsConsumer, jetstream_consumer
 from tailrace_worker.broker.counts import Counts, QueueCounts
-from tailrace_worker.broker.dead_letters import DeadLetterAdmin
-from tailrace_worker.broker.delivery import Delivery
-from tailrace_worker.broker.link.connection import Connection, ConnectionOptions, Connector
+from tailrace_worker.broker.dead_letters import DeadLetterAdmin, DeadLetterWriter
+from tailrace_worker.broker.follow_ups import FollowUps
+from tailrace_worker.broker.link.connection import BrokerConnection
+from tailrace_worker.broker.link.connector import Connector
+from tailrace_worker.broker.link.link import ConnectionOptions
 from tailrace_worker.broker.link.publisher import Publish
+from tailrace_worker.broker.link.pull import PullOptions
 from tailrace_worker.broker.message import encode_message, trace_headers
+from tailrace_worker.broker.queue_admin import QueueAdmin, QueueBacklog
+from tailrace_worker.broker.recurring import RecurringMessages
+from tailrace_worker.broker.stream_writer import StreamWriter
 
 DEFAULT_URL: Final = "nats://127.0.0.1:4222"
 
-#: Publishes that ``enqueue_many`` has under way at once.
-_PIPELINE: Final = 2_000
-#: Bytes that an enqueued message leaves for the headers it gets should it become a dead letter.
-_GRAVE_ROOM: Final = 2048
-#: Direct Get's answer when more subjects match than it gives at once.
-_TOO_MANY_SUBJECTS: Final = 413
-#: JetStream's codes for an invalid pattern and an invalid time zone.
-_BAD_SCHEDULE: Final = {10189, 10223}
-
-
-class Backlog(NamedTuple):
-    """How many messages a queue has: those that may run or do, and those whose time has to come."""
-
-    queued: int
-    delayed: int
-
-
-class _FollowUp(threading.local):
-    """What became of a retry or successor that this worker thread had to send."""
-
-    is_under_way = False
-    is_unsent = False
+#: Publishes that ``enqueue_many`` keeps in flight at once.
+_MAX_IN_FLIGHT: Final = 2_000
 
 
 class NatsBroker(Broker):
-    """A broker that can be used with NATS JetStream.
+    """A Dramatiq broker that stores its queues in NATS JetStream.
 
     Args:
         url: the server, or several separated by commas.
@@ -85,14 +64,14 @@ class NatsBroker(Broker):
         ack_wait: seconds without a heartbeat after which a message goes to another worker.
         max_deliveries: deliveries of one message before it becomes a dead letter.
         replicas: copies of each stream that JetStream keeps.
-        prefetch: the most messages that this process holds, over all its queues, running ones
-            included; instead of what Dramatiq's worker asks for, which is twice its threads for
-            each queue. With long-running actors set it to the number of threads, so that no
-            worker sits on what an idle one could run.
+        prefetch: the most messages that this process holds over all its queues, running ones
+            included. It replaces the prefetch of Dramatiq's worker, which is twice its threads for
+            each queue. With long-running actors set it to the number of threads, so that no worker
+            holds a message that an idle worker could run.
         priority_queues: queues that have priority classes although none of the actors declared
-            here does; see ``priorities``.
+            here has one; see ``priorities``.
         connect_timeout: seconds in which the first connect must succeed.
-        enqueue_timeout: seconds an enqueue waits for JetStream, a reconnect included.
+        enqueue_timeout: seconds that an enqueue waits for JetStream, a reconnect included.
         client_options: passed to nats-py's ``Client.connect``: credentials, TLS and so on.
     """
 
@@ -117,15 +96,19 @@ class NatsBroker(Broker):
         self.ack_wait = ack_wait
         self.max_deliveries = max_deliveries
         self.prefetch = prefetch
-        self.enqueue_timeout = enqueue_timeout
-        self._follow_up = _FollowUp()
+        self._subjects = self.connector.subjects
+        self._writer = StreamWriter(self.connector, enqueue_timeout)
+        self._queue_admin = QueueAdmin(self.connector)
+        self._dead_letter_writer = DeadLetterWriter(self.connector, self._writer)
+        self._recurring = RecurringMessages(self._subjects, self._writer)
+        self._follow_ups = FollowUps()
+        self._priority_queues = priorities.PriorityQueues(priority_queues)
         super().__init__(middleware)
         self.actor_options.add(priorities.OPTION)
         self.queues: set[str] = set()
-        self._priority_queues = set(priority_queues)
 
     @property
-    def connection(self) -> Connection:
+    def connection(self) -> BrokerConnection:
         """The connection of this process, opened at first use.
 
         Raises:
@@ -133,8 +116,18 @@ class NatsBroker(Broker):
         """
         return self.connector.get()
 
+    @property
+    def counts(self) -> Counts:
+        """What this process has done with each queue."""
+        return self.connector.counts
+
+    @property
+    def dead_letters(self) -> DeadLetterAdmin:
+        """The dead letters of all queues: list, replay or purge them."""
+        return DeadLetterAdmin(self.connector)
+
     def close(self) -> None:
-        """Give back what is held and close the connection."""
+        """Release held messages and close the connection."""
         self.connector.close()
 
     # Declaring
@@ -143,14 +136,13 @@ class NatsBroker(Broker):
         """Declare an actor.
 
         Raises:
-            ValueError: its ``priority_class`` is none that there is.
+            ValueError: its ``priority_class`` is invalid.
         """
-        if priorities.class_of_actor(actor) != priorities.NORMAL:
-            self._priority_queues.add(actor.queue_name)
+        self._priority_queues.add_actor(actor)
         super().declare_actor(actor)
 
     def declare_queue(self, queue_name: str) -> None:
-        """Declare a queue. Has no effect if it has been declared; does not talk to NATS."""
+        """Declare a queue. Has no effect if it is declared already; does not talk to NATS."""
         if queue_name not in self.queues:
             self.emit_before("declare_queue", queue_name)
             self.queues.add(queue_name)
@@ -165,13 +157,13 @@ class NatsBroker(Broker):
     def enqueue(self, message: "Message[Any]", *, delay: int | None = None) -> "Message[Any]":
         """Store a message on its queue, and return when JetStream has confirmed it.
 
-        A delayed message has the id of its schedule in its option ``schedule_id``. If that option
-        is set beforehand, the message replaces an earlier one with the same id that is still
-        delayed.
+        The returned copy of a delayed message has the id of its schedule in its option
+        ``schedule_id``. If that option is set beforehand, the message replaces an earlier one with
+        the same id that is still delayed.
 
         Args:
             message: the message.
-            delay: milliseconds to delay it by at least.
+            delay: the minimum delay in milliseconds.
 
         Raises:
             ConnectionClosed: JetStream did not confirm in time; it may still have the message.
@@ -179,64 +171,55 @@ class NatsBroker(Broker):
             BrokerError: JetStream refused the message.
         """
         try:
-            message, publish = self._publish(message, delay)
-            self._wait(publish)
+            message, publish = self._post(message, delay)
+            self._writer.confirm(publish)
         except BrokerError:
-            self._follow_up.is_unsent |= self._follow_up.is_under_way
+            self._follow_ups.note_failed_enqueue()
             raise
         self.emit_after("enqueue", message, delay)
         return message
 
     def emit_after(self, signal: str, *args: Any, **kwargs: Any) -> None:
-        """Tell the middleware what has happened.
-
-        After a message was processed, middleware enqueues its retry or its successor. Dramatiq
-        logs an exception there and acknowledges the message all the same; ``take_unsent`` lets the
-        consumer know better.
-        """
+        """Call the ``after_…`` hooks of the middleware; see ``follow_ups``."""
         if signal != "process_message":
             super().emit_after(signal, *args, **kwargs)
             return
-        self._follow_up.is_under_way, self._follow_up.is_unsent = True, False
-        try:
+        with self._follow_ups.sending():
             super().emit_after(signal, *args, **kwargs)
-        finally:
-            self._follow_up.is_under_way = False
-
-    def take_unsent(self) -> bool:
-        """Tell whether the message that this thread has processed left a follow-up unsent."""
-        is_unsent, self._follow_up.is_unsent = self._follow_up.is_unsent, False
-        return is_unsent
 
     def enqueue_many(
         self, messages: "Iterable[Message[Any]]", *, delay: int | None = None
     ) -> "list[Message[Any]]":
         """Store many messages, without waiting for each before the next is sent.
 
+        Args:
+            messages: the messages.
+            delay: the minimum delay of each in milliseconds.
+
         Raises:
             ConnectionClosed: as ``enqueue``. The messages before the one that failed are stored,
                 those after it may be.
         """
         enqueued: list[Message[Any]] = []
-        waiting: deque[tuple[Message[Any], Publish]] = deque()
+        in_flight: deque[tuple[Message[Any], Publish]] = deque()
 
         def confirm_one() -> None:
-            message, publish = waiting.popleft()
-            self._wait(publish)
+            message, publish = in_flight.popleft()
+            self._writer.confirm(publish)
             self.emit_after("enqueue", message, delay)
             enqueued.append(message)
 
         for message in messages:
-            if len(waiting) >= _PIPELINE:
+            if len(in_flight) >= _MAX_IN_FLIGHT:
                 confirm_one()
-            waiting.append(self._publish(message, delay))
-        while waiting:
+            in_flight.append(self._post(message, delay))
+        while in_flight:
             confirm_one()
         return enqueued
 
     def cancel(self, queue_name: str, schedule_id: str) -> bool:
-        """Cancel a delayed message; False if there is none: it ran, or was cancelled before."""
-        return self._purge(self._subjects.job_at(queue_name, schedule_id)) > 0
+        """Cancel a delayed message; return False if it has run, was cancelled or never was."""
+        return self._queue_admin.cancel_delayed(queue_name, schedule_id)
 
     def enqueue_recurring(
         self,
@@ -246,47 +229,43 @@ class NatsBroker(Broker):
         schedule_id: str,
         time_zone: str | None = None,
     ) -> None:
-        """Enqueue a copy of a message again and again.
+        """Enqueue a copy of a message at every firing of a schedule.
 
-        Every copy has a message id and a timestamp of its own. The id is that of the firing: it
-        is the same if the firing is delivered twice.
+        Every copy has a message id and a timestamp of its own. The id belongs to the firing: it is
+        the same if the firing is delivered twice.
 
         Args:
             message: the message.
             pattern: ``@every 5m``, a cron line of six fields (seconds first), or a name like
                 ``@hourly``.
-            schedule_id: names the schedule; an earlier one with this id is replaced.
-            time_zone: the IANA time zone of a cron line, UTC if none.
+            schedule_id: the id of the schedule; an earlier one with this id is replaced.
+            time_zone: the IANA time zone of a cron line; None for UTC.
 
         Raises:
-            ValueError: the pattern or the time zone is none.
+            ValueError: the pattern or the time zone is invalid.
             ConnectionClosed, ConnectionFailed, BrokerError: as ``enqueue``.
         """
-        target = self._subjects.job(message.queue_name, self._class_of(message))
-        publish = Publish(
-            self._subjects.job_cron(message.queue_name, schedule_id),
-            encode_message(message),
-            recurring_headers(pattern, target=target, time_zone=time_zone),
-            self._deadline(),
-            stored=_nothing,
+        self._recurring.store(
+            message,
+            pattern,
+            target=self._queue_subject(message),
+            schedule_id=schedule_id,
+            time_zone=time_zone,
         )
-        self._post(publish)
-        try:
-            self._wait(publish)
-        except BrokerError as error:
-            if _refusal(error) in _BAD_SCHEDULE:
-                zone = f" in {time_zone}" if time_zone else ""
-                raise ValueError(f"{pattern!r}{zone} is not a schedule: {error}") from None
-            raise
 
     def cancel_recurring(self, queue_name: str, schedule_id: str) -> bool:
-        """End a recurring message; False if there is none."""
-        return self._purge(self._subjects.job_cron(queue_name, schedule_id)) > 0
+        """End a recurring message; return False if it does not exist."""
+        return self._queue_admin.cancel_recurring(queue_name, schedule_id)
 
     # Consuming
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 30000) -> NatsConsumer:
         """Return an iterator over the messages of a queue.
+
+        Args:
+            queue_name: the queue.
+            prefetch: the most messages to hold, unless the broker has a ``prefetch`` of its own.
+            timeout: milliseconds after which the iterator returns None.
 
         Raises:
             QueueNotFound: the queue was never declared.
@@ -294,83 +273,39 @@ class NatsBroker(Broker):
         """
         if queue_name not in self.queues:
             raise QueueNotFound(queue_name)
-        return NatsConsumer(self, self.connection, queue_name, prefetch, timeout)
-
-    def consumers_of(self, queue_name: str) -> list[dict[str, Any]]:
-        """Return the configuration of a queue's JetStream consumers, the most urgent first."""
-        classes = (
-            priorities.CLASSES if queue_name in self._priority_queues else (priorities.NORMAL,)
+        pull = PullOptions(
+            queue=queue_name,
+            stream=self._subjects.stream(JOBS),
+            consumers=[
+                jetstream_consumer(self._subjects, queue_name, name, self.ack_wait)
+                for name in self._priority_queues.classes_of(queue_name)
+            ],
+            prefetch=self.prefetch or prefetch,
+            is_shared=self.prefetch is not None,
         )
-        return [self._consumer(queue_name, name) for name in classes]
-
-    def dead_letter(
-        self,
-        connection: Connection,
-        delivery: Delivery,
-        *,
-        queue: str,
-        reason: str,
-        exception: BaseException | None,
-    ) -> None:
-        """Store a delivered message as a dead letter.
-
-        Raises:
-            ConnectionClosed: JetStream did not confirm it.
-        """
-        headers = death_headers(
-            delivery.headers,
-            queue=queue,
-            subject=delivery.subject,
-            deliveries=delivery.deliveries,
-            reason=reason,
-            error="" if exception is None else f"{type(exception).__name__}: {exception}",
-            traceback="".join(traceback.format_exception(exception)) if exception else "",
+        return NatsConsumer(
+            self.connection,
+            ConsumerOptions(pull, timeout / 1000, self.max_deliveries),
+            partial(self._dead_letter_writer.write, queue_name),
+            self._follow_ups.take_unsent,
         )
-        # Named after the message, so that burying again after a lost answer stores it once.
-        headers["Nats-Msg-Id"] = "dead-{}-{}".format(*delivery.identity)
-        publish = Publish(
-            self._subjects.dead(queue),
-            delivery.data,
-            headers,
-            self._deadline(),
-            stored=partial(_count_dead, self.counts[queue]),
-        )
-        if publish.size > connection.client.max_payload:
-            publish.headers = without_traceback(publish.headers)
-        self._post(publish, connection, room=0)
-        self._wait(publish)
 
-    @property
-    def counts(self) -> Counts:
-        """What this process has done with each queue."""
-        return self.connector.counts
+    # Measuring and emptying queues
 
-    def backlog(self) -> dict[str, Backlog]:
-        """Return how many messages each declared queue has, in all of the installation.
+    def backlog(self) -> dict[str, QueueBacklog]:
+        """Return how many messages each declared queue has, in the whole installation.
 
         Raises:
             ConnectionClosed, ConnectionFailed: NATS is away.
         """
-        connection = self.connection
-        subjects = connection.call(
-            partial(subject_counts, connection.jetstream, self._subjects.stream(JOBS))
-        )
-        return {name: self._backlog_of(name, subjects) for name in self.queues}
-
-    @property
-    def dead_letters(self) -> DeadLetterAdmin:
-        """The dead letters of all queues: list, replay or purge them."""
-        return DeadLetterAdmin(self.connector)
-
-    # Emptying and waiting
+        return self._queue_admin.backlog(self.queues)
 
     def flush(self, queue_name: str) -> None:
-        """Drop all messages of a queue, the delayed ones too."""
-        for subject in self._queue_subjects(queue_name):
-            self._purge(subject)
+        """Delete all messages of a queue, delayed ones included."""
+        self._queue_admin.flush(queue_name)
 
     def flush_all(self) -> None:
-        """Drop all messages of all declared queues."""
+        """Delete all messages of all declared queues."""
         for queue_name in self.queues:
             self.flush(queue_name)
 
@@ -379,8 +314,8 @@ class NatsBroker(Broker):
 
         Args:
             queue_name: the queue.
-            interval: milliseconds between looks.
-            timeout: milliseconds after which to give up.
+            interval: milliseconds between checks.
+            timeout: milliseconds after which to give up; None for no limit.
 
         Raises:
             QueueNotFound: the queue was never declared.
@@ -389,142 +324,37 @@ class NatsBroker(Broker):
         if queue_name not in self.queues:
             raise QueueNotFound(queue_name)
         deadline = None if timeout is None else time.monotonic() + timeout / 1000
-        while not self._is_empty(queue_name):
+        while not self._queue_admin.is_empty(queue_name):
             if deadline is not None and time.monotonic() >= deadline:
                 raise QueueJoinTimeout(queue_name)
             time.sleep(interval / 1000)
 
-    # Within
+    # Internal
 
-    @property
-    def _subjects(self) -> Subjects:
-        return self.connector.subjects
-
-    def _deadline(self) -> float:
-        return time.monotonic() + self.enqueue_timeout
-
-    def _class_of(self, message: "Message[Any]") -> str:
+    def _queue_subject(self, message: "Message[Any]") -> str:
         actor = self.actors.get(message.actor_name)
-        name = priorities.class_of_message(message, actor)
-        if name != priorities.NORMAL and message.queue_name not in self._priority_queues:
-            raise ValueError(
-                f"queue {message.queue_name!r} has no priority classes: "
-                "give one of its actors a priority, or name the queue in priority_queues"
-            )
-        return name
+        class_name = self._priority_queues.class_of(message, actor)
+        return self._subjects.job(message.queue_name, class_name)
 
-    def _consumer(self, queue_name: str, class_name: str) -> dict[str, Any]:
-        token = queue_token(queue_name)
-        return {
-            # No queue token has a percent sign followed by a letter of these.
-            "durable_name": token if class_name == priorities.NORMAL else f"{token}%{class_name}",
-            "filter_subject": self._subjects.job(queue_name, class_name),
-            "ack_policy": "explicit",
-            "ack_wait": int(self.ack_wait * 1e9),
-            # Deliveries are counted here, so that the message lands among the dead letters.
-            "max_deliver": -1,
-            "max_ack_pending": -1,
-            "max_waiting": 4096,
-        }
-
-    def _publish(
-        self, message: "Message[Any]", delay: int | None
-    ) -> "tuple[Message[Any], Publish]":
+    def _post(self, message: "Message[Any]", delay: int | None) -> "tuple[Message[Any], Publish]":
         if delay is not None and "schedule_id" not in message.options:
             message = message.copy(options={"schedule_id": uuid4().hex})
-        self.logger.debug(
-            "Enqueueing message %r on queue %r.", message.message_id, message.queue_name
-        )
+        self.logger.debug("enqueueing message=%s queue=%s", message.message_id, message.queue_name)
         self.emit_before("enqueue", message, delay)
-        subject = self._subjects.job(message.queue_name, self._class_of(message))
+        subject = self._queue_subject(message)
         headers = trace_headers(message)
         if delay is not None:
             headers |= at_headers(time.time() + delay / 1000, target=subject)
             subject = self._subjects.job_at(message.queue_name, message.options["schedule_id"])
-        publish = Publish(
+        publish = self._writer.prepare(
             subject,
             encode_message(message),
             headers,
-            self._deadline(),
-            stored=partial(_count_enqueued, self.counts[message.queue_name]),
+            partial(_count_enqueued, self.counts[message.queue_name]),
         )
-        self._post(publish)
+        self._writer.post(publish)
         return message, publish
-
-    def _post(
-        self, publish: Publish, connection: Connection | None = None, *, room: int = _GRAVE_ROOM
-    ) -> None:
-        connection = connection or self.connection
-        limit = connection.client.max_payload - room
-        # NATS would not refuse it but cut the connection, again and again.
-        if publish.size > limit:
-            raise BrokerError(
-                f"the message has {publish.size} bytes with its headers, more than {limit}, "
-                "which this NATS accepts (with room for what a dead letter adds)"
-            )
-        connection.post(partial(connection.publisher.publish, publish))
-
-    def _wait(self, publish: Publish) -> int:
-        try:
-            # The publisher keeps the deadline; this is for a loop that does not run any more.
-            return publish.result.result(self.enqueue_timeout + 5)
-        except (TimeoutError, concurrent.futures.CancelledError):
-            raise ConnectionClosed("the connection to NATS is closed") from None
-
-    def _backlog_of(self, queue_name: str, subjects: dict[str, int]) -> Backlog:
-        delayed = self._subjects.delayed(queue_name).removesuffix("*")
-        return Backlog(
-            queued=sum(
-                subjects.get(self._subjects.job(queue_name, name), 0) for name in priorities.CLASSES
-            ),
-            delayed=sum(subject.startswith(delayed) for subject in subjects),
-        )
-
-    def _queue_subjects(self, queue_name: str) -> list[str]:
-        subject = self._subjects.job(queue_name)
-        # One token below lie its classes; a schedule id is one token too.
-        return [subject, f"{subject}.*", self._subjects.delayed(queue_name)]
-
-    def _purge(self, subject: str) -> int:
-        connection = self.connection
-        answer = connection.call(
-            partial(
-                connection.jetstream.api,
-                f"STREAM.PURGE.{self._subjects.stream(JOBS)}",
-                {"filter": subject},
-            )
-        )
-        purged: int = answer["purged"]
-        return purged
-
-    def _is_empty(self, queue_name: str) -> bool:
-        connection = self.connection
-        # One request for all, answered from one state of the stream: a message on its way from
-        # its schedule to its queue, or back for a retry, is seen in one or the other.
-        request = {"multi_last": self._queue_subjects(queue_name), "batch": 1}
-        try:
-            page, _ = connection.call(
-                partial(connection.jetstream.batch, self._subjects.stream(JOBS), request)
-            )
-        except BrokerError as error:
-            if _refusal(error) == _TOO_MANY_SUBJECTS:
-                return False
-            raise
-        return not page
 
 
 def _count_enqueued(counts: QueueCounts) -> None:
     counts.enqueued += 1
-
-
-def _count_dead(counts: QueueCounts) -> None:
-    counts.dead += 1
-
-
-def _nothing() -> None:
-    pass
-
-
-def _refusal(error: BrokerError) -> int | None:
-    cause = error.__cause__
-    return cause.code if isinstance(cause, JetStreamError) else None

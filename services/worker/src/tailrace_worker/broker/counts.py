@@ -1,4 +1,4 @@
-"""What this process has done with each queue, counted where it happens: on the loop."""
+"""Counts of what this process has done with each queue; only the connection's loop writes them."""
 
 from collections import defaultdict
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ class QueueCounts:
 
     Attributes:
         enqueued: messages that JetStream confirmed, delayed ones included.
-        delivered: messages that arrived here, redeliveries included.
-        redelivered: those of them that had been delivered before.
-        dead: messages that became dead letters here.
-        in_flight: messages held here now.
+        delivered: messages that arrived in this process, redeliveries included.
+        redelivered: messages that arrived and had been delivered before.
+        dead: messages that this process made dead letters.
+        in_flight: messages that this process holds now.
     """
 
     enqueued: int = 0
@@ -27,5 +27,5 @@ Counts = defaultdict[str, QueueCounts]
 
 
 def new_counts() -> Counts:
-    """Return counts that begin at zero for every queue."""
+    """Return counts that start at zero for every queue."""
     return defaultdict(QueueCounts)

@@ -1,4 +1,4 @@
-"""A message encoder that is faster and stricter than Dramatiq's own, and writes the same JSON."""
+"""A message encoder that is faster and stricter than Dramatiq's own and writes the same JSON."""
 
 from typing import Any, Final
 
@@ -13,12 +13,12 @@ _decode_any: Final = msgspec.json.Decoder().decode
 class MsgspecEncoder(Encoder):
     """Encodes messages as JSON with msgspec; install it with ``dramatiq.set_encoder``.
 
-    Beyond what JSON knows it accepts dates, UUIDs, decimals, sets, bytes, dataclasses and msgspec
-    structs in arguments; an actor receives them as JSON values.
+    Arguments may also be dates, UUIDs, decimals, sets, bytes, dataclasses and msgspec structs; an
+    actor receives them as JSON values.
     """
 
     def encode(self, data: dict[str, Any]) -> bytes:
-        """Return a message's fields, or a result, as JSON."""
+        """Return the fields of a message, or a result, as JSON."""
         return _encode(data)
 
     def decode(self, data: bytes) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Dramatiq messages to and from what JetStream stores."""
+"""Encodes Dramatiq messages for JetStream, and decodes deliveries."""
 
 from typing import Any, Final
 
@@ -7,18 +7,18 @@ from dramatiq.broker import MessageProxy
 from dramatiq.errors import DecodeError
 
 from tailrace_shared.nats.jobs import firing_id
-from tailrace_worker.broker.delivery import Delivery
+from tailrace_worker.broker.link.delivery import Delivery
 
-#: W3C trace context; carried in the headers too, for those who do not read the message.
+#: W3C trace context, also sent in the headers for consumers that do not decode the message.
 TRACE_HEADERS: Final = ("traceparent", "tracestate")
 
-#: Options that say when a message runs: they are in its schedule, not in the message. Left in,
-#: ``eta`` would have Dramatiq's worker keep the message in memory.
+#: Options that belong to a message's schedule and are not stored in the message. With ``eta``,
+#: Dramatiq's worker would keep the message in memory.
 _SCHEDULING_OPTIONS: Final = frozenset({"eta", "schedule_id"})
 
 
 class NatsMessage(MessageProxy):
-    """A message and the delivery by which it came.
+    """A message and its delivery.
 
     Attributes:
         deliveries: how often JetStream has delivered it, this time included.
@@ -31,7 +31,7 @@ class NatsMessage(MessageProxy):
 
 
 def encode_message(message: "Message[Any]") -> bytes:
-    """Return a message as it is stored."""
+    """Return the bytes to store for a message."""
     if _SCHEDULING_OPTIONS.isdisjoint(message.options):
         return message.encode()
     options = {k: v for k, v in message.options.items() if k not in _SCHEDULING_OPTIONS}
@@ -39,15 +39,15 @@ def encode_message(message: "Message[Any]") -> bytes:
 
 
 def trace_headers(message: "Message[Any]") -> dict[str, str]:
-    """Return the trace context of a message that is about to be stored."""
+    """Return the headers that carry a message's trace context."""
     return {name: message.options[name] for name in TRACE_HEADERS if name in message.options}
 
 
 def decode_message(delivery: Delivery) -> "Message[Any]":
-    """Decode a delivered message, and add what its headers say.
+    """Decode a delivered message, and set the options that its headers carry.
 
     Raises:
-        DecodeError: it is no Dramatiq message.
+        DecodeError: it is not a Dramatiq message.
     """
     message: Message[Any] = Message.decode(delivery.data)
     if not _is_well_formed(message):
@@ -57,11 +57,11 @@ def decode_message(delivery: Delivery) -> "Message[Any]":
             message.options.setdefault(name, delivery.headers[name])
     if (firing := firing_id(delivery.headers)) is None:
         return message
-    # Every firing of a schedule has the same body; what names it is the schedule and the time.
+    # All firings of a schedule have the same body, so the firing gives the id and the time.
     return message.copy(message_id=firing, message_timestamp=delivery.identity[1] // 1_000_000)
 
 
 def _is_well_formed(message: "Message[Any]") -> bool:
-    # The encoder decodes any JSON into these fields, whatever their annotations say.
+    # The encoder does not check the types of these fields.
     expected = {"queue_name": str, "actor_name": str, "kwargs": dict, "options": dict}
     return all(isinstance(getattr(message, field), kind) for field, kind in expected.items())

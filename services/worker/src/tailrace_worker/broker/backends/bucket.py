@@ -1,7 +1,7 @@
 """A JetStream key-value bucket whose keys expire, for results and rate limits.
 
-Every value carries the moment at which it expires, exact to the millisecond. JetStream's own TTL,
-in whole seconds, only clears away what nobody asks for any more.
+Every value carries its expiry time in milliseconds. JetStream's own TTL has whole seconds and only
+frees the space of expired values.
 """
 
 import asyncio
@@ -16,7 +16,8 @@ from nats.aio.msg import Msg
 
 from tailrace_shared.nats.jetstream import StoredMessage
 from tailrace_shared.nats.topology import StreamSpec
-from tailrace_worker.broker.link.connection import Connection, Connector
+from tailrace_worker.broker.link.connection import BrokerConnection
+from tailrace_worker.broker.link.connector import Connector
 
 _EXPIRES_AT: Final = "Expires-At"
 _FENCE: Final = "Nats-Expected-Last-Subject-Sequence"
@@ -25,7 +26,7 @@ _TOKEN: Final = re.compile(r"[A-Za-z0-9_=-]{1,64}")
 
 
 class Fence(NamedTuple):
-    """What a write relies on: the last sequence of a subject, or of several by a wildcard."""
+    """The condition of a write: the last sequence of a subject, which may be a wildcard."""
 
     subject: str
     sequence: int
@@ -34,18 +35,18 @@ class Fence(NamedTuple):
 class BrokerBucket:
     """Reads and writes one bucket. Lives on the loop of its connection."""
 
-    def __init__(self, connection: Connection, spec: StreamSpec) -> None:
+    def __init__(self, connection: BrokerConnection, spec: StreamSpec) -> None:
         self._jetstream = connection.jetstream
         self._spec = spec
         self._root = spec.subjects[0].removesuffix(".>")
 
     async def get(self, key: str) -> bytes | None:
-        """Return a value, or None if there is none or it has expired."""
+        """Return a value, or None if it does not exist or has expired."""
         value, _ = await self.get_fenced(key)
         return value
 
     async def get_fenced(self, key: str) -> tuple[bytes | None, Fence]:
-        """Return a value, and a fence for writing it anew."""
+        """Return a value, and the fence for changing it."""
         subject = f"{self._root}.{key}"
         message = await self._jetstream.get(self._spec.name, {"last_by_subj": subject})
         if message is None:
@@ -53,10 +54,10 @@ class BrokerBucket:
         return _value(message), Fence(subject, message.sequence)
 
     async def get_group(self, group: str) -> tuple[dict[str, bytes], Fence]:
-        """Return all values one token below ``group``, by key, and a fence around them all."""
+        """Return all values one token below ``group``, by key, and a fence for the group."""
         subject = f"{self._root}.{group}.*"
         values, last = {}, 0
-        # Not one atomic read: whatever changes meanwhile moves the last sequence past the fence.
+        # The read is not atomic, but any change meanwhile makes the fence fail.
         async for message in self._jetstream.read(self._spec.name, subject, 1):
             last = message.sequence
             if (value := _value(message)) is not None:
@@ -67,7 +68,7 @@ class BrokerBucket:
         """Write a value that expires after ``ttl`` milliseconds.
 
         Raises:
-            WrongLastSequenceError: the fence did not hold: somebody else wrote first.
+            WrongLastSequenceError: another process has written since the fence was read.
         """
         headers = {_EXPIRES_AT: str(_now() + ttl), "Nats-TTL": f"{ttl // 1000 + 2}s"}
         if fence is not None:
@@ -75,7 +76,7 @@ class BrokerBucket:
         await self._jetstream.publish(f"{self._root}.{key}", data, headers)
 
     async def wait(self, key: str, seconds: float | None) -> bytes | None:
-        """Return a value as soon as there is one, or None after so many seconds."""
+        """Return a value as soon as it exists, or None after so many seconds."""
         arrived: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
         async def receive(message: Msg) -> None:
@@ -85,8 +86,8 @@ class BrokerBucket:
         client = self._jetstream.client
         subscription = await client.subscribe(f"{self._root}.{key}", cb=receive)
         try:
-            # The server must know of the subscription before we look, or a value written in
-            # between would be missed by both.
+            # The server must know the subscription before the read, or both would miss a value
+            # that is written in between.
             await client.flush()
             if (value := await self.get(key)) is not None:
                 return value
@@ -100,7 +101,7 @@ class BrokerBucket:
 
 
 class BucketConnector:
-    """Gives the bucket of one name on a process's connection, made if it does not exist."""
+    """Opens the bucket of one name on the process's connection, and creates it if need be."""
 
     def __init__(self, connector: Connector, name: str) -> None:
         self._connector = connector
@@ -116,9 +117,9 @@ class BucketConnector:
             allow_msg_ttl=True,
             deny_delete=True,
         )
-        self._ensured: Connection | None = None
+        self._ensured: BrokerConnection | None = None
 
-    def get(self) -> tuple[Connection, BrokerBucket]:
+    def get(self) -> tuple[BrokerConnection, BrokerBucket]:
         """Return the connection and the bucket.
 
         Raises:
@@ -132,7 +133,7 @@ class BucketConnector:
 
 
 def key_token(text: str) -> str:
-    """Return any text as one token of a key: itself if it is one, else its hash."""
+    """Return a text as one token of a key: unchanged if it is valid, else its hash."""
     if _TOKEN.fullmatch(text):
         return text
     return hashlib.sha256(text.encode()).hexdigest()[:40]

@@ -1,44 +1,43 @@
 """A rate-limiter backend on a JetStream key-value bucket.
 
-Every change is a fenced write: it holds only if nobody else has written since we read. Who loses
-reads again. Dramatiq's limiters name their keys ``<limiter>@<moment>``; the part before the ``@``
-is one group here, so that a sliding window is summed and changed under one fence, and two
-processes can never both take its last place.
+Every change is a compare-and-set: JetStream stores it only if the key has not changed since it was
+read. The loser of a race reads again. Dramatiq's limiters name their keys ``<limiter>@<moment>``.
+All keys with the same part before the ``@`` form one group, and a change is fenced on the group. So
+a sliding window is summed and changed atomically, and two processes cannot both take its last
+slot.
 """
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from dramatiq.rate_limits import RateLimiterBackend
 
 from tailrace_shared.errors import WrongLastSequenceError
 from tailrace_worker.broker.backends.bucket import BrokerBucket, BucketConnector, key_token
-
-if TYPE_CHECKING:
-    from tailrace_worker.broker.broker import NatsBroker
+from tailrace_worker.broker.broker import NatsBroker
 
 _NOTIFIED: Final = b"notified"
-#: Longest pause, in seconds, before the loser of a race reads again.
-_PAUSE: Final = 0.01
-#: What a blocking call waits for the answer beyond its own timeout, in seconds.
-_MARGIN: Final = 10.0
+#: The longest pause before the loser of a race reads again.
+_MAX_PAUSE_S: Final = 0.01
+#: How long a blocking call waits for the loop beyond its own timeout.
+_CALL_MARGIN_S: Final = 10.0
 
 
 class NatsRateLimiterBackend(RateLimiterBackend):
-    """Keeps the counts of rate limiters and barriers in NATS.
+    """Stores the counts of rate limiters and barriers in NATS.
 
     Args:
         broker: the broker whose connection to use.
         bucket: the bucket's name.
     """
 
-    def __init__(self, broker: "NatsBroker", *, bucket: str = "rate-limits") -> None:
+    def __init__(self, broker: NatsBroker, *, bucket: str = "rate-limits") -> None:
         self._bucket = BucketConnector(broker.connector, bucket)
 
     def add(self, key: str, value: int, ttl: int) -> bool:
-        """Set a key unless it exists; tell whether it was set."""
+        """Set a key unless it exists; return whether it was set."""
 
         async def attempt(bucket: BrokerBucket) -> bool:
             current, fence = await bucket.get_fenced(_key(key))
@@ -49,11 +48,11 @@ class NatsRateLimiterBackend(RateLimiterBackend):
         return self._change(attempt)
 
     def incr(self, key: str, amount: int, maximum: int, ttl: int) -> bool:
-        """Add to a key unless that would exceed ``maximum``; tell whether it was done."""
+        """Add to a key unless that would exceed ``maximum``; return whether it was added."""
         return self._change(lambda bucket: _shift(bucket, key, amount, (None, maximum), ttl))
 
     def decr(self, key: str, amount: int, minimum: int, ttl: int) -> bool:
-        """Take from a key unless that would go below ``minimum``; tell whether it was done."""
+        """Subtract from a key unless that would go below ``minimum``; return whether it did."""
         return self._change(lambda bucket: _shift(bucket, key, -amount, (minimum, None), ttl))
 
     def incr_and_sum(
@@ -68,7 +67,7 @@ class NatsRateLimiterBackend(RateLimiterBackend):
 
         async def attempt(bucket: BrokerBucket) -> bool:
             values, fence = await bucket.get_group(_group(key))
-            # Asked for again at each attempt: time goes on.
+            # Called at each attempt, because the window moves with time.
             total = sum(_decode(values.get(_key(each))) for each in keys())
             value = _decode(values.get(_key(key))) + amount
             allowed = max(value, total + amount) <= maximum
@@ -79,15 +78,15 @@ class NatsRateLimiterBackend(RateLimiterBackend):
         return self._change(attempt)
 
     def wait(self, key: str, timeout: int | None) -> bool:
-        """Wait for a notification; tell whether it came within ``timeout`` milliseconds."""
+        """Wait for a notification; return whether it came within ``timeout`` milliseconds."""
         connection, bucket = self._bucket.get()
         seconds = None if timeout is None else timeout / 1000
-        patience = None if seconds is None else seconds + _MARGIN
-        notified = connection.call(lambda: bucket.wait(_key(key), seconds), timeout=patience)
+        call_timeout = None if seconds is None else seconds + _CALL_MARGIN_S
+        notified = connection.call(lambda: bucket.wait(_key(key), seconds), timeout=call_timeout)
         return notified is not None
 
     def wait_notify(self, key: str, ttl: int) -> None:
-        """Wake all who wait for a key, and who will within ``ttl`` milliseconds."""
+        """Wake all waiters of a key, and those that begin to wait within ``ttl`` milliseconds."""
         connection, bucket = self._bucket.get()
         connection.call(lambda: bucket.put(_key(key), _NOTIFIED, ttl))
 
@@ -99,7 +98,7 @@ class NatsRateLimiterBackend(RateLimiterBackend):
                 try:
                     return await attempt(bucket)
                 except WrongLastSequenceError:
-                    await asyncio.sleep(random.uniform(0, _PAUSE))  # noqa: S311 - no secret
+                    await asyncio.sleep(random.uniform(0, _MAX_PAUSE_S))  # noqa: S311 - jitter, not cryptography
 
         return connection.call(until_fence_holds)
 

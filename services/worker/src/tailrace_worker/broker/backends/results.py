@@ -1,34 +1,32 @@
 """A result backend on a JetStream key-value bucket."""
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from dramatiq import Encoder, Message
 from dramatiq.results import Missing, ResultBackend, ResultTimeout
 from dramatiq.results.backend import DEFAULT_TIMEOUT
 
 from tailrace_worker.broker.backends.bucket import BucketConnector, key_token
+from tailrace_worker.broker.broker import NatsBroker
 
-if TYPE_CHECKING:
-    from tailrace_worker.broker.broker import NatsBroker
-
-#: What a blocking call waits for the answer beyond its own timeout, in seconds.
-_MARGIN: Final = 10.0
+#: How long a blocking call waits for the loop beyond its own timeout.
+_CALL_MARGIN_S: Final = 10.0
 
 
 class NatsResultBackend(ResultBackend):
-    """Keeps results in NATS. Who waits for one is woken by it; nothing polls.
+    """Stores results in NATS. A new result wakes its waiters, so nothing polls.
 
     Args:
         broker: the broker whose connection to use.
         bucket: the bucket's name.
-        namespace: see :class:`dramatiq.results.ResultBackend`, as for the next two.
-        encoder: encodes results; Dramatiq's global encoder by default.
-        use_namespace_prefix_keys: whether keys are readable.
+        namespace: see :class:`dramatiq.results.ResultBackend`.
+        encoder: encodes results; None for Dramatiq's global encoder.
+        use_namespace_prefix_keys: see :class:`dramatiq.results.ResultBackend`.
     """
 
     def __init__(
         self,
-        broker: "NatsBroker",
+        broker: NatsBroker,
         *,
         bucket: str = "results",
         namespace: str = "dramatiq-results",
@@ -50,11 +48,11 @@ class NatsResultBackend(ResultBackend):
         Args:
             message: the message whose result it is.
             block: whether to wait for it.
-            timeout: how many milliseconds to wait; ten seconds by default.
+            timeout: milliseconds to wait; ten seconds by default.
 
         Raises:
-            ResultMissing: there is none, and ``block`` is False.
-            ResultTimeout: there is none after the timeout.
+            ResultMissing: there is no result, and ``block`` is False.
+            ResultTimeout: there is no result after the timeout.
             ResultFailure: the actor failed.
         """
         if not block:
@@ -62,7 +60,7 @@ class NatsResultBackend(ResultBackend):
         seconds = (DEFAULT_TIMEOUT if timeout is None else timeout) / 1000
         connection, bucket = self._bucket.get()
         key = _key(self.build_message_key(message))
-        data = connection.call(lambda: bucket.wait(key, seconds), timeout=seconds + _MARGIN)
+        data = connection.call(lambda: bucket.wait(key, seconds), timeout=seconds + _CALL_MARGIN_S)
         if data is None:
             raise ResultTimeout(message)
         return self.unwrap_result(self.encoder.decode(data))  # type: ignore[no-untyped-call]

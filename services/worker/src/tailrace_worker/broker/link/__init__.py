@@ -1,1 +1,1 @@
-"""The broker's connection to NATS: publishing, pulling and acknowledging."""
+"""The broker's connection to NATS: publishing, pulling and acknowledging on one event loop."""

@@ -1,4 +1,4 @@
-"""What crosses the wire between the broker and JetStream, apart from the messages themselves."""
+"""The bytes and subjects that the broker and JetStream exchange, apart from message bodies."""
 
 from typing import Final, NamedTuple
 
@@ -6,13 +6,13 @@ ACK: Final = b"+ACK"
 NAK: Final = b"-NAK"
 IN_PROGRESS: Final = b"+WPI"
 
-#: The reply subjects of delivered messages; the older of the two forms has no domain and account.
 _ACK_ROOT: Final = "$JS.ACK."
-_SHORT_FORM: Final = 9
+#: Number of tokens in the older form of a reply subject, which has no domain and no account.
+_SHORT_FORM_TOKENS: Final = 9
 
 
 class Outgoing(NamedTuple):
-    """A message for the socket."""
+    """A message to be written to the socket."""
 
     subject: str
     payload: bytes
@@ -27,7 +27,7 @@ def pub_command(message: Outgoing) -> bytes:
 
 
 class DeliveryInfo(NamedTuple):
-    """What the reply subject of a delivered message says about it."""
+    """The fields of a delivered message's reply subject."""
 
     deliveries: int
     sequence: int
@@ -35,17 +35,17 @@ class DeliveryInfo(NamedTuple):
 
     @property
     def identity(self) -> tuple[int, int]:
-        """The stored message: a sequence alone could come again in a stream made anew."""
+        """The stored message. A stream that was created again may reuse a sequence alone."""
         return self.sequence, self.timestamp
 
 
 def is_delivery(reply: str) -> bool:
-    """Tell whether a message with this reply subject was delivered by a JetStream consumer."""
+    """Return whether a message with this reply subject comes from a JetStream consumer."""
     return reply.startswith(_ACK_ROOT)
 
 
 def delivery_info(reply: str) -> DeliveryInfo:
-    """Read ``$JS.ACK.[domain.account.]stream.consumer.deliveries.sequence.….timestamp.pending``."""
+    """Parse ``$JS.ACK.[domain.account.]stream.consumer.deliveries.sequence.….time.pending``."""
     tokens = reply.split(".")
-    first = 4 if len(tokens) == _SHORT_FORM else 6
+    first = 4 if len(tokens) == _SHORT_FORM_TOKENS else 6
     return DeliveryInfo(int(tokens[first]), int(tokens[first + 1]), int(tokens[first + 3]))

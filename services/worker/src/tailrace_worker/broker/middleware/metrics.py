@@ -1,11 +1,11 @@
-"""Prometheus metrics of a broker: what this process did, and what waits in its queues.
+"""Prometheus metrics of a broker: counters of this process, and the backlog of the queues.
 
-Register the collector and expose the registry as the program likes::
+Register the collector with the registry that the program exposes::
 
     REGISTRY.register(BrokerCollector(broker))
 
-Counters are this process's own. The backlog gauges are the installation's: they are read from
-JetStream at each scrape, so let one process of many be asked for them, or take their maximum.
+Counters are those of this process. The backlog gauges are those of the installation: they are read
+from JetStream at each scrape, so scrape them from one process, or take their maximum.
 """
 
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ class BrokerCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Yield all metrics; the backlog only while NATS answers."""
+        """Yield all metrics; the backlog is left out while NATS is away."""
         counts = dict(self._broker.counts)
         for name, text in _COUNTERS.items():
             counter = CounterMetricFamily(f"tailrace_broker_{name}", text, labels=["queue"])

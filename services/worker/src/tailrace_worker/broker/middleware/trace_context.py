@@ -1,8 +1,8 @@
-"""Trace context: whoever enqueues a message and whoever runs it belong to one trace.
+"""Trace context: the actor of a message continues the trace of the code that enqueued it.
 
 The W3C ``traceparent`` (and ``tracestate``) travel in the message's options, so that retries,
-pipelines and dead letters keep them, and in the NATS headers. What they mean is left to the
-program: it sets the context before it enqueues, and finds it in its actors.
+pipelines and dead letters keep them, and in the NATS headers. The broker does not interpret them:
+the program sets the context before it enqueues, and reads it in its actors.
 """
 
 # ruff: noqa: ARG002 - the signatures are Dramatiq's
@@ -18,7 +18,7 @@ from dramatiq.middleware import Middleware
 
 
 class Trace(NamedTuple):
-    """The context of a trace, as W3C writes it."""
+    """A trace context in the form of the W3C headers."""
 
     traceparent: str
     tracestate: str = ""
@@ -28,13 +28,13 @@ _current: Final[ContextVar[Trace | None]] = ContextVar("trace", default=None)
 
 
 def current_trace() -> Trace | None:
-    """Return the trace that this actor, or this block, is part of."""
+    """Return the trace context of the current actor or ``trace`` block."""
     return _current.get()
 
 
 @contextmanager
 def trace(context: Trace) -> Iterator[None]:
-    """Make what is enqueued in this block part of a trace."""
+    """Enqueue the messages of this block as part of a trace."""
     token = _current.set(context)
     try:
         yield
@@ -43,10 +43,10 @@ def trace(context: Trace) -> Iterator[None]:
 
 
 class TraceContext(Middleware):
-    """Passes the trace from the enqueuer to the actor."""
+    """Passes the trace context through messages."""
 
     def before_enqueue(self, broker: Broker, message: "Message[Any]", delay: int | None) -> None:
-        """Write the current trace into a message that has none."""
+        """Add the current trace context to a message that has none."""
         context = _current.get()
         if context is not None and "traceparent" not in message.options:
             message.options["traceparent"] = context.traceparent
@@ -54,7 +54,7 @@ class TraceContext(Middleware):
                 message.options["tracestate"] = context.tracestate
 
     def before_process_message(self, broker: Broker, message: MessageProxy) -> None:
-        """Continue the message's trace on this worker thread."""
+        """Set the message's trace context on this worker thread."""
         traceparent = message.options.get("traceparent")
         _current.set(
             Trace(traceparent, message.options.get("tracestate", "")) if traceparent else None
@@ -68,7 +68,7 @@ class TraceContext(Middleware):
         result: Any = None,
         exception: BaseException | None = None,
     ) -> None:
-        """Leave the message's trace."""
+        """Clear the trace context of this worker thread."""
         _current.set(None)
 
     after_skip_message = after_process_message

@@ -20,6 +20,7 @@ from typing import Final
 import structlog
 
 from tailrace_shared.errors import NewerLogError, UnavailableError
+from tailrace_shared.process.log_throttle import LogThrottle
 from tailrace_worker.engine.drive.drive_result import DriveResult, End
 from tailrace_worker.engine.drive.drives import Drives
 from tailrace_worker.engine.services.engine_services import EngineServices
@@ -51,6 +52,8 @@ class JobHolder:
         self._drives = drives
         self._timers = timers
         self._ack_wait = ack_wait
+        # One line a minute for all jobs, which all wait for the same NATS.
+        self._outage_log = LogThrottle()
 
     async def hold(self, tenant: str, execution: str) -> None:
         """Drive an execution until its job may be acknowledged.
@@ -75,7 +78,8 @@ class JobHolder:
                 # A job that fails is published again, which needs the very NATS that is away.
                 if self._drives.is_draining:
                     raise
-                _log.warning("waiting for NATS", execution=execution, error=str(error))
+                if self._outage_log.is_due():
+                    _log.warning("waiting for NATS", execution=execution, error=str(error))
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _MAX_RETRY_S)
 
