@@ -15,9 +15,7 @@ from benchmarks.table import Row, print_rows
 from harness.generators.grown_traces import grown_workflow
 from harness.models.eta_errors import RUNS, SHARES, TRACES, Chance, errors, recorded_workflow
 from harness.models.playback import Playback
-from tailrace_shared.estimation.estimate import Estimator
-from tailrace_shared.estimation.run_delta import RunDelta
-from tailrace_shared.estimation.run_history import NodeRecord
+from tailrace_shared.estimation import Estimator, NodeHistory, RunDelta
 from tailrace_worker.engine.decide.plan import Plan
 
 
@@ -43,13 +41,13 @@ def costs() -> list[Row]:
 
 
 def _cost(tasks: int) -> Row:
-    plan, record = Plan(grown_workflow(tasks)), NodeRecord()
+    plan, record = Plan(grown_workflow(tasks)), NodeHistory()
     ended = Playback(plan, lambda _step: 10.0).finish()
     running = Playback(plan, lambda _step: 10.0)
     running.advance(running.now + 25)
-    tally = RunDelta()
-    noted = _microseconds(lambda: tally.add(ended), 20)
-    tally.add_to_nodes(record)
+    delta = RunDelta()
+    noted = _microseconds(lambda: delta.record_run(ended), 20)
+    delta.add_to_nodes(record)
     estimator = Estimator(plan.graph, plan.definition.nodes, record)
     prepared = _microseconds(estimator.prepare, 1)
     estimated = _microseconds(lambda: estimator.remaining_seconds(running.state, running.now), 5)

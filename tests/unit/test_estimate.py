@@ -1,7 +1,7 @@
 """How long an execution still takes, from how long its steps took so far."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, median
 from typing import Any
@@ -9,19 +9,27 @@ from typing import Any
 import pytest
 
 from harness.models.eta_errors import TRACES, Chance, errors, recorded_workflow
-from tailrace_shared.estimation.estimate import remaining_seconds
-from tailrace_shared.estimation.run_history import FailureCounts, NodeRecord, items_of
-from tailrace_shared.estimation.sketch import Sketch
+from tailrace_shared.estimation import Estimator, FailureCounts, NodeHistory, Sketch, items_key
 from tailrace_shared.execution.events import StepWait
 from tailrace_shared.execution.state import ExecutionState, ExecutionStatus, StepState
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.workflow.definition import Node
-from tailrace_shared.workflow.graph import sort_graph
+from tailrace_shared.workflow.graph import Graph, sort_graph
 
 NOW = 1_700_000_000.0
 GRAPH = sort_graph({"a": [], "b": ["a"], "c": ["a"], "d": ["b", "c"]})
 TYPES = {"a": "fast", "b": "slow", "c": "fast", "d": "fast"}
 NODES = {node: Node(node_type) for node, node_type in TYPES.items()}
+
+
+def _estimate(
+    graph: Graph,
+    nodes: Mapping[str, Node],
+    state: ExecutionState,
+    now: float,
+    history: NodeHistory | None = None,
+) -> float | None:
+    return Estimator(graph, nodes, history).remaining_seconds(state, now)
 
 
 def _state(*steps: StepState, status: ExecutionStatus = "running") -> ExecutionState:
@@ -48,7 +56,7 @@ def test_the_longest_path_that_is_left_counts(
     steps: list[StepState], seconds: float | None
 ) -> None:
     """Each step is as long as its kind was so far, or as all were."""
-    assert remaining_seconds(GRAPH, NODES, _state(*steps), NOW) == seconds
+    assert _estimate(GRAPH, NODES, _state(*steps), NOW) == seconds
 
 
 def test_what_has_run_or_waited_already_is_taken_off() -> None:
@@ -56,11 +64,11 @@ def test_what_has_run_or_waited_already_is_taken_off() -> None:
     began = format_timestamp(NOW - 1.5)
     running = StepState("c", "fast", "running", started_at=began)
     steps = [_done("a", 2), _done("b", 10), running]
-    assert remaining_seconds(GRAPH, NODES, _state(*steps), NOW) == pytest.approx(2.5)
+    assert _estimate(GRAPH, NODES, _state(*steps), NOW) == pytest.approx(2.5)
     waiting = StepState("c", "fast", "waiting", started_at=began, due=NOW + 30)
-    assert remaining_seconds(GRAPH, NODES, _state(*steps[:2], waiting), NOW) == 32.0
+    assert _estimate(GRAPH, NODES, _state(*steps[:2], waiting), NOW) == 32.0
     again = StepState("c", "fast", "retrying", due=NOW + 30)
-    assert remaining_seconds(GRAPH, NODES, _state(*steps[:2], again), NOW) == 34.0
+    assert _estimate(GRAPH, NODES, _state(*steps[:2], again), NOW) == 34.0
 
 
 def test_what_waits_for_a_decision_is_not_counted() -> None:
@@ -69,27 +77,27 @@ def test_what_waits_for_a_decision_is_not_counted() -> None:
     nodes = {"a": Node("fast"), "ask": Node("await"), "b": Node("fast")}
     signal = StepWait("ask", "await", "waiting", wait="signal")
     asking = StepState("ask", "await", "waiting", due=NOW + 86400, waiting=signal)
-    assert remaining_seconds(graph, nodes, _state(_done("a", 2)), NOW) == 2.0
-    assert remaining_seconds(graph, nodes, _state(_done("a", 2), asking), NOW) == 2.0
+    assert _estimate(graph, nodes, _state(_done("a", 2)), NOW) == 2.0
+    assert _estimate(graph, nodes, _state(_done("a", 2), asking), NOW) == 2.0
     asked = StepState("ask", "await", "success", duration_ms=86_400_000)
-    assert remaining_seconds(graph, nodes, _state(_done("a", 2), asked), NOW) == 2.0
+    assert _estimate(graph, nodes, _state(_done("a", 2), asked), NOW) == 2.0
 
 
 def test_nothing_is_left_of_an_execution_that_has_ended() -> None:
     """Whatever its steps say."""
-    assert remaining_seconds(GRAPH, NODES, _state(status="failed"), NOW) == 0.0
+    assert _estimate(GRAPH, NODES, _state(status="failed"), NOW) == 0.0
 
 
-def _record(**seconds: Sequence[float]) -> NodeRecord:
+def _record(**seconds: Sequence[float]) -> NodeHistory:
     """Return what is remembered after runs in which nodes took so long."""
     durations = {
         node: Sketch.of([1000 * second for second in some]).pack() for node, some in seconds.items()
     }
-    return NodeRecord(durations)
+    return NodeHistory(durations)
 
 
-def _left(state: ExecutionState, record: NodeRecord, now: float = NOW) -> float | None:
-    return remaining_seconds(GRAPH, NODES, state, now, record)
+def _left(state: ExecutionState, record: NodeHistory, now: float = NOW) -> float | None:
+    return _estimate(GRAPH, NODES, state, now, record)
 
 
 def _running(node: str, elapsed: float, **fields: Any) -> StepState:
@@ -110,7 +118,7 @@ def test_where_many_are_joined_one_is_expected_to_be_late() -> None:
     nodes = {node: Node("work") for node in graph.needs}
     took = [random.Random(n).lognormvariate(3, 0.5) for n in range(50)]
     record = _record(end=[1], **{f"n{n}": took for n in range(40)})
-    left = remaining_seconds(graph, nodes, _state(), NOW, record)
+    left = _estimate(graph, nodes, _state(), NOW, record)
     assert left is not None
     assert left > 2 * median(took)
     assert left < 1.1 * max(took)
@@ -144,7 +152,7 @@ def test_a_run_that_is_slow_stays_slow() -> None:
     nodes = {node: Node("fast") for node in graph.needs}
     record = _record(**{node: [1.0] for node in graph.needs})
     ended = [StepState(f"n{n}", "fast", "success", duration_ms=3000) for n in range(10)]
-    left = remaining_seconds(graph, nodes, _state(*ended), NOW, record)
+    left = _estimate(graph, nodes, _state(*ended), NOW, record)
     assert left is not None
     assert 20 < left < 30
 
@@ -156,9 +164,9 @@ def test_what_only_differs_between_runs_does_not_add_up_within_one() -> None:
     nodes = {name: Node("work") for name in names}
     factors = [0.5 + n / 20 for n in range(21)]
     record = _record(**{name: [10 * factor for factor in factors] for name in names})
-    apart = remaining_seconds(graph, nodes, _state(), NOW, record)
+    apart = _estimate(graph, nodes, _state(), NOW, record)
     record.work = Sketch.of([400_000 * factor for factor in factors]).pack()
-    together = remaining_seconds(graph, nodes, _state(), NOW, record)
+    together = _estimate(graph, nodes, _state(), NOW, record)
     assert together == pytest.approx(10, rel=0.1)
     assert apart == pytest.approx(15, rel=0.1)
 
@@ -166,16 +174,16 @@ def test_what_only_differs_between_runs_does_not_add_up_within_one() -> None:
 def test_a_node_that_is_mostly_skipped_is_mostly_not_counted() -> None:
     """Whether its condition holds nobody knows before it is asked."""
     record = _record(a=[1], b=[100], c=[1], d=[1])
-    record.troubles["b"] = FailureCounts(skipped=9)
+    record.failures["b"] = FailureCounts(skipped=9)
     assert _left(_state(), record) == pytest.approx(3, rel=0.1)
-    record.troubles["b"] = FailureCounts(skipped=0, retries=3)
+    record.failures["b"] = FailureCounts(skipped=0, retries=3)
     assert _left(_state(), record) == pytest.approx(102, rel=0.1)
 
 
 def test_what_retries_have_cost_is_counted_for_steps_to_come() -> None:
     """On average of the runs, waits between attempts included."""
     record = _record(a=[1] * 4, b=[10] * 4, c=[1] * 4, d=[1] * 4)
-    record.troubles["b"] = FailureCounts(retries=4, lost_ms=20_000)
+    record.failures["b"] = FailureCounts(retries=4, lost_ms=20_000)
     assert _left(_state(), record) == pytest.approx(17, rel=0.02)
 
 
@@ -184,17 +192,17 @@ def test_the_rest_of_a_map_is_shared_by_its_lanes() -> None:
     graph = sort_graph({"m": []})
     work = {"for_each": "input", "max_parallel": 2, "do": {"type": "work"}}
     nodes = {"m": Node("map", parameters=work)}
-    record = _record(**{items_of("m"): [10.0], "m": [50.0]})
-    pending = remaining_seconds(graph, nodes, _state(), NOW, record)
+    record = _record(**{items_key("m"): [10.0], "m": [50.0]})
+    pending = _estimate(graph, nodes, _state(), NOW, record)
     assert pending == pytest.approx(50, rel=0.02)
     began = format_timestamp(NOW - 5)
     mapping = StepState("m", "map", "running", started_at=began, items=list(range(10)))
     ended = [StepState(f"m[{n}]", "work", "success", duration_ms=10_000) for n in range(4)]
     running = [StepState(f"m[{n}]", "work", "running", started_at=began) for n in (4, 5)]
     state = _state(mapping, *ended, *running)
-    left = remaining_seconds(graph, nodes, state, NOW, record)
+    left = _estimate(graph, nodes, state, NOW, record)
     assert left == pytest.approx(25, rel=0.05)
-    assert remaining_seconds(graph, nodes, state, NOW) == pytest.approx(25, rel=0.05)
+    assert _estimate(graph, nodes, state, NOW) == pytest.approx(25, rel=0.05)
 
 
 def test_a_child_run_takes_as_long_as_its_step_has_taken() -> None:
@@ -220,7 +228,7 @@ def test_whichever_comes_first_ends_the_wait_of_an_any_join() -> None:
     graph = sort_graph({"a": [], "b": [], "end": ["a", "b"]})
     nodes = {"a": Node("x"), "b": Node("x"), "end": Node("x", join="any")}
     record = _record(a=[10], b=[40], end=[100])
-    left = remaining_seconds(graph, nodes, _state(), NOW, record)
+    left = _estimate(graph, nodes, _state(), NOW, record)
     assert left == pytest.approx(110, rel=0.02)
 
 

@@ -18,9 +18,7 @@ from harness.generators.workflows import definition
 from harness.models.playback import DurationOf, Playback, moments
 from tailrace.wfcommons import import_trace
 from tailrace_shared.duration import Duration
-from tailrace_shared.estimation.estimate import Estimator
-from tailrace_shared.estimation.run_delta import RunDelta
-from tailrace_shared.estimation.run_history import NodeRecord
+from tailrace_shared.estimation import Estimator, NodeHistory, RunDelta
 from tailrace_shared.workflow.definition import Definition
 from tailrace_shared.workflow.graph import graph_of
 from tailrace_worker.engine.decide.plan import Plan
@@ -96,20 +94,20 @@ def errors(
 
 def _history(
     workflow: Definition, chance: Chance, past: str, runs: Sequence[int]
-) -> Iterator[tuple[int, NodeRecord]]:
-    plan, record = Plan(workflow), NodeRecord()
+) -> Iterator[tuple[int, NodeHistory]]:
+    plan, record = Plan(workflow), NodeHistory()
     for number in range(max(runs) + 1):
         if number in runs:
             yield number, record
-        tally = RunDelta()
-        tally.add(Playback(plan, drawn(workflow, f"{past}/{number}", chance)).finish())
-        tally.add_to_nodes(record)
+        delta = RunDelta()
+        delta.record_run(Playback(plan, drawn(workflow, f"{past}/{number}", chance)).finish())
+        delta.add_to_nodes(record)
 
 
 def _look(
     workflow: Definition,
     chance: Chance,
-    record: NodeRecord,
+    record: NodeHistory,
     trials: int,
     found: Mapping[float, list[float]],
 ) -> None:

@@ -4,7 +4,7 @@ import httpx
 import pytest
 
 from harness.processes.api_process import api_replicas
-from tailrace_shared.estimation.run_delta import RunDelta
+from tailrace_shared.estimation import RunDelta
 from tailrace_shared.execution.state import ExecutionState, StepState
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.nats.jetstream import JetStream
@@ -19,7 +19,7 @@ def store(jetstream: JetStream) -> StatsStore:
 
 
 def _tally(now: float) -> RunDelta:
-    tally = RunDelta()
+    delta = RunDelta()
     step = StepState("a", "log", "success", duration_ms=500)
     run = ExecutionState(
         status="completed",
@@ -27,8 +27,8 @@ def _tally(now: float) -> RunDelta:
         duration_ms=700,
         steps={"a": step},
     )
-    tally.add(run)
-    return tally
+    delta.record_run(run)
+    return delta
 
 
 async def _put_workflow(http: httpx.AsyncClient) -> None:
@@ -81,11 +81,11 @@ async def test_a_run_document_tells_by_earlier_runs_how_long_it_takes(
 ):
     """Before any of its steps has ended."""
     await _put_workflow(http)
-    tally = RunDelta()
+    delta = RunDelta()
     for node in ("a", "b"):
         step = StepState(node, "simulate", "success", duration_ms=4000)
-        tally.add(ExecutionState(status="completed", steps={node: step}))
-    await store.add(tenant, "flow", tally)
+        delta.record_run(ExecutionState(status="completed", steps={node: step}))
+    await store.add(tenant, "flow", delta)
     started = (await http.post("/api/v1/workflows/flow/runs", json={})).json()
     run = (await http.get(f"/api/v1/executions/{started['execution_id']}")).json()
     assert run["eta_ms"] == pytest.approx(4000, rel=0.02)

@@ -6,8 +6,7 @@ import pytest
 
 from harness.generators.workflows import definition
 from harness.processes.installation import TENANT, Installation
-from tailrace_shared.estimation.run_history import FailureCounts, RunRecord
-from tailrace_shared.estimation.sketch import Sketch, count_of
+from tailrace_shared.estimation import FailureCounts, RunHistory, Sketch, count_of
 from tailrace_shared.execution.events import Event, ExecutionStarted, StepCompleted, StepProgressed
 from tailrace_shared.execution.timestamps import parse_timestamp
 from tailrace_shared.nats.topology import STATS
@@ -24,7 +23,7 @@ SLEEP = {
 }
 
 
-async def ended(site: Installation, runs: int, workflow: str = "test") -> RunRecord:
+async def ended(site: Installation, runs: int, workflow: str = "test") -> RunHistory:
     """Wait until so many runs are on record."""
     store = StatsStore(site.jetstream, site.subjects)
     return await site._until(
@@ -60,7 +59,7 @@ async def test_every_run_is_on_record_once(site: Installation):
     assert count_of(record.durations) == 8
     kept = await StatsStore(site.jetstream, site.subjects).nodes(TENANT, "test")
     assert count_of(kept.durations["a"]) == 12
-    assert kept.troubles["b"] == FailureCounts(failed=4, skipped=8)
+    assert kept.failures["b"] == FailureCounts(failed=4, skipped=8)
 
 
 async def test_a_worker_that_stops_writes_what_it_has_noted(site: Installation):

@@ -6,9 +6,7 @@ import pytest
 
 from harness.generators.workflows import definition
 from tailrace_shared.errors import InvalidIdError
-from tailrace_shared.estimation.run_delta import RunDelta
-from tailrace_shared.estimation.run_history import NodeRecord, RunRecord
-from tailrace_shared.estimation.sketch import count_of
+from tailrace_shared.estimation import NodeHistory, RunDelta, RunHistory, count_of
 from tailrace_shared.execution.state import ExecutionState, StepState
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.nats.topology import STATS
@@ -24,14 +22,14 @@ def store(site):
     return StatsStore(site.jetstream, site.subjects)
 
 
-def tally(nodes=1, milliseconds=2000):
-    """Return the tally of one run."""
+def delta(nodes=1, milliseconds=2000):
+    """Return the delta of one run."""
     steps = {
         f"n{n}": StepState(f"n{n}", "simulate", "success", duration_ms=milliseconds)
         for n in range(nodes)
     }
     noted = RunDelta()
-    noted.add(
+    noted.record_run(
         ExecutionState(
             status="completed",
             finished_at=format_timestamp(NOON),
@@ -45,7 +43,7 @@ def tally(nodes=1, milliseconds=2000):
 async def test_what_many_write_at_once_is_all_there(store, site):
     """Whoever loses the race reads what was written and adds to that."""
     others = [StatsStore(site.jetstream, site.subjects) for _ in range(8)]
-    await asyncio.gather(*(other.add("t", "flow", tally()) for other in others))
+    await asyncio.gather(*(other.add("t", "flow", delta()) for other in others))
     runs, nodes = await store.runs("t", "flow"), await store.nodes("t", "flow")
     assert runs.completed == count_of(runs.durations) == 8
     assert runs.minutes == {int(NOON // 60): (8, 0, 0)}
@@ -54,10 +52,10 @@ async def test_what_many_write_at_once_is_all_there(store, site):
 
 async def test_a_tenant_reads_its_own(store):
     """A workflow of the same name is another one elsewhere."""
-    await store.add("t", "flow", tally())
-    await store.add("t", "other", tally())
-    await store.add("u", "flow", tally())
-    await store.add("u", "flow", tally())
+    await store.add("t", "flow", delta())
+    await store.add("t", "other", delta())
+    await store.add("u", "flow", delta())
+    await store.add("u", "flow", delta())
     assert {name: record.completed for name, record in (await store.runs_of_all("t")).items()} == {
         "flow": 1,
         "other": 1,
@@ -70,13 +68,13 @@ async def test_a_tenant_reads_its_own(store):
 
 async def test_what_has_never_run_has_empty_records(store):
     """Nothing need be there before."""
-    assert await store.runs("t", "flow") == RunRecord()
-    assert await store.nodes("t", "flow") == NodeRecord()
+    assert await store.runs("t", "flow") == RunHistory()
+    assert await store.nodes("t", "flow") == NodeHistory()
 
 
 async def test_a_large_workflow_has_a_record_that_fits(store, site):
     """Ten thousand nodes are stored like ten."""
-    await store.add("t", "flow", tally(nodes=10_000))
+    await store.add("t", "flow", delta(nodes=10_000))
     assert len((await store.nodes("t", "flow")).durations) == 10_000
     assert await site.count(f"KV_{site.subjects.stream(STATS)}") == 2
 
@@ -86,7 +84,7 @@ async def test_estimators_go_by_what_is_stored(store):
     estimators = EstimatorCache(store, 60.0)
     workflow = definition({"n0": {}, "n1": {"needs": ["n0"]}}, id="flow")
     assert (await estimators.get("u", workflow, 1)).whole_run(ExecutionState(), 0.0) is None
-    await store.add("t", "flow", tally(nodes=2))
+    await store.add("t", "flow", delta(nodes=2))
     first, second = await asyncio.gather(
         estimators.get("t", workflow, 1), estimators.get("t", workflow, 1)
     )

@@ -4,7 +4,7 @@ import pytest
 
 from harness.generators.workflows import definition
 from harness.nats.server import NatsServer
-from tailrace_shared.estimation.sketch import count_of
+from tailrace_shared.estimation import count_of
 from tailrace_shared.execution.state import ExecutionState, StepState
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.nats.jetstream import JetStream, connect

@@ -4,15 +4,14 @@ import pytest
 
 from harness.generators.workflows import definition
 from tailrace_api.documents.statistics import Ended, tenant_statistics, workflow_details
-from tailrace_shared.estimation.run_history import FailureCounts, NodeRecord, RunRecord
-from tailrace_shared.estimation.sketch import Sketch
+from tailrace_shared.estimation import FailureCounts, NodeHistory, RunHistory, Sketch
 
 NOW = 1_700_006_430.0
 MINUTE = int(NOW // 60)
 
 
-def _record(**fields: int) -> RunRecord:
-    return RunRecord(
+def _record(**fields: int) -> RunHistory:
+    return RunHistory(
         **fields,
         minutes={MINUTE - 60: (9, 9, 9), MINUTE - 59: (1, 0, 0), MINUTE: (2, 1, 1)},
         durations=Sketch.of(range(1000, 2000)).pack(),
@@ -60,13 +59,13 @@ def test_a_workflow_tells_of_each_of_its_nodes() -> None:
     """In the order of the definition, those that never ran as well."""
     work = {"for_each": "[1]", "do": {"type": "simulate"}}
     workflow = definition({"a": {}, "m": {"type": "map", "needs": ["a"], "with": work}, "z": {}})
-    nodes = NodeRecord(
+    nodes = NodeHistory(
         durations={
             "a": Sketch.of([100] * 9).pack(),
             "m": Sketch.of([900]).pack(),
             "m[]": Sketch.of([50] * 20).pack(),
         },
-        troubles={"a": FailureCounts(failed=1, retries=4, skipped=2)},
+        failures={"a": FailureCounts(failed=1, retries=4, skipped=2)},
     )
     told = workflow_details(workflow, _record(completed=3), nodes, 1, NOW)
     first, mapping, never = told.nodes

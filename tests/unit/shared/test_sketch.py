@@ -92,8 +92,7 @@ def test_a_sketch_without_values_knows_no_quantile() -> None:
 
 def test_a_sketch_can_be_made_coarser() -> None:
     """It keeps all of its values, in fewer bins."""
-    sketch = Sketch.of(range(1, 1000))
-    sketch.limit(8)
+    sketch = Sketch.unpack(Sketch.of(range(1, 1000)).pack(), 8)
     assert (len(sketch.pack()) - 2) // 2 <= 8
     assert sketch.count == 999
     assert sketch.quantile(0.5) == pytest.approx(500, rel=sketch.relative_error)

@@ -8,23 +8,21 @@ from hypothesis import strategies as st
 
 from harness.generators.random_workflows import EVERY_TIMEOUT, Mix, random_workflow
 from harness.models.simulation import Simulation
-from tailrace_shared.estimation.estimate import Estimator
-from tailrace_shared.estimation.run_delta import RunDelta
-from tailrace_shared.estimation.run_history import NodeRecord, decode_nodes, encode_nodes
+from tailrace_shared.estimation import Estimator, NodeHistory, RunDelta, decode_nodes, encode_nodes
 from tailrace_shared.execution.progress import progress_percent
 from tailrace_shared.workflow.definition import Definition
 
 _MOST_ACTIONS = 200
 
 
-def _record(workflow: Definition, source: Random, runs: int) -> NodeRecord:
-    record = NodeRecord()
+def _record(workflow: Definition, source: Random, runs: int) -> NodeHistory:
+    record = NodeHistory()
     for _ in range(runs):
         past = Simulation(workflow, source)
         past.finish()
-        tally = RunDelta()
-        tally.add(past.state)
-        tally.add_to_nodes(record)
+        delta = RunDelta()
+        delta.record_run(past.state)
+        delta.add_to_nodes(record)
     return decode_nodes(encode_nodes(record))
 
 

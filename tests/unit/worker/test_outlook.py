@@ -4,9 +4,7 @@ import pytest
 
 from harness.generators.workflows import definition
 from harness.models.playback import BEGIN, Playback
-from tailrace_shared.estimation.estimate import Estimator
-from tailrace_shared.estimation.run_history import NodeRecord
-from tailrace_shared.estimation.sketch import Sketch
+from tailrace_shared.estimation import Estimator, NodeHistory, Sketch
 from tailrace_shared.execution.events import ExecutionStarted, Started, StepProgress, StepProgressed
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.execution.timestamps import format_timestamp
@@ -29,7 +27,7 @@ class Counting(Estimator):
 
 def _estimator(plan: Plan) -> Counting:
     durations = {node: Sketch.of([10_000]).pack() for node in plan.nodes}
-    return Counting(plan.graph, plan.definition.nodes, NodeRecord(durations))
+    return Counting(plan.graph, plan.definition.nodes, NodeHistory(durations))
 
 
 @pytest.fixture

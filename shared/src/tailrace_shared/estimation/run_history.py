@@ -1,9 +1,9 @@
-"""What is remembered of a workflow's runs: two records, which never grow beyond what they may.
+"""The stored history of a workflow's runs, in two records of bounded size.
 
-One is small and tells of whole runs, so that all workflows of a tenant can be read at once. The
-other tells of each node. Old runs fade: where a sketch has seen so many values, every second one
-is forgotten. So a workflow that runs once a month remembers its months, and one that runs every
-second its last quarter of an hour.
+The run history is small, so that the API can read all workflows of a tenant at once. The node
+history has the durations of each node. Old runs decay: when a sketch has seen its maximum number
+of values, every second value is dropped. A workflow that runs once a month keeps months of
+history, and one that runs every second keeps a quarter of an hour.
 """
 
 from collections.abc import Callable
@@ -14,30 +14,29 @@ import msgspec
 from tailrace_shared.estimation.sketch import Sketch, count_of
 
 MINUTES: Final = 60
-"""How many minutes back runs are counted by the minute."""
+"""Minutes for which runs are counted by the minute."""
 
 RUN_BINS: Final = 256
 NODE_BINS: Final = 24
-_MOST_RUNS: Final = 1024
-_MOST_STEPS: Final = 256
-_MOST_OF_TYPE: Final = 4096
-# What a sketch of a node is left with where a record would be too large; with fewer bins its
-# quantiles would tell less than those of the node's type.
+_MAX_RUNS: Final = 1024
+_MAX_STEPS: Final = 256
+_MAX_STEPS_OF_TYPE: Final = 4096
+# Bins of a node's sketch in a record that would be too large. With even fewer bins, its quantiles
+# would be worse than those of the node's type.
 _FEWER_BINS: Final = (12, 6)
 MAX_BYTES: Final = 448 * 1024
 
 
-class RunRecord(msgspec.Struct, omit_defaults=True):
-    """What is remembered of whole runs.
+class RunHistory(msgspec.Struct, omit_defaults=True):
+    """The history of whole runs.
 
     Attributes:
-        completed: runs that completed, ever.
-        failed: runs that failed, ever.
-        cancelled: runs that were cancelled, ever.
-        minutes: of the last hour, by minute since the epoch, how many runs completed, failed,
-            were cancelled.
-        durations: the sketch of how long completed runs took, in milliseconds.
-        steps: the sketch of how long the steps took that succeeded, in milliseconds.
+        completed: all runs that completed.
+        failed: all runs that failed.
+        cancelled: all runs that were cancelled.
+        minutes: completed, failed and cancelled runs of the last hour, by minute since the epoch.
+        durations: sketch of the durations of completed runs, in milliseconds.
+        steps: sketch of the durations of successful steps, in milliseconds.
     """
 
     completed: int = 0
@@ -47,22 +46,22 @@ class RunRecord(msgspec.Struct, omit_defaults=True):
     durations: list[int] = []
     steps: list[int] = []
 
-    def fade(self) -> None:
-        """Forget what is old."""
+    def decay(self) -> None:
+        """Drop old data."""
         newest = max(self.minutes, default=0)
         self.minutes = {m: ended for m, ended in self.minutes.items() if m > newest - MINUTES}
-        self.durations = faded(self.durations, _MOST_RUNS)
-        self.steps = faded(self.steps, _MOST_OF_TYPE)
+        self.durations = decayed(self.durations, _MAX_RUNS)
+        self.steps = decayed(self.steps, _MAX_STEPS_OF_TYPE)
 
 
 class FailureCounts(msgspec.Struct, array_like=True):
-    """What else became of a node than success at the first attempt.
+    """Outcomes of a node other than success at the first attempt.
 
     Attributes:
-        failed: how often it failed for good.
-        retries: attempts that another one followed.
-        skipped: how often it was skipped.
-        lost_ms: how long it took in all before the attempts began that succeeded.
+        failed: steps that failed for good.
+        retries: attempts that were followed by another one.
+        skipped: steps that were skipped.
+        lost_ms: total time before the successful attempts started, in milliseconds.
     """
 
     failed: int = 0
@@ -71,14 +70,14 @@ class FailureCounts(msgspec.Struct, array_like=True):
     lost_ms: int = 0
 
     def add(self, other: "FailureCounts") -> None:
-        """Take other trouble with the same node into account."""
+        """Add other counts of the same node."""
         self.failed += other.failed
         self.retries += other.retries
         self.skipped += other.skipped
         self.lost_ms += other.lost_ms
 
     def halve(self) -> None:
-        """Forget half of it."""
+        """Halve all counts."""
         self.failed //= 2
         self.retries //= 2
         self.skipped //= 2
@@ -88,82 +87,84 @@ class FailureCounts(msgspec.Struct, array_like=True):
         return bool(self.failed or self.retries or self.skipped or self.lost_ms)
 
 
-class NodeRecord(msgspec.Struct, omit_defaults=True):
-    """What is remembered of a workflow's nodes.
+class NodeHistory(msgspec.Struct, omit_defaults=True):
+    """The history of a workflow's nodes.
 
     Attributes:
-        durations: by node, the sketch of how long successful attempts took, in milliseconds; of
-            what a map does for an item under :func:`items_of` the map.
-        troubles: by node, what else became of it.
-        types: the same as ``durations`` by node type, for nodes of which nothing is known.
-        work: the sketch of how long all steps of a run took together, in milliseconds.
+        durations: by node, the sketch of the durations of successful attempts, in milliseconds;
+            under :func:`items_key` that of a map's items.
+        failures: by node, its other outcomes (stored as ``troubles``).
+        types: like ``durations``, by node type, for nodes without history.
+        work: sketch of the total duration of a run's steps, in milliseconds.
     """
 
     durations: dict[str, list[int]] = {}
-    troubles: dict[str, FailureCounts] = {}
+    failures: dict[str, FailureCounts] = msgspec.field(name="troubles", default_factory=dict)
     types: dict[str, list[int]] = {}
     work: list[int] = []
 
-    def fade(self) -> None:
-        """Forget what is old."""
-        self.work = faded(self.work, _MOST_STEPS)
-        self.types = {name: faded(sketch, _MOST_OF_TYPE) for name, sketch in self.types.items()}
+    def decay(self) -> None:
+        """Drop old data."""
+        self.work = decayed(self.work, _MAX_STEPS)
+        self.types = {
+            name: decayed(sketch, _MAX_STEPS_OF_TYPE) for name, sketch in self.types.items()
+        }
         for node, sketch in self.durations.items():
-            if count_of(sketch) > _MOST_STEPS:
-                self.durations[node] = faded(sketch, _MOST_STEPS)
-                if trouble := self.troubles.get(node):
-                    trouble.halve()
-        for trouble in self.troubles.values():
-            if trouble.failed + trouble.skipped > _MOST_STEPS:
-                trouble.halve()
-        self.troubles = {node: trouble for node, trouble in self.troubles.items() if trouble}
+            if count_of(sketch) > _MAX_STEPS:
+                self.durations[node] = decayed(sketch, _MAX_STEPS)
+                if failures := self.failures.get(node):
+                    failures.halve()
+        for failures in self.failures.values():
+            if failures.failed + failures.skipped > _MAX_STEPS:
+                failures.halve()
+        self.failures = {node: failures for node, failures in self.failures.items() if failures}
 
 
-def items_of(map_id: str) -> str:
-    """Return the name under which a map's items are remembered; no node can have it."""
+def items_key(map_id: str) -> str:
+    """Return the key of a map's items, which cannot be the id of a node."""
     return f"{map_id}[]"
 
 
-def faded(packed: list[int], most: int) -> list[int]:
-    """Return a packed sketch, halved if it has seen more than so many values."""
-    if count_of(packed) <= most:
+def decayed(packed: list[int], max_count: int) -> list[int]:
+    """Return a packed sketch, halved until it has seen at most ``max_count`` values."""
+    if count_of(packed) <= max_count:
         return packed
     sketch = Sketch.unpack(packed)
-    while sketch.count > most:
+    while sketch.count > max_count:
         sketch.halve()
     return sketch.pack()
 
 
-encode_runs: Callable[[RunRecord], bytes] = msgspec.json.Encoder().encode
-decode_runs = msgspec.json.Decoder(RunRecord).decode
-decode_nodes = msgspec.json.Decoder(NodeRecord).decode
+encode_runs: Callable[[RunHistory], bytes] = msgspec.json.Encoder().encode
+decode_runs = msgspec.json.Decoder(RunHistory).decode
+decode_nodes = msgspec.json.Decoder(NodeHistory).decode
 
 
-def encode_nodes(record: NodeRecord, max_bytes: int = MAX_BYTES) -> bytes:
-    """Encode a record, having it know less where it would be too large.
+def encode_nodes(history: NodeHistory, max_bytes: int = MAX_BYTES) -> bytes:
+    """Encode a node history in at most ``max_bytes``.
 
-    First its sketches become coarser; if that is not enough, the nodes are forgotten that take
-    the least time: an estimate takes the mean of their type for them, and errs little by it.
+    A history that is too large gets coarser sketches first. If that is not enough, the fastest
+    nodes are dropped: an estimate uses the mean of their type instead, at a small error.
     """
-    payload = msgspec.json.encode(record)
+    payload = msgspec.json.encode(history)
     for bins in _FEWER_BINS:
         if len(payload) <= max_bytes:
             return payload
-        for node, sketch in record.durations.items():
-            record.durations[node] = Sketch.unpack(sketch, bins).pack()
-        payload = msgspec.json.encode(record)
+        for node, sketch in history.durations.items():
+            history.durations[node] = Sketch.unpack(sketch, bins).pack()
+        payload = msgspec.json.encode(history)
     while len(payload) > max_bytes:
-        _forget_the_shortest(record, max_bytes / len(payload))
-        payload = msgspec.json.encode(record)
+        _drop_fastest(history, max_bytes / len(payload))
+        payload = msgspec.json.encode(history)
     return payload
 
 
-def _forget_the_shortest(record: NodeRecord, share: float) -> None:
+def _drop_fastest(history: NodeHistory, share: float) -> None:
     medians = {
         node: Sketch.unpack(sketch).quantile(0.5) or 0.0
-        for node, sketch in record.durations.items()
+        for node, sketch in history.durations.items()
     }
     longest = sorted(medians, key=lambda node: medians[node], reverse=True)
     kept = set(longest[: int(len(longest) * share * 0.95)])
-    record.durations = {node: s for node, s in record.durations.items() if node in kept}
-    record.troubles = {node: t for node, t in record.troubles.items() if node in kept}
+    history.durations = {node: s for node, s in history.durations.items() if node in kept}
+    history.failures = {node: f for node, f in history.failures.items() if node in kept}

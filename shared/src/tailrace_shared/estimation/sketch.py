@@ -1,14 +1,14 @@
-"""A sketch of many values, from which quantiles are read with a bounded relative error. Pure.
+"""A quantile sketch with a bounded relative error.
 
 DDSketch (Masson, Rim, Lee, VLDB 2019): values fall into bins whose bounds grow by a factor, and a
-quantile is the middle of its bin. Where the values need more bins than the sketch may have, each
-two neighbours become one (UDDSketch, Epicoco and others, 2020): the error grows, evenly, instead
-of being lost at one end. How coarse a sketch is follows from its values alone, not from their
-order; so sketches that are merged equal one that has seen everything.
+quantile is the middle of its bin. When the values need more bins than allowed, neighbouring bins
+are merged in pairs (UDDSketch, Epicoco et al., 2020), so the error grows evenly instead of at one
+end. The resolution depends on the values only, not on their order, so merged sketches equal one
+sketch of all values.
 
-Bins are sparse: a record holds thousands of sketches, most of a few values. The Python library of
-the paper's authors (``ddsketch``) keeps dense lists of at least 128 bins, has no form but protobuf,
-cannot be halved, and forgets the sum when it merges.
+Bins are sparse, because a history holds thousands of sketches, most of a few values. The library
+of the paper's authors (``ddsketch``) keeps dense lists of at least 128 bins, serializes to
+protobuf only, cannot be halved, and loses the sum in a merge.
 """
 
 import math
@@ -20,19 +20,19 @@ _GROWTH: Final = math.log((1 + _FINEST) / (1 - _FINEST))
 
 
 class Sketch:
-    """How often values fell where.
+    """Counts values by bin.
 
     Args:
-        most_bins: how many bins it may have, at least two.
+        max_bins: maximum number of bins, at least two.
 
     Attributes:
-        count: how many values it has seen.
+        count: number of values.
     """
 
-    __slots__ = ("_bins", "_level", "_most_bins", "_zeros", "count")
+    __slots__ = ("_bins", "_level", "_max_bins", "_zeros", "count")
 
-    def __init__(self, most_bins: int = 256) -> None:
-        self._most_bins = most_bins
+    def __init__(self, max_bins: int = 256) -> None:
+        self._max_bins = max_bins
         self._level = 0
         self._zeros = 0
         self._bins: dict[int, int] = {}
@@ -40,23 +40,23 @@ class Sketch:
 
     @property
     def relative_error(self) -> float:
-        """By how much, at most, a quantile differs from the value that it stands for."""
+        """Maximum relative error of a quantile."""
         return math.tanh(_GROWTH * 2**self._level / 2)
 
     def add(self, value: float, times: int = 1) -> None:
-        """Take a value into account; one that is not positive counts as 0."""
+        """Add a value; values that are not positive count as 0."""
         self.count += times
         if value <= 0:
             self._zeros += times
             return
         bound = math.ceil(math.log(value) / _GROWTH)
-        # In two steps, as bins that are joined later round.
+        # Round in two steps, as later merges of bins do.
         key = -(-bound >> self._level)
         self._bins[key] = self._bins.get(key, 0) + times
         self._fit()
 
     def merge(self, other: Self) -> None:
-        """Take all that another sketch has seen into account."""
+        """Add the values of another sketch."""
         self.count += other.count
         self._zeros += other._zeros
         self._coarsen(other._level)
@@ -66,13 +66,8 @@ class Sketch:
             self._bins[joined] = self._bins.get(joined, 0) + times
         self._fit()
 
-    def limit(self, most_bins: int) -> None:
-        """Have no more than so many bins from now on."""
-        self._most_bins = most_bins
-        self._fit()
-
     def halve(self) -> None:
-        """Forget every second value, evenly over all of them."""
+        """Drop every second value, evenly over all of them."""
         seen = kept = 0
         halved: dict[int, int] = {}
         for key, times in [(None, self._zeros), *sorted(self._bins.items())]:
@@ -85,11 +80,11 @@ class Sketch:
         self._bins, self.count = halved, kept
 
     def quantile(self, share: float) -> float | None:
-        """Return the value below which a share (0 to 1) of all values lies; None without values."""
+        """Return the value below which a share (0 to 1) of the values lies; None if empty."""
         return self.quantiles([share])[0] if self.count else None
 
     def quantiles(self, shares: Sequence[float]) -> list[float]:
-        """Return the quantiles of ascending ``shares``; an empty list without values."""
+        """Return the quantiles of ascending ``shares``, or an empty list if there are no values."""
         if not self.count:
             return []
         bins = iter(sorted(self._bins.items()))
@@ -113,9 +108,9 @@ class Sketch:
         return packed
 
     @classmethod
-    def unpack(cls, packed: Sequence[int], most_bins: int = 256) -> Self:
-        """Return the sketch that ``pack`` has written; an empty list is one without values."""
-        sketch = cls(most_bins)
+    def unpack(cls, packed: Sequence[int], max_bins: int = 256) -> Self:
+        """Read the form of :meth:`pack`; an empty list is an empty sketch."""
+        sketch = cls(max_bins)
         if not packed:
             return sketch
         sketch._level, sketch._zeros = packed[0], packed[1]
@@ -128,9 +123,9 @@ class Sketch:
         return sketch
 
     @classmethod
-    def of(cls, values: Iterable[float], most_bins: int = 256) -> Self:
-        """Return a sketch of some values."""
-        sketch = cls(most_bins)
+    def of(cls, values: Iterable[float], max_bins: int = 256) -> Self:
+        """Build a sketch of some values."""
+        sketch = cls(max_bins)
         for value in values:
             sketch.add(value)
         return sketch
@@ -141,7 +136,7 @@ class Sketch:
     __hash__ = None  # type: ignore[assignment]
 
     def _fit(self) -> None:
-        while len(self._bins) > self._most_bins:
+        while len(self._bins) > self._max_bins:
             self._coarsen(self._level + 1)
 
     def _coarsen(self, level: int) -> None:
@@ -160,5 +155,5 @@ class Sketch:
 
 
 def count_of(packed: Sequence[int]) -> int:
-    """Return how many values a packed sketch has seen, without unpacking it."""
+    """Return the number of values of a packed sketch without unpacking it."""
     return sum(packed[3::2]) + packed[1] if packed else 0

@@ -1,65 +1,65 @@
-"""How slow a run is, compared with earlier ones. Pure."""
+"""How much slower a run is than earlier runs."""
 
 from collections.abc import Sequence
 from statistics import fmean
 from typing import Final
 
-_OVERDUE: Final = 0.2
-"""A step that has taken longer than any before it takes this share of its time again."""
-_JITTER: Final = 0.02
-"""Seconds that say nothing of a step's pace."""
+_OVERDUE_SHARE: Final = 0.2
+"""A step that has taken longer than ever before takes this share of its time again."""
+_JITTER_S: Final = 0.02
+"""Seconds that say nothing about a step's speed."""
 _ROUNDS: Final = 4
 
 Durations = Sequence[float]
-"""How long something takes, in seconds, in each of several plays of a run."""
+"""A duration in seconds for each simulation of a run."""
 
 
-class Evidence:
-    """How slow a run is, by what its steps have taken so far.
+class Slowdown:
+    """Estimates the slowdown of a run from its steps so far.
 
     Args:
-        doubt: how many steps must agree.
+        prior_steps: the number of steps that must agree before the run counts as slow or fast.
     """
 
-    def __init__(self, request_reconcile: float) -> None:
-        self._doubt = request_reconcile
-        self._shown = self._expected = self._squares = 0.0
+    def __init__(self, prior_steps: float) -> None:
+        self._prior_steps = prior_steps
+        self._elapsed = self._expected = self._squares = 0.0
         self._running: list[tuple[float, Durations, float]] = []
 
-    def add(self, seconds: float, expected: Durations, *, is_over: bool) -> None:
-        """Take a step into account that has worked for so long."""
+    def observe(self, seconds: float, expected: Durations, *, has_ended: bool) -> None:
+        """Add a step that took ``seconds``, or has taken them so far."""
         mean = fmean(expected)
         self._expected += mean
-        if is_over:
-            self._shown += seconds
+        if has_ended:
+            self._elapsed += seconds
             self._squares += mean * mean
         else:
             self._running.append((seconds, expected, mean))
             self._squares += mean * min(seconds, mean)
 
     def factor(self) -> float:
-        """Return how much slower the run is than earlier ones.
+        """Return the factor by which the run is slower than earlier ones.
 
-        To leave out the steps that still run would be to look at the fast ones only. How long they
-        will take depends on what is asked for: some rounds come close enough.
+        Running steps count as well: without them, only the fast steps would. Their remaining
+        time depends on the factor itself, which a few rounds of iteration approximate.
         """
         if not self._expected:
             return 1.0
-        # As if some such steps had taken as long as ever: a few tell little.
-        request_reconcile = self._doubt * self._squares / self._expected + _JITTER
+        # The prior acts like a few steps that took the usual time.
+        prior = self._prior_steps * self._squares / self._expected + _JITTER_S
         factor = 1.0
         for _ in range(_ROUNDS if self._running else 1):
-            shown = self._shown
+            elapsed = self._elapsed
             for seconds, expected, _mean in self._running:
-                left = beyond(expected, seconds / factor)
-                shown += seconds + factor * fmean(left)
-            factor = (shown + request_reconcile) / (self._expected + request_reconcile)
+                remaining = remaining_after(expected, seconds / factor)
+                elapsed += seconds + factor * fmean(remaining)
+            factor = (elapsed + prior) / (self._expected + prior)
         return factor
 
 
-def beyond(expected: Durations, elapsed: float) -> Durations:
-    """Return what is left of something that has taken ``elapsed`` seconds and is not over."""
+def remaining_after(expected: Durations, elapsed: float) -> Durations:
+    """Return the remaining time of a step that has run for ``elapsed`` seconds."""
     longer = [seconds for seconds in expected if seconds > elapsed]
     if not longer:
-        return [elapsed * _OVERDUE] * len(expected)
-    return [longer[play % len(longer)] - elapsed for play in range(len(expected))]
+        return [elapsed * _OVERDUE_SHARE] * len(expected)
+    return [longer[index % len(longer)] - elapsed for index in range(len(expected))]

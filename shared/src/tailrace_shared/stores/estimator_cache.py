@@ -8,8 +8,7 @@ import msgspec
 from tailrace_shared.caching.single_flight import SingleFlight
 from tailrace_shared.caching.ttl_cache import TtlCache
 from tailrace_shared.errors import JetStreamError, UnavailableError
-from tailrace_shared.estimation.estimate import Estimator
-from tailrace_shared.estimation.run_history import NodeRecord
+from tailrace_shared.estimation import Estimator, NodeHistory
 from tailrace_shared.stores.stats_store import StatsStore
 from tailrace_shared.workflow.definition import Definition
 from tailrace_shared.workflow.graph import Graph, graph_of
@@ -59,7 +58,7 @@ class EstimatorCache:
             record = await self._store.nodes(key[0], key[1])
         except (UnavailableError, JetStreamError, msgspec.MsgspecError):
             # An estimate is optional: its failure must not fail a run.
-            record = NodeRecord()
+            record = NodeHistory()
         if len(definition.nodes) <= _INLINE_NODES:
             estimator = _prepared(definition, graph, record)
         else:
@@ -69,7 +68,7 @@ class EstimatorCache:
         return estimator
 
 
-def _prepared(definition: Definition, graph: Graph | None, record: NodeRecord) -> Estimator:
+def _prepared(definition: Definition, graph: Graph | None, record: NodeHistory) -> Estimator:
     estimator = Estimator(graph or graph_of(definition), definition.nodes, record)
     estimator.prepare()
     return estimator

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Final
 
 from tailrace_shared.errors import UnavailableError
-from tailrace_shared.estimation.run_delta import RunDelta
-from tailrace_shared.estimation.run_history import (
-    NodeRecord,
-    RunRecord,
+from tailrace_shared.estimation import (
+    NodeHistory,
+    RunDelta,
+    RunHistory,
     decode_nodes,
     decode_runs,
     encode_nodes,
@@ -37,27 +37,27 @@ class StatsStore:
     def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
         self._bucket = Bucket(jetstream, subjects.stream(STATS))
 
-    async def add(self, tenant: str, workflow: str, tally: RunDelta) -> None:
+    async def add(self, tenant: str, workflow: str, delta: RunDelta) -> None:
         """Have the records of a workflow tell of some more runs; may be called again if it fails.
 
         Raises:
             UnavailableError: NATS did not answer, or too many others write.
         """
         key = _key(tenant, workflow)
-        await self._change(key + _NODES, lambda stored: _with_nodes(stored, tally))
-        tally.forget_nodes()
-        await self._change(key, lambda stored: _with_runs(stored, tally))
+        await self._change(key + _NODES, lambda stored: _with_nodes(stored, delta))
+        delta.clear_nodes()
+        await self._change(key, lambda stored: _with_runs(stored, delta))
 
-    async def runs(self, tenant: str, workflow: str) -> RunRecord:
+    async def runs(self, tenant: str, workflow: str) -> RunHistory:
         """Return what is remembered of a workflow's runs.
 
         Raises:
             UnavailableError: NATS did not answer.
         """
         entry = await self._bucket.get(_key(tenant, workflow))
-        return RunRecord() if entry is None else decode_runs(entry.value)
+        return RunHistory() if entry is None else decode_runs(entry.value)
 
-    async def runs_of_all(self, tenant: str) -> dict[str, RunRecord]:
+    async def runs_of_all(self, tenant: str) -> dict[str, RunHistory]:
         """Return what is remembered of the runs of all workflows of a tenant.
 
         Raises:
@@ -66,7 +66,7 @@ class StatsStore:
         entries = await self._bucket.get_many([f"{check_id(tenant, 'tenant')}.*"])
         return {entry.key.partition(".")[2]: decode_runs(entry.value) for entry in entries}
 
-    async def nodes(self, tenant: str, workflow: str) -> NodeRecord:
+    async def nodes(self, tenant: str, workflow: str) -> NodeHistory:
         """Return what is remembered of a workflow's nodes.
 
         Raises:
@@ -74,7 +74,7 @@ class StatsStore:
         """
         entry = await self._bucket.get(_key(tenant, workflow) + _NODES)
         if entry is None:
-            return NodeRecord()
+            return NodeHistory()
         if len(entry.value) <= _SMALL:
             return decode_nodes(entry.value)
         return await asyncio.to_thread(decode_nodes, entry.value)
@@ -90,15 +90,15 @@ class StatsStore:
         raise UnavailableError(f"too many write {key} at once")
 
 
-def _with_runs(stored: bytes | None, tally: RunDelta) -> bytes:
-    record = RunRecord() if stored is None else decode_runs(stored)
-    tally.add_to_runs(record)
+def _with_runs(stored: bytes | None, delta: RunDelta) -> bytes:
+    record = RunHistory() if stored is None else decode_runs(stored)
+    delta.add_to_runs(record)
     return encode_runs(record)
 
 
-def _with_nodes(stored: bytes | None, tally: RunDelta) -> bytes:
-    record = NodeRecord() if stored is None else decode_nodes(stored)
-    tally.add_to_nodes(record)
+def _with_nodes(stored: bytes | None, delta: RunDelta) -> bytes:
+    record = NodeHistory() if stored is None else decode_nodes(stored)
+    delta.add_to_nodes(record)
     return encode_nodes(record)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from tailrace_shared.errors import ExpressionError
-from tailrace_shared.estimation.estimate import Estimator
+from tailrace_shared.estimation import Estimator
 from tailrace_shared.execution.commits import split_commit
 from tailrace_shared.execution.evaluation import render
 from tailrace_shared.execution.events import Parent, StepWait

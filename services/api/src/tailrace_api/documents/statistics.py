@@ -5,14 +5,14 @@ from typing import Any, Final
 
 import msgspec
 
-from tailrace_shared.estimation.run_history import (
+from tailrace_shared.estimation import (
     MINUTES,
     FailureCounts,
-    NodeRecord,
-    RunRecord,
-    items_of,
+    NodeHistory,
+    RunHistory,
+    Sketch,
+    items_key,
 )
-from tailrace_shared.estimation.sketch import Sketch
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.workflow.definition import Definition
 
@@ -146,7 +146,7 @@ class TenantStatistics(msgspec.Struct, kw_only=True):
 
 def tenant_statistics(
     tenant: str,
-    records: Mapping[str, RunRecord],
+    records: Mapping[str, RunHistory],
     active: Mapping[str, int],
     clients: tuple[int, int],
     now: float,
@@ -187,7 +187,7 @@ def tenant_statistics(
 
 
 def workflow_details(
-    definition: Definition, runs: RunRecord, nodes: NodeRecord, active: int, now: float
+    definition: Definition, runs: RunHistory, nodes: NodeHistory, active: int, now: float
 ) -> WorkflowDetails:
     """Put together the numbers of a workflow.
 
@@ -205,8 +205,8 @@ def workflow_details(
     )
 
 
-def _fields(name: str, record: RunRecord | None, active: int, now: float) -> dict[str, Any]:
-    record = record or RunRecord()
+def _fields(name: str, record: RunHistory | None, active: int, now: float) -> dict[str, Any]:
+    record = record or RunHistory()
     last_hour = _ended(_minutes([record], now))
     return {
         "workflow_id": name,
@@ -219,9 +219,11 @@ def _fields(name: str, record: RunRecord | None, active: int, now: float) -> dic
     }
 
 
-def _node(node: str, node_type: str, record: NodeRecord) -> NodeStatistics:
-    latency, items = (_latency([record.durations.get(name, [])]) for name in (node, items_of(node)))
-    trouble = record.troubles.get(node) or FailureCounts()
+def _node(node: str, node_type: str, record: NodeHistory) -> NodeStatistics:
+    latency, items = (
+        _latency([record.durations.get(name, [])]) for name in (node, items_key(node))
+    )
+    trouble = record.failures.get(node) or FailureCounts()
     return NodeStatistics(
         node_id=node,
         node_type=node_type,
@@ -234,7 +236,7 @@ def _node(node: str, node_type: str, record: NodeRecord) -> NodeStatistics:
     )
 
 
-def _ended(counted: Iterable[RunRecord | Minute]) -> Ended:
+def _ended(counted: Iterable[RunHistory | Minute]) -> Ended:
     ended = Ended(0, 0, 0)
     for each in counted:
         ended.completed += each.completed
@@ -243,7 +245,7 @@ def _ended(counted: Iterable[RunRecord | Minute]) -> Ended:
     return ended
 
 
-def _minutes(records: Iterable[RunRecord], now: float) -> list[Minute]:
+def _minutes(records: Iterable[RunHistory], now: float) -> list[Minute]:
     current = int(now // 60)
     known = list(records)
     minutes: list[Minute] = []

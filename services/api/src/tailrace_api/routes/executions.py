@@ -33,7 +33,7 @@ from tailrace_shared.errors import (
     OutputNotFoundError,
     WorkflowNotFoundError,
 )
-from tailrace_shared.estimation.estimate import Estimator
+from tailrace_shared.estimation import Estimator
 from tailrace_shared.execution.state import ExecutionState, ExecutionStatus
 from tailrace_shared.ids import ID_PATTERN, check_id
 from tailrace_shared.redact.masking import mask_value

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from tailrace_shared.estimation.estimate import Estimator
+from tailrace_shared.estimation import Estimator
 from tailrace_shared.execution.events import Event, ExecutionStarted, StepProgressed
 from tailrace_shared.execution.progress import progress_percent
 from tailrace_shared.execution.state import ExecutionState

@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from tailrace_shared.errors import JetStreamError, UnavailableError
-from tailrace_shared.estimation.run_delta import RunDelta
+from tailrace_shared.estimation import RunDelta
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.stores.stats_store import StatsStore
 
@@ -47,20 +47,20 @@ class Statistics:
     def note(self, tenant: str, state: ExecutionState) -> None:
         """Note a run that has ended; costs microseconds for each of its steps."""
         key = (tenant, state.workflow_id)
-        tally = self._noted.get(key)
+        delta = self._noted.get(key)
         is_large = len(state.steps) > _LARGE
-        if self._nodes >= self._most_nodes and (tally is None or is_large):
+        if self._nodes >= self._most_nodes and (delta is None or is_large):
             self._left_out += 1
             return
         if is_large:
             self._large[key].append(state)
             self._nodes += len(state.steps)
             return
-        if tally is None:
-            tally = self._noted[key] = RunDelta()
-        before = tally.nodes
-        tally.add(state)
-        self._nodes += tally.nodes - before
+        if delta is None:
+            delta = self._noted[key] = RunDelta()
+        before = delta.node_count
+        delta.record_run(state)
+        self._nodes += delta.node_count - before
 
     async def run(self) -> None:
         """Write what has been noted, until cancelled."""
@@ -76,42 +76,42 @@ class Statistics:
             _log.warning("statistics left out", runs=self._left_out)
             self._left_out = 0
         room = asyncio.Semaphore(_AT_ONCE)
-        await asyncio.gather(*(self._write(key, tally, room) for key, tally in noted.items()))
+        await asyncio.gather(*(self._write(key, delta, room) for key, delta in noted.items()))
 
     async def _look_through_large(self) -> None:
         while self._large:
             key, states = self._large.popitem()
-            tally = RunDelta()
+            delta = RunDelta()
             try:
-                await asyncio.to_thread(_add_all, tally, states)
+                await asyncio.to_thread(_add_all, delta, states)
             except asyncio.CancelledError:
                 self._large[key] += states
                 raise
-            self._take_back(key, tally)
+            self._take_back(key, delta)
 
-    async def _write(self, key: _Key, tally: RunDelta, room: asyncio.Semaphore) -> None:
+    async def _write(self, key: _Key, delta: RunDelta, room: asyncio.Semaphore) -> None:
         async with room:
             try:
-                await self._store.add(*key, tally)
+                await self._store.add(*key, delta)
             except (UnavailableError, JetStreamError) as error:
                 _log.info("statistics not written", workflow=key[1], error=str(error))
-                self._take_back(key, tally)
+                self._take_back(key, delta)
             except msgspec.MsgspecError as error:
                 # A record that nobody can read must not keep all others from being written.
                 _log.error("statistics unreadable", workflow=key[1], error=str(error))
             except asyncio.CancelledError:
                 # The worker stops, and flushes once more.
-                self._take_back(key, tally)
+                self._take_back(key, delta)
                 raise
 
-    def _take_back(self, key: _Key, tally: RunDelta) -> None:
+    def _take_back(self, key: _Key, delta: RunDelta) -> None:
         if (newer := self._noted.get(key)) is not None:
-            self._nodes -= newer.nodes
-            tally.absorb(newer)
-        self._noted[key] = tally
-        self._nodes += tally.nodes
+            self._nodes -= newer.node_count
+            delta.merge(newer)
+        self._noted[key] = delta
+        self._nodes += delta.node_count
 
 
-def _add_all(tally: RunDelta, states: Iterable[ExecutionState]) -> None:
+def _add_all(delta: RunDelta, states: Iterable[ExecutionState]) -> None:
     for state in states:
-        tally.add(state)
+        delta.record_run(state)

@@ -5,19 +5,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from tailrace_shared.estimation.run_delta import RunDelta
-from tailrace_shared.estimation.run_history import (
-    MAX_BYTES,
+from tailrace_shared.estimation import (
     FailureCounts,
-    NodeRecord,
-    RunRecord,
+    NodeHistory,
+    RunDelta,
+    RunHistory,
+    Sketch,
     decode_nodes,
     decode_runs,
     encode_nodes,
     encode_runs,
-    items_of,
+    items_key,
 )
-from tailrace_shared.estimation.sketch import Sketch
+from tailrace_shared.estimation.run_history import MAX_BYTES
 from tailrace_shared.execution.state import ExecutionState, ExecutionStatus, StepState
 from tailrace_shared.execution.timestamps import format_timestamp
 
@@ -45,20 +45,20 @@ def _done(node: str, milliseconds: int, node_type: str = "simulate", **fields: A
 
 
 def _tally(*runs: ExecutionState) -> RunDelta:
-    tally = RunDelta()
+    delta = RunDelta()
     for run in runs:
-        tally.add(run)
-    return tally
+        delta.record_run(run)
+    return delta
 
 
-def _nodes(*runs: ExecutionState) -> NodeRecord:
-    record = NodeRecord()
+def _nodes(*runs: ExecutionState) -> NodeHistory:
+    record = NodeHistory()
     _tally(*runs).add_to_nodes(record)
     return record
 
 
-def _runs(*runs: ExecutionState) -> RunRecord:
-    record = RunRecord()
+def _runs(*runs: ExecutionState) -> RunHistory:
+    record = RunHistory()
     _tally(*runs).add_to_runs(record)
     return record
 
@@ -85,15 +85,15 @@ def test_only_what_succeeded_tells_how_long_things_take() -> None:
     assert _median(runs.durations) == pytest.approx(1000, rel=0.01)
     assert Sketch.unpack(runs.durations).count == 1
     assert Sketch.unpack(nodes.durations["a"]).count == 2
-    assert nodes.troubles == {"b": FailureCounts(failed=1)}
+    assert nodes.failures == {"b": FailureCounts(failed=1)}
 
 
 def test_the_items_of_a_map_are_remembered_together() -> None:
     """However many there are, and beside the map as a whole."""
     items = [_done(f"m[{index}]", 100) for index in range(50)]
     record = _nodes(_run(_done("m", 5000, "map"), *items))
-    assert set(record.durations) == {"m", items_of("m")}
-    assert Sketch.unpack(record.durations[items_of("m")]).count == 50
+    assert set(record.durations) == {"m", items_key("m")}
+    assert Sketch.unpack(record.durations[items_key("m")]).count == 50
     assert _median(record.durations["m"]) == pytest.approx(5000, rel=0.01)
 
 
@@ -102,8 +102,8 @@ def test_retries_and_the_time_that_they_took_are_told_apart_from_what_works() ->
     begun, started = format_timestamp(NOON), format_timestamp(NOON + 3)
     step = _done("a", 500, failures=1, crashes=1, begun_at=begun, started_at=started)
     record = _nodes(_run(step, StepState("b", "simulate", "skipped")))
-    assert record.troubles["a"] == FailureCounts(retries=2, lost_ms=3000)
-    assert record.troubles["b"] == FailureCounts(skipped=1)
+    assert record.failures["a"] == FailureCounts(retries=2, lost_ms=3000)
+    assert record.failures["b"] == FailureCounts(skipped=1)
     assert _median(record.durations["a"]) == pytest.approx(500, rel=0.01)
 
 
@@ -119,13 +119,13 @@ def test_what_people_decide_and_what_a_rerun_keeps_says_nothing_of_steps() -> No
 
 def test_what_is_old_fades() -> None:
     """A node that has become slower is soon remembered as slow, in a record that stays small."""
-    record = NodeRecord()
+    record = NodeHistory()
     for milliseconds in (100, 1000):
         for _ in range(300):
             _tally(_run(_done("a", milliseconds))).add_to_nodes(record)
     assert Sketch.unpack(record.durations["a"]).count <= 256
     assert _median(record.durations["a"]) == pytest.approx(1000, rel=0.05)
-    runs = RunRecord()
+    runs = RunHistory()
     for _ in range(3):
         _tally(*[_run() for _ in range(1000)]).add_to_runs(runs)
     assert runs.completed == 3000
@@ -134,11 +134,11 @@ def test_what_is_old_fades() -> None:
 
 def test_a_node_that_is_always_skipped_does_not_weigh_for_ever() -> None:
     """Once it runs, that counts as well."""
-    record = NodeRecord()
+    record = NodeHistory()
     _tally(*[_run(StepState("a", status="skipped")) for _ in range(10_000)]).add_to_nodes(record)
     for _ in range(20):
         _tally(_run(StepState("a", status="skipped"))).add_to_nodes(record)
-    assert record.troubles["a"].skipped <= 300
+    assert record.failures["a"].skipped <= 300
 
 
 def test_records_come_back_as_they_were_written() -> None:
@@ -151,7 +151,7 @@ def test_records_come_back_as_they_were_written() -> None:
 def test_adding_all_at_once_is_adding_one_by_one() -> None:
     """So it does not matter how often a worker writes, nor which one."""
     runs = [_run(_done("a", n + 1), _done("b", 7 * n)) for n in range(100)]
-    record = NodeRecord()
+    record = NodeHistory()
     for run in runs:
         _tally(run).add_to_nodes(record)
     assert record == _nodes(*runs)
@@ -162,28 +162,28 @@ def test_a_tally_that_could_not_be_written_is_joined_with_the_next() -> None:
     early = [_run(_done("a", n), StepState("b", status="error"), ended=NOON) for n in range(30)]
     late = [_run(_done("a", 9 * n), _done("c", n), ended=NOON + 60) for n in range(30)]
     joined = _tally(*early)
-    joined.absorb(_tally(*late))
-    runs, nodes = RunRecord(), NodeRecord()
+    joined.merge(_tally(*late))
+    runs, nodes = RunHistory(), NodeHistory()
     joined.add_to_runs(runs)
     joined.add_to_nodes(nodes)
     assert (runs, nodes) == (_runs(*early, *late), _nodes(*early, *late))
-    joined.forget_nodes()
-    told = NodeRecord()
+    joined.clear_nodes()
+    told = NodeHistory()
     joined.add_to_nodes(told)
     assert not told.durations
-    assert not told.troubles
+    assert not told.failures
 
 
 def test_a_record_of_the_largest_workflow_is_not_too_large() -> None:
     """It becomes coarser first, and then forgets the nodes that take the least time."""
-    tally = RunDelta()
+    delta = RunDelta()
     for factor in range(70, 131, 3):
         steps = [
             _done(f"some_rather_long_name_of_a_node_{n:05}", factor * n) for n in range(1, 10_001)
         ]
-        tally.add(_run(*steps))
-    record = NodeRecord()
-    tally.add_to_nodes(record)
+        delta.record_run(_run(*steps))
+    record = NodeHistory()
+    delta.add_to_nodes(record)
     assert len(msgspec.json.encode(record)) > MAX_BYTES
     stored = decode_nodes(encode_nodes(record))
     assert len(encode_nodes(stored)) <= MAX_BYTES
