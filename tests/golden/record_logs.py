@@ -20,12 +20,12 @@ from harness.generators.random_workflows import ACTOR, ALWAYS, PROCEDURE, STEP, 
 from harness.models.log_invariants import Record
 from harness.nats.server import NatsServer
 from harness.processes.installation import TENANT
-from tailrace_shared.commands.execution_commands import Asker, Decision
+from tailrace_shared.commands.execution_commands import Caller, Decision
 from tailrace_shared.execution.events import ExecutionStarted, StepStarted, StepWaiting
 from tailrace_shared.ids import new_token
 from tailrace_shared.nats.topology import WORKFLOWS
 
-ANN = Asker("ann")
+ANN = Caller("ann")
 
 
 def every_step() -> dict[str, Any]:

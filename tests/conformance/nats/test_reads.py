@@ -68,7 +68,7 @@ async def test_an_empty_stream(site: Site) -> None:
         assert await site.log.page(part, 1) == ([], False)
         assert await site.log.newest(part) is None
     assert await site.log.find(1) is None
-    assert await site.log.find_surely(1) is None
+    assert await site.log.find_on_leader(1) is None
     assert await site.log.last_sequences([ONE, ALL]) == {}
     assert (await site.log.edge()).last_sequence == 0
 
@@ -116,7 +116,7 @@ async def test_single_commits(site: Site) -> None:
     newest = [await site.log.newest(part) for part in (ONE, ALL, OTHER, NOBODY)]
     assert [commit and commit.sequence for commit in newest] == [1, 2, 3, None]
     assert await site.log.last_sequences([ONE, ALL, OTHER, NOBODY]) == {ONE: 1, ALL: 2, OTHER: 3}
-    for find in (site.log.find, site.log.find_surely):
+    for find in (site.log.find, site.log.find_on_leader):
         found = await find(2)
         assert found is not None
         assert (found[0], found[1], found[2].payload) == ("t", "b", b"2")

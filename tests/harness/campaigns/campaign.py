@@ -32,7 +32,7 @@ from harness.nats.deployment import NatsDeployment
 from harness.nats.server import NatsServer
 from harness.processes.installation import TENANT, Installation, installation
 from harness.processes.service import Service
-from tailrace_shared.commands.execution_commands import Asker, Decision
+from tailrace_shared.commands.execution_commands import Caller, Decision
 from tailrace_shared.commands.run_starter import RunRequest
 from tailrace_shared.errors import (
     IllegalCommandError,
@@ -144,7 +144,7 @@ class Campaign:
 
     async def command(self, execution: str, kind: str) -> bool:
         """Ask something of an execution; returns whether it was accepted."""
-        by = Asker("ann", new_token())
+        by = Caller("ann", new_token())
         decision = Decision(decision=self.source.choice(["approved", "rejected"]))
         asks: dict[str, Callable[[], Awaitable[Any]]] = {
             "cancel": lambda: self.commander.cancel(TENANT, execution, "enough", by),
@@ -165,14 +165,14 @@ class Campaign:
 
     async def decide(self, execution: str, decision: Decision) -> bool:
         """Give a step its signal; returns whether it still waited for one."""
-        by = Asker("ann", new_token())
+        by = Caller("ann", new_token())
         try:
             await self.insist(lambda: self.commander.resolve(TENANT, execution, decision, by))
         except IllegalCommandError:
             return False
         return True
 
-    async def _resolve(self, execution: str, decision: Decision, by: Asker) -> None:
+    async def _resolve(self, execution: str, decision: Decision, by: Caller) -> None:
         state = (await self.site.log.load(TENANT, execution)).state
         waiting = [step.node_id for step in state.steps.values() if awaits_signal(step)]
         if not waiting:

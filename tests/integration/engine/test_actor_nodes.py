@@ -190,7 +190,7 @@ async def test_a_cancelled_attempt_is_told(site: Installation, tmp_path: Path, k
     site.worker(**ACTORS)
     execution = await site.start(await site.store(one(kind, {"folder": str(tmp_path)})))
     await noted(tmp_path, "began")
-    await site.log.request_cancel(TENANT, execution, "enough")
+    await site.commander.cancel(TENANT, execution, "enough")
     await site.enqueue(execution)
     events = await site.finished(execution)
     assert fold(events).status == "cancelled"
@@ -204,7 +204,7 @@ async def test_a_cancelled_attempt_that_does_not_listen_is_interrupted(
     site.worker(**ACTORS, cancel_grace="100ms")
     execution = await site.start(await site.store(one("actor.stubborn", {"folder": str(tmp_path)})))
     await noted(tmp_path, "began")
-    await site.log.request_cancel(TENANT, execution, "enough")
+    await site.commander.cancel(TENANT, execution, "enough")
     await site.enqueue(execution)
     assert fold(await site.finished(execution)).status == "cancelled"
     await noted(tmp_path, "AttemptInterrupted")

@@ -12,7 +12,7 @@ from harness.generators.workflows import definition
 from harness.models.log_conditions import done, of, paused, types_of, waiting
 from harness.nats.server import free_port
 from harness.processes.installation import TENANT, Installation
-from tailrace_shared.commands.execution_commands import Asker, Decision
+from tailrace_shared.commands.execution_commands import Caller, Decision
 from tailrace_shared.errors import IllegalCommandError
 from tailrace_shared.execution.events import (
     CommandRequested,
@@ -29,7 +29,7 @@ from tailrace_worker.nodes.waits import ForSignal
 
 APPROVAL = {"type": "await", "with": {"reason": "approval"}}
 TRIGGERED = {"type": "await", "with": {"triggers": ["po.approved"], "match": "event.po == input"}}
-JULIA = Asker("julia")
+JULIA = Caller("julia")
 
 
 @pytest.fixture(autouse=True)

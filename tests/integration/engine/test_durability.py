@@ -336,7 +336,7 @@ async def test_a_cancel_during_a_drain_starts_nothing_again(site: Installation, 
     execution = await site.start(await site.store(chain(tmp_path, 1, 3600.0)))
     await asyncio.to_thread(wait_until_begun, tmp_path, "n0")
     stopping = asyncio.to_thread(leaving.stop)
-    await asyncio.gather(stopping, site.log.request_cancel(TENANT, execution, "enough"))
+    await asyncio.gather(stopping, site.commander.cancel(TENANT, execution, "enough"))
     site.worker(**NODES)
     await site.enqueue(execution)
     events = await site.finished(execution)

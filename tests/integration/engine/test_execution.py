@@ -182,7 +182,7 @@ async def test_cancel_interrupts_what_runs_and_ends_the_execution(
     )
     execution = await site.start(stored)
     await site.until(execution, lambda events: len(started(events)) == 2)
-    await site.log.request_cancel("default", execution, "not wanted")
+    await site.commander.cancel("default", execution, "not wanted")
     await site.enqueue(execution)
     events = await site.finished(execution)
     assert isinstance(events[-1], ExecutionCancelled)

@@ -18,7 +18,7 @@ from harness.generators.random_workflows import checked
 from harness.models.log_invariants import Record
 from harness.nats.server import NatsServer
 from harness.processes.installation import TENANT
-from tailrace_shared.commands.execution_commands import Asker, Decision
+from tailrace_shared.commands.execution_commands import Caller, Decision
 from tailrace_shared.errors import IllegalCommandError
 from tailrace_shared.execution.events import CommandRequested, StepCompleted
 from tailrace_shared.execution.state import fold
@@ -95,11 +95,11 @@ async def run_race(arena: Campaign, execution: str, index: int, shift: float) ->
     async def approve() -> str:
         await until(approves_at)
         decision = Decision("ask", "approved", {"n": index})
-        return await told(arena.commander.resolve(TENANT, execution, decision, Asker("ann")))
+        return await told(arena.commander.resolve(TENANT, execution, decision, Caller("ann")))
 
     async def cancel() -> str:
         await until(cancels_at)
-        return await told(arena.commander.cancel(TENANT, execution, "too late", Asker("bob")))
+        return await told(arena.commander.cancel(TENANT, execution, "too late", Caller("bob")))
 
     approved, cancelled = await asyncio.gather(approve(), cancel())
     return approved, cancelled

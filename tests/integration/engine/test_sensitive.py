@@ -12,7 +12,7 @@ from harness.generators.workflows import definition
 from harness.processes.api_process import ApiProcess
 from harness.processes.installation import TENANT, Installation
 from harness.sse.client import SseClient
-from tailrace_shared.commands.execution_commands import Asker, Decision
+from tailrace_shared.commands.execution_commands import Caller, Decision
 from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.execution.events import StepWaiting
 from tailrace_shared.execution.state import ExecutionState, fold
@@ -174,7 +174,7 @@ async def run_to_the_end(site: Installation, pages: Pages | None = None) -> tupl
     await waiting(site, execution, "approve")
     await look(pages, execution)
     data = {"pin": "0815-pin", "note": f"for {CARD}"}
-    await site.commander.resolve(TENANT, execution, Decision("approve", "approved", data), Asker())
+    await site.commander.resolve(TENANT, execution, Decision("approve", "approved", data), Caller())
     await waiting(site, execution, "told")
     await look(pages, execution)
     event = {"card": CARD, "extra": {"x": "from-the-trigger"}, "open": "is-open"}
@@ -304,7 +304,7 @@ async def test_whoever_takes_over_finds_copies_as_well(site: Installation, api: 
     await waiting(site, execution, "wait")
     first.kill()
     site.worker(nodes="sensitive_functions")
-    await site.commander.resolve(TENANT, execution, Decision("wait"), Asker())
+    await site.commander.resolve(TENANT, execution, Decision("wait"), Caller())
     state = fold(await site.finished(execution))
     assert state.steps["copy"].sensitive == ["/copied", "/list/0", "/within"]
     pages = Pages(api)

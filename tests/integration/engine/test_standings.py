@@ -8,7 +8,7 @@ import pytest
 from harness.generators.workflows import definition
 from harness.models.log_conditions import paused
 from harness.processes.installation import TENANT, Installation
-from tailrace_shared.commands.execution_commands import Asker, Decision
+from tailrace_shared.commands.execution_commands import Caller, Decision
 from tailrace_shared.commands.run_starter import RunRequest
 from tailrace_shared.execution.commit_status import WORKFLOW, CommitStatus
 from tailrace_shared.execution.commits import decode_commit
@@ -53,7 +53,7 @@ def check(stored: list[StoredMessage], workflow: str) -> ExecutionState:
         for event in decode_commit(message.data):
             state.apply(event)
         assert message.headers[WORKFLOW] == workflow
-        assert CommitStatus.told(message.headers) == state.standing
+        assert CommitStatus.from_headers(message.headers) == state.standing
     return state
 
 
@@ -78,9 +78,9 @@ async def test_every_commit_says_how_the_execution_stands(site: Installation) ->
     await site.until(execution, paused())
     state = check(await messages(site, execution), workflow)
     assert (state.status, state.signal_waits) == ("paused", 2)
-    await site.commander.resolve(TENANT, execution, Decision("c", "approved"), Asker("julia"))
+    await site.commander.resolve(TENANT, execution, Decision("c", "approved"), Caller("julia"))
     await site.until(execution, lambda events: "c" not in _waits(events))
-    await site.commander.cancel(TENANT, execution, "enough", Asker("julia"))
+    await site.commander.cancel(TENANT, execution, "enough", Caller("julia"))
     events = await site.finished(execution)
     assert check(await messages(site, execution), workflow).signal_waits == 0
     (end,) = [event for event in events if isinstance(event, ExecutionCancelled)]

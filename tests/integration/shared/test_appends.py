@@ -212,7 +212,7 @@ async def test_patience_ends(site, subject, proxied):
     proxy, jetstream = proxied
     proxy.loses = lambda piece: b'"seq":' in piece
     with pytest.raises(UnavailableError):
-        await append(jetstream, site.events, subject, b"x", expected=0, patience=0.5)
+        await append(jetstream, site.events, subject, b"x", expected=0, retry_s=0.5)
     await proxy.lost.wait()  # what was sent may have been on its way yet
     assert await stored(site, subject) == [b"x"]
 
@@ -220,7 +220,7 @@ async def test_patience_ends(site, subject, proxied):
 async def test_what_no_stream_takes_is_unavailable(site):
     """Nobody answers."""
     with pytest.raises(UnavailableError):
-        await append(site.jetstream, "none", "nobody.listens.here", b"x", expected=0, patience=0.1)
+        await append(site.jetstream, "none", "nobody.listens.here", b"x", expected=0, retry_s=0.1)
 
 
 @pytest.mark.parametrize("room", [0, 100, -1])

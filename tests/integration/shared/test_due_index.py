@@ -63,7 +63,7 @@ async def test_no_id_reaches_beyond_its_entry(index):
 
 async def test_what_is_asked_has_an_entry_of_its_own(index):
     """Whoever drives the execution meanwhile, and parks it, does not strike it out."""
-    async with index.asking("t", "a"):
+    async with index.watched_request("t", "a"):
         await index.put("t", "a", 9.0)
         await index.remove("t", "a")
         ((tenant, execution, by),) = await entries(index)
@@ -75,10 +75,10 @@ async def test_what_is_asked_has_an_entry_of_its_own(index):
 async def test_what_may_have_been_accepted_is_looked_after(index):
     """What was refused is not."""
     with pytest.raises(IllegalCommandError):
-        async with index.asking("t", "a"):
+        async with index.watched_request("t", "a"):
             raise IllegalCommandError("it has ended")
     assert await entries(index) == []
     with pytest.raises(UnavailableError):
-        async with index.asking("t", "a"):
+        async with index.watched_request("t", "a"):
             raise UnavailableError("NATS did not answer")
     assert [(tenant, execution) for tenant, execution, _by in await entries(index)] == [("t", "a")]

@@ -12,7 +12,7 @@ from tailrace_shared.errors import (
     NewerLogError,
     UnavailableError,
 )
-from tailrace_shared.execution.commands import request_resume
+from tailrace_shared.execution.commands import request_cancel, request_resume
 from tailrace_shared.execution.commit_status import CommitStatus
 from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.execution.events import (
@@ -30,7 +30,7 @@ from tailrace_shared.execution.events import (
     StepStarted,
 )
 from tailrace_shared.execution.state import fold
-from tailrace_shared.ids import new_execution_id
+from tailrace_shared.ids import new_execution_id, new_token
 from tailrace_shared.nats.fenced_append import VERSION, append
 from tailrace_shared.stores.execution_log import ExecutionLog, History
 from tailrace_shared.stores.workflow_store import StoredWorkflow
@@ -72,6 +72,14 @@ class Writer:
             writer=writer,
         )
         return self.last
+
+
+async def cancel(log, tenant, execution, reason=""):
+    """Request that an execution is cancelled."""
+    command_id = new_token()
+    return await log.request(
+        tenant, execution, lambda state: request_cancel(state, command_id, reason, time.time())
+    )
 
 
 @pytest.fixture
@@ -133,7 +141,7 @@ async def test_an_execution_that_does_not_exist_is_not_found(written):
         with pytest.raises(ExecutionNotFoundError):
             await written.log.load(tenant, execution)
         with pytest.raises(ExecutionNotFoundError):
-            await written.log.request_cancel(tenant, execution, "")
+            await cancel(written.log, tenant, execution, "")
         assert await written.log.last_commit(tenant, execution) is None
         assert [c async for c in written.log.read(tenant, execution)] == []
     for text in ("*", ">", "", "a.b"):
@@ -195,7 +203,7 @@ class TestCancel:
     async def test_a_request_is_in_the_log(self, written):
         """For the worker to find."""
         await written.commit(STARTED)
-        state = await written.log.request_cancel("t", written.execution, "no longer needed")
+        state = await cancel(written.log, "t", written.execution, "no longer needed")
         history = await written.log.load("t", written.execution)
         assert history.state == state
         assert state.cancel is not None
@@ -206,7 +214,7 @@ class TestCancel:
         """Also at the same time."""
         before = written.last
         await asyncio.gather(
-            *(written.log.request_cancel("t", written.execution, str(n)) for n in range(6))
+            *(cancel(written.log, "t", written.execution, str(n)) for n in range(6))
         )
         commits = [c async for c in written.log.read("t", written.execution, before + 1)]
         assert len(commits) == 1
@@ -224,7 +232,7 @@ class TestCancel:
                     return
 
         working = asyncio.create_task(work())
-        state = await written.log.request_cancel("t", written.execution, "")
+        state = await cancel(written.log, "t", written.execution, "")
         await working
         assert state.cancel is not None
         assert (await written.log.load("t", written.execution)).state.cancel == state.cancel
@@ -234,14 +242,14 @@ class TestCancel:
         done = ExecutionCompleted(Completed("e", "completed", 5), NOW)
         await written.commit(STARTED, done)
         with pytest.raises(IllegalCommandError, match="the execution is completed"):
-            await written.log.request_cancel("t", written.execution, "")
+            await cancel(written.log, "t", written.execution, "")
         commit = await written.log.last_commit("t", written.execution)
         assert commit.sequence == written.last
 
     async def test_what_is_cancelled_already_is_cancelled(self, written):
         """A second request is answered like the first."""
         await written.commit(STARTED, ExecutionCancelled(Cancelled("e", "cancelled", 5), NOW))
-        state = await written.log.request_cancel("t", written.execution, "again")
+        state = await cancel(written.log, "t", written.execution, "again")
         assert state.status == "cancelled"
 
 
@@ -277,7 +285,7 @@ async def test_a_commit_of_a_newer_version_is_not_read(site, written, version):
     for attempt in (
         written.log.load("t", written.execution),
         written.log.last_commit("t", written.execution),
-        written.log.request_cancel("t", written.execution, ""),
+        cancel(written.log, "t", written.execution, ""),
     ):
         with pytest.raises(NewerLogError, match="this one reads events 1"):
             await attempt
@@ -297,7 +305,7 @@ async def test_the_newest_commits_of_many_executions_are_one_read(written):
     found = await written.log.last_commits("t", asked, newest.sequence)
     assert set(found) == {written.execution, "other"}
     assert found["other"].sequence == newest.sequence
-    assert (found["other"].workflow, found["other"].standing) == (
+    assert (found["other"].workflow, found["other"].status) == (
         other.workflow_id,
         CommitStatus("queued"),
     )

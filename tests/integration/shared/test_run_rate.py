@@ -43,7 +43,7 @@ async def _outcomes(*starts):
 
 async def _charge_without_end(rate):
     while True:
-        await rate.charge("t")
+        await rate.consume("t")
 
 
 class TestCounting:
@@ -52,25 +52,25 @@ class TestCounting:
     async def test_replicas_together_admit_as_many_as_one_would(self, site):
         """All ask at the same time; exactly so many get through."""
         replicas = [await _rate(site, 10) for _ in range(4)]
-        outcomes = await _outcomes(*(rate.charge("t") for rate in replicas * 10))
+        outcomes = await _outcomes(*(rate.consume("t") for rate in replicas * 10))
         assert (outcomes.count(None), outcomes.count(TooManyRunsError)) == (10, 30)
 
     async def test_tenants_do_not_count_for_each_other(self, site):
         """Each has its own minute."""
         rate = await _rate(site, 1)
-        await rate.charge("t")
-        await rate.charge("u")
+        await rate.consume("t")
+        await rate.consume("u")
         with pytest.raises(TooManyRunsError):
-            await rate.charge("t")
+            await rate.consume("t")
 
     async def test_a_refusal_says_the_limit_and_when_to_come_back(self, site):
         """Not before the oldest start is a minute old."""
         rate = await _rate(site, 2)
         began = time.time()
-        await rate.charge("t")
-        await rate.charge("t")
+        await rate.consume("t")
+        await rate.consume("t")
         with pytest.raises(TooManyRunsError, match="may start 2 runs a minute") as refusal:
-            await rate.charge("t")
+            await rate.consume("t")
         assert 59 - (time.time() - began) < refusal.value.retry_after <= 60
 
     async def test_what_is_a_minute_old_does_not_count(self, site):
@@ -79,25 +79,25 @@ class TestCounting:
         with pytest.raises(TooManyRunsError) as refusal:
             await _charge_without_end(rate)
         assert refusal.value.retry_after == 1
-        while await _outcomes(rate.charge("t")) != [None]:
+        while await _outcomes(rate.consume("t")) != [None]:
             pass
 
     async def test_a_repeated_request_counts_once(self, site):
         """It is known by what it has in common with the first."""
         rate = await _rate(site, 2)
         for _ in range(5):
-            await rate.charge("t", "key")
-        await rate.charge("t")
+            await rate.consume("t", "key")
+        await rate.consume("t")
         with pytest.raises(TooManyRunsError):
-            await rate.charge("t", "other")
+            await rate.consume("t", "other")
 
     async def test_another_limit_takes_effect_with_the_next_start_of_a_replica(self, site):
         """No operator has to change a stream by hand."""
-        await (await _rate(site, 1)).charge("t")
+        await (await _rate(site, 1)).consume("t")
         more = await _rate(site, 2)
-        await more.charge("t")
+        await more.consume("t")
         with pytest.raises(TooManyRunsError, match="may start 2 runs"):
-            await more.charge("t")
+            await more.consume("t")
 
 
 class TestClusters:
@@ -124,7 +124,7 @@ class TestClusters:
             while True:
                 try:
                     await counter.prepare()
-                    await counter.charge("nobody")
+                    await counter.consume("nobody")
                 except (TopologyMismatchError, UnavailableError, JetStreamError):
                     await asyncio.sleep(0.1)
                 else:
@@ -132,13 +132,13 @@ class TestClusters:
 
     async def test_a_cluster_admits_as_many_as_one_server_would(self, replicas):
         """Whichever server is asked, and however many at the same time."""
-        outcomes = await _outcomes(*(rate.charge("t") for rate in replicas * 20))
+        outcomes = await _outcomes(*(rate.consume("t") for rate in replicas * 20))
         assert (outcomes.count(None), outcomes.count(TooManyRunsError)) == (10, 50)
 
     async def test_a_request_that_is_sent_to_all_at_once_counts_once(self, replicas):
         """A server that is still busy with its twin is asked again."""
-        assert await _outcomes(*(rate.charge("t", "key") for rate in replicas * 5)) == [None] * 15
-        outcomes = await _outcomes(*(rate.charge("t") for rate in replicas * 5))
+        assert await _outcomes(*(rate.consume("t", "key") for rate in replicas * 5)) == [None] * 15
+        outcomes = await _outcomes(*(rate.consume("t") for rate in replicas * 5))
         assert outcomes.count(None) == 9
 
 

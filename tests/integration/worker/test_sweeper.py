@@ -8,6 +8,7 @@ import pytest
 from harness.fakes.job_callback import JobCallback
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution import events as ev
+from tailrace_shared.execution.commands import request_cancel
 from tailrace_shared.ids import new_execution_id
 from tailrace_shared.nats.fenced_append import VERSION
 from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE, advance_job
@@ -117,7 +118,9 @@ class TestLost:
         """Whoever drove the execution is asked, not the API, which wrote last."""
         execution = await ground.started()
         await ground.due.put("t", execution, time.time())
-        await ground.site.log.request_cancel("t", execution, "enough")
+        await ground.site.log.request(
+            "t", execution, lambda state: request_cancel(state, "c", "enough", 0.0)
+        )
         assert await ground.sweeper.sweep() == 1
         assert (ground.jobs, ground.asked) == ([execution], ["worker"])
 

@@ -19,7 +19,7 @@ LOGS = list(golden_logs())
 def test_a_header_is_read_as_it_was_written(status: str, waits: int, mark: int) -> None:
     """Of what does not wait nobody needs to know which steps."""
     written = CommitStatus(status, waits, mark if waits else 0)
-    assert CommitStatus.told({STATE: str(written)}) == written
+    assert CommitStatus.from_headers({STATE: str(written)}) == written
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,13 @@
-"""What is asked of executions: accepted durably, then given to a worker to be applied.
+"""Commands on executions: recorded durably, then given to a worker to be applied.
 
-The order of the steps is what makes an accepted command safe: the due index names the execution
-before the command is in its log, so that it is looked after even if whoever asked dies between the
+The order of the steps makes an accepted command safe. The due index names the execution before the
+command is in its log, so the sweeper enforces the command even if the API process dies between the
 append and the job.
 """
 
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -17,39 +16,38 @@ from tailrace_shared.commands.job_publisher import JobPublisher
 from tailrace_shared.commands.run_input import InvalidInputError
 from tailrace_shared.errors import IllegalCommandError, WorkflowNotFoundError
 from tailrace_shared.execution import commands
-from tailrace_shared.execution.events import MAX_VALUE_BYTES, Command, CommandRequested
+from tailrace_shared.execution.events import MAX_VALUE_BYTES, Command
 from tailrace_shared.execution.state import ExecutionState, awaits_signal
 from tailrace_shared.ids import new_token
+from tailrace_shared.stores.execution_log import Decide, History
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.workflow.problems import Problem, nearest
 from tailrace_shared.workflow.schemas.input_schema import compile_schema, violations
 from tailrace_shared.workflow.schemas.schema_validator import INLINE_SECONDS
 
 _INLINE_BYTES: Final = 64 * 1024
-"""Larger data is checked in a thread: what else runs on the loop must not wait for that."""
-
-_Ask = Callable[[ExecutionState], CommandRequested | None]
+"""Larger data is validated in a thread, so that it does not block the event loop."""
 
 
-class Asker(NamedTuple):
-    """Who asks, and by which id a repeated request is known as the same.
+class Caller(NamedTuple):
+    """The caller of a command, and the idempotency key of its request.
 
     Attributes:
-        actor: who; empty where nobody is known.
-        key: an idempotency key; None makes every request another.
+        actor: the caller's name; empty if unknown.
+        key: the idempotency key; None makes every request a new command.
     """
 
     actor: str = ""
     key: str | None = None
 
     def command_id(self, execution: str, command: str) -> str:
-        """Return the id of a command on an execution."""
+        """Return the id of a command on an execution: the same for each repetition of a request."""
         if self.key is None:
             return new_token()
         return hashlib.sha256(f"{execution}\0{command}\0{self.key}".encode()).hexdigest()[:32]
 
 
-NOBODY: Final = Asker()
+ANONYMOUS: Final = Caller()
 
 
 class Decision(NamedTuple):
@@ -57,8 +55,8 @@ class Decision(NamedTuple):
 
     Attributes:
         node_id: the step; None for the only one that waits.
-        decision: what was decided.
-        data: what was entered with it.
+        decision: the decision, such as ``approved``.
+        data: the data that was entered with it.
     """
 
     node_id: str | None = None
@@ -67,10 +65,10 @@ class Decision(NamedTuple):
 
 
 class ExecutionCommands:
-    """Accepts commands, each on the very state that allows it.
+    """Accepts commands, each on exactly the state that allows it.
 
-    Every method returns the execution's state as the command found it or made it, does nothing
-    more for what was asked before, and raises:
+    Every method returns the state after the command. A repeated request records nothing new. Each
+    reads and folds the log once, and raises:
 
         ExecutionNotFoundError: the tenant has no such execution.
         IllegalCommandError: its state does not allow the command.
@@ -84,56 +82,67 @@ class ExecutionCommands:
         self._jobs = jobs
 
     async def cancel(
-        self, tenant: str, execution: str, reason: str = "", by: Asker = NOBODY
+        self, tenant: str, execution: str, reason: str = "", by: Caller = ANONYMOUS
     ) -> ExecutionState:
-        """Ask for the end of an execution."""
+        """Request that an execution ends."""
         command_id = by.command_id(execution, "cancel")
-        return await self._ask(
+        history = await self._log.load(tenant, execution)
+        return await self._request(
             tenant,
             execution,
             lambda state: commands.request_cancel(state, command_id, reason, time.time(), by.actor),
+            history,
         )
 
     async def pause(
-        self, tenant: str, execution: str, reason: str = "", by: Asker = NOBODY
+        self, tenant: str, execution: str, reason: str = "", by: Caller = ANONYMOUS
     ) -> ExecutionState:
-        """Ask that nothing new starts."""
+        """Request that an execution starts no more steps until it is resumed."""
         command_id = by.command_id(execution, "pause")
-        return await self._ask(
+        history = await self._log.load(tenant, execution)
+        return await self._request(
             tenant,
             execution,
             lambda state: commands.request_pause(state, command_id, reason, time.time(), by.actor),
+            history,
         )
 
-    async def resume(self, tenant: str, execution: str, by: Asker = NOBODY) -> ExecutionState:
-        """Ask that a held execution goes on; of one that is not, approve the step that waits.
+    async def resume(self, tenant: str, execution: str, by: Caller = ANONYMOUS) -> ExecutionState:
+        """Resume a paused execution; approve the waiting step of one that was not paused.
 
         Raises:
-            InvalidInputError: that step asks for data.
+            InvalidInputError: the waiting step requires data.
         """
         command_id = by.command_id(execution, "resume")
-        state = await self._newest(tenant, execution)
-        # Asked before it may have held the execution: which of the two it was, the log knows.
-        if state.is_held or command_id in state.commands:
-            return await self._ask(
+        history = await self._log.load_newest(tenant, execution)
+        # A repeated request may have resumed the execution: the log knows which of the two it was.
+        if history.state.is_held or command_id in history.state.commands:
+            return await self._request(
                 tenant,
                 execution,
                 lambda state: commands.request_resume(state, command_id, time.time(), by.actor),
+                history,
             )
-        return await self.resolve(tenant, execution, Decision(), by)
+        return await self._resolve(tenant, execution, Decision(), by, history)
 
     async def resolve(
-        self, tenant: str, execution: str, decision: Decision, by: Asker = NOBODY
+        self, tenant: str, execution: str, decision: Decision, by: Caller = ANONYMOUS
     ) -> ExecutionState:
-        """Give a waiting step its signal.
+        """Signal a waiting step.
 
         Raises:
-            InvalidInputError: there is no such node, or the data is not what the step asks for.
+            InvalidInputError: there is no such node, or the step does not accept the data.
         """
+        # From the leader, because a refusal must not come from a replica that lags.
+        history = await self._log.load_newest(tenant, execution)
+        return await self._resolve(tenant, execution, decision, by, history)
+
+    async def _resolve(
+        self, tenant: str, execution: str, decision: Decision, by: Caller, history: History
+    ) -> ExecutionState:
         command_id = by.command_id(execution, "resume")
-        state = await self._newest(tenant, execution)
-        if command_id not in state.commands:
-            decision = await self._checked(tenant, state, decision)
+        if command_id not in history.state.commands:
+            decision = await self._validated(tenant, history.state, decision)
         signal = Command(
             execution,
             "resolve",
@@ -143,27 +152,27 @@ class ExecutionCommands:
             decision=decision.decision,
             data=decision.data,
         )
-        return await self._ask(
-            tenant, execution, lambda state: commands.request_resolve(state, signal, time.time())
+        return await self._request(
+            tenant,
+            execution,
+            lambda state: commands.request_resolve(state, signal, time.time()),
+            history,
         )
 
-    async def _ask(self, tenant: str, execution: str, ask: _Ask) -> ExecutionState:
-        state = (await self._log.load(tenant, execution)).state
-        if state.is_terminal:
-            # Refused, or asked before: there is nothing that anybody need look after.
-            return await self._log.request(tenant, execution, ask)
-        async with self._due.asking(tenant, execution):
-            state = await self._log.request(tenant, execution, ask)
-            # Also for what was asked before: whoever asked may have died before it told a worker.
+    async def _request(
+        self, tenant: str, execution: str, decide: Decide, history: History
+    ) -> ExecutionState:
+        if history.state.is_terminal:
+            # Refused, or a repetition: there is nothing that a worker would have to apply.
+            return await self._log.request(tenant, execution, decide, history)
+        async with self._due.watched_request(tenant, execution):
+            state = await self._log.request(tenant, execution, decide, history)
+            # Also for a repetition: the first request may have died before it published a job.
             if not state.is_terminal:
                 await self._jobs.advance(tenant, execution)
         return state
 
-    async def _newest(self, tenant: str, execution: str) -> ExecutionState:
-        """Return the state as the log's leader has it: what is refused must not be out of date."""
-        return (await self._log.load_newest(tenant, execution)).state
-
-    async def _checked(self, tenant: str, state: ExecutionState, decision: Decision) -> Decision:
+    async def _validated(self, tenant: str, state: ExecutionState, decision: Decision) -> Decision:
         try:
             step = commands.signalled_step(state, decision.node_id)
         except IllegalCommandError:
@@ -182,7 +191,7 @@ class ExecutionCommands:
             return
         nodes = stored.definition.nodes
         if node_id not in nodes:
-            # Of all nodes those that wait are meant most likely.
+            # A misspelt id most likely means a node that waits.
             waiting = [step.node_id for step in state.steps.values() if awaits_signal(step)]
             hint = nearest(node_id, waiting) or nearest(node_id, nodes)
             detail = f"there is no node {node_id!r}{hint}"
@@ -194,7 +203,7 @@ async def _check_data(form: Any, decision: Decision) -> None:
     if size > MAX_VALUE_BYTES:
         detail = f"the data is {size} bytes of JSON; the limit is {MAX_VALUE_BYTES}"
         raise InvalidInputError(detail, [Problem("/data", detail)])
-    # Who rejects need not fill in what is asked of those who approve.
+    # A rejection need not fill in the form of an approval.
     if form is None or (decision.data is None and decision.decision != "approved"):
         return
     value = {} if decision.data is None else decision.data

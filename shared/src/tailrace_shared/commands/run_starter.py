@@ -273,7 +273,7 @@ class RunStarter:
 
     async def _charge(self, tenant: str, key: str | None = None) -> None:
         if self._rate_limit is not None:
-            await self._rate_limit.charge(tenant, key)
+            await self._rate_limit.consume(tenant, key)
 
     async def _checked_workflow(self, request: RunRequest) -> StoredWorkflow:
         workflow = await self._workflows.get(request.tenant, request.workflow_id)

@@ -160,7 +160,7 @@ class Signals:
             sensitive=[f"/event{place}" for place in trigger.sensitive],
         )
         try:
-            async with self._due.asking(tenant, execution):
+            async with self._due.watched_request(tenant, execution):
                 await self._log.request(
                     tenant,
                     execution,

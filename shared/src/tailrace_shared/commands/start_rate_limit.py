@@ -85,7 +85,7 @@ class StartRateLimit:
                 f"cannot set up stream {self._spec.name}: {error}"
             ) from None
 
-    async def charge(self, tenant: str, request_id: str | None = None) -> None:
+    async def consume(self, tenant: str, request_id: str | None = None) -> None:
         """Count a start.
 
         Args:

@@ -47,7 +47,7 @@ class CommitStatus(NamedTuple):
         return None
 
     @classmethod
-    def told(cls, headers: Mapping[str, str]) -> Self | None:
+    def from_headers(cls, headers: Mapping[str, str]) -> Self | None:
         """Return what a commit's headers say, if they do."""
         return cls.parse(headers.get(STATE, ""))
 

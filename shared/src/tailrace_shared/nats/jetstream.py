@@ -25,6 +25,7 @@ from tailrace_shared.errors import (
     UnavailableError,
     WrongLastSequenceError,
 )
+from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.nats.nats_requests import answers_over
 from tailrace_shared.settings import CommonSettings
 
@@ -45,9 +46,6 @@ _HEADERS_ROOM: Final = 1024
 _PAGE_MESSAGES: Final = 256
 _PAGE_BYTES: Final = 4 * 1024 * 1024
 _SUBJECTS_PER_READ: Final = 1000  # the server's limit is 1,024
-
-LAG: Final = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
-"""Pauses before a replica that lags is asked again, in seconds."""
 
 _End = tuple[int, int | None]
 
@@ -318,10 +316,10 @@ class JetStream:
     async def _last_of(
         self, stream: str, subjects: list[str], at_least: int
     ) -> dict[str, StoredMessage]:
-        for pause in LAG:
+        async def read() -> tuple[dict[str, StoredMessage], bool]:
             found: dict[str, StoredMessage] = {}
-            sequence, more, known = 1, True, True
-            while more and known:
+            sequence, has_more, is_up_to_date = 1, True, True
+            while has_more and is_up_to_date:
                 request = {
                     "multi_last": subjects,
                     "batch": _SUBJECTS_PER_READ,
@@ -329,15 +327,17 @@ class JetStream:
                     "seq": sequence,
                 }
                 page, pending, up_to = await self.batch_up_to(stream, request)
-                # What was passed already may have moved on: then it comes again, and is newer.
+                # A subject that has got a newer message meanwhile comes again, on a later page.
                 found |= {message.subject: message for message in page}
-                known = up_to is not None and up_to >= at_least
-                more = pending > 0
+                is_up_to_date = up_to is not None and up_to >= at_least
+                has_more = pending > 0
                 sequence = page[-1].sequence + 1 if page else sequence
-            if known or not at_least:
-                return found
-            await asyncio.sleep(pause)
-        raise UnavailableError(f"no replica of {stream} that answers is up to date")
+            return found, is_up_to_date
+
+        found, _ = await until_caught_up(
+            read, lambda result: result[1] or not at_least, f"stream {stream}"
+        )
+        return found
 
     async def _request(
         self, subject: str, payload: bytes, headers: dict[str, str] | None = None

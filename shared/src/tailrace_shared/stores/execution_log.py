@@ -1,12 +1,12 @@
-"""The event log, as the services read it, and the two appends that the API may make.
+"""The event log: reads for both services, and the two appends that the API may make.
 
-One execution is one exact subject, so its history is one indexed read, and one tenant is one
-wildcard. Sequences are those of the stream EVENTS.
+One execution is one exact subject, so its history is one indexed read. One tenant is one wildcard
+subject. Sequences are those of the stream EVENTS.
 """
 
-import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from tailrace_shared.errors import (
@@ -14,7 +14,6 @@ from tailrace_shared.errors import (
     HistoryExpiredError,
     IllegalCommandError,
     NewerLogError,
-    UnavailableError,
     WrongLastSequenceError,
 )
 from tailrace_shared.execution import commands
@@ -28,23 +27,23 @@ from tailrace_shared.execution.events import (
     referenced_output_bytes,
 )
 from tailrace_shared.execution.state import ExecutionState, fold
-from tailrace_shared.ids import new_token
+from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.nats.fenced_append import VERSION, WRITER, append
 from tailrace_shared.nats.jetstream import (
     EXPECTED_LAST_SUBJECT_SEQUENCE,
-    LAG,
     JetStream,
     StoredMessage,
 )
-from tailrace_shared.nats.provision import epoch_of
 from tailrace_shared.nats.topology import EVENTS
 from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.subjects import LogFilter, Subjects
 
-_COMMAND_PATIENCE: Final = 3.0
+_COMMAND_RETRY_S: Final = 3.0
 _PAGE_COMMITS: Final = 64
 _PAGE_BYTES: Final = 256 * 1024
 _SUBJECTS_PER_READ: Final = 100
+
+Decide = Callable[[ExecutionState], CommandRequested | None]
 
 
 class Commit(NamedTuple):
@@ -53,14 +52,13 @@ class Commit(NamedTuple):
     Attributes:
         sequence: its stream sequence.
         payload: a JSON array of events.
-        writer: who appended it; empty for the API.
-        execution: whose it is.
-        time: when the stream took it, in seconds since the epoch.
-        workflow: its execution's workflow; empty where an older version wrote it.
-        told: what its headers say of how the execution stands after it.
-        is_newer: whether a newer version of Tailrace wrote it: what it means nobody knows here.
-        previous: the sequence of the execution's commit before it, 0 for the first; None where
-            that is not known.
+        writer: the id of the worker that appended it; empty for the API.
+        execution: the id of its execution.
+        time: when the stream's leader stored it, in seconds since the epoch.
+        workflow: the id of the execution's workflow; empty if an older version wrote the commit.
+        status_header: the header that summarizes the execution after the commit; empty if absent.
+        is_newer: whether a newer version of Tailrace wrote it, so that it must not be interpreted.
+        previous: the sequence of the execution's preceding commit, 0 for none, None if unknown.
     """
 
     sequence: int
@@ -69,14 +67,14 @@ class Commit(NamedTuple):
     execution: str = ""
     time: float = 0.0
     workflow: str = ""
-    told: str = ""
+    status_header: str = ""
     is_newer: bool = False
     previous: int | None = None
 
     @property
-    def standing(self) -> CommitStatus | None:
-        """How the execution stands after it; None if that is not said."""
-        return CommitStatus.parse(self.told)
+    def status(self) -> CommitStatus | None:
+        """The execution's status after the commit, or None if the headers do not carry it."""
+        return CommitStatus.parse(self.status_header)
 
     def events(self) -> list[Event]:
         """Decode the events."""
@@ -84,13 +82,13 @@ class Commit(NamedTuple):
 
 
 class History(NamedTuple):
-    """An execution as its log tells it.
+    """An execution, folded from its log.
 
     Attributes:
-        state: the execution.
+        state: the folded state.
         last_sequence: the sequence of the last commit that was read.
-        last_writer: who of those that drive it has written last.
-        size: the bytes of all that was read, with the outputs that are kept elsewhere.
+        last_writer: the id of the worker that appended last; commits of the API do not count.
+        size: the bytes of all commits, with those of the outputs that they refer to.
     """
 
     state: ExecutionState
@@ -100,7 +98,7 @@ class History(NamedTuple):
 
 
 class LogEdge(NamedTuple):
-    """The epoch of the stream's ids, and the first and last sequence that it holds."""
+    """The stream's creation epoch, and the first and last sequence that it holds."""
 
     epoch: str
     first_sequence: int
@@ -108,11 +106,11 @@ class LogEdge(NamedTuple):
 
 
 class ExecutionLog:
-    """Reads the log; appends creations and requests.
+    """Reads the log, creates executions and records commands.
 
-    Every read of an execution raises ``NewerLogError`` where it meets a commit of a newer version
-    of Tailrace: what such a commit means, this one cannot know. Reads of any part of the log, whose
-    readers pass on what they read, only say so (``is_newer``).
+    Reads that interpret commits raise ``NewerLogError`` for one of a newer version of Tailrace.
+    Reads of commits that are passed on (``page``, ``find``, ``first``, ``newest``) return it, and
+    mark it ``is_newer``.
     """
 
     def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
@@ -123,8 +121,9 @@ class ExecutionLog:
     async def edge(self) -> LogEdge:
         """Return where the stream begins and ends now."""
         info = await self._jetstream.api(f"STREAM.INFO.{self._stream}")
+        created = datetime.fromisoformat(info["created"]).timestamp()
         state = info["state"]
-        return LogEdge(epoch_of(info), state["first_seq"], state["last_seq"])
+        return LogEdge(f"{int(created * 1000):x}", state["first_seq"], state["last_seq"])
 
     async def read(
         self, tenant: str, execution: str, from_sequence: int = 1
@@ -135,7 +134,7 @@ class ExecutionLog:
             yield _readable(self._commit(message))
 
     async def page(self, part: LogFilter, from_sequence: int) -> tuple[list[Commit], bool]:
-        """Return some commits of a part of the log from a sequence on, and whether there are more.
+        """Return some commits of a part of the log from a sequence on, and whether more follow.
 
         Raises:
             UnavailableError: NATS did not answer.
@@ -154,7 +153,7 @@ class ExecutionLog:
     async def last_sequences(self, parts: Iterable[LogFilter]) -> dict[LogFilter, int]:
         """Return the sequence of the newest commit of each part of the log that has one.
 
-        Executions are asked for together, as a replica has them; tenants one by one.
+        Executions are read together, from any replica; tenants one by one, from the leader.
         """
         parts = set(parts)
         found = await self._last_of_executions([part for part in parts if part.execution])
@@ -185,79 +184,105 @@ class ExecutionLog:
                 pending = pending if messages else 0
         return found
 
-    async def load(self, tenant: str, execution: str, at_least: int = 0) -> History:
-        """Read an execution whole and fold it.
+    async def load(self, tenant: str, execution: str, at_least: int = 1) -> History:
+        """Read all commits of an execution and fold them.
 
         Args:
-            tenant: whose execution.
-            execution: which execution.
-            at_least: a sequence that is known to be in its log; a replica that does not have it
+            tenant: the tenant of the execution.
+            execution: its id.
+            at_least: a sequence that is known to be in its log. A replica that does not have it
                 yet is asked again.
 
         Raises:
             ExecutionNotFoundError: the tenant has no such execution.
-            HistoryExpiredError: its first commits are gone by age.
-            UnavailableError: NATS did not answer, or no replica that is up to date.
+            HistoryExpiredError: its first commits have expired.
+            UnavailableError: NATS did not answer, or no up-to-date replica did.
         """
-        for pause in LAG:
+
+        async def read() -> History:
             history = await self._load(tenant, execution)
-            if history.last_sequence and history.last_sequence >= at_least:
-                return history
-            newest = await self.last_commit(tenant, execution)
-            if newest is None:
-                raise ExecutionNotFoundError(f"there is no execution {execution!r}")
-            at_least = newest.sequence
-            await asyncio.sleep(pause)
-        raise UnavailableError(f"the log of {execution!r} cannot be read up to date")
+            is_behind = history.last_sequence < at_least
+            if is_behind and await self.last_commit(tenant, execution) is None:
+                raise _not_found(execution)
+            return history
+
+        at_least = max(at_least, 1)
+        return await until_caught_up(
+            read, lambda history: history.last_sequence >= at_least, f"execution {execution!r}"
+        )
 
     async def load_newest(self, tenant: str, execution: str) -> History:
-        """Read an execution as the stream's leader has it: a replica may lag. Raises: as `load`."""
+        """Read and fold an execution up to the leader's last commit. Raises: as :meth:`load`."""
         newest = await self.last_commit(tenant, execution)
-        return await self.load(tenant, execution, 0 if newest is None else newest.sequence)
+        if newest is None:
+            raise _not_found(execution)
+        return await self.load(tenant, execution, newest.sequence)
 
     async def read_on(
         self, tenant: str, execution: str, history: History, at_least: int = 0
     ) -> History:
-        """Take what has been appended since into a history, and return that.
+        """Fold the commits that follow a history into it.
 
         Args:
-            tenant: whose execution.
-            execution: which execution.
-            history: what was read before; it is not to be used any more.
-            at_least: as for :meth:`load`.
+            tenant: the tenant of the execution.
+            execution: its id.
+            history: what was read before; its state is updated in place.
+            at_least: a sequence that is known to be in the log, as for :meth:`load`.
 
         Raises:
-            UnavailableError: NATS did not answer, or no replica that is up to date.
+            UnavailableError: NATS did not answer, or no up-to-date replica did.
         """
-        for pause in LAG:
-            state, last_sequence, writer, size = history
-            async for commit in self.read(tenant, execution, last_sequence + 1):
-                events = commit.events()
-                for event in events:
+
+        async def read() -> History:
+            nonlocal history
+            history = await self._fold_on(tenant, execution, history)
+            return history
+
+        return await until_caught_up(
+            read, lambda history: history.last_sequence >= at_least, f"execution {execution!r}"
+        )
+
+    async def fold_to(self, tenant: str, execution: str, sequence: int) -> ExecutionState:
+        """Return an execution as it was right after the commit at ``sequence``.
+
+        Raises:
+            IllegalEventError: its log is not a legal path of the state machine.
+            UnavailableError: NATS did not answer, or no up-to-date replica did.
+        """
+
+        async def read() -> tuple[ExecutionState, int]:
+            state, last = ExecutionState(), 0
+            async for commit in self.read(tenant, execution):
+                if commit.sequence > sequence:
+                    break
+                last = commit.sequence
+                for event in commit.events():
                     state.apply(event)
-                last_sequence, writer = commit.sequence, commit.writer or writer
-                size += len(commit.payload) + referenced_output_bytes(events)
-            history = History(state, last_sequence, writer, size)
-            if last_sequence >= at_least:
-                return history
-            await asyncio.sleep(pause)
-        raise UnavailableError(f"the log of {execution!r} cannot be read up to date")
+            return state, last
+
+        state, _last = await until_caught_up(
+            read, lambda folded: folded[1] == sequence, f"execution {execution!r}"
+        )
+        return state
 
     async def _load(self, tenant: str, execution: str) -> History:
-        state, last_sequence, writer, size = ExecutionState(), 0, "", 0
-        async for commit in self.read(tenant, execution):
+        return await self._fold_on(tenant, execution, History(ExecutionState(), 0, ""))
+
+    async def _fold_on(self, tenant: str, execution: str, history: History) -> History:
+        state, last_sequence, writer, size = history
+        async for commit in self.read(tenant, execution, last_sequence + 1):
             events = commit.events()
             if not last_sequence and not isinstance(events[0], ExecutionQueued):
                 raise HistoryExpiredError(f"the beginning of execution {execution!r} has expired")
             for event in events:
                 state.apply(event)
-            # A request of the API does not make it the one who drives the execution.
+            # A command of the API does not make it the driver of the execution.
             last_sequence, writer = commit.sequence, commit.writer or writer
             size += len(commit.payload) + referenced_output_bytes(events)
         return History(state, last_sequence, writer, size)
 
     async def last_commit(self, tenant: str, execution: str) -> Commit | None:
-        """Return the newest commit of an execution, as the stream's leader has it, or None."""
+        """Return the newest commit of an execution from the stream's leader, or None."""
         newest = await self.newest(LogFilter(tenant, execution))
         return None if newest is None else _readable(newest)
 
@@ -267,12 +292,12 @@ class ExecutionLog:
         """Return the newest commit of each execution that has one.
 
         Args:
-            tenant: whose.
-            executions: which; one of them is known to have a commit.
-            at_least: what has this sequence or a lower one must be known to whoever answers.
+            tenant: the tenant of the executions.
+            executions: their ids; at least one of them must have a commit.
+            at_least: the sequence that the answering replica must have reached.
 
         Raises:
-            UnavailableError: NATS did not answer, or no replica that is up to date.
+            UnavailableError: NATS did not answer, or no up-to-date replica did.
         """
         subjects = [self._subjects.log(tenant, execution) for execution in executions]
         found = await self._jetstream.last_of(self._stream, subjects, at_least)
@@ -287,17 +312,17 @@ class ExecutionLog:
         return None if message is None else self._commit(message)
 
     async def newest(self, part: LogFilter) -> Commit | None:
-        """Return the newest commit of a part of the log, as the stream's leader has it, or None."""
+        """Return the newest commit of a part of the log from the stream's leader, or None."""
         subject = self._subjects.log_of(part)
         message = await self._jetstream.get_newest(self._stream, {"last_by_subj": subject})
         return None if message is None else self._commit(message)
 
     async def find(self, sequence: int) -> tuple[str, str, Commit] | None:
-        """Return the tenant, the execution and the commit at a sequence, or None."""
+        """Return the tenant, the execution and the commit at a sequence, from any replica."""
         return self._found(await self._jetstream.get(self._stream, {"seq": sequence}))
 
-    async def find_surely(self, sequence: int) -> tuple[str, str, Commit] | None:
-        """Return the same as ``find``, as the stream's leader has it."""
+    async def find_on_leader(self, sequence: int) -> tuple[str, str, Commit] | None:
+        """Return the same as :meth:`find`, from the stream's leader."""
         return self._found(await self._jetstream.get_newest(self._stream, {"seq": sequence}))
 
     def _found(self, message: StoredMessage | None) -> tuple[str, str, Commit] | None:
@@ -314,7 +339,7 @@ class ExecutionLog:
         run_input: Any,
         origin: Origin = Origin(),  # noqa: B008 - frozen
     ) -> ExecutionState | None:
-        """Bring an execution into being; None if it exists already.
+        """Create an execution; return its state, or None if it exists already.
 
         Raises:
             UnavailableError: NATS did not answer; the execution may or may not exist.
@@ -329,43 +354,33 @@ class ExecutionLog:
             return None
         return state
 
-    async def request_cancel(self, tenant: str, execution: str, reason: str) -> ExecutionState:
-        """Record durably that an execution is to be cancelled; returns its state.
-
-        Raises: as :meth:`request`.
-        """
-        command_id = new_token()
-        return await self.request(
-            tenant,
-            execution,
-            lambda state: commands.request_cancel(state, command_id, reason, time.time()),
-        )
-
     async def request(
-        self,
-        tenant: str,
-        execution: str,
-        ask: Callable[[ExecutionState], CommandRequested | None],
+        self, tenant: str, execution: str, decide: Decide, history: History | None = None
     ) -> ExecutionState:
-        """Record a command durably, on the very state that allows it; returns that state.
+        """Record a command on exactly the state that allows it; return the state after it.
+
+        The append is fenced on the state that was decided on. If the log has moved meanwhile, only
+        what is new is read: a busy log outruns a reader that begins again each time.
 
         Args:
-            tenant: whose execution.
-            execution: which execution.
-            ask: one of the functions of :mod:`tailrace_shared.execution.commands`, bound to all
-                but the state; called again whenever the execution has gone on meanwhile.
+            tenant: the tenant of the execution.
+            execution: its id.
+            decide: a function of :mod:`tailrace_shared.execution.commands`, bound to everything
+                but the state. It is called again on every newer state, and returns None if there
+                is nothing to record.
+            history: what the caller has read already; its state is updated in place.
 
         Raises:
             ExecutionNotFoundError: the tenant has no such execution.
             IllegalCommandError: its state does not allow the command.
             UnavailableError: NATS did not answer; the command may or may not be recorded.
         """
-        history = await self.load(tenant, execution)
+        history = history or await self.load(tenant, execution)
         while True:
             try:
-                event = ask(history.state)
+                event = decide(history.state)
             except IllegalCommandError:
-                # An acceptance is fenced; a refusal must not come from a replica that lags.
+                # An acceptance is fenced. A refusal must not come from a replica that lags.
                 newest = await self.last_commit(tenant, execution)
                 if newest is None or newest.sequence <= history.last_sequence:
                     raise
@@ -374,12 +389,10 @@ class ExecutionLog:
             if event is None:
                 return history.state
             try:
-                # A command is applied by a worker: how the execution stands it changes nothing.
+                # A worker applies the command later, so the status header stays as it is.
                 await self._append(tenant, history.state, event, expected=history.last_sequence)
-            except WrongLastSequenceError as lost:
-                # It went on meanwhile; ask of what it is now. A busy log outruns whoever reads it
-                # from its beginning again and again.
-                history = await self.read_on(tenant, execution, history, lost.last or 0)
+            except WrongLastSequenceError as error:
+                history = await self.read_on(tenant, execution, history, error.last or 0)
                 continue
             history.state.apply(event)
             return history.state
@@ -394,8 +407,8 @@ class ExecutionLog:
                 self._subjects.log(tenant, state.execution_id),
                 payload,
                 expected=expected,
-                told={WORKFLOW: state.workflow_id, STATE: str(state.standing)},
-                patience=_COMMAND_PATIENCE,
+                headers={WORKFLOW: state.workflow_id, STATE: str(state.standing)},
+                retry_s=_COMMAND_RETRY_S,
             )
 
     def _commit(self, message: StoredMessage) -> Commit:
@@ -416,9 +429,13 @@ class ExecutionLog:
 
 
 def is_newer(headers: Mapping[str, str]) -> bool:
-    """Tell whether a commit with these headers was written by a newer version of Tailrace."""
+    """Return whether a commit with these headers was written by a newer version of Tailrace."""
     version = headers.get(VERSION, "1")
     return version.isdecimal() and int(version) > EVENTS_VERSION
+
+
+def _not_found(execution: str) -> ExecutionNotFoundError:
+    return ExecutionNotFoundError(f"there is no execution {execution!r}")
 
 
 def _readable(commit: Commit) -> Commit:

@@ -4,7 +4,6 @@ They are kept for the awaits that begin after them and ask for a look back, and 
 begin in the very moment in which one comes.
 """
 
-import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Sequence
@@ -16,6 +15,7 @@ import msgspec
 from tailrace_shared.errors import TriggerTooLargeError, UnavailableError
 from tailrace_shared.execution.events import MAX_VALUE_BYTES
 from tailrace_shared.ids import check_id
+from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.nats.jetstream import JetStream, StoredMessage
 from tailrace_shared.nats.topology import TRIGGERS
 from tailrace_shared.subjects import Subjects, check_procedure
@@ -25,8 +25,6 @@ _SENSITIVE: Final = "Tailrace-Sensitive"
 _MOST_HEADER: Final = 4096
 _PAGE_MESSAGES: Final = 256
 _PAGE_BYTES: Final = 4 * 1024 * 1024
-# Pauses before a replica that lags is asked again, in seconds.
-_LAG: Final = (0.01, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 
 class Trigger(NamedTuple):
@@ -111,20 +109,19 @@ class TriggerStore:
 
     async def _up_to(self, last: int, subject: str, after: float) -> AsyncIterator[StoredMessage]:
         start: dict[str, Any] = {"start_time": _rfc3339(after)}
-        pauses = iter(_LAG)
-        while True:
+
+        async def read() -> list[StoredMessage]:
             request = {"batch": _PAGE_MESSAGES, "max_bytes": _PAGE_BYTES, "next_by_subj": subject}
             page, _pending = await self._jetstream.batch(self._stream, request | start)
+            return page
+
+        while True:
+            page = await until_caught_up(read, bool, "triggers")
             for message in page:
                 yield message
-            if page and page[-1].sequence >= last:
+            if page[-1].sequence >= last:
                 return
-            if page:
-                start = {"seq": page[-1].sequence + 1}
-            elif (pause := next(pauses, None)) is None:
-                raise UnavailableError("the triggers cannot be read up to date")
-            else:
-                await asyncio.sleep(pause)
+            start = {"seq": page[-1].sequence + 1}
 
 
 def _trigger(message: StoredMessage, procedure: str) -> Trigger:

@@ -86,7 +86,7 @@ class DueIndex:
         await self._bucket.purge(_key(tenant, execution, request), revision)
 
     @contextlib.asynccontextmanager
-    async def asking(self, tenant: str, execution: str) -> AsyncIterator[None]:
+    async def watched_request(self, tenant: str, execution: str) -> AsyncIterator[None]:
         """Have an execution looked after while something is asked of it.
 
         Whoever asks may die between the append of what is asked and the job that has it applied.

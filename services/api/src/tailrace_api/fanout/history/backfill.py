@@ -4,15 +4,13 @@ The log of an execution is read from its first commit to the place at which the 
 not beyond: what comes later comes with the stream.
 """
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 
 from tailrace_api.dialects.dialect import ILLEGIBLE, without_id
 from tailrace_api.fanout.history.replay import Replay
 from tailrace_api.fanout.views.view import View
-from tailrace_shared.errors import UnavailableError
-from tailrace_shared.nats.jetstream import LAG
+from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog
 from tailrace_shared.subjects import LogFilter
 
@@ -30,17 +28,16 @@ async def recounted(
     if newest is None:
         yield without_id(view.dialect.recount(execution, None))
         return
-    last, pauses = 0, iter(LAG)
+    last = 0
+
+    async def read() -> Sequence[Commit]:
+        return await replay.commits(part, last + 1)
+
     # That of the newest commits up to there none is missing, only a later one shows.
     while last < newest.sequence and last < edge:
-        commits = await replay.commits(part, last + 1)
-        if commits:
-            last = commits[-1].sequence
-            yield _told(view, execution, (each for each in commits if each.sequence <= edge))
-        elif (pause := next(pauses, None)) is None:
-            raise UnavailableError("no replica of the log that answers is up to date")
-        else:
-            await asyncio.sleep(pause)
+        commits = await until_caught_up(read, bool, f"execution {execution!r}")
+        last = commits[-1].sequence
+        yield _told(view, execution, (each for each in commits if each.sequence <= edge))
 
 
 def _told(view: View, execution: str, commits: Iterable[Commit]) -> bytes:

@@ -18,9 +18,9 @@ from tailrace_api.dialects.snapshot import EarlierStatus
 from tailrace_api.fanout.tenants.contexts import Contexts, contexts_of
 from tailrace_api.fanout.topics.topic import Topic
 from tailrace_api.fanout.views.batch import Batch
-from tailrace_shared.errors import NewerLogError, UnavailableError
-from tailrace_shared.execution.state import TERMINAL_STATUSES, ExecutionState, IllegalEventError
-from tailrace_shared.nats.jetstream import LAG
+from tailrace_shared.errors import NewerLogError
+from tailrace_shared.execution.state import TERMINAL_STATUSES, IllegalEventError
+from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog
 
 MOST_COMMITS: Final = 4096
@@ -76,20 +76,23 @@ def _copy(topic: Topic) -> tuple[Cumulative, int]:
 async def _read(log: ExecutionLog, topic: Topic, first: int) -> list[Commit] | None:
     """Read the log at least up to the edge of the topic's ring."""
     commits: list[Commit] = []
-    pauses = iter(LAG)
+    part = topic.view.part
+
+    async def read() -> list[Commit] | None:
+        page, _ = await log.page(part, first)
+        if page:
+            return page
+        newest = await log.newest(part)
+        return None if newest is None or newest.sequence < first else []
+
     while topic.ring is not None and first <= topic.ring.edge:
-        page, _ = await log.page(topic.view.part, first)
+        page = await until_caught_up(read, lambda page: page != [], f"tenant {part.tenant!r}")
+        if page is None:
+            break  # the ring begins at the end of the stream, and the tenant has no commit since
         commits += page
         if len(commits) > MOST_COMMITS:
             return None
-        if page:
-            first = page[-1].sequence + 1
-        elif (newest := await log.newest(topic.view.part)) is None or newest.sequence < first:
-            break  # the ring began at the end of all logs, and there is nothing of the tenant
-        elif (pause := next(pauses, None)) is None:
-            raise UnavailableError("no replica of the log that answers is up to date")
-        else:
-            await asyncio.sleep(pause)
+        first = page[-1].sequence + 1
     return commits
 
 
@@ -116,26 +119,20 @@ async def _status_before(log: ExecutionLog, tenant: str, commit: Commit) -> str 
     if commit.previous == 0:
         return None
     if commit.previous:
-        found = await log.find(commit.previous) or await log.find_surely(commit.previous)
-        if found and (standing := found[2].standing):
+        found = await log.find(commit.previous) or await log.find_on_leader(commit.previous)
+        if found and (standing := found[2].status):
             return standing.status
     return await _folded(log, tenant, commit)
 
 
 async def _folded(log: ExecutionLog, tenant: str, commit: Commit) -> str | None:
     """Return how an execution stood before a commit by its log, if anybody can tell."""
-    for pause in LAG:
-        state, last = ExecutionState(), 0
-        try:
-            async for each in log.read(tenant, commit.execution):
-                if each.sequence >= commit.sequence:
-                    break
-                last = each.sequence
-                for event in each.events():
-                    state.apply(event)
-        except (NewerLogError, IllegalEventError, *ILLEGIBLE):
-            return None
-        if commit.previous in (None, last):
-            return state.status if last else None
-        await asyncio.sleep(pause)
-    raise UnavailableError(f"the log of {commit.execution!r} cannot be read up to date")
+    try:
+        previous = commit.previous
+        if previous is None:
+            commits = log.read(tenant, commit.execution)
+            earlier = [each.sequence async for each in commits if each.sequence < commit.sequence]
+            previous = max(earlier, default=0)
+        return (await log.fold_to(tenant, commit.execution, previous)).status if previous else None
+    except (NewerLogError, IllegalEventError, *ILLEGIBLE):
+        return None

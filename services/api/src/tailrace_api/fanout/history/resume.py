@@ -129,7 +129,7 @@ async def _find(
     if position.sequence < edge.first_sequence:
         return Lost("expired", edge)
     # Removed by itself; unless the answer came from a replica that is not quite up to date.
-    return await log.find_surely(position.sequence) or Lost("expired", edge)
+    return await log.find_on_leader(position.sequence) or Lost("expired", edge)
 
 
 def at_hand(hub: "Hub", view: View, last_event_id: str) -> Start | None:

@@ -12,12 +12,11 @@ from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import ILLEGIBLE, LoggedEvent
 from tailrace_api.dialects.snapshot import ExecutionStatus, SnapshotQuery, WaitingStep
 from tailrace_api.fanout.tenants.contexts import Contexts
-from tailrace_shared.errors import NewerLogError, UnavailableError
+from tailrace_shared.errors import NewerLogError
 from tailrace_shared.execution import commit_status as told
 from tailrace_shared.execution.commits import split_commit
 from tailrace_shared.execution.events import TERMINAL_TYPES
 from tailrace_shared.execution.state import TERMINAL_STATUSES, ExecutionState, IllegalEventError
-from tailrace_shared.nats.jetstream import LAG
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog
 from tailrace_shared.stores.indexes.result_index import Result
 from tailrace_shared.stores.indexes.waiting_index import Waiting
@@ -80,10 +79,10 @@ class LiveExecutions:
         for commit in found.newest.values():
             if (waits := _told(found, commit)) is None:
                 untold.append(commit)
-            elif (stand := commit.standing) and not _has_ended(found, commit, stand.status):
+            elif (stand := commit.status) and not _has_ended(found, commit, stand.status):
                 standings.append(_standing(found, commit, stand.status, waits))
         for commit, state in zip(untold, await self._folded_all(found, untold), strict=True):
-            known = state.standing if state else commit.standing
+            known = state.standing if state else commit.status
             if known and not _has_ended(found, commit, known.status):
                 waits = _waits_in(state) if state and found.wants.waits else []
                 standings.append(_standing(found, commit, known.status, waits))
@@ -110,27 +109,16 @@ class LiveExecutions:
 
     async def _folded(self, found: Found, commit: Commit) -> ExecutionState | None:
         """Return an execution as it was with a commit; None if it cannot be told."""
-        for pause in LAG:
-            state, last = ExecutionState(), 0
-            try:
-                async for each in self._log.read(found.tenant, commit.execution):
-                    if each.sequence > commit.sequence:
-                        break
-                    last = each.sequence
-                    for event in each.events():
-                        state.apply(event)
-            except (NewerLogError, IllegalEventError, *ILLEGIBLE) as error:
-                _log.warning("cannot tell", execution=commit.execution, error=str(error))
-                return None
-            if last == commit.sequence:
-                return state
-            await asyncio.sleep(pause)
-        raise UnavailableError(f"the log of {commit.execution!r} cannot be read up to date")
+        try:
+            return await self._log.fold_to(found.tenant, commit.execution, commit.sequence)
+        except (NewerLogError, IllegalEventError, *ILLEGIBLE) as error:
+            _log.warning("cannot tell", execution=commit.execution, error=str(error))
+            return None
 
 
 def _told(found: Found, commit: Commit) -> list[WaitingStep] | None:
     """Return the waits that are wanted of an execution, if no log need be read for that."""
-    stand = commit.standing
+    stand = commit.status
     if stand is None:
         return None
     if not (stand.waits and found.wants.waits):

@@ -24,10 +24,9 @@ from tailrace_api.dialects.dialect import ILLEGIBLE
 from tailrace_api.dialects.snapshot import Ended, ExecutionStatus, Snapshot, SnapshotQuery
 from tailrace_api.fanout.tenants.contexts import Contexts
 from tailrace_api.fanout.tenants.live_executions import Found, LiveExecutions, Place
-from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution.commits import split_commit
 from tailrace_shared.ids import is_valid_id
-from tailrace_shared.nats.jetstream import LAG
+from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog
 from tailrace_shared.stores.indexes.live_index import LiveIndex
 from tailrace_shared.stores.indexes.result_index import Result, ResultIndex
@@ -198,16 +197,15 @@ class Snapshots:
             UnavailableError: NATS did not answer, or no replica that is up to date.
         """
         commits: list[Commit] = []
-        pauses = iter(LAG)
-        while first <= last:
+
+        async def read() -> list[Commit]:
             page, _ = await self._log.page(LogFilter(tenant), first)
+            return page
+
+        while first <= last:
+            page = await until_caught_up(read, bool, f"tenant {tenant!r}")
             commits += [commit for commit in page if commit.sequence <= last]
-            if page:
-                first = page[-1].sequence + 1
-            elif (pause := next(pauses, None)) is None:
-                raise UnavailableError("no replica of the log that answers is up to date")
-            else:
-                await asyncio.sleep(pause)
+            first = page[-1].sequence + 1
         return commits
 
 

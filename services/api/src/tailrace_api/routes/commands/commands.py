@@ -22,7 +22,7 @@ from tailrace_api.web.idempotency_key import IDEMPOTENCY_KEY, idempotency_key_of
 from tailrace_api.web.json_body import read_object, refuse_unknown
 from tailrace_api.web.json_response import json_response
 from tailrace_api.web.operation import Answer, operation
-from tailrace_shared.commands.execution_commands import Asker, ExecutionCommands
+from tailrace_shared.commands.execution_commands import Caller, ExecutionCommands
 from tailrace_shared.commands.run_starter import RunStarter
 from tailrace_shared.settings import ApiSettings
 
@@ -149,8 +149,8 @@ class CommandRoutes:
         )
         return json_response(body, 202, {"location": location_of(state)})
 
-    def _asked(self, request: Request) -> tuple[str, str, Asker]:
-        by = Asker(actor_of(request), idempotency_key_of(request))
+    def _asked(self, request: Request) -> tuple[str, str, Caller]:
+        by = Caller(actor_of(request), idempotency_key_of(request))
         return tenant_of(request, self.settings), execution_id_of(request), by
 
     async def _body(self, request: Request, *known: str) -> dict[str, Any]:

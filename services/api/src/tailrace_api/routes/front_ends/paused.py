@@ -30,7 +30,7 @@ from tailrace_api.web.json_body import read_object, refuse_unknown
 from tailrace_api.web.json_response import json_response
 from tailrace_api.web.operation import EVENT_STREAM, Answer, operation
 from tailrace_api.web.problems import unprocessable
-from tailrace_shared.commands.execution_commands import Asker, ExecutionCommands
+from tailrace_shared.commands.execution_commands import Caller, ExecutionCommands
 from tailrace_shared.commands.run_input import InvalidInputError
 from tailrace_shared.commands.run_starter import RunRequest, RunStarter
 from tailrace_shared.execution.state import ExecutionState, ExecutionStatus
@@ -193,9 +193,9 @@ class PausedRoutes:
         execution, reason = _id(body, "executionId"), reason_of(body)
         return _commanded(await self.commands.cancel(tenant, execution, reason, by))
 
-    async def _asked(self, request: Request, *known: str) -> tuple[str, dict[str, Any], Asker]:
+    async def _asked(self, request: Request, *known: str) -> tuple[str, dict[str, Any], Caller]:
         tenant = tenant_of(request, self.settings)
-        by = Asker(actor_of(request), idempotency_key_of(request))
+        by = Caller(actor_of(request), idempotency_key_of(request))
         body = await read_object(request, self.settings.max_body_bytes)
         refuse_unknown(body, *known)
         return tenant, body, by

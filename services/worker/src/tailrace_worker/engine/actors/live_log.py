@@ -160,8 +160,8 @@ class LiveLog:
                     payload,
                     expected=self._last_sequence,
                     # What is told of an attempt changes neither status nor waits for signals.
-                    told={WORKFLOW: self.state.workflow_id, STATE: str(self.state.standing)},
-                    patience=float("inf"),
+                    headers={WORKFLOW: self.state.workflow_id, STATE: str(self.state.standing)},
+                    retry_s=float("inf"),
                 )
             except WrongLastSequenceError as lost:
                 last = lost.last or 0

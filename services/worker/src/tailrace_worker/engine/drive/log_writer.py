@@ -66,10 +66,10 @@ class LogWriter:
                 payload,
                 expected=self.last_sequence,
                 writer=self._writer,
-                told=_told(state, is_whole=following is None),
+                headers=_told(state, is_whole=following is None),
                 # A random number for each commit would cost more than to encode it.
                 commit_id=f"{self._token}-{self._commits}",
-                patience=_PATIENCE,
+                retry_s=_PATIENCE,
             )
             is_all = following is None and not self.stored
             self.stored += len(events) if is_all else len(split_commit(payload))
