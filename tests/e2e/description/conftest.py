@@ -7,7 +7,8 @@ import jwt
 import pytest
 
 from harness.http.populated_api import ORGANIZATION, PopulatedApi, populate
-from harness.http.secured_system import SCOPES, SECRET, environment
+from harness.http.secured_system import SCOPES, environment
+from harness.http.token_issuer import SECRET
 from harness.nats.server import NatsServer
 from harness.processes.api_process import ApiProcess
 from harness.processes.service import Service

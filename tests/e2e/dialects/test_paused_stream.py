@@ -69,6 +69,35 @@ async def test_the_list_follows_pauses_signals_and_cancellations(stage: TenantCl
     assert await polled(stage) == {"pausedWorkflows": []}
 
 
+async def test_listed_and_streamed_entries_have_the_same_fields(stage: TenantClient):
+    """The workflow, the step, the triggers it waits for, its input and its timeout."""
+    wait = {
+        "type": "await",
+        "with": {"triggers": ["order.paid"], "match": "event.orderId == input.orderId"},
+        "timeout": "24h",
+    }
+    await stage.store("process-order", {"wait-payment": wait}, name="Order Processing")
+    async with stage.stream(PATH) as stream:
+        await opened(stream)
+        execution = await stage.execute("process-order", {"orderId": "order-1"})
+        (event,) = await stream.take(1)
+    entry = event.json()
+    assert entry == {
+        **entry,
+        "executionId": execution,
+        "workflowId": "process-order",
+        "workflowName": "Order Processing",
+        "pausedAt": "wait-payment",
+        "waitingFor": ["order.paid"],
+        "variables": {"orderId": "order-1"},
+    }
+    assert entry["pausedTime"] < entry["timeoutAt"]
+    async with stage.stream(PATH) as stream:
+        (listed,) = await entries(stream)
+    assert listed.keys() == entry.keys()
+    assert listed["executionId"] == execution
+
+
 async def test_a_list_begins_as_the_log_has_it_and_misses_nothing(stage: TenantClient):
     """Whenever a client comes: what it has been told of at last is what the log says."""
     await stage.store("order", ORDER)

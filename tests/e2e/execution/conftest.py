@@ -10,7 +10,7 @@ from tailrace import Client
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TailraceUp]:
-    """Everything, started as a user would."""
+    """Start all services, as a user does."""
     folder = tmp_path_factory.mktemp("system")
     options = ("--workers", "2", "--api-replicas", "3", "--demo")
     environment = {"TAILRACE_ACK_WAIT": "2s", "TAILRACE_RETRY": "20ms"}
@@ -20,6 +20,6 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TailraceUp]:
 
 @pytest.fixture
 def client(system: TailraceUp) -> Iterator[Client]:
-    """The Python client, on the first replica."""
+    """Return a Python client of the first replica."""
     with Client(system.url) as opened:
         yield opened

@@ -1,8 +1,8 @@
-"""How long a run still takes, as everybody is told who watches one: a recorded workflow, slowed.
+"""The estimate of the remaining time, in events, in the feed and in the run document.
 
-How good estimates are is judged in virtual time (`tests/unit/test_estimate.py`). Here nobody knows
-how long a run will take, on a machine that others use; but what is told of it at its beginning
-must be as long as its graph takes with the durations that there have been.
+`tests/unit/test_estimate.py` measures the accuracy of estimates in virtual time. Here the real
+duration depends on the load of the machine, so the test only compares the first estimate with the
+longest path of the durations of earlier runs.
 """
 
 import asyncio
@@ -18,9 +18,9 @@ from tailrace.wfcommons import import_trace
 
 TRACE = next((Path(__file__).parents[3] / "examples" / "traces").glob("epigenomics*.json"))
 SCALE = 0.03
-"""Seconds of sleep for each recorded second: the run takes some three and a half."""
+"""Seconds of sleep per recorded second: a run takes about three and a half seconds."""
 ROUNDING = 0.02
-"""By how much a duration that is remembered may differ from the one that was, and more."""
+"""Relative error of recorded durations (sketches), rounded up."""
 
 Logs = list[dict[str, Any]]
 
@@ -41,8 +41,8 @@ def _run(client: Client, workflow: str) -> Logs:
     return logs
 
 
-async def _remembered(api: httpx.AsyncClient, workflow: str, runs: int) -> None:
-    """Wait until so many runs of all nodes are remembered."""
+async def _recorded(api: httpx.AsyncClient, workflow: str, runs: int) -> None:
+    """Wait until the statistics hold ``runs`` runs of every node."""
     while True:
         stats = (await api.get(f"/api/v1/workflows/{workflow}/stats")).json()
         if all(node["succeeded"] == runs for node in stats["nodes"]):
@@ -51,7 +51,7 @@ async def _remembered(api: httpx.AsyncClient, workflow: str, runs: int) -> None:
 
 
 async def _documents(api: httpx.AsyncClient, execution: str) -> list[dict[str, Any]]:
-    """Poll a run until it has ended; returns what it said."""
+    """Poll the document of a run until the run has ended; returns each response."""
     seen: list[dict[str, Any]] = []
     while not seen or seen[-1]["status"] != "completed":
         seen.append((await api.get(f"/api/v1/executions/{execution}")).json())
@@ -59,7 +59,7 @@ async def _documents(api: httpx.AsyncClient, execution: str) -> list[dict[str, A
 
 
 async def _feed(feed: SseClient) -> list[dict[str, Any]]:
-    """Read the progress of the feed until the run has ended."""
+    """Return the progress events of the feed until the run has ended."""
     seen: list[dict[str, Any]] = []
     async for event in feed:
         if event.type == "progress":
@@ -70,7 +70,7 @@ async def _feed(feed: SseClient) -> list[dict[str, Any]]:
 
 
 def _durations(logs: Logs) -> dict[str, int]:
-    """Return how long each node took, in milliseconds."""
+    """Return the duration of each node, in milliseconds."""
     return {
         event["data"]["node_id"]: event["data"]["duration_ms"]
         for event in logs
@@ -79,7 +79,7 @@ def _durations(logs: Logs) -> dict[str, int]:
 
 
 def _longest_path(workflow: dict[str, Any], durations: dict[str, int]) -> int:
-    """Return how long a workflow takes if its nodes take so long, and nothing else any time."""
+    """Return the duration of the longest path, in milliseconds."""
     ends: dict[str, int] = {}
 
     def end(node: str) -> int:
@@ -91,20 +91,20 @@ def _longest_path(workflow: dict[str, Any], durations: dict[str, int]) -> int:
     return max(map(end, workflow["nodes"]))
 
 
-async def test_everybody_is_told_how_long_a_run_still_takes(system: TailraceUp):
-    """By the events of its log, the tenant's feed and its document, from what runs took before."""
+async def test_events_feed_and_document_estimate_the_remaining_time(system: TailraceUp):
+    """All three derive it from the durations of earlier runs."""
     headers = {"x-organization-id": "eta"}
     with Client(system.url, organization="eta") as client:
         workflow = _install(client)
         name = workflow["id"]
         async with httpx.AsyncClient(base_url=system.url, headers=headers, timeout=60) as api:
             first = _durations(_run(client, name))
-            await _remembered(api, name, 1)
-            # Longer than a worker believes that there has been no run.
+            await _recorded(api, name, 1)
+            # By now the worker's cached "no runs yet" has expired.
             second = _durations(_run(client, name))
-            await _remembered(api, name, 2)
+            await _recorded(api, name, 2)
             async with SseClient(system.port, "/api/realtime/events?merchantId=eta") as feed:
-                # From the place that it tells on, it shows everything.
+                # The feed shows every event after the id that it sends first.
                 while not feed.parser.primings:
                     assert await feed.read() is not None
                 reading = asyncio.create_task(_feed(feed))
@@ -114,7 +114,7 @@ async def test_everybody_is_told_how_long_a_run_still_takes(system: TailraceUp):
             logs = (await api.get(f"/api/v1/executions/{third}?include_logs=true")).json()["logs"]
     started = next(event for event in logs if event["type"] == "execution:started")
     expected = started["data"]["eta_ms"]
-    # A worker may know both runs, or the first of them only.
+    # The worker may have read the statistics of both runs, or of the first only.
     shortest, longest = (
         _longest_path(workflow, {node: choose(first[node], second[node]) for node in first})
         for choose in (min, max)
@@ -124,7 +124,7 @@ async def test_everybody_is_told_how_long_a_run_still_takes(system: TailraceUp):
     assert all("progress" in event["data"] for event in reports)
     assert min(event["data"]["eta_ms"] for event in reports) < expected
     *by_feed, last = fed
-    assert [(told.get("nodeId"), told["eta_ms"]) for told in by_feed] == [
+    assert [(event.get("nodeId"), event["eta_ms"]) for event in by_feed] == [
         (event["data"].get("node_id"), event["data"]["eta_ms"]) for event in [started, *reports]
     ]
     assert last["eta_ms"] == 0

@@ -1,4 +1,4 @@
-"""The page of a merchant, which shows purchase orders as they are worked on."""
+"""A merchant's page in a browser: it shows purchase orders as they are processed."""
 
 from typing import Any, Final
 
@@ -48,13 +48,13 @@ FIELDS: Final = {
 }
 
 
-def started(client: Client, order: str, *, broken: bool) -> None:
-    """Start the processing of an order."""
+def start(client: Client, order: str, *, broken: bool) -> None:
+    """Start a run for an order."""
     client.run("purchase-order", {"poId": order, "broken": broken})
 
 
 def of_order(noted: list[dict[str, Any]], order: str, *names: str) -> list[tuple[str, str, str]]:
-    """Return the stages of an order as they were noted, with the name and the status of each."""
+    """Return the event name, stage and status of each event of an order."""
     return [
         (event["name"], event["data"]["stage"], event["data"].get("status", ""))
         for event in noted
@@ -63,16 +63,16 @@ def of_order(noted: list[dict[str, Any]], order: str, *names: str) -> list[tuple
 
 
 async def test_orders_are_shown_stage_by_stage(system: TailraceUp):
-    """Two orders beside each other, cut in the middle of an event: each event comes once."""
+    """Two concurrent orders, with a cut in the middle of an event: each event arrives once."""
     with Client(system.url, organization="merchant-7") as client:
         client.apply(ORDER)
         async with front_end(SCRIPT, system.port, system.port + 1) as page:
             (connected,) = await page.seen("message", least=1)
-            started(client, "po-1", broken=False)
-            # From then on the page knows where it is, whatever it loses with its connection.
+            start(client, "po-1", broken=False)
+            # Now the page has an event id to resume from.
             await page.seen("stage", least=1)
             page.gateway.cut_at = b'"stage":"saving","poId":"po-2"'
-            started(client, "po-2", broken=True)
+            start(client, "po-2", broken=True)
             await page.seen("error", least=1)
             await page.seen("completion", least=4)
             noted = await page.seen()

@@ -1,4 +1,4 @@
-"""Run and watch in one request, with the words of a curl line."""
+"""Start a run and stream it in one request, as a ``curl`` command does."""
 
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ FLOW: Final = {
 
 
 def posted(secured: SecuredSystem, replica: int, last_event_id: str = "") -> SseClient:
-    """Post what the curl line posts: the flow as a number, the token in a header."""
+    """Send the request: the workflow id as a number, the token in a header."""
     return SseClient(
         secured.up.port + replica,
         PATH,
@@ -35,14 +35,14 @@ def posted(secured: SecuredSystem, replica: int, last_event_id: str = "") -> Sse
     )
 
 
-def told(events: list[SseEvent]) -> list[tuple[str, Any]]:
-    """Return the types of frames, and the node of each where it has one."""
+def frames(events: list[SseEvent]) -> list[tuple[str, Any]]:
+    """Return the type of each frame and its node, if it has one."""
     return [(event.json()["type"], event.json()["data"].get("node_id")) for event in events]
 
 
 @pytest.mark.parametrize("cut", [800, 1200, 1900])
 async def test_a_run_is_watched_through_a_cut(secured: SecuredSystem, client_456: Client, cut: int):
-    """Frames without names; posted again with the last id, it goes on and starts nothing."""
+    """The same request with ``Last-Event-ID`` resumes the stream and starts no second run."""
     client_456.apply(FLOW)
     runs_before = len(client_456.list(workflow_id="1")["runs"])
     async with posted(secured, 0) as stream:
@@ -52,7 +52,7 @@ async def test_a_run_is_watched_through_a_cut(secured: SecuredSystem, client_456
         received += await stream.all()
     assert len(client_456.list(workflow_id="1")["runs"]) == runs_before + 1
     assert {event.type for event in received} == {"message"}
-    assert told(received) == [
+    assert frames(received) == [
         ("executionStarted", None),
         ("nodeExecutionBefore", "node-1"),
         ("nodeExecutionAfter", "node-1"),
@@ -68,8 +68,8 @@ async def test_a_run_is_watched_through_a_cut(secured: SecuredSystem, client_456
     assert received[-2].json()["data"]["output"] == {"a": 1}
 
 
-async def test_what_goes_wrong_is_an_error_frame(secured: SecuredSystem, client_456: Client):
-    """The stream ends with it."""
+async def test_a_failure_is_the_last_frame(secured: SecuredSystem, client_456: Client):
+    """It has the type ``executionError`` and the message of the step."""
     nodes = {"node-1": {"type": "fail", "with": {"message": "no such table"}}}
     client_456.apply({**FLOW, "nodes": nodes})
     async with posted(secured, 0) as stream:

@@ -134,11 +134,11 @@ async def test_a_real_client_is_cut_resumes_and_stops(
     path = f"/api/v1/sse/executions/{log.execution}/stream"
     following = asyncio.ensure_future(follow(f"http://127.0.0.1:{site.port}{path}"))
     async with asyncio.timeout(100):
-        await _or_failed(site.visited(1), following)
+        await _or_failed(site.await_stream_requests(1), following)
         await log.commit(written.step_log("n", "two"))
         # The first of these two arrives, of the second only a part.
         await log.commit(written.step_log("n", "three"), written.step_log("n", _CUT + "!"))
-        await _or_failed(site.visited(2), following)
+        await _or_failed(site.await_stream_requests(2), following)
         await log.commit(written.step_log("n", "five"))
         await log.complete({"done": True})
         received = await following
@@ -155,7 +155,7 @@ async def test_a_real_client_is_cut_resumes_and_stops(
     ]
     # Came, came back after the cut and after the end, was told that this was all, and believed it.
     cut = ids.index(f"{ids[0].split('-')[0]}-{log.last - 2}-1")
-    first, second, third = (visit.last_event_id for visit in site.visits)
+    first, second, third = (request.last_event_id for request in site.stream_requests)
     # A browser that is busy may throw away with a connection what it has not read of it yet.
     assert second in ["", *ids[:cut]]
     assert (first, third) == ("", ids[-1])

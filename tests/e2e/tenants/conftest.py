@@ -35,5 +35,5 @@ async def tenants(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Tena
             tenant = Tenant(name, marker, http, api.port)
             http.headers.update(tenant.headers)
             made.append(tenant)
-        ann, bob = await asyncio.gather(*(tenant.settle() for tenant in made))
+        ann, bob = await asyncio.gather(*(tenant.populate() for tenant in made))
         yield Tenants(api, ann, bob)

@@ -153,7 +153,7 @@ async def test_what_others_have_is_as_what_nobody_has(tenants: Tenants) -> None:
 async def test_nothing_that_one_does_reaches_the_other(tenants: Tenants) -> None:
     """Every operation, in any order, with the other's ids and with ids that both have."""
     ann, bob = tenants.ann, tenants.bob
-    before = await bob.sees()
+    before = await bob.snapshot()
     spy = Spy(tenants)
     requests = [
         request
@@ -170,10 +170,10 @@ async def test_nothing_that_one_does_reaches_the_other(tenants: Tenants) -> None
         for secret in bob.own:
             if secret not in asked:
                 assert secret not in f"{said.headers}{said.body}", request
-    assert await bob.sees() == before
+    assert await bob.snapshot() == before
     emitted = await ann.http.post("/api/v1/triggers/go", json={})
     assert emitted.status_code == 202
-    assert await bob.sees() == before
+    assert await bob.snapshot() == before
     # And his own trigger resumes what is his.
     emitted = await bob.http.post("/api/v1/triggers/go", json={})
     assert emitted.json() == {"matched": 1}

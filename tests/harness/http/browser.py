@@ -1,4 +1,4 @@
-"""A real browser: Debian's Chromium, driven by Playwright."""
+"""A page in a real browser: Debian's Chromium, driven by Playwright."""
 
 import contextlib
 import os
@@ -10,26 +10,25 @@ from playwright.async_api import Page, async_playwright
 
 from harness.processes.required_tools import skip_or_fail
 
-# Of what is waited for, in milliseconds: a failure, not a measure.
-_PATIENCE: Final = 90_000
+_TIMEOUT_MS: Final = 90_000
 
 
 @contextlib.asynccontextmanager
 async def browser_page() -> AsyncIterator[Page]:
-    """Open an empty page; skip the test, or fail it in CI, where there is no Chromium."""
+    """Open an empty page. Without Chromium, skip the test, or fail it in CI."""
     program = shutil.which("chromium")
     if program is None:
         skip_or_fail("chromium", "apt-get install chromium")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=program,
-            timeout=_PATIENCE,
-            # Chromium refuses to sandbox what root starts.
+            timeout=_TIMEOUT_MS,
+            # Chromium refuses to run sandboxed as root.
             chromium_sandbox=os.geteuid() != 0,
         )
         try:
             page = await browser.new_page()
-            page.set_default_timeout(_PATIENCE)
+            page.set_default_timeout(_TIMEOUT_MS)
             yield page
         finally:
             await browser.close()

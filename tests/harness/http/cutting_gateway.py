@@ -1,7 +1,7 @@
-"""A gate between HTTP clients and the API: knows what is asked, and cuts where it is told.
+"""A gateway between HTTP clients and API replicas, which cuts a connection at a chosen text.
 
-To a browser it is the API's own origin, so it also has the page that the browser opens. Of several
-replicas each connection gets the next one.
+It records the requests for streams. A browser sees it as the origin of the API, so it also serves
+the page. Each connection goes to the next replica in turn.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 _REQUEST: Final = re.compile(rb"^GET (\S+) ")
 _STREAM: Final = re.compile(r"[/-](?:stream|events)(?:\?|$)")
 _LAST_EVENT_ID: Final = re.compile(rb"(?i)^last-event-id: *([^\r\n]*)", re.MULTILINE)
-# An answer may follow the body of another, and no body here has such a line.
+# A response may follow the body of another; no body in these tests contains such a line.
 _STATUS: Final = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
 
@@ -26,29 +26,29 @@ class StreamRequest(NamedTuple):
 
 
 class CuttingGateway:
-    """Passes on what clients and the API say to each other.
+    """A running gateway.
 
     Attributes:
-        visits: the requests for streams so far.
-        statuses: of the answers to what was asked of the API.
-        page: what a browser gets at ``/``.
-        cut_at: text after which a connection is cut, once.
+        stream_requests: the requests for streams so far.
+        statuses: of the responses of the API so far.
+        page: the HTML that it serves at ``/``.
+        cut_at: text after which it cuts a connection, once.
     """
 
     def __init__(self, *api_ports: int) -> None:
         self.port = 0
-        self.visits: list[StreamRequest] = []
+        self.stream_requests: list[StreamRequest] = []
         self.statuses: list[int] = []
         self.page = ""
         self.cut_at = b""
         self._api_ports = itertools.cycle(api_ports)
-        self._visited = asyncio.Condition()
+        self._requested = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def visited(self, times: int) -> None:
-        """Wait until streams have been asked for so many times."""
-        async with self._visited:
-            await self._visited.wait_for(lambda: len(self.visits) >= times)
+    async def await_stream_requests(self, count: int) -> None:
+        """Wait until there have been ``count`` requests for streams."""
+        async with self._requested:
+            await self._requested.wait_for(lambda: len(self.stream_requests) >= count)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection of a client."""
@@ -69,7 +69,7 @@ class CuttingGateway:
         writer: asyncio.StreamWriter,
         api: asyncio.StreamWriter,
     ) -> None:
-        # Nobody sends a body here.
+        # No client of these tests sends a body.
         head = await reader.readuntil(b"\r\n\r\n")
         found = _REQUEST.match(head)
         path = found.group(1).decode() if found else ""
@@ -82,9 +82,11 @@ class CuttingGateway:
             return
         if _STREAM.search(path):
             last = _LAST_EVENT_ID.search(head)
-            async with self._visited:
-                self.visits.append(StreamRequest(path, last.group(1).decode() if last else ""))
-                self._visited.notify_all()
+            async with self._requested:
+                self.stream_requests.append(
+                    StreamRequest(path, last.group(1).decode() if last else "")
+                )
+                self._requested.notify_all()
         api.write(head)
 
     async def _answers(self, api: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -93,7 +95,7 @@ class CuttingGateway:
         with contextlib.suppress(OSError):
             while piece := await api.read(65536):
                 seen += piece
-                # In all that has been seen: a head may come in pieces.
+                # Search everything received so far: a head may arrive in pieces.
                 statuses = [int(status) for status in _STATUS.findall(seen)]
                 self.statuses += statuses[answers:]
                 answers = len(statuses)
@@ -108,11 +110,11 @@ class CuttingGateway:
 
 @contextlib.asynccontextmanager
 async def cutting_gateway(*api_ports: int) -> AsyncIterator[CuttingGateway]:
-    """Open a gate before an API, or some replicas of it."""
+    """Start a gateway in front of some API replicas."""
     opened = CuttingGateway(*api_ports)
     server = await asyncio.start_server(opened.serve, "127.0.0.1", 0)
     opened.port = server.sockets[0].getsockname()[1]
-    # Not `async with`, which would wait for connections that a browser keeps.
+    # Not `async with`, which would wait for the connections that a browser keeps open.
     try:
         yield opened
     finally:

@@ -1,4 +1,4 @@
-"""A front end: a script in a real browser, before replicas that a gate alternates between."""
+"""A front end: a script in a real browser, behind a gateway that alternates between replicas."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -21,10 +21,10 @@ _PAGE: Final = """<!doctype html>
 
 
 class FrontEnd:
-    """A page whose script calls ``note(name, event)`` for what its listeners are given.
+    """A page whose script calls ``note(name, event)`` from its listeners.
 
     Attributes:
-        gate: what its requests go through.
+        gateway: passes its requests on to the API.
     """
 
     def __init__(self, page: Page, opened: CuttingGateway) -> None:
@@ -32,7 +32,7 @@ class FrontEnd:
         self._page = page
 
     async def seen(self, name: str = "", *, least: int = 0) -> list[dict[str, Any]]:
-        """Return what was noted, of one name or of all, once there is as much as that."""
+        """Wait for ``least`` events and return all noted so far, of one name or of all names."""
         await self._page.wait_for_function(
             "([name, least]) => seen.filter((e) => !name || e.name === name).length >= least",
             arg=[name, least],
@@ -45,7 +45,7 @@ class FrontEnd:
 
 @contextlib.asynccontextmanager
 async def front_end(script: str, *api_ports: int) -> AsyncIterator[FrontEnd]:
-    """Open a page that runs a script, before these replicas."""
+    """Open a page that runs a script, with the API replicas on these ports."""
     async with cutting_gateway(*api_ports) as opened, browser_page() as page:
         opened.page = f"{_PAGE}{script}</script>"
         await page.goto(f"http://127.0.0.1:{opened.port}/")

@@ -1,4 +1,4 @@
-"""Requests for whatever operations the API has, made from what they declare."""
+"""Requests for every operation of the API, generated from what each operation declares."""
 
 from typing import Any, NamedTuple
 
@@ -21,11 +21,14 @@ FLOW = {
 
 
 class Names(NamedTuple):
-    """What a request is about.
+    """The names that a generated request uses.
 
     Attributes:
-        marker: part of all contents that it sends.
-        procedure: the trigger that it sends.
+        execution: an execution id.
+        workflow: a workflow id.
+        schedule: a schedule id.
+        marker: a text that occurs in every body.
+        procedure: the procedure of a trigger.
     """
 
     execution: str
@@ -36,7 +39,7 @@ class Names(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A request for an operation."""
+    """A request for one operation."""
 
     method: str
     path: str
@@ -45,24 +48,24 @@ class Request(NamedTuple):
     is_stream: bool
 
     def arguments(self) -> dict[str, Any]:
-        """Return it as arguments for httpx."""
+        """Return the arguments of ``httpx.request``."""
         whole: dict[str, Any] = {"method": self.method, "url": self.path, "params": self.query}
         return whole if self.body is None else {**whole, "json": self.body}
 
 
 def routes_of(api: InProcessApi) -> list[BaseRoute]:
-    """Return all routes of an API."""
+    """Return every route of an API."""
     routes: list[BaseRoute] = api.server.config.app.routes  # type: ignore[union-attr]
     return routes
 
 
 def operations_of(api: InProcessApi) -> list[Operation]:
-    """Return all operations of an API."""
+    """Return every operation of an API."""
     return [route for route in routes_of(api) if isinstance(route, Operation)]
 
 
 def requests_of(operation: Operation, names: Names) -> list[Request]:
-    """Return requests for an operation: one with all that it takes, one without, broken ones."""
+    """Return requests for an operation: with all parameters, without them, and invalid ones."""
     values = _values(names)
     path = operation.path.format_map(
         _Filled({**values, "procedure": names.procedure, "step_id": "make"})
@@ -81,7 +84,7 @@ def requests_of(operation: Operation, names: Names) -> list[Request]:
         broken: list[Any] = [{}, {"strange": 1}, []]
         found += [whole._replace(body=body) for body in broken]
     if isinstance(whole.body, dict):
-        # One after the other, because of what is wrong the first may be all that is said.
+        # Leave out one field at a time: a response may report only the first problem.
         found += [
             whole._replace(
                 body={key: value for key, value in whole.body.items() if key != left_out}

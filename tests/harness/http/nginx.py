@@ -1,4 +1,4 @@
-"""nginx as a process of its own, with a configuration of the test's."""
+"""An nginx process with a configuration that the test provides."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from typing import Final, Self
 
 from harness.processes.required_tools import skip_or_fail
 
-_PLACES: Final = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+_SEARCH_PATH: Final = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
 _CONFIGURATION: Final = """
 {modules}
 {user}
@@ -33,17 +33,17 @@ _OPEN_FILES: Final = 12_000
 
 
 def nginx_binary() -> str | None:
-    """Return the path of nginx, if it is installed."""
-    return shutil.which("nginx", path=_PLACES)
+    """Return the path of nginx, or None if it is not installed."""
+    return shutil.which("nginx", path=_SEARCH_PATH)
 
 
 class Nginx:
-    """One nginx with one worker.
+    """One nginx with one worker process.
 
     Args:
-        port: on which ``http`` makes it listen.
-        http: what stands in its ``http`` block.
-        folder: where its files go.
+        port: the port that ``http`` makes it listen on.
+        http: the contents of its ``http`` block.
+        folder: for its configuration, logs and temporary files.
         modules: the ``load_module`` lines.
     """
 
@@ -53,7 +53,7 @@ class Nginx:
         self._file = folder / "nginx.conf"
         self._file.write_text(
             _CONFIGURATION.format(
-                # As root it would make its worker somebody who may not enter the test's folder.
+                # As root, nginx would run its worker as a user who may not enter the test's folder.
                 user="user root;" if os.geteuid() == 0 else "",
                 folder=folder,
                 open_files=_OPEN_FILES,
@@ -73,7 +73,7 @@ class Nginx:
             stderr=subprocess.DEVNULL,
         )
         deadline = time.monotonic() + 60
-        # It listens before it has a worker.
+        # nginx listens before it has a worker process.
         while not self._workers():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"nginx does not start: {error_log.read_text()}")
@@ -82,7 +82,7 @@ class Nginx:
 
     @property
     def worker_pid(self) -> int:
-        """Return the id of the process that does the work."""
+        """Return the process id of the worker."""
         return self._workers()[0]
 
     def _workers(self) -> list[int]:
@@ -99,7 +99,7 @@ class Nginx:
 
 
 def balancer(port: int, upstreams: list[int]) -> str:
-    """Return a configuration that spreads streams over replicas, as a deployment would."""
+    """Return a configuration that balances streams over replicas, as in a deployment."""
     servers = " ".join(f"server 127.0.0.1:{upstream} max_fails=0;" for upstream in upstreams)
     return f"""
     upstream api {{ {servers} }}

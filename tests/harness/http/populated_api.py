@@ -1,4 +1,4 @@
-"""An API that holds something of each kind, and what it says of itself."""
+"""Fill an API with one resource of each kind, and read its OpenAPI document."""
 
 import time
 from typing import Any, Final, NamedTuple
@@ -14,13 +14,13 @@ _WAITING: Final = {
 
 
 class PopulatedApi(NamedTuple):
-    """An API, and what is in it.
+    """An API with one resource of each kind.
 
     Attributes:
         url: where it listens.
-        document: its description.
-        headers: what a request needs.
-        known: values of path parameters that name something.
+        document: its OpenAPI document.
+        headers: headers that every request needs.
+        known: values of path parameters that name an existing resource.
     """
 
     url: str
@@ -30,16 +30,16 @@ class PopulatedApi(NamedTuple):
 
 
 def populate(url: str, headers: dict[str, str]) -> PopulatedApi:
-    """Fill an API, and ask it for its description.
+    """Create one resource of each kind and fetch the OpenAPI document.
 
     Args:
-        url: where it listens.
-        headers: what a request needs.
+        url: where the API listens.
+        headers: headers that every request needs.
     """
     with httpx.Client(base_url=url, headers=headers, timeout=60) as http:
         known = _fill(http)
         document = http.get("/openapi.json").raise_for_status().json()
-    # Three names of one thing, of which a request may use one; those of the query stay out of it.
+    # A request may name its tenant in one of three ways; leave out those in the query.
     for operation in (each for path in document["paths"].values() for each in path.values()):
         operation["parameters"] = [
             each

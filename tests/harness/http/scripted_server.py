@@ -1,4 +1,4 @@
-"""A real HTTP server that answers with whatever bytes a test's script says."""
+"""An HTTP server whose responses are bytes that the test chooses."""
 
 import socket
 import threading
@@ -8,11 +8,11 @@ Respond = Callable[[str, dict[str, str], bytes], bytes]
 
 
 class ScriptedServer:
-    """Answers each request, on a connection of its own, with the bytes that a function returns.
+    """Serves one request per connection with the bytes that ``respond`` returns.
 
-    The function gets the request line, the headers by lower-case name, and the body. The bytes
-    go out as they are and the connection is closed, so a test can cut an answer anywhere; while
-    ``holds`` is set, the client has to close it.
+    ``respond`` receives the request line, the headers by lower-case name, and the body. The bytes
+    are sent unchanged and the connection is closed, so a test can cut a response anywhere. While
+    ``holds`` is set, the connection stays open until the client closes it.
     """
 
     def __init__(self) -> None:

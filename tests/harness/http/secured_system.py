@@ -1,18 +1,18 @@
-"""A system that asks for tokens, and tokens for it."""
+"""A system that requires tokens, and tokens that it accepts."""
 
 import time
 from typing import Final, NamedTuple
 
 import jwt
 
+from harness.http.token_issuer import SECRET
 from harness.processes.tailrace_up import TailraceUp
 
-SECRET: Final = "a secret of more than thirty-two bytes, for tests alone"
 SCOPES: Final = "workflows:read workflows:write executions:read executions:write"
 
 
 def environment() -> dict[str, str]:
-    """Return the settings of a system that asks for tokens."""
+    """Return the settings of a system that requires HS256 tokens."""
     return {
         "TAILRACE_AUTH": "jwt",
         "TAILRACE_AUTH_ALGORITHM": "HS256",
@@ -22,14 +22,14 @@ def environment() -> dict[str, str]:
 
 
 class SecuredSystem(NamedTuple):
-    """A system that asks for tokens."""
+    """A running ``tailrace up`` that requires tokens."""
 
     up: TailraceUp
 
     def token(self, *organizations: str) -> str:
-        """Return a token for some organisations, good for some minutes."""
+        """Return a token for some organisations, valid for ten minutes."""
         claims = {
-            "sub": "somebody",
+            "sub": "ada",
             "orgs": organizations,
             "scope": SCOPES,
             "exp": time.time() + 600,

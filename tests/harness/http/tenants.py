@@ -1,4 +1,4 @@
-"""Tenants with the same ids on one system: what each has, does and sees."""
+"""Two tenants whose workflows and schedules have the same ids, on one system."""
 
 import asyncio
 from typing import Any, NamedTuple
@@ -18,12 +18,12 @@ class Tenant(NamedTuple):
 
     Attributes:
         name: its organisation.
-        marker: in everything that is its own.
-        http: a client that may do all but operate the installation.
-        port: where the API is.
-        completed: a run that has completed.
-        waiting: a run that waits.
-        cancelled: a run that was cancelled.
+        marker: a text that occurs in all of its data.
+        http: a client with all scopes except ``operator``.
+        port: the port of the API.
+        completed: the id of a completed execution.
+        waiting: the id of an execution that waits for a signal.
+        cancelled: the id of a cancelled execution.
     """
 
     name: str
@@ -36,16 +36,16 @@ class Tenant(NamedTuple):
 
     @property
     def headers(self) -> dict[str, str]:
-        """The header that carries its token."""
+        """The ``Authorization`` header with its token."""
         return bearer(token(sub=f"of-{self.name}", org=self.name, scope=TENANT_SCOPES))
 
     @property
     def own(self) -> list[str]:
-        """What no other tenant may ever see."""
+        """Texts that no other tenant may see."""
         return [self.marker, self.completed, self.waiting, self.cancelled, f"{self.name}-only"]
 
     async def run(self, workflow: str) -> str:
-        """Start a run."""
+        """Start a run; returns its execution id."""
         answer = await self.http.post(
             f"/api/v1/workflows/{workflow}/runs",
             json={"input": {"marker": self.marker}},
@@ -56,7 +56,7 @@ class Tenant(NamedTuple):
         return execution
 
     async def until(self, execution: str, *types: str) -> None:
-        """Return when an event of one of these types has come."""
+        """Wait for an event of one of these types."""
         path = f"/api/v1/sse/executions/{execution}/stream"
         async with SseClient(self.port, path, headers=self.headers) as stream:
             async for event in stream:
@@ -64,8 +64,8 @@ class Tenant(NamedTuple):
                     return
         raise AssertionError(f"{execution} has ended without {types}")
 
-    async def settle(self) -> "Tenant":
-        """Make workflows and runs, the same as every other tenant."""
+    async def populate(self) -> "Tenant":
+        """Create the same workflows, schedules and runs as every other tenant."""
         quick = {"nodes": {"make": FLOW["nodes"]["make"]}}
         for workflow, definition in (
             ("flow", FLOW),
@@ -95,7 +95,7 @@ class Tenant(NamedTuple):
         return self._replace(completed=completed, waiting=waiting, cancelled=cancelled)
 
     async def _indexed(self, runs: dict[str, str]) -> None:
-        """Return when lists say what the logs say: they are written after them."""
+        """Wait until the lists agree with the logs; the indexes are written after the log."""
         paused = [execution for execution, status in runs.items() if status == "paused"]
         while True:
             listed = (await self.http.get("/api/v1/executions")).json()["runs"]
@@ -106,8 +106,8 @@ class Tenant(NamedTuple):
                 return
             await asyncio.sleep(0.02)
 
-    async def sees(self) -> Any:
-        """Return all that it sees of what is its own, without what time changes."""
+    async def snapshot(self) -> Any:
+        """Return all of its data as it sees it, without fields that change with time."""
         seen = []
         for path in (
             "/api/v1/workflows",
@@ -123,22 +123,22 @@ class Tenant(NamedTuple):
         ):
             answer = await self.http.get(path)
             assert answer.status_code == 200, answer.text
-            seen.append(_timeless(answer.json()))
+            seen.append(_without_times(answer.json()))
         return seen
 
 
-def _timeless(value: Any) -> Any:
+def _without_times(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            name: _timeless(item)
+            name: _without_times(item)
             for name, item in value.items()
             if name not in {"duration_ms", "eta_ms", "next_at", "progress"}
         }
-    return [_timeless(item) for item in value] if isinstance(value, list) else value
+    return [_without_times(item) for item in value] if isinstance(value, list) else value
 
 
 class Tenants(NamedTuple):
-    """A system with two tenants: one that is looked for, and one that looks."""
+    """A system with two tenants; tests let ``bob`` try to reach what belongs to ``ann``."""
 
     api: InProcessApi
     ann: Tenant

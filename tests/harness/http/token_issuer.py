@@ -1,4 +1,4 @@
-"""An issuer of tokens: keys of every kind, tokens of every kind, and a key set over HTTP."""
+"""A token issuer: private keys, signed tokens, and a key set (JWKS) over HTTP."""
 
 import json
 import threading
@@ -15,12 +15,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import get_default_algorithms
 
 SECRET: Final = "a secret of more than thirty-two bytes, for tests alone"
-EVERYTHING: Final = "workflows:read workflows:write executions:read executions:write operator"
+ALL_SCOPES: Final = "workflows:read workflows:write executions:read executions:write operator"
 
 
 @cache
 def private_key(algorithm: str, name: str = "") -> Any:
-    """Return the private key of a name for an algorithm, the same whenever it is asked for."""
+    """Return the private key of a name and an algorithm; each call returns the same key."""
     del name
     if algorithm == "RS256":
         return rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -30,41 +30,41 @@ def private_key(algorithm: str, name: str = "") -> Any:
 
 
 def public_pem(algorithm: str, name: str = "") -> str:
-    """Return the public key that belongs to it, as PEM."""
+    """Return the matching public key, as PEM."""
     public = private_key(algorithm, name).public_key()
     pem: bytes = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     return pem.decode()
 
 
 def jwk(algorithm: str, name: str, **members: Any) -> dict[str, Any]:
-    """Return the public key of a name as a JSON Web Key."""
+    """Return the public key of a name as a JSON Web Key (RFC 7517)."""
     public = private_key(algorithm, name).public_key()
     key = get_default_algorithms()[algorithm].to_jwk(public, as_dict=True)
     return {**key, "kid": name, "use": "sig", **members}
 
 
 def claims(**changed: Any) -> dict[str, Any]:
-    """Return the claims of a token that may do everything for ``acme``; None leaves one out."""
+    """Return claims with all scopes of the tenant ``acme``; a claim that is None is left out."""
     whole = {
         "sub": "ada",
-        # Some are made when tests are collected, long before they are used.
+        # Some tokens are made at test collection and used much later.
         "exp": int(time.time()) + 86_400,
         "org": "acme",
-        "scope": EVERYTHING,
+        "scope": ALL_SCOPES,
         **changed,
     }
     return {name: value for name, value in whole.items() if value is not None}
 
 
 def token(**changed: Any) -> str:
-    """Return a token that is signed with the secret."""
+    """Return a token signed with the shared secret (HS256)."""
     return jwt.encode(claims(**changed), SECRET, algorithm="HS256")
 
 
 def signed(
     algorithm: str, name: str = "", *, headers: dict[str, Any] | None = None, **changed: Any
 ) -> str:
-    """Return a token that is signed with the private key of a name, which it tells as its kid.
+    """Return a token signed with the private key of a name, which becomes its ``kid``.
 
     A header that is None is left out.
     """
@@ -78,21 +78,21 @@ def signed(
 
 
 def bearer(text: str) -> dict[str, str]:
-    """Return the header that carries a token."""
+    """Return the ``Authorization`` header of a token."""
     return {"authorization": f"Bearer {text}"}
 
 
 class Issuer:
-    """A key set over HTTP, on a thread of its own.
+    """A key set over HTTP, served by its own thread.
 
     Attributes:
-        url: where it is.
-        keys: what it publishes.
-        asked: how often it was asked.
-        status: what it answers.
-        body: sent instead of the keys.
-        location: where it redirects to, with status 302.
-        gate: what an answer waits for.
+        url: of the key set.
+        keys: the keys to publish.
+        asked: how many requests it has had.
+        status: the status of its responses.
+        body: sent instead of the keys, if set.
+        location: redirect here (set ``status`` to 302).
+        gate: responses wait until this is set.
     """
 
     def __init__(self) -> None:
@@ -119,14 +119,14 @@ class Issuer:
                 self.wfile.write(body)
 
             def log_message(self, *_: Any) -> None:
-                """Say nothing."""
+                """Write no access log."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/keys"
 
     @contextmanager
     def running(self) -> Iterator["Issuer"]:
-        """Serve."""
+        """Serve until the end of the block."""
         thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         thread.start()
         try:

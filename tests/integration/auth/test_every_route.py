@@ -9,7 +9,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route
 
 from harness.http.generated_requests import Names, operations_of, requests_of, routes_of
-from harness.http.token_issuer import EVERYTHING, SECRET, bearer, token
+from harness.http.token_issuer import ALL_SCOPES, SECRET, bearer, token
 from harness.nats.server import NatsServer
 from harness.processes.in_process_api import api_in_process
 from tailrace_api.auth.authorization import Authorization
@@ -36,7 +36,7 @@ async def test_every_route_wants_a_token_a_scope_and_an_organization(
             if operation.scope is None:
                 assert (await http.get(operation.path)).status_code == 200
                 continue
-            everything = set(EVERYTHING.split())
+            everything = set(ALL_SCOPES.split())
             lacking = [" ".join(everything - {scope}) for scope in operation.scopes]
             for request in requests_of(operation, NAMES):
                 arguments = request.arguments()
