@@ -79,7 +79,7 @@ class TenantLog:
             run.state.apply(event)
         headers = {EXPECTED_LAST_SUBJECT_SEQUENCE: str(run.last)}
         if self.dice.randrange(100) < self.told:
-            headers |= {WORKFLOW: run.workflow, STATE: str(run.state.standing)}
+            headers |= {WORKFLOW: run.workflow, STATE: str(run.state.commit_status)}
         payload = next(encode_commits(events))
         run.last = self.nats.append(run.tenant, run.execution, payload, headers)
         self.commits.append((run.tenant, run.execution, run.last, list(events)))

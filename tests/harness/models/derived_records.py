@@ -21,8 +21,8 @@ def wrong_headers(records: dict[str, Record]) -> Iterator[str]:
             place = f"{execution} at {commit.sequence}"
             if commit.workflow != state.workflow_id:
                 yield f"{place} is of {state.workflow_id}, and says {commit.workflow!r}"
-            if commit.status_header and commit.status_header != str(state.standing):
-                yield f"{place} stands at {state.standing}, and says {commit.status_header!r}"
+            if commit.status_header and commit.status_header != str(state.commit_status):
+                yield f"{place} stands at {state.commit_status}, and says {commit.status_header!r}"
         if not record.commits[-1].status_header:
             yield f"{execution} ends without saying how it stands"
 

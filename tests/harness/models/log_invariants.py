@@ -269,8 +269,8 @@ class Writers(Rule):
         node_id = event.data.node_id
         step = at.step(node_id)
         began = self._began.get(node_id)
-        is_attended = step.status == "running" and step.items is None
-        if not is_attended or at.writer == began or self._is_loss(event, step):
+        runs_locally = step.status == "running" and step.items is None
+        if not runs_locally or at.writer == began or self._is_loss(event, step):
             return
         yield f"{_name(event)} of {node_id} is by {at.writer}, but its attempt by {began}"
 

@@ -53,7 +53,7 @@ def check(stored: list[StoredMessage], workflow: str) -> ExecutionState:
         for event in decode_commit(message.data):
             state.apply(event)
         assert message.headers[WORKFLOW] == workflow
-        assert CommitStatus.from_headers(message.headers) == state.standing
+        assert CommitStatus.from_headers(message.headers) == state.commit_status
     return state
 
 

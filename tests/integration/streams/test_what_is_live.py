@@ -89,7 +89,7 @@ async def begin(
             site.subjects.log("t", execution),
             next(encode_commits(events)),
             expected=last,
-            headers={WORKFLOW: workflow, STATE: str(state.standing)},
+            headers={WORKFLOW: workflow, STATE: str(state.commit_status)},
         )
     return state
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tailrace_api.web.json_body import LONGEST_PATH, MAX_DEPTH, decode, refuse_unknown
 from tailrace_api.web.problems import RefusedError
-from tailrace_shared.workflow.problems import Problem
+from tailrace_shared.workflow.problem_report import Problem
 
 _JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=5),

@@ -63,7 +63,7 @@ def test_events_of_different_items_fold_to_the_same_in_either_order():
     assert commute(theirs, ours)
     first, second = fold([*log(), *theirs, *ours]), fold([*log(), *ours, *theirs])
     assert first.steps == second.steps
-    assert first.standing == second.standing
+    assert first.commit_status == second.commit_status
 
 
 @pytest.mark.parametrize(

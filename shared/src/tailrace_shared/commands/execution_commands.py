@@ -21,7 +21,7 @@ from tailrace_shared.execution.state import ExecutionState, awaits_signal
 from tailrace_shared.ids import new_token
 from tailrace_shared.stores.execution_log import Decide, History
 from tailrace_shared.stores.stores import Stores
-from tailrace_shared.workflow.problems import Problem, nearest
+from tailrace_shared.workflow.problem_report import Problem, nearest
 from tailrace_shared.workflow.schemas.input_schema import compile_schema, violations
 from tailrace_shared.workflow.schemas.schema_validator import INLINE_SECONDS
 

@@ -23,15 +23,15 @@ class CommitStatus(NamedTuple):
     Attributes:
         status: its status.
         waits: how many of its steps wait for a signal.
-        mark: which.
+        digest: which.
     """
 
     status: str
     waits: int = 0
-    mark: int = 0
+    digest: int = 0
 
     def __str__(self) -> str:
-        return f"{self.status} {self.waits} {self.mark:x}" if self.waits else f"{self.status} 0"
+        return f"{self.status} {self.waits} {self.digest:x}" if self.waits else f"{self.status} 0"
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
@@ -55,16 +55,16 @@ class CommitStatus(NamedTuple):
 _MARK_LENGTH: Final = 16
 
 
-def mark_of(node_id: str, since: str) -> int:
+def digest_of_wait(node_id: str, since: str) -> int:
     """Return the mark of a step that waits for a signal since then."""
     # Not a checksum: those are linear, so that some sets of waits that are alike would be the same.
     digest = hashlib.blake2b(f"{node_id} {since}".encode(), digest_size=_MARK_LENGTH // 2).digest()
     return int.from_bytes(digest)
 
 
-def mark_of_all(waits: Iterable[tuple[str, str]]) -> int:
+def digest_of_waits(waits: Iterable[tuple[str, str]]) -> int:
     """Return the mark of all steps that wait, each with since when."""
     mark = 0
     for node_id, since in waits:
-        mark ^= mark_of(node_id, since)
+        mark ^= digest_of_wait(node_id, since)
     return mark

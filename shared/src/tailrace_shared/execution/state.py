@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from tailrace_shared.errors import ServiceError
-from tailrace_shared.execution.commit_status import CommitStatus, mark_of
+from tailrace_shared.execution.commit_status import CommitStatus, digest_of_wait
 from tailrace_shared.execution.events import (
     Command,
     CommandRequested,
@@ -144,7 +144,7 @@ class StepState(msgspec.Struct):
     items_sensitive: list[str] = []
 
     @property
-    def is_attended(self) -> bool:
+    def runs_locally(self) -> bool:
         """Whether the worker that drives the execution runs an attempt for this step."""
         return self.status == "running" and not self.is_remote and self.items is None
 
@@ -190,9 +190,9 @@ class ExecutionState(msgspec.Struct):
     steps: dict[str, StepState] = {}
     signal_waits: int = 0
     """How many steps wait for a signal."""
-    signal_mark: int = 0
+    waits_digest: int = 0
     """Which; see :mod:`tailrace_shared.execution.commit_status`."""
-    is_marked: bool = False
+    has_sensitive_values: bool = False
     """Whether something that came after the input has places that nobody is shown."""
 
     @property
@@ -201,9 +201,9 @@ class ExecutionState(msgspec.Struct):
         return self.status in TERMINAL_STATUSES
 
     @property
-    def standing(self) -> CommitStatus:
+    def commit_status(self) -> CommitStatus:
         """How it stands."""
-        return CommitStatus(self.status, self.signal_waits, self.signal_mark)
+        return CommitStatus(self.status, self.signal_waits, self.waits_digest)
 
     def waiting(self, most: int) -> list[str]:
         """Return the steps that wait for a signal, or some of them if they are more than that."""
@@ -280,11 +280,11 @@ class ExecutionState(msgspec.Struct):
                 if step is None or not awaits_signal(step):
                     raise IllegalEventError(f"a signal for {event.data.node_id}, which awaits none")
                 step.resolution = event.data
-                self.is_marked = self.is_marked or bool(event.data.sensitive)
+                self.has_sensitive_values = self.has_sensitive_values or bool(event.data.sensitive)
 
     def _finish(self, event: ExecutionCompleted | ExecutionFailed | ExecutionCancelled) -> None:
         self.finished_at = event.timestamp
-        self.signal_waits = self.signal_mark = 0
+        self.signal_waits = self.waits_digest = 0
         self.duration_ms = event.data.execution_time_ms
         match event:
             case ExecutionCompleted():
@@ -328,7 +328,7 @@ class ExecutionState(msgspec.Struct):
     def _count_wait(self, step: StepState, by: int, since: str = "") -> None:
         if step.waits_for_signal:
             self.signal_waits += by
-            self.signal_mark ^= mark_of(step.node_id, since or step.waiting_since)
+            self.waits_digest ^= digest_of_wait(step.node_id, since or step.waiting_since)
             step.waiting_since = since
 
     def _go_on(
@@ -386,7 +386,7 @@ class ExecutionState(msgspec.Struct):
         step.output_ref = done.output_ref
         step.kept_from = done.kept_from
         step.sensitive = done.sensitive
-        self.is_marked = self.is_marked or bool(done.sensitive)
+        self.has_sensitive_values = self.has_sensitive_values or bool(done.sensitive)
         step.stage = done.stage
         step.output_omitted = done.output_omitted
         if done.output_omitted:

@@ -407,7 +407,7 @@ class ExecutionLog:
                 self._subjects.log(tenant, state.execution_id),
                 payload,
                 expected=expected,
-                headers={WORKFLOW: state.workflow_id, STATE: str(state.standing)},
+                headers={WORKFLOW: state.workflow_id, STATE: str(state.commit_status)},
                 retry_s=_COMMAND_RETRY_S,
             )
 

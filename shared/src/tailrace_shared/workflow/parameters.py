@@ -14,7 +14,7 @@ from tailrace_shared.ids import is_valid_id, is_valid_node_type, is_valid_proced
 from tailrace_shared.json_pointer import join_pointer
 from tailrace_shared.workflow.expressions.references import NAMES, References, Scope
 from tailrace_shared.workflow.node_types import NodeType, Parameter
-from tailrace_shared.workflow.problems import Problems
+from tailrace_shared.workflow.problem_report import ProblemReport
 from tailrace_shared.workflow.schemas.input_schema import schema_problems
 from tailrace_shared.workflow.sensitive_fields import invalid_keywords
 
@@ -36,7 +36,7 @@ class ParameterChecks:
     """Checks a node's type, what it takes, and how its attempts are made."""
 
     def __init__(
-        self, problems: Problems, references: References, node_types: Mapping[str, NodeType]
+        self, problems: ProblemReport, references: References, node_types: Mapping[str, NodeType]
     ) -> None:
         self._problems = problems
         self._references = references

@@ -18,7 +18,7 @@ from tailrace_shared.workflow.expressions.references import References, Scope
 from tailrace_shared.workflow.graph import CycleError, Graph, sort_graph
 from tailrace_shared.workflow.node_types import SHIPPED, NodeType
 from tailrace_shared.workflow.parameters import ParameterChecks
-from tailrace_shared.workflow.problems import MAX_HINTS, MAX_PROBLEMS, Problem, Problems
+from tailrace_shared.workflow.problem_report import MAX_HINTS, MAX_PROBLEMS, Problem, ProblemReport
 from tailrace_shared.workflow.schemas.input_schema import schema_problems
 from tailrace_shared.workflow.sensitive_fields import invalid_keywords
 
@@ -74,7 +74,7 @@ def validate(
 
 class _Validation:
     def __init__(self, node_types: Mapping[str, NodeType]) -> None:
-        self.problems = Problems()
+        self.problems = ProblemReport()
         self.report = self.problems.report
         self.references = References(self.problems)
         self.parameters = ParameterChecks(self.problems, self.references, node_types)

@@ -16,7 +16,7 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 
 from tailrace_api.web.problems import RefusedError, pointer
-from tailrace_shared.workflow.problems import Problem, nearest
+from tailrace_shared.workflow.problem_report import Problem, nearest
 
 MAX_DEPTH: Final = 100
 LONGEST_PATH: Final = 2048

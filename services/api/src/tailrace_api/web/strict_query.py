@@ -10,7 +10,7 @@ from typing import Final
 from starlette.requests import Request
 
 from tailrace_api.web.problems import RefusedError
-from tailrace_shared.workflow.problems import nearest
+from tailrace_shared.workflow.problem_report import nearest
 
 _LONGEST_SHOWN: Final = 80
 

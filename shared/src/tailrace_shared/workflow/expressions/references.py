@@ -13,7 +13,7 @@ from tailrace_shared.json_pointer import join_pointer
 from tailrace_shared.workflow.expressions.expression import Expression, compile_expression
 from tailrace_shared.workflow.expressions.template import InvalidTemplateError, compile_template
 from tailrace_shared.workflow.graph import Graph
-from tailrace_shared.workflow.problems import Problems
+from tailrace_shared.workflow.problem_report import ProblemReport
 
 NAMES: Final = ("input", "nodes", "execution")
 """What every expression of a node, and of the output, may name."""
@@ -48,7 +48,7 @@ class _Reference(NamedTuple):
 class References:
     """Checks the expressions of one definition, and remembers which nodes they name."""
 
-    def __init__(self, problems: Problems) -> None:
+    def __init__(self, problems: ProblemReport) -> None:
         self._problems = problems
         self._references: list[_Reference] = []
 

@@ -11,7 +11,7 @@ from jsonschema.protocols import Validator
 from referencing.jsonschema import DRAFT202012
 
 from tailrace_shared.json_pointer import join_pointer
-from tailrace_shared.workflow.problems import Problem
+from tailrace_shared.workflow.problem_report import Problem
 from tailrace_shared.workflow.schemas.schema_validator import (
     MOST_SECONDS,
     BoundedValidator,

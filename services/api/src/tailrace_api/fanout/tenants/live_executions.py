@@ -82,7 +82,7 @@ class LiveExecutions:
             elif (stand := commit.status) and not _has_ended(found, commit, stand.status):
                 standings.append(_standing(found, commit, stand.status, waits))
         for commit, state in zip(untold, await self._folded_all(found, untold), strict=True):
-            known = state.standing if state else commit.status
+            known = state.commit_status if state else commit.status
             if known and not _has_ended(found, commit, known.status):
                 waits = _waits_in(state) if state and found.wants.waits else []
                 standings.append(_standing(found, commit, known.status, waits))
@@ -135,8 +135,8 @@ def _standing(
 
 def _waits_of(entries: list[Waiting], stand: told.CommitStatus) -> list[WaitingStep] | None:
     """Return what the waiting index says; None if that is not what the log says."""
-    mark = told.mark_of_all((entry.node_id, entry.since) for entry in entries)
-    if (len(entries), mark) != (stand.waits, stand.mark):
+    mark = told.digest_of_waits((entry.node_id, entry.since) for entry in entries)
+    if (len(entries), mark) != (stand.waits, stand.digest):
         return None
     return _sorted(
         WaitingStep(entry.node_id, entry.since, entry.reason, entry.triggers, entry.until)

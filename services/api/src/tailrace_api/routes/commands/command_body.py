@@ -6,7 +6,7 @@ from msgspec import Meta
 
 from tailrace_api.web.problems import unprocessable
 from tailrace_shared.commands.execution_commands import Decision
-from tailrace_shared.workflow.problems import nearest
+from tailrace_shared.workflow.problem_report import nearest
 
 _LONGEST_REASON: Final = 1000
 _LONGEST_ID: Final = 64

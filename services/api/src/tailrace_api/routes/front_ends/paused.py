@@ -36,7 +36,7 @@ from tailrace_shared.commands.run_starter import RunRequest, RunStarter
 from tailrace_shared.execution.state import ExecutionState, ExecutionStatus
 from tailrace_shared.ids import ID_PATTERN, is_valid_id
 from tailrace_shared.settings import ApiSettings
-from tailrace_shared.workflow.problems import Problem
+from tailrace_shared.workflow.problem_report import Problem
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -160,7 +160,10 @@ class LiveLog:
                     payload,
                     expected=self._last_sequence,
                     # What is told of an attempt changes neither status nor waits for signals.
-                    headers={WORKFLOW: self.state.workflow_id, STATE: str(self.state.standing)},
+                    headers={
+                        WORKFLOW: self.state.workflow_id,
+                        STATE: str(self.state.commit_status),
+                    },
                     retry_s=float("inf"),
                 )
             except WrongLastSequenceError as lost:

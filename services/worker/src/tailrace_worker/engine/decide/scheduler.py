@@ -215,7 +215,7 @@ class Scheduler:
     def attended(self) -> list[StepState]:
         """The steps that the driving worker runs an attempt for."""
         active = map(self.state.steps.__getitem__, self._active)
-        return [s for s in active if s.is_attended and s.node_id not in self.plan.maps]
+        return [s for s in active if s.runs_locally and s.node_id not in self.plan.maps]
 
     def decide(self, now: float) -> list[Event]:
         """Return what must happen at ``now`` (seconds since the epoch), recorded already.

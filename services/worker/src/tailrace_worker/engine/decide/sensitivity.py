@@ -62,8 +62,10 @@ class SensitivityMarks:
     @classmethod
     def of(cls, plan: Plan, state: ExecutionState) -> "SensitivityMarks | None":
         """Return the guard of an execution; None if nothing of it is marked."""
-        is_marked = plan.has_sensitive_fields or bool(state.sensitive) or state.is_marked
-        return cls(plan, state) if is_marked else None
+        has_sensitive_values = (
+            plan.has_sensitive_fields or bool(state.sensitive) or state.has_sensitive_values
+        )
+        return cls(plan, state) if has_sensitive_values else None
 
     def redact(self, text: str) -> str:
         """Return a text without what nobody is shown."""

@@ -389,7 +389,7 @@ class Drive:
         self._attempts.launch(
             step_id
             for step_id in self._unattended
-            if steps[step_id].is_attended and step_id not in maps
+            if steps[step_id].runs_locally and step_id not in maps
         )
         self._unattended.clear()
 

@@ -81,5 +81,5 @@ def _told(state: ExecutionState, *, is_whole: bool) -> dict[str, str]:
     told = {WORKFLOW: state.workflow_id}
     if is_whole:
         # How the execution stands between parts of what becomes true together nobody is told.
-        told[STATE] = str(state.standing)
+        told[STATE] = str(state.commit_status)
     return told

@@ -1,4 +1,4 @@
-"""Problems of a document, collected with their places, and the checks of plain values."""
+"""ProblemReport of a document, collected with their places, and the checks of plain values."""
 
 import difflib
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -26,7 +26,7 @@ class Problem(msgspec.Struct, frozen=True):
     detail: str
 
 
-class Problems:
+class ProblemReport:
     """What is wrong with one document so far; every check reports here and goes on.
 
     Attributes:

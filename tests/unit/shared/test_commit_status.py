@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.generators.golden_logs import GoldenLog, golden_logs
-from tailrace_shared.execution.commit_status import STATE, CommitStatus, mark_of_all
+from tailrace_shared.execution.commit_status import STATE, CommitStatus, digest_of_waits
 from tailrace_shared.execution.state import ExecutionState
 
 LOGS = list(golden_logs())
@@ -44,10 +44,10 @@ def test_the_waits_of_a_state_are_counted_as_they_come_and_go(golden: GoldenLog)
         for event in commit.events():
             state.apply(event)
             waiting = [step for step in state.steps.values() if step.waits_for_signal]
-            assert state.standing == CommitStatus(
+            assert state.commit_status == CommitStatus(
                 state.status,
                 len(waiting),
-                mark_of_all((step.node_id, step.waiting_since) for step in waiting),
+                digest_of_waits((step.node_id, step.waiting_since) for step in waiting),
             )
             assert set(state.waiting(3)) <= {step.node_id for step in waiting}
             assert len(state.waiting(3)) == min(3, len(waiting))
@@ -56,7 +56,7 @@ def test_the_waits_of_a_state_are_counted_as_they_come_and_go(golden: GoldenLog)
 def test_waits_that_are_alike_have_another_mark() -> None:
     """As they have where one wave of them has given way to the next."""
     waves = [[(f"n{2 * t}", f"T{t}"), (f"n{2 * t + 1}", f"T{t}")] for t in range(1000)]
-    assert len({mark_of_all(wave) for wave in waves}) == len(waves)
+    assert len({digest_of_waits(wave) for wave in waves}) == len(waves)
 
 
 def test_some_golden_log_waits_for_signals() -> None:
