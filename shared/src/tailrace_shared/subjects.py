@@ -132,6 +132,11 @@ class Subjects:
             f"{check_id(execution, 'execution')}.{check_id(name, 'output')}.{chunk}"
         )
 
+    def outputs(self, tenant: str, execution: str) -> str:
+        """Return the wildcard over all outputs of an execution."""
+        owner = f"{check_id(tenant, 'tenant')}.{check_id(execution, 'execution')}"
+        return f"{self.prefix}.output.{owner}.>"
+
     def line(self, line: str) -> str:
         """Return the wildcard over all who stand in a line.
 

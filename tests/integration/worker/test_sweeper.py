@@ -47,12 +47,12 @@ class Ground:
         self.later = HOUR
         self.sweeper = self.another_sweeper()
 
-    def another_sweeper(self):
+    def another_sweeper(self, interval=20.0):
         """Return the sweeper of another worker."""
         return Sweeper(
             Stores.over(self.site.jetstream, self.site.subjects),
             Fleet(self.is_driving, JobCallback(self.advance), self.oldest_waiting),
-            Periods(interval=20.0, ack_wait=10.0),
+            Periods(interval, ack_wait=10.0),
             lambda: self.begun + self.later,
         )
 
@@ -262,9 +262,9 @@ class TestTurns:
                 raise failure
             swept.set()
 
-        ground.sweeper._fleet = ground.sweeper._fleet._replace(oldest_waiting=oldest)
-        ground.sweeper._periods = Periods(interval=0.01, ack_wait=10.0)
-        task = asyncio.create_task(ground.sweeper.run())
+        ground.oldest_waiting = oldest
+        sweeper = ground.another_sweeper(interval=0.01)
+        task = asyncio.create_task(sweeper.run())
         await asyncio.wait_for(swept.wait(), 60)
         assert not task.done()
         task.cancel()

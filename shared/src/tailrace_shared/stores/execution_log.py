@@ -354,6 +354,16 @@ class ExecutionLog:
             return None
         return state
 
+    async def delete(self, tenant: str, execution: str, up_to: int) -> None:
+        """Delete an execution's log up to a sequence.
+
+        Raises:
+            UnavailableError: NATS did not answer; the log may or may not be deleted.
+        """
+        subject = self._subjects.log(tenant, execution)
+        request = {"filter": subject, "seq": up_to + 1}
+        await self._jetstream.api(f"STREAM.PURGE.{self._stream}", request)
+
     async def request(
         self, tenant: str, execution: str, decide: Decide, history: History | None = None
     ) -> ExecutionState:

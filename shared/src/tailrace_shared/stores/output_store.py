@@ -85,6 +85,15 @@ class OutputStore:
                 found[subject] = await self._read_from_leader(subject, ref)
         return msgspec.json.decode(b"".join(found[subject] for subject in subjects))
 
+    async def delete(self, tenant: str, execution: str) -> None:
+        """Delete all outputs of an execution.
+
+        Raises:
+            UnavailableError: NATS did not answer; some may be deleted.
+        """
+        subject = self._subjects.outputs(tenant, execution)
+        await self._jetstream.api(f"STREAM.PURGE.{self._stream}", {"filter": subject})
+
     async def fetch(self, state: ExecutionState, nodes: Collection[str] | None = None) -> None:
         """Fill in outputs that are kept here, so that expressions may name them.
 

@@ -1,14 +1,16 @@
 """The one wiring of the stores: every reader and writer of NATS that the services share."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
 from tailrace_shared.nats.bucket import Bucket
 from tailrace_shared.nats.jetstream import JetStream
-from tailrace_shared.nats.topology import CONCURRENCY, IDEMPOTENCY, KEYS, LEASES
+from tailrace_shared.nats.topology import CONCURRENCY, HORIZONS, IDEMPOTENCY, KEYS, LEASES
 from tailrace_shared.stores.dead_letters import DeadLetters
 from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.stores.fifo_queue import FifoQueue
+from tailrace_shared.stores.horizon_store import HorizonStore
 from tailrace_shared.stores.indexes.due_index import DueIndex
 from tailrace_shared.stores.indexes.live_index import LiveIndex
 from tailrace_shared.stores.indexes.result_index import ResultIndex
@@ -16,6 +18,7 @@ from tailrace_shared.stores.indexes.run_index import RunIndex
 from tailrace_shared.stores.indexes.waiting_index import WaitingIndex
 from tailrace_shared.stores.node_type_store import NodeTypeStore
 from tailrace_shared.stores.output_store import OutputStore
+from tailrace_shared.stores.retention import Retention
 from tailrace_shared.stores.schedule_store import ScheduleStore
 from tailrace_shared.stores.stats_store import StatsStore
 from tailrace_shared.stores.trigger_store import TriggerStore
@@ -41,10 +44,24 @@ class Stores:
     results: ResultIndex
     due: DueIndex
     waiting: WaitingIndex
+    horizons: HorizonStore
     concurrency: Bucket
     idempotency: Bucket
     leases: Bucket
     keys: Bucket
+
+    def retention(self, seconds: float, clock: Callable[[], float]) -> Retention:
+        """Return what deletes executions a number of seconds after their end."""
+        return Retention(
+            self.log,
+            self.outputs,
+            self.runs,
+            self.live,
+            self.due,
+            self.horizons,
+            seconds,
+            clock,
+        )
 
     @classmethod
     def over(cls, jetstream: JetStream, subjects: Subjects, max_output_bytes: int = 0) -> Self:
@@ -74,6 +91,7 @@ class Stores:
             results=ResultIndex(jetstream, subjects),
             due=DueIndex(jetstream, subjects),
             waiting=WaitingIndex(jetstream, subjects),
+            horizons=HorizonStore(bucket(HORIZONS)),
             concurrency=bucket(CONCURRENCY),
             idempotency=bucket(IDEMPOTENCY),
             leases=bucket(LEASES),

@@ -35,7 +35,9 @@ from tailrace_worker.engine.drive.drives import Drives
 from tailrace_worker.engine.drive.job_holder import JobHolder
 from tailrace_worker.engine.fairness.fair_share import FairShare
 from tailrace_worker.engine.fairness.tenant_queues import TenantQueues
+from tailrace_worker.engine.recovery.interval_lease import IntervalLease
 from tailrace_worker.engine.recovery.queue_backlog import QueueBacklog
+from tailrace_worker.engine.recovery.retention_sweeper import RETENTION_DUTY, RetentionSweeper
 from tailrace_worker.engine.recovery.sweeper import Fleet, Periods, Sweeper
 from tailrace_worker.engine.run.attempt import Attempt
 from tailrace_worker.engine.run.runner import Runner
@@ -194,6 +196,7 @@ class Engine:
         )
         self._background = [
             self._loop.create_task(self._sweeper(jetstream).run()),
+            self._loop.create_task(self._retention_sweeper().run()),
             self._loop.create_task(self._clock.run()),
             self._loop.create_task(self._tenant_queues.run()),
             self._loop.create_task(services.statistics.run()),
@@ -235,6 +238,16 @@ class Engine:
         )
         periods = Periods(self._settings.sweep_interval, self._settings.ack_wait)
         return Sweeper(self._services.stores, fleet, periods, self._clock.now)
+
+    def _retention_sweeper(self) -> RetentionSweeper:
+        stores, settings, clock = self._services.stores, self._settings, self._clock.now
+        # A sweep that comes late keeps executions a little longer, a short retention included.
+        interval = min(settings.sweep_interval, max(settings.events_max_age / 4, 1.0))
+        return RetentionSweeper(
+            stores.retention(settings.events_max_age, clock),
+            IntervalLease(stores.leases, RETENTION_DUTY, interval, clock),
+            interval,
+        )
 
     def _drain(self) -> None:
         self._is_draining = True

@@ -32,6 +32,23 @@ class RunSummary(msgspec.Struct, frozen=True):
     finished_at: str | None
     duration_ms: int | None
     error: str | None
+    parent: str | None = None
+
+
+class StoredRun(NamedTuple):
+    """A run summary as the bucket holds it.
+
+    Attributes:
+        tenant: the tenant of the execution.
+        summary: the summary.
+        revision: the revision of the bucket that wrote it.
+        written_at: when it was written, by the clock of NATS, in seconds since the epoch.
+    """
+
+    tenant: str
+    summary: RunSummary
+    revision: int
+    written_at: float
 
 
 class RunPage(NamedTuple):
@@ -62,6 +79,7 @@ class RunIndex:
             finished_at=state.finished_at,
             duration_ms=state.duration_ms,
             error=state.error,
+            parent=None if state.parent is None else state.parent.execution_id,
         )
         key = f"{check_id(tenant, 'tenant')}.{state.workflow_id}.{state.execution_id}"
         await self._bucket.put(key, msgspec.json.encode(summary))
@@ -76,6 +94,33 @@ class RunIndex:
             run = _decode(entry.value)
             if run.status not in TERMINAL_STATUSES:
                 yield entry.key.partition(".")[0], run
+
+    async def oldest_first(self) -> AsyncIterator[StoredRun]:
+        """Read all summaries in the order in which they were written.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        async for entry, written_at in self._bucket.scan("*.*.*"):
+            tenant = entry.key.partition(".")[0]
+            yield StoredRun(tenant, _decode(entry.value), entry.revision, written_at)
+
+    async def renew(self, run: StoredRun) -> None:
+        """Write a summary again, unchanged, so that it becomes the newest. A newer one stays.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        value = msgspec.json.encode(run.summary)
+        await self._bucket.replace(_key_of(run), value, run.revision)
+
+    async def remove(self, run: StoredRun) -> None:
+        """Remove a summary, unless a newer one was written.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        await self._bucket.purge(_key_of(run), run.revision)
 
     async def page(
         self,
@@ -118,6 +163,10 @@ class RunIndex:
                 return RunPage(runs[:limit], runs[limit - 1].execution_id)
         more = len(keys) > _MOST_READ
         return RunPage(runs, _execution_of(keys[_MOST_READ - 1]) if more else None)
+
+
+def _key_of(run: StoredRun) -> str:
+    return f"{run.tenant}.{run.summary.workflow_id}.{run.summary.execution_id}"
 
 
 def _execution_of(key: str) -> str:

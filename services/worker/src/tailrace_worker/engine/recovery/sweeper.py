@@ -32,13 +32,14 @@ from tailrace_shared.execution.state import IllegalEventError
 from tailrace_shared.stores.execution_log import Commit
 from tailrace_shared.stores.indexes.due_index import Due
 from tailrace_shared.stores.stores import Stores
+from tailrace_worker.engine.recovery.interval_lease import IntervalLease
 
 #: How long an execution may be overdue, in seconds: timers fire late, and jobs take their time.
 GRACE: Final = 30.0
 #: How long an entry may be there before the log that it is about, in seconds.
 CREATION: Final = 60.0
 
-_KEY: Final = "sweeper"
+_DUTY: Final = "sweeper"
 _AT_ONCE: Final = 32
 
 _log = structlog.get_logger(__name__)
@@ -70,10 +71,6 @@ class Periods(NamedTuple):
     ack_wait: float
 
 
-class _Claim(msgspec.Struct):
-    at: float
-
-
 class Sweeper:
     """One worker's sweeper. Of all workers one sweeps at a time.
 
@@ -91,7 +88,7 @@ class Sweeper:
         periods: Periods,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._claims = stores.leases
+        self._lease = IntervalLease(stores.leases, _DUTY, periods.interval, clock)
         self._executions = stores.log
         self._due, self._live = stores.due, stores.live
         self._fleet = fleet
@@ -120,7 +117,7 @@ class Sweeper:
         Raises:
             UnavailableError: NATS did not answer.
         """
-        if not await self._claim():
+        if not await self._lease.claim():
             return 0
         oldest = await self._fleet.oldest_waiting()
         driven = 0
@@ -128,20 +125,6 @@ class Sweeper:
             results = await asyncio.gather(*(self._examine(due, oldest) for due in some))
             driven += sum(results)
         return driven
-
-    async def _claim(self) -> bool:
-        """Take this interval's sweep; False if another worker has it."""
-        now = self._clock()
-        entry = await self._claims.get_newest(_KEY)
-        if entry is not None:
-            last = msgspec.json.decode(entry.value, type=_Claim).at
-            # A little less than the interval, or the same worker would miss its own next turn. A
-            # time to come is that of a wrong clock, and must not end all sweeping.
-            if 0 <= now - last < 0.8 * self._periods.interval:
-                return False
-        value = msgspec.json.encode(_Claim(now))
-        revision = 0 if entry is None else entry.revision
-        return await self._claims.replace(_KEY, value, revision) is not None
 
     async def _overdue(self) -> AsyncIterator[list[Due]]:
         latest = self._clock() - GRACE

@@ -1,0 +1,48 @@
+"""Delete ended executions in the background; of all workers one does so at a time."""
+
+import asyncio
+import random
+from typing import Final, NoReturn
+
+import msgspec
+import structlog
+
+from tailrace_shared.errors import JetStreamError, UnavailableError
+from tailrace_shared.stores.retention import Retention
+from tailrace_worker.engine.recovery.interval_lease import IntervalLease
+
+RETENTION_DUTY: Final = "retention"
+
+_log = structlog.get_logger(__name__)
+
+
+class RetentionSweeper:
+    """Sweeps the executions whose retention is over, once an interval.
+
+    Args:
+        retention: finds and deletes them.
+        lease: decides which worker sweeps.
+        interval: the time between two sweeps of the fleet, in seconds.
+    """
+
+    def __init__(self, retention: Retention, lease: IntervalLease, interval: float) -> None:
+        self._retention = retention
+        self._lease = lease
+        self._interval = interval
+
+    async def run(self) -> NoReturn:
+        """Sweep until cancelled."""
+        while True:
+            # Workers that started together should not claim the lease together.
+            await asyncio.sleep(self._interval * random.uniform(0.9, 1.1))  # noqa: S311
+            try:
+                if not await self._lease.claim():
+                    continue
+                swept = await self._retention.sweep()
+            except (UnavailableError, JetStreamError, msgspec.DecodeError) as error:
+                _log.warning("retention: sweep failed", error=str(error))
+                continue
+            if swept.deleted:
+                _log.info(
+                    "retention: deleted executions", count=swept.deleted, renewed=swept.renewed
+                )

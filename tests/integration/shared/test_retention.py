@@ -1,0 +1,153 @@
+"""Executions are deleted once the retention after their end is over, and no earlier."""
+
+import time
+
+import pytest
+
+from tailrace_shared.errors import ExecutionNotFoundError
+from tailrace_shared.execution import events as ev
+from tailrace_shared.ids import new_execution_id
+from tailrace_shared.stores.retention import Swept
+from tailrace_shared.stores.stores import Stores
+from tailrace_shared.stores.workflow_store import StoredWorkflow
+from tailrace_shared.workflow.definition import Definition, Node
+
+NOW = "2024-01-15T10:30:00.000Z"
+WORKFLOW = StoredWorkflow(Definition("w", {"n": Node("log")}), 1)
+RETENTION_S = 3600.0
+
+
+class Deletion:
+    """A retention of an hour, with a clock that the test sets.
+
+    Attributes:
+        later: seconds from now to the time of the clock.
+    """
+
+    def __init__(self, site):
+        self.site = site
+        self.stores = Stores.over(site.jetstream, site.subjects, 1_000_000)
+        self.later = 0.0
+        self.retention = self.stores.retention(RETENTION_S, lambda: time.time() + self.later)
+
+    async def started(self, parent=None):
+        """Create an execution, as its starter and its driver do."""
+        execution = new_execution_id()
+        origin = ev.Origin() if parent is None else ev.Origin(parent=ev.Parent(parent, "n"))
+        state = await self.stores.log.create("t", execution, WORKFLOW, None, origin)
+        assert state is not None
+        await self.stores.runs.put("t", state)
+        return execution
+
+    async def ended(self, parent=None, *, summarize=True):
+        """Create an execution that has completed, with an output that is stored apart."""
+        execution = await self.started(parent)
+        await self.stores.outputs.put("t", execution, "n", 1, b'"output"')
+        await self.site.commit(
+            execution,
+            ev.ExecutionStarted(ev.Started(execution, "running", NOW), NOW),
+            ev.ExecutionCompleted(ev.Completed(execution, "completed", 0, None), NOW),
+        )
+        if summarize:
+            await self.stores.runs.put("t", (await self.stores.log.load("t", execution)).state)
+        return execution
+
+    async def has(self, execution):
+        """Tell whether the log of an execution exists."""
+        try:
+            await self.stores.log.load("t", execution)
+        except ExecutionNotFoundError:
+            return False
+        return True
+
+    async def listed(self):
+        """Return the ids of the executions in the list."""
+        return {run.execution_id for run in (await self.stores.runs.page("t", limit=500)).runs}
+
+
+@pytest.fixture
+def deletion(site):
+    return Deletion(site)
+
+
+async def test_an_ended_execution_is_whole_until_its_retention_is_over(deletion):
+    """Then its log, its outputs and its summary are deleted together."""
+    execution = await deletion.ended()
+    deletion.later = RETENTION_S - 60
+    assert await deletion.retention.sweep() == Swept(0, 0)
+    assert await deletion.has(execution)
+    deletion.later = RETENTION_S + 60
+    assert await deletion.retention.sweep() == Swept(1, 0)
+    assert not await deletion.has(execution)
+    assert await deletion.listed() == set()
+    assert await deletion.site.count(deletion.site.subjects.stream("OUTPUTS")) == 0
+    assert await deletion.site.count(deletion.site.events) == 0
+
+
+async def test_an_execution_that_has_not_ended_is_kept(deletion):
+    """However old it is, and each sweep reads it only once in a retention period."""
+    execution = await deletion.started()
+    deletion.later = RETENTION_S + 60
+    assert await deletion.retention.sweep() == Swept(0, 1)
+    assert await deletion.has(execution)
+    assert await deletion.listed() == {execution}
+    # The summary was written again by NATS's clock, which the test's clock is an hour ahead of.
+    assert await deletion.retention.sweep() == Swept(0, 1)
+
+
+async def test_executions_that_wait_do_not_keep_others_from_being_deleted(deletion):
+    """Their summaries move behind those of the ended ones."""
+    waiting = [await deletion.started() for _ in range(70)]
+    ended = [await deletion.ended() for _ in range(70)]
+    deletion.later = RETENTION_S + 60
+    swept = await deletion.retention.sweep()
+    assert swept.deleted == len(ended)
+    assert await deletion.listed() == set(waiting)
+
+
+async def test_a_child_is_kept_while_its_parent_has_not_ended(deletion):
+    """The parent may not have read the child's result yet."""
+    parent = await deletion.started()
+    child = await deletion.ended(parent)
+    deletion.later = RETENTION_S + 60
+    assert (await deletion.retention.sweep()).deleted == 0
+    assert await deletion.has(child)
+
+
+async def test_an_execution_without_its_last_summary_is_given_to_a_worker(deletion):
+    """Its worker died between the last commit and the summary."""
+    execution = await deletion.ended(summarize=False)
+    deletion.later = RETENTION_S + 60
+    assert (await deletion.retention.sweep()).deleted == 0
+    assert {due.execution async for due in deletion.stores.due.entries()} == {execution}
+
+
+async def test_a_summary_without_a_log_is_removed(deletion):
+    """A sweep crashed before it removed the summary, or the log had expired by age."""
+    execution = await deletion.ended()
+    await deletion.stores.log.delete("t", execution, 2**40)
+    deletion.later = RETENTION_S + 60
+    assert await deletion.retention.sweep() == Swept(1, 0)
+    assert await deletion.listed() == set()
+
+
+async def test_the_horizon_tells_how_far_history_was_deleted(deletion):
+    """It is the last commit of what was deleted, and it never goes back."""
+    assert await deletion.stores.horizons.of("t") == 0
+    first, second = await deletion.ended(), await deletion.ended()
+    last = (await deletion.stores.log.load("t", second)).last_sequence
+    deletion.later = RETENTION_S + 60
+    assert (await deletion.retention.sweep()).deleted == 2
+    assert await deletion.stores.horizons.of("t") == last
+    assert await deletion.stores.horizons.of("other") == 0
+    await deletion.stores.horizons.raise_to("t", last - 1)
+    assert await deletion.stores.horizons.of("t") == last
+    assert not await deletion.has(first)
+
+
+async def test_an_output_survives_as_long_as_its_log(deletion):
+    """Deleting one execution leaves the outputs of others."""
+    first, second = await deletion.ended(), await deletion.ended()
+    await deletion.stores.outputs.delete("t", first)
+    assert await deletion.has(second)
+    assert await deletion.site.count(deletion.site.subjects.stream("OUTPUTS")) == 1
