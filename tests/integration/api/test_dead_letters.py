@@ -10,7 +10,7 @@ import pytest
 
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.jobs import JobMessage
-from tailrace_shared.stores.dead_letters import death_headers
+from tailrace_shared.stores.dead_letters import dead_letter_headers
 from tailrace_shared.subjects import Subjects
 
 URL = "/api/v1/dead-letters"
@@ -36,7 +36,7 @@ def dead_letter(jetstream: JetStream, queue: str) -> Bury:
             body = msgspec.json.encode(
                 JobMessage(queue_name=queue, actor_name="act", options=options, message_id="m1")
             )
-        died = death_headers(
+        died = dead_letter_headers(
             headers or {},
             queue=queue,
             subject=subjects.job(queue),

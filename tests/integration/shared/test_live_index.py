@@ -52,8 +52,8 @@ async def test_what_an_older_version_has_begun_is_adopted_once(site, index):
     ):
         await runs.put("t", state)
     await index.put("t", "b", "4")
-    await index.adopt(runs)
+    await index.backfill(runs)
     assert sorted(await index.of_tenant("t")) == [Live("a", "1"), Live("a", "3"), Live("b", "4")]
     await index.remove("t", "a", "1")
-    await LiveIndex(site.jetstream, site.subjects).adopt(runs)
+    await LiveIndex(site.jetstream, site.subjects).backfill(runs)
     assert sorted(await index.of_tenant("t")) == [Live("a", "3"), Live("b", "4")]

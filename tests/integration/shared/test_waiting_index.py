@@ -9,7 +9,7 @@ from tailrace_shared.errors import InvalidIdError
 from tailrace_shared.ids import new_execution_id
 from tailrace_shared.nats.bucket import Bucket
 from tailrace_shared.nats.topology import WAITING
-from tailrace_shared.stores.indexes.waiting_index import Waiting, WaitingIndex, kept
+from tailrace_shared.stores.indexes.waiting_index import Waiting, WaitingIndex, if_small
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ async def test_no_name_reaches_beyond_its_tenant(index, text):
 
 def test_only_small_values_are_kept():
     """Sixteen KiB as JSON."""
-    assert kept({"a": 1}) == {"a": 1}
+    assert if_small({"a": 1}) == {"a": 1}
     large = "x" * (16 * 1024 - 1)
     assert len(msgspec.json.encode(large)) > 16 * 1024
-    assert kept(large) is None
+    assert if_small(large) is None

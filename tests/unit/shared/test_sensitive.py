@@ -320,11 +320,11 @@ def test_a_waiting_entry_is_shown_without_what_is_marked():
         context={"input": {"card": "4111"}},
         sensitive=["/input/card", "/context/input/card"],
     )  # fmt: skip
-    seen = entry.shown
+    seen = entry.masked
     assert (seen.input, seen.context) == ({"card": MASK, "n": 1}, {"input": {"card": MASK}})
     assert b"4111" not in msgspec.json.encode(seen)
     clean = Waiting("e", "n", "w", "W", "why", "since", input={"card": "4111"})
-    assert clean.shown is clean
+    assert clean.masked is clean
 
 
 def test_places_under_long_keys_are_marked_in_little_memory():

@@ -156,7 +156,7 @@ async def _prepare(
             _log.warning("topology differs", difference=str(difference))
         if rate_limit is not None:
             await rate_limit.prepare()
-        await stores.live.adopt(stores.runs)
+        await stores.live.backfill(stores.runs)
         key = await ticket_key(stores.keys)
         return (await stores.log.edge()).epoch, key
     except (UnavailableError, JetStreamError) as error:

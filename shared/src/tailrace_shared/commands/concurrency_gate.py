@@ -32,7 +32,7 @@ from tailrace_shared.ids import check_id
 from tailrace_shared.stores.stores import Stores
 
 
-class Entry(NamedTuple):
+class GateResult(NamedTuple):
     """What came of an attempt to enter.
 
     Attributes:
@@ -84,7 +84,7 @@ class ConcurrencyGate:
         *,
         waits: bool = True,
         overtakes: bool = False,
-    ) -> Entry:
+    ) -> GateResult:
         """Let an execution in, or put it in line. May be called again at any time.
 
         Args:
@@ -126,22 +126,22 @@ class ConcurrencyGate:
         if len(holders) < limit:
             await self._wake(place)
 
-    async def _try(self, place: _Group, execution: str) -> Entry:
+    async def _try(self, place: _Group, execution: str) -> GateResult:
         """Take a slot if one is free and nobody has waited longer."""
         while True:
             holders, revision = await self._holders(place)
             if execution in holders:
-                return Entry(True, holders)
+                return GateResult(True, holders)
             if len(holders) >= place.limit:
                 if not await self._has_ended(place.tenant, holders[0]):
-                    return Entry(False, holders)
+                    return GateResult(False, holders)
                 await self._release(place, holders[0])
                 continue
             if await self._line.first(place.line) not in {None, (place.tenant, execution)}:
-                return Entry(False, holders)
+                return GateResult(False, holders)
             holders = [*holders, execution]
             if await self._bucket.replace(place.key, _encode(holders), revision) is not None:
-                return Entry(True, holders)
+                return GateResult(True, holders)
 
     async def _release(self, place: _Group, execution: str) -> list[str]:
         """Take an execution out of the record; returns who is left."""

@@ -171,7 +171,7 @@ class RunStarter:
         check_id(request.workflow_id, "workflow")
         await self._checked_workflow(request)
 
-    async def marks(self, tenant: str, workflow_id: str, run_input: Any) -> list[str]:
+    async def sensitive_input(self, tenant: str, workflow_id: str, run_input: Any) -> list[str]:
         """Return the places in an input that nobody is shown; all of it if nobody can tell.
 
         Raises:

@@ -26,7 +26,7 @@ from tailrace_shared.errors import (
     WrongLastSequenceError,
 )
 from tailrace_shared.nats.catch_up import until_caught_up
-from tailrace_shared.nats.nats_requests import answers_over
+from tailrace_shared.nats.nats_requests import multiplexer_of
 from tailrace_shared.settings import CommonSettings
 
 OLDEST_SERVER: Final = (2, 14)
@@ -156,7 +156,7 @@ class JetStream:
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self._answers = answers_over(client, _REQUEST_TIMEOUT)
+        self._requests = multiplexer_of(client, _REQUEST_TIMEOUT)
 
     async def api(self, action: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send a request to ``$JS.API.<action>`` and return the answer.
@@ -286,7 +286,7 @@ class JetStream:
 
         question = msgspec.json.encode(request)
         try:
-            pending, up_to = await self._answers.ask_for_many(
+            pending, up_to = await self._requests.request_many(
                 f"$JS.API.DIRECT.GET.{stream}", question, receive, done
             )
         except (TimeoutError, nats.errors.Error) as error:
@@ -343,7 +343,7 @@ class JetStream:
         self, subject: str, payload: bytes, headers: dict[str, str] | None = None
     ) -> Msg:
         try:
-            return await self._answers.ask(subject, payload, headers)
+            return await self._requests.request(subject, payload, headers)
         except (TimeoutError, nats.errors.Error) as error:
             raise UnavailableError(f"NATS did not answer on {subject}: {error!r}") from error
 

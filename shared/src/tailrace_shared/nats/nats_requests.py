@@ -1,10 +1,10 @@
-"""Questions to NATS and their answers, over one subscription for all of them.
+"""Requests to NATS, multiplexed over one subscription for each connection.
 
-nats-py's own ``request`` makes an id, a task and a timeout object for each question and, up to
-Python 3.11, may lose a cancellation that comes with the answer (python/cpython#86296); it cannot
-take more than one answer, so a read of a page would need a subscription of its own. A commit in
-the worker is one question, and this is its hot path: a question is written as one piece, one timer
-does for all of them, and an answer is taken where it is parsed.
+nats-py's own ``request`` creates an id, a task and a timeout object for each request and, up to
+Python 3.11, may lose a cancellation that arrives with the reply (python/cpython#86296). It takes
+only one reply, so reading a page would need a subscription of its own. A worker's commit is one
+request, and this is its hot path: a request is written as one piece, one timer serves all of them,
+and a reply is taken where it is parsed.
 """
 
 import asyncio
@@ -21,168 +21,168 @@ _NO_RESPONDERS: Final = "503"
 _UNFIT_FOR_A_SUBJECT: Final = re.compile(r"\s")
 _LINE_BREAKS: Final = str.maketrans("\r\n", "  ")
 
-Take = Callable[[Msg], None]
+OnReply = Callable[[Msg], None]
 T = TypeVar("T")
 
 _BY_CLIENT: "weakref.WeakKeyDictionary[Client, RequestMultiplexer]" = weakref.WeakKeyDictionary()
 
 
-def answers_over(client: Client, timeout: float) -> "RequestMultiplexer":
-    """Return what asks over a connection: one for all who have it, with one subscription."""
-    answers = _BY_CLIENT.get(client)
-    if answers is None:
-        answers = _BY_CLIENT[client] = RequestMultiplexer(client, timeout)
-    return answers
+def multiplexer_of(client: Client, timeout: float) -> "RequestMultiplexer":
+    """Return the multiplexer of a connection: one for all its users, with one subscription."""
+    multiplexer = _BY_CLIENT.get(client)
+    if multiplexer is None:
+        multiplexer = _BY_CLIENT[client] = RequestMultiplexer(client, timeout)
+    return multiplexer
 
 
-class _Question(NamedTuple):
-    take: Take | None
+class _Pending(NamedTuple):
+    on_reply: OnReply | None
     done: asyncio.Future[Any]
-    until: float
+    deadline: float
 
 
 class RequestMultiplexer:
-    """Asks over one connection. Everything happens on that connection's loop.
+    """Sends requests over one connection. Everything runs on that connection's loop.
 
     Args:
         client: the connection.
-        timeout: how long a question may take to be answered whole, in seconds.
+        timeout: seconds until a request must be answered completely.
     """
 
     def __init__(self, client: Client, timeout: float) -> None:
-        # Weakly, or the connection could never be forgotten.
-        self._client_of = weakref.ref(client)
+        # A weak reference, or the entry in `_BY_CLIENT` would keep the connection alive.
+        self._client_ref = weakref.ref(client)
         self._timeout = timeout
         self._inbox = ""
-        self._asked = 0
-        # Those that were asked first come first, and all have the same time.
-        self._questions: dict[str, _Question] = {}
+        self._count = 0
+        # Oldest first. All have the same timeout, so that is also the order of their deadlines.
+        self._pending: dict[str, _Pending] = {}
         self._timer: asyncio.TimerHandle | None = None
-        self._listening = asyncio.Lock()
+        self._subscribing = asyncio.Lock()
 
-    async def ask(
+    async def request(
         self, subject: str, payload: bytes, headers: Mapping[str, str] | None = None
     ) -> Msg:
-        """Ask a question that has one answer.
+        """Send a request and return its only reply.
 
         Raises:
-            nats.errors.NoRespondersError: nobody listens.
-            TimeoutError: no answer in time.
+            nats.errors.NoRespondersError: no subscriber listens on the subject.
+            TimeoutError: no reply in time.
             nats.errors.Error: the connection does not work.
         """
-        answered: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
-        message = await self._ask(subject, payload, headers, None, answered)
+        done: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+        message = await self._send(subject, payload, headers, None, done)
         if not message.data and (message.headers or {}).get("Status") == _NO_RESPONDERS:
             raise nats.errors.NoRespondersError
         return message
 
-    async def ask_for_many(
-        self, subject: str, payload: bytes, take: Take, done: asyncio.Future[T]
+    async def request_many(
+        self, subject: str, payload: bytes, on_reply: OnReply, done: asyncio.Future[T]
     ) -> T:
-        """Ask a question with several answers; returns what ``done`` is given.
+        """Send a request with several replies; return the result of ``done``.
 
         Args:
-            subject: where to ask.
-            payload: what.
-            take: called with each answer; sets ``done`` with the last one.
-            done: what to wait for.
+            subject: the subject to publish on.
+            payload: the request.
+            on_reply: called with each reply; sets ``done`` with the last one.
+            done: the future to wait for.
 
-        Raises: as :meth:`ask`, and what ``done`` is given or ``take`` raises.
+        Raises: as :meth:`request`, and the exception of ``done`` or of ``on_reply``.
         """
-        return await self._ask(subject, payload, None, take, done)
+        return await self._send(subject, payload, None, on_reply, done)
 
-    async def _ask(
+    async def _send(
         self,
         subject: str,
         payload: bytes,
         headers: Mapping[str, str] | None,
-        take: Take | None,
+        on_reply: OnReply | None,
         done: asyncio.Future[T],
     ) -> T:
         if not self._inbox:
-            await self._listen()
-        self._asked += 1
-        inbox = f"{self._inbox}.{self._asked}"
-        until = done.get_loop().time() + self._timeout
-        self._questions[inbox] = _Question(take, done, until)
+            await self._subscribe()
+        self._count += 1
+        inbox = f"{self._inbox}.{self._count}"
+        deadline = done.get_loop().time() + self._timeout
+        self._pending[inbox] = _Pending(on_reply, done, deadline)
         if self._timer is None:
-            self._timer = done.get_loop().call_at(until, self._give_up)
+            self._timer = done.get_loop().call_at(deadline, self._time_out)
         try:
             await _publish(self._client, subject, payload, inbox, headers)
             return await done
         finally:
-            del self._questions[inbox]
+            del self._pending[inbox]
 
-    async def _listen(self) -> None:
-        async with self._listening:
+    async def _subscribe(self) -> None:
+        async with self._subscribing:
             if not self._inbox:
                 inbox = self._client.new_inbox()
-                taker = cast("asyncio.Future[Msg]", _Taker(self._answered))
-                await self._client.subscribe(f"{inbox}.*", future=taker)
+                callback = cast("asyncio.Future[Msg]", _CallbackFuture(self._on_message))
+                await self._client.subscribe(f"{inbox}.*", future=callback)
                 self._inbox = inbox
 
     @property
     def _client(self) -> Client:
-        client = self._client_of()
+        client = self._client_ref()
         if client is None:
             raise nats.errors.ConnectionClosedError
         return client
 
-    def _answered(self, message: Msg) -> None:
-        question = self._questions.get(message.subject)
-        if question is None or question.done.done():
+    def _on_message(self, message: Msg) -> None:
+        pending = self._pending.get(message.subject)
+        if pending is None or pending.done.done():
             return
-        if question.take is None:
-            question.done.set_result(message)
+        if pending.on_reply is None:
+            pending.done.set_result(message)
             return
         try:
-            question.take(message)
-        except Exception as error:  # noqa: BLE001 - raised where it was asked
+            pending.on_reply(message)
+        except Exception as error:  # noqa: BLE001 - raised in the task that sent the request
             # Raised here, it would end the connection's reader.
-            if not question.done.done():
-                question.done.set_exception(error)
+            if not pending.done.done():
+                pending.done.set_exception(error)
 
-    def _give_up(self) -> None:
+    def _time_out(self) -> None:
         self._timer = None
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for question in self._questions.values():
-            if question.until > now:
-                self._timer = loop.call_at(question.until, self._give_up)
+        for pending in self._pending.values():
+            if pending.deadline > now:
+                self._timer = loop.call_at(pending.deadline, self._time_out)
                 return
-            if not question.done.done():
-                question.done.set_exception(TimeoutError())
+            if not pending.done.done():
+                pending.done.set_exception(TimeoutError())
 
 
-class _Taker:
-    """Stands for a future that is never done, and passes on what it is given.
+class _CallbackFuture:
+    """A future that is never done and passes each result to a callback.
 
-    nats-py gives to a future what it has just parsed; what is for a callback lies in a queue until
-    a task gets its turn.
+    nats-py sets a subscription's future as soon as a message is parsed. A callback's message waits
+    in a queue until a task gets its turn.
     """
 
-    def __init__(self, take: Take) -> None:
-        self._take = take
+    def __init__(self, callback: OnReply) -> None:
+        self._callback = callback
 
     def cancelled(self) -> bool:
         return False
 
     def set_result(self, message: Msg) -> None:
-        self._take(message)
+        self._callback(message)
 
 
 async def _publish(
     client: Client, subject: str, payload: bytes, reply: str, headers: Mapping[str, str] | None
 ) -> None:
     is_usual = client.is_connected and not client.is_draining
-    is_fit = len(payload) <= client.max_payload and not _UNFIT_FOR_A_SUBJECT.search(subject)
-    if not is_usual or not is_fit:
-        # It keeps what is said while there is no connection, and refuses what must not be sent.
+    is_valid = len(payload) <= client.max_payload and not _UNFIT_FOR_A_SUBJECT.search(subject)
+    if not is_usual or not is_valid:
+        # nats-py buffers while there is no connection, and refuses invalid messages.
         await client.publish(subject, payload, reply, dict(headers) if headers else None)
         return
     client.stats["out_msgs"] += 1
     client.stats["out_bytes"] += len(payload)
-    # nats-py's publish looks at every character of every header: more than all else of a commit.
+    # nats-py's publish checks each character of each header: more work than the rest of a commit.
     await client._send_command(_command(subject, payload, reply, headers))  # noqa: SLF001
     if client._flush_queue.empty():  # type: ignore[union-attr] # noqa: SLF001
         await client._flush_pending()  # noqa: SLF001
@@ -191,13 +191,13 @@ async def _publish(
 def _command(subject: str, payload: bytes, reply: str, headers: Mapping[str, str] | None) -> bytes:
     if not headers:
         return f"PUB {subject} {reply} {len(payload)}\r\n".encode() + payload + b"\r\n"
-    lines = "".join([f"{name}: {_plain(value)}\r\n" for name, value in headers.items()])
+    lines = "".join([f"{name}: {_one_line(value)}\r\n" for name, value in headers.items()])
     block = f"NATS/1.0\r\n{lines}\r\n".encode()
     size = len(block) + len(payload)
     first = f"HPUB {subject} {reply} {len(block)} {size}\r\n".encode()
     return b"".join((first, block, payload, b"\r\n"))
 
 
-def _plain(value: str) -> str:
-    # A line break would begin another header.
+def _one_line(value: str) -> str:
+    # A line break would let a value inject another header.
     return value.translate(_LINE_BREAKS) if "\n" in value or "\r" in value else value

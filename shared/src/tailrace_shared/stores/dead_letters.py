@@ -76,7 +76,7 @@ def without_traceback(headers: dict[str, str]) -> dict[str, str]:
     return {**headers, _TRACEBACK: ""}
 
 
-def death_headers(
+def dead_letter_headers(
     headers: dict[str, str],
     *,
     queue: str,

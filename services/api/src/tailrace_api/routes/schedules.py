@@ -163,7 +163,7 @@ class ScheduleRoutes:
     async def _shown(self, tenant: str, schedule: Schedule) -> ScheduleDocument:
         marks: list[str] = []
         if schedule.input:
-            marks = await self.starter.marks(tenant, schedule.workflow_id, schedule.input)
+            marks = await self.starter.sensitive_input(tenant, schedule.workflow_id, schedule.input)
         return _document(schedule, mask_value(schedule.input, marks))
 
     async def _run_problems(self, tenant: str, body: dict[str, Any]) -> list[Problem]:

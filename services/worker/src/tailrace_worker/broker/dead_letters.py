@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from tailrace_shared.stores.dead_letters import (
     DeadLetter,
     DeadLetters,
-    death_headers,
+    dead_letter_headers,
     without_traceback,
 )
 from tailrace_worker.broker.counts import QueueCounts
@@ -37,7 +37,7 @@ class DeadLetterWriter:
         Raises:
             ConnectionClosed: JetStream did not confirm it.
         """
-        headers = death_headers(
+        headers = dead_letter_headers(
             delivery.headers,
             queue=queue,
             subject=delivery.subject,

@@ -49,7 +49,7 @@ class LiveIndex:
         """
         await self._bucket.purge(_key(tenant, workflow, execution))
 
-    async def forget(self, tenant: str, execution: str) -> None:
+    async def remove_unknown(self, tenant: str, execution: str) -> None:
         """Strike out an execution of which nobody knows whose it was: it has no log.
 
         Raises:
@@ -58,7 +58,7 @@ class LiveIndex:
         of_tenant = check_id(tenant, "tenant")
         await self._bucket.purge(f"{of_tenant}.*.{check_id(execution, 'execution')}")
 
-    async def adopt(self, runs: RunIndex) -> None:
+    async def backfill(self, runs: RunIndex) -> None:
         """Enter what an older version has begun and nobody has ended; only the first time.
 
         Raises:

@@ -22,7 +22,7 @@ from tailrace_shared.nats.topology import WAITING
 from tailrace_shared.redact.masking import MASK, mask_value
 from tailrace_shared.subjects import Subjects, check_procedure
 
-MAX_KEPT_BYTES: Final = 16 * 1024
+MAX_INDEXED_BYTES: Final = 16 * 1024
 """Larger values are not kept in the index; they are in the log."""
 
 _READ_AHEAD: Final = 100
@@ -67,7 +67,7 @@ class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
     sensitive: list[str] = []
 
     @property
-    def shown(self) -> "Waiting":
+    def masked(self) -> "Waiting":
         """The same, as people may be shown it."""
         if not self.sensitive:
             return self
@@ -86,9 +86,9 @@ class WaitingPage(NamedTuple):
 _decode = msgspec.json.Decoder(Waiting).decode
 
 
-def kept(value: Any) -> Any:
+def if_small(value: Any) -> Any:
     """Return a value if it is small enough to be kept in the index, else None."""
-    return value if len(msgspec.json.encode(value)) <= MAX_KEPT_BYTES else None
+    return value if len(msgspec.json.encode(value)) <= MAX_INDEXED_BYTES else None
 
 
 class WaitingIndex:

@@ -13,7 +13,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from tailrace_api.fanout.hub import Hub
-from tailrace_shared.nats.nats_requests import answers_over
+from tailrace_shared.nats.nats_requests import multiplexer_of
 from tailrace_shared.subjects import Subjects
 
 _MOMENT: Final = 0.1
@@ -45,7 +45,7 @@ class ClientCount:
         self._client = client
         self._subject = subjects.clients()
         self._hub = hub
-        self._answers = answers_over(client, _TIMEOUT)
+        self._answers = multiplexer_of(client, _TIMEOUT)
 
     async def listen(self) -> None:
         """Answer from now on."""
@@ -58,7 +58,7 @@ class ClientCount:
         timer = asyncio.get_running_loop().call_later(_MOMENT, _end, done)
         try:
             with contextlib.suppress(nats.errors.Error, TimeoutError):
-                await self._answers.ask_for_many(
+                await self._answers.request_many(
                     self._subject, tenant.encode(), lambda answer: _take(answer, counted), done
                 )
         finally:

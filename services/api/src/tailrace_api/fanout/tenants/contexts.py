@@ -19,7 +19,7 @@ from tailrace_shared.caching.ttl_cache import TtlCache
 from tailrace_shared.execution.commits import split_commit
 from tailrace_shared.redact.masking import mask_value
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog
-from tailrace_shared.stores.indexes.waiting_index import MAX_KEPT_BYTES
+from tailrace_shared.stores.indexes.waiting_index import MAX_INDEXED_BYTES
 
 _FIRST: Final = b'[{"type":"execution:queued"'
 _READS_AT_ONCE: Final = 16
@@ -114,7 +114,7 @@ class Contexts:
 
 
 def _kept(queued: _Queued) -> Any:
-    if len(queued.input) > MAX_KEPT_BYTES:
+    if len(queued.input) > MAX_INDEXED_BYTES:
         return None
     return mask_value(msgspec.json.decode(queued.input), queued.sensitive)
 

@@ -83,7 +83,7 @@ class TriggerRoutes:
         tenant = tenant_of(request, self.settings)
         cursor = _cursor_of(request)
         page = await self.waiting.page(tenant, limit=limit_of(request), cursor=cursor)
-        return json_response(WaitingList([each.shown for each in page.waiting], page.cursor))
+        return json_response(WaitingList([each.masked for each in page.waiting], page.cursor))
 
 
 def _cursor_of(request: Request) -> str | None:

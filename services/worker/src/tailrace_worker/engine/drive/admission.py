@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from tailrace_shared.commands.concurrency_gate import Entry
+from tailrace_shared.commands.concurrency_gate import GateResult
 from tailrace_shared.errors import ExecutionNotFoundError, IllegalCommandError
 from tailrace_shared.execution.evaluation import evaluate
 from tailrace_shared.execution.state import ExecutionState
@@ -65,7 +65,7 @@ class Admission:
                     )
         return AdmissionOutcome.WAIT
 
-    async def _enter(self, state: ExecutionState, group: _Group, *, waits: bool) -> Entry:
+    async def _enter(self, state: ExecutionState, group: _Group, *, waits: bool) -> GateResult:
         return await self._services.commands.gate.enter(
             self._tenant,
             state.workflow_id,

@@ -15,7 +15,7 @@ from tailrace_shared.errors import ServiceError, UnavailableError
 from tailrace_shared.execution.evaluation import context_of
 from tailrace_shared.execution.events import StepWait
 from tailrace_shared.execution.state import ExecutionState, StepState
-from tailrace_shared.stores.indexes.waiting_index import Waiting, kept
+from tailrace_shared.stores.indexes.waiting_index import Waiting, if_small
 from tailrace_shared.workflow.expressions.expression import compile_expression
 from tailrace_worker.engine.decide.outcomes import Outcome
 from tailrace_worker.engine.decide.scheduler import Scheduler
@@ -230,8 +230,8 @@ class WaitEffects:
             lookback=wait.lookback,
             began=begin.time,
             form=wait.form,
-            input=kept(state.input),
-            context=kept(context),
+            input=if_small(state.input),
+            context=if_small(context),
             sensitive=[]
             if self._sensitivity is None
             else self._sensitivity.wait_entry_pointers(context),

@@ -159,7 +159,7 @@ class Sweeper:
         if last is None:
             # Somebody may just be about to create it.
             if due.written_at < self._clock() - CREATION:
-                await self._live.forget(due.tenant, due.execution)
+                await self._live.remove_unknown(due.tenant, due.execution)
                 await self._strike_out(due)
             return False
         if isinstance(last.events()[-1], TERMINAL):

@@ -50,8 +50,8 @@ async def _settle() -> None:
 async def test_all_questions_share_one_subscription() -> None:
     """Asked at once or one after the other, each gets its own answer."""
     server = _Server()
-    answers = RequestMultiplexer(server, 60)
-    first, second = (asyncio.create_task(answers.ask("s", b"")) for _ in range(2))
+    requests = RequestMultiplexer(server, 60)
+    first, second = (asyncio.create_task(requests.request("s", b"")) for _ in range(2))
     await _settle()
     server.answer(1, b"two")
     server.answer(0, b"one")
@@ -62,7 +62,7 @@ async def test_all_questions_share_one_subscription() -> None:
 async def test_a_cancellation_that_comes_with_the_answer_is_not_lost() -> None:
     """The task would live on."""
     server = _Server()
-    task = asyncio.create_task(RequestMultiplexer(server, 60).ask("s", b""))
+    task = asyncio.create_task(RequestMultiplexer(server, 60).request("s", b""))
     await _settle()
     server.answer(0, b"{}")
     task.cancel()
@@ -73,17 +73,17 @@ async def test_a_cancellation_that_comes_with_the_answer_is_not_lost() -> None:
 async def test_a_question_without_an_answer_times_out_and_is_forgotten() -> None:
     """A late answer finds nobody."""
     server = _Server()
-    answers = RequestMultiplexer(server, 0.01)
+    requests = RequestMultiplexer(server, 0.01)
     with pytest.raises(TimeoutError):
-        await answers.ask("s", b"")
+        await requests.request("s", b"")
     server.answer(0, b"late")
-    assert not answers._questions
+    assert not requests._pending
 
 
 async def test_nobody_to_answer_is_said_at_once() -> None:
     """NATS answers for those who are not there."""
     server = _Server()
-    task = asyncio.create_task(RequestMultiplexer(server, 60).ask("s", b""))
+    task = asyncio.create_task(RequestMultiplexer(server, 60).request("s", b""))
     await _settle()
     server.answer(0, b"", {"Status": "503"})
     with pytest.raises(nats.errors.NoRespondersError):
@@ -101,7 +101,7 @@ async def test_a_question_may_have_many_answers() -> None:
         if message.data == b"end":
             done.set_result(7)
 
-    task = asyncio.create_task(RequestMultiplexer(server, 60).ask_for_many("s", b"", take, done))
+    task = asyncio.create_task(RequestMultiplexer(server, 60).request_many("s", b"", take, done))
     await _settle()
     for data in (b"a", b"b", b"end"):
         server.answer(0, data)
@@ -117,7 +117,7 @@ async def test_an_answer_that_cannot_be_read_is_told_to_who_asked() -> None:
     def take(_message: Msg) -> None:
         raise ValueError("not a number")
 
-    task = asyncio.create_task(RequestMultiplexer(server, 60).ask_for_many("s", b"", take, done))
+    task = asyncio.create_task(RequestMultiplexer(server, 60).request_many("s", b"", take, done))
     await _settle()
     server.answer(0, b"?")
     with pytest.raises(ValueError, match="not a number"):
@@ -127,9 +127,9 @@ async def test_an_answer_that_cannot_be_read_is_told_to_who_asked() -> None:
 async def test_every_question_times_out_whenever_it_was_asked() -> None:
     """One timer does for all of them."""
     server = _Server()
-    answers = RequestMultiplexer(server, 0.01)
-    first = asyncio.create_task(answers.ask("s", b""))
+    requests = RequestMultiplexer(server, 0.01)
+    first = asyncio.create_task(requests.request("s", b""))
     await asyncio.wait([first], timeout=0.005)
-    for question in (first, asyncio.create_task(answers.ask("s", b""))):
+    for question in (first, asyncio.create_task(requests.request("s", b""))):
         with pytest.raises(TimeoutError):
             await question
