@@ -138,7 +138,7 @@ class Retention:
         if end:
             await self.log.delete(run.tenant, execution, end)
         else:
-            await self.live.forget(run.tenant, execution)
+            await self.live.remove_unknown(run.tenant, execution)
         await self.runs.remove(run)
 
 
