@@ -201,7 +201,7 @@ async def test_a_secret_that_is_nowhere_fails_its_step(site: Installation):
     nodes = {"a": {"type": "http", "with": {"url": "http://x/${secrets.missing}"}}}
     state = fold(await site.finished(await site.begin(nodes)))
     assert state.steps["a"].error == (
-        "there is no secret 'missing': looked for files, but TAILRACE_SECRETS_DIR is not set, "
+        "secret 'missing' does not exist: looked for files, but TAILRACE_SECRETS_DIR is not set, "
         "the variable TAILRACE_SECRET_MISSING"
     )
 

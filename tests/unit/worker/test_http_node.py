@@ -90,7 +90,7 @@ class TestRequests:
     async def test_a_body_beside_json_fails(self, server):
         """One of them would be dropped in silence."""
         error = await failure_of(server.url, method="POST", json=1, body="x")
-        assert (str(error), error.retryable) == ("a request has a json or a body, not both", False)
+        assert (str(error), error.retryable) == ("a request takes json or body, not both", False)
         assert server.requests == []
 
     async def test_the_query_joins_the_one_in_the_url(self, server):
@@ -208,7 +208,7 @@ class TestResponses:
     async def test_an_encoding_that_was_not_asked_for_fails(self, server):
         """Nor does a body that is not what it says."""
         answers(server, 200, b"x", content_encoding="br")
-        assert str(await failure_of(server.url)) == "the response is encoded as 'br'"
+        assert str(await failure_of(server.url)) == "the response has an unsupported encoding: 'br'"
         answers(server, 200, b"plain", content_encoding="gzip")
         assert "incorrect header check" in str(await failure_of(server.url))
         answers(server, 200, gzip.compress(b"whole")[:-9], content_encoding="gzip")

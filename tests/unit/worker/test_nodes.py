@@ -167,7 +167,7 @@ class TestActors:
         [
             ({"instant": True, "actor": True}, "an actor cannot be instant"),
             ({"actor": True, "time_limt": 5}, "unknown option time_limt: actors take"),
-            ({"time_limit": 5}, "unknown option time_limit: it is no actor"),
+            ({"time_limit": 5}, "unknown option time_limit: it is not an actor"),
         ],
     )
     def test_options_that_do_not_go_together_are_refused(self, options, complaint):

@@ -49,7 +49,7 @@ async def test_shared_secrets_are_for_the_tenants_that_are_listed(folder: Path):
     assert await value_of(store, "other", "own") == "from other/own"
     for name in ["api-key", "api_key", "API_KEY"]:
         assert "(TAILRACE_SECRETS_TENANTS)" in await refusal_of(store, "other", name)
-    assert "there is no secret 'own'" in await refusal_of(store, "default", "own")
+    assert "secret 'own' does not exist" in await refusal_of(store, "default", "own")
 
 
 async def test_a_star_lists_all_tenants(folder: Path):
@@ -84,12 +84,12 @@ async def test_a_missing_secret_is_said_with_where_it_was_looked_for(folder: Pat
     """Whoever mounts it need not guess."""
     with_folder = SecretStore(str(folder), "default")
     assert await refusal_of(with_folder, "default", "pay-key") == (
-        "there is no secret 'pay-key': looked for the file default/pay-key, the file pay-key, "
+        "secret 'pay-key' does not exist: looked for the file default/pay-key, the file pay-key, "
         "the variable TAILRACE_SECRET_PAY_KEY"
     )
     assert await refusal_of(SecretStore("", "default"), "acme", "pay-key") == (
-        "there is no secret 'pay-key': looked for files, but TAILRACE_SECRETS_DIR is not set, "
-        "not for shared ones, which 'acme' may not have (TAILRACE_SECRETS_TENANTS)"
+        "secret 'pay-key' does not exist: looked for files, but TAILRACE_SECRETS_DIR is not set, "
+        "no shared secrets, as 'acme' may not use them (TAILRACE_SECRETS_TENANTS)"
     )
 
 
@@ -131,9 +131,9 @@ async def test_a_variable_is_held_to_the_same():
 
 def test_settings_that_cannot_be_are_refused_at_the_start(tmp_path: Path):
     """Not when the first run asks for a secret."""
-    with pytest.raises(SettingsError, match=r"TAILRACE_SECRETS_DIR.*no such folder"):
+    with pytest.raises(SettingsError, match=r"TAILRACE_SECRETS_DIR.*the folder does not exist"):
         SecretStore(str(tmp_path / "nowhere"))
-    with pytest.raises(SettingsError, match=r"TAILRACE_SECRETS_TENANTS.*'\.\./x' is no tenant"):
+    with pytest.raises(SettingsError, match=r"TAILRACE_SECRETS_TENANTS.*'\.\./x' is not a tenant"):
         SecretStore("", "acme, ../x")
 
 

@@ -17,72 +17,74 @@ from tailrace_shared.redact.credentials import redact_credentials
 from tailrace_worker.bootstrap import build
 from tailrace_worker.monitor import Monitor
 
-# Objects that a generation of the collector takes on before it is looked through.
-_GENERATIONS = (10_000, 20, 20)
-# How often a thread that has no job looks whether it is to end: there are hundreds.
-_IDLE_MS = 500
-# Seconds beyond the grace of its steps in which a worker has ended, or is ended.
-_LONGEST_STOP = 30.0
-# How long the main thread may overlook that another one was given a signal.
-_OVERLOOKED = 0.5
+# Thresholds of the garbage collector for its three generations.
+_GC_THRESHOLDS = (10_000, 20, 20)
+# How often an idle worker thread checks whether to stop. There may be hundreds of threads.
+_IDLE_POLL_MS = 500
+# Seconds beyond the drain grace after which a worker that has not stopped is ended.
+_MAX_STOP_S = 30.0
+# Seconds beyond the drain grace that Dramatiq waits for its threads.
+_JOIN_MARGIN_S = 5.0
+# How often the main thread wakes to run signal handlers.
+_SIGNAL_POLL_S = 0.5
 
 _log = structlog.get_logger(__name__)
 
 
 def main() -> None:
     """Run a worker until SIGTERM or SIGINT."""
-    # Other than an Event, it may be touched by a handler while the same thread waits for it.
-    told: SimpleQueue[int] = SimpleQueue()
+    # Unlike an Event, a SimpleQueue is reentrant: a handler may put while its thread waits.
+    signals: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _frame: told.put(number))
+        signal.signal(number, lambda number, _frame: signals.put(number))
     try:
         parts = build()
         monitor = Monitor(parts)
         parts.engine.start()
     except StartupError as error:
-        # It may name a URL of NATS, with a password.
+        # The message may contain the URL of NATS with a password.
         sys.stderr.write(f"tailrace-worker: {redact_credentials(str(error))}\n")
         sys.exit(2)
-    _collect_less()
-    # As Dramatiq's own command does: some middleware begins to work here, as time limits do.
+    _relax_garbage_collection()
+    # As Dramatiq's own command does: middleware such as time limits starts on this signal.
     parts.broker.emit_after("process_boot")
     worker = dramatiq.Worker(
-        parts.broker, worker_threads=parts.settings.worker_threads, worker_timeout=_IDLE_MS
+        parts.broker, worker_threads=parts.settings.worker_threads, worker_timeout=_IDLE_POLL_MS
     )
     worker.start()
     monitor.start()
     _log.info("ready", worker=parts.engine.worker_id)
     notify()
-    _wait_for(told)
+    _wait_for_signal(signals)
     _log.info("stopping")
     notify("STOPPING=1")
-    # Whatever keeps it, it ends, and says where each thread was; its jobs go to others.
-    faulthandler.dump_traceback_later(parts.settings.drain_grace + _LONGEST_STOP, exit=True)
+    # A worker that hangs is ended with a traceback of each thread; its jobs are redelivered.
+    faulthandler.dump_traceback_later(parts.settings.drain_grace + _MAX_STOP_S, exit=True)
     try:
-        worker.stop(timeout=int((parts.settings.drain_grace + 5) * 1000))
+        worker.stop(timeout=int((parts.settings.drain_grace + _JOIN_MARGIN_S) * 1000))
         parts.broker.close()
         _log.info("stopped")
     finally:
-        # A synchronous node that ignored its cancellation must not keep the process.
+        # A synchronous node that ignores its cancellation must not keep the process alive.
         sys.stderr.flush()
         os._exit(0)
 
 
-def _wait_for(told: SimpleQueue[int]) -> None:
-    # A signal may be given to any thread, as it is while the main one still wakes from SIGSTOP.
-    # Handlers run in the main one, which would not leave a wait without an end for them.
+def _wait_for_signal(signals: SimpleQueue[int]) -> None:
+    # The kernel may deliver a signal to any thread. Python runs the handler in the main thread,
+    # which would not leave an endless wait for it.
     while True:
         with contextlib.suppress(Empty):
-            told.get(timeout=_OVERLOOKED)
+            signals.get(timeout=_SIGNAL_POLL_S)
             return
 
 
-def _collect_less() -> None:
-    # What was imported is never garbage, and executions make many objects but hardly a cycle: to
-    # look at all of them as often as by default took a tenth of a busy worker's time.
+def _relax_garbage_collection() -> None:
+    # Imported objects are never garbage, and executions create many objects but hardly any cycles.
+    # With the default thresholds, the collector took a tenth of a busy worker's time.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*_GENERATIONS)
+    gc.set_threshold(*_GC_THRESHOLDS)
 
 
 if __name__ == "__main__":

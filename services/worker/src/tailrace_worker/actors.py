@@ -1,4 +1,4 @@
-"""The module that Dramatiq's own command runs: ``dramatiq tailrace_worker.actors``."""
+"""The worker as a module for Dramatiq's own command: ``dramatiq tailrace_worker.actors``."""
 
 from tailrace_worker.bootstrap import build
 

@@ -1,4 +1,4 @@
-"""The composition root: the one place that reads settings and puts the worker together."""
+"""The composition root of the worker: read the settings and construct its parts."""
 
 import os
 from dataclasses import dataclass
@@ -22,22 +22,22 @@ from tailrace_worker.engine.services.actor_job import actor_name
 from tailrace_worker.nodes.registry import NodeRegistry, load_registry
 from tailrace_worker.secrets.secret_store import SecretStore
 
-_SOON_MS = 500
-_LATEST_MS = 30_000
-_MOST_STARTS = 20
+_MIN_BACKOFF_MS = 500
+_MAX_BACKOFF_MS = 30_000
+_MAX_START_RETRIES = 20
 
 
 class EngineMiddleware(Middleware):
-    """Starts and stops the engine with Dramatiq's worker, whoever runs that."""
+    """Starts and stops the engine with Dramatiq's worker."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
     def before_worker_boot(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
-        """Have the engine ready before the first job.
+        """Start the engine before the first job.
 
         Raises:
-            MiddlewareError: it cannot start; any other exception Dramatiq would only log.
+            MiddlewareError: the engine cannot start. Dramatiq only logs other exceptions.
         """
         try:
             self.engine.start()
@@ -45,32 +45,32 @@ class EngineMiddleware(Middleware):
             raise MiddlewareError(str(error)) from error
 
     def before_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
-        """Have running jobs end, so that Dramatiq's threads come back."""
+        """End running jobs, so that Dramatiq's threads become free."""
         self.engine.drain()
 
     def after_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
-        """Let go of NATS when nothing runs any more."""
+        """Close the engine's connection to NATS when no job runs any more."""
         self.engine.stop()
 
 
-class AttendantMiddleware(Middleware):
-    """Has the actors of actor nodes begin after the engine, and end with it."""
+class ActorRunnerMiddleware(Middleware):
+    """Starts the runner of actor nodes after the engine, and drains it with the engine."""
 
-    def __init__(self, attendant: ActorRunner) -> None:
-        self.attendant = attendant
+    def __init__(self, actor_runner: ActorRunner) -> None:
+        self.actor_runner = actor_runner
 
     def before_worker_boot(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
-        """Be ready before the first message."""
-        self.attendant.start()
+        """Start the runner before the first message."""
+        self.actor_runner.start()
 
     def before_worker_shutdown(self, _broker: dramatiq.Broker, _worker: dramatiq.Worker) -> None:
-        """Have running attempts end, so that Dramatiq's threads come back."""
-        self.attendant.drain()
+        """End running attempts, so that Dramatiq's threads become free."""
+        self.actor_runner.drain()
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerParts:
-    """A worker, put together but not started."""
+    """The parts of a worker that has not been started."""
 
     settings: WorkerSettings
     broker: NatsBroker
@@ -78,31 +78,31 @@ class WorkerParts:
 
 
 def build() -> WorkerParts:
-    """Put a worker together from the environment.
+    """Construct a worker from the environment.
 
     Raises:
-        StartupError: a setting or a module of nodes is not usable.
+        StartupError: a setting is invalid, or a module of nodes cannot be loaded.
     """
     settings = read_settings(WorkerSettings)
     secrets = SecretStore(settings.secrets_dir, settings.secrets_tenants, os.environ)
     configure_logging(settings, "worker", lambda line: redact_credentials(secrets.redact(line)))
     registry = load_registry(settings.nodes, settings.http_allow)
     engine = Engine(settings, registry, secrets)
-    attendant = ActorRunner(settings, lambda: engine.services)
+    actor_runner = ActorRunner(settings, lambda: engine.services)
     broker = NatsBroker(
         url=settings.nats_url,
         prefix=settings.prefix,
         replicas=settings.nats_replicas,
         ack_wait=settings.ack_wait,
         max_deliveries=settings.max_deliveries,
-        # A job may take as long as an execution: none may wait here for a free thread.
+        # A job may take as long as an execution, so none may wait here for a free thread.
         prefetch=settings.worker_threads,
     )
     broker.add_middleware(CurrentMessage())
     broker.add_middleware(EngineMiddleware(engine))
-    broker.add_middleware(AttendantMiddleware(attendant))
+    broker.add_middleware(ActorRunnerMiddleware(actor_runner))
     declare_actors(broker, engine)
-    declare_actor_nodes(broker, registry, attendant)
+    declare_actor_nodes(broker, registry, actor_runner)
     return WorkerParts(settings, broker, engine)
 
 
@@ -113,30 +113,32 @@ def declare_actors(broker: NatsBroker, engine: Engine) -> None:
         dramatiq.actor,
         queue_name=EXECUTIONS_QUEUE,
         broker=broker,
-        min_backoff=_SOON_MS,
-        max_backoff=_LATEST_MS,
+        min_backoff=_MIN_BACKOFF_MS,
+        max_backoff=_MAX_BACKOFF_MS,
     )
-    # An execution may take days; its steps have time limits of their own.
+    # An execution may take days; its steps have timeouts.
     declare(actor_name=ADVANCE_ACTOR, time_limit=float("inf"))(engine.advance)
     declare(
         actor_name=START_SCHEDULED_ACTOR,
-        max_retries=_MOST_STARTS,
-        # No retry helps against these: the firing becomes a dead letter at once.
+        max_retries=_MAX_START_RETRIES,
+        # A retry cannot help: the firing becomes a dead letter at once.
         throws=(WorkflowNotFoundError, InvalidInputError, InvalidIdError),
     )(scheduled_start(engine.start_run))
 
 
-def declare_actor_nodes(broker: NatsBroker, registry: NodeRegistry, attendant: ActorRunner) -> None:
-    """Declare an actor, on a queue of its own, for each actor node that this worker has."""
+def declare_actor_nodes(
+    broker: NatsBroker, registry: NodeRegistry, actor_runner: ActorRunner
+) -> None:
+    """Declare an actor with a queue of its own for each actor node of this worker."""
     for function in registry.actors:
         name = actor_name(function.type.name)
         declare = dramatiq.actor(
             actor_name=name,
             queue_name=name,
             broker=broker,
-            min_backoff=_SOON_MS,
-            max_backoff=_LATEST_MS,
-            # Its steps have timeouts of their own.
+            min_backoff=_MIN_BACKOFF_MS,
+            max_backoff=_MAX_BACKOFF_MS,
+            # Its steps have timeouts.
             **{"time_limit": float("inf"), **function.actor_options},
         )
-        declare(attendant.attend)
+        declare(actor_runner.attend)

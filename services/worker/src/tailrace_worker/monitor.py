@@ -1,8 +1,8 @@
-"""What a worker tells those who watch over it: metrics for Prometheus, and two probes.
+"""Metrics for Prometheus, and the liveness and readiness probes of a worker.
 
-``/healthz`` asks whether the process is of use at all: its event loop answers. ``/readyz`` asks
-whether it takes jobs now: NATS is there, and it is not stopping. A worker whose loop is blocked by
-the function of a node looks alive from outside and consumes nothing; this is how that is noticed.
+``/healthz`` succeeds while the event loop answers. A worker whose loop is blocked by a node
+has a live process but consumes nothing, and only this probe shows it. ``/readyz`` succeeds while the
+worker takes jobs: NATS is connected, and the worker is not stopping.
 """
 
 import http.client
@@ -20,18 +20,18 @@ from tailrace_shared.errors import StartupError
 from tailrace_worker.bootstrap import WorkerParts
 from tailrace_worker.broker.middleware.metrics import BrokerCollector
 
-_PATIENCE: Final = 2.0
+_LOOP_TIMEOUT_S: Final = 2.0
 
-Start = Callable[[str, list[tuple[str, str]]], Any]
+StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
 
 class Monitor:
-    """The HTTP server of a worker's metrics and probes; nothing where no port is set.
+    """The HTTP server of a worker's metrics and probes; without a port it does nothing.
 
-    What nodes register with prometheus_client's own registry is exposed, too.
+    It exposes prometheus_client's global registry, and so the metrics of user nodes, too.
 
     Raises:
-        StartupError: the port is taken, or the address is not one of this machine.
+        StartupError: the port is taken, or the address does not belong to this machine.
     """
 
     def __init__(self, parts: WorkerParts) -> None:
@@ -49,10 +49,10 @@ class Monitor:
                 "TAILRACE_METRICS_HOST and TAILRACE_METRICS_PORT; each worker of a machine needs "
                 "a port of its own"
             ) from None
-        self._server.set_app(self._answer)
+        self._server.set_app(self._respond)
 
     def start(self) -> None:
-        """Begin to answer, from a thread."""
+        """Serve requests from a thread of its own."""
         if self._server is None:
             return
         driving = Gauge("tailrace_worker_executions", "Executions that this worker drives.")
@@ -60,32 +60,32 @@ class Monitor:
         REGISTRY.register(BrokerCollector(self._parts.broker))
         threading.Thread(target=self._server.serve_forever, name="monitor", daemon=True).start()
 
-    def _answer(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
+    def _respond(self, environ: dict[str, Any], start: StartResponse) -> Iterable[bytes]:
         match environ["PATH_INFO"]:
             case "/metrics":
-                answer: Iterable[bytes] = self._metrics(environ, start)
-                return answer
+                body: Iterable[bytes] = self._metrics(environ, start)
+                return body
             case "/healthz":
-                return _tell(start, "healthy", self._liveness_failures())
+                return _report(start, "healthy", self._liveness_failures())
             case "/readyz":
-                return _tell(
+                return _report(
                     start, "ready", [*self._liveness_failures(), *self._readiness_failures()]
                 )
         start("404 Not Found", [("Content-Type", "text/plain")])
-        return [b"there are /metrics, /healthz and /readyz\n"]
+        return [b"not found: use /metrics, /healthz or /readyz\n"]
 
     def _liveness_failures(self) -> list[str]:
-        if self._parts.engine.is_responsive(_PATIENCE):
+        if self._parts.engine.is_responsive(_LOOP_TIMEOUT_S):
             return []
-        return ["the event loop is blocked, perhaps by an asynchronous node that waits"]
+        return ["the event loop is blocked, perhaps by an asynchronous node that does not await"]
 
     def _readiness_failures(self) -> list[str]:
-        hindrances = []
+        failures = []
         if not self._parts.engine.is_connected:
-            hindrances.append("NATS is not connected")
+            failures.append("NATS is not connected")
         if self._parts.engine.is_draining:
-            hindrances.append("this worker is stopping")
-        return hindrances
+            failures.append("this worker is stopping")
+        return failures
 
 
 class _Server(ThreadingMixIn, WSGIServer):
@@ -97,7 +97,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().__init__((str(address[0]), port), _QuietHandler)
 
     def server_bind(self) -> None:
-        """Bind, without the base class's look-up of the host's name, which may take long."""
+        """Bind without the base class's reverse DNS lookup, which may be slow."""
         TCPServer.server_bind(self)
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
         self.setup_environ()
@@ -105,11 +105,13 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 class _QuietHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """Write nothing: probes come every few seconds."""
+        """Do not log requests: probes arrive every few seconds."""
 
 
-def _tell(start: Start, well: str, wrong: list[str]) -> list[bytes]:
-    status = 503 if wrong else 200
-    body = {"status": f"un{well}", "reasons": wrong} if wrong else {"status": well}
+def _report(start: StartResponse, status_text: str, failures: list[str]) -> list[bytes]:
+    status = 503 if failures else 200
+    body = (
+        {"status": f"un{status_text}", "reasons": failures} if failures else {"status": status_text}
+    )
     start(f"{status} {http.client.responses[status]}", [("Content-Type", "application/json")])
     return [msgspec.json.encode(body)]

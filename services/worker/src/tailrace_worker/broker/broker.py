@@ -118,7 +118,7 @@ class NatsBroker(Broker):
 
     @property
     def counts(self) -> Counts:
-        """What this process has done with each queue."""
+        """The counts of this process for each queue."""
         return self.connector.counts
 
     @property

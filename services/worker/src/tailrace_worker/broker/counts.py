@@ -1,4 +1,4 @@
-"""Counts of what this process has done with each queue; only the connection's loop writes them."""
+"""Counts of each queue in this process; only the connection's loop writes them."""
 
 from collections import defaultdict
 from dataclasses import dataclass

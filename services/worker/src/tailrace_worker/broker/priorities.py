@@ -25,7 +25,7 @@ class PriorityQueues:
     """The queues that have priority classes.
 
     Args:
-        names: queues that have them whatever their actors declare.
+        names: queues that have them even if no declared actor has one.
     """
 
     def __init__(self, names: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""Node types: what users write (``from tailrace_worker.nodes import node``), and what ships."""
+"""Node types: the ``@node`` decorator for users' functions, and the node types that ship."""
 
 from tailrace_worker.nodes.node import NodeContext, NodeFailedError, Wait, node
 

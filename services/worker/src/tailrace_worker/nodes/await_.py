@@ -1,4 +1,4 @@
-"""``await``: waits for a decision or a trigger, holding no worker."""
+"""The node type ``await``: wait for a decision or a trigger without occupying a worker."""
 
 from typing import Any, Final
 
@@ -6,7 +6,7 @@ from tailrace_shared.duration import Duration
 from tailrace_worker.nodes.node import NodeFailedError, node
 from tailrace_worker.nodes.waits import ForSignal
 
-# It is repeated in events and lists, where an output that it names would be too large.
+# Events and lists repeat the reason, and an expression may put a large output into it.
 _REASON_CHARACTERS: Final = 1024
 
 
@@ -19,9 +19,9 @@ def await_(
     form: Any = None,
     on_reject: str = "continue",
 ) -> ForSignal:
-    """Wait until somebody decides, or an event comes that ``match`` is true of."""
+    """Wait until a person decides, or a trigger arrives for which ``match`` is true."""
     try:
-        # A plain float: the log holds no durations.
+        # The log stores seconds as a plain number.
         seconds = 0.0 if lookback is None else float(Duration.parse(lookback))
     except ValueError as error:
         raise NodeFailedError(f"lookback: {error}", retryable=False) from None

@@ -1,4 +1,4 @@
-"""``delay``: waits for a time, holding no worker."""
+"""The node type ``delay``: wait for a time without occupying a worker."""
 
 from datetime import datetime
 
@@ -8,13 +8,13 @@ from tailrace_worker.nodes.node import NodeFailedError, Wait, node
 
 @node("delay", instant=True)
 def delay(duration: str | None = None, until: str | None = None) -> Wait:
-    """Wait for ``duration``, or until a time given as RFC 3339."""
+    """Wait for ``duration``, or ``until`` a time in RFC 3339 format."""
     try:
         if duration is not None:
             return Wait(seconds=Duration.parse(str(duration)))
-        wanted = datetime.fromisoformat(str(until))
+        due = datetime.fromisoformat(str(until))
     except ValueError as error:
         raise NodeFailedError(str(error), retryable=False) from None
-    if wanted.tzinfo is None:
+    if due.tzinfo is None:
         raise NodeFailedError(f"until: {until!r} has no time zone", retryable=False)
-    return Wait(wanted.timestamp())
+    return Wait(due.timestamp())

@@ -1,4 +1,4 @@
-"""``emit``: sends a trigger to all who await it."""
+"""The node type ``emit``: send a trigger to the steps that await it."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -7,15 +7,15 @@ from tailrace_shared.errors import ServiceError, UnavailableError
 from tailrace_worker.nodes.node import NodeContext, NodeFailedError, node
 
 Emit = Callable[[NodeContext, str, Any], Awaitable[int]]
-"""Sends a trigger of an attempt: procedure, data; returns how many steps it has resumed."""
+"""Sends a trigger for an attempt, with procedure and data; returns the number of resumed steps."""
 
 
 def make_emit_node(send: Emit) -> Callable[..., Awaitable[dict[str, int]]]:
-    """Return the node function, for a way to send."""
+    """Return the node function that sends triggers by ``send``."""
 
     @node("emit")
     async def emit(ctx: NodeContext, procedure: str, data: Any = None) -> dict[str, int]:
-        """Send ``data`` to the awaits of this tenant whose triggers name ``procedure``."""
+        """Send ``data`` to the tenant's ``await`` steps whose triggers name ``procedure``."""
         try:
             matched = await send(ctx, str(procedure), {} if data is None else data)
         except UnavailableError:

@@ -1,4 +1,4 @@
-"""``fail``: fails with a message."""
+"""The node type ``fail``: fail with a message."""
 
 from typing import Any, NoReturn
 

@@ -1,8 +1,8 @@
-"""``http``: sends one request.
+"""The node type ``http``: send one HTTP request.
 
-A definition is somebody's input, and its worker stands inside a network: so by default a request
-reaches public addresses only (CWE-918). The check is made on the very address that is connected
-to, after resolution, so neither a redirect nor a name that resolves anew can get around it.
+A definition is untrusted input, and the worker runs inside a private network. So by default a
+request reaches public addresses only (SSRF, CWE-918). The check applies to the very address of the
+connection, after resolution, so neither a redirect nor DNS rebinding can bypass it.
 """
 
 import asyncio
@@ -24,15 +24,16 @@ from tailrace_worker.nodes.node import NodeContext, NodeFailedError, node
 MAX_RESPONSE_BYTES: Final = 192 * 1024
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
 _KEYED_METHODS: Final = {"POST", "PUT", "PATCH", "DELETE"}
-_HARMLESS: Final = {
+_FORWARDED_HEADERS: Final = {
     *("host", "accept", "accept-encoding", "connection", "user-agent"),
     *("content-type", "content-length", "transfer-encoding"),
 }
-# Statuses of the 400s that a later attempt may well not meet again.
-_PASSING: Final = {408, 425, 429}
+# 4xx statuses after which a later attempt may succeed.
+_RETRYABLE_STATUSES: Final = {408, 425, 429}
 
-# IPv4-compatible (RFC 4291), SIIT (RFC 2765) and NAT64 (RFC 6052, 8215) addresses end in IPv4 ones.
-_TRANSLATED: Final = tuple(
+# IPv4-compatible (RFC 4291), SIIT (RFC 2765) and NAT64 (RFC 6052, 8215) addresses embed an IPv4
+# address in their last four bytes.
+_IPV4_EMBEDDING: Final = tuple(
     ipaddress.IPv6Network(network)
     for network in ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
 )
@@ -41,7 +42,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class AddressRefusedError(httpcore.ConnectError):
-    """The request would have reached an address that is not public and not allowed."""
+    """The request would have reached an address that is neither public nor allowed."""
 
 
 class GuardedBackend(httpcore.AnyIOBackend):
@@ -53,7 +54,7 @@ class GuardedBackend(httpcore.AnyIOBackend):
     async def connect_tcp(
         self, host: str, port: int, *args: Any, **options: Any
     ) -> httpcore.AsyncNetworkStream:
-        """Resolve ``host``, check every address, and connect to one that was checked."""
+        """Resolve ``host``, check all its addresses, and connect to one of them."""
         addresses = await _resolve(host, port)
         for address in addresses:
             if not self._is_allowed(address):
@@ -72,25 +73,25 @@ class GuardedBackend(httpcore.AnyIOBackend):
     async def connect_unix_socket(
         self, path: str, *_args: Any, **_options: Any
     ) -> httpcore.AsyncNetworkStream:
-        """Refuse: no URL of a definition may name a socket of this machine."""
+        """Refuse: a definition must not reach a socket of this machine."""
         raise AddressRefusedError(f"{path} is a local socket")
 
     def _is_allowed(self, address: str) -> bool:
         parsed = ipaddress.ip_address(address.partition("%")[0])
-        reached = _reached(parsed)
+        reached = _effective_address(parsed)
         if any(parsed in network or reached in network for network in self._allowed):
             return True
         is_site_local = getattr(reached, "is_site_local", False)
         return reached.is_global and not reached.is_multicast and not is_site_local
 
 
-def _reached(
+def _effective_address(
     address: ipaddress.IPv4Address | ipaddress.IPv6Address,
 ) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Return the address at which a packet comes out: ::ffff:127.0.0.1 is loopback too."""
+    """Return the address that packets reach: for example, ::ffff:127.0.0.1 is loopback."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
-    if any(address in network for network in _TRANSLATED):
+    if any(address in network for network in _IPV4_EMBEDDING):
         return ipaddress.IPv4Address(address.packed[-4:])
     return address.ipv4_mapped or address.sixtofour or address
 
@@ -104,7 +105,7 @@ async def _resolve(host: str, port: int) -> list[str]:
 
 
 def parse_networks(text: str) -> list[Network]:
-    """Read networks in CIDR form, separated by commas.
+    """Parse networks in CIDR form, separated by commas.
 
     Raises:
         ValueError: one of them is not a network.
@@ -116,7 +117,7 @@ class _GuardedTransport(httpx.AsyncHTTPTransport):
     def __init__(self, allowed: Iterable[Network]) -> None:
         ssl_context = httpx.create_ssl_context()
         super().__init__(verify=ssl_context)
-        # httpx has no parameter for the backend of its pool; httpcore's pool has one.
+        # httpx does not pass a network backend to its pool, so the pool is replaced.
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl_context,
             max_connections=100,
@@ -126,9 +127,9 @@ class _GuardedTransport(httpx.AsyncHTTPTransport):
 
 
 class _Client(httpx.AsyncClient):
-    """Takes to another origin none of the headers that a definition has set.
+    """An HTTP client that drops a definition's headers at a redirect to another origin.
 
-    Any of them may be a credential; httpx itself keeps ``authorization`` and ``cookie`` back only.
+    Any header may be a credential; httpx itself drops only ``authorization`` and ``cookie``.
     """
 
     def _redirect_headers(
@@ -136,7 +137,7 @@ class _Client(httpx.AsyncClient):
     ) -> httpx.Headers:
         headers = super()._redirect_headers(request, url, method)
         if _origin(url) != _origin(request.url):
-            for name in set(headers) - _HARMLESS:
+            for name in set(headers) - _FORWARDED_HEADERS:
                 del headers[name]
         return headers
 
@@ -146,13 +147,16 @@ def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
 
 
 def make_http_node(allowed: Iterable[Network]) -> Callable[..., Any]:
-    """Return the ``http`` node function; ``allowed`` are networks it may reach beyond public ones.
+    """Return the ``http`` node function.
 
-    The client ignores proxies of the environment: through one, the address check would be void.
+    The client ignores the proxies of the environment, which would bypass the address check.
+
+    Args:
+        allowed: networks that it may reach besides public ones.
     """
     client = _Client(
         headers={"accept-encoding": "gzip"},
-        # All tenants share the client: what one is given to remember is none of the others'.
+        # All tenants share the client, so it must not store cookies.
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
         transport=_GuardedTransport(allowed),
         timeout=_TIMEOUT,
@@ -172,7 +176,7 @@ def make_http_node(allowed: Iterable[Network]) -> Callable[..., Any]:
         body: str | None = None,
         expect_status: int | list[int] | None = None,
     ) -> dict[str, Any]:
-        """Send one request; return its status, headers and body (JSON parsed where it is JSON)."""
+        """Send one request; return its status, headers and body, which is parsed if it is JSON."""
         method = str(method).upper()
         sent = {key.lower(): str(value) for key, value in (headers or {}).items()}
         if json is not None:
@@ -182,7 +186,7 @@ def make_http_node(allowed: Iterable[Network]) -> Callable[..., Any]:
         try:
             async with client.stream(
                 method,
-                # Given as `params`, a query would replace the one in the URL.
+                # httpx's `params` would replace the query of the URL.
                 httpx.URL(str(url)).copy_merge_params(query) if query else str(url),
                 headers=sent,
                 content=_content(json, body),
@@ -191,10 +195,10 @@ def make_http_node(allowed: Iterable[Network]) -> Callable[..., Any]:
         except (httpx.HTTPError, httpx.InvalidURL, zlib.error) as error:
             refused = isinstance(error.__cause__, AddressRefusedError)
             raise NodeFailedError(
-                f"{method} {_shown(url)}: {str(error) or type(error).__name__}",
+                f"{method} {_url_for_errors(url)}: {str(error) or type(error).__name__}",
                 retryable=not refused,
             ) from error
-        _check_status(f"{method} {_shown(url)}", response.status_code, expect_status)
+        _check_status(f"{method} {_url_for_errors(url)}", response.status_code, expect_status)
         return output
 
     return http
@@ -202,7 +206,7 @@ def make_http_node(allowed: Iterable[Network]) -> Callable[..., Any]:
 
 def _content(json: Any, body: str | None) -> bytes | None:
     if json is not None and body is not None:
-        raise NodeFailedError("a request has a json or a body, not both", retryable=False)
+        raise NodeFailedError("a request takes json or body, not both", retryable=False)
     if json is not None:
         return msgspec.json.encode(json)
     return None if body is None else body.encode()
@@ -221,7 +225,7 @@ async def _receive(response: httpx.Response) -> bytes:
     received = bytearray()
     inflater = _inflater(response.headers.get("content-encoding", "identity").strip().lower())
     async for chunk in response.aiter_raw():
-        # httpx would inflate each piece whole, and 64 KiB of zeros, compressed, are 64 MiB.
+        # Not by httpx, which inflates each chunk whole: 64 KiB may become 64 MiB (CWE-409).
         received += (
             inflater.decompress(chunk, MAX_RESPONSE_BYTES + 1 - len(received))
             if inflater
@@ -241,7 +245,9 @@ def _inflater(encoding: str) -> "zlib._Decompress | None":
         return None
     if encoding in {"gzip", "x-gzip"}:
         return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    raise NodeFailedError(f"the response is encoded as {encoding!r}", retryable=False)
+    raise NodeFailedError(
+        f"the response has an unsupported encoding: {encoding!r}", retryable=False
+    )
 
 
 def _body(response: httpx.Response, received: bytes) -> Any:
@@ -250,14 +256,14 @@ def _body(response: httpx.Response, received: bytes) -> Any:
     if media_type == "application/json" or media_type.endswith("+json"):
         with contextlib.suppress(msgspec.DecodeError, ValueError, RecursionError):
             return msgspec.json.decode(received)
-    # The server may name an encoding that there is not, or that is none of texts.
+    # The server may name an encoding that does not exist, or that does not encode text.
     with contextlib.suppress(LookupError, ValueError):
         return received.decode(response.charset_encoding or "utf-8", errors="replace")
     return received.decode(errors="replace")
 
 
-def _shown(url: str) -> str:
-    """Return a URL as it may stand in an error: its user and its query may be secrets."""
+def _url_for_errors(url: str) -> str:
+    """Return a URL for an error message, without credentials and query, which may be secrets."""
     return re.sub(r"//[^/]*@", "//", url.partition("?")[0])
 
 
@@ -266,5 +272,6 @@ def _check_status(request: str, status: int, expected: int | list[int] | None) -
     if (status in wanted) if wanted else (status < 400):
         return
     raise NodeFailedError(
-        f"{request}: unexpected status {status}", retryable=status >= 500 or status in _PASSING
+        f"{request}: unexpected status {status}",
+        retryable=status >= 500 or status in _RETRYABLE_STATUSES,
     )

@@ -1,7 +1,7 @@
-"""What a node type is: a Python function whose parameters are the keys of ``with``.
+"""Node types: Python functions whose parameters are the keys of ``with``.
 
 ``@node`` only marks the function; a :class:`~tailrace_worker.nodes.registry.NodeRegistry` finds
-the marks in the modules that it is told to load. So importing a module of nodes changes nothing.
+the marks in the modules that it loads. So importing a module of nodes has no side effect.
 """
 
 import inspect
@@ -20,11 +20,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class NodeFailedError(Exception):
-    """Raised by a node to fail its attempt with a message that is shown as it is.
+    """Raised by a node to fail its attempt with a message that users see unchanged.
 
     Args:
-        message: what went wrong, for the people who watch the execution.
-        retryable: False where another attempt cannot help; the step then fails at once.
+        message: what went wrong, for the users who watch the execution.
+        retryable: whether another attempt may succeed; if not, the step fails at once.
     """
 
     def __init__(self, message: str, *, retryable: bool = True) -> None:
@@ -34,12 +34,12 @@ class NodeFailedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Returned by a node to let its step wait, holding no worker.
+    """Returned by a node to let its step wait without occupying a worker.
 
     Args:
-        until: seconds since the epoch at which the step completes; None: ``seconds`` from now,
+        until: when the step completes, in seconds since the epoch; None for ``seconds`` from now
             by the clock that all workers share.
-        seconds: how long, where there is no ``until``.
+        seconds: how long to wait if ``until`` is None.
     """
 
     until: float | None = None
@@ -47,34 +47,40 @@ class Wait:
 
 
 class NodeContext(Protocol):
-    """What a node function gets that asks for ``ctx``. Usable from any thread."""
+    """The argument ``ctx`` of a node function: its attempt. Usable from any thread."""
 
     @property
     def tenant(self) -> str:
-        """The organisation whose execution this is."""
+        """The tenant of the execution."""
 
     @property
     def execution_id(self) -> str:
-        """The execution."""
+        """The id of the execution."""
 
     @property
     def node_id(self) -> str:
-        """The node within its workflow."""
+        """The id of the node within its workflow."""
 
     @property
     def attempt(self) -> int:
-        """Which attempt this is, from 1."""
+        """The number of the attempt, from 1."""
 
     @property
     def idempotency_key(self) -> str:
-        """A key that is the same for every attempt of this step, for effects that accept one."""
+        """A key for idempotent effects: the same for every attempt of this step."""
 
     @property
     def cancelled(self) -> bool:
-        """Whether the attempt's result is no longer wanted; a long function should look."""
+        """Whether the attempt's result is no longer wanted; a long function should check it."""
 
     def progress(self, percent: float, message: str = "", **fields: Any) -> None:
-        """Report how far the node is; at most five reports a second are kept, and the last."""
+        """Report progress. At most five reports a second are stored, and always the last one.
+
+        Args:
+            percent: from 0 to 100.
+            message: a short text for users.
+            fields: further JSON values.
+        """
 
     def log(self, message: str, level: str = "info", **fields: Any) -> None:
         """Write a line to the execution's log."""
@@ -82,15 +88,15 @@ class NodeContext(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NodeFunction:
-    """A node type with its code.
+    """A node type and the function that implements it.
 
     Attributes:
-        type: what a definition may say in ``with``.
+        type: the node type, with the keys of ``with``.
         call: the function.
-        takes_context: whether it wants ``ctx``.
+        takes_context: whether it has a parameter ``ctx``.
         is_async: whether it is a coroutine function; others run in threads.
         is_instant: whether it has no effects and never waits, so that it runs inside a commit.
-        actor_options: what Dramatiq is told of its actor, if it is one.
+        actor_options: the options of its Dramatiq actor, if it has one.
     """
 
     type: NodeType
@@ -102,7 +108,7 @@ class NodeFunction:
 
     @property
     def is_actor(self) -> bool:
-        """Whether it is run by a Dramatiq actor, not by the worker that drives the execution."""
+        """Whether a Dramatiq actor runs it, rather than the worker that drives the execution."""
         return self.type.actor
 
 
@@ -116,35 +122,38 @@ def node(
     thread, a coroutine function on the worker's event loop.
 
     Args:
-        name: as written in definitions, for example ``po.parse``.
-        instant: the function is pure and quick; it runs on the event loop, inside the commit.
-        actor: the function is a Dramatiq actor on a queue of its own, so that steps spread over
-            all workers that have it.
+        name: the type in definitions, for example ``po.parse``.
+        instant: whether the function is pure and quick; it then runs on the event loop, inside
+            the commit.
+        actor: whether the function is a Dramatiq actor on a queue of its own, so that all workers
+            that have the function share its steps.
         actor_options: for an actor, Dramatiq's ``time_limit`` (milliseconds) and ``priority``.
 
     Raises:
-        ValueError: the name is not legal, the function's parameters cannot be keys, or the
-            options do not go together.
+        ValueError: the name is invalid, a parameter of the function cannot be a key, or the
+            options conflict.
     """
     if not is_valid_node_type(name):
         raise ValueError(f"{name!r} is not a node type: use ids joined by dots")
     if instant and actor:
         raise ValueError(f"node {name}: an actor cannot be instant")
     if unknown := actor_options.keys() - (_ACTOR_OPTIONS if actor else frozenset()):
-        known = f"actors take {', '.join(sorted(_ACTOR_OPTIONS))}" if actor else "it is no actor"
+        known = (
+            f"actors take {', '.join(sorted(_ACTOR_OPTIONS))}" if actor else "it is not an actor"
+        )
         raise ValueError(f"node {name}: unknown option {', '.join(sorted(unknown))}: {known}")
 
     def mark(function: F) -> F:
-        found = _describe(name, function, instant=instant, actor=actor)
-        setattr(function, _MARK, replace(found, actor_options=actor_options))
+        described = _describe(name, function, instant=instant, actor=actor)
+        setattr(function, _MARK, replace(described, actor_options=actor_options))
         return function
 
     return mark
 
 
 def declared_node(candidate: Any) -> NodeFunction | None:
-    """Return what ``@node`` has attached to ``candidate``, if it has."""
-    # Statically: a module may hold proxies that fail, or do work, when they are asked anything.
+    """Return the node function that ``@node`` has attached to ``candidate``, or None."""
+    # Statically: a module may hold proxies that raise, or do work, on attribute access.
     found = inspect.getattr_static(candidate, _MARK, None)
     return found if isinstance(found, NodeFunction) else None
 

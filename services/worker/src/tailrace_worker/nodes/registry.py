@@ -1,7 +1,7 @@
-"""The node types that a worker can run: those that ship, and those of its users.
+"""The node types that a worker can run: the shipped ones and those of user modules.
 
 User modules come from the setting ``TAILRACE_NODES`` and from the entry point group
-``tailrace.nodes`` (a module, or one function).
+``tailrace.nodes`` (each a module, or one function).
 """
 
 import importlib
@@ -32,16 +32,16 @@ class NodeRegistry:
         return iter(self._by_name.values())
 
     def add(self, function: NodeFunction) -> None:
-        """Take in one more function.
+        """Add a node function.
 
         Raises:
-            StartupError: another one has its name.
+            StartupError: another function has the same type name.
         """
         other = self._by_name.setdefault(function.type.name, function)
         if other.call is not function.call:
             raise StartupError(
                 f"node type {function.type.name!r} is declared twice: by "
-                f"{_place(other)} and by {_place(function)}"
+                f"{_qualified_name(other)} and by {_qualified_name(function)}"
             )
 
     def get(self, name: str) -> NodeFunction | None:
@@ -50,15 +50,15 @@ class NodeRegistry:
 
     @property
     def actors(self) -> list[NodeFunction]:
-        """The functions that are actors."""
+        """The functions that Dramatiq actors run."""
         return [function for function in self if function.is_actor]
 
     def is_actor(self, name: str, published: Mapping[str, NodeType]) -> bool:
-        """Tell whether actors run a node type, which only other workers may have.
+        """Return whether actors run a node type, which this worker itself need not have.
 
         Args:
-            name: the type.
-            published: what all workers have made known: ``NodeTypeStore.all()``.
+            name: the node type.
+            published: the node types that all workers have published: ``NodeTypeStore.all()``.
         """
         own = self._by_name.get(name)
         known = published.get(name) if own is None else own.type
@@ -66,14 +66,16 @@ class NodeRegistry:
 
 
 def load_registry(modules: str, http_allow: str = "") -> NodeRegistry:
-    """Load the shipped node types, the modules named (by commas), and all entry points.
+    """Load the shipped node types, the user modules and all entry points.
 
     Args:
         modules: Python modules, separated by commas.
-        http_allow: networks (CIDR, by commas) that the http node may reach beyond public ones.
+        http_allow: networks that the http node may reach besides public ones, in CIDR form,
+            separated by commas.
 
     Raises:
-        StartupError: a module cannot be imported, or declares no node, or two claim one name.
+        StartupError: a module cannot be imported or declares no node, or two functions have one
+            name.
     """
     functions = [found for module in _SHIPPED_MODULES for found in _declared_in(module)]
     functions.extend(_http(http_allow))
@@ -87,7 +89,7 @@ def load_registry(modules: str, http_allow: str = "") -> NodeRegistry:
 def _from(name: str, load: Any) -> list[NodeFunction]:
     try:
         loaded = load()
-    # A user's module may fail in any way; whichever it is, the worker cannot start with it.
+    # A user's module may raise anything, and the worker cannot start without it.
     except (Exception, SystemExit) as error:
         raise StartupError(
             f"cannot load nodes from {name}: {type(error).__name__}: {error}{_remedy(name, error)}"
@@ -101,7 +103,7 @@ def _from(name: str, load: Any) -> list[NodeFunction]:
 
 
 def _remedy(name: str, error: BaseException) -> str:
-    # Of a module that the user's module lacks, its own packaging has to tell.
+    # No advice for a missing dependency of the user's module: its packaging must declare it.
     if isinstance(error, ModuleNotFoundError) and error.name == name.partition(".")[0]:
         return "; install it, or put its folder on PYTHONPATH"
     return ""
@@ -119,7 +121,7 @@ def _http(allow: str) -> Iterator[NodeFunction]:
 def _declared_in(module: ModuleType) -> Iterator[NodeFunction]:
     for name, value in vars(module).items():
         if (found := declared_node(value)) is not None:
-            # functools.wraps copies the mark: the wrapper would be found, and never called.
+            # functools.wraps copies the mark to a wrapper, but the worker would call the original.
             if found.call is not value:
                 raise StartupError(
                     f"{module.__name__}.{name}: write @node above the function's other decorators"
@@ -127,5 +129,5 @@ def _declared_in(module: ModuleType) -> Iterator[NodeFunction]:
             yield found
 
 
-def _place(function: NodeFunction) -> str:
+def _qualified_name(function: NodeFunction) -> str:
     return f"{function.call.__module__}.{function.call.__qualname__}"

@@ -1,4 +1,4 @@
-"""``simulate``: sleeps as if it worked, for examples, tests and benchmarks."""
+"""The node type ``simulate``: sleep instead of working, for examples, tests and benchmarks."""
 
 import asyncio
 import random
@@ -8,8 +8,8 @@ from typing import Any, Final
 from tailrace_shared.duration import Duration
 from tailrace_worker.nodes.node import NodeContext, NodeFailedError, node
 
-_REPORTS: Final = 20
-_LOOK_SECONDS: Final = 0.2
+_PROGRESS_REPORTS: Final = 20
+_CANCEL_CHECK_S: Final = 0.2
 
 
 @node("simulate")
@@ -22,28 +22,28 @@ async def simulate(
 ) -> dict[str, Any]:
     """Sleep for ``duration``; fail with probability ``fail_rate``.
 
-    With a ``seed`` the same attempt of the same node fails or succeeds alike in every run.
+    With a ``seed``, the same attempt of the same node has the same outcome in every run.
     """
     try:
         seconds = Duration.parse(duration)
     except ValueError as error:
         raise NodeFailedError(str(error), retryable=False) from None
-    source = random.Random(None if seed is None else f"{seed}:{ctx.node_id}:{ctx.attempt}")  # noqa: S311 - no secret
+    rng = random.Random(None if seed is None else f"{seed}:{ctx.node_id}:{ctx.attempt}")  # noqa: S311 - simulation, not cryptography
     if progress and seconds:
-        for report in range(_REPORTS):
-            ctx.progress(100 * report / _REPORTS)
-            await _sleep(seconds / _REPORTS, ctx)
+        for report in range(_PROGRESS_REPORTS):
+            ctx.progress(100 * report / _PROGRESS_REPORTS)
+            await _sleep(seconds / _PROGRESS_REPORTS, ctx)
     elif seconds:
         await _sleep(seconds, ctx)
-    if source.random() < fail_rate:
+    if rng.random() < fail_rate:
         raise NodeFailedError("simulated failure")
     return {}
 
 
 async def _sleep(seconds: float, ctx: NodeContext) -> None:
-    """Sleep, but not much longer than somebody wants the result."""
+    """Sleep, but end soon after the attempt is cancelled."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         if ctx.cancelled:
             raise NodeFailedError("cancelled", retryable=False)
-        await asyncio.sleep(min(left, _LOOK_SECONDS))
+        await asyncio.sleep(min(left, _CANCEL_CHECK_S))

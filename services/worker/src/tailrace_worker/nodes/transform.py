@@ -1,4 +1,4 @@
-"""``transform``: any JSON, with expressions inside."""
+"""The node type ``transform``: compute a JSON value with expressions."""
 
 from typing import Any
 
@@ -7,5 +7,5 @@ from tailrace_worker.nodes.node import node
 
 @node("transform", instant=True)
 def transform(value: Any) -> Any:
-    """Return ``value``, whose expressions have been evaluated already."""
+    """Return ``value``; the engine has evaluated its expressions already."""
     return value

@@ -1,4 +1,4 @@
-"""What a shipped node returns to have its step wait for something else than a time."""
+"""Return values of the shipped nodes whose steps wait for a signal or a child run."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +8,7 @@ from tailrace_shared.execution.events import OnReject
 
 @dataclass(frozen=True, slots=True)
 class ForSignal:
-    """The step waits for a decision or a trigger; fields as in ``StepWait``."""
+    """Lets the step wait for a decision or a trigger; the fields are those of ``StepWait``."""
 
     reason: str = ""
     triggers: list[str] = field(default_factory=list)
@@ -20,7 +20,7 @@ class ForSignal:
 
 @dataclass(frozen=True, slots=True)
 class ForChild:
-    """The step waits for the end of a run that it starts."""
+    """Lets the step start a child run and wait for its end."""
 
     workflow_id: str
     input: Any

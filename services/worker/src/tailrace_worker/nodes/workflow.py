@@ -1,4 +1,4 @@
-"""``workflow``: runs another workflow and waits for its end, holding no worker."""
+"""The node type ``workflow``: run another workflow without occupying a worker meanwhile."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from tailrace_worker.nodes.waits import ForChild
 
 @node("workflow", instant=True)
 def workflow(id: str, input: Any = None) -> ForChild:  # noqa: A002 - the keys of `with`
-    """Start a run of workflow ``id`` with ``input``; its output is this step's."""
+    """Run workflow ``id`` with ``input``; its output becomes this step's output."""
     try:
         return ForChild(check_id(str(id), "id"), {} if input is None else input)
     except InvalidIdError as error:

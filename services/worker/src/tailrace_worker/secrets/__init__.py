@@ -1,1 +1,1 @@
-"""Secrets: where workers read them, and their redaction from results."""
+"""Read secrets for attempts, and redact them from results and logs."""

@@ -1,9 +1,9 @@
-"""Redaction by value: a secret is found in whatever a node gives back, and replaced.
+"""Redact secrets by value from everything that a node returns.
 
 Most leaks are accidents: an error that quotes its URL, a server that echoes a header. So a secret
-is looked for as it is and as URLs, JSON, HTML, hexadecimal and Base64 write it, the last also as
-part of something longer (``user:password``). It is no defence against a node that means to leak:
-whose code is given a secret can turn it into anything.
+is searched for in its plain form and as escaped in URLs, JSON, HTML, hexadecimal and Base64, in
+Base64 also as part of a longer text (``user:password``). This is no defence against a node that
+leaks on purpose: code that has a secret can encode it in any way.
 """
 
 import base64
@@ -19,11 +19,11 @@ import msgspec
 
 from tailrace_shared.redact.masking import MASK
 
-_SHORTEST_LINE: Final = 8
-# So many backslashes before a character are seven times escaped, or not that character's.
-_TIMES: Final = 8
-_NAMED: Final = {"\n": "n", "\r": "r", "\t": "t"}
-_WRITERS: Final[tuple[Callable[[str], str], ...]] = (
+_MIN_LINE_CHARACTERS: Final = 8
+# More backslashes before a character would mean more than three levels of escaping.
+_MAX_BACKSLASHES: Final = 8
+_NAMED_ESCAPES: Final = {"\n": "n", "\r": "r", "\t": "t"}
+_ENCODERS: Final[tuple[Callable[[str], str], ...]] = (
     str,
     lambda text: json.dumps(text)[1:-1],
     lambda text: json.dumps(text, ensure_ascii=False)[1:-1],
@@ -36,25 +36,25 @@ _WRITERS: Final[tuple[Callable[[str], str], ...]] = (
 
 
 class Redactor:
-    """Replaces secrets wherever they turn up.
+    """Replaces secrets in texts and JSON values with a mask.
 
     Args:
-        secrets: their values.
+        secrets: the values of the secrets.
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        # Of secrets that are part of one another the longer must go first.
+        # A secret may be part of another one: replace the longer first.
         longest_first = sorted(set(secrets), key=len, reverse=True)
         self._patterns = [_pattern(secret) for secret in longest_first]
 
     def redact_text(self, text: str) -> str:
-        """Return a text without the secrets."""
+        """Return a text with every secret masked."""
         for pattern in self._patterns:
             text = pattern.sub(MASK, text)
         return text
 
     def redact_value(self, value: Any) -> Any:
-        """Return a JSON value without the secrets; the very same object if it has none."""
+        """Return a JSON value with every secret masked; the same object if it has none."""
         encoded = msgspec.json.encode(value).decode()
         if not any(pattern.search(encoded) for pattern in self._patterns):
             return value
@@ -80,37 +80,38 @@ class Redactor:
 
 @functools.lru_cache(maxsize=1024)
 def _pattern(secret: str) -> re.Pattern[str]:
-    return re.compile("|".join(_forms(secret)))
+    return re.compile("|".join(_alternatives(secret)))
 
 
-def _forms(secret: str) -> Iterator[str]:
-    # First as whole texts: an escape within a secret could be taken for one of the characters
+def _alternatives(secret: str) -> Iterator[str]:
+    # Whole encodings first: an escape within a secret could match as one of the characters
     # before it.
-    for write in _WRITERS:
-        yield re.escape(write(secret))
-    yield _written(secret)
+    for encode in _ENCODERS:
+        yield re.escape(encode(secret))
+    yield _escaped_pattern(secret)
     for line in map(str.strip, secret.splitlines()):
-        # The lines of a key are logged one by one; the first and the last are everybody's.
-        if secret != line and len(line) >= _SHORTEST_LINE and not line.startswith("-----"):
-            yield _written(line)
+        # The lines of a key may be logged one by one; its first and last line are no secret.
+        if secret != line and len(line) >= _MIN_LINE_CHARACTERS and not line.startswith("-----"):
+            yield _escaped_pattern(line)
     encoded = secret.encode()
     yield f"(?i:{encoded.hex()})"
     for offset in range(3):
-        yield _written(_base64_within(encoded, offset), url_safe=True)
+        yield _escaped_pattern(_base64_within(encoded, offset), url_safe=True)
 
 
 def _base64_within(secret: bytes, offset: int) -> str:
-    """Return the characters that stand for nothing but the secret, ``offset`` bytes into a text."""
+    """Return the Base64 characters that depend only on a secret at byte ``offset`` of a text."""
     text = base64.b64encode(bytes(offset) + secret).decode()
     return text[-(-8 * offset // 6) : 8 * (offset + len(secret)) // 6]
 
 
-def _written(text: str, *, url_safe: bool = False) -> str:
+def _escaped_pattern(text: str, *, url_safe: bool = False) -> str:
     pieces = []
     for run in re.findall(r"\\+|[^\\]", text, re.DOTALL):
         if run.startswith("\\"):
-            # As many as there are, or as many again for each time that they were escaped.
-            pieces.append(rf"(?>(?:\\|%5[cC]){{{len(run)},{_TIMES * (len(run) + 1)}}})")
+            # Each level of escaping doubles the backslashes.
+            longest = _MAX_BACKSLASHES * (len(run) + 1)
+            pieces.append(rf"(?>(?:\\|%5[cC]){{{len(run)},{longest}}})")
         else:
             after_run = bool(pieces) and pieces[-1].startswith(r"(?>(?:\\|")
             pieces.append(_character(run, url_safe=url_safe, after_run=after_run))
@@ -119,20 +120,20 @@ def _written(text: str, *, url_safe: bool = False) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _character(character: str, *, url_safe: bool, after_run: bool) -> str:
-    """Return a pattern for one character as it is and as it may be escaped.
+    """Return a pattern for one character, plain or escaped.
 
-    It is atomic, and what it repeats is bounded: an answer from somewhere must not be able to keep
-    a worker searching.
+    The pattern is atomic and its repetitions are bounded, so that the response of a hostile server
+    cannot make the search take exponential time (ReDoS, CWE-1333).
     """
-    # Nobody escapes these, and a pattern that begins with a plain text is found much faster.
+    # No encoding escapes these, and a pattern that begins with plain text is found much faster.
     if character.isascii() and character.isalnum() and not after_run:
         return character
-    # Backslashes before it belong to the run, if there is one.
-    escape = rf"\\{{{0 if after_run else 1},{_TIMES}}}"
+    # If a run of backslashes precedes the character, that run includes its escapes.
+    escape = rf"\\{{{0 if after_run else 1},{_MAX_BACKSLASHES}}}"
     code = ord(character)
     units = character.encode("utf-16-be", "surrogatepass")
     forms = {
-        rf"\\{{0,{_TIMES}}}{re.escape(character)}",
+        rf"\\{{0,{_MAX_BACKSLASHES}}}{re.escape(character)}",
         "(?i:" + "".join(f"%{byte:02x}" for byte in character.encode()) + ")",
         "(?i:" + "".join(f"{escape}u{unit.hex()}" for unit in (units[:2], units[2:]) if unit) + ")",
         f"{escape}U(?i:{code:08x})",
@@ -141,8 +142,8 @@ def _character(character: str, *, url_safe: bool, after_run: bool) -> str:
     }
     if code < 256:
         forms.add(f"{escape}x(?i:{code:02x})")
-    if character in _NAMED:
-        forms.add(escape + _NAMED[character])
+    if character in _NAMED_ESCAPES:
+        forms.add(escape + _NAMED_ESCAPES[character])
     if character == "\n":
         forms.add(r"\r\n")
     if character == " ":

@@ -1,9 +1,9 @@
-"""Secrets: what ``${secrets.name}`` means on this worker.
+"""Looks up the value of ``${secrets.name}`` on this worker.
 
-A secret is a mounted file or an environment variable, looked up when an attempt begins, so a
-rotated file counts from the next attempt on. A tenant's own folder comes first. What lies beside
-the folders, and in the environment, is shared, and only for the tenants that a setting lists:
-otherwise whoever may store definitions could have another tenant's credentials sent anywhere.
+A secret is a mounted file or an environment variable. It is read when an attempt begins, so a
+rotated file takes effect with the next attempt. A tenant's own folder comes first. Files beside the
+folders, and the environment, are shared, but only with the tenants that a setting lists. Otherwise
+any tenant that may store definitions could send the shared credentials to a server of its own.
 """
 
 import asyncio
@@ -19,22 +19,22 @@ from tailrace_worker.secrets.redactor import Redactor
 
 MAX_BYTES: Final = 16 * 1024
 MIN_CHARACTERS: Final = 4
-"""Shorter ones would be found, and replaced, in everything."""
-EVERYBODY: Final = "*"
-_MOST_REPEATS: Final = 64
-_REMEMBERED: Final = 1000
+"""Shorter secrets would be masked in unrelated texts."""
+ALL_TENANTS: Final = "*"
+_MAX_REPEATS: Final = 64
+_MAX_CACHED_REDACTORS: Final = 1000
 
 
 class SecretError(ServiceError):
-    """A secret cannot be had; the message tells its name and where it was looked for."""
+    """A secret is missing or unusable; the message has its name and the places searched."""
 
 
 class Secrets:
-    """The secrets that one attempt is given.
+    """The secrets of one attempt.
 
     Attributes:
-        values: them by name.
-        redactor: what takes them out of whatever the attempt gives back.
+        values: the values by name.
+        redactor: masks them in everything that the attempt returns.
     """
 
     def __init__(self, values: Mapping[str, str]) -> None:
@@ -43,15 +43,15 @@ class Secrets:
 
 
 class SecretStore:
-    """Looks secrets up for the attempts of this worker, and keeps them out of its own log.
+    """Reads secrets for the attempts of this worker, and redacts them from the worker's log.
 
     Args:
-        directory: where they are mounted; empty for nowhere.
-        tenants: who may have those that are shared, separated by commas; ``*`` for all.
-        environment: the process's.
+        directory: the folder where secrets are mounted; empty for none.
+        tenants: the tenants that may use shared secrets, separated by commas; ``*`` for all.
+        environment: the environment variables of the process.
 
     Raises:
-        SettingsError: there is no such directory, or the tenants are none.
+        SettingsError: the directory does not exist, or a tenant is not a valid id.
     """
 
     def __init__(
@@ -63,26 +63,26 @@ class SecretStore:
         self._directory = _directory(directory)
         self._tenants = frozenset(_tenants(tenants))
         self._environment = environment
-        self._given: OrderedDict[str, Redactor] = OrderedDict()
+        self._redactors: OrderedDict[str, Redactor] = OrderedDict()
 
     async def get(self, tenant: str, names: Collection[str]) -> Secrets:
         """Return a tenant's secrets.
 
         Raises:
-            SecretError: one of them is nowhere, or cannot be used.
+            SecretError: one of them is missing, or cannot be used.
         """
-        # Mounts may be slow, so may be to prepare a search, and other executions share the loop.
+        # In a thread: a mount may be slow, and so is compiling the patterns of a redactor.
         secrets = await asyncio.to_thread(lambda: Secrets(self._read(tenant, names)))
         for value in secrets.values.values():
-            self._given[value] = Redactor([value])
-            self._given.move_to_end(value)
-            if len(self._given) > _REMEMBERED:
-                self._given.popitem(last=False)
+            self._redactors[value] = Redactor([value])
+            self._redactors.move_to_end(value)
+            if len(self._redactors) > _MAX_CACHED_REDACTORS:
+                self._redactors.popitem(last=False)
         return secrets
 
     def redact(self, line: str) -> str:
-        """Return a line of the worker's log without any secret that was given out."""
-        for redactor in list(self._given.values()):
+        """Return a line of the worker's log with every secret masked that an attempt has used."""
+        for redactor in list(self._redactors.values()):
             line = redactor.redact_text(line)
         return line
 
@@ -90,10 +90,10 @@ class SecretStore:
         return {name: self._find(tenant, name) for name in sorted(names)}
 
     def _find(self, tenant: str, name: str) -> str:
-        # They become part of a path, and of the name of a variable.
+        # Both become part of a path, and the name part of a variable's name (CWE-22).
         if not is_valid_id(name) or not is_valid_id(tenant):
             raise SecretError(f"{name!r} is not the name of a secret")
-        is_shared = bool(self._tenants & {tenant, EVERYBODY})
+        is_shared = bool(self._tenants & {tenant, ALL_TENANTS})
         for place in [f"{tenant}/{name}", *([name] if is_shared else [])]:
             content = None if self._directory is None else _content(name, self._directory / place)
             if content is not None:
@@ -102,7 +102,7 @@ class SecretStore:
         if is_shared and variable in self._environment:
             return _checked(name, self._environment[variable])
         raise SecretError(
-            f"there is no secret {name!r}: "
+            f"secret {name!r} does not exist: "
             f"looked for {', '.join(self._places(tenant, name, variable, is_shared=is_shared))}"
         )
 
@@ -116,29 +116,29 @@ class SecretStore:
         if is_shared:
             yield f"the variable {variable}"
         else:
-            yield f"not for shared ones, which {tenant!r} may not have (TAILRACE_SECRETS_TENANTS)"
+            yield f"no shared secrets, as {tenant!r} may not use them (TAILRACE_SECRETS_TENANTS)"
 
 
 def _directory(text: str) -> Path | None:
     if text and not Path(text).is_dir():
-        raise SettingsError(f"TAILRACE_SECRETS_DIR={text!r}: there is no such folder")
+        raise SettingsError(f"TAILRACE_SECRETS_DIR={text!r}: the folder does not exist")
     return Path(text) if text else None
 
 
 def _tenants(text: str) -> Iterator[str]:
     for tenant in filter(None, (part.strip() for part in text.split(","))):
-        if tenant != EVERYBODY and not is_valid_id(tenant):
-            raise SettingsError(f"TAILRACE_SECRETS_TENANTS={text!r}: {tenant!r} is no tenant")
+        if tenant != ALL_TENANTS and not is_valid_id(tenant):
+            raise SettingsError(f"TAILRACE_SECRETS_TENANTS={text!r}: {tenant!r} is not a tenant")
         yield tenant
 
 
 def _content(name: str, path: Path) -> str | None:
     try:
-        # A folder beside the files is a tenant's.
+        # A folder beside the shared files belongs to a tenant.
         if not path.is_file():
             return None
         with path.open("rb") as file:
-            # One byte more than may be, so that nobody has to read all of what is too large.
+            # One byte more than allowed shows that a file is too large without reading all of it.
             content = file.read(MAX_BYTES + 1)
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -148,7 +148,7 @@ def _content(name: str, path: Path) -> str | None:
     try:
         text = content.decode()
     except UnicodeDecodeError:
-        # Not with the error as its cause: that quotes what it could not decode.
+        # Not chained: UnicodeDecodeError holds the bytes that it could not decode.
         raise SecretError(f"the secret {name!r} is not UTF-8") from None
     return text.removesuffix("\n").removesuffix("\r")
 
@@ -157,7 +157,7 @@ def _checked(name: str, value: str) -> str:
     if len(value) < MIN_CHARACTERS:
         raise SecretError(
             f"the secret {name!r} is shorter than {MIN_CHARACTERS} characters, "
-            "so it could not be kept out of logs"
+            "so it could not be redacted from logs"
         )
     try:
         size = len(value.encode())
@@ -165,26 +165,27 @@ def _checked(name: str, value: str) -> str:
         raise SecretError(f"the secret {name!r} is not UTF-8") from None
     if size > MAX_BYTES:
         raise SecretError(f"the secret {name!r} is longer than {MAX_BYTES} bytes")
-    if any(_repeats(part) > _MOST_REPEATS for part in (value, *value.splitlines())):
+    if any(_repeats(part) > _MAX_REPEATS for part in (value, *value.splitlines())):
         raise SecretError(
-            f"the secret {name!r} repeats itself, so to look for it in answers could take minutes"
+            f"the secret {name!r} repeats itself, "
+            "so a search for it in responses could take minutes"
         )
     return value
 
 
 def _repeats(text: str) -> float:
-    """Return how often a text repeats what it begins with.
+    """Return how often a text repeats its own beginning.
 
-    So often a search that begins anew at each character looks at one: where the beginning of
-    what is searched for is found within itself, and then it goes on differently.
+    A naive search, which starts again at each character of the searched text, reads each character
+    up to that many times.
     """
     most, length = 1.0, 0
-    # Of each beginning how much of it is also its end (Knuth, Morris and Pratt).
-    ends = [0] * len(text)
+    # The failure function of Knuth, Morris and Pratt: for each prefix its longest border.
+    borders = [0] * len(text)
     for index in range(1, len(text)):
         while length and text[index] != text[length]:
-            length = ends[length - 1]
+            length = borders[length - 1]
         length += text[index] == text[length]
-        ends[index] = length
+        borders[index] = length
         most = max(most, (index + 1) / (index + 1 - length))
     return most

@@ -16,7 +16,7 @@ class Connector:
     """Opens the connection when it is needed, and closes it.
 
     Attributes:
-        counts: what this process has done with each queue, over all its connections.
+        counts: the counts of each queue in this process, over all its connections.
     """
 
     def __init__(self, options: ConnectionOptions) -> None:
