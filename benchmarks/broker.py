@@ -1,9 +1,9 @@
-"""What the broker costs, beside Dramatiq's own on the same machine in the same run.
+"""Compare the NATS broker with Dramatiq's own brokers on the same machine.
 
-Every broker gets a fresh server on loopback and a process of its own for the measurement, one
-after the other, with the same encoder, the same no-op actor and Dramatiq's own worker. Redis and
-RabbitMQ take part if their servers are installed (Debian: ``redis-server``, ``rabbitmq-server``);
-their clients are fetched by ``uv run --with``. NATS and RabbitMQ write to disk, Redis does not.
+Each broker is measured in turn, with a fresh server on loopback and in a fresh process, with the
+same encoder, the same no-op actor and Dramatiq's worker. Redis and RabbitMQ take part if their
+servers are installed (Debian: ``redis-server``, ``rabbitmq-server``); ``uv run --with`` fetches
+their clients. NATS and RabbitMQ write to disk, Redis does not.
 """
 
 import argparse
@@ -25,13 +25,14 @@ import dramatiq
 from dramatiq import Broker, Worker
 
 from benchmarks.table import Row, print_rows, spread
-from harness.nats.server import NatsServer, free_port
+from harness.nats.server import NatsServer
+from harness.processes.ports import free_port
 from tailrace_worker.broker import MsgspecEncoder, NatsBroker
 
 THREADS: Final = 8
 _ONE_BY_ONE: Final = 2_000
 _LATENCY_SAMPLES: Final = 300
-_LATENCY_PAUSE: Final = 0.01
+_LATENCY_PAUSE_S: Final = 0.01
 _CLIENTS: Final = {"redis": "redis", "rabbitmq": "pika"}
 
 
@@ -53,7 +54,7 @@ def redis(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def rabbitmq(folder: Path) -> Iterator[str]:
-    """Run RabbitMQ, with its files and its name server apart from any other."""
+    """Run RabbitMQ with its own files and its own name server (epmd)."""
     port, epmd = str(free_port()), str(free_port())
     settings = {
         "HOME": str(folder),
@@ -67,7 +68,7 @@ def rabbitmq(folder: Path) -> Iterator[str]:
         "RABBITMQ_LOGS": "-",
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
     }
-    # Debian's own wrapper would change to a user that may not write here.
+    # Debian's wrapper would switch to a user that may not write here.
     try:
         with _server(["/usr/lib/rabbitmq/bin/rabbitmq-server"], settings, "startup complete"):
             yield f"amqp://guest:guest@127.0.0.1:{port}"
@@ -99,7 +100,7 @@ SERVERS: Final = {"nats": nats, "redis": redis, "rabbitmq": rabbitmq}
 
 
 def connect(name: str, url: str) -> Broker:
-    """Return Dramatiq's broker for a server, or ours."""
+    """Return the broker for a server: one of Dramatiq's, or ours."""
     if name == "redis":
         from dramatiq.brokers.redis import RedisBroker  # noqa: PLC0415 - may not be installed
 
@@ -107,13 +108,13 @@ def connect(name: str, url: str) -> Broker:
     if name == "rabbitmq":
         from dramatiq.brokers.rabbitmq import RabbitmqBroker  # noqa: PLC0415 - may not be installed
 
-        # Without this RabbitMQ confirms nothing, and an enqueue may be lost.
+        # Without confirmation an enqueued message may be lost.
         return RabbitmqBroker(url=url, confirm_delivery=True)
     return NatsBroker(url)
 
 
 def measure(name: str, url: str, messages: int) -> dict[str, float | None]:
-    """Return one broker's figures."""
+    """Measure one broker."""
     dramatiq.set_encoder(MsgspecEncoder())
     broker = connect(name, url)
     dramatiq.set_broker(broker)
@@ -129,7 +130,7 @@ def measure(name: str, url: str, messages: int) -> dict[str, float | None]:
     def send(last: int = messages) -> None:
         work.send(time.perf_counter(), last)
 
-    send()  # the first one connects
+    send()  # connects
     one_by_one = _rate(_ONE_BY_ONE, lambda: _repeat(send, _ONE_BY_ONE))
     batch = [work.message(0.0, messages) for _ in range(messages - _ONE_BY_ONE - 1)]
     many = None
@@ -150,7 +151,7 @@ def measure(name: str, url: str, messages: int) -> dict[str, float | None]:
         done.clear()
         send(count)
         done.wait()
-        time.sleep(_LATENCY_PAUSE)
+        time.sleep(_LATENCY_PAUSE_S)
     latency = spread(ran)
     worker.stop()
     broker.close()
@@ -174,8 +175,8 @@ def _rate(count: int, call: Callable[[], object]) -> float:
     return round(count / (time.perf_counter() - before))
 
 
-def _measure_apart(name: str, messages: int) -> dict[str, Any] | None:
-    """Measure in a process of its own; None if a server or a client is not to be had."""
+def _measure_in_process(name: str, messages: int) -> dict[str, Any] | None:
+    """Measure in a separate process; return None if the server or its client is not installed."""
     script = [__file__, "--measure", name, "--messages", str(messages)]
     command = [sys.executable, *script]
     if (client := _CLIENTS.get(name)) is not None:
@@ -191,11 +192,11 @@ def _measure_apart(name: str, messages: int) -> dict[str, Any] | None:
 
 
 def run(messages: int, rounds: int) -> list[Row]:
-    """Return the figures of all brokers: the median of several rounds, taken in turns."""
+    """Measure all brokers in turns; return the medians of all rounds."""
     taken: dict[str, list[dict[str, Any]]] = {name: [] for name in SERVERS}
     for _ in range(rounds):
         for name in SERVERS:
-            figures = _measure_apart(name, messages)
+            figures = _measure_in_process(name, messages)
             if figures is not None:
                 taken[name].append(figures)
     rows: list[Row] = []
@@ -204,7 +205,9 @@ def run(messages: int, rounds: int) -> list[Row]:
         for name, figures_of in taken.items():
             values = [figures[what] for figures in figures_of]
             has_none = not values or values[0] is None
-            row[name] = "absent" if not values else "-" if has_none else statistics.median(values)
+            row[name] = (
+                "not installed" if not values else "-" if has_none else statistics.median(values)
+            )
         for name in _CLIENTS:
             has_both = isinstance(row[name], (int, float))
             row[f"to {name}"] = round(row["nats"] / row[name], 2) if has_both else "-"
@@ -217,7 +220,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--messages", type=int, default=10_000, help="messages to consume")
-    parser.add_argument("--rounds", type=int, default=1, help="rounds to take the median of")
+    parser.add_argument(
+        "--rounds", type=int, default=1, help="number of rounds; figures are medians"
+    )
     parser.add_argument("--measure", choices=list(SERVERS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure is None:

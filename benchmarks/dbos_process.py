@@ -1,7 +1,7 @@
-"""The chain as a workflow of DBOS; run by the benchmark in DBOS's environment.
+"""The chain as a DBOS workflow, run in the environment of the peers.
 
-Arguments are a SQLite file and SQLite's setting ``synchronous``. Each line on stdin asks for some
-executions of some length; the line that answers it is the seconds they took.
+The arguments are a SQLite file and the value of SQLite's pragma ``synchronous``. Each line on stdin
+is a request for executions of some length; the answer is the number of seconds they took.
 """
 
 import asyncio
@@ -45,7 +45,7 @@ def main() -> None:
     DBOS.launch()
 
     async def serve() -> None:
-        for line in sys.stdin:  # nothing else is to run meanwhile
+        for line in sys.stdin:  # blocking is fine: no workflow runs between requests
             order = json.loads(line)
             begun = time.perf_counter()
             await asyncio.gather(*(workflow(order["length"]) for _ in range(order["executions"])))

@@ -1,11 +1,11 @@
-"""What a run costs, beside Restate and DBOS on the same machine in the same run.
+"""Compare the engine with Restate and DBOS on the same machine.
 
-All engines run the same: chains of an async Python function that does nothing, each step stored
-on its own before the next one starts. Each engine is measured as it comes and with the other
-kind of durability: one in which what it has acknowledged survives a power failure, and one in
-which it survives the crash of any process only. Figures are to be compared within one kind.
+All engines run the same chains of an async Python function that does nothing; each step is stored
+before the next one starts. Each engine is measured with both kinds of durability, one of which is
+its default: acknowledged steps survive a power failure, or only the crash of a process. Compare
+figures of one kind only.
 
-Latency is what a client sees, from the request that starts a run to its end. ``--install``
+Latency is the time that a client sees from the request that starts a run to its end. ``--install``
 fetches the other engines and the profiler that ``--profile`` needs.
 """
 
@@ -32,19 +32,19 @@ _LENGTH: Final = 20
 _LATENCY_LENGTHS: Final = (1, 40)
 _PROFILE_SECONDS: Final = 8
 _COMPARED: Final = f"Tailrace, {NOTHING}"
-# What is hoped for beside Restate: the figure begins with this, and ours is this much of its.
+# The targets relative to Restate, and the figures that they apply to.
 _AIMS: Final = {"steps/s": ("at least", 5.0), "ms": ("at most", 0.25)}
 _AIMED_AT: Final = ("Restate", f"chain of {max(_LATENCY_LENGTHS)}")
 
 _NO_AIM: Final = {"aim": "-", "reached": "-"}
 _TABLES: Final = {
     "figures": "Figures",
-    "ratios": "Ratios: ours to the other's",
-    "cpu": "CPU time of each process, in microseconds a step",
-    "growth": "What a step costs in longer runs, one run at a time, its start included",
-    "threads": "The worker's threads: shares of its samples, and of its CPU time without profiler",
-    "areas": "The worker by area",
-    "functions": "The worker by function: own time",
+    "ratios": "Ratios: ours to theirs",
+    "cpu": "CPU time of each process, in microseconds per step",
+    "growth": "Time per step in longer runs, one run at a time, including the start of the run",
+    "threads": "Threads of the worker: shares of its samples, and of its CPU time without profiler",
+    "areas": "Areas of the worker",
+    "functions": "Functions of the worker: own time",
 }
 
 Report = dict[str, Any]
@@ -54,7 +54,7 @@ Report = dict[str, Any]
 async def _running(
     name: str, options: argparse.Namespace, *, synced: bool, workers: int
 ) -> AsyncIterator[list[Engine]]:
-    """Run one engine in a folder of its own; yields nothing where it is not installed."""
+    """Run one engine in a temporary folder; yields an empty list if it is not installed."""
     with tempfile.TemporaryDirectory(prefix="tailrace-bench-") as folder:
         path = Path(folder)
         if name == "Tailrace":
@@ -72,10 +72,10 @@ async def _running(
 
 
 async def _compare(options: argparse.Namespace) -> Report:
-    """Measure all engines in both kinds of durability.
+    """Measure all engines with both kinds of durability.
 
-    Engines of one kind are up together and measured in turns, so that what else the machine does
-    meanwhile is the same for all. One that has nothing to do takes next to no CPU time.
+    Engines of one kind run together and are measured in turns, so that other load on the machine
+    affects all of them. An idle engine uses almost no CPU time.
     """
     figures: list[Row] = []
     shares: list[Row] = []
@@ -84,7 +84,7 @@ async def _compare(options: argparse.Namespace) -> Report:
         for workers in (1, 2):
             async with AsyncExitStack() as stack:
                 engines: list[Engine] = []
-                # SQLite has one writer at a time: more processes would not make DBOS faster.
+                # SQLite has one writer at a time, so a second process would not make DBOS faster.
                 for name in ("Tailrace", "Restate", "DBOS")[: 4 - workers]:
                     running = _running(name, options, synced=synced, workers=workers)
                     found = await stack.enter_async_context(running)
@@ -107,13 +107,13 @@ async def _compare(options: argparse.Namespace) -> Report:
 
 
 def _as_figure(share: Row) -> Row:
-    """Return the CPU time of all processes as a figure: what else ran does not change it much."""
+    """Return the CPU time of all processes as a figure; other load hardly changes it."""
     value = {"unit": "CPU us/step", "median": share["all"], "best": share["all"]}
     return {key: share[key] for key in ("figure", "engine", "sync", "survives")} | value
 
 
 def ratios(figures: list[Row]) -> list[Row]:
-    """Set our figures beside the others': of one kind of durability, and as all come."""
+    """Compare our figures with those of the peers, for the same durability and for the defaults."""
     rows = []
     for ours in (row for row in figures if row["engine"] == _COMPARED):
         for other in figures:
@@ -125,7 +125,9 @@ def ratios(figures: list[Row]) -> list[Row]:
             if is_alike or both_default:
                 ratio = round(ours["median"] / other["median"], 2)
                 alike = (
-                    f"both survive a {ours['survives']}" if is_alike else "as each comes: unlike"
+                    f"both survive a {ours['survives']}"
+                    if is_alike
+                    else "each engine's default: unlike"
                 )
                 rows.append(
                     {
@@ -137,7 +139,7 @@ def ratios(figures: list[Row]) -> list[Row]:
                         "its": other["median"],
                         "ratio": ratio,
                         "of the best": round(ours["best"] / other["best"], 2),
-                        # Beside another kind of durability nothing is reached.
+                        # With another kind of durability the target does not count.
                         **(_aim(other, ratio) if is_alike else _NO_AIM),
                     }
                 )
@@ -155,7 +157,7 @@ def _aim(other: Row, ratio: float) -> Row:
 
 
 async def _growth(options: argparse.Namespace) -> list[Row]:
-    """Measure what a step costs in runs of more and more nodes, one run at a time."""
+    """Measure the time per step in runs of growing size, one run at a time."""
     rows: list[Row] = []
     async with _running("Tailrace", options, synced=False, workers=1) as engines:
         for engine in engines:
@@ -185,7 +187,7 @@ async def _cost(engine: Tailrace, shape: str, size: int, nodes: dict[str, Any]) 
 
 
 async def _profile(options: argparse.Namespace) -> Report:
-    """Sample one worker under load, after one round without the profiler."""
+    """Profile one worker under load, after one measurement without the profiler."""
     async with _running("Tailrace", options, synced=False, workers=1) as (engine, _):
         rates, (cost,) = await throughput([engine], options.executions, _LENGTH, options.rounds, 1)
 
@@ -221,7 +223,7 @@ def _print(report: Report) -> None:
     out = sys.stdout.write
     for name, does in report["each step"].items():
         out(f"{name}: {does}\n")
-    out(f"An fsync of a small append takes {report['fsync here, us']} us here.\n")
+    out(f"An fsync of a small append takes {report['fsync here, us']} us on this machine.\n")
     for name, title in _TABLES.items():
         if rows := report.get(name):
             out(f"\n{title}\n")
@@ -242,16 +244,20 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--install", action="store_true", help="fetch the other engines, and end")
-    parser.add_argument("--profile", action="store_true", help="sample the worker, and no more")
-    parser.add_argument("--executions", type=int, default=256, help="in flight at once")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds to take the median of")
-    parser.add_argument("--runs", type=int, default=50, help="runs a latency is the median of")
+    parser.add_argument("--install", action="store_true", help="install the other engines and exit")
+    parser.add_argument("--profile", action="store_true", help="only profile the worker")
+    parser.add_argument("--executions", type=int, default=256, help="concurrent executions")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="number of rounds; figures are medians"
+    )
+    parser.add_argument(
+        "--runs", type=int, default=50, help="runs per latency; figures are medians"
+    )
     parser.add_argument(
         "--nodes",
         type=lambda text: [int(size) for size in text.split(",")],
         default=[10, 100, 1_000, 10_000],
-        help="sizes of the runs of which the cost of a step is measured, by commas",
+        help="sizes of the runs whose time per step is measured, separated by commas",
     )
     options = parser.parse_args()
     if options.install:

@@ -1,9 +1,8 @@
-"""How far estimates are from the truth, after so many runs of the recorded workflows.
+"""Measure the error of estimates after different numbers of runs of the recorded workflows.
 
-In virtual time, with the real scheduler and the real estimator: nothing sleeps, and everybody gets
-the same figures. An error is the difference between the time that was told to be left and the time
-that was left, as a share of the latter; each figure is the median over many runs and several
-histories.
+The real scheduler and the real estimator run in virtual time, so the results are the same on every
+machine. An error is the difference between the estimated and the actual remaining time, relative to
+the actual one. Each figure is the median over many runs and several histories.
 """
 
 import argparse
@@ -20,7 +19,7 @@ from tailrace_worker.engine.decide.plan import Plan
 
 
 def accuracy(chance: Chance, trials: int, pasts: int) -> list[Row]:
-    """Return the errors for each recorded workflow."""
+    """Return the median errors for each recorded workflow."""
     rows: list[Row] = []
     for trace in sorted(TRACES.glob("*.json")):
         found = errors(recorded_workflow(trace), chance, RUNS, trials, pasts)
@@ -36,7 +35,7 @@ def accuracy(chance: Chance, trials: int, pasts: int) -> list[Row]:
 
 
 def costs() -> list[Row]:
-    """Return what tallies and estimates cost, for small and for large workflows."""
+    """Return the CPU time of recording a run and of an estimate, for small and large workflows."""
     return [_cost(tasks) for tasks in (10, 100, 1000, 9900)]
 
 
@@ -46,24 +45,24 @@ def _cost(tasks: int) -> Row:
     running = Playback(plan, lambda _step: 10.0)
     running.advance(running.now + 25)
     delta = RunDelta()
-    noted = _microseconds(lambda: delta.record_run(ended), 20)
+    recorded = _microseconds(lambda: delta.record_run(ended), 20)
     delta.add_to_nodes(record)
     estimator = Estimator(plan.graph, plan.definition.nodes, record)
     prepared = _microseconds(estimator.prepare, 1)
     estimated = _microseconds(lambda: estimator.remaining_seconds(running.state, running.now), 5)
     return {
         "nodes": len(plan.nodes),
-        "to note a run, µs": noted,
-        "to look up what is known, µs": prepared,
-        "to estimate, µs": estimated,
+        "record a run, µs": recorded,
+        "prepare the estimator, µs": prepared,
+        "estimate, µs": estimated,
     }
 
 
-def _microseconds(what: Callable[[], object], times: int) -> float:
+def _microseconds(work: Callable[[], object], times: int) -> float:
     taken: list[float] = []
     for _ in range(times):
         began = time.perf_counter()
-        what()
+        work()
         taken.append(time.perf_counter() - began)
     return round(median(taken) * 1e6, 1)
 
@@ -76,11 +75,23 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--costs", action="store_true", help="measure what estimates cost instead")
-    parser.add_argument("--task-spread", type=float, default=0.3, help="of each task alone")
-    parser.add_argument("--run-spread", type=float, default=0.2, help="of a run as a whole")
-    parser.add_argument("--trials", type=int, default=20, help="runs that are estimated")
-    parser.add_argument("--pasts", type=int, default=5, help="histories that begin anew")
+    parser.add_argument(
+        "--costs", action="store_true", help="measure the CPU time of estimates instead"
+    )
+    parser.add_argument(
+        "--task-spread",
+        type=float,
+        default=0.3,
+        help="standard deviation of each task's own factor (log)",
+    )
+    parser.add_argument(
+        "--run-spread",
+        type=float,
+        default=0.2,
+        help="standard deviation of the factor of a whole run (log)",
+    )
+    parser.add_argument("--trials", type=int, default=20, help="runs to estimate")
+    parser.add_argument("--pasts", type=int, default=5, help="independent histories")
     arguments = parser.parse_args()
     chance = Chance(arguments.task_spread, arguments.run_spread)
     rows = costs() if arguments.costs else accuracy(chance, arguments.trials, arguments.pasts)

@@ -1,10 +1,10 @@
-"""What a delivered event costs the server, and what a connection does, beside others.
+"""Compare servers by the CPU time of a delivered event and the memory of a connection.
 
-Every server gets a fresh process; clients are in another, which counts and parses nothing. CPU is
-user and system time of the process that serves, over the events that arrived; memory is what is
-resident before and after the clients connected, without what the kernel holds for sockets. In a
-trickle an event is published every 2 ms; in a burst all are at once. nchan takes part if nginx and
-its module are installed (Debian: ``nginx libnginx-mod-nchan``).
+Each server runs in a fresh process; all clients share another process, which only counts events.
+CPU is the user and system time of the server process, divided by the events that arrived. Memory is
+the growth of its resident memory while clients connect, without the kernel's socket buffers. A
+trickle publishes an event every 2 ms, a burst publishes all events at once. nchan takes part if
+nginx and its module are installed (Debian: ``nginx libnginx-mod-nchan``).
 """
 
 import argparse
@@ -18,13 +18,13 @@ from typing import Final
 
 import uvloop
 
-from benchmarks.audience import Audience, audience, event
-from benchmarks.stream_servers import PEERS, SERVERS, StreamServer, absent
+from benchmarks.stream_readers import StreamReaders, event, stream_readers
+from benchmarks.stream_servers import PEERS, SERVERS, StreamServer, is_missing
 from benchmarks.table import Row, print_rows
 from harness.processes.open_files import allow_open_files
 from harness.processes.process_usage import cpu_seconds, memory_bytes
 
-_PAUSE: Final = 0.002
+_PAUSE_S: Final = 0.002
 _WARM_UP: Final = 20
 _COST: Final = "µs of CPU per event"
 _MEMORY: Final = "KB per connection"
@@ -33,20 +33,20 @@ Figures = dict[str, float]
 
 
 async def measure(name: str, clients: int, deliveries: int) -> Figures:
-    """Return one server's figures with so many clients."""
+    """Measure one server with ``clients`` clients."""
     with tempfile.TemporaryDirectory() as folder:
-        async with SERVERS[name](Path(folder)) as server, audience(server) as readers:
+        async with SERVERS[name](Path(folder)) as server, stream_readers(server) as readers:
             memory = await _connect(server, readers, clients)
             events = deliveries // clients
             return {
                 _MEMORY: memory,
-                **await _deliver(server, readers, clients, events, pause=_PAUSE),
+                **await _deliver(server, readers, clients, events, pause=_PAUSE_S),
                 **await _deliver(server, readers, clients, events, pause=0),
             }
 
 
-async def _connect(server: StreamServer, readers: Audience, clients: int) -> float:
-    # What the first clients cost is not theirs: code is loaded, pools are filled.
+async def _connect(server: StreamServer, readers: StreamReaders, clients: int) -> float:
+    # The first clients also pay for loaded code and filled pools, so they do not count.
     await readers.connect(_WARM_UP)
     before = memory_bytes(server.pid)
     await readers.connect(clients - _WARM_UP)
@@ -54,7 +54,7 @@ async def _connect(server: StreamServer, readers: Audience, clients: int) -> flo
 
 
 async def _deliver(
-    server: StreamServer, readers: Audience, clients: int, events: int, *, pause: float
+    server: StreamServer, readers: StreamReaders, clients: int, events: int, *, pause: float
 ) -> Figures:
     before = cpu_seconds(server.pid)
     taking = asyncio.create_task(readers.take(clients * events))
@@ -83,9 +83,9 @@ async def _publish(server: StreamServer, events: int, pause: float) -> None:
 async def run(
     servers: Sequence[str], sizes: Sequence[int], deliveries: int, rounds: int
 ) -> list[Row]:
-    """Return the figures of some servers: the median of several rounds, taken in turns."""
+    """Measure servers in turns; return the medians of all rounds."""
     rows: list[Row] = []
-    present = [name for name in servers if not absent(name)]
+    present = [name for name in servers if not is_missing(name)]
     for clients in sizes:
         taken: dict[str, list[Figures]] = {name: [] for name in servers}
         for _ in range(rounds):
@@ -101,7 +101,7 @@ def _row(title: str, what: str, taken: dict[str, list[Figures]]) -> Row:
         for name, rounds in taken.items()
     }
     row: Row = {"what": title}
-    row |= {name: "absent" if value is None else value for name, value in values.items()}
+    row |= {name: "not installed" if value is None else value for name, value in values.items()}
     own = values["tailrace"]
     for peer in list(values)[1:]:
         other = values[peer]
@@ -114,13 +114,21 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--beside", nargs="*", choices=PEERS, default=PEERS, help="other servers")
-    parser.add_argument("--clients", type=int, nargs="+", default=[1000, 5000])
     parser.add_argument(
-        "--deliveries", type=int, default=200_000, help="events x clients of each measurement"
+        "--beside", nargs="*", choices=PEERS, default=PEERS, help="servers to compare with"
     )
-    parser.add_argument("--rounds", type=int, default=1, help="rounds to take the median of")
+    parser.add_argument(
+        "--clients", type=int, nargs="+", default=[1000, 5000], help="numbers of clients"
+    )
+    parser.add_argument(
+        "--deliveries", type=int, default=200_000, help="events times clients in each measurement"
+    )
+    parser.add_argument(
+        "--rounds", type=int, default=1, help="number of rounds; figures are medians"
+    )
     arguments = parser.parse_args()
+    if min(arguments.clients) <= _WARM_UP:
+        parser.error(f"--clients: at least {_WARM_UP + 1}, the first {_WARM_UP} are a warm-up")
     allow_open_files(2 * max(arguments.clients) + 500)
     servers = ["tailrace", *arguments.beside]
     rows = uvloop.run(run(servers, arguments.clients, arguments.deliveries, arguments.rounds))

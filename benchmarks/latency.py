@@ -1,8 +1,8 @@
-"""How long an event takes from its commit to a client, with a thousand clients.
+"""Measure the delay of an event from publishing to each of a thousand clients.
 
-From just before it is published, in one process, to when the kernel has its bytes for the
-client, in another: of every event at every client. At this rate nothing can be written in one go,
-so the CPU of an event is that of a write. The same servers as in ``fanout``.
+The delay begins just before one process publishes the event and ends when the kernel has its bytes
+for a client in another process. At this rate no two events share a write, so the CPU time of an
+event includes a whole write. The servers are those of ``fanout``.
 """
 
 import argparse
@@ -14,17 +14,20 @@ from pathlib import Path
 
 import uvloop
 
-from benchmarks.audience import audience, event
-from benchmarks.stream_servers import PEERS, SERVERS, absent
+from benchmarks.stream_readers import event, stream_readers
+from benchmarks.stream_servers import PEERS, SERVERS, is_missing
 from benchmarks.table import Row, print_rows, spread
 from harness.processes.open_files import allow_open_files
 from harness.processes.process_usage import cpu_seconds
 
 
 async def measure(name: str, clients: int, events: int, rate: float) -> Row:
-    """Return one server's figures."""
+    """Measure one server."""
     with tempfile.TemporaryDirectory() as folder:
-        async with SERVERS[name](Path(folder)) as server, audience(server, timing=True) as readers:
+        async with (
+            SERVERS[name](Path(folder)) as server,
+            stream_readers(server, timing=True) as readers,
+        ):
             await readers.connect(clients)
             cpu = cpu_seconds(server.pid)
             taking = asyncio.create_task(readers.take(clients * events))
@@ -45,9 +48,9 @@ async def measure(name: str, clients: int, events: int, rate: float) -> Row:
 
 
 async def run(servers: Sequence[str], clients: int, events: int, rate: float) -> list[Row]:
-    """Return the figures of some servers; those that are not installed are said to be absent."""
-    rows = [await measure(name, clients, events, rate) for name in servers if not absent(name)]
-    missing = [{"what": f"{name}, absent"} for name in servers if absent(name)]
+    """Measure all installed servers, and add a row for each that is not installed."""
+    rows = [await measure(name, clients, events, rate) for name in servers if not is_missing(name)]
+    missing = [{"what": f"{name}, not installed"} for name in servers if is_missing(name)]
     return rows + [{**dict.fromkeys(rows[0], "-"), **row} for row in missing]
 
 
@@ -55,10 +58,12 @@ def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--beside", nargs="*", choices=PEERS, default=PEERS, help="other servers")
-    parser.add_argument("--clients", type=int, default=1000)
-    parser.add_argument("--events", type=int, default=200)
-    parser.add_argument("--rate", type=float, default=20, help="events a second")
+    parser.add_argument(
+        "--beside", nargs="*", choices=PEERS, default=PEERS, help="servers to compare with"
+    )
+    parser.add_argument("--clients", type=int, default=1000, help="number of clients")
+    parser.add_argument("--events", type=int, default=200, help="number of events")
+    parser.add_argument("--rate", type=float, default=20, help="events per second")
     arguments = parser.parse_args()
     allow_open_files(2 * arguments.clients + 500)
     servers = ["tailrace", *arguments.beside]

@@ -1,7 +1,7 @@
-"""The load on an engine: one HTTP client for all of them, so that it costs each the same.
+"""The load that the benchmark puts on an engine; all engines use the same HTTP client.
 
-An engine is measured by two calls: how long one chain of steps takes alone, and how long many
-take that are in flight at once.
+There are two measurements: the latency of one chain of steps alone, and the throughput of many
+concurrent chains.
 """
 
 import asyncio
@@ -18,22 +18,22 @@ from urllib.parse import urlsplit
 
 from benchmarks.table import Row
 
-_LONGEST: Final = 600.0
-# A slow engine gets fewer rounds, rather than a day.
-_ENOUGH: Final = 20.0
+_TIMEOUT_S: Final = 600.0
+# A slow engine gets fewer rounds.
+_MAX_BURSTS_S: Final = 20.0
 _WARM_UP: Final = 5
 _SYNCS: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Mode:
-    """How an engine runs in one measurement.
+    """The configuration of an engine in one measurement.
 
     Attributes:
-        engine: its name, and what kind of step it takes where it has several.
-        sync: when it has what it acknowledges written to the disk.
-        survives: what an acknowledged step survives: a power failure, or a process crash only.
-        is_default: whether the engine comes like this.
+        engine: its name, with the kind of step if it has several.
+        sync: when it syncs acknowledged steps to disk.
+        survives: ``power failure`` or ``process crash``: what an acknowledged step survives.
+        is_default: whether this is the engine's default.
     """
 
     engine: str
@@ -43,38 +43,38 @@ class Mode:
 
     @property
     def columns(self) -> Row:
-        """Return what stands beside every figure."""
+        """The columns that describe the engine in every table."""
         return {"engine": self.engine, "sync": self.sync, "survives": self.survives}
 
 
 class Engine(Protocol):
-    """One engine, running."""
+    """A running engine."""
 
     @property
     def mode(self) -> Mode:
-        """How it runs."""
+        """Its configuration."""
 
     @property
     def processes(self) -> Mapping[str, list[int]]:
-        """The ids of its processes, by what they are."""
+        """The ids of its processes, by role."""
 
     async def run(self, length: int) -> float:
-        """Run one chain; return the seconds from its request to its end, seen by a client."""
+        """Run one chain; return the seconds from its request to its end, as a client sees it."""
 
     async def burst(self, executions: int, length: int) -> float:
-        """Run many chains, all in flight at once; return the seconds until all have ended."""
+        """Run many chains concurrently; return the seconds until all have ended."""
 
 
 async def post(url: str, body: Any, until: bytes | None = None) -> bytes:
-    """Send a JSON body on a connection of its own; return the answer.
+    """Send a JSON body on a new connection; return the response body.
 
     Args:
-        url: where to.
-        body: what to send.
-        until: end with the first line that contains this, rather than with the answer.
+        url: the URL to post to.
+        body: the JSON value to send.
+        until: return the first line that contains this, instead of the whole body.
 
     Raises:
-        RuntimeError: the answer is not one of success, or ended before ``until``.
+        RuntimeError: the status is not 2xx, or the body ended before ``until``.
     """
     parts, payload = urlsplit(url), json.dumps(body).encode()
     head = (
@@ -92,21 +92,21 @@ async def post(url: str, body: Any, until: bytes | None = None) -> bytes:
         async for line in reader:
             if until in line:
                 return line
-        raise RuntimeError(f"{url} ended too early")
+        raise RuntimeError(f"{url}: the response ended before {until!r}")
     finally:
         writer.close()
 
 
 async def timed(work: Awaitable[object]) -> float:
-    """Return how many seconds something takes."""
+    """Return the duration of some work, in seconds."""
     begun = time.perf_counter()
-    async with asyncio.timeout(_LONGEST):
+    async with asyncio.timeout(_TIMEOUT_S):
         await work
     return time.perf_counter() - begun
 
 
 async def latency(engines: Sequence[Engine], length: int, runs: int, rounds: int) -> list[Row]:
-    """Measure runs one after the other, the engines in turns."""
+    """Measure single runs in sequence, the engines in turns."""
     samples: list[list[float]] = [[] for _ in engines]
     for _ in range(rounds):
         for engine, taken in zip(engines, samples, strict=True):
@@ -122,16 +122,16 @@ async def latency(engines: Sequence[Engine], length: int, runs: int, rounds: int
 async def throughput(
     engines: Sequence[Engine], executions: int, length: int, rounds: int, workers: int
 ) -> tuple[list[Row], list[Row]]:
-    """Measure executions in flight at once, the engines in turns.
+    """Measure concurrent executions, the engines in turns.
 
-    Returns the figures, and where their CPU time went.
+    Returns the rates, and the CPU time of each process.
     """
     taken = [_Bursts(engine) for engine in engines]
     for bursts in taken:
         await bursts.engine.burst(max(1, executions // 8), length)
     for _ in range(rounds):
         for bursts in taken:
-            if sum(bursts.seconds) < _ENOUGH:
+            if sum(bursts.seconds) < _MAX_BURSTS_S:
                 await bursts.take(executions, length)
     figure = f"{executions} executions x {length} steps, {workers} worker process(es)"
     steps = executions * length
@@ -143,7 +143,7 @@ async def throughput(
 
 
 class _Bursts:
-    """The bursts of one engine, and the CPU time they took."""
+    """The bursts of one engine and their CPU time."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -168,7 +168,7 @@ class _Bursts:
             **self.engine.mode.columns,
             "all": sum(each.values()),
             "of which": each,
-            "taken by others": f"{max(0.0, 100 * others / capacity):.0f}%",
+            "used by others": f"{max(0.0, 100 * others / capacity):.0f}%",
         }
 
 
@@ -185,9 +185,9 @@ def _row(figure: str, engine: Engine, unit: str, samples: list[float]) -> Row:
 
 
 def cpu_seconds(engine: Engine) -> dict[str, float]:
-    """Return the CPU time that each of an engine's processes has used, the client's included.
+    """Return the CPU time of each process of an engine and of the client.
 
-    Where there is no ``/proc``, nothing is returned.
+    Without ``/proc`` the result is empty.
     """
     if not Path("/proc/self/stat").exists():
         return {}
@@ -198,14 +198,14 @@ def cpu_seconds(engine: Engine) -> dict[str, float]:
 def _cpu_seconds(pid: int) -> float:
     ticks = 0
     for process in (pid, *_children(pid)) if pid != os.getpid() else (pid,):
-        # The name, in parentheses, may hold blanks.
+        # The process name, in parentheses, may contain blanks.
         fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
         ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def _machine_seconds() -> float:
-    """Return the CPU time that all of the machine has used; 0 where there is no ``/proc``."""
+    """Return the CPU time that the whole machine has used; 0 without ``/proc``."""
     if not Path("/proc/stat").exists():
         return 0.0
     fields = [int(field) for field in Path("/proc/stat").read_text().split(maxsplit=9)[1:9]]
@@ -221,7 +221,7 @@ def _children(pid: int) -> Iterator[int]:
 
 
 def sync_microseconds() -> float:
-    """Return what one fsync of a small append costs where the engines store."""
+    """Return the duration of one fsync after a small append, on the disk that engines use."""
     with tempfile.TemporaryFile() as file:
         begun = time.perf_counter()
         for _ in range(_SYNCS):

@@ -1,4 +1,4 @@
-"""The step that every engine of the comparison runs: an async function that does nothing."""
+"""The node function that every engine of the comparison runs: it does nothing."""
 
 from typing import Any
 

@@ -1,8 +1,8 @@
-"""Restate and DBOS as the benchmark runs them, in an environment apart from the project's.
+"""Restate and DBOS, which run in an environment separate from the project's.
 
-``tailrace bench engine --install`` fetches them, pinned, into the folder ``.bench`` of the
-checkout: Restate's server with npm, the Python packages of the dependency group ``bench`` with
-uv. Nothing else of the project knows of them.
+``tailrace bench engine --install`` fetches pinned versions into the folder ``.bench`` of the
+checkout: Restate's server with npm, the Python packages of the dependency group ``engines`` with
+uv. No other part of the project uses them.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from typing import Final
 import httpx
 
 from benchmarks.load import Engine, Mode, post, timed
-from harness.nats.server import free_port
+from harness.processes.ports import free_port
 
 INSTALL: Final = "tailrace bench engine --install"
 EACH_STEP: Final = {
@@ -27,39 +27,41 @@ EACH_STEP: Final = {
     "the server's replicated log, acknowledged before the next one starts; the SDK under "
     "hypercorn with uvloop, started by POST to the ingress, ended with its answer.",
     "DBOS": "@DBOS.step of an async function that returns {}. One SQLite transaction a step, with "
-    "its output, over before the next one starts; started and awaited inside the worker process, "
-    "without HTTP.",
+    "its output, committed before the next one starts; started and awaited inside the worker "
+    "process, without HTTP.",
 }
 _CHECKOUT: Final = Path(__file__).parents[1]
 
 _CACHE: Final = _CHECKOUT / ".bench"
 _RESTATE_SERVER: Final = "@restatedev/restate-server@1.7.12"
 _BIN: Final = _CACHE / "venv" / "bin"
-_READY_WITHIN: Final = 30.0
+_READY_TIMEOUT_S: Final = 30.0
 
 
 def install() -> None:
-    """Fetch the other engines and the profiler into the folder ``.bench``."""
+    """Install the other engines and the profiler into the folder ``.bench``."""
     python = str(_BIN / "python")
     for command in (
         ["uv", "venv", "--allow-existing", "--python", sys.executable, str(_CACHE / "venv")],
         ["uv", "pip", "install", "--python", python, "--group", "engines"],
-        # Scripts of packages are not run: one of them reports the installation to a third party.
+        # Run no install scripts: one of the packages reports its installation to a third party.
         ["npm", "install", "--ignore-scripts", "--prefix", str(_CACHE / "npm"), _RESTATE_SERVER],
     ):
         if shutil.which(command[0]) is None:
-            raise SystemExit(f"{command[0]} is missing: it fetches the engines to compare with")
+            raise SystemExit(
+                f"{command[0]} is not installed; it fetches the engines to compare with"
+            )
         subprocess.run(command, cwd=_CHECKOUT, check=True)
 
 
 def installed(program: str) -> Path | None:
-    """Return the path of a program in the environment of the other engines, if it is there."""
+    """Return the path of a program in the environment of the peers, or None."""
     path = _BIN / program
     return path if path.exists() else None
 
 
 def restate_server() -> Path | None:
-    """Return the path of Restate's server, if it is installed."""
+    """Return the path of Restate's server, or None if it is not installed."""
     return next(_CACHE.glob("npm/node_modules/@restatedev/*/bin/restate-server"), None)
 
 
@@ -78,17 +80,17 @@ class Restate:
         )
 
     async def run(self, length: int) -> float:
-        """Run one chain by the request that starts it, to its answer."""
+        """Run one chain with one request; return the seconds until its response."""
         return await timed(post(self._url, length))
 
     async def burst(self, executions: int, length: int) -> float:
-        """Run chains, each by a request of its own."""
+        """Run chains concurrently, one request each."""
         return await timed(asyncio.gather(*(self.run(length) for _ in range(executions))))
 
 
 @asynccontextmanager
 async def restate(folder: Path, *, synced: bool, workers: int) -> AsyncIterator[Engine | None]:
-    """Run Restate with as many processes of its Python service as asked for, if installed."""
+    """Run Restate with ``workers`` processes of its Python service; yield None if not installed."""
     binary, hypercorn = restate_server(), installed("hypercorn")
     if binary is None or hypercorn is None:
         yield None
@@ -119,8 +121,8 @@ async def restate(folder: Path, *, synced: bool, workers: int) -> AsyncIterator[
 
 
 async def _register(admin: str, service: str) -> None:
-    """Make the service known to the server, as soon as both are up."""
-    async with httpx.AsyncClient() as client, asyncio.timeout(_READY_WITHIN):
+    """Register the service with the server, once both are up."""
+    async with httpx.AsyncClient() as client, asyncio.timeout(_READY_TIMEOUT_S):
         while True:
             try:
                 answer = await client.post(f"{admin}/deployments", json={"uri": service})
@@ -133,7 +135,7 @@ async def _register(admin: str, service: str) -> None:
 
 
 class Dbos:
-    """A process in which DBOS runs, with a client inside: it has no server."""
+    """A process that runs DBOS and its client; DBOS has no server."""
 
     def __init__(self, process: asyncio.subprocess.Process, *, synced: bool) -> None:
         self.processes = {"process": [process.pid]}
@@ -149,7 +151,7 @@ class Dbos:
         return await self.burst(1, length)
 
     async def burst(self, executions: int, length: int) -> float:
-        """Run chains; the process itself takes the time.
+        """Run chains concurrently; return the seconds that the process measured.
 
         Raises:
             RuntimeError: the process has ended.
@@ -166,7 +168,7 @@ class Dbos:
 
 @asynccontextmanager
 async def dbos(folder: Path, *, synced: bool) -> AsyncIterator[Engine | None]:
-    """Run DBOS on SQLite, if it is installed."""
+    """Run DBOS on SQLite; yield None if it is not installed."""
     python = installed("python")
     if python is None:
         yield None
@@ -182,7 +184,7 @@ async def dbos(folder: Path, *, synced: bool) -> AsyncIterator[Engine | None]:
 async def _process(
     command: list[str], log: Path, settings: dict[str, str]
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Run a process, its errors in a log, and end it with all that it started."""
+    """Run a process whose stderr goes to a log, and end it afterwards."""
     with log.open("ab") as file:
         process = await asyncio.create_subprocess_exec(
             *command,

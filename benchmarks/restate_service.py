@@ -1,4 +1,4 @@
-"""The chain as a service of Restate; served by hypercorn, in Restate's environment."""
+"""The chain as a Restate service, served by hypercorn in the environment of the peers."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ async def nothing() -> dict[str, Any]:
 
 
 async def chain(ctx: Any, length: int) -> dict[str, Any]:
-    """Run steps one after the other."""
+    """Run ``length`` steps in sequence."""
     for step in range(length):
         await ctx.run_typed(f"n{step}", nothing)
     return {}

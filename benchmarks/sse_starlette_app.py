@@ -1,6 +1,6 @@
-"""What one writes with sse-starlette: a queue for each client, filled from a NATS subscription.
+"""A typical sse-starlette application: a queue for each client, filled by a NATS subscription.
 
-It gets the same republished commits as Tailrace's hub, and makes the same fields of them.
+It receives the same republished commits as Tailrace's hub and sends the same SSE fields.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ _queues: set[asyncio.Queue[ServerSentEvent]] = set()
 
 
 async def _received(message: Msg) -> None:
-    # A commit is a list of events; here of one.
+    # A commit is a list of events; the benchmark's commits hold one.
     event = ServerSentEvent(
         message.data[1:-1].decode(),
         event="step:log",
@@ -57,7 +57,7 @@ async def _serve(listener: socket.socket) -> None:
 
 
 def main() -> None:
-    """Serve on a port of the kernel's choice, which is printed."""
+    """Serve on a free port, and print its number."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(4096)

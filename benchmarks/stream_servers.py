@@ -1,7 +1,7 @@
-"""The servers whose streams are measured, each with a way to publish what all of its clients get.
+"""The servers whose streams the benchmarks measure, and how to publish an event on each.
 
-Tailrace and sse-starlette get their events as republished commits from a NATS of their own, nchan
-by POST. Each serves from one process. ``absent`` servers are those that are not installed.
+Tailrace and sse-starlette receive events as republished commits from a dedicated NATS server, nchan
+by POST. Each serves from one process.
 """
 
 import asyncio
@@ -22,8 +22,9 @@ from nats.aio.client import Client
 from harness.generators import hand_written_log as written
 from harness.generators.hand_written_log import HandWrittenLog
 from harness.http.nginx import Nginx, nginx_binary
-from harness.nats.server import NatsServer, free_port
+from harness.nats.server import NatsServer
 from harness.processes.api_process import ApiProcess
+from harness.processes.ports import free_port
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.provision import ensure
 from tailrace_shared.nats.topology import topology
@@ -58,9 +59,9 @@ class StreamServer(ABC):
     """A running server.
 
     Attributes:
-        pid: of the process that serves the streams.
-        port: where it serves them.
-        path: what clients ask for.
+        pid: the process that serves the streams.
+        port: the port that it listens on.
+        path: the path of the stream.
     """
 
     def __init__(self, pid: int, port: int, path: str) -> None:
@@ -70,10 +71,10 @@ class StreamServer(ABC):
 
     @abstractmethod
     async def publish(self, events: Sequence[bytes]) -> None:
-        """Publish events one after the other, without a pause."""
+        """Publish events one by one, without a pause."""
 
 
-class _FedByNats(StreamServer):
+class _NatsFedServer(StreamServer):
     def __init__(self, pid: int, port: int, path: str, client: Client) -> None:
         super().__init__(pid, port, path)
         self._client = client
@@ -85,7 +86,7 @@ class _FedByNats(StreamServer):
         await self._client.flush()
 
 
-class _FedByPost(StreamServer):
+class _PostFedServer(StreamServer):
     def __init__(self, pid: int, port: int, writer: asyncio.StreamWriter) -> None:
         super().__init__(pid, port, "/stream")
         self._writer = writer
@@ -108,7 +109,7 @@ async def _tailrace(folder: Path) -> AsyncIterator[StreamServer]:
             await log.begin()
             await log.commit(written.step_started("n"))
             path = f"/api/v1/sse/executions/{_EXECUTION}/stream"
-            yield _FedByNats(api.pid, api.port, path, client)
+            yield _NatsFedServer(api.pid, api.port, path, client)
 
 
 @asynccontextmanager
@@ -124,7 +125,7 @@ async def _sse_starlette(folder: Path) -> AsyncIterator[StreamServer]:
         assert process.stdout is not None
         try:
             port = int(await process.stdout.readline())
-            yield _FedByNats(process.pid, port, "/", client)
+            yield _NatsFedServer(process.pid, port, "/", client)
         finally:
             process.kill()
             await process.communicate()
@@ -145,9 +146,9 @@ async def _nchan(folder: Path) -> AsyncIterator[StreamServer]:
     module = next(filter(Path.exists, _NCHAN_MODULES))
     with Nginx(port, _NCHAN.format(port=port), folder, f"load_module {module};") as nginx:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        # Answers that nobody takes would hold up the next requests.
+        # Unread responses would block the next requests.
         answers = asyncio.create_task(_discard(reader))
-        yield _FedByPost(nginx.worker_pid, port, writer)
+        yield _PostFedServer(nginx.worker_pid, port, writer)
         writer.close()
         await answers
 
@@ -166,8 +167,8 @@ SERVERS: Final[dict[str, Callable[[Path], AbstractAsyncContextManager[StreamServ
 PEERS: Final = [name for name in SERVERS if name != "tailrace"]
 
 
-def absent(server: str) -> bool:
-    """Tell whether a server is not installed."""
+def is_missing(server: str) -> bool:
+    """Return whether a server is not installed."""
     if server == "sse-starlette":
         return importlib.util.find_spec("sse_starlette") is None
     if server == "nchan":

@@ -1,4 +1,4 @@
-"""Figures as a table for people, or as JSON for machines."""
+"""Print results as a table or as JSON."""
 
 import json
 import statistics
@@ -10,7 +10,7 @@ Row = dict[str, Any]
 
 
 def print_rows(rows: Sequence[Row], *, as_json: bool) -> None:
-    """Print rows that have the same keys."""
+    """Print rows; all must have the same keys."""
     if as_json:
         sys.stdout.write(json.dumps(list(rows)) + "\n")
         return
@@ -23,7 +23,7 @@ def print_rows(rows: Sequence[Row], *, as_json: bool) -> None:
 
 
 def spread(samples: Sequence[float], unit: float = 1e3) -> dict[str, float]:
-    """Return the median and the 99th percentile, in milliseconds unless told otherwise."""
+    """Return the median and the 99th percentile, multiplied by ``unit`` (default: milliseconds)."""
     ordered = sorted(samples)
     worst = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
     return {

@@ -1,4 +1,4 @@
-"""Tailrace as the benchmark runs it: a NATS, one API replica, and workers as processes."""
+"""Tailrace in the engine benchmark: NATS, one API replica, and worker processes."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -22,23 +22,23 @@ NOTHING: Final = "bench.nothing"
 TRANSFORM: Final = "transform"
 EACH_STEP: Final = {
     NOTHING: "An async function that returns {}, on the worker's event loop. One message a step: "
-    "its completion with the start of what follows, fenced, acknowledged before that starts.",
+    "its completion and the start of the next step, fenced, acknowledged before that one runs.",
     TRANSFORM: "Evaluated inside a commit, which takes up to 64 events: fewer messages than "
-    "steps. Not to be compared with steps that are stored one by one.",
+    "steps, so not comparable with steps that are stored one by one.",
 }
 _ENDS: Final = {"completed", "failed", "cancelled"}
 _decode = msgspec.json.Decoder(RunSummary).decode
 
 
 def chain(length: int, node_type: str) -> dict[str, Any]:
-    """Return nodes of which each needs the one before."""
+    """Return nodes that each need the previous one."""
     return {
         f"n{i}": {**_node(node_type), "needs": [f"n{i - 1}"] if i else []} for i in range(length)
     }
 
 
 def wide(length: int, node_type: str) -> dict[str, Any]:
-    """Return a first node, nodes that need only that one, and a last that joins them all."""
+    """Return a first node, parallel nodes that need it, and a last node that joins them."""
     middle = [f"n{i}" for i in range(1, length - 1)]
     return {
         "first": _node(node_type),
@@ -52,7 +52,7 @@ def _node(node_type: str) -> dict[str, Any]:
 
 
 class Tailrace:
-    """A running Tailrace and one type of node."""
+    """A running Tailrace, measured with one type of node."""
 
     def __init__(self, site: Installation, url: str, mode: Mode, node_type: str) -> None:
         self.mode = Mode(f"Tailrace, {node_type}", mode.sync, mode.survives, mode.is_default)
@@ -63,25 +63,25 @@ class Tailrace:
         self._stored: set[str] = set()
 
     async def run(self, length: int) -> float:
-        """Run one chain by the stream that starts it, to its last frame."""
+        """Run one chain with the run-and-watch request, to its last frame."""
         workflow = await self._chain(length)
         body = {"flow_id": workflow, "input_data": {}}
         url = f"{self._url}/api/v1/executions/stream"
         return await timed(post(url, body, until=b'"executionFinished"'))
 
     async def burst(self, executions: int, length: int) -> float:
-        """Start chains over HTTP; they have ended when the index of runs says so."""
+        """Start chains over HTTP; each ends when the run index shows it as ended."""
         return await self.burst_of(await self._chain(length), executions)
 
     async def burst_of(self, workflow: str, executions: int) -> float:
-        """Run a stored workflow many times at once.
+        """Run a stored workflow many times concurrently.
 
         Raises:
             RuntimeError: a run did not complete.
         """
         ended: asyncio.Queue[str] = asyncio.Queue()
 
-        async def heard(message: Msg) -> None:
+        async def updated(message: Msg) -> None:
             if (summary := _decode(message.data)).status in _ENDS:
                 ended.put_nowait(summary.status)
 
@@ -90,11 +90,11 @@ class Tailrace:
             await asyncio.gather(*(post(url, {"input": {}}) for _ in range(executions)))
             for _ in range(executions):
                 if (status := await ended.get()) != "completed":
-                    raise RuntimeError(f"a run of {workflow} has {status}")
+                    raise RuntimeError(f"a run of {workflow} is {status}")
 
         client = self._site.jetstream.client
         index = f"$KV.{self._site.subjects.stream(RUNS)}.{TENANT}.{workflow}.*"
-        subscription = await client.subscribe(index, cb=heard)
+        subscription = await client.subscribe(index, cb=updated)
         await client.flush()
         try:
             return await timed(all_runs())
@@ -102,7 +102,7 @@ class Tailrace:
             await subscription.unsubscribe()
 
     async def store(self, name: str, nodes: dict[str, Any]) -> str:
-        """Store a workflow, once; returns its id."""
+        """Store a workflow unless it is stored already; returns its id."""
         if name not in self._stored:
             await self._site.store(definition(nodes, id=name))
             self._stored.add(name)
@@ -114,7 +114,7 @@ class Tailrace:
 
 
 class _Nats(NatsServer):
-    """A server that syncs as JetStream does by default, or before each acknowledgement."""
+    """A server that syncs at JetStream's default interval, or before each acknowledgement."""
 
     def __init__(self, folder: Path, *, synced: bool) -> None:
         super().__init__(folder)
@@ -129,8 +129,8 @@ class _Nats(NatsServer):
 async def tailrace(
     folder: Path, *, synced: bool, workers: int, in_flight: int
 ) -> AsyncIterator[tuple[Tailrace, Tailrace]]:
-    """Run Tailrace; yields it with steps of their own, and with steps inside commits."""
-    # One tenant gets two thirds of a worker's slots; the rest of its runs would stand in line.
+    """Run Tailrace; yields it with separately stored steps, and with steps inside a commit."""
+    # One tenant may use two thirds of a worker's slots; more of its runs would be queued.
     slots = in_flight * 3 // 2 + 2
     mode = (
         Mode("", "before each ack (sync_interval: always)", "power failure", is_default=False)

@@ -1,9 +1,9 @@
-"""Where a worker process spends its time: py-spy's samples, by area and by function.
+"""Profile a worker process with py-spy, by area and by function.
 
-Only what holds the interpreter's lock is sampled: that is the one core that a worker process can
-use. A function's own time includes the C code that it calls (a decoder, a socket's ``send``).
-A sample is a moment, not CPU time: on a busy machine a worker is interrupted most in the write that
-wakes the server, which then seems dear.
+Only threads that hold the interpreter lock are sampled: together they are the one core that a
+worker process can use. A function's own time includes the C code that it calls (a decoder, a socket's
+``send``). Samples count wall-clock moments, not CPU time: on a busy machine a worker is preempted
+most often in the write that wakes the server, which then seems expensive.
 """
 
 import asyncio
@@ -14,26 +14,25 @@ from typing import Final
 from benchmarks.peers import installed
 from benchmarks.table import Row
 
-_RATE: Final = 250
+_SAMPLES_PER_S: Final = 250
 _SHOWN: Final = 30
-# The first that a frame's path contains names its area.
+# The first key that a frame's path contains gives its area.
 _AREAS: Final = {
     "tailrace_shared/execution/events": "encode and decode",
+    "tailrace_shared/execution/commits": "encode and decode",
     "tailrace_shared/execution/evaluation": "expressions",
     "tailrace_shared/workflow": "expressions",
     "tailrace_shared/execution": "scheduler and fold",
-    "engine/scheduler": "scheduler and fold",
-    "engine/plan": "scheduler and fold",
-    "engine/retry_policy": "scheduler and fold",
+    "tailrace_worker/engine/decide": "scheduler and fold",
     "tailrace_shared/ids": "ids",
     "secrets.py": "ids",
     "random.py": "ids",
     "tailrace_shared": "JetStream requests",
     "tailrace_worker/broker": "jobs: Dramatiq and its broker",
     "dramatiq/": "jobs: Dramatiq and its broker",
-    "tailrace_worker/engine": "drives: orchestrator, attempts, runner",
+    "tailrace_worker/engine": "drives: driver, attempts, runner",
     "tailrace_worker/nodes": "nodes",
-    "bench/nodes": "nodes",
+    "benchmarks/nodes": "nodes",
     "nats/": "nats-py",
     "email/": "nats-py",
     "asyncio/": "asyncio and threads",
@@ -46,15 +45,15 @@ _AREAS: Final = {
 
 
 def can_profile() -> bool:
-    """Tell whether the profiler is installed."""
+    """Return whether the profiler is installed."""
     return installed("py-spy") is not None
 
 
 async def record(pid: int, seconds: int, folder: Path) -> list[str]:
-    """Sample a process for some seconds; return its stacks, each with how often it was seen.
+    """Sample a process; return its stacks, each with the number of its samples.
 
     Raises:
-        RuntimeError: the profiler may not look into the process.
+        RuntimeError: the profiler may not attach to the process.
     """
     stacks = folder / "stacks.txt"
     what = [
@@ -63,7 +62,7 @@ async def record(pid: int, seconds: int, folder: Path) -> list[str]:
         "--duration",
         str(seconds),
         "--rate",
-        str(_RATE),
+        str(_SAMPLES_PER_S),
         "--gil",
         "--nonblocking",
     ]
@@ -80,11 +79,11 @@ async def record(pid: int, seconds: int, folder: Path) -> list[str]:
 
 
 def summarize(stacks: list[str], cost: float) -> dict[str, list[Row]]:
-    """Return shares of the samples by thread, by area, and by function.
+    """Return the shares of the samples by thread, by area, and by function.
 
     Args:
         stacks: lines of frames joined by ``;``, outermost first, and a count.
-        cost: the CPU time that a step costs the process without the profiler, in microseconds.
+        cost: the CPU time of a step without the profiler, in microseconds.
     """
     threads: Counter[str] = Counter()
     areas: Counter[str] = Counter()
@@ -92,7 +91,7 @@ def summarize(stacks: list[str], cost: float) -> dict[str, list[Row]]:
     for line in stacks:
         text, _, count = line.rpartition(" ")
         thread, *frames = text.split(";")
-        leaf = frames[-1] if frames else "uvloop, outside of any function"
+        leaf = frames[-1] if frames else "uvloop, outside any function"
         seen = int(count)
         threads[_thread(thread)] += seen
         areas[area(leaf)] += seen
@@ -113,7 +112,7 @@ def summarize(stacks: list[str], cost: float) -> dict[str, list[Row]]:
 
 
 def area(frame: str) -> str:
-    """Return what a frame, ``function (path:line)``, belongs to."""
+    """Return the area of a frame, ``function (path:line)``."""
     return next((name for part, name in _AREAS.items() if part in frame), "other")
 
 

@@ -1,4 +1,4 @@
-"""What the engine benchmark says of its figures; the figures themselves are not tested."""
+"""The report of the engine benchmark: ratios, targets and the profile."""
 
 import pytest
 
@@ -16,8 +16,8 @@ def _figure(engine: str, survives: str, median: float, *, unit: str, default: bo
     return {"figure": figure, **mode.columns, "unit": unit, "median": median, "best": median}
 
 
-def test_only_one_kind_of_durability_is_called_alike() -> None:
-    """A synced peer beside our unsynced default is said to be unlike."""
+def test_only_figures_of_the_same_durability_are_called_alike() -> None:
+    """A ratio of a synced peer and our unsynced default is marked as unlike."""
     rows = ratios(
         [
             _figure(_OURS, "process crash", 5000, unit="steps/s", default=True),
@@ -26,13 +26,13 @@ def test_only_one_kind_of_durability_is_called_alike() -> None:
         ]
     )
     assert [(row["durability"], row["ratio"]) for row in rows] == [
-        ("as each comes: unlike", 5.0),
+        ("each engine's default: unlike", 5.0),
         ("both survive a power failure", 4.0),
     ]
 
 
-def test_our_own_lines_are_no_peers() -> None:
-    """Steps inside commits are not set beside steps of their own."""
+def test_our_own_engines_are_not_compared_with_each_other() -> None:
+    """Steps inside a commit are not comparable with separately stored steps."""
     rows = [
         _figure(_OURS, "process crash", 5000, unit="steps/s", default=True),
         _figure("Tailrace, transform", "process crash", 9000, unit="steps/s", default=True),
@@ -44,10 +44,10 @@ def test_our_own_lines_are_no_peers() -> None:
     ("unit", "ours", "reached"),
     [("steps/s", 500, "yes"), ("steps/s", 499, "no"), ("ms", 25, "yes"), ("ms", 26, "no")],
 )
-def test_the_aims_are_five_times_the_steps_and_a_quarter_of_the_latency(
+def test_targets_are_five_times_the_throughput_and_a_quarter_of_the_latency(
     unit: str, ours: float, reached: str
 ) -> None:
-    """What is reached is said for each kind of figure."""
+    """The report states for each figure whether the target is reached."""
     rows = ratios(
         [
             _figure(_OURS, "power failure", ours, unit=unit, default=True),
@@ -58,7 +58,7 @@ def test_the_aims_are_five_times_the_steps_and_a_quarter_of_the_latency(
 
 
 def test_samples_are_summed_by_thread_area_and_function() -> None:
-    """Own time is that of the innermost function, whoever called it."""
+    """Own time belongs to the innermost function, regardless of its caller."""
     stacks = [
         "thread (1): engine;run (/x/asyncio/tasks.py:1);publish (/x/nats/aio/client.py:7) 3",
         "thread (1): engine;run (/x/asyncio/tasks.py:1) 1",
@@ -70,6 +70,6 @@ def test_samples_are_summed_by_thread_area_and_function() -> None:
     assert report["functions"][0]["own time of"] == "publish aio/client.py:7"
 
 
-def test_an_unknown_file_is_of_no_area() -> None:
-    """What nobody has given an area is counted all the same."""
+def test_an_unknown_file_belongs_to_other() -> None:
+    """A file without an area is counted as ``other``."""
     assert area("f (/x/elsewhere.py:1)") == "other"

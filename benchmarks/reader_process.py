@@ -1,11 +1,11 @@
-"""The readers of the stream benchmarks: many connections, read as cheaply as Python can.
+"""The process that reads the streams of a benchmark, over many connections.
 
-A reader takes bytes and counts marks in them, of which each event holds one, and parses nothing;
-so it costs less than any server that writes. It tells what it cost, that one may see so. To measure
-latency it has the kernel say when bytes came (SO_TIMESTAMPNS), or what it would measure is how
-long the last of a thousand connections waits for its turn in this process.
+It parses nothing: it counts marks in the bytes, one in each event, so it uses less CPU than any
+server that writes them, and it reports its own CPU time as proof. To measure latency it uses the
+kernel's time of arrival (SO_TIMESTAMPNS); its own clock would include the time that the last of a
+thousand connections waits for its turn in this process.
 
-It takes orders as lines, and answers each with a line of JSON.
+It reads orders from stdin, one a line, and answers each with a line of JSON.
 """
 
 import argparse
@@ -25,18 +25,18 @@ _PUBLISHED_AT: Final = re.compile(rb"@(\d+)@")
 _SO_TIMESTAMPNS: Final = 35
 _TIMESPEC: Final = struct.Struct("qq")
 _ANCILLARY: Final = socket.CMSG_SPACE(_TIMESPEC.size)
-_PIECE: Final = 256 * 1024
-_WAVE: Final = 100
-_LOOK_EVERY: Final = 0.01
+_READ_BYTES: Final = 256 * 1024
+_CONNECTS_PER_READ: Final = 100
+_POLL_INTERVAL_S: Final = 0.01
 
 
 class Readers:
     """All connections.
 
     Args:
-        request: what each sends.
-        port: where to.
-        is_timing: whether to note when each event came.
+        request: the HTTP request that each connection sends.
+        port: the port of the server.
+        is_timing: whether to record the delay of each event.
     """
 
     def __init__(self, request: bytes, port: int, *, is_timing: bool) -> None:
@@ -45,7 +45,7 @@ class Readers:
         self._is_timing = is_timing
         self._channels: dict[int, socket.socket] = {}
         self._poll = select.epoll()
-        self._buffer = bytearray(_PIECE)
+        self._buffer = bytearray(_READ_BYTES)
         self._marks = 0
         self._delays = array("d")
 
@@ -60,17 +60,17 @@ class Readers:
             channel.setblocking(False)
             self._channels[channel.fileno()] = channel
             self._poll.register(channel.fileno(), select.EPOLLIN)
-            if number % _WAVE == 0:
+            if number % _CONNECTS_PER_READ == 0:
                 self._read(0.01)
 
-    def take(self, marks: int, patience: float) -> dict[str, Any]:
-        """Read until so many marks have come since the last time, or for so long none.
+    def take(self, marks: int, timeout: float) -> dict[str, Any]:
+        """Read until ``marks`` marks have arrived, or none for ``timeout`` seconds.
 
-        Returns how it went.
+        Returns the fields of ``stream_readers.Taken``.
         """
         began, cpu = time.monotonic(), time.process_time()
         last = began
-        while self._marks < marks and time.monotonic() < last + patience:
+        while self._marks < marks and time.monotonic() < last + timeout:
             before = self._marks
             self._read(0.1)
             if self._marks > before:
@@ -88,9 +88,9 @@ class Readers:
     def _read(self, timeout: float) -> None:
         count = self._count
         if self._is_timing:
-            # A process that waits costs the server a wake-up with each write, which clients on
-            # other machines do not; the kernel notes the time anyway.
-            time.sleep(_LOOK_EVERY)
+            # A waiting process would cost the server a wake-up with each write, which clients on
+            # other machines do not. The kernel records the time anyway.
+            time.sleep(_POLL_INTERVAL_S)
             count, timeout = self._count_and_time, 0
         for number, _ in self._poll.poll(timeout):
             self._marks += count(number)
@@ -100,7 +100,7 @@ class Readers:
         return self._buffer.count(MARK, 0, size)
 
     def _count_and_time(self, number: int) -> int:
-        piece, ancillary, _, _ = self._channels[number].recvmsg(_PIECE, _ANCILLARY)
+        piece, ancillary, _, _ = self._channels[number].recvmsg(_READ_BYTES, _ANCILLARY)
         _not_at_end(len(piece))
         for _, _, data in ancillary:
             seconds, nanoseconds = _TIMESPEC.unpack(data)
@@ -117,7 +117,7 @@ def _not_at_end(size: int) -> int:
 
 
 def main() -> None:
-    """Obey until there are no more orders: ``connect <count>``, ``take <marks> <patience>``."""
+    """Carry out the orders on stdin: ``connect <count>`` and ``take <marks> <timeout>``."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("port", type=int)
     parser.add_argument("path")
@@ -132,8 +132,8 @@ def main() -> None:
         match line.split():
             case ["connect", count]:
                 readers.connect(int(count))
-            case ["take", marks, patience]:
-                taken = readers.take(int(marks), float(patience))
+            case ["take", marks, timeout]:
+                taken = readers.take(int(marks), float(timeout))
         sys.stdout.write(json.dumps(taken) + "\n")
         sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""The readers' process, as a benchmark sees it, and the events that it reads."""
+"""Control of the process that reads streams, and the events that it reads."""
 
 import asyncio
 import json
@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final, NamedTuple
 
-from benchmarks.readers import MARK
+from benchmarks.reader_process import MARK
 from benchmarks.stream_servers import StreamServer
 
 _EVENT: Final = (
@@ -17,18 +17,18 @@ _EVENT: Final = (
     '"message":"%s"},"timestamp":"2024-01-15T10:30:00.000Z"}'
 )
 _EVENT_BYTES: Final = 230
-_ATTEMPTS: Final = 20
-_LONGEST_ANSWER: Final = 256 * 1024 * 1024
+_MAX_TRIES: Final = 20
+_MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 
 
 class Taken(NamedTuple):
-    """What readers have read.
+    """The result of one ``take``.
 
     Attributes:
-        marks: how many events, at all connections together.
-        seconds: until the last of them.
-        cpu: CPU seconds of the readers' process.
-        delays: from when an event was published to when it came, if they were asked to time it.
+        marks: number of events received, over all connections.
+        seconds: time until the last of them.
+        cpu: CPU seconds of the reader process.
+        delays: seconds from publishing to arrival of each event, if timing is on.
     """
 
     marks: int
@@ -37,8 +37,8 @@ class Taken(NamedTuple):
     delays: list[float]
 
 
-class Audience:
-    """Readers in a process of their own."""
+class StreamReaders:
+    """All readers of one server; they run in a separate process."""
 
     def __init__(self, server: StreamServer, process: Process) -> None:
         self._server = server
@@ -46,20 +46,20 @@ class Audience:
         self._connected = 0
 
     async def connect(self, count: int) -> None:
-        """Add connections; returns when all of them get what is published from now on."""
+        """Add connections; return when each of them receives newly published events."""
         await self._ask("connect", count)
         self._connected += count
-        # A server may answer a client before it has subscribed it, so this goes on until all hear
-        # one event, and nobody hears more.
-        for _ in range(_ATTEMPTS):
+        # A server may respond to a client before it has subscribed it, so publish until every
+        # connection receives exactly one event.
+        for _ in range(_MAX_TRIES):
             await self._server.publish([event()])
-            if (await self.take(sys.maxsize, patience=1)).marks == self._connected:
+            if (await self.take(sys.maxsize, timeout=1)).marks == self._connected:
                 return
-        raise RuntimeError("the server does not serve all clients")
+        raise RuntimeError("the server does not deliver to all clients")
 
-    async def take(self, marks: int, patience: float = 15) -> Taken:
-        """Read until so many events have come, or for so long none."""
-        return Taken(**await self._ask("take", marks, patience))
+    async def take(self, marks: int, timeout: float = 15) -> Taken:
+        """Read until ``marks`` events have arrived, or none for ``timeout`` seconds."""
+        return Taken(**await self._ask("take", marks, timeout))
 
     async def _ask(self, order: str, *details: float) -> Any:
         assert self._process.stdin is not None
@@ -68,30 +68,32 @@ class Audience:
         self._process.stdin.write(f"{line}\n".encode())
         answer = await self._process.stdout.readline()
         if not answer:
-            raise RuntimeError("the readers have ended")
+            raise RuntimeError("the reader process has ended")
         return json.loads(answer)
 
 
 @asynccontextmanager
-async def audience(server: StreamServer, *, timing: bool = False) -> AsyncIterator[Audience]:
-    """Start readers of a server's stream; none of them is connected yet."""
+async def stream_readers(
+    server: StreamServer, *, timing: bool = False
+) -> AsyncIterator[StreamReaders]:
+    """Start the reader process of a server's stream; it has no connection yet."""
     options = ["--timing"] if timing else []
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "benchmarks.readers", str(server.port), server.path, *options),
+        *("-m", "benchmarks.reader_process", str(server.port), server.path, *options),
         stdin=PIPE,
         stdout=PIPE,
-        limit=_LONGEST_ANSWER,
+        limit=_MAX_ANSWER_BYTES,
     )
     try:
-        yield Audience(server, process)
+        yield StreamReaders(server, process)
     finally:
         process.kill()
         await process.communicate()
 
 
 def event() -> bytes:
-    """Return an event of typical size, which says when it was made."""
+    """Return an event of typical size that contains the time at which it was made."""
     message = f"{MARK.decode()}@{time.time_ns()}@"
     padding = "x" * (_EVENT_BYTES - len(_EVENT) - len(message))
     return (_EVENT % (message + padding)).encode()
