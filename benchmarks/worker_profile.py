@@ -1,9 +1,9 @@
 """Profile a worker process with py-spy, by area and by function.
 
 Only threads that hold the interpreter lock are sampled: together they are the one core that a
-worker process can use. A function's own time includes the C code that it calls (a decoder, a socket's
-``send``). Samples count wall-clock moments, not CPU time: on a busy machine a worker is preempted
-most often in the write that wakes the server, which then seems expensive.
+worker process can use. A function's own time includes the C code that it calls (a decoder, or
+``send`` of a socket). Samples count wall-clock moments, not CPU time: on a busy machine a worker is
+preempted most often in the write that wakes the server, which then seems expensive.
 """
 
 import asyncio
