@@ -86,6 +86,10 @@ class Subjects:
         """Return the subject on which a worker says what it is driving."""
         return f"{self.prefix}.worker.{worker_id}"
 
+    def components(self) -> str:
+        """Return the subject on which each service answers for itself."""
+        return f"{self.prefix}.components"
+
     def clients(self) -> str:
         """Return the subject on which each API replica says how many clients a tenant has there."""
         return f"{self.prefix}.api.clients"

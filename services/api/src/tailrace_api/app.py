@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import socket
 from collections.abc import AsyncIterator
 from typing import Final, NamedTuple
 
@@ -47,6 +49,7 @@ from tailrace_api.web.problems import EXCEPTION_HANDLERS
 from tailrace_shared.commands.commands import Commands
 from tailrace_shared.commands.start_rate_limit import StartRateLimit
 from tailrace_shared.errors import JetStreamError, StartupError, UnavailableError
+from tailrace_shared.nats.components import announce
 from tailrace_shared.nats.jetstream import JetStream, connect
 from tailrace_shared.nats.provision import ensure
 from tailrace_shared.nats.topology import topology
@@ -123,6 +126,7 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
         hub = notices.hub = _hub(knowledge, LiveSubscription(client), subjects, epoch, settings)
         clients = ClientCount(client, subjects, hub)
         await clients.listen()
+        await announce(client, subjects, "api", f"{socket.gethostname()}-{os.getpid()}")
         metrics, tickets = Metrics(hub), Tickets(key, settings.ticket_lifetime)
         health = HealthRoutes(settings, client, hub, metrics)
         operations = [

@@ -23,6 +23,7 @@ from tailrace_shared.commands.commands import Commands
 from tailrace_shared.commands.run_starter import RunRequest
 from tailrace_shared.errors import JetStreamError, StartupError, UnavailableError
 from tailrace_shared.ids import new_token
+from tailrace_shared.nats.components import announce
 from tailrace_shared.nats.jetstream import JetStream, connect
 from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE
 from tailrace_shared.nats.provision import ensure
@@ -201,6 +202,7 @@ class Engine:
             self._loop.create_task(self._tenant_queues.run()),
             self._loop.create_task(services.statistics.run()),
         ]
+        await announce(self._client, self._subjects, "worker", self.worker_id)
         await services.liveness.answer_for_drives(self.worker_id, self._drives.is_driving)
 
     async def _emit(self, ctx: NodeContext, procedure: str, data: Any) -> int:

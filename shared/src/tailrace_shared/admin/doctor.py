@@ -1,0 +1,206 @@
+"""``tailrace doctor``: one line a check, and exit code 1 if one fails."""
+
+import argparse
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+
+import msgspec
+from nats.aio.client import Client
+
+from tailrace_shared.errors import JetStreamError, UnavailableError
+from tailrace_shared.nats.components import Component, discover, running_version
+from tailrace_shared.nats.jetstream import JetStream, connect
+from tailrace_shared.nats.provision import plan, version_of
+from tailrace_shared.nats.topology import DEAD, EVENTS, TOPOLOGY_VERSION, topology
+from tailrace_shared.settings import CommonSettings
+from tailrace_shared.stores.stores import Stores
+from tailrace_shared.subjects import Subjects
+
+Verdict = Literal["ok", "warn", "FAIL"]
+
+_MAX_SKEW_S: Final = 1.0
+_OVERDUE_S: Final = 60.0
+_STORE_WARN: Final = 0.8
+_STORE_FAIL: Final = 0.95
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """The result of one check.
+
+    Attributes:
+        verdict: ``FAIL`` if an operator must act, ``warn`` if an operator should look.
+        check: the name of the check.
+        detail: what was found, and what to do about it.
+    """
+
+    verdict: Verdict
+    check: str
+    detail: str
+
+
+async def command(settings: CommonSettings, options: argparse.Namespace) -> int:
+    """Run all checks and print their findings; return 1 if one failed."""
+    client = await connect(settings, "tailrace-doctor")
+    try:
+        findings = [finding async for finding in Doctor(settings, client).findings()]
+    finally:
+        await client.close()
+    if options.json:
+        sys.stdout.write(msgspec.json.encode(findings).decode() + "\n")
+    else:
+        for each in findings:
+            sys.stdout.write(f"{each.verdict:4}  {each.check}: {each.detail}\n")
+    return 1 if any(each.verdict == "FAIL" for each in findings) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What the checks read once.
+
+    Attributes:
+        account: the answer to JetStream's ``INFO``.
+        streams: the answer to ``STREAM.INFO`` of each stream of the topology that exists.
+        components: the services that answered.
+        now: the time of NATS, in seconds since the epoch.
+    """
+
+    account: dict[str, Any]
+    streams: dict[str, dict[str, Any]]
+    components: list[Component]
+    now: float
+
+
+class Doctor:
+    """Checks one installation.
+
+    Args:
+        settings: the settings of the installation.
+        client: a connection to its NATS.
+    """
+
+    def __init__(self, settings: CommonSettings, client: Client) -> None:
+        self._settings = settings
+        self._client = client
+        self._jetstream = JetStream(client)
+        self._subjects = Subjects(settings.prefix)
+        self._stores = Stores.over(self._jetstream, self._subjects)
+
+    async def findings(self) -> AsyncIterator[Finding]:
+        """Run the checks one after the other."""
+        version = self._client.connected_server_version
+        yield Finding("ok", "nats", f"version {version}, JetStream is on")
+        facts = await self._facts()
+        checks: tuple[tuple[str, Callable[[_Facts], Awaitable[Finding]]], ...] = (
+            ("store", self._store),
+            ("topology", self._topology),
+            ("replicas", self._replicas),
+            ("components", self._components),
+            ("clocks", self._clocks),
+            ("overdue", self._overdue),
+            ("dead letters", self._dead_letters),
+        )
+        for name, check in checks:
+            try:
+                yield await check(facts)
+            except (UnavailableError, JetStreamError) as error:
+                yield Finding("FAIL", name, f"cannot be checked: {error}")
+
+    async def _facts(self) -> _Facts:
+        streams = {}
+        for spec in topology(self._settings):
+            try:
+                streams[spec.name] = await self._jetstream.api(f"STREAM.INFO.{spec.name}")
+            except JetStreamError:
+                continue  # the check of the topology names it
+        account = await self._jetstream.api("INFO")
+        events = streams.get(self._subjects.stream(EVENTS))
+        now = datetime.fromisoformat(events["ts"]).timestamp() if events else 0.0
+        return _Facts(account, streams, await discover(self._client, self._subjects), now)
+
+    async def _store(self, facts: _Facts) -> Finding:
+        used, limit = facts.account["storage"], facts.account["limits"]["max_storage"]
+        if limit <= 0:
+            return Finding("ok", "store", f"{used / 1e6:.0f} MB used, no limit for this account")
+        share = used / limit
+        verdict: Verdict = "ok"
+        if share > _STORE_WARN:
+            verdict = "FAIL" if share > _STORE_FAIL else "warn"
+        return Finding(verdict, "store", f"{share:.0%} of {limit / 1e6:.0f} MB used")
+
+    async def _topology(self, facts: _Facts) -> Finding:
+        changes = await plan(self._jetstream, topology(self._settings))
+        events = facts.streams.get(self._subjects.stream(EVENTS))
+        found = version_of(events["config"]) if events else 0
+        if not changes:
+            return Finding("ok", "topology", f"version {found}")
+        missing = [change.spec.name for change in changes if change.config is None]
+        verdict: Verdict = "FAIL" if missing else "warn"
+        detail = f"missing {', '.join(missing)}" if missing else f"{len(changes)} streams differ"
+        return Finding(
+            verdict,
+            "topology",
+            f"version {found}, this release prefers {TOPOLOGY_VERSION}; {detail}: "
+            "run `tailrace topology plan`",
+        )
+
+    async def _replicas(self, facts: _Facts) -> Finding:
+        problems: list[str] = []
+        for name, info in facts.streams.items():
+            cluster = info.get("cluster") or {}
+            if cluster and not cluster.get("leader"):
+                problems.append(f"{name} has no leader")
+            for replica in cluster.get("replicas") or []:
+                if replica.get("offline") or not replica.get("current"):
+                    state = "offline" if replica.get("offline") else "behind"
+                    problems.append(f"{name} on {replica['name']} is {state}")
+        if problems:
+            more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
+            return Finding("FAIL", "replicas", "; ".join(problems[:3]) + more)
+        return Finding("ok", "replicas", f"{self._settings.nats_replicas} of each stream, current")
+
+    async def _components(self, facts: _Facts) -> Finding:
+        counts: dict[str, int] = {}
+        for each in facts.components:
+            name = f"{each.kind} {each.version}"
+            counts[name] = counts.get(name, 0) + 1
+        text = ", ".join(f"{count} x {name}" for name, count in sorted(counts.items()))
+        missing = {"api", "worker"} - {each.kind for each in facts.components}
+        if missing:
+            detail = f"no {' and no '.join(sorted(missing))} answers"
+            return Finding("FAIL", "components", f"{detail}{f'; {text}' if text else ''}")
+        versions = {each.version for each in facts.components} | {running_version()}
+        return Finding("ok" if len(versions) == 1 else "warn", "components", text)
+
+    async def _clocks(self, facts: _Facts) -> Finding:
+        skews = {each.id: each.clock - facts.now for each in facts.components}
+        # The answers came within the second in which they were collected.
+        wrong = {name: skew for name, skew in skews.items() if abs(skew) > 1 + _MAX_SKEW_S}
+        if wrong:
+            text = ", ".join(f"{name} by {skew:+.1f} s" for name, skew in sorted(wrong.items()))
+            return Finding("FAIL", "clocks", f"differ from that of NATS: {text}; run NTP")
+        return Finding("ok", "clocks", f"{len(skews)} services agree with NATS")
+
+    async def _overdue(self, facts: _Facts) -> Finding:
+        latest = facts.now - _OVERDUE_S
+        overdue = [
+            due async for due in self._stores.due.entries() if max(due.by, due.written_at) < latest
+        ]
+        if not overdue:
+            return Finding("ok", "overdue", "no execution is overdue")
+        first = overdue[0]
+        return Finding(
+            "FAIL",
+            "overdue",
+            f"{len(overdue)} executions, the first is {first.tenant}/{first.execution}: "
+            "check that workers run and reach NATS",
+        )
+
+    async def _dead_letters(self, facts: _Facts) -> Finding:
+        info = facts.streams.get(self._subjects.stream(DEAD))
+        count = info["state"]["messages"] if info else 0
+        if not count:
+            return Finding("ok", "dead letters", "none")
+        return Finding("warn", "dead letters", f"{count}: see `tailrace dead ls`")
