@@ -12,7 +12,18 @@ from tailrace.errors import TailraceError
 # Loaded when called: `tailrace up` should not wait for the imports of `tailrace watch`.
 COMMANDS: Final = (
     *("up", "validate", "apply", "import", "run", "watch", "ls", "show"),
-    *("pause", "resume", "cancel", "rerun", "signal", "schedule", "dead", "bench"),
+    *(
+        "pause",
+        "resume",
+        "cancel",
+        "rerun",
+        "signal",
+        "schedule",
+        "dead",
+        "topology",
+        "doctor",
+        "bench",
+    ),
 )
 
 # A service's own line, passed on by `tailrace up`, names its sender already.

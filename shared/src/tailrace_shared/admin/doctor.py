@@ -90,7 +90,8 @@ class Doctor:
 
     async def findings(self) -> AsyncIterator[Finding]:
         """Run the checks one after the other."""
-        version = self._client.connected_server_version
+        server = self._client.connected_server_version
+        version = f"{server.major}.{server.minor}.{server.patch}"
         yield Finding("ok", "nats", f"version {version}, JetStream is on")
         facts = await self._facts()
         checks: tuple[tuple[str, Callable[[_Facts], Awaitable[Finding]]], ...] = (

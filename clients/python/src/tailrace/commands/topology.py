@@ -1,0 +1,36 @@
+"""``tailrace topology``: the streams and buckets in NATS."""
+
+import click
+
+from tailrace.commands.operator_command import run_operator_command
+
+_version_option = click.option(
+    "--version", type=int, help="Topology version; 1 is that of Tailrace 0.2.  [default: newest]"
+)
+
+
+@click.group
+def topology() -> None:
+    """Plan and apply changes of the streams and buckets in NATS.
+
+    Talks to NATS at NATS_URL, with the settings of the services (TAILRACE_PREFIX,
+    TAILRACE_NATS_REPLICAS).
+    """
+
+
+@topology.command
+@_version_option
+def plan(version: int | None) -> None:
+    """Print what apply would change; exit with 1 if there is anything."""
+    run_operator_command("topology", "plan", *_version(version))
+
+
+@topology.command
+@_version_option
+def apply(version: int | None) -> None:
+    """Create and update streams and buckets. Applying twice changes nothing more."""
+    run_operator_command("topology", "apply", *_version(version))
+
+
+def _version(version: int | None) -> list[str]:
+    return [] if version is None else ["--version", str(version)]

@@ -1,0 +1,84 @@
+"""``tailrace doctor`` finds what is wrong with an installation, one line a check."""
+
+import msgspec
+import pytest
+
+from tailrace_shared.admin.__main__ import main
+from tailrace_shared.admin.doctor import Doctor
+from tailrace_shared.nats.components import Component, announce
+from tailrace_shared.nats.provision import ensure
+from tailrace_shared.nats.topology import KEYS, topology
+from tailrace_shared.stores.indexes.due_index import DueIndex
+
+
+@pytest.fixture
+async def services(site):
+    """Announce an API and a worker of this release."""
+    await announce(site.client, site.subjects, "api", "api-1")
+    await announce(site.client, site.subjects, "worker", "worker-1")
+
+
+async def examine(site):
+    """Return the findings by the name of their check."""
+    return {each.check: each async for each in Doctor(site.settings, site.client).findings()}
+
+
+@pytest.mark.usefixtures("services")
+async def test_a_healthy_installation_passes_every_check(site):
+    findings = await examine(site)
+    assert {each.verdict for each in findings.values()} == {"ok"}
+    assert len(findings) == 8
+
+
+async def test_services_that_do_not_answer_fail(site):
+    await announce(site.client, site.subjects, "worker", "worker-1")
+    found = (await examine(site))["components"]
+    assert (found.verdict, found.detail[:15]) == ("FAIL", "no api answers;")
+
+
+@pytest.mark.usefixtures("services")
+async def test_a_wrong_clock_fails_and_names_the_service(site):
+    async def answer(request):
+        late = Component("worker", "slow", "0.0.1", 1.0)
+        await request.respond(msgspec.json.encode(late))
+
+    await site.client.subscribe(site.subjects.components(), cb=answer)
+    findings = await examine(site)
+    assert findings["clocks"].verdict == "FAIL"
+    assert "slow by -" in findings["clocks"].detail
+    # Another version beside this one is what a rollout looks like.
+    assert findings["components"].verdict == "warn"
+
+
+@pytest.mark.usefixtures("services")
+async def test_an_overdue_execution_fails(site):
+    await DueIndex(site.jetstream, site.subjects).put("t", "e1", 1.0)
+    doctor = Doctor(site.settings, site.client)
+    facts = await doctor._facts()
+    assert (await doctor._overdue(facts)).verdict == "ok"  # written a moment ago
+    later = type(facts)(facts.account, facts.streams, facts.components, facts.now + 120)
+    found = await doctor._overdue(later)
+    assert found.verdict == "FAIL"
+    assert "1 executions, the first is t/e1" in found.detail
+
+
+@pytest.mark.usefixtures("services")
+async def test_a_missing_bucket_fails_and_says_what_to_run(site):
+    await site.jetstream.api(f"STREAM.DELETE.KV_{site.subjects.stream(KEYS)}")
+    found = (await examine(site))["topology"]
+    assert found.verdict == "FAIL"
+    assert "run `tailrace topology plan`" in found.detail
+    await ensure(site.jetstream, topology(site.settings))
+    assert (await examine(site))["topology"].verdict == "ok"
+
+
+@pytest.mark.usefixtures("services")
+async def test_dead_letters_are_a_warning(site):
+    await site.jetstream.publish(site.subjects.dead("q"), b"{}")
+    found = (await examine(site))["dead letters"]
+    assert (found.verdict, found.detail) == ("warn", "1: see `tailrace dead ls`")
+
+
+def test_a_setting_that_is_unknown_is_one_line_and_exit_code_2(capsys):
+    assert main(["doctor"], {"TAILRACE_PREFXI": "x"}) == 2
+    assert "did you mean TAILRACE_PREFIX" in capsys.readouterr().err
