@@ -1,4 +1,4 @@
-"""The brokers and backends that must behave alike: Dramatiq's own stubs, and ours on NATS."""
+"""The brokers and backends under test: Dramatiq's stubs and those on NATS must behave alike."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -28,7 +28,7 @@ def broker(request: pytest.FixtureRequest) -> Iterator[Broker]:
         made = StubBroker(fail_fast_default=False)
     else:
         server: NatsServer = request.getfixturevalue("shared_nats")
-        # So long that what comes at all has not waited for it.
+        # Too long for a redelivery within a test.
         made = NatsBroker(server.url, prefix=f"t{uuid4().hex[:8]}", ack_wait=600)
     made.add_middleware(CurrentMessage())
     made.emit_after("process_boot")

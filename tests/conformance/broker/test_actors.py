@@ -1,6 +1,6 @@
-"""Actors run as Dramatiq promises, whatever the broker: retries, limits, callbacks, shutdown."""
+"""Actors run as Dramatiq documents on any broker: retries, limits, callbacks, shutdown."""
 
-# ruff: noqa: ARG001, ARG002 - fixtures are asked for to take effect, an actor's arguments to be sent
+# ruff: noqa: ARG001, ARG002 - some fixtures only take effect, and actors ignore arguments
 
 import threading
 import time
@@ -34,7 +34,7 @@ def test_actors_can_be_sent_messages(broker: Broker, finish: Finish) -> None:
 
 
 def test_actors_can_be_sent_messages_of_any_json(broker: Broker, finish: Finish) -> None:
-    """Arguments arrive as JSON says they are, large ones too."""
+    """Arguments survive JSON encoding, large ones included."""
     seen: list[Any] = []
 
     @dramatiq.actor
@@ -48,8 +48,8 @@ def test_actors_can_be_sent_messages_of_any_json(broker: Broker, finish: Finish)
     assert sorted(map(repr, seen)) == sorted(map(repr, values))
 
 
-def test_actors_live_on_queues_of_their_own(broker: Broker, finish: Finish) -> None:
-    """Queue names may hold dots, dashes and underscores, and do not mix."""
+def test_actors_have_queues_of_their_own(broker: Broker, finish: Finish) -> None:
+    """Queue names may contain dots, dashes and underscores, and queues do not mix."""
     seen: list[str] = []
     for name in ("a", "a.b", "a-b_c", "A"):
 
@@ -96,7 +96,7 @@ def test_actors_retry_with_backoff_on_failure(broker: Broker, finish: Finish) ->
 
 
 def test_retries_keep_the_message_id_and_count(broker: Broker, finish: Finish) -> None:
-    """The retried message is the same message, and knows how often it was retried."""
+    """A retry has the same message id and a count of its retries."""
     seen: list[tuple[str, int]] = []
 
     @dramatiq.actor(max_retries=2, min_backoff=1, max_backoff=1)
@@ -114,7 +114,7 @@ def test_retries_keep_the_message_id_and_count(broker: Broker, finish: Finish) -
 def test_messages_that_exhaust_their_retries_are_dead_lettered(
     broker: Broker, finish: Finish, dead: Dead
 ) -> None:
-    """After the last retry a message is kept among the dead letters."""
+    """After the last retry a message becomes a dead letter."""
     attempts = 0
 
     @dramatiq.actor(max_retries=1, min_backoff=1, max_backoff=1)
@@ -132,7 +132,7 @@ def test_messages_that_exhaust_their_retries_are_dead_lettered(
 def test_a_message_without_retries_is_dead_lettered_at_once(
     broker: Broker, finish: Finish, dead: Dead
 ) -> None:
-    """With no retries the first failure is the last."""
+    """With ``max_retries=0`` the first failure is final."""
 
     @dramatiq.actor(max_retries=0)
     def failing() -> None:
@@ -146,7 +146,7 @@ def test_a_message_without_retries_is_dead_lettered_at_once(
 def test_exceptions_an_actor_throws_on_purpose_are_not_retried(
     broker: Broker, finish: Finish, dead: Dead
 ) -> None:
-    """What ``throws`` names fails the message for good."""
+    """An exception in ``throws`` makes the message a dead letter."""
     attempts = 0
 
     @dramatiq.actor(throws=ValueError, min_backoff=1)
@@ -161,8 +161,8 @@ def test_exceptions_an_actor_throws_on_purpose_are_not_retried(
     assert dead() == [sent.message_id]
 
 
-def test_actors_can_ask_to_be_retried_after_a_delay(broker: Broker, finish: Finish) -> None:
-    """``Retry`` names its own delay."""
+def test_actors_can_request_a_retry_after_a_delay(broker: Broker, finish: Finish) -> None:
+    """``Retry`` sets its own delay."""
     attempts: list[float] = []
 
     @dramatiq.actor
@@ -177,7 +177,7 @@ def test_actors_can_ask_to_be_retried_after_a_delay(broker: Broker, finish: Fini
 
 
 def test_retry_when_decides(broker: Broker, finish: Finish, dead: Dead) -> None:
-    """``retry_when`` outranks ``max_retries``."""
+    """``retry_when`` overrides ``max_retries``."""
     attempts = 0
 
     @dramatiq.actor(
@@ -197,13 +197,13 @@ def test_retry_when_decides(broker: Broker, finish: Finish, dead: Dead) -> None:
     assert dead() == [sent.message_id]
 
 
-def test_actors_can_be_told_of_exhausted_retries(broker: Broker, finish: Finish) -> None:
+def test_actors_can_be_notified_of_exhausted_retries(broker: Broker, finish: Finish) -> None:
     """``on_retry_exhausted`` receives the message that failed."""
-    told: list[Any] = []
+    received: list[Any] = []
 
     @dramatiq.actor
     def funeral(message: dict[str, Any], retries: dict[str, Any]) -> None:
-        told.append((message["actor_name"], retries["max_retries"]))
+        received.append((message["actor_name"], retries["max_retries"]))
 
     @dramatiq.actor(max_retries=0, on_retry_exhausted="funeral")
     def failing() -> None:
@@ -211,11 +211,11 @@ def test_actors_can_be_told_of_exhausted_retries(broker: Broker, finish: Finish)
 
     failing.send()
     finish()
-    assert told == [("failing", 0)]
+    assert received == [("failing", 0)]
 
 
 def test_actors_can_be_delayed(broker: Broker, finish: Finish) -> None:
-    """A delayed message runs after its delay, never before."""
+    """A delayed message never runs before its delay is over."""
     ran: list[float] = []
 
     @dramatiq.actor
@@ -230,7 +230,7 @@ def test_actors_can_be_delayed(broker: Broker, finish: Finish) -> None:
 
 
 def test_delayed_messages_run_in_the_order_of_their_delays(broker: Broker, run: Run) -> None:
-    """The later enqueued but sooner due message runs first."""
+    """The message that is due first runs first, although it was enqueued later."""
     order: list[str] = []
     ran = threading.Event()
 
@@ -247,8 +247,8 @@ def test_delayed_messages_run_in_the_order_of_their_delays(broker: Broker, run: 
 
 
 @pytest.mark.parametrize("delay", [0, -5])
-def test_a_delay_that_is_over_is_none(broker: Broker, finish: Finish, delay: int) -> None:
-    """Zero and less mean now."""
+def test_a_delay_of_zero_or_less_means_now(broker: Broker, finish: Finish, delay: int) -> None:
+    """The message runs at once."""
     ran = threading.Event()
 
     @dramatiq.actor
@@ -282,7 +282,7 @@ def test_actors_can_be_assigned_time_limits(broker: Broker, finish: Finish, dead
 def test_actors_can_be_assigned_message_age_limits(
     broker: Broker, finish: Finish, dead: Dead
 ) -> None:
-    """A message older than its limit is not run, but dead-lettered."""
+    """A message older than its limit becomes a dead letter without being run."""
     ran = threading.Event()
 
     @dramatiq.actor(max_age=100)
@@ -296,37 +296,37 @@ def test_actors_can_be_assigned_message_age_limits(
 
 
 def test_actors_can_be_shutdown_notified(broker: Broker, run: Run) -> None:
-    """A worker that stops interrupts those actors that want to know."""
-    started, told = threading.Event(), threading.Event()
+    """A worker that stops interrupts the actors with ``notify_shutdown``."""
+    started, received = threading.Event(), threading.Event()
 
     @dramatiq.actor(notify_shutdown=True, max_retries=3, min_backoff=1, max_backoff=1)
     def long() -> None:
         started.set()
         try:
-            while not told.is_set():
+            while not received.is_set():
                 time.sleep(0.02)
         except Shutdown:
-            told.set()
+            received.set()
             raise
 
     long.send()
     worker = run()
     assert started.wait(60)
     worker.stop()
-    assert told.is_set()
+    assert received.is_set()
 
 
 def test_actors_can_have_success_and_failure_callbacks(broker: Broker, finish: Finish) -> None:
-    """Callbacks learn the result, or the exception."""
-    told: list[tuple[str, Any]] = []
+    """Callbacks receive the result, or the exception."""
+    received: list[tuple[str, Any]] = []
 
     @dramatiq.actor
     def succeeded(message: dict[str, Any], result: Any) -> None:
-        told.append(("ok", result))
+        received.append(("ok", result))
 
     @dramatiq.actor
     def failed(message: dict[str, Any], error: dict[str, str]) -> None:
-        told.append(("no", error["type"]))
+        received.append(("no", error["type"]))
 
     @dramatiq.actor(max_retries=0)
     def work(good: bool) -> int:
@@ -337,7 +337,7 @@ def test_actors_can_have_success_and_failure_callbacks(broker: Broker, finish: F
     work.send_with_options(args=(True,), on_success=succeeded)
     work.send_with_options(args=(False,), on_failure=failed)
     finish()
-    assert sorted(told) == [("no", "KeyError"), ("ok", 42)]
+    assert sorted(received) == [("no", "KeyError"), ("ok", 42)]
 
 
 def test_async_actors_run(broker: Broker, finish: Finish) -> None:
@@ -358,7 +358,7 @@ def test_async_actors_run(broker: Broker, finish: Finish) -> None:
 def test_messages_of_undeclared_actors_are_dead_lettered(
     broker: Broker, finish: Finish, dead: Dead
 ) -> None:
-    """A worker that does not know an actor puts its message aside."""
+    """A worker makes the messages of unknown actors dead letters."""
     broker.declare_queue("default")
     message: dramatiq.Message[None] = dramatiq.Message(
         queue_name="default", actor_name="nobody", args=(), kwargs={}, options={}
@@ -389,7 +389,7 @@ def test_middleware_can_skip_messages(broker: Broker, finish: Finish, dead: Dead
 
 
 def test_urgent_actors_run_first_within_a_worker(broker: Broker, run: Run) -> None:
-    """Of what a worker has prefetched, the lower ``priority`` runs first."""
+    """Among prefetched messages, the lower ``priority`` runs first."""
     order: list[str] = []
     gate, blocked = threading.Semaphore(0), threading.Barrier(3)
 
@@ -414,7 +414,7 @@ def test_urgent_actors_run_first_within_a_worker(broker: Broker, run: Run) -> No
     high.send()
     while worker.work_queue.qsize() < 2:
         time.sleep(0.01)
-    gate.release()  # one thread for both, so that they do not run side by side
+    gate.release()  # one thread, so that they run one after the other
     while len(order) < 2:
         time.sleep(0.01)
     gate.release()

@@ -1,6 +1,6 @@
-"""The broker's own contract: declaring, consuming, flushing, joining."""
+"""Dramatiq's contract of a broker: declaring, enqueueing, consuming, flushing, joining."""
 
-# ruff: noqa: ARG001, ARG002 - fixtures are asked for to take effect, an actor's arguments to be sent
+# ruff: noqa: ARG001, ARG002 - some fixtures only take effect, and actors ignore arguments
 
 import threading
 import time
@@ -17,25 +17,25 @@ Run = Callable[..., Worker]
 
 
 class Recorder(Middleware):
-    """Remembers the signals it gets."""
+    """Records the signals of the broker."""
 
     def __init__(self) -> None:
         self.signals: list[tuple[str, Any]] = []
 
     def before_declare_queue(self, broker: Broker, queue_name: str) -> None:
-        """Record."""
+        """Record the signal."""
         self.signals.append(("before_declare_queue", queue_name))
 
     def after_declare_queue(self, broker: Broker, queue_name: str) -> None:
-        """Record."""
+        """Record the signal."""
         self.signals.append(("after_declare_queue", queue_name))
 
     def before_enqueue(self, broker: Broker, message: Any, delay: int | None) -> None:
-        """Record."""
+        """Record the signal."""
         self.signals.append(("before_enqueue", delay))
 
     def after_enqueue(self, broker: Broker, message: Any, delay: int | None) -> None:
-        """Record."""
+        """Record the signal."""
         self.signals.append(("after_enqueue", delay))
 
 
@@ -45,14 +45,14 @@ def message_for(queue: str) -> "dramatiq.Message[Any]":
 
 
 def received(consumer: Consumer) -> Any:
-    """Return the next message, whenever it comes."""
+    """Wait for the next message and return it."""
     while (message := next(consumer)) is None:
         pass
     return message
 
 
 def test_declaring_a_queue_twice_signals_once(broker: Broker) -> None:
-    """Declaring is idempotent, and so are its signals."""
+    """Declaring is idempotent and emits its signals once."""
     recorder = Recorder()
     broker.add_middleware(recorder)
     broker.declare_queue("q")
@@ -73,7 +73,7 @@ def test_declared_actors_and_queues_are_known(broker: Broker) -> None:
 
 
 def test_declared_queues_cannot_be_changed_from_outside(broker: Broker) -> None:
-    """What ``get_declared_queues`` returns is a copy."""
+    """``get_declared_queues`` returns a copy."""
     broker.declare_queue("q")
     broker.get_declared_queues().clear()
     assert "q" in broker.get_declared_queues()
@@ -96,19 +96,19 @@ def test_enqueueing_signals_before_and_after(broker: Broker) -> None:
 
 
 def test_consuming_an_undeclared_queue_is_an_error(broker: Broker) -> None:
-    """There is nothing to consume from a queue nobody declared."""
+    """An undeclared queue raises ``QueueNotFound``."""
     with pytest.raises(QueueNotFound):
         broker.consume("nowhere")
 
 
 def test_joining_an_undeclared_queue_is_an_error(broker: Broker) -> None:
-    """There is nothing to wait for at a queue nobody declared."""
+    """An undeclared queue raises ``QueueNotFound``."""
     with pytest.raises(QueueNotFound):
         broker.join("nowhere")
 
 
-def test_a_consumer_gives_what_was_enqueued_in_order(broker: Broker) -> None:
-    """Messages come first in, first out, and equal to what went in."""
+def test_a_consumer_yields_messages_in_order(broker: Broker) -> None:
+    """Messages arrive first in, first out, and unchanged."""
     broker.declare_queue("q")
     sent = [broker.enqueue(message_for("q")) for _ in range(3)]
     consumer = broker.consume("q", prefetch=3)
@@ -120,8 +120,8 @@ def test_a_consumer_gives_what_was_enqueued_in_order(broker: Broker) -> None:
     consumer.close()
 
 
-def test_an_idle_consumer_gives_none_after_its_timeout(broker: Broker) -> None:
-    """An empty queue costs its timeout, and yields None."""
+def test_an_idle_consumer_yields_none_after_its_timeout(broker: Broker) -> None:
+    """The consumer of an empty queue waits for its timeout."""
     broker.declare_queue("q")
     consumer = broker.consume("q", timeout=100)
     before = time.monotonic()
@@ -131,7 +131,7 @@ def test_an_idle_consumer_gives_none_after_its_timeout(broker: Broker) -> None:
 
 
 def test_a_consumer_holds_no_more_than_its_prefetch(broker: Broker) -> None:
-    """Without an ack there is no further message."""
+    """No further message arrives without an ack."""
     broker.declare_queue("q")
     for _ in range(3):
         broker.enqueue(message_for("q"))
@@ -143,7 +143,7 @@ def test_a_consumer_holds_no_more_than_its_prefetch(broker: Broker) -> None:
     consumer.close()
 
 
-def test_acknowledged_messages_are_gone(broker: Broker) -> None:
+def test_acknowledged_messages_leave_the_queue(broker: Broker) -> None:
     """A queue whose messages are all acknowledged is empty."""
     broker.declare_queue("q")
     broker.enqueue(message_for("q"))
@@ -157,7 +157,7 @@ def test_acknowledged_messages_are_gone(broker: Broker) -> None:
 
 
 def test_rejected_messages_are_dead_letters(broker: Broker, dead: Callable[[], list[str]]) -> None:
-    """A nack takes a message off its queue and keeps it."""
+    """A nack moves a message from its queue to the dead letters."""
     broker.declare_queue("q")
     sent = broker.enqueue(message_for("q"))
     consumer = broker.consume("q")
@@ -185,7 +185,7 @@ def test_flushing_drops_waiting_messages(broker: Broker, run: Run) -> None:
 
 
 def test_flushing_all_drops_the_messages_of_every_queue(broker: Broker, run: Run) -> None:
-    """``flush_all`` reaches every declared queue, and what is delayed too."""
+    """``flush_all`` empties every declared queue, delayed messages included."""
     ran = threading.Event()
 
     @dramatiq.actor(queue_name="p")
@@ -208,7 +208,7 @@ def test_flushing_all_drops_the_messages_of_every_queue(broker: Broker, run: Run
 
 
 def test_joining_waits_for_delayed_and_running_messages(broker: Broker, run: Run) -> None:
-    """``join`` returns when nothing is left to run, wherever it is."""
+    """``join`` returns when no message is waiting, delayed or running."""
     ran: list[str] = []
 
     @dramatiq.actor
@@ -224,7 +224,7 @@ def test_joining_waits_for_delayed_and_running_messages(broker: Broker, run: Run
 
 
 def test_joining_can_time_out(broker: Broker) -> None:
-    """A queue that does not empty is reported."""
+    """``QueueJoinTimeout`` is raised for a queue that does not become empty."""
     broker.declare_queue("q")
     broker.enqueue(message_for("q"))
     with pytest.raises(QueueJoinTimeout):
@@ -232,7 +232,7 @@ def test_joining_can_time_out(broker: Broker) -> None:
 
 
 def test_a_worker_can_be_paused_and_resumed(broker: Broker, run: Run) -> None:
-    """A paused worker runs nothing; resumed, it runs what has come meanwhile."""
+    """A paused worker runs no message until it is resumed."""
     ran = threading.Event()
 
     @dramatiq.actor
@@ -247,8 +247,8 @@ def test_a_worker_can_be_paused_and_resumed(broker: Broker, run: Run) -> None:
     assert ran.wait(60)
 
 
-def test_stopping_a_worker_hands_back_what_it_did_not_begin(broker: Broker, run: Run) -> None:
-    """Prefetched messages survive their worker."""
+def test_a_stopping_worker_releases_the_messages_it_has_not_begun(broker: Broker, run: Run) -> None:
+    """Another worker runs the prefetched messages."""
     ran: list[int] = []
     gate, blocked = threading.Event(), threading.Event()
 

@@ -1,6 +1,6 @@
 """Pipelines and groups run over any broker."""
 
-# ruff: noqa: ARG001 - fixtures are asked for to take effect, an actor's arguments to be sent
+# ruff: noqa: ARG001 - some fixtures only take effect, and actors ignore arguments
 
 from collections.abc import Callable
 
@@ -16,13 +16,13 @@ Run = Callable[..., Worker]
 
 @pytest.fixture
 def results(broker: Broker, result_backend: ResultBackend) -> None:
-    """Give the broker results."""
+    """Add the results middleware to the broker."""
     broker.add_middleware(Results(backend=result_backend))
 
 
 @pytest.mark.usefixtures("results")
 def test_messages_can_be_piped(broker: Broker, run: Run) -> None:
-    """Each actor of a pipeline gets its predecessor's result."""
+    """Each actor of a pipeline receives its predecessor's result."""
 
     @dramatiq.actor(store_results=True)
     def add(x: int, y: int = 0) -> int:
@@ -38,7 +38,7 @@ def test_messages_can_be_piped(broker: Broker, run: Run) -> None:
 
 @pytest.mark.usefixtures("results")
 def test_pipelines_can_be_delayed(broker: Broker, run: Run) -> None:
-    """A pipeline may begin later, and wait between its steps."""
+    """A pipeline may start with a delay, and wait between its steps."""
 
     @dramatiq.actor(store_results=True)
     def add(x: int, y: int = 0) -> int:
@@ -51,8 +51,8 @@ def test_pipelines_can_be_delayed(broker: Broker, run: Run) -> None:
 
 
 @pytest.mark.usefixtures("results")
-def test_groups_run_messages_beside_each_other(broker: Broker, run: Run) -> None:
-    """A group's results come in the order of its messages."""
+def test_groups_run_messages_concurrently(broker: Broker, run: Run) -> None:
+    """The results of a group have the order of its messages."""
 
     @dramatiq.actor(store_results=True)
     def square(x: int) -> int:
@@ -67,7 +67,7 @@ def test_groups_run_messages_beside_each_other(broker: Broker, run: Run) -> None
 
 @pytest.mark.usefixtures("results")
 def test_groups_can_time_out(broker: Broker) -> None:
-    """Without a worker there are no results to wait for."""
+    """Waiting for results ends with the timeout if no worker runs."""
 
     @dramatiq.actor(store_results=True)
     def never() -> None: ...
@@ -83,7 +83,7 @@ def test_groups_call_back_when_all_are_done(
     run: Run,
     rate_limiter_backend: RateLimiterBackend,
 ) -> None:
-    """The completion callback runs once, after the last of the group."""
+    """The completion callback runs once, after the last message of the group."""
     broker.add_middleware(GroupCallbacks(rate_limiter_backend))
     ran: list[str] = []
 

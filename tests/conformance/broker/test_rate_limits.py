@@ -1,4 +1,4 @@
-"""Rate limiters and barriers hold over any backend, from many threads."""
+"""Rate limiters and barriers keep their limits on any backend, across many threads."""
 
 import threading
 import time
@@ -19,18 +19,18 @@ from dramatiq.rate_limits import (
 
 @pytest.fixture
 def key() -> str:
-    """A key of one's own."""
+    """A unique key."""
     return f"key {uuid4()}"
 
 
 def test_add_sets_a_key_once(rate_limiter_backend: RateLimiterBackend, key: str) -> None:
-    """The first to add a key wins."""
+    """Only the first ``add`` of a key succeeds."""
     assert rate_limiter_backend.add(key, 1, 60_000)
     assert not rate_limiter_backend.add(key, 1, 60_000)
 
 
 def test_keys_expire(rate_limiter_backend: RateLimiterBackend, key: str) -> None:
-    """An expired key can be added anew, and not before."""
+    """A key can be added again only after it has expired."""
     before = time.monotonic()
     assert rate_limiter_backend.add(key, 1, 150)
     while not rate_limiter_backend.add(key, 1, 150):
@@ -56,7 +56,7 @@ def test_decr_stops_at_the_minimum(rate_limiter_backend: RateLimiterBackend, key
 def test_concurrent_increments_are_never_lost(
     rate_limiter_backend: RateLimiterBackend, key: str
 ) -> None:
-    """Of many increments at once exactly as many succeed as there is room for."""
+    """Of many concurrent increments, exactly as many succeed as the maximum allows."""
     with ThreadPoolExecutor(8) as pool:
         done = list(pool.map(lambda _: rate_limiter_backend.incr(key, 1, 20, 60_000), range(40)))
     assert sum(done) == 20
@@ -65,7 +65,7 @@ def test_concurrent_increments_are_never_lost(
 def test_concurrent_rate_limiters_limit_concurrency(
     rate_limiter_backend: RateLimiterBackend, key: str
 ) -> None:
-    """No more than the limit hold it at the same time, and it can be had again."""
+    """At most ``limit`` threads hold the limiter, and a released slot can be taken again."""
     mutex = ConcurrentRateLimiter(rate_limiter_backend, key, limit=1)
     with mutex.acquire(raise_on_failure=False) as first:
         assert first
@@ -78,7 +78,7 @@ def test_concurrent_rate_limiters_limit_concurrency(
 
 
 def by_bucket(backend: RateLimiterBackend, key: str) -> BucketRateLimiter:
-    """Return a limiter whose present bucket began long ago and ends long after the test."""
+    """Return a limiter whose current bucket lasts longer than the test."""
     now, hours = int(time.time() * 1000), range(3_600_000, 7_200_000, 60_000)
     bucket = min(hours, key=lambda size: abs(now % size / size - 0.5))
     return BucketRateLimiter(backend, key, limit=5, bucket=bucket)
@@ -95,7 +95,7 @@ def test_limiters_limit_operations_within_a_time(
     key: str,
     limiter_of: Callable[[RateLimiterBackend, str], BucketRateLimiter | WindowRateLimiter],
 ) -> None:
-    """Of many attempts within that time as many succeed as the limit allows."""
+    """Of many attempts within the time, exactly as many succeed as the limit allows."""
     acquire: Callable[[], bool] = limiter_of(rate_limiter_backend, key)._acquire
     with ThreadPoolExecutor(4) as pool:
         done = list(pool.map(lambda _: acquire(), range(20)))
@@ -103,7 +103,7 @@ def test_limiters_limit_operations_within_a_time(
 
 
 def test_barriers_block(rate_limiter_backend: RateLimiterBackend, key: str) -> None:
-    """Who comes early waits for the last one."""
+    """Early parties wait for the last one."""
     barrier = Barrier(rate_limiter_backend, key, ttl=60_000)
     assert barrier.create(parties=2)
     assert not barrier.create(parties=10)
@@ -117,10 +117,10 @@ def test_barriers_block(rate_limiter_backend: RateLimiterBackend, key: str) -> N
     assert passed == [True]
 
 
-def test_barriers_can_be_asked_without_blocking(
+def test_barriers_can_be_checked_without_blocking(
     rate_limiter_backend: RateLimiterBackend, key: str
 ) -> None:
-    """Only the last to come is told that all are there."""
+    """Only the last party gets True."""
     barrier = Barrier(rate_limiter_backend, key, ttl=60_000)
     assert barrier.create(parties=2)
     assert not barrier.wait(block=False)
@@ -130,7 +130,7 @@ def test_barriers_can_be_asked_without_blocking(
 def test_waiting_at_a_barrier_can_time_out(
     rate_limiter_backend: RateLimiterBackend, key: str
 ) -> None:
-    """Nobody comes: waiting ends with the timeout."""
+    """If no other party arrives, waiting ends with the timeout."""
     barrier = Barrier(rate_limiter_backend, key, ttl=60_000)
     assert barrier.create(parties=2)
     assert not barrier.wait(timeout=200)

@@ -1,6 +1,6 @@
-"""Results are kept and found over any backend."""
+"""Results can be stored and read on any backend."""
 
-# ruff: noqa: ARG001 - fixtures are asked for to take effect, an actor's arguments to be sent
+# ruff: noqa: ARG001 - some fixtures only take effect, and actors ignore arguments
 
 import threading
 import time
@@ -23,19 +23,19 @@ Run = Callable[..., Worker]
 
 @pytest.fixture(autouse=True)
 def results(broker: Broker, result_backend: ResultBackend) -> None:
-    """Give the broker results."""
+    """Add the results middleware to the broker."""
     broker.add_middleware(Results(backend=result_backend))
 
 
 @pytest.fixture
 def message(broker: Broker) -> "dramatiq.Message[Any]":
-    """A message that nobody runs."""
+    """A message that is never enqueued."""
     return dramatiq.Message(queue_name="q", actor_name="a", args=(), kwargs={}, options={})
 
 
 @pytest.mark.parametrize("block", [True, False])
 def test_actors_can_store_results(broker: Broker, run: Run, block: bool) -> None:
-    """A result can be had by waiting for it, or by asking later."""
+    """A caller can wait for a result, or read it later."""
 
     @dramatiq.actor(store_results=True)
     def work() -> dict[str, Any]:
@@ -50,7 +50,7 @@ def test_actors_can_store_results(broker: Broker, run: Run, block: bool) -> None
 
 
 def test_a_missing_result_is_an_error(broker: Broker, message: "dramatiq.Message[Any]") -> None:
-    """Asking too early, or for what was never run, says so."""
+    """Reading the result of a message that has not run raises ``ResultMissing``."""
     with pytest.raises(ResultMissing):
         message.get_result()
 
@@ -58,7 +58,7 @@ def test_a_missing_result_is_an_error(broker: Broker, message: "dramatiq.Message
 def test_waiting_for_a_result_can_time_out(
     broker: Broker, message: "dramatiq.Message[Any]"
 ) -> None:
-    """Waiting ends with the timeout, even below a second."""
+    """Waiting ends with the timeout, also below a second."""
     with pytest.raises(ResultTimeout):
         message.get_result(block=True, timeout=200)
 
@@ -66,16 +66,16 @@ def test_waiting_for_a_result_can_time_out(
 def test_results_expire(
     broker: Broker, result_backend: ResultBackend, message: "dramatiq.Message[Any]"
 ) -> None:
-    """After its time to live a result is missing again, and not before."""
+    """A result is missing only after its TTL."""
     before = time.monotonic()
     result_backend.store_result(message, 1, ttl=1000)
     with pytest.raises(ResultMissing):
-        read_without_end(message)
+        read_until_missing(message)
     assert time.monotonic() - before > 0.95
 
 
-def read_without_end(message: "dramatiq.Message[Any]") -> None:
-    """Read a result for as long as there is one."""
+def read_until_missing(message: "dramatiq.Message[Any]") -> None:
+    """Read a result until it is missing."""
     while message.get_result() == 1:
         time.sleep(0.05)
 
@@ -83,13 +83,13 @@ def read_without_end(message: "dramatiq.Message[Any]") -> None:
 def test_none_is_a_result(
     broker: Broker, result_backend: ResultBackend, message: "dramatiq.Message[Any]"
 ) -> None:
-    """None that was stored differs from nothing stored."""
+    """A stored None differs from a missing result."""
     result_backend.store_result(message, None, ttl=60_000)
     assert message.get_result(block=True) is None
 
 
 def test_a_failure_is_a_result(broker: Broker, run: Run) -> None:
-    """An actor's last exception is raised to who asks for its result."""
+    """Reading the result of a failed actor raises its last exception."""
 
     @dramatiq.actor(store_results=True, max_retries=0)
     def failing() -> None:
@@ -101,17 +101,17 @@ def test_a_failure_is_a_result(broker: Broker, run: Run) -> None:
         sent.get_result(block=True, timeout=60_000)
 
 
-def test_waiting_for_a_result_wakes_when_it_comes(
+def test_a_new_result_wakes_its_waiters(
     broker: Broker, result_backend: ResultBackend, message: "dramatiq.Message[Any]"
 ) -> None:
-    """A result stored while somebody waits ends the waiting."""
+    """A result that is stored while a caller waits ends the wait."""
     timer = threading.Timer(0.2, result_backend.store_result, (message, "here", 60_000))
     timer.start()
     assert message.get_result(block=True, timeout=60_000) == "here"
     timer.join()
 
 
-def test_readable_keys_work_alike(
+def test_readable_keys_work_like_hashed_ones(
     broker: Broker, result_backend: ResultBackend, message: "dramatiq.Message[Any]"
 ) -> None:
     """Keys may be readable instead of hashed, with any queue name."""

@@ -19,7 +19,7 @@ PROGRAM = Path(__file__).with_name("program.py")
 @pytest.fixture
 def broker(shared_nats: NatsDeployment) -> Iterator[NatsBroker]:
     """A broker with a subject prefix of its own, on the shared server."""
-    # So long that what comes at all has not waited for it.
+    # Too long for a redelivery within a test.
     made = NatsBroker(
         shared_nats.url,
         prefix=f"t{uuid4().hex[:8]}",
@@ -49,7 +49,7 @@ def work(broker: NatsBroker) -> Iterator[Callable[..., Worker]]:
 
 @pytest.fixture
 def fleet(nats_server: NatsServer, tmp_path: Path) -> Iterator[WorkerFleet]:
-    """Worker processes over a NATS server of their own, which may be held up for a while."""
+    """Worker processes on a NATS server of their own, which tests may stop for a while."""
     made = WorkerFleet(PROGRAM, nats_server, tmp_path)
     made.ack_wait = 4.0
     yield made

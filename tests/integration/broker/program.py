@@ -30,7 +30,7 @@ _effects = os.open(os.environ["PROGRAM_EFFECTS"], os.O_WRONLY | os.O_APPEND | os
 
 
 def _note(what: str) -> None:
-    # One small append is one write, also among processes.
+    # A small append is atomic, also between processes.
     os.write(_effects, f"{what}\n".encode())
 
 
@@ -56,10 +56,10 @@ def slow(name: str, seconds: float) -> None:
 
 @dramatiq.actor
 def stopped(name: str, process: int) -> None:
-    """Leave a trace; that process of all stops in between, until somebody lets it go on."""
+    """Leave a trace; the process with that number then stops itself (SIGSTOP) until SIGCONT."""
     _note(f"begin {name} {os.getpid()}")
     if os.getpid() == process:
-        # At this thread, or it would go on until another has taken the signal.
+        # To this thread: otherwise it might run on until another thread takes the signal.
         signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
     _note(f"effect {name}")
 

@@ -1,4 +1,4 @@
-"""The broker outlives its connection, and says in Dramatiq's words when it cannot."""
+"""The broker survives lost connections, or raises Dramatiq's errors."""
 
 import os
 import signal
@@ -20,22 +20,22 @@ def message(size: int = 1) -> "dramatiq.Message[None]":
 
 
 def test_an_unreachable_nats_fails_the_connection() -> None:
-    """Nobody listens: that is ConnectionFailed, after the timeout."""
+    """Without a server an enqueue raises ``ConnectionFailed`` after the timeout."""
     broker = NatsBroker(f"nats://127.0.0.1:{free_port()}", connect_timeout=0.5)
     with pytest.raises(ConnectionFailed, match="cannot reach NATS"):
         broker.enqueue(message())
     broker.close()
 
 
-def test_making_a_broker_connects_to_nothing() -> None:
+def test_constructing_a_broker_does_not_connect() -> None:
     """A module may construct its broker and declare actors while NATS is away."""
     broker = NatsBroker(f"nats://127.0.0.1:{free_port()}")
     broker.declare_queue("q")
     broker.close()
 
 
-def test_enqueueing_rides_out_a_restart(nats_server: NatsServer) -> None:
-    """A message enqueued while NATS is away is stored once, when it is back."""
+def test_enqueueing_survives_a_restart(nats_server: NatsServer) -> None:
+    """A message enqueued while NATS is down is stored once when NATS is back."""
     broker = NatsBroker(nats_server.url, enqueue_timeout=60)
     broker.enqueue(message())
     nats_server.kill()
@@ -52,10 +52,10 @@ def test_enqueueing_rides_out_a_restart(nats_server: NatsServer) -> None:
     broker.close()
 
 
-def test_an_answer_that_comes_too_late_does_not_end_the_reader(
+def test_a_late_pong_does_not_end_the_reader(
     nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that stood still says that it has read everything when nobody asks any more."""
+    """A server that was stopped answers a ping after the flush has timed out."""
     monkeypatch.setattr("tailrace_worker.broker.link.link._FLUSH_TIMEOUT_S", 0.1)
     broker = NatsBroker(nats_server.url)
     connection = broker.connection
@@ -70,8 +70,8 @@ def test_an_answer_that_comes_too_late_does_not_end_the_reader(
     broker.close()
 
 
-def test_enqueueing_gives_up_while_nats_stays_away(nats_server: NatsServer) -> None:
-    """After the timeout the connection counts as closed; later it recovers by itself."""
+def test_enqueueing_times_out_while_nats_is_down(nats_server: NatsServer) -> None:
+    """An enqueue raises ``ConnectionClosed`` after its timeout; the connection recovers later."""
     broker = NatsBroker(nats_server.url)
     broker.enqueue(message())
     broker._writer.timeout_s = 0.5
@@ -91,8 +91,8 @@ def test_enqueueing_gives_up_while_nats_stays_away(nats_server: NatsServer) -> N
     broker.close()
 
 
-def test_a_closed_broker_says_so(nats_server: NatsServer) -> None:
-    """After ``close`` every use is ConnectionClosed, and closing again does nothing."""
+def test_a_closed_broker_raises(nats_server: NatsServer) -> None:
+    """After ``close`` every use raises ``ConnectionClosed``; closing again has no effect."""
     broker = NatsBroker(nats_server.url)
     broker.enqueue(message())
     broker.close()
@@ -102,7 +102,7 @@ def test_a_closed_broker_says_so(nats_server: NatsServer) -> None:
 
 
 def test_a_message_larger_than_nats_accepts_is_refused(nats_server: NatsServer) -> None:
-    """The error names both sizes at once, and the connection lives on."""
+    """The error names both sizes, and the connection stays usable."""
     broker = NatsBroker(nats_server.url)
     with pytest.raises(BrokerError, match="bytes with its headers; this NATS accepts"):
         broker.enqueue(message(1024 * 1024 - 200))
@@ -111,8 +111,8 @@ def test_a_message_larger_than_nats_accepts_is_refused(nats_server: NatsServer) 
 
 
 def test_workers_recover_after_nats_was_restarted(nats_server: NatsServer) -> None:
-    """A message that ran through the restart is acknowledged after it, and new ones are run."""
-    # So long that no message which comes again explains that the queue empties.
+    """A message that runs during the restart is acknowledged after it; new messages run."""
+    # Too long for a redelivery, so the queue becomes empty by acknowledgements only.
     broker = NatsBroker(nats_server.url, ack_wait=600, enqueue_timeout=60)
     dramatiq.set_broker(broker)
     begun, gate = threading.Event(), threading.Event()
@@ -141,7 +141,7 @@ def test_workers_recover_after_nats_was_restarted(nats_server: NatsServer) -> No
 
 
 def test_a_nats_that_lost_its_disk_gets_its_streams_back(nats_server: NatsServer) -> None:
-    """What is enqueued after the loss is run by workers that were there before."""
+    """Running workers consume what is enqueued after the loss."""
     broker = NatsBroker(nats_server.url, enqueue_timeout=60)
     broker.declare_queue("default")
     consumer = broker.consume("default", timeout=60_000)
@@ -158,7 +158,7 @@ def test_a_nats_that_lost_its_disk_gets_its_streams_back(nats_server: NatsServer
 
 
 def test_a_forked_child_has_a_connection_of_its_own(nats_server: NatsServer) -> None:
-    """Dramatiq forks; a child that enqueues does not use its parent's socket."""
+    """Dramatiq forks: a child must not use the socket of its parent."""
     broker = NatsBroker(nats_server.url)
     broker.declare_queue("default")
     broker.enqueue(message())
@@ -177,14 +177,14 @@ def test_a_forked_child_has_a_connection_of_its_own(nats_server: NatsServer) -> 
 
 
 def test_a_message_whose_retry_could_not_be_enqueued_is_not_lost(nats_server: NatsServer) -> None:
-    """NATS is away for longer than an enqueue waits: the message itself comes again."""
+    """If NATS is down for longer than an enqueue waits, the message itself is redelivered."""
     broker = NatsBroker(nats_server.url, ack_wait=2)
     dramatiq.set_broker(broker)
     given_up, done = threading.Event(), threading.Event()
     runs: list[int] = []
 
     class Afterwards(dramatiq.Middleware):
-        """Says when all other middleware has done what it does after a message."""
+        """Sets an event when all other middleware has run its hook."""
 
         def after_process_message(self, *_: object, **__: object) -> None:
             given_up.set()
@@ -197,7 +197,7 @@ def test_a_message_whose_retry_could_not_be_enqueued_is_not_lost(nats_server: Na
         if len(runs) == 1:
             broker._writer.timeout_s = 0.3
             nats_server.kill()
-            raise RuntimeError("NATS is away when this is to be retried")
+            raise RuntimeError("NATS is down when this is retried")
         done.set()
 
     fails_once.send()

@@ -1,6 +1,6 @@
-"""Dead letters keep what happened, and can be listed, replayed and purged."""
+"""Dead letters record the failure and can be listed, replayed and purged."""
 
-# ruff: noqa: ARG001 - an actor's arguments are there to be sent
+# ruff: noqa: ARG001 - actors ignore arguments
 
 from collections.abc import Callable
 
@@ -16,7 +16,7 @@ Work = Callable[..., Worker]
 
 @pytest.fixture
 def failing(broker: NatsBroker) -> "dramatiq.Actor[..., None]":
-    """An actor that fails, unless told that all is well."""
+    """An actor that fails unless its argument is ``well``."""
     assert dramatiq.get_broker() is broker
 
     @dramatiq.actor(max_retries=0)
@@ -28,27 +28,27 @@ def failing(broker: NatsBroker) -> "dramatiq.Actor[..., None]":
 
 
 def store(broker: NatsBroker, subject: str, data: bytes, headers: dict[str, str]) -> None:
-    """Store bytes as they are."""
+    """Store unencoded bytes."""
     connection = broker.connection
     connection.call(lambda: connection.jetstream.publish(subject, data, headers))
 
 
 def run(broker: NatsBroker, work: Work) -> None:
-    """Run until the queue is empty."""
+    """Run a worker until the queue is empty."""
     worker = work()
     broker.join("default", timeout=60_000)
     worker.join()
 
 
-def buried(broker: NatsBroker, consumer: Consumer) -> DeadLetter:
-    """Consume until there is a dead letter, and return it."""
+def next_dead_letter(broker: NatsBroker, consumer: Consumer) -> DeadLetter:
+    """Consume until a dead letter is stored, and return it."""
     while not (letters := broker.dead_letters.list()):
         assert next(consumer) is None
     [letter] = letters
     return letter
 
 
-def test_a_dead_letter_says_what_happened(
+def test_a_dead_letter_records_the_failure(
     broker: NatsBroker, work: Work, failing: "dramatiq.Actor[..., None]"
 ) -> None:
     """Reason, error, traceback and the message's own headers are kept, line breaks and all."""
@@ -69,7 +69,7 @@ def test_a_dead_letter_says_what_happened(
 
 
 def test_a_replayed_dead_letter_runs_with_all_its_retries(broker: NatsBroker, work: Work) -> None:
-    """After the repair, replaying runs the message; nothing stays behind."""
+    """A replay runs the message and removes the dead letter."""
     ran: list[int] = []
 
     @dramatiq.actor(max_retries=1, min_backoff=1, max_backoff=1)
@@ -91,7 +91,7 @@ def test_a_replayed_dead_letter_runs_with_all_its_retries(broker: NatsBroker, wo
 
 
 def test_dead_letters_are_listed_in_pages_and_purged_by_queue(broker: NatsBroker) -> None:
-    """Lists go on after a sequence; a purge keeps to its queue."""
+    """A page begins after a sequence; a purge is limited to its queue."""
     for queue in ("a", "b.c"):
         broker.declare_queue(queue)
         consumer = broker.consume(queue, prefetch=3, timeout=60_000)
@@ -121,7 +121,7 @@ def test_dead_letters_are_listed_in_pages_and_purged_by_queue(broker: NatsBroker
 def test_an_undecodable_message_becomes_a_dead_letter(
     broker: NatsBroker, work: Work, failing: "dramatiq.Actor[..., None]", data: bytes
 ) -> None:
-    """It costs no consumer and no worker; those behind it are run."""
+    """Consumer and worker continue with the messages behind it."""
     broker.declare_queue("default")
     store(broker, broker.connection.subjects.job("default"), data, {"X-From": "elsewhere"})
     failing.send("well")
@@ -132,21 +132,19 @@ def test_an_undecodable_message_becomes_a_dead_letter(
     assert letter.headers == {"X-From": "elsewhere"}
 
 
-def test_an_undecodable_message_is_replayed_as_it_was(broker: NatsBroker) -> None:
-    """Once somebody can read it, it is there unchanged."""
+def test_an_undecodable_message_is_replayed_unchanged(broker: NatsBroker) -> None:
+    """A later version that can decode it receives the same bytes."""
     broker.declare_queue("default")
     store(broker, broker.connection.subjects.job("default"), b"not json", {})
     consumer = broker.consume("default", timeout=500)
-    letter = buried(broker, consumer)
+    letter = next_dead_letter(broker, consumer)
     broker.dead_letters.replay(letter)
-    assert buried(broker, consumer).body == b"not json"
+    assert next_dead_letter(broker, consumer).body == b"not json"
     consumer.close()
 
 
-def test_the_largest_message_still_fits_among_the_dead_letters(
-    broker: NatsBroker, work: Work
-) -> None:
-    """With no room for the traceback it is left out, and the rest is kept."""
+def test_the_largest_message_can_become_a_dead_letter(broker: NatsBroker, work: Work) -> None:
+    """The traceback is dropped if the message would be too large for NATS."""
 
     @dramatiq.actor(max_retries=0)
     def fail(filling: str) -> None:

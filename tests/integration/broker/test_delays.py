@@ -1,4 +1,4 @@
-"""Delayed and recurring messages are JetStream's to keep: on time, cancelable, never lost."""
+"""JetStream keeps delayed and recurring messages: on time, cancellable, never lost."""
 
 import threading
 import time
@@ -15,11 +15,11 @@ from tailrace_worker.broker import NatsBroker
 Work = Callable[..., Worker]
 
 
-@pytest.mark.timeout(300)  # ten thousand messages, on a machine that may have much else to do
+@pytest.mark.timeout(300)  # ten thousand messages on a machine that may be busy
 def test_ten_thousand_messages_due_in_the_same_second_run_none_early(
     broker: NatsBroker, work: Work, record_property: Callable[[str, object], None]
 ) -> None:
-    """All run, and none before its time."""
+    """Every message runs, and none before its due time."""
     total, ran = 10_000, list[float]()
 
     @dramatiq.actor
@@ -29,17 +29,17 @@ def test_ten_thousand_messages_due_in_the_same_second_run_none_early(
     work(threads=8)
     due = time.time() + 5
     for _ in range(total // 500):
-        # Below zero on a machine that is slow to enqueue them: those may run at once.
+        # Negative on a slow machine; these messages run at once.
         delay = int((due - time.time()) * 1000) + 1
         broker.enqueue_many([record.message() for _ in range(500)], delay=delay)
     broker.join("default", timeout=100_000)
     assert len(ran) == total
-    assert min(ran) >= due - 0.005  # a clock may be set back a little meanwhile
+    assert min(ran) >= due - 0.005  # the clock may be adjusted meanwhile
     record_property("worst lateness", max(ran) - due)
 
 
 def test_delayed_messages_survive_nats_and_worker(nats_server: NatsServer) -> None:
-    """A delay outlives the process that asked for it, and a killed server."""
+    """A delay survives the process that enqueued the message, and a killed server."""
     producer = NatsBroker(nats_server.url)
     message: dramatiq.Message[None] = dramatiq.Message(
         queue_name="default", actor_name="record", args=("x",), kwargs={}, options={}
@@ -59,7 +59,7 @@ def test_delayed_messages_survive_nats_and_worker(nats_server: NatsServer) -> No
 
 
 def test_a_delayed_message_can_be_cancelled(broker: NatsBroker) -> None:
-    """A cancelled message never runs; cancelling again tells that there is none."""
+    """A cancelled message never runs; cancelling it again returns False."""
     broker.declare_queue("q")
     sent = broker.enqueue(_message(), delay=60_000)
     schedule = sent.options["schedule_id"]
@@ -69,7 +69,7 @@ def test_a_delayed_message_can_be_cancelled(broker: NatsBroker) -> None:
 
 
 def test_a_delayed_message_with_the_same_id_replaces_the_earlier(broker: NatsBroker) -> None:
-    """A named schedule is one message, however often it is enqueued."""
+    """A schedule id names one message, however often it is enqueued."""
     broker.declare_queue("q")
     for number, delay in ((1, 600_000), (2, 200)):
         broker.enqueue(_message(number, schedule_id="timer-1"), delay=delay)
@@ -84,7 +84,7 @@ def test_a_delayed_message_with_the_same_id_replaces_the_earlier(broker: NatsBro
 
 
 def test_two_delays_of_one_message_are_two_messages(broker: NatsBroker) -> None:
-    """Without an id of its own every delayed enqueue counts, like at other brokers."""
+    """Without a schedule id every delayed enqueue counts, as with other brokers."""
     broker.declare_queue("q")
     message = _message()
     for _ in range(2):
@@ -95,15 +95,15 @@ def test_two_delays_of_one_message_are_two_messages(broker: NatsBroker) -> None:
 
 
 @pytest.mark.parametrize("schedule_id", ["a.b", "*", "", "x" * 65, "a b"])
-def test_a_schedule_id_that_is_no_id_is_refused(broker: NatsBroker, schedule_id: str) -> None:
-    """An id becomes part of a subject, so it must not hold a dot or a wildcard."""
+def test_an_invalid_schedule_id_is_refused(broker: NatsBroker, schedule_id: str) -> None:
+    """An id becomes part of a subject, so it must not contain a dot or a wildcard."""
     broker.declare_queue("q")
     with pytest.raises(ValueError, match="is not an id"):
         broker.enqueue(_message(schedule_id=schedule_id), delay=50)
 
 
 def test_recurring_messages_have_an_id_for_every_firing(broker: NatsBroker, work: Work) -> None:
-    """Each firing is a message of its own, of its own time, until the schedule is cancelled."""
+    """Each firing has its own id and timestamp, until the schedule is cancelled."""
     seen: list[dramatiq.Message[Any]] = []
     enough = threading.Event()
     broker.add_middleware(dramatiq.middleware.CurrentMessage())
@@ -128,7 +128,7 @@ def test_recurring_messages_have_an_id_for_every_firing(broker: NatsBroker, work
 
 
 def test_a_firing_delivered_twice_has_the_same_id(broker: NatsBroker) -> None:
-    """Who is given a firing again can tell."""
+    """An actor can deduplicate firings by message id."""
     broker.declare_queue("q")
     broker.enqueue_recurring(_message(), "* * * * * *", schedule_id="s", time_zone="UTC")
     consumer = broker.consume("q", timeout=60_000)
@@ -137,7 +137,7 @@ def test_a_firing_delivered_twice_has_the_same_id(broker: NatsBroker) -> None:
     broker.cancel_recurring("q", "s")
     consumer.requeue([first])
     while (second := next(consumer)) is not None and second.deliveries == 1:
-        consumer.ack(second)  # a further firing, before there was an end to them
+        consumer.ack(second)  # a further firing, before the schedule was cancelled
     assert second is not None
     assert second.message_id == first.message_id
     assert second.message_timestamp == first.message_timestamp
@@ -147,9 +147,7 @@ def test_a_firing_delivered_twice_has_the_same_id(broker: NatsBroker) -> None:
 @pytest.mark.parametrize(
     ("pattern", "zone"), [("@every 1ms", None), ("soon", None), ("* * * * * *", "No/Where")]
 )
-def test_a_pattern_that_is_none_is_refused(
-    broker: NatsBroker, pattern: str, zone: str | None
-) -> None:
+def test_an_invalid_pattern_is_refused(broker: NatsBroker, pattern: str, zone: str | None) -> None:
     """The error names the pattern."""
     with pytest.raises(ValueError, match="is not a schedule"):
         broker.enqueue_recurring(_message(), pattern, schedule_id="s", time_zone=zone)

@@ -1,4 +1,4 @@
-"""What comes with the broker: encoder, traces, metrics, jobs of others, Dramatiq's command."""
+"""Encoder, traces, metrics, jobs of other services, and Dramatiq's command."""
 
 import datetime as dt
 import signal
@@ -33,7 +33,7 @@ PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 @pytest.mark.parametrize("other", [MsgspecEncoder(), JSONEncoder()])
 def test_the_encoder_reads_and_writes_what_dramatiqs_own_does(other: Encoder) -> None:
-    """Either encoder reads what the other wrote."""
+    """Each encoder reads the output of the other."""
     data = dramatiq.Message("q", "a", (1, "é", None, [1.5]), {"k": {"n": True}}, {"o": 1}).asdict()
     fields = MsgspecEncoder().decode(other.encode(data))
     assert other.decode(MsgspecEncoder().encode(data)) == fields
@@ -43,15 +43,15 @@ def test_the_encoder_reads_and_writes_what_dramatiqs_own_does(other: Encoder) ->
     }
 
 
-def test_the_encoder_takes_more_than_json() -> None:
+def test_the_encoder_accepts_more_than_json() -> None:
     """Dates and UUIDs in arguments become JSON."""
     encoded = MsgspecEncoder().encode({"d": dt.date(2026, 1, 2), "u": uuid.UUID(int=1)})
     assert MsgspecEncoder().decode(encoded) == {"d": "2026-01-02", "u": str(uuid.UUID(int=1))}
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"\xff", b"{'a': 1}"])
-def test_what_the_encoder_cannot_read_is_a_decode_error(data: bytes) -> None:
-    """Dramatiq's own error, so the broker knows what to do."""
+def test_invalid_json_is_a_decode_error(data: bytes) -> None:
+    """The encoder raises Dramatiq's ``DecodeError``, which the broker handles."""
     with pytest.raises(DecodeError):
         MsgspecEncoder().decode(data)
 
@@ -60,7 +60,7 @@ def test_what_the_encoder_cannot_read_is_a_decode_error(data: bytes) -> None:
 def test_actors_belong_to_the_trace_of_their_enqueuer(
     broker: NatsBroker, work: Work, asynchronous: bool
 ) -> None:
-    """An actor, and what it enqueues in turn, continue the trace; outside there is none."""
+    """An actor and the messages that it enqueues continue the trace; it ends with the actor."""
     broker.add_middleware(TraceContext())
     broker.add_middleware(AsyncIO())
     seen: list[Trace | None] = []
@@ -86,8 +86,8 @@ def test_actors_belong_to_the_trace_of_their_enqueuer(
     assert current_trace() is None
 
 
-def test_the_trace_is_in_the_headers_too(broker: NatsBroker) -> None:
-    """A consumer that is no Dramatiq finds the trace; one that only set the header is heard."""
+def test_the_trace_is_also_in_the_headers(broker: NatsBroker) -> None:
+    """Other consumers can read the trace, and other producers can set it."""
     broker.declare_queue("default")
     consumer = broker.consume("default", prefetch=2, timeout=60_000)
     broker.enqueue(dramatiq.Message("default", "a", (), {}, {"traceparent": PARENT}))
@@ -105,7 +105,7 @@ def test_the_trace_is_in_the_headers_too(broker: NatsBroker) -> None:
 
 
 def test_metrics_count_every_queue(broker: NatsBroker) -> None:
-    """Prometheus sees what was done, what is held and what waits."""
+    """Prometheus sees counters, held messages and the backlog."""
     registry = CollectorRegistry()
     registry.register(BrokerCollector(broker))
     broker.declare_queue("q")
@@ -131,14 +131,14 @@ def test_metrics_count_every_queue(broker: NatsBroker) -> None:
     assert value("redelivered_total") in {0, 1}
     assert value("in_flight") in {1, 2}
     while value("queued") == 3:
-        pass  # the one that is dead is taken off its queue by itself
+        pass  # the dead message is acknowledged asynchronously
     assert value("queued") == 2
     assert value("delayed") == 1
     consumer.close()
 
 
-def test_jobs_of_those_without_dramatiq_are_consumed(broker: NatsBroker, work: Work) -> None:
-    """What the API stores as a job runs as an actor's message."""
+def test_jobs_of_services_without_dramatiq_are_consumed(broker: NatsBroker, work: Work) -> None:
+    """A job that the API stores runs as an actor's message."""
     ran: list[tuple[str, str]] = []
     done = threading.Event()
 
@@ -157,12 +157,12 @@ def test_jobs_of_those_without_dramatiq_are_consumed(broker: NatsBroker, work: W
 
 def dramatiq_command(*options: str) -> tuple[str, ...]:
     """Return Dramatiq's command line over the program's actors."""
-    # Not ``python -m dramatiq``: that reloads itself with whatever ``python`` is on the PATH.
+    # Not ``python -m dramatiq``: on a reload that starts the first ``python`` on the PATH.
     return (str(Path(sys.executable).with_name("dramatiq")), "program", *options)
 
 
 def test_dramatiqs_command_runs_workers_on_it(fleet: WorkerFleet) -> None:
-    """Its processes share the work; SIGTERM ends them all, and nothing waits for an ack."""
+    """Its processes share the messages; SIGTERM ends all of them and releases held messages."""
     fleet.ack_wait = 600
     fleet.start(*dramatiq_command("-p", "2", "-t", "2"), ready=b"ready for action")
     fleet.broker.enqueue_many(fleet.message("effect", str(n)) for n in range(200))
@@ -179,11 +179,11 @@ def test_dramatiqs_command_runs_workers_on_it(fleet: WorkerFleet) -> None:
 
 
 def test_dramatiqs_command_reloads_on_change(fleet: WorkerFleet, tmp_path: Path) -> None:
-    """With ``--watch`` a changed file restarts the workers, which go on consuming."""
+    """With ``--watch`` a changed file restarts the workers, which continue to consume."""
     watched = tmp_path / "watched"
     watched.mkdir()
-    # Polling, because not every container passes file events on; and a pattern of our own, because
-    # Dramatiq's default one matches no path in watchdog 7.
+    # Polling, because not every container forwards file events. An explicit pattern, because
+    # Dramatiq's default pattern matches no path in watchdog 7.
     fleet.ack_wait = 600
     options = ("--watch", str(watched), "--watch-use-polling", "--watch-include", "**/*.py")
     fleet.start(*dramatiq_command("-p", "1", "-t", "1", *options), ready=b"booting up")

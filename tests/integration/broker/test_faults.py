@@ -1,4 +1,4 @@
-"""Nothing is lost when workers are killed or stopped, or NATS is; what runs twice is known."""
+"""No message is lost when workers or NATS are killed or stopped; few run twice."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from harness.processes.worker_fleet import WorkerFleet
 
 
 def test_a_worker_killed_before_the_effect_costs_one_delivery(fleet: WorkerFleet) -> None:
-    """The message goes to another worker after the ack wait, and its effect happens once."""
+    """Another worker runs the message after the ack wait, and its effect happens once."""
     for _ in range(2):
         fleet.start()
     fleet.send("die_before", "a")
@@ -21,7 +21,7 @@ def test_a_worker_killed_before_the_effect_costs_one_delivery(fleet: WorkerFleet
 
 
 def test_a_worker_killed_between_effect_and_ack_causes_a_second_run(fleet: WorkerFleet) -> None:
-    """At least once means that this effect happens twice; its message is then gone."""
+    """Delivery is at least once: the effect happens twice, then the message is acknowledged."""
     for _ in range(2):
         fleet.start()
     fleet.send("die_after", "a")
@@ -31,7 +31,7 @@ def test_a_worker_killed_between_effect_and_ack_causes_a_second_run(fleet: Worke
 
 
 def test_a_message_that_kills_its_workers_becomes_a_dead_letter(fleet: WorkerFleet) -> None:
-    """An actor that takes its process down cannot do so for ever."""
+    """An actor that kills its process does so at most ``max_deliveries`` times."""
     fleet.max_deliveries = 2
     for _ in range(3):
         fleet.start()
@@ -43,8 +43,8 @@ def test_a_message_that_kills_its_workers_becomes_a_dead_letter(fleet: WorkerFle
     assert letter.deliveries == 3
 
 
-def test_a_worker_stopped_beyond_the_ack_wait_harms_nobody(fleet: WorkerFleet) -> None:
-    """Its message is run by another; when it wakes up it goes on, and takes new messages."""
+def test_a_worker_stopped_beyond_the_ack_wait_recovers(fleet: WorkerFleet) -> None:
+    """Another worker runs its message; when resumed, it continues and takes new messages."""
     first = fleet.start(threads=1)
     fleet.send("stopped", "a", first)
     while "(stopped)" not in Path(f"/proc/{first}/status").read_text():
@@ -61,7 +61,7 @@ def test_a_worker_stopped_beyond_the_ack_wait_harms_nobody(fleet: WorkerFleet) -
 
 
 def test_a_long_actor_is_delivered_once(fleet: WorkerFleet) -> None:
-    """Heartbeats hold a message three times as long as the ack wait, before idle workers."""
+    """Heartbeats hold a message for three ack waits although other workers are idle."""
     for _ in range(2):
         fleet.start()
     fleet.send("slow", "a", 3 * fleet.ack_wait)
@@ -71,11 +71,11 @@ def test_a_long_actor_is_delivered_once(fleet: WorkerFleet) -> None:
     assert fleet.traces() == ["a"]
 
 
-@pytest.mark.timeout(300)  # twenty thousand messages, and an ack wait for those that come again
+@pytest.mark.timeout(300)  # twenty thousand messages, and an ack wait for redeliveries
 def test_nats_killed_under_load_loses_nothing(
     fleet: WorkerFleet, record_property: Callable[[str, object], None]
 ) -> None:
-    """Of 20,000 messages every one is run, though NATS is killed and restarted meanwhile."""
+    """Each of 20,000 messages runs although NATS is killed and restarted meanwhile."""
     total = 20_000
     fleet.ack_wait = 10.0
     fleet.broker.enqueue_many(fleet.message("effect", str(n)) for n in range(total))
@@ -91,13 +91,13 @@ def test_nats_killed_under_load_loses_nothing(
     record_property("run twice", len(again))
     record_property("run twice, and first before the kill", len(again & before))
     assert len(counted) == total
-    # Those whose delivery or ack the killed server had not written down, and that went to the other
-    # worker afterwards.
+    # Messages whose delivery or ack the killed server had not written to disk, and that were then
+    # delivered to the other worker.
     assert len(again) < total / 20
 
 
-def test_sigterm_finishes_what_runs_and_hands_back_the_rest(fleet: WorkerFleet) -> None:
-    """A stopping worker ends its message; what it had prefetched runs elsewhere at once."""
+def test_sigterm_finishes_running_messages_and_releases_the_rest(fleet: WorkerFleet) -> None:
+    """A stopping worker ends its message; another runs the prefetched ones at once."""
     fleet.ack_wait = 600.0
     first = fleet.start(threads=1)
     for name in ("a", "b", "c"):

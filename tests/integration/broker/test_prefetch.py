@@ -1,4 +1,4 @@
-"""Nobody sits on messages that an idle worker could run; urgent ones come first everywhere."""
+"""No worker holds messages that an idle one could run; urgent messages run first."""
 
 import threading
 import time
@@ -16,7 +16,7 @@ Work = Callable[..., Worker]
 
 @pytest.fixture
 def other(broker: NatsBroker) -> Iterator[NatsBroker]:
-    """A second process's broker, on the same queues."""
+    """The broker of a second process on the same queues."""
     made = NatsBroker(broker.connector.options.url, prefix=broker.connector.options.prefix)
     yield made
     made.close()
@@ -28,16 +28,16 @@ def message(queue: str = "default", actor: str = "none", **options: Any) -> Any:
 
 
 def received(consumer: Consumer) -> Any:
-    """Return the next message, whenever it comes."""
+    """Wait for the next message and return it."""
     while (message := next(consumer)) is None:
         pass
     return message
 
 
-def test_the_surplus_of_a_stalled_worker_is_given_back(
+def test_a_stalled_worker_releases_its_surplus(
     broker: NatsBroker, other: NatsBroker, work: Work
 ) -> None:
-    """A worker fast at short messages gives up its store when it meets a long one."""
+    """A worker that was fast at short messages releases its surplus when a long one runs."""
     blocked, gate = threading.Event(), threading.Event()
 
     @dramatiq.actor
@@ -61,10 +61,10 @@ def test_the_surplus_of_a_stalled_worker_is_given_back(
     consumer.close()
 
 
-def test_a_prefetch_of_ones_own_holds_for_all_queues_together(
+def test_the_brokers_prefetch_limits_all_queues_together(
     broker: NatsBroker, other: NatsBroker
 ) -> None:
-    """With ``prefetch`` a busy process takes no more than that, over all its queues."""
+    """With ``prefetch`` a process holds at most that many messages over all its queues."""
     other.prefetch = 2
     for queue in ("a", "b"):
         broker.declare_queue(queue)
@@ -83,10 +83,10 @@ def test_a_prefetch_of_ones_own_holds_for_all_queues_together(
         consumer.close()
 
 
-def test_a_process_that_has_no_room_any_more_gives_back_what_comes_to_another_queue(
+def test_a_process_without_free_slots_releases_a_message_of_another_queue(
     broker: NatsBroker, other: NatsBroker
 ) -> None:
-    """It had asked for it while it was idle; a long message of another queue came first."""
+    """Its long poll was open when a long message of another queue took the last slot."""
     other.prefetch = 1
     consumers = {}
     for queue in ("a", "b"):
@@ -100,7 +100,7 @@ def test_a_process_that_has_no_room_any_more_gives_back_what_comes_to_another_qu
     assert next(consumers["b"]) is None
     rest = broker.consume("b", prefetch=100)
     rest.ack(received(rest))
-    # Room again: the queue that gave up its message is asked for more.
+    # A slot is free again: the process pulls from the queue whose message it released.
     consumers["a"].ack(long)
     rest.close()
     broker.enqueue(message("b"))
@@ -110,8 +110,8 @@ def test_a_process_that_has_no_room_any_more_gives_back_what_comes_to_another_qu
 
 
 def test_urgent_messages_come_first_across_the_queue(broker: NatsBroker, work: Work) -> None:
-    """High before normal before low, though the low were enqueued first and none prefetched."""
-    broker.prefetch = 1  # a worker that is held up gives back what it has beyond that
+    """High runs before normal before low, although the low messages were enqueued first."""
+    broker.prefetch = 1  # a stalled worker releases what it holds beyond that
     order: list[str] = []
     for name, priority in (("low", 5), ("normal", 0), ("high", -5)):
 
@@ -127,7 +127,7 @@ def test_urgent_messages_come_first_across_the_queue(broker: NatsBroker, work: W
 
 
 def test_an_urgent_message_overtakes_a_backlog(broker: NatsBroker, work: Work) -> None:
-    """An urgent message runs next, however long the queue is when it comes."""
+    """An urgent message runs next, however long the queue is."""
     order: list[str] = []
     turns = threading.Semaphore(0)
 
@@ -154,7 +154,7 @@ def test_an_urgent_message_overtakes_a_backlog(broker: NatsBroker, work: Work) -
 
 
 def test_a_message_may_name_its_own_class(broker: NatsBroker) -> None:
-    """The option outranks the actor; delayed messages keep their class."""
+    """The option of the message overrides the actor; delayed messages keep their class."""
     queues = NatsBroker(
         broker.connector.options.url,
         prefix=broker.connector.options.prefix,
@@ -175,8 +175,8 @@ def test_a_message_may_name_its_own_class(broker: NatsBroker) -> None:
     queues.close()
 
 
-def test_a_class_that_cannot_be_had_is_refused(broker: NatsBroker) -> None:
-    """Rather than wait in a class that no worker takes from, the enqueue fails."""
+def test_an_unavailable_class_is_refused(broker: NatsBroker) -> None:
+    """An enqueue fails if no worker would pull from the class."""
     broker.declare_queue("default")
     with pytest.raises(ValueError, match="use one of high, normal, low"):
         broker.enqueue(message(priority_class="urgent"))

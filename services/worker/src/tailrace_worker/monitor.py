@@ -1,8 +1,8 @@
 """Metrics for Prometheus, and the liveness and readiness probes of a worker.
 
 ``/healthz`` succeeds while the event loop answers. A worker whose loop is blocked by a node
-has a live process but consumes nothing, and only this probe shows it. ``/readyz`` succeeds while the
-worker takes jobs: NATS is connected, and the worker is not stopping.
+has a live process but consumes nothing, and only this probe shows it. ``/readyz`` succeeds while
+the worker takes jobs: NATS is connected, and the worker is not stopping.
 """
 
 import http.client
