@@ -63,13 +63,13 @@ def _fail(**settings: str) -> str:
         ({"auth": "jwt", "auth_algorithm": "RS256"}, "TAILRACE_AUTH_PUBLIC_KEY"),
         ({"auth": "jwt", "auth_algorithm": "none"}, "TAILRACE_AUTH_ALGORITHM"),
         ({"auth_secret": SECRET}, "TAILRACE_AUTH_SECRET"),
-        ({"auth": "jwt", "auth_secret": WEAK}, "TAILRACE_AUTH_SECRET: a secret has 32 bytes"),
+        ({"auth": "jwt", "auth_secret": WEAK}, "TAILRACE_AUTH_SECRET: a secret needs 32 bytes"),
         ({"auth": "jwt", "auth_secret_file": "/nowhere"}, "TAILRACE_AUTH_SECRET_FILE"),
         ({"auth": "jwt", "auth_secret": public_pem("RS256")}, "TAILRACE_AUTH_SECRET"),
         ({"auth": "jwt", "auth_public_key": public_pem("RS256")}, "TAILRACE_AUTH_ALGORITHM=HS256"),
         (
             {"auth": "jwt", "auth_secret": SECRET, "auth_algorithm": "ES256"},
-            "TAILRACE_AUTH_SECRET does not go with",
+            "TAILRACE_AUTH_SECRET cannot be used with",
         ),
         (
             {"auth": "jwt", "auth_secret": SECRET, "auth_secret_file": "/dev/null"},

@@ -3,7 +3,7 @@
 import pytest
 from starlette.datastructures import Headers
 
-from tailrace_api.middleware.csrf import host_of, is_foreign, is_own
+from tailrace_api.middleware.csrf import host_of, is_cross_site, is_trusted_host
 
 FORM = "application/x-www-form-urlencoded"
 EVIL = "https://evil.example"
@@ -35,9 +35,9 @@ def _headers(**values: str) -> Headers:
 def test_what_a_page_sends_unasked_is_foreign(headers: Headers, content_type: str | None) -> None:
     """Forms, and bodies without a type; an origin that looks like ours is another."""
     given = dict(headers) | ({"content-type": content_type} if content_type else {})
-    assert is_foreign("POST", Headers(given), {"https://app.example"})
-    assert is_foreign("DELETE", Headers(given), set())
-    assert not is_foreign("GET", Headers(given), set())
+    assert is_cross_site("POST", Headers(given), {"https://app.example"})
+    assert is_cross_site("DELETE", Headers(given), set())
+    assert not is_cross_site("GET", Headers(given), set())
 
 
 @pytest.mark.parametrize(
@@ -62,12 +62,12 @@ def test_what_a_page_sends_unasked_is_foreign(headers: Headers, content_type: st
 )
 def test_what_others_send_is_not(headers: Headers) -> None:
     """Programs, pages of this site, and those that are allowed to."""
-    assert not is_foreign("POST", headers, {"https://app.example"})
+    assert not is_cross_site("POST", headers, {"https://app.example"})
 
 
 def test_any_page_may_where_any_origin_is_allowed() -> None:
     """As the operator has said."""
-    assert not is_foreign("POST", _headers(sec_fetch_site="cross-site", origin=EVIL), {"*"})
+    assert not is_cross_site("POST", _headers(sec_fetch_site="cross-site", origin=EVIL), {"*"})
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_host_has_no_port(authority: str, host: str) -> None:
 )
 def test_there_are_names_that_no_site_can_have(host: str) -> None:
     """Those of loopback addresses, and those without a dot."""
-    assert is_own(host, set())
+    assert is_trusted_host(host, set())
 
 
 @pytest.mark.parametrize(
@@ -107,6 +107,6 @@ def test_there_are_names_that_no_site_can_have(host: str) -> None:
 )
 def test_a_page_that_points_its_name_here_is_not_answered(host: str) -> None:
     """Unless the name is one that was given to this API."""
-    assert not is_own(host, {"tailrace.internal"})
-    assert is_own(host, {host})
-    assert is_own(host, {"*"})
+    assert not is_trusted_host(host, {"tailrace.internal"})
+    assert is_trusted_host(host, {host})
+    assert is_trusted_host(host, {"*"})

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace_api.web.json_body import LONGEST_PATH, MAX_DEPTH, decode, refuse_unknown
+from tailrace_api.web.json_body import MAX_PATH_CHARS, MAX_DEPTH, decode, refuse_unknown
 from tailrace_api.web.problems import RefusedError
 from tailrace_shared.workflow.problem_report import Problem
 
@@ -36,8 +36,8 @@ def test_json_comes_through_unchanged(value: Any) -> None:
         (b'{"a": NaN}', "NaN is not JSON"),
         (b"[Infinity]", "Infinity is not JSON"),
         (b"[1e999]", "too large"),
-        (b"[18446744073709551616]", "does not fit 64 bits"),
-        (b"[" + b"9" * 5000 + b"]", "does not fit 64 bits"),
+        (b"[18446744073709551616]", "does not fit in 64 bits"),
+        (b"[" + b"9" * 5000 + b"]", "does not fit in 64 bits"),
         (b'"\xff"', "not UTF-8"),
         (b'["\\ud800"]', "surrogate"),
         (b"[" * 101 + b"]" * 101, "deeper than 100"),
@@ -61,9 +61,9 @@ def test_repeated_keys_are_found_wherever_they_are() -> None:
     """Each repeated key is named by the place of its object."""
     document = decode(b'{"a":1,"b":[{"x/y":1,"x/y":2}],"a":{"c":1,"c":2},"a":{"d":0}}')
     assert sorted(document.duplicates, key=lambda problem: problem.pointer) == [
-        Problem("/a", "the key 'a' is given more than once"),
-        Problem("/a", "the key 'a' is given more than once"),
-        Problem("/b/0/x~1y", "the key 'x/y' is given more than once"),
+        Problem("/a", "the key 'a' is repeated"),
+        Problem("/a", "the key 'a' is repeated"),
+        Problem("/b/0/x~1y", "the key 'x/y' is repeated"),
     ]
 
 
@@ -87,14 +87,14 @@ def test_of_very_many_unknown_fields_some_are_named() -> None:
 def test_repeated_keys_are_found_in_little_memory() -> None:
     """However many values are within a long key: no place is spelled out that is not told."""
     members = ",".join(map(str, range(10_000)))
-    body = f'{{"{"k" * LONGEST_PATH}": [{members}], "a": 1, "a": 2}}'.encode()
+    body = f'{{"{"k" * MAX_PATH_CHARS}": [{members}], "a": 1, "a": 2}}'.encode()
     tracemalloc.start()
     try:
         document = decode(body)
         _, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert document.duplicates == [Problem("/a", "the key 'a' is given more than once")]
+    assert document.duplicates == [Problem("/a", "the key 'a' is repeated")]
     assert most < 50 * len(body)
 
 
@@ -113,8 +113,8 @@ def test_some_of_many_repeated_keys_are_named(body: bytes) -> None:
 @pytest.mark.parametrize("keys", [1, 2, 50])
 def test_keys_on_the_way_to_a_value_have_so_many_characters(keys: int) -> None:
     """An answer, or a mark, that names a hundred thousand values would repeat them as often."""
-    length = LONGEST_PATH // keys
+    length = MAX_PATH_CHARS // keys
     fits = f'{{"{"k" * length}":' * keys + "[1]" + "}" * keys
     assert decode(fits.encode()).duplicates == []
-    with pytest.raises(RefusedError, match=f"more than {LONGEST_PATH} characters"):
+    with pytest.raises(RefusedError, match=f"more than {MAX_PATH_CHARS} characters"):
         decode(fits.replace("[1]", f'{{"{"k" * 50}": 1}}').encode())

@@ -33,7 +33,7 @@ def test_known_parameters_pass(query: str) -> None:
         ("limit=1&xyz", "unknown query parameter 'xyz'$"),
         ("xyz=", "unknown query parameter 'xyz'$"),
         ("LIMIT=1", "unknown query parameter 'LIMIT'"),
-        ("limit=1&limit=1", "the query parameter 'limit' is given more than once; send it once"),
+        ("limit=1&limit=1", "the query parameter 'limit' is repeated; send it once"),
         ("x" * 10_000, "unknown query parameter 'x{80}'$"),
     ],
 )
@@ -54,10 +54,10 @@ def test_ids_come_in_their_order_each_once() -> None:
 @pytest.mark.parametrize(
     ("query", "said"),
     [
-        ("ids=a,b,c,d", "ids: 4 ids are more than 3; ask for the rest in another request"),
+        ("ids=a,b,c,d", "ids: 4 ids exceed the limit of 3; send several requests"),
         ("ids=a,b.c", "ids: 'b.c' is not an id"),
         ("ids=a,%3E", "ids: '>' is not an id"),
-        ("ids=" + "," * 5000, "ids: 5001 ids are more than 3"),
+        ("ids=" + "," * 5000, "ids: 5001 ids exceed the limit of 3"),
         ("ids=" + "x" * 65, "ids: 'x{65}' is not an id"),
     ],
 )

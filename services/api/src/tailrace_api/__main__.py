@@ -22,8 +22,8 @@ from tailrace_shared.settings import ApiSettings
 async def _serve(settings: ApiSettings) -> None:
     with contextlib.closing(bind(settings)) as listener:
         async with create_app(settings) as api:
-            # What lives as long as the process is not to be gone over again and again: while the
-            # collector does that, no stream is served.
+            # Exclude objects that live as long as the process from garbage collection: no stream is
+            # served during a collection.
             gc.collect()
             gc.freeze()
             await Server(api, settings).serve([listener])
@@ -39,31 +39,31 @@ def _serve_alone(settings: ApiSettings) -> int:
 
 
 def _serve_together(settings: ApiSettings) -> int:
-    # Keeps the port for those who share it, and says at once if it is not to be had.
+    # Reserves the port for the child processes, and fails at once if it is in use.
     with contextlib.closing(bind(settings, listens=False)) as reserved:
         settings = msgspec.structs.replace(settings, port=reserved.getsockname()[1])
         return Supervisor(settings.processes, lambda: _serve_alone(settings)).run()
 
 
 def _refuse(error: StartupError) -> int:
-    # It may name a URL of NATS, with a password.
+    # The message may contain a NATS URL with a password.
     sys.stderr.write(f"tailrace-api: {redact_credentials(' '.join(str(error).split()))}\n")
     return 2
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT; returns the exit code."""
+    """Serve until SIGTERM or SIGINT; return the exit code."""
     try:
         settings = read_settings(ApiSettings)
         configure_logging(settings, "api")
-        _allow_files()
+        _raise_file_limit()
         return _serve_alone(settings) if settings.processes == 1 else _serve_together(settings)
     except StartupError as error:
         return _refuse(error)
 
 
-def _allow_files() -> None:
-    # Every stream is an open file; the usual limit of 1,024 is there for programs that use select.
+def _raise_file_limit() -> None:
+    # Each stream is an open file. The usual limit of 1,024 exists for programs that use select.
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,4 +1,4 @@
-"""The composition root: everything that the API is made of, put together once."""
+"""The composition root of the API."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 from starlette.responses import Response
 
 from tailrace_api.auth.authorization import Authorization
-from tailrace_api.auth.configuration import verifier_of
+from tailrace_api.auth.configuration import verifier_from
 from tailrace_api.auth.tickets.ticket_key import ticket_key
 from tailrace_api.auth.tickets.tickets import Tickets
 from tailrace_api.auth.tokens.verifier import Verifier
@@ -68,9 +68,9 @@ class Api(NamedTuple):
     """The parts that a server needs.
 
     Attributes:
-        app: what answers.
-        hub: whose streams must be ended.
-        metrics: where requests are counted that never come to the app.
+        app: The ASGI application.
+        hub: The hub, whose streams a shutdown drains.
+        metrics: The metrics, which also count requests that never reach the application.
     """
 
     app: Starlette
@@ -78,17 +78,17 @@ class Api(NamedTuple):
     metrics: Metrics
 
 
-class _Notices:
-    """What nats-py reports of the connection, passed on to the hub as soon as there is one."""
+class _ConnectionCallbacks:
+    """Callbacks of the NATS client. They ask the hub to reconcile once it exists."""
 
     def __init__(self) -> None:
         self.hub: Hub | None = None
 
     async def error(self, error: Exception) -> None:
         if self.hub is None:
-            return  # what goes wrong before is said by whoever connects
+            return  # errors during the first connect are raised by connect()
         if not isinstance(error, nats.errors.SlowConsumerError):
-            _log.warning("NATS connection", error=str(error) or repr(error))
+            _log.warning("NATS connection error", error=str(error) or repr(error))
         elif self.hub.request_reconcile():
             _log.warning("live commits were dropped", subject=error.subject)
 
@@ -100,21 +100,21 @@ class _Notices:
 
 @contextlib.asynccontextmanager
 async def create_app(settings: ApiSettings) -> AsyncIterator[Api]:
-    """Connect to NATS, make sure of the topology, and put the API together.
+    """Connect to NATS, apply the topology, and build the API.
 
     Raises:
-        StartupError: NATS, what is in it, or the settings do not let the API work.
+        StartupError: NATS, its configuration or the settings prevent the start.
     """
     allowed_origins(settings)
-    async with verifier_of(settings) as verifier, _connected(settings, verifier) as api:
+    async with verifier_from(settings) as verifier, _connected(settings, verifier) as api:
         yield api
 
 
 @contextlib.asynccontextmanager
 async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncIterator[Api]:
-    notices = _Notices()
+    callbacks = _ConnectionCallbacks()
     client = await connect(
-        settings, "tailrace-api", error_cb=notices.error, reconnected_cb=notices.reconnected
+        settings, "tailrace-api", error_cb=callbacks.error, reconnected_cb=callbacks.reconnected
     )
     try:
         jetstream, subjects = JetStream(client), Subjects(settings.prefix)
@@ -123,7 +123,7 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
         commands = Commands.over(stores, jetstream, subjects, rate_limit)
         epoch, key = await _prepare(jetstream, stores, rate_limit, settings)
         knowledge = _knowledge(stores, settings)
-        hub = notices.hub = _hub(knowledge, LiveSubscription(client), subjects, epoch, settings)
+        hub = callbacks.hub = _hub(knowledge, LiveSubscription(client), subjects, epoch, settings)
         clients = ClientCount(client, subjects, hub)
         await clients.listen()
         await announce(client, subjects, "api", f"{socket.gethostname()}-{os.getpid()}")
@@ -164,7 +164,7 @@ async def _prepare(
         key = await ticket_key(stores.keys)
         return (await stores.log.edge()).epoch, key
     except (UnavailableError, JetStreamError) as error:
-        raise StartupError(f"JetStream at {settings.nats_url} does not work: {error}") from None
+        raise StartupError(f"JetStream at {settings.nats_url} is not usable: {error}") from None
 
 
 def _rate_limit(
@@ -240,12 +240,12 @@ def _middleware(
     verifier: Verifier | None,
     tickets: Tickets,
 ) -> list[Middleware]:
-    """Return what is around the routes, the outermost first."""
+    """Return the middleware, outermost first."""
 
     def retry_later() -> Response:
         return come_back_later(hub.refuse("unavailable"))
 
-    # Outside of everything that answers: a page must be able to read refusals, too.
+    # CORS is outermost, so that pages can read errors, too.
     cors = [Middleware(Cors, settings=settings)] if settings.cors_origins else []
     return [
         *cors,

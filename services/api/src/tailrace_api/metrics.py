@@ -1,4 +1,4 @@
-"""Prometheus metrics of one API process. Labels are few: none has a value of a client's choice."""
+"""Prometheus metrics of one API process. No label has a value that a client can choose."""
 
 from collections.abc import Iterator
 from itertools import accumulate
@@ -27,13 +27,13 @@ _PREFIX: Final = "tailrace_api_"
 
 
 class _HubCollector(Collector):
-    """Tells what the hub counts, at the time when Prometheus asks."""
+    """Reads the hub's counts at the time of a scrape."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
     def collect(self) -> Iterator[Metric]:
-        """Yield everything."""
+        """Yield all metrics of the hub."""
         yield from self._gauges()
         yield from self._counters()
         yield from self._by_reason()
@@ -43,36 +43,36 @@ class _HubCollector(Collector):
         hub, counts = self._hub, self._hub.counts
         streams, topics, subscriptions = hub.sizes
         for name, text, value in (
-            ("streams", "Streams that are open.", streams),
-            ("topics", "What open streams follow, each once for all of them.", topics),
-            ("subscriptions", "Live subscriptions at NATS.", subscriptions),
-            ("topic_bytes", "What topics keep in memory.", hub.budget.bytes),
-            ("streams_slow", "Streams whose clients do not keep up.", counts.slow),
-            ("stream_backlog_bytes", "What slow clients have yet to take.", hub.backlog.bytes),
-            ("replay_waiting", "Reads of history that streams wait for.", hub.replay.reads),
+            ("streams", "Open streams.", streams),
+            ("topics", "Topics of open streams, shared by all streams of a topic.", topics),
+            ("subscriptions", "Live NATS subscriptions.", subscriptions),
+            ("topic_bytes", "Memory used by topics.", hub.budget.bytes),
+            ("streams_slow", "Streams with slow clients.", counts.slow),
+            ("stream_backlog_bytes", "Bytes buffered for slow clients.", hub.backlog.bytes),
+            ("replay_waiting", "Pending history reads.", hub.replay.reads),
         ):
             yield GaugeMetricFamily(_PREFIX + name, text, value=value)
 
     def _counters(self) -> Iterator[Metric]:
         counts = self._hub.counts
         for name, text, value in (
-            ("streams_opened", "Streams that were opened.", counts.opened),
-            ("stream_resets", "Streams that began with stream:reset.", counts.resets),
-            ("stream_events", "Events that were written, for each client.", counts.events),
-            ("stream_writes", "Writes that carried them; one may carry several.", counts.writes),
-            ("stream_bytes", "Bytes of events that were written.", counts.written_bytes),
-            ("stream_stalls", "How often a client did not keep up.", counts.stalls),
-            ("replay_reads", "Reads of the log for streams.", counts.reads),
-            ("replay_shared_reads", "Reads spared by sharing another's.", counts.shared_reads),
-            ("live_repairs", "Reads of what was missing live.", counts.repairs),
+            ("streams_opened", "Opened streams.", counts.opened),
+            ("stream_resets", "Streams that started with stream:reset.", counts.resets),
+            ("stream_events", "Events written, counted per client.", counts.events),
+            ("stream_writes", "Writes of events; one write may carry several.", counts.writes),
+            ("stream_bytes", "Bytes of events written.", counts.written_bytes),
+            ("stream_stalls", "Times a client fell behind.", counts.stalls),
+            ("replay_reads", "Log reads for streams.", counts.reads),
+            ("replay_shared_reads", "Log reads saved by sharing.", counts.shared_reads),
+            ("live_repairs", "Log reads that filled gaps in live delivery.", counts.repairs),
         ):
             yield CounterMetricFamily(_PREFIX + name, text, value=value)
 
     def _by_reason(self) -> Iterator[Metric]:
         counts = self._hub.counts
         for name, text, by_reason in (
-            ("streams_closed", "Streams that were closed.", counts.closed),
-            ("streams_refused", "Streams that were told to come back later.", counts.refused),
+            ("streams_closed", "Closed streams.", counts.closed),
+            ("streams_refused", "Streams told to reconnect later.", counts.refused),
         ):
             family = CounterMetricFamily(_PREFIX + name, text, labels=["reason"])
             for reason, value in by_reason.items():
@@ -82,9 +82,9 @@ class _HubCollector(Collector):
     def _distributions(self) -> Iterator[Metric]:
         counts = self._hub.counts
         for name, text, values in (
-            ("hub_lag_seconds", "From a commit to its last write.", counts.lag),
-            ("loop_stall_seconds", "How late the event loop comes to its timers.", counts.stall),
-            ("replay_events", "History that streams began with.", counts.depth),
+            ("hub_lag_seconds", "Time from a commit to its last write to a client.", counts.lag),
+            ("loop_stall_seconds", "Delay of event loop timers.", counts.stall),
+            ("replay_events", "Events replayed at the start of a stream.", counts.depth),
         ):
             bounds = [*map(str, values.bounds), "+Inf"]
             buckets = list(zip(bounds, accumulate(values.buckets), strict=True))
@@ -92,7 +92,7 @@ class _HubCollector(Collector):
 
 
 class Metrics:
-    """What one API process counts: requests by status, its streams, and the process itself."""
+    """The metrics of one API process: requests by status, streams, and process metrics."""
 
     def __init__(self, hub: Hub) -> None:
         self._registry = CollectorRegistry()
@@ -100,16 +100,16 @@ class Metrics:
         GCCollector(registry=self._registry)
         self._requests = Counter(
             "tailrace_api_requests",
-            "Requests that have ended, streams among them.",
+            "Finished requests, streams included.",
             ["status"],
             registry=self._registry,
         )
         self._registry.register(_HubCollector(hub))
 
     def count_request(self, status: int) -> None:
-        """Count a request; one whose client left before an answer began has no status."""
+        """Count a request by status; 0 if its client disconnected before a response began."""
         self._requests.labels(str(status) if status else "none").inc()
 
     def exposition(self) -> bytes:
-        """Return all metrics in Prometheus's text format."""
+        """Return all metrics in the Prometheus text format."""
         return generate_latest(self._registry)

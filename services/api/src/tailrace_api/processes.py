@@ -1,7 +1,7 @@
-"""Several processes on one port, for a machine with more processors than one.
+"""The supervisor of several API processes on one port, for machines with several processors.
 
-They share nothing but the port and NATS, like replicas on several machines do. The kernel spreads
-connections over them. One that dies is replaced; SIGTERM and SIGINT go to all of them.
+The processes share only the port and NATS, like replicas on several machines. The kernel spreads
+connections over them. A process that dies is replaced; SIGTERM and SIGINT are passed on to all.
 """
 
 import ctypes
@@ -16,20 +16,21 @@ from typing import Final
 
 import structlog
 
-# Before a process that died is replaced: whatever killed it may still be there.
-_PAUSE: Final = 1.0
-_SIGNAL_AT_PARENTS_DEATH: Final = 1
+# The delay before a dead process is replaced, in case its cause of death persists.
+_RESTART_DELAY_S: Final = 1.0
+_PR_SET_PDEATHSIG: Final = 1
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 _log = structlog.get_logger("tailrace.api")
 
 
 class Supervisor:
-    """Keeps so many processes running.
+    """Keeps a number of processes running.
 
     Args:
-        count: how many.
-        serve: what each does; returns its exit code. Code 2 says that no process can start.
+        count: The number of processes.
+        serve: Serves in a child process and returns its exit code. Code 2 means that no process
+            can start, so the supervisor stops instead of retrying.
     """
 
     def __init__(self, count: int, serve: Callable[[], int]) -> None:
@@ -39,7 +40,7 @@ class Supervisor:
         self._is_stopping = False
 
     def run(self) -> int:
-        """Run until told to stop, or until a process cannot start; returns the exit code."""
+        """Run until a signal arrives or a process cannot start; return the exit code."""
         for number in _SIGNALS:
             signal.signal(number, lambda *_: self._stop())
         for _ in range(self._count):
@@ -53,18 +54,19 @@ class Supervisor:
         return code
 
     def _ended(self, process: ForkProcess) -> int:
-        """Replace a process, if it should not have ended; returns what that means for all."""
+        """Handle the end of a process; replace it if that was unexpected. Return the exit code."""
         code = process.exitcode or 0
         if code == 2:
             self._stop()
         elif not self._is_stopping:
-            _log.error("process ended", pid=process.pid, code=code)
-            time.sleep(_PAUSE)
+            _log.error("process ended unexpectedly", pid=process.pid, code=code)
+            time.sleep(_RESTART_DELAY_S)
             self._start()
         return code if code == 2 else 0
 
     def _start(self) -> None:
-        # A signal waits until the process is known to us, and until it knows itself from us.
+        # Signals are blocked until the parent has recorded the child, and until the child has reset
+        # its handlers.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             if not self._is_stopping:
@@ -78,8 +80,8 @@ class Supervisor:
         for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         if sys.platform == "linux":
-            # Nobody would stop the children of a supervisor that was killed.
-            ctypes.CDLL(None).prctl(_SIGNAL_AT_PARENTS_DEATH, signal.SIGTERM)
+            # The kernel stops the children if the supervisor is killed.
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
         sys.exit(self._serve())
 

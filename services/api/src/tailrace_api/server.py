@@ -1,8 +1,8 @@
-"""The HTTP server: binding, signals, and a shutdown that ends streams first.
+"""The HTTP server: binding, signals, and a shutdown that drains streams first.
 
-uvicorn closes its listeners, then waits for open responses, for ever or until it cancels them. A
-stream has no end of its own, so ours are ended before: every client gets a `retry` and a complete
-response, and uvicorn finds nothing to wait for.
+At shutdown uvicorn closes its listeners and waits for open responses. A stream never ends by
+itself, so the hub drains all streams first: every client gets a ``retry`` and a complete response,
+and uvicorn has nothing left to wait for.
 """
 
 import asyncio
@@ -24,20 +24,25 @@ from tailrace_shared.errors import StartupError
 from tailrace_shared.process.readiness import notify
 from tailrace_shared.settings import ApiSettings
 
-# Longer than the idle connections that a proxy keeps: the server must not close one just used.
-_KEEP_ALIVE = 75
+# Longer than a proxy keeps idle connections: the server must not close one that is just reused.
+_KEEP_ALIVE_S = 75
 _BACKLOG = 4096
-# How much of the drain timeout streams may take; what is left is for other requests.
+# The part of the drain timeout for streams; the rest is for other requests.
 _STREAMS_SHARE = 0.75
 
 _log = structlog.get_logger("tailrace.api")
 
 
 def bind(settings: ApiSettings, *, listens: bool = True) -> socket.socket:
-    """Return a listening socket, or one that only keeps the address for others of ours.
+    """Return a bound socket.
+
+    Args:
+        settings: The API settings.
+        listens: Whether the socket listens, or only reserves the address for child processes.
 
     Raises:
-        StartupError: the address is taken, not ours, or open to others without authentication.
+        StartupError: The address is in use, does not belong to this machine, or would expose an
+            API without authentication.
     """
     host, port = settings.host, settings.port
     try:
@@ -52,9 +57,9 @@ def bind(settings: ApiSettings, *, listens: bool = True) -> socket.socket:
     is_loopback = ipaddress.ip_address(address[0]).is_loopback
     if settings.auth == "none" and not is_loopback and not settings.allow_open_bind:
         raise StartupError(
-            f"TAILRACE_AUTH=none would let everybody who reaches {host} in. Set TAILRACE_AUTH=jwt, "
-            "TAILRACE_HOST to a loopback address, or TAILRACE_ALLOW_OPEN_BIND=true if something "
-            "in front of it authenticates"
+            f"TAILRACE_AUTH=none would expose the API to all who reach {host}. Set "
+            "TAILRACE_AUTH=jwt, TAILRACE_HOST to a loopback address, or "
+            "TAILRACE_ALLOW_OPEN_BIND=true if a proxy in front authenticates"
         )
     listener = socket.socket(family, kind, protocol)
     try:
@@ -67,21 +72,21 @@ def bind(settings: ApiSettings, *, listens: bool = True) -> socket.socket:
     except OSError as error:
         listener.close()
         raise StartupError(
-            f"cannot listen on {host}:{port}: {error.strerror}. Stop what uses it, or set "
-            "TAILRACE_HOST and TAILRACE_PORT"
+            f"cannot listen on {host}:{port}: {error.strerror}. Stop the process that uses it, or "
+            "set TAILRACE_HOST and TAILRACE_PORT"
         ) from None
     listener.setblocking(False)
     return listener
 
 
 class Server(uvicorn.Server):
-    """uvicorn with our signals, readiness and shutdown."""
+    """uvicorn with drained streams, systemd readiness and its own signal handling."""
 
     def __init__(self, api: Api, settings: ApiSettings) -> None:
         super().__init__(
             uvicorn.Config(
                 api.app,
-                # A class, for uvicorn; it only calls it.
+                # uvicorn declares a class here, but only calls it.
                 http=partial(  # type: ignore[arg-type]
                     StreamProtocol,
                     refusals=Refusals(api.metrics.count_request),
@@ -93,7 +98,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_keep_alive=_KEEP_ALIVE,
+                timeout_keep_alive=_KEEP_ALIVE_S,
                 backlog=_BACKLOG,
             )
         )
@@ -102,23 +107,23 @@ class Server(uvicorn.Server):
         self._drain_timeout = float(settings.drain_timeout)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen, and say so."""
+        """Start listening and notify systemd."""
         await super().startup(sockets)
         host, port = (sockets or [])[0].getsockname()[:2]
         _log.info("listening", host=host, port=port)
         notify("READY=1")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End all streams, then let uvicorn finish what else is open."""
+        """Drain all streams, then let uvicorn finish other requests."""
         notify("STOPPING=1")
         loop = asyncio.get_running_loop()
-        # Not ready any more, but there for whoever has not noticed yet.
+        # Not ready any more, but still serving until load balancers have noticed.
         self._hub.is_draining = True
         await asyncio.sleep(self._drain_delay)
         deadline = loop.time() + self._drain_timeout
-        # Listeners stay open: whoever comes meanwhile is told to try again, not refused.
+        # Listeners stay open: a new client is told to retry instead of being refused.
         await self._hub.drain(self._drain_timeout * _STREAMS_SHARE)
-        # uvicorn declares an int, and hands it to asyncio.wait_for, which takes fractions.
+        # uvicorn declares an int, but passes it to asyncio.wait_for, which accepts fractions.
         self.config.timeout_graceful_shutdown = deadline - loop.time()  # type: ignore[assignment]
         await super().shutdown(sockets)
 
@@ -126,8 +131,8 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Stop on SIGTERM and SIGINT.
 
-        uvicorn raises them again when it has ended, which would kill the process before it has
-        closed NATS, with a status that looks like a crash.
+        uvicorn raises them again after shutdown, which would kill the process before it closes
+        the NATS connection, with an exit status that looks like a crash.
         """
         loop = asyncio.get_running_loop()
         signals = (signal.SIGINT, signal.SIGTERM)

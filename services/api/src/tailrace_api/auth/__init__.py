@@ -1,1 +1,1 @@
-"""Who asks: tokens, the keys that they are checked with, tickets, and what each may call."""
+"""Authentication and authorization: tokens, keys, tickets, scopes and tenants."""

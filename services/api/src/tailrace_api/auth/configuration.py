@@ -1,4 +1,4 @@
-"""What the settings say of authentication, checked before anything is started."""
+"""Authentication settings, checked before the API starts."""
 
 import contextlib
 import ipaddress
@@ -17,15 +17,15 @@ from tailrace_shared.settings import ApiSettings, variable
 
 _SECRETS: Final = ("auth_secret", "auth_secret_file")
 _PUBLIC: Final = ("auth_public_key", "auth_public_key_file", "auth_jwks_url")
-_LARGEST_FILE: Final = 64 * 1024
+_MAX_FILE_BYTES: Final = 64 * 1024
 
 
 @contextlib.asynccontextmanager
-async def verifier_of(settings: ApiSettings) -> AsyncIterator[Verifier | None]:
-    """Return what checks tokens; None where everybody may do everything.
+async def verifier_from(settings: ApiSettings) -> AsyncIterator[Verifier | None]:
+    """Return the token verifier; None if authentication is off.
 
     Raises:
-        StartupError: naming the setting that does not go with the others.
+        StartupError: A setting is missing or contradicts another; the message names it.
     """
     source = check(settings)
     if source is None:
@@ -45,37 +45,37 @@ async def verifier_of(settings: ApiSettings) -> AsyncIterator[Verifier | None]:
 
 
 def check(settings: ApiSettings) -> str | None:
-    """Return the setting that has the key; None without authentication.
+    """Return the name of the setting that holds the key; None if authentication is off.
 
     Raises:
-        StartupError: there is none, more than one, or one that does not fit.
+        StartupError: No key is set, more than one is, or it does not fit the algorithm.
     """
-    given = [name for name in (*_SECRETS, *_PUBLIC) if getattr(settings, name)]
+    configured = [name for name in (*_SECRETS, *_PUBLIC) if getattr(settings, name)]
     if settings.auth == "none":
-        if given:
+        if configured:
             raise StartupError(
-                f"{variable(given[0])} is set, but TAILRACE_AUTH=none looks at no token: set "
-                "TAILRACE_AUTH=jwt, or leave it out"
+                f"{variable(configured[0])} is set, but TAILRACE_AUTH=none checks no tokens: set "
+                "TAILRACE_AUTH=jwt, or remove it"
             )
         return None
     algorithm = settings.auth_algorithm
-    wanted = _SECRETS if algorithm == "HS256" else _PUBLIC
-    words = " or ".join(map(variable, wanted))
-    if not given:
+    allowed = _SECRETS if algorithm == "HS256" else _PUBLIC
+    words = " or ".join(map(variable, allowed))
+    if not configured:
         raise StartupError(
             f"TAILRACE_AUTH=jwt with TAILRACE_AUTH_ALGORITHM={algorithm} needs {words}"
         )
-    for name in given:
-        if name not in wanted:
+    for name in configured:
+        if name not in allowed:
             raise StartupError(
-                f"{variable(name)} does not go with TAILRACE_AUTH_ALGORITHM={algorithm}, which "
+                f"{variable(name)} cannot be used with TAILRACE_AUTH_ALGORITHM={algorithm}, which "
                 f"needs {words}"
             )
-    if len(given) > 1:
-        raise StartupError(f"set only one of {' and '.join(map(variable, given))}")
-    if given == ["auth_jwks_url"]:
+    if len(configured) > 1:
+        raise StartupError(f"set only one of {' and '.join(map(variable, configured))}")
+    if configured == ["auth_jwks_url"]:
         _check_url(settings.auth_jwks_url)
-    return given[0]
+    return configured[0]
 
 
 def _check_url(url: str) -> None:
@@ -89,7 +89,7 @@ def _check_url(url: str) -> None:
     is_safe = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host or ""))
     if not host or not is_safe:
         raise StartupError(
-            f"{name} must be https (http only on loopback), or others could send keys of their own"
+            f"{name} must use https (http only on loopback): an attacker could replace the keys"
         )
 
 
@@ -114,11 +114,11 @@ def _fixed(settings: ApiSettings, source: str) -> FixedKey:
 def _read(source: str, path: str) -> bytes:
     try:
         with Path(path).open("rb") as file:
-            content = file.read(_LARGEST_FILE)
+            content = file.read(_MAX_FILE_BYTES)
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "it cannot be read"
+        reason = getattr(error, "strerror", None) or "cannot be read"
         raise StartupError(f"{variable(source)}={path!r}: {reason}") from None
-    # Editors, and `echo`, end a file with a line end that nobody means.
+    # Editors and `echo` add a line end that is not part of the key.
     return content.rstrip(b"\r\n")
 
 

@@ -1,7 +1,6 @@
-"""The credentials of a request, and the request without them.
+"""Credentials are removed from a request before anything else reads it.
 
-They are taken out before anything else looks at it, so no handler, log line, problem or traceback
-can repeat what it never saw.
+So no handler, log line, problem or traceback can leak them.
 """
 
 from typing import Final, NamedTuple
@@ -17,21 +16,21 @@ _SCHEME: Final = "bearer"
 
 
 class Credentials(NamedTuple):
-    """What a request carried.
+    """The credentials of a request.
 
     Attributes:
-        headers: the values of ``Authorization`` headers.
-        parameters: names (in lower case) and values of parameters.
+        headers: The values of ``Authorization`` headers.
+        parameters: The names (in lower case) and values of query parameters.
     """
 
     headers: tuple[str, ...] = ()
     parameters: tuple[tuple[str, str], ...] = ()
 
     def token_or_ticket(self) -> tuple[str, str]:
-        """Return the token or the ticket; the other is empty.
+        """Return the token and the ticket, one of which is empty.
 
         Raises:
-            UnauthorizedError: there is none, or there are several that differ.
+            UnauthorizedError: There is no credential, or there are several different ones.
         """
         tokens = [_bearer(value) for value in self.headers]
         tickets = []
@@ -43,10 +42,10 @@ class Credentials(NamedTuple):
         found = {(token, "") for token in tokens if token}
         found |= {("", ticket) for ticket in tickets if ticket}
         if len(found) > 1:
-            raise UnauthorizedError("the request has several tokens; send one")
+            raise UnauthorizedError("the request has several different tokens; send one")
         if not found:
             raise UnauthorizedError(
-                "send a token in the header Authorization, after the word Bearer",
+                "send a token in the header Authorization: Bearer <token>",
                 is_invalid=False,
             )
         return found.pop()
@@ -62,20 +61,20 @@ def take_credentials(scope: Scope) -> Credentials:
     if not query:
         return Credentials(values)
     parameters: list[tuple[str, str]] = []
-    kept: list[str] = []
+    others: list[str] = []
     for part in query.decode("latin-1").split("&"):
         name, _, value = part.partition("=")
         name = unquote_plus(name).lower()
         if name in _PARAMETERS:
             parameters.append((name, unquote_plus(value)))
         else:
-            kept.append(part)
+            others.append(part)
     if parameters:
-        scope["query_string"] = "&".join(kept).encode("latin-1")
+        scope["query_string"] = "&".join(others).encode("latin-1")
     return Credentials(values, tuple(parameters))
 
 
 def _bearer(value: str) -> str:
     scheme, _, token = value.strip().partition(" ")
-    # Another scheme is for somebody in between, a proxy that asks for a password for example.
+    # Another scheme is meant for a proxy in between, for example one with Basic authentication.
     return token.strip() if scheme.lower() == _SCHEME else ""

@@ -1,13 +1,13 @@
-"""Why a request is not let in. No message holds anything that a token says."""
+"""Errors of authentication. No message repeats the contents of a token."""
 
 from tailrace_shared.errors import ServiceError
 
 
 class UnauthorizedError(ServiceError):
-    """There is no credential, or one that is not accepted.
+    """A request has no credential, or one that is not accepted (401).
 
     Attributes:
-        is_invalid: whether there was one.
+        is_invalid: Whether a credential was sent.
     """
 
     def __init__(self, reason: str, *, is_invalid: bool = True) -> None:
@@ -16,4 +16,4 @@ class UnauthorizedError(ServiceError):
 
 
 class KeysUnavailableError(ServiceError):
-    """The issuer's keys could not be fetched, so nobody can tell; the client may try again."""
+    """The issuer's keys could not be fetched, so a token cannot be verified; retry (503)."""

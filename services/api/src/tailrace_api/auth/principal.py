@@ -1,4 +1,4 @@
-"""The principal: on whose behalf a request is made."""
+"""The principal of a request."""
 
 from typing import Final, NamedTuple
 
@@ -6,13 +6,13 @@ from starlette.requests import HTTPConnection
 
 
 class Principal(NamedTuple):
-    """Whoever a token speaks for.
+    """The caller on whose behalf a request is made.
 
     Attributes:
-        subject: who; empty where nobody is known (``TAILRACE_AUTH=none``).
-        organizations: the tenants that the token holds; None: any.
-        scopes: what it allows; None: everything.
-        expires_at: until when, in seconds since the epoch; None: for ever.
+        subject: The token's ``sub``; empty without authentication (``TAILRACE_AUTH=none``).
+        organizations: The tenants that the token holds; None for all.
+        scopes: The scopes of the token; None for all.
+        expires_at: When the token expires, in seconds since the epoch; None for never.
     """
 
     subject: str = ""
@@ -21,14 +21,14 @@ class Principal(NamedTuple):
     expires_at: float | None = None
 
     def may(self, scope: str) -> bool:
-        """Tell whether it has a scope."""
+        """Return whether the principal has a scope."""
         return self.scopes is None or scope in self.scopes
 
 
-ANYBODY: Final = Principal()
+UNRESTRICTED: Final = Principal()
 
 
 def principal_of(request: HTTPConnection) -> Principal:
-    """Return on whose behalf a request is made."""
-    principal: Principal = getattr(request.state, "principal", ANYBODY)
+    """Return the principal of a request; an unrestricted one without authentication."""
+    principal: Principal = getattr(request.state, "principal", UNRESTRICTED)
     return principal

@@ -1,7 +1,7 @@
-"""Which tenant a request is about, and who asks.
+"""The tenant of a request.
 
-Every subject that a request touches is built from its tenant. An organisation, or a merchant, is
-another word for the same thing.
+Every NATS subject that a request touches is built from its tenant. *Organization* and *merchant*
+are other words for tenant.
 """
 
 from typing import Final
@@ -16,15 +16,16 @@ from tailrace_shared.settings import ApiSettings
 
 _HEADER: Final = "X-Organization-ID"
 _PARAMETERS: Final = ("organization_id", "merchantId")
-_WAYS: Final = f"the header {_HEADER}, or the parameter {' or '.join(_PARAMETERS)}"
+_NAMED_BY: Final = f"the header {_HEADER}, or the parameter {' or '.join(_PARAMETERS)}"
 
 
 def tenant_of(request: Request, settings: ApiSettings) -> str:
-    """Return the tenant that a request names, or the only one that there is for who asks.
+    """Return the tenant that a request names, or the only tenant of its token.
 
     Raises:
-        InvalidIdError: what it names is not an id.
-        RefusedError: it names several, or none of several, or one that the token does not hold.
+        InvalidIdError: The name is not an id.
+        RefusedError: The request names several tenants, or one that the token does not hold, or
+            none while the token holds several.
     """
     return named_tenant(request.headers, request.query_params, principal_of(request), settings)
 
@@ -32,14 +33,14 @@ def tenant_of(request: Request, settings: ApiSettings) -> str:
 def named_tenant(
     headers: Headers, query: QueryParams, principal: Principal, settings: ApiSettings
 ) -> str:
-    """Return the tenant that headers and parameters name; see ``tenant_of``."""
+    """Return the tenant of a request with these headers and parameters, like ``tenant_of``."""
     tenant, held = checked_tenant(headers, query, principal), principal.organizations
     if tenant is not None:
         return tenant
     if held is None:
         return settings.default_tenant
     if len(held) > 1:
-        raise RefusedError(400, f"the token holds several organizations; name one by {_WAYS}")
+        raise RefusedError(400, f"the token holds several organizations; name one by {_NAMED_BY}")
     (tenant,) = held
     return tenant
 
@@ -48,15 +49,16 @@ def checked_tenant(headers: Headers, query: QueryParams, principal: Principal) -
     """Return the tenant that headers and parameters name; None if they name none.
 
     Raises:
-        InvalidIdError: what they name is not an id.
-        RefusedError: they name several, or one that the principal does not hold, or it holds none.
+        InvalidIdError: The name is not an id.
+        RefusedError: Several tenants are named, or the principal does not hold the named one or
+            holds none at all.
     """
     names = {*headers.getlist(_HEADER)}
     for parameter in _PARAMETERS:
         names.update(query.getlist(parameter))
     names.discard("")
     if len(names) > 1:
-        raise RefusedError(400, f"the request names several organizations; name one, by {_WAYS}")
+        raise RefusedError(400, f"the request names several organizations; name one by {_NAMED_BY}")
     held = principal.organizations
     if held is not None and not held:
         raise RefusedError(403, "the token holds no organization: it has neither org nor orgs")
@@ -69,5 +71,5 @@ def checked_tenant(headers: Headers, query: QueryParams, principal: Principal) -
 
 
 def actor_of(request: Request) -> str:
-    """Return who sends a request, as the log is to name them; empty where nobody is known."""
+    """Return the subject recorded in the log for a request; empty without authentication."""
     return principal_of(request).subject

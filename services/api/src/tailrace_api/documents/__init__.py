@@ -1,1 +1,1 @@
-"""Documents that the API returns: runs and statistics."""
+"""Response documents: runs and statistics."""

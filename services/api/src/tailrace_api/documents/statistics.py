@@ -1,4 +1,4 @@
-"""Statistics as the API tells them: what is remembered of runs, as numbers to be drawn. Pure."""
+"""Statistics documents, computed from the records of finished runs. Pure."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -16,15 +16,15 @@ from tailrace_shared.estimation import (
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.workflow.definition import Definition
 
-_SHARES: Final = (0.5, 0.9, 0.95, 0.99)
-_MOST_WORKFLOWS: Final = 1000
+_QUANTILES: Final = (0.5, 0.9, 0.95, 0.99)
+_MAX_WORKFLOWS: Final = 1000
 
 
 class Latency(msgspec.Struct):
-    """How long something took, each number within a few percent.
+    """A latency distribution. Quantiles are accurate within a few percent.
 
     Attributes:
-        count: of how many; old ones fade.
+        count: The number of samples; old samples fade out.
     """
 
     count: int
@@ -35,7 +35,7 @@ class Latency(msgspec.Struct):
 
 
 class Ended(msgspec.Struct):
-    """How many runs ended how."""
+    """The number of finished runs by status."""
 
     completed: int
     failed: int
@@ -43,10 +43,10 @@ class Ended(msgspec.Struct):
 
 
 class Minute(msgspec.Struct):
-    """The runs that ended within a minute.
+    """The number of runs that finished within a minute, by status.
 
     Attributes:
-        at: when it began.
+        at: The start of the minute.
     """
 
     at: str
@@ -56,15 +56,15 @@ class Minute(msgspec.Struct):
 
 
 class WorkflowStatistics(msgspec.Struct, kw_only=True):
-    """A workflow's numbers.
+    """The statistics of a workflow.
 
     Attributes:
-        active_runs: runs that have not ended, those that wait among them.
-        ended: runs that have ended, ever.
-        last_hour: runs that have ended in the last sixty minutes.
-        success_rate: of those that completed or failed in the last hour, the share that completed.
-        run_latency: how long completed runs took, waits for people included.
-        step_latency: how long steps took that succeeded, those that await somebody left out.
+        active_runs: The number of unfinished runs, waiting runs included.
+        ended: All finished runs.
+        last_hour: The runs that finished in the last sixty minutes.
+        success_rate: The completed share of runs that completed or failed in the last hour.
+        run_latency: The durations of completed runs, waits included.
+        step_latency: The durations of successful steps, without steps that wait for signals.
     """
 
     workflow_id: str
@@ -77,15 +77,15 @@ class WorkflowStatistics(msgspec.Struct, kw_only=True):
 
 
 class NodeStatistics(msgspec.Struct):
-    """A node's numbers, from its latest few hundred runs.
+    """The statistics of a node over its latest few hundred runs.
 
     Attributes:
-        succeeded: how often it succeeded.
-        failed: how often it failed for good.
-        retries: attempts that another one followed.
-        skipped: how often it was skipped.
-        latency: how long successful attempts took.
-        items: of a map, how long what it does for an item took.
+        succeeded: The number of successes.
+        failed: The number of final failures.
+        retries: The number of retried attempts.
+        skipped: The number of skips.
+        latency: The durations of successful attempts.
+        items: The durations of a map's items; absent for other nodes.
     """
 
     node_id: str
@@ -99,11 +99,11 @@ class NodeStatistics(msgspec.Struct):
 
 
 class WorkflowDetails(WorkflowStatistics, kw_only=True):
-    """A workflow's numbers, by the minute and by the node.
+    """The statistics of a workflow by minute and by node.
 
     Attributes:
-        throughput: the last sixty minutes, the current one last.
-        nodes: in the order of the definition.
+        throughput: The last sixty minutes, the current one last.
+        nodes: The nodes in the order of the definition.
     """
 
     throughput: list[Minute]
@@ -111,22 +111,22 @@ class WorkflowDetails(WorkflowStatistics, kw_only=True):
 
 
 class TenantStatistics(msgspec.Struct, kw_only=True):
-    """What a performance page draws.
+    """The statistics of a tenant, for a performance page.
 
     Attributes:
-        merchant_id: whose numbers they are.
-        timestamp: when they were put together, in milliseconds since the epoch.
-        connected_clients: streams that are open, over all replicas that answered.
-        replicas: how many those are.
-        active_runs: runs that have not ended, those that wait among them.
-        ended: runs that have ended, ever.
-        last_hour: runs that have ended in the last sixty minutes.
-        runs_per_minute: how many ended in a minute of these, on average.
-        success_rate: of those that completed or failed in the last hour, the share that completed.
-        throughput: the last sixty minutes, the current one last.
-        run_latency: how long completed runs took, waits for people included.
-        step_latency: how long steps took that succeeded, those that await somebody left out.
-        workflows: by id; of more than a thousand the first.
+        merchant_id: The tenant.
+        timestamp: The time of the statistics, in milliseconds since the epoch.
+        connected_clients: The number of open streams on all replicas that responded.
+        replicas: The number of these replicas.
+        active_runs: The number of unfinished runs, waiting runs included.
+        ended: All finished runs.
+        last_hour: The runs that finished in the last sixty minutes.
+        runs_per_minute: The mean number of finished runs per minute in the last hour.
+        success_rate: The completed share of runs that completed or failed in the last hour.
+        throughput: The last sixty minutes, the current one last.
+        run_latency: The durations of completed runs, waits included.
+        step_latency: The durations of successful steps, without steps that wait for signals.
+        workflows: The workflows by id, at most the first thousand.
     """
 
     merchant_id: str = msgspec.field(name="merchantId")
@@ -151,18 +151,18 @@ def tenant_statistics(
     clients: tuple[int, int],
     now: float,
 ) -> TenantStatistics:
-    """Put together the numbers of a tenant.
+    """Return the statistics of a tenant.
 
     Args:
-        tenant: whose.
-        records: what is remembered of its workflows' runs.
-        active: by workflow, how many runs have not ended.
-        clients: how many streams are open, on how many replicas.
-        now: seconds since the epoch.
+        tenant: The tenant.
+        records: The run records by workflow.
+        active: The number of unfinished runs by workflow.
+        clients: The number of open streams, and of the replicas that have them.
+        now: The time in seconds since the epoch.
     """
     every, minutes = list(records.values()), _minutes(records.values(), now)
     last_hour = _ended(minutes)
-    named = sorted(records.keys() | active.keys())[:_MOST_WORKFLOWS]
+    named = sorted(records.keys() | active.keys())[:_MAX_WORKFLOWS]
     streams, replicas = clients
     return TenantStatistics(
         merchant_id=tenant,
@@ -189,14 +189,14 @@ def tenant_statistics(
 def workflow_details(
     definition: Definition, runs: RunHistory, nodes: NodeHistory, active: int, now: float
 ) -> WorkflowDetails:
-    """Put together the numbers of a workflow.
+    """Return the statistics of a workflow.
 
     Args:
-        definition: its newest version.
-        runs: what is remembered of its runs.
-        nodes: what is remembered of its nodes.
-        active: how many runs have not ended.
-        now: seconds since the epoch.
+        definition: The newest version.
+        runs: The record of its runs.
+        nodes: The record of its nodes.
+        active: The number of unfinished runs.
+        now: The time in seconds since the epoch.
     """
     return WorkflowDetails(
         **_fields(definition.id, runs, active, now),
@@ -267,4 +267,4 @@ def _latency(packed: Iterable[list[int]]) -> Latency:
         joined.merge(Sketch.unpack(each))
     if not joined.count:
         return Latency(0, None, None, None, None)
-    return Latency(joined.count, *(round(value, 1) for value in joined.quantiles(_SHARES)))
+    return Latency(joined.count, *(round(value, 1) for value in joined.quantiles(_QUANTILES)))

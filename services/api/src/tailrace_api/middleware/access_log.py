@@ -1,11 +1,10 @@
-"""The access log: one line for each request when it has ended, and the last line of defence.
+"""The access log: one line and one count for each finished request; answers uncaught errors.
 
-A stream that takes its connection over is logged when it is open: its end is counted by the hub.
-
-The query string stays out of it: tokens travel there, for clients that cannot send headers. What is
-logged is counted, too.
+A stream that takes over its connection is logged once it is open; the hub counts its end. The query
+string is never logged, because clients that cannot send headers put tokens there.
 """
 
+import logging
 import time
 from typing import Final
 
@@ -16,21 +15,21 @@ from tailrace_api.http.protocol import status_written
 from tailrace_api.metrics import Metrics
 from tailrace_api.web.problems import problem
 
-# Probes come every few seconds and say nothing about use.
-_QUIET: Final = frozenset({"/healthz", "/readyz", "/metrics"})
+# Logged at debug level: probes come every few seconds.
+_PROBES: Final = frozenset({"/healthz", "/readyz", "/metrics"})
 
 _log = structlog.get_logger("tailrace.api.access")
 
 
 class AccessLog:
-    """ASGI middleware around all routes."""
+    """ASGI middleware that logs and counts requests."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self._app = app
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request and log how it went."""
+        """Serve a request and log its status and duration."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -47,19 +46,19 @@ class AccessLog:
             await self._app(scope, receive, note_status)
         except Exception:
             status = status_written(scope) or status
-            # A bug of ours. The client learns that, and nothing about us.
+            # A bug in the API. The client gets no details.
             _log.exception("request failed", method=scope["method"], path=scope["path"])
             if status:
-                raise  # the server cuts a response that cannot be completed
-            answer = problem(500, "something went wrong here; the log of the API says what")
+                raise  # the response has begun and cannot be completed; the server cuts it
+            answer = problem(500, "internal error; see the log of the API")
             await answer(scope, receive, note_status)
         finally:
-            # A stream that has its connection for itself goes on without us. And of a request that
-            # was refused halfway the client has heard that, whatever was answered afterwards.
+            # The protocol has written a response itself if a stream took over the connection, or if
+            # the request was refused halfway. The client has seen that status, not a later one.
             status = status_written(scope) or status
             self._metrics.count_request(status)
             _log.log(
-                10 if scope["path"] in _QUIET else 20,
+                logging.DEBUG if scope["path"] in _PROBES else logging.INFO,
                 "request",
                 method=scope["method"],
                 path=scope["path"],

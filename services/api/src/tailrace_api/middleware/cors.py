@@ -1,4 +1,4 @@
-"""Cross-origin requests (CORS): which other pages may call the API from a browser."""
+"""Cross-origin resource sharing (CORS): the origins whose pages may call the API."""
 
 from typing import Final
 from urllib.parse import urlsplit
@@ -13,17 +13,17 @@ from tailrace_shared.settings import ApiSettings
 METHODS: Final = ("GET", "POST", "PUT", "DELETE")
 REQUEST_HEADERS: Final = (
     *("Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Organization-ID"),
-    # Sent by clients of streams that are no EventSource.
+    # Sent by stream clients other than EventSource.
     "Cache-Control",
 )
 ANSWER_HEADERS: Final = ("ETag", "Location", "Retry-After", "WWW-Authenticate")
-_MAX_AGE: Final = 600
+_MAX_AGE_S: Final = 600
 _RESPONSE_HEADERS: Final = "response_headers"
 _VARIES: Final = (b"vary", b"Origin")
 
 
 class Cors(CORSMiddleware):
-    """Starlette's middleware, which also tells the headers to streams that write for themselves."""
+    """Starlette's CORS middleware, extended to streams that bypass ASGI ``send``."""
 
     def __init__(self, app: ASGIApp, settings: ApiSettings) -> None:
         super().__init__(
@@ -33,42 +33,42 @@ class Cors(CORSMiddleware):
             allow_headers=REQUEST_HEADERS,
             allow_credentials=settings.cors_credentials,
             expose_headers=ANSWER_HEADERS,
-            max_age=_MAX_AGE,
+            max_age=_MAX_AGE_S,
         )
 
     async def simple_response(
         self, scope: Scope, receive: Receive, send: Send, request_headers: Headers
     ) -> None:
-        """Serve a request that is no preflight."""
+        """Serve a request that is not a preflight."""
         head: Message = {"type": "http.response.start", "status": 200, "headers": []}
-        await self.send(head, _nowhere, request_headers)
-        ours: list[tuple[bytes, bytes]] = head["headers"]
-        if not (self.allow_all_origins or _VARIES in ours):
-            # A cache must not hand what a stranger's page was told to one that may read it.
-            ours.append(_VARIES)
-        scope.setdefault("state", {})[_RESPONSE_HEADERS] = ours
+        await self.send(head, _discard, request_headers)
+        added: list[tuple[bytes, bytes]] = head["headers"]
+        if not (self.allow_all_origins or _VARIES in added):
+            # A cache must not serve the response of one origin to another.
+            added.append(_VARIES)
+        scope.setdefault("state", {})[_RESPONSE_HEADERS] = added
 
-        async def send_ours(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 # A stream has added them already.
-                theirs = [pair for pair in message.get("headers", []) if pair not in ours]
-                message["headers"] = [*theirs, *ours]
+                others = [pair for pair in message.get("headers", []) if pair not in added]
+                message["headers"] = [*others, *added]
             await send(message)
 
-        await self.app(scope, receive, send_ours)
+        await self.app(scope, receive, send_with_headers)
 
 
 def allowed_origins(settings: ApiSettings) -> tuple[str, ...]:
-    """Return the origins that may call the API; none: only pages of its own.
+    """Return the configured origins; empty if no other origin may call the API.
 
     Raises:
-        StartupError: one of them is no origin, or all are allowed with credentials.
+        StartupError: One of them is not an origin, or ``*`` is combined with credentials.
     """
     origins = tuple(filter(None, map(str.strip, settings.cors_origins.split(","))))
     if "*" in origins and settings.cors_credentials:
         raise StartupError(
-            "TAILRACE_CORS_ORIGINS=* does not go with TAILRACE_CORS_CREDENTIALS=true: name the "
-            "origins"
+            "TAILRACE_CORS_ORIGINS=* cannot be combined with TAILRACE_CORS_CREDENTIALS=true: list "
+            "the origins"
         )
     for origin in origins:
         if origin != "*" and not _is_origin(origin):
@@ -92,5 +92,5 @@ def _is_origin(text: str) -> bool:
     )
 
 
-async def _nowhere(_message: Message) -> None:
-    """Take a message that is only looked at."""
+async def _discard(_message: Message) -> None:
+    """Drop a message that was only built for its headers."""

@@ -1,10 +1,10 @@
-"""Requests that pages of other sites have a browser send, to an API that asks nobody for a token.
+"""Protection of an API without authentication against CSRF and DNS rebinding.
 
-A browser lets any page send a form, or a POST whose body has no type, to any address, its own
-machine's among them; that the page cannot read the answer does not undo what was asked (CSRF). With
-other content types the browser asks first, and `web.cors` answers. And a page may have its
-own name point to this machine (DNS rebinding): for the browser that is the page's own site, and
-only the name in Host tells.
+A browser lets any page send a form, or a POST without a content type, to any address, loopback
+included. The page cannot read the response, but the request takes effect (CSRF). For other content
+types the browser sends a preflight first, which ``middleware.cors`` answers. A page can also let
+its own host name resolve to this machine (DNS rebinding): the browser then sees one site, and only
+the Host header reveals it.
 """
 
 import ipaddress
@@ -20,30 +20,30 @@ from tailrace_api.middleware.cors import allowed_origins
 from tailrace_api.web.problems import problem
 from tailrace_shared.settings import ApiSettings
 
-_ANY: Final = "*"
-_CHANGES_NOTHING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
-# What a page may send without being asked: https://fetch.spec.whatwg.org/#cors-safelisted-request-header
-_UNASKED: Final = frozenset(
+_WILDCARD: Final = "*"
+_SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+# Content types that need no preflight: https://fetch.spec.whatwg.org/#cors-safelisted-request-header
+_SAFELISTED_TYPES: Final = frozenset(
     {"", "application/x-www-form-urlencoded", "multipart/form-data", "text/plain"}
 )
-_OWN_SITE: Final = frozenset({"same-origin", "same-site", "none"})
+_SAME_SITE: Final = frozenset({"same-origin", "same-site", "none"})
 
 
 class CsrfProtection:
-    """ASGI middleware that refuses what pages of other sites send unasked.
+    """ASGI middleware that refuses cross-site requests without a preflight.
 
     Args:
-        app: what is behind it.
-        settings: those of the API.
+        app: The wrapped application.
+        settings: The API settings.
     """
 
     def __init__(self, app: ASGIApp, settings: ApiSettings) -> None:
         self._app = app
         self._origins = frozenset(allowed_origins(settings))
-        # Where tokens are asked for, or something in front does that, any name will do.
-        self._is_open = settings.auth == "none" and not settings.allow_open_bind
+        # Host names matter only without authentication, here or in a proxy in front.
+        self._checks_host = settings.auth == "none" and not settings.allow_open_bind
         names = map(str.strip, settings.allowed_hosts.lower().split(","))
-        self._names = frozenset([settings.host.lower(), *filter(None, names)])
+        self._host_names = frozenset([settings.host.lower(), *filter(None, names)])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve a request, or refuse it."""
@@ -56,17 +56,17 @@ class CsrfProtection:
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
         host = host_of(headers.get("host", ""))
-        if self._is_open and not is_own(host, self._names):
+        if self._checks_host and not is_trusted_host(host, self._host_names):
             return problem(
                 421,
-                f"this API does not answer under the name {host[:80]!r} while TAILRACE_AUTH=none; "
-                "use 127.0.0.1, or add the name to TAILRACE_ALLOWED_HOSTS",
+                f"the host name {host[:80]!r} is not allowed while TAILRACE_AUTH=none; use "
+                "127.0.0.1, or add the name to TAILRACE_ALLOWED_HOSTS",
             )
-        if is_foreign(scope["method"], headers, self._origins):
+        if is_cross_site(scope["method"], headers, self._origins):
             return problem(
                 403,
-                "a page of another site may not send this; send Content-Type: application/json, "
-                "and have its origin listed in TAILRACE_CORS_ORIGINS",
+                "cross-site request refused; send Content-Type: application/json, and list the "
+                "page's origin in TAILRACE_CORS_ORIGINS",
                 headers={"connection": "close"},
             )
         return None
@@ -80,36 +80,36 @@ def host_of(authority: str) -> str:
         return authority
 
 
-def is_own(host: str, names: Collection[str]) -> bool:
-    """Tell whether a host is a name that a page of another site cannot have.
+def is_trusted_host(host: str, names: Collection[str]) -> bool:
+    """Return whether a host name cannot belong to another site's page.
 
     Args:
-        host: what a client calls this API; empty if it does not say.
-        names: what it may be called beside the names of loopback addresses; ``*`` is any.
+        host: The host in the Host header; empty if there is none.
+        names: The allowed names beside loopback names; ``*`` allows all.
     """
-    if _ANY in names or host in names or _is_loopback(host):
+    if _WILDCARD in names or host in names or _is_loopback(host):
         return True
-    # No site has a name without a dot, but for some of a few countries (RFC 7085).
+    # Websites have a dot in their names, except for a few country domains (RFC 7085).
     return "." not in host and ":" not in host
 
 
-def is_foreign(method: str, headers: Mapping[str, str], origins: Collection[str]) -> bool:
-    """Tell whether a page of another site has a browser send this without having been asked.
+def is_cross_site(method: str, headers: Mapping[str, str], origins: Collection[str]) -> bool:
+    """Return whether a page of another site sent a request without a preflight.
 
     Args:
-        method: of the request.
-        headers: of the request.
-        origins: whose pages may.
+        method: The method of the request.
+        headers: The headers of the request.
+        origins: The origins whose pages may send it.
     """
     content_type = headers.get("content-type", "").split(";")[0].strip().lower()
-    if method in _CHANGES_NOTHING or content_type not in _UNASKED:
+    if method in _SAFE_METHODS or content_type not in _SAFELISTED_TYPES:
         return False
     origin = headers.get("origin")
-    if _ANY in origins or origin in origins:
+    if _WILDCARD in origins or origin in origins:
         return False
-    # Browsers tell it to whom they trust: https, and addresses of their own machine.
+    # Browsers send this header only over https and to loopback addresses.
     if site := headers.get("sec-fetch-site"):
-        return site not in _OWN_SITE
+        return site not in _SAME_SITE
     return origin is not None and not _is_same(origin, host_of(headers.get("host", "")))
 
 

@@ -1,6 +1,6 @@
-"""Dead letters: list, read, replay and purge the jobs that failed for good.
+"""Dead letters: list, read, replay and purge jobs that failed permanently.
 
-These are routes of whoever operates the installation: a queue belongs to all tenants.
+These routes need the scope ``operator``, because all tenants share the queues.
 """
 
 import base64
@@ -19,27 +19,27 @@ from tailrace_shared.errors import DeadLetterNotFoundError
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.stores.dead_letters import DeadLetter, DeadLetters
 
-_LARGEST_SEQUENCE: Final = 2**63 - 1
+_MAX_SEQUENCE: Final = 2**63 - 1
 _QUEUE: Final = Parameter(
     "queue",
     Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,128}$")],
-    "Only those of this queue.",
-    # Whoever purges a queue and has lost its name must not purge all.
+    "Only dead letters of this queue.",
+    # A purge with an empty queue name, for example from a script, must not purge all queues.
     may_be_blank=False,
 )
 _AFTER: Final = Parameter(
     "after",
-    Annotated[int, Meta(ge=0, le=_LARGEST_SEQUENCE)],
-    "The `after` of the page before; the first page has none.",
+    Annotated[int, Meta(ge=0, le=_MAX_SEQUENCE)],
+    "The `after` of the previous page; absent for the first page.",
 )
 
 
 class DeadLetterSummary(msgspec.Struct):
-    """What a list shows of a dead letter.
+    """A dead letter in a list.
 
     Attributes:
-        actor: the actor that would have run it; None if the message cannot be decoded.
-        message_id: the message's id; None likewise.
+        actor: The actor that the message was for; null if the message cannot be decoded.
+        message_id: The id of the message; null if the message cannot be decoded.
     """
 
     id: int
@@ -53,11 +53,11 @@ class DeadLetterSummary(msgspec.Struct):
 
 
 class DeadLetterDocument(DeadLetterSummary):
-    """A dead letter with all that is known of it.
+    """A dead letter with its traceback, headers and message.
 
     Attributes:
-        message: the message's fields; None if it cannot be decoded.
-        body_base64: the message as it was delivered.
+        message: The fields of the message; null if it cannot be decoded.
+        body_base64: The raw message.
     """
 
     traceback: str
@@ -67,10 +67,10 @@ class DeadLetterDocument(DeadLetterSummary):
 
 
 class DeadLetterList(msgspec.Struct):
-    """Some dead letters, oldest first.
+    """A page of dead letters, oldest first.
 
     Attributes:
-        after: where the next page begins; null: there is none.
+        after: Where the next page begins; null on the last page.
     """
 
     dead_letters: list[DeadLetterSummary]
@@ -78,13 +78,13 @@ class DeadLetterList(msgspec.Struct):
 
 
 class Replayed(msgspec.Struct):
-    """How many dead letters were put back on their queues."""
+    """The number of replayed dead letters."""
 
     replayed: int
 
 
 class Purged(msgspec.Struct):
-    """How many dead letters were deleted."""
+    """The number of deleted dead letters."""
 
     purged: int
 
@@ -99,7 +99,7 @@ class DeadLetterRoutes:
         "GET",
         "/api/v1/dead-letters",
         scope="operator",
-        answers={200: Answer(DeadLetterList, "A page of them.")},
+        answers={200: Answer(DeadLetterList, "A page of the list.")},
         parameters=(_QUEUE, LIMIT, _AFTER),
     )
     async def list_page(self, request: Request) -> Response:
@@ -121,7 +121,7 @@ class DeadLetterRoutes:
         problems=(404,),
     )
     async def get(self, request: Request) -> Response:
-        """Show a dead letter with its traceback, its headers and the message."""
+        """Show a dead letter with its traceback, headers and message."""
         letter = await self._letter(request)
         return json_response(
             DeadLetterDocument(
@@ -137,11 +137,11 @@ class DeadLetterRoutes:
         "POST",
         "/api/v1/dead-letters/{letter_id}/replay",
         scope="operator",
-        answers={200: Answer(Replayed, "It is on its queue.")},
+        answers={200: Answer(Replayed, "The dead letter is back on its queue.")},
         problems=(404,),
     )
     async def replay(self, request: Request) -> Response:
-        """Put a dead letter back on its queue."""
+        """Replay a dead letter on its queue."""
         await self.letters.replay(await self._letter(request))
         return json_response(Replayed(1))
 
@@ -149,22 +149,22 @@ class DeadLetterRoutes:
         "POST",
         "/api/v1/dead-letters/replay",
         scope="operator",
-        answers={200: Answer(Replayed, "They are on their queues.")},
+        answers={200: Answer(Replayed, "The number of replayed dead letters.")},
         parameters=(_QUEUE,),
     )
     async def replay_all(self, request: Request) -> Response:
-        """Put all dead letters, or those of a queue, back on their queues."""
+        """Replay all dead letters, or those of one queue, on their queues."""
         return json_response(Replayed(await self.letters.replay_all(_queue(request))))
 
     @operation(
         "DELETE",
         "/api/v1/dead-letters/{letter_id}",
         scope="operator",
-        answers={204: Answer(None, "It is deleted.")},
+        answers={204: Answer(None, "The dead letter is deleted.")},
         problems=(404,),
     )
     async def delete(self, request: Request) -> Response:
-        """Delete a dead letter for good."""
+        """Delete a dead letter permanently."""
         await self.letters.delete((await self._letter(request)).sequence)
         return Response(status_code=204)
 
@@ -172,16 +172,16 @@ class DeadLetterRoutes:
         "DELETE",
         "/api/v1/dead-letters",
         scope="operator",
-        answers={200: Answer(Purged, "They are deleted.")},
+        answers={200: Answer(Purged, "The number of deleted dead letters.")},
         parameters=(_QUEUE,),
     )
     async def purge(self, request: Request) -> Response:
-        """Delete all dead letters, or those of a queue, for good."""
+        """Delete all dead letters, or those of one queue, permanently."""
         return json_response(Purged(await self.letters.purge(_queue(request))))
 
     async def _letter(self, request: Request) -> DeadLetter:
         text = request.path_params["letter_id"]
-        sequence = checked_number("dead letter", text, least=1, most=_LARGEST_SEQUENCE)
+        sequence = checked_number("dead letter", text, least=1, most=_MAX_SEQUENCE)
         letter = await self.letters.get(sequence)
         if letter is None:
             raise DeadLetterNotFoundError(f"there is no dead letter {sequence}")
@@ -208,4 +208,4 @@ def _queue(request: Request) -> str | None:
 
 def _after(request: Request) -> int:
     text = query_value(request, "after") or "0"
-    return checked_number("after", text, least=0, most=_LARGEST_SEQUENCE)
+    return checked_number("after", text, least=0, most=_MAX_SEQUENCE)

@@ -1,4 +1,4 @@
-"""Runs: start, list, show. An execution is a run by its own id."""
+"""Runs: start, list and show. The paths under ``/executions`` need no workflow id."""
 
 import asyncio
 import contextlib
@@ -48,34 +48,34 @@ from tailrace_shared.workflow.definition import Definition
 F = TypeVar("F", bound=Callable[..., Any])
 
 _STATUSES: Final = get_args(ExecutionStatus)
-_SLICE: Final = 0.002
-"""Seconds for which a log is folded before streams have their turn."""
-_SMALL_STEPS: Final = 500
-_MOST_FETCHED: Final = 32 * 1024 * 1024
-"""Bytes of outputs kept by reference that one answer holds; a document refers to the rest."""
+_SLICE_S: Final = 0.002
+"""How long a log is folded before the event loop serves streams again."""
+_MAX_INLINE_STEPS: Final = 500
+_MAX_FETCHED_BYTES: Final = 32 * 1024 * 1024
+"""The limit for referenced outputs in one response; a document links to the rest."""
 
-_STATUS: Final = Parameter("status", ExecutionStatus, "Only runs in this status.")
+_STATUS: Final = Parameter("status", ExecutionStatus, "Only runs with this status.")
 _WORKFLOW: Final = Parameter(
     "workflow_id", Annotated[str, Meta(pattern=ID_PATTERN)], "Only runs of this workflow."
 )
-_LOGS: Final = Parameter("include_logs", bool, "Whether every event of the log is wanted, too.")
+_LOGS: Final = Parameter("include_logs", bool, "Whether to include all events of the log.")
 
 
 class StartRun(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """What a run is started with.
+    """The start of a run.
 
     Attributes:
-        input: what the workflow's ``input`` asks for.
+        input: The input, which must match the workflow's ``input`` schema.
     """
 
     input: Any = {}
 
 
 class Accepted(msgspec.Struct):
-    """What a client is told whose request about an execution was accepted.
+    """An execution whose request was accepted.
 
     Attributes:
-        stream_url: the path of its events.
+        stream_url: The path of the execution's event stream.
     """
 
     execution_id: str
@@ -84,10 +84,10 @@ class Accepted(msgspec.Struct):
 
 
 class RunList(msgspec.Struct):
-    """Some runs, newest first.
+    """A page of runs, newest first.
 
     Attributes:
-        cursor: where the next page begins; null: there is none.
+        cursor: The cursor of the next page; null on the last page.
     """
 
     runs: list[RunSummary]
@@ -121,7 +121,7 @@ class ExecutionRoutes:
         "POST",
         "/api/v1/workflows/{workflow_id}/runs",
         scope="executions:write",
-        answers={202: Answer(Accepted, "The run is in the log.", headers=("Location",))},
+        answers={202: Answer(Accepted, "The run is recorded in the log.", headers=("Location",))},
         problems=(404, 429),
         body=StartRun,
         is_body_required=False,
@@ -149,7 +149,7 @@ class ExecutionRoutes:
         "GET",
         "/api/v1/workflows/{workflow_id}/runs",
         scope="executions:read",
-        answers={200: Answer(RunList, "A page of them.")},
+        answers={200: Answer(RunList, "A page of the list.")},
         parameters=(_STATUS, LIMIT, CURSOR),
         summary="List the runs of a workflow, newest first",
     )
@@ -157,7 +157,7 @@ class ExecutionRoutes:
         "GET",
         "/api/v1/executions",
         scope="executions:read",
-        answers={200: Answer(RunList, "A page of them.")},
+        answers={200: Answer(RunList, "A page of the list.")},
         parameters=(_WORKFLOW, _STATUS, LIMIT, CURSOR),
         summary="List runs of all workflows, newest first",
     )
@@ -177,7 +177,7 @@ class ExecutionRoutes:
     @_shows("/api/v1/workflows/{workflow_id}/runs/{execution_id}")
     @_shows("/api/v1/executions/{execution_id}")
     async def get(self, request: Request) -> Response:
-        """Show a run: its status, its steps and, on request, its log."""
+        """Show a run with its status, its steps and, on request, its log."""
         tenant, execution = tenant_of(request, self.settings), execution_id_of(request)
         with_logs = _flag(request, "include_logs")
         state, logs = await self._read(tenant, execution, with_logs=with_logs)
@@ -188,9 +188,9 @@ class ExecutionRoutes:
         estimator = await self._estimator(tenant, state, definition)
         fetched = await self._fetch_outputs(state, definition)
         steps = max(len(definition.nodes) if definition else 0, len(state.steps))
-        if steps <= _SMALL_STEPS and not fetched:
+        if steps <= _MAX_INLINE_STEPS and not fetched:
             return json_response(_document(state, definition, logs, estimator))
-        # Large documents are put together in a thread: streams must not wait for that.
+        # Large documents are built in a thread, so that streams do not wait.
         return await asyncio.to_thread(
             lambda: json_response(_document(state, definition, logs, estimator))
         )
@@ -203,18 +203,18 @@ class ExecutionRoutes:
         problems=(404, 413),
     )
     async def output(self, request: Request) -> Response:
-        """Show the output of one step, however large."""
+        """Show the output of a step, whatever its size."""
         tenant, execution = tenant_of(request, self.settings), execution_id_of(request)
         step_id = request.path_params["step_id"]
         state, _ = await self._read(tenant, execution, with_logs=False)
         step = state.steps.get(step_id)
         if step is None or step.status != "success":
             raise RefusedError(404, f"the step {step_id[:80]!r} has no output")
-        if (size := output_bytes(step, state)) > _MOST_FETCHED:
+        if (size := output_bytes(step, state)) > _MAX_FETCHED_BYTES:
             raise RefusedError(
                 413,
-                f"the output of {step_id!r} is {size} bytes of JSON, more than the "
-                f"{_MOST_FETCHED} that one answer holds; ask for those of its items",
+                f"the output of {step_id!r} is {size} bytes of JSON, more than the limit "
+                f"of {_MAX_FETCHED_BYTES}; request the outputs of its items",
             )
         await self.outputs.fetch(state, [step_id])
         if not size:
@@ -229,7 +229,7 @@ class ExecutionRoutes:
         state = ExecutionState()
         logs: list[LogEntry] = []
         epoch = (await self.log.edge()).epoch if with_logs else ""
-        until = time.perf_counter() + _SLICE
+        until = time.perf_counter() + _SLICE_S
         async for commit in self.log.read(tenant, execution):
             for event in commit.events():
                 state.apply(event)
@@ -237,30 +237,30 @@ class ExecutionRoutes:
                 logs.extend(log_entries(epoch, commit.sequence, commit.payload))
             if time.perf_counter() >= until:
                 await asyncio.sleep(0)
-                until = time.perf_counter() + _SLICE
+                until = time.perf_counter() + _SLICE_S
         if not state.execution_id:
             raise ExecutionNotFoundError(f"there is no execution {execution!r}")
         return state, logs if with_logs else None
 
     async def _fetch_outputs(self, state: ExecutionState, definition: Definition | None) -> bool:
-        room = _MOST_FETCHED
+        room = _MAX_FETCHED_BYTES
         for step_id in wanted_outputs(state, definition):
             step = state.steps[step_id]
             if step.output_ref is not None and step.output_ref.bytes <= room:
                 room -= step.output_ref.bytes
-                # One that is not kept any more is missing; the rest of the document is not.
+                # An expired output is left out; the rest of the document is served.
                 with contextlib.suppress(OutputNotFoundError):
                     await self.outputs.fetch(state, [step_id])
         for step in state.steps.values():
             if step.output_omitted:
                 step.output = state.gathered(step)
-        return room < _MOST_FETCHED
+        return room < _MAX_FETCHED_BYTES
 
     async def _definition(self, tenant: str, state: ExecutionState) -> Definition | None:
         try:
             stored = await self.workflows.get(tenant, state.workflow_id, state.version)
         except WorkflowNotFoundError:
-            return None  # a thousand versions ago; the log still says what happened
+            return None  # evicted after a thousand versions; the log still has the history
         return stored.definition
 
     async def _estimator(
@@ -272,10 +272,10 @@ class ExecutionRoutes:
 
 
 def execution_id_of(request: Request) -> str:
-    """Return the execution that a path names.
+    """Return the execution id in the path.
 
     Raises:
-        InvalidIdError: it is not an id.
+        InvalidIdError: It is not an id.
     """
     return check_id(request.path_params["execution_id"], "execution")
 
@@ -296,14 +296,14 @@ def location_of(state: ExecutionState) -> str:
 
 
 def accepted(state: ExecutionState) -> Accepted:
-    """Return what a client is told whose request about an execution was accepted."""
+    """Return the response to an accepted request about an execution."""
     stream_url = f"/api/v1/sse/executions/{state.execution_id}/stream"
     return Accepted(state.execution_id, state.status, stream_url)
 
 
 def _status(text: str | None) -> str | None:
     if text is not None and text not in _STATUSES:
-        raise RefusedError(400, f"status: {text[:40]!r} is none of {', '.join(_STATUSES)}")
+        raise RefusedError(400, f"status: {text[:40]!r} is not one of {', '.join(_STATUSES)}")
     return text
 
 

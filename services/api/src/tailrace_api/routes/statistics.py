@@ -1,4 +1,4 @@
-"""Statistics: of a tenant, as a performance page draws them, and of one workflow."""
+"""Statistics of a tenant and of one workflow."""
 
 import asyncio
 import time
@@ -31,7 +31,7 @@ _TTL_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class StatisticsRoutes:
-    """The routes of statistics. However many look, each is put together once a second."""
+    """The routes of statistics. Results are cached for a second, whatever the request rate."""
 
     settings: ApiSettings
     store: StatsStore
@@ -49,10 +49,10 @@ class StatisticsRoutes:
         "GET",
         "/api/realtime/stats",
         scope="executions:read",
-        answers={200: Answer(TenantStatistics, "The numbers, a second old at the most.")},
+        answers={200: Answer(TenantStatistics, "The statistics, at most a second old.")},
     )
     async def of_tenant(self, request: Request) -> Response:
-        """Show throughput, latency and clients, of all workflows and of each."""
+        """Show throughput, latency and clients of a tenant, and statistics of each workflow."""
         tenant = tenant_of(request, self.settings)
         return json_response(await self._tenants.get(tenant, lambda: self._tenant(tenant)))
 
@@ -60,11 +60,11 @@ class StatisticsRoutes:
         "GET",
         "/api/v1/workflows/{workflow_id}/stats",
         scope="executions:read",
-        answers={200: Answer(WorkflowDetails, "The numbers, a second old at the most.")},
+        answers={200: Answer(WorkflowDetails, "The statistics, at most a second old.")},
         problems=(404,),
     )
     async def of_workflow(self, request: Request) -> Response:
-        """Show throughput and latency of a workflow and of its nodes."""
+        """Show throughput and latency of a workflow and its nodes."""
         tenant = tenant_of(request, self.settings)
         workflow = check_id(request.path_params["workflow_id"], "workflow")
         details = await self._details.get(
@@ -77,7 +77,7 @@ class StatisticsRoutes:
             self.store.runs_of_all(tenant), self.live.of_tenant(tenant), self.clients.of(tenant)
         )
         active = Counter(each.workflow for each in live)
-        # In a thread: a tenant may have hundreds of workflows, and streams must not wait.
+        # In a thread: a tenant can have hundreds of workflows, and streams must not wait.
         return await asyncio.to_thread(
             tenant_statistics, tenant, records, active, clients, time.time()
         )

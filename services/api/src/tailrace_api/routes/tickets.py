@@ -1,4 +1,4 @@
-"""Tickets: what opens one stream from a page that can send no headers."""
+"""Tickets, which open one stream for a client that cannot send headers."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -20,17 +20,17 @@ from tailrace_api.web.problems import unprocessable
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.settings import ApiSettings
 
-_LONGEST_STREAM: Final = 4096
+_MAX_STREAM_CHARS: Final = 4096
 _CREDENTIALS: Final = frozenset({"authorization", "access_token", "ticket"})
 _TENANT_PARAMETERS: Final = frozenset({"organization_id", "merchantId"})
 _NO_STORE: Final = {"cache-control": "no-store"}
 
 
 class TicketRequest(msgspec.Struct):
-    """What a ticket is asked for.
+    """A request for a ticket.
 
     Attributes:
-        stream: the path of the stream, with its query.
+        stream: The path and query of the stream.
     """
 
     stream: str
@@ -40,9 +40,9 @@ class TicketDocument(msgspec.Struct):
     """A ticket.
 
     Attributes:
-        ticket: to be sent as the parameter ``ticket``.
-        url: the stream with all that it needs, for an EventSource.
-        expires_at: until when the stream may be opened.
+        ticket: The value of the query parameter ``ticket``.
+        url: The path and query that opens the stream, for an EventSource.
+        expires_at: Until when the stream can be opened.
     """
 
     ticket: str
@@ -52,7 +52,7 @@ class TicketDocument(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class TicketRoutes:
-    """The route that gives tickets."""
+    """The route that issues tickets."""
 
     settings: ApiSettings
     tickets: Tickets
@@ -66,7 +66,7 @@ class TicketRoutes:
         body=TicketRequest,
     )
     async def post(self, request: Request) -> Response:
-        """Get a ticket that opens one stream, for a client that can send no headers."""
+        """Issue a ticket that opens one stream, for a client that cannot send headers."""
         body = await read_object(request, self.settings.max_body_bytes)
         refuse_unknown(body, "stream")
         raw_path, query = _parts(body.get("stream"))
@@ -79,7 +79,7 @@ class TicketRoutes:
         tenant = named_tenant(request.headers, parameters, principal, self.settings)
         pairs = [pair for pair in parameters.multi_items() if pair[0].lower() not in _CREDENTIALS]
         if not _TENANT_PARAMETERS & parameters.keys():
-            # The one that opens the stream has no header to name it with.
+            # The client that opens the stream cannot name it in a header.
             pairs.append(("organization_id", tenant))
         stream = Stream.of(path, urlencode(pairs))
         ticket = self.tickets.issue(principal, tenant, operation.scope, stream)
@@ -89,18 +89,19 @@ class TicketRoutes:
 
 
 def _parts(stream: object) -> tuple[str, str]:
-    if not isinstance(stream, str) or len(stream) > _LONGEST_STREAM:
+    if not isinstance(stream, str) or len(stream) > _MAX_STREAM_CHARS:
         raise unprocessable(
-            "/stream", f"stream is a path, with its query, of at most {_LONGEST_STREAM} characters"
+            "/stream",
+            f"stream must be a path with a query, of at most {_MAX_STREAM_CHARS} characters",
         )
     try:
         parts = urlsplit(stream)
     except ValueError:
-        raise unprocessable("/stream", "stream is not a path") from None
+        raise unprocessable("/stream", "stream must be a path") from None
     if parts.scheme or parts.netloc or parts.fragment or not parts.path.startswith("/"):
-        raise unprocessable("/stream", "stream is a path of this API, without a host")
+        raise unprocessable("/stream", "stream must be a path of this API, without a host")
     if not (stream.isascii() and stream.isprintable()):
-        raise unprocessable("/stream", "stream is a path as it stands in a URL, in printable ASCII")
+        raise unprocessable("/stream", "stream must be URL-encoded, in printable ASCII")
     return parts.path, parts.query
 
 
@@ -108,5 +109,5 @@ def _stream_at(request: Request, path: str) -> Operation:
     scope = {"type": "http", "method": "GET", "path": path, "root_path": "", "app": request.app}
     route = matching_route(scope)
     if not isinstance(route, Operation) or not route.is_stream:
-        raise unprocessable("/stream", "there is no stream that one could GET at this path")
+        raise unprocessable("/stream", "there is no stream with the method GET at this path")
     return route

@@ -1,4 +1,4 @@
-"""Workflow definitions: put, get, list, delete, validate, draw."""
+"""Workflow definitions: store, show, list, delete, validate and draw."""
 
 import asyncio
 from dataclasses import dataclass
@@ -24,26 +24,26 @@ from tailrace_shared.workflow.definition import Concurrency, Definition, Node, e
 from tailrace_shared.workflow.graph import graph_of
 from tailrace_shared.workflow.validation import Validated, validate
 
-_SMALL_NODES: Final = 500
-_PLACE: Final = ("Location", "ETag")
+_MAX_INLINE_NODES: Final = 500
+_STORED_HEADERS: Final = ("Location", "ETag")
 _VERSION: Final = Parameter(
     "version",
     Annotated[int, Meta(ge=1, le=2**63 - 1)],
-    "The version that is wanted; the newest if it is left out.",
+    "The version; the newest by default.",
 )
 
 
 class WorkflowBody(msgspec.Struct, omit_defaults=True):
-    """A definition as it is sent.
+    """A definition to store or validate.
 
     Attributes:
-        nodes: by id; or, as visual editors keep them, a list of ``{id, type, data}``.
-        id: the workflow's id; where the path has it, it may be left out.
-        name: what people call it.
-        input: JSON Schema of the input.
-        output: template of the output.
-        concurrency: how many runs may run at once.
-        edges: of an editor's graph, ``{source, target}``.
+        nodes: The nodes by id, or a list of ``{id, type, data}`` as in visual editors.
+        id: The id of the workflow; optional if the path has it.
+        name: The display name.
+        input: The JSON Schema of the input.
+        output: The template of the output.
+        concurrency: The limit for concurrent runs.
+        edges: The edges ``{source, target}`` of a visual editor's graph.
     """
 
     nodes: dict[str, Node] | list[dict[str, Any]]
@@ -58,7 +58,7 @@ class WorkflowBody(msgspec.Struct, omit_defaults=True):
 
 
 class WorkflowSummary(msgspec.Struct):
-    """What a list, or the answer to a change, shows of a workflow."""
+    """A workflow without its definition."""
 
     workflow_id: str
     version: int
@@ -75,7 +75,7 @@ class WorkflowDocument(msgspec.Struct):
 
 
 class GraphNode(msgspec.Struct):
-    """A node as far as it is drawn."""
+    """A node of a drawing."""
 
     id: str
     type: str
@@ -84,14 +84,14 @@ class GraphNode(msgspec.Struct):
 
 
 class GraphEdge(msgspec.Struct):
-    """An arrow from a node to one that needs it."""
+    """An edge from a node to a node that depends on it."""
 
     source: str
     target: str
 
 
 class GraphDocument(msgspec.Struct):
-    """A workflow as it is drawn."""
+    """The graph of a workflow, for drawing."""
 
     workflow_id: str
     version: int
@@ -101,10 +101,10 @@ class GraphDocument(msgspec.Struct):
 
 
 class WorkflowList(msgspec.Struct):
-    """Some workflows, by id.
+    """A page of workflows, by id.
 
     Attributes:
-        cursor: where the next page begins; left out where there is none.
+        cursor: The cursor of the next page; absent on the last page.
     """
 
     workflows: list[WorkflowSummary]
@@ -112,10 +112,10 @@ class WorkflowList(msgspec.Struct):
 
 
 class Valid(msgspec.Struct):
-    """What a definition is found to be.
+    """The result of a successful validation.
 
     Attributes:
-        nodes: how many it has.
+        nodes: The number of nodes.
     """
 
     workflow_id: str
@@ -135,7 +135,7 @@ class WorkflowRoutes:
         "GET",
         "/api/v1/workflows",
         scope="workflows:read",
-        answers={200: Answer(WorkflowList, "A page of them.")},
+        answers={200: Answer(WorkflowList, "A page of the list.")},
         parameters=(LIMIT, CURSOR),
     )
     async def list_page(self, request: Request) -> Response:
@@ -150,11 +150,11 @@ class WorkflowRoutes:
         "POST",
         "/api/v1/workflows/validate",
         scope="workflows:read",
-        answers={200: Answer(Valid, "It is valid.")},
+        answers={200: Answer(Valid, "The definition is valid.")},
         body=WorkflowBody,
     )
     async def validate(self, request: Request) -> Response:
-        """Check a definition without storing it."""
+        """Validate a definition without storing it."""
         definition = await self._definition(request, None)
         return json_response(Valid(definition.id, len(definition.nodes)))
 
@@ -163,13 +163,17 @@ class WorkflowRoutes:
         "/api/v1/workflows/{workflow_id}",
         scope="workflows:write",
         answers={
-            200: Answer(WorkflowSummary, "It is the workflow's newest version.", headers=_PLACE),
-            201: Answer(WorkflowSummary, "It is a new workflow.", headers=_PLACE),
+            200: Answer(
+                WorkflowSummary,
+                "The definition is the newest version of the workflow.",
+                headers=_STORED_HEADERS,
+            ),
+            201: Answer(WorkflowSummary, "The workflow is created.", headers=_STORED_HEADERS),
         },
         body=WorkflowBody,
     )
     async def put(self, request: Request) -> Response:
-        """Store a definition, as a new version if it differs from the newest."""
+        """Store a definition; create a new version if it differs from the newest."""
         tenant, workflow_id = tenant_of(request, self.settings), _workflow_id(request)
         definition = await self._definition(request, workflow_id)
         before = await self._newest(tenant, workflow_id)
@@ -198,11 +202,11 @@ class WorkflowRoutes:
         "DELETE",
         "/api/v1/workflows/{workflow_id}",
         scope="workflows:write",
-        answers={204: Answer(None, "It is removed.")},
+        answers={204: Answer(None, "The workflow is deleted.")},
         problems=(404,),
     )
     async def delete(self, request: Request) -> Response:
-        """Remove a workflow; its runs go on."""
+        """Delete a workflow; its runs continue."""
         tenant, workflow_id = tenant_of(request, self.settings), _workflow_id(request)
         await self.workflows.get(tenant, workflow_id)
         await self.workflows.delete(tenant, workflow_id)
@@ -217,16 +221,16 @@ class WorkflowRoutes:
         parameters=(_VERSION,),
     )
     async def graph(self, request: Request) -> Response:
-        """Show nodes, edges and layers, for drawing."""
+        """Show the nodes, edges and layers of a workflow, for drawing."""
         stored = await self._stored(request)
-        if len(stored.definition.nodes) <= _SMALL_NODES:
+        if len(stored.definition.nodes) <= _MAX_INLINE_NODES:
             return json_response(_graph(stored))
         return json_response(await asyncio.to_thread(_graph, stored))
 
     async def _definition(self, request: Request, workflow_id: str | None) -> Definition:
         document = await read_document(request, self.settings.max_body_bytes)
         known = await self.node_types.all()
-        # Ten thousand nodes may take a second; streams must not wait for that.
+        # Ten thousand nodes can take a second; in a thread, so that streams do not wait.
         checked = await asyncio.to_thread(_validate, document, known, workflow_id)
         if checked.definition is None:
             raise RefusedError(422, "the definition is not valid", checked.problems)
@@ -259,7 +263,7 @@ def _version(request: Request) -> int | None:
     if text is None:
         return None
     if not (text.isascii() and text.isdecimal() and 0 < int(text[:20]) < 2**63):
-        raise RefusedError(400, f"version: {text[:40]!r} is not a version; send a positive number")
+        raise RefusedError(400, f"version: {text[:40]!r} is not a version; send a positive integer")
     return int(text)
 
 

@@ -1,1 +1,1 @@
-"""Routes as declared operations: bodies, queries, problems and the OpenAPI description."""
+"""Declared operations: bodies, queries, problems and the API description."""

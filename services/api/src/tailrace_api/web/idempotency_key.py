@@ -1,4 +1,4 @@
-"""The header Idempotency-Key: what may be one."""
+"""The request header Idempotency-Key."""
 
 import re
 from typing import Annotated, Final
@@ -14,17 +14,17 @@ _KEY = re.compile(r"[\x20-\x7e]{1,255}")
 IDEMPOTENCY_KEY: Final = Parameter(
     "Idempotency-Key",
     Annotated[str, Meta(pattern=r"^[\x20-\x7e]{1,255}$")],
-    "A request that repeats the key of one within 24 hours is answered like that one and does "
-    "nothing.",
+    "Deduplicates requests: one that repeats a key within 24 hours gets the response of the first "
+    "and has no effect.",
     place="header",
 )
 
 
 def idempotency_key_of(request: Request) -> str | None:
-    """Return a request's idempotency key, if it has one.
+    """Return the idempotency key of a request; None if it has none.
 
     Raises:
-        RefusedError: it is empty, too long or has unprintable characters.
+        RefusedError: The key is empty, too long or has unprintable characters (400).
     """
     key = request.headers.get("idempotency-key")
     if key is not None and not _KEY.fullmatch(key):

@@ -1,8 +1,8 @@
-"""JSON bodies from outside: read within a limit, decoded without surprises.
+"""Request bodies in JSON, read within a size limit and decoded strictly.
 
-A body is refused as soon as it is too large, not after it has been read. Decoding is strict where
-JSON parsers differ (RFC 8259, section 4 and 9), because what one reader drops another may act
-upon: a repeated key, NaN, a number beyond 64 bits and half a surrogate pair are all refused.
+A body is refused as soon as it exceeds the limit, not after it has been read. Decoding refuses
+everything that JSON parsers treat differently (RFC 8259, sections 4 and 9), because one parser may
+act on what another drops: repeated keys, NaN, numbers beyond 64 bits and lone surrogates.
 """
 
 import asyncio
@@ -19,18 +19,18 @@ from tailrace_api.web.problems import RefusedError, pointer
 from tailrace_shared.workflow.problem_report import Problem, nearest
 
 MAX_DEPTH: Final = 100
-LONGEST_PATH: Final = 2048
-"""Characters of all keys on the way to a value; what is said of each value repeats them."""
+MAX_PATH_CHARS: Final = 2048
+"""The limit for the keys on the path to a value, because an error about the value repeats them."""
 INLINE_BYTES: Final = 64 * 1024
-"""Bodies up to this size are worked on between two other requests; larger ones in a thread."""
+"""Bodies up to this size are decoded on the event loop, larger ones in a thread."""
 
-_MOST_NAMED: Final = 20
+_MAX_ERRORS: Final = 20
 _JSON_TYPE = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _CLOSE: Final = {"connection": "close"}
 
-# The place of what a value is in, and its key or index there; None is all of the body.
+# The parent's place, and the key or index in the parent; None is the whole body.
 _Place: TypeAlias = "tuple[_Place, str | int] | None"
 
 
@@ -38,9 +38,9 @@ class Document(msgspec.Struct):
     """A decoded body.
 
     Attributes:
-        value: what it says.
-        size: its length in bytes.
-        duplicates: object keys that are given more than once, each with its place; of many some.
+        value: The decoded value.
+        size: The length of the body in bytes.
+        duplicates: One problem for each repeated object key, up to a limit.
     """
 
     value: Any
@@ -49,15 +49,15 @@ class Document(msgspec.Struct):
 
 
 async def read_document(request: Request, limit: int, *, if_empty: Any = None) -> Document:
-    """Read and decode the body of a request; repeated keys are left to the caller.
+    """Read and decode the body of a request. The caller handles repeated keys.
 
     Args:
-        request: whose body.
-        limit: the most bytes that it may have.
-        if_empty: what a request without a body means; None if it must have one.
+        request: The request.
+        limit: The maximum size in bytes.
+        if_empty: The value of an empty body; None if a body is required.
 
     Raises:
-        RefusedError: the body is too large, not JSON, or missing.
+        RefusedError: The body is too large, not JSON, or missing.
     """
     body = await _read(request, limit)
     if not body and if_empty is not None:
@@ -66,10 +66,10 @@ async def read_document(request: Request, limit: int, *, if_empty: Any = None) -
 
 
 async def read_object(request: Request, limit: int, *, if_empty: Any = None) -> dict[str, Any]:
-    """Read a body that must be an object in which no key is given twice.
+    """Read a body that must be an object without repeated keys.
 
     Raises:
-        RefusedError: it is not.
+        RefusedError: It is not, or ``read_document`` refuses it.
     """
     document = await read_document(request, limit, if_empty=if_empty)
     if document.duplicates:
@@ -82,16 +82,16 @@ async def read_object(request: Request, limit: int, *, if_empty: Any = None) -> 
 
 
 def refuse_unknown(body: dict[str, Any], *known: str) -> None:
-    """Refuse a body that has other fields than those known.
+    """Refuse a body with unknown fields.
 
     Raises:
-        RefusedError: naming them, each with the known field that it is most like.
+        RefusedError: There are unknown fields; the problem suggests the most similar known ones.
     """
-    # A body of the largest size could hold a hundred thousand; looking at each would take seconds.
-    strange = itertools.islice((key for key in body if key not in known), _MOST_NAMED)
+    # A body of the maximum size can have 100,000 fields; comparing each would take seconds.
+    found = itertools.islice((key for key in body if key not in known), _MAX_ERRORS)
     unknown = [
         Problem(pointer(key), f"unknown field {key[:80]!r}{nearest(key[:80], known)}")
-        for key in strange
+        for key in found
     ]
     if unknown:
         raise RefusedError(422, "the body has unknown fields", unknown)
@@ -100,7 +100,7 @@ def refuse_unknown(body: dict[str, Any], *known: str) -> None:
 async def _read(request: Request, limit: int) -> bytes:
     is_form = _is_form(request.headers.get("content-type"))
     length = request.headers.get("content-length", "0")
-    # Without content-length the body comes in chunks, and only counting them tells.
+    # Without content-length the body is chunked, so its size is counted while reading.
     if length.isdecimal() and int(length) > limit:
         raise _too_large(limit)
     body = bytearray()
@@ -117,10 +117,10 @@ async def _read(request: Request, limit: int) -> bytes:
 
 
 def _is_form(content_type: str | None) -> bool:
-    """Tell whether a body is called a form: what curl calls all that it is not told to call else.
+    """Return whether the content type is a form's, which curl sends by default.
 
     Raises:
-        RefusedError: it is called something that is no JSON.
+        RefusedError: The content type is neither JSON nor a form's (415).
     """
     kind = (content_type or "").split(";")[0].strip()
     is_form = kind.lower() == _FORM_TYPE
@@ -130,7 +130,7 @@ def _is_form(content_type: str | None) -> bool:
 
 
 def _too_large(limit: int) -> RefusedError:
-    # The rest of the body is still on its way and nobody will read it.
+    # Close the connection: the rest of the body will not be read.
     return RefusedError(413, f"the body is larger than {limit} bytes; send less", headers=_CLOSE)
 
 
@@ -138,7 +138,7 @@ def decode(body: bytes) -> Document:
     """Decode a body.
 
     Raises:
-        RefusedError: it is not JSON that every reader understands alike.
+        RefusedError: It is not JSON, or JSON that parsers understand differently.
     """
     try:
         return _decode(body.decode(), len(body))
@@ -176,7 +176,7 @@ def _decode(text: str, size: int) -> Document:
         parse_constant=_refuse_constant,
     )
     levels = text.count("[") + text.count("{")
-    if levels > MAX_DEPTH or levels * longest > LONGEST_PATH:
+    if levels > MAX_DEPTH or levels * longest > MAX_PATH_CHARS:
         _check_depth(value)
     if _SURROGATE.search(text):
         _check_text(value)
@@ -184,13 +184,13 @@ def _decode(text: str, size: int) -> Document:
 
 
 def _too_deep() -> RefusedError:
-    return RefusedError(400, f"the JSON is nested deeper than {MAX_DEPTH} levels; send it flatter")
+    return RefusedError(400, f"the JSON is nested deeper than {MAX_DEPTH} levels")
 
 
 def _integer(text: str) -> int:
-    # 64 bits are what the log's encoder, and most readers, can hold.
+    # The encoder of the log and most clients are limited to 64 bits.
     if len(text) > 20 or not -(2**63) <= (value := int(text)) < 2**64:
-        raise RefusedError(400, f"the number {text[:40]} does not fit 64 bits")
+        raise RefusedError(400, f"the number {text[:40]} does not fit in 64 bits")
     return value
 
 
@@ -209,7 +209,7 @@ def _check_text(value: Any) -> None:
     try:
         msgspec.json.encode(value)
     except UnicodeEncodeError:
-        raise RefusedError(400, "malformed JSON: half of a surrogate pair in a text") from None
+        raise RefusedError(400, "malformed JSON: lone surrogate in a string") from None
 
 
 def _check_depth(value: Any) -> None:
@@ -223,29 +223,28 @@ def _check_depth(value: Any) -> None:
         if isinstance(item, list):
             stack.extend((child, depth + 1, length) for child in item)
             continue
-        if item and length + max(map(len, item)) > LONGEST_PATH:
+        if item and length + max(map(len, item)) > MAX_PATH_CHARS:
             raise RefusedError(
                 400,
-                f"the keys on the way to a value have more than {LONGEST_PATH} characters; use "
-                "shorter ones",
+                f"the keys on the path to a value have more than {MAX_PATH_CHARS} characters",
             )
         stack.extend((child, depth + 1, length + len(key)) for key, child in item.items())
 
 
 def _places(value: Any, repeated: list[tuple[dict[str, Any], str]]) -> list[Problem]:
-    # The decoder builds from the inside out, so places are known only when all is there.
+    # The decoder builds values from the inside out, so places are only known at the end.
     keys: dict[int, list[str]] = {}
     for mapping, key in repeated:
         keys.setdefault(id(mapping), []).append(key)
     found: list[Problem] = []
-    # Places are chains of keys until one is told: under a long key there may be a hundred thousand.
+    # Pointers are built only for reported keys: 100,000 values may share one long key.
     stack: list[tuple[Any, _Place]] = [(value, None)]
-    while stack and len(found) < _MOST_NAMED:
+    while stack and len(found) < _MAX_ERRORS:
         item, at = stack.pop()
         if isinstance(item, dict):
             found.extend(
-                Problem(_pointer((at, key)), f"the key {key[:80]!r} is given more than once")
-                for key in keys.get(id(item), ())[:_MOST_NAMED]
+                Problem(_pointer((at, key)), f"the key {key[:80]!r} is repeated")
+                for key in keys.get(id(item), ())[:_MAX_ERRORS]
             )
             stack.extend((child, (at, key)) for key, child in item.items())
         elif isinstance(item, list):

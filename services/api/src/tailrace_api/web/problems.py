@@ -1,7 +1,7 @@
-"""Problems (RFC 9457): what a client gets instead of what it asked for.
+"""Error responses in the form of problem details (RFC 9457).
 
-Every error of the API has this form, those of the router included. A detail is a sentence for
-people; ``errors`` names the places in the request, each as a JSON Pointer.
+All errors of the API have this form, those of the router included. ``detail`` is a sentence for
+people; ``errors`` points to the wrong places in the request with JSON Pointers.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ _STATUS: Final[Mapping[type[Exception], int]] = {
     JetStreamError: 503,
     UnavailableError: 503,
 }
-_RETRY_AFTER: Final = 1
+_RETRY_AFTER_S: Final = 1
 
 
 def pointer(*path: str | int) -> str:
@@ -60,7 +60,13 @@ def pointer(*path: str | int) -> str:
 
 
 class ProblemDocument(msgspec.Struct, omit_defaults=True):
-    """The body of an error response."""
+    """An error.
+
+    Attributes:
+        title: The phrase of the HTTP status.
+        detail: What is wrong, as a sentence.
+        errors: The wrong places in the request.
+    """
 
     title: str
     status: int
@@ -69,12 +75,12 @@ class ProblemDocument(msgspec.Struct, omit_defaults=True):
 
 
 class RefusedError(ServiceError):
-    """A request that cannot be served as it is.
+    """A request is refused with a problem.
 
     Attributes:
-        status: the HTTP status of the answer.
-        errors: the places in the request that are wrong.
-        headers: headers of the answer.
+        status: The HTTP status of the response.
+        errors: The wrong places in the request.
+        headers: Further headers of the response.
     """
 
     def __init__(
@@ -107,42 +113,42 @@ def problem(
     headers: Mapping[str, str] | None = None,
 ) -> Response:
     """Return a problem as a response."""
-    # A detail may repeat what a client sent, and that may be a token in the wrong place.
+    # A detail may repeat input, and a client may have put a token there by mistake.
     errors = [Problem(error.pointer, redact_credentials(error.detail)) for error in errors]
     body = ProblemDocument(HTTPStatus(status).phrase, status, redact_credentials(detail), errors)
     return Response(msgspec.json.encode(body), status, headers, CONTENT_TYPE)
 
 
 async def answer_refusal(_request: Request, error: RefusedError) -> Response:
-    """Answer a request that a route refused."""
+    """Handle a request that a route refused."""
     return problem(error.status, str(error), error.errors, error.headers)
 
 
 async def answer_invalid_input(_request: Request, error: InvalidInputError) -> Response:
-    """Answer a request with an input that its workflow does not take."""
+    """Handle an input that does not match the workflow's schema."""
     return problem(422, error.summary, error.problems)
 
 
 async def answer_error(_request: Request, error: Exception) -> Response:
-    """Answer a request that failed with one of Tailrace's own errors."""
+    """Handle one of Tailrace's own errors."""
     status = next(status for kind, status in _STATUS.items() if isinstance(error, kind))
-    seconds = getattr(error, "retry_after", _RETRY_AFTER)
+    seconds = getattr(error, "retry_after", _RETRY_AFTER_S)
     headers = {"retry-after": str(seconds)} if status in {429, 503} else None
     return problem(status, str(error), headers=headers)
 
 
 async def answer_routing(request: Request, error: HTTPException) -> Response:
-    """Answer a request that no route takes."""
+    """Handle a request that no route matches."""
     detail = {
-        404: f"there is nothing at {request.url.path}",
-        405: f"{request.url.path} does not take {request.method}",
+        404: f"there is no resource at {request.url.path}",
+        405: f"{request.url.path} does not support {request.method}",
     }.get(error.status_code, error.detail)
     headers = {"allow": _methods(request)} if error.status_code == 405 else error.headers
     return problem(error.status_code, detail, headers=headers)
 
 
 def _methods(request: Request) -> str:
-    # Several routes may have the same path, each with a method of its own.
+    # Several routes may share a path, each with its own method.
     routes: list[Route] = [
         route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE
     ]

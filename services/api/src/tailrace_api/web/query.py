@@ -1,4 +1,4 @@
-"""Query parameters that several routes take."""
+"""Query parameters shared by several routes."""
 
 from typing import Annotated, Final
 
@@ -9,50 +9,50 @@ from tailrace_api.web.operation import Parameter
 from tailrace_api.web.problems import RefusedError
 from tailrace_shared.ids import ID_PATTERN, is_valid_id
 
-_DEFAULT_PAGE: Final = 50
-_LARGEST_PAGE: Final = 200
+_DEFAULT_LIMIT: Final = 50
+_MAX_LIMIT: Final = 200
 
-_SOME: Final = r"[A-Za-z0-9_-]{1,64}"
-_LIST: Final = r"(,[A-Za-z0-9_-]{0,64})*$"
-IDS: Final = Annotated[str, Meta(pattern=rf"^({_SOME})?{_LIST}")]
-"""What a parameter that lists ids by commas is declared as."""
-SOME_IDS: Final = Annotated[str, Meta(pattern=rf"^,*{_SOME}{_LIST}")]
-"""The same, where there must be one."""
+_ID: Final = r"[A-Za-z0-9_-]{1,64}"
+_MORE_IDS: Final = r"(,[A-Za-z0-9_-]{0,64})*$"
+IDS: Final = Annotated[str, Meta(pattern=rf"^({_ID})?{_MORE_IDS}")]
+"""The type of a parameter that lists ids, separated by commas."""
+SOME_IDS: Final = Annotated[str, Meta(pattern=rf"^,*{_ID}{_MORE_IDS}")]
+"""The type of a parameter that lists at least one id."""
 
 LIMIT: Final = Parameter(
     "limit",
-    Annotated[int, Meta(ge=1, le=_LARGEST_PAGE)],
-    f"How many items the page shall have at the most; {_DEFAULT_PAGE} if it is left out.",
+    Annotated[int, Meta(ge=1, le=_MAX_LIMIT)],
+    f"The maximum number of items on the page; {_DEFAULT_LIMIT} by default.",
 )
 CURSOR: Final = Parameter(
     "cursor",
     Annotated[str, Meta(pattern=ID_PATTERN)],
-    "The `cursor` of the page before; the first page has none.",
+    "The `cursor` of the previous page; absent for the first page.",
 )
 
 
 def query_value(request: Request, name: str) -> str | None:
-    """Return what a parameter says; None if it is left out or, as forms send it, empty."""
+    """Return the value of a parameter; None if it is absent or, as forms send it, empty."""
     return request.query_params.get(name) or None
 
 
 def limit_of(request: Request) -> int:
-    """Return how many items a page shall have at the most.
+    """Return the maximum number of items on the requested page.
 
     Raises:
-        RefusedError: it is no number, or not one that may be asked for.
+        RefusedError: The parameter is not a number in the allowed range.
     """
     text = query_value(request, "limit")
     if text is None:
-        return _DEFAULT_PAGE
-    return checked_number("limit", text, least=1, most=_LARGEST_PAGE)
+        return _DEFAULT_LIMIT
+    return checked_number("limit", text, least=1, most=_MAX_LIMIT)
 
 
 def cursor_of(request: Request) -> str | None:
-    """Return the cursor, an id, at which the page before ended.
+    """Return the cursor of the previous page, an id; None for the first page.
 
     Raises:
-        RefusedError: it is no id.
+        RefusedError: The cursor is not an id.
     """
     text = query_value(request, "cursor")
     if text is not None and not is_valid_id(text):
@@ -61,16 +61,16 @@ def cursor_of(request: Request) -> str | None:
 
 
 def ids_of(request: Request, name: str, most: int) -> list[str]:
-    """Return the ids that a parameter lists by commas, each once, in the order given.
+    """Return the ids in a comma-separated parameter, deduplicated, in the order sent.
 
     Raises:
-        RefusedError: one of them is no id, or there are more than ``most``.
+        RefusedError: One of them is not an id, or there are more than ``most``.
     """
     text = request.query_params.get(name, "")
-    # Counted before anything is done with them.
+    # Counted before the list is split, to limit the work.
     if (count := text.count(",") + 1) > most:
         raise RefusedError(
-            400, f"{name}: {count} ids are more than {most}; ask for the rest in another request"
+            400, f"{name}: {count} ids exceed the limit of {most}; send several requests"
         )
     ids = [part for part in text.split(",") if part]
     for each in ids:
@@ -84,12 +84,12 @@ def ids_of(request: Request, name: str, most: int) -> list[str]:
 
 
 def checked_number(name: str, text: str, *, least: int, most: int) -> int:
-    """Return a number that was sent as text.
+    """Parse a number.
 
     Raises:
-        RefusedError: it is no number from ``least`` to ``most``.
+        RefusedError: The text is not a number from ``least`` to ``most``.
     """
-    # Python would read numbers of other scripts, and of any length, too.
+    # Python would also accept digits of other scripts, and any length.
     if not (text.isascii() and text.isdecimal() and least <= int(text[:20]) <= most):
         raise RefusedError(400, f"{name}: {text[:40]!r} is not a number from {least} to {most}")
     return int(text)

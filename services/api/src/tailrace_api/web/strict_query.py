@@ -1,7 +1,7 @@
-"""Query strings are read strictly: a parameter that would change nothing is refused.
+"""The check of query strings: unknown and repeated parameters are refused.
 
-A typing error in ``limit`` or ``status`` would otherwise be a wrong answer that looks right; of a
-parameter that is given twice one part of a system may read the first and another the last.
+A misspelled ``limit`` or ``status`` would otherwise give a wrong result that looks right. Of a
+repeated parameter, one part of a system may read the first value and another the last.
 """
 
 from collections.abc import Collection
@@ -12,27 +12,25 @@ from starlette.requests import Request
 from tailrace_api.web.problems import RefusedError
 from tailrace_shared.workflow.problem_report import nearest
 
-_LONGEST_SHOWN: Final = 80
+_MAX_SHOWN_CHARS: Final = 80
 
 
 def check_query(request: Request, known: Collection[str]) -> None:
-    """Check that a query has no parameters but those known, each once.
+    """Check that a query has only known parameters, each at most once.
 
     Raises:
-        RefusedError: naming the first parameter that is unknown, with the known one that it is
-            most like, or repeated.
+        RefusedError: A parameter is unknown or repeated (400). The problem names the first one and
+            suggests the most similar known parameter.
     """
     if not request.scope["query_string"]:
         return
     seen: set[str] = set()
     for name, _ in request.query_params.multi_items():
-        shown = name[:_LONGEST_SHOWN]
+        shown = name[:_MAX_SHOWN_CHARS]
         if name not in known:
             raise RefusedError(
                 400, f"unknown query parameter {shown!r}{nearest(shown, sorted(known))}"
             )
         if name in seen:
-            raise RefusedError(
-                400, f"the query parameter {shown!r} is given more than once; send it once"
-            )
+            raise RefusedError(400, f"the query parameter {shown!r} is repeated; send it once")
         seen.add(name)

@@ -1,1 +1,1 @@
-"""Tickets: short-lived credentials that open one stream by its URL."""
+"""Tickets: short-lived credentials that open one stream from a URL."""

@@ -1,4 +1,4 @@
-"""The key of tickets: made once for an installation, and kept where all replicas find it."""
+"""The key that signs tickets, created once per installation and shared through NATS."""
 
 import secrets
 from typing import Final
@@ -10,16 +10,16 @@ _BYTES: Final = 32
 
 
 async def ticket_key(bucket: Bucket) -> bytes:
-    """Return the installation's key; the first who asks makes it.
+    """Return the installation's key; create it if there is none.
 
     Raises:
-        UnavailableError: NATS did not answer in time.
-        JetStreamError: JetStream refused.
+        UnavailableError: NATS did not respond in time.
+        JetStreamError: JetStream returned an error.
     """
-    # Of replicas that start together one creates it, and all read what that was.
+    # Replicas may start at the same time: one creation wins, and all replicas read that key.
     if (entry := await bucket.get_newest(_NAME)) is None:
         await bucket.create(_NAME, secrets.token_bytes(_BYTES))
         entry = await bucket.get_newest(_NAME)
     if entry is None:
-        raise RuntimeError("the key of tickets was deleted while it was made")
+        raise RuntimeError("the ticket key was deleted during its creation")
     return entry.value

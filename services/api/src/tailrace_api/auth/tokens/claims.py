@@ -1,4 +1,4 @@
-"""What a token's claims say, once its signature and times are known to be good."""
+"""The principal in the claims of a verified token."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -7,25 +7,25 @@ from tailrace_api.auth.errors import UnauthorizedError
 from tailrace_api.auth.principal import Principal
 from tailrace_shared.ids import is_valid_id
 
-_LONGEST_SUBJECT: Final = 256
-_MOST_NAMES: Final = 1000
+_MAX_SUBJECT_CHARS: Final = 256
+_MAX_NAMES: Final = 1000
 
 
 def principal_from(claims: Mapping[str, Any], leeway: float) -> Principal:
-    """Return whom verified claims speak for.
+    """Return the principal that verified claims describe.
 
     Args:
-        claims: with an ``exp`` that is a number.
-        leeway: seconds for which the token counts beyond its ``exp``.
+        claims: The claims, with a numeric ``exp``.
+        leeway: How long the token is accepted after its ``exp``, in seconds.
 
     Raises:
-        UnauthorizedError: a claim is not what it has to be.
+        UnauthorizedError: A claim has the wrong type or form.
     """
     subject = claims["sub"]
-    # It is written to the log of executions and shown in terminals.
+    # The subject is recorded in execution logs and shown in terminals.
     if not (isinstance(subject, str) and subject.isprintable() and _fits(subject)):
         raise UnauthorizedError(
-            f"the token's sub is not a text of 1 to {_LONGEST_SUBJECT} printable characters"
+            f"the token's sub is not a string of 1 to {_MAX_SUBJECT_CHARS} printable characters"
         )
     try:
         expires_at = float(int(claims["exp"])) + leeway
@@ -35,17 +35,17 @@ def principal_from(claims: Mapping[str, Any], leeway: float) -> Principal:
 
 
 def _fits(subject: str) -> bool:
-    return 0 < len(subject) <= _LONGEST_SUBJECT
+    return 0 < len(subject) <= _MAX_SUBJECT_CHARS
 
 
 def _organizations(claims: Mapping[str, Any]) -> frozenset[str]:
     names = [*_names(claims, "orgs")]
     if claims.get("org") is not None:
         names.append(claims["org"])
-    # They become part of subjects, where a dot or a wildcard would reach into other tenants.
+    # Names become part of NATS subjects: a dot or wildcard would give access to other tenants.
     if not all(isinstance(name, str) and is_valid_id(name) for name in names):
         raise UnauthorizedError(
-            "the token's org and orgs are ids: 1 to 64 letters, digits, '_' or '-'"
+            "the token's org and orgs must be ids: 1 to 64 letters, digits, '_' or '-'"
         )
     return frozenset(names)
 
@@ -60,6 +60,6 @@ def _names(claims: Mapping[str, Any], claim: str) -> list[Any]:
     names = claims.get(claim)
     if names is None:
         return []
-    if not isinstance(names, list) or len(names) > _MOST_NAMES:
-        raise UnauthorizedError(f"the token's {claim} is not a list of at most {_MOST_NAMES}")
+    if not isinstance(names, list) or len(names) > _MAX_NAMES:
+        raise UnauthorizedError(f"the token's {claim} is not a list of at most {_MAX_NAMES}")
     return names

@@ -1,8 +1,8 @@
-"""The issuer's keys: a JSON Web Key Set (RFC 7517), fetched by HTTP, kept, and rotated.
+"""The issuer's keys: a JSON Web Key Set (RFC 7517), fetched over HTTP, cached and refreshed.
 
-A token that names an unknown key makes us ask the issuer, because keys are rotated; but one fetch
-serves all who wait for it, and a flood of invented names causes no more than one per cooldown.
-While the issuer is away the keys that it had last go on to count.
+Issuers rotate keys, so a token with an unknown key id triggers a fetch. All waiting requests share
+one fetch, and a flood of invented key ids causes at most one per cooldown. While the issuer is
+unreachable, the cached keys stay valid.
 """
 
 import asyncio
@@ -18,9 +18,9 @@ import structlog
 from tailrace_api.auth.errors import KeysUnavailableError, UnauthorizedError
 from tailrace_api.auth.tokens.keys import prepared
 
-_LARGEST_SET: Final = 256 * 1024
-_MOST_KEYS: Final = 100
-_TIMEOUT: Final = 5.0
+_MAX_SET_BYTES: Final = 256 * 1024
+_MAX_KEYS: Final = 100
+_TIMEOUT_S: Final = 5.0
 _SECRET_MEMBERS: Final = frozenset({"d", "k"})
 
 _log = structlog.get_logger("tailrace.api.auth")
@@ -29,17 +29,17 @@ Fetch = Callable[[], Awaitable[bytes]]
 
 
 class KeySet:
-    """The keys of an issuer that fit one algorithm.
+    """The keys of an issuer for one algorithm.
 
     Args:
-        fetch: reads the set.
-        algorithm: the only one that is used, whatever a key or a token says.
-        refresh: age in seconds at which the set is fetched anew, beside the work.
-        cooldown: least time in seconds between the begin of two fetches.
-        clock: in seconds.
+        fetch: Returns the serialized key set.
+        algorithm: The only algorithm in use, whatever a key or token says.
+        refresh: The age in seconds at which the set is fetched again in the background.
+        cooldown: The minimum time in seconds between the starts of two fetches.
+        clock: Returns monotonic seconds.
 
     Attributes:
-        fetches: how often the issuer was asked.
+        fetches: The number of fetches so far.
     """
 
     def __init__(
@@ -59,35 +59,35 @@ class KeySet:
         self._clock = clock
         self._keys: dict[str | None, Any] = {}
         self._fetched_at: float | None = None
-        self._asked_at: float | None = None
+        self._started_at: float | None = None
         self._has_failed = False
         self._fetching: asyncio.Task[None] | None = None
 
     async def load(self) -> None:
-        """Fetch the set for the first time. An issuer that is away stops no start."""
-        await self._ask()
+        """Fetch the set for the first time. An unreachable issuer does not prevent the start."""
+        await self._fetch_and_wait()
 
     async def key(self, key_id: str | None) -> Any:
-        """Return the key that a token names; without a name, the only one that there is.
+        """Return the key with an id; without an id, the only key of the set.
 
         Raises:
-            UnauthorizedError: the issuer has no such key.
-            KeysUnavailableError: nobody can tell, because the issuer does not answer.
+            UnauthorizedError: The issuer has no such key.
+            KeysUnavailableError: The issuer does not respond, so the key is unknown.
         """
         if self._fetched_at is None or self._clock() - self._fetched_at >= self._refresh:
-            self._begin()
+            self._start_fetch()
         found = self._find(key_id)
         if found is None:
-            await self._ask()
+            await self._fetch_and_wait()
             found = self._find(key_id)
         if found is not None:
             return found
         if self._has_failed or self._fetched_at is None:
-            raise KeysUnavailableError("the keys of the tokens' issuer cannot be fetched")
+            raise KeysUnavailableError("the keys of the token issuer cannot be fetched")
         raise UnauthorizedError(
-            "the token names no key that its issuer publishes"
+            "the token's key id (kid) is not among the issuer's keys"
             if key_id is not None
-            else "the token does not say (kid) with which of its issuer's keys it is signed"
+            else "the token has no key id (kid), and the issuer has several keys"
         )
 
     def _find(self, key_id: str | None) -> Any:
@@ -95,19 +95,19 @@ class KeySet:
             return next(iter(self._keys.values()))
         return self._keys.get(key_id)
 
-    async def _ask(self) -> None:
-        self._begin()
+    async def _fetch_and_wait(self) -> None:
+        self._start_fetch()
         if self._fetching is not None:
-            # Whoever gives up waiting must not take the answer away from the others.
+            # A cancelled request must not cancel the fetch that other requests wait for.
             await asyncio.shield(self._fetching)
 
-    def _begin(self) -> None:
+    def _start_fetch(self) -> None:
         now = self._clock()
         if self._fetching is not None:
             return
-        if self._asked_at is not None and now - self._asked_at < self._cooldown:
+        if self._started_at is not None and now - self._started_at < self._cooldown:
             return
-        self._asked_at = now
+        self._started_at = now
         self._fetching = asyncio.create_task(self._load())
 
     async def _load(self) -> None:
@@ -119,31 +119,31 @@ class KeySet:
             _log.warning("the issuer's keys cannot be fetched", error=str(error) or repr(error))
         else:
             if not keys:
-                _log.warning("the issuer publishes no key", algorithm=self._algorithm)
+                _log.warning("key set: no usable key", algorithm=self._algorithm)
             self._keys, self._fetched_at, self._has_failed = keys, self._clock(), False
         finally:
             self._fetching = None
 
 
 def fetcher(client: httpx.AsyncClient, url: str) -> Fetch:
-    """Return what fetches a key set, within limits of time and size.
+    """Return a function that fetches a key set within limits of time and size.
 
-    What it returns raises ``httpx.HTTPError``, ``OSError`` or ``ValueError``.
+    The function raises ``httpx.HTTPError``, ``OSError`` or ``ValueError``.
     """
 
     async def fetch() -> bytes:
         body = bytearray()
         async with (
-            asyncio.timeout(_TIMEOUT),
+            asyncio.timeout(_TIMEOUT_S),
             client.stream("GET", url, headers={"accept": "application/json"}) as answer,
         ):
-            # A redirect could lead anywhere, and past the rule that it be https.
+            # A redirect could lead to any host, and from https to http.
             if answer.status_code != 200:
-                raise ValueError(f"the issuer answers {answer.status_code}")
+                raise ValueError(f"the issuer responds with status {answer.status_code}")
             async for part in answer.aiter_bytes():
                 body += part
-                if len(body) > _LARGEST_SET:
-                    raise ValueError(f"the key set has more than {_LARGEST_SET} bytes")
+                if len(body) > _MAX_SET_BYTES:
+                    raise ValueError(f"the key set is larger than {_MAX_SET_BYTES} bytes")
         return bytes(body)
 
     return fetch
@@ -153,10 +153,10 @@ def _usable(body: bytes, algorithm: str) -> dict[str | None, Any]:
     try:
         document = json.loads(body)
     except RecursionError:
-        raise ValueError("the key set is nested too deep") from None
+        raise ValueError("the key set is nested too deeply") from None
     keys = document.get("keys") if isinstance(document, dict) else None
-    if not isinstance(keys, list) or len(keys) > _MOST_KEYS:
-        raise ValueError(f"the key set has no list of at most {_MOST_KEYS} keys")
+    if not isinstance(keys, list) or len(keys) > _MAX_KEYS:
+        raise ValueError(f"the key set has no list of at most {_MAX_KEYS} keys")
     usable: dict[str | None, Any] = {}
     for data in keys:
         key = _key(data, algorithm)
@@ -167,7 +167,7 @@ def _usable(body: bytes, algorithm: str) -> dict[str | None, Any]:
 
 
 def _key(data: Any, algorithm: str) -> Any:
-    """Return a key if it is a public one, meant and fit for verifying by this algorithm."""
+    """Return a key if it is public and may verify signatures with this algorithm."""
     if (
         not isinstance(data, dict)
         or _SECRET_MEMBERS & data.keys()

@@ -1,7 +1,7 @@
-"""Tokens: JSON Web Tokens (RFC 7519), checked as RFC 8725 wants it.
+"""Verification of JSON Web Tokens (RFC 7519) by the rules of RFC 8725.
 
-The algorithm is the one of the settings. What a token's header says of keys (``jwk``, ``jku``,
-``x5u``, ``x5c``) is not looked at; its ``kid`` chooses among the keys that are trusted already.
+The settings pin the algorithm. Keys in or linked from a token's header (``jwk``, ``jku``, ``x5u``,
+``x5c``) are ignored; ``kid`` only selects among the trusted keys.
 """
 
 import base64
@@ -15,7 +15,7 @@ from tailrace_api.auth.errors import UnauthorizedError
 from tailrace_api.auth.principal import Principal
 from tailrace_api.auth.tokens.claims import principal_from
 
-LONGEST_TOKEN: Final = 16 * 1024
+MAX_TOKEN_CHARS: Final = 16 * 1024
 
 _MALFORMED: Final = "the token is malformed"
 _REASONS: Final = (
@@ -23,27 +23,27 @@ _REASONS: Final = (
     (jwt.ImmatureSignatureError, "the token is not valid yet"),
     (jwt.InvalidAudienceError, "the token is for another audience"),
     (jwt.InvalidIssuerError, "the token is from another issuer"),
-    (InvalidSubjectError, "the token's sub is not a text"),
-    (jwt.InvalidSignatureError, "the token's signature is not good"),
+    (InvalidSubjectError, "the token's sub is not a string"),
+    (jwt.InvalidSignatureError, "the token's signature is not valid"),
 )
 
 
 class Keys(Protocol):
-    """Where the key comes from that a token is checked with."""
+    """A source of keys: a ``FixedKey`` or a ``KeySet``."""
 
     async def key(self, key_id: str | None) -> Any:
-        """Return the key that a token names."""
+        """Return the key with an id."""
 
 
 class Verifier:
-    """Checks tokens.
+    """Verifies tokens.
 
     Args:
-        algorithm: the only one that is accepted.
-        keys: what they are checked with.
-        issuer: the ``iss`` that they must have; empty: any.
-        audience: of which their ``aud`` must name one; empty: any.
-        leeway: in seconds, by how much clocks may differ.
+        algorithm: The only accepted algorithm.
+        keys: The trusted keys.
+        issuer: The required ``iss``; empty for any.
+        audience: The accepted values of ``aud``; empty for any.
+        leeway: The accepted clock difference in seconds.
     """
 
     def __init__(
@@ -62,11 +62,11 @@ class Verifier:
         self._leeway = leeway
 
     async def principal(self, token: str) -> Principal:
-        """Return whom a token speaks for.
+        """Verify a token and return its principal.
 
         Raises:
-            UnauthorizedError: it is not accepted.
-            KeysUnavailableError: nobody can tell now.
+            UnauthorizedError: The token is not accepted.
+            KeysUnavailableError: The issuer's keys cannot be fetched now.
         """
         header = self._header(token)
         key_id = header.get("kid")
@@ -74,10 +74,10 @@ class Verifier:
         return principal_from(self._claims(token, key), self._leeway)
 
     def _header(self, token: str) -> dict[str, Any]:
-        # Checked first, because decoding costs as much as there is.
-        if len(token) > LONGEST_TOKEN:
-            raise UnauthorizedError(f"the token has more than {LONGEST_TOKEN} characters")
-        # Read here, because PyJWT would decode all of the token for it, and then once more.
+        # Checked first, because decoding costs as much as the token is long.
+        if len(token) > MAX_TOKEN_CHARS:
+            raise UnauthorizedError(f"the token is longer than {MAX_TOKEN_CHARS} characters")
+        # Not by PyJWT, which would decode the whole token here and again below.
         segment = token.partition(".")[0]
         try:
             header = json.loads(base64.urlsafe_b64decode(segment + "=" * (-len(segment) % 4)))
@@ -85,7 +85,7 @@ class Verifier:
             raise UnauthorizedError(_MALFORMED) from None
         if not isinstance(header, dict):
             raise UnauthorizedError(_MALFORMED)
-        # Before a key is looked for, or invented names would make us ask the issuer.
+        # Checked before the key, so that invented key ids cause no fetch from the issuer.
         if header.get("alg") != self._algorithm:
             raise UnauthorizedError(f"the token is not signed by {self._algorithm}")
         return header

@@ -1,1 +1,1 @@
-"""Routes that control executions: commands and triggers."""
+"""Routes that change executions: commands and triggers."""

@@ -1,4 +1,4 @@
-"""Commands: what is asked of an execution that exists. 202 means that it is in the log."""
+"""Commands to existing executions. The response 202 means that the command is in the log."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -32,22 +32,22 @@ _IN_LOG: Final = Answer(Accepted, "The command is in the log.")
 
 
 class Reason(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """Why an execution is to stop.
+    """The reason for a cancellation or pause.
 
     Attributes:
-        reason: in the words of whoever asks.
+        reason: The reason, recorded in the log.
     """
 
     reason: ReasonText | None = None
 
 
 class Resumption(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """A signal for a step that waits, or, empty, the end of a pause.
+    """A signal for a waiting step; an empty body resumes a paused execution.
 
     Attributes:
-        node_id: the step; it may be left out where only one waits.
-        decision: ``approved`` if it is left out.
-        data: what the step is given.
+        node_id: The step; optional if only one step waits.
+        decision: The decision; ``approved`` by default.
+        data: The data for the step.
     """
 
     node_id: NodeId | None = None
@@ -56,21 +56,21 @@ class Resumption(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True)
 
 
 class Again(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
-    """From where an execution is to run again.
+    """The starting point of a rerun.
 
     Attributes:
-        from_node: the node to begin with; the start if it is left out.
+        from_node: The node to start from; the beginning of the workflow by default.
     """
 
     from_node: NodeId | None = None
 
 
 class Rerun(Accepted):
-    """A run that runs an execution again.
+    """A rerun of an execution.
 
     Attributes:
-        rerun_of: that execution.
-        from_node: the node from which.
+        rerun_of: The original execution.
+        from_node: The node that it starts from.
     """
 
     rerun_of: str | None
@@ -97,7 +97,7 @@ def _command(
 
 @dataclass(frozen=True, slots=True)
 class CommandRoutes:
-    """The routes under ``/api/v1/executions/{execution_id}`` that change an execution."""
+    """The command routes under ``/api/v1/executions/{execution_id}``."""
 
     settings: ApiSettings
     commands: ExecutionCommands
@@ -106,7 +106,7 @@ class CommandRoutes:
     @_command("cancel", Reason)
     async def cancel(self, request: Request) -> Response:
         """Cancel an execution."""
-        tenant, execution, by = self._asked(request)
+        tenant, execution, by = self._command_of(request)
         reason = reason_of(await self._body(request, "reason"))
         state = await self.commands.cancel(tenant, execution, reason, by)
         return json_response(accepted(state), 202)
@@ -114,7 +114,7 @@ class CommandRoutes:
     @_command("pause", Reason)
     async def pause(self, request: Request) -> Response:
         """Pause an execution: no new steps start."""
-        tenant, execution, by = self._asked(request)
+        tenant, execution, by = self._command_of(request)
         reason = reason_of(await self._body(request, "reason"))
         state = await self.commands.pause(tenant, execution, reason, by)
         return json_response(accepted(state), 202)
@@ -122,7 +122,7 @@ class CommandRoutes:
     @_command("resume", Resumption)
     async def resume(self, request: Request) -> Response:
         """Send a signal to a waiting step, or resume a paused execution."""
-        tenant, execution, by = self._asked(request)
+        tenant, execution, by = self._command_of(request)
         body = await self._body(request, "node_id", "decision", "data")
         decision = decision_of(body)
         if decision is None:
@@ -139,7 +139,7 @@ class CommandRoutes:
     )
     async def rerun(self, request: Request) -> Response:
         """Run a finished execution again, from its start or from a node."""
-        tenant, execution, by = self._asked(request)
+        tenant, execution, by = self._command_of(request)
         from_node = node_of(await self._body(request, "from_node"), "from_node")
         state = await self.starter.rerun(tenant, execution, from_node, by.key)
         body = Rerun(
@@ -149,7 +149,7 @@ class CommandRoutes:
         )
         return json_response(body, 202, {"location": location_of(state)})
 
-    def _asked(self, request: Request) -> tuple[str, str, Caller]:
+    def _command_of(self, request: Request) -> tuple[str, str, Caller]:
         by = Caller(actor_of(request), idempotency_key_of(request))
         return tenant_of(request, self.settings), execution_id_of(request), by
 

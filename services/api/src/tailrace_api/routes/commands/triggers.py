@@ -1,4 +1,4 @@
-"""Signals: triggers that resume whoever awaits them, and the steps that wait."""
+"""Triggers, and the steps that wait for a signal."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -24,21 +24,21 @@ from tailrace_shared.subjects import check_procedure
 _CURSOR: Final = Parameter(
     "cursor",
     Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}(\.[A-Za-z0-9_-]{1,64})?$")],
-    "The `cursor` of the page before; the first page has none.",
+    "The `cursor` of the previous page; absent for the first page.",
 )
 
 
 class Matched(msgspec.Struct):
-    """How many steps a trigger was given to."""
+    """The number of steps that a trigger resumed."""
 
     matched: int
 
 
 class WaitingList(msgspec.Struct):
-    """Some steps that wait for a signal, those of the newest executions first.
+    """A page of waiting steps, those of the newest executions first.
 
     Attributes:
-        cursor: where the next page begins; null: there is none.
+        cursor: The cursor of the next page; null on the last page.
     """
 
     waiting: list[Waiting]
@@ -47,7 +47,7 @@ class WaitingList(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class TriggerRoutes:
-    """The routes by which events come in, and by which one sees who waits for them."""
+    """The routes that receive triggers and list waiting steps."""
 
     settings: ApiSettings
     signals: Signals
@@ -57,13 +57,18 @@ class TriggerRoutes:
         "POST",
         "/api/v1/triggers/{procedure}",
         scope="executions:write",
-        answers={202: Answer(Matched, "It is stored, and in the logs of those steps.")},
+        answers={
+            202: Answer(
+                Matched,
+                "The trigger is stored, and recorded in the logs of the waiting executions.",
+            )
+        },
         body=dict[str, Any],
         is_body_required=False,
         parameters=(IDEMPOTENCY_KEY,),
     )
     async def emit(self, request: Request) -> Response:
-        """Send a trigger to every step that awaits it."""
+        """Send a trigger to all steps that wait for it."""
         tenant = tenant_of(request, self.settings)
         procedure = check_procedure(request.path_params["procedure"])
         key = idempotency_key_of(request)
@@ -75,7 +80,7 @@ class TriggerRoutes:
         "GET",
         "/api/v1/waiting",
         scope="executions:read",
-        answers={200: Answer(WaitingList, "A page of them.")},
+        answers={200: Answer(WaitingList, "A page of the list.")},
         parameters=(LIMIT, _CURSOR),
     )
     async def list_waiting(self, request: Request) -> Response:
@@ -87,7 +92,7 @@ class TriggerRoutes:
 
 
 def _cursor_of(request: Request) -> str | None:
-    """Return the place at which the page before ended: an execution and a node of it."""
+    """Return the cursor of the previous page: an execution id and a node id."""
     text = query_value(request, "cursor")
     if text is not None and not all(is_valid_id(part) for part in text.split(".", 1)):
         raise RefusedError(400, f"cursor: {text[:80]!r} is not a cursor of this list")

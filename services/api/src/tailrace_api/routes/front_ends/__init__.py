@@ -1,1 +1,1 @@
-"""Routes that keep the paths and fields of existing front ends."""
+"""Routes with the paths and fields of existing front ends."""

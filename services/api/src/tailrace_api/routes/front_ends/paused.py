@@ -44,11 +44,11 @@ Id = Annotated[str, Meta(pattern=ID_PATTERN)]
 
 
 class Execute(msgspec.Struct, omit_defaults=True, rename="camel", forbid_unknown_fields=True):
-    """What to execute.
+    """A run to start.
 
     Attributes:
-        workflow_id: the workflow.
-        input: what its ``input`` asks for.
+        workflow_id: The workflow.
+        input: The input, which must match the workflow's ``input`` schema.
     """
 
     workflow_id: Id
@@ -56,13 +56,13 @@ class Execute(msgspec.Struct, omit_defaults=True, rename="camel", forbid_unknown
 
 
 class Resume(msgspec.Struct, omit_defaults=True, rename="camel", forbid_unknown_fields=True):
-    """A signal for a step that waits.
+    """A signal for a waiting step; without node, decision and data it resumes a paused execution.
 
     Attributes:
-        execution_id: the step's execution.
-        node: the step; it may be left out where only one waits.
-        decision: ``approved`` if it is left out.
-        data: what the step is given.
+        execution_id: The execution of the step.
+        node: The step; optional if only one step waits.
+        decision: The decision; ``approved`` by default.
+        data: The data for the step.
     """
 
     execution_id: Id
@@ -72,11 +72,11 @@ class Resume(msgspec.Struct, omit_defaults=True, rename="camel", forbid_unknown_
 
 
 class Cancel(msgspec.Struct, omit_defaults=True, rename="camel", forbid_unknown_fields=True):
-    """What to cancel.
+    """A cancellation.
 
     Attributes:
-        execution_id: the execution.
-        reason: in the words of whoever asks.
+        execution_id: The execution.
+        reason: The reason, recorded in the log.
     """
 
     execution_id: Id
@@ -84,12 +84,12 @@ class Cancel(msgspec.Struct, omit_defaults=True, rename="camel", forbid_unknown_
 
 
 class Commanded(msgspec.Struct, rename="camel"):
-    """What a page is told whose command was accepted.
+    """An accepted command.
 
     Attributes:
-        execution_id: the execution.
-        workflow_id: what it runs.
-        status: as the command found or made it.
+        execution_id: The execution.
+        workflow_id: Its workflow.
+        status: Its status after the command.
     """
 
     execution_id: str
@@ -101,8 +101,8 @@ class PausedList(msgspec.Struct, rename="camel", omit_defaults=True):
     """The steps that wait for a signal.
 
     Attributes:
-        paused_workflows: the newest of them, newest first.
-        total: how many there are, if there are more.
+        paused_workflows: The newest waiting steps, newest first.
+        total: The total number, if not all are listed.
     """
 
     paused_workflows: list[PausedWorkflow]

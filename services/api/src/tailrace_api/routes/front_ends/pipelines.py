@@ -1,7 +1,4 @@
-"""Pipelines: how workflows stand, as a stream, as a list, and one by one.
-
-Paths and fields are those of existing front ends.
-"""
+"""The status of workflows, called pipelines by existing front ends, which define the format."""
 
 import time
 from dataclasses import dataclass
@@ -30,30 +27,30 @@ from tailrace_shared.errors import WorkflowNotFoundError
 from tailrace_shared.ids import check_id
 from tailrace_shared.settings import ApiSettings
 
-MOST_PIPELINES: Final = 200
-"""Pipelines that one request may name."""
+MAX_PIPELINES: Final = 200
+"""The maximum number of pipelines in one request."""
 
 _PIPELINE_IDS: Final = Parameter(
     "pipelineIds",
     SOME_IDS,
-    f"The pipelines, by commas, {MOST_PIPELINES} at the most.",
+    f"The ids of up to {MAX_PIPELINES} pipelines, separated by commas.",
     is_required=True,
 )
 _VISIBLE: Final = Parameter(
     "visible",
     IDS,
-    "Those of them whose updates are written at once, by commas; all, if it is left out. The "
-    "others' updates may come a little later.",
+    "The ids of pipelines that are visible to the user; all by default. Updates of the others may "
+    "be delayed a little.",
 )
 
 
 class PipelineStatuses(msgspec.Struct, tag_field="type", tag="batch_update"):
-    """How pipelines stand: what a stream of them would begin with.
+    """The status of pipelines, like the first event of their stream.
 
     Attributes:
-        timestamp: when, in milliseconds since the epoch.
-        updates: how those stand that there are.
-        errors: the ids that name no pipeline.
+        timestamp: The time in milliseconds since the epoch.
+        updates: The status of each existing pipeline.
+        errors: The ids without a pipeline.
     """
 
     timestamp: int
@@ -62,10 +59,10 @@ class PipelineStatuses(msgspec.Struct, tag_field="type", tag="batch_update"):
 
 
 class LastRun(msgspec.Struct, rename="camel"):
-    """The run of a pipeline that ended last.
+    """The most recently finished run of a pipeline.
 
     Attributes:
-        ended_at: when (RFC 3339).
+        ended_at: The time (RFC 3339).
     """
 
     execution_id: str
@@ -74,12 +71,12 @@ class LastRun(msgspec.Struct, rename="camel"):
 
 
 class PipelineHealth(msgspec.Struct, rename="camel"):
-    """How one pipeline stands.
+    """The health of one pipeline.
 
     Attributes:
-        timestamp: when, in milliseconds since the epoch.
-        runs: how many live runs have each status.
-        last_run: None if none has ended.
+        timestamp: The time in milliseconds since the epoch.
+        runs: The number of live runs by status.
+        last_run: The most recently finished run; null if there is none.
     """
 
     pipeline_id: str
@@ -91,7 +88,7 @@ class PipelineHealth(msgspec.Struct, rename="camel"):
 
 @dataclass(frozen=True, slots=True)
 class PipelineRoutes:
-    """The routes of front ends that call workflows pipelines."""
+    """The routes of pipeline status."""
 
     settings: ApiSettings
     opening: Opening
@@ -101,12 +98,12 @@ class PipelineRoutes:
         "GET",
         "/ui-api/pipeline/status/stream",
         scope="executions:read",
-        answers={200: Answer(str, "How they stand, then every change.", EVENT_STREAM)},
+        answers={200: Answer(str, "The current status, then every change.", EVENT_STREAM)},
         problems=(400,),
         parameters=(_PIPELINE_IDS, _VISIBLE, *LAST_EVENT_ID),
     )
     async def stream(self, request: Request) -> Response:
-        """Stream how pipelines stand, whenever that changes."""
+        """Stream the status of pipelines, and every change."""
         tenant, named = tenant_of(request, self.settings), _named(request)
         dialect = Pipelines(frozenset(named), _visible(request, named))
         return await self.opening.tenant(request, tenant, dialect)
@@ -115,12 +112,12 @@ class PipelineRoutes:
         "GET",
         "/ui-api/pipeline/status",
         scope="executions:read",
-        answers={200: Answer(PipelineStatuses, "How they stand.")},
+        answers={200: Answer(PipelineStatuses, "The status of the pipelines.")},
         problems=(400,),
         parameters=(_PIPELINE_IDS,),
     )
     async def status(self, request: Request) -> Response:
-        """Tell how pipelines stand."""
+        """Show the status of pipelines."""
         tally, _ = await self._tally(request, _named(request))
         now = _now()
         return json_response(PipelineStatuses(now, tally.updates(), tally.errors(now)))
@@ -129,11 +126,11 @@ class PipelineRoutes:
         "GET",
         "/pipeline/{pipeline_id}/health",
         scope="executions:read",
-        answers={200: Answer(PipelineHealth, "How it stands.")},
+        answers={200: Answer(PipelineHealth, "The health of the pipeline.")},
         problems=(400, 404),
     )
     async def health(self, request: Request) -> Response:
-        """Tell how one pipeline stands."""
+        """Show the health of one pipeline."""
         name = check_id(request.path_params["pipeline_id"], "pipeline")
         tally, snapshot = await self._tally(request, [name])
         status = tally.status(name)
@@ -151,17 +148,17 @@ class PipelineRoutes:
 
 
 def _named(request: Request) -> list[str]:
-    named = ids_of(request, "pipelineIds", MOST_PIPELINES)
+    named = ids_of(request, "pipelineIds", MAX_PIPELINES)
     if not named:
-        raise RefusedError(400, "pipelineIds: name one pipeline at least; separate ids by commas")
+        raise RefusedError(400, "pipelineIds: list at least one id; separate ids by commas")
     return named
 
 
 def _visible(request: Request, named: list[str]) -> frozenset[str] | None:
     if "visible" not in request.query_params:
         return None
-    visible = frozenset(ids_of(request, "visible", MOST_PIPELINES)).intersection(named)
-    # Streams that say the same are one, however they say it.
+    visible = frozenset(ids_of(request, "visible", MAX_PIPELINES)).intersection(named)
+    # Equal selections must share one topic of the hub, however they are written.
     return None if len(visible) == len(named) else visible
 
 

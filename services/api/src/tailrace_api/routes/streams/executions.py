@@ -1,4 +1,4 @@
-"""The streams: one execution, and run and watch in one request."""
+"""Streams of one execution, by its id or started in the same request."""
 
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -31,11 +31,11 @@ from tailrace_shared.subjects import LogFilter
 
 
 class RunAndStream(msgspec.Struct):
-    """What to run and watch.
+    """A run to start and stream.
 
     Attributes:
-        flow_id: the workflow's id, or its number.
-        input_data: the input of the run.
+        flow_id: The id of the workflow; a number is accepted, too.
+        input_data: The input of the run.
     """
 
     flow_id: Annotated[str, Meta(pattern=ID_PATTERN)] | int
@@ -44,7 +44,7 @@ class RunAndStream(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class StreamRoutes:
-    """The routes that answer with events."""
+    """The routes that stream one execution."""
 
     settings: ApiSettings
     log: ExecutionLog
@@ -57,14 +57,14 @@ class StreamRoutes:
         "/api/v1/sse/executions/{execution_id}/stream",
         scope="executions:read",
         answers={
-            200: Answer(str, "Its events.", EVENT_STREAM),
-            204: Answer(None, "The client has them all."),
+            200: Answer(str, "The events of the execution.", EVENT_STREAM),
+            204: Answer(None, "The client has received all events."),
         },
         problems=(404,),
         parameters=LAST_EVENT_ID,
     )
     async def execution(self, request: Request) -> Response:
-        """Stream an execution from its first event, or from after the last id."""
+        """Stream an execution from its first event, or resume after the last id."""
         tenant, execution = tenant_of(request, self.settings), execution_id_of(request)
         view = View(EXECUTION, LogFilter(tenant, execution))
         if refused := self.opening.refusal(view):
@@ -79,48 +79,49 @@ class StreamRoutes:
         "POST",
         "/api/v1/executions/stream",
         scope="executions:write",
+        # With a last id the route streams any run of the tenant.
         more_scopes=("executions:read",),
         answers={
             200: Answer(str, "The events of the run.", EVENT_STREAM),
-            204: Answer(None, "The client has them all."),
+            204: Answer(None, "The client has received all events."),
         },
         problems=(404, 429),
         body=RunAndStream,
         parameters=(IDEMPOTENCY_KEY, *LAST_EVENT_ID),
     )
     async def run_and_stream(self, request: Request) -> Response:
-        """Start a run and stream it; with a last id, go on with the run that has it."""
+        """Start a run and stream it; with a last id, resume the stream of its run."""
         tenant = tenant_of(request, self.settings)
         key = idempotency_key_of(request)
         body = await read_object(request, self.settings.max_body_bytes)
         if last_event_id := last_event_id_of(request):
-            return await self._go_on(tenant, last_event_id)
-        # What is started is to be watched, too. Without NATS nothing is started, which is a problem
-        # and no stream.
+            return await self._resume(tenant, last_event_id)
+        # Start no run that cannot be streamed. Without NATS no run can be started, and the client
+        # gets a problem instead of a stream.
         reason = self.hub.refusal(View(RUN_AND_STREAM, LogFilter(tenant)))
         if reason and reason != "disconnected":
             return self.opening.later(reason)
         flow_id = _flow_id(body)
-        run_input = {} if (given := body.get("input_data")) is None else given
+        run_input = {} if (sent := body.get("input_data")) is None else sent
         state = await self.starter.start(
             RunRequest(tenant, flow_id, "input_data", run_input, body, key)
         )
-        # Whatever has changed meanwhile: refused now, the client would come back for another run.
-        view = _watching(tenant, state.execution_id)
-        return self.opening.insist(view, Start())
+        # Not refused any more: the client would reconnect and start another run.
+        view = _view_of(tenant, state.execution_id)
+        return self.opening.stream_unlimited(view, Start())
 
-    async def _go_on(self, tenant: str, last_event_id: str) -> Response:
+    async def _resume(self, tenant: str, last_event_id: str) -> Response:
         try:
             found = await find(self.log, self.hub.replay, self.hub.epoch, last_event_id)
         except UnavailableError as error:
             return self.opening.unavailable(error)
         if isinstance(found, ResumePoint) and found.tenant == tenant:
-            return self.opening.stream(_watching(tenant, found.execution), found.start())
-        # Which run it was cannot be told any more, and to start another would be a surprise.
+            return self.opening.stream(_view_of(tenant, found.execution), found.start())
+        # The run of this id is unknown, and starting another one would be unexpected.
         return whole_stream(reset(found.reason if isinstance(found, Lost) else "unknown", None))
 
 
-def _watching(tenant: str, execution: str) -> View:
+def _view_of(tenant: str, execution: str) -> View:
     return View(RUN_AND_STREAM, LogFilter(tenant, execution))
 
 
@@ -130,6 +131,6 @@ def _flow_id(body: dict[str, Any]) -> str:
     if isinstance(flow_id, int) and not isinstance(flow_id, bool):
         return str(flow_id)
     if not isinstance(flow_id, str):
-        detail = "flow_id is the id of a workflow"
+        detail = "flow_id must be the id of a workflow"
         raise unprocessable("/flow_id", detail)
     return flow_id

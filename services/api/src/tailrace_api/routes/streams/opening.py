@@ -1,4 +1,4 @@
-"""Opening streams: what all routes that answer with events have in common."""
+"""The opening of streams, shared by all streaming routes."""
 
 from typing import Final
 
@@ -22,21 +22,25 @@ LAST_EVENT_ID: Final = (
     Parameter(
         "Last-Event-ID",
         str,
-        "The id of the last event that the client has; the stream goes on after it.",
+        "The id of the last received event; the stream resumes after it.",
         place="header",
     ),
-    Parameter("last_event_id", str, "The same, for clients that cannot send the header."),
-    Parameter("lastEventId", str, "The same, as polyfills of EventSource send it."),
+    Parameter(
+        "last_event_id", str, "Same as `Last-Event-ID`, for clients that cannot send headers."
+    ),
+    Parameter(
+        "lastEventId", str, "Same as `Last-Event-ID`, under the name used by EventSource polyfills."
+    ),
 )
-"""What every stream takes."""
+"""Parameters of every stream."""
 
 
 class Opening:
     """Opens streams.
 
     Args:
-        settings: how they are written.
-        hub: who streams.
+        settings: The API settings.
+        hub: The hub that serves the streams.
     """
 
     def __init__(self, settings: ApiSettings, hub: Hub) -> None:
@@ -46,15 +50,15 @@ class Opening:
         )
 
     def refusal(self, view: View) -> Response | None:
-        """Return the answer to a client that is to come back later; None if it is served.
+        """Return the response that makes a client reconnect later; None if there is capacity.
 
-        To be asked first, and waited for by nobody: an EventSource gets its first byte at once.
+        Call it before any wait: an EventSource must get its first byte at once.
         """
         reason = self._hub.refusal(view)
         return self.later(reason) if reason else None
 
     async def tenant(self, request: Request, tenant: str, dialect: Dialect) -> Response:
-        """Stream a tenant from now on, or from after the client's last id."""
+        """Stream a tenant from now on, or resume after the client's last id."""
         view = View(dialect, LogFilter(tenant))
         if refused := self.refusal(view):
             return refused
@@ -65,28 +69,28 @@ class Opening:
         return self.stream(view, start)
 
     def stream(self, view: View, start: Start) -> Response:
-        """Stream a view."""
+        """Stream a view if there is capacity; 204 if the client has all of it."""
         if start.is_over:
-            # The one answer on which a browser's EventSource stops to reconnect.
+            # 204 is the only status that stops a browser's EventSource from reconnecting.
             return Response(status_code=204)
-        # Others may have come while the log was read.
-        return self.refusal(view) or self.insist(view, start)
+        # Other streams may have used up the capacity while the log was read.
+        return self.refusal(view) or self.stream_unlimited(view, start)
 
-    def insist(self, view: View, start: Start) -> Response:
-        """Stream a view even to a client more than there may be."""
+    def stream_unlimited(self, view: View, start: Start) -> Response:
+        """Stream a view even if the quota is exceeded."""
         return EventStream(self._hub, view, start, self._writing)
 
     def unavailable(self, error: UnavailableError) -> Response:
-        """Answer a client whose stream cannot be read now."""
+        """Return the response for a stream whose log cannot be read now."""
         return self.later("busy" if isinstance(error, ReplayBusyError) else "unavailable")
 
     def later(self, reason: str) -> Response:
-        """Answer a client that is to come back later."""
+        """Return the response that makes a client reconnect later."""
         return come_back_later(self._hub.refuse(reason))
 
 
 def last_event_id_of(request: Request) -> str:
-    """Return the id of the last event that a client has; empty if it is new."""
+    """Return the id of the last event that the client received; empty for a new client."""
     query = request.query_params
     header = request.headers.get("last-event-id")
     return header or query.get("last_event_id") or query.get("lastEventId", "")

@@ -1,4 +1,4 @@
-"""The topics of a multiplexed stream, as a client lists them."""
+"""The query parameter ``topics`` of a multiplexed stream."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Final
@@ -20,32 +20,32 @@ _TOPIC: Final = r"(paused|feed|(execution|pipeline):[A-Za-z0-9_-]{1,64})"
 TOPICS: Final = Parameter(
     "topics",
     Annotated[str, Meta(pattern=rf"^,*{_TOPIC}(,{_TOPIC}?)*$")],
-    "What to stream, by commas: `execution:<id>`, `paused`, `pipeline:<id>`, `feed`.",
+    "The topics, separated by commas: `execution:<id>`, `paused`, `pipeline:<id>`, `feed`.",
     is_required=True,
 )
 
 _KINDS: Final = "execution:<id>, paused, pipeline:<id> or feed"
 
-_WHOLE: Final[Mapping[str, NamedTopic]] = {
+_TENANT_TOPICS: Final[Mapping[str, NamedTopic]] = {
     "paused": NamedTopic("paused", PAUSED_WORKFLOWS),
     "feed": NamedTopic("feed", TENANT_FEED),
 }
-_OF_ONE: Final[Mapping[str, Callable[[str, str], NamedTopic]]] = {
+_TOPICS_WITH_ID: Final[Mapping[str, Callable[[str, str], NamedTopic]]] = {
     "execution": lambda name, execution: NamedTopic(name, EXECUTION, execution),
     "pipeline": lambda name, pipeline: NamedTopic(name, Pipelines(frozenset({pipeline}))),
 }
 
 
 def topics_of(request: Request, most: int) -> list[NamedTopic]:
-    """Return the topics that a request lists, each once.
+    """Return the topics that a request lists, deduplicated and sorted.
 
-    Their order is always the same: streams of the same topics are the same stream.
+    Sorting lets streams of the same topics share one topic of the hub.
 
     Raises:
-        RefusedError: there are none, or too many, or one of them is none.
+        RefusedError: There are no topics, too many, or an unknown one.
     """
     text = request.query_params.get("topics", "")
-    # Counted before anything is done with them.
+    # Counted before the list is split, to limit the work.
     if (count := text.count(",") + 1) > most:
         raise RefusedError(
             400, f"topics: {count} are more than {most}; open another stream for the rest"
@@ -58,10 +58,12 @@ def topics_of(request: Request, most: int) -> list[NamedTopic]:
 
 def _topic(name: str) -> NamedTopic:
     kind, colon, which = name.partition(":")
-    if not colon and kind in _WHOLE:
-        return _WHOLE[kind]
-    if colon and kind in _OF_ONE:
+    if not colon and kind in _TENANT_TOPICS:
+        return _TENANT_TOPICS[kind]
+    if colon and kind in _TOPICS_WITH_ID:
         if not is_valid_id(which):
-            raise RefusedError(400, f"topics: {which[:80]!r} is not the id of a topic {kind}:<id>")
-        return _OF_ONE[kind](name, which)
+            raise RefusedError(
+                400, f"topics: {which[:80]!r} is not a valid id of a topic {kind}:<id>"
+            )
+        return _TOPICS_WITH_ID[kind](name, which)
     raise RefusedError(400, f"topics: {name[:80]!r} is no topic; topics are {_KINDS}")

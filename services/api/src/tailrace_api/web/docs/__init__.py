@@ -1,1 +1,1 @@
-"""The documentation page, built from the OpenAPI description."""
+"""The API description in OpenAPI, and the HTML page built from it."""

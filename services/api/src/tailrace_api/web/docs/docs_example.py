@@ -1,4 +1,4 @@
-"""Examples for the documentation page: a curl line for an operation. Pure."""
+"""Example curl commands for the documentation page. Pure."""
 
 import json
 import shlex
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 _BASE: Final = "http://127.0.0.1:8080"
-_DEEPEST: Final = 4
+_MAX_DEPTH: Final = 4
 _BY_TYPE: Final[Mapping[str, Any]] = {
     "string": "…",
     "integer": 1,
@@ -21,13 +21,13 @@ _Json = Mapping[str, Any]
 
 
 def curl_of(method: str, path: str, operation: _Json, components: _Json) -> str:
-    """Return a command that asks for an operation.
+    """Return a curl command that calls an operation.
 
     Args:
-        method: of the request.
-        path: with its parameters in braces.
-        operation: its description.
-        components: what that refers to.
+        method: The HTTP method.
+        path: The path, with parameters in braces.
+        operation: The description of the operation.
+        components: The components that the description refers to.
     """
     streams = any(
         "text/event-stream" in answer.get("content", {})
@@ -48,12 +48,12 @@ def curl_of(method: str, path: str, operation: _Json, components: _Json) -> str:
 
 
 def example_of(schema: _Json, components: _Json, depth: int = 0) -> Any:  # noqa: PLR0911 - a case each
-    """Return a small value of a schema: what is required, and what is plain.
+    """Return a small example of a schema with its required properties.
 
     Args:
-        schema: what the value is to satisfy in its shape, though not in its patterns.
-        components: what the schema refers to.
-        depth: how deep in another example it stands.
+        schema: The schema. The example matches its shape, but not its patterns.
+        components: The components that the schema refers to.
+        depth: The nesting depth in an enclosing example.
     """
     match schema:
         case {"default": default} if default not in (None, [], {}):
@@ -65,9 +65,9 @@ def example_of(schema: _Json, components: _Json, depth: int = 0) -> Any:  # noqa
             return first
         case {"anyOf": [first, *_]}:
             return example_of(first, components, depth)
-        case {"type": "object", "properties": properties} if depth < _DEEPEST:
-            wanted = schema.get("required") or list(properties)[:3]
-            return {name: example_of(properties[name], components, depth + 1) for name in wanted}
+        case {"type": "object", "properties": properties} if depth < _MAX_DEPTH:
+            shown = schema.get("required") or list(properties)[:3]
+            return {name: example_of(properties[name], components, depth + 1) for name in shown}
         case {"type": "object", "additionalProperties": dict() as values} if values:
             return {"a": example_of(values, components, depth + 1)}
         case {"type": str() as kind}:
@@ -76,5 +76,5 @@ def example_of(schema: _Json, components: _Json, depth: int = 0) -> Any:  # noqa
 
 
 def _quoted(word: str) -> str:
-    # In double quotes, so that the shell puts in the token.
+    # Double quotes let the shell expand the token.
     return f'"{word}"' if "$" in word else shlex.quote(word)

@@ -1,7 +1,7 @@
-"""The documentation page: the description of the API as HTML for people. Pure.
+"""The documentation page: the API description as HTML. Pure.
 
-It is one file with no script and nothing from elsewhere, so the strictest Content-Security-Policy
-lets it through.
+The page is one file without scripts or external resources, so it works under the strictest
+Content-Security-Policy. ARCHITECTURE.md says why no vendored renderer replaces it.
 """
 
 import base64
@@ -44,7 +44,7 @@ def docs_page(description: _Json) -> str:
     """Return the page.
 
     Args:
-        description: the API's, as `tailrace_api.web.docs.openapi` builds it.
+        description: The OpenAPI document, as ``openapi`` builds it.
     """
     return _Page(description).text()
 
@@ -82,7 +82,7 @@ class _Page:
         return (
             f'<details id="{escape(operation["operationId"])}"><summary><b>{method.upper()}</b>'
             f"<code>{escape(path)}</code><span>{_prose(operation['summary'])}</span></summary>"
-            f"<p>{_prose(operation.get('description', 'Anybody may ask.'))}</p>"
+            f"<p>{_prose(operation.get('description', 'Public.'))}</p>"
             f"{self._parameters(operation)}{self._body(operation)}{self._answers(operation)}"
             f"<pre>{escape(curl_of(method, path, operation, self._components))}</pre></details>"
         )
@@ -103,7 +103,7 @@ class _Page:
         if "requestBody" not in operation:
             return ""
         (content,) = operation["requestBody"]["content"].values()
-        optional = "" if operation["requestBody"]["required"] else ", may be left out"
+        optional = "" if operation["requestBody"]["required"] else ", optional"
         return f"<h3>Body</h3><p>{self._type(content['schema'])}{optional}</p>"
 
     def _answers(self, operation: _Json) -> str:
@@ -143,7 +143,7 @@ class _Page:
         )
 
     def _type(self, schema: _Json) -> str:  # noqa: PLR0911 - a case each
-        """Return a few words, with a link, for what a schema lets through."""
+        """Return a short description of a schema, with links to named types."""
         match schema:
             case {"$ref": reference}:
                 name = reference.rpartition("/")[2]
@@ -162,10 +162,10 @@ class _Page:
                 return escape(str(kind))
         return "any JSON"
 
-    def _resolved(self, given: _Json) -> _Json:
-        if "$ref" not in given:
-            return given
-        _, _, kind, name = given["$ref"].split("/")
+    def _resolved(self, value: _Json) -> _Json:
+        if "$ref" not in value:
+            return value
+        _, _, kind, name = value["$ref"].split("/")
         found: _Json = self._components[kind][name]
         return found
 

@@ -1,7 +1,7 @@
-"""What docstrings say of structs, as their JSON Schemas say it. Pure.
+"""Descriptions of struct fields, moved from docstrings to the properties of JSON Schemas. Pure.
 
-msgspec puts a struct's whole docstring into its schema; readers of that want the attributes beside
-the fields that they describe.
+msgspec copies the whole docstring of a struct into its schema; readers of the API description need
+each attribute's text at its property.
 """
 
 import inspect
@@ -14,9 +14,9 @@ _REFERENCE: Final = re.compile(r":\w+:`([^`]+)`")
 
 
 def described(schema: dict[str, Any]) -> dict[str, Any]:
-    """Return a struct's schema, its attributes' descriptions moved to its properties."""
+    """Return a struct's schema with attribute descriptions at the properties."""
     text, _, attributes = inspect.cleandoc(schema.get("description", "")).partition(_ATTRIBUTES)
-    known = {name: _plain(said) for name, said in _ATTRIBUTE.findall(attributes)}
+    known = {name: _plain(text) for name, text in _ATTRIBUTE.findall(attributes)}
     properties = {
         name: _with(field, known.get(name)) for name, field in schema.get("properties", {}).items()
     }

@@ -1,7 +1,7 @@
-"""The API's description in OpenAPI 3.1, built from its operations. Pure.
+"""The API description in OpenAPI 3.1, built from the declared operations. Pure.
 
-Nothing is written down a second time: what an operation declares is what is described, and the
-types of bodies and answers are those that msgspec decodes and encodes.
+There is no second source: the description repeats what the operations declare, and its schemas are
+those of the types that msgspec decodes and encodes.
 """
 
 import re
@@ -35,39 +35,39 @@ _ID: Final = Annotated[str, Meta(pattern=ID_PATTERN)]
 _PROCEDURE: Final = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", max_length=128)
 ]
-# What a path may name beside ids.
+# Path parameters that are not plain ids.
 _PATH_TYPES: Final[Mapping[str, tuple[Any, str]]] = {
-    "procedure": (_PROCEDURE, "The trigger's name: ids joined by dots."),
-    "letter_id": (Annotated[int, Meta(ge=1, le=2**63 - 1)], "The dead letter's number."),
+    "procedure": (_PROCEDURE, "The name of the trigger: ids joined by dots."),
+    "letter_id": (Annotated[int, Meta(ge=1, le=2**63 - 1)], "The number of the dead letter."),
     "step_id": (
         Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}(\[[0-9]+\])?$")],
-        "The node's id; for an item of a map with its index in brackets.",
+        "The id of the node; for an item of a map followed by its index in brackets.",
     ),
 }
 
 _PROBLEMS: Final[Mapping[int, str]] = {
-    400: "A header, the path, the query or the body is not what it must be.",
-    401: "There is no token, or it is not valid.",
-    403: "The token does not allow this, or a page of another site asks.",
-    404: "There is no such thing in this organization.",
+    400: "A header, the path, the query or the body is malformed.",
+    401: "The token is missing or not valid.",
+    403: "The token lacks a scope or the organization, or a page of another site sent the request.",
+    404: "The resource does not exist in this organization.",
     408: "The body did not arrive in time.",
     409: "The state of the execution does not allow this.",
-    413: "What was sent, or what was asked for, is too large.",
+    413: "The request body, or the requested output, is too large.",
     414: "The URL is too long.",
-    415: "The body is not JSON by its content type.",
-    421: "This server does not answer under that host name.",
-    422: "The body is JSON and not what this operation takes, or it comes with the idempotency "
-    "key of another one.",
-    429: "The organization has started as many runs as it may within a minute.",
-    431: "The headers are too large, or too many.",
-    500: "Something went wrong in the API; its log says what.",
-    503: "NATS cannot be asked now; the same request may be sent again.",
+    415: "The content type of the body is not JSON.",
+    421: "The host name is not allowed.",
+    422: "The body does not match what the operation expects, or its idempotency key belongs to "
+    "a different request.",
+    429: "The organization has reached its limit of run starts per minute.",
+    431: "There are too many headers, or they are too large.",
+    500: "Internal error; see the log of the API.",
+    503: "NATS or the token issuer is unavailable; retry the request.",
 }
 _HEADERS: Final[Mapping[str, str]] = {
-    "ETag": "What changes when the answer does.",
-    "Location": "The path of what was made.",
-    "Retry-After": "In how many seconds to try again.",
-    "WWW-Authenticate": "What kind of token is asked for.",
+    "ETag": "The version of the response.",
+    "Location": "The path of the created resource.",
+    "Retry-After": "The seconds to wait before a retry.",
+    "WWW-Authenticate": "The authentication challenge.",
 }
 _PROBLEM_HEADERS: Final[Mapping[int, tuple[str, ...]]] = {
     401: ("WWW-Authenticate",),
@@ -90,9 +90,9 @@ _SCHEMES: Final[Mapping[str, Mapping[str, Any]]] = {
         for name, description in zip(
             CREDENTIALS,
             (
-                "`Bearer` and the token, for an EventSource, which sends no headers.",
-                "The token, for an EventSource, which sends no headers.",
-                "A ticket for one stream, so that no token is in a URL.",
+                "`Bearer` and the token, for an EventSource, which cannot send headers.",
+                "The token, for an EventSource, which cannot send headers.",
+                "A ticket for one stream, which keeps tokens out of URLs.",
             ),
             strict=True,
         )
@@ -101,13 +101,13 @@ _SCHEMES: Final[Mapping[str, Mapping[str, Any]]] = {
 
 
 class StreamBlock(msgspec.Struct, omit_defaults=True):
-    """One of the blocks of which an event stream consists; comments between them mean nothing.
+    """A block of an event stream. Comments between blocks are keepalives.
 
     Attributes:
-        data: what it tells, mostly JSON; one without data moves the client's last id on.
-        event: which listener it is for; ``message`` if it is left out.
-        id: to be sent as ``Last-Event-ID`` to go on after it.
-        retry: milliseconds to wait before the next connection.
+        data: The payload, usually JSON. A block without data only updates the client's last id.
+        event: The event type; ``message`` by default.
+        id: The id to send as ``Last-Event-ID`` to resume after this block.
+        retry: The milliseconds to wait before reconnecting.
     """
 
     data: str = ""
@@ -119,12 +119,12 @@ class StreamBlock(msgspec.Struct, omit_defaults=True):
 def openapi(
     operations: Iterable[Operation], version: str, *, needs_token: bool = True
 ) -> dict[str, Any]:
-    """Return the description of some operations.
+    """Return the description of operations.
 
     Args:
-        operations: all of them.
-        version: the API's.
-        needs_token: whether requests must say who asks.
+        operations: All operations.
+        version: The version of the API.
+        needs_token: Whether authentication is on.
     """
     return _Description(list(operations), needs_token=needs_token).document(version)
 
@@ -148,8 +148,8 @@ class _Description:
             "info": {
                 "title": "Tailrace",
                 "version": version,
-                "description": "Runs workflows and streams every step. Errors are problems "
-                "(RFC 9457) that name the place in the request.",
+                "description": "Runs workflows and streams every step. Errors are problem "
+                "documents (RFC 9457) that point to the place in the request.",
             },
             "tags": [
                 {"name": tag}
@@ -254,7 +254,7 @@ class _Description:
         ways = ["bearer", *CREDENTIALS]
         if not (operation.is_stream and operation.method == "GET"):
             ways = [way for way in ways if way != "ticket"]
-        # An empty requirement is one that nobody has to meet.
+        # An empty requirement makes authentication optional.
         open_to_all: list[dict[str, Any]] = [] if self._needs_token else [{}]
         return [*open_to_all, *({way: [*operation.scopes]} for way in ways)]
 
@@ -263,7 +263,7 @@ class _Description:
 
 
 def operation_id(operation: Operation) -> str:
-    """Return a name that no other operation has: its method and its path."""
+    """Return the unique id of an operation: its method and path."""
     path = _PREFIX.sub("", operation.path)
     words = _PLACEHOLDER.sub(r"by_\1", path).replace(".", "_").replace("-", "_").split("/")
     return "_".join([operation.method.lower(), *filter(None, words)])
@@ -300,7 +300,7 @@ def _needs(operation: Operation) -> str:
 
 def _path_type(name: str) -> tuple[Any, str]:
     noun = name.removesuffix("_id").replace("_", " ")
-    return _PATH_TYPES.get(name, (_ID, f"The {noun}'s id."))
+    return _PATH_TYPES.get(name, (_ID, f"The id of the {noun}."))
 
 
 def _refusals(operation: Operation) -> set[int]:
