@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace_api.web.json_body import MAX_PATH_CHARS, MAX_DEPTH, decode, refuse_unknown
+from tailrace_api.web.json_body import MAX_DEPTH, MAX_PATH_CHARS, decode, refuse_unknown
 from tailrace_api.web.problems import RefusedError
 from tailrace_shared.workflow.problem_report import Problem
 

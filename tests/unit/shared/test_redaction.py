@@ -34,7 +34,7 @@ def test_credentials_are_masked(text: str, shown: str) -> None:
     [
         "",
         "the token has expired",
-        "send a token in the header Authorization, after the word Bearer",
+        "send a token in the header Authorization: Bearer <token>",
         "/api/v1/sse/tickets",
         "nats://127.0.0.1:4222",
         "http://[::1]:8080/x",

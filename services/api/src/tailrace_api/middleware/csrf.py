@@ -65,8 +65,8 @@ class CsrfProtection:
         if is_cross_site(scope["method"], headers, self._origins):
             return problem(
                 403,
-                "cross-site request refused; send Content-Type: application/json, and list the "
-                "page's origin in TAILRACE_CORS_ORIGINS",
+                "a page of another site may not send this request; send Content-Type: "
+                "application/json, and list the page's origin in TAILRACE_CORS_ORIGINS",
                 headers={"connection": "close"},
             )
         return None

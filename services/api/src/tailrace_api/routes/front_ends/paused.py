@@ -1,7 +1,7 @@
-"""Paused workflows: what waits for somebody, and the commands of the page that lists it.
+"""Paused workflows: the steps that wait for a signal, and commands to their executions.
 
-Paths and fields are those of existing front ends; what they ask for is done by the same commands as
-everywhere.
+Existing front ends define the paths and fields. The commands are the same as under
+``/api/v1/executions``.
 """
 
 from collections.abc import Callable
@@ -140,11 +140,11 @@ class PausedRoutes:
         "GET",
         "/api/workflow/paused-stream",
         scope="executions:read",
-        answers={200: Answer(str, "The list and its changes.", EVENT_STREAM)},
+        answers={200: Answer(str, "The waiting steps, then every change.", EVENT_STREAM)},
         parameters=LAST_EVENT_ID,
     )
     async def stream(self, request: Request) -> Response:
-        """Stream who waits for a signal: all who do, and every change."""
+        """Stream the steps that wait for a signal, and every change."""
         tenant = tenant_of(request, self.settings)
         return await self.opening.tenant(request, tenant, PAUSED_WORKFLOWS)
 
@@ -152,7 +152,7 @@ class PausedRoutes:
         "GET",
         "/api/workflow/paused",
         scope="executions:read",
-        answers={200: Answer(PausedList, "Those that wait now.")},
+        answers={200: Answer(PausedList, "The waiting steps.")},
     )
     async def list_paused(self, request: Request) -> Response:
         """List the steps that wait for a signal, newest first."""
@@ -164,18 +164,18 @@ class PausedRoutes:
     @_command("execute", Execute, (404, 429))
     async def execute(self, request: Request) -> Response:
         """Start a run of a workflow."""
-        tenant, body, by = await self._asked(request, "workflowId", "input")
+        tenant, body, by = await self._read(request, "workflowId", "input")
         workflow = _id(body, "workflowId")
-        run_input = {} if (given := body.get("input")) is None else given
+        run_input = {} if (sent := body.get("input")) is None else sent
         state = await self.starter.start(
             RunRequest(tenant, workflow, "input", run_input, body, by.key)
         )
-        return _commanded(state, {"location": location_of(state)})
+        return _accepted(state, {"location": location_of(state)})
 
     @_command("resume", Resume)
     async def resume(self, request: Request) -> Response:
         """Send a signal to a waiting step, or resume a paused execution."""
-        tenant, body, by = await self._asked(request, "executionId", "node", "decision", "data")
+        tenant, body, by = await self._read(request, "executionId", "node", "decision", "data")
         execution, decision = _id(body, "executionId"), decision_of(body, "node")
         try:
             if decision is None:
@@ -183,17 +183,17 @@ class PausedRoutes:
             else:
                 state = await self.commands.resolve(tenant, execution, decision, by)
         except InvalidInputError as error:
-            raise InvalidInputError(error.summary, [*map(_as_here, error.problems)]) from None
-        return _commanded(state)
+            raise InvalidInputError(error.summary, [*map(_rename_field, error.problems)]) from None
+        return _accepted(state)
 
     @_command("cancel", Cancel)
     async def cancel(self, request: Request) -> Response:
         """Cancel an execution."""
-        tenant, body, by = await self._asked(request, "executionId", "reason")
+        tenant, body, by = await self._read(request, "executionId", "reason")
         execution, reason = _id(body, "executionId"), reason_of(body)
-        return _commanded(await self.commands.cancel(tenant, execution, reason, by))
+        return _accepted(await self.commands.cancel(tenant, execution, reason, by))
 
-    async def _asked(self, request: Request, *known: str) -> tuple[str, dict[str, Any], Caller]:
+    async def _read(self, request: Request, *known: str) -> tuple[str, dict[str, Any], Caller]:
         tenant = tenant_of(request, self.settings)
         by = Caller(actor_of(request), idempotency_key_of(request))
         body = await read_object(request, self.settings.max_body_bytes)
@@ -201,21 +201,21 @@ class PausedRoutes:
         return tenant, body, by
 
 
-def _commanded(state: ExecutionState, headers: dict[str, str] | None = None) -> Response:
+def _accepted(state: ExecutionState, headers: dict[str, str] | None = None) -> Response:
     return json_response(
         Commanded(state.execution_id, state.workflow_id, state.status), 202, headers
     )
 
 
-def _as_here(problem: Problem) -> Problem:
+def _rename_field(problem: Problem) -> Problem:
     return Problem("/node", problem.detail) if problem.pointer == "/node_id" else problem
 
 
 def _id(body: dict[str, Any], field: str) -> str:
     value = body.get(field)
     if not isinstance(value, str) or not is_valid_id(value):
-        raise unprocessable(f"/{field}", f"{field} is the id of {_WHAT[field]}")
+        raise unprocessable(f"/{field}", f"{field} must be the id of {_ID_FIELDS[field]}")
     return value
 
 
-_WHAT: Final = {"workflowId": "a workflow", "executionId": "an execution"}
+_ID_FIELDS: Final = {"workflowId": "a workflow", "executionId": "an execution"}

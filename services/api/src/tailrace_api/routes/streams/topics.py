@@ -62,8 +62,6 @@ def _topic(name: str) -> NamedTopic:
         return _TENANT_TOPICS[kind]
     if colon and kind in _TOPICS_WITH_ID:
         if not is_valid_id(which):
-            raise RefusedError(
-                400, f"topics: {which[:80]!r} is not a valid id of a topic {kind}:<id>"
-            )
+            raise RefusedError(400, f"topics: {which[:80]!r} is not the id of a topic {kind}:<id>")
         return _TOPICS_WITH_ID[kind](name, which)
     raise RefusedError(400, f"topics: {name[:80]!r} is no topic; topics are {_KINDS}")
