@@ -46,10 +46,22 @@ class NatsServer:
 
     replicas: Final = 1
 
-    def __init__(self, folder: Path, *, jetstream: bool = True, monitored: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        jetstream: bool = True,
+        monitored: bool = False,
+        sync_interval: str = "",
+    ) -> None:
         self.folder = folder
         self.log = folder / "nats.log"
         self._options = ["-js", "-sd", str(folder / "store")] if jetstream else []
+        if sync_interval:
+            folder.mkdir(parents=True, exist_ok=True)
+            config = folder / "nats.conf"
+            config.write_text(f'jetstream {{ sync_interval: "{sync_interval}" }}\n')
+            self._options += ["-c", str(config)]
         self._is_monitored = monitored
         self._process: subprocess.Popen[bytes] | None = None
         self._take_ports()

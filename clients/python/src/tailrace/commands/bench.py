@@ -11,10 +11,13 @@ import click
 from tailrace.errors import TailraceError
 
 _CHECKOUT: Final = Path(__file__).parents[5]
+_BENCHMARKS: Final = ("broker", "engine", "eta", "fanout", "latency", "retention")
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.argument("name", type=click.Choice(["broker", "engine", "eta", "fanout", "latency"]))
+@click.argument(
+    "name", type=click.Choice(["broker", "engine", "eta", "fanout", "latency", "retention"])
+)
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def bench(name: str, options: tuple[str, ...]) -> None:
     """Measure NAME; the OPTIONS are the benchmark's own, --json among them."""
