@@ -30,7 +30,7 @@ from tailrace_shared.stores.execution_log import Commit
 from tailrace_shared.workflow.definition import Definition, Node
 from tailrace_worker.engine.decide.outcomes import Erred, Outcome, Succeeded, end_event, lost
 from tailrace_worker.engine.decide.plan import Plan, names_of
-from tailrace_worker.engine.decide.scheduler import MOST_DECISIONS, Scheduler
+from tailrace_worker.engine.decide.scheduler import MAX_DECISIONS, Scheduler
 from tailrace_worker.nodes.node import Wait
 from tailrace_worker.nodes.waits import ForChild, ForSignal
 
@@ -143,7 +143,7 @@ class Simulation:
                 if isinstance(event, StepStarted) and event.data.node_type in _INSTANT
             ]
             batch += ends
-            if not ends and len(decisions) < MOST_DECISIONS:
+            if not ends and len(decisions) < MAX_DECISIONS:
                 assert not self.scheduler.decide(self.now), "a decision that is not whole"
                 break
             if len(batch) >= self._largest_turn:

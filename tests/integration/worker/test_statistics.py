@@ -65,7 +65,7 @@ async def _completed(statistics: Statistics, store: StatsStore) -> int:
 async def test_a_worker_keeps_no_more_than_it_may(site):
     """Workflows beyond are left out until the others are written."""
     store = StatsStore(site.jetstream, site.subjects)
-    statistics = Statistics(store, most_nodes=10)
+    statistics = Statistics(store, max_nodes=10)
     for number in range(5):
         statistics.note("t", _run(f"flow-{number}", nodes=5))
         statistics.note("t", _run("flow-0", nodes=5))

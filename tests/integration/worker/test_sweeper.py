@@ -19,7 +19,13 @@ from tailrace_shared.stores.stores import Stores
 from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.workflow.definition import Definition, Node
 from tailrace_worker.engine.recovery.queue_backlog import QueueBacklog
-from tailrace_worker.engine.recovery.sweeper import CREATION, GRACE, Fleet, Periods, Sweeper
+from tailrace_worker.engine.recovery.sweeper import (
+    CREATION_GRACE_S,
+    GRACE_S,
+    Fleet,
+    Periods,
+    Sweeper,
+)
 
 NOW = "2024-01-15T10:30:00.000Z"
 WORKFLOW = StoredWorkflow(Definition("w", {"n": Node("log")}), 1)
@@ -132,7 +138,7 @@ class TestLost:
         assert set(ground.jobs) == executions
         ground.later += 21.0
         assert await ground.sweeper.sweep() == 0
-        ground.later += GRACE
+        ground.later += GRACE_S
         assert await ground.sweeper.sweep() == 100
 
 
@@ -144,7 +150,7 @@ class TestForgotten:
         await ground.due.put("t", "never", time.time())
         await ground.live.put("t", "w", "never")
         await ground.live.put("t", "w", "other")
-        ground.later = CREATION - 1.0
+        ground.later = CREATION_GRACE_S - 1.0
         assert await ground.sweeper.sweep() == 0
         assert await ground.entries() == {"never"}
         assert len(await ground.live.of_tenant("t")) == 2
@@ -206,7 +212,7 @@ class TestLeftAlone:
         ground.oldest = time.time() - 1.0
         assert await ground.sweeper.sweep() == 0
         ground.later += 21.0
-        ground.oldest = time.time() + GRACE + 1.0
+        ground.oldest = time.time() + GRACE_S + 1.0
         assert await ground.sweeper.sweep() == 1
         assert ground.jobs == [execution]
 

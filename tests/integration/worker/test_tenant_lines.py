@@ -45,7 +45,7 @@ def ground(site):
 def full(site):
     """A worker that has no room, and never calls anybody."""
     full = Ground(site, slots=1)
-    full.share.taken("other")
+    full.share.acquire("other")
     return full
 
 
@@ -61,7 +61,7 @@ async def test_one_that_is_called_and_refused_at_once_keeps_its_place(ground):
     ground.refuses = True
     await ground.lines.join("t", "a")
     assert await ground.line.first(_name("t")) == ("t", "a")
-    await ground.lines.call_next("t")
+    await ground.lines.admit_next("t")
     assert ground.jobs == ["a", "a"]
 
 
@@ -71,9 +71,9 @@ async def test_a_line_is_emptied_by_workers_that_come_after_those_that_made_it(g
         await full.lines.join("t", execution)
     await full.lines.join("u", "d")
     assert full.jobs == []
-    await ground.lines.look()
+    await ground.lines.refresh_tenants()
     for tenant in "tttu":
-        await ground.lines.call_next(tenant)
+        await ground.lines.admit_next(tenant)
     assert ground.jobs == ["a", "b", "c", "d"]
 
 
@@ -83,25 +83,25 @@ async def test_no_more_are_called_than_there_is_room_for(site, full):
         for number in range(3):
             await full.lines.join(tenant, f"{tenant}{number}")
     newcomer = Ground(site, slots=4)
-    await newcomer.lines.look()
-    await newcomer.lines.call_some()
+    await newcomer.lines.refresh_tenants()
+    await newcomer.lines.admit_waiting()
     assert len(newcomer.jobs) == 4
     for called in newcomer.jobs:
         before = [f"{called[0]}{number}" for number in range(int(called[1]))]
         assert set(before) <= set(newcomer.jobs)
-    await newcomer.lines.call_some()
-    await newcomer.lines.call_some()
+    await newcomer.lines.admit_waiting()
+    await newcomer.lines.admit_waiting()
     assert len(set(newcomer.jobs)) == 9
 
 
 async def test_nobody_looks_for_a_line_that_is_empty(ground, site):
     """It is struck out by who finds nobody in it."""
     await ground.lines.join("t", "a")
-    await ground.lines.call_next("t")
+    await ground.lines.admit_next("t")
     newcomer = Ground(site)
-    await newcomer.lines.look()
+    await newcomer.lines.refresh_tenants()
     await newcomer.line.join(_name("t"), "t", "b")
-    await newcomer.lines.call_next("t")
+    await newcomer.lines.admit_next("t")
     assert newcomer.jobs == []
 
 
@@ -120,11 +120,11 @@ async def test_a_line_that_is_joined_while_it_is_struck_out_stays_known(
         return found
 
     monkeypatch.setattr(ground.line, "first", joined_meanwhile)
-    await ground.lines.call_next("t")
+    await ground.lines.admit_next("t")
     assert looks == [None, None]
     newcomer = Ground(site)
-    await newcomer.lines.look()
-    await newcomer.lines.call_next("t")
+    await newcomer.lines.refresh_tenants()
+    await newcomer.lines.admit_next("t")
     assert newcomer.jobs == ["b"]
 
 

@@ -141,4 +141,4 @@ def declare_actor_nodes(
             # Its steps have timeouts.
             **{"time_limit": float("inf"), **function.actor_options},
         )
-        declare(actor_runner.attend)
+        declare(actor_runner.run_attempt)

@@ -180,7 +180,7 @@ class Engine:
         for difference in await ensure(jetstream, topology(self._settings)):
             _log.warning("topology differs", difference=str(difference))
         self._clock = Clock(jetstream, self._subjects.stream(EVENTS))
-        await self._clock.set()
+        await self._clock.synchronize()
         self._services = services = self._build_services(jetstream)
         self._drives = Drives(services)
         self._job_holder = JobHolder(
@@ -261,10 +261,10 @@ class Engine:
         """Drive an execution, or put it into its tenant's queue if the tenant has its share."""
         is_driven = self._drives.get(tenant, execution) is not None
         if is_driven or self._is_draining or self._share.admits(tenant):
-            with self._share.one_more(tenant):
+            with self._share.slot(tenant):
                 await self._job_holder.hold(tenant, execution)
             if not self._is_draining:
-                await self._tenant_queues.call_next(tenant)
+                await self._tenant_queues.admit_next(tenant)
         else:
             await self._tenant_queues.join(tenant, execution)
 

@@ -1,12 +1,14 @@
-"""Actor nodes: attempts that Dramatiq carries to whichever worker is free.
+"""What Dramatiq's actors run: attempts of actor nodes, and runs that schedules start.
 
-The worker that drives the execution records that the step waits for an actor and sends a message
-(``actor_job``). A worker that has the function takes it, and from there attends to the attempt by
-itself: it begins it in the log, runs the function on the Dramatiq thread that took the message,
-records how it ended, and has the execution driven on. Its appends are fenced like everybody's but
-name no writer, so they do not displace the driver.
+The worker that drives an execution records that a step waits for an actor, and sends a message
+(``services.actor_job``). A worker that has the function takes the message (``actor_runner``). From
+then on it is responsible for the attempt (``actor_attempt``): it records the start, runs the
+function on the Dramatiq thread that took the message (``thread_executor``), records the end, and
+wakes the driver. Its appends are fenced, but name no writer, so they do not displace the driver
+(``live_log``).
 
-Whatever becomes of messages, an attempt begins once: its beginning is an append that only holds
-while the step waits. A message that finds the attempt begun asks whether anybody attends to it
-(``decision``, ``liveness``); a lost attempt is recorded as such and never run again.
+However often a message is delivered, an attempt starts once: its start is appended only while the
+step waits (``decision``). The receiver of a message whose attempt has started asks whether a worker
+still runs it (``services.liveness``). If none does, it records the attempt as lost; a lost attempt
+is never resumed.
 """

@@ -1,4 +1,4 @@
-"""One attempt of an actor node, from its message to the end that the log tells of it."""
+"""Run one attempt of an actor node, from its message to its end in the log."""
 
 import asyncio
 import random
@@ -13,7 +13,7 @@ from tailrace_shared.execution.events import Event, StepBegun, StepProgressed, S
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_worker.engine.actors.decision import Decision, decide, is_attempt_of
-from tailrace_worker.engine.actors.live_log import LiveLog, patiently
+from tailrace_worker.engine.actors.live_log import LiveLog
 from tailrace_worker.engine.actors.thread_executor import DramatiqThreadExecutor
 from tailrace_worker.engine.decide.outcomes import Erred, Outcome, Succeeded, end_event, lost
 from tailrace_worker.engine.decide.plan import Plan
@@ -23,11 +23,12 @@ from tailrace_worker.engine.run.runner import Runner
 from tailrace_worker.engine.services.actor_job import ActorJob
 from tailrace_worker.engine.services.engine_services import EngineServices
 from tailrace_worker.engine.services.progress_estimates import ProgressEstimates
+from tailrace_worker.engine.tasks.retry import retry_forever
 
-# What was said while the connection was broken is found by looking now and then.
-_LOOK_INTERVAL: Final = 30.0
-# How long a coroutine function that was interrupted may go on cleaning up.
-_LAST_GRACE: Final = 1.0
+# Commits that were published while the connection was broken are found by this refresh.
+_REFRESH_INTERVAL_S: Final = 30.0
+# Time for an interrupted coroutine function to clean up.
+_CLEANUP_GRACE_S: Final = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -35,20 +36,20 @@ _log = structlog.get_logger(__name__)
 class Stop(Enum):
     """Why an attempt was stopped before it ended by itself."""
 
-    UNWANTED = "the execution has gone on without it"
+    UNWANTED = "the step no longer waits for it"
     CANCEL = "the execution is being cancelled"
     HANDOVER = "its worker is stopping"
     TIME_LIMIT = "the time limit of its actor has passed"
 
 
-class RemoteAttempt:
-    """Attends to one attempt. Lives on the engine's loop.
+class ActorAttempt:
+    """Runs one attempt. Lives on the engine's loop.
 
     Args:
         services: what the engine's parts share.
-        log: the execution's.
-        job: what the message asked for.
-        plan: what the execution runs.
+        log: the log of the execution.
+        job: the arguments of the message.
+        plan: the plan of the execution.
         runner: runs synchronous functions on ``thread``.
         thread: the Dramatiq thread that took the message.
     """
@@ -69,15 +70,15 @@ class RemoteAttempt:
         self._planned = plan.step(job.step_id)
         self._runner = runner
         self._thread = thread
-        self._woken = asyncio.Event()
+        self._wakeup = asyncio.Event()
         self._stop: Stop | None = None
-        self._outlook: ProgressEstimates | None = None
+        self._estimates: ProgressEstimates | None = None
         self._output: Any = msgspec.UNSET
         self._attempt: Attempt
         self._running: asyncio.Task[Outcome]
 
     async def begin(self) -> bool:
-        """Record the beginning; False if the attempt is not to begin any more."""
+        """Record the start; False if the attempt may not start any more."""
         node, stamp = self._planned.node, format_timestamp(self._services.now())
         begun = StepBegun(
             self._job.step_id,
@@ -94,34 +95,34 @@ class RemoteAttempt:
         )
 
     async def run(self) -> None:
-        """Run the function and record how it ended."""
+        """Run the function and record the end."""
         step = self._log.state.steps[self._job.step_id]
         self._attempt = Attempt(
             self._job.tenant,
             self._job.execution,
             step,
             self._services.loop,
-            self._woken.set,
+            self._wakeup.set,
             self._services.now,
         )
         self._running = self._services.loop.create_task(self._outcome())
-        self._running.add_done_callback(lambda _task: self._woken.set())
+        self._running.add_done_callback(lambda _task: self._wakeup.set())
         try:
-            with self._log.watching(self._look):
-                self._look()
+            with self._log.watching(self._check_wanted):
+                self._check_wanted()
                 while self._stop is None and not self._running.done():
                     await self._report()
                     await self._wait()
             if self._stop is not None:
-                await asyncio.wait([self._running], timeout=_LAST_GRACE)
+                await asyncio.wait([self._running], timeout=_CLEANUP_GRACE_S)
             await self._end()
         finally:
             self._running.cancel()
             self._attempt.close()
 
     async def release_thread(self) -> None:
-        """Have the function return, if it still runs although its attempt is over."""
-        # One that was stopped has had its grace, or is to have none.
+        """Interrupt the function if it still runs although its attempt is over."""
+        # A stopped attempt has had its grace already.
         grace = self._grace if self._stop is None else 0.0
         deadline = self._services.loop.time() + grace
         while self._thread.is_busy:
@@ -131,32 +132,34 @@ class RemoteAttempt:
             await asyncio.sleep(0.02)
 
     def stop(self, why: Stop) -> None:
-        """End the attempt now, unless it has ended by itself."""
+        """Stop the attempt, unless it has ended by itself."""
         if self._stop is None and not self._running.done():
             self._stop = why
-            self._attempt.tell_cancelled()
+            self._attempt.mark_cancelled()
             self._running.cancel()
-            self._woken.set()
+            self._wakeup.set()
 
     # While it runs
 
     async def _outcome(self) -> Outcome:
         try:
-            await patiently(
-                lambda: self._services.stores.outputs.fetch(self._log.state, self._needed())
+            await retry_forever(
+                lambda: self._services.stores.outputs.fetch(
+                    self._log.state, self._referenced_nodes()
+                )
             )
             outcome = await self._runner.run(self._planned, self._log.state, self._attempt)
             if isinstance(outcome, Succeeded) and outcome.encoded is not None:
-                return await self._put_elsewhere(outcome, outcome.encoded)
+                return await self._store_output(outcome, outcome.encoded)
         except ServiceError as error:
             return Erred(str(error))
         # An attempt without an outcome would leave the execution waiting for ever.
         except Exception as error:  # noqa: BLE001
-            _log.exception("attempt broke", **self._job._asdict())
+            _log.exception("actor: attempt failed unexpectedly", **self._job._asdict())
             return Erred(f"internal error: {type(error).__name__}", retryable=False)
         return outcome
 
-    def _needed(self) -> frozenset[str] | None:
+    def _referenced_nodes(self) -> frozenset[str] | None:
         named: set[str] = set()
         for _path, expression in self._planned.parameters.expressions:
             if expression.nodes is None:
@@ -164,8 +167,8 @@ class RemoteAttempt:
             named |= expression.nodes
         return frozenset(named)
 
-    async def _put_elsewhere(self, outcome: Succeeded, encoded: bytes) -> Succeeded:
-        ref = await patiently(
+    async def _store_output(self, outcome: Succeeded, encoded: bytes) -> Succeeded:
+        ref = await retry_forever(
             lambda: self._services.stores.outputs.put(
                 self._job.tenant,
                 self._job.execution,
@@ -178,43 +181,45 @@ class RemoteAttempt:
 
     async def _wait(self) -> None:
         try:
-            async with asyncio.timeout(_LOOK_INTERVAL):
-                await self._woken.wait()
+            async with asyncio.timeout(_REFRESH_INTERVAL_S):
+                await self._wakeup.wait()
         except TimeoutError:
             await self._log.refresh()
-        self._woken.clear()
+        self._wakeup.clear()
 
     async def _report(self) -> None:
         if self._attempt.is_due:
-            await self._log.append(self._covered(await self._reports()), self._is_wanted)
+            await self._log.append(self._marked(await self._reports()), self._is_wanted)
 
     async def _reports(self) -> list[Event]:
         reports = self._attempt.take_reports()
         progress = [report for report in reports if isinstance(report, StepProgressed)]
         if progress:
-            # What it tells of the whole execution is to include what it reports itself.
+            # The progress of the execution must include this report.
             self._log.state.steps[self._job.step_id].percent = progress[-1].data.percent
-            if self._outlook is None:
-                self._outlook = await patiently(self._look_out)
-            if self._outlook is not None:
-                self._outlook.tell(reports, self._log.state, self._services.now())
+            if self._estimates is None:
+                self._estimates = await retry_forever(self._load_estimates)
+            if self._estimates is not None:
+                self._estimates.fill_in(reports, self._log.state, self._services.now())
         return reports
 
-    async def _look_out(self) -> ProgressEstimates | None:
-        return await self._services.outlook(self._job.tenant, self._plan, self._log.state.version)
+    async def _load_estimates(self) -> ProgressEstimates | None:
+        return await self._services.progress_estimates(
+            self._job.tenant, self._plan, self._log.state.version
+        )
 
-    def _covered(self, events: list[Event]) -> list[Event]:
-        """Return events with marks at what nobody is shown."""
+    def _marked(self, events: list[Event]) -> list[Event]:
+        """Return events with their sensitive places marked."""
         if (sensitivity := SensitivityMarks.of(self._plan, self._log.state)) is not None:
             for event in events:
                 sensitivity.mark(event, self._output)
         return events
 
-    def _look(self) -> None:
-        """See whether the attempt is still wanted."""
+    def _check_wanted(self) -> None:
+        """Stop the attempt if the execution no longer waits for its result."""
         if self._log.state.cancel is not None:
             if not self._attempt.cancelled:
-                self._attempt.tell_cancelled()
+                self._attempt.mark_cancelled()
                 self._services.loop.call_later(self._grace, self.stop, Stop.CANCEL)
         elif not self._is_wanted(self._log.state):
             self.stop(Stop.UNWANTED)
@@ -224,8 +229,8 @@ class RemoteAttempt:
 
     @property
     def _grace(self) -> float:
-        """How long the function has to notice that it is not wanted."""
-        return self._services.cancel_grace if self._runner.listens(self._planned) else 0.0
+        """Seconds that the function has to observe its cancellation."""
+        return self._services.cancel_grace if self._runner.observes_cancel(self._planned) else 0.0
 
     # How it ends
 
@@ -233,8 +238,8 @@ class RemoteAttempt:
         self._attempt.close()
         end = self._end_event()
         events = [*await self._reports(), *([] if end is None else [end])]
-        if not await self._log.append(self._covered(events), self._is_wanted):
-            _log.info("result dropped", **self._job._asdict())
+        if not await self._log.append(self._marked(events), self._is_wanted):
+            _log.info("actor: result dropped", **self._job._asdict())
 
     def _end_event(self) -> Event | None:
         step = self._log.state.steps[self._job.step_id]

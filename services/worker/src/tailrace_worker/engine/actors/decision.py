@@ -1,4 +1,4 @@
-"""What becomes of an actor's message, by the log. Pure."""
+"""Decide from the log what to do with an actor's message. Pure."""
 
 from enum import Enum
 
@@ -7,25 +7,24 @@ from tailrace_worker.engine.services.actor_job import ActorJob
 
 
 class Decision(Enum):
-    """What the log says of a message."""
+    """What to do with a message."""
 
     START = "the step waits for this attempt"
-    ASK = "the attempt has begun; whoever attends to it must be asked"
-    DROP = "the attempt is over, or is not to begin now"
+    CHECK = "the attempt has started; ask whether a worker runs it"
+    DROP = "the attempt is over, or may not start now"
 
 
 def decide(state: ExecutionState, job: ActorJob) -> Decision:
-    """Return what becomes of a message.
+    """Return what to do with a message.
 
-    A message that is dropped is sent again by whoever drives the execution, should the step wait
-    for an actor after all. An attempt that has begun is looked after although the execution is
-    held: a pause waits for its end.
+    A dropped message is sent again by the driver, should the step wait for an actor after all. An
+    attempt that has started is checked although the execution is held: a pause waits for its end.
     """
     step = state.steps.get(job.step_id)
     if step is None or state.status != "running" or state.cancel is not None:
         return Decision.DROP
     if is_attempt_of(state, job):
-        return Decision.ASK
+        return Decision.CHECK
     waits = step.status == "waiting" and step.waiting is not None and step.waiting.wait == "actor"
     if waits and step.attempt + 1 == job.attempt and not state.is_held:
         return Decision.START
@@ -33,7 +32,7 @@ def decide(state: ExecutionState, job: ActorJob) -> Decision:
 
 
 def is_attempt_of(state: ExecutionState, job: ActorJob) -> bool:
-    """Tell whether the attempt that a message stands for is the one that the step runs now."""
+    """Return whether the step runs the very attempt that a message names."""
     step = state.steps.get(job.step_id)
     return (
         step is not None

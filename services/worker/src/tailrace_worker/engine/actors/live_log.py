@@ -1,16 +1,15 @@
-"""The log of an execution that this worker does not drive, but whose steps it attends to.
+"""Follow the log of an execution whose steps this worker runs but which it does not drive.
 
-All attempts of one execution on this worker share one followed log: it is read once, and then kept
-up to date by what is republished. When the last of them has ended it is put aside for a while: the
-next attempt only reads what is new. Appends are fenced on what has been read; one that loses reads
-on and looks whether it is still to be made. They name no writer: the driver stays the driver.
+All attempts of one execution on this worker share one log: it is read once, then kept up to date by
+republished commits. After the last of them has ended it is cached for a while, so that the next
+attempt only reads what is new. Appends are fenced on what has been read. One that loses its fence
+reads on and checks whether it is still wanted. Appends name no writer, so the driver stays the
+driver.
 """
 
 import asyncio
 import contextlib
-import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
 import nats.errors
 import structlog
@@ -31,22 +30,20 @@ from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.nats.fenced_append import append
 from tailrace_shared.nats.topology import EVENTS
 from tailrace_worker.engine.services.engine_services import EngineServices
-from tailrace_worker.engine.tasks import retry
 from tailrace_worker.engine.tasks.execution_cache import execution_cache, memory_of
+from tailrace_worker.engine.tasks.retry import retry_forever
 
 _log = structlog.get_logger(__name__)
 
-T = TypeVar("T")
-
 
 class LiveLog:
-    """One execution's log and the state that it folds to. Lives on the engine's loop.
+    """One execution's log and its folded state. Lives on the engine's loop.
 
     Attributes:
         state: the execution, kept up to date in place.
-        last_writer: who of those that drive it has written last.
-        users: how many attempts share it.
-        size: what the log takes in bytes, with the outputs that are kept elsewhere.
+        last_writer: the worker that drives it, by the last commit that names a writer.
+        users: number of attempts that share it.
+        size: size of the log in bytes, with outputs that are stored outside it.
     """
 
     state: ExecutionState
@@ -56,22 +53,22 @@ class LiveLog:
         self._tenant = tenant
         self._execution = execution
         self._last_sequence = 0
-        self._heard = 0
+        self._newest_seen = 0
         self._reading = asyncio.Lock()
-        self._moved: set[Callable[[], None]] = set()
+        self._listeners: set[Callable[[], None]] = set()
         self._subscription: Subscription | None = None
         self._catching_up: asyncio.Task[None] | None = None
-        # Whether the state is that of the last sequence, and no half of a commit is in it.
-        self._is_whole = False
+        # Whether the state is that of the last sequence: no commit is half applied.
+        self._is_consistent = False
         self.last_writer = ""
         self.users = 0
         self.size = 0
 
     async def open(self) -> None:
-        """Read the log, or what is new in it, and begin to follow it; once is enough.
+        """Read the log, or what is new in it, and begin to follow it. Idempotent.
 
         Raises:
-            ExecutionNotFoundError: there is no such execution, or not all of its log.
+            ExecutionNotFoundError: there is no such execution, or part of its log has expired.
         """
         async with self._reading:
             is_new = self._subscription is None
@@ -79,26 +76,26 @@ class LiveLog:
                 self._subscription = await self._services.subscribe_live(
                     self._tenant, self._execution, self._on_commit
                 )
-            if not self._is_whole:
+            if not self._is_consistent:
                 await self._load()
             elif is_new:
                 await self._read_on(0)
 
     async def _load(self) -> None:
-        history = await patiently(
+        history = await retry_forever(
             lambda: self._services.stores.log.load(self._tenant, self._execution)
         )
         self.state, self._last_sequence = history.state, history.last_sequence
         self.last_writer, self.size = history.last_writer, history.size
-        self._is_whole = True
+        self._is_consistent = True
 
     @property
-    def is_of_use(self) -> bool:
-        """Whether what it has read is worth keeping for another attempt."""
-        return self._is_whole and not self.state.is_terminal
+    def is_reusable(self) -> bool:
+        """Whether what was read is worth caching for another attempt."""
+        return self._is_consistent and not self.state.is_terminal
 
     async def close(self) -> None:
-        """Follow it no more, until it is opened again."""
+        """Stop following the log until it is opened again."""
         if self._catching_up is not None:
             self._catching_up.cancel()
         subscription, self._subscription = self._subscription, None
@@ -107,23 +104,23 @@ class LiveLog:
                 await subscription.unsubscribe()
 
     @contextlib.contextmanager
-    def watching(self, moved: Callable[[], None]) -> Iterator[None]:
-        """Call ``moved`` whenever the state has changed."""
-        self._moved.add(moved)
+    def watching(self, changed: Callable[[], None]) -> Iterator[None]:
+        """Call ``changed`` whenever the state has changed, during the ``with`` block."""
+        self._listeners.add(changed)
         try:
             yield
         finally:
-            self._moved.discard(moved)
+            self._listeners.discard(changed)
 
     async def refresh(self) -> None:
-        """Make sure that nothing newer is in the log, by its leader's word.
+        """Read everything that the stream's leader has.
 
         Raises:
             ExecutionNotFoundError: the log is gone.
         """
-        # Others may read on while the leader is asked.
+        # Other tasks may read on while the leader is asked.
         seen = self._last_sequence
-        newest = await patiently(
+        newest = await retry_forever(
             lambda: self._services.stores.log.last_commit(self._tenant, self._execution)
         )
         if newest is None or newest.sequence < seen:
@@ -134,12 +131,12 @@ class LiveLog:
     async def append(
         self, events: Sequence[Event], is_wanted: Callable[[ExecutionState], bool]
     ) -> bool:
-        """Append events, however long NATS is away; False if they were not wanted any more.
+        """Append events, however long NATS is away; False if they are no longer wanted.
 
         Args:
-            events: what to append; of what is too large for one commit, the first may be stored
+            events: what to append; if they are too large for one commit, the first may be stored
                 although the rest is not.
-            is_wanted: asked of the very state that the events are appended to.
+            is_wanted: called with the very state that the events are appended to.
 
         Raises:
             ExecutionNotFoundError: the log is gone.
@@ -159,7 +156,8 @@ class LiveLog:
                     self._services.subjects.log(self._tenant, self._execution),
                     payload,
                     expected=self._last_sequence,
-                    # What is told of an attempt changes neither status nor waits for signals.
+                    # Events of an attempt change neither the status of the execution nor its waits
+                    # for signals.
                     headers={
                         WORKFLOW: self.state.workflow_id,
                         STATE: str(self.state.commit_status),
@@ -172,7 +170,7 @@ class LiveLog:
                     raise self._gone() from lost
                 await self._read_on(last)
             else:
-                self._take(sequence, payload)
+                self._apply(sequence, payload)
                 return True
         return False
 
@@ -180,47 +178,49 @@ class LiveLog:
         return ExecutionNotFoundError(f"the log of {self._execution!r} is gone")
 
     async def _read_on(self, known: int) -> None:
-        """Read what others have appended, as far as ``known`` at the least."""
-        await patiently(lambda: self._read_to(max(known, self._heard)))
+        """Read what others have appended, up to the sequence ``known`` at least."""
+        await retry_forever(lambda: self._read_at_least(max(known, self._newest_seen)))
 
-    async def _read_to(self, known: int) -> None:
+    async def _read_at_least(self, known: int) -> None:
         after = self._last_sequence + 1
         async for commit in self._services.stores.log.read(self._tenant, self._execution, after):
             self.last_writer = commit.writer or self.last_writer
-            self._take(commit.sequence, commit.payload)
+            self._apply(commit.sequence, commit.payload)
         if self._last_sequence < known:
             raise UnavailableError("a replica lags behind what another has answered")
 
-    def _take(self, sequence: int, payload: bytes) -> None:
-        self._is_whole = False
+    def _apply(self, sequence: int, payload: bytes) -> None:
+        self._is_consistent = False
         events = decode_commit(payload)
         for event in events:
             self.state.apply(event)
-        self._last_sequence, self._is_whole = sequence, True
+        self._last_sequence, self._is_consistent = sequence, True
         self.size += len(payload) + referenced_output_bytes(events)
-        for moved in list(self._moved):
-            moved()
+        for changed in list(self._listeners):
+            changed()
 
     async def _on_commit(self, message: Msg) -> None:
         sequence = int((message.headers or {}).get("Nats-Sequence", "0"))
-        self._heard = max(self._heard, sequence)
-        is_new = self._subscription is not None and self._heard > self._last_sequence
+        self._newest_seen = max(self._newest_seen, sequence)
+        is_new = self._subscription is not None and self._newest_seen > self._last_sequence
         if is_new and (self._catching_up is None or self._catching_up.done()):
             self._catching_up = self._services.loop.create_task(self._catch_up())
 
     async def _catch_up(self) -> None:
         try:
-            while self._heard > self._last_sequence:
+            while self._newest_seen > self._last_sequence:
                 async with self._reading:
-                    if self._heard > self._last_sequence:
-                        await self._read_on(self._heard)
+                    if self._newest_seen > self._last_sequence:
+                        await self._read_on(self._newest_seen)
         except ServiceError:
-            # Whoever appends next meets it as well.
-            _log.exception("cannot follow", tenant=self._tenant, execution=self._execution)
+            # The next append meets the same error.
+            _log.exception(
+                "actor: cannot follow log", tenant=self._tenant, execution=self._execution
+            )
 
 
-class FollowedLogs:
-    """The logs that this worker follows, and those that it has followed until a moment ago."""
+class LiveLogs:
+    """The logs that this worker follows, and a cache of those that it followed until recently."""
 
     def __init__(self, services: EngineServices) -> None:
         self._services = services
@@ -228,11 +228,11 @@ class FollowedLogs:
         self._idle: TtlCache[tuple[str, str], LiveLog] = execution_cache(services.loop.call_later)
 
     @contextlib.asynccontextmanager
-    async def following(self, tenant: str, execution: str) -> AsyncIterator[LiveLog]:
-        """Follow an execution's log together with its other users.
+    async def open_log(self, tenant: str, execution: str) -> AsyncIterator[LiveLog]:
+        """Follow an execution's log together with its other users, during the ``with`` block.
 
         Raises:
-            ExecutionNotFoundError: there is no such execution, or not all of its log.
+            ExecutionNotFoundError: there is no such execution, or part of its log has expired.
         """
         key = (tenant, execution)
         log = self._open.get(key) or self._idle.pop(key)
@@ -245,11 +245,6 @@ class FollowedLogs:
             log.users -= 1
             if not log.users:
                 del self._open[key]
-                if log.is_of_use:
+                if log.is_reusable:
                     self._idle.put(key, log, memory_of(log.size, len(log.state.steps)))
                 await log.close()
-
-
-async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
-    """Ask until NATS answers: an attempt is not given up because a server is away."""
-    return await retry.patiently(ask, patience=math.inf)

@@ -1,8 +1,8 @@
 """An executor whose only thread is the one that calls it: the Dramatiq thread of a message.
 
-A synchronous node function runs there, so that Dramatiq's middleware sees it: its time limit
-interrupts the function itself, and the message that is being processed is at hand. While the
-function is asynchronous, or the attempt is still to begin, the thread waits here.
+A synchronous node function runs there, so that Dramatiq's middleware applies to it: a time limit
+interrupts the function itself, and ``CurrentMessage`` is available. While the function is
+asynchronous, or its attempt has not started, the thread waits here.
 """
 
 import threading
@@ -14,18 +14,18 @@ from typing import Any, Final, TypeVar
 
 from dramatiq.middleware import Interrupt, raise_thread_exception
 
-# An interrupt reaches a thread only when it runs Python code, so it must not wait for ever.
-_LONGEST_WAIT: Final = 0.5
+# An interrupt reaches a thread only while it runs Python code, so it must not block for ever.
+_POLL_S: Final = 0.5
 
 T = TypeVar("T")
 
 
 class AttemptInterrupted(Interrupt):
-    """Raised in a node function whose result is not wanted any more."""
+    """Raised in a node function whose result is no longer wanted."""
 
 
 class DramatiqThreadExecutor(Executor):
-    """Runs in :meth:`serve` what is submitted from elsewhere."""
+    """Runs in :meth:`serve` what other threads submit."""
 
     def __init__(self) -> None:
         self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
@@ -35,7 +35,7 @@ class DramatiqThreadExecutor(Executor):
 
     @property
     def is_busy(self) -> bool:
-        """Whether a function runs."""
+        """Whether a function is running."""
         return self._is_busy
 
     def submit(self, call: Callable[..., T], /, *args: Any, **kwargs: Any) -> "Future[T]":
@@ -45,34 +45,34 @@ class DramatiqThreadExecutor(Executor):
         return future
 
     def close(self) -> None:
-        """Let the thread go as soon as it is free."""
+        """Let :meth:`serve` return as soon as no function is running."""
         self._is_closed = True
-        self._calls.put(_nothing)
+        self._calls.put(_wake)
 
     def interrupt(self) -> None:
-        """Raise an exception in the function that runs, where the platform can."""
+        """Raise an exception in the running function, where the platform supports it."""
         if self._is_busy:
             raise_thread_exception(self._thread, AttemptInterrupted)
 
-    def serve(self, interrupted: Callable[[Interrupt], object]) -> None:
-        """Run what is submitted, on the calling thread, until the executor is closed.
+    def serve(self, on_interrupt: Callable[[Interrupt], object]) -> None:
+        """Run submitted functions on the calling thread until the executor is closed.
 
         Args:
-            interrupted: told of each exception that somebody raised in this thread from outside.
+            on_interrupt: called with each exception that another thread raised in this one.
         """
         while True:
             try:
-                # The loop is inside: an interrupt comes wherever Python looks, between calls too.
+                # The loop is inside: an interrupt may also come between two calls.
                 while not self._is_closed:
-                    self._serve()
+                    self._serve_one()
             except Interrupt as interrupt:
-                interrupted(interrupt)
+                on_interrupt(interrupt)
             else:
                 return
 
-    def _serve(self) -> None:
+    def _serve_one(self) -> None:
         try:
-            call = self._calls.get(timeout=_LONGEST_WAIT)
+            call = self._calls.get(timeout=_POLL_S)
         except Empty:
             return
         self._is_busy = True
@@ -84,9 +84,9 @@ class DramatiqThreadExecutor(Executor):
 
 def _run(future: "Future[T]", call: Callable[[], T]) -> None:
     if future.set_running_or_notify_cancel():
-        # Only an interrupt can come out of it: a node's errors are outcomes.
+        # It raises nothing but interrupts: errors of nodes are outcomes.
         future.set_result(call())
 
 
-def _nothing() -> None:
+def _wake() -> None:
     pass

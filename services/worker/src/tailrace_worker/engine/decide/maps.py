@@ -1,4 +1,4 @@
-"""How far a map has come: which item is next, how many run. Pure."""
+"""Track the progress of a map: which item is next, how many are running. Pure."""
 
 from typing import Literal
 
@@ -11,12 +11,11 @@ class MapProgress:
     """Counts the items of one map.
 
     Args:
-        work: what the map does, and how many items at once.
-        total: how many items there are.
+        work: what the map does, and its limit of parallel items.
+        total: number of items.
 
     Attributes:
-        begun: how many items have begun; they begin in their order.
-        first_failed: the first of the items that have failed; -1 while none has.
+        first_failed: the lowest index of a failed item; -1 while none has failed.
     """
 
     def __init__(self, work: MapWork, total: int) -> None:
@@ -28,7 +27,7 @@ class MapProgress:
 
     @property
     def begun(self) -> int:
-        """How many items have begun."""
+        """Number of items that have started; they start in their order."""
         return len(self._known)
 
     def note(self, item: StepState) -> bool:
@@ -45,7 +44,7 @@ class MapProgress:
         return was_open
 
     def next_move(self) -> Literal["start", "wait", "fail", "complete"]:
-        """Tell what the map does next."""
+        """Return what the map does next."""
         if self.first_failed >= 0 and self._work.on_error == "fail":
             return "wait" if self._open else "fail"
         if self.begun < self._total:
@@ -53,5 +52,5 @@ class MapProgress:
         return "wait" if self._open else "complete"
 
     def _note_failure(self, index: int) -> None:
-        # Not the one that failed first: a state that was folded does not tell which that was.
+        # The lowest index, not the first to fail: a folded state does not tell the order.
         self.first_failed = index if self.first_failed < 0 else min(index, self.first_failed)

@@ -1,4 +1,4 @@
-"""How an attempt ended, as data, and the event that tells it. Pure."""
+"""Outcomes of attempts as data, and the events that record them. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -24,26 +24,26 @@ from tailrace_worker.nodes.node import Wait
 from tailrace_worker.nodes.waits import ForChild, ForSignal
 
 MAX_ERROR_CHARACTERS: Final = 4096
-MOST_WAITING: Final = 100
-"""Steps that an execution's end names of those that waited."""
-LONGEST_IDLE: Final = 2.0
-"""Timers that are due within this many seconds are waited for; later ones are handed to NATS."""
-# A step that no worker so far could run is given up after some ten minutes.
-_MOST_WORKERS_ASKED: Final = 30
-_LONGEST_SEARCH: Final = 30.0
+MAX_WAITING_LISTED: Final = 100
+"""The end of an execution names at most so many of the steps that were waiting."""
+MAX_IDLE_S: Final = 2.0
+"""A drive waits for timers within so many seconds; for later ones it schedules a job in NATS."""
+# A step that no worker can run fails after about ten minutes.
+_MAX_SEARCH_ATTEMPTS: Final = 30
+_MAX_SEARCH_S: Final = 30.0
 
 Cause = Literal["error", "crash", "handover"]
 
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The attempt ended well.
+    """The attempt succeeded.
 
     Attributes:
-        output: what the node returned, as JSON values.
-        encoded: the output as JSON, where it is too large for an event.
-        ref: where that has been put.
-        sensitive: the places in the output that nobody is shown, as far as it tells by itself.
+        output: the value that the node returned, as JSON values.
+        encoded: the output as JSON, if it is too large for an event.
+        ref: where the output has been stored.
+        sensitive: sensitive places in the output that are known without the definition.
     """
 
     output: Any
@@ -54,7 +54,7 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Erred:
-    """The attempt ended with an error."""
+    """The attempt failed."""
 
     message: str
     retryable: bool = True
@@ -62,7 +62,7 @@ class Erred:
 
 @dataclass(frozen=True, slots=True)
 class Unable:
-    """This worker cannot run the node; another may."""
+    """This worker cannot run the node; another worker may."""
 
     message: str
 
@@ -72,14 +72,14 @@ EndEvent = StepCompleted | StepFailed | StepRetrying | StepWaiting
 
 
 def end_event(step: StepState, outcome: Outcome, node: Node, now: float, draw: float) -> EndEvent:
-    """Return the event that an attempt's outcome makes.
+    """Return the event that records an attempt's outcome.
 
     Args:
         step: the step as the attempt left it.
         outcome: how the attempt ended.
         node: the node, or what a map does for an item.
         now: seconds since the epoch.
-        draw: a random number from 0 up to 1, for the jitter of retries.
+        draw: a random number in [0, 1), for the jitter of retries.
     """
     stamp = format_timestamp(now)
     match outcome:
@@ -88,10 +88,10 @@ def end_event(step: StepState, outcome: Outcome, node: Node, now: float, draw: f
         case Wait() | ForSignal() | ForChild():
             return StepWaiting(_wait(step, outcome, node, now), stamp)
         case Unable(message):
-            if step.attempt >= _MOST_WORKERS_ASKED:
+            if step.attempt >= _MAX_SEARCH_ATTEMPTS:
                 return failed(step, message, stamp)
-            # Longer than this worker waits for itself: the timer's job may go to another.
-            search = min(LONGEST_IDLE + step.attempt, _LONGEST_SEARCH)
+            # Longer than this drive waits for a timer, so that the job may go to another worker.
+            search = min(MAX_IDLE_S + step.attempt, _MAX_SEARCH_S)
             return retrying(step, "handover", message, now + search, stamp)
         case Erred(message, retryable):
             delay = retry_delay(node.retry, step.failures + 1, draw) if retryable else None
@@ -101,9 +101,9 @@ def end_event(step: StepState, outcome: Outcome, node: Node, now: float, draw: f
 
 
 def lost(step: StepState, node: Node, cause: Cause, reason: str, now: float) -> EndEvent:
-    """Return the event of an attempt of which nobody knows how far it came.
+    """Return the event of an attempt whose worker was lost, and which may have had effects.
 
-    It is tried again at once, unless its effects must not be repeated.
+    It is retried at once, unless ``on_crash`` says that its effects must not be repeated.
     """
     stamp = format_timestamp(now)
     if node.on_crash == "fail":
@@ -125,7 +125,7 @@ def _wait(
             wait.reason = outcome.reason
             wait.triggers = outcome.triggers
             wait.match = outcome.match
-            wait.lookback = float(outcome.lookback)  # no subclass, which JSON could not hold
+            wait.lookback = float(outcome.lookback)  # a plain float: JSON cannot encode subclasses
             wait.form = outcome.form
             wait.on_reject = outcome.on_reject
             wait.on_timeout = node.on_timeout or "fail"
@@ -164,7 +164,7 @@ def completed(
 
 
 def failed(step: StepState, error: str, stamp: str) -> StepFailed:
-    """Return the event of a step's failure for good."""
+    """Return the event of a step's final failure."""
     started_at, duration_ms = _span(step, stamp)
     end = StepError(
         step.node_id,
@@ -188,7 +188,7 @@ def retrying(
     retry_at: float,
     stamp: str,
 ) -> StepRetrying:
-    """Return the event of an attempt that another one follows."""
+    """Return the event of a failed attempt that another attempt follows."""
     again = StepAgain(
         step.node_id,
         step.node_type,

@@ -1,4 +1,4 @@
-"""A definition made ready to run: sorted, with its expressions compiled when first needed."""
+"""Prepare a definition for execution: sorted, with expressions compiled on first use. Pure."""
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
@@ -19,12 +19,12 @@ AWAIT: Final = "await"
 
 
 class PlannedNode:
-    """One node of a plan, or what a map does for each of its items.
+    """One node of a plan, or the work of a map on each of its items.
 
     Args:
-        node_id: its id; the map's for the work on an item.
-        node: as the definition has it.
-        is_actor: whether an actor attends to its attempts.
+        node_id: the id of the node; for the work on an item, the id of the map.
+        node: the node of the definition.
+        is_actor: whether actors run its attempts.
     """
 
     def __init__(self, node_id: str, node: Node, *, is_actor: bool) -> None:
@@ -34,29 +34,29 @@ class PlannedNode:
 
     @cached_property
     def when(self) -> Expression | None:
-        """The condition, compiled."""
+        """The compiled condition."""
         return None if self.node.when is None else compile_expression(self.node.when)
 
     @cached_property
     def parameters(self) -> Template:
-        """What the node type takes, compiled."""
+        """The compiled parameters."""
         return compile_template(self.node.parameters)
 
     @cached_property
     def secrets(self) -> frozenset[str]:
-        """The names of the secrets that an attempt is to be given."""
+        """Names of the secrets that an attempt needs."""
         named = (expression.secret for _path, expression in self.parameters.expressions)
         return frozenset(name for name in named if name is not None)
 
 
 class PlannedMap:
-    """The work of a map, with what finds its items compiled.
+    """The work of a map, with the compiled expression of its items.
 
     Args:
-        node_id: the map's id.
+        node_id: the id of the map.
         work: what it does.
-        stage: its stage, which is that of its items.
-        is_actor: whether an actor attends to the items.
+        stage: the stage of the map, and of its items.
+        is_actor: whether actors run the items.
     """
 
     def __init__(self, node_id: str, work: MapWork, stage: str | None, *, is_actor: bool) -> None:
@@ -67,11 +67,11 @@ class PlannedMap:
 
 
 class Plan:
-    """One version of a workflow, shared by all executions that this worker drives with it.
+    """One version of a workflow, shared by all executions of it on this worker.
 
     Args:
-        definition: the version.
-        is_actor: tells whether a node type is run by actors.
+        definition: the definition of the version.
+        is_actor: returns whether actors run a node type.
     """
 
     def __init__(
@@ -92,13 +92,13 @@ class Plan:
                 )
 
     def step(self, step_id: str) -> PlannedNode:
-        """Return what a step runs: its node, or for an item what its map does."""
+        """Return what a step runs: its node, or for an item the work of its map."""
         node_id, index = split_item_id(step_id)
         return self.nodes[node_id] if index is None else self.maps[node_id].item
 
     @cached_property
     def awaits(self) -> bool:
-        """Whether some node waits for a signal."""
+        """Whether any node waits for a signal."""
         return any(node.type == AWAIT for node in self.definition.nodes.values())
 
     @cached_property
@@ -108,13 +108,13 @@ class Plan:
 
     @cached_property
     def output(self) -> Template | None:
-        """The template of the run's output, compiled; None for the default."""
+        """The compiled template of the run's output; None for the default."""
         declared = self.definition.output
         return None if declared is None else compile_template(declared)
 
     @cached_property
     def referenced(self) -> frozenset[str] | None:
-        """The nodes whose outcome some expression names; None if it may be any."""
+        """Nodes whose outcome is named by an expression; None if it may be any node."""
         named: set[str] = set()
         for expression in self._expressions():
             if expression.nodes is None:
@@ -137,7 +137,7 @@ class Plan:
 
 
 def names_of(step_id: str, state: ExecutionState) -> Mapping[str, Any]:
-    """Return what the expressions of a step may name beyond those of every step."""
+    """Return the names that the expressions of a step may use beside the common ones."""
     node_id, index = split_item_id(step_id)
     items = state.steps[node_id].items if index is not None else None
     return {} if items is None or index is None else {"item": items[index], "index": index}

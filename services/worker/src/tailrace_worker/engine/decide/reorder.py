@@ -1,8 +1,8 @@
-"""Whether two writers' events may change places. Pure.
+"""Decide whether two writers' events commute. Pure.
 
-A driver that loses its fence to an actor's commit need not decide anew if what the actor tells has
-nothing to do with what the driver was about to append: events of different steps fold to the same
-state in either order, and what was decided without those of the actor holds with them as well.
+A driver that loses its fence to an actor's commit need not decide again if the actor's events have
+nothing to do with the driver's: events of different steps fold to the same state in either order,
+and decisions made without the actor's events hold with them as well.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,11 +19,11 @@ from tailrace_shared.execution.items import split_item_id
 
 
 def commute(theirs: Iterable[Event], ours: Sequence[Event]) -> bool:
-    """Tell whether our events may come after theirs although they were decided before.
+    """Return whether our events may follow theirs although they were decided before.
 
     Args:
-        theirs: what is stored.
-        ours: what follows from the state without it.
+        theirs: the events that are stored.
+        ours: the events that follow from the state without theirs.
     """
     touched: set[str] = set()
     closed: set[str] = set()
@@ -35,8 +35,8 @@ def commute(theirs: Iterable[Event], ours: Sequence[Event]) -> bool:
         node_id, index = split_item_id(event.data.node_id)
         touched |= {event.data.node_id, node_id}
         if index is not None and isinstance(event, StepFailed):
-            closed.add(node_id)  # no more items of this map may begin
-    # What is marked must be taken out of our values, too; so they must be made again.
+            closed.add(node_id)  # no more items of this map may start
+    # Values marked by their events must be masked in ours too, so ours must be made again.
     if brings_marks and not all(map(_has_no_values, ours)):
         return False
     return all(

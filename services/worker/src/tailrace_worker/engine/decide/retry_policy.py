@@ -1,4 +1,4 @@
-"""When a failed attempt is followed by another, and after what delay. Pure."""
+"""Compute the delay before the next attempt of a failed step. Pure."""
 
 from tailrace_shared.duration import Duration
 from tailrace_shared.workflow.definition import Retry
@@ -8,12 +8,12 @@ def retry_delay(policy: Retry | None, failures: int, draw: float) -> float | Non
     """Return the delay before the next attempt in seconds, or None if there is none.
 
     The delays grow geometrically up to the policy's maximum. With jitter each is drawn from the
-    upper half of its length, so that steps that failed together do not come back together.
+    upper half of its length, so that steps that failed together are not retried together.
 
     Args:
         policy: the node's policy; None allows one attempt.
-        failures: how many attempts have failed, at least 1.
-        draw: a random number from 0 up to 1.
+        failures: number of failed attempts, at least 1.
+        draw: a random number in [0, 1).
     """
     if policy is None or failures >= policy.max_attempts:
         return None

@@ -1,16 +1,16 @@
-"""The scheduler: what must happen next. No clock, no I/O, no await.
+"""Decide what must happen next in an execution. No clock, no I/O, no await.
 
-It stands on a plan and a state and answers in events. Every event, its own or one that reports
-what a node did, goes through :meth:`Scheduler.record`, which folds it into the state and notes
-which nodes it may have made ready. So a decision costs what changed, not what the workflow
-holds, and a run is linear in its nodes and edges. A scheduler made from a folded log decides
-exactly as the one that wrote that log: that is what recovery rests on.
+The scheduler stands on a plan and a state, and answers in events. Every event, whether it is a
+decision of the scheduler or a fact about a node, goes through :meth:`Scheduler.record`. ``record``
+folds it into the state and notes which nodes it may have made ready. So a decision costs what
+changed, not what the workflow holds, and a run is linear in its nodes and edges. A scheduler made
+from a folded log decides exactly as the one that wrote the log: recovery relies on that.
 
 ``graphlib`` has sorted the plan, but does not drive it: it releases a node when all its
 predecessors are done, which is only one of the three joins.
 
-Nothing happens to a paused execution before ``execution:resumed``; so whatever is about to happen
-in one is preceded by that event.
+Nothing happens in a paused execution before ``execution:resumed``. So this event precedes whatever
+is about to happen in one.
 """
 
 import heapq
@@ -55,7 +55,7 @@ from tailrace_shared.execution.timestamps import format_timestamp, parse_timesta
 from tailrace_worker.engine.decide.maps import MapProgress
 from tailrace_worker.engine.decide.outcomes import (
     MAX_ERROR_CHARACTERS,
-    MOST_WAITING,
+    MAX_WAITING_LISTED,
     completed,
     failed,
 )
@@ -64,8 +64,8 @@ from tailrace_worker.engine.decide.sensitivity import SensitivityMarks
 
 MAX_ITEMS: Final = 10_000
 _REPEATED_BYTES: Final = 64 * 1024
-MOST_DECISIONS: Final = 64
-"""Events in one decision: more would keep the event loop from everything else."""
+MAX_DECISIONS: Final = 64
+"""Events in one decision: more would block the event loop for too long."""
 
 
 class Scheduler:
@@ -73,7 +73,7 @@ class Scheduler:
 
     Args:
         plan: the version of the workflow that the execution runs.
-        state: the execution as its log tells it; the scheduler keeps it up to date.
+        state: the execution by its log; the scheduler keeps it up to date.
     """
 
     def __init__(self, plan: Plan, state: ExecutionState) -> None:
@@ -81,19 +81,20 @@ class Scheduler:
         self.state = state
         #: Marks what nobody is shown; None while nothing of the execution is marked.
         self.sensitivity = SensitivityMarks.of(plan, state)
-        # Counted rather than looked up: a node that needs a thousand is asked a thousand times.
+        # Counted rather than looked up: a node that needs a thousand others is examined a thousand
+        # times.
         self._undecided = {node: len(needs) for node, needs in plan.graph.needs.items()}
         self._succeeded = dict.fromkeys(plan.nodes, 0)
         self._satisfied = dict.fromkeys(plan.nodes, 0)
         self._unsettled = len(plan.nodes)
         self._frontier: deque[str] = deque()
         self._timers: list[tuple[float, str]] = []
-        # Steps that something will come of without anybody's signal.
+        # Steps that will proceed without a signal.
         self._active: dict[str, None] = {}
         self._signalled: deque[str] = deque()
         self._maps: dict[str, MapProgress] = {}
         self._open_maps: deque[str] = deque()
-        self._late: list[str] = []
+        self._timed_out: list[str] = []
         self._changed: set[str] = set()
         #: Steps that wait for a signal, a child run or an actor.
         self.waiting: dict[str, StepState] = {}
@@ -109,14 +110,14 @@ class Scheduler:
     # What has happened
 
     def record(self, event: Event, output: Any = msgspec.UNSET) -> Event:
-        """Fold an event into the state and see what it makes possible; returns it.
+        """Fold an event into the state and note what it makes possible; returns the event.
 
         Args:
-            event: the event.
-            output: of a step that has completed, in case the event only refers to it.
+            event: a decision or a fact.
+            output: the output of a step that has completed, if the event only refers to it.
         """
         if self.sensitivity is not None or getattr(event.data, "sensitive", None):
-            # What a child run or a signal brings may be marked although nothing else is.
+            # The data of a child run or a signal may be marked although nothing else is.
             self.sensitivity = self.sensitivity or SensitivityMarks(self.plan, self.state)
             self.sensitivity.mark(event, output)
         self.state.apply(event)
@@ -168,17 +169,17 @@ class Scheduler:
 
     def _open_map(self, step: StepState) -> None:
         if step.items is None:
-            self._open_maps.append(step.node_id)  # it has started, and not found its items yet
+            self._open_maps.append(step.node_id)  # it has started, but its items are not known yet
             return
         progress = self._maps[step.node_id] = MapProgress(
             self.plan.maps[step.node_id].work, len(step.items)
         )
-        # The map itself does nothing: its items do, or wait for their turn.
+        # The map itself does nothing: its items run, or wait for their turn.
         self._active.pop(step.node_id, None)
         for index in range(len(step.items)):
             item = self.state.steps.get(item_id(step.node_id, index))
             if item is None:
-                break  # items begin in their order
+                break  # items start in their order
             progress.note(item)
             self._note_activity(item)
             if item.due is not None and item.status not in SETTLED:
@@ -202,26 +203,26 @@ class Scheduler:
         return self._timers[0][0] if self._timers else None
 
     def take_changed(self) -> set[str]:
-        """Return the steps that began or ceased to be in ``waiting`` since the last time."""
+        """Return the steps that have entered or left ``waiting`` since the last call."""
         changed, self._changed = self._changed, set()
         return changed
 
-    def take_late(self) -> list[str]:
-        """Return the steps whose child run has taken too long, and is to be cancelled."""
-        late, self._late = self._late, []
+    def take_timed_out(self) -> list[str]:
+        """Return the steps whose child run has timed out and is to be cancelled."""
+        late, self._timed_out = self._timed_out, []
         return late
 
     @property
     def attended(self) -> list[StepState]:
-        """The steps that the driving worker runs an attempt for."""
+        """Steps whose attempts the driving worker runs itself."""
         active = map(self.state.steps.__getitem__, self._active)
         return [s for s in active if s.runs_locally and s.node_id not in self.plan.maps]
 
     def decide(self, now: float) -> list[Event]:
         """Return what must happen at ``now`` (seconds since the epoch), recorded already.
 
-        At most some 64 events come at a time: if there are as many, or if something has happened
-        since, ask again.
+        At most about 64 events are returned at a time. Call again if there were as many, or if
+        something has happened since.
         """
         return list(self._decisions(now, format_timestamp(now)))
 
@@ -233,28 +234,28 @@ class Scheduler:
             started = Started(state.execution_id, "running", stamp)
             yield self.record(ExecutionStarted(started, stamp))
         if state.is_held:
-            yield from self._hold(stamp)
+            yield from self._pause_when_idle(stamp)
             return
         if state.status == "paused":
             yield from self._resume(now, stamp)
-        for _ in range(MOST_DECISIONS):
+        for _ in range(MAX_DECISIONS):
             event = self._next(now, stamp)
             if event is None:
                 yield from self._end_or_pause(stamp)
                 return
             yield event
-            if state.cancel:  # a timeout has asked for it
+            if state.cancel:  # requested by a timeout
                 return
 
     def _next(self, now: float, stamp: str) -> Event | None:
         if self._signalled:
             return self._apply_signal(stamp) or self._next(now, stamp)
-        return self._fire(now, stamp) or self._release(stamp) or self._go_on_with_maps(stamp)
+        return self._fire(now, stamp) or self._release(stamp) or self._advance_maps(stamp)
 
     # Pauses
 
-    def _hold(self, stamp: str) -> Iterator[Event]:
-        """Pause because it was asked for, once nothing runs any more."""
+    def _pause_when_idle(self, stamp: str) -> Iterator[Event]:
+        """Pause as requested, once no step is running."""
         state = self.state
         runs = any(
             state.steps[step].status == "running" and step not in self.plan.maps
@@ -293,7 +294,7 @@ class Scheduler:
     @property
     def _first_signalled(self) -> str | None:
         """The step whose signal is to be applied next; None if there is none."""
-        # Who has driven the execution meanwhile may have applied what was noted here.
+        # Another driver may have applied what was noted here.
         while self._signalled and self.state.steps[self._signalled[0]].resolution is None:
             self._signalled.popleft()
         return self._signalled[0] if self._signalled else None
@@ -302,7 +303,7 @@ class Scheduler:
         step = self.state.steps[self._signalled.popleft()]
         signal, wait = step.resolution, step.waiting
         if signal is None or wait is None:
-            return None  # noted twice, applied already
+            return None  # noted twice and applied before
         if signal.decision == "rejected" and wait.on_reject == "fail":
             return self.record(failed(step, f"rejected by {signal.actor or 'somebody'}", stamp))
         output = {
@@ -322,18 +323,18 @@ class Scheduler:
                 case "signal":
                     return self._time_out(step, stamp)
                 case "child":
-                    # The attempt ends when its run has been told to.
-                    self._late.append(step.node_id)
+                    # The attempt ends when its child run has been asked to cancel.
+                    self._timed_out.append(step.node_id)
                 case _:
                     return self.record(completed(step, {}, stamp))
         return None
 
     def _time_out(self, step: StepState, stamp: str) -> Event:
-        message = self.lateness(step)
+        message = self.timeout_message(step)
         match step.waiting and step.waiting.on_timeout:
             case "continue":
-                nobody = {"decision": "timeout", "data": None, "actor": None, "event": None}
-                return self.record(completed(step, nobody, stamp))
+                output = {"decision": "timeout", "data": None, "actor": None, "event": None}
+                return self.record(completed(step, output, stamp))
             case "cancel":
                 step.due = None  # it has fired
                 execution = self.state.execution_id
@@ -344,14 +345,14 @@ class Scheduler:
             case _:
                 return self.record(failed(step, message, stamp))
 
-    def lateness(self, step: StepState) -> str:
-        """Return the error of a step that has waited too long."""
+    def timeout_message(self, step: StepState) -> str:
+        """Return the error of a step whose wait has timed out."""
         return f"timed out after {self.plan.step(step.node_id).node.timeout}"
 
     # Nodes
 
     def _release(self, stamp: str) -> Event | None:
-        """Take nodes from the frontier until one of them can be decided on."""
+        """Take nodes from the frontier until one of them can be decided."""
         while self._frontier:
             node = self._frontier.popleft()
             known = self.state.steps.get(node)
@@ -362,12 +363,12 @@ class Scheduler:
                     return self._start_or_skip(node, stamp)
                 case "never":
                     return self._skip(node, "needs", stamp)
-                case "open":  # nothing comes to the frontier before its needs have decided
+                case "open":  # no node enters the frontier before its needs have decided
                     continue
         return None
 
     def _join(self, node: str) -> Literal["ready", "never", "open"]:
-        """Tell whether the needs of a node let it run, keep it from running ever, or neither."""
+        """Return whether the needs of a node let it run, rule it out, or are undecided."""
         needs = len(self.plan.graph.needs[node])
         join = self.plan.nodes[node].node.join
         if not needs or (join == "any" and self._succeeded[node]):
@@ -384,19 +385,19 @@ class Scheduler:
 
     def _start_or_skip(self, node: str, stamp: str) -> Event:
         try:
-            wanted = self._is_wanted(node)
+            holds = self._condition_holds(node)
         except ExpressionError as error:
-            return self.record(failed(self._named(node), f"when: {error}", stamp))
-        return self._start(node, stamp) if wanted else self._skip(node, "when", stamp)
+            return self.record(failed(self._new_step(node), f"when: {error}", stamp))
+        return self._start(node, stamp) if holds else self._skip(node, "when", stamp)
 
-    def _is_wanted(self, node: str) -> bool:
+    def _condition_holds(self, node: str) -> bool:
         condition = self.plan.nodes[node].when
         if condition is None:
             return True
-        wanted = evaluate(condition, self.state)
-        if not isinstance(wanted, bool):
-            raise ExpressionError(f"{condition.source}: is {repr(wanted)[:80]}, not true or false")
-        return wanted
+        holds = evaluate(condition, self.state)
+        if not isinstance(holds, bool):
+            raise ExpressionError(f"{condition.source}: is {repr(holds)[:80]}, not true or false")
+        return holds
 
     def _start(self, step_id: str, stamp: str) -> Event:
         planned = self.plan.step(step_id)
@@ -404,7 +405,7 @@ class Scheduler:
         known = self.state.steps.get(step_id)
         attempt = 1 if known is None else known.attempt + 1
         if planned.is_actor:
-            # The attempt begins when an actor takes it.
+            # The attempt starts when an actor takes the message.
             wait = StepWait(step_id, node.type, "waiting", wait="actor", attempt=attempt)
             return self.record(StepWaiting(wait, stamp))
         begun = StepBegun(step_id, node.type, "running", attempt, stamp, node.name, node.stage)
@@ -414,24 +415,24 @@ class Scheduler:
         node_type = self.plan.nodes[node].node.type
         return self.record(StepSkipped(StepSkip(node, node_type, "skipped", reason), stamp))
 
-    def _named(self, node: str) -> StepState:
+    def _new_step(self, node: str) -> StepState:
         step, planned = self.state.step(node), self.plan.nodes[node].node
         step.node_type, step.stage = planned.type, planned.stage
         return step
 
     # Maps
 
-    def _go_on_with_maps(self, stamp: str) -> Event | None:
-        """Take one step with the first of the maps that have something to do."""
+    def _advance_maps(self, stamp: str) -> Event | None:
+        """Make one move of the first map that has one to make."""
         while self._open_maps:
             map_id = self._open_maps[0]
-            event = self._go_on_with_map(map_id, stamp)
+            event = self._advance_map(map_id, stamp)
             if event is not None:
                 return event
             self._open_maps.popleft()
         return None
 
-    def _go_on_with_map(self, map_id: str, stamp: str) -> Event | None:
+    def _advance_map(self, map_id: str, stamp: str) -> Event | None:
         step = self.state.steps[map_id]
         if step.status != "running":
             return None
@@ -503,7 +504,7 @@ class Scheduler:
     def _completed(self, elapsed: int) -> Completed:
         output, omitted = self._output()
         marks = [] if self.sensitivity is None else self.sensitivity.output_pointers(output)
-        # It follows from what the log holds; repeating it is only a convenience.
+        # It follows from the log; repeating it is only a convenience.
         if not omitted and len(msgspec.json.encode(output)) > MAX_VALUE_BYTES:
             output, omitted = None, True
         execution = self.state.execution_id
@@ -537,7 +538,7 @@ class Scheduler:
 
     def _cancelled(self, stamp: str) -> Event:
         reason = self.state.cancel.data.reason if self.state.cancel else ""
-        waiting = self.state.waiting(MOST_WAITING)
+        waiting = self.state.waiting(MAX_WAITING_LISTED)
         elapsed = self._elapsed_ms(stamp)
         end = Cancelled(self.state.execution_id, "cancelled", elapsed, reason, waiting)
         return self.record(ExecutionCancelled(end, stamp))

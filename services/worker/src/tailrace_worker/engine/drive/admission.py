@@ -1,4 +1,4 @@
-"""Whether an execution may start: the concurrency limit of its workflow."""
+"""Admit an execution by the concurrency limit of its workflow."""
 
 import contextlib
 import hashlib
@@ -18,11 +18,11 @@ from tailrace_worker.engine.services.engine_services import EngineServices
 
 
 class AdmissionOutcome(Enum):
-    """What becomes of an execution that is about to start."""
+    """What happens to an execution that is about to start."""
 
-    START = "there is room"
-    WAIT = "it stands in line"
-    REFUSE = "there is no room, and it does not wait"
+    START = "a place is free"
+    WAIT = "it joined the queue"
+    REFUSE = "no place is free, and the workflow's policy is not to queue"
 
 
 class _Group(NamedTuple):
@@ -31,7 +31,7 @@ class _Group(NamedTuple):
 
 
 class Admission:
-    """Lets one execution in, and out."""
+    """Takes and gives back the place of one execution."""
 
     def __init__(self, services: EngineServices, tenant: str) -> None:
         self._services = services
@@ -41,18 +41,18 @@ class Admission:
         """Take a place for an execution; it, or an ancestor of it, may hold one already.
 
         Raises:
-            ExpressionError: the key cannot be evaluated on the input.
+            ExpressionError: the concurrency key cannot be evaluated on the input.
         """
         group = _group(state, plan)
         if group is None:
             return AdmissionOutcome.START
         limit = group.limit
         if state.parent is not None:
-            # Not to be in line while it may run without a place of its own.
-            entry = await self._enter(state, group, waits=False)
-            if entry.admitted or await self._comes_from(state, entry.holders):
+            # Do not queue it before it is known that it needs a place of its own.
+            entry = await self._enter(state, group, may_queue=False)
+            if entry.admitted or await self._ancestor_holds(state, entry.holders):
                 return AdmissionOutcome.START
-        entry = await self._enter(state, group, waits=limit.on_limit != "cancel_new")
+        entry = await self._enter(state, group, may_queue=limit.on_limit != "cancel_new")
         if entry.admitted:
             return AdmissionOutcome.START
         if limit.on_limit == "cancel_new":
@@ -65,21 +65,21 @@ class Admission:
                     )
         return AdmissionOutcome.WAIT
 
-    async def _enter(self, state: ExecutionState, group: _Group, *, waits: bool) -> GateResult:
+    async def _enter(self, state: ExecutionState, group: _Group, *, may_queue: bool) -> GateResult:
         return await self._services.commands.gate.enter(
             self._tenant,
             state.workflow_id,
             group.name,
             group.limit.limit,
             state.execution_id,
-            waits=waits,
+            waits=may_queue,
             overtakes=group.limit.on_limit == "cancel_running",
         )
 
-    async def _comes_from(self, state: ExecutionState, holders: list[str]) -> bool:
-        """Tell whether an ancestor holds a place.
+    async def _ancestor_holds(self, state: ExecutionState, holders: list[str]) -> bool:
+        """Return whether an ancestor holds a place.
 
-        It waits for this run, so to make this run wait for its place would be to wait for ever.
+        The ancestor waits for this run. If this run waited for the place, both would wait for ever.
         """
         ancestor = state.parent
         while ancestor is not None:
@@ -90,7 +90,7 @@ class Admission:
         return False
 
     async def leave(self, state: ExecutionState, plan: Plan) -> None:
-        """Give the place back; the next in line is woken."""
+        """Give the place back; the next execution in the queue is woken."""
         group = _group(state, plan)
         if group is not None:
             await self._services.commands.gate.leave(
@@ -107,5 +107,5 @@ def _group(state: ExecutionState, plan: Plan) -> _Group | None:
     if limit is None:
         return None
     key = None if limit.key is None else evaluate(compile_expression(limit.key), state)
-    # Hashed, because a key may hold what a subject token must not.
+    # Hashed, because a key may contain characters that a subject token must not.
     return _Group(limit, hashlib.sha256(msgspec.json.encode(key, order="sorted")).hexdigest()[:32])

@@ -1,7 +1,7 @@
-"""The child runs that one execution waits for: started, looked after, cancelled.
+"""Start, check and cancel the child runs that one execution waits for.
 
-A child's id is in its parent's log before the child exists; so starting it again, looking for its
-end again and cancelling it again do no harm, whichever drive does it.
+A child's id is in its parent's log before the child exists. So starting it, checking for its end
+and cancelling it are idempotent, whichever drive does it.
 """
 
 import asyncio
@@ -33,25 +33,25 @@ from tailrace_shared.execution.state import ExecutionState
 from tailrace_worker.engine.decide.outcomes import Erred, Outcome, Succeeded
 from tailrace_worker.engine.services.engine_services import EngineServices
 from tailrace_worker.engine.tasks.background_tasks import BackgroundTasks
-from tailrace_worker.engine.tasks.retry import patiently
+from tailrace_worker.engine.tasks.retry import retry_unavailable
 
 MAX_CHILD_DEPTH: Final = 16
-_INTERVAL: Final = 0.1
+_CHECK_DELAY_S: Final = 0.1
 
-Place = tuple[str, int]
+StepAttempt = tuple[str, int]
 """A step and its attempt."""
-Tell = Callable[[tuple[Place, Outcome]], None]
+OnEnded = Callable[[tuple[StepAttempt, Outcome]], None]
 
 
 class Children:
-    """Looks after the child runs of one execution.
+    """The child runs of one execution.
 
     Args:
         services: what all drives of this worker share.
-        tenant: whose execution.
-        execution: the parent.
-        chores: carries out what is to be done.
-        tell: called with a step whose child run has ended, and the outcome.
+        tenant: the tenant of the execution.
+        execution: the id of the parent.
+        tasks: runs what takes time.
+        on_ended: called with the step of a child run that has ended, and the outcome.
     """
 
     def __init__(
@@ -59,88 +59,96 @@ class Children:
         services: EngineServices,
         tenant: str,
         execution: str,
-        chores: BackgroundTasks,
-        tell: Tell,
+        tasks: BackgroundTasks,
+        on_ended: OnEnded,
     ) -> None:
         self._services = services
         self._tenant = tenant
         self._execution = execution
-        self._chores = chores
-        self._tell = tell
-        self._open: dict[Place, StepWait] = {}
-        self._looking: asyncio.TimerHandle | None = None
+        self._tasks = tasks
+        self._on_ended = on_ended
+        self._open: dict[StepAttempt, StepWait] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def is_busy(self) -> bool:
-        """Whether somebody is about to look whether children have ended."""
-        return self._looking is not None
+        """Whether a check for ended child runs is scheduled."""
+        return self._timer is not None
 
     def close(self) -> None:
-        """Look no more."""
-        if self._looking is not None:
-            self._looking.cancel()
+        """Cancel the scheduled check."""
+        if self._timer is not None:
+            self._timer.cancel()
 
-    def add(self, place: Place, wait: StepWait, depth: int) -> None:
-        """Begin to look after the child run of a step; ``depth`` is the child's."""
-        self.add_known(place, wait)
-        self._chores.do(functools.partial(self._attend, place, wait, depth))
+    def add(self, step_attempt: StepAttempt, wait: StepWait, depth: int) -> None:
+        """Ensure that the child run of a step exists; ``depth`` is the child's nesting depth."""
+        self.add_running(step_attempt, wait)
+        self._tasks.start(functools.partial(self._ensure_started, step_attempt, wait, depth))
 
-    def add_known(self, place: Place, wait: StepWait) -> None:
-        """Know of the child run of a step, to cancel it."""
-        self._open[place] = wait
+    def add_running(self, step_attempt: StepAttempt, wait: StepWait) -> None:
+        """Add the child run of a step, only to cancel it."""
+        self._open[step_attempt] = wait
 
-    def remove(self, place: Place) -> None:
-        """Look after a child run no longer: its step has gone on."""
-        self._open.pop(place, None)
+    def remove(self, step_attempt: StepAttempt) -> None:
+        """Remove the child run of a step that has gone on."""
+        self._open.pop(step_attempt, None)
 
-    def end_late(self, place: Place, message: str) -> None:
-        """Have a child run cancelled that takes too long, then end its step's attempt."""
-        wait = self._open.pop(place, None)
+    def time_out(self, step_attempt: StepAttempt, message: str) -> None:
+        """Cancel a child run that takes too long, then end its step's attempt with ``message``."""
+        wait = self._open.pop(step_attempt, None)
         if wait is not None:
-            self._chores.do(functools.partial(self._end_late, place, wait, message))
+            self._tasks.start(functools.partial(self._time_out, step_attempt, wait, message))
 
-    def look(self) -> None:
-        """Find out which have ended; soon, and not more often than makes sense."""
-        if self._looking is None and self._open:
-            self._looking = self._services.loop.call_later(_INTERVAL, self._look)
+    def check_soon(self) -> None:
+        """Schedule a check for ended child runs; requests within 100 ms are coalesced."""
+        if self._timer is None and self._open:
+            self._timer = self._services.loop.call_later(_CHECK_DELAY_S, self._check_all)
 
     async def cancel_all(self) -> None:
-        """Have all of them cancelled.
+        """Cancel all child runs.
 
         Raises:
             UnavailableError: NATS did not answer for long.
         """
-        # One that is being started right now could not be cancelled yet.
-        await self._chores.all_done()
+        # A child run that is being started cannot be cancelled yet.
+        await self._tasks.join()
         reason = f"its parent {self._execution} was cancelled"
         for wait in list(self._open.values()):
-            await patiently(functools.partial(self._cancel, wait, reason), lambda: False)
+            await retry_unavailable(functools.partial(self._cancel, wait, reason), lambda: False)
 
-    def _look(self) -> None:
-        self._looking = None
-        for place, wait in self._open.items():
-            self._chores.do(functools.partial(self._see, place, wait))
+    def _check_all(self) -> None:
+        self._timer = None
+        for step_attempt, wait in self._open.items():
+            self._tasks.start(functools.partial(self._check, step_attempt, wait))
 
-    async def _attend(self, place: Place, wait: StepWait, depth: int) -> None:
-        """Start the child run if it does not exist; tell how it ended if it has."""
+    async def _ensure_started(self, step_attempt: StepAttempt, wait: StepWait, depth: int) -> None:
+        """Start the child run if it does not exist; report its outcome if it has ended."""
         last = await self._services.stores.log.last_commit(self._tenant, _child(wait))
-        # One that has not begun may have lost its job with the worker that created it.
+        # The worker that created a queued child may have died before it published the job.
         if last is None or isinstance(last.events()[-1], ExecutionQueued):
-            await self._start(place, wait, depth)
+            await self._start(step_attempt, wait, depth)
         elif isinstance(last.events()[-1], TERMINAL):
-            self._tell((place, await self._outcome(place, _child(wait), last.sequence)))
+            self._on_ended(
+                (step_attempt, await self._outcome(step_attempt, _child(wait), last.sequence))
+            )
 
-    async def _see(self, place: Place, wait: StepWait) -> None:
+    async def _check(self, step_attempt: StepAttempt, wait: StepWait) -> None:
         last = await self._services.stores.log.last_commit(self._tenant, _child(wait))
-        if last is not None and place in self._open and isinstance(last.events()[-1], TERMINAL):
-            self._tell((place, await self._outcome(place, _child(wait), last.sequence)))
+        if (
+            last is not None
+            and step_attempt in self._open
+            and isinstance(last.events()[-1], TERMINAL)
+        ):
+            self._on_ended(
+                (step_attempt, await self._outcome(step_attempt, _child(wait), last.sequence))
+            )
 
-    async def _start(self, place: Place, wait: StepWait, depth: int) -> None:
+    async def _start(self, step_attempt: StepAttempt, wait: StepWait, depth: int) -> None:
         if depth > MAX_CHILD_DEPTH:
             message = f"runs within runs {depth} deep; the limit is {MAX_CHILD_DEPTH}"
-            self._tell((place, Erred(message, retryable=False)))
+            self._on_ended((step_attempt, Erred(message, retryable=False)))
             return
-        parent = Parent(self._execution, place[0])
+        parent = Parent(self._execution, step_attempt[0])
         origin = Origin(parent=parent, depth=depth, sensitive=tuple(wait.sensitive))
         try:
             await self._services.commands.starter.start_child(
@@ -149,15 +157,15 @@ class Children:
         except (UnavailableError, NewerLogError, JetStreamError):
             raise
         except ServiceError as error:
-            self._tell((place, Erred(str(error), retryable=False)))
+            self._on_ended((step_attempt, Erred(str(error), retryable=False)))
 
-    async def _outcome(self, place: Place, child: str, end: int) -> Outcome:
-        """Return what the end of a child run, at sequence ``end`` of its log, makes of its step."""
+    async def _outcome(self, step_attempt: StepAttempt, child: str, end: int) -> Outcome:
+        """Return the outcome of a step whose child run ended at sequence ``end`` of its log."""
         try:
-            # To a replica that lags the run has not ended yet.
+            # On a lagging replica the run has not ended yet.
             state = (await self._services.stores.log.load(self._tenant, child, at_least=end)).state
             if state.status == "completed":
-                return await self._succeeded(place, state)
+                return await self._succeeded(step_attempt, state)
         except (UnavailableError, NewerLogError, JetStreamError):
             raise
         except ServiceError as error:
@@ -165,7 +173,7 @@ class Children:
             return Erred(f"the output of its run {child}: {error}", retryable=False)
         return Erred(f"its run {child} was {state.status}: {state.error or 'no reason given'}")
 
-    async def _succeeded(self, place: Place, child: ExecutionState) -> Outcome:
+    async def _succeeded(self, step_attempt: StepAttempt, child: ExecutionState) -> Outcome:
         output = child.output
         if child.output_omitted:
             workflow = await self._services.stores.workflows.get(
@@ -176,18 +184,18 @@ class Children:
         encoded = msgspec.json.encode(output)
         if len(encoded) <= MAX_VALUE_BYTES:
             return Succeeded(output, sensitive=child.output_sensitive)
-        step_id, attempt = place
+        step_id, attempt = step_attempt
         ref = await self._services.stores.outputs.put(
             self._tenant, self._execution, step_id, attempt, encoded
         )
         return Succeeded(output, ref=ref, sensitive=child.output_sensitive)
 
-    async def _end_late(self, place: Place, wait: StepWait, message: str) -> None:
+    async def _time_out(self, step_attempt: StepAttempt, wait: StepWait, message: str) -> None:
         await self._cancel(wait, message)
-        self._tell((place, Erred(message)))
+        self._on_ended((step_attempt, Erred(message)))
 
     async def _cancel(self, wait: StepWait, reason: str) -> None:
-        # One that has ended meanwhile, or was never created, is as good as cancelled.
+        # A child that has ended, or was never created, needs no cancellation.
         with contextlib.suppress(IllegalCommandError, ExecutionNotFoundError):
             await self._services.commands.executions.cancel(self._tenant, _child(wait), reason)
 

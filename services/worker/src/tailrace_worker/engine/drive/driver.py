@@ -1,16 +1,8 @@
-"""The orchestrator: drives one execution from where its log stands until it need not be driven.
+"""Drive one execution from where its log stands until it need not be driven.
 
-One turn of its loop: take what has happened (attempts that ended, reports, timers that are due),
-let the scheduler decide what follows, append all of it as one commit, and only then start what
-the commit says is started. So nothing has an effect before the log says so, and what a step
-completed and what that makes start are one message.
-
-A turn that loses its fence reads what was written instead. If another worker wrote, this one is
-displaced: it cancels what it runs and changes nothing more. If an actor wrote, of a step that the
-turn does not touch, the turn is appended after that as it is. If the API wrote, the facts that were
-not stored yet are recorded on the newer state, and the scheduler decides again.
-
-A drive that has left its execution to wait may be resumed: then it goes on as if it had not left.
+The package docstring explains the turns of a drive, and what happens when two workers drive the
+same execution. A drive that has left its execution to wait may be resumed; it then continues from
+the commits that are new.
 """
 
 import contextlib
@@ -37,9 +29,9 @@ from tailrace_shared.execution.state import StepState
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.nats.fenced_append import WRITER
 from tailrace_shared.stores.execution_log import Commit, History
-from tailrace_worker.engine.decide.outcomes import LONGEST_IDLE, Succeeded, end_event, failed, lost
+from tailrace_worker.engine.decide.outcomes import MAX_IDLE_S, Succeeded, end_event, failed, lost
 from tailrace_worker.engine.decide.reorder import commute
-from tailrace_worker.engine.decide.scheduler import MOST_DECISIONS, Scheduler
+from tailrace_worker.engine.decide.scheduler import MAX_DECISIONS, Scheduler
 from tailrace_worker.engine.drive.drive_result import DriveResult, End
 from tailrace_worker.engine.drive.lifecycle import Lifecycle
 from tailrace_worker.engine.drive.local_attempts import LocalAttempts
@@ -49,13 +41,13 @@ from tailrace_worker.engine.drive.wait_effects import WaitEffects
 from tailrace_worker.engine.services.engine_services import EngineServices
 from tailrace_worker.engine.services.progress_estimates import ProgressEstimates
 from tailrace_worker.engine.tasks.execution_cache import memory_of
-from tailrace_worker.engine.tasks.retry import patiently
+from tailrace_worker.engine.tasks.retry import retry_unavailable
 from tailrace_worker.engine.tasks.wakeup import WakeUp
 
-_TURN_EVENTS: Final = 64
-_TURN_SECONDS: Final = 0.005
-# Listening costs more than most steps; a request also has a job, which finds this drive.
-_LISTEN_AFTER: Final = 2.0
+_MAX_TURN_EVENTS: Final = 64
+_MAX_TURN_S: Final = 0.005
+# A subscription costs more than most steps. A command also has a job, which finds this drive.
+_SUBSCRIBE_AFTER_S: Final = 2.0
 
 _log = structlog.get_logger(__name__)
 
@@ -64,12 +56,12 @@ _Decide = Callable[[list[Event]], tuple[list[Event], bool]]
 
 
 class Drive:
-    """Drives one execution. Everything happens on the engine's event loop.
+    """Drives one execution. Lives on the engine's event loop.
 
     Args:
         services: what all drives of this worker share.
-        tenant: whose execution.
-        execution: which execution.
+        tenant: the tenant of the execution.
+        execution: the id of the execution.
 
     Attributes:
         is_resumable: whether it has left the execution to wait, and may be resumed.
@@ -85,69 +77,74 @@ class Drive:
         self._reader = LogReader(
             services.stores.log, self._writer, tenant, execution, services.worker_id
         )
-        self._alarm = WakeUp(services.loop, _LISTEN_AFTER)
+        self._wakeup = WakeUp(services.loop, _SUBSCRIBE_AFTER_S)
         self._scheduler: Scheduler
-        self._outlook: ProgressEstimates
-        # Not a method of the drive's own: in a cycle all that it has read would outlive it.
-        self._attempts = LocalAttempts(services, tenant, execution, self._alarm.ring)
-        self._wait_effects = WaitEffects(services, tenant, execution, self._alarm.ring)
+        self._estimates: ProgressEstimates
+        # Not a method of the drive: a reference cycle would keep all outputs in memory until the
+        # garbage collector runs.
+        self._attempts = LocalAttempts(services, tenant, execution, self._wakeup.set)
+        self._wait_effects = WaitEffects(services, tenant, execution, self._wakeup.set)
         self._lifecycle = Lifecycle(services, tenant, self._writer)
-        # Steps that run by the log, and that nobody here attends to yet.
-        self._unattended: list[str] = []
-        self._log_moved = False
+        # Steps that have started in the log, and whose attempt is not launched here yet.
+        self._unlaunched: list[str] = []
+        self._read_requested = False
         self._is_draining = False
-        self._grace_is_over = False
+        self._grace_expired = False
         self._subscription: Subscription | None = None
         self._last_writer = ""
         self._bytes_read = 0
-        # From where on its log was not followed, while it had left.
-        self._left_at = 0
+        # The first sequence of the log that it had not read when it left.
+        self._suspended_at = 0
         self.is_resumable = False
 
-    # Called from outside, on the same loop
+    # Called by others, on the same loop
 
     @property
     def read_requested(self) -> bool:
         """Whether the log is to be read, and has not been read yet."""
-        return self._log_moved
+        return self._read_requested
 
     @property
     def memory(self) -> int:
-        """About how many bytes it takes, once it drives."""
+        """Approximate memory of the drive in bytes, once it has run."""
         log_bytes = self._bytes_read + self._writer.bytes_written
         return memory_of(log_bytes, len(self._scheduler.plan.definition.nodes))
 
     def request_read(self) -> None:
-        """Read the log in the next turn: a request was appended, or a child run has ended."""
-        self._log_moved = True
-        self._alarm.ring()
+        """Read the log in the next turn: a command was appended, or a child run has ended."""
+        self._read_requested = True
+        self._wakeup.set()
 
     def drain(self, grace: float) -> None:
-        """Start nothing more, and hand the execution over once what runs has ended."""
+        """Start nothing more, and hand the execution over once running attempts have ended.
+
+        Args:
+            grace: seconds after which attempts that still run are interrupted.
+        """
         self._is_draining = True
         self._services.loop.call_later(grace, self._end_grace)
-        self._alarm.ring()
+        self._wakeup.set()
 
     def _end_grace(self) -> None:
-        self._grace_is_over = True
-        self._alarm.ring()
+        self._grace_expired = True
+        self._wakeup.set()
 
-    # The loop
+    # Turns
 
     async def resume(self) -> History | None:
-        """Take in what has been appended since it left; None if the log must be read anew.
+        """Apply what was appended since the drive left; None if the log must be read anew.
 
         Raises:
             UnavailableError: NATS did not answer for long.
         """
-        self._alarm.reset()
-        self._log_moved, self._subscription = False, None
+        self._wakeup.clear()
+        self._read_requested, self._subscription = False, None
         try:
-            commits = await self._patiently(self._reader.new_commits)
+            commits = await self._retry(self._reader.new_commits)
         except DisplacedError:
             return None
         if commits:
-            self._take_in(commits)
+            self._apply_commits(commits)
             await self._fetch_outputs()
         for commit in commits:
             self._last_writer = commit.writer or self._last_writer
@@ -157,7 +154,7 @@ class Drive:
         return History(state, self._writer.last_sequence, self._last_writer)
 
     async def run(self, history: History) -> DriveResult:
-        """Drive the execution on from ``history``, which is its own if it was resumed.
+        """Drive the execution from ``history``; a resumed drive passes the history of ``resume``.
 
         Raises:
             UnavailableError: NATS did not answer for long; the job should be tried again.
@@ -166,12 +163,12 @@ class Drive:
         try:
             return await self._run(history)
         except DisplacedError:
-            _log.info("displaced", tenant=self._tenant, execution=self._execution)
+            _log.info("drive displaced", tenant=self._tenant, execution=self._execution)
             return DriveResult(End.DISPLACED, self._writer.last_sequence)
         finally:
             self._attempts.abandon()
             self._wait_effects.close()
-            self._alarm.stop()
+            self._wakeup.stop()
             if self._subscription is not None:
                 with contextlib.suppress(nats.errors.Error):
                     await self._subscription.unsubscribe()
@@ -187,7 +184,7 @@ class Drive:
 
     async def _run(self, history: History) -> DriveResult:
         if self.is_resumable:
-            return await self._go_on()
+            return await self._continue()
         self._last_writer, self._bytes_read = history.last_writer, history.size
         state = history.state
         try:
@@ -199,36 +196,36 @@ class Drive:
             return result
         self._adopt(Scheduler(plan, state))
         if state.is_terminal:
-            return await self._conclude()
-        self._outlook = await self._services.outlook(self._tenant, plan, state.version)
+            return await self._finish()
+        self._estimates = await self._services.progress_estimates(self._tenant, plan, state.version)
         await self._fetch_outputs()
         if plan.awaits:
-            await self._wait_effects.recall()
-        self._wait_effects.follow(self._scheduler)
-        return await self._drive(self._take_over(history.last_writer))
+            await self._wait_effects.load_registered()
+        self._wait_effects.update(self._scheduler)
+        return await self._drive(self._record_lost_attempts(history.last_writer))
 
-    async def _go_on(self) -> DriveResult:
+    async def _continue(self) -> DriveResult:
         self.is_resumable = False
         have_others_driven = self._last_writer != self._services.worker_id
-        self._wait_effects.reopen(anew=have_others_driven)
+        self._wait_effects.reopen(rescan=have_others_driven)
         if have_others_driven and self._scheduler.plan.awaits:
-            await self._wait_effects.recall()
-        self._wait_effects.follow(self._scheduler, self._left_at)
-        self._wait_effects.look_at_children()
-        return await self._drive(self._take_over(self._last_writer))
+            await self._wait_effects.load_registered()
+        self._wait_effects.update(self._scheduler, self._suspended_at)
+        self._wait_effects.check_children()
+        return await self._drive(self._record_lost_attempts(self._last_writer))
 
-    async def _conclude(self) -> DriveResult:
-        self._wait_effects.follow(self._scheduler)
-        await self._wait_effects.conclude(awaits=self._scheduler.plan.awaits)
+    async def _finish(self) -> DriveResult:
+        self._wait_effects.update(self._scheduler)
+        await self._wait_effects.clean_up(awaits=self._scheduler.plan.awaits)
         return await self._lifecycle.finished(self._scheduler.state)
 
     def _adopt(self, scheduler: Scheduler) -> None:
         self._scheduler = self._attempts.scheduler = scheduler
 
     async def _fetch_outputs(self) -> None:
-        """Have at hand what is kept elsewhere and some expression names."""
+        """Load the outputs that are stored outside the log and that some expression names."""
         scheduler = self._scheduler
-        await self._patiently(
+        await self._retry(
             lambda: self._services.stores.outputs.fetch(scheduler.state, scheduler.plan.referenced)
         )
         if scheduler.sensitivity is not None:
@@ -246,67 +243,67 @@ class Drive:
                 self._launch_unattended()
             if self._scheduler.state.is_terminal:
                 self._services.statistics.note(self._tenant, self._scheduler.state)
-                return await self._conclude()
-            if not more and (result := await self._rest()) is not None:
+                return await self._finish()
+            if not more and (result := await self._wait_or_leave()) is not None:
                 return result
-            # Before the log is read: who asks for a look meanwhile must not be forgotten.
-            self._alarm.reset()
-            if self._log_moved:
-                await self._read_on()
-                self._wait_effects.look_at_children()
-            facts = self._facts()
+            # Clear before the log is read: a request that comes meanwhile must wake the next wait.
+            self._wakeup.clear()
+            if self._read_requested:
+                await self._read_new_commits()
+                self._wait_effects.check_children()
+            facts = self._collect_facts()
 
     async def _turn(self, facts: list[Event], decide: _Decide) -> bool:
         """Commit facts and what follows from them; returns whether there is more to decide."""
         while True:
             batch, more = decide(facts)
-            self._outlook.tell(batch, self._scheduler.state, self._services.now())
+            self._estimates.fill_in(batch, self._scheduler.state, self._services.now())
             since = self._writer.last_sequence + 1
             stored, lost = await self._append(batch)
             if lost is not None:
-                # Of a turn too large for one commit a part may be stored, its facts first.
-                facts = await self._start_over(facts[stored:], lost)
+                # Of a turn too large for one commit the first events, its facts, may be stored.
+                facts = await self._rebase(facts[stored:], lost)
                 continue
-            self._unattended += [
+            self._unlaunched += [
                 event.data.node_id for event in batch if isinstance(event, StepStarted)
             ]
-            self._wait_effects.follow(self._scheduler, since)
+            self._wait_effects.update(self._scheduler, since)
             return more
 
     async def _append(self, batch: list[Event]) -> tuple[int, WrongLastSequenceError | None]:
-        """Append a turn; returns how many of its events are stored, and what the others met."""
+        """Append a turn; returns how many events are stored, and the lost fence if not all are."""
         stored = 0
         while True:
             try:
                 await self._writer.append(batch[stored:], self._scheduler.state)
             except WrongLastSequenceError as lost:
                 stored += self._writer.stored
-                if not await self._give_way(batch[stored:], lost):
+                if not await self._append_after_actors(batch[stored:], lost):
                     return stored, lost
             else:
                 self._bytes_read += referenced_output_bytes(batch)
                 return len(batch), None
 
-    async def _give_way(self, ours: list[Event], lost: WrongLastSequenceError) -> bool:
-        """Take in what actors have appended before ``ours``; False if those must be made anew."""
+    async def _append_after_actors(self, ours: list[Event], lost: WrongLastSequenceError) -> bool:
+        """Apply what actors have appended before ``ours``; False to decide the turn again."""
         if (lost.last or 0) <= self._writer.last_sequence:
             return False
-        commits = await self._patiently(self._reader.new_commits)
+        commits = await self._retry(self._reader.new_commits)
         theirs = [event for commit in commits for event in commit.events()]
         if not theirs or any(c.writer for c in commits) or not commute(theirs, ours):
             return False
-        self._take_in(commits)
+        self._apply_commits(commits)
         await self._fetch_outputs()
-        # There may be more to decide.
-        self._alarm.ring()
+        # More may follow from the commits of the actors.
+        self._wakeup.set()
         return True
 
     def _decide(self, facts: list[Event]) -> tuple[list[Event], bool]:
-        """Return ``facts`` with all that follows from them, as far as one commit should go."""
+        """Return ``facts`` and the decisions that follow, up to the size of one commit."""
         batch = list(facts)
         if self._is_draining:
             return batch, False
-        until = time.monotonic() + _TURN_SECONDS
+        until = time.monotonic() + _MAX_TURN_S
         while decisions := self._scheduler.decide(self._services.now()):
             ends = [
                 end
@@ -316,9 +313,9 @@ class Drive:
             ]
             batch += decisions
             batch += ends
-            if not ends and len(decisions) < MOST_DECISIONS:
+            if not ends and len(decisions) < MAX_DECISIONS:
                 break
-            if len(batch) >= _TURN_EVENTS or time.monotonic() > until:
+            if len(batch) >= _MAX_TURN_EVENTS or time.monotonic() > until:
                 return batch, True
         return batch, False
 
@@ -341,65 +338,68 @@ class Drive:
         ]
         return [*facts, *interrupted], False
 
-    async def _rest(self) -> DriveResult | None:
-        """Wait until something happens; a result if the drive should end instead."""
+    async def _wait_or_leave(self) -> DriveResult | None:
+        """Wait until something happens; returns a result if the drive should end instead."""
         if self._is_draining:
-            if self._attempts and not self._grace_is_over:
+            if self._attempts and not self._grace_expired:
                 await self._wait(None)
                 return None
             await self._turn(await self._attempts.interrupt(0), self._hand_over)
             return DriveResult(End.HANDED_OVER, self._writer.last_sequence)
         due = self._scheduler.next_due
         delay = None if due is None else max(0.0, due - self._services.now())
-        is_idle = not (self._attempts or self._wait_effects.is_busy or self._alarm.has_rung)
-        if is_idle and (delay is None or delay > LONGEST_IDLE):
-            return await self._park(due)
+        is_idle = not (self._attempts or self._wait_effects.is_busy or self._wakeup.is_set)
+        if is_idle and (delay is None or delay > MAX_IDLE_S):
+            return await self._suspend(due)
         await self._wait(delay)
         return None
 
-    async def _park(self, due: float | None) -> DriveResult | None:
-        """Leave the execution to a timer or a request; unless one comes meanwhile."""
-        await self._put_in_index()
-        await self._patiently(functools.partial(self._expect, due))
-        if self._alarm.has_rung:
+    async def _suspend(self, due: float | None) -> DriveResult | None:
+        """Leave the execution to a timer or a job; None if something happened in the meantime."""
+        await self._index_status()
+        await self._retry(functools.partial(self._put_deadline, due))
+        if self._wakeup.is_set:
             return None
-        # One that waits for a signal is paused, and may be so for days.
+        # An execution that waits for a signal is paused, perhaps for days: its drive is not cached.
         self.is_resumable = self._scheduler.state.status == "running"
-        self._left_at = self._writer.last_sequence + 1
+        self._suspended_at = self._writer.last_sequence + 1
         if self._writer.bytes_written:
             self._last_writer = self._services.worker_id
         return DriveResult(End.WAITING, self._writer.last_sequence, due)
 
-    async def _expect(self, due: float | None) -> None:
-        """Say when somebody must have driven this execution on, for those who look after it."""
+    async def _put_deadline(self, due: float | None) -> None:
+        """Record the deadline by which this execution must be driven again.
+
+        The sweeper enforces it.
+        """
         if due is None:
             await self._services.stores.due.remove(self._tenant, self._execution)
         else:
             await self._services.stores.due.put(self._tenant, self._execution, due)
 
     async def _wait(self, delay: float | None) -> None:
-        if await self._alarm.wait(delay, minds_silence=self._subscription is None):
-            await self._listen()
+        if await self._wakeup.wait(delay, notice_silence=self._subscription is None):
+            await self._subscribe()
 
     # Steps
 
     def _launch_unattended(self) -> None:
         steps, maps = self._scheduler.state.steps, self._scheduler.plan.maps
-        # An instant step is over by now, and a map runs by its items.
+        # Instant steps have ended by now, and a map runs as its items.
         self._attempts.launch(
             step_id
-            for step_id in self._unattended
+            for step_id in self._unlaunched
             if steps[step_id].runs_locally and step_id not in maps
         )
-        self._unattended.clear()
+        self._unlaunched.clear()
 
-    def _facts(self) -> list[Event]:
-        """Return what has happened since the last turn, recorded already."""
-        facts = self._attempts.take()
-        for (step_id, attempt), outcome in self._wait_effects.take_news():
+    def _collect_facts(self) -> list[Event]:
+        """Return what has happened since the last turn, recorded with the scheduler."""
+        facts = self._attempts.take_facts()
+        for (step_id, attempt), outcome in self._wait_effects.take_ended_children():
             step = self._scheduler.state.steps[step_id]
-            # Told twice or too late; and in an execution that is paused nothing happens, so the
-            # children are looked at again when it is resumed.
+            # The end of a child run may come twice or too late. Nothing happens in a paused
+            # execution, so the children are checked again when it is resumed.
             is_awaited = step.waiting is not None and step.waiting.attempt == attempt
             if is_awaited and self._scheduler.state.status == "running":
                 node = self._scheduler.plan.step(step_id).node
@@ -408,14 +408,14 @@ class Drive:
                 end = end_event(step, outcome, node, self._services.now(), draw)
                 facts.append(self._scheduler.record(end, output))
                 if isinstance(outcome, Succeeded) and outcome.ref is not None:
-                    # It is at hand: nobody need fetch it.
+                    # Kept in memory, so that it need not be fetched.
                     step.output = outcome.output
         return facts
 
-    # Taking over, being displaced, leaving
+    # Commits of others
 
-    def _take_over(self, last_writer: str) -> list[Event]:
-        """Record that attempts of an earlier drive are lost; they are tried again at once."""
+    def _record_lost_attempts(self, last_writer: str) -> list[Event]:
+        """Record that attempts of an earlier drive are lost; they are retried at once."""
         now = self._services.now()
         return [
             self._scheduler.record(self._lost(step, last_writer, now))
@@ -425,27 +425,27 @@ class Drive:
     def _lost(self, step: StepState, last_writer: str, now: float) -> Event:
         node = self._scheduler.plan.step(step.node_id).node
         if last_writer == self._services.worker_id:
-            # This very worker gave the execution up, because NATS was away for long.
+            # This worker gave the execution up itself, because NATS was away for long.
             return lost(step, node, "handover", "its worker had lost NATS", now)
         if step.crashes + 1 >= self._services.max_crashes:
             error = f"its worker was lost {step.crashes + 1} times while it ran"
             return failed(step, error, format_timestamp(now))
         return lost(step, node, "crash", "its worker was lost", now)
 
-    async def _read_on(self) -> None:
-        """Take in what others have appended; everything of ours is stored.
+    async def _read_new_commits(self) -> None:
+        """Apply what others have appended, while all events of this drive are stored.
 
         Raises:
             DisplacedError: another worker has appended, or the log is gone.
         """
-        self._log_moved = False
-        commits = await self._patiently(self._reader.new_commits)
+        self._read_requested = False
+        commits = await self._retry(self._reader.new_commits)
         self._reader.check(commits)
         if commits:
-            self._take_in(commits)
+            self._apply_commits(commits)
             await self._fetch_outputs()
 
-    def _take_in(self, commits: list[Commit]) -> None:
+    def _apply_commits(self, commits: list[Commit]) -> None:
         for commit in commits:
             events = commit.events()
             for event in events:
@@ -453,45 +453,46 @@ class Drive:
             self._writer.last_sequence = commit.sequence
             self._bytes_read += len(commit.payload) + referenced_output_bytes(events)
 
-    async def _start_over(self, facts: list[Event], lost: WrongLastSequenceError) -> list[Event]:
-        """Start from the log's own state, and our ``facts``, of which none is stored.
+    async def _rebase(self, facts: list[Event], lost: WrongLastSequenceError) -> list[Event]:
+        """Reload the state from the log, and record on it ``facts``, none of which is stored.
 
-        Returns the facts, recorded on the new state.
+        Returns:
+            The facts, recorded on the new state.
 
         Raises:
             DisplacedError: another worker has appended, or the log is gone.
         """
-        # The fence has told how far the log goes; a replica that lags must come that far.
+        # The lost fence names the newest sequence of the log; a lagging replica must come that far.
         known = max(self._writer.last_sequence, lost.last or 0)
-        commits, history = await self._patiently(functools.partial(self._reader.reload, known))
+        commits, history = await self._retry(functools.partial(self._reader.reload, known))
         self._reader.check(commits)
         self._writer.last_sequence, self._bytes_read = history.last_sequence, history.size
         self._adopt(Scheduler(self._scheduler.plan, history.state))
         facts = [self._scheduler.record(fact) for fact in facts]
         await self._fetch_outputs()
-        # What such a part of a turn has started nobody has launched.
-        self._unattended = self._attempts.unattended
+        # No attempt was launched for the stored part of such a turn.
+        self._unlaunched = self._attempts.unlaunched
         return facts
 
-    async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
-        return await patiently(ask, lambda: self._is_draining)
+    async def _retry(self, ask: Callable[[], Awaitable[T]]) -> T:
+        return await retry_unavailable(ask, lambda: self._is_draining)
 
-    # Requests
+    # Live commits
 
-    async def _listen(self) -> None:
-        """Hear of other writers' commits from now on."""
+    async def _subscribe(self) -> None:
+        """Subscribe to commits of other writers."""
         self._subscription = await self._services.subscribe_live(
-            self._tenant, self._execution, self._heard
+            self._tenant, self._execution, self._on_commit
         )
-        await self._put_in_index()
-        # What was appended before the subscription stood is found by looking once.
+        await self._index_status()
+        # Commits before the subscription are found by one read.
         self.request_read()
 
-    async def _put_in_index(self) -> None:
-        # The index is derived: a list that shows a run as queued for longer is no harm.
+    async def _index_status(self) -> None:
+        # The index is derived: a list that shows the run as queued for longer does no harm.
         with contextlib.suppress(UnavailableError, JetStreamError):
             await self._services.stores.runs.put(self._tenant, self._scheduler.state)
 
-    async def _heard(self, message: Msg) -> None:
+    async def _on_commit(self, message: Msg) -> None:
         if (message.headers or {}).get(WRITER) != self._services.worker_id:
             self.request_read()

@@ -1,6 +1,6 @@
-"""The beginning and the end of an execution: what is done once, around all that is driven.
+"""Begin and end an execution: what is done once, around all turns.
 
-Both may be done again, by whoever gets the job next, and then change nothing more.
+Both are idempotent: the next worker that gets the job may repeat them.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.stores.indexes.due_index import NOW
 from tailrace_shared.stores.indexes.result_index import Result
-from tailrace_worker.engine.decide.outcomes import MOST_WAITING
+from tailrace_worker.engine.decide.outcomes import MAX_WAITING_LISTED
 from tailrace_worker.engine.decide.plan import Plan
 from tailrace_worker.engine.drive.admission import Admission, AdmissionOutcome
 from tailrace_worker.engine.drive.drive_result import DriveResult, End
@@ -32,20 +32,20 @@ from tailrace_worker.engine.drive.log_writer import LogWriter
 from tailrace_worker.engine.drive.rerun import kept_steps
 from tailrace_worker.engine.services.engine_services import EngineServices
 
-# One that stands in line is woken; this long after, somebody looks whether it was.
-_LOOK_AT_LINE: Final = 300.0
+# A queued execution is woken when a place is free. The sweeper checks after this time.
+_QUEUED_CHECK_S: Final = 300.0
 
 
 class Lifecycle:
-    """Lets one execution begin, and sees to what its end asks for.
+    """Begins one execution, and updates what depends on its end.
 
     Args:
         services: what all drives of this worker share.
-        tenant: whose execution.
-        writer: of its log.
+        tenant: the tenant of the execution.
+        writer: writes its log.
 
     Attributes:
-        plan: what it runs; None while that is not known, or if it is not to be had.
+        plan: the plan of the execution; None while it is not loaded, or if it cannot be.
     """
 
     def __init__(self, services: EngineServices, tenant: str, writer: LogWriter) -> None:
@@ -56,50 +56,50 @@ class Lifecycle:
         self.plan: Plan | None = None
 
     async def begin(self, state: ExecutionState, plan: Plan) -> DriveResult | None:
-        """Prepare an execution that has not started; a result if it may not start now."""
+        """Admit an execution that has not started; returns a result if it may not start now."""
         if state.status != "queued" or state.cancel is not None:
             return None
         try:
-            verdict = await self._admission.enter(state, plan)
-            if verdict is AdmissionOutcome.START:
-                await self._keep(state, plan)
+            outcome = await self._admission.enter(state, plan)
+            if outcome is AdmissionOutcome.START:
+                await self._record_kept_steps(state, plan)
         except ExpressionError as error:
             return await self.fail(state, f"concurrency.key: {error}")
         except ExecutionNotFoundError as error:
             return await self.fail(state, f"cannot be run again: {error}")
-        match verdict:
+        match outcome:
             case AdmissionOutcome.START:
                 return None
             case AdmissionOutcome.REFUSE:
                 return await self._refuse(state, plan)
             case AdmissionOutcome.WAIT:
-                by = self._services.now() + _LOOK_AT_LINE
+                by = self._services.now() + _QUEUED_CHECK_S
                 await self._services.stores.due.put(self._tenant, state.execution_id, by)
                 await self._services.stores.runs.put(self._tenant, state)
                 return DriveResult(End.WAITING, self._writer.last_sequence)
 
     async def finished(self, state: ExecutionState) -> DriveResult:
-        """Do what the end of an execution asks for beside its log."""
-        await asyncio.gather(*self._duties(state))
-        # Last: while anything is left to do, somebody must look after the execution.
+        """Update indexes, parent and child runs of an execution that has ended."""
+        await asyncio.gather(*self._final_writes(state))
+        # Last: as long as a write is missing, the sweeper must bring the execution back.
         await self._services.stores.due.remove(self._tenant, state.execution_id)
         return DriveResult(End.FINISHED, self._writer.last_sequence)
 
-    def _duties(self, state: ExecutionState) -> Iterator[Coroutine[Any, Any, None]]:
-        """Yield what is to be done at once at the end. Each becomes a task, so only what does."""
+    def _final_writes(self, state: ExecutionState) -> Iterator[Coroutine[Any, Any, None]]:
+        """Yield the writes at the end of an execution. They run at once, each in a task."""
         yield self._services.stores.runs.put(self._tenant, state)
-        yield self._retire(state)
+        yield self._record_result(state)
         if self.plan is None:
-            # A drive that has a plan has done it already; where there is none nobody else will.
-            yield self._forget_waits(state)
+            # A drive with a plan has removed them already; without a plan no other code will.
+            yield self._remove_waits(state)
         elif self.plan.definition.concurrency is not None:
             yield self._leave(state, self.plan)
         if state.parent is not None:
-            yield self._tell_parent(state.parent)
+            yield self._wake_parent(state.parent)
         if state.status == "failed":
             yield self._cancel_children(state)
 
-    async def _forget_waits(self, state: ExecutionState) -> None:
+    async def _remove_waits(self, state: ExecutionState) -> None:
         waits = await self._services.stores.waiting.of_execution(self._tenant, state.execution_id)
         await asyncio.gather(
             *(self._services.stores.waiting.remove(self._tenant, waiting) for waiting in waits)
@@ -109,28 +109,28 @@ class Lifecycle:
         with contextlib.suppress(ExpressionError):
             await self._admission.leave(state, plan)
 
-    async def _retire(self, state: ExecutionState) -> None:
-        """Say what has become of the execution, then that it is live no more."""
+    async def _record_result(self, state: ExecutionState) -> None:
+        """Record the result of the execution, then remove it from the live index."""
         result = Result(
             state.execution_id, state.status, self._writer.last_sequence, state.finished_at or ""
         )
         await self._services.stores.results.put(self._tenant, state.workflow_id, result)
         await self._services.stores.live.remove(self._tenant, state.workflow_id, state.execution_id)
 
-    async def _tell_parent(self, parent: Parent) -> None:
+    async def _wake_parent(self, parent: Parent) -> None:
         await self._services.stores.due.put(self._tenant, parent.execution_id, NOW)
         await self._services.commands.jobs.advance(self._tenant, parent.execution_id)
 
     async def _cancel_children(self, state: ExecutionState) -> None:
-        """Have child runs cancelled that an execution has left behind: one that was failed at once.
+        """Cancel child runs that an execution left behind when it was failed at once.
 
-        Whoever is cancelled has its child runs cancelled first.
+        A cancelled execution has cancelled its child runs before its end.
         """
         for step in state.steps.values():
             wait = step.waiting
             if step.status != "cancelled" or wait is None or wait.child_execution_id is None:
                 continue
-            # One that has ended, or was never created, is as good as cancelled.
+            # A child that has ended, or was never created, needs no cancellation.
             with contextlib.suppress(IllegalCommandError, ExecutionNotFoundError):
                 reason = f"its parent {state.execution_id} failed"
                 await self._services.commands.executions.cancel(
@@ -141,8 +141,8 @@ class Lifecycle:
         """End an execution that cannot be driven."""
         if state.is_terminal:
             return await self.finished(state)
-        waiting = state.waiting(MOST_WAITING)
-        # An expression that fails quotes what it fails on.
+        waiting = state.waiting(MAX_WAITING_LISTED)
+        # The message of a failed expression quotes the value it failed on.
         message = SensitiveValues.of(state).redact(message)
         end = Failed(state.execution_id, "failed", 0, message, waiting=waiting)
         return await self._end(state, ExecutionFailed(end, format_timestamp(self._services.now())))
@@ -155,8 +155,8 @@ class Lifecycle:
             state, ExecutionCancelled(end, format_timestamp(self._services.now()))
         )
 
-    async def _keep(self, state: ExecutionState, plan: Plan) -> None:
-        """Record the completions that a rerun takes over."""
+    async def _record_kept_steps(self, state: ExecutionState, plan: Plan) -> None:
+        """Append the completions that a rerun keeps."""
         kept = await kept_steps(self._services, self._tenant, state, plan.graph)
         for event in kept:
             state.apply(event)

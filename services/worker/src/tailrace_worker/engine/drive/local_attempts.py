@@ -1,7 +1,7 @@
-"""The attempts that one drive runs: launched, listened to, interrupted.
+"""Run attempts of one drive on this worker: launch, collect, interrupt.
 
-What they report and how they end comes out as facts: events that are recorded with the scheduler
-and wait to be committed.
+Reports and ends of attempts come out as facts: events that are recorded with the scheduler and wait
+to be committed.
 """
 
 import asyncio
@@ -19,9 +19,9 @@ from tailrace_worker.engine.decide.outcomes import Erred, Outcome, Succeeded, en
 from tailrace_worker.engine.decide.scheduler import Scheduler
 from tailrace_worker.engine.run.attempt import Attempt
 from tailrace_worker.engine.services.engine_services import EngineServices
-from tailrace_worker.engine.tasks.retry import patiently
+from tailrace_worker.engine.tasks.retry import retry_unavailable
 
-_LAST_GRACE: Final = 1.0
+_CLEANUP_GRACE_S: Final = 1.0
 
 _log = structlog.get_logger(__name__)
 
@@ -31,12 +31,12 @@ class LocalAttempts:
 
     Args:
         services: what all drives of this worker share.
-        tenant: whose execution.
-        execution: which execution.
-        wake: called when there is something to take.
+        tenant: the tenant of the execution.
+        execution: the id of the execution.
+        wake: called when there are facts to take.
 
     Attributes:
-        scheduler: what facts are recorded with.
+        scheduler: records the facts.
     """
 
     scheduler: Scheduler
@@ -55,64 +55,64 @@ class LocalAttempts:
         return len(self._running)
 
     def is_instant(self, step_id: str) -> bool:
-        """Whether a step is run inside a commit."""
+        """Return whether a step is evaluated inside a commit."""
         return self._services.runner.is_instant(self.scheduler.plan.step(step_id))
 
     def run_instant(self, step_id: str) -> list[Event]:
-        """Run a step that has no effects; returns its end, or nothing if it cannot end here."""
+        """Run a step without effects; returns its end, or nothing if it must be launched."""
         attempt = self._attempt(step_id)
         planned = self.scheduler.plan.step(step_id)
         outcome = self._services.runner.run_instant(planned, self.scheduler.state, attempt)
         if isinstance(outcome, Succeeded) and outcome.encoded is not None:
-            # An output of this size must be put elsewhere first: run it as one that takes time.
+            # An output of this size is stored outside the log first, which takes time.
             return []
-        return self._end(attempt, outcome)
+        return self._record_end(attempt, outcome)
 
     def launch(self, step_ids: Iterable[str]) -> None:
-        """Begin to attend to steps that the log says are started."""
+        """Start attempts of steps that have started in the log."""
         for step_id in step_ids:
             if step_id not in self._running:
                 attempt = self._running[step_id] = self._attempt(step_id)
-                attempt.task = self._services.loop.create_task(self._attend(attempt))
+                attempt.task = self._services.loop.create_task(self._run(attempt))
 
-    def take(self) -> list[Event]:
-        """Return what has happened since the last time, recorded already."""
+    def take_facts(self) -> list[Event]:
+        """Return what has happened since the last call, recorded with the scheduler."""
         facts: list[Event] = []
         ended, self._ended = self._ended, []
         for attempt, outcome in ended:
             del self._running[attempt.node_id]
-            facts += self._end(attempt, outcome)
+            facts += self._record_end(attempt, outcome)
         for attempt in self._running.values():
             if attempt.is_due:
                 facts += [self.scheduler.record(report) for report in attempt.take_reports()]
         return facts
 
     @property
-    def unattended(self) -> list[str]:
-        """The steps that run by the log, and whose attempt has neither begun nor ended here."""
+    def unlaunched(self) -> list[str]:
+        """Steps that run by the log, and whose attempt has neither started nor ended here."""
         known = self._running.keys() | {attempt.node_id for attempt, _outcome in self._ended}
         return [step.node_id for step in self.scheduler.attended if step.node_id not in known]
 
     async def interrupt(self, grace: float) -> list[Event]:
-        """Interrupt what runs; returns the facts of attempts that ended all the same.
+        """Interrupt all attempts; returns the facts of those that ended by themselves.
 
         Args:
-            grace: how long functions that can learn of it have to end by themselves, in seconds.
+            grace: seconds that functions which observe the cancellation have to end.
         """
-        listening: list[asyncio.Task[None]] = []
+        observing: list[asyncio.Task[None]] = []
         for attempt in self._running.values():
             planned = self.scheduler.plan.step(attempt.node_id)
-            if attempt.task is not None and self._services.runner.listens(planned):
-                attempt.tell_cancelled()
-                listening.append(attempt.task)
-        if listening and grace > 0:
-            await asyncio.wait(listening, timeout=grace)
+            if attempt.task is not None and self._services.runner.observes_cancel(planned):
+                attempt.mark_cancelled()
+                observing.append(attempt.task)
+        if observing and grace > 0:
+            await asyncio.wait(observing, timeout=grace)
         tasks = [attempt.task for attempt in self._running.values() if attempt.task]
         for attempt in self._running.values():
             attempt.cancel()
         if tasks:
-            await asyncio.wait(tasks, timeout=_LAST_GRACE)
-        # To raise is a function's way to heed that it was told; it says nothing of its work.
+            await asyncio.wait(tasks, timeout=_CLEANUP_GRACE_S)
+        # A function may raise because it observed the cancellation: its error is no outcome.
         for attempt, outcome in self._ended:
             if isinstance(outcome, Erred) and attempt.cancelled:
                 del self._running[attempt.node_id]
@@ -121,12 +121,12 @@ class LocalAttempts:
             for attempt, outcome in self._ended
             if attempt.node_id in self._running
         ]
-        facts = self.take()
+        facts = self.take_facts()
         self.abandon()
         return facts
 
     def abandon(self) -> None:
-        """Let go of everything: its results are not wanted any more."""
+        """Cancel all attempts; their results are dropped."""
         for attempt in self._running.values():
             attempt.cancel()
             attempt.close()
@@ -141,22 +141,24 @@ class LocalAttempts:
         attempt.sensitivity = self.scheduler.sensitivity
         return attempt
 
-    async def _attend(self, attempt: Attempt) -> None:
+    async def _run(self, attempt: Attempt) -> None:
         planned = self.scheduler.plan.step(attempt.node_id)
         try:
             outcome = await self._services.runner.run(planned, self.scheduler.state, attempt)
             if isinstance(outcome, Succeeded) and outcome.encoded is not None:
-                outcome = await self._put_elsewhere(attempt, outcome, outcome.encoded)
+                outcome = await self._store_output(attempt, outcome, outcome.encoded)
         # An attempt without an outcome would leave the execution waiting for ever.
         except Exception as error:  # noqa: BLE001
-            _log.exception("attempt broke", tenant=self._tenant, execution=self._execution)
+            _log.exception(
+                "attempt failed unexpectedly", tenant=self._tenant, execution=self._execution
+            )
             outcome = Erred(f"internal error: {type(error).__name__}", retryable=False)
-        # An attempt that was abandoned meanwhile has no say any more.
+        # The result of an attempt that was abandoned in the meantime is dropped.
         if self._running.get(attempt.node_id) is attempt:
             self._ended.append((attempt, outcome))
             self._wake()
 
-    async def _put_elsewhere(
+    async def _store_output(
         self, attempt: Attempt, outcome: Succeeded, encoded: bytes
     ) -> Succeeded | Erred:
         put = functools.partial(
@@ -168,12 +170,12 @@ class LocalAttempts:
             encoded,
         )
         try:
-            ref = await patiently(put, lambda: attempt.cancelled)
+            ref = await retry_unavailable(put, lambda: attempt.cancelled)
         except ServiceError as error:
             return Erred(f"the output could not be stored: {error}")
         return Succeeded(outcome.output, ref=ref)
 
-    def _end(self, attempt: Attempt, outcome: Outcome) -> list[Event]:
+    def _record_end(self, attempt: Attempt, outcome: Outcome) -> list[Event]:
         attempt.close()
         scheduler = self.scheduler
         facts = [scheduler.record(report) for report in attempt.take_reports()]
@@ -184,6 +186,6 @@ class LocalAttempts:
         end = end_event(step, outcome, node, self._services.now(), draw)
         facts.append(scheduler.record(end, output))
         if isinstance(outcome, Succeeded) and outcome.ref is not None:
-            # It is at hand: nobody need fetch it.
+            # Kept in memory, so that it need not be fetched.
             step.output = outcome.output
         return facts

@@ -1,4 +1,4 @@
-"""Reads on in a log that a drive writes: what others have appended, and whether they may."""
+"""Read on in a log that a drive writes, and detect other writers."""
 
 from collections.abc import Iterable
 
@@ -12,14 +12,14 @@ class DisplacedError(ServiceError):
 
 
 class LogReader:
-    """Reads what its drive has neither written nor seen.
+    """Reads commits that its drive has neither written nor read.
 
     Args:
-        log: where all logs are.
-        writer: of this one; knows how far the drive has seen it.
-        tenant: whose execution.
-        execution: which execution.
-        worker_id: who drives it.
+        log: reads logs.
+        writer: writes the log of the execution; knows how far the drive has read it.
+        tenant: the tenant of the execution.
+        execution: the id of the execution.
+        worker_id: the id of this worker.
     """
 
     def __init__(
@@ -32,11 +32,11 @@ class LogReader:
         self._worker_id = worker_id
 
     async def new_commits(self) -> list[Commit]:
-        """Return the commits that the drive has not seen, as the log's leader has them.
+        """Return the commits that the drive has not read, as the stream's leader has them.
 
         Raises:
             DisplacedError: the log is gone.
-            UnavailableError: NATS did not answer, or a replica that lags did.
+            UnavailableError: NATS did not answer, or a lagging replica answered.
         """
         newest = await self._log.last_commit(self._tenant, self._execution)
         if newest is None:
@@ -49,20 +49,20 @@ class LogReader:
         return commits
 
     async def reload(self, known: int) -> tuple[list[Commit], History]:
-        """Return the commits that the drive has not seen, and the whole log folded.
+        """Return the commits that the drive has not read, and the whole log folded.
 
         Args:
-            known: how far the log goes at the least.
+            known: a sequence that the log is known to reach.
 
         Raises:
             DisplacedError: the log is gone.
-            UnavailableError: NATS did not answer, or a replica that lags did.
+            UnavailableError: NATS did not answer, or a lagging replica answered.
         """
         try:
             history = await self._log.load(self._tenant, self._execution, at_least=known)
         except ExecutionNotFoundError as error:
             raise DisplacedError("the log is gone: expired or purged") from error
-        # Read after the history, so that no commit is in it whose writer goes unseen.
+        # Read after the history, so that the writers of all its commits are checked.
         commits = await self._unseen()
         seen = commits[-1].sequence if commits else self._writer.last_sequence
         if seen < history.last_sequence:
@@ -70,10 +70,10 @@ class LogReader:
         return commits, history
 
     def check(self, commits: Iterable[Commit]) -> None:
-        """Make sure that no other worker has written.
+        """Raise an error if another worker has written one of the commits.
 
         Raises:
-            DisplacedError: one has.
+            DisplacedError: another worker has.
         """
         for commit in commits:
             if commit.writer not in {"", self._worker_id}:

@@ -1,4 +1,4 @@
-"""The fenced writer of one execution's log."""
+"""Append commits to one execution's log, fenced."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -13,17 +13,17 @@ from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.topology import EVENTS
 from tailrace_shared.subjects import Subjects
 
-# Nobody else can take over while NATS is away, so there is no hurry to give up what runs.
-_PATIENCE: Final = 300.0
+# No other worker can take over while NATS is away, so attempts need not be given up early.
+_RETRY_S: Final = 300.0
 
 
 class LogWriter:
     """Appends commits in the name of one worker.
 
     Attributes:
-        last_sequence: the last sequence on the execution's subject that this writer has seen.
-        stored: how many events of the last ``append`` are stored, should it have failed.
-        bytes_written: how much it has appended in all.
+        last_sequence: the last sequence on the execution's subject that the drive has seen.
+        stored: number of events of the last ``append`` that are stored, if it failed.
+        bytes_written: total size of its commits in bytes.
     """
 
     def __init__(
@@ -44,11 +44,11 @@ class LogWriter:
 
         Args:
             events: what to append.
-            state: the execution as it is after all of them.
+            state: the execution after all of them.
 
         Raises:
-            WrongLastSequenceError: somebody else appended first. Of several commits the first
-                ones may be stored, so the caller must read the log before it writes again.
+            WrongLastSequenceError: another writer appended first. Of several commits the first may
+                be stored, so the caller must read the log before it writes again.
             UnavailableError: NATS did not answer for five minutes.
         """
         self.stored = 0
@@ -66,10 +66,10 @@ class LogWriter:
                 payload,
                 expected=self.last_sequence,
                 writer=self._writer,
-                headers=_told(state, is_whole=following is None),
-                # A random number for each commit would cost more than to encode it.
+                headers=_headers(state, is_whole=following is None),
+                # A random id for each commit would cost more than encoding the commit.
                 commit_id=f"{self._token}-{self._commits}",
-                retry_s=_PATIENCE,
+                retry_s=_RETRY_S,
             )
             is_all = following is None and not self.stored
             self.stored += len(events) if is_all else len(split_commit(payload))
@@ -77,9 +77,9 @@ class LogWriter:
             payload = following
 
 
-def _told(state: ExecutionState, *, is_whole: bool) -> dict[str, str]:
-    told = {WORKFLOW: state.workflow_id}
+def _headers(state: ExecutionState, *, is_whole: bool) -> dict[str, str]:
+    headers = {WORKFLOW: state.workflow_id}
     if is_whole:
-        # How the execution stands between parts of what becomes true together nobody is told.
-        told[STATE] = str(state.commit_status)
-    return told
+        # Between the parts of one decision the status of the execution is undefined.
+        headers[STATE] = str(state.commit_status)
+    return headers

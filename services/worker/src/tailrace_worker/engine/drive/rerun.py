@@ -1,4 +1,4 @@
-"""What a rerun keeps: the steps that succeeded and do not come after the node it begins at."""
+"""Find the steps that a rerun keeps: those that succeeded and do not depend on its first node."""
 
 from collections.abc import Collection
 from typing import Final
@@ -37,10 +37,10 @@ def run_again(graph: Graph, from_node: str) -> Collection[str]:
 async def kept_steps(
     services: EngineServices, tenant: str, rerun: ExecutionState, graph: Graph
 ) -> list[Event]:
-    """Return the completions that a rerun takes over and does not have yet.
+    """Return the completions that a rerun keeps and does not have yet.
 
     Raises:
-        ExecutionNotFoundError: the original has expired, or what is to be kept of it cannot be.
+        ExecutionNotFoundError: the original, or an output to keep, has expired.
         UnavailableError: NATS did not answer.
     """
     if rerun.rerun_of is None or rerun.from_node is None:
@@ -69,7 +69,7 @@ async def _kept(
     encoded = msgspec.json.encode(step.output)
     ref: OutputRef | None = None
     if len(encoded) > MAX_VALUE_BYTES:
-        # Stored again, because the original's expires sooner.
+        # Stored again, because the original output expires sooner.
         ref = await services.stores.outputs.put(
             tenant, rerun.execution_id, step.node_id, _FIRST_ATTEMPT, encoded
         )

@@ -1,4 +1,4 @@
-"""What a queue still has to hand out."""
+"""Read how far a work queue has been delivered."""
 
 from typing import Final
 
@@ -11,17 +11,17 @@ _NO_CONSUMER: Final = 10014
 
 
 class QueueBacklog:
-    """The messages of one queue that no worker has been given yet."""
+    """The messages of one queue that have not been delivered to any worker yet."""
 
     def __init__(self, jetstream: JetStream, subjects: Subjects, queue: str) -> None:
         self._jetstream = jetstream
         self._stream = subjects.stream(JOBS)
         self._subject = subjects.job(queue)
-        # The broker calls a queue's consumer as it does the queue's subject.
+        # The broker names the consumer of a queue after the queue's subject token.
         self._consumer = queue_token(queue)
 
     async def oldest(self) -> float | None:
-        """Return when the first of them was stored, in seconds since the epoch; None: no more.
+        """Return when the first of them was stored, in seconds since the epoch, or None.
 
         Raises:
             UnavailableError: NATS did not answer.
@@ -36,6 +36,6 @@ class QueueBacklog:
         except JetStreamError as error:
             if error.code != _NO_CONSUMER:
                 raise
-            return 0  # no worker has ever been there
+            return 0  # no worker has consumed the queue yet
         last: int = info["delivered"]["stream_seq"]
         return last

@@ -1,14 +1,13 @@
-"""The sweeper: gives a job to every execution that has lost its own.
+"""Enqueue a job for every execution that has lost its own.
 
-In good order an execution that can go on has a job or a timer. What breaks that order is a process
-that dies between two steps (a command appended, its job not published) and a message that is gone
-(a schedule purged, a job that became a dead letter). All of them leave an overdue entry in the due
-index, and that is where the sweeper looks; what waits in good order costs it a line read.
+As long as nothing fails, an execution that can continue has a job or a timer. It loses them when a
+process dies between two writes (a command is appended, its job is not published), or when a message
+is gone (a schedule was purged, a job became a dead letter). In all of these cases an overdue entry
+stays in the due index, which the sweeper reads.
 
-Only what is certain to be lost gets a job: the entry is overdue, nothing was written for a while,
-the job cannot be among those that the queue has yet to hand out, and the last worker does not
-say that it drives the execution. A job too many would be harmless, but a queue that is merely
-long must not be made longer.
+A job is only enqueued if the loss is certain: the entry is overdue, nothing was written for a
+while, the job cannot be in the backlog of the queue, and the worker that wrote last does not answer
+that it drives the execution. A job too many would be harmless, but would make a long queue longer.
 """
 
 import asyncio
@@ -34,24 +33,25 @@ from tailrace_shared.stores.indexes.due_index import Due
 from tailrace_shared.stores.stores import Stores
 from tailrace_worker.engine.recovery.interval_lease import IntervalLease
 
-#: How long an execution may be overdue, in seconds: timers fire late, and jobs take their time.
-GRACE: Final = 30.0
-#: How long an entry may be there before the log that it is about, in seconds.
-CREATION: Final = 60.0
+#: Seconds that an execution may be overdue: timers fire late, and jobs wait in the queue.
+GRACE_S: Final = 30.0
+#: Seconds that an entry may be older than the log of its execution.
+CREATION_GRACE_S: Final = 60.0
 
 _DUTY: Final = "sweeper"
-_AT_ONCE: Final = 32
+_BATCH: Final = 32
 
 _log = structlog.get_logger(__name__)
 
 
 class Fleet(NamedTuple):
-    """What the sweeper asks of the workers.
+    """What the sweeper asks and tells the workers.
 
     Attributes:
         is_driving: whether a worker (id) drives an execution (tenant, id) now.
         jobs: publishes the job of an execution.
-        oldest_waiting: when the first job that nobody has been given yet was stored, or None.
+        oldest_waiting: when the first undelivered job was stored, in seconds since the epoch, or
+            None.
     """
 
     is_driving: Callable[[str, str, str], Awaitable[bool]]
@@ -60,11 +60,11 @@ class Fleet(NamedTuple):
 
 
 class Periods(NamedTuple):
-    """How often, and how patiently, the sweeper looks; in seconds.
+    """Periods of the sweeper, in seconds.
 
     Attributes:
         interval: between two sweeps of the whole fleet.
-        ack_wait: silence of a worker after which its jobs go to another.
+        ack_wait: silence of a worker after which JetStream redelivers its jobs.
     """
 
     interval: float
@@ -72,13 +72,13 @@ class Periods(NamedTuple):
 
 
 class Sweeper:
-    """One worker's sweeper. Of all workers one sweeps at a time.
+    """Sweeps on this worker; a lease lets one worker sweep at a time.
 
     Args:
         stores: the log, the due and live indexes, and the lease of the sweeping worker.
         fleet: the workers.
-        periods: how often and how patiently.
-        clock: seconds since the epoch.
+        periods: interval and ack wait.
+        clock: returns the time in seconds since the epoch.
     """
 
     def __init__(
@@ -96,23 +96,23 @@ class Sweeper:
         self._clock = clock
 
     async def run(self) -> None:
-        """Sweep until cancelled, whatever NATS does."""
+        """Sweep until cancelled; errors of NATS are logged."""
         while True:
-            # Workers that started together shall not ask together for ever.
+            # Workers that started together must not sweep together for ever.
             await asyncio.sleep(self._periods.interval * random.uniform(0.9, 1.1))  # noqa: S311
             try:
-                driven = await self.sweep()
+                enqueued = await self.sweep()
             except (UnavailableError, JetStreamError) as error:
-                _log.warning("not swept", error=str(error))
+                _log.warning("sweep: failed", error=str(error))
                 continue
-            if driven:
-                _log.info("drove lost executions on", executions=driven)
+            if enqueued:
+                _log.info("sweep: re-enqueued executions", count=enqueued)
 
     async def sweep(self) -> int:
-        """Look at all that is overdue, unless somebody did a moment ago.
+        """Examine all overdue entries, unless another worker did within this interval.
 
         Returns:
-            How many executions were given a job.
+            The number of executions that were given a job.
 
         Raises:
             UnavailableError: NATS did not answer.
@@ -120,77 +120,85 @@ class Sweeper:
         if not await self._lease.claim():
             return 0
         oldest = await self._fleet.oldest_waiting()
-        driven = 0
-        async for some in self._overdue():
-            results = await asyncio.gather(*(self._examine(due, oldest) for due in some))
-            driven += sum(results)
-        return driven
+        enqueued = 0
+        async for batch in self._overdue():
+            results = await asyncio.gather(*(self._examine(due, oldest) for due in batch))
+            enqueued += sum(results)
+        return enqueued
 
     async def _overdue(self) -> AsyncIterator[list[Due]]:
-        latest = self._clock() - GRACE
-        some: list[Due] = []
+        latest = self._clock() - GRACE_S
+        batch: list[Due] = []
         async for due in self._due.entries():
             if due.by < latest and due.written_at < latest:
-                some.append(due)
-            if len(some) == _AT_ONCE:
-                yield some
-                some = []
-        yield some
+                batch.append(due)
+            if len(batch) == _BATCH:
+                yield batch
+                batch = []
+        yield batch
 
     async def _examine(self, due: Due, oldest_waiting: float | None) -> bool:
-        """Drive an overdue execution on if its job is lost; tells whether it was."""
-        if oldest_waiting is not None and oldest_waiting <= max(due.by, due.written_at) + GRACE:
+        """Enqueue an overdue execution if its job is lost; returns whether it was."""
+        if oldest_waiting is not None and oldest_waiting <= max(due.by, due.written_at) + GRACE_S:
             return False
         try:
             is_lost = await self._is_lost(due)
         except NewerLogError:
-            return False  # the workers that can read it have sweepers, too
+            return False  # newer workers, which can read it, sweep too
         except (IllegalEventError, msgspec.DecodeError) as error:
-            # One log that nobody can read must not keep all others from being swept.
-            _log.error("unreadable", tenant=due.tenant, execution=due.execution, error=str(error))
+            # One unreadable log must not stop the sweep of all others.
+            _log.error(
+                "sweep: unreadable log",
+                tenant=due.tenant,
+                execution=due.execution,
+                error=str(error),
+            )
             return False
         if is_lost:
-            await self._drive_on(due)
+            await self._enqueue(due)
         return is_lost
 
     async def _is_lost(self, due: Due) -> bool:
-        """Tell whether nobody drives what can be driven; what cannot be is struck out."""
+        """Return whether an execution should be driven, but no worker drives it.
+
+        Entries of executions that need not be driven are removed.
+        """
         last = await self._executions.last_commit(due.tenant, due.execution)
         if last is None:
-            # Somebody may just be about to create it.
-            if due.written_at < self._clock() - CREATION:
+            # A client may be about to create it.
+            if due.written_at < self._clock() - CREATION_GRACE_S:
                 await self._live.remove_unknown(due.tenant, due.execution)
-                await self._strike_out(due)
+                await self._remove_entry(due)
             return False
         if isinstance(last.events()[-1], TERMINAL):
-            # Whoever ended it may have died before all was done that its end asks for. Once: what
-            # breaks there must not be tried for ever.
+            # The worker that ended it may have died before it updated the indexes. Enqueue it once:
+            # if that fails for good, it must not be repeated for ever.
             await self._fleet.jobs.advance(due.tenant, due.execution)
-            await self._strike_out(due)
+            await self._remove_entry(due)
             return False
         try:
-            return not await self._is_attended(due, last)
+            return not await self._is_driven(due, last)
         except ExecutionNotFoundError:  # its first commits have expired
-            await self._strike_out(due)
+            await self._remove_entry(due)
             return False
 
-    async def _is_attended(self, due: Due, last: Commit) -> bool:
+    async def _is_driven(self, due: Due, last: Commit) -> bool:
         if last.time > self._clock() - 2 * self._periods.ack_wait:
             return True
-        # The API writes, too, but never drives.
+        # Replicas of the API also write, but name no writer and never drive.
         writer = last.writer
         if not writer:
             history = await self._executions.load(due.tenant, due.execution)
             writer = history.last_writer
         return bool(writer) and await self._fleet.is_driving(writer, due.tenant, due.execution)
 
-    async def _drive_on(self, due: Due) -> None:
-        _log.warning("driving on what was lost", tenant=due.tenant, execution=due.execution)
-        # Written first: the next sweep then gives this job its time, too.
+    async def _enqueue(self, due: Due) -> None:
+        _log.warning("sweep: execution had no job", tenant=due.tenant, execution=due.execution)
+        # Put the entry first, so the next sweep also waits for this job.
         await self._due.put(due.tenant, due.execution, self._clock())
         await self._fleet.jobs.advance(due.tenant, due.execution)
         if due.request is not None:
-            await self._strike_out(due)
+            await self._remove_entry(due)
 
-    async def _strike_out(self, due: Due) -> None:
+    async def _remove_entry(self, due: Due) -> None:
         await self._due.remove(due.tenant, due.execution, due.revision, due.request)

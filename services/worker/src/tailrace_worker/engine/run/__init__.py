@@ -1,1 +1,1 @@
-"""Running attempts of nodes on the event loop of a worker."""
+"""Run attempts of nodes: ``runner`` calls the function, ``attempt`` is its context."""

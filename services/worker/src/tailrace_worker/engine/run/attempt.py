@@ -1,8 +1,8 @@
-"""One attempt of a step while it runs: its context, and what it has reported.
+"""One running attempt of a step: the ``ctx`` of the node function, and its reports.
 
-A node may report from a thread, and faster than anybody wants to read. Reports are therefore
-kept here and taken by the orchestrator at most five times a second, the newest progress and all
-log lines, and once more when the attempt ends.
+A node may report from a thread, and faster than any client can read. Reports are kept here, and
+taken by the drive at most five times a second (the newest progress and all log lines), and once
+more when the attempt ends.
 """
 
 import asyncio
@@ -32,21 +32,21 @@ MAX_FIELDS_BYTES: Final = 8192
 
 
 class Attempt:
-    """A running attempt; also the ``ctx`` that the node function gets.
+    """A running attempt, and the ``ctx`` that the node function gets.
 
     Args:
-        tenant: whose execution.
-        execution_id: which execution.
-        step: the step as it was when the attempt began.
+        tenant: the tenant of the execution.
+        execution_id: the id of the execution.
+        step: the step as it was when the attempt started.
         loop: the engine's event loop.
         wake: called on that loop when there are reports to take.
-        now: the time, in seconds since the epoch.
+        now: returns the time in seconds since the epoch.
 
     Attributes:
         is_due: whether there are reports to take now.
-        sensitivity: tells what nobody is shown of the execution; None if nothing is marked.
-        redactor: what takes the secrets that the attempt was given out of its reports.
-        task: the task that attends to the attempt.
+        sensitivity: knows the sensitive places of the execution; None if nothing is marked.
+        redactor: redacts the attempt's secrets from its reports.
+        task: the task that runs the attempt.
     """
 
     def __init__(
@@ -91,7 +91,16 @@ class Attempt:
         return self._cancelled
 
     def progress(self, percent: float, message: str = "", **fields: Any) -> None:
-        """Report how far the node is, from 0 to 100."""
+        """Report the progress of the node.
+
+        Args:
+            percent: from 0 to 100; values outside are clamped.
+            message: shown to clients, at most 2048 characters.
+            fields: JSON values, at most 8 KiB together.
+
+        Raises:
+            NodeFailedError: the fields are not JSON, or too large.
+        """
         clamped = round(min(100.0, max(0.0, float(percent))), 2)
         data = StepProgress(
             self.node_id,
@@ -104,7 +113,16 @@ class Attempt:
         self._report(StepProgressed(data, format_timestamp(self._now())))
 
     def log(self, message: str, level: str = "info", **fields: Any) -> None:
-        """Write a line to the execution's log."""
+        """Write a line to the execution's log; at most 1000 lines an attempt are kept.
+
+        Args:
+            message: at most 2048 characters.
+            level: at most 16 characters.
+            fields: JSON values, at most 8 KiB together.
+
+        Raises:
+            NodeFailedError: the fields are not JSON, or too large.
+        """
         data = StepLog(
             self.node_id,
             self.node_type,
@@ -115,7 +133,7 @@ class Attempt:
         self._report(StepLogged(data, format_timestamp(self._now())))
 
     def marks(self, parameter: str, value: Any) -> list[str]:
-        """Return the places in a parameter's value that nobody is shown."""
+        """Return the sensitive places in a parameter's value, as JSON Pointers."""
         return (
             []
             if self.sensitivity is None
@@ -123,7 +141,7 @@ class Attempt:
         )
 
     def _message(self, message: Any) -> str:
-        # What is cut off must not leave the half of a secret.
+        # Redact before the cut: half of a secret would not be recognised.
         return encodable(self._redacted(str(message))[:MAX_MESSAGE_CHARACTERS])
 
     def _checked(self, fields: dict[str, Any]) -> dict[str, Any]:
@@ -139,29 +157,29 @@ class Attempt:
         except RuntimeError:
             running = None
         if running is self._loop:
-            self._keep(event)
+            self._add(event)
         else:
-            self._loop.call_soon_threadsafe(self._keep, event)
+            self._loop.call_soon_threadsafe(self._add, event)
 
-    # The orchestrator's side, on the engine's loop
+    # The drive's side, on the engine's loop
 
-    def tell_cancelled(self) -> None:
-        """Tell the node that its result is not wanted; a thread can only look."""
+    def mark_cancelled(self) -> None:
+        """Let the node observe that its result is not wanted; a thread cannot be interrupted."""
         self._cancelled = True
 
     def cancel(self) -> None:
-        """Tell the node that its result is not wanted, and interrupt it where that is possible."""
-        self.tell_cancelled()
+        """Let the node observe that its result is not wanted, and cancel its task."""
+        self.mark_cancelled()
         if self.task is not None:
             self.task.cancel()
 
     def close(self) -> None:
-        """Take no more reports."""
+        """Stop the timer for reports."""
         if self._timer is not None:
             self._timer.cancel()
 
     def take_reports(self) -> list[Event]:
-        """Return what has been reported since the last time."""
+        """Return the reports since the last call, in the order of their timestamps."""
         reports = self._reports
         if self._progress is not None:
             reports = sorted([*reports, self._progress], key=lambda report: report.timestamp)
@@ -170,7 +188,7 @@ class Attempt:
         self._next_report = self._loop.time() + REPORT_INTERVAL
         return reports
 
-    def _keep(self, event: StepProgressed | StepLogged) -> None:
+    def _add(self, event: StepProgressed | StepLogged) -> None:
         if isinstance(event, StepProgressed):
             self._progress = event
         elif self._lines < MAX_LINES:
@@ -185,7 +203,7 @@ class Attempt:
 
 
 def encodable(text: str) -> str:
-    """Return ``text`` with halves of surrogate pairs, which no UTF-8 can hold, written out."""
+    """Return ``text`` with unpaired surrogates, which UTF-8 cannot encode, escaped."""
     return text.encode(errors="backslashreplace").decode()
 
 

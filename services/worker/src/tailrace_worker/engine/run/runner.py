@@ -1,4 +1,4 @@
-"""The runner: carries out one attempt of one node and says how it ended, as data."""
+"""Run one attempt of one node, and return its outcome as data."""
 
 import asyncio
 import math
@@ -23,7 +23,7 @@ from tailrace_worker.nodes.waits import ForChild, ForSignal
 from tailrace_worker.secrets.redactor import Redactor
 from tailrace_worker.secrets.secret_store import SecretError, Secrets, SecretStore
 
-_SOME_TIME: Final = 2_000_000_000.0
+_ANY_TIME: Final = 2_000_000_000.0
 MAX_DEPTH: Final = 100
 """Nesting of an output: every service must be able to decode it within its own call stack."""
 
@@ -33,7 +33,7 @@ _log = structlog.get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class _Call:
     function: NodeFunction
-    # Secrets may be among them, and debuggers and event loops print what they call.
+    # Excluded from repr: parameters may hold secrets, and event loops print what they call.
     parameters: dict[str, Any] = field(repr=False)
     redactor: Redactor | None = None
 
@@ -42,13 +42,13 @@ class _Call:
 
 
 class Runner:
-    """Runs attempts: coroutine functions here, synchronous ones in the executor's threads.
+    """Runs attempts: coroutine functions on the loop, synchronous ones in the executor's threads.
 
     Args:
-        registry: the functions.
-        threads: where synchronous ones run.
-        max_output_bytes: the largest output as JSON.
-        secrets: what nodes may be given.
+        registry: the node functions of this worker.
+        threads: executes synchronous functions.
+        max_output_bytes: the largest output as JSON, in bytes.
+        secrets: resolves the secrets that nodes may use.
     """
 
     def __init__(
@@ -64,76 +64,76 @@ class Runner:
         self._secrets = secrets
 
     def with_threads(self, threads: Executor) -> "Runner":
-        """Return the same runner, but for where synchronous functions run."""
+        """Return the same runner with another executor for synchronous functions."""
         return Runner(self._registry, threads, self._max_output_bytes, self._secrets)
 
-    def listens(self, node: PlannedNode) -> bool:
-        """Whether the node's function can learn that it is cancelled."""
+    def observes_cancel(self, node: PlannedNode) -> bool:
+        """Return whether the node's function can observe that it is cancelled."""
         function = self._registry.get(node.node.type)
         return function is not None and function.takes_context
 
     def is_instant(self, node: PlannedNode) -> bool:
-        """Whether the node can be run inside a commit."""
+        """Return whether the node can run inside a commit."""
         function = self._registry.get(node.node.type)
         return function is not None and function.is_instant
 
     def run_instant(self, node: PlannedNode, state: ExecutionState, attempt: Attempt) -> Outcome:
         """Run a node that has no effects and never waits."""
         call = self._prepare(node, state, attempt)
-        return call if isinstance(call, Erred | Unable) else self._settle(call, node)
+        return call if isinstance(call, Erred | Unable) else self._call_to_outcome(call, node)
 
     async def run(self, node: PlannedNode, state: ExecutionState, attempt: Attempt) -> Outcome:
-        """Run any node, no longer than its timeout."""
+        """Run any node, at most for the duration of its timeout."""
         secrets: Secrets | None = None
         if node.secrets:
             try:
-                secrets = await self._given(node, attempt)
+                secrets = await self._load_secrets(node, attempt)
             except SecretError as error:
                 return Erred(str(error))
         call = self._prepare(node, state, attempt, secrets)
         if isinstance(call, Erred | Unable):
             return call
         seconds = node.node.timeout_seconds
-        # A limit costs as much as the whole of a quick step.
+        # A timeout costs as much as a whole quick step.
         limit = None if seconds is None else asyncio.timeout(seconds)
         try:
             if limit is None:
-                return await self._carry_out(call, node)
+                return await self._call(call, node)
             async with limit:
-                return await self._carry_out(call, node)
+                return await self._call(call, node)
         # Whatever a node raises is how its attempt ended, sys.exit() included.
         except (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as error:
             if isinstance(error, TimeoutError) and limit is not None and limit.expired():
-                # A thread cannot be interrupted; its function can only be told.
-                attempt.tell_cancelled()
+                # A thread cannot be interrupted; its function can only observe the cancellation.
+                attempt.mark_cancelled()
                 return Erred(f"timed out after {node.node.timeout}")
-            # A node that waits for something which was cancelled raises this as well.
+            # A node that awaits a cancelled task raises this as well.
             if isinstance(error, asyncio.CancelledError) and _is_cancelled():
                 raise
             return _erred(error, node, call.redactor)
 
-    async def _given(self, node: PlannedNode, attempt: Attempt) -> Secrets | None:
-        """Return the secrets of an attempt, and see to it that it reports none of them.
+    async def _load_secrets(self, node: PlannedNode, attempt: Attempt) -> Secrets | None:
+        """Return the secrets of an attempt, and set the redactor of its reports.
 
         Raises:
-            SecretError: one of them cannot be had.
+            SecretError: one of them cannot be resolved.
         """
         function = self._registry.get(node.node.type)
-        # A definition that was checked names none elsewhere, but checks change with versions.
+        # Checked definitions name none elsewhere, but checks change with versions.
         if function is None or not function.type.secrets:
             return None
         secrets = await self._secrets.get(attempt.tenant, node.secrets)
         attempt.redactor = secrets.redactor
         return secrets
 
-    async def _carry_out(self, call: _Call, node: PlannedNode) -> Outcome:
+    async def _call(self, call: _Call, node: PlannedNode) -> Outcome:
         if call.function.is_async:
             return _outcome(await call(), self._max_output_bytes, call.redactor)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._settle, call, node)
+        return await loop.run_in_executor(self._threads, self._call_to_outcome, call, node)
 
-    def _settle(self, call: _Call, node: PlannedNode) -> Outcome:
-        """Carry out a call to its outcome. In a thread, as a future cannot hold a StopIteration."""
+    def _call_to_outcome(self, call: _Call, node: PlannedNode) -> Outcome:
+        """Run a call in a thread; returns an outcome, as a future cannot hold a StopIteration."""
         try:
             return _outcome(call(), self._max_output_bytes, call.redactor)
         # Whatever a node raises is how its attempt ended, sys.exit() included.
@@ -157,18 +157,18 @@ class Runner:
             parameters = render(node.parameters, state, names)
         except ExpressionError as error:
             return Erred(str(error), retryable=False)
-        if problem := _unfit(function, parameters):
+        if problem := _parameter_error(function, parameters):
             return Erred(problem, retryable=False)
         if not function.is_instant:
-            # The values are the execution's, and the definition's, own: a node may change them.
+            # Copied, because a node may change its parameters, which belong to the state.
             parameters = msgspec.json.decode(msgspec.json.encode(parameters))
         if function.takes_context:
             parameters = {**parameters, "ctx": attempt}
         return _Call(function, parameters, None if secrets is None else secrets.redactor)
 
 
-def _unfit(function: NodeFunction, parameters: dict[str, Any]) -> str | None:
-    # Checked here too: a worker may have another version of a function than the API was told of.
+def _parameter_error(function: NodeFunction, parameters: dict[str, Any]) -> str | None:
+    # Checked here too: this worker may have another version of the function than the API.
     known = function.type.parameters
     unknown = [] if function.type.open else [key for key in parameters if key not in known]
     missing = [key for key, spec in known.items() if spec.required and key not in parameters]
@@ -225,18 +225,18 @@ def _checked_output(value: Any, max_bytes: int) -> Outcome:
         return Erred(
             f"the output is {len(encoded)} bytes; the limit is {max_bytes}", retryable=False
         )
-    # What expressions see now is what they would see after a recovery from the log.
+    # Expressions must see now what they would see after a recovery from the log.
     if b"null" in encoded and _has_no_number(value):
         return Erred("the output is not JSON: NaN and infinity are no numbers", retryable=False)
     output = msgspec.json.decode(encoded)
-    # Few values have so many brackets that they could be too deep.
+    # Count brackets first: few values have enough of them to be too deep.
     if encoded.count(b"[") + encoded.count(b"{") > MAX_DEPTH and _is_deep(output):
         return Erred(f"the output is nested more than {MAX_DEPTH} deep", retryable=False)
     return Succeeded(output, encoded if len(encoded) > MAX_VALUE_BYTES else None)
 
 
 def _has_no_number(value: Any) -> bool:
-    # msgspec writes NaN and infinity as null, and a null is not what the node returned.
+    # msgspec encodes NaN and infinity as null, which is not what the node returned.
     match value:
         case float():
             return not math.isfinite(value)
@@ -264,8 +264,8 @@ def _is_deep(value: Any) -> bool:
 
 def _checked_wait(wait: Wait) -> Outcome:
     try:
-        # Any time will do as the one from which a span is counted.
-        format_timestamp(_SOME_TIME + wait.seconds if wait.until is None else wait.until)
+        # Any point in time will do to validate a duration.
+        format_timestamp(_ANY_TIME + wait.seconds if wait.until is None else wait.until)
     except (TypeError, ValueError, OverflowError, OSError):
         wanted = wait.seconds if wait.until is None else wait.until
         return Erred(f"there is no time {wanted!r} to wait for", retryable=False)
@@ -276,7 +276,7 @@ def _erred(error: BaseException, node: PlannedNode, redactor: Redactor | None) -
     if isinstance(error, NodeFailedError):
         message, retryable = str(error), error.retryable
     else:
-        _log.warning("node raised", node_type=node.node.type, node_id=node.id, exc_info=error)
+        _log.warning("node failed", node_type=node.node.type, node_id=node.id, exc_info=error)
         message, retryable = f"{type(error).__name__}: {error}", True
     return Erred(
         encodable(message if redactor is None else redactor.redact_text(message)), retryable

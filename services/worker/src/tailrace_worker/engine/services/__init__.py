@@ -1,1 +1,4 @@
-"""What drives and attempts use: timers, clock, statistics, estimates and the sweeper."""
+"""What drives and actors share: stores and commands, timers and clock, liveness, statistics.
+
+``EngineServices`` bundles them; the engine constructs it once for each worker.
+"""

@@ -1,4 +1,4 @@
-"""The message that has an actor attend to one attempt of a step. Pure."""
+"""The message that asks an actor to run one attempt of a step. Pure."""
 
 import hashlib
 from typing import NamedTuple
@@ -11,14 +11,14 @@ from tailrace_shared.subjects import Subjects
 
 
 class ActorJob(NamedTuple):
-    """What a message asks for: its arguments, in their order.
+    """The arguments of the message, in their order.
 
     Attributes:
-        tenant: whose execution.
-        execution: which execution.
+        tenant: the tenant of the execution.
+        execution: the id of the execution.
         step_id: the step, which may be an item of a map.
-        node_type: the step's.
-        attempt: the attempt that is to begin.
+        node_type: the node type of the step.
+        attempt: the number of the attempt that is to begin.
     """
 
     tenant: str
@@ -29,7 +29,7 @@ class ActorJob(NamedTuple):
 
 
 class OutgoingJob(NamedTuple):
-    """A message for JetStream."""
+    """A message to publish to JetStream."""
 
     subject: str
     payload: bytes
@@ -37,18 +37,18 @@ class OutgoingJob(NamedTuple):
 
 
 def actor_name(node_type: str) -> str:
-    """Return the name of a node type's actor, and of its queue."""
+    """Return the name of a node type's actor, which is also the name of its queue."""
     return f"node.{node_type}"
 
 
 def actor_job(
     subjects: Subjects, tenant: str, state: ExecutionState, step_id: str
 ) -> OutgoingJob | None:
-    """Return the message for a step that waits for an actor; None for any other step.
+    """Return the message for a step that waits for an actor, or None for any other step.
 
-    It may be sent again by whoever comes to drive the execution. While nothing has been asked of
-    the execution in between, JetStream recognises the repetition; after a pause, when actors may
-    have dropped the message, it does not. Duplicates that get through begin nothing.
+    Every driver of the execution may send it again. JetStream deduplicates it by its id until
+    another command is appended to the execution: after a pause, when actors may have dropped the
+    message, it has a new id. A duplicate that gets through starts nothing.
     """
     step = state.steps.get(step_id)
     if step is None or step.waiting is None or step.waiting.wait != "actor":
@@ -59,19 +59,19 @@ def actor_job(
 
 
 def message_for(subjects: Subjects, job: ActorJob) -> OutgoingJob:
-    """Return a message that no other is a repetition of."""
+    """Return a message without an id, which JetStream never deduplicates."""
     name = actor_name(job.node_type)
     message = JobMessage(queue_name=name, actor_name=name, args=list(job))
     return OutgoingJob(subjects.job(name), msgspec.json.encode(message), {})
 
 
 def watch_for(subjects: Subjects, job: ActorJob, when: float) -> OutgoingJob:
-    """Return a message for later; it takes the place of an earlier one for the same attempt.
+    """Return a message that is delivered later, and replaces an earlier one for the same attempt.
 
     Args:
-        subjects: the names of the installation.
-        job: what it asks for.
-        when: seconds since the epoch.
+        subjects: the subjects of the installation.
+        job: the attempt.
+        when: time of delivery, in seconds since the epoch.
     """
     schedule = hashlib.sha256(".".join(map(str, job)).encode()).hexdigest()[:40]
     message = message_for(subjects, job)

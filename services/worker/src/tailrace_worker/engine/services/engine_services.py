@@ -1,4 +1,4 @@
-"""What all drives of one worker share."""
+"""What the drives and actors of one worker share."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -29,7 +29,22 @@ _MAX_CACHED_NODES: Final = 50_000
 
 @dataclass(slots=True)
 class EngineServices:
-    """Adapters and settings of the engine, constructed by the composition root."""
+    """Adapters and settings of the engine, constructed by the engine's composition root.
+
+    Attributes:
+        worker_id: names this worker in commits and liveness questions.
+        stores: the log, indexes and other stores.
+        commands: what changes executions: start, cancel, signal, publish a job.
+        liveness: asks other workers whether they drive an execution or run an attempt.
+        statistics: collects statistics of runs that end on this worker.
+        estimators: estimators of workflow versions, cached.
+        allowance: limits the time spent on estimates.
+        runner: runs attempts of nodes.
+        now: returns the time of NATS in seconds since the epoch.
+        max_crashes: lost workers after which a step fails.
+        cancel_grace: seconds that an attempt has to end after a cancellation.
+        loop: the engine's event loop.
+    """
 
     worker_id: str
     jetstream: JetStream
@@ -51,10 +66,10 @@ class EngineServices:
     )
 
     async def plan(self, tenant: str, workflow: str, version: int) -> Plan:
-        """Return the plan of a workflow's version.
+        """Return the plan of a workflow's version, from a cache where possible.
 
         Raises:
-            WorkflowNotFoundError: it is not stored any more.
+            WorkflowNotFoundError: the version is not stored any more.
         """
         key = (tenant, workflow, version)
         plan = self._plans.get(key)
@@ -70,21 +85,21 @@ class EngineServices:
             self._plans.put(key, plan, len(plan.nodes))
         return plan
 
-    async def outlook(self, tenant: str, plan: Plan, version: int) -> ProgressEstimates:
-        """Return what tells how far an execution of a plan is and how long it still takes."""
+    async def progress_estimates(self, tenant: str, plan: Plan, version: int) -> ProgressEstimates:
+        """Return what fills in the progress and remaining time of one execution."""
         estimator = await self.estimators.get(tenant, plan.definition, version, plan.graph)
         return ProgressEstimates(estimator, len(plan.nodes), self.allowance)
 
     async def send_to_actor(self, tenant: str, state: ExecutionState, step_id: str) -> None:
-        """Have an actor attend to a step that waits for one."""
+        """Publish the message for a step, if it waits for an actor."""
         job = actor_job(self.subjects, tenant, state, step_id)
         if job is not None:
             await self.jetstream.publish(job.subject, job.payload, job.headers)
 
     async def subscribe_live(
-        self, tenant: str, execution: str, heard: Callable[[Msg], Awaitable[None]]
+        self, tenant: str, execution: str, on_commit: Callable[[Msg], Awaitable[None]]
     ) -> Subscription:
-        """Hear of every commit to an execution."""
+        """Subscribe to the commits of an execution."""
         return await self.jetstream.client.subscribe(
-            self.subjects.live(tenant, execution), cb=heard
+            self.subjects.live(tenant, execution), cb=on_commit
         )

@@ -1,8 +1,8 @@
-"""The clock of NATS, as workers read it.
+"""Read the clock of NATS.
 
-Timers are written down by one worker, kept by NATS and looked at by another, so all of them go by
-one clock. A worker asks NATS for the time now and then and counts on by its own monotonic clock
-in between: whatever its wall clock says, or is set to, moves no timer.
+A timer is set by one worker, kept by NATS and read by another worker, so all must use one clock. A
+worker asks NATS for the time every 30 seconds and counts with its own monotonic clock in between. A
+wrong or adjusted wall clock of the worker moves no timer.
 """
 
 import asyncio
@@ -15,26 +15,26 @@ import structlog
 from tailrace_shared.errors import JetStreamError, UnavailableError
 from tailrace_shared.nats.jetstream import JetStream
 
-_INTERVAL: Final = 30.0
-# What one question is worth: less than the time that it takes on its way.
-_TOLERANCE: Final = 0.005
-_TELLING: Final = 1.0
+_INTERVAL_S: Final = 30.0
+# Accuracy of one question, unless its round trip takes longer.
+_TOLERANCE_S: Final = 0.005
+_WARN_S: Final = 1.0
 
 _log = structlog.get_logger(__name__)
 
 
 class Clock:
-    """Tells the time of NATS.
+    """Returns the time of NATS.
 
     Args:
-        jetstream: where to ask.
-        stream: a stream that exists: JetStream tells the time with its state.
+        jetstream: connection to JetStream.
+        stream: a stream that exists: JetStream reports the time with its state.
     """
 
     def __init__(self, jetstream: JetStream, stream: str) -> None:
         self._jetstream = jetstream
         self._stream = stream
-        # The epoch's second at which the monotonic clock stood at zero.
+        # Seconds since the epoch at which the monotonic clock stood at zero.
         self._zero = time.time() - time.monotonic()
 
     def now(self) -> float:
@@ -42,15 +42,15 @@ class Clock:
         return self._zero + time.monotonic()
 
     async def run(self) -> None:
-        """Go right until cancelled."""
+        """Synchronize periodically until cancelled."""
         while True:
-            await asyncio.sleep(_INTERVAL)
+            await asyncio.sleep(_INTERVAL_S)
             try:
-                await self.set()
+                await self.synchronize()
             except (UnavailableError, JetStreamError) as error:
-                _log.warning("clock not set", error=str(error))
+                _log.warning("clock: synchronization failed", error=str(error))
 
-    async def set(self) -> None:
+    async def synchronize(self) -> None:
         """Ask NATS for the time.
 
         Raises:
@@ -60,9 +60,9 @@ class Clock:
         answer = await self._jetstream.api(f"STREAM.INFO.{self._stream}")
         answered = time.monotonic()
         zero = datetime.fromisoformat(answer["ts"]).timestamp() - (asked + answered) / 2
-        wrong = zero - self._zero
-        # A question that was long on its way tells little.
-        if abs(wrong) > max(_TOLERANCE, answered - asked):
+        error = zero - self._zero
+        # An error below the round trip of the question is within its accuracy.
+        if abs(error) > max(_TOLERANCE_S, answered - asked):
             self._zero = zero
-        if abs(wrong) > _TELLING:
-            _log.warning("this machine's clock is wrong", seconds=round(-wrong, 3))
+        if abs(error) > _WARN_S:
+            _log.warning("clock: wall clock of this machine is off", seconds=round(-error, 3))

@@ -1,4 +1,4 @@
-"""Statistics of the runs that end on this worker: noted at once, written about once a second."""
+"""Collect statistics of the runs that end on this worker, and write them about once a second."""
 
 import asyncio
 from collections import defaultdict
@@ -13,12 +13,12 @@ from tailrace_shared.estimation import RunDelta
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.stores.stats_store import StatsStore
 
-_INTERVAL: Final = 1.0
-_MOST_NODES: Final = 50_000
-"""Each takes a kilobyte and a half."""
-_LARGE: Final = 500
-"""Steps from which on a run is not looked through on the loop, where others wait."""
-_AT_ONCE: Final = 16
+_INTERVAL_S: Final = 1.0
+_MAX_NODES: Final = 50_000
+"""Each node takes about 1.5 KB."""
+_LARGE_STEPS: Final = 500
+"""Runs of more steps are added in a thread, so that they do not block the event loop."""
+_MAX_WRITES: Final = 16
 
 _log = structlog.get_logger(__name__)
 
@@ -26,59 +26,59 @@ _Key = tuple[str, str]
 
 
 class Statistics:
-    """Notes how runs went, and writes it down.
+    """Collects and writes the statistics of runs.
 
-    A worker that dies loses what it has not written; while NATS is away it keeps what it has noted,
-    up to so many nodes.
+    A worker that dies loses what it has not written. While NATS is away it collects more, up to
+    ``max_nodes`` nodes.
 
     Args:
-        store: where it is written.
-        most_nodes: of how many nodes, of all workflows, it keeps what is not written yet.
+        store: where they are written.
+        max_nodes: limit for nodes, of all workflows, whose statistics are not written yet.
     """
 
-    def __init__(self, store: StatsStore, most_nodes: int = _MOST_NODES) -> None:
+    def __init__(self, store: StatsStore, max_nodes: int = _MAX_NODES) -> None:
         self._store = store
-        self._most_nodes = most_nodes
-        self._noted: dict[_Key, RunDelta] = {}
+        self._max_nodes = max_nodes
+        self._pending: dict[_Key, RunDelta] = {}
         self._large: defaultdict[_Key, list[ExecutionState]] = defaultdict(list)
         self._nodes = 0
-        self._left_out = 0
+        self._dropped = 0
 
     def note(self, tenant: str, state: ExecutionState) -> None:
-        """Note a run that has ended; costs microseconds for each of its steps."""
+        """Add a run that has ended; takes microseconds for each of its steps."""
         key = (tenant, state.workflow_id)
-        delta = self._noted.get(key)
-        is_large = len(state.steps) > _LARGE
-        if self._nodes >= self._most_nodes and (delta is None or is_large):
-            self._left_out += 1
+        delta = self._pending.get(key)
+        is_large = len(state.steps) > _LARGE_STEPS
+        if self._nodes >= self._max_nodes and (delta is None or is_large):
+            self._dropped += 1
             return
         if is_large:
             self._large[key].append(state)
             self._nodes += len(state.steps)
             return
         if delta is None:
-            delta = self._noted[key] = RunDelta()
+            delta = self._pending[key] = RunDelta()
         before = delta.node_count
         delta.record_run(state)
         self._nodes += delta.node_count - before
 
     async def run(self) -> None:
-        """Write what has been noted, until cancelled."""
+        """Write periodically until cancelled."""
         while True:
-            await asyncio.sleep(_INTERVAL)
+            await asyncio.sleep(_INTERVAL_S)
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what has been noted."""
-        await self._look_through_large()
-        noted, self._noted, self._nodes = self._noted, {}, 0
-        if self._left_out:
-            _log.warning("statistics left out", runs=self._left_out)
-            self._left_out = 0
-        room = asyncio.Semaphore(_AT_ONCE)
-        await asyncio.gather(*(self._write(key, delta, room) for key, delta in noted.items()))
+        """Write what has been collected."""
+        await self._add_large()
+        pending, self._pending, self._nodes = self._pending, {}, 0
+        if self._dropped:
+            _log.warning("statistics: dropped runs", runs=self._dropped)
+            self._dropped = 0
+        room = asyncio.Semaphore(_MAX_WRITES)
+        await asyncio.gather(*(self._write(key, delta, room) for key, delta in pending.items()))
 
-    async def _look_through_large(self) -> None:
+    async def _add_large(self) -> None:
         while self._large:
             key, states = self._large.popitem()
             delta = RunDelta()
@@ -87,28 +87,28 @@ class Statistics:
             except asyncio.CancelledError:
                 self._large[key] += states
                 raise
-            self._take_back(key, delta)
+            self._put_back(key, delta)
 
     async def _write(self, key: _Key, delta: RunDelta, room: asyncio.Semaphore) -> None:
         async with room:
             try:
                 await self._store.add(*key, delta)
             except (UnavailableError, JetStreamError) as error:
-                _log.info("statistics not written", workflow=key[1], error=str(error))
-                self._take_back(key, delta)
+                _log.info("statistics: write failed", workflow=key[1], error=str(error))
+                self._put_back(key, delta)
             except msgspec.MsgspecError as error:
-                # A record that nobody can read must not keep all others from being written.
-                _log.error("statistics unreadable", workflow=key[1], error=str(error))
+                # One unreadable record must not stop the writes of all others.
+                _log.error("statistics: unreadable record", workflow=key[1], error=str(error))
             except asyncio.CancelledError:
-                # The worker stops, and flushes once more.
-                self._take_back(key, delta)
+                # The worker stops, and flushes once more after this.
+                self._put_back(key, delta)
                 raise
 
-    def _take_back(self, key: _Key, delta: RunDelta) -> None:
-        if (newer := self._noted.get(key)) is not None:
+    def _put_back(self, key: _Key, delta: RunDelta) -> None:
+        if (newer := self._pending.get(key)) is not None:
             self._nodes -= newer.node_count
             delta.merge(newer)
-        self._noted[key] = delta
+        self._pending[key] = delta
         self._nodes += delta.node_count
 
 

@@ -1,1 +1,1 @@
-"""Retries, wake-ups, background tasks and a TTL cache for asyncio code."""
+"""Building blocks of asyncio code: retries, wake-ups, background tasks, a cache of executions."""

@@ -1,4 +1,4 @@
-"""Chores: small things to be done beside the driving of one execution, each until it is done."""
+"""Run small pieces of work beside the drive of one execution, each retried until it is done."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -7,24 +7,24 @@ from typing import Any
 import structlog
 
 from tailrace_shared.errors import UnavailableError
-from tailrace_worker.engine.tasks.retry import patiently
+from tailrace_worker.engine.tasks.retry import retry_unavailable
 
 _log = structlog.get_logger(__name__)
 
-Chore = Callable[[], Coroutine[Any, Any, None]]
+Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 class BackgroundTasks:
-    """Runs chores on the engine's loop.
+    """Runs work on the engine's loop.
 
     Args:
-        wake: called whenever one is done.
-        names: what the log is to say of them.
+        wake: called whenever a piece of work has ended.
+        log_fields: fields of the log messages about failures.
     """
 
-    def __init__(self, wake: Callable[[], None], **names: str) -> None:
+    def __init__(self, wake: Callable[[], None], **log_fields: str) -> None:
         self._wake = wake
-        self._names = names
+        self._log_fields = log_fields
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
         self._failure: Exception | None = None
@@ -32,42 +32,44 @@ class BackgroundTasks:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def do(self, chore: Chore) -> None:
-        """Begin a chore. Repeating it must do no harm: it is repeated while NATS is away."""
-        task = asyncio.get_running_loop().create_task(self._do(chore))
+    def start(self, work: Work) -> None:
+        """Start a piece of work. It must be idempotent: it is repeated while NATS is away."""
+        task = asyncio.get_running_loop().create_task(self._run(work))
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._on_done)
 
-    def check(self) -> None:
-        """Raise what a chore has failed with: without it the execution must not be left alone."""
+    def raise_failure(self) -> None:
+        """Raise the first unexpected error of a piece of work, once."""
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
 
-    async def all_done(self) -> None:
-        """Wait until nothing is left to do."""
+    async def join(self) -> None:
+        """Wait until all work has ended."""
         while self._tasks:
             await asyncio.wait(self._tasks)
 
     def close(self) -> None:
-        """Do nothing more."""
+        """Cancel all work."""
         self._is_closed = True
         for task in self._tasks:
             task.cancel()
 
     def reopen(self) -> None:
-        """Do things again."""
+        """Accept work again."""
         self._is_closed = False
 
-    async def _do(self, chore: Chore) -> None:
+    async def _run(self, work: Work) -> None:
         try:
-            await patiently(chore, lambda: self._is_closed)
+            await retry_unavailable(work, lambda: self._is_closed)
         except UnavailableError:
-            pass  # the drive that follows does it
-        except Exception as error:  # noqa: BLE001 - it is raised where it can be dealt with
-            _log.warning("left undone", error=str(error) or repr(error), **self._names)
+            pass  # the next drive starts it again
+        except Exception as error:  # noqa: BLE001 - raised by raise_failure, in the drive
+            _log.warning(
+                "background task failed", error=str(error) or repr(error), **self._log_fields
+            )
             self._failure = self._failure or error
 
-    def _done(self, task: asyncio.Task[None]) -> None:
+    def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._wake()

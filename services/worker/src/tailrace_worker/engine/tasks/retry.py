@@ -1,37 +1,43 @@
-"""Waiting for NATS: what runs is not given up because a server is away for a while."""
+"""Retry while NATS is away: what runs is not given up because a server restarts."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from tailrace_shared.errors import UnavailableError
 
-_PATIENCE: Final = 300.0
-_PAUSE: Final = 0.5
+_TIMEOUT_S: Final = 300.0
+_PAUSE_S: Final = 0.5
 
 T = TypeVar("T")
 
 
-async def patiently(
-    ask: Callable[[], Awaitable[T]],
-    gives_up: Callable[[], bool] = lambda: False,
-    patience: float = _PATIENCE,
+async def retry_unavailable(
+    call: Callable[[], Awaitable[T]],
+    should_give_up: Callable[[], bool] = lambda: False,
+    timeout_s: float = _TIMEOUT_S,
 ) -> T:
-    """Ask, and go on asking while NATS is away.
+    """Call, and call again while NATS is away.
 
     Args:
-        ask: what may fail; repeating it must do no harm.
-        gives_up: tells, after a failure, that nobody waits for the answer any more.
-        patience: how long to go on, in seconds.
+        call: what may fail; it must be idempotent.
+        should_give_up: asked after each failure; True ends the retries.
+        timeout_s: seconds after which the last error is raised.
 
     Raises:
-        UnavailableError: NATS was away for longer, or it was given up.
+        UnavailableError: NATS was away for longer, or ``should_give_up`` returned True.
     """
-    deadline = asyncio.get_running_loop().time() + patience
+    deadline = asyncio.get_running_loop().time() + timeout_s
     while True:
         try:
-            return await ask()
+            return await call()
         except UnavailableError:
-            if gives_up() or asyncio.get_running_loop().time() > deadline:
+            if should_give_up() or asyncio.get_running_loop().time() > deadline:
                 raise
-            await asyncio.sleep(_PAUSE)
+            await asyncio.sleep(_PAUSE_S)
+
+
+async def retry_forever(call: Callable[[], Awaitable[T]]) -> T:
+    """Call, and call again until NATS answers. ``call`` must be idempotent."""
+    return await retry_unavailable(call, timeout_s=math.inf)

@@ -1,67 +1,67 @@
-"""What wakes a drive that waits: something that happens, a time, or a long silence."""
+"""Wake a drive that waits: by an event, at a time, or after a long silence."""
 
 import asyncio
 
 
 class WakeUp:
-    """Wakes one who waits. Everything happens on one event loop.
+    """An event whose waits may also end at a time, or after a long silence. For one event loop.
 
     Args:
-        loop: that loop.
-        patience: after how many seconds without a ring a silence is a long one.
+        loop: the event loop.
+        silence_s: seconds without :meth:`set` after which a silence counts as long.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, patience: float) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, silence_s: float) -> None:
         self._loop = loop
-        self._patience = patience
-        self._rung = asyncio.Event()
-        self._waits_since: float | None = None
+        self._silence_s = silence_s
+        self._event = asyncio.Event()
+        self._waiting_since: float | None = None
         self._was_silent = False
-        self._impatience: asyncio.TimerHandle | None = None
+        self._silence_timer: asyncio.TimerHandle | None = None
 
     @property
-    def has_rung(self) -> bool:
-        """Whether it has rung since it was reset."""
-        return self._rung.is_set()
+    def is_set(self) -> bool:
+        """Whether it was set since it was cleared."""
+        return self._event.is_set()
 
-    def ring(self) -> None:
-        """Wake who waits, or let the next wait be over at once."""
-        self._rung.set()
+    def set(self) -> None:
+        """End the current wait, or the next one at once."""
+        self._event.set()
 
-    def reset(self) -> None:
-        """Forget that it has rung."""
-        self._rung.clear()
+    def clear(self) -> None:
+        """Let the next wait block again."""
+        self._event.clear()
 
     def stop(self) -> None:
-        """Watch for no silence any more."""
-        if self._impatience is not None:
-            self._impatience.cancel()
-            self._impatience = None
+        """Cancel the timer that measures silence."""
+        if self._silence_timer is not None:
+            self._silence_timer.cancel()
+            self._silence_timer = None
 
-    async def wait(self, delay: float | None, *, minds_silence: bool) -> bool:
-        """Return once it has rung; tells whether that was because of a long silence.
+    async def wait(self, delay: float | None, *, notice_silence: bool) -> bool:
+        """Wait until it is set. Returns True if a long silence has set it.
 
         Args:
-            delay: seconds after which it rings anyway.
-            minds_silence: whether it rings after a long silence as well.
+            delay: seconds after which it is set anyway; None for no limit.
+            notice_silence: whether a long silence sets it.
         """
-        timer = None if delay is None else self._loop.call_later(delay, self.ring)
-        self._waits_since = self._loop.time()
-        if minds_silence and self._impatience is None:
-            self._impatience = self._loop.call_later(self._patience, self._lose_patience)
-        await self._rung.wait()
-        self._waits_since = None
+        timer = None if delay is None else self._loop.call_later(delay, self.set)
+        self._waiting_since = self._loop.time()
+        if notice_silence and self._silence_timer is None:
+            self._silence_timer = self._loop.call_later(self._silence_s, self._on_silence)
+        await self._event.wait()
+        self._waiting_since = None
         if timer is not None:
             timer.cancel()
         was_silent, self._was_silent = self._was_silent, False
         return was_silent
 
-    def _lose_patience(self) -> None:
+    def _on_silence(self) -> None:
         # One timer for many waits: a timer for each would cost as much as the wait itself.
         now = self._loop.time()
-        until = self._patience + (now if self._waits_since is None else self._waits_since)
+        until = self._silence_s + (now if self._waiting_since is None else self._waiting_since)
         if until > now:
-            self._impatience = self._loop.call_at(until, self._lose_patience)
+            self._silence_timer = self._loop.call_at(until, self._on_silence)
             return
-        self._impatience, self._was_silent = None, True
-        self.ring()
+        self._silence_timer, self._was_silent = None, True
+        self.set()

@@ -49,8 +49,8 @@ def test_a_message_for_another_attempt_than_the_next_is_dropped(until, attempt):
 
 def test_a_message_for_an_attempt_that_runs_has_somebody_asked():
     """Redelivered after a crash, or merely sent twice: the log alone cannot tell."""
-    assert verdict(actor_log("running")) is Decision.ASK
-    assert verdict(actor_log("running again"), attempt=2) is Decision.ASK
+    assert verdict(actor_log("running")) is Decision.CHECK
+    assert verdict(actor_log("running again"), attempt=2) is Decision.CHECK
 
 
 def test_a_step_that_the_driver_runs_itself_is_none_of_an_actors_business():
@@ -69,7 +69,7 @@ def test_nothing_begins_in_an_execution_that_is_held():
 
 def test_a_pause_waits_for_the_end_of_an_attempt_that_runs():
     """So it is noticed, if its worker is lost meanwhile."""
-    assert verdict(actor_log("running", HELD)) is Decision.ASK
+    assert verdict(actor_log("running", HELD)) is Decision.CHECK
 
 
 def test_an_execution_that_is_cancelled_needs_no_more_attempts():

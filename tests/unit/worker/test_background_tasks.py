@@ -10,54 +10,54 @@ from tailrace_worker.engine.tasks.background_tasks import BackgroundTasks
 
 
 @pytest.fixture
-def chores(monkeypatch: pytest.MonkeyPatch) -> BackgroundTasks:
+def tasks(monkeypatch: pytest.MonkeyPatch) -> BackgroundTasks:
     """Chores that do not wait long for NATS."""
-    monkeypatch.setattr(retry, "_PAUSE", 0.0)
+    monkeypatch.setattr(retry, "_PAUSE_S", 0.0)
     return BackgroundTasks(lambda: None, execution="e")
 
 
-async def test_a_chore_is_done_again_while_nats_is_away(chores: BackgroundTasks) -> None:
+async def test_a_chore_is_done_again_while_nats_is_away(tasks: BackgroundTasks) -> None:
     """And whoever waits for all of them waits for that."""
     tries: list[int] = []
 
-    async def chore() -> None:
+    async def work() -> None:
         tries.append(1)
         if len(tries) < 3:
             raise UnavailableError("away")
 
-    chores.do(chore)
-    assert len(chores) == 1
-    await chores.all_done()
+    tasks.start(work)
+    assert len(tasks) == 1
+    await tasks.join()
     assert len(tries) == 3
-    assert not chores
-    chores.check()
+    assert not tasks
+    tasks.raise_failure()
 
 
 async def test_what_a_chore_fails_with_is_raised_where_it_can_be_dealt_with(
-    chores: BackgroundTasks,
+    tasks: BackgroundTasks,
 ) -> None:
     """Once: the drive that follows does everything again."""
 
-    async def chore() -> None:
+    async def work() -> None:
         raise NewerLogError("written by a newer version")
 
-    chores.do(chore)
-    await chores.all_done()
+    tasks.start(work)
+    await tasks.join()
     with pytest.raises(NewerLogError):
-        chores.check()
-    chores.check()
+        tasks.raise_failure()
+    tasks.raise_failure()
 
 
-async def test_closed_chores_are_let_go(chores: BackgroundTasks) -> None:
+async def test_closed_chores_are_let_go(tasks: BackgroundTasks) -> None:
     """Their execution is driven by somebody else."""
     begun = asyncio.Event()
 
-    async def chore() -> None:
+    async def work() -> None:
         begun.set()
         await asyncio.Event().wait()
 
-    chores.do(chore)
+    tasks.start(work)
     await begun.wait()
-    chores.close()
-    await chores.all_done()
-    chores.check()
+    tasks.close()
+    await tasks.join()
+    tasks.raise_failure()

@@ -12,7 +12,7 @@ def filled(share, *tenants):
     while admitted := [tenant for tenant in tenants if share.admits(tenant)]:
         for tenant in admitted:
             if share.admits(tenant):
-                share.taken(tenant)
+                share.acquire(tenant)
                 has[tenant] += 1
     return has
 
@@ -39,7 +39,7 @@ def test_a_newcomer_gets_what_others_give_back():
     assert filled(share, "b") == {"b": 2}
     assert not share.admits("a")
     for _ in range(4):
-        share.released("a")
+        share.release("a")
     assert not share.admits("a") or share.free >= 2
     assert share.admits("b")
 
@@ -49,7 +49,7 @@ def test_the_smallest_worker_serves_somebody():
     share = FairShare(1)
     assert filled(share, "a") == {"a": 1}
     assert not share.admits("b")
-    share.released("a")
+    share.release("a")
     assert share.admits("b")
 
 
@@ -63,10 +63,10 @@ def test_no_slot_is_given_twice_and_a_free_one_is_had_by_who_has_none(slots, mov
     has = {"a": 0, "b": 0, "c": 0}
     for tenant, comes in moves:
         if comes and share.admits(tenant):
-            share.taken(tenant)
+            share.acquire(tenant)
             has[tenant] += 1
         elif not comes and has[tenant]:
-            share.released(tenant)
+            share.release(tenant)
             has[tenant] -= 1
         assert share.free == slots - sum(has.values()) >= 0
         for each, count in has.items():

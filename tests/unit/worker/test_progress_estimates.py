@@ -51,7 +51,7 @@ def test_a_run_that_begins_tells_how_long_it_takes(plan: Plan) -> None:
     for _ in range(3):
         event = ExecutionStarted(Started("e1", "running", STAMP), STAMP)
         outlook = ProgressEstimates(estimator, 2, _free())
-        outlook.tell([event], Playback(plan, lambda _step: 10.0).state, BEGIN)
+        outlook.fill_in([event], Playback(plan, lambda _step: 10.0).state, BEGIN)
         assert event.data.eta_ms == pytest.approx(20_000, rel=0.02)
     assert estimator.asked == 1
 
@@ -61,7 +61,7 @@ def test_reports_tell_how_far_the_run_is(plan: Plan) -> None:
     run = Playback(plan, lambda _step: 10.0)
     run.state.apply(_report())
     event = _report()
-    ProgressEstimates(_estimator(plan), 2, _free()).tell([event], run.state, BEGIN + 5)
+    ProgressEstimates(_estimator(plan), 2, _free()).fill_in([event], run.state, BEGIN + 5)
     assert event.data.progress == 25.0
     assert event.data.eta_ms == pytest.approx(15_000, rel=0.05)
 
@@ -73,7 +73,7 @@ def test_estimates_are_made_once_a_second(plan: Plan) -> None:
     told: list[int | None] = []
     for tenth in range(20):
         event = _report()
-        outlook.tell([event], run.state, BEGIN + tenth / 10)
+        outlook.fill_in([event], run.state, BEGIN + tenth / 10)
         told.append(event.data.eta_ms)
     assert estimator.asked == 2
     steps = [(told[n] or 0) - (told[n + 1] or 0) for n in range(9)]
@@ -89,14 +89,14 @@ def test_all_executions_share_what_a_worker_has_for_estimates(plan: Plan) -> Non
     told: list[int | None] = []
     for outlook in (first, second):
         event = _report()
-        outlook.tell([event], run.state, BEGIN)
+        outlook.fill_in([event], run.state, BEGIN)
         told.append(event.data.eta_ms)
     assert told[0] is not None
     assert told[1] is None
     while not allowance.is_left:
         pass
     event = _report()
-    second.tell([event], run.state, BEGIN)
+    second.fill_in([event], run.state, BEGIN)
     assert event.data.eta_ms is not None
 
 
@@ -108,11 +108,11 @@ async def test_the_estimate_of_a_large_run_is_made_aside(plan: Plan) -> None:
     assert not estimator.is_quick(run.state)
     outlook = ProgressEstimates(estimator, 5000, Allowance())
     started = ExecutionStarted(Started("e1", "running", STAMP), STAMP)
-    outlook.tell([started], run.state, BEGIN)
+    outlook.fill_in([started], run.state, BEGIN)
     told = []
     for second in (1, 2):
         run.state.apply(event := StepProgressed(StepProgress("n0", "simulate", 50.0), STAMP))
-        outlook.tell([event], run.state, BEGIN + second)
+        outlook.fill_in([event], run.state, BEGIN + second)
         told.append(event.data.eta_ms)
         assert outlook.estimating is not None
         await outlook.estimating

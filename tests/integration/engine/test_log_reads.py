@@ -23,7 +23,7 @@ from tailrace_worker.secrets.secret_store import SecretStore
 @pytest.fixture
 async def engine(site: Installation, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Engine]:
     """An engine in this process, whose drives hear of commits as soon as they begin to wait."""
-    monkeypatch.setattr(driver, "_LISTEN_AFTER", 0.05)
+    monkeypatch.setattr(driver, "_SUBSCRIBE_AFTER_S", 0.05)
     settings = read_settings(WorkerSettings, {**site.environment, "TAILRACE_CANCEL_GRACE": "100ms"})
     started = Engine(settings, load_registry("", ""), SecretStore())
     await asyncio.to_thread(started.start)
