@@ -212,7 +212,7 @@ class TestCrashes:
         await fleet.leave("b", 2)
         await fleet.woken()
         assert (await fleet.gate._try(fleet_group(2), "c")).admitted
-        await fleet.gate._line.join(fleet_group(2).line, "t", "d")
+        await fleet.gate._queues.join(fleet_group(2).queue, "t", "d")
         assert await fleet.enter("c", 2)
         assert await fleet.woken() == ["d"]
         assert await fleet.enter("d", 2)
@@ -230,20 +230,20 @@ class TestCrashes:
         """Just when the slot was given back: entering again gets in."""
         await fleet.enter("a")
         await fleet.leave("a")
-        await fleet.gate._line.join(fleet_group(1).line, "t", "b")
+        await fleet.gate._queues.join(fleet_group(1).queue, "t", "b")
         assert await fleet.enter("b")
 
     async def test_a_slot_given_back_between_the_look_and_the_line_is_seen(self, fleet):
         """The second look is what finds it."""
         await fleet.enter("a")
-        join = fleet.gate._line.join
+        join = fleet.gate._queues.join
 
         async def leave_and_join(*place):
             await fleet.leave("a")
             assert await fleet.woken() == []
             await join(*place)
 
-        fleet.gate._line.join = leave_and_join
+        fleet.gate._queues.join = leave_and_join
         assert await fleet.enter("b")
 
     async def test_the_slot_of_an_execution_that_has_ended_is_free(self, fleet):

@@ -1,23 +1,23 @@
-"""The gate before a workflow's executions: no more than so many at once, in order of arrival.
+"""The gate before a workflow's executions: at most ``limit`` at once, in order of arrival.
 
-A group of executions has a record, who holds a slot, and a line of those who wait. The record is
-changed by compare-and-set on its revision, so of two who want the last slot one gets it; no
-message and no crash can make more holders than the limit. What remains is that nobody waits while
-a slot is free. Slots become free in ``leave`` only (or when a holder is found to have ended), and
-whoever makes one free then wakes the first in line, that is, publishes its job. A waiter joins
-the line first and looks at the record again after that: either it sees the free slot, or whoever
-frees one later sees it in the line. One that is woken and gets in takes itself out of the line
-and wakes the next while slots are free, so a chain of wakes is never broken by its own success.
+A group of executions has a record of its slot holders and a queue of those that wait. The record is
+changed by compare-and-set on its revision, so of two executions that want the last slot one gets
+it: no message and no crash can make more holders than the limit. The other half is liveness: no
+execution may wait while a slot is free. Slots become free only in ``leave`` (or when a holder is
+found to have ended), and the worker that frees one wakes the first in the queue: it publishes its
+job. An execution joins the queue first and then looks at the record again. Either it sees the free
+slot, or the worker that frees one later sees it in the queue. A woken execution that gets in leaves
+the queue and wakes the next while slots are free, so success never breaks the chain of wakes.
 
-A crash between any two of these steps leaves a job that is not acknowledged: that of the one who
-was entering, or leaving. It is delivered again, ``enter`` or ``leave`` is called again, and both
-do all their steps again: a holder that enters is let in, takes itself out of the line and wakes
-the next; one that leaves and holds nothing still wakes the first. Too many wakes are harmless: a
-job for an execution that cannot get in finds that out and ends.
+A crash between any two of these steps leaves an unacknowledged job: that of the execution that was
+entering or leaving. It is redelivered, ``enter`` or ``leave`` is called again, and both repeat all
+their steps: a holder that enters is admitted, leaves the queue and wakes the next; one that leaves
+and holds no slot still wakes the first. Spurious wakes are harmless: the job of an execution that
+cannot get in ends at once.
 
-An execution that is gone (its log has expired, its job became a dead letter) would hold its slot
-or its place for ever. So the longest holder is looked at whenever there is no slot left, and the
-first in line before it is woken; what has ended is taken out.
+An execution that is lost (its log has expired, its job became a dead letter) would hold its slot or
+its group in the queue for ever. So the longest holder is checked whenever no slot is free, and the
+first in the queue before it is woken. Those that have ended are removed.
 """
 
 import hashlib
@@ -33,11 +33,11 @@ from tailrace_shared.stores.stores import Stores
 
 
 class GateResult(NamedTuple):
-    """What came of an attempt to enter.
+    """The result of an attempt to enter.
 
     Attributes:
         admitted: whether the execution holds a slot.
-        holders: those who do, the one that came first before the others.
+        holders: the executions that hold one, in the order in which they were admitted.
     """
 
     admitted: bool
@@ -49,11 +49,11 @@ class _Record(msgspec.Struct):
 
 
 class _Group(NamedTuple):
-    """A group: who its executions belong to, its record's key, its line, its slots."""
+    """A group of executions: its tenant, the key of its record, its queue, its number of slots."""
 
     tenant: str
     key: str
-    line: str
+    queue: str
     limit: int
 
 
@@ -61,7 +61,7 @@ _decode = msgspec.json.Decoder(_Record).decode
 
 
 class ConcurrencyGate:
-    """Lets executions in and out.
+    """Admits executions within the concurrency limit of their group.
 
     Args:
         stores: the records, the queues, and the log, which tells whether an execution has ended.
@@ -70,7 +70,7 @@ class ConcurrencyGate:
 
     def __init__(self, stores: Stores, jobs: JobPublisher) -> None:
         self._bucket = stores.concurrency
-        self._line = stores.queues
+        self._queues = stores.queues
         self._log = stores.log
         self._jobs = jobs
 
@@ -78,111 +78,110 @@ class ConcurrencyGate:
         self,
         tenant: str,
         workflow_id: str,
-        group: str,
+        name: str,
         limit: int,
         execution: str,
         *,
         waits: bool = True,
         overtakes: bool = False,
     ) -> GateResult:
-        """Let an execution in, or put it in line. May be called again at any time.
+        """Admit an execution or queue it. Idempotent.
 
         Args:
-            tenant: whose execution.
-            workflow_id: of which workflow.
-            group: an id for those that exclude each other.
-            limit: how many may hold a slot at once.
-            execution: who wants one.
-            waits: False if it is not to stand in line.
-            overtakes: True if whoever comes later is not to wait for its end: the first in line
-                is woken at once, to see to that.
+            tenant: the tenant of the execution.
+            workflow_id: its workflow.
+            name: the id of the group, within the workflow.
+            limit: how many executions of the group may hold a slot at once.
+            execution: the execution that wants a slot.
+            waits: False if it must not be queued.
+            overtakes: True if later executions replace it: the first in the queue is woken at once.
 
         Raises:
             UnavailableError: NATS did not answer; call again.
         """
-        place = _group(tenant, workflow_id, group, limit)
-        entry = await self._try(place, execution)
-        if not entry.admitted and waits:
-            await self._line.join(place.line, tenant, execution)
-            entry = await self._try(place, execution)
-        if entry.admitted:
-            await self._line.leave(place.line, tenant, execution)
-        # Whoever is in the line although there is room has not been told.
-        if len(entry.holders) < limit or (entry.admitted and overtakes):
-            await self._wake(place)
-        return entry
+        group = _group(tenant, workflow_id, name, limit)
+        result = await self._try(group, execution)
+        if not result.admitted and waits:
+            await self._queues.join(group.queue, tenant, execution)
+            result = await self._try(group, execution)
+        if result.admitted:
+            await self._queues.leave(group.queue, tenant, execution)
+        # An execution that is queued although a slot is free has not been woken.
+        if len(result.holders) < limit or (result.admitted and overtakes):
+            await self._wake(group)
+        return result
 
     async def leave(
-        self, tenant: str, workflow_id: str, group: str, limit: int, execution: str
+        self, tenant: str, workflow_id: str, name: str, limit: int, execution: str
     ) -> None:
-        """Give a slot or a place in line back. May be called again at any time.
+        """Give back a slot or a place in the queue. Idempotent.
 
         Raises:
             UnavailableError: NATS did not answer; call again.
         """
-        place = _group(tenant, workflow_id, group, limit)
-        holders = await self._release(place, execution)
-        await self._line.leave(place.line, tenant, execution)
+        group = _group(tenant, workflow_id, name, limit)
+        holders = await self._release(group, execution)
+        await self._queues.leave(group.queue, tenant, execution)
         if len(holders) < limit:
-            await self._wake(place)
+            await self._wake(group)
 
-    async def _try(self, place: _Group, execution: str) -> GateResult:
-        """Take a slot if one is free and nobody has waited longer."""
+    async def _try(self, group: _Group, execution: str) -> GateResult:
+        """Take a slot if one is free and no other execution has waited longer."""
         while True:
-            holders, revision = await self._holders(place)
+            holders, revision = await self._holders(group)
             if execution in holders:
                 return GateResult(True, holders)
-            if len(holders) >= place.limit:
-                if not await self._has_ended(place.tenant, holders[0]):
+            if len(holders) >= group.limit:
+                if not await self._has_ended(group.tenant, holders[0]):
                     return GateResult(False, holders)
-                await self._release(place, holders[0])
+                await self._release(group, holders[0])
                 continue
-            if await self._line.first(place.line) not in {None, (place.tenant, execution)}:
+            if await self._queues.first(group.queue) not in {None, (group.tenant, execution)}:
                 return GateResult(False, holders)
             holders = [*holders, execution]
-            if await self._bucket.replace(place.key, _encode(holders), revision) is not None:
+            if await self._bucket.replace(group.key, _encode(holders), revision) is not None:
                 return GateResult(True, holders)
 
-    async def _release(self, place: _Group, execution: str) -> list[str]:
-        """Take an execution out of the record; returns who is left."""
+    async def _release(self, group: _Group, execution: str) -> list[str]:
+        """Remove an execution from the record; return the holders that are left."""
         while True:
-            holders, revision = await self._holders(place)
+            holders, revision = await self._holders(group)
             if execution not in holders:
                 return holders
             holders = [holder for holder in holders if holder != execution]
             if holders:
-                done = await self._bucket.replace(place.key, _encode(holders), revision) is not None
+                done = await self._bucket.replace(group.key, _encode(holders), revision) is not None
             else:
-                # There may be a group for every value of a key: an empty one is not kept.
-                done = await self._bucket.purge(place.key, revision)
+                # There may be a group for every value of a key, so an empty record is purged.
+                done = await self._bucket.purge(group.key, revision)
             if done:
                 return holders
 
-    async def _wake(self, place: _Group) -> None:
-        """Publish the job of the first in line that has not ended."""
-        while (first := await self._line.first(place.line)) is not None:
+    async def _wake(self, group: _Group) -> None:
+        """Publish the job of the first execution in the queue that has not ended."""
+        while (first := await self._queues.first(group.queue)) is not None:
             if not await self._has_ended(*first):
                 await self._jobs.advance(*first)
                 return
-            await self._line.leave(place.line, *first)
+            await self._queues.leave(group.queue, *first)
 
-    async def _holders(self, place: _Group) -> tuple[list[str], int]:
-        entry = await self._bucket.get_newest(place.key)
+    async def _holders(self, group: _Group) -> tuple[list[str], int]:
+        entry = await self._bucket.get_newest(group.key)
         return ([], 0) if entry is None else (_decode(entry.value).holders, entry.revision)
 
     async def _has_ended(self, tenant: str, execution: str) -> bool:
         try:
             last = await self._log.last_commit(tenant, execution)
         except NewerLogError:
-            return False  # a worker of that version will give the slot back
+            return False  # a worker of that version will release the slot
         return last is None or isinstance(last.events()[-1], TERMINAL)
 
 
-def _group(tenant: str, workflow_id: str, group: str, limit: int) -> _Group:
+def _group(tenant: str, workflow_id: str, name: str, limit: int) -> _Group:
     names = (
         check_id(tenant, "tenant"),
         check_id(workflow_id, "workflow"),
-        check_id(group, "group"),
+        check_id(name, "group"),
     )
     digest = hashlib.sha256(".".join(names).encode()).hexdigest()[:40]
     return _Group(tenant, ".".join(names), f"gate-{digest}", limit)

@@ -1,4 +1,4 @@
-"""The input of runs, checked against the JSON Schema of the workflow's version."""
+"""Validate the input of a run against the JSON Schema of its workflow version."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,16 +17,16 @@ from tailrace_shared.workflow.schemas.schema_validator import INLINE_SECONDS
 from tailrace_shared.workflow.validation import Problem
 
 _MAX_SCHEMAS: Final = 256
-#: Larger inputs are checked in a thread: what else runs on the loop must not wait for that.
 _INLINE_BYTES: Final = 64 * 1024
+"""Larger inputs are validated in a thread, so that they do not block the event loop."""
 
 
 class InvalidInputError(ServiceError):
-    """An input that its workflow does not take.
+    """An input that its workflow does not accept.
 
     Attributes:
-        summary: what is wrong, without the places.
-        problems: every place that is wrong.
+        summary: the error without the single problems.
+        problems: every invalid place of the input.
     """
 
     def __init__(self, summary: str, problems: Sequence[Problem]) -> None:
@@ -37,22 +37,22 @@ class InvalidInputError(ServiceError):
 
 
 class InputCheck:
-    """Checks inputs; a version never changes, so its schema is compiled once."""
+    """Validates inputs. A version never changes, so its compiled schema is cached."""
 
     def __init__(self) -> None:
         self._validators: TtlCache[tuple[str, str, int], Validator] = TtlCache(_MAX_SCHEMAS)
 
     async def check(self, tenant: str, workflow: StoredWorkflow, field: str, value: Any) -> None:
-        """Check the input of a run.
+        """Validate the input of a run.
 
         Args:
-            tenant: whose workflow it is.
+            tenant: the owner of the workflow.
             workflow: the workflow, in the version that will run.
-            field: what the input is called in the body.
+            field: the name of the input in the request body, for error pointers.
             value: the input.
 
         Raises:
-            InvalidInputError: naming every place where the input is not what the workflow asks for.
+            InvalidInputError: with every place where the input violates the schema.
         """
         size = len(msgspec.json.encode(value))
         if size > MAX_VALUE_BYTES:

@@ -1,10 +1,9 @@
-"""Starting runs: once for each idempotency key, and never half.
+"""Start runs: once for each idempotency key, and never partially.
 
-The order of the steps is what makes a repeated request safe after any of them: the key's entry
-decides the execution's id and version, the due index is told that somebody must drive it (and the
-live index that it will be there), the log
-of that id is created or was, and a run that is still queued is given to the workers (again: a
-second job for an execution finds nothing to do).
+The order of the steps makes a repeated request safe after each of them. The key's record decides
+the execution's id and version. The due index and the live index name the execution before it
+exists. Its log is created, or exists already. Last, the job of a run that is still queued is
+published; a second job is harmless.
 """
 
 import asyncio
@@ -35,15 +34,15 @@ _NO_ORIGIN: Final = Origin()
 
 
 class RunRequest(NamedTuple):
-    """What a client, or a schedule, asks for.
+    """A client's or a schedule's request to start a run.
 
     Attributes:
-        tenant: who asks.
-        workflow_id: what to run.
-        field: what the input is called where it was asked for.
+        tenant: the tenant of the run.
+        workflow_id: the workflow to run.
+        field: the name of the input in the request, for error pointers.
         input: the input.
-        body: the whole body, by which a repeated request is known as the same.
-        key: its idempotency key, if it has one.
+        body: the whole request body; a repeated request with the same key must have the same body.
+        key: its idempotency key, or None.
     """
 
     tenant: str
@@ -54,14 +53,14 @@ class RunRequest(NamedTuple):
     key: str | None
 
 
-class _Entry(msgspec.Struct):
+class _Claim(msgspec.Struct):
     execution_id: str
     version: int
     body_sha256: str
 
 
 class RunStarter:
-    """Brings runs into being and gives them to the workers.
+    """Creates executions and publishes their first jobs.
 
     Args:
         stores: the log, the indexes, the definitions and the idempotency keys.
@@ -87,14 +86,14 @@ class RunStarter:
         self._rate_limit = rate_limit
 
     async def start(self, request: RunRequest) -> ExecutionState:
-        """Start a run, or return the one that this request has started before.
+        """Start a run, or return the one that an earlier copy of this request started.
 
         Raises:
-            InvalidInputError: the workflow does not take the input.
+            InvalidInputError: the workflow does not accept the input.
             WorkflowNotFoundError: the tenant has no such workflow.
             IdempotencyConflictError: the key belongs to another request.
-            TooManyRunsError: the tenant may not start another one now.
-            UnavailableError: NATS did not answer; the same request may be sent again.
+            TooManyRunsError: the tenant has reached its limit of starts a minute.
+            UnavailableError: NATS did not answer; the request may be repeated.
         """
         check_id(request.workflow_id, "workflow")
         execution_id, workflow = await self._claim(request)
@@ -103,12 +102,12 @@ class RunStarter:
     async def start_child(
         self, tenant: str, execution_id: str, workflow_id: str, run_input: Any, origin: Origin
     ) -> ExecutionState:
-        """Start the child run of a step, or return the one that was started before.
+        """Start the child run of a step, or return the one that was started earlier.
 
         Args:
-            tenant: whose.
+            tenant: the tenant of both runs.
             execution_id: the child's id, which its parent has recorded.
-            workflow_id: what to run, in its newest version.
+            workflow_id: the workflow to run, in its newest version.
             run_input: the child's input.
             origin: its parent and depth.
 
@@ -123,28 +122,28 @@ class RunStarter:
             workflow = await self._workflows.get(tenant, workflow_id)
             await self._inputs.check(tenant, workflow, "input", run_input)
             return await self._create(tenant, execution_id, workflow, run_input, origin)
-        await self._give(tenant, state)
+        await self._publish_first_job(tenant, state)
         return state
 
     async def rerun(
         self, tenant: str, execution_id: str, from_node: str | None, key: str | None
     ) -> ExecutionState:
-        """Run an execution again, or return the run that this request has started before.
+        """Rerun an execution, or return the run that an earlier copy of this request started.
 
         Args:
-            tenant: whose.
-            execution_id: the execution to run again, with its version and input.
+            tenant: the tenant of the execution.
+            execution_id: the execution to rerun, with its version and input.
             from_node: the node to begin with; None for the start.
-            key: the request's idempotency key, if it has one.
+            key: the request's idempotency key, or None.
 
         Raises:
-            ExecutionNotFoundError: the tenant has no such execution, or not all of its log.
+            ExecutionNotFoundError: the tenant has no such execution, or its log has expired.
             IllegalCommandError: it has not ended.
             InvalidInputError: it has no node ``from_node``.
             WorkflowNotFoundError: its version of the workflow is not stored any more.
             IdempotencyConflictError: the key belongs to another request.
-            TooManyRunsError: the tenant may not start another one now.
-            UnavailableError: NATS did not answer; the same request may be sent again.
+            TooManyRunsError: the tenant has reached its limit of starts a minute.
+            UnavailableError: NATS did not answer; the request may be repeated.
         """
         original = (await self._log.load(tenant, check_id(execution_id, "execution"))).state
         if not original.is_terminal:
@@ -163,7 +162,7 @@ class RunStarter:
         return await self._create(tenant, rerun_id, workflow, original.input, origin)
 
     async def check(self, request: RunRequest) -> None:
-        """Check that a run could be started so.
+        """Check that a run could be started with this request.
 
         Raises:
             InvalidInputError, WorkflowNotFoundError, InvalidIdError: as :meth:`start`.
@@ -172,7 +171,9 @@ class RunStarter:
         await self._checked_workflow(request)
 
     async def sensitive_input(self, tenant: str, workflow_id: str, run_input: Any) -> list[str]:
-        """Return the places in an input that nobody is shown; all of it if nobody can tell.
+        """Return JSON Pointers to the sensitive places in an input, for masking.
+
+        Without the workflow, all of the input counts as sensitive.
 
         Raises:
             UnavailableError: NATS did not answer.
@@ -199,13 +200,13 @@ class RunStarter:
         if state is None:
             state = (await self._log.load(tenant, execution_id)).state
             if state.is_terminal:
-                # Entered again for nothing. Its result may not be written yet, and must be before
-                # it is struck out: a worker does both, in that order.
+                # It was entered into the live index again. A worker removes it, after it has
+                # written the result, which may be missing yet.
                 await self._jobs.advance(tenant, execution_id)
-        await self._give(tenant, state)
+        await self._publish_first_job(tenant, state)
         return state
 
-    async def _give(self, tenant: str, state: ExecutionState) -> None:
+    async def _publish_first_job(self, tenant: str, state: ExecutionState) -> None:
         if state.status == "queued":
             await asyncio.gather(
                 self._jobs.advance(tenant, state.execution_id), self._runs.put(tenant, state)
@@ -213,65 +214,67 @@ class RunStarter:
 
     async def _claim(self, request: RunRequest) -> tuple[str, StoredWorkflow]:
         if request.key is None:
-            return new_execution_id(), await self._admitted(request)
+            return new_execution_id(), await self._validate_and_count(request)
         key = _bucket_key(request.tenant, request.workflow_id, request.key)
         digest = _digest(request.body)
-        held = await self._held(key)
-        if held is None:
-            workflow = await self._admitted(request, key)
-            entry = _Entry(new_execution_id(), workflow.version, digest)
-            held = await self._hold(key, entry)
-            if held is entry:
-                return held.execution_id, workflow
-        _check_same(held, digest)
-        workflow = await self._workflows.get(request.tenant, request.workflow_id, held.version)
-        return held.execution_id, workflow
+        stored = await self._claim_of(key)
+        if stored is None:
+            workflow = await self._validate_and_count(request, key)
+            claim = _Claim(new_execution_id(), workflow.version, digest)
+            stored = await self._store_claim(key, claim)
+            if stored is claim:
+                return stored.execution_id, workflow
+        _check_same(stored, digest)
+        workflow = await self._workflows.get(request.tenant, request.workflow_id, stored.version)
+        return stored.execution_id, workflow
 
     async def _claim_rerun(
         self, tenant: str, original: ExecutionState, from_node: str | None, key: str | None
     ) -> str:
         if key is None:
-            await self._charge(tenant)
+            await self._count(tenant)
             return new_execution_id()
-        # No workflow's id has a colon, so this is the key of no start.
+        # No workflow id has a colon, so no start can have this key.
         key = _bucket_key(tenant, f"rerun:{original.execution_id}", key)
-        entry = _Entry(new_execution_id(), original.version, _digest({"from_node": from_node}))
-        held = await self._held(key)
-        if held is None:
-            await self._charge(tenant, key)
-            held = await self._hold(key, entry)
-        _check_same(held, entry.body_sha256)
-        return held.execution_id
+        claim = _Claim(new_execution_id(), original.version, _digest({"from_node": from_node}))
+        stored = await self._claim_of(key)
+        if stored is None:
+            await self._count(tenant, key)
+            stored = await self._store_claim(key, claim)
+        _check_same(stored, claim.body_sha256)
+        return stored.execution_id
 
-    async def _held(self, key: str) -> _Entry | None:
-        held = await self._keys.get(key)
-        return None if held is None else msgspec.json.decode(held.value, type=_Entry)
+    async def _claim_of(self, key: str) -> _Claim | None:
+        stored = await self._keys.get(key)
+        return None if stored is None else msgspec.json.decode(stored.value, type=_Claim)
 
-    async def _hold(self, key: str, entry: _Entry) -> _Entry:
-        """Make an entry for a key, or return the one that it has."""
-        while await self._keys.create(key, msgspec.json.encode(entry)) is None:
-            # None if it expired between the two, a day after its creation.
-            if (held := await self._held(key)) is not None:
-                return held
-        return entry
+    async def _store_claim(self, key: str, claim: _Claim) -> _Claim:
+        """Store the claim of a key, or return the one that it has."""
+        while await self._keys.create(key, msgspec.json.encode(claim)) is None:
+            # None if it expired between the two calls, a day after its creation.
+            if (stored := await self._claim_of(key)) is not None:
+                return stored
+        return claim
 
-    async def _admitted(self, request: RunRequest, key: str | None = None) -> StoredWorkflow:
-        """Check a request and count it, both at once: it is no slower for being counted.
+    async def _validate_and_count(
+        self, request: RunRequest, key: str | None = None
+    ) -> StoredWorkflow:
+        """Validate a request and count it concurrently, so that counting costs no latency.
 
-        So a request that is refused for its input counts as well.
+        A request that is refused for its input counts as well.
         """
-        workflow, charged = await asyncio.gather(
+        workflow, counted = await asyncio.gather(
             self._checked_workflow(request),
-            self._charge(request.tenant, key),
+            self._count(request.tenant, key),
             return_exceptions=True,
         )
         if isinstance(workflow, BaseException):
             raise workflow
-        if charged is not None:
-            raise charged
+        if counted is not None:
+            raise counted
         return workflow
 
-    async def _charge(self, tenant: str, key: str | None = None) -> None:
+    async def _count(self, tenant: str, key: str | None = None) -> None:
         if self._rate_limit is not None:
             await self._rate_limit.consume(tenant, key)
 
@@ -282,13 +285,13 @@ class RunStarter:
 
 
 def _bucket_key(tenant: str, scope: str, key: str) -> str:
-    # Hashed, because a key may hold what a subject token must not.
+    # Hashed, because a key may contain characters that are invalid in a subject token.
     digest = hashlib.sha256(f"{scope}\0{key}".encode()).hexdigest()
     return f"{check_id(tenant, 'tenant')}.{digest}"
 
 
-def _check_same(held: _Entry, digest: str) -> None:
-    if held.body_sha256 != digest:
+def _check_same(stored: _Claim, digest: str) -> None:
+    if stored.body_sha256 != digest:
         raise IdempotencyConflictError("this idempotency key was used with another body")
 
 

@@ -1,8 +1,8 @@
-"""Signals: triggers, brought to the steps that wait for them.
+"""Deliver triggers to the steps that wait for them.
 
-The sender stores the trigger and then reads who waits; a worker writes the wait down and then
-reads which triggers have come (``look_back``). So at least one of the two finds the other, and
-where both do, the fence of the log makes the signal count once.
+The sender stores the trigger and then reads the waiting index. A worker writes the wait into the
+index and then reads the stored triggers (``look_back``). At least one of the two finds the other;
+if both do, the fence of the log makes the signal count once.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Signals:
-    """Stores triggers and resolves what waits for them.
+    """Stores triggers and resolves the waits that they match.
 
     Args:
         stores: the log, the triggers, the waiting index, the due index and the outputs.
@@ -58,27 +58,27 @@ class Signals:
         key: str | None = None,
         sensitive: Sequence[str] = (),
     ) -> int:
-        """Store a trigger and bring it to all that wait for it; returns how many those are.
+        """Store a trigger and deliver it; return the number of waits that it resolved.
 
         Raises:
-            InvalidIdError, TriggerTooLargeError: there can be no such trigger.
-            UnavailableError: NATS did not answer; with a key the same may be sent again.
+            InvalidIdError, TriggerTooLargeError: the trigger is invalid.
+            UnavailableError: NATS did not answer; with a key the trigger may be sent again.
         """
         trigger = await self._triggers.publish(tenant, procedure, data, key, sensitive)
         return await self.deliver(tenant, trigger)
 
     async def deliver(self, tenant: str, trigger: Trigger) -> int:
-        """Bring a stored trigger to all that wait for it; returns how many those are.
+        """Deliver a stored trigger to all waits for it; return the number of waits it resolved.
 
-        It may be delivered again: who has it already counts, and gets it once.
+        Idempotent: a wait that has the trigger already counts, and is resolved once.
 
         Raises:
-            TailraceError: what went wrong with the first that could not be told; all others were.
+            TailraceError: the first failed delivery; all others were attempted.
         """
         resolved = 0
         failures: list[BaseException] = []
         waiting = self._waiting.of_procedure(tenant, trigger.procedure)
-        async for some in _bunches(waiting, _AT_ONCE):
+        async for some in _batched(waiting, _AT_ONCE):
             results = await asyncio.gather(
                 *(self._offer(tenant, each, trigger) for each in some), return_exceptions=True
             )
@@ -89,7 +89,7 @@ class Signals:
         return resolved
 
     async def look_back(self, tenant: str, waiting: Waiting) -> bool:
-        """Resolve a wait by the first trigger that came before the wait was written down.
+        """Resolve a wait by the earliest stored trigger that matches it.
 
         Raises:
             UnavailableError: NATS did not answer.
@@ -109,7 +109,7 @@ class Signals:
         return None
 
     async def _offer(self, tenant: str, waiting: Waiting, trigger: Trigger) -> bool:
-        # As a look back would have it: what came too early is too early for whoever finds it.
+        # The same rule as in `look_back`: either side must reject a trigger that came too early.
         if trigger.time <= waiting.began - waiting.lookback:
             return False
         return await self._matches(tenant, waiting, trigger) and await self._resolve(
@@ -124,9 +124,9 @@ class Signals:
             context = await self._context(tenant, waiting, expression)
             return expression.evaluate({**context, "event": trigger.data}) is True
         except (ExpressionError, OutputNotFoundError, ExecutionNotFoundError) as error:
-            # It is for one waiter to be wrong about the event, not for the sender to hear of it.
+            # A waiter's faulty expression is no error of the sender.
             _log.info(
-                "no match",
+                "trigger: match expression failed",
                 tenant=tenant,
                 execution=waiting.execution_id,
                 node=waiting.node_id,
@@ -142,7 +142,7 @@ class Signals:
             return {}
         if waiting.context is not None:
             return waiting.context
-        # A replica that lags may not have the outputs yet, and would make it no match.
+        # A replica that lags may not have the outputs yet, and the match would fail.
         history = await self._log.load_newest(tenant, waiting.execution_id)
         await self._outputs.fetch(history.state, expression.nodes)
         return context_of([expression], history.state)
@@ -152,7 +152,7 @@ class Signals:
         command = Command(
             execution,
             "resolve",
-            # The same for every delivery of the trigger.
+            # The same id for every delivery of the trigger, so that it is recorded once.
             f"{trigger.sequence}-{waiting.node_id}",
             node_id=waiting.node_id,
             event=trigger.data,
@@ -168,8 +168,8 @@ class Signals:
                 )
                 await self._jobs.advance(tenant, execution)
         except (IllegalCommandError, ExecutionNotFoundError):
-            # Something else came first. Whoever drives the execution strikes the wait out, and
-            # should that have been forgotten, it is done now.
+            # The step has been resolved otherwise. Its worker removes the wait from the index;
+            # remove it here, too, in case that worker died before.
             await self._waiting.remove(tenant, waiting)
             return False
         return True
@@ -180,12 +180,12 @@ def _compiled(source: str) -> Expression:
     return compile_expression(source)
 
 
-async def _bunches(waiting: AsyncIterator[Waiting], size: int) -> AsyncIterator[list[Waiting]]:
-    bunch: list[Waiting] = []
+async def _batched(waiting: AsyncIterator[Waiting], size: int) -> AsyncIterator[list[Waiting]]:
+    batch: list[Waiting] = []
     async for each in waiting:
-        bunch.append(each)
-        if len(bunch) == size:
-            yield bunch
-            bunch = []
-    if bunch:
-        yield bunch
+        batch.append(each)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,8 +1,8 @@
-"""The rate at which a tenant may start runs, the same whichever replica it asks.
+"""Limit the runs that a tenant may start in a minute, across all API replicas.
 
-A start is a message on the tenant's subject of a stream in memory, which forgets messages after a
-minute and refuses one beyond the limit. So the server that orders the messages does the counting,
-and no two replicas can each believe that theirs is the last that fits.
+A start is a message on the tenant's subject of a stream in memory. The stream drops messages after
+a minute and refuses one beyond the limit. The server that orders the messages does the counting, so
+two replicas cannot both take the last start.
 """
 
 import asyncio
@@ -21,21 +21,21 @@ from tailrace_shared.nats.jetstream import STREAM_NAME_IN_USE, JetStream
 from tailrace_shared.nats.topology import RATE, StreamSpec, nanoseconds
 from tailrace_shared.subjects import Subjects
 
-_MINUTE: Final = 60
+_MINUTE_S: Final = 60
 _STORE_FAILED: Final = 10077
-_TRIES: Final = 100
-_PAUSE: Final = 0.02
+_MAX_TRIES: Final = 100
+_PAUSE_S: Final = 0.02
 
 
 class StartRateLimit:
-    """Counts the starts of the last minute.
+    """Counts the starts of the last minute, for each tenant.
 
     Args:
-        jetstream: where they are counted.
-        subjects: those of the installation.
-        per_minute: how many a tenant may start; at least one.
-        replicas: copies of the stream.
-        minute: how many seconds it has.
+        jetstream: the connection.
+        subjects: the subject names of the installation.
+        per_minute: the limit of each tenant; at least one.
+        replicas: the stream's number of replicas.
+        minute: the length of the window in seconds.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class StartRateLimit:
         per_minute: int,
         *,
         replicas: int = 1,
-        minute: int = _MINUTE,
+        minute: int = _MINUTE_S,
     ) -> None:
         self._jetstream = jetstream
         self._subjects = subjects
@@ -60,16 +60,16 @@ class StartRateLimit:
             num_replicas=replicas,
             max_age=nanoseconds(minute),
             max_msgs_per_subject=per_minute,
-            # A request that is repeated meanwhile is known by its key, and counts once.
+            # A repeated request has the same message id, and so counts once.
             duplicate_window=nanoseconds(minute),
             allow_direct=True,
         )
 
     async def prepare(self) -> None:
-        """Make sure of the stream, with this limit: unlike others it holds nothing to lose.
+        """Create the stream, or update its limit: its messages are not worth protecting.
 
         Raises:
-            TopologyMismatchError: JetStream does not take it.
+            TopologyMismatchError: JetStream refuses the configuration.
             UnavailableError: JetStream does not answer.
         """
         request = self._spec.request()
@@ -86,39 +86,39 @@ class StartRateLimit:
             ) from None
 
     async def consume(self, tenant: str, request_id: str | None = None) -> None:
-        """Count a start.
+        """Count a start against the limit.
 
         Args:
-            tenant: who starts a run.
-            request_id: what a repetition of the same request has, too; None if it has nothing.
+            tenant: the tenant that starts a run.
+            request_id: an id that repetitions of a request share, so that they count once; or None.
 
         Raises:
-            TooManyRunsError: the tenant has started as many as it may.
+            TooManyRunsError: the tenant has reached its limit.
             UnavailableError: NATS did not answer.
         """
         headers = None if request_id is None else {"Nats-Msg-Id": request_id}
-        for _ in range(_TRIES):
+        for _ in range(_MAX_TRIES):
             try:
                 await self._jetstream.publish(self._subjects.rate(tenant), b"", headers)
             except TemporarilyUnavailableError:
                 # For example, another replica is counting the same request.
-                await asyncio.sleep(_PAUSE)
+                await asyncio.sleep(_PAUSE_S)
             except JetStreamError as error:
                 await self._raise(error, tenant)
             else:
                 return
-        raise UnavailableError("NATS did not say whether a start is counted")
+        raise UnavailableError("NATS did not acknowledge a start for the rate limit")
 
     async def _raise(self, error: JetStreamError, tenant: str) -> Never:
-        # One code for everything that keeps a stream from storing a message.
+        # JetStream has one code for every reason not to store a message.
         if error.code != _STORE_FAILED or "per subject" not in str(error):
             raise error
         raise TooManyRunsError(self._per_minute, await self._wait(tenant)) from None
 
     async def _wait(self, tenant: str) -> int:
-        """Return in how many seconds the tenant's oldest start is forgotten."""
+        """Return the seconds until the tenant's oldest start leaves the window."""
         request = {"next_by_subj": self._subjects.rate(tenant), "seq": 1}
         oldest = await self._jetstream.get(self._spec.name, request)
         left = 0.0 if oldest is None else oldest.time + self._minute - time.time()
-        # The clocks of two machines may differ.
+        # Clocks of two machines may differ, so the result is clamped.
         return min(max(math.ceil(left), 1), self._minute)

@@ -1,7 +1,7 @@
-"""Key-value buckets (ADR-8): a stream whose subjects are keys.
+"""Key-value buckets (ADR-8): streams whose subjects are keys.
 
-nats-py's own KeyValue reads one key at a time and raises nats-py's errors; a run list needs a
-hundred keys in one round trip, and callers one family of errors.
+nats-py's own KeyValue reads one key at a time and raises nats-py's errors. A run list needs a
+hundred keys in one round trip, and callers need one family of errors.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -23,7 +23,7 @@ class BucketEntry(NamedTuple):
 
 
 class Bucket:
-    """One bucket. Keys are subject tokens joined by dots; callers build them from checked ids."""
+    """One bucket. Keys are subject tokens joined by dots; callers build them from validated ids."""
 
     def __init__(self, jetstream: JetStream, name: str) -> None:
         self._jetstream = jetstream
@@ -31,18 +31,18 @@ class Bucket:
         self._prefix = f"$KV.{name}."
 
     async def put(self, key: str, value: bytes) -> int:
-        """Set a key; returns the revision."""
+        """Set the value of a key; return the revision."""
         return await self._jetstream.publish(self._prefix + key, value)
 
     async def create(self, key: str, value: bytes) -> int | None:
-        """Set a key that has no value; returns the revision, or None if it has one already."""
+        """Set the value of a key that has none; return the revision, or None if it has one."""
         last = 0
         while True:
             fence = {EXPECTED_LAST_SUBJECT_SEQUENCE: str(last)}
             try:
                 return await self._jetstream.publish(self._prefix + key, value, fence)
             except WrongLastSequenceError:
-                # A deleted key leaves a marker behind; a value put over it is a creation too.
+                # A deleted key leaves a marker behind; a value that replaces it is a creation, too.
                 marker = await self._jetstream.get_newest(
                     self._stream, {"last_by_subj": self._prefix + key}
                 )
@@ -51,10 +51,15 @@ class Bucket:
                 last = marker.sequence
 
     async def replace(self, key: str, value: bytes, revision: int) -> int | None:
-        """Set a key whose newest revision is still ``revision`` (0: it never had one).
+        """Set the value of a key by compare-and-set.
+
+        Args:
+            key: the key.
+            value: its new value.
+            revision: the newest revision that the caller has seen; 0 if the key never had one.
 
         Returns:
-            The new revision, or None if somebody else wrote first.
+            The new revision, or None if another writer was first.
         """
         fence = {EXPECTED_LAST_SUBJECT_SEQUENCE: str(revision)}
         try:
@@ -63,13 +68,13 @@ class Bucket:
             return None
 
     async def purge(self, key: str, revision: int | None = None) -> bool:
-        """Remove a key without a trace; tells whether there was anything to remove.
+        """Remove a key and its history; return whether there was anything to remove.
 
-        A marker, as ``delete`` leaves one, costs no less and stays.
+        Unlike :meth:`delete` it leaves no marker, and costs no more.
 
         Args:
-            key: what to remove.
-            revision: remove it only if nothing newer than this was written.
+            key: the key.
+            revision: keep what was written after this revision.
         """
         request: dict[str, str | int] = {"filter": self._prefix + key}
         if revision is not None:
@@ -87,22 +92,22 @@ class Bucket:
         return None if message is None else self._entry(message)
 
     async def get_newest(self, key: str) -> BucketEntry | None:
-        """Return the value of a key as the bucket's leader has it, or None."""
+        """Return the value of a key from the bucket's leader, or None."""
         request = {"last_by_subj": self._prefix + key}
         message = await self._jetstream.get_newest(self._stream, request)
         return None if message is None else self._entry(message)
 
     async def scan(self, pattern: str) -> AsyncIterator[tuple[BucketEntry, float]]:
-        """Read all values whose keys match, the oldest first, each with the time it was written.
+        """Read the values of all keys that match a pattern, oldest first, each with its write time.
 
-        For buckets without a history: of one with a history it gives earlier values, too.
+        For buckets without a history: one with a history yields earlier values, too.
         """
         async for message in self._jetstream.read(self._stream, self._prefix + pattern, 1):
             if entry := self._entry(message):
                 yield entry, message.time
 
     async def get_revision(self, key: str, revision: int) -> BucketEntry | None:
-        """Return the value that ``revision`` gave to ``key``, or None."""
+        """Return the value of ``key`` at ``revision``, or None."""
         if revision < 1:
             return None
         request = {"seq": revision}
@@ -114,7 +119,7 @@ class Bucket:
         return self._entry(message)
 
     async def keys(self, pattern: str) -> list[str]:
-        """Return the keys that match ``pattern`` (subject wildcards), deleted ones included."""
+        """Return the keys that match ``pattern`` (subject wildcards), including deleted ones."""
         names: list[str] = []
         while True:
             info = await self._jetstream.api(
@@ -127,7 +132,7 @@ class Bucket:
                 return names
 
     async def get_many(self, keys: Iterable[str]) -> list[BucketEntry]:
-        """Return the values of those ``keys`` (wildcards allowed) that have one, in no order."""
+        """Return the values of those ``keys`` (wildcards allowed) that have one, unordered."""
         entries: list[BucketEntry] = []
         for some in _batched(keys, _KEYS_PER_READ):
             sequence = 1
@@ -152,9 +157,9 @@ class Bucket:
     async def read_all(
         self, pattern: str, is_wanted: Callable[[str], bool] = lambda _key: True
     ) -> list[BucketEntry]:
-        """Return the values of all keys that match a pattern and are wanted, in no order.
+        """Return the values of all keys that match a pattern and a predicate, unordered.
 
-        All that was written before the call is there.
+        The result includes everything that was written before the call.
         """
         keys = [key for key in await self.keys(pattern) if is_wanted(key)]
         if not keys:
@@ -164,7 +169,7 @@ class Bucket:
         try:
             found = await self._jetstream.last_of(self._stream, subjects, info["state"]["last_seq"])
         except UnavailableError:
-            # Perhaps all of them have gone meanwhile, and then no replica says how far it is.
+            # If all keys were removed meanwhile, no replica reports how far it is.
             if any([await self.get_newest(key) for key in keys]):
                 raise
             return []

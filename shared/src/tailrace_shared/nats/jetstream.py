@@ -1,7 +1,7 @@
-"""The few things that Tailrace asks of JetStream, with Tailrace's errors.
+"""The JetStream operations that Tailrace uses, with Tailrace's errors.
 
-nats-py speaks the protocol; this module adds what it has no words for: raw stream requests (so
-that new server settings can be used), fenced appends, and Direct Get in pages (ADR-31).
+nats-py speaks the protocol. This module adds what nats-py lacks: raw stream requests (for new
+server settings), publishes with a fence, and Direct Get in pages (ADR-31).
 """
 
 import asyncio
@@ -40,9 +40,9 @@ _NO_MESSAGE: Final = 10037
 # (10023), a leader of several replicas still stores a message with the same id (10158), or its
 # queue of publishes is full (10167).
 _TEMPORARILY_UNAVAILABLE: Final = {10008, 10009, 10023, 10158, 10167}
-_REQUEST_TIMEOUT: Final = 5.0
-# What the headers of a message take at the most: they count as its payload.
-_HEADERS_ROOM: Final = 1024
+_REQUEST_TIMEOUT_S: Final = 5.0
+# The most that a message's headers take. They count towards the server's payload limit.
+_MAX_HEADER_BYTES: Final = 1024
 _PAGE_MESSAGES: Final = 256
 _PAGE_BYTES: Final = 4 * 1024 * 1024
 _SUBJECTS_PER_READ: Final = 1000  # the server's limit is 1,024
@@ -63,10 +63,10 @@ class _PubAck(msgspec.Struct):
 
 
 class StoredMessage(NamedTuple):
-    """One message as it lies in a stream.
+    """One message of a stream.
 
     Attributes:
-        timestamp: when the stream's leader took it, RFC 3339.
+        timestamp: when the stream's leader stored it (RFC 3339).
     """
 
     sequence: int
@@ -77,7 +77,7 @@ class StoredMessage(NamedTuple):
 
     @property
     def time(self) -> float:
-        """When the stream's leader took it, in seconds since the epoch."""
+        """When the stream's leader stored it, in seconds since the epoch."""
         return datetime.fromisoformat(self.timestamp).timestamp()
 
 
@@ -85,9 +85,9 @@ _decode_ack = msgspec.json.Decoder(_PubAck).decode
 
 
 async def connect(settings: CommonSettings, name: str, **options: Any) -> Client:
-    """Connect to NATS and check that it can do what Tailrace needs.
+    """Connect to NATS and check its version and JetStream.
 
-    ``options`` go to nats-py's ``Client.connect`` as they are.
+    ``options`` are passed to nats-py's ``Client.connect``.
 
     Raises:
         StartupError: NATS is unreachable or too old, or JetStream is off.
@@ -109,7 +109,7 @@ async def connect(settings: CommonSettings, name: str, **options: Any) -> Client
                     "servers": settings.nats_url.split(","),
                     "name": name,
                     "error_cb": remember,
-                    # A service outlives its NATS: after the first connect it never gives up.
+                    # A service outlives its NATS: after the first connect it reconnects for ever.
                     "max_reconnect_attempts": -1,
                     "reconnect_time_wait": 1,
                     "connect_timeout": 2,
@@ -117,7 +117,7 @@ async def connect(settings: CommonSettings, name: str, **options: Any) -> Client
                 }
             )
     except (TimeoutError, OSError, ValueError, nats.errors.Error) as error:
-        # A connect that ran out of time hides why its attempts failed.
+        # A connect that timed out hides why its attempts failed.
         reason = last_error if isinstance(error, TimeoutError) and last_error else error
         raise StartupError(
             f"cannot reach NATS at {_without_credentials(settings.nats_url)}: "
@@ -156,7 +156,7 @@ class JetStream:
 
     def __init__(self, client: Client) -> None:
         self.client = client
-        self._requests = multiplexer_of(client, _REQUEST_TIMEOUT)
+        self._requests = multiplexer_of(client, _REQUEST_TIMEOUT_S)
 
     async def api(self, action: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send a request to ``$JS.API.<action>`` and return the answer.
@@ -178,17 +178,17 @@ class JetStream:
         """Store a message and return its stream sequence.
 
         Raises:
-            WrongLastSequenceError: a fence in the headers did not hold.
+            WrongLastSequenceError: the fence in the headers did not hold.
             JetStreamError: JetStream refused for another reason.
-            MessageTooLargeError: no NATS with this limit will ever store it.
+            MessageTooLargeError: it exceeds the server's payload limit; a retry is useless.
             TemporarilyUnavailableError: JetStream asks for the message again.
         UnavailableError: no acknowledgement; the message may or may not be stored.
         """
-        # NATS would not answer, but cut the connection, which others use as well.
-        if len(payload) + _HEADERS_ROOM > self.client.max_payload:
+        # NATS would not reply, but close the connection, which other requests share.
+        if len(payload) + _MAX_HEADER_BYTES > self.client.max_payload:
             raise MessageTooLargeError(
                 f"a message of {len(payload)} bytes on {subject}: "
-                f"this NATS takes {self.client.max_payload - _HEADERS_ROOM}"
+                f"this NATS takes {self.client.max_payload - _MAX_HEADER_BYTES}"
             )
         message = await self._request(subject, payload, headers)
         return stored_sequence(message.data)
@@ -205,8 +205,8 @@ class JetStream:
     async def get_newest(self, stream: str, request: dict[str, Any]) -> StoredMessage | None:
         """Read one message from the stream's leader; None if there is none.
 
-        A Direct Get may be answered by a replica that lags. Where "there is nothing" or "nothing
-        newer" decides something, the leader must have said so. ``request`` is as for ``get``.
+        A Direct Get may be answered by a replica that lags. A decision that rests on "there is no
+        message" or "no newer message" needs the leader. ``request`` is as for :meth:`get`.
         """
         try:
             answer = await self.api(f"STREAM.MSG.GET.{stream}", request)
@@ -228,8 +228,8 @@ class JetStream:
     ) -> AsyncIterator[StoredMessage]:
         """Read the messages of ``subject`` (wildcards allowed) from a sequence to the live edge.
 
-        Pages are asked for one after the other, each as large as a few MiB at the most, so a
-        long history never lies in memory whole.
+        Pages are read one after the other, each a few MiB at most, so that a long history is never
+        in memory as a whole.
         """
         sequence = max(from_sequence, 1)
         while True:
@@ -249,17 +249,17 @@ class JetStream:
             sequence = page[-1].sequence + 1
 
     async def batch(self, stream: str, request: dict[str, Any]) -> tuple[list[StoredMessage], int]:
-        """Ask for one batch by Direct Get; return it and how many more messages match."""
+        """Read one batch by Direct Get; return it and how many more messages match."""
         page, pending, _ = await self.batch_up_to(stream, request)
         return page, pending
 
     async def batch_up_to(
         self, stream: str, request: dict[str, Any]
     ) -> tuple[list[StoredMessage], int, int | None]:
-        """Ask for one batch by Direct Get; return it and how many more messages match.
+        """Read one batch by Direct Get; return it and how many more messages match.
 
-        Of a ``multi_last`` also the last sequence that the replica had that answers; None where
-        nothing matches.
+        For a ``multi_last`` request the third value is the last sequence that the answering
+        replica has, or None if no message matches.
         """
         page: list[StoredMessage] = []
         done: asyncio.Future[_End] = asyncio.get_running_loop().create_future()
@@ -284,10 +284,10 @@ class JetStream:
                         else UnavailableError(f"stream {stream} has no leader now")
                     )
 
-        question = msgspec.json.encode(request)
+        payload = msgspec.json.encode(request)
         try:
             pending, up_to = await self._requests.request_many(
-                f"$JS.API.DIRECT.GET.{stream}", question, receive, done
+                f"$JS.API.DIRECT.GET.{stream}", payload, receive, done
             )
         except (TimeoutError, nats.errors.Error) as error:
             raise UnavailableError(f"NATS did not answer a read of {stream}: {error!r}") from error
@@ -296,16 +296,16 @@ class JetStream:
     async def last_of(
         self, stream: str, subjects: Sequence[str], at_least: int
     ) -> dict[str, StoredMessage]:
-        """Return the newest message of each subject that has one, in no order.
+        """Return the newest message of each subject that has one, unordered.
 
         Args:
-            stream: where to look.
-            subjects: no wildcards. If none of them has a message, or has one no more, no replica
-                can say that it is up to date.
-            at_least: what has this sequence or a lower one, the replica that answers must know.
+            stream: the stream.
+            subjects: without wildcards. At least one must have a message, or else no replica can
+                report how far it is.
+            at_least: the sequence that the answering replica must have reached.
 
         Raises:
-            UnavailableError: NATS did not answer, or no replica that is up to date.
+            UnavailableError: NATS did not answer, or no up-to-date replica did.
         """
         found: dict[str, StoredMessage] = {}
         for start in range(0, len(subjects), _SUBJECTS_PER_READ):
@@ -349,7 +349,7 @@ class JetStream:
 
 
 async def subject_counts(jetstream: JetStream, stream: str, pattern: str = ">") -> dict[str, int]:
-    """Return how many messages each subject of a stream that matches ``pattern`` has."""
+    """Return the number of messages of each subject of a stream that matches ``pattern``."""
     counts: dict[str, int] = {}
     while True:
         request = {"subjects_filter": pattern, "offset": len(counts)}
@@ -361,10 +361,10 @@ async def subject_counts(jetstream: JetStream, stream: str, pattern: str = ">") 
 
 
 def stored_sequence(answer: bytes) -> int:
-    """Return the sequence that JetStream's answer to a publish names.
+    """Return the sequence in JetStream's acknowledgement of a publish.
 
     Raises:
-        WrongLastSequenceError: a fence in the headers did not hold.
+        WrongLastSequenceError: the fence in the headers did not hold.
         JetStreamError: JetStream refused for another reason.
         TemporarilyUnavailableError: the message must be sent again.
     """

@@ -1,8 +1,8 @@
-"""Jobs: how a Dramatiq message is put on JetStream by those who do not carry Dramatiq.
+"""Encode Dramatiq messages without Dramatiq, which the API does not depend on.
 
-The API enqueues ``advance``, the actor that drives an execution, and has ``start_scheduled``
-enqueued by schedules; their messages are those that Dramatiq's own encoder would write, so the
-worker's broker cannot tell the difference.
+The API enqueues ``advance``, the actor that drives an execution, and stores schedules that enqueue
+``start_scheduled``. The messages are those that Dramatiq's own encoder would write, so the worker's
+broker treats them alike.
 """
 
 import time
@@ -15,13 +15,12 @@ import uuid_utils
 EXECUTIONS_QUEUE: Final = "executions"
 ADVANCE_ACTOR: Final = "advance"
 START_SCHEDULED_ACTOR: Final = "start_scheduled"
-#: The option that carries a scheduled run's input. Dramatiq writes arguments to its log, and an
-#: input does not belong there.
 RUN_INPUT: Final = "run_input"
+"""The option that carries a scheduled run's input: Dramatiq logs arguments, but not options."""
 
 
 class JobMessage(msgspec.Struct, kw_only=True):
-    """A Dramatiq message, field by field as ``dramatiq.Message.asdict`` gives it."""
+    """A Dramatiq message, with the fields of ``dramatiq.Message.asdict``."""
 
     queue_name: str
     actor_name: str
@@ -33,27 +32,27 @@ class JobMessage(msgspec.Struct, kw_only=True):
 
 
 def advance_job(tenant: str, execution: str) -> bytes:
-    """Return the message that makes a worker drive an execution on."""
+    """Return the message that makes a worker drive an execution."""
     return msgspec.json.encode(
         JobMessage(queue_name=EXECUTIONS_QUEUE, actor_name=ADVANCE_ACTOR, args=[tenant, execution])
     )
 
 
 def at_headers(when: float, *, target: str) -> dict[str, str]:
-    """Return the headers with which JetStream keeps a message until ``when`` (ADR-51).
+    """Return the headers with which JetStream holds a message until ``when`` (ADR-51).
 
-    The message is stored under a schedule subject of its own and moved to ``target`` at that Unix
-    time; storing another under the same schedule subject replaces it.
+    The message is stored under a schedule subject and moved to ``target`` at that Unix time. A
+    later message under the same schedule subject replaces it.
     """
     moment = datetime.fromtimestamp(when, UTC).isoformat().replace("+00:00", "Z")
     return {"Nats-Schedule": f"@at {moment}", "Nats-Schedule-Target": target}
 
 
 def recurring_headers(pattern: str, *, target: str, time_zone: str | None = None) -> dict[str, str]:
-    """Return the headers with which JetStream puts a copy of a message on ``target`` repeatedly.
+    """Return the headers with which JetStream repeatedly publishes a message to ``target``.
 
     ``pattern`` is ``@every 5m``, a cron line of six fields (seconds first) or a name like
-    ``@hourly``; cron lines are meant in ``time_zone`` (IANA name, UTC if none).
+    ``@hourly``; a cron line is evaluated in ``time_zone`` (IANA name; UTC if None).
     """
     headers = {"Nats-Schedule": pattern, "Nats-Schedule-Target": target}
     if time_zone is not None:
@@ -62,14 +61,14 @@ def recurring_headers(pattern: str, *, target: str, time_zone: str | None = None
 
 
 def firing_id(headers: dict[str, str]) -> str | None:
-    """Return the id of a recurring schedule's firing, from the headers of the message it put out.
+    """Return the id of a recurring schedule's firing from the headers of its message.
 
-    It names the schedule and the firing's place in time, so it is the same for every delivery of
-    one firing, and for two copies should a failing server put out a firing twice. None if the
-    message comes from no recurring schedule.
+    The id is derived from the schedule and the time of the firing. It is the same for every
+    delivery of one firing, and for both copies if a failing server publishes a firing twice.
+    Returns None for a message that no recurring schedule published.
     """
     following = headers.get("Nats-Schedule-Next", "purge")
-    if following == "purge":  # a delayed message: its schedule is gone with it
+    if following == "purge":  # a delayed message: its schedule ended with it
         return None
     return str(
         uuid_utils.uuid5(uuid_utils.NAMESPACE_URL, f"{headers['Nats-Scheduler']}@{following}")

@@ -1,4 +1,4 @@
-"""The page docs/configuration.md, written from the settings structs.
+"""Generate docs/configuration.md from the settings structs.
 
 ``python -m tailrace_shared.process.configuration_page > docs/configuration.md``
 """
@@ -39,7 +39,7 @@ This page is generated from the settings structs: `just fmt` writes it anew.
 
 
 def page() -> str:
-    """Return the whole page, as Markdown."""
+    """Return the page as Markdown."""
     return "\n".join([_HEAD, *_sections()])
 
 

@@ -11,21 +11,21 @@ import structlog
 from tailrace_shared.redact.credentials import redact_credentials
 from tailrace_shared.settings import CommonSettings
 
-# Local variables hold inputs, outputs and credentials: they never belong in a log.
+# Local variables hold inputs, outputs and credentials, which must not be logged.
 _TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
 
 
 def configure_logging(
-    settings: CommonSettings, service: str, hide: Callable[[str], str] = redact_credentials
+    settings: CommonSettings, service: str, redact: Callable[[str], str] = redact_credentials
 ) -> None:
     """Send structlog's and the standard library's records through one formatter to stderr.
 
     Args:
-        settings: the least level, and the format.
-        service: which service it is.
-        hide: takes out of a line, before it is written, what nobody is to read.
+        settings: the minimum level and the format.
+        service: the name of the service, a field of every line.
+        redact: removes secrets from a finished line.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -55,20 +55,20 @@ def configure_logging(
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *renderer,
-                functools.partial(_hidden, hide),
+                functools.partial(_redact_line, redact),
             ],
         )
     )
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)
-    # nats-py repeats on this logger what its error callback was told already.
+    # nats-py also logs what it passes to the error callback.
     logging.getLogger("nats").setLevel(logging.CRITICAL)
-    # httpx tells every URL that it asks, and a query may hold what nobody is to read.
+    # httpx logs every URL that it requests, and a query may hold credentials.
     logging.getLogger("httpx").setLevel(logging.WARNING)
     structlog.contextvars.bind_contextvars(service=service)
 
 
-def _hidden(
-    hide: Callable[[str], str], _logger: Any, _method: str, line: str | MutableMapping[str, Any]
+def _redact_line(
+    redact: Callable[[str], str], _logger: Any, _method: str, line: str | MutableMapping[str, Any]
 ) -> Any:
-    # On the finished line, so that no message, field or traceback is left out.
-    return hide(line) if isinstance(line, str) else line
+    # Applied to the finished line, so that it covers message, fields and traceback.
+    return redact(line) if isinstance(line, str) else line

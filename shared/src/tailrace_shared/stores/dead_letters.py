@@ -1,7 +1,7 @@
-"""Dead letters: jobs that will not be run again unless somebody says so.
+"""Dead letters: jobs that failed for good, until an operator replays or deletes them.
 
-A dead letter is stored as it was delivered, byte for byte, with the reason in headers, so that it
-can be replayed even if nobody could decode it.
+A dead letter is stored as it was delivered, byte for byte, with the reason in headers, so it can be
+replayed even if its body cannot be decoded.
 """
 
 import time
@@ -24,23 +24,23 @@ _DELIVERIES: Final = "Dead-Deliveries"
 _DIED_AT: Final = "Dead-At"
 _FIRING: Final = "Dead-Firing"
 _OWN: Final = ("Dead-", "Nats-")
-_LONGEST_ERROR: Final = 1_000
-_LONGEST_TRACEBACK: Final = 16_000
+_MAX_ERROR_CHARS: Final = 1_000
+_MAX_TRACEBACK_CHARS: Final = 16_000
 _PAGE_BYTES: Final = 8 * 1024 * 1024
 _DELETE_FAILED: Final = 10057
-#: What Dramatiq's retries left in a message; a replayed one starts with all its retries.
-_USED_UP: Final = ("retries", "traceback", "requeue_timestamp")
+# What Dramatiq's retries left in a message. A replayed one starts with all its retries.
+_RETRY_OPTIONS: Final = ("retries", "traceback", "requeue_timestamp")
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
-    """A dead letter as it lies in the stream.
+    """A dead letter of the stream.
 
     Attributes:
         sequence: its id.
-        subject: where the message came from, and goes back to when it is replayed.
-        firing: which firing of a recurring message it was; empty if of none.
+        subject: the subject that the message came from; a replay publishes it there.
+        firing: the id of its firing, if a recurring schedule published it, else empty.
         headers: the message's own headers.
-        body: the message as it was delivered.
+        body: the message's body as it was delivered.
     """
 
     sequence: int
@@ -66,13 +66,13 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def message_id(self) -> str | None:
-        """The message's id, or None if it cannot be told."""
+        """The message's id, or None if it cannot be decoded."""
         message_id = self.firing or (self.message or {}).get("message_id")
         return message_id if isinstance(message_id, str) else None
 
 
 def without_traceback(headers: dict[str, str]) -> dict[str, str]:
-    """Return a dead letter's headers, for a message that leaves no room for all of them."""
+    """Return a dead letter's headers without the traceback, for a message that is too large."""
     return {**headers, _TRACEBACK: ""}
 
 
@@ -86,20 +86,20 @@ def dead_letter_headers(
     error: str,
     traceback: str,
 ) -> dict[str, str]:
-    """Return the headers of a dead letter: the message's own, and what happened to it."""
+    """Return the headers of a dead letter: the message's own, and why it failed."""
     firing = firing_id(headers)
     return {
         **_own_headers(headers),
-        # All firings of a schedule have the same body; replayed, each still has its own id.
+        # All firings of a schedule have the same body. A replayed one keeps its own id.
         **({_FIRING: firing} if firing else {}),
         _QUEUE: queue,
         _SUBJECT: subject,
         _DELIVERIES: str(deliveries),
         _DIED_AT: f"{time.time():.3f}",
         _REASON: reason,
-        # A header is one line of ASCII, a traceback is neither.
-        _ERROR: _as_header(error)[:_LONGEST_ERROR],
-        _TRACEBACK: _as_header(traceback)[-_LONGEST_TRACEBACK:],
+        # A header is one line of ASCII; a traceback is neither.
+        _ERROR: _as_header(error)[:_MAX_ERROR_CHARS],
+        _TRACEBACK: _as_header(traceback)[-_MAX_TRACEBACK_CHARS:],
     }
 
 
@@ -117,15 +117,15 @@ class DeadLetters:
     async def list(
         self, queue: str | None = None, *, limit: int = 100, after: int = 0
     ) -> list[DeadLetter]:
-        """Return up to ``limit`` dead letters, oldest first, from those after a sequence."""
+        """Return up to ``limit`` dead letters after a sequence, oldest first."""
         return (await self.page(queue, limit=limit, after=after))[0]
 
     async def page(
         self, queue: str | None = None, *, limit: int = 100, after: int = 0
     ) -> tuple[Letters, bool]:
-        """Return some dead letters as :meth:`list` does, and whether there are more.
+        """Return a page of dead letters as :meth:`list` does, and whether more follow.
 
-        There may be fewer than ``limit`` and still be more, where they are large.
+        A page of large dead letters may have fewer than ``limit`` although more follow.
         """
         request = {
             "batch": limit,
@@ -137,21 +137,21 @@ class DeadLetters:
         return [_dead_letter(message) for message in page], pending > 0
 
     async def get(self, sequence: int) -> DeadLetter | None:
-        """Return one dead letter, or None if there is no such."""
+        """Return one dead letter, or None."""
         message = await self._jetstream.get(self._stream, {"seq": sequence})
         return None if message is None else _dead_letter(message)
 
     async def replay(self, letter: DeadLetter) -> None:
-        """Put a dead letter back on its queue, with all its retries, and delete it here."""
-        # The id makes a replay that is repeated because its answer was lost enqueue only once.
+        """Put a dead letter back on its queue, with all its retries, and delete it."""
+        # With this id a replay whose acknowledgement was lost enqueues the message only once.
         headers = {**letter.headers, "Nats-Msg-Id": f"replay-{self._stream}-{letter.sequence}"}
         await self._jetstream.publish(letter.subject, _fresh(letter), headers)
         await self.delete(letter.sequence)
 
     async def replay_all(self, queue: str | None = None) -> int:
-        """Replay every dead letter that is there now; return how many."""
+        """Replay all dead letters that are stored now; return their number."""
         replayed, last = 0, 0
-        # What dies again while this runs comes back with a later sequence, and stays dead.
+        # A message that dies again meanwhile gets a later sequence, and is not replayed again.
         end = await self._last_sequence()
         while page := await self.list(queue, after=last):
             for letter in page:
@@ -163,7 +163,7 @@ class DeadLetters:
         return replayed
 
     async def delete(self, sequence: int) -> None:
-        """Delete one dead letter for good. One that is gone already is no error."""
+        """Delete one dead letter. One that does not exist is no error."""
         try:
             await self._jetstream.api(f"STREAM.MSG.DELETE.{self._stream}", {"seq": sequence})
         except JetStreamError as error:
@@ -171,7 +171,7 @@ class DeadLetters:
                 raise
 
     async def purge(self, queue: str | None = None) -> int:
-        """Delete all dead letters, or those of one queue; return how many."""
+        """Delete all dead letters, or those of one queue; return their number."""
         answer = await self._jetstream.api(
             f"STREAM.PURGE.{self._stream}", {"filter": self._filter(queue)}
         )
@@ -209,7 +209,7 @@ def _fresh(letter: DeadLetter) -> bytes:
     options = (fields or {}).get("options")
     if fields is None or not isinstance(options, dict):
         return letter.body
-    kept = {key: value for key, value in options.items() if key not in _USED_UP}
+    kept = {key: value for key, value in options.items() if key not in _RETRY_OPTIONS}
     own_id = {"message_id": letter.firing} if letter.firing else {}
     return msgspec.json.encode({**fields, **own_id, "options": kept})
 

@@ -1,4 +1,4 @@
-"""The node types that workers know, so that the API can validate definitions."""
+"""The node types that workers publish, so that the API can validate definitions."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -12,13 +12,13 @@ from tailrace_shared.nats.topology import NODE_TYPES
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.workflow.node_types import SHIPPED, NodeType
 
-_FRESH_SECONDS: Final = 1.0
+_CACHE_TTL_S: Final = 1.0
 
 _decode = msgspec.json.Decoder(NodeType).decode
 
 
 class NodeTypeStore:
-    """Publishes and reads node types. A type stays known after its workers are gone."""
+    """Publishes and reads node types. A type stays stored after its workers have stopped."""
 
     def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
         self._bucket = Bucket(jetstream, subjects.stream(NODE_TYPES))
@@ -26,7 +26,7 @@ class NodeTypeStore:
         self._read_at = float("-inf")
 
     async def publish(self, node_types: Iterable[NodeType]) -> None:
-        """Make node types known; those that are known already are not written again."""
+        """Store node types; those that are stored already are not written again."""
         known = await self.all()
         for node_type in node_types:
             if known.get(node_type.name) != node_type:
@@ -34,7 +34,7 @@ class NodeTypeStore:
 
     async def all(self) -> Mapping[str, NodeType]:
         """Return all node types by name, at most a second old."""
-        if time.monotonic() - self._read_at > _FRESH_SECONDS:
+        if time.monotonic() - self._read_at > _CACHE_TTL_S:
             published = [_decode(entry.value) for entry in await self._bucket.get_many([">"])]
             self._known = {**{node_type.name: node_type for node_type in published}, **SHIPPED}
             self._read_at = time.monotonic()

@@ -1,9 +1,9 @@
-"""Outputs that are too large for an event: kept in chunks, by reference.
+"""Outputs that are too large for an event, stored in chunks and referred to by the event.
 
-NATS has an object store of its own (ADR-20), but a reader of it creates a consumer for every
-object, and its metadata are a second truth beside the event that refers to the object. Here the
-reference says all there is: a name that no other attempt has, and the size, so the subjects of
-all chunks are known, are read in one request, and are complete when the bytes are.
+NATS has an object store of its own (ADR-20). But its readers create a consumer for each object, and
+its metadata is a second source of truth beside the event that refers to the object. Here the
+reference is sufficient: a name that no other attempt has, and the size. The subjects of all chunks
+follow from it, are read in one request, and are complete when the size matches.
 """
 
 import asyncio
@@ -23,16 +23,16 @@ from tailrace_shared.subjects import Subjects
 
 _CHUNK_BYTES: Final = 512 * 1024
 _CHUNKS_PER_READ: Final = 64
-_FETCHED_AT_ONCE: Final = 8
+_MAX_CONCURRENT_FETCHES: Final = 8
 
 
 class OutputStore:
-    """Keeps outputs and fetches them.
+    """Stores and fetches outputs.
 
     Args:
-        jetstream: where they are.
-        subjects: the names of the installation.
-        max_bytes: how large an output may be, as JSON.
+        jetstream: the connection.
+        subjects: the subject names of the installation.
+        max_bytes: the largest output that may be stored, as JSON.
     """
 
     def __init__(self, jetstream: JetStream, subjects: Subjects, max_bytes: int) -> None:
@@ -44,18 +44,18 @@ class OutputStore:
     async def put(
         self, tenant: str, execution: str, step_id: str, attempt: int, encoded: bytes
     ) -> OutputRef:
-        """Keep an output.
+        """Store an output; return the reference to it.
 
         Args:
-            tenant: whose.
-            execution: of which execution.
-            step_id: of which step, for the error.
-            attempt: of which attempt, for the error.
+            tenant: the tenant of the execution.
+            execution: the execution's id.
+            step_id: the step, for the error.
+            attempt: the number of its attempt, for the error.
             encoded: the output as JSON.
 
         Raises:
-            OutputTooLargeError: it is larger than may be kept.
-            UnavailableError: NATS did not answer; nothing refers to what may be stored.
+            OutputTooLargeError: it exceeds the limit.
+            UnavailableError: NATS did not answer; no event refers to the chunks that are stored.
         """
         if len(encoded) > self._max_bytes:
             raise OutputTooLargeError(
@@ -63,7 +63,7 @@ class OutputStore:
                 f"the limit is {self._max_bytes} (TAILRACE_MAX_OUTPUT_BYTES)"
             )
         ref = OutputRef(f"{tenant}.{execution}.{new_token()}", len(encoded))
-        # One after the other: other commits of this connection must not wait behind 16 MiB.
+        # One chunk at a time: commits on this connection must not wait behind 16 MiB.
         for index, subject in enumerate(self._chunks(ref)):
             start = index * _CHUNK_BYTES
             await self._jetstream.publish(subject, encoded[start : start + _CHUNK_BYTES])
@@ -73,7 +73,7 @@ class OutputStore:
         """Return an output.
 
         Raises:
-            OutputNotFoundError: it is not there any more.
+            OutputNotFoundError: it has expired.
             UnavailableError: NATS did not answer.
         """
         subjects = list(self._chunks(ref))
@@ -95,12 +95,12 @@ class OutputStore:
         await self._jetstream.api(f"STREAM.PURGE.{self._stream}", {"filter": subject})
 
     async def fetch(self, state: ExecutionState, nodes: Collection[str] | None = None) -> None:
-        """Fill in outputs that are kept here, so that expressions may name them.
+        """Fetch the stored outputs of a state, so that expressions can use them.
 
         Args:
-            state: the execution; changed in place.
-            nodes: the nodes whose outputs are wanted; None for all. The output of a map that is
-                gathered from its items comes with theirs.
+            state: the execution; updated in place.
+            nodes: the nodes whose outputs to fetch; None for all. The output of a map that is
+                gathered from its items includes theirs.
 
         Raises:
             OutputNotFoundError, UnavailableError: as :meth:`get`.
@@ -113,7 +113,7 @@ class OutputStore:
             for step in [*steps, *(item for whole in gathered for item in _items(state, whole))]
             if step.output is msgspec.UNSET and step.output_ref is not None
         }
-        limit = asyncio.Semaphore(_FETCHED_AT_ONCE)
+        limit = asyncio.Semaphore(_MAX_CONCURRENT_FETCHES)
         await asyncio.gather(*(self._fill(step, limit) for step in missing.values()))
         for whole in gathered:
             whole.output = state.gathered(whole)
@@ -143,7 +143,7 @@ class OutputStore:
         request = {"last_by_subj": subject}
         message: StoredMessage | None = await self._jetstream.get_newest(self._stream, request)
         if message is None:
-            raise OutputNotFoundError(f"the output {ref.object} is not kept any more")
+            raise OutputNotFoundError(f"the output {ref.object} has expired")
         return message.data
 
 

@@ -1,7 +1,7 @@
-"""Schedules that start runs. A schedule's record is the message that JetStream keeps for it.
+"""Schedules that start runs, stored as JetStream message schedules.
 
-Its body is the job that every firing puts on the queue of executions, its headers say when; so
-there is nothing beside it that could differ. Storing another under its subject replaces it.
+The body of a schedule's message is the job that each firing enqueues; its headers say when. There
+is no second record that could differ. Storing another message under its subject replaces it.
 """
 
 from collections.abc import Iterable
@@ -22,12 +22,12 @@ from tailrace_shared.nats.jobs import (
 from tailrace_shared.nats.topology import JOBS
 from tailrace_shared.subjects import Subjects
 
-#: JetStream's codes for an invalid pattern and for an unknown time zone.
+# JetStream's error codes for an invalid pattern and for an unknown time zone.
 _REFUSALS: Final = {
-    10189: ("cron", "NATS does not take this pattern, or it never comes"),
+    10189: ("cron", "NATS does not accept this pattern, or it never fires"),
     10223: ("time_zone", "NATS does not know this time zone, or has no database of time zones"),
 }
-#: Inputs have up to 256 KiB each; a page is read in small steps and ends when it is large enough.
+# Inputs have up to 256 KiB each. A page is read in small steps and ends at a size limit.
 _STEP: Final = 10
 _PAGE_BYTES: Final = 2 * 1024 * 1024
 
@@ -51,7 +51,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SchedulePage(NamedTuple):
-    """Some schedules by id, and the cursor of the next page (None: there is none)."""
+    """A page of schedules by id, and the cursor of the next page, or None."""
 
     schedules: list[Schedule]
     cursor: str | None
@@ -69,10 +69,10 @@ class ScheduleStore:
         self._stream = subjects.stream(JOBS)
 
     async def put(self, tenant: str, schedule: Schedule) -> None:
-        """Store a schedule; it takes the place of one with its id.
+        """Store a schedule; it replaces one with the same id.
 
         Raises:
-            InvalidScheduleError: JetStream does not take its pattern or its time zone.
+            InvalidScheduleError: JetStream does not accept its pattern or its time zone.
         """
         headers = recurring_headers(
             schedule.cron,
@@ -100,7 +100,7 @@ class ScheduleStore:
         return _schedule(message)
 
     async def exists(self, tenant: str, schedule_id: str) -> bool:
-        """Tell whether the tenant has such a schedule."""
+        """Return whether the tenant has a schedule with this id."""
         try:
             await self.get(tenant, schedule_id)
         except ScheduleNotFoundError:
@@ -108,7 +108,7 @@ class ScheduleStore:
         return True
 
     async def delete(self, tenant: str, schedule_id: str) -> None:
-        """End a schedule. What it has put on the queue already still starts a run.
+        """Delete a schedule. A firing that is enqueued already still starts a run.
 
         Raises:
             ScheduleNotFoundError: the tenant has no such schedule.
@@ -119,9 +119,9 @@ class ScheduleStore:
             raise _not_found(schedule_id)
 
     async def page(self, tenant: str, *, limit: int, cursor: str | None = None) -> SchedulePage:
-        """Return up to ``limit`` of the tenant's schedules by id, from those after ``cursor``.
+        """Return up to ``limit`` of the tenant's schedules after ``cursor``, ordered by id.
 
-        A page may be shorter, and still have a cursor, where inputs are large.
+        A page with large inputs may be shorter, and still have a cursor.
         """
         pattern = self._subjects.run_schedules(tenant)
         subjects = sorted(await subject_counts(self._jetstream, self._stream, pattern))
@@ -150,8 +150,8 @@ def _job(tenant: str, schedule: Schedule) -> bytes:
         JobMessage(
             queue_name=EXECUTIONS_QUEUE,
             actor_name=START_SCHEDULED_ACTOR,
-            # The token tells firings of this schedule from those of one that it replaced, should
-            # two have the same place in time.
+            # The token tells a firing of this schedule from one of its predecessor that has the
+            # same time.
             args=[tenant, schedule.workflow_id, schedule.id, new_token()],
             options={RUN_INPUT: schedule.input},
             message_timestamp=int(schedule.created_at * 1000),

@@ -1,7 +1,7 @@
-"""Triggers: events from outside, by tenant and procedure, kept for a day.
+"""Triggers: external events by tenant and procedure, stored for a day.
 
-They are kept for the awaits that begin after them and ask for a look back, and for those that
-begin in the very moment in which one comes.
+They are stored for awaits that begin later and have a lookback, and for awaits that begin at the
+same moment.
 """
 
 import hashlib
@@ -22,20 +22,20 @@ from tailrace_shared.subjects import Subjects, check_procedure
 
 _MESSAGE_ID: Final = "Nats-Msg-Id"
 _SENSITIVE: Final = "Tailrace-Sensitive"
-_MOST_HEADER: Final = 4096
+_MAX_HEADER_CHARS: Final = 4096
 _PAGE_MESSAGES: Final = 256
 _PAGE_BYTES: Final = 4 * 1024 * 1024
 
 
 class Trigger(NamedTuple):
-    """A trigger as it is stored.
+    """A stored trigger.
 
     Attributes:
-        sequence: its place in the stream.
-        procedure: what happened.
-        data: what there is to know about it.
-        time: when it came, by the clock of NATS, in seconds since the epoch.
-        sensitive: the places in the data that nobody is shown, as JSON Pointers.
+        sequence: its stream sequence.
+        procedure: the name of the event.
+        data: its data.
+        time: when the stream's leader stored it, in seconds since the epoch.
+        sensitive: JSON Pointers to the places in the data to mask.
     """
 
     sequence: int
@@ -46,7 +46,7 @@ class Trigger(NamedTuple):
 
 
 class TriggerStore:
-    """Stores triggers, and reads those of one procedure back."""
+    """Stores triggers and reads those of one procedure."""
 
     def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
         self._jetstream = jetstream
@@ -64,15 +64,15 @@ class TriggerStore:
         """Store a trigger.
 
         Args:
-            tenant: whose.
-            procedure: what happened.
-            data: what there is to know about it, 256 KiB of JSON at the most.
-            key: the same key within ten minutes is the same trigger: the first one is returned.
-            sensitive: the places in the data that nobody is shown.
+            tenant: the tenant of the trigger.
+            procedure: the name of the event.
+            data: its data, at most 256 KiB of JSON.
+            key: an idempotency key, valid for ten minutes: a repetition returns the first trigger.
+            sensitive: JSON Pointers to the places in the data to mask.
 
         Raises:
-            InvalidIdError: it is no procedure.
-            TriggerTooLargeError: there is too much data.
+            InvalidIdError: the procedure's name is invalid.
+            TriggerTooLargeError: the data is too large.
             UnavailableError: NATS did not answer; the trigger may or may not be stored.
         """
         check_procedure(procedure)
@@ -87,17 +87,17 @@ class TriggerStore:
             headers[_SENSITIVE] = _header_of(sensitive)
         subject = self._subjects.trigger(tenant, procedure)
         sequence = await self._jetstream.publish(subject, payload, headers)
-        # Read back, because only the leader's clock says which came first, it or an await.
+        # Read back: only the leader's clock orders the trigger and an await.
         message = await self._jetstream.get_newest(self._stream, {"seq": sequence})
         if message is None:
             raise UnavailableError(f"the trigger of {procedure} has expired already")
         return _trigger(message, procedure)
 
     async def since(self, tenant: str, procedure: str, after: float) -> AsyncIterator[Trigger]:
-        """Read the triggers of one procedure that came after a time (NATS's, Unix seconds).
+        """Read the triggers of one procedure after a time (Unix seconds, by the clock of NATS).
 
         Raises:
-            UnavailableError: NATS did not answer, or no replica that is up to date.
+            UnavailableError: NATS did not answer, or no up-to-date replica did.
         """
         subject = self._subjects.trigger(tenant, procedure)
         newest = await self._jetstream.get_newest(self._stream, {"last_by_subj": subject})
@@ -131,9 +131,9 @@ def _trigger(message: StoredMessage, procedure: str) -> Trigger:
 
 
 def _header_of(sensitive: Sequence[str]) -> str:
-    # A header takes ASCII, and no line breaks; a key may have anything in it.
+    # A header is ASCII without line breaks; a JSON key may contain anything.
     text = json.dumps(sensitive)
-    return text if len(text) <= _MOST_HEADER else '[""]'
+    return text if len(text) <= _MAX_HEADER_CHARS else '[""]'
 
 
 def _marks_in(header: str | None) -> Sequence[str]:
@@ -141,7 +141,7 @@ def _marks_in(header: str | None) -> Sequence[str]:
 
 
 def _message_id(tenant: str, procedure: str, key: str) -> str:
-    # Ids are the whole stream's, keys a tenant's own.
+    # Message ids are unique in the stream, keys only within a tenant.
     own = f"{check_id(tenant, 'tenant')}\0{procedure}\0{key}"
     return hashlib.sha256(own.encode()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""Workflow definitions of all tenants: a bucket whose revisions are the versions."""
+"""Workflow definitions of all tenants, in a bucket whose revisions are their versions."""
 
 import asyncio
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from tailrace_shared.subjects import Subjects
 from tailrace_shared.workflow.definition import Definition, decode_definition, encode_definition
 
 _MAX_CACHED_BYTES: Final = 64 * 1024 * 1024
-#: Definitions have up to a MiB each; a page is read in steps and ends when it is large enough.
+# Definitions have up to a MiB each. A page is read in steps and ends at a size limit.
 _STEP: Final = 20
 _PAGE_BYTES: Final = 16 * 1024 * 1024
 
@@ -29,7 +29,7 @@ class StoredWorkflow(NamedTuple):
 
 
 class WorkflowHead(NamedTuple):
-    """What a list shows of a workflow: its newest version, and what people call it."""
+    """A workflow in a list: its id, newest version and display name."""
 
     workflow_id: str
     version: int
@@ -37,7 +37,7 @@ class WorkflowHead(NamedTuple):
 
 
 class WorkflowPage(NamedTuple):
-    """Some workflows by id, and the cursor of the next page (None: there is none)."""
+    """A page of workflows by id, and the cursor of the next page, or None."""
 
     workflows: list[WorkflowHead]
     cursor: str | None
@@ -52,21 +52,21 @@ _decode_named = msgspec.json.Decoder(_Named).decode
 
 
 class WorkflowStore:
-    """Puts and gets definitions. A version never changes, so it is decoded once per process."""
+    """Stores and reads definitions. A version never changes, so decoded ones are cached."""
 
     def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
         self._bucket = Bucket(jetstream, subjects.stream(WORKFLOWS))
         self._versions: TtlCache[tuple[str, int], StoredWorkflow] = TtlCache(_MAX_CACHED_BYTES)
 
     async def put(self, tenant: str, definition: Definition) -> int:
-        """Store a definition; returns its version."""
+        """Store a definition; return its version."""
         return await self._bucket.put(_key(tenant, definition.id), encode_definition(definition))
 
     async def get(self, tenant: str, workflow: str, version: int | None = None) -> StoredWorkflow:
-        """Return a definition, the newest unless a version is given.
+        """Return a definition; the newest version if none is given.
 
         Raises:
-            WorkflowNotFoundError: the tenant has no such workflow, or not in that version.
+            WorkflowNotFoundError: the tenant has no such workflow or version.
         """
         key = _key(tenant, workflow)
         if version is not None and (cached := self._versions.get((key, version))):
@@ -80,9 +80,9 @@ class WorkflowStore:
         return self._decoded(entry)
 
     async def page(self, tenant: str, *, limit: int, cursor: str | None = None) -> WorkflowPage:
-        """Return up to ``limit`` of the tenant's workflows by id, from those after ``cursor``.
+        """Return up to ``limit`` of the tenant's workflows after ``cursor``, ordered by id.
 
-        A page may be shorter, and still have a cursor, where definitions are large.
+        A page with large definitions may be shorter, and still have a cursor.
         """
         keys = sorted(await self._bucket.keys(f"{check_id(tenant, 'tenant')}.*"))
         if cursor is not None:
@@ -90,7 +90,7 @@ class WorkflowStore:
         found: list[WorkflowHead] = []
         size = taken = 0
         while len(found) < limit and taken < len(keys) and size < _PAGE_BYTES:
-            # Deleted ones have keys, too.
+            # Deleted workflows have keys, too.
             some = keys[taken : taken + min(_STEP, limit - len(found))]
             entries = sorted(await self._bucket.get_many(some), key=lambda entry: entry.key)
             found += [_head(entry) for entry in entries]
@@ -100,17 +100,17 @@ class WorkflowStore:
         return WorkflowPage(found, keys[taken - 1].partition(".")[2] if more else None)
 
     async def existing(self, tenant: str, workflows: Iterable[str]) -> set[str]:
-        """Return those of some workflows that there are."""
+        """Return the workflows of these that exist."""
         keys = {_key(tenant, workflow): workflow for workflow in workflows}
         found = {entry.key for entry in await self._bucket.get_many(keys)}
-        # A replica may not have heard yet of one that was just made.
+        # A replica that lags may not have a new workflow yet, so ask the leader for the rest.
         rest = [key for key in keys if key not in found]
-        asked = await asyncio.gather(*map(self._bucket.get_newest, rest))
-        found |= {entry.key for entry in asked if entry is not None}
+        newest = await asyncio.gather(*map(self._bucket.get_newest, rest))
+        found |= {entry.key for entry in newest if entry is not None}
         return {keys[key] for key in found}
 
     async def delete(self, tenant: str, workflow: str) -> None:
-        """Remove a workflow. Its runs keep the version that they started with."""
+        """Delete a workflow. Its runs keep the version that they started with."""
         await self._bucket.delete(_key(tenant, workflow))
 
     def _decoded(self, entry: BucketEntry) -> StoredWorkflow:
@@ -123,7 +123,7 @@ class WorkflowStore:
 
 
 def _head(entry: BucketEntry) -> WorkflowHead:
-    # What else is in a definition of a MiB is passed over.
+    # Decodes the two fields only: a definition may have a MiB.
     named = _decode_named(entry.value)
     return WorkflowHead(named.id, entry.revision, named.name or named.id)
 

@@ -1,7 +1,7 @@
-"""The due index: by when somebody must have driven each execution that can go on by itself.
+"""The due index: the deadline by which each execution must be driven again.
 
-Whoever makes an execution depend on a job or a timer says so here first. What is overdue here and
-driven by nobody has lost its job, whatever has become of that, and the sweeper gives it another.
+A service writes the deadline before it makes an execution depend on a job or a timer. An overdue
+execution that no worker drives has lost its job, and the sweeper publishes another.
 """
 
 import contextlib
@@ -18,19 +18,19 @@ from tailrace_shared.nats.topology import DUE
 from tailrace_shared.subjects import Subjects
 
 NOW: Final = 0.0
-"""By when something must happen that has to happen now: no clock but that of NATS is needed."""
+"""The deadline of what is due at once; it needs no clock other than that of NATS."""
 
 
 class Due(NamedTuple):
-    """An execution that somebody must drive.
+    """An execution that a worker must drive.
 
     Attributes:
-        tenant: whose execution.
-        execution: which execution.
-        by: by when, in seconds since the epoch.
-        written_at: when that was written, by the clock of NATS.
-        revision: which writing it is.
-        request: the request that made it; None for the execution's own.
+        tenant: the tenant of the execution.
+        execution: its id.
+        by: the deadline, in seconds since the epoch.
+        written_at: when the entry was written, by the clock of NATS.
+        revision: the entry's revision.
+        request: the id of the request that wrote it; None for the execution's own entry.
     """
 
     tenant: str
@@ -41,32 +41,32 @@ class Due(NamedTuple):
     request: str | None = None
 
 
-class _Entry(msgspec.Struct):
+class _Deadline(msgspec.Struct):
     by: float
 
 
-_decode = msgspec.json.Decoder(_Entry).decode
+_decode = msgspec.json.Decoder(_Deadline).decode
 
 
 class DueIndex:
-    """Writes the due index, and reads it whole."""
+    """Writes and reads the due index."""
 
     def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
         self._bucket = Bucket(jetstream, subjects.stream(DUE))
 
     async def put(self, tenant: str, execution: str, by: float, request: str | None = None) -> None:
-        """Say that an execution must be driven by then (seconds since the epoch).
+        """Record the deadline by which an execution must be driven again.
 
-        To be called before what will drive it exists, so that nothing is forgotten in between.
+        Call it before the job or timer exists, so that a crash in between loses nothing.
 
         Args:
-            tenant: whose execution.
-            execution: which execution.
-            by: by when.
-            request: an id of what is asked of the execution. It makes an entry of its own, which
-                whoever drives the execution meanwhile leaves alone.
+            tenant: the tenant of the execution.
+            execution: its id.
+            by: the deadline, in seconds since the epoch.
+            request: the id of a request. It makes a separate entry, which the worker that drives
+                the execution meanwhile does not remove.
         """
-        await self._bucket.put(_key(tenant, execution, request), msgspec.json.encode(_Entry(by)))
+        await self._bucket.put(_key(tenant, execution, request), msgspec.json.encode(_Deadline(by)))
 
     async def remove(
         self,
@@ -75,35 +75,36 @@ class DueIndex:
         revision: int | None = None,
         request: str | None = None,
     ) -> None:
-        """Say that nobody need drive an execution before somebody gives it a signal.
+        """Remove the deadline of an execution: it needs no job until it gets a signal.
 
         Args:
-            tenant: whose execution.
-            execution: which execution.
-            revision: leave alone what was written after this.
-            request: whose entry; None for the execution's own.
+            tenant: the tenant of the execution.
+            execution: its id.
+            revision: keep an entry that was written after this revision.
+            request: the id of the request whose entry to remove; None for the execution's own.
         """
         await self._bucket.purge(_key(tenant, execution, request), revision)
 
     @contextlib.asynccontextmanager
     async def watched_request(self, tenant: str, execution: str) -> AsyncIterator[None]:
-        """Have an execution looked after while something is asked of it.
+        """Have the sweeper watch an execution while a request is made of it.
 
-        Whoever asks may die between the append of what is asked and the job that has it applied.
+        The requesting process may die between the append of its command and the job that applies
+        it.
         """
         request = new_token()
         await self.put(tenant, execution, NOW, request)
         try:
             yield
         except UnavailableError:
-            raise  # it may have been accepted: the sweeper will see
+            raise  # the command may have been recorded: leave the entry to the sweeper
         except ServiceError:
             await self.remove(tenant, execution, request=request)
             raise
         await self.remove(tenant, execution, request=request)
 
     async def entries(self) -> AsyncIterator[Due]:
-        """Read all entries, those first that were written first."""
+        """Read all entries, oldest first."""
         async for entry, written_at in self._bucket.scan(">"):
             tenant, execution, *request = entry.key.split(".")
             by = _decode(entry.value).by

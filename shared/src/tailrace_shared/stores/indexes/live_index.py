@@ -1,10 +1,10 @@
 """The live index: the executions that have not ended, by workflow.
 
-An execution is entered before its first commit, and struck out when its last commit is in the log
-and all that follows from it is done. So at any moment all that is live by the log is in here; what
-is in here may have ended. How many have ended before, nobody pays for who asks what is live.
+An execution is entered before its first commit, and removed when its last commit is in the log and
+its effects are done. So the index has every execution that is live by the log, and maybe some that
+have ended. Listing live executions costs nothing for finished ones.
 
-Runs that began before there was this index are adopted from the index of runs, once.
+Runs that began before this index existed are backfilled from the run index, once.
 """
 
 from typing import Final, NamedTuple
@@ -16,8 +16,8 @@ from tailrace_shared.nats.topology import LIVE
 from tailrace_shared.stores.indexes.run_index import RunIndex
 from tailrace_shared.subjects import Subjects
 
-# No entry's key, which has three tokens.
-_ADOPTED: Final = "adopted"
+# An entry's key has three tokens, so this is none.
+_BACKFILLED: Final = "adopted"
 
 
 class Live(NamedTuple):
@@ -28,13 +28,13 @@ class Live(NamedTuple):
 
 
 class LiveIndex:
-    """Writes the live index, and reads it by workflow."""
+    """Writes and reads the live index."""
 
     def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
         self._bucket = Bucket(jetstream, subjects.stream(LIVE))
 
     async def put(self, tenant: str, workflow: str, execution: str) -> None:
-        """Enter an execution.
+        """Add an execution.
 
         Raises:
             UnavailableError: NATS did not answer.
@@ -42,7 +42,7 @@ class LiveIndex:
         await self._bucket.put(_key(tenant, workflow, execution), b"")
 
     async def remove(self, tenant: str, workflow: str, execution: str) -> None:
-        """Strike out an execution that has ended.
+        """Remove an execution that has ended.
 
         Raises:
             UnavailableError: NATS did not answer.
@@ -50,7 +50,7 @@ class LiveIndex:
         await self._bucket.purge(_key(tenant, workflow, execution))
 
     async def remove_unknown(self, tenant: str, execution: str) -> None:
-        """Strike out an execution of which nobody knows whose it was: it has no log.
+        """Remove an execution whose workflow is unknown, because it has no log.
 
         Raises:
             UnavailableError: NATS did not answer.
@@ -59,19 +59,19 @@ class LiveIndex:
         await self._bucket.purge(f"{of_tenant}.*.{check_id(execution, 'execution')}")
 
     async def backfill(self, runs: RunIndex) -> None:
-        """Enter what an older version has begun and nobody has ended; only the first time.
+        """Add the unfinished runs of an older version; does nothing after the first time.
 
         Raises:
             UnavailableError: NATS did not answer.
         """
-        if await self._bucket.get_newest(_ADOPTED) is not None:
+        if await self._bucket.get_newest(_BACKFILLED) is not None:
             return
         async for tenant, run in runs.unfinished():
             await self.put(tenant, run.workflow_id, run.execution_id)
-        await self._bucket.put(_ADOPTED, b"")
+        await self._bucket.put(_BACKFILLED, b"")
 
     async def of_tenant(self, tenant: str, workflow: str | None = None) -> list[Live]:
-        """Return what is live of a tenant, or of one of its workflows, as the leader has it.
+        """Return the live executions of a tenant, or of one of its workflows, from the leader.
 
         Raises:
             UnavailableError: NATS did not answer.

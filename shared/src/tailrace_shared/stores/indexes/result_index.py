@@ -1,9 +1,9 @@
-"""The result index: of each workflow, the run that ended last.
+"""The result index: the run of each workflow that ended last.
 
-A result is written before its run leaves the live index: who finds a run there no more finds what
-became of it here. Of two runs that end at once the log says which was last. Whoever writes knows
-what was written before, if it was written here, so a result is one request; results of one
-workflow that come while another is being written are one together.
+A result is written before its run leaves the live index, so a reader that misses a run there finds
+its result here. Of two runs that end at once the log's order decides. A worker remembers the
+revisions that it wrote, so a result costs one request. Results of one workflow that arrive while
+another is being written are coalesced.
 """
 
 import asyncio
@@ -20,20 +20,20 @@ from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.topology import RESULTS
 from tailrace_shared.subjects import Subjects
 
-# How much later a run must have ended to count as later although its sequence is lower: then the
-# log has been made anew. More than clocks of workers differ.
-_ANOTHER_LOG: Final = 300.0
-_REMEMBERED: Final = 10_000
+# A result with a lower sequence counts as later if its run ended this much later: then the log was
+# recreated. More than the clocks of workers differ.
+_NEW_LOG_S: Final = 300.0
+_MAX_CACHED: Final = 10_000
 
 
 class Result(msgspec.Struct, frozen=True):
     """How a run of a workflow ended.
 
     Attributes:
-        execution_id: the run.
+        execution_id: the run's id.
         status: its last status.
-        sequence: the commit with which it ended.
-        at: when (RFC 3339).
+        sequence: the sequence of its last commit.
+        at: when it ended (RFC 3339).
     """
 
     execution_id: str
@@ -42,14 +42,14 @@ class Result(msgspec.Struct, frozen=True):
     at: str
 
     def is_later(self, other: "Result") -> bool:
-        """Tell whether it ended after another one."""
+        """Return whether it ended after another one."""
         if self.sequence > other.sequence:
-            return parse_timestamp(self.at) > parse_timestamp(other.at) - _ANOTHER_LOG
-        return parse_timestamp(self.at) > parse_timestamp(other.at) + _ANOTHER_LOG
+            return parse_timestamp(self.at) > parse_timestamp(other.at) - _NEW_LOG_S
+        return parse_timestamp(self.at) > parse_timestamp(other.at) + _NEW_LOG_S
 
 
-class _Known:
-    """What is known of one workflow's entry."""
+class _WorkflowEntry:
+    """The cached entry of one workflow, and the pending write to it."""
 
     def __init__(self) -> None:
         self.revision = 0
@@ -62,14 +62,14 @@ _decode = msgspec.json.Decoder(Result).decode
 
 
 class ResultIndex:
-    """Writes the result index, and reads it by workflow."""
+    """Writes and reads the result index."""
 
     def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
         self._bucket = Bucket(jetstream, subjects.stream(RESULTS))
-        self._known: TtlCache[str, _Known] = TtlCache(_REMEMBERED)
+        self._entries: TtlCache[str, _WorkflowEntry] = TtlCache(_MAX_CACHED)
 
     async def of(self, tenant: str, workflows: Iterable[str]) -> dict[str, Result]:
-        """Return the last result of each of these workflows that has one.
+        """Return the last result of each of these workflows; those without one are left out.
 
         Raises:
             UnavailableError: NATS did not answer.
@@ -80,29 +80,29 @@ class ResultIndex:
         return {entry.key.partition(".")[2]: _decode(entry.value) for entry in entries}
 
     async def put(self, tenant: str, workflow: str, result: Result) -> None:
-        """Write down how a run ended; returns when this or a later one is stored.
+        """Store the result of a run; return when this or a later one is stored.
 
         Raises:
             UnavailableError: NATS did not answer.
         """
         key = _key(tenant, workflow)
-        known = self._remember(key)
+        known = self._entry(key)
         while known.result is None or result.is_later(known.result):
             if known.wanted is None or result.is_later(known.wanted):
                 known.wanted = result
             if known.writing is None:
                 known.writing = asyncio.create_task(self._write(key, known))
-            # Whoever began it may be cancelled; the others still want it.
+            # The caller that began the write may be cancelled while others still wait.
             await asyncio.shield(known.writing)
 
-    def _remember(self, key: str) -> _Known:
-        known = self._known.get(key)
+    def _entry(self, key: str) -> _WorkflowEntry:
+        known = self._entries.get(key)
         if known is None:
-            known = _Known()
-            self._known.put(key, known)
+            known = _WorkflowEntry()
+            self._entries.put(key, known)
         return known
 
-    async def _write(self, key: str, known: _Known) -> None:
+    async def _write(self, key: str, known: _WorkflowEntry) -> None:
         try:
             wanted, known.wanted = known.wanted, None
             while wanted and (known.result is None or wanted.is_later(known.result)):
@@ -111,7 +111,7 @@ class ResultIndex:
                 if revision is not None:
                     known.revision, known.result = revision, wanted
                 else:
-                    # Another worker has written, or this one before it was started anew.
+                    # Another worker has written, or this one before its restart.
                     entry = await self._bucket.get_newest(key)
                     known.revision = entry.revision if entry else 0
                     known.result = _decode(entry.value) if entry else None

@@ -1,6 +1,6 @@
-"""The index of runs: one summary per execution, for lists.
+"""The run index: one summary for each execution, for lists.
 
-Derived from the log and repairable from it: whoever moves an execution to another status writes
+Derived from the log and repairable from it: the service that changes an execution's status writes
 its summary. Execution ids sort by time, so the keys alone give the order of a list.
 """
 
@@ -21,7 +21,7 @@ _MOST_READ: Final = 10_000
 
 
 class RunSummary(msgspec.Struct, frozen=True):
-    """What a list shows of a run."""
+    """A run in a list."""
 
     execution_id: str
     workflow_id: str
@@ -52,7 +52,7 @@ class StoredRun(NamedTuple):
 
 
 class RunPage(NamedTuple):
-    """Some runs, newest first, and the cursor of the next page (None: there is none)."""
+    """A page of runs, newest first, and the cursor of the next page, or None."""
 
     runs: list[RunSummary]
     cursor: str | None
@@ -62,7 +62,7 @@ _decode = msgspec.json.Decoder(RunSummary).decode
 
 
 class RunIndex:
-    """Writes run summaries, and reads them by the page."""
+    """Writes run summaries and reads pages of them."""
 
     def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
         self._bucket = Bucket(jetstream, subjects.stream(RUNS))
@@ -85,7 +85,7 @@ class RunIndex:
         await self._bucket.put(key, msgspec.json.encode(summary))
 
     async def unfinished(self) -> AsyncIterator[tuple[str, RunSummary]]:
-        """Read all runs that have not ended, each with its tenant. It reads every summary there is.
+        """Read all runs that have not ended, each with its tenant. It reads every summary.
 
         Raises:
             UnavailableError: NATS did not answer.
@@ -134,13 +134,13 @@ class RunIndex:
         """Return a page of runs, newest first.
 
         Args:
-            tenant: whose runs.
+            tenant: the tenant.
             workflow: only runs of this workflow.
             status: only runs in this status.
-            limit: how many runs at the most.
-            cursor: the execution id with which the page before ended.
+            limit: the maximum number of runs.
+            cursor: the last execution id of the preceding page.
 
-        A page may be short, and still have a cursor, where few of very many runs have the status.
+        A page may be short, and still have a cursor, if few of very many runs have the status.
         """
         pattern = (
             f"{check_id(tenant, 'tenant')}.{check_id(workflow, 'workflow') if workflow else '*'}.*"

@@ -1,12 +1,11 @@
 """The waiting index: the steps that wait for a signal, by execution and by trigger.
 
-A wait has one entry, and one pointer to it for each procedure whose trigger may end it. The entry
-is written last and removed first, so whoever finds an entry finds its pointers, too; a pointer
-without its entry counts for nothing. Lists of keys come from the bucket's leader: a trigger and
-the wait for it may come at the same moment, and one of the two must see the other.
+A wait has one entry, and one pointer to it for each procedure whose trigger may resolve it. The
+entry is written last and removed first, so an entry always has its pointers; a pointer without its
+entry is ignored. Lists of keys come from the bucket's leader: a trigger and a wait for it may
+arrive at the same moment, and one of the two must see the other.
 
-What is removed is purged: an index that kept a marker for every wait that ever was would be
-searched through markers.
+Removed keys are purged, because reads would have to skip a marker for every wait that ever was.
 """
 
 import asyncio
@@ -23,7 +22,7 @@ from tailrace_shared.redact.masking import MASK, mask_value
 from tailrace_shared.subjects import Subjects, check_procedure
 
 MAX_INDEXED_BYTES: Final = 16 * 1024
-"""Larger values are not kept in the index; they are in the log."""
+"""Larger values are not stored in the index; the log has them."""
 
 _READ_AHEAD: Final = 100
 
@@ -35,19 +34,18 @@ class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
         execution_id: its execution.
         node_id: the step.
         workflow_id: the execution's workflow.
-        workflow_name: what people call that.
-        reason: why it waits, in the words of the definition.
-        since: since when (RFC 3339): the time of the event that says so.
-        until: until when at the most (RFC 3339); None for ever.
-        triggers: the procedures that may end the wait.
-        match: CEL that a trigger's event must satisfy; None: any does.
-        lookback: how much older than the wait an event may be, in seconds.
-        began: when the log took the wait, by the clock of NATS, in seconds since the epoch.
-        form: JSON Schema of the data that is asked for.
+        workflow_name: the workflow's display name.
+        reason: the reason for the wait, from the definition.
+        since: when the wait began (RFC 3339), by its event.
+        until: when it times out (RFC 3339), or None.
+        triggers: the procedures whose triggers may resolve the wait.
+        match: the CEL expression that a trigger's event must satisfy; None for any event.
+        lookback: how many seconds older than the wait an event may be.
+        began: when the log stored the wait, by the clock of NATS, in seconds since the epoch.
+        form: the JSON Schema of the data that the step requires.
         input: the execution's input, if it is small.
-        context: what ``match`` names but the event, if it is small.
-        sensitive: the places that nobody is shown, as JSON Pointers that begin with ``/input`` or
-            ``/context``.
+        context: the values that ``match`` uses besides the event, if they are small.
+        sensitive: JSON Pointers, below ``/input`` and ``/context``, to the places to mask.
     """
 
     execution_id: str
@@ -68,7 +66,7 @@ class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def masked(self) -> "Waiting":
-        """The same, as people may be shown it."""
+        """A copy with all sensitive places masked."""
         if not self.sensitive:
             return self
         seen = mask_value({"input": self.input, "context": self.context}, self.sensitive)
@@ -77,7 +75,7 @@ class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class WaitingPage(NamedTuple):
-    """Some waits, newest executions first, and the cursor of the next page (None: none)."""
+    """A page of waits, newest executions first, and the cursor of the next page, or None."""
 
     waiting: list[Waiting]
     cursor: str | None
@@ -87,18 +85,18 @@ _decode = msgspec.json.Decoder(Waiting).decode
 
 
 def if_small(value: Any) -> Any:
-    """Return a value if it is small enough to be kept in the index, else None."""
+    """Return a value if it is small enough for the index, else None."""
     return value if len(msgspec.json.encode(value)) <= MAX_INDEXED_BYTES else None
 
 
 class WaitingIndex:
-    """Writes the waiting index, and reads it by execution, procedure or page."""
+    """Writes the waiting index, and reads it by execution, by procedure or in pages."""
 
     def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
         self._bucket = Bucket(jetstream, subjects.stream(WAITING))
 
     async def put(self, tenant: str, waiting: Waiting) -> None:
-        """Write down a wait. What is there already is not written again."""
+        """Store a wait; an identical one is not written again."""
         key, value = _key(tenant, waiting), msgspec.json.encode(waiting)
         present = await self._bucket.get_newest(key)
         if present is not None and present.value == value:
@@ -107,24 +105,24 @@ class WaitingIndex:
         await self._bucket.put(key, value)
 
     async def remove(self, tenant: str, waiting: Waiting) -> None:
-        """Strike out a wait that has ended."""
+        """Remove a wait that has ended."""
         await self._bucket.purge(_key(tenant, waiting))
         await asyncio.gather(*(self._bucket.purge(each) for each in _pointers(tenant, waiting)))
 
     async def of_execution(self, tenant: str, execution: str) -> list[Waiting]:
-        """Return the waits of one execution, in no order."""
+        """Return the waits of one execution, unordered."""
         pattern = f"{check_id(tenant, 'tenant')}.{check_id(execution, 'execution')}.*"
         return await self._get(await self._bucket.keys(pattern))
 
     async def of_tenant(self, tenant: str) -> list[Waiting]:
-        """Return all waits of a tenant, in no order."""
+        """Return all waits of a tenant, unordered."""
         entries = await self._bucket.read_all(f"{check_id(tenant, 'tenant')}.*.*")
         return [_decode(entry.value) for entry in entries]
 
     async def of_procedure(self, tenant: str, procedure: str) -> AsyncIterator[Waiting]:
-        """Read the tenant's waits that a trigger of ``procedure`` may end.
+        """Read the tenant's waits that a trigger of ``procedure`` may resolve.
 
-        There may be any number, so they are read by the hundred.
+        There may be any number, so they are read a hundred at a time.
         """
         pattern = f"{check_id(tenant, 'tenant')}.{_token(procedure)}.*.*"
         pointers = await self._bucket.keys(pattern)
@@ -136,23 +134,23 @@ class WaitingIndex:
     async def page(self, tenant: str, *, limit: int, cursor: str | None = None) -> WaitingPage:
         """Return up to ``limit`` of the tenant's waits after ``cursor``, newest executions first.
 
-        A page may be shorter, and still have a cursor, where waits have ended meanwhile.
+        A page may be shorter, and still have a cursor, if waits have ended meanwhile.
         """
         tenant = check_id(tenant, "tenant")
-        places = sorted(
-            (_place(key) for key in await self._bucket.keys(f"{tenant}.*.*")), reverse=True
+        suffixes = sorted(
+            (_suffix(key) for key in await self._bucket.keys(f"{tenant}.*.*")), reverse=True
         )
         if cursor is not None:
-            places = [place for place in places if place < cursor]
-        some = places[:limit]
-        found = await self._get([f"{tenant}.{place}" for place in some])
+            suffixes = [suffix for suffix in suffixes if suffix < cursor]
+        some = suffixes[:limit]
+        found = await self._get([f"{tenant}.{suffix}" for suffix in some])
         found.sort(key=lambda waiting: f"{waiting.execution_id}.{waiting.node_id}", reverse=True)
-        return WaitingPage(found, some[-1] if len(places) > limit else None)
+        return WaitingPage(found, some[-1] if len(suffixes) > limit else None)
 
     async def _get(self, keys: list[str]) -> list[Waiting]:
         found = {entry.key: entry.value for entry in await self._bucket.get_many(keys)}
         for key in keys:
-            # The leader has listed it; a replica that lags may not have it yet.
+            # The leader has listed the key, but a replica that lags may not have its value yet.
             if key not in found and (entry := await self._bucket.get_newest(key)):
                 found[key] = entry.value
         return [_decode(value) for value in found.values()]
@@ -164,12 +162,12 @@ def _key(tenant: str, waiting: Waiting) -> str:
 
 
 def _pointers(tenant: str, waiting: Waiting) -> list[str]:
-    tenant, _, place = _key(tenant, waiting).partition(".")
-    return [f"{tenant}.{_token(procedure)}.{place}" for procedure in waiting.triggers]
+    tenant, _, suffix = _key(tenant, waiting).partition(".")
+    return [f"{tenant}.{_token(procedure)}.{suffix}" for procedure in waiting.triggers]
 
 
 def _token(procedure: str) -> str:
-    # One token whatever its length, in a character that keys may have and procedures may not.
+    # One token: "=" is valid in a key, but not in a procedure.
     return check_procedure(procedure).replace(".", "=")
 
 
@@ -178,5 +176,5 @@ def _entry_of(pointer: str) -> str:
     return f"{tenant}.{execution}.{node}"
 
 
-def _place(key: str) -> str:
+def _suffix(key: str) -> str:
     return key.partition(".")[2]
