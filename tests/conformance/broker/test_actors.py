@@ -361,7 +361,7 @@ def test_messages_of_undeclared_actors_are_dead_lettered(
     """A worker makes the messages of unknown actors dead letters."""
     broker.declare_queue("default")
     message: dramatiq.Message[None] = dramatiq.Message(
-        queue_name="default", actor_name="nobody", args=(), kwargs={}, options={}
+        queue_name="default", actor_name="undeclared", args=(), kwargs={}, options={}
     )
     broker.enqueue(message)
     finish()

@@ -1,9 +1,12 @@
 """The broker survives lost connections, or raises Dramatiq's errors."""
 
+import asyncio
+import gc
 import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 
 import dramatiq
 import pytest
@@ -11,6 +14,9 @@ from dramatiq import Worker
 from dramatiq.errors import BrokerError, ConnectionClosed, ConnectionFailed
 
 from harness.nats.server import NatsServer, free_port
+from tailrace_shared.nats import provision
+from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.nats.topology import StreamSpec
 from tailrace_worker.broker import NatsBroker
 
 
@@ -89,6 +95,32 @@ def test_enqueueing_times_out_while_nats_is_down(nats_server: NatsServer) -> Non
         except ConnectionClosed:
             assert time.monotonic() < deadline
     broker.close()
+
+
+def test_nats_may_restart_while_the_connection_is_opened(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reconnect callback runs before the connection has all its parts."""
+    failures: list[dict[str, object]] = []
+
+    async def ensure_after_restart(jetstream: JetStream, specs: Sequence[StreamSpec]) -> None:
+        monkeypatch.undo()
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: failures.append(context))
+        await asyncio.to_thread(nats_server.kill)
+        await asyncio.to_thread(nats_server.start)
+        while jetstream.client.stats["reconnects"] == 0:  # noqa: ASYNC110 - nats-py has no event
+            await asyncio.sleep(0.01)
+        await provision.ensure(jetstream, specs)
+
+    monkeypatch.setattr("tailrace_worker.broker.link.connection.ensure", ensure_after_restart)
+    broker = NatsBroker(nats_server.url, connect_timeout=60, enqueue_timeout=60)
+    broker.enqueue(message())
+    while broker.connection.link.disconnected_at is not None:
+        time.sleep(0.01)
+    broker.close()
+    gc.collect()
+    assert failures == []
 
 
 def test_a_closed_broker_raises(nats_server: NatsServer) -> None:

@@ -83,6 +83,11 @@ class Acknowledgements:
         for delivery in list(self._held.values()):
             self.release(delivery)
 
+    def stop(self) -> None:
+        """Stop waiting for confirmations, when the connection has closed."""
+        if self._confirming is not None:
+            self._confirming.cancel()
+
     def resend_all(self) -> None:
         """Send again every ack that the server may not have read, and all heartbeats."""
         for reply in self._unconfirmed:

@@ -128,6 +128,7 @@ class BrokerConnection:
             for task in self._tasks:
                 task.cancel()
             await self.link.close()
+            self.acknowledgements.stop()
 
     async def _reconnected(self) -> None:
         if self._is_open:
