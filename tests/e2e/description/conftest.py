@@ -1,4 +1,4 @@
-"""A whole system, open and with tokens, that holds something of each kind."""
+"""A whole system with and without authentication, and with one resource of each kind."""
 
 import time
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def system_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer
 def open_api(
     system_nats: NatsServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[PopulatedApi]:
-    """An API that asks nobody who they are."""
+    """An API without authentication."""
     headers = {"X-Organization-ID": ORGANIZATION}
     with ApiProcess(system_nats.url, tmp_path_factory.mktemp("open"), heartbeat="200ms") as api:
         yield populate(api.url, headers)
@@ -39,7 +39,7 @@ def open_api(
 def secured_api(
     system_nats: NatsServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[PopulatedApi]:
-    """An API that asks for tokens."""
+    """An API with authentication."""
     claims = {
         "sub": "somebody",
         "org": ORGANIZATION,

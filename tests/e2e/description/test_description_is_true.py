@@ -1,7 +1,7 @@
-"""What the API says of itself holds, whatever is sent: schemathesis asks a whole system.
+"""The API description matches the system, checked by schemathesis.
 
-No answer is a 5xx, or has a status, a content type, a header or a body that is not described; what
-the description rules out is refused; and without a token nothing is served that asks for one.
+No response is a 5xx or has an undescribed status, content type, header or body. Requests that the
+description rules out are refused, and protected operations need a token.
 """
 
 import json
@@ -25,11 +25,11 @@ from schemathesis.core.result import Ok
 
 from harness.http.populated_api import PopulatedApi
 
-# More of them find more; these are what every change is checked with.
+# A compromise between coverage and the duration of a test run.
 EXAMPLES: Final = int(os.environ.get("SCHEMATHESIS_EXAMPLES", "8"))
 EVENT_STREAM: Final = "text/event-stream"
 
-# A busy machine takes minutes for thousands of requests.
+# Thousands of requests take minutes on a busy machine.
 pytestmark = pytest.mark.timeout(400)
 
 load_all_checks()
@@ -91,17 +91,17 @@ def _ask(api: PopulatedApi, folder: Path, config: str, *options: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_answers_are_as_described_for_any_request(
+def test_responses_match_the_description_for_any_request(
     secured_api: PopulatedApi, tmp_path: Path
 ) -> None:
-    """With a token and without: requests as described, and requests that are nearly so."""
+    """With and without a token: valid requests, and slightly invalid ones."""
     _ask(secured_api, tmp_path, "")
 
 
-def test_answers_are_as_described_where_there_is_something(
+def test_responses_match_the_description_for_existing_ids(
     open_api: PopulatedApi, tmp_path: Path
 ) -> None:
-    """The ids of a path name what exists; nobody has to say who asks."""
+    """Path ids name existing resources; authentication is off."""
     known = "".join(f'"path.{name}" = "{value}"\n' for name, value in open_api.known.items())
     kept = ("--exclude-path", "/api/v1/workflows/{workflow_id}", "--exclude-method", "DELETE")
     _ask(open_api, tmp_path, f"[parameters]\n{known}", *kept)
@@ -115,8 +115,8 @@ def _stream_operations(api: PopulatedApi) -> Iterator[Operation]:
             yield operation
 
 
-def test_streams_begin_as_described(open_api: PopulatedApi) -> None:
-    """They do not end, so what is looked at is their head and what they begin with."""
+def test_streams_start_as_described(open_api: PopulatedApi) -> None:
+    """They do not end, so their head and first blocks are checked."""
     operations = list(_stream_operations(open_api))
     assert operations
 
@@ -163,5 +163,5 @@ def _begin(case: Case, api: PopulatedApi) -> None:
 
 @pytest.mark.parametrize("path", ["/openapi.json", "/docs"])
 def test_the_description_needs_no_token(secured_api: PopulatedApi, path: str) -> None:
-    """Whoever writes a client reads it first."""
+    """Authors of clients need it first."""
     assert httpx.get(secured_api.url + path).status_code == 200

@@ -4,10 +4,10 @@ from harness.http.browser import browser_page
 from harness.http.populated_api import PopulatedApi
 
 
-async def test_a_browser_shows_the_page_and_has_nothing_to_complain_of(
+async def test_a_browser_renders_the_page_without_errors(
     open_api: PopulatedApi,
 ) -> None:
-    """Its style is let through, operations open, and types are led to."""
+    """Styles apply, operations open, and links lead to types."""
     async with browser_page() as page:
         complaints: list[str] = []
         requested: list[str] = []
@@ -25,7 +25,7 @@ async def test_a_browser_shows_the_page_and_has_nothing_to_complain_of(
         await page.wait_for_url("**/docs#type-StartRun")
         await page.locator("#type-StartRun").wait_for(state="visible")
     assert complaints == []
-    # A browser asks every site for its icon.
+    # Browsers request an icon from every site.
     assert {url for url in requested if not url.endswith("favicon.ico")} == {
         f"{open_api.url}/docs",
     }

@@ -1,4 +1,4 @@
-"""Schedules from end to end: real NATS, API and workers; each firing starts one run."""
+"""Schedules from end to end with real NATS, API and workers: each firing starts one run."""
 
 import asyncio
 import contextlib
@@ -26,14 +26,14 @@ JOBS = Subjects().job(EXECUTIONS_QUEUE)
 
 @pytest.fixture
 async def site(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Installation]:
-    """An installation with no worker running yet."""
+    """An installation without a running worker."""
     async with installation(nats_server, tmp_path) as opened:
         yield opened
 
 
 @pytest.fixture
 async def http(site: Installation, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of an API process, in which the workflow ``flow`` is stored."""
+    """A client of an API process that has stored the workflow ``flow``."""
     with ApiProcess(site.nats.url, tmp_path) as api:
         async with httpx.AsyncClient(base_url=api.url, timeout=60) as client:
             await client.put("/api/v1/workflows/flow", json=FLOW)
@@ -47,7 +47,7 @@ async def post(http: httpx.AsyncClient, **fields: Any) -> None:
 
 
 async def firings(site: Installation, count: int) -> list[StoredMessage]:
-    """Return what schedules have put on the queue, when there are so many."""
+    """Return the published firings once there are enough."""
     async with asyncio.timeout(count + 60):
         while True:
             found = [message async for message in site.jetstream.read("JOBS", JOBS, 1)]
@@ -57,7 +57,7 @@ async def firings(site: Installation, count: int) -> list[StoredMessage]:
 
 
 async def fire(site: Installation, http: httpx.AsyncClient, count: int) -> list[StoredMessage]:
-    """Have the schedule fire while no worker runs, then end it; returns all firings."""
+    """Let the schedule fire while no worker runs, then delete it; return all firings."""
     await post(http)
     await firings(site, count)
     assert (await http.delete("/api/v1/schedules/tick")).status_code == 204
@@ -65,9 +65,9 @@ async def fire(site: Installation, http: httpx.AsyncClient, count: int) -> list[
 
 
 async def put_again(site: Installation, message: StoredMessage, message_id: str | None) -> None:
-    """Put a fired job on the queue again, under a message id.
+    """Publish a fired job again under a message id.
 
-    JetStream takes the headers of a firing from nobody, so the id goes where a retry has it.
+    JetStream ignores headers of firings, so the id goes where a retry has it.
     """
     job = msgspec.json.decode(message.data, type=JobMessage)
     assert message_id is not None
@@ -76,7 +76,7 @@ async def put_again(site: Installation, message: StoredMessage, message_id: str 
 
 
 async def listed(http: httpx.AsyncClient, path: str, what: str) -> list[dict[str, Any]]:
-    """Return what a list has, as soon as the API can tell: it may have lost NATS just now."""
+    """Return a list, retried while the API may have lost NATS."""
     async with asyncio.timeout(60):
         while (answer := await http.get(path)).status_code == 503:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
@@ -91,7 +91,7 @@ async def runs(http: httpx.AsyncClient) -> list[dict[str, Any]]:
 
 
 async def completed(http: httpx.AsyncClient, count: int) -> list[dict[str, Any]]:
-    """Return all runs, when so many have completed."""
+    """Return all runs once enough have completed."""
     async with asyncio.timeout(60):
         while True:
             found = await runs(http)
@@ -108,7 +108,7 @@ async def queue_is_empty(site: Installation) -> None:
 
 
 async def is_queued(site: Installation) -> bool:
-    """Tell whether any job is left on the queue; for all we know, one is while NATS is away."""
+    """Return whether a job may be on the queue; True while NATS is down."""
     try:
         return bool([message async for message in site.jetstream.read("JOBS", JOBS, 1)])
     except UnavailableError:
@@ -118,7 +118,7 @@ async def is_queued(site: Installation) -> bool:
 async def test_a_schedule_starts_runs_with_its_input_until_it_is_deleted(
     site: Installation, http: httpx.AsyncClient
 ):
-    """One a second; and no more after the last that was under way."""
+    """One per second, and at most one that was under way at the deletion."""
     site.worker()
     await post(http)
     first, *_ = await completed(http, 3)
@@ -127,14 +127,14 @@ async def test_a_schedule_starts_runs_with_its_input_until_it_is_deleted(
     await http.delete("/api/v1/schedules/tick")
     await queue_is_empty(site)
     after = len(await runs(http))
-    await asyncio.sleep(2.2)  # there is no event for what does not happen
+    await asyncio.sleep(2.2)  # the absence of a firing has no event to wait for
     assert len(await runs(http)) == after
 
 
 async def test_a_firing_that_is_delivered_twice_starts_one_run(
     site: Installation, http: httpx.AsyncClient
 ):
-    """Each job is there a second time, as after a retry; each counts once."""
+    """Each job is published twice, as after a retry; each counts once."""
     fired = await fire(site, http, 3)
     for message in fired:
         await put_again(site, message, firing_id(message.headers))
@@ -148,7 +148,7 @@ async def test_a_firing_that_is_delivered_twice_starts_one_run(
 async def test_workers_that_die_at_every_start_start_no_run_twice(
     site: Installation, http: httpx.AsyncClient
 ):
-    """Killed as soon as a run is in the log, before or after its job is acknowledged."""
+    """Killed once a run is in the log, before or after its job is acknowledged."""
     fired = await fire(site, http, 4)
     started = asyncio.Event()
 
@@ -173,7 +173,7 @@ async def test_workers_that_die_at_every_start_start_no_run_twice(
 async def test_a_schedule_survives_restarts_of_workers_and_nats(
     site: Installation, http: httpx.AsyncClient, nats_server: NatsServer
 ):
-    """Stopped cleanly or killed, it goes on firing; each firing still starts one run."""
+    """Stopped or killed; each firing still starts one run."""
     worker = site.worker()
     await post(http)
     await completed(http, 1)
@@ -188,10 +188,10 @@ async def test_a_schedule_survives_restarts_of_workers_and_nats(
     assert schedule["id"] == "tick"
 
 
-async def test_a_firing_without_its_workflow_dies_and_the_schedule_goes_on(
+async def test_a_firing_without_its_workflow_becomes_a_dead_letter(
     site: Installation, http: httpx.AsyncClient
 ):
-    """The dead letters say why; replayed when the workflow is back, each is a run of its own."""
+    """The schedule continues; replayed once the workflow is back, each is a run."""
     site.worker()
     await http.put("/api/v1/workflows/flow", json=FLOW)
     await post(http)
@@ -215,10 +215,10 @@ async def test_a_firing_without_its_workflow_dies_and_the_schedule_goes_on(
     assert len(await runs(http)) == before + dead
 
 
-async def test_a_firing_whose_input_no_longer_fits_says_so(
+async def test_a_firing_with_an_invalid_input_is_reported(
     site: Installation, http: httpx.AsyncClient
 ):
-    """With the place; what a job carries stays out of the worker's log."""
+    """With the place; the worker's log does not repeat the input."""
     worker = site.worker()
     await post(http, input={"n": "a secret"})
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
@@ -231,7 +231,7 @@ async def test_a_firing_whose_input_no_longer_fits_says_so(
 
 
 async def dead_letters(http: httpx.AsyncClient, count: int) -> list[dict[str, Any]]:
-    """Return the dead letters, when there are so many."""
+    """Return the dead letters once there are enough."""
     async with asyncio.timeout(60):
         while True:
             found = await listed(http, "/api/v1/dead-letters", "dead_letters")
@@ -243,7 +243,7 @@ async def dead_letters(http: httpx.AsyncClient, count: int) -> list[dict[str, An
 async def test_a_schedule_that_replaces_another_starts_its_own_runs(
     site: Installation, http: httpx.AsyncClient
 ):
-    """Firings of the old and the new one may have the same place in time."""
+    """Firings of the old and the new one may have the same time."""
     first, *others = await fire(site, http, 1)
     await post(http, input={"n": 2})
     *_, second = await firings(site, len(others) + 2)
@@ -259,10 +259,10 @@ async def test_a_schedule_that_replaces_another_starts_its_own_runs(
     assert sorted(document["input"]["n"] for document in documents) == [1, 2]
 
 
-async def test_jobs_of_schedules_wait_while_nats_is_away(
+async def test_jobs_of_schedules_survive_an_outage_of_nats(
     site: Installation, http: httpx.AsyncClient, nats_server: NatsServer
 ):
-    """What had fired before NATS died starts its runs afterwards."""
+    """Jobs that fired before the outage start their runs afterwards."""
     fired = await fire(site, http, 2)
     nats_server.kill()
     nats_server.start()

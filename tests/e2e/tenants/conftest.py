@@ -19,7 +19,7 @@ from tailrace_shared.duration import Duration
 
 @pytest.fixture
 async def tenants(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Tenants]:
-    """Two tenants that have settled."""
+    """Two tenants whose executions have settled."""
     environment = {"NATS_URL": nats_server.url}
     settings: dict[str, Any] = {"auth": "jwt", "auth_secret": SECRET, "retry": Duration(0.02)}
     async with contextlib.AsyncExitStack() as stack:

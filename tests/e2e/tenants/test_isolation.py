@@ -1,8 +1,8 @@
-"""Nothing of one tenant can be seen, counted, changed or stopped by another, on any route.
+"""Tenant isolation: no route lets a tenant see, count, change or stop data of another.
 
-Requests are made for all operations that the app has, so those that are still to come are tried as
-well. The same request is made twice: about what another tenant has, and about what nobody has. The
-answers must not differ, nor what they cost.
+Requests are generated for all operations of the app, so new operations are covered, too. Each
+request is made twice: about data of another tenant, and about data that does not exist. The
+responses and their cost must not differ.
 """
 
 import asyncio
@@ -18,14 +18,14 @@ from harness.http.tenants import Tenant, Tenants
 from harness.http.token_issuer import bearer, token
 from harness.sse.client import SseClient, SseEvent
 
-# Numbers of the whole installation, and times, differ between any two requests.
+# Installation-wide numbers and times differ between any two requests.
 _CHANGING: Final = re.compile(
     r'"(?:version|timestamp|next_at)":\s*[^,}]+|retry: \d+|\d{10,}|\d{4}-\d\d-\d\dT[\d:.]+Z'
 )
 
 
-class Said(NamedTuple):
-    """An answer, as far as two may be compared."""
+class Observed(NamedTuple):
+    """A response, reduced to what two requests may be compared by."""
 
     status: int
     headers: dict[str, str]
@@ -34,26 +34,26 @@ class Said(NamedTuple):
 
 
 class Spy:
-    """Makes requests, and counts what they ask of NATS."""
+    """Makes requests and counts the NATS requests that they cause."""
 
     def __init__(self, tenants: Tenants) -> None:
         self._api = tenants.api
         self._client: Any = tenants.api.hub._source._client
         self._ann = tenants.ann
 
-    async def ask(self, request: Request, headers: dict[str, str] | None = None) -> Said:
-        """Make a request of ann's."""
+    async def ask(self, request: Request, headers: dict[str, str] | None = None) -> Observed:
+        """Make a request as ann."""
         if request.is_stream:
             return await self._watch(request, headers or {})
-        # How many streams are open is told, too.
+        # The number of open streams is part of the response.
         await self._api.settled()
         before = self._client.stats["out_msgs"]
         answer = await self._ann.http.request(**request.arguments(), headers=headers)
         asked = self._client.stats["out_msgs"] - before
-        return Said(answer.status_code, dict(answer.headers), answer.text, asked)
+        return Observed(answer.status_code, dict(answer.headers), answer.text, asked)
 
-    async def _watch(self, request: Request, headers: dict[str, str]) -> Said:
-        """Read a stream until it ends or is silent; a heartbeat more or less is no difference."""
+    async def _watch(self, request: Request, headers: dict[str, str]) -> Observed:
+        """Read a stream until it ends or is silent, ignoring heartbeats."""
         path = httpx.URL(request.path, params=request.query).raw_path.decode()
         events: list[SseEvent] = []
         async with SseClient(
@@ -75,11 +75,11 @@ class Spy:
         body = [line for line in lines if not line.startswith("heartbeat")] or [
             client._body.decode()
         ]
-        return Said(client.status, dict(client.headers), f"{body}", 0)
+        return Observed(client.status, dict(client.headers), f"{body}", 0)
 
 
 def _beats(client: SseClient, events: list[SseEvent]) -> int:
-    """Return how many heartbeats have come, as comments or as events."""
+    """Return the number of heartbeats, as comments or as events."""
     comments = client.parser.comments
     return sum(text.startswith("heartbeat") for text in comments) + sum(
         event.type == "heartbeat" for event in events
@@ -87,8 +87,8 @@ def _beats(client: SseClient, events: list[SseEvent]) -> int:
 
 
 def _names(bob: Tenant) -> list[tuple[Names, Names]]:
-    """Return what bob has, and beside it what nobody has, of the same form."""
-    # A procedure that nobody awaits: to resume what waits changes what the next is answered.
+    """Return the names of bob's data, and names of the same form without data."""
+    # A procedure without waiting steps: resuming one would change later responses.
     rest = ("markofann", "gone")
     return [
         (
@@ -104,13 +104,13 @@ def _next_to(execution: str) -> str:
     return execution[:-1] + ("0" if execution[-1] != "0" else "1")
 
 
-def _alike(said: Said, names: Names) -> Said:
-    """Return an answer with the names that the request had taken out."""
+def _alike(said: Observed, names: Names) -> Observed:
+    """Return a response with the request's names removed."""
 
     def plain(text: str) -> str:
         for name in (names.execution, names.workflow, names.schedule):
             text = text.replace(name, "NAME")
-        # Ids of what the request itself has made.
+        # Ids that the request itself has created.
         text = re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|trt_[\w.-]+", "ID", text)
         return _CHANGING.sub("CHANGING", text)
 
@@ -118,11 +118,11 @@ def _alike(said: Said, names: Names) -> Said:
     if said.status < 400:
         headers.pop("etag", None)
         headers.pop("content-length", None)
-    return Said(said.status, headers, plain(said.body), 0)
+    return Observed(said.status, headers, plain(said.body), 0)
 
 
-async def test_what_others_have_is_as_what_nobody_has(tenants: Tenants) -> None:
-    """The same bytes and headers, and as many requests to NATS, for all that an operation takes."""
+async def test_other_tenants_data_looks_like_missing_data(tenants: Tenants) -> None:
+    """Same bytes, headers and number of NATS requests, for every input of an operation."""
     spy = Spy(tenants)
     tried = refused = 0
     for theirs, nobodys in _names(tenants.bob):
@@ -133,14 +133,14 @@ async def test_what_others_have_is_as_what_nobody_has(tenants: Tenants) -> None:
                 if request.is_stream:
                     said, counted = await asyncio.gather(spy.ask(request), spy.ask(other))
                 else:
-                    # One after the other: what they ask of NATS is counted.
+                    # Sequential, because their NATS requests are counted.
                     said, counted = await spy.ask(request), await spy.ask(other)
                 assert _alike(said, theirs) == _alike(counted, nobodys), request
                 tried += 1
                 if said.status < 400 or request.is_stream:
                     continue
                 refused += 1
-                # Once in a while something else is asked in between.
+                # Background requests happen occasionally.
                 costs = {said.requests}, {counted.requests}
                 while not costs[0] & costs[1]:
                     assert len(costs[0] | costs[1]) < 10, (request, costs)
@@ -150,8 +150,8 @@ async def test_what_others_have_is_as_what_nobody_has(tenants: Tenants) -> None:
     assert refused > 50
 
 
-async def test_nothing_that_one_does_reaches_the_other(tenants: Tenants) -> None:
-    """Every operation, in any order, with the other's ids and with ids that both have."""
+async def test_no_operation_affects_another_tenant(tenants: Tenants) -> None:
+    """Every operation, in any order, with the other's ids and with shared ids."""
     ann, bob = tenants.ann, tenants.bob
     before = await bob.snapshot()
     spy = Spy(tenants)
@@ -180,8 +180,8 @@ async def test_nothing_that_one_does_reaches_the_other(tenants: Tenants) -> None
     await bob.until(bob.waiting, "execution:completed")
 
 
-async def test_nothing_that_can_be_read_shows_another_tenant(tenants: Tenants) -> None:
-    """All that can be got, with one's own ids and with those of the other, streams among them."""
+async def test_no_readable_response_shows_another_tenant(tenants: Tenants) -> None:
+    """All GET routes and streams, with own ids and the other's ids."""
     ann, bob = tenants.ann, tenants.bob
     spy = Spy(tenants)
     for execution, workflow, schedule in (
@@ -204,8 +204,8 @@ async def test_nothing_that_can_be_read_shows_another_tenant(tenants: Tenants) -
     assert len((await ann.http.get("/api/v1/waiting")).json()["waiting"]) == 1
 
 
-async def test_streams_that_are_open_show_nothing_of_others(tenants: Tenants) -> None:
-    """While both start runs and decide, each sees all of its own on its streams, and no more."""
+async def test_open_streams_show_no_other_tenant(tenants: Tenants) -> None:
+    """While both start runs and decide, each sees all of its own events and no others."""
     ann, bob = tenants.ann, tenants.bob
     names = Names(ann.waiting, "flow", "nightly")
     paths = [
@@ -230,7 +230,7 @@ async def test_streams_that_are_open_show_nothing_of_others(tenants: Tenants) ->
     listeners = {path: asyncio.create_task(listen(path)) for path in paths}
 
     async def more(word: bytes) -> None:
-        """Wait until a word has come once more on each stream that has not ended."""
+        """Wait until a word has arrived once more on each open stream."""
         before = {path: data.count(word) for path, data in received.items()}
         async with came:
             await came.wait_for(
@@ -263,8 +263,8 @@ async def test_streams_that_are_open_show_nothing_of_others(tenants: Tenants) ->
             assert secret.encode() not in data, path
 
 
-async def test_the_place_of_another_tenants_event_tells_nothing(tenants: Tenants) -> None:
-    """To go on from it is refused as to go on from a place that never was."""
+async def test_another_tenants_event_id_reveals_nothing(tenants: Tenants) -> None:
+    """Resuming from it is refused like resuming from an id that never existed."""
     ann, bob = tenants.ann, tenants.bob
     logs = (await bob.http.get(f"/api/v1/executions/{bob.waiting}?include_logs=true")).json()[
         "logs"
@@ -290,7 +290,7 @@ async def test_the_place_of_another_tenants_event_tells_nothing(tenants: Tenants
 
 @pytest.mark.parametrize("way", ["x-organization-id", "organization_id", "merchantId"])
 async def test_a_token_of_both_tenants_keeps_them_apart(tenants: Tenants, way: str) -> None:
-    """It sees one at a time, the one that is named."""
+    """A request sees only the tenant that it names."""
     both = bearer(token(org=None, orgs=["ann", "bob"]))
     async with httpx.AsyncClient(base_url=tenants.ann.http.base_url, headers=both) as http:
         for tenant, other in ((tenants.ann, tenants.bob), (tenants.bob, tenants.ann)):

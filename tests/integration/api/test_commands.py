@@ -1,4 +1,4 @@
-"""Commands over HTTP: accepted on the state that allows them, once, and told to a worker."""
+"""Commands over HTTP: accepted once, if the state allows it, and passed to a worker."""
 
 import asyncio
 from typing import Any
@@ -40,14 +40,14 @@ async def version(http: httpx.AsyncClient) -> int:
 
 @pytest.fixture
 async def log(nats_client: Client, tenant: str, version: int) -> HandWrittenLog:
-    """An execution that runs, and whose steps have not begun."""
+    """A running execution whose steps have not begun."""
     log = HandWrittenLog(nats_client, tenant)
     await log.begin("flow", version)
     return log
 
 
 class Commands:
-    """What a test asks of one execution."""
+    """Sends commands to one execution."""
 
     def __init__(self, http: httpx.AsyncClient, jetstream: JetStream, log: HandWrittenLog) -> None:
         self._http = http
@@ -61,7 +61,7 @@ class Commands:
         return await self._http.post(path, json={} if body is None else body, headers=headers)
 
     async def state(self) -> ExecutionState:
-        """Return what the log says now; the test's own commits go on from there."""
+        """Return the folded log; the test's own commits continue from there."""
         history = await self.reader.load(self._log.tenant, self._log.execution)
         self._log.last = history.last_sequence
         return history.state
@@ -75,12 +75,12 @@ class Commands:
 
 @pytest.fixture
 def ask(http: httpx.AsyncClient, jetstream: JetStream, log: HandWrittenLog) -> Commands:
-    """The commands of the execution."""
+    """Sends commands to the execution."""
     return Commands(http, jetstream, log)
 
 
 async def wait(log: HandWrittenLog, *nodes: str, **fields: Any) -> None:
-    """Append that nodes wait for a signal, and that the execution is paused for that."""
+    """Append that nodes wait for a signal, and that the execution is paused."""
     for node in nodes:
         waiting = ev.StepWait(node, "await", "waiting", wait="signal", attempt=1, **fields)
         await log.commit(written.step_started(node, "await"), ev.StepWaiting(waiting, NOW))
@@ -90,14 +90,14 @@ async def wait(log: HandWrittenLog, *nodes: str, **fields: Any) -> None:
 
 
 def places(answer: httpx.Response) -> list[str]:
-    """Return where a refused body is wrong."""
+    """Return the JSON Pointers of a refusal."""
     return [error["pointer"] for error in answer.json()["errors"]]
 
 
 async def test_cancelling_is_recorded_once_and_enqueued(
     ask: Commands, log: HandWrittenLog, jetstream: JetStream
 ) -> None:
-    """Asking twice is asking once; what was cancelled stays so."""
+    """A second request changes nothing."""
     before = await stored(jetstream)
     first = await ask("cancel", {"reason": "enough"})
     assert first.status_code == 202
@@ -117,7 +117,7 @@ async def test_cancelling_is_recorded_once_and_enqueued(
 
 
 @pytest.mark.parametrize("command", ["cancel", "pause", "resume"])
-async def test_what_has_ended_takes_no_command(
+async def test_a_finished_execution_refuses_commands(
     ask: Commands, log: HandWrittenLog, jetstream: JetStream, command: str
 ) -> None:
     """409 with the reason, and nothing is stored."""
@@ -130,20 +130,20 @@ async def test_what_has_ended_takes_no_command(
 
 
 @pytest.mark.parametrize("command", ["cancel", "pause", "resume", "rerun"])
-async def test_an_execution_that_is_not_there_is_404(
+async def test_an_unknown_execution_is_404(
     http: httpx.AsyncClient, jetstream: JetStream, command: str
 ) -> None:
-    """And leaves nothing behind that somebody would look after."""
+    """And leaves no entry for the sweeper."""
     before = await stored(jetstream)
     answer = await http.post(f"/api/v1/executions/gone/{command}", json={})
     assert answer.status_code == 404
     assert await taken(jetstream, before) == {}
 
 
-async def test_a_pause_holds_until_somebody_resumes(
+async def test_a_pause_lasts_until_it_is_resumed(
     http: httpx.AsyncClient, ask: Commands, log: HandWrittenLog, jetstream: JetStream
 ) -> None:
-    """Asked twice it is asked once; resumed twice is a conflict, because nothing is held."""
+    """A second pause changes nothing; a second resume is a conflict."""
     before = await stored(jetstream)
     assert (await ask("pause", {"reason": "audit"})).status_code == 202
     assert (await ask("pause")).status_code == 202
@@ -161,18 +161,20 @@ async def test_a_pause_holds_until_somebody_resumes(
 
 
 @pytest.mark.parametrize("command", ["cancel", "pause", "resume"])
-async def test_the_same_key_is_the_same_command(
+async def test_an_idempotency_key_deduplicates_commands(
     ask: Commands, log: HandWrittenLog, command: str
 ) -> None:
-    """Whatever has become of the execution meanwhile."""
+    """Whatever has happened to the execution since."""
     await wait(log, "payment")
     answers = [await ask(command, key="k1") for _ in range(3)]
     assert [answer.status_code for answer in answers] == [202, 202, 202]
     assert len(await ask.requested()) == 1
 
 
-async def test_the_only_step_that_waits_is_approved(ask: Commands, log: HandWrittenLog) -> None:
-    """Where nothing is said but "resume"."""
+async def test_an_empty_resume_approves_the_only_waiting_step(
+    ask: Commands, log: HandWrittenLog
+) -> None:
+    """Without a node and a decision."""
     await wait(log, "payment")
     assert (await ask("resume")).status_code == 202
     (command,) = await ask.requested()
@@ -183,10 +185,10 @@ async def test_the_only_step_that_waits_is_approved(ask: Commands, log: HandWrit
     )
 
 
-async def test_of_several_steps_that_wait_one_must_be_named(
+async def test_with_several_waiting_steps_one_must_be_named(
     ask: Commands, log: HandWrittenLog
 ) -> None:
-    """And each gets its own decision, in any order."""
+    """Each gets its own decision, in any order."""
     await wait(log, "approve", "payment")
     answer = await ask("resume", {"decision": "approved"})
     assert answer.status_code == 409
@@ -203,10 +205,8 @@ async def test_of_several_steps_that_wait_one_must_be_named(
     assert "has its decision already" in again.json()["detail"]
 
 
-async def test_what_is_entered_must_be_what_the_form_asks_for(
-    ask: Commands, log: HandWrittenLog
-) -> None:
-    """Every place that is wrong; nothing to enter is wrong, too, except for who rejects."""
+async def test_data_must_match_the_form(ask: Commands, log: HandWrittenLog) -> None:
+    """Every error is reported; missing data is an error, except for rejections."""
     await wait(log, "approve", form=FORM)
     wrong = await ask("resume", {"data": {"amount": -1}})
     assert (wrong.status_code, places(wrong)) == (422, ["/data/amount"])
@@ -221,8 +221,8 @@ async def test_what_is_entered_must_be_what_the_form_asks_for(
     assert (await ask("resume", {"decision": "rejected"})).status_code == 202
 
 
-async def test_only_what_waits_can_be_resumed(ask: Commands, log: HandWrittenLog) -> None:
-    """A node that does not wait is a conflict; one that is not there was mistyped."""
+async def test_only_waiting_steps_can_be_resumed(ask: Commands, log: HandWrittenLog) -> None:
+    """A node that does not wait is a conflict; an unknown node is a bad request."""
     await wait(log, "approve")
     pending = await ask("resume", {"node_id": "later"})
     assert (pending.status_code, "is pending" in pending.json()["detail"]) == (409, True)
@@ -231,8 +231,8 @@ async def test_only_what_waits_can_be_resumed(ask: Commands, log: HandWrittenLog
     assert "did you mean 'approve'?" in unknown.json()["errors"][0]["detail"]
 
 
-async def test_of_racing_decisions_one_is_taken(ask: Commands, log: HandWrittenLog) -> None:
-    """The others learn that it was decided."""
+async def test_one_of_racing_decisions_wins(ask: Commands, log: HandWrittenLog) -> None:
+    """The others are told that the step is decided."""
     await wait(log, "payment")
     bodies = [{"node_id": "payment", "decision": d} for d in ("approved", "rejected") * 5]
     answers = await asyncio.gather(*(ask("resume", body) for body in bodies))
@@ -240,10 +240,8 @@ async def test_of_racing_decisions_one_is_taken(ask: Commands, log: HandWrittenL
     assert len(await ask.requested()) == 1
 
 
-async def test_a_held_execution_goes_on_and_its_step_still_waits(
-    ask: Commands, log: HandWrittenLog
-) -> None:
-    """To resume is to take the hold away first; a decision may come in between."""
+async def test_resuming_a_pause_keeps_the_step_waiting(ask: Commands, log: HandWrittenLog) -> None:
+    """A resume ends the pause first; a decision can be made during the pause."""
     await wait(log, "payment")
     await ask("pause")
     assert (await ask("resume")).status_code == 202
@@ -268,10 +266,10 @@ async def test_a_held_execution_goes_on_and_its_step_still_waits(
         ("rerun", {"from_node": ["a"]}, "/from_node"),
     ],
 )
-async def test_a_body_that_is_no_command_is_refused_at_its_place(
+async def test_an_invalid_body_is_refused_with_its_place(
     ask: Commands, command: str, body: Any, place: str
 ) -> None:
-    """422, and nothing in the log."""
+    """422, and nothing is appended to the log."""
     answer = await ask(command, body)
     assert (answer.status_code, places(answer)) == (422, [place])
     assert await ask.requested() == []
@@ -280,7 +278,7 @@ async def test_a_body_that_is_no_command_is_refused_at_its_place(
 async def test_what_a_step_waits_for_is_in_the_run_document(
     http: httpx.AsyncClient, ask: Commands, log: HandWrittenLog
 ) -> None:
-    """Enough to draw the form and to say who is waited for."""
+    """Enough to draw the form and to explain the wait."""
     await wait(
         log,
         "approve",
@@ -310,10 +308,10 @@ async def test_what_a_step_waits_for_is_in_the_run_document(
     assert run["steps"][0]["waiting_for"] == {**expected, "decided": True}
 
 
-async def test_a_rerun_is_a_run_of_its_own_that_names_the_first(
+async def test_a_rerun_is_a_new_run_that_names_the_original(
     http: httpx.AsyncClient, ask: Commands, log: HandWrittenLog, jetstream: JetStream
 ) -> None:
-    """The same key gives the same run; without a key each is another."""
+    """An idempotency key gives the same rerun; without one each is new."""
     await log.complete()
     first = await ask("rerun", {"from_node": "later"}, key="k")
     assert first.status_code == 202
@@ -332,8 +330,8 @@ async def test_a_rerun_is_a_run_of_its_own_that_names_the_first(
     assert msgspec.json.decode(job.data)["args"][0] == log.tenant
 
 
-async def test_only_what_has_ended_is_run_again(ask: Commands, log: HandWrittenLog) -> None:
-    """From a node that it has."""
+async def test_only_finished_executions_can_be_rerun(ask: Commands, log: HandWrittenLog) -> None:
+    """From an existing node."""
     running = await ask("rerun")
     assert running.status_code == 409
     await log.complete()

@@ -1,4 +1,4 @@
-"""Dead letters over HTTP: listed, read, replayed, deleted, purged, refused."""
+"""Dead letters over HTTP: listed, shown, replayed, deleted and purged."""
 
 import base64
 from collections.abc import Awaitable, Callable
@@ -25,7 +25,7 @@ def queue() -> str:
 
 @pytest.fixture
 def dead_letter(jetstream: JetStream, queue: str) -> Bury:
-    """Put a message among the dead letters, as a broker would."""
+    """Store a message as a dead letter, like a broker."""
 
     async def bury_one(
         body: bytes | None = None, headers: dict[str, str] | None = None, queue: str = queue
@@ -51,7 +51,7 @@ def dead_letter(jetstream: JetStream, queue: str) -> Bury:
 
 
 async def on_queue(jetstream: JetStream, queue: str) -> list[JobMessage]:
-    """Return what lies on a queue."""
+    """Return the messages on a queue."""
     subject = Subjects().job(queue)
     return [
         msgspec.json.decode(message.data, type=JobMessage)
@@ -59,10 +59,10 @@ async def on_queue(jetstream: JetStream, queue: str) -> list[JobMessage]:
     ]
 
 
-async def test_a_dead_letter_tells_all_that_is_known(
+async def test_a_dead_letter_is_shown_with_all_details(
     http: httpx.AsyncClient, dead_letter: Bury, queue: str
 ) -> None:
-    """A line in the list; headers, traceback and message by itself."""
+    """A summary in the list; headers, traceback and message in its own document."""
     letter_id = await dead_letter(headers={"traceparent": "00-x"})
     (listed,) = (await http.get(f"{URL}?queue={queue}")).json()["dead_letters"]
     assert {**listed, "died_at": ""} == {
@@ -83,7 +83,7 @@ async def test_a_dead_letter_tells_all_that_is_known(
     assert msgspec.json.decode(base64.b64decode(letter["body_base64"])) == letter["message"]
 
 
-async def test_one_that_nobody_can_decode_is_shown_as_it_is(
+async def test_an_undecodable_dead_letter_is_shown_raw(
     http: httpx.AsyncClient, dead_letter: Bury
 ) -> None:
     """Byte for byte."""
@@ -95,7 +95,7 @@ async def test_one_that_nobody_can_decode_is_shown_as_it_is(
 async def test_dead_letters_are_listed_in_pages(
     http: httpx.AsyncClient, dead_letter: Bury, queue: str
 ) -> None:
-    """Oldest first, from after an id."""
+    """Oldest first, after a given id."""
     ids = [await dead_letter() for _ in range(3)]
     first = (await http.get(f"{URL}?queue={queue}&limit=2")).json()
     rest = (await http.get(f"{URL}?queue={queue}&limit=2&after={first['after']}")).json()
@@ -108,7 +108,7 @@ async def test_dead_letters_are_listed_in_pages(
 async def test_a_replayed_dead_letter_is_a_job_again(
     http: httpx.AsyncClient, dead_letter: Bury, jetstream: JetStream, queue: str
 ) -> None:
-    """With all its retries; it is dead no more."""
+    """With all its retries, and no longer a dead letter."""
     letter_id = await dead_letter()
     answer = await http.post(f"{URL}/{letter_id}/replay")
     assert (answer.status_code, answer.json()) == (200, {"replayed": 1})
@@ -122,7 +122,7 @@ async def test_a_replayed_dead_letter_is_a_job_again(
 async def test_each_firing_of_a_schedule_is_replayed_under_its_own_id(
     http: httpx.AsyncClient, dead_letter: Bury, jetstream: JetStream, queue: str
 ) -> None:
-    """The message is the same in all of them; a job that is known by its id would run once."""
+    """All firings carry the same message; with its id as job id, only one would run."""
     for second in (1, 2):
         await dead_letter(
             headers={
@@ -138,10 +138,10 @@ async def test_each_firing_of_a_schedule_is_replayed_under_its_own_id(
     assert len(set(names)) == 2
 
 
-async def test_queues_are_replayed_and_purged_by_themselves(
+async def test_queues_are_replayed_and_purged_separately(
     http: httpx.AsyncClient, dead_letter: Bury, queue: str
 ) -> None:
-    """What lies in another stays."""
+    """Dead letters of other queues stay."""
     other = f"{queue}-other"
     for name in (queue, queue, other):
         await dead_letter(queue=name)
@@ -185,10 +185,10 @@ async def test_one_dead_letter_is_deleted(
         ("PUT", "/1", 405),
     ],
 )
-async def test_requests_that_cannot_be_served(
+async def test_invalid_requests_get_problems(
     http: httpx.AsyncClient, method: str, path: str, status: int
 ) -> None:
-    """Every one is a problem."""
+    """Each is a problem document."""
     answer = await http.request(method, URL + path)
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"

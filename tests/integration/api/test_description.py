@@ -1,4 +1,4 @@
-"""What the API says of itself: complete, cached by clients, and readable."""
+"""The API description: complete, cacheable and readable."""
 
 import re
 
@@ -11,7 +11,7 @@ from tailrace_shared.settings import ApiSettings
 
 
 async def test_every_route_is_described(idle_nats: NatsServer, http: httpx.AsyncClient) -> None:
-    """None is declared elsewhere, and no two have the same id."""
+    """All routes are operations, and their ids are unique."""
     paths = (await http.get("/openapi.json")).json()["paths"]
     described = {
         (method.upper(), path): operation["operationId"]
@@ -29,8 +29,8 @@ async def test_every_route_is_described(idle_nats: NatsServer, http: httpx.Async
     assert len(set(described.values())) == len(described)
 
 
-async def test_a_parameter_that_is_empty_is_one_that_is_left_out(http: httpx.AsyncClient) -> None:
-    """Forms send what nobody has filled in."""
+async def test_an_empty_parameter_counts_as_absent(http: httpx.AsyncClient) -> None:
+    """Forms send fields that were not filled in."""
     flow = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
     await http.put("/api/v1/workflows/flow", json=flow)
     await http.post("/api/v1/workflows/flow/runs")
@@ -54,10 +54,10 @@ async def test_a_parameter_that_is_empty_is_one_that_is_left_out(http: httpx.Asy
     assert asked > 10
 
 
-async def test_a_client_that_has_the_description_is_not_sent_it_again(
+async def test_a_current_copy_is_not_sent_again(
     http: httpx.AsyncClient,
 ) -> None:
-    """The same for the page."""
+    """The same holds for the page."""
     for path in ("/openapi.json", "/docs"):
         first = await http.get(path)
         assert first.status_code == 200
@@ -69,8 +69,8 @@ async def test_a_client_that_has_the_description_is_not_sent_it_again(
         assert (await http.get(path, headers={"if-none-match": '"other"'})).status_code == 200
 
 
-async def test_the_page_lets_nothing_else_in(http: httpx.AsyncClient) -> None:
-    """Its policy allows its own style and no script."""
+async def test_the_page_has_a_strict_content_security_policy(http: httpx.AsyncClient) -> None:
+    """It allows only the page's own style and no script."""
     page = await http.get("/docs")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     policy = page.headers["content-security-policy"]

@@ -1,4 +1,4 @@
-"""Limits: each is refused by its own status, with a sentence that names it and what to do."""
+"""Limits: each has its own status and a message that names the limit and what to do."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
 def replicas(
     idle_nats: NatsServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[list[ApiProcess]]:
-    """Two replicas under which a tenant may start three runs a minute."""
+    """Two replicas that allow a tenant three run starts per minute."""
     folder = tmp_path_factory.mktemp("limited")
     with api_replicas(
         2, idle_nats.url, folder, prefix="limited", max_runs_per_minute="3"
@@ -26,10 +26,10 @@ def replicas(
         yield processes
 
 
-async def test_runs_per_minute_are_counted_over_replicas_and_ways_to_start(
+async def test_run_starts_are_limited_across_replicas_and_routes(
     replicas: list[ApiProcess], tenant: str
 ) -> None:
-    """The fourth is a 429 wherever it is asked for, and however."""
+    """The fourth start is a 429 at any replica and by any route."""
     headers = {"x-organization-id": tenant}
     async with (
         httpx.AsyncClient(base_url=replicas[0].url, headers=headers, timeout=60) as one,
@@ -56,7 +56,7 @@ async def test_runs_per_minute_are_counted_over_replicas_and_ways_to_start(
 
 
 async def _say(api: ApiProcess, *parts: bytes) -> tuple[int, dict[str, Any]]:
-    """Send bytes as they are; return the status and the problem that come back."""
+    """Send raw bytes; return the status and the problem."""
     reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
     try:
         for part in parts:
@@ -88,7 +88,7 @@ HEADERS = 32 * 1024
         ([b"GET / HTTP/1.1\r\n", (b"a: " + b"x" * 400 + b"\r\n") * 84], 431, "larger than 32768"),
     ],
 )
-async def test_a_head_has_limits_however_it_comes(
+async def test_request_heads_are_limited(
     api: ApiProcess, parts: list[bytes], status: int, said: str
 ) -> None:
     """At once, in pieces, or without an end."""
@@ -97,8 +97,8 @@ async def test_a_head_has_limits_however_it_comes(
     assert said in problem["detail"]
 
 
-async def test_headers_after_a_body_count_as_well(api: ApiProcess) -> None:
-    """Trailers are headers that come later; the request gets no further."""
+async def test_trailers_count_as_headers(api: ApiProcess) -> None:
+    """The request is not processed further."""
     begin = (
         b"POST /api/v1/triggers/x HTTP/1.1\r\nhost: 127.0.0.1\r\ntransfer-encoding: chunked\r\n\r\n"
     )
@@ -108,7 +108,7 @@ async def test_headers_after_a_body_count_as_well(api: ApiProcess) -> None:
 
 
 async def test_a_head_at_its_limits_is_served(api: ApiProcess) -> None:
-    """And so is the next request of the same connection, and a body in many small chunks."""
+    """And the next request on the same connection, and a body in many small chunks."""
     most = {f"a{number}": "x" * 300 for number in range(94)}
 
     async def body() -> AsyncIterator[bytes]:
@@ -126,8 +126,8 @@ async def test_a_head_at_its_limits_is_served(api: ApiProcess) -> None:
         assert answer.json()["errors"][0]["detail"] == "the body must be a JSON object"
 
 
-async def test_an_api_that_was_sent_too_much_serves_others(api: ApiProcess) -> None:
-    """And nobody's refusal leaves a connection behind."""
+async def test_refused_requests_do_not_affect_others(api: ApiProcess) -> None:
+    """And no refusal leaves a connection open."""
     attacks = (_say(api, b"GET / HTTP/1.1\r\na: ", b"x" * (4 * HEADERS)) for _ in range(20))
     assert {status for status, _ in await asyncio.gather(*attacks)} == {431}
     async with httpx.AsyncClient(base_url=api.url, timeout=60) as http:

@@ -1,4 +1,4 @@
-"""What Prometheus learns of an API process."""
+"""The Prometheus metrics of an API process."""
 
 import asyncio
 import json
@@ -16,7 +16,7 @@ from harness.sse.client import SseClient, follow
 
 
 async def samples(http: httpx.AsyncClient) -> dict[str, float]:
-    """Scrape; returns values by name and labels."""
+    """Scrape; return the values by name and labels."""
     answer = await http.get("/metrics")
     assert answer.status_code == 200
     assert answer.headers["content-type"].startswith("text/plain; version=")
@@ -28,7 +28,7 @@ async def samples(http: httpx.AsyncClient) -> dict[str, float]:
 
 
 async def test_requests_are_counted_by_status(http: httpx.AsyncClient) -> None:
-    """Those that were refused, too."""
+    """Refused requests included."""
     before = await samples(http)
     for path in ("/api/v1/workflows", "/api/v1/workflows", "/nothing"):
         await http.get(path)
@@ -39,7 +39,7 @@ async def test_requests_are_counted_by_status(http: httpx.AsyncClient) -> None:
 
 
 async def _refused(api: ApiProcess, request: bytes) -> bytes:
-    """Send bytes as they are; return the status line that comes back."""
+    """Send raw bytes; return the status line of the response."""
     reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
     writer.write(request)
     line = await asyncio.wait_for(reader.readline(), 60)
@@ -50,7 +50,7 @@ async def _refused(api: ApiProcess, request: bytes) -> bytes:
 async def test_requests_that_the_protocol_refuses_are_counted_and_logged(
     idle_nats: NatsServer, tmp_path: Path
 ) -> None:
-    """Too large, too slow, or not HTTP; what they have sent is not in the log."""
+    """Too large, too slow, or not HTTP. The log does not repeat what they sent."""
     with ApiProcess(idle_nats.url, tmp_path, receive_timeout="1s") as api:
         begin = b"POST /api/v1/triggers/known HTTP/1.1\r\nhost: 127.0.0.1\r\n"
         for status, request in {
@@ -63,7 +63,7 @@ async def test_requests_that_the_protocol_refuses_are_counted_and_logged(
         assert b" 408 " in await _refused(api, begin + b"authorization: secret")
         async with httpx.AsyncClient(base_url=api.url, timeout=60) as http:
             name = "tailrace_api_requests_total"
-            # The request that was being served is counted when that has ended.
+            # The scrape itself is counted once it has finished.
             while (found := await samples(http)).get(f"{name}/408") != 2:
                 pass
             assert [found[f"{name}/{status}"] for status in (414, 431, 400)] == [1, 1, 1]
@@ -76,7 +76,7 @@ async def test_requests_that_the_protocol_refuses_are_counted_and_logged(
 
 
 async def _served(api: ApiProcess, path: str) -> dict[str, Any]:
-    """Return the line of the log about a request, which may be written after it is counted."""
+    """Return the log line of a request, which may be written after it is counted."""
     while True:
         lines = [json.loads(line) for line in api.log_text.splitlines() if line.startswith("{")]
         found: list[dict[str, Any]] = [line for line in lines if line.get("path") == path]
@@ -86,14 +86,14 @@ async def _served(api: ApiProcess, path: str) -> dict[str, Any]:
         await asyncio.sleep(0.01)
 
 
-async def test_open_streams_are_told(
+async def test_open_streams_are_counted(
     http: httpx.AsyncClient, api: ApiProcess, nats_client: Client, tenant: str
 ) -> None:
     """While they are open."""
     log = HandWrittenLog(nats_client, tenant)
     await log.begin()
     while (await samples(http))["tailrace_api_streams"]:
-        pass  # those of other tests have been left, and the API is yet to notice
+        pass  # the API has not yet noticed that streams of other tests are closed
     path = f"/api/v1/sse/executions/{log.execution}/stream?organization_id={tenant}"
     async with SseClient(api.port, path) as stream:
         await stream.take(1)
@@ -103,10 +103,10 @@ async def test_open_streams_are_told(
             pass
 
 
-async def test_what_streams_do_is_counted(
+async def test_stream_activity_is_counted(
     http: httpx.AsyncClient, api: ApiProcess, nats_client: Client, tenant: str
 ) -> None:
-    """Opens, closes by reason, events, writes, history, and how late they were."""
+    """Opens, closes by reason, events, writes, history and latency."""
     log = HandWrittenLog(nats_client, tenant)
     await log.begin()
     before = await samples(http)
@@ -134,7 +134,7 @@ async def test_what_streams_do_is_counted(
     assert grown("stream_bytes_total") > 1000
     assert grown("replay_events_count") == 2
     assert grown("replay_events_sum") == 2 + 5
-    # The first may have been stored while the topic was being opened: then it was no live one.
+    # The first may have been stored while the topic was opened, and so was not live.
     assert 1 <= grown("hub_lag_seconds_count") <= 2
     assert grown("replay_reads_total") >= 2
     assert after["tailrace_api_loop_stall_seconds_count"] > 0
@@ -142,8 +142,8 @@ async def test_what_streams_do_is_counted(
         assert after[f"tailrace_api_{name}"] >= 0
 
 
-async def test_the_process_is_described(http: httpx.AsyncClient) -> None:
-    """Memory, CPU, files."""
+async def test_process_metrics_are_exported(http: httpx.AsyncClient) -> None:
+    """Memory, CPU and files."""
     found = await samples(http)
     assert found["process_resident_memory_bytes"] > 1_000_000
     assert found["process_open_fds"] > 3

@@ -1,4 +1,4 @@
-"""What workers of earlier versions have written is told as far as it goes."""
+"""Events of earlier worker versions are shown as far as possible."""
 
 import pytest
 from nats.aio.client import Client
@@ -23,10 +23,10 @@ def _waiting() -> ev.Event:
         ev.ExecutionCancelled(ev.Cancelled("e", "cancelled", 1), NOW),
     ],
 )
-async def test_an_end_that_does_not_say_who_waited_ends_all_waits(
+async def test_an_end_without_waiting_steps_ends_all_waits(
     api: ApiProcess, nats_client: Client, tenant: str, end: ev.Event
 ) -> None:
-    """Whoever opens a stream that others have open is not shown them any more."""
+    """A new stream of an open topic does not show them any more."""
     headers = {"x-organization-id": tenant}
     old, other = HandWrittenLog(nats_client, tenant), HandWrittenLog(nats_client, tenant)
     async with SseClient(api.port, PATH, headers=headers) as early:

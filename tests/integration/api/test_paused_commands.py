@@ -1,4 +1,4 @@
-"""The commands of the page that lists what is paused: its paths, its fields, and curl's ways."""
+"""The commands of the paused-workflows page: paths, fields and curl usage."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ async def version(http: httpx.AsyncClient) -> int:
 
 @pytest.fixture
 async def log(nats_client: Client, tenant: str, version: int) -> HandWrittenLog:
-    """An execution of which both steps wait."""
+    """An execution with two waiting steps."""
     log = HandWrittenLog(nats_client, tenant)
     await log.begin("flow", version)
     for node in ("approve", "payment"):
@@ -50,7 +50,7 @@ async def requested(jetstream: JetStream, log: HandWrittenLog) -> list[ev.Comman
 
 
 def places(answer: httpx.Response) -> list[str]:
-    """Return where a refused body is wrong."""
+    """Return the JSON Pointers of a refusal."""
     return [error["pointer"] for error in answer.json()["errors"]]
 
 
@@ -73,7 +73,7 @@ async def test_a_workflow_is_executed_by_its_id(http: httpx.AsyncClient, version
 
 
 async def test_a_workflow_is_executed_by_curl(http: httpx.AsyncClient, version: int) -> None:
-    """Whose ``-d`` calls everything a form."""
+    """``curl -d`` sends a form content type."""
     answer = await http.post(
         "/api/workflow/execute",
         content=b'{"workflowId": "flow"}',
@@ -86,7 +86,7 @@ async def test_a_workflow_is_executed_by_curl(http: httpx.AsyncClient, version: 
 async def test_a_waiting_step_gets_its_signal(
     http: httpx.AsyncClient, jetstream: JetStream, log: HandWrittenLog
 ) -> None:
-    """Which step must be said where several wait."""
+    """The step must be named if several wait."""
     body: dict[str, Any] = {"executionId": log.execution, "data": {"ok": True}}
     answer = await http.post("/api/workflow/resume", json=body)
     assert answer.status_code == 409
@@ -97,7 +97,7 @@ async def test_a_waiting_step_gets_its_signal(
         "workflowId": "flow",
         "status": "paused",
     }
-    # Without any word the only step that is left is approved.
+    # An empty resume approves the only remaining step.
     answer = await http.post("/api/workflow/resume", json={"executionId": log.execution})
     assert answer.status_code == 202
     assert [
@@ -112,7 +112,7 @@ async def test_a_waiting_step_gets_its_signal(
 async def test_an_execution_is_cancelled_with_a_reason(
     http: httpx.AsyncClient, jetstream: JetStream, log: HandWrittenLog
 ) -> None:
-    """Asked twice it is asked once."""
+    """A second request changes nothing."""
     body = {"executionId": log.execution, "reason": "changed my mind"}
     for _ in range(2):
         answer = await http.post("/api/workflow/cancel", json=body)
@@ -122,10 +122,10 @@ async def test_an_execution_is_cancelled_with_a_reason(
 
 
 @pytest.mark.parametrize("command", ["resume", "cancel"])
-async def test_nobody_commands_what_is_not_theirs(
+async def test_another_tenants_execution_cannot_be_commanded(
     http: httpx.AsyncClient, log: HandWrittenLog, command: str
 ) -> None:
-    """Another tenant's execution is one that does not exist."""
+    """It is reported as not existing."""
     path = f"/api/workflow/{command}"
     theirs = await http.post(
         path, json={"executionId": log.execution}, headers={"x-organization-id": "other"}
@@ -151,10 +151,10 @@ async def test_nobody_commands_what_is_not_theirs(
         ("cancel", {"executionId": "$", "reason": "x" * 1001}, "/reason"),
     ],
 )
-async def test_what_is_wrong_with_a_body_is_said_in_its_own_words(
+async def test_errors_name_the_fields_of_the_page(
     http: httpx.AsyncClient, log: HandWrittenLog, command: str, body: dict[str, Any], place: str
 ) -> None:
-    """422, at the place where the page has it."""
+    """422 with the page's field names."""
     if body.get("executionId") == "$":
         body = {**body, "executionId": log.execution}
     answer = await http.post(f"/api/workflow/{command}", json=body)

@@ -1,4 +1,4 @@
-"""The process: starts or says in one line why not, is ready or says why not, stops."""
+"""The API process: start, readiness and shutdown, with one-line startup errors."""
 
 import asyncio
 import socket
@@ -18,7 +18,7 @@ from tailrace_shared.nats.jetstream import JetStream
 
 
 def _fail(**environment: str) -> str:
-    """Start an API that cannot start; returns the one line that it says."""
+    """Start an API with invalid settings; return its only line on stderr."""
     process = subprocess.run(
         [sys.executable, "-m", "tailrace_api"],
         env={"PATH": "/usr/bin:/bin", "TAILRACE_PORT": "0", **environment},
@@ -34,34 +34,34 @@ def _fail(**environment: str) -> str:
     return line
 
 
-def test_an_unknown_setting_stops_the_start() -> None:
-    """A typo is named, with the nearest setting."""
+def test_an_unknown_setting_prevents_the_start() -> None:
+    """The message suggests the most similar setting."""
     line = _fail(TAILRACE_HARTBEAT="5s")
     assert "TAILRACE_HARTBEAT" in line
     assert "TAILRACE_HEARTBEAT" in line
 
 
-def test_an_ill_typed_setting_stops_the_start() -> None:
-    """With what it is and what it takes."""
+def test_an_ill_typed_setting_prevents_the_start() -> None:
+    """The message has the value and the expected type."""
     assert "TAILRACE_PORT" in _fail(TAILRACE_PORT="http")
 
 
-def test_unreachable_nats_stops_the_start() -> None:
-    """With the URL and what to do."""
+def test_unreachable_nats_prevents_the_start() -> None:
+    """The message has the URL and what to do."""
     url = f"nats://127.0.0.1:{free_port()}"
     line = _fail(NATS_URL=url, TAILRACE_NATS_CONNECT_TIMEOUT="500ms")
     assert url in line
     assert "NATS_URL" in line
 
 
-def test_nats_without_jetstream_stops_the_start(tmp_path: Path) -> None:
-    """JetStream is what Tailrace is made of."""
+def test_nats_without_jetstream_prevents_the_start(tmp_path: Path) -> None:
+    """Tailrace needs JetStream."""
     with NatsServer(tmp_path, jetstream=False) as server:
         assert "JetStream" in _fail(NATS_URL=server.url)
 
 
-def test_too_old_a_nats_stops_the_start() -> None:
-    """The version that is there and the one that is needed."""
+def test_an_old_nats_prevents_the_start() -> None:
+    """The message has the actual and the required version."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
@@ -81,29 +81,29 @@ def test_too_old_a_nats_stops_the_start() -> None:
     assert "2.14" in line
 
 
-def test_a_port_that_is_taken_stops_the_start(idle_nats: NatsServer) -> None:
-    """The address is named."""
+def test_a_port_in_use_prevents_the_start(idle_nats: NatsServer) -> None:
+    """The message names the address."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         line = _fail(NATS_URL=idle_nats.url, TAILRACE_PORT=str(port))
     assert f"127.0.0.1:{port}" in line
 
 
-def test_an_address_of_another_machine_stops_the_start(idle_nats: NatsServer) -> None:
-    """So does a host that nobody knows."""
+def test_a_foreign_address_prevents_the_start(idle_nats: NatsServer) -> None:
+    """So does an unknown host."""
     allowed = {"NATS_URL": idle_nats.url, "TAILRACE_ALLOW_OPEN_BIND": "true"}
     assert "203.0.113.1" in _fail(TAILRACE_HOST="203.0.113.1", **allowed)
     assert "nowhere.invalid" in _fail(TAILRACE_HOST="nowhere.invalid", **allowed)
 
 
-def test_an_open_address_without_authentication_stops_the_start(idle_nats: NatsServer) -> None:
-    """Unless it is asked for."""
+def test_an_open_bind_without_authentication_prevents_the_start(idle_nats: NatsServer) -> None:
+    """Unless it is allowed explicitly."""
     line = _fail(NATS_URL=idle_nats.url, TAILRACE_HOST="0.0.0.0")
     assert "TAILRACE_ALLOW_OPEN_BIND" in line
 
 
-def test_an_open_address_can_be_asked_for(idle_nats: NatsServer, tmp_path: Path) -> None:
-    """TAILRACE_ALLOW_OPEN_BIND is the explicit word."""
+def test_an_open_bind_can_be_allowed(idle_nats: NatsServer, tmp_path: Path) -> None:
+    """By TAILRACE_ALLOW_OPEN_BIND."""
     with ApiProcess(idle_nats.url, tmp_path, host="0.0.0.0", allow_open_bind="true") as api:
         assert httpx.get(f"{api.url}/readyz", timeout=60).status_code == 200
 
@@ -119,10 +119,8 @@ async def test_streams_that_are_configured_otherwise_stop_the_start(
     assert "max_age" in line
 
 
-async def test_what_is_wrong_with_nats_is_said_while_it_lasts(
-    nats_server: NatsServer, tmp_path: Path
-) -> None:
-    """Readiness flips, commands get 503, streams are told to come back; then all is well again."""
+async def test_an_outage_of_nats_is_reported(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Readiness fails, commands get 503 and streams a retry; then everything recovers."""
     with ApiProcess(nats_server.url, tmp_path, retry="20ms") as api:
         async with httpx.AsyncClient(base_url=api.url, timeout=60) as http:
             assert (await http.get("/readyz")).json() == {"status": "ready"}
@@ -160,7 +158,7 @@ async def test_what_is_wrong_with_nats_is_said_while_it_lasts(
 
 @pytest.mark.parametrize("path", ["/healthz", "/api/v1/sse/executions/nobody/stream"])
 async def test_head_is_get_without_the_body(http: httpx.AsyncClient, path: str) -> None:
-    """For probes, and for the curious."""
+    """HEAD returns the same headers."""
     answer = await http.head(path)
     assert answer.status_code == (200 if path == "/healthz" else 404)
     assert answer.content == b""
@@ -183,8 +181,10 @@ async def test_two_installations_share_a_nats(nats_server: NatsServer, tmp_path:
         assert queued.type == "execution:queued"
 
 
-async def test_jetstream_is_left_as_it_was_found(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Starting twice changes nothing."""
+async def test_a_second_start_changes_nothing_in_jetstream(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    """The topology is applied idempotently."""
     client = await nats.connect(nats_server.url)
     jetstream = JetStream(client)
 

@@ -1,4 +1,4 @@
-"""Several processes on one port: like replicas, and as one towards whoever started them."""
+"""Several processes on one port, run by a supervisor."""
 
 import asyncio
 import os
@@ -42,7 +42,7 @@ async def _listening(process: ApiProcess, times: int) -> None:
 async def test_processes_share_the_streams_and_stop_together(
     pair: ApiProcess, nats_client: Client
 ) -> None:
-    """Connections are spread; on SIGTERM all of them end in good order."""
+    """Connections are spread, and SIGTERM drains all processes."""
     await _listening(pair, 2)
     log = HandWrittenLog(nats_client)
     await log.begin()
@@ -67,14 +67,14 @@ def _connections(pid: int) -> int:
 
 
 async def test_a_process_that_dies_is_replaced(pair: ApiProcess, nats_client: Client) -> None:
-    """Its clients go on at the other, and nobody else notices."""
+    """Its clients resume at the other process."""
     await _listening(pair, 2)
     log = HandWrittenLog(nats_client)
     await log.begin()
     await log.commit(written.step_started("n"))
     first, _ = _children(pair)
     os.kill(first, signal.SIGKILL)
-    # As long as it dies the kernel may still give it connections.
+    # Until the process is gone, the kernel may still assign connections to it.
     await asyncio.to_thread(_gone, [first])
     await log.complete()
     async with follow(pair.port, log.execution) as stream:
@@ -84,7 +84,7 @@ async def test_a_process_that_dies_is_replaced(pair: ApiProcess, nats_client: Cl
 
 
 async def test_processes_do_not_outlive_their_supervisor(pair: ApiProcess) -> None:
-    """Whatever killed it: the port is free for the next."""
+    """Even if the supervisor is killed, the port is free for the next start."""
     await _listening(pair, 2)
     children = _children(pair)
     assert len(children) == 2
@@ -98,7 +98,7 @@ def _gone(pids: list[int]) -> None:
         time.sleep(0.02)
 
 
-def test_a_port_that_is_taken_stops_the_start(idle_nats: NatsServer, tmp_path: Path) -> None:
+def test_a_port_in_use_prevents_the_start(idle_nats: NatsServer, tmp_path: Path) -> None:
     """As with a single process."""
     process = ApiProcess(idle_nats.url, tmp_path, processes="2")
     with (
@@ -108,8 +108,8 @@ def test_a_port_that_is_taken_stops_the_start(idle_nats: NatsServer, tmp_path: P
         process.start()
 
 
-def test_nats_that_is_not_there_stops_the_start(tmp_path: Path) -> None:
-    """All processes end, and the code says why."""
+def test_unreachable_nats_prevents_the_start(tmp_path: Path) -> None:
+    """All processes exit, and the exit code shows why."""
     process = ApiProcess(
         "nats://127.0.0.1:1", tmp_path, processes="2", nats_connect_timeout="200ms"
     )

@@ -1,4 +1,4 @@
-"""Everything that is refused is refused as a problem that names the place, and stores nothing."""
+"""Refused requests get a problem that points to the place, and store nothing."""
 
 import asyncio
 import json
@@ -60,7 +60,7 @@ def _check(answer: httpx.Response, status: int) -> dict[str, Any]:
         ("GET", "/api/v1/executions/nobody?include_logs=maybe", 400),
     ],
 )
-async def test_requests_that_cannot_be_served(
+async def test_invalid_requests_get_problems(
     http: httpx.AsyncClient, method: str, path: str, status: int
 ) -> None:
     """Unknown routes, methods, ids and parameters."""
@@ -70,8 +70,8 @@ async def test_requests_that_cannot_be_served(
     assert query.partition("=")[0] in problem["detail"]
 
 
-async def test_a_method_that_is_not_taken_says_which_are(http: httpx.AsyncClient) -> None:
-    """405 carries Allow."""
+async def test_an_unsupported_method_lists_the_allowed_ones(http: httpx.AsyncClient) -> None:
+    """405 with Allow."""
     answer = await http.patch("/api/v1/workflows/flow/runs")
     assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD", "POST"}
 
@@ -88,10 +88,10 @@ async def test_a_method_that_is_not_taken_says_which_are(http: httpx.AsyncClient
         (b'"x"', 422, "object"),
     ],
 )
-async def test_bodies_that_are_not_json_objects(
+async def test_invalid_json_bodies_are_refused(
     http: httpx.AsyncClient, jetstream: JetStream, content: bytes, status: int, place: str
 ) -> None:
-    """400 with the position, 422 where it is JSON but not what is asked for."""
+    """400 with the position; 422 for JSON that is not an object."""
     await http.put("/api/v1/workflows/flow", json=FLOW)
     before = await stored(jetstream)
     for path in ("/api/v1/workflows/flow/runs", "/api/v1/executions/stream"):
@@ -100,9 +100,7 @@ async def test_bodies_that_are_not_json_objects(
     assert await taken(jetstream, before) == {}
 
 
-async def test_fields_that_are_wrong_are_named(
-    http: httpx.AsyncClient, jetstream: JetStream
-) -> None:
+async def test_wrong_fields_are_reported(http: httpx.AsyncClient, jetstream: JetStream) -> None:
     """422 with a JSON Pointer to each."""
     await http.put("/api/v1/workflows/flow", json=FLOW)
     before = await stored(jetstream)
@@ -122,7 +120,7 @@ async def test_fields_that_are_wrong_are_named(
 async def test_input_is_checked_against_the_schema(
     http: httpx.AsyncClient, jetstream: JetStream
 ) -> None:
-    """422 with a pointer below /input for each place; nothing is stored."""
+    """422 with a pointer below /input for each error; nothing is stored."""
     schema = {
         "type": "object",
         "required": ["file"],
@@ -154,20 +152,20 @@ async def test_input_is_checked_against_the_schema(
 @pytest.mark.parametrize(
     "schema", [{"$ref": "https://example.com/x.json"}, {"$ref": "#/$defs/x"}, {"$ref": "#"}]
 )
-async def test_a_schema_that_leads_nowhere_refuses_the_input(
+async def test_unresolvable_schema_references_refuse_the_input(
     http: httpx.AsyncClient, schema: dict[str, Any]
 ) -> None:
-    """No reference is fetched, and none leads the server into a loop."""
+    """References are not fetched, and cycles end."""
     put = await http.put("/api/v1/workflows/flow", json={**FLOW, "input": schema})
     if put.status_code == 422:
         return
     _check(await http.post("/api/v1/workflows/flow/runs", json={"input": {}}), 422)
 
 
-async def test_an_input_over_the_limit_is_refused_by_name(
+async def test_an_input_over_the_limit_is_refused(
     http: httpx.AsyncClient, jetstream: JetStream
 ) -> None:
-    """An event carries 256 KiB of input at the most."""
+    """An event carries at most 256 KiB of input."""
     await http.put("/api/v1/workflows/flow", json=FLOW)
     before = await stored(jetstream)
     answer = await http.post("/api/v1/workflows/flow/runs", json={"input": "x" * 262_143})
@@ -178,7 +176,7 @@ async def test_an_input_over_the_limit_is_refused_by_name(
 
 
 async def test_other_content_types_are_refused(http: httpx.AsyncClient) -> None:
-    """415 for what says that it is not JSON; silence is taken for JSON."""
+    """415 for a content type other than JSON; a missing one counts as JSON."""
     for content_type in ("text/plain", "multipart/form-data", "application/jsonx"):
         answer = await http.post(
             "/api/v1/workflows/validate", content=b"{}", headers={"content-type": content_type}
@@ -194,7 +192,7 @@ async def test_other_content_types_are_refused(http: httpx.AsyncClient) -> None:
 
 
 async def test_a_body_over_the_limit_is_refused_before_it_is_read(api: ApiProcess) -> None:
-    """By its length at once; in chunks as soon as the limit is passed, though more would come."""
+    """By its length at once; in chunks as soon as the limit is exceeded."""
     by_length = f"content-length: {2**40}\r\n\r\n".encode()
     chunk = b"x" * 65536
     in_chunks = b"transfer-encoding: chunked\r\n\r\n" + b"".join(
@@ -215,7 +213,7 @@ async def test_a_body_over_the_limit_is_refused_before_it_is_read(api: ApiProces
 async def test_idempotency_keys_must_be_printable_and_short(
     http: httpx.AsyncClient, jetstream: JetStream
 ) -> None:
-    """400 for what could not be a key."""
+    """400 for an invalid key."""
     await http.put("/api/v1/workflows/flow", json=FLOW)
     before = await stored(jetstream)
     for key in (b"", b"x" * 256, b"a\tb", "é".encode()):
@@ -226,10 +224,10 @@ async def test_idempotency_keys_must_be_printable_and_short(
     assert await taken(jetstream, before) == {}
 
 
-async def test_another_tenants_execution_is_as_one_that_never_was(
+async def test_another_tenants_execution_is_not_found(
     http: httpx.AsyncClient, nats_client: Client
 ) -> None:
-    """The same bytes, whatever is asked of it."""
+    """The same bytes as for an unknown id, on every route."""
     log = HandWrittenLog(nats_client, "somebody-else")
     await log.begin()
     for path in (
@@ -244,8 +242,8 @@ async def test_another_tenants_execution_is_as_one_that_never_was(
     _check(await http.post(f"/api/v1/executions/{log.execution}/cancel"), 404)
 
 
-async def test_what_is_not_http_is_a_problem_too(api: ApiProcess) -> None:
-    """Even where no route, and no application, was reached."""
+async def test_malformed_http_gets_a_problem(api: ApiProcess) -> None:
+    """Even before any route or the application is reached."""
     reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
     writer.write(b"HELLO\r\n\r\n")
     head, _, body = (await reader.read()).partition(b"\r\n\r\n")
@@ -255,20 +253,20 @@ async def test_what_is_not_http_is_a_problem_too(api: ApiProcess) -> None:
     assert json.loads(body)["status"] == 400
 
 
-async def test_a_failure_of_ours_says_nothing_about_us(
+async def test_an_internal_error_reveals_no_details(
     http: httpx.AsyncClient, jetstream: JetStream, tenant: str, api: ApiProcess
 ) -> None:
-    """500 as a problem; what happened is in the log of the API."""
+    """500 as a problem; the log of the API has the traceback."""
     await jetstream.publish(Subjects().log(tenant, "strange"), b"not a commit of ours")
     problem = _check(await http.get("/api/v1/executions/strange"), 500)
     assert "commit" not in problem["detail"]
     assert "DecodeError" in api.log_text
 
 
-async def test_the_access_log_keeps_query_strings_out(
+async def test_the_access_log_has_no_query_strings(
     http: httpx.AsyncClient, api: ApiProcess
 ) -> None:
-    """Tokens travel there."""
+    """They may contain tokens."""
     await http.get("/api/v1/workflows?Authorization=Bearer%20secret-token&access_token=secret-too")
     assert "/api/v1/workflows" in api.log_text
     assert "secret-to" not in api.log_text

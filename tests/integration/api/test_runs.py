@@ -1,4 +1,4 @@
-"""Runs over HTTP: started once, listed, shown."""
+"""Runs over HTTP: started once, listed and shown."""
 
 import asyncio
 from typing import Any
@@ -36,7 +36,7 @@ async def version(http: httpx.AsyncClient) -> int:
 async def test_a_run_is_created_enqueued_and_listed(
     http: httpx.AsyncClient, jetstream: JetStream, tenant: str, version: int
 ) -> None:
-    """202 means: in the log, with the workers, in the index."""
+    """202 means that it is in the log, enqueued and indexed."""
     before = await stored(jetstream)
     answer = await http.post("/api/v1/workflows/flow/runs", json={"input": {"x": 1}})
     assert answer.status_code == 202
@@ -67,14 +67,16 @@ async def test_a_run_is_created_enqueued_and_listed(
 
 
 @pytest.mark.usefixtures("version")
-async def test_the_same_key_is_the_same_run(http: httpx.AsyncClient, jetstream: JetStream) -> None:
-    """Repeated, in any spelling of its JSON, it starts nothing; with another body it is 422."""
+async def test_an_idempotency_key_deduplicates_runs(
+    http: httpx.AsyncClient, jetstream: JetStream
+) -> None:
+    """A repeated body starts nothing, in any JSON spelling; another body is 422."""
     path, headers = "/api/v1/workflows/flow/runs", {"idempotency-key": "order 1"}
     first = await http.post(path, content='{"input": {"a": 1, "b": 2}}', headers=headers)
     before = await stored(jetstream)
     again = await http.post(path, content='{"input":{"b":2,"a":1}}', headers=headers)
     assert again.json() == first.json()
-    # The run is still queued, so it is given to the workers again: harmless, and a repair.
+    # The run is still queued, so its job is published again: harmless, and a repair.
     repair = {"JOBS": 1, "KV_due": 1, "KV_live": 1, "KV_runs": 1}
     assert await taken(jetstream, before) == repair
     other = await http.post(path, json={"input": {"a": 1}}, headers=headers)
@@ -91,7 +93,7 @@ async def test_the_same_key_is_the_same_run(http: httpx.AsyncClient, jetstream: 
 async def test_racing_requests_with_one_key_start_one_run(
     http: httpx.AsyncClient, jetstream: JetStream
 ) -> None:
-    """However many come at once."""
+    """However many arrive at once."""
     before = await stored(jetstream)
     answers = await asyncio.gather(
         *(
@@ -106,16 +108,16 @@ async def test_racing_requests_with_one_key_start_one_run(
     assert (await taken(jetstream, before))["EVENTS"] == 1
 
 
-async def test_a_request_whose_first_attempt_died_is_finished(
+async def test_a_repeated_request_completes_an_interrupted_one(
     http: httpx.AsyncClient, jetstream: JetStream, tenant: str, version: int
 ) -> None:
-    """The key was taken and nothing else happened: the repeated request does the rest."""
+    """The key was stored and nothing else; the second request does the rest."""
     body = {"input": {"x": 1}}
     headers = {"idempotency-key": "k"}
     first = (await http.post("/api/v1/workflows/flow/runs", json=body, headers=headers)).json()
     subject = Subjects().log(tenant, first["execution_id"])
     await jetstream.api("STREAM.PURGE.EVENTS", {"filter": subject})
-    # Even if the workflow has changed, and would refuse the input now.
+    # Even if the workflow has changed and would now refuse the input.
     await http.put("/api/v1/workflows/flow", json={**FLOW, "input": {"type": "string"}})
     again = await http.post("/api/v1/workflows/flow/runs", json=body, headers=headers)
     assert again.json() == first
@@ -125,7 +127,7 @@ async def test_a_request_whose_first_attempt_died_is_finished(
 
 @pytest.mark.usefixtures("version")
 async def test_pages_of_runs_go_from_new_to_old(http: httpx.AsyncClient) -> None:
-    """Cursors lead through all runs, once each, by workflow and by status."""
+    """Cursors visit every run once, by workflow and by status."""
     await http.put("/api/v1/workflows/other", json=FLOW)
     started = []
     for number in range(7):
@@ -149,10 +151,10 @@ async def test_pages_of_runs_go_from_new_to_old(http: httpx.AsyncClient) -> None
     assert none == {"runs": [], "cursor": None}
 
 
-async def test_the_run_document_tells_what_the_log_tells(
+async def test_the_run_document_matches_the_log(
     http: httpx.AsyncClient, nats_client: Client, tenant: str, version: int
 ) -> None:
-    """Every step in the order of the definition, pending ones too; every event with its id."""
+    """Every step in definition order, pending ones included; every event with its id."""
     log = HandWrittenLog(nats_client, tenant)
     await log.begin("flow", version, {"x": 1})
     await log.step("a", {"n": 1})
@@ -177,7 +179,7 @@ async def test_the_run_document_tells_what_the_log_tells(
         "error": None,
         "waiting_for": None,
     }
-    # One of them has run for years: nobody believes that it is about to end.
+    # One of them has run for years, so the estimate must not say that it is about to end.
     assert run.pop("eta_ms") > 86_400_000
     assert run == {
         "execution_id": log.execution,
@@ -200,10 +202,10 @@ async def test_the_run_document_tells_what_the_log_tells(
     assert elsewhere.status_code == 404
 
 
-async def test_an_output_left_out_of_the_last_event_is_put_together(
+async def test_an_output_omitted_from_the_last_event_is_rebuilt(
     http: httpx.AsyncClient, nats_client: Client, tenant: str, version: int
 ) -> None:
-    """The outputs of the leaves, by id."""
+    """From the outputs of the leaves, by id."""
     log = HandWrittenLog(nats_client, tenant)
     await log.begin("flow", version)
     for node in "abc":
@@ -234,7 +236,7 @@ MAPPED = {
 async def _mapped(
     http: httpx.AsyncClient, client: Client, tenant: str, items: int
 ) -> HandWrittenLog:
-    """Return an execution whose map has found its items."""
+    """Return an execution whose map has evaluated its items."""
     put = await http.put("/api/v1/workflows/mapped", json=MAPPED)
     log = HandWrittenLog(client, tenant)
     await log.begin("mapped", put.json()["version"])
@@ -246,7 +248,7 @@ async def _mapped(
 async def test_the_items_of_a_map_come_after_it(
     http: httpx.AsyncClient, nats_client: Client, tenant: str
 ) -> None:
-    """Each as a step of its own; the run is as far as the map's items are."""
+    """Each as a step; they determine the progress of the run."""
     log = await _mapped(http, nats_client, tenant, 4)
     await log.step("pages[0]", "zero")
     await log.commit(written.step_started("pages[2]"))
@@ -264,10 +266,10 @@ async def test_the_items_of_a_map_come_after_it(
     assert run["progress"] == 12.5
 
 
-async def test_of_very_many_items_only_those_are_shown_to_which_something_happened(
+async def test_only_active_items_of_a_large_map_are_shown(
     http: httpx.AsyncClient, nats_client: Client, tenant: str
 ) -> None:
-    """A hundred thousand pending steps would tell nothing."""
+    """A hundred thousand pending steps would carry no information."""
     log = await _mapped(http, nats_client, tenant, 30_000)
     await log.step("pages[29999]", "last")
     run = (await http.get(f"/api/v1/executions/{log.execution}")).json()
@@ -275,10 +277,10 @@ async def test_of_very_many_items_only_those_are_shown_to_which_something_happen
     assert run["steps"][-2]["node_id"] == "pages[29999]"
 
 
-async def test_outputs_kept_elsewhere_are_fetched(
+async def test_referenced_outputs_are_fetched(
     http: httpx.AsyncClient, nats_client: Client, jetstream: JetStream, tenant: str
 ) -> None:
-    """Into their steps, into the map that gathers them, and into the run's output."""
+    """Into their steps, into the map, and into the output of the run."""
     log = await _mapped(http, nats_client, tenant, 2)
     large = "x" * 400_000
     outputs = OutputStore(jetstream, Subjects(), max_bytes=10**7)
@@ -301,10 +303,10 @@ async def test_outputs_kept_elsewhere_are_fetched(
         assert (await http.get(f"{path}/{nothing}/output")).status_code == 404
 
 
-async def test_a_document_refers_to_what_it_cannot_hold(
+async def test_a_document_links_to_outputs_beyond_its_limit(
     http: httpx.AsyncClient, nats_client: Client, tenant: str, version: int
 ) -> None:
-    """By path and size; that something is not kept any more does not spoil the rest."""
+    """By path and size; an expired output does not affect the others."""
     log = HandWrittenLog(nats_client, tenant)
     await log.begin("flow", version)
     await log.commit(written.step_started("a"), written.step_started("b"))

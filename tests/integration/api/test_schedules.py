@@ -1,4 +1,4 @@
-"""Schedules over HTTP: posted, read, listed, deleted, refused. No worker takes their jobs here."""
+"""Schedules over HTTP: stored, shown, listed and deleted. No worker takes their jobs here."""
 
 import asyncio
 import json
@@ -46,8 +46,8 @@ async def test_a_schedule_is_posted_read_listed_and_deleted(http: httpx.AsyncCli
     assert (await http.get(URL)).json() == {"schedules": [], "cursor": None}
 
 
-async def test_what_is_not_said_has_a_default(http: httpx.AsyncClient) -> None:
-    """An id is made, the input is empty; the next start of an interval is NATS's to know."""
+async def test_optional_fields_have_defaults(http: httpx.AsyncClient) -> None:
+    """A generated id and an empty input; the next start of an interval is unknown."""
     body = {"workflow_id": "flow", "cron": " @every   24h ", "id": None, "time_zone": None}
     document = (await http.post(URL, json=body)).json()
     assert document["id"]
@@ -67,7 +67,7 @@ async def test_a_schedule_replaces_the_one_with_its_id(http: httpx.AsyncClient) 
 
 
 async def test_schedules_are_listed_in_pages(http: httpx.AsyncClient) -> None:
-    """By id, with a cursor while there are more."""
+    """By id, with a cursor if there are more."""
     for name in "cab":
         await http.post(URL, json={**YEARLY, "id": name})
     first = (await http.get(f"{URL}?limit=2")).json()
@@ -77,10 +77,8 @@ async def test_schedules_are_listed_in_pages(http: httpx.AsyncClient) -> None:
     assert rest["cursor"] is None
 
 
-async def test_another_tenants_schedule_is_as_one_that_never_was(
-    http: httpx.AsyncClient, tenant: str
-) -> None:
-    """The same bytes; and it is not deleted."""
+async def test_another_tenants_schedule_is_not_found(http: httpx.AsyncClient, tenant: str) -> None:
+    """The same bytes, and it is not deleted."""
     theirs = {"x-organization-id": f"{tenant}-2"}
     await http.put("/api/v1/workflows/flow", json=FLOW, headers=theirs)
     await http.post(URL, json={**YEARLY, "id": "theirs"}, headers=theirs)
@@ -130,7 +128,7 @@ async def test_another_tenants_schedule_is_as_one_that_never_was(
         ),
     ],
 )
-async def test_what_is_wrong_is_named_and_nothing_is_stored(
+async def test_errors_are_reported_and_nothing_is_stored(
     http: httpx.AsyncClient, jetstream: JetStream, fields: dict[str, Any], pointers: list[str]
 ) -> None:
     """422 with a JSON Pointer and a sentence for each."""
@@ -161,17 +159,17 @@ async def test_what_is_wrong_is_named_and_nothing_is_stored(
         ("GET", "?cursor=*", b"", 400),
     ],
 )
-async def test_requests_that_cannot_be_served(
+async def test_invalid_requests_get_problems(
     http: httpx.AsyncClient, method: str, path: str, content: bytes, status: int
 ) -> None:
-    """Every one is a problem."""
+    """Each is a problem document."""
     answer = await http.request(method, URL + path, content=content)
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-async def test_a_schedule_survives_others_at_the_same_time(http: httpx.AsyncClient) -> None:
-    """Of many posted at once each is there."""
+async def test_concurrent_schedules_are_all_stored(http: httpx.AsyncClient) -> None:
+    """Many are posted at once."""
     posts = [http.post(URL, json={**YEARLY, "id": f"s{number}"}) for number in range(20)]
     assert {answer.status_code for answer in await asyncio.gather(*posts)} == {201}
     assert len(json.loads((await http.get(URL)).content)["schedules"]) == 20

@@ -1,4 +1,4 @@
-"""Statistics over HTTP: of the tenant that asks, and of nobody else."""
+"""Statistics over HTTP, limited to the caller's tenant."""
 
 import httpx
 import pytest
@@ -14,7 +14,7 @@ from tailrace_shared.subjects import Subjects
 
 @pytest.fixture
 def store(jetstream: JetStream) -> StatsStore:
-    """The store as a worker has it."""
+    """The store, as workers use it."""
     return StatsStore(jetstream, Subjects())
 
 
@@ -41,10 +41,10 @@ async def _now(http: httpx.AsyncClient) -> float:
     return float((await http.get("/api/realtime/stats")).json()["timestamp"]) / 1000
 
 
-async def test_a_tenant_sees_its_own_numbers(
+async def test_a_tenant_sees_its_own_statistics(
     http: httpx.AsyncClient, tenant: str, store: StatsStore
 ):
-    """What its runs were like, how many run now; what others do is nowhere in it."""
+    """Finished and active runs; other tenants' runs are not counted."""
     now = await _now(http)
     await store.add(tenant, "flow", _tally(now))
     await store.add(f"{tenant}-other", "flow", _tally(now))
@@ -57,7 +57,7 @@ async def test_a_tenant_sees_its_own_numbers(
     assert [node["succeeded"] for node in workflow["nodes"]] == [1, 0]
     by_merchant = {"x-organization-id": ""}
     answer = await http.get(f"/api/realtime/stats?merchantId={tenant}", headers=by_merchant)
-    while (stats := answer.json())["ended"]["completed"] != 1:  # a second old at the most
+    while (stats := answer.json())["ended"]["completed"] != 1:  # cached for a second
         answer = await http.get("/api/realtime/stats")
     assert stats["merchantId"] == tenant
     assert [each["workflow_id"] for each in stats["workflows"]] == ["flow"]
@@ -66,20 +66,20 @@ async def test_a_tenant_sees_its_own_numbers(
     assert sum(minute["completed"] for minute in stats["throughput"]) == 1
 
 
-async def test_a_workflow_that_is_not_there_has_no_numbers(
+async def test_an_unknown_workflow_has_no_statistics(
     http: httpx.AsyncClient, tenant: str, store: StatsStore
 ):
-    """Neither has one of somebody else's, in the same words."""
+    """Another tenant's workflow gets the same response."""
     await store.add(f"{tenant}-other", "theirs", _tally(0.0))
     answers = [await http.get(f"/api/v1/workflows/{name}/stats") for name in ("theirs", "nobody")]
     assert [answer.status_code for answer in answers] == [404, 404]
     assert answers[0].text.replace("theirs", "nobody") == answers[1].text
 
 
-async def test_a_run_document_tells_by_earlier_runs_how_long_it_takes(
+async def test_a_run_document_estimates_from_earlier_runs(
     http: httpx.AsyncClient, tenant: str, store: StatsStore
 ):
-    """Before any of its steps has ended."""
+    """Before any of its steps has finished."""
     await _put_workflow(http)
     delta = RunDelta()
     for node in ("a", "b"):
@@ -92,7 +92,7 @@ async def test_a_run_document_tells_by_earlier_runs_how_long_it_takes(
 
 
 async def test_clients_are_counted_over_all_replicas(idle_nats, tenant, tmp_path):
-    """Those of the tenant that asks, whichever replica it asks."""
+    """For the caller's tenant, from any replica."""
     headers = {"x-organization-id": tenant}
     with api_replicas(2, idle_nats.url, tmp_path) as replicas:
         clients = [
@@ -107,7 +107,7 @@ async def test_clients_are_counted_over_all_replicas(idle_nats, tenant, tmp_path
             there.stream("GET", started["stream_url"]),
         ):
             found: dict[str, int] = {}
-            # Those of the session's other API are replicas as well. Who is slow is not waited for.
+            # The session's other API is a replica, too. Slow replicas are not waited for.
             while found.get("replicas", 0) < 2 or found["connected_clients"] != 2:
                 found = (await there.get("/api/realtime/stats")).json()
             other = {"x-organization-id": f"{tenant}-other"}

@@ -1,4 +1,4 @@
-"""What streams keep of memory is bounded, however many different things clients ask for."""
+"""The memory of topics is bounded, however many different topics clients request."""
 
 from contextlib import AsyncExitStack
 
@@ -23,10 +23,10 @@ async def _metrics(api: InProcessApi) -> list[str]:
         return answer.text.splitlines()
 
 
-async def test_a_tenant_follows_no_more_different_things_than_fit(
+async def test_a_tenant_cannot_exceed_its_topic_memory(
     idle_nats: NatsServer, nats_client: Client, tenant: str
 ) -> None:
-    """The next is told to come back; what is followed goes on, and so does another tenant."""
+    """A new topic is told to retry; open topics and other tenants are not affected."""
     async with (
         api_in_process(idle_nats.url, retry=1.0, max_tenant_topic_bytes=100_000) as api,
         AsyncExitStack() as stack,
@@ -56,10 +56,10 @@ async def test_a_tenant_follows_no_more_different_things_than_fit(
         assert 80_000 <= float(kept.split()[1]) <= 130_000
 
 
-async def test_whoever_keeps_up_loses_nothing_where_rings_keep_less(
+async def test_fast_clients_lose_nothing_with_small_rings(
     idle_nats: NatsServer, nats_client: Client, tenant: str
 ) -> None:
-    """Twenty times as much as fits passes through rings, and none is missing."""
+    """Twenty times the ring size passes through, and no event is missing."""
     limit = 200_000
     log = HandWrittenLog(nats_client, tenant)
     await log.begin()
@@ -80,15 +80,15 @@ async def test_whoever_keeps_up_loses_nothing_where_rings_keep_less(
                 while places([event := await page.next()])[:1] == []:
                     pass
                 assert places([event])[0][1] == sequences[-1]
-            # Beyond the limit each keeps what it has yet to write, or has just written.
+            # Beyond the limit each ring keeps unsent events and the ones just sent.
             assert api.hub.budget.bytes <= 3 * limit
         assert api.hub.counts.closed == {}
 
 
-async def test_a_run_that_was_begun_is_told_where_none_is_begun_any_more(
+async def test_a_started_run_is_streamed_despite_full_memory(
     idle_nats: NatsServer, nats_client: Client, tenant: str
 ) -> None:
-    """What it has done since is history, which needs no room: as where its stream is asked for."""
+    """Its events are history, which needs no ring."""
     log = HandWrittenLog(nats_client, tenant)
     await log.begin()
     path, headers = "/api/v1/executions/stream", {"x-organization-id": tenant}

@@ -1,4 +1,4 @@
-"""Triggers over HTTP: taken once, brought to whoever waits; and the list of who waits."""
+"""Triggers over HTTP: stored once and delivered to waiting steps; the list of waiting steps."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ TRIGGER = "/api/v1/triggers/approvals.po.approved"
 async def waiting(
     client: Client, tenant: str, po: int, match: str | None = "event.po == input.po"
 ) -> HandWrittenLog:
-    """Return an execution that waits for the trigger, written down as a worker would."""
+    """Return an execution that waits for the trigger, recorded as by a worker."""
     log = HandWrittenLog(client, tenant)
     await log.begin("flow", 1, {"po": po})
     wait = ev.StepWait(
@@ -47,16 +47,16 @@ async def waiting(
 
 
 async def events_of(jetstream: JetStream, log: HandWrittenLog) -> list[Any]:
-    """Return the events of the signals in a log."""
+    """Return the signal events in a log."""
     history = ExecutionLog(jetstream, Subjects()).read(log.tenant, log.execution)
     events = [event async for commit in history for event in commit.events()]
     return [event.data.event for event in events if isinstance(event, ev.CommandRequested)]
 
 
-async def test_a_trigger_resumes_every_await_that_it_matches(
+async def test_a_trigger_resumes_every_matching_wait(
     http: httpx.AsyncClient, nats_client: Client, jetstream: JetStream, tenant: str
 ) -> None:
-    """Of this tenant, and none of another."""
+    """Of this tenant only."""
     same = [await waiting(nats_client, tenant, 7) for _ in range(2)]
     other = await waiting(nats_client, tenant, 8)
     foreign = await waiting(nats_client, f"{tenant}-b", 7)
@@ -69,10 +69,10 @@ async def test_a_trigger_resumes_every_await_that_it_matches(
     assert (await http.post(TRIGGER, json={"po": 7})).json() == {"matched": 0}
 
 
-async def test_the_same_key_is_the_same_trigger(
+async def test_an_idempotency_key_deduplicates_triggers(
     http: httpx.AsyncClient, nats_client: Client, jetstream: JetStream, tenant: str
 ) -> None:
-    """Sent again it says the same, and nobody gets it twice."""
+    """The response is the same, and no step gets it twice."""
     log = await waiting(nats_client, tenant, 7)
     before = await stored(jetstream)
     answers = [
@@ -84,10 +84,10 @@ async def test_the_same_key_is_the_same_trigger(
     assert len(await events_of(jetstream, log)) == 1
 
 
-async def test_a_trigger_that_nobody_awaits_is_kept(
+async def test_an_unmatched_trigger_is_stored(
     http: httpx.AsyncClient, jetstream: JetStream
 ) -> None:
-    """For awaits that begin later and look back; a body may be left out."""
+    """For waits that begin later and look back; the body is optional."""
     before = await stored(jetstream)
     assert (await http.post(TRIGGER)).json() == {"matched": 0}
     assert await taken(jetstream, before) == {"TRIGGERS": 1}
@@ -104,7 +104,7 @@ async def test_a_trigger_that_nobody_awaits_is_kept(
         ("a.b", {"x": "x" * 300_000}, 413),
     ],
 )
-async def test_what_is_no_trigger_is_refused(
+async def test_an_invalid_trigger_is_refused(
     http: httpx.AsyncClient, jetstream: JetStream, path: str, body: Any, status: int
 ) -> None:
     """And not stored."""
@@ -114,10 +114,10 @@ async def test_what_is_no_trigger_is_refused(
     assert await taken(jetstream, before) == {}
 
 
-async def test_who_waits_is_listed(
+async def test_waiting_steps_are_listed(
     http: httpx.AsyncClient, nats_client: Client, tenant: str
 ) -> None:
-    """By the page, newest first, with why and for what."""
+    """In pages, newest first, with reason and triggers."""
     logs = [await waiting(nats_client, tenant, number) for number in range(3)]
     page = (await http.get("/api/v1/waiting", params={"limit": 2})).json()
     rest = (await http.get("/api/v1/waiting", params={"cursor": page["cursor"]})).json()

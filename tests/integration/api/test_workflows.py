@@ -1,4 +1,4 @@
-"""Definitions over HTTP: stored, versioned, drawn; refused with every problem at once."""
+"""Definitions over HTTP: stored, versioned and drawn; all errors are reported at once."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ LINE = {
 }
 
 
-async def test_a_definition_is_stored_and_comes_back(http: httpx.AsyncClient) -> None:
+async def test_a_definition_is_stored_and_returned(http: httpx.AsyncClient) -> None:
     """PUT creates, GET returns it with its version; the list has it."""
     put = await http.put("/api/v1/workflows/line", json=LINE)
     assert put.status_code == 201
@@ -38,7 +38,7 @@ async def test_a_definition_is_stored_and_comes_back(http: httpx.AsyncClient) ->
 
 
 async def test_versions_follow_changes_only(http: httpx.AsyncClient, jetstream: JetStream) -> None:
-    """The same content keeps its version and is not written; another makes a new one."""
+    """The same content keeps its version and is not written; other content creates one."""
     first = (await http.put("/api/v1/workflows/line", json=LINE)).json()["version"]
     before = await stored(jetstream)
     again = await http.put("/api/v1/workflows/line", json={**LINE, "id": "line"})
@@ -60,7 +60,7 @@ async def test_versions_follow_changes_only(http: httpx.AsyncClient, jetstream: 
 
 
 async def test_a_deleted_workflow_is_gone_until_it_is_stored_again(http: httpx.AsyncClient) -> None:
-    """DELETE, then 404 everywhere, then PUT creates anew."""
+    """DELETE, then 404 everywhere, then PUT creates it again."""
     await http.put("/api/v1/workflows/line", json=LINE)
     assert (await http.delete("/api/v1/workflows/line")).status_code == 204
     for answer in (
@@ -75,7 +75,7 @@ async def test_a_deleted_workflow_is_gone_until_it_is_stored_again(http: httpx.A
 
 
 async def test_a_graph_has_nodes_edges_and_layers(http: httpx.AsyncClient) -> None:
-    """What a drawing needs, in topological layers."""
+    """The layers are topological."""
     await http.put("/api/v1/workflows/line", json=LINE)
     graph = (await http.get("/api/v1/workflows/line/graph")).json()
     assert graph.pop("version") > 0
@@ -90,10 +90,10 @@ async def test_a_graph_has_nodes_edges_and_layers(http: httpx.AsyncClient) -> No
     }
 
 
-async def test_every_problem_of_a_definition_is_told_and_nothing_is_stored(
+async def test_all_errors_of_a_definition_are_reported(
     http: httpx.AsyncClient, jetstream: JetStream
 ) -> None:
-    """Unknown type, dangling need, bad CEL, a repeated key and a wrong id, all in one answer."""
+    """Unknown type, dangling need, bad CEL, repeated key and wrong id; nothing is stored."""
     before = await stored(jetstream)
     body = """{"id": "other", "nodes": {
         "a": {"type": "transfrom", "needs": ["z"], "needs": ["zz"]},
@@ -112,7 +112,7 @@ async def test_every_problem_of_a_definition_is_told_and_nothing_is_stored(
     assert await taken(jetstream, before) == {}
 
 
-async def test_a_valid_definition_can_be_checked_without_being_stored(
+async def test_a_definition_can_be_validated_without_storing_it(
     http: httpx.AsyncClient, jetstream: JetStream
 ) -> None:
     """The validate route stores nothing."""
@@ -122,14 +122,14 @@ async def test_a_valid_definition_can_be_checked_without_being_stored(
     assert await taken(jetstream, before) == {}
 
 
-async def test_ten_thousand_nodes_do_not_hold_up_other_requests(http: httpx.AsyncClient) -> None:
-    """A large definition is checked off the event loop, stored, and drawn."""
+async def test_ten_thousand_nodes_do_not_delay_other_requests(http: httpx.AsyncClient) -> None:
+    """A large definition is validated off the event loop, stored and drawn."""
     nodes = {
         f"n{i}": {"type": "transform", "with": {"value": i}, "needs": [f"n{i - 1}"] if i else []}
         for i in range(10_000)
     }
     definition, answered = json.dumps({"nodes": nodes}), 0
-    while answered <= 10:  # again, where it was the test that was held up
+    while answered <= 10:  # repeat if the test itself was delayed
         answered = 0
         put = asyncio.create_task(http.put("/api/v1/workflows/big", content=definition))
         while not put.done():
@@ -141,7 +141,7 @@ async def test_ten_thousand_nodes_do_not_hold_up_other_requests(http: httpx.Asyn
 
 
 async def test_tenants_do_not_see_each_other(http: httpx.AsyncClient) -> None:
-    """Another tenant's workflow is not there, by header and by query."""
+    """Another tenant's workflow is not found, by header and by query."""
     await http.put("/api/v1/workflows/line", json=LINE)
     other = {"x-organization-id": "somebody-else"}
     assert (await http.get("/api/v1/workflows/line", headers=other)).status_code == 404
@@ -157,7 +157,7 @@ async def test_tenants_do_not_see_each_other(http: httpx.AsyncClient) -> None:
 
 
 async def test_workflows_are_listed_in_pages(http: httpx.AsyncClient) -> None:
-    """The cursor of a page leads to the next one; the last has none."""
+    """The cursor leads to the next page; the last page has none."""
     for name in ("c", "a", "b"):
         await http.put(f"/api/v1/workflows/{name}", json=LINE)
     first = (await http.get("/api/v1/workflows?limit=2")).json()

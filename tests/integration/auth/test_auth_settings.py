@@ -1,4 +1,4 @@
-"""Settings that cannot work stop the start with one line that names them, and no secret."""
+"""Invalid settings prevent the start with one line that names them and reveals no secret."""
 
 import subprocess
 import sys
@@ -31,7 +31,7 @@ SMALL = (
 
 
 def _fail(**settings: str) -> str:
-    """Start an API that cannot start; returns the one line that it says."""
+    """Start an API with invalid settings; return its only line on stderr."""
     nats = settings.pop("nats", f"nats://127.0.0.1:{free_port()}")
     environment = {f"TAILRACE_{name.upper()}": value for name, value in settings.items()}
     process = subprocess.run(
@@ -109,21 +109,21 @@ def _fail(**settings: str) -> str:
         ({"host": "0.0.0.0"}, "TAILRACE_AUTH=none"),
     ],
 )
-def test_settings_that_cannot_work(settings: dict[str, str], named: str) -> None:
-    """One line, exit code 2, before anything is asked of NATS."""
+def test_invalid_settings_prevent_the_start(settings: dict[str, str], named: str) -> None:
+    """The exit code is 2, and NATS is not contacted."""
     assert named in _fail(**settings)
 
 
-def test_a_password_of_nats_is_not_told() -> None:
-    """The rest of its URL is, so that one sees where it was looked for."""
+def test_a_nats_password_is_redacted() -> None:
+    """The rest of the URL stays visible."""
     address = f"127.0.0.1:{free_port()}"
     line = _fail(nats_connect_timeout="300ms", nats=f"nats://user:very-secret@{address}")
     assert address in line
     assert "very-secret" not in line
 
 
-async def test_keys_come_from_files_too(idle_nats: NatsServer, logs: Path) -> None:
-    """A line end at the end of a secret is none of it."""
+async def test_keys_can_be_read_from_files(idle_nats: NatsServer, logs: Path) -> None:
+    """A trailing line end is not part of a secret."""
     secret, pem = logs / "secret", logs / "key.pem"
     secret.write_text(SECRET + "\n")
     pem.write_text(public_pem("EdDSA"))
@@ -137,8 +137,8 @@ async def test_keys_come_from_files_too(idle_nats: NatsServer, logs: Path) -> No
                 assert answer.status_code == 200
 
 
-async def test_with_tokens_every_address_may_be_served(idle_nats: NatsServer, logs: Path) -> None:
-    """Nobody comes in without one; metrics may be opened for a Prometheus that has none."""
+async def test_authentication_allows_any_bind_address(idle_nats: NatsServer, logs: Path) -> None:
+    """Requests need a token; metrics can be opened for Prometheus."""
     settings = {"auth": "jwt", "auth_secret": SECRET, "host": "0.0.0.0"}
     with ApiProcess(idle_nats.url, logs, **settings, open_metrics="true") as api:
         async with httpx.AsyncClient(base_url=api.url, timeout=60) as http:

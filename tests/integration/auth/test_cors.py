@@ -1,4 +1,4 @@
-"""Pages of other origins: what they may call, and what a browser is told."""
+"""Cross-origin requests: which pages may call the API, and the headers that browsers get."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -33,8 +33,8 @@ def _preflight(method: str, headers: str = "", origin: str = APP) -> dict[str, s
     return {**fields, "access-control-request-headers": headers} if headers else fields
 
 
-async def test_nothing_is_said_where_no_origin_is_allowed(idle_nats: NatsServer) -> None:
-    """The default: browsers keep other pages away."""
+async def test_no_cors_headers_without_allowed_origins(idle_nats: NatsServer) -> None:
+    """This is the default: browsers block pages of other origins."""
     async with _api(idle_nats) as (_, http):
         answer = await http.get(LIST, headers={**bearer(token()), "origin": APP})
         assert answer.status_code == 200
@@ -42,10 +42,10 @@ async def test_nothing_is_said_where_no_origin_is_allowed(idle_nats: NatsServer)
         assert (await http.options(LIST, headers=_preflight("GET"))).status_code == 405
 
 
-async def test_an_answer_to_a_page_of_another_origin_is_for_that_one_alone(
+async def test_responses_vary_by_origin(
     idle_nats: NatsServer,
 ) -> None:
-    """A cache may not hand it on to a page that may read it, or the other way round."""
+    """A cache must not serve the response for one origin to another."""
     async with _api(idle_nats, cors_origins=APP) as (_, http):
         answer = await http.get(
             LIST, headers={**bearer(token()), "origin": "https://other.example"}
@@ -56,7 +56,7 @@ async def test_an_answer_to_a_page_of_another_origin_is_for_that_one_alone(
 
 
 async def test_a_preflight_needs_no_token(idle_nats: NatsServer) -> None:
-    """It allows the methods and headers that the API's clients use."""
+    """It allows the methods and headers that clients of the API use."""
     async with _api(idle_nats, cors_origins=f"{APP}, http://localhost:5173") as (_, http):
         asked = (
             "authorization, content-type, idempotency-key, last-event-id, x-organization-id,"
@@ -85,8 +85,8 @@ async def test_a_preflight_needs_no_token(idle_nats: NatsServer) -> None:
             assert answer.headers.get("access-control-allow-origin") in {None, APP}
 
 
-async def test_answers_refusals_and_streams_may_all_be_read(idle_nats: NatsServer) -> None:
-    """A page that could not read a 401 would not know what to do about it."""
+async def test_responses_errors_and_streams_are_readable(idle_nats: NatsServer) -> None:
+    """A page must be able to read a 401 to handle it."""
     async with _api(idle_nats, cors_origins=APP) as (api, http):
         await http.put(f"{LIST}/flow", json=FLOW, headers=bearer(token()))
         run = await http.post(f"{LIST}/flow/runs", json={}, headers=bearer(token()))
@@ -114,8 +114,8 @@ async def test_answers_refusals_and_streams_may_all_be_read(idle_nats: NatsServe
 
 
 @pytest.mark.parametrize("direct", [True, False])
-async def test_streams_say_everything_once(idle_nats: NatsServer, direct: bool) -> None:
-    """Whether they write for themselves or not."""
+async def test_streams_send_each_cors_header_once(idle_nats: NatsServer, direct: bool) -> None:
+    """With direct writes and with plain ASGI."""
     async with _api(idle_nats, cors_origins="*", direct_writes=direct) as (_, http):
         await http.put(f"{LIST}/flow", json=FLOW, headers=bearer(token()))
         run = await http.post(f"{LIST}/flow/runs", json={}, headers=bearer(token()))
@@ -128,8 +128,8 @@ async def test_streams_say_everything_once(idle_nats: NatsServer, direct: bool) 
             assert answer.headers["vary"] == "Origin"
 
 
-async def test_credentials_name_the_origin(idle_nats: NatsServer) -> None:
-    """Browsers take no star for them."""
+async def test_credentials_require_a_named_origin(idle_nats: NatsServer) -> None:
+    """Browsers reject a wildcard with credentials."""
     async with _api(idle_nats, cors_origins=APP, cors_credentials=True) as (_, http):
         answer = await http.get(LIST, headers={**bearer(token()), "origin": APP})
         assert answer.headers["access-control-allow-origin"] == APP

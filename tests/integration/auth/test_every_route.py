@@ -1,4 +1,4 @@
-"""What holds for every route that there is, and so for those that are still to come."""
+"""Authorization of all routes, including routes added later."""
 
 import httpx
 import pytest
@@ -22,10 +22,10 @@ OPEN = {"/healthz", "/readyz", "/api/v1/sse/health", "/openapi.json", "/docs"}
 NAMES = Names("nobody", "nothing", "never")
 
 
-async def test_every_route_wants_a_token_a_scope_and_an_organization(
+async def test_every_route_requires_token_scope_and_organization(
     idle_nats: NatsServer,
 ) -> None:
-    """Whatever is sent: 401 without a token, 403 without the scope, and for other organisations."""
+    """401 without a token, 403 without the scope or for another organization, whatever the body."""
     async with (
         api_in_process(idle_nats.url, auth="jwt", auth_secret=SECRET) as api,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", timeout=60) as http,
@@ -65,10 +65,10 @@ async def _hello(_request: Request) -> Response:
     [Route("/x", _hello), Mount("/", routes=[Route("/x", _hello)])],
     ids=["route", "mount"],
 )
-async def test_a_route_that_says_nothing_of_who_may_call_it_is_closed(
+async def test_a_route_without_a_declared_scope_is_closed(
     route: Route | Mount,
 ) -> None:
-    """Also to a token that may do everything; without tokens it is open, as all are."""
+    """Even to a token with all scopes. Without authentication it is open, like all routes."""
     key = FixedKey("HS256", SECRET.encode())
     for verifier, status in ((Verifier("HS256", key), 403), (None, 200)):
         authorization = Middleware(
@@ -83,8 +83,8 @@ async def test_a_route_that_says_nothing_of_who_may_call_it_is_closed(
             assert (await http.get("/x", headers=bearer(token()))).status_code == status
 
 
-async def test_a_route_that_is_added_later_is_behind_the_gate_too() -> None:
-    """The gate looks at the routes that there are when a request comes."""
+async def test_a_route_added_later_is_authorized_too() -> None:
+    """The middleware looks up routes at the time of a request."""
     authorization = Middleware(
         Authorization,
         verifier=Verifier("HS256", FixedKey("HS256", SECRET.encode())),

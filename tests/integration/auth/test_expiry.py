@@ -1,4 +1,4 @@
-"""A token that expires in the middle of a stream ends it, and is not believed again."""
+"""A token that expires during a stream ends the stream and is not accepted again."""
 
 import asyncio
 import time
@@ -17,8 +17,8 @@ FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
 
 
 @pytest.mark.parametrize("direct", [True, False])
-async def test_a_stream_ends_when_its_token_does(idle_nats: NatsServer, direct: bool) -> None:
-    """With an event of its own; the id goes on counting, the token does not."""
+async def test_a_stream_ends_when_its_token_expires(idle_nats: NatsServer, direct: bool) -> None:
+    """It ends with an event of its own. The last event id stays valid, the token does not."""
     settings: dict[str, Any] = {"auth": "jwt", "auth_secret": SECRET, "direct_writes": direct}
     async with (
         api_in_process(idle_nats.url, auth_leeway=Duration(0), **settings) as api,
@@ -61,8 +61,8 @@ async def test_a_stream_ends_when_its_token_does(idle_nats: NatsServer, direct: 
             assert client.status == 200
 
 
-async def test_a_run_and_watch_stream_ends_with_its_token(idle_nats: NatsServer) -> None:
-    """The run goes on."""
+async def test_a_run_and_stream_response_ends_with_its_token(idle_nats: NatsServer) -> None:
+    """The run continues."""
     settings: dict[str, Any] = {"auth": "jwt", "auth_secret": SECRET, "auth_leeway": Duration(0)}
     async with (
         api_in_process(idle_nats.url, **settings) as api,

@@ -1,7 +1,7 @@
-"""Line ends in whatever a user may write reach no frame and no header as line ends (CWE-93).
+"""Line ends in user input never become line ends in frames or headers (CWE-93).
 
-The same history is written twice, once with harmless texts and once with hostile ones. What a
-client parses must be the same, event by event, but for the texts themselves.
+The same history is written twice, once with harmless and once with hostile texts. A client must
+parse the same events from both, except for the texts themselves.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ HOSTILE: Final = (
 
 
 def _history(execution: str, text: str) -> list[Any]:
-    """Return events with a text in all places that hold what somebody wrote."""
+    """Return events with a text in every field that holds user input."""
     step = ("ask", text)
     fields = {text: text}
     return [
@@ -64,14 +64,14 @@ def _history(execution: str, text: str) -> list[Any]:
 
 
 class Reader(NamedTuple):
-    """What a client has of a stream.
+    """What a client has received from a stream.
 
     Attributes:
-        types: how often events of a name came.
-        texts: the data of all events.
-        ids: all last event ids.
-        retries: the last reconnect delay.
-        comments: all comments but heartbeats.
+        types: The number of events by type.
+        texts: The data of all events.
+        ids: All last event ids.
+        retries: The last reconnect delay.
+        comments: All comments except heartbeats.
     """
 
     types: Counter[str]
@@ -84,7 +84,7 @@ class Reader(NamedTuple):
 async def _read(
     api: InProcessApi, path: str, headers: dict[str, str], history: asyncio.Event
 ) -> Reader:
-    """Read a stream to its end, or for a while after all of the history has been written."""
+    """Read a stream to its end, or for a while after the whole history has been written."""
     events: list[SseEvent] = []
     async with SseClient(api.port, path, headers=headers) as client:
 
@@ -105,7 +105,7 @@ async def _read(
         [event.json() for event in events],
         {event.id for event in events} | {parser.last_event_id, *parser.primings},
         parser.retry,
-        # How many heartbeats there are is a matter of time.
+        # The number of heartbeats depends on timing.
         {comment for comment in parser.comments if "heartbeat" not in comment},
     )
 
@@ -116,15 +116,17 @@ def _target(request: Request) -> str:
 
 @pytest.fixture
 async def api(idle_nats: NatsServer) -> AsyncIterator[InProcessApi]:
-    """An API whose streams are read by clients that know nothing of what was written."""
+    """An API that serves the streams of this module."""
     async with api_in_process(
         idle_nats.url, auth="jwt", auth_secret=SECRET, heartbeat=Duration(0.5)
     ) as running:
         yield running
 
 
-async def _told(api: InProcessApi, client: Client, tenant: str, text: str) -> dict[str, Reader]:
-    """Write a history while all streams are read; return what each has told."""
+async def _write_and_read(
+    api: InProcessApi, client: Client, tenant: str, text: str
+) -> dict[str, Reader]:
+    """Write a history while all streams are read; return what each has sent."""
     log = HandWrittenLog(client, tenant)
     headers = bearer(token(org=tenant))
     async with httpx.AsyncClient(
@@ -150,19 +152,19 @@ async def _told(api: InProcessApi, client: Client, tenant: str, text: str) -> di
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=["crlf", "lf", "cr", "others"])
-async def test_a_text_is_a_text_on_every_stream(
+async def test_a_text_stays_a_text_on_every_stream(
     api: InProcessApi, nats_client: Client, text: str
 ) -> None:
-    """The same events, ids and delays as with a harmless one; and the text is told whole."""
+    """Same events, ids and delays as with a harmless text, and the text arrives complete."""
     number = HOSTILE.index(text)
     harmless, hostile = [
-        await _told(api, nats_client, tenant, written)
+        await _write_and_read(api, nats_client, tenant, written)
         for tenant, written in ((f"calm-{number}", HARMLESS), (f"evil-{number}", text))
     ]
     assert harmless.keys() == hostile.keys()
     for path, reader in hostile.items():
         calm = harmless[path]
-        # When a stream of a tenant begins decides what its snapshot holds already.
+        # The snapshot of a tenant stream depends on when the stream begins.
         assert reader.types.keys() == calm.types.keys(), path
         if "{execution_id}" in path:
             assert reader.types == calm.types
@@ -175,7 +177,7 @@ async def test_a_text_is_a_text_on_every_stream(
 
 
 def _texts(value: Any, wanted: str) -> list[str]:
-    """Return the wanted text as often as it is in a document."""
+    """Return each occurrence of the text in a document."""
     if isinstance(value, dict):
         return [text for item in value.items() for text in _texts(list(item), wanted)]
     if isinstance(value, list):
@@ -186,8 +188,8 @@ def _texts(value: Any, wanted: str) -> list[str]:
 @pytest.mark.parametrize(
     "evil", ["%0d%0aset-cookie:%20evil=1", "%0aset-cookie:%20evil=1", "%00", "%E5%98%8A%E5%98%8D"]
 )
-async def test_no_header_is_written_by_what_is_sent(api: InProcessApi, evil: str) -> None:
-    """In a path, a query or a body, for every operation: refused, or taken as a text."""
+async def test_input_never_writes_a_header(api: InProcessApi, evil: str) -> None:
+    """In path, query or body of every operation: refused, or treated as text."""
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", timeout=60) as http:
         for operation in operations_of(api):
             for request in requests_of(operation, Names("nobody", "nothing", "never")):

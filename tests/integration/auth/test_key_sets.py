@@ -1,4 +1,4 @@
-"""Keys that an issuer publishes: fetched, kept, rotated, and asked for sparingly."""
+"""Key sets of an issuer: fetched, cached, rotated, with a limited fetch rate."""
 
 import asyncio
 import json
@@ -42,10 +42,10 @@ async def _status(http: httpx.AsyncClient, text: str) -> int:
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
-async def test_keys_are_fetched_once_and_chosen_by_their_name(
+async def test_keys_are_fetched_once_and_selected_by_kid(
     idle_nats: NatsServer, issuer: Issuer, algorithm: str
 ) -> None:
-    """The kid chooses; a wrong one is as bad as none of several."""
+    """A wrong kid fails like a missing kid among several keys."""
     issuer.keys = [jwk(algorithm, "a"), jwk(algorithm, "b")]
     async with _api(idle_nats, issuer, algorithm) as http:
         assert await _status(http, signed(algorithm, "a")) == 200
@@ -55,20 +55,18 @@ async def test_keys_are_fetched_once_and_chosen_by_their_name(
         assert await _status(http, signed(algorithm, "a", headers={"kid": None})) == 401
 
 
-async def test_a_token_without_a_key_id_takes_the_only_key(
-    idle_nats: NatsServer, issuer: Issuer
-) -> None:
-    """Where there is one, no name is needed; it may have one itself."""
+async def test_a_token_without_kid_uses_the_only_key(idle_nats: NatsServer, issuer: Issuer) -> None:
+    """With one key no kid is needed, even if the key has one."""
     issuer.keys = [jwk("ES256", "only")]
     async with _api(idle_nats, issuer, "ES256") as http:
         assert await _status(http, signed("ES256", "only", headers={"kid": None})) == 200
         assert await _status(http, signed("ES256", "other", headers={"kid": None})) == 401
 
 
-async def test_a_new_key_is_known_with_its_first_token(
+async def test_a_new_key_is_fetched_with_its_first_token(
     idle_nats: NatsServer, issuer: Issuer
 ) -> None:
-    """Rotation needs no restart, and the old key is gone with the fetch that brings the new."""
+    """Rotation needs no restart, and that fetch also drops the old key."""
     issuer.keys = [jwk("ES256", "old")]
     async with _api(idle_nats, issuer, "ES256", cooldown=0.001) as http:
         assert await _status(http, signed("ES256", "old")) == 200
@@ -79,7 +77,7 @@ async def test_a_new_key_is_known_with_its_first_token(
 
 
 class _Clock:
-    """A clock that a test sets, and a fetch that counts and may fail."""
+    """A clock that a test sets, and a fetch that counts and can fail."""
 
     def __init__(self, *keys: dict[str, Any]) -> None:
         self.now = 0.0
@@ -98,10 +96,10 @@ class _Clock:
         return KeySet(self.fetch, algorithm, refresh=300, cooldown=15, clock=lambda: self.now)
 
 
-async def test_a_flood_of_unknown_keys_asks_the_issuer_once(
+async def test_a_flood_of_unknown_keys_causes_one_fetch(
     idle_nats: NatsServer, issuer: Issuer
 ) -> None:
-    """Whoever has a good token notices nothing."""
+    """Valid tokens are not affected."""
     issuer.keys = [jwk("ES256", "a")]
     async with _api(idle_nats, issuer, "ES256") as http:
         invented = [signed("ES256", "a", headers={"kid": f"../{n}"}) for n in range(40)]
@@ -111,8 +109,8 @@ async def test_a_flood_of_unknown_keys_asks_the_issuer_once(
         assert issuer.asked == 1
 
 
-async def test_all_who_name_an_unknown_key_share_a_fetch() -> None:
-    """Together one, and afterwards none before the cooldown is over."""
+async def test_requests_with_unknown_keys_share_a_fetch() -> None:
+    """One fetch for all, and no other before the cooldown is over."""
     clock = _Clock(jwk("ES256", "a"))
     keys = clock.key_set()
     await keys.load()
@@ -125,8 +123,8 @@ async def test_all_who_name_an_unknown_key_share_a_fetch() -> None:
     assert clock.fetched == 2
 
 
-async def test_old_keys_count_while_the_issuer_is_away() -> None:
-    """They are asked for anew beside the work, no more often than the cooldown allows."""
+async def test_cached_keys_stay_valid_while_the_issuer_is_down() -> None:
+    """They are refreshed in the background, limited by the cooldown."""
     clock = _Clock(jwk("ES256", "a"))
     keys = clock.key_set()
     await keys.load()
@@ -136,7 +134,7 @@ async def test_old_keys_count_while_the_issuer_is_away() -> None:
         assert await keys.key("a")
         await asyncio.sleep(0)
     assert clock.fetched <= 1 + 3300 / 15 + 1
-    # Nobody can tell whether this one is known by now, so it is not said to be unknown.
+    # The key may exist by now, so the response must not say that it is unknown.
     with pytest.raises(KeysUnavailableError):
         await keys.key("b")
     clock.fails, clock.keys, clock.now = False, [jwk("ES256", "b")], 4000.0
@@ -145,8 +143,8 @@ async def test_old_keys_count_while_the_issuer_is_away() -> None:
         await keys.key("a")
 
 
-async def test_keys_are_fetched_anew_beside_the_work() -> None:
-    """Whoever comes first after the age is over gets the old keys, and does not wait."""
+async def test_keys_are_refreshed_in_the_background() -> None:
+    """The first request after the refresh age uses the cached keys and does not wait."""
     clock = _Clock(jwk("ES256", "a"))
     keys = clock.key_set()
     await keys.load()
@@ -158,10 +156,10 @@ async def test_keys_are_fetched_anew_beside_the_work() -> None:
         await keys.key("a")
 
 
-async def test_an_issuer_that_is_away_at_the_start_stops_nothing(
+async def test_an_issuer_that_is_down_does_not_prevent_the_start(
     idle_nats: NatsServer, issuer: Issuer
 ) -> None:
-    """503 to requests and a retry to streams, until the issuer is back."""
+    """Requests get 503 and streams a retry until the issuer is back."""
     issuer.status = 500
     issuer.keys = [jwk("ES256", "a")]
     text = signed("ES256", "a")
@@ -197,16 +195,16 @@ async def test_an_issuer_that_is_away_at_the_start_stops_nothing(
         None,
     ],
 )
-async def test_keys_that_do_not_fit_are_left_out(unfit: Any) -> None:
-    """Of another type, for another use, private, broken: as if they were not there."""
+async def test_unsuitable_keys_are_ignored(unfit: Any) -> None:
+    """Of another type or use, private, or malformed."""
     keys = _Clock(unfit, jwk("EdDSA", "good")).key_set("EdDSA")
     assert await keys.key("good")
     with pytest.raises(UnauthorizedError):
         await keys.key("k")
 
 
-async def test_a_key_set_beyond_all_limits_is_none(issuer: Issuer) -> None:
-    """Too large, too many, too deep, no JSON, no key set, or somewhere else."""
+async def test_an_invalid_key_set_is_rejected(issuer: Issuer) -> None:
+    """Too large, too many keys, too deep, not JSON, not a key set, or redirected."""
     async with httpx.AsyncClient(timeout=60) as client:
         fetch = fetcher(client, issuer.url)
         for body in (
@@ -229,10 +227,8 @@ async def test_a_key_set_beyond_all_limits_is_none(issuer: Issuer) -> None:
         assert issuer.asked == before + 1
 
 
-async def test_what_a_token_says_of_keys_is_not_looked_at(
-    idle_nats: NatsServer, issuer: Issuer
-) -> None:
-    """A key in the token, or an address to fetch one from, opens nothing and fetches nothing."""
+async def test_keys_in_a_token_are_ignored(idle_nats: NatsServer, issuer: Issuer) -> None:
+    """A key in the token, or a URL to fetch one from, is neither used nor fetched."""
     with Issuer().running() as evil:
         evil.keys = [jwk("RS256", "evil")]
         issuer.keys = [jwk("RS256", "a")]
@@ -253,8 +249,8 @@ async def test_what_a_token_says_of_keys_is_not_looked_at(
         assert issuer.asked == 1
 
 
-async def test_whoever_gives_up_waiting_takes_no_answer_away() -> None:
-    """The fetch belongs to all who wait for it."""
+async def test_a_cancelled_request_does_not_cancel_the_fetch() -> None:
+    """The fetch is shared by all waiting requests."""
     clock = _Clock(jwk("ES256", "a"))
     keys = clock.key_set()
     impatient = asyncio.create_task(keys.key("a"))

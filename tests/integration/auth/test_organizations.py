@@ -1,4 +1,4 @@
-"""For which organisation a request is made, and what a token's scopes allow."""
+"""The organization of a request, and the scopes of a token."""
 
 from typing import Any
 
@@ -16,14 +16,14 @@ async def _listed(http: httpx.AsyncClient, **request: Any) -> tuple[int, str]:
     return answer.status_code, answer.json().get("detail", "")
 
 
-async def test_the_only_organization_of_a_token_needs_no_name(http: httpx.AsyncClient) -> None:
-    """As org, or as the one of orgs."""
+async def test_the_only_organization_of_a_token_is_the_default(http: httpx.AsyncClient) -> None:
+    """In the claim org, or as the only one in orgs."""
     for changed in ({"org": "acme"}, {"org": None, "orgs": ["acme"]}, {"orgs": ["acme"]}):
         assert (await _listed(http, headers=bearer(token(**changed))))[0] == 200
 
 
-async def test_an_organization_is_named_in_three_ways(http: httpx.AsyncClient) -> None:
-    """They name the same thing, so they may be used together, if they agree."""
+async def test_an_organization_can_be_named_in_three_ways(http: httpx.AsyncClient) -> None:
+    """The names can be combined if they agree."""
     text = token(org=None, orgs=["one", "two"])
     for tenant in ("one", "two"):
         put = await http.put(
@@ -52,8 +52,8 @@ async def test_an_organization_is_named_in_three_ways(http: httpx.AsyncClient) -
     assert status == 200
 
 
-async def test_a_request_that_names_none_or_several_is_refused(http: httpx.AsyncClient) -> None:
-    """400 with the ways to name one."""
+async def test_no_or_several_organizations_are_refused(http: httpx.AsyncClient) -> None:
+    """400 that lists the ways to name one."""
     text = token(org="one", orgs=["two"])
     for headers, params in (
         ({}, {}),
@@ -80,7 +80,7 @@ async def test_a_request_that_names_none_or_several_is_refused(http: httpx.Async
 async def test_an_organization_that_the_token_does_not_hold_is_forbidden(
     http: httpx.AsyncClient,
 ) -> None:
-    """403, whether it exists or not; what is no id is 400."""
+    """403 whether it exists or not; 400 if the name is not an id."""
     for tenant in ("one", "nobody", "acmee", "ACME"):
         for request in (
             {"headers": {**bearer(token()), "x-organization-id": tenant}},
@@ -96,17 +96,17 @@ async def test_an_organization_that_the_token_does_not_hold_is_forbidden(
 
 
 @pytest.mark.parametrize("changed", [{"org": None}, {"org": None, "orgs": []}])
-async def test_a_token_without_an_organization_is_of_no_use(
+async def test_a_token_without_an_organization_is_refused(
     http: httpx.AsyncClient, changed: dict[str, Any]
 ) -> None:
-    """403 that says which claims it lacks."""
+    """403 that names the missing claims."""
     status, detail = await _listed(http, headers=bearer(token(**changed)))
     assert status == 403
     assert "orgs" in detail
 
 
 async def test_scopes_allow_what_they_name(http: httpx.AsyncClient) -> None:
-    """403 names the one that is missing; as text or as a list, and nothing follows from others."""
+    """403 names the missing scope. Text and list are accepted; no scope implies another."""
     needs = (
         ("GET", LIST, "workflows:read"),
         ("PUT", f"{LIST}/flow", "workflows:write"),
@@ -145,8 +145,8 @@ async def test_scopes_allow_what_they_name(http: httpx.AsyncClient) -> None:
             assert f'scope="{scope}"' in answer.headers["www-authenticate"]
 
 
-async def test_what_is_refused_for_its_scope_is_not_looked_at(http: httpx.AsyncClient) -> None:
-    """A token that may not read learns nothing of what exists, nor of what a body should be."""
+async def test_a_missing_scope_is_checked_first(http: httpx.AsyncClient) -> None:
+    """The response reveals neither what exists nor what a body should contain."""
     text = token(scope="workflows:read")
     for path, content in (
         ("/api/v1/executions/nobody/cancel", b"not JSON"),
@@ -157,8 +157,8 @@ async def test_what_is_refused_for_its_scope_is_not_looked_at(http: httpx.AsyncC
         assert answer.status_code == 403
 
 
-async def test_who_decided_is_who_the_token_says(acme: httpx.AsyncClient) -> None:
-    """A command in the log names the token's subject, whatever the request says."""
+async def test_the_log_names_the_subject_of_the_token(acme: httpx.AsyncClient) -> None:
+    """A command records the token's subject, whatever the request says."""
     await acme.put(f"{LIST}/flow", json=FLOW)
     run = (await acme.post(f"{LIST}/flow/runs", json={})).json()
     path = f"/api/v1/executions/{run['execution_id']}"
@@ -169,10 +169,10 @@ async def test_who_decided_is_who_the_token_says(acme: httpx.AsyncClient) -> Non
     assert command["data"]["actor"] == "ada"
 
 
-async def test_what_starts_runs_or_shows_them_needs_the_scope_for_that(
+async def test_combined_operations_need_both_scopes(
     http: httpx.AsyncClient,
 ) -> None:
-    """A schedule starts runs; run and watch, with a last id, shows whichever run has that."""
+    """A schedule starts runs; run and stream with a last id shows any run."""
     await http.put(f"{LIST}/flow", json=FLOW, headers=bearer(token()))
     schedule = {"workflow_id": "flow", "cron": "@every 1h"}
     for path, body, scope, lacking in (

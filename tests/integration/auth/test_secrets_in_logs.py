@@ -1,4 +1,4 @@
-"""No token, ticket or secret is in anything that a process writes or answers, whatever is asked."""
+"""No token, ticket or secret appears in logs or responses, whatever is requested."""
 
 import asyncio
 from pathlib import Path
@@ -18,7 +18,7 @@ OPAQUE = "opaque-token-that-is-no-jwt-0123456789"
 
 
 async def _everything(api: ApiProcess, text: str) -> list[str]:
-    """Make requests with a token in all places, good and bad; return all answers as texts."""
+    """Make requests with tokens in all places, valid and not; return all responses as texts."""
     said: list[str] = []
     async with httpx.AsyncClient(base_url=api.url, timeout=60) as http:
 
@@ -39,7 +39,7 @@ async def _everything(api: ApiProcess, text: str) -> list[str]:
             ):
                 await ask("GET", f"{path}?{query}")
                 await ask("POST", f"{path}?{query}", content=b"{")
-            # Where somebody wrote the one thing for the other.
+            # A credential in the wrong parameter.
             await ask("GET", f"/api/v1/workflows&{query}")
             await ask("GET", f"/api/v1/workflows/{query}")
             await ask("GET", f"/api/v1/executions/{query}/steps/{query}/output")
@@ -91,10 +91,8 @@ async def _broken(api: ApiProcess, text: str) -> None:
         writer.close()
 
 
-async def test_nothing_that_opens_anything_is_written_or_answered(
-    idle_nats: NatsServer, logs: Path
-) -> None:
-    """Good tokens, bad ones, opaque ones and tickets, in all places, in both formats of the log."""
+async def test_no_credential_is_logged_or_returned(idle_nats: NatsServer, logs: Path) -> None:
+    """Valid, invalid and opaque tokens and tickets in all places, in both log formats."""
     good = token()
     bad = token(exp=1)
     for log_format in ("json", "console"):
@@ -123,8 +121,8 @@ async def test_nothing_that_opens_anything_is_written_or_answered(
             assert good not in api.log_text
 
 
-async def test_a_failure_of_ours_tells_no_token_either(idle_nats: NatsServer, logs: Path) -> None:
-    """Its traceback is written, without what the request carried."""
+async def test_an_internal_error_reveals_no_token(idle_nats: NatsServer, logs: Path) -> None:
+    """Its traceback is logged without the credentials of the request."""
     settings = {"auth": "jwt", "auth_secret": SECRET}
     client = await nats.connect(idle_nats.url)
     await client.jetstream().publish(Subjects().log("acme", "strange"), b"no commit of ours")

@@ -1,4 +1,4 @@
-"""Clients that take their time with a request are not waited for."""
+"""Deadlines for slow requests."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from harness.sse.client import SseClient
 
 
 async def _answer(api: ApiProcess, *parts: bytes) -> bytes:
-    """Send parts, a little apart, and return what comes until the server closes."""
+    """Send parts with a short delay, and return what arrives until the server closes."""
     reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
     reading = asyncio.create_task(reader.read())
     for part in parts:
@@ -43,10 +43,8 @@ HEAD = b"PUT /api/v1/workflows/flow HTTP/1.1\r\nhost: x\r\n" + AUTHORIZATION
         (HEAD + b"expect: 100-continue\r\ncontent-length: 100\r\n\r\n",),
     ],
 )
-async def test_a_request_that_does_not_come_in_time(
-    secured: ApiProcess, parts: tuple[bytes, ...]
-) -> None:
-    """408 and the end, whether nothing more comes or too little."""
+async def test_a_slow_request_gets_408(secured: ApiProcess, parts: tuple[bytes, ...]) -> None:
+    """The connection is closed, whether nothing more arrives or too little."""
     answer = await _answer(secured, *parts)
     head, _, body = answer.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n").partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
@@ -54,21 +52,21 @@ async def test_a_request_that_does_not_come_in_time(
     assert json.loads(body)["status"] == 408
 
 
-async def test_a_connection_on_suspicion_is_closed_without_a_word(secured: ApiProcess) -> None:
-    """Browsers open some, and would take a 408 for the answer to what they send next."""
+async def test_an_unused_connection_is_closed_silently(secured: ApiProcess) -> None:
+    """Browsers open some in advance, and would take a 408 for their next response."""
     assert await _answer(secured) == b""
 
 
-async def test_a_second_request_has_its_own_time(secured: ApiProcess) -> None:
-    """Half of one after a whole one gets the whole one's answer first."""
+async def test_a_second_request_has_its_own_deadline(secured: ApiProcess) -> None:
+    """After a complete request, half of another one first gets the first response."""
     whole = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
     answer = await _answer(secured, whole, whole[:20])
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"HTTP/1.1 408 Request Timeout\r\n" in answer
 
 
-async def test_streams_have_all_the_time(secured: ApiProcess) -> None:
-    """The deadline is for requests."""
+async def test_streams_have_no_deadline(secured: ApiProcess) -> None:
+    """The deadline is for requests only."""
     async with SseClient(
         secured.port, "/api/v1/sse/executions/nobody/stream", headers={"authorization": "x"}
     ) as client:
@@ -95,13 +93,13 @@ async def test_streams_have_all_the_time(secured: ApiProcess) -> None:
 
 @pytest.fixture
 def patient(idle_nats: NatsServer, tmp_path: Path) -> Iterator[ApiProcess]:
-    """An API that waits for a request as long as a slow machine takes to send it."""
+    """An API with a request deadline that is long enough for a slow machine."""
     with ApiProcess(idle_nats.url, tmp_path, **AUTH, receive_timeout="60s") as process:
         yield process
 
 
-async def test_a_body_of_nothing_but_nesting(patient: ApiProcess) -> None:
-    """Ten megabytes of brackets are refused for their size, a megabyte for its depth."""
+async def test_deeply_nested_bodies_are_refused(patient: ApiProcess) -> None:
+    """Ten megabytes of brackets are refused for their size, one megabyte for its depth."""
     for count, status in ((10_000_000, b"413"), (1_000_000, b"400")):
         reader, writer = await asyncio.open_connection("127.0.0.1", patient.port)
         writer.write(HEAD + b"content-length: %d\r\n\r\n" % count)
@@ -114,7 +112,7 @@ async def test_a_body_of_nothing_but_nesting(patient: ApiProcess) -> None:
         try:
             line = await asyncio.wait_for(reader.readline(), 60)
         except ConnectionError:
-            # The refusal may be lost where the client goes on sending.
+            # The response may be lost if the client continues to send.
             line = b" 413 "
         writer.close()
         assert b" " + status + b" " in line

@@ -1,4 +1,4 @@
-"""Tickets open one stream, for a short time, at any replica, for whoever got them."""
+"""Tickets open one stream for a short time at any replica."""
 
 import asyncio
 import base64
@@ -34,7 +34,7 @@ class Site(NamedTuple):
     stream: str
 
     async def ticket(self, stream: str = "", *, headers: Any = None, **changed: Any) -> Any:
-        """Ask for a ticket."""
+        """Request a ticket."""
         return await self.http.post(
             TICKETS,
             json={"stream": stream or self.stream},
@@ -49,7 +49,7 @@ class Site(NamedTuple):
         return url
 
     async def status(self, url: str, replica: int = 0, **request: Any) -> int:
-        """Return what opening a stream is answered."""
+        """Return the status of opening a stream."""
         async with SseClient(self.replicas[replica].port, url, **request) as client:
             await client.read()
             return client.status
@@ -73,7 +73,7 @@ async def site(idle_nats: NatsServer) -> AsyncIterator[Site]:
 
 
 async def test_a_ticket_opens_its_stream_at_every_replica(site: Site) -> None:
-    """More than once, because an EventSource comes back; with its own place to go on from."""
+    """More than once, because an EventSource reconnects, and with any resume position."""
     url = await site.url()
     events: list[SseEvent] = []
     for replica in (0, 1, 0):
@@ -84,8 +84,8 @@ async def test_a_ticket_opens_its_stream_at_every_replica(site: Site) -> None:
     assert await site.status(f"{url}&last_event_id={events[-1].id}") == 200
 
 
-async def test_what_a_ticket_is_answered_with(site: Site) -> None:
-    """The ticket, the URL that has it, and its end, within the lifetime; kept by no cache."""
+async def test_the_response_has_ticket_url_and_expiry(site: Site) -> None:
+    """It is not cacheable, and the expiry is within the lifetime."""
     answer = await site.ticket()
     document = answer.json()
     assert answer.headers["cache-control"] == "no-store"
@@ -93,7 +93,7 @@ async def test_what_a_ticket_is_answered_with(site: Site) -> None:
     assert parts.path == site.stream
     assert parse_qs(parts.query) == {"organization_id": ["acme"], "ticket": [document["ticket"]]}
     assert 0 < _seconds(document["expires_at"]) <= 60
-    # A token that ends sooner ends its tickets.
+    # A ticket expires no later than its token.
     document = (await site.ticket(exp=int(time.time()) + 30)).json()
     assert 0 < _seconds(document["expires_at"]) <= 40
 
@@ -103,7 +103,7 @@ def _seconds(text: str) -> float:
 
 
 async def test_a_ticket_opens_nothing_else(site: Site) -> None:
-    """Not another path, query, organisation or method, and no route that is no stream."""
+    """No other path, query, organization or method, and no route without a stream."""
     url = await site.url()
     ticket = parse_qs(urlsplit(url).query)["ticket"][0]
     other = (
@@ -134,8 +134,8 @@ async def test_a_ticket_opens_nothing_else(site: Site) -> None:
     assert answer.status_code == 401
 
 
-async def test_a_ticket_that_was_changed_is_none(site: Site) -> None:
-    """Whatever was changed, and however it was signed."""
+async def test_a_forged_ticket_is_refused(site: Site) -> None:
+    """Changed content, changed signatures, and signatures with another key."""
     url = await site.url()
     ticket = parse_qs(urlsplit(url).query)["ticket"][0]
     prefix, rest = ticket[:4], ticket[4:]
@@ -166,7 +166,7 @@ async def test_a_ticket_that_was_changed_is_none(site: Site) -> None:
 
 
 def test_a_ticket_expires_and_its_stream_does_not() -> None:
-    """It is for opening; what was opened lives as long as the token did."""
+    """The lifetime limits opening; an open stream lasts as long as the token."""
     now = time.time()
     tickets = Tickets(b"k" * 32, 60, lambda: now)
     stream = Stream.of("/s", "b=2&a=1&last_event_id=x")
@@ -183,9 +183,9 @@ def test_a_ticket_expires_and_its_stream_does_not() -> None:
 
 
 async def test_a_ticket_needs_the_scope_and_the_organization_of_its_stream(site: Site) -> None:
-    """One cannot get by a ticket what one could not get by the token."""
+    """A ticket gives no more access than the token."""
     assert (await site.ticket(scope="workflows:read")).status_code == 403
-    assert (await site.ticket(org="other")).status_code == 201  # whose stream is not found
+    assert (await site.ticket(org="other")).status_code == 201  # but its stream is not found
     assert await site.status(await site.url(org="other")) == 404
     assert (await site.ticket(f"{site.stream}?organization_id=other")).status_code == 403
     assert (await site.ticket(headers={"x-organization-id": "other"})).status_code == 403
@@ -218,16 +218,16 @@ async def test_a_ticket_needs_the_scope_and_the_organization_of_its_stream(site:
         ["/api/v1/sse/executions/x/stream"],
     ],
 )
-async def test_what_is_no_stream_gets_no_ticket(acme: httpx.AsyncClient, stream: Any) -> None:
-    """422 that names the place."""
+async def test_a_path_without_a_stream_gets_no_ticket(acme: httpx.AsyncClient, stream: Any) -> None:
+    """422 that points to the field."""
     answer = await acme.post(TICKETS, json={"stream": stream})
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["pointer"] == "/stream"
     assert "set-cookie" not in answer.headers
 
 
-async def test_every_stream_that_there_is_opens_by_a_ticket(site: Site) -> None:
-    """With the query that it was asked for, in the order that it was asked for, and no other."""
+async def test_every_stream_can_be_opened_by_a_ticket(site: Site) -> None:
+    """With exactly the requested query, in the same order."""
     execution = site.stream.split("/")[5]
     streams = [
         str(httpx.URL(request.path, params=request.query))
@@ -249,15 +249,15 @@ async def test_every_stream_that_there_is_opens_by_a_ticket(site: Site) -> None:
                 assert await site.status(query.raw_path.decode()) == 401
 
 
-async def test_credentials_in_the_stream_get_into_no_ticket(site: Site) -> None:
-    """Whoever copies a whole URL has its token left out."""
+async def test_credentials_in_the_requested_url_are_removed(site: Site) -> None:
+    """A client may request a ticket for a URL that contains its token."""
     url = await site.url(f"{site.stream}?Authorization=Bearer%20secret&access_token=secret")
     assert "secret" not in url
     assert await site.status(url) == 200
 
 
-async def test_replicas_that_start_together_make_one_key(nats_server: NatsServer) -> None:
-    """Whichever is first; the others read it."""
+async def test_replicas_that_start_together_share_one_key(nats_server: NatsServer) -> None:
+    """One replica creates the key, the others read it."""
     async with AsyncExitStack() as stack:
         replicas = await asyncio.gather(
             *(
@@ -268,7 +268,7 @@ async def test_replicas_that_start_together_make_one_key(nats_server: NatsServer
             )
         )
         answers = []
-        stream = "/api/v1/sse/executions/nobody/stream"
+        stream = "/api/v1/sse/executions/missing/stream"
         for replica in replicas:
             async with httpx.AsyncClient(
                 base_url=f"http://127.0.0.1:{replica.port}", timeout=60
@@ -283,8 +283,8 @@ async def test_replicas_that_start_together_make_one_key(nats_server: NatsServer
                     assert (await http.get(url)).status_code == 404
 
 
-async def test_tickets_work_where_no_token_is_asked_for(idle_nats: NatsServer) -> None:
-    """So a front end needs not know."""
+async def test_tickets_work_without_authentication(idle_nats: NatsServer) -> None:
+    """A front end does not need to know whether authentication is on."""
     async with (
         api_in_process(idle_nats.url) as api,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", timeout=60) as http,

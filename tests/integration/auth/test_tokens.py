@@ -1,4 +1,4 @@
-"""Which tokens are let in, and what those are told that are not."""
+"""Accepted and refused tokens."""
 
 import asyncio
 import base64
@@ -25,7 +25,7 @@ def _part(content: bytes) -> str:
 
 
 def _by_hand(header: Any, body: Any, key: bytes = SECRET.encode()) -> str:
-    """Return a token that no library would make."""
+    """Return a token that no library would create."""
     encoded = (
         content if isinstance(content, bytes) else json.dumps(content).encode()
         for content in (header, body)
@@ -39,14 +39,14 @@ async def _refused(http: httpx.AsyncClient, text: str, status: int = 401) -> str
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.headers["www-authenticate"].startswith("Bearer")
-    # Not a part of it either, long enough to mean anything.
+    # No part of the token that is long enough to be useful.
     assert not text or text[:20] not in answer.text + str(answer.headers)
     detail: str = answer.json()["detail"]
     return detail
 
 
-async def test_a_token_opens_in_all_places_where_one_may_be(http: httpx.AsyncClient) -> None:
-    """The header, and two parameters for clients that can send none."""
+async def test_a_token_is_accepted_in_all_places(http: httpx.AsyncClient) -> None:
+    """The header, and two parameters for clients that cannot send headers."""
     text = token()
     for request in (
         {"headers": {"authorization": f"Bearer {text}"}},
@@ -60,8 +60,8 @@ async def test_a_token_opens_in_all_places_where_one_may_be(http: httpx.AsyncCli
     assert (await http.get(f"{LIST}?Authorization=Bearer+{text}")).status_code == 200
 
 
-async def test_without_a_token_nothing_but_health_is_told(http: httpx.AsyncClient) -> None:
-    """401 says how to send one; probes, and what describes the API, are open."""
+async def test_only_health_and_description_are_public(http: httpx.AsyncClient) -> None:
+    """401 says how to send a token; probes and the API description are public."""
     for path in ("/healthz", "/readyz", "/api/v1/sse/health"):
         assert (await http.get(path)).status_code == 200
     for path in (LIST, "/api/v1/executions/x", "/api/v1/sse/executions/x/stream", "/metrics"):
@@ -75,8 +75,8 @@ async def test_without_a_token_nothing_but_health_is_told(http: httpx.AsyncClien
         assert answer.headers["www-authenticate"] == "Bearer"
 
 
-async def test_two_different_tokens_are_none(http: httpx.AsyncClient) -> None:
-    """Which of them counts would be a guess."""
+async def test_two_different_tokens_are_refused(http: httpx.AsyncClient) -> None:
+    """Choosing one of them would be a guess."""
     answer = await http.get(LIST, headers=bearer(token()), params={"access_token": token(sub="b")})
     assert answer.status_code == 401
     assert "several" in answer.json()["detail"]
@@ -111,24 +111,24 @@ async def test_two_different_tokens_are_none(http: httpx.AsyncClient) -> None:
         ({"scope": 5}, "scope"),
     ],
 )
-async def test_claims_that_are_not_what_they_must_be(
+async def test_invalid_claims_are_refused(
     http: httpx.AsyncClient, changed: dict[str, Any], reason: str
 ) -> None:
-    """401 with the claim and what is wrong with it."""
+    """401 that names the claim and what is wrong."""
     text = _by_hand({"alg": "HS256"}, claims(**changed))
     assert reason in await _refused(http, text)
 
 
-async def test_clocks_may_differ_a_little(http: httpx.AsyncClient) -> None:
-    """By the leeway of the settings, in both directions."""
+async def test_clocks_may_differ_by_the_leeway(http: httpx.AsyncClient) -> None:
+    """In both directions."""
     now = int(time.time())
     for changed in ({"exp": now - 3}, {"nbf": now + 3}, {"iat": now + 3}):
         answer = await http.get(LIST, headers=bearer(token(**changed)))
         assert answer.status_code == 200
 
 
-async def test_audience_and_issuer_count_where_they_are_set(idle_nats: NatsServer) -> None:
-    """One of the audiences of the settings has to be among the token's."""
+async def test_audience_and_issuer_are_checked_if_configured(idle_nats: NatsServer) -> None:
+    """The token must name one of the configured audiences."""
     async with (
         api_in_process(
             idle_nats.url,
@@ -155,8 +155,8 @@ async def test_audience_and_issuer_count_where_they_are_set(idle_nats: NatsServe
             assert reason in await _refused(http, _by_hand({"alg": "HS256"}, claims(**changed)))
 
 
-async def test_the_algorithm_is_not_the_tokens_to_choose(http: httpx.AsyncClient) -> None:
-    """Neither none, in any spelling, nor another algorithm of the same key."""
+async def test_the_algorithm_is_pinned(http: httpx.AsyncClient) -> None:
+    """Neither none, in any spelling, nor another algorithm with the same key."""
     for algorithm in ("none", "None", "NONE", "nOnE", "", None, 0, ["HS256"], "hs256", "HS1"):
         head, _, signed_as_usual = _by_hand({"alg": algorithm}, claims()).rpartition(".")
         for signature in ("", _part(b"x"), signed_as_usual):
@@ -170,8 +170,10 @@ async def test_the_algorithm_is_not_the_tokens_to_choose(http: httpx.AsyncClient
 
 
 @pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
-async def test_a_public_key_is_no_secret(idle_nats: NatsServer, algorithm: str) -> None:
-    """What everybody knows signs nothing, whatever algorithm a token claims (CVE-2016-5431)."""
+async def test_a_public_key_is_not_accepted_as_a_secret(
+    idle_nats: NatsServer, algorithm: str
+) -> None:
+    """Public keys sign nothing, whatever algorithm a token claims (CVE-2016-5431)."""
     pem = public_pem(algorithm)
     async with (
         api_in_process(
@@ -184,7 +186,7 @@ async def test_a_public_key_is_no_secret(idle_nats: NatsServer, algorithm: str) 
         for secret in (pem.encode(), pem.strip().encode(), b""):
             for claimed in ("HS256", algorithm, "none"):
                 await _refused(http, _by_hand({"alg": claimed}, claims(), secret))
-        # A key of one's own, sent along, or to be fetched from where one likes.
+        # An attacker's key in the token, or a URL to fetch it from.
         stranger = private_key(algorithm, "stranger")
         for headers in (
             {"jwk": {"kty": "oct", "k": _part(b"secret")}},
@@ -200,8 +202,8 @@ async def test_a_public_key_is_no_secret(idle_nats: NatsServer, algorithm: str) 
             assert algorithm in await _refused(http, signed(other))
 
 
-async def test_what_is_not_a_token_is_malformed(http: httpx.AsyncClient) -> None:
-    """Whatever it is instead, and however large or deep."""
+async def test_malformed_tokens_are_refused(http: httpx.AsyncClient) -> None:
+    """Of any kind, size and depth."""
     good = token()
     head, body, signature = good.split(".")
     deep = b'{"alg":' + b"[" * 4000
@@ -233,16 +235,16 @@ async def test_what_is_not_a_token_is_malformed(http: httpx.AsyncClient) -> None
         assert "16384" in await _refused(http, text)
 
 
-async def test_control_characters_in_a_token_go_nowhere(
+async def test_control_characters_in_a_token_are_refused(
     http: httpx.AsyncClient, secured: ApiProcess
 ) -> None:
-    """Encoded in a query they are a malformed token; in a header the server takes none."""
+    """In a query the token is malformed; in a header the server refuses the request."""
     for evil in ("%00", "%0d%0aset-cookie:%20a=b", "%0a", "%E2%80%A8", "%FF"):
         answer = await http.get(f"{LIST}?access_token={token()}{evil}")
         assert answer.status_code == 401
         assert "set-cookie" not in answer.headers
         answer = await http.get(f"{LIST}?Authorization=Bearer%20{evil}{token()}")
-        assert answer.status_code in {200, 401}  # white space around a token is none of it
+        assert answer.status_code in {200, 401}  # surrounding white space is ignored
         assert "set-cookie" not in answer.headers
     for line in (b"\0", b"\r\n\0", b"\n x"):
         assert b" 400 " in await _raw(secured, b"authorization: Bearer x" + line)

@@ -1,4 +1,4 @@
-"""Bodies are decoded strictly: what JSON readers understand differently is refused."""
+"""Bodies are decoded strictly: JSON that parsers understand differently is refused."""
 
 import json
 import tracemalloc
@@ -20,8 +20,8 @@ _JSON = st.recursive(
 
 
 @given(_JSON)
-def test_json_comes_through_unchanged(value: Any) -> None:
-    """What a standard encoder writes is what the API understands."""
+def test_json_is_decoded_unchanged(value: Any) -> None:
+    """Output of a standard encoder round-trips."""
     document = decode(json.dumps(value, ensure_ascii=False).encode(errors="surrogatepass"))
     assert document.value == value
     assert document.duplicates == []
@@ -45,20 +45,20 @@ def test_json_comes_through_unchanged(value: Any) -> None:
         (b'{"a":' * 5000 + b"1" + b"}" * 5000, "deeper than 100"),
     ],
 )
-def test_what_is_not_plain_json_is_refused_with_its_place(body: bytes, said: str) -> None:
-    """A malformed body is a 400 that says what and where."""
+def test_malformed_json_is_refused_with_its_position(body: bytes, said: str) -> None:
+    """400 with what and where."""
     with pytest.raises(RefusedError, match=said) as refusal:
         decode(body)
     assert refusal.value.status == 400
 
 
-def test_depth_up_to_the_limit_is_fine() -> None:
+def test_depth_up_to_the_limit_is_accepted() -> None:
     """The limit itself is allowed."""
     assert decode(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH).value
 
 
-def test_repeated_keys_are_found_wherever_they_are() -> None:
-    """Each repeated key is named by the place of its object."""
+def test_repeated_keys_are_found_at_any_depth() -> None:
+    """Each is reported at the place of its object."""
     document = decode(b'{"a":1,"b":[{"x/y":1,"x/y":2}],"a":{"c":1,"c":2},"a":{"d":0}}')
     assert sorted(document.duplicates, key=lambda problem: problem.pointer) == [
         Problem("/a", "the key 'a' is repeated"),
@@ -67,8 +67,8 @@ def test_repeated_keys_are_found_wherever_they_are() -> None:
     ]
 
 
-def test_an_unknown_field_is_named_with_the_nearest_known_one() -> None:
-    """A typing error must not silently leave a field out."""
+def test_an_unknown_field_gets_a_suggestion() -> None:
+    """A typo must not silently drop a field."""
     with pytest.raises(RefusedError) as refusal:
         refuse_unknown({"inptu": {}, "input": {}, "a/b": 1}, "input")
     assert refusal.value.errors == [
@@ -77,7 +77,7 @@ def test_an_unknown_field_is_named_with_the_nearest_known_one() -> None:
     ]
 
 
-def test_of_very_many_unknown_fields_some_are_named() -> None:
+def test_reported_unknown_fields_are_limited() -> None:
     """A body full of them costs no more than one with a few."""
     with pytest.raises(RefusedError) as refusal:
         refuse_unknown({f"field{number}": 1 for number in range(1000)}, "input")
@@ -85,7 +85,7 @@ def test_of_very_many_unknown_fields_some_are_named() -> None:
 
 
 def test_repeated_keys_are_found_in_little_memory() -> None:
-    """However many values are within a long key: no place is spelled out that is not told."""
+    """However many values are below a long key: only reported pointers are built."""
     members = ",".join(map(str, range(10_000)))
     body = f'{{"{"k" * MAX_PATH_CHARS}": [{members}], "a": 1, "a": 2}}'.encode()
     tracemalloc.start()
@@ -105,14 +105,14 @@ def test_repeated_keys_are_found_in_little_memory() -> None:
         b"[" + b",".join([b'{"b": 1, "b": 2}'] * 1000) + b"]",
     ],
 )
-def test_some_of_many_repeated_keys_are_named(body: bytes) -> None:
-    """The answer to a body that repeats everything is no longer than that."""
+def test_reported_repeated_keys_are_limited(body: bytes) -> None:
+    """The response stays small."""
     assert 0 < len(decode(body).duplicates) <= 40
 
 
 @pytest.mark.parametrize("keys", [1, 2, 50])
-def test_keys_on_the_way_to_a_value_have_so_many_characters(keys: int) -> None:
-    """An answer, or a mark, that names a hundred thousand values would repeat them as often."""
+def test_the_length_of_key_paths_is_limited(keys: int) -> None:
+    """Errors and marks repeat the path once for each value."""
     length = MAX_PATH_CHARS // keys
     fits = f'{{"{"k" * length}":' * keys + "[1]" + "}" * keys
     assert decode(fits.encode()).duplicates == []

@@ -1,4 +1,4 @@
-"""The description of the API, and the page that is made of it."""
+"""The API description and the page built from it."""
 
 import html.parser
 import json
@@ -33,11 +33,11 @@ class MillRoutes:
     """Routes to describe."""
 
     async def serve(self, _request: Request) -> Response:
-        """Answer nothing."""
+        """Return an empty response."""
         return Response()
 
     def routes(self) -> list[Operation]:
-        """One of each kind."""
+        """Return one operation of each kind."""
         return [
             Operation(
                 "PUT",
@@ -86,8 +86,8 @@ def described() -> dict[str, Any]:
     return description
 
 
-def test_methods_of_one_path_stand_together(described: dict[str, Any]) -> None:
-    """Each with an id of its own."""
+def test_methods_are_grouped_by_path(described: dict[str, Any]) -> None:
+    """Each has its own id."""
     mills = described["paths"]["/api/v1/mills/{mill_id}"]
     assert {method: each["operationId"] for method, each in mills.items()} == {
         "put": "put_mills_by_mill_id",
@@ -95,15 +95,15 @@ def test_methods_of_one_path_stand_together(described: dict[str, Any]) -> None:
     }
 
 
-def test_parameters_are_those_of_the_path_the_operation_and_the_tenant(
+def test_parameters_come_from_path_operation_and_tenant(
     described: dict[str, Any],
 ) -> None:
-    """With the pattern of ids; what is open to all is about no tenant."""
+    """With the pattern of ids; public operations have no tenant."""
     paths = described["paths"]
     path_parameter, own, *tenant = paths["/api/v1/mills/{mill_id}"]["put"]["parameters"]
     assert (path_parameter["name"], path_parameter["in"]) == ("mill_id", "path")
     assert path_parameter["schema"]["pattern"] == "^[A-Za-z0-9_-]{1,64}$"
-    # Forms send what nobody has filled in.
+    # Forms send empty fields.
     assert own["schema"] == {"anyOf": [{"type": "integer"}, {"const": ""}]}
     assert own["name"] == "depth"
     assert [each["$ref"].rpartition("/")[2] for each in tenant] == [
@@ -114,8 +114,8 @@ def test_parameters_are_those_of_the_path_the_operation_and_the_tenant(
     assert paths["/openness"]["get"]["parameters"] == []
 
 
-def test_refusals_follow_from_what_an_operation_takes(described: dict[str, Any]) -> None:
-    """A body may be too large, a token may be missing, and what is declared is added."""
+def test_problems_follow_from_the_declaration(described: dict[str, Any]) -> None:
+    """Body limits, missing tokens and declared problems."""
     paths = described["paths"]
     mill = paths["/api/v1/mills/{mill_id}"]
     assert {"201", "401", "403", "409", "413", "415", "422", "503"} <= set(mill["put"]["responses"])
@@ -127,8 +127,8 @@ def test_refusals_follow_from_what_an_operation_takes(described: dict[str, Any])
     }
 
 
-def test_tickets_open_streams_and_nothing_else(described: dict[str, Any]) -> None:
-    """None that is begun by a POST, for a ticket does nothing; and what is open needs no scheme."""
+def test_tickets_are_documented_for_get_streams_only(described: dict[str, Any]) -> None:
+    """Not for POST streams; public operations have no security scheme."""
     mill = described["paths"]["/api/v1/mills/{mill_id}"]
     assert {"ticket": ["executions:read"]} in mill["get"]["security"]
     assert "ticket" not in [name for each in mill["put"]["security"] for name in each]
@@ -138,14 +138,14 @@ def test_tickets_open_streams_and_nothing_else(described: dict[str, Any]) -> Non
     assert described["paths"]["/openness"]["get"]["security"] == []
 
 
-def test_without_authentication_nobody_has_to_say_who_asks() -> None:
-    """One of the ways is none."""
+def test_without_authentication_security_is_optional() -> None:
+    """One of the requirements is empty."""
     description = openapi(MillRoutes().routes(), "1", needs_token=False)
     assert {} in description["paths"]["/api/v1/mills/{mill_id}"]["put"]["security"]
 
 
 def test_attributes_of_a_struct_describe_its_fields(described: dict[str, Any]) -> None:
-    """The docstring is written once, for both."""
+    """The docstring documents code and API."""
     wheel = described["components"]["schemas"]["Wheel"]
     assert wheel["description"] == "A part of a mill."
     paddles = wheel["properties"]["paddles"]
@@ -154,8 +154,8 @@ def test_attributes_of_a_struct_describe_its_fields(described: dict[str, Any]) -
     assert wheel["required"] == ["paddles"]
 
 
-def test_a_stream_is_described_by_what_it_consists_of(described: dict[str, Any]) -> None:
-    """Whatever its dialect says in them, blocks have the same fields."""
+def test_streams_are_described_by_their_blocks(described: dict[str, Any]) -> None:
+    """Blocks have the same fields in every dialect."""
     answer = described["paths"]["/api/v1/mills/{mill_id}"]["get"]["responses"]["200"]
     assert answer["content"] == {
         "text/event-stream": {"schema": {"$ref": "#/components/schemas/StreamBlock"}}
@@ -164,7 +164,7 @@ def test_a_stream_is_described_by_what_it_consists_of(described: dict[str, Any])
     assert set(block["properties"]) == {"data", "event", "id", "retry"}
 
 
-def test_every_schema_is_one(described: dict[str, Any]) -> None:
+def test_every_schema_is_valid(described: dict[str, Any]) -> None:
     """By JSON Schema 2020-12, which OpenAPI 3.1 uses."""
     for schema in described["components"]["schemas"].values():
         jsonschema_rs.meta.validate({**schema, "components": described["components"]})
@@ -193,10 +193,10 @@ class _Reader(html.parser.HTMLParser):
         self.text += data
 
 
-def test_the_page_is_whole_without_scripts_or_anything_from_elsewhere(
+def test_the_page_is_complete_without_scripts_or_resources(
     described: dict[str, Any],
 ) -> None:
-    """All tags are closed, all links lead somewhere on it."""
+    """All tags are closed, and all links lead to an anchor on the page."""
     reader = _Reader()
     reader.feed(docs_page(described))
     assert reader.open == []
@@ -208,8 +208,8 @@ def test_the_page_is_whole_without_scripts_or_anything_from_elsewhere(
     assert "default-src 'none'" in CONTENT_SECURITY_POLICY
 
 
-def test_examples_are_commands_that_a_shell_reads(described: dict[str, Any]) -> None:
-    """With the body that is asked for."""
+def test_examples_are_valid_shell_commands(described: dict[str, Any]) -> None:
+    """With the required body."""
     reader = _Reader()
     reader.feed(docs_page(described))
     lines = [line for line in reader.text.split("curl ") if "/mills/" in line and "http" in line]

@@ -1,4 +1,4 @@
-"""Statistics as the API tells them."""
+"""Statistics documents."""
 
 import pytest
 
@@ -19,8 +19,8 @@ def _record(**fields: int) -> RunHistory:
     )
 
 
-def test_a_tenants_numbers_are_those_of_its_workflows_together() -> None:
-    """Counts are added, sketches merged; a workflow that only runs now is there, too."""
+def test_tenant_statistics_combine_its_workflows() -> None:
+    """Counts are added, sketches merged; a workflow with only active runs is listed."""
     records = {"a": _record(completed=30, failed=4), "b": _record(completed=12, cancelled=3)}
     told = tenant_statistics("t", records, {"b": 2, "new": 1}, (5, 2), NOW)
     assert (told.merchant_id, told.timestamp) == ("t", round(NOW * 1000))
@@ -37,8 +37,8 @@ def test_a_tenants_numbers_are_those_of_its_workflows_together() -> None:
     assert told.workflows[2].run_latency.p50_ms is None
 
 
-def test_throughput_is_told_for_each_of_sixty_minutes() -> None:
-    """The current one last, and those in which nothing ended as zeros."""
+def test_throughput_covers_sixty_minutes() -> None:
+    """The current minute last, and idle minutes as zeros."""
     told = tenant_statistics("t", {"a": _record()}, {}, (0, 1), NOW)
     assert len(told.throughput) == 60
     assert told.throughput[-1].at == "2023-11-15T00:00:00.000Z"
@@ -48,15 +48,15 @@ def test_throughput_is_told_for_each_of_sixty_minutes() -> None:
 
 
 def test_a_tenant_without_runs_has_no_percentiles() -> None:
-    """And no rate of success, which is not nought."""
+    """And no success rate, which differs from zero."""
     told = tenant_statistics("t", {}, {}, (0, 1), NOW)
     assert told.success_rate is None
     assert told.step_latency.p95_ms is None
     assert len(told.throughput) == 60
 
 
-def test_a_workflow_tells_of_each_of_its_nodes() -> None:
-    """In the order of the definition, those that never ran as well."""
+def test_workflow_statistics_list_all_nodes() -> None:
+    """In definition order, nodes without runs included."""
     work = {"for_each": "[1]", "do": {"type": "simulate"}}
     workflow = definition({"a": {}, "m": {"type": "map", "needs": ["a"], "with": work}, "z": {}})
     nodes = NodeHistory(

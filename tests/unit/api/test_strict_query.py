@@ -1,4 +1,4 @@
-"""What a query may say: nothing that would be passed over in silence."""
+"""The check of query strings."""
 
 import pytest
 from starlette.requests import Request
@@ -22,7 +22,7 @@ def _request(query: str) -> Request:
 
 @pytest.mark.parametrize("query", ["", "limit=1", "limit=1&cursor=a", "cursor=", "&&limit=3"])
 def test_known_parameters_pass(query: str) -> None:
-    """Each once, in any order, empty ones too."""
+    """Each once, in any order, empty ones included."""
     check_query(_request(query), {"limit", "cursor"})
 
 
@@ -38,14 +38,14 @@ def test_known_parameters_pass(query: str) -> None:
     ],
 )
 def test_unknown_and_repeated_parameters_are_refused_by_name(query: str, said: str) -> None:
-    """With the nearest known one, where there is one."""
+    """The problem suggests the most similar known parameter."""
     with pytest.raises(RefusedError, match=said) as refusal:
         check_query(_request(query), {"limit", "cursor"})
     assert refusal.value.status == 400
 
 
-def test_ids_come_in_their_order_each_once() -> None:
-    """What is between two commas and empty is passed over."""
+def test_ids_keep_their_order_without_duplicates() -> None:
+    """Empty parts between commas are ignored."""
     assert ids_of(_request("ids=b,a,,b,c"), "ids", 10) == ["b", "a", "c"]
     assert ids_of(_request("ids="), "ids", 10) == []
     assert ids_of(_request(""), "ids", 10) == []
@@ -61,8 +61,8 @@ def test_ids_come_in_their_order_each_once() -> None:
         ("ids=" + "x" * 65, "ids: 'x{65}' is not an id"),
     ],
 )
-def test_a_list_of_ids_has_a_limit_and_nothing_but_ids(query: str, said: str) -> None:
-    """Both are refused with the parameter's name."""
+def test_lists_of_ids_are_limited_and_checked(query: str, said: str) -> None:
+    """The problem names the parameter."""
     with pytest.raises(RefusedError, match=said) as refusal:
         ids_of(_request(query), "ids", 3)
     assert refusal.value.status == 400

@@ -1,4 +1,4 @@
-"""Pipelines that come to exist while others wait for them."""
+"""Pipelines that are created while clients wait for them."""
 
 import httpx
 import pytest
@@ -24,10 +24,10 @@ def _told(event: SseEvent) -> tuple[str, object]:
         "/api/v1/sse/stream?topics=pipeline:young",
     ],
 )
-async def test_a_pipeline_is_there_for_who_comes_when_it_is_stored(
+async def test_a_new_pipeline_is_visible_to_new_streams(
     http: httpx.AsyncClient, api: ApiProcess, nats_client: Client, tenant: str, path: str
 ) -> None:
-    """Although somebody has asked before, and is told of it with its first run."""
+    """A stream that was opened before learns of it with its first run."""
     headers = {"x-organization-id": tenant}
     async with SseClient(api.port, path, headers=headers) as early:
         assert [*map(_told, await early.take(2))] == [("batch_update", []), ("error", "young")]

@@ -1,4 +1,4 @@
-"""What pages of other sites have browsers send, and what they cannot."""
+"""Cross-site requests that browsers send without a preflight."""
 
 import pytest
 from starlette.datastructures import Headers
@@ -32,8 +32,10 @@ def _headers(**values: str) -> Headers:
 @pytest.mark.parametrize(
     "content_type", [None, FORM, f"{FORM}; charset=utf-8", "text/plain", "multipart/form-data; b=c"]
 )
-def test_what_a_page_sends_unasked_is_foreign(headers: Headers, content_type: str | None) -> None:
-    """Forms, and bodies without a type; an origin that looks like ours is another."""
+def test_requests_without_preflight_are_cross_site(
+    headers: Headers, content_type: str | None
+) -> None:
+    """Forms, bodies without a type, and origins that look similar."""
     given = dict(headers) | ({"content-type": content_type} if content_type else {})
     assert is_cross_site("POST", Headers(given), {"https://app.example"})
     assert is_cross_site("DELETE", Headers(given), set())
@@ -46,7 +48,7 @@ def test_what_a_page_sends_unasked_is_foreign(headers: Headers, content_type: st
         _headers(),
         _headers(content_type=FORM),
         _headers(sec_fetch_site="same-origin", origin="http://127.0.0.1:8080"),
-        # A page of a development server, by itself or through its proxy.
+        # A page of a development server, directly or through its proxy.
         _headers(sec_fetch_site="same-site", origin="http://127.0.0.1:3000"),
         _headers(sec_fetch_site="same-origin", origin="http://localhost:5173"),
         _headers(origin="http://localhost:3000"),
@@ -55,18 +57,18 @@ def test_what_a_page_sends_unasked_is_foreign(headers: Headers, content_type: st
         _headers(origin="https://api.example", host="api.example"),
         # Typed into the address bar, or a bookmark.
         _headers(sec_fetch_site="none"),
-        # The browser has asked, and was told that it may.
+        # The browser has sent a preflight, which was accepted.
         _headers(sec_fetch_site="cross-site", origin=EVIL, content_type="application/json"),
         _headers(sec_fetch_site="cross-site", origin="https://app.example"),
     ],
 )
-def test_what_others_send_is_not(headers: Headers) -> None:
-    """Programs, pages of this site, and those that are allowed to."""
+def test_other_requests_are_not_cross_site(headers: Headers) -> None:
+    """Programs, pages of this site, and pages of allowed origins."""
     assert not is_cross_site("POST", headers, {"https://app.example"})
 
 
-def test_any_page_may_where_any_origin_is_allowed() -> None:
-    """As the operator has said."""
+def test_a_wildcard_origin_allows_all_pages() -> None:
+    """As configured by the operator."""
     assert not is_cross_site("POST", _headers(sec_fetch_site="cross-site", origin=EVIL), {"*"})
 
 
@@ -81,16 +83,16 @@ def test_any_page_may_where_any_origin_is_allowed() -> None:
         ("[bad", "[bad"),
     ],
 )
-def test_a_host_has_no_port(authority: str, host: str) -> None:
-    """And no upper case."""
+def test_host_of_strips_port_and_case(authority: str, host: str) -> None:
+    """And a trailing dot."""
     assert host_of(authority) == host
 
 
 @pytest.mark.parametrize(
     "host", ["", "127.0.0.1", "127.8.9.1", "::1", "localhost", "a.localhost", "api"]
 )
-def test_there_are_names_that_no_site_can_have(host: str) -> None:
-    """Those of loopback addresses, and those without a dot."""
+def test_loopback_and_undotted_names_are_trusted(host: str) -> None:
+    """No site of the internet can have such a name."""
     assert is_trusted_host(host, set())
 
 
@@ -105,8 +107,8 @@ def test_there_are_names_that_no_site_can_have(host: str) -> None:
         "fe80::1",
     ],
 )
-def test_a_page_that_points_its_name_here_is_not_answered(host: str) -> None:
-    """Unless the name is one that was given to this API."""
+def test_a_rebound_host_name_is_not_trusted(host: str) -> None:
+    """Unless the operator has configured it."""
     assert not is_trusted_host(host, {"tailrace.internal"})
     assert is_trusted_host(host, {host})
     assert is_trusted_host(host, {"*"})

@@ -1,4 +1,4 @@
-"""An API that asks nobody for a token serves its own machine, and no page of another site."""
+"""CSRF and DNS rebinding: an API without authentication serves no page of another site."""
 
 import json
 from pathlib import Path
@@ -18,44 +18,46 @@ FOREIGN = {"origin": "https://evil.example", "sec-fetch-site": "cross-site"}
 
 @pytest.fixture
 async def runs(http: httpx.AsyncClient) -> str:
-    """Where runs of a workflow are started."""
+    """The path that starts runs of a workflow."""
     assert (await http.put("/api/v1/workflows/flow", json=FLOW)).status_code == 201
     return "/api/v1/workflows/flow/runs"
 
 
-async def test_json_that_curl_calls_a_form_is_taken(http: httpx.AsyncClient, runs: str) -> None:
-    """``curl -d '{…}'`` says nothing else of it."""
+async def test_json_with_a_form_content_type_is_accepted(
+    http: httpx.AsyncClient, runs: str
+) -> None:
+    """``curl -d '{…}'`` sends it like this."""
     for content in (b'{"input": {"a": 1}}', b' \n{"input": {}}', b""):
         answer = await http.post(runs, content=content, headers=FORM)
         assert answer.status_code == 202, answer.text
 
 
-async def test_a_form_is_told_what_to_be(http: httpx.AsyncClient, runs: str) -> None:
-    """Fields of a form are no JSON, and half an object is malformed."""
+async def test_a_form_is_refused_with_the_expected_type(http: httpx.AsyncClient, runs: str) -> None:
+    """Form fields are not JSON, and half an object is malformed."""
     answer = await http.post(runs, content=b"input=1", headers=FORM)
     assert answer.status_code == 415
     assert "application/json" in answer.json()["detail"]
     assert (await http.post(runs, content=b'{"input"', headers=FORM)).status_code == 400
 
 
-async def test_a_page_of_another_site_starts_nothing(
+async def test_a_page_of_another_site_cannot_start_runs(
     http: httpx.AsyncClient, runs: str, jetstream: JetStream
 ) -> None:
-    """Neither by a form nor by a request that has no body at all."""
+    """Neither by a form nor by a request without a body."""
     before = await stored(jetstream)
     for headers in (FOREIGN, {"origin": "https://evil.example"}, {"origin": "null"}):
         for kind in ({}, FORM):
             answer = await http.post(runs, content=b"{}", headers={**headers, **kind})
             assert answer.status_code == 403
             assert "another site" in answer.json()["detail"]
-    # Between two addresses of this machine, as in development.
+    # Between two ports of this machine, as in development.
     assert await taken(jetstream, before) == {}
     own = {"origin": "http://localhost:3000", "sec-fetch-site": "same-site"}
     assert (await http.post(runs, headers=own)).status_code == 202
 
 
-async def test_a_name_that_points_here_opens_nothing(http: httpx.AsyncClient) -> None:
-    """Reading included: for the browser the page would be of this site."""
+async def test_a_rebound_host_name_is_refused(http: httpx.AsyncClient) -> None:
+    """Reads included: the browser would take both for one site."""
     for host in ("evil.example", "evil.example:8080", "127.0.0.1.evil.example"):
         answer = await http.get("/api/v1/workflows", headers={"host": host})
         assert answer.status_code == 421
@@ -65,10 +67,10 @@ async def test_a_name_that_points_here_opens_nothing(http: httpx.AsyncClient) ->
         assert (await http.get("/healthz", headers={"host": host})).status_code == 200
 
 
-async def test_names_and_pages_may_be_allowed(
+async def test_host_names_and_origins_can_be_allowed(
     idle_nats: NatsServer, tmp_path: Path, tenant: str
 ) -> None:
-    """By settings, each for itself."""
+    """By separate settings."""
     settings = {"allowed_hosts": "api.example, b.example", "cors_origins": "https://app.example"}
     with ApiProcess(idle_nats.url, tmp_path, **settings) as api:
         async with httpx.AsyncClient(
@@ -82,10 +84,10 @@ async def test_names_and_pages_may_be_allowed(
             assert (await http.get("/healthz", headers={"host": "c.example"})).status_code == 421
 
 
-async def test_behind_something_that_authenticates_any_name_will_do(
+async def test_behind_an_authenticating_proxy_any_host_name_works(
     idle_nats: NatsServer, tmp_path: Path
 ) -> None:
-    """It is what clients call; a page's requests are refused all the same."""
+    """Cross-site requests are still refused."""
     with ApiProcess(idle_nats.url, tmp_path, allow_open_bind="true") as api:
         async with httpx.AsyncClient(
             base_url=api.url, headers={"host": "api.example"}, timeout=60
