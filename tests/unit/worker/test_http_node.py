@@ -1,4 +1,4 @@
-"""The http node against a real server, and what it refuses to reach."""
+"""The http node against a real server, and the addresses that it refuses."""
 
 import gzip
 import ipaddress
@@ -20,14 +20,14 @@ LOCAL = "127.0.0.0/8"
 
 
 class Context:
-    """As much of a ``ctx`` as the node asks for."""
+    """The part of a ``ctx`` that the node uses."""
 
     idempotency_key = "e1:ship"
 
 
 @pytest.fixture
 def server():
-    """A server that answers as a test says."""
+    """A server with scripted responses."""
     scripted = ScriptedServer()
     yield scripted
     scripted.close()
@@ -41,28 +41,28 @@ def answer(status=200, body=b"", **headers):
 
 
 def answers(server, *args, **headers):
-    """Have the server give the same answer always."""
+    """Make the server send one response to every request."""
     server.respond = lambda *_: answer(*args, **headers)
 
 
 async def send(url, allowed=LOCAL, **parameters):
-    """Send one request through a node of its own."""
+    """Send one request through a new node."""
     http = make_http_node(parse_networks(allowed))
     return await http(Context(), url, **parameters)
 
 
 async def failure_of(url, allowed=LOCAL, **parameters):
-    """Return how a request fails."""
+    """Return the error of a request."""
     with pytest.raises(NodeFailedError) as caught:
         await send(url, allowed, **parameters)
     return caught.value
 
 
 class TestRequests:
-    """What goes out."""
+    """The requests that the node sends."""
 
     async def test_a_get_is_a_get(self, server):
-        """Without a body, and without a key."""
+        """It has no body and no idempotency key."""
         answers(server, 200, b"hi", content_type="text/plain")
         output = await send(f"{server.url}/a?b=c")
         assert (output["status"], output["body"]) == (200, "hi")
@@ -73,28 +73,28 @@ class TestRequests:
 
     @pytest.mark.parametrize("value", [{"a": [1, "é"]}, [], "text", 0, False])
     async def test_json_is_sent_as_json(self, server, value):
-        """Any JSON but null."""
+        """Any JSON value except null."""
         answers(server)
         await send(server.url, method="POST", json=value)
         ((_, headers, body),) = server.requests
         assert headers["content-type"] == "application/json"
         assert msgspec.json.decode(body) == value
 
-    async def test_a_body_is_sent_as_it_is(self, server):
-        """In UTF-8, with the headers that are given."""
+    async def test_a_body_is_sent_unchanged(self, server):
+        """It is encoded in UTF-8 and has the given headers."""
         answers(server)
         await send(server.url, method="PUT", body="<é/>", headers={"Content-Type": "text/xml"})
         ((_, headers, body),) = server.requests
         assert (headers["content-type"], body) == ("text/xml", "<é/>".encode())
 
     async def test_a_body_beside_json_fails(self, server):
-        """One of them would be dropped in silence."""
+        """Otherwise one of them would be ignored."""
         error = await failure_of(server.url, method="POST", json=1, body="x")
         assert (str(error), error.retryable) == ("a request takes json or body, not both", False)
         assert server.requests == []
 
     async def test_the_query_joins_the_one_in_the_url(self, server):
-        """Names are escaped, lists repeat."""
+        """Names are escaped, and a list repeats its name."""
         answers(server)
         await send(f"{server.url}/?a=1", query={"b c": "&", "d": [1, 2], "e": True})
         ((line, _, _),) = server.requests
@@ -102,7 +102,7 @@ class TestRequests:
 
     @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "post"])
     async def test_a_request_with_effects_carries_the_steps_key(self, server, method):
-        """The same for every attempt, unless the definition gives its own."""
+        """The key is the same for every attempt, unless the definition sets one."""
         answers(server)
         await send(server.url, method=method)
         await send(server.url, method=method, headers={"Idempotency-Key": "mine"})
@@ -110,13 +110,13 @@ class TestRequests:
         assert keys == ["e1:ship", "mine"]
         assert server.requests[0][0].startswith(method.upper())
 
-    async def test_a_header_cannot_bring_another(self, server):
-        """A line break in a value would (CWE-113)."""
+    async def test_a_header_cannot_inject_another(self, server):
+        """A line break in a value is refused (CWE-113)."""
         await failure_of(server.url, headers={"x": "1\r\ny: 2"})
         assert [headers for _, headers, _ in server.requests if headers] == []
 
-    async def test_cookies_are_not_kept(self, server):
-        """The next request may be another tenant's."""
+    async def test_cookies_are_not_stored(self, server):
+        """The next request may belong to another tenant."""
         answers(server, set_cookie="session=secret")
         http = make_http_node(parse_networks(LOCAL))
         await http(Context(), server.url)
@@ -124,7 +124,7 @@ class TestRequests:
         assert ["cookie" in headers for _, headers, _ in server.requests] == [False, False]
 
     async def test_proxies_of_the_environment_are_ignored(self, server, monkeypatch):
-        """Through one, the check of addresses would be void."""
+        """A proxy would bypass the address check."""
         answers(server)
         for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
             monkeypatch.setenv(name, "http://127.0.0.1:9")
@@ -132,7 +132,7 @@ class TestRequests:
 
 
 class TestResponses:
-    """What comes back."""
+    """The outputs that the node makes of responses."""
 
     @pytest.mark.parametrize(
         ("content_type", "body", "value"),
@@ -152,8 +152,8 @@ class TestResponses:
             ("application/octet-stream", b"\xff\x00", "�\x00"),
         ],
     )
-    async def test_the_body_is_json_where_it_is_json(self, server, content_type, body, value):
-        """And text otherwise, always such that it can be written to the log."""
+    async def test_a_json_body_is_parsed(self, server, content_type, body, value):
+        """Any other body becomes text that can be stored in the log."""
         answers(server, 200, body, content_type=content_type)
         output = await send(server.url)
         assert output["body"] == value
@@ -161,7 +161,7 @@ class TestResponses:
 
     @pytest.mark.parametrize("status", [200, 201, 204, 301, 304, 399])
     async def test_a_status_below_400_is_a_success(self, server, status):
-        """A redirect without a place to go is one too."""
+        """A redirect without a location is a success, too."""
         answers(server, status)
         assert (await send(server.url))["status"] == status
 
@@ -170,30 +170,30 @@ class TestResponses:
         [(400, False), (404, False), (408, True), (425, True), (429, True), (500, True)],
     )
     async def test_an_error_status_fails(self, server, status, retryable):
-        """For good, where the same request will not fare better."""
+        """It is not retried if the same request would fail again."""
         answers(server, status)
         error = await failure_of(server.url)
         assert str(error) == f"GET {server.url}: unexpected status {status}"
         assert error.retryable == retryable
 
     @pytest.mark.parametrize("expected", [404, [200, 404]])
-    async def test_expected_statuses_take_the_place_of_the_rule(self, server, expected):
-        """One, or several."""
+    async def test_expected_statuses_replace_the_default(self, server, expected):
+        """One status, or several."""
         answers(server, 404)
         assert (await send(server.url, expect_status=expected))["status"] == 404
         answers(server, 201)
         assert not (await failure_of(server.url, expect_status=expected)).retryable
 
-    async def test_the_largest_response_is_taken_and_one_byte_more_is_not(self, server):
-        """It must fit an event."""
+    async def test_a_response_may_have_the_maximum_size_and_no_byte_more(self, server):
+        """It must fit into an event."""
         answers(server, 200, b"x" * MAX_RESPONSE_BYTES)
         assert len((await send(server.url))["body"]) == MAX_RESPONSE_BYTES
         answers(server, 200, b"x" * (MAX_RESPONSE_BYTES + 1))
         error = await failure_of(server.url)
         assert (f"larger than {MAX_RESPONSE_BYTES}" in str(error), error.retryable) == (True, False)
 
-    async def test_a_compressed_response_is_measured_inflated(self, server):
-        """And never inflated further than it is taken."""
+    async def test_the_limit_applies_to_the_decompressed_response(self, server):
+        """The node never decompresses beyond the limit (CWE-409)."""
         answers(
             server,
             200,
@@ -205,8 +205,8 @@ class TestResponses:
         answers(server, 200, gzip.compress(b"\0" * 100_000_000), content_encoding="gzip")
         assert "larger than" in str(await failure_of(server.url))
 
-    async def test_an_encoding_that_was_not_asked_for_fails(self, server):
-        """Nor does a body that is not what it says."""
+    async def test_an_unsupported_encoding_fails(self, server):
+        """So does a body that does not match its encoding."""
         answers(server, 200, b"x", content_encoding="br")
         assert str(await failure_of(server.url)) == "the response has an unsupported encoding: 'br'"
         answers(server, 200, b"plain", content_encoding="gzip")
@@ -217,7 +217,7 @@ class TestResponses:
         assert (await send(server.url))["body"] == ""
 
     async def test_redirects_are_followed_five_times(self, server):
-        """The sixth is a loop."""
+        """The sixth redirect fails."""
 
         def respond(line, *_):
             left = int(line.split()[1].strip("/"))
@@ -227,8 +227,8 @@ class TestResponses:
         assert (await send(f"{server.url}/5"))["body"] == "there"
         assert "redirects" in str(await failure_of(f"{server.url}/6"))
 
-    async def test_a_connection_that_breaks_can_be_tried_again(self, server):
-        """In the middle of the answer, or before it."""
+    async def test_a_broken_connection_is_retryable(self, server):
+        """It may break before the response or in its middle."""
         server.respond = lambda *_: b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhalf"
         assert (await failure_of(server.url)).retryable
         server.respond = lambda *_: b""
@@ -237,13 +237,13 @@ class TestResponses:
         assert (await failure_of(server.url)).retryable
 
     @pytest.mark.parametrize("url", ["", "nowhere", "file:///etc/passwd", "http://", "http://[::"])
-    async def test_what_is_no_http_url_fails(self, url):
-        """In a sentence with the URL."""
+    async def test_an_invalid_url_fails(self, url):
+        """The error contains the URL."""
         assert f"GET {url}: " in str(await failure_of(url))
 
 
 class TestAddresses:
-    """By default only public addresses are reached (CWE-918)."""
+    """By default the node reaches only public addresses (CWE-918)."""
 
     @pytest.mark.parametrize(
         "host",
@@ -260,7 +260,7 @@ class TestAddresses:
         ],
     )
     async def test_an_address_that_is_not_public_is_refused(self, server, host):
-        """Nothing is sent, and another attempt would not help."""
+        """No request is sent, and the step is not retried."""
         port = server.url.rpartition(":")[2]
         error = await failure_of(f"http://{host}:{port}/", allowed="")
         assert not error.retryable
@@ -268,7 +268,7 @@ class TestAddresses:
         assert server.requests == []
 
     async def test_a_name_with_one_address_that_is_not_public_is_refused(self, monkeypatch):
-        """Whichever of them would have been tried first."""
+        """In any order of the addresses."""
         backend = GuardedBackend([])
 
         async def resolve(_host, _port):
@@ -279,7 +279,7 @@ class TestAddresses:
             await backend.connect_tcp("rebound.example", 80)
 
     async def test_an_octal_address_is_refused_too(self, server):
-        """By httpx, which knows only one way to read it."""
+        """Parsers differ on its meaning, so httpx rejects it."""
         port = server.url.rpartition(":")[2]
         assert "Invalid IPv4 address" in str(await failure_of(f"http://0177.0.0.1:{port}/", ""))
         assert server.requests == []
@@ -288,17 +288,17 @@ class TestAddresses:
         "address", ["93.184.216.34", "8.8.8.8", "2606:4700::1111", "64:ff9b::808:808"]
     )
     def test_public_addresses_are_allowed(self, address):
-        """Told without reaching for them."""
+        """The check itself does not connect."""
         assert GuardedBackend([])._is_allowed(address)
 
     def test_an_allowed_network_is_allowed(self):
-        """However the address is written."""
+        """In any notation of the address."""
         backend = GuardedBackend(parse_networks("127.0.0.0/8, ::1/128"))
         assert all(map(backend._is_allowed, ["127.0.0.1", "::ffff:127.0.0.1", "::1"]))
         assert not any(map(backend._is_allowed, ["10.0.0.1", "::2", "fe80::1%eth0"]))
 
     async def test_a_redirect_to_a_refused_address_is_refused(self, server):
-        """The check is made where the connection is made."""
+        """The check applies to every connection."""
         other = ScriptedServer()
         other.respond = lambda *_: answer(200, b"secret")
         target = other.url.replace("127.0.0.1", "127.0.0.2")
@@ -309,22 +309,22 @@ class TestAddresses:
         assert len(server.requests) == 1
         assert other.requests == []
 
-    async def test_no_local_socket_is_reached(self, tmp_path):
-        """No URL names one, but httpcore has a way."""
+    async def test_local_sockets_are_refused(self, tmp_path):
+        """No URL can name one, but httpcore supports them."""
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(str(tmp_path / "s"))
             listener.listen()
             with pytest.raises(Exception, match="local socket"):
                 await GuardedBackend([]).connect_unix_socket(str(tmp_path / "s"))
 
-    async def test_a_name_that_does_not_resolve_can_be_tried_again(self):
-        """DNS may be back by then."""
+    async def test_a_name_that_does_not_resolve_is_retryable(self):
+        """DNS may work again by the next attempt."""
         error = await failure_of("http://no-such-host.invalid/", allowed="")
         assert error.retryable
         assert "no-such-host.invalid" in str(error)
 
     def test_networks_are_read_from_cidr(self):
-        """Separated by commas, as in the setting."""
+        """They are separated by commas, as in the setting."""
         assert parse_networks(" 10.0.0.0/8 ,fd00::/8,") == [
             ipaddress.ip_network("10.0.0.0/8"),
             ipaddress.ip_network("fd00::/8"),
@@ -334,8 +334,8 @@ class TestAddresses:
                 parse_networks(text)
 
 
-async def test_headers_of_a_definition_stay_behind_at_a_redirect_to_another_origin(server):
-    """Whoever a server points to is not whom the definition trusts."""
+async def test_a_redirect_to_another_origin_drops_the_definitions_headers(server):
+    """The definition trusts only the server that it names."""
     other = ScriptedServer()
     try:
         answers(other, 200, b"ok")
@@ -352,8 +352,8 @@ async def test_headers_of_a_definition_stay_behind_at_a_redirect_to_another_orig
     assert (second["content-type"], body) == ("application/json", b'{"a":1}')
 
 
-async def test_headers_of_a_definition_go_along_at_a_redirect_within_an_origin(server):
-    """The same server may move what it has."""
+async def test_a_redirect_within_an_origin_keeps_the_definitions_headers(server):
+    """The same server may move its resources."""
 
     def respond(line, _headers, _body):
         return answer(307, location="/there") if "/here" in line else answer(200, b"ok")

@@ -1,4 +1,4 @@
-"""Node functions: how they are declared, found, and what the small ones that ship do."""
+"""Node functions: their declaration, the registry, and the small shipped nodes."""
 
 import asyncio
 import functools
@@ -25,7 +25,7 @@ LOADED = SHIPPED.keys() - {"map", "emit"}
 
 
 class Context:
-    """A ``ctx`` that remembers what it was told."""
+    """A ``ctx`` that records progress and log lines."""
 
     def __init__(self, node_id="n", attempt=1):
         self.tenant = "t"
@@ -38,26 +38,26 @@ class Context:
         self.lines = []
 
     def progress(self, percent, message="", **fields):  # noqa: ARG002
-        """Remember a report."""
+        """Record a report."""
         self.progressed.append(percent)
 
     def log(self, message, level="info", **fields):  # noqa: ARG002
-        """Remember a line."""
+        """Record a line."""
         self.lines.append((level, message))
 
 
 def declaration_of(function):
-    """Return what ``@node`` says of a function."""
+    """Return the declaration that ``@node`` has attached to a function."""
     found = declared_node(function)
     assert found is not None
     return found
 
 
 class TestDeclaration:
-    """The function's parameters are the keys of ``with``."""
+    """The parameters of a function are the keys of ``with``."""
 
     def test_parameters_become_keys(self):
-        """Those without a default are required; ``ctx`` is no key."""
+        """Parameters without a default are required, and ``ctx`` is not a key."""
 
         @node("po.parse")
         def parse(file, ctx, pages=None, *, strict=True):
@@ -78,7 +78,7 @@ class TestDeclaration:
         assert found.call is parse
 
     def test_a_coroutine_function_is_async_and_keywords_make_it_open(self):
-        """``**fields`` takes every other key."""
+        """``**fields`` accepts any other key."""
 
         @node("x")
         async def collect(**fields):
@@ -89,7 +89,7 @@ class TestDeclaration:
 
     @pytest.mark.parametrize("name", ["", "a b", "a..b", ".a", "a.", "a*", "x" * 65, "é"])
     def test_a_name_is_ids_joined_by_dots(self, name):
-        """It becomes a key in a bucket."""
+        """The name becomes a key in a bucket."""
         with pytest.raises(ValueError, match="is not a node type"):
             node(name)
 
@@ -110,7 +110,7 @@ class TestDeclaration:
                 node("x")(function)
 
     def test_a_coroutine_function_cannot_be_instant(self):
-        """Nobody would await it."""
+        """An instant node runs inside the commit, which does not await."""
 
         async def slow():
             pass
@@ -118,8 +118,8 @@ class TestDeclaration:
         with pytest.raises(ValueError, match="cannot be instant"):
             node("x", instant=True)(slow)
 
-    def test_the_shipped_functions_take_what_their_types_say(self):
-        """Definitions are validated by the types, attempts by the functions."""
+    def test_the_shipped_functions_match_their_types(self):
+        """Types validate definitions, and attempts call the functions."""
         for name, function in {f.type.name: f for f in load_registry("")}.items():
             assert function.type is SHIPPED[name]
             described = _describe("other", function.call, instant=False).type
@@ -129,7 +129,7 @@ class TestDeclaration:
 
 @pytest.fixture
 def module(tmp_path, monkeypatch):
-    """Write a module that can be imported; returns its name."""
+    """Return a function that writes an importable module and returns its name."""
     monkeypatch.syspath_prepend(tmp_path)
     written = []
 
@@ -146,10 +146,10 @@ def module(tmp_path, monkeypatch):
 
 
 class TestActors:
-    """A node type that Dramatiq carries to whichever worker is free."""
+    """Node types that run as Dramatiq actors on any worker."""
 
-    def test_an_actor_says_so_in_what_is_published(self):
-        """Workers that do not have its code must know, too."""
+    def test_the_published_type_of_an_actor_is_marked(self):
+        """Workers without its code must know it, too."""
 
         @node("ocr.page", actor=True, time_limit=60_000, priority=5)
         def page(url):
@@ -170,13 +170,13 @@ class TestActors:
             ({"time_limit": 5}, "unknown option time_limit: it is not an actor"),
         ],
     )
-    def test_options_that_do_not_go_together_are_refused(self, options, complaint):
-        """When the module is imported, which is when the worker starts."""
+    def test_conflicting_options_are_refused(self, options, complaint):
+        """The error is raised at import, and so when the worker starts."""
         with pytest.raises(ValueError, match=complaint):
             node("x", **options)
 
-    def test_an_actor_is_known_by_its_function_or_by_what_others_published(self):
-        """The function that is here has the first word."""
+    def test_an_actor_is_known_by_its_function_or_by_its_published_type(self):
+        """The worker's own function takes precedence."""
         here = declaration_of(node("here", actor=True)(lambda: None))
         plain = declaration_of(node("plain")(lambda: None))
         types = NodeRegistry([here, plain])
@@ -194,7 +194,7 @@ class TestRegistry:
     """User modules and entry points."""
 
     def test_modules_are_loaded_by_name(self, module):
-        """Several, separated by commas."""
+        """Their names are separated by commas."""
         first = module("@node('a')\ndef a(): return 1\n", "nodes_a")
         second = module("@node('b')\ndef b(): return 2\n", "nodes_b")
         loaded = load_registry(f"{first}, {second},")
@@ -205,20 +205,20 @@ class TestRegistry:
         assert loaded.get("c") is None
 
     def test_a_function_imported_by_two_modules_is_one(self, module):
-        """Only two functions of one name are a conflict."""
+        """Only two different functions with one name conflict."""
         module("@node('a')\ndef a(): pass\n", "nodes_a")
         module("from nodes_a import a\n@node('b')\ndef b(): pass\n", "nodes_b")
         assert load_registry("nodes_a,nodes_b").get("a") is not None
 
-    def test_two_functions_of_one_name_stop_the_start(self, module):
-        """Both places are named."""
+    def test_two_functions_with_one_name_prevent_the_start(self, module):
+        """The error names both."""
         module("@node('a')\ndef one(): pass\n", "nodes_a")
         module("@node('a')\ndef two(): pass\n", "nodes_b")
         with pytest.raises(StartupError, match=r"'a' is declared twice: by nodes_a\.one and by"):
             load_registry("nodes_a,nodes_b")
 
     def test_a_shipped_type_cannot_be_replaced(self, module):
-        """A definition means the same on every worker."""
+        """A definition must mean the same on every worker."""
         module("@node('http')\ndef mine(url): pass\n")
         with pytest.raises(StartupError, match="'http' is declared twice"):
             load_registry("user_nodes")
@@ -234,24 +234,24 @@ class TestRegistry:
             ("x = 1\n", "declares no nodes: mark functions with @node"),
         ],
     )
-    def test_a_module_that_cannot_be_used_stops_the_start(self, module, source, words):
-        """In one line that says why."""
+    def test_an_unusable_module_prevents_the_start(self, module, source, words):
+        """The error gives the reason in one line."""
         module(source)
         with pytest.raises(StartupError) as caught:
             load_registry("user_nodes")
         assert "user_nodes" in str(caught.value)
         assert words in str(caught.value)
 
-    def test_a_module_that_is_not_there_stops_the_start(self):
-        """By its name."""
+    def test_a_missing_module_prevents_the_start(self):
+        """The error names the module."""
         with pytest.raises(
             StartupError,
             match=r"cannot load nodes from no_such_module.*put its folder on PYTHONPATH",
         ):
             load_registry("no_such_module")
 
-    def test_what_else_a_module_holds_does_no_harm(self, module):
-        """Proxies as of Flask and Django fail when they are asked for an attribute too early."""
+    def test_other_objects_of_a_module_are_ignored(self, module):
+        """Proxies like those of Flask and Django raise on attribute access outside a request."""
         module(
             """
             class Proxy:
@@ -267,7 +267,7 @@ class TestRegistry:
         assert load_registry("user_nodes").get("a") is not None
 
     def test_a_decorator_above_node_is_refused(self, module):
-        """functools.wraps copies the mark, and the wrapper would never be called."""
+        """functools.wraps copies the mark, but the worker would call the original function."""
         module(
             """
             import functools
@@ -286,7 +286,7 @@ class TestRegistry:
             load_registry("user_nodes")
 
     def test_entry_points_are_a_module_or_a_function(self, module, monkeypatch):
-        """Whatever a distribution gives."""
+        """A distribution may declare either."""
         module("@node('a')\ndef a(): pass\n@node('b')\ndef b(): pass\n", "nodes_a")
         module("@node('c')\ndef c(): pass\n@node('d')\ndef d(): pass\n", "nodes_b")
         points = EntryPoints(
@@ -299,8 +299,8 @@ class TestRegistry:
         found = {function.type.name for function in load_registry("")}
         assert found == {*LOADED, "a", "b", "c"}
 
-    def test_an_entry_point_to_something_else_stops_the_start(self, module, monkeypatch):
-        """A number declares no nodes."""
+    def test_any_other_entry_point_prevents_the_start(self, module, monkeypatch):
+        """For example, a number."""
         module("x = 5\n", "nodes_a")
         points = EntryPoints([EntryPoint("bad", "nodes_a:x", registry.ENTRY_POINTS)])
         monkeypatch.setattr(registry, "entry_points", lambda **_: points)
@@ -308,39 +308,39 @@ class TestRegistry:
             load_registry("")
 
     def test_networks_for_http_are_checked(self):
-        """The variable is named."""
+        """The error names the variable."""
         with pytest.raises(SettingsError, match=r"TAILRACE_HTTP_ALLOW='10\.0\.0\.1/8'"):
             load_registry("", "10.0.0.1/8")
 
-    def test_importing_a_module_of_nodes_changes_nothing(self):
-        """``@node`` marks, no more."""
+    def test_importing_a_module_of_nodes_has_no_side_effect(self):
+        """``@node`` only marks the function."""
         before = dict(vars(registry))
 
-        @node("nobody.loads.me")
+        @node("unread.loads.me")
         def unloaded():
             pass
 
         assert dict(vars(registry)) == before
-        assert load_registry("").get("nobody.loads.me") is None
+        assert load_registry("").get("unread.loads.me") is None
 
     def test_marks_are_found_on_functions_only(self):
-        """A module is no node, nor is a wrapper without the mark."""
+        """A module is not a node, nor is a wrapper without the mark."""
         assert declared_node(ModuleType("x")) is None
         assert declared_node(functools.partial(print)) is None
 
 
 class TestDelay:
-    """``delay`` gives a time to wait for."""
+    """``delay`` returns the time to wait for."""
 
-    def test_a_duration_is_counted_from_now(self):
-        """By the clock that all workers share, so it is left to the engine."""
+    def test_a_duration_starts_now(self):
+        """The engine adds the duration to the clock that all workers share."""
         assert delay(duration="90s") == Wait(seconds=90)
 
     @pytest.mark.parametrize(
         "until", ["2024-01-15T10:30:00Z", "2024-01-15T11:30:00+01:00", "2024-01-15T10:30:00.000Z"]
     )
-    def test_a_time_has_its_zone(self, until):
-        """RFC 3339."""
+    def test_a_time_has_a_zone(self, until):
+        """The format is RFC 3339."""
         assert delay(until=until) == Wait(1705314600)
 
     @pytest.mark.parametrize(
@@ -355,20 +355,20 @@ class TestDelay:
             {},
         ],
     )
-    def test_what_is_no_time_fails_for_good(self, given):
-        """An expression may have given it; another attempt gives the same."""
+    def test_an_invalid_time_is_not_retried(self, given):
+        """It may come from an expression, and another attempt would yield the same."""
         with pytest.raises(NodeFailedError) as caught:
             delay(**given)
         assert not caught.value.retryable
 
 
-def test_the_reason_of_a_wait_is_short_whatever_it_names():
-    """An output named in it may have megabytes, more than an event can carry."""
+def test_the_reason_of_a_wait_is_truncated():
+    """An expression may put an output of megabytes into it, more than an event can carry."""
     assert await_(reason="r" * 2_000_000).reason == "r" * 1024
 
 
 def test_log_writes_a_line():
-    """A text as it is, anything else as JSON."""
+    """A text is written unchanged, any other value as JSON."""
     context = Context()
     assert log(context, "hello", "warning") == {}
     assert log(context, {"a": [1, None]}) == {}
@@ -376,18 +376,18 @@ def test_log_writes_a_line():
 
 
 def test_fail_fails_with_its_message():
-    """And may be tried again."""
+    """The attempt may be retried."""
     with pytest.raises(NodeFailedError, match=r"^out of paper$") as caught:
         fail("out of paper")
     assert caught.value.retryable
 
 
 class TestSimulate:
-    """``simulate`` sleeps as if it worked."""
+    """``simulate`` sleeps instead of working."""
 
     @staticmethod
     async def fails(context, seed, rate=0.5):
-        """Tell whether an attempt fails."""
+        """Return whether an attempt fails."""
         try:
             await simulate(context, fail_rate=rate, seed=seed)
         except NodeFailedError:
@@ -395,35 +395,35 @@ class TestSimulate:
         return False
 
     async def test_a_seed_makes_it_repeatable(self):
-        """Per node and attempt, so that a retry may succeed where the first attempt failed."""
+        """The outcome depends on node and attempt, so a retry may succeed."""
         places = [Context(node_id, attempt) for node_id in "abcdefgh" for attempt in (1, 2, 3, 4)]
         first = [await self.fails(place, 7) for place in places]
         assert first == [await self.fails(place, 7) for place in places]
         assert first != [await self.fails(place, 8) for place in places]
         assert 0 < sum(first) < len(first)
 
-    async def test_it_fails_never_or_always_at_the_ends(self):
-        """Rates of 0 and 1 mean what they say."""
+    async def test_a_rate_of_0_never_fails_and_1_always(self):
+        """The ends of the range are exact."""
         assert not any([await self.fails(Context(), seed, 0.0) for seed in range(50)])
         assert all([await self.fails(Context(), seed, 1.0) for seed in range(50)])
 
     async def test_progress_goes_up(self):
-        """From 0 on, below 100 until it is done."""
+        """It starts at 0 and stays below 100 until the node is done."""
         context = Context()
         assert await simulate(context, duration="40ms", progress=True) == {}
         assert context.progressed == sorted(set(context.progressed))
         assert (context.progressed[0], len(context.progressed)) == (0, 20)
 
     async def test_it_can_be_interrupted(self):
-        """A cancelled execution does not wait for it."""
+        """A cancelled execution does not wait for the whole duration."""
         task = asyncio.create_task(simulate(Context(), duration="1h"))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
-    async def test_a_duration_that_is_none_fails_for_good(self):
-        """An expression may have given it."""
+    async def test_an_invalid_duration_is_not_retried(self):
+        """It may come from an expression."""
         with pytest.raises(NodeFailedError) as caught:
             await simulate(Context(), duration="long")
         assert not caught.value.retryable

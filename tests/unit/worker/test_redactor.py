@@ -1,4 +1,4 @@
-"""Redaction by value: a secret is found however it is written, and nothing else changes."""
+"""Redaction by value: a secret is masked in every encoding, and nothing else changes."""
 
 import base64
 import html
@@ -30,7 +30,7 @@ SECRETS = [
 
 
 def base64_after(count: int, encode: Callable[[bytes], bytes]) -> Callable[[str], str]:
-    """Return Base64 of a text that the secret is in the middle of."""
+    """Return a function that encodes a longer text with the secret in its middle."""
     return lambda text: encode(b"user:12"[:count] + text.encode() + b"tail").decode()
 
 
@@ -64,15 +64,15 @@ ENCODED = {
 
 @pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize("form", WRITTEN)
-def test_a_secret_is_replaced_however_it_is_written(form: str, secret: str):
-    """All of it, and nothing beside it."""
+def test_a_secret_is_masked_in_every_encoding(form: str, secret: str):
+    """The mask replaces exactly the secret."""
     assert Redactor([secret]).redact_text(f"<{WRITTEN[form](secret)}>") == "<***>"
 
 
 @pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize("form", ENCODED)
 def test_a_secret_is_found_in_the_middle_of_base64(form: str, secret: str):
-    """So ``Authorization: Basic`` is: what is left of it gives no character away."""
+    """As in ``Authorization: Basic``; the rest reveals no character of the secret."""
     seen = Redactor([secret]).redact_text(ENCODED[form](secret))
     assert "***" in seen
     assert len(seen) < 4 * len("user:12tail")
@@ -90,14 +90,14 @@ def test_a_secret_is_found_in_the_middle_of_base64(form: str, secret: str):
         ("é " * 64, "é+" * 60_000),
     ],
 )
-def test_no_answer_keeps_a_worker_searching(secret: str, answer: str):
-    """However like the secret it is, up to the end: the search is over."""
+def test_a_hostile_response_cannot_slow_the_search(secret: str, answer: str):
+    """The search ends soon, however similar the response is to the secret (CWE-1333)."""
     seen = Redactor([secret]).redact_text(answer)
     assert seen == answer or "***" in seen
 
 
-def test_each_line_of_a_key_is_a_secret_of_its_own():
-    """But for those that all keys have in common."""
+def test_each_line_of_a_key_is_masked():
+    """Except the first and last lines, which all keys have in common."""
     key = "-----BEGIN KEY-----\nMIIEvQIBADANBg\nkqhkiG9w0BAQEF\n-----END KEY-----\n"
     redactor = Redactor([key])
     assert redactor.redact_text(key) == "***"
@@ -105,13 +105,13 @@ def test_each_line_of_a_key_is_a_secret_of_its_own():
     assert redactor.redact_text("-----BEGIN KEY-----") == "-----BEGIN KEY-----"
 
 
-def test_a_secret_within_a_longer_one_goes_with_it():
-    """Whichever was named first."""
+def test_a_secret_within_a_longer_one_is_masked_with_it():
+    """In any order of the secrets."""
     assert Redactor(["abcd", "abcdefgh"]).redact_text("abcdefgh abcd") == "*** ***"
 
 
-def test_values_are_searched_to_their_depth():
-    """Texts, keys, numbers, and JSON that is a text."""
+def test_nested_values_are_searched():
+    """Texts, keys, numbers, and JSON within a text."""
     redactor = Redactor(["s3cr3t", "123456"])
     value = {
         "a": ["s3cr3t", {"s3cr3t": 1}],
@@ -137,8 +137,8 @@ json_values = st.recursive(
 
 
 @given(json_values, st.text(min_size=4, max_size=20))
-def test_what_holds_no_secret_is_the_very_same_object(value, secret):
-    """And what is changed holds none."""
+def test_a_value_without_secrets_is_returned_unchanged(value, secret):
+    """It is the same object; a changed value contains no secret."""
     redactor = Redactor([secret])
     seen = redactor.redact_value(value)
     assert seen is value or secret in json.dumps(value, ensure_ascii=False) or seen != value
@@ -146,7 +146,7 @@ def test_what_holds_no_secret_is_the_very_same_object(value, secret):
 
 
 def contains(value, secret):
-    """Tell whether a text of a value has a secret in it."""
+    """Return whether any text of a value contains a secret."""
     match value:
         case str():
             return secret in value
@@ -158,6 +158,6 @@ def contains(value, secret):
             return False
 
 
-def test_nothing_of_a_secret_is_in_how_a_redactor_prints():
-    """Debuggers print what they find."""
+def test_the_repr_of_a_redactor_contains_no_secret():
+    """Debuggers and tracebacks print the repr."""
     assert "hunter22" not in repr(Redactor(["hunter22"]))
