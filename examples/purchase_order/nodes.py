@@ -24,7 +24,7 @@ CATALOGUE: Final = {
     "AC-410": "Cordless drill, 18 V, two batteries",
 }
 LOOK_UP_SECONDS: Final = 0.15
-"""How long the catalogue's service would take for one item."""
+"""Simulated latency of the catalogue service per item, in seconds."""
 
 
 @node("po.parse")
@@ -43,7 +43,7 @@ def parse(ctx: NodeContext, csv: str) -> dict[str, Any]:
 
 @node("po.check")
 def check(order: dict[str, Any], po_number: str) -> dict[str, Any]:
-    """List what a buyer would object to."""
+    """List the problems that a buyer would report."""
     problems = [f"line {item['line']}: {note}" for item in order["items"] for note in item["notes"]]
     problems += [
         f"line {item['line']}: a quantity of {item['quantity']:g}"
@@ -60,7 +60,7 @@ def check(order: dict[str, Any], po_number: str) -> dict[str, Any]:
 
 @node("po.match")
 async def match(ctx: NodeContext, items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Find each item in the catalogue: by its number, else by the most similar description."""
+    """Find each item in the catalogue by its number, or by the most similar description."""
     matches = []
     for done, item in enumerate(items, 1):
         await asyncio.sleep(LOOK_UP_SECONDS)
@@ -85,7 +85,7 @@ def totals(order: dict[str, Any]) -> dict[str, Any]:
 async def book(
     ctx: NodeContext, po_number: str, totals: dict[str, Any], matches: list[dict[str, Any]]
 ) -> dict[str, Any]:
-    """Book the order once, however often this is attempted.
+    """Book the order once, even if the attempt is repeated.
 
     A real accounting system would be sent ``ctx.idempotency_key``, and would answer a second
     attempt with the first one's booking.

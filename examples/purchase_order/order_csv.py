@@ -31,7 +31,7 @@ _SUM: Final = re.compile(r"(?i)^(grand |sub)?total|^sum|^summe|^gesamt|^net\b")
 _NOT_AN_ITEM: Final = re.compile(r"(?i)^(vat|tax|mwst|ust|shipping|freight|discount|versand)")
 _GROUPING: Final = "'\u2019 \u00a0\u202f"
 
-# What a line loses of its confidence, and why.
+# Deductions from the confidence of a line, by cause.
 COMPUTED_TOTAL: Final = (Decimal("0.8"), "the total is missing; it was computed")
 COMPUTED_PRICE: Final = (Decimal("0.7"), "the unit price is missing; it was computed")
 DISAGREES: Final = (Decimal("0.5"), "quantity times unit price is not the total")
@@ -40,7 +40,7 @@ UNREADABLE: Final = (Decimal("0.2"), "neither price nor total can be read")
 
 
 class OrderError(Exception):
-    """The text is no purchase order."""
+    """The text is not a purchase order."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ def parse_order(text: str, on_line: Callable[[int, int], None] = lambda _done, _
 
 
 def parse_amount(text: str, decimal_sign: str = ".") -> Decimal | None:
-    """Read an amount with currency signs, grouping and either minus; None if it is none."""
+    """Read an amount with currency signs, grouping and either minus, or return None."""
     digits = re.sub(rf"[^0-9.,()\-{_GROUPING}]", "", text).strip(_GROUPING)
     negative = digits.startswith(("(", "-")) or digits.endswith("-")
     grouping = "," if decimal_sign == "." else "."
@@ -140,7 +140,7 @@ def parse_amount(text: str, decimal_sign: str = ".") -> Decimal | None:
 
 
 def _find_table(text: str) -> _Table:
-    """Take the separator under which the most columns of the header are understood."""
+    """Return the separator that yields the most known columns in the header."""
     tables = [_read(text, separator) for separator in SEPARATORS]
     best = max(tables, key=lambda table: len(table.columns))
     if "description" not in best.columns or not {"unit_price", "total"} & best.columns.keys():
@@ -178,7 +178,7 @@ def _header(table: _Table) -> Iterator[tuple[str, str]]:
 
 
 def _decimal_sign(table: _Table, body: Sequence[Sequence[str]]) -> str:
-    """Find the sign that some amount uses beyond doubt.
+    """Return the decimal sign that at least one amount uses unambiguously.
 
     A sign with one, two or more than three digits after it, or the last of two different signs,
     is no grouping. Without such an amount the separator tells: commas separate fields only where

@@ -156,7 +156,7 @@ def test_a_run_is_paused_and_goes_on(tailrace: TailraceCommand) -> None:
     assert f"tailrace resume {execution}" in paused.stdout
     until(watching, '"execution:paused"')
     assert tailrace("show", execution, "--json").json["held"] is True
-    assert "let it go on with: tailrace resume" in tailrace("show", execution).stdout
+    assert "continue with: tailrace resume" in tailrace("show", execution).stdout
     assert tailrace("resume", execution).code == 0
 
     rest, _ = watching.communicate(timeout=100)

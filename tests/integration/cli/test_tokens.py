@@ -59,7 +59,7 @@ def test_secrets_of_definitions_are_given_to_workers_only(secured: TailraceUp) -
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "the API asks for a token: set TAILRACE_TOKEN"),
+        ("", "the API requires a token: set TAILRACE_TOKEN"),
         ("nonsense", "the token is malformed"),
         (token(exp=1), "the token has expired"),
         (token(scope="workflows:read"), "the token lacks the scope executions:read"),

@@ -15,7 +15,7 @@ from harness.nats.server import NatsServer, free_port
 from harness.processes.tailrace_up import TailraceUp, command_line, wait_gone
 from tailrace.errors import StartError
 from tailrace.local.ports import api_ports
-from tailrace.local.system import API_DEADLINE, NATS_DEADLINE, WORKER_DEADLINE
+from tailrace.local.system import API_DEADLINE_S, NATS_DEADLINE_S, WORKER_DEADLINE_S
 
 SERVICES = ("tailrace_api", "tailrace_worker", "nats-server")
 
@@ -98,7 +98,7 @@ def test_a_signal_ends_everything_in_order(up: TailraceUp, number: signal.Signal
 
 def test_what_does_not_end_is_killed(tmp_path: Path, stand_ins: dict[str, str]) -> None:
     """Within ten seconds, with all that it started, which `up` does not know."""
-    assert max(API_DEADLINE, WORKER_DEADLINE, NATS_DEADLINE) < 10
+    assert max(API_DEADLINE_S, WORKER_DEADLINE_S, NATS_DEADLINE_S) < 10
     environment = {
         **stand_ins,
         "STAND_IN": "tailrace_api=leaves-a-child tailrace_worker=stays",

@@ -9,7 +9,7 @@ from harness.http.scripted_server import ScriptedServer
 
 @pytest.fixture
 def server() -> Iterator[ScriptedServer]:
-    """A server that a test tells what to answer."""
+    """A server with scripted responses."""
     scripted = ScriptedServer()
     yield scripted
     scripted.close()
@@ -17,7 +17,7 @@ def server() -> Iterator[ScriptedServer]:
 
 @pytest.fixture(scope="session")
 def session_server() -> Iterator[ScriptedServer]:
-    """The same, for property tests that set its script for each example."""
+    """Like `server`, for property tests that set the script for each example."""
     scripted = ScriptedServer()
     yield scripted
     scripted.close()

@@ -1,4 +1,4 @@
-"""A run drawn: which lines fit, and what they say."""
+"""The drawing of a run in a terminal."""
 
 import io
 from collections import Counter
@@ -54,8 +54,8 @@ def test_a_run_that_fits_shows_every_step() -> None:
     assert rows(run) == rows(run, 5)
 
 
-def test_layers_in_which_nothing_happens_fold() -> None:
-    """What is active or has failed keeps its line, the rest of its layer is counted."""
+def test_idle_layers_fold() -> None:
+    """Active and failed steps keep their lines; the rest of the layer is counted."""
     run = layered(1, 10, 10, 1)
     settle(run, 0)
     settle(run, 1)
@@ -125,8 +125,8 @@ def test_a_step_line_says_what_the_step_does() -> None:
     assert "after n0_0" in pending
 
 
-def test_a_waiting_step_says_for_what() -> None:
-    """For whom, and how long; a run that waits says how it is decided."""
+def test_a_waiting_step_shows_its_signal() -> None:
+    """The signal and the timeout are shown, and the command that decides."""
     run = layered(1, 3)
     first, second, third, fourth = run.steps.values()
     first.status, first.count = "success", 40
@@ -144,20 +144,20 @@ def test_a_waiting_step_says_for_what() -> None:
     assert "30% 12/40" in mapping
 
 
-def test_a_run_that_needs_somebody_says_so() -> None:
-    """Which command, for which step; and nothing once it has ended."""
+def test_a_run_that_needs_a_user_shows_the_command() -> None:
+    """The command names the step; an ended run shows none."""
     run = layered(2)
     for step in run.steps.values():
         step.status, step.wait = "waiting", "signal"
     assert hint_text(run).startswith("decide with: tailrace resume e1 --node n0_0 --approve")
     run.is_held = True
-    assert hint_text(run) == "paused; let it go on with: tailrace resume e1"
+    assert hint_text(run) == "paused; continue with: tailrace resume e1"
     run.is_held, run.status = False, "cancelled"
     assert hint_text(run) == ""
 
 
 def test_a_hint_takes_a_line_of_the_terminal() -> None:
-    """So that the drawing still fits."""
+    """The drawing still fits the terminal."""
     run = layered(*[1] * 60)
     run.steps["n30_0"].status, run.steps["n30_0"].wait = "waiting", "signal"
 
@@ -165,7 +165,7 @@ def test_a_hint_takes_a_line_of_the_terminal() -> None:
 
 
 def test_the_head_tells_the_whole_run() -> None:
-    """Workflow, status and time; share, counts and what is left."""
+    """Workflow, status and time; share, counts and remaining time."""
     run = layered(1, 3)
     settle(run, 0)
     run.steps["n0_0"].duration = 2.0
@@ -177,7 +177,7 @@ def test_the_head_tells_the_whole_run() -> None:
 
 
 def test_a_terminal_without_unicode_gets_ascii() -> None:
-    """Nothing is worse than a drawing that ends in an encoding error."""
+    """Other characters would raise an encoding error."""
     run = layered(1, 2)
     settle(run, 0)
 
@@ -185,7 +185,7 @@ def test_a_terminal_without_unicode_gets_ascii() -> None:
 
 
 def test_what_a_node_writes_cannot_move_the_cursor() -> None:
-    """A message is somebody's data; an escape sequence in it would redraw the terminal."""
+    """Messages are untrusted; an escape sequence would redraw the terminal."""
     run = layered(1)
     step = run.steps["n0_0"]
     step.status, step.error, step.name = "error", "a\x1b[2Jb\nc", "evil\x1b]0;title\x07"
@@ -208,7 +208,7 @@ def test_what_a_node_writes_cannot_move_the_cursor() -> None:
     ],
 )
 def test_times_are_as_short_as_they_stay_readable(seconds: float, text: str) -> None:
-    """Nobody reads milliseconds of an hour."""
+    """Longer durations have fewer decimals."""
     assert seconds_text(seconds) == text
 
 
@@ -247,7 +247,7 @@ def test_times_are_as_short_as_they_stay_readable(seconds: float, text: str) -> 
         (
             "step:skipped",
             {"node_id": "a", "reason": "when"},
-            "step:skipped        a not wanted by its `when`",
+            "step:skipped        a its `when` is false",
         ),
         ("step:expanded", {"node_id": "a", "items": [1, 2]}, "step:expanded       a 2 items"),
         ("execution:paused", {"reason": "approval"}, "execution:paused    approval"),
@@ -261,7 +261,7 @@ def test_times_are_as_short_as_they_stay_readable(seconds: float, text: str) -> 
     ],
 )
 def test_an_event_is_one_line_of_text(kind: str, data: dict[str, Any], text: str) -> None:
-    """For logs and pipes: time, type, node, and what there is to say."""
+    """For logs and pipes: time, type, node and details."""
     assert event_line(Event("e-1-0", kind, data, "T")) == f"T {text}"
 
 

@@ -1,4 +1,4 @@
-"""The client: what it sends, what it repeats, and how it says that something is wrong."""
+"""Requests, retries and errors of the client."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,7 +12,7 @@ from tailrace.errors import Problem, RefusedError, UnreachableError
 
 
 def json_answer(document: Any, status: str = "200 OK") -> bytes:
-    """Return an answer with a JSON body."""
+    """Return a response with a JSON body."""
     body = msgspec.json.encode(document)
     return b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status.encode(), len(body), body)
 
@@ -24,9 +24,7 @@ def client(server: ScriptedServer) -> Iterator[Client]:
         yield client
 
 
-def test_a_run_whose_answer_was_lost_is_asked_for_again_with_the_same_key(
-    client: Client, server: ScriptedServer
-) -> None:
+def test_a_start_is_retried_with_the_same_key(client: Client, server: ScriptedServer) -> None:
     """The server may have started the run: the key makes the second request find it."""
     script = iter([b"", json_answer({"execution_id": "e1"}, "202 Accepted")])
     server.respond = lambda *_: next(script)
@@ -41,7 +39,7 @@ def test_a_run_whose_answer_was_lost_is_asked_for_again_with_the_same_key(
 
 
 def test_two_runs_have_two_keys(client: Client, server: ScriptedServer) -> None:
-    """The key repeats a request, not a wish."""
+    """A key identifies one request."""
     server.respond = lambda *_: json_answer({"execution_id": "e1"}, "202 Accepted")
 
     client.run("flow")
@@ -66,14 +64,14 @@ def test_two_runs_have_two_keys(client: Client, server: ScriptedServer) -> None:
         (lambda c: c.signal("po.ok", {"a": 1}), "triggers/po%2Eok", {"a": 1}),
     ],
 )
-def test_a_command_whose_answer_was_lost_is_sent_again_with_the_same_key(
+def test_a_command_is_retried_with_the_same_key(
     client: Client,
     server: ScriptedServer,
     ask: Callable[[Client], Any],
     line: str,
     body: dict[str, Any],
 ) -> None:
-    """Accepted twice it is done once."""
+    """A command that is accepted twice takes effect once."""
     script = iter([b"", json_answer({"execution_id": "e1", "matched": 1}, "202 Accepted")])
     server.respond = lambda *_: next(script)
 
@@ -112,7 +110,7 @@ def test_a_problem_is_an_error_with_every_place(client: Client, server: Scripted
     )
 
 
-def test_what_a_problem_says_of_its_one_place_is_said_once(
+def test_the_detail_of_a_single_problem_is_not_repeated(
     client: Client, server: ScriptedServer
 ) -> None:
     """The detail of such a problem is that of its place."""
@@ -127,10 +125,10 @@ def test_what_a_problem_says_of_its_one_place_is_said_once(
     assert caught.value.detail == said
 
 
-def test_an_error_that_is_no_problem_document_still_says_something(
+def test_an_error_without_a_problem_document_has_a_message(
     client: Client, server: ScriptedServer
 ) -> None:
-    """A proxy in between answers HTML."""
+    """A proxy may respond with HTML."""
     server.respond = lambda *_: b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 6\r\n\r\n<html>"
 
     with pytest.raises(RefusedError, match="502 Bad Gateway"):
@@ -155,8 +153,8 @@ def test_filters_that_are_not_given_are_not_sent(client: Client, server: Scripte
     assert server.requests[0][0] == "GET /api/v1/executions?workflow_id=flow&limit=5 HTTP/1.1"
 
 
-def test_an_api_that_is_not_there_is_one_sentence() -> None:
-    """It says where it was looked for and what to do."""
+def test_an_unreachable_api_is_a_one_line_error() -> None:
+    """The message names the URL and a remedy."""
     with (
         Client("http://127.0.0.1:9") as client,
         pytest.raises(UnreachableError, match=r"http://127.0.0.1:9.*tailrace up"),
@@ -165,7 +163,7 @@ def test_an_api_that_is_not_there_is_one_sentence() -> None:
 
 
 @pytest.mark.parametrize("url", ["", "localhost", "localhost:8080", "ftp://host", "http://"])
-def test_what_is_no_url_of_an_api_is_named(url: str) -> None:
-    """A scheme that was forgotten is not an API that does not run."""
+def test_an_unusable_url_is_named(url: str) -> None:
+    """A missing scheme must not look like an API that is down."""
     with pytest.raises(UnreachableError, match="is not a URL of an API; write for example"):
         Client(url)

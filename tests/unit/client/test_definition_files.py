@@ -1,4 +1,4 @@
-"""Definitions in files: YAML as JSON means it, and nothing lost in silence."""
+"""Definition files are parsed strictly."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +21,8 @@ def write(tmp_path: Path) -> Callable[..., Path]:
     return write
 
 
-def test_yaml_scalars_are_what_json_would_make_of_them(write: Callable[..., Path]) -> None:
-    """Words stay words: YAML 1.1 would read booleans, times, dates and octal numbers."""
+def test_yaml_scalars_are_read_by_the_core_schema(write: Callable[..., Path]) -> None:
+    """YAML 1.1 would read booleans, times, dates and octal numbers."""
     path = write("a: [on, no, 12:30, 2026-01-01, 0x10, .nan]\nb: [true, null, ~, 3, -1.5, 1e3]\n")
 
     assert read_definition(path) == {
@@ -32,7 +32,7 @@ def test_yaml_scalars_are_what_json_would_make_of_them(write: Callable[..., Path
 
 
 def test_a_merged_default_may_be_overridden(write: Callable[..., Path]) -> None:
-    """Merge keys are how YAML writes what nodes have in common."""
+    """Merge keys share fields between nodes."""
     path = write("base: &base {a: 1, b: 2}\nnode: {<<: *base, b: 3}\n")
 
     assert read_definition(path)["node"] == {"a": 1, "b": 3}
@@ -41,8 +41,8 @@ def test_a_merged_default_may_be_overridden(write: Callable[..., Path]) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("nodes:\n  a: 1\n  a: 2\n", ":3:3: the key 'a' stands here twice"),
-        ('{"a": 1, "a": 2}', ":1:10: the key 'a' stands here twice"),
+        ("nodes:\n  a: 1\n  a: 2\n", ":3:3: duplicate key 'a'"),
+        ('{"a": 1, "a": 2}', ":1:10: duplicate key 'a'"),
         ("1: a\n", ":1:1: a key must be text"),
         ("a: [1\n", "did not find expected"),
         ("- a\n", "a definition is a mapping"),
@@ -51,10 +51,10 @@ def test_a_merged_default_may_be_overridden(write: Callable[..., Path]) -> None:
         ("a: !!python/object:os.system {}\n", "could not determine a constructor"),
     ],
 )
-def test_what_cannot_be_a_definition_is_refused_with_its_place(
+def test_an_invalid_file_is_refused_with_its_place(
     write: Callable[..., Path], text: str, sentence: str
 ) -> None:
-    """A key that stands twice would be dropped in silence by most parsers."""
+    """Most parsers would drop a duplicate key silently."""
     path = write(text)
 
     with pytest.raises(DefinitionFileError) as caught:
@@ -67,7 +67,7 @@ def test_what_cannot_be_a_definition_is_refused_with_its_place(
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ('{"a": 1,\n"a": 2}', "the key 'a' stands twice"),
+        ('{"a": 1,\n"a": 2}', "duplicate key 'a'"),
         ('{"a": NaN}', "NaN is not JSON"),
         ('{"a": 1,\n b}', ":2:2: "),
         ("[]", "a definition is a mapping"),
@@ -112,7 +112,7 @@ def test_two_files_that_define_one_workflow_are_refused(write: Callable[..., Pat
         read_definitions(files)
 
 
-def test_files_that_cannot_be_read_are_one_sentence(tmp_path: Path) -> None:
+def test_unreadable_files_are_one_line_errors(tmp_path: Path) -> None:
     """Missing, binary, or a folder with nothing in it."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")

@@ -11,25 +11,25 @@ from tailrace.local.child import describe_exit
 from tailrace.local.console import Console
 from tailrace.local.embedded_nats import Info, find_binary, version_of
 from tailrace.local.ports import api_ports, nats_port
-from tailrace.local.supervisor import LONGEST_PAUSE, STABLE_AFTER, Backoff
+from tailrace.local.supervisor import MAX_DELAY_S, STABLE_AFTER_S, Backoff
 
 
-def test_pauses_double_up_to_the_longest() -> None:
-    """A child that keeps ending soon is started less and less often, but for ever."""
+def test_restart_delays_double_up_to_the_maximum() -> None:
+    """A child that keeps ending soon is restarted with increasing delays, without a limit."""
     backoff = Backoff()
 
     pauses = [backoff.after(lifetime=0.1) for _ in range(8)]
 
-    assert pauses == [0.5, 1, 2, 4, 8, 16, LONGEST_PAUSE, LONGEST_PAUSE]
+    assert pauses == [0.5, 1, 2, 4, 8, 16, MAX_DELAY_S, MAX_DELAY_S]
 
 
-def test_a_child_that_lived_for_a_while_starts_soon_again() -> None:
-    """Its end has nothing to do with the ones before."""
+def test_a_stable_child_resets_the_backoff() -> None:
+    """Its end is unrelated to earlier ones."""
     backoff = Backoff()
     for _ in range(5):
         backoff.after(lifetime=0.1)
 
-    assert backoff.after(STABLE_AFTER) == 0.5
+    assert backoff.after(STABLE_AFTER_S) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -42,28 +42,28 @@ def test_a_child_that_lived_for_a_while_starts_soon_again() -> None:
         (-200, "signal 200"),
     ],
 )
-def test_an_exit_is_told_by_its_name(code: int, text: str) -> None:
-    """`-9` tells only those who know."""
+def test_an_exit_is_described_by_its_signal(code: int, text: str) -> None:
+    """A negative exit code becomes the name of the signal."""
     assert describe_exit(code) == text
 
 
-def test_the_usual_nats_port_gives_way_if_it_was_not_asked_for() -> None:
+def test_a_taken_default_nats_port_is_replaced() -> None:
     """Two systems on one machine, started without options, must both work."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         taken = listener.getsockname()[1]
 
-        assert nats_port(None, usual=taken) not in {0, taken}
+        assert nats_port(None, default=taken) not in {0, taken}
         with pytest.raises(StartError, match="--nats-port"):
             nats_port(taken)
 
 
 def test_free_ports_of_replicas_differ() -> None:
-    """The kernel may name one port twice if it is given back in between."""
+    """The kernel may return a port twice if it is released in between."""
     assert len(set(api_ports("127.0.0.1", 0, 20))) == 20
 
 
-def test_a_missing_binary_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the package that brings it, and the way around it."""
+def test_a_missing_binary_is_a_one_line_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message names the package and the alternative."""
     monkeypatch.setattr(sysconfig, "get_path", lambda _name: "/nowhere")
     monkeypatch.setenv("PATH", "/nowhere")
 
@@ -80,8 +80,8 @@ def test_versions_are_compared_as_numbers(version: str, numbers: tuple[int, ...]
     assert version_of(Info(version)) == numbers
 
 
-def test_lines_for_a_reader_that_is_gone_are_dropped() -> None:
-    """Nobody is left to complain to."""
+def test_lines_after_the_reader_has_closed_are_dropped() -> None:
+    """A closed pipe must not raise."""
     reading, writing = os.pipe()
     os.close(reading)
     console = Console(writing)

@@ -1,4 +1,4 @@
-"""A run as it is watched: the fold of its events."""
+"""The state of a watched run, folded from its events."""
 
 from typing import Any
 
@@ -70,7 +70,7 @@ def test_a_step_goes_from_pending_to_success(run: Run) -> None:
 
 
 def test_a_retry_shows_its_cause_and_the_next_attempt_begins_anew(run: Run) -> None:
-    """What the failed attempt reported is not what the next one has done."""
+    """Reports of the failed attempt do not count for the next one."""
     run.apply(started("split", 1))
     run.apply(event("step:progress", 2, node_id="split", percent=80.0, message="almost"))
     run.apply(event("step:retrying", 3, node_id="split", attempt=1, error="no", retry_at=at(5)))
@@ -83,7 +83,7 @@ def test_a_retry_shows_its_cause_and_the_next_attempt_begins_anew(run: Run) -> N
 
 
 def test_progress_counts_what_running_steps_report(run: Run) -> None:
-    """Half of one of four steps is an eighth, and nobody is more than done."""
+    """Half of one of four steps is an eighth; a share never exceeds 1."""
     run.apply(started("split", 1))
     run.apply(event("step:progress", 2, node_id="split", percent=50.0))
     assert run.progress() == 0.125
@@ -103,7 +103,7 @@ def test_the_end_of_a_run_settles_what_was_active(run: Run) -> None:
 
 
 def test_a_reset_begins_anew_and_keeps_the_graph(run: Run) -> None:
-    """What comes after it is the stream's snapshot, not a continuation."""
+    """After a reset the stream starts again."""
     run.apply(started("split", 1))
     run.apply(Event("", "stream:reset", {"reason": "expired", "from": None}))
 
@@ -159,14 +159,14 @@ def test_a_run_document_tells_the_same_as_the_events(run: Run) -> None:
 
 
 def test_nothing_is_expected_before_a_step_has_finished(run: Run) -> None:
-    """There is nothing to go by."""
+    """Without finished steps there is no estimate."""
     run.apply(started("split", 1))
 
     assert remaining_seconds(run, now=2) is None
 
 
-def test_what_remains_is_the_longest_path_of_steps_like_those_that_finished(run: Run) -> None:
-    """The two maps run beside each other: one of them counts; the join is guessed by type."""
+def test_the_remaining_time_is_the_longest_path_of_similar_steps(run: Run) -> None:
+    """Parallel steps count once; the join is estimated by its type."""
     run.apply(started("split", 1))
     run.apply(completed("split", 3, 2))
     run.apply(started("map_1", 3))
@@ -190,7 +190,7 @@ def test_a_step_that_reports_progress_is_measured_by_it(run: Run) -> None:
 
 
 def test_a_step_that_waits_takes_until_its_time_has_come(run: Run) -> None:
-    """Waiting is known, not guessed."""
+    """The end of a wait is known."""
     run.apply(started("split", 1))
     run.apply(completed("split", 2, 1))
     run.apply(started("map_1", 2))
@@ -200,7 +200,7 @@ def test_a_step_that_waits_takes_until_its_time_has_come(run: Run) -> None:
 
 
 def test_items_count_for_their_map(run: Run) -> None:
-    """They are no steps of the drawing; the map is as far as they are."""
+    """Items are not drawn; they determine the progress of the map."""
     run.apply(started("map_1", 1, name="Pages"))
     run.apply(event("step:expanded", 1, node_id="map_1", node_type="map", items=[1, 2, 3, 4]))
     for index in range(3):
@@ -216,8 +216,8 @@ def test_items_count_for_their_map(run: Run) -> None:
     assert pages.items["map_1[2]"].status == "cancelled"
 
 
-def test_what_was_cancelled_is_not_done(run: Run) -> None:
-    """As in the API's document: a run that was cut off is as far as it came."""
+def test_a_cancelled_step_is_not_done(run: Run) -> None:
+    """As in the API's document, progress stays where it was."""
     run.apply(completed("split", 2, 1))
     run.apply(started("map_1", 2))
     run.apply(event("execution:cancelled", 3, reason="by hand"))
@@ -227,7 +227,7 @@ def test_what_was_cancelled_is_not_done(run: Run) -> None:
 
 
 def test_a_run_document_counts_items_as_the_events_do(run: Run) -> None:
-    """Whatever their order."""
+    """The order of the items does not matter."""
     run.apply(started("map_1", 1))
     run.apply(event("step:expanded", 1, node_id="map_1", node_type="map", items=[1, 2]))
     run.apply(started("map_1[0]", 1))
@@ -264,8 +264,8 @@ def test_a_run_document_counts_items_as_the_events_do(run: Run) -> None:
         ({"until": "1970-01-01T00:00:30.000Z"}, ""),
     ],
 )
-def test_a_step_tells_what_it_waits_for(run: Run, data: dict[str, Any], words: str) -> None:
-    """Until it goes on."""
+def test_a_step_shows_its_wait(run: Run, data: dict[str, Any], words: str) -> None:
+    """The wait is cleared when the step continues."""
     run.apply(started("split", 1))
     run.apply(event("step:waiting", 2, node_id="split", **data))
 
@@ -274,7 +274,7 @@ def test_a_step_tells_what_it_waits_for(run: Run, data: dict[str, Any], words: s
     assert (run.steps["split"].waits_for, run.steps["split"].wait) == ("", "")
 
 
-def test_a_pause_is_told_apart_from_a_wait(run: Run) -> None:
+def test_a_pause_differs_from_a_wait(run: Run) -> None:
     """The one needs a resume, the other a decision."""
     run.apply(started("split", 1))
     run.apply(event("step:waiting", 2, node_id="split", wait="signal"))
@@ -287,7 +287,7 @@ def test_a_pause_is_told_apart_from_a_wait(run: Run) -> None:
     assert (run.status, run.is_held) == ("running", False)
 
 
-def test_what_people_decide_is_not_expected(run: Run) -> None:
+def test_decisions_are_not_estimated(run: Run) -> None:
     """Neither while it waits, nor from how long it took."""
     run.steps["map_1"].type = "await"
     run.apply(started("split", 1))
@@ -296,8 +296,8 @@ def test_what_people_decide_is_not_expected(run: Run) -> None:
     assert remaining_seconds(run, now=10) == 2
 
 
-def test_what_tailrace_tells_goes_before_what_this_run_shows(run: Run) -> None:
-    """It knows of earlier runs; once its time has passed, the run's own steps tell."""
+def test_the_servers_estimate_comes_first(run: Run) -> None:
+    """When its time has passed, the estimate uses the steps of this run."""
     run.apply(event("execution:started", 1, execution_id="e1", eta_ms=20_000))
     assert remaining_seconds(run, 6) == 15
     run.apply(started("split", 1))
@@ -307,8 +307,8 @@ def test_what_tailrace_tells_goes_before_what_this_run_shows(run: Run) -> None:
     assert remaining_seconds(run, 40) == 16
 
 
-def test_what_was_told_before_a_pause_is_not_true_after_it(run: Run) -> None:
-    """Somebody took their time."""
+def test_a_pause_discards_the_servers_estimate(run: Run) -> None:
+    """The time of the pause is unknown."""
     run.apply(event("execution:started", 1, execution_id="e1", eta_ms=20_000))
     run.apply(event("execution:paused", 2, execution_id="e1"))
     run.apply(event("execution:resumed", 10, execution_id="e1"))

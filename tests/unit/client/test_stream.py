@@ -1,4 +1,4 @@
-"""The event stream: whatever happens to its connections, every event arrives once."""
+"""The event stream delivers each event once across broken connections."""
 
 import msgspec
 import pytest
@@ -24,7 +24,7 @@ def stream_of(server: ScriptedServer, last_event_id: str = "", **options: float)
 
 
 def answer(*blocks: bytes) -> bytes:
-    """Return a whole answer that carries these blocks, each a chunk."""
+    """Return a response with these blocks, each as a chunk."""
     chunks = b"".join(b"%x\r\n%s\r\n" % (len(block), block) for block in blocks)
     return HEAD + chunks + b"0\r\n\r\n"
 
@@ -79,7 +79,7 @@ def test_a_stream_cut_anywhere_yields_the_log(
 
 
 def test_events_carry_type_data_and_time(server: ScriptedServer) -> None:
-    """What the log stores is what the caller gets; events of the stream itself have no time."""
+    """Events are returned as stored; events of the stream itself have no time."""
     server.respond = lambda *_: answer(
         b'event: connected\ndata: {"execution_id": "e1"}\n\n',
         block("e-1-0", "execution:failed", error_message="no"),
@@ -131,7 +131,7 @@ def test_the_pause_is_the_one_that_the_server_asks_for(server: ScriptedServer) -
 
 
 def test_a_reset_reaches_the_caller(server: ScriptedServer) -> None:
-    """Whoever folds events has to begin anew; the ids go on from there."""
+    """Callers that fold events must start again; ids continue."""
     server.respond = lambda *_: answer(
         b'event: stream:reset\ndata: {"reason": "expired", "from": "e-4-0"}\n\n',
         block("e-4-0", "execution:completed"),
@@ -155,12 +155,12 @@ def test_a_refusal_ends_the_stream(server: ScriptedServer) -> None:
     assert len(server.requests) == 1
 
 
-def test_a_stream_that_finds_nobody_gives_up_when_its_patience_ends(server: ScriptedServer) -> None:
-    """Not before, because replicas restart; not never, because people wait."""
+def test_an_unreachable_api_ends_the_stream_after_the_timeout(server: ScriptedServer) -> None:
+    """Restarting replicas are tolerated until then."""
     server.respond = lambda *_: b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n"
 
     with pytest.raises(UnreachableError, match="503"):
-        list(stream_of(server, patience=0.0))
+        list(stream_of(server, reconnect_timeout=0.0))
 
 
 def test_a_silent_connection_is_left(server: ScriptedServer) -> None:
@@ -169,13 +169,13 @@ def test_a_silent_connection_is_left(server: ScriptedServer) -> None:
     server.respond = lambda *_: next(script)
     server.holds = True
 
-    assert list(stream_of(server, silence=0.2)) == []
+    assert list(stream_of(server, read_timeout=0.2)) == []
     assert len(server.requests) == 2
 
 
-def test_what_is_no_event_stream_is_not_taken_for_one(server: ScriptedServer) -> None:
-    """A proxy's login page answers 200, too."""
+def test_another_content_type_is_refused(server: ScriptedServer) -> None:
+    """A proxy's login page also has status 200."""
     server.respond = lambda *_: b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
 
     with pytest.raises(UnreachableError, match="Content-Type"):
-        list(stream_of(server, patience=0.0))
+        list(stream_of(server, reconnect_timeout=0.0))

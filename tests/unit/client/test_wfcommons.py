@@ -1,4 +1,4 @@
-"""Traces become definitions: the format, not three files."""
+"""Conversion of WfCommons traces to definitions."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -94,7 +94,7 @@ def test_the_traces_that_ship_keep_their_tasks_and_edges(file: str, tasks: int, 
 
 
 @given(graphs())
-def test_edges_survive_whatever_the_tasks_are_called(graph: Graph) -> None:
+def test_edges_survive_any_task_names(graph: Graph) -> None:
     """Node ids are legal and differ, names are whole, and the graph is the trace's."""
     nodes = import_trace(trace(graph), "stem")["nodes"]
 
@@ -127,7 +127,7 @@ def test_ids_are_legal_unique_and_depend_on_the_name_alone(names: list[str]) -> 
     ],
 )
 def test_the_workflow_is_called_like_its_file(stem: str, expected: str) -> None:
-    """So that one knows what to run without looking into the definition."""
+    """The id is predictable from the file name."""
     assert import_trace(trace({"a": ()}), stem)["id"] == expected
 
 
@@ -221,7 +221,7 @@ def test_a_definition_is_written_with_a_line_for_each_node() -> None:
         (trace({"a": []}, {"a": "long"}), "Expected `float"),
     ],
 )
-def test_what_is_no_trace_is_refused_in_one_line(content: bytes, sentence: str) -> None:
+def test_an_invalid_trace_is_refused_in_one_line(content: bytes, sentence: str) -> None:
     """The message names the place, so that the file can be put right."""
     with pytest.raises(TraceError) as caught:
         import_trace(content, "stem")

@@ -1,4 +1,4 @@
-"""The ``tailrace`` command: its groups of options, and how errors end it."""
+"""The ``tailrace`` command group and its error handling."""
 
 import importlib
 import re
@@ -9,7 +9,7 @@ import click
 
 from tailrace.errors import TailraceError
 
-# Loaded when called: `tailrace up` should not wait for the imports of `tailrace watch`.
+# Commands are imported when called, so `tailrace up` does not import `tailrace watch`.
 COMMANDS: Final = (
     *("up", "validate", "apply", "import", "run", "watch", "ls", "show"),
     *(
@@ -26,7 +26,7 @@ COMMANDS: Final = (
     ),
 )
 
-# A service's own line, passed on by `tailrace up`, names its sender already.
+# A line of a service, forwarded by `tailrace up`, already begins with the service's name.
 _NAMED: Final = re.compile(r"tailrace[-_][a-z]+: ")
 
 
@@ -34,12 +34,12 @@ class Commands(click.Group):
     """A group whose commands are modules of ``tailrace.commands``."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names, in the order in which one meets them."""
+        """Return the names in the order in which a new user needs them."""
         del ctx
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Load a command."""
+        """Import a command, or return None for an unknown name."""
         del ctx
         if cmd_name not in COMMANDS:
             return None
@@ -49,7 +49,7 @@ class Commands(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; an error of ours is a line on stderr, not a traceback."""
+        """Run a command; print a ``TailraceError`` as one line on stderr, without a traceback."""
         try:
             return super().invoke(ctx)
         except TailraceError as error:
@@ -57,7 +57,7 @@ class Commands(click.Group):
 
 
 def fail(error: TailraceError) -> NoReturn:
-    """End the command with the error's sentence and exit code."""
+    """Print the error's message and exit with its exit code."""
     text = str(error)
     click.echo(text if _NAMED.match(text) else f"tailrace: {text}", err=True)
     sys.exit(error.exit_code)
@@ -68,6 +68,6 @@ def fail(error: TailraceError) -> NoReturn:
 def cli() -> None:
     """Run workflows and stream every step.
 
-    Client commands talk to the API at TAILRACE_URL with TAILRACE_TOKEN, about
+    Client commands use the API at TAILRACE_URL with the token TAILRACE_TOKEN, for the organization
     TAILRACE_ORGANIZATION.
     """

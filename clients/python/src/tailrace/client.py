@@ -1,4 +1,4 @@
-"""The Python client: everything that the API does, as methods."""
+"""The Python client: one method per operation of the API."""
 
 import uuid
 from collections.abc import Mapping
@@ -16,11 +16,11 @@ _DEAD_LETTERS = "/api/v1/dead-letters"
 
 
 class Client:
-    """One API, spoken to with one token, about one organisation.
+    """A client of one API, with one token, for one organisation.
 
-    Every method raises ``RefusedError`` if the API answers with a problem and
-    ``UnreachableError`` if it does not answer. Documents are plain dictionaries, as the API
-    writes them.
+    Every method raises ``RefusedError`` if the API responds with a problem and
+    ``UnreachableError`` if it does not respond. Documents are plain dictionaries in the API's
+    JSON format. ``timeout`` is the longest wait for a response, in seconds.
 
         with Client() as client:
             run = client.run("purchase-order", {"po_number": "PO-1", "csv": text})
@@ -54,7 +54,7 @@ class Client:
         self.close()
 
     def validate(self, definition: Mapping[str, Any]) -> None:
-        """Check a definition; the error that is raised lists all of its problems."""
+        """Check a definition; raise ``RefusedError`` with all of its problems if it is invalid."""
         self._transport.request("POST", "/api/v1/workflows/validate", body=_encode(definition))
 
     def apply(self, definition: Mapping[str, Any]) -> dict[str, Any]:
@@ -74,8 +74,8 @@ class Client:
     ) -> dict[str, Any]:
         """Start a run; return its execution id, status and stream URL.
 
-        The request carries an Idempotency-Key, your own or a new one, so that it starts one run
-        even if its answer was lost and it had to be sent again.
+        The request carries an Idempotency-Key (``idempotency_key`` or a new one), so a request that
+        is repeated after a lost response starts only one run.
         """
         answer: dict[str, Any] = self._transport.request(
             "POST",
@@ -86,7 +86,7 @@ class Client:
         return answer
 
     def get(self, execution_id: str, *, include_logs: bool = False) -> dict[str, Any]:
-        """Return a run's document, with every event of its log if asked for."""
+        """Return a run's document; with ``include_logs`` also all events of its log."""
         document: dict[str, Any] = self._transport.request(
             "GET",
             f"/api/v1/executions/{_segment(execution_id)}",
@@ -102,7 +102,7 @@ class Client:
         limit: int | None = None,
         cursor: str | None = None,
     ) -> dict[str, Any]:
-        """Return a page of runs, newest first, of one workflow or of all."""
+        """Return a page of runs of one workflow or of all, newest first."""
         page: dict[str, Any] = self._transport.request(
             "GET",
             "/api/v1/executions",
@@ -111,20 +111,20 @@ class Client:
         return page
 
     def output(self, execution_id: str, step_id: str) -> Any:
-        """Return the output of one step, also where it is too large for the run's document."""
+        """Return the output of one step, even if it is too large for the run's document."""
         path = f"/api/v1/executions/{_segment(execution_id)}/steps/{_segment(step_id)}/output"
         return self._transport.request("GET", path)
 
     def cancel(
         self, execution_id: str, reason: str | None = None, *, idempotency_key: str | None = None
     ) -> dict[str, Any]:
-        """Ask for a run to be cancelled; its log says when it was."""
+        """Request the cancellation of a run; an event in its log reports the result."""
         return self._command(execution_id, "cancel", {"reason": reason}, idempotency_key)
 
     def pause(
         self, execution_id: str, reason: str | None = None, *, idempotency_key: str | None = None
     ) -> dict[str, Any]:
-        """Ask that a run starts no more steps until it is resumed."""
+        """Request a pause: running steps finish, and no new ones start until ``resume``."""
         return self._command(execution_id, "pause", {"reason": reason}, idempotency_key)
 
     def resume(
@@ -136,11 +136,11 @@ class Client:
         data: Any = None,
         idempotency_key: str | None = None,
     ) -> dict[str, Any]:
-        """Let a paused run go on, or decide what a step of it waits for.
+        """Continue a paused run, or decide a waiting step.
 
-        With a step, a decision (``approved`` or ``rejected``) or data it is a decision, of the
-        only step that waits if none is named. With none of them a run that was paused goes on;
-        of any other the only step that waits is approved.
+        With ``node_id``, ``decision`` (``approved`` or ``rejected``) or ``data`` this decides a
+        step; without ``node_id`` it is the only waiting step. With none of them it continues a
+        paused run, and approves the only waiting step of any other run.
         """
         body = {"node_id": node_id, "decision": decision, "data": data}
         return self._command(execution_id, "resume", body, idempotency_key)
@@ -152,7 +152,7 @@ class Client:
         *,
         idempotency_key: str | None = None,
     ) -> dict[str, Any]:
-        """Run what has ended again, from its start or from a node; return the new run."""
+        """Run an ended run again, completely or from a node on; return the new run."""
         return self._command(execution_id, "rerun", {"from_node": from_node}, idempotency_key)
 
     def signal(
@@ -162,7 +162,7 @@ class Client:
         *,
         idempotency_key: str | None = None,
     ) -> int:
-        """Send a trigger to every step that awaits it; return how many went on."""
+        """Send a trigger to all steps that await it; return the number of resumed steps."""
         answer = self._transport.request(
             "POST",
             f"/api/v1/triggers/{_segment(procedure)}",
@@ -173,7 +173,7 @@ class Client:
         return matched
 
     def waiting(self, *, limit: int | None = None, cursor: str | None = None) -> dict[str, Any]:
-        """Return a page of the steps that wait for a signal, of the newest runs first."""
+        """Return a page of the steps that wait for a signal, newest runs first."""
         page: dict[str, Any] = self._transport.request(
             "GET", "/api/v1/waiting", query={"limit": limit, "cursor": cursor}
         )
@@ -199,13 +199,13 @@ class Client:
         time_zone: str | None = None,
         schedule_id: str | None = None,
     ) -> dict[str, Any]:
-        """Have runs started by ``cron``; return the schedule.
+        """Schedule runs; return the schedule.
 
         ``cron`` is a line of six fields (seconds first), ``@every 5m`` or a name like
-        ``@hourly``. A schedule takes the place of an earlier one with its id.
+        ``@hourly``. An existing schedule with the same id is replaced.
         """
         body = {
-            # Chosen here, so that a request whose answer was lost can be sent again.
+            # Generated here, so that a request can be repeated after a lost response.
             "id": str(uuid.uuid4()) if schedule_id is None else schedule_id,
             "workflow_id": workflow_id,
             "cron": cron,
@@ -218,44 +218,44 @@ class Client:
         return answer
 
     def schedules(self, *, limit: int | None = None, cursor: str | None = None) -> dict[str, Any]:
-        """Return a page of schedules, by id."""
+        """Return a page of schedules, ordered by id."""
         page: dict[str, Any] = self._transport.request(
             "GET", "/api/v1/schedules", query={"limit": limit, "cursor": cursor}
         )
         return page
 
     def unschedule(self, schedule_id: str) -> None:
-        """End a schedule; its runs go on."""
+        """Delete a schedule; its runs continue."""
         self._transport.request("DELETE", f"/api/v1/schedules/{_segment(schedule_id)}")
 
     def dead_letters(
         self, queue: str | None = None, *, limit: int | None = None, after: int | None = None
     ) -> dict[str, Any]:
-        """Return a page of the jobs that failed for good, oldest first."""
+        """Return a page of dead letters, oldest first."""
         query = {"queue": queue, "limit": limit, "after": after}
         page: dict[str, Any] = self._transport.request("GET", _DEAD_LETTERS, query=query)
         return page
 
     def dead_letter(self, letter_id: int) -> dict[str, Any]:
-        """Return a dead letter with its traceback and the message."""
+        """Return one dead letter with its message and traceback."""
         letter: dict[str, Any] = self._transport.request("GET", f"{_DEAD_LETTERS}/{letter_id}")
         return letter
 
     def replay(self, letter_id: int) -> int:
-        """Put a dead letter back on its queue; return how many that were."""
+        """Put a dead letter back on its queue; return the number of replayed letters."""
         return self._count("POST", f"/{letter_id}/replay", "replayed")
 
     def replay_all(self, queue: str | None = None) -> int:
-        """Put all dead letters, or those of a queue, back; return how many."""
+        """Put all dead letters (of one queue) back; return the number of replayed letters."""
         return self._count("POST", "/replay", "replayed", queue)
 
     def purge(self, letter_id: int) -> int:
-        """Delete a dead letter for good; return how many that were."""
+        """Delete a dead letter; return the number of deleted letters."""
         self._transport.request("DELETE", f"{_DEAD_LETTERS}/{letter_id}")
         return 1
 
     def purge_all(self, queue: str | None = None) -> int:
-        """Delete all dead letters, or those of a queue, for good; return how many."""
+        """Delete all dead letters (of one queue); return the number of deleted letters."""
         return self._count("DELETE", "", "purged", queue)
 
     def _count(self, method: str, path: str, what: str, queue: str | None = None) -> int:
@@ -264,20 +264,20 @@ class Client:
         return count
 
     def events(self, execution_id: str, last_event_id: str = "") -> ExecutionStream:
-        """Return the events of a run, from its first one or from after ``last_event_id``.
+        """Return an iterator over the events of a run, or over those after ``last_event_id``.
 
-        Iterating follows the run until it ends, across lost connections.
+        It follows the run until the run ends, and reconnects when a connection is lost.
         """
         return ExecutionStream(self._transport, _segment(execution_id), last_event_id)
 
 
 def _segment(value: str) -> str:
-    # Not quoted, an id with a slash, a question mark or only dots in it would name another route.
+    # Unquoted, an id with a slash, a question mark or only dots would address another route.
     return quote(value, safe="").replace(".", "%2E")
 
 
 def _key(idempotency_key: str | None) -> dict[str, str]:
-    # One's own or a new one: what is sent again because its answer was lost is done once.
+    # A request that is repeated after a lost response takes effect once.
     return {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
 
 

@@ -1,8 +1,8 @@
-"""Workflow definitions in files: YAML or JSON, one a file, or folders of them.
+"""Read workflow definitions from YAML and JSON files and from folders of them.
 
-YAML is read as its 1.2 core schema says, because a definition is JSON in the end: ``on`` and
-``yes`` are words, ``12:30`` and ``2026-01-01`` are text, and a key that stands twice, which JSON
-and YAML parsers drop in silence, is an error.
+YAML is parsed by its 1.2 core schema, because a definition becomes JSON: ``on`` and ``yes`` are
+text, and so are ``12:30`` and ``2026-01-01``. A duplicate key, which JSON and YAML parsers drop
+silently, is an error.
 """
 
 import json
@@ -26,27 +26,27 @@ except ImportError:
 
 
 class DefinitionFile(NamedTuple):
-    """A definition and where it came from."""
+    """A definition and the path it was read from."""
 
     path: Path
     definition: dict[str, Any]
 
     @property
     def workflow_id(self) -> str:
-        """Return the id, or nothing where the definition has none; the API says what is wrong."""
+        """Return the id, or an empty text if there is none; the API then reports the problem."""
         workflow_id = self.definition.get("id")
         return workflow_id if isinstance(workflow_id, str) else ""
 
     def body(self) -> bytes:
-        """Return the definition as compact JSON, so that its layout costs nothing of the limit."""
+        """Return the definition as compact JSON, so whitespace does not count for the limit."""
         return msgspec.json.encode(self.definition)
 
 
 def read_definitions(paths: Sequence[Path]) -> list[DefinitionFile]:
-    """Read the definitions of files, and of the files directly in folders.
+    """Read definitions from files, and from the files directly in folders.
 
     Raises:
-        DefinitionFileError: naming the file, and the line where the parser knows it.
+        DefinitionFileError: with the file, and the line if the parser reports it.
     """
     found = [DefinitionFile(path, read_definition(path)) for path in _files(paths)]
     by_id: dict[str, Path] = {}
@@ -61,7 +61,7 @@ def read_definition(path: Path) -> dict[str, Any]:
     """Read one definition.
 
     Raises:
-        DefinitionFileError: naming the file, and the line where the parser knows it.
+        DefinitionFileError: with the file, and the line if the parser reports it.
     """
     try:
         text = path.read_text("utf-8-sig")
@@ -69,7 +69,7 @@ def read_definition(path: Path) -> dict[str, Any]:
         raise DefinitionFileError(f"{path}: {_reason(error)}") from None
     try:
         document = _parse_json(text) if path.suffix == ".json" else _parse_yaml(text)
-        # Not all that YAML can say is JSON: keys that are lists, values that contain themselves.
+        # Some YAML is not JSON: lists as keys, values that contain themselves.
         msgspec.json.encode(document)
     except yaml.YAMLError as error:
         raise DefinitionFileError(f"{path}{_place(error)}") from None
@@ -85,11 +85,11 @@ def read_definition(path: Path) -> dict[str, Any]:
 
 
 class _NotJsonError(Exception):
-    """JSON's own parser would have taken it."""
+    """The text is not strict JSON, although Python's parser accepts it."""
 
 
 def _parse_json(text: str) -> Any:
-    # Not as YAML, though almost all JSON is: tabs are not, and large files would take seconds.
+    # Not parsed as YAML: tabs are not YAML, and large files would take seconds.
     return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
 
 
@@ -97,7 +97,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     mapping: dict[str, Any] = {}
     for key, value in pairs:
         if key in mapping:
-            raise _NotJsonError(f"the key {key!r} stands twice in one object")
+            raise _NotJsonError(f"duplicate key {key!r} in one object")
         mapping[key] = value
     return mapping
 
@@ -136,21 +136,21 @@ def _mapping_error(problem: str, key: yaml.Node) -> yaml.constructor.Constructor
 
 
 class _CoreLoader(_Loader):
-    """YAML 1.2 core schema, each key once, every key text."""
+    """A loader for the YAML 1.2 core schema that requires unique text keys."""
 
     yaml_implicit_resolvers: dict[str | None, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own attribute
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """Build a mapping whose keys are text and differ."""
+        """Build a mapping; reject keys that are duplicates or not text."""
         keys: set[str] = set()
         for key, _ in node.value:
-            # A merge key brings in defaults, which the mapping's own keys may override.
+            # A merge key adds defaults, which the mapping's other keys may override.
             if key.tag == "tag:yaml.org,2002:merge":
                 continue
             if key.tag != "tag:yaml.org,2002:str":
                 raise _mapping_error("a key must be text; put it in quotes", key)
             if key.value in keys:
-                raise _mapping_error(f"the key {key.value!r} stands here twice", key)
+                raise _mapping_error(f"duplicate key {key.value!r}", key)
             keys.add(key.value)
         mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
         return mapping

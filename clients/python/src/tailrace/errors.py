@@ -1,14 +1,14 @@
-"""Every error that the command and the client raise on purpose.
+"""The errors that the command and the client raise.
 
-A message is one line that says what went wrong and what to do. ``exit_code`` is what the command
-ends with: 1 when the request was understood and refused, 2 when it could not be made at all.
+A message is one line: the cause and a remedy. ``exit_code`` is the exit code of the command: 1 if
+the request was understood and refused, 2 if it could not be made.
 """
 
 from typing import NamedTuple
 
 
 class Problem(NamedTuple):
-    """One thing wrong with a definition, an input or a request."""
+    """One invalid place in a definition, an input or a request, as a JSON pointer and a message."""
 
     pointer: str
     detail: str
@@ -29,14 +29,14 @@ class RefusedError(TailraceError):
     Attributes:
         status: the HTTP status.
         title: the problem's title.
-        detail: what is wrong with this request.
-        problems: every place that is wrong, where the API names them.
+        detail: the cause of this refusal.
+        problems: all invalid places, if the API lists them.
     """
 
     def __init__(
         self, status: int, title: str, detail: str = "", problems: tuple[Problem, ...] = ()
     ) -> None:
-        # What is wrong in one place is often all that there is to say: once will do.
+        # The detail often repeats the only problem; do not print it twice.
         repeated = any(problem.detail == detail for problem in problems)
         parts = map(str, problems) if repeated else (detail or title, *map(str, problems))
         super().__init__("; ".join(dict.fromkeys(parts)))
@@ -47,20 +47,20 @@ class RefusedError(TailraceError):
 
 
 class UnreachableError(TailraceError):
-    """The API could not be reached, or stopped answering."""
+    """The API could not be reached, or stopped responding."""
 
     exit_code = 2
 
 
 class DefinitionFileError(TailraceError):
-    """A file holds no workflow definition that could be sent."""
+    """A file contains no valid workflow definition."""
 
 
 class TraceError(TailraceError):
-    """A file is not a WfCommons trace that can become a workflow."""
+    """A file is not a WfCommons trace that can be imported."""
 
 
 class StartError(TailraceError):
-    """``tailrace up`` cannot start as asked."""
+    """``tailrace up`` cannot start with these options."""
 
     exit_code = 2

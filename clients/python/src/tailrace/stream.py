@@ -1,10 +1,9 @@
-"""The event stream of one execution, read across broken connections.
+"""The event stream of one execution, across reconnects.
 
-A server-sent event carries the id from which the stream can go on. Whenever a connection ends
-before the execution did, the next one asks for what came after the last id. The server promises
-each event once and in order, so nothing is remembered here but that id. Three things end the
-stream for good: the execution's terminal event, a 204 (there is nothing after that id), and a
-refusal.
+Every event carries the id from which the stream can resume. When a connection ends before the
+execution, the next request sends the last id. The server delivers each event once and in order, so
+that id is the only state. Three things end the stream: the execution's terminal event, a 204 (no
+events after that id), and a refusal.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
@@ -23,22 +22,22 @@ from tailrace.transport import Transport, refusal
 TERMINAL: Final = frozenset({"execution:completed", "execution:failed", "execution:cancelled"})
 RESET: Final = "stream:reset"
 
-SILENCE: Final = 45.0
-"""Seconds without a byte after which a connection counts as dead: three of the heartbeats."""
-PATIENCE: Final = 60.0
-"""Seconds without any connection after which the API counts as gone."""
-_LONGEST_PAUSE: Final = 15.0
+READ_TIMEOUT_S: Final = 45.0
+"""Silence after which a connection counts as dead: three heartbeats."""
+RECONNECT_TIMEOUT_S: Final = 60.0
+"""Time without any connection after which the API counts as unreachable."""
+_MAX_RETRY_S: Final = 15.0
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True):
     """One event of an execution.
 
     Attributes:
-        id: where to go on after this event; empty before the first event of the log.
+        id: id to resume after this event; empty before the first event of the log.
         type: for example ``step:completed``.
-        data: what happened, as the API documents it for this type.
-        timestamp: when it was written to the log (RFC 3339); empty for events of the stream
-            itself, such as ``stream:reset``.
+        data: the event's data, as the API documents it for this type.
+        timestamp: time of the commit (RFC 3339); empty for events of the stream itself, such as
+            ``stream:reset``.
     """
 
     id: str
@@ -51,8 +50,8 @@ class ExecutionStream:
     """An iterator over the events of one execution.
 
     Attributes:
-        last_event_id: the id to resume from; also moved on by blocks that carry nothing else.
-        reconnects: how often a connection was lost so far.
+        last_event_id: the id to resume from; blocks with only an id advance it too.
+        reconnects: the number of lost connections so far.
     """
 
     def __init__(
@@ -61,25 +60,25 @@ class ExecutionStream:
         execution_id: str,
         last_event_id: str = "",
         *,
-        silence: float = SILENCE,
-        patience: float = PATIENCE,
+        read_timeout: float = READ_TIMEOUT_S,
+        reconnect_timeout: float = RECONNECT_TIMEOUT_S,
     ) -> None:
         self.last_event_id = last_event_id
         self.reconnects = 0
         self._transport = transport
         self._path = f"/api/v1/sse/executions/{execution_id}/stream"
-        self._timeout = httpx.Timeout(10.0, read=silence)
-        self._patience = patience
+        self._timeout = httpx.Timeout(10.0, read=read_timeout)
+        self._reconnect_timeout = reconnect_timeout
         self._retry = 1.0
         self._connected = False
         self._ended = False
 
     def __iter__(self) -> Iterator[Event]:
-        """Yield events until the execution ends, over as many connections as it takes.
+        """Yield events until the execution ends, and reconnect as often as necessary.
 
         Raises:
-            RefusedError: there is no such execution, or it may not be read.
-            UnreachableError: no connection for as long as the patience lasts.
+            RefusedError: the execution does not exist, or the token may not read it.
+            UnreachableError: no connection for ``reconnect_timeout`` seconds.
         """
         failures = 0
         lost_at = time.monotonic()
@@ -95,11 +94,11 @@ class ExecutionStream:
             now = time.monotonic()
             if self._connected:
                 failures, lost_at = 0, now
-            elif now - lost_at >= self._patience:
+            elif now - lost_at >= self._reconnect_timeout:
                 raise self._transport.unreachable(reason) from None
-            # Doubled only while the API stays away: a stream that a draining replica closed
-            # goes on at the next one after the pause that the server asked for.
-            self._transport.sleep(min(self._retry * 2**failures, max(_LONGEST_PAUSE, self._retry)))
+            # Back off only while the API is unreachable. After a draining replica closes the
+            # stream, wait for the server's `retry` and resume at another replica.
+            self._transport.sleep(min(self._retry * 2**failures, max(_MAX_RETRY_S, self._retry)))
             failures += 1
             self.reconnects += 1
 
@@ -114,7 +113,7 @@ class ExecutionStream:
                 self._ended = True
                 return
             if answer.status_code >= 500:
-                # A replica that starts or stops, or the proxy in front of it.
+                # A replica is starting or stopping, or a proxy reports that.
                 raise httpx.RemoteProtocolError(f"the API answered {answer.status_code}")
             if not answer.is_success:
                 answer.read()
@@ -128,7 +127,7 @@ class ExecutionStream:
                 self._retry = max(block.retry, 0) / 1000
             if block.id:
                 self.last_event_id = block.id
-            # A block without data moves the id on, no more.
+            # A block without data only advances the id.
             if not block.data:
                 continue
             event = _event(block)

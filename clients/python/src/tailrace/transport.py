@@ -1,4 +1,4 @@
-"""HTTP to one API: requests, retries of what is safe to repeat, problems as errors."""
+"""HTTP requests to one API, with retries of safe requests and problems as errors."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -9,13 +9,13 @@ import msgspec
 
 from tailrace.errors import Problem, RefusedError, UnreachableError
 
-ATTEMPTS: Final = 3
-FIRST_PAUSE: Final = 0.2
+_MAX_TRIES: Final = 3
+_FIRST_RETRY_S: Final = 0.2
 _SCHEMES: Final = frozenset({"http", "https"})
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _UNAUTHORIZED: Final = 401
 _BODY_HEADERS: Final = {"Content-Type": "application/json"}
-# A connection that ended under way; one that was kept open too long ends like this, too.
+# The connection broke during a request; an idle connection that the server closed ends so too.
 _BROKEN: Final = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 
 
@@ -31,17 +31,17 @@ class _ProblemDocument(msgspec.Struct):
 
 
 class Transport:
-    """Requests to one API with one token, over kept connections.
+    """Requests to one API with one token, over persistent connections.
 
     Args:
-        url: where the API is.
-        token: what it is shown; empty where it asks for none.
-        organization: whose executions these are; empty for the token's only one.
-        timeout: how long an answer may take, in seconds.
-        sleep: how pauses are made.
+        url: base URL of the API.
+        token: bearer token; empty without authentication.
+        organization: organisation of the requests; empty if the token has only one.
+        timeout: longest wait for a response, in seconds.
+        sleep: function that sleeps for some seconds; replaced in tests.
 
     Raises:
-        UnreachableError: ``url`` is none that could be asked.
+        UnreachableError: ``url`` is not a usable URL.
     """
 
     def __init__(
@@ -64,9 +64,9 @@ class Transport:
                 base_url=base,
                 headers=headers,
                 timeout=httpx.Timeout(timeout, connect=5.0),
-                # A proxy that the environment names cannot reach what runs on this machine.
+                # A proxy from the environment cannot reach this machine.
                 trust_env=base.host not in _LOOPBACK,
-                # To read the certificate authorities takes longer than most commands.
+                # Loading the certificate authorities takes longer than most commands.
                 verify=base.scheme != "http",
             )
         except (httpx.InvalidURL, UnicodeEncodeError) as error:
@@ -90,14 +90,14 @@ class Transport:
         headers: Mapping[str, str] | None = None,
         query: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Send a request and return the decoded answer.
+        """Send a request and return the decoded response.
 
-        Only what may be repeated is sent here: reads, idempotent writes, and POSTs that carry an
-        Idempotency-Key. So a connection that broke under way is tried again.
+        All requests are safe to repeat: reads, idempotent writes, and POSTs with an
+        Idempotency-Key. A request whose connection broke is therefore retried.
 
         Raises:
-            RefusedError: the API answered with a problem.
-            UnreachableError: no answer.
+            RefusedError: the API responded with a problem.
+            UnreachableError: the API did not respond.
         """
         request = self.http.build_request(
             method,
@@ -118,15 +118,15 @@ class Transport:
                 return self.http.send(request)
             except _BROKEN as error:
                 failures += 1
-                if failures == ATTEMPTS:
+                if failures == _MAX_TRIES:
                     raise self.unreachable(error) from None
-                self.sleep(FIRST_PAUSE * 2 ** (failures - 1))
+                self.sleep(_FIRST_RETRY_S * 2 ** (failures - 1))
             except httpx.TransportError as error:
-                # Nobody listens, or nobody answers in time: to ask again would only delay this.
+                # No listener, or no response in time: a retry would only delay the error.
                 raise self.unreachable(error) from None
 
     def unreachable(self, error: Exception) -> UnreachableError:
-        """Return the error that says in one line that the API does not answer."""
+        """Return the error for an API that does not respond, as a one-line message."""
         reason = str(error) or type(error).__name__
         return UnreachableError(
             f"cannot reach {self.url}: {reason}. Start it with `tailrace up`, or set TAILRACE_URL"
@@ -134,7 +134,7 @@ class Transport:
 
 
 def refusal(answer: httpx.Response) -> RefusedError:
-    """Read a refusal: a problem document, or whatever a proxy in between has to say."""
+    """Convert an error response (a problem document, or a proxy's page) to an error."""
     try:
         document = msgspec.json.decode(answer.content, type=_ProblemDocument)
     except msgspec.DecodeError:
@@ -142,7 +142,7 @@ def refusal(answer: httpx.Response) -> RefusedError:
     title = document.title or f"{answer.status_code} {answer.reason_phrase}"
     detail = document.detail
     if answer.status_code == _UNAUTHORIZED and "Authorization" not in answer.request.headers:
-        # What the API says is about headers, which nobody sets here.
-        detail = "the API asks for a token: set TAILRACE_TOKEN"
+        # The API's detail names headers, which users of this client do not set.
+        detail = "the API requires a token: set TAILRACE_TOKEN"
     places = tuple(Problem(place.pointer, place.detail) for place in document.errors)
     return RefusedError(answer.status_code, title, detail, places)

@@ -1,9 +1,9 @@
-"""WfCommons traces (WfFormat 1.5) as workflow definitions.
+"""Convert WfCommons traces (WfFormat 1.5) to workflow definitions.
 
-A trace is one recorded run of a scientific workflow. A task becomes a ``simulate`` node that
-sleeps for the recorded time, scaled; an edge may be written at either end, as the parent's child
-or the child's parent, and counts once. Everything here is linear in the size of the trace: real
-ones have tens of thousands of tasks and joins of more than a thousand.
+A trace is a recorded run of a scientific workflow. Each task becomes a ``simulate`` node that
+sleeps for the recorded time, scaled. An edge may be given by its parent or by its child and counts
+once. The conversion is linear in the size of the trace: real traces have tens of thousands of tasks
+and joins of more than a thousand.
 
 https://github.com/wfcommons/WfFormat
 """
@@ -20,7 +20,7 @@ from tailrace.errors import TraceError
 
 VERSIONS: Final = ("1.5", "1.4")
 DEFINITION_BYTES: Final = 1024 * 1024
-"""The largest definition that the API takes."""
+"""The largest definition that the API accepts."""
 
 _ID_LENGTH: Final = 64
 _LEGAL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -59,15 +59,15 @@ class _Trace(msgspec.Struct):
 
 
 def import_trace(content: bytes, stem: str, scale: float = 0.0) -> dict[str, Any]:
-    """Turn a trace into a definition.
+    """Convert a trace to a definition.
 
     Args:
         content: the trace, as JSON.
-        stem: the name of its file without the ending; it becomes the workflow's id.
+        stem: the file name without its ending, used for the workflow's id.
         scale: seconds of sleep per recorded second.
 
     Raises:
-        TraceError: the content is not a trace, or its tasks are no directed acyclic graph.
+        TraceError: the content is not a trace, or its tasks do not form an acyclic graph.
     """
     trace = _decode(content)
     tasks = _tasks_by_id(trace.workflow.specification.tasks)
@@ -87,12 +87,12 @@ def import_trace(content: bytes, stem: str, scale: float = 0.0) -> dict[str, Any
 
 
 def workflow_id(stem: str) -> str:
-    """Return the id of the workflow of a file: its name, as far as an id can be it."""
+    """Return a legal workflow id made from a file name."""
     return _ILLEGAL.sub("-", stem).strip("-")[:_ID_LENGTH] or "trace"
 
 
 def encode(definition: Mapping[str, Any]) -> str:
-    """Write a definition as JSON with a line for each node: compact, and still to be read."""
+    """Return a definition as compact JSON with one line per node."""
     head = {key: value for key, value in definition.items() if key != "nodes"}
     opening = msgspec.json.encode(head).decode().removesuffix("}")
     nodes = ",\n".join(
@@ -103,10 +103,10 @@ def encode(definition: Mapping[str, Any]) -> str:
 
 
 def legal_ids(names: Iterable[str]) -> Iterator[str]:
-    """Yield an id for each of ``names``, which differ: itself if legal, else one made from it.
+    """Yield an id for each distinct name: the name itself if legal, else an id made from it.
 
-    A made id carries a hash of the whole name, so it depends on that name alone and not on the
-    order of the tasks. The hash grows in the one case in a billion that the id is taken.
+    A made id contains a hash of the whole name, so it does not depend on the order of the tasks. A
+    longer hash is used in the rare case that the id is taken.
     """
     names = list(names)
     taken = {name for name in names if _LEGAL_ID.fullmatch(name)}
@@ -120,7 +120,7 @@ def legal_ids(names: Iterable[str]) -> Iterator[str]:
 
 
 def duration(seconds: float) -> str:
-    """Write seconds as a definition's duration, to a thousandth of the unit."""
+    """Return seconds as a duration for a definition, with three decimals."""
     if seconds >= 1 or seconds == 0:
         return f"{_number(seconds)}s"
     return f"{_number(seconds * 1000)}ms"
@@ -166,7 +166,7 @@ def _tasks_by_id(tasks: Sequence[_Task]) -> dict[str, _Task]:
 
 
 def _parents(tasks: Mapping[str, _Task]) -> dict[str, list[str]]:
-    """Return each task's parents, from both ends of every edge, in the order they are written."""
+    """Return each task's parents, from both ends of every edge, in the order of the trace."""
     parents: dict[str, dict[str, None]] = {task: {} for task in tasks}
     for task, body in tasks.items():
         for parent in body.parents:
@@ -192,14 +192,14 @@ def _check_acyclic(parents: Mapping[str, list[str]]) -> None:
 def _node(
     task: str, needs: list[str], seconds: Mapping[str, float], scale: float
 ) -> dict[str, Any]:
-    # Recorded clocks step back now and then; nothing ran for less than no time.
+    # Recorded clocks sometimes step back; a negative duration becomes zero.
     slept = max(seconds.get(task, 0.0), 0.0) * scale
     body = {"type": "simulate", "name": task, "needs": needs, "with": {"duration": duration(slept)}}
     return body if needs else {key: value for key, value in body.items() if key != "needs"}
 
 
 def _within_limit(definition: dict[str, Any]) -> dict[str, Any]:
-    """Leave out of a definition that is else too large what the defaults say as well."""
+    """Omit default values from a definition that would be too large."""
     if len(msgspec.json.encode(definition)) > DEFINITION_BYTES:
         for node, body in definition["nodes"].items():
             if body["name"] == node:

@@ -1,1 +1,1 @@
-"""The commands, one a module; ``tailrace.cli`` loads each when it is called."""
+"""One module per command; ``tailrace.cli`` imports it when it is called."""

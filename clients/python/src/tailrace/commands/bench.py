@@ -1,4 +1,4 @@
-"""``tailrace bench``: the benchmarks of a checkout, in an interpreter of their own."""
+"""``tailrace bench``: run a benchmark of the checkout in a separate interpreter."""
 
 import os
 import subprocess
@@ -20,7 +20,7 @@ _BENCHMARKS: Final = ("broker", "engine", "eta", "fanout", "latency", "retention
 )
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def bench(name: str, options: tuple[str, ...]) -> None:
-    """Measure NAME; the OPTIONS are the benchmark's own, --json among them."""
+    """Run the benchmark NAME; OPTIONS are passed to it, for example --json or --help."""
     script = _CHECKOUT / "benchmarks" / f"{name}.py"
     if not script.is_file():
         raise TailraceError(

@@ -8,7 +8,7 @@ from tailrace.commands.client_command import client_command, json_option, print_
 
 @click.command
 @click.argument("execution")
-@click.option("--reason", help="Why; it is kept in the run's log.")
+@click.option("--reason", help="Reason; recorded in the run's log.")
 @json_option
 @client_command
 def cancel(client: Client, execution: str, reason: str | None, as_json: bool) -> None:

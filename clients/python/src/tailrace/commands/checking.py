@@ -1,4 +1,4 @@
-"""Definitions checked by the API, with every problem of every file."""
+"""Check definitions with the API and report the problems of each file."""
 
 from collections.abc import Sequence
 
@@ -8,12 +8,12 @@ from tailrace.client import Client
 from tailrace.definition_files import DefinitionFile
 from tailrace.errors import Problem, RefusedError
 
-# What the API answers when the definition is at fault, not the caller or the server.
+# Statuses for an invalid definition, as opposed to a refused caller or a server error.
 _AT_FAULT = frozenset({400, 413, 422})
 
 
 def problems_of(client: Client, file: DefinitionFile) -> tuple[Problem, ...]:
-    """Return what is wrong with a definition; nothing if it is valid."""
+    """Return the problems of a definition; none if it is valid."""
     try:
         client.validate(file.definition)
     except RefusedError as error:
@@ -24,7 +24,7 @@ def problems_of(client: Client, file: DefinitionFile) -> tuple[Problem, ...]:
 
 
 def report(files: Sequence[tuple[DefinitionFile, tuple[Problem, ...]]]) -> None:
-    """Write one line on stderr for each problem: file, place, sentence."""
+    """Write one line per problem on stderr: file, place, message."""
     for file, problems in files:
         for problem in problems:
             click.echo(f"{file.path}: {problem}", err=True)

@@ -1,4 +1,4 @@
-"""What all client commands share: which API, with which token, and JSON or text."""
+"""Options that all client commands share, and JSON output."""
 
 import functools
 from collections.abc import Callable
@@ -19,25 +19,29 @@ def client_command(
     """Add ``--url``, ``--token`` and ``--organization`` to a command and call it with a client."""
 
     @click.option(
-        "--url", envvar="TAILRACE_URL", default=DEFAULT_URL, show_default=True, help="The API."
+        "--url",
+        envvar="TAILRACE_URL",
+        default=DEFAULT_URL,
+        show_default=True,
+        help="URL of the API.",
     )
     @click.option("--token", envvar="TAILRACE_TOKEN", default="", help="Bearer token.")
     @click.option(
         "--organization",
         envvar="TAILRACE_ORGANIZATION",
         default="",
-        help="Whose workflows; needed where the token holds several organisations.",
+        help="Organisation; required if the token has several.",
     )
     def wrapper(url: str, token: str, organization: str, *args: P.args, **kwargs: P.kwargs) -> R:
         with Client(url, token, organization=organization) as client:
             return function(client, *args, **kwargs)
 
-    # The options that were put on the function before are kept in an attribute.
+    # Click keeps the options of inner decorators in an attribute of the function.
     functools.update_wrapper(wrapper, function)
     return wrapper
 
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def print_json(document: Any) -> None:

@@ -1,4 +1,4 @@
-"""``tailrace dead``: the jobs that failed for good."""
+"""``tailrace dead``: manage dead letters."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -10,27 +10,31 @@ from tailrace.commands.client_command import client_command, json_option, print_
 
 _MOST: Final = 200
 
-_queue_option = click.option("--queue", help="Only those of this queue.")
+_queue_option = click.option("--queue", help="Only dead letters of this queue.")
 _letters_argument = click.argument("letters", metavar="[ID]...", nargs=-1, type=int)
 
 
 @click.group
 def dead() -> None:
-    """List, read, replay and purge the jobs that failed for good."""
+    """List, show, replay and purge dead letters: jobs that cannot be processed."""
 
 
 @dead.command
 @_queue_option
 @click.option(
-    "--limit", type=click.IntRange(1, _MOST), default=50, show_default=True, help="How many."
+    "--limit",
+    type=click.IntRange(1, _MOST),
+    default=50,
+    show_default=True,
+    help="Number of entries.",
 )
-@click.option("--after", type=int, help="Only those with a greater ID.")
+@click.option("--after", type=int, help="Only greater IDs.")
 @json_option
 @client_command
 def ls(client: Client, queue: str | None, limit: int, after: int | None, as_json: bool) -> None:
     """List dead letters, oldest first.
 
-    Each line tells the ID, when it died, its queue and actor, and why.
+    Each line shows the ID, the time, the queue, the actor and the reason.
     """
     page = client.dead_letters(queue, limit=limit, after=after)
     if as_json:
@@ -47,7 +51,7 @@ def ls(client: Client, queue: str | None, limit: int, after: int | None, as_json
 @json_option
 @client_command
 def show(client: Client, letter: int, as_json: bool) -> None:
-    """Show a dead letter: why it died, its message, its traceback."""
+    """Show a dead letter with its reason, message and traceback."""
     document = client.dead_letter(letter)
     if as_json:
         print_json(document)
@@ -68,7 +72,7 @@ def show(client: Client, letter: int, as_json: bool) -> None:
 @json_option
 @client_command
 def replay(client: Client, letters: tuple[int, ...], queue: str | None, as_json: bool) -> None:
-    """Put dead letters back on their queues: those with the IDs, or of a queue, or all."""
+    """Put dead letters back on their queues: by ID, by --queue, or all."""
     _either(letters, queue)
     count = _each(client.replay, letters) if letters else client.replay_all(queue)
     _report("replayed", count, as_json)
@@ -77,23 +81,25 @@ def replay(client: Client, letters: tuple[int, ...], queue: str | None, as_json:
 @dead.command
 @_letters_argument
 @_queue_option
-@click.option("--yes", is_flag=True, help="Delete all of them without naming any.")
+@click.option("--yes", is_flag=True, help="Delete all dead letters.")
 @json_option
 @client_command
 def purge(
     client: Client, letters: tuple[int, ...], queue: str | None, yes: bool, as_json: bool
 ) -> None:
-    """Delete dead letters for good: those with the IDs, or of a queue, or all."""
+    """Delete dead letters: by ID, by --queue, or all with --yes."""
     _either(letters, queue)
     if not (letters or queue or yes):
-        raise click.UsageError("this deletes all dead letters: add --yes, or name IDs or a --queue")
+        raise click.UsageError(
+            "this would delete all dead letters: add --yes, or give IDs or a --queue"
+        )
     count = _each(client.purge, letters) if letters else client.purge_all(queue)
     _report("purged", count, as_json)
 
 
 def _either(letters: tuple[int, ...], queue: str | None) -> None:
     if letters and queue:
-        raise click.UsageError("name either IDs or a --queue")
+        raise click.UsageError("give either IDs or a --queue")
 
 
 def _each(action: Callable[[int], int], letters: tuple[int, ...]) -> int:
@@ -115,5 +121,5 @@ def _line(letter: Mapping[str, Any]) -> str:
 
 
 def _printable(text: str) -> str:
-    # A message may come from anywhere, and terminals obey control characters.
+    # Messages are untrusted, and terminals interpret control characters.
     return "".join(character if character.isprintable() else "\ufffd" for character in text)

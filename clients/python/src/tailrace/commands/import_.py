@@ -1,4 +1,4 @@
-"""``tailrace import``: workflows in other formats as definitions on stdout."""
+"""``tailrace import``: convert other workflow formats to definitions."""
 
 import math
 from pathlib import Path
@@ -11,7 +11,7 @@ from tailrace.wfcommons import DEFINITION_BYTES, encode, import_trace
 
 @click.group(name="import")
 def import_() -> None:
-    """Turn a workflow in another format into a definition on stdout."""
+    """Convert a workflow of another format to a definition on stdout."""
 
 
 @import_.command
@@ -27,7 +27,7 @@ def import_() -> None:
 def wfcommons(file: Path, scale: float) -> None:
     """Import a WfCommons trace (WfFormat 1.5): each task becomes a node that sleeps."""
     if not math.isfinite(scale):
-        raise click.BadParameter(f"{scale} is not a scale", param_hint="--scale")
+        raise click.BadParameter(f"{scale} is not a finite number", param_hint="--scale")
     try:
         definition = import_trace(file.read_bytes(), file.stem, scale)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""JSON on the command line."""
+"""A parameter type for JSON on the command line."""
 
 import sys
 from pathlib import Path
@@ -14,7 +14,7 @@ class JsonInput(click.ParamType[Any]):
     name = "JSON|@file"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read the value."""
+        """Parse the value, or the file it names."""
         text = str(value)
         try:
             return msgspec.json.decode(_read(text[1:]) if text.startswith("@") else text)

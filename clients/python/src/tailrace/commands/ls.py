@@ -24,10 +24,14 @@ _COLOURS: Final = {
 @click.argument("workflow", required=False)
 @click.option("--status", type=click.Choice(RUN_STATUSES), help="Only runs in this status.")
 @click.option(
-    "--limit", type=click.IntRange(1, _MOST), default=20, show_default=True, help="How many."
+    "--limit",
+    type=click.IntRange(1, _MOST),
+    default=20,
+    show_default=True,
+    help="Number of entries.",
 )
-@click.option("--cursor", help="Go on where the page with this cursor ended.")
-@click.option("--waiting", is_flag=True, help="Not runs, but the steps that wait for a signal.")
+@click.option("--cursor", help="Continue after the page with this cursor.")
+@click.option("--waiting", is_flag=True, help="List steps that wait for a signal.")
 @json_option
 @client_command
 def ls(
@@ -39,10 +43,10 @@ def ls(
     waiting: bool,
     as_json: bool,
 ) -> None:
-    """List runs, newest first: of WORKFLOW, or of all workflows.
+    """List runs of WORKFLOW, or of all workflows, newest first.
 
-    Each line tells the execution, its status, when it started and how long it took; with
-    --waiting the execution, the step, since when it waits and for what.
+    Each line shows the execution, its status, start and duration. With --waiting it shows the
+    execution, the step, the beginning of the wait and the awaited signal.
     """
     if waiting and (workflow or status):
         raise click.UsageError("--waiting lists the steps of all workflows")
@@ -70,7 +74,7 @@ def _line(summary: Mapping[str, Any], now: float) -> str:
             click.style(f"{status:<9}", fg=_COLOURS.get(status)),
             f"{seconds_text(max(now - created, 0.0)):>8} ago",
             f"{seconds_text(max(ended - created, 0.0)):>8}",
-            # Last, because it may be long: nothing has to be cut off.
+            # Last, because it may be long.
             summary["workflow_id"],
         )
     )

@@ -1,4 +1,4 @@
-"""``tailrace pause``: let a run start no more steps."""
+"""``tailrace pause``: pause a run."""
 
 import click
 
@@ -8,13 +8,13 @@ from tailrace.commands.client_command import client_command, json_option, print_
 
 @click.command
 @click.argument("execution")
-@click.option("--reason", help="Why; it is kept in the run's log.")
+@click.option("--reason", help="Reason; recorded in the run's log.")
 @json_option
 @client_command
 def pause(client: Client, execution: str, reason: str | None, as_json: bool) -> None:
-    """Pause EXECUTION: what runs is finished, nothing new is started."""
+    """Pause EXECUTION. Running steps finish; no new steps start."""
     answer = client.pause(execution, reason)
     if as_json:
         print_json(answer)
     else:
-        click.echo(f"{execution} will be paused; let it go on with: tailrace resume {execution}")
+        click.echo(f"{execution} will be paused; continue with: tailrace resume {execution}")

@@ -1,4 +1,4 @@
-"""``tailrace resume``: let a run go on, or decide what it waits for."""
+"""``tailrace resume``: continue a paused run, or decide a waiting step."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ from tailrace.commands.json_input import JsonInput
 
 @click.command
 @click.argument("execution")
-@click.option("--node", help="The step to decide.  [default: the only one that waits]")
-@click.option("--approve/--reject", "approved", default=None, help="What is decided.")
-@click.option("--data", type=JsonInput(), help="What the step asks for.")
+@click.option("--node", help="Step to decide.  [default: the only waiting step]")
+@click.option("--approve/--reject", "approved", default=None, help="The decision.")
+@click.option("--data", type=JsonInput(), help="Data that the step requests.")
 @json_option
 @client_command
 def resume(
@@ -24,14 +24,14 @@ def resume(
     data: Any,
     as_json: bool,
 ) -> None:
-    """Let EXECUTION go on.
+    """Continue EXECUTION.
 
-    If it was paused it goes on; else the only step that waits for a decision is approved. With
-    --node, --approve, --reject or --data a step is decided, whether the run is paused or not.
+    A paused run continues; of any other run the only waiting step is approved. With --node,
+    --approve, --reject or --data a step is decided, whether the run is paused or not.
     """
     decision = None if approved is None else "approved" if approved else "rejected"
     answer = client.resume(execution, node, decision=decision, data=data)
     if as_json:
         print_json(answer)
     else:
-        click.echo(f"{execution} will go on")
+        click.echo(f"{execution} will continue")

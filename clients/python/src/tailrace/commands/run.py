@@ -1,4 +1,4 @@
-"""``tailrace run``: start a run, and watch it if asked."""
+"""``tailrace run``: start a run, and optionally follow it."""
 
 import sys
 from typing import Any
@@ -20,15 +20,15 @@ from tailrace.view.follow import follow
 def run(client: Client, workflow: str, input_data: Any, watched: bool, as_json: bool) -> None:
     """Start a run of WORKFLOW.
 
-    With --watch it exits 0 if the run completed, 1 if it failed, 3 if it was cancelled. With
-    --json it prints one object a line, the run document last.
+    With --watch the exit code is 0 if the run completed, 1 if it failed, 3 if it was cancelled.
+    With --json the output is one object per line, the run document last.
     """
     execution_id: str = client.run(workflow, input_data)["execution_id"]
-    sys.exit(started(client, execution_id, watched=watched, as_json=as_json))
+    sys.exit(report_started(client, execution_id, watched=watched, as_json=as_json))
 
 
-def started(client: Client, execution_id: str, *, watched: bool, as_json: bool) -> int:
-    """Tell of a run that was started, and follow it if asked; returns the exit code."""
+def report_started(client: Client, execution_id: str, *, watched: bool, as_json: bool) -> int:
+    """Print a started run, or follow it if ``watched``; return the exit code."""
     if watched:
         return follow(client, execution_id, as_json=as_json)
     if as_json:

@@ -1,4 +1,4 @@
-"""``tailrace schedule``: have runs started by cron lines or at intervals."""
+"""``tailrace schedule``: manage schedules."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -19,15 +19,19 @@ def schedule() -> None:
 
 @schedule.command
 @click.option(
-    "--limit", type=click.IntRange(1, _MOST), default=50, show_default=True, help="How many."
+    "--limit",
+    type=click.IntRange(1, _MOST),
+    default=50,
+    show_default=True,
+    help="Number of entries.",
 )
-@click.option("--cursor", help="Go on where the page with this cursor ended.")
+@click.option("--cursor", help="Continue after the page with this cursor.")
 @json_option
 @client_command
 def ls(client: Client, limit: int, cursor: str | None, as_json: bool) -> None:
     """List schedules.
 
-    Each line tells the schedule, its workflow, when it starts runs, and when next.
+    Each line shows the schedule, its workflow, its cron line and the next start.
     """
     page = client.schedules(limit=limit, cursor=cursor)
     if as_json:
@@ -48,7 +52,7 @@ def ls(client: Client, limit: int, cursor: str | None, as_json: bool) -> None:
 )
 @click.option("--time-zone", help="IANA time zone of a cron line.  [default: UTC]")
 @click.option("--input", "input_data", type=JsonInput(), help="The runs' input. [default: {}]")
-@click.option("--id", "schedule_id", help="Its name; replaces a schedule that has it.")
+@click.option("--id", "schedule_id", help="ID of the schedule; an existing one is replaced.")
 @json_option
 @client_command
 def add(
@@ -60,7 +64,7 @@ def add(
     schedule_id: str | None,
     as_json: bool,
 ) -> None:
-    """Have runs of WORKFLOW started."""
+    """Schedule runs of WORKFLOW."""
     added = client.schedule(
         workflow, cron, input_data, time_zone=time_zone, schedule_id=schedule_id
     )
@@ -75,7 +79,7 @@ def add(
 @json_option
 @client_command
 def rm(client: Client, schedules: tuple[str, ...], as_json: bool) -> None:
-    """End schedules; their runs go on."""
+    """Delete schedules; their runs continue."""
     for schedule_id in schedules:
         client.unschedule(schedule_id)
     if as_json:

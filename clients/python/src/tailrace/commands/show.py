@@ -1,4 +1,4 @@
-"""``tailrace show``: one run in full."""
+"""``tailrace show``: show one run in full."""
 
 import sys
 import time
@@ -15,16 +15,16 @@ _PIPED_WIDTH = 140
 
 @click.command
 @click.argument("execution")
-@click.option("--logs", is_flag=True, help="With --json: every event of its log, too.")
+@click.option("--logs", is_flag=True, help="With --json: include all events of the log.")
 @json_option
 @client_command
 def show(client: Client, execution: str, logs: bool, as_json: bool) -> None:
-    """Show EXECUTION: its status, its steps, its output."""
+    """Show status, steps and output of EXECUTION."""
     document = client.get(execution, include_logs=logs)
     if as_json:
         print_json(document)
         return
-    # Not cut to a terminal's width where there is no terminal.
+    # Without a terminal there is no width to fit.
     console = Console(width=None if sys.stdout.isatty() else _PIPED_WIDTH)
     run = run_with_graph(client, document)
     run.add_document(document)

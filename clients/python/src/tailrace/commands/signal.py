@@ -11,13 +11,13 @@ from tailrace.commands.json_input import JsonInput
 
 @click.command
 @click.argument("procedure")
-@click.option("--data", type=JsonInput(), help="The event, an object.  [default: {}]")
+@click.option("--data", type=JsonInput(), help="The event, a JSON object.  [default: {}]")
 @json_option
 @client_command
 def signal(client: Client, procedure: str, data: Any, as_json: bool) -> None:
-    """Send the trigger PROCEDURE to every step that awaits it and whose `match` it satisfies.
+    """Send the trigger PROCEDURE to all steps that await it and whose `match` accepts it.
 
-    It is kept for a day, for steps that begin to wait later and look back.
+    The trigger is stored for a day, for steps with a `lookback`.
     """
     matched = client.signal(procedure, data)
     if as_json:

@@ -1,4 +1,4 @@
-"""``tailrace up``: everything on this machine."""
+"""``tailrace up``: run all services on this machine."""
 
 import asyncio
 from pathlib import Path
@@ -30,7 +30,7 @@ from tailrace.local.system import Options, run
     type=click.IntRange(1, 64),
     default=1,
     show_default=True,
-    help="API processes, on ports upward from --port.",
+    help="API processes, on consecutive ports from --port.",
 )
 @click.option(
     "--workers",
@@ -46,7 +46,7 @@ from tailrace.local.system import Options, run
     type=click.Path(path_type=Path),
     default=Path(".tailrace"),
     show_default=True,
-    help="Where the embedded NATS keeps its data between starts.",
+    help="Folder for the data of the embedded NATS.",
 )
 @click.option("--nats", metavar="URL", help="Use this NATS instead of the embedded one.")
 @click.option(
@@ -56,7 +56,7 @@ from tailrace.local.system import Options, run
     help="Port of the embedded NATS; 0 takes any free one. [default: 4222, or any if it is taken]",
 )
 @click.option("--demo", is_flag=True, help="Install the examples.")
-def up(  # noqa: PLR0913, PLR0917 - one parameter an option
+def up(  # noqa: PLR0913, PLR0917 - one parameter per option
     host: str,
     port: int,
     api_replicas: int,
@@ -68,8 +68,8 @@ def up(  # noqa: PLR0913, PLR0917 - one parameter an option
 ) -> None:
     """Start NATS, the API and workers on this machine.
 
-    Prints `ready URL` when a run would work. Ctrl-C or SIGTERM ends all of it within ten seconds
-    and loses nothing; a second one ends it at once.
+    Prints `ready URL` when runs can be started. Ctrl-C or SIGTERM stops everything within ten
+    seconds and loses nothing; a second one stops it at once.
     """
     asyncio.run(
         run(

@@ -18,7 +18,7 @@ from tailrace.definition_files import read_definitions
 def validate(client: Client, files: tuple[Path, ...], as_json: bool) -> None:
     """Check workflow definitions: YAML or JSON, files or folders.
 
-    Lists every problem with its place; exits 1 if there is one.
+    Lists every problem with its place. The exit code is 1 if there is any.
     """
     checked = [(file, problems_of(client, file)) for file in read_definitions(files)]
     if as_json:

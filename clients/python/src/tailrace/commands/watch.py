@@ -1,4 +1,4 @@
-"""``tailrace watch``: follow a run that exists."""
+"""``tailrace watch``: follow an existing run."""
 
 import sys
 
@@ -11,12 +11,12 @@ from tailrace.view.follow import follow
 
 @click.command
 @click.argument("execution")
-@click.option("--from", "last_event_id", metavar="ID", default="", help="Only what came after ID.")
+@click.option("--from", "last_event_id", metavar="ID", default="", help="Only events after ID.")
 @json_option
 @client_command
 def watch(client: Client, execution: str, last_event_id: str, as_json: bool) -> None:
-    """Follow EXECUTION from its first event on, until it ends.
+    """Follow EXECUTION from its first event until it ends.
 
-    Exits 0 if the run completed, 1 if it failed, 3 if it was cancelled.
+    The exit code is 0 if the run completed, 1 if it failed, 3 if it was cancelled.
     """
     sys.exit(follow(client, execution, last_event_id, as_json=as_json))

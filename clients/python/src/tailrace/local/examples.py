@@ -1,4 +1,4 @@
-"""The examples, found beside the code and installed through the API like anybody's workflows."""
+"""Install the examples through the API, like workflows of users."""
 
 from collections.abc import Iterator
 from typing import Any, Final
@@ -8,8 +8,8 @@ from tailrace.definition_files import read_definition
 from tailrace.local.demo import folder
 from tailrace.wfcommons import import_trace
 
-TRACE_SCALE: Final = 0.02
-"""Makes the hours of the recorded runs short enough, and the seconds long enough, to watch."""
+_TRACE_SCALE: Final = 0.02
+"""Factor on recorded durations that makes the runs short but visible."""
 
 
 def definitions() -> Iterator[dict[str, Any]]:
@@ -17,7 +17,7 @@ def definitions() -> Iterator[dict[str, Any]]:
     for path in sorted(folder().glob("*/workflow.yaml")):
         yield read_definition(path)
     for path in sorted(folder().glob("traces/*.json")):
-        yield import_trace(path.read_bytes(), path.stem, TRACE_SCALE)
+        yield import_trace(path.read_bytes(), path.stem, _TRACE_SCALE)
 
 
 def install(url: str, token: str = "", organization: str = "") -> None:

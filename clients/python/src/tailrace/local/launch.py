@@ -1,9 +1,9 @@
-"""Become another program that the kernel ends when its parent dies.
+"""Replace this process by a command that the kernel kills when its parent dies.
 
-Run as ``python -I -S launch.py PARENT COMMAND…``. The parent-death signal has to be set in the
-child. A ``preexec_fn`` would run Python between fork and exec, where a lock that another thread
-held stays locked for ever; this file runs after the exec, in a process of one thread, and then
-becomes the command. It imports nothing of Tailrace, so it costs about ten milliseconds.
+Run as ``python -I -S launch.py PARENT COMMAND…``. The parent-death signal must be set in the child.
+A ``preexec_fn`` would run Python between fork and exec, where a lock that another thread held stays
+locked forever. This file runs after the exec, in a single-threaded process, and then executes the
+command. It imports nothing from Tailrace, so it costs about ten milliseconds.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ PR_SET_PDEATHSIG = 1
 
 
 def main(parent: int, command: list[str]) -> None:
-    """Replace this process by ``command``, to be killed with ``parent``."""
+    """Execute ``command`` in this process, to be killed when ``parent`` dies."""
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     # A parent that died before the line above will send no signal.

@@ -1,4 +1,4 @@
-"""Ports, tried out before anything is started, so that a taken one is a clear message."""
+"""Check ports before any process starts, so that a taken port gives a clear message."""
 
 import errno
 import os
@@ -14,7 +14,7 @@ def api_ports(host: str, first: int, count: int) -> list[int]:
     """Return the ports of the API replicas, from ``first`` upward; 0 takes any free ones.
 
     Raises:
-        StartError: naming the port that cannot be had, and what to do.
+        StartError: a port cannot be used; the message names it and a remedy.
     """
     if first == 0:
         return _free_ports(host, count)
@@ -27,26 +27,26 @@ def api_ports(host: str, first: int, count: int) -> list[int]:
     return ports
 
 
-def nats_port(wanted: int | None, usual: int = 4222) -> int:
-    """Return a port for the embedded NATS: the wanted one, else the usual one if it is free.
+def nats_port(requested: int | None, default: int = 4222) -> int:
+    """Return a port for the embedded NATS: ``requested``, else ``default`` if it is free.
 
     Raises:
-        StartError: the wanted port cannot be had.
+        StartError: the requested port cannot be used.
     """
-    if wanted:
-        with _bound(LOOPBACK, wanted, "--nats-port"):
-            return wanted
-    if wanted is None:
+    if requested:
+        with _bound(LOOPBACK, requested, "--nats-port"):
+            return requested
+    if requested is None:
         try:
-            with _bound(LOOPBACK, usual, "--nats-port"):
-                return usual
+            with _bound(LOOPBACK, default, "--nats-port"):
+                return default
         except StartError:
             pass
     return _free_ports(LOOPBACK, 1)[0]
 
 
 def _free_ports(host: str, count: int) -> list[int]:
-    # All are held until the last is found, or the kernel could name one of them twice.
+    # Keep all sockets open until the last is bound, or the kernel could return a port twice.
     held = [_bound(host, 0, "--port") for _ in range(count)]
     ports: list[int] = [probe.getsockname()[1] for probe in held]
     for probe in held:
@@ -60,10 +60,10 @@ def _bound(host: str, port: int, port_option: str) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except OSError:
-        raise StartError(f"{host!r} is no address of this machine; see --host") from None
+        raise StartError(f"{host!r} is not an address of this machine; see --host") from None
     probe = socket.socket(family, kind, protocol)
     try:
-        # As servers do: connections of a previous start, still winding down, are no obstacle.
+        # As servers do: closing connections of a previous start must not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(address)
     except OSError as error:
@@ -76,6 +76,6 @@ def _sentence(error: OSError, host: str, port: int, port_option: str) -> str:
     if error.errno == errno.EADDRINUSE:
         return f"port {port} on {host} is taken; choose another with {port_option}"
     if error.errno == errno.EADDRNOTAVAIL:
-        return f"{host!r} is no address of this machine; see --host"
+        return f"{host!r} is not an address of this machine; see --host"
     reason = os.strerror(error.errno or 0)
     return f"cannot listen on {host}:{port}: {reason}; choose another with {port_option}"

@@ -1,4 +1,4 @@
-"""How a child says that it is ready: a datagram ``READY=1`` (the sd_notify protocol of systemd)."""
+"""Receive the readiness of a child: a datagram ``READY=1`` (systemd's sd_notify protocol)."""
 
 import asyncio
 import contextlib
@@ -7,15 +7,15 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-_LONGEST_PATH: Final = 100
-"""An AF_UNIX address holds 104 to 108 bytes, by platform."""
+_MAX_PATH_BYTES: Final = 100
+"""An AF_UNIX address holds 104 to 108 bytes, depending on the platform."""
 
 
 class ReadinessSocket:
-    """The socket that one child, and each of its successors, reports to.
+    """The socket that one child, and each process that replaces it, reports to.
 
     Attributes:
-        ready: set once the first of them has reported.
+        ready: set when the first process has reported.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,9 +38,9 @@ class ReadinessSocket:
 
 
 def socket_folder() -> tempfile.TemporaryDirectory[str]:
-    """Make a folder, private to this user, whose paths are short enough for socket addresses."""
+    """Create a folder, private to this user, with paths short enough for socket addresses."""
     folder = tempfile.TemporaryDirectory(prefix="tailrace-")
-    if len(folder.name) <= _LONGEST_PATH - len("/worker-999"):
+    if len(folder.name) <= _MAX_PATH_BYTES - len("/worker-999"):
         return folder
     folder.cleanup()
     return tempfile.TemporaryDirectory(prefix="tailrace-", dir="/tmp")

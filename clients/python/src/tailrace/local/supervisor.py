@@ -1,8 +1,8 @@
-"""Supervision: children are started until ready, restarted when they end, and stopped in order.
+"""Start child processes until ready, restart them when they end, and stop them in order.
 
-The first start of a child must succeed: what keeps it from becoming ready (a setting, a port, a
-NATS) will not go away by itself, and the operator is there to read why. After that a child that
-ends is started again, for ever, after a pause that doubles while it keeps ending soon.
+The first start of a child must succeed: a wrong setting, a taken port or a missing NATS does not
+resolve itself, and the operator is present to read the cause. After that an ended child is
+restarted, with exponential backoff while it keeps ending soon.
 """
 
 import asyncio
@@ -14,41 +14,41 @@ from tailrace.errors import StartError
 from tailrace.local.child import Child, describe_exit
 from tailrace.local.console import Console
 
-FIRST_PAUSE: Final = 0.5
-LONGEST_PAUSE: Final = 30.0
-STABLE_AFTER: Final = 30.0
-"""Seconds of life after which a child's next end counts as its first."""
-START_TIMEOUT: Final = 60.0
+FIRST_DELAY_S: Final = 0.5
+MAX_DELAY_S: Final = 30.0
+STABLE_AFTER_S: Final = 30.0
+"""Lifetime after which the backoff of a child is reset."""
+START_TIMEOUT_S: Final = 60.0
 
 _REFUSED_TO_START: Final = 2
 
 
 class Backoff:
-    """The pauses before the restarts of one child."""
+    """The delays before the restarts of one child."""
 
     def __init__(self) -> None:
-        self._pause = FIRST_PAUSE
+        self._delay = FIRST_DELAY_S
 
     def after(self, lifetime: float) -> float:
-        """Return the pause before the next start of a child that lived ``lifetime`` seconds."""
-        if lifetime >= STABLE_AFTER:
-            self._pause = FIRST_PAUSE
-        pause, self._pause = self._pause, min(self._pause * 2, LONGEST_PAUSE)
-        return pause
+        """Return the delay before the next start of a child that lived ``lifetime`` seconds."""
+        if lifetime >= STABLE_AFTER_S:
+            self._delay = FIRST_DELAY_S
+        delay, self._delay = self._delay, min(self._delay * 2, MAX_DELAY_S)
+        return delay
 
 
 class Supervisor:
-    """Owns all children of one ``tailrace up``."""
+    """Supervises the children of one ``tailrace up``."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._watches: dict[Child, asyncio.Task[None]] = {}
 
     async def start(self, children: Sequence[Child]) -> None:
-        """Start ``children`` beside each other; return when all are ready.
+        """Start ``children`` concurrently; return when all are ready.
 
         Raises:
-            StartError: with the line of the first child that could not start.
+            StartError: with the message of the first child that could not start.
         """
         starts = [asyncio.create_task(self._start(child)) for child in children]
         try:
@@ -62,7 +62,7 @@ class Supervisor:
             child.release()
 
     async def stop(self, children: Sequence[Child], deadline: float) -> None:
-        """Ask ``children`` to end, and kill those that still run at ``deadline`` (loop time)."""
+        """Terminate ``children``, and kill those that still run at ``deadline`` (loop time)."""
         for child in children:
             if watch := self._watches.pop(child, None):
                 watch.cancel()
@@ -78,7 +78,7 @@ class Supervisor:
             await asyncio.wait(late)
 
     def kill(self, children: Sequence[Child]) -> None:
-        """End ``children`` at once; a ``stop`` under way then returns."""
+        """Kill ``children``; a concurrent ``stop`` then returns."""
         for child in children:
             child.kill()
 
@@ -88,12 +88,12 @@ class Supervisor:
         ended = asyncio.create_task(child.ended())
         try:
             await asyncio.wait(
-                {ready, ended}, timeout=START_TIMEOUT, return_when=asyncio.FIRST_COMPLETED
+                {ready, ended}, timeout=START_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED
             )
             if ended.done():
-                raise StartError(_why(child, ended.result()))
+                raise StartError(_start_failure(child, ended.result()))
             if not ready.done():
-                raise StartError(f"{child.name} was not ready within {START_TIMEOUT:g} s")
+                raise StartError(f"{child.name} was not ready within {START_TIMEOUT_S:g} s")
         finally:
             ready.cancel()
             ended.cancel()
@@ -105,22 +105,22 @@ class Supervisor:
         while True:
             started = loop.time()
             code = await child.ended()
-            pause = backoff.after(loop.time() - started)
+            delay = backoff.after(loop.time() - started)
             self._console.say(
-                f"{child.name} ended with {describe_exit(code)}; restarting in {pause:g} s"
+                f"{child.name} ended with {describe_exit(code)}; restarting in {delay:g} s"
             )
-            await asyncio.sleep(pause)
+            await asyncio.sleep(delay)
             try:
                 await child.start()
-            except OSError as error:  # No memory or no process to be had: later, perhaps.
+            except OSError as error:  # Out of memory or processes; try again later.
                 self._console.say(f"{child.name} cannot be started: {error.strerror}")
 
 
-def _why(child: Child, code: int) -> str:
-    """Return what a child that could not start had to say.
+def _start_failure(child: Child, code: int) -> str:
+    """Return the message for a child that could not start.
 
-    A service that cannot start as configured says so in its last line and exits with 2. Anything
-    else is a crash, and then all of its output may matter.
+    A service with an invalid configuration reports it in its last line and exits with 2. Any other
+    end is a crash, and then all of its output may matter.
     """
     lines = b"".join(child.held).decode(errors="replace").strip().splitlines()
     if code == _REFUSED_TO_START and lines:

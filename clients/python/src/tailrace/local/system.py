@@ -1,8 +1,8 @@
-"""All of Tailrace on this machine, from the first check to the last stopped process.
+"""Start and stop all services of ``tailrace up``.
 
-Whatever can be checked is checked before anything is started. Then NATS, then API replicas and
-workers beside each other; the end goes the other way round, so that no part loses what it still
-needs: the API stops to take runs, workers finish or hand back their jobs, NATS writes its store.
+All checks run before any process starts. NATS starts first, then API replicas and workers
+concurrently. They stop in the opposite order, so no service loses a dependency that it still needs:
+the API stops accepting runs, workers finish or hand over their jobs, NATS writes its store.
 """
 
 import asyncio
@@ -27,26 +27,26 @@ from tailrace.local.ports import LOOPBACK, api_ports, nats_port
 from tailrace.local.readiness import ReadinessSocket, socket_folder
 from tailrace.local.supervisor import Supervisor
 
-# Seconds after the stop began at which what is left of a group is killed. The last leaves a little
-# of the ten seconds that are promised; workers get the longest share, they have work in hand.
-API_DEADLINE: Final = 3.0
-WORKER_DEADLINE: Final = 8.0
-NATS_DEADLINE: Final = 9.0
+# Seconds after the beginning of the stop at which the rest of a group is killed. The last deadline
+# leaves a margin to the documented ten seconds. Workers get most of the time, to finish steps.
+API_DEADLINE_S: Final = 3.0
+WORKER_DEADLINE_S: Final = 8.0
+NATS_DEADLINE_S: Final = 9.0
 
-AGAIN_AFTER: Final = 0.5
-"""Seconds after which a further signal means impatience. Until then it may be the first one, sent
-by the terminal and passed on by a wrapper such as ``uv run``, too."""
+_SECOND_SIGNAL_S: Final = 0.5
+"""Time after which a further signal kills the processes. An earlier one may be the first signal
+again, sent by the terminal and forwarded by a wrapper such as ``uv run``."""
 
 API_SECRETS: Final = frozenset({"TAILRACE_AUTH_SECRET", "TAILRACE_AUTH_SECRET_FILE"})
 _NODE_SECRETS: Final = "TAILRACE_SECRET_"
-"""What the variables of the secrets of definitions begin with."""
+"""Prefix of the variables that hold secrets of workflow definitions."""
 
 API_MODULE: Final = "tailrace_api"
 WORKER_MODULE: Final = "tailrace_worker"
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``tailrace up`` was asked for."""
+    """The options of ``tailrace up``."""
 
     host: str = LOOPBACK
     port: int = 8080
@@ -59,10 +59,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def run(options: Options) -> None:
-    """Run everything until a signal; return when nothing is left running.
+    """Run all services until a signal; return when all processes have ended.
 
     Raises:
-        StartError: it cannot start as asked; nothing is left running then, either.
+        StartError: a service cannot start; all processes have ended.
     """
     with ExitStack() as resources:
         console = Console()
@@ -88,7 +88,7 @@ class System:
         self._nats_url = ""
 
     async def run(self) -> None:
-        """Start, say so, wait for the stop, stop."""
+        """Start all services, print the ready line, wait for a stop, and stop them."""
         start = asyncio.create_task(self._start())
         stopping = asyncio.create_task(self._stopping.wait())
         try:
@@ -102,12 +102,12 @@ class System:
             await self._stop()
 
     def stop(self) -> None:
-        """Begin to stop; asked a second time, kill what still runs."""
+        """Begin to stop; kill the remaining processes if called again later."""
         now = asyncio.get_running_loop().time()
         if not self._stopping.is_set():
             self._stopping_since = now
             self._stopping.set()
-        elif now - self._stopping_since >= AGAIN_AFTER:
+        elif now - self._stopping_since >= _SECOND_SIGNAL_S:
             self._supervisor.kill([*self._api, *self._workers, *self._nats])
 
     async def _start(self) -> None:
@@ -179,15 +179,15 @@ class System:
             self._console.say(f"NATS is at {self._nats_url}")
         for url in urls[1:]:
             self._console.say(f"another API replica is at {url}")
-        # One write, newline and all: stderr may be the same file, and write between two.
+        # One write including the newline: stderr may write to the same file in between.
         sys.stdout.write(f"ready {urls[0]}\n")
         sys.stdout.flush()
 
     async def _stop(self) -> None:
         begin = asyncio.get_running_loop().time()
-        await self._supervisor.stop(self._api, begin + API_DEADLINE)
-        await self._supervisor.stop(self._workers, begin + WORKER_DEADLINE)
-        await self._supervisor.stop(self._nats, begin + NATS_DEADLINE)
+        await self._supervisor.stop(self._api, begin + API_DEADLINE_S)
+        await self._supervisor.stop(self._workers, begin + WORKER_DEADLINE_S)
+        await self._supervisor.stop(self._nats, begin + NATS_DEADLINE_S)
 
 
 def _check_services() -> None:
@@ -197,7 +197,7 @@ def _check_services() -> None:
 
 
 def _install_examples(url: str) -> None:
-    # Imported while the services start: an HTTP client takes as long to load as an API does.
+    # Imported while the services start: importing httpx takes as long as starting the API.
     from tailrace.local import examples  # noqa: PLC0415
 
     examples.install(
@@ -206,11 +206,11 @@ def _install_examples(url: str) -> None:
 
 
 def _environment(nats_url: str, *, with_examples: bool) -> dict[str, str]:
-    """Return what all services get: the caller's environment, and what was decided here."""
+    """Return the common environment of all services."""
     terminal = sys.stderr.isatty()
     environment = {
         "TAILRACE_LOG_FORMAT": "console" if terminal else "json",
-        # Streams end faster than the service's default would allow, or workers had no time left.
+        # Shorter than the service's default, so that time remains for the workers.
         "TAILRACE_DRAIN_TIMEOUT": "2s",
         "PYTHONUNBUFFERED": "1",
         **os.environ,
@@ -220,12 +220,12 @@ def _environment(nats_url: str, *, with_examples: bool) -> dict[str, str]:
 
 
 def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    # Workers run functions of users, and whoever has the secret makes tokens.
+    # Workers run functions of users, and a holder of the secret can issue tokens.
     return {name: value for name, value in environment.items() if name not in API_SECRETS}
 
 
 def _without_node_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    # They are for nodes, and the API runs none.
+    # The API runs no nodes, so it does not need their secrets.
     return {
         name: value for name, value in environment.items() if not name.startswith(_NODE_SECRETS)
     }
@@ -237,14 +237,14 @@ def _url(host: str, port: int) -> str:
 
 @contextmanager
 def _signals(system: System) -> Iterator[None]:
-    """Stop ``system`` on a signal; afterwards nothing is left that one could stop.
+    """Stop ``system`` on a signal, and ignore signals after it has stopped.
 
-    Not by ``loop.add_signal_handler``, which restores the default at its end: one more Ctrl-C
-    from an impatient hand would then end a clean stop with a traceback.
+    Not with ``loop.add_signal_handler``, which restores the default handler: a further Ctrl-C would
+    then end a clean stop with a traceback.
     """
     loop = asyncio.get_running_loop()
     handled = [signal.SIGINT, signal.SIGTERM]
-    # Started with nohup, a closed terminal is no reason to stop.
+    # Under nohup, a closed terminal must not stop the system.
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         handled.append(signal.SIGHUP)
     for number in handled:

@@ -1,1 +1,1 @@
-"""A run as people watch it in a terminal."""
+"""Show a run in a terminal."""

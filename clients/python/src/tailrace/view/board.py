@@ -1,4 +1,4 @@
-"""A run drawn for a terminal: its overall progress, and its steps by layer."""
+"""Draw a run for a terminal, with its progress and its steps by layer."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -27,24 +27,24 @@ _DETAIL_STYLES: Final[Mapping[str, str]] = {
 }
 
 
-class Look(NamedTuple):
-    """How a status is drawn."""
+class StatusStyle(NamedTuple):
+    """Symbols, colour and word of a step status."""
 
     glyph: str
     ascii: str
-    style: str
+    colour: str
     word: str
 
 
-LOOKS: Final[Mapping[str, Look]] = {
-    "pending": Look("·", ".", "dim", "to come"),
-    "running": Look("●", "*", "cyan", "running"),
-    "waiting": Look("◷", "w", "yellow", "waiting"),
-    "retrying": Look("↻", "r", "yellow", "retrying"),
-    "success": Look("✓", "+", "green", "done"),
-    "error": Look("✗", "x", "bold red", "failed"),
-    "skipped": Look("○", "-", "dim", "skipped"),
-    "cancelled": Look("■", "#", "magenta", "cancelled"),
+STATUS_STYLES: Final[Mapping[str, StatusStyle]] = {
+    "pending": StatusStyle("·", ".", "dim", "to come"),
+    "running": StatusStyle("●", "*", "cyan", "running"),
+    "waiting": StatusStyle("◷", "w", "yellow", "waiting"),
+    "retrying": StatusStyle("↻", "r", "yellow", "retrying"),
+    "success": StatusStyle("✓", "+", "green", "done"),
+    "error": StatusStyle("✗", "x", "bold red", "failed"),
+    "skipped": StatusStyle("○", "-", "dim", "skipped"),
+    "cancelled": StatusStyle("■", "#", "magenta", "cancelled"),
 }
 RUN_STYLES: Final[Mapping[str, str]] = {
     "queued": "dim",
@@ -62,9 +62,9 @@ def board(
     """Return the drawing of a run.
 
     Args:
-        run: what is known of it.
+        run: the run to draw.
         lines: the lines to show below the head.
-        now: the time, in seconds since the epoch.
+        now: the current time, in seconds since the epoch.
         width: columns of the terminal.
         unicode: whether the terminal can show more than ASCII.
     """
@@ -88,14 +88,14 @@ def board(
         else:
             body.add_row(label, *_folded_cells(line, unicode=unicode))
     hint = Text(hint_text(run), style="yellow", no_wrap=True, overflow="ellipsis")
-    told = [hint] if hint else []
-    return Group(_head(run, now, width), _overall(run, now, width), *told, body)
+    hints = [hint] if hint else []
+    return Group(_head(run, now, width), _overall(run, now, width), *hints, body)
 
 
 def hint_text(run: Run) -> str:
-    """Say how a run goes on that needs somebody for that; empty if it needs nobody."""
+    """Return the command that continues a run; empty if the run needs no user."""
     if run.is_held:
-        return f"paused; let it go on with: tailrace resume {run.execution_id}"
+        return f"paused; continue with: tailrace resume {run.execution_id}"
     waiting = run.waiting()
     if not waiting or run.status in ENDED:
         return ""
@@ -104,7 +104,7 @@ def hint_text(run: Run) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """Write a length of time as short as it stays readable."""
+    """Return a duration as short, readable text."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 59.95:
@@ -115,13 +115,17 @@ def seconds_text(seconds: float) -> str:
 
 
 def printable(text: str) -> str:
-    """Return what a node wrote without what would move the cursor or begin a line of its own."""
+    """Replace characters of a node's text that would move the cursor or begin a line."""
     return "".join(char if char.isprintable() else " " for char in text)
 
 
 def counts_text(counts: Counter[str]) -> str:
-    """Write how many steps are in which status, in the order of the statuses' lives."""
-    return ", ".join(f"{counts[status]} {LOOKS[status].word}" for status in LOOKS if counts[status])
+    """Return the number of steps per status as text, in the order of a step's life."""
+    return ", ".join(
+        f"{counts[status]} {STATUS_STYLES[status].word}"
+        for status in STATUS_STYLES
+        if counts[status]
+    )
 
 
 def _head(run: Run, now: float, width: int) -> RenderableType:
@@ -141,27 +145,27 @@ def _head(run: Run, now: float, width: int) -> RenderableType:
 def _overall(run: Run, now: float, width: int) -> RenderableType:
     counts = run.counts()
     done = sum(counts[status] for status in DONE)
-    told = [f"{run.progress():.0%}", f"{done}/{len(run.steps)}"]
+    parts = [f"{run.progress():.0%}", f"{done}/{len(run.steps)}"]
     if counts["error"]:
-        told.append(f"{counts['error']} failed")
+        parts.append(f"{counts['error']} failed")
     if run.status not in ENDED and (remaining := remaining_seconds(run, now)) is not None:
-        told.append(f"about {seconds_text(remaining)} left")
+        parts.append(f"about {seconds_text(remaining)} left")
     if run.expired:
-        told.append("its first events have expired")
+        parts.append("its first events have expired")
     line = Table.grid(expand=True, padding=(0, 1))
     line.add_column(ratio=1)
     line.add_column(no_wrap=True, justify="right")
     line.width = width
-    line.add_row(ProgressBar(total=1.0, completed=run.progress()), " · ".join(told))
+    line.add_row(ProgressBar(total=1.0, completed=run.progress()), " · ".join(parts))
     return line
 
 
 def _step_cells(step: Step, now: float, *, unicode: bool) -> list[RenderableType]:
-    look = LOOKS.get(step.status, LOOKS["pending"])
+    style = STATUS_STYLES.get(step.status, STATUS_STYLES["pending"])
     elapsed = step.elapsed(now)
     return [
-        Text(look.glyph if unicode else look.ascii, style=look.style),
-        Text(printable(step.name), style="dim" if look.style == "dim" else ""),
+        Text(style.glyph if unicode else style.ascii, style=style.colour),
+        Text(printable(step.name), style="dim" if style.colour == "dim" else ""),
         _detail(step, now),
         seconds_text(elapsed) if elapsed is not None else "",
     ]
@@ -172,26 +176,26 @@ def _detail(step: Step, now: float) -> RenderableType:
         return _bar(step)
     match step.status:
         case "waiting":
-            told = _waiting(step, now)
+            text = _waiting(step, now)
         case "retrying":
-            # What is known of the step is about the attempt that ended.
-            told = f"{_until(f'attempt {step.attempt + 1}', step, now)}: {step.error}"
+            # The fields of the step describe the attempt that has ended.
+            text = f"{_until(f'attempt {step.attempt + 1}', step, now)}: {step.error}"
         case "error":
-            told = step.error
+            text = step.error
         case "pending":
-            told = f"after {', '.join(step.needs)}" if step.needs else ""
+            text = f"after {', '.join(step.needs)}" if step.needs else ""
         case "skipped":
-            told = step.message
+            text = step.message
         case "success" if step.count is not None:
-            told = f"{step.count} items"
+            text = f"{step.count} items"
         case _:
-            told = _attempt(step)
-    return Text(printable(told), style=_DETAIL_STYLES.get(step.status, ""))
+            text = _attempt(step)
+    return Text(printable(text), style=_DETAIL_STYLES.get(step.status, ""))
 
 
 def _waiting(step: Step, now: float) -> str:
     if not step.waits_for:
-        return _until("goes on", step, now)
+        return _until("continues", step, now)
     until = "" if step.due is None else f", {_until('times out', step, now)}"
     return f"for {step.waits_for}{until}"
 
@@ -216,10 +220,10 @@ def _until(what: str, step: Step, now: float) -> str:
 
 
 def _folded_cells(line: FoldedRow, *, unicode: bool) -> list[RenderableType]:
-    # The glyph of what the layer has not finished, if anything.
-    status = next((status for status in LOOKS if line.counts[status]), "pending")
-    look = LOOKS[status]
+    # The glyph of the earliest status in the layer.
+    status = next((status for status in STATUS_STYLES if line.counts[status]), "pending")
+    style = STATUS_STYLES[status]
     return [
-        Text(look.glyph if unicode else look.ascii, style=look.style),
+        Text(style.glyph if unicode else style.ascii, style=style.colour),
         Text(counts_text(line.counts), style="dim"),
     ]

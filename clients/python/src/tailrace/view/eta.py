@@ -1,10 +1,10 @@
-"""How long a run will still take: as Tailrace tells it, or from how long its steps have taken.
+"""Estimate the remaining time of a run.
 
-Tailrace knows of earlier runs, so what it tells, with a run's start and with the reports of its
-nodes, goes first until that time has passed. Otherwise a step that has not finished is expected to
-take as long as finished ones like it: those of the same type whose names differ only in their
-digits (``map_1`` and ``map_2``), else those of the same type, else all. The run takes as long as
-its longest path of such steps, since what may run beside each other does.
+The server's estimate is based on earlier runs and arrives with the start of a run and with progress
+reports; it is used until that time has passed. Otherwise an unfinished step is expected to take as
+long as similar finished steps: those of the same type whose names differ only in digits (``map_1``
+and ``map_2``), else those of the same type, else all. The run takes as long as its longest path of
+steps, assuming that independent steps run in parallel.
 """
 
 import re
@@ -14,16 +14,16 @@ from typing import Final
 from tailrace.view.model import SETTLED, Run, Step
 
 _AWAIT: Final = "await"
-"""The type of steps that wait for people: how long they took tells nothing."""
+"""The type of steps that wait for people; their durations say nothing about others."""
 _DIGITS: Final = re.compile(r"[0-9]+")
-_TELLING: Final = 5.0
-"""Percent from which on a step's own progress tells more than its likes do."""
-_OVERDUE: Final = 0.2
-"""A step that takes longer than its likes will, by experience, take a while longer."""
+_MIN_PERCENT: Final = 5.0
+"""Percent from which a step's own progress is a better estimate than similar steps."""
+_OVERDUE_SHARE: Final = 0.2
+"""An overdue step is expected to take this share of its elapsed time in addition."""
 
 
 def remaining_seconds(run: Run, now: float) -> float | None:
-    """Return the expected time until the run ends; None as long as nothing tells."""
+    """Return the expected remaining time in seconds, or None without any data."""
     if run.expected_end is not None and run.expected_end > now:
         return run.expected_end - now
     means = _mean_durations(run)
@@ -42,13 +42,13 @@ def _mean_durations(run: Run) -> dict[Hashable, float]:
     sums: dict[Hashable, tuple[float, int]] = {}
     for step in run.steps.values():
         if step.status == "success" and step.duration is not None and step.type != _AWAIT:
-            for likeness in _likenesses(step):
-                total, count = sums.get(likeness, (0.0, 0))
-                sums[likeness] = (total + step.duration, count + 1)
-    return {likeness: total / count for likeness, (total, count) in sums.items()}
+            for key in _similarity_keys(step):
+                total, count = sums.get(key, (0.0, 0))
+                sums[key] = (total + step.duration, count + 1)
+    return {key: total / count for key, (total, count) in sums.items()}
 
 
-def _likenesses(step: Step) -> Iterator[Hashable]:
+def _similarity_keys(step: Step) -> Iterator[Hashable]:
     yield (step.type, _DIGITS.sub("", step.name))
     yield step.type
     yield None
@@ -57,7 +57,7 @@ def _likenesses(step: Step) -> Iterator[Hashable]:
 def _remaining(step: Step, means: dict[Hashable, float], now: float) -> float:
     if step.status in SETTLED or step.type == _AWAIT:
         return 0.0
-    expected = next(means[likeness] for likeness in _likenesses(step) if likeness in means)
+    expected = next(means[key] for key in _similarity_keys(step) if key in means)
     match step.status:
         case "waiting":
             return max((step.due or now) - now, 0.0)
@@ -65,8 +65,8 @@ def _remaining(step: Step, means: dict[Hashable, float], now: float) -> float:
             return max((step.due or now) - now, 0.0) + expected
         case "running":
             elapsed = step.elapsed(now) or 0.0
-            if step.percent is not None and step.percent >= _TELLING:
+            if step.percent is not None and step.percent >= _MIN_PERCENT:
                 return elapsed * (100 - step.percent) / step.percent
-            return max(expected - elapsed, elapsed * _OVERDUE)
+            return max(expected - elapsed, elapsed * _OVERDUE_SHARE)
         case _:
             return expected

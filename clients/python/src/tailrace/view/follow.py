@@ -1,4 +1,4 @@
-"""Following a run until it ends: drawn live, as lines of text, or as JSON."""
+"""Follow a run until it ends, as a live board, as lines of text, or as JSON."""
 
 import threading
 import time
@@ -23,9 +23,9 @@ INTERRUPTED: Final = 130
 
 _FRAMES_PER_SECOND: Final = 8
 _MANY_STEPS: Final = 1000
-_FRAMES_OF_MANY_STEPS: Final = 2
-"""A frame looks at every step; of ten thousand it would else take most of a core."""
-_MOST_LINES_AT_THE_END: Final = 200
+_LARGE_FRAMES_PER_SECOND: Final = 2
+"""A frame reads every step; ten thousand steps would otherwise take most of a core."""
+_MAX_FINAL_LINES: Final = 200
 _STREAM_ONLY: Final = "connected"
 _PAUSED: Final = "execution:paused"
 
@@ -33,9 +33,9 @@ _PAUSED: Final = "execution:paused"
 def follow(
     client: Client, execution_id: str, last_event_id: str = "", *, as_json: bool = False
 ) -> int:
-    """Show a run until it ends; return the exit code that says how.
+    """Show a run until it ends; return the exit code for its status.
 
-    Ctrl-C ends the watching, not the run.
+    Ctrl-C ends the command, not the run.
     """
     document = client.get(execution_id)
     stream = client.events(execution_id, last_event_id)
@@ -43,7 +43,7 @@ def follow(
     try:
         if as_json:
             _print_json(stream)
-        # From an id on, the board would begin with steps that seem not to have run.
+        # After an id, the board would show earlier steps as if they had not run.
         elif last_event_id or not console.is_terminal or console.is_dumb_terminal:
             _print_lines(stream, Run(execution_id), hinting=document["status"] not in ENDED)
         else:
@@ -62,8 +62,8 @@ def follow(
 
 
 def draw(run: Run, console: Console, now: float, height: int | None = None) -> RenderableType:
-    """Return the drawing of a run for a console, at most ``height`` lines of it."""
-    if height is None and len(run.steps) > _MOST_LINES_AT_THE_END:
+    """Return the drawing of a run for a console, at most ``height`` lines high."""
+    if height is None and len(run.steps) > _MAX_FINAL_LINES:
         lines = folded_rows(run)
     else:
         taken = HEAD_LINES + bool(hint_text(run))
@@ -72,12 +72,12 @@ def draw(run: Run, console: Console, now: float, height: int | None = None) -> R
 
 
 def run_with_graph(client: Client, document: Mapping[str, Any]) -> Run:
-    """Return a run of which nothing is known but the graph of its workflow."""
+    """Return a run with the graph of its workflow and no events."""
     run = Run(document["execution_id"], workflow=document["workflow_id"])
     try:
         run.add_graph(client.graph(run.workflow, document["version"]))
     except RefusedError as error:
-        # A run outlives its workflow: without the graph its steps appear as they start.
+        # A run may outlive its workflow; without a graph its steps appear when they start.
         if error.status != 404:
             raise
     return run
@@ -89,22 +89,22 @@ def _print_json(stream: ExecutionStream) -> None:
 
 
 def _print_lines(stream: ExecutionStream, run: Run, *, hinting: bool) -> None:
-    told = ""
+    shown = ""
     for event in stream:
         if event.type != _STREAM_ONLY:
             click.echo(event_line(event))
         run.apply(event)
-        # What a run that has ended once waited for needs nobody any more.
-        if hinting and event.type == _PAUSED and (hint := hint_text(run)) != told:
+        # An ended run needs no decision, although its log contains old waits.
+        if hinting and event.type == _PAUSED and (hint := hint_text(run)) != shown:
             click.echo(hint, err=True)
-            told = hint
+            shown = hint
 
 
 def _draw(stream: ExecutionStream, run: Run, console: Console) -> None:
     lock = threading.Lock()
 
     def frame() -> RenderableType:
-        # One line stays free for the cursor, or every frame would scroll the terminal.
+        # One line stays free for the cursor; otherwise every frame would scroll the terminal.
         height = None if run.status in ENDED else console.height - 1
         with lock:
             return draw(run, console, time.time(), height)
@@ -113,7 +113,7 @@ def _draw(stream: ExecutionStream, run: Run, console: Console) -> None:
     with Live(
         get_renderable=frame,
         console=console,
-        refresh_per_second=_FRAMES_OF_MANY_STEPS if large else _FRAMES_PER_SECOND,
+        refresh_per_second=_LARGE_FRAMES_PER_SECOND if large else _FRAMES_PER_SECOND,
         vertical_overflow="crop",
     ):
         for event in stream:

@@ -1,8 +1,8 @@
-"""Which lines of a run fit a screen.
+"""Select the lines of a run that fit a screen.
 
-Every step has a line as long as there is room. Then layers in which nothing happens fold into
-one line each, and those in which something does show what is active or has failed. If that is
-still too much, a window moves along with the first active step.
+Every step has a line while there is room. Otherwise idle layers are folded into one line each, and
+other layers show their active and failed steps. If that is still too long, a window follows the
+first active step.
 """
 
 from collections import Counter
@@ -11,26 +11,26 @@ from typing import Final, NamedTuple
 
 from tailrace.view.model import ACTIVE, Run, Step
 
-_ABOVE: Final = 3
-"""One of so many lines of the window stands above the first active one."""
+_LINES_PER_LINE_ABOVE: Final = 3
+"""One in this many lines of the window is above the first active step."""
 
 
 class StepRow(NamedTuple):
-    """One step."""
+    """A line for one step."""
 
     layer: int
     step: Step
 
 
 class FoldedRow(NamedTuple):
-    """Several steps of one layer, counted by status."""
+    """A line for several steps of one layer, counted by status."""
 
     layer: int
     counts: Counter[str]
 
 
 class MoreRow(NamedTuple):
-    """Lines outside of the window."""
+    """A line for the number of lines outside the window."""
 
     arrow: str
     lines: int
@@ -40,7 +40,7 @@ Row = StepRow | FoldedRow | MoreRow
 
 
 def rows(run: Run, height: int | None = None) -> list[Row]:
-    """Return the lines to show, at most ``height`` of them; all steps if there is no limit."""
+    """Return at most ``height`` lines to show; a line per step if there is no limit."""
     layers = _layers(run)
     everything: list[Row] = [
         StepRow(number, step) for number, layer in enumerate(layers, 1) for step in layer
@@ -52,7 +52,7 @@ def rows(run: Run, height: int | None = None) -> list[Row]:
 
 
 def folded_rows(run: Run) -> list[Row]:
-    """Return a line for each layer, and for each step that is active or has failed."""
+    """Return a line per layer, and one per active or failed step."""
     found: list[Row] = []
     for number, layer in enumerate(_layers(run), 1):
         if len(layer) == 1:
@@ -69,14 +69,14 @@ def folded_rows(run: Run) -> list[Row]:
 def _layers(run: Run) -> list[list[Step]]:
     placed = {node for layer in run.layers for node in layer}
     layers = [[run.steps[node] for node in layer] for layer in run.layers]
-    strangers = [step for node, step in run.steps.items() if node not in placed]
-    return [*layers, strangers] if strangers else layers
+    unplaced = [step for node, step in run.steps.items() if node not in placed]
+    return [*layers, unplaced] if unplaced else layers
 
 
 def _window(lines: Sequence[Row], height: int) -> list[Row]:
     anchor = _anchor(lines)
     inside = max(height - 2, 1)
-    begin = min(max(anchor - inside // _ABOVE, 0), len(lines) - inside)
+    begin = min(max(anchor - inside // _LINES_PER_LINE_ABOVE, 0), len(lines) - inside)
     end = begin + inside
     above = [MoreRow("↑", begin)] if begin else []
     below = [MoreRow("↓", len(lines) - end)] if end < len(lines) else []
@@ -84,7 +84,7 @@ def _window(lines: Sequence[Row], height: int) -> list[Row]:
 
 
 def _anchor(lines: Sequence[Row]) -> int:
-    """Return the line of the first active step, else of the first one still to come."""
+    """Return the line of the first active step, else of the first pending one."""
     for wanted in (ACTIVE, {"pending"}):
         for index, line in enumerate(lines):
             if isinstance(line, StepRow) and line.step.status in wanted:

@@ -1,4 +1,4 @@
-"""A run as lines of text, one an event, for logs and pipes."""
+"""Format events as lines of text, for logs and pipes."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -9,7 +9,7 @@ from tailrace.view.model import SKIPPED, Run, signal_text
 
 
 def event_line(event: Event) -> str:
-    """Return the line of an event."""
+    """Return an event as one line."""
     describe = _DETAILS.get(event.type, _reason)
     parts = (
         event.timestamp,
@@ -21,10 +21,10 @@ def event_line(event: Event) -> str:
 
 
 def summary(run: Run, now: float) -> str:
-    """Return the lines that end a watched run: how it ended, and which it was."""
-    told = f"{run.status} in {seconds_text(run.elapsed(now))}: {counts_text(run.counts())}"
+    """Return the final lines of a watched run, with its result and its id."""
+    text = f"{run.status} in {seconds_text(run.elapsed(now))}: {counts_text(run.counts())}"
     error = [printable(run.error)] if run.error else []
-    return "\n".join([told, *error, f"execution {run.execution_id}"])
+    return "\n".join([text, *error, f"execution {run.execution_id}"])
 
 
 def _started(data: Mapping[str, Any]) -> str:
@@ -47,14 +47,14 @@ def _waiting(data: Mapping[str, Any]) -> str:
     until = f"until {data['until']}" if data.get("until") else ""
     match data.get("wait", "time"):
         case "signal":
-            told = f"for {signal_text(data.get('reason', ''), data.get('triggers', ()))}"
+            text = f"for {signal_text(data.get('reason', ''), data.get('triggers', ()))}"
         case "child":
-            told = f"for {data.get('child_workflow_id')} {data.get('child_execution_id')}"
+            text = f"for {data.get('child_workflow_id')} {data.get('child_execution_id')}"
         case "actor":
-            told = "for an actor"
+            text = "for an actor"
         case _:
-            told = ""
-    return " ".join(filter(None, (told, until)))
+            text = ""
+    return " ".join(filter(None, (text, until)))
 
 
 def _command(data: Mapping[str, Any]) -> str:

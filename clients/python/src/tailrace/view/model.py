@@ -1,8 +1,8 @@
-"""What is known of a run, folded from its events.
+"""The state of a run, folded from its events.
 
-Pure: no clock and no I/O. Whoever draws says what time it is. Events that a newer API adds are
-passed over, and nodes that the graph does not name (it may be of another version of the
-workflow) are taken in as they appear.
+Pure: no clock and no I/O; callers pass the time. Unknown events of a newer API are ignored. Nodes
+that are missing in the graph (which may be of another version of the workflow) are added when they
+appear.
 """
 
 from collections import Counter
@@ -22,16 +22,16 @@ ENDED: Final = frozenset({"completed", "failed", "cancelled"})
 
 
 class Step(msgspec.Struct):
-    """What is known of one node.
+    """The state of one step.
 
     Attributes:
-        started_at: when the current attempt began, in seconds since the epoch.
-        duration: how long the last attempt ran, in seconds, once it has ended.
-        due: when a waiting or retrying step goes on, in seconds since the epoch.
-        wait: while it waits, for what kind of thing: ``time``, ``signal``, ``child``, ``actor``.
-        waits_for: that in words.
-        count: of a map, how many items it has.
-        items: of a map, what is known of those items that have begun.
+        started_at: start of the current attempt, in seconds since the epoch.
+        duration: duration of the last attempt, in seconds, once it has ended.
+        due: when a waiting or retrying step continues, in seconds since the epoch.
+        wait: kind of the wait: ``time``, ``signal``, ``child`` or ``actor``.
+        waits_for: the wait in words.
+        count: number of items of a map.
+        items: started items of a map, by id.
     """
 
     id: str
@@ -53,18 +53,18 @@ class Step(msgspec.Struct):
 
     @property
     def awaits_signal(self) -> bool:
-        """Whether it waits for somebody's decision, or for a trigger."""
+        """Whether the step waits for a decision or a trigger."""
         return self.status == "waiting" and self.wait == "signal"
 
     def item(self, item_id: str) -> "Step":
-        """Return what is known of an item, adding it if it is new."""
+        """Return an item, and add it if it is new."""
         item = self.items.get(item_id)
         if item is None:
             item = self.items[item_id] = Step(item_id, item_id)
         return item
 
     def count_items(self) -> None:
-        """Tell by the items how far the map is."""
+        """Update the progress of a map from its items."""
         statuses = Counter(item.status for item in self.items.values())
         settled = sum(statuses[status] for status in SETTLED)
         count = max(self.count or 0, len(self.items))
@@ -74,7 +74,7 @@ class Step(msgspec.Struct):
             self.message = f"{settled}/{count}{failed}"
 
     def elapsed(self, now: float) -> float | None:
-        """Return how long the last attempt ran, or has been running; None if none is under way."""
+        """Return the duration of the last or current attempt in seconds, or None."""
         if self.status == "retrying":
             return None
         if self.duration is not None or self.started_at is None:
@@ -83,13 +83,13 @@ class Step(msgspec.Struct):
 
 
 class Run(msgspec.Struct):
-    """What is known of one run.
+    """The state of one run.
 
     Attributes:
-        layers: ids of the nodes, those that may run beside each other together.
-        expired: whether the beginning of its log is gone, so that steps may be missing here.
-        is_held: whether it is paused because somebody asked for that.
-        expected_end: when it will end by what Tailrace has told, in seconds since the epoch.
+        layers: node ids in topological layers.
+        expired: whether the beginning of the log has expired, so steps may be missing.
+        is_held: whether a user has paused the run.
+        expected_end: end of the run by the server's estimate, in seconds since the epoch.
     """
 
     execution_id: str
@@ -105,7 +105,7 @@ class Run(msgspec.Struct):
     layers: list[list[str]] = []
 
     def add_graph(self, graph: Mapping[str, Any]) -> None:
-        """Take in a workflow's graph, as the API gives it."""
+        """Add the graph of the workflow, as returned by the API."""
         for node in graph["nodes"]:
             step = self.step(node["id"])
             step.name, step.type = node.get("name") or step.id, node["type"]
@@ -114,7 +114,7 @@ class Run(msgspec.Struct):
         self.layers = [list(layer) for layer in graph["layers"]]
 
     def add_document(self, document: Mapping[str, Any]) -> None:
-        """Take in a run document: the same as its events would tell, without their order."""
+        """Set the state from a run document instead of events."""
         self.workflow = document["workflow_id"]
         self.status = document["status"]
         self.queued_at = seconds_of(document["created_at"])
@@ -137,7 +137,7 @@ class Run(msgspec.Struct):
         self.is_held = self.status == "paused" and bool(document.get("held"))
 
     def step(self, node_id: str) -> Step:
-        """Return what is known of a node, adding it if it is new."""
+        """Return the step of a node, and add it if it is new."""
         step = self.steps.get(node_id)
         if step is None:
             step = self.steps[node_id] = Step(node_id, node_id)
@@ -148,7 +148,7 @@ class Run(msgspec.Struct):
         return [step for step in self.steps.values() if step.awaits_signal]
 
     def apply(self, event: Event) -> None:
-        """Take one event into account."""
+        """Apply one event."""
         if event.type == RESET:
             self._forget(event.data)
         elif event.type.startswith("step:"):
@@ -160,20 +160,20 @@ class Run(msgspec.Struct):
             self._apply_to_run(event)
 
     def counts(self) -> Counter[str]:
-        """Return how many steps are in each status."""
+        """Return the number of steps per status."""
         return Counter(step.status for step in self.steps.values())
 
     def progress(self) -> float:
-        """Return which share of the steps is done, running ones by what they report.
+        """Return the share of finished work, from 0 to 1; running steps count by their reports.
 
-        As the API counts it: what was cancelled is settled, but was not done.
+        As in the API, a cancelled step is settled but not done.
         """
         if self.status == "completed" or not self.steps:
             return float(self.status == "completed")
         return sum(map(_share, self.steps.values())) / len(self.steps)
 
     def elapsed(self, now: float) -> float:
-        """Return how long the run has existed, or did until it ended."""
+        """Return the age of the run in seconds, or its duration if it has ended."""
         if self.queued_at is None:
             return 0.0
         return max((self.finished_at or now) - self.queued_at, 0.0)
@@ -189,7 +189,7 @@ class Run(msgspec.Struct):
                 self.workflow = event.data.get("workflow_id", self.workflow)
             case "started" | "resumed":
                 self.status, self.is_held = "running", False
-                # After a pause nothing is true any more of what was told before.
+                # The estimate from before a pause is no longer valid.
                 self.expected_end = None
                 self._expect(event)
             case "paused":
@@ -206,12 +206,12 @@ class Run(msgspec.Struct):
                         each.status = "cancelled"
 
     def _expect(self, event: Event) -> None:
-        left, told_at = _milliseconds(event.data.get("eta_ms")), seconds_of(event.timestamp)
-        if left is not None and told_at is not None:
-            self.expected_end = told_at + left
+        left, reported_at = _milliseconds(event.data.get("eta_ms")), seconds_of(event.timestamp)
+        if left is not None and reported_at is not None:
+            self.expected_end = reported_at + left
 
     def _forget(self, data: Mapping[str, Any]) -> None:
-        """Begin anew, because the stream does."""
+        """Reset the run, because the stream starts again from the beginning."""
         self.status, self.error, self.is_held = "queued", "", False
         self.expected_end = None
         self.expired = data.get("reason") == "expired"
@@ -289,8 +289,8 @@ def _progressed(step: Step, data: Mapping[str, Any]) -> None:
 
 
 SKIPPED: Final = {
-    "when": "not wanted by its `when`",
-    "needs": "what it needs did not succeed",
+    "when": "its `when` is false",
+    "needs": "a needed step did not succeed",
 }
 _STEP_EVENTS: Final[Mapping[str, Callable[[Step, Mapping[str, Any]], None]]] = {
     "step:started": _started,
@@ -305,7 +305,7 @@ _STEP_EVENTS: Final[Mapping[str, Callable[[Step, Mapping[str, Any]], None]]] = {
 
 
 def signal_text(reason: str, triggers: Iterable[str]) -> str:
-    """Say what a step waits for that waits for a signal."""
+    """Return the awaited signal as text."""
     return " or ".join([reason or "a decision", *triggers])
 
 
