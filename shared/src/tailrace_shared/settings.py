@@ -1,8 +1,8 @@
-"""Settings: one struct per service, read from the environment, documented from here.
+"""The settings of every service, one struct each.
 
-A setting is a field; its environment variable is ``TAILRACE_`` and the field in capitals (except
-``NATS_URL``, which keeps the name that the rest of the world uses). A variable with the prefix
-that no struct knows stops the start: a typo must not silently become a default.
+Each field is one setting. Its environment variable is ``TAILRACE_`` plus the field name in
+capitals, except for ``NATS_URL``, which keeps its common name. ``process.settings_reader`` reads
+them, and the page docs/configuration.md is generated from the descriptions.
 """
 
 from typing import Annotated, Final, Literal
@@ -14,40 +14,52 @@ from tailrace_shared.duration import Duration
 
 PREFIX: Final = "TAILRACE_"
 UNPREFIXED: Final = {"nats_url": "NATS_URL"}
-SECRET_PREFIX: Final = "TAILRACE_SECRET_"  # noqa: S105 - the beginning of names
-"""What the variables of secrets begin with: they are no settings, and their names are free."""
+SECRET_PREFIX: Final = "TAILRACE_SECRET_"  # noqa: S105 - a prefix, not a secret
+"""Prefix of the variables of secrets. They are not settings, and operators choose their names."""
 POSITIVE: Final = {"positive": True}
+"""Marks a duration that must not be zero."""
 
 
 class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of every service."""
+    """Settings of the API and the worker."""
 
-    nats_url: Annotated[str, Meta(description="NATS server, or several separated by commas.")] = (
-        "nats://127.0.0.1:4222"
-    )
+    nats_url: Annotated[
+        str, Meta(description="URL of the NATS server. Separate several servers with commas.")
+    ] = "nats://127.0.0.1:4222"
     nats_connect_timeout: Annotated[
         Duration,
-        Meta(description="How long a start waits for NATS before it gives up.", extra=POSITIVE),
+        Meta(
+            description="Time to wait for NATS at startup before the process exits with an error.",
+            extra=POSITIVE,
+        ),
     ] = Duration(5)
     nats_replicas: Annotated[
-        int, Meta(description="Copies of each stream and bucket: 1, 3 or 5.", ge=1, le=5)
+        int,
+        Meta(description="Number of replicas of each stream and bucket: 1, 3 or 5.", ge=1, le=5),
     ] = 1
     prefix: Annotated[
         str,
         Meta(
-            description="First token of all subjects; two installations may share a NATS.",
-            # Not `$`, which would let a line break through.
+            description="First token of every NATS subject. Use different prefixes to run "
+            "several installations on one NATS.",
+            # `\Z`, because `$` would accept a trailing line break.
             pattern=r"^[A-Za-z0-9_-]{1,64}\Z",
         ),
     ] = "tr"
     events_max_age: Annotated[
-        Duration, Meta(description="How long the event log is kept; older ids get stream:reset.")
+        Duration,
+        Meta(
+            description="Retention of the event log. A client that resumes from an older id "
+            "receives `stream:reset`."
+        ),
     ] = Duration(7 * 86400)
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error"], Meta(description="Least level to log.")
+        Literal["debug", "info", "warning", "error"],
+        Meta(description="Minimum severity of log messages."),
     ] = "info"
     log_format: Annotated[
-        Literal["json", "console"], Meta(description="One JSON object a line, or text for people.")
+        Literal["json", "console"],
+        Meta(description="Log output: one JSON object per line, or text for terminals."),
     ] = "json"
 
 
@@ -55,202 +67,253 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
     """Settings of the API service."""
 
     host: Annotated[str, Meta(description="Address to listen on.")] = "127.0.0.1"
-    port: Annotated[int, Meta(description="Port to listen on.", ge=0, le=65535)] = 8080
+    port: Annotated[
+        int, Meta(description="TCP port to listen on. 0 picks a free port.", ge=0, le=65535)
+    ] = 8080
     processes: Annotated[
-        int, Meta(description="API processes that share the port, on this machine.", ge=1, le=64)
+        int,
+        Meta(
+            description="Number of API processes on this machine that share the port.", ge=1, le=64
+        ),
     ] = 1
     auth: Annotated[
         Literal["none", "jwt"],
-        Meta(description="Authentication; none serves a loopback address only."),
+        Meta(
+            description="Authentication of requests. `none` is accepted on loopback addresses only."
+        ),
     ] = "none"
     auth_algorithm: Annotated[
         Literal["HS256", "RS256", "ES256", "EdDSA"],
-        Meta(description="The only algorithm that a token may be signed with."),
+        Meta(description="The only accepted signature algorithm of tokens."),
     ] = "HS256"
     auth_secret: Annotated[
-        str, Meta(description="Secret of HS256, 32 bytes at the least. A file keeps it better.")
+        str, Meta(description="Shared secret for HS256, at least 32 bytes. Prefer a file.")
     ] = ""
-    auth_secret_file: Annotated[str, Meta(description="File that holds the secret.")] = ""
+    auth_secret_file: Annotated[str, Meta(description="File that contains the shared secret.")] = ""
     auth_public_key: Annotated[
-        str, Meta(description="Public key (PEM) of RS256, ES256 or EdDSA.")
+        str, Meta(description="Public key (PEM) for RS256, ES256 or EdDSA.")
     ] = ""
-    auth_public_key_file: Annotated[str, Meta(description="File that holds the public key.")] = ""
+    auth_public_key_file: Annotated[str, Meta(description="File that contains the public key.")] = (
+        ""
+    )
     auth_jwks_url: Annotated[
         str,
         Meta(
-            description="Where the issuer publishes its public keys, instead of a public key; "
-            "https, or http on loopback."
+            description="URL of the issuer's key set (JWKS), as an alternative to a public key. "
+            "Must be https, or http on loopback."
         ),
     ] = ""
     auth_jwks_refresh: Annotated[
         Duration,
-        Meta(description="Age at which the issuer's keys are fetched anew.", extra=POSITIVE),
+        Meta(description="Age at which the cached key set is fetched again.", extra=POSITIVE),
     ] = Duration(300)
     auth_jwks_cooldown: Annotated[
         Duration,
         Meta(
-            description="Least time between two fetches, however many tokens name unknown keys.",
+            description="Minimum time between two fetches of the key set, even if tokens name "
+            "unknown keys.",
             extra=POSITIVE,
         ),
     ] = Duration(15)
     auth_issuer: Annotated[
-        str, Meta(description="The `iss` that tokens must have; empty: any.")
+        str, Meta(description="Required `iss` claim of tokens. Empty accepts any issuer.")
     ] = ""
     auth_audience: Annotated[
         str,
-        Meta(description="The `aud` that tokens must have, one of these by commas; empty: any."),
+        Meta(
+            description="Accepted `aud` claims of tokens, separated by commas. Empty accepts "
+            "any audience."
+        ),
     ] = ""
     auth_leeway: Annotated[
-        Duration, Meta(description="By how much clocks may differ where a token's times count.")
+        Duration,
+        Meta(description="Tolerated clock difference when the time claims of a token are checked."),
     ] = Duration(10)
     ticket_lifetime: Annotated[
         Duration,
-        Meta(description="How long a ticket opens its stream.", extra=POSITIVE),
+        Meta(description="Time within which a ticket can open its stream.", extra=POSITIVE),
     ] = Duration(60)
     open_metrics: Annotated[
-        bool, Meta(description="Serve `/metrics` without a token, for a Prometheus that has none.")
+        bool,
+        Meta(
+            description="Serve `/metrics` without a token, for a Prometheus server that cannot "
+            "send one."
+        ),
     ] = False
     cors_origins: Annotated[
         str,
         Meta(
-            description="Origins whose pages may call the API, by commas, for example "
-            "`https://app.example.com`; `*`: all."
+            description="Origins whose pages may call the API, separated by commas, for example "
+            "`https://app.example.com`. `*` allows all origins."
         ),
     ] = ""
     cors_credentials: Annotated[
-        bool, Meta(description="Let those pages send cookies and the like; not together with `*`.")
+        bool,
+        Meta(
+            description="Allow pages from these origins to send cookies. Cannot be combined "
+            "with `*`."
+        ),
     ] = False
     receive_timeout: Annotated[
         Duration,
         Meta(
-            description="Time in which the head of a request, and then its body, must have come.",
+            description="Time limit for receiving the header of a request, and again for its body.",
             extra=POSITIVE,
         ),
     ] = Duration(30)
     allow_open_bind: Annotated[
-        bool, Meta(description="Serve other addresses than loopback although TAILRACE_AUTH=none.")
+        bool, Meta(description="Allow a non-loopback address although `TAILRACE_AUTH=none`.")
     ] = False
     allowed_hosts: Annotated[
         str,
         Meta(
-            description="Names, by commas, under which clients may call an API on a loopback "
-            "address with TAILRACE_AUTH=none, beside those of loopback; `*`: any."
+            description="Additional host names for requests to a loopback address while "
+            "`TAILRACE_AUTH=none`, separated by commas. `*` allows any name."
         ),
     ] = ""
     default_tenant: Annotated[
         str,
         Meta(
-            description="Tenant of requests that name none, while TAILRACE_AUTH=none.",
-            # Not `$`, which would let a line break through.
+            description="Tenant of requests that name none while `TAILRACE_AUTH=none`.",
+            # `\Z`, because `$` would accept a trailing line break.
             pattern=r"^[A-Za-z0-9_-]{1,64}\Z",
         ),
     ] = "default"
-    max_body_bytes: Annotated[int, Meta(description="Largest request body, in bytes.", ge=1024)] = (
-        1024 * 1024
-    )
+    max_body_bytes: Annotated[
+        int, Meta(description="Maximum size of a request body, in bytes.", ge=1024)
+    ] = 1024 * 1024
     max_url_bytes: Annotated[
-        int, Meta(description="Longest URL of a request, its query included, in bytes.", ge=1024)
+        int,
+        Meta(description="Maximum length of a request URL including its query, in bytes.", ge=1024),
     ] = 16 * 1024
     max_header_bytes: Annotated[
         int,
-        Meta(description="Bytes of all headers of a request, of which it may have 100.", ge=1024),
+        Meta(
+            description="Maximum total size of the headers of a request, in bytes. The number "
+            "of headers is limited to 100.",
+            ge=1024,
+        ),
     ] = 32 * 1024
     max_runs_per_minute: Annotated[
         int,
         Meta(
-            description="Runs that a tenant may start within a minute, over all replicas; "
-            "0: any number. Child runs and those of schedules do not count.",
+            description="Maximum number of runs that a tenant may start per minute, across all "
+            "API replicas. Child runs and scheduled runs do not count. 0 disables "
+            "the limit.",
             ge=0,
             le=10_000_000,
         ),
     ] = 0
     heartbeat: Annotated[
         Duration,
-        Meta(description="Silence after which a stream carries a heartbeat.", extra=POSITIVE),
+        Meta(description="Idle time after which a stream sends a heartbeat.", extra=POSITIVE),
     ] = Duration(15)
     retry: Annotated[
         Duration,
         Meta(
-            description="Reconnect delay told to SSE clients, jittered by a half.", extra=POSITIVE
+            description="Reconnect delay sent to SSE clients in the `retry:` field, with 50 % "
+            "jitter.",
+            extra=POSITIVE,
         ),
     ] = Duration(2)
     lazy_interval: Annotated[
         Duration,
-        Meta(description="How long changes may wait that a client does not see at once."),
+        Meta(
+            description="Maximum delay of updates that are not visible to the client at once. "
+            "They are sent with the next visible event."
+        ),
     ] = Duration(2)
     context_bytes: Annotated[
-        int, Meta(description="Memory for what streams know of executions, in bytes.", ge=4096)
+        int,
+        Meta(
+            description="Memory limit for cached execution metadata of tenant streams, in bytes.",
+            ge=4096,
+        ),
     ] = 32 * 1024 * 1024
     ring_events: Annotated[
-        int, Meta(description="Events that a live topic keeps for its slower clients.", ge=16)
+        int,
+        Meta(
+            description="Number of recent events that a live topic buffers for slower clients.",
+            ge=16,
+        ),
     ] = 4096
     ring_bytes: Annotated[
-        int, Meta(description="Bytes of frames that a live topic keeps.", ge=65536)
+        int, Meta(description="Size of the buffer of a live topic, in bytes.", ge=65536)
     ] = 4 * 1024 * 1024
     max_topic_bytes: Annotated[
         int,
         Meta(
-            description="Bytes that all that is followed live, each set of topics once, may keep "
-            "in one API process. Beyond, what nobody follows yet is told to come back later.",
+            description="Memory limit for all live topics in one API process, in bytes. Beyond "
+            "it, streams of new topics are refused with `503` and `Retry-After`.",
             ge=1048576,
         ),
     ] = 512 * 1024 * 1024
     max_tenant_topic_bytes: Annotated[
         int,
-        Meta(description="Bytes of them that may be one tenant's.", ge=1048576),
+        Meta(
+            description="Memory limit for the live topics of one tenant in one API process, in "
+            "bytes.",
+            ge=1048576,
+        ),
     ] = 256 * 1024 * 1024
     stall_timeout: Annotated[
         Duration,
         Meta(
-            description="How long a stream's client may take nothing before it is cut.",
+            description="Time after which a client that reads nothing is disconnected.",
             extra=POSITIVE,
         ),
     ] = Duration(30)
     max_stream_age: Annotated[
         Duration,
         Meta(
-            description="Age at which a stream is ended, give or take a quarter, so that new "
-            "replicas get their share; 0s: never."
+            description="Maximum age of a stream, with 25 % jitter. Reconnecting clients spread "
+            "over new replicas. `0s` disables the limit."
         ),
     ] = Duration(3600)
-    max_streams: Annotated[int, Meta(description="Streams that one API process serves.", ge=1)] = (
-        20_000
-    )
+    max_streams: Annotated[
+        int, Meta(description="Maximum number of open streams per API process.", ge=1)
+    ] = 20_000
     max_tenant_streams: Annotated[
-        int, Meta(description="Streams of one tenant that one API process serves.", ge=1)
+        int, Meta(description="Maximum number of open streams of one tenant per API process.", ge=1)
     ] = 15_000
     max_stream_topics: Annotated[
-        int, Meta(description="Topics that one multiplexed stream may have.", ge=1, le=256)
+        int, Meta(description="Maximum number of topics in one multiplexed stream.", ge=1, le=256)
     ] = 32
     max_replay_reads: Annotated[
         int,
         Meta(
-            description="Reads of history that streams may wait for before new ones are told to "
-            "come back later.",
+            description="Maximum number of queued history reads. Beyond it, new streams are "
+            "refused with `503` and `Retry-After`.",
             ge=1,
         ),
     ] = 512
     max_backlog_bytes: Annotated[
         int,
-        Meta(description="Bytes that slow clients together may leave in this process.", ge=1048576),
+        Meta(
+            description="Memory limit for unsent data of all slow clients in one API process, "
+            "in bytes.",
+            ge=1048576,
+        ),
     ] = 256 * 1024 * 1024
     send_buffer: Annotated[
         int,
-        Meta(description="Send buffer (SO_SNDBUF) of a stream's socket, in bytes.", ge=4096),
+        Meta(description="Send buffer of a stream's socket (`SO_SNDBUF`), in bytes.", ge=4096),
     ] = 64 * 1024
     direct_writes: Annotated[
         bool,
-        Meta(description="Write streams straight to their sockets; false: by plain ASGI."),
+        Meta(
+            description="Write stream data directly to the sockets. `false` sends it through ASGI."
+        ),
     ] = True
     drain_delay: Annotated[
         Duration,
         Meta(
-            description="Time that a stopping API leaves to load balancers to notice, before it "
-            "ends its streams."
+            description="Time between the failing readiness probe and the end of streams on "
+            "shutdown, for load balancers to notice."
         ),
     ] = Duration(0)
     drain_timeout: Annotated[
-        Duration, Meta(description="Time in which a stopping API ends its streams.")
+        Duration, Meta(description="Time over which open streams are closed on shutdown.")
     ] = Duration(5)
 
 
@@ -258,48 +321,63 @@ class WorkerSettings(CommonSettings, frozen=True, kw_only=True):
     """Settings of the worker service."""
 
     nodes: Annotated[
-        str, Meta(description="Python modules with user node types, separated by commas.")
+        str, Meta(description="Python modules with custom node types, separated by commas.")
     ] = ""
     worker_threads: Annotated[
-        int, Meta(description="Jobs, and so executions, that one worker drives at once.", ge=1)
+        int,
+        Meta(
+            description="Maximum number of jobs, and so of executions, that one worker drives "
+            "at a time.",
+            ge=1,
+        ),
     ] = 64
     sync_threads: Annotated[
-        int, Meta(description="Threads for synchronous node functions.", ge=1)
+        int, Meta(description="Number of threads for synchronous node functions.", ge=1)
     ] = 32
     ack_wait: Annotated[
         Duration,
-        Meta(description="Silence of a worker after which its jobs go to another.", extra=POSITIVE),
+        Meta(
+            description="Time without a heartbeat after which the jobs of a worker are "
+            "redelivered.",
+            extra=POSITIVE,
+        ),
     ] = Duration(10)
     max_deliveries: Annotated[
-        int, Meta(description="Deliveries of one job before it becomes a dead letter.", ge=1)
+        int,
+        Meta(
+            description="Maximum number of deliveries of a job before it becomes a dead letter.",
+            ge=1,
+        ),
     ] = 20
     max_crashes: Annotated[
-        int, Meta(description="Workers that one step may take down before it is failed.", ge=1)
+        int,
+        Meta(description="Maximum number of workers that a step may crash before it fails.", ge=1),
     ] = 5
     drain_grace: Annotated[
-        Duration, Meta(description="Time that running steps get to finish on SIGTERM.")
+        Duration, Meta(description="Time for running steps to finish after SIGTERM.")
     ] = Duration(5)
     cancel_grace: Annotated[
         Duration,
-        Meta(description="Time that running steps get to notice that they are cancelled."),
+        Meta(description="Time for running steps to stop after they are cancelled."),
     ] = Duration(5)
     max_output_bytes: Annotated[
-        int, Meta(description="Largest output of a step, in bytes of JSON.", ge=256 * 1024)
+        int, Meta(description="Maximum size of a step's output, in bytes of JSON.", ge=256 * 1024)
     ] = 16 * 1024 * 1024
     sweep_interval: Annotated[
         Duration,
         Meta(
-            description="How often one of the workers looks for executions that nobody drives.",
+            description="Interval at which the sweeper looks for executions that no worker drives.",
             extra=POSITIVE,
         ),
     ] = Duration(20)
     metrics_host: Annotated[
-        str, Meta(description="Address on which a worker serves its metrics and probes.")
+        str, Meta(description="Address of the worker's metrics and probes.")
     ] = "127.0.0.1"
     metrics_port: Annotated[
         int,
         Meta(
-            description="Port of a worker's `/metrics`, `/healthz` and `/readyz`; 0: none.",
+            description="Port of the worker's `/metrics`, `/healthz` and `/readyz`. 0 disables "
+            "them.",
             ge=0,
             le=65535,
         ),
@@ -307,22 +385,23 @@ class WorkerSettings(CommonSettings, frozen=True, kw_only=True):
     http_allow: Annotated[
         str,
         Meta(
-            description="Networks (CIDR, by commas) that the http node may reach although they "
-            "are loopback, link-local or private."
+            description="Loopback, link-local or private networks that the http node may reach, "
+            "in CIDR notation, separated by commas."
         ),
     ] = ""
     secrets_dir: Annotated[
         str,
         Meta(
-            description="Folder of mounted secrets: `<tenant>/<name>` for one tenant, `<name>` for "
-            "those of TAILRACE_SECRETS_TENANTS."
+            description="Directory of mounted secrets: `<tenant>/<name>` for one tenant, "
+            "`<name>` for the tenants in `TAILRACE_SECRETS_TENANTS`."
         ),
     ] = ""
     secrets_tenants: Annotated[
         str,
         Meta(
-            description="Tenants, separated by commas, that may use shared secrets: the "
-            "variables `TAILRACE_SECRET_<NAME>` and the files `<name>`; `*`: all tenants."
+            description="Tenants that may use shared secrets, separated by commas. Shared "
+            "secrets are the variables `TAILRACE_SECRET_<NAME>` and the files "
+            "`<name>`. `*` allows all tenants."
         ),
     ] = "default"
 
@@ -330,13 +409,13 @@ class WorkerSettings(CommonSettings, frozen=True, kw_only=True):
 class ClientSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of the ``tailrace`` command."""
 
-    url: Annotated[str, Meta(description="The API that client commands talk to.")] = (
-        "http://127.0.0.1:8080"
-    )
-    token: Annotated[str, Meta(description="Bearer token of client commands.")] = ""
+    url: Annotated[str, Meta(description="URL of the API.")] = "http://127.0.0.1:8080"
+    token: Annotated[str, Meta(description="Bearer token for requests to the API.")] = ""
     organization: Annotated[
         str,
-        Meta(description="Whose workflows; needed where the token holds several organisations."),
+        Meta(
+            description="Tenant to work with. Required if the token contains several organizations."
+        ),
     ] = ""
 
 
@@ -349,5 +428,5 @@ def variable(field: str) -> str:
 
 
 def known_variables() -> set[str]:
-    """Return every environment variable that some part of Tailrace reads."""
+    """Return the environment variables of all services."""
     return {variable(field) for struct in SERVICES for field in struct.__struct_fields__}

@@ -1,4 +1,4 @@
-"""Settings: every mistake is named, and every setting is on the configuration page."""
+"""Reading settings from the environment, and the generated configuration page."""
 
 import re
 from pathlib import Path
@@ -15,15 +15,15 @@ from tailrace_shared.settings import ApiSettings, ClientSettings, WorkerSettings
 PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
 
 
-def test_without_an_environment_all_is_default():
-    """What is not said has a default."""
+def test_an_empty_environment_gives_the_defaults():
+    """Every setting has a default."""
     assert read_settings(ApiSettings, {"PATH": "/bin"}) == ApiSettings()
     assert read_settings(WorkerSettings, {}) == WorkerSettings()
     assert read_settings(ClientSettings, {}) == ClientSettings()
 
 
 def test_settings_are_read_with_their_types():
-    """Text, number, truth, duration, choice; and NATS_URL by its own name."""
+    """Text, integer, boolean, duration and choice; NATS_URL has no prefix."""
     settings = read_settings(
         ApiSettings,
         {
@@ -41,7 +41,7 @@ def test_settings_are_read_with_their_types():
 
 
 def test_settings_of_another_service_are_known():
-    """One environment may serve all processes of a machine."""
+    """All processes of a machine may share one environment."""
     assert read_settings(WorkerSettings, {"TAILRACE_PORT": "9"}) == WorkerSettings()
 
 
@@ -55,8 +55,8 @@ def test_settings_of_another_service_are_known():
         ("TAILRACE_port", "unknown setting TAILRACE_port"),
     ],
 )
-def test_an_unknown_setting_is_named_with_the_nearest_known_one(name, hint):
-    """A typing error must not silently become a default."""
+def test_an_unknown_setting_is_refused_with_the_nearest_known_one(name, hint):
+    """A typo must not silently select a default."""
     with pytest.raises(SettingsError, match=f"unknown setting {name}") as caught:
         read_settings(ApiSettings, {name: "1"})
     assert hint in str(caught.value)
@@ -82,8 +82,8 @@ def test_an_unknown_setting_is_named_with_the_nearest_known_one(name, hint):
         (WorkerSettings, "TAILRACE_LOG_LEVEL", "warn"),
     ],
 )
-def test_an_ill_typed_setting_is_named_with_its_value(struct, name, value):
-    """One line that says which variable to look at."""
+def test_an_invalid_value_is_refused_with_the_name_of_the_variable(struct, name, value):
+    """The message is one line that begins with the variable."""
     with pytest.raises(SettingsError, match=f"^{name}={value!r}: ") as caught:
         read_settings(struct, {name: value})
     assert "\n" not in str(caught.value)
@@ -99,8 +99,8 @@ def test_an_ill_typed_setting_is_named_with_its_value(struct, name, value):
         ("TAILRACE_LOG_FORMAT", "xml", "must be json or console"),
     ],
 )
-def test_an_ill_typed_setting_is_told_what_it_takes(name, value, rule):
-    """In the words of the configuration page, not in Python's."""
+def test_an_invalid_value_is_refused_with_the_rule(name, value, rule):
+    """The message uses the terms of the configuration page, not Python's."""
     with pytest.raises(SettingsError) as caught:
         read_settings(ApiSettings, {name: value})
     assert str(caught.value) == f"{name}={value!r}: {rule}"
@@ -108,7 +108,7 @@ def test_an_ill_typed_setting_is_told_what_it_takes(name, value, rule):
 
 @given(st.sampled_from(sorted(known_variables())), st.text(st.characters(exclude_characters="\0")))
 def test_any_value_is_read_or_refused(name, value):
-    """An environment is text from outside."""
+    """No value of a variable crashes the reader."""
     for struct in (ApiSettings, WorkerSettings, ClientSettings):
         try:
             read_settings(struct, {name: value})
@@ -116,21 +116,21 @@ def test_any_value_is_read_or_refused(name, value):
             continue
 
 
-def test_the_configuration_page_is_as_the_settings_are():
-    """Run ``just fmt`` where this fails."""
+def test_the_configuration_page_is_up_to_date():
+    """Run ``just fmt`` if this fails."""
     assert PAGE.read_text() == page()
 
 
 def test_the_configuration_page_lists_every_setting_once():
-    """With its type, its default, its meaning and who reads it."""
+    """Each row has a name, type, default, description and the services that read it."""
     rows = [line for line in page().splitlines() if line.startswith("| `")]
     names = [re.match(r"\| `([A-Z_]+)` \|", row) for row in rows]
     assert sorted(name[1] for name in names if name) == sorted(known_variables())
     assert all(len([cell for cell in row.split("|") if cell.strip()]) == 5 for row in rows)
 
 
-def test_variables_of_secrets_are_no_settings():
-    """Their names are free, unless one is a setting that lacks a letter."""
+def test_variables_of_secrets_are_not_settings():
+    """Their names are free, except for misspelled settings."""
     assert read_settings(WorkerSettings, {"TAILRACE_SECRET_PAYMENTS": "x"}) == WorkerSettings()
     with pytest.raises(SettingsError, match="did you mean TAILRACE_SECRETS_DIR"):
         read_settings(WorkerSettings, {"TAILRACE_SECRET_DIR": "/run/secrets"})

@@ -30,11 +30,11 @@ _SECTIONS: Final = (
 _HEAD: Final = """\
 # Configuration
 
-Settings come from environment variables, and each has a default. A variable that begins with
-`TAILRACE_` and is not on this page stops the start, as does a value of the wrong type; the
-message names it. Durations are written `250ms`, `30s`, `5m`, `24h` or `7d`.
+Every setting is an environment variable with a default. A process does not start if a variable
+that begins with `TAILRACE_` is unknown, or if a value is invalid; the error message names the
+variable. Durations are a number and a unit: `250ms`, `30s`, `5m`, `24h`, `7d`.
 
-This page is generated from the settings structs: `just fmt` writes it anew.
+This page is generated from the settings structs; `just fmt` regenerates it.
 """
 
 
@@ -47,7 +47,7 @@ def _sections() -> Iterator[str]:
     listed: set[str] = set()
     for title, struct in _SECTIONS:
         yield f"## {title}\n"
-        yield "| variable | type | default | meaning | read by |"
+        yield "| Variable | Type | Default | Description | Used by |"
         yield "|---|---|---|---|---|"
         hints = get_type_hints(struct, include_extras=True)
         for field in msgspec.structs.fields(struct):

@@ -1,4 +1,8 @@
-"""Read settings from the environment, and name their types and ranges for people."""
+"""Read settings from the environment, and describe their types and ranges.
+
+A variable with the prefix ``TAILRACE_`` that no service knows stops the start, because a typo must
+not silently select a default.
+"""
 
 import difflib
 import os
@@ -18,13 +22,13 @@ def read_settings(struct: type[S], environment: Mapping[str, str] = os.environ) 
     """Read one service's settings.
 
     Raises:
-        SettingsError: naming the variable that is unknown or ill-typed, and what it takes.
+        SettingsError: a variable is unknown or has an invalid value; the message names it.
     """
     known = known_variables()
     for name in sorted(environment):
-        if name.startswith(PREFIX) and name not in known and not _is_secret(name, known):
+        if name.startswith(PREFIX) and name not in known and not _names_secret(name, known):
             raise SettingsError(
-                f"unknown setting {name}{_nearest(name, known)} (docs/configuration.md lists all)"
+                f"unknown setting {name}{_hint(name, known)} (docs/configuration.md lists all)"
             )
     values: dict[str, Any] = {}
     for field, annotation in get_type_hints(struct, include_extras=True).items():
@@ -34,16 +38,16 @@ def read_settings(struct: type[S], environment: Mapping[str, str] = os.environ) 
     return struct(**values)
 
 
-def _is_secret(name: str, known: set[str]) -> bool:
-    # TAILRACE_SECRET_DIR is most likely a setting that lacks its S.
+def _names_secret(name: str, known: set[str]) -> bool:
+    # TAILRACE_SECRET_DIR is most likely a misspelled TAILRACE_SECRETS_DIR.
     meant = name.replace(SECRET_PREFIX, f"{SECRET_PREFIX[:-1]}S_", 1)
     return name.startswith(SECRET_PREFIX) and meant not in known
 
 
-def _nearest(name: str, known: set[str]) -> str:
+def _hint(name: str, known: set[str]) -> str:
     if (bare := name.removeprefix(PREFIX)) in known:
         return f", did you mean {bare}?"
-    # Compared without the prefix, which would make any two names alike.
+    # Compare without the prefix, which would make any two names similar.
     by_rest = {other.removeprefix(PREFIX): other for other in sorted(known)}
     nearest = difflib.get_close_matches(name.removeprefix(PREFIX), by_rest, n=1)
     return f", did you mean {by_rest[nearest[0]]}?" if nearest else ""
@@ -55,12 +59,12 @@ def _convert(name: str, text: str, annotation: Any) -> Any:
     except (msgspec.ValidationError, ValueError) as error:
         raise SettingsError(f"{name}={text!r}: {_rule(annotation) or error}") from None
     if not value and get_args(annotation)[1].extra == POSITIVE:
-        raise SettingsError(f"{name}={text!r}: must be longer than nothing")
+        raise SettingsError(f"{name}={text!r}: must be greater than zero")
     return value
 
 
 def _rule(annotation: Any) -> str:
-    """Return what a value must be, where msgspec would say it in Python's words; else nothing."""
+    """Describe the valid values where msgspec would use Python's names; otherwise empty."""
     base, meta = get_args(annotation)
     if base is bool or get_args(base):
         return f"must be {type_name(annotation)}"
@@ -70,7 +74,7 @@ def _rule(annotation: Any) -> str:
 
 
 def range_text(meta: msgspec.Meta) -> str:
-    """Return the words that tell a number's range; none if it has none."""
+    """Describe the range of a number; empty if it is unlimited."""
     match meta.ge, meta.le:
         case None, None:
             return ""
@@ -81,7 +85,7 @@ def range_text(meta: msgspec.Meta) -> str:
 
 
 def size_text(value: Any) -> str:
-    """Return a number with the unit of sizes, where it is a round one."""
+    """Format a number, in KiB or MiB if it is a multiple of one."""
     for unit, size in (("MiB", 1024**2), ("KiB", 1024)):
         if value >= size and value % size == 0 and value >= 64 * 1024:
             return f"{value // size} {unit}"
@@ -95,8 +99,9 @@ def _decode_duration(wanted: type, value: Any) -> Any:
 
 
 def type_name(annotation: Any) -> str:
-    """Return how a setting's type is called on the configuration page."""
+    """Return the name of a setting's type on the configuration page."""
     base = get_args(annotation)[0]
     if choices := [str(choice) for choice in get_args(base)]:
-        return " or ".join(choices)
+        *others, last = choices
+        return f"{', '.join(others)} or {last}"
     return {bool: "true or false", int: "integer", str: "text", Duration: "duration"}[base]
