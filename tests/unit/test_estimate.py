@@ -11,8 +11,9 @@ import pytest
 from harness.models.eta_errors import TRACES, Chance, errors, recorded_workflow
 from tailrace_shared.estimation import Estimator, FailureCounts, NodeHistory, Sketch, items_key
 from tailrace_shared.execution.events import StepWait
-from tailrace_shared.execution.state import ExecutionState, ExecutionStatus, StepState
+from tailrace_shared.execution.state import ExecutionState, StepState
 from tailrace_shared.execution.timestamps import format_timestamp
+from tailrace_shared.execution.transitions import ExecutionStatus
 from tailrace_shared.workflow.definition import Node
 from tailrace_shared.workflow.graph import Graph, sort_graph
 

@@ -1,1 +1,1 @@
-"""What Tailrace's services agree on: events, definitions, the fold, subjects, topology, the log."""
+"""Code shared by the API and the worker: definitions, events, stores and NATS access."""

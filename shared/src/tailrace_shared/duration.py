@@ -1,21 +1,21 @@
-"""Durations as people write them: ``250ms 30s 5m 24h 7d``."""
+"""Parse and format durations such as ``250ms``, ``30s``, ``5m``, ``24h`` and ``7d``."""
 
 import re
 from typing import Final, Self
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 LONGEST: Final = 36_500 * 86400.0
-"""A century: times that are further away do not fit a calendar date any more."""
+"""A century. Later times overflow calendar dates."""
 
 _TEXT = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)")
 
 
 class Duration(float):
-    """A length of time in seconds, not negative, that remembers how to be written."""
+    """A non-negative duration in seconds, with a readable text form."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read a duration.
+        """Parse a duration.
 
         Raises:
             ValueError: if ``text`` is not a number followed by one of ms, s, m, h, d, or is
@@ -23,7 +23,7 @@ class Duration(float):
         """
         match = _TEXT.fullmatch(text.strip())
         if match is None:
-            raise ValueError(f"{text[:40]!r} is not a duration; write for example 250ms, 30s or 7d")
+            raise ValueError(f"{text[:40]!r} is not a duration; use a form like 250ms, 30s or 7d")
         number, unit = match.groups()
         duration = cls(float(number) * _UNITS[unit])
         if duration > LONGEST:

@@ -1,28 +1,28 @@
-"""Every error that crosses a module boundary. A name says whose fault it is."""
+"""Errors that cross module boundaries."""
 
 
 class ServiceError(Exception):
-    """The base of all errors that Tailrace raises on purpose."""
+    """Base class of all expected errors of the API and the worker."""
 
 
 class StartupError(ServiceError):
-    """The process cannot start as configured; the message says in one line what to do."""
+    """The process cannot start as configured; the message is one line with the remedy."""
 
 
 class SettingsError(StartupError):
-    """A setting is unknown or does not have the type it needs."""
+    """A setting is unknown or has an invalid value."""
 
 
 class TopologyMismatchError(StartupError):
-    """A stream or bucket exists with a configuration that Tailrace does not work with."""
+    """A stream or bucket exists with an incompatible configuration."""
 
 
 class InvalidIdError(ServiceError, ValueError):
-    """An id is not ``[A-Za-z0-9_-]{1,64}`` and so may not become part of a subject."""
+    """An id is not ``[A-Za-z0-9_-]{1,64}``, so it must not become part of a subject."""
 
 
 class UnavailableError(ServiceError):
-    """NATS did not answer in time; the caller may try again."""
+    """NATS did not answer in time; the caller may retry."""
 
 
 class TemporarilyUnavailableError(UnavailableError):
@@ -42,11 +42,11 @@ class JetStreamError(ServiceError):
 
 
 class WrongLastSequenceError(JetStreamError):
-    """A fenced append lost: somebody else wrote to the subject first.
+    """A fenced append lost: another writer wrote to the subject first.
 
     Attributes:
-        last: the subject's last sequence as JetStream gives it, 0 if it holds nothing; None if
-            JetStream does not say.
+        last: the last sequence of the subject, 0 if it is empty, or None if JetStream does not
+            report it.
     """
 
     def __init__(self, code: int, description: str) -> None:
@@ -56,23 +56,23 @@ class WrongLastSequenceError(JetStreamError):
 
 
 class MessageTooLargeError(ServiceError):
-    """A message is larger than this NATS takes; to try again does not help."""
+    """A message exceeds the limit of the NATS server; a retry cannot succeed."""
 
 
 class ExecutionNotFoundError(ServiceError):
-    """The log holds no such execution for this tenant."""
+    """The log has no such execution for this tenant."""
 
 
 class HistoryExpiredError(ExecutionNotFoundError):
-    """The log holds the execution's later commits, but not its first any more."""
+    """The retention of the log has deleted the first commits of the execution."""
 
 
 class NewerLogError(ServiceError):
-    """A commit was written by a newer version of Tailrace, which this one cannot read."""
+    """A commit was written by a newer version of Tailrace that this one cannot read."""
 
 
 class WorkflowNotFoundError(ServiceError):
-    """The tenant has no such workflow, or not in that version."""
+    """The tenant has no such workflow or version."""
 
 
 class ScheduleNotFoundError(ServiceError):
@@ -80,10 +80,10 @@ class ScheduleNotFoundError(ServiceError):
 
 
 class InvalidScheduleError(ServiceError):
-    """JetStream does not take a schedule.
+    """JetStream refused a schedule.
 
     Attributes:
-        field: what is wrong, ``cron`` or ``time_zone``.
+        field: the invalid field, ``cron`` or ``time_zone``.
     """
 
     def __init__(self, field: str, description: str) -> None:
@@ -92,46 +92,45 @@ class InvalidScheduleError(ServiceError):
 
 
 class DeadLetterNotFoundError(ServiceError):
-    """There is no such dead letter: it never was, or was replayed, deleted or has expired."""
+    """The dead letter does not exist, or was replayed or deleted, or has expired."""
 
 
 class OutputNotFoundError(ServiceError):
-    """An output that is kept by reference is not there any more."""
+    """A referenced output has been deleted."""
 
 
 class OutputTooLargeError(ServiceError):
-    """A step's output is larger than may be kept."""
+    """A step's output exceeds the size limit."""
 
 
 class TriggerTooLargeError(ServiceError):
-    """A trigger carries more data than an event may hold."""
+    """The data of a trigger exceeds the size limit of an event."""
 
 
 class TooManyRunsError(ServiceError):
-    """The tenant has started as many runs within a minute as it may.
+    """The tenant has reached its limit of runs per minute.
 
     Attributes:
-        retry_after: seconds until it may start the next one.
+        retry_after: seconds until the next run may start.
     """
 
     def __init__(self, per_minute: int, retry_after: int) -> None:
         super().__init__(
-            f"this organization may start {per_minute} runs a minute; start the next one in "
-            f"{retry_after} s"
+            f"this organization may start {per_minute} runs per minute; retry in {retry_after} s"
         )
         self.retry_after = retry_after
 
 
 class IllegalCommandError(ServiceError):
-    """The execution's state does not allow the command; the message says why."""
+    """The state of the execution does not allow the command; the message says why."""
 
 
 class IdempotencyConflictError(ServiceError):
-    """An idempotency key was used before with another request."""
+    """The idempotency key was used before with a different request."""
 
 
 class ExpressionError(ServiceError):
-    """An expression could not be evaluated on the values at hand."""
+    """An expression could not be evaluated."""
 
 
 class InvalidExpressionError(ExpressionError):

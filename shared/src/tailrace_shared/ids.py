@@ -1,4 +1,4 @@
-"""Identifiers: what may become a subject token, and how new ones are made."""
+"""Validate ids, and create new ones."""
 
 import re
 from typing import Final
@@ -14,28 +14,28 @@ _PROCEDURE = re.compile(r"(?=.{1,128}\Z)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 
 def is_valid_id(value: str) -> bool:
-    """Tell whether ``value`` may be used as a tenant, workflow, node or execution id."""
+    """Tell whether ``value`` is a valid tenant, workflow, node or execution id."""
     return _ID.fullmatch(value) is not None
 
 
 def is_valid_node_type(value: str) -> bool:
-    """Tell whether ``value`` names a node type: ids joined by dots, 64 characters at most."""
+    """Tell whether ``value`` is a valid node type: ids joined by dots, at most 64 characters."""
     return _NODE_TYPE.fullmatch(value) is not None
 
 
 def is_valid_procedure(value: str) -> bool:
-    """Tell whether ``value`` names a trigger: ids joined by dots, 128 characters at most."""
+    """Tell whether ``value`` is a valid procedure: ids joined by dots, at most 128 characters."""
     return _PROCEDURE.fullmatch(value) is not None
 
 
 def check_id(value: str, what: str) -> str:
-    """Return ``value`` if it is a legal id.
+    """Return ``value`` if it is a valid id.
 
-    A dot, a wildcard or a space would address other subjects than the caller's own, so this
-    check stands wherever a string from outside comes near a subject.
+    A dot, a wildcard or a space would address subjects of other tenants, so every external string
+    passes this check before it becomes part of a subject.
 
     Raises:
-        InvalidIdError: with a sentence that names ``what`` and the rule.
+        InvalidIdError: the message names ``what`` and the rule.
     """
     if not is_valid_id(value):
         raise InvalidIdError(
@@ -45,10 +45,10 @@ def check_id(value: str, what: str) -> str:
 
 
 def new_execution_id() -> str:
-    """Return a UUIDv7 (RFC 9562), so that execution ids sort by creation time."""
+    """Return a UUIDv7 (RFC 9562); execution ids sort by creation time."""
     return str(uuid_utils.uuid7())
 
 
 def new_token() -> str:
-    """Return 16 random hex digits, for commit and writer ids."""
+    """Return 16 random hexadecimal digits for commit and writer ids."""
     return uuid_utils.uuid4().hex[:16]

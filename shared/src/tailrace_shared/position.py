@@ -1,8 +1,8 @@
-"""StreamPosition: where a reader stands in the event log, and its text form, the SSE id.
+"""The position of an event in the log, and its text form, the SSE id.
 
 An SSE id is ``<epoch>-<sequence>-<index>``: the creation time of the stream in hexadecimal
-milliseconds (so that a recreated stream is noticed), the stream sequence of the commit, and the
-index of the event in that commit. Ids are compared as positions, never as strings.
+milliseconds (which detects a recreated stream), the stream sequence of the commit, and the index
+of the event in that commit. Ids are compared as positions, never as strings.
 """
 
 import re
@@ -14,7 +14,7 @@ _TEXT = re.compile(r"([0-9a-f]{1,16})-(0|[1-9][0-9]{0,18})-(0|[1-9][0-9]{0,5})")
 
 @dataclass(frozen=True, slots=True, order=True)
 class StreamPosition:
-    """The place of one event in the log of one stream epoch."""
+    """The position of one event in the log of one stream epoch."""
 
     epoch: str
     sequence: int
@@ -25,9 +25,9 @@ class StreamPosition:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Read an SSE id; None if ``text`` is not one.
+        """Parse an SSE id; return None if ``text`` is not one.
 
-        A client may send anything as Last-Event-ID, so a malformed id is data, not an error.
+        Clients may send any text as Last-Event-ID, so a malformed id is not an error.
         """
         match = _TEXT.fullmatch(text)
         if match is None:

@@ -1,8 +1,8 @@
-"""When something recurs: a cron line, ``@every 5m``, or a name like ``@hourly``.
+"""Recurrence patterns of schedules: cron, ``@every 5m``, and names like ``@hourly``.
 
-JetStream keeps the schedules and fires them (ADR-51). It refuses a pattern without saying what is
-wrong with it; this module reads the same patterns to say that in a sentence, and to tell when a
-cron line comes next.
+JetStream stores and fires the schedules (ADR-51), but rejects an invalid pattern without a reason.
+This module parses the same patterns to explain what is wrong with one, and to compute the next
+time of a cron expression.
 """
 
 import re
@@ -24,7 +24,7 @@ NAMES: Final[Mapping[str, str]] = {
 }
 
 _EVERY: Final = "@every "
-# Those of Go's durations that make sense here.
+# The units of Go durations that are useful here.
 _UNITS: Final = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _INTERVAL = re.compile(r"(?:[0-9]{1,12}(?:h|ms|m|s))+")
 _INTERVAL_PART = re.compile(r"([0-9]+)(h|ms|m|s)")
@@ -44,15 +44,15 @@ _MONTHS: Final = [
 ]
 _WEEKDAYS: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _DAYS_OF: Final = dict(enumerate((31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31), 1))
-_LONGEST_PATTERN: Final = 200
-#: NATS looks no further ahead either, and takes what does not come by then for a mistake.
+_MAX_PATTERN_CHARACTERS: Final = 200
+#: NATS has the same horizon, and treats a pattern without a time before it as an error.
 _HORIZON: Final = timedelta(days=5 * 365)
 
 
 class _Field(NamedTuple):
     name: str
-    least: int
-    most: int
+    min: int
+    max: int
     names: Mapping[str, int] = {}
     hint: str = ""
 
@@ -76,11 +76,11 @@ class Every:
 
 @dataclass(frozen=True, slots=True)
 class Cron:
-    """The moments of a cron line, by the values that each field may have.
+    """A cron expression, as the set of values of each field.
 
     Attributes:
-        any_day: whether one of the two fields of days is a star; then both have to match,
-            otherwise one of them.
+        any_day: whether one of the two day fields is a star. If so, both must match; otherwise
+            one match is enough.
     """
 
     seconds: frozenset[int]
@@ -92,15 +92,15 @@ class Cron:
     any_day: bool
 
     @property
-    def can_come(self) -> bool:
-        """Whether there is such a day at all; the 30th of February is none."""
+    def has_matches(self) -> bool:
+        """Whether any date matches; the 30th of February does not exist."""
         days_matter = self.any_day and len(self.days) < 31
         return not days_matter or any(min(self.days) <= _DAYS_OF[month] for month in self.months)
 
     def next(self, after: float, zone: tzinfo) -> float | None:
-        """Return the first moment after ``after`` (both Unix time); None if none is near.
+        """Return the first match after ``after`` (Unix times), or None within five years.
 
-        A local time that a clock change skips does not come, one that it repeats comes twice.
+        A local time that a clock change skips does not match; a repeated one matches twice.
         """
         moment = int(after) + 1
         end = moment + _HORIZON.total_seconds()
@@ -126,31 +126,31 @@ class Cron:
 
 
 def parse_recurrence(pattern: str) -> Every | Cron:
-    """Read a pattern.
+    """Parse a pattern.
 
     Raises:
-        ValueError: with a sentence that says what is wrong.
+        ValueError: the message explains what is wrong.
     """
-    if len(pattern) > _LONGEST_PATTERN:
-        raise ValueError(f"it is longer than {_LONGEST_PATTERN} characters")
+    if len(pattern) > _MAX_PATTERN_CHARACTERS:
+        raise ValueError(f"the pattern is longer than {_MAX_PATTERN_CHARACTERS} characters")
     if pattern.startswith(_EVERY):
         return _parse_interval(pattern.removeprefix(_EVERY))
     if pattern.startswith("@") and pattern not in NAMES:
-        raise ValueError(f"{pattern!r} is none of @every and {', '.join(NAMES)}")
+        raise ValueError(f"{pattern!r} is not @every or one of {', '.join(NAMES)}")
     return _parse_cron(NAMES.get(pattern, pattern))
 
 
 def _parse_interval(text: str) -> Every:
     if _INTERVAL.fullmatch(text) is None:
-        raise ValueError(f"{text!r} is not an interval; write for example 30s, 5m or 168h")
+        raise ValueError(f"{text!r} is not an interval; use a form like 30s, 5m or 168h")
     parts = _INTERVAL_PART.findall(text)
     milliseconds = sum(int(number) * _UNITS[unit] for number, unit in parts)
     if milliseconds < 1000:
-        raise ValueError("an interval is at least 1s")
+        raise ValueError("an interval must be at least 1s")
     if milliseconds % 1000:
-        raise ValueError("an interval is a whole number of seconds")
+        raise ValueError("an interval must be a whole number of seconds")
     if milliseconds > LONGEST * 1000:
-        raise ValueError("an interval is at most a century")
+        raise ValueError("an interval must be at most a century")
     return Every(milliseconds // 1000)
 
 
@@ -158,16 +158,16 @@ def _parse_cron(line: str) -> Cron:
     texts = line.split(" ")
     if len(texts) != len(_FIELDS):
         raise ValueError(
-            "a cron line has six fields, separated by a space: seconds, minutes, hours, "
-            f"day of month, month, day of week; this one has {len(texts)}"
+            "a cron expression has six fields, separated by single spaces: seconds, minutes, "
+            f"hours, day of month, month, day of week; this one has {len(texts)}"
         )
     seconds, minutes, hours, days, months, weekdays = (
         _parse_field(text, field) for text, field in zip(texts, _FIELDS, strict=True)
     )
     any_day = any(_is_star(part) for text in (texts[3], texts[5]) for part in text.split(","))
     cron = Cron(seconds, minutes, hours, days, months, weekdays, any_day)
-    if not cron.can_come:
-        raise ValueError("day of month: none of these months has such a day")
+    if not cron.has_matches:
+        raise ValueError("day of month: none of the months has this day")
     return cron
 
 
@@ -181,24 +181,24 @@ def _parse_field(text: str, field: _Field) -> frozenset[int]:
 def _parse_part(part: str, field: _Field) -> range:
     span, slash, step_text = part.partition("/")
     step = _number(step_text) if slash else 1
-    if not 1 <= step <= field.most:
-        raise ValueError(f"the step {step_text} is not in 1 to {field.most}")
+    if not 1 <= step <= field.max:
+        raise ValueError(f"the step {step_text} is not between 1 and {field.max}")
     if span in {"*", "?"}:
-        return range(field.least, field.most + 1, step)
+        return range(field.min, field.max + 1, step)
     first, dash, last = span.partition("-")
     start = _value(first, field)
-    # A single value with a step means from there on.
-    end = _value(last, field) if dash else field.most if slash else start
+    # A single value with a step means a range from there to the maximum.
+    end = _value(last, field) if dash else field.max if slash else start
     if start > end:
-        raise ValueError(f"the range {span} ends before it begins")
+        raise ValueError(f"the range {span} ends before it starts")
     return range(start, end + 1, step)
 
 
 def _value(text: str, field: _Field) -> int:
     value = field.names.get(text.lower())
     value = _number(text) if value is None else value
-    if not field.least <= value <= field.most:
-        raise ValueError(f"{text} is not in {field.least} to {field.most}{field.hint}")
+    if not field.min <= value <= field.max:
+        raise ValueError(f"{text} is not between {field.min} and {field.max}{field.hint}")
     return value
 
 

@@ -1,7 +1,7 @@
-"""Every subject and stream name, in one place.
+"""Names of all NATS subjects and streams.
 
-Tenants are a subject token (the first after ``<prefix>.log``), so a request that builds its
-subjects here from its own tenant cannot touch another's data.
+The tenant is a token of each subject. A request builds its subjects from its own tenant, so it
+cannot address the data of another tenant.
 """
 
 import re
@@ -16,11 +16,11 @@ _LINE: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
 class LogFilter(NamedTuple):
-    """A part of the log that can be read and followed as one.
+    """A part of the log that can be read and followed as a whole.
 
     Attributes:
-        tenant: whose.
-        execution: which one; empty for all of the tenant's.
+        tenant: the tenant.
+        execution: the execution, or empty for all of the tenant.
     """
 
     tenant: str
@@ -29,11 +29,11 @@ class LogFilter(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Subjects:
-    """The names of one installation. Two installations with different prefixes share a NATS.
+    """The names of one installation. Installations with different prefixes can share a NATS.
 
     Args:
-        prefix: the first token of every subject, and for any other than ``tr`` the first part
-            of every stream and bucket name.
+        prefix: the first token of every subject. If it is not ``tr``, stream and bucket names
+            begin with it as well.
     """
 
     prefix: str = "tr"
@@ -46,15 +46,15 @@ class Subjects:
         return name if self.prefix == "tr" else f"{self.prefix}-{name}"
 
     def log(self, tenant: str, execution: str) -> str:
-        """Return the subject that holds one execution's history."""
+        """Return the subject of an execution's log."""
         return f"{self.prefix}.log.{check_id(tenant, 'tenant')}.{check_id(execution, 'execution')}"
 
     def live(self, tenant: str, execution: str) -> str:
-        """Return the subject on which one execution's commits are republished."""
+        """Return the subject on which an execution's commits are republished."""
         return f"{self.prefix}.live.{check_id(tenant, 'tenant')}.{check_id(execution, 'execution')}"
 
     def tenant_log(self, tenant: str) -> str:
-        """Return the wildcard over the history of all executions of a tenant."""
+        """Return the wildcard over the logs of all executions of a tenant."""
         return f"{self.prefix}.log.{check_id(tenant, 'tenant')}.>"
 
     def tenant_live(self, tenant: str) -> str:
@@ -62,17 +62,17 @@ class Subjects:
         return f"{self.prefix}.live.{check_id(tenant, 'tenant')}.>"
 
     def log_of(self, part: LogFilter) -> str:
-        """Return the subject, perhaps a wildcard, of a part of the log."""
+        """Return the subject or wildcard of a part of the log."""
         tenant, execution = part
         return self.log(tenant, execution) if execution else self.tenant_log(tenant)
 
     def live_of(self, part: LogFilter) -> str:
-        """Return the subject, perhaps a wildcard, on which a part of the log is republished."""
+        """Return the subject or wildcard on which a part of the log is republished."""
         tenant, execution = part
         return self.live(tenant, execution) if execution else self.tenant_live(tenant)
 
     def execution_of(self, log_subject: str) -> tuple[str, str]:
-        """Return the tenant and execution that a log or live subject names.
+        """Return the tenant and execution of a log or live subject.
 
         Raises:
             InvalidIdError: if ``log_subject`` is neither.
@@ -83,7 +83,7 @@ class Subjects:
         raise InvalidIdError(f"{log_subject!r} is not the subject of an execution")
 
     def worker(self, worker_id: str) -> str:
-        """Return the subject on which a worker says what it is driving."""
+        """Return the subject of a worker's heartbeats, which list the executions that it drives."""
         return f"{self.prefix}.worker.{worker_id}"
 
     def components(self) -> str:
@@ -91,16 +91,16 @@ class Subjects:
         return f"{self.prefix}.components"
 
     def clients(self) -> str:
-        """Return the subject on which each API replica says how many clients a tenant has there."""
+        """Return the subject on which API replicas answer with a tenant's number of clients."""
         return f"{self.prefix}.api.clients"
 
     def job(self, queue: str, priority: str = "normal") -> str:
-        """Return the subject of a work queue, or of its ``high`` or ``low`` class."""
+        """Return the subject of a work queue at a priority."""
         subject = f"{self.prefix}.jobs.{queue_token(queue)}"
         return subject if priority == "normal" else f"{subject}.{priority}"
 
     def job_at(self, queue: str, schedule_id: str) -> str:
-        """Return the subject of one delayed job; a new schedule with the same id replaces it."""
+        """Return the subject of a delayed job; a new schedule with the same id replaces it."""
         return f"{self.prefix}.jobs.at.{queue_token(queue)}.{check_id(schedule_id, 'schedule')}"
 
     def delayed(self, queue: str) -> str:
@@ -108,13 +108,13 @@ class Subjects:
         return f"{self.prefix}.jobs.at.{queue_token(queue)}.*"
 
     def job_cron(self, queue: str, schedule_id: str) -> str:
-        """Return the subject of one recurring job's schedule."""
+        """Return the subject of a recurring job."""
         return f"{self.prefix}.jobs.cron.{queue_token(queue)}.{check_id(schedule_id, 'schedule')}"
 
     def run_schedule(self, tenant: str, schedule_id: str) -> str:
-        """Return the subject of the schedule that starts a tenant's runs.
+        """Return the subject of a schedule that starts runs.
 
-        It is a token longer than any queue's, so no consumer of a queue takes it for a job.
+        It has one token more than the subjects of queues, so no consumer receives it as a job.
         """
         return f"{self._run_schedules(tenant)}.{check_id(schedule_id, 'schedule')}"
 
@@ -126,7 +126,7 @@ class Subjects:
         return f"{self.prefix}.jobs.starts.{check_id(tenant, 'tenant')}"
 
     def trigger(self, tenant: str, procedure: str) -> str:
-        """Return the subject of a tenant's triggers of one procedure, whose dots are its tokens."""
+        """Return the subject of a tenant's triggers of a procedure; its dots separate tokens."""
         return f"{self.prefix}.trigger.{check_id(tenant, 'tenant')}.{check_procedure(procedure)}"
 
     def output(self, tenant: str, execution: str, name: str, chunk: int) -> str:
@@ -142,7 +142,7 @@ class Subjects:
         return f"{self.prefix}.output.{owner}.>"
 
     def line(self, line: str) -> str:
-        """Return the wildcard over all who stand in a line.
+        """Return the wildcard over all members of a FIFO queue.
 
         Raises:
             InvalidIdError: if ``line`` is not 1 to 128 letters, digits, ``_`` or ``-``.
@@ -150,21 +150,21 @@ class Subjects:
         return f"{self._line(line)}.*.*"
 
     def in_line(self, line: str, tenant: str, execution: str) -> str:
-        """Return the subject of one execution's place in a line."""
+        """Return the subject of an execution in a FIFO queue."""
         member = f"{check_id(tenant, 'tenant')}.{check_id(execution, 'execution')}"
         return f"{self._line(line)}.{member}"
 
     def _line(self, line: str) -> str:
         if _LINE.fullmatch(line) is None:
-            raise InvalidIdError(f"{line[:80]!r} is not the name of a line")
+            raise InvalidIdError(f"{line[:80]!r} is not the name of a FIFO queue")
         return f"{self.prefix}.line.{line}"
 
     def rate(self, tenant: str) -> str:
-        """Return the subject on which a tenant's starts of runs are counted."""
+        """Return the subject that counts the run starts of a tenant."""
         return f"{self.prefix}.rate.{check_id(tenant, 'tenant')}"
 
     def rates(self) -> str:
-        """Return the wildcard over the counts of all tenants."""
+        """Return the wildcard over the run starts of all tenants."""
         return f"{self.prefix}.rate.*"
 
     def dead(self, queue: str) -> str:
@@ -173,24 +173,23 @@ class Subjects:
 
 
 def check_procedure(procedure: str) -> str:
-    """Return ``procedure`` if it is a legal one.
+    """Return ``procedure`` if it is valid.
 
     Raises:
-        InvalidIdError: if it is not ids joined by dots, 128 characters at most.
+        InvalidIdError: it is not ids joined by dots, at most 128 characters.
     """
     if not is_valid_procedure(procedure):
         raise InvalidIdError(
-            f"{procedure[:80]!r} is not a procedure: use ids joined by dots, "
-            "128 characters at the most"
+            f"{procedure[:80]!r} is not a procedure: use ids joined by dots, at most 128 characters"
         )
     return procedure
 
 
 def queue_token(queue: str) -> str:
-    """Return ``queue`` as one subject token: Dramatiq allows dots in queue names, a token none.
+    """Return ``queue`` as one subject token. Dramatiq allows dots in queue names, NATS does not.
 
     Raises:
-        InvalidIdError: if it is no queue name.
+        InvalidIdError: it is not a valid queue name.
     """
     if _QUEUE.fullmatch(queue) is None:
         raise InvalidIdError(

@@ -41,13 +41,13 @@ from tailrace_shared.execution.events import (
 )
 from tailrace_shared.execution.items import split_item_id
 from tailrace_shared.execution.state import (
-    SETTLED,
     ExecutionState,
     IllegalEventError,
     StepState,
     awaits_signal,
 )
 from tailrace_shared.execution.timestamps import parse_timestamp
+from tailrace_shared.execution.transitions import SETTLED
 from tailrace_shared.stores.execution_log import Commit
 from tailrace_shared.workflow.definition import Definition, MapWork, Node
 from tailrace_shared.workflow.expressions.expression import compile_expression

@@ -202,7 +202,7 @@ async def test_with_several_waiting_steps_one_must_be_named(
     ]
     again = await ask("resume", {"node_id": "approve", "data": {"amount": 6}})
     assert again.status_code == 409
-    assert "has its decision already" in again.json()["detail"]
+    assert "already has its decision" in again.json()["detail"]
 
 
 async def test_data_must_match_the_form(ask: Commands, log: HandWrittenLog) -> None:

@@ -162,11 +162,13 @@ async def test_commands_that_a_state_does_not_allow_are_refused_with_the_reason(
         await site.commander.resolve(TENANT, execution, Decision("a"))
     (tmp_path / "go").touch()
     await site.finished(execution)
-    with pytest.raises(IllegalCommandError, match="is completed; only one that runs can be paused"):
+    with pytest.raises(
+        IllegalCommandError, match="is completed; only a running execution can be paused"
+    ):
         await site.commander.pause(TENANT, execution)
     with pytest.raises(IllegalCommandError, match="is completed"):
         await site.commander.resume(TENANT, execution)
-    with pytest.raises(IllegalCommandError, match="only one that runs can be cancelled"):
+    with pytest.raises(IllegalCommandError, match="only a running execution can be cancelled"):
         await site.commander.cancel(TENANT, execution)
     assert commands(await site.events(execution)) == []
 
@@ -179,7 +181,7 @@ async def test_a_signal_for_a_paused_execution_is_applied_after_its_resume(site:
     await site.commander.pause(TENANT, execution)
     await site.until(execution, paused(2))
     await site.commander.resolve(TENANT, execution, Decision("a", data=1))
-    with pytest.raises(IllegalCommandError, match="has its decision already"):
+    with pytest.raises(IllegalCommandError, match="already has its decision"):
         await site.commander.resolve(TENANT, execution, Decision("a", data=2))
     assert not done("a")(await site.events(execution))
     await site.commander.resume(TENANT, execution)

@@ -18,7 +18,8 @@ from tailrace_shared.execution.events import (
     StepRetrying,
     StepStarted,
 )
-from tailrace_shared.execution.state import SETTLED, ExecutionState, fold
+from tailrace_shared.execution.state import ExecutionState, fold
+from tailrace_shared.execution.transitions import SETTLED
 
 NODES = {"nodes": "feature_functions"}
 DOUBLE = {"type": "transform", "with": {"value": "${item * 2}"}}

@@ -18,8 +18,9 @@ from tailrace_shared.estimation import (
     items_key,
 )
 from tailrace_shared.estimation.run_history import MAX_BYTES
-from tailrace_shared.execution.state import ExecutionState, ExecutionStatus, StepState
+from tailrace_shared.execution.state import ExecutionState, StepState
 from tailrace_shared.execution.timestamps import format_timestamp
+from tailrace_shared.execution.transitions import ExecutionStatus
 
 NOON = 1_700_006_400.0
 

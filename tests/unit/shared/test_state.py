@@ -12,16 +12,14 @@ from tailrace_shared.errors import IllegalCommandError
 from tailrace_shared.execution import events as ev
 from tailrace_shared.execution.commands import create, request_cancel
 from tailrace_shared.execution.commits import decode_commit, encode_commits
-from tailrace_shared.execution.state import (
-    _EXECUTION_TRANSITIONS,
-    _STEP_TRANSITIONS,
-    SETTLED,
-    TERMINAL_STATUSES,
-    ExecutionState,
-    IllegalEventError,
-    fold,
-)
+from tailrace_shared.execution.state import ExecutionState, IllegalEventError, fold
 from tailrace_shared.execution.timestamps import parse_timestamp
+from tailrace_shared.execution.transitions import (
+    EXECUTION_TRANSITIONS,
+    SETTLED,
+    STEP_TRANSITIONS,
+    TERMINAL_STATUSES,
+)
 from tailrace_shared.workflow.definition import Definition, Node
 
 NOW = "2024-01-15T10:30:00.000Z"
@@ -64,10 +62,10 @@ ALL_EVENTS = [*EXECUTION_EVENTS.values(), *(e for n in NODES for e in step_event
 def is_legal(state: ExecutionState, event: Any) -> bool:
     """Say by the tables alone whether an event may follow."""
     if type(event) in EXECUTION_EVENTS:
-        return (state.status, type(event)) in _EXECUTION_TRANSITIONS
+        return (state.status, type(event)) in EXECUTION_TRANSITIONS
     step = state.steps.get(event.data.node_id)
     status = step.status if step else "pending"
-    return state.status == "running" and (status, type(event)) in _STEP_TRANSITIONS
+    return state.status == "running" and (status, type(event)) in STEP_TRANSITIONS
 
 
 @given(st.lists(st.sampled_from(ALL_EVENTS), max_size=40))
@@ -123,7 +121,7 @@ def test_the_error_says_what_happened_to_what():
     with pytest.raises(IllegalEventError) as caught:
         fold([QUEUED, step_events("a")[ev.StepStarted]])
     assert str(caught.value) == (
-        "step:started for a, which is pending, in an execution that is queued"
+        "step:started for a, which is pending, while the execution is queued"
     )
 
 

@@ -415,7 +415,7 @@ ILLEGAL: dict[Callable[[], ScriptedLog], str] = {
     shuffled: "the output of m is not its items' in order",
     misquoted: "not what it was given",
     timed_out_after_its_signal: "a fails although it has its signal",
-    answered_twice: "a signal for a, which awaits none",
+    answered_twice: "a signal for a, which does not wait for one",
     answered_by_nobody: "a says 'approved', but nobody has decided",
     timed_out_early: "the timer of a comes 1.000 s early",
     timed_out_otherwise: "a times out by fail, not by continue",

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tailrace_shared.execution.items import item_id
-from tailrace_shared.execution.state import StepState, StepStatus
+from tailrace_shared.execution.state import StepState
+from tailrace_shared.execution.transitions import StepStatus
 from tailrace_shared.workflow.definition import ItemWork, MapWork, OnError
 from tailrace_worker.engine.decide.maps import MapProgress
 

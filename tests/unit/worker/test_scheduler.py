@@ -20,8 +20,9 @@ from tailrace_shared.execution.events import (
     StepSkipped,
     StepStarted,
 )
-from tailrace_shared.execution.state import SETTLED, ExecutionState, fold
+from tailrace_shared.execution.state import ExecutionState, fold
 from tailrace_shared.execution.timestamps import format_timestamp
+from tailrace_shared.execution.transitions import SETTLED
 from tailrace_shared.workflow.definition import Definition
 from tailrace_worker.engine.decide.outcomes import completed, failed, retrying
 from tailrace_worker.engine.decide.plan import Plan

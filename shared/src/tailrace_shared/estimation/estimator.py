@@ -26,8 +26,9 @@ from tailrace_shared.estimation.duration_tables import DurationTables
 from tailrace_shared.estimation.run_history import FailureCounts, NodeHistory, items_key
 from tailrace_shared.estimation.sketch import Sketch
 from tailrace_shared.estimation.slowdown import Durations, Slowdown, remaining_after
-from tailrace_shared.execution.state import SETTLED, ExecutionState, StepState
+from tailrace_shared.execution.state import ExecutionState, StepState
 from tailrace_shared.execution.timestamps import parse_timestamp
+from tailrace_shared.execution.transitions import SETTLED
 from tailrace_shared.workflow.definition import Node
 from tailrace_shared.workflow.graph import Graph
 

@@ -1,9 +1,9 @@
-"""Commands: what may be asked of an execution, and the events that record the asking.
+"""Create the events that request something of an execution.
 
-Whether a command is allowed is decided on a folded state, and its event is appended with that
-state's fence: so what was allowed when it was decided is allowed when it is stored, and of an
-approval, a timeout and a cancellation that race, each loser learns what the winner made of the
-execution. All functions return None for what was asked before: asking twice is asking once.
+Each function checks the command against a folded state, and the caller appends the event with the
+fence of that state. So a command that was legal when it was checked is legal when it is stored. If
+an approval, a timeout and a cancellation race, one wins, and the others are checked again on the
+new state. Commands are idempotent: a function returns None if its request was accepted before.
 """
 
 from typing import Any
@@ -35,7 +35,7 @@ def create(
     now: float,
     origin: Origin = Origin(),  # noqa: B008 - frozen
 ) -> ExecutionQueued:
-    """Return the event that brings an execution into being."""
+    """Return the event that creates an execution."""
     queued = Queued(
         execution_id,
         definition.id,
@@ -57,16 +57,16 @@ def create(
 def request_cancel(
     state: ExecutionState, command_id: str, reason: str, now: float, actor: str = ""
 ) -> CommandRequested | None:
-    """Ask for the end of an execution.
+    """Request the cancellation of an execution.
 
     Raises:
-        IllegalCommandError: it has ended otherwise.
+        IllegalCommandError: it has completed or failed.
     """
     if state.status == "cancelled" or (state.cancel and not state.is_terminal):
         return None
     if state.is_terminal:
         raise IllegalCommandError(
-            f"the execution is {state.status}; only one that runs can be cancelled"
+            f"the execution is {state.status}; only a running execution can be cancelled"
         )
     return _requested(
         Command(state.execution_id, "cancel", command_id, reason=reason, actor=actor), now
@@ -76,12 +76,12 @@ def request_cancel(
 def request_pause(
     state: ExecutionState, command_id: str, reason: str, now: float, actor: str = ""
 ) -> CommandRequested | None:
-    """Ask that nothing new starts until somebody resumes the execution.
+    """Request that no step starts until the execution is resumed.
 
     Raises:
-        IllegalCommandError: it has ended, or is about to.
+        IllegalCommandError: it has ended, or is being cancelled.
     """
-    _check_goes_on(state, "paused")
+    _check_can_continue(state, "paused")
     if state.is_held or command_id in state.commands:
         return None
     return _requested(
@@ -92,25 +92,27 @@ def request_pause(
 def request_resume(
     state: ExecutionState, command_id: str, now: float, actor: str = ""
 ) -> CommandRequested | None:
-    """Ask that an execution that was paused by a request goes on.
+    """Request that an execution continues which a request has paused.
 
     Raises:
         IllegalCommandError: it has ended, or was not paused by a request.
     """
     if command_id in state.commands:
         return None
-    _check_goes_on(state, "resumed")
+    _check_can_continue(state, "resumed")
     if not state.is_held:
-        raise IllegalCommandError(f"the execution is {state.status}; nobody has paused it")
+        raise IllegalCommandError(
+            f"the execution is {state.status}; it was not paused by a request"
+        )
     return _requested(Command(state.execution_id, "resume", command_id, actor=actor), now)
 
 
 def request_resolve(state: ExecutionState, signal: Command, now: float) -> CommandRequested | None:
-    """Give a waiting step its signal.
+    """Deliver the signal of a waiting step.
 
     Args:
         state: the execution.
-        signal: a ``resolve``; without a ``node_id`` the only step that waits is meant.
+        signal: a ``resolve``; without a ``node_id`` it is for the only waiting step.
         now: seconds since the epoch.
 
     Raises:
@@ -118,31 +120,31 @@ def request_resolve(state: ExecutionState, signal: Command, now: float) -> Comma
     """
     if signal.command_id in state.commands:
         return None
-    _check_goes_on(state, "resumed")
+    _check_can_continue(state, "resumed")
     step = signalled_step(state, signal.node_id)
     signal.node_id = step.node_id
-    signal.sensitive = limit_pointers([*signal.sensitive, *_signal_places(state, step, signal)])
+    signal.sensitive = limit_pointers([*signal.sensitive, *_signal_pointers(state, step, signal)])
     return _requested(signal, now)
 
 
-def _signal_places(state: ExecutionState, step: StepState, signal: Command) -> list[str]:
+def _signal_pointers(state: ExecutionState, step: StepState, signal: Command) -> list[str]:
     wait = step.waiting
     if wait is None:
         return []
-    brought = {"data": signal.data, "event": signal.event}
-    # All of the step's output is all that a signal brings.
+    received = {"data": signal.data, "event": signal.event}
+    # The output of the step consists of the data of the signal.
     patterns = ["/data", "/event"] if "" in wait.sensitive else wait.sensitive
-    found = matching_pointers(patterns, brought)
+    found = matching_pointers(patterns, received)
     found += [f"/data{place}" for place in sensitive_pointers(wait.form, signal.data)]
     values = SensitiveValues.of(state)
-    return found + (values.find(brought) if values else [])
+    return found + (values.find(received) if values else [])
 
 
 def signalled_step(state: ExecutionState, node_id: str | None) -> StepState:
-    """Return the step that a signal is for; without a ``node_id`` the only one that waits.
+    """Return the step that a signal is for; without a ``node_id`` the only waiting one.
 
     Raises:
-        IllegalCommandError: it does not wait for a signal, or several do and none is named.
+        IllegalCommandError: the step does not wait for a signal, or the choice is ambiguous.
     """
     waiting = [step for step in state.steps.values() if awaits_signal(step)]
     if node_id is not None:
@@ -153,13 +155,15 @@ def signalled_step(state: ExecutionState, node_id: str | None) -> StepState:
         status = "pending" if known is None else known.status
         decided = known is not None and known.resolution is not None
         raise IllegalCommandError(
-            f"the step {node_id!r} has its decision already"
+            f"the step {node_id!r} already has its decision"
             if decided
             else f"the step {node_id!r} is {status}; it does not wait for a signal"
         )
     if len(waiting) > 1:
         names = ", ".join(step.node_id for step in waiting)
-        raise IllegalCommandError(f"several steps wait, so name one as node_id: {names}")
+        raise IllegalCommandError(
+            f"several steps wait for a signal; choose one with node_id: {names}"
+        )
     if not waiting:
         raise IllegalCommandError(
             f"the execution is {state.status}; none of its steps waits for a signal"
@@ -167,14 +171,14 @@ def signalled_step(state: ExecutionState, node_id: str | None) -> StepState:
     return waiting[0]
 
 
-def _check_goes_on(state: ExecutionState, participle: str) -> None:
+def _check_can_continue(state: ExecutionState, participle: str) -> None:
     if state.is_terminal:
         raise IllegalCommandError(
-            f"the execution is {state.status}; only one that runs can be {participle}"
+            f"the execution is {state.status}; only a running execution can be {participle}"
         )
     if state.cancel is not None:
         raise IllegalCommandError(
-            f"the execution is being cancelled; it cannot be {participle} any more"
+            f"the execution is being cancelled; it can no longer be {participle}"
         )
 
 

@@ -1,12 +1,12 @@
-"""Standing: what the headers of a commit say of its execution, for those who do not read its log.
+"""The status of an execution in the headers of its commits.
 
-Every commit says whose workflow's it is, and, if it is the last of those that became true together,
-how the execution stands after it: ``<status> <waits> <mark>``, where ``waits`` is the number of
-steps that wait for a signal and ``mark`` says which (left out if none does). So how all that is
-live stands costs one commit for each execution, however long their logs are.
+Every commit names its workflow. The last commit of a batch also has the status of the execution:
+``<status> <waits> <digest>``, where ``waits`` is the number of steps that wait for a signal, and
+the digest identifies these steps (omitted if there are none). So a snapshot of all live executions
+reads one commit of each, whatever the length of their logs.
 
-A mark is the exclusive or of one hash for each wait. Whoever has a list of waits from
-elsewhere sees by it whether the list is the one that the log had then.
+The digest is the exclusive or of one hash per wait. A reader that has a list of waits from an
+index compares digests to check that the list belongs to this commit.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ STATE: Final = "Tailrace-State"
 
 
 class CommitStatus(NamedTuple):
-    """How an execution stands.
+    """The status of an execution after a commit.
 
     Attributes:
-        status: its status.
-        waits: how many of its steps wait for a signal.
-        digest: which.
+        status: the status of the execution.
+        waits: number of steps that wait for a signal.
+        digest: digest of these steps.
     """
 
     status: str
@@ -35,36 +35,38 @@ class CommitStatus(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Read what a header says; None if it says nothing that this version understands."""
+        """Parse a header; return None if this version does not understand it."""
         match text.split(" "):
             case [status, "0"]:
                 return cls(status)
-            case [status, waits, mark] if waits.isdecimal() and len(mark) <= _MARK_LENGTH:
+            case [status, waits, digest] if waits.isdecimal() and len(digest) <= _DIGEST_DIGITS:
                 try:
-                    return cls(status, int(waits), int(mark, 16))
+                    return cls(status, int(waits), int(digest, 16))
                 except ValueError:
                     return None
         return None
 
     @classmethod
     def from_headers(cls, headers: Mapping[str, str]) -> Self | None:
-        """Return what a commit's headers say, if they do."""
+        """Return the status in a commit's headers, or None."""
         return cls.parse(headers.get(STATE, ""))
 
 
-_MARK_LENGTH: Final = 16
+_DIGEST_DIGITS: Final = 16
 
 
 def digest_of_wait(node_id: str, since: str) -> int:
-    """Return the mark of a step that waits for a signal since then."""
-    # Not a checksum: those are linear, so that some sets of waits that are alike would be the same.
-    digest = hashlib.blake2b(f"{node_id} {since}".encode(), digest_size=_MARK_LENGTH // 2).digest()
-    return int.from_bytes(digest)
+    """Return the digest of one step that waits for a signal since ``since``."""
+    # Not a checksum: checksums are linear, so similar sets of waits could collide.
+    hashed = hashlib.blake2b(
+        f"{node_id} {since}".encode(), digest_size=_DIGEST_DIGITS // 2
+    ).digest()
+    return int.from_bytes(hashed)
 
 
 def digest_of_waits(waits: Iterable[tuple[str, str]]) -> int:
-    """Return the mark of all steps that wait, each with since when."""
-    mark = 0
+    """Return the digest of waits, each a node id and the time since when it waits."""
+    digest = 0
     for node_id, since in waits:
-        mark ^= digest_of_wait(node_id, since)
-    return mark
+        digest ^= digest_of_wait(node_id, since)
+    return digest

@@ -1,4 +1,4 @@
-"""The wire format of commits: each is one message, a JSON array of events."""
+"""Encode and decode commits. A commit is one message: a JSON array of events."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
@@ -9,11 +9,11 @@ from tailrace_shared.execution.events import Event
 
 MAX_COMMIT_BYTES: Final = 512 * 1024
 EVENTS_VERSION: Final = 1
-"""What commits are written as. It grows when an event changes in a way that a reader must know."""
+"""Version of the events in new commits. It grows with every change that readers must know of."""
 
 
 class EventSlice(msgspec.Struct):
-    """The part of an event that tells what it is, for those who pass it on undecoded."""
+    """Only the type of an event, for readers that forward its bytes."""
 
     type: str
 
@@ -25,19 +25,19 @@ _encoder = msgspec.json.Encoder()
 
 
 def encode_commits(events: Sequence[Event]) -> Iterator[bytes]:
-    """Encode events as one commit, or as several where they are too large for one.
+    """Encode events as one commit, or as several if they exceed 512 KiB.
 
-    A commit stays under 512 KiB; no single event is larger, because inputs, outputs, messages
-    and errors are limited where they enter.
+    No single event is larger, because inputs, outputs, messages and errors are limited at their
+    entry.
     """
     payload = _encoder.encode(events)
     if len(payload) <= MAX_COMMIT_BYTES:
         yield payload
         return
-    yield from _joined(_encoder.encode(event) for event in events)
+    yield from _pack(_encoder.encode(event) for event in events)
 
 
-def _joined(slices: Iterable[bytes]) -> Iterator[bytes]:
+def _pack(slices: Iterable[bytes]) -> Iterator[bytes]:
     part: list[bytes] = []
     size = 0
     for piece in slices:

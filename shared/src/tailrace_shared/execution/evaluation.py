@@ -1,7 +1,6 @@
-"""Expressions and templates, evaluated on an execution. Pure.
+"""Evaluate expressions and templates on an execution.
 
-The evaluator copies the context that it is given, so it gets no more than what the expressions
-name.
+The evaluator copies its context, so the context contains only what the expressions name.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,68 +15,68 @@ from tailrace_shared.workflow.expressions.expression import Expression
 from tailrace_shared.workflow.expressions.template import Template, compile_template
 from tailrace_shared.workflow.graph import graph_of
 
-_NOTHING: Final[Mapping[str, Any]] = {}
+_NO_NAMES: Final[Mapping[str, Any]] = {}
 
 
 def evaluate(
-    expression: Expression, state: ExecutionState, names: Mapping[str, Any] = _NOTHING
+    expression: Expression, state: ExecutionState, names: Mapping[str, Any] = _NO_NAMES
 ) -> Any:
     """Evaluate an expression on an execution.
 
     Args:
-        expression: what to evaluate.
+        expression: the expression.
         state: the execution.
-        names: what else the expression may name: ``event``, ``item``, ``index``.
+        names: additional variables: ``event``, ``item``, ``index``.
 
     Raises:
-        ExpressionError: the values at hand do not fit the expression.
+        ExpressionError: the evaluation failed.
     """
     return expression.evaluate(context_of([expression], state, names))
 
 
-def render(template: Template, state: ExecutionState, names: Mapping[str, Any] = _NOTHING) -> Any:
-    """Evaluate the expressions of a template on an execution; as :func:`evaluate`."""
+def render(template: Template, state: ExecutionState, names: Mapping[str, Any] = _NO_NAMES) -> Any:
+    """Render a template on an execution; see :func:`evaluate`."""
     if not template.expressions:
         return template.value
     return template.render(
-        context_of((found for _path, found in template.expressions), state, names)
+        context_of((expression for _path, expression in template.expressions), state, names)
     )
 
 
 def context_of(
     expressions: Iterable[Expression],
     state: ExecutionState,
-    names: Mapping[str, Any] = _NOTHING,
+    names: Mapping[str, Any] = _NO_NAMES,
 ) -> dict[str, Any]:
-    """Return what the expressions name of an execution, and nothing else.
+    """Return the context that the expressions need, and nothing else.
 
     Raises:
-        ExpressionError: an output that they name has not been fetched.
+        ExpressionError: a referenced output has not been fetched.
     """
-    wanted: set[str] = set()
+    names_used: set[str] = set()
     nodes: set[str] = set()
     for expression in expressions:
-        wanted |= expression.names
+        names_used |= expression.names
         nodes |= state.steps.keys() if expression.nodes is None else expression.nodes
-    context = {name: value for name, value in names.items() if name in wanted}
-    if "input" in wanted:
+    context = {name: value for name, value in names.items() if name in names_used}
+    if "input" in names_used:
         context["input"] = state.input
-    if "execution" in wanted:
+    if "execution" in names_used:
         context["execution"] = {
             "id": state.execution_id,
             "workflow": state.workflow_id,
             "started_at": state.started_at,
         }
-    if "nodes" in wanted:
+    if "nodes" in names_used:
         context["nodes"] = {node_id: _outcome(node_id, state) for node_id in nodes}
     return context
 
 
 def final_output(state: ExecutionState, definition: Definition) -> Any:
-    """Return the output of a completed execution: what its template gives, or its leaves'.
+    """Return the output of a completed execution: its rendered template, or its leaves' outputs.
 
     Raises:
-        ExpressionError: the template does not fit, or needs an output that was not fetched.
+        ExpressionError: the template failed, or needs an output that has not been fetched.
     """
     if definition.output is not None:
         return render(compile_template(definition.output), state)

@@ -1,8 +1,9 @@
-"""The events of an execution's log, and the commits that carry them.
+"""The events of an execution's log.
 
-An event on the wire is ``{"type", "data", "timestamp"}``: what a browser receives is the stored
-slice itself. A commit is one message in the log, a JSON array of one or more events that become
-true together.
+An event is stored as ``{"type", "data", "timestamp"}``, and clients receive the stored bytes. A
+commit is one message of the log: a JSON array of events that take effect together (see
+``commits``). In every event, ``sensitive`` lists JSON Pointers to values that are masked when the
+event is shown.
 """
 
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 MAX_VALUE_BYTES: Final = 256 * 1024
-"""Largest input or output that an event carries; larger outputs are carried by reference."""
+"""Maximum size of an input or output in an event; larger outputs are stored by reference."""
 
 
 class Parent(msgspec.Struct, frozen=True):
@@ -22,10 +23,10 @@ class Parent(msgspec.Struct, frozen=True):
 
 
 class OutputRef(msgspec.Struct, frozen=True):
-    """Where an output is kept that is too large for an event.
+    """Reference to an output that is too large for an event.
 
     Attributes:
-        object: its name in the object store ``outputs``.
+        object: its name in the stream OUTPUTS.
         bytes: its size as JSON.
     """
 
@@ -34,14 +35,14 @@ class OutputRef(msgspec.Struct, frozen=True):
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where an execution comes from, if not from a plain request.
+    """The origin of an execution that a plain request did not start.
 
     Attributes:
         parent: the step whose child run it is.
-        depth: how many ancestors that makes.
-        rerun_of: the execution that it runs again.
-        from_node: where it begins to; None for the start.
-        sensitive: places in the input that nobody is shown, whatever the definition marks.
+        depth: the number of ancestors.
+        rerun_of: the execution that it repeats.
+        from_node: the first node that is run again; None for all nodes.
+        sensitive: pointers into the input, in addition to what the definition marks.
     """
 
     parent: Parent | None = None
@@ -52,10 +53,10 @@ class Origin(msgspec.Struct, frozen=True):
 
 
 class Queued(msgspec.Struct, omit_defaults=True):
-    """Data of ``execution:queued``, always the first event; see also :class:`Origin`.
+    """Data of ``execution:queued``, the first event; see also :class:`Origin`.
 
     Attributes:
-        sensitive: the places in the input that nobody is shown, as JSON Pointers.
+        sensitive: pointers into the input.
     """
 
     execution_id: str
@@ -72,10 +73,10 @@ class Queued(msgspec.Struct, omit_defaults=True):
 
 
 class Started(msgspec.Struct, omit_defaults=True):
-    """Data of ``execution:started``: a worker drives the execution.
+    """Data of ``execution:started``: a worker has begun to drive the execution.
 
     Attributes:
-        eta_ms: how long it will take, by what earlier runs took; None where nothing is known.
+        eta_ms: estimated duration from earlier runs, in milliseconds; None without an estimate.
     """
 
     execution_id: str
@@ -88,8 +89,9 @@ class Completed(msgspec.Struct, omit_defaults=True):
     """Data of ``execution:completed``.
 
     Attributes:
-        output_omitted: whether the output is the leaves' and too large to be repeated here.
-        sensitive: the places in the output that nobody is shown, as JSON Pointers.
+        output_omitted: whether the output consists of the leaves' outputs and is too large to be
+            repeated here.
+        sensitive: pointers into the output.
     """
 
     execution_id: str
@@ -104,7 +106,7 @@ class Failed(msgspec.Struct, omit_defaults=True):
     """Data of ``execution:failed``.
 
     Attributes:
-        waiting: the steps that waited for a signal, and wait no longer.
+        waiting: steps that were waiting for a signal.
     """
 
     execution_id: str
@@ -119,7 +121,7 @@ class Cancelled(msgspec.Struct, omit_defaults=True):
     """Data of ``execution:cancelled``.
 
     Attributes:
-        waiting: the steps that waited for a signal, and wait no longer.
+        waiting: steps that were waiting for a signal.
     """
 
     execution_id: str
@@ -133,9 +135,10 @@ class Paused(msgspec.Struct, omit_defaults=True):
     """Data of ``execution:paused``.
 
     Attributes:
-        reason: ``requested``, or why the first waiting step waits, for example ``approval``.
-        requested: whether somebody asked for it; otherwise nothing can go on without a signal.
-        waiting: the steps that wait for a signal.
+        reason: ``requested``, or the reason of the first waiting step, for example ``approval``.
+        requested: whether a client requested the pause; otherwise all remaining steps need a
+            signal.
+        waiting: steps that wait for a signal.
     """
 
     execution_id: str
@@ -149,7 +152,7 @@ class Resumed(msgspec.Struct, omit_defaults=True):
     """Data of ``execution:resumed``.
 
     Attributes:
-        resumed_from: the step whose signal came; None where a request or a time did it.
+        resumed_from: the step that received its signal; None after a request or a timeout.
     """
 
     execution_id: str
@@ -158,21 +161,19 @@ class Resumed(msgspec.Struct, omit_defaults=True):
 
 
 class Command(msgspec.Struct, omit_defaults=True):
-    """Data of ``command:requested``: accepted, to be applied by a worker.
+    """Data of ``command:requested``: an accepted command that a worker will apply.
 
-    ``resolve`` is the signal that a waiting step has waited for: a decision of somebody, or an
-    event that a trigger brought.
+    ``resolve`` delivers the signal of a waiting step: a person's decision, or a trigger's event.
 
     Attributes:
-        reason: why, for a ``cancel`` or a ``pause``.
-        actor: who asked; empty where nobody is known.
+        reason: the reason of a ``cancel`` or a ``pause``.
+        actor: the user who sent the command; empty if unknown.
         node_id: the step of a ``resolve``.
-        decision: what was decided, ``approved`` or ``rejected``.
-        data: what was entered with it.
-        event: what the trigger brought.
-        procedure: the trigger.
-        sensitive: the places in ``data`` and ``event`` that nobody is shown, as JSON Pointers
-            that begin with ``/data`` or ``/event``.
+        decision: ``approved`` or ``rejected``.
+        data: data that was entered with the decision.
+        event: the data of the trigger.
+        procedure: the procedure of the trigger.
+        sensitive: pointers that begin with ``/data`` or ``/event``.
     """
 
     execution_id: str
@@ -192,7 +193,7 @@ class StepBegun(msgspec.Struct, omit_defaults=True):
     """Data of ``step:started``.
 
     Attributes:
-        remote: whether an actor attends to the attempt, not the worker that drives the execution.
+        remote: whether an actor runs the attempt, not the worker that drives the execution.
     """
 
     node_id: str
@@ -209,11 +210,11 @@ class StepDone(msgspec.Struct, omit_defaults=True):
     """Data of ``step:completed``.
 
     Attributes:
-        output_ref: where the output is, if it is too large for the event.
-        output_omitted: whether the output is the list of a map's items, too large to be repeated.
-        kept_from: the execution whose output a rerun has kept.
-        stage: the node's name on the tenant's feed.
-        sensitive: the places in the output that nobody is shown, as JSON Pointers.
+        output_ref: reference to the output if it is too large for the event.
+        output_omitted: whether the output is the list of a map's outputs, too large to be repeated.
+        kept_from: the execution whose output a rerun reuses.
+        stage: the node's name on the tenant feed.
+        sensitive: pointers into the output.
     """
 
     node_id: str
@@ -232,10 +233,10 @@ class StepDone(msgspec.Struct, omit_defaults=True):
 
 
 class StepExpansion(msgspec.Struct, omit_defaults=True):
-    """Data of ``step:expanded``: the items that a map has found.
+    """Data of ``step:expanded``: the items of a map.
 
     Attributes:
-        sensitive: the places in the items that nobody is shown, as JSON Pointers.
+        sensitive: pointers into the items.
     """
 
     node_id: str
@@ -249,8 +250,8 @@ class StepError(msgspec.Struct, omit_defaults=True):
     """Data of ``step:failed``: the step has no attempts left.
 
     Attributes:
-        stage: the node's name on the tenant's feed.
-        waited: whether it waited for a signal until then.
+        stage: the node's name on the tenant feed.
+        waited: whether it was waiting for a signal.
     """
 
     node_id: str
@@ -266,10 +267,10 @@ class StepError(msgspec.Struct, omit_defaults=True):
 
 
 class StepAgain(msgspec.Struct):
-    """Data of ``step:retrying``: this attempt ended, another begins at ``retry_at``.
+    """Data of ``step:retrying``: this attempt ended, and another starts at ``retry_at``.
 
-    ``cause`` is ``error`` (the node failed), ``crash`` (its worker is gone) or ``handover`` (its
-    worker stopped in good order); only errors count against the node's retry policy.
+    ``cause`` is ``error`` (the node failed), ``crash`` (its worker was lost) or ``handover`` (its
+    worker shut down). Only errors count against the node's retry policy.
     """
 
     node_id: str
@@ -282,7 +283,7 @@ class StepAgain(msgspec.Struct):
 
 
 class StepSkip(msgspec.Struct):
-    """Data of ``step:skipped``: by the node's own ``when``, or because of what it needs."""
+    """Data of ``step:skipped``: because of the node's ``when``, or of the outcome of its needs."""
 
     node_id: str
     node_type: str
@@ -296,23 +297,23 @@ OnReject = Literal["continue", "fail"]
 
 
 class StepWait(msgspec.Struct, omit_defaults=True):
-    """Data of ``step:waiting``: nothing of the step runs until something has come.
+    """Data of ``step:waiting``: the step holds no worker until the wait ends.
 
     Attributes:
-        until: the time that it waits for, or at which it waits no longer; None for ever.
-        wait: for a time, a signal, the end of a child run, or an actor that is free.
-        reason: why it waits, in the words of the definition.
-        triggers: procedures that may bring the signal.
-        match: CEL; the event that a trigger brings must satisfy it.
-        lookback: how old an event may be that came before the step waited, in seconds.
-        form: JSON Schema of the data that is asked for.
-        on_timeout: what happens at ``until``.
-        on_reject: what a rejection does: it is data, or it fails the step.
+        until: the time that it waits for, or its timeout; None without a limit.
+        wait: the kind of wait: a time, a signal, the end of a child run, or a free actor.
+        reason: the reason from the definition.
+        triggers: procedures that can deliver the signal.
+        match: CEL expression that the event of a trigger must satisfy.
+        lookback: maximum age of a trigger that came before the step waited, in seconds.
+        form: JSON Schema of the requested data.
+        on_timeout: the effect of the timeout.
+        on_reject: the effect of a rejection: it becomes the output, or it fails the step.
         child_execution_id: the child run.
-        child_workflow_id: the child run's workflow.
-        child_input: the child run's input.
-        sensitive: the places that nobody is shown, as JSON Pointers: in ``child_input``, or in
-            what a signal brings, where ``*`` is every item of a list.
+        child_workflow_id: the workflow of the child run.
+        child_input: the input of the child run.
+        sensitive: pointers into ``child_input``, or into the data of the signal, where ``*``
+            stands for every item of a list.
     """
 
     node_id: str
@@ -335,14 +336,15 @@ class StepWait(msgspec.Struct, omit_defaults=True):
 
 
 class StepProgress(msgspec.Struct, omit_defaults=True):
-    """Data of ``step:progress``, as the node reports it.
+    """Data of ``step:progress``, as reported by the node.
 
     Attributes:
-        percent: how far the step is.
-        stage: the node's name on the tenant's feed.
-        progress: how far the whole execution is, in percent.
-        eta_ms: how long the execution still takes; None where nothing is known.
-        sensitive: the places in ``fields`` that nobody is shown, as JSON Pointers.
+        percent: progress of the step.
+        stage: the node's name on the tenant feed.
+        progress: progress of the execution, in percent.
+        eta_ms: estimated remaining time of the execution, in milliseconds; None without an
+            estimate.
+        sensitive: pointers into ``fields``.
     """
 
     node_id: str
@@ -357,10 +359,10 @@ class StepProgress(msgspec.Struct, omit_defaults=True):
 
 
 class StepLog(msgspec.Struct, omit_defaults=True):
-    """Data of ``step:log``: a line that a node wrote.
+    """Data of ``step:log``: a log line of a node.
 
     Attributes:
-        sensitive: the places in ``fields`` that nobody is shown, as JSON Pointers.
+        sensitive: pointers into ``fields``.
     """
 
     node_id: str
@@ -372,11 +374,11 @@ class StepLog(msgspec.Struct, omit_defaults=True):
 
 
 class _Event(msgspec.Struct, frozen=True, tag_field="type"):
-    """An event: what happened, and when (RFC 3339, UTC, milliseconds)."""
+    """An event with its timestamp (RFC 3339, UTC, milliseconds)."""
 
 
 class ExecutionQueued(_Event, tag="execution:queued", frozen=True):
-    """The execution exists."""
+    """The execution was created."""
 
     data: Queued
     timestamp: str
@@ -390,49 +392,49 @@ class ExecutionStarted(_Event, tag="execution:started", frozen=True):
 
 
 class ExecutionCompleted(_Event, tag="execution:completed", frozen=True):
-    """Every step has settled and none failed."""
+    """All steps have settled, and none failed."""
 
     data: Completed
     timestamp: str
 
 
 class ExecutionFailed(_Event, tag="execution:failed", frozen=True):
-    """Every step has settled and one failed, or the execution cannot go on."""
+    """All steps have settled and one failed, or the execution cannot continue."""
 
     data: Failed
     timestamp: str
 
 
 class ExecutionCancelled(_Event, tag="execution:cancelled", frozen=True):
-    """Somebody cancelled the execution."""
+    """The execution was cancelled."""
 
     data: Cancelled
     timestamp: str
 
 
 class ExecutionPaused(_Event, tag="execution:paused", frozen=True):
-    """Nothing runs any more: it was asked for, or nothing can without a signal."""
+    """No step is running: a client requested a pause, or all remaining steps need a signal."""
 
     data: Paused
     timestamp: str
 
 
 class ExecutionResumed(_Event, tag="execution:resumed", frozen=True):
-    """A paused execution goes on."""
+    """A paused execution continues."""
 
     data: Resumed
     timestamp: str
 
 
 class CommandRequested(_Event, tag="command:requested", frozen=True):
-    """A command has been accepted."""
+    """A command was accepted."""
 
     data: Command
     timestamp: str
 
 
 class StepStarted(_Event, tag="step:started", frozen=True):
-    """An attempt of a step begins."""
+    """An attempt of a step started."""
 
     data: StepBegun
     timestamp: str
@@ -453,14 +455,14 @@ class StepFailed(_Event, tag="step:failed", frozen=True):
 
 
 class StepRetrying(_Event, tag="step:retrying", frozen=True):
-    """An attempt ended without success and another will begin."""
+    """An attempt ended without success, and another one will start."""
 
     data: StepAgain
     timestamp: str
 
 
 class StepExpanded(_Event, tag="step:expanded", frozen=True):
-    """A map has found its items; each of them is a step of its own."""
+    """A map evaluated its items; each of them is a step of its own."""
 
     data: StepExpansion
     timestamp: str
@@ -474,21 +476,21 @@ class StepSkipped(_Event, tag="step:skipped", frozen=True):
 
 
 class StepWaiting(_Event, tag="step:waiting", frozen=True):
-    """A step waits; see :class:`StepWait` for what."""
+    """A step waits for a time, a signal, a child run or an actor."""
 
     data: StepWait
     timestamp: str
 
 
 class StepProgressed(_Event, tag="step:progress", frozen=True):
-    """A running step reports how far it is."""
+    """A running step reported its progress."""
 
     data: StepProgress
     timestamp: str
 
 
 class StepLogged(_Event, tag="step:log", frozen=True):
-    """A running step wrote a line."""
+    """A running step wrote a log line."""
 
     data: StepLog
     timestamp: str
@@ -532,6 +534,6 @@ TERMINAL_TYPES: Final = frozenset(
 
 
 def referenced_output_bytes(events: Iterable[Event]) -> int:
-    """Return how many bytes of outputs events refer to that are not in them."""
+    """Return the total size of outputs that the events carry by reference, in bytes."""
     refs = (event.data.output_ref for event in events if isinstance(event, StepCompleted))
     return sum(ref.bytes for ref in refs if ref is not None)

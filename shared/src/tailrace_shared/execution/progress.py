@@ -1,4 +1,4 @@
-"""How far an execution is: the share of its steps that are done. Pure."""
+"""The progress of an execution: the share of its steps that have ended."""
 
 from typing import Final
 
@@ -9,11 +9,11 @@ _DONE: Final = frozenset({"success", "error", "skipped"})
 
 
 def progress_percent(state: ExecutionState, nodes: int) -> float:
-    """Return how far an execution is, from 0 to 100.
+    """Return the progress of an execution, from 0 to 100.
 
     Args:
-        state: what has happened.
-        nodes: how many nodes the workflow has.
+        state: the execution.
+        nodes: the number of nodes of the workflow.
     """
     if state.status == "completed":
         return 100.0

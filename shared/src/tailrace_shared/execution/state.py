@@ -1,12 +1,12 @@
-"""The state of an execution: what its events fold to.
+"""The state of an execution: the fold of its events.
 
-One table says which event may follow in which status, for steps and for executions; the fold
-is that table and a little bookkeeping. The worker folds to recover, the API to answer, so what
-both believe is the log and nothing else.
+``transitions`` has the state machine; the fold applies it and keeps the data of each step. The
+worker folds the log to recover, and the API folds it to answer requests, so both see the same
+state.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any, Final, Literal
+from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -40,80 +40,37 @@ from tailrace_shared.execution.events import (
 )
 from tailrace_shared.execution.items import item_id
 from tailrace_shared.execution.timestamps import parse_timestamp
-
-ExecutionStatus = Literal["queued", "running", "paused", "completed", "failed", "cancelled"]
-StepStatus = Literal[
-    "pending", "running", "waiting", "retrying", "success", "error", "skipped", "cancelled"
-]
-
-TERMINAL_STATUSES: Final = frozenset({"completed", "failed", "cancelled"})
-SETTLED: Final = frozenset({"success", "error", "skipped", "cancelled"})
-
-# What an event makes of a step in a given status. What is not in the table is illegal.
-_STEP_TRANSITIONS: Final[Mapping[tuple[StepStatus, type], StepStatus]] = {
-    ("pending", StepStarted): "running",
-    ("pending", StepSkipped): "skipped",
-    # A node whose `when` cannot be evaluated fails without having run.
-    ("pending", StepFailed): "error",
-    # A rerun keeps what succeeded in the execution that it runs again.
-    ("pending", StepCompleted): "success",
-    # A step that an actor attends to begins when the actor does; until then it waits for one.
-    ("pending", StepWaiting): "waiting",
-    ("running", StepProgressed): "running",
-    ("running", StepLogged): "running",
-    ("running", StepExpanded): "running",
-    ("running", StepWaiting): "waiting",
-    ("running", StepCompleted): "success",
-    ("running", StepFailed): "error",
-    ("running", StepRetrying): "retrying",
-    ("waiting", StepStarted): "running",
-    ("waiting", StepCompleted): "success",
-    ("waiting", StepFailed): "error",
-    ("waiting", StepRetrying): "retrying",
-    ("retrying", StepStarted): "running",
-    ("retrying", StepWaiting): "waiting",
-}
-
-_EXECUTION_TRANSITIONS: Final[Mapping[tuple[ExecutionStatus, type], ExecutionStatus]] = {
-    ("queued", ExecutionStarted): "running",
-    # A definition that cannot be found fails the execution before it has started.
-    ("queued", ExecutionFailed): "failed",
-    ("queued", ExecutionCancelled): "cancelled",
-    ("queued", CommandRequested): "queued",
-    ("running", CommandRequested): "running",
-    ("running", ExecutionPaused): "paused",
-    ("running", ExecutionCompleted): "completed",
-    ("running", ExecutionFailed): "failed",
-    ("running", ExecutionCancelled): "cancelled",
-    ("paused", CommandRequested): "paused",
-    # What waited for a signal may be held by a request as well.
-    ("paused", ExecutionPaused): "paused",
-    ("paused", ExecutionResumed): "running",
-    ("paused", ExecutionCancelled): "cancelled",
-}
+from tailrace_shared.execution.transitions import (
+    EXECUTION_TRANSITIONS,
+    SETTLED,
+    STEP_TRANSITIONS,
+    TERMINAL_STATUSES,
+    ExecutionStatus,
+    StepStatus,
+)
 
 
 class IllegalEventError(ServiceError):
-    """An event that the state machine does not allow: the log is not one of ours."""
+    """The state machine does not allow an event; the log is corrupt."""
 
 
 class StepState(msgspec.Struct):
-    """What is known of one step: of a node, or of one item of a map.
+    """The state of one step: a node, or one item of a map.
 
     Attributes:
-        begun_at: when its first attempt began, or began to wait for an actor.
-        due: when its timer comes, in seconds since the epoch.
-        output: UNSET while it is kept elsewhere (``output_ref``) and has not been fetched.
-        is_remote: whether an actor attends to the attempt.
-        waiting: what it waits for, while it waits.
-        waiting_since: the time of the event that said so, while it waits for a signal.
-        resolution: the signal that has come and is not applied yet.
-        items: of a map, what it does its work for.
-        output_omitted: whether the output is to be gathered from the items of the map.
-        kept_from: the execution whose output a rerun has kept.
-        stage: what the node is called on the tenant's feed.
-        sensitive: the places in the output that nobody is shown.
-        items_sensitive: the places in the items that nobody is shown.
+        begun_at: start of its first attempt, or of its wait for an actor.
+        due: the time of its timer, in seconds since the epoch.
+        output: the output; UNSET while a referenced output (``output_ref``) is not fetched.
+        is_remote: whether an actor runs the attempt.
+        waiting: the current wait.
+        waiting_since: the timestamp of the event that started the wait for a signal.
+        resolution: the signal that was accepted but is not applied yet.
+        items: the items of a map.
+        output_omitted: whether the output must be gathered from the items of the map.
+        kept_from: the execution whose output a rerun reuses.
+        stage: the node's name on the tenant feed.
+        sensitive: pointers to sensitive values in the output.
+        items_sensitive: pointers to sensitive values in the items.
     """
 
     node_id: str
@@ -145,19 +102,19 @@ class StepState(msgspec.Struct):
 
     @property
     def runs_locally(self) -> bool:
-        """Whether the worker that drives the execution runs an attempt for this step."""
+        """Whether the worker that drives the execution runs an attempt of this step."""
         return self.status == "running" and not self.is_remote and self.items is None
 
     @property
     def waits_for_signal(self) -> bool:
-        """Whether it waits for a signal, or has one that is not applied yet."""
+        """Whether it waits for a signal, or for its accepted signal to be applied."""
         return (
             self.status == "waiting" and self.waiting is not None and self.waiting.wait == "signal"
         )
 
 
 class ExecutionState(msgspec.Struct):
-    """What is known of one execution. Steps that no event has named are pending."""
+    """The state of one execution. Steps without events are pending."""
 
     execution_id: str = ""
     workflow_id: str = ""
@@ -166,11 +123,11 @@ class ExecutionState(msgspec.Struct):
     status: ExecutionStatus = "queued"
     input: Any = None
     sensitive: list[str] = []
-    """The places in the input that nobody is shown."""
+    """Pointers to sensitive values in the input."""
     output: Any = None
     output_omitted: bool = False
     output_sensitive: list[str] = []
-    """The places in the output that nobody is shown."""
+    """Pointers to sensitive values in the output."""
     error: str | None = None
     created_at: str | None = None
     started_at: str | None = None
@@ -178,51 +135,51 @@ class ExecutionState(msgspec.Struct):
     duration_ms: int | None = None
     cancel: CommandRequested | None = None
     is_held: bool = False
-    """Whether somebody asked for a pause."""
+    """Whether a pause was requested."""
     is_paused_by_request: bool = False
-    """Whether the status is ``paused`` because of that."""
+    """Whether the status is ``paused`` because of a request."""
     parent: Parent | None = None
     depth: int = 0
     rerun_of: str | None = None
     from_node: str | None = None
     commands: set[str] = set()
-    """Ids of the commands that have been accepted."""
+    """Ids of the accepted commands."""
     steps: dict[str, StepState] = {}
     signal_waits: int = 0
-    """How many steps wait for a signal."""
+    """Number of steps that wait for a signal."""
     waits_digest: int = 0
-    """Which; see :mod:`tailrace_shared.execution.commit_status`."""
+    """Digest of these steps; see :mod:`tailrace_shared.execution.commit_status`."""
     has_sensitive_values: bool = False
-    """Whether something that came after the input has places that nobody is shown."""
+    """Whether an output or a signal has sensitive values."""
 
     @property
     def is_terminal(self) -> bool:
-        """Whether nothing can happen any more."""
+        """Whether the execution has ended."""
         return self.status in TERMINAL_STATUSES
 
     @property
     def commit_status(self) -> CommitStatus:
-        """How it stands."""
+        """The status for the headers of the last commit."""
         return CommitStatus(self.status, self.signal_waits, self.waits_digest)
 
-    def waiting(self, most: int) -> list[str]:
-        """Return the steps that wait for a signal, or some of them if they are more than that."""
+    def waiting(self, limit: int) -> list[str]:
+        """Return at most ``limit`` steps that wait for a signal."""
         if not self.signal_waits:
             return []
-        return [id_ for id_, step in self.steps.items() if step.waits_for_signal][:most]
+        return [id_ for id_, step in self.steps.items() if step.waits_for_signal][:limit]
 
     def step(self, node_id: str) -> StepState:
-        """Return the state of a step."""
+        """Return the state of a step, and create it if needed."""
         state = self.steps.get(node_id)
         if state is None:
             state = self.steps[node_id] = StepState(node_id)
         return state
 
     def apply(self, event: Event) -> None:
-        """Take one event into account.
+        """Apply one event.
 
         Raises:
-            IllegalEventError: it cannot follow what came before.
+            IllegalEventError: the event is illegal in this state.
         """
         if isinstance(event, StepEvent):
             self._apply_to_step(event)
@@ -233,9 +190,9 @@ class ExecutionState(msgspec.Struct):
         if isinstance(event, ExecutionQueued):
             self._create(event)
             return
-        after = _EXECUTION_TRANSITIONS.get((self.status, type(event)))
+        after = EXECUTION_TRANSITIONS.get((self.status, type(event)))
         if after is None or self.created_at is None:
-            raise IllegalEventError(f"{_name(event)} in an execution that is {self.status}")
+            raise IllegalEventError(f"{_name(event)} while the execution is {self.status}")
         self.status = after
         match event:
             case ExecutionStarted():
@@ -278,7 +235,9 @@ class ExecutionState(msgspec.Struct):
             case "resolve":
                 step = self.steps.get(event.data.node_id or "")
                 if step is None or not awaits_signal(step):
-                    raise IllegalEventError(f"a signal for {event.data.node_id}, which awaits none")
+                    raise IllegalEventError(
+                        f"a signal for {event.data.node_id}, which does not wait for one"
+                    )
                 step.resolution = event.data
                 self.has_sensitive_values = self.has_sensitive_values or bool(event.data.sensitive)
 
@@ -306,14 +265,14 @@ class ExecutionState(msgspec.Struct):
     def _apply_to_step(self, event: StepEvent) -> None:
         node_id = event.data.node_id
         step = self.steps.get(node_id) or StepState(node_id)
-        after = _STEP_TRANSITIONS.get((step.status, type(event)))
-        # What a rerun keeps is there before it starts.
+        after = STEP_TRANSITIONS.get((step.status, type(event)))
+        # Reused outputs of a rerun are recorded before it starts.
         is_kept = isinstance(event, StepCompleted) and event.data.kept_from is not None
         expected = "queued" if is_kept else "running"
         if after is None or self.status != expected:
             raise IllegalEventError(
                 f"{_name(event)} for {node_id}, which is {step.status}, "
-                f"in an execution that is {self.status}"
+                f"while the execution is {self.status}"
             )
         self.steps[node_id] = step
         self._count_wait(step, -1)
@@ -322,7 +281,7 @@ class ExecutionState(msgspec.Struct):
         if isinstance(event, StepCompleted | StepFailed | StepRetrying):
             self._end_attempt(step, event)
         else:
-            self._go_on(step, event)
+            self._continue_attempt(step, event)
             self._count_wait(step, 1, event.timestamp)
 
     def _count_wait(self, step: StepState, by: int, since: str = "") -> None:
@@ -331,7 +290,7 @@ class ExecutionState(msgspec.Struct):
             self.waits_digest ^= digest_of_wait(step.node_id, since or step.waiting_since)
             step.waiting_since = since
 
-    def _go_on(
+    def _continue_attempt(
         self,
         step: StepState,
         event: StepStarted | StepWaiting | StepExpanded | StepSkipped | StepProgressed | StepLogged,
@@ -367,7 +326,7 @@ class ExecutionState(msgspec.Struct):
             case StepCompleted():
                 self._complete(step, event.data)
             case StepFailed():
-                # One that fails or is kept without having begun has said it nowhere else.
+                # A step that fails without an attempt has no earlier event with its stage.
                 step.stage = event.data.stage
                 step.completed_at = event.data.completed_at
                 step.duration_ms = event.data.duration_ms
@@ -390,14 +349,14 @@ class ExecutionState(msgspec.Struct):
         step.stage = done.stage
         step.output_omitted = done.output_omitted
         if done.output_omitted:
-            step.output = self.gathered(step)
+            step.output = self.gathered_output(step)
         else:
             step.output = msgspec.UNSET if done.output_ref else done.output
 
-    def gathered(self, step: StepState) -> list[Any] | msgspec.UnsetType:
-        """Return the output of a map: those of its items in order, or their errors.
+    def gathered_output(self, step: StepState) -> list[Any] | msgspec.UnsetType:
+        """Return the output of a map: the outputs or errors of its items, in order.
 
-        UNSET while an item's output is kept elsewhere and has not been fetched.
+        The result is UNSET while a referenced output of an item has not been fetched.
         """
         outputs: list[Any] = []
         for index in range(len(step.items or [])):
@@ -409,7 +368,7 @@ class ExecutionState(msgspec.Struct):
 
 
 def awaits_signal(step: StepState) -> bool:
-    """Tell whether a signal may be given to a step: it waits for one and has none yet."""
+    """Tell whether a step waits for a signal and has not received it."""
     return (
         step.status == "waiting"
         and step.waiting is not None
@@ -419,10 +378,10 @@ def awaits_signal(step: StepState) -> bool:
 
 
 def fold(events: Iterable[Event]) -> ExecutionState:
-    """Return the state that ``events`` lead to.
+    """Fold events into the state of their execution.
 
     Raises:
-        IllegalEventError: they are not a legal path of the state machine.
+        IllegalEventError: the events are not a path of the state machine.
     """
     state = ExecutionState()
     for event in events:

@@ -116,7 +116,7 @@ class OutputStore:
         limit = asyncio.Semaphore(_MAX_CONCURRENT_FETCHES)
         await asyncio.gather(*(self._fill(step, limit) for step in missing.values()))
         for whole in gathered:
-            whole.output = state.gathered(whole)
+            whole.output = state.gathered_output(whole)
 
     async def _fill(self, step: StepState, limit: asyncio.Semaphore) -> None:
         if step.output_ref is not None:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from tailrace_shared.execution.events import TERMINAL
-from tailrace_shared.execution.state import TERMINAL_STATUSES
+from tailrace_shared.execution.transitions import TERMINAL_STATUSES
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog
 from tailrace_shared.stores.horizon_store import HorizonStore
 from tailrace_shared.stores.indexes.due_index import NOW, DueIndex

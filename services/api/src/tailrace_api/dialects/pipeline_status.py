@@ -26,8 +26,8 @@ from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import Dialect, LoggedEvent, Slots
 from tailrace_api.dialects.snapshot import EarlierStatus, Snapshot, SnapshotQuery
 from tailrace_api.sse import frame
-from tailrace_shared.execution.state import TERMINAL_STATUSES
 from tailrace_shared.execution.timestamps import parse_timestamp
+from tailrace_shared.execution.transitions import TERMINAL_STATUSES
 
 PipelineStatus = Literal["idle", "active", "paused", "failed", "completed"]
 

@@ -16,13 +16,9 @@ from tailrace_shared.execution.evaluation import render
 from tailrace_shared.execution.events import Parent, StepWait
 from tailrace_shared.execution.items import item_id, split_item_id
 from tailrace_shared.execution.progress import progress_percent
-from tailrace_shared.execution.state import (
-    ExecutionState,
-    ExecutionStatus,
-    StepState,
-    StepStatus,
-)
+from tailrace_shared.execution.state import ExecutionState, StepState
 from tailrace_shared.execution.timestamps import format_timestamp
+from tailrace_shared.execution.transitions import ExecutionStatus, StepStatus
 from tailrace_shared.position import StreamPosition
 from tailrace_shared.redact.masking import mask_event, mask_value
 from tailrace_shared.workflow.definition import Definition, Node, OnTimeout

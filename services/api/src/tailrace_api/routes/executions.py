@@ -34,7 +34,8 @@ from tailrace_shared.errors import (
     WorkflowNotFoundError,
 )
 from tailrace_shared.estimation import Estimator
-from tailrace_shared.execution.state import ExecutionState, ExecutionStatus
+from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.execution.transitions import ExecutionStatus
 from tailrace_shared.ids import ID_PATTERN, check_id
 from tailrace_shared.redact.masking import mask_value
 from tailrace_shared.settings import ApiSettings
@@ -253,7 +254,7 @@ class ExecutionRoutes:
                     await self.outputs.fetch(state, [step_id])
         for step in state.steps.values():
             if step.output_omitted:
-                step.output = state.gathered(step)
+                step.output = state.gathered_output(step)
         return room < _MAX_FETCHED_BYTES
 
     async def _definition(self, tenant: str, state: ExecutionState) -> Definition | None:

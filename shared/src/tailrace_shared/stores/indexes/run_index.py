@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from tailrace_shared.execution.state import TERMINAL_STATUSES, ExecutionState, ExecutionStatus
+from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.execution.transitions import TERMINAL_STATUSES, ExecutionStatus
 from tailrace_shared.ids import check_id
 from tailrace_shared.nats.bucket import Bucket
 from tailrace_shared.nats.jetstream import JetStream

@@ -19,7 +19,8 @@ from tailrace_api.fanout.tenants.contexts import Contexts, contexts_of
 from tailrace_api.fanout.topics.topic import Topic
 from tailrace_api.fanout.views.batch import Batch
 from tailrace_shared.errors import NewerLogError
-from tailrace_shared.execution.state import TERMINAL_STATUSES, IllegalEventError
+from tailrace_shared.execution.state import IllegalEventError
+from tailrace_shared.execution.transitions import TERMINAL_STATUSES
 from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog
 

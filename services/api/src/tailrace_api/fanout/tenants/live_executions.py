@@ -16,7 +16,8 @@ from tailrace_shared.errors import NewerLogError
 from tailrace_shared.execution import commit_status as told
 from tailrace_shared.execution.commits import split_commit
 from tailrace_shared.execution.events import TERMINAL_TYPES
-from tailrace_shared.execution.state import TERMINAL_STATUSES, ExecutionState, IllegalEventError
+from tailrace_shared.execution.state import ExecutionState, IllegalEventError
+from tailrace_shared.execution.transitions import TERMINAL_STATUSES
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog
 from tailrace_shared.stores.indexes.result_index import Result
 from tailrace_shared.stores.indexes.waiting_index import Waiting

@@ -33,7 +33,8 @@ from tailrace_api.web.problems import unprocessable
 from tailrace_shared.commands.execution_commands import Caller, ExecutionCommands
 from tailrace_shared.commands.run_input import InvalidInputError
 from tailrace_shared.commands.run_starter import RunRequest, RunStarter
-from tailrace_shared.execution.state import ExecutionState, ExecutionStatus
+from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.execution.transitions import ExecutionStatus
 from tailrace_shared.ids import ID_PATTERN, is_valid_id
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.workflow.problem_report import Problem

@@ -3,7 +3,8 @@
 from typing import Literal
 
 from tailrace_shared.execution.items import split_item_id
-from tailrace_shared.execution.state import SETTLED, StepState
+from tailrace_shared.execution.state import StepState
+from tailrace_shared.execution.transitions import SETTLED
 from tailrace_shared.workflow.definition import MapWork
 
 

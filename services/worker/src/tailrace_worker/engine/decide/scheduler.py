@@ -50,8 +50,9 @@ from tailrace_shared.execution.events import (
     StepWaiting,
 )
 from tailrace_shared.execution.items import item_id, split_item_id
-from tailrace_shared.execution.state import SETTLED, ExecutionState, StepState
+from tailrace_shared.execution.state import ExecutionState, StepState
 from tailrace_shared.execution.timestamps import format_timestamp, parse_timestamp
+from tailrace_shared.execution.transitions import SETTLED
 from tailrace_worker.engine.decide.maps import MapProgress
 from tailrace_worker.engine.decide.outcomes import (
     MAX_ERROR_CHARACTERS,
@@ -475,7 +476,7 @@ class Scheduler:
         return items
 
     def _gather(self, step: StepState, stamp: str) -> Event:
-        outputs = self.state.gathered(step)
+        outputs = self.state.gathered_output(step)
         # The items' outputs are in the log already; repeating them is only a convenience.
         is_small = (
             outputs is not msgspec.UNSET and len(msgspec.json.encode(outputs)) <= _REPEATED_BYTES
