@@ -434,7 +434,7 @@ class TestTemplates:
     @pytest.mark.parametrize("text", ["${", "${input.n", "a ${'} b", '${"}', "${{}", "${// }"])
     def test_an_expression_without_its_end_is_refused(self, text):
         """The place is where it begins."""
-        with pytest.raises(InvalidTemplateError, match="without its '}'") as caught:
+        with pytest.raises(InvalidTemplateError, match="without a matching '}'") as caught:
             compile_template(text)
         assert caught.value.errors[0][1].column == text.index("$") + 1
 

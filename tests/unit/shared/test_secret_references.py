@@ -9,8 +9,8 @@ from tailrace_shared.workflow.node_types import SHIPPED, NodeType
 from tailrace_shared.workflow.validation import validate
 
 TYPES = {**SHIPPED, "own": NodeType("own", open=True, secrets=True)}
-RECORDED = "a secret must not be named here, because what comes of it is recorded"
-ALONE = "a secret stands alone"
+RECORDED = "secrets are not allowed here, because the result is recorded"
+ALONE = "a secret must be used as"
 
 
 def problems_of(node: dict[str, Any], **fields: Any) -> list[tuple[str, str]]:
@@ -76,7 +76,7 @@ def test_nodes_whose_parameters_are_recorded_take_none(node, place):
     """The problem names the type, and those that would do."""
     ((found, detail),) = problems_of(node)
     assert found == place
-    assert "takes no secrets, because what it is given is recorded; http and" in detail
+    assert "takes no secrets, because its parameters are recorded; use http" in detail
 
 
 def test_no_secret_may_decide_what_is_recorded():
@@ -126,7 +126,7 @@ def test_nothing_is_computed_with_a_secret(expression):
 def test_the_name_of_a_secret_is_short():
     """It is a part of a path, and of the name of a variable."""
     ((_place, detail),) = problems_of({"type": "own", "with": {"x": f"${{secrets.{'x' * 65}}}"}})
-    assert detail == "a secret's name is at most 64 characters long"
+    assert detail == "the name of a secret must be at most 64 characters long"
 
 
 @pytest.mark.parametrize("source", ["secrets.a_b", " secrets . a_b ", "secrets['a_b']"])

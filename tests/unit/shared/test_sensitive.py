@@ -166,23 +166,23 @@ def test_a_visual_editor_marks_with_the_same_words():
     ("document", "place", "why"),
     [
         ({"input": {"properties": {"a": {"sensitive": "yes"}}}}, "/input/properties/a/sensitive",
-         "sensitive is true or false"),
+         "sensitive must be true or false"),
         ({"input": {"items": {"sensitive": ["/a"]}}}, "/input/items/sensitive",
-         "sensitive is true or false"),
+         "sensitive must be true or false"),
         ({"node": {"sensitive": "/a"}}, "/nodes/n/sensitive",
-         "sensitive is true, or a list of JSON Pointers into the output"),
+         "sensitive must be a boolean or a list of JSON Pointers into the output"),
         ({"node": {"sensitive": ["/a", "b"]}}, "/nodes/n/sensitive/1",
-         "a JSON Pointer is a text such as /customer/iban or /rows/*/iban"),
+         "must be a JSON Pointer such as /customer/iban or /rows/*/iban"),
         ({"node": {"sensitive": ["/a~2"]}}, "/nodes/n/sensitive/0",
-         "a JSON Pointer is a text such as /customer/iban or /rows/*/iban"),
+         "must be a JSON Pointer such as /customer/iban or /rows/*/iban"),
         ({"node": {"sensitive": ["/a"] * 101}}, "/nodes/n/sensitive",
          "101 pointers; the limit is 100"),
         ({"node": {"type": "await", "with": {"form": {"sensitive": 1}}}},
-         "/nodes/n/with/form/sensitive", "sensitive is true or false"),
+         "/nodes/n/with/form/sensitive", "sensitive must be true or false"),
         ({"node": {"type": "map", "with": {"for_each": "[1]",
           "do": {"type": "log", "with": {"message": "x"}, "sensitive": 1}}}},
          "/nodes/n/with/do/sensitive",
-         "sensitive is true, or a list of JSON Pointers into the output"),
+         "sensitive must be a boolean or a list of JSON Pointers into the output"),
     ],
 )  # fmt: skip
 def test_misuse_is_reported_with_its_place(document, place, why):
@@ -203,7 +203,7 @@ def test_what_an_input_lacks_is_said_without_what_nobody_is_shown():
     found = violations(compile_schema(schema), "input", {"card": "5555-1", "n": "five"})
     assert "5555" not in str(found)
     assert {each.detail for each in found} >= {
-        "is not what the schema asks for: pattern",
+        "violates the schema: pattern",
         "'five' is not of type 'integer'",
     }
 

@@ -130,35 +130,35 @@ def test_a_sound_definition_has_no_problems():
 @pytest.mark.parametrize(
     ("document", "place", "words"),
     [
-        (None, "", "a definition is an object"),
-        ([], "", "a definition is an object"),
+        (None, "", "a definition must be an object"),
+        ([], "", "a definition must be an object"),
         ({"nodes": {"n": TRANSFORM}}, "", "the field 'id' is missing"),
         ({"id": "w"}, "", "the field 'nodes' is missing"),
         ({"id": "w", "nodes": {}}, "/nodes", "at least one node"),
-        ({"id": "w", "nodes": 5}, "/nodes", "nodes is an object"),
-        ({"id": "w", "nodes": {"n": 5}}, "/nodes/n", "a node is an object"),
+        ({"id": "w", "nodes": 5}, "/nodes", "nodes must be an object"),
+        ({"id": "w", "nodes": {"n": 5}}, "/nodes/n", "a node must be an object"),
         ({"id": "a.b", "nodes": {"n": TRANSFORM}}, "/id", "1 to 64 letters"),
         ({"id": "x" * 65, "nodes": {"n": TRANSFORM}}, "/id", "1 to 64 letters"),
         ({"id": 7, "nodes": {"n": TRANSFORM}}, "/id", "1 to 64 letters"),
-        ({"id": "w", "nodes": {"a/b~": TRANSFORM}}, "/nodes/a~1b~0", "a node id is 1 to 64"),
-        ({"id": "w", "nodes": {"": TRANSFORM}}, "/nodes/", "a node id is 1 to 64"),
+        ({"id": "w", "nodes": {"a/b~": TRANSFORM}}, "/nodes/a~1b~0", "a node id must be 1 to 64"),
+        ({"id": "w", "nodes": {"": TRANSFORM}}, "/nodes/", "a node id must be 1 to 64"),
         ({"id": "w", "nods": 1, "nodes": {"n": TRANSFORM}}, "/nods", "did you mean 'nodes'?"),
-        ({"id": "w", "name": 5, "nodes": {"n": TRANSFORM}}, "/name", "must be a text"),
+        ({"id": "w", "name": 5, "nodes": {"n": TRANSFORM}}, "/name", "must be a string"),
         ({"id": "w", "output": "${1 +}", "nodes": {"n": TRANSFORM}}, "/output", "(column 4)"),
         ({"id": "w", "output": "${nodes.m}", "nodes": {"n": TRANSFORM}}, "/output", "no node 'm'"),
         ({"id": "w", "input": {"type": "strng"}, "nodes": {"n": TRANSFORM}}, "/input/type", "JSON"),
         *(
             ({"id": "w", "concurrency": value, "nodes": {"n": TRANSFORM}}, place, words)
             for value, place, words in [
-                (5, "/concurrency", "concurrency is an object with the fields limit, key"),
+                (5, "/concurrency", "concurrency must be an object with the fields limit, key"),
                 ({}, "/concurrency", "the field 'limit' is missing"),
                 ({"limit": 0}, "/concurrency/limit", "must be from 1 to 1000"),
                 ({"limit": 1001}, "/concurrency/limit", "must be from 1 to 1000"),
-                ({"limit": 1.5}, "/concurrency/limit", "must be a whole number"),
+                ({"limit": 1.5}, "/concurrency/limit", "must be an integer"),
                 ({"limit": 1, "kee": ""}, "/concurrency/kee", "did you mean 'key'?"),
-                ({"limit": 1, "key": 5}, "/concurrency/key", "written as a text"),
+                ({"limit": 1, "key": 5}, "/concurrency/key", "must be a string (CEL)"),
                 ({"limit": 1, "key": "1 +"}, "/concurrency/key", "(column 4)"),
-                ({"limit": 1, "key": "${input.x}"}, "/concurrency/key", "leave out ${ and }"),
+                ({"limit": 1, "key": "${input.x}"}, "/concurrency/key", "remove ${ and }"),
                 (
                     {"limit": 1, "key": "nodes.n.output"},
                     "/concurrency/key",
@@ -179,48 +179,52 @@ def test_a_fault_of_the_document_is_reported_at_its_place(document, place, words
 @pytest.mark.parametrize(
     ("fields", "place", "words"),
     [
-        ({"type": "transfrm"}, "/type", "no worker knows the node type 'transfrm', did you mean"),
-        ({"type": 5}, "/type", "a node type is a name"),
-        ({"type": "a..b"}, "/type", "a node type is a name"),
-        ({"name": 5}, "/name", "must be a text"),
-        ({"stage": []}, "/stage", "must be a text"),
+        (
+            {"type": "transfrm"},
+            "/type",
+            "no worker provides the node type 'transfrm', did you mean",
+        ),
+        ({"type": 5}, "/type", "a node type must be a name"),
+        ({"type": "a..b"}, "/type", "a node type must be a name"),
+        ({"name": 5}, "/name", "must be a string"),
+        ({"stage": []}, "/stage", "must be a string"),
         ({"need": []}, "/need", "unknown field 'need', did you mean 'needs'?"),
-        ({"needs": "m"}, "/needs", "needs is a list"),
-        ({"needs": [5]}, "/needs/0", "needs is a list"),
+        ({"needs": "m"}, "/needs", "needs must be a list"),
+        ({"needs": [5]}, "/needs/0", "needs must be a list"),
         ({"needs": ["m"]}, "/needs/0", "there is no node 'm'"),
         ({"needs": ["n"]}, "/needs", "cycle: n → n"),
         ({"join": "al"}, "/join", "must be one of all, any, all_done, did you mean 'all'?"),
         ({"join": ["all"]}, "/join", "must be one of all, any, all_done"),
         ({"timeout": "soon"}, "/timeout", "'soon' is not a duration"),
         ({"timeout": 5}, "/timeout", "'5' is not a duration"),
-        ({"timeout": "0s"}, "/timeout", "must be longer than nothing"),
-        ({"timeout": " 0.0ms "}, "/timeout", "must be longer than nothing"),
+        ({"timeout": "0s"}, "/timeout", "must be greater than zero"),
+        ({"timeout": " 0.0ms "}, "/timeout", "must be greater than zero"),
         ({"timeout": "9" * 400 + "d"}, "/timeout", "longer than 36500d"),
-        ({"retry": 3}, "/retry", "retry is an object"),
+        ({"retry": 3}, "/retry", "retry must be an object"),
         ({"retry": {"max_attempt": 3}}, "/retry/max_attempt", "did you mean 'max_attempts'?"),
         ({"retry": {"max_attempts": 0}}, "/retry/max_attempts", "must be from 1 to 1000"),
-        ({"retry": {"max_attempts": 2.5}}, "/retry/max_attempts", "must be a whole number"),
-        ({"retry": {"max_attempts": True}}, "/retry/max_attempts", "must be a whole number"),
+        ({"retry": {"max_attempts": 2.5}}, "/retry/max_attempts", "must be an integer"),
+        ({"retry": {"max_attempts": True}}, "/retry/max_attempts", "must be an integer"),
         ({"retry": {"factor": "2"}}, "/retry/factor", "must be a number"),
         ({"retry": {"factor": 0.5}}, "/retry/factor", "must be from 1 to 100"),
         ({"retry": {"initial": "x"}}, "/retry/initial", "is not a duration"),
         ({"retry": {"max": 30}}, "/retry/max", "is not a duration"),
         ({"retry": {"jitter": "yes"}}, "/retry/jitter", "must be true or false"),
-        ({"when": 5}, "/when", "an expression is written as a text"),
+        ({"when": 5}, "/when", "an expression must be a string"),
         ({"when": "input.n >"}, "/when", "not valid CEL: mismatched input '<EOF>' (column 10)"),
         ({"when": "inptu.n > 1"}, "/when", "unknown name 'inptu', did you mean 'input'?"),
         ({"when": "nodes.m.output"}, "/when", "there is no node 'm'"),
-        ({"when": "nodes.n.output"}, "/when", "'n' need not have run before 'n'"),
-        ({"with": []}, "/with", "with is an object"),
+        ({"when": "nodes.n.output"}, "/when", "'n' may not have run before 'n'"),
+        ({"with": []}, "/with", "with must be an object"),
         ({"with": {}}, "/with", "the field 'value' is missing"),
         ({"with": {"value": 1, "valu": 2}}, "/with/valu", "did you mean 'value'?"),
         ({"with": {"value": {"a/b": ["${1 +}"]}}}, "/with/value/a~1b/0", "(column 4)"),
-        ({"with": {"value": "${"}}, "/with/value", "without its '}'"),
+        ({"with": {"value": "${"}}, "/with/value", "without a matching '}'"),
         ({"with": {"value": "${item}"}}, "/with/value", "unknown name 'item'"),
         ({"with": {"value": "${event}"}}, "/with/value", "unknown name 'event'"),
         ({"on_crash": "rerty"}, "/on_crash", "must be one of retry, fail, did you mean 'retry'?"),
-        ({"on_timeout": "fail"}, "/on_timeout", "only an await has on_timeout"),
-        ({"when": "${input.n > 1}"}, "/when", "leave out ${ and }"),
+        ({"on_timeout": "fail"}, "/on_timeout", "on_timeout is allowed on await only"),
+        ({"when": "${input.n > 1}"}, "/when", "remove ${ and }"),
     ],
 )
 def test_a_fault_of_a_node_is_reported_at_its_place(fields, place, words):
@@ -235,16 +239,16 @@ def test_a_fault_of_a_node_is_reported_at_its_place(fields, place, words):
     [
         ({"type": "http", "with": {}}, "/with", "the field 'url' is missing"),
         ({"type": "http", "with": {"url": "x", "method": "GTE"}}, "/with/method", "mean 'GET'?"),
-        ({"type": "http", "with": {"url": 5}}, "/with/url", "must be a text"),
+        ({"type": "http", "with": {"url": 5}}, "/with/url", "must be a string"),
         ({"type": "http", "with": {"url": "x", "query": []}}, "/with/query", "must be an object"),
-        ({"type": "http"}, "", "the field 'with' is missing: http takes url"),
-        ({"type": "delay"}, "", "takes one of duration and until"),
-        ({"type": "map"}, "", "map takes for_each, do"),
-        ({"type": "delay", "with": {}}, "/with", "takes one of duration and until"),
+        ({"type": "http"}, "", "the field 'with' is missing: http requires url"),
+        ({"type": "delay"}, "", "one of duration or until"),
+        ({"type": "map"}, "", "map requires for_each, do"),
+        ({"type": "delay", "with": {}}, "/with", "one of duration or until"),
         (
             {"type": "delay", "with": {"duration": "1s", "until": "${input.x}"}},
             "/with",
-            "takes one of",
+            "requires exactly one of",
         ),
         ({"type": "delay", "with": {"duration": "1y"}}, "/with/duration", "is not a duration"),
         ({"type": "delay", "with": {"until": "noon"}}, "/with/until", "RFC 3339"),
@@ -252,10 +256,10 @@ def test_a_fault_of_a_node_is_reported_at_its_place(fields, place, words):
         ({"type": "log", "with": {"message": 1, "level": "warn"}}, "/with/level", "'warning'?"),
         ({"type": "simulate", "with": {"progress": 1}}, "/with/progress", "true or false"),
         ({"type": "simulate", "with": {"fail_rate": "x"}}, "/with/fail_rate", "must be a number"),
-        ({"type": "simulate", "with": {"seed": 1.5}}, "/with/seed", "must be a whole number"),
+        ({"type": "simulate", "with": {"seed": 1.5}}, "/with/seed", "must be an integer"),
         ({"type": "po.parse", "with": {"pages": 1}}, "/with", "the field 'file' is missing"),
         ({"type": "await", "with": {"resaon": "x"}}, "/with/resaon", "did you mean 'reason'?"),
-        ({"type": "await", "with": {"reason": 5}}, "/with/reason", "must be a text"),
+        ({"type": "await", "with": {"reason": 5}}, "/with/reason", "must be a string"),
         ({"type": "await", "with": {"triggers": "a"}}, "/with/triggers", "a list of procedures"),
         ({"type": "await", "with": {"triggers": ["a", "a..b"]}}, "/with/triggers/1", "joined by"),
         ({"type": "await", "with": {"triggers": ["a" * 129]}}, "/with/triggers/0", "128"),
@@ -268,15 +272,19 @@ def test_a_fault_of_a_node_is_reported_at_its_place(fields, place, words):
         (
             {"type": "await", "with": {"match": "event.x == '${'"}},
             "/with/match",
-            "as it is written",
+            "expressions are not evaluated here",
         ),
         ({"type": "await", "with": {"lookback": "-1s"}}, "/with/lookback", "is not a duration"),
         ({"type": "await", "with": {"lookback": "25h"}}, "/with/lookback", "not be longer than 1d"),
         ({"type": "await", "with": {"form": {"type": "objct"}}}, "/with/form/type", "JSON Schema"),
         ({"type": "await", "with": {"form": {"const": "x" * 65536}}}, "/with/form", "the limit is"),
-        ({"type": "await", "with": {"form": {"title": "${x}"}}}, "/with/form", "as it is written"),
+        (
+            {"type": "await", "with": {"form": {"title": "${x}"}}},
+            "/with/form",
+            "expressions are not evaluated here",
+        ),
         ({"type": "await", "with": {"on_reject": "cancel"}}, "/with/on_reject", "continue, fail"),
-        ({"type": "await", "timeout": "0s"}, "/timeout", "must be longer than nothing"),
+        ({"type": "await", "timeout": "0s"}, "/timeout", "must be greater than zero"),
         ({"type": "await", "on_timeout": "contineu"}, "/on_timeout", "did you mean 'continue'?"),
         ({"type": "workflow", "with": {}}, "/with", "the field 'id' is missing"),
         ({"type": "workflow", "with": {"id": "a.b"}}, "/with/id", "1 to 64 letters"),
@@ -298,22 +306,26 @@ DO = {"type": "po.parse", "with": {"file": "${item}"}}
     [
         ({"with": {"do": DO}}, "/with", "the field 'for_each' is missing"),
         ({"with": {"for_each": "input.x"}}, "/with", "the field 'do' is missing"),
-        ({"for_each": 5}, "/with/for_each", "an expression is written as a text"),
-        ({"for_each": "${input.x}"}, "/with/for_each", "leave out ${ and }"),
+        ({"for_each": 5}, "/with/for_each", "an expression must be a string"),
+        ({"for_each": "${input.x}"}, "/with/for_each", "remove ${ and }"),
         ({"for_each": "input.x +"}, "/with/for_each", "(column 10)"),
         ({"for_each": "item"}, "/with/for_each", "unknown name 'item'"),
-        ({"for_each": "nodes.n.output"}, "/with/for_each", "'n' need not have run before 'n'"),
+        ({"for_each": "nodes.n.output"}, "/with/for_each", "'n' may not have run before 'n'"),
         ({"max_parallel": 0}, "/with/max_parallel", "must be from 1 to 1000"),
-        ({"max_parallel": "${input.n}"}, "/with/max_parallel", "must be a whole number"),
+        ({"max_parallel": "${input.n}"}, "/with/max_parallel", "must be an integer"),
         ({"on_error": "ignore"}, "/with/on_error", "must be one of fail, collect"),
-        ({"do": "po.parse"}, "/with/do", "do is an object"),
+        ({"do": "po.parse"}, "/with/do", "do must be an object"),
         ({"do": {"with": {}}}, "/with/do", "the field 'type' is missing"),
         ({"do": {**DO, "needs": []}}, "/with/do/needs", "unknown field 'needs'"),
         ({"do": {"type": "po.prase"}}, "/with/do/type", "did you mean 'po.parse'?"),
-        ({"do": {"type": "map"}}, "/with/do/type", "a map cannot do map for its items"),
-        ({"do": {"type": "await"}}, "/with/do/type", "a map cannot do await for its items"),
-        ({"do": {"type": "po.parse"}}, "/with/do", "the field 'with' is missing: po.parse takes"),
-        ({"do": {**DO, "with": 5}}, "/with/do/with", "with is an object"),
+        ({"do": {"type": "map"}}, "/with/do/type", "a map cannot run map for its items"),
+        ({"do": {"type": "await"}}, "/with/do/type", "a map cannot run await for its items"),
+        (
+            {"do": {"type": "po.parse"}},
+            "/with/do",
+            "the field 'with' is missing: po.parse requires",
+        ),
+        ({"do": {**DO, "with": 5}}, "/with/do/with", "with must be an object"),
         ({"do": {**DO, "with": {}}}, "/with/do/with", "the field 'file' is missing"),
         ({"do": {**DO, "with": {"file": "${itm}"}}}, "/with/do/with/file", "mean 'item'?"),
         (
@@ -322,12 +334,12 @@ DO = {"type": "po.parse", "with": {"file": "${item}"}}
             "unknown name 'event'",
         ),
         ({"do": {**DO, "retry": {"max_attempts": 0}}}, "/with/do/retry/max_attempts", "from 1"),
-        ({"do": {**DO, "timeout": "0s"}}, "/with/do/timeout", "must be longer than nothing"),
+        ({"do": {**DO, "timeout": "0s"}}, "/with/do/timeout", "must be greater than zero"),
         ({"do": {**DO, "on_crash": "x"}}, "/with/do/on_crash", "must be one of retry, fail"),
         ({"retry": {"max_attempts": 2}}, "/retry", "put it into with.do"),
         ({"timeout": "5s"}, "/timeout", "put it into with.do"),
         ({"on_crash": "fail"}, "/on_crash", "put it into with.do"),
-        ({"on_timeout": "fail"}, "/on_timeout", "only an await has on_timeout"),
+        ({"on_timeout": "fail"}, "/on_timeout", "on_timeout is allowed on await only"),
     ],
 )
 def test_a_fault_of_a_map_is_reported_at_its_place(fields, place, words):
@@ -355,7 +367,7 @@ def test_what_a_map_does_may_name_nodes_that_ran_before_the_map():
     assert problems_of({"id": "w", "nodes": nodes}) == [
         (
             "/nodes/m/with/do/with/value",
-            "'b' need not have run before 'm': add it to the needs of 'm'",
+            "'b' may not have run before 'm': add it to the needs of 'm'",
         )
     ]
 
@@ -417,7 +429,7 @@ def test_an_expression_may_only_use_nodes_that_ran_before():
     }
     document = {"id": "w", "output": "${nodes.c.output}", "nodes": nodes}
     assert problems_of(document) == [
-        ("/nodes/d/when", "'a' need not have run before 'd': add it to the needs of 'd'")
+        ("/nodes/d/when", "'a' may not have run before 'd': add it to the needs of 'd'")
     ]
 
 
@@ -536,7 +548,7 @@ class TestInputSchemas:
         for _ in range(300):
             schema = {"not": schema}
         ((place, detail),) = problems_of({"id": "w", "input": schema, "nodes": {"n": TRANSFORM}})
-        assert (place, detail) == ("/input", "not a JSON Schema: nested too deep")
+        assert (place, detail) == ("/input", "not a JSON Schema: nested too deeply")
 
 
 class TestEditorForm:

@@ -1,4 +1,4 @@
-"""A workflow definition, as it is stored and run: already validated, in one canonical form."""
+"""The workflow definition in its canonical form, validated and ready to store and run."""
 
 from typing import Any, Literal
 
@@ -14,14 +14,14 @@ OnError = Literal["fail", "collect"]
 
 
 class Retry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """How often, and after what delays, a failing node is tried again.
+    """The retry policy of a node.
 
     Attributes:
-        max_attempts: attempts in all, the first included.
+        max_attempts: maximum number of attempts, including the first.
         initial: delay before the second attempt, as a duration.
-        factor: by which each further delay grows.
-        max: the longest delay, as a duration.
-        jitter: whether each delay is drawn from the upper half of its length.
+        factor: factor between consecutive delays.
+        max: maximum delay, as a duration.
+        jitter: whether each delay is drawn at random from its upper half.
     """
 
     max_attempts: int = 1
@@ -36,20 +36,19 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
 
     Attributes:
         type: a registered node type.
-        name: what people call it; the node's id if empty.
-        parameters: what the node type takes, with expressions inside (``with`` on the wire).
+        name: display name; the node's id if empty.
+        parameters: parameters of the node type, with expressions inside (``with`` in JSON).
         needs: ids of the nodes that must settle first.
-        when: CEL; where it is false the node is skipped.
-        join: which of the needs must have ended how.
-        stage: what the node is called on the tenant feed.
-        retry: what happens after a failed attempt.
-        timeout: longest time that one attempt may take, as a duration; for an ``await`` the
-            longest that it waits.
-        on_timeout: what the timeout of an ``await`` does.
-        on_crash: what happens when the worker of an attempt is lost: another attempt, or failure
-            for steps whose effects must not be repeated.
-        sensitive: whether nobody is shown the output, or which places of it, as JSON Pointers in
-            which ``*`` is every item of a list.
+        when: CEL expression; the node is skipped if it is false.
+        join: the required outcome of the needs.
+        stage: name of the node on the tenant feed.
+        retry: retry policy of failed attempts.
+        timeout: time limit of one attempt, as a duration; for an ``await``, of its wait.
+        on_timeout: effect of the timeout of an ``await``.
+        on_crash: whether to retry or fail after the worker of an attempt is lost. Use ``fail`` for
+            steps whose effects must not be repeated.
+        sensitive: whether the output is masked, or which values in it, as JSON Pointers in which
+            ``*`` stands for every item of a list.
     """
 
     type: str
@@ -72,7 +71,7 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
 
 
 class ItemWork(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What a ``map`` does for each item (``with.do``); fields as in :class:`Node`."""
+    """The work of a ``map`` for each item (``with.do``); fields as in :class:`Node`."""
 
     type: str
     parameters: dict[str, Any] = msgspec.field(name="with", default_factory=dict)
@@ -82,7 +81,7 @@ class ItemWork(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     sensitive: bool | list[str] = False
 
     def node(self) -> Node:
-        """Return the node that each item is run as."""
+        """Return the node that runs each item."""
         return Node(
             type=self.type,
             parameters=self.parameters,
@@ -94,14 +93,14 @@ class ItemWork(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
 
 
 class MapWork(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What a ``map`` takes in ``with``.
+    """The parameters of a ``map``.
 
     Attributes:
-        for_each: CEL; a list.
-        do: what is done for each of its items.
-        max_parallel: how many items run at once.
-        on_error: ``fail`` starts no more items after one has failed, and fails the map;
-            ``collect`` puts ``{"error": ...}`` in the place of its output.
+        for_each: CEL expression that gives a list.
+        do: the work for each item of the list.
+        max_parallel: maximum number of items that run at a time.
+        on_error: ``fail`` starts no more items after a failure and fails the map; ``collect``
+            replaces the output of a failed item with ``{"error": ...}``.
     """
 
     for_each: str
@@ -111,12 +110,12 @@ class MapWork(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
 
 
 class Concurrency(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """How many runs of a workflow may run at once, across all workers.
+    """The concurrency limit of a workflow's runs, across all workers.
 
     Attributes:
-        limit: that many, for each value of the key.
-        key: CEL over ``input``; None makes one group of all runs.
-        on_limit: a new run beyond the limit waits in line, cancels the oldest that runs, or is
+        limit: maximum number of active runs for each value of the key.
+        key: CEL expression over ``input``; None puts all runs into one group.
+        on_limit: whether a run beyond the limit is queued, cancels the oldest active run, or is
             cancelled itself.
     """
 
@@ -126,17 +125,16 @@ class Concurrency(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
 
 
 class Definition(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """A workflow: its nodes by id, what goes in, and what comes out.
+    """A workflow: its nodes, input and output.
 
     Attributes:
-        id: the workflow's id.
-        name: what people call it; its id if empty.
+        id: the id of the workflow.
+        nodes: the nodes by id, in their original order.
+        name: display name; the id if empty.
         description: free text.
-        input: JSON Schema that the input of a run must satisfy; None accepts all.
-        output: template of the run's output; None gives the outputs of the nodes that nothing
-            needs, by id.
-        concurrency: how many runs may run at once; None: any number.
-        nodes: in the order in which they were written.
+        input: JSON Schema of the input of runs; None accepts any input.
+        output: template of the output of runs; None returns the outputs of the leaves by id.
+        concurrency: concurrency limit of runs; None for no limit.
     """
 
     id: str
@@ -149,12 +147,12 @@ class Definition(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
 
     @property
     def title(self) -> str:
-        """What people call the workflow."""
+        """The display name of the workflow."""
         return self.name or self.id
 
 
 def encode_definition(definition: Definition) -> bytes:
-    """Return the canonical JSON of a definition, the form in which it is stored."""
+    """Return the canonical JSON of a definition, which is its stored form."""
     return msgspec.json.encode(definition)
 
 

@@ -1,8 +1,7 @@
-"""The form in which visual editors keep a graph: a list of nodes, and a list of edges.
+"""Convert the documents of visual editors: a list of nodes, and a list of edges.
 
-A node is ``{id, type, data}``. In ``data`` the names of a node's own fields mean those fields
-(``label`` is its name); every other key goes into ``with``. What an editor keeps for drawing is
-dropped.
+A node is ``{id, type, data}``. Keys of ``data`` that are fields of a node set these fields
+(``label`` is its name); all other keys go into ``with``. Layout attributes are dropped.
 """
 
 from typing import Any, Final, NamedTuple
@@ -15,8 +14,8 @@ _NODE_FIELDS: Final = frozenset(
         *("with", "sensitive"),
     ]
 )
-# React Flow's node attributes: where and how a node is drawn.
-_DRAWING: Final = frozenset(
+# React Flow's layout attributes of nodes.
+_LAYOUT_FIELDS: Final = frozenset(
     [
         *("position", "positionAbsolute", "width", "height", "initialWidth", "initialHeight"),
         *("measured", "selected", "dragging", "resizing", "draggable", "selectable"),
@@ -30,12 +29,12 @@ _Problems = list[tuple[str, str]]
 
 
 class Canonical(NamedTuple):
-    """What an editor's document means.
+    """A converted document.
 
     Attributes:
-        document: the definition with nodes by id and edges as needs.
-        problems: what is wrong with it, each with its place in the editor's document.
-        places: for pointers into ``document`` where that came from in the editor's document.
+        document: the definition, with nodes by id and edges as needs.
+        problems: problems with their positions in the editor's document.
+        places: maps pointers into ``document`` to pointers into the editor's document.
     """
 
     document: dict[str, Any]
@@ -44,16 +43,18 @@ class Canonical(NamedTuple):
 
 
 def to_canonical(document: dict[str, Any]) -> Canonical:
-    """Return the definition that an editor's document means."""
+    """Convert an editor's document into a definition."""
     problems: _Problems = []
     places: dict[str, str] = {}
     nodes: dict[str, Any] = {}
     for index, node in enumerate(document["nodes"]):
         place = f"/nodes/{index}"
         if not isinstance(node, dict) or not isinstance(node.get("id"), str):
-            problems.append((place, "a node in a list is an object with the fields id and type"))
+            problems.append(
+                (place, "a node in a list must be an object with the fields id and type")
+            )
         elif node["id"] in nodes:
-            problems.append((f"{place}/id", f"a second node has the id {node['id']!r}"))
+            problems.append((f"{place}/id", f"another node already has the id {node['id']!r}"))
         else:
             at = join_pointer("/nodes", node["id"])
             places[at] = place
@@ -68,12 +69,12 @@ def _canonical_node(
 ) -> dict[str, Any]:
     data = node.get("data", {})
     if not isinstance(data, dict):
-        problems.append((f"{place}/data", "data is an object"))
+        problems.append((f"{place}/data", "data must be an object"))
         data = {}
     canonical = {
         key: value
         for key, value in node.items()
-        if key not in _DRAWING and key not in {"id", "data"}
+        if key not in _LAYOUT_FIELDS and key not in {"id", "data"}
     }
     parameters: dict[str, Any] = {}
     for key, value in data.items():
@@ -96,7 +97,9 @@ def _add_edges(
     edges: Any, nodes: dict[str, Any], problems: _Problems, places: dict[str, str]
 ) -> None:
     if not isinstance(edges, list):
-        problems.append(("/edges", "edges is a list of objects with the fields source and target"))
+        problems.append(
+            ("/edges", "edges must be a list of objects with the fields source and target")
+        )
         return
     for index, edge in enumerate(edges):
         place = f"/edges/{index}"
@@ -112,7 +115,7 @@ def _add_edges(
                 if not unknown:
                     _add_need(nodes[target], source, join_pointer("/nodes", target), places)
             case _:
-                detail = "an edge is an object with the fields source and target"
+                detail = "an edge must be an object with the fields source and target"
                 problems.append((place, detail))
 
 
@@ -120,6 +123,6 @@ def _add_need(node: dict[str, Any], need: str, at: str, places: dict[str, str]) 
     if "needs" not in node:
         places[f"{at}/needs"] = "/edges"
     needs = node.setdefault("needs", [])
-    # Two handles of one node may be joined by two edges; that is still one need.
+    # Two edges between different handles of the same nodes are one need.
     if isinstance(needs, list) and need not in needs:
         node["needs"] = [*needs, need]

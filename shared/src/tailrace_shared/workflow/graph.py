@@ -1,8 +1,8 @@
-"""The graph of a workflow: who needs whom, in which order, in which layers.
+"""The dependency graph of a workflow: its order and layers.
 
-``graphlib`` sorts and finds cycles. What runs next is not asked of it but of the scheduler: a
+``graphlib`` sorts the nodes and finds cycles. It does not decide which node runs next: a
 ``TopologicalSorter`` releases a node when all its predecessors are done, which is only one of the
-three ways in which needs may join.
+three join modes.
 """
 
 import graphlib
@@ -14,10 +14,10 @@ from tailrace_shared.workflow.definition import Definition
 
 
 class CycleError(ServiceError):
-    """The nodes need each other in a circle.
+    """The nodes need each other in a cycle.
 
     Attributes:
-        nodes: the ids on the circle in the order of execution, the first one again at the end.
+        nodes: the ids on the cycle in execution order; the last one repeats the first.
     """
 
     def __init__(self, nodes: Sequence[str]) -> None:
@@ -30,10 +30,10 @@ class Graph:
     """A sorted workflow graph.
 
     Attributes:
-        needs: for each node the nodes that it needs.
-        dependents: for each node the nodes that need it.
-        order: all nodes, each after what it needs.
-        depth: for each node the length of the longest path that leads to it.
+        needs: the nodes that each node needs.
+        dependents: the nodes that need each node.
+        order: all nodes in topological order.
+        depth: the length of the longest path to each node.
     """
 
     needs: Mapping[str, Sequence[str]]
@@ -43,21 +43,21 @@ class Graph:
 
     @property
     def leaves(self) -> list[str]:
-        """The nodes that nothing needs, in execution order."""
+        """The nodes without dependents, in execution order."""
         return [node for node in self.order if not self.dependents[node]]
 
     def layers(self) -> list[list[str]]:
-        """Return the nodes by depth: those of one layer may run beside each other."""
+        """Return the nodes by depth; the nodes of one layer can run in parallel."""
         layers: list[list[str]] = [[] for _ in range(max(self.depth.values(), default=-1) + 1)]
         for node in self.order:
             layers[self.depth[node]].append(node)
         return layers
 
     def ancestry(self) -> Callable[[str, str], bool]:
-        """Return a function that tells whether its first node leads to its second.
+        """Return a function that tells whether its first node is an ancestor of its second.
 
-        One bit per node makes this linear in practice: ten thousand nodes take some 10 MB for
-        as long as the function lives.
+        It uses one bit per pair of nodes: about 10 MB for ten thousand nodes while the function
+        is alive.
         """
         bit = {node: 1 << index for index, node in enumerate(self.order)}
         before: dict[str, int] = {}
@@ -70,10 +70,13 @@ class Graph:
 
 
 def sort_graph(needs: Mapping[str, Sequence[str]]) -> Graph:
-    """Sort a graph given as node → needed nodes (all of which are keys).
+    """Sort a graph.
+
+    Args:
+        needs: the nodes that each node needs; all of them are keys.
 
     Raises:
-        CycleError: naming the nodes of one cycle.
+        CycleError: the graph has a cycle.
     """
     try:
         order = list(graphlib.TopologicalSorter(needs).static_order())

@@ -1,7 +1,7 @@
-"""What a definition may say in a node's ``with``, for each node type, as data.
+"""Declarations of node types: the parameters that each type takes in ``with``.
 
-The shipped types are listed here. Workers publish what their users' functions take in the same
-form, so the API can validate definitions without importing anybody's code.
+The built-in types are declared here. Workers publish the parameters of custom node functions in
+the same form, so the API validates definitions without importing user code.
 """
 
 from typing import Final, Literal
@@ -18,26 +18,26 @@ Kind = Literal[
     "duration",
     "timestamp",
     "id",  # of a workflow
-    "procedure",  # what a trigger is called
+    "procedure",  # the name of a trigger
     "procedures",
     "schema",  # JSON Schema
     "expression",  # bare CEL
-    "match",  # bare CEL that may name the event
-    "work",  # what a map does for each item
+    "match",  # bare CEL that may use `event`
+    "work",  # the `do` of a map
 ]
 _DAY: Final = 86400
 
 
 class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One key of ``with``.
+    """One parameter of a node type.
 
     Attributes:
-        kind: what a literal value must be; an expression may give anything.
-        required: whether it may be left out.
-        choices: the texts that are allowed, if not all.
-        literal: whether it is taken as it is written: ``${…}`` means nothing in it.
-        least: the smallest number that is allowed.
-        most: the largest number, or the longest duration in seconds.
+        kind: type of a literal value; the value of an expression is not checked.
+        required: whether the parameter must be present.
+        choices: allowed texts; empty allows all.
+        literal: whether ``${…}`` is not evaluated in it.
+        least: minimum of a number.
+        most: maximum of a number, or of a duration in seconds.
     """
 
     kind: Kind = "any"
@@ -49,17 +49,18 @@ class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class NodeType(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is known of a node type without its code.
+    """The declaration of a node type.
 
     Attributes:
-        name: as written in a definition.
-        parameters: the keys of ``with`` that it takes.
-        open: whether it takes other keys too.
-        one_of: sets of keys of which exactly one key must be given.
-        summary: one sentence for people.
-        actor: whether its function is an actor on a queue of its own, not run by whoever drives
-            the execution.
-        secrets: whether it may be given secrets: nothing of what it is given is recorded.
+        name: name in definitions.
+        parameters: its parameters by name.
+        open: whether it takes further parameters.
+        one_of: groups of parameters of which exactly one must be present.
+        summary: one sentence for users.
+        actor: whether its function is an actor with a queue of its own. Other functions run in the
+            worker that drives the execution.
+        secrets: whether its parameters may contain secrets, which requires that they are not
+            recorded.
     """
 
     name: str
@@ -77,7 +78,7 @@ SHIPPED: Final[dict[str, NodeType]] = {
         NodeType(
             "transform",
             {"value": Parameter(required=True)},
-            summary="Any JSON, expressions inside; its output is that value.",
+            summary="Evaluates the expressions in a JSON value; the output is the result.",
         ),
         NodeType(
             "http",
@@ -92,14 +93,14 @@ SHIPPED: Final[dict[str, NodeType]] = {
                 "body": Parameter("text"),
                 "expect_status": Parameter(),
             },
-            summary="Sends one HTTP request; its output is the status, headers and body.",
+            summary="Sends one HTTP request; the output is the status, headers and body.",
             secrets=True,
         ),
         NodeType(
             "delay",
             {"duration": Parameter("duration"), "until": Parameter("timestamp")},
             one_of=[["duration", "until"]],
-            summary="Waits, holding no worker.",
+            summary="Waits without occupying a worker.",
         ),
         NodeType(
             "await",
@@ -107,12 +108,12 @@ SHIPPED: Final[dict[str, NodeType]] = {
                 "reason": Parameter("text"),
                 "triggers": Parameter("procedures", literal=True),
                 "match": Parameter("match", literal=True),
-                # Triggers are kept that long.
+                # The retention of triggers.
                 "lookback": Parameter("duration", literal=True, most=_DAY),
                 "form": Parameter("schema", literal=True),
                 "on_reject": Parameter("text", choices=["continue", "fail"], literal=True),
             },
-            summary="Waits for a decision or a trigger; its output is what came.",
+            summary="Waits for a decision or a trigger; the output is the data of the signal.",
         ),
         NodeType(
             "map",
@@ -122,17 +123,17 @@ SHIPPED: Final[dict[str, NodeType]] = {
                 "max_parallel": Parameter("integer", literal=True, least=1, most=1000),
                 "on_error": Parameter("text", choices=["fail", "collect"], literal=True),
             },
-            summary="Does the same for each item of a list; its output is theirs, in order.",
+            summary="Runs a node for each item of a list; the output lists their outputs.",
         ),
         NodeType(
             "workflow",
             {"id": Parameter("id", required=True), "input": Parameter()},
-            summary="Runs another workflow; its output is that run's.",
+            summary="Runs another workflow; the output is the output of that run.",
         ),
         NodeType(
             "emit",
             {"procedure": Parameter("procedure", required=True), "data": Parameter()},
-            summary="Sends a trigger; its output tells how many steps it met.",
+            summary="Sends a trigger; the output is the number of steps that it resumed.",
         ),
         NodeType(
             "log",
@@ -140,7 +141,7 @@ SHIPPED: Final[dict[str, NodeType]] = {
                 "message": Parameter(required=True),
                 "level": Parameter("text", choices=["debug", "info", "warning", "error"]),
             },
-            summary="Writes a line to the execution's log.",
+            summary="Writes a log line of the execution.",
         ),
         NodeType(
             "fail",
@@ -155,7 +156,7 @@ SHIPPED: Final[dict[str, NodeType]] = {
                 "fail_rate": Parameter("number"),
                 "seed": Parameter("integer"),
             },
-            summary="Sleeps as if it worked; fails as often as asked.",
+            summary="Sleeps to simulate work; fails at a configurable rate.",
         ),
     )
 }

@@ -1,7 +1,7 @@
-"""What a node says in ``with``, checked against what its type takes.
+"""Check the parameters of nodes against the declarations of their types.
 
-A map's ``do`` is a node within a node, without a name and without needs: it is checked by the
-same rules, and its expressions may name the item, too.
+The ``do`` of a map is a node without a name or needs. The same rules apply to it, and its
+expressions may also use ``item`` and ``index``.
 """
 
 import re
@@ -19,7 +19,7 @@ from tailrace_shared.workflow.schemas.input_schema import schema_problems
 from tailrace_shared.workflow.sensitive_fields import invalid_keywords
 
 MAX_FORM_BYTES: Final = 64 * 1024
-"""A form is carried by the event that says that a step waits for it."""
+"""Maximum size of a form, which is part of an event."""
 MAX_TRIGGERS: Final = 100
 MAX_POINTERS: Final = 100
 
@@ -33,7 +33,7 @@ _POINTER: Final = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
 
 
 class ParameterChecks:
-    """Checks a node's type, what it takes, and how its attempts are made."""
+    """Checks a node's type, parameters, retry policy and timeout."""
 
     def __init__(
         self, problems: ProblemReport, references: References, node_types: Mapping[str, NodeType]
@@ -46,7 +46,7 @@ class ParameterChecks:
         """Check the fields ``type`` and ``with``."""
         parameters = node.get("with", {})
         if not isinstance(parameters, dict):
-            self._problems.report(f"{pointer}/with", "with is an object: what the node type takes")
+            self._problems.report(f"{pointer}/with", "with must be an object of parameters")
             parameters = None
         node_type = self._type(pointer, node)
         if parameters is None:
@@ -55,7 +55,7 @@ class ParameterChecks:
         template = {key: value for key, value in parameters.items() if key not in literal}
         self._references.template(f"{pointer}/with", template, _with_secrets(place, node_type))
         if "with" not in node:
-            self._nothing_given(pointer, node_type)
+            self._missing_parameters(pointer, node_type)
         elif node_type.name:
             self._parameters(f"{pointer}/with", parameters, node_type, place)
 
@@ -71,7 +71,7 @@ class ParameterChecks:
             return
         if not isinstance(value, list):
             self._problems.report(
-                pointer, "sensitive is true, or a list of JSON Pointers into the output"
+                pointer, "sensitive must be a boolean or a list of JSON Pointers into the output"
             )
             return
         if len(value) > MAX_POINTERS:
@@ -80,7 +80,7 @@ class ParameterChecks:
             if not isinstance(each, str) or not _POINTER.fullmatch(each):
                 self._problems.report(
                     f"{pointer}/{index}",
-                    "a JSON Pointer is a text such as /customer/iban or /rows/*/iban",
+                    "must be a JSON Pointer such as /customer/iban or /rows/*/iban",
                 )
 
     def _type(self, pointer: str, node: Mapping[str, Any]) -> NodeType:
@@ -89,24 +89,25 @@ class ParameterChecks:
         name = node["type"]
         if not isinstance(name, str) or not is_valid_node_type(name):
             self._problems.report(
-                f"{pointer}/type", "a node type is a name such as transform or po.parse"
+                f"{pointer}/type", "a node type must be a name such as transform or po.parse"
             )
             return _UNKNOWN
         node_type = self._node_types.get(name)
         if node_type is None:
             near = self._problems.nearest(name, self._node_types)
             self._problems.report(
-                f"{pointer}/type", f"no worker knows the node type {name!r}{near}"
+                f"{pointer}/type", f"no worker provides the node type {name!r}{near}"
             )
             return _UNKNOWN
         return node_type
 
-    def _nothing_given(self, pointer: str, node_type: NodeType) -> None:
+    def _missing_parameters(self, pointer: str, node_type: NodeType) -> None:
         takes = [key for key, spec in node_type.parameters.items() if spec.required]
-        takes += [f"one of {' and '.join(keys)}" for keys in node_type.one_of]
+        takes += [f"one of {' or '.join(keys)}" for keys in node_type.one_of]
         if takes:
             self._problems.report(
-                pointer, f"the field 'with' is missing: {node_type.name} takes {', '.join(takes)}"
+                pointer,
+                f"the field 'with' is missing: {node_type.name} requires {', '.join(takes)}",
             )
 
     def _parameters(
@@ -118,7 +119,7 @@ class ParameterChecks:
         for keys in node_type.one_of:
             if sum(key in given for key in keys) != 1:
                 self._problems.report(
-                    pointer, f"{node_type.name} takes one of {' and '.join(keys)}"
+                    pointer, f"{node_type.name} requires exactly one of {' or '.join(keys)}"
                 )
         for key, spec in node_type.parameters.items():
             if key not in given:
@@ -132,7 +133,7 @@ class ParameterChecks:
         before = len(self._problems.found)
         self._parameter(pointer, value, spec, place)
         if len(self._problems.found) == before and "${" in msgspec.json.encode(value).decode():
-            self._problems.report(pointer, "is taken as it is written: ${…} means nothing here")
+            self._problems.report(pointer, "expressions are not evaluated here: remove ${…}")
 
     def _parameter(self, pointer: str, value: Any, spec: Parameter, place: Scope) -> None:
         if spec.choices:
@@ -173,12 +174,12 @@ class ParameterChecks:
 
     def _id(self, pointer: str, value: Any) -> None:
         if not isinstance(value, str) or not is_valid_id(value):
-            self._problems.report(pointer, "an id is 1 to 64 letters, digits, '_' or '-'")
+            self._problems.report(pointer, "an id must be 1 to 64 letters, digits, '_' or '-'")
 
     def _procedure(self, pointer: str, value: Any) -> None:
         if not isinstance(value, str) or not is_valid_procedure(value):
             self._problems.report(
-                pointer, "a procedure is ids joined by dots, at most 128 characters long"
+                pointer, "a procedure must be ids joined by dots, at most 128 characters"
             )
 
     def _procedures(self, pointer: str, value: Any) -> None:
@@ -202,7 +203,9 @@ class ParameterChecks:
 
     def _item_work(self, pointer: str, work: Any, place: Scope) -> None:
         if not isinstance(work, dict):
-            self._problems.report(pointer, "do is an object: what is done for each item")
+            self._problems.report(
+                pointer, "do must be an object that describes the work for each item"
+            )
             return
         self._problems.fields(pointer, work, _WORK_FIELDS, required=("type",))
         self._problems.optional(work, pointer, "sensitive", self.sensitive)
@@ -210,8 +213,8 @@ class ParameterChecks:
         if work.get("type") in _NOT_FOR_ITEMS:
             self._problems.report(
                 f"{pointer}/type",
-                f"a map cannot do {work['type']} for its items; "
-                "a node of type workflow can start a run of its own for each",
+                f"a map cannot run {work['type']} for its items; "
+                "a node of type workflow can start a separate run for each item",
             )
             return
         self.work(pointer, work, place)
@@ -219,7 +222,7 @@ class ParameterChecks:
     def _retry(self, pointer: str, retry: Any) -> None:
         if not isinstance(retry, dict):
             fields = ", ".join(_RETRY_FIELDS)
-            self._problems.report(pointer, f"retry is an object with the fields {fields}")
+            self._problems.report(pointer, f"retry must be an object with the fields {fields}")
             return
         optional = self._problems.optional
         self._problems.fields(pointer, retry, _RETRY_FIELDS)
@@ -230,7 +233,7 @@ class ParameterChecks:
         optional(retry, pointer, "jitter", self._problems.boolean)
 
 
-# Of an unknown type enough is said already.
+# An unknown type is reported once; its parameters are not checked.
 _UNKNOWN: Final = NodeType("", secrets=True)
 
 
@@ -238,8 +241,8 @@ def _with_secrets(place: Scope, node_type: NodeType) -> Scope:
     return place._replace(
         no_secrets=""
         if node_type.secrets
-        else f"{node_type.name} takes no secrets, because what it is given is recorded; "
-        "http and functions of your own take them"
+        else f"{node_type.name} takes no secrets, because its parameters are recorded; "
+        "use http or a custom node function"
     )
 
 

@@ -15,11 +15,11 @@ MAX_HINTS: Final = 50
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """One thing that is wrong with a document.
+    """One problem of a document.
 
     Attributes:
-        pointer: JSON Pointer (RFC 6901) to the place.
-        detail: a sentence that says what is wrong and how to put it right.
+        pointer: JSON Pointer (RFC 6901) to the position.
+        detail: what is wrong, and how to correct it.
     """
 
     pointer: str
@@ -27,12 +27,11 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class ProblemReport:
-    """What is wrong with one document so far; every check reports here and goes on.
+    """Collects all problems of one document.
 
     Attributes:
-        found: the problems.
-        places: for pointers into the canonical document where that came from in the document as
-            it was given.
+        found: the problems so far.
+        places: maps pointers into the canonical document to pointers into the original one.
     """
 
     def __init__(self) -> None:
@@ -42,13 +41,13 @@ class ProblemReport:
 
     def report(self, pointer: str, detail: str) -> None:
         """Add a problem."""
-        # A definition of ten thousand broken nodes need not be answered with as many sentences.
+        # Bounds the response for a definition with thousands of invalid nodes.
         if len(self.found) < MAX_PROBLEMS:
             self.found.append(Problem(self._place(pointer), detail))
 
     def nearest(self, word: str, known: Collection[str]) -> str:
-        """Return a hint at the known name that ``word`` is most like; empty if at none."""
-        # Looking for the nearest of thousands of names takes milliseconds.
+        """Suggest the known name that is most similar to ``word``, or return an empty text."""
+        # Each search through thousands of names takes milliseconds.
         if self._hints_left <= 0:
             return ""
         self._hints_left -= 1
@@ -70,7 +69,7 @@ class ProblemReport:
         known: Collection[str],
         required: Iterable[str] = (),
     ) -> None:
-        """Check that an object has no fields but those known, and those required."""
+        """Check that an object has all required and no unknown fields."""
         for key in value:
             if key not in known:
                 self.report(
@@ -83,16 +82,16 @@ class ProblemReport:
     def optional(
         self, value: Mapping[str, Any], pointer: str, key: str, check: Callable[[str, Any], object]
     ) -> None:
-        """Check a field if it is there."""
+        """Check a field if it is present."""
         if key in value:
             check(f"{pointer}/{key}", value[key])
 
     # Values
 
     def text(self, pointer: str, value: Any) -> None:
-        """Check for a text."""
+        """Check for a string."""
         if not isinstance(value, str):
-            self.report(pointer, "must be a text")
+            self.report(pointer, "must be a string")
 
     def boolean(self, pointer: str, value: Any) -> None:
         """Check for true or false."""
@@ -107,19 +106,19 @@ class ProblemReport:
     def number(
         self, least: float, most: float, *, whole: bool = False
     ) -> Callable[[str, Any], None]:
-        """Return the check for a number within bounds."""
+        """Return a check for a number in a range."""
 
         def check(pointer: str, value: Any) -> None:
             kinds = int if whole else (int, float)
             if isinstance(value, bool) or not isinstance(value, kinds):
-                self.report(pointer, "must be a whole number" if whole else "must be a number")
+                self.report(pointer, "must be an integer" if whole else "must be a number")
             elif not least <= value <= most:
                 self.report(pointer, f"must be from {least} to {most}")
 
         return check
 
     def choice(self, choices: Collection[str]) -> Callable[[str, Any], None]:
-        """Return the check for one of several words."""
+        """Return a check for one of several values."""
 
         def check(pointer: str, value: Any) -> None:
             if value not in choices:
@@ -129,7 +128,7 @@ class ProblemReport:
         return check
 
     def duration(self, pointer: str, value: Any) -> Duration | None:
-        """Check for a duration; returns it."""
+        """Check for a duration, and return it if it is valid."""
         try:
             return Duration.parse(value if isinstance(value, str) else repr(value))
         except ValueError as error:
@@ -137,19 +136,19 @@ class ProblemReport:
             return None
 
     def positive_duration(self, pointer: str, value: Any) -> None:
-        """Check for a duration that is longer than nothing."""
+        """Check for a duration greater than zero."""
         duration = self.duration(pointer, value)
         if duration is not None and not duration:
-            self.report(pointer, "must be longer than nothing")
+            self.report(pointer, "must be greater than zero")
 
     def timestamp(self, pointer: str, value: Any) -> None:
-        """Check for a time with its zone."""
+        """Check for a timestamp with a time zone."""
         if not _is_rfc3339(value):
             self.report(pointer, "must be an RFC 3339 time such as 2024-01-15T10:30:00Z")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Return a hint at the known name that ``word`` is most like; empty if at none."""
+    """Suggest the known name that is most similar to ``word``, or return an empty text."""
     matches = difflib.get_close_matches(word, list(known)[:2000], n=1)
     return f", did you mean {matches[0]!r}?" if matches else ""
 

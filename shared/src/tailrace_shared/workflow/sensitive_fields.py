@@ -252,4 +252,4 @@ def invalid_keywords(schema: Any) -> Iterator[InvalidKeyword]:
     """Yield the places of a schema where ``sensitive`` says neither true nor false."""
     for path, each in subschemas(schema):
         if not isinstance(each.get(_WORD, False), bool):
-            yield InvalidKeyword((*path, _WORD), "sensitive is true or false")
+            yield InvalidKeyword((*path, _WORD), "sensitive must be true or false")

@@ -1,7 +1,7 @@
-"""Validation of a workflow definition: every problem at once, each with its place.
+"""Validate a workflow definition, and report all problems at once with their positions.
 
-Three passes, each only as far as the one before allows: the structure (fields and their types),
-the expressions, the graph. Input is untrusted JSON; the result is a canonical
+Three passes check the structure (fields and types), the expressions, and the graph. A pass skips
+what an earlier one found to be invalid. The input is untrusted JSON; the result is a canonical
 :class:`~tailrace_shared.workflow.definition.Definition`.
 """
 
@@ -46,11 +46,11 @@ _NODE_FIELDS: Final = (
     *("type", "name", "with", "needs", "when", "join", "stage", "retry", "timeout"),
     *("on_timeout", "on_crash", "sensitive"),
 )
-_OF_ITEMS: Final = ("retry", "timeout", "on_crash")
+_ITEM_FIELDS: Final = ("retry", "timeout", "on_crash")
 
 
 class Validated(NamedTuple):
-    """What validation found: a definition, or the problems that prevent one."""
+    """The result of a validation: a definition, or the problems of an invalid one."""
 
     definition: Definition | None
     problems: list[Problem]
@@ -59,12 +59,12 @@ class Validated(NamedTuple):
 def validate(
     document: Any, node_types: Mapping[str, NodeType] = SHIPPED, *, workflow_id: str | None = None
 ) -> Validated:
-    """Check a definition.
+    """Validate a definition.
 
     Args:
-        document: the definition as decoded from JSON.
-        node_types: what is known of each node type that a definition may use.
-        workflow_id: the id under which it is to be stored, if that is known from elsewhere.
+        document: the decoded JSON of the definition.
+        node_types: the available node types by name.
+        workflow_id: the id under which it will be stored; None takes it from the document.
     """
     validation = _Validation(node_types)
     definition = validation.run(document, workflow_id)
@@ -81,12 +81,12 @@ class _Validation:
 
     def run(self, document: Any, workflow_id: str | None) -> Definition | None:
         if not isinstance(document, dict):
-            self.report("", "a definition is an object with the fields id and nodes")
+            self.report("", "a definition must be an object with the fields id and nodes")
             return None
         document = dict(document)
         if workflow_id is not None and document.setdefault("id", workflow_id) != workflow_id:
             self.report(
-                "/id", f"the definition is stored as {workflow_id!r}, so its id must be that"
+                "/id", f"the id must be {workflow_id!r}, under which the definition is stored"
             )
         if isinstance(document.get("nodes"), list):
             document, problems, places = editor.to_canonical(document)
@@ -110,7 +110,7 @@ class _Validation:
                 if node.type == "map":
                     msgspec.convert(node.parameters, MapWork)
         except msgspec.ValidationError as error:
-            # The passes above are meant to be complete; this says so when they are not.
+            # The passes above should find all problems. This reports what they miss.
             self.report("", str(error))
             return None
         if (size := len(encode_definition(definition))) > MAX_BYTES:
@@ -120,7 +120,7 @@ class _Validation:
     def header(self, document: dict[str, Any]) -> None:
         workflow_id = document.get("id")
         if "id" in document and not (isinstance(workflow_id, str) and is_valid_id(workflow_id)):
-            self.report("/id", "an id is 1 to 64 letters, digits, '_' or '-'")
+            self.report("/id", "an id must be 1 to 64 letters, digits, '_' or '-'")
         self.problems.optional(document, "", "name", self.problems.text)
         self.problems.optional(document, "", "description", self.problems.text)
         if document.get("input") is not None:
@@ -135,7 +135,9 @@ class _Validation:
 
     def concurrency(self, pointer: str, concurrency: Any) -> None:
         if not isinstance(concurrency, dict):
-            self.report(pointer, "concurrency is an object with the fields limit, key and on_limit")
+            self.report(
+                pointer, "concurrency must be an object with the fields limit, key and on_limit"
+            )
             return
         self.problems.fields(
             pointer, concurrency, ("limit", "key", "on_limit"), required=("limit",)
@@ -143,28 +145,30 @@ class _Validation:
         limit = self.problems.number(1, MAX_CONCURRENCY, whole=True)
         self.problems.optional(concurrency, pointer, "limit", limit)
         self.problems.optional(concurrency, pointer, "on_limit", self.problems.choice(_ON_LIMIT))
-        # It is evaluated before the run begins, when there is nothing but its input.
+        # The key is evaluated before the run starts, when only its input is known.
         if concurrency.get("key") is not None:
             before = Scope(None, ("input",))
             self.references.expression(f"{pointer}/key", concurrency["key"], before)
 
     def nodes(self, nodes: Any) -> None:
         if not isinstance(nodes, dict):
-            self.report("/nodes", "nodes is an object of nodes by id, or a list beside edges")
+            self.report(
+                "/nodes", "nodes must be an object of nodes by id, or a list together with edges"
+            )
             return
         if not nodes:
-            self.report("/nodes", "a workflow has at least one node")
+            self.report("/nodes", "a workflow must have at least one node")
         if len(nodes) > MAX_NODES:
             self.report("/nodes", f"{len(nodes)} nodes; the limit is {MAX_NODES}")
             return
         for node_id, node in nodes.items():
             pointer = join_pointer("/nodes", node_id)
             if not is_valid_id(node_id):
-                self.report(pointer, "a node id is 1 to 64 letters, digits, '_' or '-'")
+                self.report(pointer, "a node id must be 1 to 64 letters, digits, '_' or '-'")
             if isinstance(node, dict):
                 self.node(pointer, node_id, node, nodes)
             else:
-                self.report(pointer, "a node is an object with the field type")
+                self.report(pointer, "a node must be an object with the field type")
 
     def node(
         self, pointer: str, node_id: str, node: dict[str, Any], nodes: Mapping[str, Any]
@@ -183,11 +187,11 @@ class _Validation:
 
     def endings(self, pointer: str, node: dict[str, Any]) -> None:
         if node.get("type") == "map":
-            for field in _OF_ITEMS:
+            for field in _ITEM_FIELDS:
                 if field in node:
                     self.report(
                         f"{pointer}/{field}",
-                        f"a map has no {field} of its own, its items have: put it into with.do",
+                        f"a map takes no {field}; put it into with.do, for each item",
                     )
         else:
             self.parameters.attempts(pointer, node)
@@ -197,18 +201,18 @@ class _Validation:
         if node.get("type") != "await":
             self.report(
                 f"{pointer}/on_timeout",
-                "only an await has on_timeout; an attempt that takes too long fails",
+                "on_timeout is allowed on await only; other nodes fail after their timeout",
             )
 
     def needs(self, pointer: str, needs: Any, nodes: Mapping[str, Any]) -> None:
         if not isinstance(needs, list):
-            self.report(pointer, "needs is a list of node ids")
+            self.report(pointer, "needs must be a list of node ids")
             return
         seen: set[str] = set()
         for index, need in enumerate(needs):
             at = f"{pointer}/{index}"
             if not isinstance(need, str):
-                self.report(at, "needs is a list of node ids")
+                self.report(at, "needs must be a list of node ids")
             elif need not in nodes:
                 near = self.problems.nearest(need, nodes)
                 self.report(at, f"there is no node {need!r}{near}")

@@ -1,9 +1,9 @@
-"""What an expression may cost at the most, known before it is evaluated.
+"""Bound the cost of an expression before it is evaluated.
 
-CEL always ends, but nothing ends it early, and the evaluator gives nobody else a turn meanwhile:
-two loops inside each other over a list that a caller has sent take the square of its length. So
-before an expression with loops is evaluated, its steps are estimated from the values at hand, and
-it is refused where they could be too many. A step takes a microsecond or less.
+CEL always terminates, but an evaluation cannot be interrupted, and it blocks the event loop: two
+nested loops over a caller's list take the square of its length. So the number of steps of an
+expression with loops is estimated from its values, and the evaluation is refused if there could be
+too many. A step takes at most a microsecond.
 """
 
 import math
@@ -19,20 +19,20 @@ MACROS: Final[Mapping[str, int]] = {
     "all": 1,
     "exists": 1,
     "exists_one": 1,
-    # The evaluator copies the list that it makes at each element, so these two are quadratic.
+    # The evaluator copies its result list at each element, so these two are quadratic.
     "filter": 2,
     "map": 2,
 }
-"""CEL's loops, with the power of the number of elements to which their steps grow."""
+"""The loops of CEL. The number of steps is the number of elements to this power."""
 
-# Extension functions that go over one argument for each element of another.
+# Extension functions that iterate over one argument for each element of another.
 _NESTING: Final = frozenset({"distinct", "sets.contains", "sets.equivalent", "sets.intersects"})
-# And those that make texts as long as the product of two lengths.
+# Extension functions whose result is as long as the product of two lengths.
 _WEAVING: Final = frozenset({"join", "replace", "split"})
-# A record is not something to loop over; a larger object may be.
+# Only larger objects count as something to loop over.
 _RECORD_FIELDS: Final = 64
-# Texts are copied faster than elements are visited.
-_CHARACTERS_A_STEP: Final = 64
+# Copying a string is faster than visiting elements.
+_CHARACTERS_PER_STEP: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,11 @@ class Loops:
     """The loops of an expression.
 
     Attributes:
-        power: the largest of their powers. Loops inside each other over parts of the same value
-            go over each of its elements once, so their powers do not add up.
-        bodies: paths of names from outside that bodies mention, such as ``("input", "rate")``,
-            each with the number of loops around it: what such a name stands for may be gone over
-            at every turn.
+        power: the maximum of their powers. Nested loops over parts of one value visit each of its
+            elements once, so their powers do not add up.
+        bodies: outer names in loop bodies as paths, such as ``("input", "rate")``, each with the
+            number of loops around it. The value of such a name may be traversed in every
+            iteration.
     """
 
     power: int
@@ -60,10 +60,10 @@ def check_cost(
         source: the expression, for the message.
         loops: its loops.
         functions: the extension functions that it calls.
-        context: the values that it is evaluated on.
+        context: the values of its names.
 
     Raises:
-        ExpressionError: it could take too many.
+        ExpressionError: the evaluation could take too many steps.
     """
     called = set(functions)
     weaves = bool(called & _WEAVING)
@@ -77,13 +77,12 @@ def check_cost(
         turns[depth] = turns.get(depth, 1) + named
     if elements**power * math.prod(turns.values()) > MAX_STEPS:
         raise ExpressionError(
-            f"{source}: too many steps over {elements} values; "
-            "do this in a node function of your own"
+            f"{source}: too many steps over {elements} values; use a custom node function instead"
         )
 
 
 def _count(context: Mapping[str, Any], *, texts: bool) -> int:
-    """Count what loops could go over, and stop soon after that is too much for any."""
+    """Count the elements that loops could visit, up to the limit."""
     found = 0
     waiting: list[Any] = list(context.values())
     while waiting and found <= MAX_STEPS:
@@ -95,7 +94,7 @@ def _count(context: Mapping[str, Any], *, texts: bool) -> int:
             found += len(value) if len(value) > _RECORD_FIELDS else 0
             waiting.extend(value.values())
         elif texts and isinstance(value, str):
-            found += len(value) // _CHARACTERS_A_STEP
+            found += len(value) // _CHARACTERS_PER_STEP
     return found
 
 

@@ -1,10 +1,9 @@
-"""Expressions in definitions: CEL, bare or inside ``${…}`` (https://cel.dev).
+"""Compile and evaluate CEL expressions (https://cel.dev).
 
-An expression is compiled once and evaluated often. The evaluator copies the context that it is
-given, so an expression states which names, and which nodes, it refers to, and gets no others: a
-run of thousands of nodes would otherwise be quadratic. A plain path such as
-``nodes.parse.output.total`` needs no evaluator at all and is walked here, which also keeps JSON
-values exactly as they are.
+An expression is compiled once and evaluated often. The evaluator copies its context, so an
+expression states which names and nodes it uses, and receives no others. Otherwise a run of
+thousands of nodes would take quadratic time. A plain path such as ``nodes.parse.output.total`` is
+resolved without the evaluator, which also returns JSON values unchanged.
 """
 
 import difflib
@@ -24,8 +23,8 @@ from tailrace_shared.workflow.expressions.free_names import find_free_names
 
 MAX_LENGTH: Final = 4096
 
-# `contains` would shadow CEL's own; `lists.range` makes a list of any length from a number;
-# `first` and `last` give optional values, which JSON has no form for.
+# Excluded: `contains` would shadow CEL's own, `lists.range` creates lists of any length, and
+# `first` and `last` return optional values, which JSON cannot represent.
 _EXTENSIONS: Final[Mapping[str, Callable[..., Any]]] = {
     name: function
     for name, function in cel.stdlib.STDLIB_FUNCTIONS.items()
@@ -37,7 +36,7 @@ _FUNCTIONS: Final = frozenset(
         *("int", "uint", "double", "string", "bytes", "timestamp", "duration"),
         *("getFullYear", "getMonth", "getDayOfYear", "getDayOfMonth", "getDate", "getDayOfWeek"),
         *("getHours", "getMinutes", "getSeconds", "getMilliseconds"),
-        # Of `math.abs` the parser names only what comes after the dot.
+        # The parser reports `math.abs` without its namespace.
         *(name.rpartition(".")[2] for name in _EXTENSIONS),
     ]
 )
@@ -55,10 +54,9 @@ class Expression:
 
     Attributes:
         source: its text.
-        names: the top-level names that it refers to.
-        nodes: the ids of the nodes that it refers to; None if it refers to ``nodes`` as a whole.
-        secret: the name of the secret that it is; None if it is anything else, be it computed
-            with a secret.
+        names: the top-level names that it uses.
+        nodes: the ids of the nodes that it uses; None if it uses ``nodes`` as a whole.
+        secret: the name of a secret if the expression is nothing but that secret.
     """
 
     source: str
@@ -68,10 +66,10 @@ class Expression:
     _evaluate: Callable[[Mapping[str, Any]], Any] = field(repr=False)
 
     def evaluate(self, context: Mapping[str, Any]) -> Any:
-        """Return the expression's value, as JSON types.
+        """Return the value of the expression as JSON types.
 
         Raises:
-            ExpressionError: the values at hand do not fit the expression.
+            ExpressionError: the evaluation failed.
         """
         try:
             return self._evaluate(context)
@@ -87,7 +85,7 @@ def compile_expression(source: str) -> Expression:
     """Compile one CEL expression.
 
     Raises:
-        InvalidExpressionError: the text is no expression, or one that is too costly.
+        InvalidExpressionError: the text is not valid CEL, or could be too expensive.
     """
     if len(source) > MAX_LENGTH:
         raise InvalidExpressionError(f"longer than {MAX_LENGTH} characters", MAX_LENGTH + 1)
@@ -117,7 +115,7 @@ def _check_functions(source: str, program: cel.Program) -> None:
 
 def _evaluator(program: cel.Program, loops: Loops) -> Callable[[Mapping[str, Any]], Any]:
     called = set(program.functions())
-    # Of `math.abs` the program names only what comes after the dot.
+    # The program reports `math.abs` without its namespace.
     functions = {
         name: function
         for name, function in _EXTENSIONS.items()
@@ -128,9 +126,9 @@ def _evaluator(program: cel.Program, loops: Loops) -> Callable[[Mapping[str, Any
         check_cost(program.source, loops, functions, context)
         variables = dict(context)
         value = program.execute(cel.Context(variables, functions) if functions else variables)
-        # Timestamps, durations and bytes become what JSON has for them.
+        # Convert timestamps, durations and bytes to JSON types.
         builtin = msgspec.to_builtins(value, str_keys=True)
-        # JSON has no words for NaN and infinity either, and they would come back as null.
+        # JSON cannot represent NaN and infinity; they would become null.
         json.dumps(builtin, allow_nan=False, check_circular=False)
         return builtin
 
@@ -144,7 +142,9 @@ def _walker(path: str) -> Callable[[Mapping[str, Any]], Any]:
         value: Any = context
         for step in steps:
             if not isinstance(value, Mapping):
-                raise ExpressionError(f"{path}: {step!r} is asked of {_kind(value)}, not an object")
+                raise ExpressionError(
+                    f"{path}: cannot read {step!r} of {_kind(value)}; it is not an object"
+                )
             value = value[step]
         return value
 
@@ -157,11 +157,11 @@ def _kind(value: Any) -> str:
 
 def _located(source: str, message: str) -> InvalidExpressionError:
     if "Recursion limit" in message:
-        return InvalidExpressionError("nested too deep", 1)
+        return InvalidExpressionError("nested too deeply", 1)
     place = _ERROR_PLACE.search(message)
     if place is None:
         return InvalidExpressionError("not a CEL expression", 1)
-    # The parser goes on to list every token that it would have liked better.
+    # Drop the list of all expected tokens.
     line, column, reason = int(place[1]), int(place[2]), place[3].partition(" expecting ")[0]
     preceding_lines = source.split("\n")[: line - 1]
     offset = sum(len(text) + 1 for text in preceding_lines)

@@ -57,7 +57,7 @@ def find_free_names(source: str) -> FreeNames:
     """Scan an expression for the names that it takes from outside.
 
     Raises:
-        InvalidExpressionError: its loops are nested too deep.
+        InvalidExpressionError: its loops are nested too deeply.
     """
     tokens = [m for m in TOKEN.finditer(source) if m.lastgroup not in {"space", "comment"}]
     texts = [token[0] for token in tokens] + [""] * 4

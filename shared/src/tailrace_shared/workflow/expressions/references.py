@@ -1,7 +1,7 @@
-"""The expressions of a definition: that each is CEL, and names only what there is where it stands.
+"""Check the expressions of a definition: their syntax, and the names that they use.
 
-Whether a node may be named is known only when the graph is: a node must have run before, so
-references are kept until then.
+An expression may refer to a node only if that node has run before. This needs the graph, so
+references are collected first and checked last.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,22 +16,22 @@ from tailrace_shared.workflow.graph import Graph
 from tailrace_shared.workflow.problem_report import ProblemReport
 
 NAMES: Final = ("input", "nodes", "execution")
-"""What every expression of a node, and of the output, may name."""
+"""Names that every expression of a node or of the output may use."""
 
 
 _RECORDED: Final = (
-    "a secret must not be named here, because what comes of it is recorded: "
-    "name it in the `with` of a node that uses it, such as http"
+    "secrets are not allowed here, because the result is recorded: "
+    "use them in the `with` of a node that takes secrets, such as http"
 )
 
 
 class Scope(NamedTuple):
-    """Where an expression stands, as far as that decides what it may name.
+    """The context of an expression, which decides what it may refer to.
 
     Attributes:
-        node: the node; None outside of nodes.
-        names: what may be named there.
-        no_secrets: why a secret may not be named there; empty where one may.
+        node: the node, or None outside of nodes.
+        names: the allowed names.
+        no_secrets: why secrets are not allowed; empty if they are.
     """
 
     node: str | None
@@ -46,7 +46,7 @@ class _Reference(NamedTuple):
 
 
 class References:
-    """Checks the expressions of one definition, and remembers which nodes they name."""
+    """Checks the expressions of one definition, and collects their references to nodes."""
 
     def __init__(self, problems: ProblemReport) -> None:
         self._problems = problems
@@ -55,10 +55,10 @@ class References:
     def expression(self, pointer: str, source: Any, place: Scope) -> None:
         """Check a bare expression."""
         if not isinstance(source, str):
-            self._problems.report(pointer, "an expression is written as a text (CEL)")
+            self._problems.report(pointer, "an expression must be a string (CEL)")
             return
         if source.lstrip().startswith("${"):
-            self._problems.report(pointer, "an expression stands bare here: leave out ${ and }")
+            self._problems.report(pointer, "this field is an expression already: remove ${ and }")
             return
         try:
             self._add(pointer, compile_expression(source), place)
@@ -73,7 +73,7 @@ class References:
             for path, error in invalid.errors:
                 self._problems.report(join_pointer(pointer, *path), f"not valid CEL: {error}")
         except RecursionError:
-            self._problems.report(pointer, "nested too deep")
+            self._problems.report(pointer, "nested too deeply")
         else:
             for path, expression in template.expressions:
                 self._add(join_pointer(pointer, *path), expression, place)
@@ -94,17 +94,19 @@ class References:
         if place.no_secrets:
             self._problems.report(pointer, place.no_secrets)
         elif expression.secret is None:
-            # What is computed with a secret could not be recognised any more, and kept secret.
+            # The result of a computation with a secret could not be recognised and redacted.
             self._problems.report(
                 pointer,
-                "a secret stands alone, as ${secrets.name}, which may be a part of a longer text: "
-                "nothing can be computed with it",
+                "a secret must be used as ${secrets.name}, alone or within a longer string: "
+                "expressions cannot compute with secrets",
             )
         elif not is_valid_id(expression.secret):
-            self._problems.report(pointer, "a secret's name is at most 64 characters long")
+            self._problems.report(
+                pointer, "the name of a secret must be at most 64 characters long"
+            )
 
     def check_nodes(self, nodes: Mapping[str, Any], graph: Graph | None) -> None:
-        """Check that the nodes that are named exist, and have run before they are asked for."""
+        """Check that all referenced nodes exist and have run before."""
         if not any(reference.expression.nodes for reference in self._references):
             return
         leads_to = graph.ancestry() if graph else None
@@ -116,6 +118,6 @@ class References:
                 elif leads_to and node and not leads_to(named, node):
                     self._problems.report(
                         pointer,
-                        f"{named!r} need not have run before {node!r}: "
+                        f"{named!r} may not have run before {node!r}: "
                         f"add it to the needs of {node!r}",
                     )

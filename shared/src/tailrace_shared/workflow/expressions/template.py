@@ -20,8 +20,8 @@ class Template:
     """JSON with expressions inside its strings, compiled.
 
     Attributes:
-        value: what it renders to where it has no expressions; otherwise as it is written.
-        expressions: every expression in it, each with the path of keys and indexes to its string.
+        value: the rendered value if there are no expressions; otherwise the original value.
+        expressions: all expressions, each with the keys and indexes that lead to its string.
     """
 
     value: Any
@@ -31,20 +31,20 @@ class Template:
     def render(self, context: Mapping[str, Any]) -> Any:
         """Return the JSON with every expression replaced by its value.
 
-        A string that is one ``${…}`` becomes the value with its type; in a longer string a value
-        is written as text (JSON, unless it is a string itself).
+        A string that consists of one ``${…}`` becomes the value with its type. In a longer
+        string, values are inserted as text; values other than strings are inserted as JSON.
 
         Raises:
-            ExpressionError: an expression does not fit the values at hand.
+            ExpressionError: the evaluation of an expression failed.
         """
         return self._render(context)
 
 
 class InvalidTemplateError(ExpressionError):
-    """Expressions inside a template are not acceptable.
+    """A template has invalid expressions.
 
     Attributes:
-        errors: each with the keys and indexes that lead to its string.
+        errors: the errors, each with the keys and indexes that lead to its string.
     """
 
     def __init__(self, errors: "_Errors") -> None:
@@ -53,17 +53,17 @@ class InvalidTemplateError(ExpressionError):
 
 
 def compile_template(value: Any) -> Template:
-    """Compile the expressions in ``value``, any JSON.
+    """Compile the expressions in a JSON value.
 
     Raises:
-        InvalidTemplateError: naming every expression that is not acceptable.
+        InvalidTemplateError: some expressions are invalid.
     """
     compiler = _TemplateCompiler()
     render = compiler.value(value, ())
     if compiler.errors:
         raise InvalidTemplateError(compiler.errors)
     if not compiler.found:
-        constant = render({})  # not `value`: an escaped `${` may be in it
+        constant = render({})  # not `value`, which may contain an escaped `${`
         return Template(constant, (), lambda _context: constant)
     return Template(value, tuple(compiler.found), render)
 
@@ -115,7 +115,7 @@ def _as_text(value: Any) -> str:
 
 
 def _split(text: str) -> Iterator[str | slice]:
-    """Yield the literal parts of a template string, and a slice for each expression in it."""
+    """Yield the literal parts of a template string, and a slice for each expression."""
     literal, position = "", 0
     while (start := text.find("$", position)) >= 0:
         literal += text[position:start]
@@ -143,4 +143,4 @@ def _expression_end(text: str, start: int) -> int:
             if depth == 0:
                 return token.start()
             depth -= 1
-    raise InvalidExpressionError("'${' without its '}'", start - 1)
+    raise InvalidExpressionError("'${' without a matching '}'", start - 1)

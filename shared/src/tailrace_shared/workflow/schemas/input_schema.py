@@ -1,4 +1,4 @@
-"""JSON Schema (draft 2020-12) for the input of runs, and for the forms of steps that wait."""
+"""Validate JSON Schemas (draft 2020-12) of inputs and forms, and values against them."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -13,20 +13,20 @@ from referencing.jsonschema import DRAFT202012
 from tailrace_shared.json_pointer import join_pointer
 from tailrace_shared.workflow.problem_report import Problem
 from tailrace_shared.workflow.schemas.schema_validator import (
-    MOST_SECONDS,
+    MAX_SECONDS,
     BoundedValidator,
     PatternError,
-    TooMuchError,
+    TooSlowError,
     begin,
     matches,
 )
 from tailrace_shared.workflow.sensitive_fields import sensitive_pointers, subschemas
 
-_MOST_VIOLATIONS: Final = 100
-_TOO_MUCH: Final = "the schema takes too long to check; make it simpler"
+_MAX_VIOLATIONS: Final = 100
+_TOO_SLOW: Final = "the schema takes too long to check; simplify it"
 _BY_PATTERN: Final = "patternProperties"
 
-# A `$ref` to another document would make the server fetch it; this registry fetches nothing.
+# A `$ref` to another document would make the server fetch it (SSRF). This registry fetches nothing.
 _NO_RETRIEVAL: Final[referencing.Registry[Any]] = referencing.Registry()
 _errors: Final = BoundedValidator(
     jsonschema.Draft202012Validator.META_SCHEMA,
@@ -35,22 +35,22 @@ _errors: Final = BoundedValidator(
 
 
 def schema_problems(schema: Any) -> list[tuple[tuple[str | int, ...], str]]:
-    """Return why ``schema`` is no JSON Schema that can be used here, each with its place."""
-    begin(MOST_SECONDS)
+    """Return the problems of a JSON Schema, each with its path."""
+    begin(MAX_SECONDS)
     try:
-        # Several parts of the metaschema may say the same of one place.
+        # Several parts of the metaschema may report the same problem.
         found = dict.fromkeys((tuple(error.path), error.message) for error in _errors(schema))
         return (
             list(found)
             or [((), detail) for detail in _broken_references(schema)]
             or list(_unusable(schema))
         )
-    except TooMuchError:
-        return [((), _TOO_MUCH)]
+    except TooSlowError:
+        return [((), _TOO_SLOW)]
     except RecursionError:
-        return [((), "nested too deep")]
+        return [((), "nested too deeply")]
     except ValueError as error:
-        return [((), f"it has an $id that is no URI: {error}")]
+        return [((), f"its $id is not a URI: {error}")]
 
 
 def _unusable(schema: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
@@ -65,7 +65,7 @@ def _unusable(schema: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
             except PatternError as error:
                 yield place, f"the pattern cannot be used: {error}"
     if keywords >= {_BY_PATTERN, "unevaluatedProperties"}:
-        # The library would match the patterns by itself, however long that takes.
+        # The library would match these patterns itself, without a time limit.
         yield (), f"unevaluatedProperties cannot be used together with {_BY_PATTERN}"
 
 
@@ -83,18 +83,18 @@ def _broken_references(schema: Any) -> Iterator[str]:
                 reference = resource.contents[keyword]
                 try:
                     targets.append((reference, resolver.lookup(reference).contents))
-                # A pointer into an array or a number fails in ways of its own.
+                # A pointer into an array or a number raises other errors.
                 except (referencing.exceptions.Unresolvable, ValueError, TypeError):
-                    yield f"{keyword} {reference!r} is not in the schema itself"
+                    yield f"{keyword} {reference!r} is not within the schema"
     for reference, contents in targets:
-        # A reference may lead to where schemas need not be, such as the value of `const`.
+        # A reference may lead to a value that is not a schema, such as that of `const`.
         if id(contents) not in checked and any(_errors(contents)):
-            yield f"what {reference!r} refers to is not a schema"
+            yield f"{reference!r} does not refer to a schema"
         checked.add(id(contents))
 
 
 def compile_schema(schema: Any) -> Validator:
-    """Return a validator for ``schema``, which must be one without :func:`schema_problems`."""
+    """Return a validator for a schema without :func:`schema_problems`."""
     validator: Validator = BoundedValidator(
         schema,
         registry=_NO_RETRIEVAL,
@@ -104,38 +104,40 @@ def compile_schema(schema: Any) -> Validator:
 
 
 def violations(
-    validator: Validator, field: str, value: Any, seconds: float = MOST_SECONDS
+    validator: Validator, field: str, value: Any, seconds: float = MAX_SECONDS
 ) -> list[Problem]:
-    """Return where ``value``, called ``field`` in its document, is not what a schema asks for.
+    """Return the violations of a schema in ``value``.
 
     Args:
-        validator: of the schema.
-        field: what the value is called.
-        value: what is checked.
-        seconds: how long that may take; beyond, it is refused as well.
+        validator: the validator of the schema.
+        field: the name of the value in its document.
+        value: the value.
+        seconds: time limit of the check; a value that takes longer is refused.
     """
     begin(seconds)
     marked = sensitive_pointers(validator.schema, value)
     try:
         return [
             Problem(join_pointer("", field, *error.absolute_path), _sentence(error, marked)[:1000])
-            for error in islice(validator.iter_errors(value), _MOST_VIOLATIONS)
+            for error in islice(validator.iter_errors(value), _MAX_VIOLATIONS)
         ]
     except referencing.exceptions.Unresolvable as error:
-        return [Problem(f"/{field}", f"the workflow's schema refers to what is not there: {error}")]
-    except TooMuchError:
-        return [Problem(f"/{field}", _TOO_MUCH)]
-    except PatternError as error:
         return [
-            Problem(f"/{field}", f"the workflow's schema has a pattern that cannot be: {error}")
+            Problem(
+                f"/{field}", f"a reference in the workflow's schema cannot be resolved: {error}"
+            )
         ]
+    except TooSlowError:
+        return [Problem(f"/{field}", _TOO_SLOW)]
+    except PatternError as error:
+        return [Problem(f"/{field}", f"a pattern in the workflow's schema is invalid: {error}")]
     except RecursionError:
-        return [Problem(f"/{field}", "the workflow's schema refers to itself without end")]
+        return [Problem(f"/{field}", "the workflow's schema has an endless reference")]
 
 
 def _sentence(error: jsonschema.ValidationError, marked: list[str]) -> str:
     place = join_pointer("", *error.absolute_path) + "/"
-    # A sentence quotes what it is about, which may be what nobody is shown, or have it within.
+    # The message of the library quotes the value, which may be sensitive or contain such values.
     if any(place.startswith(f"{each}/") or f"{each}/".startswith(place) for each in marked):
-        return f"is not what the schema asks for: {error.validator}"
+        return f"violates the schema: {error.validator}"
     return error.message

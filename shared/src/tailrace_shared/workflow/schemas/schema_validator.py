@@ -1,10 +1,10 @@
-"""JSON Schema (draft 2020-12) by whoever may store one: a check that ends, and soon.
+"""A JSON Schema validator (draft 2020-12) with a time limit, for untrusted schemas.
 
-Schemas are told by tenants, and values by their clients. Three things of the library take as long
-as one likes: patterns that backtrack, texts or objects that must be unique and cannot be sorted,
-and references to references, each used twice. Patterns are matched in linear time here, by the
-engine that CEL's ``matches`` has, which knows neither look-around nor back-references; unique items
-are hashed; and all of a check has so many seconds of the processor.
+Tenants write the schemas, and their clients send the values. The library has three unbounded
+costs: patterns that backtrack, unique items that cannot be sorted, and nested references that are
+each used twice. Here patterns are matched in linear time by the engine of CEL's ``matches``, which
+has neither look-around nor back-references. Unique items are hashed, and a check has a limit of
+CPU time.
 """
 
 import time
@@ -16,12 +16,12 @@ import cel
 import jsonschema
 import jsonschema.validators
 
-MOST_SECONDS: Final = 5.0
-"""Of the processor, for one check that others need not wait for."""
+MAX_SECONDS: Final = 5.0
+"""CPU time limit of a check in a thread."""
 INLINE_SECONDS: Final = 0.3
-"""The same, where everything else waits meanwhile."""
+"""CPU time limit of a check on the event loop."""
 
-_LONGEST_TEXT: Final = 100_000
+_MAX_PATTERN_TEXT: Final = 100_000
 _STANDARD: Final = jsonschema.Draft202012Validator
 _program: Final = cel.compile("text.matches(pattern)")
 _until: Final[ContextVar[float]] = ContextVar("until")
@@ -31,18 +31,18 @@ Keyword = Callable[[Any, Any, Any, Any], Any]
 
 
 class PatternError(ValueError):
-    """A pattern that cannot be used; the message says why."""
+    """A pattern is not supported; the message says why."""
 
 
-class TooMuchError(Exception):
-    """A check takes too long."""
+class TooSlowError(Exception):
+    """A check exceeded its time limit."""
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Tell whether a pattern is found in a text.
+    """Tell whether a pattern matches somewhere in a text.
 
     Raises:
-        PatternError: it is no pattern, or one that only backtracking could find.
+        PatternError: the pattern is invalid or needs backtracking.
     """
     _check_time()
     try:
@@ -54,13 +54,13 @@ def matches(pattern: str, text: str) -> bool:
 
 
 def begin(seconds: float) -> None:
-    """Begin a check that has so many seconds of this thread."""
+    """Start the CPU time limit of a check in this thread."""
     _until.set(time.thread_time() + seconds)
 
 
 def _check_time() -> None:
     if time.thread_time() > _until.get(float("inf")):
-        raise TooMuchError
+        raise TooSlowError
 
 
 def _within_time(check: Keyword) -> Keyword:
@@ -74,8 +74,8 @@ def _within_time(check: Keyword) -> Keyword:
 def _pattern(validator: Any, pattern: str, instance: Any, _schema: Any) -> Errors:
     if not validator.is_type(instance, "string"):
         return
-    if len(instance) > _LONGEST_TEXT:
-        yield jsonschema.ValidationError("is too long a text to be matched with a pattern")
+    if len(instance) > _MAX_PATTERN_TEXT:
+        yield jsonschema.ValidationError("is too long for a pattern")
     elif not matches(pattern, instance):
         yield jsonschema.ValidationError(f"{instance!r} does not match {pattern!r}")
 
@@ -92,7 +92,7 @@ def _pattern_properties(validator: Any, patterns: Any, instance: Any, _schema: A
 def _additional_properties(validator: Any, wanted: Any, instance: Any, schema: Any) -> Any:
     patterns = schema.get("patternProperties")
     if patterns and validator.is_type(instance, "object"):
-        # The library's own would match the patterns: it gets what none of them matches.
+        # The library would match the patterns itself, so it receives only the keys without a match.
         instance = {
             key: member
             for key, member in instance.items()
@@ -110,7 +110,7 @@ def _unique_items(validator: Any, is_wanted: bool, instance: Any, _schema: Any) 
 
 
 def _hashable(value: Any) -> Any:
-    """Return what is equal for JSON values that are equal: 1 and 1.0 are, 1 and true are not."""
+    """Return a hashable form with JSON equality: 1 equals 1.0, but not true."""
     match value:
         case bool():
             return (bool, value)
@@ -123,7 +123,7 @@ def _hashable(value: Any) -> Any:
 
 
 def _evolve(self: Any, **changes: Any) -> Any:
-    # Whatever `$schema` a part of the schema names: the library's own validator has no bounds.
+    # Keep this class for subschemas with another `$schema`: the library's have no limits.
     kept = {"schema": self.schema, "format_checker": self.format_checker}
     kept |= {"registry": self._registry, "_resolver": self._resolver}
     return type(self)(**{**kept, **changes})
