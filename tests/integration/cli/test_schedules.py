@@ -66,7 +66,7 @@ def test_a_cron_line_says_when_it_comes_next(ticking: TailraceCommand) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (("add", "ticking", "--cron", "* * * * *"), "/cron: a cron line has six fields"),
+        (("add", "ticking", "--cron", "* * * * *"), "/cron: a cron expression has six fields"),
         (("add", "nothing", "--cron", "@hourly"), "/workflow_id: there is no workflow 'nothing'"),
         (
             ("add", "ticking", "--cron", "@hourly", "--time-zone", "Nowhere"),
