@@ -128,10 +128,21 @@ class ExecutionLog:
     async def read(
         self, tenant: str, execution: str, from_sequence: int = 1
     ) -> AsyncIterator[Commit]:
-        """Read the commits of one execution from a sequence to the live edge."""
+        """Read the commits of one execution from a sequence to the live edge.
+
+        Raises:
+            HistoryExpiredError: it is read from the start, and its first commits have expired.
+            NewerLogError: a newer version of Tailrace wrote a commit.
+            UnavailableError: NATS did not answer.
+        """
         subject = self._subjects.log(tenant, execution)
+        must_begin = from_sequence <= 1
         async for message in self._jetstream.read(self._stream, subject, from_sequence):
-            yield _readable(self._commit(message))
+            commit = _readable(self._commit(message))
+            if must_begin and not isinstance(commit.events()[0], ExecutionQueued):
+                raise HistoryExpiredError(f"the beginning of execution {execution!r} has expired")
+            must_begin = False
+            yield commit
 
     async def page(self, part: LogFilter, from_sequence: int) -> tuple[list[Commit], bool]:
         """Return some commits of a part of the log from a sequence on, and whether more follow.
@@ -272,8 +283,6 @@ class ExecutionLog:
         state, last_sequence, writer, size = history
         async for commit in self.read(tenant, execution, last_sequence + 1):
             events = commit.events()
-            if not last_sequence and not isinstance(events[0], ExecutionQueued):
-                raise HistoryExpiredError(f"the beginning of execution {execution!r} has expired")
             for event in events:
                 state.apply(event)
             # A command of the API does not make it the driver of the execution.

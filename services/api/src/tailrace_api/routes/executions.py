@@ -101,7 +101,7 @@ def _shows(path: str) -> Callable[[F], F]:
         path,
         scope="executions:read",
         answers={200: Answer(RunDocument, "The run.")},
-        problems=(404,),
+        problems=(404, 410),
         parameters=(_LOGS,),
     )
 
@@ -201,7 +201,7 @@ class ExecutionRoutes:
         "/api/v1/executions/{execution_id}/steps/{step_id}/output",
         scope="executions:read",
         answers={200: Answer(Any, "The output.")},
-        problems=(404, 413),
+        problems=(404, 410, 413),
     )
     async def output(self, request: Request) -> Response:
         """Show the output of a step, whatever its size."""

@@ -18,6 +18,7 @@ from tailrace_shared.commands.run_input import InvalidInputError
 from tailrace_shared.errors import (
     DeadLetterNotFoundError,
     ExecutionNotFoundError,
+    HistoryExpiredError,
     IdempotencyConflictError,
     IllegalCommandError,
     InvalidIdError,
@@ -38,6 +39,8 @@ CONTENT_TYPE: Final = "application/problem+json"
 
 _STATUS: Final[Mapping[type[Exception], int]] = {
     InvalidIdError: 400,
+    # Before the error that it is a kind of: the first match counts.
+    HistoryExpiredError: 410,
     ExecutionNotFoundError: 404,
     WorkflowNotFoundError: 404,
     ScheduleNotFoundError: 404,

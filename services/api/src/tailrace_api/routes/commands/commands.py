@@ -81,7 +81,7 @@ def _command(
     name: str,
     body: type[msgspec.Struct],
     answer: Answer = _IN_LOG,
-    problems: tuple[int, ...] = (404, 409),
+    problems: tuple[int, ...] = (404, 409, 410),
 ) -> Callable[[F], F]:
     return operation(
         "POST",
@@ -135,7 +135,7 @@ class CommandRoutes:
         "rerun",
         Again,
         Answer(Rerun, "The new run is in the log.", headers=("Location",)),
-        (404, 409, 429),
+        (404, 409, 410, 429),
     )
     async def rerun(self, request: Request) -> Response:
         """Run a finished execution again, from its start or from a node."""

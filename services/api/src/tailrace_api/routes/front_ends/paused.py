@@ -114,7 +114,7 @@ _IN_LOG: Final = Answer(Commanded, "The command is in the log.")
 
 
 def _command(
-    name: str, body: type[msgspec.Struct], problems: tuple[int, ...] = (404, 409)
+    name: str, body: type[msgspec.Struct], problems: tuple[int, ...] = (404, 409, 410)
 ) -> Callable[[F], F]:
     return operation(
         "POST",

@@ -49,6 +49,7 @@ _PROBLEMS: Final[Mapping[int, str]] = {
     400: "A header, the path, the query or the body is malformed.",
     401: "The token is missing or not valid.",
     403: "The token lacks a scope or the organization, or a page of another site sent the request.",
+    410: "The beginning of the execution has expired.",
     404: "The resource does not exist in this organization.",
     408: "The body did not arrive in time.",
     409: "The state of the execution does not allow this.",

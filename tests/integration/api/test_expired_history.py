@@ -1,0 +1,60 @@
+"""An execution whose first commits are gone says so on every route; it is never a 500."""
+
+import httpx
+import pytest
+from nats.aio.client import Client
+
+from harness.generators import hand_written_log as written
+from harness.generators.hand_written_log import HandWrittenLog
+from tailrace_shared.nats.jetstream import JetStream
+
+
+@pytest.fixture(params=["queued", "queued and started"])
+async def expired(
+    request: pytest.FixtureRequest, nats_client: Client, jetstream: JetStream, tenant: str
+) -> str:
+    """Return an execution of Tailrace 0.2 whose beginning expired by age while it ran."""
+    log = HandWrittenLog(nats_client, tenant)
+    last_expired = await log.commit(written.queued(log.execution))
+    if request.param == "queued and started":
+        last_expired = await log.commit(written.started(log.execution))
+    else:
+        await log.commit(written.started(log.execution))
+    await log.step("a")
+    subject = f"tr.log.{tenant}.{log.execution}"
+    await jetstream.api("STREAM.PURGE.EVENTS", {"filter": subject, "seq": last_expired + 1})
+    return log.execution
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/api/v1/workflows/flow/runs/{id}"),
+        ("GET", "/api/v1/workflows/flow/runs/{id}?include_logs=true"),
+        ("GET", "/api/v1/executions/{id}/steps/a/output"),
+        ("POST", "/api/v1/executions/{id}/cancel"),
+        ("POST", "/api/v1/executions/{id}/pause"),
+        ("POST", "/api/v1/executions/{id}/resume"),
+        ("POST", "/api/v1/executions/{id}/rerun"),
+    ],
+)
+async def test_every_route_of_an_execution_says_410(
+    http: httpx.AsyncClient, expired: str, method: str, path: str
+) -> None:
+    answer = await http.request(method, path.format(id=expired))
+    assert answer.status_code == 410
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json()["detail"] == f"the beginning of execution '{expired}' has expired"
+
+
+async def test_seed_000_says_so_too(http: httpx.AsyncClient, expired: str) -> None:
+    for command in ("resume", "cancel"):
+        answer = await http.post(f"/api/workflow/{command}", json={"executionId": expired})
+        assert answer.status_code == 410
+
+
+async def test_lists_and_snapshots_go_on_without_it(http: httpx.AsyncClient, expired: str) -> None:
+    for path in ("/api/workflow/paused", "/api/v1/workflows/flow/runs", "/api/v1/waiting"):
+        answer = await http.get(path)
+        assert answer.status_code == 200
+        assert expired not in answer.text
