@@ -1,4 +1,4 @@
-"""Buckets, and the stores that lie in them."""
+"""Buckets, and the stores built on them."""
 
 import asyncio
 
@@ -20,15 +20,14 @@ from tailrace_shared.workflow.node_types import SHIPPED, NodeType, Parameter
 
 @pytest.fixture
 def bucket(site):
-    """An empty bucket that keeps what was before."""
+    """An empty bucket with a history."""
     return Bucket(site.jetstream, site.subjects.stream(WORKFLOWS))
 
 
 class TestBucket:
     """Keys and values."""
 
-    async def test_a_value_is_put_and_got(self, bucket):
-        """With the revision that wrote it."""
+    async def test_a_value_is_read_with_its_revision(self, bucket):
         assert await bucket.get("a.b") is None
         revision = await bucket.put("a.b", b"1")
         assert await bucket.get("a.b") == ("a.b", b"1", revision)
@@ -37,7 +36,7 @@ class TestBucket:
         assert await bucket.get("a.b") == ("a.b", b"", again)
 
     async def test_earlier_revisions_stay_readable(self, bucket):
-        """By their own key only, also when the key is deleted."""
+        """By their own key only, even after the key is deleted."""
         first = await bucket.put("a", b"1")
         second = await bucket.put("a", b"2")
         other = await bucket.put("b", b"3")
@@ -49,7 +48,7 @@ class TestBucket:
             assert await bucket.get_revision("a", revision) is None
 
     async def test_a_key_is_created_once(self, bucket):
-        """Of many who try at once one succeeds; after a delete it can be created again."""
+        """One of many concurrent creates succeeds; a deleted key can be created again."""
         for _ in range(2):
             created = await asyncio.gather(*(bucket.create("a", b"%d" % n) for n in range(8)))
             (revision,) = [made for made in created if made is not None]
@@ -66,7 +65,7 @@ class TestBucket:
         assert await bucket.keys("v.*") == []
 
     async def test_many_values_are_read_at_once(self, bucket):
-        """More than one request may hold; those without a value are left out."""
+        """More than fit into one request; keys without a value are left out."""
         await asyncio.gather(*(bucket.put(f"t.{n}", b"%d" % n) for n in range(1100)))
         await bucket.delete("t.7")
         wanted = [f"t.{n}" for n in range(1200)]
@@ -85,15 +84,15 @@ class TestBucket:
 
 
 class TestBucketWithoutHistory:
-    """What indexes need: conditions, and removal without a trace."""
+    """Compare-and-set, and removal without a trace."""
 
     @pytest.fixture
     def bucket(self, site):
-        """An empty bucket that keeps the newest value of a key alone."""
+        """An empty bucket that keeps only the newest value of a key."""
         return Bucket(site.jetstream, site.subjects.stream(DUE))
 
-    async def test_a_value_is_replaced_only_by_who_has_seen_it(self, bucket):
-        """Of many who try at once one succeeds."""
+    async def test_a_replace_with_a_stale_revision_is_refused(self, bucket):
+        """One of many concurrent replaces succeeds."""
         revision = 0
         for _ in range(3):
             tries = (bucket.replace("a", b"%d" % n, revision) for n in range(8))
@@ -101,8 +100,8 @@ class TestBucketWithoutHistory:
             assert (await bucket.get_newest("a")).revision == revision
         assert await bucket.replace("b", b"", revision) is None
 
-    async def test_what_is_purged_was_never_there(self, site, bucket):
-        """So it can be created, and replaced from nothing, again."""
+    async def test_a_purged_key_leaves_no_trace(self, site, bucket):
+        """It can be created again, and replaced from revision 0."""
         assert not await bucket.purge("a")
         await bucket.put("a", b"1")
         assert await bucket.purge("a")
@@ -112,8 +111,7 @@ class TestBucketWithoutHistory:
         await bucket.purge("a")
         assert await bucket.create("a", b"3") is not None
 
-    async def test_only_the_revision_that_was_seen_is_purged(self, bucket):
-        """A newer one stays."""
+    async def test_a_purge_keeps_a_newer_revision(self, bucket):
         first = await bucket.put("a", b"1")
         second = await bucket.put("a", b"2")
         assert not await bucket.purge("a", first)
@@ -121,7 +119,7 @@ class TestBucketWithoutHistory:
         assert await bucket.purge("a", second)
 
     async def test_all_values_are_read_with_their_times(self, bucket):
-        """In the order in which they were written, however many there are."""
+        """In the order in which they were written, across pages."""
         for n in range(300):
             await bucket.put(f"t.{n}", b"%d" % n)
         await bucket.put("t.0", b"again")
@@ -141,10 +139,9 @@ class TestWorkflowStore:
 
     @pytest.fixture
     def store(self, site):
-        """A store as a service has it."""
         return WorkflowStore(site.jetstream, site.subjects)
 
-    async def test_the_newest_version_is_got_unless_another_is_asked_for(self, store):
+    async def test_the_newest_version_is_returned_by_default(self, store):
         """A run keeps the version it started with."""
         first = await store.put("t", flow(value=1))
         second = await store.put("t", flow(value=2))
@@ -152,7 +149,7 @@ class TestWorkflowStore:
         assert await store.get("t", "w", first) == (flow(value=1), first)
         assert await store.get("t", "w", first) is await store.get("t", "w", first)
 
-    async def test_what_is_not_there_is_not_found(self, store):
+    async def test_a_missing_workflow_or_version_is_not_found(self, store):
         """Nor is a version of another workflow, or of another tenant."""
         version = await store.put("t", flow())
         for tenant, workflow, asked in (
@@ -166,14 +163,14 @@ class TestWorkflowStore:
                 await store.get(tenant, workflow, asked)
 
     async def test_another_process_sees_a_new_version_at_once(self, site, store):
-        """Only versions are remembered, not which is the newest."""
+        """Versions are cached, but not which one is the newest."""
         await store.put("t", flow(value=1))
         assert (await store.get("t", "w")).definition == flow(value=1)
         await WorkflowStore(site.jetstream, site.subjects).put("t", flow(value=2))
         assert (await store.get("t", "w")).definition == flow(value=2)
 
     async def test_a_tenants_workflows_are_listed_by_id(self, store):
-        """The newest of each, without the deleted."""
+        """The newest version of each, without deleted workflows."""
         for workflow in ("b", "a", "c"):
             await store.put("t", flow(workflow, 1))
             await store.put("t", flow(workflow, 2))
@@ -187,8 +184,8 @@ class TestWorkflowStore:
         assert page.cursor is None
         assert await store.page("v", limit=9) == ([], None)
 
-    async def test_pages_of_workflows_go_on_where_they_ended(self, store):
-        """Deleted ones, and those that were put meanwhile, shift nothing."""
+    async def test_pages_of_workflows_continue_at_the_cursor(self, store):
+        """Workflows that are deleted or added meanwhile do not shift the pages."""
         ids = [f"w{number:02}" for number in range(50)]
         for workflow in ids:
             await store.put("t", flow(workflow))
@@ -205,7 +202,7 @@ class TestWorkflowStore:
         assert seen == ids[:10] + ids[20:]
 
     async def test_a_page_of_large_definitions_is_short(self, store, monkeypatch):
-        """It ends when it is large enough, and the next one goes on."""
+        """It ends at a size limit, and the next page continues."""
         monkeypatch.setattr(workflow_store, "_PAGE_BYTES", 1)
         monkeypatch.setattr(workflow_store, "_STEP", 2)
         for workflow in ("a", "b", "c"):
@@ -216,7 +213,7 @@ class TestWorkflowStore:
         assert ([head.workflow_id for head in rest.workflows], rest.cursor) == (["c"], None)
 
     async def test_a_deleted_workflow_keeps_its_versions(self, store):
-        """For the runs that began with them."""
+        """The runs that started with them need them."""
         version = await store.put("t", flow())
         await store.delete("t", "w")
         with pytest.raises(WorkflowNotFoundError):
@@ -225,8 +222,8 @@ class TestWorkflowStore:
         assert await store.put("t", flow()) > version
 
     @pytest.mark.parametrize("text", ["", "*", ">", "a.b", "a b"])
-    async def test_no_id_reaches_beyond_its_key(self, store, text):
-        """A wildcard would read other tenants' workflows."""
+    async def test_an_id_with_a_wildcard_is_refused(self, store, text):
+        """It would read other tenants' workflows."""
         for attempt in (store.get(text, "w"), store.get("t", text), store.page(text, limit=1)):
             with pytest.raises(InvalidIdError):
                 await attempt
@@ -237,18 +234,16 @@ class TestRunIndex:
 
     @pytest.fixture
     def index(self, site):
-        """An index as a service has it."""
         return RunIndex(site.jetstream, site.subjects)
 
     async def put(self, index, *, workflow="w", tenant="t", status="running", execution=None):
-        """Write a run; returns its id."""
+        """Store a run; return its id."""
         state = ExecutionState(execution or new_execution_id(), workflow, "W", 3, status)
         state.error = "broke" if status == "failed" else None
         await index.put(tenant, state)
         return state.execution_id
 
-    async def test_a_summary_is_what_the_state_says(self, index):
-        """The newest one counts."""
+    async def test_a_summary_is_that_of_the_newest_state(self, index):
         execution = await self.put(index)
         await self.put(index, status="failed", execution=execution)
         (run,) = (await index.page("t")).runs
@@ -256,7 +251,7 @@ class TestRunIndex:
         assert (run.status, run.error) == ("failed", "broke")
 
     async def test_pages_follow_each_other_without_gap_or_overlap(self, index):
-        """Newest first, also when new runs come meanwhile."""
+        """Newest first, even if new runs start meanwhile."""
         runs = [await self.put(index) for _ in range(23)]
         seen, cursor = [], None
         while True:
@@ -270,7 +265,6 @@ class TestRunIndex:
 
     @pytest.mark.parametrize("count", [0, 4, 5, 6])
     async def test_a_full_last_page_has_no_cursor(self, index, count):
-        """There is nothing after it."""
         for _ in range(count):
             await self.put(index)
         page = await index.page("t", limit=5)
@@ -288,15 +282,15 @@ class TestRunIndex:
         with pytest.raises(InvalidIdError):
             await index.page(">")
 
-    async def test_a_few_among_many_are_found(self, index):
-        """Beyond what is read at once."""
+    async def test_a_filter_finds_few_among_many(self, index):
+        """Across several internal reads."""
         wanted = await self.put(index, status="failed")
         await asyncio.gather(*(self.put(index) for _ in range(450)))
         page = await index.page("t", status="failed", limit=1)
         assert [run.execution_id for run in page.runs] == [wanted]
 
     async def test_a_run_that_expires_while_it_is_listed_is_left_out(self, site, index):
-        """Its key was there a moment ago."""
+        """Its key was listed a moment ago."""
         execution = await self.put(index)
         bucket = Bucket(site.jetstream, site.subjects.stream(RUNS))
         await bucket.delete(f"t.w.{execution}")
@@ -304,10 +298,10 @@ class TestRunIndex:
 
 
 class TestNodeTypeStore:
-    """What workers tell the API."""
+    """The node types that workers publish for the API."""
 
     async def test_published_types_join_the_shipped_ones(self, site):
-        """For every process, also those that asked before."""
+        """In every process, even in those that have read them before."""
         worker = NodeTypeStore(site.jetstream, site.subjects)
         api = NodeTypeStore(site.jetstream, site.subjects)
         parse = NodeType("po.parse", {"file": Parameter(required=True)}, summary="Parse.")
@@ -318,7 +312,7 @@ class TestNodeTypeStore:
         assert {name: known[name] for name in SHIPPED} == SHIPPED
 
     async def test_a_type_is_written_again_only_when_it_changed(self, site):
-        """Every start of every worker publishes."""
+        """Workers publish at every start."""
         bucket = Bucket(site.jetstream, site.subjects.stream("node_types"))
         types = [NodeType("a"), NodeType("b", {"x": Parameter()})]
         await NodeTypeStore(site.jetstream, site.subjects).publish(types)

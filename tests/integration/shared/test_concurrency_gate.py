@@ -1,4 +1,4 @@
-"""The gate before executions: lines, slots, and what crashes leave of them."""
+"""The concurrency gate: queues, slots, and crashes between its steps."""
 
 import asyncio
 import contextlib
@@ -22,41 +22,40 @@ NOW = "2024-01-15T10:30:00.000Z"
 WORKFLOW = StoredWorkflow(Definition("w", {"n": Node("log")}), 1)
 
 
-class TestLine:
-    """Places in the order of arrival."""
+class TestQueue:
+    """FIFO queues."""
 
     @pytest.fixture
-    def line(self, site):
-        """All lines."""
+    def queue(self, site):
         return FifoQueue(site.jetstream, site.subjects)
 
-    async def test_the_first_is_who_came_first(self, line):
-        """Joining again keeps the place; lines have nothing to do with each other."""
-        assert await line.first("l") is None
+    async def test_the_head_is_the_execution_that_joined_first(self, queue):
+        """Joining again keeps the place; queues are independent."""
+        assert await queue.first("l") is None
         for execution in ("a", "b", "c", "a"):
-            await line.join("l", "t", execution)
-        await line.join("m", "u", "x")
+            await queue.join("l", "t", execution)
+        await queue.join("m", "u", "x")
         order = []
-        while (first := await line.first("l")) is not None:
+        while (first := await queue.first("l")) is not None:
             order.append(first)
-            await line.leave("l", *first)
+            await queue.leave("l", *first)
         assert order == [("t", "a"), ("t", "b"), ("t", "c")]
-        assert await line.first("m") == ("u", "x")
+        assert await queue.first("m") == ("u", "x")
 
-    async def test_whoever_left_joins_at_the_end(self, site, line):
-        """Leaving twice is leaving once, and nothing stays behind."""
+    async def test_an_execution_that_left_joins_at_the_end(self, site, queue):
+        """Leaving is idempotent, and leaves nothing behind."""
         for execution in ("a", "b"):
-            await line.join("l", "t", execution)
-        assert [await line.leave("l", "t", "a") for _ in range(2)] == [True, False]
-        await line.join("l", "t", "a")
-        assert await line.first("l") == ("t", "b")
-        await line.leave("l", "t", "b")
-        await line.leave("l", "t", "a")
+            await queue.join("l", "t", execution)
+        assert [await queue.leave("l", "t", "a") for _ in range(2)] == [True, False]
+        await queue.join("l", "t", "a")
+        assert await queue.first("l") == ("t", "b")
+        await queue.leave("l", "t", "b")
+        await queue.leave("l", "t", "a")
         assert await site.count(site.subjects.stream(LINES)) == 0
 
 
 class Fleet:
-    """Executions before a gate, and the jobs that were published for them."""
+    """Executions at a gate, and the jobs that were published for them."""
 
     def __init__(self, site):
         self.site = site
@@ -64,7 +63,7 @@ class Fleet:
         self.gate = self.another_gate(site.jetstream)
 
     def another_gate(self, jetstream):
-        """Return the gate as another worker has it."""
+        """Return the gate of another worker."""
         return ConcurrencyGate(
             Stores.over(jetstream, self.site.subjects), JobCallback(self.advance)
         )
@@ -75,31 +74,31 @@ class Fleet:
         await self.jobs.put(execution)
 
     async def create(self, *executions):
-        """Bring executions into being."""
+        """Create executions."""
         for execution in executions:
             await self.site.log.create("t", execution, WORKFLOW, None)
 
     async def end(self, execution):
-        """Write the end of an execution."""
+        """Append the end of an execution."""
         end = ev.ExecutionCancelled(ev.Cancelled(execution, "cancelled", 1), NOW)
         await self.site.commit(execution, end)
 
     async def enter(self, execution, limit=1, gate=None, **options):
-        """Tell whether an execution gets in."""
+        """Return whether an execution is admitted."""
         entry = await (gate or self.gate).enter("t", "w", "g", limit, execution, **options)
         assert (execution in entry.holders) == entry.admitted
         return entry.admitted
 
     async def leave(self, execution, limit=1):
-        """Give back what an execution has."""
+        """Release what an execution holds."""
         await self.gate.leave("t", "w", "g", limit, execution)
 
     async def woken(self):
-        """Return whose jobs were published."""
+        """Return the executions whose jobs were published."""
         return [self.jobs.get_nowait() for _ in range(self.jobs.qsize())]
 
     async def is_empty(self):
-        """Tell whether nothing of the gate is stored any more."""
+        """Return whether the gate stores nothing."""
         bucket = await self.site.count(f"KV_{self.site.subjects.stream(CONCURRENCY)}")
         return bucket + await self.site.count(self.site.subjects.stream(LINES)) == 0
 
@@ -112,8 +111,8 @@ async def fleet(site):
     return fleet
 
 
-async def test_no_more_than_the_limit_get_in(fleet):
-    """The others wait in line; whoever is in is in when it asks again."""
+async def test_no_more_than_the_limit_are_admitted(fleet):
+    """The others are queued; entering again is idempotent."""
     assert await fleet.enter("a", 2)
     assert await fleet.enter("b", 2)
     assert not await fleet.enter("c", 2)
@@ -121,15 +120,14 @@ async def test_no_more_than_the_limit_get_in(fleet):
     assert await fleet.woken() == []
 
 
-async def test_groups_and_workflows_have_slots_of_their_own(fleet):
-    """As have tenants."""
+async def test_groups_workflows_and_tenants_have_separate_slots(fleet):
     for tenant, workflow, group in (("t", "w", "g"), ("t", "w", "h"), ("t", "v", "g")):
         assert (await fleet.gate.enter(tenant, workflow, group, 1, "a")).admitted
     assert (await fleet.gate.enter("u", "w", "g", 1, "a")).admitted
 
 
-async def test_a_slot_that_is_given_back_goes_to_the_first_in_line(fleet):
-    """Who is woken; a newcomer stands behind those who have waited."""
+async def test_a_released_slot_goes_to_the_head_of_the_queue(fleet):
+    """It is woken, and a newcomer queues behind it."""
     assert await fleet.enter("a")
     assert not await fleet.enter("b")
     assert not await fleet.enter("c")
@@ -148,8 +146,8 @@ async def test_a_slot_that_is_given_back_goes_to_the_first_in_line(fleet):
     assert await fleet.is_empty()
 
 
-async def test_whoever_gets_in_wakes_the_next_while_slots_are_free(fleet):
-    """Two that left at once need wake but one."""
+async def test_an_admitted_execution_wakes_the_next_while_slots_are_free(fleet):
+    """Two concurrent releases need to wake only one."""
     for execution in "ab":
         assert await fleet.enter(execution, 2)
     for execution in "cd":
@@ -162,7 +160,7 @@ async def test_whoever_gets_in_wakes_the_next_while_slots_are_free(fleet):
     assert await fleet.enter("d", 2)
 
 
-async def test_one_that_does_not_wait_is_not_in_line(fleet):
+async def test_an_execution_that_must_not_wait_is_not_queued(fleet):
     """A new run that is cancelled beyond the limit."""
     assert await fleet.enter("a")
     assert not await fleet.enter("b", waits=False)
@@ -171,8 +169,8 @@ async def test_one_that_does_not_wait_is_not_in_line(fleet):
     assert await fleet.is_empty()
 
 
-async def test_one_that_leaves_the_line_is_not_woken(fleet):
-    """It was cancelled while it waited. Leaving twice is leaving once."""
+async def test_an_execution_that_leaves_the_queue_is_not_woken(fleet):
+    """It was cancelled while it waited. Leaving is idempotent."""
     for execution in "abc":
         await fleet.enter(execution)
     for _ in range(2):
@@ -182,8 +180,8 @@ async def test_one_that_leaves_the_line_is_not_woken(fleet):
     assert await fleet.woken() == ["c"]
 
 
-async def test_a_larger_limit_lets_those_in_line_in(fleet):
-    """The workflow was changed while they waited; a smaller one sends nobody out."""
+async def test_a_larger_limit_admits_queued_executions(fleet):
+    """The workflow was changed while they waited. A smaller limit evicts no holder."""
     for execution in "abc":
         await fleet.enter(execution)
     assert not await fleet.enter("d", 2)
@@ -194,7 +192,7 @@ async def test_a_larger_limit_lets_those_in_line_in(fleet):
 
 
 async def test_a_holder_of_a_newer_version_keeps_its_slot(fleet):
-    """Whether it has ended cannot be read here."""
+    """This version cannot read whether it has ended."""
     await fleet.enter("a")
     subject = fleet.site.subjects.log("t", "a")
     await fleet.site.jetstream.publish(subject, b"[]", {VERSION: "99"})
@@ -202,10 +200,10 @@ async def test_a_holder_of_a_newer_version_keeps_its_slot(fleet):
 
 
 class TestCrashes:
-    """A step that is done and the next that is not."""
+    """Crashes between two steps."""
 
     async def test_after_a_slot_was_taken(self, fleet):
-        """Before the line was left, or the next woken: entering again does both."""
+        """Entering again leaves the queue and wakes the next."""
         for execution in "abc":
             await fleet.enter(execution, 2 if execution != "c" else 1)
         await fleet.leave("a", 2)
@@ -217,8 +215,8 @@ class TestCrashes:
         assert await fleet.woken() == ["d"]
         assert await fleet.enter("d", 2)
 
-    async def test_after_a_slot_was_given_back(self, fleet):
-        """Before anybody was woken: leaving again wakes."""
+    async def test_after_a_slot_was_released(self, fleet):
+        """Leaving again wakes the next."""
         for execution in "ab":
             await fleet.enter(execution)
         await fleet.gate._release(fleet_group(1), "a")
@@ -226,15 +224,15 @@ class TestCrashes:
         await fleet.leave("a")
         assert await fleet.woken() == ["b"]
 
-    async def test_after_the_line_was_joined(self, fleet):
-        """Just when the slot was given back: entering again gets in."""
+    async def test_after_the_queue_was_joined(self, fleet):
+        """Entering again is admitted, if a slot was released meanwhile."""
         await fleet.enter("a")
         await fleet.leave("a")
         await fleet.gate._queues.join(fleet_group(1).queue, "t", "b")
         assert await fleet.enter("b")
 
-    async def test_a_slot_given_back_between_the_look_and_the_line_is_seen(self, fleet):
-        """The second look is what finds it."""
+    async def test_a_slot_released_between_the_first_read_and_the_join_is_seen(self, fleet):
+        """The second read finds it."""
         await fleet.enter("a")
         join = fleet.gate._queues.join
 
@@ -247,14 +245,14 @@ class TestCrashes:
         assert await fleet.enter("b")
 
     async def test_the_slot_of_an_execution_that_has_ended_is_free(self, fleet):
-        """Its worker never gave it back."""
+        """Its worker never released it."""
         await fleet.enter("a")
         assert not await fleet.enter("b")
         await fleet.end("a")
         assert await fleet.enter("b")
 
-    async def test_an_execution_that_has_ended_does_not_keep_others_in_line(self, fleet):
-        """Nor does one whose log is gone."""
+    async def test_an_ended_execution_at_the_head_does_not_block_the_queue(self, fleet):
+        """Nor does one whose log has expired."""
         for execution in ("a", "never", "b", "c"):
             await fleet.enter(execution)
         await fleet.end("b")
@@ -264,12 +262,12 @@ class TestCrashes:
 
 
 def fleet_group(limit):
-    """Return what the gate calls the group of these tests."""
+    """Return the gate's group of these tests."""
     return _group("t", "w", "g", limit)
 
 
 class Rush:
-    """Executions that come all at once, and the workers that let them in."""
+    """Executions that arrive at once, and the workers that admit them."""
 
     def __init__(self, fleet, rng):
         self.fleet = fleet
@@ -280,22 +278,22 @@ class Rush:
         self.done: list[str] = []
 
     async def arrive(self):
-        """Have all executions come."""
+        """Publish the jobs of all executions."""
         for execution in self.executions:
             await self.fleet.create(execution)
             await self.fleet.advance("t", execution)
 
     async def work(self, gate):
-        """Take one job after the other until all executions are through."""
+        """Take jobs until all executions have ended."""
         while len(self.done) < len(self.executions):
             with contextlib.suppress(TimeoutError):
                 execution = await asyncio.wait_for(self.fleet.jobs.get(), 0.5)
-                # As a worker that finds an execution driven, or ended.
+                # Like a worker that finds an execution driven elsewhere, or ended.
                 if execution not in self.inside and execution not in self.done:
                     await self.drive(execution, gate)
 
     async def drive(self, execution, gate):
-        """Enter if there is room, stay a while and leave; some leave twice."""
+        """Enter if a slot is free, hold it a while and leave; some leave twice."""
         if not await self.fleet.enter(execution, 3, gate) or execution in self.inside:
             return
         if execution not in self.done:
@@ -310,8 +308,8 @@ class Rush:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-async def test_under_way_there_are_never_more_than_the_limit_and_all_get_in(site, fleet, seed):
-    """Fifty executions, four workers on two connections; roughly in order of arrival."""
+async def test_under_load_the_limit_holds_and_every_execution_is_admitted(site, fleet, seed):
+    """Fifty executions, four workers on two connections; admitted roughly in order of arrival."""
     rush = Rush(fleet, random.Random(seed))
     other = await connect(site.settings, "other")
     gates = [fleet.gate, fleet.another_gate(JetStream(other))]
@@ -320,7 +318,7 @@ async def test_under_way_there_are_never_more_than_the_limit_and_all_get_in(site
     assert sorted(rush.done) == rush.executions
     assert rush.most <= 3
     late = [abs(rush.done.index(execution) - n) for n, execution in enumerate(rush.executions)]
-    # Four workers take jobs side by side, and a slow machine may stop any of them for a while.
+    # Four workers take jobs concurrently, and a slow machine may delay any of them.
     assert max(late) <= 20
     assert await Bucket(site.jetstream, site.subjects.stream(CONCURRENCY)).keys(">") == []
     await other.close()

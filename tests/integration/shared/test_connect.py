@@ -1,4 +1,4 @@
-"""Connecting: each way in which NATS may not be there is one line."""
+"""Connecting to NATS: every failure is one line."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from tailrace_shared.settings import CommonSettings
 
 @contextlib.asynccontextmanager
 async def pretender(greeting):
-    """Listen as a server that says ``greeting`` and then answers pings."""
+    """Listen as a server that sends ``greeting`` and then answers pings."""
 
     async def serve(reader, writer):
         writer.write(greeting)
@@ -31,37 +31,35 @@ async def pretender(greeting):
 
 
 async def refusal(url, timeout=1.0):
-    """Return why a connection cannot be had."""
+    """Return the error of a failed connection."""
     with pytest.raises(StartupError) as caught:
         await connect(CommonSettings(nats_url=url, nats_connect_timeout=Duration(timeout)), "test")
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-async def test_a_running_nats_is_connected_to(shared_nats):
-    """With JetStream on."""
+async def test_a_running_server_is_connected_to(shared_nats):
     client = await connect(CommonSettings(nats_url=shared_nats.url), "test")
     assert client.is_connected
     await client.close()
 
 
-async def test_the_first_server_that_answers_will_do(shared_nats):
-    """Several may be named."""
+async def test_the_first_reachable_server_is_used(shared_nats):
     url = f"nats://127.0.0.1:{free_port()},{shared_nats.url}"
     client = await connect(CommonSettings(nats_url=url), "test")
     await client.close()
 
 
-async def test_nobody_listens():
-    """The message has the address and what to do."""
+async def test_a_refused_connection_is_a_startup_error():
+    """The message has the address and a remedy."""
     url = f"nats://127.0.0.1:{free_port()}"
     message = await refusal(url, 0.3)
     assert message.startswith(f"cannot reach NATS at {url}: ")
     assert message.endswith("Start it, or set NATS_URL")
 
 
-async def test_somebody_listens_and_says_nothing():
-    """Within the time that is set."""
+async def test_a_silent_server_times_out():
+    """Within the configured timeout."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"nats://127.0.0.1:{silent.getsockname()[1]}"
         assert "cannot reach NATS" in await refusal(url, 0.3)
@@ -71,15 +69,14 @@ async def test_somebody_listens_and_says_nothing():
     "greeting",
     [b"HTTP/1.1 400 Bad Request\r\n\r\n", b"INFO {broken\r\n", b"SSH-2.0-x\r\n", b"\xff\xfe\r\n"],
 )
-async def test_somebody_else_listens(greeting):
-    """Whatever speaks there is not NATS."""
+async def test_a_server_that_does_not_speak_nats_is_refused(greeting):
     async with pretender(greeting) as port:
         assert "cannot reach NATS" in await refusal(f"nats://127.0.0.1:{port}", 0.5)
 
 
 @pytest.mark.parametrize("version", ["2.10.22", "2.13.9", "1.4.1", "0.0.0"])
-async def test_an_old_nats_is_too_old(version):
-    """With its version and the one that is needed."""
+async def test_an_old_server_is_refused(version):
+    """The message has its version and the minimum."""
     greeting = (
         f'INFO {{"server_id":"x","version":"{version}","headers":true,'
         f'"max_payload":1048576,"proto":1}}\r\n'
@@ -89,8 +86,8 @@ async def test_an_old_nats_is_too_old(version):
     assert message == f"NATS {version} is too old: Tailrace needs 2.14 or later"
 
 
-async def test_jetstream_is_off(tmp_path):
-    """With what to do about it."""
+async def test_a_server_without_jetstream_is_refused(tmp_path):
+    """The message has a remedy."""
     with NatsServer(tmp_path, jetstream=False) as server:
         message = await refusal(server.url, 60)
     assert "JetStream off" in message
@@ -100,13 +97,12 @@ async def test_jetstream_is_off(tmp_path):
 @pytest.mark.parametrize(
     "url", ["", "nats://", "127.0.0.1:port", "nats://a:b:c", "http://127.0.0.1:1", "nats://[::1"]
 )
-async def test_what_is_no_address_is_refused(url):
-    """As one line, too."""
+async def test_an_invalid_address_is_refused(url):
     await refusal(url, 0.3)
 
 
-async def test_credentials_stay_out_of_the_message():
-    """It is logged."""
+async def test_credentials_are_not_part_of_the_error():
+    """The error is logged."""
     port = free_port()
     message = await refusal(f"nats://me:secret@127.0.0.1:{port},nats://token@127.0.0.1:{port}", 0.3)
     assert "secret" not in message
@@ -114,8 +110,8 @@ async def test_credentials_stay_out_of_the_message():
     assert f"127.0.0.1:{port}" in message
 
 
-async def test_headers_come_as_they_were_sent_and_a_line_break_begins_no_other(site):
-    """What a header says may be somebody else's text."""
+async def test_a_line_break_in_a_header_value_injects_no_header(site):
+    """A header's value may be text of a client."""
     subject = site.subjects.log("t", "1")
     sent = {"Tailrace-State": "running 0", "X": "ein Wörtchen ", "Y": "a\r\nNats-Rollup: all"}
     sequence = await site.jetstream.publish(subject, b"[]", sent)

@@ -1,4 +1,4 @@
-"""The due index: by when executions must be driven."""
+"""The due index: deadlines by which executions must be driven."""
 
 import time
 
@@ -11,7 +11,6 @@ from tailrace_shared.stores.indexes.due_index import DueIndex
 
 @pytest.fixture
 def index(site):
-    """An index as a service has it."""
     return DueIndex(site.jetstream, site.subjects)
 
 
@@ -20,8 +19,8 @@ async def entries(index):
     return [(due.tenant, due.execution, due.by) async for due in index.entries()]
 
 
-async def test_entries_are_read_in_the_order_in_which_they_were_written(index):
-    """The newest of each execution alone, with the time of NATS."""
+async def test_entries_are_read_oldest_first(index):
+    """Only the newest of each execution, with the time of NATS."""
     began = time.time()
     await index.put("t", "a", 1.0)
     await index.put("u", "a", 2.5)
@@ -31,8 +30,8 @@ async def test_entries_are_read_in_the_order_in_which_they_were_written(index):
         assert began - 1 < due.written_at < time.time() + 1
 
 
-async def test_what_is_removed_leaves_nothing_behind(site, index):
-    """Removing twice is removing once."""
+async def test_a_removed_entry_leaves_nothing_behind(site, index):
+    """Removal is idempotent."""
     for n in range(300):
         await index.put("t", f"e{n}", float(n))
     assert len(await entries(index)) == 300
@@ -43,8 +42,7 @@ async def test_what_is_removed_leaves_nothing_behind(site, index):
     assert await site.count(f"KV_{site.subjects.stream(DUE)}") == 0
 
 
-async def test_only_what_was_seen_is_removed(index):
-    """An entry that was written again meanwhile stays."""
+async def test_a_removal_keeps_a_newer_entry(index):
     await index.put("t", "a", 1.0)
     (seen,) = [due async for due in index.entries()]
     await index.put("t", "a", 2.0)
@@ -55,14 +53,14 @@ async def test_only_what_was_seen_is_removed(index):
     assert await entries(index) == []
 
 
-async def test_no_id_reaches_beyond_its_entry(index):
-    """A wildcard would remove those of others."""
+async def test_an_id_with_a_wildcard_is_refused(index):
+    """It would remove entries of others."""
     with pytest.raises(InvalidIdError):
         await index.remove("t", ">")
 
 
-async def test_what_is_asked_has_an_entry_of_its_own(index):
-    """Whoever drives the execution meanwhile, and parks it, does not strike it out."""
+async def test_a_request_has_an_entry_of_its_own(index):
+    """A worker that drives the execution meanwhile and parks it does not remove that entry."""
     async with index.watched_request("t", "a"):
         await index.put("t", "a", 9.0)
         await index.remove("t", "a")
@@ -72,8 +70,8 @@ async def test_what_is_asked_has_an_entry_of_its_own(index):
     assert await entries(index) == []
 
 
-async def test_what_may_have_been_accepted_is_looked_after(index):
-    """What was refused is not."""
+async def test_a_request_that_may_have_been_accepted_keeps_its_entry(index):
+    """A refused request does not."""
     with pytest.raises(IllegalCommandError):
         async with index.watched_request("t", "a"):
             raise IllegalCommandError("it has ended")

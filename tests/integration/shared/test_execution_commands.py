@@ -1,4 +1,4 @@
-"""Commands on executions: what each costs."""
+"""The cost of commands on executions."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""The log as the services read it, and the two appends of the API."""
+"""The event log: reads, and the two appends of the API."""
 
 import asyncio
 import time
@@ -53,7 +53,7 @@ class Writer:
         self.last = 0
 
     async def create(self):
-        """Bring the execution into being."""
+        """Create the execution."""
         state = await self.log.create("t", self.execution, WORKFLOW, {"x": 1})
         commit = await self.log.last_commit("t", self.execution)
         assert commit is not None
@@ -91,7 +91,7 @@ async def written(site):
 
 
 async def test_an_execution_is_created_once(site):
-    """Of many who try with one id, one does; what they get tells them."""
+    """Of concurrent creates with one id one succeeds; the others get None."""
     log = ExecutionLog(site.jetstream, site.subjects)
     execution = new_execution_id()
     states = await asyncio.gather(
@@ -117,7 +117,7 @@ async def test_a_history_is_folded_from_its_commits(written):
 
 
 async def test_a_long_history_is_read_in_pages(written):
-    """Beside another that is written at the same time."""
+    """Interleaved with another log."""
     other = Writer(written.site)
     await other.create()
     await written.commit(STARTED, STEP)
@@ -152,7 +152,7 @@ async def test_an_execution_that_does_not_exist_is_not_found(written):
 
 
 async def test_a_commit_is_found_by_its_sequence(written):
-    """With the tenant and the execution it belongs to."""
+    """With its tenant and execution."""
     sequence = await written.commit(STARTED)
     found = await written.log.find(sequence)
     assert found is not None
@@ -163,8 +163,8 @@ async def test_a_commit_is_found_by_its_sequence(written):
         assert await written.log.find(missing) is None
 
 
-async def test_the_edge_tells_when_the_stream_was_made_and_what_it_holds(written):
-    """A stream that is made anew has another epoch."""
+async def test_the_edge_has_the_epoch_and_the_bounds_of_the_stream(written):
+    """A recreated stream has another epoch."""
     edge = await written.log.edge()
     assert (edge.first_sequence, edge.last_sequence) == (1, written.last)
     assert int(edge.epoch, 16) > 1_700_000_000_000
@@ -173,7 +173,7 @@ async def test_the_edge_tells_when_the_stream_was_made_and_what_it_holds(written
 
 
 async def test_the_newest_sequences_of_many_executions_are_read_at_once(written):
-    """Those that do not exist are left out."""
+    """Executions that do not exist are left out."""
     expected = {}
     for _ in range(120):
         writer = Writer(written.site)
@@ -186,7 +186,7 @@ async def test_the_newest_sequences_of_many_executions_are_read_at_once(written)
 
 
 async def test_a_tenant_is_read_as_one_log(written):
-    """Its executions' commits come in the order in which they were stored, each with its own."""
+    """The commits of its executions are interleaved in stored order."""
     other = Writer(written.site)
     await other.create()
     commits, more = await written.log.page(LogFilter("t"), other.last)
@@ -200,8 +200,7 @@ async def test_a_tenant_is_read_as_one_log(written):
 class TestCancel:
     """A request to cancel is recorded, once."""
 
-    async def test_a_request_is_in_the_log(self, written):
-        """For the worker to find."""
+    async def test_a_request_is_recorded_in_the_log(self, written):
         await written.commit(STARTED)
         state = await cancel(written.log, "t", written.execution, "no longer needed")
         history = await written.log.load("t", written.execution)
@@ -210,8 +209,7 @@ class TestCancel:
         assert state.cancel.data.reason == "no longer needed"
         assert (state.status, history.last_writer) == ("running", "worker")
 
-    async def test_asking_many_times_is_asking_once(self, written):
-        """Also at the same time."""
+    async def test_concurrent_requests_are_recorded_once(self, written):
         before = written.last
         await asyncio.gather(
             *(cancel(written.log, "t", written.execution, str(n)) for n in range(6))
@@ -219,8 +217,7 @@ class TestCancel:
         commits = [c async for c in written.log.read("t", written.execution, before + 1)]
         assert len(commits) == 1
 
-    async def test_a_request_that_meets_a_worker_is_recorded_after_what_it_wrote(self, written):
-        """It loses its place in the log, and takes the next."""
+    async def test_a_request_that_loses_to_a_worker_is_recorded_after_its_commit(self, written):
         await written.commit(STARTED, STEP)
 
         async def work():
@@ -237,7 +234,7 @@ class TestCancel:
         assert state.cancel is not None
         assert (await written.log.load("t", written.execution)).state.cancel == state.cancel
 
-    async def test_what_has_ended_otherwise_cannot_be_cancelled(self, written):
+    async def test_a_completed_execution_cannot_be_cancelled(self, written):
         """Nothing is written."""
         done = ExecutionCompleted(Completed("e", "completed", 5), NOW)
         await written.commit(STARTED, done)
@@ -246,15 +243,15 @@ class TestCancel:
         commit = await written.log.last_commit("t", written.execution)
         assert commit.sequence == written.last
 
-    async def test_what_is_cancelled_already_is_cancelled(self, written):
-        """A second request is answered like the first."""
+    async def test_cancelling_a_cancelled_execution_is_accepted(self, written):
+        """A repetition is answered like the first request."""
         await written.commit(STARTED, ExecutionCancelled(Cancelled("e", "cancelled", 5), NOW))
         state = await cancel(written.log, "t", written.execution, "again")
         assert state.status == "cancelled"
 
 
 async def test_every_commit_is_republished_as_it_is_stored(site, written):
-    """With the sequence before it, so that a listener sees every gap."""
+    """With the preceding sequence, so that a subscriber detects every gap."""
     heard = await site.client.subscribe(site.subjects.live("t", written.execution))
     await site.client.flush()
     first = written.last
@@ -269,8 +266,8 @@ async def test_every_commit_is_republished_as_it_is_stored(site, written):
     assert [m.data for m in messages] == stored
 
 
-async def test_a_commit_tells_its_version(site, written):
-    """The present one; what was written before there were versions is of the first."""
+async def test_a_commit_carries_its_version(site, written):
+    """Commits without a version count as version 1."""
     message = await site.jetstream.get(
         site.events, {"last_by_subj": site.subjects.log("t", written.execution)}
     )
@@ -279,7 +276,7 @@ async def test_a_commit_tells_its_version(site, written):
 
 @pytest.mark.parametrize("version", ["2", "10"])
 async def test_a_commit_of_a_newer_version_is_not_read(site, written, version):
-    """By nobody who goes by what it means; who passes it on is told."""
+    """Reads that interpret commits raise; those that pass them on mark it as newer."""
     subject = site.subjects.log("t", written.execution)
     sequence = await site.jetstream.publish(subject, b"[]", {VERSION: version})
     for attempt in (
@@ -297,11 +294,11 @@ async def test_a_commit_of_a_newer_version_is_not_read(site, written, version):
 
 
 async def test_the_newest_commits_of_many_executions_are_one_read(written):
-    """With what their headers say; and a replica that lags is not believed."""
+    """With their headers; a replica that lags is asked again."""
     other = await written.log.create("t", "other", WORKFLOW, {})
     assert other is not None
     newest = await written.log.newest(LogFilter("t"))
-    asked = [written.execution, "other", "nobody"]
+    asked = [written.execution, "other", "missing"]
     found = await written.log.last_commits("t", asked, newest.sequence)
     assert set(found) == {written.execution, "other"}
     assert found["other"].sequence == newest.sequence
@@ -312,13 +309,12 @@ async def test_the_newest_commits_of_many_executions_are_one_read(written):
     assert found["other"].previous == 0
     first = await written.log.first("t", written.execution)
     assert first.sequence == found[written.execution].sequence
-    assert await written.log.first("t", "nobody") is None
+    assert await written.log.first("t", "missing") is None
     with pytest.raises(UnavailableError):
         await written.log.last_commits("t", asked, newest.sequence + 1)
 
 
 async def test_a_commit_has_the_time_of_nats(written):
-    """However it is read."""
     began = time.time()
     sequence = await written.commit(STARTED)
     (first,), _more = await written.log.page(LogFilter("t", written.execution), sequence)
@@ -327,8 +323,8 @@ async def test_a_commit_has_the_time_of_nats(written):
     assert began - 1 < first.time < time.time() + 1
 
 
-async def test_a_replica_that_lags_refuses_nothing(written, monkeypatch):
-    """What it does not know yet may be what allows the command."""
+async def test_a_replica_that_lags_refuses_no_command(written, monkeypatch):
+    """A commit that it lacks may be what allows the command."""
     stale = await written.log.load("t", written.execution)
     command = CommandRequested(Command(written.execution, "pause", "c"), NOW)
     await written.commit(command, writer="")

@@ -1,4 +1,4 @@
-"""The live index: what has not ended, by workflow."""
+"""The live index: executions that have not ended."""
 
 import pytest
 
@@ -11,12 +11,10 @@ from tailrace_shared.stores.indexes.run_index import RunIndex
 
 @pytest.fixture
 def index(site):
-    """An index as a service has it."""
     return LiveIndex(site.jetstream, site.subjects)
 
 
-async def test_what_is_live_is_found_by_tenant_and_workflow(index):
-    """And nobody else's."""
+async def test_live_executions_are_listed_by_tenant_and_workflow(index):
     for tenant, workflow, execution in (("t", "a", "1"), ("t", "b", "2"), ("u", "a", "3")):
         await index.put(tenant, workflow, execution)
     assert sorted(await index.of_tenant("t")) == [Live("a", "1"), Live("b", "2")]
@@ -24,8 +22,8 @@ async def test_what_is_live_is_found_by_tenant_and_workflow(index):
     assert await index.of_tenant("v") == []
 
 
-async def test_what_has_ended_leaves_nothing_behind(site, index):
-    """Struck out twice is struck out once."""
+async def test_a_removed_execution_leaves_nothing_behind(site, index):
+    """Removal is idempotent."""
     await index.put("t", "a", "1")
     await index.put("t", "a", "1")
     await index.remove("t", "a", "1")
@@ -34,16 +32,16 @@ async def test_what_has_ended_leaves_nothing_behind(site, index):
     assert await site.count(f"KV_{site.subjects.stream(LIVE)}") == 0
 
 
-async def test_no_id_reaches_beyond_its_entry(index):
-    """A wildcard would remove those of others."""
+async def test_an_id_with_a_wildcard_is_refused(index):
+    """It would remove entries of others."""
     with pytest.raises(InvalidIdError):
         await index.remove("t", "a", "*")
     with pytest.raises(InvalidIdError):
         await index.of_tenant("*")
 
 
-async def test_what_an_older_version_has_begun_is_adopted_once(site, index):
-    """Of the index of runs, what has not ended; who starts again reads nothing."""
+async def test_runs_of_an_older_version_are_backfilled_once(site, index):
+    """From the run index, those that have not ended; a restart reads nothing."""
     runs = RunIndex(site.jetstream, site.subjects)
     for state in (
         ExecutionState(execution_id="1", workflow_id="a", status="paused"),

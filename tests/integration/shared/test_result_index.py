@@ -1,4 +1,4 @@
-"""The result index: of each workflow the run that ended last, whoever wrote it."""
+"""The result index: the run of each workflow that ended last."""
 
 import asyncio
 import random
@@ -11,17 +11,16 @@ from tailrace_shared.stores.indexes.result_index import Result, ResultIndex
 
 @pytest.fixture
 def index(site):
-    """An index as a service has it."""
     return ResultIndex(site.jetstream, site.subjects)
 
 
 def result(sequence, at="2024-01-15T10:30:00.000Z"):
-    """Return how a run ended that ended with some commit."""
+    """Return the result of a run by its last commit."""
     return Result(f"e{sequence}", "completed", sequence, at)
 
 
-async def test_the_last_result_stands(index):
-    """Whatever the order in which it is written down."""
+async def test_the_last_result_wins(index):
+    """In any order of writes."""
     for sequence in (5, 9, 7):
         await index.put("t", "a", result(sequence))
     await index.put("t", "b", result(6))
@@ -29,8 +28,8 @@ async def test_the_last_result_stands(index):
     assert await index.of("u", ["a"]) == {}
 
 
-async def test_of_many_workers_that_write_at_once_the_last_result_stands(site):
-    """They see by the fence that another has written."""
+async def test_with_concurrent_workers_the_last_result_wins(site):
+    """The fence shows each that another has written."""
     indexes = [ResultIndex(site.jetstream, site.subjects) for _ in range(5)]
     sequences = random.Random(1).sample(range(1, 1000), 100)
     await asyncio.gather(
@@ -39,14 +38,14 @@ async def test_of_many_workers_that_write_at_once_the_last_result_stands(site):
     assert (await indexes[0].of("t", ["a"]))["a"] == result(max(sequences))
 
 
-async def test_results_that_come_together_are_written_together(site, index):
-    """So a thousand runs that end at once do not make a thousand requests."""
+async def test_concurrent_results_are_coalesced(site, index):
+    """A thousand runs that end at once do not cost a thousand requests."""
     await asyncio.gather(*(index.put("t", "a", result(sequence)) for sequence in range(1, 1001)))
     assert (await index.of("t", ["a"]))["a"] == result(1000)
     assert await site.taken(f"KV_{site.subjects.stream(RESULTS)}") <= 3
 
 
-async def test_a_result_of_a_log_that_was_made_anew_counts(index):
+async def test_a_result_of_a_recreated_log_counts(index):
     """Its sequence is lower, and its run has ended much later."""
     await index.put("t", "a", result(1000))
     later = result(3, "2024-01-16T10:30:00.000Z")
@@ -56,8 +55,8 @@ async def test_a_result_of_a_log_that_was_made_anew_counts(index):
     assert await index.of("t", ["a"]) == {"a": later}
 
 
-async def test_who_waits_for_a_write_that_another_began_is_not_cancelled_with_it(index):
-    """And what is cancelled may be put again."""
+async def test_a_cancelled_caller_does_not_cancel_the_shared_write(index):
+    """And a cancelled result may be put again."""
     puts = [asyncio.create_task(index.put("t", "a", result(n))) for n in (1, 2)]
     await asyncio.sleep(0)
     puts[0].cancel()

@@ -1,4 +1,4 @@
-"""Starting runs: by request, as a child, and again."""
+"""Starting runs: by request, as children, and reruns."""
 
 import asyncio
 
@@ -25,8 +25,8 @@ SCHEMA = {"type": "object", "required": ["x"]}
 CHILD = ev.Origin(parent=ev.Parent("p", "n"), depth=1)
 
 
-class Office:
-    """A starter, and what it starts."""
+class Starter:
+    """A run starter and the stores that it writes."""
 
     def __init__(self, site):
         self.site = site
@@ -51,119 +51,118 @@ class Office:
         return state
 
     async def jobs(self):
-        """Return how many jobs were published."""
+        """Return the number of published jobs."""
         return await self.site.count(self.site.subjects.stream(JOBS))
 
     async def dues(self):
-        """Return for which executions there are entries."""
+        """Return the executions in the due index."""
         return {due.execution async for due in self.due.entries()}
 
 
 @pytest.fixture
-async def office(site):
+async def starts(site):
     """A starter and a first version of ``w``."""
-    office = Office(site)
-    await office.store()
-    return office
+    starts = Starter(site)
+    await starts.store()
+    return starts
 
 
-async def test_a_started_run_is_due_at_once(office):
-    """It is in the log, in the list, and with the workers."""
-    state = await office.start({"x": 1})
-    assert await office.dues() == {state.execution_id}
-    assert (await office.site.log.load("t", state.execution_id)).state == state
-    assert [run.execution_id for run in (await office.runs.page("t")).runs] == [state.execution_id]
-    assert await office.jobs() == 1
+async def test_a_started_run_is_due_at_once(starts):
+    """It is in the log and in the list, and its job is published."""
+    state = await starts.start({"x": 1})
+    assert await starts.dues() == {state.execution_id}
+    assert (await starts.site.log.load("t", state.execution_id)).state == state
+    assert [run.execution_id for run in (await starts.runs.page("t")).runs] == [state.execution_id]
+    assert await starts.jobs() == 1
 
 
-async def test_a_run_is_due_before_it_exists(office, monkeypatch):
-    """So that a starter that dies in between leaves a trace of what it began."""
+async def test_a_run_is_due_before_it_exists(starts, monkeypatch):
+    """A starter that dies in between leaves an entry for the sweeper."""
 
     async def die(*_args):
         raise UnavailableError("died")
 
-    monkeypatch.setattr(office.starter._log, "create", die)
+    monkeypatch.setattr(starts.starter._log, "create", die)
     with pytest.raises(UnavailableError):
-        await office.start({"x": 1})
-    assert len(await office.dues()) == 1
-    assert await office.jobs() == 0
+        await starts.start({"x": 1})
+    assert len(await starts.dues()) == 1
+    assert await starts.jobs() == 0
 
 
 class TestChildren:
     """Child runs: the parent has recorded their id."""
 
-    async def test_a_child_is_started_once(self, office):
-        """However often the parent tries; a job is published as long as it is queued."""
+    async def test_a_child_is_started_once(self, starts):
+        """However often the parent retries; a job is published as long as the child is queued."""
         child = new_execution_id()
         states = await asyncio.gather(
-            *(office.starter.start_child("t", child, "w", {"x": 1}, CHILD) for _ in range(4))
+            *(starts.starter.start_child("t", child, "w", {"x": 1}, CHILD) for _ in range(4))
         )
         assert {state.execution_id for state in states} == {child}
         assert all(state.parent == CHILD.parent and state.depth == 1 for state in states)
-        assert await office.jobs() == 4
+        assert await starts.jobs() == 4
         started = ev.ExecutionStarted(ev.Started(child, "running", NOW), NOW)
-        await office.site.commit(child, started)
-        again = await office.starter.start_child("t", child, "w", {"x": 1}, CHILD)
-        assert (again.status, await office.jobs()) == ("running", 4)
+        await starts.site.commit(child, started)
+        again = await starts.starter.start_child("t", child, "w", {"x": 1}, CHILD)
+        assert (again.status, await starts.jobs()) == ("running", 4)
 
-    async def test_a_child_is_of_the_newest_version(self, office):
-        """At its creation; later ones, and the end of the workflow, change nothing."""
-        version = await office.store(m=Node("log"))
+    async def test_a_child_has_the_newest_version(self, starts):
+        """The newest at its creation; later versions, or a deleted workflow, change nothing."""
+        version = await starts.store(m=Node("log"))
         child = new_execution_id()
-        first = await office.starter.start_child("t", child, "w", {"x": 1}, CHILD)
-        await office.store()
-        await office.workflows.delete("t", "w")
-        second = await office.starter.start_child("t", child, "w", {"x": 1}, CHILD)
+        first = await starts.starter.start_child("t", child, "w", {"x": 1}, CHILD)
+        await starts.store()
+        await starts.workflows.delete("t", "w")
+        second = await starts.starter.start_child("t", child, "w", {"x": 1}, CHILD)
         assert (first.version, second.version) == (version, version)
 
-    async def test_what_cannot_be_a_child_leaves_nothing(self, office):
-        """No such workflow, or not with this input."""
+    async def test_a_refused_child_leaves_nothing_behind(self, starts):
+        """The workflow does not exist, or does not accept the input."""
         with pytest.raises(WorkflowNotFoundError):
-            await office.starter.start_child("t", "c", "never", None, CHILD)
+            await starts.starter.start_child("t", "c", "never", None, CHILD)
         with pytest.raises(InvalidInputError, match="'x' is a required property"):
-            await office.starter.start_child("t", "c", "w", {}, CHILD)
-        assert await office.dues() == set()
+            await starts.starter.start_child("t", "c", "w", {}, CHILD)
+        assert await starts.dues() == set()
 
 
 class TestReruns:
-    """Running again what has ended."""
+    """Reruns of ended executions."""
 
-    async def test_a_rerun_has_the_version_and_the_input_of_the_original(self, office):
-        """And names it."""
-        original = await office.ended()
-        await office.store(m=Node("log"))
-        state = await office.starter.rerun("t", original.execution_id, "n", None)
+    async def test_a_rerun_has_the_version_and_the_input_of_the_original(self, starts):
+        original = await starts.ended()
+        await starts.store(m=Node("log"))
+        state = await starts.starter.rerun("t", original.execution_id, "n", None)
         assert state.execution_id != original.execution_id
         assert (state.version, state.input) == (original.version, {"x": 1})
         assert (state.rerun_of, state.from_node) == (original.execution_id, "n")
-        assert (await office.site.log.load("t", state.execution_id)).state == state
-        assert state.execution_id in await office.dues()
+        assert (await starts.site.log.load("t", state.execution_id)).state == state
+        assert state.execution_id in await starts.dues()
 
-    async def test_one_key_makes_one_rerun(self, office):
-        """Of one execution, from one node; it has nothing to do with the key of a start."""
-        original, other = await office.ended(), await office.ended()
-        started = await office.start({"x": 1}, key="k")
+    async def test_one_key_makes_one_rerun(self, starts):
+        """For one execution and node; keys of starts are separate."""
+        original, other = await starts.ended(), await starts.ended()
+        started = await starts.start({"x": 1}, key="k")
         reruns = await asyncio.gather(
-            *(office.starter.rerun("t", original.execution_id, None, "k") for _ in range(4))
+            *(starts.starter.rerun("t", original.execution_id, None, "k") for _ in range(4))
         )
         ids = {state.execution_id for state in reruns}
         assert len(ids) == 1
-        elsewhere = await office.starter.rerun("t", other.execution_id, None, "k")
-        fresh = await office.starter.rerun("t", original.execution_id, None, None)
+        elsewhere = await starts.starter.rerun("t", other.execution_id, None, "k")
+        fresh = await starts.starter.rerun("t", original.execution_id, None, None)
         assert len(ids | {started.execution_id, elsewhere.execution_id, fresh.execution_id}) == 4
         with pytest.raises(IdempotencyConflictError):
-            await office.starter.rerun("t", original.execution_id, "n", "k")
+            await starts.starter.rerun("t", original.execution_id, "n", "k")
 
-    async def test_only_what_has_ended_is_run_again(self, office):
-        """And only from a node that it has."""
-        running = await office.start({"x": 1})
+    async def test_only_ended_executions_can_be_rerun(self, starts):
+        """And only from a node of their definition."""
+        running = await starts.start({"x": 1})
         with pytest.raises(IllegalCommandError, match="is queued; only one that has ended"):
-            await office.starter.rerun("t", running.execution_id, None, None)
-        original = await office.ended()
+            await starts.starter.rerun("t", running.execution_id, None, None)
+        original = await starts.ended()
         for node in ("m", "n[0]", ""):
             with pytest.raises(InvalidInputError) as caught:
-                await office.starter.rerun("t", original.execution_id, node, None)
+                await starts.starter.rerun("t", original.execution_id, node, None)
             assert caught.value.problems[0].pointer == "/from_node"
         for tenant, execution in (("t", new_execution_id()), ("u", original.execution_id)):
             with pytest.raises(ExecutionNotFoundError):
-                await office.starter.rerun(tenant, execution, None, None)
+                await starts.starter.rerun(tenant, execution, None, None)

@@ -1,4 +1,4 @@
-"""Schedules as JetStream keeps them: what it takes, pages, tenants."""
+"""The schedule store: patterns, pages and tenants."""
 
 from typing import Any
 
@@ -32,8 +32,7 @@ def store(site: Any) -> ScheduleStore:
     return ScheduleStore(site.jetstream, site.subjects)
 
 
-async def test_a_schedule_is_read_as_it_was_put(store: ScheduleStore) -> None:
-    """Its record is the message that JetStream keeps."""
+async def test_a_schedule_is_read_back_unchanged(store: ScheduleStore) -> None:
     put = schedule("a", time_zone="UTC")  # NATS in a container may know no other
     await store.put("t", put)
     assert await store.get("t", "a") == put
@@ -43,8 +42,8 @@ async def test_a_schedule_is_read_as_it_was_put(store: ScheduleStore) -> None:
     assert (await store.page("t", limit=10)).schedules == [replaced]
 
 
-async def test_a_schedule_that_is_deleted_is_gone(store: ScheduleStore) -> None:
-    """Deleting it again, or one that never was, says so."""
+async def test_a_deleted_schedule_is_not_found(store: ScheduleStore) -> None:
+    """Deleting it again, or one that never existed, raises."""
     await store.put("t", schedule("a"))
     await store.delete("t", "a")
     assert not await store.exists("t", "a")
@@ -66,7 +65,7 @@ async def test_tenants_do_not_see_each_others_schedules(store: ScheduleStore) ->
 
 
 async def test_schedules_are_listed_by_id_in_pages(store: ScheduleStore) -> None:
-    """Whatever the order in which they were put, and whatever is put meanwhile."""
+    """In any order of creation, and while others are created."""
     names = [f"s{number:02}" for number in range(25)]
     for name in reversed(names):
         await store.put("t", schedule(name))
@@ -98,8 +97,8 @@ async def test_pages_of_large_inputs_are_short(store: ScheduleStore) -> None:
      "? 0-59/2 1,2,3 1-31 JAN-DEC Sun-sat", "5/20 00 09 ? * 1", "0 0 0 29 2 *", "0 0 0 31 4 FRI",
      "0 0 0 31 1,4 *", "*,5 * * * * *"],
 )  # fmt: skip
-async def test_what_is_a_pattern_here_is_one_for_nats(store: ScheduleStore, pattern: str) -> None:
-    """Nothing that passed the check is refused when it is stored."""
+async def test_nats_accepts_every_valid_pattern(store: ScheduleStore, pattern: str) -> None:
+    """No pattern that passed validation is refused when it is stored."""
     parse_recurrence(pattern)
     await store.put("t", schedule("a", pattern))
 
@@ -113,7 +112,7 @@ async def test_what_is_a_pattern_here_is_one_for_nats(store: ScheduleStore, patt
         ({"time_zone": "Nowhere/Land"}, "time_zone"),
     ],
 )
-async def test_what_nats_refuses_is_named_by_its_field(
+async def test_a_refusal_of_nats_names_the_field(
     store: ScheduleStore, fields: dict[str, str], field: str
 ) -> None:
     """And nothing is stored."""

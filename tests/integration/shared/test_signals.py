@@ -1,4 +1,4 @@
-"""Signals: triggers, brought to what waits for them."""
+"""Delivery of triggers to the steps that wait for them."""
 
 import asyncio
 
@@ -17,8 +17,8 @@ NOW = "2024-01-15T10:30:00.000Z"
 WORKFLOW = StoredWorkflow(Definition("w", {"n": Node("await")}), 1)
 
 
-class Hall:
-    """Executions that wait, and the signals that are brought to them."""
+class Waiters:
+    """Executions that wait, and the signals for them."""
 
     def __init__(self, site):
         self.site = site
@@ -30,11 +30,11 @@ class Hall:
         self.signals = Signals(stores, JobCallback(self.advance))
 
     async def advance(self, _tenant, execution):
-        """Take note of whose job was published."""
+        """Record the execution whose job was published."""
         self.advanced.append(execution)
 
     async def wait(self, *triggers, run_input=None, node="n", before=(), listed=True, **fields):
-        """Have an execution wait; returns its entry."""
+        """Create an execution that waits; return its index entry."""
         execution = new_execution_id()
         await self.log.create("t", execution, WORKFLOW, run_input)
         begun = ev.StepStarted(ev.StepBegun(node, "await", "running", 1, NOW), NOW)
@@ -58,56 +58,55 @@ class Hall:
 
 
 @pytest.fixture
-def hall(site):
-    """Nobody waits yet."""
-    return Hall(site)
+def waiters(site):
+    return Waiters(site)
 
 
-async def test_a_trigger_resolves_all_that_wait_for_it(hall):
-    """With what it brought, and each is given to the workers."""
-    waits = [await hall.wait("paid", "other") for _ in range(40)]
-    other = await hall.wait("shipped")
-    assert await hall.signals.emit("t", "paid", {"amount": 7}) == 40
+async def test_a_trigger_resolves_all_waits_for_it(waiters):
+    """With the trigger's data; the job of each execution is published."""
+    waits = [await waiters.wait("paid", "other") for _ in range(40)]
+    other = await waiters.wait("shipped")
+    assert await waiters.signals.emit("t", "paid", {"amount": 7}) == 40
     for waiting in waits:
-        (command,) = await hall.commands(waiting)
+        (command,) = await waiters.commands(waiting)
         assert (command.command, command.node_id, command.procedure) == ("resolve", "n", "paid")
         assert command.event == {"amount": 7}
-    assert await hall.commands(other) == []
-    assert sorted(hall.advanced) == sorted(waiting.execution_id for waiting in waits)
-    # All have their jobs, so nobody need look after them.
-    assert [entry async for entry in hall.due.entries()] == []
-    assert await hall.signals.emit("u", "paid", None) == 0
+    assert await waiters.commands(other) == []
+    assert sorted(waiters.advanced) == sorted(waiting.execution_id for waiting in waits)
+    # All have their jobs, so the due index has no entries.
+    assert [entry async for entry in waiters.due.entries()] == []
+    assert await waiters.signals.emit("u", "paid", None) == 0
 
 
-async def test_a_trigger_that_is_delivered_again_counts_once(hall):
-    """But gives the execution a job again, should the first one be lost."""
-    waiting = await hall.wait("paid")
-    trigger = await hall.triggers.publish("t", "paid", 1)
-    assert await hall.signals.deliver("t", trigger) == 1
-    assert await hall.signals.deliver("t", trigger) == 1
-    assert await hall.signals.emit("t", "paid", 2) == 0
-    assert [command.event for command in await hall.commands(waiting)] == [1]
-    assert hall.advanced == [waiting.execution_id] * 2
+async def test_a_redelivered_trigger_counts_once(waiters):
+    """But publishes the job again, in case the first one was lost."""
+    waiting = await waiters.wait("paid")
+    trigger = await waiters.triggers.publish("t", "paid", 1)
+    assert await waiters.signals.deliver("t", trigger) == 1
+    assert await waiters.signals.deliver("t", trigger) == 1
+    assert await waiters.signals.emit("t", "paid", 2) == 0
+    assert [command.event for command in await waiters.commands(waiting)] == [1]
+    assert waiters.advanced == [waiting.execution_id] * 2
 
 
-async def test_of_many_triggers_at_once_one_wins(hall):
-    """The fence of the log decides, and each sender learns the truth."""
-    waiting = await hall.wait("paid")
-    matched = await asyncio.gather(*(hall.signals.emit("t", "paid", n) for n in range(8)))
+async def test_of_concurrent_triggers_one_wins(waiters):
+    """The fence of the log decides, and each sender gets the right count."""
+    waiting = await waiters.wait("paid")
+    matched = await asyncio.gather(*(waiters.signals.emit("t", "paid", n) for n in range(8)))
     assert sum(matched) == 1
-    (command,) = await hall.commands(waiting)
+    (command,) = await waiters.commands(waiting)
     assert command.event == matched.index(1)
 
 
-async def test_the_match_decides(hall):
-    """On the event, the input and the outputs; kept in the index or read from the log."""
+async def test_only_matching_waits_are_resolved(waiters):
+    """By event, input and outputs, from the index or from the log."""
     match = "event.order == input.order && nodes.a.output.ok && execution.workflow == 'w'"
     done = ev.StepCompleted(
         ev.StepDone("a", "transform", "success", 1, NOW, NOW, 0, {"ok": True}), NOW
     )
     before = [ev.StepStarted(ev.StepBegun("a", "transform", "running", 1, NOW), NOW), done]
     read = [
-        await hall.wait("paid", match=match, run_input={"order": n}, before=before)
+        await waiters.wait("paid", match=match, run_input={"order": n}, before=before)
         for n in range(3)
     ]
     context = {
@@ -115,90 +114,88 @@ async def test_the_match_decides(hall):
         "nodes": {"a": {"output": {"ok": True}}},
         "execution": {"workflow": "w"},
     }
-    kept = await hall.wait("paid", match=match, context=context)
-    assert await hall.signals.emit("t", "paid", {"order": 1}) == 2
-    resolved = [len(await hall.commands(waiting)) for waiting in (*read, kept)]
+    kept = await waiters.wait("paid", match=match, context=context)
+    assert await waiters.signals.emit("t", "paid", {"order": 1}) == 2
+    resolved = [len(await waiters.commands(waiting)) for waiting in (*read, kept)]
     assert resolved == [0, 1, 0, 1]
 
 
-async def test_the_match_may_name_an_output_that_is_kept_elsewhere(hall):
-    """It is fetched for it."""
-    ref = await hall.outputs.put("t", "e", "a", 1, b'{"ok": true}')
+async def test_a_match_may_use_a_stored_output(waiters):
+    ref = await waiters.outputs.put("t", "e", "a", 1, b'{"ok": true}')
     done = ev.StepDone("a", "transform", "success", 1, NOW, NOW, 0, None, output_ref=ref)
     begun = ev.StepStarted(ev.StepBegun("a", "transform", "running", 1, NOW), NOW)
     before = [begun, ev.StepCompleted(done, NOW)]
-    await hall.wait("paid", match="nodes.a.output.ok", before=before)
-    assert await hall.signals.emit("t", "paid", {}) == 1
+    await waiters.wait("paid", match="nodes.a.output.ok", before=before)
+    assert await waiters.signals.emit("t", "paid", {}) == 1
 
 
 @pytest.mark.parametrize("match", ["event.no.such == 1", "event.n", "input.x == 1", "("])
-async def test_an_error_of_one_is_no_match_for_it_and_nothing_to_others(hall, match):
-    """Nor is it for the sender to hear of; only true is true."""
-    wrong = await hall.wait("paid", match=match)
-    right = await hall.wait("paid", match="event.n == 1")
-    assert await hall.signals.emit("t", "paid", {"n": 1}) == 1
-    assert (len(await hall.commands(wrong)), len(await hall.commands(right))) == (0, 1)
+async def test_a_failing_match_affects_no_other_wait(waiters, match):
+    """The sender gets no error; only ``true`` matches."""
+    wrong = await waiters.wait("paid", match=match)
+    right = await waiters.wait("paid", match="event.n == 1")
+    assert await waiters.signals.emit("t", "paid", {"n": 1}) == 1
+    assert (len(await waiters.commands(wrong)), len(await waiters.commands(right))) == (0, 1)
 
 
-async def test_a_wait_that_has_ended_is_struck_out(hall):
-    """Should whoever ended it have forgotten to."""
-    waiting = await hall.wait("paid")
+async def test_an_ended_wait_is_removed_from_the_index(waiters):
+    """In case the worker that resolved it died before."""
+    waiting = await waiters.wait("paid")
     end = ev.ExecutionCancelled(ev.Cancelled(waiting.execution_id, "cancelled", 1), NOW)
-    await hall.site.commit(waiting.execution_id, end)
-    gone = await hall.wait("paid", listed=False)
-    await hall.waiting.put(
+    await waiters.site.commit(waiting.execution_id, end)
+    gone = await waiters.wait("paid", listed=False)
+    await waiters.waiting.put(
         "t", Waiting(new_execution_id(), "n", "w", "W", "", NOW, triggers=["paid"])
     )
-    await hall.waiting.put("t", gone)
-    assert await hall.signals.emit("t", "paid", None) == 1
-    left = [each async for each in hall.waiting.of_procedure("t", "paid")]
+    await waiters.waiting.put("t", gone)
+    assert await waiters.signals.emit("t", "paid", None) == 1
+    left = [each async for each in waiters.waiting.of_procedure("t", "paid")]
     assert left == [gone]
-    assert hall.advanced == [gone.execution_id]
+    assert waiters.advanced == [gone.execution_id]
 
 
 class TestLookBack:
-    """Triggers that came before a wait was written down."""
+    """Triggers that came before a wait was in the index."""
 
-    async def test_one_that_came_in_between_is_found(self, hall):
-        """After the wait began, before it was listed."""
-        waiting = await hall.wait("shipped", "paid", listed=False)
-        assert await hall.signals.emit("t", "paid", 1) == 0
-        assert await hall.signals.emit("t", "shipped", 2) == 0
-        await hall.waiting.put("t", waiting)
-        assert await hall.signals.look_back("t", waiting)
-        (command,) = await hall.commands(waiting)
+    async def test_a_trigger_between_the_wait_and_its_entry_is_found(self, waiters):
+        waiting = await waiters.wait("shipped", "paid", listed=False)
+        assert await waiters.signals.emit("t", "paid", 1) == 0
+        assert await waiters.signals.emit("t", "shipped", 2) == 0
+        await waiters.waiting.put("t", waiting)
+        assert await waiters.signals.look_back("t", waiting)
+        (command,) = await waiters.commands(waiting)
         assert (command.procedure, command.event) == ("paid", 1)
 
-    async def test_one_that_came_before_counts_only_as_far_back_as_is_asked_for(self, hall):
-        """The first that matches."""
+    async def test_an_older_trigger_counts_within_the_lookback(self, waiters):
+        """The earliest that matches."""
         for n in range(4):
-            await hall.signals.emit("t", "paid", {"n": n})
-        now = await hall.wait("paid")
-        assert not await hall.signals.look_back("t", now)
-        back = await hall.wait("paid", lookback=60.0, match="event.n >= 2")
-        assert await hall.signals.look_back("t", back)
-        assert [command.event for command in await hall.commands(back)] == [{"n": 2}]
+            await waiters.signals.emit("t", "paid", {"n": n})
+        now = await waiters.wait("paid")
+        assert not await waiters.signals.look_back("t", now)
+        back = await waiters.wait("paid", lookback=60.0, match="event.n >= 2")
+        assert await waiters.signals.look_back("t", back)
+        assert [command.event for command in await waiters.commands(back)] == [{"n": 2}]
 
-    async def test_a_delivery_keeps_to_the_same_rule(self, hall):
-        """What came too early is too early for whoever finds it."""
-        early = await hall.triggers.publish("t", "paid", 1)
-        await hall.wait("paid")
-        back = await hall.wait("paid", lookback=60.0)
-        assert await hall.signals.deliver("t", early) == 1
-        assert len(await hall.commands(back)) == 1
+    async def test_a_delivery_applies_the_same_rule(self, waiters):
+        """Either side rejects a trigger that came too early."""
+        early = await waiters.triggers.publish("t", "paid", 1)
+        await waiters.wait("paid")
+        back = await waiters.wait("paid", lookback=60.0)
+        assert await waiters.signals.deliver("t", early) == 1
+        assert len(await waiters.commands(back)) == 1
 
-    async def test_of_the_sender_and_the_worker_at_least_one_finds_the_other(self, hall):
-        """However the two interleave, and the signal counts once."""
+    async def test_of_sender_and_worker_at_least_one_finds_the_other(self, waiters):
+        """In every interleaving, and the signal counts once."""
 
         async def register(waiting):
-            await hall.waiting.put("t", waiting)
-            return await hall.signals.look_back("t", waiting)
+            await waiters.waiting.put("t", waiting)
+            return await waiters.signals.look_back("t", waiting)
 
         for _ in range(40):
-            waiting = await hall.wait("paid", listed=False)
+            waiting = await waiters.wait("paid", listed=False)
             matched, found = await asyncio.gather(
-                hall.signals.emit("t", "paid", None), register(waiting)
+                waiters.signals.emit("t", "paid", None), register(waiting)
             )
             assert matched + found >= 1
-            assert len(await hall.commands(waiting)) == 1
-            await hall.waiting.remove("t", waiting)
+            assert len(await waiters.commands(waiting)) == 1
+            await waiters.waiting.remove("t", waiting)

@@ -1,4 +1,4 @@
-"""The store of what is remembered of runs."""
+"""The store of run history."""
 
 import asyncio
 
@@ -18,7 +18,6 @@ NOON = 1_700_006_400.0
 
 @pytest.fixture
 def store(site):
-    """A store as a service has it."""
     return StatsStore(site.jetstream, site.subjects)
 
 
@@ -40,8 +39,8 @@ def delta(nodes=1, milliseconds=2000):
     return noted
 
 
-async def test_what_many_write_at_once_is_all_there(store, site):
-    """Whoever loses the race reads what was written and adds to that."""
+async def test_concurrent_writes_are_all_counted(store, site):
+    """A writer that loses the race reads the newer record and adds to it."""
     others = [StatsStore(site.jetstream, site.subjects) for _ in range(8)]
     await asyncio.gather(*(other.add("t", "flow", delta()) for other in others))
     runs, nodes = await store.runs("t", "flow"), await store.nodes("t", "flow")
@@ -50,8 +49,8 @@ async def test_what_many_write_at_once_is_all_there(store, site):
     assert count_of(nodes.durations["n0"]) == 8
 
 
-async def test_a_tenant_reads_its_own(store):
-    """A workflow of the same name is another one elsewhere."""
+async def test_a_tenant_reads_only_its_own_history(store):
+    """A workflow of the same name of another tenant is separate."""
     await store.add("t", "flow", delta())
     await store.add("t", "other", delta())
     await store.add("u", "flow", delta())
@@ -61,26 +60,25 @@ async def test_a_tenant_reads_its_own(store):
         "other": 1,
     }
     assert (await store.runs("u", "flow")).completed == 2
-    assert await store.runs_of_all("nobody") == {}
+    assert await store.runs_of_all("other") == {}
     with pytest.raises(InvalidIdError):
         await store.runs_of_all("*")
 
 
-async def test_what_has_never_run_has_empty_records(store):
-    """Nothing need be there before."""
+async def test_a_workflow_without_runs_has_an_empty_history(store):
     assert await store.runs("t", "flow") == RunHistory()
     assert await store.nodes("t", "flow") == NodeHistory()
 
 
-async def test_a_large_workflow_has_a_record_that_fits(store, site):
+async def test_the_history_of_a_large_workflow_fits_into_a_message(store, site):
     """Ten thousand nodes are stored like ten."""
     await store.add("t", "flow", delta(nodes=10_000))
     assert len((await store.nodes("t", "flow")).durations) == 10_000
     assert await site.count(f"KV_{site.subjects.stream(STATS)}") == 2
 
 
-async def test_estimators_go_by_what_is_stored(store):
-    """And are the same for a while, for all who ask."""
+async def test_estimators_use_the_stored_history(store):
+    """And are cached and shared."""
     estimators = EstimatorCache(store, 60.0)
     workflow = definition({"n0": {}, "n1": {"needs": ["n0"]}}, id="flow")
     assert (await estimators.get("u", workflow, 1)).whole_run(ExecutionState(), 0.0) is None

@@ -1,4 +1,4 @@
-"""The topology is applied by every service at every start, and says what does not fit."""
+"""The topology, which every service applies at its start."""
 
 import asyncio
 
@@ -25,7 +25,7 @@ async def test_all_streams_and_buckets_are_created(site):
 
 
 async def test_applying_again_changes_nothing(site):
-    """Nor does a service that was configured alike."""
+    """Nor does another service with the same settings."""
     before = {
         spec.name: await site.jetstream.api(f"STREAM.INFO.{spec.name}")
         for spec in topology(site.settings)
@@ -119,7 +119,7 @@ async def test_a_plan_brings_version_1_to_version_2_and_back(site):
 
 
 async def test_a_plan_creates_what_is_missing(site):
-    """And applying it twice changes nothing more."""
+    """Applying it again changes nothing."""
     name = f"KV_{site.subjects.stream(KEYS)}"
     await site.jetstream.api(f"STREAM.DELETE.{name}")
     changes = await plan(site.jetstream, topology(site.settings))
@@ -171,7 +171,7 @@ async def test_what_the_server_cannot_do_is_a_startup_error(site):
 
 
 async def test_a_refusal_has_jetstreams_code(site):
-    """For those who must tell one from another."""
+    """Callers decide by the code."""
     with pytest.raises(JetStreamError, match="stream not found") as caught:
         await site.jetstream.api("STREAM.INFO.no-such-stream")
     assert caught.value.code == 10059

@@ -1,4 +1,4 @@
-"""Triggers: stored for a day, read back by procedure."""
+"""The trigger store."""
 
 import time
 
@@ -11,7 +11,6 @@ from tailrace_shared.stores.trigger_store import TriggerStore
 
 @pytest.fixture
 def store(site):
-    """A store as a service has it."""
     return TriggerStore(site.jetstream, site.subjects)
 
 
@@ -21,7 +20,7 @@ async def since(store, procedure, after, tenant="t"):
 
 
 async def test_a_trigger_has_the_time_of_nats(store):
-    """And its place in the stream."""
+    """And its stream sequence."""
     began = time.time()
     first = await store.publish("t", "order.paid", {"n": 1})
     second = await store.publish("t", "order.paid", None)
@@ -30,8 +29,8 @@ async def test_a_trigger_has_the_time_of_nats(store):
     assert began - 1 < first.time < second.time < time.time() + 1
 
 
-async def test_those_after_a_time_are_read(store):
-    """Of one procedure of one tenant, however many have come before."""
+async def test_triggers_after_a_time_are_read(store):
+    """Of one procedure of one tenant, however many are older."""
     for n in range(20):
         await store.publish("t", "paid", n)
     middle = await store.publish("t", "paid", "middle")
@@ -45,15 +44,14 @@ async def test_those_after_a_time_are_read(store):
     assert await since(store, "never", 0.0) == []
 
 
-async def test_more_are_read_than_one_request_gives(store):
-    """Page by page."""
+async def test_triggers_are_read_in_pages(store):
     for n in range(600):
         await store.publish("t", "paid", n)
     assert await since(store, "paid", 0.0) == list(range(600))
 
 
-async def test_the_same_key_is_the_same_trigger(site, store):
-    """The first one is returned; a key is one tenant's and one procedure's own."""
+async def test_a_repeated_key_returns_the_first_trigger(site, store):
+    """Keys of other tenants and procedures are separate."""
     first = await store.publish("t", "paid", 1, key="k")
     assert await store.publish("t", "paid", 2, key="k") == first
     others = [
@@ -66,7 +64,7 @@ async def test_the_same_key_is_the_same_trigger(site, store):
     assert await site.count(site.subjects.stream(TRIGGERS)) == 5
 
 
-async def test_too_much_data_is_refused(site, store):
+async def test_data_beyond_the_limit_is_refused(site, store):
     """Before anything is stored."""
     largest = "x" * (256 * 1024 - 2)
     assert (await store.publish("t", "paid", largest)).data == largest
@@ -76,8 +74,8 @@ async def test_too_much_data_is_refused(site, store):
 
 
 @pytest.mark.parametrize("procedure", ["", "*", ">", "a.*", "a..b", "a.", "a b", "a" * 129])
-async def test_no_procedure_reaches_beyond_its_subject(store, procedure):
-    """A wildcard would read other procedures."""
+async def test_a_procedure_with_a_wildcard_is_refused(store, procedure):
+    """It would read other procedures."""
     with pytest.raises(InvalidIdError):
         await store.publish("t", procedure, None)
     with pytest.raises(InvalidIdError):

@@ -1,4 +1,4 @@
-"""The waiting index: who waits for a signal."""
+"""The waiting index: steps that wait for a signal."""
 
 import asyncio
 
@@ -14,13 +14,12 @@ from tailrace_shared.stores.indexes.waiting_index import Waiting, WaitingIndex, 
 
 @pytest.fixture
 def index(site):
-    """An index as a service has it."""
     return WaitingIndex(site.jetstream, site.subjects)
 
 
 @pytest.fixture
 def stream(site):
-    """The stream that the index lies in."""
+    """The index's stream."""
     return f"KV_{site.subjects.stream(WAITING)}"
 
 
@@ -33,13 +32,13 @@ def waiting(execution="e", node="n", *triggers, **fields):
 
 
 async def of_procedure(index, tenant, procedure):
-    """Return where the waits for a procedure are."""
+    """Return the executions and nodes that wait for a procedure."""
     found = [each async for each in index.of_procedure(tenant, procedure)]
     return sorted((each.execution_id, each.node_id) for each in found)
 
 
 async def test_a_wait_is_found_by_execution_and_by_each_of_its_procedures(index):
-    """Whole, and by its own tenant only."""
+    """Only by its own tenant."""
     wait = waiting("e", "n", "paid", "order.paid", match="event.x", form={"type": "object"})
     await index.put("t", wait)
     assert await index.of_execution("t", "e") == [wait]
@@ -50,8 +49,8 @@ async def test_a_wait_is_found_by_execution_and_by_each_of_its_procedures(index)
     assert await index.of_execution("u", "e") == []
 
 
-async def test_what_is_there_already_is_not_written_again(site, index, stream):
-    """A wait is put at each parking of its execution; what has changed is written."""
+async def test_an_identical_wait_is_not_written_again(site, index, stream):
+    """A wait is put whenever its execution is parked; only changes are written."""
     await index.put("t", waiting("e", "n", "a", "b"))
     before = await site.taken(stream)
     for _ in range(5):
@@ -61,8 +60,8 @@ async def test_what_is_there_already_is_not_written_again(site, index, stream):
     assert [each.reason for each in await index.of_execution("t", "e")] == ["other"]
 
 
-async def test_what_is_removed_leaves_nothing_behind(site, index, stream):
-    """No marker, whoever removes it how often."""
+async def test_a_removed_wait_leaves_nothing_behind(site, index, stream):
+    """No marker either; removal is idempotent."""
     for n in range(20):
         await index.put("t", waiting("e", f"n{n}", "a", "b"))
     for n in range(20):
@@ -71,8 +70,8 @@ async def test_what_is_removed_leaves_nothing_behind(site, index, stream):
     assert await site.count(stream) == 0
 
 
-async def test_a_pointer_without_its_entry_counts_for_nothing(site, index):
-    """As a crash between the two writes leaves it; putting the wait again completes it."""
+async def test_a_pointer_without_its_entry_is_ignored(site, index):
+    """A crash between the two writes leaves it; putting the wait again completes it."""
     await Bucket(site.jetstream, site.subjects.stream(WAITING)).put("t.paid.e.n", b"")
     assert await of_procedure(index, "t", "paid") == []
     await index.put("t", waiting("e", "n", "paid"))
@@ -80,13 +79,12 @@ async def test_a_pointer_without_its_entry_counts_for_nothing(site, index):
 
 
 async def test_any_number_may_wait_for_one_procedure(index):
-    """More than one request may ask for."""
+    """More than fit into one request."""
     await asyncio.gather(*(index.put("t", waiting(f"e{n}", "n", "paid")) for n in range(1300)))
     assert len(await of_procedure(index, "t", "paid")) == 1300
 
 
 async def test_pages_follow_each_other_newest_execution_first(index):
-    """Each wait once."""
     executions = [new_execution_id() for _ in range(12)]
     for execution in executions:
         await index.put("t", waiting(execution, "a", "paid"))
@@ -103,8 +101,8 @@ async def test_pages_follow_each_other_newest_execution_first(index):
 
 
 @pytest.mark.parametrize("text", ["", "*", ">", "a b", ".a", "a..b", "a" * 129])
-async def test_no_name_reaches_beyond_its_tenant(index, text):
-    """A wildcard would read what is others'."""
+async def test_an_id_with_a_wildcard_is_refused(index, text):
+    """It would read other tenants' waits."""
     with pytest.raises(InvalidIdError):
         await of_procedure(index, "t", text)
     with pytest.raises(InvalidIdError):
@@ -113,7 +111,7 @@ async def test_no_name_reaches_beyond_its_tenant(index, text):
         await index.put("t", waiting("e", "n", text))
 
 
-def test_only_small_values_are_kept():
+def test_only_small_values_are_indexed():
     """Sixteen KiB as JSON."""
     assert if_small({"a": 1}) == {"a": 1}
     large = "x" * (16 * 1024 - 1)

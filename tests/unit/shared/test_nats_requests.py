@@ -1,4 +1,4 @@
-"""Questions and answers, as far as they can be looked at without a server."""
+"""The request multiplexer, without a server."""
 
 import asyncio
 from typing import Any
@@ -12,16 +12,16 @@ from tailrace_shared.nats.nats_requests import RequestMultiplexer
 
 
 class _Server(Client):
-    """Keeps what it is asked, and answers when the test says so."""
+    """Records requests, and replies on a test's request."""
 
     def __init__(self) -> None:
         super().__init__()
         self.subscriptions: list[str] = []
-        self.asked: list[str] = []
+        self.replies: list[str] = []
         self._taker: asyncio.Future[Msg]
 
     async def subscribe(self, subject: str, *_: Any, future: Any = None, **__: Any) -> Any:
-        """Take note of a subscription."""
+        """Record a subscription."""
         await asyncio.sleep(0)
         self.subscriptions.append(subject)
         self._taker = future
@@ -33,12 +33,12 @@ class _Server(Client):
         reply: str = "",
         headers: dict[str, str] | None = None,  # noqa: ARG002
     ) -> None:
-        """Take note of a question."""
-        self.asked.append(reply)
+        """Record a request."""
+        self.replies.append(reply)
 
-    def answer(self, question: int, data: bytes, headers: dict[str, str] | None = None) -> None:
-        """Answer the question with that number."""
-        reply = self.asked[question]
+    def answer(self, request: int, data: bytes, headers: dict[str, str] | None = None) -> None:
+        """Reply to the request with this index."""
+        reply = self.replies[request]
         self._taker.set_result(Msg(self, subject=reply, data=data, headers=headers))
 
 
@@ -47,8 +47,8 @@ async def _settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_all_questions_share_one_subscription() -> None:
-    """Asked at once or one after the other, each gets its own answer."""
+async def test_all_requests_share_one_subscription() -> None:
+    """Each request gets its own reply."""
     server = _Server()
     requests = RequestMultiplexer(server, 60)
     first, second = (asyncio.create_task(requests.request("s", b"")) for _ in range(2))
@@ -59,8 +59,8 @@ async def test_all_questions_share_one_subscription() -> None:
     assert len(server.subscriptions) == 1
 
 
-async def test_a_cancellation_that_comes_with_the_answer_is_not_lost() -> None:
-    """The task would live on."""
+async def test_a_cancellation_that_arrives_with_the_reply_is_not_lost() -> None:
+    """Otherwise the task would live on."""
     server = _Server()
     task = asyncio.create_task(RequestMultiplexer(server, 60).request("s", b""))
     await _settle()
@@ -70,8 +70,8 @@ async def test_a_cancellation_that_comes_with_the_answer_is_not_lost() -> None:
         await task
 
 
-async def test_a_question_without_an_answer_times_out_and_is_forgotten() -> None:
-    """A late answer finds nobody."""
+async def test_a_request_without_a_reply_times_out_and_is_forgotten() -> None:
+    """A late reply is ignored."""
     server = _Server()
     requests = RequestMultiplexer(server, 0.01)
     with pytest.raises(TimeoutError):
@@ -80,8 +80,8 @@ async def test_a_question_without_an_answer_times_out_and_is_forgotten() -> None
     assert not requests._pending
 
 
-async def test_nobody_to_answer_is_said_at_once() -> None:
-    """NATS answers for those who are not there."""
+async def test_a_subject_without_subscribers_is_reported_at_once() -> None:
+    """NATS itself replies that there are no responders."""
     server = _Server()
     task = asyncio.create_task(RequestMultiplexer(server, 60).request("s", b""))
     await _settle()
@@ -90,8 +90,8 @@ async def test_nobody_to_answer_is_said_at_once() -> None:
         await task
 
 
-async def test_a_question_may_have_many_answers() -> None:
-    """Whoever asks says which one is the last."""
+async def test_a_request_may_have_many_replies() -> None:
+    """The caller's callback decides which one is the last."""
     server = _Server()
     done: asyncio.Future[int] = asyncio.get_running_loop().create_future()
     taken: list[bytes] = []
@@ -109,8 +109,8 @@ async def test_a_question_may_have_many_answers() -> None:
     assert taken == [b"a", b"b", b"end"]
 
 
-async def test_an_answer_that_cannot_be_read_is_told_to_who_asked() -> None:
-    """It must not break the connection, over which others ask as well."""
+async def test_an_undecodable_reply_raises_in_the_caller() -> None:
+    """It must not break the shared connection."""
     server = _Server()
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
@@ -124,12 +124,12 @@ async def test_an_answer_that_cannot_be_read_is_told_to_who_asked() -> None:
         await task
 
 
-async def test_every_question_times_out_whenever_it_was_asked() -> None:
-    """One timer does for all of them."""
+async def test_every_request_times_out_after_its_own_start() -> None:
+    """One timer serves all requests."""
     server = _Server()
     requests = RequestMultiplexer(server, 0.01)
     first = asyncio.create_task(requests.request("s", b""))
     await asyncio.wait([first], timeout=0.005)
-    for question in (first, asyncio.create_task(requests.request("s", b""))):
+    for request in (first, asyncio.create_task(requests.request("s", b""))):
         with pytest.raises(TimeoutError):
-            await question
+            await request

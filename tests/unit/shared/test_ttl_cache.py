@@ -62,7 +62,7 @@ def test_a_read_entry_is_evicted_after_the_others(cache):
     assert (cache.get(A), cache.get(B)) == ("a", None)
 
 
-def test_the_newest_entry_stays_whatever_its_weight(cache):
+def test_the_newest_entry_stays_even_beyond_the_limit(cache):
     cache.put(A, "small", 1)
     cache.put(B, "large", 1000)
     assert (cache.pop(A), cache.pop(B)) == (None, "large")

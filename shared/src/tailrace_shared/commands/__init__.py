@@ -1,1 +1,1 @@
-"""What callers ask of executions: start, signal and control them, within limits."""
+"""Start, signal and control executions, within limits."""

@@ -1,4 +1,4 @@
-"""The one wiring of the commands: what callers may ask of executions, built over the stores."""
+"""The one wiring of the commands, built over the stores."""
 
 from dataclasses import dataclass
 from typing import Self

@@ -48,7 +48,7 @@ _DAY: Final = 86400
 
 
 class StreamSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What Tailrace needs of one stream. Field names are those of JetStream's API (ADR-8, 31)."""
+    """The configuration of one stream. Field names are those of JetStream's API (ADR-8, 31)."""
 
     name: str
     subjects: list[str]

@@ -1,1 +1,1 @@
-"""What every service process needs: logs, readiness and the configuration page."""
+"""Logging, readiness and settings of a service process."""

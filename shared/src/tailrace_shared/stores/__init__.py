@@ -1,1 +1,1 @@
-"""What an installation stores in NATS: the event log, definitions, outputs and indexes."""
+"""The stores of an installation: the event log, definitions, outputs and indexes."""

@@ -34,7 +34,7 @@ _BATCH: Final = 64
 
 
 class Swept(NamedTuple):
-    """What a sweep did.
+    """The result of a sweep.
 
     Attributes:
         deleted: executions that were deleted.

@@ -1,8 +1,8 @@
-"""The store of what is remembered of runs: two records for each workflow, in one bucket.
+"""The store of run history: two records for each workflow, in one bucket.
 
-Everybody who writes reads the newest, adds, and writes if nobody else has (compare-and-set). A
-workflow that has not run for ninety days is forgotten. All of it is statistics: what a worker has
-not written when it dies is missing, and a write whose answer was lost may count twice.
+A worker reads the newest record, adds its runs, and writes by compare-and-set. The history of a
+workflow that has not run for ninety days expires. It is statistics only: runs that a worker has not
+written before it dies are missing, and a write whose acknowledgement was lost may count twice.
 """
 
 import asyncio
@@ -25,23 +25,23 @@ from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.topology import STATS
 from tailrace_shared.subjects import Subjects
 
-_MOST_TRIES: Final = 20
-_SMALL: Final = 16 * 1024
-"""Bytes of a record that are decoded in less than a turn of the loop takes."""
+_MAX_TRIES: Final = 20
+_INLINE_BYTES: Final = 16 * 1024
+"""Larger records are decoded in a thread, so that they do not block the event loop."""
 _NODES: Final = ".nodes"
 
 
 class StatsStore:
-    """Reads records, and has them tell of more runs."""
+    """Reads run history and adds runs to it."""
 
     def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
         self._bucket = Bucket(jetstream, subjects.stream(STATS))
 
     async def add(self, tenant: str, workflow: str, delta: RunDelta) -> None:
-        """Have the records of a workflow tell of some more runs; may be called again if it fails.
+        """Add runs to the history of a workflow. After an error it may be called again.
 
         Raises:
-            UnavailableError: NATS did not answer, or too many others write.
+            UnavailableError: NATS did not answer, or too many workers write at once.
         """
         key = _key(tenant, workflow)
         await self._change(key + _NODES, lambda stored: _with_nodes(stored, delta))
@@ -49,7 +49,7 @@ class StatsStore:
         await self._change(key, lambda stored: _with_runs(stored, delta))
 
     async def runs(self, tenant: str, workflow: str) -> RunHistory:
-        """Return what is remembered of a workflow's runs.
+        """Return the run history of a workflow.
 
         Raises:
             UnavailableError: NATS did not answer.
@@ -58,7 +58,7 @@ class StatsStore:
         return RunHistory() if entry is None else decode_runs(entry.value)
 
     async def runs_of_all(self, tenant: str) -> dict[str, RunHistory]:
-        """Return what is remembered of the runs of all workflows of a tenant.
+        """Return the run history of all workflows of a tenant.
 
         Raises:
             UnavailableError: NATS did not answer.
@@ -67,7 +67,7 @@ class StatsStore:
         return {entry.key.partition(".")[2]: decode_runs(entry.value) for entry in entries}
 
     async def nodes(self, tenant: str, workflow: str) -> NodeHistory:
-        """Return what is remembered of a workflow's nodes.
+        """Return the node history of a workflow.
 
         Raises:
             UnavailableError: NATS did not answer.
@@ -75,19 +75,19 @@ class StatsStore:
         entry = await self._bucket.get(_key(tenant, workflow) + _NODES)
         if entry is None:
             return NodeHistory()
-        if len(entry.value) <= _SMALL:
+        if len(entry.value) <= _INLINE_BYTES:
             return decode_nodes(entry.value)
         return await asyncio.to_thread(decode_nodes, entry.value)
 
     async def _change(self, key: str, change: Callable[[bytes | None], bytes]) -> None:
-        for _ in range(_MOST_TRIES):
+        for _ in range(_MAX_TRIES):
             entry = await self._bucket.get_newest(key)
             stored, revision = (None, 0) if entry is None else (entry.value, entry.revision)
-            # A large record takes a while; runs must not wait for statistics.
+            # A large record takes a while, and must not block the event loop.
             payload = await asyncio.to_thread(change, stored)
             if await self._bucket.replace(key, payload, revision) is not None:
                 return
-        raise UnavailableError(f"too many write {key} at once")
+        raise UnavailableError(f"too many concurrent writes of {key}")
 
 
 def _with_runs(stored: bytes | None, delta: RunDelta) -> bytes:

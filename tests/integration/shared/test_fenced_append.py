@@ -1,4 +1,4 @@
-"""Fenced appends: of two writers one wins, and a lost acknowledgement is no second commit."""
+"""Fenced appends to an execution's log."""
 
 import asyncio
 
@@ -41,7 +41,7 @@ def subject(site):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """Wait for NATS a fraction of a second instead of five."""
+    """Time out requests after a fraction of a second instead of five."""
     monkeypatch.setattr(jetstream_module, "_REQUEST_TIMEOUT_S", 0.3)
 
 
@@ -59,8 +59,7 @@ async def stored(site, subject):
     return [m.data async for m in site.jetstream.read(site.events, subject, 1)]
 
 
-async def test_each_append_names_the_one_before(site, subject):
-    """The sequences are the stream's."""
+async def test_each_append_expects_the_preceding_sequence(site, subject):
     last, seen = 0, []
     for number in range(5):
         last = await append(
@@ -74,8 +73,8 @@ async def test_each_append_names_the_one_before(site, subject):
     assert len({m.headers[COMMIT_ID] for m in messages}) == 5
 
 
-async def test_the_api_appends_without_a_name(site, subject):
-    """A commit of nobody's displaces nobody."""
+async def test_an_append_of_the_api_has_no_writer(site, subject):
+    """So it does not displace the worker that drives the execution."""
     await append(site.jetstream, site.events, subject, b"x", expected=0)
     message = await site.jetstream.get(site.events, {"last_by_subj": subject})
     assert message is not None
@@ -83,8 +82,7 @@ async def test_the_api_appends_without_a_name(site, subject):
 
 
 @pytest.mark.parametrize("expected", [0, 10**9])
-async def test_whoever_has_not_seen_the_last_commit_loses(site, subject, expected):
-    """Too early or too late: nothing is stored."""
+async def test_an_append_with_a_stale_sequence_is_refused(site, subject, expected):
     await append(site.jetstream, site.events, subject, b"first", expected=0)
     with pytest.raises(WrongLastSequenceError) as caught:
         await append(site.jetstream, site.events, subject, b"second", expected=expected)
@@ -92,8 +90,7 @@ async def test_whoever_has_not_seen_the_last_commit_loses(site, subject, expecte
     assert await stored(site, subject) == [b"first"]
 
 
-async def test_other_executions_do_not_matter(site):
-    """The fence is of one subject."""
+async def test_other_executions_do_not_affect_the_fence(site):
     first, second = (site.subjects.log("t", execution) for execution in ("a", "b"))
     last = await append(site.jetstream, site.events, first, b"1", expected=0)
     await append(site.jetstream, site.events, second, b"2", expected=0)
@@ -102,7 +99,7 @@ async def test_other_executions_do_not_matter(site):
 
 
 async def test_of_two_writers_one_wins_each_append_and_the_log_stays_legal(site):
-    """The loser reads what was written, and decides again."""
+    """The loser reads the new commits and decides again."""
     log = ExecutionLog(site.jetstream, site.subjects)
     execution = new_execution_id()
     subject = site.subjects.log("t", execution)
@@ -144,13 +141,13 @@ async def test_of_two_writers_one_wins_each_append_and_the_log_stays_legal(site)
     await asyncio.gather(write("a"), write("b"))
     assert wins == {"a": 20, "b": 20}
     assert losses["a"] + losses["b"] > 0
-    # Loading folds, and folding refuses what is not legal.
+    # Folding raises for an illegal log.
     assert (await log.load("t", execution)).state.steps["n"].status == "running"
     assert len(await stored(site, subject)) == 41
 
 
 async def test_a_commit_whose_acknowledgement_was_lost_is_stored_once(site, subject, proxied):
-    """The second try is refused, and the commit recognised as one's own."""
+    """The retry is refused, and the commit is recognized by its id."""
     proxy, jetstream = proxied
     proxy.loses = lambda piece: b'"seq":' in piece and not proxy.lost.is_set()
     sequence = await append(jetstream, site.events, subject, b"once", expected=0, writer="w")
@@ -161,8 +158,8 @@ async def test_a_commit_whose_acknowledgement_was_lost_is_stored_once(site, subj
     assert message.sequence == sequence
 
 
-async def test_a_lost_acknowledgement_is_recognised_although_others_went_on(site, subject, proxied):
-    """Somebody who read the commit may have appended to it."""
+async def test_a_lost_acknowledgement_is_recognized_after_further_commits(site, subject, proxied):
+    """Another writer may have read the commit and appended to it."""
     proxy, jetstream = proxied
     proxy.loses = lambda piece: b'"seq":' in piece
     appending = asyncio.create_task(
@@ -177,8 +174,7 @@ async def test_a_lost_acknowledgement_is_recognised_although_others_went_on(site
     assert await stored(site, subject) == [b"first", b"next"]
 
 
-async def test_a_commit_that_never_arrived_loses_to_another(site, subject, proxied):
-    """It was held up; meanwhile somebody else was first."""
+async def test_a_delayed_commit_loses_to_another_writer(site, subject, proxied):
     proxy, jetstream = proxied
     proxy.hold()
     appending = asyncio.create_task(
@@ -193,8 +189,7 @@ async def test_a_commit_that_never_arrived_loses_to_another(site, subject, proxi
     assert await stored(site, subject) == [b"first"]
 
 
-async def test_tries_that_arrive_late_and_together_are_stored_once(site, subject, proxied):
-    """The fence lets the first of them in."""
+async def test_retries_that_arrive_together_are_stored_once(site, subject, proxied):
     proxy, jetstream = proxied
     proxy.hold()
     appending = asyncio.create_task(
@@ -207,8 +202,8 @@ async def test_tries_that_arrive_late_and_together_are_stored_once(site, subject
     assert await append(site.jetstream, site.events, subject, b"next", expected=sequence)
 
 
-async def test_patience_ends(site, subject, proxied):
-    """Then it is for the caller to read what became of it."""
+async def test_retries_end_after_the_given_time(site, subject, proxied):
+    """The caller has to read whether the commit was stored."""
     proxy, jetstream = proxied
     proxy.loses = lambda piece: b'"seq":' in piece
     with pytest.raises(UnavailableError):
@@ -217,23 +212,21 @@ async def test_patience_ends(site, subject, proxied):
     assert await stored(site, subject) == [b"x"]
 
 
-async def test_what_no_stream_takes_is_unavailable(site):
-    """Nobody answers."""
+async def test_a_subject_without_a_stream_is_unavailable(site):
     with pytest.raises(UnavailableError):
-        await append(site.jetstream, "none", "nobody.listens.here", b"x", expected=0, retry_s=0.1)
+        await append(site.jetstream, "none", "no.stream.here", b"x", expected=0, retry_s=0.1)
 
 
 @pytest.mark.parametrize("room", [0, 100, -1])
-async def test_what_is_larger_than_nats_takes_is_refused_before_it_is_sent(site, subject, room):
-    """To wait for NATS would not help; and NATS would cut the connection of all who share it."""
+async def test_a_message_beyond_the_payload_limit_is_refused_before_it_is_sent(site, subject, room):
+    """A retry would not help, and NATS would close the connection, which others share."""
     payload = b"x" * (site.jetstream.client.max_payload - room)
     with pytest.raises(MessageTooLargeError):
         await append(site.jetstream, site.events, subject, payload, expected=0)
     assert site.jetstream.client.stats["reconnects"] == 0
 
 
-async def test_a_refusal_is_no_reason_to_try_again(site, subject):
-    """A full stream stays full."""
+async def test_a_refusal_is_not_retried(site, subject):
     info = await site.jetstream.api(f"STREAM.INFO.{site.events}")
     config = {**info["config"], "max_msgs": 1, "discard": "new"}
     await site.jetstream.api(f"STREAM.UPDATE.{site.events}", config)

@@ -1,4 +1,4 @@
-"""How many runs a tenant may start within a minute, whoever it asks."""
+"""The rate limit of starts, across replicas."""
 
 import asyncio
 import time
@@ -41,7 +41,7 @@ async def _outcomes(*starts):
     ]
 
 
-async def _charge_without_end(rate):
+async def _consume_all(rate):
     while True:
         await rate.consume("t")
 
@@ -49,22 +49,21 @@ async def _charge_without_end(rate):
 class TestCounting:
     """The limit itself."""
 
-    async def test_replicas_together_admit_as_many_as_one_would(self, site):
-        """All ask at the same time; exactly so many get through."""
+    async def test_replicas_share_one_limit(self, site):
+        """Of concurrent starts exactly the limit is admitted."""
         replicas = [await _rate(site, 10) for _ in range(4)]
         outcomes = await _outcomes(*(rate.consume("t") for rate in replicas * 10))
         assert (outcomes.count(None), outcomes.count(TooManyRunsError)) == (10, 30)
 
-    async def test_tenants_do_not_count_for_each_other(self, site):
-        """Each has its own minute."""
+    async def test_tenants_have_separate_limits(self, site):
         rate = await _rate(site, 1)
         await rate.consume("t")
         await rate.consume("u")
         with pytest.raises(TooManyRunsError):
             await rate.consume("t")
 
-    async def test_a_refusal_says_the_limit_and_when_to_come_back(self, site):
-        """Not before the oldest start is a minute old."""
+    async def test_a_refusal_has_the_limit_and_the_retry_delay(self, site):
+        """The delay ends when the oldest start leaves the window."""
         rate = await _rate(site, 2)
         began = time.time()
         await rate.consume("t")
@@ -73,17 +72,17 @@ class TestCounting:
             await rate.consume("t")
         assert 59 - (time.time() - began) < refusal.value.retry_after <= 60
 
-    async def test_what_is_a_minute_old_does_not_count(self, site):
-        """This minute has a second."""
+    async def test_starts_leave_the_window_after_a_minute(self, site):
+        """The window of this test is a second."""
         rate = await _rate(site, 1, minute=1)
         with pytest.raises(TooManyRunsError) as refusal:
-            await _charge_without_end(rate)
+            await _consume_all(rate)
         assert refusal.value.retry_after == 1
         while await _outcomes(rate.consume("t")) != [None]:
             pass
 
     async def test_a_repeated_request_counts_once(self, site):
-        """It is known by what it has in common with the first."""
+        """It is recognized by its request id."""
         rate = await _rate(site, 2)
         for _ in range(5):
             await rate.consume("t", "key")
@@ -91,8 +90,8 @@ class TestCounting:
         with pytest.raises(TooManyRunsError):
             await rate.consume("t", "other")
 
-    async def test_another_limit_takes_effect_with_the_next_start_of_a_replica(self, site):
-        """No operator has to change a stream by hand."""
+    async def test_a_changed_limit_takes_effect_when_a_replica_starts(self, site):
+        """No operator has to edit the stream."""
         await (await _rate(site, 1)).consume("t")
         more = await _rate(site, 2)
         await more.consume("t")
@@ -101,11 +100,11 @@ class TestCounting:
 
 
 class TestClusters:
-    """Three copies of the count, and three servers that are asked."""
+    """Three replicas of the stream on three servers."""
 
     @pytest.fixture
     async def replicas(self, nats_cluster):
-        """A counter at each server of a cluster, ten starts a minute."""
+        """A limit of ten starts a minute, over each server of a cluster."""
         clients = [await nats.connect(url) for url in nats_cluster.urls]
         subjects = Subjects(f"t-{new_token()[:8]}")
         counters = [
@@ -119,31 +118,30 @@ class TestClusters:
 
     @staticmethod
     async def _led(counter):
-        """Return when the cluster has leaders, and this server knows the way to the stream's."""
+        """Wait until the cluster has leaders, and this server reaches the stream's."""
         async with asyncio.timeout(90):
             while True:
                 try:
                     await counter.prepare()
-                    await counter.consume("nobody")
+                    await counter.consume("probe")
                 except (TopologyMismatchError, UnavailableError, JetStreamError):
                     await asyncio.sleep(0.1)
                 else:
                     return
 
-    async def test_a_cluster_admits_as_many_as_one_server_would(self, replicas):
-        """Whichever server is asked, and however many at the same time."""
+    async def test_a_cluster_has_the_limit_of_one_server(self, replicas):
         outcomes = await _outcomes(*(rate.consume("t") for rate in replicas * 20))
         assert (outcomes.count(None), outcomes.count(TooManyRunsError)) == (10, 50)
 
-    async def test_a_request_that_is_sent_to_all_at_once_counts_once(self, replicas):
-        """A server that is still busy with its twin is asked again."""
+    async def test_a_request_sent_to_all_servers_counts_once(self, replicas):
+        """A server that is still storing the first copy is asked again."""
         assert await _outcomes(*(rate.consume("t", "key") for rate in replicas * 5)) == [None] * 15
         outcomes = await _outcomes(*(rate.consume("t") for rate in replicas * 5))
         assert outcomes.count(None) == 9
 
 
 class TestStarts:
-    """What counts, and what does not."""
+    """Which starts count."""
 
     @pytest.fixture
     async def starter(self, site):
@@ -157,8 +155,8 @@ class TestStarts:
     def _request(key=None, **run_input):
         return RunRequest("t", "w", "input", run_input, run_input, key)
 
-    async def test_a_start_beyond_the_limit_leaves_nothing(self, site, starter):
-        """Neither a log nor an entry for its key, which may be used again."""
+    async def test_a_refused_start_leaves_nothing_behind(self, site, starter):
+        """No log, and no claim of its key, which may be used again."""
         for _ in range(2):
             await starter.start(self._request(x=1))
         before = await site.count(site.subjects.stream(EVENTS))
@@ -168,14 +166,14 @@ class TestStarts:
         assert await site.count(f"KV_{site.subjects.stream(IDEMPOTENCY)}") == 0
 
     async def test_one_key_is_one_start(self, site, starter):
-        """However often it is sent, at once or later."""
+        """However often the request is repeated."""
         states = await asyncio.gather(*(starter.start(self._request("k", x=1)) for _ in range(5)))
         states.append(await starter.start(self._request("k", x=1)))
         assert len({state.execution_id for state in states}) == 1
         assert await site.count(site.subjects.stream(RATE)) == 1
 
     async def test_reruns_count_as_starts_do(self, site, starter):
-        """And a repeated one does not count again."""
+        """A repeated rerun does not count again."""
         state = await starter.start(self._request(x=1))
         end = ev.ExecutionCancelled(ev.Cancelled(state.execution_id, "cancelled", 1), NOW)
         await site.commit(state.execution_id, end)
@@ -186,14 +184,14 @@ class TestStarts:
             await starter.rerun("t", state.execution_id, None, None)
 
     async def test_child_runs_do_not_count(self, site, starter):
-        """Their parent has, and a workflow must be able to do its work."""
+        """Their parent counted, and a workflow must be able to finish."""
         origin = ev.Origin(parent=ev.Parent("p", "n"), depth=1)
         for _ in range(5):
             await starter.start_child("t", new_execution_id(), "w", {"x": 1}, origin)
         assert await site.count(site.subjects.stream(RATE)) == 0
 
-    async def test_a_wrong_input_is_what_is_said_first(self, starter):
-        """It is refused the same way within the limit and beyond."""
+    async def test_an_invalid_input_is_refused_before_the_limit(self, starter):
+        """It gets the same error within the limit and beyond."""
         for _ in range(4):
             with pytest.raises(InvalidInputError):
                 await starter.start(self._request())
