@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tailrace_shared.errors import SettingsError
 from tailrace_shared.process.configuration_page import page
-from tailrace_shared.process.settings_reader import read_settings
+from tailrace_shared.process.settings_reader import read_settings, service_links
 from tailrace_shared.settings import ApiSettings, ClientSettings, WorkerSettings, known_variables
 
 PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
@@ -134,3 +134,35 @@ def test_variables_of_secrets_are_not_settings():
     assert read_settings(WorkerSettings, {"TAILRACE_SECRET_PAYMENTS": "x"}) == WorkerSettings()
     with pytest.raises(SettingsError, match="did you mean TAILRACE_SECRETS_DIR"):
         read_settings(WorkerSettings, {"TAILRACE_SECRET_DIR": "/run/secrets"})
+
+
+SERVICE_LINKS = {
+    # What Kubernetes sets for Services named `tailrace` and `tailrace-api`.
+    "TAILRACE_SERVICE_HOST": "10.96.3.7",
+    "TAILRACE_SERVICE_PORT": "8080",
+    "TAILRACE_SERVICE_PORT_HTTP": "8080",
+    "TAILRACE_PORT": "tcp://10.96.3.7:8080",
+    "TAILRACE_PORT_8080_TCP": "tcp://10.96.3.7:8080",
+    "TAILRACE_PORT_8080_TCP_PROTO": "tcp",
+    "TAILRACE_PORT_8080_TCP_PORT": "8080",
+    "TAILRACE_PORT_8080_TCP_ADDR": "10.96.3.7",
+    "TAILRACE_API_SERVICE_HOST": "10.96.3.8",
+    "TAILRACE_API_SERVICE_PORT": "8080",
+    "TAILRACE_API_PORT": "tcp://10.96.3.8:8080",
+    "TAILRACE_API_PORT_8080_TCP_ADDR": "10.96.3.8",
+}
+
+
+def test_variables_of_kubernetes_services_are_ignored():
+    """Not even a setting that has the same name takes such a value."""
+    assert read_settings(ApiSettings, SERVICE_LINKS) == ApiSettings()
+    assert service_links(SERVICE_LINKS) == sorted(SERVICE_LINKS)
+
+
+def test_a_setting_is_not_mistaken_for_a_service():
+    """Only the value tells the port of the API from the link of a Service."""
+    given = {"TAILRACE_PORT": "9000", "TAILRACE_METRICS_PORT": "9101"}
+    assert read_settings(ApiSettings, given).port == 9000
+    assert service_links(given) == []
+    with pytest.raises(SettingsError, match="unknown setting TAILRACE_PROT"):
+        read_settings(ApiSettings, {"TAILRACE_PROT": "9000"})

@@ -13,7 +13,7 @@ from tailrace_api.app import create_app
 from tailrace_api.processes import Supervisor
 from tailrace_api.server import Server, bind
 from tailrace_shared.errors import StartupError
-from tailrace_shared.process.settings_reader import read_settings
+from tailrace_shared.process.settings_reader import read_settings, warn_of_service_links
 from tailrace_shared.process.telemetry import configure_logging
 from tailrace_shared.redact.credentials import redact_credentials
 from tailrace_shared.settings import ApiSettings
@@ -56,6 +56,7 @@ def main() -> int:
     try:
         settings = read_settings(ApiSettings)
         configure_logging(settings, "api")
+        warn_of_service_links()
         _raise_file_limit()
         return _serve_alone(settings) if settings.processes == 1 else _serve_together(settings)
     except StartupError as error:

@@ -10,7 +10,7 @@ from dramatiq.middleware import CurrentMessage, Middleware, MiddlewareError
 from tailrace_shared.commands.run_input import InvalidInputError
 from tailrace_shared.errors import InvalidIdError, StartupError, WorkflowNotFoundError
 from tailrace_shared.nats.jobs import ADVANCE_ACTOR, EXECUTIONS_QUEUE, START_SCHEDULED_ACTOR
-from tailrace_shared.process.settings_reader import read_settings
+from tailrace_shared.process.settings_reader import read_settings, warn_of_service_links
 from tailrace_shared.process.telemetry import configure_logging
 from tailrace_shared.redact.credentials import redact_credentials
 from tailrace_shared.settings import WorkerSettings
@@ -86,6 +86,7 @@ def build() -> WorkerParts:
     settings = read_settings(WorkerSettings)
     secrets = SecretStore(settings.secrets_dir, settings.secrets_tenants, os.environ)
     configure_logging(settings, "worker", lambda line: redact_credentials(secrets.redact(line)))
+    warn_of_service_links()
     registry = load_registry(settings.nodes, settings.http_allow)
     engine = Engine(settings, registry, secrets)
     actor_runner = ActorRunner(settings, lambda: engine.services)

@@ -6,16 +6,27 @@ not silently select a default.
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, Final, TypeVar, get_args, get_type_hints
 
 import msgspec
+import structlog
 
 from tailrace_shared.duration import Duration
 from tailrace_shared.errors import SettingsError
 from tailrace_shared.settings import POSITIVE, PREFIX, SECRET_PREFIX, known_variables, variable
 
+_log = structlog.get_logger(__name__)
+
 S = TypeVar("S", bound=msgspec.Struct)
+
+# Kubernetes sets these for every Service of the namespace, and compose for links. A Service named
+# `tailrace` or `tailrace-api` makes names that look like settings.
+_SERVICE_LINK_NAME: Final = re.compile(
+    r"TAILRACE_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
+_SERVICE_LINK_VALUE: Final = re.compile(r"(tcp|udp|sctp)://\S+:\d+")
 
 
 def read_settings(struct: type[S], environment: Mapping[str, str] = os.environ) -> S:
@@ -25,6 +36,8 @@ def read_settings(struct: type[S], environment: Mapping[str, str] = os.environ) 
         SettingsError: a variable is unknown or has an invalid value; the message names it.
     """
     known = known_variables()
+    links = service_links(environment)
+    environment = {name: value for name, value in environment.items() if name not in links}
     for name in sorted(environment):
         if name.startswith(PREFIX) and name not in known and not _names_secret(name, known):
             raise SettingsError(
@@ -36,6 +49,30 @@ def read_settings(struct: type[S], environment: Mapping[str, str] = os.environ) 
         if text is not None:
             values[field] = _convert(variable(field), text, annotation)
     return struct(**values)
+
+
+def service_links(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Return the variables with the prefix that describe Kubernetes Services; they are ignored."""
+    known = known_variables()
+    return sorted(
+        name
+        for name, value in environment.items()
+        if name.startswith(PREFIX)
+        and (
+            _SERVICE_LINK_VALUE.fullmatch(value)
+            or (name not in known and _SERVICE_LINK_NAME.fullmatch(name))
+        )
+    )
+
+
+def warn_of_service_links() -> None:
+    """Log a warning if the environment has variables that describe Kubernetes Services."""
+    if links := service_links():
+        _log.warning(
+            "settings: ignored variables of Kubernetes Services",
+            names=links,
+            fix="set enableServiceLinks: false",
+        )
 
 
 def _names_secret(name: str, known: set[str]) -> bool:
