@@ -1,4 +1,4 @@
-"""What a worker has noted of runs, until it is written."""
+"""A worker collects the statistics of runs and writes them in batches."""
 
 import pytest
 
@@ -30,8 +30,8 @@ def _run(workflow: str, nodes: int = 1) -> ExecutionState:
     )
 
 
-async def test_what_could_not_be_written_is_written_later(nats_server: NatsServer):
-    """With what has been noted meanwhile, and once."""
+async def test_statistics_that_could_not_be_written_are_written_later(nats_server: NatsServer):
+    """They are written once, together with later ones."""
     settings = WorkerSettings(nats_url=nats_server.url)
     client = await connect(settings, "test")
     jetstream = JetStream(client)
@@ -57,13 +57,13 @@ async def test_what_could_not_be_written_is_written_later(nats_server: NatsServe
 
 
 async def _completed(statistics: Statistics, store: StatsStore) -> int:
-    """Write, and return how many runs are on record."""
+    """Flush, and return the number of recorded runs."""
     await statistics.flush()
     return sum(runs.completed for runs in (await store.runs_of_all("t")).values())
 
 
-async def test_a_worker_keeps_no_more_than_it_may(site):
-    """Workflows beyond are left out until the others are written."""
+async def test_a_worker_collects_a_limited_amount(site):
+    """Further workflows are ignored until the collected ones are written."""
     store = StatsStore(site.jetstream, site.subjects)
     statistics = Statistics(store, max_nodes=10)
     for number in range(5):
@@ -77,8 +77,8 @@ async def test_a_worker_keeps_no_more_than_it_may(site):
     assert (await store.runs("t", "flow-4")).completed == 1
 
 
-async def test_large_runs_are_noted_like_small_ones(site):
-    """Only not at once: others wait for the loop."""
+async def test_large_runs_are_recorded_like_small_ones(site):
+    """They are processed in steps, so that they do not block the loop."""
     store = StatsStore(site.jetstream, site.subjects)
     statistics = Statistics(store)
     for _ in range(3):
@@ -92,8 +92,8 @@ async def test_large_runs_are_noted_like_small_ones(site):
 
 
 @pytest.mark.parametrize("tenant", ["t", "u"])
-async def test_workflows_of_one_name_are_kept_apart_by_tenant(site, tenant: str):
-    """From the first note on."""
+async def test_tenants_have_separate_statistics_of_workflows_with_one_name(site, tenant: str):
+    """Also while they are collected."""
     store = StatsStore(site.jetstream, site.subjects)
     statistics = Statistics(store)
     statistics.note("t", _run("flow"))
@@ -102,10 +102,10 @@ async def test_workflows_of_one_name_are_kept_apart_by_tenant(site, tenant: str)
     assert (await store.runs(tenant, "flow")).completed == 1
 
 
-async def test_a_record_that_nobody_can_read_keeps_no_other_from_being_written(
+async def test_an_unreadable_record_does_not_block_others(
     nats_server: NatsServer,
 ):
-    """Somebody has written into the bucket."""
+    """The bucket contains an entry that is not JSON."""
     settings = WorkerSettings(nats_url=nats_server.url)
     client = await connect(settings, "test")
     jetstream = JetStream(client)
@@ -119,7 +119,7 @@ async def test_a_record_that_nobody_can_read_keeps_no_other_from_being_written(
         statistics.note("t", _run("other"))
         await statistics.flush()
     assert (await store.runs("t", "other")).completed == 2
-    # Nor does a run fail that is to be estimated by it.
+    # Nor does estimation by that record fail.
     estimator = await EstimatorCache(store, 10.0).get("t", definition({"a": {}}, id="flow"), 1)
     assert not estimator.has_history
     await client.close()

@@ -1,4 +1,4 @@
-"""The sweeper: whatever an execution has lost, one sweep gives it a job."""
+"""The sweeper publishes a job for every execution that has lost its own."""
 
 import asyncio
 import time
@@ -30,15 +30,15 @@ from tailrace_worker.engine.recovery.sweeper import (
 NOW = "2024-01-15T10:30:00.000Z"
 WORKFLOW = StoredWorkflow(Definition("w", {"n": Node("log")}), 1)
 HOUR = 3600.0
-"""Longer than any test takes: what was written so long ago is overdue."""
+"""Longer than any test, so an entry written before it is overdue."""
 
 
-class Ground:
-    """What there is to sweep, seen some time after it was written.
+class SweepScene:
+    """Executions to sweep, a sweeper, and a clock that the test controls.
 
     Attributes:
-        begun: when the test began.
-        later: seconds from then to the sweep; they pass only where a test says so.
+        start: when the test began, in seconds since the epoch.
+        elapsed: seconds from then to the sweep; only the test changes them.
     """
 
     def __init__(self, site):
@@ -49,21 +49,21 @@ class Ground:
         self.driving = set()
         self.asked = []
         self.oldest = None
-        self.begun = time.time()
-        self.later = HOUR
-        self.sweeper = self.another_sweeper()
+        self.start = time.time()
+        self.elapsed = HOUR
+        self.sweeper = self.new_sweeper()
 
-    def another_sweeper(self, interval=20.0):
+    def new_sweeper(self, interval=20.0):
         """Return the sweeper of another worker."""
         return Sweeper(
             Stores.over(self.site.jetstream, self.site.subjects),
             Fleet(self.is_driving, JobCallback(self.advance), self.oldest_waiting),
             Periods(interval, ack_wait=10.0),
-            lambda: self.begun + self.later,
+            lambda: self.start + self.elapsed,
         )
 
     async def is_driving(self, worker, tenant, execution):
-        """Answer as a worker does."""
+        """Respond like a worker."""
         self.asked.append(worker)
         return (worker, tenant, execution) in self.driving
 
@@ -72,22 +72,22 @@ class Ground:
         self.jobs.append(execution)
 
     async def oldest_waiting(self):
-        """Tell since when the queue holds what nobody was given."""
+        """Return when the oldest undelivered job was published."""
         return self.oldest
 
     async def entries(self):
-        """Return for which executions there are entries."""
+        """Return the executions that have an entry."""
         return {due.execution async for due in self.due.entries()}
 
     async def queued(self, by=0.0):
-        """Return an execution that was created, and whose job was not published."""
+        """Return an execution that was created but whose job was not published."""
         execution = new_execution_id()
-        await self.due.put("t", execution, self.begun + by)
+        await self.due.put("t", execution, self.start + by)
         await self.site.log.create("t", execution, WORKFLOW, None)
         return execution
 
     async def started(self, *events, by=0.0):
-        """Return an execution that a worker has begun with."""
+        """Return an execution that a worker has started."""
         execution = await self.queued(by)
         started = ev.ExecutionStarted(ev.Started(execution, "running", NOW), NOW)
         await self.site.commit(execution, started, *events)
@@ -95,181 +95,181 @@ class Ground:
 
 
 @pytest.fixture
-def ground(site):
-    """Nothing yet."""
-    return Ground(site)
+def scene(site):
+    """A scene without executions."""
+    return SweepScene(site)
 
 
-class TestLost:
-    """What is driven on, each by one sweep."""
+class TestLostJobs:
+    """One sweep publishes a job for each of these."""
 
-    async def test_an_execution_whose_job_was_never_published(self, ground):
-        """Its starter died in between."""
-        execution = await ground.queued()
-        assert await ground.sweeper.sweep() == 1
-        assert ground.jobs == [execution]
+    async def test_an_execution_whose_job_was_never_published(self, scene):
+        """The process that started it died before publishing."""
+        execution = await scene.queued()
+        assert await scene.sweeper.sweep() == 1
+        assert scene.jobs == [execution]
 
-    async def test_a_wait_that_has_lost_its_timer(self, ground):
-        """Somebody has purged the schedule."""
+    async def test_a_wait_that_has_lost_its_timer(self, scene):
+        """An operator has purged the schedule."""
         waits = ev.StepWait("n", "delay", "waiting", until=NOW)
         begun = ev.StepStarted(ev.StepBegun("n", "delay", "running", 1, NOW), NOW)
-        execution = await ground.started(begun, ev.StepWaiting(waits, NOW), by=HOUR)
-        assert await ground.sweeper.sweep() == 0
-        ground.later += HOUR
-        assert await ground.sweeper.sweep() == 1
-        assert ground.jobs == [execution]
-        assert ground.asked == ["worker"]
+        execution = await scene.started(begun, ev.StepWaiting(waits, NOW), by=HOUR)
+        assert await scene.sweeper.sweep() == 0
+        scene.elapsed += HOUR
+        assert await scene.sweeper.sweep() == 1
+        assert scene.jobs == [execution]
+        assert scene.asked == ["worker"]
 
-    async def test_a_command_without_a_job(self, ground):
-        """Whoever drove the execution is asked, not the API, which wrote last."""
-        execution = await ground.started()
-        await ground.due.put("t", execution, time.time())
-        await ground.site.log.request(
+    async def test_a_command_without_a_job(self, scene):
+        """The sweeper asks the driver of the execution, not the API, which wrote last."""
+        execution = await scene.started()
+        await scene.due.put("t", execution, time.time())
+        await scene.site.log.request(
             "t", execution, lambda state: request_cancel(state, "c", "enough", 0.0)
         )
-        assert await ground.sweeper.sweep() == 1
-        assert (ground.jobs, ground.asked) == ([execution], ["worker"])
+        assert await scene.sweeper.sweep() == 1
+        assert (scene.jobs, scene.asked) == ([execution], ["worker"])
 
-    async def test_any_number_at_once(self, ground):
-        """Each of them gets one job, and the next sweep gives it time."""
-        executions = {await ground.queued() for _ in range(100)}
-        assert await ground.sweeper.sweep() == 100
-        assert len(ground.jobs) == 100
-        assert set(ground.jobs) == executions
-        ground.later += 21.0
-        assert await ground.sweeper.sweep() == 0
-        ground.later += GRACE_S
-        assert await ground.sweeper.sweep() == 100
+    async def test_any_number_at_once(self, scene):
+        """Each gets one job, and the next sweep leaves it time to run."""
+        executions = {await scene.queued() for _ in range(100)}
+        assert await scene.sweeper.sweep() == 100
+        assert len(scene.jobs) == 100
+        assert set(scene.jobs) == executions
+        scene.elapsed += 21.0
+        assert await scene.sweeper.sweep() == 0
+        scene.elapsed += GRACE_S
+        assert await scene.sweeper.sweep() == 100
 
 
-class TestForgotten:
-    """Entries that say nothing any more."""
+class TestObsoleteEntries:
+    """Entries that are obsolete."""
 
-    async def test_an_execution_that_was_never_created(self, ground):
-        """It gets a minute for that."""
-        await ground.due.put("t", "never", time.time())
-        await ground.live.put("t", "w", "never")
-        await ground.live.put("t", "w", "other")
-        ground.later = CREATION_GRACE_S - 1.0
-        assert await ground.sweeper.sweep() == 0
-        assert await ground.entries() == {"never"}
-        assert len(await ground.live.of_tenant("t")) == 2
-        ground.later = HOUR
-        assert await ground.sweeper.sweep() == 0
-        assert (await ground.entries(), ground.jobs) == (set(), [])
-        assert await ground.live.of_tenant("t") == [Live("w", "other")]
+    async def test_an_execution_that_was_never_created(self, scene):
+        """The entry is deleted a minute after it was written."""
+        await scene.due.put("t", "never", time.time())
+        await scene.live.put("t", "w", "never")
+        await scene.live.put("t", "w", "other")
+        scene.elapsed = CREATION_GRACE_S - 1.0
+        assert await scene.sweeper.sweep() == 0
+        assert await scene.entries() == {"never"}
+        assert len(await scene.live.of_tenant("t")) == 2
+        scene.elapsed = HOUR
+        assert await scene.sweeper.sweep() == 0
+        assert (await scene.entries(), scene.jobs) == (set(), [])
+        assert await scene.live.of_tenant("t") == [Live("w", "other")]
 
-    async def test_an_execution_that_has_ended(self, ground):
-        """Its worker died before all was done that its end asks for: one more job does that."""
-        execution = await ground.started()
+    async def test_an_execution_that_has_ended(self, scene):
+        """Its worker may have died before the clean-up, which one more job does."""
+        execution = await scene.started()
         end = ev.ExecutionCompleted(ev.Completed(execution, "completed", 1), NOW)
-        await ground.site.commit(execution, end)
-        assert await ground.sweeper.sweep() == 0
-        assert (await ground.entries(), ground.jobs) == (set(), [execution])
+        await scene.site.commit(execution, end)
+        assert await scene.sweeper.sweep() == 0
+        assert (await scene.entries(), scene.jobs) == (set(), [execution])
 
-    async def test_an_execution_whose_beginning_has_expired(self, ground):
-        """Nobody can drive it."""
-        execution = await ground.started()
-        subject = ground.site.subjects.log("t", execution)
-        await ground.site.jetstream.api(
-            f"STREAM.PURGE.{ground.site.events}", {"filter": subject, "keep": 1}
+    async def test_an_execution_whose_beginning_has_expired(self, scene):
+        """No worker can drive it."""
+        execution = await scene.started()
+        subject = scene.site.subjects.log("t", execution)
+        await scene.site.jetstream.api(
+            f"STREAM.PURGE.{scene.site.events}", {"filter": subject, "keep": 1}
         )
-        await ground.site.commit(
+        await scene.site.commit(
             execution,
             ev.CommandRequested(ev.Command(execution, "cancel", "c"), NOW),
             writer="",
         )
-        assert await ground.sweeper.sweep() == 0
-        assert (await ground.entries(), ground.jobs) == (set(), [])
+        assert await scene.sweeper.sweep() == 0
+        assert (await scene.entries(), scene.jobs) == (set(), [])
 
 
-class TestLeftAlone:
-    """What is in good order."""
+class TestNoJobNeeded:
+    """Entries that need no job."""
 
-    async def test_what_is_not_due(self, ground):
-        """Nobody is asked for it."""
-        await ground.started(by=HOUR)
-        assert await ground.sweeper.sweep() == 0
-        assert ground.asked == []
+    async def test_what_is_not_due(self, scene):
+        """The sweeper asks no worker about it."""
+        await scene.started(by=HOUR)
+        assert await scene.sweeper.sweep() == 0
+        assert scene.asked == []
 
-    async def test_what_a_worker_drives(self, ground):
-        """A step may take hours without a word."""
-        execution = await ground.started()
-        ground.driving.add(("worker", "t", execution))
-        assert await ground.sweeper.sweep() == 0
-        assert (await ground.entries(), ground.asked) == ({execution}, ["worker"])
+    async def test_what_a_worker_drives(self, scene):
+        """A step may take hours without a commit."""
+        execution = await scene.started()
+        scene.driving.add(("worker", "t", execution))
+        assert await scene.sweeper.sweep() == 0
+        assert (await scene.entries(), scene.asked) == ({execution}, ["worker"])
 
-    async def test_what_was_written_a_moment_ago(self, ground):
-        """Somebody is at it, or JetStream will deliver the job again."""
-        execution = await ground.queued(by=-100.0)
-        ground.later = 2.0
-        assert await ground.sweeper.sweep() == 0
-        assert await ground.entries() == {execution}
+    async def test_what_was_written_a_moment_ago(self, scene):
+        """A worker may be about to drive it, or JetStream will redeliver its job."""
+        execution = await scene.queued(by=-100.0)
+        scene.elapsed = 2.0
+        assert await scene.sweeper.sweep() == 0
+        assert await scene.entries() == {execution}
 
-    async def test_what_may_be_in_the_queue(self, ground):
-        """A long queue must not be made longer; a job that came later tells that ours is gone."""
-        execution = await ground.queued()
-        ground.oldest = time.time() - 1.0
-        assert await ground.sweeper.sweep() == 0
-        ground.later += 21.0
-        ground.oldest = time.time() + GRACE_S + 1.0
-        assert await ground.sweeper.sweep() == 1
-        assert ground.jobs == [execution]
+    async def test_what_may_be_in_the_queue(self, scene):
+        """A job may still be queued until a later job is the oldest one."""
+        execution = await scene.queued()
+        scene.oldest = time.time() - 1.0
+        assert await scene.sweeper.sweep() == 0
+        scene.elapsed += 21.0
+        scene.oldest = time.time() + GRACE_S + 1.0
+        assert await scene.sweeper.sweep() == 1
+        assert scene.jobs == [execution]
 
-    async def test_what_a_newer_version_has_written(self, ground):
-        """Its workers have sweepers of their own."""
-        execution = await ground.queued()
-        await ground.site.jetstream.publish(
-            ground.site.subjects.log("t", execution), b"[]", {VERSION: "99"}
+    async def test_what_a_newer_version_has_written(self, scene):
+        """Workers of that version have their own sweepers."""
+        execution = await scene.queued()
+        await scene.site.jetstream.publish(
+            scene.site.subjects.log("t", execution), b"[]", {VERSION: "99"}
         )
-        assert await ground.sweeper.sweep() == 0
-        assert await ground.entries() == {execution}
+        assert await scene.sweeper.sweep() == 0
+        assert await scene.entries() == {execution}
 
     @pytest.mark.parametrize("payload", [b"no JSON", b'[{"type": "no:event"}]'])
-    async def test_a_log_that_nobody_can_read(self, ground, payload):
-        """The others are swept nevertheless."""
-        unreadable = await ground.queued()
-        subject = ground.site.subjects.log("t", unreadable)
-        await ground.site.jetstream.publish(subject, payload)
-        lost = await ground.queued()
-        assert await ground.sweeper.sweep() == 1
-        assert ground.jobs == [lost]
+    async def test_an_unreadable_log(self, scene, payload):
+        """The other executions are swept nevertheless."""
+        unreadable = await scene.queued()
+        subject = scene.site.subjects.log("t", unreadable)
+        await scene.site.jetstream.publish(subject, payload)
+        lost = await scene.queued()
+        assert await scene.sweeper.sweep() == 1
+        assert scene.jobs == [lost]
 
 
 class TestTurns:
-    """Who sweeps when."""
+    """How workers share the sweeps."""
 
-    async def test_of_many_workers_one_sweeps(self, ground):
-        """And the next only after the interval."""
-        await ground.queued()
-        sweepers = [ground.another_sweeper() for _ in range(8)]
+    async def test_one_of_many_workers_sweeps(self, scene):
+        """The next sweep follows after the interval."""
+        await scene.queued()
+        sweepers = [scene.new_sweeper() for _ in range(8)]
         assert sum(await asyncio.gather(*(sweeper.sweep() for sweeper in sweepers))) == 1
-        await ground.queued()
+        await scene.queued()
         assert await sweepers[0].sweep() == 0
-        ground.later += 21.0
+        scene.elapsed += 21.0
         assert await sweepers[1].sweep() == 1
 
-    async def test_a_wrong_clock_does_not_end_all_sweeping(self, ground):
-        """Of a worker that lived an hour ahead."""
-        ground.later += 3600.0
-        await ground.sweeper.sweep()
-        ground.later -= 3600.0
-        await ground.queued()
-        assert await ground.another_sweeper().sweep() == 1
+    async def test_a_wrong_clock_does_not_stop_sweeping(self, scene):
+        """For example, the clock of a worker that was an hour ahead."""
+        scene.elapsed += 3600.0
+        await scene.sweeper.sweep()
+        scene.elapsed -= 3600.0
+        await scene.queued()
+        assert await scene.new_sweeper().sweep() == 1
 
-    async def test_sweeping_goes_on_whatever_nats_does(self, ground):
-        """The next time is another."""
+    async def test_sweeping_survives_an_outage_of_nats(self, scene):
+        """The sweeper retries after each interval."""
         swept = asyncio.Event()
         failures = iter([UnavailableError("away"), UnavailableError("still away")])
 
         async def oldest():
-            ground.later += 1.0
+            scene.elapsed += 1.0
             if (failure := next(failures, None)) is not None:
                 raise failure
             swept.set()
 
-        ground.oldest_waiting = oldest
-        sweeper = ground.another_sweeper(interval=0.01)
+        scene.oldest_waiting = oldest
+        sweeper = scene.new_sweeper(interval=0.01)
         task = asyncio.create_task(sweeper.run())
         await asyncio.wait_for(swept.wait(), 60)
         assert not task.done()
@@ -277,22 +277,22 @@ class TestTurns:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def test_entries_in_good_order_cost_little(ground):
-    """Ten thousand that are parked: one sweep reads past all of them, and finds the lost one."""
-    by = ground.begun + HOUR
+async def test_entries_that_are_not_due_cost_little(scene):
+    """One sweep skips ten thousand entries that are not due, and finds the lost execution."""
+    by = scene.start + HOUR
     for start in range(0, 10_000, 500):
         names = (f"e{n}" for n in range(start, start + 500))
-        await asyncio.gather(*(ground.due.put("t", name, by) for name in names))
-    lost = await ground.queued()
-    assert await ground.sweeper.sweep() == 1
-    assert ground.jobs == [lost]
+        await asyncio.gather(*(scene.due.put("t", name, by) for name in names))
+    lost = await scene.queued()
+    assert await scene.sweeper.sweep() == 1
+    assert scene.jobs == [lost]
 
 
 class TestBacklog:
-    """What a queue still has to hand out."""
+    """The undelivered jobs of a queue."""
 
-    async def test_it_begins_with_the_first_job_that_nobody_was_given(self, site):
-        """Those that were given to somebody are that one's, acknowledged or not."""
+    async def test_it_begins_with_the_first_undelivered_job(self, site):
+        """A delivered job does not count, acknowledged or not."""
         stream = site.subjects.stream(JOBS)
         subject = site.subjects.job(EXECUTIONS_QUEUE)
         backlog = QueueBacklog(site.jetstream, site.subjects, EXECUTIONS_QUEUE)
@@ -315,10 +315,10 @@ class TestBacklog:
             {"stream_name": stream, "config": config},
         )
         assert await backlog.oldest() == times[0]
-        given = await site.client.subscribe(inbox := site.client.new_inbox())
+        received = await site.client.subscribe(inbox := site.client.new_inbox())
         for expected in (times[1], None):
             await site.client.publish(
                 f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{EXECUTIONS_QUEUE}", b"", reply=inbox
             )
-            await given.next_msg(timeout=60)
+            await received.next_msg(timeout=60)
             assert await backlog.oldest() == expected

@@ -1,4 +1,4 @@
-"""Jobs for later: kept by NATS, one timer and one watch for each execution."""
+"""Timers: jobs that NATS delivers later, one timer and one watch for each execution."""
 
 import asyncio
 import time
@@ -9,8 +9,8 @@ from tailrace_shared.nats.topology import JOBS
 from tailrace_worker.engine.services.timers import Timers
 
 
-async def test_a_watch_does_not_put_a_timer_off(site: Site):
-    """A worker that met another sets its watch at any moment, also after that one's timer."""
+async def test_a_watch_does_not_delay_a_timer(site: Site):
+    """A displaced worker may set its watch after the other worker's timer."""
     timers = Timers(site.jetstream, site.subjects, time.time)
     await timers.advance_at("t", "e", time.time() + 1)
     await timers.watch_at("t", "e", time.time() + 3600)
