@@ -1,1 +1,1 @@
-"""Real parts for tests: a NATS server of one's own, services as processes, raw SSE sockets."""
+"""Shared parts of the tests; ``tests/README.md`` describes the packages."""

@@ -11,8 +11,9 @@ from harness.generators import hand_written_log as written
 from harness.generators.hand_written_log import HandWrittenLog, event_ids
 from harness.http.nginx import Nginx, balancer
 from harness.models.measurements import RecordProperty, percentiles
-from harness.nats.server import NatsServer, free_port
+from harness.nats.server import NatsServer
 from harness.processes.api_process import api_replicas
+from harness.processes.ports import free_port
 from harness.sse.crowd import Crowd
 from harness.sse.crowd_members import Target
 

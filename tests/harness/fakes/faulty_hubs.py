@@ -1,4 +1,4 @@
-"""Hubs on a NATS in memory, which come and go while everything is decided by a die."""
+"""Hubs on a NATS in memory that fail, restart and lag at random, from a seed."""
 
 import asyncio
 import contextlib
@@ -21,12 +21,12 @@ TENANTS = ["t", "u"]
 
 
 class FaultyHubs:
-    """Two replicas on a NATS that loses live messages, lags, and is away now and then.
+    """Two replicas on a NATS that loses live messages, lags, and is unavailable at times.
 
     Attributes:
-        dice: what decides.
-        replicas: those that are up.
-        is_written: whether nothing more will be written to the log.
+        dice: the source of randomness.
+        replicas: the replicas that run now.
+        is_written: whether the log is complete.
     """
 
     def __init__(self, seed: int) -> None:
@@ -39,7 +39,7 @@ class FaultyHubs:
         self.is_written = False
 
     async def last(self, writer: Coroutine[Any, Any, None], readers: Iterable[Any]) -> None:
-        """Go on until all is written and read; afterwards nothing is left."""
+        """Run until everything is written and read; then assert that the hubs hold nothing."""
         async with asyncio.timeout(3600):
             background = [asyncio.create_task(self._replica()) for _ in range(2)]
             background.append(asyncio.create_task(self._trouble()))
@@ -89,16 +89,19 @@ class FaultyHubs:
 
 
 class FaultyTenants(FaultyHubs):
-    """The same, with what two tenants run.
+    """The same, with the executions of two tenants.
 
     Args:
-        workflows: which ones there are.
+        seed: of the random source.
+        workflows: the ids of the workflows.
     """
 
     def __init__(self, seed: int, workflows: Sequence[str]) -> None:
         super().__init__(seed)
         self.workflows = list(workflows)
-        self.log = TenantLog(self.nats, self.dice, told=self.dice.choice([100, 100, 60, 0]))
+        self.log = TenantLog(
+            self.nats, self.dice, header_percent=self.dice.choice([100, 100, 60, 0])
+        )
 
     async def store(self) -> None:
         """Store the workflows."""
@@ -108,25 +111,25 @@ class FaultyTenants(FaultyHubs):
                 await store.put(tenant, Definition(name, {"n": Node("log")}))
 
     async def write(self) -> None:
-        """Write the logs, commits apart by nothing up to a second."""
-        pace = self.dice.choice([0, 0.01, 0.3, 1])
+        """Write the logs, with random pauses of up to a second between commits."""
+        max_pause = self.dice.choice([0, 0.01, 0.3, 1])
         for name in self.workflows:
             for tenant in TENANTS:
                 await self.log.begin(tenant, name)
         for _ in range(self.dice.randint(1, 40)):
-            await asyncio.sleep(self.dice.uniform(0, pace))
+            await asyncio.sleep(self.dice.uniform(0, max_pause))
             await self.log.step(TENANTS, self.workflows)
         self.is_written = True
 
 
 def place(event_id: str) -> Place:
-    """Return the place in the log that an id means."""
+    """Return the sequence and the index of an event id."""
     _, sequence, index = event_id.split("-")
     return int(sequence), int(index)
 
 
 def try_seeds(run: Callable[[int], Coroutine[Any, Any, None]], seeds: range) -> None:
-    """Run what is seeded in virtual time; a failure names its seed."""
+    """Run a scenario in virtual time for each seed; a failure names its seed."""
     for seed in seeds:
         try:
             run_in_virtual_time(run(seed))

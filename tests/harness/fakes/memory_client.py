@@ -1,4 +1,4 @@
-"""A client of the hub without a socket: an outlet that takes what it likes, and a parser."""
+"""A client of the hub without a socket: a client writer with flow control, and a parser."""
 
 import asyncio
 
@@ -14,14 +14,13 @@ class MemoryClient:
     """One stream, read in memory.
 
     Attributes:
-        subscriber: who writes.
-        is_paused: whether it takes nothing now.
-        parser: what has been parsed.
-        events: what has been read.
-        retries: how often it was told when to come back.
-        writes: what was written, piece by piece.
+        subscriber: the connection that writes to this client.
+        is_paused: whether it accepts no data now.
+        parser: the parser of the stream.
+        events: the events received so far.
+        writes: the data of each write.
         ended: set when the stream has ended in good order.
-        is_cut: whether it was cut.
+        is_cut: whether the hub aborted it.
     """
 
     subscriber: ClientConnection | None = None
@@ -45,21 +44,21 @@ class MemoryClient:
         return client
 
     async def connect(self, hub: Hub, view: View, start: Start, until: float | None = None) -> None:
-        """Be the client of a stream, until its token expires."""
+        """Open a stream that ends at ``until``, the expiry of its token."""
         connection = hub.connect(view, start, self, until)
         if self._is_lost:
             connection.lost()
         self.subscriber = connection
         await connection.run(start)
 
-    # What a client does
+    # The client
 
     def takes_only(self, size: int) -> None:
-        """Take no more than so many bytes, then nothing until it resumes."""
+        """Accept ``size`` more bytes, then nothing until ``resume``."""
         self._room = size
 
     def resume(self) -> None:
-        """Take everything again."""
+        """Accept everything again."""
         self._room = None
         if self.is_paused:
             self.is_paused = False
@@ -68,16 +67,16 @@ class MemoryClient:
             self.subscriber.resumed()
 
     def leave(self) -> None:
-        """Close the connection from this end."""
+        """Close the connection from the client's side."""
         if not self._is_lost:
             self._is_lost = True
             if self.subscriber is not None:
                 self.subscriber.lost()
 
-    # What an outlet does
+    # The client writer
 
     def write(self, wire: bytes) -> None:
-        """Take something."""
+        """Accept data, and pause once there is no more room."""
         assert not self.is_paused, "a paused client was written to"
         assert not self.ended.is_set(), "an ended stream was written to"
         if self._is_lost:
@@ -96,7 +95,7 @@ class MemoryClient:
             self.events += self.parser.feed(body)
 
     def end(self, wire: bytes) -> None:
-        """Take the last thing, and close."""
+        """Accept the last data, and close."""
         assert not self.ended.is_set()
         if not self._is_lost:
             self._take(wire)
@@ -104,6 +103,6 @@ class MemoryClient:
         asyncio.get_running_loop().call_soon(self.leave)
 
     def abort(self) -> None:
-        """Be cut off."""
+        """Close at once."""
         self.is_cut = True
         asyncio.get_running_loop().call_soon(self.leave)

@@ -31,12 +31,12 @@ LIMITS = StreamLimits(
     10_000, 10_000, 512, 2**28, RingBounds(4096, 4 * 1024 * 1024), topics=2**29, tenant_topics=2**28
 )
 
-# The time of day when virtual time begins.
-_BEGINNING = 1_700_000_000
+# The wall-clock time at which virtual time begins.
+_START_TIME = 1_700_000_000
 
 
 class MemoryHub(NamedTuple):
-    """A hub and what it stands on."""
+    """A hub and the parts that it uses."""
 
     hub: Hub
     log: ExecutionLog
@@ -58,11 +58,11 @@ class MemoryHub(NamedTuple):
         last_event_id: str = "",
         dialect: Dialect = EXECUTION,
     ) -> Start:
-        """Have a client read the stream of an execution; returns where it started."""
+        """Connect a client to the stream of an execution; returns its start."""
         return await self.follow(client, View(dialect, LogFilter("t", execution)), last_event_id)
 
     async def follow(self, client: MemoryClient, view: View, last_event_id: str = "") -> Start:
-        """Have a client read a view, as the routes do; returns where it started."""
+        """Connect a client to a view, as the routes do; returns its start."""
         if view.part.execution:
             start = await resume(self.log, self.hub, view, last_event_id)
         else:
@@ -72,7 +72,7 @@ class MemoryHub(NamedTuple):
         return start
 
     async def settled(self, *sizes: int) -> None:
-        """Wait until the hub holds just so many connections, topics and subscriptions."""
+        """Wait until the hub has exactly these numbers of connections, topics and subscriptions."""
         while self.hub.sizes != sizes:  # noqa: ASYNC110  # production code needs no event here
             await asyncio.sleep(0.01)
 
@@ -100,7 +100,7 @@ async def memory_hub(
         times._replace(**{name: changes[name] for name in changes if name in times._fields}),
         limits._replace(**{name: changes[name] for name in changes if name in limits._fields}),
     )
-    hub.wall = lambda: _BEGINNING + hub.now()
+    hub.wall = lambda: _START_TIME + hub.now()
     tasks = [asyncio.create_task(hub.watch()), asyncio.create_task(hub.tick())]
     try:
         yield MemoryHub(hub, log, nats, snapshots)

@@ -1,7 +1,7 @@
-"""As much of NATS as the hub asks of it, in memory: the log, its reads and its republish; buckets.
+"""The part of NATS that the hub uses, in memory: the log with its reads and republish, and buckets.
 
-It can lose live messages, lag, stop and come back, all at once or by a die; a conformance suite
-holds it to what the real server does.
+It can lose live messages, lag, and be unavailable. A conformance suite compares it with the real
+server.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ _NOTHING: Final[Mapping[str, str]] = {}
 
 
 class _Subscription:
-    """A subscription: a queue, and a task that empties it, like nats-py's."""
+    """A subscription with a queue and a task that empties it, like nats-py's."""
 
     def __init__(self, nats: "MemoryNats", subject: str, deliver: Deliver) -> None:
         self.subject = subject
@@ -39,22 +39,22 @@ class _Subscription:
             await self._deliver(await self.queue.get())
 
     async def unsubscribe(self) -> None:
-        """Take nothing more."""
+        """End the subscription."""
         self._nats.subscriptions.discard(self)
         self._task.cancel()
 
 
 class MemoryNats(JetStream):
-    """The server, and at once the client's view of it.
+    """The server, and the client that is connected to it.
 
     Attributes:
-        subscriptions: who listens.
-        is_connected: whether it answers; a client's.
-        is_closed: a client's.
-        loses: whether a live message never arrives.
-        reads: how many reads were answered.
-        lag: the newest messages that a Direct Get does not know yet.
-        created: when the stream was made.
+        subscriptions: all subscriptions.
+        is_connected: whether it responds.
+        is_closed: whether the client is closed; never.
+        loses: returns whether to lose a live message.
+        reads: number of requests served.
+        lag: returns the number of newest messages that a Direct Get does not see yet.
+        created: the creation time of the stream.
     """
 
     is_closed = False
@@ -72,18 +72,18 @@ class MemoryNats(JetStream):
         self._last: dict[str, int] = {}
         self._pauses = random.Random(0)
 
-    # What a writer does
+    # Writers
 
     def append(
-        self, tenant: str, execution: str, payload: bytes, told: Mapping[str, str] = _NOTHING
+        self, tenant: str, execution: str, payload: bytes, extra: Mapping[str, str] = _NOTHING
     ) -> int:
         """Store a commit and republish it; returns its sequence."""
         subject = self._subjects.log(tenant, execution)
         stored = self._stream(self._subjects.stream(EVENTS))
         last = max((m.sequence for m in stored if m.subject == subject), default=0)
-        sequence = self._store(self._subjects.stream(EVENTS), subject, payload, dict(told))
+        sequence = self._store(self._subjects.stream(EVENTS), subject, payload, dict(extra))
         headers = {
-            **told,
+            **extra,
             "Nats-Subject": subject,
             "Nats-Sequence": str(sequence),
             "Nats-Last-Sequence": str(last),
@@ -106,28 +106,28 @@ class MemoryNats(JetStream):
         return sequence
 
     def expire(self, sequence: int) -> None:
-        """Remove all commits up to a sequence, as time does."""
+        """Remove all commits up to a sequence, like the stream's maximum age."""
         name = self._subjects.stream(EVENTS)
         self._streams[name] = [m for m in self._stream(name) if m.sequence > sequence]
 
-    # What nats-py's client does
+    # The client of nats-py
 
     async def subscribe(
         self, subject: str, cb: Deliver, pending_bytes_limit: int = 0
     ) -> _Subscription:
-        """Listen to a subject."""
+        """Subscribe to a subject."""
         del pending_bytes_limit
         subscription = _Subscription(self, subject, cb)
         self.subscriptions.add(subscription)
         return subscription
 
-    # What JetStream does
+    # JetStream
 
     async def _answer(self) -> None:
-        # An answer takes a moment, in which other things happen.
+        # A response takes a moment, in which other tasks run.
         await asyncio.sleep(self._pauses.choice([0, 0, 0.001, 0.01]))
         if not self.is_connected:
-            raise UnavailableError("NATS is away")
+            raise UnavailableError("NATS is unavailable")
         self.reads += 1
 
     def _known(self, stream: str) -> list[StoredMessage]:
@@ -141,9 +141,9 @@ class MemoryNats(JetStream):
         stored = self._stream(stream)
         if verb == "PURGE":
             assert body is not None
-            kept = [message for message in stored if message.subject != body["filter"]]
-            self._streams[stream] = kept
-            return {"purged": len(stored) - len(kept)}
+            rest = [message for message in stored if message.subject != body["filter"]]
+            self._streams[stream] = rest
+            return {"purged": len(stored) - len(rest)}
         assert verb == "INFO", (action, body)
         last = self._last.get(stream, 0)
         first = stored[0].sequence if stored else last + 1 if last else 0
@@ -188,7 +188,7 @@ class MemoryNats(JetStream):
     async def batch_up_to(
         self, stream: str, request: dict[str, Any]
     ) -> tuple[list[StoredMessage], int, int | None]:
-        """Return a page, as a replica has it."""
+        """Return a page as a replica that may lag has it."""
         await self._answer()
         known = self._known(stream)
         if "multi_last" in request:

@@ -1,6 +1,6 @@
-"""An event loop whose clock jumps: whoever sleeps wakes at once, in the right order.
+"""An event loop in virtual time: sleeping tasks wake at once, in the right order.
 
-For code that does no I/O, only waits. A second of it costs what is done in it.
+It runs code that only waits and does no I/O. A virtual second takes as long as the work in it.
 """
 
 import asyncio
@@ -12,29 +12,29 @@ T = TypeVar("T")
 
 
 class _JumpingSelector(selectors.SelectSelector):
-    """Where a loop would wait for I/O, time passes instead."""
+    """Advances the clock where a loop would wait for I/O."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
 
     def select(self, timeout: float | None = None) -> list[Any]:
-        """Let the time pass for which there is nothing to do."""
+        """Advance the clock to the next timer."""
         if timeout is None:
-            raise AssertionError("everybody waits for what will never happen")
+            raise AssertionError("deadlock: every task waits, and no timer is set")
         self.now += max(timeout, 0)
         return []
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """The event loop."""
+    """An event loop whose clock jumps to the next timer."""
 
     def __init__(self) -> None:
         self._clock = _JumpingSelector()
         super().__init__(self._clock)
 
     def time(self) -> float:
-        """Return the time that has seemed to pass."""
+        """Return the virtual time, in seconds."""
         return self._clock.now
 
 

@@ -1,4 +1,4 @@
-"""Logs of an execution whose step ``a`` is an actor's, up to some point of its life."""
+"""Logs of an execution whose step ``a`` runs on an actor, up to a chosen point."""
 
 from typing import Any, Final
 
@@ -40,18 +40,18 @@ def actor_log(until: str, *more: Event) -> list[Event]:
     """Return a log of the execution ``e``, and ``more``.
 
     Args:
-        until: what step ``a`` is then: ``queued`` (there is no step yet), ``waiting``,
+        until: the state of step ``a`` at the end: ``queued`` (no step yet), ``waiting``,
             ``running``, ``retrying``, ``waiting again``, ``running again`` or ``completed``.
-        more: what follows.
+        more: events to append.
     """
-    lives: dict[str, list[Event]] = {"queued": [queued()]}
-    lives["waiting"] = [*lives["queued"], started(), waits(1)]
-    lives["running"] = [*lives["waiting"], begins(1)]
-    lives["retrying"] = [*lives["running"], fails(1)]
-    lives["waiting again"] = [*lives["retrying"], waits(2)]
-    lives["running again"] = [*lives["waiting again"], begins(2)]
-    lives["completed"] = [*lives["running"], completes(1)]
-    return [*lives[until], *more]
+    logs: dict[str, list[Event]] = {"queued": [queued()]}
+    logs["waiting"] = [*logs["queued"], started(), waits(1)]
+    logs["running"] = [*logs["waiting"], begins(1)]
+    logs["retrying"] = [*logs["running"], fails(1)]
+    logs["waiting again"] = [*logs["retrying"], waits(2)]
+    logs["running again"] = [*logs["waiting again"], begins(2)]
+    logs["completed"] = [*logs["running"], completes(1)]
+    return [*logs[until], *more]
 
 
 def queued(run_input: Any = None) -> Event:
@@ -65,23 +65,23 @@ def started() -> Event:
 
 
 def waits(attempt: int, step: str = "a") -> Event:
-    """Return that a step waits for an actor."""
+    """Return the event: a step waits for an actor."""
     wait = StepWait(step, _TYPE, "waiting", wait="actor", attempt=attempt)
     return StepWaiting(wait, _STAMP)
 
 
 def begins(attempt: int, *, remote: bool = True) -> Event:
-    """Return that an attempt begins."""
+    """Return the event: an attempt begins."""
     return StepStarted(StepBegun("a", _TYPE, "running", attempt, _STAMP, remote=remote), _STAMP)
 
 
 def fails(attempt: int) -> Event:
-    """Return that an attempt failed and another follows."""
+    """Return the event: an attempt failed and will be retried."""
     again = StepAgain("a", _TYPE, "retrying", attempt, "error", "broken", _STAMP)
     return StepRetrying(again, _STAMP)
 
 
 def completes(attempt: int) -> Event:
-    """Return that the step is done."""
+    """Return the event: the step has succeeded."""
     done = StepDone("a", _TYPE, "success", attempt, _STAMP, _STAMP, 0, None)
     return StepCompleted(done, _STAMP)

@@ -1,4 +1,4 @@
-"""A story that every dialect of a tenant can tell: three runs of one workflow, side by side."""
+"""Three concurrent runs of one workflow, as commits that every tenant dialect renders."""
 
 from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
@@ -21,7 +21,7 @@ LEFT: Final = Context("0190a1b2-left", "purchase-order", "Purchase order intake"
 
 
 def at(second: int) -> str:
-    """Return a second of the story's minute as a timestamp."""
+    """Return the timestamp of a second of the story."""
     return f"2024-01-15T10:30:{second:02d}.250Z"
 
 
@@ -58,7 +58,7 @@ def started(context: Context, second: int, eta_ms: int | None = None) -> ev.Even
 
 
 def begun(node: str, second: int, node_type: str = "po.parse", **fields: Any) -> ev.Event:
-    """Return the beginning of an attempt."""
+    """Return the event: an attempt begins."""
     data = ev.StepBegun(node, node_type, "running", fields.pop("attempt", 1), at(second), **fields)
     return ev.StepStarted(data, at(second))
 
@@ -82,19 +82,19 @@ def broken(node: str, second: int, error: str, node_type: str, **fields: Any) ->
 
 
 def waiting(node: str, second: int, **fields: Any) -> ev.Event:
-    """Return that a step waits for a signal."""
+    """Return the event: a step waits for a signal."""
     data = ev.StepWait(node, "await", "waiting", wait="signal", attempt=1, **fields)
     return ev.StepWaiting(data, at(second))
 
 
 def paused(context: Context, second: int, node: str) -> ev.Event:
-    """Return that nothing goes on without a signal."""
+    """Return the event: the execution is paused until a signal."""
     data = ev.Paused(context.execution_id, "paused", "approval", waiting=[node])
     return ev.ExecutionPaused(data, at(second))
 
 
 def resumed(context: Context, second: int, node: str | None = None) -> ev.Event:
-    """Return that it goes on."""
+    """Return the event: the execution resumes."""
     return ev.ExecutionResumed(ev.Resumed(context.execution_id, "running", node), at(second))
 
 
@@ -233,8 +233,8 @@ STORY: Final[list[StoryCommit]] = [
 
 
 def wire(dialect: Dialect, commits: list[StoryCommit], show: Show | None = None) -> Iterator[bytes]:
-    """Yield what a dialect, or a state of its, makes of each commit of the story."""
-    for told in commits:
-        sequence = FIRST + STORY.index(told)
-        encoded = encode_commit(dialect, EPOCH, told.context, sequence, told.payload, show)
+    """Yield the bytes that a dialect renders for each commit."""
+    for commit in commits:
+        sequence = FIRST + STORY.index(commit)
+        encoded = encode_commit(dialect, EPOCH, commit.context, sequence, commit.payload, show)
         yield encoded.joined

@@ -1,7 +1,8 @@
-"""Golden logs: executions as some release wrote them, which every later one must understand.
+"""Golden logs: executions written by earlier releases, which every later release must read.
 
-A folder a release, and in it three files an execution: ``<name>.jsonl``, its commits, one a line;
-``<name>.definition.json``, what it runs; ``<name>.state.json``, what its log folds to.
+Each release has a folder, and each execution three files in it: ``<name>.jsonl`` with one commit
+per line, ``<name>.definition.json`` with the workflow, and ``<name>.state.json`` with the folded
+state.
 """
 
 import json
@@ -20,7 +21,7 @@ from tailrace_shared.workflow.definition import decode_definition, encode_defini
 
 LOGS: Final = Path(__file__).parents[2] / "golden" / "logs"
 UNFETCHED: Final = "<kept by reference>"
-_LONG: Final = 500
+_LONG_CHARS: Final = 500
 
 
 class GoldenLog(NamedTuple):
@@ -33,7 +34,7 @@ class GoldenLog(NamedTuple):
 
     @property
     def title(self) -> str:
-        """What a test calls it."""
+        """The id of the parametrised test."""
         return f"{self.release}-{self.name}"
 
 
@@ -73,7 +74,7 @@ def write_golden_log(folder: Path, name: str, record: Record) -> None:
 
 
 def state_values(state: ExecutionState) -> dict[str, Any]:
-    """Return a folded state as JSON values, long texts by their length."""
+    """Return a folded state as JSON values; long texts are replaced by their length."""
     for step in state.steps.values():
         if step.output is msgspec.UNSET:
             step.output = UNFETCHED
@@ -83,7 +84,7 @@ def state_values(state: ExecutionState) -> dict[str, Any]:
 
 def _shortened(value: Any) -> Any:
     match value:
-        case str() if len(value) > _LONG:
+        case str() if len(value) > _LONG_CHARS:
             return f"<{len(value)} characters>"
         case dict():
             return {key: _shortened(each) for key, each in value.items()}
@@ -94,13 +95,13 @@ def _shortened(value: Any) -> Any:
 
 
 def prefixes(record: Record) -> Iterator[Record]:
-    """Yield an execution as it was after each of its commits but the last."""
+    """Yield the execution after each of its commits except the last."""
     for end in range(1, len(record.commits)):
         yield Record(record.definition, record.commits[:end])
 
 
 def transplanted(commit: Commit, execution: str, version: int) -> bytes:
-    """Return a commit's payload as it would be in the log of another execution."""
+    """Return the payload of a commit, rewritten for the log of another execution."""
     events = commit.events()
     for event in events:
         if hasattr(event.data, "execution_id"):

@@ -1,4 +1,4 @@
-"""Workflow traces of any size, grown from a recorded one: copies side by side, then one join."""
+"""Workflow traces of any size: parallel copies of a recorded trace, and one join."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -15,10 +15,10 @@ RECORDED: Final = (
 
 
 def grown_trace(tasks: int) -> bytes:
-    """Return a WfFormat trace of at least ``tasks`` tasks, whose last joins all leaves.
+    """Return a WfFormat trace of at least ``tasks`` tasks, whose last task joins all leaves.
 
-    The recorded workflow, of 52 tasks, is copied as often as it takes; so depth and shape stay,
-    while the width and the last join grow with the number of tasks.
+    The recorded workflow of 52 tasks is copied as often as necessary: the depth stays the same, the
+    width and the join grow.
     """
     recorded = msgspec.json.decode(RECORDED.read_bytes())
     shapes = recorded["workflow"]["specification"]["tasks"]
@@ -39,7 +39,7 @@ def grown_trace(tasks: int) -> bytes:
 
 
 def grown_workflow(tasks: int, duration: str = "0s") -> Definition:
-    """Return a grown trace as a definition, by the importer that users have."""
+    """Return a grown trace as a definition, converted by the public importer."""
     nodes = import_trace(grown_trace(tasks), "grown")["nodes"]
     timed = {name: {**node, "with": {"duration": duration}} for name, node in nodes.items()}
     return definition(timed, id=f"grown-{tasks}")

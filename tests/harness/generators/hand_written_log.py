@@ -1,4 +1,4 @@
-"""Writing executions into the log by hand, so that streams can be tested without workers."""
+"""Write the log of an execution by hand, to test streams without workers."""
 
 import time
 from collections.abc import Sequence
@@ -22,9 +22,13 @@ NOW = "2024-01-15T10:30:00.000Z"
 
 @dataclass(slots=True)
 class HandWrittenLog:
-    """The log of one execution, written one commit after the other.
+    """The log of one execution, written commit by commit.
 
     Attributes:
+        client: a connection to NATS.
+        tenant: the tenant of the execution.
+        execution: its id.
+        last: the sequence of its last commit.
         written: the (type, sequence, index) of all events so far.
     """
 
@@ -51,16 +55,16 @@ class HandWrittenLog:
         return self.last
 
     async def begin(self, workflow: str = "flow", version: int = 1, run_input: Any = None) -> int:
-        """Append the creation and the start."""
+        """Append the creation and the start of the execution."""
         await self.commit(queued(self.execution, workflow, version, run_input))
         return await self.commit(started(self.execution))
 
     async def step(self, node: str, output: Any = None) -> int:
-        """Append a whole step, as one commit."""
+        """Append the start and the completion of a step, as one commit."""
         return await self.commit(step_started(node), step_completed(node, output))
 
     async def complete(self, output: Any = None) -> int:
-        """Append the end."""
+        """Append the completion of the execution."""
         return await self.commit(completed(self.execution, output))
 
 
@@ -94,12 +98,12 @@ def step_progress(node: str, percent: float) -> ev.StepProgressed:
 
 
 def step_log(node: str, message: str) -> ev.StepLogged:
-    """Return a line that a step wrote."""
+    """Return a log line of a step."""
     return ev.StepLogged(ev.StepLog(node, "transform", "info", message), NOW)
 
 
 def timed_log(node: str, size: int = 0) -> ev.StepLogged:
-    """Return a line that says when it was written, for clients that measure, and is so long."""
+    """Return a log line of ``size`` characters that contains the time, for clients that measure."""
     return step_log(node, f"@{time.monotonic_ns()}@".ljust(size, "x"))
 
 
@@ -109,11 +113,11 @@ def completed(execution: str, output: Any = None) -> ev.ExecutionCompleted:
 
 
 async def event_ids(log: HandWrittenLog) -> list[str]:
-    """Return the SSE ids of all events of a log so far."""
+    """Return the SSE ids of all events so far."""
     edge = await ExecutionLog(JetStream(log.client), Subjects()).edge()
     return [str(StreamPosition(edge.epoch, sequence, index)) for _, sequence, index in log.written]
 
 
 def types_of(events: Sequence[Any]) -> list[str]:
-    """Return the types of streamed events that are in the log."""
+    """Return the types of the streamed events that have their own id."""
     return [event.type for event in events if event.own_id]

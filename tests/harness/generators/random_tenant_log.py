@@ -1,6 +1,6 @@
-"""A tenant's log in memory, written as workers write it: headers, indexes and all, or some of it.
+"""Random logs of some tenants in memory, written like workers write them, with headers and indexes.
 
-What is live and how it stands is kept beside, by folding, so that a test can compare.
+The folded state of each execution is kept as well, so that a test can compare.
 """
 
 import asyncio
@@ -28,11 +28,11 @@ class Run:
     """One execution.
 
     Attributes:
-        tenant: whose.
-        workflow: what it runs.
+        tenant: its tenant.
+        workflow: the id of its workflow.
         execution: its id.
-        state: what its log folds to.
-        last: its last sequence.
+        state: the folded state of its log.
+        last: the sequence of its last commit.
     """
 
     tenant: str
@@ -44,30 +44,30 @@ class Run:
 
 @dataclass(slots=True, eq=False)
 class TenantLog:
-    """Executions of some tenants, and who writes them.
+    """The writer of the executions of some tenants.
 
     Attributes:
-        nats: where.
-        dice: decides what happens.
-        told: how many commits of a hundred have headers.
-        commits: all that was written: the tenant, the execution, the sequence and the events.
-        workflows: what each execution runs.
+        nats: where it writes.
+        dice: the source of randomness.
+        header_percent: percentage of commits with status headers.
+        commits: the tenant, execution, sequence and events of each commit.
+        workflows: the workflow of each execution.
     """
 
     nats: MemoryNats
     dice: random.Random
-    told: int = 100
+    header_percent: int = 100
     commits: list[tuple[str, str, int, list[ev.Event]]] = field(default_factory=list)
     workflows: dict[str, str] = field(default_factory=dict)
     _live: list[Run] = field(default_factory=list)
     _number: int = 0
 
     async def begin(self, tenant: str, workflow: str) -> Run:
-        """Begin a run, as a start does: it is in the live index before it is in the log."""
+        """Start an execution; like the product, put it into the live index before the log."""
         self._number += 1
         run = Run(tenant, workflow, f"e{self._number}")
         self.workflows[run.execution] = workflow
-        await self._patiently(LiveIndex(self.nats, Subjects()).put, tenant, workflow, run.execution)
+        await self._retrying(LiveIndex(self.nats, Subjects()).put, tenant, workflow, run.execution)
         queued = ev.Queued(run.execution, workflow, workflow.upper(), 1, {"n": 1}, "queued")
         self.commit(run, ev.ExecutionQueued(queued, self._now()))
         self._live.append(run)
@@ -78,7 +78,7 @@ class TenantLog:
         for event in events:
             run.state.apply(event)
         headers = {EXPECTED_LAST_SUBJECT_SEQUENCE: str(run.last)}
-        if self.dice.randrange(100) < self.told:
+        if self.dice.randrange(100) < self.header_percent:
             headers |= {WORKFLOW: run.workflow, STATE: str(run.state.commit_status)}
         payload = next(encode_commits(events))
         run.last = self.nats.append(run.tenant, run.execution, payload, headers)
@@ -86,26 +86,26 @@ class TenantLog:
         return run.last
 
     async def end(self, run: Run, event: ev.Event) -> None:
-        """End a run, as a worker does: its result is known before it leaves the live index."""
+        """End an execution; like the product, write its result before it leaves the live index."""
         self._live.remove(run)
         self.commit(run, event)
         await asyncio.sleep(self.dice.choice([0, 0.01, 0.5]))
         await self._settle_waits(run, {})
         state = run.state
         result = Result(run.execution, state.status, run.last, state.finished_at or "")
-        # Each time another worker.
+        # A new index each time, like another worker.
         results = ResultIndex(self.nats, Subjects())
-        await self._patiently(results.put, run.tenant, run.workflow, result)
+        await self._retrying(results.put, run.tenant, run.workflow, result)
         live = LiveIndex(self.nats, Subjects())
-        await self._patiently(live.remove, run.tenant, run.workflow, run.execution)
+        await self._retrying(live.remove, run.tenant, run.workflow, run.execution)
 
     async def step(self, tenants: list[str], workflows: list[str]) -> None:
-        """Let something happen to some run, or begin one."""
+        """Make one random execution progress, or start one."""
         if not self._live or self.dice.random() < 0.2:
             await self.begin(self.dice.choice(tenants), self.dice.choice(workflows))
             return
         run = self.dice.choice(self._live)
-        events = list(self._what_happens(run))
+        events = list(self._next_events(run))
         if isinstance(events[-1], ev.TERMINAL):
             if len(events) > 1:
                 self.commit(run, *events[:-1])
@@ -114,10 +114,10 @@ class TenantLog:
         self.commit(run, *events)
         waits = {step.node_id: step for step in run.state.steps.values() if step.waits_for_signal}
         if self.dice.random() < 0.8:
-            # Or the index learns it later, with what comes next.
+            # Otherwise the index is updated with a later commit.
             await self._settle_waits(run, waits)
 
-    def _what_happens(self, run: Run) -> list[ev.Event]:
+    def _next_events(self, run: Run) -> list[ev.Event]:
         state, now, id_ = run.state, self._now(), run.execution
         if state.status == "queued":
             if self.dice.random() < 0.1:
@@ -125,7 +125,7 @@ class TenantLog:
             return [ev.ExecutionStarted(ev.Started(id_, "running", now), now)]
         waiting = state.waiting(100)
         resumed = ev.ExecutionResumed(ev.Resumed(id_, "running"), now)
-        happened: list[ev.Event] = [resumed] if state.status == "paused" else []
+        events: list[ev.Event] = [resumed] if state.status == "paused" else []
         chance = self.dice.random()
         if chance < 0.12:
             end = ev.Cancelled(id_, "cancelled", 1, "enough", waiting)
@@ -133,27 +133,27 @@ class TenantLog:
         if waiting and chance < 0.6:
             node = self.dice.choice(waiting)
             done = ev.StepDone(node, "await", "success", 1, now, now, 1, {})
-            happened.append(ev.StepCompleted(done, now))
+            events.append(ev.StepCompleted(done, now))
             waiting.remove(node)
         elif chance < 0.7:
             number = len(state.steps)
             for node in (f"n{number}", f"n{number + 1}")[: self.dice.choice([1, 2])]:
                 begun = ev.StepBegun(node, "await", "running", 1, now)
                 wait = ev.StepWait(node, "await", "waiting", None, "signal", reason="approval")
-                happened += [ev.StepStarted(begun, now), ev.StepWaiting(wait, now)]
+                events += [ev.StepStarted(begun, now), ev.StepWaiting(wait, now)]
                 waiting.append(node)
         elif not waiting:
             kind = self.dice.choice(["completed", "failed"])
             if kind == "completed":
-                happened.append(ev.ExecutionCompleted(ev.Completed(id_, kind, 1), now))
+                events.append(ev.ExecutionCompleted(ev.Completed(id_, kind, 1), now))
             else:
-                happened.append(ev.ExecutionFailed(ev.Failed(id_, kind, 1, "no"), now))
-            return happened
+                events.append(ev.ExecutionFailed(ev.Failed(id_, kind, 1, "no"), now))
+            return events
         else:
             return [resumed] if state.status == "paused" else [self._paused(run, waiting)]
         if waiting and self.dice.random() < 0.5:
-            happened.append(self._paused(run, waiting))
-        return happened
+            events.append(self._paused(run, waiting))
+        return events
 
     def _paused(self, run: Run, waiting: list[str]) -> ev.Event:
         paused = ev.Paused(run.execution, "paused", "approval", waiting=waiting)
@@ -161,10 +161,10 @@ class TenantLog:
 
     async def _settle_waits(self, run: Run, waits: dict[str, Any]) -> None:
         index = WaitingIndex(self.nats, Subjects())
-        known = await self._patiently(index.of_execution, run.tenant, run.execution)
+        known = await self._retrying(index.of_execution, run.tenant, run.execution)
         for entry in known:
             if entry.node_id not in waits:
-                await self._patiently(index.remove, run.tenant, entry)
+                await self._retrying(index.remove, run.tenant, entry)
         for node, step in waits.items():
             entry = Waiting(
                 run.execution,
@@ -174,15 +174,15 @@ class TenantLog:
                 "approval",
                 step.waiting_since,
             )
-            await self._patiently(index.put, run.tenant, entry)
+            await self._retrying(index.put, run.tenant, entry)
 
-    async def _patiently(self, ask: Any, *args: Any) -> Any:
+    async def _retrying(self, call: Any, *args: Any) -> Any:
         while True:
             try:
-                return await ask(*args)
-            except Exception:  # noqa: BLE001 - NATS is away; workers wait for it
+                return await call(*args)
+            except Exception:  # noqa: BLE001 - NATS is unavailable; workers retry
                 await asyncio.sleep(0.1)
 
     def _now(self) -> str:
-        # One after the other, so that no two waits of one step begin at the same time.
+        # Increasing, so that no two waits of one step begin at the same time.
         return format_timestamp(_FIRST_SECOND + len(self.commits) + self.dice.random())

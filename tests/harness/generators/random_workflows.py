@@ -1,9 +1,8 @@
 """Random workflows with every feature, and a naive model of how each of their steps must end.
 
-A generator draws from a ``random.Random``: a seeded one, or hypothesis's own, which shrinks. What
-a step does is written into the definition, so that how it ends does not depend on who runs it, in
-what order, or how often a worker is lost: a step either fails fewer times than its policy allows,
-or always.
+The generator draws from a ``random.Random``: a seeded one, or hypothesis's, which shrinks. The
+definition itself says how often a step fails: either fewer times than its retry policy allows, or
+always. So the end of a step does not depend on workers, on the order, or on crashes.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,11 +22,11 @@ from tailrace_shared.workflow.validation import validate
 STEP: Final = "proof.step"
 ACTOR: Final = "proof.actor"
 ALWAYS: Final = 1000
-"""So often fails a step that never succeeds."""
+"""Number of failures of a step that never succeeds."""
 
 PROCEDURE: Final = "proof.go"
-LARGE: Final = 300_000
-"""Bytes of an output that is kept by reference."""
+LARGE_BYTES: Final = 300_000
+"""Bytes of an output that is stored by reference."""
 
 NODE_TYPES: Final = {
     **SHIPPED,
@@ -53,17 +52,17 @@ EVERY_TIMEOUT: Final = ("continue", "continue", "fail", "cancel")
 
 @dataclass(frozen=True)
 class Mix:
-    """What random workflows are made of.
+    """The mix of nodes in random workflows.
 
     Attributes:
-        kinds: how often each kind of node is drawn.
-        folder: where steps note their effects; empty where nobody runs them.
-        slowest: the longest that a step takes, in seconds.
+        kinds: the weight of each kind of node.
+        folder: where steps note their effects; empty if the workflow is not run.
+        slowest: the maximum duration of a step, in seconds.
         children: ids of workflows to run as children.
-        longest_wait: the longest timeout of an await, in seconds.
-        condition: how often a node has one.
-        timeouts: what the timeouts of awaits do.
-        actors: whether items of maps may be actors' work.
+        longest_wait: the maximum timeout of an await, in seconds.
+        condition: the probability that a node has a condition.
+        timeouts: values of ``on_timeout`` to choose from.
+        actors: whether items of maps may run on actors.
     """
 
     kinds: Mapping[str, int] = field(default_factory=lambda: dict(EVERY_KIND))
@@ -110,7 +109,7 @@ def _needs(source: Random, index: int) -> list[str]:
         return []
     most = index if source.random() < 0.03 else min(index, 3)
     count = source.randrange(most + 1)
-    # Mostly of the nodes just before, so that workflows become deep and not only wide.
+    # Mostly the previous nodes, so that workflows become deep and not only wide.
     first = 0 if source.random() < 0.3 else max(0, index - 6)
     pool = range(first, index)
     return [f"n{need}" for need in sorted(source.sample(pool, min(count, len(pool))))]
@@ -137,7 +136,7 @@ def _emit(_source: Random, _mix: Mix, _needs: Sequence[str]) -> dict[str, Any]:
 
 
 def _fail(_source: Random, _mix: Mix, _needs: Sequence[str]) -> dict[str, Any]:
-    return {"type": "fail", "with": {"message": "as it was told"}}
+    return {"type": "fail", "with": {"message": "failed as configured"}}
 
 
 def _hang(_source: Random, mix: Mix, _needs: Sequence[str]) -> dict[str, Any]:
@@ -145,7 +144,7 @@ def _hang(_source: Random, mix: Mix, _needs: Sequence[str]) -> dict[str, Any]:
 
 
 def _large(_source: Random, mix: Mix, _needs: Sequence[str]) -> dict[str, Any]:
-    return {"type": STEP, "with": {"folder": mix.folder, "bytes": LARGE}}
+    return {"type": STEP, "with": {"folder": mix.folder, "bytes": LARGE_BYTES}}
 
 
 def _step(source: Random, mix: Mix, _needs: Sequence[str]) -> dict[str, Any]:
@@ -231,21 +230,23 @@ _KINDS: Final[Mapping[str, _Make]] = {
 Ending = Literal["success", "error", "skipped"]
 
 
-def expected_endings(definition: Definition, given: Mapping[str, bool]) -> dict[str, str]:
-    """Return how every node must end, by the definition alone, in the plainest way.
+def expected_endings(definition: Definition, observed: Mapping[str, bool]) -> dict[str, str]:
+    """Return how every node must end, from the definition alone.
 
     Args:
         definition: the workflow.
-        given: whether a node succeeded where that was not for the definition to say: awaits,
-            child runs, steps lost with their workers that must not be repeated.
+        observed: whether a node succeeded whose end the definition does not determine: awaits,
+            child runs, and steps that were lost with a worker and must not be repeated.
     """
     endings: dict[str, str] = {}
-    for node_id, node in definition.nodes.items():  # each comes after its needs
-        endings[node_id] = _ending(node_id, node, endings, given)
+    for node_id, node in definition.nodes.items():  # in topological order
+        endings[node_id] = _ending(node_id, node, endings, observed)
     return endings
 
 
-def _ending(node_id: str, node: Node, endings: Mapping[str, str], given: Mapping[str, bool]) -> str:
+def _ending(
+    node_id: str, node: Node, endings: Mapping[str, str], observed: Mapping[str, bool]
+) -> str:
     needs = [endings[need] for need in node.needs]
     wanted = {
         "all": all(need in {"success", "unwanted"} for need in needs),
@@ -256,7 +257,7 @@ def _ending(node_id: str, node: Node, endings: Mapping[str, str], given: Mapping
         return "skipped"
     if not _holds(node.when, endings):
         return "unwanted"
-    succeeds = given[node_id] if node_id in given else _succeeds(node)
+    succeeds = observed[node_id] if node_id in observed else _succeeds(node)
     return "success" if succeeds else "error"
 
 
@@ -269,7 +270,7 @@ def _holds(condition: str | None, endings: Mapping[str, str]) -> bool:
         case [name, "==", "'success'"]:
             return endings[name.split(".")[1]] == "success"
         case _:
-            raise AssertionError(f"the model does not know the condition {condition}")
+            raise AssertionError(f"unknown condition: {condition}")
 
 
 def _succeeds(node: Node) -> bool:
@@ -286,7 +287,7 @@ def _succeeds(node: Node) -> bool:
         case _ if node.type in {STEP, ACTOR}:
             return node.timeout is None and _survives(node, node.parameters.get("fails", 0))
         case _:
-            raise AssertionError(f"how a node of type {node.type} ends must be given")
+            raise AssertionError(f"the end of a node of type {node.type} must be observed")
 
 
 def _survives(node: Node, fails: int) -> bool:
@@ -295,18 +296,18 @@ def _survives(node: Node, fails: int) -> bool:
 
 
 def wrong_endings(record: Record, state: ExecutionState) -> list[str]:
-    """Return which nodes of an execution that ran to its end did so in another way than the model.
+    """Return the nodes of an ended execution that ended differently from the model.
 
     Args:
         record: the execution.
-        state: what its log folds to.
+        state: its folded state.
     """
-    given = {
+    observed = {
         step.node_id: step.status == "success"
         for step in state.steps.values()
-        if _is_given(record.definition, step.node_id, state)
+        if _is_undetermined(record.definition, step.node_id, state)
     }
-    expected = expected_endings(record.definition, given)
+    expected = expected_endings(record.definition, observed)
     wrong = []
     for node_id, ending in expected.items():
         step = state.step(node_id)
@@ -316,7 +317,7 @@ def wrong_endings(record: Record, state: ExecutionState) -> list[str]:
     return wrong
 
 
-def _is_given(definition: Definition, step_id: str, state: ExecutionState) -> bool:
+def _is_undetermined(definition: Definition, step_id: str, state: ExecutionState) -> bool:
     node_id, index = split_item_id(step_id)
     if index is not None:
         return False

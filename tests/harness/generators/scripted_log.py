@@ -1,4 +1,4 @@
-"""Logs written by hand without a NATS, to show what a reader of logs makes of them."""
+"""Logs in memory, scripted event by event, to test the readers of logs."""
 
 from typing import Any, Self
 
@@ -13,11 +13,11 @@ EPOCH = 1_700_000_000.0
 
 
 class ScriptedLog:
-    """The log of one execution, made commit by commit; every event takes its time from a clock.
+    """The log of one execution, made commit by commit; a clock gives each event its time.
 
     Attributes:
-        now: the clock, in seconds after the beginning.
-        sequence: the place of the newest commit in the stream; scripts may take turns in it.
+        now: the clock, in seconds since ``EPOCH``.
+        sequence: the sequence of the newest commit; several scripts may share a stream.
     """
 
     def __init__(self, definition: Definition, execution: str = "e1", sequence: int = 0) -> None:
@@ -29,16 +29,16 @@ class ScriptedLog:
 
     @property
     def record(self) -> Record:
-        """The execution as the checker takes it."""
+        """The execution, as the invariants take it."""
         return Record(self.definition, list(self._commits))
 
     @property
     def stamp(self) -> str:
-        """The time as events write it."""
+        """The time of the clock, as events contain it."""
         return self.at(self.now)
 
     def at(self, seconds: float) -> str:
-        """Write a time, given in seconds after the beginning."""
+        """Return a timestamp, given in seconds since ``EPOCH``."""
         return format_timestamp(EPOCH + seconds)
 
     def by(self, writer: str, *events: ev.Event) -> Self:
@@ -51,7 +51,7 @@ class ScriptedLog:
     # Events of an execution
 
     def queued(self, run_input: Any = None, **origin: Any) -> ev.Event:
-        """The execution comes into being."""
+        """The execution is created."""
         workflow = self.definition.id
         data = ev.Queued(self.execution, workflow, workflow, 1, run_input, "queued", **origin)
         return ev.ExecutionQueued(data, self.stamp)
@@ -61,7 +61,7 @@ class ScriptedLog:
         return ev.ExecutionStarted(ev.Started(self.execution, "running", self.stamp), self.stamp)
 
     def completed(self, output: Any = None) -> ev.Event:
-        """The execution ends well."""
+        """The execution completes."""
         return ev.ExecutionCompleted(
             ev.Completed(self.execution, "completed", 0, output), self.stamp
         )
@@ -81,11 +81,11 @@ class ScriptedLog:
         return ev.ExecutionPaused(data, self.stamp)
 
     def resumed(self) -> ev.Event:
-        """The execution goes on."""
+        """The execution resumes."""
         return ev.ExecutionResumed(ev.Resumed(self.execution, "running"), self.stamp)
 
     def command(self, command: Any, **fields: Any) -> ev.Event:
-        """Something is asked of the execution."""
+        """A command is requested."""
         command_id = f"c{self.sequence}"
         return ev.CommandRequested(
             ev.Command(self.execution, command, command_id, **fields), self.stamp
@@ -106,7 +106,7 @@ class ScriptedLog:
         return ev.StepCompleted(data, self.stamp)
 
     def fail(self, step: str, attempt: int = 1, error: str = "broken") -> ev.Event:
-        """A step fails for good."""
+        """A step fails finally."""
         data = ev.StepError(
             step, self._type(step), "error", attempt, self.stamp, self.stamp, 0, error
         )
@@ -115,7 +115,7 @@ class ScriptedLog:
     def again(
         self, step: str, attempt: int = 1, cause: Any = "error", after: float = 0.5
     ) -> ev.Event:
-        """An attempt ends and another will begin."""
+        """An attempt ends and will be retried."""
         retry_at = self.at(self.now + after)
         data = ev.StepAgain(step, self._type(step), "retrying", attempt, cause, "broken", retry_at)
         return ev.StepRetrying(data, self.stamp)
@@ -130,13 +130,13 @@ class ScriptedLog:
         return ev.StepWaiting(data, self.stamp)
 
     def expand(self, step: str, items: list[Any]) -> ev.Event:
-        """A map has found its items."""
+        """A map has evaluated its items."""
         return ev.StepExpanded(
             ev.StepExpansion(step, self._type(step), "running", items), self.stamp
         )
 
     def log(self, step: str) -> ev.Event:
-        """A step writes a line."""
+        """A step writes a log line."""
         return ev.StepLogged(ev.StepLog(step, self._type(step), "info", "line"), self.stamp)
 
     def _type(self, step: str) -> str:

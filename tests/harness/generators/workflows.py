@@ -1,4 +1,4 @@
-"""Definitions for tests, written short."""
+"""Short notation of definitions for tests."""
 
 from typing import Any
 
@@ -10,7 +10,8 @@ from tailrace_shared.workflow.validation import validate
 def definition(nodes: dict[str, dict[str, Any]], **fields: Any) -> Definition:
     """Return a valid definition.
 
-    A node without a type is an empty ``simulate``; a type that does not ship takes anything.
+    A node without a type is an empty ``simulate``. A type that is not built in accepts any
+    parameters.
     """
     complete = {node_id: {"type": "simulate", **node} for node_id, node in nodes.items()}
     known = {**SHIPPED}

@@ -1,1 +1,1 @@
-"""What must hold: invariants of logs, folds and simulations."""
+"""Models of correct behaviour: invariants of logs, naive folds, and simulations."""

@@ -1,4 +1,4 @@
-"""What is told of executions beside their logs, held to the logs: headers and last results."""
+"""Compare records derived from logs, status headers and last results, with the logs."""
 
 from collections.abc import Iterator
 
@@ -8,10 +8,10 @@ from tailrace_shared.stores.indexes.result_index import Result
 
 
 def wrong_headers(records: dict[str, Record]) -> Iterator[str]:
-    """Yield which commits' headers do not say what the log folds to with them.
+    """Yield the commits whose status headers differ from the folded log.
 
-    Parts of a turn that took several commits say nothing of how the execution stands; the last
-    commit of an execution always does.
+    A turn that is split into several commits has a status header on its last commit only. The last
+    commit of an execution always has one.
     """
     for execution, record in records.items():
         state = ExecutionState()
@@ -20,15 +20,18 @@ def wrong_headers(records: dict[str, Record]) -> Iterator[str]:
                 state.apply(event)
             place = f"{execution} at {commit.sequence}"
             if commit.workflow != state.workflow_id:
-                yield f"{place} is of {state.workflow_id}, and says {commit.workflow!r}"
+                yield f"{place} is of {state.workflow_id}, but its header is {commit.workflow!r}"
             if commit.status_header and commit.status_header != str(state.commit_status):
-                yield f"{place} stands at {state.commit_status}, and says {commit.status_header!r}"
+                yield (
+                    f"{place} has the status {state.commit_status}, "
+                    f"but its header is {commit.status_header!r}"
+                )
         if not record.commits[-1].status_header:
-            yield f"{execution} ends without saying how it stands"
+            yield f"the last commit of {execution} has no status header"
 
 
 def last_results(records: dict[str, Record]) -> dict[str, Result]:
-    """Return of each workflow how the execution ended that ended last."""
+    """Return the result of each workflow's last execution to end."""
     last: dict[str, Result] = {}
     for execution, record in records.items():
         state = fold(record.events)

@@ -1,8 +1,8 @@
-"""How far estimates are from the truth, after so many runs of a recorded workflow.
+"""The errors of estimates after different numbers of runs of a recorded workflow.
 
-Each task of a trace takes its recorded time, times chance: a factor of its own and one that all
-tasks of a run share, both lognormal and both drawn from the names of trace, run and task, so that
-everybody gets the same figures.
+Each task takes its recorded time multiplied by two lognormal factors: its own, and one that all
+tasks of a run share. Both are seeded with the names of trace, run and task, so the results are the
+same on every machine.
 """
 
 import math
@@ -29,11 +29,11 @@ RUNS: Final = (0, 1, 2, 5, 10, 20, 50)
 
 
 class Chance(msgspec.Struct, frozen=True):
-    """How much durations differ.
+    """The spread of durations.
 
     Attributes:
-        task: the standard deviation of the logarithm of each task's factor.
-        run: the same of the factor that all tasks of a run share.
+        task: standard deviation of the logarithm of each task's factor.
+        run: standard deviation of the logarithm of the factor that all tasks of a run share.
     """
 
     task: float = 0.3
@@ -41,13 +41,13 @@ class Chance(msgspec.Struct, frozen=True):
 
 
 def recorded_workflow(path: Path) -> Definition:
-    """Return a trace as a definition that sleeps as long as was recorded."""
+    """Return a trace as a definition whose tasks sleep for their recorded time."""
     imported = import_trace(path.read_bytes(), path.stem, scale=1.0)
     return definition(imported["nodes"], id=imported["id"])
 
 
 def drawn(workflow: Definition, run: str, chance: Chance) -> DurationOf:
-    """Return how long each step of a run takes."""
+    """Return a function that returns the duration of each step of a run."""
     shared = random.Random(f"{workflow.id}/{run}").gauss(0, chance.run)
 
     def duration_of(step_id: str) -> float:
@@ -65,17 +65,17 @@ def errors(
     trials: int = 20,
     pasts: int = 5,
 ) -> Mapping[int, Mapping[float, float | None]]:
-    """Return the median error of estimates, by how many runs there were before and by moment.
+    """Return the median errors of estimates, by the number of earlier runs and by moment.
 
-    An error is the difference to the time that is left, as a share of that. It is None where there
-    is no estimate for most trials, because nothing is known.
+    An error is relative to the remaining time. It is None if most trials have no estimate, because
+    there is no history.
 
     Args:
-        workflow: what runs.
-        chance: how much durations differ.
-        runs: after how many runs to look.
-        trials: in how many runs to look each time; always the same ones.
-        pasts: how often to begin anew without any runs: after one run much is chance.
+        workflow: the workflow.
+        chance: the spread of durations.
+        runs: the numbers of earlier runs after which to measure.
+        trials: number of runs to estimate each time; always the same runs.
+        pasts: number of independent histories, because one short history is mostly chance.
     """
     found: dict[int, dict[float, list[float]]] = {
         number: {share: [] for share in SHARES} for number in runs

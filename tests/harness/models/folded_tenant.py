@@ -1,4 +1,4 @@
-"""What streams of a tenant must show, found the slow way: by a fold of the whole log."""
+"""The state that a tenant's streams must show, folded from the whole log."""
 
 from collections.abc import Iterable
 
@@ -9,14 +9,14 @@ _RESULTS = {"completed": "completed", "failed": "failed", "cancelled": "idle"}
 
 
 class FoldedTenant:
-    """All executions of one tenant, event by event."""
+    """All executions of one tenant, folded event by event."""
 
     def __init__(self) -> None:
         self.states: dict[str, ExecutionState] = {}
         self._last: dict[str, str] = {}
 
     def take(self, execution: str, events: Iterable[ev.Event]) -> None:
-        """Take a commit."""
+        """Apply a commit."""
         state = self.states.setdefault(execution, ExecutionState())
         for event in events:
             state.apply(event)
@@ -24,7 +24,7 @@ class FoldedTenant:
                 self._last[state.workflow_id] = state.status
 
     def waits(self) -> set[tuple[str, str, str]]:
-        """Return who waits: the execution, the step, and since when."""
+        """Return the execution, the step and the start of each wait for a signal."""
         return {
             (execution, step.node_id, step.waiting_since)
             for execution, state in self.states.items()
@@ -33,7 +33,7 @@ class FoldedTenant:
         }
 
     def pipeline(self, workflow: str) -> str:
-        """Return how a pipeline stands."""
+        """Return the status of a pipeline."""
         statuses = {
             state.status
             for state in self.states.values()

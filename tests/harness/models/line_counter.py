@@ -1,7 +1,7 @@
-"""How much work something is, counted in lines of Python and not in seconds.
+"""Count the lines of Python that some work executes.
 
-A machine that is busy with something else makes a clock tell anything; lines are the same in
-every run. What C code does within a line is not seen, so this tells growth, not speed.
+Unlike seconds, the count is the same on a busy machine. It does not include C code, so it shows how
+work grows, not how fast it is.
 """
 
 import sys
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def lines_of(work: Callable[[], object]) -> int:
-    """Return how many lines of Python ``work`` runs on this thread."""
+    """Return the number of lines of Python that ``work`` executes on this thread."""
     lines = 0
 
     def trace(_frame: FrameType, event: str, _arg: Any) -> Any:

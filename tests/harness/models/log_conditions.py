@@ -1,4 +1,4 @@
-"""What a log says of single steps: conditions to wait for, and the data of their events."""
+"""Conditions on the events of single steps, to wait for, and the data of those events."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,7 +31,7 @@ def begun(*steps: str) -> Condition:
 
 
 def running(*steps: str) -> Condition:
-    """Return a condition: the functions of these steps run, and have said so."""
+    """Return a condition: the functions of these steps run and have written a log line."""
     return _have(StepLogged, steps)
 
 
@@ -46,12 +46,12 @@ def waiting(*steps: str) -> Condition:
 
 
 def paused(times: int = 1) -> Condition:
-    """Return a condition: the execution has paused so many times."""
+    """Return a condition: the execution has paused ``times`` times."""
     return lambda events: sum(isinstance(event, ExecutionPaused) for event in events) >= times
 
 
 def types_of(events: list[Event]) -> list[str]:
-    """Return the events' types, those of steps with the step: ``step:started a``."""
+    """Return the types of events, with the step if there is one: ``step:started a``."""
     return [
         f"{type(event).__struct_config__.tag} {event.data.node_id}"
         if isinstance(event, StepEvent)

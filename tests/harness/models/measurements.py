@@ -1,4 +1,4 @@
-"""Figures that tests measure, as they record them by pytest's ``record_property``."""
+"""Measurements that tests record with pytest's ``record_property``."""
 
 from collections.abc import Callable, Sequence
 

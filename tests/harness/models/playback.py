@@ -1,6 +1,6 @@
-"""Runs of a workflow in virtual time: the real scheduler, and steps as long as they are told.
+"""Runs of a workflow in virtual time, with the real scheduler and given durations of steps.
 
-No clock and no I/O, so a run of hours takes milliseconds, and the same durations give the same run.
+There is no clock and no I/O, so a run of hours takes milliseconds and is deterministic.
 """
 
 import heapq
@@ -18,18 +18,18 @@ from tailrace_worker.engine.decide.scheduler import Scheduler
 BEGIN = 1_700_000_000.0
 
 DurationOf = Callable[[str], float]
-"""How long a step takes, in seconds."""
+"""Returns the duration of a step, in seconds."""
 
 
 class Playback:
-    """One run, played as far as it is asked to.
+    """One run, which advances to a given time.
 
     Args:
-        plan: what runs.
-        duration_of: how long each step takes.
+        plan: the plan of the workflow.
+        duration_of: returns the duration of each step.
 
     Attributes:
-        now: how far it has come, in seconds since the epoch.
+        now: the virtual time, in seconds since the epoch.
     """
 
     def __init__(self, plan: Plan, duration_of: DurationOf) -> None:
@@ -42,11 +42,11 @@ class Playback:
 
     @property
     def state(self) -> ExecutionState:
-        """The run as its log tells it."""
+        """The state of the run."""
         return self._scheduler.state
 
     def advance(self, until: float) -> None:
-        """Let everything happen that happens up to a time."""
+        """Advance to a time."""
         while self._running and self._running[0][0] <= until:
             self.now, step_id = heapq.heappop(self._running)
             step = self.state.steps[step_id]
@@ -55,7 +55,7 @@ class Playback:
         self.now = max(self.now, until) if self._running else self.now
 
     def finish(self) -> ExecutionState:
-        """Play to the end; returns the run as it has ended."""
+        """Advance to the end; returns the final state."""
         self.advance(float("inf"))
         assert self.state.is_terminal
         return self.state
@@ -72,7 +72,7 @@ class Playback:
 def moments(
     definition: Definition, duration_of: DurationOf, shares: Iterable[float]
 ) -> Iterator[tuple[Playback, float]]:
-    """Play a run, and stop at some shares of its time; yields it with the seconds that are left."""
+    """Advance a run to some shares of its duration; yields it and the seconds that remain."""
     plan = Plan(definition)
     played = Playback(plan, duration_of)
     played.finish()

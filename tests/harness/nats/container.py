@@ -1,6 +1,7 @@
-"""NATS in a container, through testcontainers: the image is made here, of one static binary.
+"""NATS in a container, through testcontainers.
 
-No registry is asked. Where no Docker engine runs, the same tests use the binary as a process.
+The image is built here from the static nats-server binary, without a registry. Where no Docker
+engine runs, the same tests run the binary as a process.
 """
 
 import functools
@@ -27,7 +28,7 @@ ENTRYPOINT ["/nats-server", "-js", "-sd", "/data"]
 
 @functools.cache
 def docker_is_running() -> bool:
-    """Tell whether a Docker engine answers."""
+    """Return whether a Docker engine responds."""
     try:
         return bool(docker.from_env().ping())
     except docker.errors.DockerException:
@@ -54,8 +55,7 @@ class NatsContainer:
     replicas: Final = 1
 
     def __init__(self) -> None:
-        # The reaper is an image of its own, which no registry gives us here; tests end what they
-        # start.
+        # The reaper is another image, which would need a registry. Tests stop what they start.
         testcontainers_config.ryuk_disabled = True
         self._container = DockerContainer(build_image()).with_exposed_ports(4222)
         self.url = ""

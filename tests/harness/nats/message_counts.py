@@ -1,4 +1,4 @@
-"""What is stored in JetStream, so that a test can say that nothing was."""
+"""Count the messages that streams have taken, to assert that a request stored none."""
 
 from tailrace_shared.nats.jetstream import JetStream
 

@@ -1,4 +1,4 @@
-"""A NATS server of one's own: a process with its own port and folder, started in 50 ms."""
+"""A NATS server as a child process with its own port and folder; it starts in 50 ms."""
 
 import json
 import shutil
@@ -10,10 +10,10 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Final, Self
 
-from harness.processes.ports import free_port as free_port  # noqa: PLC0414 - tests find it here, too
+from harness.processes.ports import free_port
 
-_STARTS: Final = 5
-_PATIENCE: Final = 60.0
+_MAX_STARTS: Final = 5
+_STOP_TIMEOUT_S: Final = 60.0
 
 
 def nats_server_binary() -> str:
@@ -27,7 +27,7 @@ def nats_server_binary() -> str:
 
 
 def accepts(host: str, port: int) -> bool:
-    """Tell whether a NATS server speaks there: it sends INFO first, a mere socket does not."""
+    """Return whether a NATS server accepts clients: it sends INFO first."""
     try:
         with socket.create_connection((host, port), timeout=1) as probe:
             return probe.recv(5) == b"INFO "
@@ -36,11 +36,11 @@ def accepts(host: str, port: int) -> bool:
 
 
 class NatsServer:
-    """One nats-server with JetStream, storing under ``folder``; it keeps its port over restarts.
+    """One nats-server that stores under ``folder`` and keeps its port over restarts.
 
     Attributes:
-        port: where it listens, once it has started.
-        url: the same, for clients.
+        port: the port that it listens on, once started.
+        url: the URL of that port.
         replicas: copies to keep of each stream (``TAILRACE_NATS_REPLICAS``).
     """
 
@@ -74,18 +74,18 @@ class NatsServer:
         """Start the server and return when it accepts clients."""
         is_new = not self.log.exists()
         self.folder.mkdir(parents=True, exist_ok=True)
-        for attempt in range(_STARTS):
-            said = self._start()
-            if not said:
+        for attempt in range(_MAX_STARTS):
+            error = self._start()
+            if not error:
                 break
-            # A program that is no test may have taken the port since it was free.
-            if not is_new or "address already in use" not in said or attempt + 1 == _STARTS:
-                raise RuntimeError(f"nats-server ended: {said}")
+            # Another program may have bound the port in the meantime.
+            if not is_new or "address already in use" not in error or attempt + 1 == _MAX_STARTS:
+                raise RuntimeError(f"nats-server ended: {error}")
             self._take_ports()
         return self
 
     def _start(self) -> str:
-        """Start the server; returns what it has said if it has ended."""
+        """Start the server; returns its output if it ended, and an empty string if it runs."""
         options = [*self._options, "-a", "127.0.0.1", "-p", str(self.port)]
         if self._is_monitored:
             options += ["-m", str(self._monitor_port)]
@@ -96,17 +96,17 @@ class NatsServer:
             )
         while not accepts("127.0.0.1", self.port):
             if self._process.poll() is not None:
-                return self.log.read_bytes()[before:].decode() or "nothing"
+                return self.log.read_bytes()[before:].decode() or "no output"
         return ""
 
     @property
     def pid(self) -> int:
-        """Return the id of the running server process."""
+        """The id of the running server process."""
         assert self._process is not None
         return self._process.pid
 
     def figures(self) -> dict[str, Any]:
-        """Return what a monitored server counts: ``in_msgs`` and many more."""
+        """Return the counters of a monitored server, for example ``in_msgs``."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self._monitor_port}/varz") as answer:
             figures: dict[str, Any] = json.load(answer)
         return figures
@@ -122,7 +122,7 @@ class NatsServer:
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(how)
-            self._process.wait(_PATIENCE)
+            self._process.wait(_STOP_TIMEOUT_S)
             self._process = None
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Streams and buckets of a test's own on the shared NATS."""
+"""The streams and buckets of one test, under its own subject prefix on the shared NATS."""
 
 from dataclasses import dataclass
 
@@ -30,13 +30,13 @@ class Site:
 
     @property
     def log(self) -> ExecutionLog:
-        """The log as a service reads it."""
+        """The log, read as the services read it."""
         return ExecutionLog(self.jetstream, self.subjects)
 
     async def commit(
         self, execution: str, *events: Event, tenant: str = "t", writer: str = "worker"
     ) -> int:
-        """Append events to an execution's log, wherever that stands; returns the sequence."""
+        """Append events after the last commit of an execution; returns the sequence."""
         last = await self.log.last_commit(tenant, execution)
         (payload,) = encode_commits(events)
         return await append(
@@ -49,13 +49,13 @@ class Site:
         )
 
     async def count(self, stream: str) -> int:
-        """Return how many messages a stream (or bucket, as ``KV_…``) holds."""
+        """Return the number of messages in a stream (of a bucket: ``KV_…``)."""
         info = await self.jetstream.api(f"STREAM.INFO.{stream}")
         held: int = info["state"]["messages"]
         return held
 
     async def taken(self, stream: str) -> int:
-        """Return how many messages a stream (or bucket, as ``KV_…``) has ever taken."""
+        """Return the number of messages that a stream (of a bucket: ``KV_…``) has ever taken."""
         info = await self.jetstream.api(f"STREAM.INFO.{stream}")
         last: int = info["state"]["last_seq"]
         return last

@@ -1,4 +1,4 @@
-"""A TCP proxy between a client and NATS, which can lose or delay what passes through it."""
+"""A TCP proxy between a client and NATS, which can drop or delay data."""
 
 import asyncio
 import contextlib
@@ -8,11 +8,12 @@ from urllib.parse import urlsplit
 
 
 class Proxy:
-    """Passes bytes on, except for what a test tells it to lose or to hold.
+    """Forwards bytes, except those that a test makes it drop or hold.
 
     Attributes:
-        loses: says of each piece that the server sends whether it never arrives.
-        lost: set when a piece has been lost.
+        url: the URL that clients connect to.
+        loses: returns whether to drop a piece of data from the server.
+        lost: set once a piece has been dropped.
     """
 
     def __init__(self, server_url: str) -> None:
@@ -38,17 +39,17 @@ class Proxy:
         await asyncio.gather(*self._pumps, return_exceptions=True)
 
     def hold(self) -> None:
-        """Keep what clients send until it is released."""
+        """Hold what clients send until ``release``."""
         self._holds = True
 
     async def holding(self, text: bytes, times: int = 1) -> None:
-        """Wait until clients have sent ``text`` so many times, all of it held."""
+        """Wait until the held data contains ``text`` ``times`` times."""
         while b"".join(piece for _, piece in self._held).count(text) < times:
             self._arrived.clear()
             await self._arrived.wait()
 
     def release(self) -> None:
-        """Pass on what was held, and what follows."""
+        """Forward the held data, and everything after it."""
         self._holds = False
         for writer, piece in self._held:
             writer.write(piece)

@@ -1,4 +1,4 @@
-"""Everything that passes through a NATS server, and everything that it has on its disk."""
+"""A wiretap on NATS: all messages on the wire, and all bytes on disk."""
 
 import asyncio
 import contextlib
@@ -11,26 +11,26 @@ from harness.processes.installation import Installation
 
 
 class Wiretap:
-    """What was heard on all subjects, and what lies in the folder of the server's streams."""
+    """The messages of all subjects, and the files of the server's streams."""
 
     def __init__(self, site: Installation, store: Path) -> None:
         self._site = site
         self._store = store
-        self._heard: list[bytes] = []
+        self._messages: list[bytes] = []
 
-    async def hear(self, message: Msg) -> None:
-        """Keep a message, its subject and its headers."""
+    async def record(self, message: Msg) -> None:
+        """Record a message with its subject and headers."""
         headers = repr(message.headers or {}).encode()
-        self._heard.append(b"\n".join([message.subject.encode(), headers, message.data]))
+        self._messages.append(b"\n".join([message.subject.encode(), headers, message.data]))
 
     async def all(self) -> dict[str, bytes]:
-        """Return all bytes by where they were found."""
+        """Return all bytes, by the place where they were found."""
         await self._site.jetstream.client.flush()
         stored = await asyncio.to_thread(lambda: dict(self._on_disk()))
-        return {"the wire": b"\n".join(self._heard), **stored}
+        return {"the wire": b"\n".join(self._messages), **stored}
 
     async def places_of(self, *words: str) -> list[tuple[str, str]]:
-        """Return where which of some words turns up."""
+        """Return each place in which one of the words occurs, with that word."""
         found = await self.all()
         return [
             (place, word)
@@ -40,7 +40,7 @@ class Wiretap:
         ]
 
     def _on_disk(self) -> Iterator[tuple[str, bytes]]:
-        # Also what was deleted or overwritten since: a block is rewritten late, or never.
+        # Blocks still contain deleted and overwritten messages: they are rewritten late, or never.
         for file in self._store.rglob("*"):
             if file.is_file():
                 with contextlib.suppress(FileNotFoundError):
@@ -49,9 +49,9 @@ class Wiretap:
 
 @contextlib.asynccontextmanager
 async def wiretap(site: Installation, store: Path) -> AsyncIterator[Wiretap]:
-    """Hear everything from now on."""
+    """Record every message from now on."""
     tap = Wiretap(site, store)
-    subscription = await site.jetstream.client.subscribe(">", cb=tap.hear)
+    subscription = await site.jetstream.client.subscribe(">", cb=tap.record)
     await site.jetstream.client.flush()
     try:
         yield tap

@@ -9,12 +9,16 @@ from harness.processes.service import Service
 
 
 class ApiProcess(Service):
-    """One API replica on a port of its own.
+    """One API replica.
 
     Args:
-        nats_url: the NATS that it uses.
-        folder: where its log goes.
-        settings: those of ``ApiSettings``, as texts.
+        nats_url: the NATS that it connects to.
+        folder: for its log file.
+        settings: fields of ``ApiSettings``, as strings.
+
+    Attributes:
+        port: the port that it listens on.
+        url: the URL of that port.
     """
 
     def __init__(self, nats_url: str, folder: Path, **settings: str) -> None:
@@ -30,6 +34,6 @@ class ApiProcess(Service):
 def api_replicas(
     count: int, nats_url: str, folder: Path, **settings: str
 ) -> Iterator[list[ApiProcess]]:
-    """Run some replicas beside each other."""
+    """Run several replicas on the same NATS."""
     with ExitStack() as stack:
         yield [stack.enter_context(ApiProcess(nats_url, folder, **settings)) for _ in range(count)]

@@ -1,4 +1,4 @@
-"""The API inside the test's own event loop, so that a test can look into it and break it."""
+"""The API in the event loop of the test, so that a test can inspect and break it."""
 
 import asyncio
 import contextlib
@@ -14,19 +14,19 @@ from tailrace_shared.settings import ApiSettings
 
 
 class InProcessApi(NamedTuple):
-    """An API that serves on a port of its own."""
+    """A running API and its parts."""
 
     port: int
     hub: Hub
     server: Server
 
     async def sockets(self, count: int) -> None:
-        """Wait until the server has just so many open connections."""
+        """Wait until the server has exactly ``count`` open connections."""
         while len(self.server.server_state.connections) != count:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
     def is_live(self, client: SseClient) -> bool:
-        """Tell whether a client's stream has written all that there was, and waits for more."""
+        """Return whether a client has received its backlog and now waits for live commits."""
         port = client.local_port
         for connection in self.hub._connections:
             outlet = connection._outlet
@@ -38,15 +38,15 @@ class InProcessApi(NamedTuple):
         return False
 
     async def settled(self, connections: int = 0, topics: int = 0, subscriptions: int = 0) -> None:
-        """Wait until the hub holds just so much."""
-        # Production code has no use for an event here.
+        """Wait until the hub has exactly these numbers of objects."""
+        # The product has no event for this.
         while self.hub.sizes != (connections, topics, subscriptions):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
 @contextlib.asynccontextmanager
 async def api_in_process(nats_url: str, **settings: Any) -> AsyncIterator[InProcessApi]:
-    """Serve in this event loop."""
+    """Run the API in this event loop, on a free port."""
     values = ApiSettings(nats_url=nats_url, port=0, **settings)
     listener = bind(values)
     port = listener.getsockname()[1]
@@ -55,7 +55,7 @@ async def api_in_process(nats_url: str, **settings: Any) -> AsyncIterator[InProc
             server = Server(api, values)
             serving = asyncio.create_task(server.serve([listener]))
             try:
-                while not server.started:  # noqa: ASYNC110  # uvicorn tells nobody
+                while not server.started:  # noqa: ASYNC110  # uvicorn has no event for it
                     await asyncio.sleep(0.01)
                 yield InProcessApi(port, api.hub, server)
             finally:

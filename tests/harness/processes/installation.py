@@ -1,4 +1,4 @@
-"""An installation seen from its log: store workflows, start executions, await what they do."""
+"""An installation without HTTP: store workflows, start executions, wait for their events."""
 
 import asyncio
 import contextlib
@@ -34,9 +34,9 @@ from tailrace_shared.workflow.definition import Definition
 
 TENANT = "default"
 
-_PATIENCE: Final = 60.0
-# After it what is waited for is read again, whether or not anything was heard.
-_DEAF: Final = 0.5
+_TIMEOUT_S: Final = 60.0
+# Read again after this time even without a notification.
+_POLL_INTERVAL_S: Final = 0.5
 
 T = TypeVar("T")
 
@@ -96,7 +96,7 @@ class Installation:
         return service.start()
 
     def kill_services(self) -> None:
-        """End all services that this installation started."""
+        """Kill all services that this installation started."""
         for service in self._services:
             service.kill()
 
@@ -105,13 +105,13 @@ class Installation:
         return StoredWorkflow(workflow, await self.workflows.put(TENANT, workflow))
 
     async def prepare(self, nodes: dict[str, Any], run_input: Any = None, **fields: Any) -> str:
-        """Bring an execution into being without telling a worker; returns its id."""
+        """Create an execution without a job for a worker; returns its id."""
         stored, execution = await self.store(definition(nodes, **fields)), new_execution_id()
         await self.log.create(TENANT, execution, stored, run_input)
         return execution
 
     async def append(self, execution: str, events: Sequence[Event], expected: int) -> None:
-        """Append a commit to a log after ``expected``, as a worker that is gone since."""
+        """Append a commit after the sequence ``expected``, as a worker that has since died."""
         (payload,) = encode_commits(events)
         subject = self.subjects.log(TENANT, execution)
         stream = self.subjects.stream(EVENTS)
@@ -127,19 +127,19 @@ class Installation:
         return execution
 
     async def begin(self, nodes: dict[str, Any], run_input: Any = None, **fields: Any) -> str:
-        """Store a workflow, written short, and start an execution of it; returns its id."""
+        """Store a workflow given by its nodes and start an execution of it; returns its id."""
         return await self.start(await self.store(definition(nodes, **fields)), run_input)
 
     async def run(
         self, nodes: dict[str, Any], run_input: Any = None, **fields: Any
     ) -> ExecutionState:
-        """Run a workflow, written short, to its end; returns how it ended, its outputs whole."""
+        """Run a workflow given by its nodes; returns its final state with all outputs."""
         execution = await self.begin(nodes, run_input, **fields)
         await self.finished(execution)
         return await self.state(execution)
 
     async def enqueue(self, execution: str) -> None:
-        """Have a worker drive an execution."""
+        """Publish the job that makes a worker drive an execution."""
         job = advance_job(TENANT, execution)
         await self.jetstream.publish(self.subjects.job(EXECUTIONS_QUEUE), job)
 
@@ -152,22 +152,22 @@ class Installation:
         return [event for commit in await self.commits(execution) for event in commit.events()]
 
     async def state(self, execution: str) -> ExecutionState:
-        """Return an execution as its log tells it, with all outputs that are kept elsewhere."""
+        """Fold the log of an execution, and fetch the outputs that are stored by reference."""
         state = (await self.log.load(TENANT, execution)).state
         await self.outputs.fetch(state)
         return state
 
     async def driver(self, execution: str) -> Service:
-        """Return the worker that wrote last: its process id is in the writer's name."""
+        """Return the worker that wrote the last commit; a writer's name has its process id."""
         written = [commit.writer for commit in await self.commits(execution) if commit.writer]
         running = [service for service in self._services if service._process is not None]
         (found,) = [service for service in running if f"-{service.pid}-" in written[-1]]
         return found
 
     async def until(
-        self, execution: str, seen: Callable[[list[Event]], bool], timeout: float = _PATIENCE
+        self, execution: str, seen: Callable[[list[Event]], bool], timeout: float = _TIMEOUT_S
     ) -> list[Event]:
-        """Wait until ``seen`` is true of an execution's log; returns the log."""
+        """Wait until ``seen`` is true for an execution's events; returns them."""
         live = self.subjects.live(TENANT, execution)
         return await self._until(
             [live],
@@ -178,11 +178,11 @@ class Installation:
         )
 
     async def waits(
-        self, execution: str, nodes: Collection[str], timeout: float = _PATIENCE
+        self, execution: str, nodes: Collection[str], timeout: float = _TIMEOUT_S
     ) -> list[Waiting]:
-        """Wait until the waiting index has an execution with just these nodes."""
+        """Wait until the waiting index holds exactly these nodes of an execution."""
         return await self._until(
-            # A purge, which is how entries go, tells nobody but those who watch the server.
+            # Entries are removed by a purge, which only the advisory reports.
             [f"$KV.{self.subjects.stream(WAITING)}.>", "$JS.EVENT.ADVISORY.API"],
             functools.partial(self.waiting.of_execution, TENANT, execution),
             lambda found: {waiting.node_id for waiting in found} == set(nodes),
@@ -196,32 +196,32 @@ class Installation:
         seen: Callable[[T], bool],
         timeout: float,
     ) -> T:
-        """Read with every message on some subjects, until ``seen`` is true of what is read."""
+        """Read after each message on some subjects, until ``seen`` is true for the result."""
         moved = asyncio.Event()
 
-        async def heard(_message: Msg) -> None:
+        async def notified(_message: Msg) -> None:
             moved.set()
 
         client = self.jetstream.client
-        subscriptions = [await client.subscribe(subject, cb=heard) for subject in subjects]
+        subscriptions = [await client.subscribe(subject, cb=notified) for subject in subjects]
         try:
             async with asyncio.timeout(timeout):
                 while True:
-                    # A read that a dying NATS took with it is read again.
+                    # Repeat a read that failed because NATS stopped.
                     with contextlib.suppress(UnavailableError):
                         if seen(found := await read()):
                             return found
-                    # What came while this connection was away is heard by nobody, and what goes
-                    # into a bucket is heard before it is there.
+                    # Messages are lost while this connection is down, and a message of a bucket may
+                    # arrive before its value can be read.
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(moved.wait(), _DEAF)
+                        await asyncio.wait_for(moved.wait(), _POLL_INTERVAL_S)
                     moved.clear()
         finally:
             for subscription in subscriptions:
                 await subscription.unsubscribe()
 
-    async def finished(self, execution: str, timeout: float = _PATIENCE) -> list[Event]:
-        """Wait until an execution has ended; returns its log."""
+    async def finished(self, execution: str, timeout: float = _TIMEOUT_S) -> list[Event]:
+        """Wait until an execution has ended; returns its events."""
         return await self.until(execution, lambda events: isinstance(events[-1], TERMINAL), timeout)
 
 

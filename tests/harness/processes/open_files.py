@@ -1,4 +1,4 @@
-"""The limit of open files, which thousands of connections need raised."""
+"""Raise the limit of open files for thousands of connections."""
 
 import resource
 
@@ -8,13 +8,10 @@ class TooFewFilesError(Exception):
 
 
 def allow_open_files(count: int) -> None:
-    """Let this process, and those that it starts, open so many files.
-
-    Systems start processes with a soft limit of about a thousand, and leave it to those that know
-    better to raise it.
+    """Raise the soft limit of this process, which its child processes inherit.
 
     Raises:
-        TooFewFilesError: it may not.
+        TooFewFilesError: the hard limit is lower than ``count``.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < count:

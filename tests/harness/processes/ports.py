@@ -1,11 +1,11 @@
-"""Ports of this machine's loopback, handed out so that no two test processes get the same.
+"""Free loopback ports, never the same for two test processes.
 
-A port that was found free is taken by its server only later, and a server that restarts gives its
-port back for a moment. So each process keeps a block of ports to itself for as long as it lives, by
-a lock on a file, and goes through the block from one end to the other.
+A server binds its port some time after the port was found free, and releases it for a moment when
+it restarts. So each process reserves a block of ports with a file lock for its lifetime, and cycles
+through the block.
 
-All ports lie below the range from which the kernel takes those of outgoing connections, so that
-no client of another test can take one before its server does.
+All ports are below the kernel's range for outgoing connections, so no client of another test can
+take one before its server does.
 """
 
 import contextlib
@@ -27,10 +27,10 @@ _LOOPBACK: Final = "127.0.0.1"
 
 
 def free_port(count: int = 1) -> int:
-    """Return the first of ``count`` TCP ports in a row that nobody listens on now.
+    """Return the first of ``count`` consecutive TCP ports that are free now.
 
-    No other test process gets any of them, and this one gets them again only when it has gone
-    through all others.
+    No other test process gets any of them, and this process reuses them only after all other ports
+    of its block.
     """
     upcoming = _upcoming(os.getpid())
     run: list[int] = []
@@ -42,7 +42,7 @@ def free_port(count: int = 1) -> int:
     raise RuntimeError(f"no {count} free ports in a row")
 
 
-# By process: what a fork has inherited is its parent's.
+# Keyed by process: a forked child must not use its parent's block.
 @functools.cache
 def _upcoming(_pid: int) -> Iterator[int]:
     first = _FIRST + _claimed() * _BLOCK
@@ -50,12 +50,12 @@ def _upcoming(_pid: int) -> Iterator[int]:
 
 
 def _claimed() -> int:
-    """Return the number of a block, which is this process's own until it ends."""
+    """Reserve a block for the lifetime of this process; returns its number."""
     folder = Path(tempfile.gettempdir(), f"tailrace-test-ports-{os.getuid()}")
     folder.mkdir(exist_ok=True)
-    # Not the first that is free: one that was left just now may have servers that are ending.
+    # In random order: the first free block may still have servers that are shutting down.
     for number in random.SystemRandom().sample(range(_BLOCKS), _BLOCKS):
-        # Left open, and not inherited by servers, which may outlive a test process that is killed.
+        # Keep the file open, but not in servers, which may outlive a killed test process.
         held = os.open(folder / str(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)

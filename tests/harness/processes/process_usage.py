@@ -1,4 +1,4 @@
-"""What a process costs: CPU and memory, as Linux tells it."""
+"""The CPU time and memory of a process, from ``/proc``."""
 
 import re
 from contextlib import suppress
@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 def cpu_seconds(pid: int) -> float:
-    """Return the CPU time of a process so far, its own and what the kernel did for it.
+    """Return the user and system CPU time of a process, in seconds.
 
-    The scheduler's count, in nanoseconds, of which user and system time are made; those two are
-    told in steps of 10 ms, which is more than some measurements take.
+    It reads the scheduler's count in nanoseconds: user and system time have a resolution of 10 ms,
+    which is longer than some measurements.
     """
     nanoseconds = 0
     for thread in Path(f"/proc/{pid}/task").iterdir():
@@ -19,9 +19,9 @@ def cpu_seconds(pid: int) -> float:
 
 
 def memory_bytes(pid: int) -> int:
-    """Return the resident memory of a process, but for files.
+    """Return the resident memory of a process without mapped files.
 
-    What it has mapped of those changes with what other processes do.
+    Mapped files are left out because other processes influence them.
     """
     status = Path(f"/proc/{pid}/status").read_text()
     own = re.findall(r"^Rss(?:Anon|Shmem):\s+(\d+) kB", status, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""What some tests need of the machine, and Python cannot install."""
+"""Programs that some tests need and that Python packages do not install."""
 
 import os
 from typing import NoReturn
@@ -6,9 +6,9 @@ from typing import NoReturn
 import pytest
 
 
-def skip_or_fail(what: str, remedy: str) -> NoReturn:
-    """Skip the test because ``what`` is not there; in CI, where it must be, fail."""
-    reason = f"{what} is not there: {remedy}"
+def skip_or_fail(tool: str, remedy: str) -> NoReturn:
+    """Skip the test because a tool is missing; in CI, fail it instead."""
+    reason = f"{tool} is missing: {remedy}"
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)

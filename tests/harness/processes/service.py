@@ -1,4 +1,4 @@
-"""A service as a process of its own, started until it says that it is ready."""
+"""A service as a child process, from start to readiness to its end."""
 
 import os
 import signal
@@ -16,15 +16,15 @@ class Service:
 
     Args:
         module: run as ``python -m module``.
-        environment: added to a small environment without any setting of the caller's.
-        log: where its stderr goes.
+        environment: added to the caller's environment without its ``TAILRACE_`` variables.
+        log: the file for its output.
     """
 
     def __init__(self, module: str, environment: Mapping[str, str], log: Path) -> None:
         self._module = module
         self._log = log
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("TAILRACE_")}
-        self._environment = {**kept, **environment}
+        base = {key: value for key, value in os.environ.items() if not key.startswith("TAILRACE_")}
+        self._environment = {**base, **environment}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, timeout: float = 60.0) -> Self:
@@ -54,34 +54,34 @@ class Service:
 
     @property
     def pid(self) -> int:
-        """Return the id of the running process."""
+        """The id of the running process."""
         assert self._process is not None
         return self._process.pid
 
     @property
     def log_text(self) -> str:
-        """Return what the process has written so far."""
+        """The output of the process so far."""
         return self._log.read_text()
 
     def kill(self) -> None:
-        """End the process with SIGKILL: no handler runs, nothing is handed over."""
+        """Send SIGKILL: no handler runs and no job is handed over."""
         self._end(signal.SIGKILL)
 
     def stop(self, timeout: float = 60.0) -> int:
-        """End the process with SIGTERM, as a deployment would; returns its exit code."""
+        """Send SIGTERM, as a deployment does; returns the exit code."""
         return self._end(signal.SIGTERM, timeout)
 
     def wait(self, timeout: float = 30.0) -> int:
-        """Wait until the process has ended by itself; returns its exit code."""
+        """Wait until the process ends by itself; returns its exit code."""
         assert self._process is not None
         return self._process.wait(timeout)
 
     def freeze(self) -> None:
-        """Stop the process where it is, with SIGSTOP."""
+        """Suspend the process with SIGSTOP."""
         os.kill(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
-        """Let a frozen process go on, with SIGCONT."""
+        """Resume a frozen process with SIGCONT."""
         os.kill(self.pid, signal.SIGCONT)
 
     def _end(self, how: signal.Signals, timeout: float = 60.0) -> int:

@@ -1,4 +1,4 @@
-"""The ``tailrace`` command as its users call it: a process with exit code and output."""
+"""Run the ``tailrace`` command as a process."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 
 class CommandResult(NamedTuple):
-    """How a command ended."""
+    """The exit code and the output of a command."""
 
     code: int
     stdout: str
@@ -28,10 +28,10 @@ class CommandResult(NamedTuple):
 
 
 class TailraceCommand:
-    """Calls ``tailrace`` in a folder, with the API at a URL.
+    """Runs ``tailrace`` in a folder, with the API at a URL.
 
     Attributes:
-        environment: what it is called with.
+        environment: its environment variables.
     """
 
     def __init__(self, url: str, folder: Path) -> None:
@@ -39,7 +39,7 @@ class TailraceCommand:
         self.environment = {**os.environ, "TAILRACE_URL": url, "COLUMNS": "80", "LINES": "24"}
 
     def __call__(self, *arguments: str, seconds: float = 100.0) -> CommandResult:
-        """Call it and wait for its end."""
+        """Run the command to its end."""
         done = subprocess.run(
             [sys.executable, "-m", "tailrace", *arguments],
             capture_output=True,
@@ -52,7 +52,7 @@ class TailraceCommand:
         return CommandResult(done.returncode, done.stdout, done.stderr)
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
-        """Call it without waiting."""
+        """Start the command without waiting for its end."""
         return subprocess.Popen(
             [sys.executable, "-m", "tailrace", *arguments],
             stdout=subprocess.PIPE,
@@ -63,7 +63,7 @@ class TailraceCommand:
         )
 
     def in_terminal(self, *arguments: str) -> CommandResult:
-        """Call it in a terminal of 80 columns and 24 lines; stdout is all that was drawn."""
+        """Run the command in a terminal of 80 by 24; stdout is everything that it drew."""
         controller, terminal = pty.openpty()
         process = subprocess.Popen(
             [sys.executable, "-m", "tailrace", *arguments],
@@ -78,7 +78,7 @@ class TailraceCommand:
         try:
             while block := os.read(controller, 65536):
                 drawn += block
-        except OSError:  # Linux answers EIO when the last process has closed the terminal.
+        except OSError:  # Linux returns EIO once the last process has closed the terminal.
             pass
         finally:
             os.close(controller)

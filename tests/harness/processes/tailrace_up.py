@@ -1,4 +1,4 @@
-"""A running ``tailrace up``: started, read, stopped, and looked into through /proc."""
+"""A running ``tailrace up``, and its child processes as ``/proc`` shows them."""
 
 import contextlib
 import os
@@ -18,10 +18,11 @@ START_SECONDS: Final = 100.0
 
 
 class TailraceUp:
-    """One ``tailrace up`` with a data folder and ports of its own.
+    """One ``tailrace up`` with its own data folder and ports.
 
     Attributes:
-        url: the API's URL, once it is ready.
+        url: the URL of the first API replica, once it is ready.
+        port: the port of the first API replica; the others use the next ports.
     """
 
     def __init__(
@@ -29,7 +30,7 @@ class TailraceUp:
     ) -> None:
         self.folder = folder
         self.port = free_port(4)
-        # Not one that it looks for itself: the kernel might give that to a client meanwhile.
+        # Do not let it choose: the kernel might give that port to a client before NATS binds it.
         self._nats_port = free_port()
         self.url = ""
         self._options = options
@@ -38,9 +39,9 @@ class TailraceUp:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
-        """Start it, without waiting."""
+        """Start it without waiting until it is ready."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._errors.open("wb") as errors, _hangups_heard():
+        with self._errors.open("wb") as errors, _default_hangup_handler():
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "tailrace", "up", "--port", str(self.port)),
@@ -54,7 +55,7 @@ class TailraceUp:
         return self
 
     def wait_ready(self) -> Self:
-        """Return when it has said that it is ready."""
+        """Wait until it prints that it is ready."""
         line = self._read_line()
         match = re.fullmatch(r"ready (http://\S+)\n", line)
         if match is None:
@@ -64,15 +65,15 @@ class TailraceUp:
 
     @property
     def pid(self) -> int:
-        """Return the id of the ``tailrace up`` process."""
+        """The id of the ``tailrace up`` process."""
         return self._started.pid
 
     def stderr(self) -> str:
-        """Return all that it has written to stderr so far."""
+        """Return its stderr so far."""
         return self._errors.read_text(errors="replace")
 
     def wait_stderr(self, pattern: str, seconds: float = 60.0) -> re.Match[str]:
-        """Return the first match in stderr, when it is there."""
+        """Wait until a pattern matches its stderr; returns the first match."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if match := re.search(pattern, self.stderr()):
@@ -95,20 +96,20 @@ class TailraceUp:
         self._started.send_signal(number)
 
     def poll(self) -> int | None:
-        """Return its exit code if it has ended."""
+        """Return its exit code, or None if it still runs."""
         return self._started.poll()
 
     def wait(self, seconds: float = 60.0) -> int:
-        """Wait until it has ended; return its exit code."""
+        """Wait until it ends; returns its exit code."""
         return self._started.wait(seconds)
 
     def rest_of_stdout(self) -> str:
-        """Return what it has printed since the last line that was read, when it has ended."""
+        """Wait until it ends; returns what it printed after the line ``ready``."""
         assert self._started.stdout is not None
         return self._started.stdout.read().decode()
 
     def stop(self) -> None:
-        """Stop it as Ctrl-C would."""
+        """Stop it as Ctrl-C does."""
         if self._process is not None:
             if self._process.poll() is None:
                 self._process.send_signal(signal.SIGINT)
@@ -137,8 +138,8 @@ class TailraceUp:
 
 
 @contextlib.contextmanager
-def _hangups_heard() -> Iterator[None]:
-    """Let a child hear SIGHUP, which it would ignore where the tests run under nohup."""
+def _default_hangup_handler() -> Iterator[None]:
+    """Restore the default for SIGHUP, which children would ignore if tests run under nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
     try:
         yield
@@ -147,7 +148,7 @@ def _hangups_heard() -> Iterator[None]:
 
 
 def command_line(pid: int) -> str:
-    """Return a process's command line; nothing if it has ended."""
+    """Return the command line of a process, empty if it has ended."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
     except OSError:
@@ -155,7 +156,7 @@ def command_line(pid: int) -> str:
 
 
 def wait_gone(pids: list[int], seconds: float = 60.0) -> None:
-    """Return when none of the processes is left; a zombie has no command line."""
+    """Wait until all processes have ended. A zombie counts: it has no command line."""
     deadline = time.monotonic() + seconds
     while left := [pid for pid in pids if command_line(pid)]:
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""Worker processes on the broker that a test may kill, and the traces that they leave in a file."""
+"""Worker processes on the broker that a test may kill, and the file in which they note effects."""
 
 import os
 import signal
@@ -16,12 +16,12 @@ from tailrace_worker.broker import NatsBroker
 
 
 class WorkerFleet:
-    """Worker processes of a program, and what they did.
+    """Worker processes of one program, and their effects.
 
     Args:
         program: a script that reads its settings from the environment and prints ``ready``.
-        server: the NATS server they work on.
-        folder: where they leave their traces.
+        server: the NATS server that they use.
+        folder: for the file of effects.
     """
 
     def __init__(self, program: Path, server: NatsServer, folder: Path) -> None:
@@ -36,7 +36,7 @@ class WorkerFleet:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What configures the program."""
+        """The environment variables of the program."""
         return {
             **os.environ,
             "PROGRAM_URL": self.server.url,
@@ -47,7 +47,7 @@ class WorkerFleet:
         }
 
     def start(self, *command: str, ready: bytes = b"ready", threads: int = 4) -> int:
-        """Start a worker process, return its id when it is ready."""
+        """Start a worker process and wait until it is ready; returns its id."""
         process = subprocess.Popen(
             command or (sys.executable, str(self.program), str(threads)),
             env=self.environment,
@@ -71,16 +71,16 @@ class WorkerFleet:
         self.broker.enqueue(self.message(actor, *args))
 
     def traces(self, kind: str = "effect") -> list[str]:
-        """Return what was left behind ``kind``, in order."""
+        """Return the texts that were noted as ``kind``, in order."""
         lines = self.effects_file.read_text().splitlines() if self.effects_file.exists() else []
         return [line.partition(" ")[2] for line in lines if line.startswith(f"{kind} ")]
 
     def counted(self) -> Counter[str]:
-        """Return how often each effect happened."""
+        """Return the number of times each effect happened."""
         return Counter(self.traces())
 
     def await_traces(self, count: int, kind: str = "effect", timeout: float = 60) -> list[str]:
-        """Return the traces as soon as there are so many."""
+        """Wait until there are ``count`` traces; returns them."""
         deadline = time.monotonic() + timeout
         while len(found := self.traces(kind)) < count:
             assert time.monotonic() < deadline, f"{len(found)} of {count} {kind}s"
@@ -88,7 +88,7 @@ class WorkerFleet:
         return found
 
     def close(self) -> None:
-        """End what still runs."""
+        """Kill all running processes."""
         for process in self.processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)

@@ -1,7 +1,7 @@
-"""A raw-socket SSE client: sees every byte, and can be cut off after any.
+"""An SSE client on a raw socket, which sees every byte and can disconnect after any byte.
 
-The parser follows the rules of the HTML standard, section 9.2.6, and nothing else; what the API's
-encoder knows must not leak into what checks it.
+The parser follows section 9.2.6 of the HTML standard and shares no code with the API's encoder,
+which it checks.
 """
 
 import asyncio
@@ -42,10 +42,10 @@ class SseParser:
     """The parser of an event stream.
 
     Attributes:
-        last_event_id: what a client would send when it comes back.
+        last_event_id: the value of ``Last-Event-ID`` for a reconnect.
         retry: the last reconnect delay, in ms.
         comments: all comments so far.
-        primings: the ids of blocks that had one and no data.
+        primings: the ids of blocks with an id and no data.
     """
 
     last_event_id: str = ""
@@ -59,7 +59,7 @@ class SseParser:
     _id: str | None = None
 
     def feed(self, chunk: bytes) -> list[SseEvent]:
-        """Take some bytes, cut anywhere; returns the events that they complete."""
+        """Parse some bytes, cut anywhere; returns the events that they complete."""
         self._buffer += chunk
         return [event for line in self._lines() if (event := self._line(line))]
 
@@ -114,11 +114,11 @@ class SseClient:
     Attributes:
         status: the status of the response.
         headers: its headers, in lower case.
-        parser: what has been parsed so far.
-        received: how many bytes came, the head of the response included.
-        is_complete: whether the response ended as HTTP wants it.
+        parser: the parser of the body.
+        received: number of bytes received, including the head.
+        is_complete: whether the response has ended as HTTP requires.
 
-    A small ``receive_buffer`` makes a client that does not read hold back the server soon.
+    With a small ``receive_buffer``, a client that does not read blocks the server soon.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class SseClient:
         channel = socket.socket()
         channel.setblocking(False)
         if self._receive_buffer is not None:
-            # Before the connection is made: afterwards the window has been announced.
+            # Before connecting: the handshake announces the window.
             channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, self._receive_buffer)
         await asyncio.get_running_loop().sock_connect(channel, ("127.0.0.1", self.port))
         limit = self._receive_buffer or 65536
@@ -161,7 +161,7 @@ class SseClient:
 
     @property
     def local_port(self) -> int:
-        """The port at this end."""
+        """The local port of the connection."""
         port: int = self._writer.get_extra_info("sockname")[1]
         return port
 
@@ -171,7 +171,7 @@ class SseClient:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # Cut, as a browser that is closed does, rather than ended in good order.
+        # Abort, like a browser that is closed, instead of closing in good order.
         self._writer.transport.abort()
 
     async def __aiter__(self) -> Any:
@@ -183,9 +183,9 @@ class SseClient:
                 yield event
 
     async def read(self, limit: int = 65536) -> list[SseEvent] | None:
-        """Read some bytes, at most ``limit``; None at the end of the connection.
+        """Read at most ``limit`` bytes; returns their events, or None at the end.
 
-        What :meth:`take` has read beyond what was asked for comes first, by itself.
+        Events that :meth:`take` has read ahead come first, without reading.
         """
         if self._ready:
             events = list(self._ready)
@@ -198,7 +198,7 @@ class SseClient:
         return self._take(data)
 
     async def until_cut(self, size: int) -> list[SseEvent]:
-        """Return the events of the first ``size`` bytes, or of all if there are fewer."""
+        """Return the events of the first ``size`` bytes, or of the whole response if shorter."""
         events: list[SseEvent] = []
         while self.received < size and not self.is_complete:
             some = await self.read(size - self.received)
@@ -212,7 +212,7 @@ class SseClient:
         return [event async for event in self]
 
     async def take(self, count: int) -> list[SseEvent]:
-        """Return the next events, fewer if the stream ends before; those after them wait."""
+        """Return the next ``count`` events, or fewer if the stream ends."""
         events: list[SseEvent] = []
         while len(events) < count and (self._ready or not self.is_complete):
             some = await self.read()
@@ -253,7 +253,7 @@ class SseClient:
         return self.parser.feed(body) if self.status == 200 else []
 
     def _dechunked(self) -> Iterator[bytes]:
-        """Yield what came of each chunk, whole or not: browsers do not wait for its end either."""
+        """Yield the received parts of chunks; like browsers, do not wait for whole chunks."""
         while self._chunks:
             if self._chunk_left:
                 part = self._chunks[: self._chunk_left]
@@ -261,7 +261,7 @@ class SseClient:
                 self._chunk_left -= len(part)
                 yield part
                 continue
-            # The line end of the chunk before, and the size of the next.
+            # The line end of the previous chunk, and the size of the next.
             line, separator, rest = self._chunks.removeprefix(b"\r\n").partition(b"\r\n")
             if not separator:
                 return
@@ -303,7 +303,7 @@ def follow(
 
 
 def places(events: Sequence[SseEvent]) -> list[tuple[str, int, int]]:
-    """Return the type and the position of each event that is in the log."""
+    """Return the type, sequence and index of each event that has its own id."""
     found = []
     for event in events:
         if event.own_id:

@@ -1,4 +1,4 @@
-"""A crowd: thousands of SSE clients in a process of their own, so that they cost the test nothing.
+"""Thousands of SSE clients in a separate process, so that they do not slow down the test.
 
 async with Crowd() as crowd:
     await crowd.connect(2000, Target(port, path))
@@ -18,18 +18,18 @@ from typing import Any, Final, Literal, NamedTuple, Self
 from harness.sse.crowd_members import Target
 
 _TESTS: Final = Path(__file__).parents[2]
-# It holds the delay of each event at each client.
-_LONGEST_ANSWER: Final = 256 * 1024 * 1024
+# An answer contains the delay of each event at each client.
+_MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 
 
 class Report(NamedTuple):
-    """What the clients of a crowd have seen.
+    """The observations of all clients of a crowd.
 
     Attributes:
-        histories: the ids of all events that a reader has had, and how many readers had just these.
-        statuses: how many responses had which status.
-        gaps: each time that a reader was without a connection, in seconds.
-        resets: how many ``stream:reset`` there were.
+        histories: each sequence of event ids, with the number of readers that received it.
+        statuses: number of responses by status.
+        gaps: the times that readers were without a connection, in seconds.
+        resets: number of ``stream:reset`` events.
     """
 
     histories: list[tuple[int, list[str]]]
@@ -39,7 +39,7 @@ class Report(NamedTuple):
 
 
 class Crowd:
-    """The test's end of a crowd."""
+    """The crowd, as the test controls it."""
 
     def __init__(self) -> None:
         self._process: Process
@@ -51,7 +51,7 @@ class Crowd:
             env={**os.environ, "PYTHONPATH": str(_TESTS)},
             stdin=PIPE,
             stdout=PIPE,
-            limit=_LONGEST_ANSWER,
+            limit=_MAX_ANSWER_BYTES,
         )
         return self
 
@@ -71,26 +71,26 @@ class Crowd:
         manner: Literal["read", "stall", "drip"] = "read",
         at_once: int = 100,
     ) -> float:
-        """Add clients, the targets in turns; returns the seconds until all had a response."""
+        """Add clients, targets in turns; returns the seconds until all have a response."""
         return await self._order(
             "connect", count=count, targets=targets, manner=manner, at_once=at_once
         )
 
     async def reached(self, *event_ids: str) -> float:
-        """Wait until every reader has one of some events; returns the seconds that it took."""
+        """Wait until each reader has one of the events; returns the seconds waited."""
         return await self._order("reached", event_ids=event_ids)
 
     async def finished(self) -> float:
-        """Wait until every reader has stopped for good; returns the seconds that it took."""
+        """Wait until each reader has stopped for good; returns the seconds waited."""
         return await self._order("finished")
 
     async def delays(self) -> list[float]:
-        """Return how long each event took to each reader since this was last asked, in seconds."""
+        """Return the delays of events at readers since the last call, in seconds."""
         delays: list[float] = (await self._ask("delays"))["delays"]
         return delays
 
     async def report(self) -> Report:
-        """Return what all readers have seen."""
+        """Return the observations of all readers."""
         answer = await self._ask("report")
         return Report(
             [(count, ids) for count, ids in answer["histories"]],
@@ -107,5 +107,5 @@ class Crowd:
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps({"do": order, **details}).encode() + b"\n")
         answer = await self._process.stdout.readline()
-        assert answer, "the crowd's process has ended"
+        assert answer, "the process of the crowd has ended"
         return json.loads(answer)

@@ -1,9 +1,9 @@
-"""The clients of a crowd: those who read, those who stall, and those who take a byte at a time.
+"""The clients of a crowd: readers, stalled clients, and clients that read single bytes.
 
-A reader does what a browser's EventSource does: it comes back with its last id after the delay
-that it was told, and stops for good on 204, or on any other status than 200. It notes the id of
-each event, how long each took since it was written (an event that holds ``@<nanoseconds>@`` says
-when that was), and how long it was without a connection.
+A reader behaves like a browser's EventSource: it reconnects with its last id after the delay that
+the server sent, and stops for good on any status other than 200. It records the id of each event,
+the delay of each event that contains the time of its writing (``@<nanoseconds>@``), and the times
+without a connection.
 """
 
 import asyncio
@@ -23,15 +23,15 @@ _DATA: Final = re.compile(rb"^data:", re.MULTILINE)
 _RETRY: Final = re.compile(rb"^retry: ?(\d+)$", re.MULTILINE)
 _WRITTEN_AT: Final = re.compile(rb"@(\d+)@")
 _LENGTH: Final = re.compile(rb"(?i)^content-length: *(\d+)", re.MULTILINE)
-# Loopback's segments of 64 KB would make the kernel hold megabytes for a client that takes
-# nothing; these two make it a client on an Ethernet.
-_ETHERNET_SEGMENT: Final = 1460
-_SMALL_BUFFER: Final = 4096
-_DRIP_PAUSE: Final = 0.1
+# With loopback's segments of 64 KB the kernel would buffer megabytes for a stalled client; these
+# two values make it behave like a client on an Ethernet.
+_ETHERNET_SEGMENT_BYTES: Final = 1460
+_SMALL_BUFFER_BYTES: Final = 4096
+_DRIP_PAUSE_S: Final = 0.1
 
 
 class Target(NamedTuple):
-    """What a client asks for, and where."""
+    """The stream that a client requests."""
 
     port: int
     path: str
@@ -43,7 +43,7 @@ class Target(NamedTuple):
         return cls(port, f"/api/v1/sse/executions/{execution}/stream", last_event_id)
 
     def request(self, last_event_id: str) -> bytes:
-        """Return the request, to be continued after an id."""
+        """Return the HTTP request; it resumes after an id, unless that is empty."""
         resume = f"Last-Event-ID: {last_event_id}\r\n" if last_event_id else ""
         return (
             f"GET {self.path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
@@ -53,14 +53,14 @@ class Target(NamedTuple):
 
 @dataclass(slots=True)
 class Notes:
-    """What all clients of a crowd have seen.
+    """The observations of all clients of a crowd.
 
     Attributes:
-        statuses: of all responses.
-        delays: from when an event was written to when a reader had it, in seconds.
-        gaps: how long readers were without a connection, in seconds.
-        resets: how many ``stream:reset`` there were.
-        heard: called with each event's id, once for each reader that has it.
+        statuses: number of responses by status.
+        delays: seconds from the writing of an event to its arrival at a reader.
+        gaps: seconds that readers were without a connection.
+        resets: number of ``stream:reset`` events.
+        heard: called with the id of each event, once per reader.
     """
 
     statuses: Counter[int] = field(default_factory=Counter)
@@ -71,12 +71,12 @@ class Notes:
 
 
 class Reader(asyncio.Protocol):
-    """A client that takes all it gets.
+    """A client that reads everything.
 
     Attributes:
-        ids: of the events that it has had, in order.
-        connected: set when its first response has begun.
-        done: set when it has stopped for good.
+        ids: the ids of the events that it has received, in order.
+        connected: set when its first response begins.
+        done: set when it stops for good.
     """
 
     def __init__(self, target: Target, notes: Notes) -> None:
@@ -93,19 +93,19 @@ class Reader(asyncio.Protocol):
 
     def _begin(self) -> None:
         self._in_body = False
-        # What is left of the present chunk, or of a body whose length was told.
+        # Bytes left of the current chunk, or of a body with Content-Length.
         self._left = 0
         self._is_chunked = True
         self._raw = b""
         self._body = b""
 
     async def connect(self) -> None:
-        """Connect, now or when the server is there again."""
+        """Connect, and retry later if the server does not listen."""
         loop = asyncio.get_running_loop()
         try:
             await loop.create_connection(lambda: self, "127.0.0.1", self._target.port)
         except OSError:
-            self._come_back()
+            self._reconnect_later()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Send the request."""
@@ -115,17 +115,17 @@ class Reader(asyncio.Protocol):
         self._transport.write(self._target.request(self._last_event_id))
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Come back, unless there is no reason to."""
+        """Reconnect, unless the stream is over."""
         if not self.done.is_set():
             self._lost_at = self._lost_at or time.monotonic()
-            self._come_back()
+            self._reconnect_later()
 
-    def _come_back(self) -> None:
+    def _reconnect_later(self) -> None:
         loop = asyncio.get_running_loop()
         loop.call_later(self._retry, lambda: loop.create_task(self.connect()))
 
     def data_received(self, data: bytes) -> None:
-        """Take what came, cut anywhere."""
+        """Parse received bytes, cut anywhere."""
         self._raw = self._raw + data if self._raw else data
         if not self._in_body and not self._take_head():
             return
@@ -157,7 +157,7 @@ class Reader(asyncio.Protocol):
         return True
 
     def _next_chunk(self) -> bool:
-        # The line end of the chunk before, and the size of this one.
+        # The line end of the previous chunk, and the size of this one.
         start = 2 if self._raw.startswith(b"\r\n") else 0
         end = self._raw.find(b"\r\n", start)
         if end < 0:
@@ -179,14 +179,14 @@ class Reader(asyncio.Protocol):
             self._take_block(block, now)
 
     def _take_block(self, block: bytes, now: int) -> None:
-        # A regular expression takes long to find nothing in a large event.
+        # Test for the substring first: the regular expression is slow on large events.
         if b"retry:" in block and (retry := _RETRY.search(block)):
             self._retry = int(retry.group(1)) / 1000
         if b"event: stream:reset" in block:
             self._notes.resets += 1
         if not (own_id := _ID.search(block)):
             return
-        # All readers get the same ids, so they may share them.
+        # All readers receive the same ids, so let them share the strings.
         self._last_event_id = sys.intern(own_id.group(1).decode())
         if not _DATA.search(block):
             return
@@ -197,7 +197,7 @@ class Reader(asyncio.Protocol):
 
 
 class Staller(asyncio.Protocol):
-    """A client that takes the beginning of its response and then nothing, for ever."""
+    """A client that reads the beginning of its response and then stops reading."""
 
     def __init__(self, target: Target) -> None:
         self.connected = asyncio.Event()
@@ -205,7 +205,7 @@ class Staller(asyncio.Protocol):
         self._transport: asyncio.Transport
 
     async def connect(self) -> None:
-        """Connect."""
+        """Connect with a small receive buffer."""
         loop = asyncio.get_running_loop()
         await loop.create_connection(lambda: self, sock=await _slow_socket(self._target.port))
 
@@ -221,7 +221,7 @@ class Staller(asyncio.Protocol):
 
 
 class Dripper:
-    """A client that takes one byte after the other, with a pause between."""
+    """A client that reads one byte at a time, with a pause in between."""
 
     def __init__(self, target: Target) -> None:
         self.connected = asyncio.Event()
@@ -229,7 +229,7 @@ class Dripper:
         self._dripping: asyncio.Task[None]
 
     async def connect(self) -> None:
-        """Connect."""
+        """Connect with a small receive buffer."""
         channel = await _slow_socket(self._target.port)
         loop = asyncio.get_running_loop()
         await loop.sock_sendall(channel, self._target.request(self._target.last_event_id))
@@ -237,18 +237,18 @@ class Dripper:
 
     async def _drip(self, channel: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        # A server that cuts it off is what it deserves.
+        # The server may close the connection.
         with channel, suppress(OSError):
             while await loop.sock_recv(channel, 1):
                 self.connected.set()
-                await asyncio.sleep(_DRIP_PAUSE)
+                await asyncio.sleep(_DRIP_PAUSE_S)
 
 
 async def _slow_socket(port: int) -> socket.socket:
     channel = socket.socket()
     channel.setblocking(False)
-    # Before the connection is made: afterwards both have been announced.
-    channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER)
-    channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _ETHERNET_SEGMENT)
+    # Before connecting: the handshake announces both.
+    channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER_BYTES)
+    channel.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, _ETHERNET_SEGMENT_BYTES)
     await asyncio.get_running_loop().sock_connect(channel, ("127.0.0.1", port))
     return channel

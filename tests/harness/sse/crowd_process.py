@@ -1,4 +1,4 @@
-"""The process of a crowd: takes orders as lines of JSON, answers each when it is fulfilled."""
+"""The process of a crowd: it reads orders as lines of JSON and answers each once it is done."""
 
 import asyncio
 import json
@@ -18,7 +18,7 @@ _MEMBERS: Final = {"stall": Staller, "drip": Dripper}
 
 
 class CrowdProcess:
-    """All clients, and what is asked of them."""
+    """All clients, and the orders that they follow."""
 
     def __init__(self) -> None:
         self._notes = Notes(heard=self._heard)
@@ -26,7 +26,7 @@ class CrowdProcess:
         self._others: list[Staller | Dripper] = []
         self._heard_by: Counter[str] = Counter()
         self._awaited: frozenset[str] = frozenset()
-        self._all_have_it = asyncio.Event()
+        self._all_reached = asyncio.Event()
         self._orders: dict[str, Callable[..., Awaitable[dict[str, Any]]]] = {
             "connect": self.connect,
             "reached": self.reached,
@@ -35,8 +35,8 @@ class CrowdProcess:
             "report": self.report,
         }
 
-    async def obey(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Carry out an order; returns the answer."""
+    async def execute(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Execute an order; returns the answer."""
         began = time.monotonic()
         answer = await self._orders[order.pop("do")](**order)
         return {"seconds": time.monotonic() - began, **answer}
@@ -44,7 +44,7 @@ class CrowdProcess:
     async def connect(
         self, count: int, targets: list[list[Any]], manner: str, at_once: int
     ) -> dict[str, Any]:
-        """Add clients; fulfilled when all have begun to get a response."""
+        """Add clients; done when each has a response."""
         wanted = islice(cycle(Target(*target) for target in targets), count)
         gate = asyncio.Semaphore(at_once)
 
@@ -64,36 +64,36 @@ class CrowdProcess:
         return {}
 
     async def reached(self, event_ids: list[str]) -> dict[str, Any]:
-        """Wait until every reader has one of some events."""
+        """Wait until each reader has one of the events."""
         self._awaited = frozenset(event_ids)
-        self._all_have_it.clear()
-        self._look()
-        await self._all_have_it.wait()
+        self._all_reached.clear()
+        self._check()
+        await self._all_reached.wait()
         return {}
 
     def _heard(self, event_id: str) -> None:
         self._heard_by[event_id] += 1
         if event_id in self._awaited:
-            self._look()
+            self._check()
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         if sum(self._heard_by[event_id] for event_id in self._awaited) >= len(self._readers):
-            self._all_have_it.set()
+            self._all_reached.set()
 
     async def finished(self) -> dict[str, Any]:
-        """Wait until every reader has stopped for good."""
+        """Wait until each reader has stopped for good."""
         for reader in self._readers:
             await reader.done.wait()
         return {}
 
     async def delays(self) -> dict[str, Any]:
-        """Return how long each event took to each reader since this was last asked."""
+        """Return the delays of events at readers since the last call."""
         delays = self._notes.delays.tolist()
         del self._notes.delays[:]
         return {"delays": delays}
 
     async def report(self) -> dict[str, Any]:
-        """Return all that was noted."""
+        """Return all observations."""
         notes = self._notes
         histories = Counter(tuple(reader.ids) for reader in self._readers)
         return {
@@ -105,20 +105,20 @@ class CrowdProcess:
 
 
 async def main() -> None:
-    """Obey until there are no more orders."""
+    """Execute orders until stdin ends."""
     crowd = CrowdProcess()
     orders = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_fail)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(orders), sys.stdin)
     while order := await orders.readline():
-        answer = await crowd.obey(json.loads(order))
+        answer = await crowd.execute(json.loads(order))
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 
 
 def _fail(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    # A client that breaks would leave the test waiting for it.
+    # Exit, or the test would wait for a client that failed.
     loop.default_exception_handler(context)
     os._exit(1)
 

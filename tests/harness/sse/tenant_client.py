@@ -1,4 +1,4 @@
-"""What a test of a tenant's streams needs: the tenant's streams, and its workflows."""
+"""A tenant's workflows and streams on several API replicas."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from harness.sse.client import SseClient, SseEvent, SseParser
 
 
 class StreamReader:
-    """A connection to a stream, whose events are read one by one."""
+    """A connection to a stream, read event by event."""
 
     def __init__(self, client: SseClient) -> None:
         self._client = client
@@ -31,7 +31,7 @@ class StreamReader:
 
     @property
     def parser(self) -> SseParser:
-        """What has been parsed so far."""
+        """The parser of the stream."""
         return self._client.parser
 
     @property
@@ -46,30 +46,30 @@ class StreamReader:
         return self._ready.popleft()
 
     async def take(self, count: int) -> list[SseEvent]:
-        """Return the next events."""
+        """Return the next ``count`` events."""
         return [await self.next() for _ in range(count)]
 
     async def more(self) -> None:
-        """Read whatever comes next, which may be no event."""
+        """Read once; the data may complete no event."""
         some = await self._client.read()
         assert some is not None, "the stream has ended"
         self._ready += some
 
     async def primed(self) -> str:
-        """Return the id of the first block that is nothing but an id."""
+        """Wait for the first block with an id and no data; returns the id."""
         while not self.parser.primings:
             await self.more()
         return self.parser.primings[0]
 
     async def beaten(self, times: int = 1) -> list[str]:
-        """Return the first comments, before which no event has come that was not read."""
+        """Wait for ``times`` comments, and assert that no unread event came before them."""
         while len(self.parser.comments) < times:
             await self.more()
         assert not self._ready
         return self.parser.comments
 
     async def until(self, *wanted: tuple[str, str]) -> list[SseEvent]:
-        """Read until of each execution an event of a name has come; returns what has been read."""
+        """Read until each pair of event name and execution has occurred; returns all events."""
         events: list[SseEvent] = []
         missing = set(wanted)
         while missing:
@@ -80,12 +80,12 @@ class StreamReader:
 
 
 class TenantClient(NamedTuple):
-    """A tenant, on replicas that share nothing but NATS.
+    """A tenant, on API replicas that share only NATS.
 
     Attributes:
-        tenant: whose streams and workflows.
-        ports: of the replicas.
-        http: the tenant's client at the first of them.
+        tenant: the id of the tenant.
+        ports: the ports of the replicas.
+        http: an HTTP client of the tenant, on the first replica.
     """
 
     tenant: str
@@ -105,13 +105,13 @@ class TenantClient(NamedTuple):
         assert answer.is_success, answer.text
 
     async def post(self, path: str, **body: Any) -> Any:
-        """Ask for something; returns the answer."""
+        """Send a POST request; returns the response body."""
         answer = await self.http.post(path, json=body)
         assert answer.is_success, answer.text
         return answer.json()
 
     async def execute(self, workflow: str, run_input: Any = None) -> str:
-        """Start a run; returns its execution."""
+        """Start a run; returns its execution id."""
         started = await self.post("/api/workflow/execute", workflowId=workflow, input=run_input)
         execution: str = started["executionId"]
         return execution
@@ -125,5 +125,5 @@ class TenantClient(NamedTuple):
 
 
 def logged_events(events: Sequence[SseEvent]) -> list[tuple[str, str, Any]]:
-    """Return the id, the name and the data of all events that are in the log."""
+    """Return the id, name and data of each event that has its own id."""
     return [(event.id, event.type, event.json()) for event in events if event.own_id]

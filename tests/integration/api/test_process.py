@@ -11,8 +11,9 @@ import httpx
 import nats
 import pytest
 
-from harness.nats.server import NatsServer, free_port
+from harness.nats.server import NatsServer
 from harness.processes.api_process import ApiProcess
+from harness.processes.ports import free_port
 from harness.sse.client import SseClient
 from tailrace_shared.nats.jetstream import JetStream
 

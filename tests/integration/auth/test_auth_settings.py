@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from harness.http.token_issuer import SECRET, bearer, private_key, public_pem, signed, token
-from harness.nats.server import NatsServer, free_port
+from harness.nats.server import NatsServer
 from harness.processes.api_process import ApiProcess
+from harness.processes.ports import free_port
 
 WEAK = "31 bytes are one byte too short"
 PRIVATE = (

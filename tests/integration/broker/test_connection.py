@@ -13,7 +13,8 @@ import pytest
 from dramatiq import Worker
 from dramatiq.errors import BrokerError, ConnectionClosed, ConnectionFailed
 
-from harness.nats.server import NatsServer, free_port
+from harness.nats.server import NatsServer
+from harness.processes.ports import free_port
 from tailrace_shared.nats import provision
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.topology import StreamSpec

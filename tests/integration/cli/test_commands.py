@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.nats.server import free_port
+from harness.processes.ports import free_port
 from harness.processes.tailrace_command import TailraceCommand
 from harness.processes.tailrace_up import TailraceUp, wait_gone
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.nats.server import NatsServer, free_port
+from harness.nats.server import NatsServer
+from harness.processes.ports import free_port
 from harness.processes.tailrace_up import TailraceUp, command_line, wait_gone
 from tailrace.errors import StartError
 from tailrace.local.ports import api_ports

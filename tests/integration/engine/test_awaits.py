@@ -10,8 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from harness.generators.workflows import definition
 from harness.models.log_conditions import done, of, paused, types_of, waiting
-from harness.nats.server import free_port
 from harness.processes.installation import TENANT, Installation
+from harness.processes.ports import free_port
 from tailrace_shared.commands.execution_commands import Caller, Decision
 from tailrace_shared.errors import IllegalCommandError
 from tailrace_shared.execution.events import (

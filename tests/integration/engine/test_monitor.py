@@ -10,8 +10,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from harness.generators.workflows import definition
-from harness.nats.server import NatsServer, free_port
+from harness.nats.server import NatsServer
 from harness.processes.installation import Installation
+from harness.processes.ports import free_port
 
 BLOCKING = """
 import time

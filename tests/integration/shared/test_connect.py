@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-from harness.nats.server import NatsServer, free_port
+from harness.nats.server import NatsServer
+from harness.processes.ports import free_port
 from tailrace_shared.duration import Duration
 from tailrace_shared.errors import StartupError
 from tailrace_shared.nats.jetstream import connect

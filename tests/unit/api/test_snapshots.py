@@ -57,7 +57,7 @@ async def _life(seed: int) -> None:
     nats = MemoryNats()
     lag = dice.choice([0, 0, 1, 3])
     nats.lag = lambda: dice.randint(0, lag)
-    log = TenantLog(nats, dice, told=dice.choice([100, 100, 50, 0]))
+    log = TenantLog(nats, dice, header_percent=dice.choice([100, 100, 50, 0]))
     async with memory_hub(nats) as site, asyncio.TaskGroup() as group:
 
         async def happen() -> None:
