@@ -96,7 +96,7 @@ def polite(ctx: NodeContext, folder: str) -> str:
     _note(folder, ctx, "began")
     while not ctx.cancelled:
         time.sleep(0.01)
-    _note(folder, ctx, "told")
+    _note(folder, ctx, "observed")
     return "partial"
 
 
@@ -104,10 +104,10 @@ def polite(ctx: NodeContext, folder: str) -> str:
 async def polite_async(ctx: NodeContext, folder: str) -> str:
     """Do the same as a coroutine function."""
     _note(folder, ctx, "began")
-    while not ctx.cancelled:  # noqa: ASYNC110 - it is what there is to look at
+    while not ctx.cancelled:  # noqa: ASYNC110 - the context offers no event
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.1)
-    _note(folder, ctx, "told")
+    _note(folder, ctx, "observed")
     return "partial"
 
 

@@ -24,7 +24,7 @@ async def output(secret: str, size: int = 0) -> Any:
 
 @node("leak.thread")
 def thread(ctx: NodeContext, secret: str) -> Any:
-    """Do everything on a thread of one's own: report it, log it, return it."""
+    """Report, log and return a secret from a thread that the node starts itself."""
     _report(ctx, secret)
     return _forms(secret)
 

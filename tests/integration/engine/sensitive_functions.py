@@ -1,4 +1,4 @@
-"""Node functions that handle what nobody is shown; they check that they get the real values."""
+"""Node functions that handle sensitive values; they check that they get the real values."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Actor nodes on real workers: who runs them, and what their attempts survive."""
+"""Actor nodes on real workers: distribution, crashes, limits and shutdown of attempts."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ from tailrace_worker.engine.services.actor_job import ActorJob, message_for
 
 ACTORS = {"nodes": "actor_functions", "ack_wait": "2s"}
 NO_TIMERS = {**ACTORS, "ack_wait": "1h", "sweep_interval": "1h"}
-"""Who goes on before an hour is over was not told to by a timer."""
+"""An execution that continues within an hour was not woken by a timer."""
 
 
 @pytest.fixture(autouse=True)
@@ -47,14 +47,14 @@ def one(kind: str, parameters: dict[str, Any] | None = None, **fields: Any) -> D
 
 
 def effects(folder: Path) -> list[tuple[str, str, int, int, str]]:
-    """Return what was noted: what, the step, the attempt, the process and the key."""
+    """Return the notes of attempts: kind, step, attempt, process and idempotency key."""
     file = folder / "effects"
     lines = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
     return [(what, step, int(n), int(pid), key) for what, step, n, pid, key in lines]
 
 
 async def noted(folder: Path, what: str, count: int = 1) -> list[tuple[str, str, int, int, str]]:
-    """Wait until something was noted so often; a file tells nobody that it was written."""
+    """Poll until a kind was noted so often; a file signals no writes."""
     async with asyncio.timeout(60):
         while True:
             found = [effect for effect in effects(folder) if effect[0] == what]
@@ -73,14 +73,14 @@ def of_step(kind: type[StepEvent], attempt: int | None = None) -> Callable[[list
 
 def story(events: list[Event], step: str = "a") -> list[str]:
     """Return what happened to a step, without its reports."""
-    told = [
+    recorded = [
         event
         for event in events
         if isinstance(event, StepEvent)
         and not isinstance(event, StepLogged | StepProgressed)
         and event.data.node_id == step
     ]
-    return [str(type(event).__struct_config__.tag).removeprefix("step:") for event in told]
+    return [str(type(event).__struct_config__.tag).removeprefix("step:") for event in recorded]
 
 
 def at(pid: int, workers: list[Service]) -> Service:
@@ -185,7 +185,7 @@ async def test_dramatiqs_time_limit_is_an_error_like_others(
 
 
 @pytest.mark.parametrize("kind", ["actor.polite", "actor.polite_async"])
-async def test_a_cancelled_attempt_is_told(site: Installation, tmp_path: Path, kind: str):
+async def test_a_cancelled_attempt_observes_it(site: Installation, tmp_path: Path, kind: str):
     """Wherever it runs; it has a grace to end by itself, although the execution has ended."""
     site.worker(**ACTORS)
     execution = await site.start(await site.store(one(kind, {"folder": str(tmp_path)})))
@@ -194,7 +194,7 @@ async def test_a_cancelled_attempt_is_told(site: Installation, tmp_path: Path, k
     await site.enqueue(execution)
     events = await site.finished(execution)
     assert fold(events).status == "cancelled"
-    await noted(tmp_path, "told")
+    await noted(tmp_path, "observed")
 
 
 async def test_a_cancelled_attempt_that_does_not_listen_is_interrupted(
@@ -334,7 +334,7 @@ async def test_a_frozen_workers_result_is_dropped(site: Installation, tmp_path: 
 
 
 async def test_a_stopping_worker_gives_its_attempts_their_grace(site: Installation, tmp_path: Path):
-    """SIGTERM: what ends in time is kept."""
+    """SIGTERM: the result of an attempt that ends within the grace is kept."""
     workers = [site.worker(**NO_TIMERS) for _ in range(2)]
     parameters = {"folder": str(tmp_path), "seconds": 1.0}
     execution = await site.start(await site.store(one("actor.effect", parameters)))
@@ -348,7 +348,7 @@ async def test_a_stopping_worker_gives_its_attempts_their_grace(site: Installati
 async def test_a_stopping_worker_hands_its_attempts_over(
     site: Installation, tmp_path: Path, kind: str
 ):
-    """What outlasts the grace is told and interrupted, and taken by another worker at once."""
+    """An attempt that outlasts the grace is interrupted, and another worker retries it at once."""
     settings = {**NO_TIMERS, "drain_grace": "200ms"}
     workers = [site.worker(**settings), site.worker(**settings)]
     execution = await site.start(await site.store(one(kind, {"folder": str(tmp_path)})))
@@ -398,10 +398,10 @@ async def test_messages_that_come_twice_begin_nothing(site: Installation, tmp_pa
     assert [what for what, *_ in effects(tmp_path)] == ["began", "ended"]
 
 
-async def test_a_worker_that_dies_after_others_were_told_that_it_attends_is_noticed(
+async def test_a_worker_that_dies_after_it_answered_that_it_runs_the_attempt_is_noticed(
     site: Installation, tmp_path: Path
 ):
-    """Its own message may have been acknowledged by those who asked; they left a watch."""
+    """The workers that asked may have acknowledged its own message; they left a watch."""
     workers = [site.worker(**ACTORS), site.worker(**ACTORS)]
     execution = await site.start(await site.store(one("actor.gated", {"folder": str(tmp_path)})))
     ((_, _, _, pid, _),) = await noted(tmp_path, "began")
@@ -479,7 +479,7 @@ async def queue_is_empty(site: Installation, queue: str) -> None:
 
 
 async def queue_has(site: Installation, queue: str, count: int) -> None:
-    """Wait until a queue has so many messages; it tells nobody."""
+    """Poll until a queue has so many messages; there is no event for it."""
     async with asyncio.timeout(60):
         subject = site.subjects.job(queue)
         while (await subject_counts(site.jetstream, "JOBS", subject)).get(subject, 0) != count:  # noqa: ASYNC110
@@ -500,7 +500,7 @@ async def test_what_an_actor_does_takes_no_longer_than_it_must(site: Installatio
 
 @contextlib.asynccontextmanager
 async def reads(site: Installation) -> AsyncIterator[Counter[str]]:
-    """Count the messages, by subject, that NATS hands to those who read what is stored."""
+    """Count the messages, by subject, that NATS delivers to readers of stored messages."""
     counted: Counter[str] = Counter()
 
     async def hear(message: Msg) -> None:

@@ -1,4 +1,4 @@
-"""Steps that wait for somebody's decision or for a trigger, and hold no worker meanwhile."""
+"""Steps that wait for a decision or a trigger, and hold no worker meanwhile."""
 
 import asyncio
 import time
@@ -127,7 +127,7 @@ async def test_an_approval_records_who_decided_and_what_they_entered(site: Insta
 
 
 async def test_a_rejection_is_data_for_the_conditions_that_follow(site: Installation):
-    """Nothing has failed: somebody said no."""
+    """A rejection is no failure."""
     site.worker()
     execution = await site.begin(
         {
@@ -148,7 +148,7 @@ async def test_a_rejection_is_data_for_the_conditions_that_follow(site: Installa
     }
 
 
-async def test_a_rejection_fails_the_step_where_the_definition_says_so(site: Installation):
+async def test_a_rejection_fails_the_step_if_the_definition_asks_for_it(site: Installation):
     """The error names who rejected."""
     site.worker()
     execution = await site.begin({"a": {"type": "await", "with": {"on_reject": "fail"}}, "b": {}})
@@ -222,8 +222,8 @@ async def test_a_wait_ends_by_its_timeout_in_the_way_that_it_names(
     assert paused()(events)
     assert "execution:resumed" in types_of(events)
     if on_timeout == "continue":
-        nobody = {"decision": "timeout", "data": None, "actor": None, "event": None}
-        assert state.steps["a"].output == nobody
+        output = {"decision": "timeout", "data": None, "actor": None, "event": None}
+        assert state.steps["a"].output == output
         assert state.steps["b"].status == "success"
     await site.waits(state.execution_id, [])
 
@@ -263,7 +263,7 @@ async def test_a_trigger_resumes_the_waits_whose_match_holds(site: Installation)
 
 
 async def test_a_match_may_name_outputs(site: Installation):
-    """What the match names is taken from the execution, whatever its size."""
+    """Values that the match names are taken from the execution, at any size."""
     site.worker(nodes="feature_functions")
     match = "event.text == nodes.small.output && size(nodes.large.output) == 299998"
     execution = await site.begin(
@@ -301,7 +301,7 @@ async def test_an_await_that_looks_back_finds_a_trigger_that_came_before_it(site
 async def test_a_trigger_between_the_commit_of_a_wait_and_its_index_entry_is_not_lost(
     site: Installation,
 ):
-    """The sender finds nobody; whoever writes the entry looks for it."""
+    """The sender finds no entry; the worker that writes the entry looks for the trigger."""
     execution = await site.prepare({"a": {"type": "await", "with": {"triggers": ["t"]}}})
     await commit_wait(site, execution, "a", ForSignal(triggers=["t"]))
     assert await site.signals.emit(TENANT, "t", {"n": 1}) == 0
@@ -313,7 +313,7 @@ async def test_a_trigger_between_the_commit_of_a_wait_and_its_index_entry_is_not
 
 
 async def test_of_two_triggers_one_wins(site: Installation):
-    """Both send at once; one is told that it resumed the step, the other that it did not."""
+    """Both send at once; one learns that it resumed the step, the other that it did not."""
     site.worker()
     execution = await site.begin({"a": {"type": "await", "with": {"triggers": ["t", "u"]}}})
     await site.waits(execution, ["a"])
@@ -359,7 +359,7 @@ async def test_a_waiting_execution_holds_nothing_in_the_worker(site: Installatio
 
 
 async def test_a_signal_while_no_worker_runs_is_applied_by_the_next(site: Installation):
-    """Who signals is answered at once; the execution goes on when somebody drives it."""
+    """The caller is answered at once; the execution continues when a worker drives it."""
     first = site.worker()
     execution = await site.begin({"a": APPROVAL, "b": TRIGGERED}, 1)
     await site.until(execution, paused())
@@ -378,7 +378,7 @@ async def test_a_signal_while_no_worker_runs_is_applied_by_the_next(site: Instal
 
 
 async def test_a_wait_survives_worker_after_worker(site: Installation):
-    """Whoever drives it next changes nothing, in the log or the index."""
+    """The next driver changes neither the log nor the index."""
     execution = await site.begin({"a": APPROVAL})
     for how in ("kill", "stop", "kill"):
         worker = site.worker()
@@ -394,7 +394,7 @@ async def test_a_wait_survives_worker_after_worker(site: Installation):
 
 
 async def test_a_cancelled_wait_leaves_the_index(site: Installation):
-    """Nobody is shown something to decide that cannot be decided."""
+    """Clients must not be shown a decision that cannot be made."""
     site.worker()
     execution = await site.begin({"a": APPROVAL, "b": TRIGGERED}, 1)
     await site.waits(execution, ["a", "b"])

@@ -22,7 +22,7 @@ MOST_BREAKS = 5
 
 @pytest.fixture
 async def engine(site: Installation) -> AsyncIterator[Engine]:
-    """An engine in this process; jobs that it gives nobody takes."""
+    """An engine in this process; no worker consumes its jobs."""
     settings = read_settings(WorkerSettings, site.environment)
     started = Engine(settings, load_registry("", ""), SecretStore())
     await asyncio.to_thread(started.start)
@@ -75,7 +75,7 @@ async def give_up_on(execution: str, engine: Engine) -> None:
 async def test_an_execution_that_breaks_the_engine_is_failed_for_it(
     site: Installation, engine: Engine, parent: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """Not at once: what breaks may be this worker, or this moment."""
+    """Not at the first error, whose cause may be this worker, or temporary."""
     break_the_drive_of(parent, monkeypatch)
     await give_up_on(parent, engine)
     state = await site.state(parent)
@@ -87,7 +87,7 @@ async def test_an_execution_that_breaks_the_engine_is_failed_for_it(
 async def test_its_child_runs_are_cancelled(
     site: Installation, engine: Engine, parent: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """Nobody waits for them any more."""
+    """No step waits for them any more."""
     break_the_drive_of(parent, monkeypatch)
     await give_up_on(parent, engine)
     child = await child_of(site, parent)
@@ -99,7 +99,7 @@ async def test_its_child_runs_are_cancelled(
 async def test_its_place_is_given_to_who_stands_in_line(
     site: Installation, engine: Engine, parent: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """Without anybody's finding out that it has ended."""
+    """The workflow's limit does not depend on the sweeper."""
     following = await begin(site)
     await asyncio.to_thread(engine.advance, TENANT, following)
     assert (await site.state(following)).status == "queued"

@@ -168,7 +168,7 @@ async def test_a_child_run_that_ends_while_no_worker_drives_its_parent_is_not_mi
     assert len(of(events, StepWaiting, "a")) == 1
 
 
-async def test_a_child_run_that_waits_holds_nobody_and_its_parent_goes_on_with_it(
+async def test_a_child_run_that_waits_holds_no_worker_and_resumes_its_parent(
     site: Installation,
 ):
     """One thread is enough for three generations."""
@@ -187,7 +187,7 @@ async def test_a_child_run_that_waits_holds_nobody_and_its_parent_goes_on_with_i
 
 
 async def test_a_child_run_that_takes_too_long_is_cancelled(site: Installation, tmp_path: Path):
-    """The step's timeout is its; nobody would want what the run still does."""
+    """The step's timeout applies to its run, whose result is no longer wanted."""
     site.worker(**NODES)
     await site.store(
         definition({"x": {"type": "test.until", "with": {"folder": str(tmp_path)}}}, id="child")

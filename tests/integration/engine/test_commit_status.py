@@ -1,4 +1,4 @@
-"""What the headers of commits and the small indexes say is what the log says."""
+"""The headers of commits and the small indexes agree with the log."""
 
 import asyncio
 from pathlib import Path
@@ -69,7 +69,7 @@ async def live(site: Installation, execution: str, *, wanted: bool) -> None:
 
 
 async def test_every_commit_says_how_the_execution_stands(site: Installation) -> None:
-    """Whoever wrote it: the API or a worker; and what waits is named when it is cancelled."""
+    """Commits of the API and of workers alike; a cancellation names the waiting steps."""
     workflow = (await site.store(definition(NODES))).definition.id
     execution = await start(site, workflow)
     index = LiveIndex(site.jetstream, site.subjects)
@@ -126,7 +126,7 @@ async def test_a_start_that_is_repeated_when_its_run_has_ended_leaves_no_entry(
 
 
 async def test_one_whose_workflow_is_gone_ends_and_leaves_no_entry(site: Installation) -> None:
-    """Nobody can drive it, but what it was in the indexes for is over."""
+    """It cannot be driven, but its entries in the indexes are removed."""
     workflow = (await site.store(definition({"c": APPROVAL}))).definition.id
     execution = await start(site, workflow)
     worker = site.worker()

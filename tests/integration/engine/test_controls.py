@@ -133,7 +133,7 @@ async def test_a_run_that_is_paused_before_it_starts_starts_nothing(site: Instal
 
 
 async def test_pausing_twice_is_pausing_once_and_so_is_resuming(site: Installation):
-    """What is paused is; what nobody has paused cannot be resumed."""
+    """A paused execution stays paused; one that is not paused cannot be resumed."""
     site.worker()
     execution = await site.prepare({"a": APPROVAL, "b": {"needs": ["a"]}})
     await asyncio.gather(*(site.commander.pause(TENANT, execution) for _ in range(3)))
@@ -143,7 +143,7 @@ async def test_pausing_twice_is_pausing_once_and_so_is_resuming(site: Installati
     await site.commander.resume(TENANT, execution)
     await site.until(execution, paused(2))
     assert commands(await site.events(execution)) == ["pause", "resume"]
-    # Held by nobody, it waits for a decision, and that is what a resume gives it.
+    # No request holds it: it waits for a decision, which is what a resume makes.
     await site.commander.resume(TENANT, execution)
     await site.finished(execution)
     assert commands(await site.events(execution)) == ["pause", "resume", "resolve"]
@@ -152,7 +152,7 @@ async def test_pausing_twice_is_pausing_once_and_so_is_resuming(site: Installati
 async def test_commands_that_a_state_does_not_allow_are_refused_with_the_reason(
     site: Installation, tmp_path: Path
 ):
-    """In words for whoever asked."""
+    """The error message is for the caller."""
     site.worker(**NODES)
     execution = await site.begin({"a": until(tmp_path)})
     await site.until(execution, running("a"))
@@ -174,7 +174,7 @@ async def test_commands_that_a_state_does_not_allow_are_refused_with_the_reason(
 
 
 async def test_a_signal_for_a_paused_execution_is_applied_after_its_resume(site: Installation):
-    """It is accepted at once, and nobody else can decide any more."""
+    """It is accepted at once, and no other decision is accepted after it."""
     site.worker()
     execution = await site.begin({"a": APPROVAL, "b": {"needs": ["a"]}})
     await site.waits(execution, ["a"])
@@ -226,7 +226,7 @@ async def test_a_child_run_that_ends_while_its_parent_is_paused_counts_after_the
 
 
 async def test_a_pause_outlives_the_worker(site: Installation, tmp_path: Path):
-    """Whoever takes over reads from the log that nothing may start."""
+    """The next driver reads from the log that nothing may start."""
     first = site.worker(**NODES)
     execution = await site.begin({"a": until(tmp_path), "b": {"needs": ["a"]}})
     await site.until(execution, running("a"))
@@ -280,7 +280,7 @@ async def test_a_function_that_does_not_listen_is_interrupted_after_the_grace(
     assert notes(tmp_path)["interrupted deaf 1"] == 1
 
 
-async def test_child_runs_are_cancelled_with_their_parent_whatever_the_depth(
+async def test_child_runs_are_cancelled_with_their_parent_at_any_depth(
     site: Installation, tmp_path: Path
 ):
     """Each says whose end it shares, and the innermost stops what it runs."""
@@ -331,7 +331,7 @@ async def test_a_run_that_is_cancelled_before_it_starts_never_starts(site: Insta
 
 
 async def test_a_run_that_stands_in_line_can_be_cancelled(site: Installation, tmp_path: Path):
-    """It leaves the line: whoever stands behind it is not kept."""
+    """It leaves the queue, and the executions behind it start."""
     site.worker(**NODES)
     stored = await site.store(definition({"a": until(tmp_path)}, concurrency={"limit": 1}))
     first = await site.start(stored)

@@ -1,4 +1,4 @@
-"""What becomes of a step whose worker is killed: another attempt, or failure."""
+"""A step whose worker is killed is retried, or fails, by its crash policy."""
 
 from collections import Counter
 from pathlib import Path
@@ -52,7 +52,7 @@ async def test_a_step_is_repeated_when_its_worker_is_killed(site: Installation, 
 async def test_a_step_that_must_not_be_repeated_fails_when_its_worker_is_killed(
     site: Installation, tmp_path: Path
 ):
-    """Whatever its retry policy; steps beside it, which may be repeated, are."""
+    """At any retry policy; steps beside it that may be repeated are retried."""
     site.worker(**NODES)
     execution = await site.begin(
         {
@@ -120,7 +120,7 @@ async def test_a_step_that_takes_worker_after_worker_down_is_given_up(site: Inst
 async def test_a_hand_over_counts_as_a_loss_for_what_must_not_be_repeated(
     site: Installation, tmp_path: Path
 ):
-    """The grace is over, the step had not ended, and nobody knows how far it came."""
+    """The grace is over, the step had not ended, and its effects are unknown."""
     first = site.worker(**NODES, drain_grace="100ms")
     execution = await site.begin({"a": until(tmp_path, on_crash="fail")})
     await site.until(execution, running("a"))

@@ -1,4 +1,4 @@
-"""What an execution survives: dead, frozen and stopping workers, rivals, and NATS itself."""
+"""Executions survive dead, frozen and stopping workers, rival drivers, and restarts of NATS."""
 
 import asyncio
 import time
@@ -30,7 +30,7 @@ from tailrace_worker.engine.decide.scheduler import Scheduler
 
 NODES = {"nodes": "node_functions"}
 NO_TIMERS = {"ack_wait": "1h", "sweep_interval": "1h"}
-"""Who goes on before an hour is over was not told to by a timer."""
+"""An execution that continues within an hour was not woken by a timer."""
 
 
 @pytest.fixture(autouse=True)
@@ -88,7 +88,7 @@ def completions(events: list[Event]) -> Counter[str]:
 async def test_a_killed_workers_execution_is_finished_by_another(
     site: Installation, tmp_path: Path
 ):
-    """SIGKILL in the middle of a step: that step is tried again, completed ones are not."""
+    """SIGKILL in the middle of a step: that step is retried, completed ones are not."""
     workers = [site.worker(**NODES), site.worker(**NODES)]
     stored = await site.store(chain(tmp_path, 6, 0.0, held="n2"))
     execution = await site.start(stored)
@@ -134,7 +134,7 @@ async def test_a_frozen_worker_is_displaced_and_changes_nothing_when_it_wakes(
 
 
 async def test_a_stopping_worker_hands_over_at_once(site: Installation, tmp_path: Path):
-    """SIGTERM: nobody waits for an ack timeout, and the running step gets its grace."""
+    """SIGTERM: no ack timeout is needed, and the running step gets its grace."""
     workers = [site.worker(**NODES, **NO_TIMERS) for _ in range(2)]
     stored = await site.store(chain(tmp_path, 3, 0.0, held="n0"))
     execution = await site.start(stored)
@@ -168,7 +168,7 @@ async def test_a_step_that_outlasts_the_grace_is_tried_again_elsewhere(
 
 
 async def test_jobs_delivered_twice_drive_once(site: Installation, tmp_path: Path):
-    """Whoever drives is asked first; a needless job is dropped, on the same worker and others."""
+    """The driver is asked first; a needless job is dropped, on its own worker and on others."""
     site.worker(**NODES, ack_wait="60s")
     site.worker(**NODES, ack_wait="60s")
     stored = await site.store(chain(tmp_path, 3, 0.0, held="n0"))
@@ -308,7 +308,7 @@ def wait_until_said(worker: Service, words: str) -> None:
 
 
 def wait_until_written(file: Path, before: str) -> None:
-    """Wait until another process, which has no NATS to say so, has written to a file."""
+    """Poll until another process, which has no NATS connection, has written to a file."""
     while not file.exists() or file.read_text() == before:
         time.sleep(0.02)
 
@@ -347,7 +347,7 @@ async def test_a_cancel_during_a_drain_starts_nothing_again(site: Installation, 
 async def test_an_execution_whose_first_commits_have_expired_is_let_go(
     site: Installation, tmp_path: Path
 ):
-    """Half a history cannot be driven; the worker says so once and goes on with others."""
+    """Half a history cannot be driven; the worker logs it once and continues with others."""
     began_it = site.worker(**NODES)
     delayed = definition({"a": {"type": "delay", "with": {"duration": "3s"}}})
     execution = await site.start(await site.store(delayed))

@@ -1,4 +1,4 @@
-"""A worker process executes workflows: what its log says afterwards, node by node."""
+"""A worker process executes workflows, and logs what happens, node by node."""
 
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ def of(events: list[Event], kind: type, node: str) -> list[Any]:
 
 
 async def test_outputs_flow_through_expressions(site: Installation):
-    """What one node returns is what the next one's `with` sees."""
+    """The next node's `with` sees the output of the node before."""
     site.worker()
     events = await run(
         site,
@@ -102,7 +102,7 @@ async def test_a_step_fails_when_its_attempts_are_used_up(site: Installation):
 
 @pytest.mark.parametrize("slow", ["simulate", "test.blocking"])
 async def test_an_attempt_ends_with_its_timeout(site: Installation, slow: str, tmp_path: Path):
-    """A coroutine is interrupted; a thread is told, and its result is not waited for."""
+    """A coroutine is interrupted; a thread can observe it, and its result is not awaited."""
     site.worker(**NODES)
     parameters = {"duration": "1m"} if slow == "simulate" else {"folder": str(tmp_path)}
     events = await run(site, {"a": {"type": slow, "with": parameters, "timeout": "50ms"}})
@@ -169,7 +169,7 @@ async def test_a_short_delay_and_a_long_one_end_after_their_time(site: Installat
 async def test_cancel_interrupts_what_runs_and_ends_the_execution(
     site: Installation, tmp_path: Path
 ):
-    """Both are told and given time; one that does not care is interrupted; nothing starts."""
+    """Both can observe it and get time to end; one that does not is interrupted."""
     site.worker(**NODES, cancel_grace="5s")
     stored = await site.store(
         definition(
@@ -190,7 +190,7 @@ async def test_cancel_interrupts_what_runs_and_ends_the_execution(
     assert "after" not in started(events)
     state = fold(events)
     assert state.steps["loop"].status == "cancelled"
-    # Told, it had time to end by itself.
+    # It observed the cancellation, and had time to end by itself.
     assert state.steps["thread"].status == "success"
 
 

@@ -59,7 +59,7 @@ def every_kind() -> Definition:
             "with": {"for_each": "[0, 1, 0]", "do": items, "max_parallel": 2},
             "needs": ["flaky"],
         },
-        "tell": {"type": "emit", "with": {"procedure": "proof.told"}, "needs": ["actor"]},
+        "tell": {"type": "emit", "with": {"procedure": "proof.emitted"}, "needs": ["actor"]},
         "approve": {
             "type": "await",
             "with": {"triggers": [PROCEDURE], "match": "event.n == 1"},
@@ -163,7 +163,7 @@ async def test_a_clock_that_is_an_hour_wrong_moves_no_timer(fight: Campaign, hou
         for _ in range(10):
             await fight.start(workflow)
         await heard.all_of(set(fight.started))
-    # Whoever holds an execution, the other takes it over in the middle of its waits.
+    # Each worker takes over from the other in the middle of the waits.
     await asyncio.to_thread(right.stop)
     await asyncio.to_thread(right.start)
     records = await fight.settled(100)

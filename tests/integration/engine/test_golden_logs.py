@@ -61,7 +61,7 @@ def pruned(state: Any, known: Any) -> Any:
 
 @each_log
 def test_a_golden_log_keeps_every_promise(golden: GoldenLog):
-    """What was a good log is one for ever."""
+    """A log that was legal once stays legal."""
     assert violations(golden.record) == []
 
 
@@ -115,7 +115,7 @@ def set_fields(data: Any) -> Iterator[str]:
 async def test_workers_go_on_from_every_commit_of_every_golden_log(
     nats_server: NatsServer, tmp_path: Path, release: str
 ):
-    """What a release has begun this one ends: real workers, from each place of a crash."""
+    """Real workers finish executions that an earlier release began, from each crash point."""
     of_release = [golden for golden in GOLDEN if golden.release == release]
     async with campaign(nats_server, tmp_path, seed=4) as opened:
         begun: dict[str, str] = {}
@@ -165,7 +165,7 @@ async def plant(site: Installation, prefix: Record) -> str:
 
 
 async def decide_all(opened: Campaign, over: asyncio.Event) -> None:
-    """Approve whatever waits, and cancel what was cancelled in its golden log."""
+    """Approve every waiting step, and cancel what was cancelled in its golden log."""
     while not over.is_set():
         for execution, record in (await opened.records()).items():
             state = fold(record.events)
@@ -179,7 +179,7 @@ async def decide_all(opened: Campaign, over: asyncio.Event) -> None:
 
 
 async def test_a_commit_of_a_newer_release_is_refused_and_left_alone(site: Installation):
-    """Whoever reads it says so; a worker leaves its execution to those that understand it."""
+    """Readers report it; a worker leaves its execution to workers that understand it."""
     golden = next(golden for golden in GOLDEN if golden.name == "failed")
     await site.store(golden.record.definition)
     execution = await plant(site, next(prefixes(golden.record)))

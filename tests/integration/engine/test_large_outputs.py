@@ -1,4 +1,4 @@
-"""Outputs that no event could carry: kept elsewhere, and whole wherever somebody looks."""
+"""Outputs that are too large for an event: stored outside the log, and read back whole."""
 
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def hold(folder: Path, *needs: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("size", [MIB, 10 * MIB])
 async def test_expressions_see_a_large_output_whole(site: Installation, size: int):
-    """The log has a reference, whatever the size."""
+    """The log holds a reference, at any size."""
     site.worker(**NODES)
     state = await site.run({"a": large(size), "b": length_of("a")})
     assert state.output == {"b": size - 2}
@@ -95,7 +95,7 @@ async def test_a_child_runs_output_may_be_large(site: Installation, size: int):
 
 
 async def test_the_final_output_may_be_large_where_it_is_the_leaves(site: Installation):
-    """The end says that it is left out; whoever reads the execution puts it together."""
+    """The last event omits it; readers of the execution assemble it."""
     site.worker(**NODES)
     workflow = definition({"a": large(), "b": large(300_000)})
     execution = await site.start(await site.store(workflow))
@@ -140,7 +140,7 @@ async def test_an_output_over_the_limit_fails_the_step_with_both_numbers(
 
 
 async def test_large_outputs_outlive_the_worker_that_made_them(site: Installation, tmp_path: Path):
-    """Those that expressions name are fetched by whoever takes over."""
+    """Outputs that expressions name are fetched by the next driver."""
     site.worker(**NODES)
     execution = await site.begin({"a": large(), "b": hold(tmp_path, "a"), "c": length_of("a", "b")})
     await site.until(execution, begun("b"))
@@ -155,7 +155,7 @@ async def test_large_outputs_outlive_the_worker_that_made_them(site: Installatio
 async def test_a_large_output_that_nothing_names_ends_a_run_that_was_taken_over(
     site: Installation, tmp_path: Path, kind: str
 ):
-    """It is part of the final output, which is put together by whoever reads it."""
+    """It is part of the final output, which the reader assembles."""
     site.worker(**NODES)
     await site.store(definition({"x": large()}, id="child"))
     node = {

@@ -33,7 +33,7 @@ MOST_GROWTH: Final = 1.2
 
 
 class Cost(NamedTuple):
-    """What a run took."""
+    """The effort of a run."""
 
     nodes: int
     edges: int
@@ -93,7 +93,7 @@ async def run(site: Installation, workflow: Definition) -> float:
 
 
 def test_a_run_of_eight_thousand_tasks_is_decided_in_linear_work():
-    """The scheduler looks at what has changed, whatever else there is."""
+    """The scheduler examines what has changed, at any size of the workflow."""
     assert growth(lambda workflow: lines_of(lambda: history(workflow))) < MOST_GROWTH
 
 

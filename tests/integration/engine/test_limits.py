@@ -27,7 +27,7 @@ def until(folder: Path, file: str = "go") -> dict[str, dict[str, Any]]:
 
 
 async def most_at_once(site: Installation, executions: list[str]) -> int:
-    """Return how many executions had started and not ended, at the most: the stream's order."""
+    """Return the largest number of executions that ran at once, by the stream's order."""
     steps: list[tuple[int, int]] = []
     for execution in executions:
         for commit in await site.commits(execution):
@@ -212,7 +212,7 @@ async def test_two_hundred_runs_on_two_workers_never_exceed_a_limit_of_two(site:
 async def test_a_rerun_that_cannot_start_leaves_its_place_to_the_next(
     site: Installation, tmp_path: Path
 ):
-    """Whoever stands in line behind it starts."""
+    """The next execution in the queue starts."""
     site.worker(**NODES)
     stored = await site.store(definition(until(tmp_path, "${input}"), concurrency={"limit": 1}))
     (tmp_path / "now").touch()

@@ -32,7 +32,7 @@ async def engine(site: Installation, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
     await asyncio.to_thread(started.stop)
 
 
-async def test_who_asks_while_the_log_is_being_read_is_not_forgotten(
+async def test_a_request_that_comes_while_the_log_is_read_is_not_lost(
     site: Installation, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A cancellation that comes between the reading of a pause and the next wait is applied."""
@@ -66,7 +66,7 @@ async def test_who_asks_while_the_log_is_being_read_is_not_forgotten(
 async def test_a_child_run_whose_end_a_replica_does_not_have_yet_has_not_failed(
     site: Installation, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The stream's leader has told of the end; a Direct Get may be answered by another."""
+    """The stream's leader has reported the end; another replica may answer a Direct Get."""
     await site.store(definition({"a": {"type": "log", "with": {"message": "hello"}}}, id="child"))
     parent = await site.begin({"c": {"type": "workflow", "with": {"id": "child"}}})
     await asyncio.to_thread(engine.advance, TENANT, parent)
@@ -91,7 +91,7 @@ async def test_a_child_run_whose_end_a_replica_does_not_have_yet_has_not_failed(
 async def test_an_execution_that_breaks_its_drives_leaves_nothing_behind(
     site: Installation, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is failed, and then concluded like any other: nobody finds it among those that wait."""
+    """It is failed, then cleaned up like any other: it is in no index of waits."""
 
     async def break_(*_: Any) -> None:
         raise RuntimeError("broken")

@@ -47,7 +47,7 @@ def begun_again(events: list[Event]) -> bool:
 
 
 def most_at_once(events: list[Event]) -> int:
-    """Return how many items had begun and not ended, at the most."""
+    """Return the largest number of items that ran at once."""
     state, most = ExecutionState(), 0
     for event in events:
         state.apply(event)
@@ -98,7 +98,7 @@ async def test_never_more_items_run_than_the_map_allows(site: Installation, limi
 
 
 async def test_a_failed_item_fails_the_map_and_begins_no_other(site: Installation, tmp_path: Path):
-    """What runs already may end."""
+    """Items that run already may end."""
     site.worker(**NODES)
     execution = await site.begin(
         {
@@ -122,7 +122,7 @@ async def test_a_failed_item_fails_the_map_and_begins_no_other(site: Installatio
 
 
 async def test_a_map_may_collect_errors_in_the_places_of_outputs(site: Installation):
-    """It succeeds, whatever became of its items."""
+    """It succeeds although some of its items failed."""
     site.worker()
     state = await site.run(
         {
@@ -231,7 +231,7 @@ async def test_completed_items_are_not_repeated_when_the_worker_is_killed(
 
 
 async def test_a_map_of_thousands_of_items_goes_right(site: Installation):
-    """That it takes no more work for each is told by lines, in the tests of the scheduler."""
+    """The scheduler's own tests check that the work for each item does not grow."""
     site.worker()
     work = {"type": "transform", "with": {"value": {"n": "${item}", "text": "x" * 20}}}
     state = await site.run({"a": mapped(work, max_parallel=50)}, list(range(2000)))

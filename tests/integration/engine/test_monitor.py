@@ -27,7 +27,7 @@ async def stuck() -> None:
 
 
 async def sample(http: httpx.AsyncClient, name: str) -> float:
-    """Scrape; returns the value of one metric, whatever its labels."""
+    """Scrape, and return the value of one metric with any labels."""
     answer = await http.get("/metrics")
     assert answer.status_code == 200
     values = [

@@ -1,7 +1,7 @@
-"""Approval against timeout against cancel, a thousand times: one wins, the others are told so.
+"""Approval against timeout against cancel, a thousand times: one wins, the others are refused.
 
-The three come within the same few milliseconds. Whoever was accepted must be what the log says
-happened, and whoever was refused must have been told why, truthfully.
+The three come within the same few milliseconds. The accepted request must be what the log says
+happened, and each refused caller must have learned the true reason.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ STEP: Final = 0.005
 
 
 class Aim:
-    """The moment at which requests meet a timeout: how late those fire is the machine's matter.
+    """When requests meet a timeout: how late timeouts fire depends on the machine.
 
     It follows the outcomes. After a timeout the next requests come earlier, otherwise later; so
     they stay where either may be first, however busy the machine is.
@@ -57,8 +57,8 @@ async def arena(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Campai
 
 
 @pytest.mark.timeout(300)  # a thousand races, fifty at a time
-async def test_of_approval_timeout_and_cancel_one_wins_and_the_others_are_told(arena: Campaign):
-    """Whatever the order, the log has one outcome, and every answer agrees with it."""
+async def test_of_approval_timeout_and_cancel_one_wins_and_the_others_are_refused(arena: Campaign):
+    """In any order, the log has one outcome, and every answer agrees with it."""
     nodes = {
         "ask": {"type": "await", "timeout": f"{TIMEOUT * 1000:.0f}ms", "on_timeout": "continue"}
     }
@@ -85,7 +85,7 @@ async def test_of_approval_timeout_and_cancel_one_wins_and_the_others_are_told(a
 
 
 async def run_race(arena: Campaign, execution: str, index: int, shift: float) -> tuple[str, str]:
-    """Approve and cancel around the moment of the timeout; returns what each was told."""
+    """Approve and cancel around the moment of the timeout; return both answers."""
     loop = asyncio.get_running_loop()
     await arena.site.until(execution, lambda events: len(events) >= 4, 120)
     begin = loop.time() + TIMEOUT + shift
@@ -95,18 +95,18 @@ async def run_race(arena: Campaign, execution: str, index: int, shift: float) ->
     async def approve() -> str:
         await until(approves_at)
         decision = Decision("ask", "approved", {"n": index})
-        return await told(arena.commander.resolve(TENANT, execution, decision, Caller("ann")))
+        return await answer_of(arena.commander.resolve(TENANT, execution, decision, Caller("ann")))
 
     async def cancel() -> str:
         await until(cancels_at)
-        return await told(arena.commander.cancel(TENANT, execution, "too late", Caller("bob")))
+        return await answer_of(arena.commander.cancel(TENANT, execution, "too late", Caller("bob")))
 
     approved, cancelled = await asyncio.gather(approve(), cancel())
     return approved, cancelled
 
 
 def winner(approve: str, cancel: str) -> str:
-    """Return who seems to have won, by what the two were told."""
+    """Return the winner by the answers that the two callers got."""
     if approve == "accepted":
         return "approved"
     return "cancelled" if cancel == "accepted" else "timeout"
@@ -117,10 +117,10 @@ async def until(moment: float) -> None:
     await asyncio.sleep(moment - asyncio.get_running_loop().time())
 
 
-async def told(asking: Awaitable[object]) -> str:
+async def answer_of(request: Awaitable[object]) -> str:
     """Return ``accepted``, or the reason of the refusal: what the API puts into its 409."""
     try:
-        await asking
+        await request
     except IllegalCommandError as error:
         return str(error)
     return "accepted"

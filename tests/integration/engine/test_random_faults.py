@@ -21,8 +21,6 @@ RUNS: Final = [
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("line", RUNS)
-async def test_whatever_happens_to_workers_every_execution_comes_to_its_end(
-    line: str, tmp_path: Path
-):
+async def test_every_execution_ends_under_any_faults_of_its_workers(line: str, tmp_path: Path):
     """Within a bounded time after the last fault, and with a log that keeps every promise."""
     await stress(arguments_of([*line.split(), "--seconds", SECONDS]), tmp_path)

@@ -74,7 +74,7 @@ async def test_a_rerun_from_a_node_keeps_what_succeeded_before_it(
 
 
 async def test_a_rerun_from_the_start_keeps_nothing(site: Installation, tmp_path: Path):
-    """Whatever the first one completed."""
+    """Any completion of the first run."""
     site.worker(**NODES)
     first = await site.run({"a": times(tmp_path), "b": times(tmp_path, "a")})
     again = await rerun(site, first.execution_id)
@@ -149,7 +149,7 @@ async def test_a_map_that_is_larger_than_any_output_may_be_ends_its_rerun_with_t
 
 
 async def test_a_rerun_whose_kept_outputs_have_expired_ends_with_the_reason(site: Installation):
-    """What a step would have to be given is gone."""
+    """The input of a step has expired."""
     site.worker(**NODES)
     first = await site.run(
         {"a": {"type": "test.large", "with": {"size": MIB}}, "b": {"needs": ["a"]}}
@@ -161,7 +161,7 @@ async def test_a_rerun_whose_kept_outputs_have_expired_ends_with_the_reason(site
 
 
 async def test_a_decision_is_kept_and_one_that_comes_after_is_asked_for_again(site: Installation):
-    """Nobody approves twice what has not changed."""
+    """An unchanged approval is not asked for twice."""
     site.worker()
     approval = {"type": "await"}
     execution = await site.begin(
@@ -214,7 +214,7 @@ async def test_the_same_key_makes_one_rerun(site: Installation):
 async def test_a_rerun_goes_on_where_a_killed_worker_stopped_keeping(
     site: Installation, tmp_path: Path
 ):
-    """What was kept is; the rest is kept by the next worker."""
+    """Kept steps stay; the next worker keeps the rest."""
     first = site.worker(**NODES)
     nodes = {f"n{i}": times(tmp_path, value=i) for i in range(20)}
     nodes["last"] = times(tmp_path, *nodes)

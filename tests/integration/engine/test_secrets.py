@@ -17,7 +17,7 @@ from harness.processes.installation import Installation
 from tailrace_shared.execution.events import StepFailed, StepLogged, StepRetrying
 from tailrace_shared.execution.state import fold
 
-SECRET = 'pa$$/w+rd "quoted" n0t-for-anybody'
+SECRET = 'pa$$/w+rd "quoted" n0t-for-clients'
 PIECES = ("w+rd", "n0t-for", urllib.parse.quote_plus('w+rd "')[1:], "bjB0LWZvci1", "4wdC1mb3It")
 """Parts of the secret, and of what Base64 makes of it: none may be anywhere."""
 
@@ -108,7 +108,7 @@ async def test_a_secret_that_nodes_let_out_is_nowhere(site: Installation, tap: W
     await nowhere(tap, log)
 
 
-async def test_what_people_are_told_stays_readable(site: Installation):
+async def test_error_messages_for_people_stay_readable(site: Installation):
     """Only the secret itself is replaced."""
     site.worker(nodes="leaky_functions", secret_token=SECRET)
     events = await site.finished(await site.begin({"a": LEAKS["error"]}))
@@ -159,7 +159,7 @@ async def test_basic_credentials_that_a_server_echoes_are_replaced(
     site: Installation, tap: Wiretap, server: ScriptedServer
 ):
     """A password in a URL becomes Base64, beginning at any byte of it."""
-    worker = site.worker(http_allow="127.0.0.0/8", secret_password="n0t-for-anybody")
+    worker = site.worker(http_allow="127.0.0.0/8", secret_password="n0t-for-clients")
     nodes = {
         user: {
             "type": "http",
@@ -172,7 +172,7 @@ async def test_basic_credentials_that_a_server_echoes_are_replaced(
         seen = step.output["body"]["headers"]["authorization"]
         assert seen.startswith("Basic ")
         assert "***" in seen
-        credentials = base64.b64encode(f"{user}:n0t-for-anybody".encode()).decode()
+        credentials = base64.b64encode(f"{user}:n0t-for-clients".encode()).decode()
         assert (f"Basic {credentials}", {}, b"") not in server.requests
         assert any(
             headers["authorization"] == f"Basic {credentials}" for _, headers, _ in server.requests
@@ -182,7 +182,7 @@ async def test_basic_credentials_that_a_server_echoes_are_replaced(
 
 
 async def test_a_worker_that_dies_with_a_secret_leaves_none_of_it(site: Installation, tap: Wiretap):
-    """What it had reported by then was redacted; whoever goes on looks the secret up again."""
+    """Its earlier reports were redacted; the next worker looks the secret up again."""
     first = site.worker(nodes="leaky_functions", secret_token=SECRET)
     execution = await site.begin({"a": leaks("crash")})
     await site.until(

@@ -1,4 +1,4 @@
-"""What a definition marks as sensitive is in the log, and on no stream and no page."""
+"""Values marked as sensitive are in the log, and on no stream and no page."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -71,9 +71,9 @@ def main(child: str = "child") -> Definition:
             "type": "await",
             "with": {"reason": "approve ${input.card}?", "form": form},
         },
-        "told": {
+        "notified": {
             "type": "await",
-            "with": {"triggers": ["bank.told"], "match": "event.card == input.card"},
+            "with": {"triggers": ["bank.notified"], "match": "event.card == input.card"},
             "sensitive": ["/event/extra"],
             "needs": ["approve"],
         },
@@ -91,7 +91,7 @@ def main(child: str = "child") -> Definition:
     nodes["fails_after"] = {
         "type": "transform",
         "with": {"value": "${nodes.fails.error}"},
-        "needs": ["fails", "told", "after", "actor", "each", "kids", "child"],
+        "needs": ["fails", "notified", "after", "actor", "each", "kids", "child"],
         "join": "all_done",
     }
     return definition(nodes, id="main", input=schema)
@@ -175,10 +175,10 @@ async def run_to_the_end(site: Installation, pages: Pages | None = None) -> tupl
     await look(pages, execution)
     data = {"pin": "0815-pin", "note": f"for {CARD}"}
     await site.commander.resolve(TENANT, execution, Decision("approve", "approved", data), Caller())
-    await waiting(site, execution, "told")
+    await waiting(site, execution, "notified")
     await look(pages, execution)
     event = {"card": CARD, "extra": {"x": "from-the-trigger"}, "open": "is-open"}
-    assert await site.signals.emit(TENANT, "bank.told", event) == 1
+    assert await site.signals.emit(TENANT, "bank.notified", event) == 1
     state = fold(await site.finished(execution))
     (kid,) = [c.data.child_execution_id for c in await site.events(execution)
               if isinstance(c, StepWaiting) and c.data.child_execution_id]  # fmt: skip
@@ -213,7 +213,7 @@ async def test_nothing_that_is_marked_is_shown_anywhere(site: Installation, api:
 
 
 async def test_the_engine_works_with_the_real_values(site: Installation):
-    """The log has them, so whoever goes on has them too."""
+    """The log has them, so the next driver has them too."""
     site.worker(nodes="sensitive_functions")
     execution, kid = await run_to_the_end(site)
     state = await site.state(execution)
@@ -226,7 +226,7 @@ async def test_the_engine_works_with_the_real_values(site: Installation):
 
 
 async def test_marks_say_where_things_are(site: Installation):
-    """What is not marked stays readable, in the same output."""
+    """Unmarked values stay readable, in the same output."""
     site.worker(nodes="sensitive_functions")
     execution, kid = await run_to_the_end(site)
     state = await site.state(execution)
@@ -245,7 +245,7 @@ async def test_marks_say_where_things_are(site: Installation):
         "each[1]": ["/copied", "/list/0", "/within"],
         "child": ["/own"],
         "approve": ["/data/note", "/data/pin"],
-        "told": ["/event/card", "/event/extra"],
+        "notified": ["/event/card", "/event/extra"],
         "after": ["/note", "/pin"],
     }
     assert state.steps["fails"].error == "attempt 2 with ***"
@@ -278,8 +278,8 @@ async def test_a_rerun_keeps_the_marks(site: Installation, api: ApiProcess):
     assert pages.leaks() == []
 
 
-async def test_whoever_takes_over_finds_copies_as_well(site: Installation, api: ApiProcess):
-    """What is marked is in the log, so the next worker looks for the same values."""
+async def test_the_next_driver_finds_copies_as_well(site: Installation, api: ApiProcess):
+    """Marked values are in the log, so the next worker looks for the same values."""
     first = site.worker(nodes="sensitive_functions")
     nodes: dict[str, Any] = {
         "lookup": {
@@ -315,24 +315,26 @@ async def test_whoever_takes_over_finds_copies_as_well(site: Installation, api: 
 async def test_what_is_emitted_stays_marked(site: Installation):
     """In every execution that waits for it, although its definition marks nothing."""
     site.worker(nodes="sensitive_functions")
-    awaits = definition({"told": {"type": "await", "with": {"triggers": ["bank.news"]}}}, id="a")
+    awaits = definition(
+        {"notified": {"type": "await", "with": {"triggers": ["bank.news"]}}}, id="a"
+    )
     receiver = await site.start(await site.store(awaits))
-    await waiting(site, receiver, "told")
+    await waiting(site, receiver, "notified")
     data = {"card": "${input.card}", "small": "${input.small}", "n": 1}
     nodes = {"tell": {"type": "emit", "with": {"procedure": "bank.news", "data": data}}}
     schema = {"properties": {"card": MARKED, "small": MARKED}}
     sender = await site.begin(nodes, {"card": CARD, "small": 5}, input=schema)
     await site.finished(sender)
     state = fold(await site.finished(receiver))
-    assert state.steps["told"].output["event"] == {"card": CARD, "small": 5, "n": 1}
-    assert state.steps["told"].sensitive == ["/event/card", "/event/small"]
-    assert state.output_sensitive == ["/told/event/card", "/told/event/small"]
+    assert state.steps["notified"].output["event"] == {"card": CARD, "small": 5, "n": 1}
+    assert state.steps["notified"].sensitive == ["/event/card", "/event/small"]
+    assert state.output_sensitive == ["/notified/event/card", "/notified/event/small"]
 
 
 async def test_a_schedule_is_shown_without_what_its_workflow_marks(
     site: Installation, api: ApiProcess
 ):
-    """And without its input where nobody can tell any more what is marked of it."""
+    """And without its input if it is unknown what of it is marked."""
     await site.store(definition({"a": {}}, id="paid", input={"properties": {"card": MARKED}}))
     body = {
         "id": "s",

@@ -1,4 +1,4 @@
-"""What runs leave behind, and what later runs tell by it."""
+"""Statistics that runs record, and the estimates that later runs make from them."""
 
 from typing import Any
 

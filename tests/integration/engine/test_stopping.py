@@ -11,7 +11,7 @@ from harness.processes.installation import Installation
 
 
 def thread_of(pid: int) -> int:
-    """Return a thread of a process, not the main one: that has the process's id."""
+    """Return a thread of a process other than the main one, which has the process's id."""
     _main, another, *_ = sorted(int(task.name) for task in Path(f"/proc/{pid}/task").iterdir())
     return another
 

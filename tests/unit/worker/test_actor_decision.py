@@ -1,4 +1,4 @@
-"""What becomes of an actor's message: decided by the log alone."""
+"""The decision about an actor's message, by the log alone."""
 
 import pytest
 
@@ -47,7 +47,7 @@ def test_a_message_for_another_attempt_than_the_next_is_dropped(until, attempt):
     assert verdict(actor_log(until), attempt) is Decision.DROP
 
 
-def test_a_message_for_an_attempt_that_runs_has_somebody_asked():
+def test_a_message_for_a_running_attempt_has_its_worker_checked():
     """Redelivered after a crash, or merely sent twice: the log alone cannot tell."""
     assert verdict(actor_log("running")) is Decision.CHECK
     assert verdict(actor_log("running again"), attempt=2) is Decision.CHECK

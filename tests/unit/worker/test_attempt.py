@@ -1,4 +1,4 @@
-"""What a running attempt reports, and how often it is taken."""
+"""The reports of a running attempt, and how often they are taken."""
 
 import asyncio
 import threading
@@ -27,7 +27,7 @@ def taken_from(attempt: Attempt) -> list[Any]:
 
 
 class Reader:
-    """An attempt, and somebody who takes its reports whenever it says that there are some."""
+    """An attempt, and a reader that takes its reports whenever there are some."""
 
     def __init__(self):
         self.loop = asyncio.get_running_loop()
@@ -60,7 +60,7 @@ async def test_progress_names_the_stage_of_its_node():
 
 
 async def test_of_many_reports_five_a_second_are_kept_and_the_last():
-    """A node may report as often as it likes."""
+    """A node may report at any rate."""
     reader = Reader()
     began = reader.loop.time()
     taken = []
@@ -147,7 +147,7 @@ async def test_percents_are_from_0_to_100(percent, kept):
 
 
 async def test_reports_carry_fields():
-    """Whatever JSON has for them."""
+    """As their JSON equivalents."""
     attempt = Reader().attempt
     attempt.progress(5, "page 1", page=1, of=(2, 3))
     attempt.log("read", "debug", file="a.csv")
@@ -190,7 +190,7 @@ async def test_fields_are_taken_as_they_are_at_the_time():
     assert report.data.fields == {"pages": [1]}
 
 
-async def test_a_closed_attempt_wakes_nobody():
+async def test_a_closed_attempt_does_not_wake_the_drive():
     """Its step has ended."""
     reader = Reader()
     reader.attempt.log("last")
@@ -200,7 +200,7 @@ async def test_a_closed_attempt_wakes_nobody():
     assert len(taken_from(reader.attempt)) == 1
 
 
-async def test_a_cancelled_attempt_is_told_and_interrupted():
+async def test_a_cancelled_attempt_observes_it_and_is_interrupted():
     """The function sees the flag; a coroutine is interrupted."""
     attempt = Reader().attempt
     attempt.task = asyncio.create_task(asyncio.sleep(3600))

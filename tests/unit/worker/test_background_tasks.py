@@ -17,7 +17,7 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> BackgroundTasks:
 
 
 async def test_a_chore_is_done_again_while_nats_is_away(tasks: BackgroundTasks) -> None:
-    """And whoever waits for all of them waits for that."""
+    """And ``join`` waits for the repetition."""
     tries: list[int] = []
 
     async def work() -> None:
@@ -49,7 +49,7 @@ async def test_what_a_chore_fails_with_is_raised_where_it_can_be_dealt_with(
 
 
 async def test_closed_chores_are_let_go(tasks: BackgroundTasks) -> None:
-    """Their execution is driven by somebody else."""
+    """Another worker drives their execution."""
     begun = asyncio.Event()
 
     async def work() -> None:

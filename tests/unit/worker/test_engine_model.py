@@ -1,7 +1,7 @@
 """The scheduler against a naive model, in a world made of chance: every log is a good one.
 
 The state machine lets hypothesis choose what happens next, and shrinks what goes wrong to a few
-steps. The seeded runs are larger: up to two hundred nodes. Whatever happens, each log must keep
+steps. The seeded runs are larger: up to two hundred nodes. In all of them, each log must keep
 the promises of ``harness.models.log_invariants``, and each node must end as ``expected_endings``
 says, which knows nothing of schedulers.
 
@@ -95,25 +95,25 @@ class World(RuleBasedStateMachine):
 
     @precondition(_goes_on)
     @rule()
-    def somebody_decides(self) -> None:
+    def decide(self) -> None:
         """An approval or a rejection, just before the worker's next commit."""
         self.world.decide_for()
 
     @precondition(_goes_on)
     @rule()
-    def somebody_pauses(self) -> None:
+    def pause(self) -> None:
         """A request to hold."""
         self.world.pause()
 
     @precondition(_goes_on)
     @rule()
-    def somebody_resumes(self) -> None:
-        """A request to go on; refused where nobody has paused."""
+    def resume(self) -> None:
+        """A request to resume; refused if no client has paused the execution."""
         self.world.resume()
 
     @precondition(_goes_on)
     @rule()
-    def somebody_cancels(self) -> None:
+    def cancel(self) -> None:
         """A request to end."""
         self.world.cancel()
 
@@ -132,11 +132,11 @@ class World(RuleBasedStateMachine):
     @precondition(lambda self: not self._goes_on())
     @rule()
     def a_job_comes_late(self) -> None:
-        """What has ended stays as it is."""
+        """An execution that has ended does not change."""
         self.world.turn()
 
     def teardown(self) -> None:
-        """Whatever has happened, the log is a good one and the execution comes to its end."""
+        """After any history, the log is legal and the execution ends."""
         if hasattr(self, "world"):
             self.world.judge()
             self.world.finish()

@@ -1,4 +1,4 @@
-"""Estimates of whatever can happen: random workflows, in a world made of random choices."""
+"""Estimates of random workflows, in a world made of random choices."""
 
 import math
 from random import Random
@@ -28,7 +28,7 @@ def _record(workflow: Definition, source: Random, runs: int) -> NodeHistory:
 
 @settings(max_examples=150, deadline=None)
 @given(st.randoms(use_true_random=False), st.integers(1, 12), st.integers(0, 6))
-def test_whatever_has_happened_there_is_an_estimate_or_nothing_is_known(
+def test_in_any_state_there_is_an_estimate_or_no_data(
     source: Random, nodes: int, runs: int
 ) -> None:
     """It is a length of time; how far the run is, is a share; and to ask twice is to ask once."""

@@ -25,7 +25,7 @@ def test_one_tenant_alone_leaves_room_for_the_next():
 
 
 def test_tenants_that_come_by_turns_get_as_much_each():
-    """Whatever their number is."""
+    """For any number of tenants."""
     assert set(filled(FairShare(64), *"ab").values()) == {26}
     has = filled(FairShare(64), *"abcdefgh")
     assert max(has.values()) - min(has.values()) <= 1
@@ -33,7 +33,7 @@ def test_tenants_that_come_by_turns_get_as_much_each():
 
 
 def test_a_newcomer_gets_what_others_give_back():
-    """The one who has most is admitted last."""
+    """The tenant that holds most slots is admitted last."""
     share = FairShare(9)
     assert filled(share, "a") == {"a": 7}
     assert filled(share, "b") == {"b": 2}
@@ -44,8 +44,8 @@ def test_a_newcomer_gets_what_others_give_back():
     assert share.admits("b")
 
 
-def test_the_smallest_worker_serves_somebody():
-    """With one slot, whoever comes first."""
+def test_the_smallest_worker_serves_one_tenant():
+    """With one slot, the first tenant that comes."""
     share = FairShare(1)
     assert filled(share, "a") == {"a": 1}
     assert not share.admits("b")
@@ -57,7 +57,7 @@ def test_the_smallest_worker_serves_somebody():
     st.integers(1, 40),
     st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=200),
 )
-def test_no_slot_is_given_twice_and_a_free_one_is_had_by_who_has_none(slots, moves):
+def test_no_slot_is_given_twice_and_a_tenant_without_one_gets_a_free_one(slots, moves):
     """However tenants come and go."""
     share = FairShare(slots)
     has = {"a": 0, "b": 0, "c": 0}

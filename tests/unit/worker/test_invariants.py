@@ -158,7 +158,7 @@ def signed_by_the_driver() -> ScriptedLog:
 
 
 def started_while_held() -> ScriptedLog:
-    """Somebody has asked for a pause."""
+    """A client has requested a pause."""
     s = begun()
     return s.by("", s.command("pause")).by(W, s.start("a"))
 
@@ -185,7 +185,7 @@ def paused_while_it_runs() -> ScriptedLog:
 
 
 def paused_unasked() -> ScriptedLog:
-    """Nobody has asked for the pause."""
+    """No client has requested the pause."""
     s = begun()
     return s.by(W, s.paused(requested=True))
 
@@ -205,7 +205,7 @@ def paused_beside_a_timer() -> ScriptedLog:
 
 
 def paused_for_another() -> ScriptedLog:
-    """The pause does not name who waits."""
+    """The pause does not name the waiting steps."""
     s = begun(AWAIT)
     return s.by(W, s.start("a"), s.wait("a", "signal"), s.paused())
 
@@ -277,7 +277,7 @@ def misquoted() -> ScriptedLog:
 
 
 def timed_out_after_its_signal() -> ScriptedLog:
-    """The signal was first, the timeout is told."""
+    """The signal was first, but the log has the timeout."""
     s = waiting()
     s.by("", s.command("resolve", node_id="a", decision="approved", data=1, actor="ann"))
     s.now += 2
@@ -292,7 +292,7 @@ def answered_twice() -> ScriptedLog:
     return s
 
 
-def answered_by_nobody() -> ScriptedLog:
+def answered_without_decision() -> ScriptedLog:
     """The step has an answer although no signal has come."""
     s = waiting(on_timeout="continue")
     s.now += 2
@@ -312,7 +312,7 @@ def timed_out_otherwise() -> ScriptedLog:
     return s.by(W, s.fail("a"))
 
 
-def rejected_in_vain() -> ScriptedLog:
+def completed_after_rejection() -> ScriptedLog:
     """A rejection that should fail the step does not."""
     s = waiting(on_reject="fail")
     s.by("", s.command("resolve", node_id="a", decision="rejected", data=1, actor="ann"))
@@ -339,7 +339,7 @@ def completed_after_a_cancel() -> ScriptedLog:
 
 
 def started_after_a_cancel() -> ScriptedLog:
-    """Something starts that nobody wants any more."""
+    """A step starts although the execution is cancelled."""
     s = begun(a={}, b={})
     return s.by(W, s.start("a")).by("", s.command("cancel")).by(W, s.start("b"))
 
@@ -376,7 +376,7 @@ def came_out_wrong() -> ScriptedLog:
 
 
 def cancelled_unasked() -> ScriptedLog:
-    """Nobody has asked for the cancellation."""
+    """No client has requested the cancellation."""
     s = begun()
     return s.by(W, s.cancelled())
 
@@ -416,10 +416,10 @@ ILLEGAL: dict[Callable[[], ScriptedLog], str] = {
     misquoted: "not what it was given",
     timed_out_after_its_signal: "a fails although it has its signal",
     answered_twice: "a signal for a, which does not wait for one",
-    answered_by_nobody: "a says 'approved', but nobody has decided",
+    answered_without_decision: "a says 'approved', but nobody has decided",
     timed_out_early: "the timer of a comes 1.000 s early",
     timed_out_otherwise: "a times out by fail, not by continue",
-    rejected_in_vain: "a succeeds although it was rejected",
+    completed_after_rejection: "a succeeds although it was rejected",
     triggered_by_another: "a does not wait for theirs",
     triggered_without_a_match: "a is given an event that does not match",
     completed_after_a_cancel: "the execution was to be cancelled, but is completed",
@@ -435,7 +435,7 @@ ILLEGAL: dict[Callable[[], ScriptedLog], str] = {
 
 @pytest.mark.parametrize("make", ILLEGAL, ids=lambda make: make.__name__)
 def test_each_illegal_log_is_found_out(make: Callable[[], ScriptedLog]):
-    """One log for each thing that must not happen, and the sentence that says so."""
+    """One log for each violation, and the sentence that describes it."""
     problems = violations(make().record, ended=False)
     assert any(ILLEGAL[make] in problem for problem in problems), problems
 
@@ -494,7 +494,7 @@ def test_a_good_family_leaves_the_rules_speechless():
 
 
 def test_a_child_whose_output_is_not_its_steps_is_found_out():
-    """What the child said is what the parent must say."""
+    """The parent must repeat the outcome of its child."""
     (problem,) = family_violations(records(family(output=8)))
     assert problem == "c has another output than its child child"
 
@@ -511,7 +511,7 @@ def test_a_child_that_does_not_exist_is_found_out():
     assert family_violations(found) == ["parent waited for child, which does not exist"]
 
 
-def test_a_child_that_nobody_waits_for_is_found_out():
+def test_a_child_without_a_waiting_parent_is_found_out():
     """A child run must be recorded by its parent before it exists."""
     orphan = ScriptedLog(PAIR_LEAF, "orphan")
     orphan.by("", orphan.queued(parent=Parent("parent", "c"), depth=1))
@@ -521,7 +521,7 @@ def test_a_child_that_nobody_waits_for_is_found_out():
 
 
 def test_a_parent_that_does_not_wait_for_its_childs_end_is_found_out():
-    """By the places in the stream, whatever the clocks say."""
+    """By the places in the stream, not by clocks."""
     scripts = family()
     late = ScriptedLog(PAIR_LEAF, "child", sequence=100)
     late.by("", late.queued(parent=Parent("parent", "c"), depth=1)).by(W, late.started())

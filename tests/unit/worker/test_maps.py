@@ -78,7 +78,7 @@ def test_a_map_that_collects_errors_goes_on():
 
 
 def test_an_item_is_settled_once():
-    """However often its end is told: a second time opens no second place."""
+    """A repeated end of an item frees no second place."""
     of = progress(3, limit=1)
     note(of, 0, "running")
     assert note(of, 0, "success")
@@ -86,8 +86,8 @@ def test_an_item_is_settled_once():
     assert of.next_move() == "start"
 
 
-def test_the_error_that_a_map_ends_with_does_not_depend_on_who_reads_the_log():
-    """One who saw the items fail names the same one as one who finds them failed."""
+def test_the_error_of_a_map_does_not_depend_on_the_reader_of_the_log():
+    """A driver that saw the items fail names the same one as a driver that read it."""
     live = progress(2)
     for index in (0, 1):
         note(live, index, "running")
@@ -110,7 +110,7 @@ def test_the_error_that_a_map_ends_with_does_not_depend_on_who_reads_the_log():
 def test_every_map_comes_to_an_end_within_its_limit(
     total: int, limit: int, on_error: OnError, fail_rate: float, source: random.Random
 ):
-    """Whatever becomes of its items, and in whatever order."""
+    """For any outcomes of its items, in any order."""
     of = progress(total, limit, on_error)
     running: set[int] = set()
     failed: set[int] = set()

@@ -1,4 +1,4 @@
-"""What event an attempt's outcome makes, and what that leaves of the step."""
+"""The event of an attempt's outcome, and the step after it."""
 
 from typing import Any
 
@@ -107,7 +107,7 @@ def test_an_error_is_tried_again_as_the_policy_says():
 
 
 def test_an_error_that_no_repetition_mends_is_final():
-    """Whatever the policy."""
+    """Under any policy."""
     node = Node("simulate", retry=Retry(3))
     assert isinstance(end(Erred("broken", retryable=False), node), StepFailed)
 
@@ -129,7 +129,7 @@ def test_a_worker_that_cannot_run_a_step_leaves_it_to_others_for_a_while():
 
 
 def test_a_wait_for_a_signal_carries_what_a_signal_must_be():
-    """A lookback in seconds, whatever kind of number the node made of it."""
+    """A lookback in seconds, for any kind of number."""
     signal = ForSignal("approval", ["t"], "event.x", Duration.parse("1h"), on_reject="fail")
     node = Node("await", timeout="10s", on_timeout="continue")
     wait = end(signal, node).data
@@ -158,7 +158,7 @@ def test_a_wait_for_a_child_names_a_run_that_does_not_exist_yet():
 
 
 def test_a_wait_for_a_time_waits_until_then():
-    """Whatever the node's timeout, which is that of an attempt."""
+    """At any timeout of the node, which limits one attempt."""
     assert parse_timestamp(end(Wait(NOW + 60), Node("delay", timeout="1s")).data.until) == NOW + 60
 
 
@@ -175,7 +175,7 @@ def test_a_lost_attempt_is_repeated_at_once_unless_it_must_not_be():
 
 
 def test_only_errors_count_as_failures_and_only_crashes_as_crashes():
-    """A hand-over is nobody's fault."""
+    """A hand-over is no failure of the node."""
     for cause, counts in {"error": (1, 0), "crash": (0, 1), "handover": (0, 0)}.items():
         state = started()
         step = state.steps["a"]

@@ -1,4 +1,4 @@
-"""A plan: what each step runs, what is compiled, and which outputs somebody will ask for."""
+"""Plans: the work of each step, compiled expressions, and the outputs that they name."""
 
 from harness.generators.workflows import definition
 from tailrace_shared.execution.state import ExecutionState, StepState
@@ -30,7 +30,7 @@ def test_a_step_is_its_node_or_what_its_map_does():
 
 
 def test_a_plan_knows_which_steps_an_actor_attends_to():
-    """Of items as of nodes; a map itself is nobody's."""
+    """Of items as of nodes; a map itself has no actor."""
     plan = Plan(
         definition({"list": {}, "base": {}, "m": MAPPED, "a": {"type": "test.item"}}),
         lambda node_type: node_type == "test.item",
@@ -39,7 +39,7 @@ def test_a_plan_knows_which_steps_an_actor_attends_to():
     assert actors == {"m[0]", "a"}
 
 
-def test_the_outputs_that_somebody_names_are_known_beforehand():
+def test_the_outputs_that_expressions_name_are_known_beforehand():
     """In parameters, conditions, lists, items, matches and the final output."""
     plan = Plan(
         definition(

@@ -1,4 +1,4 @@
-"""What the events of one execution tell of how far it is and how long it still takes."""
+"""The progress and remaining time that the events of one execution carry."""
 
 import pytest
 
@@ -41,7 +41,7 @@ def _report() -> StepProgressed:
 
 
 def _free() -> Allowance:
-    """An allowance of somebody whose estimates take no time."""
+    """An allowance of a worker whose estimates take no time."""
     return Allowance(clock=lambda: 0.0)
 
 
@@ -70,13 +70,13 @@ def test_estimates_are_made_once_a_second(plan: Plan) -> None:
     """In between, what has passed is taken off."""
     estimator, run = _estimator(plan), Playback(plan, lambda _step: 10.0)
     outlook = ProgressEstimates(estimator, 2, _free())
-    told: list[int | None] = []
+    etas: list[int | None] = []
     for tenth in range(20):
         event = _report()
         outlook.fill_in([event], run.state, BEGIN + tenth / 10)
-        told.append(event.data.eta_ms)
+        etas.append(event.data.eta_ms)
     assert estimator.asked == 2
-    steps = [(told[n] or 0) - (told[n + 1] or 0) for n in range(9)]
+    steps = [(etas[n] or 0) - (etas[n + 1] or 0) for n in range(9)]
     assert steps == [100] * 9
 
 
@@ -86,13 +86,13 @@ def test_all_executions_share_what_a_worker_has_for_estimates(plan: Plan) -> Non
     allowance = Allowance(0.05, clock=lambda: next(seconds))
     run = Playback(plan, lambda _step: 10.0)
     first, second = (ProgressEstimates(_estimator(plan), 2, allowance) for _ in range(2))
-    told: list[int | None] = []
+    etas: list[int | None] = []
     for outlook in (first, second):
         event = _report()
         outlook.fill_in([event], run.state, BEGIN)
-        told.append(event.data.eta_ms)
-    assert told[0] is not None
-    assert told[1] is None
+        etas.append(event.data.eta_ms)
+    assert etas[0] is not None
+    assert etas[1] is None
     while not allowance.is_left:
         pass
     event = _report()
@@ -101,7 +101,7 @@ def test_all_executions_share_what_a_worker_has_for_estimates(plan: Plan) -> Non
 
 
 async def test_the_estimate_of_a_large_run_is_made_aside(plan: Plan) -> None:
-    """Until it is there the run goes by its last one; it tells of what was when it began."""
+    """Until it is ready the run uses its last one; it describes the state when it began."""
     large = Plan(definition({f"n{i}": {} for i in range(5000)}))
     estimator, run = _estimator(large), Playback(large, lambda _step: 10.0)
     assert _estimator(plan).is_quick(Playback(plan, lambda _step: 10.0).state)
@@ -109,11 +109,11 @@ async def test_the_estimate_of_a_large_run_is_made_aside(plan: Plan) -> None:
     outlook = ProgressEstimates(estimator, 5000, Allowance())
     started = ExecutionStarted(Started("e1", "running", STAMP), STAMP)
     outlook.fill_in([started], run.state, BEGIN)
-    told = []
+    etas = []
     for second in (1, 2):
         run.state.apply(event := StepProgressed(StepProgress("n0", "simulate", 50.0), STAMP))
         outlook.fill_in([event], run.state, BEGIN + second)
-        told.append(event.data.eta_ms)
+        etas.append(event.data.eta_ms)
         assert outlook.estimating is not None
         await outlook.estimating
-    assert told == [pytest.approx(9_000, rel=0.05), pytest.approx(8_000, rel=0.05)]
+    assert etas == [pytest.approx(9_000, rel=0.05), pytest.approx(8_000, rel=0.05)]

@@ -85,7 +85,7 @@ def test_what_concerns_the_same_does_not_change_places(theirs, ours):
 
 
 def test_no_value_is_appended_after_marks_that_were_not_known():
-    """What has been marked must be taken out of all that follows."""
+    """Marked values must be masked in all that follows."""
     marked = ends("m[0]", value={"card": "1"})
     marked.data.sensitive = ["/card"]
     logged = StepLogged(StepLog("a", "simulate", "info", "hello", {"card": "1"}), STAMP)

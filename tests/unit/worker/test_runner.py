@@ -106,7 +106,7 @@ async def test_parameters_are_rendered_and_given_by_name(run):
     ids=lambda value: type(value).__name__,
 )
 async def test_what_a_function_raises_is_the_error(run, kind, error, outcome):
-    """Whatever it is; its own TimeoutError is not called a timeout."""
+    """Any exception; its own TimeoutError is not called a timeout."""
 
     def function(**_):
         raise error
@@ -152,7 +152,7 @@ async def test_an_output_that_contains_itself_fails_for_good(run):
     assert not outcome.retryable
 
 
-async def test_an_output_is_256_kib_at_the_most(run):
+async def test_an_output_is_at_most_256_kib(run):
     """It must fit an event."""
     largest = "x" * (MAX_VALUE_BYTES - 2)
     assert await run(lambda: largest) == Succeeded(largest)
@@ -164,7 +164,7 @@ async def test_an_output_is_256_kib_at_the_most(run):
 
 
 class TestParameters:
-    """What a definition gives and what a function takes may differ by a version."""
+    """A definition and a function may differ by a version."""
 
     async def test_an_unexpected_parameter_fails_for_good(self, run):
         """It is named."""
@@ -237,7 +237,7 @@ class TestTimeouts:
         assert await run(function, timeout="20ms") == Erred("timed out after 20ms")
         assert ended.is_set()
 
-    async def test_a_thread_is_told(self, run):
+    async def test_a_thread_observes_it(self, run):
         """It cannot be interrupted, but the step goes on without it."""
         looked = threading.Event()
 
@@ -267,7 +267,7 @@ class TestCancellation:
     """The orchestrator cancels attempts that are not wanted any more."""
 
     async def test_a_cancelled_attempt_has_no_outcome(self, run):
-        """Nobody waits for one."""
+        """No caller awaits one."""
         begun = asyncio.Event()
 
         async def function():

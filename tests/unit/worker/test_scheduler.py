@@ -61,7 +61,7 @@ def fail(scheduler: Scheduler, node: str) -> list[str]:
 
 
 def test_a_new_execution_starts_the_nodes_that_need_nothing():
-    """What nothing precedes starts together, in one decision."""
+    """Nodes without needs start together, in one decision."""
     scheduler, _ = begin(definition({"a": {}, "b": {}, "c": {"needs": ["a", "b"]}}))
     assert short(scheduler.decide(NOW)) == ["execution:started", "started:a", "started:b"]
     assert scheduler.decide(NOW) == []
@@ -133,7 +133,7 @@ def test_any_is_skipped_when_no_need_succeeds():
     assert fail(scheduler, "b") == ["skipped:c", "execution:failed"]
 
 
-def test_all_done_runs_whatever_became_of_its_needs():
+def test_all_done_runs_after_any_outcome_of_its_needs():
     """A clean-up runs after success, failure and skips alike; the execution still fails."""
     scheduler, _ = begin(
         definition(

@@ -107,14 +107,14 @@ def test_a_map_and_its_items_are_of_one_stage():
     run.take_over()
     run.fail(1)
     kinds = (StepBegun, StepDone, StepError)
-    told = [event.data for event in run.log if isinstance(event.data, kinds)]
-    assert {(step.node_id, step.stage) for step in told} == {
+    recorded = [event.data for event in run.log if isinstance(event.data, kinds)]
+    assert {(step.node_id, step.stage) for step in recorded} == {
         ("a", "pages"),
         ("a[0]", "pages"),
         ("a[1]", "pages"),
         ("b", None),
     }
-    assert len(told) == 7
+    assert len(recorded) == 7
 
 
 def test_a_map_over_nothing_ends_at_once():
@@ -141,7 +141,7 @@ def test_a_failed_item_fails_the_map_when_the_others_have_ended():
     assert run.scheduler.state.error == "a: item 1: broken"
 
 
-def test_errors_are_collected_where_the_map_says_so():
+def test_errors_are_collected_if_the_map_asks_for_it():
     """In the places of the outputs."""
     run = Run([1, 2], on_error="collect")
     run.decide()
@@ -175,7 +175,7 @@ def test_large_outputs_together_are_not_repeated_in_the_maps_end():
 
 
 def test_a_map_whose_items_are_kept_elsewhere_completes_without_them():
-    """They are fetched when somebody needs them."""
+    """They are fetched when an expression needs them."""
     run = Run([0, 1])
     run.decide()
     run.succeed(0, ref=OutputRef("t.e1.x", 300_000))
@@ -184,7 +184,7 @@ def test_a_map_whose_items_are_kept_elsewhere_completes_without_them():
     assert run.scheduler.state.steps["a"].output_omitted
 
 
-def test_whoever_takes_over_goes_on_with_the_same_items():
+def test_the_next_driver_goes_on_with_the_same_items():
     """At every moment of a map, decisions follow from the log alone."""
     run = Run(list(range(5)), max_parallel=2)
     run.decide()

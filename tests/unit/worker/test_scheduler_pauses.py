@@ -124,14 +124,14 @@ def test_a_held_execution_is_paused_before_its_end():
 
 
 def test_an_execution_that_is_held_before_it_starts_starts_and_pauses():
-    """Nobody would look for it among the queued ones."""
+    """Clients would not look for it among the queued ones."""
     run = Run({"a": {}})
     assert run.pause() == ["started", "paused"]
     assert run.taken_over() == []
     assert run.resume() == ["resumed", "started:a"]
 
 
-def test_a_pause_and_a_resume_before_anybody_looked_change_nothing():
+def test_a_pause_and_a_resume_before_the_driver_reads_them_change_nothing():
     """Only the log knows of them."""
     run = Run({"a": {}, "b": {"needs": ["a"]}})
     run.decide()
@@ -167,7 +167,7 @@ def test_a_retry_after_a_crash_waits_for_the_resume():
     assert run.resume() == ["resumed", "started:a"]
 
 
-def test_an_execution_that_waits_for_nothing_but_signals_is_paused():
+def test_an_execution_that_waits_only_for_signals_is_paused():
     """The reason is the first one's."""
     run = Run({"a": {}, "b": {}})
     run.decide()
@@ -179,7 +179,7 @@ def test_an_execution_that_waits_for_nothing_but_signals_is_paused():
 
 
 def test_an_execution_is_not_paused_while_a_time_or_a_child_run_is_awaited():
-    """Something will come of those without anybody's signal."""
+    """Both proceed without a signal."""
     for outcome in (Wait(NOW + 10), ForChild("other", None)):
         run = Run({"a": {}, "b": {}})
         run.decide()
@@ -200,7 +200,7 @@ def test_a_request_holds_what_waits_for_a_signal_already():
 
 
 def test_a_signal_in_a_held_execution_is_applied_after_its_resume():
-    """It was accepted before; the step does not wait any more, for anybody else's."""
+    """It was accepted before; the step accepts no other signal."""
     run = Run({"a": {}, "b": {"needs": ["a"]}})
     run.decide()
     run.end("a", ForSignal())
@@ -209,8 +209,8 @@ def test_a_signal_in_a_held_execution_is_applied_after_its_resume():
     assert run.resume() == ["resumed", "completed:a", "started:b"]
 
 
-def test_a_cancelled_execution_decides_nothing_more():
-    """What was signalled before it was cancelled still counts, and is preceded by a resume."""
+def test_a_cancelled_execution_decides_only_its_end():
+    """Signals from before the cancellation still count, and are preceded by a resume."""
     run = Run({"a": {}, "b": {"needs": ["a"]}})
     run.decide()
     run.end("a", ForSignal())
@@ -221,7 +221,7 @@ def test_a_cancelled_execution_decides_nothing_more():
     assert run.scheduler.state.error == "enough"
 
 
-def test_whoever_takes_over_decides_what_the_one_before_would_have():
+def test_the_next_driver_decides_as_the_one_before_would_have():
     """At every moment of a run with pauses, signals and times."""
     run = Run({"a": {}, "b": {"needs": ["a"]}, "c": {}})
     run.decide()

@@ -60,7 +60,7 @@ def output(state: ExecutionState, step: str) -> Any:
 
 
 def test_a_decision_is_the_output_of_the_step_that_waited_for_it():
-    """With who decided, and what they entered."""
+    """With the actor, and the data that they entered."""
     scheduler = waiting("a")
     signal(scheduler, "a", decision="approved", data={"x": 1}, actor="julia")
     assert short(scheduler.decide(NOW)) == ["execution:resumed", "completed:a", "started:after_a"]
@@ -69,7 +69,7 @@ def test_a_decision_is_the_output_of_the_step_that_waited_for_it():
 
 
 def test_a_step_that_fails_says_whether_it_has_waited_and_which_stage_it_is():
-    """Who lists what waits must know what to strike out."""
+    """A list of waiting steps must know which entries to remove."""
     refusing = ForSignal(on_reject="fail")
     scheduler = waiting("a", signal=refusing, stage="approval")
     signal(scheduler, "a", decision="rejected")
@@ -82,7 +82,7 @@ def test_a_step_that_fails_says_whether_it_has_waited_and_which_stage_it_is():
 
 
 def test_an_event_is_the_output_of_the_step_that_waited_for_it():
-    """Nobody has decided."""
+    """There is no decision."""
     scheduler = waiting("a")
     signal(scheduler, "a", event={"po": 1}, procedure="po.approved")
     scheduler.decide(NOW)
@@ -95,7 +95,7 @@ def test_an_event_is_the_output_of_the_step_that_waited_for_it():
     [
         ("continue", "julia", "success", None),
         ("fail", "julia", "error", "rejected by julia"),
-        ("fail", "", "error", "rejected by somebody"),
+        ("fail", "", "error", "rejected"),
     ],
 )
 def test_a_rejection_is_data_or_a_failure(on_reject: Any, actor: str, status: str, error: str):
@@ -147,7 +147,7 @@ def test_a_timeout_does_what_the_definition_says(on_timeout: str, events: list[s
 
 @pytest.mark.parametrize("on_timeout", ["fail", "continue", "cancel"])
 def test_a_signal_that_is_in_the_log_before_the_timeout_wins(on_timeout: str):
-    """Although nobody has applied it by then."""
+    """Although it is not applied by then."""
     scheduler = waiting("a", timeout="10s", on_timeout=on_timeout)
     signal(scheduler, "a", decision="approved")
     events = short(scheduler.decide(NOW + 20))
@@ -170,7 +170,7 @@ def test_a_timeout_of_one_branch_leaves_the_others_waiting():
 
 
 def test_the_output_of_a_child_run_is_the_output_of_its_step():
-    """A child run is nobody's signal, so its parent is not paused for it."""
+    """A child run is not a signal, so its parent is not paused for it."""
     workflow = definition(
         {"a": {"type": "workflow", "with": {"id": "child"}}, "b": {"needs": ["a"]}}
     )
@@ -200,7 +200,7 @@ def test_an_actors_step_waits_until_an_actor_begins():
 
 
 def test_a_signal_that_another_driver_has_applied_is_not_applied_again():
-    """Who drove before has taken in what the other wrote, and must not resume what waits."""
+    """The first driver has read the other's commits, and must not resume the waiting step."""
     first, other = waiting("a", "b"), waiting("a", "b")
     command = Command("e1", "resolve", "c-a", node_id="a", decision="approved")
     accepted = request_resolve(other.state, command, NOW)

@@ -1,4 +1,4 @@
-"""The sensitivity: what is made of marked places is marked, however short its values are."""
+"""Values made of marked places are marked, even short ones."""
 
 from typing import Any
 
@@ -36,17 +36,17 @@ def scheduler_of(
 
 def run(scheduler: Scheduler, outputs: dict[str, Any]) -> list[Any]:
     """Let each step that starts end with an output; returns all events."""
-    told: list[Any] = []
+    events: list[Any] = []
     while decided := scheduler.decide(0.0):
-        told += decided
+        events += decided
         for event in decided:
             step_id = event.data.node_id if isinstance(event, StepStarted) else ""
             if step_id in outputs:
                 step, node = scheduler.state.steps[step_id], scheduler.plan.step(step_id).node
                 outcome = Succeeded(outputs[step_id])
                 end = end_event(step, outcome, node, 0.0, 0.5)
-                told.append(scheduler.record(end, outcome.output))
-    return told
+                events.append(scheduler.record(end, outcome.output))
+    return events
 
 
 def marks_of(scheduler: Scheduler) -> dict[str, list[str]]:
@@ -67,19 +67,19 @@ def test_whole_places_that_are_copied_stay_marked():
     scheduler = scheduler_of(
         nodes, {"ok": True, "n": 5}, ["/ok"], output={"all": "${nodes.b.output}", "n": 1}
     )
-    told = run(scheduler, {"a": {"x": True, "y": 5}, "b": [{"x": True, "y": 5}, "is 5"]})
+    events = run(scheduler, {"a": {"x": True, "y": 5}, "b": [{"x": True, "y": 5}, "is 5"]})
     assert marks_of(scheduler) == {"a": ["/x"], "b": ["/0/x"]}
-    assert isinstance(told[-1], ExecutionCompleted)
-    assert told[-1].data.sensitive == ["/all/0/x"]
+    assert isinstance(events[-1], ExecutionCompleted)
+    assert events[-1].data.sensitive == ["/all/0/x"]
 
 
 def test_a_part_of_a_marked_place_is_marked_as_a_whole():
-    """Whatever lies below it."""
+    """With any value below it."""
     nodes = {"a": {"type": "transform", "with": {"value": "${input.person.age}"}}}
     scheduler = scheduler_of(nodes, {"person": {"age": 42}}, ["/person"])
-    told = run(scheduler, {"a": 42})
+    events = run(scheduler, {"a": 42})
     assert marks_of(scheduler) == {"a": [""]}
-    assert told[-1].data.sensitive == ["/a"]
+    assert events[-1].data.sensitive == ["/a"]
 
 
 def test_items_carry_their_marks_to_what_is_done_with_them():
@@ -88,14 +88,14 @@ def test_items_carry_their_marks_to_what_is_done_with_them():
     nodes = {"each": {"type": "map", "with": {"for_each": "input.people", "do": do}}}
     people = [{"age": 1, "name": "x"}, {"age": 2}]
     scheduler = scheduler_of(nodes, {"people": people}, ["/people/0/age"])
-    told = run(scheduler, {f"each[{i}]": {"age": i + 1, "i": i} for i in range(2)})
-    assert [e.data.sensitive for e in told if isinstance(e, StepExpanded)] == [["/0/age"]]
+    events = run(scheduler, {f"each[{i}]": {"age": i + 1, "i": i} for i in range(2)})
+    assert [e.data.sensitive for e in events if isinstance(e, StepExpanded)] == [["/0/age"]]
     assert marks_of(scheduler) == {"each": ["/0/age"], "each[0]": ["/age"], "each[1]": []}
-    assert told[-1].data.sensitive == ["/each/0/age"]
+    assert events[-1].data.sensitive == ["/each/0/age"]
 
 
 def test_the_input_of_a_child_run_is_marked():
-    """By what its template copies."""
+    """By the places that its template copies."""
     child = {"type": "workflow", "with": {"id": "c", "input": {"pin": "${input.pin}", "n": 1}}}
     scheduler = scheduler_of({"child": child}, {"pin": 7}, ["/pin"])
     scheduler.decide(0.0)
@@ -123,9 +123,9 @@ def test_an_output_that_cannot_be_made_tells_nothing():
     """Its error quotes what it was to be made of."""
     output = {"x": "${input.card + 1}"}
     scheduler = scheduler_of(OWN, {"card": "4111-1111"}, ["/card"], output=output)
-    told = run(scheduler, {"own": 1})
-    assert isinstance(told[-1], ExecutionFailed)
-    assert "4111" not in told[-1].data.error_message
+    events = run(scheduler, {"own": 1})
+    assert isinstance(events[-1], ExecutionFailed)
+    assert "4111" not in events[-1].data.error_message
 
 
 def test_nothing_marked_needs_no_guard():
@@ -141,18 +141,18 @@ def test_nothing_marked_needs_no_guard():
 
 
 def test_a_guard_made_of_a_log_marks_as_the_one_that_wrote_it():
-    """Whoever takes over knows the same values."""
+    """The next driver knows the same values."""
     nodes = {
         "own": {"type": "own", "with": {}, "sensitive": ["/a"]},
         "b": {"type": "own", "with": {}, "needs": ["own"]},
     }
     scheduler = scheduler_of(nodes, {}, [])
-    told = run(scheduler, {"own": {"a": "only-here"}})
+    events = run(scheduler, {"own": {"a": "only-here"}})
     plan, state = scheduler.plan, scheduler.state
     done = StepDone("b", "own", "success", 1, NOW, NOW, 0, "of only-here")
     sensitivity = SensitivityMarks.of(plan, state)
     assert sensitivity is not None
-    assert told
+    assert events
     sensitivity.mark(StepCompleted(done, NOW))
     assert done.sensitive == [""]
     assert SensitivityMarks.of(Plan(definition(OWN)), ExecutionState()) is None

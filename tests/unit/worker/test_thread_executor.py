@@ -68,7 +68,7 @@ def test_a_closed_executor_lets_its_thread_go_when_it_is_free(serving):
 
 
 def test_a_function_is_interrupted_and_can_clean_up(serving):
-    """The exception is raised inside it; nobody gets a result."""
+    """The exception is raised inside it, and there is no result."""
     thread, _, interrupts = serving
     cleaned: list[bool] = []
 
@@ -89,14 +89,14 @@ def test_a_function_is_interrupted_and_can_clean_up(serving):
 
 
 def test_a_thread_that_runs_nothing_is_not_interrupted(serving):
-    """The exception would hit whatever it does next."""
+    """The exception would hit what the thread does next."""
     thread, _, interrupts = serving
     thread.interrupt()
     assert thread.submit(lambda: "unharmed").result(60) == "unharmed"
     assert interrupts == []
 
 
-def test_dramatiqs_interrupts_are_told_whether_or_not_a_function_runs(serving):
+def test_dramatiqs_interrupts_are_reported_with_or_without_a_running_function(serving):
     """A time limit passes for asynchronous functions too, for which the thread only waits."""
     thread, _, interrupts = serving
     raise_thread_exception(thread._thread, TimeLimitExceeded)

@@ -1,4 +1,4 @@
-"""What wakes a drive: rings, times, silences."""
+"""The wake-ups of a drive: events, times, silences."""
 
 import asyncio
 
@@ -15,7 +15,7 @@ def wakeup(silence_s: float = LONG) -> WakeUp:
 
 
 async def test_a_ring_ends_the_wait_that_is_under_way_and_the_next_one() -> None:
-    """Until it is reset: what rang while nobody waited is not forgotten."""
+    """Until it is cleared: it stays set while no drive waits."""
     wakeup_ = wakeup()
     waiting = asyncio.create_task(wakeup_.wait(None, notice_silence=True))
     await asyncio.sleep(0)
@@ -35,7 +35,7 @@ async def test_it_rings_at_its_time() -> None:
     wakeup_.stop()
 
 
-async def test_a_long_silence_rings_and_is_told_once() -> None:
+async def test_a_long_silence_sets_it_once() -> None:
     """And not of a wait that was over before."""
     wakeup_ = wakeup(SHORT)
     assert await wakeup_.wait(None, notice_silence=True)

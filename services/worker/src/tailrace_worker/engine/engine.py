@@ -123,7 +123,7 @@ class Engine:
 
     @property
     def services(self) -> EngineServices:
-        """What the engine's parts share; available once the engine has started."""
+        """The services that the engine's parts share; available once the engine has started."""
         return self._services
 
     @property

@@ -1,4 +1,4 @@
-"""What Dramatiq's actors run: attempts of actor nodes, and runs that schedules start.
+"""Actors of the engine: they run attempts of actor nodes, and start scheduled runs.
 
 The worker that drives an execution records that a step waits for an actor, and sends a message
 (``services.actor_job``). A worker that has the function takes the message (``actor_runner``). From

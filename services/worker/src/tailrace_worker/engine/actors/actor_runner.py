@@ -69,7 +69,7 @@ class ActorRunner:
             done.cancel()
 
     def drain(self) -> None:
-        """Start nothing more; running attempts get their grace, then they are handed over."""
+        """Start no attempts; running ones get their grace, then they are handed over."""
         self._services.loop.call_soon_threadsafe(self._drain)
 
     # On the loop

@@ -7,7 +7,7 @@ from tailrace_worker.engine.services.actor_job import ActorJob
 
 
 class Decision(Enum):
-    """What to do with a message."""
+    """The ways to handle a message."""
 
     START = "the step waits for this attempt"
     CHECK = "the attempt has started; ask whether a worker runs it"

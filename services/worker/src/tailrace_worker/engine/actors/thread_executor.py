@@ -84,7 +84,7 @@ class DramatiqThreadExecutor(Executor):
 
 def _run(future: "Future[T]", call: Callable[[], T]) -> None:
     if future.set_running_or_notify_cancel():
-        # It raises nothing but interrupts: errors of nodes are outcomes.
+        # It raises interrupts only: errors of nodes are outcomes.
         future.set_result(call())
 
 

@@ -1,4 +1,4 @@
-"""Track the progress of a map: which item is next, how many are running. Pure."""
+"""Track the progress of a map: its next item, and the number of running ones. Pure."""
 
 from typing import Literal
 

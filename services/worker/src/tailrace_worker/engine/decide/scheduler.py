@@ -9,8 +9,8 @@ from a folded log decides exactly as the one that wrote the log: recovery relies
 ``graphlib`` has sorted the plan, but does not drive it: it releases a node when all its
 predecessors are done, which is only one of the three joins.
 
-Nothing happens in a paused execution before ``execution:resumed``. So this event precedes whatever
-is about to happen in one.
+Nothing happens in a paused execution before ``execution:resumed``. So this event precedes
+any other event of one.
 """
 
 import heapq
@@ -80,7 +80,7 @@ class Scheduler:
     def __init__(self, plan: Plan, state: ExecutionState) -> None:
         self.plan = plan
         self.state = state
-        #: Marks what nobody is shown; None while nothing of the execution is marked.
+        #: Marks sensitive places; None while nothing of the execution is marked.
         self.sensitivity = SensitivityMarks.of(plan, state)
         # Counted rather than looked up: a node that needs a thousand others is examined a thousand
         # times.
@@ -306,7 +306,8 @@ class Scheduler:
         if signal is None or wait is None:
             return None  # noted twice and applied before
         if signal.decision == "rejected" and wait.on_reject == "fail":
-            return self.record(failed(step, f"rejected by {signal.actor or 'somebody'}", stamp))
+            error = f"rejected by {signal.actor}" if signal.actor else "rejected"
+            return self.record(failed(step, error, stamp))
         output = {
             "decision": signal.decision,
             "data": signal.data,

@@ -1,10 +1,11 @@
-"""The guard: marks, in events to be, what nobody is shown. Pure.
+"""Mark the sensitive places of events before they are recorded. Pure.
 
-A place of an event is marked for one of three reasons: the definition says so, what it was made of
-is marked there (``${input.card}`` as a whole parameter, an output within a list of outputs), or its
-value has been marked elsewhere. Texts have no places, so values are taken out of them.
+A place of an event is marked for one of three reasons: the definition marks it, it was copied as a
+whole from a marked place (``${input.card}`` as a whole parameter, an output within a list of
+outputs), or its value is marked elsewhere. Texts have no places, so marked values are masked in
+them.
 
-An execution of which nothing is marked has no guard.
+An execution in which nothing is marked has no ``SensitivityMarks``.
 """
 
 import re
@@ -46,8 +47,8 @@ class SensitivityMarks:
     """Marks the events of one execution.
 
     Args:
-        plan: what it runs.
-        state: what is known of it; the guard looks at it whenever an event comes.
+        plan: the plan of the execution.
+        state: its state, which is read whenever an event is marked.
     """
 
     def __init__(self, plan: Plan, state: ExecutionState) -> None:
@@ -56,19 +57,19 @@ class SensitivityMarks:
         self._values = SensitiveValues.of(state)
 
     def refresh(self) -> None:
-        """Take in outputs that have been fetched since."""
+        """Take in outputs that have been fetched since the last event."""
         self._values = SensitiveValues.of(self._state)
 
     @classmethod
     def of(cls, plan: Plan, state: ExecutionState) -> "SensitivityMarks | None":
-        """Return the guard of an execution; None if nothing of it is marked."""
+        """Return the marks of an execution; None if nothing of it is marked."""
         has_sensitive_values = (
             plan.has_sensitive_fields or bool(state.sensitive) or state.has_sensitive_values
         )
         return cls(plan, state) if has_sensitive_values else None
 
     def redact(self, text: str) -> str:
-        """Return a text without what nobody is shown."""
+        """Return a text in which marked values are masked."""
         return self._values.redact(text)
 
     def mark(self, event: Event, output: Any = msgspec.UNSET) -> None:
@@ -101,7 +102,7 @@ class SensitivityMarks:
                 pass
 
     def output_pointers(self, output: Any) -> list[str]:
-        """Return the places in the execution's output that nobody is shown."""
+        """Return the sensitive places in the execution's output."""
         template = self._plan.output
         if template is not None:
             return limit_pointers([*self._copied(template, (), ""), *self._values.find(output)])
@@ -112,15 +113,15 @@ class SensitivityMarks:
         )
 
     def parameter_pointers(self, step_id: str, name: str, value: Any) -> list[str]:
-        """Return the places in the value of a step's parameter that nobody is shown."""
+        """Return the sensitive places in the value of a step's parameter."""
         copied = self._copied(self._plan.step(step_id).parameters, (name,), step_id)
         return limit_pointers([*copied, *self._values.find(value)])
 
     def wait_entry_pointers(self, context: Any) -> list[str]:
-        """Return the places that nobody is shown of what the waiting index has of a step.
+        """Return the sensitive places in a step's entry of the waiting index.
 
         Args:
-            context: what its match names.
+            context: the values that the entry's match names.
         """
         found = [f"/input{place}" for place in self._state.sensitive]
         found += [f"/context/input{place}" for place in self._state.sensitive]
@@ -128,7 +129,7 @@ class SensitivityMarks:
             within = join_pointer("/context/nodes", step.node_id, "output")
             found += [within + place for place in step.sensitive]
         found += [f"/context{place}" for place in self._values.find(context)]
-        # What is not there marks nothing.
+        # Pointers to missing places are dropped.
         return limit_pointers(
             matching_pointers(found, {"input": self._state.input, "context": context})
         )
@@ -169,19 +170,19 @@ class SensitivityMarks:
         wait.reason = self.redact(wait.reason)
         match wait.wait:
             case "signal":
-                # Whoever brings the signal marks what it is by what it says here.
+                # The sender of the signal marks its data by these patterns.
                 wait.sensitive = self._patterns(wait.node_id)
             case "child":
                 wait.sensitive = self.parameter_pointers(wait.node_id, "input", wait.child_input)
             case _:
                 pass
 
-    # What is copied as a whole
+    # Values that are copied as a whole
 
     def _copied(
         self, template: Template, within: Sequence[str | int], step_id: str
     ) -> Iterator[str]:
-        """Yield the places that a template fills, under ``within``, with what is marked."""
+        """Yield the places under ``within`` that a template fills with marked values."""
         for path, expression in template.expressions:
             if path[: len(within)] == tuple(within) and _text_at(template.value, path) == (
                 f"${{{expression.source}}}"
@@ -190,7 +191,7 @@ class SensitivityMarks:
                 yield from (target + place for place in self._of_path(expression, step_id))
 
     def _of_path(self, expression: Expression, step_id: str) -> list[str]:
-        """Return what is marked of the value of an expression that is a plain path."""
+        """Return the marked places in the value of an expression that is a plain path."""
         source = expression.source.strip()
         if not _PATH.fullmatch(source):
             return []
@@ -207,7 +208,7 @@ class SensitivityMarks:
 
 
 def _below(pointers: Iterable[str], path: list[str]) -> list[str]:
-    """Return what pointers into a value mark of what a path leads to in it."""
+    """Return the places below a path that pointers into a value mark."""
     found = []
     for pointer in pointers:
         tokens = split_pointer(pointer)

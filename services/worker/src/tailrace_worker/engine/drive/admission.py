@@ -18,7 +18,7 @@ from tailrace_worker.engine.services.engine_services import EngineServices
 
 
 class AdmissionOutcome(Enum):
-    """What happens to an execution that is about to start."""
+    """The outcome of an execution's attempt to start."""
 
     START = "a place is free"
     WAIT = "it joined the queue"

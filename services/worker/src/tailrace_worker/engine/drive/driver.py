@@ -116,7 +116,7 @@ class Drive:
         self._wakeup.set()
 
     def drain(self, grace: float) -> None:
-        """Start nothing more, and hand the execution over once running attempts have ended.
+        """Start no steps, and hand the execution over once running attempts have ended.
 
         Args:
             grace: seconds after which attempts that still run are interrupted.

@@ -72,7 +72,7 @@ class Drives:
         return drive is not None
 
     def drain(self, grace: float) -> None:
-        """Have all drives start nothing more, and hand over after ``grace`` seconds at most."""
+        """Have all drives start no steps, and hand over after ``grace`` seconds at most."""
         self.is_draining = True
         for drive in self._active.values():
             drive.drain(grace)

@@ -1,4 +1,4 @@
-"""Begin and end an execution: what is done once, around all turns.
+"""Begin and end an execution, before its first turn and after its last.
 
 Both are idempotent: the next worker that gets the job may repeat them.
 """

@@ -4,7 +4,7 @@ A tenant's jobs are admitted while it holds no more than ``alpha`` times the fre
 threshold of Choudhury and Hahne ("Dynamic Queue Length Thresholds for Shared-Memory Packet
 Switches", IEEE/ACM Transactions on Networking 6/2, 1998). A single tenant gets ``alpha / (1 +
 alpha)`` of the slots; the rest lets the next tenant in at once. With more tenants each gets an
-equal share, whatever any of them asks for. Nothing is configured per tenant.
+equal share, at any demand. Nothing is configured per tenant.
 """
 
 from collections import Counter

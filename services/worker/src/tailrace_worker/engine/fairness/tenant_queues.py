@@ -89,7 +89,7 @@ class TenantQueues:
             await asyncio.sleep(_ADMIT_INTERVAL_S)
 
     async def admit_waiting(self) -> None:
-        """Admit as many as there are free slots; one admitted in vain would lose its turn."""
+        """Admit only as many as there are free slots: others would lose their turn."""
         free = self._share.free
         for tenant in random.sample(sorted(self._tenants), len(self._tenants)):
             for _ in range(min(free, _MAX_ADMITTED_AT_ONCE)):

@@ -45,7 +45,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Fleet(NamedTuple):
-    """What the sweeper asks and tells the workers.
+    """The sweeper's access to the workers.
 
     Attributes:
         is_driving: whether a worker (id) drives an execution (tenant, id) now.

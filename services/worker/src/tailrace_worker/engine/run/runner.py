@@ -101,7 +101,7 @@ class Runner:
                 return await self._call(call, node)
             async with limit:
                 return await self._call(call, node)
-        # Whatever a node raises is how its attempt ended, sys.exit() included.
+        # Any exception of a node is the end of its attempt, SystemExit included.
         except (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as error:
             if isinstance(error, TimeoutError) and limit is not None and limit.expired():
                 # A thread cannot be interrupted; its function can only observe the cancellation.
@@ -136,7 +136,7 @@ class Runner:
         """Run a call in a thread; returns an outcome, as a future cannot hold a StopIteration."""
         try:
             return _outcome(call(), self._max_output_bytes, call.redactor)
-        # Whatever a node raises is how its attempt ended, sys.exit() included.
+        # Any exception of a node is the end of its attempt, SystemExit included.
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
             return _erred(error, node, call.redactor)
 

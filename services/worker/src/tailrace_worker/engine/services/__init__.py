@@ -1,4 +1,4 @@
-"""What drives and actors share: stores and commands, timers and clock, liveness, statistics.
+"""Services that drives and actors share: timers, clock, liveness, statistics, estimates.
 
 ``EngineServices`` bundles them; the engine constructs it once for each worker.
 """

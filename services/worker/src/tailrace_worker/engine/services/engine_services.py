@@ -1,4 +1,4 @@
-"""What the drives and actors of one worker share."""
+"""The services that the drives and actors of one worker share."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

@@ -1,4 +1,4 @@
-"""Retry while NATS is away: what runs is not given up because a server restarts."""
+"""Retry calls while NATS is away, so that a restart of a server ends no attempt."""
 
 import asyncio
 import math
