@@ -1,4 +1,4 @@
-"""What JetStream's answer to a publish means for its sender."""
+"""The acknowledgement of a publish: which answers are refusals, and which ask for a retry."""
 
 import msgspec
 import pytest
