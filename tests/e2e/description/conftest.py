@@ -41,7 +41,7 @@ def secured_api(
 ) -> Iterator[PopulatedApi]:
     """An API with authentication."""
     claims = {
-        "sub": "somebody",
+        "sub": "user",
         "org": ORGANIZATION,
         "scope": f"{SCOPES} operator",
         "exp": time.time() + 600,

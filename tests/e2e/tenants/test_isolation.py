@@ -64,7 +64,7 @@ class Spy:
             body=request.body,
         ) as client:
             beats, was_live = 0, False
-            # What comes before a heartbeat that comes after all was written is all there is.
+            # A heartbeat after the last write means that all events have arrived.
             while not (client.is_complete or (was_live and _beats(client, events) > beats)):
                 beats, was_live = _beats(client, events), self._api.is_live(client)
                 some = await client.read()

@@ -164,7 +164,7 @@ async def test_a_pause_lasts_until_it_is_resumed(
 async def test_an_idempotency_key_deduplicates_commands(
     ask: Commands, log: HandWrittenLog, command: str
 ) -> None:
-    """Whatever has happened to the execution since."""
+    """Even if the execution has changed since."""
     await wait(log, "payment")
     answers = [await ask(command, key="k1") for _ in range(3)]
     assert [answer.status_code for answer in answers] == [202, 202, 202]
@@ -232,7 +232,7 @@ async def test_only_waiting_steps_can_be_resumed(ask: Commands, log: HandWritten
 
 
 async def test_one_of_racing_decisions_wins(ask: Commands, log: HandWrittenLog) -> None:
-    """The others are told that the step is decided."""
+    """The others get a conflict: the step is decided."""
     await wait(log, "payment")
     bodies = [{"node_id": "payment", "decision": d} for d in ("approved", "rejected") * 5]
     answers = await asyncio.gather(*(ask("resume", body) for body in bodies))

@@ -36,8 +36,8 @@ async def test_an_end_without_waiting_steps_ends_all_waits(
             await log.commit(_waiting())
             if log is old:
                 await log.commit(end)
-        told = [event.json()["executionId"] for event in await early.take(2)]
-        assert told == [old.execution, other.execution]
+        shown = [event.json()["executionId"] for event in await early.take(2)]
+        assert shown == [old.execution, other.execution]
         async with SseClient(api.port, PATH, headers=headers) as late:
             (initial,) = await late.take(1)
         assert [each["executionId"] for each in initial.json()["pausedWorkflows"]] == [

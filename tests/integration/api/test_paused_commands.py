@@ -60,9 +60,9 @@ async def test_a_workflow_is_executed_by_its_id(http: httpx.AsyncClient, version
         "/api/workflow/execute", json={"workflowId": "flow", "input": {"orderId": "order_123"}}
     )
     assert answer.status_code == 202
-    told = answer.json()
-    assert told == {
-        "executionId": told["executionId"],
+    shown = answer.json()
+    assert shown == {
+        "executionId": shown["executionId"],
         "workflowId": "flow",
         "status": "queued",
     }

@@ -157,7 +157,7 @@ async def test_an_outage_of_nats_is_reported(nats_server: NatsServer, tmp_path: 
             assert (await http.get("/api/v1/workflows")).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/api/v1/sse/executions/nobody/stream"])
+@pytest.mark.parametrize("path", ["/healthz", "/api/v1/sse/executions/missing/stream"])
 async def test_head_is_get_without_the_body(http: httpx.AsyncClient, path: str) -> None:
     """HEAD returns the same headers."""
     answer = await http.head(path)

@@ -45,10 +45,10 @@ def _check(answer: httpx.Response, status: int) -> dict[str, Any]:
         ("GET", "/api/v1/executions/a.b", 400),
         ("GET", "/api/v1/executions/a%20b", 400),
         ("GET", "/api/v1/sse/executions/*/stream", 400),
-        ("GET", "/api/v1/executions/nobody", 404),
-        ("GET", "/api/v1/workflows/flow/runs/nobody", 404),
-        ("GET", "/api/v1/sse/executions/nobody/stream", 404),
-        ("POST", "/api/v1/executions/nobody/cancel", 404),
+        ("GET", "/api/v1/executions/missing", 404),
+        ("GET", "/api/v1/workflows/flow/runs/missing", 404),
+        ("GET", "/api/v1/sse/executions/missing/stream", 404),
+        ("POST", "/api/v1/executions/missing/cancel", 404),
         ("GET", "/api/v1/executions?limit=0", 400),
         ("GET", "/api/v1/executions?limit=201", 400),
         ("GET", "/api/v1/executions?limit=ten", 400),
@@ -57,7 +57,7 @@ def _check(answer: httpx.Response, status: int) -> dict[str, Any]:
         ("GET", "/api/v1/executions?cursor=a.b", 400),
         ("GET", "/api/v1/executions?workflow_id=a.b", 400),
         ("GET", "/api/v1/workflows/flow/runs?limit=-1", 400),
-        ("GET", "/api/v1/executions/nobody?include_logs=maybe", 400),
+        ("GET", "/api/v1/executions/missing?include_logs=maybe", 400),
     ],
 )
 async def test_invalid_requests_get_problems(
@@ -228,7 +228,7 @@ async def test_another_tenants_execution_is_not_found(
     http: httpx.AsyncClient, nats_client: Client
 ) -> None:
     """The same bytes as for an unknown id, on every route."""
-    log = HandWrittenLog(nats_client, "somebody-else")
+    log = HandWrittenLog(nats_client, "other-tenant")
     await log.begin()
     for path in (
         f"executions/{log.execution}",

@@ -71,9 +71,9 @@ async def test_an_unknown_workflow_has_no_statistics(
 ):
     """Another tenant's workflow gets the same response."""
     await store.add(f"{tenant}-other", "theirs", _tally(0.0))
-    answers = [await http.get(f"/api/v1/workflows/{name}/stats") for name in ("theirs", "nobody")]
+    answers = [await http.get(f"/api/v1/workflows/{name}/stats") for name in ("theirs", "missing")]
     assert [answer.status_code for answer in answers] == [404, 404]
-    assert answers[0].text.replace("theirs", "nobody") == answers[1].text
+    assert answers[0].text.replace("theirs", "missing") == answers[1].text
 
 
 async def test_a_run_document_estimates_from_earlier_runs(

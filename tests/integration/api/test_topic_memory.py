@@ -26,7 +26,7 @@ async def _metrics(api: InProcessApi) -> list[str]:
 async def test_a_tenant_cannot_exceed_its_topic_memory(
     idle_nats: NatsServer, nats_client: Client, tenant: str
 ) -> None:
-    """A new topic is told to retry; open topics and other tenants are not affected."""
+    """A stream of a new topic gets a `retry`; open topics and other tenants are not affected."""
     async with (
         api_in_process(idle_nats.url, retry=1.0, max_tenant_topic_bytes=100_000) as api,
         AsyncExitStack() as stack,

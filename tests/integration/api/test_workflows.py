@@ -143,7 +143,7 @@ async def test_ten_thousand_nodes_do_not_delay_other_requests(http: httpx.AsyncC
 async def test_tenants_do_not_see_each_other(http: httpx.AsyncClient) -> None:
     """Another tenant's workflow is not found, by header and by query."""
     await http.put("/api/v1/workflows/line", json=LINE)
-    other = {"x-organization-id": "somebody-else"}
+    other = {"x-organization-id": "other-tenant"}
     assert (await http.get("/api/v1/workflows/line", headers=other)).status_code == 404
     assert (await http.get("/api/v1/workflows", headers=other)).json() == {"workflows": []}
     mine = http.headers.pop("x-organization-id")

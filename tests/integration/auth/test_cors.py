@@ -1,4 +1,4 @@
-"""Cross-origin requests: which pages may call the API, and the headers that browsers get."""
+"""Tests of cross-origin requests and their response headers."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -19,13 +19,13 @@ from tailrace_api.auth.tokens.verifier import Verifier
 from tailrace_api.web.operation import Operation
 
 OPEN = {"/healthz", "/readyz", "/api/v1/sse/health", "/openapi.json", "/docs"}
-NAMES = Names("nobody", "nothing", "never")
+NAMES = Names("missing", "nothing", "never")
 
 
 async def test_every_route_requires_token_scope_and_organization(
     idle_nats: NatsServer,
 ) -> None:
-    """401 without a token, 403 without the scope or for another organization, whatever the body."""
+    """401 without a token, 403 without the scope or for another organization, with any body."""
     async with (
         api_in_process(idle_nats.url, auth="jwt", auth_secret=SECRET) as api,
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", timeout=60) as http,

@@ -64,7 +64,7 @@ def _history(execution: str, text: str) -> list[Any]:
 
 
 class Reader(NamedTuple):
-    """What a client has received from a stream.
+    """The parsed contents of a stream.
 
     Attributes:
         types: The number of events by type.
@@ -143,7 +143,7 @@ async def _write_and_read(
         for request in requests_of(operation, Names(log.execution, "flow", "never"))[:1]
         if operation.method == "GET" and request.is_stream
     }
-    while api.hub.sizes[0] < len(reading):  # noqa: ASYNC110 - tells nobody
+    while api.hub.sizes[0] < len(reading):  # noqa: ASYNC110 - has no event
         await asyncio.sleep(0.01)
     for event in rest:
         await log.commit(event)
@@ -192,10 +192,10 @@ async def test_input_never_writes_a_header(api: InProcessApi, evil: str) -> None
     """In path, query or body of every operation: refused, or treated as text."""
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", timeout=60) as http:
         for operation in operations_of(api):
-            for request in requests_of(operation, Names("nobody", "nothing", "never")):
+            for request in requests_of(operation, Names("missing", "nothing", "never")):
                 if request.is_stream and operation.method == "GET" and "{" not in operation.path:
                     continue  # never ends; the last event id is tried below
-                path = re.sub(r"nobody|nothing|never|go|some-\w+", f"a{evil}", request.path)
+                path = re.sub(r"missing|nothing|never|go|some-\w+", f"a{evil}", request.path)
                 query = "&".join(f"{name}={evil}" for name in request.query)
                 answer = await http.request(
                     request.method,
@@ -205,6 +205,6 @@ async def test_input_never_writes_a_header(api: InProcessApi, evil: str) -> None
                 )
                 assert "set-cookie" not in answer.headers
                 assert answer.status_code < 500, (request, answer.text)
-        stream = f"/api/v1/sse/executions/nobody/stream?last_event_id={evil}"
+        stream = f"/api/v1/sse/executions/missing/stream?last_event_id={evil}"
         answer = await http.get(stream, headers=bearer(token()))
         assert answer.status_code == 404

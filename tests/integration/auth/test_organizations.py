@@ -81,7 +81,7 @@ async def test_an_organization_that_the_token_does_not_hold_is_forbidden(
     http: httpx.AsyncClient,
 ) -> None:
     """403 whether it exists or not; 400 if the name is not an id."""
-    for tenant in ("one", "nobody", "acmee", "ACME"):
+    for tenant in ("one", "missing", "acmee", "ACME"):
         for request in (
             {"headers": {**bearer(token()), "x-organization-id": tenant}},
             {"headers": bearer(token()), "params": {"organization_id": tenant}},
@@ -149,7 +149,7 @@ async def test_a_missing_scope_is_checked_first(http: httpx.AsyncClient) -> None
     """The response reveals neither what exists nor what a body should contain."""
     text = token(scope="workflows:read")
     for path, content in (
-        ("/api/v1/executions/nobody/cancel", b"not JSON"),
+        ("/api/v1/executions/missing/cancel", b"not JSON"),
         ("/api/v1/executions/a.b/cancel", b""),
         (f"{LIST}/nothing/runs?strange=1", b"{}"),
     ):
@@ -158,7 +158,7 @@ async def test_a_missing_scope_is_checked_first(http: httpx.AsyncClient) -> None
 
 
 async def test_the_log_names_the_subject_of_the_token(acme: httpx.AsyncClient) -> None:
-    """A command records the token's subject, whatever the request says."""
+    """A command records the token's subject; the request cannot change it."""
     await acme.put(f"{LIST}/flow", json=FLOW)
     run = (await acme.post(f"{LIST}/flow/runs", json={})).json()
     path = f"/api/v1/executions/{run['execution_id']}"

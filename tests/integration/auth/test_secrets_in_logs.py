@@ -1,4 +1,4 @@
-"""No token, ticket or secret appears in logs or responses, whatever is requested."""
+"""No token, ticket or secret appears in any log or response."""
 
 import asyncio
 from pathlib import Path
@@ -31,8 +31,8 @@ async def _everything(api: ApiProcess, text: str) -> list[str]:
             for path in (
                 "/api/v1/workflows",
                 "/api/v1/workflows/a.b",
-                "/api/v1/executions/nobody",
-                "/api/v1/sse/executions/nobody/stream",
+                "/api/v1/executions/missing",
+                "/api/v1/sse/executions/missing/stream",
                 "/nothing",
                 "/healthz",
                 "/metrics",

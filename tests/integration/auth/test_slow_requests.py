@@ -44,7 +44,7 @@ HEAD = b"PUT /api/v1/workflows/flow HTTP/1.1\r\nhost: x\r\n" + AUTHORIZATION
     ],
 )
 async def test_a_slow_request_gets_408(secured: ApiProcess, parts: tuple[bytes, ...]) -> None:
-    """The connection is closed, whether nothing more arrives or too little."""
+    """The connection is closed if the rest of the request is late or missing."""
     answer = await _answer(secured, *parts)
     head, _, body = answer.removeprefix(b"HTTP/1.1 100 Continue\r\n\r\n").partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
@@ -68,7 +68,7 @@ async def test_a_second_request_has_its_own_deadline(secured: ApiProcess) -> Non
 async def test_streams_have_no_deadline(secured: ApiProcess) -> None:
     """The deadline is for requests only."""
     async with SseClient(
-        secured.port, "/api/v1/sse/executions/nobody/stream", headers={"authorization": "x"}
+        secured.port, "/api/v1/sse/executions/missing/stream", headers={"authorization": "x"}
     ) as client:
         await client.read()
         assert client.status == 401

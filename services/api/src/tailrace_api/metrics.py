@@ -72,7 +72,7 @@ class _HubCollector(Collector):
         counts = self._hub.counts
         for name, text, by_reason in (
             ("streams_closed", "Closed streams.", counts.closed),
-            ("streams_refused", "Streams told to reconnect later.", counts.refused),
+            ("streams_refused", "Refused streams, whose clients retry later.", counts.refused),
         ):
             family = CounterMetricFamily(_PREFIX + name, text, labels=["reason"])
             for reason, value in by_reason.items():

@@ -57,7 +57,7 @@ def bind(settings: ApiSettings, *, listens: bool = True) -> socket.socket:
     is_loopback = ipaddress.ip_address(address[0]).is_loopback
     if settings.auth == "none" and not is_loopback and not settings.allow_open_bind:
         raise StartupError(
-            f"TAILRACE_AUTH=none would expose the API to all who reach {host}. Set "
+            f"TAILRACE_AUTH=none would expose the API to every client of {host}. Set "
             "TAILRACE_AUTH=jwt, TAILRACE_HOST to a loopback address, or "
             "TAILRACE_ALLOW_OPEN_BIND=true if a proxy in front authenticates"
         )
@@ -121,7 +121,7 @@ class Server(uvicorn.Server):
         self._hub.is_draining = True
         await asyncio.sleep(self._drain_delay)
         deadline = loop.time() + self._drain_timeout
-        # Listeners stay open: a new client is told to retry instead of being refused.
+        # Listeners stay open: a new client gets a `retry` instead of a refused connection.
         await self._hub.drain(self._drain_timeout * _STREAMS_SHARE)
         # uvicorn declares an int, but passes it to asyncio.wait_for, which accepts fractions.
         self.config.timeout_graceful_shutdown = deadline - loop.time()  # type: ignore[assignment]

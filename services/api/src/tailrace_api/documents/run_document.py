@@ -30,7 +30,7 @@ _MAX_PENDING_ITEMS: Final = 1000
 
 
 class WaitingFor(msgspec.Struct, omit_defaults=True):
-    """What a step waits for.
+    """The wait of a step.
 
     Attributes:
         kind: A ``time``, a ``signal``, the end of a ``child`` run, an ``actor``, or the next

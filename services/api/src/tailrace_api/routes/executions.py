@@ -204,7 +204,7 @@ class ExecutionRoutes:
         problems=(404, 410, 413),
     )
     async def output(self, request: Request) -> Response:
-        """Show the output of a step, whatever its size."""
+        """Show the output of a step of any size."""
         tenant, execution = tenant_of(request, self.settings), execution_id_of(request)
         step_id = request.path_params["step_id"]
         state, _ = await self._read(tenant, execution, with_logs=False)

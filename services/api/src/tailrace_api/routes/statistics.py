@@ -31,7 +31,7 @@ _TTL_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class StatisticsRoutes:
-    """The routes of statistics. Results are cached for a second, whatever the request rate."""
+    """The routes of statistics, cached for a second to make polling cheap."""
 
     settings: ApiSettings
     store: StatsStore

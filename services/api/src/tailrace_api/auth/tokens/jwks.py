@@ -33,7 +33,7 @@ class KeySet:
 
     Args:
         fetch: Returns the serialized key set.
-        algorithm: The only algorithm in use, whatever a key or token says.
+        algorithm: The only algorithm in use; keys and tokens cannot change it.
         refresh: The age in seconds at which the set is fetched again in the background.
         cooldown: The minimum time in seconds between the starts of two fetches.
         clock: Returns monotonic seconds.

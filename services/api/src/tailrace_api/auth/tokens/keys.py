@@ -13,7 +13,7 @@ class UnusableKeyError(ValueError):
 
 
 class FixedKey:
-    """A key from the settings, used whatever key id a token names.
+    """A key from the settings, used for all tokens.
 
     Args:
         algorithm: The only algorithm that the key is used with.
@@ -38,7 +38,7 @@ class FixedKey:
             raise UnusableKeyError(f"{algorithm} needs {expected}") from None
 
     async def key(self, _key_id: str | None) -> Any:
-        """Return the key, whatever the key id."""
+        """Return the key; a fixed key has no key id."""
         return self._key
 
 
