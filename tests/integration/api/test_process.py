@@ -16,6 +16,8 @@ from harness.processes.api_process import ApiProcess
 from harness.processes.ports import free_port
 from harness.sse.client import SseClient
 from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.nats.topology import EVENTS
+from tailrace_shared.subjects import Subjects
 
 
 def _fail(**environment: str) -> str:
@@ -109,15 +111,23 @@ def test_an_open_bind_can_be_allowed(idle_nats: NatsServer, tmp_path: Path) -> N
         assert httpx.get(f"{api.url}/readyz", timeout=60).status_code == 200
 
 
-async def test_streams_that_are_configured_otherwise_stop_the_start(
+async def test_a_harmful_stream_configuration_prevents_the_start(
     nats_server: NatsServer, tmp_path: Path
 ) -> None:
-    """The stream, the field and both values are named; nothing is changed."""
+    """The message names the stream and the field; nothing is changed."""
     with ApiProcess(nats_server.url, tmp_path):
         pass
-    line = await asyncio.to_thread(_fail, NATS_URL=nats_server.url, TAILRACE_EVENTS_MAX_AGE="1h")
-    assert "EVENTS" in line
-    assert "max_age" in line
+    name = Subjects("tr").stream(EVENTS)
+    client = await nats.connect(nats_server.url)
+    try:
+        config = (await client.jetstream().stream_info(name)).config
+        config.max_msgs_per_subject = 5
+        await client.jetstream().update_stream(config)
+    finally:
+        await client.close()
+    line = await asyncio.to_thread(_fail, NATS_URL=nats_server.url)
+    assert name in line
+    assert "max_msgs_per_subject" in line
 
 
 async def test_an_outage_of_nats_is_reported(nats_server: NatsServer, tmp_path: Path) -> None:
