@@ -1,4 +1,4 @@
-"""What headers say of an execution is what its log folds to, at every event."""
+"""The status in commit headers equals the folded status after every event."""
 
 import pytest
 from hypothesis import given
@@ -17,7 +17,7 @@ LOGS = list(golden_logs())
     st.integers(0, 2**64 - 1),
 )
 def test_a_header_is_read_as_it_was_written(status: str, waits: int, mark: int) -> None:
-    """Of what does not wait nobody needs to know which steps."""
+    """The digest is omitted if no step waits."""
     written = CommitStatus(status, waits, mark if waits else 0)
     assert CommitStatus.from_headers({STATE: str(written)}) == written
 
@@ -25,20 +25,20 @@ def test_a_header_is_read_as_it_was_written(status: str, waits: int, mark: int) 
 @pytest.mark.parametrize(
     "text", ["", "running", "running 1", "running x", "running 1 xyz", "a b c d"]
 )
-def test_what_is_not_understood_says_nothing(text: str) -> None:
-    """A later version may say more, and then it is to be found out otherwise."""
+def test_an_unknown_header_is_ignored(text: str) -> None:
+    """A newer version may use another form; readers then fold the log."""
     assert CommitStatus.parse(text) is None
 
 
 @given(st.text(max_size=40))
-def test_a_header_may_hold_anything(text: str) -> None:
-    """Without harm."""
+def test_any_text_is_parsed_without_an_error(text: str) -> None:
+    """Headers are not trusted."""
     CommitStatus.parse(text)
 
 
 @pytest.mark.parametrize("golden", LOGS, ids=lambda golden: golden.title)
-def test_the_waits_of_a_state_are_counted_as_they_come_and_go(golden: GoldenLog) -> None:
-    """Their number and their mark are those of the steps that wait."""
+def test_a_state_counts_its_waits(golden: GoldenLog) -> None:
+    """Their number and digest match the waiting steps after every event."""
     state = ExecutionState()
     for commit in golden.record.commits:
         for event in commit.events():
@@ -53,14 +53,14 @@ def test_the_waits_of_a_state_are_counted_as_they_come_and_go(golden: GoldenLog)
             assert len(state.waiting(3)) == min(3, len(waiting))
 
 
-def test_waits_that_are_alike_have_another_mark() -> None:
-    """As they have where one wave of them has given way to the next."""
+def test_similar_waits_have_different_digests() -> None:
+    """For example, when one wave of waits replaces another."""
     waves = [[(f"n{2 * t}", f"T{t}"), (f"n{2 * t + 1}", f"T{t}")] for t in range(1000)]
     assert len({digest_of_waits(wave) for wave in waves}) == len(waves)
 
 
 def test_some_golden_log_waits_for_signals() -> None:
-    """Or the test above would show nothing."""
+    """Otherwise the test above would pass vacuously."""
     counts = []
     for golden in LOGS:
         state = ExecutionState()

@@ -1,4 +1,4 @@
-"""An expression's worst cost is known before it is evaluated."""
+"""The cost check of expressions before their evaluation."""
 
 import pytest
 
@@ -19,8 +19,8 @@ ITEMS = [{"price": float(i), "name": f"item {i}", "tags": ["a", "b"]} for i in r
         "'a,b'.split(',').join('-')",
     ],
 )
-def test_what_people_write_is_allowed(source: str):
-    """Loops over some hundred records, with names from outside, cost little."""
+def test_ordinary_expressions_are_allowed(source: str):
+    """Loops over a few hundred records are cheap."""
     context = {"input": {"items": ITEMS, "least": 3.0}, "execution": {"id": "x"}}
     compile_expression(source).evaluate(context)
 
@@ -37,22 +37,22 @@ def test_what_people_write_is_allowed(source: str):
         "input.text.replace('', input.text)",
     ],
 )
-def test_what_takes_the_square_of_a_large_input_is_refused(source: str):
-    """The refusal comes at once, and says what to do."""
+def test_quadratic_time_on_a_large_input_is_refused(source: str):
+    """The refusal is immediate and names the remedy."""
     context = {"input": {"n": list(range(50_000)), "text": "x" * 200_000}}
     with pytest.raises(ExpressionError, match="too many steps over"):
         compile_expression(source).evaluate(context)
 
 
-def test_a_loop_that_makes_no_list_goes_over_a_large_one():
-    """It takes as many steps as the list is long."""
+def test_a_loop_without_a_result_list_may_be_long():
+    """Its steps grow linearly with the list."""
     assert compile_expression("input.n.exists(a, a > 49990)").evaluate(
         {"input": {"n": list(range(50_000))}}
     )
 
 
-def test_what_a_body_takes_from_outside_counts_by_its_size():
-    """A number costs nothing, a list is gone over at every element."""
+def test_outer_values_in_a_loop_body_count_by_their_size():
+    """A number is free; a list may be traversed for every element."""
     context = {"input": {"n": list(range(1500)), "least": 7}}
     kept = compile_expression("input.n.filter(a, a >= input.least).size()").evaluate(context)
     assert kept == 1493

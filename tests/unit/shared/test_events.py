@@ -1,4 +1,4 @@
-"""Events: what they are on the wire, and how they become commits."""
+"""The wire format of events and commits."""
 
 from itertools import pairwise
 
@@ -34,7 +34,7 @@ def line(text):
 
 
 def test_an_event_is_type_data_and_timestamp():
-    """What a browser receives is this slice itself, so its form is the contract."""
+    """Browsers receive the stored bytes, so their form is a contract."""
     (commit,) = encode_commits([StepStarted(StepBegun("a", "http", "running", 1, NOW), NOW)])
     assert msgspec.json.decode(commit) == [
         {
@@ -59,7 +59,7 @@ def test_a_null_output_is_written():
 
 
 def test_few_events_are_one_commit():
-    """They become true together."""
+    """One commit is appended atomically."""
     events: list[Event] = [line("a"), line("b")]
     (commit,) = encode_commits(events)
     assert decode_commit(commit) == events
@@ -69,7 +69,7 @@ def test_few_events_are_one_commit():
 @settings(max_examples=30)
 @given(st.lists(st.integers(0, 200_000) | st.just(260_000), min_size=1, max_size=20))
 def test_commits_stay_under_their_limit_and_keep_the_order(sizes):
-    """More events than fit go into the next commit."""
+    """Events beyond the limit go into the next commit."""
     events: list[Event] = [line(f"{index}" + "x" * size) for index, size in enumerate(sizes)]
     commits = list(encode_commits(events))
     assert all(len(commit) <= MAX_COMMIT_BYTES for commit in commits)
@@ -81,7 +81,7 @@ def test_commits_stay_under_their_limit_and_keep_the_order(sizes):
 
 @pytest.mark.parametrize("spare", [0, 1, 2])
 def test_a_commit_may_be_exactly_as_large_as_its_limit(spare):
-    """One byte more, and it is two."""
+    """One more byte makes two commits."""
     empty = len(next(encode_commits([line(""), line("")])))
     half = (MAX_COMMIT_BYTES - empty) // 2
     events = [line("x" * half), line("x" * (MAX_COMMIT_BYTES - empty - half - 1 + spare))]
@@ -90,7 +90,7 @@ def test_a_commit_may_be_exactly_as_large_as_its_limit(spare):
 
 
 def test_an_event_of_the_largest_values_fits_a_commit():
-    """An output of 256 KiB leaves room for what is around it."""
+    """An output of 256 KiB leaves room for the rest of the event."""
     event = StepCompleted(
         StepDone("n" * 64, "t" * 64, "success", 1, NOW, NOW, 5, "x" * (256 * 1024 - 2)), NOW
     )
@@ -100,21 +100,21 @@ def test_an_event_of_the_largest_values_fits_a_commit():
 
 @given(st.floats(0, 4e9))
 def test_timestamps_keep_the_millisecond(seconds):
-    """They are UTC, and cut rather than rounded: in the future by a rounded microsecond at most."""
+    """Timestamps are UTC and truncated, so they are at most a microsecond in the future."""
     text = format_timestamp(seconds)
     assert text.endswith("Z")
     assert len(text) == len(NOW)
     assert -0.000_001 <= seconds - parse_timestamp(text) < 0.001_001
 
 
-def test_timestamps_are_written_as_the_contract_has_them():
-    """RFC 3339 with three digits."""
+def test_timestamps_have_three_fraction_digits():
+    """RFC 3339 with milliseconds."""
     assert format_timestamp(1705314600) == "2024-01-15T10:30:00.000Z"
     assert parse_timestamp("2024-01-15T11:30:00.000+01:00") == 1705314600
 
 
 @pytest.mark.parametrize("payload", [b"", b"{}", b"[{}]", b'[{"type":"step:new","data":{}}]'])
-def test_what_is_no_commit_is_refused(payload):
-    """A log that is not ours must not fold to something."""
+def test_an_invalid_commit_is_refused(payload):
+    """A foreign log must not fold to a state."""
     with pytest.raises(msgspec.DecodeError):
         decode_commit(payload)

@@ -1,4 +1,4 @@
-"""Expressions: what they refer to, what they give, and that they fail in one way only."""
+"""CEL expressions: their names, values and errors."""
 
 import contextlib
 import math
@@ -92,12 +92,12 @@ WORDS = st.sampled_from(
 
 
 def evaluate(source, context=None):
-    """Compile and evaluate in one go."""
+    """Compile and evaluate."""
     return compile_expression(source).evaluate(CONTEXT if context is None else context)
 
 
 def references(source):
-    """Return the names and the nodes that an expression says it refers to."""
+    """Return the names and nodes of an expression."""
     expression = compile_expression(source)
     return set(expression.names), None if expression.nodes is None else set(expression.nodes)
 
@@ -147,8 +147,8 @@ def references(source):
         ("type(input.n) == int", {"input"}, set()),
     ],
 )
-def test_an_expression_knows_what_it_refers_to(source, names, nodes):
-    """The context that an expression gets is built from these, so they must be exact."""
+def test_an_expression_knows_its_names_and_nodes(source, names, nodes):
+    """The context is built from them, so they must be complete."""
     assert references(source) == (names, nodes)
 
 
@@ -163,8 +163,8 @@ def test_an_expression_knows_what_it_refers_to(source, names, nodes):
         "nodes.exists(n, nodes[n].status == 'success')",
     ],
 )
-def test_what_an_expression_refers_to_is_all_it_needs(source):
-    """Evaluated on the names it asks for alone, it gives what it gives on all."""
+def test_an_expression_needs_only_its_names(source):
+    """The value is the same on a context of its names only."""
     expression = compile_expression(source)
     wanted = {name: CONTEXT[name] for name in expression.names}
     if expression.nodes is not None and "nodes" in wanted:
@@ -192,7 +192,7 @@ def test_what_an_expression_refers_to_is_all_it_needs(source):
     ],
 )
 def test_expressions_give_json(source, value):
-    """Timestamps, durations and bytes become what JSON has for them."""
+    """Timestamps, durations and bytes are converted to JSON types."""
     assert evaluate(source) == value
 
 
@@ -217,8 +217,8 @@ def test_expressions_give_json(source, value):
         ("'abc'.contains('b')", True),
     ],
 )
-def test_extension_functions_are_there(source, value):
-    """The functions of cel-go's libraries work, with and without a namespace."""
+def test_extension_functions_are_available(source, value):
+    """The functions of cel-go's libraries work with and without a namespace."""
     assert evaluate(source) == value
 
 
@@ -233,8 +233,8 @@ def test_extension_functions_are_there(source, value):
         *("input['nothing']", "[1][1u]"),
     ],
 )
-def test_values_that_do_not_fit_are_expression_errors(source):
-    """Whatever goes wrong in an evaluation is one error, and it names the expression."""
+def test_a_failed_evaluation_is_an_expression_error(source):
+    """Every failure is one kind of error, which names the expression."""
     with pytest.raises(ExpressionError) as caught:
         evaluate(source)
     assert source in str(caught.value)
@@ -251,15 +251,15 @@ def test_values_that_do_not_fit_are_expression_errors(source):
         ("optional.none()", 10),
     ],
 )
-def test_functions_that_there_are_not_are_found_when_compiled(source, column):
-    """With their place, and the nearest name that there is."""
+def test_unknown_functions_are_refused_by_the_compiler(source, column):
+    """The error has the column and the nearest known name."""
     with pytest.raises(InvalidExpressionError, match="there is no function") as caught:
         compile_expression(source)
     assert caught.value.column == column
 
 
-def test_every_function_that_is_known_is_there():
-    """What the list of functions promises, the evaluator has."""
+def test_every_listed_function_exists():
+    """The evaluator has all functions of the list."""
     for name in sorted(expression_module._FUNCTIONS):
         calls = (f"'a'.{name}('a')", f"{name}('a')", f"{name}([1])", f"math.{name}(1)")
         spaces = (f"sets.{name}([1], [1])", f"strings.{name}('a')", f"base64.{name}(b'')")
@@ -273,8 +273,8 @@ def test_every_function_that_is_known_is_there():
 
 
 @given(st.lists(WORDS, min_size=1, max_size=12))
-def test_an_evaluation_raises_nothing_but_expression_errors(words):
-    """Whatever is put together from the language's words is refused or evaluated."""
+def test_an_evaluation_raises_only_expression_errors(words):
+    """Random sequences of tokens are refused or evaluated."""
     try:
         value = evaluate("".join(words))
     except ExpressionError:
@@ -284,7 +284,7 @@ def test_an_evaluation_raises_nothing_but_expression_errors(words):
 
 @given(st.text(max_size=40))
 def test_any_text_is_compiled_or_refused(text):
-    """The compiler takes text from strangers."""
+    """The compiler receives untrusted text."""
     with contextlib.suppress(InvalidExpressionError):
         compile_expression(text)
 
@@ -302,14 +302,14 @@ def test_any_text_is_compiled_or_refused(text):
     ],
 )
 def test_deep_expressions_do_no_harm(source):
-    """However deep, an expression ends in a value or an ExpressionError, not in a dead process."""
+    """Deep nesting gives a value or an ExpressionError, and never crashes the process."""
     with contextlib.suppress(ExpressionError):
         evaluate(source)
 
 
 @given(JSON, st.lists(st.sampled_from(["a", "b", "c", "in_", "size"]), max_size=4))
-def test_a_plain_path_means_what_cel_means(value, steps):
-    """The walk that spares the evaluator finds the same, and fails where that fails."""
+def test_a_plain_path_equals_its_evaluation_by_cel(value, steps):
+    """The shortcut returns the same value, and fails in the same cases."""
     source = ".".join(["input", *steps])
     try:
         expected = cel.compile(source).execute({"input": value})
@@ -338,7 +338,7 @@ def test_a_plain_path_keeps_the_value_itself():
     ],
 )
 def test_a_syntax_error_has_its_column(source, column):
-    """The column is counted through the whole text, line breaks included."""
+    """The column counts from the start of the text, line breaks included."""
     with pytest.raises(InvalidExpressionError) as caught:
         compile_expression(source)
     assert caught.value.column == column
@@ -346,15 +346,15 @@ def test_a_syntax_error_has_its_column(source, column):
 
 
 def test_an_expression_may_have_4096_characters():
-    """The limit itself is allowed, one more is not."""
+    """One more character is refused."""
     longest = "'" + "a" * (MAX_LENGTH - 2) + "'"
     assert evaluate(longest) == "a" * 4094
     with pytest.raises(InvalidExpressionError, match="longer than 4096"):
         compile_expression(longest + " ")
 
 
-def test_loops_nest_two_deep_at_the_most():
-    """A third level would be a billion steps on a thousand items."""
+def test_loops_nest_at_most_two_deep():
+    """A third level would take a billion steps on a thousand items."""
     two = "input.list.map(x, input.list.map(y, {}))"
     assert evaluate(two.format("x + y")) == [[2, 3, 4], [3, 4, 5], [4, 5, 6]]
     with pytest.raises(InvalidExpressionError, match="loops nested more than 2 deep") as caught:
@@ -365,7 +365,7 @@ def test_loops_nest_two_deep_at_the_most():
 
 
 class TestTemplates:
-    """JSON with expressions in its strings."""
+    """JSON values with expressions in their strings."""
 
     @pytest.mark.parametrize(
         ("template", "value"),
@@ -400,14 +400,14 @@ class TestTemplates:
         ],
     )
     def test_expressions_become_their_values(self, template, value):
-        """A string that is one expression keeps its type; in a longer one values are text."""
+        """A string of one expression keeps the type; in a longer one values are text."""
         if isinstance(template, dict):
             value = {"a": [3, {"b": "Ada"}], "${k}": 1}
         assert compile_template(template).render(CONTEXT) == value
 
     @given(JSON)
     def test_json_without_a_dollar_stays_itself(self, value):
-        """Nothing else in a template means anything."""
+        """Only ``$`` is special in a template."""
         undollared = msgspec.json.decode(msgspec.json.encode(value).replace(b"$", b"S"))
         template = compile_template(undollared)
         assert template.expressions == ()
@@ -415,17 +415,17 @@ class TestTemplates:
 
     @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
     def test_any_text_can_be_escaped(self, text):
-        """With ``$`` written before every ``${`` a text stands for itself."""
+        """``$${`` renders as ``${``."""
         assert compile_template(text.replace("${", "$${")).render({}) == text
 
     @given(st.lists(st.sampled_from(["$", "{", "}", "'", '"', "input.n", " ", "\\", "1", "+"])))
     def test_any_template_is_rendered_or_refused(self, parts):
-        """Half-written expressions are refused, never raised."""
+        """Incomplete expressions are refused without other exceptions."""
         with contextlib.suppress(ExpressionError):
             compile_template("".join(parts)).render(CONTEXT)
 
-    def test_every_bad_expression_is_named_with_its_path(self):
-        """All of them at once, not the first."""
+    def test_every_invalid_expression_is_reported_with_its_path(self):
+        """The error lists all of them."""
         with pytest.raises(InvalidTemplateError) as caught:
             compile_template({"a": "${1 +}", "b": ["ok", "${"], "c": "${input.n}"})
         paths = [path for path, _error in caught.value.errors]
@@ -433,27 +433,27 @@ class TestTemplates:
 
     @pytest.mark.parametrize("text", ["${", "${input.n", "a ${'} b", '${"}', "${{}", "${// }"])
     def test_an_expression_without_its_end_is_refused(self, text):
-        """The place is where it begins."""
+        """The column is its start."""
         with pytest.raises(InvalidTemplateError, match="without a matching '}'") as caught:
             compile_template(text)
         assert caught.value.errors[0][1].column == text.index("$") + 1
 
-    def test_the_end_of_an_expression_is_looked_for_in_linear_time(self):
-        """A megabyte of quotes that never close was once looked through from each of them."""
+    def test_the_end_of_an_expression_is_found_in_linear_time(self):
+        """A megabyte of unclosed quotes must not take quadratic time."""
         text = "${" + '\\"' * 500_000
         with pytest.raises(InvalidTemplateError):
             compile_template([text] * 100)
 
     def test_a_template_lists_its_expressions_with_their_paths(self):
-        """Validation reports on each where it stands."""
+        """Validation reports problems at these paths."""
         template = compile_template({"a": ["x ${input.n} ${nodes.parse.output}"]})
         assert [(path, e.source) for path, e in template.expressions] == [
             (("a", 0), "input.n"),
             (("a", 0), "nodes.parse.output"),
         ]
 
-    def test_a_number_that_json_lacks_is_an_error(self):
-        """It would otherwise arrive as null, and nobody would know why."""
+    def test_nan_and_infinity_are_errors(self):
+        """JSON cannot represent them, and they would silently become null."""
         for source in ("${1.0 / 0.0}", "x ${[0.0 / 0.0]}"):
             with pytest.raises(ExpressionError, match="JSON"):
                 compile_template(source).render({})

@@ -1,4 +1,4 @@
-"""Ids, subjects, positions and durations: what text is let in, and that it comes back."""
+"""Parsing and formatting of ids, subjects, positions and durations."""
 
 import time
 
@@ -23,31 +23,31 @@ HOSTILE = ["", "a.b", "*", ">", "a b", "a\n", "a\r\nid: x", "é", "a/b", "\0", "
 
 
 class TestIds:
-    """What may become a subject token."""
+    """Ids that may become subject tokens."""
 
     @given(IDS)
     def test_letters_digits_dashes_and_underscores_are_ids(self, text):
-        """Up to 64 of them."""
+        """An id has 1 to 64 characters."""
         assert check_id(text, "node") == text
         assert is_valid_node_type(text)
 
     @pytest.mark.parametrize("text", HOSTILE)
     def test_anything_else_is_refused(self, text):
-        """The error says what it was meant to be."""
+        """The error names the kind of the id."""
         assert not is_valid_id(text)
         with pytest.raises(InvalidIdError, match="tenant"):
             check_id(text, "tenant")
 
     @pytest.mark.parametrize("text", ["", ".", "a.", ".a", "a..b", "a.*", "a.>", "x." * 32 + "x"])
     def test_a_node_type_is_ids_joined_by_dots(self, text):
-        """64 characters in all."""
+        """At most 64 characters."""
         assert is_valid_node_type("po.parse")
         assert is_valid_node_type("x." * 31 + "xy")
         assert not is_valid_node_type(text)
         assert not is_valid_node_type("po.parse\n")
 
-    def test_execution_ids_sort_by_the_time_of_their_making(self):
-        """A run list is sorted by its keys alone."""
+    def test_execution_ids_sort_by_creation_time(self):
+        """Run lists are sorted by their keys."""
         made = []
         for _ in range(5):
             made.append(new_execution_id())
@@ -59,22 +59,22 @@ class TestIds:
         assert all(is_valid_id(execution) for execution in made)
 
     def test_tokens_do_not_repeat(self):
-        """They tell commits and writers apart."""
+        """Tokens identify commits and writers."""
         assert len({new_token() for _ in range(1000)}) == 1000
 
 
 class TestSubjects:
-    """Subjects are built from checked ids, and read back."""
+    """Building and parsing of subjects."""
 
     @given(IDS, IDS, IDS)
     def test_a_log_subject_names_its_execution(self, prefix, tenant, execution):
-        """So does the subject on which it is republished."""
+        """The republished subject does as well."""
         subjects = Subjects(prefix)
         assert subjects.execution_of(subjects.log(tenant, execution)) == (tenant, execution)
         assert subjects.execution_of(subjects.live(tenant, execution)) == (tenant, execution)
 
     @pytest.mark.parametrize("text", HOSTILE)
-    def test_no_subject_is_built_from_what_is_no_id(self, text):
+    def test_an_invalid_id_builds_no_subject(self, text):
         """A wildcard or a dot would address other tenants' subjects."""
         subjects = Subjects()
         attempts = [
@@ -105,20 +105,20 @@ class TestSubjects:
         ],
     )
     def test_other_subjects_name_no_execution(self, subject):
-        """Even those that contain one."""
+        """Not even those that contain the subject of an execution."""
         with pytest.raises(InvalidIdError):
             Subjects().execution_of(subject)
 
     @pytest.mark.parametrize("queue", ["", "a b", "*", "a.>", "é", "a\n", "x" * 129, "a%2Eb"])
     def test_no_queue_reaches_beyond_its_own_token(self, queue):
-        """Dramatiq allows dots in a queue's name, a subject token none."""
+        """Dramatiq allows dots in queue names, but subject tokens must not have any."""
         assert queue_token("a.b") == "a%2Eb"
         with pytest.raises(InvalidIdError):
             queue_token(queue)
 
     @pytest.mark.parametrize("name", ["", "a b", "*", "a.>", "a.b", "é", "a\n", "x" * 129])
-    def test_no_line_reaches_beyond_its_own_token(self, name):
-        """Nor does anybody who stands in one."""
+    def test_no_fifo_queue_reaches_beyond_its_own_token(self, name):
+        """The subject of a member does not, either."""
         assert Subjects().in_line("l", "t", "e") == Subjects().line("l").replace("*.*", "t.e")
         for attempt in (Subjects().line, lambda line: Subjects().in_line(line, "t", "e")):
             with pytest.raises(InvalidIdError):
@@ -126,7 +126,7 @@ class TestSubjects:
 
     @pytest.mark.parametrize("name", ["", "a b", "*", "a.>", ".a", "a.", "é", "a\n", "x" * 129])
     def test_no_procedure_reaches_beyond_its_own_subject(self, name):
-        """Its dots are those of the subject."""
+        """The dots of a procedure separate subject tokens."""
         assert Subjects().trigger("t", "order.paid") == "tr.trigger.t.order.paid"
         with pytest.raises(InvalidIdError):
             Subjects().trigger("t", name)
@@ -140,7 +140,7 @@ class TestSubjects:
 
 
 class TestPositions:
-    """SSE ids."""
+    """Parsing and ordering of SSE ids."""
 
     @given(
         st.from_regex(r"[0-9a-f]{1,16}", fullmatch=True),
@@ -148,7 +148,7 @@ class TestPositions:
         st.integers(0, 999_999),
     )
     def test_a_position_is_read_as_it_was_written(self, epoch, sequence, index):
-        """And takes no more than 48 characters, far from the 128 that a CORS preflight allows."""
+        """The text has at most 48 characters; CORS preflights allow 128."""
         position = StreamPosition(epoch, sequence, index)
         assert StreamPosition.parse(str(position)) == position
         assert len(str(position)) <= 48
@@ -170,19 +170,19 @@ class TestPositions:
     @example("9" * 5000)
     @example("1-2-3\0")
     def test_any_other_text_is_no_position(self, text):
-        """A client may send anything; what is read is written in one way only."""
+        """Clients may send any text; each position has exactly one text form."""
         position = StreamPosition.parse(text)
         assert position is None or str(position) == text
 
     @given(st.lists(st.tuples(st.integers(0, 10**18), st.integers(0, 10**5)), min_size=2))
     def test_positions_are_ordered_as_numbers(self, places):
-        """As texts, 10 would come before 9."""
+        """As text, 10 would sort before 9."""
         positions = [StreamPosition("abc", *place) for place in places]
         assert sorted(positions) == [StreamPosition("abc", *place) for place in sorted(places)]
 
 
 class TestDurations:
-    """Durations as people write them."""
+    """Parsing and formatting of durations."""
 
     @pytest.mark.parametrize(
         ("text", "seconds"),
@@ -198,7 +198,7 @@ class TestDurations:
         ],
     )
     def test_durations_are_a_number_and_a_unit(self, text, seconds):
-        """Spaces around them do no harm."""
+        """Surrounding spaces are ignored."""
         assert Duration.parse(text) == seconds
 
     @pytest.mark.parametrize(
@@ -206,19 +206,19 @@ class TestDurations:
         ["", "5", "s", "1 s", "-1s", "+1s", "1e3s", "1.s", ".5s", "1S", "1h30m", "nans", "٣s"],
     )
     def test_anything_else_is_refused(self, text):
-        """With a sentence that shows how to write one."""
+        """The message shows valid examples."""
         with pytest.raises(ValueError, match="250ms, 30s or 7d"):
             Duration.parse(text)
 
     @pytest.mark.parametrize("text", ["36501d", "9" * 400 + "ms", "1000000h"])
     def test_a_century_is_the_longest(self, text):
-        """Later times do not fit a calendar date, or a float."""
+        """Later times overflow calendar dates."""
         assert Duration.parse("36500d") == LONGEST
         with pytest.raises(ValueError, match="longer than 36500d"):
             Duration.parse(text)
 
     @given(st.integers(1, 36_500), st.sampled_from(["ms", "s", "m", "h", "d"]))
     def test_a_duration_is_read_as_it_is_written(self, number, unit):
-        """Though perhaps in a larger unit."""
+        """The unit may change to a larger one."""
         duration = Duration.parse(f"{number}{unit}")
         assert Duration.parse(str(duration)) == pytest.approx(duration)

@@ -1,4 +1,4 @@
-"""Masking: what of an event, and of a value, people are shown."""
+"""Masking of sensitive values in events and JSON values."""
 
 from typing import Any
 
@@ -59,15 +59,15 @@ MARKED: list[Event] = [
 
 
 def slice_of(event: Event) -> msgspec.Raw:
-    """Return an event as it is stored."""
+    """Return the stored form of an event."""
     (commit,) = encode_commits([event])
     (piece,) = split_commit(commit)
     return piece
 
 
 @pytest.mark.parametrize("event", MARKED, ids=lambda event: type(event).__name__)
-def test_a_marked_event_is_shown_without_what_is_marked(event: Event):
-    """Its other fields are shown as they are, and in their order."""
+def test_marked_values_of_an_event_are_masked(event: Event):
+    """Its other fields keep their values and order."""
     stored = slice_of(event)
     seen = mask_event(stored)
     assert SECRET.encode() in bytes(stored)
@@ -79,14 +79,14 @@ def test_a_marked_event_is_shown_without_what_is_marked(event: Event):
     assert msgspec.json.encode(after) in {wanted, wanted.replace(b'{"pin":"***"}', b'"***"')}
 
 
-def test_an_event_without_marks_is_the_very_same_object():
-    """Nobody pays for what is not used."""
+def test_an_event_without_marks_is_returned_unchanged():
+    """Events without sensitive values cost no copy."""
     stored = slice_of(StepLogged(StepLog("a", "t", "info", "m", {"c": 1}), NOW))
     assert mask_event(stored) is stored
 
 
-def test_a_field_of_a_users_that_has_the_name_of_the_mark_marks_nothing():
-    """Only the event itself says what is sensitive in it."""
+def test_a_user_field_named_sensitive_masks_nothing():
+    """Only the event's own field marks values."""
     fields = {"sensitive": ["/c"], "c": SECRET}
     stored = slice_of(StepLogged(StepLog("a", "t", "info", "m", fields), NOW))
     assert mask_event(stored) is stored
@@ -106,8 +106,8 @@ def test_a_field_of_a_users_that_has_the_name_of_the_mark_marks_nothing():
         ({"a": 1}, ["/a", "/a/b", ""], MASK),
     ],
 )
-def test_places_are_replaced_where_they_are(value, pointers, seen):
-    """By keys and by indexes, escaped or not; what is not there is left out."""
+def test_values_at_pointers_are_masked(value, pointers, seen):
+    """Pointers contain keys and indexes, escaped or not; missing values are ignored."""
     assert mask_value(value, pointers) == seen
 
 
@@ -119,8 +119,8 @@ json_values = st.recursive(
 
 
 @given(json_values, st.data())
-def test_any_place_of_any_value_can_be_masked(value, data):
-    """The value that was given stays as it was, and all other places are shown."""
+def test_any_part_of_any_value_can_be_masked(value, data):
+    """The original stays unchanged, and so do all other parts of the copy."""
     place: list[Any] = []
     inner = value
     while isinstance(inner, list | dict) and inner and data.draw(st.booleans()):

@@ -1,4 +1,4 @@
-"""What looks like a credential is masked wherever it stands, and nothing else is."""
+"""Redaction of credentials in texts."""
 
 import pytest
 
@@ -24,8 +24,8 @@ TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJl"
         ("nats://user:password@host:4222", "nats://user:***@host:4222"),
     ],
 )
-def test_credentials_are_masked(text: str, shown: str) -> None:
-    """Tokens by their form, others by what stands before them."""
+def test_credentials_are_redacted(text: str, shown: str) -> None:
+    """Tokens are found by their form, other credentials by their prefix."""
     assert redact_credentials(text) == shown
 
 
@@ -43,11 +43,11 @@ def test_credentials_are_masked(text: str, shown: str) -> None:
     ],
 )
 def test_other_texts_stay_as_they_are(text: str) -> None:
-    """Or a log would say nothing any more."""
+    """Logs must stay readable."""
     assert redact_credentials(text) == text
 
 
-def test_no_text_takes_long() -> None:
-    """A log line may be of a client's choosing; a quadratic pattern would not come to an end."""
+def test_redaction_takes_linear_time() -> None:
+    """Clients can influence log lines, so a quadratic pattern would be an attack vector."""
     for part in ("eyJ", "bearer ", "://", "authorization=", "://a:", "trt_aaaaaaa.", "a" * 64):
         assert redact_credentials(part * (400_000 // len(part)))

@@ -1,4 +1,4 @@
-"""Whatever a schema asks for, its check ends, and soon."""
+"""The schema validator is bounded in time for any schema."""
 
 from typing import Any
 
@@ -24,13 +24,13 @@ _JSON = st.recursive(
 
 
 def doubling(depth: int) -> dict[str, Any]:
-    """Return a schema whose last definition refers to the first very often."""
+    """Return a schema whose references double at each level."""
     twice = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n - 1}"}] * 2} for n in range(1, depth)}
     return {"$defs": {"d0": {"type": "string"}, **twice}, "$ref": f"#/$defs/d{depth - 1}"}
 
 
 def checked(schema: Any, value: Any) -> list[str]:
-    """Return what is wrong with a value, by a schema that may be stored."""
+    """Return the violations of a value, by a valid schema."""
     assert schema_problems(schema) == []
     return [each.detail for each in violations(compile_schema(schema), "input", value)]
 
@@ -49,15 +49,13 @@ def checked(schema: Any, value: Any) -> list[str]:
         ({"uniqueItems": True}, [{"n": number} for number in range(20_000)], True),
     ],
 )
-def test_a_check_takes_no_longer_than_the_value_is_long(
-    schema: Any, value: Any, is_good: bool
-) -> None:
-    """With a pattern that backtracks, or items compared in pairs, it would not end in time."""
+def test_a_check_takes_linear_time(schema: Any, value: Any, is_good: bool) -> None:
+    """Backtracking patterns and pairwise comparison of items would take too long."""
     assert (checked(schema, value) == []) is is_good
 
 
-def test_a_check_that_would_not_end_is_given_up() -> None:
-    """The value is refused, because nobody knows whether it is what the schema asks for."""
+def test_a_check_stops_at_its_time_limit() -> None:
+    """The value is refused, because its validity is unknown."""
     schema = doubling(60)
     assert schema_problems(schema) == []
     found = violations(compile_schema(schema), "input", "text", INLINE_SECONDS)
@@ -83,18 +81,18 @@ def test_a_check_that_would_not_end_is_given_up() -> None:
         ),
     ],
 )
-def test_what_could_only_be_found_by_backtracking_is_refused(
+def test_patterns_that_need_backtracking_are_refused(
     schema: Any, place: tuple[str, ...], said: str
 ) -> None:
-    """When the schema is stored, at the place where it stands."""
+    """They are reported with their position when the schema is stored."""
     ((at, detail),) = schema_problems(schema)
     assert at == place
     assert said in detail
 
 
 @given(st.lists(_JSON, max_size=5))
-def test_items_are_unique_as_json_has_it(items: list[Any]) -> None:
-    """1 and 1.0 are the same number, 1 and true are not."""
+def test_unique_items_use_json_equality(items: list[Any]) -> None:
+    """1 equals 1.0, but not true."""
     equal = any(_same(a, b) for index, a in enumerate(items) for b in items[:index])
     assert bool(checked({"uniqueItems": True}, items)) is equal
 

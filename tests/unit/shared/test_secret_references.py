@@ -1,4 +1,4 @@
-"""Secrets in definitions: where they may be named, and how."""
+"""References to secrets in definitions."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ ALONE = "a secret must be used as"
 
 
 def problems_of(node: dict[str, Any], **fields: Any) -> list[tuple[str, str]]:
-    """Return what is wrong with a workflow of one node, with pointers from the node on."""
+    """Return the problems of a workflow of one node, with pointers relative to the node."""
     found = validate({"id": "w", "nodes": {"n": node}, **fields}, TYPES).problems
     return [(each.pointer.removeprefix("/nodes/n"), each.detail) for each in found]
 
@@ -42,7 +42,7 @@ def problems_of(node: dict[str, Any], **fields: Any) -> list[tuple[str, str]]:
     ],
 )
 def test_nodes_whose_parameters_are_not_recorded_take_secrets(node):
-    """Anywhere in what they are given, also for each item of a map."""
+    """References are allowed anywhere in the parameters, also in the items of a map."""
     assert problems_of(node) == []
 
 
@@ -73,14 +73,14 @@ def test_nodes_whose_parameters_are_not_recorded_take_secrets(node):
     ],
 )
 def test_nodes_whose_parameters_are_recorded_take_none(node, place):
-    """The problem names the type, and those that would do."""
+    """The problem names the type, and types that take secrets."""
     ((found, detail),) = problems_of(node)
     assert found == place
     assert "takes no secrets, because its parameters are recorded; use http" in detail
 
 
 def test_no_secret_may_decide_what_is_recorded():
-    """Conditions, lists, keys and outputs tell of what they are made of."""
+    """The results of conditions, lists, keys and outputs are recorded."""
     node = {"type": "own", "when": 'secrets.x == "a"'}
     assert [place for place, detail in problems_of(node) if RECORDED in detail] == ["/when"]
     awaits = {"type": "await", "with": {"triggers": ["p"], "match": "event.x == secrets.x"}}
@@ -116,26 +116,26 @@ def test_no_secret_may_decide_what_is_recorded():
         "[secrets.a]",
     ],
 )
-def test_nothing_is_computed_with_a_secret(expression):
-    """What came of it could not be recognised, and kept out of logs."""
+def test_expressions_cannot_compute_with_secrets(expression):
+    """The result could not be redacted in logs."""
     ((place, detail),) = problems_of({"type": "own", "with": {"x": f"${{{expression}}}"}})
     assert place == "/with/x"
     assert ALONE in detail
 
 
 def test_the_name_of_a_secret_is_short():
-    """It is a part of a path, and of the name of a variable."""
+    """It becomes part of a path and of a variable name."""
     ((_place, detail),) = problems_of({"type": "own", "with": {"x": f"${{secrets.{'x' * 65}}}"}})
     assert detail == "the name of a secret must be at most 64 characters long"
 
 
 @pytest.mark.parametrize("source", ["secrets.a_b", " secrets . a_b ", "secrets['a_b']"])
-def test_an_expression_tells_which_secret_it_is(source):
-    """However it is spelled."""
+def test_an_expression_knows_its_secret(source):
+    """All notations are recognised."""
     assert compile_expression(source).secret == "a_b"
 
 
-def test_secrets_in_texts_of_expressions_are_none():
-    """A text is no reference."""
+def test_secret_names_in_string_literals_are_ignored():
+    """A string literal is not a reference."""
     assert compile_expression('"secrets.a"').secret is None
     assert problems_of({"type": "transform", "with": {"value": '${"secrets.a"}'}}) == []

@@ -1,4 +1,4 @@
-"""Sensitive places: what schemas and nodes mark, and where their values turn up again."""
+"""Marks of sensitive values in schemas and nodes, and copies of these values."""
 
 from typing import Any
 
@@ -65,14 +65,14 @@ MARKED = {"type": "string", "sensitive": True}
         (None, {"a": 1}, []),
     ],
 )  # fmt: skip
-def test_a_schema_marks_places_of_what_it_describes(schema, value, found):
-    """In all its branches, through references, and nothing that merely has the name."""
+def test_a_schema_marks_values(schema, value, found):
+    """Marks work in all branches and through references; a property of that name is no mark."""
     assert schema is None or schema_problems(schema) == []
     assert sorted(sensitive_pointers(schema, value)) == sorted(found)
 
 
-def test_a_value_too_deep_to_look_through_is_marked_as_a_whole():
-    """To show too little does no harm."""
+def test_a_value_that_is_too_deep_is_marked_as_a_whole():
+    """Masking too much does no harm."""
     value: Any = {}
     for _ in range(2000):
         value = {"next": value}
@@ -92,14 +92,14 @@ def test_a_value_too_deep_to_look_through_is_marked_as_a_whole():
         (["/*"], ["/*"]),
     ],
 )
-def test_a_node_marks_places_of_its_output(marks, found):
-    """A star is every item of a list, and an ordinary key of an object."""
+def test_a_node_marks_values_of_its_output(marks, found):
+    """A star matches every item of a list; in an object it is an ordinary key."""
     output = {"rows": [{"iban": "AT61"}, {"iban": "DE02", "n": 1}], "total": 5, "*": 1}
     assert node_sensitive_pointers(Node("own", sensitive=marks), output) == found
 
 
 def test_marks_of_a_maps_list_are_marks_of_its_items():
-    """An item's output is in the log before the list is."""
+    """The output of an item is recorded before the list."""
     node = Node("map", sensitive=["/*/ssn", "/1", "/2/deep/er"])
     assert item_sensitive_patterns(node, 0) == ["/ssn"]
     assert item_sensitive_patterns(node, 1) == ["/ssn", ""]
@@ -116,8 +116,8 @@ pointers = st.lists(
 
 
 @given(pointers)
-def test_few_pointers_mark_at_least_the_same(given_pointers):
-    """Places within marked places are left out, and too many give way to what they are in."""
+def test_limited_pointers_cover_all_values(given_pointers):
+    """Nested pointers are dropped, and too many are replaced by enclosing values."""
     kept = limit_pointers(given_pointers)
     assert len(kept) <= MAX_EVENT_POINTERS
     for pointer in given_pointers:
@@ -126,8 +126,8 @@ def test_few_pointers_mark_at_least_the_same(given_pointers):
         assert any(f"{pointer}/".startswith(f"{each}/") for pointer in given_pointers)
 
 
-def test_thousands_of_places_become_what_they_are_in():
-    """An event must not grow with them."""
+def test_thousands_of_pointers_become_the_enclosing_value():
+    """Events must stay small."""
     assert limit_pointers([f"/rows/{index}/iban" for index in range(10_000)]) == ["/rows"]
 
 
@@ -149,13 +149,13 @@ def test_thousands_of_places_become_what_they_are_in():
     ],
 )
 def test_a_definition_tells_whether_it_marks_anything(fields, is_marked):
-    """Whoever marks nothing pays for nothing."""
+    """Workflows without marks skip the search."""
     assert has_sensitive_fields(definition({"a": {"type": "own", **fields}})) is is_marked
     assert has_sensitive_fields(definition({"a": {}}, input={"properties": {"x": MARKED}}))
 
 
-def test_a_visual_editor_marks_with_the_same_words():
-    """In the data of its nodes, as every other field of a node."""
+def test_a_visual_editor_marks_with_the_same_field():
+    """The field is in the data of a node, like all its fields."""
     node = {"id": "a", "type": "log", "data": {"message": "x", "sensitive": ["/a"]}}
     found = validate({"id": "w", "nodes": [node], "edges": []}, SHIPPED).definition
     assert found is not None
@@ -185,16 +185,16 @@ def test_a_visual_editor_marks_with_the_same_words():
          "sensitive must be a boolean or a list of JSON Pointers into the output"),
     ],
 )  # fmt: skip
-def test_misuse_is_reported_with_its_place(document, place, why):
-    """As every problem of a definition is."""
+def test_an_invalid_mark_is_reported_with_its_position(document, place, why):
+    """Like every problem of a definition."""
     document = dict(document)
     node = {"type": "log", "with": {"message": "x"}, **document.pop("node", {})}
     found = validate({"id": "w", "nodes": {"n": node}, **document}, SHIPPED).problems
     assert [(each.pointer, each.detail) for each in found] == [(place, why)]
 
 
-def test_what_an_input_lacks_is_said_without_what_nobody_is_shown():
-    """Problems end up in errors of parents, and in dead letters."""
+def test_violations_do_not_quote_sensitive_values():
+    """Problems are copied into errors of parent runs and into dead letters."""
     schema = {
         "type": "object",
         "properties": {"card": {**MARKED, "pattern": "^4"}, "n": {"type": "integer"}},
@@ -209,14 +209,14 @@ def test_what_an_input_lacks_is_said_without_what_nobody_is_shown():
 
 
 def marked_values(value: Any, *matching_pointers: str) -> SensitiveValues:
-    """Return the values of places."""
+    """Return the sensitive values at pointers."""
     values = SensitiveValues()
     values.add(value, matching_pointers)
     return values
 
 
-def test_marked_values_are_found_elsewhere():
-    """Texts also within others, numbers as they are; keys give away all of what they are in."""
+def test_copies_of_sensitive_values_are_found():
+    """Texts match within others, numbers exactly; a match in a key marks the whole object."""
     values = marked_values({"a": {"card": "4111-1111", "pin": 98765, "ok": True, "x": "abc"}}, "/a")
     elsewhere = {
         "copy": "4111-1111",
@@ -233,14 +233,14 @@ def test_marked_values_are_found_elsewhere():
     assert values.redact("4111-1111 and 98765: abc") == "*** and ***: abc"
 
 
-def test_what_json_escapes_is_found_as_well():
-    """The search begins in what the value is written as."""
+def test_copies_of_escaped_texts_are_found():
+    """The search starts in the JSON form of the value."""
     word = 'quo"te\n\\é'
     assert marked_values(word, "").find({"a": f"<{word}>"}) == ["/a"]
 
 
-def test_a_text_that_was_cut_does_not_end_with_the_half_of_a_value():
-    """Messages are cut before anybody looks."""
+def test_a_truncated_text_does_not_end_with_part_of_a_value():
+    """Messages are truncated before they are redacted."""
     values = marked_values("secret-number-42", "")
     assert values.redact("x" * 2040 + "secret-n") == "x" * 2040 + MASK
     assert values.redact("short secret-n") == "short secret-n"
@@ -250,8 +250,8 @@ def test_a_text_that_was_cut_does_not_end_with_the_half_of_a_value():
 
 
 @pytest.mark.parametrize("value", ["x" * 1_000_000, [f"<{n:06}>" for n in range(5000)]])
-def test_of_too_many_marked_values_all_is_marked_in_which_they_might_be(value):
-    """To look for each would keep a worker for seconds, at every event."""
+def test_too_many_sensitive_values_mark_whole_documents(value):
+    """A search for each value would take seconds per event."""
     values = marked_values([f"{number:06}" for number in range(5000)], "")
     assert values.find({"a": value}) == [""]
     assert values.find({"a": "000042"}) == ["/a"]
@@ -265,15 +265,15 @@ def test_of_too_many_marked_values_all_is_marked_in_which_they_might_be(value):
     ),
     st.text(min_size=4, max_size=8),
 )
-def test_with_its_places_masked_a_value_has_no_marked_text_left(value, word):
-    """Wherever it is: in texts, in keys, in depth."""
+def test_a_masked_value_has_no_sensitive_text_left(value, word):
+    """In texts, in keys and at any depth."""
     wrapped = {"a": value, "b": [f"x{word}y"], "c": {word: value}}
     seen = mask_value(wrapped, marked_values(word, "").find(wrapped))
     assert not has(seen, word)
 
 
 def has(value: Any, word: str) -> bool:
-    """Tell whether a text of a value has a word in it."""
+    """Tell whether a text within a value contains a word."""
     match value:
         case str():
             return word in value and value != MASK
@@ -303,8 +303,8 @@ def waiting_state(**wait: Any) -> ExecutionState:
         ({"sensitive": ["/event/*/x", "/data/pin"]}, ["/data/note", "/data/pin", "/event/0/x"]),
     ],
 )
-def test_a_signal_is_marked_by_who_waits_for_it(wait, found):
-    """By the form, by the node, and by the values that are marked already."""
+def test_a_signal_is_marked_by_its_step(wait, found):
+    """Marks come from the form, the node, and known sensitive values."""
     data = {"pin": "1", "note": "for 4111-1111"}
     signal = Command("e", "resolve", "c", data=data, event=[{"x": 1}])
     event = commands.request_resolve(waiting_state(**wait), signal, 0.0)
@@ -312,8 +312,8 @@ def test_a_signal_is_marked_by_who_waits_for_it(wait, found):
     assert event.data.sensitive == found
 
 
-def test_a_waiting_entry_is_shown_without_what_is_marked():
-    """Its other fields are as they are."""
+def test_marked_values_of_a_waiting_entry_are_masked():
+    """Its other fields stay unchanged."""
     entry = Waiting(
         "e", "n", "w", "W", "why", "since",
         input={"card": "4111", "n": 1},
@@ -327,8 +327,8 @@ def test_a_waiting_entry_is_shown_without_what_is_marked():
     assert clean.masked is clean
 
 
-def test_places_under_long_keys_are_marked_in_little_memory():
-    """Spelled out, ten thousand places under a key of a megabyte would fill any."""
+def test_pointers_with_long_keys_take_little_memory():
+    """Ten thousand pointers with a key of a megabyte would exhaust the memory."""
     key = "k" * 1_000_000
     value = {key: {str(number): "4111-1111" for number in range(10_000)}}
     schema = {"properties": {key: {"additionalProperties": MARKED}}}

@@ -1,4 +1,4 @@
-"""Sketches of values: their quantiles, and what they are together."""
+"""Quantile sketches: their accuracy, merging and packing."""
 
 import math
 
@@ -25,8 +25,8 @@ def _exact(values: list[float], share: float) -> float:
 
 
 @given(VALUES.filter(bool), BINS)
-def test_a_quantile_is_as_close_as_promised(values: list[float], bins: int) -> None:
-    """Whatever the values are, and however few bins there may be."""
+def test_quantiles_are_within_the_relative_error(values: list[float], bins: int) -> None:
+    """For any values and any number of bins."""
     sketch = Sketch.of(values, bins)
     for share in SHARES:
         exact, found = _exact(values, share), sketch.quantile(share)
@@ -38,7 +38,7 @@ def test_a_quantile_is_as_close_as_promised(values: list[float], bins: int) -> N
 def test_merged_sketches_equal_one_that_saw_everything(
     first: list[float], second: list[float], third: list[float], bins: int
 ) -> None:
-    """In any order, and however coarse each of them has become."""
+    """In any order and at any resolution."""
     whole = Sketch.of([*first, *second, *third], bins)
     left, right = Sketch.of(first, bins), Sketch.of(third, bins)
     left.merge(Sketch.of(second, bins))
@@ -50,8 +50,8 @@ def test_merged_sketches_equal_one_that_saw_everything(
 
 
 @given(VALUES, BINS)
-def test_a_sketch_comes_back_from_its_packed_form(values: list[float], bins: int) -> None:
-    """Nothing is lost, and the list says how many values there are."""
+def test_packing_is_lossless(values: list[float], bins: int) -> None:
+    """The packed list also has the number of values."""
     sketch = Sketch.of(values, bins)
     again = Sketch.unpack(sketch.pack(), bins)
     assert again == sketch
@@ -61,8 +61,8 @@ def test_a_sketch_comes_back_from_its_packed_form(values: list[float], bins: int
 
 
 @given(VALUES)
-def test_half_of_the_values_tell_the_same(values: list[float]) -> None:
-    """What is forgotten is forgotten evenly: a quantile moves by a rank or two."""
+def test_a_halved_sketch_keeps_its_quantiles(values: list[float]) -> None:
+    """Values are dropped evenly, so a quantile moves by at most two ranks."""
     sketch = Sketch.of(values)
     sketch.halve()
     assert sketch.count == len(values) // 2
@@ -77,21 +77,21 @@ def test_half_of_the_values_tell_the_same(values: list[float]) -> None:
 
 
 def test_milliseconds_to_days_fit_within_two_percent() -> None:
-    """Nothing that takes a run's time makes a sketch of 256 bins much coarser than it began."""
+    """Realistic durations hardly reduce the resolution of 256 bins."""
     sketch = Sketch.of([1.012**power for power in range(1600)])
     assert sketch.relative_error < 0.05
     assert Sketch.of(range(100, 1000)).relative_error == pytest.approx(0.01)
 
 
-def test_a_sketch_without_values_knows_no_quantile() -> None:
-    """Neither has one that comes from an empty record."""
+def test_an_empty_sketch_has_no_quantiles() -> None:
+    """An empty packed list is an empty sketch."""
     assert Sketch().quantile(0.5) is None
     assert Sketch.unpack([]).quantiles([0.5]) == []
     assert count_of([]) == 0
 
 
-def test_a_sketch_can_be_made_coarser() -> None:
-    """It keeps all of its values, in fewer bins."""
+def test_unpacking_can_reduce_the_bins() -> None:
+    """All values are kept in fewer bins."""
     sketch = Sketch.unpack(Sketch.of(range(1, 1000)).pack(), 8)
     assert (len(sketch.pack()) - 2) // 2 <= 8
     assert sketch.count == 999

@@ -1,4 +1,4 @@
-"""The state machine: the table's paths are legal, all others are not, and folding is applying."""
+"""The state machine of executions and steps, and the fold."""
 
 import copy
 from typing import Any
@@ -60,7 +60,7 @@ ALL_EVENTS = [*EXECUTION_EVENTS.values(), *(e for n in NODES for e in step_event
 
 
 def is_legal(state: ExecutionState, event: Any) -> bool:
-    """Say by the tables alone whether an event may follow."""
+    """Tell by the tables alone whether an event is legal."""
     if type(event) in EXECUTION_EVENTS:
         return (state.status, type(event)) in EXECUTION_TRANSITIONS
     step = state.steps.get(event.data.node_id)
@@ -69,8 +69,8 @@ def is_legal(state: ExecutionState, event: Any) -> bool:
 
 
 @given(st.lists(st.sampled_from(ALL_EVENTS), max_size=40))
-def test_what_the_table_allows_is_applied_and_all_else_is_refused(events):
-    """And what is refused leaves no trace."""
+def test_only_legal_events_are_applied(events):
+    """A refused event leaves the state unchanged."""
     state = fold([QUEUED])
     accepted = [QUEUED]
     for event in events:
@@ -90,7 +90,7 @@ def test_what_the_table_allows_is_applied_and_all_else_is_refused(events):
 
 @given(st.data())
 def test_every_legal_path_ends_in_one_terminal_event(data):
-    """Nothing follows it, and no step is left open."""
+    """No event follows it, and no step stays open."""
     state = fold([QUEUED])
     for _ in range(data.draw(st.integers(0, 30))):
         legal = [event for event in ALL_EVENTS if is_legal(state, event)]
@@ -111,13 +111,13 @@ def test_nothing_comes_before_the_execution_is_queued(event):
 
 
 def test_an_execution_is_queued_once():
-    """A second creation is another execution's."""
+    """A second creation is refused."""
     with pytest.raises(IllegalEventError, match="not the first"):
         fold([QUEUED, QUEUED])
 
 
-def test_the_error_says_what_happened_to_what():
-    """It is read in an incident."""
+def test_the_error_names_event_step_and_status():
+    """Operators read it during incidents."""
     with pytest.raises(IllegalEventError) as caught:
         fold([QUEUED, step_events("a")[ev.StepStarted]])
     assert str(caught.value) == (
@@ -126,7 +126,7 @@ def test_the_error_says_what_happened_to_what():
 
 
 def test_a_whole_execution_is_folded():
-    """Every field that an event sets."""
+    """The fold sets every field."""
     a, b = step_events("a"), step_events("b")
     state = fold(
         [
@@ -155,7 +155,7 @@ def test_a_whole_execution_is_folded():
     ("cause", "failures", "crashes"), [("error", 1, 0), ("crash", 0, 1), ("handover", 0, 0)]
 )
 def test_only_errors_count_against_the_retry_policy(cause, failures, crashes):
-    """A worker that dies is not the node's fault."""
+    """A crash of the worker is not the node's failure."""
     again = ev.StepAgain("a", "http", "retrying", 1, cause, "x", LATER)
     started = EXECUTION_EVENTS[ev.ExecutionStarted]
     state = fold([QUEUED, started, step_events("a")[ev.StepStarted], ev.StepRetrying(again, NOW)])
@@ -188,7 +188,7 @@ def test_a_new_execution_knows_its_workflow():
 
 
 def test_a_cancel_is_requested_once():
-    """Asking again asks for nothing new; of an execution that ended otherwise it is refused."""
+    """A repeated request is ignored; a request after another end is refused."""
     state = fold([QUEUED])
     asked = request_cancel(state, "c1", "no", 0)
     assert asked is not None

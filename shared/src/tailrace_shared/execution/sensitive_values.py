@@ -1,8 +1,8 @@
-"""The values of an execution that nobody is shown, and where else they turn up. Pure.
+"""Find copies of an execution's sensitive values.
 
-A place is marked once, but its value is copied: into other outputs, into messages and errors. So
-what is marked is also looked for by value. Values shorter than four characters are not: they
-would be found in everything, and have to be marked where they are.
+A value is marked in one event but may be copied into other outputs, messages and errors. So
+sensitive values are also found by their content. Values shorter than four characters would match
+everywhere, and are only masked where they are marked.
 """
 
 from collections.abc import Iterable, Iterator
@@ -16,78 +16,78 @@ from tailrace_shared.redact.masking import MASK
 from tailrace_shared.workflow.sensitive_fields import limit_pointers
 
 MIN_CHARACTERS: Final = 4
-MOST_WORDS: Final = 5000
-"""Values of one execution that are looked for; what is marked beyond is masked where it is."""
-# Nobody may keep a worker searching: beyond so many pairs of a word and a character, or of a word
-# and a text of the value, all of the value is marked. Either is half a second's work.
-_MOST_CHARACTERS: Final = 500_000_000
-_MOST_TEXTS: Final = 5_000_000
-# Messages and errors are cut at that length or beyond, and may end in the midst of a value.
+MAX_VALUES: Final = 5000
+"""Maximum number of values to find; further ones are only masked where they are marked."""
+# Bounds the CPU time of a search to about half a second. Beyond this many pairs of a sensitive
+# value and a character (or a text), the whole document is marked.
+_MAX_CHARACTERS: Final = 500_000_000
+_MAX_TEXTS: Final = 5_000_000
+# Messages and errors are truncated at this length or later, and may end within a value.
 _CUT_AT: Final = 2048
 
 _encode: Final = msgspec.json.Encoder().encode
 
 
 class SensitiveValues:
-    """Texts and numbers that nobody is shown."""
+    """The sensitive texts and numbers of an execution."""
 
     def __init__(self) -> None:
-        # Each word as it is, and as JSON writes it.
+        # Each value, and its JSON form.
         self._words: dict[str, str] = {}
 
     @classmethod
     def of(cls, state: ExecutionState) -> Self:
-        """Return those of an execution, as far as its outputs are at hand."""
+        """Collect the sensitive values of an execution from its input and fetched outputs."""
         values = cls()
         values.add(state.input, state.sensitive)
         for step in state.steps.values():
             if step.sensitive and step.output is not msgspec.UNSET:
                 values.add(step.output, step.sensitive)
             if step.resolution is not None and step.resolution.sensitive:
-                brought = {"data": step.resolution.data, "event": step.resolution.event}
-                values.add(brought, step.resolution.sensitive)
+                received = {"data": step.resolution.data, "event": step.resolution.event}
+                values.add(received, step.resolution.sensitive)
         return values
 
     def __bool__(self) -> bool:
         return bool(self._words)
 
     def add(self, value: Any, pointers: Iterable[str]) -> None:
-        """Take in what a value has at the places that nobody is shown."""
+        """Add the values at the pointers."""
         for pointer in pointers:
             for word in _leaves(_at(value, split_pointer(pointer))):
-                if len(word) >= MIN_CHARACTERS and len(self._words) < MOST_WORDS:
+                if len(word) >= MIN_CHARACTERS and len(self._words) < MAX_VALUES:
                     self._words.setdefault(word, _encode(word).decode()[1:-1])
 
     def redact(self, text: str) -> str:
-        """Return a text without them."""
+        """Replace sensitive values in a text."""
         found = [word for word in self._words if word in text]
         for word in sorted(found, key=len, reverse=True):
             text = text.replace(word, MASK)
-        return self._without_end(text) if len(text) >= _CUT_AT else text
+        return self._redact_end(text) if len(text) >= _CUT_AT else text
 
     def find(self, value: Any) -> list[str]:
-        """Return where they turn up in a JSON value, as JSON Pointers."""
+        """Return pointers to copies of sensitive values in a JSON value."""
         encoded = _encode(value).decode()
-        if len(self._words) * len(encoded) > _MOST_CHARACTERS:
+        if len(self._words) * len(encoded) > _MAX_CHARACTERS:
             return [""]
         words = {word for word, written in self._words.items() if written in encoded}
         if not words:
             return []
-        if len(words) * _parts(encoded) > _MOST_TEXTS:
+        if len(words) * _max_leaves(encoded) > _MAX_TEXTS:
             return [""]
         try:
             return limit_pointers(join_pointer("", *path) for path in _found(value, words, ()))
         except RecursionError:
             return [""]
 
-    def _without_end(self, text: str) -> str:
+    def _redact_end(self, text: str) -> str:
         cuts = (_cut(text, word) for word in self._words)
         cut = min((cut for cut in cuts if cut >= 0), default=-1)
         return text if cut < 0 else text[:cut] + MASK
 
 
 def _cut(text: str, word: str) -> int:
-    """Return where a text begins to end like the word begins; -1 if it does not."""
+    """Return where the beginning of a word ends the text, or -1."""
     start = word[:MIN_CHARACTERS]
     at = text.find(start, max(0, len(text) - len(word) + 1))
     while at >= 0 and not word.startswith(text[at:]):
@@ -95,8 +95,8 @@ def _cut(text: str, word: str) -> int:
     return at
 
 
-def _parts(encoded: str) -> int:
-    """Return how many texts and numbers a JSON value has at the most."""
+def _max_leaves(encoded: str) -> int:
+    """Return an upper bound of the number of texts and numbers in a JSON document."""
     return encoded.count(",") + encoded.count(":") + 1
 
 
@@ -136,7 +136,7 @@ def _found(
                 yield path
         case dict():
             if any(word in key for word in words for key in value):
-                yield path  # a key cannot be masked, so all of it is
+                yield path  # a key cannot be masked, so the whole object is
                 return
             for key, member in value.items():
                 yield from _found(member, words, (*path, key))

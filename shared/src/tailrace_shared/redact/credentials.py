@@ -1,27 +1,27 @@
-"""Redaction: texts without the tokens, tickets and passwords that may have got into them.
+"""Redact tokens, tickets and passwords in log lines and error messages.
 
-This is the last line of defence. Credentials are taken out of a request before anything looks at
-it; what is masked here is what a client put where no credential belongs, a path for example.
+This is the last line of defence. The API removes credentials from a request before it is
+processed; this module finds credentials in unexpected positions, for example in a path.
 """
 
 import re
 from typing import Final
 
-MASK: Final = "***"
+from tailrace_shared.redact.masking import MASK
 
 TICKET_PREFIX: Final = "trt_"
-"""What every ticket begins with, so that one is recognised wherever it turns up."""
+"""Prefix of every ticket, by which tickets are recognised in any text."""
 
-_SECRET: Final = re.compile(
+_CREDENTIAL: Final = re.compile(
     r"""
     # A JSON Web Token: its header is always an object, so it begins with the Base64 of '{"'.
     (?P<token> (?: eyJ | trt_ ) [A-Za-z0-9_-]{6,} (?: \.[A-Za-z0-9_=-]* )* )
-    # A parameter of a query, also where it is encoded once more; up to the next one, if that
-    # follows in a path, which has no separators.
+    # A query parameter, also if it is URL-encoded, up to the next parameter. In a path the
+    # parameters have no separators.
     | (?P<name> (?: authorization | access_token | ticket ) (?: = | %3D ) )
       (?: bearer (?: \s | \+ | %20 )+ )?
       (?: (?! authorization | access_token | ticket ) [^\s&"'\\,;#] )+
-    # A header, or what was copied from one.
+    # The value of an Authorization header.
     | (?P<scheme> \b bearer (?: \s | \+ | %20 )+ ) [A-Za-z0-9._~+/=-]{16,}
     # The password in a URL.
     | (?P<user> :// [^\s/:@"'\\]* : ) [^\s/@"'\\]+ (?= @ )
@@ -31,8 +31,8 @@ _SECRET: Final = re.compile(
 
 
 def redact_credentials(text: str) -> str:
-    """Return ``text`` with a mask in place of whatever looks like a credential."""
-    return _SECRET.sub(_mask, text)
+    """Replace everything in ``text`` that looks like a credential."""
+    return _CREDENTIAL.sub(_mask, text)
 
 
 def _mask(match: re.Match[str]) -> str:

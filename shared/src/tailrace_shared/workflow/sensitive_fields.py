@@ -1,7 +1,7 @@
-"""What a definition marks as sensitive: ``sensitive: true`` in its schemas and at its nodes.
+"""Find the values that a definition marks as sensitive, in its schemas and at its nodes.
 
-A schema marks places of whatever it describes. Which branch of a schema describes a value is not
-asked: a place that any of them marks is marked, because to show too little does no harm.
+A schema marks values with ``sensitive: true``. The conditions of schema branches are not
+evaluated: a value is sensitive if any branch marks it, because masking too much does no harm.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,12 +15,12 @@ from tailrace_shared.json_pointer import join_pointer, split_pointer
 from tailrace_shared.workflow.definition import Definition, ItemWork, Node
 
 MAX_EVENT_POINTERS: Final = 200
-"""Pointers that one event carries; where there are more, what they are in is marked instead."""
+"""Maximum number of pointers in an event. Beyond it, enclosing values are marked instead."""
 
-# Of pointers before there are few of them: values with long keys make them long, and all alike.
-_MOST_CHARACTERS: Final = 20_000_000
+# Limit of all pointers together before they are reduced: long keys make them long.
+_MAX_CHARACTERS: Final = 20_000_000
 
-_WORD: Final = "sensitive"
+_KEYWORD: Final = "sensitive"
 _MEMBERS: Final = ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions")
 _ALTERNATIVES: Final = ("allOf", "anyOf", "oneOf", "prefixItems")
 _SINGLE: Final = (
@@ -34,33 +34,33 @@ _Path = tuple[str | int, ...]
 
 
 def subschemas(schema: Any, path: _Path = ()) -> Iterator[tuple[_Path, dict[str, Any]]]:
-    """Yield a JSON Schema and all schemas within it that are objects, each with its place."""
-    waiting: list[tuple[_Path, Any]] = [(path, schema)]
-    while waiting:
-        path, schema = waiting.pop()
+    """Yield a JSON Schema and all its subschemas that are objects, each with its path."""
+    pending: list[tuple[_Path, Any]] = [(path, schema)]
+    while pending:
+        path, schema = pending.pop()
         if not isinstance(schema, dict):
             continue
         yield path, schema
         for keyword in _MEMBERS:
             members = schema.get(keyword)
             if isinstance(members, dict):
-                waiting += [((*path, keyword, name), each) for name, each in members.items()]
+                pending += [((*path, keyword, name), each) for name, each in members.items()]
         for keyword in _ALTERNATIVES:
             members = schema.get(keyword)
             if isinstance(members, list):
-                waiting += [((*path, keyword, index), each) for index, each in enumerate(members)]
-        waiting += [((*path, keyword), schema[keyword]) for keyword in _SINGLE if keyword in schema]
+                pending += [((*path, keyword, index), each) for index, each in enumerate(members)]
+        pending += [((*path, keyword), schema[keyword]) for keyword in _SINGLE if keyword in schema]
 
 
 def schema_has_sensitive(schema: Any) -> bool:
-    """Tell whether a schema marks anything."""
+    """Tell whether a schema marks any value as sensitive."""
     return isinstance(schema, dict) and any(
-        each.get(_WORD) is True for _path, each in subschemas(schema)
+        each.get(_KEYWORD) is True for _path, each in subschemas(schema)
     )
 
 
 def sensitive_pointers(schema: Any, value: Any) -> list[str]:
-    """Return the places of a value that its schema marks, as JSON Pointers."""
+    """Return pointers to the values that a schema marks as sensitive."""
     if not schema_has_sensitive(schema):
         return []
     resource = DRAFT202012.create_resource(schema)
@@ -73,18 +73,18 @@ def sensitive_pointers(schema: Any, value: Any) -> list[str]:
 
 
 class _Walk:
-    """Goes through a value and its schema together."""
+    """Traverses a value together with its schema."""
 
     def __init__(self) -> None:
         self.found: set[_Path] = set()
         self._seen: set[tuple[int, _Path]] = set()
 
     def visit(self, schema: Any, value: Any, path: _Path, resolver: Any) -> None:
-        # A schema may refer to itself; of one place it says the same every time.
+        # A recursive schema is visited once for each path.
         if not isinstance(schema, dict) or (id(schema), path) in self._seen:
             return
         self._seen.add((id(schema), path))
-        if schema.get(_WORD) is True:
+        if schema.get(_KEYWORD) is True:
             self.found.add(path)
             return
         if "$id" in schema:
@@ -92,10 +92,12 @@ class _Walk:
         for keyword in _REFERENCES:
             if isinstance(reference := schema.get(keyword), str):
                 self._refer(reference, value, path, resolver)
-        for each in _of_same(schema):
+        for each in _same_value_schemas(schema):
             self.visit(each, value, path, resolver)
         for key, member in _members(value):
-            within = _of_item(schema, key) if isinstance(key, int) else _of_member(schema, key)
+            within = (
+                _item_schemas(schema, key) if isinstance(key, int) else _member_schemas(schema, key)
+            )
             for each in within:
                 self.visit(each, member, (*path, key), resolver)
 
@@ -103,7 +105,7 @@ class _Walk:
         try:
             found = resolver.lookup(reference)
         except (referencing.exceptions.Unresolvable, ValueError, TypeError):
-            return  # refused when the definition was stored
+            return  # such definitions are refused when they are stored
         self.visit(found.contents, value, path, found.resolver)
 
 
@@ -113,7 +115,7 @@ def _members(value: Any) -> Iterable[tuple[str | int, Any]]:
     return enumerate(value) if isinstance(value, list) else ()
 
 
-def _of_same(schema: Mapping[str, Any]) -> Iterator[Any]:
+def _same_value_schemas(schema: Mapping[str, Any]) -> Iterator[Any]:
     for keyword in ("allOf", "anyOf", "oneOf"):
         yield from schema.get(keyword, ())
     for keyword in ("if", "then", "else"):
@@ -122,11 +124,11 @@ def _of_same(schema: Mapping[str, Any]) -> Iterator[Any]:
     yield from schema.get("dependentSchemas", {}).values()
 
 
-def _of_member(schema: Mapping[str, Any], key: str) -> Iterator[Any]:
+def _member_schemas(schema: Mapping[str, Any], key: str) -> Iterator[Any]:
     properties = schema.get("properties", {})
     if key in properties:
         yield properties[key]
-    # Which pattern fits is not asked either.
+    # Patterns are not matched either.
     yield from schema.get("patternProperties", {}).values()
     if key not in properties and "additionalProperties" in schema:
         yield schema["additionalProperties"]
@@ -134,7 +136,7 @@ def _of_member(schema: Mapping[str, Any], key: str) -> Iterator[Any]:
         yield schema["unevaluatedProperties"]
 
 
-def _of_item(schema: Mapping[str, Any], index: int) -> Iterator[Any]:
+def _item_schemas(schema: Mapping[str, Any], index: int) -> Iterator[Any]:
     first: Sequence[Any] = schema.get("prefixItems", ())
     if index < len(first):
         yield first[index]
@@ -146,22 +148,22 @@ def _of_item(schema: Mapping[str, Any], index: int) -> Iterator[Any]:
 
 
 def node_sensitive_pointers(node: Node | ItemWork, output: Any) -> list[str]:
-    """Return the places of an output that its node marks, as JSON Pointers.
+    """Return pointers to the values of an output that its node marks as sensitive.
 
-    ``*`` in a pointer of the definition is every item of a list.
+    ``*`` in a pointer of the definition stands for every item of a list.
     """
     return matching_pointers(sensitive_patterns(node), output)
 
 
 def sensitive_patterns(node: Node | ItemWork) -> list[str]:
-    """Return what a node marks of its output, whatever that will be."""
+    """Return the patterns of a node, independent of its output."""
     if isinstance(node.sensitive, bool):
         return [""] if node.sensitive else []
     return node.sensitive
 
 
 def item_sensitive_patterns(node: Node, index: int) -> list[str]:
-    """Return what a map marks of the output of one of its items, by marking its list."""
+    """Return the patterns of a map that apply to the output of one item."""
     patterns = sensitive_patterns(node)
     if "" in patterns:
         return [""]
@@ -170,29 +172,29 @@ def item_sensitive_patterns(node: Node, index: int) -> list[str]:
 
 
 def matching_pointers(patterns: Iterable[str], value: Any) -> list[str]:
-    """Return the places of a value that patterns lead to, as JSON Pointers."""
+    """Return pointers to the values that match patterns."""
     return limit_pointers(
         join_pointer("", *place)
         for pattern in patterns
-        for place in _places(value, split_pointer(pattern), ())
+        for place in _matching_paths(value, split_pointer(pattern), ())
     )
 
 
-def _places(value: Any, tokens: Sequence[str], path: _Path) -> Iterator[_Path]:
+def _matching_paths(value: Any, tokens: Sequence[str], path: _Path) -> Iterator[_Path]:
     if not tokens:
         yield path
         return
     first, rest = tokens[0], tokens[1:]
     if isinstance(value, dict) and first in value:
-        yield from _places(value[first], rest, (*path, first))
+        yield from _matching_paths(value[first], rest, (*path, first))
     elif isinstance(value, list):
         for index, item in enumerate(value):
             if first in {"*", str(index)}:
-                yield from _places(item, rest, (*path, index))
+                yield from _matching_paths(item, rest, (*path, index))
 
 
 def limit_pointers(pointers: Iterable[str]) -> list[str]:
-    """Return pointers that mark at least the same places, sorted, and not too many of them."""
+    """Return sorted pointers that cover all given values, at most ``MAX_EVENT_POINTERS``."""
     found = _outermost(_within_bounds(pointers))
     while len(found) > MAX_EVENT_POINTERS:
         deepest = max(pointer.count("/") for pointer in found)
@@ -204,21 +206,21 @@ def limit_pointers(pointers: Iterable[str]) -> list[str]:
 
 
 def _within_bounds(pointers: Iterable[str]) -> set[str]:
-    """Gather pointers; the one to everything, if they are too much."""
+    """Collect pointers, or return only the empty one if they exceed the limit."""
     found: set[str] = set()
     characters = 0
     for pointer in pointers:
         found.add(pointer)
         characters += len(pointer)
-        if characters > _MOST_CHARACTERS:
+        if characters > _MAX_CHARACTERS:
             return {""}
     return found
 
 
 def _outermost(pointers: Iterable[str]) -> list[str]:
-    """Leave out places that are within other places."""
+    """Drop pointers to values within other values."""
     found: list[str] = []
-    # After its parent, and before anything else, comes what is within it.
+    # A value sorts before the values within it, and these before its siblings.
     for pointer in sorted(set(pointers), key=lambda each: each.split("/")):
         if not found or not (pointer + "/").startswith(found[-1] + "/"):
             found.append(pointer)
@@ -226,13 +228,13 @@ def _outermost(pointers: Iterable[str]) -> list[str]:
 
 
 def has_sensitive_fields(definition: Definition) -> bool:
-    """Tell whether a definition marks anything as sensitive."""
+    """Tell whether a definition marks any value as sensitive."""
     return schema_has_sensitive(definition.input) or any(
-        map(_node_marks, definition.nodes.values())
+        map(_node_has_sensitive, definition.nodes.values())
     )
 
 
-def _node_marks(node: Node) -> bool:
+def _node_has_sensitive(node: Node) -> bool:
     work = node.parameters.get("do") if node.type == "map" else None
     return bool(
         node.sensitive
@@ -242,14 +244,14 @@ def _node_marks(node: Node) -> bool:
 
 
 class InvalidKeyword(NamedTuple):
-    """A place of a schema where ``sensitive`` is not what it can be."""
+    """A position in a schema where ``sensitive`` is not a boolean."""
 
     path: _Path
     detail: str
 
 
 def invalid_keywords(schema: Any) -> Iterator[InvalidKeyword]:
-    """Yield the places of a schema where ``sensitive`` says neither true nor false."""
+    """Yield the positions in a schema where ``sensitive`` is not a boolean."""
     for path, each in subschemas(schema):
-        if not isinstance(each.get(_WORD, False), bool):
-            yield InvalidKeyword((*path, _WORD), "sensitive must be true or false")
+        if not isinstance(each.get(_KEYWORD, False), bool):
+            yield InvalidKeyword((*path, _KEYWORD), "sensitive must be true or false")
