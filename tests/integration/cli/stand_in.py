@@ -1,4 +1,4 @@
-"""A service that does what a test needs and the real ones do not do on demand.
+"""A stand-in for a service, with behaviour that real services do not have on demand.
 
 It speaks what `tailrace up` expects of a service: READY=1 to NOTIFY_SOCKET, an end on SIGTERM.
 The variable STAND_IN names the services (by module) that misbehave, and how.
@@ -36,7 +36,7 @@ def main(name: str) -> None:
 
 
 def stop(name: str, behaviour: str, _number: int, _frame: FrameType | None) -> None:
-    """End, unless this is one that does not."""
+    """End, unless configured not to."""
     sys.stderr.write(f"{name} was asked to end\n")
     sys.stderr.flush()
     if behaviour != "stays":

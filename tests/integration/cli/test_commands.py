@@ -38,7 +38,7 @@ CHAIN = json.dumps(
 
 @pytest.mark.parametrize("trace", TRACES)
 def test_every_trace_of_the_demo_runs_to_its_end(tailrace: TailraceCommand, trace: str) -> None:
-    """One object a line, the run document last; the events are the log, in order."""
+    """Output has one object per line, the run document last; events are the log in order."""
     outcome = tailrace("run", trace, "--watch", "--json")
 
     assert outcome.code == 0
@@ -59,7 +59,7 @@ def test_every_trace_of_the_demo_runs_to_its_end(tailrace: TailraceCommand, trac
 def test_a_purchase_order_is_booked(
     tailrace: TailraceCommand, sample: str, total: float, approved: bool
 ) -> None:
-    """A large one goes past a person, a small and certain one by rule."""
+    """A large order needs approval, a small and certain one is booked by rule."""
     outcome = tailrace(
         *("run", "purchase-order", "--watch", "--json"),
         *("--input", f"@{SAMPLES / sample}.json"),
@@ -74,7 +74,7 @@ def test_a_purchase_order_is_booked(
     assert steps["ask_a_person"] == ("skipped" if approved else "success")
 
 
-def test_apply_says_which_versions_it_made(tailrace: TailraceCommand) -> None:
+def test_apply_prints_the_new_versions(tailrace: TailraceCommand) -> None:
     """A program that deploys needs the version that it has deployed."""
     tailrace.write("failing.yaml", FAILING)
 
@@ -87,7 +87,7 @@ def test_apply_says_which_versions_it_made(tailrace: TailraceCommand) -> None:
 
 
 def test_every_problem_is_listed_and_nothing_installed(tailrace: TailraceCommand) -> None:
-    """File, place and sentence a line; a valid file beside an invalid one waits, too."""
+    """One line per problem; a valid file beside an invalid one is not installed."""
     tailrace.write("good.yaml", "id: good\nnodes: {a: {type: log, with: {message: hi}}}\n")
     tailrace.write("bad.yaml", "id: bad\nnodes: {a: {type: lag}, b: {type: log, needs: [c]}}\n")
 
@@ -101,7 +101,7 @@ def test_every_problem_is_listed_and_nothing_installed(tailrace: TailraceCommand
     assert tailrace("run", "good").stderr == "tailrace: there is no workflow 'good'\n"
 
 
-def test_validate_tells_programs_the_same(tailrace: TailraceCommand) -> None:
+def test_validate_prints_json(tailrace: TailraceCommand) -> None:
     """Valid or not, and every place."""
     tailrace.write("bad.yaml", "id: bad\nnodes: {a: {type: lag}}\n")
 
@@ -112,7 +112,7 @@ def test_validate_tells_programs_the_same(tailrace: TailraceCommand) -> None:
 
 
 def test_import_apply_and_run_are_one_pipeline(tailrace: TailraceCommand) -> None:
-    """A trace from elsewhere becomes a workflow and runs."""
+    """An imported trace becomes a workflow and runs."""
     trace = {
         "schemaVersion": "1.5",
         "name": "tiny",
@@ -175,8 +175,8 @@ def test_a_run_that_is_not_watched_is_only_started(tailrace: TailraceCommand) ->
     assert tailrace("watch", document["execution_id"]).code == 0
 
 
-def test_watch_goes_on_from_an_id(tailrace: TailraceCommand) -> None:
-    """What came before it is not repeated, what came after is all there."""
+def test_watch_continues_after_an_id(tailrace: TailraceCommand) -> None:
+    """Earlier events are not repeated, and all later ones are shown."""
     tailrace("apply", str(tailrace.write("chain.json", CHAIN)))
     *events, document = tailrace("run", "chain", "--watch", "--json").json_lines
     logged = [event["id"] for event in events if event.get("timestamp")]
@@ -215,7 +215,7 @@ def test_a_terminal_gets_a_drawing(tailrace: TailraceCommand) -> None:
 def test_a_refusal_is_one_line(
     tailrace: TailraceCommand, arguments: tuple[str, ...], sentence: str
 ) -> None:
-    """The API's own sentence, without a traceback."""
+    """The API's message, without a traceback."""
     outcome = tailrace(*arguments)
 
     assert (outcome.code, outcome.stdout) == (1, "")
@@ -223,8 +223,8 @@ def test_a_refusal_is_one_line(
     assert sentence in line
 
 
-def test_an_api_that_is_not_there_is_one_line(tmp_path: Path) -> None:
-    """And exit code 2: nothing was asked of anybody."""
+def test_an_unreachable_api_is_a_one_line_error(tmp_path: Path) -> None:
+    """The exit code is 2, because no request was made."""
     tailrace = TailraceCommand(f"http://127.0.0.1:{free_port()}", tmp_path)
 
     for arguments in (("ls",), ("run", "x", "--watch"), ("watch", "x")):
@@ -238,7 +238,7 @@ def test_an_api_that_is_not_there_is_one_line(tmp_path: Path) -> None:
 def test_a_run_and_its_watching_outlive_the_processes(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, victims: tuple[str, ...]
 ) -> None:
-    """Killed in the middle of a run, they are restarted; each event is seen once."""
+    """Processes killed in the middle of a run are restarted; each event is seen once."""
     environment = {"TAILRACE_ACK_WAIT": "2s"}
     with TailraceUp(tmp_path_factory.mktemp("up"), environment=environment) as up:
         tailrace = TailraceCommand(up.wait_ready().url, tmp_path)
@@ -261,10 +261,10 @@ def test_a_run_and_its_watching_outlive_the_processes(
         ]
 
 
-def test_what_ran_is_there_after_a_restart(
+def test_a_run_continues_after_a_restart(
     tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Stopped cleanly in the middle of a run, which then goes on."""
+    """The system stops cleanly in the middle of a run."""
     folder = tmp_path_factory.mktemp("up")
     environment = {"TAILRACE_ACK_WAIT": "2s"}
     with TailraceUp(folder, environment=environment) as up:

@@ -1,4 +1,4 @@
-"""Runs that wait for people, and the commands by which people control runs."""
+"""Waiting runs, and the commands that control runs."""
 
 import json
 import re
@@ -18,7 +18,7 @@ STEPS = json.dumps(
             f"n{number}": {
                 "type": "simulate",
                 "needs": [f"n{number - 1}"] if number else [],
-                # A command takes its time; the pause is to come while the second step runs.
+                # A command takes a while; the pause must arrive while the second step runs.
                 "with": {"duration": "10s" if number == 1 else "200ms"},
             }
             for number in range(4)
@@ -45,7 +45,7 @@ nodes:
 
 
 def until(process: Any, words: str) -> str:
-    """Read the output of a watching command up to the line with these words; returns it."""
+    """Return the output of a watching command up to the line with these words."""
     while line := process.stdout.readline():
         if words in line:
             return str(line)
@@ -53,15 +53,15 @@ def until(process: Any, words: str) -> str:
 
 
 def order(number: str) -> str:
-    """Return the sample as another order: only one run of each goes on at once."""
+    """Return the sample as another order, because runs of one order exclude each other."""
     sample = json.loads((SAMPLES / "office-furniture.json").read_text())
     return json.dumps({**sample, "po_number": number})
 
 
-def test_a_run_that_waits_says_how_to_go_on_and_is_watched_to_its_end(
+def test_a_waiting_run_shows_the_command_and_is_watched_to_its_end(
     tailrace: TailraceCommand,
 ) -> None:
-    """Through its pause: the approval comes from another terminal."""
+    """The watch continues through the pause; the approval comes from another terminal."""
     watching = tailrace.start("run", APPROVAL, "--watch", "--input", order("PO-A"))
     assert watching.stderr is not None
     until(watching, "execution:paused")
@@ -99,7 +99,7 @@ def test_a_terminal_shows_the_pause_and_how_to_end_it(tailrace: TailraceCommand)
     assert "each[3]" not in outcome.stdout
 
 
-def test_who_waits_is_listed_and_a_rejection_is_an_answer(tailrace: TailraceCommand) -> None:
+def test_waiting_steps_are_listed_and_can_be_rejected(tailrace: TailraceCommand) -> None:
     """The order is not booked, and the run has not failed."""
     watching = tailrace.start("run", APPROVAL, "--watch", "--json", "--input", order("PO-B"))
     paused = json.loads(until(watching, '"execution:paused"'))
@@ -124,8 +124,8 @@ def test_who_waits_is_listed_and_a_rejection_is_an_answer(tailrace: TailraceComm
     assert execution not in tailrace("ls", "--waiting").stdout
 
 
-def test_a_signal_resumes_whom_it_is_for(tailrace: TailraceCommand) -> None:
-    """By what the event says, not by the execution's id."""
+def test_a_signal_resumes_the_matching_run(tailrace: TailraceCommand) -> None:
+    """The `match` of the event decides, not the execution's id."""
     first = tailrace.start("run", APPROVAL, "--watch", "--input", order("PO-C"))
     second = tailrace.start("run", APPROVAL, "--watch", "--input", order("PO-D"))
     for watching in (first, second):
@@ -145,7 +145,7 @@ def test_a_signal_resumes_whom_it_is_for(tailrace: TailraceCommand) -> None:
     assert second.returncode == 0
 
 
-def test_a_run_is_paused_and_goes_on(tailrace: TailraceCommand) -> None:
+def test_a_run_is_paused_and_resumed(tailrace: TailraceCommand) -> None:
     """Nothing new starts in between, and nothing runs twice."""
     tailrace("apply", str(tailrace.write("steps.json", STEPS)))
     watching = tailrace.start("run", "steps", "--watch", "--json")
@@ -168,7 +168,7 @@ def test_a_run_is_paused_and_goes_on(tailrace: TailraceCommand) -> None:
     assert "the execution is completed" in again.stderr
 
 
-def test_what_failed_is_run_again_from_there(tailrace: TailraceCommand) -> None:
+def test_a_failed_run_is_rerun_from_the_failed_step(tailrace: TailraceCommand) -> None:
     """The new run keeps what had succeeded, and ends as the first one did."""
     tailrace("apply", str(tailrace.write("breaking.yaml", BREAKING)))
     failed = tailrace("run", "breaking", "--watch", "--json", "--input", '{"x": 1, "breaks": true}')
@@ -203,7 +203,7 @@ def test_what_failed_is_run_again_from_there(tailrace: TailraceCommand) -> None:
 def test_a_refusal_is_one_line(
     tailrace: TailraceCommand, arguments: tuple[str, ...], code: int, sentence: str
 ) -> None:
-    """The API's own sentence, without a traceback."""
+    """The API's message, without a traceback."""
     outcome = tailrace(*arguments)
     assert (outcome.code, outcome.stdout) == (code, "")
     (line,) = outcome.stderr.splitlines()
@@ -211,7 +211,7 @@ def test_a_refusal_is_one_line(
 
 
 def test_waiting_steps_are_not_listed_by_workflow(tailrace: TailraceCommand) -> None:
-    """The options do not go together: exit code 2, nothing was asked of anybody."""
+    """The options exclude each other: exit code 2, and no request is made."""
     outcome = tailrace("ls", APPROVAL, "--waiting")
     assert outcome.code == 2
     assert "--waiting lists the steps of all workflows" in outcome.stderr

@@ -28,7 +28,7 @@ def ticking(system: TailraceUp, tmp_path: Path) -> Iterator[TailraceCommand]:
 
 
 def until(tailrace: TailraceCommand, count: int, *arguments: str) -> list[Any]:
-    """Call a command that lists until it lists so much; returns what it listed."""
+    """Repeat a listing command until it has enough entries; return them."""
     deadline = time.monotonic() + 100
     while True:
         (listed,) = [
@@ -55,8 +55,8 @@ def test_a_schedule_is_added_listed_and_removed(ticking: TailraceCommand) -> Non
     assert ticking("schedule", "ls", "--json").json == {"schedules": [], "cursor": None}
 
 
-def test_a_cron_line_says_when_it_comes_next(ticking: TailraceCommand) -> None:
-    """In one line; without a name it gets one."""
+def test_a_cron_line_shows_its_next_time(ticking: TailraceCommand) -> None:
+    """A schedule without an id gets one."""
     line = ticking("schedule", "add", "ticking", "--cron", "0 0 9 * * MON-FRI").stdout
     assert re.fullmatch(
         r"[0-9a-f-]{36}  ticking  0 0 9 \* \* MON-FRI  next \S+T09:00:00.000Z\n", line
@@ -78,14 +78,14 @@ def test_a_cron_line_says_when_it_comes_next(ticking: TailraceCommand) -> None:
 def test_a_refused_schedule_is_one_line(
     ticking: TailraceCommand, arguments: tuple[str, ...], sentence: str
 ) -> None:
-    """The API's own sentence."""
+    """The API's message."""
     outcome = ticking("schedule", *arguments)
     assert (outcome.code, outcome.stdout) == (1, "")
     (line,) = outcome.stderr.splitlines()
     assert sentence in line
 
 
-def test_what_died_is_listed_shown_replayed_and_purged(
+def test_a_dead_letter_is_listed_shown_replayed_and_purged(
     system: TailraceUp, ticking: TailraceCommand
 ) -> None:
     """The reason is in the list; after the repair a replay runs it."""
@@ -119,7 +119,7 @@ def test_what_died_is_listed_shown_replayed_and_purged(
 
 
 def test_all_dead_letters_are_not_purged_by_mistake(ticking: TailraceCommand) -> None:
-    """It takes a word; ids and a queue are words enough, but not both."""
+    """It requires --yes, IDs or a queue; IDs and a queue exclude each other."""
     for arguments in (("dead", "purge"), ("dead", "purge", "7", "--queue", "x")):
         outcome = ticking(*arguments)
         assert (outcome.code, outcome.stdout) == (2, "")

@@ -1,4 +1,4 @@
-"""The command against a system that asks for tokens."""
+"""The command against a system that requires tokens."""
 
 import time
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ SLOW = "id: slow\nnodes: {a: {type: delay, with: {duration: 60s}}}\n"
 
 @pytest.fixture(scope="module")
 def secured(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TailraceUp]:
-    """A `tailrace up --demo` that asks for tokens, and has one to install the examples with."""
+    """A `tailrace up --demo` that requires tokens, started with one for the examples."""
     environment = {
         "TAILRACE_AUTH": "jwt",
         "TAILRACE_AUTH_SECRET": SECRET,
@@ -67,7 +67,7 @@ def test_secrets_of_definitions_are_given_to_workers_only(secured: TailraceUp) -
     ],
 )
 def test_a_refusal_is_one_line(secured: TailraceUp, tmp_path: Path, text: str, reason: str) -> None:
-    """With the reason, exit code 1, and nothing of the token."""
+    """The line has the reason but no part of the token; the exit code is 1."""
     tailrace = _command(secured, tmp_path, text)
     for arguments in (("ls",), ("show", "x"), ("watch", "x")):
         outcome = tailrace(*arguments)
@@ -76,7 +76,7 @@ def test_a_refusal_is_one_line(secured: TailraceUp, tmp_path: Path, text: str, r
 
 
 def test_a_token_that_expires_while_one_watches(secured: TailraceUp, tmp_path: Path) -> None:
-    """The watch ends with that reason, and the run goes on."""
+    """The watch ends with that reason, and the run continues."""
     tailrace = _command(secured, tmp_path, token())
     tailrace("apply", str(tailrace.write("slow.yaml", SLOW)))
     run = tailrace("run", "slow", "--json").json_lines[0]["execution_id"]
@@ -87,7 +87,7 @@ def test_a_token_that_expires_while_one_watches(secured: TailraceUp, tmp_path: P
     assert tailrace("cancel", run).code == 0
 
 
-def test_no_token_is_in_what_the_system_writes(secured: TailraceUp) -> None:
+def test_no_token_is_in_the_output_of_the_system(secured: TailraceUp) -> None:
     """Neither the one that it was started with."""
     assert SECRET not in secured.stderr()
     assert token().split(".")[0] not in secured.stderr()

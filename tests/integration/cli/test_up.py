@@ -29,7 +29,7 @@ def up(tmp_path: Path, stand_ins: dict[str, str]) -> Iterator[TailraceUp]:
 
 
 def test_the_ready_line_is_alone_on_stdout(tmp_path: Path, stand_ins: dict[str, str]) -> None:
-    """What services print goes to stderr, and so do the URLs of the other replicas."""
+    """Output of services and the URLs of the other replicas go to stderr."""
     options = ("--port", "0", "--api-replicas", "2")
     with TailraceUp(tmp_path / "up", *options, environment=stand_ins) as up:
         up.wait_ready()
@@ -56,10 +56,8 @@ def test_replicas_take_ports_upward_from_the_first(
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_child_that_crashes_is_started_again_and_that_is_said(
-    up: TailraceUp, service: str
-) -> None:
-    """One line: who, how it ended, and when it will be back."""
+def test_a_crashed_child_is_restarted_and_reported(up: TailraceUp, service: str) -> None:
+    """One line has its name, its signal and the delay."""
     before = up.child(service)
     others = {pid for pid in up.children() if pid != before}
 
@@ -97,8 +95,8 @@ def test_a_signal_ends_everything_in_order(up: TailraceUp, number: signal.Signal
     assert "restarting" not in up.stderr()
 
 
-def test_what_does_not_end_is_killed(tmp_path: Path, stand_ins: dict[str, str]) -> None:
-    """Within ten seconds, with all that it started, which `up` does not know."""
+def test_a_child_that_does_not_end_is_killed(tmp_path: Path, stand_ins: dict[str, str]) -> None:
+    """Within ten seconds, with its own children, which `up` does not know."""
     assert max(API_DEADLINE_S, WORKER_DEADLINE_S, NATS_DEADLINE_S) < 10
     environment = {
         **stand_ins,
@@ -115,7 +113,7 @@ def test_what_does_not_end_is_killed(tmp_path: Path, stand_ins: dict[str, str]) 
 
 
 def test_a_second_signal_ends_everything_at_once(tmp_path: Path, stand_ins: dict[str, str]) -> None:
-    """Who presses Ctrl-C twice does not want to wait."""
+    """A second Ctrl-C kills all processes."""
     with TailraceUp(
         tmp_path / "up",
         environment={**stand_ins, "STAND_IN": "tailrace_api=stays tailrace_worker=stays"},
@@ -133,12 +131,12 @@ def test_a_second_signal_ends_everything_at_once(tmp_path: Path, stand_ins: dict
 
         assert up.wait() == 0
         wait_gone(pids)
-        # Else workers are given their time, and then NATS is asked.
+        # Otherwise workers would get their time, and NATS would stop after them.
         assert "Server Exiting" not in (up.folder / "data" / "nats.log").read_text()
 
 
 def test_a_signal_during_the_start_ends_it(tmp_path: Path, stand_ins: dict[str, str]) -> None:
-    """There is nothing to wait for, and nothing is left."""
+    """No process remains."""
     with TailraceUp(tmp_path / "up", "--workers", "3", environment=stand_ins) as up:
         pids = wait_children(up)
 
@@ -160,7 +158,7 @@ def test_folders_may_have_any_name(tmp_path: Path, stand_ins: dict[str, str]) ->
 
 
 def test_no_child_outlives_an_up_that_was_killed(up: TailraceUp) -> None:
-    """It has no time to end them: the kernel does."""
+    """The kernel kills them."""
     pids = list(up.children())
     assert len(pids) == len(SERVICES)
 
@@ -173,7 +171,7 @@ def test_no_child_outlives_an_up_that_was_killed(up: TailraceUp) -> None:
 def test_data_stays_between_starts_even_if_the_first_was_killed(
     tmp_path: Path, stand_ins: dict[str, str]
 ) -> None:
-    """The lock goes with its holders, so that the next start is not refused."""
+    """The lock ends with its holders, so the next start succeeds."""
     with TailraceUp(tmp_path / "up", environment=stand_ins) as first:
         first.wait_ready()
         store = tmp_path / "up" / "data" / "nats"
@@ -199,10 +197,10 @@ def test_a_running_nats_may_be_used(
     assert command_line(nats_server.pid)
 
 
-def test_a_crash_during_the_start_shows_all_that_was_said(
+def test_a_crash_during_the_start_shows_all_output(
     tmp_path: Path, stand_ins: dict[str, str]
 ) -> None:
-    """It is a defect, not a mistake of the operator: the traceback is wanted."""
+    """A crash is a defect, not a mistake of the operator, so the traceback matters."""
     environment = {**stand_ins, "STAND_IN": "tailrace_api=crashes"}
     with TailraceUp(tmp_path / "up", environment=environment) as up:
         assert up.wait() == 2
@@ -210,9 +208,7 @@ def test_a_crash_during_the_start_shows_all_that_was_said(
         assert "api-1 ended with exit code 1 before it was ready" in up.stderr()
 
 
-def test_nobody_has_to_read_what_the_services_write(
-    tmp_path: Path, stand_ins: dict[str, str]
-) -> None:
+def test_an_unread_stderr_does_not_block(tmp_path: Path, stand_ins: dict[str, str]) -> None:
     """A full pipe on stderr stops neither the supervision nor the end."""
     environment = {**os.environ, **stand_ins, "STAND_IN": "tailrace_worker=floods"}
     reading, writing = os.pipe()
@@ -231,7 +227,7 @@ def test_nobody_has_to_read_what_the_services_write(
 
 
 def wait_child(up: TailraceUp, part: str, *, other_than: int) -> int:
-    """Return the process id of a child that has become what it is to be."""
+    """Return the process id of a child that has executed its command."""
     while True:
         found = [
             pid
@@ -253,7 +249,7 @@ def wait_children(up: TailraceUp) -> list[int]:
 
 
 def free_ports_in_a_row(count: int) -> int:
-    """Return the first of ports that follow each other and on which nobody listens."""
+    """Return the first of several consecutive free ports."""
     while True:
         first = free_port()
         try:

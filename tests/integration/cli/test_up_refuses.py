@@ -1,4 +1,4 @@
-"""What keeps `tailrace up` from starting is one line on stderr, and exit code 2."""
+"""A failed start of `tailrace up` prints one line on stderr and exits with 2."""
 
 import os
 import socket
@@ -18,14 +18,14 @@ from harness.processes.tailrace_up import TailraceUp
 
 @dataclass
 class Speaker:
-    """What a server says to whoever connects."""
+    """The first line that a server sends."""
 
     port: int
     greeting: bytes = b""
 
 
 def refusal(*options: str, environment: dict[str, str] | None = None, folder: Path) -> str:
-    """Start `tailrace up`, expect it to refuse, and return the one line that says why."""
+    """Start `tailrace up`, expect it to fail, and return its one line."""
     done = subprocess.run(
         [sys.executable, "-m", "tailrace", "up", *options],
         capture_output=True,
@@ -43,8 +43,8 @@ def refusal(*options: str, environment: dict[str, str] | None = None, folder: Pa
 
 @pytest.fixture
 def taken_port() -> Iterator[int]:
-    """A port that somebody listens on."""
-    # Among those that no client is given, so that the one before it is free as well.
+    """A port with a listener."""
+    # Outside the ephemeral range, so that the port before it is free as well.
     free = free_port(2)
     with socket.create_server(("127.0.0.1", free + 1)) as listener:
         yield listener.getsockname()[1]
@@ -52,7 +52,7 @@ def taken_port() -> Iterator[int]:
 
 @pytest.fixture
 def speaker() -> Iterator[Speaker]:
-    """A server that greets every connection as it is told."""
+    """A server that sends a given greeting on every connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         speaker = Speaker(listener.getsockname()[1])
 
@@ -73,7 +73,7 @@ def speaker() -> Iterator[Speaker]:
 
 
 def test_a_taken_port(tmp_path: Path, taken_port: int) -> None:
-    """The line names the port and the option, and nothing was begun."""
+    """The line names the port and the option, and no process was started."""
     line = refusal("--port", str(taken_port), folder=tmp_path)
 
     assert line == (
@@ -105,7 +105,7 @@ def test_an_address_of_another_machine(tmp_path: Path) -> None:
 
 
 def test_a_taken_nats_port(tmp_path: Path, taken_port: int) -> None:
-    """Asked for by name it must be that one."""
+    """An explicitly requested port is not replaced."""
     line = refusal("--port", str(free_port()), "--nats-port", str(taken_port), folder=tmp_path)
 
     assert f"port {taken_port} on 127.0.0.1 is taken; choose another with --nats-port" in line
@@ -147,7 +147,7 @@ def test_a_folder_that_another_one_uses(tmp_path: Path, stand_ins: dict[str, str
 
 
 def test_a_nats_that_is_not_there(tmp_path: Path) -> None:
-    """And no secret of its URL is shown."""
+    """The line shows no secret of the URL."""
     url = f"nats://user:secret@127.0.0.1:{free_port()}"
 
     line = refusal("--port", str(free_port()), "--nats", url, folder=tmp_path)
@@ -169,7 +169,7 @@ def test_a_nats_that_is_too_old(tmp_path: Path, speaker: Speaker, version: str) 
 
 @pytest.mark.parametrize("greeting", [b"", b"SSH-2.0-x\r\n", b"INFO {]\r\n", b"x" * 200_000])
 def test_something_else_than_a_nats(tmp_path: Path, speaker: Speaker, greeting: bytes) -> None:
-    """Whatever it says, it is not taken for one."""
+    """Any other greeting is refused."""
     speaker.greeting = greeting
 
     line = refusal(
@@ -188,15 +188,15 @@ def test_a_nats_url_that_is_none(tmp_path: Path, url: str) -> None:
 
 
 def test_a_nats_without_jetstream(tmp_path: Path) -> None:
-    """Only a service can find that out; its line is the one that is shown."""
+    """Only a service can detect that; its line is shown."""
     with NatsServer(tmp_path / "nats", jetstream=False) as server:
         line = refusal("--port", str(free_port()), "--nats", server.url, folder=tmp_path)
 
     assert "JetStream" in line
 
 
-def test_a_setting_that_nobody_knows(tmp_path: Path) -> None:
-    """Several services say so; one line of one of them is enough."""
+def test_an_unknown_setting(tmp_path: Path) -> None:
+    """Several services report it; one line is shown."""
     line = refusal(
         *("--port", str(free_port()), "--nats-port", "0", "--workers", "2"),
         environment={"TAILRACE_LOG_LEVLE": "info"},
@@ -210,7 +210,7 @@ def test_a_setting_that_nobody_knows(tmp_path: Path) -> None:
 def test_a_service_that_refuses_after_it_wrote_log_lines(
     tmp_path: Path, stand_ins: dict[str, str]
 ) -> None:
-    """What it logged before is held back, and so is what the others say while they are ended."""
+    """Its earlier log lines, and lines of stopping services, are not shown."""
     line = refusal(
         *("--port", str(free_port()), "--nats-port", "0"),
         environment={**stand_ins, "STAND_IN": "tailrace_worker=refuses"},
