@@ -173,7 +173,7 @@ async def test_live_commits(site: Site) -> None:
         part: heard[part].append for part in heard
     }
     for part, listener in listeners.items():
-        await site.source.listen(subjects.live_of(part), listener)
+        await site.source.subscribe(subjects.live_of(part), listener)
     await site.log.edge()
     for tenant, execution in (("t", "a"), ("t", "b"), ("u", "a"), ("t", "a")):
         await site.append(tenant, execution, b"x")
@@ -187,7 +187,7 @@ async def test_live_commits(site: Site) -> None:
     ]
     assert heard[ONE] == [heard[ALL][0]._replace(), heard[ALL][2]]
     assert all(commit.stored_at > 1_700_000_000 for commit in heard[ALL])
-    await site.source.leave(subjects.live_of(ONE), listeners[ONE])
+    await site.source.unsubscribe(subjects.live_of(ONE), listeners[ONE])
     assert len(site.source) == 1
     await site.append("t", "a", b"x")
     async with asyncio.timeout(60):

@@ -22,8 +22,8 @@ from harness.processes.in_process_api import InProcessApi, api_in_process
 from harness.processes.required_tools import skip_or_fail
 from harness.sse.client import SseClient, SseEvent, SseParser, follow, places
 from tailrace_api.fanout.clients.connection import ClientConnection
-from tailrace_api.http.direct_writer import DirectOutlet
-from tailrace_api.http.plain_writer import PlainOutlet
+from tailrace_api.http.direct_writer import DirectWriter
+from tailrace_api.http.plain_writer import PlainWriter
 from tailrace_api.http.protocol import StreamProtocol
 from tailrace_shared.stores.execution_log import ExecutionLog
 
@@ -36,17 +36,17 @@ async def _begin(log: HandWrittenLog) -> None:
 def _held(api: InProcessApi) -> dict[str, Any]:
     """Return what connections hold: objects, files, tasks, and what the hub counts."""
     gc.collect()
-    kinds = (ClientConnection, DirectOutlet, PlainOutlet, StreamProtocol)
+    kinds = (ClientConnection, DirectWriter, PlainWriter, StreamProtocol)
     objects = Counter(type(held).__name__ for held in gc.get_objects() if type(held) in kinds)
     return {
         "objects": dict(objects),
         "files": len(list(Path("/proc/self/fd").iterdir())),
         "tasks": len(asyncio.all_tasks()),
         "sizes": api.hub.sizes,
-        "deadlines": len(api.hub.wheel),
-        "tenants": len(api.hub._admission),
+        "deadlines": len(api.hub.runtime.wheel),
+        "tenants": len(api.hub.quota),
         "slow": api.hub.counts.slow,
-        "backlog": api.hub.backlog.bytes,
+        "backlog": api.hub.runtime.slow_clients.bytes,
         "requests": len(api.server.server_state.tasks),
     }
 

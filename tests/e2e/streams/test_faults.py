@@ -44,13 +44,13 @@ async def test_live_messages_that_get_lost_are_read_from_the_log(
 ) -> None:
     """Some, half, or all of them, the last one included."""
     dice = random.Random(lost)
-    receive = live_subscription._Feed.receive
+    receive = live_subscription._Subject.receive
 
-    async def lossy(feed: live_subscription._Feed, message: Msg) -> None:
+    async def lossy(feed: live_subscription._Subject, message: Msg) -> None:
         if dice.random() >= lost:
             await receive(feed, message)
 
-    monkeypatch.setattr(live_subscription._Feed, "receive", lossy)
+    monkeypatch.setattr(live_subscription._Subject, "receive", lossy)
     async with api_in_process(idle_nats.url, direct_writes=direct, heartbeat=0.2) as api:
         await log.begin()
         await log.commit(written.step_started("n"))
@@ -67,15 +67,15 @@ async def test_live_messages_that_come_twice_are_shown_once(
     idle_nats: NatsServer, log: HandWrittenLog, monkeypatch: pytest.MonkeyPatch, direct: bool
 ) -> None:
     """And those that come late are not shown again."""
-    receive = live_subscription._Feed.receive
+    receive = live_subscription._Subject.receive
     earlier: list[Msg] = []
 
-    async def repeating(feed: live_subscription._Feed, message: Msg) -> None:
+    async def repeating(feed: live_subscription._Subject, message: Msg) -> None:
         earlier.append(message)
         for again in (message, *earlier[-3:]):
             await receive(feed, again)
 
-    monkeypatch.setattr(live_subscription._Feed, "receive", repeating)
+    monkeypatch.setattr(live_subscription._Subject, "receive", repeating)
     async with api_in_process(idle_nats.url, direct_writes=direct) as api:
         await log.begin()
         await log.commit(written.step_started("n"))
@@ -129,13 +129,13 @@ async def test_a_slow_consumer_error_makes_the_hub_look_again(
     """NATS dropped messages on the way to this process: nothing is waited for."""
     monkeypatch.setattr(live_subscription, "_PENDING_BYTES", 4096)
     blocked = asyncio.Event()
-    receive = live_subscription._Feed.receive
+    receive = live_subscription._Subject.receive
 
-    async def slow(feed: live_subscription._Feed, message: Msg) -> None:
+    async def slow(feed: live_subscription._Subject, message: Msg) -> None:
         await blocked.wait()
         await receive(feed, message)
 
-    monkeypatch.setattr(live_subscription._Feed, "receive", slow)
+    monkeypatch.setattr(live_subscription._Subject, "receive", slow)
     async with api_in_process(idle_nats.url, direct_writes=direct, heartbeat=60.0) as api:
         await log.begin()
         await log.commit(written.step_started("n"))
@@ -203,7 +203,7 @@ async def test_a_client_that_pauses_goes_on_where_the_ring_has_it_still(
             events += await stream.all()
         assert places(events) == log.written
         await api.settled()
-        assert api.hub.counts.slow == api.hub.backlog.bytes == 0
+        assert api.hub.counts.slow == api.hub.runtime.slow_clients.bytes == 0
 
 
 async def test_a_client_that_the_ring_has_left_behind_comes_back_for_the_rest(

@@ -38,7 +38,7 @@ class Spy:
 
     def __init__(self, tenants: Tenants) -> None:
         self._api = tenants.api
-        self._client: Any = tenants.api.hub._source._client
+        self._client: Any = tenants.api.hub.topics._subscription._client
         self._ann = tenants.ann
 
     async def ask(self, request: Request, headers: dict[str, str] | None = None) -> Observed:

@@ -10,7 +10,7 @@ from harness.fakes.memory_hub import MemoryHub, memory_hub
 from harness.fakes.memory_nats import MemoryNats
 from harness.fakes.virtual_time import run_in_virtual_time
 from harness.generators.random_tenant_log import TenantLog
-from tailrace_api.fanout.topics.topic import RingBounds
+from tailrace_api.fanout.runtime.limits import RingBounds
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.stores.workflow_store import WorkflowStore
 from tailrace_shared.subjects import Subjects
@@ -48,8 +48,8 @@ class FaultyHubs:
                     group.create_task(each)
             for replica in self.replicas:
                 await replica.settled(0, 0, 0)
-                assert replica.hub.counts.slow == replica.hub.backlog.bytes == 0
-                assert len(replica.hub.wheel) == 0
+                assert replica.hub.counts.slow == replica.hub.runtime.slow_clients.bytes == 0
+                assert len(replica.hub.runtime.wheel) == 0
             for task in background:
                 task.cancel()
             await asyncio.wait(background)
@@ -73,9 +73,14 @@ class FaultyHubs:
     async def _replica_life(self) -> None:
         dice = self.dice
         ring = RingBounds(dice.choice([16, 4096]), dice.choice([65536, 2**22]))
-        beat, laziness = dice.choice([0.5, 5]), dice.choice([0, 0.5])
+        heartbeat, lazy_interval = dice.choice([0.5, 5]), dice.choice([0, 0.5])
         async with memory_hub(
-            self.nats, heartbeat=beat, stall=2.0, retry=0.1, ring=ring, laziness=laziness
+            self.nats,
+            heartbeat=heartbeat,
+            stall=2.0,
+            retry=0.1,
+            ring=ring,
+            lazy_interval=lazy_interval,
         ) as replica:
             self.replicas.append(replica)
             try:

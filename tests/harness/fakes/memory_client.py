@@ -14,7 +14,7 @@ class MemoryClient:
     """One stream, read in memory.
 
     Attributes:
-        subscriber: the connection that writes to this client.
+        connection: the connection that writes to this client.
         is_paused: whether it accepts no data now.
         parser: the parser of the stream.
         events: the events received so far.
@@ -23,7 +23,7 @@ class MemoryClient:
         is_cut: whether the hub aborted it.
     """
 
-    subscriber: ClientConnection | None = None
+    connection: ClientConnection | None = None
 
     def __init__(self) -> None:
         self.is_paused = False
@@ -45,11 +45,11 @@ class MemoryClient:
 
     async def connect(self, hub: Hub, view: View, start: Start, until: float | None = None) -> None:
         """Open a stream that ends at ``until``, the expiry of its token."""
-        connection = hub.connect(view, start, self, until)
+        opening = hub.connect(view, start, self, until)
+        self.connection = opening.connection
         if self._is_lost:
-            connection.lost()
-        self.subscriber = connection
-        await connection.run(start)
+            self.connection.on_lost()
+        await opening.run()
 
     # The client
 
@@ -63,15 +63,15 @@ class MemoryClient:
         if self.is_paused:
             self.is_paused = False
             self.backlog = 0
-            assert self.subscriber is not None
-            self.subscriber.resumed()
+            assert self.connection is not None
+            self.connection.on_resumed()
 
     def leave(self) -> None:
         """Close the connection from the client's side."""
         if not self._is_lost:
             self._is_lost = True
-            if self.subscriber is not None:
-                self.subscriber.lost()
+            if self.connection is not None:
+                self.connection.on_lost()
 
     # The client writer
 
@@ -86,8 +86,8 @@ class MemoryClient:
             self._room -= len(wire)
             if self._room < 0:
                 self.is_paused, self.backlog = True, -self._room
-                assert self.subscriber is not None
-                self.subscriber.paused()
+                assert self.connection is not None
+                self.connection.on_paused()
 
     def _take(self, wire: bytes) -> None:
         self.writes.append(wire)

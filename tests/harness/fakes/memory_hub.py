@@ -13,11 +13,12 @@ from tailrace_api.dialects.dialect import Dialect
 from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.fanout.history.resume import Start, resume
 from tailrace_api.fanout.history.tenant_resume import resume_tenant
-from tailrace_api.fanout.hub import Hub, StreamLimits, StreamTimes
+from tailrace_api.fanout.hub import Hub
+from tailrace_api.fanout.runtime.limits import RingBounds, StreamLimits, StreamTimes
 from tailrace_api.fanout.tenants.contexts import Contexts
 from tailrace_api.fanout.tenants.snapshots import Indexes, Snapshots
 from tailrace_api.fanout.topics.live_subscription import LiveSubscription
-from tailrace_api.fanout.topics.topic import Knowledge, RingBounds
+from tailrace_api.fanout.topics.topic import TopicSources
 from tailrace_api.fanout.views.view import View
 from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.stores.indexes.live_index import LiveIndex
@@ -64,9 +65,9 @@ class MemoryHub(NamedTuple):
     async def follow(self, client: MemoryClient, view: View, last_event_id: str = "") -> Start:
         """Connect a client to a view, as the routes do; returns its start."""
         if view.part.execution:
-            start = await resume(self.log, self.hub, view, last_event_id)
+            start = await resume(self.hub.history, view, last_event_id)
         else:
-            start = await resume_tenant(self.hub, view, last_event_id)
+            start = await resume_tenant(self.hub.history, view, last_event_id)
         if not start.is_over:
             await client.connect(self.hub, view, start)
         return start
@@ -93,15 +94,15 @@ async def memory_hub(
     )
     snapshots = Snapshots(log, indexes, contexts)
     hub = Hub(
-        Knowledge(log, contexts, snapshots),
+        TopicSources(log, contexts, snapshots),
         LiveSubscription(cast("Client", nats)),
         subjects,
         (await log.edge()).epoch,
         times._replace(**{name: changes[name] for name in changes if name in times._fields}),
         limits._replace(**{name: changes[name] for name in changes if name in limits._fields}),
     )
-    hub.wall = lambda: _START_TIME + hub.now()
-    tasks = [asyncio.create_task(hub.watch()), asyncio.create_task(hub.tick())]
+    hub.runtime.wall = lambda: _START_TIME + hub.runtime.now()
+    tasks = [asyncio.create_task(hub.reconcile_loop()), asyncio.create_task(hub.runtime.tick())]
     try:
         yield MemoryHub(hub, log, nats, snapshots)
     finally:

@@ -148,7 +148,7 @@ class MemoryNats(JetStream):
         last = self._last.get(stream, 0)
         first = stored[0].sequence if stored else last + 1 if last else 0
         state: dict[str, Any] = {"first_seq": first, "last_seq": last}
-        answer: dict[str, Any] = {"created": self.created, "state": state}
+        answer: dict[str, Any] = {"config": {}, "created": self.created, "state": state}
         if body and "subjects_filter" in body:
             subjects = {
                 message.subject: 1

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 from tailrace_api.dialects.context import Context
-from tailrace_api.dialects.dialect import Dialect, Show, encode_commit
+from tailrace_api.dialects.dialect import Dialect
+from tailrace_api.dialects.encoding import Show, encode_commit
 from tailrace_shared.execution import events as ev
 from tailrace_shared.execution.commits import encode_commits
 
@@ -237,4 +238,4 @@ def wire(dialect: Dialect, commits: list[StoryCommit], show: Show | None = None)
     for commit in commits:
         sequence = FIRST + STORY.index(commit)
         encoded = encode_commit(dialect, EPOCH, commit.context, sequence, commit.payload, show)
-        yield encoded.joined
+        yield encoded.frames

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from harness.sse.client import SseClient
 from tailrace_api.app import create_app
 from tailrace_api.fanout.hub import Hub
-from tailrace_api.http.direct_writer import DirectOutlet
+from tailrace_api.http.direct_writer import DirectWriter
 from tailrace_api.server import Server, bind
 from tailrace_shared.settings import ApiSettings
 
@@ -29,12 +29,12 @@ class InProcessApi(NamedTuple):
         """Return whether a client has received its backlog and now waits for live commits."""
         port = client.local_port
         for connection in self.hub._connections:
-            outlet = connection._outlet
-            assert isinstance(outlet, DirectOutlet)
-            peer = outlet._transport.get_extra_info("peername")
+            writer = connection.writer
+            assert isinstance(writer, DirectWriter)
+            peer = writer._transport.get_extra_info("peername")
             if peer is not None and peer[1] == port:
-                ring = connection._ring
-                return ring is not None and connection._sequence > ring.edge
+                ring = connection.ring
+                return ring is not None and connection.sequence > ring.edge
         return False
 
     async def settled(self, connections: int = 0, topics: int = 0, subscriptions: int = 0) -> None:

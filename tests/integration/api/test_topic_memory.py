@@ -81,7 +81,7 @@ async def test_fast_clients_lose_nothing_with_small_rings(
                     pass
                 assert places([event])[0][1] == sequences[-1]
             # Beyond the limit each ring keeps unsent events and the ones just sent.
-            assert api.hub.budget.bytes <= 3 * limit
+            assert api.hub.topics.budget.bytes <= 3 * limit
         assert api.hub.counts.closed == {}
 
 

@@ -144,7 +144,7 @@ def check(paused: Snapshot, status: Snapshot) -> None:
     """Check what the two snapshots say."""
     assert {
         each.context.execution_id: (each.context.input, [wait.node_id for wait in each.waits])
-        for each in paused.standings
+        for each in paused.executions
         if each.waits
     } == {f"w{number}": ({"number": number}, ["n"]) for number in range(3)}
     tally = RunCounts(NAMES, status)

@@ -8,14 +8,14 @@ def test_limits_are_kept_and_given_back() -> None:
     admission = StreamQuota(3, 2)
     for tenant in ("a", "a"):
         assert admission.refusal(tenant) == ""
-        admission.enter(tenant)
+        admission.acquire(tenant)
     assert admission.refusal("a") == "tenant_full"
     assert admission.refusal("b") == ""
-    admission.enter("b")
+    admission.acquire("b")
     assert admission.refusal("c") == admission.refusal("a") == "full"
-    admission.leave("a")
+    admission.release("a")
     assert admission.refusal("a") == ""
     for tenant in ("a", "b"):
-        admission.leave(tenant)
+        admission.release(tenant)
     assert len(admission) == 0
     assert not admission._tenants

@@ -3,13 +3,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace_api.fanout.clients.slow_client_buffer import SlowClientBuffer
+from tailrace_api.fanout.runtime.slow_client_buffer import SlowClientBuffer
 
 
 @given(st.lists(st.integers(0, 4), max_size=60))
 def test_pieces_are_counted_once(holders: list[int]) -> None:
     """However many hold them, in whatever order they let go."""
-    backlog = SlowClientBuffer(most=10**9)
+    backlog = SlowClientBuffer(max_bytes=10**9)
     pieces = [bytes(100 + number) for number in range(5)]
     for number in holders:
         assert backlog.hold(pieces[number])
@@ -22,7 +22,7 @@ def test_pieces_are_counted_once(holders: list[int]) -> None:
 
 def test_the_limit_is_for_what_is_new() -> None:
     """What is held already costs nothing more."""
-    backlog = SlowClientBuffer(most=150)
+    backlog = SlowClientBuffer(max_bytes=150)
     first, second = bytes(100), bytes(101)
     assert backlog.hold(first)
     assert not backlog.hold(second)

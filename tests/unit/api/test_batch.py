@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace_api.dialects.dialect import EncodedCommit
+from tailrace_api.dialects.encoding import EncodedCommit
 from tailrace_api.fanout.views.batch import Batch
 from tailrace_api.sse.chunk import bodies
 from tailrace_shared.position import StreamPosition
@@ -35,6 +35,6 @@ def test_a_batch_is_its_commits_from_an_index_on(
         if number > 1 or place >= index
     ]
     told = [place for place, frame in places if frame]
-    assert batch.told == (told[-1] if told else None)
+    assert batch.last_shown == (told[-1] if told else None)
     if places:
-        assert batch.seen == places[-1][0]
+        assert batch.last_seen == places[-1][0]

@@ -9,7 +9,8 @@ from harness.generators import hand_written_log as log
 from harness.generators.hand_written_log import NOW
 from harness.sse.client import SseParser
 from tailrace_api.dialects.context import Context
-from tailrace_api.dialects.dialect import Dialect, encode_commit, reset, without_id
+from tailrace_api.dialects.dialect import Dialect
+from tailrace_api.dialects.encoding import encode_commit, reset, without_id
 from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.dialects.run_and_stream import RUN_AND_STREAM
 from tailrace_api.sse.chunk import chunk
@@ -67,7 +68,7 @@ def _wire(dialect: Dialect, commits: list[list[ev.Event]]) -> bytes:
     ]
     greeting = dialect.greet(LogFilter("t", RUN), 0)
     return without_id([greeting] if greeting else []) + b"".join(
-        commit.joined for commit in encoded
+        commit.frames for commit in encoded
     )
 
 
@@ -102,7 +103,7 @@ def test_a_commit_can_be_taken_from_the_middle() -> None:
     """A client that was cut inside a commit gets the rest of it."""
     payload = next(encode_commits([log.step_completed("a"), log.step_progress("b", 1.0)]))
     commit = encode_commit(RUN_AND_STREAM, EPOCH, Context(RUN), 5, payload)
-    assert commit.since(0) == commit.chunk == chunk(commit.joined)
+    assert commit.since(0) == commit.chunk == chunk(commit.frames)
     assert commit.since(1) == b""
     assert (commit.shown(0), commit.shown(1)) == (1, 0)
     assert commit.last_shown(0) == 0

@@ -1,12 +1,14 @@
 """Streams of a stopping process end one after the other, within the time that there is."""
 
 import asyncio
+from typing import cast
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.fakes.virtual_time import run_in_virtual_time
-from tailrace_api.fanout.clients.drain import drain, pace
+from tailrace_api.fanout.clients.connection import ClientConnection
+from tailrace_api.fanout.clients.drain import drain, streams_per_step
 
 
 class _Stream:
@@ -22,7 +24,7 @@ class _Stream:
 def _ends(streams: int, seconds: float) -> list[float]:
     async def scenario() -> list[float]:
         them = [_Stream() for _ in range(streams)]
-        await drain(them, seconds)
+        await drain(cast("list[ClientConnection]", them), seconds)
         return [stream.ended_at for stream in them]
 
     return run_in_virtual_time(scenario())
@@ -47,4 +49,4 @@ def test_many_streams_are_spread_over_the_time_in_no_order() -> None:
 def test_few_streams_do_not_wait() -> None:
     """There is no storm to prevent."""
     assert max(_ends(10, 60.0)) < 0.2
-    assert pace(1, 60.0) == 1
+    assert streams_per_step(1, 60.0) == 1

@@ -10,7 +10,8 @@ from typing import Final
 import pytest
 
 from harness.generators.dialect_story import BAD, GOOD, LEFT, STORY, wire
-from tailrace_api.dialects.dialect import Dialect, without_id
+from tailrace_api.dialects.dialect import Dialect
+from tailrace_api.dialects.encoding import without_id
 from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.dialects.multiplex import NamedTopic, multiplex
 from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
@@ -46,7 +47,7 @@ def beginning(dialect: Dialect) -> bytes:
 
 def told(dialect: Dialect) -> bytes:
     """Return what two clients read: one from the beginning, one that comes in the middle."""
-    if dialect.wants is None:
+    if dialect.snapshot_query is None:
         return beginning(dialect) + b"".join(wire(dialect, STORY))
     state = dialect.begin(EMPTY)
     opening = without_id(state.opening(MILLISECONDS))

@@ -21,7 +21,7 @@ from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.dialects.run_and_stream import RUN_AND_STREAM
 from tailrace_api.fanout.history.replay import ReplayBusyError
 from tailrace_api.fanout.history.resume import Start
-from tailrace_api.fanout.topics.topic import RingBounds
+from tailrace_api.fanout.runtime.limits import RingBounds
 from tailrace_api.fanout.views.view import View
 from tailrace_api.sse import frame
 from tailrace_shared.execution.commits import encode_commits
@@ -129,7 +129,7 @@ def test_ten_thousand_clients_that_come_back_cost_a_handful_of_reads() -> None:
         last = [_commit(site) for _ in range(500)][-1]
         before = site.nats.reads
         clients = [MemoryClient() for _ in range(10_000)]
-        ids = [f"{site.hub.epoch}-{last - number % 3}-0" for number in range(10_000)]
+        ids = [f"{site.hub.runtime.epoch}-{last - number % 3}-0" for number in range(10_000)]
         await asyncio.gather(
             *(
                 site.connect(client, last_event_id=last_event_id)
@@ -143,7 +143,7 @@ def test_ten_thousand_clients_that_come_back_cost_a_handful_of_reads() -> None:
         assert site.nats.reads - before < 20
         before = site.nats.reads
         again = MemoryClient()
-        await site.connect(again, last_event_id=f"{site.hub.epoch}-{last}-0")
+        await site.connect(again, last_event_id=f"{site.hub.runtime.epoch}-{last}-0")
         await _soon()
         assert _sequences(again) == [last + 1]
         assert site.nats.reads == before
@@ -234,14 +234,14 @@ def test_a_paused_client_gets_nothing_and_goes_on_from_the_ring() -> None:
         assert len(_sequences(other)) == 21
         assert len(_sequences(slow)) == 2
         assert site.hub.counts.slow == 1
-        assert site.hub.backlog.bytes > 0
+        assert site.hub.runtime.slow_clients.bytes > 0
         reads, writes = site.nats.reads, len(slow.writes)
         slow.resume()
         await _soon()
         assert _sequences(slow) == _sequences(other)
         assert max(map(len, slow.writes[writes:])) < 100_000
         assert site.nats.reads == reads
-        assert site.hub.counts.slow == site.hub.backlog.bytes == 0
+        assert site.hub.counts.slow == site.hub.runtime.slow_clients.bytes == 0
 
     _run(scenario)
 
@@ -319,11 +319,11 @@ def test_what_slow_clients_hold_in_common_is_held_once() -> None:
             client.takes_only(0)
         _commit(site, written.step_log("n", "x" * 100_000))
         await _soon()
-        assert 100_000 < site.hub.backlog.bytes < 110_000
+        assert 100_000 < site.hub.runtime.slow_clients.bytes < 110_000
         assert site.hub.counts.slow == 20
         for client in clients:
             client.resume()
-        assert site.hub.backlog.bytes == 0
+        assert site.hub.runtime.slow_clients.bytes == 0
 
     _run(scenario, backlog=1_000_000)
 
@@ -340,7 +340,7 @@ def test_slow_clients_together_hold_no_more_than_is_allowed() -> None:
             client.takes_only(0)
             _commit(site, written.step_log("n", "x" * 100_000))
             await _soon()
-        assert site.hub.backlog.bytes <= 1_000_000
+        assert site.hub.runtime.slow_clients.bytes <= 1_000_000
         assert site.hub.counts.closed == {"overloaded": 11}
         assert [client.is_cut for client in clients] == [False] * 9 + [True] * 11
 
@@ -393,7 +393,7 @@ def test_heartbeats_carry_the_place_when_it_has_moved_unseen() -> None:
         await _soon()
         last = _commit(site, written.step_log("n", "x"), written.step_log("n", "y"))
         await asyncio.sleep(11)
-        assert client.parser.last_event_id == f"{site.hub.epoch}-{last}-1"
+        assert client.parser.last_event_id == f"{site.hub.runtime.epoch}-{last}-1"
         assert len(client.parser.primings) == 1
         await asyncio.sleep(30)
         assert len(client.parser.primings) == 1
@@ -422,7 +422,7 @@ def test_regular_heartbeats_come_also_while_there_are_events() -> None:
         _commit(site)
         client = MemoryClient()
         await client.connect(site.hub, View(FEED, LogFilter("t")), Start(1))
-        began = site.hub.wall()
+        began = site.hub.runtime.wall()
         for _ in range(100):
             await asyncio.sleep(1)
             _commit(site)
@@ -439,14 +439,14 @@ def test_a_stream_ends_when_the_token_of_its_client_expires() -> None:
     async def scenario(site: MemoryHub) -> None:
         last = _commit(site)
         client, other = MemoryClient(), await site.open()
-        until = site.hub.wall() + 30
+        until = site.hub.runtime.wall() + 30
         await client.connect(site.hub, View(EXECUTION, LogFilter("t", "e")), Start(), until)
         await asyncio.sleep(29)
         assert not client.ended.is_set()
         await asyncio.sleep(2)
         assert client.ended.is_set()
         assert (client.events[-1].type, client.events[-1].data) == ("stream:auth-expired", "{}")
-        assert client.parser.last_event_id == f"{site.hub.epoch}-{last}-0"
+        assert client.parser.last_event_id == f"{site.hub.runtime.epoch}-{last}-0"
         assert client.parser.retry is not None
         assert site.hub.counts.closed == {"expired": 1}
         assert not other.ended.is_set()
@@ -539,7 +539,7 @@ def test_a_drain_ends_streams_over_time_and_cuts_who_does_not_go() -> None:
         assert stalled.is_cut
         await site.settled(0, 0, 0)
         assert site.hub.counts.closed == {"drained": 3001}
-        assert len(site.hub.wheel) == 0
+        assert len(site.hub.runtime.wheel) == 0
 
     _run(scenario)
 

@@ -22,14 +22,8 @@ from harness.generators.dialect_story import (
 from harness.sse.client import SseParser
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
-from tailrace_api.dialects.dialect import (
-    Cumulative,
-    Dialect,
-    LoggedEvent,
-    Slots,
-    encode_commit,
-    without_id,
-)
+from tailrace_api.dialects.dialect import CumulativeState, Dialect, LoggedEvent, Slots
+from tailrace_api.dialects.encoding import encode_commit, without_id
 from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.dialects.multiplex import Multiplex, NamedTopic, multiplex
 from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
@@ -58,7 +52,7 @@ Event = tuple[str, Any]
 
 def alone(topic: NamedTopic) -> list[Event]:
     """Return what a topic says in a stream of its own: names and data."""
-    commits = [told for told in STORY if topic.is_about(told.context)]
+    commits = [told for told in STORY if topic.includes(told.context)]
     parsed = SseParser().feed(b"".join(wire(topic.dialect, commits)))
     return [(event.type, event.json()) for event in parsed]
 
@@ -135,11 +129,11 @@ class _Standings(Dialect):
         self._workflows = frozenset(workflows)
 
     @property
-    def wants(self) -> SnapshotQuery:
+    def snapshot_query(self) -> SnapshotQuery:
         return SnapshotQuery(workflows=self._workflows)
 
     def begin(self, snapshot: Snapshot) -> "_Known":
-        known = [each.context.execution_id for each in snapshot.standings]
+        known = [each.context.execution_id for each in snapshot.executions]
         return _Known(" ".join([*known, *snapshot.ended, *sorted(snapshot.workflows)]))
 
     def is_urgent(self, context: Context) -> bool:
@@ -167,10 +161,10 @@ def test_each_topic_begins_with_what_it_has_asked_for() -> None:
     """However much others want to know."""
     a, b = NamedTopic("pipeline:a", _Standings("a")), NamedTopic("pipeline:b", _Standings("b"))
     both = multiplex([a, PAUSED, b])
-    assert both.wants == SnapshotQuery(waits=True, workflows=frozenset("ab"))
+    assert both.snapshot_query == SnapshotQuery(waits=True, workflows=frozenset("ab"))
     assert both.is_cumulative
     assert not ALL.is_cumulative
-    assert multiplex([FEED]).wants is None
+    assert multiplex([FEED]).snapshot_query is None
     wait = WaitingStep("n", "2024-01-15T10:30:00.000Z", "", [], None)
     standings = [ExecutionStatus(Context(f"e-{w}", w, w), "paused", [wait]) for w in "abc"]
     ended = {"a": Ended("e0", "failed", "2024-01-15T10:30:00.000Z")}
@@ -207,8 +201,8 @@ def test_a_state_that_is_rewound_shows_what_each_topic_would() -> None:
     state, alone = both.begin(empty), pipeline.dialect.begin(empty)
     list(wire(both, STORY, state.show))
     list(wire(pipeline.dialect, STORY, alone.show))
-    assert isinstance(state, Cumulative)
-    assert isinstance(alone, Cumulative)
+    assert isinstance(state, CumulativeState)
+    assert isinstance(alone, CumulativeState)
     place = 8
     before = {
         GOOD.execution_id: EarlierStatus("purchase-order", "paused"),
@@ -234,19 +228,19 @@ def test_a_state_that_is_rewound_shows_what_each_topic_would() -> None:
 
 def test_what_was_before_is_told_without_ids_and_without_what_nobody_is_shown() -> None:
     """As the topic tells it live; of an execution that is not there, that it is not."""
-    assert ALL.recounted == [ONE.execution, OTHER.execution]
+    assert ALL.backfill_executions == [ONE.execution, OTHER.execution]
     for told in STORY:
-        if ONE.is_about(told.context):
-            blocks = ALL.recount(ONE.execution, told.payload)
+        if ONE.includes(told.context):
+            blocks = ALL.backfill(ONE.execution, told.payload)
             live = SseParser().feed(b"".join(wire(multiplex([ONE]), [told])))
             again = SseParser().feed(without_id(blocks))
             assert [event.data for event in again] == [event.data for event in live]
             assert not any(event.own_id for event in again)
     secret = ev.Completed(GOOD.execution_id, "completed", 1, {"pin": 1234}, sensitive=["/pin"])
     (payload,) = encode_commits([ev.ExecutionCompleted(secret, at(1))])
-    (block,) = ALL.recount(ONE.execution, payload)
+    (block,) = ALL.backfill(ONE.execution, payload)
     assert b"1234" not in block.data
-    (block,) = ALL.recount(ONE.execution, None)
+    (block,) = ALL.backfill(ONE.execution, None)
     (event,) = SseParser().feed(without_id([block]))
     assert event.json() == {
         "topic": ONE.name,
@@ -265,7 +259,7 @@ def test_no_text_breaks_out_of_its_field(text: str, key: str) -> None:
     told = StoryCommit(
         context, [waiting("n", 5, reason=text), broken("n", 6, text, "t", stage=text)]
     )
-    frames = encode_commit(ALL, EPOCH, context, 1, told.payload).joined
+    frames = encode_commit(ALL, EPOCH, context, 1, told.payload).frames
     parsed = [event.json() for event in SseParser().feed(frames)]
     assert [event["topic"] for event in parsed] == [ONE.name, "paused", ONE.name, "feed"]
     assert parsed[1]["data"]["variables"] == {key: text}

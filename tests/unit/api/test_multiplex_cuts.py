@@ -23,7 +23,7 @@ from harness.generators import hand_written_log as written
 from harness.generators.random_tenant_log import TenantLog
 from harness.sse.client import SseParser
 from tailrace_api.dialects.context import Context
-from tailrace_api.dialects.dialect import encode_commit
+from tailrace_api.dialects.encoding import encode_commit
 from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.dialects.multiplex import Multiplex, NamedTopic, multiplex
 from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
@@ -107,7 +107,7 @@ class World(FaultyTenants):
                 context = Context(execution, workflow, workflow.upper(), {"n": 1})
                 (payload,) = encode_commits(events)
                 frames = encode_commit(dialect, "0", context, sequence, payload, state.show)
-                for event in SseParser().feed(frames.joined):
+                for event in SseParser().feed(frames.frames):
                     data = event.json()
                     told = (event.type, data["event"], _comparable(data["data"]))
                     said.append((place(event.id), told))
@@ -124,7 +124,7 @@ class World(FaultyTenants):
 
     def check_execution(self, page: Page) -> None:
         """Check that what was told of the execution, before and since, is its log."""
-        (execution,) = page.dialect.recounted
+        (execution,) = page.dialect.backfill_executions
         topic = f"execution:{execution}"
         live = [said for _, said in page.told if said[0] == topic]
         log: list[Event] = []
@@ -162,7 +162,7 @@ class World(FaultyTenants):
             async with asyncio.timeout(self.dice.choice([0.01, 0.5, 3, 20])):
                 while not (client.ended.is_set() or client.is_cut):
                     await asyncio.sleep(0.05)
-                    if self.dice.random() < 0.2 and client.subscriber:
+                    if self.dice.random() < 0.2 and client.connection:
                         client.resume()
         client.leave()
         await connecting
@@ -197,8 +197,8 @@ async def _interrupted() -> None:
         while not client.is_paused:  # noqa: ASYNC110 - nothing tells it
             await asyncio.sleep(0.01)
         assert len(client.events) > 10
-        assert client.subscriber is not None
-        client.subscriber.end("drained")
+        assert client.connection is not None
+        client.connection.end("drained")
         await opening
         assert client.parser.last_event_id == ""
 

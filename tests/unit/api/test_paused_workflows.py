@@ -12,8 +12,9 @@ from harness.generators.dialect_story import BAD, GOOD, LEFT, STORY, StoryCommit
 from harness.sse.client import SseParser
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
-from tailrace_api.dialects.dialect import State, encode_commit, without_id
-from tailrace_api.dialects.paused_workflows import MOST_LISTED, PAUSED_WORKFLOWS
+from tailrace_api.dialects.dialect import State
+from tailrace_api.dialects.encoding import encode_commit, without_id
+from tailrace_api.dialects.paused_workflows import MAX_LISTED, PAUSED_WORKFLOWS
 from tailrace_api.dialects.snapshot import ExecutionStatus, Snapshot, WaitingStep
 from tailrace_shared.execution import events as ev
 
@@ -23,7 +24,7 @@ NOTHING = Snapshot(0, (), {}, frozenset())
 def shown(context: Context, *events: ev.Event) -> list[tuple[str, Any]]:
     """Return what is shown of a commit: names and data."""
     told = StoryCommit(context, [*events])
-    wire = encode_commit(PAUSED_WORKFLOWS, "1", context, 1, told.payload).joined
+    wire = encode_commit(PAUSED_WORKFLOWS, "1", context, 1, told.payload).frames
     return [(event.type, event.json()) for event in SseParser().feed(wire)]
 
 
@@ -228,15 +229,15 @@ def many(count: int, size: int = 0) -> Snapshot:
 
 def test_a_long_list_shows_the_newest_and_says_how_many_there_are() -> None:
     """And what is let go of, oldest first, is counted all the same, until it is resumed."""
-    state = PAUSED_WORKFLOWS.begin(many(2 * MOST_LISTED + 5))
+    state = PAUSED_WORKFLOWS.begin(many(2 * MAX_LISTED + 5))
     found = listed(state)
-    assert (len(found["pausedWorkflows"]), found["total"]) == (MOST_LISTED, 2 * MOST_LISTED + 5)
-    assert found["pausedWorkflows"][0]["executionId"] == f"e{2 * MOST_LISTED + 4}"
-    for number in range(5, MOST_LISTED + 6):
+    assert (len(found["pausedWorkflows"]), found["total"]) == (MAX_LISTED, 2 * MAX_LISTED + 5)
+    assert found["pausedWorkflows"][0]["executionId"] == f"e{2 * MAX_LISTED + 4}"
+    for number in range(5, MAX_LISTED + 6):
         take(state, StoryCommit(Context(f"e{number}", "w"), [story.done("n", 5, {}, "await")]))
-    assert listed(state)["total"] == MOST_LISTED + 4
+    assert listed(state)["total"] == MAX_LISTED + 4
     take(state, StoryCommit(Context("e0", "w"), [story.done("n", 5, {}, "await")]))
-    assert listed(state)["total"] == MOST_LISTED + 3
+    assert listed(state)["total"] == MAX_LISTED + 3
 
 
 def test_a_list_of_large_variables_is_shorter() -> None:

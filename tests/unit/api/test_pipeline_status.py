@@ -9,7 +9,8 @@ from harness.generators import hand_written_log as log
 from harness.sse.client import SseParser
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
-from tailrace_api.dialects.dialect import Cumulative, LoggedEvent, encode_commit, without_id
+from tailrace_api.dialects.dialect import CumulativeState, LoggedEvent
+from tailrace_api.dialects.encoding import encode_commit, without_id
 from tailrace_api.dialects.pipeline_status import Pipelines, RunCounts
 from tailrace_api.dialects.snapshot import EarlierStatus, Ended, ExecutionStatus, Snapshot
 from tailrace_shared.execution import events as ev
@@ -59,7 +60,7 @@ def test_a_stream_looks_as_agreed() -> None:
         frozenset({"purchase-order", "report"}),
     )
     state = dialect.begin(snapshot)
-    assert isinstance(state, Cumulative)
+    assert isinstance(state, CumulativeState)
     wire = without_id(state.opening(NOW))
     commits: list[list[ev.Event]] = [
         [QUEUED],
@@ -70,7 +71,7 @@ def test_a_stream_looks_as_agreed() -> None:
     for sequence, events in enumerate(commits, 41):
         payload = next(encode_commits(events))
         context = Context("e", "purchase-order")
-        wire += encode_commit(dialect, EPOCH, context, sequence, payload, state.show).joined
+        wire += encode_commit(dialect, EPOCH, context, sequence, payload, state.show).frames
     wire += dialect.heartbeat(NOW + 30_000)
     assert wire.decode() == (GOLDEN / "pipeline_status.sse").read_text()
     names = [event.type for event in SseParser().feed(wire)]

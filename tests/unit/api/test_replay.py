@@ -83,7 +83,7 @@ def test_what_was_read_is_shared_for_a_moment_only() -> None:
         await desk.page()
         assert desk.nats.reads == 2
         await asyncio.sleep(1)
-        assert not desk.replay._answers
+        assert not desk.replay._tasks
 
     run_in_virtual_time(scenario())
 

@@ -5,7 +5,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace_api.dialects.dialect import EncodedCommit
+from tailrace_api.dialects.encoding import EncodedCommit
 from tailrace_api.fanout.topics.memory_budget import MemoryAccount, MemoryBudget
 from tailrace_api.fanout.topics.ring import Ring
 

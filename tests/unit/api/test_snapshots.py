@@ -36,15 +36,15 @@ def check(log: TenantLog, tenant: str, wants: SnapshotQuery, snapshot: Snapshot)
     }
     assert live == {
         each.context.execution_id: (each.context.workflow_id, each.status)
-        for each in snapshot.standings
+        for each in snapshot.executions
     }
     if wants.waits:
         assert folded.waits() == {
             (each.context.execution_id, wait.node_id, wait.since)
-            for each in snapshot.standings
+            for each in snapshot.executions
             for wait in each.waits
         }
-        named = [each.context for each in snapshot.standings if each.waits]
+        named = [each.context for each in snapshot.executions if each.waits]
         assert all(context.workflow_name == context.workflow_id.upper() for context in named)
     tally = RunCounts(wants.workflows or (), snapshot)
     assert {name: tally.status(name) for name in wants.workflows or ()} == {

@@ -10,7 +10,7 @@ from harness.generators import dialect_story as story
 from harness.generators.dialect_story import GOOD, StoryCommit, at
 from harness.sse.client import SseParser
 from tailrace_api.dialects.context import Context
-from tailrace_api.dialects.dialect import encode_commit, without_id
+from tailrace_api.dialects.encoding import encode_commit, without_id
 from tailrace_api.dialects.tenant_feed import TENANT_FEED
 from tailrace_shared.execution import events as ev
 from tailrace_shared.subjects import LogFilter
@@ -22,7 +22,7 @@ IDS = {"poId": "po-1", "workflowId": "purchase-order", "executionId": GOOD.execu
 def shown(context: Context, *events: ev.Event) -> list[dict[str, Any]]:
     """Return what is shown of a commit; each is named as its type says."""
     told = StoryCommit(context, [*events])
-    wire = encode_commit(TENANT_FEED, "1", context, 1, told.payload).joined
+    wire = encode_commit(TENANT_FEED, "1", context, 1, told.payload).frames
     parsed = SseParser().feed(wire)
     data = [event.json() for event in parsed]
     assert [event.type for event in parsed] == [each["type"] for each in data]

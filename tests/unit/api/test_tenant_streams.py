@@ -93,11 +93,11 @@ def test_a_new_client_begins_now_and_knows_where_that_is() -> None:
 
     async def scenario(site: MemoryHub) -> None:
         early = await _open(site, INPUTS)
-        assert early.parser.last_event_id == f"{site.hub.epoch}-0-0"
+        assert early.parser.last_event_id == f"{site.hub.runtime.epoch}-0-0"
         last = _commit(site, written.queued("e"), written.started("e"))
         await _soon()
         late = await _open(site, INPUTS)
-        assert late.parser.last_event_id == f"{site.hub.epoch}-{last}-1"
+        assert late.parser.last_event_id == f"{site.hub.runtime.epoch}-{last}-1"
         assert (late.events, _sequences(early)) == ([], [last, last])
         _commit(site)
         await _soon()
@@ -113,7 +113,7 @@ def test_a_tenant_without_a_log_begins_where_all_logs_end() -> None:
         for _ in range(10):
             _commit(site, tenant="other")
         client = await _open(site, INPUTS)
-        assert client.parser.last_event_id == f"{site.hub.epoch}-10-0"
+        assert client.parser.last_event_id == f"{site.hub.runtime.epoch}-10-0"
         client.leave()
         await site.settled(0, 0, 0)
         _commit(site, tenant="other")
@@ -156,7 +156,7 @@ def test_an_id_of_anybody_is_a_place_to_go_on_from(*, is_alive: bool) -> None:
         watching = await _open(site, INPUTS) if is_alive else None
         for sequence in range(1, 21):
             for index in (0, 1, 7):
-                client = await _open(site, INPUTS, f"{site.hub.epoch}-{sequence}-{index}")
+                client = await _open(site, INPUTS, f"{site.hub.runtime.epoch}-{sequence}-{index}")
                 rest = [(own, i) for own in range(sequence, 21) if own % 2 == 0 for i in (0, 1)]
                 expected = [place for place in rest if place > (sequence, index)]
                 assert [place[1:] for place in places(client.events)] == expected
@@ -178,12 +178,12 @@ def test_an_id_that_is_no_place_is_told_and_the_stream_begins_anew(
     async def scenario(site: MemoryHub) -> None:
         last = _commit(site, written.queued("e", "a"), Tailrace_Workflow="a")
         view = View(Pipelines(frozenset({"a"})), LogFilter("t"))
-        client = await _open(site, view, last_event_id.format(epoch=site.hub.epoch))
+        client = await _open(site, view, last_event_id.format(epoch=site.hub.runtime.epoch))
         kinds = [event.type for event in client.events]
         assert kinds[0] == "stream:reset"
         assert kinds[1] in ("batch_update", "error")
         assert client.events[0].json() == {"reason": reason, "from": None}
-        assert client.parser.last_event_id == f"{site.hub.epoch}-{last}-0"
+        assert client.parser.last_event_id == f"{site.hub.runtime.epoch}-{last}-0"
         assert site.hub.counts.resets == 1
 
     _run(scenario)
@@ -196,9 +196,9 @@ def test_what_has_expired_is_told() -> None:
         for number in range(10):
             _commit(site, written.queued(f"e{number}"), execution=f"e{number}")
         site.nats.expire(5)
-        client = await _open(site, INPUTS, f"{site.hub.epoch}-3-0")
+        client = await _open(site, INPUTS, f"{site.hub.runtime.epoch}-3-0")
         assert client.events[0].json() == {"reason": "expired", "from": None}
-        client = await _open(site, INPUTS, f"{site.hub.epoch}-6-0")
+        client = await _open(site, INPUTS, f"{site.hub.runtime.epoch}-6-0")
         assert _sequences(client) == [7, 8, 9, 10]
 
     _run(scenario)
@@ -208,7 +208,7 @@ def test_who_came_before_anything_had_happened_has_missed_nothing() -> None:
     """On whichever replica it goes on, as long as the first commit is there."""
 
     async def scenario(site: MemoryHub) -> None:
-        nowhere = f"{site.hub.epoch}-0-0"
+        nowhere = f"{site.hub.runtime.epoch}-0-0"
         first = _commit(site, written.queued("e"))
         client = await _open(site, INPUTS, nowhere)
         assert _sequences(client) == [first]
@@ -229,7 +229,7 @@ def test_where_there_is_nothing_nobody_waits_for_it() -> None:
         await _open(site, INPUTS)
         began = asyncio.get_running_loop().time()
         client = MemoryClient()
-        await site.follow(client, INPUTS, f"{site.hub.epoch}-5-0")
+        await site.follow(client, INPUTS, f"{site.hub.runtime.epoch}-5-0")
         assert asyncio.get_running_loop().time() - began < 0.25  # in virtual time
         mine = _commit(site, written.queued("e"))
         await _soon()
@@ -271,15 +271,15 @@ def test_who_has_missed_too_much_of_what_depends_on_it_begins_anew(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A cumulative dialect would have to read all of it."""
-    monkeypatch.setattr("tailrace_api.fanout.history.replay_cumulative.MOST_COMMITS", 50)
+    monkeypatch.setattr("tailrace_api.fanout.history.replay_cumulative.MAX_COMMITS", 50)
 
     async def scenario(site: MemoryHub) -> None:
         view = View(Pipelines(frozenset({"a"})), LogFilter("t"))
         for number in range(60):
             _commit(site, written.queued(f"e{number}", "a"), execution=f"e{number}")
-        client = await _open(site, view, f"{site.hub.epoch}-1-0")
+        client = await _open(site, view, f"{site.hub.runtime.epoch}-1-0")
         assert client.events[0].json() == {"reason": "expired", "from": None}
-        assert client.parser.last_event_id == f"{site.hub.epoch}-60-0"
+        assert client.parser.last_event_id == f"{site.hub.runtime.epoch}-60-0"
 
     _run(scenario)
 
@@ -354,7 +354,7 @@ def test_an_execution_whose_beginning_has_expired_is_shown_as_far_as_it_is_known
         _commit(site, written.queued("e", "flow"))
         _commit(site, Tailrace_Workflow="flow")
         site.nats.expire(1)
-        client = await _open(site, INPUTS, f"{site.hub.epoch}-1-0")
+        client = await _open(site, INPUTS, f"{site.hub.runtime.epoch}-1-0")
         client.events.clear()
         _commit(site, Tailrace_Workflow="flow")
         await _soon()
@@ -409,7 +409,7 @@ def test_commits_of_newer_versions_are_passed_over_by_who_would_interpret_them()
         _commit(site, written.step_log("n", "x"), **newer)
         _commit(site)
         await _soon()
-        late = await _open(site, INPUTS, f"{site.hub.epoch}-1-0")
+        late = await _open(site, INPUTS, f"{site.hub.runtime.epoch}-1-0")
         assert _sequences(all_of_it) == _sequences(late) == [3]
         assert _sequences(one) == [1, 2, 3]
         _commit(site, written.completed("e"), **newer)
@@ -516,7 +516,7 @@ def test_an_illegible_input_or_end_does_not_stop_a_topic(value: bytes) -> None:
         late = await _open(site, View(Pipelines(frozenset({"a"})), LogFilter("t")))
         assert late.events[0].json()["updates"] == [{"pipelineId": "a", "status": "active"}]
         early = View(Pipelines(frozenset({"a"})), LogFilter("t"))
-        again = await _open(site, early, f"{site.hub.epoch}-1-0")
+        again = await _open(site, early, f"{site.hub.runtime.epoch}-1-0")
         assert "stream:reset" not in [event.type for event in again.events]
         assert not again.ended.is_set()
         assert not client.ended.is_set()
@@ -577,7 +577,7 @@ def test_what_a_client_does_not_see_waits_a_little_and_comes_in_order() -> None:
         assert places(lazy.events) == places(eager.events)
         assert len(places(lazy.events)) == 4
 
-    _run(scenario, laziness=2.0)
+    _run(scenario, lazy_interval=2.0)
 
 
 def test_who_is_told_nothing_does_not_fall_behind() -> None:
@@ -590,9 +590,9 @@ def test_who_is_told_nothing_does_not_fall_behind() -> None:
             await asyncio.sleep(0.001)
         await asyncio.sleep(31)
         assert not client.ended.is_set()
-        assert client.parser.last_event_id == f"{site.hub.epoch}-3000-0"
+        assert client.parser.last_event_id == f"{site.hub.runtime.epoch}-3000-0"
 
-    _run(scenario, laziness=2.0)
+    _run(scenario, lazy_interval=2.0)
 
 
 def test_a_verbatim_view_of_a_tenant_works_as_well() -> None:

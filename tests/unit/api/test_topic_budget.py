@@ -15,8 +15,8 @@ from harness.sse.client import places
 from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.dialects.multiplex import NamedTopic, multiplex
 from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
-from tailrace_api.fanout.runtime.cooperative_scheduler import CooperativeScheduler
-from tailrace_api.fanout.runtime.counts import Counts
+from tailrace_api.fanout.runtime.limits import RingBounds, StreamTimes
+from tailrace_api.fanout.runtime.stream_runtime import StreamRuntime
 from tailrace_api.fanout.topics import topic as live
 from tailrace_api.fanout.topics.live_subscription import LiveCommit
 from tailrace_api.fanout.topics.memory_budget import MemoryAccount, MemoryBudget
@@ -71,12 +71,12 @@ def test_what_is_taken_is_given_back_once() -> None:
     """By each topic as much as it has taken, and after that nothing counts."""
     budget = MemoryBudget(100, 60)
     account, other = MemoryAccount(budget, "t"), MemoryAccount(budget, "u")
-    account.take(60)
+    account.add(60)
     assert (account.refusal, other.refusal) == ("tenant_topics_full", "")
-    other.take(40)
+    other.add(40)
     assert other.refusal == "topics_full"
     account.close()
-    account.take(-60)
+    account.add(-60)
     assert (budget.bytes, budget.refusal("t"), other.refusal) == (40, "", "")
 
 
@@ -100,7 +100,7 @@ def test_topics_are_refused_when_there_is_no_room_for_more() -> None:
         assert hub.refusal(_page(99)) == ""
         for page in pages:
             page.leave()
-        assert hub.budget.bytes == 0
+        assert hub.topics.budget.bytes == 0
 
     _run(scenario, tenant_topics=100_000)
 
@@ -150,7 +150,7 @@ def test_rings_keep_less_where_there_is_no_room() -> None:
         for _ in range(40):
             sequences.append(_commit(site, written.step_log("n", "x" * 10_000), execution="e0"))
             await _soon()
-            assert site.hub.budget.bytes <= 150_000
+            assert site.hub.topics.budget.bytes <= 150_000
         for client in clients:
             assert [each[1] for each in places(client.events)][-40:] == sequences
             assert not client.ended.is_set()
@@ -176,7 +176,7 @@ def test_rings_in_which_nothing_happens_make_room_for_what_is_new() -> None:
             for _ in range(8):
                 _commit(site, written.step_log("n", "x" * 10_000), execution=execution)
                 await _soon()
-        assert site.hub.budget.refusal("t") == "tenant_topics_full"
+        assert site.hub.topics.budget.refusal("t") == "tenant_topics_full"
         assert site.hub.refusal(_page(0)) == ""
         late = await _open(site, _page(0))
         again = await _open(
@@ -224,7 +224,7 @@ def test_a_state_that_grows_where_there_is_no_room_ends_its_streams(
         for number in range(200):
             _commit(site, _waiting(f"n{number}"), execution="e0")
             await asyncio.sleep(0.01)
-            assert site.hub.budget.bytes <= 310_000
+            assert site.hub.topics.budget.bytes <= 310_000
         await _soon()
         ended = [page for page in pages if page.ended.is_set()]
         assert ended
@@ -244,7 +244,7 @@ class _Reader:
         self._next = 1
         self.has_missed = False
 
-    def ready(self) -> None:
+    def on_ring_ready(self) -> None:
         """Learn that the topic has a ring."""
 
     def serve(self) -> bool:
@@ -269,9 +269,10 @@ def test_what_comes_while_others_are_written_to_is_kept_for_those_who_were_befor
     """Even if nothing of it is shown, so that nobody is written to for it."""
 
     async def main() -> None:
-        account, turns = MemoryAccount(MemoryBudget(1, 1), "t"), CooperativeScheduler()
+        account = MemoryAccount(MemoryBudget(1, 1), "t")
+        runtime = StreamRuntime("e", StreamTimes(15.0, 2.0, 30.0, 0.0), 2**20)
         view = View(EXECUTION, LogFilter("t"))
-        topic = live.Topic(view, "e", live.RingBounds(99, 9999), account, turns, Counts())
+        topic = live.Topic(view, runtime, RingBounds(99, 9999), account)
         topic.ring = Ring("e", 0, max_events=99, max_bytes=9999, account=account)
         served = 0
 

@@ -1,20 +1,12 @@
-"""The timer wheel meets every deadline once, late by no more than a tick, and never early."""
-
-from dataclasses import dataclass
+"""The timer wheel fires every deadline once, at most one tick late and never early."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace_api.fanout.runtime.wheel import TimerWheel
+from tailrace_api.fanout.runtime.wheel import TimerWheel, WheelEntry
 
 
-@dataclass(eq=False)
-class _Entry:
-    due: float = 0.0
-    slot: int = -1
-
-
-def _wheel(now: float = 0.0) -> TimerWheel[_Entry]:
+def _wheel(now: float = 0.0) -> TimerWheel:
     return TimerWheel(now, tick=0.5, slots=8)
 
 
@@ -22,31 +14,31 @@ def _wheel(now: float = 0.0) -> TimerWheel[_Entry]:
     st.floats(0, 1e6),
     st.lists(st.tuples(st.floats(0, 30), st.floats(0, 20)), min_size=1, max_size=40),
 )
-def test_every_deadline_is_met_once_and_in_time(
-    began: float, plan: list[tuple[float, float]]
+def test_every_deadline_fires_once_and_in_time(
+    start: float, plan: list[tuple[float, float]]
 ) -> None:
-    """Those beyond one turn of the wheel, too, whenever they were set."""
-    wheel, now = _wheel(began), began
-    waiting: list[_Entry] = []
+    """Also deadlines beyond one revolution of the wheel, whenever they were set."""
+    wheel, now = _wheel(start), start
+    waiting: list[WheelEntry] = []
     for step, delay in plan:
         until = now + step
         while now < until:
-            # As the clock does it: once a tick.
+            # Once per tick, like the real clock.
             now += 0.5
             due = wheel.advance(now)
             assert all(entry.due <= now < entry.due + 1.001 for entry in due)
             for entry in due:
                 waiting.remove(entry)
             assert not [entry for entry in waiting if entry.due < now - 0.501]
-        entry = _Entry()
+        entry = WheelEntry()
         wheel.schedule(entry, now + delay)
         waiting.append(entry)
         assert len(wheel) == len(waiting)
 
 
 def test_a_new_deadline_replaces_the_old_one() -> None:
-    """Earlier or later."""
-    wheel, entry = _wheel(), _Entry()
+    """An earlier one as well as a later one."""
+    wheel, entry = _wheel(), WheelEntry()
     wheel.schedule(entry, 3.0)
     wheel.schedule(entry, 1.0)
     assert len(wheel) == 1
@@ -58,9 +50,9 @@ def test_a_new_deadline_replaces_the_old_one() -> None:
     assert wheel.advance(13.5) == [entry]
 
 
-def test_a_cancelled_deadline_never_comes() -> None:
-    """And may be cancelled twice."""
-    wheel, entry = _wheel(), _Entry()
+def test_a_cancelled_deadline_never_fires() -> None:
+    """Cancelling it twice is allowed."""
+    wheel, entry = _wheel(), WheelEntry()
     wheel.schedule(entry, 1.0)
     wheel.cancel(entry)
     wheel.cancel(entry)
@@ -68,9 +60,9 @@ def test_a_cancelled_deadline_never_comes() -> None:
     assert wheel.advance(100.0) == []
 
 
-def test_a_process_that_was_stopped_for_long_catches_up() -> None:
-    """What fell due meanwhile is due at once, what did not is not."""
-    wheel, soon, later = _wheel(), _Entry(), _Entry()
+def test_a_process_that_was_suspended_catches_up() -> None:
+    """Deadlines that passed meanwhile fire at once, the others do not."""
+    wheel, soon, later = _wheel(), WheelEntry(), WheelEntry()
     wheel.schedule(soon, 2.0)
     wheel.schedule(later, 100_000.0)
     assert wheel.advance(50_000.0) == [soon]

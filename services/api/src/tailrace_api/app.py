@@ -19,11 +19,12 @@ from tailrace_api.auth.tickets.ticket_key import ticket_key
 from tailrace_api.auth.tickets.tickets import Tickets
 from tailrace_api.auth.tokens.verifier import Verifier
 from tailrace_api.fanout.clients.client_count import ClientCount
-from tailrace_api.fanout.hub import Hub, StreamLimits, StreamTimes
+from tailrace_api.fanout.hub import Hub
+from tailrace_api.fanout.runtime.limits import RingBounds, StreamLimits, StreamTimes
 from tailrace_api.fanout.tenants.contexts import Contexts
 from tailrace_api.fanout.tenants.snapshots import Indexes, Snapshots
 from tailrace_api.fanout.topics.live_subscription import LiveSubscription
-from tailrace_api.fanout.topics.topic import Knowledge, RingBounds
+from tailrace_api.fanout.topics.topic import TopicSources
 from tailrace_api.http.event_stream import come_back_later
 from tailrace_api.metrics import Metrics
 from tailrace_api.middleware.access_log import AccessLog
@@ -124,7 +125,7 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
         epoch, key = await _prepare(jetstream, stores, rate_limit, settings)
         knowledge = _knowledge(stores, settings)
         hub = callbacks.hub = _hub(knowledge, LiveSubscription(client), subjects, epoch, settings)
-        clients = ClientCount(client, subjects, hub)
+        clients = ClientCount(client, subjects, hub.quota.of_tenant)
         await clients.listen()
         await announce(client, subjects, "api", f"{socket.gethostname()}-{os.getpid()}")
         metrics, tickets = Metrics(hub), Tickets(key, settings.ticket_lifetime)
@@ -176,14 +177,14 @@ def _rate_limit(
     return StartRateLimit(jetstream, subjects, per_minute, replicas=settings.nats_replicas)
 
 
-def _knowledge(stores: Stores, settings: ApiSettings) -> Knowledge:
+def _knowledge(stores: Stores, settings: ApiSettings) -> TopicSources:
     contexts = Contexts(stores.log, settings.context_bytes)
     indexes = Indexes(stores.live, stores.results, stores.waiting, stores.workflows)
-    return Knowledge(stores.log, contexts, Snapshots(stores.log, indexes, contexts))
+    return TopicSources(stores.log, contexts, Snapshots(stores.log, indexes, contexts))
 
 
 def _hub(
-    knowledge: Knowledge,
+    knowledge: TopicSources,
     source: LiveSubscription,
     subjects: Subjects,
     epoch: str,
@@ -227,7 +228,7 @@ def _operations(
         TenantStreamRoutes(settings, opening),
         PipelineRoutes(settings, opening, snapshots),
         TriggerRoutes(settings, commands.signals, stores.waiting),
-        StreamRoutes(settings, log, hub, starter, opening),
+        StreamRoutes(settings, hub, starter, opening),
         ScheduleRoutes(settings, stores.schedules, starter),
         DeadLetterRoutes(stores.dead_letters),
     )
@@ -257,7 +258,7 @@ def _middleware(
 
 @contextlib.asynccontextmanager
 async def _running(hub: Hub) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(hub.watch()), asyncio.create_task(hub.tick())]
+    tasks = [asyncio.create_task(hub.reconcile_loop()), asyncio.create_task(hub.runtime.tick())]
     try:
         yield
     finally:

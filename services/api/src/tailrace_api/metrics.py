@@ -42,14 +42,15 @@ class _HubCollector(Collector):
     def _gauges(self) -> Iterator[Metric]:
         hub, counts = self._hub, self._hub.counts
         streams, topics, subscriptions = hub.sizes
+        backlog = hub.runtime.slow_clients.bytes
         for name, text, value in (
             ("streams", "Open streams.", streams),
             ("topics", "Topics of open streams, shared by all streams of a topic.", topics),
             ("subscriptions", "Live NATS subscriptions.", subscriptions),
-            ("topic_bytes", "Memory used by topics.", hub.budget.bytes),
+            ("topic_bytes", "Memory used by topics.", hub.topics.budget.bytes),
             ("streams_slow", "Streams with slow clients.", counts.slow),
-            ("stream_backlog_bytes", "Bytes buffered for slow clients.", hub.backlog.bytes),
-            ("replay_waiting", "Pending history reads.", hub.replay.reads),
+            ("stream_backlog_bytes", "Bytes buffered for slow clients.", backlog),
+            ("replay_waiting", "Pending history reads.", hub.history.replay.reads),
         ):
             yield GaugeMetricFamily(_PREFIX + name, text, value=value)
 

@@ -1,1 +1,1 @@
-"""Dialects: what the commits of a log look like to the clients of one stream. Pure."""
+"""Dialects: how the commits of a log look to the clients of one kind of stream. Pure."""

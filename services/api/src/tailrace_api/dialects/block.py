@@ -1,4 +1,4 @@
-"""Blocks: what dialects make of events, before ids and framing."""
+"""Blocks: the output of dialects, before ids and framing."""
 
 from typing import NamedTuple
 
@@ -7,7 +7,7 @@ class Block(NamedTuple):
     """One event of a stream.
 
     Attributes:
-        name: its SSE name; empty for a plain message.
+        name: its SSE name; empty for a message without a name.
         data: JSON.
     """
 

@@ -1,4 +1,4 @@
-"""What a dialect knows of an execution beside the event that it shows."""
+"""The context of an execution: what dialects show with later events of it."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ import msgspec
 
 
 class Context(msgspec.Struct, frozen=True):
-    """What the first event of an execution says, as far as streams tell it with later ones.
+    """The parts of an execution's first event that dialects show with later ones.
 
     Attributes:
         execution_id: the execution.
-        workflow_id: what it runs; empty where nobody needs to know, or the beginning has expired.
-        workflow_name: what people call that; as well.
-        input: its input, with what nobody is shown masked; None if it is too large to be repeated.
+        workflow_id: its workflow; empty if the dialect does not need it or the event has expired.
+        workflow_name: the workflow's display name; empty in the same cases.
+        input: its input, with sensitive values masked; None if it is too large to repeat.
     """
 
     execution_id: str

@@ -1,6 +1,6 @@
 """The stream of one execution: every event under its own name, as it is stored.
 
-The names and fields are those that existing front ends of this stream listen for.
+Names and fields are those that existing front ends of this stream expect.
 """
 
 from typing import Final

@@ -1,11 +1,12 @@
-"""Many streams in one: what each topic's dialect says, under the topic's name.
+"""Several streams in one: the blocks of each topic's dialect, under the topic's name.
 
-A block is named as the client wrote the topic, and its data is ``{"topic", "event", "data"}``: what
-the block would be in the topic's own stream. An event has the slots of all topics, one topic after
-the other; so an id means something only with the same topics.
+A block has the topic's name as the client wrote it, and its data is ``{"topic", "event", "data"}``:
+the name and the data of the block in the topic's own stream. An event has the slots of all topics,
+one topic after the other. So an id is valid only for the same topics.
 
-A stream that is new begins with the snapshots of its topics, and with all events of its executions
-up to there, which have no ids: the place from which it goes on is that of all topics.
+A new stream begins with the snapshots of its topics and the past events of its executions
+(backfill). These have no ids, because the position from which the stream continues is that of all
+topics.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -19,20 +20,20 @@ from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import (
     AwaitsWorkflows,
-    Cumulative,
+    CumulativeState,
     Dialect,
     LoggedEvent,
     Slots,
     State,
-    tell,
 )
+from tailrace_api.dialects.encoding import render
 from tailrace_api.dialects.snapshot import EarlierStatus, Snapshot, SnapshotQuery
 from tailrace_shared.execution.commits import split_commit
 from tailrace_shared.redact.masking import mask_event
 from tailrace_shared.subjects import LogFilter
 
-#: What a block without a name is called where it is wrapped, as a browser calls it.
-_UNNAMED: Final = "message"
+#: The event name of wrapped blocks without a name, as in browsers.
+_DEFAULT_NAME: Final = "message"
 
 _encode = msgspec.json.Encoder().encode
 _decode_event = msgspec.json.Decoder(LoggedEvent).decode
@@ -40,50 +41,50 @@ _decode_event = msgspec.json.Decoder(LoggedEvent).decode
 
 @dataclass(frozen=True, slots=True)
 class NamedTopic:
-    """One of the streams.
+    """One topic of a multiplexed stream.
 
     Attributes:
-        name: as the client wrote it.
-        dialect: how it speaks.
-        execution: which execution it is about; empty for all of the tenant's.
+        name: its name, as the client wrote it.
+        dialect: its dialect.
+        execution: its execution; empty for all executions of the tenant.
     """
 
     name: str
     dialect: Dialect
     execution: str = ""
 
-    def is_about(self, context: Context) -> bool:
-        """Tell whether the topic is about an execution."""
+    def includes(self, context: Context) -> bool:
+        """Return whether the topic includes an execution."""
         return not self.execution or self.execution == context.execution_id
 
     def wrap(self, block: Block) -> Block:
-        """Return a block as it is in the stream of all topics."""
-        head = {"topic": self.name, "event": block.name or _UNNAMED}
+        """Return a block of the topic's own stream as a block of the multiplexed stream."""
+        head = {"topic": self.name, "event": block.name or _DEFAULT_NAME}
         return Block(self.name, _encode({**head, "data": msgspec.Raw(block.data)}))
 
     def show(self, stored: msgspec.Raw) -> Slots:
-        """Return what is shown of an event of the topic's execution."""
+        """Return what is shown of a past event of the topic's execution."""
         event, context = _decode_event(stored), Context(self.execution)
-        return self.slots_of(tell(self.dialect, self.dialect.show, context, event, stored))
+        return self.slots_of(render(self.dialect, self.dialect.show, context, event, stored))
 
-    def tell(
+    def render(
         self, context: Context, event: LoggedEvent, stored: msgspec.Raw, state: State | None = None
     ) -> Slots:
-        """Return what is shown of an event, by the topic's state if it has one."""
-        if not self.is_about(context):
+        """Return what is shown of an event, using the topic's state if it has one."""
+        if not self.includes(context):
             return self.slots_of(None)
         show = (state or self.dialect).show
-        return self.slots_of(tell(self.dialect, show, context, event, stored))
+        return self.slots_of(render(self.dialect, show, context, event, stored))
 
     def slots_of(self, shown: Slots | None) -> Slots:
-        """Return what is shown of an event, in as many slots as there are; None: nothing."""
+        """Return the topic's slots of an event; empty slots for None."""
         if shown is None:
             return (None,) * self.dialect.slots
         return tuple(None if block is None else self.wrap(block) for block in shown)
 
 
 class _States:
-    """The states of all topics that have one, at one place of a tenant's log."""
+    """The states of the topics that have one, at one position of a tenant's log."""
 
     def __init__(self, topics: Sequence[tuple[NamedTopic, State | None]]) -> None:
         self._topics = topics
@@ -95,19 +96,19 @@ class _States:
     def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
         return tuple(
             chain.from_iterable(
-                topic.tell(context, event, stored, state) for topic, state in self._topics
+                topic.render(context, event, stored, state) for topic, state in self._topics
             )
         )
 
     @property
     def missing(self) -> frozenset[str]:
-        return frozenset().union(*(state.missing for state in self._expectant()))
+        return frozenset().union(*(state.missing for state in self._awaiting()))
 
-    def found(self, workflows: Collection[str]) -> None:
-        for state in self._expectant():
-            state.found(workflows)
+    def add_workflows(self, workflows: Collection[str]) -> None:
+        for state in self._awaiting():
+            state.add_workflows(workflows)
 
-    def _expectant(self) -> Iterator[AwaitsWorkflows]:
+    def _awaiting(self) -> Iterator[AwaitsWorkflows]:
         return (state for _topic, state in self._topics if isinstance(state, AwaitsWorkflows))
 
     def opening(self, milliseconds: int) -> Sequence[Block]:
@@ -119,7 +120,7 @@ class _States:
         ]
 
     def copy(self) -> Self:
-        # The others show of an event what their dialect shows.
+        # Without their state, the other topics show the same.
         return type(self)(
             [(topic, state.copy() if _can_rewind(state) else None) for topic, state in self._topics]
         )
@@ -130,22 +131,22 @@ class _States:
                 state.rewind(before)
 
 
-def _can_rewind(state: State | None) -> TypeGuard[Cumulative]:
-    return isinstance(state, Cumulative)
+def _can_rewind(state: State | None) -> TypeGuard[CumulativeState]:
+    return isinstance(state, CumulativeState)
 
 
 def _state(dialect: Dialect, snapshot: Snapshot) -> State | None:
-    wants = dialect.wants
-    if wants is None:
+    query = dialect.snapshot_query
+    if query is None:
         return None
-    workflows = wants.workflows
+    workflows = query.workflows
     if workflows is None:
         return dialect.begin(snapshot)
-    # What others want of it is none of this topic's business.
+    # The snapshot also contains what other topics need.
     return dialect.begin(
         snapshot._replace(
-            standings=[
-                each for each in snapshot.standings if each.context.workflow_id in workflows
+            executions=[
+                each for each in snapshot.executions if each.context.workflow_id in workflows
             ],
             ended={name: ended for name, ended in snapshot.ended.items() if name in workflows},
             workflows=snapshot.workflows & workflows,
@@ -158,37 +159,37 @@ class Multiplex(Dialect):
     """The dialect of several topics.
 
     Attributes:
-        topics: in the order in which the client named them.
+        topics: the topics, in the order in which the client named them.
     """
 
     topics: tuple[NamedTopic, ...]
 
     name = "multiplex"
     needs = "context"
-    # What each topic passes over of what newer versions have written, it says itself.
+    # Each topic decides itself what it shows of newer versions' commits.
     is_verbatim = True
-    # Hardly two pages show the same topics.
+    # Few pages show the same topics, so a topic has few followers.
     ring_share = 1 / 16
 
     @property
     def slots(self) -> int:
-        """How many slots an event has."""
+        """The number of slots of an event."""
         return sum(topic.dialect.slots for topic in self.topics)
 
     @property
-    def wants(self) -> SnapshotQuery | None:
-        """What a state begins with; None: there is no state."""
-        wanted = [wants for topic in self.topics if (wants := topic.dialect.wants)]
-        if not wanted:
+    def snapshot_query(self) -> SnapshotQuery | None:
+        """The snapshot from which the state begins; None without a state."""
+        queries = [query for topic in self.topics if (query := topic.dialect.snapshot_query)]
+        if not queries:
             return None
-        workflows = [wants.workflows for wants in wanted if wants.workflows is not None]
+        workflows = [query.workflows for query in queries if query.workflows is not None]
         return SnapshotQuery(
-            waits=any(wants.waits for wants in wanted),
+            waits=any(query.waits for query in queries),
             workflows=frozenset().union(*workflows) if workflows else None,
         )
 
     def greet(self, part: LogFilter, milliseconds: int) -> Block | None:
-        """Return the block with which each connection begins, at a time since the epoch."""
+        """Return the block with which each connection begins at a time (Unix ms), if any."""
         for topic in self.topics:
             if not topic.execution and (block := topic.dialect.greet(part, milliseconds)):
                 return topic.wrap(block)
@@ -197,43 +198,43 @@ class Multiplex(Dialect):
     def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
         """Return what is shown of an event."""
         return tuple(
-            chain.from_iterable(topic.tell(context, event, stored) for topic in self.topics)
+            chain.from_iterable(topic.render(context, event, stored) for topic in self.topics)
         )
 
     def begin(self, snapshot: Snapshot) -> State:
-        """Return a state that stands where a snapshot was taken."""
+        """Return the state at the position of a snapshot."""
         return _States([(topic, _state(topic.dialect, snapshot)) for topic in self.topics])
 
     @property
-    def recounted(self) -> Sequence[str]:
-        """The executions of which a stream that is new is told what came before."""
+    def backfill_executions(self) -> Sequence[str]:
+        """Executions whose past events a new stream receives first (backfill)."""
         return [topic.execution for topic in self.topics if topic.execution]
 
-    def recount(self, execution: str, payload: bytes | None) -> Sequence[Block]:
-        """Return what a stream that is new is told of a commit before it."""
+    def backfill(self, execution: str, payload: bytes | None) -> Sequence[Block]:
+        """Return what a new stream shows of a past commit."""
         topic = next(topic for topic in self.topics if topic.execution == execution)
         if payload is None:
             data = {"execution_id": execution, "message": f"there is no execution {execution!r}"}
             return [topic.wrap(Block("error", _encode(data)))]
-        told = (topic.show(mask_event(stored)) for stored in split_commit(payload))
-        return [block for slots in told for block in slots if block is not None]
+        rendered = (topic.show(mask_event(stored)) for stored in split_commit(payload))
+        return [block for slots in rendered for block in slots if block is not None]
 
     def concerns(self, context: Context, payload: bytes) -> bool:
-        """Tell whether anything may be shown of a commit."""
+        """Return whether anything of a commit may be shown."""
         return any(
-            topic.is_about(context) and topic.dialect.concerns(context, payload)
+            topic.includes(context) and topic.dialect.concerns(context, payload)
             for topic in self.topics
         )
 
     def is_urgent(self, context: Context) -> bool:
-        """Tell whether what is shown of an execution is to be written at once."""
+        """Return whether events of an execution must be written at once."""
         return any(
-            topic.is_about(context) and topic.dialect.is_urgent(context) for topic in self.topics
+            topic.includes(context) and topic.dialect.is_urgent(context) for topic in self.topics
         )
 
 
 class CumulativeMultiplex(Multiplex):
-    """The dialect of several topics of which one shows an event by those before it."""
+    """The dialect of several topics of which at least one is cumulative."""
 
     __slots__ = ()
 

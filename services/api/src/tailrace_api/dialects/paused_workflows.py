@@ -1,10 +1,10 @@
-"""Paused workflows: the steps of a tenant that wait for somebody's signal, and how their waits end.
+"""Paused workflows: the steps of a tenant that wait for a signal, and how their waits end.
 
-The names and fields are those that existing front ends of this stream listen for. They list one
-entry for each step that waits; ``pausedAt`` tells those of one execution apart.
+Names and fields are those that existing front ends of this stream expect. They list one entry per
+waiting step; ``pausedAt`` distinguishes the steps of one execution.
 
-``workflow.cancelled`` names the step, too, where only its own wait has ended; without one all waits
-of the execution have.
+``workflow.cancelled`` names the step if only its wait has ended. Without a step, all waits of the
+execution have ended.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,22 +25,22 @@ from tailrace_shared.execution.events import (
     StepWait,
 )
 
-MOST_LISTED: Final = 1000
-"""Entries in one snapshot; where more wait, it says how many."""
-MOST_LISTED_BYTES: Final = 4 * 1024 * 1024
-"""How long its entries may be together."""
+MAX_LISTED: Final = 1000
+"""Entries in one snapshot; if more steps wait, it also has their total number."""
+MAX_LISTED_BYTES: Final = 4 * 1024 * 1024
+"""The limit of its entries' bytes."""
 
-# Twice as much, so that there is a whole list even after much of it has been resumed.
-_MOST_KEPT: Final = 2 * MOST_LISTED
-_MOST_KEPT_BYTES: Final = 2 * MOST_LISTED_BYTES
+# Twice as many are cached, so the list stays full after many of its steps have been resumed.
+_MAX_CACHED: Final = 2 * MAX_LISTED
+_MAX_CACHED_BYTES: Final = 2 * MAX_LISTED_BYTES
 
-# What an entry takes of memory beside its bytes, and what a wait does of which none is kept.
-_ENTRY: Final = 400
-_WAIT: Final = 200
+# Memory of a cached entry beside its bytes, and of a wait without a cached entry.
+_ENTRY_BYTES: Final = 400
+_WAIT_BYTES: Final = 200
 
 _AWAIT: Final = "await"
 
-# What a commit holds that is shown or ends waits, as the log's encoder writes it.
+# Bytes in every commit that is shown or ends waits, as the log's encoder writes them.
 _MARKS: Final = (
     b'"wait":"signal"',
     b'"node_type":"await"',
@@ -57,13 +57,13 @@ class PausedWorkflow(msgspec.Struct, frozen=True, rename="camel"):
     Attributes:
         execution_id: its execution.
         workflow_id: the execution's workflow.
-        workflow_name: what people call that.
+        workflow_name: the workflow's display name.
         paused_at: the step.
-        paused_time: since when it waits.
-        waiting_for: the procedures that may bring the signal; none where somebody decides.
-        timeout_at: until when it waits at the most; None for ever.
-        variables: the execution's input; empty if that is too large to be repeated.
-        reason: why it waits, in the words of the definition.
+        paused_time: when its wait began (RFC 3339).
+        waiting_for: the procedures that can send the signal; none if it waits for a decision.
+        timeout_at: when the wait times out (RFC 3339); None for never.
+        variables: the execution's input; empty if it is too large to repeat.
+        reason: why it waits, from the workflow's definition.
     """
 
     execution_id: str
@@ -78,7 +78,7 @@ class PausedWorkflow(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class _Done(msgspec.Struct):
-    """Of a step's completion what this dialect tells."""
+    """The fields of a step's completion that this dialect shows."""
 
     node_id: str
     node_type: str
@@ -94,7 +94,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def paused_workflow(context: Context, wait: WaitingStep) -> PausedWorkflow:
-    """Return the entry of a step that waits."""
+    """Return the entry of a waiting step."""
     return PausedWorkflow(
         context.execution_id,
         context.workflow_id,
@@ -118,7 +118,7 @@ def _waits(context: Context, event: LoggedEvent) -> Block | None:
 
 def _resumed(context: Context, event: LoggedEvent) -> Block | None:
     done = _decode_done(event.data)
-    # What a rerun keeps has waited in another execution.
+    # A step that a rerun kept has waited in another execution.
     if done.node_type != _AWAIT or done.kept_from is not None:
         return None
     return _block("workflow.resumed", context, resumedFrom=done.node_id)
@@ -147,7 +147,7 @@ def _ended(context: Context, waiting: list[str], reason: str) -> Block | None:
     return _block("workflow.cancelled", context, reason=reason or "cancelled")
 
 
-_TOLD: Final[Mapping[str, Callable[[Context, LoggedEvent], Block | None]]] = {
+_RENDERERS: Final[Mapping[str, Callable[[Context, LoggedEvent], Block | None]]] = {
     "step:waiting": _waits,
     "step:completed": _resumed,
     "step:failed": _failed,
@@ -162,7 +162,7 @@ def _block(name: str, context: Context, **fields: Any) -> Block:
 
 
 class _Shown(msgspec.Struct, rename="camel"):
-    """Of a block of this dialect what tells which waits it is about."""
+    """The fields of a block that identify its waits."""
 
     execution_id: str
     paused_at: str | None = None
@@ -174,19 +174,19 @@ _decode_shown = msgspec.json.Decoder(_Shown).decode
 
 
 class _PausedList:
-    """Who waits, at one place of a tenant's log: a fold over the blocks of this dialect."""
+    """The waiting steps at one position of the log: a fold over the blocks of this dialect."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        # Of each execution the steps that wait; all of them, or nobody could count.
+        # By execution, the waiting steps: all of them, because the total is shown.
         self._waiting: dict[str, set[str]] = {}
         self._total = 0
-        # Since when each of the newest waits, and its entry.
-        self._kept: dict[tuple[str, str], tuple[str, bytes]] = {}
-        self._kept_bytes = 0
+        # The newest waits, by execution and step: their time and their entry.
+        self._cached: dict[tuple[str, str], tuple[str, bytes]] = {}
+        self._cached_bytes = 0
         waits = (
-            (wait.since, standing.context, wait)
-            for standing in snapshot.standings
-            for wait in standing.waits
+            (wait.since, execution.context, wait)
+            for execution in snapshot.executions
+            for wait in execution.waits
         )
         for since, context, wait in sorted(waits, key=itemgetter(0)):
             entry = _encode(paused_workflow(context, wait))
@@ -194,15 +194,20 @@ class _PausedList:
 
     @property
     def size(self) -> int:
-        listed = min(self._kept_bytes, MOST_LISTED_BYTES)
-        return self._kept_bytes + listed + _ENTRY * len(self._kept) + _WAIT * self._total
+        listed = min(self._cached_bytes, MAX_LISTED_BYTES)
+        return (
+            self._cached_bytes
+            + listed
+            + _ENTRY_BYTES * len(self._cached)
+            + _WAIT_BYTES * self._total
+        )
 
     def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
         (block,) = PAUSED_WORKFLOWS.show(context, event, stored)
         if block is not None:
-            self._take(block)
+            self._apply(block)
         elif event.type in TERMINAL_TYPES:
-            # Workers of versions before this one do not say who waited until then.
+            # Workers of earlier versions do not list the steps that were waiting.
             self._remove_all(context.execution_id)
         return (block,)
 
@@ -210,7 +215,7 @@ class _PausedList:
         del milliseconds
         return (self._snapshot(),)
 
-    def _take(self, block: Block) -> None:
+    def _apply(self, block: Block) -> None:
         shown = _decode_shown(block.data)
         execution = shown.execution_id
         if block.name == "workflow.paused" and shown.paused_at is not None:
@@ -224,10 +229,10 @@ class _PausedList:
         self._remove(execution, node)
         self._waiting.setdefault(execution, set()).add(node)
         self._total += 1
-        self._kept[execution, node] = since, entry
-        self._kept_bytes += len(entry)
-        while len(self._kept) > _MOST_KEPT or self._kept_bytes > _MOST_KEPT_BYTES:
-            self._let_go(next(iter(self._kept)))
+        self._cached[execution, node] = since, entry
+        self._cached_bytes += len(entry)
+        while len(self._cached) > _MAX_CACHED or self._cached_bytes > _MAX_CACHED_BYTES:
+            self._evict(next(iter(self._cached)))
 
     def _remove_all(self, execution: str) -> None:
         for each in tuple(self._waiting.get(execution, ())):
@@ -241,18 +246,18 @@ class _PausedList:
         self._total -= 1
         if not nodes:
             del self._waiting[execution]
-        self._let_go((execution, node))
+        self._evict((execution, node))
 
-    def _let_go(self, key: tuple[str, str]) -> None:
-        _since, entry = self._kept.pop(key, ("", b""))
-        self._kept_bytes -= len(entry)
+    def _evict(self, key: tuple[str, str]) -> None:
+        _since, entry = self._cached.pop(key, ("", b""))
+        self._cached_bytes -= len(entry)
 
     def _snapshot(self) -> Block:
-        # By the clocks of workers, and where those agree by name: everybody lists them alike.
-        newest = sorted(self._kept.items(), key=lambda kept: (kept[1][0], kept[0]), reverse=True)
+        # By the workers' clocks, then by name, so that all replicas list them in the same order.
+        newest = sorted(self._cached.items(), key=lambda item: (item[1][0], item[0]), reverse=True)
         entries: list[bytes] = []
-        room = MOST_LISTED_BYTES
-        for _key, (_since, entry) in newest[:MOST_LISTED]:
+        room = MAX_LISTED_BYTES
+        for _key, (_since, entry) in newest[:MAX_LISTED]:
             room -= len(entry)
             if room < 0:
                 break
@@ -270,13 +275,13 @@ class _PausedWorkflows(Dialect):
     needs = "context"
 
     @property
-    def wants(self) -> SnapshotQuery:
+    def snapshot_query(self) -> SnapshotQuery:
         return SnapshotQuery(waits=True)
 
     def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
         del stored
-        told = _TOLD.get(event.type)
-        return _NOTHING if told is None else (told(context, event),)
+        renderer = _RENDERERS.get(event.type)
+        return _NOTHING if renderer is None else (renderer(context, event),)
 
     def begin(self, snapshot: Snapshot) -> _PausedList:
         return _PausedList(snapshot)

@@ -1,17 +1,17 @@
-"""Pipeline status: how the workflows that a client names stand, whenever that changes.
+"""Pipeline status: the status of workflows that a client names, and every change of it.
 
-The names and fields are those that existing front ends of this stream listen for. A pipeline is a
-workflow, and stands as its runs do:
+Names and fields are those that existing front ends of this stream expect. A pipeline is a workflow.
+Its status depends on its runs:
 
-1. ``active`` if a run of it is queued or running;
-2. else ``paused`` if a run of it is paused;
-3. else ``completed`` or ``failed``, as its run that ended last did;
+1. ``active`` if a run is queued or running;
+2. else ``paused`` if a run is paused;
+3. else ``completed`` or ``failed``, like the run that ended last;
 4. else ``idle``: that run was cancelled, or there never was one.
 
-So what is told of an event depends on all runs that are live. A stream begins with how all of its
-pipelines stand, and an error for each id that names none by then; a run of one that has come to
-exist since counts. Updates of pipelines that a client sees are written at once, the others a little
-later.
+So what is shown of an event depends on all live runs. A stream begins with the status of all of its
+pipelines, and an error for each id that names no workflow. The runs of a workflow that is stored
+later count from then on. Updates of pipelines that are visible to the user are written at once, the
+others a little later.
 """
 
 from collections import Counter
@@ -31,7 +31,7 @@ from tailrace_shared.execution.transitions import TERMINAL_STATUSES
 
 PipelineStatus = Literal["idle", "active", "paused", "failed", "completed"]
 
-_AFTER: Final[Mapping[str, str]] = {
+_STATUS_AFTER: Final[Mapping[str, str]] = {
     "execution:queued": "queued",
     "execution:started": "running",
     "execution:resumed": "running",
@@ -49,26 +49,26 @@ _RESULTS: Final[Mapping[str | None, PipelineStatus]] = {
 # Every event that changes the status of an execution has this, as the log's encoder writes it.
 _MARK: Final = b'"type":"execution:'
 _NO_CHANGE: Final[Slots] = (None,)
-# What a pipeline and a live run take of memory.
-_PIPELINE: Final = 1500
-_RUN: Final = 300
+# Memory of a pipeline and of a live run.
+_PIPELINE_BYTES: Final = 1500
+_RUN_BYTES: Final = 300
 
 _encode = msgspec.json.Encoder().encode
 
 
 class PipelineUpdate(msgspec.Struct, frozen=True, rename="camel"):
-    """How a pipeline stands."""
+    """The status of a pipeline."""
 
     pipeline_id: str
     status: PipelineStatus
 
 
 class BatchUpdate(msgspec.Struct, frozen=True, tag_field="type", tag="batch_update"):
-    """How all pipelines stand that a client has named.
+    """The status of all pipelines that a client has named.
 
     Attributes:
-        timestamp: when, in milliseconds since the epoch.
-        updates: each of them that there is.
+        timestamp: milliseconds since the Unix epoch.
+        updates: the pipelines that exist.
     """
 
     timestamp: int
@@ -79,7 +79,7 @@ class PipelineError(msgspec.Struct, frozen=True, rename="camel", tag_field="type
     """An id that names no pipeline.
 
     Attributes:
-        timestamp: when, in milliseconds since the epoch.
+        timestamp: milliseconds since the Unix epoch.
     """
 
     timestamp: int
@@ -88,29 +88,28 @@ class PipelineError(msgspec.Struct, frozen=True, rename="camel", tag_field="type
 
 
 class RunCounts:
-    """How some pipelines stand at one place of a tenant's log.
+    """The status of some pipelines at one position of a tenant's log.
 
     Args:
-        pipelines: which.
-        snapshot: that place.
+        pipelines: the pipelines.
+        snapshot: the tenant at that position.
     """
 
     def __init__(self, pipelines: Iterable[str], snapshot: Snapshot) -> None:
         self._pipelines = tuple(sorted(pipelines))
         self._live: dict[str, EarlierStatus] = {}
-        # Of each pipeline how many live runs have each status.
+        # By pipeline, the number of live runs by status.
         self._counts: dict[str, Counter[str]] = {name: Counter() for name in self._pipelines}
         self._last: dict[str, str | None] = {
             name: ended.status for name, ended in snapshot.ended.items() if name in self._counts
         }
-        # Those whose last result nobody can tell, at an earlier place.
-        self._untold: set[str] = set()
-        for standing in snapshot.standings:
-            context = standing.context
+        # After a rewind: pipelines whose last result is unknown.
+        self._unknown: set[str] = set()
+        for execution in snapshot.executions:
+            context = execution.context
             if context.workflow_id in self._counts:
-                self._enter(
-                    context.execution_id, EarlierStatus(context.workflow_id, standing.status)
-                )
+                status = EarlierStatus(context.workflow_id, execution.status)
+                self._add(context.execution_id, status)
         self._missing = {
             name
             for name in self._pipelines
@@ -119,33 +118,33 @@ class RunCounts:
 
     @property
     def size(self) -> int:
-        """About how many bytes of memory it takes, those of an opening included."""
-        return _PIPELINE * len(self._pipelines) + _RUN * len(self._live)
+        """The approximate memory in bytes, including that of an opening."""
+        return _PIPELINE_BYTES * len(self._pipelines) + _RUN_BYTES * len(self._live)
 
     @property
     def missing(self) -> frozenset[str]:
-        """Those that there are not."""
+        """The pipelines that do not exist."""
         return frozenset(self._missing)
 
-    def found(self, workflows: Collection[str]) -> None:
-        """Learn that there are some of those that were missing."""
+    def add_workflows(self, workflows: Collection[str]) -> None:
+        """Note that some of the missing workflows exist by now."""
         self._missing.difference_update(workflows)
 
     def runs(self, pipeline: str) -> Mapping[str, int]:
-        """Return how many live runs of a pipeline have each status."""
+        """Return the number of a pipeline's live runs by status."""
         return +self._counts[pipeline]
 
     def status(self, pipeline: str) -> PipelineStatus | None:
-        """Return how a pipeline stands; None if nobody can tell."""
+        """Return the status of a pipeline; None if it is unknown."""
         counts = self._counts[pipeline]
         if counts["queued"] or counts["running"]:
             return "active"
         if counts["paused"]:
             return "paused"
-        return None if pipeline in self._untold else _RESULTS[self._last.get(pipeline)]
+        return None if pipeline in self._unknown else _RESULTS[self._last.get(pipeline)]
 
     def updates(self) -> list[PipelineUpdate]:
-        """Return how all of them stand that there are."""
+        """Return the status of all pipelines that exist."""
         return [
             PipelineUpdate(name, status)
             for name in self._pipelines
@@ -153,14 +152,14 @@ class RunCounts:
         ]
 
     def errors(self, milliseconds: int) -> list[PipelineError]:
-        """Return what there is to say of those that there are not."""
+        """Return an error for each pipeline that does not exist."""
         return [
             PipelineError(milliseconds, name, f"there is no pipeline {name!r}")
             for name in sorted(self._missing)
         ]
 
     def opening(self, milliseconds: int) -> Sequence[Block]:
-        """Return how all of them stand."""
+        """Return the status of all pipelines."""
         batch = BatchUpdate(milliseconds, self.updates())
         return [
             Block("batch_update", _encode(batch)),
@@ -168,55 +167,57 @@ class RunCounts:
         ]
 
     def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
-        """Take an event into account; return the update if it changes how its pipeline stands."""
+        """Apply an event; return an update if it changes the status of its pipeline."""
         del stored
-        pipeline, status = context.workflow_id, _AFTER.get(event.type)
+        pipeline, status = context.workflow_id, _STATUS_AFTER.get(event.type)
         if status is None or pipeline not in self._counts:
             return _NO_CHANGE
-        # First what may fail: what is not told is not taken, or nobody would ever be told.
+        # Parse first: an event that fails to parse must change nothing, or its change would never
+        # be shown.
         at = parse_timestamp(event.timestamp)
         before = None if pipeline in self._missing else self.status(pipeline)
         self._missing.discard(pipeline)
-        self._leave(context.execution_id)
+        self._remove(context.execution_id)
         if status in TERMINAL_STATUSES:
             self._last[pipeline] = status
-            self._untold.discard(pipeline)
+            self._unknown.discard(pipeline)
         else:
-            self._enter(context.execution_id, EarlierStatus(pipeline, status))
+            self._add(context.execution_id, EarlierStatus(pipeline, status))
         after = self.status(pipeline)
         if after is None or after == before:
             return _NO_CHANGE
         return (_update(at, pipeline, after, before),)
 
     def copy(self) -> "RunCounts":
-        """Return a tally that goes its own way from here."""
+        """Return an independent copy."""
         copied = RunCounts((), Snapshot(0, (), {}, frozenset()))
         copied._pipelines = self._pipelines
         copied._live = dict(self._live)
         copied._counts = {name: Counter(counts) for name, counts in self._counts.items()}
         copied._last = dict(self._last)
-        copied._untold, copied._missing = set(self._untold), set(self._missing)
+        copied._unknown, copied._missing = set(self._unknown), set(self._missing)
         return copied
 
     def rewind(self, before: Mapping[str, EarlierStatus]) -> None:
-        """Go back to where some executions stood otherwise."""
-        for execution, past in before.items():
-            if past.workflow_id not in self._counts:
+        """Return to an earlier position, where some executions had another status."""
+        for execution, earlier in before.items():
+            if earlier.workflow_id not in self._counts:
                 continue
             if execution not in self._live:
-                # It has ended since, and which one ended last before it, the log of others knows.
-                self._untold.add(past.workflow_id)
-            self._leave(execution)
-            if past.status is not None:
-                self._enter(execution, past)
+                # The execution has ended since. Which one had ended last before it, only the logs
+                # of other executions tell.
+                self._unknown.add(earlier.workflow_id)
+            self._remove(execution)
+            if earlier.status is not None:
+                self._add(execution, earlier)
 
-    def _enter(self, execution: str, past: EarlierStatus) -> None:
-        self._live[execution] = past
-        self._counts[past.workflow_id][str(past.status)] += 1
+    def _add(self, execution: str, earlier: EarlierStatus) -> None:
+        self._live[execution] = earlier
+        self._counts[earlier.workflow_id][str(earlier.status)] += 1
 
-    def _leave(self, execution: str) -> None:
-        if past := self._live.pop(execution, None):
-            self._counts[past.workflow_id][str(past.status)] -= 1
+    def _remove(self, execution: str) -> None:
+        if earlier := self._live.pop(execution, None):
+            self._counts[earlier.workflow_id][str(earlier.status)] -= 1
 
 
 def _update(
@@ -238,8 +239,8 @@ class Pipelines(Dialect):
     """The dialect of a stream of some pipelines.
 
     Attributes:
-        pipelines: which.
-        visible: which of them the client sees now; None: all.
+        pipelines: the pipelines.
+        visible: those that are visible to the user now; None for all.
     """
 
     pipelines: frozenset[str]
@@ -247,30 +248,30 @@ class Pipelines(Dialect):
 
     name = "pipelines"
     needs = "workflow"
-    # What makes a status of an event is its type, and that no version changes.
+    # The status depends only on the types of events, which no version changes.
     is_verbatim = True
     heartbeat_factor = 2.0
     is_regular = True
     is_cumulative = True
 
     @property
-    def wants(self) -> SnapshotQuery:
-        """What a state begins with."""
+    def snapshot_query(self) -> SnapshotQuery:
+        """The snapshot from which the state begins."""
         return SnapshotQuery(workflows=self.pipelines)
 
     def begin(self, snapshot: Snapshot) -> RunCounts:
-        """Return the tally of a snapshot."""
+        """Return the state at the position of a snapshot."""
         return RunCounts(self.pipelines, snapshot)
 
     def heartbeat(self, milliseconds: int) -> bytes:
-        """Return the block by which clients see that the stream lives."""
+        """Return a block that shows clients that the stream is alive."""
         beat = {"type": "heartbeat", "timestamp": milliseconds}
         return frame.event(_encode(beat), name="heartbeat")
 
     def concerns(self, context: Context, payload: bytes) -> bool:
-        """Tell whether a commit may change how a pipeline stands."""
+        """Return whether a commit may change the status of a pipeline."""
         return context.workflow_id in self.pipelines and _MARK in payload
 
     def is_urgent(self, context: Context) -> bool:
-        """Tell whether a client sees an execution's pipeline."""
+        """Return whether an execution's pipeline is visible to the user."""
         return self.visible is None or context.workflow_id in self.visible

@@ -1,8 +1,8 @@
 """Run and watch in one response: data-only blocks ``{"type", "data"}``.
 
-The names and fields are those that existing front ends of this stream listen for. Some events of
-the log have a counterpart there, by the table below. The others have none; a client's position
-moves over them. Values pass through unopened.
+Names and fields are those that existing front ends of this stream expect. The table below maps
+events of the log to their counterparts. Events without a counterpart are not shown; the client's
+position moves past them. Values are copied without decoding.
 """
 
 from collections.abc import Mapping
@@ -16,13 +16,13 @@ from tailrace_api.dialects.dialect import Dialect, LoggedEvent, Slots
 
 
 class _Counterpart(NamedTuple):
-    """What an event of the log is called, and which fields it has.
+    """The counterpart of an event in this dialect.
 
     Attributes:
-        type: the name in this dialect.
-        fields: for each field, the fields of the event of which the first that is there gives
-            the value; null if none is.
-        optional: fields that are left out rather than null.
+        type: its type.
+        fields: by field, the fields of the event to copy from; the first that exists is used, and
+            null if none does.
+        optional: fields that are omitted instead of null.
     """
 
     type: str
@@ -46,7 +46,7 @@ _BEFORE: Final = _Counterpart(
     "nodeExecutionBefore",
     {
         **_same("node_id", "node_type", "status", "attempt", "started_at"),
-        # A node without a name is called by its id.
+        # The name of a node defaults to its id.
         "node_name": ("name", "node_id"),
     },
 )
@@ -89,7 +89,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class _RunAndStream(Dialect):
-    # The first block of this stream is executionStarted, which is in the log: there is no greeting.
+    # No greeting: the first block of this stream is executionStarted, which is in the log.
     __slots__ = ()
 
     name = "run_and_stream"
@@ -97,15 +97,15 @@ class _RunAndStream(Dialect):
     def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
         del stored
         counterpart = _COUNTERPARTS.get(event.type)
-        return _NO_BLOCK if counterpart is None else (_told(counterpart, context, event),)
+        return _NO_BLOCK if counterpart is None else (_block(counterpart, context, event),)
 
 
-def _told(counterpart: _Counterpart, context: Context, event: LoggedEvent) -> Block:
-    given = _decode_fields(event.data)
-    # Events of steps do not name the execution; clients of several streams want to know.
+def _block(counterpart: _Counterpart, context: Context, event: LoggedEvent) -> Block:
+    stored_fields = _decode_fields(event.data)
+    # Events of steps do not name the execution; clients of several streams need it.
     data: dict[str, msgspec.Raw | str] = {"execution_id": context.execution_id}
     for name, sources in counterpart.fields.items():
-        value = next((given[source] for source in sources if source in given), None)
+        value = next((stored_fields[source] for source in sources if source in stored_fields), None)
         if value is not None or name not in counterpart.optional:
             data[name] = _NULL if value is None else value
     return Block("", _encode({"type": counterpart.type, "data": data}))

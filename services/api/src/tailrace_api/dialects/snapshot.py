@@ -1,4 +1,4 @@
-"""Snapshots: what a tenant's log says of all that is live, at one place of it."""
+"""Snapshots: the status of a tenant's live executions at one position of its log."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -7,13 +7,13 @@ from tailrace_api.dialects.context import Context
 
 
 class SnapshotQuery(NamedTuple):
-    """What a snapshot is to hold.
+    """What a snapshot must contain.
 
     Attributes:
-        waits: whether the steps that wait for a signal, with their executions' contexts; then of
-            all executions.
-        workflows: of which workflows the executions and the last results; None: of every workflow
-            the executions, of none the results.
+        waits: whether to include steps that wait for a signal and the contexts of their
+            executions; if so, all executions are included.
+        workflows: the workflows whose executions and last results to include; None for the
+            executions of all workflows and no results.
     """
 
     waits: bool = False
@@ -21,14 +21,14 @@ class SnapshotQuery(NamedTuple):
 
 
 class WaitingStep(NamedTuple):
-    """A step that waits for a signal; what `step:waiting` said of it.
+    """A step that waits for a signal, as its `step:waiting` event describes it.
 
     Attributes:
         node_id: the step.
-        since: the time of that event.
+        since: the time of that event (RFC 3339).
         reason: why it waits.
-        triggers: the procedures that may bring the signal.
-        until: until when it waits at the most; None for ever.
+        triggers: the procedures that can send the signal.
+        until: when the wait times out (RFC 3339); None for never.
     """
 
     node_id: str
@@ -39,13 +39,13 @@ class WaitingStep(NamedTuple):
 
 
 class ExecutionStatus(NamedTuple):
-    """How an execution stands that has not ended.
+    """The status of a live execution.
 
     Attributes:
-        context: the execution; with all that its first event says if waits are wanted and it has
-            some, else with its workflow's id only.
+        context: the execution; complete if it has waits and the query includes them, else with its
+            workflow's id only.
         status: its status.
-        waits: the steps that wait for a signal, those first that began first; if they are wanted.
+        waits: the steps that wait for a signal, oldest first, if the query includes them.
     """
 
     context: Context
@@ -54,11 +54,11 @@ class ExecutionStatus(NamedTuple):
 
 
 class EarlierStatus(NamedTuple):
-    """How an execution stood at an earlier place.
+    """The status of an execution at an earlier position.
 
     Attributes:
         workflow_id: its workflow.
-        status: its status; None: it was not there yet, or had ended.
+        status: its status; None if it did not exist yet or had ended.
     """
 
     workflow_id: str
@@ -69,9 +69,9 @@ class Ended(NamedTuple):
     """The run of a workflow that ended last.
 
     Attributes:
-        execution_id: which run.
-        status: how it ended.
-        at: when (RFC 3339).
+        execution_id: the execution.
+        status: its final status.
+        at: when it ended (RFC 3339).
     """
 
     execution_id: str
@@ -80,16 +80,16 @@ class Ended(NamedTuple):
 
 
 class Snapshot(NamedTuple):
-    """All of it.
+    """A tenant at one position of its log.
 
     Attributes:
-        sequence: the newest commit of the tenant that it knows of.
-        standings: all executions that are wanted and had not ended with that commit.
-        ended: by workflow, the run that ended last; of the workflows that are wanted.
-        workflows: the workflows that are wanted and exist.
+        sequence: the newest commit of the tenant that is included.
+        executions: the live executions at that commit, as far as the query includes them.
+        ended: by workflow in the query, the run that ended last.
+        workflows: the workflows in the query that exist.
     """
 
     sequence: int
-    standings: Sequence[ExecutionStatus]
+    executions: Sequence[ExecutionStatus]
     ended: Mapping[str, Ended]
     workflows: frozenset[str]

@@ -1,10 +1,11 @@
-"""The feed of a tenant: how far its executions are, stage by stage, for a merchant's page.
+"""The feed of a tenant: the progress of its executions by stage, for a merchant's page.
 
-The names and fields are those that existing front ends of this stream listen for. A purchase order
-there is the execution that works on it here: by the id that its input names, else by its own.
+Names and fields are those that existing front ends of this stream expect. A purchase order there is
+the execution that processes it here. Its id is the one in the execution's input, or by default that
+of the execution.
 
-An event has two slots, because the end of a stage is told twice: as a stage that is completed, and
-as a completion with what it found.
+An event has two slots, because the end of a stage has two blocks: the completed stage, and a
+completion with its findings.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,7 +30,7 @@ from tailrace_shared.execution.timestamps import parse_timestamp
 from tailrace_shared.redact.masking import MASK
 from tailrace_shared.subjects import LogFilter
 
-#: What the stage of an event is called that is about the whole execution.
+#: The stage of events that concern the whole execution.
 WORKFLOW: Final = "workflow"
 
 _ORDER_KEYS: Final = (
@@ -41,7 +42,7 @@ _NOTHING: Final[Slots] = (None, None)
 
 
 class _Done(msgspec.Struct):
-    """Of a step's completion what the feed tells; its output stays closed until it is needed."""
+    """The fields of a step's completion that the feed shows; the output is decoded on demand."""
 
     node_id: str
     attempt: int
@@ -52,9 +53,9 @@ class _Done(msgspec.Struct):
 
 
 class _Findings(msgspec.Struct):
-    """Of an output what the feed tells."""
+    """The fields of an output that the feed shows."""
 
-    lineItems: Any = None  # noqa: N815 - as nodes written for existing front ends call it
+    lineItems: Any = None  # noqa: N815 - the name that existing nodes use
     line_items: Any = None
     confidence: Any = None
 
@@ -82,7 +83,7 @@ def _execution_completed(context: Context, event: LoggedEvent) -> Slots:
 def _execution_failed(context: Context, event: LoggedEvent) -> Slots:
     failed = _decode_failed(event.data)
     if failed.node_id is not None:
-        return _NOTHING  # the step's own failure has been told
+        return _NOTHING  # the step's failure has been shown
     return _block("error", context, event, WORKFLOW, error=failed.error_message), None
 
 
@@ -108,7 +109,7 @@ def _step_completed(context: Context, event: LoggedEvent) -> Slots:
         context,
         event,
         done.stage,
-        **_found(done.output),
+        **_findings(done.output),
         nodeId=done.node_id,
         duration_ms=done.duration_ms,
     )
@@ -135,7 +136,7 @@ def _step_progress(context: Context, event: LoggedEvent) -> Slots:
     )
 
 
-_TOLD: Final[Mapping[str, Callable[[Context, LoggedEvent], Slots]]] = {
+_RENDERERS: Final[Mapping[str, Callable[[Context, LoggedEvent], Slots]]] = {
     "execution:started": _execution_started,
     "execution:completed": _execution_completed,
     "execution:failed": _execution_failed,
@@ -148,9 +149,9 @@ _TOLD: Final[Mapping[str, Callable[[Context, LoggedEvent], Slots]]] = {
 
 
 def _is_stage(stage: str | None, step_id: str) -> bool:
-    """Tell whether the beginning and the end of a step are those of a stage.
+    """Return whether a step begins and ends a stage.
 
-    The items of a map carry its stage, but a stage begins and ends with the map.
+    The items of a map carry its stage, but the stage begins and ends with the map.
     """
     return stage is not None and split_item_id(step_id)[1] is None
 
@@ -176,8 +177,8 @@ def _stage(
     )
 
 
-def _found(output: msgspec.Raw) -> dict[str, float]:
-    """Return how many lines an output has found, and how sure it is, if it says so."""
+def _findings(output: msgspec.Raw) -> dict[str, float]:
+    """Return the number of lines and the confidence in an output, if it has them."""
     if not bytes(output).startswith(b"{"):
         return {}
     findings = _decode_findings(output)
@@ -196,7 +197,7 @@ def _is_number(value: Any) -> bool:
 def _block(
     name: str, context: Context, event: LoggedEvent, stage: str | None, **fields: Any
 ) -> Block:
-    # In the order of the front ends' own types, for people who read a stream.
+    # Fields in the order of the front ends' types, which helps people who read a raw stream.
     data = {
         "type": name,
         **({} if stage is None else {"stage": stage}),
@@ -210,10 +211,10 @@ def _block(
 
 
 def _order_of(context: Context) -> str:
-    named = context.input if isinstance(context.input, dict) else {}
+    fields = context.input if isinstance(context.input, dict) else {}
     for key in _ORDER_KEYS:
-        value = named.get(key)
-        # One that nobody is shown would make one order of all.
+        value = fields.get(key)
+        # A masked id is the same for all orders.
         if (isinstance(value, str) and value not in {"", MASK}) or _is_number(value):
             return str(value)
     return context.execution_id
@@ -239,8 +240,8 @@ class _TenantFeed(Dialect):
 
     def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
         del stored
-        told = _TOLD.get(event.type)
-        return _NOTHING if told is None else told(context, event)
+        renderer = _RENDERERS.get(event.type)
+        return _NOTHING if renderer is None else renderer(context, event)
 
 
 TENANT_FEED: Final = _TenantFeed()

@@ -1,1 +1,1 @@
-"""Fan-out: from the log and its live subjects to every connection that follows an execution."""
+"""Fan-out: delivers each commit of the log to every client that follows it."""

@@ -1,1 +1,1 @@
-"""HTTP/1.1: request limits, deadlines, and direct writes of event streams."""
+"""HTTP/1.1: request limits, deadlines, and the writers of event streams."""

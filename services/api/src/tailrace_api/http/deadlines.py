@@ -1,7 +1,7 @@
-"""The HTTP/1.1 protocol for clients that take their time: a request comes in time, or not at all.
+"""The HTTP/1.1 protocol with deadlines for the head and the body of a request.
 
-uvicorn waits for ever for the rest of a head or a body. Whoever sends a byte a minute would hold a
-connection for nothing, and with a thousand of them all that there are (the attack "Slowloris").
+uvicorn waits forever for the rest of a head or a body. An attacker that sends one byte a minute
+could hold a connection for free, and with a thousand of them exhaust the server ("Slowloris").
 """
 
 import asyncio
@@ -16,77 +16,77 @@ from uvicorn.protocols.http.httptools_impl import (
 from tailrace_api.http.linger import Linger
 from tailrace_api.web.problems import problem
 
-RECEIVE_TIMEOUT: Final = 30.0
+RECEIVE_TIMEOUT_S: Final = 30.0
 
 
 class DeadlineProtocol(HttpToolsProtocol):
     """uvicorn's HTTP/1.1 protocol, with a deadline for the head of a request and one for its body.
 
     Args:
-        receive_timeout: how long each of them may take, in seconds.
-        options: uvicorn's.
+        receive_timeout: the time for each of them, in seconds.
+        options: uvicorn's options.
     """
 
-    def __init__(self, *, receive_timeout: float = RECEIVE_TIMEOUT, **options: Any) -> None:
+    def __init__(self, *, receive_timeout: float = RECEIVE_TIMEOUT_S, **options: Any) -> None:
         super().__init__(**options)
         self._receive_timeout = receive_timeout
         self._deadline: asyncio.TimerHandle | None = None
-        self._has_begun = False
+        self._has_request = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin with a client, whose first request is awaited."""
+        """Start the deadline of the first request."""
         super().connection_made(transport)
-        self._await_more()
+        self._start_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """End with a client."""
-        self._await_nothing()
+        """Cancel the deadline of a closed connection."""
+        self._cancel_deadline()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        """Begin a request."""
+        """Start the deadline of a request."""
         super().on_message_begin()
-        self._has_begun = True
-        self._await_more()
+        self._has_request = True
+        self._start_deadline()
 
     def on_headers_complete(self) -> None:
-        """Serve a request whose head has come."""
-        self._await_more()
+        """Start the deadline of the body, and serve the request."""
+        self._start_deadline()
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """Learn that all of a request has come."""
-        self._await_nothing()
+        """Cancel the deadline of a request that is complete."""
+        self._cancel_deadline()
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP, in the form of all other refusals."""
+        """Answer input that is not HTTP with a problem, like all other refusals."""
         self._refuse(400, msg)
 
-    def _await_more(self) -> None:
-        self._await_nothing()
-        self._deadline = self.loop.call_later(self._receive_timeout, self._give_up)
+    def _start_deadline(self) -> None:
+        self._cancel_deadline()
+        self._deadline = self.loop.call_later(self._receive_timeout, self._on_timeout)
 
-    def _await_nothing(self) -> None:
+    def _cancel_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    def _give_up(self) -> None:
+    def _on_timeout(self) -> None:
         # A stream has taken the connection over, or it is being closed.
         transport: asyncio.Transport | None = self.transport
         if transport is None or transport.is_closing():
             return
         cycle: RequestResponseCycle | None = self.cycle
-        is_answered = cycle is not None and (
+        has_response = cycle is not None and (
             cycle.response_started and (cycle.more_body or not cycle.response_complete)
         )
-        # Browsers open connections on suspicion: they are closed without a word. And nothing may
-        # be written into an answer that is under way.
-        if not self._has_begun or self.pipeline or is_answered:
+        # Browsers open speculative connections; those are closed without an answer. And nothing may
+        # be written into a response that is in progress.
+        if not self._has_request or self.pipeline or has_response:
             transport.close()
         else:
-            self._refuse(408, f"the request did not come within {self._receive_timeout:g} s")
+            self._refuse(408, f"the request was not received within {self._receive_timeout:g} s")
 
     def _refuse(self, status: int, detail: str) -> None:
         answer = problem(status, detail, headers={"connection": "close"})
@@ -94,6 +94,6 @@ class DeadlineProtocol(HttpToolsProtocol):
         lines += [name + b": " + value for name, value in answer.raw_headers]
         self.transport.write(b"\r\n".join([*lines, b"", bytes(answer.body)]))
         Linger(self.transport, self.loop)
-        # Nothing comes here any more. Whoever serves a request learns it as if the client had left.
+        # The protocol receives nothing any more. A request that is being served sees a disconnect.
         self.connection_lost(ConnectionAbortedError())
         self._unset_keepalive_if_required()

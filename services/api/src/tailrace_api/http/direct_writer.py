@@ -1,24 +1,24 @@
-"""The outlet that is a transport's protocol: nothing between the hub and the socket."""
+"""The direct writer: a transport's protocol, with nothing between the hub and the socket."""
 
 import asyncio
 import socket
 from typing import Any, Final, NamedTuple
 
-from tailrace_api.fanout.clients.client_writer import Subscriber
+from tailrace_api.fanout.clients.connection import ClientConnection
 from tailrace_api.sse.chunk import LAST_CHUNK
 
 # Linux only.
 _USER_TIMEOUT: Final = getattr(socket, "TCP_USER_TIMEOUT", None)
 
 
-class Writing(NamedTuple):
+class WriterSettings(NamedTuple):
     """How streams are written.
 
     Attributes:
-        direct: whether to the transport, where the server allows it, or by ASGI.
-        send_buffer: bytes that the kernel holds for a client.
-        timeout: seconds after which a client that acknowledges nothing is gone. A host that lost
-            power or its network says no good-bye; what was sent to it last tells.
+        direct: whether to write to the transport, where the server allows it, instead of by ASGI.
+        send_buffer: the kernel's send buffer of a connection, in bytes.
+        timeout: seconds after which a client that acknowledges nothing is disconnected. A host that
+            lost power or its network closes no connection; only unacknowledged data shows it.
     """
 
     direct: bool
@@ -26,7 +26,7 @@ class Writing(NamedTuple):
     timeout: float
 
     def apply(self, transport: asyncio.WriteTransport) -> None:
-        """Tell the kernel, and have the transport say at once when the kernel takes no more."""
+        """Configure the socket, and pause the transport as soon as the kernel's buffer is full."""
         transport.set_write_buffer_limits(high=0)
         channel = transport.get_extra_info("socket")
         channel.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.send_buffer)
@@ -34,65 +34,65 @@ class Writing(NamedTuple):
             channel.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, int(self.timeout * 1000))
 
 
-class DirectOutlet(asyncio.Protocol):
-    """Writes to a transport, whose protocol it is.
+class DirectWriter(asyncio.Protocol):
+    """Writes to a transport, and is its protocol.
 
     Args:
-        transport: the client's.
-        connections: where the server counts its connections.
+        transport: the client's transport.
+        connections: the server's set of connections.
 
     Attributes:
-        subscriber: who writes; None until the head of the response is written.
-        is_paused: whether the client has yet to take what was written.
+        connection: the connection that writes; None until the head of the response is written.
+        is_paused: whether earlier writes have not been taken by the client yet.
     """
 
-    __slots__ = ("_connections", "_transport", "is_paused", "subscriber")
+    __slots__ = ("_connections", "_transport", "connection", "is_paused")
 
     def __init__(self, transport: asyncio.Transport, connections: set[Any]) -> None:
-        self.subscriber: Subscriber | None = None
+        self.connection: ClientConnection | None = None
         self.is_paused = False
         self._transport = transport
         self._connections = connections
 
     @property
     def backlog(self) -> int:
-        """How many bytes were written that the kernel has not taken yet."""
+        """The number of bytes written that the kernel has not taken yet."""
         return self._transport.get_write_buffer_size()
 
     def write(self, wire: bytes) -> None:
-        """Write."""
+        """Write; must not be called while paused."""
         self._transport.write(wire)
 
     def end(self, wire: bytes) -> None:
-        """Write for the last time, and close when the client has taken it all."""
+        """Write for the last time, and close when everything has been sent."""
         self._transport.write(wire + LAST_CHUNK)
         self._transport.close()
 
     def abort(self) -> None:
-        """Cut the client off."""
+        """Close at once and discard unsent bytes."""
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Pass over what a client says although it was told that nobody will answer."""
+        """Ignore further input: the response said that the connection closes after it."""
 
     def pause_writing(self) -> None:
-        """Learn that the kernel takes no more."""
+        """Handle that the kernel's buffer is full."""
         self.is_paused = True
-        if self.subscriber:
-            self.subscriber.paused()
+        if self.connection:
+            self.connection.on_paused()
 
     def resume_writing(self) -> None:
-        """Learn that the kernel has taken everything."""
+        """Handle that the kernel has taken everything."""
         self.is_paused = False
-        if self.subscriber:
-            self.subscriber.resumed()
+        if self.connection:
+            self.connection.on_resumed()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Learn that the connection is closed."""
+        """Handle that the transport is closed."""
         self._connections.discard(self)
-        if self.subscriber:
-            self.subscriber.lost()
+        if self.connection:
+            self.connection.on_lost()
 
     def shutdown(self) -> None:
-        """Close: the server stops. Streams that end in good order have ended before."""
+        """Close, because the server stops. Drained streams have ended before."""
         self._transport.abort()

@@ -1,8 +1,8 @@
-"""The response that carries a stream: the one place where a stream's bytes leave.
+"""The response of a stream; all bytes of streams leave the process here.
 
-It takes the connection over if the server lets it, and returns when the stream is live; else it is
-plain ASGI until the end. A `BaseHTTPMiddleware` above it would keep it open at shutdown, and a
-compressing one would hold its bytes back.
+If the server allows it, the response takes the connection over and returns when the stream is live.
+Otherwise it writes by ASGI until the stream ends. A `BaseHTTPMiddleware` around it would keep it
+open at shutdown, and a compressing middleware would buffer its bytes.
 """
 
 from typing import Final
@@ -15,94 +15,92 @@ from tailrace_api.auth.principal import principal_of
 from tailrace_api.fanout.history.resume import Start
 from tailrace_api.fanout.hub import Hub
 from tailrace_api.fanout.views.view import View
-from tailrace_api.http.direct_writer import DirectOutlet, Writing
-from tailrace_api.http.plain_writer import PlainOutlet
+from tailrace_api.http.direct_writer import DirectWriter, WriterSettings
+from tailrace_api.http.plain_writer import PlainWriter
 from tailrace_api.http.protocol import protocol_of
 from tailrace_api.sse import frame
 
 STREAM_HEADERS: Final = {
     "content-type": "text/event-stream",
     "cache-control": "no-cache, no-transform",
-    # nginx would otherwise collect a buffer full of events first.
+    # nginx would otherwise buffer events.
     "x-accel-buffering": "no",
 }
 
 
 class EventStream(Response):
-    """Streams a view to a client.
+    """Streams a view to a client, until the token of the request expires.
 
     Args:
-        hub: whose stream it is.
-        view: what is streamed.
-        start: from where on.
-        writing: how it is written.
-
-    It ends when the token of the request expires.
+        hub: the hub.
+        view: what the stream shows.
+        start: where the stream starts.
+        settings: how it is written.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, hub: Hub, view: View, start: Start, writing: Writing) -> None:
+    def __init__(self, hub: Hub, view: View, start: Start, settings: WriterSettings) -> None:
         super().__init__(headers=STREAM_HEADERS)
         del self.headers["content-length"]
         self._hub = hub
         self._view = view
         self._start = start
-        self._writing = writing
+        self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Stream until the stream goes on by itself, or until either side ends it."""
+        """Stream until the stream is live on its own, or until either side ends it."""
         head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         if scope["method"] == "HEAD":
             await send(head)
             await send({"type": "http.response.body", "body": b""})
             return
-        # Read here, so that no route can forget it.
+        # Read here, so that no route can omit it.
         until = principal_of(HTTPConnection(scope)).expires_at
         protocol = protocol_of(scope)
         if protocol and not protocol.transport.is_closing():
-            self._writing.apply(protocol.transport)
+            self._settings.apply(protocol.transport)
         if (
             protocol
-            and self._writing.direct
+            and self._settings.direct
             and (direct := protocol.take_over(scope, self._head(scope)))
         ):
             await self._stream(direct, until)
         else:
             await send(head)
-            cut = protocol.transport.abort if protocol else _cannot_cut
-            plain = PlainOutlet(receive, send, cut)
+            abort = protocol.transport.abort if protocol else _cannot_abort
+            plain = PlainWriter(receive, send, abort)
             await plain.run(lambda: self._stream(plain, until))
 
     def _head(self, scope: Scope) -> list[tuple[bytes, bytes]]:
-        # Who takes the connection over passes by every `send` that would have added these.
+        # Middleware adds these in `send`, which a response that takes the connection over skips.
         added: list[tuple[bytes, bytes]] = scope.get("state", {}).get("response_headers", [])
         return [*self.raw_headers, *added]
 
-    async def _stream(self, outlet: DirectOutlet | PlainOutlet, until: float | None) -> None:
-        connection = self._hub.connect(self._view, self._start, outlet, until)
-        outlet.subscriber = connection
+    async def _stream(self, writer: DirectWriter | PlainWriter, until: float | None) -> None:
+        opening = self._hub.connect(self._view, self._start, writer, until)
+        writer.connection = opening.connection
         try:
-            await connection.run(self._start)
+            await opening.run()
         except BaseException:
-            # A bug of ours, or the server cannot wait. Nobody else would end this stream.
-            outlet.abort()
+            # A bug, or the server cancelled the request: nothing else would end this stream.
+            writer.abort()
             raise
 
 
-def _cannot_cut() -> None:
-    """Leave a client to a server that lets nobody cut it."""
+def _cannot_abort() -> None:
+    """Do nothing: the server offers no way to abort a connection."""
 
 
 def whole_stream(*blocks: bytes) -> Response:
-    """Return a stream of which everything is known already."""
+    """Return a stream that consists of the given blocks."""
     return Response(b"".join(blocks), headers=STREAM_HEADERS)
 
 
 def come_back_later(milliseconds: int) -> Response:
-    """Return a stream that only says when to try again.
+    """Return a stream that only sets the client's reconnect delay.
 
-    An EventSource that is answered 503 never comes back; one whose 200 ends does.
+    An EventSource that receives 503 never reconnects; one whose 200 response ends does.
     """
-    # Nothing is kept for a client that is not served, its connection neither.
+    # The connection is closed as well, so a refused client holds no resources.
     return Response(frame.retry(milliseconds), headers={**STREAM_HEADERS, "connection": "close"})

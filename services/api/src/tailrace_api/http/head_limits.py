@@ -1,33 +1,33 @@
-"""The head of a request: how large it may be before anybody looks at it. Pure.
+"""Limits of a request's head. Pure.
 
-httptools gathers request lines and headers of any size; whoever sends without an end would fill the
-memory of the process, and no route would ever hear of it.
+httptools buffers request lines and headers of any size. Without limits, a client that never stops
+sending would exhaust the memory of the process before any route sees the request.
 """
 
 from typing import Final, NamedTuple
 
-MOST_HEADERS: Final = 100
+MAX_HEADERS: Final = 100
 
 
 class HeadLimits(NamedTuple):
-    """What a request may begin with.
+    """The limits of a request's head.
 
     Attributes:
-        url_bytes: bytes of its target, the query included.
-        header_bytes: bytes of all its headers, their names included.
-        headers: how many of them.
+        url_bytes: bytes of the target, including the query.
+        header_bytes: bytes of all headers, including their names.
+        headers: the number of headers.
     """
 
     url_bytes: int = 16 * 1024
     header_bytes: int = 32 * 1024
-    headers: int = MOST_HEADERS
+    headers: int = MAX_HEADERS
 
 
 class HeadRefusedError(Exception):
-    """A head that is not within its limits.
+    """A head that exceeds a limit.
 
     Attributes:
-        status: of the answer.
+        status: the HTTP status of the answer.
     """
 
     def __init__(self, status: int, detail: str) -> None:
@@ -36,10 +36,10 @@ class HeadRefusedError(Exception):
 
 
 class Head:
-    """Counts the head of one request, and what may come as headers after its body.
+    """Counts the head of one request, including trailers after its body.
 
     Args:
-        limits: what it may have.
+        limits: the limits.
     """
 
     def __init__(self, limits: HeadLimits) -> None:
@@ -50,7 +50,7 @@ class Head:
         """Count bytes of the target.
 
         Raises:
-            HeadRefusedError: it has more than it may.
+            HeadRefusedError: the target is too long.
         """
         self._url += count
         if self._url > self._limits.url_bytes:
@@ -61,10 +61,10 @@ class Head:
             )
 
     def header(self, count: int) -> None:
-        """Count a header of so many bytes.
+        """Count a header with the given number of bytes.
 
         Raises:
-            HeadRefusedError: there are more, or more bytes of them, than there may be.
+            HeadRefusedError: the headers are too many or too large.
         """
         self._headers += count
         self._count += 1
@@ -75,10 +75,10 @@ class Head:
             )
 
     def check_unread(self, count: int) -> None:
-        """Check whether so many bytes, of which no header is made yet, may be some.
+        """Check bytes that the parser has buffered but not parsed into a header yet.
 
         Raises:
-            HeadRefusedError: with those that there are, they are too many.
+            HeadRefusedError: with them, the headers are too large.
         """
         if self._headers + count > self._limits.header_bytes:
             raise HeadRefusedError(

@@ -1,4 +1,4 @@
-"""The outlet that is plain ASGI, for servers that know nothing of ours."""
+"""The plain writer: writes by ASGI, for servers without the extension for direct writes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,35 +6,35 @@ from typing import Final
 
 from starlette.types import Receive, Send
 
-from tailrace_api.fanout.clients.client_writer import Subscriber
+from tailrace_api.fanout.clients.connection import ClientConnection
 from tailrace_api.sse.chunk import bodies
 
-# A send that takes longer than this is held up by the client.
-_PROMPT: Final = 0.05
+# A client is slow if a send takes longer than this.
+_PROMPT_SEND_S: Final = 0.05
 
 
-class PlainOutlet:
-    """Writes by ASGI's ``send``, one message at a time; ``receive`` tells that the client has left.
+class PlainWriter:
+    """Writes by ASGI's ``send``, one message at a time; ``receive`` reports a disconnect.
 
     Args:
-        receive: ASGI's.
-        send: ASGI's; the head of the response has been sent.
-        cut: what cuts the client off, where the server lets us.
+        receive: ASGI's ``receive``.
+        send: ASGI's ``send``; the head of the response has been sent.
+        abort: closes the connection at once, where the server allows that.
 
     Attributes:
-        subscriber: who writes; to be set before anything can happen.
-        is_paused: whether what was written before has yet to be sent.
-        backlog: how many bytes of it.
+        connection: the connection that writes; the caller sets it right after construction.
+        is_paused: whether earlier writes have not been sent yet.
+        backlog: the number of bytes not sent yet.
     """
 
-    subscriber: Subscriber
+    connection: ClientConnection
 
-    def __init__(self, receive: Receive, send: Send, cut: Callable[[], None]) -> None:
+    def __init__(self, receive: Receive, send: Send, abort: Callable[[], None]) -> None:
         self.is_paused = False
         self.backlog = 0
         self._receive = receive
         self._send = send
-        self._cut = cut
+        self._abort = abort
         self._pending: list[bytes] = []
         self._is_ending = False
         self._is_lost = False
@@ -42,7 +42,7 @@ class PlainOutlet:
         self._over = asyncio.Event()
 
     def write(self, wire: bytes) -> None:
-        """Write."""
+        """Write; must not be called while paused."""
         self.is_paused = True
         self._add(wire)
 
@@ -52,8 +52,8 @@ class PlainOutlet:
         self._add(wire)
 
     def abort(self) -> None:
-        """Cut the client off. Closing would wait for it to take what it does not take."""
-        self._cut()
+        """Close at once; a normal close would wait until the client has taken everything."""
+        self._abort()
         self._over.set()
 
     def _add(self, wire: bytes) -> None:
@@ -67,17 +67,17 @@ class PlainOutlet:
         try:
             await stream()
             await self._over.wait()
-            # Let the server notice, or it would report a response that was never completed.
+            # Let the server process the end, or it would report an incomplete response.
             await asyncio.sleep(0)
         finally:
             for task in tasks:
                 task.cancel()
-            self._lose()
+            self._set_lost()
 
-    def _lose(self) -> None:
+    def _set_lost(self) -> None:
         if not self._is_lost:
             self._is_lost = True
-            self.subscriber.lost()
+            self.connection.on_lost()
 
     async def _pump(self) -> None:
         try:
@@ -95,16 +95,16 @@ class PlainOutlet:
             sending = asyncio.ensure_future(
                 self._send({"type": "http.response.body", "body": body, "more_body": True})
             )
-            if not (await asyncio.wait([sending], timeout=_PROMPT))[0]:
-                self.subscriber.paused()
+            if not (await asyncio.wait([sending], timeout=_PROMPT_SEND_S))[0]:
+                self.connection.on_paused()
             await sending
         self.is_paused, self.backlog = False, 0
-        self.subscriber.resumed()
+        self.connection.on_resumed()
 
     async def _watch(self) -> None:
-        # After a disconnect ASGI's send returns as if all were well; only receive tells.
+        # After a disconnect ASGI's send still succeeds; only receive reports it.
         while (await self._receive())["type"] != "http.disconnect":
             pass
         self._over.set()
-        # Whoever waits for the client waits in vain.
-        self._lose()
+        # Wakes a stream that waits for the client.
+        self._set_lost()

@@ -1,4 +1,4 @@
-"""Requests that the protocol refuses by itself: no route and no access log ever hears of them."""
+"""Counts and logs requests that the protocol refuses; no route and no access log sees them."""
 
 import time
 from collections.abc import Callable
@@ -6,21 +6,21 @@ from typing import Final
 
 import structlog
 
-# Whoever sends nonsense may send much of it: metrics count all, the log tells of some.
-_QUIET: Final = 1.0
+# Minimum interval between log messages: invalid requests may arrive in masses.
+_LOG_INTERVAL_S: Final = 1.0
 
 _log = structlog.get_logger("tailrace.api.access")
 
 
 class Refusals:
-    """Counts them all, and logs one a second at the most.
+    """Counts all refused requests, and logs at most one per second.
 
-    Of a request nothing is logged but where it came from: its head is unread, or not whole, and
-    may hold credentials anywhere.
+    Only the origin of a request is logged: its head is unread or incomplete, and may hold
+    credentials at any place.
 
     Args:
         count: counts a request by its status.
-        now: a clock, in seconds.
+        now: a monotonic clock, in seconds.
     """
 
     def __init__(
@@ -28,23 +28,22 @@ class Refusals:
     ) -> None:
         self._count = count
         self._now = now
-        self._quiet_until = float("-inf")
-        self._untold = 0
+        self._next_log_at = float("-inf")
+        self._suppressed = 0
 
     def note(self, status: int, reason: str, client: str) -> None:
-        """Note a request.
+        """Count a refused request, and log it unless another was logged within the last second.
 
         Args:
-            status: of the answer.
-            reason: what the answer says.
-            client: the address from which it came.
+            status: the HTTP status of the answer.
+            reason: the detail of the answer.
+            client: the client's address.
         """
         self._count(status)
         now = self._now()
-        if now < self._quiet_until:
-            self._untold += 1
+        if now < self._next_log_at:
+            self._suppressed += 1
             return
-        # Those before it, of which nothing was said.
-        more = {"untold": self._untold} if self._untold else {}
+        more = {"suppressed": self._suppressed} if self._suppressed else {}
         _log.info("request refused", status=status, reason=reason, client=client, **more)
-        self._quiet_until, self._untold = now + _QUIET, 0
+        self._next_log_at, self._suppressed = now + _LOG_INTERVAL_S, 0

@@ -1,1 +1,1 @@
-"""Server-Sent Events on the wire: the encoder of blocks, and the response that writes them."""
+"""Server-Sent Events on the wire: blocks and chunks. Pure."""

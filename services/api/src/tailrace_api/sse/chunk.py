@@ -1,6 +1,7 @@
-"""The chunked transfer coding (RFC 9112, section 7.1): what is written on the wire is framed here.
+"""The chunked transfer coding (RFC 9112, section 7.1).
 
-Framing is done once for bytes that go to many, so whoever writes by other means takes it off.
+Bytes for many clients are framed once. A writer that does not write to the socket removes the
+framing.
 """
 
 from collections.abc import Iterator
@@ -10,12 +11,12 @@ LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 def chunk(body: bytes) -> bytes:
-    """Return a body as one chunk; an empty one is no chunk, because that would be the last."""
+    """Return a body as one chunk; an empty body stays empty: an empty chunk would be the last."""
     return b"%x\r\n%b\r\n" % (len(body), body) if body else b""
 
 
 def bodies(wire: bytes) -> Iterator[bytes]:
-    """Yield what whole chunks, one after the other, hold."""
+    """Yield the bodies of consecutive whole chunks."""
     position = 0
     while position < len(wire):
         start = wire.index(b"\r\n", position) + 2

@@ -1,10 +1,9 @@
 r"""The encoder of ``text/event-stream`` blocks; nothing else in Tailrace writes SSE syntax.
 
-A block is lines of ``field: value`` and an empty line. The format has no escapes: a CR, LF or
-CRLF ends a line wherever it stands, and a NUL makes a client ignore an id. So a value that could
-hold one must not reach the wire as it is, or whoever chose the value could write fields of his own
-(CWE-93). Data may have lines, each becomes a ``data`` field; from everything else they are taken
-out.
+A block is lines of ``field: value`` and an empty line. The format has no escapes: CR, LF and CRLF
+end a line at any place, and a NUL makes a client ignore an id. If a value with one of them reached
+the wire, its author could inject fields (CWE-93). Each line of data becomes a ``data`` field; from
+all other values these characters are removed.
 
 A client removes one space after the colon, so one is always written: a value that begins with a
 space keeps it.
@@ -22,13 +21,13 @@ _NOT_IN_A_FIELD: Final = str.maketrans("", "", "\r\n\0")
 def event(data: bytes, *, name: str = "", event_id: str = "") -> bytes:
     """Return a block that dispatches an event: a ``message``, unless it has a name.
 
-    The id comes last. Some clients (``@microsoft/fetch-event-source``) take it when they read its
-    line, not when the event is dispatched: cut in between, they would go on after an event that
-    they never had.
+    The id comes last. Some clients (``@microsoft/fetch-event-source``) store it when they read its
+    line, not when the event is dispatched. If such a client is disconnected in between, it would
+    resume after an event that it never received.
     """
     head = b"event: " + _field(name) + b"\n" if name else b""
     tail = b"\nid: " + _field(event_id) if event_id else b""
-    # Compact JSON has no line ends, so what is stored goes out as it is.
+    # Compact JSON has no line ends, so stored events are written unchanged.
     if b"\n" in data or b"\r" in data:
         data = b"\ndata: ".join(_LINE_END.split(data))
     return head + b"data: " + data + tail + b"\n\n"
@@ -40,12 +39,12 @@ def position(event_id: str) -> bytes:
 
 
 def comment(text: str) -> bytes:
-    """Return a block that clients skip; it shows proxies and clients that the stream lives."""
+    """Return a block that clients ignore; it shows clients and proxies that the stream is alive."""
     return b": " + _field(text) + b"\n\n"
 
 
 def retry(milliseconds: int) -> bytes:
-    """Return a block that says how long a client waits before it connects again."""
+    """Return a block that sets the client's reconnect delay."""
     return b"retry: %d\n\n" % max(milliseconds, 0)
 
 

@@ -1,1 +1,1 @@
-"""Clients: connections, their quotas, backpressure and drain."""
+"""Clients: one connection for each open stream, from its first byte to its end."""

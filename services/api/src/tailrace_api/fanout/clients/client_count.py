@@ -1,31 +1,31 @@
-"""How many clients a tenant has, over all replicas of the API.
+"""The number of a tenant's clients over all API replicas.
 
-Every replica is asked at once, and whoever answers within a moment is counted: how many replicas
-there are, nobody knows.
+The number of replicas is unknown. So the request goes to all of them, and those that reply within a
+short time are counted.
 """
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from tailrace_api.fanout.hub import Hub
 from tailrace_shared.nats.nats_requests import multiplexer_of
 from tailrace_shared.subjects import Subjects
 
-_MOMENT: Final = 0.1
-_TIMEOUT: Final = 5.0
+_GATHER_S: Final = 0.1
+_TIMEOUT_S: Final = 5.0
 
 
 class Clients(NamedTuple):
     """Clients of a tenant.
 
     Attributes:
-        streams: how many streams they have open.
-        replicas: how many replicas have answered.
+        streams: the number of open streams.
+        replicas: the number of replicas that replied.
     """
 
     streams: int
@@ -33,52 +33,52 @@ class Clients(NamedTuple):
 
 
 class ClientCount:
-    """Answers for this replica, and asks all.
+    """Requests the count from all replicas, and replies for this one.
 
     Args:
         client: the connection to NATS.
-        subjects: of the installation.
-        hub: what holds this replica's streams.
+        subjects: the subjects of the installation.
+        streams_of: returns the number of a tenant's streams on this replica.
     """
 
-    def __init__(self, client: Client, subjects: Subjects, hub: Hub) -> None:
+    def __init__(
+        self, client: Client, subjects: Subjects, streams_of: Callable[[str], int]
+    ) -> None:
         self._client = client
         self._subject = subjects.clients()
-        self._hub = hub
-        self._answers = multiplexer_of(client, _TIMEOUT)
+        self._streams_of = streams_of
+        self._requests = multiplexer_of(client, _TIMEOUT_S)
 
     async def listen(self) -> None:
-        """Answer from now on."""
-        await self._client.subscribe(self._subject, cb=self._answer)
+        """Reply to requests from now on."""
+        await self._client.subscribe(self._subject, cb=self._reply)
 
     async def of(self, tenant: str) -> Clients:
-        """Return the clients of a tenant; those of this replica alone if NATS is away."""
-        counted: list[int] = []
+        """Return the clients of a tenant; only those of this replica if NATS is unavailable."""
+        counts: list[int] = []
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        timer = asyncio.get_running_loop().call_later(_MOMENT, _end, done)
+        timer = asyncio.get_running_loop().call_later(_GATHER_S, _finish, done)
         try:
             with contextlib.suppress(nats.errors.Error, TimeoutError):
-                await self._answers.request_many(
-                    self._subject, tenant.encode(), lambda answer: _take(answer, counted), done
+                await self._requests.request_many(
+                    self._subject, tenant.encode(), lambda reply: _collect(reply, counts), done
                 )
         finally:
             timer.cancel()
-        return Clients(sum(counted), len(counted)) if counted else Clients(self._here(tenant), 1)
+        return Clients(sum(counts), len(counts)) if counts else Clients(self._streams_of(tenant), 1)
 
-    async def _answer(self, question: Msg) -> None:
+    async def _reply(self, request: Msg) -> None:
+        count = self._streams_of(request.data.decode(errors="replace"))
         with contextlib.suppress(nats.errors.Error):
-            await question.respond(b"%d" % self._here(question.data.decode(errors="replace")))
-
-    def _here(self, tenant: str) -> int:
-        return self._hub.streams_of(tenant)
+            await request.respond(b"%d" % count)
 
 
-def _take(answer: Msg, counted: list[int]) -> None:
-    # That there are no replicas is an answer, too, of the server.
-    if answer.data:
-        counted.append(int(answer.data))
+def _collect(reply: Msg, counts: list[int]) -> None:
+    # The NATS server itself replies, without data, if no replica listens.
+    if reply.data:
+        counts.append(int(reply.data))
 
 
-def _end(done: asyncio.Future[None]) -> None:
+def _finish(done: asyncio.Future[None]) -> None:
     if not done.done():
         done.set_result(None)

@@ -1,42 +1,29 @@
-"""What a connection writes to, and what it is told in return."""
+"""The interface between a connection and the way its bytes take to the client."""
 
 from typing import Protocol
 
 
 class ClientWriter(Protocol):
-    """The way to one client.
+    """Writes to one client: directly to the transport, or by ASGI.
 
-    Whatever is written is whole blocks in whole chunks (see `tailrace_api.sse.chunk`), so writers
-    may take turns in any order.
+    All writes are whole blocks in whole chunks (see `tailrace_api.sse.chunk`). The writer calls the
+    connection's ``on_paused``, ``on_resumed`` and ``on_lost``.
 
     Attributes:
-        is_paused: whether the client has yet to take what was written before.
+        is_paused: whether earlier writes have not been taken by the client yet.
     """
 
     is_paused: bool
 
     @property
     def backlog(self) -> int:
-        """How many bytes were written that nobody has taken yet."""
+        """The number of bytes written but not taken yet."""
 
     def write(self, wire: bytes) -> None:
-        """Write; not to be called while paused."""
+        """Write; must not be called while paused."""
 
     def end(self, wire: bytes) -> None:
-        """Write for the last time, paused or not, and close when the client has taken it all."""
+        """Write for the last time, even while paused, and close when everything has been taken."""
 
     def abort(self) -> None:
-        """Cut the client off, whatever is still to be written."""
-
-
-class Subscriber(Protocol):
-    """Who writes to an outlet."""
-
-    def paused(self) -> None:
-        """Learn that the client does not keep up; told during a write."""
-
-    def resumed(self) -> None:
-        """Learn that the client has taken everything."""
-
-    def lost(self) -> None:
-        """Learn that the way is gone, by whomever; told once."""
+        """Close at once and discard unsent bytes."""

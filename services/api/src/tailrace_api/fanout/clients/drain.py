@@ -1,40 +1,35 @@
-"""Drain: the end of all streams, one after the other.
+"""Drain: end all streams of a stopping process at a limited rate.
 
-Clients that are ended together come back together, to replicas that have no use for a storm. So
-the streams of a stopping process end in no particular order, spread over the time that there is,
-and each with another delay. Few streams need no spreading.
+Clients whose streams end together reconnect together, and would overload the other replicas. So
+streams end in random order, spread over the available time, each with its own retry delay. A small
+number of streams ends without spreading.
 """
 
 import asyncio
 import random
 from collections.abc import Collection
-from typing import Final, Protocol
+from typing import Final
 
-# So many ends a second are no storm.
-_EASY_PACE: Final = 500.0
-_STEP: Final = 0.02
+from tailrace_api.fanout.clients.connection import ClientConnection
 
-
-class Ending(Protocol):
-    """What can be ended."""
-
-    def end(self, reason: str) -> None:
-        """End in good order."""
+# Reconnects per second that other replicas absorb easily.
+_EASY_RATE: Final = 500.0
+_STEP_S: Final = 0.02
 
 
-def pace(streams: int, seconds: float) -> int:
-    """Return how many streams to end in each step so that all have ended in ``seconds``."""
-    steps = max(1.0, min(seconds, streams / _EASY_PACE) / _STEP)
+def streams_per_step(streams: int, seconds: float) -> int:
+    """Return how many streams to end per step so that all have ended after ``seconds``."""
+    steps = max(1.0, min(seconds, streams / _EASY_RATE) / _STEP_S)
     return max(1, -int(-streams // steps))
 
 
-async def drain(connections: Collection[Ending], seconds: float) -> None:
-    """End connections at a pace at which all of them are ended in ``seconds`` at the latest."""
-    left = list(connections)
-    random.shuffle(left)
-    at_once = pace(len(left), seconds)
-    while left:
-        for _ in range(min(at_once, len(left))):
-            left.pop().end("drained")
-        if left:
-            await asyncio.sleep(_STEP * random.uniform(0.5, 1))  # noqa: S311 - spreads, hides nothing
+async def drain(connections: Collection[ClientConnection], seconds: float) -> None:
+    """End all connections within ``seconds``."""
+    remaining = list(connections)
+    random.shuffle(remaining)
+    per_step = streams_per_step(len(remaining), seconds)
+    while remaining:
+        for _ in range(min(per_step, len(remaining))):
+            remaining.pop().end("drained")
+        if remaining:
+            await asyncio.sleep(_STEP_S * random.uniform(0.5, 1))  # noqa: S311 - jitter

@@ -1,44 +1,44 @@
-"""Admission: how many streams a process and a tenant may have. Who is in stays in."""
+"""The stream quota: how many streams a process and a tenant may have open."""
 
 from collections import Counter
 
 
 class StreamQuota:
-    """Counts streams against limits.
+    """Counts open streams against limits; open streams are never closed by it.
 
     Args:
-        most: how many streams there may be.
-        most_of_tenant: how many of them may be one tenant's.
+        max_streams: the limit of open streams.
+        max_tenant_streams: the limit of one tenant's open streams.
     """
 
-    def __init__(self, most: int, most_of_tenant: int) -> None:
-        self._most = most
-        self._most_of_tenant = most_of_tenant
+    def __init__(self, max_streams: int, max_tenant_streams: int) -> None:
+        self._max_streams = max_streams
+        self._max_tenant_streams = max_tenant_streams
         self._tenants: Counter[str] = Counter()
-        self._all = 0
+        self._total = 0
 
     def __len__(self) -> int:
-        return self._all
+        return self._total
 
     def of_tenant(self, tenant: str) -> int:
-        """Return how many of the streams are a tenant's."""
+        """Return the number of a tenant's streams."""
         return self._tenants[tenant]
 
     def refusal(self, tenant: str) -> str:
-        """Return which limit a new stream of a tenant would break; empty if none."""
-        if self._all >= self._most:
+        """Return the limit that a new stream of a tenant would exceed, or an empty string."""
+        if self._total >= self._max_streams:
             return "full"
-        return "tenant_full" if self._tenants[tenant] >= self._most_of_tenant else ""
+        return "tenant_full" if self._tenants[tenant] >= self._max_tenant_streams else ""
 
-    def enter(self, tenant: str) -> None:
-        """Count a stream."""
+    def acquire(self, tenant: str) -> None:
+        """Count a stream that was opened."""
         self._tenants[tenant] += 1
-        self._all += 1
+        self._total += 1
 
-    def leave(self, tenant: str) -> None:
-        """Count it no more."""
-        self._all -= 1
+    def release(self, tenant: str) -> None:
+        """Uncount a stream that was closed."""
+        self._total -= 1
         self._tenants[tenant] -= 1
         if not self._tenants[tenant]:
-            # Tenants come and go.
+            # Tenants come and go; a zero entry would stay forever.
             del self._tenants[tenant]

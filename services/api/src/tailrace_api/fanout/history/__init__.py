@@ -1,1 +1,1 @@
-"""History from the log: replay, resume and backfill."""
+"""History: what a client receives from the log before its topic's ring takes over."""

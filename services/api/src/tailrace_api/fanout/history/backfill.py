@@ -1,13 +1,14 @@
-"""Recounts: what a tenant's stream that is new is told of some executions, up to where it begins.
+"""Backfill: the past events of single executions at the beginning of a tenant's stream.
 
-The log of an execution is read from its first commit to the place at which the stream begins, and
-not beyond: what comes later comes with the stream.
+The log of an execution is read from its first commit up to the position at which the stream begins.
+Later events arrive with the stream.
 """
 
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 
-from tailrace_api.dialects.dialect import ILLEGIBLE, without_id
+from tailrace_api.dialects.dialect import ILLEGIBLE
+from tailrace_api.dialects.encoding import without_id
 from tailrace_api.fanout.history.replay import Replay
 from tailrace_api.fanout.views.view import View
 from tailrace_shared.nats.catch_up import until_caught_up
@@ -15,36 +16,36 @@ from tailrace_shared.stores.execution_log import Commit, ExecutionLog
 from tailrace_shared.subjects import LogFilter
 
 
-async def recounted(
+async def backfill(
     log: ExecutionLog, replay: Replay, view: View, execution: str, edge: int
 ) -> AsyncIterator[bytes]:
-    """Yield what is told of an execution's commits up to a sequence, in whole blocks.
+    """Yield the blocks of an execution's commits up to a sequence.
 
     Raises:
-        UnavailableError: NATS did not answer, or no replica that is up to date.
+        UnavailableError: NATS did not answer, or only replicas that lag.
     """
     part = LogFilter(view.part.tenant, execution)
     newest = await log.newest(part)
     if newest is None:
-        yield without_id(view.dialect.recount(execution, None))
+        yield without_id(view.dialect.backfill(execution, None))
         return
     last = 0
 
     async def read() -> Sequence[Commit]:
         return await replay.commits(part, last + 1)
 
-    # That of the newest commits up to there none is missing, only a later one shows.
+    # Only a commit at or beyond the edge proves that the replica holds everything up to it.
     while last < newest.sequence and last < edge:
         commits = await until_caught_up(read, bool, f"execution {execution!r}")
         last = commits[-1].sequence
-        yield _told(view, execution, (each for each in commits if each.sequence <= edge))
+        yield _render(view, execution, (each for each in commits if each.sequence <= edge))
 
 
-def _told(view: View, execution: str, commits: Iterable[Commit]) -> bytes:
+def _render(view: View, execution: str, commits: Iterable[Commit]) -> bytes:
     blocks: list[bytes] = []
     for commit in commits:
         if not commit.is_newer or view.dialect.is_verbatim:
-            # Somebody else writes to our log. What is legible is still worth telling.
+            # Another client may have written to the log. Legible commits are still shown.
             with contextlib.suppress(*ILLEGIBLE):
-                blocks.append(without_id(view.dialect.recount(execution, commit.payload)))
+                blocks.append(without_id(view.dialect.backfill(execution, commit.payload)))
     return b"".join(blocks)

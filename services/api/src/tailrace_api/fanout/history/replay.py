@@ -1,14 +1,14 @@
-"""Replay: history from the log, by the page, and read once for all who want the same.
+"""Replay: pages of history from the log, with single-flight reads and a short cache.
 
-Ten thousand clients that lost one replica come back to another within seconds, most of them to the
-same few places. Whoever asks while a page is being read, or has just been read, gets that page.
-What a page holds never changes; only that it was the last one does. So a page with commits may be
-shared with everybody, but that there is nothing is believed only if it was asked after the asker
-came: somebody may have written meanwhile.
+Ten thousand clients that lost one replica reconnect to another within seconds, most of them with
+one of a few positions. Callers that request a page while it is being read, or shortly afterwards,
+share that page. The content of a page never changes; only whether it was the last one does. So a
+page with commits is shared with all callers. An empty page is shared only with callers that came
+before it was read, because a commit may have been stored since.
 
-A page is read when the one before has been taken by the client, so a slow client holds one page
-and no more. Only so many pages are read at once, and only so many may be waited for: beyond that
-new streams are told to come back later.
+A page is read when the client has received the one before, so a slow client holds one page. The
+number of concurrent reads and the number of queued reads are limited. Beyond that, new streams are
+told to retry later.
 """
 
 import asyncio
@@ -23,21 +23,21 @@ from tailrace_shared.errors import UnavailableError
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog, LogEdge
 from tailrace_shared.subjects import LogFilter
 
-_READS_AT_ONCE: Final = 16
-# How long an answer is handed on after it came, in seconds: short enough that history which is
-# deleted is soon seen to be.
-_FRESH: Final = 0.25
+_MAX_CONCURRENT_READS: Final = 16
+# Cache TTL of an answer: short, so that deletion of history is soon noticed.
+_TTL_S: Final = 0.25
 
 T = TypeVar("T")
-Found = tuple[str, str, Commit]
+LocatedCommit = tuple[str, str, Commit]
+"""The tenant and the execution of a commit, and the commit."""
 
 
 class Page(NamedTuple):
-    """Some commits, and whether the log held more when they were read.
+    """A page of commits.
 
     Attributes:
         batch: the commits; None if there are none.
-        more: whether there are more.
+        more: whether the log held more when the page was read.
         first: the sequence of the first commit.
     """
 
@@ -47,31 +47,33 @@ class Page(NamedTuple):
 
 
 class ReplayBusyError(UnavailableError):
-    """So many reads are waited for that another one is not begun."""
+    """The limit of queued reads is reached."""
 
 
 class Replay:
     """Reads and encodes pages of history.
 
     Args:
-        log: what is read.
-        contexts: what is known of executions.
-        counts: where reads are counted.
-        budget: how many reads may be waited for before a new stream is refused.
+        log: the log.
+        contexts: the contexts of executions.
+        counts: counts the reads.
+        max_waiting: queued reads, beyond which reads for new streams are refused.
     """
 
-    def __init__(self, log: ExecutionLog, contexts: Contexts, counts: Counts, budget: int) -> None:
+    def __init__(
+        self, log: ExecutionLog, contexts: Contexts, counts: Counts, max_waiting: int
+    ) -> None:
         self._log = log
         self._contexts = contexts
         self._counts = counts
-        self._budget = budget
-        self._slots = asyncio.Semaphore(_READS_AT_ONCE)
-        self._answers: dict[Hashable, asyncio.Task[Any]] = {}
+        self._max_waiting = max_waiting
+        self._slots = asyncio.Semaphore(_MAX_CONCURRENT_READS)
+        self._tasks: dict[Hashable, asyncio.Task[Any]] = {}
         self._waiting = 0
 
     @property
     def reads(self) -> int:
-        """How many reads are waited for."""
+        """The number of reads that are queued or running."""
         return self._waiting
 
     async def page(
@@ -80,14 +82,14 @@ class Replay:
         """Return the next page of a view.
 
         Args:
-            view: of what.
+            view: the part of the log, and its dialect.
             epoch: the epoch of the log.
-            from_sequence: the commit that is wanted next, or the lowest that it may be.
-            index: the first event of that commit that is wanted.
-            is_new: whether a new stream asks, which may be refused.
+            from_sequence: the lowest sequence to return.
+            index: the first event to return of the commit at exactly that sequence.
+            is_new: whether the read is for a new stream, which may be refused.
 
         Raises:
-            UnavailableError: NATS did not answer, or the budget is used up.
+            UnavailableError: NATS did not answer, or too many reads are queued.
         """
 
         async def read() -> Page:
@@ -100,10 +102,10 @@ class Replay:
             return Page(Batch.of(epoch, encoded, skipped), more, commits[0].sequence)
 
         key = (view, epoch, from_sequence, index)
-        return await self.shared(key, read, lambda page: page.batch is None, is_new=is_new)
+        return await self.read_shared(key, read, lambda page: page.batch is None, is_new=is_new)
 
     async def commits(self, part: LogFilter, from_sequence: int) -> Sequence[Commit]:
-        """Return some commits of a part of the log from a sequence on; none if it ends there.
+        """Return a page of commits of a part of the log; empty at its end.
 
         Raises:
             UnavailableError: NATS did not answer.
@@ -113,72 +115,72 @@ class Replay:
             return (await self._log.page(part, from_sequence))[0]
 
         key = ("commits", part, from_sequence)
-        return await self.shared(key, read, lambda commits: not commits, is_new=False)
+        return await self.read_shared(key, read, lambda commits: not commits, is_new=False)
 
-    async def find(self, sequence: int) -> Found | None:
-        """Return the tenant, the execution and the commit at a sequence, or None.
+    async def find(self, sequence: int) -> LocatedCommit | None:
+        """Return the commit at a sequence with its tenant and execution, or None.
 
         Raises:
-            UnavailableError: NATS did not answer, or the budget is used up.
+            UnavailableError: NATS did not answer, or too many reads are queued.
         """
 
-        async def read() -> Found | None:
+        async def read() -> LocatedCommit | None:
             return await self._log.find(sequence)
 
-        return await self.shared(sequence, read, lambda found: found is None, is_new=True)
+        return await self.read_shared(sequence, read, lambda found: found is None, is_new=True)
 
     async def edge(self, at_least: int) -> LogEdge:
-        """Return where the log begins and ends; where it ended a moment ago, if that is enough.
+        """Return where the log begins and ends; a cached edge if it reaches ``at_least``.
 
         Raises:
-            UnavailableError: NATS did not answer, or the budget is used up.
+            UnavailableError: NATS did not answer, or too many reads are queued.
         """
 
         async def read() -> LogEdge:
             return await self._log.edge()
 
-        return await self.shared("edge", read, lambda edge: edge[2] < at_least, is_new=True)
+        return await self.read_shared("edge", read, lambda edge: edge[2] < at_least, is_new=True)
 
-    async def shared(
+    async def read_shared(
         self,
         key: Hashable,
         read: Callable[[], Awaitable[T]],
-        is_nothing: Callable[[T], bool],
+        is_volatile: Callable[[T], bool],
         *,
         is_new: bool,
     ) -> T:
-        """Return an answer: one that is being read, or has just been, or else a new one.
+        """Return the result of a read: of one in flight or in the cache, or else of a new one.
 
         Args:
-            key: what is asked.
-            read: asks.
-            is_nothing: whether an answer is one that may be another a moment later.
-            is_new: whether a new stream asks, which may be refused.
+            key: identifies the read.
+            read: performs it.
+            is_volatile: whether a result may change soon, so it must not be cached.
+            is_new: whether the read is for a new stream, which may be refused.
 
         Raises:
-            UnavailableError: NATS did not answer, or the budget is used up.
+            UnavailableError: NATS did not answer, or too many reads are queued.
         """
-        earlier: asyncio.Task[T] | None = self._answers.get(key)
+        earlier: asyncio.Task[T] | None = self._tasks.get(key)
         if earlier is not None:
             answer = await asyncio.shield(earlier)
-            if not is_nothing(answer):
+            if not is_volatile(answer):
                 self._counts.shared_reads += 1
                 return answer
-        # Whoever else found the earlier answer empty may have asked again already.
-        later: asyncio.Task[T] | None = self._answers.get(key)
+        # Another caller that found the earlier answer volatile may have begun a new read already.
+        later: asyncio.Task[T] | None = self._tasks.get(key)
         if later is not None and later is not earlier:
             self._counts.shared_reads += 1
             return await asyncio.shield(later)
-        if is_new and self._waiting >= self._budget:
-            raise ReplayBusyError(f"{self._waiting} reads of history are waited for")
+        if is_new and self._waiting >= self._max_waiting:
+            raise ReplayBusyError(f"{self._waiting} reads of history are queued")
         self._waiting += 1
-        # A task of its own: whoever asked first may leave before the others have their answer.
-        task = self._answers[key] = asyncio.create_task(self._read(key, read, is_nothing))
-        task.add_done_callback(_note_error)
+        # A separate task: the first caller may be cancelled while others still wait.
+        task = self._tasks[key] = asyncio.create_task(self._read(key, read, is_volatile))
+        task.add_done_callback(_retrieve_error)
         return await asyncio.shield(task)
 
     async def _read(
-        self, key: Hashable, read: Callable[[], Awaitable[T]], is_nothing: Callable[[T], bool]
+        self, key: Hashable, read: Callable[[], Awaitable[T]], is_volatile: Callable[[T], bool]
     ) -> T:
         answer: T | None = None
         try:
@@ -188,13 +190,13 @@ class Replay:
                 return answer
         finally:
             self._waiting -= 1
-            if answer is None or is_nothing(answer):
-                self._answers.pop(key, None)
+            if answer is None or is_volatile(answer):
+                self._tasks.pop(key, None)
             else:
-                asyncio.get_running_loop().call_later(_FRESH, self._answers.pop, key, None)
+                asyncio.get_running_loop().call_later(_TTL_S, self._tasks.pop, key, None)
 
 
-def _note_error(task: asyncio.Task[Any]) -> None:
-    # Asyncio would report an error that nobody waits for any more.
+def _retrieve_error(task: asyncio.Task[Any]) -> None:
+    # Retrieved, or asyncio would log an error that no caller waits for any more.
     if not task.cancelled():
         task.exception()

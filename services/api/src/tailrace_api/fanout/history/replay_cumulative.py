@@ -1,10 +1,9 @@
-"""Rewinding: what a client has missed of a cumulative dialect, from the log and the topic's state.
+"""Replay for cumulative dialects, which show an event depending on those before it.
 
-What such a dialect shows of an event depends on those before it. A topic knows how all that is live
-stands at its edge. To go on after an earlier place, the tenant's log is read from there to the
-edge. How an execution stood there that has done something since, its commit before that says; the
-others stood there as they stand now. From that state on, the events between are shown as they were
-to those who were there.
+A topic's state describes the ring's edge. To resume from an earlier position, the tenant's log is
+read from there to the edge. For each execution that has commits in between, the status before the
+first of them is read; all others had the status that they have now. That gives the state at the
+earlier position. From there, the commits are shown as they were to clients that were connected.
 """
 
 import asyncio
@@ -13,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from tailrace_api.dialects.context import Context
-from tailrace_api.dialects.dialect import ILLEGIBLE, Cumulative
+from tailrace_api.dialects.dialect import ILLEGIBLE, CumulativeState
 from tailrace_api.dialects.snapshot import EarlierStatus
 from tailrace_api.fanout.tenants.contexts import Contexts, contexts_of
 from tailrace_api.fanout.topics.topic import Topic
@@ -24,31 +23,31 @@ from tailrace_shared.execution.transitions import TERMINAL_STATUSES
 from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog
 
-MOST_COMMITS: Final = 4096
-"""Who has missed more begins anew."""
+MAX_COMMITS: Final = 4096
+"""A client that missed more commits gets a reset and a new snapshot."""
 
-_AT_ONCE: Final = 16
+_MAX_CONCURRENT: Final = 16
 
 
-async def missed(
+async def replay_cumulative(
     log: ExecutionLog, contexts: Contexts, topic: Topic, sequence: int, index: int
 ) -> Batch | None:
-    """Return what a topic's state has taken from a place on; None if that is too much.
+    """Return the events from a cursor to the edge of a topic's ring; None if they are too many.
 
     Args:
-        log: where to look.
-        contexts: what is known of executions.
-        topic: whose ring begins later.
-        sequence: the commit of the next event, or the lowest that it may have.
-        index: the next event of that commit.
+        log: the log.
+        contexts: the contexts of executions.
+        topic: the topic, whose ring begins after the cursor.
+        sequence: the lowest sequence that the next event's commit can have.
+        index: the index of the next event in the commit at exactly that sequence.
 
     Raises:
-        UnavailableError: NATS did not answer, or no replica that is up to date.
+        UnavailableError: NATS did not answer, or only replicas that lag.
     """
     commits = await _read(log, topic, sequence)
     if commits is None:
         return None
-    # From here on the topic may move on; the copy does not.
+    # The topic may advance from here on; the copy does not.
     state, edge = _copy(topic)
     commits = [commit for commit in commits if commit.sequence <= edge]
     known = await contexts_of(topic.view, contexts, commits)
@@ -57,7 +56,7 @@ async def missed(
         for commit in commits
         if topic.view.dialect.concerns(known[commit.execution], commit.payload)
     ]
-    state.rewind(await _before(log, topic.view.part.tenant, known, concerned))
+    state.rewind(await _statuses_before(log, topic.view.part.tenant, known, concerned))
     encoded = [
         topic.view.encode(topic.epoch, commit, known[commit.execution], state) for commit in commits
     ]
@@ -67,15 +66,15 @@ async def missed(
     return replace(Batch.of(topic.epoch, encoded, skipped), next_sequence=edge + 1)
 
 
-def _copy(topic: Topic) -> tuple[Cumulative, int]:
+def _copy(topic: Topic) -> tuple[CumulativeState, int]:
     state, ring = topic.state, topic.ring
-    if ring is None or not isinstance(state, Cumulative):
-        raise TypeError(f"{topic.view.dialect.name} has no state that can be rewound")
+    if ring is None or not isinstance(state, CumulativeState):
+        raise TypeError(f"dialect {topic.view.dialect.name!r} has no cumulative state")
     return state.copy(), ring.edge
 
 
 async def _read(log: ExecutionLog, topic: Topic, first: int) -> list[Commit] | None:
-    """Read the log at least up to the edge of the topic's ring."""
+    """Read the log at least up to the edge of the topic's ring; None if that is too much."""
     commits: list[Commit] = []
     part = topic.view.part
 
@@ -91,29 +90,29 @@ async def _read(log: ExecutionLog, topic: Topic, first: int) -> list[Commit] | N
         if page is None:
             break  # the ring begins at the end of the stream, and the tenant has no commit since
         commits += page
-        if len(commits) > MOST_COMMITS:
+        if len(commits) > MAX_COMMITS:
             return None
         first = page[-1].sequence + 1
     return commits
 
 
-async def _before(
+async def _statuses_before(
     log: ExecutionLog, tenant: str, known: dict[str, Context], commits: Iterable[Commit]
 ) -> dict[str, EarlierStatus]:
-    """Return how executions stood before commits of theirs."""
+    """Return the status of each execution before its first commit among ``commits``."""
     first: dict[str, Commit] = {}
     for commit in commits:
         first.setdefault(commit.execution, commit)
-    slots = asyncio.Semaphore(_AT_ONCE)
+    slots = asyncio.Semaphore(_MAX_CONCURRENT)
 
-    async def ask(commit: Commit) -> EarlierStatus:
+    async def read(commit: Commit) -> EarlierStatus:
         async with slots:
             status = await _status_before(log, tenant, commit)
         workflow = known[commit.execution].workflow_id
         return EarlierStatus(workflow, None if status in TERMINAL_STATUSES else status)
 
-    stood = await asyncio.gather(*map(ask, first.values()))
-    return dict(zip(first, stood, strict=True))
+    statuses = await asyncio.gather(*map(read, first.values()))
+    return dict(zip(first, statuses, strict=True))
 
 
 async def _status_before(log: ExecutionLog, tenant: str, commit: Commit) -> str | None:
@@ -121,13 +120,13 @@ async def _status_before(log: ExecutionLog, tenant: str, commit: Commit) -> str 
         return None
     if commit.previous:
         found = await log.find(commit.previous) or await log.find_on_leader(commit.previous)
-        if found and (standing := found[2].status):
-            return standing.status
-    return await _folded(log, tenant, commit)
+        if found and (known := found[2].status):
+            return known.status
+    return await _folded_status_before(log, tenant, commit)
 
 
-async def _folded(log: ExecutionLog, tenant: str, commit: Commit) -> str | None:
-    """Return how an execution stood before a commit by its log, if anybody can tell."""
+async def _folded_status_before(log: ExecutionLog, tenant: str, commit: Commit) -> str | None:
+    """Return the status before a commit by folding the log; None if the log is illegible."""
     try:
         previous = commit.previous
         if previous is None:

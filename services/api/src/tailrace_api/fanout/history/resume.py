@@ -1,25 +1,23 @@
-"""Resumption: what the id that a client comes back with means here and now.
+"""Resumption of an execution's stream: where a client with a ``Last-Event-ID`` continues.
 
-Ids are positions in the log, so any replica can serve any of them. An id is honoured if the commit
-at its sequence is this execution's and has that many events. Whatever else a client sends, it is
-told in the stream itself and gets the execution from its first event on: an EventSource that is
-answered with an error gives up for good.
+Ids are positions in the log, so any replica can serve any of them. An id is valid if the commit at
+its sequence belongs to this execution and has that many events. For any other id, the stream itself
+says so (`stream:reset`) and begins with the execution's first event: an EventSource that receives
+an HTTP error never reconnects.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from tailrace_api.dialects.dialect import ResetReason, reset
-from tailrace_api.fanout.history.replay import Replay
+from tailrace_api.dialects.encoding import ResetReason, reset
+from tailrace_api.fanout.history.history import History
+from tailrace_api.fanout.history.replay import LocatedCommit
 from tailrace_api.fanout.views.view import View
 from tailrace_shared.errors import ExecutionNotFoundError, UnavailableError
 from tailrace_shared.execution.commits import decode_slice, split_commit
 from tailrace_shared.execution.events import TERMINAL_TYPES
 from tailrace_shared.position import StreamPosition
-from tailrace_shared.stores.execution_log import Commit, ExecutionLog, LogEdge
-
-if TYPE_CHECKING:
-    from tailrace_api.fanout.hub import Hub
+from tailrace_shared.stores.execution_log import Commit, LogEdge
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +25,13 @@ class Start:
     """Where a stream starts.
 
     Attributes:
-        sequence: the commit of the first event to send, or the lowest that it may have.
-        index: the first event to send of that commit.
-        seen: the position that the client has already.
-        reset: the block that tells it that it asked for something else.
-        is_over: whether the client has all that there will ever be.
+        sequence: the lowest sequence that the first event's commit can have.
+        index: the index of the first event in the commit at exactly that sequence.
+        seen: the position that the client already has.
+        reset: the block that tells the client that its id cannot be served.
+        is_over: whether the client already has the last event.
         is_gone: whether nothing is left of the execution but its id.
-        is_fresh: whether it starts wherever its topic stands then, not at a place.
+        is_fresh: whether the stream starts at the edge of its topic instead of a position.
     """
 
     sequence: int = 1
@@ -45,17 +43,22 @@ class Start:
     is_fresh: bool = False
 
 
-class Lost(NamedTuple):
-    """Why an id names no event, and where the log begins and ends if that was asked."""
+class LostPosition(NamedTuple):
+    """Why an id names no event.
+
+    Attributes:
+        reason: the reason, as the client receives it.
+        edge: where the log begins and ends, if it was read.
+    """
 
     reason: ResetReason
     edge: LogEdge | None = None
 
-    def rest(self, last_event_id: str) -> Start | None:
-        """Return what a client of an execution that is wholly gone still gets, if anything.
+    def final_reset(self, last_event_id: str) -> Start | None:
+        """Return a start that only resets, for a client whose execution has expired completely.
 
-        Its id was one of ours, so the execution was there; whose it was, nobody knows any more.
-        Not again with the id that it gets here: then the execution is simply not found.
+        The id proves that an execution existed. Its tenant is not known any more. Returns None for
+        other ids, among them the id that this reset sends: then the execution is not found.
         """
         position = StreamPosition.parse(last_event_id)
         if self.reason != "expired" or self.edge is None or position is None:
@@ -69,7 +72,7 @@ class Lost(NamedTuple):
 
 
 class ResumePoint(NamedTuple):
-    """The event that an id names, and whose it is."""
+    """The event that an id names, with its tenant and execution."""
 
     tenant: str
     execution: str
@@ -77,71 +80,60 @@ class ResumePoint(NamedTuple):
     commit: Commit
 
     def start(self) -> Start:
-        """Return where a stream goes on after this event."""
+        """Return the start after this event."""
         events = split_commit(self.commit.payload)
         seen = events[: self.position.index + 1]
         is_over = any(decode_slice(event).type in TERMINAL_TYPES for event in seen)
-        return _after(self.position, len(events), is_over=is_over)
+        sequence, index = self.position.sequence, self.position.index + 1
+        if index == len(events):
+            sequence, index = sequence + 1, 0
+        return Start(sequence, index, seen=self.position, is_over=is_over)
 
 
-def _after(position: StreamPosition, events: int, *, is_over: bool = False) -> Start:
-    """Return where a stream goes on after an event of a commit that has so many events."""
-    sequence, index = position.sequence, position.index + 1
-    if index == events:
-        sequence, index = sequence + 1, 0
-    return Start(sequence, index, seen=position, is_over=is_over)
-
-
-async def find(log: ExecutionLog, replay: Replay, epoch: str, text: str) -> ResumePoint | Lost:
+async def find(history: History, last_event_id: str) -> ResumePoint | LostPosition:
     """Return the event that an id names, or why there is none.
-
-    Args:
-        log: where to look.
-        replay: where to look first.
-        epoch: the stream's epoch, as far as this process knows.
-        text: the id.
 
     Raises:
         UnavailableError: NATS did not answer.
     """
-    position = StreamPosition.parse(text)
+    position = StreamPosition.parse(last_event_id)
     if position is None or not position.sequence:
-        return Lost("unknown")
-    found = await _find(log, replay, epoch, position)
-    if isinstance(found, Lost):
+        return LostPosition("unknown")
+    found = await _find(history, position)
+    if isinstance(found, LostPosition):
         return found
     tenant, execution, commit = found
     if position.index >= len(split_commit(commit.payload)):
-        return Lost("unknown")
+        return LostPosition("unknown")
     return ResumePoint(tenant, execution, position, commit)
 
 
-async def _find(
-    log: ExecutionLog, replay: Replay, epoch: str, position: StreamPosition
-) -> tuple[str, str, Commit] | Lost:
-    if position.epoch == epoch and (found := await replay.find(position.sequence)):
+async def _find(history: History, position: StreamPosition) -> LocatedCommit | LostPosition:
+    if position.epoch == history.runtime.epoch and (
+        found := await history.replay.find(position.sequence)
+    ):
         return found
-    edge = await log.edge()
+    edge = await history.log.edge()
     if position.epoch != edge.epoch:
-        return Lost("recreated", edge)
+        return LostPosition("recreated", edge)
     if position.sequence > edge.last_sequence:
-        return Lost("unknown", edge)
+        return LostPosition("unknown", edge)
     if position.sequence < edge.first_sequence:
-        return Lost("expired", edge)
-    # Removed by itself; unless the answer came from a replica that is not quite up to date.
-    return await log.find_on_leader(position.sequence) or Lost("expired", edge)
+        return LostPosition("expired", edge)
+    # Deleted individually, unless the replica that answered lags.
+    return await history.log.find_on_leader(position.sequence) or LostPosition("expired", edge)
 
 
-def at_hand(hub: "Hub", view: View, last_event_id: str) -> Start | None:
-    """Return where a stream starts for a client if that can be said without the log, or None.
+def resume_from_ring(history: History, view: View, last_event_id: str) -> Start | None:
+    """Return the start of a stream if the ring of its topic knows the id, or None.
 
     Args:
-        hub: who has topics.
-        view: what the client asks for; never of another tenant than the client's.
-        last_event_id: what the client sent; not empty.
+        history: the history.
+        view: the requested view; it must belong to the client's tenant.
+        last_event_id: the id that the client sent; not empty.
     """
     position = StreamPosition.parse(last_event_id)
-    ring = hub.ring(view)
+    ring = history.topics.ring(view)
     if position is None or ring is None:
         return None
     commit = ring.find(position.sequence)
@@ -153,36 +145,35 @@ def at_hand(hub: "Hub", view: View, last_event_id: str) -> Start | None:
     return None if after is None else Start(*after, seen=position)
 
 
-async def resume(log: ExecutionLog, hub: "Hub", view: View, last_event_id: str) -> Start:
+async def resume(history: History, view: View, last_event_id: str) -> Start:
     """Return where the stream of an execution starts for a client.
 
     Args:
-        log: where to look.
-        hub: who may have what is looked for.
+        history: the history.
         view: an execution.
-        last_event_id: what the client sent; empty if it is new.
+        last_event_id: the id that the client sent; empty for a new client.
 
     Raises:
         ExecutionNotFoundError: the tenant has no such execution.
-        UnavailableError: NATS did not answer, or has too many answers to give.
+        UnavailableError: NATS did not answer, or too many reads are queued.
     """
-    if last_event_id and (start := at_hand(hub, view, last_event_id)):
+    if last_event_id and (start := resume_from_ring(history, view, last_event_id)):
         return start
-    replay = hub.replay
-    found = await find(log, replay, hub.epoch, last_event_id) if last_event_id else None
+    found = await find(history, last_event_id) if last_event_id else None
     if isinstance(found, ResumePoint):
         if (found.tenant, found.execution) == view.part:
             return found.start()
-        found = Lost("unknown")
-    # Those who begin at the beginning want this page, too.
-    first = (await replay.page(view, hub.epoch, 1, is_new=True)).first
+        found = LostPosition("unknown")
+    epoch = history.runtime.epoch
+    # The page is cached, and clients that start at the beginning need it right afterwards.
+    first = (await history.page(view, epoch, 1, is_new=True)).first
     if first is not None:
         if found is None:
             return Start()
-        epoch = found.edge.epoch if found.edge else hub.epoch
-        return Start(reset=reset(found.reason, StreamPosition(epoch, first, 0)))
-    if await log.newest(view.part) is not None:
-        raise UnavailableError("the replica of the log that answers is not up to date")
-    if found is not None and (rest := found.rest(last_event_id)):
-        return rest
+        restart = StreamPosition(found.edge.epoch if found.edge else epoch, first, 0)
+        return Start(reset=reset(found.reason, restart))
+    if await history.log.newest(view.part) is not None:
+        raise UnavailableError("the replica of the log that answered lags behind")
+    if found is not None and (start := found.final_reset(last_event_id)):
+        return start
     raise ExecutionNotFoundError(f"there is no execution {view.part.execution!r}")

@@ -1,1 +1,1 @@
-"""What all fan-out shares: cooperative scheduling, the timer wheel and counters."""
+"""What all streams of a process share: clock, timers, cooperative scheduling, limits, counters."""

@@ -1,9 +1,9 @@
-"""Turns: work in small steps, so that nobody waits long for the event loop.
+"""Cooperative scheduling: runs long work in small steps so that the event loop stays responsive.
 
-A broadcast to ten thousand connections is ten thousand writes. Done in one go they would hold up
-everything else, the commits that come meanwhile among it, for as long as they take. So work is an
-iterator whose steps are short; for a slice of time all work is stepped in turns, then the loop
-gets its turn.
+A broadcast to ten thousand connections is ten thousand writes. In one go they would block
+everything else for as long as they take, including the commits that arrive meanwhile. So work is an
+iterator with short steps. The scheduler steps all work round-robin for one time slice, then returns
+to the event loop.
 """
 
 import asyncio
@@ -14,9 +14,8 @@ from typing import Final
 
 import structlog
 
-_SLICE: Final = 0.002
-# Steps between two looks at the clock.
-_STEPS: Final = 16
+_SLICE_S: Final = 0.002
+_STEPS_PER_CLOCK_READ: Final = 16
 
 _log = structlog.get_logger("tailrace.api.fanout")
 
@@ -24,40 +23,39 @@ Work = Iterator[None]
 
 
 class CooperativeScheduler:
-    """Steps all work that was added, until it is done."""
+    """Steps all added work until it is exhausted."""
 
     def __init__(self) -> None:
         self._work: deque[Work] = deque()
-        self._is_planned = False
+        self._is_scheduled = False
 
     def add(self, work: Work) -> None:
-        """Have some work done soon, not now."""
+        """Schedule work; its first step runs in a later iteration of the event loop."""
         self._work.append(work)
-        self._plan()
+        self._schedule()
 
-    def _plan(self) -> None:
-        if self._work and not self._is_planned:
-            self._is_planned = True
+    def _schedule(self) -> None:
+        if self._work and not self._is_scheduled:
+            self._is_scheduled = True
             asyncio.get_running_loop().call_soon(self._run)
 
     def _run(self) -> None:
-        self._is_planned = False
-        until = time.perf_counter() + _SLICE
+        self._is_scheduled = False
+        until = time.perf_counter() + _SLICE_S
         while self._work and time.perf_counter() < until:
             work = self._work.popleft()
             if self._step(work):
                 self._work.append(work)
-        self._plan()
+        self._schedule()
 
     def _step(self, work: Work) -> bool:
-        """Do some steps; returns whether there are more."""
+        """Run some steps; return whether more are left."""
         try:
-            for _ in range(_STEPS):
+            for _ in range(_STEPS_PER_CLOCK_READ):
                 next(work)
         except StopIteration:
             return False
-        except Exception:  # noqa: BLE001 - a bug of ours
-            # What else there is to do must be done all the same.
-            _log.exception("work in turns failed")
+        except Exception:  # noqa: BLE001 - a bug in one piece of work must not stop the others
+            _log.exception("scheduled work failed")
             return False
         return True

@@ -1,4 +1,4 @@
-"""What the hub counts. Plain numbers: they are added to with every write, and read by a scrape."""
+"""Counters of the hub: plain numbers, incremented with every write and read by a metrics scrape."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -11,11 +11,11 @@ _EVENTS: Final = (0, 1, 10, 100, 1000, 10_000, 100_000)
 
 
 class Distribution:
-    """How often values fell where.
+    """A histogram.
 
     Attributes:
-        bounds: the upper bound of each bucket but the last, which has none.
-        buckets: how many values fell into each.
+        bounds: the upper bound of each bucket except the last, which is unbounded.
+        buckets: the number of values in each bucket.
         total: the sum of all values.
     """
 
@@ -25,31 +25,31 @@ class Distribution:
         self.total = 0.0
 
     def observe(self, value: float) -> None:
-        """Count a value."""
+        """Add a value."""
         self.buckets[bisect_left(self.bounds, value)] += 1
         self.total += value
 
 
 @dataclass(slots=True)
 class Counts:
-    """Everything since the process began, except where it says otherwise.
+    """Totals since the process started, unless stated otherwise.
 
     Attributes:
-        opened: streams that were opened.
-        closed: streams that were closed, by reason.
-        refused: streams that were told to come back later, by reason.
+        opened: streams opened.
+        closed: streams closed, by reason.
+        refused: streams told to retry later, by reason.
         resets: streams that began with a reset.
-        events: events that were written, counted for each client.
-        writes: pieces in which they were written; several events may share one.
-        written_bytes: bytes of events that were written, chunk framing included.
-        slow: streams whose clients do not keep up, now.
-        stalls: how often a client did not keep up.
-        depth: events of history that streams began with, of those that needed the log.
+        events: events written, counted once per client.
+        writes: writes that carried them; several events may share one.
+        written_bytes: bytes of events written, chunk framing included.
+        slow: streams whose clients are slow now.
+        stalls: times a client became slow.
+        depth: events of history per stream, for streams that read the log.
         reads: reads of the log for streams.
-        shared_reads: reads that were spared because another stream wanted the same.
-        repairs: how often live commits were missing and were read from the log.
+        shared_reads: reads saved because another stream had requested the same.
+        repairs: times live commits were missing and were read from the log.
         lag: seconds between a commit and its last write.
-        stall: how late the event loop came to its timers, in seconds.
+        stall: delay of the event loop's timers, in seconds.
     """
 
     opened: int = 0

@@ -1,1 +1,1 @@
-"""A tenant's executions: their contexts, live status and snapshots."""
+"""What streams must know of a tenant beside its commits: contexts and snapshots."""

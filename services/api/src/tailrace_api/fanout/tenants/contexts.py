@@ -1,8 +1,8 @@
-"""Contexts: what the first events of executions say, at hand for those who are shown later ones.
+"""The context cache: what the first event of an execution says, for streams of its later events.
 
-A context is learned when the first commit of an execution passes, and read from the log where it
-did not. It never changes, so one that was dropped to make room is read again. Of an execution whose
-first commit has expired, nothing more is known than what its later commits say.
+A context is cached when the first commit of an execution passes; otherwise it is read from the log.
+It never changes, so an evicted one is read again. If the first commit has expired, the context has
+only what later commits say.
 """
 
 import asyncio
@@ -22,9 +22,9 @@ from tailrace_shared.stores.execution_log import Commit, ExecutionLog
 from tailrace_shared.stores.indexes.waiting_index import MAX_INDEXED_BYTES
 
 _FIRST: Final = b'[{"type":"execution:queued"'
-_READS_AT_ONCE: Final = 16
-# What a context takes beside its input, and how much larger an input is than its text.
-_OVERHEAD: Final = 600
+_MAX_CONCURRENT_READS: Final = 16
+# Memory of a context beside its input, and the size of a decoded input relative to its JSON.
+_OVERHEAD_BYTES: Final = 600
 _EXPANSION: Final = 3
 
 _Key = tuple[str, str]
@@ -46,35 +46,37 @@ _decode_first = msgspec.json.Decoder(_First).decode
 
 
 class Contexts:
-    """The contexts of executions, those used last.
+    """A cache of contexts; it evicts the least recently used.
 
     Args:
-        log: where the others are read.
-        most_bytes: how much they may take.
+        log: the source of contexts that are not cached.
+        max_bytes: the limit of the cache's memory.
     """
 
-    def __init__(self, log: ExecutionLog, most_bytes: int) -> None:
+    def __init__(self, log: ExecutionLog, max_bytes: int) -> None:
         self._log = log
-        self._known: TtlCache[_Key, Context] = TtlCache(most_bytes)
+        self._cache: TtlCache[_Key, Context] = TtlCache(max_bytes)
         self._reads: SingleFlight[_Key, Context] = SingleFlight()
-        self._slots = asyncio.Semaphore(_READS_AT_ONCE)
+        self._slots = asyncio.Semaphore(_MAX_CONCURRENT_READS)
 
     def __len__(self) -> int:
-        return len(self._known)
+        return len(self._cache)
 
     def known(self, tenant: str, execution: str) -> Context | None:
-        """Return a context that is at hand."""
-        return self._known.get((tenant, execution))
+        """Return a cached context, or None."""
+        return self._cache.get((tenant, execution))
 
     def learn(self, tenant: str, execution: str, payload: bytes) -> Context | None:
-        """Return the context that a commit tells; None if it is not the first of an execution."""
+        """Cache and return the context in a first commit; None for any other commit."""
         if not payload.startswith(_FIRST):
             return None
         try:
             queued = _decode_first(split_commit(payload)[0]).data
-            context = Context(execution, queued.workflow_id, queued.workflow_name, _kept(queued))
+            context = Context(
+                execution, queued.workflow_id, queued.workflow_name, _masked_input(queued)
+            )
         except ILLEGIBLE:
-            return None  # somebody else writes to our log
+            return None  # written by another client
         size = len(queued.input) if context.input is not None else 0
         self._remember((tenant, execution), context, size * _EXPANSION)
         return context
@@ -92,10 +94,10 @@ class Contexts:
                 found[execution] = context
             else:
                 missing.append(execution)
-        read = await asyncio.gather(*(self._ask(tenant, execution) for execution in missing))
+        read = await asyncio.gather(*(self._read_once(tenant, execution) for execution in missing))
         return found | dict(zip(missing, read, strict=True))
 
-    async def _ask(self, tenant: str, execution: str) -> Context:
+    async def _read_once(self, tenant: str, execution: str) -> Context:
         return await self._reads.run((tenant, execution), lambda: self._read(tenant, execution))
 
     async def _read(self, tenant: str, execution: str) -> Context:
@@ -105,21 +107,21 @@ class Contexts:
         if first is not None and not first.is_newer:
             context = self.learn(tenant, execution, first.payload)
         if context is None:
-            context = _what_is_left(execution, first)
+            context = _partial_context(execution, first)
             self._remember((tenant, execution), context, 0)
         return context
 
     def _remember(self, key: _Key, context: Context, size: int) -> None:
-        self._known.put(key, context, size + _OVERHEAD)
+        self._cache.put(key, context, size + _OVERHEAD_BYTES)
 
 
-def _kept(queued: _Queued) -> Any:
+def _masked_input(queued: _Queued) -> Any:
     if len(queued.input) > MAX_INDEXED_BYTES:
         return None
     return mask_value(msgspec.json.decode(queued.input), queued.sensitive)
 
 
-def _what_is_left(execution: str, commit: Commit | None) -> Context:
+def _partial_context(execution: str, commit: Commit | None) -> Context:
     workflow = commit.workflow if commit else ""
     return Context(execution, workflow, workflow)
 
@@ -127,7 +129,7 @@ def _what_is_left(execution: str, commit: Commit | None) -> Context:
 async def contexts_of(
     view: View, contexts: Contexts, commits: Iterable[Logged]
 ) -> dict[str, Context]:
-    """Return what a view must know of the executions of some commits.
+    """Return the contexts that a view needs for some commits, by execution.
 
     Raises:
         UnavailableError: NATS did not answer.

@@ -1,4 +1,4 @@
-"""How executions stand by their newest commits, and by their logs where those do not tell."""
+"""The status of live executions: by their newest commits, or by their logs if those do not tell."""
 
 import asyncio
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ from tailrace_api.dialects.dialect import ILLEGIBLE, LoggedEvent
 from tailrace_api.dialects.snapshot import ExecutionStatus, SnapshotQuery, WaitingStep
 from tailrace_api.fanout.tenants.contexts import Contexts
 from tailrace_shared.errors import NewerLogError
-from tailrace_shared.execution import commit_status as told
+from tailrace_shared.execution.commit_status import CommitStatus, digest_of_waits
 from tailrace_shared.execution.commits import split_commit
 from tailrace_shared.execution.events import TERMINAL_TYPES
 from tailrace_shared.execution.state import ExecutionState, IllegalEventError
@@ -22,36 +22,41 @@ from tailrace_shared.stores.execution_log import Commit, ExecutionLog
 from tailrace_shared.stores.indexes.result_index import Result
 from tailrace_shared.stores.indexes.waiting_index import Waiting
 
-_AT_ONCE: Final = 16
+_MAX_CONCURRENT: Final = 16
 
 _log = structlog.get_logger("tailrace.api.fanout")
 _decode_event = msgspec.json.Decoder(LoggedEvent).decode
 
 
-class Place(NamedTuple):
-    """Where a tenant's log ends: its newest commit, or none and the end of all logs."""
+class LogEnd(NamedTuple):
+    """The end of a tenant's log.
+
+    Attributes:
+        sequence: the newest commit of the tenant; without one, the newest of all tenants.
+        commit: the newest commit of the tenant, or None.
+    """
 
     sequence: int
     commit: Commit | None
 
 
 @dataclass(slots=True)
-class Found:
-    """What has been found out of a tenant so far.
+class TenantReads:
+    """What has been read for a snapshot.
 
     Attributes:
-        tenant: which.
-        wants: what is asked for.
-        place: where its log ends.
-        newest: of each execution that may be live, its newest commit up to there.
-        workflows: of each, what it runs.
-        results: of each workflow that is asked for, how a run of it ended last.
-        waiting: of each execution, what the waiting index says.
+        tenant: the tenant.
+        query: what the snapshot must contain.
+        end: the end of the tenant's log.
+        newest: by execution that may be live, its newest commit up to the end.
+        workflows: by execution, its workflow.
+        results: by workflow in the query, its last result.
+        waiting: by execution, its entries in the waiting index.
     """
 
     tenant: str
-    wants: SnapshotQuery
-    place: Place
+    query: SnapshotQuery
+    end: LogEnd
     newest: dict[str, Commit]
     workflows: dict[str, str]
     results: dict[str, Result]
@@ -59,85 +64,88 @@ class Found:
 
 
 class LiveExecutions:
-    """Tells how executions stand.
+    """Reads the status of live executions.
 
     Args:
-        log: what is told.
-        contexts: what is known of executions.
+        log: the log.
+        contexts: the contexts of executions.
     """
 
     def __init__(self, log: ExecutionLog, contexts: Contexts) -> None:
         self._log = log
         self._contexts = contexts
 
-    async def of(self, found: Found) -> list[ExecutionStatus]:
-        """Return how all that is live stands; who has ended is noted in the results.
+    async def of(self, reads: TenantReads) -> list[ExecutionStatus]:
+        """Return the status of all live executions; record ended ones in ``reads.results``.
 
         Raises:
-            UnavailableError: NATS did not answer, or no replica that is up to date.
+            UnavailableError: NATS did not answer, or only replicas that lag.
         """
-        standings, untold = [], []
-        for commit in found.newest.values():
-            if (waits := _told(found, commit)) is None:
-                untold.append(commit)
-            elif (stand := commit.status) and not _has_ended(found, commit, stand.status):
-                standings.append(_standing(found, commit, stand.status, waits))
-        for commit, state in zip(untold, await self._folded_all(found, untold), strict=True):
+        statuses, to_fold = [], []
+        for commit in reads.newest.values():
+            if (waits := _indexed_waits(reads, commit)) is None:
+                to_fold.append(commit)
+            elif (known := commit.status) and not _has_ended(reads, commit, known.status):
+                statuses.append(_execution_status(reads, commit, known.status, waits))
+        for commit, state in zip(to_fold, await self._fold_all(reads, to_fold), strict=True):
             known = state.commit_status if state else commit.status
-            if known and not _has_ended(found, commit, known.status):
-                waits = _waits_in(state) if state and found.wants.waits else []
-                standings.append(_standing(found, commit, known.status, waits))
-        return await self._with_contexts(found.tenant, standings)
+            if known and not _has_ended(reads, commit, known.status):
+                waits = _waits_in(state) if state and reads.query.waits else []
+                statuses.append(_execution_status(reads, commit, known.status, waits))
+        return await self._with_contexts(reads.tenant, statuses)
 
     async def _with_contexts(
-        self, tenant: str, standings: list[ExecutionStatus]
+        self, tenant: str, statuses: list[ExecutionStatus]
     ) -> list[ExecutionStatus]:
-        waiting = [each.context.execution_id for each in standings if each.waits]
+        waiting = [each.context.execution_id for each in statuses if each.waits]
         contexts = await self._contexts.of(tenant, waiting)
         return [
             each._replace(context=contexts[each.context.execution_id]) if each.waits else each
-            for each in standings
+            for each in statuses
         ]
 
-    async def _folded_all(self, found: Found, commits: list[Commit]) -> list[ExecutionState | None]:
-        slots = asyncio.Semaphore(_AT_ONCE)
+    async def _fold_all(
+        self, reads: TenantReads, commits: list[Commit]
+    ) -> list[ExecutionState | None]:
+        slots = asyncio.Semaphore(_MAX_CONCURRENT)
 
         async def fold(commit: Commit) -> ExecutionState | None:
             async with slots:
-                return await self._folded(found, commit)
+                return await self._fold(reads, commit)
 
         return await asyncio.gather(*map(fold, commits))
 
-    async def _folded(self, found: Found, commit: Commit) -> ExecutionState | None:
-        """Return an execution as it was with a commit; None if it cannot be told."""
+    async def _fold(self, reads: TenantReads, commit: Commit) -> ExecutionState | None:
+        """Return an execution's state after a commit; None if its log is illegible."""
         try:
-            return await self._log.fold_to(found.tenant, commit.execution, commit.sequence)
+            return await self._log.fold_to(reads.tenant, commit.execution, commit.sequence)
         except (NewerLogError, IllegalEventError, *ILLEGIBLE) as error:
-            _log.warning("cannot tell", execution=commit.execution, error=str(error))
+            execution, reason = commit.execution, str(error)
+            _log.warning("snapshot: log is illegible", execution=execution, error=reason)
             return None
 
 
-def _told(found: Found, commit: Commit) -> list[WaitingStep] | None:
-    """Return the waits that are wanted of an execution, if no log need be read for that."""
-    stand = commit.status
-    if stand is None:
+def _indexed_waits(reads: TenantReads, commit: Commit) -> list[WaitingStep] | None:
+    """Return the waits to include, or None if the log must be folded to find them."""
+    status = commit.status
+    if status is None:
         return None
-    if not (stand.waits and found.wants.waits):
+    if not (status.waits and reads.query.waits):
         return []
-    return _waits_of(found.waiting.get(commit.execution, []), stand)
+    return _waits_of(reads.waiting.get(commit.execution, []), status)
 
 
-def _standing(
-    found: Found, commit: Commit, status: str, waits: list[WaitingStep]
+def _execution_status(
+    reads: TenantReads, commit: Commit, status: str, waits: list[WaitingStep]
 ) -> ExecutionStatus:
-    context = Context(commit.execution, found.workflows[commit.execution])
+    context = Context(commit.execution, reads.workflows[commit.execution])
     return ExecutionStatus(context, status, waits)
 
 
-def _waits_of(entries: list[Waiting], stand: told.CommitStatus) -> list[WaitingStep] | None:
-    """Return what the waiting index says; None if that is not what the log says."""
-    mark = told.digest_of_waits((entry.node_id, entry.since) for entry in entries)
-    if (len(entries), mark) != (stand.waits, stand.digest):
+def _waits_of(entries: list[Waiting], status: CommitStatus) -> list[WaitingStep] | None:
+    """Return the waits in the index; None if they are not those that the log describes."""
+    digest = digest_of_waits((entry.node_id, entry.since) for entry in entries)
+    if (len(entries), digest) != (status.waits, status.digest):
         return None
     return _sorted(
         WaitingStep(entry.node_id, entry.since, entry.reason, entry.triggers, entry.until)
@@ -163,24 +171,24 @@ def _sorted(waits: Iterable[WaitingStep]) -> list[WaitingStep]:
     return sorted(waits, key=lambda wait: (wait.since, wait.node_id))
 
 
-def _has_ended(found: Found, commit: Commit, status: str) -> bool:
-    """Tell whether an execution has ended; if so, its workflow's last result may be its own."""
+def _has_ended(reads: TenantReads, commit: Commit, status: str) -> bool:
+    """Return whether an execution has ended; if so, record it as its workflow's last result."""
     if status not in TERMINAL_STATUSES:
         return False
-    workflow = found.workflows[commit.execution]
-    if workflow not in (found.wants.workflows or ()):
+    workflow = reads.workflows[commit.execution]
+    if workflow not in (reads.query.workflows or ()):
         return True
-    known = found.results.get(workflow)
-    # One that seems to be of the future is of a log that is there no more.
-    if known is None or not commit.sequence <= known.sequence <= found.place.sequence:
-        ended_at = _time_of_the_end(commit)
-        found.results[workflow] = Result(commit.execution, status, commit.sequence, ended_at)
+    known = reads.results.get(workflow)
+    # A result beyond the end of the log belongs to an earlier log that was deleted.
+    if known is None or not commit.sequence <= known.sequence <= reads.end.sequence:
+        ended_at = _ended_at(commit)
+        reads.results[workflow] = Result(commit.execution, status, commit.sequence, ended_at)
     return True
 
 
-def _time_of_the_end(commit: Commit) -> str:
+def _ended_at(commit: Commit) -> str:
     try:
         events = map(_decode_event, split_commit(commit.payload))
         return next((event.timestamp for event in events if event.type in TERMINAL_TYPES), "")
     except ILLEGIBLE:
-        return ""  # only its headers can be read
+        return ""  # only the headers are legible

@@ -1,19 +1,18 @@
-"""Snapshots of a tenant: how all that is live stands at one place of the log, exactly.
+"""Snapshots of a tenant: the exact status of all live executions at one position of the log.
 
-What they cost is what is live, not what has ended, however much that is. They are made of small
-indexes, all of which may lag behind the log, and of the log, which decides:
+The cost depends on the number of live executions; finished ones cost nothing. A snapshot is made
+from small indexes, which may lag behind the log, and from the log, which decides:
 
-1. The tenant's newest commit is noted, then the live index is read. What is live at that commit, or
-   later, and was live before, is in there.
-2. The newest commit of each of these executions says in its headers how the execution stood after
-   it, from a replica that has at least the commit of step 1.
-3. The tenant's newest commit is noted again: there the snapshot is. What was committed since step 1
-   is read, and its headers replace those of step 2. So it does not matter which of these reads came
-   first.
+1. Read the tenant's newest commit, then the live index. The index holds every execution that was
+   live before that commit and still is.
+2. Read the newest commit of each of these executions, from a replica that has at least the commit
+   of step 1. Its headers contain the execution's status.
+3. Read the tenant's newest commit again: this is the snapshot's position. Read what was committed
+   since step 1; its headers replace those of step 2. So the order of these reads does not matter.
 
-A commit that says nothing (an older version wrote it, or it is a part of a larger one) has its
-execution's log folded. The same where the waiting index does not have just the waits that the
-headers mark.
+If a commit has no status (an older version wrote it, or it is a part of a larger one), the
+execution's log is folded. The same happens if the waiting index does not hold exactly the waits
+that the headers describe.
 """
 
 import asyncio
@@ -23,7 +22,7 @@ from typing import Final, NamedTuple
 from tailrace_api.dialects.dialect import ILLEGIBLE
 from tailrace_api.dialects.snapshot import Ended, ExecutionStatus, Snapshot, SnapshotQuery
 from tailrace_api.fanout.tenants.contexts import Contexts
-from tailrace_api.fanout.tenants.live_executions import Found, LiveExecutions, Place
+from tailrace_api.fanout.tenants.live_executions import LiveExecutions, LogEnd, TenantReads
 from tailrace_shared.execution.commits import split_commit
 from tailrace_shared.ids import is_valid_id
 from tailrace_shared.nats.catch_up import until_caught_up
@@ -34,13 +33,13 @@ from tailrace_shared.stores.indexes.waiting_index import Waiting, WaitingIndex
 from tailrace_shared.stores.workflow_store import WorkflowStore
 from tailrace_shared.subjects import LogFilter
 
-# Of so many workflows each is asked for by itself what is live.
-_FEW: Final = 16
-_AT_ONCE: Final = 16
+# Up to this number of workflows, the live index is read per workflow.
+_MAX_INDEX_READS: Final = 16
+_MAX_CONCURRENT: Final = 16
 
 
 class Indexes(NamedTuple):
-    """The indexes that snapshots are made from."""
+    """The indexes that snapshots are read from."""
 
     live: LiveIndex
     results: ResultIndex
@@ -49,86 +48,86 @@ class Indexes(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """A snapshot, and how many events the commit has that it stands at."""
+    """A snapshot, and the number of events in the commit at its position."""
 
     snapshot: Snapshot
     events: int
 
 
 class Snapshots:
-    """Takes snapshots.
+    """Takes snapshots of tenants.
 
     Args:
-        log: what is told.
-        indexes: where to look first.
-        contexts: what is known of executions.
+        log: the log.
+        indexes: the indexes.
+        contexts: the contexts of executions.
     """
 
     def __init__(self, log: ExecutionLog, indexes: Indexes, contexts: Contexts) -> None:
         self._log = log
         self._indexes = indexes
         self._contexts = contexts
-        self._standings = LiveExecutions(log, contexts)
-        self._begun: dict[tuple[str, SnapshotQuery], asyncio.Task[Loaded]] = {}
-        self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._live_executions = LiveExecutions(log, contexts)
+        self._pending: dict[tuple[str, SnapshotQuery], asyncio.Task[Loaded]] = {}
+        self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
 
-    async def load(self, tenant: str, wants: SnapshotQuery) -> Loaded:
-        """Return a snapshot that stands where the tenant's log ends, not earlier than now.
+    async def load(self, tenant: str, query: SnapshotQuery) -> Loaded:
+        """Return a snapshot at the end of the tenant's log, no older than this call.
 
         Raises:
-            UnavailableError: NATS did not answer, or no replica that is up to date.
+            UnavailableError: NATS did not answer, or only replicas that lag.
         """
-        key = (tenant, wants)
-        task = self._begun.get(key)
+        key = (tenant, query)
+        task = self._pending.get(key)
         if task is None:
-            # Whoever asks before it looks where the log ends may have it, too.
-            task = self._begun[key] = asyncio.create_task(self._load_soon(key))
-            task.add_done_callback(_note_error)
+            # Callers share it until it has begun to read.
+            task = self._pending[key] = asyncio.create_task(self._load_soon(key))
+            task.add_done_callback(_retrieve_error)
         return await asyncio.shield(task)
 
     async def _load_soon(self, key: tuple[str, SnapshotQuery]) -> Loaded:
         async with self._slots:
-            del self._begun[key]
+            del self._pending[key]
             return await self._load(*key)
 
-    async def place(self, tenant: str) -> Place:
-        """Return where a tenant's log ends, as the leader has it."""
+    async def log_end(self, tenant: str) -> LogEnd:
+        """Return the end of a tenant's log, as the stream's leader has it."""
         part = LogFilter(tenant)
         newest = await self._log.newest(part)
         if newest is None:
             edge = (await self._log.edge()).last_sequence
-            # Between the two questions there may have been a first commit.
+            # The first commit may have been stored between the two reads.
             newest = await self._log.newest(part)
             if newest is None:
-                return Place(edge, None)
-        return Place(newest.sequence, newest)
+                return LogEnd(edge, None)
+        return LogEnd(newest.sequence, newest)
 
-    async def _load(self, tenant: str, wants: SnapshotQuery) -> Loaded:
-        before = await self.place(tenant)
-        workflows = await self._live(tenant, wants)
-        # Afterwards: what is not live any more has its result by now.
+    async def _load(self, tenant: str, query: SnapshotQuery) -> Loaded:
+        before = await self.log_end(tenant)
+        workflows = await self._live(tenant, query)
+        # After the live index: an execution that has left it has its result by now.
         results, waiting = await asyncio.gather(
-            self._results(tenant, wants), self._waiting(tenant, wants)
+            self._results(tenant, query), self._waiting(tenant, query)
         )
         newest = await self._last_commits(tenant, workflows, before)
-        place = await self.place(tenant)
-        found = Found(tenant, wants, place, newest, workflows, results, waiting)
-        await self._take_later(found, before)
-        standings = await self._standings.of(found)
-        commit = place.commit
+        end = await self.log_end(tenant)
+        reads = TenantReads(tenant, query, end, newest, workflows, results, waiting)
+        await self._apply_later_commits(reads, before)
+        executions = await self._live_executions.of(reads)
+        commit = end.commit
         return Loaded(
             Snapshot(
-                place.sequence,
-                standings,
-                {name: _ended(result) for name, result in found.results.items()},
-                await self._existing(found, standings),
+                end.sequence,
+                executions,
+                {name: _ended(result) for name, result in reads.results.items()},
+                await self._existing(reads, executions),
             ),
             _events(commit) if commit else 0,
         )
 
-    async def _live(self, tenant: str, wants: SnapshotQuery) -> dict[str, str]:
-        index, wanted = self._indexes.live, _wanted(wants)
-        if wanted is None or len(wanted) > _FEW:
+    async def _live(self, tenant: str, query: SnapshotQuery) -> dict[str, str]:
+        index, wanted = self._indexes.live, _workflows_of(query)
+        if wanted is None or len(wanted) > _MAX_INDEX_READS:
             entries = await index.of_tenant(tenant)
         else:
             asked = (index.of_tenant(tenant, name) for name in wanted if is_valid_id(name))
@@ -139,25 +138,27 @@ class Snapshots:
             if wanted is None or entry.workflow in wanted
         }
 
-    async def _results(self, tenant: str, wants: SnapshotQuery) -> dict[str, Result]:
-        wanted = filter(is_valid_id, wants.workflows or ())
-        return await self._indexes.results.of(tenant, wanted) if wants.workflows else {}
+    async def _results(self, tenant: str, query: SnapshotQuery) -> dict[str, Result]:
+        wanted = filter(is_valid_id, query.workflows or ())
+        return await self._indexes.results.of(tenant, wanted) if query.workflows else {}
 
-    async def _waiting(self, tenant: str, wants: SnapshotQuery) -> dict[str, list[Waiting]]:
+    async def _waiting(self, tenant: str, query: SnapshotQuery) -> dict[str, list[Waiting]]:
         waiting: dict[str, list[Waiting]] = {}
-        for entry in await self._indexes.waiting.of_tenant(tenant) if wants.waits else ():
+        for entry in await self._indexes.waiting.of_tenant(tenant) if query.waits else ():
             waiting.setdefault(entry.execution_id, []).append(entry)
         return waiting
 
-    async def _existing(self, found: Found, standings: Iterable[ExecutionStatus]) -> frozenset[str]:
-        wanted = found.wants.workflows
+    async def _existing(
+        self, reads: TenantReads, executions: Iterable[ExecutionStatus]
+    ) -> frozenset[str]:
+        wanted = reads.query.workflows
         if wanted is None:
             return frozenset()
-        running = frozenset(standing.context.workflow_id for standing in standings)
-        return running | await self.existing(found.tenant, wanted - running)
+        running = frozenset(each.context.workflow_id for each in executions)
+        return running | await self.existing(reads.tenant, wanted - running)
 
     async def existing(self, tenant: str, workflows: Iterable[str]) -> frozenset[str]:
-        """Return those of some workflows that there are.
+        """Return those of some workflows that exist.
 
         Raises:
             UnavailableError: NATS did not answer.
@@ -166,35 +167,35 @@ class Snapshots:
         return frozenset(await self._indexes.workflows.existing(tenant, asked))
 
     async def _last_commits(
-        self, tenant: str, workflows: Mapping[str, str], before: Place
+        self, tenant: str, workflows: Mapping[str, str], before: LogEnd
     ) -> dict[str, Commit]:
         if before.commit is None or not workflows:
             return {}
-        # One is known to be there, and so shows which replicas are up to date.
+        # The first is known to exist, so its presence shows that a replica is up to date.
         asked = [before.commit.execution, *(workflows.keys() - {before.commit.execution})]
         found = await self._log.last_commits(tenant, asked, before.sequence)
         return {name: commit for name, commit in found.items() if name in workflows}
 
-    async def _take_later(self, found: Found, before: Place) -> None:
-        if found.place.commit is None:
+    async def _apply_later_commits(self, reads: TenantReads, before: LogEnd) -> None:
+        if reads.end.commit is None:
             return
-        commits = await self.commits(found.tenant, before.sequence + 1, found.place.sequence)
+        commits = await self.commits(reads.tenant, before.sequence + 1, reads.end.sequence)
         unknown = [each.execution for each in commits if not each.workflow]
-        contexts = await self._contexts.of(found.tenant, unknown)
-        wanted = _wanted(found.wants)
+        contexts = await self._contexts.of(reads.tenant, unknown)
+        wanted = _workflows_of(reads.query)
         for commit in commits:
             workflow = commit.workflow or contexts[commit.execution].workflow_id
             if wanted is None or workflow in wanted:
-                earlier = found.newest.get(commit.execution)
+                earlier = reads.newest.get(commit.execution)
                 if earlier is None or commit.sequence > earlier.sequence:
-                    found.newest[commit.execution] = commit
-                    found.workflows[commit.execution] = workflow
+                    reads.newest[commit.execution] = commit
+                    reads.workflows[commit.execution] = workflow
 
     async def commits(self, tenant: str, first: int, last: int) -> list[Commit]:
-        """Return all commits of a tenant from one sequence to another, which is one of them.
+        """Return all commits of a tenant from ``first`` to ``last``, which must be one of them.
 
         Raises:
-            UnavailableError: NATS did not answer, or no replica that is up to date.
+            UnavailableError: NATS did not answer, or only replicas that lag.
         """
         commits: list[Commit] = []
 
@@ -209,9 +210,9 @@ class Snapshots:
         return commits
 
 
-def _wanted(wants: SnapshotQuery) -> frozenset[str] | None:
-    """Return of which workflows the executions are wanted; None: of all."""
-    return None if wants.waits else wants.workflows
+def _workflows_of(query: SnapshotQuery) -> frozenset[str] | None:
+    """Return the workflow ids to include, or None for all."""
+    return None if query.waits else query.workflows
 
 
 def _ended(result: Result) -> Ended:
@@ -225,7 +226,7 @@ def _events(commit: Commit) -> int:
         return 0
 
 
-def _note_error(task: asyncio.Task[Loaded]) -> None:
-    # Asyncio would report an error that nobody waits for any more.
+def _retrieve_error(task: asyncio.Task[Loaded]) -> None:
+    # Retrieved, or asyncio would log an error that no caller waits for any more.
     if not task.cancelled():
         task.exception()

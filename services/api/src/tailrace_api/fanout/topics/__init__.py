@@ -1,1 +1,1 @@
-"""Topics: a part of the log in one dialect, encoded once into a ring."""
+"""Topics: parts of the log in one dialect, encoded once into a ring."""

@@ -1,11 +1,11 @@
-"""The live source: core NATS subscriptions to the subjects that have listeners here.
+"""Live subscriptions: core NATS subscriptions to the subjects that topics of this process follow.
 
-JetStream republishes each stored commit with its sequence and with the sequence of the commit
-before it on the same subject. Core NATS delivers at most once, so a listener that finds a gap
-between the two reads what is missing from the log; the source itself promises nothing.
+JetStream republishes each stored commit with its sequence and the sequence of its predecessor on
+the same subject. Core NATS delivers at most once. A listener that finds a gap between the two reads
+the missing commits from the log; this module guarantees nothing.
 
-A busy tenant may have hundreds of topics, which all listen to the same subject. They are called a
-few at a time, so that nobody waits long for the event loop.
+A busy tenant may have hundreds of topics that listen to the same subject. They are called a few at
+a time, so that the event loop stays responsive.
 """
 
 import asyncio
@@ -26,22 +26,22 @@ from tailrace_shared.execution.commit_status import WORKFLOW
 from tailrace_shared.stores.execution_log import is_newer
 
 _PENDING_BYTES: Final = 8 * 1024 * 1024
-# How long listeners are called before everybody else gets a turn, in seconds.
-_SLICE: Final = 0.002
+# Time for which listeners are called before the event loop runs other tasks.
+_SLICE_S: Final = 0.002
 
 _log = structlog.get_logger("tailrace.api.fanout")
 
 
 class LiveCommit(NamedTuple):
-    """A commit as it was republished.
+    """A republished commit.
 
     Attributes:
-        execution: whose it is.
+        execution: the id of its execution.
         sequence: its stream sequence.
-        previous: the stream sequence of the commit before it on its subject; 0 for the first.
+        previous: the stream sequence of its predecessor on the subject; 0 for the first.
         payload: a JSON array of events.
         stored_at: when JetStream stored it, in seconds since the epoch.
-        workflow: the execution's workflow; empty where an older version wrote the commit.
+        workflow: the execution's workflow; empty if an older version wrote the commit.
         is_newer: whether a newer version of Tailrace wrote it.
     """
 
@@ -55,18 +55,18 @@ class LiveCommit(NamedTuple):
 
 
 Listener = Callable[[LiveCommit], bool | None]
-"""Is called with a commit; returns whether it needs time for all that it has been given."""
+"""Receives a commit; returns whether it needs the event loop to work off earlier commits."""
 
 
 @dataclass(slots=True, eq=False)
-class _Feed:
+class _Subject:
     listeners: set[Listener] = field(default_factory=set)
     subscription: Subscription | None = None
 
     async def receive(self, message: Msg) -> None:
         headers = message.headers or {}
         if "Nats-Sequence" not in headers:
-            return  # somebody published here by hand; the log knows nothing of it
+            return  # published directly by another client, so not in the log
         commit = LiveCommit(
             headers["Nats-Subject"].rpartition(".")[2],
             int(headers["Nats-Sequence"]),
@@ -76,68 +76,68 @@ class _Feed:
             headers.get(WORKFLOW, ""),
             is_newer(headers),
         )
-        until = time.perf_counter() + _SLICE
+        until = time.perf_counter() + _SLICE_S
         for listener in tuple(self.listeners):
-            if _tell(listener, commit) or time.perf_counter() >= until:
-                # What is committed meanwhile waits in the subscription, in order.
+            if _call(listener, commit) or time.perf_counter() >= until:
+                # Commits that arrive meanwhile queue in the subscription, in order.
                 await asyncio.sleep(0)
-                until = time.perf_counter() + _SLICE
+                until = time.perf_counter() + _SLICE_S
 
 
-def _tell(listener: Listener, commit: LiveCommit) -> bool:
+def _call(listener: Listener, commit: LiveCommit) -> bool:
     try:
         return bool(listener(commit))
-    except Exception:  # noqa: BLE001 - a bug of ours
-        # The others listen, too; this one will find a gap.
-        _log.exception("live commit failed", sequence=commit.sequence)
+    except Exception:  # noqa: BLE001 - a bug in one listener must not affect the others
+        # This listener will find a gap at the next commit.
+        _log.exception("live commit: listener failed", sequence=commit.sequence)
         return False
 
 
 class LiveSubscription:
-    """One core subscription for each subject, however many listen to it."""
+    """Core NATS subscriptions, one per subject, shared by its listeners."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._feeds: dict[str, _Feed] = {}
+        self._subjects: dict[str, _Subject] = {}
 
     def __len__(self) -> int:
-        return len(self._feeds)
+        return len(self._subjects)
 
     @property
     def is_connected(self) -> bool:
-        """Whether NATS can be reached now."""
+        """Whether the NATS connection is up."""
         return self._client.is_connected
 
-    async def listen(self, subject: str, listener: Listener) -> None:
+    async def subscribe(self, subject: str, listener: Listener) -> None:
         """Call ``listener`` with every commit that is republished on ``subject`` from now on.
 
-        A read of the log that is asked for after this call sees all that the listener will not:
-        both travel over one connection, in order.
+        A read of the log that is requested after this call sees every commit that the listener
+        does not receive, because both use one connection, in order.
 
         Raises:
-            UnavailableError: the connection to NATS does not take a subscription now.
+            UnavailableError: NATS accepts no subscription now.
         """
-        feed = self._feeds.get(subject)
-        if feed is not None:
-            feed.listeners.add(listener)
+        entry = self._subjects.get(subject)
+        if entry is not None:
+            entry.listeners.add(listener)
             return
-        feed = self._feeds[subject] = _Feed({listener})
+        entry = self._subjects[subject] = _Subject({listener})
         try:
-            feed.subscription = await self._client.subscribe(
-                subject, cb=feed.receive, pending_bytes_limit=_PENDING_BYTES
+            entry.subscription = await self._client.subscribe(
+                subject, cb=entry.receive, pending_bytes_limit=_PENDING_BYTES
             )
         except nats.errors.Error as error:
-            del self._feeds[subject]
+            del self._subjects[subject]
             raise UnavailableError(f"cannot subscribe to {subject}: {error!r}") from error
 
-    async def leave(self, subject: str, listener: Listener) -> None:
-        """Stop calling ``listener``; the last one to leave takes the subscription along."""
-        feed = self._feeds.get(subject)
-        if feed is None:
+    async def unsubscribe(self, subject: str, listener: Listener) -> None:
+        """Stop calling ``listener``; the subscription ends with its last listener."""
+        entry = self._subjects.get(subject)
+        if entry is None:
             return
-        feed.listeners.discard(listener)
-        if feed.listeners:
+        entry.listeners.discard(listener)
+        if entry.listeners:
             return
-        del self._feeds[subject]
-        if feed.subscription is not None and not self._client.is_closed:
-            await feed.subscription.unsubscribe()
+        del self._subjects[subject]
+        if entry.subscription is not None and not self._client.is_closed:
+            await entry.subscription.unsubscribe()

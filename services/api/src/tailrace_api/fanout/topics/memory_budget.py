@@ -1,19 +1,18 @@
-"""The budget: how much topics may keep, one tenant's and all, whatever clients ask for.
+"""The memory budget: limits what topics hold in memory, per tenant and for the whole process.
 
-What a topic keeps depends on what happens, not only on who asks. So where there is no room, new
-topics are refused, those that there are keep of their rings what has yet to be written, and one
-whose state grows all the same has its streams told to come back: of what others keep nothing is
-taken away.
+The memory of a topic depends on what happens, not only on what clients request. So when the budget
+is used up, new topics are refused, existing rings evict what has been sent, and a topic whose state
+still grows has its streams closed with a retry delay. Other topics lose nothing.
 """
 
 from collections import Counter
 
 
 class TopicRefusedError(Exception):
-    """There is no room for another topic.
+    """The memory budget has no room for another topic.
 
     Attributes:
-        reason: whose limit it is.
+        reason: the limit that was reached.
     """
 
     def __init__(self, reason: str) -> None:
@@ -22,43 +21,43 @@ class TopicRefusedError(Exception):
 
 
 class MemoryBudget:
-    """Counts what topics keep against limits.
+    """Counts the memory of topics against limits.
 
     Args:
-        most: how many bytes all may keep.
-        most_of_tenant: how many of them may be one tenant's.
+        max_bytes: the limit for all topics.
+        max_tenant_bytes: the limit for the topics of one tenant.
 
     Attributes:
-        bytes: how many they keep.
+        bytes: the memory of all topics.
     """
 
-    def __init__(self, most: int, most_of_tenant: int) -> None:
+    def __init__(self, max_bytes: int, max_tenant_bytes: int) -> None:
         self.bytes = 0
-        self._most = most
-        self._most_of_tenant = most_of_tenant
+        self._max_bytes = max_bytes
+        self._max_tenant_bytes = max_tenant_bytes
         self._tenants: Counter[str] = Counter()
 
     def refusal(self, tenant: str) -> str:
-        """Return which limit leaves a tenant no room; empty if there is some."""
-        if self.bytes >= self._most:
+        """Return the limit that a tenant has reached, or an empty string."""
+        if self.bytes >= self._max_bytes:
             return "topics_full"
-        return "tenant_topics_full" if self._tenants[tenant] >= self._most_of_tenant else ""
+        return "tenant_topics_full" if self._tenants[tenant] >= self._max_tenant_bytes else ""
 
-    def take(self, tenant: str, count: int) -> None:
-        """Count bytes that a tenant's topics keep more than before, or less."""
+    def add(self, tenant: str, count: int) -> None:
+        """Add bytes of a tenant's topics; a negative count releases them."""
         self.bytes += count
         self._tenants[tenant] += count
         if not self._tenants[tenant]:
-            # Tenants come and go.
+            # Tenants come and go; a zero entry would stay forever.
             del self._tenants[tenant]
 
 
 class MemoryAccount:
-    """What one topic keeps.
+    """The memory of one topic.
 
     Args:
-        budget: what it is a part of.
-        tenant: whose topic it is.
+        budget: the budget that it counts against.
+        tenant: the topic's tenant.
     """
 
     def __init__(self, budget: MemoryBudget, tenant: str) -> None:
@@ -69,16 +68,16 @@ class MemoryAccount:
 
     @property
     def refusal(self) -> str:
-        """Which limit leaves no room; empty if there is some."""
+        """The limit that has been reached, or an empty string."""
         return self._budget.refusal(self._tenant)
 
-    def take(self, count: int) -> None:
-        """Count bytes that are kept more than before, or less."""
+    def add(self, count: int) -> None:
+        """Add bytes; a negative count releases them."""
         if not self._is_closed:
             self._bytes += count
-            self._budget.take(self._tenant, count)
+            self._budget.add(self._tenant, count)
 
     def close(self) -> None:
-        """Give everything back, for good: what is still to be thrown away counts no more."""
-        self.take(-self._bytes)
+        """Release everything; later changes are not counted."""
+        self.add(-self._bytes)
         self._is_closed = True

@@ -1,86 +1,51 @@
-"""A topic: a part of the log in one dialect, as long as somebody follows it.
+"""A topic: a part of the log in one dialect, live while a connection follows it.
 
-Live commits are encoded once into the topic's ring, in order and without a gap. What makes that
-true is one task, the keeper. It subscribes, then asks the log for its newest commit, from which
-the ring begins. A live commit before which nothing can be missing is appended at once; any other
-only says that the log is further on, and the keeper reads up to there. So what was lost on the way
-(Core NATS delivers at most once), what came too early, and what is of an execution that must be
-known and is not, are one case, and live commits need no buffer of their own.
+Live commits are encoded once into the topic's ring, in order and without a gap. One task guarantees
+that. It subscribes, then reads the newest commit from the log, where the ring begins. A live commit
+is appended at once if no commit can be missing before it. Any other live commit only tells that the
+log is further on, and the task reads the log up to there. So three cases are one: messages lost on
+the way (core NATS delivers at most once), messages out of order, and commits of executions whose
+context is not known yet. Live commits need no buffer of their own.
 
-Of a dialect with a state the ring begins where a snapshot of the tenant was taken, and the state
-takes every commit that the ring takes. So a snapshot of the state is one of the ring's edge.
+If the dialect has a state, the ring begins at a snapshot of the tenant, and the state takes every
+commit that is appended. So the state always corresponds to the ring's edge.
 
-What is in the ring is written to the followers in sweeps. A sweep takes every follower as far as
-the ring goes when its turn comes: commits that arrive during a sweep are joined to those that are
-still to be written, so the more there is to do, the fewer writes it takes. What is not urgent
-waits for what is, for a moment.
+Sweeps (`tailrace_api.fanout.topics.sweeper`) write the ring to the followers.
 """
 
 import asyncio
-import time
-from collections.abc import Collection, Iterator
-from typing import Final, NamedTuple, Protocol
-
-import structlog
+from collections.abc import Collection
+from typing import Final, NamedTuple
 
 from tailrace_api.dialects.context import Context
-from tailrace_api.dialects.dialect import AwaitsWorkflows, State, without_id
-from tailrace_api.fanout.runtime.cooperative_scheduler import CooperativeScheduler
-from tailrace_api.fanout.runtime.counts import Counts
+from tailrace_api.dialects.dialect import AwaitsWorkflows, State
+from tailrace_api.dialects.encoding import without_id
+from tailrace_api.fanout.runtime.limits import RingBounds
+from tailrace_api.fanout.runtime.stream_runtime import StreamRuntime
 from tailrace_api.fanout.tenants.contexts import Contexts, contexts_of
 from tailrace_api.fanout.tenants.snapshots import Snapshots
 from tailrace_api.fanout.topics.live_subscription import LiveCommit, LiveSubscription
 from tailrace_api.fanout.topics.memory_budget import MemoryAccount
 from tailrace_api.fanout.topics.ring import Ring
+from tailrace_api.fanout.topics.sweeper import Follower, Sweeper
 from tailrace_api.fanout.views.view import Logged, View
 from tailrace_api.sse.chunk import chunk
 from tailrace_shared.errors import JetStreamError, UnavailableError
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog
 
-_PAUSE: Final = 0.25
-# Sweeps that are shorter than this, in seconds, follow one another at once; after a longer one
-# there is a pause, but never a long one.
-_SHORT: Final = 0.001
-_LONGEST_REST: Final = 0.01
-# So much of a ring is not left unswept if that can be helped.
-_MUCH: Final = 0.5
-# What a topic takes of memory beside its ring and its state.
-_OVERHEAD: Final = 12 * 1024
-
-_log = structlog.get_logger("tailrace.api.fanout")
+_RETRY_S: Final = 0.25
+_POLL_S: Final = 0.001
+# Memory of a topic beside its ring and its state.
+_OVERHEAD_BYTES: Final = 12 * 1024
 
 
-class Follower(Protocol):
-    """Whoever takes from a topic's ring."""
-
-    def ready(self) -> None:
-        """Learn that the topic has a ring."""
-
-    def serve(self) -> bool:
-        """Take something from the ring; returns whether there is more that it takes now."""
-
-    def end(self, reason: str) -> None:
-        """Follow no more."""
-
-
-class RingBounds(NamedTuple):
-    """How much a ring may hold; of events that have several slots, these are counted."""
-
-    events: int
-    bytes: int
-
-    def share(self, part: float, slots: int) -> "RingBounds":
-        """Return the bounds of a ring of which only a part is needed, of events with slots."""
-        return RingBounds(max(int(self.events * part), 1) * slots, int(self.bytes * part))
-
-
-class Knowledge(NamedTuple):
-    """What topics are made from.
+class TopicSources(NamedTuple):
+    """What topics are read from.
 
     Attributes:
-        log: what is told.
-        contexts: what is known of executions.
-        snapshots: how tenants stand.
+        log: the log.
+        contexts: the contexts of executions.
+        snapshots: snapshots of tenants.
     """
 
     log: ExecutionLog
@@ -91,66 +56,57 @@ class Knowledge(NamedTuple):
 class Topic:
     """The live end of a part of the log.
 
+    Args:
+        view: the part of the log, and the dialect that shows it.
+        runtime: the services that streams share.
+        bounds: the capacity of the ring.
+        account: counts the memory of the topic.
+
     Attributes:
-        view: what it shows.
+        view: the part of the log, and the dialect that shows it.
         epoch: the epoch of the log.
-        followers: whom it serves.
-        ring: None until the topic knows where the log ends.
-        state: what the dialect knows at the ring's edge, if it has a state.
+        followers: the connections that follow the topic.
+        ring: the newest commits; None until the topic knows where the log ends.
+        state: the state of the dialect at the ring's edge, if it has one.
     """
 
     def __init__(
-        self,
-        view: View,
-        epoch: str,
-        bounds: RingBounds,
-        account: MemoryAccount,
-        turns: CooperativeScheduler,
-        counts: Counts,
-        laziness: float = 0.0,
+        self, view: View, runtime: StreamRuntime, bounds: RingBounds, account: MemoryAccount
     ) -> None:
         self.view = view
-        self.epoch = epoch
+        self.epoch = runtime.epoch
         self.followers: set[Follower] = set()
         self.ring: Ring | None = None
         self.state: State | None = None
+        # The encoded opening, with the ring edge and the second for which it is valid.
         self._opening: tuple[int, int, bytes] | None = None
-        self._laziness = laziness
-        # When the ring is swept at the latest, with what is not urgent.
-        self._lazy_sweep: asyncio.TimerHandle | None = None
-        # How much the ring has taken that no sweep has gone over, as a part of what it may hold.
-        self._unswept = 0.0
         self._contexts: Contexts | None = None
         self._bounds = bounds
         self._account = account
-        self._state_size = 0
-        account.take(_OVERHEAD)
-        self._turns = turns
-        self._counts = counts
+        self._state_bytes = 0
+        account.add(_OVERHEAD_BYTES)
+        self._counts = runtime.counts
+        self._sweeper = Sweeper(runtime, self.followers, account, bounds)
         # The highest sequence that the log is known to reach.
         self._known_edge = 0
         self._behind = asyncio.Event()
-        self._closed = False
-        # Whether a sweep is under way, and whether the ring has grown since it began.
-        self._is_sweeping = False
-        self._has_grown = False
-        self._fresh: list[float] = []
+        self._is_closed = False
 
     def receive(self, commit: LiveCommit) -> bool:
-        """Take a live commit; returns whether sweeps need time, or the ring leaves them behind."""
+        """Take a live commit; return whether sweeps must run before the ring evicts unsent ones."""
         ring = self.ring
         if ring is None:
-            self.reach(commit.sequence)
+            self.note_edge(commit.sequence)
         elif commit.sequence > ring.edge:
-            context = self._known(commit)
+            context = self._context_of(commit)
             if context is not None and self._is_next(commit, ring.edge):
                 if self._append(ring, commit, context):
-                    self._fresh.append(commit.stored_at)
+                    self._sweeper.unswept_times.append(commit.stored_at)
             else:
-                self.reach(commit.sequence)
-        return self._leaves_much
+                self.note_edge(commit.sequence)
+        return self._sweeper.is_overrun
 
-    def _known(self, commit: LiveCommit) -> Context | None:
+    def _context_of(self, commit: LiveCommit) -> Context | None:
         if (context := self.view.context(commit)) is not None or self._contexts is None:
             return context
         tenant = self.view.part.tenant
@@ -160,34 +116,33 @@ class Topic:
     def _is_next(self, commit: LiveCommit, edge: int) -> bool:
         if self.view.part.execution:
             return commit.previous <= edge
-        # The predecessor is that of the commit's own execution. What other executions of the
-        # tenant may have had in between only the log can tell, unless there is no between.
+        # The predecessor is that of the commit's own execution. Only the log can tell which commits
+        # of other executions lie between, unless the sequences are adjacent.
         return commit.sequence == edge + 1
 
-    def reach(self, sequence: int) -> None:
-        """Learn that the log reaches at least to ``sequence``."""
+    def note_edge(self, sequence: int) -> None:
+        """Note that the log reaches at least to ``sequence``."""
         if sequence > self._known_edge:
             self._known_edge = sequence
             self._behind.set()
 
     def close(self) -> None:
-        """Make the keeper give everything back and end."""
-        self._closed = True
+        """Release the memory and stop the topic's task."""
+        self._is_closed = True
         self._account.close()
         self._behind.set()
 
-    def shed(self) -> None:
-        """Keep nothing of the ring that has been written, unless there is more to write."""
-        if self.ring and not self._is_sweeping and self._lazy_sweep is None:
-            self.ring.shed(self.ring.edge)
+    def evict_sent(self) -> None:
+        """Evict the ring's commits that all followers have been sent, unless a sweep is pending."""
+        if self.ring and self._sweeper.is_idle:
+            self.ring.evict_through(self.ring.edge)
 
     def end(self, reason: str) -> None:
         """End the streams of all followers."""
-        for follower in tuple(self.followers):
-            follower.end(reason)
+        self._sweeper.end_all(reason)
 
     def opening(self, milliseconds: int) -> bytes:
-        """Return what a stream that begins at the ring's edge begins with."""
+        """Return the first chunk of a stream that begins at the ring's edge."""
         ring, second = self.ring, milliseconds // 1000
         if ring is None:
             raise RuntimeError("a topic without a ring has no edge")
@@ -199,103 +154,100 @@ class Topic:
 
     @property
     def missing(self) -> frozenset[str]:
-        """The workflows that streams that open are told there are not."""
+        """The workflows that new streams report as missing."""
         return self.state.missing if isinstance(self.state, AwaitsWorkflows) else frozenset()
 
-    def found(self, workflows: Collection[str]) -> None:
-        """Learn that there are some of them by now."""
+    def add_workflows(self, workflows: Collection[str]) -> None:
+        """Note that some of the missing workflows exist by now."""
         if workflows and isinstance(self.state, AwaitsWorkflows):
-            self.state.found(workflows)
+            self.state.add_workflows(workflows)
             self._opening = None
 
-    async def keep(self, source: LiveSubscription, knowledge: Knowledge, subject: str) -> None:
+    async def run(
+        self, subscription: LiveSubscription, sources: TopicSources, subject: str
+    ) -> None:
         """Keep the ring complete until the topic is closed."""
-        self._contexts = knowledge.contexts
-        # Not to be cancelled while it subscribes: a subscription that nobody holds is a leak.
-        if not await self._listen(source, subject):
+        self._contexts = sources.contexts
+        # Not cancelled while it subscribes: that would leak the subscription.
+        if not await self._subscribe(subscription, subject):
             return
         try:
-            while not self._closed:
+            while not self._is_closed:
                 self._behind.clear()
                 try:
-                    await self._catch_up(knowledge)
+                    await self._catch_up(sources)
                 except (UnavailableError, JetStreamError):
-                    await asyncio.sleep(_PAUSE)
+                    await asyncio.sleep(_RETRY_S)
                     continue
                 await self._behind.wait()
         finally:
-            if self._lazy_sweep is not None:
-                self._lazy_sweep.cancel()
-            await source.leave(subject, self.receive)
+            self._sweeper.cancel_lazy_sweep()
+            await subscription.unsubscribe(subject, self.receive)
 
-    async def _listen(self, source: LiveSubscription, subject: str) -> bool:
-        while not self._closed:
+    async def _subscribe(self, subscription: LiveSubscription, subject: str) -> bool:
+        while not self._is_closed:
             try:
-                await source.listen(subject, self.receive)
+                await subscription.subscribe(subject, self.receive)
             except UnavailableError:
-                await asyncio.sleep(_PAUSE)
+                await asyncio.sleep(_RETRY_S)
             else:
                 return True
         return False
 
-    async def _catch_up(self, knowledge: Knowledge) -> None:
-        ring = self.ring or await self._begin(knowledge)
-        while ring.edge < self._known_edge and not self._closed:
+    async def _catch_up(self, sources: TopicSources) -> None:
+        ring = self.ring or await self._create_ring(sources)
+        while ring.edge < self._known_edge and not self._is_closed:
             self._counts.repairs += 1
-            commits, _ = await knowledge.log.page(self.view.part, ring.edge + 1)
-            contexts = await contexts_of(self.view, knowledge.contexts, commits)
+            commits, _ = await sources.log.page(self.view.part, ring.edge + 1)
+            contexts = await contexts_of(self.view, sources.contexts, commits)
             for commit in commits:
-                # Meanwhile, live commits may have closed the gap themselves.
+                # Live commits may have closed the gap meanwhile.
                 if commit.sequence > ring.edge:
                     self._append(ring, commit, contexts[commit.execution])
-                    await self._swept()
+                    await self._wait_for_sweep()
             if not commits and ring.edge < self._known_edge:
-                # A replica of the log that lags behind the one that republished.
-                await asyncio.sleep(_PAUSE)
+                # The replica that answered lags behind the one that republished.
+                await asyncio.sleep(_RETRY_S)
 
-    async def _swept(self) -> None:
-        """Wait until those who keep up have what would soon be beyond the ring's bounds."""
-        while self._leaves_much and not self._closed:  # noqa: ASYNC110 - rare, and soon over
-            await asyncio.sleep(_SHORT)
+    async def _wait_for_sweep(self) -> None:
+        """Wait until followers that keep up have been sent what the ring would soon evict."""
+        while self._sweeper.is_overrun and not self._is_closed:  # noqa: ASYNC110 - rare and short
+            await asyncio.sleep(_POLL_S)
 
-    @property
-    def _leaves_much(self) -> bool:
-        return self._is_sweeping and self._unswept > _MUCH
-
-    async def _begin(self, knowledge: Knowledge) -> Ring:
+    async def _create_ring(self, sources: TopicSources) -> Ring:
         dialect, tenant = self.view.dialect, self.view.part.tenant
-        if dialect.wants is not None:
-            loaded = await knowledge.snapshots.load(tenant, dialect.wants)
+        if dialect.snapshot_query is not None:
+            loaded = await sources.snapshots.load(tenant, dialect.snapshot_query)
             ring = self._ring(loaded.snapshot.sequence, loaded.events * dialect.slots)
             self.state = dialect.begin(loaded.snapshot)
         elif self.view.part.execution:
-            newest = await knowledge.log.newest(self.view.part)
-            ring = await self._ring_with(newest, knowledge.contexts)
+            newest = await sources.log.newest(self.view.part)
+            ring = await self._ring_with(newest, sources.contexts)
         else:
-            place = await knowledge.snapshots.place(tenant)
-            if place.commit is None:
-                ring = self._ring(place.sequence, 0)
+            end = await sources.snapshots.log_end(tenant)
+            if end.commit is None:
+                ring = self._ring(end.sequence, 0)
             else:
-                ring = await self._ring_with(place.commit, knowledge.contexts)
+                ring = await self._ring_with(end.commit, sources.contexts)
         self.ring = ring
-        self._weigh_state()
+        self._account_state()
         for follower in self.followers:
-            follower.ready()
+            follower.on_ring_ready()
         return ring
 
-    def _weigh_state(self) -> None:
-        """Count what the state takes; where there is no room for more, the streams end."""
+    def _account_state(self) -> None:
+        """Count the memory of the state; end the streams if it grows beyond the budget."""
         size = self.state.size if self.state else 0
-        grown, self._state_size = size - self._state_size, size
-        self._account.take(grown)
-        if grown > 0 and (reason := self._account.refusal):
+        growth, self._state_bytes = size - self._state_bytes, size
+        self._account.add(growth)
+        if growth > 0 and (reason := self._account.refusal):
             self._counts.refused[reason] += len(self.followers)
             self.end(reason)
 
     async def _ring_with(self, newest: Commit | None, contexts: Contexts) -> Ring:
         ring = self._ring(newest.sequence - 1 if newest else 0, None)
         if newest:
-            # Clients that come back know this one; with it here they need no read.
+            # Most clients that reconnect have this commit's id; with it here they need no read.
             known = await contexts_of(self.view, contexts, [newest])
             ring.append(self.view.encode(self.epoch, newest, known[newest.execution]))
         return ring
@@ -311,76 +263,8 @@ class Topic:
         )
 
     def _append(self, ring: Ring, commit: Logged, context: Context) -> bool:
-        """Add a commit to the ring; returns whether it is written at once."""
+        """Append a commit to the ring; return whether it is swept at once."""
         encoded = self.view.encode(self.epoch, commit, context, self.state)
         ring.append(encoded)
-        self._weigh_state()
-        self._unswept += max(
-            len(encoded.ends) / self._bounds.events, len(encoded.chunk) / self._bounds.bytes
-        )
-        is_shown = bool(encoded.chunk) or bool(self.view.part.execution)
-        # What there is no room for is not kept waiting either.
-        is_urgent = encoded.is_urgent or bool(self._account.refusal)
-        if (is_shown and is_urgent) or self._unswept > _MUCH:
-            self._sweep_soon()
-            return True
-        if self._lazy_sweep is None:
-            # What is not urgent waits for what is, or until it is enough or late.
-            loop = asyncio.get_running_loop()
-            self._lazy_sweep = loop.call_later(self._laziness, self._sweep_soon)
-        return False
-
-    def _sweep_soon(self) -> None:
-        self._has_grown = True
-        if self._lazy_sweep is not None:
-            self._lazy_sweep.cancel()
-            self._lazy_sweep = None
-        if not self._is_sweeping:
-            self._is_sweeping = True
-            self._turns.add(self._sweep())
-
-    def _sweep(self) -> Iterator[None]:
-        try:
-            while self._has_grown:
-                self._has_grown = False
-                fresh, self._fresh = self._fresh, []
-                covered, began = self._unswept, time.perf_counter()
-                edge = self.ring.edge if self.ring else 0
-                yield from self._serve_all()
-                self._unswept -= covered
-                if self.ring and self._account.refusal:
-                    # What came meanwhile may be for a later sweep: some have been passed by then.
-                    self.ring.shed(edge)
-                self._note_lag(fresh)
-                took = time.perf_counter() - began
-                if self._has_grown and took > _SHORT:
-                    self._rest(took)
-                    return
-            self._is_sweeping = False
-        except Exception:
-            # A bug of ours must not leave clients with heartbeats and nothing else.
-            self.end("failed")
-            raise
-
-    def _rest(self, took: float) -> None:
-        # Commits come faster than sweeps go. Sweeping without a pause would be a system call for
-        # each client and each few of them; a pause as long as a sweep halves that.
-        loop = asyncio.get_running_loop()
-        loop.call_later(min(took, _LONGEST_REST), lambda: self._turns.add(self._sweep()))
-
-    def _serve_all(self) -> Iterator[None]:
-        behind = list(self.followers)
-        while behind:
-            # Whoever gets more than a batch waits until the others have had theirs.
-            still_behind = []
-            for follower in behind:
-                if follower.serve():
-                    still_behind.append(follower)
-                yield
-            behind = still_behind
-
-    def _note_lag(self, fresh: list[float]) -> None:
-        now = time.time()
-        for stored_at in fresh:
-            # Clocks of two machines: what seems to be written before it was stored was not late.
-            self._counts.lag.observe(max(now - stored_at, 0.0))
+        self._account_state()
+        return self._sweeper.note_append(ring, encoded, is_execution=bool(self.view.part.execution))

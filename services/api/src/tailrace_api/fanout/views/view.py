@@ -1,35 +1,29 @@
-"""A view: a part of the log, seen through a dialect. What has the same view shares all work."""
+"""A view: a part of the log in one dialect. Connections with equal views share all work."""
 
 from typing import Final, NamedTuple, Protocol
 
 import structlog
 
 from tailrace_api.dialects.context import Context
-from tailrace_api.dialects.dialect import (
-    ILLEGIBLE,
-    Dialect,
-    EncodedCommit,
-    State,
-    encode_commit,
-    without_id,
-)
+from tailrace_api.dialects.dialect import ILLEGIBLE, Dialect, State
+from tailrace_api.dialects.encoding import EncodedCommit, encode_commit, without_id
 from tailrace_shared.subjects import LogFilter
 
 _log = structlog.get_logger("tailrace.api.fanout")
 
-_UNSEEN: Final = (0,)
+_ONE_HIDDEN: Final = (0,)
 
 
 class Logged(Protocol):
-    """A commit, wherever it was read."""
+    """A commit, read from the log or received live."""
 
     @property
     def execution(self) -> str:
-        """Whose it is."""
+        """The id of its execution."""
 
     @property
     def sequence(self) -> int:
-        """Its place in the log."""
+        """Its stream sequence."""
 
     @property
     def payload(self) -> bytes:
@@ -37,7 +31,7 @@ class Logged(Protocol):
 
     @property
     def workflow(self) -> str:
-        """The execution's workflow; empty where that is not said."""
+        """The execution's workflow; empty if the commit does not name it."""
 
     @property
     def is_newer(self) -> bool:
@@ -45,10 +39,10 @@ class Logged(Protocol):
 
 
 class View(NamedTuple):
-    """What a connection looks at.
+    """What a connection shows.
 
     Attributes:
-        dialect: how it is told.
+        dialect: the format of events.
         part: an execution, or all executions of a tenant.
     """
 
@@ -56,12 +50,12 @@ class View(NamedTuple):
     part: LogFilter
 
     def greeting(self, milliseconds: int) -> bytes:
-        """Return the block with which a connection begins at a time, if it does with one."""
+        """Return the frames of the greeting at a time (Unix ms); empty if the dialect has none."""
         greeting = self.dialect.greet(self.part, milliseconds)
         return b"" if greeting is None else without_id([greeting])
 
     def context(self, commit: Logged) -> Context | None:
-        """Return what must be known of a commit's execution, if the commit itself says it."""
+        """Return the context that the dialect needs, if the commit itself contains it."""
         match self.dialect.needs:
             case "nothing":
                 return Context(commit.execution)
@@ -72,18 +66,18 @@ class View(NamedTuple):
     def encode(
         self, epoch: str, commit: Logged, context: Context, state: State | None = None
     ) -> EncodedCommit:
-        """Encode a commit; one that is none of ours becomes one without events.
+        """Encode a commit; an illegible one becomes a commit without events.
 
         Args:
             epoch: the epoch of the log.
-            commit: what to encode.
-            context: its execution, as far as the dialect needs to know it.
-            state: what takes it into account; None: only history is read.
+            commit: the commit.
+            context: its execution, as far as the dialect needs it.
+            state: the state that takes the commit; None for history.
         """
         try:
             encoded = self._encode(epoch, commit, context, state)
         except ILLEGIBLE as error:
-            # Somebody else writes to our log. What is legible is still worth streaming.
+            # Another client wrote to the log. Legible commits are still streamed.
             _log.warning(
                 "commit is illegible",
                 execution=commit.execution,
@@ -92,7 +86,7 @@ class View(NamedTuple):
             )
             return EncodedCommit.of(commit.sequence, (), is_last=False)
         if encoded.is_last and not self.part.execution:
-            # An execution has ended, its tenant has not.
+            # The execution has ended; the stream of its tenant goes on.
             return encoded.not_final()
         return encoded
 
@@ -101,7 +95,7 @@ class View(NamedTuple):
     ) -> EncodedCommit:
         dialect, sequence, payload = self.dialect, commit.sequence, commit.payload
         if not dialect.concerns(context, payload):
-            # It has been seen, as one thing of which nothing is shown.
-            return EncodedCommit(sequence, b"", _UNSEEN, is_last=False)
+            # It counts as one event that is not shown, so positions can move past it.
+            return EncodedCommit(sequence, b"", _ONE_HIDDEN, is_last=False)
         show, is_newer = state.show if state else None, commit.is_newer
         return encode_commit(dialect, epoch, context, sequence, payload, show, is_newer=is_newer)

@@ -158,7 +158,7 @@ class PausedRoutes:
     async def list_paused(self, request: Request) -> Response:
         """List the steps that wait for a signal, newest first."""
         tenant = tenant_of(request, self.settings)
-        loaded = await self.snapshots.load(tenant, PAUSED_WORKFLOWS.wants)
+        loaded = await self.snapshots.load(tenant, PAUSED_WORKFLOWS.snapshot_query)
         (initial,) = PAUSED_WORKFLOWS.begin(loaded.snapshot).opening(0)
         return Response(initial.data, media_type="application/json")
 

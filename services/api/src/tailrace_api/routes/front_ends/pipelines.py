@@ -143,7 +143,7 @@ class PipelineRoutes:
 
     async def _tally(self, request: Request, named: list[str]) -> tuple[RunCounts, Snapshot]:
         tenant, dialect = tenant_of(request, self.settings), Pipelines(frozenset(named))
-        snapshot = (await self.snapshots.load(tenant, dialect.wants)).snapshot
+        snapshot = (await self.snapshots.load(tenant, dialect.snapshot_query)).snapshot
         return dialect.begin(snapshot), snapshot
 
 

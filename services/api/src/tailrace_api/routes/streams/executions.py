@@ -9,10 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tailrace_api.auth.tenancy import tenant_of
-from tailrace_api.dialects.dialect import reset
+from tailrace_api.dialects.encoding import reset
 from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.dialects.run_and_stream import RUN_AND_STREAM
-from tailrace_api.fanout.history.resume import Lost, ResumePoint, Start, find, resume
+from tailrace_api.fanout.history.resume import LostPosition, ResumePoint, Start, find, resume
 from tailrace_api.fanout.hub import Hub
 from tailrace_api.fanout.views.view import View
 from tailrace_api.http.event_stream import whole_stream
@@ -26,7 +26,6 @@ from tailrace_shared.commands.run_starter import RunRequest, RunStarter
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.ids import ID_PATTERN
 from tailrace_shared.settings import ApiSettings
-from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.subjects import LogFilter
 
 
@@ -47,7 +46,6 @@ class StreamRoutes:
     """The routes that stream one execution."""
 
     settings: ApiSettings
-    log: ExecutionLog
     hub: Hub
     starter: RunStarter
     opening: Opening
@@ -70,7 +68,7 @@ class StreamRoutes:
         if refused := self.opening.refusal(view):
             return refused
         try:
-            start = await resume(self.log, self.hub, view, last_event_id_of(request))
+            start = await resume(self.hub.history, view, last_event_id_of(request))
         except UnavailableError as error:
             return self.opening.unavailable(error)
         return self.opening.stream(view, start)
@@ -112,13 +110,14 @@ class StreamRoutes:
 
     async def _resume(self, tenant: str, last_event_id: str) -> Response:
         try:
-            found = await find(self.log, self.hub.replay, self.hub.epoch, last_event_id)
+            found = await find(self.hub.history, last_event_id)
         except UnavailableError as error:
             return self.opening.unavailable(error)
         if isinstance(found, ResumePoint) and found.tenant == tenant:
             return self.opening.stream(_view_of(tenant, found.execution), found.start())
         # The run of this id is unknown, and starting another one would be unexpected.
-        return whole_stream(reset(found.reason if isinstance(found, Lost) else "unknown", None))
+        reason = found.reason if isinstance(found, LostPosition) else "unknown"
+        return whole_stream(reset(reason, None))
 
 
 def _view_of(tenant: str, execution: str) -> View:

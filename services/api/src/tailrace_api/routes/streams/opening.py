@@ -11,7 +11,7 @@ from tailrace_api.fanout.history.resume import Start
 from tailrace_api.fanout.history.tenant_resume import resume_tenant
 from tailrace_api.fanout.hub import Hub
 from tailrace_api.fanout.views.view import View
-from tailrace_api.http.direct_writer import Writing
+from tailrace_api.http.direct_writer import WriterSettings
 from tailrace_api.http.event_stream import EventStream, come_back_later
 from tailrace_api.web.operation import Parameter
 from tailrace_shared.errors import UnavailableError
@@ -45,7 +45,7 @@ class Opening:
 
     def __init__(self, settings: ApiSettings, hub: Hub) -> None:
         self._hub = hub
-        self._writing = Writing(
+        self._writing = WriterSettings(
             settings.direct_writes, settings.send_buffer, settings.stall_timeout
         )
 
@@ -63,7 +63,7 @@ class Opening:
         if refused := self.refusal(view):
             return refused
         try:
-            start = await resume_tenant(self._hub, view, last_event_id_of(request))
+            start = await resume_tenant(self._hub.history, view, last_event_id_of(request))
         except UnavailableError as error:
             return self.unavailable(error)
         return self.stream(view, start)
