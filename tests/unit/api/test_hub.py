@@ -83,7 +83,7 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     Time is virtual in these tests, but for that of the processor.
     """
     for module in ("topics.live_subscription", "runtime.cooperative_scheduler"):
-        monkeypatch.setattr(f"tailrace_api.fanout.{module}._SLICE", math.inf)
+        monkeypatch.setattr(f"tailrace_api.fanout.{module}._SLICE_S", math.inf)
 
 
 @pytest.mark.usefixtures("unhurried")

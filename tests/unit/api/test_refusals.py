@@ -17,6 +17,6 @@ def test_one_a_second_is_logged_and_all_are_counted() -> None:
     told = {"event": "request refused", "log_level": "info", "client": "192.0.2.1"}
     assert lines == [
         {**told, "status": 408, "reason": "no 408"},
-        {**told, "status": 400, "reason": "no 400", "untold": 2},
+        {**told, "status": 400, "reason": "no 400", "suppressed": 2},
         {**told, "status": 408, "reason": "no 408"},
     ]
