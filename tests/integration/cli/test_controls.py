@@ -184,8 +184,8 @@ def test_a_failed_run_is_rerun_from_the_failed_step(tailrace: TailraceCommand) -
     assert steps["good"]["output"] == 1
     started = [event for event in again.json_lines if event.get("type") == "step:started"]
     assert [event["data"]["node_id"] for event in started] == ["bad"]
-    told = tailrace("rerun", first["execution_id"])
-    assert re.fullmatch(r"[0-9a-f-]{36}\n", told.stdout)
+    output = tailrace("rerun", first["execution_id"])
+    assert re.fullmatch(r"[0-9a-f-]{36}\n", output.stdout)
     unknown = tailrace("rerun", first["execution_id"], "--from", "good2")
     assert (unknown.code, "'good2'" in unknown.stderr) == (1, True)
 
