@@ -8,134 +8,101 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.generators.workflows import definition
-from tailrace_shared.execution.commands import create, request_cancel
+from harness.models.scheduled_run import NOW, STAMP, ScheduledRun, short
 from tailrace_shared.execution.events import (
     Event,
     ExecutionCompleted,
     ExecutionFailed,
     ExecutionStarted,
     StepCompleted,
-    StepEvent,
     StepFailed,
     StepSkipped,
     StepStarted,
 )
-from tailrace_shared.execution.state import ExecutionState, fold
+from tailrace_shared.execution.state import ExecutionState, StepState, fold
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.execution.transitions import SETTLED
 from tailrace_shared.workflow.definition import Definition
 from tailrace_worker.engine.decide.outcomes import completed, failed, retrying
-from tailrace_worker.engine.decide.plan import Plan
 from tailrace_worker.engine.decide.scheduler import Scheduler
-
-NOW = 1_700_000_000.0
-STAMP = format_timestamp(NOW)
-
-
-def begin(workflow: Definition, run_input: Any = None) -> tuple[Scheduler, list[Event]]:
-    """Return a scheduler for a new execution, and its log so far."""
-    created = create("e1", workflow, 1, run_input, NOW)
-    return Scheduler(Plan(workflow), fold([created])), [created]
-
-
-def short(events: list[Event]) -> list[str]:
-    """Write events as `type:node`, for comparing."""
-    return [
-        f"{str(type(event).__struct_config__.tag).partition(':')[2]}:{event.data.node_id}"
-        if isinstance(event, StepEvent)
-        else str(type(event).__struct_config__.tag)
-        for event in events
-    ]
-
-
-def succeed(scheduler: Scheduler, node: str, output: Any = None) -> list[str]:
-    """Record that a node succeeded; returns what follows."""
-    scheduler.record(completed(scheduler.state.steps[node], output, STAMP))
-    return short(scheduler.decide(NOW))
-
-
-def fail(scheduler: Scheduler, node: str) -> list[str]:
-    """Record that a node failed for good; returns what follows."""
-    scheduler.record(failed(scheduler.state.steps[node], "broken", STAMP))
-    return short(scheduler.decide(NOW))
 
 
 def test_a_new_execution_starts_the_nodes_that_need_nothing():
     """Nodes without needs start together, in one decision."""
-    scheduler, _ = begin(definition({"a": {}, "b": {}, "c": {"needs": ["a", "b"]}}))
-    assert short(scheduler.decide(NOW)) == ["execution:started", "started:a", "started:b"]
-    assert scheduler.decide(NOW) == []
+    run = ScheduledRun(definition({"a": {}, "b": {}, "c": {"needs": ["a", "b"]}}))
+    assert run.decide() == ["execution:started", "started:a", "started:b"]
+    assert run.decide() == []
 
 
 def test_a_node_starts_when_the_last_of_its_needs_has_succeeded():
     """`all` is the default join."""
-    scheduler, _ = begin(definition({"a": {}, "b": {}, "c": {"needs": ["a", "b"]}}))
-    scheduler.decide(NOW)
-    assert succeed(scheduler, "a") == []
-    assert succeed(scheduler, "b") == ["started:c"]
-    assert succeed(scheduler, "c", 7) == ["execution:completed"]
-    assert scheduler.state.output == {"c": 7}
+    run = ScheduledRun(definition({"a": {}, "b": {}, "c": {"needs": ["a", "b"]}}))
+    run.decide()
+    assert run.succeed("a") == []
+    assert run.succeed("b") == ["started:c"]
+    assert run.succeed("c", 7) == ["execution:completed"]
+    assert run.state.output == {"c": 7}
 
 
 def test_a_failure_skips_what_needs_it_and_fails_the_execution_when_all_is_settled():
     """Independent branches run to their end before the execution fails."""
-    scheduler, _ = begin(
+    run = ScheduledRun(
         definition({"a": {}, "b": {}, "after_a": {"needs": ["a"]}, "last": {"needs": ["after_a"]}})
     )
-    scheduler.decide(NOW)
-    assert fail(scheduler, "a") == ["skipped:after_a", "skipped:last"]
-    assert succeed(scheduler, "b") == ["execution:failed"]
-    assert scheduler.state.error == "a: broken"
+    run.decide()
+    assert run.fail("a") == ["skipped:after_a", "skipped:last"]
+    assert run.succeed("b") == ["execution:failed"]
+    assert run.state.error == "a: broken"
 
 
 def test_a_false_condition_skips_the_node_but_not_what_needs_it():
     """A node skipped by its own `when` satisfies `all`."""
-    scheduler, _ = begin(
+    run = ScheduledRun(
         definition({"a": {}, "b": {"needs": ["a"], "when": "input.wanted"}, "c": {"needs": ["b"]}}),
         {"wanted": False},
     )
-    scheduler.decide(NOW)
-    assert succeed(scheduler, "a") == ["skipped:b", "started:c"]
+    run.decide()
+    assert run.succeed("a") == ["skipped:b", "started:c"]
 
 
 def test_a_skip_because_of_needs_passes_on():
     """Only a node's own `when` counts as satisfied; a skip from above does not."""
-    scheduler, _ = begin(
+    run = ScheduledRun(
         definition({"a": {}, "b": {"needs": ["a"]}, "c": {"needs": ["b"]}, "d": {"needs": ["c"]}})
     )
-    scheduler.decide(NOW)
-    assert fail(scheduler, "a") == ["skipped:b", "skipped:c", "skipped:d", "execution:failed"]
+    run.decide()
+    assert run.fail("a") == ["skipped:b", "skipped:c", "skipped:d", "execution:failed"]
 
 
 @pytest.mark.parametrize("condition", ["input.missing", "1 + 1", "nodes.a.output.x > 'y'"])
 def test_a_condition_that_cannot_be_evaluated_fails_the_node(condition: str):
     """Neither running nor skipping would be right when the condition says neither."""
-    scheduler, _ = begin(definition({"a": {}, "b": {"needs": ["a"], "when": condition}}), {})
-    scheduler.decide(NOW)
-    assert succeed(scheduler, "a", {"x": 1}) == ["failed:b", "execution:failed"]
-    assert (scheduler.state.error or "").startswith("b: when: ")
+    run = ScheduledRun(definition({"a": {}, "b": {"needs": ["a"], "when": condition}}), {})
+    run.decide()
+    assert run.succeed("a", {"x": 1}) == ["failed:b", "execution:failed"]
+    assert (run.state.error or "").startswith("b: when: ")
 
 
 def test_any_starts_with_the_first_success_and_only_once():
     """`any` does not wait for the other needs."""
-    scheduler, _ = begin(definition({"a": {}, "b": {}, "c": {"needs": ["a", "b"], "join": "any"}}))
-    scheduler.decide(NOW)
-    assert succeed(scheduler, "b") == ["started:c"]
-    assert succeed(scheduler, "a") == []
-    assert succeed(scheduler, "c") == ["execution:completed"]
+    run = ScheduledRun(definition({"a": {}, "b": {}, "c": {"needs": ["a", "b"], "join": "any"}}))
+    run.decide()
+    assert run.succeed("b") == ["started:c"]
+    assert run.succeed("a") == []
+    assert run.succeed("c") == ["execution:completed"]
 
 
 def test_any_is_skipped_when_no_need_succeeds():
     """Without one success there is nothing to go on with."""
-    scheduler, _ = begin(definition({"a": {}, "b": {}, "c": {"needs": ["a", "b"], "join": "any"}}))
-    scheduler.decide(NOW)
-    assert fail(scheduler, "a") == []
-    assert fail(scheduler, "b") == ["skipped:c", "execution:failed"]
+    run = ScheduledRun(definition({"a": {}, "b": {}, "c": {"needs": ["a", "b"], "join": "any"}}))
+    run.decide()
+    assert run.fail("a") == []
+    assert run.fail("b") == ["skipped:c", "execution:failed"]
 
 
 def test_all_done_runs_after_any_outcome_of_its_needs():
     """A clean-up runs after success, failure and skips alike; the execution still fails."""
-    scheduler, _ = begin(
+    run = ScheduledRun(
         definition(
             {
                 "a": {},
@@ -144,58 +111,54 @@ def test_all_done_runs_after_any_outcome_of_its_needs():
             }
         )
     )
-    scheduler.decide(NOW)
-    assert fail(scheduler, "a") == ["skipped:b", "started:tidy"]
-    assert succeed(scheduler, "tidy") == ["execution:failed"]
+    run.decide()
+    assert run.fail("a") == ["skipped:b", "started:tidy"]
+    assert run.succeed("tidy") == ["execution:failed"]
 
 
 def test_a_retry_starts_when_it_is_due_and_not_before():
     """The timer is the scheduler's; the clock is the caller's."""
-    scheduler, _ = begin(definition({"a": {"retry": {"max_attempts": 2}}}))
-    scheduler.decide(NOW)
-    step = scheduler.state.steps["a"]
-    scheduler.record(retrying(step, "error", "broken", NOW + 5, STAMP))
-    assert scheduler.next_due == pytest.approx(NOW + 5)
-    assert scheduler.decide(NOW + 4.9) == []
-    assert short(scheduler.decide(NOW + 5)) == ["started:a"]
-    assert scheduler.state.steps["a"].attempt == 2
-    assert scheduler.next_due is None
+    run = ScheduledRun(definition({"a": {"retry": {"max_attempts": 2}}}))
+    run.decide()
+    assert run.retry("a", NOW + 5) == []
+    assert run.due() == pytest.approx(NOW + 5)
+    assert run.decide(NOW + 4.9) == []
+    assert run.decide(NOW + 5) == ["started:a"]
+    assert run.step("a").attempt == 2
+    assert run.due() is None
 
 
 def test_no_more_than_some_steps_start_in_one_decision():
     """A thousand ready nodes are started in portions, so that the loop stays responsive."""
-    scheduler, _ = begin(definition({f"n{i}": {} for i in range(200)}))
-    portions = [len(scheduler.decide(NOW)) for _ in range(4)]
+    run = ScheduledRun(definition({f"n{i}": {} for i in range(200)}))
+    portions = [len(run.scheduler.decide(NOW)) for _ in range(4)]
     assert portions == [65, 64, 64, 8]
 
 
 def test_nothing_starts_once_a_cancel_is_requested():
     """The orchestrator interrupts what runs and then ends the execution."""
-    scheduler, _ = begin(definition({"a": {}, "b": {"needs": ["a"]}}))
-    scheduler.decide(NOW)
-    request = request_cancel(scheduler.state, "c1", "not needed", NOW)
-    assert request is not None
-    scheduler.record(request)
-    scheduler.record(completed(scheduler.state.steps["a"], None, STAMP))
-    assert scheduler.decide(NOW) == []
-    scheduler.cancelled(NOW + 1)
-    assert scheduler.state.status == "cancelled"
-    assert scheduler.state.error == "not needed"
+    run = ScheduledRun(definition({"a": {}, "b": {"needs": ["a"]}}))
+    run.decide()
+    assert run.cancel("not needed") == []
+    assert run.succeed("a") == []
+    run.cancelled(NOW + 1)
+    assert run.state.status == "cancelled"
+    assert run.state.error == "not needed"
 
 
 def test_the_output_expression_is_the_output():
     """A definition may say what comes out; otherwise it is the outputs of the leaves."""
-    scheduler, _ = begin(definition({"a": {}}, output={"n": "${nodes.a.output.n}"}))
-    scheduler.decide(NOW)
-    assert succeed(scheduler, "a", {"n": 3}) == ["execution:completed"]
-    assert scheduler.state.output == {"n": 3}
+    run = ScheduledRun(definition({"a": {}}, output={"n": "${nodes.a.output.n}"}))
+    run.decide()
+    assert run.succeed("a", {"n": 3}) == ["execution:completed"]
+    assert run.state.output == {"n": 3}
 
 
 def test_an_output_that_cannot_be_evaluated_fails_the_execution():
     """A run without its output has not done what was asked."""
-    scheduler, _ = begin(definition({"a": {}}, output="${nodes.a.output.n}"))
-    scheduler.decide(NOW)
-    assert succeed(scheduler, "a", {}) == ["execution:failed"]
+    run = ScheduledRun(definition({"a": {}}, output="${nodes.a.output.n}"))
+    run.decide()
+    assert run.succeed("a", {}) == ["execution:failed"]
 
 
 @st.composite
@@ -218,30 +181,31 @@ def workflows(draw: st.DrawFn) -> Definition:
 def play(workflow: Definition, seed: int) -> list[Event]:
     """Run a workflow with random outcomes in random order, recovering now and then."""
     source = random.Random(seed)
-    scheduler, log = begin(workflow)
-    now = NOW
-    while not scheduler.state.is_terminal:
+    run, now = ScheduledRun(workflow), NOW
+    while not run.state.is_terminal:
         if source.random() < 0.3:
-            # Recovery: a scheduler made from the log alone must go on as if nothing happened.
-            scheduler = Scheduler(Plan(workflow), fold(log))
-        log += scheduler.decide(now)
-        running = scheduler.attended
+            # Recovery: a scheduler made from the log must continue as if nothing had happened.
+            run.take_over()
+        run.log += run.scheduler.decide(now)
+        running = run.scheduler.attended
         if running:
-            step = source.choice(running)
-            stamp = format_timestamp(now)
-            event: Event
-            match source.randrange(5):
-                case 0:
-                    event = failed(step, "broken", stamp)
-                case 1:
-                    event = retrying(step, "error", "broken", now + 1, stamp)
-                case _:
-                    event = completed(step, {"n": source.randrange(9)}, stamp)
-            log.append(scheduler.record(event))
-        elif scheduler.next_due is not None:
-            now = max(now, scheduler.next_due)
-        assert len(log) < 2000, "the execution does not end"
-    return log
+            run.log.append(run.scheduler.record(random_end(source, source.choice(running), now)))
+        elif (due := run.due()) is not None:
+            now = max(now, due)
+        assert len(run.log) < 2000, "the execution does not end"
+    return run.log
+
+
+def random_end(source: random.Random, step: StepState, now: float) -> Event:
+    """Return an end of an attempt: mostly a success."""
+    stamp = format_timestamp(now)
+    match source.randrange(5):
+        case 0:
+            return failed(step, "broken", stamp)
+        case 1:
+            return retrying(step, "error", "broken", now + 1, stamp)
+        case _:
+            return completed(step, {"n": source.randrange(9)}, stamp)
 
 
 @settings(max_examples=300, deadline=None)
@@ -287,12 +251,12 @@ def test_a_recovered_scheduler_decides_as_the_one_that_wrote_the_log(
 ):
     """Cutting the log at any event and going on from the fold gives the same decisions."""
     source = random.Random(seed)
-    scheduler, log = begin(workflow)
-    log += scheduler.decide(NOW)
-    while scheduler.attended and source.random() < 0.9:
-        step = source.choice(scheduler.attended)
-        log.append(scheduler.record(completed(step, {"n": 1}, STAMP)))
-        recovered = Scheduler(Plan(workflow), fold(log))
-        decided = scheduler.decide(NOW)
-        log += decided
+    run = ScheduledRun(workflow)
+    run.log += run.scheduler.decide(NOW)
+    while run.scheduler.attended and source.random() < 0.9:
+        step = source.choice(run.scheduler.attended)
+        run.log.append(run.scheduler.record(completed(step, {"n": 1}, STAMP)))
+        recovered = Scheduler(run.plan, fold(run.log))
+        decided = run.scheduler.decide(NOW)
+        run.log += decided
         assert sorted(short(recovered.decide(NOW))) == sorted(short(decided))
