@@ -1,4 +1,4 @@
-"""Validation: every problem at once, each with its place, and never an exception."""
+"""Validation of workflow definitions reports all problems with their positions."""
 
 import socket
 from itertools import pairwise
@@ -30,14 +30,14 @@ TYPES = {
 
 
 def problems_of(document, **options):
-    """Return what is wrong with a document, as (pointer, detail)."""
+    """Return the problems of a document as (pointer, detail)."""
     definition, problems = validate(document, TYPES, **options)
     assert (definition is None) == bool(problems)
     return [(problem.pointer, problem.detail) for problem in problems]
 
 
 def problems_of_node(**fields):
-    """Return what is wrong with a node, with pointers from the node on."""
+    """Return the problems of a node, with pointers relative to the node."""
     return [
         (place.removeprefix("/nodes/n"), detail)
         for place, detail in problems_of({"id": "w", "nodes": {"n": {**TRANSFORM, **fields}}})
@@ -45,7 +45,7 @@ def problems_of_node(**fields):
 
 
 def resolve(document, place):
-    """Return what a JSON Pointer points to."""
+    """Resolve a JSON Pointer."""
     value = document
     for token in place.split("/")[1:]:
         key = token.replace("~1", "/").replace("~0", "~")
@@ -53,8 +53,8 @@ def resolve(document, place):
     return value
 
 
-def test_a_sound_definition_has_no_problems():
-    """Everything that a definition may say, said at once."""
+def test_a_valid_definition_has_no_problems():
+    """The definition uses every field."""
     document = {
         "id": "purchase-order",
         "name": "Purchase order",
@@ -169,8 +169,8 @@ def test_a_sound_definition_has_no_problems():
         ),
     ],
 )
-def test_a_fault_of_the_document_is_reported_at_its_place(document, place, words):
-    """One fault, one problem."""
+def test_a_problem_of_the_document_is_reported_at_its_position(document, place, words):
+    """Each error gives exactly one problem."""
     ((found, detail),) = problems_of(document)
     assert found == place
     assert words in detail
@@ -227,8 +227,8 @@ def test_a_fault_of_the_document_is_reported_at_its_place(document, place, words
         ({"when": "${input.n > 1}"}, "/when", "remove ${ and }"),
     ],
 )
-def test_a_fault_of_a_node_is_reported_at_its_place(fields, place, words):
-    """One fault, one problem, whatever field it is in."""
+def test_a_problem_of_a_node_is_reported_at_its_position(fields, place, words):
+    """Each error in any field gives exactly one problem."""
     ((found, detail),) = problems_of_node(**fields)
     assert found == place
     assert words in detail
@@ -291,8 +291,8 @@ def test_a_fault_of_a_node_is_reported_at_its_place(fields, place, words):
         ({"type": "emit", "with": {"procedure": "a b"}}, "/with/procedure", "joined by dots"),
     ],
 )
-def test_what_a_node_type_takes_is_checked(node, place, words):
-    """Each kind of parameter, for the shipped types and for a user's."""
+def test_parameters_of_node_types_are_checked(node, place, words):
+    """Each kind of parameter, for built-in and custom types."""
     found = problems_of({"id": "w", "nodes": {"n": node}})
     assert [at for at, _ in found][-1] == f"/nodes/n{place}"
     assert words in found[-1][1]
@@ -342,8 +342,8 @@ DO = {"type": "po.parse", "with": {"file": "${item}"}}
         ({"on_timeout": "fail"}, "/on_timeout", "on_timeout is allowed on await only"),
     ],
 )
-def test_a_fault_of_a_map_is_reported_at_its_place(fields, place, words):
-    """What it does for an item is checked like a node, as deep as it goes."""
+def test_a_problem_of_a_map_is_reported_at_its_position(fields, place, words):
+    """The work of a map is checked like a node."""
     of_node = {"with", "retry", "timeout", "on_crash", "on_timeout"}
     takes = {key: value for key, value in fields.items() if key not in of_node}
     node = {
@@ -356,8 +356,8 @@ def test_a_fault_of_a_map_is_reported_at_its_place(fields, place, words):
     assert words in detail
 
 
-def test_what_a_map_does_may_name_nodes_that_ran_before_the_map():
-    """And no others."""
+def test_the_work_of_a_map_may_use_nodes_that_ran_before_the_map():
+    """Other nodes are refused."""
     do = {"type": "transform", "with": {"value": "${nodes.a.output + nodes.b.output + item}"}}
     nodes = {
         "a": TRANSFORM,
@@ -372,20 +372,20 @@ def test_what_a_map_does_may_name_nodes_that_ran_before_the_map():
     ]
 
 
-def test_an_expression_may_stand_for_any_parameter():
-    """What it gives is known only when it runs."""
+def test_any_parameter_may_be_an_expression():
+    """The type of its value is not known before it is evaluated."""
     node = {"type": "delay", "with": {"duration": "${input.wait}"}}
     assert problems_of({"id": "w", "nodes": {"n": node}}) == []
 
 
-def test_an_open_node_type_takes_anything():
-    """A user's function with ``**fields``."""
+def test_an_open_node_type_takes_any_parameter():
+    """A custom function with ``**fields`` is open."""
     node = {"type": "anything", "with": {"a": 1, "b": "${input.b}"}}
     assert problems_of({"id": "w", "nodes": {"n": node}}) == []
 
 
 def test_every_problem_is_reported_at_once():
-    """Structure, expressions and graph are all looked at, however broken the others are."""
+    """Problems of the structure, the expressions and the graph are reported together."""
     document = {
         "id": "no good",
         "nodes": {
@@ -408,7 +408,7 @@ def test_every_problem_is_reported_at_once():
 
 
 def test_a_cycle_names_its_nodes_in_order():
-    """Each of them needs the one before it."""
+    """Each node needs the one before it."""
     needs = {"a": ["c"], "b": ["a"], "c": ["b"], "d": ["a"]}
     nodes = {node: {**TRANSFORM, "needs": needs[node]} for node in needs}
     ((place, detail),) = problems_of({"id": "w", "nodes": nodes})
@@ -420,7 +420,7 @@ def test_a_cycle_names_its_nodes_in_order():
 
 
 def test_an_expression_may_only_use_nodes_that_ran_before():
-    """The output may use all; a node only what leads to it, directly or not."""
+    """The output may use all nodes, and a node only its ancestors."""
     nodes = {
         "a": TRANSFORM,
         "b": {**TRANSFORM, "needs": ["a"]},
@@ -433,8 +433,8 @@ def test_an_expression_may_only_use_nodes_that_ran_before():
     ]
 
 
-def test_the_id_must_be_the_one_it_is_stored_under():
-    """It may be left out where the place tells it."""
+def test_the_id_must_match_the_stored_id():
+    """The id may be omitted if it is known from the request."""
     nodes = {"n": TRANSFORM}
     assert problems_of({"nodes": nodes}, workflow_id="w") == []
     ((place, _),) = problems_of({"id": "v", "nodes": nodes}, workflow_id="w")
@@ -442,10 +442,10 @@ def test_the_id_must_be_the_one_it_is_stored_under():
 
 
 class TestLimits:
-    """What keeps a definition from being a burden."""
+    """Limits of size and time."""
 
     def test_ten_thousand_nodes_are_checked_in_seconds(self):
-        """A chain in which each node uses the output of the one before."""
+        """Each node in the chain uses the output of the one before it."""
         nodes = {
             f"n{i}": {
                 "type": "transform",
@@ -459,22 +459,22 @@ class TestLimits:
         assert definition is not None
         assert len(graph_of(definition).layers()) == MAX_NODES
 
-    def test_one_node_more_is_too_many(self):
-        """Said once, without looking at each."""
+    def test_one_more_node_is_too_many(self):
+        """The limit is reported once, without checking each node."""
         nodes = {f"n{i}": TRANSFORM for i in range(MAX_NODES + 1)}
         assert problems_of({"id": "w", "nodes": nodes}) == [
             ("/nodes", "10001 nodes; the limit is 10000")
         ]
 
-    def test_a_definition_has_one_mebibyte_at_the_most(self):
-        """Measured in its canonical form."""
+    def test_a_definition_has_at_most_one_mebibyte(self):
+        """The limit applies to the canonical form."""
         text = "x" * MAX_BYTES
         ((place, detail),) = problems_of_node(**{"with": {"value": text}})
         assert place == ""
         assert f"the limit is {MAX_BYTES}" in detail
 
     def test_problems_and_hints_are_limited(self):
-        """Ten thousand typing errors against ten thousand names were once minutes of work."""
+        """Unlimited hints for ten thousand typos would take minutes."""
         nodes = {f"n{i}": {**TRANSFORM, "needs": [f"m{i}"]} for i in range(MAX_NODES)}
         problems = problems_of({"id": "w", "nodes": nodes})
         assert len(problems) == MAX_PROBLEMS
@@ -499,14 +499,14 @@ class TestInputSchemas:
             ({"$id": "http://[", "properties": {"a": {"$id": "b"}}}, "/input"),
         ],
     )
-    def test_what_is_no_schema_is_reported(self, schema, place):
-        """At the keyword, where there is one."""
+    def test_an_invalid_schema_is_reported(self, schema, place):
+        """The position is that of the keyword, if there is one."""
         ((found, detail),) = problems_of({"id": "w", "input": schema, "nodes": {"n": TRANSFORM}})
         assert found == place
         assert detail.startswith("not a JSON Schema: ")
 
-    def test_every_fault_of_a_schema_is_reported(self):
-        """Not the first one alone."""
+    def test_every_problem_of_a_schema_is_reported(self):
+        """All problems are reported at once."""
         schema = {"type": "strng", "minimum": "1", "items": {"maximum": []}}
         places = [
             place
@@ -525,12 +525,12 @@ class TestInputSchemas:
             {"const": {"$ref": "anything"}},
         ],
     )
-    def test_schemas_that_refer_to_themselves_are_fine(self, schema):
-        """As long as what they refer to is there."""
+    def test_recursive_schemas_are_valid(self, schema):
+        """All references can be resolved."""
         assert problems_of({"id": "w", "input": schema, "nodes": {"n": TRANSFORM}}) == []
 
     def test_a_reference_to_the_network_fetches_nothing(self):
-        """Somebody listens, and nobody comes."""
+        """A listening server receives no connection."""
         with socket.create_server(("127.0.0.1", 0)) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}/schema.json"
             schema = {"properties": {"a": {"$ref": url}}}
@@ -543,7 +543,7 @@ class TestInputSchemas:
         assert (place, url in detail) == ("/input", True)
 
     def test_a_schema_that_is_too_deep_is_reported(self):
-        """Jsonschema recurses."""
+        """The library checks schemas recursively."""
         schema: object = {}
         for _ in range(300):
             schema = {"not": schema}
@@ -552,10 +552,10 @@ class TestInputSchemas:
 
 
 class TestEditorForm:
-    """Nodes as a list, needs as edges."""
+    """The editor form: a list of nodes, and needs as edges."""
 
     def test_nodes_and_edges_mean_the_same_as_needs(self):
-        """Field for field, whichever of the two says it."""
+        """Both forms give the same definition."""
         edited = {
             "id": "w",
             "nodes": [
@@ -600,7 +600,7 @@ class TestEditorForm:
 
     @given(st.data())
     def test_any_graph_means_the_same_in_both_forms(self, data):
-        """Whatever the edges are, cycles included."""
+        """For any edges, including cycles."""
         names = data.draw(st.lists(st.sampled_from("abcdefgh"), min_size=1, unique=True))
         pairs = st.tuples(st.sampled_from(names), st.sampled_from(names))
         edges = data.draw(st.lists(pairs, max_size=12, unique=True))
@@ -618,8 +618,8 @@ class TestEditorForm:
         assert edited.definition == written.definition
         assert len(edited.problems) == len(written.problems)
 
-    def test_nodes_that_wait_map_and_start_others_are_edited_alike(self):
-        """What is a field of a node is one, everything else goes into `with`."""
+    def test_await_map_and_workflow_nodes_can_be_edited(self):
+        """Fields of a node stay fields; all other keys go into `with`."""
         edited = {
             "id": "w",
             "nodes": [
@@ -657,14 +657,14 @@ class TestEditorForm:
         assert validate(edited, TYPES) == validate(written, TYPES)
         assert validate(edited, TYPES).problems == []
 
-    def test_a_problem_of_an_items_work_is_placed_in_the_editors_document(self):
-        """However deep it is."""
+    def test_a_problem_of_a_maps_work_has_a_position_in_the_editors_document(self):
+        """At any depth."""
         data = {"for_each": "input.x", "do": {"type": "nope"}}
         document = {"id": "w", "nodes": [{"id": "each", "type": "map", "data": data}]}
         assert [place for place, _ in problems_of(document)] == ["/nodes/0/data/do/type"]
 
-    def test_problems_are_placed_in_the_document_as_it_was_given(self):
-        """An editor can show only what is in its own form."""
+    def test_problems_have_positions_in_the_editors_document(self):
+        """An editor can only show positions in its own document."""
         document = {
             "id": "w",
             "nodes": [
@@ -705,13 +705,13 @@ class TestEditorForm:
         for place, _ in found:
             resolve(document, place)
 
-    def test_edges_that_are_no_list_are_reported(self):
-        """And the nodes are still looked at."""
+    def test_edges_must_be_a_list(self):
+        """The nodes are checked nevertheless."""
         document = {"id": "w", "nodes": [{"id": "n", "type": "nope"}], "edges": 5}
         assert [place for place, _ in problems_of(document)] == ["/edges", "/nodes/0/type"]
 
-    def test_an_edge_without_a_source_does_not_come_from_a_node_called_none(self):
-        """What is missing has no name."""
+    def test_an_edge_without_a_source_is_invalid(self):
+        """A missing source is not the node "None"."""
         nodes = [{"id": n, "type": "transform", "data": {"value": 1}} for n in ("None", "b")]
         document = {"id": "w", "nodes": nodes, "edges": [{"target": "b"}]}
         assert [place for place, _ in problems_of(document)] == ["/edges/0"]
@@ -789,7 +789,7 @@ DOCUMENTS = JSON | st.fixed_dictionaries(
 
 @given(DOCUMENTS)
 def test_any_json_is_either_a_definition_or_has_problems(document):
-    """Never an exception; a definition that comes out is one that goes in again unchanged."""
+    """Validation never raises, and a valid definition is unchanged by another validation."""
     definition, problems = validate(document)
     assert (definition is None) == bool(problems)
     if definition is not None:
@@ -806,14 +806,14 @@ def test_any_json_is_either_a_definition_or_has_problems(document):
 
 
 @given(DOCUMENTS)
-def test_every_problem_is_at_a_place_that_exists(document):
-    """A pointer leads to the value that is wrong, or to where something is missing."""
+def test_every_problem_has_an_existing_position(document):
+    """A pointer leads to the invalid value, or to the object that lacks a field."""
     for problem in validate(document).problems:
         resolve(document, problem.pointer)
 
 
 @given(st.text(max_size=10), st.lists(st.text(max_size=5), max_size=3))
-def test_pointers_lead_back_through_any_key(key, keys):
+def test_pointers_support_any_key(key, keys):
     """Slashes and tildes are escaped (RFC 6901)."""
     document: object = 1
     for name in reversed([key, *keys]):

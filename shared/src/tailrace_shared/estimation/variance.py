@@ -17,7 +17,7 @@ _MAX_PRIOR_STEPS: Final = 30.0
 _MIN_PRIOR_STEPS: Final = 0.5
 _DEFAULT_PRIOR_STEPS: Final = 4.0
 _MAX_DOMINANCE: Final = 0.8
-"""If one step makes up more of a run than this, steps and runs cannot be told apart."""
+"""If one step makes up more of a run than this, steps and runs cannot be separated."""
 
 
 class Variance(NamedTuple):

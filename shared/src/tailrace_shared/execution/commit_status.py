@@ -3,7 +3,7 @@
 Every commit names its workflow. The last commit of a batch also has the status of the execution:
 ``<status> <waits> <digest>``, where ``waits`` is the number of steps that wait for a signal, and
 the digest identifies these steps (omitted if there are none). So a snapshot of all live executions
-reads one commit of each, whatever the length of their logs.
+reads one commit of each, independent of the length of their logs.
 
 The digest is the exclusive or of one hash per wait. A reader that has a list of waits from an
 index compares digests to check that the list belongs to this commit.

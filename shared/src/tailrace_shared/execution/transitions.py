@@ -1,4 +1,4 @@
-"""The state machine of executions and steps: which event may follow in which status."""
+"""The state machine of executions and steps."""
 
 from collections.abc import Mapping
 from typing import Final, Literal

@@ -56,7 +56,7 @@ class Expression:
         source: its text.
         names: the top-level names that it uses.
         nodes: the ids of the nodes that it uses; None if it uses ``nodes`` as a whole.
-        secret: the name of a secret if the expression is nothing but that secret.
+        secret: the name of the secret if the expression is only a reference to it.
     """
 
     source: str
