@@ -252,7 +252,7 @@ async def record(folder: Path, scratch: Path) -> None:
             }
             stop.set()
             await reviving
-            await opened.judge(records, modelled=False)
+            await opened.check(records, modelled=False)
     write(folder, {names.get(execution): found for execution, found in records.items()})
 
 

@@ -92,7 +92,7 @@ async def stress(arguments: argparse.Namespace, folder: Path) -> str:
             healed = time.monotonic()
             records = await opened.settled(arguments.bound)
             last = time.monotonic() - healed
-            statuses = await opened.judge(records)
+            statuses = await opened.check(records)
             return (
                 f"{len(records)} executions {dict(statuses)}, the last {last:.1f} s after the end; "
                 f"faults {dict(opened.faults)}; commands {dict(opened.accepted)}"

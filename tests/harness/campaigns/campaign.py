@@ -1,8 +1,7 @@
-"""Many random executions on workers that are hurt, and a judgement on all that became of them.
+"""Random executions on workers under faults, and the checks of all results.
 
-A campaign uses what the API uses (starters, commanders, signals) but not HTTP. It insists on each
-request until it is answered, as a client with an idempotency key does, so whatever is accepted
-must be found applied.
+A campaign calls the commands that the API uses, without HTTP. Like a client with an idempotency
+key, it retries each request until there is a response, so every accepted request must be applied.
 """
 
 import asyncio
@@ -49,25 +48,25 @@ from tailrace_shared.subjects import LogFilter
 from tailrace_shared.workflow.definition import Definition
 
 T = TypeVar("T")
-_LOOK: Final = 3.0
-"""Seconds after which the log is read although nothing was heard: a killed NATS tells nobody."""
-_CLEARED: Final = 60.0
-"""Seconds in which what has ended must be struck out of the live index."""
+_POLL_INTERVAL_S: Final = 3.0
+"""Interval of reading the log without a notification, which a killed NATS does not send."""
+_LIVE_INDEX_TIMEOUT_S: Final = 60.0
+"""Time limit for ended executions to leave the live index."""
 
 
 class Campaign:
-    """Executions, workers, and the faults between them.
+    """Executions, workers and faults.
 
     Args:
         site: an installation; its NATS may be killed.
-        folder: where steps note what they did.
-        source: where chance comes from.
+        folder: where steps note their effects.
+        source: the source of randomness.
 
     Attributes:
-        workers: the fleet.
-        accepted: how many commands of which kind were accepted.
-        cancelled: executions of which a cancel was accepted.
-        faults: how often each fault was made.
+        workers: the worker processes.
+        accepted: number of accepted commands, by kind.
+        cancelled: executions with an accepted cancellation.
+        faults: number of injected faults, by kind.
     """
 
     def __init__(self, site: Installation, folder: Path, source: Random) -> None:
@@ -102,13 +101,13 @@ class Campaign:
         self.workers.append(service)
         return service
 
-    # What is asked
+    # Requests
 
-    async def insist(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask until there is an answer."""
+    async def insist(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Repeat a call until NATS responds."""
         while True:
             try:
-                return await ask()
+                return await call()
             except (UnavailableError, JetStreamError):
                 await asyncio.sleep(0.2)
 
@@ -143,7 +142,7 @@ class Campaign:
         )
 
     async def command(self, execution: str, kind: str) -> bool:
-        """Ask something of an execution; returns whether it was accepted."""
+        """Send a command to an execution; returns whether it was accepted."""
         by = Caller("ann", new_token())
         decision = Decision(decision=self.source.choice(["approved", "rejected"]))
         asks: dict[str, Callable[[], Awaitable[Any]]] = {
@@ -164,7 +163,7 @@ class Campaign:
         return True
 
     async def decide(self, execution: str, decision: Decision) -> bool:
-        """Give a step its signal; returns whether it still waited for one."""
+        """Send a decision to a step; returns whether the step still waited for one."""
         by = Caller("ann", new_token())
         try:
             await self.insist(lambda: self.commander.resolve(TENANT, execution, decision, by))
@@ -193,35 +192,35 @@ class Campaign:
         await asyncio.get_running_loop().run_in_executor(None, call)
 
     async def kill_and_restart(self) -> None:
-        """SIGKILL to a worker; another comes."""
+        """Kill a worker with SIGKILL, and restart it."""
         worker = self.source.choice(self.workers)
         await self._in_thread(worker.kill)
         await asyncio.sleep(self.source.uniform(0, 1))
         await self._in_thread(worker.start)
 
     async def stop_and_restart(self) -> None:
-        """SIGTERM to a worker; another comes."""
+        """Stop a worker with SIGTERM, and restart it."""
         worker = self.source.choice(self.workers)
         await self._in_thread(lambda: worker.stop(25))
         await self._in_thread(worker.start)
 
     async def freeze(self, longest: float = 5.0) -> None:
-        """SIGSTOP to a worker, for some time around the ack wait and beyond."""
+        """Freeze a worker with SIGSTOP, for about the ack wait or longer."""
         worker = self.source.choice(self.workers)
         worker.freeze()
         await asyncio.sleep(self.source.uniform(1.8, longest))
-        # It may have died of an order in the moment before it was frozen.
+        # An order may have killed it just before.
         with contextlib.suppress(ProcessLookupError):
             worker.thaw()
 
     async def freeze_then_kill(self) -> None:
-        """A job is delivered again while its worker is frozen; then one of the two dies."""
+        """Freeze a worker until its job is redelivered, then kill a worker."""
         await self.freeze(2.6)
         await asyncio.sleep(self.source.uniform(0.2, 0.8))
         await self.kill_and_restart()
 
     async def kill_nats(self) -> None:
-        """NATS dies and comes back."""
+        """Kill NATS and restart it."""
         server = self.site.nats
         assert isinstance(server, NatsServer)
         await self._in_thread(server.kill)
@@ -229,7 +228,7 @@ class Campaign:
         await self._in_thread(server.start)
 
     async def hurt(self, *, nats: bool = True) -> None:
-        """Make one fault at random, and heal it."""
+        """Inject one random fault, and recover from it."""
         kinds = [
             self.kill_and_restart,
             self.kill_and_restart,
@@ -243,30 +242,30 @@ class Campaign:
         await fault()
 
     async def revive(self, until: asyncio.Event) -> None:
-        """Restart workers that have died of an order, until told to stop."""
+        """Restart workers that an order has killed, until ``until`` is set."""
         while not until.is_set():
             for worker in self.workers:
                 process = worker._process
                 if process is not None and process.poll() is not None:
-                    self.faults["died of an order"] += 1
-                    # It may die of the next one before it has said that it is ready.
+                    self.faults["killed by an order"] += 1
+                    # The next order may kill it before it is ready.
                     with contextlib.suppress(RuntimeError):
                         await self._in_thread(worker.start)
             await asyncio.sleep(0.05)
 
     def order_death(self, moment: str, event: str) -> None:
-        """Have one worker die ``before`` or ``after`` it appends a commit with an event."""
+        """Order one worker to die ``before`` or ``after`` it appends a commit with an event."""
         (self.folder / "deaths" / f"{moment}.{event}").touch()
 
     @property
     def orders(self) -> list[str]:
-        """The orders to die that nobody has taken yet."""
+        """The orders that no worker has executed yet."""
         return sorted(order.name for order in (self.folder / "deaths").iterdir())
 
-    # What became of it
+    # Checks
 
     async def records(self) -> dict[str, Record]:
-        """Return all executions, as the log tells them."""
+        """Read all executions from the log."""
         commits: dict[str, list[Commit]] = defaultdict(list)
         after, is_more = 0, True
         while is_more:
@@ -282,13 +281,13 @@ class Campaign:
         return Record(self._definitions[state.workflow_id, state.version], commits)
 
     async def settled(self, timeout: float) -> dict[str, Record]:
-        """Wait until every execution has ended; those that are held are resumed.
+        """Wait until every execution has ended; resume those that are held.
 
         Raises:
             AssertionError: some have not, within ``timeout`` seconds.
         """
         deadline = asyncio.get_running_loop().time() + timeout
-        async with self.hearing(b'"type":"execution:c', b'"type":"execution:failed"') as ended:
+        async with self.watching(b'"type":"execution:c', b'"type":"execution:failed"') as ended:
             while True:
                 records = await self.insist(self.records)
                 open_ones = {
@@ -305,27 +304,27 @@ class Campaign:
                 await ended.all_of(set(open_ones))
 
     @contextlib.asynccontextmanager
-    async def hearing(self, *signs: bytes) -> AsyncIterator["Heard"]:
-        """Hear of commits that have one of some signs in them."""
-        heard = Heard()
+    async def watching(self, *signs: bytes) -> AsyncIterator["Seen"]:
+        """Collect the executions whose live commits contain one of some texts."""
+        seen = Seen()
 
-        async def hear(message: Msg) -> None:
+        async def collect(message: Msg) -> None:
             if any(sign in message.data for sign in signs):
-                heard.add(message.subject.rpartition(".")[2])
+                seen.add(message.subject.rpartition(".")[2])
 
         live = self.site.subjects.tenant_live(TENANT)
-        subscription = await self.site.jetstream.client.subscribe(live, cb=hear)
+        subscription = await self.site.jetstream.client.subscribe(live, cb=collect)
         try:
-            yield heard
+            yield seen
         finally:
             await subscription.unsubscribe()
 
-    async def judge(self, records: dict[str, Record], *, modelled: bool = True) -> Counter[str]:
-        """Assert that all is well; returns how many executions ended how.
+    async def check(self, records: dict[str, Record], *, modelled: bool = True) -> Counter[str]:
+        """Assert that nothing is wrong; returns the number of executions by status.
 
         Args:
             records: all executions.
-            modelled: whether the naive model knows how their steps must end.
+            modelled: whether to compare the ends of steps with the naive model.
         """
         problems: list[str] = []
         statuses: Counter[str] = Counter()
@@ -341,40 +340,40 @@ class Campaign:
         problems += [f"{execution} has no log" for execution in set(self.started) - set(records)]
         problems += family_violations(records)
         problems += wrong_headers(records)
-        problems += await self._misindexed(records)
+        problems += await self._wrong_indexes(records)
         problems += self._wrong_effects(records)
         assert not problems, "\n".join(problems[:40])
         return statuses
 
-    async def _misindexed(self, records: dict[str, Record]) -> list[str]:
-        """Return what the small indexes say that is not so."""
+    async def _wrong_indexes(self, records: dict[str, Record]) -> list[str]:
+        """Return the wrong entries of the live and the result index."""
         live = LiveIndex(self.site.jetstream, self.site.subjects)
         results = ResultIndex(self.site.jetstream, self.site.subjects)
-        deadline = asyncio.get_running_loop().time() + _CLEARED
-        # An execution is struck out after its end, and after a crash by whoever comes next.
+        deadline = asyncio.get_running_loop().time() + _LIVE_INDEX_TIMEOUT_S
+        # An execution leaves the index after its end; after a crash, the next worker removes it.
         while left := await self.insist(lambda: live.of_tenant(TENANT)):
             if asyncio.get_running_loop().time() > deadline:
                 break
             await asyncio.sleep(0.2)
         last = last_results(records)
-        told = await self.insist(lambda: results.of(TENANT, last))
+        indexed = await self.insist(lambda: results.of(TENANT, last))
         return [
             *(f"{entry.execution} is live by the index" for entry in left),
             *(
-                f"the last result of {workflow} is {told.get(workflow)}, not {result}"
+                f"the last result of {workflow} is {indexed.get(workflow)}, not {result}"
                 for workflow, result in last.items()
-                if told.get(workflow) != result
+                if indexed.get(workflow) != result
             ),
         ]
 
     def _endings(self, record: Record, state: ExecutionState) -> list[str]:
-        # What a rerun has kept, its original is judged for.
+        # Steps that a rerun keeps are checked in the original.
         if state.status == "cancelled" or state.rerun_of is not None or state.from_node is not None:
             return []
         return wrong_endings(record, state)
 
     def _wrong_effects(self, records: dict[str, Record]) -> list[str]:
-        """Return which effects are wrong, as a service sees them that takes each key once."""
+        """Return the wrong effects, as a service sees them that accepts each key once."""
         file = self.folder / "effects"
         lines = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
         began = Counter((step, attempt) for what, step, attempt, _ in lines if what == "began")
@@ -409,7 +408,7 @@ class Campaign:
 
 @contextlib.asynccontextmanager
 async def campaign(nats: NatsDeployment, folder: Path, seed: int) -> AsyncIterator[Campaign]:
-    """Open a campaign on a NATS of its own; workers find the node functions by the environment."""
+    """Open a campaign on a dedicated NATS; workers find node functions through PYTHONPATH."""
     paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     around = {"PROOF_FOLDER": str(folder), "PYTHONPATH": os.pathsep.join(paths)}
     before = {name: os.environ.get(name) for name in around}
@@ -427,22 +426,22 @@ async def campaign(nats: NatsDeployment, folder: Path, seed: int) -> AsyncIterat
                 os.environ[name] = value
 
 
-class Heard:
-    """Executions of which something was heard."""
+class Seen:
+    """Executions with a matching commit."""
 
     def __init__(self) -> None:
         self._executions: set[str] = set()
         self._more = asyncio.Event()
 
     def add(self, execution: str) -> None:
-        """Hear of one."""
+        """Add one."""
         self._executions.add(execution)
         self._more.set()
 
     async def all_of(self, executions: set[str]) -> None:
-        """Wait until all were heard of; not for long, as a NATS that is killed tells nobody."""
+        """Wait until all are seen, or for the poll interval: a killed NATS sends nothing."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK):
+            async with asyncio.timeout(_POLL_INTERVAL_S):
                 while not executions <= self._executions:
                     self._more.clear()
                     await self._more.wait()

@@ -1,12 +1,12 @@
-"""Node functions for workers that tests hurt, and the ways in which such a worker hurts itself.
+"""Node functions and fault injection for workers in campaigns.
 
-Workers load this module by ``TAILRACE_NODES``; ``PROOF_FOLDER`` says where steps note what they
-did and where tests leave their orders:
+Workers load this module through ``TAILRACE_NODES``. In the folder ``PROOF_FOLDER`` steps note their
+effects, and tests leave orders:
 
 ``deaths/<before|after>.<event>``: the first worker that is about to append (has appended) a commit
-with such an event dies on the spot, as by SIGKILL, once.
+with such an event kills itself with SIGKILL, once.
 
-``clock``: seconds by which the worker's clock is wrong; read again at SIGUSR1.
+``clock``: the error of the worker's clock in seconds, read at the start and at SIGUSR1.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ _FOLDER = Path(os.environ.get("PROOF_FOLDER", "."))
 def _note(ctx: NodeContext, what: str) -> None:
     line = f"{what} {ctx.execution_id}:{ctx.node_id} {ctx.attempt} {ctx.idempotency_key}\n"
     with (_FOLDER / "effects").open("a") as effects:
-        effects.write(line)  # one write, so lines of several processes do not mix
+        effects.write(line)  # one write, so that lines of several processes do not mix
 
 
 def _die() -> None:
@@ -44,7 +44,7 @@ def _work(ctx: NodeContext, die: str) -> None:
 
 def _result(ctx: NodeContext, fails: int, size: int) -> Any:
     if ctx.attempt <= fails:
-        raise NodeFailedError("as it was told")
+        raise NodeFailedError("failed as configured")
     return "x" * size if size else {"attempt": ctx.attempt}
 
 
@@ -57,7 +57,7 @@ async def step(
     bytes: int = 0,  # noqa: A002 - a key of `with`
     die: str = "",
 ) -> Any:
-    """Take effect, take time, fail as often as told."""
+    """Note an effect, sleep, and fail ``fails`` times."""
     del folder
     _work(ctx, die)
     await asyncio.sleep(seconds)
@@ -68,7 +68,7 @@ async def step(
 def actor(
     ctx: NodeContext, folder: str = "", fails: int = 0, seconds: float = 0.0, die: str = ""
 ) -> Any:
-    """Do the same as an actor."""
+    """Do the same on an actor."""
     del folder
     _work(ctx, die)
     time.sleep(seconds)
@@ -77,32 +77,32 @@ def actor(
 
 @node("proof.talk")
 async def talk(ctx: NodeContext, about: Any = None) -> None:
-    """Report and write, with fields."""
-    told = {} if about is None else {"about": about}
-    ctx.progress(50, "half of it", done=1, **told)
-    ctx.log("a line", level="warning", where="here", **told)
+    """Report progress and write a log line, with fields."""
+    fields = {} if about is None else {"about": about}
+    ctx.progress(50, "half of it", done=1, **fields)
+    ctx.log("a line", level="warning", where="here", **fields)
 
 
-# Ways to be hurt
+# Fault injection
 
 _append: Any = vars(log_writer)["append"]
 _clock = time.time
 _offset = 0.0
 
 
-async def _deadly_append(*args: Any, **options: Any) -> int:
-    _obey("before", args[3])
+async def _fatal_append(*args: Any, **options: Any) -> int:
+    _execute_orders("before", args[3])
     sequence: int = await _append(*args, **options)
-    _obey("after", args[3])
+    _execute_orders("after", args[3])
     return sequence
 
 
-def _obey(moment: str, payload: bytes) -> None:
+def _execute_orders(moment: str, payload: bytes) -> None:
     for order in os.listdir(_FOLDER / "deaths"):  # noqa: PTH208 - on every commit
         when, _, event = order.partition(".")
         if when == moment and f'"type":"{event}"'.encode() in payload:
             with contextlib.suppress(FileNotFoundError):
-                # Whoever takes the order dies of it, and nobody else.
+                # Only the worker that removes the order dies.
                 (_FOLDER / "deaths" / order).unlink()
                 _die()
 
@@ -118,7 +118,7 @@ def _wrong_clock() -> float:
 
 
 if "PROOF_FOLDER" in os.environ:
-    vars(log_writer)["append"] = _deadly_append
+    vars(log_writer)["append"] = _fatal_append
     signal.signal(signal.SIGUSR1, _read_clock)
     _read_clock()
     time.time = _wrong_clock

@@ -1,7 +1,6 @@
-"""What must hold between executions: child runs, reruns, and how many may run at once.
+"""Invariants between executions: child runs, reruns, and concurrency limits.
 
-The logs of all executions lie in one stream, so the sequences of their commits say what came
-before what, whatever the clocks of their writers said.
+All logs are in one stream, so the sequences of commits give their order, independent of clocks.
 """
 
 from collections import defaultdict
@@ -31,11 +30,11 @@ Records = Mapping[str, Record]
 
 
 def family_violations(records: Records) -> list[str]:
-    """Return what is wrong between executions, given all of them by id, in sentences."""
+    """Return the violations between executions, given all of them by id, as sentences."""
     return [
         *_children(records),
         *(problem for record in records.values() for problem in _rerun(record, records)),
-        *_crowds(records),
+        *_concurrency(records),
     ]
 
 
@@ -113,7 +112,7 @@ def _linked(parent: str, waits_at: int, event: StepWaiting, records: Records) ->
 
 
 def _answered(record: Record, records: Records) -> Iterator[str]:
-    """See that a step whose child has ended says what the child said."""
+    """Check that a step ends with the result of its child run."""
     state = ExecutionState()
     for at, event in _sequenced(record):
         if isinstance(event, StepCompleted | StepFailed | StepRetrying):
@@ -159,7 +158,7 @@ def _rerun(record: Record, records: Records) -> Iterator[str]:
     original_record = records[queued.rerun_of]
     end = _end(original_record)
     if end is None or end[0] > record.commits[0].sequence:
-        yield f"{queued.execution_id} runs {queued.rerun_of} again, which had not ended"
+        yield f"{queued.execution_id} runs {queued.rerun_of} again, which has not ended"
         return
     original = _folded(original_record)
     if (queued.version, queued.input) != (original.version, original.input):
@@ -189,7 +188,7 @@ def _is_same(event: StepCompleted, original: ExecutionState) -> bool:
     if event.data.output_omitted or source.output_omitted:
         return True
     if event.data.output_ref is not None and source.output_ref is not None:
-        # The copy is the rerun's own: it may outlive the original.
+        # The rerun has its own copy, which may outlive the original.
         return event.data.output_ref.bytes == source.output_ref.bytes
     return bool(event.data.output == source.output)
 
@@ -210,8 +209,8 @@ def _to_keep(record: Record, original: ExecutionState, from_node: str | None) ->
 # Concurrency
 
 
-def _crowds(records: Records) -> Iterator[str]:
-    """See that of no group more executions ran at once than its workflow allows."""
+def _concurrency(records: Records) -> Iterator[str]:
+    """Check that no concurrency group exceeds the limit of its workflow."""
     groups: dict[tuple[str, bytes], list[Record]] = defaultdict(list)
     for record in records.values():
         if record.definition.concurrency is not None:

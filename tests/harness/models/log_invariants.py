@@ -1,12 +1,11 @@
-"""What must hold of every log, read from the log and the definition alone.
+"""Invariants of a single log, checked against the log and the definition alone.
 
-Each rule is shown every event before it is folded and answers in sentences; a good log leaves it
-speechless. The rules state the promises of the engine in the words of the
-definition, not of the code that keeps them: the fold is the only part of the product they lean on.
+Each rule sees every event before it is folded, and yields a sentence for each violation. The rules
+express the guarantees of the engine in terms of the definition; the fold is the only product code
+that they depend on.
 
-A writer may well return after another has written, when it is given the job a second time. What it
-may never do is end, or report on, an attempt that it began before it was displaced: that is what
-the rule of the writers looks for.
+A writer may write again after another one, when it receives the job a second time. It must never
+end or report on an attempt that it began before it was displaced: the rule ``Writers`` checks that.
 """
 
 from abc import ABC, abstractmethod
@@ -55,31 +54,32 @@ from tailrace_shared.workflow.expressions.template import compile_template
 from tailrace_shared.workflow.graph import Graph, graph_of
 from tailrace_worker.engine.decide.retry_policy import retry_delay
 
-_MILLISECOND: Final = 0.0015
-"""Timestamps are cut to milliseconds."""
+_TOLERANCE_S: Final = 0.0015
+"""Seconds of tolerance: timestamps are truncated to milliseconds."""
 
 _NO_STEP: Final = StepState("")
 
 
 class Record(NamedTuple):
-    """An execution as it is stored: what it runs, and its log."""
+    """A stored execution: its definition and its log."""
 
     definition: Definition
     commits: Sequence[Commit]
 
     @property
     def events(self) -> list[Event]:
-        """All events in order."""
+        """All events, in order."""
         return [event for commit in self.commits for event in commit.events()]
 
 
 class Reading:
-    """A log that is being read: the execution before the event at hand, and who wrote that.
+    """The position in a log: the state before the current event, and the writer of its commit.
 
     Attributes:
-        state: what all events before the one at hand fold to.
-        writer: the writer of the commit at hand; empty for the API and for actors.
-        sequence: the place of the commit at hand in the stream.
+        definition: the workflow.
+        state: the folded events before the current one.
+        writer: the writer of the current commit; empty for the API and for actors.
+        sequence: the stream sequence of the current commit.
     """
 
     def __init__(self, definition: Definition) -> None:
@@ -90,21 +90,21 @@ class Reading:
 
     @cached_property
     def graph(self) -> Graph:
-        """The definition's graph."""
+        """The graph of the definition."""
         return graph_of(self.definition)
 
     def step(self, step_id: str) -> StepState:
-        """Return a step as it is before the event at hand."""
+        """Return a step as it is before the current event."""
         return self.state.steps.get(step_id, _NO_STEP)
 
     def node(self, step_id: str) -> Node:
-        """Return the node that a step is run as: for an item, what its map does for each."""
+        """Return the node of a step; for an item, the ``do`` of its map."""
         node_id, index = split_item_id(step_id)
         node = self.definition.nodes[node_id]
         return node if index is None else map_work(node).do.node()
 
     def join(self, node_id: str) -> Literal["ready", "never", "open"]:
-        """Tell what a node's needs allow it, from the definition's words."""
+        """Return whether a node's needs allow it to run: now, never, or not yet."""
         node = self.definition.nodes[node_id]
         needs = [self.step(need) for need in node.needs]
         settled = all(need.status in SETTLED for need in needs)
@@ -123,7 +123,7 @@ class Reading:
 
 
 def map_work(node: Node) -> MapWork:
-    """Return what a ``map`` takes in ``with``."""
+    """Return the decoded ``with`` of a ``map``."""
     return msgspec.convert(node.parameters, MapWork)
 
 
@@ -132,29 +132,29 @@ def _satisfies(need: StepState) -> bool:
 
 
 class Rule(ABC):
-    """Something that must hold of one log."""
+    """An invariant of one log."""
 
     @abstractmethod
     def sees(self, event: Event, at: Reading) -> Iterator[str]:
-        """Yield what is wrong with an event, which is not folded yet."""
+        """Yield the violations of an event that is not folded yet."""
 
 
 class Starts(Rule):
-    """No node runs, or is skipped, before its needs and its condition say so."""
+    """A node runs, or is skipped, only as its needs and its condition require."""
 
     def sees(self, event: Event, at: Reading) -> Iterator[str]:
-        """See how each node leaves `pending`."""
+        """Check how each node leaves `pending`."""
         if not isinstance(event, StepEvent):
             return
         node_id, index = split_item_id(event.data.node_id)
         if node_id not in at.definition.nodes:
-            yield f"{node_id} is no node of the definition"
+            yield f"{node_id} is not a node of the definition"
         elif index is None and at.step(node_id).status == "pending":
             yield from self._leaves_pending(event, node_id, at)
 
     def _leaves_pending(self, event: StepEvent, node_id: str, at: Reading) -> Iterator[str]:
         if isinstance(event, StepCompleted):
-            # A rerun of a rerun may have kept what the first execution did.
+            # A rerun of a rerun may keep a completion of the first execution.
             if event.data.kept_from is None or at.state.rerun_of is None:
                 yield f"{node_id} has succeeded without having run"
             return
@@ -189,7 +189,7 @@ class Attempts(Rule):
     """Attempts are numbered 1 to n, follow the retry policy, and no timer is early."""
 
     def sees(self, event: Event, at: Reading) -> Iterator[str]:
-        """See each beginning and each end of an attempt."""
+        """Check each start and each end of an attempt."""
         match event:
             case StepStarted():
                 step = at.step(event.data.node_id)
@@ -226,13 +226,13 @@ class Attempts(Rule):
             yield f"{node_id} is tried again after {step.failures + 1} failures"
             return
         delay = parse_timestamp(event.data.retry_at) - parse_timestamp(event.timestamp)
-        if not shortest - _MILLISECOND <= delay <= longest + _MILLISECOND:
+        if not shortest - _TOLERANCE_S <= delay <= longest + _TOLERANCE_S:
             yield f"{node_id} is tried again after {delay:.3f} s, not {shortest} to {longest} s"
 
 
 def _on_time(event: Event, node_id: str, due: float | None) -> Iterator[str]:
     early = 0.0 if due is None else due - parse_timestamp(event.timestamp)
-    if early > _MILLISECOND:
+    if early > _TOLERANCE_S:
         yield f"the timer of {node_id} comes {early:.3f} s early"
 
 
@@ -241,15 +241,15 @@ def _waits_for(step: StepState, kind: str) -> bool:
 
 
 class Writers(Rule):
-    """Only who began an attempt reports on it and ends it; others may declare it lost."""
+    """Only the writer that began an attempt reports on it or ends it; others declare it lost."""
 
     def __init__(self) -> None:
         self._began: dict[str, str] = {}
 
     def sees(self, event: Event, at: Reading) -> Iterator[str]:
-        """See who begins attempts, and who says what of them."""
+        """Check the writer of each event of an attempt."""
         if not at.writer and not self._may_be_unsigned(event, at):
-            yield f"{_name(event)} is written by nobody"
+            yield f"{_name(event)} has no writer"
         if isinstance(event, StepStarted):
             if event.data.remote == bool(at.writer):
                 yield f"an attempt of {event.data.node_id} is begun by {at.writer or 'an actor'}"
@@ -258,7 +258,7 @@ class Writers(Rule):
             yield from self._goes_on(event, at)
 
     def _may_be_unsigned(self, event: Event, at: Reading) -> bool:
-        """Tell whether the API or an actor, which have no writer's name, may write an event."""
+        """Return whether the API or an actor, which have no writer's name, may write an event."""
         if isinstance(event, StepStarted):
             return event.data.remote
         if isinstance(event, StepEvent):
@@ -287,13 +287,13 @@ class Writers(Rule):
 
 
 class Holds(Rule):
-    """While somebody holds an execution nothing starts, no timer fires, no signal is applied.
+    """While an execution is held, no step starts, no timer fires, and no signal is applied.
 
-    A request to cancel ends that: what was accepted before it is applied before the end.
+    A request to cancel lifts the hold: signals accepted before it are applied before the end.
     """
 
     def sees(self, event: Event, at: Reading) -> Iterator[str]:
-        """See what happens after a request to pause and before the one to resume."""
+        """Check events between a request to pause and the request to resume."""
         is_held = at.state.is_held and at.state.cancel is None
         if not is_held or not isinstance(event, StepEvent):
             return
@@ -307,10 +307,10 @@ class Holds(Rule):
 
 
 class Pauses(Rule):
-    """``execution:paused`` tells the truth."""
+    """``execution:paused`` agrees with the state of the steps."""
 
     def sees(self, event: Event, at: Reading) -> Iterator[str]:
-        """See what else goes on when an execution is said to be paused."""
+        """Check the steps at each pause."""
         if not isinstance(event, ExecutionPaused):
             return
         steps = at.state.steps.values()
@@ -319,12 +319,12 @@ class Pauses(Rule):
         if running:
             yield f"the execution is paused while {', '.join(running)} runs"
         if event.data.requested and not at.state.is_held:
-            yield "the execution is paused by request, but nobody has asked"
+            yield "the execution is paused by request, but there was no request"
         if not event.data.requested:
             yield from self._awaits_a_signal(at)
         unsignalled = {step.node_id for step in steps if awaits_signal(step)}
         if not unsignalled <= set(event.data.waiting) <= set(signals):
-            yield f"the pause tells of {event.data.waiting}, but {signals} wait for a signal"
+            yield f"the pause lists {event.data.waiting}, but {signals} wait for a signal"
 
     def _awaits_a_signal(self, at: Reading) -> Iterator[str]:
         steps = at.state.steps.values()
@@ -337,14 +337,14 @@ class Pauses(Rule):
 
 
 class Items(Rule):
-    """The items of a map: those that it found, so many at once, none after it has ended."""
+    """Items of a map: within its list, at most ``max_parallel`` at once, none after its end."""
 
     def __init__(self) -> None:
         self._open: dict[str, set[str]] = {}
         self._failed: set[str] = set()
 
     def sees(self, event: Event, at: Reading) -> Iterator[str]:
-        """See what items do, and when their map ends."""
+        """Check the events of items and the end of their map."""
         if not isinstance(event, StepEvent):
             return
         node_id, index = split_item_id(event.data.node_id)
@@ -406,10 +406,10 @@ class Items(Rule):
 
 
 class Signals(Rule):
-    """A wait ends once: by the signal in the log, or by its timeout, and says which."""
+    """A wait ends once, by the signal in the log or by its timeout, and reports which."""
 
     def sees(self, event: Event, at: Reading) -> Iterator[str]:
-        """See the signals that come, and what becomes of those who wait."""
+        """Check each signal, and each end of a wait."""
         if isinstance(event, CommandRequested):
             yield from self._comes(event, at)
         elif isinstance(event, StepCompleted | StepFailed | StepRetrying):
@@ -429,7 +429,7 @@ class Signals(Rule):
         if waiting.match is not None:
             names = {"event": command.event}
             if evaluate(compile_expression(waiting.match), at.state, names) is not True:
-                yield f"{command.node_id} is given an event that does not match"
+                yield f"{command.node_id} receives an event that does not match"
 
     def _ends(
         self, event: StepCompleted | StepFailed | StepRetrying, step: StepState, waiting: StepWait
@@ -439,16 +439,16 @@ class Signals(Rule):
             case StepRetrying():
                 yield f"{node_id} is tried again although it waits for a signal"
             case StepCompleted() if step.resolution is not None:
-                given = step.resolution
-                if waiting.on_reject == "fail" and given.decision == "rejected":
+                signal = step.resolution
+                if waiting.on_reject == "fail" and signal.decision == "rejected":
                     yield f"{node_id} succeeds although it was rejected"
-                if event.data.output != _answer(given):
-                    yield f"{node_id} says {event.data.output}, not what it was given"
+                if event.data.output != _answer(signal):
+                    yield f"{node_id} has the output {event.data.output}, not that of its signal"
             case StepCompleted():
                 yield from self._times_out(event, step, waiting, "continue")
                 decision = (event.data.output or {}).get("decision")
                 if decision != "timeout":
-                    yield f"{node_id} says {decision!r}, but nobody has decided"
+                    yield f"{node_id} has the decision {decision!r}, but there was no signal"
             case StepFailed() if step.resolution is not None:
                 if waiting.on_reject != "fail" or step.resolution.decision != "rejected":
                     yield f"{node_id} fails although it has its signal"
@@ -475,13 +475,13 @@ def _answer(given: Command) -> dict[str, Any]:
 
 
 class Ending(Rule):
-    """Exactly one terminal event, the last one, and it says what the steps say."""
+    """There is exactly one terminal event, it is the last, and it agrees with the steps."""
 
     def __init__(self) -> None:
         self._terminal = 0
 
     def sees(self, event: Event, at: Reading) -> Iterator[str]:
-        """See the end, while the steps are as they were before it."""
+        """Check the terminal event against the steps before it."""
         if self._terminal:
             yield f"{_name(event)} comes after the end"
         if isinstance(event, TERMINAL):
@@ -494,14 +494,14 @@ class Ending(Rule):
             case ExecutionCompleted():
                 yield from self._all_settled(at)
                 yield from self._completed(event, at)
-            # Of an execution whose workflow is gone nobody can tell what would have to settle.
+            # Without its workflow, it is unknown which steps would have to settle.
             case ExecutionFailed() if event.data.error_message.startswith("there is no workflow"):
                 pass
             case ExecutionFailed() if at.state.status != "queued":
                 yield from self._all_settled(at)
                 yield from self._failed(event, at)
             case ExecutionCancelled() if at.state.cancel is None and not event.data.reason:
-                yield "the execution is cancelled, but nobody has asked"
+                yield "the execution is cancelled, but there was no request"
 
     def _all_settled(self, at: Reading) -> Iterator[str]:
         for node_id in at.definition.nodes:
@@ -532,7 +532,7 @@ class Ending(Rule):
         if not broken and not event.data.error_message.startswith("output: "):
             yield "the execution is failed although no step failed"
         if event.data.node_id is not None and event.data.node_id not in broken:
-            yield f"{event.data.node_id} did not fail, but is blamed"
+            yield f"{event.data.node_id} did not fail, but is named as the cause"
 
 
 RULES: Final[tuple[type[Rule], ...]] = (
@@ -548,11 +548,11 @@ RULES: Final[tuple[type[Rule], ...]] = (
 
 
 def violations(record: Record, *, ended: bool = True) -> list[str]:
-    """Return what is wrong with one log, in sentences.
+    """Return the violations in one log, as sentences.
 
     Args:
-        record: what is to be judged.
-        ended: whether the execution must have reached its end.
+        record: the execution.
+        ended: whether the execution must have ended.
     """
     return list(_violations(record, ended=ended))
 
@@ -577,19 +577,19 @@ def _violations(record: Record, *, ended: bool) -> Iterator[str]:
 
 
 def undriven_violations(state: ExecutionState) -> list[str]:
-    """Return what is wrong with an execution that nobody drives now: it must not look alive."""
+    """Return the violations of an execution that no worker drives: it must not look active."""
     if state.is_terminal or state.status == "queued":
         return []
     steps = state.steps.values()
     if state.is_held:
         runs = any(step.status == "running" and step.items is None for step in steps)
         is_paused = runs or state.status == "paused"
-        return [] if is_paused else ["somebody has asked for a pause, and it is not paused"]
+        return [] if is_paused else ["a pause was requested, and it is not paused"]
     if signalled := [step.node_id for step in steps if step.resolution is not None]:
         return [f"the signal of {', '.join(signalled)} has not been applied"]
     goes_on = any(_goes_on(step) for step in steps)
     if state.status == "running" and not goes_on:
-        return ["nothing will happen without a signal, and it is not paused"]
+        return ["it cannot proceed without a signal, and it is not paused"]
     return []
 
 
@@ -600,7 +600,7 @@ def _goes_on(step: StepState) -> bool:
 
 
 def check(records: Iterable[Record], *, ended: bool = True) -> None:
-    """Assert that nothing is wrong with any of some logs, each looked at by itself."""
+    """Assert that each of some logs, taken alone, has no violation."""
     for record in records:
         problems = violations(record, ended=ended)
         assert not problems, _report(record, problems)

@@ -1,9 +1,9 @@
-"""An execution driven by the scheduler alone, in a world made of random choices.
+"""Simulate an execution: the real scheduler in a random environment.
 
-The world plays all parts around the scheduler: workers that commit, lose their fence, are lost
-and followed by others; actors; child runs; people who decide, pause, resume and cancel; the
-clock. What it does to the log it does in commits with writers, so the log can be judged as a real
-one is. Nothing here waits or talks to anybody: thousands of executions take seconds.
+The simulation replaces everything around the scheduler: workers that commit, lose a fence, crash
+and are replaced; actors; child runs; callers that decide, pause, resume and cancel; the clock. It
+writes commits with writers, so the same invariants apply as to a real log. There is no waiting and
+no I/O: thousands of executions take seconds.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -35,17 +35,17 @@ from tailrace_worker.nodes.node import Wait
 from tailrace_worker.nodes.waits import ForChild, ForSignal
 
 _INSTANT: Final = frozenset({"transform", "delay", "await", "workflow", "fail"})
-_MOST_ACTIONS: Final = 20_000
+_MAX_ACTIONS: Final = 20_000
 
 
 class Simulation:
-    """One execution and its world.
+    """One simulated execution.
 
     Args:
-        definition: what it runs.
-        source: where chance comes from.
-        largest_turn: events after which a worker commits, as the orchestrator does.
-        commits: the log of an execution that goes on; none for a new one.
+        definition: the workflow.
+        source: the source of randomness.
+        largest_turn: number of events after which a worker commits, as the driver does.
+        commits: the log of an execution to continue; empty for a new one.
     """
 
     def __init__(
@@ -66,18 +66,18 @@ class Simulation:
         if not commits:
             self._store("", [commands.create("e1", definition, 1, None, self.now)])
         else:
-            # Later than all that it has waited for, whoever's clock was right.
+            # Later than every timer in the log.
             self.now = max(commit.time for commit in commits) + 86400
         self.scheduler = self._recovered()
 
     @property
     def record(self) -> Record:
-        """The execution as the checker takes it."""
+        """The execution, as the invariants take it."""
         return Record(self.plan.definition, self._commits)
 
     @property
     def state(self) -> ExecutionState:
-        """The execution as its worker knows it."""
+        """The state in the memory of the worker."""
         return self.scheduler.state
 
     @property
@@ -88,7 +88,7 @@ class Simulation:
     # The worker
 
     def turn(self, facts: Iterable[Event] = ()) -> None:
-        """Commit facts and what follows from them, until nothing does."""
+        """Commit facts and the decisions that follow, until there are none."""
         pending = list(facts)
         while True:
             batch, more = self._decide(pending)
@@ -98,11 +98,11 @@ class Simulation:
                 break
         if self.state.cancel and not self.is_over:
             self._store(self._writer, self.scheduler.cancelled(self.now))
-        unrest = undriven_violations(self.state) if not self.scheduler.attended else []
-        assert not unrest, "\n".join(unrest)
+        problems = undriven_violations(self.state) if not self.scheduler.attended else []
+        assert not problems, "\n".join(problems)
 
     def outrun_turn(self, ask: Callable[[ExecutionState], CommandRequested | None]) -> None:
-        """Have a request appended just before a turn, which loses its fence and decides again."""
+        """Append a request just before a turn, which loses its fence and decides again."""
         facts = self._some_facts()
         self._decide(facts)
         self.scheduler = self._recovered()
@@ -110,7 +110,7 @@ class Simulation:
         self.turn([self.scheduler.record(fact) for fact in facts])
 
     def crash(self) -> None:
-        """Lose the worker; another takes over from the log."""
+        """Crash the worker; another one recovers from the log."""
         self._writers += 1
         self.scheduler = self._recovered()
         self.turn(
@@ -123,7 +123,7 @@ class Simulation:
         )
 
     def end_attempt(self) -> None:
-        """Have one of the attempts end that the worker runs."""
+        """End one of the attempts that the worker runs."""
         self.turn(self._some_facts())
 
     def _some_facts(self) -> list[Event]:
@@ -144,7 +144,7 @@ class Simulation:
             ]
             batch += ends
             if not ends and len(decisions) < MAX_DECISIONS:
-                assert not self.scheduler.decide(self.now), "a decision that is not whole"
+                assert not self.scheduler.decide(self.now), "the decision was incomplete"
                 break
             if len(batch) >= self._largest_turn:
                 return batch, True
@@ -153,7 +153,7 @@ class Simulation:
     # Actors and child runs
 
     def begin_remotely(self) -> None:
-        """Have an actor take one of the steps that wait for one."""
+        """Let an actor begin one of the steps that wait for it."""
         waiting = self._waiting_for("actor")
         if waiting and not self.state.is_held and self.state.cancel is None:
             step = self.source.choice(waiting)
@@ -164,7 +164,7 @@ class Simulation:
             self._append_remotely(StepStarted(begun, stamp))
 
     def end_remotely(self) -> None:
-        """Have an actor end one of the attempts that it runs."""
+        """Let an actor end one of its attempts, or lose it."""
         remote = [s for s in self.state.steps.values() if s.status == "running" and s.is_remote]
         if remote:
             step = self.source.choice(remote)
@@ -176,7 +176,7 @@ class Simulation:
             )
 
     def end_child(self) -> None:
-        """Have one of the child runs end, well or not."""
+        """End one of the child runs, with success or failure."""
         waiting = self._waiting_for("child")
         if waiting and self.state.status == "running":
             step = self.source.choice(waiting)
@@ -186,7 +186,7 @@ class Simulation:
             self.turn([self.scheduler.record(fact)])
 
     def _append_remotely(self, event: Event) -> None:
-        """Append without a writer's name; the worker hears of it and reads the log."""
+        """Append without a writer's name; the worker is notified and reads the log."""
         self._store("", [event])
         self.scheduler = self._recovered()
         self.turn()
@@ -198,10 +198,10 @@ class Simulation:
             if step.status == "waiting" and step.waiting is not None and step.waiting.wait == kind
         ]
 
-    # People and time
+    # Commands and time
 
     def command(self, ask: Callable[[ExecutionState], CommandRequested | None]) -> bool:
-        """Ask something of the execution; returns whether it was accepted."""
+        """Send a command; returns whether it was accepted."""
         try:
             event = ask(fold(self._log))
         except IllegalCommandError:
@@ -213,19 +213,19 @@ class Simulation:
         return True
 
     def pause(self) -> None:
-        """Hold the execution."""
+        """Request a pause."""
         self.outrun_turn(lambda state: commands.request_pause(state, self._id, "", self.now))
 
     def resume(self) -> None:
-        """Let it go on."""
+        """Request a resume."""
         self.outrun_turn(lambda state: commands.request_resume(state, self._id, self.now))
 
     def cancel(self) -> None:
-        """End it."""
+        """Request a cancellation."""
         self.outrun_turn(lambda state: commands.request_cancel(state, self._id, "", self.now))
 
     def decide_for(self) -> None:
-        """Give one of the steps that await a signal its signal."""
+        """Send a signal to one of the steps that await one."""
         waiting = [step.node_id for step in self.state.steps.values() if awaits_signal(step)]
         if waiting:
             decision = self.source.choice(["approved", "rejected"])
@@ -236,12 +236,12 @@ class Simulation:
             self.outrun_turn(lambda state: commands.request_resolve(state, signal, self.now))
 
     def pass_time(self) -> None:
-        """Let time pass until the next timer is due, or some time if there is none."""
+        """Advance the clock to the next timer, or by 10 ms if there is none."""
         due = self.scheduler.next_due
         self.now = self.now + 0.01 if due is None else max(self.now, due)
         self.turn()
 
-    # How it ends
+    # The end
 
     ACTIONS: Final = (
         "end_attempt",
@@ -257,19 +257,19 @@ class Simulation:
     DISTURBANCES: Final = ("pause", "resume", "cancel")
 
     def act(self, *, disturbed: float) -> None:
-        """Do something at random, ``disturbed`` times out of one something nobody hoped for."""
+        """Do a random action; a disturbance with the probability ``disturbed``."""
         is_disturbed = self.source.random() < disturbed
         getattr(self, self.source.choice(self.DISTURBANCES if is_disturbed else self.ACTIONS))()
 
     def finish(self) -> None:
-        """Let everybody do their part until the execution has ended."""
-        for _ in range(_MOST_ACTIONS):
+        """Do every possible action until the execution has ended."""
+        for _ in range(_MAX_ACTIONS):
             if self.is_over:
                 return
-            self._everybody_acts()
+            self._do_all_actions()
         raise AssertionError(f"the execution does not end: {self._stuck()}")
 
-    def _everybody_acts(self) -> None:
+    def _do_all_actions(self) -> None:
         if self.state.is_held:
             self.resume()
         for act in (self.end_attempt, self.begin_remotely, self.end_remotely, self.end_child):
@@ -283,8 +283,8 @@ class Simulation:
         settled = {"success", "error", "skipped"}
         return {s.node_id: s.status for s in self.state.steps.values() if s.status not in settled}
 
-    def judge(self) -> None:
-        """Assert that the log is a good one, and that every node ended as it had to."""
+    def check(self) -> None:
+        """Assert that the log has no violation, and that every node ended like the model."""
         problems = violations(self.record, ended=self.is_over)
         state = fold(self._log)
         if state.status in {"completed", "failed"}:
@@ -301,7 +301,7 @@ class Simulation:
             sequence = self._commits[-1].sequence + 1 if self._commits else 1
             commit = Commit(sequence, payload, writer)
             self._commits.append(commit)
-            # What others read is what was written, not what the writer still holds.
+            # Readers decode the stored bytes, not the objects of the writer.
             self._log += commit.events()
 
     @property
@@ -333,7 +333,7 @@ class Simulation:
             case "workflow":
                 return ForChild("child", {})
             case "fail":
-                return Erred("as it was told", retryable=False)
+                return Erred("failed as configured", retryable=False)
             case _ if node.type in {STEP, ACTOR}:
                 return self._work(step, node)
             case _:
@@ -345,4 +345,4 @@ class Simulation:
             fails = names_of(step.node_id, self.state)["item"]
         if node.timeout is not None:
             fails = ALWAYS
-        return Erred("as it was told") if step.failures < fails else Succeeded(step.attempt)
+        return Erred("failed as configured") if step.failures < fails else Succeeded(step.attempt)

@@ -108,7 +108,7 @@ async def test_five_hundred_executions_survive_a_death_at_every_boundary(fight: 
     records = await fight.settled(240)
     healed.set()
     await reviving
-    statuses = await fight.judge(records)
+    statuses = await fight.check(records)
     assert statuses == Counter({"completed": 2 * EXECUTIONS})
     assert not fight.orders
     assert fight.faults["died of an order"] > len(BOUNDARIES)
@@ -124,7 +124,7 @@ async def test_five_hundred_executions_survive_a_death_at_every_boundary(fight: 
 async def approve_all(fight: Campaign, executions: set[str]) -> None:
     """Send the trigger that all wait for, once all of them do."""
     waiting: set[str] = set()
-    async with fight.hearing(b'"node_id":"approve"') as heard:
+    async with fight.watching(b'"node_id":"approve"') as heard:
         while waiting < executions:
             waiting |= {
                 execution
@@ -155,7 +155,7 @@ async def test_a_clock_that_is_an_hour_wrong_moves_no_timer(fight: Campaign, hou
     }
     workflow = await fight.store(checked({"id": "timers", "nodes": nodes}))
     right, wrong = fight.worker(), fight.worker()
-    async with fight.hearing(b'"type":"step:retrying"') as heard:
+    async with fight.watching(b'"type":"step:retrying"') as heard:
         for _ in range(10):
             await fight.start(workflow)
         (fight.folder / "clock").write_text(str(hours * 3600))

@@ -75,7 +75,7 @@ async def test_of_approval_timeout_and_cancel_one_wins_and_the_others_are_refuse
 
     await asyncio.gather(*(race(index) for index in range(RACES)))
     records = await arena.settled(200)
-    await arena.judge(records)
+    await arena.check(records)
     outcomes = Counter(agreed(records[execution], *said) for execution, said in answers.items())
     assert outcomes.total() == RACES
     # A race that always ends alike would be none.

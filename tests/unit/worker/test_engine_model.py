@@ -48,9 +48,9 @@ def simulate(seed: int, most_nodes: int, disturbed: float) -> Simulation:
         if world.is_over:
             break
         world.act(disturbed=disturbed)
-    world.judge()
+    world.check()
     world.finish()
-    world.judge()
+    world.check()
     return world
 
 
@@ -138,9 +138,9 @@ class World(RuleBasedStateMachine):
     def teardown(self) -> None:
         """After any history, the log is legal and the execution ends."""
         if hasattr(self, "world"):
-            self.world.judge()
+            self.world.check()
             self.world.finish()
-            self.world.judge()
+            self.world.check()
 
 
 World.TestCase.settings = settings(
@@ -262,6 +262,6 @@ def test_the_model_finds_out_a_broken_scheduler(
 ):
     """Each of these mistakes is found within some hundred executions."""
     monkeypatch.setattr(kind, name, wrong)
-    monkeypatch.setattr("harness.models.simulation._MOST_ACTIONS", 300)
+    monkeypatch.setattr("harness.models.simulation._MAX_ACTIONS", 300)
     with pytest.raises((AssertionError, IllegalEventError)):
         simulate_many(200)
