@@ -31,7 +31,7 @@ class TailraceUp:
         self.folder = folder
         self.port = free_port(4)
         # Do not let it choose: the kernel might give that port to a client before NATS binds it.
-        self._nats_port = free_port()
+        self.nats_port = free_port()
         self.url = ""
         self._options = options
         self._environment = {**os.environ, **(environment or {})}
@@ -45,7 +45,7 @@ class TailraceUp:
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "tailrace", "up", "--port", str(self.port)),
-                    *("--data-dir", str(self.folder / "data"), "--nats-port", str(self._nats_port)),
+                    *("--data-dir", str(self.folder / "data"), "--nats-port", str(self.nats_port)),
                     *self._options,
                 ],
                 stdout=subprocess.PIPE,

@@ -1,0 +1,24 @@
+"""One ``tailrace up`` whose executions are kept for a few seconds after their end."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from harness.processes.tailrace_up import TailraceUp
+from tailrace import Client
+
+
+@pytest.fixture(scope="module")
+def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TailraceUp]:
+    """Start all services with a retention of four seconds."""
+    folder = tmp_path_factory.mktemp("system")
+    environment = {"TAILRACE_EVENTS_MAX_AGE": "4s", "TAILRACE_SWEEP_INTERVAL": "1s"}
+    with TailraceUp(folder, "--api-replicas", "2", environment=environment) as up:
+        yield up.wait_ready()
+
+
+@pytest.fixture
+def client(system: TailraceUp) -> Iterator[Client]:
+    """Return a Python client of the first replica."""
+    with Client(system.url) as opened:
+        yield opened
