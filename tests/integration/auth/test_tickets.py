@@ -21,6 +21,7 @@ from harness.sse.client import SseClient, SseEvent
 from tailrace_api.auth.principal import Principal
 from tailrace_api.auth.tickets.tickets import Stream, Tickets
 from tailrace_shared.duration import Duration
+from tailrace_shared.redact.credentials import redact_credentials
 
 FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
 TICKETS = "/api/v1/sse/tickets"
@@ -163,6 +164,14 @@ async def test_a_forged_ticket_is_refused(site: Site) -> None:
         answer = await site.http.get(url.replace(ticket, wrong))
         assert answer.status_code in {401, 414}, wrong
         assert "stream" not in answer.headers["content-type"]
+
+
+def test_redaction_recognizes_every_ticket() -> None:
+    """Also one with contents that would compress well."""
+    tickets = Tickets(b"k" * 32, 60)
+    for path in ("/s", "/s" + "a" * 1000):
+        ticket = tickets.issue(Principal("ada"), "acme", None, Stream(path, ""))
+        assert redact_credentials(f"GET /x/{ticket.text} failed") == "GET /x/*** failed"
 
 
 def test_a_ticket_expires_and_its_stream_does_not() -> None:

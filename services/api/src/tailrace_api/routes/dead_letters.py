@@ -181,7 +181,7 @@ class DeadLetterRoutes:
 
     async def _letter(self, request: Request) -> DeadLetter:
         text = request.path_params["letter_id"]
-        sequence = checked_number("dead letter", text, least=1, most=_MAX_SEQUENCE)
+        sequence = checked_number("dead letter", text, minimum=1, maximum=_MAX_SEQUENCE)
         letter = await self.letters.get(sequence)
         if letter is None:
             raise DeadLetterNotFoundError(f"there is no dead letter {sequence}")
@@ -208,4 +208,4 @@ def _queue(request: Request) -> str | None:
 
 def _after(request: Request) -> int:
     text = query_value(request, "after") or "0"
-    return checked_number("after", text, least=0, most=_MAX_SEQUENCE)
+    return checked_number("after", text, minimum=0, maximum=_MAX_SEQUENCE)

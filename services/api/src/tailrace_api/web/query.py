@@ -45,7 +45,7 @@ def limit_of(request: Request) -> int:
     text = query_value(request, "limit")
     if text is None:
         return _DEFAULT_LIMIT
-    return checked_number("limit", text, least=1, most=_MAX_LIMIT)
+    return checked_number("limit", text, minimum=1, maximum=_MAX_LIMIT)
 
 
 def cursor_of(request: Request) -> str | None:
@@ -60,17 +60,17 @@ def cursor_of(request: Request) -> str | None:
     return text
 
 
-def ids_of(request: Request, name: str, most: int) -> list[str]:
+def ids_of(request: Request, name: str, limit: int) -> list[str]:
     """Return the ids in a comma-separated parameter, deduplicated, in the order sent.
 
     Raises:
-        RefusedError: One of them is not an id, or there are more than ``most``.
+        RefusedError: One of them is not an id, or there are more than ``limit``.
     """
     text = request.query_params.get(name, "")
     # Counted before the list is split, to limit the work.
-    if (count := text.count(",") + 1) > most:
+    if (count := text.count(",") + 1) > limit:
         raise RefusedError(
-            400, f"{name}: {count} ids exceed the limit of {most}; send several requests"
+            400, f"{name}: {count} ids exceed the limit of {limit}; send several requests"
         )
     ids = [part for part in text.split(",") if part]
     for each in ids:
@@ -83,13 +83,15 @@ def ids_of(request: Request, name: str, most: int) -> list[str]:
     return list(dict.fromkeys(ids))
 
 
-def checked_number(name: str, text: str, *, least: int, most: int) -> int:
+def checked_number(name: str, text: str, *, minimum: int, maximum: int) -> int:
     """Parse a number.
 
     Raises:
-        RefusedError: The text is not a number from ``least`` to ``most``.
+        RefusedError: The text is not a number from ``minimum`` to ``maximum``.
     """
     # Python would also accept digits of other scripts, and any length.
-    if not (text.isascii() and text.isdecimal() and least <= int(text[:20]) <= most):
-        raise RefusedError(400, f"{name}: {text[:40]!r} is not a number from {least} to {most}")
+    if not (text.isascii() and text.isdecimal() and minimum <= int(text[:20]) <= maximum):
+        raise RefusedError(
+            400, f"{name}: {text[:40]!r} is not a number from {minimum} to {maximum}"
+        )
     return int(text)

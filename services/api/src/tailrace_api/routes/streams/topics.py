@@ -36,7 +36,7 @@ _TOPICS_WITH_ID: Final[Mapping[str, Callable[[str, str], NamedTopic]]] = {
 }
 
 
-def topics_of(request: Request, most: int) -> list[NamedTopic]:
+def topics_of(request: Request, limit: int) -> list[NamedTopic]:
     """Return the topics that a request lists, deduplicated and sorted.
 
     Sorting lets streams of the same topics share one topic of the hub.
@@ -46,9 +46,9 @@ def topics_of(request: Request, most: int) -> list[NamedTopic]:
     """
     text = request.query_params.get("topics", "")
     # Counted before the list is split, to limit the work.
-    if (count := text.count(",") + 1) > most:
+    if (count := text.count(",") + 1) > limit:
         raise RefusedError(
-            400, f"topics: {count} are more than {most}; open another stream for the rest"
+            400, f"topics: {count} are more than {limit}; open another stream for the rest"
         )
     names = sorted({name for name in text.split(",") if name})
     if not names:
