@@ -1,4 +1,4 @@
-"""An execution whose first commits are gone says so on every route; it is never a 500."""
+"""An execution whose first commits have expired gets 410 on every route, never 500."""
 
 import httpx
 import pytest
@@ -38,22 +38,25 @@ async def expired(
         ("POST", "/api/v1/executions/{id}/rerun"),
     ],
 )
-async def test_every_route_of_an_execution_says_410(
+async def test_every_route_of_an_execution_answers_410(
     http: httpx.AsyncClient, expired: str, method: str, path: str
 ) -> None:
+    """The problem names the execution."""
     answer = await http.request(method, path.format(id=expired))
     assert answer.status_code == 410
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["detail"] == f"the beginning of execution '{expired}' has expired"
 
 
-async def test_seed_000_says_so_too(http: httpx.AsyncClient, expired: str) -> None:
+async def test_commands_of_front_ends_answer_410(http: httpx.AsyncClient, expired: str) -> None:
+    """Like the routes under ``/executions``."""
     for command in ("resume", "cancel"):
         answer = await http.post(f"/api/workflow/{command}", json={"executionId": expired})
         assert answer.status_code == 410
 
 
-async def test_lists_and_snapshots_go_on_without_it(http: httpx.AsyncClient, expired: str) -> None:
+async def test_lists_and_snapshots_leave_it_out(http: httpx.AsyncClient, expired: str) -> None:
+    """Other executions are still listed."""
     for path in ("/api/workflow/paused", "/api/v1/workflows/flow/runs", "/api/v1/waiting"):
         answer = await http.get(path)
         assert answer.status_code == 200
