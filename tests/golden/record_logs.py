@@ -64,7 +64,7 @@ def every_step() -> dict[str, Any]:
         },
         "child": {"type": "workflow", "with": {"id": "child", "input": {"from": "golden"}}},
         "actor": {"type": ACTOR, "needs": ["first"]},
-        "tell": {"type": "emit", "with": {"procedure": "proof.told", "data": {"n": 1}}},
+        "emit": {"type": "emit", "with": {"procedure": "proof.emitted", "data": {"n": 1}}},
         "approve": {
             "type": "await",
             "with": {
@@ -75,7 +75,7 @@ def every_step() -> dict[str, Any]:
             "on_timeout": "cancel",
             "needs": ["first", "report", "speak", "nap", "large", "each", "child", "actor"],
         },
-        "told": {
+        "triggered": {
             "type": "await",
             "with": {"triggers": [PROCEDURE], "match": "event.n == input.n", "lookback": "1m"},
             "needs": ["approve"],
@@ -92,19 +92,19 @@ async def waiting(opened: Campaign, execution: str, node: str) -> None:
 
 
 async def everything(opened: Campaign) -> str:
-    """All kinds of steps, a decision, a trigger, and an output of the workflow's own."""
+    """Every kind of step, a decision, a trigger, and a workflow output."""
     workflow = checked({"id": "everything", "nodes": every_step(), "output": {"n": "${input.n}"}})
     execution = await opened.start(await opened.store(workflow), {"n": 7})
     await waiting(opened, execution, "approve")
     decision = Decision("approve", "approved", {"ok": True})
     await opened.commander.resolve(TENANT, execution, decision, ANN)
-    await waiting(opened, execution, "told")
+    await waiting(opened, execution, "triggered")
     await opened.signals.emit(TENANT, PROCEDURE, {"n": 7}, new_token())
     return execution
 
 
 async def failed(opened: Campaign) -> str:
-    """A failure, what it keeps from running, and what runs all the same."""
+    """A failure, a step that it prevents, and a step that runs nevertheless."""
     nodes: dict[str, Any] = {
         "bad": {"type": STEP, "stage": "failing", "with": {"fails": ALWAYS}},
         "good": {"type": STEP},
@@ -115,7 +115,7 @@ async def failed(opened: Campaign) -> str:
 
 
 async def rerun(opened: Campaign) -> str:
-    """The same again from the step that failed."""
+    """A rerun from the failed step."""
     original = await failed(opened)
     await opened.site.finished(original)
     state = await opened.starter.rerun(TENANT, original, "bad", new_token())
@@ -123,7 +123,7 @@ async def rerun(opened: Campaign) -> str:
 
 
 async def crashed(opened: Campaign) -> str:
-    """Workers that are lost: one step is tried again, one must not be."""
+    """Two worker crashes: one step is retried, one must not be."""
     nodes: dict[str, Any] = {
         "again": {"type": STEP, "with": {"die": "after effect"}},
         "once": {
@@ -137,7 +137,7 @@ async def crashed(opened: Campaign) -> str:
 
 
 async def cancelled(opened: Campaign) -> str:
-    """A request to cancel while a step and a child run."""
+    """A cancellation while a step and a child run are active."""
     nodes: dict[str, Any] = {
         "slow": {"type": STEP, "with": {"seconds": 60}},
         "child": {"type": "workflow", "with": {"id": "slow-child"}},
@@ -152,7 +152,7 @@ async def cancelled(opened: Campaign) -> str:
 
 
 async def paused(opened: Campaign) -> str:
-    """A request to pause and one to go on; then a rejection and a timeout."""
+    """A pause, a resume, a rejection and a timeout."""
     nodes: dict[str, Any] = {
         "slow": {"type": STEP, "with": {"seconds": 0.5}},
         "reject": {"type": "await", "with": {"on_reject": "fail"}, "needs": ["slow"]},
@@ -174,7 +174,7 @@ async def paused(opened: Campaign) -> str:
 
 
 async def large(opened: Campaign) -> str:
-    """Outputs that are too large to be repeated, of a map and of the whole."""
+    """Outputs too large for an event, of a map and of the execution."""
     item = {"type": STEP, "with": {"bytes": "${item}"}}
     nodes: dict[str, Any] = {
         "by-reference": {"type": STEP, "with": {"bytes": 300_000}},
@@ -184,7 +184,7 @@ async def large(opened: Campaign) -> str:
 
 
 async def marked(opened: Campaign) -> str:
-    """Input that nobody is shown, copied to wherever an event has room for it."""
+    """Sensitive input, copied into every field of an event that can hold it."""
     card = {"type": "string", "sensitive": True}
     form = {"type": "object", "properties": {"pin": {"sensitive": True}}}
     each = {"for_each": "input.cards", "do": {"type": "transform", "with": {"value": "${item}"}}}
@@ -206,7 +206,7 @@ async def marked(opened: Campaign) -> str:
 
 
 async def timed(opened: Campaign) -> str:
-    """The same workflow again and again, until it is known how long it takes."""
+    """Runs of one workflow until there is an estimate of its duration."""
     nodes = {"report": {"type": "simulate", "with": {"duration": "500ms", "progress": True}}}
     workflow = await opened.store(checked({"id": "timed", "nodes": nodes}))
     while True:
@@ -217,7 +217,7 @@ async def timed(opened: Campaign) -> str:
 
 
 async def gone(opened: Campaign) -> str:
-    """A step that waits when nobody can tell any more what it belongs to."""
+    """A waiting step whose workflow has been deleted."""
     nodes = {"ask": {"type": "await"}}
     workflow = await opened.store(checked({"id": "gone", "nodes": nodes}))
     execution = await opened.start(workflow)
@@ -225,7 +225,7 @@ async def gone(opened: Campaign) -> str:
     bucket = opened.site.subjects.stream(WORKFLOWS)
     subject = f"$KV.{bucket}.{TENANT}.{workflow}"
     await opened.site.jetstream.api(f"STREAM.PURGE.KV_{bucket}", {"filter": subject})
-    # Those that run still know it by heart; others are started in their place.
+    # Running workers have it in their cache, so replace them.
     for worker in opened.workers:
         os.kill(worker.pid, signal.SIGKILL)
     await opened.commander.resolve(TENANT, execution, Decision("ask"), ANN)
@@ -257,7 +257,7 @@ async def record(folder: Path, scratch: Path) -> None:
 
 
 def write(folder: Path, records: dict[str | None, Record]) -> None:
-    """Write the scenes' logs."""
+    """Write the logs of the scenes."""
     folder.mkdir(parents=True)
     for name, found in records.items():
         if name is not None:
@@ -265,7 +265,7 @@ def write(folder: Path, records: dict[str | None, Record]) -> None:
 
 
 def main() -> None:
-    """Record the logs of the release that is installed, unless it has some."""
+    """Record the logs of the installed release, unless it has some."""
     folder = LOGS / version("tailrace-worker")
     if folder.exists():
         sys.exit(f"{folder} exists: logs are recorded for a new release, never for an old one")

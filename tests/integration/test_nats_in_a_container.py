@@ -1,4 +1,4 @@
-"""The services work on a NATS in a container as on one that runs as a process."""
+"""The services work on NATS in a container."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from tailrace_shared.execution.state import fold
 
 
 async def test_a_run_completes_on_the_shared_nats(shared_nats: NatsDeployment, tmp_path: Path):
-    """Streams, buckets, jobs and the log, on whichever NATS the machine offers."""
+    """Streams, buckets, jobs and the log work in a container, or in a process without Docker."""
     async with installation(shared_nats, tmp_path) as site:
         await run_one(site)
 
@@ -26,7 +26,7 @@ async def run_one(site: Installation) -> None:
 
 @pytest.mark.docker
 def test_ci_has_docker(request: pytest.FixtureRequest):
-    """Where the container path must be taken, a missing engine is an error, not a skipped test."""
+    """In CI a missing Docker engine is a failure, not a skipped test."""
     if not request.config.getoption("--require-docker"):
         pytest.skip("no Docker engine is required here; CI requires one")
     assert docker_is_running()

@@ -1,13 +1,12 @@
-"""Random executions on workers that are killed, frozen and stopped, while NATS dies now and then.
+"""Run random executions while workers are killed, frozen and stopped and NATS is restarted.
 
-``PYTHONPATH=tests python -m stress --seconds 60 --seed 7`` starts random workflows, asks random
-things of them, and hurts whoever works on them. Then nothing more is asked or hurt, no job is
-sent to help, and every execution must come to its end within ``--bound`` seconds, by itself. At
-last every log is judged, alone and beside the others. ``--no-nats`` spares NATS, ``--duplicates``
-delivers jobs twice.
+``PYTHONPATH=tests python -m stress --seconds 60 --seed 7`` starts random workflows, sends random
+commands, and injects faults. Then commands and faults stop, and every execution must end within
+``--bound`` seconds without help. Finally the invariants of all logs are checked. ``--no-nats``
+keeps NATS running, ``--duplicates`` delivers jobs twice.
 
-The seed decides what is drawn, not how processes interleave: a failure may need several runs to
-show again. Logs of workers stay in the folder that is printed.
+The seed determines what is drawn, not how processes interleave: a failure may need several runs to
+reproduce. The logs of workers stay in the folder that is printed.
 """
 
 import argparse
@@ -24,7 +23,7 @@ from harness.generators.random_workflows import Mix, random_workflow
 from harness.nats.server import NatsServer
 from harness.processes.installation import TENANT
 
-_MOST_NODES = 14
+_MAX_NODES = 14
 _LIMITS = ("queue", "cancel_new", "cancel_running")
 
 
@@ -34,20 +33,20 @@ async def _start(opened: Campaign, mix: Mix, until: float) -> None:
         if source.random() < 0.2:
             await opened.start(source.choice(_LIMITS), {"key": source.randrange(2)})
         else:
-            workflow = random_workflow(source, source.randrange(1, _MOST_NODES), mix)
+            workflow = random_workflow(source, source.randrange(1, _MAX_NODES), mix)
             await opened.start(await opened.store(workflow))
         await asyncio.sleep(source.uniform(0.02, 0.3))
 
 
 async def _store_limited(opened: Campaign, mix: Mix) -> None:
-    """Store workflows of which only so many executions may run at once."""
+    """Store workflows with concurrency limits."""
     for limit, on_limit in enumerate(_LIMITS, start=1):
         concurrency = {"limit": limit, "on_limit": on_limit, "key": "input.key"}
         workflow = random_workflow(opened.source, 4, mix, on_limit, concurrency=concurrency)
         await opened.store(workflow)
 
 
-async def _ask(opened: Campaign, until: float) -> None:
+async def _send_commands(opened: Campaign, until: float) -> None:
     source = opened.source
     while time.monotonic() < until:
         await asyncio.sleep(source.uniform(0.05, 0.4))
@@ -58,14 +57,14 @@ async def _ask(opened: Campaign, until: float) -> None:
             await opened.command(source.choice(opened.started[-40:]), kind)
 
 
-async def _hurt(opened: Campaign, until: float, *, nats: bool) -> None:
+async def _inject_faults(opened: Campaign, until: float, *, nats: bool) -> None:
     while time.monotonic() < until:
         await asyncio.sleep(opened.source.uniform(0.3, 2))
         await opened.hurt(nats=nats)
 
 
 async def _repeat(opened: Campaign, until: float) -> None:
-    """Deliver jobs twice: as NATS may, and as it must when an acknowledgement was lost."""
+    """Deliver jobs twice, as NATS does after a lost acknowledgement."""
     while time.monotonic() < until:
         await asyncio.sleep(opened.source.uniform(0.02, 0.2))
         if opened.started:
@@ -74,7 +73,7 @@ async def _repeat(opened: Campaign, until: float) -> None:
 
 
 async def stress(arguments: argparse.Namespace, folder: Path) -> str:
-    """Do all of it; returns what to tell of it."""
+    """Run the campaign; returns a summary."""
     with NatsServer(folder / "nats") as server:
         async with campaign(server, folder, arguments.seed) as opened:
             for _ in range(arguments.workers):
@@ -85,13 +84,13 @@ async def stress(arguments: argparse.Namespace, folder: Path) -> str:
             until = time.monotonic() + arguments.seconds
             await asyncio.gather(
                 _start(opened, mix, until),
-                _ask(opened, until),
-                _hurt(opened, until, nats=not arguments.no_nats),
+                _send_commands(opened, until),
+                _inject_faults(opened, until, nats=not arguments.no_nats),
                 *([_repeat(opened, until)] if arguments.duplicates else []),
             )
-            healed = time.monotonic()
+            faults_ended = time.monotonic()
             records = await opened.settled(arguments.bound)
-            last = time.monotonic() - healed
+            last = time.monotonic() - faults_ended
             statuses = await opened.check(records)
             return (
                 f"{len(records)} executions {dict(statuses)}, the last {last:.1f} s after the end; "
@@ -100,7 +99,7 @@ async def stress(arguments: argparse.Namespace, folder: Path) -> str:
 
 
 def arguments_of(line: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read a command line; the process's own unless another is given."""
+    """Parse a command line, by default that of the process."""
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m stress")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
@@ -113,7 +112,7 @@ def arguments_of(line: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def main() -> None:
-    """Stress, and tell how it went."""
+    """Run the campaign and print its summary."""
     arguments = arguments_of()
     folder = Path(tempfile.mkdtemp(prefix="stress-"))
     sys.stdout.write(f"seed {arguments.seed}, {folder}\n")

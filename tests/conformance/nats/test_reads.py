@@ -1,4 +1,4 @@
-"""What the hub asks of NATS, asked of the real server and of the one in memory."""
+"""The NATS operations that the hub uses, on the real server and on the one in memory."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,16 +20,16 @@ from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.subjects import LogFilter, Subjects
 
 Append = Callable[[str, str, bytes], Awaitable[int]]
-ONE, ALL, OTHER, NOBODY = (
+ONE, ALL, OTHER, UNKNOWN = (
     LogFilter("t", "a"),
     LogFilter("t"),
     LogFilter("u", "a"),
-    LogFilter("t", "nobody"),
+    LogFilter("t", "unknown"),
 )
 
 
 class Site(NamedTuple):
-    """A NATS, how to write to it, and how the hub reads from it."""
+    """A NATS with a writer and the readers of the hub."""
 
     append: Append
     log: ExecutionLog
@@ -39,7 +39,7 @@ class Site(NamedTuple):
 
 @pytest.fixture(params=["real", "memory"])
 async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Site]:
-    """Both."""
+    """Return each NATS in turn."""
     subjects = Subjects()
     if request.param == "memory":
         nats = MemoryNats()
@@ -63,8 +63,8 @@ async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 
 
 async def test_an_empty_stream(site: Site) -> None:
-    """Nothing is found, and nothing more is promised."""
-    for part in (ONE, ALL, NOBODY):
+    """Every read returns nothing, and no further page."""
+    for part in (ONE, ALL, UNKNOWN):
         assert await site.log.page(part, 1) == ([], False)
         assert await site.log.newest(part) is None
     assert await site.log.find(1) is None
@@ -74,11 +74,11 @@ async def test_an_empty_stream(site: Site) -> None:
 
 
 async def test_pages(site: Site) -> None:
-    """Of one execution and of a tenant, from anywhere, with how many are left."""
+    """Pages of an execution and of a tenant start anywhere, and report whether more follow."""
     for number in range(100):
         tenant, execution = ("t", "ab"[number % 2]) if number % 5 else ("u", "a")
         await site.append(tenant, execution, b"%d" % number)
-    for part in (ONE, ALL, OTHER, NOBODY):
+    for part in (ONE, ALL, OTHER, UNKNOWN):
         for start in (1, 2, 30, 99, 100, 101, 5000):
             commits, more = await site.log.page(part, start)
             wanted = [
@@ -95,7 +95,7 @@ def _is_in(part: LogFilter, number: int) -> bool:
 
 
 async def test_large_commits_make_small_pages(site: Site) -> None:
-    """A page holds at least one commit, and ends somewhere beyond its bytes."""
+    """A page holds at least one commit, and ends soon after its byte limit."""
     for _ in range(10):
         await site.append("t", "a", b"x" * 200_000)
     sequence, pages = 1, 0
@@ -109,13 +109,13 @@ async def test_large_commits_make_small_pages(site: Site) -> None:
 
 
 async def test_single_commits(site: Site) -> None:
-    """The newest of a part, and whatever lies at a sequence."""
+    """Read the newest commit of a part of the log, and the commit at a sequence."""
     await site.append("t", "a", b"1")
     await site.append("t", "b", b"2")
     await site.append("u", "a", b"3")
-    newest = [await site.log.newest(part) for part in (ONE, ALL, OTHER, NOBODY)]
+    newest = [await site.log.newest(part) for part in (ONE, ALL, OTHER, UNKNOWN)]
     assert [commit and commit.sequence for commit in newest] == [1, 2, 3, None]
-    assert await site.log.last_sequences([ONE, ALL, OTHER, NOBODY]) == {ONE: 1, ALL: 2, OTHER: 3}
+    assert await site.log.last_sequences([ONE, ALL, OTHER, UNKNOWN]) == {ONE: 1, ALL: 2, OTHER: 3}
     for find in (site.log.find, site.log.find_on_leader):
         found = await find(2)
         assert found is not None
@@ -127,25 +127,25 @@ async def test_single_commits(site: Site) -> None:
 
 
 async def test_the_newest_commits_of_many_executions(site: Site) -> None:
-    """Of those that have one; from nobody who does not know what is known to be there."""
+    """Executions without commits are left out; a replica that lags is refused."""
     for tenant, execution in (("t", "a"), ("t", "b"), ("u", "a"), ("t", "a")):
         await site.append(tenant, execution, b"x")
-    found = await site.log.last_commits("t", ["a", "b", "nobody"], 4)
+    found = await site.log.last_commits("t", ["a", "b", "unknown"], 4)
     assert {name: commit.sequence for name, commit in found.items()} == {"a": 4, "b": 2}
-    # Nobody has anything newer than what these have, nor all that there will be.
+    # No execution of this tenant has a commit after sequence 3.
     found = await site.log.last_commits("u", ["a"], 4)
     assert {name: commit.sequence for name, commit in found.items()} == {"a": 3}
     with pytest.raises(UnavailableError):
         await site.log.last_commits("t", ["a"], 5)
     with pytest.raises(UnavailableError):
-        await site.log.last_commits("t", ["nobody"], 4)
+        await site.log.last_commits("t", ["unknown"], 4)
     first = await site.log.first("t", "a")
     assert first is not None
-    assert (first.sequence, await site.log.first("t", "nobody")) == (1, None)
+    assert (first.sequence, await site.log.first("t", "unknown")) == (1, None)
 
 
 async def test_buckets(site: Site) -> None:
-    """Keys come and go, of two writers one wins, and what is listed is read as it is by then."""
+    """Put, compare-and-set, list and purge keys; of two writers one wins."""
     bucket = Bucket(site.jetstream, LIVE)
     assert await bucket.read_all("t.*.*") == []
     revisions = [await bucket.put(key, b"1") for key in ("t.a.1", "t.b.2", "u.a.3", "t.a.1")]
@@ -161,16 +161,16 @@ async def test_buckets(site: Site) -> None:
     assert not await bucket.purge("t.a.1")
     assert await bucket.get_newest("t.a.1") is None
     assert [entry.key for entry in await bucket.read_all("t.*.*", "t.b.2".__eq__)] == ["t.b.2"]
-    # A key that is there no more may be made as if it had never been.
+    # A purged key may be created again.
     assert await bucket.replace("t.a.1", b"3", 0) is not None
 
 
 async def test_live_commits(site: Site) -> None:
-    """They name their execution and their predecessor; who has left gets none."""
-    heard: dict[LogFilter, list[Any]] = {ONE: [], ALL: []}
+    """Live commits name their execution and predecessor; a listener that left receives none."""
+    received: dict[LogFilter, list[Any]] = {ONE: [], ALL: []}
     subjects = Subjects()
     listeners: dict[LogFilter, Callable[[LiveCommit], None]] = {
-        part: heard[part].append for part in heard
+        part: received[part].append for part in received
     }
     for part, listener in listeners.items():
         await site.source.subscribe(subjects.live_of(part), listener)
@@ -178,19 +178,19 @@ async def test_live_commits(site: Site) -> None:
     for tenant, execution in (("t", "a"), ("t", "b"), ("u", "a"), ("t", "a")):
         await site.append(tenant, execution, b"x")
     async with asyncio.timeout(60):
-        while len(heard[ALL]) < 3 or len(heard[ONE]) < 2:  # noqa: ASYNC110
+        while len(received[ALL]) < 3 or len(received[ONE]) < 2:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-    assert [(c.execution, c.sequence, c.previous) for c in heard[ALL]] == [
+    assert [(c.execution, c.sequence, c.previous) for c in received[ALL]] == [
         ("a", 1, 0),
         ("b", 2, 0),
         ("a", 4, 1),
     ]
-    assert heard[ONE] == [heard[ALL][0]._replace(), heard[ALL][2]]
-    assert all(commit.stored_at > 1_700_000_000 for commit in heard[ALL])
+    assert received[ONE] == [received[ALL][0]._replace(), received[ALL][2]]
+    assert all(commit.stored_at > 1_700_000_000 for commit in received[ALL])
     await site.source.unsubscribe(subjects.live_of(ONE), listeners[ONE])
     assert len(site.source) == 1
     await site.append("t", "a", b"x")
     async with asyncio.timeout(60):
-        while len(heard[ALL]) < 4:  # noqa: ASYNC110
+        while len(received[ALL]) < 4:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
-    assert len(heard[ONE]) == 2
+    assert len(received[ONE]) == 2

@@ -16,7 +16,7 @@ from harness.processes.service import Service
 
 @pytest.fixture(scope="module")
 def system_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """NATS with a worker."""
+    """Start NATS and a worker."""
     folder = tmp_path_factory.mktemp("described")
     with (
         NatsServer(folder / "nats") as server,

@@ -1,7 +1,6 @@
-"""Two API replicas and a worker on one NATS; every test is another tenant."""
+"""Two API replicas and a worker on one NATS; each test is its own tenant."""
 
 from collections.abc import AsyncIterator, Iterator
-from uuid import uuid4
 
 import httpx
 import pytest
@@ -14,7 +13,7 @@ from harness.sse.tenant_client import TenantClient
 
 @pytest.fixture(scope="module")
 def dialect_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """A NATS server for the tests of one file."""
+    """Start a NATS server for the tests of one file."""
     with NatsServer(tmp_path_factory.mktemp("dialect-nats")) as server:
         yield server
 
@@ -23,7 +22,7 @@ def dialect_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServe
 def replicas(
     dialect_nats: NatsServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[list[ApiProcess]]:
-    """Two replicas with quick hearts."""
+    """Start two replicas with short heartbeat intervals."""
     folder = tmp_path_factory.mktemp("replicas")
     settings = {"heartbeat": "250ms", "retry": "20ms", "max_stream_topics": "8"}
     with api_replicas(2, dialect_nats.url, folder, **settings) as processes:
@@ -36,16 +35,15 @@ def services(
     replicas: list[ApiProcess],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[list[ApiProcess]]:
-    """The replicas, and a worker beside them."""
+    """Start a worker for the replicas."""
     log = tmp_path_factory.mktemp("worker") / "worker.log"
     with Service("tailrace_worker", {"NATS_URL": dialect_nats.url}, log):
         yield replicas
 
 
 @pytest.fixture
-async def stage(services: list[ApiProcess]) -> AsyncIterator[TenantClient]:
-    """A tenant of the test's own."""
-    tenant = f"t-{uuid4().hex[:12]}"
+async def stage(services: list[ApiProcess], tenant: str) -> AsyncIterator[TenantClient]:
+    """Return a tenant that no other test uses."""
     async with httpx.AsyncClient(
         base_url=services[0].url, headers={"x-organization-id": tenant}, timeout=60
     ) as http:

@@ -18,7 +18,7 @@ def direct(request: pytest.FixtureRequest) -> bool:
 def replicas(
     idle_nats: NatsServer, tmp_path_factory: pytest.TempPathFactory, direct: bool
 ) -> Iterator[list[ApiProcess]]:
-    """Start three replicas that share nothing but NATS."""
+    """Start three replicas that share only NATS."""
     folder = tmp_path_factory.mktemp("replicas")
     settings = {"heartbeat": "250ms", "retry": "20ms", "ring_events": "16", "ring_bytes": "65536"}
     settings["direct_writes"] = str(direct).lower()

@@ -1,4 +1,4 @@
-"""Two tenants with the same ids on one system, with a worker and an API inside the test."""
+"""Two tenants with the same ids on one system: a worker process, and the API in the test."""
 
 import asyncio
 import contextlib

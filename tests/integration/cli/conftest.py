@@ -1,4 +1,4 @@
-"""Fixtures of the command's tests."""
+"""Fixtures of the tests of the ``tailrace`` command."""
 
 import os
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from harness.processes.tailrace_up import TailraceUp
 
 @pytest.fixture
 def stand_ins(tmp_path: Path) -> dict[str, str]:
-    """An environment in which both services are stand-ins."""
+    """Return an environment that replaces both services by stand-ins."""
     folder = tmp_path / "stand-ins"
     folder.mkdir()
     for service in ("tailrace_api", "tailrace_worker"):
@@ -23,7 +23,7 @@ def stand_ins(tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TailraceUp]:
-    """A `tailrace up --demo` with the real services, for all tests that leave it running."""
+    """Start `tailrace up --demo` with the real services, for tests that leave it running."""
     environment = {"TAILRACE_ACK_WAIT": "2s"}
     folder = tmp_path_factory.mktemp("system")
     with TailraceUp(folder, "--demo", "--workers", "2", environment=environment) as running:
@@ -32,5 +32,5 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TailraceUp]:
 
 @pytest.fixture
 def tailrace(system: TailraceUp, tmp_path: Path) -> TailraceCommand:
-    """The command, talking to the running system."""
+    """Return the command, connected to the running system."""
     return TailraceCommand(system.url, tmp_path)

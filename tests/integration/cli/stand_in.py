@@ -14,7 +14,7 @@ from types import FrameType
 
 
 def main(name: str) -> None:
-    """Be the service ``name``."""
+    """Run as the service ``name``."""
     how = dict(part.split("=") for part in os.environ.get("STAND_IN", "").split() if part)
     behaviour = how.get(name, "good")
     signal.signal(signal.SIGTERM, lambda number, frame: stop(name, behaviour, number, frame))

@@ -1,4 +1,4 @@
-"""The client commands against a running system, and that system's behaviour as a whole."""
+"""The client commands on a running system."""
 
 import json
 import os
@@ -102,7 +102,7 @@ def test_every_problem_is_listed_and_nothing_installed(tailrace: TailraceCommand
 
 
 def test_validate_prints_json(tailrace: TailraceCommand) -> None:
-    """Valid or not, and every place."""
+    """The JSON output has the validity and the pointer of each problem."""
     tailrace.write("bad.yaml", "id: bad\nnodes: {a: {type: lag}}\n")
 
     (checked,) = tailrace("validate", "--json", "bad.yaml").json
@@ -135,7 +135,7 @@ def test_import_apply_and_run_are_one_pipeline(tailrace: TailraceCommand) -> Non
 
 
 def test_a_failed_run_exits_with_one_and_says_why(tailrace: TailraceCommand) -> None:
-    """A shell script stops here."""
+    """The output shows the error message of the step."""
     tailrace("apply", str(tailrace.write("failing.yaml", FAILING)))
 
     outcome = tailrace("run", "failing", "--watch")
@@ -146,7 +146,7 @@ def test_a_failed_run_exits_with_one_and_says_why(tailrace: TailraceCommand) -> 
 
 
 def test_a_cancelled_run_exits_with_three(tailrace: TailraceCommand) -> None:
-    """Watched from one place, cancelled from another."""
+    """A second command cancels the run that the first one watches."""
     tailrace("apply", str(tailrace.write("slow.yaml", SLOW)))
     execution = tailrace("run", "slow").stdout.strip()
     watching = tailrace.start("watch", execution)
@@ -164,7 +164,7 @@ def test_a_cancelled_run_exits_with_three(tailrace: TailraceCommand) -> None:
 
 
 def test_a_run_that_is_not_watched_is_only_started(tailrace: TailraceCommand) -> None:
-    """Its id is all of stdout, for scripts; its document with --json."""
+    """Stdout is only its id, or its document with --json."""
     tailrace("apply", str(tailrace.write("chain.json", CHAIN)))
 
     started = tailrace("run", "chain")
@@ -190,7 +190,7 @@ def test_watch_continues_after_an_id(tailrace: TailraceCommand) -> None:
 
 
 def test_a_terminal_gets_a_drawing(tailrace: TailraceCommand) -> None:
-    """With 52 nodes on 24 lines, and the summary at its end."""
+    """52 nodes fit on 24 lines, and a summary follows."""
     outcome = tailrace.in_terminal("run", "1000genome-chameleon-2ch-100k-001", "--watch")
 
     assert outcome.code == 0

@@ -89,7 +89,7 @@ def test_a_waiting_run_shows_the_command_and_is_watched_to_its_end(
 
 
 def test_a_terminal_shows_the_pause_and_how_to_end_it(tailrace: TailraceCommand) -> None:
-    """In the drawing, as long as it lasts; items are one line."""
+    """The drawing shows both during the pause; the items of a map are one line."""
     tailrace("apply", str(tailrace.write("asking.yaml", ASKING)))
     outcome = tailrace.in_terminal("run", "asking", "--watch")
     assert outcome.code == 0

@@ -71,7 +71,7 @@ def test_a_crashed_child_is_restarted_and_reported(up: TailraceUp, service: str)
 
 
 def test_a_child_that_keeps_crashing_is_started_at_growing_intervals(up: TailraceUp) -> None:
-    """Half a second, then one: a broken service must not become a busy loop."""
+    """Delays of half a second, then one second, prevent a busy loop."""
     pid = up.child("tailrace_worker")
     for pause in ("0.5", "1"):
         os.kill(pid, signal.SIGKILL)

@@ -180,7 +180,7 @@ def test_something_else_than_a_nats(tmp_path: Path, speaker: Speaker, greeting: 
 
 
 @pytest.mark.parametrize("url", ["", "nats://host:port", "nats://[::1"])
-def test_a_nats_url_that_is_none(tmp_path: Path, url: str) -> None:
+def test_an_invalid_nats_url(tmp_path: Path, url: str) -> None:
     """The line shows how one looks."""
     line = refusal("--port", str(free_port()), "--nats", url, folder=tmp_path)
 

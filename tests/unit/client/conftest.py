@@ -1,4 +1,4 @@
-"""Fixtures of the client's tests."""
+"""Fixtures of the client tests."""
 
 from collections.abc import Iterator
 
