@@ -1,4 +1,4 @@
-"""When a schedule recurs: what is refused, in which words, and when a cron line comes next."""
+"""Parsing of recurrence patterns, and the next time of cron expressions."""
 
 import re
 from datetime import UTC, datetime
@@ -13,8 +13,8 @@ from tailrace_shared.recurrence import NAMES, Cron, Every, parse_recurrence
 VIENNA = ZoneInfo("Europe/Vienna")
 
 
-def comes(pattern: str, after: str, zone: ZoneInfo = VIENNA) -> str | None:
-    """Return when a cron line comes next after a local time, with its offset."""
+def next_time(pattern: str, after: str, zone: ZoneInfo = VIENNA) -> str | None:
+    """Return the next match of a cron expression after a local time, with its offset."""
     cron = parse_recurrence(pattern)
     assert isinstance(cron, Cron)
     moment = datetime.fromisoformat(after)
@@ -28,7 +28,7 @@ def comes(pattern: str, after: str, zone: ZoneInfo = VIENNA) -> str | None:
     [("@every 1s", 1), ("@every 5m", 300), ("@every 1h30m", 5400), ("@every 500ms500ms", 1)],
 )
 def test_intervals(pattern, seconds):
-    """As Go writes durations."""
+    """Intervals use the syntax of Go durations."""
     assert parse_recurrence(pattern) == Every(seconds)
 
 
@@ -69,8 +69,8 @@ def test_intervals(pattern, seconds):
         ("0 " * 200, "longer than 200"),
     ],
 )
-def test_what_is_no_pattern_is_said_in_a_sentence(pattern, words):
-    """Naming the field and what it takes."""
+def test_an_invalid_pattern_is_refused_with_the_reason(pattern, words):
+    """The message names the field and its range."""
     with pytest.raises(ValueError, match=re.escape(words)):
         parse_recurrence(pattern)
 
@@ -85,28 +85,28 @@ def test_what_is_no_pattern_is_said_in_a_sentence(pattern, words):
         ("0 0 0 ? * sun", "2026-11-22T00:00:00", "2026-11-29T00:00:00+01:00"),
         ("0 0 0 29 2 *", "2026-11-21T10:00:00", "2028-02-29T00:00:00+01:00"),
         ("0 0 12 31 * *", "2026-11-21T10:00:00", "2026-12-31T12:00:00+01:00"),
-        # Both fields of days given: either is enough, as in cron.
+        # With both day fields, one match is enough, as in cron.
         ("0 0 0 13 * FRI", "2026-11-21T00:00:00", "2026-11-27T00:00:00+01:00"),
         ("0 0 0 13 * */2", "2026-11-21T00:00:00", "2026-11-22T00:00:00+01:00"),
         ("0 0 0 */1 * FRI", "2026-11-21T00:00:00", "2026-11-27T00:00:00+01:00"),
         ("@hourly", "2026-11-21T10:00:00", "2026-11-21T11:00:00+01:00"),
         ("@yearly", "2026-11-21T10:00:00", "2027-01-01T00:00:00+01:00"),
-        # The night in which the clock goes forward has no 2:30, the one in which it goes back two.
+        # 2:30 does not exist when the clock goes forward, and exists twice when it goes back.
         ("0 30 2 * * *", "2027-03-27T12:00:00", "2027-03-29T02:30:00+02:00"),
         ("0 30 2 * * *", "2027-10-30T12:00:00", "2027-10-31T02:30:00+02:00"),
         ("0 30 2 * * *", "2027-10-31T02:30:00+02:00", "2027-10-31T02:30:00+01:00"),
         ("0 30 2 28 3 *", "2027-03-01T00:00:00", "2028-03-28T02:30:00+02:00"),
     ],
 )
-def test_when_a_cron_line_comes_next(pattern, after, following):
-    """In the schedule's time zone, strictly later."""
-    assert comes(pattern, after) == following
+def test_the_next_time_of_a_cron_expression(pattern, after, following):
+    """The next time is strictly later, in the time zone of the schedule."""
+    assert next_time(pattern, after) == following
 
 
-def test_every_name_is_a_cron_line():
-    """They come, too."""
+def test_every_name_is_a_cron_expression():
+    """Every name has a next time."""
     for name in NAMES:
-        assert comes(name, "2026-11-21T10:00:00") is not None
+        assert next_time(name, "2026-11-21T10:00:00") is not None
 
 
 FIELD = st.sampled_from(["*", "*/5", "3", "1,5", "2-4"])
@@ -114,7 +114,7 @@ FIELD = st.sampled_from(["*", "*/5", "3", "1,5", "2-4"])
 
 @given(st.tuples(*[FIELD] * 6), st.integers(0, 2**31))
 def test_the_next_moment_is_the_first_that_matches(fields, after):
-    """Compared with trying one second after the other, for a minute or two."""
+    """Compared with a search by seconds over 100 seconds."""
     cron = parse_recurrence(" ".join(fields))
     assert isinstance(cron, Cron)
     found = cron.next(after, UTC)
@@ -136,8 +136,8 @@ def test_the_next_moment_is_the_first_that_matches(fields, after):
         assert found == near[0]
 
 
-def test_what_does_not_come_in_years_is_not_looked_for():
-    """The search ends."""
+def test_the_search_for_the_next_time_ends():
+    """The horizon is five years."""
     cron = parse_recurrence("0 0 0 29 2 *")
     assert isinstance(cron, Cron)
     assert cron.next(datetime(2096, 3, 1, tzinfo=UTC).timestamp(), UTC) is None
