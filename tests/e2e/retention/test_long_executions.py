@@ -61,7 +61,8 @@ def exists(client: Client, execution: str) -> bool:
 
 def ended(client: Client, execution: str) -> dict[str, Any]:
     """Return the document of an execution that has ended."""
-    return until(lambda: (run := client.get(execution))["finished_at"] and run)
+    until(lambda: client.get(execution)["finished_at"])
+    return client.get(execution)
 
 
 def status(client: Client, execution: str, wanted: str) -> None:

@@ -58,7 +58,7 @@ async def command(settings: CommonSettings, options: argparse.Namespace) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What the checks read once.
+    """The answers of NATS that several checks use.
 
     Attributes:
         account: the answer to JetStream's ``INFO``.
