@@ -1,4 +1,4 @@
-"""A wiretap on NATS: all messages on the wire, and all bytes on disk."""
+"""A wiretap on NATS, which records all messages on the wire and reads all bytes on disk."""
 
 import asyncio
 import contextlib
