@@ -1,1 +1,1 @@
-"""Dialects: how the commits of a log look to the clients of one kind of stream. Pure."""
+"""Dialects: the formats of streams, as pure functions of events."""

@@ -1,4 +1,4 @@
-"""The context of an execution: what dialects show with later events of it."""
+"""The context of an execution, shown with its later events."""
 
 from typing import Any
 

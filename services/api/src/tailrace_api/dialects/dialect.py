@@ -1,4 +1,4 @@
-"""The dialect interface: how each event of a log looks to the clients of one kind of stream.
+"""The dialect interface: the format of one kind of stream.
 
 A dialect is pure and knows no client. The hub calls it once per commit and sends the same bytes to
 all clients. A dialect is a frozen, hashable object, because it is part of the key under which the
@@ -43,7 +43,7 @@ from tailrace_shared.subjects import LogFilter
 Needs = Literal["nothing", "workflow", "context"]
 
 Slots = tuple[Block | None, ...]
-"""What is shown of one event."""
+"""The blocks of one event, with None for empty slots."""
 
 ILLEGIBLE: Final = (ValueError, RecursionError)
 """Errors of decoding what is not an event: invalid JSON, UTF-8 or time, or nested too deeply."""
@@ -68,7 +68,7 @@ class LoggedEvent(msgspec.Struct):
 
 
 class State(Protocol):
-    """What a dialect knows of a tenant at one position of its log; owned by one topic."""
+    """A dialect's knowledge of a tenant at one position of its log; owned by one topic."""
 
     @property
     def size(self) -> int:

@@ -7,7 +7,7 @@ from tailrace_api.dialects.context import Context
 
 
 class SnapshotQuery(NamedTuple):
-    """What a snapshot must contain.
+    """The contents of a snapshot.
 
     Attributes:
         waits: whether to include steps that wait for a signal and the contexts of their

@@ -197,7 +197,7 @@ def _is_number(value: Any) -> bool:
 def _block(
     name: str, context: Context, event: LoggedEvent, stage: str | None, **fields: Any
 ) -> Block:
-    # Fields in the order of the front ends' types, which helps people who read a raw stream.
+    # Fields in the order of the front ends' types, which makes raw streams readable.
     data = {
         "type": name,
         **({} if stage is None else {"stage": stage}),

@@ -1,4 +1,4 @@
-"""The stream quota: how many streams a process and a tenant may have open."""
+"""The stream quota: limits of open streams per process and per tenant."""
 
 from collections import Counter
 

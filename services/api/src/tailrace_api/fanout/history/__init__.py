@@ -1,1 +1,1 @@
-"""History: what a client receives from the log before its topic's ring takes over."""
+"""History: events that a client receives from the log before its topic's ring takes over."""

@@ -8,7 +8,7 @@ before it was read, because a commit may have been stored since.
 
 A page is read when the client has received the one before, so a slow client holds one page. The
 number of concurrent reads and the number of queued reads are limited. Beyond that, new streams are
-told to retry later.
+refused and retry later.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
-"""Resumption of an execution's stream: where a client with a ``Last-Event-ID`` continues.
+"""Resumption of an execution's stream after a client's ``Last-Event-ID``.
 
 Ids are positions in the log, so any replica can serve any of them. An id is valid if the commit at
-its sequence belongs to this execution and has that many events. For any other id, the stream itself
-says so (`stream:reset`) and begins with the execution's first event: an EventSource that receives
+its sequence belongs to this execution and has that many events. For any other id, the stream
+reports a `stream:reset` and begins with the execution's first event: an EventSource that receives
 an HTTP error never reconnects.
 """
 

@@ -1,4 +1,4 @@
-"""Resumption of a tenant's stream: where a client with a ``Last-Event-ID`` continues.
+"""Resumption of a tenant's stream after a client's ``Last-Event-ID``.
 
 An id is a position in the log of all tenants. The tenant's events after it are the same whichever
 tenant owns the commit at that position. So an id is valid if it lies within the log; the commit

@@ -1,1 +1,1 @@
-"""What all streams of a process share: clock, timers, cooperative scheduling, limits, counters."""
+"""Services that all streams of a process share: clock, timers, scheduler, limits, counters."""

@@ -37,7 +37,7 @@ class Counts:
     Attributes:
         opened: streams opened.
         closed: streams closed, by reason.
-        refused: streams told to retry later, by reason.
+        refused: streams refused with a retry delay, by reason.
         resets: streams that began with a reset.
         events: events written, counted once per client.
         writes: writes that carried them; several events may share one.

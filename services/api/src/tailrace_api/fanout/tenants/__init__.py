@@ -1,1 +1,1 @@
-"""What streams must know of a tenant beside its commits: contexts and snapshots."""
+"""A tenant's executions: their contexts, live status and snapshots."""

@@ -42,7 +42,7 @@ class LogEnd(NamedTuple):
 
 @dataclass(slots=True)
 class TenantReads:
-    """What has been read for a snapshot.
+    """The reads for one snapshot.
 
     Attributes:
         tenant: the tenant.

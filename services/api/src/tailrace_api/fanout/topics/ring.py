@@ -74,7 +74,7 @@ class Ring:
         self._events += len(commit.ends)
         self._bytes += len(commit.chunk)
         self._account.add(commit.size)
-        # The newest commit stays whatever its size: connections at the edge read it from here.
+        # The newest commit always stays: connections at the edge read it from here.
         while (
             self._events > self._max_events or self._bytes > self._max_bytes
         ) and self._start < len(self._commits) - 1:

@@ -40,7 +40,7 @@ _OVERHEAD_BYTES: Final = 12 * 1024
 
 
 class TopicSources(NamedTuple):
-    """What topics are read from.
+    """The sources of topics.
 
     Attributes:
         log: the log.

@@ -39,7 +39,7 @@ class Logged(Protocol):
 
 
 class View(NamedTuple):
-    """What a connection shows.
+    """A part of the log in one dialect.
 
     Attributes:
         dialect: the format of events.
