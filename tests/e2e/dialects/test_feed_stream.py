@@ -127,7 +127,7 @@ async def test_hearts_beat_regularly_and_say_when(stage: TenantClient):
 
 
 async def test_the_feed_of_another_tenant_is_another(stage: TenantClient):
-    """Nothing comes of what others do, whatever id is asked for."""
+    """Events of other tenants never appear, for any requested id."""
     await stage.store("order", ORDER)
     async with stage.stream(PATH) as stream:
         await greeted(stage, stream)

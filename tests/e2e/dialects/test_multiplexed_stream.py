@@ -81,7 +81,7 @@ async def test_each_topic_begins_and_goes_on_as_it_would_alone(stage: TenantClie
 
 
 async def test_a_resume_goes_on_at_any_id_on_another_replica(stage: TenantClient):
-    """In whatever order the topics are named: without snapshots, and with all that came since."""
+    """For any order of topics: without snapshots, and with all later events."""
     await stage.store("order", ORDER)
     first = await stage.execute("order")
     await paused(stage, first)
@@ -129,7 +129,7 @@ async def test_an_execution_that_is_not_there_is_an_error_in_its_topic(stage: Te
     assert errors[0][1]["message"] == errors[1][1]["message"] == "there is no execution "
 
 
-async def test_a_run_that_has_ended_is_told_and_the_stream_goes_on(stage: TenantClient):
+async def test_an_ended_run_is_backfilled_and_the_stream_continues(stage: TenantClient):
     """Its topic is silent from then on."""
     await stage.store("quick", {"a": {"type": "transform", "with": {"value": "x" * 1000}}})
     done = await stage.execute("quick")
@@ -170,7 +170,7 @@ async def test_what_is_no_topic_is_refused(stage: TenantClient, topics: str, wor
 
 
 async def test_a_topic_that_is_named_twice_is_one(stage: TenantClient):
-    """Nothing is told twice."""
+    """No event is repeated."""
     async with stage.stream(f"{PATH}paused,paused,feed") as stream:
         opening = await stream.take(2)
         await stream.primed()

@@ -99,7 +99,7 @@ async def test_listed_and_streamed_entries_have_the_same_fields(stage: TenantCli
 
 
 async def test_a_list_begins_as_the_log_has_it_and_misses_nothing(stage: TenantClient):
-    """Whenever a client comes: what it has been told of at last is what the log says."""
+    """At any time of connection, a client's list finally equals the log."""
     await stage.store("order", ORDER)
     executions: list[str] = []
     streams = []

@@ -153,7 +153,7 @@ async def test_a_real_client_is_cut_resumes_and_stops(
         _CUT + "!",
         "five",
     ]
-    # Came, came back after the cut and after the end, was told that this was all, and believed it.
+    # Connected, reconnected after the cut and after the end, received 204, and stopped.
     cut = ids.index(f"{ids[0].split('-')[0]}-{log.last - 2}-1")
     first, second, third = (request.last_event_id for request in site.stream_requests)
     # A browser that is busy may throw away with a connection what it has not read of it yet.

@@ -22,7 +22,7 @@ _OLDEST = 10
 _MIB = 2**20
 # For so long an answer is handed on, in seconds.
 _FRESH = 0.25
-# What a topic asks when it begins, and whatever else is asked, generously.
+# A generous allowance for the reads of a new topic and all other reads.
 _ASKED_OF_A_TOPIC = 10
 
 # A busy machine takes minutes for thousands of clients.

@@ -42,7 +42,7 @@ async def _writing(log: HandWrittenLog) -> AsyncIterator[asyncio.Event]:
     await writing
 
 
-async def test_nobody_misses_an_event_or_gets_it_twice(
+async def test_no_client_misses_or_repeats_an_event(
     nats_server: NatsServer,
     log: HandWrittenLog,
     tmp_path: Path,

@@ -22,7 +22,7 @@ _ROUNDS_ALONE = 4
 _ROUNDS_AMONG = 12
 _MIB = 2**20
 _BACKLOG = 64 * _MIB
-# What is no client's backlog: the ring, and whatever Python keeps.
+# Memory that is no client's backlog: the ring, and Python's own.
 _REST = 32 * _MIB
 
 # A busy machine takes minutes for gigabytes.
@@ -50,7 +50,7 @@ async def _gauges(api: ApiProcess) -> dict[str, float]:
     }
 
 
-async def test_clients_that_take_little_delay_nobody_and_cost_no_memory(
+async def test_slow_clients_delay_no_client_and_cost_no_memory(
     nats_server: NatsServer,
     log: HandWrittenLog,
     tmp_path: Path,
@@ -73,7 +73,7 @@ async def test_clients_that_take_little_delay_nobody_and_cost_no_memory(
             gauges = await _gauges(api)
             report = await healthy.report()
         assert report.histories == [(_HEALTHY, await event_ids(log))]
-        # Nobody who reads was ever cut.
+        # No client that reads was disconnected.
         assert report.statuses == {200: _HEALTHY}
     record_property("last of 4,000 has an event, alone", percentiles(alone))
     record_property("last of 4,000 has an event, among 1,000 slow", percentiles(among))

@@ -52,7 +52,7 @@ def _held(api: InProcessApi) -> dict[str, Any]:
 
 
 def _more(after: dict[str, Any], before: dict[str, Any]) -> list[str]:
-    """Return of what more is held; of what was about to be let go of before there may be less."""
+    """Return the kinds of resources that have grown; some may have shrunk since."""
     return [
         kind
         for kind, held in after.items()
@@ -97,7 +97,7 @@ async def test_a_thousand_clients_that_come_and_go_leave_nothing(
         async with asyncio.timeout(60):
             await api.settled()
             await api.sockets(0)
-            while _more(after := _held(api), before):  # noqa: ASYNC110  # nobody tells of these
+            while _more(after := _held(api), before):  # noqa: ASYNC110  # no event for these
                 await asyncio.sleep(0.05)
         assert not _more(after, before)
         counts = api.hub.counts
@@ -107,7 +107,7 @@ async def test_a_thousand_clients_that_come_and_go_leave_nothing(
 async def test_a_client_that_reads_byte_by_byte_is_served(
     idle_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
-    """It gets everything, as slowly as it likes; somebody else's events are not later for it."""
+    """It gets everything at its own rate, and delays no other client."""
     async with api_in_process(idle_nats.url, direct_writes=direct) as api:
         await _begin(log)
         async with (
@@ -129,10 +129,10 @@ async def test_a_client_that_reads_byte_by_byte_is_served(
         assert places(events) == log.written
 
 
-async def test_beyond_a_limit_clients_are_told_to_come_back(
+async def test_beyond_a_limit_new_clients_get_a_retry(
     idle_nats: NatsServer, nats_client: Client, direct: bool
 ) -> None:
-    """Nobody else is put out for them; when somebody leaves there is room."""
+    """Open streams stay; when one closes, a new one is accepted."""
     limits = {"max_streams": 3, "max_tenant_streams": 2, "direct_writes": direct}
     async with api_in_process(idle_nats.url, retry=1.0, **limits) as api:
         ours, theirs = HandWrittenLog(nats_client, "ours"), HandWrittenLog(nats_client, "theirs")
@@ -198,7 +198,7 @@ class _HeldReads:
         patch.setattr(ExecutionLog, kind, held)
 
     async def wait(self) -> None:
-        """Wait until one has begun, and everybody who was about to ask has had a turn."""
+        """Wait until one read has begun, and all pending requests have been handled."""
         while True:
             await asyncio.sleep(0.01)
             if self.begun:
@@ -223,7 +223,7 @@ async def test_clients_that_come_together_share_their_reads(
         ids, pages = _HeldReads("find", monkeypatch), _HeldReads("page", monkeypatch)
         streams = [follow(api.port, log.execution, stream.parser.last_event_id) for _ in range(300)]
         await asyncio.gather(*(stream.__aenter__() for stream in streams))
-        while len(api.server.server_state.tasks) < 300:  # noqa: ASYNC110  # uvicorn tells nobody
+        while len(api.server.server_state.tasks) < 300:  # noqa: ASYNC110  # uvicorn has no event for it
             await asyncio.sleep(0.01)
         await ids.wait()
         assert ids.begun == 1
@@ -253,7 +253,7 @@ async def test_an_old_stream_is_ended_and_goes_on_elsewhere(
         events: list[SseEvent] = []
         last_event_id, streams = "", 0
         for number in range(3):
-            # One is enough, unless it grew old before it had told what there was.
+            # One is enough, unless it reached its maximum age before it had sent everything.
             while len(places(events)) < len(log.written):
                 async with follow(api.port, log.execution, last_event_id) as stream:
                     events += await stream.all()
@@ -268,7 +268,7 @@ async def test_an_old_stream_is_ended_and_goes_on_elsewhere(
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
-async def test_whatever_the_client_speaks_the_stream_is_the_same(
+async def test_the_stream_is_equal_for_all_http_versions(
     idle_nats: NatsServer, log: HandWrittenLog, direct: bool, version: str
 ) -> None:
     """HTTP/1.0, and a client that says more than it should: it is not answered, and not harmed."""
@@ -313,7 +313,7 @@ async def test_pipelined_requests_are_answered_one_after_the_other_or_not_at_all
 async def test_a_stopping_process_is_there_until_balancers_have_noticed(
     idle_nats: NatsServer, log: HandWrittenLog, tmp_path: Any, direct: bool
 ) -> None:
-    """It says that it is not ready; streams go on, new ones are told to come back."""
+    """It is not ready; open streams continue, new ones get a retry."""
     settings = {"drain_delay": "10m", "direct_writes": str(direct).lower()}
     with ApiProcess(idle_nats.url, tmp_path, **settings) as api:
         await _begin(log)
@@ -388,7 +388,7 @@ def _unsent(api: InProcessApi) -> int:
 async def test_a_stream_may_follow_an_answer_that_was_not_taken_yet(
     idle_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
-    """On the same connection: what the server still holds of one comes before the other."""
+    """On the same connection, the rest of one response precedes the next."""
     async with api_in_process(idle_nats.url, direct_writes=direct) as api:
         await _begin(log)
         for number in range(100):
@@ -406,7 +406,7 @@ async def test_a_stream_may_follow_an_answer_that_was_not_taken_yet(
                     await asyncio.sleep(0.01)
             path = f"/api/v1/sse/executions/{log.execution}/stream"
             stream._writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
-            while not api.server.server_state.tasks:  # noqa: ASYNC110  # uvicorn tells nobody
+            while not api.server.server_state.tasks:  # noqa: ASYNC110  # uvicorn has no event for it
                 await asyncio.sleep(0.01)
             reader = stream._reader
             head = await reader.readuntil(b"\r\n\r\n")

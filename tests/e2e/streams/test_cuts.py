@@ -1,7 +1,7 @@
 """Cut anywhere, resumed anywhere: the union of what a client gets is the log.
 
 Connections are cut after a number of bytes, in the middle of heads, chunks, lines and characters,
-and each goes on at another replica with the last id of the one before. Whatever the cuts, each
+and each goes on at another replica with the last id of the one before. For any cuts, each
 event of the log must arrive once and in order, and the last answer must be 204.
 """
 
@@ -46,7 +46,7 @@ class CutReader:
         self._last_event_id = ""
 
     async def read(self) -> None:
-        """Read until a replica says that there is nothing more."""
+        """Read until a replica answers 204."""
         while 204 not in self.statuses:
             await self._connection(self._ports[len(self.statuses) % len(self._ports)])
 

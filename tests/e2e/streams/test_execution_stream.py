@@ -143,7 +143,7 @@ async def test_an_id_that_cannot_be_served_resets_the_stream(
 
 
 async def test_history_that_has_expired_is_said_to_be(port: int, log: HandWrittenLog) -> None:
-    """Of what is left, everything comes."""
+    """Every retained event arrives."""
     await write_run(log)
     first, second = log.written[0][1], log.written[1][1]
     epoch = await epoch_of(log)
@@ -157,10 +157,10 @@ async def test_history_that_has_expired_is_said_to_be(port: int, log: HandWritte
     assert places(events) == log.written[1:]
 
 
-async def test_an_execution_that_is_wholly_gone_says_so_once(
+async def test_a_completely_expired_execution_resets_once(
     port: int, nats_client: Client, log: HandWrittenLog
 ) -> None:
-    """Its client hears that it expired and is moved to now; coming back with that is 404."""
+    """Its client gets a reset with the newest position; reconnecting with that is 404."""
     await write_run(log)
     other = HandWrittenLog(nats_client, log.tenant)
     await other.begin()
@@ -181,7 +181,7 @@ async def test_an_execution_that_is_wholly_gone_says_so_once(
         assert stream.status == 404, text
 
 
-async def test_a_stream_that_was_recreated_says_so(nats_server: NatsServer, direct: bool) -> None:
+async def test_a_recreated_log_resets_its_streams(nats_server: NatsServer, direct: bool) -> None:
     """Ids of the old one are not mixed up with those of the new one."""
     client = await nats.connect(nats_server.url)
     async with api_in_process(

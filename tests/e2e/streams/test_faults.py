@@ -1,6 +1,6 @@
 """Faults: messages lost, NATS gone for a while, clients that stall or leave, a process that stops.
 
-Whatever happens, a client's union of events stays the log, and the process gives back what it
+After any fault, a client's union of events stays the log, and the process gives back what it
 held.
 """
 
@@ -198,7 +198,7 @@ async def test_a_client_that_pauses_goes_on_where_the_ring_has_it_still(
             for number in range(30):
                 await log.commit(written.step_log("n", f"{number}" + "x" * 100_000))
             await log.complete()
-            while not api.hub.counts.slow:  # noqa: ASYNC110  # a gauge tells nobody
+            while not api.hub.counts.slow:  # noqa: ASYNC110  # a gauge has no event
                 await asyncio.sleep(0.01)
             events += await stream.all()
         assert places(events) == log.written
@@ -330,7 +330,7 @@ async def test_clients_that_leave_leave_nothing_behind(
                 await stream.__aexit__(None, None, None)
         async with asyncio.timeout(60):
             await api.settled()
-            while len(asyncio.all_tasks()) > tasks:  # noqa: ASYNC110  # asyncio tells nobody
+            while len(asyncio.all_tasks()) > tasks:  # noqa: ASYNC110  # asyncio has no event for it
                 await asyncio.sleep(0.01)
 
 

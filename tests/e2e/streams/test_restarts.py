@@ -23,7 +23,7 @@ _SEEDS = 12
 
 
 async def _read(ports: Sequence[int], log: HandWrittenLog, dice: random.Random) -> list[SseEvent]:
-    """Read an execution to its end, over whatever connections it takes."""
+    """Read an execution to its end, over any number of connections."""
     events: list[SseEvent] = []
     last_event_id = ""
     while True:
@@ -77,7 +77,7 @@ async def _kill(
 
 
 @pytest.mark.parametrize("seed", range(_SEEDS))
-async def test_whatever_is_restarted_every_client_gets_the_log(tmp_path: Path, seed: int) -> None:
+async def test_every_client_gets_the_log_across_restarts(tmp_path: Path, seed: int) -> None:
     """Once and in order; at two replicas behind a connection to NATS that loses a third."""
     dice = random.Random(seed)
     settings = {

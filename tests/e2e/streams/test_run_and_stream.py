@@ -149,17 +149,17 @@ async def test_flows_may_be_numbered(port: int, tenant: str) -> None:
 
 async def test_what_cannot_run_is_refused_before_any_stream(port: int, tenant: str) -> None:
     """An unknown flow is a problem, not a stream."""
-    async with post(port, tenant, flow="nobody") as stream:
+    async with post(port, tenant, flow="missing") as stream:
         await stream.all()
     assert stream.status == 404
     assert stream.headers["content-type"] == "application/problem+json"
 
 
 async def test_leaving_does_not_cancel_the_run(port: int, nats_client: Client, tenant: str) -> None:
-    """The run goes on without anybody who watches."""
+    """The run continues without a client."""
     first = await _first(post(port, tenant))
     log = await _go_on(nats_client, tenant, first["data"]["execution_id"])
-    assert log.last > 0  # the append was legal: nothing but the creation was there
+    assert log.last > 0  # the append was legal: only the creation was there
     async with httpx.AsyncClient(headers={"x-organization-id": tenant}) as http:
         answer = await http.get(f"http://127.0.0.1:{port}/api/v1/executions/{log.execution}")
     assert answer.json()["status"] == "running"

@@ -1,4 +1,4 @@
-"""What is live costs what is live: a hundred thousand runs that have ended cost nothing."""
+"""Reading live executions costs nothing for a hundred thousand finished ones."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -26,13 +26,13 @@ from tailrace_shared.stores.workflow_store import WorkflowStore
 from tailrace_shared.workflow.definition import Definition, Node
 
 FINISHED: Final = 100_000
-NAMES: Final = frozenset({"busy", "waits", "idle", "nobody"})
+NAMES: Final = frozenset({"busy", "waits", "idle", "missing"})
 WAITS: Final = SnapshotQuery(waits=True)
 PIPELINES: Final = SnapshotQuery(workflows=NAMES)
 
 
 class Cost(NamedTuple):
-    """What NATS was asked for."""
+    """Counts of requests to NATS."""
 
     requests: int
     answers: int
@@ -136,7 +136,7 @@ async def finish_many(site: Site, first: int, count: int) -> None:
 
 async def _taken(site: Site, stream: str, count: int) -> None:
     """Return when a stream has taken so many messages."""
-    while await site.taken(stream) < count:  # noqa: ASYNC110  # nobody tells
+    while await site.taken(stream) < count:  # noqa: ASYNC110  # no event for it
         await asyncio.sleep(0.01)
 
 
@@ -153,13 +153,13 @@ def check(paused: Snapshot, status: Snapshot) -> None:
         "waits": "paused",
         "idle": "idle",
     }
-    assert tally.missing == {"nobody"}
+    assert tally.missing == {"missing"}
 
 
 async def test_runs_that_have_ended_cost_nothing(site: Site, desk: Desk) -> None:
     """The paused list and the status of pipelines ask NATS for as much as without them."""
     store = WorkflowStore(site.jetstream, site.subjects)
-    for name in NAMES - {"nobody"}:
+    for name in NAMES - {"missing"}:
         await store.put("t", Definition(name, {"n": Node("log")}))
     for number in range(3):
         await wait_for_julia(site, number)

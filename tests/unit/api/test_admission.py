@@ -1,10 +1,10 @@
-"""Who is in stays in; who comes beyond a limit is told which."""
+"""The stream quota refuses new streams beyond its limits and names the limit."""
 
 from tailrace_api.fanout.clients.stream_quota import StreamQuota
 
 
-def test_limits_are_kept_and_given_back() -> None:
-    """Those of a tenant and those of the process."""
+def test_limits_are_enforced_and_released() -> None:
+    """Limits of a tenant and of the process."""
     admission = StreamQuota(3, 2)
     for tenant in ("a", "a"):
         assert admission.refusal(tenant) == ""

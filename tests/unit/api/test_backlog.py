@@ -1,4 +1,4 @@
-"""What many hold in common is counted once, and given back when the last of them lets go."""
+"""Bytes that several slow clients share count once, until the last one releases them."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +8,7 @@ from tailrace_api.fanout.runtime.slow_client_buffer import SlowClientBuffer
 
 @given(st.lists(st.integers(0, 4), max_size=60))
 def test_pieces_are_counted_once(holders: list[int]) -> None:
-    """However many hold them, in whatever order they let go."""
+    """For any number of holders, and any order of release."""
     backlog = SlowClientBuffer(max_bytes=10**9)
     pieces = [bytes(100 + number) for number in range(5)]
     for number in holders:
@@ -20,8 +20,8 @@ def test_pieces_are_counted_once(holders: list[int]) -> None:
     assert not backlog._held
 
 
-def test_the_limit_is_for_what_is_new() -> None:
-    """What is held already costs nothing more."""
+def test_the_limit_applies_to_new_pieces() -> None:
+    """Holding a piece again costs no memory."""
     backlog = SlowClientBuffer(max_bytes=150)
     first, second = bytes(100), bytes(101)
     assert backlog.hold(first)

@@ -15,7 +15,7 @@ _FRAMES = st.lists(st.sampled_from([b"", b"a", b"bb" * 20]), max_size=5)
 def test_a_batch_is_its_commits_from_an_index_on(
     commits: list[list[bytes]], index: int, is_last: bool
 ) -> None:
-    """Events that a dialect does not show are seen, but not told."""
+    """Events that a dialect does not show move only the seen position."""
     index = min(index, len(commits[0]))
     encoded = [
         EncodedCommit.of(number * 3, frames, is_last=is_last and number == len(commits))
@@ -34,7 +34,7 @@ def test_a_batch_is_its_commits_from_an_index_on(
         for place, frame in enumerate(frames)
         if number > 1 or place >= index
     ]
-    told = [place for place, frame in places if frame]
-    assert batch.last_shown == (told[-1] if told else None)
+    shown_places = [place for place, frame in places if frame]
+    assert batch.last_shown == (shown_places[-1] if shown_places else None)
     if places:
         assert batch.last_seen == places[-1][0]

@@ -1,4 +1,4 @@
-"""The dialects, word for word: what the clients of each one read, kept in golden files."""
+"""The output of each dialect equals its golden file, byte for byte."""
 
 from pathlib import Path
 
@@ -73,14 +73,14 @@ def _wire(dialect: Dialect, commits: list[list[ev.Event]]) -> bytes:
 
 
 @pytest.mark.parametrize("dialect", [EXECUTION, RUN_AND_STREAM], ids=lambda dialect: dialect.name)
-def test_a_run_looks_as_agreed(dialect: Dialect) -> None:
+def test_a_run_equals_its_golden_file(dialect: Dialect) -> None:
     """Every event of the log, and every end, in this dialect."""
     wire = _wire(dialect, [*COMMITS, *([end] for end in ENDS.values())])
     assert wire.decode() == (GOLDEN / f"{dialect.name}.sse").read_text()
 
 
 def test_the_execution_stream_carries_the_stored_slices() -> None:
-    """What a browser gets is byte for byte what the log holds, under the event's own name."""
+    """The data of a block is the stored event, byte for byte, under the event's own name."""
     parser = SseParser()
     streamed = parser.feed(_wire(EXECUTION, COMMITS))[1:]
     stored = [(event, msgspec.json.encode(event).decode()) for c in COMMITS for event in c]
@@ -92,15 +92,15 @@ def test_the_execution_stream_carries_the_stored_slices() -> None:
 
 @pytest.mark.parametrize("dialect", [EXECUTION, RUN_AND_STREAM], ids=lambda dialect: dialect.name)
 @pytest.mark.parametrize("end", list(ENDS))
-def test_every_end_is_known_as_the_end(dialect: Dialect, end: str) -> None:
+def test_every_terminal_event_ends_the_stream(dialect: Dialect, end: str) -> None:
     """A commit with a terminal event is the last one of a stream."""
     payload = next(encode_commits([log.step_completed("a"), ENDS[end]]))
     assert encode_commit(dialect, EPOCH, Context(RUN), 1, payload).is_last
     assert not encode_commit(dialect, EPOCH, Context(RUN), 1, b"[]").is_last
 
 
-def test_a_commit_can_be_taken_from_the_middle() -> None:
-    """A client that was cut inside a commit gets the rest of it."""
+def test_a_commit_can_be_read_from_the_middle() -> None:
+    """A client that was disconnected inside a commit gets the rest of it."""
     payload = next(encode_commits([log.step_completed("a"), log.step_progress("b", 1.0)]))
     commit = encode_commit(RUN_AND_STREAM, EPOCH, Context(RUN), 5, payload)
     assert commit.since(0) == commit.chunk == chunk(commit.frames)
@@ -110,7 +110,7 @@ def test_a_commit_can_be_taken_from_the_middle() -> None:
     assert commit.last_shown(1) is None
 
 
-def test_a_reset_says_why_and_from_where() -> None:
+def test_a_reset_contains_its_reason_and_restart() -> None:
     """The reset block carries the reason and the position that comes instead."""
     (event,) = SseParser().feed(reset("expired", StreamPosition(EPOCH, 3, 0)))
     assert event.type == "stream:reset"

@@ -1,4 +1,4 @@
-"""Streams of a stopping process end one after the other, within the time that there is."""
+"""Streams of a stopping process end at a limited rate, within the drain time."""
 
 import asyncio
 from typing import cast
@@ -32,13 +32,13 @@ def _ends(streams: int, seconds: float) -> list[float]:
 
 @given(st.integers(0, 3000), st.floats(0, 10))
 def test_all_streams_end_in_time(streams: int, seconds: float) -> None:
-    """However many, however short the time is."""
+    """For any number of streams and any drain time."""
     ends = _ends(streams, seconds)
     assert all(0 <= end <= seconds + 0.001 for end in ends)
 
 
-def test_many_streams_are_spread_over_the_time_in_no_order() -> None:
-    """Ten thousand in three seconds: no tenth of a second has many more than its share."""
+def test_many_streams_are_spread_over_the_time_in_random_order() -> None:
+    """Ten thousand in three seconds: about equally many in each tenth of a second."""
     ends = _ends(10_000, 3.0)
     for start in range(20):
         assert len([end for end in ends if start / 10 <= end < start / 10 + 0.1]) < 1000
@@ -47,6 +47,6 @@ def test_many_streams_are_spread_over_the_time_in_no_order() -> None:
 
 
 def test_few_streams_do_not_wait() -> None:
-    """There is no storm to prevent."""
+    """Their reconnects overload no replica."""
     assert max(_ends(10, 60.0)) < 0.2
     assert streams_per_step(1, 60.0) == 1

@@ -1,4 +1,4 @@
-"""What the encoder writes parses back to what went in, whatever that was."""
+"""Encoded blocks parse back to the original events, for any input."""
 
 import pytest
 from hypothesis import given
@@ -12,13 +12,13 @@ _TEXT = st.one_of(st.text(max_size=30), _TRICKY)
 
 
 def _field(text: str) -> str:
-    """What a field can carry of a text: no line ends, no NUL, no half characters."""
+    """Return the text as a field can carry it: no line ends, NUL or lone surrogates."""
     kept = text.replace("\r", "").replace("\n", "").replace("\0", "")
     return kept.encode(errors="replace").decode()
 
 
 def _data(text: str) -> str:
-    """What data carries: the format has one line end for three."""
+    """Return the text as data can carry it: the format has one line end instead of three."""
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
@@ -60,15 +60,15 @@ def test_comments_and_positions_dispatch_nothing(text: str) -> None:
     assert parser.last_event_id == "a-1-0"
 
 
-@pytest.mark.parametrize(("given_ms", "told"), [(2500, 2500), (0, 0), (-1, 0)])
-def test_retry_is_a_number_that_clients_accept(given_ms: int, told: int) -> None:
+@pytest.mark.parametrize(("given_ms", "expected_ms"), [(2500, 2500), (0, 0), (-1, 0)])
+def test_retry_is_a_number_that_clients_accept(given_ms: int, expected_ms: int) -> None:
     """A delay is digits only, or clients ignore it."""
     parser = SseParser()
     parser.feed(frame.retry(given_ms))
-    assert parser.retry == told
+    assert parser.retry == expected_ms
 
 
-def test_json_goes_out_as_it_is() -> None:
+def test_compact_json_is_written_unchanged() -> None:
     """A compact JSON slice is one data line, byte for byte."""
     assert frame.event(b'{"a":" \\n"}', name="x", event_id="e-1-0") == (
         b'event: x\ndata: {"a":" \\n"}\nid: e-1-0\n\n'

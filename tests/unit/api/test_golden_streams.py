@@ -40,13 +40,13 @@ each_dialect = pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: 
 
 
 def beginning(dialect: Dialect) -> bytes:
-    """Return what a connection begins with that comes before the story."""
+    """Return the blocks before the story."""
     greeting = dialect.greet(LogFilter("merchant-7"), MILLISECONDS)
     return without_id([greeting] if greeting else [])
 
 
-def told(dialect: Dialect) -> bytes:
-    """Return what two clients read: one from the beginning, one that comes in the middle."""
+def recorded(dialect: Dialect) -> bytes:
+    """Return the bytes of two clients: one from the beginning, one from the middle."""
     if dialect.snapshot_query is None:
         return beginning(dialect) + b"".join(wire(dialect, STORY))
     state = dialect.begin(EMPTY)
@@ -59,17 +59,17 @@ def told(dialect: Dialect) -> bytes:
 
 
 @each_dialect
-def test_a_story_is_told_as_agreed(dialect: Dialect) -> None:
+def test_a_story_equals_its_golden_file(dialect: Dialect) -> None:
     """Every kind of event that a dialect shows, with its name, its fields and its id."""
     file = GOLDEN / f"{dialect.name}.sse"
     if os.environ.get("TAILRACE_RECORD"):
-        file.write_bytes(told(dialect))
-    assert told(dialect).decode() == file.read_text()
+        file.write_bytes(recorded(dialect))
+    assert recorded(dialect).decode() == file.read_text()
 
 
 @each_dialect
 def test_the_end_of_one_run_does_not_end_a_tenants_stream(dialect: Dialect) -> None:
-    """Ids only grow, whatever ends."""
-    ids = [line for line in told(dialect).decode().splitlines() if line.startswith("id: ")]
+    """Ids only grow, even after runs end."""
+    ids = [line for line in recorded(dialect).decode().splitlines() if line.startswith("id: ")]
     places = [tuple(map(int, line.split("-")[1:])) for line in ids]
     assert places == sorted(set(places))

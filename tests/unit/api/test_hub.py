@@ -1,4 +1,4 @@
-"""The hub, in memory and in virtual time: what each connection gets, when, and what it costs."""
+"""The hub, in memory and in virtual time: the bytes, timing and cost of each connection."""
 
 import asyncio
 import math
@@ -88,7 +88,7 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("unhurried")
 def test_all_connections_of_a_topic_get_the_same_bytes() -> None:
-    """Encoded, framed and joined once, whatever their number."""
+    """Encoded, framed and joined once for any number of connections."""
 
     async def scenario(site: MemoryHub) -> None:
         _commit(site)
@@ -309,7 +309,7 @@ def test_slow_is_not_stalled() -> None:
 
 
 def test_what_slow_clients_hold_in_common_is_held_once() -> None:
-    """A large commit to many clients is nobody's fault."""
+    """A large commit to many fast clients exceeds no limit."""
 
     async def scenario(site: MemoryHub) -> None:
         _commit(site)
@@ -329,7 +329,7 @@ def test_what_slow_clients_hold_in_common_is_held_once() -> None:
 
 
 def test_slow_clients_together_hold_no_more_than_is_allowed() -> None:
-    """Whoever would hold more is cut, and finds the rest in the log; the others are kept."""
+    """The client that exceeds the limit is disconnected and resumes; the others stay."""
 
     async def scenario(site: MemoryHub) -> None:
         _commit(site)
@@ -426,15 +426,15 @@ def test_regular_heartbeats_come_also_while_there_are_events() -> None:
         for _ in range(100):
             await asyncio.sleep(1)
             _commit(site)
-        told = [int(event.data) for event in client.events if event.type == "heartbeat"]
-        assert [round(at / 1000 - began) for at in told] == [20, 40, 60, 80]
+        times = [int(event.data) for event in client.events if event.type == "heartbeat"]
+        assert [round(at / 1000 - began) for at in times] == [20, 40, 60, 80]
         assert client.parser.comments == []
 
     _run(scenario, heartbeat=10.0)
 
 
 def test_a_stream_ends_when_the_token_of_its_client_expires() -> None:
-    """It says so, keeps the client's place, and counts why; others go on."""
+    """It reports that, keeps the client's position, and counts the reason; others continue."""
 
     async def scenario(site: MemoryHub) -> None:
         last = _commit(site)
@@ -473,7 +473,7 @@ def test_old_streams_are_ended_over_a_while() -> None:
     _run(scenario, age=100.0)
 
 
-def test_limits_refuse_who_comes_and_keep_who_is_there() -> None:
+def test_limits_refuse_new_streams_and_keep_open_ones() -> None:
     """A tenant's limit, the process's, and why."""
 
     async def scenario(site: MemoryHub) -> None:
@@ -500,7 +500,7 @@ def test_limits_refuse_who_comes_and_keep_who_is_there() -> None:
 
 
 def test_beyond_the_budget_of_replays_new_streams_are_refused() -> None:
-    """Those whose history is being read are served, and who comes later is, too."""
+    """Streams whose history is being read are served, and later ones as well."""
 
     async def scenario(site: MemoryHub) -> None:
         for number in range(5):

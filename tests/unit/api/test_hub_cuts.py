@@ -1,4 +1,4 @@
-"""Thousands of seeded lives of streams, in memory: whatever happens, the union is the log.
+"""Thousands of seeded stream lifetimes in memory: the union of a client's events is the log.
 
 Live messages get lost, replicas lag, the API loses NATS and finds it again, is killed and begins
 anew, clients stop reading, fall behind, leave, and come back to another replica with the last id
@@ -23,7 +23,7 @@ _PARTS: Final = 20
 
 
 class World(FaultyHubs):
-    """One execution, which everybody reads."""
+    """One execution, which all clients read."""
 
     def __init__(self, seed: int) -> None:
         super().__init__(seed)
@@ -52,7 +52,7 @@ class World(FaultyHubs):
         ]
 
     async def read(self) -> None:
-        """Be a client until there is nothing more to read."""
+        """Run a client until it has read everything."""
         received: list[tuple[int, int, str]] = []
         last_event_id = ""
         while True:

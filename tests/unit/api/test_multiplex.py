@@ -51,8 +51,8 @@ Event = tuple[str, Any]
 
 
 def alone(topic: NamedTopic) -> list[Event]:
-    """Return what a topic says in a stream of its own: names and data."""
-    commits = [told for told in STORY if topic.includes(told.context)]
+    """Return the names and data of a topic's dedicated stream."""
+    commits = [story_commit for story_commit in STORY if topic.includes(story_commit.context)]
     parsed = SseParser().feed(b"".join(wire(topic.dialect, commits)))
     return [(event.type, event.json()) for event in parsed]
 
@@ -69,9 +69,11 @@ def test_each_topic_says_what_it_would_say_alone(topic: NamedTopic) -> None:
 def test_every_event_has_the_slots_of_all_topics() -> None:
     """In the order in which they were named, so that every replica numbers alike."""
     assert ALL.slots == 5
-    for number, told in enumerate(STORY):
-        commit = encode_commit(ALL, EPOCH, told.context, FIRST + number, told.payload)
-        assert len(commit.ends) == 5 * len(told.events)
+    for number, story_commit in enumerate(STORY):
+        commit = encode_commit(
+            ALL, EPOCH, story_commit.context, FIRST + number, story_commit.payload
+        )
+        assert len(commit.ends) == 5 * len(story_commit.events)
     parsed = SseParser().feed(b"".join(wire(ALL, STORY)))
     slots = {(event.type, int(event.id.split("-")[2]) % 5) for event in parsed}
     assert slots == {
@@ -112,9 +114,9 @@ def test_states_show_what_the_topics_show() -> None:
     """And know it afterwards."""
     state = ALL.begin(Snapshot(0, (), {}, frozenset()))
     alone = PAUSED_WORKFLOWS.begin(Snapshot(0, (), {}, frozenset()))
-    for told in STORY:
-        assert [*wire(ALL, [told], state.show)] == [*wire(ALL, [told])]
-        list(wire(PAUSED_WORKFLOWS, [told], alone.show))
+    for story_commit in STORY:
+        assert [*wire(ALL, [story_commit], state.show)] == [*wire(ALL, [story_commit])]
+        list(wire(PAUSED_WORKFLOWS, [story_commit], alone.show))
         (block,) = state.opening(0)
         assert block == PAUSED.wrap(alone.opening(0)[0])
 
@@ -177,7 +179,7 @@ def test_each_topic_begins_with_what_it_has_asked_for() -> None:
 
 
 def test_what_is_urgent_for_one_topic_is_urgent() -> None:
-    """What none of them waits for may come later."""
+    """Events that are urgent for no topic may be written later."""
     mixed = multiplex([NamedTopic("pipeline:a", _Standings("a"))])
     assert mixed.is_urgent(Context("e", "a"))
     assert not mixed.is_urgent(Context("e", "b"))
@@ -226,13 +228,13 @@ def test_a_state_that_is_rewound_shows_what_each_topic_would() -> None:
         ] == [(event.type, event.json()) for event in expected]
 
 
-def test_what_was_before_is_told_without_ids_and_without_what_nobody_is_shown() -> None:
+def test_backfill_has_no_ids_and_masks_sensitive_values() -> None:
     """As the topic tells it live; of an execution that is not there, that it is not."""
     assert ALL.backfill_executions == [ONE.execution, OTHER.execution]
-    for told in STORY:
-        if ONE.includes(told.context):
-            blocks = ALL.backfill(ONE.execution, told.payload)
-            live = SseParser().feed(b"".join(wire(multiplex([ONE]), [told])))
+    for story_commit in STORY:
+        if ONE.includes(story_commit.context):
+            blocks = ALL.backfill(ONE.execution, story_commit.payload)
+            live = SseParser().feed(b"".join(wire(multiplex([ONE]), [story_commit])))
             again = SseParser().feed(without_id(blocks))
             assert [event.data for event in again] == [event.data for event in live]
             assert not any(event.own_id for event in again)
@@ -256,10 +258,10 @@ def test_what_was_before_is_told_without_ids_and_without_what_nobody_is_shown() 
 def test_no_text_breaks_out_of_its_field(text: str, key: str) -> None:
     """Wrapped twice: one block for each slot, and the text as it was."""
     context = Context(GOOD.execution_id, "w", text, {key: text})
-    told = StoryCommit(
+    story_commit = StoryCommit(
         context, [waiting("n", 5, reason=text), broken("n", 6, text, "t", stage=text)]
     )
-    frames = encode_commit(ALL, EPOCH, context, 1, told.payload).frames
+    frames = encode_commit(ALL, EPOCH, context, 1, story_commit.payload).frames
     parsed = [event.json() for event in SseParser().feed(frames)]
     assert [event["topic"] for event in parsed] == [ONE.name, "paused", ONE.name, "feed"]
     assert parsed[1]["data"]["variables"] == {key: text}

@@ -1,7 +1,7 @@
-"""Hundreds of seeded lives of multiplexed streams, in memory: each topic is told whole.
+"""Hundreds of seeded lifetimes of multiplexed streams in memory: every topic is complete.
 
 Two tenants, two replicas that come and go, messages that are lost and replicas of NATS that lag;
-clients that are cut anywhere and go on at another replica. What a client was told of an execution,
+clients that are cut anywhere and go on at another replica. What a client received of an execution,
 before its stream began and since, must be the execution's log; of all other topics it must get
 what they show after its snapshot, once and in order.
 """
@@ -47,9 +47,9 @@ class Page:
     """A page of a tenant that shows an execution and some more.
 
     Attributes:
-        past: what it was told of the execution before its stream began.
+        past: the backfilled events of the execution.
         since: where that was.
-        told: what it was told since, and where.
+        received: the later events, with their positions.
     """
 
     def __init__(self, tenant: str, dialect: Multiplex) -> None:
@@ -57,10 +57,10 @@ class Page:
         self.dialect = dialect
         self.past: list[Said] = []
         self.since: Place | None = None
-        self.told: list[tuple[Place, Said]] = []
+        self.received: list[tuple[Place, Said]] = []
 
     def take(self, client: MemoryClient, *, is_new: bool) -> None:
-        """Take what a connection has told."""
+        """Record the events of a connection."""
         if is_new:
             self.past = []
         for event in client.events:
@@ -68,7 +68,7 @@ class Page:
             said = (event.type, event.json()["event"], _comparable(event.json()["data"]))
             assert event.json()["topic"] == event.type
             if event.own_id:
-                self.told.append((place(event.id), said))
+                self.received.append((place(event.id), said))
             elif event.type.startswith("execution:"):
                 assert is_new
                 self.past.append(said)
@@ -77,7 +77,7 @@ class Page:
 
 
 def _comparable(data: Any) -> Any:
-    # What was before is not always known to who comes back.
+    # The previous status is not always known after a resume.
     return {key: value for key, value in data.items() if key != "previousStatus"}
 
 
@@ -85,7 +85,7 @@ class World(FaultyTenants):
     """Two tenants, and pages that show some of what they run."""
 
     def page(self) -> Page:
-        """Return a page of somebody, of an execution that may be there, now or later."""
+        """Return a page of a random tenant, with an execution that exists now or later."""
         execution = f"e{self.dice.randint(1, 9)}"
         topics = [
             NamedTopic(f"execution:{execution}", EXECUTION, execution),
@@ -109,24 +109,24 @@ class World(FaultyTenants):
                 frames = encode_commit(dialect, "0", context, sequence, payload, state.show)
                 for event in SseParser().feed(frames.frames):
                     data = event.json()
-                    told = (event.type, data["event"], _comparable(data["data"]))
-                    said.append((place(event.id), told))
+                    block = (event.type, data["event"], _comparable(data["data"]))
+                    said.append((place(event.id), block))
         return said
 
     def is_done(self, page: Page) -> bool:
-        """Tell whether a page was told all, and check what it was told so far."""
+        """Return whether a page is complete, and check the events received so far."""
         if not self.is_written or page.since is None:
             return False
         since = page.since
         expected = [each for each in self.expected(page) if each[0] > since]
-        assert page.told == expected[: len(page.told)]
-        return len(page.told) == len(expected)
+        assert page.received == expected[: len(page.received)]
+        return len(page.received) == len(expected)
 
     def check_execution(self, page: Page) -> None:
-        """Check that what was told of the execution, before and since, is its log."""
+        """Check that backfill and live events of the execution equal its log."""
         (execution,) = page.dialect.backfill_executions
         topic = f"execution:{execution}"
-        live = [said for _, said in page.told if said[0] == topic]
+        live = [said for _, said in page.received if said[0] == topic]
         log: list[Event] = []
         for of, name, _sequence, events in self.log.commits:
             log += events if (of, name) == (page.tenant, execution) else ()
@@ -137,7 +137,7 @@ class World(FaultyTenants):
         assert page.past + live == [(topic, event["type"], event) for event in stored]
 
     async def read(self) -> None:
-        """Be a page until everything was told."""
+        """Run a page until it has received everything."""
         await asyncio.sleep(self.dice.uniform(0, 5))
         page, last_event_id = self.page(), ""
         while not self.is_done(page):
@@ -175,7 +175,7 @@ class World(FaultyTenants):
 
 @pytest.mark.timeout(300)  # it is all computing, and a machine may have much else to do
 @pytest.mark.parametrize("part", range(_PARTS))
-def test_every_topic_is_told_whole(part: int) -> None:
+def test_every_topic_is_complete(part: int) -> None:
     """Once and in order, and the replicas give back everything."""
     seeds = range(part * _SEEDS // _PARTS, (part + 1) * _SEEDS // _PARTS)
     try_seeds(lambda seed: World(seed, WORKFLOWS).run(), seeds)
@@ -203,6 +203,6 @@ async def _interrupted() -> None:
         assert client.parser.last_event_id == ""
 
 
-def test_who_is_sent_away_before_all_is_told_begins_anew() -> None:
-    """An id would have the client go on after what it was not told."""
+def test_a_client_disconnected_during_backfill_starts_again() -> None:
+    """An id would make the client skip events that it did not receive."""
     run_in_virtual_time(_interrupted())

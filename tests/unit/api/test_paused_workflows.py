@@ -1,4 +1,4 @@
-"""The dialect of paused workflows: what is said of each wait, and the list of all."""
+"""The dialect of paused workflows: the blocks of each wait, and the list of all waits."""
 
 from typing import Any
 
@@ -23,8 +23,8 @@ NOTHING = Snapshot(0, (), {}, frozenset())
 
 def shown(context: Context, *events: ev.Event) -> list[tuple[str, Any]]:
     """Return what is shown of a commit: names and data."""
-    told = StoryCommit(context, [*events])
-    wire = encode_commit(PAUSED_WORKFLOWS, "1", context, 1, told.payload).frames
+    story_commit = StoryCommit(context, [*events])
+    wire = encode_commit(PAUSED_WORKFLOWS, "1", context, 1, story_commit.payload).frames
     return [(event.type, event.json()) for event in SseParser().feed(wire)]
 
 
@@ -36,9 +36,9 @@ def listed(state: State) -> dict[str, Any]:
     return found
 
 
-def take(state: State, told: StoryCommit) -> None:
+def take(state: State, story_commit: StoryCommit) -> None:
     """Let a state take a commit."""
-    encode_commit(PAUSED_WORKFLOWS, "1", told.context, 1, told.payload, state.show)
+    encode_commit(PAUSED_WORKFLOWS, "1", story_commit.context, 1, story_commit.payload, state.show)
 
 
 def test_a_wait_is_shown_with_all_that_the_list_has() -> None:
@@ -69,14 +69,14 @@ def test_a_wait_is_shown_with_all_that_the_list_has() -> None:
 
 
 def test_an_approval_waits_for_no_procedure() -> None:
-    """What is not there is empty, so that a page need not look whether it is."""
+    """Missing values are empty, so a page need not check for them."""
     ((_, data),) = shown(LEFT, story.waiting("sign", 5, reason="approval"))
     assert (data["waitingFor"], data["timeoutAt"], data["variables"]) == ([], None, {})
     assert data["reason"] == "approval"
 
 
 @pytest.mark.parametrize("wait", ["time", "child", "actor"])
-def test_only_who_waits_for_a_signal_is_paused(wait: Any) -> None:
+def test_only_steps_that_wait_for_a_signal_are_paused(wait: Any) -> None:
     """A delay goes on by itself."""
     data = ev.StepWait("n", "delay", "waiting", at(9), wait=wait)
     assert shown(GOOD, ev.StepWaiting(data, at(1))) == []
@@ -141,7 +141,7 @@ def test_an_execution_that_ends_cancels_what_waits_in_it(end: Any, reason: str) 
         ev.ExecutionCompleted(ev.Completed(GOOD.execution_id, "completed", 1, None), at(9)),
     ],
 )
-def test_whoever_has_ended_waits_no_longer_whatever_is_said_of_it(end: ev.Event) -> None:
+def test_an_ended_execution_has_no_waits(end: ev.Event) -> None:
     """Older workers do not say which steps waited; waits of other executions stay."""
     state = PAUSED_WORKFLOWS.begin(NOTHING)
     empty = state.size
@@ -159,12 +159,12 @@ def test_whoever_has_ended_waits_no_longer_whatever_is_said_of_it(end: ev.Event)
 
 
 def test_the_list_is_what_has_been_shown() -> None:
-    """After every commit: what waits and has neither been resumed nor cancelled, newest first."""
+    """After every commit: the waits neither resumed nor cancelled, newest first."""
     state = PAUSED_WORKFLOWS.begin(NOTHING)
     expected: dict[tuple[str, str], Any] = {}
-    for told in STORY:
-        take(state, told)
-        for name, data in shown(told.context, *told.events):
+    for story_commit in STORY:
+        take(state, story_commit)
+        for name, data in shown(story_commit.context, *story_commit.events):
             execution = data["executionId"]
             if name == "workflow.paused":
                 expected[execution, data["pausedAt"]] = data
@@ -183,24 +183,24 @@ def test_the_list_is_what_has_been_shown() -> None:
 
 @pytest.mark.parametrize("place", range(len(STORY) + 1))
 def test_a_list_that_begins_in_the_middle_is_the_same(place: int) -> None:
-    """What the snapshot says and what the log says are equal, field by field."""
+    """Entries from a snapshot and from the log are equal, field by field."""
     first = PAUSED_WORKFLOWS.begin(NOTHING)
-    for told in STORY[:place]:
-        take(first, told)
+    for story_commit in STORY[:place]:
+        take(first, story_commit)
     second = PAUSED_WORKFLOWS.begin(snapshot(STORY[:place]))
-    for told in STORY[place:]:
+    for story_commit in STORY[place:]:
         assert first.opening(0) == second.opening(0)
-        take(first, told)
-        take(second, told)
+        take(first, story_commit)
+        take(second, story_commit)
     assert first.opening(0) == second.opening(0)
 
 
 def snapshot(commits: list[StoryCommit]) -> Snapshot:
-    """Return what the log says of who waits."""
+    """Return the waits according to the log."""
     waits: dict[str, dict[str, WaitingStep]] = {each.execution_id: {} for each in (GOOD, BAD, LEFT)}
-    for told in commits:
-        mine = waits[told.context.execution_id]
-        for event in told.events:
+    for story_commit in commits:
+        mine = waits[story_commit.context.execution_id]
+        for event in story_commit.events:
             match event.data:
                 case ev.StepWait(wait="signal") as data:
                     mine[data.node_id] = WaitingStep(
@@ -228,7 +228,7 @@ def many(count: int, size: int = 0) -> Snapshot:
 
 
 def test_a_long_list_shows_the_newest_and_says_how_many_there_are() -> None:
-    """And what is let go of, oldest first, is counted all the same, until it is resumed."""
+    """Evicted entries, oldest first, still count until they are resumed."""
     state = PAUSED_WORKFLOWS.begin(many(2 * MAX_LISTED + 5))
     found = listed(state)
     assert (len(found["pausedWorkflows"]), found["total"]) == (MAX_LISTED, 2 * MAX_LISTED + 5)
@@ -254,17 +254,17 @@ def test_a_list_without_a_total_is_whole() -> None:
     assert listed(PAUSED_WORKFLOWS.begin(NOTHING)) == {"pausedWorkflows": []}
 
 
-def test_what_concerns_nobody_is_not_opened() -> None:
+def test_commits_without_waits_are_not_decoded() -> None:
     """And what is shown is never passed over."""
-    for told in STORY:
-        if shown(told.context, *told.events):
-            assert PAUSED_WORKFLOWS.concerns(told.context, told.payload)
+    for story_commit in STORY:
+        if shown(story_commit.context, *story_commit.events):
+            assert PAUSED_WORKFLOWS.concerns(story_commit.context, story_commit.payload)
     assert not PAUSED_WORKFLOWS.concerns(GOOD, STORY[0].payload)
 
 
 @given(text=st.text(), key=st.text(), step=st.sampled_from(["approve", "n" * 64]))
 def test_no_text_breaks_out_of_its_field(text: str, key: str, step: str) -> None:
-    """Whatever people write: one block each, and the text as it was."""
+    """Any text: one block each, and the text unchanged."""
     context = Context("e", "w", text, {key: text})
     wait = story.waiting(step, 5, reason=text, triggers=[text])
     failed = story.broken(step, 6, text, "await", waited=True)

@@ -1,4 +1,4 @@
-"""Pipeline status: what stands how, said once, in the words of the front ends."""
+"""Pipeline status: each change of a status once, in the format of the front ends."""
 
 from pathlib import Path
 
@@ -78,7 +78,7 @@ def test_a_stream_looks_as_agreed() -> None:
     assert names[:2] == ["batch_update", "error"]
 
 
-def test_only_changes_are_told_with_what_was_before() -> None:
+def test_only_changes_are_shown_with_the_previous_status() -> None:
     """A second run of an active pipeline changes nothing; its end leaves the first one."""
     state = tally()
     assert said(take(state, "1", QUEUED)) == [("active", "idle")]
@@ -123,7 +123,7 @@ def test_an_id_that_names_nothing_counts_when_it_does() -> None:
 
 
 def test_a_tally_that_is_rewound_tells_the_same_again() -> None:
-    """But for what was before, where only a log that nobody reads would tell."""
+    """Except for a previous status that only an unread log could provide."""
     state = tally()
     take(state, "1", QUEUED, STARTED)
     take(state, "2", QUEUED, STARTED, COMPLETED, workflow="b")
@@ -133,12 +133,12 @@ def test_a_tally_that_is_rewound_tells_the_same_again() -> None:
         ("3", [QUEUED], "b"),
         ("3", [CANCELLED], "b"),
     ]
-    told = [said(take(state, run, *events, workflow=name)) for run, events, name in changes]
+    shown = [said(take(state, run, *events, workflow=name)) for run, events, name in changes]
     again = state.copy()
     again.rewind({"1": EarlierStatus("a", "running"), "3": EarlierStatus("b", None)})
     assert (again.status("a"), again.status("b")) == ("active", None)
     retold = [said(take(again, run, *events, workflow=name)) for run, events, name in changes]
-    assert told == [[("paused", "active")], [("active", "completed")], [("idle", "active")]]
+    assert shown == [[("paused", "active")], [("active", "completed")], [("idle", "active")]]
     assert retold == [[("paused", "active")], [("active", None)], [("idle", "active")]]
     assert before.status("a") == "active"
     assert (again.updates(), again.runs("a")) == (state.updates(), state.runs("a"))

@@ -1,4 +1,4 @@
-"""History is read once for all who want the same, and a new stream may be told to wait."""
+"""History is read once for equal requests, and new streams may be refused."""
 
 import asyncio
 
@@ -37,7 +37,7 @@ class _Desk:
         return await self.replay.page(view, "e", from_sequence, is_new=is_new)
 
 
-def test_all_who_want_the_same_page_share_one_read() -> None:
+def test_requests_of_the_same_page_share_one_read() -> None:
     """And its bytes: ten thousand clients get the same object."""
 
     async def scenario() -> None:
@@ -69,8 +69,8 @@ def test_different_pages_are_different_reads() -> None:
     run_in_virtual_time(scenario())
 
 
-def test_what_was_read_is_shared_for_a_moment_only() -> None:
-    """History that is deleted is soon seen to be."""
+def test_pages_are_cached_for_a_short_time() -> None:
+    """Deletion of history is soon noticed."""
 
     async def scenario() -> None:
         desk = _Desk()
@@ -88,8 +88,8 @@ def test_what_was_read_is_shared_for_a_moment_only() -> None:
     run_in_virtual_time(scenario())
 
 
-def test_that_there_is_nothing_is_believed_of_a_read_of_ones_own_only() -> None:
-    """What was asked before I came does not know what was committed meanwhile."""
+def test_an_empty_page_is_not_shared_with_later_callers() -> None:
+    """A read that began earlier does not know of commits stored meanwhile."""
 
     async def scenario() -> None:
         desk = _Desk()
@@ -115,8 +115,8 @@ def test_that_there_is_nothing_is_believed_of_a_read_of_ones_own_only() -> None:
     run_in_virtual_time(scenario())
 
 
-def test_whoever_asked_first_may_leave() -> None:
-    """The others get their answer all the same."""
+def test_the_first_caller_may_be_cancelled() -> None:
+    """The others still get their answer."""
 
     async def scenario() -> None:
         desk = _Desk()
@@ -132,8 +132,8 @@ def test_whoever_asked_first_may_leave() -> None:
     run_in_virtual_time(scenario())
 
 
-def test_a_read_that_fails_fails_for_all_and_is_forgotten() -> None:
-    """The next one is tried anew."""
+def test_a_failed_read_fails_for_all_callers_and_is_not_cached() -> None:
+    """The next caller reads again."""
 
     async def scenario() -> None:
         desk = _Desk()
@@ -148,7 +148,7 @@ def test_a_read_that_fails_fails_for_all_and_is_forgotten() -> None:
 
 
 def test_beyond_the_budget_new_streams_are_refused() -> None:
-    """Those that want what is being read anyway are not, nor those that have begun."""
+    """Not if the read is already in flight, and not for open streams."""
 
     async def scenario() -> None:
         desk = _Desk(budget=20)

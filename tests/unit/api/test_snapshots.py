@@ -1,4 +1,4 @@
-"""A snapshot is what the log says at one place of it, whatever the indexes say by then."""
+"""A snapshot equals the log at one position, even if the indexes lag."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""Thousands of seeded lives of tenants' streams, in memory: what a client was told is the log.
+"""Thousands of seeded lifetimes of tenants' streams in memory: a client receives the log.
 
 As in `test_hub_cuts`, for streams of all that a tenant runs: two tenants, two replicas, and
 clients of every kind, which are cut anywhere and go on at another replica. The first thing that a
@@ -32,34 +32,34 @@ _SEEDS: Final = 600
 _PARTS: Final = 12
 WORKFLOWS: Final = ["a", "b", "c"]
 
-Told = tuple[Place, str, Any]
+Received = tuple[Place, str, Any]
 
 
 class Picture:
-    """What a client knows, and what it must be told next.
+    """The knowledge of a client, and the events that it must receive.
 
     Attributes:
         dialect: what it listens to.
         since: the place of its snapshot.
-        told: what it was told since.
+        received: the events since.
     """
 
     def __init__(self, dialect: Dialect, tenant: str) -> None:
         self.dialect = dialect
         self.tenant = tenant
         self.since: Place | None = None
-        self.told: list[Told] = []
+        self.received: list[Received] = []
         self._waits: dict[tuple[str, str], str] = {}
         self._statuses: dict[str, str] = {}
 
     def take(self, client: MemoryClient) -> None:
-        """Take what a connection has told."""
+        """Record the events of a connection."""
         for event in client.events:
             data = event.json()
             assert event.type != "stream:reset", event
             assert event.type != "error" or event.own_id, event
             if event.own_id:
-                self.told.append((place(event.id), event.type, data))
+                self.received.append((place(event.id), event.type, data))
             self._update(event.type, data, is_logged=event.own_id)
         if self.since is None and client.parser.last_event_id:
             # The first id that a client gets is that of its snapshot.
@@ -100,11 +100,11 @@ class Picture:
 
 
 class World(FaultyTenants):
-    """Two tenants, and what their clients must be told."""
+    """Two tenants, and the events that their clients must receive."""
 
-    def expected(self, tenant: str, dialect: Dialect, since: Place) -> list[Told]:
+    def expected(self, tenant: str, dialect: Dialect, since: Place) -> list[Received]:
         """Return what the log says after a place, in a dialect that is not cumulative."""
-        told = []
+        expected = []
         for of, execution, sequence, events in self.log.commits:
             if of == tenant:
                 workflow = self._workflow(execution)
@@ -116,8 +116,8 @@ class World(FaultyTenants):
                         where = (sequence, index * dialect.slots + slot)
                         if block and where > since:
                             name = block.name or "message"
-                            told.append((where, name, msgspec.json.decode(block.data)))
-        return told
+                            expected.append((where, name, msgspec.json.decode(block.data)))
+        return expected
 
     def changes(self, tenant: str, pipelines: Pipelines, since: Place) -> list[tuple[Place, str]]:
         """Return every change of a pipeline's status after a place."""
@@ -148,15 +148,15 @@ class World(FaultyTenants):
             return False
         if isinstance(picture.dialect, Pipelines):
             wanted = self.changes(picture.tenant, picture.dialect, picture.since)
-            got = [(place, data["status"]) for place, _, data in picture.told]
+            got = [(place, data["status"]) for place, _, data in picture.received]
             assert got == wanted[: len(got)], (got, wanted)
             return len(got) == len(wanted)
         expected = self.expected(picture.tenant, picture.dialect, picture.since)
-        assert picture.told == expected[: len(picture.told)]
-        return len(picture.told) == len(expected)
+        assert picture.received == expected[: len(picture.received)]
+        return len(picture.received) == len(expected)
 
     async def read(self, dialect: Dialect) -> None:
-        """Be a client until everything was told."""
+        """Run a client until it has received everything."""
         picture = Picture(dialect, self.dice.choice(TENANTS))
         last_event_id = ""
         await asyncio.sleep(self.dice.uniform(0, 5))
@@ -209,7 +209,7 @@ def _dialects(dice: random.Random) -> list[Dialect]:
 
 @pytest.mark.timeout(300)  # it is all computing, and a machine may have much else to do
 @pytest.mark.parametrize("part", range(_PARTS))
-def test_every_client_is_told_what_the_log_says(part: int) -> None:
+def test_every_client_receives_the_log(part: int) -> None:
     """From its snapshot on, once and in order, and the replicas give back everything."""
     seeds = range(part * _SEEDS // _PARTS, (part + 1) * _SEEDS // _PARTS)
     try_seeds(lambda seed: World(seed, WORKFLOWS).run(), seeds)

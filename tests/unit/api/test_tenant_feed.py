@@ -1,4 +1,4 @@
-"""The dialect of a tenant's feed: which stages, how far, and what was found."""
+"""The dialect of a tenant's feed: stages, progress and findings."""
 
 from typing import Any
 
@@ -21,8 +21,8 @@ IDS = {"poId": "po-1", "workflowId": "purchase-order", "executionId": GOOD.execu
 
 def shown(context: Context, *events: ev.Event) -> list[dict[str, Any]]:
     """Return what is shown of a commit; each is named as its type says."""
-    told = StoryCommit(context, [*events])
-    wire = encode_commit(TENANT_FEED, "1", context, 1, told.payload).frames
+    story_commit = StoryCommit(context, [*events])
+    wire = encode_commit(TENANT_FEED, "1", context, 1, story_commit.payload).frames
     parsed = SseParser().feed(wire)
     data = [event.json() for event in parsed]
     assert [event.type for event in parsed] == [each["type"] for each in data]
@@ -49,7 +49,7 @@ def test_a_heartbeat_says_when_it_beat() -> None:
 
 
 def test_a_stage_begins_and_is_completed_with_what_it_found() -> None:
-    """The end of a stage is told twice."""
+    """The end of a stage has two blocks."""
     begun = story.begun("parse", 5, name="Parse", stage="ai_parsing")
     output = {"lineItems": [{}, {}], "confidence": 0.93, "more": "of it"}
     done = story.done("parse", 5, output, stage="ai_parsing")
@@ -120,7 +120,7 @@ def test_only_a_node_with_a_stage_is_one() -> None:
 
 
 def test_progress_is_that_of_the_order() -> None:
-    """With what is left of it; of the step where nothing is known of the whole."""
+    """With the remaining time of the run, or that of the step if the run has no estimate."""
     report = ev.StepProgress("parse", "po.parse", 50.0, "line 3", {}, "ai_parsing", 12.5, 30_000)
     assert shown(GOOD, ev.StepProgressed(report, at(5))) == [
         {
@@ -185,7 +185,7 @@ def test_an_error_is_of_the_stage_or_of_the_node() -> None:
     ],
 )
 def test_what_ends_for_itself_is_an_error_of_the_workflow(end: ev.Event, error: str) -> None:
-    """No step has told it."""
+    """No step has shown it."""
     (data,) = shown(GOOD, end)
     assert (data["type"], data["stage"], data["error"]) == ("error", "workflow", error)
 
@@ -212,16 +212,16 @@ def test_an_order_is_called_as_its_input_says(run_input: Any, order: str) -> Non
     assert data["poId"] == order
 
 
-@pytest.mark.parametrize("told", story.STORY)
-def test_every_event_has_two_slots(told: StoryCommit) -> None:
-    """So that each replica numbers alike, whatever it shows."""
-    commit = encode_commit(TENANT_FEED, "1", told.context, 1, told.payload)
-    assert len(commit.ends) == 2 * len(told.events)
+@pytest.mark.parametrize("story_commit", story.STORY)
+def test_every_event_has_two_slots(story_commit: StoryCommit) -> None:
+    """So that all replicas assign equal ids."""
+    commit = encode_commit(TENANT_FEED, "1", story_commit.context, 1, story_commit.payload)
+    assert len(commit.ends) == 2 * len(story_commit.events)
 
 
 @given(text=st.text(), number=st.integers(-(2**53), 2**53))
 def test_no_text_breaks_out_of_its_field(text: str, number: int) -> None:
-    """Whatever nodes and people write: one block each, and the text as it was."""
+    """Any text: one block each, and the text unchanged."""
     context = Context("e", "w", text, {"poId": text})
     report = ev.StepProgress("n", "t", 1.0, text, {text: text}, text)
     events = [

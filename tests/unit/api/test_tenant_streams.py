@@ -1,4 +1,4 @@
-"""Streams of a tenant, in memory and in virtual time: where they begin, go on, and what waits."""
+"""Streams of a tenant, in memory and in virtual time: start, resume and lazy writes."""
 
 import asyncio
 import random
@@ -68,8 +68,8 @@ def _commit(
     site: MemoryHub, *events: Event, execution: str = "e", tenant: str = "t", **headers: str
 ) -> int:
     events = events or (written.step_log("n", "x"),)
-    told = {name.replace("_", "-"): value for name, value in headers.items()}
-    return site.nats.append(tenant, execution, next(encode_commits(events)), told)
+    renamed = {name.replace("_", "-"): value for name, value in headers.items()}
+    return site.nats.append(tenant, execution, next(encode_commits(events)), renamed)
 
 
 async def _soon() -> None:
@@ -146,8 +146,8 @@ def test_a_tenant_without_a_log_has_a_snapshot_while_others_write() -> None:
 
 
 @pytest.mark.parametrize("is_alive", [False, True])
-def test_an_id_of_anybody_is_a_place_to_go_on_from(*, is_alive: bool) -> None:
-    """Whose commit is there makes no difference, nor how many events that has."""
+def test_any_position_in_the_log_can_be_resumed(*, is_alive: bool) -> None:
+    """The tenant of the commit there and its number of events make no difference."""
 
     async def scenario(site: MemoryHub) -> None:
         for number in range(20):
@@ -170,9 +170,7 @@ def test_an_id_of_anybody_is_a_place_to_go_on_from(*, is_alive: bool) -> None:
     ("last_event_id", "reason"),
     [("{epoch}-99-0", "unknown"), ("nonsense", "unknown"), ("123-1-0", "recreated")],
 )
-def test_an_id_that_is_no_place_is_told_and_the_stream_begins_anew(
-    last_event_id: str, reason: str
-) -> None:
+def test_an_invalid_id_resets_the_stream(last_event_id: str, reason: str) -> None:
     """With a snapshot, where there is one, and from now on."""
 
     async def scenario(site: MemoryHub) -> None:
@@ -189,8 +187,8 @@ def test_an_id_that_is_no_place_is_told_and_the_stream_begins_anew(
     _run(scenario)
 
 
-def test_what_has_expired_is_told() -> None:
-    """But one who had come to the end of a log that has wholly expired has missed nothing."""
+def test_expired_positions_reset_the_stream() -> None:
+    """But a client at the end of a completely expired log has missed nothing."""
 
     async def scenario(site: MemoryHub) -> None:
         for number in range(10):
@@ -220,7 +218,7 @@ def test_who_came_before_anything_had_happened_has_missed_nothing() -> None:
     _run(scenario)
 
 
-def test_where_there_is_nothing_nobody_waits_for_it() -> None:
+def test_an_empty_log_delays_no_stream() -> None:
     """A tenant without a log goes on from an earlier place at once."""
 
     async def scenario(site: MemoryHub) -> None:
@@ -239,7 +237,7 @@ def test_where_there_is_nothing_nobody_waits_for_it() -> None:
 
 
 @pytest.mark.parametrize("milliseconds", range(0, 40, 2))
-def test_who_goes_on_from_earlier_moves_nobody_else(milliseconds: int) -> None:
+def test_a_resume_from_an_earlier_position_affects_no_other_client(milliseconds: int) -> None:
     """The state of a topic goes its own way while what was before is found out for a client."""
 
     async def scenario(site: MemoryHub) -> None:
@@ -267,7 +265,7 @@ def test_who_goes_on_from_earlier_moves_nobody_else(milliseconds: int) -> None:
     _run(scenario)
 
 
-def test_who_has_missed_too_much_of_what_depends_on_it_begins_anew(
+def test_a_cumulative_stream_resets_after_too_many_missed_commits(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A cumulative dialect would have to read all of it."""
@@ -285,34 +283,34 @@ def test_who_has_missed_too_much_of_what_depends_on_it_begins_anew(
 
 
 @pytest.mark.parametrize("wraps", [False, True])
-def test_a_pipeline_that_is_stored_later_is_there_for_who_comes_later(wraps: bool) -> None:
-    """Asked for once by all who come together, and not any more when it is there."""
+def test_a_pipeline_stored_later_exists_for_later_clients(wraps: bool) -> None:
+    """Concurrent clients share one lookup; an existing pipeline needs none."""
     pipelines = Pipelines(frozenset({"a", "b"}))
     view = View(multiplex([NamedTopic("x", pipelines)]) if wraps else pipelines, LogFilter("t"))
 
-    def told(client: MemoryClient) -> list[Any]:
+    def blocks(client: MemoryClient) -> list[Any]:
         shown = [event.json() for event in client.events]
         return [each["data"] if wraps else each for each in shown]
 
     async def scenario(site: MemoryHub) -> None:
         early = await _open(site, view)
-        assert [each.get("pipelineId") for each in told(early)] == [None, "a", "b"]
+        assert [each.get("pipelineId") for each in blocks(early)] == [None, "a", "b"]
         await WorkflowStore(site.nats, Subjects()).put("t", Definition("a", {"n": Node("log")}))
         reads = site.hub.counts.reads
         clients = [MemoryClient() for _ in range(50)]
         await asyncio.gather(*(site.follow(client, view) for client in clients))
         assert site.hub.counts.reads <= reads + 2
         for client in clients:
-            batch, error = told(client)
+            batch, error = blocks(client)
             assert batch["updates"] == [{"pipelineId": "a", "status": "idle"}]
             assert error["pipelineId"] == "b"
         _commit(site, written.queued("e", "a"))
         await _soon()
         for client in (early, clients[0]):
-            update = told(client)[-1]
+            update = blocks(client)[-1]
             assert (update["pipelineId"], update["status"]) == ("a", "active")
         await WorkflowStore(site.nats, Subjects()).put("t", Definition("b", {"n": Node("log")}))
-        assert len(told(await _open(site, view))) == 1
+        assert len(blocks(await _open(site, view))) == 1
         reads = site.hub.counts.reads
         await _open(site, view)
         assert site.hub.counts.reads == reads
@@ -348,7 +346,7 @@ def test_an_execution_that_is_met_in_its_middle_is_looked_up() -> None:
 
 
 def test_an_execution_whose_beginning_has_expired_is_shown_as_far_as_it_is_known() -> None:
-    """By what its later commits say."""
+    """By the data of its later commits."""
 
     async def scenario(site: MemoryHub) -> None:
         _commit(site, written.queued("e", "flow"))
@@ -386,7 +384,7 @@ def test_contexts_stay_within_their_bounds() -> None:
 
 
 def test_large_and_sensitive_inputs_are_not_repeated() -> None:
-    """A context is shown to everybody, with each event."""
+    """A context is shown to all clients, with each event."""
     queued = written.queued("e", "flow", run_input={"card": "4000", "po": 1})
     queued.data.sensitive = ["/card"]
     contexts = Contexts(None, 2**20)  # type: ignore[arg-type]
@@ -474,7 +472,7 @@ def test_an_illegible_event_takes_nothing_along(strange: bytes) -> None:
         view = View(multiplex(topics), LogFilter("t"))
         client = await _open(site, view)
         alone = await _open(site, View(TENANT_FEED, LogFilter("t")))
-        told = len(client.events)
+        count = len(client.events)
         (before,) = encode_commits([written.started("e"), written.step_started("n")])
         wait = ev.StepWait("n", "await", "waiting", None, "signal", reason="approval")
         paused = ev.Paused("e", "paused", "approval", waiting=["n"])
@@ -483,12 +481,12 @@ def test_an_illegible_event_takes_nothing_along(strange: bytes) -> None:
         _commit(site, written.completed("e"))
         await _soon()
         late = await _open(site, view, client.parser.primings[0])
-        kinds = [(event.type, event.json()["event"]) for event in client.events[told:]]
+        kinds = [(event.type, event.json()["event"]) for event in client.events[count:]]
         assert ("feed", "progress") in kinds
         assert ("paused", "workflow.paused") in kinds
         assert [kind for topic, kind in kinds if topic == "pipeline:a"] == ["status_update"] * 2
         assert [event.data for event in late.events[1:]] == [
-            event.data for event in client.events[told:]
+            event.data for event in client.events[count:]
         ]
         assert len(alone.events) == 3
         assert not client.ended.is_set()
@@ -524,7 +522,7 @@ def test_an_illegible_input_or_end_does_not_stop_a_topic(value: bytes) -> None:
     _run(scenario)
 
 
-def test_nobody_lags_who_takes_everything() -> None:
+def test_a_client_that_reads_everything_never_lags() -> None:
     """However much is committed at once, and however many topics a stream has."""
 
     async def scenario(site: MemoryHub) -> None:
@@ -580,8 +578,8 @@ def test_what_a_client_does_not_see_waits_a_little_and_comes_in_order() -> None:
     _run(scenario, lazy_interval=2.0)
 
 
-def test_who_is_told_nothing_does_not_fall_behind() -> None:
-    """Commits of which nothing is shown move everybody on before the ring has left them."""
+def test_hidden_commits_move_clients_on() -> None:
+    """Commits without shown events move all clients on before the ring evicts them."""
 
     async def scenario(site: MemoryHub) -> None:
         client = await _open(site, View(Pipelines(frozenset({"a"})), LogFilter("t")))

@@ -1,4 +1,4 @@
-"""What topics keep, in memory and in virtual time: settings bound it, whatever clients ask for."""
+"""Topics' memory, in virtual time: settings limit it for any client requests."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -117,7 +117,7 @@ def test_all_tenants_together_have_a_limit() -> None:
     _run(scenario, topics=60_000)
 
 
-def test_an_execution_s_history_is_told_even_if_its_end_cannot_be_followed() -> None:
+def test_history_is_sent_even_if_the_live_end_is_refused() -> None:
     """The client comes back for the rest with the last id; one that has ended needs no room."""
 
     async def scenario(site: MemoryHub) -> None:
@@ -138,7 +138,7 @@ def test_an_execution_s_history_is_told_even_if_its_end_cannot_be_followed() -> 
 
 
 def test_rings_keep_less_where_there_is_no_room() -> None:
-    """Whoever keeps up loses nothing; who does not comes back, and has the rest from the log."""
+    """Fast clients lose nothing; slow ones reconnect and get the rest from the log."""
 
     async def scenario(site: MemoryHub) -> None:
         _commit(site, written.queued("e0"), execution="e0")
@@ -159,14 +159,14 @@ def test_rings_keep_less_where_there_is_no_room() -> None:
         assert slow.ended.is_set()
         assert site.hub.counts.closed == {"lagged": 1}
         again = await _open(site, views[1], slow.parser.last_event_id)
-        told = [*places(slow.events), *places(again.events)]
-        assert [each[1] for each in told] == [1, *sequences]
+        received = [*places(slow.events), *places(again.events)]
+        assert [each[1] for each in received] == [1, *sequences]
 
     _run(scenario, tenant_topics=150_000, stall=1000.0)
 
 
 def test_rings_in_which_nothing_happens_make_room_for_what_is_new() -> None:
-    """Whoever has taken all of them misses nothing, and is at home there when it comes back."""
+    """A client that has all of them misses nothing, and resumes from the ring."""
 
     async def scenario(site: MemoryHub) -> None:
         clients = []
@@ -192,7 +192,7 @@ def test_rings_in_which_nothing_happens_make_room_for_what_is_new() -> None:
 
 
 def test_a_client_is_at_home_where_the_ring_has_been_emptied() -> None:
-    """It has the newest event, and comes back: nothing is told twice, and nothing is missing."""
+    """It has the newest event and reconnects: nothing is repeated or missing."""
 
     async def scenario(site: MemoryHub) -> None:
         _commit(site, written.queued("e0"), execution="e0")
@@ -236,7 +236,7 @@ def test_a_state_that_grows_where_there_is_no_room_ends_its_streams(
 
 
 class _Reader:
-    """Follows a topic, takes whatever there is, and minds what it was not given."""
+    """A follower that reads everything, and records evicted commits that it missed."""
 
     def __init__(self, topic: live.Topic, then: Callable[[], None]) -> None:
         self._topic = topic
@@ -265,8 +265,8 @@ class _Reader:
         raise AssertionError(reason)
 
 
-def test_what_comes_while_others_are_written_to_is_kept_for_those_who_were_before() -> None:
-    """Even if nothing of it is shown, so that nobody is written to for it."""
+def test_commits_during_a_sweep_are_kept_for_followers_already_served() -> None:
+    """Even if nothing of them is shown, so no follower is written to."""
 
     async def main() -> None:
         account = MemoryAccount(MemoryBudget(1, 1), "t")

@@ -1,4 +1,4 @@
-"""Work in turns holds nobody up for long, and is done whatever other work does."""
+"""Scheduled work does not block the event loop, and survives failures of other work."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tailrace_api.fanout.runtime.cooperative_scheduler import CooperativeScheduler
 
 
-async def test_the_loop_gets_its_turn_while_there_is_much_to_do() -> None:
+async def test_the_event_loop_stays_responsive_under_load() -> None:
     """Ten thousand steps of 20 µs are 200 ms; others are served many times meanwhile."""
     turns, done = CooperativeScheduler(), asyncio.Event()
 
@@ -27,7 +27,7 @@ async def test_the_loop_gets_its_turn_while_there_is_much_to_do() -> None:
     assert rounds > 10
 
 
-async def test_work_takes_turns() -> None:
+async def test_work_is_stepped_round_robin() -> None:
     """Short work does not wait for the end of long work."""
     turns, order = CooperativeScheduler(), []
     finished = asyncio.Event()
@@ -45,8 +45,8 @@ async def test_work_takes_turns() -> None:
     assert order == ["short", "long"]
 
 
-async def test_work_that_fails_takes_nothing_else_along() -> None:
-    """It is logged and given up."""
+async def test_failing_work_does_not_affect_other_work() -> None:
+    """It is logged and dropped."""
     turns, done = CooperativeScheduler(), asyncio.Event()
 
     def failing() -> Iterator[None]:
