@@ -27,7 +27,7 @@ it has ended.
 **Two drivers**
 
 Two workers may drive one execution: a job is delivered twice, or a frozen worker wakes up. Both
-append, one fence fails, and the loser reads what was written:
+append, one fence fails, and the loser reads what was written (``local_state``):
 
 * Another worker wrote: this drive is *displaced*. It cancels its attempts and leaves.
 * Only actors wrote, about other steps: the turn is appended after that, unchanged

@@ -9,8 +9,8 @@ import contextlib
 import functools
 import random
 import time
-from collections.abc import Awaitable, Callable
-from typing import Final, TypeVar
+from collections.abc import Callable
+from typing import Final
 
 import msgspec
 import nats.errors
@@ -24,24 +24,21 @@ from tailrace_shared.errors import (
     WorkflowNotFoundError,
     WrongLastSequenceError,
 )
-from tailrace_shared.execution.events import Event, StepStarted, referenced_output_bytes
+from tailrace_shared.execution.events import Event, StepStarted
 from tailrace_shared.execution.state import StepState
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.nats.fenced_append import WRITER
-from tailrace_shared.stores.execution_log import Commit, History
+from tailrace_shared.stores.execution_log import History
 from tailrace_worker.engine.decide.outcomes import MAX_IDLE_S, Succeeded, end_event, failed, lost
-from tailrace_worker.engine.decide.reorder import commute
 from tailrace_worker.engine.decide.scheduler import MAX_DECISIONS, Scheduler
 from tailrace_worker.engine.drive.drive_result import DriveResult, End
 from tailrace_worker.engine.drive.lifecycle import Lifecycle
 from tailrace_worker.engine.drive.local_attempts import LocalAttempts
-from tailrace_worker.engine.drive.log_reader import DisplacedError, LogReader
-from tailrace_worker.engine.drive.log_writer import LogWriter
+from tailrace_worker.engine.drive.local_state import LocalState
+from tailrace_worker.engine.drive.log_reader import DisplacedError
 from tailrace_worker.engine.drive.wait_effects import WaitEffects
 from tailrace_worker.engine.services.engine_services import EngineServices
 from tailrace_worker.engine.services.progress_estimates import ProgressEstimates
-from tailrace_worker.engine.tasks.execution_cache import memory_of
-from tailrace_worker.engine.tasks.retry import retry_unavailable
 from tailrace_worker.engine.tasks.wakeup import WakeUp
 
 _MAX_TURN_EVENTS: Final = 64
@@ -51,7 +48,6 @@ _SUBSCRIBE_AFTER_S: Final = 2.0
 
 _log = structlog.get_logger(__name__)
 
-T = TypeVar("T")
 _Decide = Callable[[list[Event]], tuple[list[Event], bool]]
 
 
@@ -71,13 +67,9 @@ class Drive:
         self._services = services
         self._tenant = tenant
         self._execution = execution
-        self._writer = LogWriter(
-            services.jetstream, services.subjects, tenant, execution, services.worker_id
-        )
-        self._reader = LogReader(
-            services.stores.log, self._writer, tenant, execution, services.worker_id
-        )
         self._wakeup = WakeUp(services.loop, _SUBSCRIBE_AFTER_S)
+        self._local = LocalState(services, tenant, execution, self._wakeup.set)
+        self._writer = self._local.writer
         self._scheduler: Scheduler
         self._estimates: ProgressEstimates
         # Not a method of the drive: a reference cycle would keep all outputs in memory until the
@@ -91,8 +83,6 @@ class Drive:
         self._is_draining = False
         self._grace_expired = False
         self._subscription: Subscription | None = None
-        self._last_writer = ""
-        self._bytes_read = 0
         # The first sequence of the log that it had not read when it left.
         self._suspended_at = 0
         self.is_resumable = False
@@ -107,8 +97,7 @@ class Drive:
     @property
     def memory(self) -> int:
         """Approximate memory of the drive in bytes, once it has run."""
-        log_bytes = self._bytes_read + self._writer.bytes_written
-        return memory_of(log_bytes, len(self._scheduler.plan.definition.nodes))
+        return self._local.memory
 
     def request_read(self) -> None:
         """Read the log in the next turn: a command was appended, or a child run has ended."""
@@ -121,7 +110,7 @@ class Drive:
         Args:
             grace: seconds after which attempts that still run are interrupted.
         """
-        self._is_draining = True
+        self._is_draining = self._local.is_draining = True
         self._services.loop.call_later(grace, self._end_grace)
         self._wakeup.set()
 
@@ -140,18 +129,13 @@ class Drive:
         self._wakeup.clear()
         self._read_requested, self._subscription = False, None
         try:
-            commits = await self._retry(self._reader.new_commits)
+            await self._local.catch_up()
         except DisplacedError:
             return None
-        if commits:
-            self._apply_commits(commits)
-            await self._fetch_outputs()
-        for commit in commits:
-            self._last_writer = commit.writer or self._last_writer
         state = self._scheduler.state
         if state.is_terminal:
             return None
-        return History(state, self._writer.last_sequence, self._last_writer)
+        return History(state, self._writer.last_sequence, self._local.last_writer)
 
     async def run(self, history: History) -> DriveResult:
         """Drive the execution from ``history``; a resumed drive passes the history of ``resume``.
@@ -185,7 +169,7 @@ class Drive:
     async def _run(self, history: History) -> DriveResult:
         if self.is_resumable:
             return await self._continue()
-        self._last_writer, self._bytes_read = history.last_writer, history.size
+        self._local.start_from(history)
         state = history.state
         try:
             plan = await self._services.plan(self._tenant, state.workflow_id, state.version)
@@ -194,11 +178,11 @@ class Drive:
         self._lifecycle.plan = plan
         if (result := await self._lifecycle.begin(state, plan)) is not None:
             return result
-        self._adopt(Scheduler(plan, state))
+        self._scheduler = self._attempts.scheduler = self._local.schedule(plan, history)
         if state.is_terminal:
             return await self._finish()
         self._estimates = await self._services.progress_estimates(self._tenant, plan, state.version)
-        await self._fetch_outputs()
+        await self._local.fetch_outputs()
         if plan.awaits:
             await self._wait_effects.load_registered()
         self._wait_effects.update(self._scheduler)
@@ -206,30 +190,18 @@ class Drive:
 
     async def _continue(self) -> DriveResult:
         self.is_resumable = False
-        have_others_driven = self._last_writer != self._services.worker_id
+        have_others_driven = self._local.last_writer != self._services.worker_id
         self._wait_effects.reopen(rescan=have_others_driven)
         if have_others_driven and self._scheduler.plan.awaits:
             await self._wait_effects.load_registered()
         self._wait_effects.update(self._scheduler, self._suspended_at)
         self._wait_effects.check_children()
-        return await self._drive(self._record_lost_attempts(self._last_writer))
+        return await self._drive(self._record_lost_attempts(self._local.last_writer))
 
     async def _finish(self) -> DriveResult:
         self._wait_effects.update(self._scheduler)
         await self._wait_effects.clean_up(awaits=self._scheduler.plan.awaits)
         return await self._lifecycle.finished(self._scheduler.state)
-
-    def _adopt(self, scheduler: Scheduler) -> None:
-        self._scheduler = self._attempts.scheduler = scheduler
-
-    async def _fetch_outputs(self) -> None:
-        """Load the outputs that are stored outside the log and that some expression names."""
-        scheduler = self._scheduler
-        await self._retry(
-            lambda: self._services.stores.outputs.fetch(scheduler.state, scheduler.plan.referenced)
-        )
-        if scheduler.sensitivity is not None:
-            scheduler.sensitivity.refresh()
 
     async def _drive(self, facts: list[Event]) -> DriveResult:
         while True:
@@ -240,7 +212,7 @@ class Drive:
                 await self._wait_effects.cancel_children()
                 await self._turn(facts, self._cancel)
             elif not self._is_draining:
-                self._launch_unattended()
+                self._launch_started()
             if self._scheduler.state.is_terminal:
                 self._services.statistics.note(self._tenant, self._scheduler.state)
                 return await self._finish()
@@ -249,7 +221,8 @@ class Drive:
             # Clear before the log is read: a request that comes meanwhile must wake the next wait.
             self._wakeup.clear()
             if self._read_requested:
-                await self._read_new_commits()
+                self._read_requested = False
+                await self._local.read_new_commits()
                 self._wait_effects.check_children()
             facts = self._collect_facts()
 
@@ -259,7 +232,7 @@ class Drive:
             batch, more = decide(facts)
             self._estimates.fill_in(batch, self._scheduler.state, self._services.now())
             since = self._writer.last_sequence + 1
-            stored, lost = await self._append(batch)
+            stored, lost = await self._local.append(batch)
             if lost is not None:
                 # Of a turn too large for one commit the first events, its facts, may be stored.
                 facts = await self._rebase(facts[stored:], lost)
@@ -269,34 +242,6 @@ class Drive:
             ]
             self._wait_effects.update(self._scheduler, since)
             return more
-
-    async def _append(self, batch: list[Event]) -> tuple[int, WrongLastSequenceError | None]:
-        """Append a turn; returns how many events are stored, and the lost fence if not all are."""
-        stored = 0
-        while True:
-            try:
-                await self._writer.append(batch[stored:], self._scheduler.state)
-            except WrongLastSequenceError as lost:
-                stored += self._writer.stored
-                if not await self._append_after_actors(batch[stored:], lost):
-                    return stored, lost
-            else:
-                self._bytes_read += referenced_output_bytes(batch)
-                return len(batch), None
-
-    async def _append_after_actors(self, ours: list[Event], lost: WrongLastSequenceError) -> bool:
-        """Apply what actors have appended before ``ours``; False to decide the turn again."""
-        if (lost.last or 0) <= self._writer.last_sequence:
-            return False
-        commits = await self._retry(self._reader.new_commits)
-        theirs = [event for commit in commits for event in commit.events()]
-        if not theirs or any(c.writer for c in commits) or not commute(theirs, ours):
-            return False
-        self._apply_commits(commits)
-        await self._fetch_outputs()
-        # More may follow from the commits of the actors.
-        self._wakeup.set()
-        return True
 
     def _decide(self, facts: list[Event]) -> tuple[list[Event], bool]:
         """Return ``facts`` and the decisions that follow, up to the size of one commit."""
@@ -357,14 +302,14 @@ class Drive:
     async def _suspend(self, due: float | None) -> DriveResult | None:
         """Leave the execution to a timer or a job; None if something happened in the meantime."""
         await self._index_status()
-        await self._retry(functools.partial(self._put_deadline, due))
+        await self._local.retry(functools.partial(self._put_deadline, due))
         if self._wakeup.is_set:
             return None
         # An execution that waits for a signal is paused, perhaps for days: its drive is not cached.
         self.is_resumable = self._scheduler.state.status == "running"
         self._suspended_at = self._writer.last_sequence + 1
         if self._writer.bytes_written:
-            self._last_writer = self._services.worker_id
+            self._local.last_writer = self._services.worker_id
         return DriveResult(End.WAITING, self._writer.last_sequence, due)
 
     async def _put_deadline(self, due: float | None) -> None:
@@ -383,7 +328,7 @@ class Drive:
 
     # Steps
 
-    def _launch_unattended(self) -> None:
+    def _launch_started(self) -> None:
         steps, maps = self._scheduler.state.steps, self._scheduler.plan.maps
         # Instant steps have ended by now, and a map runs as its items.
         self._attempts.launch(
@@ -432,50 +377,17 @@ class Drive:
             return failed(step, error, format_timestamp(now))
         return lost(step, node, "crash", "its worker was lost", now)
 
-    async def _read_new_commits(self) -> None:
-        """Apply what others have appended, while all events of this drive are stored.
-
-        Raises:
-            DisplacedError: another worker has appended, or the log is gone.
-        """
-        self._read_requested = False
-        commits = await self._retry(self._reader.new_commits)
-        self._reader.check(commits)
-        if commits:
-            self._apply_commits(commits)
-            await self._fetch_outputs()
-
-    def _apply_commits(self, commits: list[Commit]) -> None:
-        for commit in commits:
-            events = commit.events()
-            for event in events:
-                self._scheduler.record(event)
-            self._writer.last_sequence = commit.sequence
-            self._bytes_read += len(commit.payload) + referenced_output_bytes(events)
-
     async def _rebase(self, facts: list[Event], lost: WrongLastSequenceError) -> list[Event]:
-        """Reload the state from the log, and record on it ``facts``, none of which is stored.
-
-        Returns:
-            The facts, recorded on the new state.
+        """Record ``facts``, none of which is stored, on the state as the log has it now.
 
         Raises:
             DisplacedError: another worker has appended, or the log is gone.
         """
-        # The lost fence names the newest sequence of the log; a lagging replica must come that far.
-        known = max(self._writer.last_sequence, lost.last or 0)
-        commits, history = await self._retry(functools.partial(self._reader.reload, known))
-        self._reader.check(commits)
-        self._writer.last_sequence, self._bytes_read = history.last_sequence, history.size
-        self._adopt(Scheduler(self._scheduler.plan, history.state))
-        facts = [self._scheduler.record(fact) for fact in facts]
-        await self._fetch_outputs()
+        facts = await self._local.rebase(facts, lost)
+        self._scheduler = self._attempts.scheduler = self._local.scheduler
         # No attempt was launched for the stored part of such a turn.
         self._unlaunched = self._attempts.unlaunched
         return facts
-
-    async def _retry(self, ask: Callable[[], Awaitable[T]]) -> T:
-        return await retry_unavailable(ask, lambda: self._is_draining)
 
     # Live commits
 
