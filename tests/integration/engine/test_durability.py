@@ -88,7 +88,7 @@ def completions(events: list[Event]) -> Counter[str]:
 async def test_a_killed_workers_execution_is_finished_by_another(
     site: Installation, tmp_path: Path
 ):
-    """SIGKILL in the middle of a step: that step is retried, completed ones are not."""
+    """A step whose worker is killed by SIGKILL is retried; completed steps are not."""
     workers = [site.worker(**NODES), site.worker(**NODES)]
     stored = await site.store(chain(tmp_path, 6, 0.0, held="n2"))
     execution = await site.start(stored)

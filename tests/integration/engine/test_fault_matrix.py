@@ -2,7 +2,7 @@
 
 Every execution has a step of each kind. Some of them are fatal to the workers that attend to
 them, at each place where a process can die: before a step's effect, after the effect and before
-its commit, before a commit, after a commit and before whatever follows it, the job's
+its commit, before a commit, after a commit and before the effects that follow it, the job's
 acknowledgement last of all. Meanwhile workers are frozen beyond the ack wait, and NATS is killed.
 
 ``PROOF_EXECUTIONS=2000 PROOF_DEATHS=12 pytest …/test_fault_matrix.py -o timeout=1200`` does more.

@@ -31,7 +31,7 @@ STEP: Final = 0.005
 
 
 class Aim:
-    """When requests meet a timeout: how late timeouts fire depends on the machine.
+    """The moment at which requests meet a timeout, which fires late on a slow machine.
 
     It follows the outcomes. After a timeout the next requests come earlier, otherwise later; so
     they stay where either may be first, however busy the machine is.
