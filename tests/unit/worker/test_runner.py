@@ -264,7 +264,7 @@ class TestTimeouts:
 
 
 class TestCancellation:
-    """The orchestrator cancels attempts that are not wanted any more."""
+    """The drive cancels attempts that are not wanted any more."""
 
     async def test_a_cancelled_attempt_has_no_outcome(self, run):
         """No caller awaits one."""

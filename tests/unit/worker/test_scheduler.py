@@ -136,7 +136,7 @@ def test_no_more_than_some_steps_start_in_one_decision():
 
 
 def test_nothing_starts_once_a_cancel_is_requested():
-    """The orchestrator interrupts what runs and then ends the execution."""
+    """The drive interrupts what runs and then ends the execution."""
     run = ScheduledRun(definition({"a": {}, "b": {"needs": ["a"]}}))
     run.decide()
     assert run.cancel("not needed") == []
