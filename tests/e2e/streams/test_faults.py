@@ -123,7 +123,7 @@ async def test_a_topic_that_fails_ends_its_streams(
         await api.settled()
 
 
-async def test_a_slow_consumer_error_makes_the_hub_look_again(
+async def test_a_slow_consumer_error_requests_a_reconcile(
     idle_nats: NatsServer, log: HandWrittenLog, monkeypatch: pytest.MonkeyPatch, direct: bool
 ) -> None:
     """NATS dropped messages on the way to this process: nothing is waited for."""
