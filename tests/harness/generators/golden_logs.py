@@ -79,6 +79,8 @@ def state_values(state: ExecutionState) -> dict[str, Any]:
         if step.output is msgspec.UNSET:
             step.output = UNFETCHED
     values: dict[str, Any] = _shortened(msgspec.to_builtins(state, order="deterministic"))
+    # The files keep the name that the field had when the first of them was recorded.
+    values["signal_mark"] = values.pop("waits_digest")
     return values
 
 
