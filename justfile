@@ -8,8 +8,7 @@ test *args:
 
 # Lint, format, types, import rules and writing rules.
 check:
-    uv run ruff check && uv run ruff format --check && uv run mypy && uv run lint-imports
-    -uv run python -m tools.writing_rules
+    uv run ruff check && uv run ruff format --check && uv run mypy && uv run lint-imports && uv run python -m tools.writing_rules
 
 # Run the benchmarks.
 bench *args:

@@ -69,8 +69,8 @@ async def test_no_client_misses_or_repeats_an_event(
                 report = await crowd.report()
                 delays = await crowd.delays()
     assert report.histories == [(_CLIENTS, await event_ids(log))]
-    # Never an error, on which an EventSource would give up; and each client was told that it is
-    # over.
+    # No error status, after which an EventSource would stop; each client received the end of the
+    # stream.
     assert set(report.statuses) == {200, 204}
     assert report.statuses[204] == _CLIENTS
     assert report.resets == 0

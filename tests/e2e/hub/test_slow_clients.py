@@ -81,8 +81,8 @@ async def test_slow_clients_delay_no_client_and_cost_no_memory(
     missed = (_STALLED + _DRIPPING) * _ROUNDS_AMONG * _EVENT_BYTES
     record_property("not taken by slow clients, MiB", missed // _MIB)
     assert growth < _BACKLOG + _REST < missed
-    # The slow were there all the time, and had more than they took: had anybody waited for one of
-    # them, it would have been for ever.
+    # The slow clients stayed connected and always had unread data, so any wait for one of them would
+    # have been endless.
     slow_clients = _STALLED + _DRIPPING
     assert gauges == {
         "tailrace_api_streams": _HEALTHY + slow_clients,

@@ -1,4 +1,4 @@
-"""The acknowledgement of a publish: which answers are refusals, and which ask for a retry."""
+"""Acknowledgements of a publish are successes, refusals, or reasons to retry."""
 
 import msgspec
 import pytest

@@ -28,7 +28,7 @@ def plan(version: int | None) -> None:
 @topology.command
 @_version_option
 def apply(version: int | None) -> None:
-    """Create and update streams and buckets. Applying twice changes nothing more."""
+    """Create and update streams and buckets. A second call changes nothing."""
     run_operator_command("topology", "apply", *_version(version))
 
 
