@@ -81,8 +81,8 @@ async def test_slow_clients_delay_no_client_and_cost_no_memory(
     missed = (_STALLED + _DRIPPING) * _ROUNDS_AMONG * _EVENT_BYTES
     record_property("not taken by slow clients, MiB", missed // _MIB)
     assert growth < _BACKLOG + _REST < missed
-    # The slow clients stayed connected and always had unread data, so any wait for one of them would
-    # have been endless.
+    # The slow clients stayed connected and always had unread data, so any wait for one of them
+    # would have been endless.
     slow_clients = _STALLED + _DRIPPING
     assert gauges == {
         "tailrace_api_streams": _HEALTHY + slow_clients,
