@@ -49,8 +49,8 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
     events_max_age: Annotated[
         Duration,
         Meta(
-            description="Retention of the event log. A client that resumes from an older id "
-            "receives `stream:reset`."
+            description="How long an execution is kept after its end. A client that resumes from "
+            "an older id receives `stream:reset`."
         ),
     ] = Duration(7 * 86400)
     log_level: Annotated[
