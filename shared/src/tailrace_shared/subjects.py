@@ -19,7 +19,6 @@ class LogFilter(NamedTuple):
     """A part of the log that can be read and followed as a whole.
 
     Attributes:
-        tenant: the tenant.
         execution: the execution, or empty for all of the tenant.
     """
 

@@ -69,7 +69,6 @@ class Api(NamedTuple):
     """The parts that a server needs.
 
     Attributes:
-        app: The ASGI application.
         hub: The hub, whose streams a shutdown drains.
         metrics: The metrics, which also count requests that never reach the application.
     """

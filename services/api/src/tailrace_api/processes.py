@@ -28,7 +28,6 @@ class Supervisor:
     """Keeps a number of processes running.
 
     Args:
-        count: The number of processes.
         serve: Serves in a child process and returns its exit code. Code 2 means that no process
             can start, so the supervisor stops instead of retrying.
     """

@@ -37,7 +37,6 @@ def bind(settings: ApiSettings, *, listens: bool = True) -> socket.socket:
     """Return a bound socket.
 
     Args:
-        settings: The API settings.
         listens: Whether the socket listens, or only reserves the address for child processes.
 
     Raises:

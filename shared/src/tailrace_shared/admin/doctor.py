@@ -61,9 +61,7 @@ class _Facts:
     """The answers of NATS that several checks use.
 
     Attributes:
-        account: the answer to JetStream's ``INFO``.
         streams: the answer to ``STREAM.INFO`` of each stream of the topology that exists.
-        components: the services that answered.
         now: the time of NATS, in seconds since the epoch.
     """
 
@@ -74,12 +72,7 @@ class _Facts:
 
 
 class Doctor:
-    """Checks one installation.
-
-    Args:
-        settings: the settings of the installation.
-        client: a connection to its NATS.
-    """
+    """Checks one installation."""
 
     def __init__(self, settings: CommonSettings, client: Client) -> None:
         self._settings = settings

@@ -35,9 +35,6 @@ class Commands:
         """Return the commands of an installation.
 
         Args:
-            stores: what they read and write.
-            jetstream: the connection on which jobs are published.
-            subjects: the subject names of the installation.
             rate_limit: the limit on runs that a tenant may start, or None for no limit.
         """
         jobs = JobPublisher(jetstream, subjects)

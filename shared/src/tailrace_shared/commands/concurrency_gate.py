@@ -65,7 +65,6 @@ class ConcurrencyGate:
 
     Args:
         stores: the records, the queues, and the log, which tells whether an execution has ended.
-        jobs: where the job of a woken execution is published.
     """
 
     def __init__(self, stores: Stores, jobs: JobPublisher) -> None:
@@ -88,8 +87,6 @@ class ConcurrencyGate:
         """Admit an execution or queue it. Idempotent.
 
         Args:
-            tenant: the tenant of the execution.
-            workflow_id: its workflow.
             name: the id of the group, within the workflow.
             limit: how many executions of the group may hold a slot at once.
             execution: the execution that wants a slot.

@@ -46,10 +46,8 @@ class InputCheck:
         """Validate the input of a run.
 
         Args:
-            tenant: the owner of the workflow.
             workflow: the workflow, in the version that will run.
             field: the name of the input in the request body, for error pointers.
-            value: the input.
 
         Raises:
             InvalidInputError: with every place where the input violates the schema.

@@ -37,10 +37,7 @@ class RunRequest(NamedTuple):
     """A client's or a schedule's request to start a run.
 
     Attributes:
-        tenant: the tenant of the run.
-        workflow_id: the workflow to run.
         field: the name of the input in the request, for error pointers.
-        input: the input.
         body: the whole request body; a repeated request with the same key must have the same body.
         key: its idempotency key, or None.
     """
@@ -64,7 +61,6 @@ class RunStarter:
 
     Args:
         stores: the log, the indexes, the definitions and the idempotency keys.
-        jobs: where a started run's first job is published.
         rate_limit: the limit on runs that a tenant may start, or None for no limit. Neither child
             runs count nor scheduled ones, because no client would be there to retry them.
     """
@@ -105,10 +101,8 @@ class RunStarter:
         """Start the child run of a step, or return the one that was started earlier.
 
         Args:
-            tenant: the tenant of both runs.
             execution_id: the child's id, which its parent has recorded.
             workflow_id: the workflow to run, in its newest version.
-            run_input: the child's input.
             origin: its parent and depth.
 
         Raises:
@@ -131,8 +125,6 @@ class RunStarter:
         """Rerun an execution, or return the run that an earlier copy of this request started.
 
         Args:
-            tenant: the tenant of the execution.
-            execution_id: the execution to rerun, with its version and input.
             from_node: the node to begin with; None for the start.
             key: the request's idempotency key, or None.
 
@@ -174,9 +166,6 @@ class RunStarter:
         """Return JSON Pointers to the sensitive places in an input, for masking.
 
         Without the workflow, all of the input counts as sensitive.
-
-        Raises:
-            UnavailableError: NATS did not answer.
         """
         try:
             workflow = await self._workflows.get(tenant, workflow_id)

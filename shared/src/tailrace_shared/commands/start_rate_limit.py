@@ -31,10 +31,7 @@ class StartRateLimit:
     """Counts the starts of the last minute, for each tenant.
 
     Args:
-        jetstream: the connection.
-        subjects: the subject names of the installation.
         per_minute: the limit of each tenant; at least one.
-        replicas: the stream's number of replicas.
         minute: the length of the window in seconds.
     """
 
@@ -70,7 +67,6 @@ class StartRateLimit:
 
         Raises:
             TopologyMismatchError: JetStream refuses the configuration.
-            UnavailableError: JetStream does not answer.
         """
         request = self._spec.request()
         try:
@@ -89,12 +85,10 @@ class StartRateLimit:
         """Count a start against the limit.
 
         Args:
-            tenant: the tenant that starts a run.
             request_id: an id that repetitions of a request share, so that they count once; or None.
 
         Raises:
             TooManyRunsError: the tenant has reached its limit.
-            UnavailableError: NATS did not answer.
         """
         headers = None if request_id is None else {"Nats-Msg-Id": request_id}
         for _ in range(_MAX_TRIES):

@@ -15,13 +15,7 @@ _MIN_RUNS: Final = 5
 
 
 class DurationTables:
-    """Looks up and caches durations, in seconds.
-
-    Args:
-        history: earlier runs.
-        nodes: the ids of the workflow's nodes.
-        simulations: the number of durations in each table.
-    """
+    """Looks up and caches durations, in seconds."""
 
     def __init__(self, history: NodeHistory, nodes: Iterable[str], simulations: int) -> None:
         self._history = history

@@ -62,13 +62,7 @@ class _Observed(NamedTuple):
 
 
 class Estimator:
-    """Estimates the executions of one version of a workflow.
-
-    Args:
-        graph: the graph of the version.
-        nodes: its nodes by id.
-        history: earlier runs.
-    """
+    """Estimates the executions of one version of a workflow."""
 
     def __init__(
         self, graph: Graph, nodes: Mapping[str, Node], history: NodeHistory | None = None
@@ -108,7 +102,6 @@ class Estimator:
         """Return the estimated seconds until an execution ends, or None without any data.
 
         Args:
-            state: the execution.
             now: seconds since the epoch.
         """
         if state.is_terminal:

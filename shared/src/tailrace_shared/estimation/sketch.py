@@ -24,9 +24,6 @@ class Sketch:
 
     Args:
         max_bins: maximum number of bins, at least two.
-
-    Attributes:
-        count: number of values.
     """
 
     __slots__ = ("_bins", "_level", "_max_bins", "_zeros", "count")

@@ -111,7 +111,6 @@ def request_resolve(state: ExecutionState, signal: Command, now: float) -> Comma
     """Deliver the signal of a waiting step.
 
     Args:
-        state: the execution.
         signal: a ``resolve``; without a ``node_id`` it is for the only waiting step.
         now: seconds since the epoch.
 

@@ -21,7 +21,6 @@ class CommitStatus(NamedTuple):
     """The status of an execution after a commit.
 
     Attributes:
-        status: the status of the execution.
         waits: number of steps that wait for a signal.
         digest: digest of these steps.
     """

@@ -24,8 +24,6 @@ def evaluate(
     """Evaluate an expression on an execution.
 
     Args:
-        expression: the expression.
-        state: the execution.
         names: additional variables: ``event``, ``item``, ``index``.
 
     Raises:

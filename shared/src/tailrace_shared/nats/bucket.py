@@ -54,8 +54,6 @@ class Bucket:
         """Set the value of a key by compare-and-set.
 
         Args:
-            key: the key.
-            value: its new value.
             revision: the newest revision that the caller has seen; 0 if the key never had one.
 
         Returns:
@@ -73,7 +71,6 @@ class Bucket:
         Unlike :meth:`delete` it leaves no marker, and costs no more.
 
         Args:
-            key: the key.
             revision: keep what was written after this revision.
         """
         request: dict[str, str | int] = {"filter": self._prefix + key}

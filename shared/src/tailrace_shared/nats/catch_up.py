@@ -23,7 +23,6 @@ async def until_caught_up(
     Args:
         read: reads once, from any replica.
         reached: whether the replica that answered had all that the caller knows to exist.
-        what: what is read, for the error.
 
     Raises:
         UnavailableError: every replica that answered within about four seconds lags.

@@ -39,7 +39,6 @@ async def append(  # noqa: PLR0913 - the parts of a commit
     """Append a commit after sequence ``expected`` (0: as the first); return its sequence.
 
     Args:
-        jetstream: the connection.
         stream: the stream that stores ``subject``.
         subject: the subject of the execution's log.
         payload: the encoded commit.

@@ -45,7 +45,6 @@ class RequestMultiplexer:
     """Sends requests over one connection. Everything runs on that connection's loop.
 
     Args:
-        client: the connection.
         timeout: seconds until a request must be answered completely.
     """
 
@@ -83,7 +82,6 @@ class RequestMultiplexer:
 
         Args:
             subject: the subject to publish on.
-            payload: the request.
             on_reply: called with each reply; sets ``done`` with the last one.
             done: the future to wait for.
 

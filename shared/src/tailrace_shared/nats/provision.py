@@ -33,7 +33,6 @@ class Difference(NamedTuple):
     """A field of a stream that is not as the topology describes it.
 
     Attributes:
-        stream: the stream's name.
         field: the field, as JetStream names it.
         found: its value in JetStream.
         wanted: its value in the topology.
@@ -94,7 +93,6 @@ async def ensure(jetstream: JetStream, specs: Iterable[StreamSpec]) -> list[Diff
 
     Raises:
         TopologyMismatchError: naming the stream, the field, and both values.
-        UnavailableError: JetStream did not answer.
     """
     tolerated: list[Difference] = []
     for spec in specs:
@@ -112,11 +110,7 @@ async def ensure(jetstream: JetStream, specs: Iterable[StreamSpec]) -> list[Diff
 
 
 async def plan(jetstream: JetStream, specs: Iterable[StreamSpec]) -> list[Change]:
-    """Return the steps that bring JetStream to ``specs``; empty if it is there already.
-
-    Raises:
-        UnavailableError: JetStream did not answer.
-    """
+    """Return the steps that bring JetStream to ``specs``; empty if it is there already."""
     changes: list[Change] = []
     for spec in specs:
         info = await _info(jetstream, spec.name)
@@ -133,7 +127,6 @@ async def apply(jetstream: JetStream, changes: Sequence[Change]) -> None:
     Raises:
         TopologyMismatchError: JetStream refused a change, or cannot make it; nothing before it is
             undone.
-        UnavailableError: JetStream did not answer.
     """
     for change in changes:
         if conflicts := change.conflicts:

@@ -23,7 +23,6 @@ def configure_logging(
     """Send structlog's and the standard library's records through one formatter to stderr.
 
     Args:
-        settings: the minimum level and the format.
         service: the name of the service, a field of every line.
         redact: removes secrets from a finished line.
     """

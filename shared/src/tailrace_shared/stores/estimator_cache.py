@@ -26,7 +26,6 @@ class EstimatorCache:
     """Builds estimators from the stored run history, and caches them.
 
     Args:
-        store: the run history.
         ttl_s: seconds for which an estimator may use the same history.
     """
 
@@ -39,14 +38,7 @@ class EstimatorCache:
     async def get(
         self, tenant: str, definition: Definition, version: int, graph: Graph | None = None
     ) -> Estimator:
-        """Return the estimator of a workflow version; without history if NATS is unavailable.
-
-        Args:
-            tenant: the owner of the workflow.
-            definition: the version's definition.
-            version: its number.
-            graph: its graph, if the caller has it already.
-        """
+        """Return the estimator of a workflow version; without history if NATS is unavailable."""
         key = (tenant, definition.id, version)
         cached = self._cache.get(key)
         if cached is not None:

@@ -53,7 +53,6 @@ class Commit(NamedTuple):
         sequence: its stream sequence.
         payload: a JSON array of events.
         writer: the id of the worker that appended it; empty for the API.
-        execution: the id of its execution.
         time: when the stream's leader stored it, in seconds since the epoch.
         workflow: the id of the execution's workflow; empty if an older version wrote the commit.
         status_header: the header that summarizes the execution after the commit; empty if absent.
@@ -85,7 +84,6 @@ class History(NamedTuple):
     """An execution, folded from its log.
 
     Attributes:
-        state: the folded state.
         last_sequence: the sequence of the last commit that was read.
         last_writer: the id of the worker that appended last; commits of the API do not count.
         size: the bytes of all commits, with those of the outputs that they refer to.
@@ -133,7 +131,6 @@ class ExecutionLog:
         Raises:
             HistoryExpiredError: it is read from the start, and its first commits have expired.
             NewerLogError: a newer version of Tailrace wrote a commit.
-            UnavailableError: NATS did not answer.
         """
         subject = self._subjects.log(tenant, execution)
         must_begin = from_sequence <= 1
@@ -145,11 +142,7 @@ class ExecutionLog:
             yield commit
 
     async def page(self, part: LogFilter, from_sequence: int) -> tuple[list[Commit], bool]:
-        """Return some commits of a part of the log from a sequence on, and whether more follow.
-
-        Raises:
-            UnavailableError: NATS did not answer.
-        """
+        """Return some commits of a part of the log from a sequence on, and whether more follow."""
         messages, pending = await self._jetstream.batch(
             self._stream,
             {
@@ -199,8 +192,6 @@ class ExecutionLog:
         """Read all commits of an execution and fold them.
 
         Args:
-            tenant: the tenant of the execution.
-            execution: its id.
             at_least: a sequence that is known to be in its log. A replica that does not have it
                 yet is asked again.
 
@@ -235,8 +226,6 @@ class ExecutionLog:
         """Fold the commits that follow a history into it.
 
         Args:
-            tenant: the tenant of the execution.
-            execution: its id.
             history: what was read before; its state is updated in place.
             at_least: a sequence that is known to be in the log, as for :meth:`load`.
 
@@ -301,7 +290,6 @@ class ExecutionLog:
         """Return the newest commit of each execution that has one.
 
         Args:
-            tenant: the tenant of the executions.
             executions: their ids; at least one of them must have a commit.
             at_least: the sequence that the answering replica must have reached.
 
@@ -382,8 +370,6 @@ class ExecutionLog:
         what is new is read: a busy log outruns a reader that begins again each time.
 
         Args:
-            tenant: the tenant of the execution.
-            execution: its id.
             decide: a function of :mod:`tailrace_shared.execution.commands`, bound to everything
                 but the state. It is called again on every newer state, and returns None if there
                 is nothing to record.

@@ -15,21 +15,13 @@ _MAX_TRIES: Final = 8
 
 
 class HorizonStore:
-    """Reads and raises the horizons of tenants.
-
-    Args:
-        bucket: the key-value bucket that keeps them.
-    """
+    """Reads and raises the horizons of tenants."""
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
 
     async def of(self, tenant: str) -> int:
-        """Return the last sequence of the tenant that was deleted, or 0.
-
-        Raises:
-            UnavailableError: NATS did not answer.
-        """
+        """Return the last sequence of the tenant that was deleted, or 0."""
         entry = await self._bucket.get_newest(check_id(tenant, "tenant"))
         return 0 if entry is None else int(entry.value)
 

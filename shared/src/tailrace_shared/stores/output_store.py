@@ -30,8 +30,6 @@ class OutputStore:
     """Stores and fetches outputs.
 
     Args:
-        jetstream: the connection.
-        subjects: the subject names of the installation.
         max_bytes: the largest output that may be stored, as JSON.
     """
 
@@ -45,13 +43,6 @@ class OutputStore:
         self, tenant: str, execution: str, step_id: str, attempt: int, encoded: bytes
     ) -> OutputRef:
         """Store an output; return the reference to it.
-
-        Args:
-            tenant: the tenant of the execution.
-            execution: the execution's id.
-            step_id: the step, for the error.
-            attempt: the number of its attempt, for the error.
-            encoded: the output as JSON.
 
         Raises:
             OutputTooLargeError: it exceeds the limit.
@@ -74,7 +65,6 @@ class OutputStore:
 
         Raises:
             OutputNotFoundError: it has expired.
-            UnavailableError: NATS did not answer.
         """
         subjects = list(self._chunks(ref))
         found: dict[str, bytes] = {}

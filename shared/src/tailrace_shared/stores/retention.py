@@ -50,11 +50,6 @@ class Retention:
     """Deletes ended executions.
 
     Attributes:
-        log: the event log.
-        outputs: the outputs that are stored apart from the log.
-        runs: the run summaries.
-        live: the executions that have not ended.
-        due: the deadlines by which executions must be driven.
         horizons: how far each tenant's history has been deleted.
         seconds: how long an execution is kept after its end.
         clock: returns the seconds since the epoch.

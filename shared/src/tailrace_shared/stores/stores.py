@@ -68,8 +68,6 @@ class Stores:
         """Return the stores of an installation.
 
         Args:
-            jetstream: the connection that they share.
-            subjects: the subject names of the installation.
             max_output_bytes: the largest output that may be stored, as JSON. The API stores none.
         """
 

@@ -30,8 +30,6 @@ class Graph:
     """A sorted workflow graph.
 
     Attributes:
-        needs: the nodes that each node needs.
-        dependents: the nodes that need each node.
         order: all nodes in topological order.
         depth: the length of the longest path to each node.
     """

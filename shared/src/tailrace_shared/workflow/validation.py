@@ -62,8 +62,6 @@ def validate(
     """Validate a definition.
 
     Args:
-        document: the decoded JSON of the definition.
-        node_types: the available node types by name.
         workflow_id: the id under which it will be stored; None takes it from the document.
     """
     validation = _Validation(node_types)

@@ -32,9 +32,7 @@ class Authorization:
     """ASGI middleware that authenticates and authorizes requests.
 
     Args:
-        app: The wrapped application.
         verifier: Verifies tokens; None disables authentication, and only credentials are removed.
-        tickets: Verifies tickets.
         retry_later: Returns the response that makes an EventSource reconnect later.
     """
 

@@ -165,8 +165,6 @@ class Dialect:
         """Return what is shown of an event; never called for cumulative dialects.
 
         Args:
-            context: its execution, as far as the dialect needs it.
-            event: the decoded event.
             stored: the event as it is stored. Sensitive values are masked in both.
         """
         raise NotImplementedError
@@ -188,12 +186,7 @@ class Dialect:
         raise NotImplementedError
 
     def concerns(self, context: Context, payload: bytes) -> bool:
-        """Return whether anything of a commit may be shown; if not, it is not decoded.
-
-        Args:
-            context: its execution, as far as the dialect needs it.
-            payload: the commit.
-        """
+        """Return whether anything of a commit may be shown; if not, it is not decoded."""
         del context, payload
         return True
 

@@ -132,10 +132,7 @@ def render(
     """Return what is shown of an event; empty slots if the dialect cannot interpret it.
 
     Args:
-        dialect: the dialect.
         show: the method that shows events: the dialect's, or its state's.
-        context: the event's execution, as far as the dialect needs it.
-        event: the decoded event.
         stored: the event as it is stored. Sensitive values are masked in both.
     """
     if event.is_newer and not dialect.is_verbatim:
@@ -166,9 +163,6 @@ def encode_commit(
     """Encode a commit.
 
     Args:
-        dialect: the dialect.
-        epoch: the epoch of the log.
-        context: the commit's execution, as far as the dialect needs it.
         sequence: its stream sequence.
         payload: a JSON array of events.
         show: the method that shows events: a state's, or by default the dialect's.
@@ -200,7 +194,6 @@ def reset(reason: ResetReason, restart: StreamPosition | None) -> bytes:
     """Return the block that tells a client that its id cannot be served.
 
     Args:
-        reason: the reason.
         restart: the event with which the stream begins instead; None if there is none.
     """
     data: dict[str, Any] = {"reason": reason, "from": restart and str(restart)}

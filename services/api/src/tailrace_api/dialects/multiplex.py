@@ -45,7 +45,6 @@ class NamedTopic:
 
     Attributes:
         name: its name, as the client wrote it.
-        dialect: its dialect.
         execution: its execution; empty for all executions of the tenant.
     """
 
@@ -156,11 +155,7 @@ def _state(dialect: Dialect, snapshot: Snapshot) -> State | None:
 
 @dataclass(frozen=True, slots=True)
 class Multiplex(Dialect):
-    """The dialect of several topics.
-
-    Attributes:
-        topics: the topics, in the order in which the client named them.
-    """
+    """The dialect of several topics."""
 
     topics: tuple[NamedTopic, ...]
 

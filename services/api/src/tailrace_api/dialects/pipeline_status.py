@@ -91,7 +91,6 @@ class RunCounts:
     """The status of some pipelines at one position of a tenant's log.
 
     Args:
-        pipelines: the pipelines.
         snapshot: the tenant at that position.
     """
 
@@ -239,7 +238,6 @@ class Pipelines(Dialect):
     """The dialect of a stream of some pipelines.
 
     Attributes:
-        pipelines: the pipelines.
         visible: those that are visible to the user now; None for all.
     """
 

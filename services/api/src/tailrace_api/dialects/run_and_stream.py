@@ -19,7 +19,6 @@ class _Counterpart(NamedTuple):
     """The counterpart of an event in this dialect.
 
     Attributes:
-        type: its type.
         fields: by field, the fields of the event to copy from; the first that exists is used, and
             null if none does.
         optional: fields that are omitted instead of null.

@@ -24,7 +24,6 @@ class WaitingStep(NamedTuple):
     """A step that waits for a signal, as its `step:waiting` event describes it.
 
     Attributes:
-        node_id: the step.
         since: the time of that event (RFC 3339).
         reason: why it waits.
         triggers: the procedures that can send the signal.
@@ -44,7 +43,6 @@ class ExecutionStatus(NamedTuple):
     Attributes:
         context: the execution; complete if it has waits and the query includes them, else with its
             workflow's id only.
-        status: its status.
         waits: the steps that wait for a signal, oldest first, if the query includes them.
     """
 
@@ -57,7 +55,6 @@ class EarlierStatus(NamedTuple):
     """The status of an execution at an earlier position.
 
     Attributes:
-        workflow_id: its workflow.
         status: its status; None if it did not exist yet or had ended.
     """
 
@@ -69,8 +66,6 @@ class Ended(NamedTuple):
     """The run of a workflow that ended last.
 
     Attributes:
-        execution_id: the execution.
-        status: its final status.
         at: when it ended (RFC 3339).
     """
 

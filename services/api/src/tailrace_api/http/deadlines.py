@@ -24,7 +24,6 @@ class DeadlineProtocol(HttpToolsProtocol):
 
     Args:
         receive_timeout: the time for each of them, in seconds.
-        options: uvicorn's options.
     """
 
     def __init__(self, *, receive_timeout: float = RECEIVE_TIMEOUT_S, **options: Any) -> None:

@@ -37,10 +37,6 @@ class WriterSettings(NamedTuple):
 class DirectWriter(asyncio.Protocol):
     """Writes to a transport, and is its protocol.
 
-    Args:
-        transport: the client's transport.
-        connections: the server's set of connections.
-
     Attributes:
         connection: the connection that writes; None until the head of the response is written.
         is_paused: whether earlier writes have not been taken by the client yet.

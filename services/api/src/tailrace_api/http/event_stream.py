@@ -29,14 +29,7 @@ STREAM_HEADERS: Final = {
 
 
 class EventStream(Response):
-    """Streams a view to a client, until the token of the request expires.
-
-    Args:
-        hub: the hub.
-        view: what the stream shows.
-        start: where the stream starts.
-        settings: how it is written.
-    """
+    """Streams a view to a client, until the token of the request expires."""
 
     media_type = "text/event-stream"
 

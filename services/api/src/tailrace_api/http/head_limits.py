@@ -15,7 +15,6 @@ class HeadLimits(NamedTuple):
     Attributes:
         url_bytes: bytes of the target, including the query.
         header_bytes: bytes of all headers, including their names.
-        headers: the number of headers.
     """
 
     url_bytes: int = 16 * 1024
@@ -24,11 +23,7 @@ class HeadLimits(NamedTuple):
 
 
 class HeadRefusedError(Exception):
-    """A head that exceeds a limit.
-
-    Attributes:
-        status: the HTTP status of the answer.
-    """
+    """A head that exceeds a limit."""
 
     def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
@@ -36,11 +31,7 @@ class HeadRefusedError(Exception):
 
 
 class Head:
-    """Counts the head of one request, including trailers after its body.
-
-    Args:
-        limits: the limits.
-    """
+    """Counts the head of one request, including trailers after its body."""
 
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits

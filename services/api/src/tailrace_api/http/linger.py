@@ -15,7 +15,6 @@ class Linger(asyncio.Protocol):
 
     Args:
         transport: the client's transport; the answer has been written to it.
-        loop: the event loop.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:

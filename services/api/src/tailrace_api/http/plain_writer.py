@@ -17,7 +17,6 @@ class PlainWriter:
     """Writes by ASGI's ``send``, one message at a time; ``receive`` reports a disconnect.
 
     Args:
-        receive: ASGI's ``receive``.
         send: ASGI's ``send``; the head of the response has been sent.
         abort: closes the connection at once, where the server allows that.
 

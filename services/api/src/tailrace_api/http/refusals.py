@@ -35,9 +35,7 @@ class Refusals:
         """Count a refused request, and log it unless another was logged within the last second.
 
         Args:
-            status: the HTTP status of the answer.
             reason: the detail of the answer.
-            client: the client's address.
         """
         self._count(status)
         now = self._now()

@@ -16,7 +16,6 @@ class BoundedProtocol(DeadlineProtocol):
     """uvicorn's HTTP/1.1 protocol, with limits for everything it buffers except the body.
 
     Args:
-        head_limits: the limits.
         options: the options of `tailrace_api.http.deadlines` and uvicorn's.
     """
 

@@ -30,12 +30,7 @@ _SAME_SITE: Final = frozenset({"same-origin", "same-site", "none"})
 
 
 class CsrfProtection:
-    """ASGI middleware that refuses cross-site requests without a preflight.
-
-    Args:
-        app: The wrapped application.
-        settings: The API settings.
-    """
+    """ASGI middleware that refuses cross-site requests without a preflight."""
 
     def __init__(self, app: ASGIApp, settings: ApiSettings) -> None:
         self._app = app
@@ -97,8 +92,6 @@ def is_cross_site(method: str, headers: Mapping[str, str], origins: Collection[s
     """Return whether a page of another site sent a request without a preflight.
 
     Args:
-        method: The method of the request.
-        headers: The headers of the request.
         origins: The origins whose pages may send it.
     """
     content_type = headers.get("content-type", "").split(";")[0].strip().lower()

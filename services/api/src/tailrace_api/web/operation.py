@@ -44,8 +44,6 @@ class Parameter:
         name: The name as sent.
         type: The type of the decoded value; msgspec must have a JSON Schema for it.
         description: A sentence for readers of the API description.
-        place: Where it is sent.
-        is_required: Whether a request without it is refused.
         may_be_blank: Whether an empty query parameter counts as absent, as forms send it. Applies
             only to optional parameters whose type has no empty value of its own.
     """
@@ -112,7 +110,6 @@ class Operation(Route):
     Args:
         method: The HTTP method; ``GET`` includes ``HEAD``.
         path: The path, with parameters in braces.
-        handler: The function that serves the request.
         scope: The scope that a token needs; None if the operation is public.
         more_scopes: Further scopes that a token needs.
         summary: A short imperative sentence without a period.
@@ -191,7 +188,6 @@ def operation(
     """Declare that a method of a routes class serves an operation.
 
     Args:
-        method: The HTTP method.
         path: The path, with parameters in braces.
         summary: The summary; by default the first line of the method's docstring.
         declaration: The other arguments of ``Operation``.

@@ -36,11 +36,7 @@ _ENCODERS: Final[tuple[Callable[[str], str], ...]] = (
 
 
 class Redactor:
-    """Replaces secrets in texts and JSON values with a mask.
-
-    Args:
-        secrets: the values of the secrets.
-    """
+    """Replaces secrets in texts and JSON values with a mask."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         # A secret may be part of another one: replace the longer first.

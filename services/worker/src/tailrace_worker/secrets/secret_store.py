@@ -33,7 +33,6 @@ class Secrets:
     """The secrets of one attempt.
 
     Attributes:
-        values: the values by name.
         redactor: masks them in everything that the attempt returns.
     """
 
@@ -48,7 +47,6 @@ class SecretStore:
     Args:
         directory: the folder where secrets are mounted; empty for none.
         tenants: the tenants that may use shared secrets, separated by commas; ``*`` for all.
-        environment: the environment variables of the process.
 
     Raises:
         SettingsError: the directory does not exist, or a tenant is not a valid id.

@@ -56,12 +56,6 @@ def check_cost(
 ) -> None:
     """Refuse an evaluation that could take too many steps.
 
-    Args:
-        source: the expression, for the message.
-        loops: its loops.
-        functions: the extension functions that it calls.
-        context: the values of its names.
-
     Raises:
         ExpressionError: the evaluation could take too many steps.
     """

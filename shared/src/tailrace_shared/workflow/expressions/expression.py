@@ -53,7 +53,6 @@ class Expression:
     """A compiled expression.
 
     Attributes:
-        source: its text.
         names: the top-level names that it uses.
         nodes: the ids of the nodes that it uses; None if it uses ``nodes`` as a whole.
         secret: the name of the secret if the expression is only a reference to it.

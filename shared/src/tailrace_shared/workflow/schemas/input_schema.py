@@ -109,9 +109,7 @@ def violations(
     """Return the violations of a schema in ``value``.
 
     Args:
-        validator: the validator of the schema.
         field: the name of the value in its document.
-        value: the value.
         seconds: time limit of the check; a value that takes longer is refused.
     """
     begin(seconds)

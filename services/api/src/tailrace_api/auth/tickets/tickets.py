@@ -51,7 +51,6 @@ class Ticket(NamedTuple):
     """An issued ticket.
 
     Attributes:
-        text: The value of the parameter ``ticket``.
         expires_at: When it expires, in seconds since the epoch.
     """
 

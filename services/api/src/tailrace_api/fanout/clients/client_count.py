@@ -24,7 +24,6 @@ class Clients(NamedTuple):
     """Clients of a tenant.
 
     Attributes:
-        streams: the number of open streams.
         replicas: the number of replicas that replied.
     """
 
@@ -36,8 +35,6 @@ class ClientCount:
     """Requests the count from all replicas, and replies for this one.
 
     Args:
-        client: the connection to NATS.
-        subjects: the subjects of the installation.
         streams_of: returns the number of a tenant's streams on this replica.
     """
 

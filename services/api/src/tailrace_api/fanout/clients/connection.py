@@ -44,17 +44,10 @@ class ClientConnection(WheelEntry):
     """One stream of one client.
 
     Args:
-        runtime: the services that streams share.
-        topics: the registry of topics.
         on_closed: called when the connection is closed.
-        view: what the stream shows.
-        start: where the stream starts.
-        writer: writes to the client.
         until: when the client's token expires, in seconds since the Unix epoch; None for never.
 
     Attributes:
-        view: what the stream shows.
-        writer: writes to the client.
         topic: the topic that the connection follows.
         ring: the ring to send from; None until the stream is live.
         sequence: the lowest sequence that the next event's commit can have.

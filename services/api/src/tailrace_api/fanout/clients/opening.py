@@ -28,16 +28,7 @@ _RETRY_S: Final = 0.25
 
 
 class StreamOpening:
-    """Brings one connection from its start to the ring of its topic.
-
-    Args:
-        connection: the connection.
-        history: the history of the log.
-        start: where the stream starts.
-
-    Attributes:
-        connection: the connection.
-    """
+    """Brings one connection from its start to the ring of its topic."""
 
     def __init__(self, connection: ClientConnection, history: History, start: Start) -> None:
         self.connection = connection

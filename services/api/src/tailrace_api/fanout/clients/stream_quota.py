@@ -4,12 +4,7 @@ from collections import Counter
 
 
 class StreamQuota:
-    """Counts open streams against limits; open streams are never closed by it.
-
-    Args:
-        max_streams: the limit of open streams.
-        max_tenant_streams: the limit of one tenant's open streams.
-    """
+    """Counts open streams against limits; open streams are never closed by it."""
 
     def __init__(self, max_streams: int, max_tenant_streams: int) -> None:
         self._max_streams = max_streams

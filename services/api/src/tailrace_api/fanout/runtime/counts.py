@@ -15,8 +15,6 @@ class Distribution:
 
     Attributes:
         bounds: the upper bound of each bucket except the last, which is unbounded.
-        buckets: the number of values in each bucket.
-        total: the sum of all values.
     """
 
     def __init__(self, bounds: Sequence[float] = _SECONDS) -> None:
@@ -35,8 +33,6 @@ class Counts:
     """Totals since the process started, unless stated otherwise.
 
     Attributes:
-        opened: streams opened.
-        closed: streams closed, by reason.
         refused: streams refused with a retry delay, by reason.
         resets: streams that began with a reset.
         events: events written, counted once per client.

@@ -6,14 +6,7 @@ counts once.
 
 
 class SlowClientBuffer:
-    """Counts bytes held for slow clients against a limit.
-
-    Args:
-        max_bytes: the limit.
-
-    Attributes:
-        bytes: the bytes held now.
-    """
+    """Counts bytes held for slow clients against a limit."""
 
     def __init__(self, max_bytes: int) -> None:
         self.bytes = 0

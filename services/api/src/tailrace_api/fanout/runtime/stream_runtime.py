@@ -22,15 +22,8 @@ _NEVER: Final = float("inf")
 class StreamRuntime:
     """Clock, timers, scheduler and counters that all streams of a process share.
 
-    Args:
-        epoch: the epoch of the log.
-        times: timing of streams.
-        max_backlog_bytes: the limit of bytes buffered for slow clients.
-
     Attributes:
         epoch: the epoch of the log, as far as this process knows.
-        times: timing of streams.
-        counts: counters.
         slow_clients: the bytes that slow clients have not read yet.
         scheduler: runs long work in small steps.
         wheel: the deadlines of all connections.

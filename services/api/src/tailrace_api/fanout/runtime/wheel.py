@@ -31,9 +31,7 @@ class TimerWheel:
     """The deadlines of entries, at most one per entry.
 
     Args:
-        now: the time.
         tick: seconds per slot.
-        slots: the number of slots.
     """
 
     def __init__(self, now: float, *, tick: float, slots: int) -> None:

@@ -50,7 +50,6 @@ class Contexts:
 
     Args:
         log: the source of contexts that are not cached.
-        max_bytes: the limit of the cache's memory.
     """
 
     def __init__(self, log: ExecutionLog, max_bytes: int) -> None:
@@ -82,11 +81,7 @@ class Contexts:
         return context
 
     async def of(self, tenant: str, executions: Iterable[str]) -> dict[str, Context]:
-        """Return the contexts of some executions.
-
-        Raises:
-            UnavailableError: NATS did not answer.
-        """
+        """Return the contexts of some executions."""
         found: dict[str, Context] = {}
         missing = []
         for execution in set(executions):
@@ -129,11 +124,7 @@ def _partial_context(execution: str, commit: Commit | None) -> Context:
 async def contexts_of(
     view: View, contexts: Contexts, commits: Iterable[Logged]
 ) -> dict[str, Context]:
-    """Return the contexts that a view needs for some commits, by execution.
-
-    Raises:
-        UnavailableError: NATS did not answer.
-    """
+    """Return the contexts that a view needs for some commits, by execution."""
     found: dict[str, Context] = {}
     unknown = []
     for commit in commits:

@@ -45,7 +45,6 @@ class TenantReads:
     """The reads for one snapshot.
 
     Attributes:
-        tenant: the tenant.
         query: what the snapshot must contain.
         end: the end of the tenant's log.
         newest: by execution that may be live, its newest commit up to the end.
@@ -64,12 +63,7 @@ class TenantReads:
 
 
 class LiveExecutions:
-    """Reads the status of live executions.
-
-    Args:
-        log: the log.
-        contexts: the contexts of executions.
-    """
+    """Reads the status of live executions."""
 
     def __init__(self, log: ExecutionLog, contexts: Contexts) -> None:
         self._log = log

@@ -55,13 +55,7 @@ class Loaded(NamedTuple):
 
 
 class Snapshots:
-    """Takes snapshots of tenants.
-
-    Args:
-        log: the log.
-        indexes: the indexes.
-        contexts: the contexts of executions.
-    """
+    """Takes snapshots of tenants."""
 
     def __init__(self, log: ExecutionLog, indexes: Indexes, contexts: Contexts) -> None:
         self._log = log
@@ -158,11 +152,7 @@ class Snapshots:
         return running | await self.existing(reads.tenant, wanted - running)
 
     async def existing(self, tenant: str, workflows: Iterable[str]) -> frozenset[str]:
-        """Return those of some workflows that exist.
-
-        Raises:
-            UnavailableError: NATS did not answer.
-        """
+        """Return those of some workflows that exist."""
         asked = filter(is_valid_id, workflows)
         return frozenset(await self._indexes.workflows.existing(tenant, asked))
 

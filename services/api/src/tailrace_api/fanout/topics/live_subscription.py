@@ -36,7 +36,6 @@ class LiveCommit(NamedTuple):
     """A republished commit.
 
     Attributes:
-        execution: the id of its execution.
         sequence: its stream sequence.
         previous: the stream sequence of its predecessor on the subject; 0 for the first.
         payload: a JSON array of events.

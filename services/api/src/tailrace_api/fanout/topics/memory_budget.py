@@ -26,9 +26,6 @@ class MemoryBudget:
     Args:
         max_bytes: the limit for all topics.
         max_tenant_bytes: the limit for the topics of one tenant.
-
-    Attributes:
-        bytes: the memory of all topics.
     """
 
     def __init__(self, max_bytes: int, max_tenant_bytes: int) -> None:

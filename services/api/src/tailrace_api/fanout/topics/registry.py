@@ -23,18 +23,7 @@ _log = structlog.get_logger("tailrace.api.fanout")
 
 
 class TopicRegistry:
-    """The topics of this process, by view.
-
-    Args:
-        runtime: the services that streams share.
-        sources: what topics are read from.
-        subscription: the live commits.
-        subjects: the subjects of the installation.
-        limits: limits of rings and of memory.
-
-    Attributes:
-        budget: the memory of all topics.
-    """
+    """The topics of this process, by view."""
 
     def __init__(
         self,

@@ -24,11 +24,7 @@ class Ring:
     """The commits of one topic from a floor on.
 
     Args:
-        epoch: the epoch of the log.
         edge: the sequence of the newest commit before the ring's first.
-        max_events: the limit of events.
-        max_bytes: the limit of bytes of frames.
-        account: counts the memory of the ring.
         index: the index of the last slot in that commit; None if unknown.
 
     Attributes:

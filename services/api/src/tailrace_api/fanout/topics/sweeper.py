@@ -40,10 +40,7 @@ class Sweeper:
     """Schedules and runs the sweeps of one topic.
 
     Args:
-        runtime: the services that streams share.
         followers: the topic's followers; the topic changes the set.
-        account: the memory of the topic.
-        bounds: the capacity of the topic's ring.
 
     Attributes:
         unswept_times: the times at which unswept live commits were stored, to measure lag.

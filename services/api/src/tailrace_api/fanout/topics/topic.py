@@ -40,13 +40,7 @@ _OVERHEAD_BYTES: Final = 12 * 1024
 
 
 class TopicSources(NamedTuple):
-    """The sources of topics.
-
-    Attributes:
-        log: the log.
-        contexts: the contexts of executions.
-        snapshots: snapshots of tenants.
-    """
+    """The sources of topics."""
 
     log: ExecutionLog
     contexts: Contexts
@@ -58,14 +52,9 @@ class Topic:
 
     Args:
         view: the part of the log, and the dialect that shows it.
-        runtime: the services that streams share.
-        bounds: the capacity of the ring.
-        account: counts the memory of the topic.
 
     Attributes:
         view: the part of the log, and the dialect that shows it.
-        epoch: the epoch of the log.
-        followers: the connections that follow the topic.
         ring: the newest commits; None until the topic knows where the log ends.
         state: the state of the dialect at the ring's edge, if it has one.
     """

@@ -39,12 +39,7 @@ class Logged(Protocol):
 
 
 class View(NamedTuple):
-    """A part of the log in one dialect.
-
-    Attributes:
-        dialect: the format of events.
-        part: an execution, or all executions of a tenant.
-    """
+    """A part of the log in one dialect."""
 
     dialect: Dialect
     part: LogFilter
@@ -69,9 +64,6 @@ class View(NamedTuple):
         """Encode a commit; an illegible one becomes a commit without events.
 
         Args:
-            epoch: the epoch of the log.
-            commit: the commit.
-            context: its execution, as far as the dialect needs it.
             state: the state that takes the commit; None for history.
         """
         try:

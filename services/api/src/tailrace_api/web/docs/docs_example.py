@@ -24,7 +24,6 @@ def curl_of(method: str, path: str, operation: _Json, components: _Json) -> str:
     """Return a curl command that calls an operation.
 
     Args:
-        method: The HTTP method.
         path: The path, with parameters in braces.
         operation: The description of the operation.
         components: The components that the description refers to.

@@ -123,8 +123,6 @@ def openapi(
     """Return the description of operations.
 
     Args:
-        operations: All operations.
-        version: The version of the API.
         needs_token: Whether authentication is on.
     """
     return _Description(list(operations), needs_token=needs_token).document(version)

@@ -47,9 +47,7 @@ class ActorAttempt:
 
     Args:
         services: what the engine's parts share.
-        log: the log of the execution.
         job: the arguments of the message.
-        plan: the plan of the execution.
         runner: runs synchronous functions on ``thread``.
         thread: the Dramatiq thread that took the message.
     """

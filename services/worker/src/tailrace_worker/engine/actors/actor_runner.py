@@ -32,7 +32,6 @@ class ActorRunner:
     """Runs the attempts that messages bring to this worker.
 
     Args:
-        settings: the settings of the worker.
         services: returns what the engine's parts share, once the engine has started.
     """
 

@@ -23,7 +23,6 @@ class PlannedNode:
 
     Args:
         node_id: the id of the node; for the work on an item, the id of the map.
-        node: the node of the definition.
         is_actor: whether actors run its attempts.
     """
 
@@ -53,7 +52,6 @@ class PlannedMap:
     """The work of a map, with the compiled expression of its items.
 
     Args:
-        node_id: the id of the map.
         work: what it does.
         stage: the stage of the map, and of its items.
         is_actor: whether actors run the items.
@@ -70,7 +68,6 @@ class Plan:
     """One version of a workflow, shared by all executions of it on this worker.
 
     Args:
-        definition: the definition of the version.
         is_actor: returns whether actors run a node type.
     """
 

@@ -47,7 +47,6 @@ class SensitivityMarks:
     """Marks the events of one execution.
 
     Args:
-        plan: the plan of the execution.
         state: its state, which is read whenever an event is marked.
     """
 
@@ -76,7 +75,6 @@ class SensitivityMarks:
         """Mark an event that is about to be recorded, in place.
 
         Args:
-            event: the event.
             output: of a step that has completed, if the event refers to it only.
         """
         match event:

@@ -19,8 +19,6 @@ class IntervalLease:
     """Decides, by compare-and-set, which worker does a duty in an interval.
 
     Args:
-        leases: the bucket in which workers claim duties.
-        duty: the key of the duty.
         interval: the length of the interval, in seconds.
         clock: returns the seconds since the epoch.
     """
@@ -34,11 +32,7 @@ class IntervalLease:
         self._clock = clock
 
     async def claim(self) -> bool:
-        """Claim this interval's turn; return False if another worker has it.
-
-        Raises:
-            UnavailableError: NATS did not answer.
-        """
+        """Claim this interval's turn; return False if another worker has it."""
         now = self._clock()
         entry = await self._leases.get_newest(self._duty)
         if entry is not None:

@@ -21,11 +21,7 @@ class QueueBacklog:
         self._consumer = queue_token(queue)
 
     async def oldest(self) -> float | None:
-        """Return when the first of them was stored, in seconds since the epoch, or None.
-
-        Raises:
-            UnavailableError: NATS did not answer.
-        """
+        """Return when the first of them was stored, in seconds since the epoch, or None."""
         request = {"seq": await self._last_delivered() + 1, "next_by_subj": self._subject}
         message = await self._jetstream.get_newest(self._stream, request)
         return None if message is None else message.time

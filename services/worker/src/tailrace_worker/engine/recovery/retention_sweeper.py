@@ -20,8 +20,6 @@ class RetentionSweeper:
     """Sweeps the executions whose retention is over, once an interval.
 
     Args:
-        retention: finds and deletes them.
-        lease: decides which worker sweeps.
         interval: the time between two sweeps of the fleet, in seconds.
     """
 

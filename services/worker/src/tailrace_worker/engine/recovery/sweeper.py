@@ -49,7 +49,6 @@ class Fleet(NamedTuple):
 
     Attributes:
         is_driving: whether a worker (id) drives an execution (tenant, id) now.
-        jobs: publishes the job of an execution.
         oldest_waiting: when the first undelivered job was stored, in seconds since the epoch, or
             None.
     """
@@ -76,7 +75,6 @@ class Sweeper:
 
     Args:
         stores: the log, the due and live indexes, and the lease of the sweeping worker.
-        fleet: the workers.
         periods: interval and ack wait.
         clock: returns the time in seconds since the epoch.
     """
@@ -113,9 +111,6 @@ class Sweeper:
 
         Returns:
             The number of executions that were given a job.
-
-        Raises:
-            UnavailableError: NATS did not answer.
         """
         if not await self._lease.claim():
             return 0

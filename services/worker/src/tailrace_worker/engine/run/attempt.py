@@ -35,10 +35,7 @@ class Attempt:
     """A running attempt, and the ``ctx`` that the node function gets.
 
     Args:
-        tenant: the tenant of the execution.
-        execution_id: the id of the execution.
         step: the step as it was when the attempt started.
-        loop: the engine's event loop.
         wake: called on that loop when there are reports to take.
         now: returns the time in seconds since the epoch.
 
@@ -46,7 +43,6 @@ class Attempt:
         is_due: whether there are reports to take now.
         sensitivity: knows the sensitive places of the execution; None if nothing is marked.
         redactor: redacts the attempt's secrets from its reports.
-        task: the task that runs the attempt.
     """
 
     def __init__(

@@ -14,10 +14,7 @@ class ActorJob(NamedTuple):
     """The arguments of the message, in their order.
 
     Attributes:
-        tenant: the tenant of the execution.
-        execution: the id of the execution.
         step_id: the step, which may be an item of a map.
-        node_type: the node type of the step.
         attempt: the number of the attempt that is to begin.
     """
 
@@ -69,8 +66,6 @@ def watch_for(subjects: Subjects, job: ActorJob, when: float) -> OutgoingJob:
     """Return a message that is delivered later, and replaces an earlier one for the same attempt.
 
     Args:
-        subjects: the subjects of the installation.
-        job: the attempt.
         when: time of delivery, in seconds since the epoch.
     """
     schedule = hashlib.sha256(".".join(map(str, job)).encode()).hexdigest()[:40]

@@ -33,17 +33,11 @@ class EngineServices:
 
     Attributes:
         worker_id: names this worker in commits and liveness questions.
-        stores: the log, indexes and other stores.
         commands: what changes executions: start, cancel, signal, publish a job.
         liveness: asks other workers whether they drive an execution or run an attempt.
-        statistics: collects statistics of runs that end on this worker.
-        estimators: estimators of workflow versions, cached.
-        allowance: limits the time spent on estimates.
-        runner: runs attempts of nodes.
         now: returns the time of NATS in seconds since the epoch.
         max_crashes: lost workers after which a step fails.
         cancel_grace: seconds that an attempt has to end after a cancellation.
-        loop: the engine's event loop.
     """
 
     worker_id: str

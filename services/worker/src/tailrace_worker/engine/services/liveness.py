@@ -37,7 +37,6 @@ class LivenessCheck:
         """Answer for the drives of this worker until its connection is closed.
 
         Args:
-            worker: the id of this worker.
             is_driving: whether it drives an execution (tenant, id).
         """
 

@@ -27,7 +27,6 @@ class Clock:
     """Returns the time of NATS.
 
     Args:
-        jetstream: connection to JetStream.
         stream: a stream that exists: JetStream reports the time with its state.
     """
 
@@ -51,11 +50,7 @@ class Clock:
                 _log.warning("clock: synchronization failed", error=str(error))
 
     async def synchronize(self) -> None:
-        """Ask NATS for the time.
-
-        Raises:
-            UnavailableError: NATS did not answer.
-        """
+        """Ask NATS for the time."""
         asked = time.monotonic()
         answer = await self._jetstream.api(f"STREAM.INFO.{self._stream}")
         answered = time.monotonic()

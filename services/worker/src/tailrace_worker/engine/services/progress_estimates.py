@@ -57,7 +57,6 @@ class Allowance:
         """Make an estimate in a thread; other estimates wait until it is done.
 
         Args:
-            estimator: estimates the run.
             state: must not change while the thread reads it.
             now: seconds since the epoch.
         """
@@ -77,7 +76,6 @@ class ProgressEstimates:
 
     Args:
         estimator: estimates runs of the workflow's version.
-        nodes: number of nodes of that version.
         allowance: shared by all executions of the worker.
 
     Attributes:
@@ -99,7 +97,6 @@ class ProgressEstimates:
 
         Args:
             events: events about to be appended; started and progress events are changed in place.
-            state: the execution after these events.
             now: seconds since the epoch.
         """
         for event in events:

@@ -32,7 +32,6 @@ class Statistics:
     ``max_nodes`` nodes.
 
     Args:
-        store: where they are written.
         max_nodes: limit for nodes, of all workflows, whose statistics are not written yet.
     """
 

@@ -7,7 +7,6 @@ class WakeUp:
     """An event whose waits may also end at a time, or after a long silence. For one event loop.
 
     Args:
-        loop: the event loop.
         silence_s: seconds without :meth:`set` after which a silence counts as long.
     """
 
