@@ -5,6 +5,7 @@ paused workflows is right at every stage on every replica, and each client's eve
 """
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
