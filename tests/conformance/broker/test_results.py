@@ -10,13 +10,7 @@ from typing import Any
 import dramatiq
 import pytest
 from dramatiq import Broker, Worker
-from dramatiq.results import (
-    ResultBackend,
-    ResultFailure,
-    ResultMissing,
-    Results,
-    ResultTimeout,
-)
+from dramatiq.results import ResultBackend, ResultFailure, ResultMissing, Results, ResultTimeout
 
 Run = Callable[..., Worker]
 

@@ -33,11 +33,7 @@ from harness.processes.installation import TENANT, Installation, installation
 from harness.processes.service import Service
 from tailrace_shared.commands.execution_commands import Caller, Decision
 from tailrace_shared.commands.run_starter import RunRequest
-from tailrace_shared.errors import (
-    IllegalCommandError,
-    JetStreamError,
-    UnavailableError,
-)
+from tailrace_shared.errors import IllegalCommandError, JetStreamError, UnavailableError
 from tailrace_shared.execution.events import TERMINAL
 from tailrace_shared.execution.state import ExecutionState, awaits_signal, fold
 from tailrace_shared.ids import new_token

@@ -13,11 +13,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from tailrace_shared.errors import JetStreamError, TopologyMismatchError
-from tailrace_shared.nats.jetstream import (
-    STREAM_NAME_IN_USE,
-    STREAM_NOT_FOUND,
-    JetStream,
-)
+from tailrace_shared.nats.jetstream import STREAM_NAME_IN_USE, STREAM_NOT_FOUND, JetStream
 from tailrace_shared.nats.topology import EPOCH_KEY, VERSION_KEY, StreamSpec
 
 # JetStream does not change these on a stream that exists.

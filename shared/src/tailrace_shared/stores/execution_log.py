@@ -29,11 +29,7 @@ from tailrace_shared.execution.events import (
 from tailrace_shared.execution.state import ExecutionState, fold
 from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.nats.fenced_append import VERSION, WRITER, append
-from tailrace_shared.nats.jetstream import (
-    EXPECTED_LAST_SUBJECT_SEQUENCE,
-    JetStream,
-    StoredMessage,
-)
+from tailrace_shared.nats.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE, JetStream, StoredMessage
 from tailrace_shared.nats.topology import EVENTS
 from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.subjects import LogFilter, Subjects

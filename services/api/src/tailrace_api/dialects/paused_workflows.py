@@ -17,13 +17,7 @@ from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import Dialect, LoggedEvent, Slots
 from tailrace_api.dialects.snapshot import Snapshot, SnapshotQuery, WaitingStep
-from tailrace_shared.execution.events import (
-    TERMINAL_TYPES,
-    Cancelled,
-    Failed,
-    StepError,
-    StepWait,
-)
+from tailrace_shared.execution.events import TERMINAL_TYPES, Cancelled, Failed, StepError, StepWait
 
 MAX_LISTED: Final = 1000
 """Entries in one snapshot; if more steps wait, it also has their total number."""

@@ -12,13 +12,7 @@ from starlette.responses import Response
 
 from tailrace_api.web.docs.docs_page import CONTENT_SECURITY_POLICY, docs_page
 from tailrace_api.web.docs.openapi import openapi
-from tailrace_api.web.operation import (
-    Answer,
-    Operation,
-    Parameter,
-    collect_operations,
-    operation,
-)
+from tailrace_api.web.operation import Answer, Operation, Parameter, collect_operations, operation
 from tailrace_shared.settings import ApiSettings
 
 _IF_NONE_MATCH: Final = Parameter(

@@ -5,11 +5,7 @@ from typing import Final
 
 import msgspec
 
-from tailrace_shared.errors import (
-    ExecutionNotFoundError,
-    OutputNotFoundError,
-    OutputTooLargeError,
-)
+from tailrace_shared.errors import ExecutionNotFoundError, OutputNotFoundError, OutputTooLargeError
 from tailrace_shared.execution.events import (
     MAX_VALUE_BYTES,
     Event,
