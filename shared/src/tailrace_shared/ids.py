@@ -14,7 +14,6 @@ _PROCEDURE = re.compile(r"(?=.{1,128}\Z)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
 
 def is_valid_id(value: str) -> bool:
-    """Tell whether ``value`` is a valid tenant, workflow, node or execution id."""
     return _ID.fullmatch(value) is not None
 
 

@@ -2,12 +2,10 @@
 
 
 def join_pointer(pointer: str, *tokens: str | int) -> str:
-    """Append keys and indexes to a pointer."""
     return pointer + "".join(
         "/" + str(token).replace("~", "~0").replace("/", "~1") for token in tokens
     )
 
 
 def split_pointer(pointer: str) -> list[str]:
-    """Return the keys and indexes of a pointer."""
     return [token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:]]

@@ -423,10 +423,8 @@ SERVICES: Final[tuple[type[msgspec.Struct], ...]] = (ApiSettings, WorkerSettings
 
 
 def variable(field: str) -> str:
-    """Return the environment variable of a settings field."""
     return UNPREFIXED.get(field, PREFIX + field.upper())
 
 
 def known_variables() -> set[str]:
-    """Return the environment variables of all services."""
     return {variable(field) for struct in SERVICES for field in struct.__struct_fields__}

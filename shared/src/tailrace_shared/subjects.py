@@ -41,32 +41,25 @@ class Subjects:
         check_id(self.prefix, "prefix")
 
     def stream(self, name: str) -> str:
-        """Return the name of a stream or bucket in this installation."""
         return name if self.prefix == "tr" else f"{self.prefix}-{name}"
 
     def log(self, tenant: str, execution: str) -> str:
-        """Return the subject of an execution's log."""
         return f"{self.prefix}.log.{check_id(tenant, 'tenant')}.{check_id(execution, 'execution')}"
 
     def live(self, tenant: str, execution: str) -> str:
-        """Return the subject on which an execution's commits are republished."""
         return f"{self.prefix}.live.{check_id(tenant, 'tenant')}.{check_id(execution, 'execution')}"
 
     def tenant_log(self, tenant: str) -> str:
-        """Return the wildcard over the logs of all executions of a tenant."""
         return f"{self.prefix}.log.{check_id(tenant, 'tenant')}.>"
 
     def tenant_live(self, tenant: str) -> str:
-        """Return the wildcard over all live commits of a tenant."""
         return f"{self.prefix}.live.{check_id(tenant, 'tenant')}.>"
 
     def log_of(self, part: LogFilter) -> str:
-        """Return the subject or wildcard of a part of the log."""
         tenant, execution = part
         return self.log(tenant, execution) if execution else self.tenant_log(tenant)
 
     def live_of(self, part: LogFilter) -> str:
-        """Return the subject or wildcard on which a part of the log is republished."""
         tenant, execution = part
         return self.live(tenant, execution) if execution else self.tenant_live(tenant)
 
@@ -94,7 +87,6 @@ class Subjects:
         return f"{self.prefix}.api.clients"
 
     def job(self, queue: str, priority: str = "normal") -> str:
-        """Return the subject of a work queue at a priority."""
         subject = f"{self.prefix}.jobs.{queue_token(queue)}"
         return subject if priority == "normal" else f"{subject}.{priority}"
 
@@ -107,7 +99,6 @@ class Subjects:
         return f"{self.prefix}.jobs.at.{queue_token(queue)}.*"
 
     def job_cron(self, queue: str, schedule_id: str) -> str:
-        """Return the subject of a recurring job."""
         return f"{self.prefix}.jobs.cron.{queue_token(queue)}.{check_id(schedule_id, 'schedule')}"
 
     def run_schedule(self, tenant: str, schedule_id: str) -> str:
@@ -129,7 +120,6 @@ class Subjects:
         return f"{self.prefix}.trigger.{check_id(tenant, 'tenant')}.{check_procedure(procedure)}"
 
     def output(self, tenant: str, execution: str, name: str, chunk: int) -> str:
-        """Return the subject of one chunk of an output."""
         return (
             f"{self.prefix}.output.{check_id(tenant, 'tenant')}."
             f"{check_id(execution, 'execution')}.{check_id(name, 'output')}.{chunk}"
@@ -167,7 +157,6 @@ class Subjects:
         return f"{self.prefix}.rate.*"
 
     def dead(self, queue: str) -> str:
-        """Return the subject of a queue's dead letters."""
         return f"{self.prefix}.dead.{queue_token(queue)}"
 
 

@@ -4,7 +4,6 @@ from tailrace.cli import cli
 
 
 def main() -> None:
-    """Run the command."""
     cli(prog_name="tailrace")
 
 

@@ -39,7 +39,6 @@ class Client:
         self._transport = Transport(url, token, organization=organization, timeout=timeout)
 
     def close(self) -> None:
-        """Close the connections to the API."""
         self._transport.close()
 
     def __enter__(self) -> Self:

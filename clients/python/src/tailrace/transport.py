@@ -78,7 +78,6 @@ class Transport:
             )
 
     def close(self) -> None:
-        """Close the kept connections."""
         self.http.close()
 
     def request(

@@ -120,7 +120,6 @@ def legal_ids(names: Iterable[str]) -> Iterator[str]:
 
 
 def duration(seconds: float) -> str:
-    """Return seconds as a duration for a definition, with three decimals."""
     if seconds >= 1 or seconds == 0:
         return f"{_number(seconds)}s"
     return f"{_number(seconds * 1000)}ms"

@@ -216,7 +216,6 @@ def _hub(
 def _operations(
     stores: Stores, commands: Commands, snapshots: Snapshots, hub: Hub, settings: ApiSettings
 ) -> list[Operation]:
-    """Return the operations on workflows and executions."""
     log, workflows, starter = stores.log, stores.workflows, commands.starter
     opening, estimators = Opening(settings, hub), EstimatorCache(stores.stats, _ESTIMATOR_TTL_S)
     return collect_operations(

@@ -108,5 +108,4 @@ class Metrics:
         self._requests.labels(str(status) if status else "none").inc()
 
     def exposition(self) -> bytes:
-        """Return all metrics in the Prometheus text format."""
         return generate_latest(self._registry)

@@ -108,7 +108,6 @@ def build() -> WorkerParts:
 
 
 def declare_actors(broker: NatsBroker, engine: Engine) -> None:
-    """Declare the actors that run the engine."""
     dramatiq.set_broker(broker)
     declare = partial(
         dramatiq.actor,

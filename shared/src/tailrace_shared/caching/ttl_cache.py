@@ -52,7 +52,6 @@ class TtlCache(Generic[K, V]):
 
     @property
     def weight(self) -> int:
-        """The sum of the weights of all entries."""
         return self._weight
 
     def get(self, key: K) -> V | None:
@@ -77,7 +76,6 @@ class TtlCache(Generic[K, V]):
         self._set_timer()
 
     def pop(self, key: K) -> V | None:
-        """Remove a key and return its value, or None."""
         self._evict()
         value = self.get(key)
         self._remove(key)

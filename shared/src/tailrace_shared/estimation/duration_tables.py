@@ -40,7 +40,6 @@ class DurationTables:
 
     @cached_property
     def variance(self) -> Variance:
-        """The variance of durations, divided between steps and runs."""
         work = Sketch.unpack(self._history.work)
         if work.count < _MIN_RUNS:
             return Variance()

@@ -78,7 +78,6 @@ class Estimator:
 
     @property
     def has_history(self) -> bool:
-        """Whether there were earlier runs."""
         return bool(self._history.durations)
 
     def is_quick(self, state: ExecutionState) -> bool:

@@ -42,7 +42,6 @@ class RunDelta:
         return len(self._nodes) + len(self._failures)
 
     def record_run(self, state: ExecutionState) -> None:
-        """Add a finished run."""
         self._add_run(state)
         work = 0
         for step in state.steps.values():
@@ -99,7 +98,6 @@ class RunDelta:
         return failures
 
     def merge(self, other: Self) -> None:
-        """Add the runs of another delta."""
         self._ended = [mine + more for mine, more in zip(self._ended, other._ended, strict=True)]
         for minute, ended in other._minutes.items():
             known = self._minutes.setdefault(minute, [0, 0, 0])
@@ -125,7 +123,6 @@ class RunDelta:
         self._work = Sketch(RUN_BINS)
 
     def add_to_runs(self, history: RunHistory) -> None:
-        """Add these runs to a run history."""
         completed, failed, cancelled = self._ended
         history.completed += completed
         history.failed += failed
@@ -142,7 +139,6 @@ class RunDelta:
         history.decay()
 
     def add_to_nodes(self, history: NodeHistory) -> None:
-        """Add the nodes of these runs to a node history."""
         for node, sketch in self._nodes.items():
             history.durations[node] = _joined(history.durations.get(node, []), sketch, NODE_BINS)
         for name, sketch in self._types.items():

@@ -47,7 +47,6 @@ class RunHistory(msgspec.Struct, omit_defaults=True):
     steps: list[int] = []
 
     def decay(self) -> None:
-        """Drop old data."""
         newest = max(self.minutes, default=0)
         self.minutes = {m: ended for m, ended in self.minutes.items() if m > newest - MINUTES}
         self.durations = decayed(self.durations, _MAX_RUNS)
@@ -70,14 +69,12 @@ class FailureCounts(msgspec.Struct, array_like=True):
     lost_ms: int = 0
 
     def add(self, other: "FailureCounts") -> None:
-        """Add other counts of the same node."""
         self.failed += other.failed
         self.retries += other.retries
         self.skipped += other.skipped
         self.lost_ms += other.lost_ms
 
     def halve(self) -> None:
-        """Halve all counts."""
         self.failed //= 2
         self.retries //= 2
         self.skipped //= 2
@@ -104,7 +101,6 @@ class NodeHistory(msgspec.Struct, omit_defaults=True):
     work: list[int] = []
 
     def decay(self) -> None:
-        """Drop old data."""
         self.work = decayed(self.work, _MAX_STEPS)
         self.types = {
             name: decayed(sketch, _MAX_STEPS_OF_TYPE) for name, sketch in self.types.items()

@@ -37,7 +37,6 @@ class Sketch:
 
     @property
     def relative_error(self) -> float:
-        """Maximum relative error of a quantile."""
         return math.tanh(_GROWTH * 2**self._level / 2)
 
     def add(self, value: float, times: int = 1) -> None:
@@ -53,7 +52,6 @@ class Sketch:
         self._fit()
 
     def merge(self, other: Self) -> None:
-        """Add the values of another sketch."""
         self.count += other.count
         self._zeros += other._zeros
         self._coarsen(other._level)
@@ -121,7 +119,6 @@ class Sketch:
 
     @classmethod
     def of(cls, values: Iterable[float], max_bins: int = 256) -> Self:
-        """Build a sketch of some values."""
         sketch = cls(max_bins)
         for value in values:
             sketch.add(value)

@@ -35,7 +35,6 @@ def create(
     now: float,
     origin: Origin = Origin(),  # noqa: B008 - frozen
 ) -> ExecutionQueued:
-    """Return the event that creates an execution."""
     queued = Queued(
         execution_id,
         definition.id,

@@ -5,7 +5,6 @@ Each item is a step. Node ids contain no brackets, so the ids of items are unamb
 
 
 def item_id(node_id: str, index: int) -> str:
-    """Return the step id of an item."""
     return f"{node_id}[{index}]"
 
 

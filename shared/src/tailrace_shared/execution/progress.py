@@ -9,7 +9,6 @@ _DONE: Final = frozenset({"success", "error", "skipped"})
 
 
 def progress_percent(state: ExecutionState, nodes: int) -> float:
-    """Return the progress of an execution, from 0 to 100."""
     if state.status == "completed":
         return 100.0
     steps = [step for step in state.steps.values() if split_item_id(step.node_id)[1] is None]

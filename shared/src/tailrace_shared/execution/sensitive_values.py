@@ -52,14 +52,12 @@ class SensitiveValues:
         return bool(self._words)
 
     def add(self, value: Any, pointers: Iterable[str]) -> None:
-        """Add the values at the pointers."""
         for pointer in pointers:
             for word in _leaves(_at(value, split_pointer(pointer))):
                 if len(word) >= MIN_CHARACTERS and len(self._words) < MAX_VALUES:
                     self._words.setdefault(word, _encode(word).decode()[1:-1])
 
     def redact(self, text: str) -> str:
-        """Replace sensitive values in a text."""
         found = [word for word in self._words if word in text]
         for word in sorted(found, key=len, reverse=True):
             text = text.replace(word, MASK)

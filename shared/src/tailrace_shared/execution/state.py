@@ -154,7 +154,6 @@ class ExecutionState(msgspec.Struct):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the execution has ended."""
         return self.status in TERMINAL_STATUSES
 
     @property
@@ -169,7 +168,6 @@ class ExecutionState(msgspec.Struct):
         return [id_ for id_, step in self.steps.items() if step.waits_for_signal][:limit]
 
     def step(self, node_id: str) -> StepState:
-        """Return the state of a step, and create it if needed."""
         state = self.steps.get(node_id)
         if state is None:
             state = self.steps[node_id] = StepState(node_id)

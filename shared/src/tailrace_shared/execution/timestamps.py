@@ -16,5 +16,4 @@ def _format_second(second: int) -> str:
 
 
 def parse_timestamp(text: str) -> float:
-    """Parse an RFC 3339 timestamp into seconds since the epoch."""
     return datetime.fromisoformat(text).timestamp()

@@ -84,7 +84,6 @@ class Bucket:
         await self._jetstream.publish(self._prefix + key, b"", {_OPERATION: "DEL"})
 
     async def get(self, key: str) -> BucketEntry | None:
-        """Return the value of a key, or None."""
         message = await self._last(key)
         return None if message is None else self._entry(message)
 
@@ -104,7 +103,6 @@ class Bucket:
                 yield entry, message.time
 
     async def get_revision(self, key: str, revision: int) -> BucketEntry | None:
-        """Return the value of ``key`` at ``revision``, or None."""
         if revision < 1:
             return None
         request = {"seq": revision}

@@ -35,7 +35,6 @@ class Component(msgspec.Struct, frozen=True):
 
 
 def running_version() -> str:
-    """Return the version of Tailrace that this process runs."""
     return version("tailrace-shared")
 
 

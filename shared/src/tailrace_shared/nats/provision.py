@@ -76,7 +76,6 @@ class Change(NamedTuple):
         return [each for each in self.differences if each.field in _IMMUTABLE]
 
     def lines(self) -> Iterator[str]:
-        """Describe the step, one line each."""
         if self.config is None:
             yield f"create stream {self.spec.name}"
         for each in self.differences:

@@ -186,5 +186,4 @@ def job_streams(prefix: str, replicas: int = 1) -> list[StreamSpec]:
 
 
 def nanoseconds(seconds: float) -> int:
-    """Return a time as JetStream takes it."""
     return int(seconds * 1_000_000_000)

@@ -39,7 +39,6 @@ This page is generated from the settings structs; `just fmt` regenerates it.
 
 
 def page() -> str:
-    """Return the page as Markdown."""
     return "\n".join([_HEAD, *_sections()])
 
 

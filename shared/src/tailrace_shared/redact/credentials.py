@@ -31,7 +31,6 @@ _CREDENTIAL: Final = re.compile(
 
 
 def redact_credentials(text: str) -> str:
-    """Replace everything in ``text`` that looks like a credential."""
     return _CREDENTIAL.sub(_mask, text)
 
 

@@ -137,7 +137,6 @@ class DeadLetters:
         return [_dead_letter(message) for message in page], pending > 0
 
     async def get(self, sequence: int) -> DeadLetter | None:
-        """Return one dead letter, or None."""
         message = await self._jetstream.get(self._stream, {"seq": sequence})
         return None if message is None else _dead_letter(message)
 

@@ -72,7 +72,6 @@ class Commit(NamedTuple):
         return CommitStatus.parse(self.status_header)
 
     def events(self) -> list[Event]:
-        """Decode the events."""
         return decode_commit(self.payload)
 
 
@@ -113,7 +112,6 @@ class ExecutionLog:
         self._stream = subjects.stream(EVENTS)
 
     async def edge(self) -> LogEdge:
-        """Return where the stream begins and ends now."""
         info = await self._jetstream.api(f"STREAM.INFO.{self._stream}")
         created = datetime.fromisoformat(info["created"]).timestamp()
         state = info["state"]

@@ -100,7 +100,6 @@ class ScheduleStore:
         return _schedule(message)
 
     async def exists(self, tenant: str, schedule_id: str) -> bool:
-        """Return whether the tenant has a schedule with this id."""
         try:
             await self.get(tenant, schedule_id)
         except ScheduleNotFoundError:

@@ -49,17 +49,14 @@ class StatsStore:
         await self._change(key, lambda stored: _with_runs(stored, delta))
 
     async def runs(self, tenant: str, workflow: str) -> RunHistory:
-        """Return the run history of a workflow."""
         entry = await self._bucket.get(_key(tenant, workflow))
         return RunHistory() if entry is None else decode_runs(entry.value)
 
     async def runs_of_all(self, tenant: str) -> dict[str, RunHistory]:
-        """Return the run history of all workflows of a tenant."""
         entries = await self._bucket.get_many([f"{check_id(tenant, 'tenant')}.*"])
         return {entry.key.partition(".")[2]: decode_runs(entry.value) for entry in entries}
 
     async def nodes(self, tenant: str, workflow: str) -> NodeHistory:
-        """Return the node history of a workflow."""
         entry = await self._bucket.get(_key(tenant, workflow) + _NODES)
         if entry is None:
             return NodeHistory()

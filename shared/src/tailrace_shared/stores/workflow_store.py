@@ -59,7 +59,6 @@ class WorkflowStore:
         self._versions: TtlCache[tuple[str, int], StoredWorkflow] = TtlCache(_MAX_CACHED_BYTES)
 
     async def put(self, tenant: str, definition: Definition) -> int:
-        """Store a definition; return its version."""
         return await self._bucket.put(_key(tenant, definition.id), encode_definition(definition))
 
     async def get(self, tenant: str, workflow: str, version: int | None = None) -> StoredWorkflow:
@@ -100,7 +99,6 @@ class WorkflowStore:
         return WorkflowPage(found, keys[taken - 1].partition(".")[2] if more else None)
 
     async def existing(self, tenant: str, workflows: Iterable[str]) -> set[str]:
-        """Return the workflows of these that exist."""
         keys = {_key(tenant, workflow): workflow for workflow in workflows}
         found = {entry.key for entry in await self._bucket.get_many(keys)}
         # A replica that lags may not have a new workflow yet, so ask the leader for the rest.

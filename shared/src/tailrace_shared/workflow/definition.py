@@ -66,7 +66,6 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
 
     @property
     def timeout_seconds(self) -> float | None:
-        """The timeout in seconds."""
         return None if self.timeout is None else Duration.parse(self.timeout)
 
 
@@ -81,7 +80,6 @@ class ItemWork(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     sensitive: bool | list[str] = False
 
     def node(self) -> Node:
-        """Return the node that runs each item."""
         return Node(
             type=self.type,
             parameters=self.parameters,
@@ -147,7 +145,6 @@ class Definition(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
 
     @property
     def title(self) -> str:
-        """The display name of the workflow."""
         return self.name or self.id
 
 

@@ -43,7 +43,6 @@ class Canonical(NamedTuple):
 
 
 def to_canonical(document: dict[str, Any]) -> Canonical:
-    """Convert an editor's document into a definition."""
     problems: _Problems = []
     places: dict[str, str] = {}
     nodes: dict[str, Any] = {}

@@ -90,5 +90,4 @@ def sort_graph(needs: Mapping[str, Sequence[str]]) -> Graph:
 
 
 def graph_of(definition: Definition) -> Graph:
-    """Return the graph of a valid definition."""
     return sort_graph({node_id: node.needs for node_id, node in definition.nodes.items()})

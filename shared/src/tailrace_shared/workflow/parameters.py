@@ -43,7 +43,6 @@ class ParameterChecks:
         self._node_types = node_types
 
     def work(self, pointer: str, node: Mapping[str, Any], place: Scope) -> None:
-        """Check the fields ``type`` and ``with``."""
         parameters = node.get("with", {})
         if not isinstance(parameters, dict):
             self._problems.report(f"{pointer}/with", "with must be an object of parameters")
@@ -60,13 +59,11 @@ class ParameterChecks:
             self._parameters(f"{pointer}/with", parameters, node_type, place)
 
     def attempts(self, pointer: str, node: Mapping[str, Any]) -> None:
-        """Check the fields ``retry``, ``timeout`` and ``on_crash``."""
         self._problems.optional(node, pointer, "retry", self._retry)
         self._problems.optional(node, pointer, "timeout", self._problems.positive_duration)
         self._problems.optional(node, pointer, "on_crash", self._problems.choice(_ON_CRASH))
 
     def sensitive(self, pointer: str, value: Any) -> None:
-        """Check the field ``sensitive``."""
         if isinstance(value, bool):
             return
         if not isinstance(value, list):

@@ -40,7 +40,6 @@ class ProblemReport:
         self._hints_left = MAX_HINTS
 
     def report(self, pointer: str, detail: str) -> None:
-        """Add a problem."""
         # Bounds the response for a definition with thousands of invalid nodes.
         if len(self.found) < MAX_PROBLEMS:
             self.found.append(Problem(self._place(pointer), detail))
@@ -82,24 +81,20 @@ class ProblemReport:
     def optional(
         self, value: Mapping[str, Any], pointer: str, key: str, check: Callable[[str, Any], object]
     ) -> None:
-        """Check a field if it is present."""
         if key in value:
             check(f"{pointer}/{key}", value[key])
 
     # Values
 
     def text(self, pointer: str, value: Any) -> None:
-        """Check for a string."""
         if not isinstance(value, str):
             self.report(pointer, "must be a string")
 
     def boolean(self, pointer: str, value: Any) -> None:
-        """Check for true or false."""
         if not isinstance(value, bool):
             self.report(pointer, "must be true or false")
 
     def object(self, pointer: str, value: Any) -> None:
-        """Check for an object."""
         if not isinstance(value, dict):
             self.report(pointer, "must be an object")
 
@@ -136,7 +131,6 @@ class ProblemReport:
             return None
 
     def positive_duration(self, pointer: str, value: Any) -> None:
-        """Check for a duration greater than zero."""
         duration = self.duration(pointer, value)
         if duration is not None and not duration:
             self.report(pointer, "must be greater than zero")

@@ -53,7 +53,6 @@ def subschemas(schema: Any, path: _Path = ()) -> Iterator[tuple[_Path, dict[str,
 
 
 def schema_has_sensitive(schema: Any) -> bool:
-    """Tell whether a schema marks any value as sensitive."""
     return isinstance(schema, dict) and any(
         each.get(_KEYWORD) is True for _path, each in subschemas(schema)
     )
@@ -228,7 +227,6 @@ def _outermost(pointers: Iterable[str]) -> list[str]:
 
 
 def has_sensitive_fields(definition: Definition) -> bool:
-    """Tell whether a definition marks any value as sensitive."""
     return schema_has_sensitive(definition.input) or any(
         map(_node_has_sensitive, definition.nodes.values())
     )

@@ -104,7 +104,6 @@ def hint_text(run: Run) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """Return a duration as short, readable text."""
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 59.95:

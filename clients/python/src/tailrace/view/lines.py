@@ -9,7 +9,6 @@ from tailrace.view.model import SKIPPED, Run, signal_text
 
 
 def event_line(event: Event) -> str:
-    """Return an event as one line."""
     describe = _DETAILS.get(event.type, _reason)
     parts = (
         event.timestamp,

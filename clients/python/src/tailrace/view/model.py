@@ -64,7 +64,6 @@ class Step(msgspec.Struct):
         return item
 
     def count_items(self) -> None:
-        """Update the progress of a map from its items."""
         statuses = Counter(item.status for item in self.items.values())
         settled = sum(statuses[status] for status in SETTLED)
         count = max(self.count or 0, len(self.items))
@@ -105,7 +104,6 @@ class Run(msgspec.Struct):
     layers: list[list[str]] = []
 
     def add_graph(self, graph: Mapping[str, Any]) -> None:
-        """Add the graph of the workflow, as returned by the API."""
         for node in graph["nodes"]:
             step = self.step(node["id"])
             step.name, step.type = node.get("name") or step.id, node["type"]
@@ -137,18 +135,15 @@ class Run(msgspec.Struct):
         self.is_held = self.status == "paused" and bool(document.get("held"))
 
     def step(self, node_id: str) -> Step:
-        """Return the step of a node, and add it if it is new."""
         step = self.steps.get(node_id)
         if step is None:
             step = self.steps[node_id] = Step(node_id, node_id)
         return step
 
     def waiting(self) -> list[Step]:
-        """Return the steps that wait for a signal."""
         return [step for step in self.steps.values() if step.awaits_signal]
 
     def apply(self, event: Event) -> None:
-        """Apply one event."""
         if event.type == RESET:
             self._forget(event.data)
         elif event.type.startswith("step:"):
@@ -160,7 +155,6 @@ class Run(msgspec.Struct):
             self._apply_to_run(event)
 
     def counts(self) -> Counter[str]:
-        """Return the number of steps per status."""
         return Counter(step.status for step in self.steps.values())
 
     def progress(self) -> float:
@@ -305,7 +299,6 @@ _STEP_EVENTS: Final[Mapping[str, Callable[[Step, Mapping[str, Any]], None]]] = {
 
 
 def signal_text(reason: str, triggers: Iterable[str]) -> str:
-    """Return the awaited signal as text."""
     return " or ".join([reason or "a decision", *triggers])
 
 
@@ -315,7 +308,6 @@ def _node_of(step_id: str) -> str:
 
 
 def seconds_of(timestamp: str | None) -> float | None:
-    """Return an RFC 3339 timestamp as seconds since the epoch."""
     return datetime.fromisoformat(timestamp).timestamp() if timestamp else None
 
 

@@ -49,7 +49,6 @@ class Authorization:
         self._retry_later = retry_later
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

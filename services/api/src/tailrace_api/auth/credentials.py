@@ -52,7 +52,6 @@ class Credentials(NamedTuple):
 
 
 def take_credentials(scope: Scope) -> Credentials:
-    """Remove the credentials from a request and return them."""
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     values = tuple(value.decode("latin-1") for name, value in headers if name == _HEADER)
     if values:

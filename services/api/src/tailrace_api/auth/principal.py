@@ -21,7 +21,6 @@ class Principal(NamedTuple):
     expires_at: float | None = None
 
     def may(self, scope: str) -> bool:
-        """Return whether the principal has a scope."""
         return self.scopes is None or scope in self.scopes
 
 

@@ -76,13 +76,11 @@ class EncodedCommit:
 
     @property
     def size(self) -> int:
-        """The approximate memory in bytes."""
         ends = _SLOT_BYTES * len(self.ends) + _FRAME_BYTES * len(set(self.ends))
         return _COMMIT_BYTES + len(self.chunk) + ends
 
     @property
     def frames(self) -> bytes:
-        """All frames, without chunk framing."""
         return b"".join(bodies(self.chunk))
 
     def since(self, index: int) -> bytes:

@@ -53,7 +53,6 @@ class NamedTopic:
     execution: str = ""
 
     def includes(self, context: Context) -> bool:
-        """Return whether the topic includes an execution."""
         return not self.execution or self.execution == context.execution_id
 
     def wrap(self, block: Block) -> Block:
@@ -62,7 +61,6 @@ class NamedTopic:
         return Block(self.name, _encode({**head, "data": msgspec.Raw(block.data)}))
 
     def show(self, stored: msgspec.Raw) -> Slots:
-        """Return what is shown of a past event of the topic's execution."""
         event, context = _decode_event(stored), Context(self.execution)
         return self.slots_of(render(self.dialect, self.dialect.show, context, event, stored))
 
@@ -168,12 +166,10 @@ class Multiplex(Dialect):
 
     @property
     def slots(self) -> int:
-        """The number of slots of an event."""
         return sum(topic.dialect.slots for topic in self.topics)
 
     @property
     def snapshot_query(self) -> SnapshotQuery | None:
-        """The snapshot from which the state begins; None without a state."""
         queries = [query for topic in self.topics if (query := topic.dialect.snapshot_query)]
         if not queries:
             return None
@@ -191,22 +187,18 @@ class Multiplex(Dialect):
         return None
 
     def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
-        """Return what is shown of an event."""
         return tuple(
             chain.from_iterable(topic.render(context, event, stored) for topic in self.topics)
         )
 
     def begin(self, snapshot: Snapshot) -> State:
-        """Return the state at the position of a snapshot."""
         return _States([(topic, _state(topic.dialect, snapshot)) for topic in self.topics])
 
     @property
     def backfill_executions(self) -> Sequence[str]:
-        """Executions whose past events a new stream receives first (backfill)."""
         return [topic.execution for topic in self.topics if topic.execution]
 
     def backfill(self, execution: str, payload: bytes | None) -> Sequence[Block]:
-        """Return what a new stream shows of a past commit."""
         topic = next(topic for topic in self.topics if topic.execution == execution)
         if payload is None:
             data = {"execution_id": execution, "message": f"there is no execution {execution!r}"}
@@ -215,14 +207,12 @@ class Multiplex(Dialect):
         return [block for slots in rendered for block in slots if block is not None]
 
     def concerns(self, context: Context, payload: bytes) -> bool:
-        """Return whether anything of a commit may be shown."""
         return any(
             topic.includes(context) and topic.dialect.concerns(context, payload)
             for topic in self.topics
         )
 
     def is_urgent(self, context: Context) -> bool:
-        """Return whether events of an execution must be written at once."""
         return any(
             topic.includes(context) and topic.dialect.is_urgent(context) for topic in self.topics
         )
@@ -237,6 +227,5 @@ class CumulativeMultiplex(Multiplex):
 
 
 def multiplex(topics: Sequence[NamedTopic]) -> Multiplex:
-    """Return the dialect of several topics."""
     is_cumulative = any(topic.dialect.is_cumulative for topic in topics)
     return (CumulativeMultiplex if is_cumulative else Multiplex)(tuple(topics))

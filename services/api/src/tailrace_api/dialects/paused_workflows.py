@@ -88,7 +88,6 @@ _encode = msgspec.json.Encoder().encode
 
 
 def paused_workflow(context: Context, wait: WaitingStep) -> PausedWorkflow:
-    """Return the entry of a waiting step."""
     return PausedWorkflow(
         context.execution_id,
         context.workflow_id,

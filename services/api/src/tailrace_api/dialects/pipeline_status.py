@@ -117,16 +117,13 @@ class RunCounts:
 
     @property
     def size(self) -> int:
-        """The approximate memory in bytes, including that of an opening."""
         return _PIPELINE_BYTES * len(self._pipelines) + _RUN_BYTES * len(self._live)
 
     @property
     def missing(self) -> frozenset[str]:
-        """The pipelines that do not exist."""
         return frozenset(self._missing)
 
     def add_workflows(self, workflows: Collection[str]) -> None:
-        """Note that some of the missing workflows exist by now."""
         self._missing.difference_update(workflows)
 
     def runs(self, pipeline: str) -> Mapping[str, int]:
@@ -143,7 +140,6 @@ class RunCounts:
         return None if pipeline in self._unknown else _RESULTS[self._last.get(pipeline)]
 
     def updates(self) -> list[PipelineUpdate]:
-        """Return the status of all pipelines that exist."""
         return [
             PipelineUpdate(name, status)
             for name in self._pipelines
@@ -151,14 +147,12 @@ class RunCounts:
         ]
 
     def errors(self, milliseconds: int) -> list[PipelineError]:
-        """Return an error for each pipeline that does not exist."""
         return [
             PipelineError(milliseconds, name, f"there is no pipeline {name!r}")
             for name in sorted(self._missing)
         ]
 
     def opening(self, milliseconds: int) -> Sequence[Block]:
-        """Return the status of all pipelines."""
         batch = BatchUpdate(milliseconds, self.updates())
         return [
             Block("batch_update", _encode(batch)),
@@ -188,7 +182,6 @@ class RunCounts:
         return (_update(at, pipeline, after, before),)
 
     def copy(self) -> "RunCounts":
-        """Return an independent copy."""
         copied = RunCounts((), Snapshot(0, (), {}, frozenset()))
         copied._pipelines = self._pipelines
         copied._live = dict(self._live)
@@ -254,11 +247,9 @@ class Pipelines(Dialect):
 
     @property
     def snapshot_query(self) -> SnapshotQuery:
-        """The snapshot from which the state begins."""
         return SnapshotQuery(workflows=self.pipelines)
 
     def begin(self, snapshot: Snapshot) -> RunCounts:
-        """Return the state at the position of a snapshot."""
         return RunCounts(self.pipelines, snapshot)
 
     def heartbeat(self, milliseconds: int) -> bytes:
@@ -267,7 +258,6 @@ class Pipelines(Dialect):
         return frame.event(_encode(beat), name="heartbeat")
 
     def concerns(self, context: Context, payload: bytes) -> bool:
-        """Return whether a commit may change the status of a pipeline."""
         return context.workflow_id in self.pipelines and _MARK in payload
 
     def is_urgent(self, context: Context) -> bool:

@@ -33,17 +33,14 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._has_request = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the deadline of the first request."""
         super().connection_made(transport)
         self._start_deadline()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Cancel the deadline of a closed connection."""
         self._cancel_deadline()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        """Start the deadline of a request."""
         super().on_message_begin()
         self._has_request = True
         self._start_deadline()
@@ -54,7 +51,6 @@ class DeadlineProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
-        """Cancel the deadline of a request that is complete."""
         self._cancel_deadline()
         super().on_message_complete()
 

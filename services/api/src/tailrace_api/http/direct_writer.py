@@ -52,11 +52,9 @@ class DirectWriter(asyncio.Protocol):
 
     @property
     def backlog(self) -> int:
-        """The number of bytes written that the kernel has not taken yet."""
         return self._transport.get_write_buffer_size()
 
     def write(self, wire: bytes) -> None:
-        """Write; must not be called while paused."""
         self._transport.write(wire)
 
     def end(self, wire: bytes) -> None:
@@ -65,26 +63,22 @@ class DirectWriter(asyncio.Protocol):
         self._transport.close()
 
     def abort(self) -> None:
-        """Close at once and discard unsent bytes."""
         self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Ignore further input: the response said that the connection closes after it."""
 
     def pause_writing(self) -> None:
-        """Handle that the kernel's buffer is full."""
         self.is_paused = True
         if self.connection:
             self.connection.on_paused()
 
     def resume_writing(self) -> None:
-        """Handle that the kernel has taken everything."""
         self.is_paused = False
         if self.connection:
             self.connection.on_resumed()
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Handle that the transport is closed."""
         self._connections.discard(self)
         if self.connection:
             self.connection.on_lost()

@@ -33,5 +33,4 @@ class Linger(asyncio.Protocol):
             self._transport.close()
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        """Cancel the timeout."""
         self._timer.cancel()

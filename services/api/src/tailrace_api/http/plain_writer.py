@@ -41,12 +41,10 @@ class PlainWriter:
         self._over = asyncio.Event()
 
     def write(self, wire: bytes) -> None:
-        """Write; must not be called while paused."""
         self.is_paused = True
         self._add(wire)
 
     def end(self, wire: bytes) -> None:
-        """Write for the last time."""
         self._is_ending = True
         self._add(wire)
 

@@ -49,23 +49,19 @@ class BoundedProtocol(DeadlineProtocol):
         return True
 
     def on_message_begin(self) -> None:
-        """Start counting a request."""
         super().on_message_begin()
         self._counted, self._unread = Head(self._limits), 0
 
     def on_url(self, url: bytes) -> None:
-        """Count a part of the target."""
         self._within_limits(self._counted.url, len(url))
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count a header or a trailer."""
         self._within_limits(self._counted.header, len(name) + len(value))
         self._unread = 0
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Reset the buffered bytes at the end of the head."""
         self._unread = 0
         super().on_headers_complete()
 
@@ -75,7 +71,6 @@ class BoundedProtocol(DeadlineProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """Reset the buffered bytes at the end of a request."""
         self._unread = 0
         super().on_message_complete()
 

@@ -29,7 +29,6 @@ class AccessLog:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request and log its status and duration."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

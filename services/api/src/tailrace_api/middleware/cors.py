@@ -39,7 +39,6 @@ class Cors(CORSMiddleware):
     async def simple_response(
         self, scope: Scope, receive: Receive, send: Send, request_headers: Headers
     ) -> None:
-        """Serve a request that is not a preflight."""
         head: Message = {"type": "http.response.start", "status": 200, "headers": []}
         await self.send(head, _discard, request_headers)
         added: list[tuple[bytes, bytes]] = head["headers"]

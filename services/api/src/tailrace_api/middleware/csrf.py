@@ -41,7 +41,6 @@ class CsrfProtection:
         self._host_names = frozenset([settings.host.lower(), *filter(None, names)])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve a request, or refuse it."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

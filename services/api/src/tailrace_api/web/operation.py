@@ -164,7 +164,6 @@ class Operation(Route):
 
     @property
     def is_stream(self) -> bool:
-        """Whether the operation answers with an event stream."""
         return any(answer.media_type == EVENT_STREAM for answer in self.answers.values())
 
     async def _serve(self, request: Request) -> Response:

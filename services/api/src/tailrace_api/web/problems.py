@@ -115,7 +115,6 @@ def problem(
     errors: Sequence[Problem] = (),
     headers: Mapping[str, str] | None = None,
 ) -> Response:
-    """Return a problem as a response."""
     # A detail may repeat input, and a client may have put a token there by mistake.
     errors = [Problem(error.pointer, redact_credentials(error.detail)) for error in errors]
     body = ProblemDocument(HTTPStatus(status).phrase, status, redact_credentials(detail), errors)
@@ -123,17 +122,14 @@ def problem(
 
 
 async def answer_refusal(_request: Request, error: RefusedError) -> Response:
-    """Handle a request that a route refused."""
     return problem(error.status, str(error), error.errors, error.headers)
 
 
 async def answer_invalid_input(_request: Request, error: InvalidInputError) -> Response:
-    """Handle an input that does not match the workflow's schema."""
     return problem(422, error.summary, error.problems)
 
 
 async def answer_error(_request: Request, error: Exception) -> Response:
-    """Handle one of Tailrace's own errors."""
     status = next(status for kind, status in _STATUS.items() if isinstance(error, kind))
     seconds = getattr(error, "retry_after", _RETRY_AFTER_S)
     headers = {"retry-after": str(seconds)} if status in {429, 503} else None
@@ -141,7 +137,6 @@ async def answer_error(_request: Request, error: Exception) -> Response:
 
 
 async def answer_routing(request: Request, error: HTTPException) -> Response:
-    """Handle a request that no route matches."""
     detail = {
         404: f"there is no resource at {request.url.path}",
         405: f"{request.url.path} does not support {request.method}",

@@ -118,7 +118,6 @@ class NatsBroker(Broker):
 
     @property
     def counts(self) -> Counts:
-        """The counts of this process for each queue."""
         return self.connector.counts
 
     @property
@@ -149,7 +148,6 @@ class NatsBroker(Broker):
             self.emit_after("declare_queue", queue_name)
 
     def get_declared_queues(self) -> set[str]:
-        """Return the names of all queues declared so far."""
         return self.queues.copy()
 
     # Enqueueing
@@ -305,7 +303,6 @@ class NatsBroker(Broker):
         self._queue_admin.flush(queue_name)
 
     def flush_all(self) -> None:
-        """Delete all messages of all declared queues."""
         for queue_name in self.queues:
             self.flush(queue_name)
 

@@ -82,7 +82,6 @@ class DeadLetterAdmin:
         return self._call(lambda letters: letters.list(queue_name, limit=limit, after=after))
 
     def get(self, sequence: int) -> DeadLetter | None:
-        """Return one dead letter, or None if it does not exist."""
         return self._call(lambda letters: letters.get(sequence))
 
     def replay(self, letter: DeadLetter) -> None:
@@ -94,7 +93,6 @@ class DeadLetterAdmin:
         return self._call(lambda letters: letters.replay_all(queue_name))
 
     def delete(self, sequence: int) -> None:
-        """Delete one dead letter for good."""
         self._call(lambda letters: letters.delete(sequence))
 
     def purge(self, queue_name: str | None = None) -> int:

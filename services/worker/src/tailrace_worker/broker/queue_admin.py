@@ -40,7 +40,6 @@ class QueueAdmin:
         self._stream = connector.subjects.stream(JOBS)
 
     def backlog(self, queues: Iterable[str]) -> dict[str, QueueBacklog]:
-        """Return how many messages each of the queues has."""
         connection = self._connector.get()
         counts = connection.call(partial(subject_counts, connection.jetstream, self._stream))
         return {queue: self._backlog_of(queue, counts) for queue in queues}
@@ -60,16 +59,13 @@ class QueueAdmin:
         return not page
 
     def flush(self, queue: str) -> None:
-        """Delete all messages of a queue, delayed ones included."""
         for subject in self._subjects_of(queue):
             self._purge(subject)
 
     def cancel_delayed(self, queue: str, schedule_id: str) -> bool:
-        """Cancel a delayed message; return False if it does not exist."""
         return self._purge(self._subjects.job_at(queue, schedule_id)) > 0
 
     def cancel_recurring(self, queue: str, schedule_id: str) -> bool:
-        """End a recurring message; return False if it does not exist."""
         return self._purge(self._subjects.job_cron(queue, schedule_id)) > 0
 
     def _backlog_of(self, queue: str, counts: dict[str, int]) -> QueueBacklog:

@@ -128,12 +128,10 @@ class Engine:
 
     @property
     def driving(self) -> int:
-        """Number of executions that this worker drives now."""
         return len(self._drives)
 
     @property
     def is_connected(self) -> bool:
-        """Whether the connection to NATS is open."""
         return self._client.is_connected
 
     @property

@@ -53,7 +53,6 @@ class References:
         self._references: list[_Reference] = []
 
     def expression(self, pointer: str, source: Any, place: Scope) -> None:
-        """Check a bare expression."""
         if not isinstance(source, str):
             self._problems.report(pointer, "an expression must be a string (CEL)")
             return

@@ -35,7 +35,6 @@ _errors: Final = BoundedValidator(
 
 
 def schema_problems(schema: Any) -> list[tuple[tuple[str | int, ...], str]]:
-    """Return the problems of a JSON Schema, each with its path."""
     begin(MAX_SECONDS)
     try:
         # Several parts of the metaschema may report the same problem.

@@ -41,7 +41,6 @@ class Stream(NamedTuple):
 
     @classmethod
     def of(cls, path: str, query: str) -> "Stream":
-        """Return the stream at a path and query."""
         pairs = parse_qsl(query, keep_blank_values=True)
         bound = [pair for pair in pairs if pair[0] not in _UNBOUND_PARAMETERS]
         return cls(path, urlencode(bound))

@@ -121,7 +121,6 @@ class ClientConnection(WheelEntry):
             self._ends_at = min(self._ends_at, runtime.now() + until - runtime.wall())
 
     def watch(self) -> None:
-        """Start heartbeats and timeouts."""
         self._runtime.wheel.schedule(self, self._next_deadline())
 
     def go_live(self, ring: Ring) -> None:
@@ -146,7 +145,6 @@ class ClientConnection(WheelEntry):
             self._waiter.set_result(None)
 
     def on_ring_ready(self) -> None:
-        """Handle that the topic has a ring."""
         self._wake()
 
     def serve(self) -> bool:
@@ -297,7 +295,6 @@ class ClientConnection(WheelEntry):
         self.writer.end(chunk(last))
 
     def abort(self) -> None:
-        """Disconnect the client at once."""
         self._disconnect("cut")
 
     def _disconnect(self, reason: str) -> None:

@@ -16,7 +16,6 @@ class StreamQuota:
         return self._total
 
     def of_tenant(self, tenant: str) -> int:
-        """Return the number of a tenant's streams."""
         return self._tenants[tenant]
 
     def refusal(self, tenant: str) -> str:
@@ -26,12 +25,10 @@ class StreamQuota:
         return "tenant_full" if self._tenants[tenant] >= self._max_tenant_streams else ""
 
     def acquire(self, tenant: str) -> None:
-        """Count a stream that was opened."""
         self._tenants[tenant] += 1
         self._total += 1
 
     def release(self, tenant: str) -> None:
-        """Uncount a stream that was closed."""
         self._total -= 1
         self._tenants[tenant] -= 1
         if not self._tenants[tenant]:

@@ -23,7 +23,6 @@ class Distribution:
         self.total = 0.0
 
     def observe(self, value: float) -> None:
-        """Add a value."""
         self.buckets[bisect_left(self.bounds, value)] += 1
         self.total += value
 

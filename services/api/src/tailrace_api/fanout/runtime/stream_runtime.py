@@ -42,7 +42,6 @@ class StreamRuntime:
         self.wheel = TimerWheel(self.now(), tick=_TICK_S, slots=_WHEEL_SLOTS)
 
     def wall_milliseconds(self) -> int:
-        """Return the time in milliseconds since the Unix epoch."""
         return int(self.wall() * 1000)
 
     def retry_milliseconds(self) -> int:

@@ -56,7 +56,6 @@ class TimerWheel:
         self._entries += 1
 
     def cancel(self, entry: WheelEntry) -> None:
-        """Remove the deadline of an entry, if it has one."""
         if entry.slot >= 0:
             self._slots[entry.slot].discard(entry)
             entry.slot = -1

@@ -62,7 +62,6 @@ class Contexts:
         return len(self._cache)
 
     def known(self, tenant: str, execution: str) -> Context | None:
-        """Return a cached context, or None."""
         return self._cache.get((tenant, execution))
 
     def learn(self, tenant: str, execution: str, payload: bytes) -> Context | None:
@@ -81,7 +80,6 @@ class Contexts:
         return context
 
     async def of(self, tenant: str, executions: Iterable[str]) -> dict[str, Context]:
-        """Return the contexts of some executions."""
         found: dict[str, Context] = {}
         missing = []
         for execution in set(executions):

@@ -152,7 +152,6 @@ class Snapshots:
         return running | await self.existing(reads.tenant, wanted - running)
 
     async def existing(self, tenant: str, workflows: Iterable[str]) -> frozenset[str]:
-        """Return those of some workflows that exist."""
         asked = filter(is_valid_id, workflows)
         return frozenset(await self._indexes.workflows.existing(tenant, asked))
 

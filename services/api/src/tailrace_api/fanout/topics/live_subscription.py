@@ -104,7 +104,6 @@ class LiveSubscription:
 
     @property
     def is_connected(self) -> bool:
-        """Whether the NATS connection is up."""
         return self._client.is_connected
 
     async def subscribe(self, subject: str, listener: Listener) -> None:

@@ -35,13 +35,11 @@ class MemoryBudget:
         self._tenants: Counter[str] = Counter()
 
     def refusal(self, tenant: str) -> str:
-        """Return the limit that a tenant has reached, or an empty string."""
         if self.bytes >= self._max_bytes:
             return "topics_full"
         return "tenant_topics_full" if self._tenants[tenant] >= self._max_tenant_bytes else ""
 
     def add(self, tenant: str, count: int) -> None:
-        """Add bytes of a tenant's topics; a negative count releases them."""
         self.bytes += count
         self._tenants[tenant] += count
         if not self._tenants[tenant]:
@@ -65,11 +63,9 @@ class MemoryAccount:
 
     @property
     def refusal(self) -> str:
-        """The limit that has been reached, or an empty string."""
         return self._budget.refusal(self._tenant)
 
     def add(self, count: int) -> None:
-        """Add bytes; a negative count releases them."""
         if not self._is_closed:
             self._bytes += count
             self._budget.add(self._tenant, count)

@@ -49,12 +49,10 @@ class TopicRegistry:
 
     @property
     def subscriptions(self) -> int:
-        """The number of live subscriptions."""
         return len(self._subscription)
 
     @property
     def is_connected(self) -> bool:
-        """Whether live commits can arrive now."""
         return self._subscription.is_connected
 
     def all(self) -> Iterable[Topic]:

@@ -97,13 +97,11 @@ class Sweeper:
         return False
 
     def cancel_lazy_sweep(self) -> None:
-        """Cancel the sweep that is planned for later, if there is one."""
         if self._lazy_sweep is not None:
             self._lazy_sweep.cancel()
             self._lazy_sweep = None
 
     def end_all(self, reason: str) -> None:
-        """End the streams of all followers."""
         for follower in tuple(self._followers):
             follower.end(reason)
 

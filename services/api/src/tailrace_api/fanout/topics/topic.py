@@ -127,7 +127,6 @@ class Topic:
             self.ring.evict_through(self.ring.edge)
 
     def end(self, reason: str) -> None:
-        """End the streams of all followers."""
         self._sweeper.end_all(reason)
 
     def opening(self, milliseconds: int) -> bytes:
@@ -143,11 +142,9 @@ class Topic:
 
     @property
     def missing(self) -> frozenset[str]:
-        """The workflows that new streams report as missing."""
         return self.state.missing if isinstance(self.state, AwaitsWorkflows) else frozenset()
 
     def add_workflows(self, workflows: Collection[str]) -> None:
-        """Note that some of the missing workflows exist by now."""
         if workflows and isinstance(self.state, AwaitsWorkflows):
             self.state.add_workflows(workflows)
             self._opening = None

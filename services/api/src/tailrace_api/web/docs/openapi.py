@@ -262,7 +262,6 @@ class _Description:
 
 
 def operation_id(operation: Operation) -> str:
-    """Return the unique id of an operation: its method and path."""
     path = _PREFIX.sub("", operation.path)
     words = _PLACEHOLDER.sub(r"by_\1", path).replace(".", "_").replace("-", "_").split("/")
     return "_".join([operation.method.lower(), *filter(None, words)])

@@ -41,7 +41,6 @@ class BrokerBucket:
         self._root = spec.subjects[0].removesuffix(".>")
 
     async def get(self, key: str) -> bytes | None:
-        """Return a value, or None if it does not exist or has expired."""
         value, _ = await self.get_fenced(key)
         return value
 

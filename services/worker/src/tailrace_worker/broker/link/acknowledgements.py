@@ -45,7 +45,6 @@ class Acknowledgements:
 
     @property
     def held(self) -> int:
-        """How many messages this process holds."""
         return len(self._held)
 
     def hold(self, delivery: Delivery) -> bool:

@@ -46,7 +46,6 @@ class Connector:
             return self._connection
 
     def close(self) -> None:
-        """Close the connection for good."""
         with self._lock:
             self._is_closed = True
             if self._connection is not None and self._connection.process == os.getpid():

@@ -81,7 +81,6 @@ class LoopThread:
             raise refused(error) from error
 
     def stop(self) -> None:
-        """End the loop and its thread."""
         self._is_stopped = True
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_JOIN_TIMEOUT_S)

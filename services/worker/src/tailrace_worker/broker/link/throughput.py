@@ -24,7 +24,6 @@ class Throughput:
         self._last = 0.0
 
     def count(self) -> None:
-        """Count a finished message."""
         self._count += 1
         self._last = time.monotonic()
         elapsed = self._last - self._window_start

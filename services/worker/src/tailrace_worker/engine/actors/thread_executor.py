@@ -35,11 +35,9 @@ class DramatiqThreadExecutor(Executor):
 
     @property
     def is_busy(self) -> bool:
-        """Whether a function is running."""
         return self._is_busy
 
     def submit(self, call: Callable[..., T], /, *args: Any, **kwargs: Any) -> "Future[T]":
-        """Have the thread call a function."""
         future: Future[T] = Future()
         self._calls.put(partial(_run, future, partial(call, *args, **kwargs)))
         return future

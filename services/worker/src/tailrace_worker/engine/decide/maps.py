@@ -45,7 +45,6 @@ class MapProgress:
         return was_open
 
     def next_move(self) -> Literal["start", "wait", "fail", "complete"]:
-        """Return what the map does next."""
         if self.first_failed >= 0 and self._work.on_error == "fail":
             return "wait" if self._open else "fail"
         if self.begun < self._total:

@@ -145,7 +145,6 @@ def completed(
     ref: OutputRef | None = None,
     sensitive: Iterable[str] = (),
 ) -> StepCompleted:
-    """Return the event of a step's success."""
     started_at, duration_ms = _span(step, stamp)
     done = StepDone(
         step.node_id,
@@ -164,7 +163,6 @@ def completed(
 
 
 def failed(step: StepState, error: str, stamp: str) -> StepFailed:
-    """Return the event of a step's final failure."""
     started_at, duration_ms = _span(step, stamp)
     end = StepError(
         step.node_id,

@@ -33,12 +33,10 @@ class PlannedNode:
 
     @cached_property
     def when(self) -> Expression | None:
-        """The compiled condition."""
         return None if self.node.when is None else compile_expression(self.node.when)
 
     @cached_property
     def parameters(self) -> Template:
-        """The compiled parameters."""
         return compile_template(self.node.parameters)
 
     @cached_property
@@ -95,12 +93,10 @@ class Plan:
 
     @cached_property
     def awaits(self) -> bool:
-        """Whether any node waits for a signal."""
         return any(node.type == AWAIT for node in self.definition.nodes.values())
 
     @cached_property
     def has_sensitive_fields(self) -> bool:
-        """Whether the definition marks something as sensitive."""
         return has_sensitive_fields(self.definition)
 
     @cached_property

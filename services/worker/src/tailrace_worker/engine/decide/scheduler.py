@@ -348,7 +348,6 @@ class Scheduler:
                 return self.record(failed(step, message, stamp))
 
     def timeout_message(self, step: StepState) -> str:
-        """Return the error of a step whose wait has timed out."""
         return f"timed out after {self.plan.step(step.node_id).node.timeout}"
 
     # Nodes

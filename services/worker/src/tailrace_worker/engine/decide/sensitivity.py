@@ -100,7 +100,6 @@ class SensitivityMarks:
                 pass
 
     def output_pointers(self, output: Any) -> list[str]:
-        """Return the sensitive places in the execution's output."""
         template = self._plan.output
         if template is not None:
             return limit_pointers([*self._copied(template, (), ""), *self._values.find(output)])
@@ -111,7 +110,6 @@ class SensitivityMarks:
         )
 
     def parameter_pointers(self, step_id: str, name: str, value: Any) -> list[str]:
-        """Return the sensitive places in the value of a step's parameter."""
         copied = self._copied(self._plan.step(step_id).parameters, (name,), step_id)
         return limit_pointers([*copied, *self._values.find(value)])
 

@@ -29,7 +29,6 @@ class RetentionSweeper:
         self._interval = interval
 
     async def run(self) -> NoReturn:
-        """Sweep until cancelled."""
         while True:
             # Workers that started together should not claim the lease together.
             await asyncio.sleep(self._interval * random.uniform(0.9, 1.1))  # noqa: S311

@@ -175,7 +175,6 @@ class Attempt:
             self._timer.cancel()
 
     def take_reports(self) -> list[Event]:
-        """Return the reports since the last call, in the order of their timestamps."""
         reports = self._reports
         if self._progress is not None:
             reports = sorted([*reports, self._progress], key=lambda report: report.timestamp)

@@ -93,7 +93,6 @@ class EngineServices:
     async def subscribe_live(
         self, tenant: str, execution: str, on_commit: Callable[[Msg], Awaitable[None]]
     ) -> Subscription:
-        """Subscribe to the commits of an execution."""
         return await self.jetstream.client.subscribe(
             self.subjects.live(tenant, execution), cb=on_commit
         )

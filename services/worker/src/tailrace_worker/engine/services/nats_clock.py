@@ -41,7 +41,6 @@ class Clock:
         return self._zero + time.monotonic()
 
     async def run(self) -> None:
-        """Synchronize periodically until cancelled."""
         while True:
             await asyncio.sleep(_INTERVAL_S)
             try:
@@ -50,7 +49,6 @@ class Clock:
                 _log.warning("clock: synchronization failed", error=str(error))
 
     async def synchronize(self) -> None:
-        """Ask NATS for the time."""
         asked = time.monotonic()
         answer = await self._jetstream.api(f"STREAM.INFO.{self._stream}")
         answered = time.monotonic()

@@ -41,7 +41,6 @@ class Allowance:
 
     @property
     def is_left(self) -> bool:
-        """Whether an estimate may be made now."""
         return self._clock() >= self._free_at
 
     def estimate(self, estimator: Estimator, state: ExecutionState, now: float) -> float | None:

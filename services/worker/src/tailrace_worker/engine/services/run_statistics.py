@@ -62,13 +62,11 @@ class Statistics:
         self._nodes += delta.node_count - before
 
     async def run(self) -> None:
-        """Write periodically until cancelled."""
         while True:
             await asyncio.sleep(_INTERVAL_S)
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what has been collected."""
         await self._add_large()
         pending, self._pending, self._nodes = self._pending, {}, 0
         if self._dropped:

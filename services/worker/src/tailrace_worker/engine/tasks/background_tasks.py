@@ -50,13 +50,11 @@ class BackgroundTasks:
             await asyncio.wait(self._tasks)
 
     def close(self) -> None:
-        """Cancel all work."""
         self._is_closed = True
         for task in self._tasks:
             task.cancel()
 
     def reopen(self) -> None:
-        """Accept work again."""
         self._is_closed = False
 
     async def _run(self, work: Work) -> None:

@@ -20,7 +20,6 @@ class WakeUp:
 
     @property
     def is_set(self) -> bool:
-        """Whether it was set since it was cleared."""
         return self._event.is_set()
 
     def set(self) -> None:
@@ -28,7 +27,6 @@ class WakeUp:
         self._event.set()
 
     def clear(self) -> None:
-        """Let the next wait block again."""
         self._event.clear()
 
     def stop(self) -> None:
