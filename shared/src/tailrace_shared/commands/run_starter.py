@@ -137,7 +137,8 @@ class RunStarter:
             TooManyRunsError: the tenant has reached its limit of starts a minute.
             UnavailableError: NATS did not answer; the request may be repeated.
         """
-        original = (await self._log.load(tenant, check_id(execution_id, "execution"))).state
+        # On a lagging replica the original has not ended yet.
+        original = (await self._log.load_newest(tenant, check_id(execution_id, "execution"))).state
         if not original.is_terminal:
             raise IllegalCommandError(
                 f"the execution is {original.status}; only one that has ended can be run again"

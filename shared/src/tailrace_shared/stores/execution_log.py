@@ -212,6 +212,9 @@ class ExecutionLog:
         newest = await self.last_commit(tenant, execution)
         if newest is None:
             raise _not_found(execution)
+        if newest.previous == 0:
+            # The first commit is the whole log: the usual case of a new execution.
+            return _fold_commit(History(ExecutionState(), 0, ""), newest)
         return await self.load(tenant, execution, newest.sequence)
 
     async def read_on(
@@ -263,15 +266,9 @@ class ExecutionLog:
         return await self._fold_on(tenant, execution, History(ExecutionState(), 0, ""))
 
     async def _fold_on(self, tenant: str, execution: str, history: History) -> History:
-        state, last_sequence, writer, size = history
-        async for commit in self.read(tenant, execution, last_sequence + 1):
-            events = commit.events()
-            for event in events:
-                state.apply(event)
-            # A command of the API does not make it the driver of the execution.
-            last_sequence, writer = commit.sequence, commit.writer or writer
-            size += len(commit.payload) + referenced_output_bytes(events)
-        return History(state, last_sequence, writer, size)
+        async for commit in self.read(tenant, execution, history.last_sequence + 1):
+            history = _fold_commit(history, commit)
+        return history
 
     async def last_commit(self, tenant: str, execution: str) -> Commit | None:
         """Return the newest commit of an execution from the stream's leader, or None."""
@@ -431,6 +428,16 @@ def is_newer(headers: Mapping[str, str]) -> bool:
     """Return whether a commit with these headers was written by a newer version of Tailrace."""
     version = headers.get(VERSION, "1")
     return version.isdecimal() and int(version) > EVENTS_VERSION
+
+
+def _fold_commit(history: History, commit: Commit) -> History:
+    """Fold a commit into a history, whose state is updated in place."""
+    events = commit.events()
+    for event in events:
+        history.state.apply(event)
+    size = history.size + len(commit.payload) + referenced_output_bytes(events)
+    # A command of the API does not make it the driver of the execution.
+    return History(history.state, commit.sequence, commit.writer or history.last_writer, size)
 
 
 def _not_found(execution: str) -> ExecutionNotFoundError:

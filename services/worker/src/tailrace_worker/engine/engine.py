@@ -48,6 +48,7 @@ from tailrace_worker.engine.services.nats_clock import Clock
 from tailrace_worker.engine.services.progress_estimates import Allowance
 from tailrace_worker.engine.services.run_statistics import Statistics
 from tailrace_worker.engine.services.timers import Timers
+from tailrace_worker.engine.tasks.supervision import keep_running
 from tailrace_worker.nodes.emit import make_emit_node
 from tailrace_worker.nodes.node import NodeContext, declared_node
 from tailrace_worker.nodes.registry import NodeRegistry
@@ -194,11 +195,14 @@ class Engine:
             self._share, services.stores, services.commands.jobs, self._clock.now
         )
         self._background = [
-            self._loop.create_task(self._sweeper(jetstream).run()),
-            self._loop.create_task(self._retention_sweeper().run()),
-            self._loop.create_task(self._clock.run()),
-            self._loop.create_task(self._tenant_queues.run()),
-            self._loop.create_task(services.statistics.run()),
+            self._loop.create_task(keep_running(name, run))
+            for name, run in {
+                "sweeper": self._sweeper(jetstream).run,
+                "retention": self._retention_sweeper().run,
+                "clock": self._clock.run,
+                "tenant queues": self._tenant_queues.run,
+                "statistics": services.statistics.run,
+            }.items()
         ]
         await announce(self._client, self._subjects, "worker", self.worker_id)
         await services.liveness.answer_for_drives(self.worker_id, self._drives.is_driving)
@@ -225,6 +229,7 @@ class Engine:
             registry=self._registry,
             runner=Runner(self._registry, self._threads, settings.max_output_bytes, self._secrets),
             now=self._clock.now,
+            is_replicated=settings.nats_replicas > 1,
             max_crashes=settings.max_crashes,
             cancel_grace=settings.cancel_grace,
             loop=self._loop,

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
-from tailrace_shared.errors import ServiceError
+from tailrace_shared.errors import JetStreamError, ServiceError
 from tailrace_shared.execution.events import Event, StepBegun, StepProgressed, StepStarted
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.execution.timestamps import format_timestamp
@@ -187,7 +187,12 @@ class ActorAttempt:
 
     async def _report(self) -> None:
         if self._attempt.is_due:
-            await self._log.append(self._marked(await self._reports()), self._is_wanted)
+            reports = self._marked(await self._reports())
+            try:
+                await self._log.append(reports, self._is_wanted)
+            except JetStreamError as error:
+                # The function runs on: only its end must be stored.
+                _log.warning("actor: reports dropped", **self._job._asdict(), error=str(error))
 
     async def _reports(self) -> list[Event]:
         reports = self._attempt.take_reports()

@@ -294,6 +294,8 @@ class Drive:
         due = self._scheduler.next_due
         delay = None if due is None else max(0.0, due - self._services.now())
         is_idle = not (self._attempts or self._wait_effects.is_busy or self._wakeup.is_set)
+        if is_idle:
+            self._wait_effects.raise_failure()
         if is_idle and (delay is None or delay > MAX_IDLE_S):
             return await self._suspend(due)
         await self._wait(delay)
@@ -393,9 +395,10 @@ class Drive:
 
     async def _subscribe(self) -> None:
         """Subscribe to commits of other writers."""
-        self._subscription = await self._services.subscribe_live(
-            self._tenant, self._execution, self._on_commit
-        )
+        with contextlib.suppress(nats.errors.Error):  # the next silence subscribes
+            self._subscription = await self._services.subscribe_live(
+                self._tenant, self._execution, self._on_commit
+            )
         await self._index_status()
         # Commits before the subscription are found by one read.
         self.request_read()

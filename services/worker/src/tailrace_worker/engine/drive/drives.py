@@ -101,7 +101,7 @@ class Drives:
         return result
 
     async def _fail(self, key: _Key, message: str) -> DriveResult:
-        history = await self._services.stores.log.load(*key)
+        history = await self._services.stores.log.load_newest(*key)
         had_ended = history.state.is_terminal
         result = await Drive(self._services, *key).fail(history, message)
         # Another drive, which finds the execution ended, removes what it has left in indexes. If
@@ -139,9 +139,23 @@ class Drives:
         drive = Drive(self._services, *key)
         self._activate(key, drive)
         cached = self._histories.pop(key)
-        if cached is not None:
-            return drive, await self._services.stores.log.read_on(*key, cached)
-        return drive, await self._services.stores.log.load(*key)
+        return drive, await self._read(key, cached)
+
+    async def _read(self, key: _Key, cached: History | None) -> History:
+        """Read and fold the log as the stream's leader has it.
+
+        What a drive does before its first append is not fenced: it enters the concurrency gate and
+        the waiting index. So it must not begin on what a lagging replica answers.
+        """
+        log = self._services.stores.log
+        if not self._services.is_replicated:
+            return await (log.load(*key) if cached is None else log.read_on(*key, cached))
+        if cached is None:
+            return await log.load_newest(*key)
+        newest = await log.last_commit(*key)
+        if newest is None or newest.sequence < cached.last_sequence:
+            return await log.load_newest(*key)
+        return await log.read_on(*key, cached, newest.sequence)
 
     def _activate(self, key: _Key, drive: Drive) -> None:
         self._active[key] = drive
@@ -158,4 +172,10 @@ class Drives:
         writer = history.last_writer
         if history.state.is_terminal or writer in {"", self._services.worker_id}:
             return False
-        return await self._services.liveness.is_driven(writer, *key)
+        liveness = self._services.liveness
+        if await liveness.is_driven(writer, *key):
+            return True
+        # Attempts that run would be lost. Their worker may be about to reconnect to a NATS that
+        # was restarted.
+        is_running = any(step.status == "running" for step in history.state.steps.values())
+        return is_running and await liveness.is_still_driven(writer, *key)

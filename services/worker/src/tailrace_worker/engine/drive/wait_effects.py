@@ -57,6 +57,8 @@ class WaitEffects:
         self._scheduler: Scheduler | None = None
         self._active: dict[str, StepWait] = {}
         self._command_count = 0
+        # Steps whose message is being sent to an actor.
+        self._sending: set[str] = set()
         self._registered: dict[str, Waiting] = {}
         self._state: ExecutionState
         self._sensitivity: SensitivityMarks | None = None
@@ -82,15 +84,17 @@ class WaitEffects:
             self._scheduler = None
 
     def take_ended_children(self) -> list[tuple[StepAttempt, Outcome]]:
-        """Return the steps whose child runs have ended, each with its attempt and outcome.
-
-        Raises:
-            Exception: some work failed with an unexpected error.
-        """
-        self._tasks.raise_failure()
+        """Return the steps whose child runs have ended, each with its attempt and outcome."""
         news = self._ended_children.copy()
         self._ended_children.clear()
         return news
+
+    def raise_failure(self) -> None:
+        """Raise the error of work that was given up, if any.
+
+        To be called while no attempt runs: the error ends the drive.
+        """
+        self._tasks.raise_failure()
 
     async def load_registered(self) -> None:
         """Load the entries of the waiting index that an earlier drive has left."""
@@ -176,7 +180,7 @@ class WaitEffects:
                 step_attempt = (step.node_id, wait.attempt)
                 self._children.add(step_attempt, wait, self._state.depth + 1)
             case "actor":
-                self._tasks.start(functools.partial(self._dispatch, step.node_id))
+                self._dispatch(step.node_id)
             case "time":
                 pass
 
@@ -247,8 +251,27 @@ class WaitEffects:
         if commands > self._command_count and self._state.cancel is None:
             for step_id, wait in self._active.items():
                 if wait.wait == "actor" and step_id in scheduler.waiting:
-                    self._tasks.start(functools.partial(self._dispatch, step_id))
+                    self._dispatch(step_id)
         self._command_count = commands
 
-    async def _dispatch(self, step_id: str) -> None:
-        await self._services.send_to_actor(self._tenant, self._state, step_id)
+    def _dispatch(self, step_id: str) -> None:
+        """Send the message of a step, once at a time.
+
+        Of two messages with one id that arrive together, a leader of several replicas refuses one.
+        """
+        if step_id not in self._sending:
+            self._sending.add(step_id)
+            self._tasks.start(functools.partial(self._send, step_id))
+
+    async def _send(self, step_id: str) -> None:
+        try:
+            sent: dict[str, str] = {}
+            while True:
+                job = self._services.actor_job(self._tenant, self._state, step_id)
+                # A command that arrives meanwhile changes the message's id.
+                if job is None or job.headers == sent:
+                    return
+                await self._services.publish(job)
+                sent = job.headers
+        finally:
+            self._sending.discard(step_id)

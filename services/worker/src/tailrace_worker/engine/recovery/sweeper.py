@@ -183,7 +183,7 @@ class Sweeper:
         # Replicas of the API also write, but name no writer and never drive.
         writer = last.writer
         if not writer:
-            history = await self._executions.load(due.tenant, due.execution)
+            history = await self._executions.load(due.tenant, due.execution, last.sequence)
             writer = history.last_writer
         return bool(writer) and await self._fleet.is_driving(writer, due.tenant, due.execution)
 

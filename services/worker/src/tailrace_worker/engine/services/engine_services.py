@@ -17,7 +17,7 @@ from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects
 from tailrace_worker.engine.decide.plan import Plan
 from tailrace_worker.engine.run.runner import Runner
-from tailrace_worker.engine.services.actor_job import actor_job
+from tailrace_worker.engine.services.actor_job import OutgoingJob, actor_job
 from tailrace_worker.engine.services.liveness import LivenessCheck
 from tailrace_worker.engine.services.progress_estimates import Allowance, ProgressEstimates
 from tailrace_worker.engine.services.run_statistics import Statistics
@@ -36,6 +36,7 @@ class EngineServices:
         commands: what changes executions: start, cancel, signal, publish a job.
         liveness: asks other workers whether they drive an execution or run an attempt.
         now: returns the time of NATS in seconds since the epoch.
+        is_replicated: whether NATS keeps several copies of the log, of which some may lag.
         max_crashes: lost workers after which a step fails.
         cancel_grace: seconds that an attempt has to end after a cancellation.
     """
@@ -52,6 +53,7 @@ class EngineServices:
     registry: NodeRegistry
     runner: Runner
     now: Callable[[], float]
+    is_replicated: bool
     max_crashes: int
     cancel_grace: float
     loop: asyncio.AbstractEventLoop
@@ -84,11 +86,17 @@ class EngineServices:
         estimator = await self.estimators.get(tenant, plan.definition, version, plan.graph)
         return ProgressEstimates(estimator, len(plan.nodes), self.allowance)
 
-    async def send_to_actor(self, tenant: str, state: ExecutionState, step_id: str) -> None:
-        """Publish the message for a step, if it waits for an actor."""
-        job = actor_job(self.subjects, tenant, state, step_id)
-        if job is not None:
-            await self.jetstream.publish(job.subject, job.payload, job.headers)
+    def actor_job(self, tenant: str, state: ExecutionState, step_id: str) -> OutgoingJob | None:
+        """Return the message for a step that waits for an actor, or None for any other step."""
+        return actor_job(self.subjects, tenant, state, step_id)
+
+    async def publish(self, job: OutgoingJob) -> None:
+        """Store a message for an actor.
+
+        Raises:
+            UnavailableError: NATS did not answer; the message may or may not be stored.
+        """
+        await self.jetstream.publish(job.subject, job.payload, job.headers)
 
     async def subscribe_live(
         self, tenant: str, execution: str, on_commit: Callable[[Msg], Awaitable[None]]

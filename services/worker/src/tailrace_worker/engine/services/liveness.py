@@ -14,6 +14,7 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from tailrace_shared.errors import UnavailableError
 from tailrace_shared.subjects import Subjects
 from tailrace_worker.engine.services.actor_job import ActorJob
 
@@ -62,6 +63,17 @@ class LivenessCheck:
         except (nats.errors.Error, TimeoutError):
             return False
         return answer.data == _YES
+
+    async def is_still_driven(self, worker: str, tenant: str, execution: str) -> bool:
+        """Ask again, once a worker that had lost its connection has reconnected.
+
+        Raises:
+            UnavailableError: this worker has no connection itself.
+        """
+        await asyncio.sleep(_SECOND_QUESTION_S)
+        if not self._client.is_connected:
+            raise UnavailableError("no connection to NATS")
+        return await self.is_driven(worker, tenant, execution)
 
     # Attempts of actor nodes
 

@@ -12,16 +12,20 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
+import structlog
 
 from tailrace_shared.estimation import Estimator
 from tailrace_shared.execution.events import Event, ExecutionStarted, StepProgressed
 from tailrace_shared.execution.progress import progress_percent
 from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.process.log_throttle import LogThrottle
 
 _INTERVAL_S: Final = 1.0
 _CPU_SHARE: Final = 0.05
 _SMALL_STEPS: Final = 100
 """Up to so many steps, progress is counted at each report: it takes no time."""
+
+_log = structlog.get_logger(__name__)
 
 
 class Allowance:
@@ -30,6 +34,9 @@ class Allowance:
     Args:
         share: share of one processor, from 0 to 1.
         clock: a monotonic clock, in seconds.
+
+    Attributes:
+        error_log: limits the log lines about estimates that failed.
     """
 
     def __init__(
@@ -38,6 +45,7 @@ class Allowance:
         self._share = share
         self._clock = clock
         self._free_at = 0.0
+        self.error_log = LogThrottle()
 
     @property
     def is_left(self) -> bool:
@@ -98,6 +106,14 @@ class ProgressEstimates:
             events: events about to be appended; started and progress events are changed in place.
             now: seconds since the epoch.
         """
+        try:
+            self._fill_in(events, state, now)
+        except Exception:  # noqa: BLE001
+            # An estimate is optional: its failure must not end a drive and its running attempts.
+            if self._allowance.error_log.is_due():
+                _log.exception("estimate failed", execution=state.execution_id)
+
+    def _fill_in(self, events: Iterable[Event], state: ExecutionState, now: float) -> None:
         for event in events:
             if isinstance(event, ExecutionStarted):
                 event.data.eta_ms = _milliseconds(self._at_start(state, now))
@@ -123,7 +139,13 @@ class ProgressEstimates:
         return None if self._end is None else max(self._end - now, 0.0)
 
     async def _estimate_in_thread(self, state: ExecutionState, now: float) -> None:
-        self._note(await self._allowance.estimate_in_thread(self._estimator, state, now), now)
+        try:
+            seconds = await self._allowance.estimate_in_thread(self._estimator, state, now)
+        except Exception:  # noqa: BLE001 - as in `fill_in`
+            if self._allowance.error_log.is_due():
+                _log.exception("estimate failed", execution=state.execution_id)
+        else:
+            self._note(seconds, now)
 
     def _note(self, seconds: float | None, now: float) -> None:
         self._end = None if seconds is None else now + seconds

@@ -45,6 +45,13 @@ class Statistics:
 
     def note(self, tenant: str, state: ExecutionState) -> None:
         """Add a run that has ended; takes microseconds for each of its steps."""
+        try:
+            self._note(tenant, state)
+        except Exception:  # noqa: BLE001
+            # Statistics are optional: an error must not end the drive.
+            _log.exception("statistics: run not counted", execution=state.execution_id)
+
+    def _note(self, tenant: str, state: ExecutionState) -> None:
         key = (tenant, state.workflow_id)
         delta = self._pending.get(key)
         is_large = len(state.steps) > _LARGE_STEPS

@@ -1,13 +1,20 @@
-"""Run small pieces of work beside the drive of one execution, each retried until it is done."""
+"""Run small pieces of work beside the drive of one execution, each retried until it is done.
+
+A failure never interrupts the drive: the attempts that it runs would run twice. Work that fails
+again and again is given up, and its drive learns of that once it has nothing else to do.
+"""
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
 from tailrace_shared.errors import UnavailableError
-from tailrace_worker.engine.tasks.retry import retry_unavailable
+from tailrace_worker.engine.tasks.retry import retry_forever
+
+_MAX_TRIES: Final = 5
+_FIRST_PAUSE_S: Final = 0.2
 
 _log = structlog.get_logger(__name__)
 
@@ -39,7 +46,7 @@ class BackgroundTasks:
         task.add_done_callback(self._on_done)
 
     def raise_failure(self) -> None:
-        """Raise the first unexpected error of a piece of work, once."""
+        """Raise the first error of work that was given up, once."""
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
@@ -58,15 +65,24 @@ class BackgroundTasks:
         self._is_closed = False
 
     async def _run(self, work: Work) -> None:
-        try:
-            await retry_unavailable(work, lambda: self._is_closed)
-        except UnavailableError:
-            pass  # the next drive starts it again
-        except Exception as error:  # noqa: BLE001 - raised by raise_failure, in the drive
-            _log.warning(
-                "background task failed", error=str(error) or repr(error), **self._log_fields
-            )
-            self._failure = self._failure or error
+        for tries in range(1, _MAX_TRIES + 1):
+            try:
+                await retry_forever(work, lambda: self._is_closed)
+            except UnavailableError:
+                return  # closed; the next drive starts it again
+            except Exception as error:  # noqa: BLE001 - raised by raise_failure, in the drive
+                _log.warning(
+                    "background task failed",
+                    error=str(error) or repr(error),
+                    tries=tries,
+                    **self._log_fields,
+                )
+                if tries == _MAX_TRIES:
+                    self._failure = self._failure or error
+                    return
+                await asyncio.sleep(_FIRST_PAUSE_S * 2 ** (tries - 1))
+            else:
+                return
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

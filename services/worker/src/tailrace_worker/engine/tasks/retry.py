@@ -38,6 +38,12 @@ async def retry_unavailable(
             await asyncio.sleep(_PAUSE_S)
 
 
-async def retry_forever(call: Callable[[], Awaitable[T]]) -> T:
-    """Call, and call again until NATS answers. ``call`` must be idempotent."""
-    return await retry_unavailable(call, timeout_s=math.inf)
+async def retry_forever(
+    call: Callable[[], Awaitable[T]], should_give_up: Callable[[], bool] = lambda: False
+) -> T:
+    """Call, and call again until NATS answers. ``call`` must be idempotent.
+
+    Raises:
+        UnavailableError: ``should_give_up`` returned True.
+    """
+    return await retry_unavailable(call, should_give_up, timeout_s=math.inf)
