@@ -7,23 +7,36 @@ keeps NATS running, ``--duplicates`` delivers jobs twice.
 
 The seed determines what is drawn, not how processes interleave: a failure may need several runs to
 reproduce. The logs of workers stay in the folder that is printed.
+
+``--fault KIND`` runs a campaign on a cluster of three NATS nodes instead (see `fault_campaign.py`):
+``--executions`` executions start over ``--seconds`` seconds on two API replicas and two workers,
+``--clients`` SSE clients are cut all the time, and one fault happens in the middle. ``--fault all``
+runs a round of each kind. It needs root, because it makes namespaces and mounts.
 """
 
 import argparse
 import asyncio
+import contextlib
 import functools
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TextIO
 
 from harness.campaigns.campaign import MIX, Campaign, campaign
+from harness.faults.sandbox import sandboxed
 from harness.generators.random_workflows import Mix, random_workflow
 from harness.nats.server import NatsServer
 from harness.processes.installation import TENANT
+from stress.fault_campaign import Size, problems_of, run_rounds
+from stress.fault_kinds import KINDS
 
 _MAX_NODES = 14
+_PASSED = "passed"
+"""The file in which a sandbox notes the kinds of faults that have passed."""
 _LIMITS = ("queue", "cancel_new", "cancel_running")
 
 
@@ -108,16 +121,78 @@ def arguments_of(line: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--no-nats", action="store_true")
     parser.add_argument("--no-actors", dest="actors", action="store_false")
     parser.add_argument("--duplicates", action="store_true")
+    parser.add_argument("--fault", action="append", choices=["all", *KINDS], default=[])
+    parser.add_argument("--executions", type=int, default=200)
+    parser.add_argument("--clients", type=int, default=50)
+    parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args(line)
 
 
-def main() -> None:
-    """Run the campaign and print its summary."""
+def run_fault_campaigns(arguments: argparse.Namespace, folder: Path) -> int:
+    """Run a round of each kind of fault in sandboxes; returns the number of failed rounds.
+
+    Rounds share a cluster until one fails; the rest continue on a new one.
+    """
+    kinds = list(KINDS) if "all" in arguments.fault else list(arguments.fault)
+    failed = 0
+    options = [
+        *("--seed", str(arguments.seed)),
+        *("--seconds", str(arguments.seconds)),
+        *("--bound", str(arguments.bound)),
+        *("--executions", str(arguments.executions)),
+        *("--clients", str(arguments.clients)),
+    ]
+    while kinds:
+        inside = folder / f"sandbox-{failed}"
+        faults = [option for kind in kinds for option in ("--fault", kind)]
+        command = [sys.executable, "-m", "stress", *options, *faults, "--inside", str(inside)]
+        ended = subprocess.run(sandboxed(command), check=False)
+        if not ended.returncode:
+            break
+        failed += 1
+        passed = len((inside / _PASSED).read_text().splitlines())
+        kinds = kinds[passed + 1 :]
+    return failed
+
+
+async def _run_inside(arguments: argparse.Namespace, passed: TextIO) -> int:
+    """Run rounds in this sandbox until one fails; returns the exit code.
+
+    Args:
+        arguments: the command line.
+        passed: where to note the kinds of faults that have passed.
+    """
+    size = Size(arguments.executions, arguments.clients, arguments.seconds, arguments.bound)
+    kinds = iter(arguments.fault)
+    rounds = run_rounds(arguments.inside, arguments.fault, arguments.seed, size)
+    try:
+        async with contextlib.aclosing(rounds):
+            async for summary in rounds:
+                sys.stdout.write(f"{summary}\n")
+                sys.stdout.flush()
+                passed.write(f"{next(kinds)}\n")
+    except Exception as error:  # noqa: BLE001 - every failure is a result
+        problems = "\n".join(problems_of(error))
+        sys.stdout.write(f"{next(kinds)}: FAILED, see {arguments.inside}\n{problems}\n")
+        return 1
+    return 0
+
+
+def main() -> int:
+    """Run the campaign and print its summary; returns the exit code."""
     arguments = arguments_of()
+    if arguments.inside:
+        arguments.inside.mkdir()
+        with (arguments.inside / _PASSED).open("w") as passed:
+            return asyncio.run(_run_inside(arguments, passed))
     folder = Path(tempfile.mkdtemp(prefix="stress-"))
     sys.stdout.write(f"seed {arguments.seed}, {folder}\n")
+    sys.stdout.flush()
+    if arguments.fault:
+        return run_fault_campaigns(arguments, folder)
     sys.stdout.write(asyncio.run(stress(arguments, folder)) + "\n")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any, Final, TypeVar
@@ -57,6 +57,7 @@ class Campaign:
         site: an installation; its NATS may be killed.
         folder: where steps note their effects.
         source: the source of randomness.
+        tenant: the tenant of all executions.
 
     Attributes:
         workers: the worker processes.
@@ -65,8 +66,11 @@ class Campaign:
         faults: number of injected faults, by kind.
     """
 
-    def __init__(self, site: Installation, folder: Path, source: Random) -> None:
+    def __init__(
+        self, site: Installation, folder: Path, source: Random, tenant: str = TENANT
+    ) -> None:
         self.site = site
+        self.tenant = tenant
         self.folder = folder
         self.source = source
         self.workers: list[Service] = []
@@ -109,8 +113,9 @@ class Campaign:
 
     async def store(self, workflow: Definition) -> str:
         """Store a workflow; returns its id."""
-        stored = await self.insist(lambda: self.site.store(workflow))
-        self._definitions[workflow.id, stored.version] = workflow
+        workflows = self.site.workflows
+        version = await self.insist(lambda: workflows.put(self.tenant, workflow))
+        self._definitions[workflow.id, version] = workflow
         return workflow.id
 
     async def store_children(self) -> None:
@@ -124,7 +129,7 @@ class Campaign:
 
     async def start(self, workflow_id: str, run_input: Any = None) -> str:
         """Start an execution; returns its id."""
-        request = RunRequest(TENANT, workflow_id, "input", run_input, None, new_token())
+        request = RunRequest(self.tenant, workflow_id, "input", run_input, None, new_token())
         state = await self.insist(lambda: self.starter.start(request))
         self.started.append(state.execution_id)
         return state.execution_id
@@ -134,7 +139,7 @@ class Campaign:
         key = new_token()
         matching = self.source.random() < 0.7
         await self.insist(
-            lambda: self.signals.emit(TENANT, PROCEDURE, {"n": 1 if matching else 2}, key)
+            lambda: self.signals.emit(self.tenant, PROCEDURE, {"n": 1 if matching else 2}, key)
         )
 
     async def command(self, execution: str, kind: str) -> bool:
@@ -142,9 +147,9 @@ class Campaign:
         by = Caller("ann", new_token())
         decision = Decision(decision=self.source.choice(["approved", "rejected"]))
         asks: dict[str, Callable[[], Awaitable[Any]]] = {
-            "cancel": lambda: self.commander.cancel(TENANT, execution, "enough", by),
-            "pause": lambda: self.commander.pause(TENANT, execution, "wait", by),
-            "resume": lambda: self.commander.resume(TENANT, execution, by),
+            "cancel": lambda: self.commander.cancel(self.tenant, execution, "enough", by),
+            "pause": lambda: self.commander.pause(self.tenant, execution, "wait", by),
+            "resume": lambda: self.commander.resume(self.tenant, execution, by),
             "resolve": lambda: self._resolve(execution, decision, by),
             "rerun": lambda: self._rerun(execution),
         }
@@ -162,24 +167,24 @@ class Campaign:
         """Send a decision to a step; returns whether the step still waited for one."""
         by = Caller("ann", new_token())
         try:
-            await self.insist(lambda: self.commander.resolve(TENANT, execution, decision, by))
+            await self.insist(lambda: self.commander.resolve(self.tenant, execution, decision, by))
         except IllegalCommandError:
             return False
         return True
 
     async def _resolve(self, execution: str, decision: Decision, by: Caller) -> None:
-        state = (await self.site.log.load(TENANT, execution)).state
+        state = (await self.site.log.load(self.tenant, execution)).state
         waiting = [step.node_id for step in state.steps.values() if awaits_signal(step)]
         if not waiting:
             raise IllegalCommandError("nothing waits")
         node_id = self.source.choice(waiting)
-        await self.commander.resolve(TENANT, execution, decision._replace(node_id=node_id), by)
+        await self.commander.resolve(self.tenant, execution, decision._replace(node_id=node_id), by)
 
     async def _rerun(self, execution: str) -> None:
-        state = (await self.site.log.load(TENANT, execution)).state
+        state = (await self.site.log.load(self.tenant, execution)).state
         nodes = list(self._definitions[state.workflow_id, state.version].nodes)
         from_node = self.source.choice([None, *nodes])
-        again = await self.starter.rerun(TENANT, execution, from_node, new_token())
+        again = await self.starter.rerun(self.tenant, execution, from_node, new_token())
         self.started.append(again.execution_id)
 
     # Faults
@@ -265,7 +270,7 @@ class Campaign:
         commits: dict[str, list[Commit]] = defaultdict(list)
         after, is_more = 0, True
         while is_more:
-            page, is_more = await self.site.log.page(LogFilter(TENANT), after + 1)
+            page, is_more = await self.site.log.page(LogFilter(self.tenant), after + 1)
             for commit in page:
                 commits[commit.execution].append(commit)
                 after = commit.sequence
@@ -308,7 +313,7 @@ class Campaign:
             if any(sign in message.data for sign in signs):
                 seen.add(message.subject.rpartition(".")[2])
 
-        live = self.site.subjects.tenant_live(TENANT)
+        live = self.site.subjects.tenant_live(self.tenant)
         subscription = await self.site.jetstream.client.subscribe(live, cb=collect)
         try:
             yield seen
@@ -347,12 +352,12 @@ class Campaign:
         results = ResultIndex(self.site.jetstream, self.site.subjects)
         deadline = asyncio.get_running_loop().time() + _LIVE_INDEX_TIMEOUT_S
         # An execution leaves the index after its end; after a crash, the next worker removes it.
-        while left := await self.insist(lambda: live.of_tenant(TENANT)):
+        while left := await self.insist(lambda: live.of_tenant(self.tenant)):
             if asyncio.get_running_loop().time() > deadline:
                 break
             await asyncio.sleep(0.2)
         last = last_results(records)
-        indexed = await self.insist(lambda: results.of(TENANT, last))
+        indexed = await self.insist(lambda: results.of(self.tenant, last))
         return [
             *(f"{entry.execution} is live by the index" for entry in left),
             *(
@@ -404,16 +409,23 @@ class Campaign:
 
 @contextlib.asynccontextmanager
 async def campaign(nats: NatsDeployment, folder: Path, seed: int) -> AsyncIterator[Campaign]:
-    """Open a campaign on a dedicated NATS; workers find node functions through PYTHONPATH."""
+    """Open a campaign on a dedicated NATS."""
+    with proof_environment(folder):
+        async with installation(nats, folder) as site:
+            opened = Campaign(site, folder, Random(seed))
+            await opened.store_children()
+            yield opened
+
+
+@contextlib.contextmanager
+def proof_environment(folder: Path) -> Iterator[None]:
+    """Let services find the proof nodes, and these the folder for their effects."""
     paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
     around = {"PROOF_FOLDER": str(folder), "PYTHONPATH": os.pathsep.join(paths)}
     before = {name: os.environ.get(name) for name in around}
     os.environ.update(around)
     try:
-        async with installation(nats, folder) as site:
-            opened = Campaign(site, folder, Random(seed))
-            await opened.store_children()
-            yield opened
+        yield
     finally:
         for name, value in before.items():
             if value is None:

@@ -1,0 +1,151 @@
+"""What the readiness probes of all services say over time, and whether it is the truth."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import httpx
+
+from stress.callers import Outcome
+
+_INTERVAL_S: Final = 0.25
+_TIMEOUT_S: Final = 2.0
+_NOTICE_S: Final = 10.0
+"""Time within which a service must report that it cannot work."""
+_SLACK_S: Final = 2.0
+
+
+class Answer(NamedTuple):
+    """The answer to one probe.
+
+    Attributes:
+        at: the time of the request (monotonic).
+        is_ready: whether it was 200.
+        text: the body; the name of the error if there was no response.
+    """
+
+    at: float
+    is_ready: bool
+    text: str
+
+
+class Probes:
+    """Requests ``/readyz`` of all services, several times a second.
+
+    Args:
+        ports: the port of each service by its name.
+
+    Attributes:
+        answers: the answers of each service.
+    """
+
+    def __init__(self, ports: Mapping[str, int]) -> None:
+        self.answers: dict[str, list[Answer]] = {name: [] for name in ports}
+        self._ports = ports
+
+    async def run(self) -> None:
+        """Probe until cancelled."""
+        async with httpx.AsyncClient(timeout=_TIMEOUT_S) as client:
+            await asyncio.gather(*(self._probe(client, name) for name in self._ports))
+
+    async def _probe(self, client: httpx.AsyncClient, name: str) -> None:
+        while True:
+            at = time.monotonic()
+            try:
+                answer = await client.get(f"http://127.0.0.1:{self._ports[name]}/readyz")
+            except httpx.TransportError as error:
+                found = Answer(at, False, type(error).__name__)
+            else:
+                found = Answer(at, answer.status_code == 200, answer.text)
+            self.answers[name].append(found)
+            await asyncio.sleep(_INTERVAL_S)
+
+    async def all_ready(self, timeout: float) -> None:
+        """Wait until each service has said since the call that it is ready.
+
+        Raises:
+            AssertionError: they do not within ``timeout`` seconds.
+        """
+        began = time.monotonic()
+        while not all(self._is_ready_since(name, began) for name in self._ports):
+            last = {name: answers[-1:] for name, answers in self.answers.items()}
+            assert time.monotonic() < began + timeout, f"not ready {timeout:.0f} s later: {last}"
+            await asyncio.sleep(_INTERVAL_S)
+
+    def _is_ready_since(self, name: str, began: float) -> bool:
+        answers = self.answers[name]
+        return bool(answers) and answers[-1].at >= began and answers[-1].is_ready
+
+    def untrue(self, faults: tuple[float, float], outages: list[tuple[float, float]]) -> list[str]:
+        """Return where a service did not say the truth.
+
+        Args:
+            faults: when the first fault began and the last ended.
+            outages: times in which nothing could be stored.
+        """
+        problems = []
+        for name, answers in self.answers.items():
+            before = [answer for answer in answers if answer.at + _TIMEOUT_S < faults[0]]
+            problems += [
+                f"{name} was not ready before the fault: {answer.text}"
+                for answer in before
+                if not answer.is_ready
+            ]
+            for began, ended in outages:
+                late = [
+                    answer
+                    for answer in answers
+                    if began + _NOTICE_S + _SLACK_S < answer.at < ended and answer.is_ready
+                ]
+                if late:
+                    after = late[-1].at - began
+                    problems.append(f"{name} was ready {after:.1f} s after nothing could be stored")
+        return problems
+
+    def ready_without_success(self, outcomes: Mapping[str, Sequence[Outcome]]) -> list[str]:
+        """Return the services that said that they are ready while all their requests failed.
+
+        Args:
+            outcomes: the outcomes of the requests to each replica.
+        """
+        problems = []
+        for name, requests in outcomes.items():
+            for began, ended in _failing(requests):
+                due = began + _NOTICE_S + _SLACK_S
+                if any(due < it.at < ended and it.is_ready for it in self.answers[name]):
+                    problems.append(
+                        f"{name} was ready while its requests failed for {ended - began:.1f} s"
+                    )
+        return problems
+
+    def longest_unready(self) -> Mapping[str, Any]:
+        """Return the longest time that each service was not ready, in seconds."""
+        found = {}
+        for name, answers in self.answers.items():
+            longest, since = 0.0, None
+            for answer in answers:
+                if answer.is_ready:
+                    since = None
+                elif since is None:
+                    since = answer.at
+                if since is not None:
+                    longest = max(longest, answer.at - since + _INTERVAL_S)
+            found[name] = round(longest, 1)
+        return found
+
+
+def _failing(requests: Sequence[Outcome]) -> list[tuple[float, float]]:
+    """Return the times in which all requests failed, several of them."""
+    found = []
+    failed: list[Outcome] = []
+    for request in sorted(requests, key=lambda outcome: outcome.ended):
+        if not request.is_answered:
+            failed.append(request)
+            continue
+        if len(failed) > 1:
+            found.append((failed[0].began, failed[-1].ended))
+        failed.clear()
+    if len(failed) > 1:
+        found.append((failed[0].began, failed[-1].ended))
+    return found
