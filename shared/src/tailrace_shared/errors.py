@@ -80,11 +80,7 @@ class ScheduleNotFoundError(ServiceError):
 
 
 class InvalidScheduleError(ServiceError):
-    """JetStream refused a schedule.
-
-    Attributes:
-        field: the invalid field, ``cron`` or ``time_zone``.
-    """
+    """JetStream refused a schedule."""
 
     def __init__(self, field: str, description: str) -> None:
         super().__init__(description)

@@ -27,9 +27,6 @@ class RefusedError(TailraceError):
     """The API answered with a problem (RFC 9457).
 
     Attributes:
-        status: the HTTP status.
-        title: the problem's title.
-        detail: the cause of this refusal.
         problems: all invalid places, if the API lists them.
     """
 

@@ -51,7 +51,6 @@ class ExecutionStream:
 
     Attributes:
         last_event_id: the id to resume from; blocks with only an id advance it too.
-        reconnects: the number of lost connections so far.
     """
 
     def __init__(

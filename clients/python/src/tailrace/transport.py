@@ -34,7 +34,6 @@ class Transport:
     """Requests to one API with one token, over persistent connections.
 
     Args:
-        url: base URL of the API.
         token: bearer token; empty without authentication.
         organization: organisation of the requests; empty if the token has only one.
         timeout: longest wait for a response, in seconds.

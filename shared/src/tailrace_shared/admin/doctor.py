@@ -32,8 +32,6 @@ class Finding(msgspec.Struct, frozen=True):
 
     Attributes:
         verdict: ``FAIL`` if an operator must act, ``warn`` if an operator should look.
-        check: the name of the check.
-        detail: what was found, and what to do about it.
     """
 
     verdict: Verdict
@@ -61,7 +59,6 @@ class _Facts:
     """The answers of NATS that several checks use.
 
     Attributes:
-        streams: the answer to ``STREAM.INFO`` of each stream of the topology that exists.
         now: the time of NATS, in seconds since the epoch.
     """
 

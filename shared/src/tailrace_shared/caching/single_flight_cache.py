@@ -18,7 +18,6 @@ class SingleFlightCache(Generic[K, V]):
 
     Args:
         ttl_s: seconds for which a result is valid, counted from when its call began.
-        max_entries: how many results are cached.
     """
 
     def __init__(self, ttl_s: float, max_entries: int = _MAX_ENTRIES) -> None:

@@ -36,7 +36,6 @@ class GateResult(NamedTuple):
     """The result of an attempt to enter.
 
     Attributes:
-        admitted: whether the execution holds a slot.
         holders: the executions that hold one, in the order in which they were admitted.
     """
 
@@ -87,9 +86,7 @@ class ConcurrencyGate:
         """Admit an execution or queue it. Idempotent.
 
         Args:
-            name: the id of the group, within the workflow.
             limit: how many executions of the group may hold a slot at once.
-            execution: the execution that wants a slot.
             waits: False if it must not be queued.
             overtakes: True if later executions replace it: the first in the queue is woken at once.
 

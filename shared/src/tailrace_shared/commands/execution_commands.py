@@ -55,8 +55,6 @@ class Decision(NamedTuple):
 
     Attributes:
         node_id: the step; None for the only one that waits.
-        decision: the decision, such as ``approved``.
-        data: the data that was entered with it.
     """
 
     node_id: str | None = None

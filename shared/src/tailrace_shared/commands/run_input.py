@@ -22,12 +22,7 @@ _INLINE_BYTES: Final = 64 * 1024
 
 
 class InvalidInputError(ServiceError):
-    """An input that its workflow does not accept.
-
-    Attributes:
-        summary: the error without the single problems.
-        problems: every invalid place of the input.
-    """
+    """An input that its workflow does not accept."""
 
     def __init__(self, summary: str, problems: Sequence[Problem]) -> None:
         places = (f"{problem.pointer}: {problem.detail}" for problem in problems)
@@ -46,7 +41,6 @@ class InputCheck:
         """Validate the input of a run.
 
         Args:
-            workflow: the workflow, in the version that will run.
             field: the name of the input in the request body, for error pointers.
 
         Raises:

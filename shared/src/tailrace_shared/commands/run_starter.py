@@ -102,8 +102,6 @@ class RunStarter:
 
         Args:
             execution_id: the child's id, which its parent has recorded.
-            workflow_id: the workflow to run, in its newest version.
-            origin: its parent and depth.
 
         Raises:
             InvalidInputError, WorkflowNotFoundError, InvalidIdError, UnavailableError: as

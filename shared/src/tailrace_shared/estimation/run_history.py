@@ -31,9 +31,6 @@ class RunHistory(msgspec.Struct, omit_defaults=True):
     """The history of whole runs.
 
     Attributes:
-        completed: all runs that completed.
-        failed: all runs that failed.
-        cancelled: all runs that were cancelled.
         minutes: completed, failed and cancelled runs of the last hour, by minute since the epoch.
         durations: sketch of the durations of completed runs, in milliseconds.
         steps: sketch of the durations of successful steps, in milliseconds.
@@ -57,9 +54,7 @@ class FailureCounts(msgspec.Struct, array_like=True):
     """Outcomes of a node other than success at the first attempt.
 
     Attributes:
-        failed: steps that failed for good.
         retries: attempts that were followed by another one.
-        skipped: steps that were skipped.
         lost_ms: total time before the successful attempts started, in milliseconds.
     """
 

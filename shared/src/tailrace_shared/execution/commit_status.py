@@ -18,12 +18,7 @@ STATE: Final = "Tailrace-State"
 
 
 class CommitStatus(NamedTuple):
-    """The status of an execution after a commit.
-
-    Attributes:
-        waits: number of steps that wait for a signal.
-        digest: digest of these steps.
-    """
+    """The status of an execution after a commit."""
 
     status: str
     waits: int = 0

@@ -62,10 +62,8 @@ class StepState(msgspec.Struct):
         due: the time of its timer, in seconds since the epoch.
         output: the output; UNSET while a referenced output (``output_ref``) is not fetched.
         is_remote: whether an actor runs the attempt.
-        waiting: the current wait.
         waiting_since: the timestamp of the event that started the wait for a signal.
         resolution: the signal that was accepted but is not applied yet.
-        items: the items of a map.
         output_omitted: whether the output must be gathered from the items of the map.
         kept_from: the execution whose output a rerun reuses.
         stage: the node's name on the tenant feed.

@@ -22,9 +22,7 @@ class Component(msgspec.Struct, frozen=True):
     """A service process.
 
     Attributes:
-        kind: which service it is.
         id: its id, unique in the installation.
-        version: the version of Tailrace that it runs.
         clock: the time of its machine when it answered, in seconds since the epoch.
     """
 

@@ -40,8 +40,6 @@ async def append(  # noqa: PLR0913 - the parts of a commit
 
     Args:
         stream: the stream that stores ``subject``.
-        subject: the subject of the execution's log.
-        payload: the encoded commit.
         expected: the last sequence on the subject that the caller has seen.
         writer: the id of the appending worker; empty for the API.
         headers: further headers, such as the execution's status after the commit.

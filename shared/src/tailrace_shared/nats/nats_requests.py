@@ -42,11 +42,7 @@ class _Pending(NamedTuple):
 
 
 class RequestMultiplexer:
-    """Sends requests over one connection. Everything runs on that connection's loop.
-
-    Args:
-        timeout: seconds until a request must be answered completely.
-    """
+    """Sends requests over one connection. Everything runs on that connection's loop."""
 
     def __init__(self, client: Client, timeout: float) -> None:
         # A weak reference, or the entry in `_BY_CLIENT` would keep the connection alive.
@@ -81,9 +77,7 @@ class RequestMultiplexer:
         """Send a request with several replies; return the result of ``done``.
 
         Args:
-            subject: the subject to publish on.
             on_reply: called with each reply; sets ``done`` with the last one.
-            done: the future to wait for.
 
         Raises: as :meth:`request`, and the exception of ``done`` or of ``on_reply``.
         """

@@ -30,8 +30,6 @@ class Difference(NamedTuple):
 
     Attributes:
         field: the field, as JetStream names it.
-        found: its value in JetStream.
-        wanted: its value in the topology.
     """
 
     stream: str

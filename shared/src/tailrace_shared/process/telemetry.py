@@ -24,7 +24,6 @@ def configure_logging(
 
     Args:
         service: the name of the service, a field of every line.
-        redact: removes secrets from a finished line.
     """
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,

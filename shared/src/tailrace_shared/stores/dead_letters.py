@@ -36,11 +36,8 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """A dead letter of the stream.
 
     Attributes:
-        sequence: its id.
         subject: the subject that the message came from; a replay publishes it there.
         firing: the id of its firing, if a recurring schedule published it, else empty.
-        headers: the message's own headers.
-        body: the message's body as it was delivered.
     """
 
     sequence: int

@@ -37,7 +37,6 @@ class Swept(NamedTuple):
     """The result of a sweep.
 
     Attributes:
-        deleted: executions that were deleted.
         renewed: executions that have not ended, or whose parent has not, and were kept.
     """
 

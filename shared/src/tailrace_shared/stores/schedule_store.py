@@ -38,7 +38,6 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         cron: a cron line of six fields, ``@every 5m``, or a name like ``@hourly``.
         time_zone: the IANA time zone of a cron line, UTC if None.
-        input: the input of every run.
         created_at: when it was posted, in seconds since the epoch.
     """
 

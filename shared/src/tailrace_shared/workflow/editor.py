@@ -32,7 +32,6 @@ class Canonical(NamedTuple):
     """A converted document.
 
     Attributes:
-        document: the definition, with nodes by id and edges as needs.
         problems: problems with their positions in the editor's document.
         places: maps pointers into ``document`` to pointers into the editor's document.
     """

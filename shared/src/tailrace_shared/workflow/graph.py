@@ -30,7 +30,6 @@ class Graph:
     """A sorted workflow graph.
 
     Attributes:
-        order: all nodes in topological order.
         depth: the length of the longest path to each node.
     """
 

@@ -52,8 +52,6 @@ class NodeType(msgspec.Struct, frozen=True, omit_defaults=True):
     """The declaration of a node type.
 
     Attributes:
-        name: name in definitions.
-        parameters: its parameters by name.
         open: whether it takes further parameters.
         one_of: groups of parameters of which exactly one must be present.
         summary: one sentence for users.

@@ -18,7 +18,6 @@ class Problem(msgspec.Struct, frozen=True):
     """One problem of a document.
 
     Attributes:
-        pointer: JSON Pointer (RFC 6901) to the position.
         detail: what is wrong, and how to correct it.
     """
 
@@ -30,7 +29,6 @@ class ProblemReport:
     """Collects all problems of one document.
 
     Attributes:
-        found: the problems so far.
         places: maps pointers into the canonical document to pointers into the original one.
     """
 

@@ -62,8 +62,6 @@ def board(
     """Return the drawing of a run.
 
     Args:
-        run: the run to draw.
-        lines: the lines to show below the head.
         now: the current time, in seconds since the epoch.
         width: columns of the terminal.
         unicode: whether the terminal can show more than ASCII.

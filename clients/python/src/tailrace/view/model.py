@@ -29,9 +29,6 @@ class Step(msgspec.Struct):
         duration: duration of the last attempt, in seconds, once it has ended.
         due: when a waiting or retrying step continues, in seconds since the epoch.
         wait: kind of the wait: ``time``, ``signal``, ``child`` or ``actor``.
-        waits_for: the wait in words.
-        count: number of items of a map.
-        items: started items of a map, by id.
     """
 
     id: str
@@ -85,7 +82,6 @@ class Run(msgspec.Struct):
     """The state of one run.
 
     Attributes:
-        layers: node ids in topological layers.
         expired: whether the beginning of the log has expired, so steps may be missing.
         is_held: whether a user has paused the run.
         expected_end: end of the run by the server's estimate, in seconds since the epoch.

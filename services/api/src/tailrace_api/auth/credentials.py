@@ -19,7 +19,6 @@ class Credentials(NamedTuple):
     """The credentials of a request.
 
     Attributes:
-        headers: The values of ``Authorization`` headers.
         parameters: The names (in lower case) and values of query parameters.
     """
 

@@ -4,11 +4,7 @@ from tailrace_shared.errors import ServiceError
 
 
 class UnauthorizedError(ServiceError):
-    """A request has no credential, or one that is not accepted (401).
-
-    Attributes:
-        is_invalid: Whether a credential was sent.
-    """
+    """A request has no credential, or one that is not accepted (401)."""
 
     def __init__(self, reason: str, *, is_invalid: bool = True) -> None:
         super().__init__(reason)

@@ -8,7 +8,6 @@ class Block(NamedTuple):
 
     Attributes:
         name: its SSE name; empty for a message without a name.
-        data: JSON.
     """
 
     name: str

@@ -178,7 +178,6 @@ class Dialect:
 
         Args:
             execution: one of ``backfill_executions``.
-            payload: the commit; None if there is no such execution.
 
         Raises:
             msgspec.DecodeError: the payload is not a commit.

@@ -43,8 +43,6 @@ class EncodedCommit:
         sequence: its stream sequence.
         chunk: the frames of all slots of all events, with chunk framing; empty if none is shown.
         ends: for each slot, the offset at which its frame ends.
-        is_last: whether one of its events ends the execution.
-        is_urgent: whether it must be written at once.
     """
 
     sequence: int
@@ -159,12 +157,6 @@ def encode_commit(
     is_newer: bool = False,
 ) -> EncodedCommit:
     """Encode a commit.
-
-    Args:
-        sequence: its stream sequence.
-        payload: a JSON array of events.
-        show: the method that shows events: a state's, or by default the dialect's.
-        is_newer: whether a newer version of Tailrace wrote it.
 
     Raises:
         ILLEGIBLE: the payload is not a commit.

@@ -88,11 +88,7 @@ class PipelineError(msgspec.Struct, frozen=True, rename="camel", tag_field="type
 
 
 class RunCounts:
-    """The status of some pipelines at one position of a tenant's log.
-
-    Args:
-        snapshot: the tenant at that position.
-    """
+    """The status of some pipelines at one position of a tenant's log."""
 
     def __init__(self, pipelines: Iterable[str], snapshot: Snapshot) -> None:
         self._pipelines = tuple(sorted(pipelines))

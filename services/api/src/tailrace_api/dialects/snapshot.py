@@ -25,7 +25,6 @@ class WaitingStep(NamedTuple):
 
     Attributes:
         since: the time of that event (RFC 3339).
-        reason: why it waits.
         triggers: the procedures that can send the signal.
         until: when the wait times out (RFC 3339); None for never.
     """

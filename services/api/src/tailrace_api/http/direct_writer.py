@@ -39,7 +39,6 @@ class DirectWriter(asyncio.Protocol):
 
     Attributes:
         connection: the connection that writes; None until the head of the response is written.
-        is_paused: whether earlier writes have not been taken by the client yet.
     """
 
     __slots__ = ("_connections", "_transport", "connection", "is_paused")

@@ -22,8 +22,6 @@ class PlainWriter:
 
     Attributes:
         connection: the connection that writes; the caller sets it right after construction.
-        is_paused: whether earlier writes have not been sent yet.
-        backlog: the number of bytes not sent yet.
     """
 
     connection: ClientConnection

@@ -27,7 +27,6 @@ class StreamProtocol(BoundedProtocol):
     """The HTTP/1.1 protocol whose responses can take over their connection.
 
     Args:
-        refusals: counts and logs requests that are refused before they are served.
         options: the options of `tailrace_api.http.request_limits` and uvicorn's.
     """
 

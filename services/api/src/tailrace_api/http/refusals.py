@@ -19,7 +19,6 @@ class Refusals:
     credentials at any place.
 
     Args:
-        count: counts a request by its status.
         now: a monotonic clock, in seconds.
     """
 
@@ -32,11 +31,7 @@ class Refusals:
         self._suppressed = 0
 
     def note(self, status: int, reason: str, client: str) -> None:
-        """Count a refused request, and log it unless another was logged within the last second.
-
-        Args:
-            reason: the detail of the answer.
-        """
+        """Count a refused request, and log it unless another was logged within the last second."""
         self._count(status)
         now = self._now()
         if now < self._next_log_at:

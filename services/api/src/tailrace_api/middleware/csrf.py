@@ -78,7 +78,6 @@ def is_trusted_host(host: str, names: Collection[str]) -> bool:
     """Return whether a host name cannot belong to another site's page.
 
     Args:
-        host: The host in the Host header; empty if there is none.
         names: The allowed names beside loopback names; ``*`` allows all.
     """
     if _WILDCARD in names or host in names or _is_loopback(host):
@@ -88,11 +87,7 @@ def is_trusted_host(host: str, names: Collection[str]) -> bool:
 
 
 def is_cross_site(method: str, headers: Mapping[str, str], origins: Collection[str]) -> bool:
-    """Return whether a page of another site sent a request without a preflight.
-
-    Args:
-        origins: The origins whose pages may send it.
-    """
+    """Return whether a page of another site sent a request without a preflight."""
     content_type = headers.get("content-type", "").split(";")[0].strip().lower()
     if method in _SAFE_METHODS or content_type not in _SAFELISTED_TYPES:
         return False

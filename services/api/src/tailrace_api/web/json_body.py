@@ -52,7 +52,6 @@ async def read_document(request: Request, limit: int, *, if_empty: Any = None) -
     """Read and decode the body of a request. The caller handles repeated keys.
 
     Args:
-        limit: The maximum size in bytes.
         if_empty: The value of an empty body; None if a body is required.
 
     Raises:

@@ -41,9 +41,7 @@ class Parameter:
     """A parameter of the query or a header.
 
     Attributes:
-        name: The name as sent.
         type: The type of the decoded value; msgspec must have a JSON Schema for it.
-        description: A sentence for readers of the API description.
         may_be_blank: Whether an empty query parameter counts as absent, as forms send it. Applies
             only to optional parameters whose type has no empty value of its own.
     """
@@ -62,9 +60,6 @@ class Answer:
 
     Attributes:
         type: The body's type, for which msgspec has a JSON Schema; None for no body.
-        description: A sentence for readers of the API description.
-        media_type: The body's media type.
-        headers: The names of the headers that the response carries.
     """
 
     type: Any
@@ -109,15 +104,10 @@ class Operation(Route):
 
     Args:
         method: The HTTP method; ``GET`` includes ``HEAD``.
-        path: The path, with parameters in braces.
         scope: The scope that a token needs; None if the operation is public.
         more_scopes: Further scopes that a token needs.
         summary: A short imperative sentence without a period.
-        answers: The successful responses by status.
-        problems: The error statuses beyond those that any request may get.
         body: The type of the request body, for which msgspec has a JSON Schema; None for no body.
-        is_body_required: Whether a request without a body is refused.
-        parameters: The query and header parameters.
     """
 
     def __init__(  # noqa: PLR0913 - a declaration keeps all its parts in one place
@@ -187,9 +177,7 @@ def operation(
     """Declare that a method of a routes class serves an operation.
 
     Args:
-        path: The path, with parameters in braces.
         summary: The summary; by default the first line of the method's docstring.
-        declaration: The other arguments of ``Operation``.
     """
 
     def declare(handler: _Method) -> _Method:

@@ -160,7 +160,6 @@ class NatsBroker(Broker):
         the same id that is still delayed.
 
         Args:
-            message: the message.
             delay: the minimum delay in milliseconds.
 
         Raises:
@@ -191,7 +190,6 @@ class NatsBroker(Broker):
         """Store many messages, without waiting for each before the next is sent.
 
         Args:
-            messages: the messages.
             delay: the minimum delay of each in milliseconds.
 
         Raises:
@@ -233,7 +231,6 @@ class NatsBroker(Broker):
         the same if the firing is delivered twice.
 
         Args:
-            message: the message.
             pattern: ``@every 5m``, a cron line of six fields (seconds first), or a name like
                 ``@hourly``.
             schedule_id: the id of the schedule; an earlier one with this id is replaced.
@@ -261,7 +258,6 @@ class NatsBroker(Broker):
         """Return an iterator over the messages of a queue.
 
         Args:
-            queue_name: the queue.
             prefetch: the most messages to hold, unless the broker has a ``prefetch`` of its own.
             timeout: milliseconds after which the iterator returns None.
 

@@ -33,7 +33,6 @@ class ConsumerOptions(NamedTuple):
     """The settings of one consumer.
 
     Attributes:
-        pull: the settings of its puller.
         idle_timeout: seconds after which the iterator returns None.
         max_deliveries: deliveries of one message before it becomes a dead letter.
     """
@@ -49,9 +48,6 @@ def jetstream_consumer(
     """Return the configuration of the durable JetStream consumer of a queue's class.
 
     Args:
-        subjects: those of the installation.
-        queue: the queue's name.
-        class_name: the priority class.
         ack_wait: seconds without a heartbeat after which JetStream delivers a message again.
     """
     token = queue_token(queue)
@@ -72,9 +68,6 @@ class NatsConsumer(Consumer):
     """Iterates over the messages of one queue.
 
     Args:
-        connection: the connection to consume over.
-        options: the settings.
-        write_dead_letter: stores a dead letter of this queue.
         take_unsent: returns whether the message that the calling thread has processed left a retry
             or successor unsent.
     """

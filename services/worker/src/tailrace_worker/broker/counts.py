@@ -12,8 +12,6 @@ class QueueCounts:
         enqueued: messages that JetStream confirmed, delayed ones included.
         delivered: messages that arrived in this process, redeliveries included.
         redelivered: messages that arrived and had been delivered before.
-        dead: messages that this process made dead letters.
-        in_flight: messages that this process holds now.
     """
 
     enqueued: int = 0

@@ -76,7 +76,6 @@ class DeadLetterAdmin:
 
         Args:
             queue_name: the queue they came from; None for all queues.
-            limit: the most to return.
             after: the sequence after which to begin.
         """
         return self._call(lambda letters: letters.list(queue_name, limit=limit, after=after))

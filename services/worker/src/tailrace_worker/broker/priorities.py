@@ -44,7 +44,6 @@ class PriorityQueues:
         """Return the class of a message.
 
         Args:
-            message: the message.
             actor: its actor; None if it is not declared in this process.
 
         Raises:

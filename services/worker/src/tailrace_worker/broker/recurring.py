@@ -34,10 +34,7 @@ class RecurringMessages:
         """Store a schedule, or replace the one with the same id.
 
         Args:
-            message: the message to copy.
             pattern: ``@every 5m``, a cron line of six fields, or a name like ``@hourly``.
-            target: the subject of the queue.
-            schedule_id: the id of the schedule within the queue.
             time_zone: the IANA time zone of a cron line; None for UTC.
 
         Raises:

@@ -25,7 +25,6 @@ class StreamWriter:
     """Posts messages and waits for JetStream's confirmation.
 
     Args:
-        connector: opens the connection.
         timeout_s: seconds to wait for a confirmation, a reconnect included.
     """
 
@@ -52,7 +51,6 @@ class StreamWriter:
         """Send a message without waiting; ``confirm`` waits.
 
         Args:
-            publish: the message.
             reserved_bytes: room to leave below NATS's limit.
 
         Raises:

@@ -150,9 +150,6 @@ def make_http_node(allowed: Iterable[Network]) -> Callable[..., Any]:
     """Return the ``http`` node function.
 
     The client ignores the proxies of the environment, which would bypass the address check.
-
-    Args:
-        allowed: networks that it may reach besides public ones.
     """
     client = _Client(
         headers={"accept-encoding": "gzip"},

@@ -57,7 +57,6 @@ class NodeRegistry:
         """Return whether actors run a node type, which this worker itself need not have.
 
         Args:
-            name: the node type.
             published: the node types that all workers have published: ``NodeTypeStore.all()``.
         """
         own = self._by_name.get(name)

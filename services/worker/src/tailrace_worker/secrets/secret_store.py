@@ -30,11 +30,7 @@ class SecretError(ServiceError):
 
 
 class Secrets:
-    """The secrets of one attempt.
-
-    Attributes:
-        redactor: masks them in everything that the attempt returns.
-    """
+    """The secrets of one attempt."""
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self.values = values

@@ -43,7 +43,6 @@ class FreeNames:
     """The names that an expression takes from outside.
 
     Attributes:
-        names: top-level names.
         nodes: ids of the nodes that it names; None if it uses ``nodes`` as a whole.
         loops: its loops, for the cost check.
     """

@@ -30,7 +30,6 @@ class Scope(NamedTuple):
 
     Attributes:
         node: the node, or None outside of nodes.
-        names: the allowed names.
         no_secrets: why secrets are not allowed; empty if they are.
     """
 

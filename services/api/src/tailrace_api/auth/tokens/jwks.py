@@ -37,9 +37,6 @@ class KeySet:
         refresh: The age in seconds at which the set is fetched again in the background.
         cooldown: The minimum time in seconds between the starts of two fetches.
         clock: Returns monotonic seconds.
-
-    Attributes:
-        fetches: The number of fetches so far.
     """
 
     def __init__(

@@ -40,7 +40,6 @@ class Verifier:
 
     Args:
         algorithm: The only accepted algorithm.
-        keys: The trusted keys.
         issuer: The required ``iss``; empty for any.
         audience: The accepted values of ``aud``; empty for any.
         leeway: The accepted clock difference in seconds.

@@ -21,11 +21,7 @@ _TIMEOUT_S: Final = 5.0
 
 
 class Clients(NamedTuple):
-    """Clients of a tenant.
-
-    Attributes:
-        replicas: the number of replicas that replied.
-    """
+    """Clients of a tenant."""
 
     streams: int
     replicas: int

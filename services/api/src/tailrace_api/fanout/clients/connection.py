@@ -44,11 +44,9 @@ class ClientConnection(WheelEntry):
     """One stream of one client.
 
     Args:
-        on_closed: called when the connection is closed.
         until: when the client's token expires, in seconds since the Unix epoch; None for never.
 
     Attributes:
-        topic: the topic that the connection follows.
         ring: the ring to send from; None until the stream is live.
         sequence: the lowest sequence that the next event's commit can have.
         index: the index of the next event in the commit at exactly that sequence.

@@ -33,11 +33,9 @@ class Counts:
 
     Attributes:
         refused: streams refused with a retry delay, by reason.
-        resets: streams that began with a reset.
         events: events written, counted once per client.
         writes: writes that carried them; several events may share one.
         written_bytes: bytes of events written, chunk framing included.
-        slow: streams whose clients are slow now.
         stalls: times a client became slow.
         depth: events of history per stream, for streams that read the log.
         reads: reads of the log for streams.

@@ -8,7 +8,6 @@ class RingBounds(NamedTuple):
 
     Attributes:
         events: events; where events have several slots, slots.
-        bytes: bytes of frames.
     """
 
     events: int
@@ -41,11 +40,8 @@ class StreamLimits(NamedTuple):
     """Resource limits of streams.
 
     Attributes:
-        streams: open streams.
-        tenant_streams: open streams of one tenant.
         reads: queued reads of history, beyond which new streams are refused.
         backlog: bytes buffered for slow clients.
-        ring: capacity of one topic's ring.
         topics: bytes of memory for all topics.
         tenant_topics: bytes of memory for the topics of one tenant.
     """

@@ -24,9 +24,6 @@ class StreamRuntime:
 
     Attributes:
         epoch: the epoch of the log, as far as this process knows.
-        slow_clients: the bytes that slow clients have not read yet.
-        scheduler: runs long work in small steps.
-        wheel: the deadlines of all connections.
         now: the monotonic clock of the wheel, in seconds.
         wall: the wall clock, in seconds since the Unix epoch.
     """

@@ -28,11 +28,7 @@ class WheelEntry:
 
 
 class TimerWheel:
-    """The deadlines of entries, at most one per entry.
-
-    Args:
-        tick: seconds per slot.
-    """
+    """The deadlines of entries, at most one per entry."""
 
     def __init__(self, now: float, *, tick: float, slots: int) -> None:
         self.tick = tick

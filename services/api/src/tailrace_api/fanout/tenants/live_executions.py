@@ -45,12 +45,7 @@ class TenantReads:
     """The reads for one snapshot.
 
     Attributes:
-        query: what the snapshot must contain.
-        end: the end of the tenant's log.
         newest: by execution that may be live, its newest commit up to the end.
-        workflows: by execution, its workflow.
-        results: by workflow in the query, its last result.
-        waiting: by execution, its entries in the waiting index.
     """
 
     tenant: str

@@ -36,12 +36,8 @@ class LiveCommit(NamedTuple):
     """A republished commit.
 
     Attributes:
-        sequence: its stream sequence.
         previous: the stream sequence of its predecessor on the subject; 0 for the first.
-        payload: a JSON array of events.
         stored_at: when JetStream stored it, in seconds since the epoch.
-        workflow: the execution's workflow; empty if an older version wrote the commit.
-        is_newer: whether a newer version of Tailrace wrote it.
     """
 
     execution: str

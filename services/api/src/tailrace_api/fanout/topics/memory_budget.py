@@ -9,11 +9,7 @@ from collections import Counter
 
 
 class TopicRefusedError(Exception):
-    """The memory budget has no room for another topic.
-
-    Attributes:
-        reason: the limit that was reached.
-    """
+    """The memory budget has no room for another topic."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -48,12 +44,7 @@ class MemoryBudget:
 
 
 class MemoryAccount:
-    """The memory of one topic.
-
-    Args:
-        budget: the budget that it counts against.
-        tenant: the topic's tenant.
-    """
+    """The memory of one topic."""
 
     def __init__(self, budget: MemoryBudget, tenant: str) -> None:
         self._budget = budget

@@ -50,11 +50,7 @@ class TopicSources(NamedTuple):
 class Topic:
     """The live end of a part of the log.
 
-    Args:
-        view: the part of the log, and the dialect that shows it.
-
     Attributes:
-        view: the part of the log, and the dialect that shows it.
         ring: the newest commits; None until the topic knows where the log ends.
         state: the state of the dialect at the ring's edge, if it has one.
     """

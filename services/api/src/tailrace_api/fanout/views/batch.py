@@ -14,7 +14,6 @@ class Batch:
 
     Attributes:
         wire: the frames with chunk framing; empty if no event is shown.
-        events: the number of events shown.
         next_sequence: the lowest sequence that the next commit can have.
         last_seen: the position of the last event; None if there is none.
         last_shown: the position of the last event that is shown; None if there is none.

@@ -25,8 +25,6 @@ def curl_of(method: str, path: str, operation: _Json, components: _Json) -> str:
 
     Args:
         path: The path, with parameters in braces.
-        operation: The description of the operation.
-        components: The components that the description refers to.
     """
     streams = any(
         "text/event-stream" in answer.get("content", {})
@@ -51,8 +49,6 @@ def example_of(schema: _Json, components: _Json, depth: int = 0) -> Any:  # noqa
 
     Args:
         schema: The schema. The example matches its shape, but not its patterns.
-        components: The components that the schema refers to.
-        depth: The nesting depth in an enclosing example.
     """
     match schema:
         case {"default": default} if default not in (None, [], {}):

@@ -41,11 +41,7 @@ _Json = Mapping[str, Any]
 
 
 def docs_page(description: _Json) -> str:
-    """Return the page.
-
-    Args:
-        description: The OpenAPI document, as ``openapi`` builds it.
-    """
+    """Return the page."""
     return _Page(description).text()
 
 

@@ -26,12 +26,7 @@ _CALL_MARGIN_S: Final = 10.0
 
 
 class NatsRateLimiterBackend(RateLimiterBackend):
-    """Stores the counts of rate limiters and barriers in NATS.
-
-    Args:
-        broker: the broker whose connection to use.
-        bucket: the bucket's name.
-    """
+    """Stores the counts of rate limiters and barriers in NATS."""
 
     def __init__(self, broker: NatsBroker, *, bucket: str = "rate-limits") -> None:
         self._bucket = BucketConnector(broker.connector, bucket)

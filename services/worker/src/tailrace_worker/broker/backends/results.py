@@ -17,8 +17,6 @@ class NatsResultBackend(ResultBackend):
     """Stores results in NATS. A new result wakes its waiters, so nothing polls.
 
     Args:
-        broker: the broker whose connection to use.
-        bucket: the bucket's name.
         namespace: see :class:`dramatiq.results.ResultBackend`.
         encoder: encodes results; None for Dramatiq's global encoder.
         use_namespace_prefix_keys: see :class:`dramatiq.results.ResultBackend`.
@@ -46,8 +44,6 @@ class NatsResultBackend(ResultBackend):
         """Return a result.
 
         Args:
-            message: the message whose result it is.
-            block: whether to wait for it.
             timeout: milliseconds to wait; ten seconds by default.
 
         Raises:

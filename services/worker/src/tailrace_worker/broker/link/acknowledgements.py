@@ -31,7 +31,6 @@ class Acknowledgements:
     """The messages that this process holds, and acks that the server has not read. On the loop.
 
     Args:
-        link: the connection to NATS.
         ack_wait: seconds without a heartbeat after which JetStream delivers a message again.
     """
 

@@ -13,7 +13,6 @@ class Delivery:
     """One message as JetStream delivered it.
 
     Args:
-        message: the message from NATS.
         on_settled: called once, on the loop, when this process holds the message no longer.
 
     Attributes:

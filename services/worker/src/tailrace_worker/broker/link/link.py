@@ -50,8 +50,6 @@ class Link:
     """A connection to NATS that reconnects by itself. Lives on the loop.
 
     Attributes:
-        client: nats-py's client.
-        jetstream: requests to JetStream over this link.
         disconnected_at: when the connection broke, by the monotonic clock; None while all that a
             break had cost has been sent again (``mark_restored``).
     """
@@ -73,7 +71,6 @@ class Link:
         """Connect.
 
         Args:
-            options: how to.
             name: the name of the connection, for operators of NATS.
             on_reconnect: called after every reconnect; it must return at once.
 

@@ -60,7 +60,6 @@ class LoopThread:
         """Run a coroutine on the loop and return its result.
 
         Args:
-            function: returns the coroutine.
             timeout: seconds to wait for it; None for no limit.
 
         Raises:

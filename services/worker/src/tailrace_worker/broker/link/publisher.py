@@ -34,8 +34,6 @@ class Publish:
     """One message on its way into a stream.
 
     Args:
-        subject: the subject to publish on.
-        payload: the body.
         headers: the headers; a ``Nats-Msg-Id`` is added unless there is one.
         deadline: when to give up, by the monotonic clock.
         on_stored: called on the loop when JetStream has confirmed the message.

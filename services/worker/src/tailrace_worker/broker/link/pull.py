@@ -63,8 +63,6 @@ class PullOptions(NamedTuple):
     """The settings of one puller.
 
     Attributes:
-        queue: the queue's name.
-        stream: the stream that stores it.
         consumers: the configuration of its JetStream consumers, the most urgent first.
         prefetch: the most messages to hold at once, running ones included.
         is_shared: whether ``prefetch`` limits all pullers of this process together.
@@ -100,11 +98,7 @@ class Puller:
     """Supplies one Dramatiq consumer with messages of its queue.
 
     Args:
-        link: the connection to pull over.
-        acknowledgements: the messages that this process holds.
         pullers: the started pullers of this process; this one adds and removes itself.
-        options: the settings.
-        counts: the counts of the queue.
         on_message: called on the loop with each message to be run.
     """
 

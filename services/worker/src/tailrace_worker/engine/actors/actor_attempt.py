@@ -46,7 +46,6 @@ class ActorAttempt:
     """Runs one attempt. Lives on the engine's loop.
 
     Args:
-        services: what the engine's parts share.
         job: the arguments of the message.
         runner: runs synchronous functions on ``thread``.
         thread: the Dramatiq thread that took the message.

@@ -29,11 +29,7 @@ _log = structlog.get_logger(__name__)
 
 
 class ActorRunner:
-    """Runs the attempts that messages bring to this worker.
-
-    Args:
-        services: returns what the engine's parts share, once the engine has started.
-    """
+    """Runs the attempts that messages bring to this worker."""
 
     def __init__(self, settings: WorkerSettings, services: Callable[[], EngineServices]) -> None:
         self._settings = settings

@@ -42,7 +42,6 @@ class LiveLog:
     Attributes:
         state: the execution, kept up to date in place.
         last_writer: the worker that drives it, by the last commit that names a writer.
-        users: number of attempts that share it.
         size: size of the log in bytes, with outputs that are stored outside it.
     """
 

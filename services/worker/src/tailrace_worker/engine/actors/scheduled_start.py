@@ -11,11 +11,7 @@ from tailrace_shared.nats.jobs import RUN_INPUT
 def scheduled_start(
     start_run: Callable[[RunRequest], None],
 ) -> Callable[[str, str, str, str], None]:
-    """Return the actor function.
-
-    Args:
-        start_run: starts a run, once for each idempotency key.
-    """
+    """Return the actor function."""
 
     def start_scheduled(tenant: str, workflow_id: str, schedule_id: str, token: str) -> None:
         message = CurrentMessage.get_current_message()

@@ -40,7 +40,6 @@ class Succeeded:
     """The attempt succeeded.
 
     Attributes:
-        output: the value that the node returned, as JSON values.
         encoded: the output as JSON, if it is too large for an event.
         ref: where the output has been stored.
         sensitive: sensitive places in the output that are known without the definition.
@@ -75,8 +74,6 @@ def end_event(step: StepState, outcome: Outcome, node: Node, now: float, draw: f
     """Return the event that records an attempt's outcome.
 
     Args:
-        step: the step as the attempt left it.
-        outcome: how the attempt ended.
         node: the node, or what a map does for an item.
         now: seconds since the epoch.
         draw: a random number in [0, 1), for the jitter of retries.

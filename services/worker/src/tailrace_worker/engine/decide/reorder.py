@@ -22,7 +22,6 @@ def commute(theirs: Iterable[Event], ours: Sequence[Event]) -> bool:
     """Return whether our events may follow theirs although they were decided before.
 
     Args:
-        theirs: the events that are stored.
         ours: the events that follow from the state without theirs.
     """
     touched: set[str] = set()

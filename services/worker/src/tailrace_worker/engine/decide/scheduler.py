@@ -73,7 +73,6 @@ class Scheduler:
     """Decides for one execution.
 
     Args:
-        plan: the version of the workflow that the execution runs.
         state: the execution by its log; the scheduler keeps it up to date.
     """
 
@@ -114,7 +113,6 @@ class Scheduler:
         """Fold an event into the state and note what it makes possible; returns the event.
 
         Args:
-            event: a decision or a fact.
             output: the output of a step that has completed, if the event only refers to it.
         """
         if self.sensitivity is not None or getattr(event.data, "sensitive", None):

@@ -114,11 +114,7 @@ class SensitivityMarks:
         return limit_pointers([*copied, *self._values.find(value)])
 
     def wait_entry_pointers(self, context: Any) -> list[str]:
-        """Return the sensitive places in a step's entry of the waiting index.
-
-        Args:
-            context: the values that the entry's match names.
-        """
+        """Return the sensitive places in a step's entry of the waiting index."""
         found = [f"/input{place}" for place in self._state.sensitive]
         found += [f"/context/input{place}" for place in self._state.sensitive]
         for step in self._state.steps.values():

@@ -74,8 +74,6 @@ class Sweeper:
     """Sweeps on this worker; a lease lets one worker sweep at a time.
 
     Args:
-        stores: the log, the due and live indexes, and the lease of the sweeping worker.
-        periods: interval and ack wait.
         clock: returns the time in seconds since the epoch.
     """
 

@@ -35,14 +35,11 @@ class Attempt:
     """A running attempt, and the ``ctx`` that the node function gets.
 
     Args:
-        step: the step as it was when the attempt started.
         wake: called on that loop when there are reports to take.
         now: returns the time in seconds since the epoch.
 
     Attributes:
-        is_due: whether there are reports to take now.
         sensitivity: knows the sensitive places of the execution; None if nothing is marked.
-        redactor: redacts the attempt's secrets from its reports.
     """
 
     def __init__(

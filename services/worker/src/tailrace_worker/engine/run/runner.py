@@ -45,10 +45,8 @@ class Runner:
     """Runs attempts: coroutine functions on the loop, synchronous ones in the executor's threads.
 
     Args:
-        registry: the node functions of this worker.
         threads: executes synchronous functions.
         max_output_bytes: the largest output as JSON, in bytes.
-        secrets: resolves the secrets that nodes may use.
     """
 
     def __init__(

@@ -15,7 +15,6 @@ class ActorJob(NamedTuple):
 
     Attributes:
         step_id: the step, which may be an item of a map.
-        attempt: the number of the attempt that is to begin.
     """
 
     tenant: str

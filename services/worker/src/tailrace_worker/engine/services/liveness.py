@@ -35,11 +35,7 @@ class LivenessCheck:
     # Drives
 
     async def answer_for_drives(self, worker: str, is_driving: Callable[[str, str], bool]) -> None:
-        """Answer for the drives of this worker until its connection is closed.
-
-        Args:
-            is_driving: whether it drives an execution (tenant, id).
-        """
+        """Answer for the drives of this worker until its connection is closed."""
 
         async def answer(question: Msg) -> None:
             tenant, _, execution = question.data.decode(errors="replace").partition(".")

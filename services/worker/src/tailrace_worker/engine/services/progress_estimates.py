@@ -82,11 +82,7 @@ class ProgressEstimates:
     """Progress and remaining time of one execution.
 
     Args:
-        estimator: estimates runs of the workflow's version.
         allowance: shared by all executions of the worker.
-
-    Attributes:
-        estimating: the last estimate that was made in a thread.
     """
 
     def __init__(self, estimator: Estimator, nodes: int, allowance: Allowance) -> None:
