@@ -53,7 +53,7 @@ async def test_a_run_is_created_enqueued_and_listed(
         "JOBS": 1,
         "KV_due": 1,
         "KV_live": 1,
-        "KV_runs": 1,
+        "STARTS": 1,
     }
     job = await jetstream.get("JOBS", {"last_by_subj": "tr.jobs.executions"})
     assert job is not None
@@ -77,7 +77,7 @@ async def test_an_idempotency_key_deduplicates_runs(
     again = await http.post(path, content='{"input":{"b":2,"a":1}}', headers=headers)
     assert again.json() == first.json()
     # The run is still queued, so its job is published again: harmless, and a repair.
-    repair = {"JOBS": 1, "KV_due": 1, "KV_live": 1, "KV_runs": 1}
+    repair = {"JOBS": 1, "KV_due": 1, "KV_live": 1}
     assert await taken(jetstream, before) == repair
     other = await http.post(path, json={"input": {"a": 1}}, headers=headers)
     assert other.status_code == 422

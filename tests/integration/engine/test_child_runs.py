@@ -68,7 +68,7 @@ async def test_a_child_runs_output_is_the_steps(site: Installation):
     assert (child.parent.execution_id, child.parent.node_id) == (state.execution_id, "a")
     assert (child.depth, child.input, child.workflow_id) == (1, {"n": 21}, "child")
     # It is a run like any other.
-    listed = {run.execution_id for run in (await site.runs.page("default")).runs}
+    listed = {run.execution_id for run in (await site.stores.run_list.page("default")).runs}
     assert listed == {state.execution_id, child.execution_id}
 
 

@@ -243,12 +243,12 @@ async def test_a_step_that_this_worker_cannot_run_goes_to_one_that_can(site: Ins
     # A run that waits is listed as running, although it holds no worker.
     await site._until(
         [f"$KV.{site.subjects.stream(RUNS)}.>"],
-        lambda: site.runs.page("default"),
+        lambda: site.stores.run_list.page("default"),
         lambda page: [run.status for run in page.runs] == ["running"],
         60,
     )
     old.stop()
-    assert (await site.runs.page("default")).runs[0].status == "running"
+    assert (await site.stores.run_list.page("default")).runs[0].status == "running"
     site.worker(**NODES)
     events = await site.finished(execution)
     assert fold(events).status == "completed"

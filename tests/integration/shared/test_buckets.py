@@ -6,12 +6,9 @@ import msgspec
 import pytest
 
 from tailrace_shared.errors import InvalidIdError, WorkflowNotFoundError
-from tailrace_shared.execution.state import ExecutionState
-from tailrace_shared.ids import new_execution_id
 from tailrace_shared.nats.bucket import Bucket
-from tailrace_shared.nats.topology import DUE, RUNS, WORKFLOWS
+from tailrace_shared.nats.topology import DUE, WORKFLOWS
 from tailrace_shared.stores import workflow_store
-from tailrace_shared.stores.indexes.run_index import RunIndex
 from tailrace_shared.stores.node_type_store import NodeTypeStore
 from tailrace_shared.stores.workflow_store import WorkflowStore
 from tailrace_shared.workflow.definition import Definition, Node
@@ -227,74 +224,6 @@ class TestWorkflowStore:
         for attempt in (store.get(text, "w"), store.get("t", text), store.page(text, limit=1)):
             with pytest.raises(InvalidIdError):
                 await attempt
-
-
-class TestRunIndex:
-    """Run summaries, newest first."""
-
-    @pytest.fixture
-    def index(self, site):
-        return RunIndex(site.jetstream, site.subjects)
-
-    async def put(self, index, *, workflow="w", tenant="t", status="running", execution=None):
-        """Store a run; return its id."""
-        state = ExecutionState(execution or new_execution_id(), workflow, "W", 3, status)
-        state.error = "broke" if status == "failed" else None
-        await index.put(tenant, state)
-        return state.execution_id
-
-    async def test_a_summary_is_that_of_the_newest_state(self, index):
-        execution = await self.put(index)
-        await self.put(index, status="failed", execution=execution)
-        (run,) = (await index.page("t")).runs
-        assert (run.execution_id, run.workflow_id, run.version) == (execution, "w", 3)
-        assert (run.status, run.error) == ("failed", "broke")
-
-    async def test_pages_follow_each_other_without_gap_or_overlap(self, index):
-        """Newest first, even if new runs start meanwhile."""
-        runs = [await self.put(index) for _ in range(23)]
-        seen, cursor = [], None
-        while True:
-            page = await index.page("t", limit=5, cursor=cursor)
-            assert len(page.runs) <= 5
-            seen += [run.execution_id for run in page.runs]
-            await self.put(index)
-            if (cursor := page.cursor) is None:
-                break
-        assert seen == sorted(runs, reverse=True)
-
-    @pytest.mark.parametrize("count", [0, 4, 5, 6])
-    async def test_a_full_last_page_has_no_cursor(self, index, count):
-        for _ in range(count):
-            await self.put(index)
-        page = await index.page("t", limit=5)
-        assert (len(page.runs), page.cursor is not None) == (min(count, 5), count > 5)
-
-    async def test_runs_are_filtered_by_workflow_and_status(self, index):
-        """And always by tenant."""
-        mine = await self.put(index, workflow="a", status="failed")
-        await self.put(index, workflow="a", status="completed")
-        await self.put(index, workflow="b", status="failed")
-        await self.put(index, workflow="a", status="failed", tenant="u")
-        page = await index.page("t", workflow="a", status="failed")
-        assert [run.execution_id for run in page.runs] == [mine]
-        assert (await index.page("v")).runs == []
-        with pytest.raises(InvalidIdError):
-            await index.page(">")
-
-    async def test_a_filter_finds_few_among_many(self, index):
-        """Across several internal reads."""
-        wanted = await self.put(index, status="failed")
-        await asyncio.gather(*(self.put(index) for _ in range(450)))
-        page = await index.page("t", status="failed", limit=1)
-        assert [run.execution_id for run in page.runs] == [wanted]
-
-    async def test_a_run_that_expires_while_it_is_listed_is_left_out(self, site, index):
-        """Its key was listed a moment ago."""
-        execution = await self.put(index)
-        bucket = Bucket(site.jetstream, site.subjects.stream(RUNS))
-        await bucket.delete(f"t.w.{execution}")
-        assert (await index.page("t")).runs == []
 
 
 class TestNodeTypeStore:

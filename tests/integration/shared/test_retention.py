@@ -7,6 +7,7 @@ import pytest
 from tailrace_shared.errors import ExecutionNotFoundError
 from tailrace_shared.execution import events as ev
 from tailrace_shared.ids import new_execution_id
+from tailrace_shared.stores.indexes.start_index import Start
 from tailrace_shared.stores.retention import Swept
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.stores.workflow_store import StoredWorkflow
@@ -34,6 +35,7 @@ class Deletion:
         """Create an execution, as its starter and its driver do."""
         execution = new_execution_id()
         origin = ev.Origin() if parent is None else ev.Origin(parent=ev.Parent(parent, "n"))
+        await self.stores.starts.add("t", "w", Start(execution))
         state = await self.stores.log.create("t", execution, WORKFLOW, None, origin)
         assert state is not None
         await self.stores.runs.put("t", state)
@@ -62,7 +64,8 @@ class Deletion:
 
     async def listed(self):
         """Return the ids of the executions in the list."""
-        return {run.execution_id for run in (await self.stores.runs.page("t", limit=500)).runs}
+        page = await self.stores.run_list.page("t", limit=500)
+        return {run.execution_id for run in page.runs}
 
 
 @pytest.fixture

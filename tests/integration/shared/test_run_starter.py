@@ -31,7 +31,8 @@ class Starter:
     def __init__(self, site):
         self.site = site
         stores = Stores.over(site.jetstream, site.subjects)
-        self.workflows, self.due, self.runs = stores.workflows, stores.due, stores.runs
+        self.workflows, self.due = stores.workflows, stores.due
+        self.run_list = stores.run_list
         self.starter = RunStarter(stores, JobPublisher(site.jetstream, site.subjects))
 
     async def store(self, **nodes):
@@ -72,7 +73,9 @@ async def test_a_started_run_is_due_at_once(starts):
     state = await starts.start({"x": 1})
     assert await starts.dues() == {state.execution_id}
     assert (await starts.site.log.load("t", state.execution_id)).state == state
-    assert [run.execution_id for run in (await starts.runs.page("t")).runs] == [state.execution_id]
+    assert [run.execution_id for run in (await starts.run_list.page("t")).runs] == [
+        state.execution_id
+    ]
     assert await starts.jobs() == 1
 
 

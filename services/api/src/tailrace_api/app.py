@@ -220,7 +220,9 @@ def _operations(
     opening, estimators = Opening(settings, hub), EstimatorCache(stores.stats, _ESTIMATOR_TTL_S)
     return collect_operations(
         WorkflowRoutes(settings, workflows, stores.node_types),
-        ExecutionRoutes(settings, log, workflows, stores.runs, starter, stores.outputs, estimators),
+        ExecutionRoutes(
+            settings, log, workflows, stores.run_list, starter, stores.outputs, estimators
+        ),
         CommandRoutes(settings, commands.executions, starter),
         PausedRoutes(settings, opening, snapshots, commands.executions, starter),
         TenantStreamRoutes(settings, opening),

@@ -8,6 +8,7 @@ published; a second job is harmless.
 
 import asyncio
 import hashlib
+import time
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -23,8 +24,10 @@ from tailrace_shared.errors import (
 )
 from tailrace_shared.execution.events import Origin
 from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.ids import check_id, new_execution_id
 from tailrace_shared.stores.indexes.due_index import NOW
+from tailrace_shared.stores.indexes.start_index import Start
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.workflow.sensitive_fields import sensitive_pointers
@@ -73,9 +76,9 @@ class RunStarter:
     ) -> None:
         self._log = stores.log
         self._workflows = stores.workflows
-        self._runs = stores.runs
         self._due = stores.due
         self._live = stores.live
+        self._starts = stores.starts
         self._keys = stores.idempotency
         self._jobs = jobs
         self._inputs = InputCheck()
@@ -92,8 +95,10 @@ class RunStarter:
             UnavailableError: NATS did not answer; the request may be repeated.
         """
         check_id(request.workflow_id, "workflow")
-        execution_id, workflow = await self._claim(request)
-        return await self._create(request.tenant, execution_id, workflow, request.input)
+        execution_id, workflow, is_repeated = await self._claim(request)
+        return await self._create(
+            request.tenant, execution_id, workflow, request.input, is_repeated=is_repeated
+        )
 
     async def start_child(
         self, tenant: str, execution_id: str, workflow_id: str, run_input: Any, origin: Origin
@@ -147,10 +152,12 @@ class RunStarter:
             raise InvalidInputError(
                 "the execution cannot be run again from there", [Problem("/from_node", detail)]
             )
-        rerun_id = await self._claim_rerun(tenant, original, from_node, key)
+        rerun_id, is_repeated = await self._claim_rerun(tenant, original, from_node, key)
         marks = tuple(original.sensitive)
         origin = Origin(rerun_of=execution_id, from_node=from_node, sensitive=marks)
-        return await self._create(tenant, rerun_id, workflow, original.input, origin)
+        return await self._create(
+            tenant, rerun_id, workflow, original.input, origin, is_repeated=is_repeated
+        )
 
     async def check(self, request: RunRequest) -> None:
         """Check that a run could be started with this request.
@@ -179,10 +186,13 @@ class RunStarter:
         workflow: StoredWorkflow,
         run_input: Any,
         origin: Origin = _NO_ORIGIN,
+        *,
+        is_repeated: bool = False,
     ) -> ExecutionState:
         await asyncio.gather(
             self._due.put(tenant, execution_id, NOW),
             self._live.put(tenant, workflow.definition.id, execution_id),
+            self._add_row(tenant, execution_id, workflow, origin, is_repeated=is_repeated),
         )
         state = await self._log.create(tenant, execution_id, workflow, run_input, origin)
         if state is None:
@@ -194,15 +204,31 @@ class RunStarter:
         await self._publish_first_job(tenant, state)
         return state
 
+    async def _add_row(
+        self,
+        tenant: str,
+        execution_id: str,
+        workflow: StoredWorkflow,
+        origin: Origin,
+        *,
+        is_repeated: bool,
+    ) -> None:
+        """Add the row of the list of runs, unless an earlier copy of the request did so."""
+        if is_repeated and await self._log.last_commit(tenant, execution_id) is not None:
+            return
+        parent = None if origin.parent is None else origin.parent.execution_id
+        created_at = format_timestamp(time.time())
+        start = Start(execution_id, workflow.version, created_at, parent)
+        await self._starts.add(tenant, workflow.definition.id, start)
+
     async def _publish_first_job(self, tenant: str, state: ExecutionState) -> None:
         if state.status == "queued":
-            await asyncio.gather(
-                self._jobs.advance(tenant, state.execution_id), self._runs.put(tenant, state)
-            )
+            await self._jobs.advance(tenant, state.execution_id)
 
-    async def _claim(self, request: RunRequest) -> tuple[str, StoredWorkflow]:
+    async def _claim(self, request: RunRequest) -> tuple[str, StoredWorkflow, bool]:
+        """Return the run's id, its workflow, and whether an earlier request has claimed it."""
         if request.key is None:
-            return new_execution_id(), await self._validate_and_count(request)
+            return new_execution_id(), await self._validate_and_count(request), False
         key = _bucket_key(request.tenant, request.workflow_id, request.key)
         digest = _digest(request.body)
         stored = await self._claim_of(key)
@@ -211,17 +237,17 @@ class RunStarter:
             claim = _Claim(new_execution_id(), workflow.version, digest)
             stored = await self._store_claim(key, claim)
             if stored is claim:
-                return stored.execution_id, workflow
+                return stored.execution_id, workflow, False
         _check_same(stored, digest)
         workflow = await self._workflows.get(request.tenant, request.workflow_id, stored.version)
-        return stored.execution_id, workflow
+        return stored.execution_id, workflow, True
 
     async def _claim_rerun(
         self, tenant: str, original: ExecutionState, from_node: str | None, key: str | None
-    ) -> str:
+    ) -> tuple[str, bool]:
         if key is None:
             await self._count(tenant)
-            return new_execution_id()
+            return new_execution_id(), False
         # No workflow id has a colon, so no start can have this key.
         key = _bucket_key(tenant, f"rerun:{original.execution_id}", key)
         claim = _Claim(new_execution_id(), original.version, _digest({"from_node": from_node}))
@@ -230,7 +256,7 @@ class RunStarter:
             await self._count(tenant, key)
             stored = await self._store_claim(key, claim)
         _check_same(stored, claim.body_sha256)
-        return stored.execution_id
+        return stored.execution_id, stored is not claim
 
     async def _claim_of(self, key: str) -> _Claim | None:
         stored = await self._keys.get(key)

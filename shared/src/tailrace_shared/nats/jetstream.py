@@ -31,11 +31,14 @@ from tailrace_shared.settings import CommonSettings
 
 OLDEST_SERVER: Final = (2, 14)
 EXPECTED_LAST_SUBJECT_SEQUENCE: Final = "Nats-Expected-Last-Subject-Sequence"
+MESSAGE_ID: Final = "Nats-Msg-Id"
 
 _WRONG_LAST_SEQUENCE: Final = {10071, 10164}
 STREAM_NAME_IN_USE: Final = 10058
 STREAM_NOT_FOUND: Final = 10059
 _NO_MESSAGE: Final = 10037
+# A message that is to be deleted does not exist.
+_NOT_DELETED: Final = {10037, 10057}
 # Answers that mean "send it again": no leader is elected yet (10008, 10009), resources are short
 # (10023), a leader of several replicas still stores a message with the same id (10158), or its
 # queue of publishes is full (10167).
@@ -222,6 +225,20 @@ class JetStream:
             _parse_headers(base64.b64decode(message.get("hdrs", ""))),
             message["time"],
         )
+
+    async def delete(self, stream: str, sequence: int) -> None:
+        """Delete one message, if the stream has it. Its bytes are overwritten later.
+
+        Raises:
+            JetStreamError: JetStream refused.
+            UnavailableError: NATS did not answer.
+        """
+        try:
+            body = {"seq": sequence, "no_erase": True}
+            await self.api(f"STREAM.MSG.DELETE.{stream}", body)
+        except JetStreamError as error:
+            if error.code not in _NOT_DELETED:
+                raise
 
     async def read(
         self, stream: str, subject: str, from_sequence: int

@@ -32,6 +32,7 @@ RESULTS: Final = "pipelines"
 KEYS: Final = "keys"
 RATE: Final = "RATE"
 HORIZONS: Final = "horizons"
+STARTS: Final = "STARTS"
 
 TOPOLOGY_VERSION: Final = 2
 """The version that this release describes and prefers. It also runs on version 1."""
@@ -116,6 +117,14 @@ def topology(settings: CommonSettings, version: int = TOPOLOGY_VERSION) -> list[
             allow_direct=True,
         )
 
+    starts = StreamSpec(
+        name=subjects.stream(STARTS),
+        subjects=[f"{prefix}.starts.*.*", f"{prefix}.starts.*.*.*"],
+        num_replicas=replicas,
+        # As long as a start may be repeated by a client that got no answer.
+        duplicate_window=nanoseconds(60),
+        allow_direct=True,
+    )
     return [
         StreamSpec(
             name=subjects.stream(EVENTS),
@@ -154,7 +163,7 @@ def topology(settings: CommonSettings, version: int = TOPOLOGY_VERSION) -> list[
         bucket(LIVE, max_age_seconds=expiry),
         bucket(RESULTS),
         bucket(KEYS),
-        *([bucket(HORIZONS)] if version > 1 else []),
+        *([bucket(HORIZONS), starts] if version > 1 else []),
     ]
 
 

@@ -15,10 +15,12 @@ from tailrace_shared.stores.indexes.due_index import DueIndex
 from tailrace_shared.stores.indexes.live_index import LiveIndex
 from tailrace_shared.stores.indexes.result_index import ResultIndex
 from tailrace_shared.stores.indexes.run_index import RunIndex
+from tailrace_shared.stores.indexes.start_index import StartIndex
 from tailrace_shared.stores.indexes.waiting_index import WaitingIndex
 from tailrace_shared.stores.node_type_store import NodeTypeStore
 from tailrace_shared.stores.output_store import OutputStore
 from tailrace_shared.stores.retention import Retention
+from tailrace_shared.stores.run_list import RunList
 from tailrace_shared.stores.schedule_store import ScheduleStore
 from tailrace_shared.stores.stats_store import StatsStore
 from tailrace_shared.stores.trigger_store import TriggerStore
@@ -40,6 +42,7 @@ class Stores:
     dead_letters: DeadLetters
     queues: FifoQueue
     runs: RunIndex
+    starts: StartIndex
     live: LiveIndex
     results: ResultIndex
     due: DueIndex
@@ -63,6 +66,11 @@ class Stores:
             clock,
         )
 
+    @property
+    def run_list(self) -> RunList:
+        """What reads pages of runs."""
+        return RunList(self.starts, self.runs, self.live, self.log)
+
     @classmethod
     def over(cls, jetstream: JetStream, subjects: Subjects, max_output_bytes: int = 0) -> Self:
         """Return the stores of an installation.
@@ -85,6 +93,7 @@ class Stores:
             dead_letters=DeadLetters(jetstream, subjects),
             queues=FifoQueue(jetstream, subjects),
             runs=RunIndex(jetstream, subjects),
+            starts=StartIndex(jetstream, subjects),
             live=LiveIndex(jetstream, subjects),
             results=ResultIndex(jetstream, subjects),
             due=DueIndex(jetstream, subjects),

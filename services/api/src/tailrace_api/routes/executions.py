@@ -41,8 +41,9 @@ from tailrace_shared.redact.masking import mask_value
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.stores.estimator_cache import EstimatorCache
 from tailrace_shared.stores.execution_log import ExecutionLog
-from tailrace_shared.stores.indexes.run_index import RunIndex, RunSummary
+from tailrace_shared.stores.indexes.run_index import RunSummary
 from tailrace_shared.stores.output_store import OutputStore
+from tailrace_shared.stores.run_list import RunList as RunPages
 from tailrace_shared.stores.workflow_store import WorkflowStore
 from tailrace_shared.workflow.definition import Definition
 
@@ -113,7 +114,7 @@ class ExecutionRoutes:
     settings: ApiSettings
     log: ExecutionLog
     workflows: WorkflowStore
-    runs: RunIndex
+    runs: RunPages
     starter: RunStarter
     outputs: OutputStore
     estimators: EstimatorCache

@@ -1,11 +1,11 @@
 """The run index: one summary for each execution, for lists.
 
 Derived from the log and repairable from it: the service that changes an execution's status writes
-its summary. Execution ids sort by time, so the keys alone give the order of a list.
+its summary. The start index gives the order of a list.
 """
 
-from collections.abc import AsyncIterator, Callable
-from typing import Final, NamedTuple
+from collections.abc import AsyncIterator, Iterable
+from typing import NamedTuple
 
 import msgspec
 
@@ -16,9 +16,6 @@ from tailrace_shared.nats.bucket import Bucket
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.topology import RUNS
 from tailrace_shared.subjects import Subjects
-
-_READ_AHEAD: Final = 200
-_MOST_READ: Final = 10_000
 
 
 class RunSummary(msgspec.Struct, frozen=True):
@@ -52,13 +49,6 @@ class StoredRun(NamedTuple):
     written_at: float
 
 
-class RunPage(NamedTuple):
-    """A page of runs, newest first, and the cursor of the next page, or None."""
-
-    runs: list[RunSummary]
-    cursor: str | None
-
-
 _decode = msgspec.json.Decoder(RunSummary).decode
 
 
@@ -70,20 +60,8 @@ class RunIndex:
 
     async def put(self, tenant: str, state: ExecutionState) -> None:
         """Write the summary of an execution."""
-        summary = RunSummary(
-            execution_id=state.execution_id,
-            workflow_id=state.workflow_id,
-            version=state.version,
-            status=state.status,
-            created_at=state.created_at,
-            started_at=state.started_at,
-            finished_at=state.finished_at,
-            duration_ms=state.duration_ms,
-            error=state.error,
-            parent=None if state.parent is None else state.parent.execution_id,
-        )
         key = f"{check_id(tenant, 'tenant')}.{state.workflow_id}.{state.execution_id}"
-        await self._bucket.put(key, msgspec.json.encode(summary))
+        await self._bucket.put(key, msgspec.json.encode(summary_of(state)))
 
     async def unfinished(self) -> AsyncIterator[tuple[str, RunSummary]]:
         """Read all runs that have not ended, each with its tenant. It reads every summary.
@@ -91,7 +69,7 @@ class RunIndex:
         Raises:
             UnavailableError: NATS did not answer.
         """
-        async for entry, _written_at in self._bucket.scan("*.*.*"):
+        async for entry, _written_at in self._bucket.scan(">"):
             run = _decode(entry.value)
             if run.status not in TERMINAL_STATUSES:
                 yield entry.key.partition(".")[0], run
@@ -102,7 +80,7 @@ class RunIndex:
         Raises:
             UnavailableError: NATS did not answer.
         """
-        async for entry, written_at in self._bucket.scan("*.*.*"):
+        async for entry, written_at in self._bucket.scan(">"):
             tenant = entry.key.partition(".")[0]
             yield StoredRun(tenant, _decode(entry.value), entry.revision, written_at)
 
@@ -123,52 +101,42 @@ class RunIndex:
         """
         await self._bucket.purge(_key_of(run), run.revision)
 
-    async def page(
-        self,
-        tenant: str,
-        *,
-        workflow: str | None = None,
-        status: str | None = None,
-        limit: int = 50,
-        cursor: str | None = None,
-    ) -> RunPage:
-        """Return a page of runs, newest first.
+    async def keys(self, tenant: str, workflow: str | None) -> list[tuple[str, str]]:
+        """Return workflow and execution of all summaries of a tenant, or of one of its workflows.
 
-        Args:
-            tenant: the tenant.
-            workflow: only runs of this workflow.
-            status: only runs in this status.
-            limit: the maximum number of runs.
-            cursor: the last execution id of the preceding page.
-
-        A page may be short, and still have a cursor, if few of very many runs have the status.
+        Raises:
+            UnavailableError: NATS did not answer.
         """
-        pattern = (
-            f"{check_id(tenant, 'tenant')}.{check_id(workflow, 'workflow') if workflow else '*'}.*"
-        )
-        keys = sorted(await self._bucket.keys(pattern), key=_execution_of, reverse=True)
-        if cursor is not None:
-            keys = [key for key in keys if _execution_of(key) < cursor]
-        return await self._collect(keys, lambda run: status is None or run.status == status, limit)
+        which = "*" if workflow is None else check_id(workflow, "workflow")
+        keys = await self._bucket.keys(f"{check_id(tenant, 'tenant')}.{which}.*")
+        return [(parts[1], parts[2]) for key in keys if (parts := key.split("."))]
 
-    async def _collect(
-        self, keys: list[str], wanted: Callable[[RunSummary], bool], limit: int
-    ) -> RunPage:
-        runs: list[RunSummary] = []
-        for start in range(0, min(len(keys), _MOST_READ), _READ_AHEAD):
-            some = keys[start : start + _READ_AHEAD]
-            found = [_decode(entry.value) for entry in await self._bucket.get_many(some)]
-            found.sort(key=lambda run: run.execution_id, reverse=True)
-            runs.extend(run for run in found if wanted(run))
-            if len(runs) > limit:
-                return RunPage(runs[:limit], runs[limit - 1].execution_id)
-        more = len(keys) > _MOST_READ
-        return RunPage(runs, _execution_of(keys[_MOST_READ - 1]) if more else None)
+    async def of(self, tenant: str, runs: Iterable[tuple[str, str]]) -> list[RunSummary]:
+        """Return the summaries of some runs (workflow, execution) that have one, unordered.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        check_id(tenant, "tenant")
+        keys = [f"{tenant}.{workflow}.{execution}" for workflow, execution in runs]
+        return [_decode(entry.value) for entry in await self._bucket.get_many(keys)]
+
+
+def summary_of(state: ExecutionState) -> RunSummary:
+    """Return the summary of an execution."""
+    return RunSummary(
+        execution_id=state.execution_id,
+        workflow_id=state.workflow_id,
+        version=state.version,
+        status=state.status,
+        created_at=state.created_at,
+        started_at=state.started_at,
+        finished_at=state.finished_at,
+        duration_ms=state.duration_ms,
+        error=state.error,
+        parent=None if state.parent is None else state.parent.execution_id,
+    )
 
 
 def _key_of(run: StoredRun) -> str:
     return f"{run.tenant}.{run.summary.workflow_id}.{run.summary.execution_id}"
-
-
-def _execution_of(key: str) -> str:
-    return key.rpartition(".")[2]

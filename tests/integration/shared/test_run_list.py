@@ -1,0 +1,166 @@
+"""Pages of runs, newest first."""
+
+import asyncio
+
+import pytest
+
+from tailrace_shared.errors import InvalidIdError
+from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.ids import new_execution_id
+from tailrace_shared.nats.bucket import Bucket
+from tailrace_shared.nats.topology import RUNS
+from tailrace_shared.stores.indexes.start_index import Start
+from tailrace_shared.stores.stores import Stores
+from tailrace_shared.stores.workflow_store import StoredWorkflow
+from tailrace_shared.workflow.definition import Definition, Node
+
+
+class Pages:
+    """A list of runs, and the stores that it is read from."""
+
+    def __init__(self, site):
+        self.stores = Stores.over(site.jetstream, site.subjects)
+        self.page = self.stores.run_list.page
+
+    async def put(self, *, workflow="w", tenant="t", status="running", execution=None):
+        """Store a run that a worker has begun; return its id."""
+        state = ExecutionState(execution or new_execution_id(), workflow, "W", 3, status)
+        state.error = "broke" if status == "failed" else None
+        if execution is None:
+            await self.stores.starts.add(tenant, workflow, Start(state.execution_id, 3))
+        await self.stores.runs.put(tenant, state)
+        return state.execution_id
+
+    async def queue(self):
+        """Start a run that no worker has begun; return its id."""
+        execution = new_execution_id()
+        await self.stores.starts.add("t", "w", Start(execution, 3))
+        workflow = StoredWorkflow(Definition("w", {"n": Node("log")}), 3)
+        await self.stores.log.create("t", execution, workflow, None)
+        await self.stores.live.put("t", "w", execution)
+        return execution
+
+    async def all(self, **query):
+        """Return the ids on all pages, in order."""
+        seen, cursor = [], None
+        while True:
+            page = await self.page("t", cursor=cursor, **query)
+            seen += [run.execution_id for run in page.runs]
+            if (cursor := page.cursor) is None:
+                return seen
+
+
+@pytest.fixture
+def pages(site):
+    return Pages(site)
+
+
+async def test_a_summary_is_that_of_the_newest_state(pages):
+    execution = await pages.put()
+    await pages.put(status="failed", execution=execution)
+    (run,) = (await pages.page("t")).runs
+    assert (run.execution_id, run.workflow_id, run.version) == (execution, "w", 3)
+    assert (run.status, run.error) == ("failed", "broke")
+
+
+async def test_pages_follow_each_other_without_gap_or_overlap(pages):
+    """Newest first, even if new runs start meanwhile."""
+    runs = [await pages.put() for _ in range(23)]
+    seen, cursor = [], None
+    while True:
+        page = await pages.page("t", limit=5, cursor=cursor)
+        assert len(page.runs) <= 5
+        seen += [run.execution_id for run in page.runs]
+        await pages.put()
+        if (cursor := page.cursor) is None:
+            break
+    assert seen == sorted(runs, reverse=True)
+
+
+@pytest.mark.parametrize("count", [0, 4, 5, 6])
+async def test_a_full_last_page_has_no_cursor(pages, count):
+    for _ in range(count):
+        await pages.put()
+    page = await pages.page("t", limit=5)
+    assert (len(page.runs), page.cursor is not None) == (min(count, 5), count > 5)
+
+
+async def test_runs_are_filtered_by_workflow_and_status(pages):
+    """And always by tenant."""
+    mine = await pages.put(workflow="a", status="failed")
+    await pages.put(workflow="a", status="completed")
+    await pages.put(workflow="b", status="failed")
+    await pages.put(workflow="a", status="failed", tenant="u")
+    page = await pages.page("t", workflow="a", status="failed")
+    assert [run.execution_id for run in page.runs] == [mine]
+    assert (await pages.page("v")).runs == []
+    with pytest.raises(InvalidIdError):
+        await pages.page(">")
+
+
+async def test_a_filter_finds_few_among_many(pages):
+    """Across several internal reads."""
+    wanted = await pages.put(status="failed")
+    await asyncio.gather(*(pages.put() for _ in range(450)))
+    page = await pages.page("t", status="failed", limit=1)
+    assert [run.execution_id for run in page.runs] == [wanted]
+
+
+async def test_a_run_that_expires_while_it_is_listed_is_left_out(site, pages):
+    """Its key was listed a moment ago."""
+    execution = await pages.put()
+    bucket = Bucket(site.jetstream, site.subjects.stream(RUNS))
+    await bucket.delete(f"t.w.{execution}")
+    assert (await pages.page("t")).runs == []
+
+
+async def test_a_run_that_no_worker_has_begun_is_listed(pages):
+    """Without a summary; by its log."""
+    execution = await pages.queue()
+    for status in (None, "queued"):
+        (run,) = (await pages.page("t", status=status)).runs
+        assert (run.execution_id, run.status, run.version) == (execution, "queued", 3)
+        assert run.created_at
+
+
+async def test_a_start_that_was_never_completed_is_left_out(pages):
+    """And one whose execution has been deleted."""
+    await pages.stores.starts.add("t", "w", Start(new_execution_id(), 3))
+    execution = await pages.queue()
+    assert await pages.all() == [execution]
+
+
+async def test_a_run_is_listed_once(pages):
+    """Even if its start was repeated long after the first."""
+    first = await pages.queue()
+    second = await pages.put()
+    await pages.stores.starts.add("t", "w", Start(first, 4), is_backfilled=True)
+    assert await pages.all(limit=5) == [second, first]
+
+
+async def test_runs_from_before_the_index_follow_all_others(pages):
+    old = [new_execution_id() for _ in range(5)]
+    new = [await pages.put() for _ in range(5)]
+    for execution in old:
+        await pages.put(execution=execution)
+        await pages.stores.starts.add("t", "w", Start(execution, 3), is_backfilled=True)
+    for limit in (2, 5, 7, 50):
+        assert await pages.all(limit=limit) == sorted([*old, *new], reverse=True)
+        assert await pages.all(limit=limit, workflow="w") == sorted([*old, *new], reverse=True)
+
+
+async def test_live_runs_are_paged_by_status(pages):
+    paused = []
+    for number in range(23):
+        status = "paused" if number % 2 else "running"
+        execution = await pages.put(status=status)
+        await pages.stores.live.put("t", "w", execution)
+        paused += [execution] if status == "paused" else []
+    assert await pages.all(status="paused", limit=4) == sorted(paused, reverse=True)
+
+
+@pytest.mark.parametrize("status", [None, "paused", "failed"])
+async def test_a_cursor_of_an_older_version_is_refused(pages, status):
+    """It was an execution id."""
+    with pytest.raises(InvalidIdError, match="begin again"):
+        await pages.page("t", status=status, cursor=new_execution_id())
