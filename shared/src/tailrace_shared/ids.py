@@ -9,6 +9,7 @@ from tailrace_shared.errors import InvalidIdError
 
 ID_PATTERN: Final = r"^[A-Za-z0-9_-]{1,64}$"
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_UUID7 = re.compile(r"[0-9a-f]{12}7[0-9a-f]{19}")
 _NODE_TYPE = re.compile(r"(?=.{1,64}\Z)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 _PROCEDURE = re.compile(r"(?=.{1,128}\Z)[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
@@ -46,6 +47,14 @@ def check_id(value: str, what: str) -> str:
 def new_execution_id() -> str:
     """Return a UUIDv7 (RFC 9562); execution ids sort by creation time."""
     return str(uuid_utils.uuid7())
+
+
+def creation_time(execution_id: str) -> float | None:
+    """Return the time in an id of :func:`new_execution_id`, or None for any other id."""
+    digits = execution_id.replace("-", "")
+    if _UUID7.fullmatch(digits) is None:
+        return None
+    return int(digits[:12], 16) / 1000
 
 
 def new_token() -> str:

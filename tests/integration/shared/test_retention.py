@@ -7,7 +7,9 @@ import pytest
 from tailrace_shared.errors import ExecutionNotFoundError
 from tailrace_shared.execution import events as ev
 from tailrace_shared.ids import new_execution_id
-from tailrace_shared.stores.indexes.start_index import Start
+from tailrace_shared.nats.topology import STARTS
+from tailrace_shared.stores import start_pruning
+from tailrace_shared.stores.indexes.start_index import Start, StartIndex
 from tailrace_shared.stores.retention import Swept
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.stores.workflow_store import StoredWorkflow
@@ -30,6 +32,7 @@ class Deletion:
         self.stores = Stores.over(site.jetstream, site.subjects, 1_000_000)
         self.later = 0.0
         self.retention = self.stores.retention(RETENTION_S, lambda: time.time() + self.later)
+        self.pruning = self.stores.start_pruning(RETENTION_S, lambda: time.time() + self.later)
 
     async def started(self, parent=None):
         """Create an execution, as its starter and its driver do."""
@@ -154,3 +157,42 @@ async def test_an_output_survives_as_long_as_its_log(deletion):
     await deletion.stores.outputs.delete("t", first)
     assert await deletion.has(second)
     assert await deletion.site.count(deletion.site.subjects.stream("OUTPUTS")) == 1
+
+
+async def test_the_rows_of_deleted_executions_are_removed(deletion, monkeypatch):
+    """Those of others stay, and are read once in each pass."""
+    stream = deletion.site.subjects.stream(STARTS)
+    ended = [await deletion.ended() for _ in range(30)]
+    waiting = await deletion.started()
+    later = [await deletion.ended() for _ in range(20)]
+    assert await deletion.pruning.sweep() == 0
+    deletion.later = RETENTION_S + 60
+    await deletion.retention.sweep()
+    fresh = [await deletion.started() for _ in range(2)]
+    # They are that much older than their retention when their rows are reached.
+    deletion.later = RETENTION_S - 1
+    assert await deletion.pruning.sweep() == 0
+    deletion.later = RETENTION_S + 60
+    monkeypatch.setattr(start_pruning, "_BATCH", 7)
+    removed = await deletion.pruning.sweep()
+    assert removed == len(ended) + len(later)
+    assert await deletion.site.count(stream) == 1 + len(fresh)
+    assert await deletion.listed() == {waiting, *fresh}
+    reads = []
+    original = deletion.stores.starts.oldest_first
+
+    def oldest_first(_starts, sequence):
+        reads.append(sequence)
+        return original(sequence)
+
+    monkeypatch.setattr(StartIndex, "oldest_first", oldest_first)
+    deletion.later += RETENTION_S / 16
+    assert await deletion.pruning.sweep() == 0
+    assert reads == [await deletion.site.taken(stream) + 1]
+
+
+async def test_a_start_that_was_never_completed_leaves_no_row(deletion):
+    await deletion.stores.starts.add("t", "w", Start(new_execution_id()))
+    deletion.later = RETENTION_S + 60
+    assert await deletion.pruning.sweep() == 1
+    assert await deletion.site.count(deletion.site.subjects.stream(STARTS)) == 0

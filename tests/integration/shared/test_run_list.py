@@ -8,8 +8,9 @@ from tailrace_shared.errors import InvalidIdError
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.ids import new_execution_id
 from tailrace_shared.nats.bucket import Bucket
-from tailrace_shared.nats.topology import RUNS
+from tailrace_shared.nats.topology import RUNS, VERSION_KEY
 from tailrace_shared.stores.indexes.start_index import Start
+from tailrace_shared.stores.start_backfill import backfill_starts
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.workflow.definition import Definition, Node
@@ -164,3 +165,32 @@ async def test_a_cursor_of_an_older_version_is_refused(pages, status):
     """It was an execution id."""
     with pytest.raises(InvalidIdError, match="begin again"):
         await pages.page("t", status=status, cursor=new_execution_id())
+
+
+async def test_before_version_two_all_keys_are_listed(site, pages):
+    """Version 0.2 writes no rows; applying the topology adds them in the order of the ids."""
+    old = [new_execution_id() for _ in range(7)]
+    for number, execution in enumerate(old):
+        await pages.put(execution=execution, workflow=f"w{number % 2}")
+    queued = await pages.queue()
+    between = new_execution_id()
+    await pages.put(execution=between)
+    newest = await pages.put()
+    wanted = [newest, between, queued, *reversed(old)]
+    await set_version(site, 1)
+    assert await Pages(site).all(limit=3) == wanted
+    progress = []
+    added = await backfill_starts(site.jetstream, site.subjects, lambda *at: progress.append(at))
+    assert (added, progress) == (8, [(8, 8)])
+    assert await backfill_starts(site.jetstream, site.subjects, lambda *_: None) == 0
+    await set_version(site, 2)
+    # What version 0.2 started after the first row comes late, but is there.
+    assert await Pages(site).all(limit=3) == [between, newest, queued, *reversed(old)]
+
+
+async def set_version(site, version):
+    """Record the version of the topology."""
+    info = await site.jetstream.api(f"STREAM.INFO.{site.events}")
+    metadata = {k: v for k, v in info["config"]["metadata"].items() if not k.startswith("_nats.")}
+    config = {**info["config"], "metadata": metadata | {VERSION_KEY: str(version)}}
+    await site.jetstream.api(f"STREAM.UPDATE.{site.events}", config)

@@ -121,9 +121,7 @@ async def apply(jetstream: JetStream, changes: Sequence[Change]) -> None:
         TopologyMismatchError: JetStream refused a change, or cannot make it; nothing before it is
             undone.
     """
-    for change in changes:
-        if conflicts := change.conflicts:
-            raise TopologyMismatchError(f"{conflicts[0]}: JetStream cannot change this field")
+    check_possible(changes)
     for change in changes:
         try:
             if change.config is None:
@@ -134,6 +132,17 @@ async def apply(jetstream: JetStream, changes: Sequence[Change]) -> None:
             raise TopologyMismatchError(
                 f"cannot change stream {change.spec.name}: {error}"
             ) from None
+
+
+def check_possible(changes: Iterable[Change]) -> None:
+    """Check that JetStream can carry out a plan.
+
+    Raises:
+        TopologyMismatchError: JetStream cannot change a field.
+    """
+    for change in changes:
+        if conflicts := change.conflicts:
+            raise TopologyMismatchError(f"{conflicts[0]}: JetStream cannot change this field")
 
 
 def differences(spec: StreamSpec, config: dict[str, Any]) -> Iterator[Difference]:

@@ -30,6 +30,7 @@ from tailrace_shared.execution.state import ExecutionState, fold
 from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.nats.fenced_append import VERSION, WRITER, append
 from tailrace_shared.nats.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE, JetStream, StoredMessage
+from tailrace_shared.nats.provision import version_of
 from tailrace_shared.nats.topology import EVENTS
 from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.subjects import LogFilter, Subjects
@@ -116,6 +117,11 @@ class ExecutionLog:
         created = datetime.fromisoformat(info["created"]).timestamp()
         state = info["state"]
         return LogEdge(f"{int(created * 1000):x}", state["first_seq"], state["last_seq"])
+
+    async def topology_version(self) -> int:
+        """Return the version of the topology that was applied last."""
+        info = await self._jetstream.api(f"STREAM.INFO.{self._stream}")
+        return version_of(info["config"])
 
     async def read(
         self, tenant: str, execution: str, from_sequence: int = 1

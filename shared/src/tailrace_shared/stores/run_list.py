@@ -14,7 +14,7 @@ page.
 """
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Final, NamedTuple, cast, get_args
 
 import msgspec
@@ -27,7 +27,7 @@ from tailrace_shared.ids import check_id, is_valid_id
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog
 from tailrace_shared.stores.indexes.live_index import LiveIndex
 from tailrace_shared.stores.indexes.run_index import RunIndex, RunSummary, summary_of
-from tailrace_shared.stores.indexes.start_index import Start, StartIndex, position_of
+from tailrace_shared.stores.indexes.start_index import Start, StartIndex, StartRow, position_of
 
 _READ_AT_ONCE: Final = 200
 _MAX_READ: Final = 10_000
@@ -116,6 +116,21 @@ class RunList:
         at_once = _READ_AT_ONCE if limit is None else min(limit + 1, _READ_AT_ONCE)
         async for rows in self._starts.newest_first(tenant, workflow, at_once, after):
             yield [_Row(row.workflow, row.start, str(row.position)) for row in rows]
+
+    async def existing(self, rows: Sequence[StartRow]) -> set[tuple[str, str]]:
+        """Return those executions (tenant, id) of some rows that exist.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        found: set[tuple[str, str]] = set()
+        for tenant in {row.tenant for row in rows}:
+            own = [(row.workflow, row.start.execution_id) for row in rows if row.tenant == tenant]
+            runs = {run.execution_id for run in await self._runs.of(tenant, own)}
+            rest = [execution for _, execution in own if execution not in runs]
+            runs |= set(await self._log.last_commits(tenant, rest, 0)) if rest else set()
+            found |= {(tenant, execution) for execution in runs}
+        return found
 
     async def _has_all_starts(self) -> bool:
         if time.monotonic() >= self._check_again_at:

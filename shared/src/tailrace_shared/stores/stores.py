@@ -22,6 +22,7 @@ from tailrace_shared.stores.output_store import OutputStore
 from tailrace_shared.stores.retention import Retention
 from tailrace_shared.stores.run_list import RunList
 from tailrace_shared.stores.schedule_store import ScheduleStore
+from tailrace_shared.stores.start_pruning import StartPruning
 from tailrace_shared.stores.stats_store import StatsStore
 from tailrace_shared.stores.trigger_store import TriggerStore
 from tailrace_shared.stores.workflow_store import WorkflowStore
@@ -65,6 +66,10 @@ class Stores:
             seconds,
             clock,
         )
+
+    def start_pruning(self, seconds: float, clock: Callable[[], float]) -> StartPruning:
+        """Return what removes the start rows of deleted executions."""
+        return StartPruning(self.starts, self.run_list, self.leases, seconds, clock)
 
     @property
     def run_list(self) -> RunList:

@@ -250,6 +250,7 @@ class Engine:
         interval = min(settings.sweep_interval, max(settings.events_max_age / 4, 1.0))
         return RetentionSweeper(
             stores.retention(settings.events_max_age, clock),
+            stores.start_pruning(settings.events_max_age, clock),
             IntervalLease(stores.leases, RETENTION_DUTY, interval, clock),
             interval,
         )

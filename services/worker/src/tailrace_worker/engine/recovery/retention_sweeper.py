@@ -9,6 +9,7 @@ import structlog
 
 from tailrace_shared.errors import JetStreamError, UnavailableError
 from tailrace_shared.stores.retention import Retention
+from tailrace_shared.stores.start_pruning import StartPruning
 from tailrace_worker.engine.recovery.interval_lease import IntervalLease
 
 RETENTION_DUTY: Final = "retention"
@@ -23,8 +24,15 @@ class RetentionSweeper:
         interval: the time between two sweeps of the fleet, in seconds.
     """
 
-    def __init__(self, retention: Retention, lease: IntervalLease, interval: float) -> None:
+    def __init__(
+        self,
+        retention: Retention,
+        pruning: StartPruning,
+        lease: IntervalLease,
+        interval: float,
+    ) -> None:
         self._retention = retention
+        self._pruning = pruning
         self._lease = lease
         self._interval = interval
 
@@ -36,6 +44,7 @@ class RetentionSweeper:
                 if not await self._lease.claim():
                     continue
                 swept = await self._retention.sweep()
+                await self._pruning.sweep()
             except (UnavailableError, JetStreamError, msgspec.DecodeError) as error:
                 _log.warning("retention: sweep failed", error=str(error))
                 continue

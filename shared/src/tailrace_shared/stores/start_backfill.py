@@ -1,0 +1,75 @@
+"""Add the start rows of executions that were started without one, by version 0.2.
+
+Their ids sort by time, so the sorted keys of the run index and of the live index are their order.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from tailrace_shared.execution.timestamps import format_timestamp
+from tailrace_shared.ids import creation_time
+from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.nats.topology import LIVE, RUNS
+from tailrace_shared.stores.indexes.start_index import Start, StartIndex
+from tailrace_shared.subjects import Subjects
+
+_AT_ONCE: Final = 500
+
+_Run = tuple[str, str, str]
+
+
+async def backfill_starts(
+    jetstream: JetStream, subjects: Subjects, report: Callable[[int, int], None]
+) -> int:
+    """Add the missing rows; return how many. It may be repeated.
+
+    Args:
+        jetstream: the connection.
+        subjects: the names of the installation.
+        report: called with the number of rows added so far, and of all that are missing.
+
+    Raises:
+        UnavailableError: NATS did not answer; the rows before are added.
+    """
+    starts = StartIndex(jetstream, subjects)
+    runs = {run for name in (RUNS, LIVE) for run in await _keys(jetstream, subjects.stream(name))}
+    first_id = ""
+    async for row in starts.oldest_first(1):
+        runs.discard((row.start.execution_id, row.tenant, row.workflow))
+        if not row.position.is_backfilled and not first_id:
+            first_id = row.start.execution_id
+    missing = sorted(runs)
+    added = 0
+    while some := missing[added : added + _AT_ONCE]:
+        # In the order of the ids: NATS stores the messages of one connection as they are sent.
+        await asyncio.gather(*(_add(starts, run, first_id) for run in some))
+        added += len(some)
+        report(added, len(missing))
+    return added
+
+
+async def _add(starts: StartIndex, run: _Run, first_id: str) -> None:
+    execution, tenant, workflow = run
+    # What was started by version 0.2 after the first row is not older than all rows.
+    is_older = not first_id or execution < first_id
+    created = creation_time(execution)
+    created_at = None if created is None else format_timestamp(created)
+    start = Start(execution, created_at=created_at)
+    await starts.add(tenant, workflow, start, is_backfilled=is_older)
+
+
+async def _keys(jetstream: JetStream, bucket: str) -> Iterable[_Run]:
+    stream, prefix = f"KV_{bucket}", f"$KV.{bucket}."
+    found: list[_Run] = []
+    offset = 0
+    while True:
+        body = {"subjects_filter": f"{prefix}*.*.*", "offset": offset}
+        info = await jetstream.api(f"STREAM.INFO.{stream}", body)
+        page = info["state"].get("subjects") or {}
+        for subject in page:
+            tenant, workflow, execution = subject.removeprefix(prefix).split(".")
+            found.append((execution, tenant, workflow))
+        offset += len(page)
+        if not page or offset >= info.get("total", 0):
+            return found
