@@ -192,7 +192,7 @@ async def test_with_several_waiting_steps_one_must_be_named(
     await wait(log, "approve", "payment")
     answer = await ask("resume", {"decision": "approved"})
     assert answer.status_code == 409
-    assert "name one as node_id: approve, payment" in answer.json()["detail"]
+    assert "choose one with node_id: approve, payment" in answer.json()["detail"]
     rejected = {"node_id": "payment", "decision": "rejected", "data": {"why": "too much"}}
     assert (await ask("resume", rejected)).status_code == 202
     assert (await ask("resume", {"node_id": "approve", "data": {"amount": 5}})).status_code == 202
