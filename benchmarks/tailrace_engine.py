@@ -102,7 +102,7 @@ class Tailrace:
             await subscription.unsubscribe()
 
     async def store(self, name: str, nodes: dict[str, Any]) -> str:
-        """Store a workflow unless it is stored already; returns its id."""
+        """Store a workflow unless it is stored already; return its id."""
         if name not in self._stored:
             await self._site.store(definition(nodes, id=name))
             self._stored.add(name)

@@ -1,4 +1,4 @@
-"""Single-flight: concurrent calls for one key share one task."""
+"""Share one task between concurrent calls for one key (single-flight)."""
 
 import asyncio
 import functools

@@ -62,7 +62,7 @@ class RunDelta:
             self._durations.add(state.duration_ms or 0)
 
     def _add_step(self, step: StepState) -> int:
-        """Add a step; returns the time that it worked, in milliseconds."""
+        """Add a step; return the time that it worked, in milliseconds."""
         node, bracket, _ = step.node_id.partition("[")
         name = items_key(node) if bracket else node
         if step.status == "success":

@@ -85,7 +85,7 @@ class SensitiveValues:
 
 
 def _cut(text: str, word: str) -> int:
-    """Return where the beginning of a word ends the text, or -1."""
+    """Return where a truncated ``word`` begins that the text ends with, or -1."""
     start = word[:MIN_CHARACTERS]
     at = text.find(start, max(0, len(text) - len(word) + 1))
     while at >= 0 and not word.startswith(text[at:]):

@@ -1,4 +1,4 @@
-"""Delete executions once the retention after their end is over.
+"""Delete executions whose retention period, counted from their end, is over.
 
 The bucket of run summaries is read from its oldest entry. An entry is written at every change of
 status, so those of ended executions lie in the order in which the executions ended, and a sweep

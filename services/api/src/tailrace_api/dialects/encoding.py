@@ -1,4 +1,4 @@
-"""The encoding of commits: renders events in a dialect, and frames them for the wire."""
+"""Render the events of commits in a dialect, and frame them for the wire."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

@@ -1,1 +1,1 @@
-"""Fan-out: delivers each commit of the log to every client that follows it."""
+"""Deliver each commit of the log to every client that follows it."""

@@ -1,4 +1,4 @@
-"""The hub: opens and ends the streams of this process, and keeps their topics complete.
+"""Open and end the streams of this process, and keep their topics complete.
 
 It puts fan-out together: the stream runtime, the topic registry, the history and the connections.
 

@@ -1,4 +1,4 @@
-"""The direct writer: a transport's protocol, with nothing between the hub and the socket."""
+"""Write streams directly to the transport, with no layer between the hub and the socket."""
 
 import asyncio
 import socket

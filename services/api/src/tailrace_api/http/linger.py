@@ -1,4 +1,4 @@
-"""A lingering close: ends a connection whose client is still sending.
+"""Close a connection whose client is still sending (a lingering close).
 
 Closing it at once would reset the connection, and the client would lose the answer.
 """

@@ -1,4 +1,4 @@
-"""The plain writer: writes by ASGI, for servers without the extension for direct writes."""
+"""Write streams by plain ASGI, for servers without the extension for direct writes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

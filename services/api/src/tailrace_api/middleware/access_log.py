@@ -1,4 +1,4 @@
-"""The access log: one line and one count for each finished request; answers uncaught errors.
+"""Log and count each finished request, and answer uncaught errors.
 
 A stream that takes over its connection is logged once it is open; the hub counts its end. The query
 string is never logged, because clients that cannot send headers put tokens there.

@@ -1,4 +1,4 @@
-"""The check of query strings: unknown and repeated parameters are refused.
+"""Refuse unknown and repeated query parameters.
 
 A misspelled ``limit`` or ``status`` would otherwise give a wrong result that looks right. Of a
 repeated parameter, one part of a system may read the first value and another the last.

@@ -76,7 +76,7 @@ class Engine:
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
         self._threads = ThreadPoolExecutor(settings.sync_threads, thread_name_prefix="node")
-        self._share = FairShare(settings.worker_threads)
+        self._fair_share = FairShare(settings.worker_threads)
         self._is_draining = False
         self._client: Client
         self._services: EngineServices
@@ -192,7 +192,7 @@ class Engine:
             self._registry.add(emit)
         await services.stores.node_types.publish(function.type for function in self._registry)
         self._tenant_queues = TenantQueues(
-            self._share, services.stores, services.commands.jobs, self._clock.now
+            self._fair_share, services.stores, services.commands.jobs, self._clock.now
         )
         self._background = [
             self._loop.create_task(keep_running(name, run))
@@ -264,8 +264,8 @@ class Engine:
     async def _advance(self, tenant: str, execution: str) -> None:
         """Drive an execution, or put it into its tenant's queue if the tenant has its share."""
         is_driven = self._drives.get(tenant, execution) is not None
-        if is_driven or self._is_draining or self._share.admits(tenant):
-            with self._share.slot(tenant):
+        if is_driven or self._is_draining or self._fair_share.admits(tenant):
+            with self._fair_share.slot(tenant):
                 await self._job_holder.hold(tenant, execution)
             if not self._is_draining:
                 await self._tenant_queues.admit_next(tenant)

@@ -16,7 +16,7 @@ from tailrace_shared.nats.topology import LIVE
 from tailrace_shared.stores.indexes.run_index import RunIndex
 from tailrace_shared.subjects import Subjects
 
-# An entry's key has three tokens, so this is none.
+# Keys of entries have three tokens, so this key cannot be one of them.
 _BACKFILLED: Final = "adopted"
 
 

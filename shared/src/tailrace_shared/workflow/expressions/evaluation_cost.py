@@ -65,11 +65,11 @@ def check_cost(
     if not power:
         return
     elements = _count(context, texts=weaves)
-    turns: dict[int, int] = {}
+    iterations: dict[int, int] = {}
     for depth, path in loops.bodies:
         named = _count({"": _resolve(path, context)}, texts=False)
-        turns[depth] = turns.get(depth, 1) + named
-    if elements**power * math.prod(turns.values()) > MAX_STEPS:
+        iterations[depth] = iterations.get(depth, 1) + named
+    if elements**power * math.prod(iterations.values()) > MAX_STEPS:
         raise ExpressionError(
             f"{source}: too many steps over {elements} values; use a custom node function instead"
         )

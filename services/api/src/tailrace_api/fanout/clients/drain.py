@@ -1,4 +1,4 @@
-"""Drain: end all streams of a stopping process at a limited rate.
+"""End all streams of a stopping process at a limited rate.
 
 Clients whose streams end together reconnect together, and would overload the other replicas. So
 streams end in random order, spread over the available time, each with its own retry delay. A small

@@ -1,4 +1,4 @@
-"""The opening of a stream: from its first byte until it is live.
+"""Open a stream: write its beginning, replay history, and join the live topic.
 
 A stream begins with history. When the history is exhausted and the execution has not ended, the
 connection joins the topic and reads history again up to the floor of the topic's ring. Commits

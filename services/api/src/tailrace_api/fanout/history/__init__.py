@@ -1,1 +1,1 @@
-"""History: events that a client receives from the log before its topic's ring takes over."""
+"""Send a client the events of the log that precede those in the ring of its topic."""

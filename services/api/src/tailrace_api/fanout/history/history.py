@@ -1,4 +1,4 @@
-"""History: everything that a connection reads from the log before it follows a topic's ring."""
+"""All that a connection reads from the log before it follows the ring of a topic."""
 
 from collections.abc import AsyncIterator
 

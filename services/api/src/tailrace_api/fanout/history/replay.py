@@ -1,4 +1,4 @@
-"""Replay: pages of history from the log, with single-flight reads and a short cache.
+"""Read pages of history from the log, with single-flight reads and a short cache.
 
 Ten thousand clients that lost one replica reconnect to another within seconds, most of them with
 one of a few positions. Callers that request a page while it is being read, or shortly afterwards,

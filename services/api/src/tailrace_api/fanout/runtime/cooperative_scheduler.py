@@ -1,4 +1,4 @@
-"""Cooperative scheduling: runs long work in small steps so that the event loop stays responsive.
+"""Run long work in small steps, so that the event loop stays responsive.
 
 A broadcast to ten thousand connections is ten thousand writes. In one go they would block
 everything else for as long as they take, including the commits that arrive meanwhile. So work is an

@@ -1,4 +1,4 @@
-"""The slow-client buffer: accounts for bytes that slow clients have not read yet.
+"""Account for bytes that slow clients have not read yet, and limit them.
 
 A broadcast is one bytes object in memory, however many clients have not read it. So each object
 counts once.

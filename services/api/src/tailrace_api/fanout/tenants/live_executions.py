@@ -1,4 +1,4 @@
-"""The status of live executions: by their newest commits, or by their logs if those do not tell."""
+"""Read the status of live executions from their newest commits or, if needed, their logs."""
 
 import asyncio
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""The memory budget: limits what topics hold in memory, per tenant and for the whole process.
+"""Limit the memory of topics, per tenant and for the whole process.
 
 The memory of a topic depends on what happens, not only on what clients request. So when the budget
 is used up, new topics are refused, existing rings evict what has been sent, and a topic whose state

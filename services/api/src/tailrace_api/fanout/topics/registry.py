@@ -1,4 +1,4 @@
-"""The topic registry: creates topics on demand, shares them, and closes those without followers."""
+"""Create topics on demand, share them, and close those without followers."""
 
 import asyncio
 from collections.abc import Iterable

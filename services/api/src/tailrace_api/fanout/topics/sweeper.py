@@ -1,4 +1,4 @@
-"""Sweeps: write what is new in a ring to the followers of its topic.
+"""Write new blocks of a ring to the followers of its topic, in sweeps.
 
 A sweep brings each follower up to the ring's edge at the time of its turn. Commits that arrive
 during a sweep are joined to those that are still to be written, so under load the number of writes

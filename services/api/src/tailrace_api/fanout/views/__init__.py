@@ -1,1 +1,1 @@
-"""Views: a part of the log as a dialect shows it. Pure."""
+"""The views that streams show (a part of the log in one dialect), and batches of them. Pure."""

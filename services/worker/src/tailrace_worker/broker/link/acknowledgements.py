@@ -1,4 +1,4 @@
-"""The messages that this process holds: heartbeats while they run, acknowledgements afterwards.
+"""Send heartbeats for running messages, and acknowledge finished ones.
 
 From its arrival to its acknowledgement a message is *held*. A heartbeat extends its ack wait three
 times per ack wait, for as long as its actor takes. A process that dies stops its heartbeats, and
@@ -119,6 +119,6 @@ class Acknowledgements:
             except (TimeoutError, nats.errors.Error, OSError):
                 is_read = False
             if not is_read:
-                return  # a reconnect sends them again
+                return  # unconfirmed ones are sent again after a reconnect
             for reply in sent:
                 del self._unconfirmed[reply]

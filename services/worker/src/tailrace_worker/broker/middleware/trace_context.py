@@ -1,4 +1,4 @@
-"""Trace context: the actor of a message continues the trace of the code that enqueued it.
+"""Let the actor of a message continue the trace of the code that enqueued it.
 
 The W3C ``traceparent`` (and ``tracestate``) travel in the message's options, so that retries,
 pipelines and dead letters keep them, and in the NATS headers. The broker does not interpret them:

@@ -32,7 +32,7 @@ class MapProgress:
         return len(self._known)
 
     def note(self, item: StepState) -> bool:
-        """Take an item's state into account; returns whether it has just been settled."""
+        """Update the counts by an item's state; return whether the item has just been settled."""
         is_new = item.node_id not in self._known
         was_open = is_new or item.node_id in self._open
         self._known.add(item.node_id)

@@ -110,7 +110,7 @@ class Scheduler:
     # What has happened
 
     def record(self, event: Event, output: Any = msgspec.UNSET) -> Event:
-        """Fold an event into the state and note what it makes possible; returns the event.
+        """Fold an event into the state and note what it makes possible; return the event.
 
         Args:
             output: the output of a step that has completed, if the event only refers to it.

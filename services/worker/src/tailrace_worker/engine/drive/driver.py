@@ -227,7 +227,7 @@ class Drive:
             facts = self._collect_facts()
 
     async def _turn(self, facts: list[Event], decide: _Decide) -> bool:
-        """Commit facts and what follows from them; returns whether there is more to decide."""
+        """Commit facts and what follows from them; return whether there is more to decide."""
         while True:
             batch, more = decide(facts)
             self._estimates.fill_in(batch, self._scheduler.state, self._services.now())
@@ -284,7 +284,7 @@ class Drive:
         return [*facts, *interrupted], False
 
     async def _wait_or_leave(self) -> DriveResult | None:
-        """Wait until something happens; returns a result if the drive should end instead."""
+        """Wait until something happens; return a result if the drive should end instead."""
         if self._is_draining:
             if self._attempts and not self._grace_expired:
                 await self._wait(None)

@@ -56,7 +56,7 @@ class Lifecycle:
         self.plan: Plan | None = None
 
     async def begin(self, state: ExecutionState, plan: Plan) -> DriveResult | None:
-        """Admit an execution that has not started; returns a result if it may not start now."""
+        """Admit an execution that has not started; return a result if it may not start now."""
         if state.status != "queued" or state.cancel is not None:
             return None
         try:

@@ -59,7 +59,7 @@ class LocalAttempts:
         return self._services.runner.is_instant(self.scheduler.plan.step(step_id))
 
     def run_instant(self, step_id: str) -> list[Event]:
-        """Run a step without effects; returns its end, or nothing if it must be launched."""
+        """Run a step without effects; return its end, or nothing if it must be launched."""
         attempt = self._attempt(step_id)
         planned = self.scheduler.plan.step(step_id)
         outcome = self._services.runner.run_instant(planned, self.scheduler.state, attempt)
@@ -94,7 +94,7 @@ class LocalAttempts:
         return [step.node_id for step in self.scheduler.attended if step.node_id not in known]
 
     async def interrupt(self, grace: float) -> list[Event]:
-        """Interrupt all attempts; returns the facts of those that ended by themselves.
+        """Interrupt all attempts; return the facts of those that ended by themselves.
 
         Args:
             grace: seconds that functions which observe the cancellation have to end.

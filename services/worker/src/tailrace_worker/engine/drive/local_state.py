@@ -102,7 +102,7 @@ class LocalState:
         await self._apply(commits)
 
     async def append(self, batch: list[Event]) -> tuple[int, WrongLastSequenceError | None]:
-        """Append a turn; returns how many events are stored, and the lost fence if not all are."""
+        """Append a turn; return how many events are stored, and the lost fence if not all are."""
         stored = 0
         while True:
             try:

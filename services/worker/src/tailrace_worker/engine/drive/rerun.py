@@ -53,12 +53,12 @@ async def kept_steps(
     ]
     try:
         await services.stores.outputs.fetch(original, [step.node_id for step in wanted])
-        return [await _kept(services, tenant, rerun, step) for step in wanted]
+        return [await _kept_completion(services, tenant, rerun, step) for step in wanted]
     except (OutputNotFoundError, OutputTooLargeError) as error:
         raise ExecutionNotFoundError(str(error)) from error
 
 
-async def _kept(
+async def _kept_completion(
     services: EngineServices, tenant: str, rerun: ExecutionState, step: StepState
 ) -> Event:
     stamp = format_timestamp(services.now())

@@ -104,7 +104,9 @@ class WaitEffects:
             self._registered[waiting.node_id] = waiting
 
     def update(self, scheduler: Scheduler, since: int = 1) -> None:
-        """Do what steps that have begun to wait need, and undo it for steps that have ended.
+        """Register steps that have begun to wait, and unregister those that have ended.
+
+        Registering a step adds its index entry, starts its child run or sends its actor message.
 
         Args:
             scheduler: knows the steps that have changed.

@@ -52,7 +52,7 @@ class TenantQueues:
         jobs: JobPublisher,
         now: Callable[[], float],
     ) -> None:
-        self._share = share
+        self._fair_share = share
         self._queue = stores.queues
         self._leases = stores.leases
         self._due = stores.due
@@ -77,7 +77,7 @@ class TenantQueues:
 
     async def admit_next(self, tenant: str) -> bool:
         """Publish a job for the first in a tenant's queue, if the tenant may take one more slot."""
-        may_have = tenant in self._tenants and self._share.admits(tenant)
+        may_have = tenant in self._tenants and self._fair_share.admits(tenant)
         return may_have and await self._admit(tenant)
 
     async def run(self) -> None:
@@ -90,7 +90,7 @@ class TenantQueues:
 
     async def admit_waiting(self) -> None:
         """Admit only as many as there are free slots: others would lose their turn."""
-        free = self._share.free
+        free = self._fair_share.free
         for tenant in random.sample(sorted(self._tenants), len(self._tenants)):
             for _ in range(min(free, _MAX_ADMITTED_AT_ONCE)):
                 if not await self.admit_next(tenant):

@@ -131,7 +131,7 @@ class Sweeper:
         yield batch
 
     async def _examine(self, due: Due, oldest_waiting: float | None) -> bool:
-        """Enqueue an overdue execution if its job is lost; returns whether it was."""
+        """Enqueue an overdue execution if its job is lost; return whether it was."""
         if oldest_waiting is not None and oldest_waiting <= max(due.by, due.written_at) + GRACE_S:
             return False
         try:

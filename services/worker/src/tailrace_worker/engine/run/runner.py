@@ -131,7 +131,7 @@ class Runner:
         return await loop.run_in_executor(self._threads, self._call_to_outcome, call, node)
 
     def _call_to_outcome(self, call: _Call, node: PlannedNode) -> Outcome:
-        """Run a call in a thread; returns an outcome, as a future cannot hold a StopIteration."""
+        """Run a call in a thread; return an outcome, as a future cannot hold a StopIteration."""
         try:
             return _outcome(call(), self._max_output_bytes, call.redactor)
         # Any exception of a node is the end of its attempt, SystemExit included.

@@ -1,7 +1,8 @@
-"""Cache what a worker knows of executions that it has just left.
+"""The cache of executions that a worker has stopped driving, with a TTL and a memory limit.
 
-An execution that waits costs no memory for long. But one whose steps are completed elsewhere, one
-after the other, may come back a thousand times, and must not be read from its beginning each time.
+Other workers may complete the steps of an execution one after the other, such as the items of a
+map of actors. Its job then returns for each of them. With the cache, the log is not read from its
+beginning each time.
 """
 
 from typing import Any, Final

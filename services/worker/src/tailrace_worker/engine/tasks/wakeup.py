@@ -4,10 +4,10 @@ import asyncio
 
 
 class WakeUp:
-    """An event whose waits may also end at a time, or after a long silence. For one event loop.
+    """An event for one event loop, whose waits also end after a delay or after a long silence.
 
     Args:
-        silence_s: seconds without :meth:`set` after which a silence counts as long.
+        silence_s: seconds of a wait without :meth:`set` that count as a long silence.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, silence_s: float) -> None:
@@ -36,7 +36,7 @@ class WakeUp:
             self._silence_timer = None
 
     async def wait(self, delay: float | None, *, notice_silence: bool) -> bool:
-        """Wait until it is set. Returns True if a long silence has set it.
+        """Wait until it is set; return whether a long silence has set it.
 
         Args:
             delay: seconds after which it is set anyway; None for no limit.
