@@ -86,7 +86,7 @@ async def _repeat(opened: Campaign, until: float) -> None:
 
 
 async def stress(arguments: argparse.Namespace, folder: Path) -> str:
-    """Run the campaign; returns a summary."""
+    """Run the campaign; return a summary."""
     with NatsServer(folder / "nats") as server:
         async with campaign(server, folder, arguments.seed) as opened:
             for _ in range(arguments.workers):
@@ -129,7 +129,7 @@ def arguments_of(line: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def run_fault_campaigns(arguments: argparse.Namespace, folder: Path) -> int:
-    """Run a round of each kind of fault in sandboxes; returns the number of failed rounds.
+    """Run a round of each kind of fault in sandboxes; return the number of failed rounds.
 
     Rounds share a cluster until one fails; the rest continue on a new one.
     """
@@ -156,7 +156,7 @@ def run_fault_campaigns(arguments: argparse.Namespace, folder: Path) -> int:
 
 
 async def _run_inside(arguments: argparse.Namespace, passed: TextIO) -> int:
-    """Run rounds in this sandbox until one fails; returns the exit code.
+    """Run rounds in this sandbox until one fails; return the exit code.
 
     Args:
         arguments: the command line.
@@ -179,7 +179,7 @@ async def _run_inside(arguments: argparse.Namespace, passed: TextIO) -> int:
 
 
 def main() -> int:
-    """Run the campaign and print its summary; returns the exit code."""
+    """Run the campaign and print its summary; return the exit code."""
     arguments = arguments_of()
     if arguments.inside:
         arguments.inside.mkdir()

@@ -61,7 +61,7 @@ class Callers:
         await self._client.aclose()
 
     async def start(self, workflow: str, run_input: Any) -> str:
-        """Start an execution; returns its id."""
+        """Start an execution; return its id."""
         began = time.monotonic()
         path = f"/api/v1/workflows/{workflow}/runs"
         answer = await self._until_answered("POST", path, {"input": run_input})

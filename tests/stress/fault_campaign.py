@@ -142,7 +142,7 @@ class Round:
         ]
 
     async def run(self) -> str:
-        """Run the round; returns a summary.
+        """Run the round; return a summary.
 
         Raises:
             AssertionError: something was wrong.

@@ -1,4 +1,4 @@
-"""What the readiness probes of all services say over time, and whether it is the truth."""
+"""The answers of all readiness probes over time, compared with what requests experience."""
 
 import asyncio
 import time

@@ -57,7 +57,7 @@ class Reader:
                 return
 
     async def _connection(self) -> bool:
-        """Read one connection until it is cut; returns whether the stream has ended."""
+        """Read one connection until it is cut; return whether the stream has ended."""
         port = self._source.choice(self._ports)
         headers = {"x-organization-id": self._tenant}
         client = SseClient(port, self.path, last_event_id=self.last_event_id, headers=headers)

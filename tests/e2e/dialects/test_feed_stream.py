@@ -97,8 +97,8 @@ async def test_orders_go_through_their_stages(stage: TenantClient):
     assert "shop is" in error["error"]
 
 
-async def test_a_resume_goes_on_at_any_id_on_another_replica(stage: TenantClient):
-    """Also between the two blocks of one event."""
+async def test_another_replica_resumes_after_any_id(stage: TenantClient):
+    """An id between the two blocks of one event works too."""
     await stage.store("order", ORDER)
     async with stage.stream(PATH) as stream:
         await greeted(stage, stream)
@@ -116,8 +116,8 @@ async def test_a_resume_goes_on_at_any_id_on_another_replica(stage: TenantClient
         assert logged_events(rest) == everything[number:]
 
 
-async def test_hearts_beat_regularly_and_say_when(stage: TenantClient):
-    """In comments."""
+async def test_heartbeats_are_regular_and_carry_their_time(stage: TenantClient):
+    """The time is in a comment of the stream."""
     async with stage.stream(PATH) as stream:
         await greeted(stage, stream)
         words = [comment.split() for comment in await stream.beaten(times=2)]

@@ -27,7 +27,7 @@ def by_topic(events: list[SseEvent]) -> dict[str, list[tuple[str, Any]]]:
 
 
 async def said(reader: StreamReader, topic: str, name: str) -> list[SseEvent]:
-    """Read until a topic has said something; returns all that has been read."""
+    """Read until a topic has said something; return all that has been read."""
     events = [await reader.next()]
     while (events[-1].type, events[-1].json()["event"]) != (topic, name):
         events.append(await reader.next())
@@ -80,8 +80,8 @@ async def test_each_topic_begins_and_goes_on_as_it_would_alone(stage: TenantClie
     assert everything == await log_of(stage, first)
 
 
-async def test_a_resume_goes_on_at_any_id_on_another_replica(stage: TenantClient):
-    """For any order of topics: without snapshots, and with all later events."""
+async def test_another_replica_resumes_after_any_id(stage: TenantClient):
+    """A resumed stream has no snapshots and all later events, for any order of topics."""
     await stage.store("order", ORDER)
     first = await stage.execute("order")
     await paused(stage, first)
@@ -159,8 +159,8 @@ async def test_an_ended_run_is_backfilled_and_the_stream_continues(stage: Tenant
         (",".join(f"execution:e{n}" for n in range(9)), ["topics: 9 are more than 8"]),
     ],
 )
-async def test_what_is_no_topic_is_refused(stage: TenantClient, topics: str, words: list[str]):
-    """As a problem that names the field, before there is a stream."""
+async def test_an_unknown_topic_is_refused(stage: TenantClient, topics: str, words: list[str]):
+    """The problem names the field, and no stream begins."""
     answer: httpx.Response = await stage.http.get(PATH + topics)
     assert answer.status_code == 400
     assert answer.headers["content-type"] == "application/problem+json"

@@ -41,7 +41,7 @@ def changes(events: list[SseEvent]) -> list[tuple[str, str, str]]:
 
 
 async def test_the_list_follows_pauses_signals_and_cancellations(stage: TenantClient):
-    """By the commands of its own page, and by triggers."""
+    """The signals are commands of the page and triggers."""
     await stage.store("order", ORDER, name="Order Processing")
     async with stage.stream(PATH) as stream:
         assert await opened(stream) == {"pausedWorkflows": []}
@@ -158,8 +158,8 @@ def apply(known: set[tuple[str, str]], event: SseEvent) -> None:
         known.difference_update({key for key in known if key[0] == execution})
 
 
-async def test_a_resume_goes_on_at_any_id_on_another_replica(stage: TenantClient):
-    """Without a list, and with all that came after the id, once."""
+async def test_another_replica_resumes_after_any_id(stage: TenantClient):
+    """A resumed stream has no list, and each event after the id once."""
     await stage.store("order", ORDER)
     async with stage.stream(PATH) as stream:
         await opened(stream)

@@ -34,7 +34,7 @@ def _install(client: Client) -> dict[str, Any]:
 
 
 def _run(client: Client, workflow: str) -> Logs:
-    """Run a workflow to its end; returns its log."""
+    """Run a workflow to its end; return its log."""
     execution = client.run(workflow, {})["execution_id"]
     assert list(client.events(execution))[-1].type == "execution:completed"
     logs: Logs = client.get(execution, include_logs=True)["logs"]
@@ -51,7 +51,7 @@ async def _recorded(api: httpx.AsyncClient, workflow: str, runs: int) -> None:
 
 
 async def _documents(api: httpx.AsyncClient, execution: str) -> list[dict[str, Any]]:
-    """Poll the document of a run until the run has ended; returns each response."""
+    """Poll the document of a run until the run has ended; return each response."""
     seen: list[dict[str, Any]] = []
     while not seen or seen[-1]["status"] != "completed":
         seen.append((await api.get(f"/api/v1/executions/{execution}")).json())

@@ -23,14 +23,14 @@ Span = tuple[int, int]
 
 
 def install(client: Client, trace: Path, name: str, scale: float) -> dict[str, Any]:
-    """Store a trace as a workflow with its own name; returns its definition."""
+    """Store a trace as a workflow with its own name; return its definition."""
     workflow = {**import_trace(trace.read_bytes(), trace.stem, scale), "id": name}
     client.apply(workflow)
     return workflow
 
 
 def run_to_the_end(client: Client, workflow: str) -> dict[str, Any]:
-    """Run a workflow to its end; returns the run document with its log."""
+    """Run a workflow to its end; return the run document with its log."""
     execution = client.run(workflow, {})["execution_id"]
     for _event in client.events(execution):
         pass

@@ -17,8 +17,8 @@ async def _bench(*arguments: str) -> list[dict[str, Any]]:
     return rows
 
 
-async def test_fanout_tells_what_an_event_and_a_connection_cost() -> None:
-    """For each number of clients and each mode, beside the servers that were asked for."""
+async def test_fanout_reports_the_cost_of_an_event_and_a_connection() -> None:
+    """There is one result per number of clients, mode and requested server."""
     rows = await _bench("fanout", "--clients", "50", "--deliveries", "500", "--beside")
     figures = {row["what"]: row["tailrace"] for row in rows}
     assert figures["50 clients, trickle: delivered of 500"] == 500
@@ -27,7 +27,7 @@ async def test_fanout_tells_what_an_event_and_a_connection_cost() -> None:
     assert "50 clients, KB per connection" in figures
 
 
-async def test_latency_tells_how_long_events_take() -> None:
+async def test_latency_reports_how_long_events_take() -> None:
     """The median and the 99th percentile."""
     (row,) = await _bench("latency", "--clients", "20", "--events", "10", "--beside")
     assert row["delivered"] == "200 of 200"

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.timeout(400)
 
 
 async def _rounds(log: HandWrittenLog, crowd: Crowd, count: int) -> list[float]:
-    """Write an event when all have the one before; returns how long each took to reach all."""
+    """Write an event when all have the one before; return how long each took to reach all."""
     seconds = []
     for _ in range(count):
         await log.commit(written.timed_log("n", _EVENT_BYTES))

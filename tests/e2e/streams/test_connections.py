@@ -242,10 +242,10 @@ async def test_clients_that_come_together_share_their_reads(
             await stream.__aexit__(None, None, None)
 
 
-async def test_an_old_stream_is_ended_and_goes_on_elsewhere(
+async def test_an_old_stream_ends_and_resumes_on_another_replica(
     idle_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
-    """With a complete response, a delay, and nothing lost."""
+    """The response is complete and has a retry delay; no event is lost."""
     async with api_in_process(
         idle_nats.url, max_stream_age=0.4, retry=0.02, direct_writes=direct
     ) as api:
@@ -349,7 +349,7 @@ async def test_a_stopping_process_ends_when_balancers_have_had_their_time(
 
 
 def _iptables(action: str, port: int) -> bool:
-    """Have the kernel lose what goes to a port; returns whether it lets us."""
+    """Have the kernel lose what goes to a port; return whether it lets us."""
     rule = [action, "INPUT", "-p", "tcp", "-i", "lo", "--dport", str(port), "-j", "DROP"]
     try:
         return subprocess.run(["iptables", "-w", *rule], check=False).returncode == 0

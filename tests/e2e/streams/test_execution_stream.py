@@ -236,7 +236,7 @@ async def test_two_dialects_and_many_clients_share_one_subscription(
 
 
 async def test_a_head_request_gets_the_head(port: int, log: HandWrittenLog) -> None:
-    """And no stream is opened."""
+    """No stream is opened."""
     await log.begin()
     path = f"/api/v1/sse/executions/{log.execution}/stream?organization_id={log.tenant}"
     async with SseClient(port, path, method="HEAD", headers={"connection": "close"}) as stream:

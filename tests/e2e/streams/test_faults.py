@@ -63,10 +63,10 @@ async def test_live_messages_that_get_lost_are_read_from_the_log(
         assert places(events) == log.written
 
 
-async def test_live_messages_that_come_twice_are_shown_once(
+async def test_duplicate_live_messages_are_shown_once(
     idle_nats: NatsServer, log: HandWrittenLog, monkeypatch: pytest.MonkeyPatch, direct: bool
 ) -> None:
-    """And those that come late are not shown again."""
+    """Late messages are not shown a second time either."""
     receive = live_subscription._Subject.receive
     earlier: list[Msg] = []
 
@@ -87,10 +87,10 @@ async def test_live_messages_that_come_twice_are_shown_once(
         assert places(events) == log.written
 
 
-async def test_commits_that_are_none_of_ours_are_passed_over(
+async def test_foreign_messages_are_skipped(
     idle_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
-    """In history and live; what is legible goes on."""
+    """Later legible commits are shown, in history and live."""
     jetstream, subject = JetStream(log.client), Subjects().log(log.tenant, log.execution)
     async with api_in_process(idle_nats.url, direct_writes=direct) as api:
         await log.begin()
@@ -185,10 +185,10 @@ async def test_nats_restarts_under_open_streams(
         await log.client.close()
 
 
-async def test_a_client_that_pauses_goes_on_where_the_ring_has_it_still(
+async def test_a_paused_client_continues_from_the_ring(
     idle_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
-    """It is behind, not beyond: it gets the rest on the same connection."""
+    """Its position is still in the ring: it gets the rest on the same connection."""
     async with api_in_process(idle_nats.url, direct_writes=direct) as api:
         await log.begin()
         await log.commit(written.step_started("n"))
@@ -206,10 +206,10 @@ async def test_a_client_that_pauses_goes_on_where_the_ring_has_it_still(
         assert api.hub.counts.slow == api.hub.runtime.slow_clients.bytes == 0
 
 
-async def test_a_client_that_the_ring_has_left_behind_comes_back_for_the_rest(
+async def test_a_client_that_the_ring_has_overtaken_resumes_from_the_log(
     idle_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
-    """Its stream ends in good order; from the log it misses nothing."""
+    """Its stream ends gracefully, and the next one has every missing event."""
     small = {"ring_events": 16, "ring_bytes": 65536, "direct_writes": direct}
     async with api_in_process(idle_nats.url, **small) as api:
         await log.begin()
@@ -243,10 +243,10 @@ async def _rest(port: int, log: HandWrittenLog, last_event_id: str) -> list[SseE
         last_event_id = stream.parser.last_event_id
 
 
-async def test_a_client_that_takes_nothing_is_cut_and_resumes(
+async def test_a_stalled_client_is_disconnected_and_resumes(
     idle_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
-    """After the stall timeout, though its buffers were never emptied; others see no delay."""
+    """It is disconnected after the stall timeout; other clients see no delay."""
     async with api_in_process(
         idle_nats.url, direct_writes=direct, stall_timeout=0.5, heartbeat=0.2
     ) as api:
@@ -387,10 +387,10 @@ async def test_sigterm_cuts_what_does_not_end(
             writer.close()
 
 
-async def test_a_stopping_process_tells_new_clients_to_come_back(
+async def test_a_stopping_process_sends_new_clients_a_retry(
     idle_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
-    """Its listeners stay open while it drains; a new stream is a retry and nothing else."""
+    """Its listeners stay open while it drains; a new stream contains a retry only."""
     await log.begin()
     async with api_in_process(idle_nats.url, direct_writes=direct) as api:
         api.hub.is_draining = True

@@ -1,7 +1,7 @@
-"""Version 0.2.0 and this one run beside each other, forth and back, under load.
+"""Roll from version 0.2.0 to this one and back, under load.
 
-Every execution that was accepted ends, whatever versions its API and its workers had, the list of
-paused workflows is right at every stage on every replica, and each client's events are the log.
+Every accepted execution ends, with any combination of versions of its API and workers. The list of
+paused workflows is right at every stage on every replica. Each client's events are the log.
 """
 
 import asyncio

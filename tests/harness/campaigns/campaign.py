@@ -112,7 +112,7 @@ class Campaign:
                 await asyncio.sleep(0.2)
 
     async def store(self, workflow: Definition) -> str:
-        """Store a workflow; returns its id."""
+        """Store a workflow; return its id."""
         workflows = self.site.workflows
         version = await self.insist(lambda: workflows.put(self.tenant, workflow))
         self._definitions[workflow.id, version] = workflow
@@ -128,7 +128,7 @@ class Campaign:
             await self.store(checked({"id": name, "nodes": nodes}))
 
     async def start(self, workflow_id: str, run_input: Any = None) -> str:
-        """Start an execution; returns its id."""
+        """Start an execution; return its id."""
         request = RunRequest(self.tenant, workflow_id, "input", run_input, None, new_token())
         state = await self.insist(lambda: self.starter.start(request))
         self.started.append(state.execution_id)
@@ -143,7 +143,7 @@ class Campaign:
         )
 
     async def command(self, execution: str, kind: str) -> bool:
-        """Send a command to an execution; returns whether it was accepted."""
+        """Send a command to an execution; return whether it was accepted."""
         by = Caller("ann", new_token())
         decision = Decision(decision=self.source.choice(["approved", "rejected"]))
         asks: dict[str, Callable[[], Awaitable[Any]]] = {
@@ -164,7 +164,7 @@ class Campaign:
         return True
 
     async def decide(self, execution: str, decision: Decision) -> bool:
-        """Send a decision to a step; returns whether the step still waited for one."""
+        """Send a decision to a step; return whether the step still waited for one."""
         by = Caller("ann", new_token())
         try:
             await self.insist(lambda: self.commander.resolve(self.tenant, execution, decision, by))
@@ -321,7 +321,7 @@ class Campaign:
             await subscription.unsubscribe()
 
     async def check(self, records: dict[str, Record], *, modelled: bool = True) -> Counter[str]:
-        """Assert that nothing is wrong; returns the number of executions by status.
+        """Assert that nothing is wrong; return the number of executions by status.
 
         Args:
             records: all executions.

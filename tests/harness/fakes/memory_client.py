@@ -38,7 +38,7 @@ class MemoryClient:
 
     @classmethod
     async def open(cls, hub: Hub, view: View, start: Start) -> "MemoryClient":
-        """Open a stream; returns when it is live or has ended."""
+        """Open a stream; return when it is live or has ended."""
         client = cls()
         await client.connect(hub, view, start)
         return client

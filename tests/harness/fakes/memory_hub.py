@@ -59,11 +59,11 @@ class MemoryHub(NamedTuple):
         last_event_id: str = "",
         dialect: Dialect = EXECUTION,
     ) -> Start:
-        """Connect a client to the stream of an execution; returns its start."""
+        """Connect a client to the stream of an execution; return its start."""
         return await self.follow(client, View(dialect, LogFilter("t", execution)), last_event_id)
 
     async def follow(self, client: MemoryClient, view: View, last_event_id: str = "") -> Start:
-        """Connect a client to a view, as the routes do; returns its start."""
+        """Connect a client to a view, as the routes do; return its start."""
         if view.part.execution:
             start = await resume(self.hub.history, view, last_event_id)
         else:

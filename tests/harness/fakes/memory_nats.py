@@ -77,7 +77,7 @@ class MemoryNats(JetStream):
     def append(
         self, tenant: str, execution: str, payload: bytes, extra: Mapping[str, str] = _NOTHING
     ) -> int:
-        """Store a commit and republish it; returns its sequence."""
+        """Store a commit and republish it; return its sequence."""
         subject = self._subjects.log(tenant, execution)
         stored = self._stream(self._subjects.stream(EVENTS))
         last = max((m.sequence for m in stored if m.subject == subject), default=0)

@@ -23,7 +23,7 @@ _SUBNET: Final = {Side.CLIENTS: "10.77.0", Side.PEERS: "10.77.1"}
 
 
 def run(*command: str) -> str:
-    """Run a command; returns its output.
+    """Run a command; return its output.
 
     Raises:
         RuntimeError: it failed.

@@ -39,7 +39,7 @@ class HandWrittenLog:
     written: list[tuple[str, int, int]] = field(default_factory=list)
 
     async def commit(self, *events: Any) -> int:
-        """Append events as one commit; returns its sequence."""
+        """Append events as one commit; return its sequence."""
         (payload,) = encode_commits(events)
         subjects = Subjects()
         self.last = await append(

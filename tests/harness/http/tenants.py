@@ -45,7 +45,7 @@ class Tenant(NamedTuple):
         return [self.marker, self.completed, self.waiting, self.cancelled, f"{self.name}-only"]
 
     async def run(self, workflow: str) -> str:
-        """Start a run; returns its execution id."""
+        """Start a run; return its execution id."""
         answer = await self.http.post(
             f"/api/v1/workflows/{workflow}/runs",
             json={"input": {"marker": self.marker}},

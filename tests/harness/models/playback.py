@@ -55,7 +55,7 @@ class Playback:
         self.now = max(self.now, until) if self._running else self.now
 
     def finish(self) -> ExecutionState:
-        """Advance to the end; returns the final state."""
+        """Advance to the end; return the final state."""
         self.advance(float("inf"))
         assert self.state.is_terminal
         return self.state

@@ -77,7 +77,7 @@ class ScheduledRun:
         return self.state.steps[step_id]
 
     def decide(self, now: float = NOW) -> list[str]:
-        """Append all that must happen at a time; returns it short."""
+        """Append all that must happen at a time; return it short."""
         decided: list[Event] = []
         while some := self.scheduler.decide(now):
             decided += some
@@ -85,7 +85,7 @@ class ScheduledRun:
         return short(decided)
 
     def cancelled(self, now: float = NOW) -> list[str]:
-        """Append the events that end a cancelled execution; returns them short."""
+        """Append the events that end a cancelled execution; return them short."""
         decided = self.scheduler.cancelled(now)
         self.log += decided
         return short(decided)

@@ -201,7 +201,7 @@ class Simulation:
     # Commands and time
 
     def command(self, ask: Callable[[ExecutionState], CommandRequested | None]) -> bool:
-        """Send a command; returns whether it was accepted."""
+        """Send a command; return whether it was accepted."""
         try:
             event = ask(fold(self._log))
         except IllegalCommandError:

@@ -37,7 +37,7 @@ def docker_is_running() -> bool:
 
 @functools.cache
 def build_image() -> str:
-    """Build the image from the nats-server binary; returns its name."""
+    """Build the image from the nats-server binary; return its name."""
     with tempfile.TemporaryDirectory() as context:
         shutil.copy(nats_server_binary(), Path(context, "nats-server"))
         Path(context, "Dockerfile").write_text(_DOCKERFILE)

@@ -85,7 +85,7 @@ class NatsServer:
         return self
 
     def _start(self) -> str:
-        """Start the server; returns its output if it ended, and an empty string if it runs."""
+        """Start the server; return its output if it ended, and an empty string if it runs."""
         options = [*self._options, "-a", "127.0.0.1", "-p", str(self.port)]
         if self._is_monitored:
             options += ["-m", str(self._monitor_port)]

@@ -36,7 +36,7 @@ class Site:
     async def commit(
         self, execution: str, *events: Event, tenant: str = "t", writer: str = "worker"
     ) -> int:
-        """Append events after the last commit of an execution; returns the sequence."""
+        """Append events after the last commit of an execution; return the sequence."""
         last = await self.log.last_commit(tenant, execution)
         (payload,) = encode_commits(events)
         return await append(

@@ -105,7 +105,7 @@ class Installation:
         return StoredWorkflow(workflow, await self.workflows.put(TENANT, workflow))
 
     async def prepare(self, nodes: dict[str, Any], run_input: Any = None, **fields: Any) -> str:
-        """Create an execution without a job for a worker; returns its id."""
+        """Create an execution without a job for a worker; return its id."""
         stored, execution = await self.store(definition(nodes, **fields)), new_execution_id()
         await self.log.create(TENANT, execution, stored, run_input)
         return execution
@@ -120,20 +120,20 @@ class Installation:
         )
 
     async def start(self, stored: StoredWorkflow, run_input: Any = None) -> str:
-        """Start an execution; returns its id."""
+        """Start an execution; return its id."""
         execution = new_execution_id()
         await self.log.create(TENANT, execution, stored, run_input)
         await self.enqueue(execution)
         return execution
 
     async def begin(self, nodes: dict[str, Any], run_input: Any = None, **fields: Any) -> str:
-        """Store a workflow given by its nodes and start an execution of it; returns its id."""
+        """Store a workflow given by its nodes and start an execution of it; return its id."""
         return await self.start(await self.store(definition(nodes, **fields)), run_input)
 
     async def run(
         self, nodes: dict[str, Any], run_input: Any = None, **fields: Any
     ) -> ExecutionState:
-        """Run a workflow given by its nodes; returns its final state with all outputs."""
+        """Run a workflow given by its nodes; return its final state with all outputs."""
         execution = await self.begin(nodes, run_input, **fields)
         await self.finished(execution)
         return await self.state(execution)
@@ -167,7 +167,7 @@ class Installation:
     async def until(
         self, execution: str, seen: Callable[[list[Event]], bool], timeout: float = _TIMEOUT_S
     ) -> list[Event]:
-        """Wait until ``seen`` is true for an execution's events; returns them."""
+        """Wait until ``seen`` is true for an execution's events; return them."""
         live = self.subjects.live(TENANT, execution)
         return await self._until(
             [live],
@@ -221,7 +221,7 @@ class Installation:
                 await subscription.unsubscribe()
 
     async def finished(self, execution: str, timeout: float = _TIMEOUT_S) -> list[Event]:
-        """Wait until an execution has ended; returns its events."""
+        """Wait until an execution has ended; return its events."""
         return await self.until(execution, lambda events: isinstance(events[-1], TERMINAL), timeout)
 
 

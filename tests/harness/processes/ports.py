@@ -50,7 +50,7 @@ def _upcoming(_pid: int) -> Iterator[int]:
 
 
 def _claimed() -> int:
-    """Reserve a block for the lifetime of this process; returns its number."""
+    """Reserve a block for the lifetime of this process; return its number."""
     folder = Path(tempfile.gettempdir(), f"tailrace-test-ports-{os.getuid()}")
     folder.mkdir(exist_ok=True)
     # In random order: the first free block may still have servers that are shutting down.

@@ -68,11 +68,11 @@ class Service:
         self._end(signal.SIGKILL)
 
     def stop(self, timeout: float = 60.0) -> int:
-        """Send SIGTERM, as a deployment does; returns the exit code."""
+        """Send SIGTERM, as a deployment does; return the exit code."""
         return self._end(signal.SIGTERM, timeout)
 
     def wait(self, timeout: float = 30.0) -> int:
-        """Wait until the process ends by itself; returns its exit code."""
+        """Wait until the process ends by itself; return its exit code."""
         assert self._process is not None
         return self._process.wait(timeout)
 

@@ -73,7 +73,7 @@ class TailraceUp:
         return self._errors.read_text(errors="replace")
 
     def wait_stderr(self, pattern: str, seconds: float = 60.0) -> re.Match[str]:
-        """Wait until a pattern matches its stderr; returns the first match."""
+        """Wait until a pattern matches its stderr; return the first match."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if match := re.search(pattern, self.stderr()):
@@ -100,11 +100,11 @@ class TailraceUp:
         return self._started.poll()
 
     def wait(self, seconds: float = 60.0) -> int:
-        """Wait until it ends; returns its exit code."""
+        """Wait until it ends; return its exit code."""
         return self._started.wait(seconds)
 
     def rest_of_stdout(self) -> str:
-        """Wait until it ends; returns what it printed after the line ``ready``."""
+        """Wait until it ends; return what it printed after the line ``ready``."""
         assert self._started.stdout is not None
         return self._started.stdout.read().decode()
 

@@ -47,7 +47,7 @@ class WorkerFleet:
         }
 
     def start(self, *command: str, ready: bytes = b"ready", threads: int = 4) -> int:
-        """Start a worker process and wait until it is ready; returns its id."""
+        """Start a worker process and wait until it is ready; return its id."""
         process = subprocess.Popen(
             command or (sys.executable, str(self.program), str(threads)),
             env=self.environment,
@@ -80,7 +80,7 @@ class WorkerFleet:
         return Counter(self.traces())
 
     def await_traces(self, count: int, kind: str = "effect", timeout: float = 60) -> list[str]:
-        """Wait until there are ``count`` traces; returns them."""
+        """Wait until there are ``count`` traces; return them."""
         deadline = time.monotonic() + timeout
         while len(found := self.traces(kind)) < count:
             assert time.monotonic() < deadline, f"{len(found)} of {count} {kind}s"

@@ -59,7 +59,7 @@ class SseParser:
     _id: str | None = None
 
     def feed(self, chunk: bytes) -> list[SseEvent]:
-        """Parse some bytes, cut anywhere; returns the events that they complete."""
+        """Parse some bytes, cut anywhere; return the events that they complete."""
         self._buffer += chunk
         return [event for line in self._lines() if (event := self._line(line))]
 
@@ -183,7 +183,7 @@ class SseClient:
                 yield event
 
     async def read(self, limit: int = 65536) -> list[SseEvent] | None:
-        """Read at most ``limit`` bytes; returns their events, or None at the end.
+        """Read at most ``limit`` bytes; return their events, or None at the end.
 
         Events that :meth:`take` has read ahead come first, without reading.
         """

@@ -71,17 +71,17 @@ class Crowd:
         manner: Literal["read", "stall", "drip"] = "read",
         at_once: int = 100,
     ) -> float:
-        """Add clients, targets in turns; returns the seconds until all have a response."""
+        """Add clients, targets in turns; return the seconds until all have a response."""
         return await self._order(
             "connect", count=count, targets=targets, manner=manner, at_once=at_once
         )
 
     async def reached(self, *event_ids: str) -> float:
-        """Wait until each reader has one of the events; returns the seconds waited."""
+        """Wait until each reader has one of the events; return the seconds waited."""
         return await self._order("reached", event_ids=event_ids)
 
     async def finished(self) -> float:
-        """Wait until each reader has stopped for good; returns the seconds waited."""
+        """Wait until each reader has stopped for good; return the seconds waited."""
         return await self._order("finished")
 
     async def delays(self) -> list[float]:

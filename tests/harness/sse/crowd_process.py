@@ -36,7 +36,7 @@ class CrowdProcess:
         }
 
     async def execute(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Execute an order; returns the answer."""
+        """Execute an order; return the answer."""
         began = time.monotonic()
         answer = await self._orders[order.pop("do")](**order)
         return {"seconds": time.monotonic() - began, **answer}

@@ -56,7 +56,7 @@ class StreamReader:
         self._ready += some
 
     async def primed(self) -> str:
-        """Wait for the first block with an id and no data; returns the id."""
+        """Wait for the first block with an id and no data; return the id."""
         while not self.parser.primings:
             await self.more()
         return self.parser.primings[0]
@@ -69,7 +69,7 @@ class StreamReader:
         return self.parser.comments
 
     async def until(self, *wanted: tuple[str, str]) -> list[SseEvent]:
-        """Read until each pair of event name and execution has occurred; returns all events."""
+        """Read until each pair of event name and execution has occurred; return all events."""
         events: list[SseEvent] = []
         missing = set(wanted)
         while missing:
@@ -105,13 +105,13 @@ class TenantClient(NamedTuple):
         assert answer.is_success, answer.text
 
     async def post(self, path: str, **body: Any) -> Any:
-        """Send a POST request; returns the response body."""
+        """Send a POST request; return the response body."""
         answer = await self.http.post(path, json=body)
         assert answer.is_success, answer.text
         return answer.json()
 
     async def execute(self, workflow: str, run_input: Any = None) -> str:
-        """Start a run; returns its execution id."""
+        """Start a run; return its execution id."""
         started = await self.post("/api/workflow/execute", workflowId=workflow, input=run_input)
         execution: str = started["executionId"]
         return execution

@@ -133,7 +133,7 @@ async def test_a_finished_execution_refuses_commands(
 async def test_an_unknown_execution_is_404(
     http: httpx.AsyncClient, jetstream: JetStream, command: str
 ) -> None:
-    """And leaves no entry for the sweeper."""
+    """The request leaves no entry for the sweeper."""
     before = await stored(jetstream)
     answer = await http.post(f"/api/v1/executions/gone/{command}", json={})
     assert answer.status_code == 404
@@ -164,7 +164,7 @@ async def test_a_pause_lasts_until_it_is_resumed(
 async def test_an_idempotency_key_deduplicates_commands(
     ask: Commands, log: HandWrittenLog, command: str
 ) -> None:
-    """Even if the execution has changed since."""
+    """The answer is the same even if the execution has changed since."""
     await wait(log, "payment")
     answers = [await ask(command, key="k1") for _ in range(3)]
     assert [answer.status_code for answer in answers] == [202, 202, 202]

@@ -70,7 +70,7 @@ async def test_a_rebound_host_name_is_refused(http: httpx.AsyncClient) -> None:
 async def test_host_names_and_origins_can_be_allowed(
     idle_nats: NatsServer, tmp_path: Path, tenant: str
 ) -> None:
-    """By separate settings."""
+    """Host names and origins have separate settings."""
     settings = {"allowed_hosts": "api.example, b.example", "cors_origins": "https://app.example"}
     with ApiProcess(idle_nats.url, tmp_path, **settings) as api:
         async with httpx.AsyncClient(

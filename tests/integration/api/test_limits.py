@@ -108,7 +108,7 @@ async def test_trailers_count_as_headers(api: ApiProcess) -> None:
 
 
 async def test_a_head_at_its_limits_is_served(api: ApiProcess) -> None:
-    """And the next request on the same connection, and a body in many small chunks."""
+    """So are the next request on the same connection and a body in many small chunks."""
     most = {f"a{number}": "x" * 300 for number in range(94)}
 
     async def body() -> AsyncIterator[bytes]:
@@ -127,7 +127,7 @@ async def test_a_head_at_its_limits_is_served(api: ApiProcess) -> None:
 
 
 async def test_refused_requests_do_not_affect_others(api: ApiProcess) -> None:
-    """And no refusal leaves a connection open."""
+    """No refusal leaves a connection open."""
     attacks = (_say(api, b"GET / HTTP/1.1\r\na: ", b"x" * (4 * HEADERS)) for _ in range(20))
     assert {status for status, _ in await asyncio.gather(*attacks)} == {431}
     async with httpx.AsyncClient(base_url=api.url, timeout=60) as http:

@@ -100,13 +100,13 @@ def test_a_foreign_address_prevents_the_start(idle_nats: NatsServer) -> None:
 
 
 def test_an_open_bind_without_authentication_prevents_the_start(idle_nats: NatsServer) -> None:
-    """Unless it is allowed explicitly."""
+    """The operator must allow it explicitly."""
     line = _fail(NATS_URL=idle_nats.url, TAILRACE_HOST="0.0.0.0")
     assert "TAILRACE_ALLOW_OPEN_BIND" in line
 
 
 def test_an_open_bind_can_be_allowed(idle_nats: NatsServer, tmp_path: Path) -> None:
-    """By TAILRACE_ALLOW_OPEN_BIND."""
+    """The setting is TAILRACE_ALLOW_OPEN_BIND."""
     with ApiProcess(idle_nats.url, tmp_path, host="0.0.0.0", allow_open_bind="true") as api:
         assert httpx.get(f"{api.url}/readyz", timeout=60).status_code == 200
 

@@ -84,7 +84,7 @@ async def test_a_process_that_dies_is_replaced(pair: ApiProcess, nats_client: Cl
 
 
 async def test_processes_do_not_outlive_their_supervisor(pair: ApiProcess) -> None:
-    """Even if the supervisor is killed, the port is free for the next start."""
+    """The port is free for the next start even if the supervisor is killed."""
     await _listening(pair, 2)
     children = _children(pair)
     assert len(children) == 2
@@ -99,7 +99,7 @@ def _gone(pids: list[int]) -> None:
 
 
 def test_a_port_in_use_prevents_the_start(idle_nats: NatsServer, tmp_path: Path) -> None:
-    """As with a single process."""
+    """Several processes report it as a single process does."""
     process = ApiProcess(idle_nats.url, tmp_path, processes="2")
     with (
         socket.create_server(("127.0.0.1", process.port)),

@@ -192,7 +192,7 @@ async def test_other_content_types_are_refused(http: httpx.AsyncClient) -> None:
 
 
 async def test_a_body_over_the_limit_is_refused_before_it_is_read(api: ApiProcess) -> None:
-    """By its length at once; in chunks as soon as the limit is exceeded."""
+    """Its length decides at once; of a chunked body the first excess byte does."""
     by_length = f"content-length: {2**40}\r\n\r\n".encode()
     chunk = b"x" * 65536
     in_chunks = b"transfer-encoding: chunked\r\n\r\n" + b"".join(
@@ -243,7 +243,7 @@ async def test_another_tenants_execution_is_not_found(
 
 
 async def test_malformed_http_gets_a_problem(api: ApiProcess) -> None:
-    """Even before any route or the application is reached."""
+    """The protocol answers before any route or the application is reached."""
     reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
     writer.write(b"HELLO\r\n\r\n")
     head, _, body = (await reader.read()).partition(b"\r\n\r\n")

@@ -205,7 +205,7 @@ async def test_the_run_document_matches_the_log(
 async def test_an_output_omitted_from_the_last_event_is_rebuilt(
     http: httpx.AsyncClient, nats_client: Client, tenant: str, version: int
 ) -> None:
-    """From the outputs of the leaves, by id."""
+    """The document takes the outputs of the leaves, by node id."""
     log = HandWrittenLog(nats_client, tenant)
     await log.begin("flow", version)
     for node in "abc":
@@ -306,7 +306,7 @@ async def test_referenced_outputs_are_fetched(
 async def test_a_document_links_to_outputs_beyond_its_limit(
     http: httpx.AsyncClient, nats_client: Client, tenant: str, version: int
 ) -> None:
-    """By path and size; an expired output does not affect the others."""
+    """A link has a path and a size; an expired output does not affect the others."""
     log = HandWrittenLog(nats_client, tenant)
     await log.begin("flow", version)
     await log.commit(written.step_started("a"), written.step_started("b"))
@@ -325,7 +325,7 @@ async def test_a_document_links_to_outputs_beyond_its_limit(
 async def test_a_child_run_names_its_parent(
     http: httpx.AsyncClient, nats_client: Client, tenant: str, version: int
 ) -> None:
-    """And the parent's step names the child that it waits for."""
+    """The parent's step names the child that it waits for."""
     parent, child = HandWrittenLog(nats_client, tenant), HandWrittenLog(nats_client, tenant)
     await parent.begin("flow", version)
     waiting = ev.StepWait(

@@ -67,7 +67,7 @@ async def test_a_schedule_replaces_the_one_with_its_id(http: httpx.AsyncClient) 
 
 
 async def test_schedules_are_listed_in_pages(http: httpx.AsyncClient) -> None:
-    """By id, with a cursor if there are more."""
+    """Pages are ordered by id; all but the last have a cursor."""
     for name in "cab":
         await http.post(URL, json={**YEARLY, "id": name})
     first = (await http.get(f"{URL}?limit=2")).json()

@@ -107,7 +107,7 @@ async def test_an_unmatched_trigger_is_stored(
 async def test_an_invalid_trigger_is_refused(
     http: httpx.AsyncClient, jetstream: JetStream, path: str, body: Any, status: int
 ) -> None:
-    """And not stored."""
+    """It is not stored."""
     before = await stored(jetstream)
     answer = await http.post(f"/api/v1/triggers/{path}", json=body)
     assert answer.status_code == status

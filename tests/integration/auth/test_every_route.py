@@ -68,7 +68,7 @@ async def _hello(_request: Request) -> Response:
 async def test_a_route_without_a_declared_scope_is_closed(
     route: Route | Mount,
 ) -> None:
-    """Even to a token with all scopes. Without authentication it is open, like all routes."""
+    """No scope opens it. Without authentication it is open, like all routes."""
     key = FixedKey("HS256", SECRET.encode())
     for verifier, status in ((Verifier("HS256", key), 403), (None, 200)):
         authorization = Middleware(

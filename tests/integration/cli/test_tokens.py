@@ -88,6 +88,6 @@ def test_a_token_that_expires_while_one_watches(secured: TailraceUp, tmp_path: P
 
 
 def test_no_token_is_in_the_output_of_the_system(secured: TailraceUp) -> None:
-    """Neither the one that it was started with."""
+    """This includes the token that the system was started with."""
     assert SECRET not in secured.stderr()
     assert token().split(".")[0] not in secured.stderr()

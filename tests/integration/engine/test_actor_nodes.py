@@ -210,7 +210,7 @@ async def test_a_cancelled_attempt_that_does_not_listen_is_interrupted(
     await noted(tmp_path, "AttemptInterrupted")
 
 
-async def test_reports_are_kept_at_most_five_times_a_second(site: Installation):
+async def test_reports_are_recorded_at_most_five_times_a_second(site: Installation):
     """The newest progress each time, and all lines."""
     site.worker(**ACTORS)
     execution = await site.start(await site.store(one("actor.chatty", {"seconds": 1.0})))
@@ -243,8 +243,8 @@ async def test_reports_and_a_busy_driver_do_not_keep_each_other(site: Installati
     assert not [e for e in events if isinstance(e, StepRetrying)]
 
 
-async def test_a_large_output_is_kept_elsewhere(site: Installation):
-    """As that of any other step."""
+async def test_a_large_output_is_stored_outside_the_log(site: Installation):
+    """Outputs of actors are stored like those of other steps."""
     site.worker(**ACTORS)
     workflow = definition(
         {
@@ -300,8 +300,8 @@ async def test_a_lost_attempt_fails_a_step_whose_effects_must_not_be_repeated(
     assert len(effects(tmp_path)) == 1
 
 
-async def test_a_step_that_kills_its_workers_is_given_up(site: Installation):
-    """After as many as the setting allows."""
+async def test_a_step_that_kills_its_workers_fails(site: Installation):
+    """The setting limits the number of lost workers."""
     for _ in range(2):
         site.worker(**ACTORS, max_crashes="2")
     site.worker(ack_wait="1s", max_crashes="2")

@@ -61,7 +61,7 @@ async def left_alone(port: int) -> None:
 
 
 async def commit_wait(site: Installation, execution: str, node: str, wait: ForSignal) -> Waiting:
-    """Write the log up to the wait of a node as a worker would; returns the missing index entry."""
+    """Write the log up to the wait of a node as a worker would; return the missing index entry."""
     history = await site.log.load(TENANT, execution)
     stored = await site.workflows.get(TENANT, history.state.workflow_id)
     scheduler = Scheduler(Plan(stored.definition), history.state)
@@ -183,10 +183,8 @@ async def test_branches_that_wait_at_once_are_resumed_one_by_one(site: Installat
     await site.waits(execution, [])
 
 
-async def test_a_branch_that_runs_keeps_the_execution_from_pausing(
-    site: Installation, tmp_path: Path
-):
-    """Paused means that nothing can go on; here something does."""
+async def test_an_execution_with_a_running_branch_is_not_paused(site: Installation, tmp_path: Path):
+    """Paused means that no step can continue; here one does."""
     site.worker(nodes="feature_functions")
     busy = {"type": "test.until", "with": {"folder": str(tmp_path)}}
     execution = await site.begin({"a": APPROVAL, "b": busy})
@@ -228,8 +226,8 @@ async def test_a_wait_ends_by_its_timeout_in_the_way_that_it_names(
     await site.waits(state.execution_id, [])
 
 
-async def test_a_timeout_that_is_far_away_is_kept_by_nats(site: Installation):
-    """No worker holds the execution until then, and one that did not begin it ends it."""
+async def test_nats_holds_a_distant_timeout(site: Installation):
+    """No worker holds the execution until then, and any worker may end it."""
     port = free_port()
     first = site.worker(metrics_port=str(port))
     execution = await site.begin({"a": {**APPROVAL, "timeout": "10s", "on_timeout": "continue"}})
@@ -246,7 +244,7 @@ async def test_a_timeout_that_is_far_away_is_kept_by_nats(site: Installation):
 
 
 async def test_a_trigger_resumes_the_waits_whose_match_holds(site: Installation):
-    """And no other; the sender learns how many it resumed."""
+    """Other waits stay; the sender receives the number of resumed steps."""
     site.worker()
     stored = await site.store(definition({"a": TRIGGERED}))
     mine, other = await site.start(stored, 1), await site.start(stored, 2)

@@ -72,10 +72,10 @@ async def give_up_on(execution: str, engine: Engine) -> None:
     await asyncio.to_thread(engine.advance, TENANT, execution)
 
 
-async def test_an_execution_that_breaks_the_engine_is_failed_for_it(
+async def test_an_execution_that_breaks_the_engine_fails(
     site: Installation, engine: Engine, parent: str, monkeypatch: pytest.MonkeyPatch
 ):
-    """Not at the first error, whose cause may be this worker, or temporary."""
+    """The first error does not fail it: its cause may be this worker, or temporary."""
     break_the_drive_of(parent, monkeypatch)
     await give_up_on(parent, engine)
     state = await site.state(parent)
@@ -96,7 +96,7 @@ async def test_its_child_runs_are_cancelled(
     assert (state.status, state.error) == ("cancelled", f"its parent {parent} failed")
 
 
-async def test_its_place_is_given_to_who_stands_in_line(
+async def test_its_concurrency_slot_goes_to_the_next_in_the_queue(
     site: Installation, engine: Engine, parent: str, monkeypatch: pytest.MonkeyPatch
 ):
     """The workflow's limit does not depend on the sweeper."""

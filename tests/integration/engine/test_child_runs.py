@@ -42,7 +42,7 @@ async def children(site: Installation, execution: str, step: str = "a") -> list[
 
 
 async def test_a_child_runs_output_is_the_steps(site: Installation):
-    """As its definition gives it; each run names the other."""
+    """The child's definition declares the output; each run names the other."""
     site.worker()
     await site.store(
         definition(

@@ -68,7 +68,7 @@ async def live(site: Installation, execution: str, *, wanted: bool) -> None:
     )
 
 
-async def test_every_commit_says_how_the_execution_stands(site: Installation) -> None:
+async def test_every_commit_carries_the_status_of_its_execution(site: Installation) -> None:
     """Commits of the API and of workers alike; a cancellation names the waiting steps."""
     workflow = (await site.store(definition(NODES))).definition.id
     execution = await start(site, workflow)
@@ -95,7 +95,7 @@ def _waits(events: list[Event]) -> list[str]:
 
 
 async def test_a_run_leaves_the_live_index_when_its_result_is_known(site: Installation) -> None:
-    """And the result is the last one."""
+    """The result index has it as the last run."""
     nodes = {"a": {"type": "transform", "with": {"value": 1}}}
     workflow = (await site.store(definition(nodes))).definition.id
     site.worker()

@@ -57,7 +57,7 @@ def commands(events: list[Event]) -> list[str]:
 
 
 async def cancelled(site: Installation, execution: str) -> ExecutionState:
-    """Wait for the end of an execution, which is to be cancelled; returns its state."""
+    """Wait for the end of an execution, which is to be cancelled; return its state."""
     events = await site.finished(execution)
     assert isinstance(events[-1], ExecutionCancelled)
     return await site.state(execution)
@@ -92,7 +92,7 @@ async def test_what_runs_finishes_in_a_paused_execution_and_nothing_new_starts(
 
 
 async def test_timers_do_not_fire_in_a_paused_execution(site: Installation, tmp_path: Path):
-    """Neither delays nor retries nor timeouts; those that are due fire after the resume."""
+    """This holds for delays, retries and timeouts; due timers fire after the resume."""
     site.worker(**NODES)
     retry = {"max_attempts": 2, "initial": "100ms", "jitter": False}
     flaky = {"type": "test.times", "with": {"folder": str(tmp_path), "fails": 1}, "retry": retry}
@@ -191,7 +191,7 @@ async def test_a_signal_for_a_paused_execution_is_applied_after_its_resume(site:
 
 
 async def test_a_paused_execution_can_be_cancelled(site: Installation):
-    """By request or while it waits; what was decided before still counts."""
+    """A decision that was made during the pause still counts."""
     site.worker()
     execution = await site.begin({"a": APPROVAL, "b": {"needs": ["a"]}})
     await site.waits(execution, ["a"])
@@ -322,7 +322,7 @@ async def test_no_child_run_outlives_a_cancel_that_comes_while_it_is_created(
 
 
 async def test_a_run_that_is_cancelled_before_it_starts_never_starts(site: Installation):
-    """Nor do its steps."""
+    """None of its steps starts."""
     execution = await site.prepare({"a": {}})
     await site.commander.cancel(TENANT, execution, "enough")
     site.worker()

@@ -31,7 +31,7 @@ def attempts(folder: Path) -> Counter[str]:
 
 
 async def test_a_step_is_repeated_when_its_worker_is_killed(site: Installation, tmp_path: Path):
-    """By another worker, as another attempt, with nothing counted as a failure."""
+    """Another worker makes another attempt, and no failure is counted."""
     site.worker(**NODES)
     execution = await site.begin({"a": until(tmp_path, retry={"max_attempts": 1})})
     await site.until(execution, running("a"))
@@ -106,8 +106,8 @@ async def test_a_step_that_waits_is_not_lost_with_a_worker(site: Installation):
     assert (await site.state(execution)).status == "completed"
 
 
-async def test_a_step_that_takes_worker_after_worker_down_is_given_up(site: Installation):
-    """It ends after as many as the setting allows, and the next worker lives."""
+async def test_a_step_that_kills_worker_after_worker_fails(site: Installation):
+    """The setting limits the number of lost workers; the next worker lives."""
     settings = {**NODES, "max_crashes": "2", "ack_wait": "1s"}
     workers = [site.worker(**settings) for _ in range(3)]
     execution = await site.begin({"a": {"type": "test.kill"}})

@@ -35,7 +35,7 @@ def node_functions(monkeypatch: pytest.MonkeyPatch) -> None:
 async def run(
     site: Installation, nodes: dict[str, Any], run_input: Any = None, **fields: Any
 ) -> list[Event]:
-    """Run a workflow to its end; returns its log."""
+    """Run a workflow to its end; return its log."""
     stored = await site.store(definition(nodes, **fields))
     return await site.finished(await site.start(stored, run_input))
 
@@ -110,7 +110,7 @@ async def test_an_attempt_ends_with_its_timeout(site: Installation, slow: str, t
     assert end.error == "timed out after 50ms"
 
 
-async def test_progress_is_coalesced_and_its_last_word_is_kept(site: Installation):
+async def test_progress_is_coalesced_and_the_last_report_is_recorded(site: Installation):
     """However fast a node reports, its log grows by five commits a second at most."""
     site.worker(**NODES)
     events = await run(site, {"a": {"type": "test.chatty", "with": {"seconds": 1.1}}})
@@ -133,8 +133,8 @@ async def test_a_node_cannot_end_the_worker(site: Installation):
     assert worker.stop() == 0
 
 
-async def test_a_step_that_kills_its_workers_is_given_up(site: Installation):
-    """Each crash is another worker's to find; the limit keeps one step from taking all of them."""
+async def test_a_step_that_kills_its_workers_fails(site: Installation):
+    """Each crash costs a worker; the limit keeps one step from killing all of them."""
     for _ in range(3):
         site.worker(**NODES, max_crashes="2", ack_wait="1s")
     stored = await site.store(definition({"a": {"type": "test.kill"}, "b": {}}))

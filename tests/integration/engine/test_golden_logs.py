@@ -149,7 +149,7 @@ def needs_no_message(prefix: Record) -> bool:
 
 
 async def plant(site: Installation, prefix: Record) -> str:
-    """Write the beginning of a log as an execution of its own; returns its id."""
+    """Write the beginning of a log as an execution of its own; return its id."""
     execution, last = new_execution_id(), 0
     version = (await site.workflows.get(TENANT, prefix.definition.id)).version
     for commit in prefix.commits:

@@ -50,7 +50,7 @@ async def test_expressions_see_a_large_output_whole(site: Installation, size: in
 
 
 async def test_a_large_value_goes_from_node_to_node(site: Installation):
-    """As a parameter it has no limit of its own."""
+    """Parameters have no limit of their own."""
     site.worker(**NODES)
     passed_on = {"type": "transform", "needs": ["a"], "with": {"value": ["${nodes.a.output}", 1]}}
     state = await site.run({"a": large(), "b": passed_on, "c": length_of("b")})

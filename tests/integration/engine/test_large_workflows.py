@@ -64,8 +64,8 @@ def cost(workflow: Definition, seconds: float) -> Cost:
 
 @pytest.mark.timeout(300)  # fifteen thousand tasks over NATS, one run after the other
 @pytest.mark.parametrize("duration", ["0s", "1ms"])
-async def test_a_run_of_eight_thousand_tasks_goes_right(site: Installation, duration: str):
-    """By one worker, over NATS, with its log judged; steps that take time are attended to."""
+async def test_a_run_of_eight_thousand_tasks_is_correct(site: Installation, duration: str):
+    """One worker runs it over NATS, and the invariants hold for its log."""
     site.worker(log_level="warning")
     await run(site, grown_workflow(100, duration))  # the worker has warmed up
     costs = []
@@ -77,7 +77,7 @@ async def test_a_run_of_eight_thousand_tasks_goes_right(site: Installation, dura
 
 
 async def run(site: Installation, workflow: Definition) -> float:
-    """Run a workflow to its end; returns how long it took."""
+    """Run a workflow to its end; return how long it took."""
     stored = await site.store(workflow)
     # The last commit is heard, not looked for: reading a long log takes its time.
     heard = await site.jetstream.client.subscribe(site.subjects.tenant_live(TENANT))

@@ -77,7 +77,7 @@ async def in_line(site: Installation, count: int) -> None:
 
 
 async def test_a_new_run_beyond_the_limit_may_be_cancelled(site: Installation, tmp_path: Path):
-    """With the reason; nothing of it runs."""
+    """The event has the reason; no step runs."""
     site.worker(**NODES)
     limit = {"limit": 2, "on_limit": "cancel_new"}
     stored = await site.store(definition(until(tmp_path), concurrency=limit))
@@ -106,7 +106,7 @@ async def idle_gate(site: Installation) -> None:
 async def test_a_new_run_may_cancel_the_one_that_has_run_longest(
     site: Installation, tmp_path: Path
 ):
-    """And takes its place when that has ended."""
+    """It takes the slot when that run has ended."""
     site.worker(**NODES)
     limit = {"limit": 2, "on_limit": "cancel_running"}
     stored = await site.store(definition(until(tmp_path), concurrency=limit))
@@ -173,10 +173,8 @@ async def test_a_key_that_cannot_be_evaluated_fails_the_run(site: Installation):
     assert (state.error or "").startswith("concurrency.key: ")
 
 
-async def test_a_place_is_kept_by_the_run_whose_worker_is_killed(
-    site: Installation, tmp_path: Path
-):
-    """The run has it until its end, on whichever worker; then the next one starts."""
+async def test_a_run_holds_its_slot_when_its_worker_is_killed(site: Installation, tmp_path: Path):
+    """It holds the slot until its end, on any worker; then the next run starts."""
     site.worker(**NODES)
     stored = await site.store(definition(until(tmp_path), concurrency={"limit": 1}))
     first = await site.start(stored)
@@ -194,7 +192,7 @@ async def test_a_place_is_kept_by_the_run_whose_worker_is_killed(
 
 
 async def test_two_hundred_runs_on_two_workers_never_exceed_a_limit_of_two(site: Installation):
-    """And all of them end, none of them twice."""
+    """Each run ends exactly once."""
     for _ in range(2):
         site.worker()
     nodes = {"a": {}, "b": {"needs": ["a"], "with": {"duration": "2ms"}}}

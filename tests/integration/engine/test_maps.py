@@ -89,7 +89,7 @@ async def test_items_that_end_in_another_order_are_put_in_theirs(
 
 @pytest.mark.parametrize("limit", [1, 3])
 async def test_never_more_items_run_than_the_map_allows(site: Installation, limit: int):
-    """And as many as it allows, while there are."""
+    """As many as allowed run while there are items left."""
     site.worker()
     work = {"type": "simulate", "with": {"duration": "5ms"}}
     state = await site.run({"a": mapped(work, max_parallel=limit)}, list(range(12)))
@@ -142,7 +142,7 @@ async def test_a_map_may_collect_errors_in_the_places_of_outputs(site: Installat
 
 
 async def test_a_map_over_nothing_gives_an_empty_list(site: Installation):
-    """And what needs it goes on."""
+    """Nodes that need the map start."""
     site.worker()
     after = {"type": "transform", "needs": ["a"], "with": {"value": "${size(nodes.a.output)}"}}
     state = await site.run({"a": mapped(DOUBLE), "b": after}, [])
@@ -166,10 +166,8 @@ async def test_a_map_over_nothing_gives_an_empty_list(site: Installation):
         ),
     ],
 )
-async def test_what_is_no_list_that_can_be_mapped_fails_the_map(
-    site: Installation, value: Any, error: str
-):
-    """The error says what it is instead."""
+async def test_a_value_that_is_not_a_list_fails_the_map(site: Installation, value: Any, error: str):
+    """The error names the type of the value."""
     site.worker()
     state = await site.run({"a": mapped(DOUBLE)}, value)
     assert (state.status, state.error) == ("failed", error)
@@ -230,7 +228,7 @@ async def test_completed_items_are_not_repeated_when_the_worker_is_killed(
     assert set(completions.values()) == {1}
 
 
-async def test_a_map_of_thousands_of_items_goes_right(site: Installation):
+async def test_a_map_of_thousands_of_items_is_correct(site: Installation):
     """The scheduler's own tests check that the work for each item does not grow."""
     site.worker()
     work = {"type": "transform", "with": {"value": {"n": "${item}", "text": "x" * 20}}}

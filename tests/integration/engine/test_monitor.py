@@ -39,8 +39,8 @@ async def sample(http: httpx.AsyncClient, name: str) -> float:
     return sum(values)
 
 
-async def test_a_worker_tells_what_it_does(site: Installation):
-    """Per queue, and how many executions it drives."""
+async def test_the_metrics_of_a_worker(site: Installation):
+    """They count messages per queue and running drives."""
     port = free_port()
     site.worker(metrics_port=str(port))
     stored = await site.store(definition({"a": {"type": "simulate", "with": {"duration": "1h"}}}))

@@ -127,7 +127,7 @@ async def answer_of(request: Awaitable[object]) -> str:
 
 
 def agreed(record: Record, approve: str, cancel: str) -> str:
-    """Assert that the answers agree with the log; returns what won."""
+    """Assert that the answers agree with the log; return what won."""
     state = fold(record.events)
     commands = [e.data for e in record.events if isinstance(e, CommandRequested)]
     accepted = {data.command for data in commands}

@@ -36,7 +36,7 @@ def begun_in(folder: Path) -> Counter[str]:
 
 
 async def rerun(site: Installation, execution: str, from_node: str | None = None) -> ExecutionState:
-    """Run an execution again to its end; returns the state of the new one."""
+    """Run an execution again to its end; return the state of the new one."""
     again = await site.starter.rerun(TENANT, execution, from_node, None)
     await site.finished(again.execution_id)
     return await site.state(again.execution_id)
@@ -87,7 +87,7 @@ async def test_a_rerun_from_the_start_keeps_nothing(site: Installation, tmp_path
 
 
 async def test_a_rerun_runs_the_version_that_the_first_one_ran(site: Installation):
-    """Although there is a newer one."""
+    """A newer version exists by then."""
     site.worker()
     first = await site.run({"a": {"type": "transform", "with": {"value": "old"}}})
     await site.store(definition({"a": {"type": "transform", "with": {"value": "new"}}}))
@@ -160,8 +160,8 @@ async def test_a_rerun_whose_kept_outputs_have_expired_ends_with_the_reason(site
     assert "is not kept any more" in (again.error or "")
 
 
-async def test_a_decision_is_kept_and_one_that_comes_after_is_asked_for_again(site: Installation):
-    """An unchanged approval is not asked for twice."""
+async def test_a_rerun_keeps_decisions_before_its_node_and_waits_for_later_ones(site: Installation):
+    """An unchanged approval is not requested twice."""
     site.worker()
     approval = {"type": "await"}
     execution = await site.begin(
@@ -211,10 +211,8 @@ async def test_the_same_key_makes_one_rerun(site: Installation):
     await site.finished(keyed[0].execution_id)
 
 
-async def test_a_rerun_goes_on_where_a_killed_worker_stopped_keeping(
-    site: Installation, tmp_path: Path
-):
-    """Kept steps stay; the next worker keeps the rest."""
+async def test_a_rerun_continues_when_its_worker_is_killed(site: Installation, tmp_path: Path):
+    """The next worker records the completions that are still missing."""
     first = site.worker(**NODES)
     nodes = {f"n{i}": times(tmp_path, value=i) for i in range(20)}
     nodes["last"] = times(tmp_path, *nodes)

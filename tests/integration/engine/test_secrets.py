@@ -89,8 +89,8 @@ async def nowhere(tap: Wiretap, *logs: str) -> None:
         assert [piece for piece in (SECRET, *PIECES) if piece in log] == []
 
 
-async def test_a_secret_that_nodes_let_out_is_nowhere(site: Installation, tap: Wiretap):
-    """Returned, raised, reported, logged, by functions and actors, in pieces of any size."""
+async def test_a_secret_that_a_node_leaks_is_not_recorded(site: Installation, tap: Wiretap):
+    """The node returns, raises, reports or logs it, in pieces of any size."""
     worker = site.worker(nodes="leaky_functions", secret_token=SECRET)
     execution = await site.begin(LEAKS)
     state = fold(await site.finished(execution))
@@ -195,8 +195,8 @@ async def test_a_worker_that_dies_with_a_secret_leaves_none_of_it(site: Installa
     await nowhere(tap, first.log_text, second.log_text)
 
 
-async def test_a_secret_that_is_nowhere_fails_its_step(site: Installation):
-    """With its name, and where it was looked for."""
+async def test_a_missing_secret_fails_its_step(site: Installation):
+    """The error has its name and the stores that were searched."""
     site.worker()
     nodes = {"a": {"type": "http", "with": {"url": "http://x/${secrets.missing}"}}}
     state = fold(await site.finished(await site.begin(nodes)))

@@ -168,7 +168,7 @@ def document(execution: str) -> str:
 
 
 async def run_to_the_end(site: Installation, pages: Pages | None = None) -> tuple[str, str]:
-    """Run the workflow, look at all pages on the way; returns the execution and its child."""
+    """Run the workflow, look at all pages on the way; return the execution and its child."""
     await site.store(child())
     execution = await site.start(await site.store(main()), INPUT)
     await waiting(site, execution, "approve")
@@ -313,7 +313,7 @@ async def test_the_next_driver_finds_copies_as_well(site: Installation, api: Api
 
 
 async def test_what_is_emitted_stays_marked(site: Installation):
-    """In every execution that waits for it, although its definition marks nothing."""
+    """It is marked in every receiving execution, although that definition marks nothing."""
     site.worker(nodes="sensitive_functions")
     awaits = definition(
         {"notified": {"type": "await", "with": {"triggers": ["bank.news"]}}}, id="a"
@@ -334,7 +334,7 @@ async def test_what_is_emitted_stays_marked(site: Installation):
 async def test_a_schedule_is_shown_without_what_its_workflow_marks(
     site: Installation, api: ApiProcess
 ):
-    """And without its input if it is unknown what of it is marked."""
+    """If the workflow is unknown, the whole input is masked."""
     await site.store(definition({"a": {}}, id="paid", input={"properties": {"card": MARKED}}))
     body = {
         "id": "s",
@@ -352,8 +352,8 @@ async def test_a_schedule_is_shown_without_what_its_workflow_marks(
         assert gone.json()["input"] == "***"
 
 
-async def test_an_execution_without_marks_says_nothing_of_them(site: Installation):
-    """Its log is, byte for byte, what it would be if there were no marks."""
+async def test_an_execution_without_marks_has_an_unchanged_log(site: Installation):
+    """The log has the same bytes as without the feature."""
     site.worker(nodes="sensitive_functions")
     nodes = {"echo": {"type": "bank.echo", "with": {"value": "${input.card}"}}}
     events = await site.finished(await site.begin(nodes, {"card": CARD}))

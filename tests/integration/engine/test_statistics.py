@@ -82,8 +82,8 @@ async def test_a_worker_that_stops_writes_what_it_has_noted(site: Installation):
     assert count_of((await store.nodes(TENANT, "test")).durations["m[]"]) == 3
 
 
-async def test_a_later_run_tells_how_long_it_will_take(site: Installation):
-    """As it begins, and with every report of a node, together with how far it is."""
+async def test_a_later_run_has_an_estimate(site: Installation):
+    """Its start and every report of a node carry the remaining time and the progress."""
     site.worker()
     stored = await site.store(definition(SLEEP))
     first = await site.finished(await site.start(stored))

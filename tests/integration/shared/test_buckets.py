@@ -33,7 +33,7 @@ class TestBucket:
         assert await bucket.get("a.b") == ("a.b", b"", again)
 
     async def test_earlier_revisions_stay_readable(self, bucket):
-        """By their own key only, even after the key is deleted."""
+        """They are readable under their own key only, even after the key is deleted."""
         first = await bucket.put("a", b"1")
         second = await bucket.put("a", b"2")
         other = await bucket.put("b", b"3")
@@ -147,7 +147,7 @@ class TestWorkflowStore:
         assert await store.get("t", "w", first) is await store.get("t", "w", first)
 
     async def test_a_missing_workflow_or_version_is_not_found(self, store):
-        """Nor is a version of another workflow, or of another tenant."""
+        """A version of another workflow or tenant is not found either."""
         version = await store.put("t", flow())
         for tenant, workflow, asked in (
             ("t", "v", None),

@@ -252,7 +252,7 @@ class TestCrashes:
         assert await fleet.enter("b")
 
     async def test_an_ended_execution_at_the_head_does_not_block_the_queue(self, fleet):
-        """Nor does one whose log has expired."""
+        """An execution whose log has expired does not block it either."""
         for execution in ("a", "never", "b", "c"):
             await fleet.enter(execution)
         await fleet.end("b")

@@ -136,7 +136,7 @@ async def test_a_long_history_is_read_in_pages(written):
 
 
 async def test_an_execution_that_does_not_exist_is_not_found(written):
-    """Nor is another tenant's."""
+    """Another tenant's execution is not found either."""
     for tenant, execution in (("t", "gone"), ("u", written.execution)):
         with pytest.raises(ExecutionNotFoundError):
             await written.log.load(tenant, execution)

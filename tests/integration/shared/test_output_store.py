@@ -33,7 +33,7 @@ async def test_an_output_is_read_back_unchanged(store, length):
 
 
 async def test_outputs_of_two_attempts_never_mix(store):
-    """Not even of one attempt number, by a worker that does not know yet that it is displaced."""
+    """The attempts may have the same number, if a displaced worker writes one of them."""
     first, second = await put(store, "a" * 600_000), await put(store, "b" * 600_000)
     assert await store.get(first) == "a" * 600_000
     assert await store.get(second) == "b" * 600_000
@@ -47,7 +47,7 @@ async def test_an_output_beyond_the_limit_is_refused(site, store):
 
 
 async def test_an_expired_output_is_not_found(site, store):
-    """Nor is one with a missing chunk."""
+    """An output with a missing chunk is not found either."""
     ref = await put(store, "x" * 1_500_000)
     stream = site.subjects.stream(OUTPUTS)
     _tenant, _execution, name = ref.object.split(".")

@@ -56,7 +56,7 @@ async def test_a_result_of_a_recreated_log_counts(index):
 
 
 async def test_a_cancelled_caller_does_not_cancel_the_shared_write(index):
-    """And a cancelled result may be put again."""
+    """A cancelled result may be put again."""
     puts = [asyncio.create_task(index.put("t", "a", result(n))) for n in (1, 2)]
     await asyncio.sleep(0)
     puts[0].cancel()

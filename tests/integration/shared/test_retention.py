@@ -137,8 +137,8 @@ async def test_a_summary_without_a_log_is_removed(deletion):
     assert await deletion.listed() == set()
 
 
-async def test_the_horizon_tells_how_far_history_was_deleted(deletion):
-    """It is the last commit of what was deleted, and it never goes back."""
+async def test_the_horizon_is_the_last_deleted_commit(deletion):
+    """It never moves backwards."""
     assert await deletion.stores.horizons.of("t") == 0
     first, second = await deletion.ended(), await deletion.ended()
     last = (await deletion.stores.log.load("t", second)).last_sequence

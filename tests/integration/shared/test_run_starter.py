@@ -157,7 +157,7 @@ class TestReruns:
             await starts.starter.rerun("t", original.execution_id, "n", "k")
 
     async def test_only_ended_executions_can_be_rerun(self, starts):
-        """And only from a node of their definition."""
+        """The node to start from must be in their definition."""
         running = await starts.start({"x": 1})
         with pytest.raises(IllegalCommandError, match="is queued; only one that has ended"):
             await starts.starter.rerun("t", running.execution_id, None, None)

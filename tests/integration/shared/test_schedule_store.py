@@ -55,7 +55,7 @@ async def test_a_deleted_schedule_is_not_found(store: ScheduleStore) -> None:
 
 
 async def test_tenants_do_not_see_each_others_schedules(store: ScheduleStore) -> None:
-    """Nor delete them."""
+    """They cannot delete them either."""
     await store.put("t", schedule("a"))
     await store.put("t-2", schedule("b"))
     assert [found.id for found in (await store.page("t", limit=10)).schedules] == ["a"]
@@ -115,7 +115,7 @@ async def test_nats_accepts_every_valid_pattern(store: ScheduleStore, pattern: s
 async def test_a_refusal_of_nats_names_the_field(
     store: ScheduleStore, fields: dict[str, str], field: str
 ) -> None:
-    """And nothing is stored."""
+    """The schedule is not stored."""
     with pytest.raises(InvalidScheduleError) as caught:
         await store.put("t", schedule("a", **fields))
     assert caught.value.field == field

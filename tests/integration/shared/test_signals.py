@@ -79,7 +79,7 @@ async def test_a_trigger_resolves_all_waits_for_it(waiters):
 
 
 async def test_a_redelivered_trigger_counts_once(waiters):
-    """But publishes the job again, in case the first one was lost."""
+    """The job is published again, in case the first one was lost."""
     waiting = await waiters.wait("paid")
     trigger = await waiters.triggers.publish("t", "paid", 1)
     assert await waiters.signals.deliver("t", trigger) == 1
@@ -99,7 +99,7 @@ async def test_of_concurrent_triggers_one_wins(waiters):
 
 
 async def test_only_matching_waits_are_resolved(waiters):
-    """By event, input and outputs, from the index or from the log."""
+    """A match reads the event, the input and outputs, from the index or from the log."""
     match = "event.order == input.order && nodes.a.output.ok && execution.workflow == 'w'"
     done = ev.StepCompleted(
         ev.StepDone("a", "transform", "success", 1, NOW, NOW, 0, {"ok": True}), NOW
@@ -139,7 +139,7 @@ async def test_a_failing_match_affects_no_other_wait(waiters, match):
 
 
 async def test_an_ended_wait_is_removed_from_the_index(waiters):
-    """In case the worker that resolved it died before."""
+    """The worker that resolved it may have died before it removed the entry."""
     waiting = await waiters.wait("paid")
     end = ev.ExecutionCancelled(ev.Cancelled(waiting.execution_id, "cancelled", 1), NOW)
     await waiters.site.commit(waiting.execution_id, end)

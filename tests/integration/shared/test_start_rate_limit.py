@@ -141,7 +141,7 @@ class TestClusters:
 
 
 class TestStarts:
-    """Which starts count."""
+    """Count accepted starts only."""
 
     @pytest.fixture
     async def starter(self, site):

@@ -78,7 +78,7 @@ async def test_the_history_of_a_large_workflow_fits_into_a_message(store, site):
 
 
 async def test_estimators_use_the_stored_history(store):
-    """And are cached and shared."""
+    """Callers share a cached estimator."""
     estimators = EstimatorCache(store, 60.0)
     workflow = definition({"n0": {}, "n1": {"needs": ["n0"]}}, id="flow")
     assert (await estimators.get("u", workflow, 1)).whole_run(ExecutionState(), 0.0) is None

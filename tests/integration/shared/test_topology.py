@@ -25,7 +25,7 @@ async def test_all_streams_and_buckets_are_created(site):
 
 
 async def test_applying_again_changes_nothing(site):
-    """Nor does another service with the same settings."""
+    """Another service with the same settings changes nothing either."""
     before = {
         spec.name: await site.jetstream.api(f"STREAM.INFO.{spec.name}")
         for spec in topology(site.settings)

@@ -20,7 +20,7 @@ async def since(store, procedure, after, tenant="t"):
 
 
 async def test_a_trigger_has_the_time_of_nats(store):
-    """And its stream sequence."""
+    """It also has its stream sequence."""
     began = time.time()
     first = await store.publish("t", "order.paid", {"n": 1})
     second = await store.publish("t", "order.paid", None)

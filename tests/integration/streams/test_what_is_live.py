@@ -47,7 +47,7 @@ class Desk:
         self._jetstream = jetstream
 
     async def look(self, wants: SnapshotQuery) -> tuple[Snapshot, Cost]:
-        """Take a snapshot, knowing nothing yet; returns what it took."""
+        """Take a snapshot, knowing nothing yet; return what it took."""
         log = type(self._site.log)(self._jetstream, self._site.subjects)
         jetstream, subjects = self._jetstream, self._site.subjects
         indexes = Indexes(

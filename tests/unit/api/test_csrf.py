@@ -68,7 +68,7 @@ def test_other_requests_are_not_cross_site(headers: Headers) -> None:
 
 
 def test_a_wildcard_origin_allows_all_pages() -> None:
-    """As configured by the operator."""
+    """The operator has configured it."""
     assert not is_cross_site("POST", _headers(sec_fetch_site="cross-site", origin=EVIL), {"*"})
 
 
@@ -84,7 +84,7 @@ def test_a_wildcard_origin_allows_all_pages() -> None:
     ],
 )
 def test_host_of_strips_port_and_case(authority: str, host: str) -> None:
-    """And a trailing dot."""
+    """It also strips a trailing dot."""
     assert host_of(authority) == host
 
 
@@ -108,7 +108,7 @@ def test_loopback_and_undotted_names_are_trusted(host: str) -> None:
     ],
 )
 def test_a_rebound_host_name_is_not_trusted(host: str) -> None:
-    """Unless the operator has configured it."""
+    """It is trusted only if the operator has configured it."""
     assert not is_trusted_host(host, {"tailrace.internal"})
     assert is_trusted_host(host, {host})
     assert is_trusted_host(host, {"*"})

@@ -58,8 +58,8 @@ def alone(topic: NamedTopic) -> list[Event]:
 
 
 @pytest.mark.parametrize("topic", ALL.topics, ids=lambda topic: topic.name)
-def test_each_topic_says_what_it_would_say_alone(topic: NamedTopic) -> None:
-    """Under its own name, with the name that the block has there."""
+def test_each_topic_renders_as_in_its_own_stream(topic: NamedTopic) -> None:
+    """Its name precedes the name of the block."""
     parsed = SseParser().feed(b"".join(wire(ALL, STORY)))
     mine = [event for event in parsed if event.type == topic.name]
     assert {event.json()["topic"] for event in mine} == {topic.name}
@@ -111,7 +111,7 @@ def test_a_stream_is_greeted_and_opened_by_each_topic_that_does_so() -> None:
 
 
 def test_states_show_what_the_topics_show() -> None:
-    """And know it afterwards."""
+    """After the events, it opens with the same list as the stream of the topic."""
     state = ALL.begin(Snapshot(0, (), {}, frozenset()))
     alone = PAUSED_WORKFLOWS.begin(Snapshot(0, (), {}, frozenset()))
     for story_commit in STORY:
@@ -121,10 +121,10 @@ def test_states_show_what_the_topics_show() -> None:
         assert block == PAUSED.wrap(alone.opening(0)[0])
 
 
-class _Standings(Dialect):
+class _WorkflowList(Dialect):
     """A dialect that opens with the executions of some workflows that it knows of."""
 
-    name = "standings"
+    name = "workflow-list"
     is_cumulative = True
 
     def __init__(self, *workflows: str) -> None:
@@ -160,17 +160,20 @@ class _Known:
 
 
 def test_each_topic_begins_with_what_it_has_asked_for() -> None:
-    """However much others want to know."""
-    a, b = NamedTopic("pipeline:a", _Standings("a")), NamedTopic("pipeline:b", _Standings("b"))
+    """The needs of other topics do not matter."""
+    a, b = (
+        NamedTopic("pipeline:a", _WorkflowList("a")),
+        NamedTopic("pipeline:b", _WorkflowList("b")),
+    )
     both = multiplex([a, PAUSED, b])
     assert both.snapshot_query == SnapshotQuery(waits=True, workflows=frozenset("ab"))
     assert both.is_cumulative
     assert not ALL.is_cumulative
     assert multiplex([FEED]).snapshot_query is None
     wait = WaitingStep("n", "2024-01-15T10:30:00.000Z", "", [], None)
-    standings = [ExecutionStatus(Context(f"e-{w}", w, w), "paused", [wait]) for w in "abc"]
+    statuses = [ExecutionStatus(Context(f"e-{w}", w, w), "paused", [wait]) for w in "abc"]
     ended = {"a": Ended("e0", "failed", "2024-01-15T10:30:00.000Z")}
-    state = both.begin(Snapshot(1, standings, ended, frozenset("ab")))
+    state = both.begin(Snapshot(1, statuses, ended, frozenset("ab")))
     first, paused, second = (
         event.json() for event in SseParser().feed(without_id(state.opening(0)))
     )
@@ -180,7 +183,7 @@ def test_each_topic_begins_with_what_it_has_asked_for() -> None:
 
 def test_what_is_urgent_for_one_topic_is_urgent() -> None:
     """Events that are urgent for no topic may be written later."""
-    mixed = multiplex([NamedTopic("pipeline:a", _Standings("a"))])
+    mixed = multiplex([NamedTopic("pipeline:a", _WorkflowList("a"))])
     assert mixed.is_urgent(Context("e", "a"))
     assert not mixed.is_urgent(Context("e", "b"))
     assert multiplex([*mixed.topics, FEED]).is_urgent(Context("e", "b"))
@@ -229,7 +232,7 @@ def test_a_state_that_is_rewound_shows_what_each_topic_would() -> None:
 
 
 def test_backfill_has_no_ids_and_masks_sensitive_values() -> None:
-    """As the topic tells it live; of an execution that is not there, that it is not."""
+    """A missing execution is reported as missing."""
     assert ALL.backfill_executions == [ONE.execution, OTHER.execution]
     for story_commit in STORY:
         if ONE.includes(story_commit.context):

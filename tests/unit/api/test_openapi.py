@@ -165,7 +165,7 @@ def test_streams_are_described_by_their_blocks(described: dict[str, Any]) -> Non
 
 
 def test_every_schema_is_valid(described: dict[str, Any]) -> None:
-    """By JSON Schema 2020-12, which OpenAPI 3.1 uses."""
+    """The standard is JSON Schema 2020-12, which OpenAPI 3.1 uses."""
     for schema in described["components"]["schemas"].values():
         jsonschema_rs.meta.validate({**schema, "components": described["components"]})
 

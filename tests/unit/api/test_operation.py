@@ -42,13 +42,13 @@ def test_operations_are_collected_in_order_of_declaration() -> None:
 
 
 def test_the_summary_is_the_first_line_of_the_docstring() -> None:
-    """Unless the declaration has its own."""
+    """A summary in the declaration overrides it."""
     summaries = [each.summary for each in collect_operations(LockGateRoutes("a"))]
     assert summaries == ["Show it", "Show a gate", "Watch all gates"]
 
 
 def test_an_operation_knows_whether_it_streams_and_belongs_to_a_tenant() -> None:
-    """By the media type of its answers, and by its scope."""
+    """The media type of its answers and its scope decide."""
     show, _, watch = collect_operations(LockGateRoutes("a"))
     assert (show.is_stream, show.is_of_tenant) == (False, True)
     assert (watch.is_stream, watch.is_of_tenant) == (True, False)

@@ -42,7 +42,7 @@ def take(state: State, story_commit: StoryCommit) -> None:
 
 
 def test_a_wait_is_shown_with_all_that_the_list_has() -> None:
-    """As the page's own type has it, and why it waits."""
+    """It has the fields of the page's own type, and the reason of the wait."""
     wait = story.waiting(
         "wait-payment",
         5,
@@ -212,19 +212,19 @@ def snapshot(commits: list[StoryCommit]) -> Snapshot:
                     mine.clear()
                 case _:
                     pass
-    standings = [
+    statuses = [
         ExecutionStatus(each, "paused", [*waits[each.execution_id].values()])
         for each in (GOOD, BAD, LEFT)
     ]
-    return Snapshot(1, standings, {}, frozenset())
+    return Snapshot(1, statuses, {}, frozenset())
 
 
 def many(count: int, size: int = 0) -> Snapshot:
     """Return a snapshot of so many waits, each with variables of a size."""
     context = [Context(f"e{number}", "w", "W", {"x": "x" * size}) for number in range(count)]
     wait = [WaitingStep("n", f"2024-01-{day:05d}", "", [], None) for day in range(count)]
-    standings = [ExecutionStatus(c, "paused", [w]) for c, w in zip(context, wait, strict=True)]
-    return Snapshot(1, standings, {}, frozenset())
+    statuses = [ExecutionStatus(c, "paused", [w]) for c, w in zip(context, wait, strict=True)]
+    return Snapshot(1, statuses, {}, frozenset())
 
 
 def test_a_long_list_shows_the_newest_and_says_how_many_there_are() -> None:
@@ -255,7 +255,7 @@ def test_a_list_without_a_total_is_whole() -> None:
 
 
 def test_commits_without_waits_are_not_decoded() -> None:
-    """And what is shown is never passed over."""
+    """No commit that the dialect renders is skipped."""
     for story_commit in STORY:
         if shown(story_commit.context, *story_commit.events):
             assert PAUSED_WORKFLOWS.concerns(story_commit.context, story_commit.payload)

@@ -29,13 +29,13 @@ FAILED = ev.ExecutionFailed(ev.Failed("e", "failed", 1, "no"), log.NOW)
 CANCELLED = ev.ExecutionCancelled(ev.Cancelled("e", "cancelled", 1), log.NOW)
 
 
-def tally(snapshot: Snapshot = NOTHING) -> RunCounts:
-    """Return how two pipelines stand."""
+def run_counts(snapshot: Snapshot = NOTHING) -> RunCounts:
+    """Return the run counts of two pipelines."""
     return RunCounts({"a", "b"}, snapshot)
 
 
 def take(state: RunCounts, execution: str, *events: ev.Event, workflow: str = "a") -> list[Block]:
-    """Let a tally take events; returns the updates."""
+    """Apply events to run counts; return the updates."""
     blocks: list[Block | None] = []
     for event in events:
         stored = msgspec.Raw(msgspec.json.encode(event))
@@ -50,8 +50,8 @@ def said(blocks: list[Block]) -> list[tuple[str, str | None]]:
     return [(update["status"], update.get("previousStatus")) for update in updates]
 
 
-def test_a_stream_looks_as_agreed() -> None:
-    """Word for word: the batch, an error, changes, and a heartbeat."""
+def test_a_stream_has_the_documented_bytes() -> None:
+    """It contains a batch, an error, changes and a heartbeat."""
     dialect = Pipelines(frozenset({"purchase-order", "nobody", "report"}))
     snapshot = Snapshot(
         40,
@@ -80,7 +80,7 @@ def test_a_stream_looks_as_agreed() -> None:
 
 def test_only_changes_are_shown_with_the_previous_status() -> None:
     """A second run of an active pipeline changes nothing; its end leaves the first one."""
-    state = tally()
+    state = run_counts()
     assert said(take(state, "1", QUEUED)) == [("active", "idle")]
     assert take(state, "1", STARTED) == []
     assert take(state, "2", QUEUED, STARTED) == []
@@ -97,7 +97,7 @@ def test_a_pipeline_without_live_runs_stands_as_the_last_one_ended(
     end: ev.Event, status: str
 ) -> None:
     """A cancelled run has no result, so its pipeline is idle."""
-    state = tally()
+    state = run_counts()
     assert said(take(state, "1", QUEUED, STARTED, end))[-1] == (status, "active")
     assert state.status("a") == status
     assert state.status("b") == "idle"
@@ -106,7 +106,7 @@ def test_a_pipeline_without_live_runs_stands_as_the_last_one_ended(
 def test_other_workflows_and_other_events_say_nothing() -> None:
     """They are not even opened."""
     dialect = Pipelines(frozenset({"a"}))
-    assert take(tally(), "1", QUEUED, workflow="c") == []
+    assert take(run_counts(), "1", QUEUED, workflow="c") == []
     assert dialect.concerns(Context("e", "a"), next(encode_commits([QUEUED])))
     assert not dialect.concerns(Context("e", "c"), next(encode_commits([QUEUED])))
     assert not dialect.concerns(Context("e", "a"), next(encode_commits([log.step_started("n")])))
@@ -114,7 +114,7 @@ def test_other_workflows_and_other_events_say_nothing() -> None:
 
 def test_an_id_that_names_nothing_counts_when_it_does() -> None:
     """It is an error at first, and nothing was before."""
-    state = tally(Snapshot(0, (), {}, frozenset({"a"})))
+    state = run_counts(Snapshot(0, (), {}, frozenset({"a"})))
     batch, error = state.opening(NOW)
     assert msgspec.json.decode(batch.data)["updates"] == [{"pipelineId": "a", "status": "idle"}]
     assert msgspec.json.decode(error.data)["pipelineId"] == "b"
@@ -122,9 +122,9 @@ def test_an_id_that_names_nothing_counts_when_it_does() -> None:
     assert len(state.opening(NOW)) == 1
 
 
-def test_a_tally_that_is_rewound_tells_the_same_again() -> None:
-    """Except for a previous status that only an unread log could provide."""
-    state = tally()
+def test_rewound_run_counts_render_the_same_events_again() -> None:
+    """Only a previous status that would need another read differs."""
+    state = run_counts()
     take(state, "1", QUEUED, STARTED)
     take(state, "2", QUEUED, STARTED, COMPLETED, workflow="b")
     before = state.copy()
@@ -137,15 +137,15 @@ def test_a_tally_that_is_rewound_tells_the_same_again() -> None:
     again = state.copy()
     again.rewind({"1": EarlierStatus("a", "running"), "3": EarlierStatus("b", None)})
     assert (again.status("a"), again.status("b")) == ("active", None)
-    retold = [said(take(again, run, *events, workflow=name)) for run, events, name in changes]
+    replayed = [said(take(again, run, *events, workflow=name)) for run, events, name in changes]
     assert shown == [[("paused", "active")], [("active", "completed")], [("idle", "active")]]
-    assert retold == [[("paused", "active")], [("active", None)], [("idle", "active")]]
+    assert replayed == [[("paused", "active")], [("active", None)], [("idle", "active")]]
     assert before.status("a") == "active"
     assert (again.updates(), again.runs("a")) == (state.updates(), state.runs("a"))
 
 
 def test_what_a_client_sees_is_urgent() -> None:
-    """Without a word about it, all of it."""
+    """If the client does not name what it sees, everything is urgent."""
     named = frozenset({"a", "b"})
     assert Pipelines(named).is_urgent(Context("1", "b"))
     assert Pipelines(named, frozenset({"a"})).is_urgent(Context("1", "a"))

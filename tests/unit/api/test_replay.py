@@ -38,7 +38,7 @@ class _Desk:
 
 
 def test_requests_of_the_same_page_share_one_read() -> None:
-    """And its bytes: ten thousand clients get the same object."""
+    """They share the bytes too: ten thousand clients get the same object."""
 
     async def scenario() -> None:
         desk = _Desk()
@@ -148,7 +148,7 @@ def test_a_failed_read_fails_for_all_callers_and_is_not_cached() -> None:
 
 
 def test_beyond_the_budget_new_streams_are_refused() -> None:
-    """Not if the read is already in flight, and not for open streams."""
+    """Open streams, and reads that are already in flight, are not refused."""
 
     async def scenario() -> None:
         desk = _Desk(budget=20)

@@ -48,7 +48,7 @@ def test_throughput_covers_sixty_minutes() -> None:
 
 
 def test_a_tenant_without_runs_has_no_percentiles() -> None:
-    """And no success rate, which differs from zero."""
+    """It has no success rate either, which differs from zero."""
     document = tenant_statistics("t", {}, {}, (0, 1), NOW)
     assert document.success_rate is None
     assert document.step_latency.p95_ms is None

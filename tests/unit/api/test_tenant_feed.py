@@ -41,8 +41,8 @@ def test_a_connection_is_greeted_with_whose_it_is() -> None:
     }
 
 
-def test_a_heartbeat_says_when_it_beat() -> None:
-    """In a comment."""
+def test_a_heartbeat_carries_its_time() -> None:
+    """The time is in a comment."""
     parser = SseParser()
     assert parser.feed(TENANT_FEED.heartbeat(17)) == []
     assert parser.comments == ["heartbeat 17"]
@@ -98,10 +98,8 @@ def test_another_attempt_is_said_to_be_one() -> None:
         (None, {}),
     ],
 )
-def test_a_completion_tells_what_it_found_if_the_output_says_it(
-    output: Any, found: dict[str, Any]
-) -> None:
-    """Numbers and lengths of lists; anything else is nothing that a page could draw."""
+def test_a_completion_shows_findings_from_the_output(output: Any, found: dict[str, Any]) -> None:
+    """They are numbers and lengths of lists; a page cannot draw other values."""
     _, completion = shown(GOOD, story.done("parse", 5, output, stage="ai_parsing"))
     assert {key: completion[key] for key in ("lineItems", "confidence") if key in completion} == (
         found
@@ -205,8 +203,8 @@ def test_what_ends_for_itself_is_an_error_of_the_workflow(end: ev.Event, error: 
         (None, "e"),
     ],
 )
-def test_an_order_is_called_as_its_input_says(run_input: Any, order: str) -> None:
-    """Else by its execution."""
+def test_the_name_of_an_order_comes_from_its_input(run_input: Any, order: str) -> None:
+    """Without a name there, the execution id is used."""
     context = Context("e", "w", "W", run_input)
     (data,) = shown(context, story.started(context, 5))
     assert data["poId"] == order
@@ -214,7 +212,7 @@ def test_an_order_is_called_as_its_input_says(run_input: Any, order: str) -> Non
 
 @pytest.mark.parametrize("story_commit", story.STORY)
 def test_every_event_has_two_slots(story_commit: StoryCommit) -> None:
-    """So that all replicas assign equal ids."""
+    """All replicas therefore assign equal ids."""
     commit = encode_commit(TENANT_FEED, "1", story_commit.context, 1, story_commit.payload)
     assert len(commit.ends) == 2 * len(story_commit.events)
 

@@ -107,7 +107,7 @@ def test_a_new_client_begins_now_and_knows_where_that_is() -> None:
 
 
 def test_a_tenant_without_a_log_begins_where_all_logs_end() -> None:
-    """And misses nothing of its own while others write."""
+    """It misses none of its own events while other tenants write."""
 
     async def scenario(site: MemoryHub) -> None:
         for _ in range(10):
@@ -188,7 +188,7 @@ def test_an_invalid_id_resets_the_stream(last_event_id: str, reason: str) -> Non
 
 
 def test_expired_positions_reset_the_stream() -> None:
-    """But a client at the end of a completely expired log has missed nothing."""
+    """A client at the end of a completely expired log has missed nothing."""
 
     async def scenario(site: MemoryHub) -> None:
         for number in range(10):
@@ -345,8 +345,8 @@ def test_an_execution_that_is_met_in_its_middle_is_looked_up() -> None:
     _run(scenario)
 
 
-def test_an_execution_whose_beginning_has_expired_is_shown_as_far_as_it_is_known() -> None:
-    """By the data of its later commits."""
+def test_an_execution_whose_beginning_has_expired_is_shown_in_part() -> None:
+    """The data of its later commits is shown."""
 
     async def scenario(site: MemoryHub) -> None:
         _commit(site, written.queued("e", "flow"))
@@ -418,8 +418,8 @@ def test_commits_of_newer_versions_are_passed_over_by_who_would_interpret_them()
     _run(scenario)
 
 
-def test_each_of_several_topics_decides_what_it_makes_of_newer_versions() -> None:
-    """As it would alone: live, in what was before, and in its state."""
+def test_each_topic_handles_newer_versions_as_in_its_own_stream() -> None:
+    """This holds for live events, history and snapshots."""
 
     async def scenario(site: MemoryHub) -> None:
         newer = {VERSION.replace("-", "_"): "99"}
@@ -458,8 +458,8 @@ def test_each_of_several_topics_decides_what_it_makes_of_newer_versions() -> Non
         b'{"type":7}',
     ],
 )
-def test_an_illegible_event_takes_nothing_along(strange: bytes) -> None:
-    """Neither what was committed with it, nor other topics, nor what comes later."""
+def test_an_illegible_event_affects_no_other(strange: bytes) -> None:
+    """Others of its commit, of other topics, and later ones are shown."""
 
     async def scenario(site: MemoryHub) -> None:
         topics = [
@@ -497,7 +497,7 @@ def test_an_illegible_event_takes_nothing_along(strange: bytes) -> None:
 
 @pytest.mark.parametrize("value", [b'"\xff"', b"[" * 9000 + b"]" * 9000])
 def test_an_illegible_input_or_end_does_not_stop_a_topic(value: bytes) -> None:
-    """Neither where contexts are learned, nor where snapshots are taken."""
+    """It stops neither contexts nor snapshots."""
 
     async def scenario(site: MemoryHub) -> None:
         for name in "ef":

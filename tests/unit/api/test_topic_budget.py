@@ -67,8 +67,8 @@ def _waiting(node: str) -> Event:
     return ev.StepWaiting(wait, "2024-01-15T10:30:00.000000Z")
 
 
-def test_what_is_taken_is_given_back_once() -> None:
-    """By each topic as much as it has taken, and after that nothing counts."""
+def test_memory_is_released_once() -> None:
+    """Each topic releases what it has taken; after that nothing is accounted."""
     budget = MemoryBudget(100, 60)
     account, other = MemoryAccount(budget, "t"), MemoryAccount(budget, "u")
     account.add(60)
@@ -80,8 +80,8 @@ def test_what_is_taken_is_given_back_once() -> None:
     assert (budget.bytes, budget.refusal("t"), other.refusal) == (40, "", "")
 
 
-def test_topics_are_refused_when_there_is_no_room_for_more() -> None:
-    """New ones of that tenant: neither those that are followed already, nor other tenants'."""
+def test_topics_are_refused_at_the_memory_limit() -> None:
+    """Followed topics and other tenants' topics are not refused."""
 
     async def scenario(site: MemoryHub) -> None:
         hub = site.hub
@@ -137,7 +137,7 @@ def test_history_is_sent_even_if_the_live_end_is_refused() -> None:
     _run(scenario, tenant_topics=10_000)
 
 
-def test_rings_keep_less_where_there_is_no_room() -> None:
+def test_rings_evict_sent_blocks_at_the_memory_limit() -> None:
     """Fast clients lose nothing; slow ones reconnect and get the rest from the log."""
 
     async def scenario(site: MemoryHub) -> None:
@@ -165,7 +165,7 @@ def test_rings_keep_less_where_there_is_no_room() -> None:
     _run(scenario, tenant_topics=150_000, stall=1000.0)
 
 
-def test_rings_in_which_nothing_happens_make_room_for_what_is_new() -> None:
+def test_idle_rings_are_evicted_for_new_topics() -> None:
     """A client that has all of them misses nothing, and resumes from the ring."""
 
     async def scenario(site: MemoryHub) -> None:
@@ -191,7 +191,7 @@ def test_rings_in_which_nothing_happens_make_room_for_what_is_new() -> None:
     _run(scenario, tenant_topics=100_000)
 
 
-def test_a_client_is_at_home_where_the_ring_has_been_emptied() -> None:
+def test_a_client_resumes_from_an_emptied_ring() -> None:
     """It has the newest event and reconnects: nothing is repeated or missing."""
 
     async def scenario(site: MemoryHub) -> None:
@@ -212,10 +212,10 @@ def test_a_client_is_at_home_where_the_ring_has_been_emptied() -> None:
     ("limits", "reason"),
     [({"tenant_topics": 300_000}, "tenant_topics_full"), ({"topics": 300_000}, "topics_full")],
 )
-def test_a_state_that_grows_where_there_is_no_room_ends_its_streams(
+def test_a_state_that_grows_at_the_memory_limit_ends_its_streams(
     limits: dict[str, int], reason: str
 ) -> None:
-    """Those of its own topic, and no others: they come back, and are refused until there is."""
+    """Only streams of its topic end; their clients are refused until memory is free."""
 
     async def scenario(site: MemoryHub) -> None:
         _commit(site, written.queued("e0"), written.started("e0"), execution="e0")
@@ -248,7 +248,7 @@ class _Reader:
         """Learn that the topic has a ring."""
 
     def serve(self) -> bool:
-        """Take something; returns whether there is more."""
+        """Take something; return whether there is more."""
         ring = self._topic.ring
         assert ring is not None
         if self._next > ring.edge:
@@ -266,7 +266,7 @@ class _Reader:
 
 
 def test_commits_during_a_sweep_are_kept_for_followers_already_served() -> None:
-    """Even if nothing of them is shown, so no follower is written to."""
+    """This holds even if no event of them is shown, so no follower is written to."""
 
     async def main() -> None:
         account = MemoryAccount(MemoryBudget(1, 1), "t")

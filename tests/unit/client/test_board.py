@@ -89,8 +89,8 @@ def test_a_window_moves_along_with_the_first_active_step(active: int) -> None:
 
 
 @pytest.mark.parametrize("size", [(80, 24), (40, 10), (200, 60)])
-def test_a_drawing_never_leaves_the_terminal(size: tuple[int, int]) -> None:
-    """Neither a long name, nor a long error, nor many nodes make it wider or higher."""
+def test_a_drawing_fits_the_terminal(size: tuple[int, int]) -> None:
+    """Long names, long errors and many nodes do not make it wider or higher."""
     width, height = size
     run = layered(1, 40, 12, 1)
     settle(run, 0)
@@ -164,7 +164,7 @@ def test_a_hint_takes_a_line_of_the_terminal() -> None:
     assert len(drawn(run, height=20)) <= 20
 
 
-def test_the_head_tells_the_whole_run() -> None:
+def test_the_head_summarises_the_run() -> None:
     """Workflow, status and time; share, counts and remaining time."""
     run = layered(1, 3)
     settle(run, 0)

@@ -75,7 +75,7 @@ def test_an_invalid_file_is_refused_with_its_place(
     ],
 )
 def test_json_is_read_as_json(write: Callable[..., Path], text: str, sentence: str) -> None:
-    """As strictly as YAML, by its file's ending."""
+    """The file's ending selects the format; both are equally strict."""
     path = write(text, "workflow.json")
 
     with pytest.raises(DefinitionFileError) as caught:

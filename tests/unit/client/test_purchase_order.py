@@ -75,7 +75,7 @@ def test_amounts_are_read_in_the_ways_people_write_them(
 
 
 @pytest.mark.parametrize("text", ["", "hello", "Item,Qty\nBolt,3\n", "Item,Qty,Price\n"])
-def test_what_is_no_order_is_refused(order_csv: ModuleType, text: str) -> None:
-    """Without a header, amounts or lines there is nothing to guess from."""
+def test_a_file_that_is_not_an_order_is_refused(order_csv: ModuleType, text: str) -> None:
+    """A header, amounts and lines are required."""
     with pytest.raises(order_csv.OrderError):
         order_csv.parse_order(text)

@@ -123,7 +123,7 @@ def test_events_and_nodes_that_are_not_known_do_no_harm(run: Run) -> None:
     assert run.counts() == {"pending": 4, "running": 1}
 
 
-def test_a_run_document_tells_the_same_as_the_events(run: Run) -> None:
+def test_a_run_document_equals_the_events(run: Run) -> None:
     """`show` draws what `watch` drew."""
     run.apply(started("split", 1))
     run.apply(completed("split", 4, 3))
@@ -217,7 +217,7 @@ def test_items_count_for_their_map(run: Run) -> None:
 
 
 def test_a_cancelled_step_is_not_done(run: Run) -> None:
-    """As in the API's document, progress stays where it was."""
+    """Progress stays unchanged, as in the API's document."""
     run.apply(completed("split", 2, 1))
     run.apply(started("map_1", 2))
     run.apply(event("execution:cancelled", 3, reason="by hand"))

@@ -169,14 +169,14 @@ class TestPositions:
     @example("1-2-" + "9" * 7)
     @example("9" * 5000)
     @example("1-2-3\0")
-    def test_any_other_text_is_no_position(self, text):
+    def test_any_other_text_is_not_a_position(self, text):
         """Clients may send any text; each position has exactly one text form."""
         position = StreamPosition.parse(text)
         assert position is None or str(position) == text
 
     @given(st.lists(st.tuples(st.integers(0, 10**18), st.integers(0, 10**5)), min_size=2))
     def test_positions_are_ordered_as_numbers(self, places):
-        """As text, 10 would sort before 9."""
+        """In text order, 10 would precede 9."""
         positions = [StreamPosition("abc", *place) for place in places]
         assert sorted(positions) == [StreamPosition("abc", *place) for place in sorted(places)]
 

@@ -69,7 +69,7 @@ def _median(packed: list[int]) -> float | None:
 
 
 def test_runs_are_counted_by_outcome_and_minute() -> None:
-    """By the minute for the last hour, and in total."""
+    """Counts exist for each minute of the last hour, and in total."""
     history = _runs(
         _run(), _run(), _run(status="failed", ended=NOON + 60), _run(status="cancelled")
     )

@@ -66,7 +66,7 @@ MARKED = {"type": "string", "sensitive": True}
     ],
 )  # fmt: skip
 def test_a_schema_marks_values(schema, value, found):
-    """Marks work in all branches and through references; a property of that name is no mark."""
+    """Marks work in all branches and through references; a property of that name is not a mark."""
     assert schema is None or schema_problems(schema) == []
     assert sorted(sensitive_pointers(schema, value)) == sorted(found)
 

@@ -154,7 +154,7 @@ SERVICE_LINKS = {
 
 
 def test_variables_of_kubernetes_services_are_ignored():
-    """Not even a setting that has the same name takes such a value."""
+    """A setting of the same name does not take such a value."""
     assert read_settings(ApiSettings, SERVICE_LINKS) == ApiSettings()
     assert service_links(SERVICE_LINKS) == sorted(SERVICE_LINKS)
 

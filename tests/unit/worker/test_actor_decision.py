@@ -60,7 +60,7 @@ def test_a_step_that_the_driver_runs_itself_is_none_of_an_actors_business():
 
 
 def test_nothing_begins_in_an_execution_that_is_held():
-    """Nor before the driver has said that it goes on; the driver then sends the message again."""
+    """Nothing begins before the driver has resumed it; the driver then sends the message again."""
     assert verdict(actor_log("waiting", HELD)) is Decision.DROP
     assert verdict(actor_log("waiting", HELD, PAUSED)) is Decision.DROP
     assert verdict(actor_log("waiting", HELD, PAUSED, RELEASED)) is Decision.DROP

@@ -81,7 +81,7 @@ async def test_of_many_reports_five_a_second_are_kept_and_the_last():
 
 
 async def test_the_first_report_is_taken_at_once_and_the_next_after_a_while():
-    """So that a quick node is seen, and a talkative one is not a burden."""
+    """A quick node is visible, and a verbose one does not flood the log."""
     reader = Reader()
     began = reader.loop.time()
     reader.attempt.progress(1)
@@ -94,8 +94,8 @@ async def test_the_first_report_is_taken_at_once_and_the_next_after_a_while():
     assert reader.loop.time() - began >= REPORT_INTERVAL
 
 
-async def test_log_lines_are_all_kept_up_to_a_thousand():
-    """In their order, and before the newest progress."""
+async def test_up_to_a_thousand_log_lines_are_recorded():
+    """They keep their order, and come before the newest progress."""
     reader = Reader()
     for number in range(MAX_LINES + 10):
         reader.attempt.log(f"line {number}")
@@ -147,7 +147,7 @@ async def test_percents_are_from_0_to_100(percent, kept):
 
 
 async def test_reports_carry_fields():
-    """As their JSON equivalents."""
+    """Fields are recorded as their JSON equivalents."""
     attempt = Reader().attempt
     attempt.progress(5, "page 1", page=1, of=(2, 3))
     attempt.log("read", "debug", file="a.csv")

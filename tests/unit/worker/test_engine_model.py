@@ -38,7 +38,7 @@ SEEDS: Final[list[tuple[int, int, float]]] = [
 
 
 def simulate(seed: int, most_nodes: int, disturbed: float) -> Simulation:
-    """Run one random workflow to its end; returns its world."""
+    """Run one random workflow to its end; return its world."""
     source = Random(seed)
     mix = Mix() if disturbed < 0.02 else Mix(timeouts=EVERY_TIMEOUT)
     workflow = random_workflow(source, source.randrange(1, most_nodes + 1), mix)
@@ -120,7 +120,7 @@ class World(RuleBasedStateMachine):
     @precondition(_goes_on)
     @rule()
     def time_passes(self) -> None:
-        """To the next timer."""
+        """Advance to the next timer."""
         self.world.pass_time()
 
     @precondition(_goes_on)

@@ -7,7 +7,7 @@ from tailrace_worker.engine.fairness.fair_share import FairShare
 
 
 def filled(share, *tenants):
-    """Let tenants in by turns for as long as any gets in; returns what each has."""
+    """Let tenants in by turns for as long as any gets in; return what each has."""
     has = dict.fromkeys(tenants, 0)
     while admitted := [tenant for tenant in tenants if share.admits(tenant)]:
         for tenant in admitted:
@@ -24,15 +24,15 @@ def test_one_tenant_alone_leaves_room_for_the_next():
     assert share.admits("b")
 
 
-def test_tenants_that_come_by_turns_get_as_much_each():
-    """For any number of tenants."""
+def test_tenants_that_alternate_get_equal_shares():
+    """This holds for any number of tenants."""
     assert set(filled(FairShare(64), *"ab").values()) == {26}
     has = filled(FairShare(64), *"abcdefgh")
     assert max(has.values()) - min(has.values()) <= 1
     assert sum(has.values()) <= 64
 
 
-def test_a_newcomer_gets_what_others_give_back():
+def test_a_new_tenant_gets_the_released_slots():
     """The tenant that holds most slots is admitted last."""
     share = FairShare(9)
     assert filled(share, "a") == {"a": 7}
@@ -57,8 +57,8 @@ def test_the_smallest_worker_serves_one_tenant():
     st.integers(1, 40),
     st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=200),
 )
-def test_no_slot_is_given_twice_and_a_tenant_without_one_gets_a_free_one(slots, moves):
-    """However tenants come and go."""
+def test_a_slot_has_one_holder_and_a_tenant_without_one_gets_a_free_one(slots, moves):
+    """This holds in any order of arrivals and releases."""
     share = FairShare(slots)
     has = {"a": 0, "b": 0, "c": 0}
     for tenant, comes in moves:

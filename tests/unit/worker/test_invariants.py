@@ -434,18 +434,18 @@ ILLEGAL: dict[Callable[[], ScriptedLog], str] = {
 
 
 @pytest.mark.parametrize("make", ILLEGAL, ids=lambda make: make.__name__)
-def test_each_illegal_log_is_found_out(make: Callable[[], ScriptedLog]):
-    """One log for each violation, and the sentence that describes it."""
+def test_each_illegal_log_is_detected(make: Callable[[], ScriptedLog]):
+    """Each violation has a log and the sentence that reports it."""
     problems = violations(make().record, ended=False)
     assert any(ILLEGAL[make] in problem for problem in problems), problems
 
 
-def test_a_log_without_an_end_is_found_out():
-    """Where an execution must have ended."""
+def test_a_log_without_an_end_is_detected():
+    """The check applies where an execution must have ended."""
     assert violations(begun().record) == ["the execution has not ended: it is running"]
 
 
-def test_commits_out_of_order_are_found_out():
+def test_commits_out_of_order_are_detected():
     """A log is read in the order of its sequences."""
     record = legal().record
     *earlier, last = record.commits
@@ -454,7 +454,7 @@ def test_commits_out_of_order_are_found_out():
 
 
 @pytest.mark.parametrize("lost", range(1, 6))
-def test_a_log_that_lost_a_commit_is_found_out(lost: int):
+def test_a_log_that_lost_a_commit_is_detected(lost: int):
     """Every commit of a log is needed for the ones that follow."""
     record = legal().record
     commits = [commit for index, commit in enumerate(record.commits) if index != lost]
@@ -486,32 +486,32 @@ def records(scripts: dict[str, ScriptedLog]) -> dict[str, Record]:
     return {execution: script.record for execution, script in scripts.items()}
 
 
-def test_a_good_family_leaves_the_rules_speechless():
+def test_a_legal_family_has_no_violations():
     """A child run, linked both ways, whose output is its step's."""
     scripts = family()
     assert family_violations(records(scripts)) == []
     check(script.record for script in scripts.values())
 
 
-def test_a_child_whose_output_is_not_its_steps_is_found_out():
+def test_a_child_whose_output_is_not_its_steps_is_detected():
     """The parent must repeat the outcome of its child."""
     (problem,) = family_violations(records(family(output=8)))
     assert problem == "c has another output than its child child"
 
 
-def test_a_child_at_the_wrong_depth_is_found_out():
-    """The limit of depth counts on it."""
+def test_a_child_at_the_wrong_depth_is_detected():
+    """The limit of nesting relies on the depth."""
     assert family_violations(records(family(depth=2))) == ["child is at depth 2"]
 
 
-def test_a_child_that_does_not_exist_is_found_out():
-    """Its parent ended as if it had."""
+def test_a_missing_child_is_detected():
+    """Its parent ended as if the child existed."""
     found = records(family())
     del found["child"]
     assert family_violations(found) == ["parent waited for child, which does not exist"]
 
 
-def test_a_child_without_a_waiting_parent_is_found_out():
+def test_a_child_without_a_waiting_parent_is_detected():
     """A child run must be recorded by its parent before it exists."""
     orphan = ScriptedLog(PAIR_LEAF, "orphan")
     orphan.by("", orphan.queued(parent=Parent("parent", "c"), depth=1))
@@ -520,8 +520,8 @@ def test_a_child_without_a_waiting_parent_is_found_out():
     assert problem.startswith("orphan names a parent that does not wait for it")
 
 
-def test_a_parent_that_does_not_wait_for_its_childs_end_is_found_out():
-    """By the places in the stream, not by clocks."""
+def test_a_parent_that_ends_before_its_child_is_detected():
+    """Stream sequences decide the order, not clocks."""
     scripts = family()
     late = ScriptedLog(PAIR_LEAF, "child", sequence=100)
     late.by("", late.queued(parent=Parent("parent", "c"), depth=1)).by(W, late.started())
@@ -530,8 +530,8 @@ def test_a_parent_that_does_not_wait_for_its_childs_end_is_found_out():
     assert "c succeeds before its child child has ended" in problems
 
 
-def test_a_cancelled_parent_whose_child_runs_on_is_found_out():
-    """Nothing of a cancelled execution may go on."""
+def test_a_cancelled_parent_with_a_running_child_is_detected():
+    """No part of a cancelled execution may continue."""
     parent, child = ScriptedLog(CHILD, "parent"), ScriptedLog(PAIR_LEAF, "child", sequence=50)
     parent.by("", parent.queued()).by(W, parent.started(), parent.start("c"))
     parent.by(W, parent.wait("c", "child", child_execution_id="child"))
@@ -560,8 +560,8 @@ def test_a_rerun_keeps_what_succeeded_before_its_node():
     assert family_violations(rerun(1)) == ["second keeps [], not ['a']"]
 
 
-def test_more_executions_at_once_than_allowed_are_found_out():
-    """By their places in the stream; one group for each value of the key."""
+def test_executions_above_the_concurrency_limit_are_detected():
+    """Stream sequences decide; each value of the key is a group."""
     limited = definition({"a": {}}, concurrency={"limit": 1, "key": "input.k"})
     first, second = ScriptedLog(limited, "e1"), ScriptedLog(limited, "e2", sequence=10)
     first.by("", first.queued({"k": 1})).by(W, first.started())

@@ -69,10 +69,8 @@ def end(outcome: Outcome, node: Node = NODE, attempt: int = 1, **known: Any) -> 
         (ForChild("other", {"x": 1}), "waiting"),
     ],
 )
-def test_every_outcome_makes_an_event_that_the_log_takes_and_gives_back(
-    outcome: Outcome, status: str | None
-):
-    """Encoded, decoded and folded, it is what it was."""
+def test_the_event_of_every_outcome_survives_the_log(outcome: Outcome, status: str | None):
+    """Encoded, decoded and folded, it is unchanged."""
     event = end(outcome)
     (payload,) = encode_commits([event])
     assert decode_commit(payload) == [event]
@@ -81,14 +79,14 @@ def test_every_outcome_makes_an_event_that_the_log_takes_and_gives_back(
     assert state.steps["a"].status == (status or "waiting")
 
 
-def test_a_success_tells_its_output_and_how_long_it_took():
-    """The span is the attempt's."""
+def test_a_success_records_its_output_and_duration():
+    """The duration is that of the attempt."""
     done = end(Succeeded({"x": 1}), attempt=3).data
     assert (done.output, done.attempt, done.duration_ms) == ({"x": 1}, 3, 1500)
 
 
-def test_an_output_that_is_kept_elsewhere_is_not_in_the_event():
-    """Only where it is."""
+def test_an_event_holds_only_the_reference_of_a_large_output():
+    """The output itself is in OUTPUTS."""
     ref = OutputRef("t.e1.x", 300_000)
     event = end(Succeeded("large", ref=ref))
     assert (event.data.output, event.data.output_ref) == (None, ref)
@@ -145,7 +143,7 @@ def test_a_wait_for_a_signal_carries_what_a_signal_must_be():
 
 
 def test_a_wait_without_a_timeout_has_no_end():
-    """And a timeout that says nothing else fails the step."""
+    """The default policy after a timeout is to fail the step."""
     wait = end(ForSignal()).data
     assert (wait.until, wait.on_timeout) == (None, "fail")
 

@@ -100,8 +100,8 @@ def test_all_executions_share_what_a_worker_has_for_estimates(plan: Plan) -> Non
     assert event.data.eta_ms is not None
 
 
-async def test_the_estimate_of_a_large_run_is_made_aside(plan: Plan) -> None:
-    """Until it is ready the run uses its last one; it describes the state when it began."""
+async def test_the_estimate_of_a_large_run_is_computed_in_a_thread(plan: Plan) -> None:
+    """The run uses the previous estimate meanwhile; a result describes the state at its start."""
     large = Plan(definition({f"n{i}": {} for i in range(5000)}))
     estimator, run = _estimator(large), Playback(large, lambda _step: 10.0)
     assert _estimator(plan).is_quick(Playback(plan, lambda _step: 10.0).state)

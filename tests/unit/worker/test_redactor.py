@@ -72,7 +72,7 @@ def test_a_secret_is_masked_in_every_encoding(form: str, secret: str):
 @pytest.mark.parametrize("secret", SECRETS)
 @pytest.mark.parametrize("form", ENCODED)
 def test_a_secret_is_found_in_the_middle_of_base64(form: str, secret: str):
-    """As in ``Authorization: Basic``; the rest reveals no character of the secret."""
+    """For example in ``Authorization: Basic``; the rest reveals no character of the secret."""
     seen = Redactor([secret]).redact_text(ENCODED[form](secret))
     assert "***" in seen
     assert len(seen) < 4 * len("user:12tail")

@@ -24,7 +24,7 @@ def test_without_a_policy_there_is_one_attempt():
 
 
 def test_the_delays_double_up_to_the_longest():
-    """By default: half a second, one, two, … thirty."""
+    """The defaults are half a second, one, two, … thirty."""
     policy = Retry(max_attempts=20, jitter=False)
     delays = [retry_delay(policy, failures, 0.0) for failures in range(1, 9)]
     assert delays == [0.5, 1, 2, 4, 8, 16, 30, 30]
@@ -39,7 +39,7 @@ def test_attempts_are_counted_with_the_first(attempts):
 
 
 def test_jitter_draws_from_the_upper_half():
-    """So that steps that failed together do not come back together."""
+    """Steps that failed together do not retry together."""
     policy = Retry(max_attempts=5, initial="8s")
     assert [retry_delay(policy, 1, draw) for draw in (0.0, 0.5, 1.0)] == [4, 6, 8]
 

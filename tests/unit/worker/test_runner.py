@@ -30,7 +30,7 @@ def threads():
 
 @pytest.fixture
 def run(threads):
-    """Run a function as a node; returns the outcome."""
+    """Run a function as a node; return the outcome."""
 
     async def run_node(function, parameters=None, *, timeout=None, state=None, instant=False):
         found = declared_node(node("under.test", instant=instant)(function))
@@ -70,13 +70,13 @@ BOTH = pytest.mark.parametrize("kind", [as_sync, as_async])
 
 @BOTH
 async def test_what_a_function_returns_is_the_output(run, kind):
-    """As JSON: a tuple comes back as a list, at once and not only after a recovery."""
+    """It is JSON: a tuple becomes a list at once, not only after a recovery."""
     assert await run(kind(lambda **_: {"a": (1, 2)})) == Succeeded({"a": [1, 2]})
     assert await run(kind(lambda **_: None)) == Succeeded(None)
 
 
 async def test_parameters_are_rendered_and_given_by_name(run):
-    """With the context, where it is asked for."""
+    """A function that has a parameter ``ctx`` receives the context."""
 
     @node("x")
     def function(ctx, total, note="none"):
@@ -179,7 +179,7 @@ class TestParameters:
         )
 
     async def test_an_open_function_takes_everything(self, run):
-        """Even keys that are no identifiers; only ``ctx`` is the worker's own."""
+        """Keys need not be identifiers; only ``ctx`` is reserved for the worker."""
 
         def function(ctx, **fields):
             return [ctx.node_id, fields]
@@ -202,8 +202,8 @@ class TestParameters:
         assert outcome == Unable("this worker has no node type 'gone'")
 
     @BOTH
-    async def test_a_function_may_change_what_it_is_given(self, run, kind):
-        """Neither the execution's state nor the definition are its own to change."""
+    async def test_a_function_may_mutate_its_parameters(self, run, kind):
+        """It gets copies: neither the state of the execution nor the definition changes."""
         state = ExecutionState(input={"items": [1, 2, 3]})
         parameters = {"given": "${input.items}", "literal": {"a": [1]}}
 
@@ -225,7 +225,7 @@ class TestTimeouts:
     """A timeout is of one attempt."""
 
     async def test_a_coroutine_is_interrupted(self, run):
-        """And may clean up."""
+        """It may clean up."""
         ended = asyncio.Event()
 
         async def function():
@@ -250,7 +250,7 @@ class TestTimeouts:
         assert await asyncio.to_thread(looked.wait, 60)
 
     async def test_a_timeout_inside_the_function_is_its_own_error(self, run):
-        """Though the node has a timeout too."""
+        """It is not mistaken for the timeout of the node."""
 
         async def function():
             async with asyncio.timeout(0.01):
@@ -296,7 +296,7 @@ class TestWaiting:
 
     @BOTH
     async def test_a_wait_is_an_outcome(self, run, kind):
-        """With its time."""
+        """It carries the time at which it ends."""
         assert await run(kind(lambda **_: Wait(1705314600.0))) == Wait(1705314600.0)
 
     @pytest.mark.parametrize("until", [float("inf"), float("nan"), 1e18, -1e18, "noon"])

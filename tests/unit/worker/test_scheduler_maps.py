@@ -35,7 +35,7 @@ def run_of(run_input: Any, **fields: Any) -> ScheduledRun:
 
 
 def test_a_map_begins_with_as_many_items_as_it_allows():
-    """And begins another whenever one has ended."""
+    """It starts another whenever one has ended."""
     run = run_of(["x", "y", "z"], max_parallel=2)
     assert run.decide() == [
         "execution:started",
@@ -94,7 +94,7 @@ def test_a_failed_item_fails_the_map_when_the_others_have_ended():
 
 
 def test_errors_are_collected_if_the_map_asks_for_it():
-    """In the places of the outputs."""
+    """They take the places of the outputs."""
     run = run_of([1, 2], on_error="collect")
     run.decide()
     run.fail("a[0]")
@@ -103,7 +103,7 @@ def test_errors_are_collected_if_the_map_asks_for_it():
 
 
 def test_an_item_that_is_tried_again_keeps_its_place():
-    """And starts again at its time."""
+    """It starts again when its retry is due."""
     run = run_of([1, 2], max_parallel=1)
     run.decide()
     assert run.retry("a[0]", NOW + 5) == []

@@ -66,7 +66,7 @@ def test_an_event_is_the_output_of_the_step_that_waited_for_it():
     ],
 )
 def test_a_rejection_is_data_or_a_failure(on_reject: Any, actor: str, status: str, error: str):
-    """As the definition says."""
+    """The definition decides."""
     run = waiting("a", signal=ForSignal(on_reject=on_reject))
     accept(run, "a", decision="rejected", actor=actor)
     run.decide()
@@ -114,7 +114,7 @@ def test_a_timeout_does_what_the_definition_says(on_timeout: str, events: list[s
 
 @pytest.mark.parametrize("on_timeout", ["fail", "continue", "cancel"])
 def test_a_signal_that_is_in_the_log_before_the_timeout_wins(on_timeout: str):
-    """Although it is not applied by then."""
+    """It wins even if it is not applied by then."""
     run = waiting("a", timeout="10s", on_timeout=on_timeout)
     accept(run, "a", decision="approved")
     events = run.decide(NOW + 20)

@@ -35,7 +35,7 @@ def scheduler_of(
 
 
 def run(scheduler: Scheduler, outputs: dict[str, Any]) -> list[Any]:
-    """Let each step that starts end with an output; returns all events."""
+    """Let each step that starts end with an output; return all events."""
     events: list[Any] = []
     while decided := scheduler.decide(0.0):
         events += decided
@@ -95,7 +95,7 @@ def test_items_carry_their_marks_to_what_is_done_with_them():
 
 
 def test_the_input_of_a_child_run_is_marked():
-    """By the places that its template copies."""
+    """The marks are the places that its template copies."""
     child = {"type": "workflow", "with": {"id": "c", "input": {"pin": "${input.pin}", "n": 1}}}
     scheduler = scheduler_of({"child": child}, {"pin": 7}, ["/pin"])
     scheduler.decide(0.0)
@@ -106,8 +106,8 @@ def test_the_input_of_a_child_run_is_marked():
     assert event.data.sensitive == ["/pin"]  # type: ignore[union-attr]
 
 
-def test_an_output_that_only_its_reference_is_recorded_of_is_marked():
-    """And its values are found elsewhere."""
+def test_an_output_recorded_by_reference_is_marked():
+    """Its values are recognised in later outputs."""
     nodes = {"own": {"type": "own", "with": {}, "sensitive": ["/big"]}, "b": {"type": "own"}}
     scheduler = scheduler_of(nodes, {}, [])
     scheduler.decide(0.0)
@@ -119,8 +119,8 @@ def test_an_output_that_only_its_reference_is_recorded_of_is_marked():
     assert other.sensitive == ["/0"]
 
 
-def test_an_output_that_cannot_be_made_tells_nothing():
-    """Its error quotes what it was to be made of."""
+def test_an_output_that_cannot_be_evaluated_leaks_nothing():
+    """The expression error would quote the input."""
     output = {"x": "${input.card + 1}"}
     scheduler = scheduler_of(OWN, {"card": "4111-1111"}, ["/card"], output=output)
     events = run(scheduler, {"own": 1})
@@ -128,8 +128,8 @@ def test_an_output_that_cannot_be_made_tells_nothing():
     assert "4111" not in events[-1].data.error_message
 
 
-def test_nothing_marked_needs_no_guard():
-    """Until a child run, or a signal, brings something that is."""
+def test_an_execution_without_marks_has_no_sensitivity_marks():
+    """They are created when a child run or a signal brings marked data."""
     scheduler = scheduler_of(OWN, {"card": "4111-1111"}, [])
     before = scheduler.sensitivity
     assert before is None
@@ -140,7 +140,7 @@ def test_nothing_marked_needs_no_guard():
     assert done.sensitive == ["/a"]
 
 
-def test_a_guard_made_of_a_log_marks_as_the_one_that_wrote_it():
+def test_marks_from_a_folded_log_equal_those_of_its_writer():
     """The next driver knows the same values."""
     nodes = {
         "own": {"type": "own", "with": {}, "sensitive": ["/a"]},

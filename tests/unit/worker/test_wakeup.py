@@ -10,12 +10,12 @@ LONG, SHORT = 1000.0, 0.001
 
 
 def wakeup(silence_s: float = LONG) -> WakeUp:
-    """Return an alarm on the test's own loop."""
+    """Return a wake-up on the test's own loop."""
     return WakeUp(asyncio.get_running_loop(), silence_s)
 
 
-async def test_a_ring_ends_the_wait_that_is_under_way_and_the_next_one() -> None:
-    """Until it is cleared: it stays set while no drive waits."""
+async def test_set_ends_the_current_wait_and_the_next_one() -> None:
+    """It stays set until it is cleared."""
     wakeup_ = wakeup()
     waiting = asyncio.create_task(wakeup_.wait(None, notice_silence=True))
     await asyncio.sleep(0)
@@ -27,8 +27,8 @@ async def test_a_ring_ends_the_wait_that_is_under_way_and_the_next_one() -> None
     wakeup_.stop()
 
 
-async def test_it_rings_at_its_time() -> None:
-    """Which is no long silence."""
+async def test_a_wait_ends_after_its_delay() -> None:
+    """The end of a delay is not reported as a silence."""
     wakeup_ = wakeup()
     assert not await wakeup_.wait(SHORT, notice_silence=True)
     assert wakeup_.is_set
@@ -36,15 +36,15 @@ async def test_it_rings_at_its_time() -> None:
 
 
 async def test_a_long_silence_sets_it_once() -> None:
-    """And not of a wait that was over before."""
+    """A silence during an earlier wait does not count."""
     wakeup_ = wakeup(SHORT)
     assert await wakeup_.wait(None, notice_silence=True)
     wakeup_.set()
     assert not await wakeup_.wait(None, notice_silence=False)
 
 
-async def test_one_that_is_stopped_minds_no_silence() -> None:
-    """Nothing is left on the loop that would ring."""
+async def test_a_stopped_wakeup_ignores_silence() -> None:
+    """It leaves no timer on the loop."""
     wakeup_ = wakeup(SHORT)
     waiting = asyncio.create_task(wakeup_.wait(None, notice_silence=True))
     await asyncio.sleep(0)

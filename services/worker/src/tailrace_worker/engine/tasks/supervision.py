@@ -1,4 +1,4 @@
-"""Keep the background loops of a worker running, whatever they raise."""
+"""Keep the background loops of a worker running after any error."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
