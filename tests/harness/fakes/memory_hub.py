@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, NamedTuple, cast
 
 from nats.aio.client import Client
 
 from harness.fakes.memory_client import MemoryClient
 from harness.fakes.memory_nats import MemoryNats
+from harness.fakes.virtual_time import run_in_virtual_time
 from tailrace_api.dialects.dialect import Dialect
 from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.fanout.history.resume import Start, resume
@@ -109,3 +110,13 @@ async def memory_hub(
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+
+
+def run_on_hub(scenario: Callable[[MemoryHub], Awaitable[None]], **changes: Any) -> None:
+    """Run a scenario in virtual time on a hub; ``changes`` are those of :func:`memory_hub`."""
+
+    async def main() -> None:
+        async with memory_hub(MemoryNats(), **changes) as site:
+            await scenario(site)
+
+    run_in_virtual_time(main())

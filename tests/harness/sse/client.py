@@ -10,7 +10,6 @@ import socket
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any, Self
 
 import msgspec
@@ -165,12 +164,7 @@ class SseClient:
         port: int = self._writer.get_extra_info("sockname")[1]
         return port
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         # Abort, like a browser that is closed, instead of closing in good order.
         self._writer.transport.abort()
 

@@ -12,7 +12,6 @@ import os
 import sys
 from asyncio.subprocess import PIPE, Process
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Literal, NamedTuple, Self
 
 from harness.sse.crowd_members import Target
@@ -55,12 +54,7 @@ class Crowd:
         )
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         self._process.kill()
         await self._process.communicate()
 

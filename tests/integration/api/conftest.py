@@ -24,3 +24,10 @@ async def http(api: ApiProcess, tenant: str) -> AsyncIterator[httpx.AsyncClient]
         base_url=api.url, headers={"x-organization-id": tenant}, timeout=60
     ) as client:
         yield client
+
+
+@pytest.fixture
+async def version(http: httpx.AsyncClient, request: pytest.FixtureRequest) -> int:
+    """Store the test module's ``FLOW`` as the workflow ``flow``; return its version."""
+    put = await http.put("/api/v1/workflows/flow", json=request.module.FLOW)
+    return int(put.json()["version"])

@@ -32,13 +32,6 @@ FLOW = {
 
 
 @pytest.fixture
-async def version(http: httpx.AsyncClient) -> int:
-    """The version of the workflow ``flow``."""
-    put = await http.put("/api/v1/workflows/flow", json=FLOW)
-    return int(put.json()["version"])
-
-
-@pytest.fixture
 async def log(nats_client: Client, tenant: str, version: int) -> HandWrittenLog:
     """A running execution whose steps have not begun."""
     log = HandWrittenLog(nats_client, tenant)

@@ -26,13 +26,6 @@ FLOW = {
 }
 
 
-@pytest.fixture
-async def version(http: httpx.AsyncClient) -> int:
-    """The version of the workflow ``flow``."""
-    put = await http.put("/api/v1/workflows/flow", json=FLOW)
-    return int(put.json()["version"])
-
-
 async def test_a_run_is_created_enqueued_and_listed(
     http: httpx.AsyncClient, jetstream: JetStream, tenant: str, version: int
 ) -> None:

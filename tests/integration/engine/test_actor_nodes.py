@@ -35,12 +35,6 @@ NO_TIMERS = {**ACTORS, "ack_wait": "1h", "sweep_interval": "1h"}
 """An execution that continues within an hour was not woken by a timer."""
 
 
-@pytest.fixture(autouse=True)
-def actor_functions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let workers import the node functions beside this file."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-
-
 def one(kind: str, parameters: dict[str, Any] | None = None, **fields: Any) -> Definition:
     """Return a workflow of one step."""
     return definition({"a": {"type": kind, "with": parameters or {}, **fields}})

@@ -32,12 +32,6 @@ TRIGGERED = {"type": "await", "with": {"triggers": ["po.approved"], "match": "ev
 JULIA = Caller("julia")
 
 
-@pytest.fixture(autouse=True)
-def node_functions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let workers import the node functions beside this file."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-
-
 async def decide(site: Installation, execution: str, decision: Decision) -> None:
     """Give a waiting step its signal."""
     await site.commander.resolve(TENANT, execution, decision, JULIA)

@@ -24,12 +24,6 @@ from tailrace_shared.execution.state import ExecutionState
 NODES = {"nodes": "feature_functions"}
 
 
-@pytest.fixture(autouse=True)
-def node_functions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let workers import the node functions beside this file."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-
-
 def call(workflow: str = "child", run_input: Any = None, **fields: Any) -> dict[str, Any]:
     """Return a node that runs a workflow."""
     return {"type": "workflow", "with": {"id": workflow, "input": run_input}, **fields}

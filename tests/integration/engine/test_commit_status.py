@@ -1,16 +1,13 @@
 """The headers of commits and the small indexes agree with the log."""
 
 import asyncio
-from pathlib import Path
-
-import pytest
 
 from harness.generators.workflows import definition
 from harness.models.log_conditions import paused
 from harness.processes.installation import TENANT, Installation
 from tailrace_shared.commands.execution_commands import Caller, Decision
 from tailrace_shared.commands.run_starter import RunRequest
-from tailrace_shared.execution.commit_status import WORKFLOW, CommitStatus
+from tailrace_shared.execution.commit_status import STATE, WORKFLOW, CommitStatus
 from tailrace_shared.execution.commits import decode_commit
 from tailrace_shared.execution.events import Event, ExecutionCancelled, ExecutionFailed
 from tailrace_shared.execution.state import ExecutionState
@@ -26,12 +23,6 @@ NODES = {
     "c": APPROVAL,
     "d": {"type": "log", "with": {"message": "x"}, "needs": ["b"]},
 }
-
-
-@pytest.fixture(autouse=True)
-def node_functions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let workers import the node functions beside this file."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
 
 
 async def start(site: Installation, workflow: str) -> str:
@@ -53,7 +44,7 @@ def check(stored: list[StoredMessage], workflow: str) -> ExecutionState:
         for event in decode_commit(message.data):
             state.apply(event)
         assert message.headers[WORKFLOW] == workflow
-        assert CommitStatus.from_headers(message.headers) == state.commit_status
+        assert CommitStatus.parse(message.headers[STATE]) == state.commit_status
     return state
 
 

@@ -27,12 +27,6 @@ NODES = {"nodes": "feature_functions"}
 APPROVAL = {"type": "await"}
 
 
-@pytest.fixture(autouse=True)
-def node_functions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let workers import the node functions beside this file."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-
-
 def until(folder: Path, file: str = "go", kind: str = "test.until") -> dict[str, Any]:
     """Return a node that runs until there is a file."""
     return {"type": kind, "with": {"folder": str(folder), "file": file}}

@@ -4,19 +4,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from harness.models.log_conditions import of, running
 from harness.processes.installation import Installation
 from tailrace_shared.execution.events import StepFailed, StepRetrying
 
 NODES = {"nodes": "feature_functions,node_functions"}
-
-
-@pytest.fixture(autouse=True)
-def node_functions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let workers import the node functions beside this file."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
 
 
 def until(folder: Path, **fields: Any) -> dict[str, Any]:

@@ -6,8 +6,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from harness.generators.workflows import definition
 from harness.nats.server import NatsServer
 from harness.processes.installation import TENANT, Installation
@@ -31,12 +29,6 @@ from tailrace_worker.engine.decide.scheduler import Scheduler
 NODES = {"nodes": "node_functions"}
 NO_TIMERS = {"ack_wait": "1h", "sweep_interval": "1h"}
 """An execution that continues within an hour was not woken by a timer."""
-
-
-@pytest.fixture(autouse=True)
-def node_functions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let workers import the node functions beside this file."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
 
 
 def chain(folder: Path, length: int, seconds: float, held: str = "") -> Definition:

@@ -26,12 +26,6 @@ from tailrace_shared.nats.topology import RUNS
 NODES = {"nodes": "node_functions"}
 
 
-@pytest.fixture(autouse=True)
-def node_functions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let workers import the node functions beside this file."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-
-
 async def run(
     site: Installation, nodes: dict[str, Any], run_input: Any = None, **fields: Any
 ) -> list[Event]:

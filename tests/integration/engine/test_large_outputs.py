@@ -15,12 +15,6 @@ NODES = {"nodes": "feature_functions"}
 MIB = 1024 * 1024
 
 
-@pytest.fixture(autouse=True)
-def node_functions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let workers import the node functions beside this file."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-
-
 def large(size: int = MIB, **fields: Any) -> dict[str, Any]:
     """Return a node whose output is ``size`` bytes of JSON."""
     return {"type": "test.large", "with": {"size": size}, **fields}

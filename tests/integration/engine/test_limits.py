@@ -4,8 +4,6 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from harness.generators.workflows import definition
 from harness.models.log_conditions import begun, types_of
 from harness.processes.installation import TENANT, Installation
@@ -13,12 +11,6 @@ from tailrace_shared.execution.events import TERMINAL, Event, ExecutionStarted
 from tailrace_shared.execution.state import fold
 
 NODES = {"nodes": "feature_functions"}
-
-
-@pytest.fixture(autouse=True)
-def node_functions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let workers import the node functions beside this file."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
 
 
 def until(folder: Path, file: str = "go") -> dict[str, dict[str, Any]]:

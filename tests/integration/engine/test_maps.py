@@ -25,12 +25,6 @@ NODES = {"nodes": "feature_functions"}
 DOUBLE = {"type": "transform", "with": {"value": "${item * 2}"}}
 
 
-@pytest.fixture(autouse=True)
-def node_functions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let workers import the node functions beside this file."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-
-
 def mapped(do: dict[str, Any], for_each: str = "input", **fields: Any) -> dict[str, Any]:
     """Return a map."""
     return {"type": "map", "with": {"for_each": for_each, "do": do, **fields}}

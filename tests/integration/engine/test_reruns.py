@@ -18,12 +18,6 @@ NODES = {"nodes": "feature_functions"}
 MIB = 1024 * 1024
 
 
-@pytest.fixture(autouse=True)
-def node_functions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let workers import the node functions beside this file."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-
-
 def times(folder: Path, *needs: str, fails: Any = 0, value: Any = 1) -> dict[str, Any]:
     """Return a node whose attempts are noted."""
     parameters = {"folder": str(folder), "fails": fails, "value": value}

@@ -22,12 +22,6 @@ PIECES = ("w+rd", "n0t-for", urllib.parse.quote_plus('w+rd "')[1:], "bjB0LWZvci1
 """Parts of the secret, and of what Base64 makes of it: none may be anywhere."""
 
 
-@pytest.fixture(autouse=True)
-def functions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let workers import the node functions beside this file."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-
-
 @pytest.fixture
 async def tap(site: Installation, nats_server: NatsServer) -> AsyncIterator[Wiretap]:
     """Everything that passes through NATS."""

@@ -106,12 +106,6 @@ def child() -> Definition:
     return definition(nodes, id="child", output={"own": "${nodes.own.output}", "n": 7})
 
 
-@pytest.fixture(autouse=True)
-def functions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let workers import the node functions beside this file."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-
-
 @pytest.fixture
 async def api(site: Installation, tmp_path: Path) -> AsyncIterator[ApiProcess]:
     """An API on the same NATS."""

@@ -2,16 +2,12 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import msgspec
 import pytest
 
 from harness.fakes.memory_client import MemoryClient
-from harness.fakes.memory_hub import MemoryHub, memory_hub
-from harness.fakes.memory_nats import MemoryNats
-from harness.fakes.virtual_time import run_in_virtual_time
+from harness.fakes.memory_hub import MemoryHub, run_on_hub
 from harness.generators import hand_written_log as written
 from harness.sse.client import places
 from tailrace_api.dialects.block import Block
@@ -27,16 +23,6 @@ from tailrace_api.sse import frame
 from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.execution.events import Event
 from tailrace_shared.subjects import LogFilter
-
-Scenario = Callable[[MemoryHub], Awaitable[None]]
-
-
-def _run(scenario: Scenario, **changes: Any) -> None:
-    async def main() -> None:
-        async with memory_hub(MemoryNats(), **changes) as site:
-            await scenario(site)
-
-    run_in_virtual_time(main())
 
 
 def _commit(site: MemoryHub, *events: Event, execution: str = "e", tenant: str = "t") -> int:
@@ -100,7 +86,7 @@ def test_all_connections_of_a_topic_get_the_same_bytes() -> None:
         assert len({id(client.writes[-1]) for client in clients}) == 1
         assert {tuple(_sequences(client)) for client in clients} == {(1, 2, 3, 4)}
 
-    _run(scenario)
+    run_on_hub(scenario)
 
 
 @pytest.mark.usefixtures("unhurried")
@@ -119,7 +105,7 @@ def test_commits_of_one_tick_are_one_write() -> None:
         assert _sequences(client) == list(range(1, 22))
         assert site.hub.counts.events == 21
 
-    _run(scenario)
+    run_on_hub(scenario)
 
 
 def test_ten_thousand_reconnects_cost_few_reads() -> None:
@@ -148,7 +134,7 @@ def test_ten_thousand_reconnects_cost_few_reads() -> None:
         assert _sequences(again) == [last + 1]
         assert site.nats.reads == before
 
-    _run(scenario, streams=20_000, tenant_streams=20_000)
+    run_on_hub(scenario, streams=20_000, tenant_streams=20_000)
 
 
 class _Feed(Dialect):
@@ -199,7 +185,7 @@ def test_a_topic_may_be_a_whole_tenant(*, loss: bool) -> None:
         assert not client.ended.is_set()
         assert len(site.nats.subscriptions) == 1
 
-    _run(scenario)
+    run_on_hub(scenario)
 
 
 def test_a_tenant_of_its_own_needs_no_reads_while_nothing_is_lost() -> None:
@@ -217,7 +203,7 @@ def test_a_tenant_of_its_own_needs_no_reads_while_nothing_is_lost() -> None:
         assert _sequences(client) == list(range(1, 22))
         assert site.nats.reads == before
 
-    _run(scenario)
+    run_on_hub(scenario)
 
 
 def test_a_paused_client_gets_nothing_and_continues_from_the_ring() -> None:
@@ -243,7 +229,7 @@ def test_a_paused_client_gets_nothing_and_continues_from_the_ring() -> None:
         assert site.nats.reads == reads
         assert site.hub.counts.slow == site.hub.runtime.slow_clients.bytes == 0
 
-    _run(scenario)
+    run_on_hub(scenario)
 
 
 def test_a_client_that_the_ring_has_overtaken_must_reconnect() -> None:
@@ -266,7 +252,7 @@ def test_a_client_that_the_ring_has_overtaken_must_reconnect() -> None:
         await _soon()
         assert _sequences(slow) + _sequences(again) == list(range(1, 42))
 
-    _run(scenario, ring=RingBounds(16, 65536))
+    run_on_hub(scenario, ring=RingBounds(16, 65536))
 
 
 def test_a_stalled_client_is_disconnected_after_the_timeout() -> None:
@@ -286,7 +272,7 @@ def test_a_stalled_client_is_disconnected_after_the_timeout() -> None:
         assert site.hub.counts.closed == {"stalled": 1}
         assert site.hub.sizes[0] == 1
 
-    _run(scenario, stall=5.0)
+    run_on_hub(scenario, stall=5.0)
 
 
 def test_slow_is_not_stalled() -> None:
@@ -305,7 +291,7 @@ def test_slow_is_not_stalled() -> None:
         await asyncio.sleep(11)
         assert slow.is_cut
 
-    _run(scenario, stall=5.0)
+    run_on_hub(scenario, stall=5.0)
 
 
 def test_what_slow_clients_hold_in_common_is_held_once() -> None:
@@ -325,7 +311,7 @@ def test_what_slow_clients_hold_in_common_is_held_once() -> None:
             client.resume()
         assert site.hub.runtime.slow_clients.bytes == 0
 
-    _run(scenario, backlog=1_000_000)
+    run_on_hub(scenario, backlog=1_000_000)
 
 
 def test_slow_clients_together_hold_no_more_than_is_allowed() -> None:
@@ -344,7 +330,7 @@ def test_slow_clients_together_hold_no_more_than_is_allowed() -> None:
         assert site.hub.counts.closed == {"overloaded": 11}
         assert [client.is_cut for client in clients] == [False] * 9 + [True] * 11
 
-    _run(scenario, backlog=1_000_000)
+    run_on_hub(scenario, backlog=1_000_000)
 
 
 def test_silence_is_filled_with_heartbeats() -> None:
@@ -362,7 +348,7 @@ def test_silence_is_filled_with_heartbeats() -> None:
             await asyncio.sleep(1)
         assert len(client.parser.comments) == heard
 
-    _run(scenario, heartbeat=10.0)
+    run_on_hub(scenario, heartbeat=10.0)
 
 
 def test_heartbeats_resume_when_a_slow_client_has_caught_up() -> None:
@@ -381,7 +367,7 @@ def test_heartbeats_resume_when_a_slow_client_has_caught_up() -> None:
         assert client.parser.comments == ["heartbeat"]
         assert not client.is_cut
 
-    _run(scenario, heartbeat=10.0, stall=60.0)
+    run_on_hub(scenario, heartbeat=10.0, stall=60.0)
 
 
 def test_heartbeats_carry_the_place_when_it_has_moved_unseen() -> None:
@@ -398,7 +384,7 @@ def test_heartbeats_carry_the_place_when_it_has_moved_unseen() -> None:
         await asyncio.sleep(30)
         assert len(client.parser.primings) == 1
 
-    _run(scenario, heartbeat=10.0)
+    run_on_hub(scenario, heartbeat=10.0)
 
 
 def test_heartbeats_of_many_clients_are_spread() -> None:
@@ -412,7 +398,7 @@ def test_heartbeats_of_many_clients_are_spread() -> None:
         early = sum(bool(client.parser.comments) for client in clients)
         assert 40 < early < 160
 
-    _run(scenario, heartbeat=10.0)
+    run_on_hub(scenario, heartbeat=10.0)
 
 
 def test_regular_heartbeats_come_also_while_there_are_events() -> None:
@@ -430,7 +416,7 @@ def test_regular_heartbeats_come_also_while_there_are_events() -> None:
         assert [round(at / 1000 - began) for at in times] == [20, 40, 60, 80]
         assert client.parser.comments == []
 
-    _run(scenario, heartbeat=10.0)
+    run_on_hub(scenario, heartbeat=10.0)
 
 
 def test_a_stream_ends_when_the_token_of_its_client_expires() -> None:
@@ -451,7 +437,7 @@ def test_a_stream_ends_when_the_token_of_its_client_expires() -> None:
         assert site.hub.counts.closed == {"expired": 1}
         assert not other.ended.is_set()
 
-    _run(scenario, age=1000.0)
+    run_on_hub(scenario, age=1000.0)
 
 
 def test_old_streams_end_spread_over_time() -> None:
@@ -470,7 +456,7 @@ def test_old_streams_end_spread_over_time() -> None:
         assert all(client.parser.retry is not None for client in clients)
         assert site.hub.counts.closed == {"aged": 200}
 
-    _run(scenario, age=100.0)
+    run_on_hub(scenario, age=100.0)
 
 
 def test_limits_refuse_new_streams_and_keep_open_ones() -> None:
@@ -496,7 +482,7 @@ def test_limits_refuse_new_streams_and_keep_open_ones() -> None:
         hub.refuse("full")
         assert hub.counts.refused == {"full": 1}
 
-    _run(scenario, streams=3, tenant_streams=2)
+    run_on_hub(scenario, streams=3, tenant_streams=2)
 
 
 def test_beyond_the_budget_of_replays_new_streams_are_refused() -> None:
@@ -514,7 +500,7 @@ def test_beyond_the_budget_of_replays_new_streams_are_refused() -> None:
         assert all(client.events for client in served)
         assert (await site.open("e4")).events
 
-    _run(scenario, reads=2)
+    run_on_hub(scenario, reads=2)
 
 
 def test_a_drain_ends_streams_over_time_and_cuts_who_does_not_go() -> None:
@@ -541,7 +527,7 @@ def test_a_drain_ends_streams_over_time_and_cuts_who_does_not_go() -> None:
         assert site.hub.counts.closed == {"drained": 3001}
         assert len(site.hub.runtime.wheel) == 0
 
-    _run(scenario)
+    run_on_hub(scenario)
 
 
 def test_a_broken_connection_takes_no_other_along() -> None:
@@ -558,4 +544,4 @@ def test_a_broken_connection_takes_no_other_along() -> None:
         assert broken.is_cut
         assert all(client.parser.comments and not client.is_cut for client in clients)
 
-    _run(scenario, heartbeat=10.0)
+    run_on_hub(scenario, heartbeat=10.0)

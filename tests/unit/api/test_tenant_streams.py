@@ -2,14 +2,13 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import msgspec
 import pytest
 
 from harness.fakes.memory_client import MemoryClient
-from harness.fakes.memory_hub import MemoryHub, memory_hub
+from harness.fakes.memory_hub import MemoryHub, memory_hub, run_on_hub
 from harness.fakes.memory_nats import MemoryNats
 from harness.fakes.virtual_time import run_in_virtual_time
 from harness.generators import hand_written_log as written
@@ -35,8 +34,6 @@ from tailrace_shared.stores.workflow_store import WorkflowStore
 from tailrace_shared.subjects import LogFilter, Subjects
 from tailrace_shared.workflow.definition import Definition, Node
 
-Scenario = Callable[[MemoryHub], Awaitable[None]]
-
 
 class _Inputs(Dialect):
     """Every event, with the input of its execution."""
@@ -54,14 +51,6 @@ class _Inputs(Dialect):
 _NOW: Final = "2024-01-15T10:30:00.000000Z"
 
 INPUTS = View(_Inputs(), LogFilter("t"))
-
-
-def _run(scenario: Scenario, **changes: Any) -> None:
-    async def main() -> None:
-        async with memory_hub(MemoryNats(), **changes) as site:
-            await scenario(site)
-
-    run_in_virtual_time(main())
 
 
 def _commit(
@@ -103,7 +92,7 @@ def test_a_new_client_begins_now_and_knows_where_that_is() -> None:
         await _soon()
         assert (_sequences(late), _sequences(early)) == ([last + 1], [last, last, last + 1])
 
-    _run(scenario)
+    run_on_hub(scenario)
 
 
 def test_a_tenant_without_a_log_begins_where_all_logs_end() -> None:
@@ -121,7 +110,7 @@ def test_a_tenant_without_a_log_begins_where_all_logs_end() -> None:
         again = await _open(site, INPUTS, client.parser.last_event_id)
         assert _sequences(again) == [mine]
 
-    _run(scenario)
+    run_on_hub(scenario)
 
 
 def test_a_tenant_without_a_log_has_a_snapshot_while_others_write() -> None:
@@ -142,7 +131,7 @@ def test_a_tenant_without_a_log_has_a_snapshot_while_others_write() -> None:
         assert [event.type for event in client.events] == ["batch_update", "error"]
         assert client.parser.last_event_id
 
-    _run(scenario)
+    run_on_hub(scenario)
 
 
 @pytest.mark.parametrize("is_alive", [False, True])
@@ -163,7 +152,7 @@ def test_any_position_in_the_log_can_be_resumed(*, is_alive: bool) -> None:
                 client.leave()
         assert watching is None or not watching.ended.is_set()
 
-    _run(scenario)
+    run_on_hub(scenario)
 
 
 @pytest.mark.parametrize(
@@ -184,7 +173,7 @@ def test_an_invalid_id_resets_the_stream(last_event_id: str, reason: str) -> Non
         assert client.parser.last_event_id == f"{site.hub.runtime.epoch}-{last}-0"
         assert site.hub.counts.resets == 1
 
-    _run(scenario)
+    run_on_hub(scenario)
 
 
 def test_expired_positions_reset_the_stream() -> None:
@@ -199,7 +188,7 @@ def test_expired_positions_reset_the_stream() -> None:
         client = await _open(site, INPUTS, f"{site.hub.runtime.epoch}-6-0")
         assert _sequences(client) == [7, 8, 9, 10]
 
-    _run(scenario)
+    run_on_hub(scenario)
 
 
 def test_who_came_before_anything_had_happened_has_missed_nothing() -> None:
@@ -215,7 +204,7 @@ def test_who_came_before_anything_had_happened_has_missed_nothing() -> None:
         client = await _open(site, INPUTS, nowhere)
         assert client.events[0].json() == {"reason": "expired", "from": None}
 
-    _run(scenario)
+    run_on_hub(scenario)
 
 
 def test_an_empty_log_delays_no_stream() -> None:
@@ -233,7 +222,7 @@ def test_an_empty_log_delays_no_stream() -> None:
         await _soon()
         assert _sequences(client) == [mine]
 
-    _run(scenario)
+    run_on_hub(scenario)
 
 
 @pytest.mark.parametrize("milliseconds", range(0, 40, 2))
@@ -262,7 +251,7 @@ def test_a_resume_from_an_earlier_position_affects_no_other_client(milliseconds:
         assert [event.json()["status"] for event in again.events] == ["active", "completed"]
         assert late.events[0].json()["updates"] == [{"pipelineId": "a", "status": "completed"}]
 
-    _run(scenario)
+    run_on_hub(scenario)
 
 
 def test_a_cumulative_stream_resets_after_too_many_missed_commits(
@@ -279,7 +268,7 @@ def test_a_cumulative_stream_resets_after_too_many_missed_commits(
         assert client.events[0].json() == {"reason": "expired", "from": None}
         assert client.parser.last_event_id == f"{site.hub.runtime.epoch}-60-0"
 
-    _run(scenario)
+    run_on_hub(scenario)
 
 
 @pytest.mark.parametrize("wraps", [False, True])
@@ -315,7 +304,7 @@ def test_a_pipeline_stored_later_exists_for_later_clients(wraps: bool) -> None:
         await _open(site, view)
         assert site.hub.counts.reads == reads
 
-    _run(scenario)
+    run_on_hub(scenario)
 
 
 def test_an_execution_that_is_met_in_its_middle_is_looked_up() -> None:
@@ -342,7 +331,7 @@ def test_an_execution_that_is_met_in_its_middle_is_looked_up() -> None:
         assert shown[1] == ("execution:queued", ["flow", "flow", [2]])
         assert len(shown) == 12
 
-    _run(scenario)
+    run_on_hub(scenario)
 
 
 def test_an_execution_whose_beginning_has_expired_is_shown_in_part() -> None:
@@ -358,7 +347,7 @@ def test_an_execution_whose_beginning_has_expired_is_shown_in_part() -> None:
         await _soon()
         assert [event.json() for event in client.events] == [["flow", "flow", None]]
 
-    _run(scenario)
+    run_on_hub(scenario)
 
 
 def test_contexts_stay_within_their_bounds() -> None:
@@ -415,7 +404,7 @@ def test_commits_of_newer_versions_are_passed_over_by_who_would_interpret_them()
         assert one.ended.is_set()
         assert not all_of_it.ended.is_set()
 
-    _run(scenario)
+    run_on_hub(scenario)
 
 
 def test_each_topic_handles_newer_versions_as_in_its_own_stream() -> None:
@@ -446,7 +435,7 @@ def test_each_topic_handles_newer_versions_as_in_its_own_stream() -> None:
             ("pipeline:a", "status_update"),
         ]
 
-    _run(scenario)
+    run_on_hub(scenario)
 
 
 @pytest.mark.parametrize(
@@ -492,7 +481,7 @@ def test_an_illegible_event_affects_no_other(strange: bytes) -> None:
         assert not client.ended.is_set()
         assert not alone.ended.is_set()
 
-    _run(scenario)
+    run_on_hub(scenario)
 
 
 @pytest.mark.parametrize("value", [b'"\xff"', b"[" * 9000 + b"]" * 9000])
@@ -519,7 +508,7 @@ def test_an_illegible_input_or_end_does_not_stop_a_topic(value: bytes) -> None:
         assert not again.ended.is_set()
         assert not client.ended.is_set()
 
-    _run(scenario)
+    run_on_hub(scenario)
 
 
 def test_a_client_that_reads_everything_never_lags() -> None:
@@ -544,7 +533,7 @@ def test_a_client_that_reads_everything_never_lags() -> None:
         assert client.events[-1].own_id
         assert _sequences(client)[-1] == last
 
-    _run(scenario)
+    run_on_hub(scenario)
 
 
 def test_what_a_client_does_not_see_waits_a_little_and_comes_in_order() -> None:
@@ -575,7 +564,7 @@ def test_what_a_client_does_not_see_waits_a_little_and_comes_in_order() -> None:
         assert places(lazy.events) == places(eager.events)
         assert len(places(lazy.events)) == 4
 
-    _run(scenario, lazy_interval=2.0)
+    run_on_hub(scenario, lazy_interval=2.0)
 
 
 def test_hidden_commits_move_clients_on() -> None:
@@ -590,7 +579,7 @@ def test_hidden_commits_move_clients_on() -> None:
         assert not client.ended.is_set()
         assert client.parser.last_event_id == f"{site.hub.runtime.epoch}-3000-0"
 
-    _run(scenario, lazy_interval=2.0)
+    run_on_hub(scenario, lazy_interval=2.0)
 
 
 def test_a_verbatim_view_of_a_tenant_works_as_well() -> None:
@@ -602,4 +591,4 @@ def test_a_verbatim_view_of_a_tenant_works_as_well() -> None:
         await _soon()
         assert _sequences(client) == [1]
 
-    _run(scenario)
+    run_on_hub(scenario)

@@ -1,14 +1,12 @@
 """Topics' memory, in virtual time: settings limit it for any client requests."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
 from harness.fakes.memory_client import MemoryClient
-from harness.fakes.memory_hub import MemoryHub, memory_hub
-from harness.fakes.memory_nats import MemoryNats
+from harness.fakes.memory_hub import MemoryHub, run_on_hub
 from harness.fakes.virtual_time import run_in_virtual_time
 from harness.generators import hand_written_log as written
 from harness.sse.client import places
@@ -26,14 +24,6 @@ from tailrace_shared.execution import events as ev
 from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.execution.events import Event
 from tailrace_shared.subjects import LogFilter
-
-
-def _run(scenario: Callable[[MemoryHub], Awaitable[None]], **changes: Any) -> None:
-    async def main() -> None:
-        async with memory_hub(MemoryNats(), **changes) as site:
-            await scenario(site)
-
-    run_in_virtual_time(main())
 
 
 def _commit(site: MemoryHub, *events: Event, execution: str = "e", tenant: str = "t") -> int:
@@ -102,7 +92,7 @@ def test_topics_are_refused_at_the_memory_limit() -> None:
             page.leave()
         assert hub.topics.budget.bytes == 0
 
-    _run(scenario, tenant_topics=100_000)
+    run_on_hub(scenario, tenant_topics=100_000)
 
 
 def test_all_tenants_together_have_a_limit() -> None:
@@ -114,7 +104,7 @@ def test_all_tenants_together_have_a_limit() -> None:
         assert site.hub.refusal(_page(0, "t9")) == "topics_full"
         assert site.hub.refusal(_page(0, "t0")) == ""
 
-    _run(scenario, topics=60_000)
+    run_on_hub(scenario, topics=60_000)
 
 
 def test_history_is_sent_even_if_the_live_end_is_refused() -> None:
@@ -134,7 +124,7 @@ def test_history_is_sent_even_if_the_live_end_is_refused() -> None:
         await _soon()
         assert site.hub.counts.closed == {"tenant_topics_full": 1, "finished": 1}
 
-    _run(scenario, tenant_topics=10_000)
+    run_on_hub(scenario, tenant_topics=10_000)
 
 
 def test_rings_evict_sent_blocks_at_the_memory_limit() -> None:
@@ -162,7 +152,7 @@ def test_rings_evict_sent_blocks_at_the_memory_limit() -> None:
         received = [*places(slow.events), *places(again.events)]
         assert [each[1] for each in received] == [1, *sequences]
 
-    _run(scenario, tenant_topics=150_000, stall=1000.0)
+    run_on_hub(scenario, tenant_topics=150_000, stall=1000.0)
 
 
 def test_idle_rings_are_evicted_for_new_topics() -> None:
@@ -188,7 +178,7 @@ def test_idle_rings_are_evicted_for_new_topics() -> None:
         assert [each[1] for each in places(again.events)] == [last]
         assert not any(client.ended.is_set() for client in (*clients, late, again))
 
-    _run(scenario, tenant_topics=100_000)
+    run_on_hub(scenario, tenant_topics=100_000)
 
 
 def test_a_client_resumes_from_an_emptied_ring() -> None:
@@ -205,7 +195,7 @@ def test_a_client_resumes_from_an_emptied_ring() -> None:
         await _soon()
         assert [each[1] for each in places(again.events)] == [last]
 
-    _run(scenario, tenant_topics=20_000)
+    run_on_hub(scenario, tenant_topics=20_000)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +222,7 @@ def test_a_state_that_grows_at_the_memory_limit_ends_its_streams(
         assert not other.ended.is_set()
         assert len(places(other.events)) == 202
 
-    _run(scenario, **limits)
+    run_on_hub(scenario, **limits)
 
 
 class _Reader:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.generators.golden_logs import GoldenLog, golden_logs
-from tailrace_shared.execution.commit_status import STATE, CommitStatus, digest_of_waits
+from tailrace_shared.execution.commit_status import CommitStatus, digest_of_waits
 from tailrace_shared.execution.state import ExecutionState
 
 LOGS = list(golden_logs())
@@ -19,7 +19,7 @@ LOGS = list(golden_logs())
 def test_a_header_is_read_as_it_was_written(status: str, waits: int, mark: int) -> None:
     """The digest is omitted if no step waits."""
     written = CommitStatus(status, waits, mark if waits else 0)
-    assert CommitStatus.from_headers({STATE: str(written)}) == written
+    assert CommitStatus.parse(str(written)) == written
 
 
 @pytest.mark.parametrize(

@@ -84,12 +84,10 @@ class ExecutionCommands:
     ) -> ExecutionState:
         """Request that an execution ends."""
         command_id = by.command_id(execution, "cancel")
-        history = await self._log.load(tenant, execution)
         return await self._request(
             tenant,
             execution,
             lambda state: commands.request_cancel(state, command_id, reason, time.time(), by.actor),
-            history,
         )
 
     async def pause(
@@ -97,12 +95,10 @@ class ExecutionCommands:
     ) -> ExecutionState:
         """Request that an execution starts no more steps until it is resumed."""
         command_id = by.command_id(execution, "pause")
-        history = await self._log.load(tenant, execution)
         return await self._request(
             tenant,
             execution,
             lambda state: commands.request_pause(state, command_id, reason, time.time(), by.actor),
-            history,
         )
 
     async def resume(self, tenant: str, execution: str, by: Caller = ANONYMOUS) -> ExecutionState:
@@ -158,8 +154,9 @@ class ExecutionCommands:
         )
 
     async def _request(
-        self, tenant: str, execution: str, decide: Decide, history: History
+        self, tenant: str, execution: str, decide: Decide, history: History | None = None
     ) -> ExecutionState:
+        history = history or await self._log.load(tenant, execution)
         if history.state.is_terminal:
             # Refused, or a repetition: there is nothing that a worker would have to apply.
             return await self._log.request(tenant, execution, decide, history)

@@ -10,7 +10,7 @@ index compares digests to check that the list belongs to this commit.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final, NamedTuple, Self
 
 WORKFLOW: Final = "Tailrace-Workflow"
@@ -39,11 +39,6 @@ class CommitStatus(NamedTuple):
                 except ValueError:
                     return None
         return None
-
-    @classmethod
-    def from_headers(cls, headers: Mapping[str, str]) -> Self | None:
-        """Return the status in a commit's headers, or None."""
-        return cls.parse(headers.get(STATE, ""))
 
 
 _DIGEST_DIGITS: Final = 16
