@@ -6,7 +6,7 @@ the middle. After it is healed, everything must settle within a bound, and then 
 - every accepted start exists, and has ended or waits as its workflow says
 - no attempt begins twice, no step has two idempotency keys, and all logs are legal
 - each client's events, over all of its connections, equal the log
-- ``/readyz`` said the truth
+- the answers of ``/readyz`` were true
 """
 
 import asyncio
@@ -132,7 +132,6 @@ class Round:
         self._ports = list(self._replicas.values())
         self._callers = Callers(self._replicas, self._tenant, self._source)
         self._probes = Probes({name: _port(it) for name, it in arena.services.items()})
-        self._started = asyncio.Event()
         self._is_over = False
         self._late: list[str] = []
         self._readers: list[ExecutionReader] = []
@@ -200,17 +199,20 @@ class Round:
         slow = round(self._source.uniform(0.2, 3), 2)
         execution = await self._callers.start(_WORKFLOW, {"slow": slow})
         self._campaign.started.append(execution)
-        self._started.set()
         if is_late:
             self._late.append(execution)
         else:
             await self._callers.decide(execution, "wait")
 
     async def _follow_some(self) -> None:
-        """Follow one execution after another to its end."""
-        await self._started.wait()
+        """Follow one execution after another to its end, each once."""
+        followed: set[str] = set()
         while not self._is_over:
-            execution = self._source.choice(self._campaign.started[-10:])
+            if not (fresh := set(self._campaign.started[-10:]) - followed):
+                await asyncio.sleep(0.1)
+                continue
+            execution = self._source.choice(sorted(fresh))
+            followed.add(execution)
             reader = ExecutionReader(self._ports, execution, self._tenant, self._source)
             self._readers.append(reader)
             await reader.read()

@@ -141,28 +141,33 @@ async def freeze_leader(arena: Arena) -> None:
 
 
 async def fill_disk(arena: Arena) -> None:
-    """Fill the disk of the leader, and free it."""
+    """Fill the disk of the leader, free it, and restart the server if it has given up."""
     leader = await arena.leader()
     leader.disk.fill()
     await arena.lasts()
     leader.disk.free()
+    await asyncio.to_thread(arena.cluster.repair)
 
 
 async def fill_disks(arena: Arena) -> None:
-    """Fill all disks, and free them."""
+    """Fill all disks until all servers have given up, free the disks and restart the servers."""
     for node in arena.cluster.nodes:
         node.disk.fill()
-    await asyncio.sleep(_OUTAGE_S)
+    await asyncio.to_thread(arena.cluster.until_given_up)
+    async with arena.outage():
+        await asyncio.sleep(_OUTAGE_S)
     for node in arena.cluster.nodes:
         node.disk.free()
+    await asyncio.to_thread(arena.cluster.repair)
 
 
 async def read_only_disk(arena: Arena) -> None:
-    """Make the disk of the leader read-only, and writable again."""
+    """Make the disk of the leader read-only, then writable, and restart it if it has given up."""
     leader = await arena.leader()
     leader.disk.make_read_only()
     await arena.lasts()
     leader.disk.make_writable()
+    await asyncio.to_thread(arena.cluster.repair)
 
 
 async def lose_data(arena: Arena) -> None:

@@ -105,6 +105,11 @@ class FaultyNode:
         """Return whether the server says that it is healthy, with all of its streams."""
         return accepts(self._address, _CLIENT_PORT) and self._monitored("healthz") is not None
 
+    @property
+    def has_given_up(self) -> bool:
+        """Whether the server has shut JetStream down, as it does after failed writes."""
+        return bool((self._monitored("jsz") or {}).get("disabled"))
+
     def sees_all_peers(self) -> bool:
         """Return whether there is a meta leader and all peers have joined."""
         figures = self._monitored("jsz") or {}
@@ -159,6 +164,24 @@ class FaultyCluster:
         while not all(node.sees_all_peers() and node.is_healthy() for node in self.nodes):
             assert time.monotonic() < deadline, "the cluster does not become healthy"
             time.sleep(0.05)
+
+    def until_given_up(self) -> None:
+        """Wait until all servers have shut JetStream down.
+
+        Raises:
+            AssertionError: some have not.
+        """
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not all(node.has_given_up for node in self.nodes):
+            assert time.monotonic() < deadline, "JetStream survives what should end it"
+            time.sleep(0.1)
+
+    def repair(self) -> None:
+        """Restart the servers that have shut JetStream down; raises as :meth:`start`."""
+        for node in self.nodes:
+            if node.has_given_up:
+                node.kill()
+        self.start()
 
     def kill(self) -> None:
         """Kill all servers at once."""
