@@ -144,6 +144,8 @@ def run_fault_campaigns(arguments: argparse.Namespace, folder: Path) -> int:
     ]
     while kinds:
         inside = folder / f"sandbox-{failed}"
+        inside.mkdir()
+        (inside / _PASSED).touch()
         faults = [option for kind in kinds for option in ("--fault", kind)]
         command = [sys.executable, "-m", "stress", *options, *faults, "--inside", str(inside)]
         ended = subprocess.run(sandboxed(command), check=False)
@@ -182,7 +184,6 @@ def main() -> int:
     """Run the campaign and print its summary; return the exit code."""
     arguments = arguments_of()
     if arguments.inside:
-        arguments.inside.mkdir()
         with (arguments.inside / _PASSED).open("w") as passed:
             return asyncio.run(_run_inside(arguments, passed))
     folder = Path(tempfile.mkdtemp(prefix="stress-"))
