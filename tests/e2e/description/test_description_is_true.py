@@ -94,7 +94,7 @@ def _ask(api: PopulatedApi, folder: Path, config: str, *options: str) -> None:
 def test_responses_match_the_description_for_any_request(
     secured_api: PopulatedApi, tmp_path: Path
 ) -> None:
-    """With and without a token: valid requests, and slightly invalid ones."""
+    """Requests are valid or slightly invalid, with and without a token."""
     _ask(secured_api, tmp_path, "")
 
 

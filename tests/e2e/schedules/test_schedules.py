@@ -218,7 +218,7 @@ async def test_a_firing_without_its_workflow_becomes_a_dead_letter(
 async def test_a_firing_with_an_invalid_input_is_reported(
     site: Installation, http: httpx.AsyncClient
 ):
-    """With the place; the worker's log does not repeat the input."""
+    """The report has the place; the worker's log does not repeat the input."""
     worker = site.worker()
     await post(http, input={"n": "a secret"})
     schema = {"type": "object", "properties": {"n": {"type": "integer"}}}

@@ -79,7 +79,7 @@ async def test_every_position_can_be_resumed_from(
 
 
 async def test_the_id_may_come_in_the_query(port: int, log: HandWrittenLog) -> None:
-    """For clients that cannot send headers; the header counts if there are both."""
+    """Some clients cannot send headers; if both are present, the header counts."""
     await write_run(log)
     epoch = await epoch_of(log)
     _, sequence, index = log.written[-3]

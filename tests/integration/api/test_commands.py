@@ -167,7 +167,7 @@ async def test_an_idempotency_key_deduplicates_commands(
 async def test_an_empty_resume_approves_the_only_waiting_step(
     ask: Commands, log: HandWrittenLog
 ) -> None:
-    """Without a node and a decision."""
+    """The request names neither a node nor a decision."""
     await wait(log, "payment")
     assert (await ask("resume")).status_code == 202
     (command,) = await ask.requested()
@@ -324,7 +324,7 @@ async def test_a_rerun_is_a_new_run_that_names_the_original(
 
 
 async def test_only_finished_executions_can_be_rerun(ask: Commands, log: HandWrittenLog) -> None:
-    """From an existing node."""
+    """The node to start from must exist."""
     running = await ask("rerun")
     assert running.status_code == 409
     await log.complete()

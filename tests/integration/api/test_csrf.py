@@ -43,7 +43,7 @@ async def test_a_form_is_refused_with_the_expected_type(http: httpx.AsyncClient,
 async def test_a_page_of_another_site_cannot_start_runs(
     http: httpx.AsyncClient, runs: str, jetstream: JetStream
 ) -> None:
-    """Neither by a form nor by a request without a body."""
+    """A form cannot, and a request without a body cannot either."""
     before = await stored(jetstream)
     for headers in (FOREIGN, {"origin": "https://evil.example"}, {"origin": "null"}):
         for kind in ({}, FORM):

@@ -108,7 +108,7 @@ async def test_dead_letters_are_listed_in_pages(
 async def test_a_replayed_dead_letter_is_a_job_again(
     http: httpx.AsyncClient, dead_letter: Bury, jetstream: JetStream, queue: str
 ) -> None:
-    """With all its retries, and no longer a dead letter."""
+    """It has all its retries, and is no longer a dead letter."""
     letter_id = await dead_letter()
     answer = await http.post(f"{URL}/{letter_id}/replay")
     assert (answer.status_code, answer.json()) == (200, {"replayed": 1})

@@ -92,7 +92,7 @@ async def test_a_run_document_estimates_from_earlier_runs(
 
 
 async def test_clients_are_counted_over_all_replicas(idle_nats, tenant, tmp_path):
-    """For the caller's tenant, from any replica."""
+    """Any replica answers with the count of the caller's tenant."""
     headers = {"x-organization-id": tenant}
     with api_replicas(2, idle_nats.url, tmp_path) as replicas:
         clients = [

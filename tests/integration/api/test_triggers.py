@@ -87,7 +87,7 @@ async def test_an_idempotency_key_deduplicates_triggers(
 async def test_an_unmatched_trigger_is_stored(
     http: httpx.AsyncClient, jetstream: JetStream
 ) -> None:
-    """For waits that begin later and look back; the body is optional."""
+    """Later waits that look back find it; the body is optional."""
     before = await stored(jetstream)
     assert (await http.post(TRIGGER)).json() == {"matched": 0}
     assert await taken(jetstream, before) == {"TRIGGERS": 1}
@@ -117,7 +117,7 @@ async def test_an_invalid_trigger_is_refused(
 async def test_waiting_steps_are_listed(
     http: httpx.AsyncClient, nats_client: Client, tenant: str
 ) -> None:
-    """In pages, newest first, with reason and triggers."""
+    """Pages are ordered newest first; entries have reason and triggers."""
     logs = [await waiting(nats_client, tenant, number) for number in range(3)]
     page = (await http.get("/api/v1/waiting", params={"limit": 2})).json()
     rest = (await http.get("/api/v1/waiting", params={"cursor": page["cursor"]})).json()

@@ -115,7 +115,7 @@ async def test_responses_errors_and_streams_are_readable(idle_nats: NatsServer) 
 
 @pytest.mark.parametrize("direct", [True, False])
 async def test_streams_send_each_cors_header_once(idle_nats: NatsServer, direct: bool) -> None:
-    """With direct writes and with plain ASGI."""
+    """This holds for direct writes and for plain ASGI."""
     async with _api(idle_nats, cors_origins="*", direct_writes=direct) as (_, http):
         await http.put(f"{LIST}/flow", json=FLOW, headers=bearer(token()))
         run = await http.post(f"{LIST}/flow/runs", json={}, headers=bearer(token()))

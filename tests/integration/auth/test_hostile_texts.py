@@ -189,7 +189,7 @@ def _texts(value: Any, wanted: str) -> list[str]:
     "evil", ["%0d%0aset-cookie:%20evil=1", "%0aset-cookie:%20evil=1", "%00", "%E5%98%8A%E5%98%8D"]
 )
 async def test_input_never_writes_a_header(api: InProcessApi, evil: str) -> None:
-    """In path, query or body of every operation: refused, or treated as text."""
+    """Hostile text in path, query or body is refused or treated as text."""
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{api.port}", timeout=60) as http:
         for operation in operations_of(api):
             for request in requests_of(operation, Names("missing", "nothing", "never")):

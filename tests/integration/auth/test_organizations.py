@@ -17,7 +17,7 @@ async def _listed(http: httpx.AsyncClient, **request: Any) -> tuple[int, str]:
 
 
 async def test_the_only_organization_of_a_token_is_the_default(http: httpx.AsyncClient) -> None:
-    """In the claim org, or as the only one in orgs."""
+    """It is in the claim org, or the only entry of orgs."""
     for changed in ({"org": "acme"}, {"org": None, "orgs": ["acme"]}, {"orgs": ["acme"]}):
         assert (await _listed(http, headers=bearer(token(**changed))))[0] == 200
 

@@ -236,7 +236,7 @@ async def test_a_path_without_a_stream_gets_no_ticket(acme: httpx.AsyncClient, s
 
 
 async def test_every_stream_can_be_opened_by_a_ticket(site: Site) -> None:
-    """With exactly the requested query, in the same order."""
+    """The query is exactly the requested one, in the same order."""
     execution = site.stream.split("/")[5]
     streams = [
         str(httpx.URL(request.path, params=request.query))

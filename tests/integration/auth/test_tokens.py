@@ -120,7 +120,7 @@ async def test_invalid_claims_are_refused(
 
 
 async def test_clocks_may_differ_by_the_leeway(http: httpx.AsyncClient) -> None:
-    """In both directions."""
+    """The leeway applies in both directions."""
     now = int(time.time())
     for changed in ({"exp": now - 3}, {"nbf": now + 3}, {"iat": now + 3}):
         answer = await http.get(LIST, headers=bearer(token(**changed)))
@@ -156,7 +156,7 @@ async def test_audience_and_issuer_are_checked_if_configured(idle_nats: NatsServ
 
 
 async def test_the_algorithm_is_pinned(http: httpx.AsyncClient) -> None:
-    """Neither none, in any spelling, nor another algorithm with the same key."""
+    """The algorithm none, in any spelling, and other algorithms with the same key are refused."""
     for algorithm in ("none", "None", "NONE", "nOnE", "", None, 0, ["HS256"], "hs256", "HS1"):
         head, _, signed_as_usual = _by_hand({"alg": algorithm}, claims()).rpartition(".")
         for signature in ("", _part(b"x"), signed_as_usual):

@@ -97,7 +97,7 @@ def test_ports_beyond_the_last(tmp_path: Path) -> None:
 
 
 def test_an_address_of_another_machine(tmp_path: Path) -> None:
-    """Neither a foreign address nor a name that means nothing can be listened on."""
+    """A foreign address and an unresolvable name are refused."""
     for host in ("192.0.2.1", "no such host"):
         assert "is not an address of this machine" in refusal(
             "--host", host, "--port", str(free_port()), folder=tmp_path

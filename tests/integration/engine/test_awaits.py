@@ -334,8 +334,8 @@ async def test_a_workflow_may_send_what_another_awaits(site: Installation):
 # Workers come and go
 
 
-async def test_a_waiting_execution_holds_nothing_in_the_worker(site: Installation):
-    """Neither a drive nor a job, and so no thread; however many there are."""
+async def test_a_waiting_execution_uses_no_drive_and_no_job(site: Installation):
+    """The number of waiting executions does not matter."""
     port = free_port()
     site.worker(metrics_port=str(port), worker_threads="2")
     stored = await site.store(definition({"a": APPROVAL}))

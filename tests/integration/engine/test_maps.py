@@ -52,7 +52,7 @@ def most_at_once(events: list[Event]) -> int:
 
 
 async def test_the_outputs_of_a_map_are_in_the_order_of_its_items(site: Installation):
-    """Whichever item ends first."""
+    """The order in which the items end does not matter."""
     site.worker()
     state = await site.run(
         {
@@ -230,10 +230,10 @@ async def test_a_map_of_thousands_of_items_is_correct(site: Installation):
     assert [each["n"] for each in state.steps["a"].output] == list(range(2000))
 
 
-async def test_a_large_output_of_a_map_is_not_repeated_and_is_whole_all_the_same(
+async def test_a_large_output_of_a_map_is_stored_once_and_read_as_a_whole(
     site: Installation, tmp_path: Path
 ):
-    """In expressions, in what the API folds, and for the worker that takes over."""
+    """Expressions, the fold in the API and the next worker read all of it."""
     site.worker(**NODES)
     work = {"type": "test.large", "with": {"size": "${item}"}}
     execution = await site.begin(

@@ -95,8 +95,8 @@ async def test_a_worker_whose_loop_is_blocked_is_not_healthy(
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "nowhere.invalid"])
-def test_an_address_that_cannot_be_used_stops_the_start(nats_server: NatsServer, host: str):
-    """In one line that names it; NATS's own port is taken."""
+def test_an_address_in_use_prevents_the_start(nats_server: NatsServer, host: str):
+    """The error is one line with the address; here it is NATS's own port."""
     environment = {
         "PATH": "/usr/bin:/bin",
         "NATS_URL": nats_server.url,

@@ -112,10 +112,10 @@ async def test_error_messages_for_people_stay_readable(site: Installation):
     assert errors[2] == "RuntimeError: " + "x" * (4096 - len("RuntimeError: "))
 
 
-async def test_requests_carry_secrets_that_their_answers_do_not_bring_back(
+async def test_requests_carry_secrets_and_their_answers_are_redacted(
     site: Installation, tap: Wiretap, server: ScriptedServer
 ):
-    """In headers, the URL, the query, the body, and in the user of the URL."""
+    """Secrets are in headers, the URL, its user, the query and the body."""
     worker = site.worker(http_allow="127.0.0.0/8", secret_token=SECRET)
     sent = {
         "method": "POST",

@@ -116,7 +116,7 @@ class TestBucketWithoutHistory:
         assert await bucket.purge("a", second)
 
     async def test_all_values_are_read_with_their_times(self, bucket):
-        """In the order in which they were written, across pages."""
+        """They are in the order of their writes, across pages."""
         for n in range(300):
             await bucket.put(f"t.{n}", b"%d" % n)
         await bucket.put("t.0", b"again")
@@ -230,7 +230,7 @@ class TestNodeTypeStore:
     """The node types that workers publish for the API."""
 
     async def test_published_types_join_the_shipped_ones(self, site):
-        """In every process, even in those that have read them before."""
+        """Processes that have read the types before see them too."""
         worker = NodeTypeStore(site.jetstream, site.subjects)
         api = NodeTypeStore(site.jetstream, site.subjects)
         parse = NodeType("po.parse", {"file": Parameter(required=True)}, summary="Parse.")

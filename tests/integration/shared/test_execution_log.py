@@ -105,7 +105,7 @@ async def test_an_execution_is_created_once(site):
 
 
 async def test_a_history_is_folded_from_its_commits(written):
-    """With the last sequence, and the last worker that wrote."""
+    """It has the last sequence and the last worker that wrote."""
     await written.commit(STARTED, STEP, writer="worker-1")
     last = await written.commit(StepLogged(StepLog("n", "log", "info", "x"), NOW), writer="")
     history = await written.log.load("t", written.execution)
@@ -251,7 +251,7 @@ class TestCancel:
 
 
 async def test_every_commit_is_republished_as_it_is_stored(site, written):
-    """With the preceding sequence, so that a subscriber detects every gap."""
+    """The message has the preceding sequence, so a subscriber detects every gap."""
     heard = await site.client.subscribe(site.subjects.live("t", written.execution))
     await site.client.flush()
     first = written.last
@@ -294,7 +294,7 @@ async def test_a_commit_of_a_newer_version_is_not_read(site, written, version):
 
 
 async def test_the_newest_commits_of_many_executions_are_one_read(written):
-    """With their headers; a replica that lags is asked again."""
+    """The headers are included; a lagging replica is asked again."""
     other = await written.log.create("t", "other", WORKFLOW, {})
     assert other is not None
     newest = await written.log.newest(LogFilter("t"))

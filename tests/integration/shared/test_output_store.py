@@ -25,7 +25,7 @@ async def put(store, value, step="n"):
     "length", [0, 512 * 1024 - 3, 512 * 1024 - 2, 512 * 1024 - 1, 3_000_000, LIMIT - 2]
 )
 async def test_an_output_is_read_back_unchanged(store, length):
-    """For every length of its last chunk."""
+    """This holds for every length of its last chunk."""
     value = ("0123456789" * (length // 10 + 1))[:length]
     ref = await put(store, value)
     assert ref.bytes == length + 2

@@ -48,7 +48,7 @@ def requests(site, monkeypatch):
 
 
 async def test_pages_are_those_of_the_reversed_list(site, messages):
-    """Whatever the density of the subject and the size of the page."""
+    """This holds for any density of the subject and any size of the page."""
     stream = site.subjects.stream(STARTS)
     for workflow in ("many", "some", "early", "middle", "late", "absent", None):
         pattern = site.subjects.start("t", workflow)

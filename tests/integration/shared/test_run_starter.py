@@ -142,7 +142,7 @@ class TestReruns:
         assert state.execution_id in await starts.dues()
 
     async def test_one_key_makes_one_rerun(self, starts):
-        """For one execution and node; keys of starts are separate."""
+        """A key belongs to one execution and node; keys of starts are separate."""
         original, other = await starts.ended(), await starts.ended()
         started = await starts.start({"x": 1}, key="k")
         reruns = await asyncio.gather(

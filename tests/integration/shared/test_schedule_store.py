@@ -65,7 +65,7 @@ async def test_tenants_do_not_see_each_others_schedules(store: ScheduleStore) ->
 
 
 async def test_schedules_are_listed_by_id_in_pages(store: ScheduleStore) -> None:
-    """In any order of creation, and while others are created."""
+    """Schedules were created in another order, and others are created meanwhile."""
     names = [f"s{number:02}" for number in range(25)]
     for name in reversed(names):
         await store.put("t", schedule(name))

@@ -63,7 +63,7 @@ def waiters(site):
 
 
 async def test_a_trigger_resolves_all_waits_for_it(waiters):
-    """With the trigger's data; the job of each execution is published."""
+    """Each wait gets the trigger's data; the job of each execution is published."""
     waits = [await waiters.wait("paid", "other") for _ in range(40)]
     other = await waiters.wait("shipped")
     assert await waiters.signals.emit("t", "paid", {"amount": 7}) == 40
@@ -185,7 +185,7 @@ class TestLookBack:
         assert len(await waiters.commands(back)) == 1
 
     async def test_of_sender_and_worker_at_least_one_finds_the_other(self, waiters):
-        """In every interleaving, and the signal counts once."""
+        """This holds in every interleaving, and the signal counts once."""
 
         async def register(waiting):
             await waiters.waiting.put("t", waiting)

@@ -91,7 +91,7 @@ def test_all_connections_of_a_topic_get_the_same_bytes() -> None:
 
 @pytest.mark.usefixtures("unhurried")
 def test_commits_of_one_tick_are_one_write() -> None:
-    """To each client, as one piece."""
+    """Each client gets them as one piece."""
 
     async def scenario(site: MemoryHub) -> None:
         _commit(site)

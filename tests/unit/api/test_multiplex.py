@@ -67,7 +67,7 @@ def test_each_topic_renders_as_in_its_own_stream(topic: NamedTopic) -> None:
 
 
 def test_every_event_has_the_slots_of_all_topics() -> None:
-    """In the order in which they were named, so that every replica numbers alike."""
+    """Slots have the order of the requested topics, so every replica numbers alike."""
     assert ALL.slots == 5
     for number, story_commit in enumerate(STORY):
         commit = encode_commit(

@@ -98,7 +98,7 @@ def test_methods_are_grouped_by_path(described: dict[str, Any]) -> None:
 def test_parameters_come_from_path_operation_and_tenant(
     described: dict[str, Any],
 ) -> None:
-    """With the pattern of ids; public operations have no tenant."""
+    """Ids have their pattern; public operations have no tenant."""
     paths = described["paths"]
     path_parameter, own, *tenant = paths["/api/v1/mills/{mill_id}"]["put"]["parameters"]
     assert (path_parameter["name"], path_parameter["in"]) == ("mill_id", "path")
@@ -128,7 +128,7 @@ def test_problems_follow_from_the_declaration(described: dict[str, Any]) -> None
 
 
 def test_tickets_are_documented_for_get_streams_only(described: dict[str, Any]) -> None:
-    """Not for POST streams; public operations have no security scheme."""
+    """POST streams have no tickets; public operations have no security scheme."""
     mill = described["paths"]["/api/v1/mills/{mill_id}"]
     assert {"ticket": ["executions:read"]} in mill["get"]["security"]
     assert "ticket" not in [name for each in mill["put"]["security"] for name in each]
@@ -209,7 +209,7 @@ def test_the_page_is_complete_without_scripts_or_resources(
 
 
 def test_examples_are_valid_shell_commands(described: dict[str, Any]) -> None:
-    """With the required body."""
+    """They include a required body."""
     reader = _Reader()
     reader.feed(docs_page(described))
     lines = [line for line in reader.text.split("curl ") if "/mills/" in line and "http" in line]

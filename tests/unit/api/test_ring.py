@@ -23,7 +23,7 @@ def _commit(sequence: int, *frames: bytes) -> EncodedCommit:
 def test_a_ring_is_complete_from_its_floor_on(
     edge: int, commits: list[Any], max_events: int, max_bytes: int
 ) -> None:
-    """For any commits: everything from the floor on is there, in order and within bounds."""
+    """For any commits, all from the floor on are there, in order and within bounds."""
     budget = MemoryBudget(2**20, 2**20)
     account = MemoryAccount(budget, "t")
     ring = Ring("e", edge, max_events=max_events, max_bytes=max_bytes, account=account)

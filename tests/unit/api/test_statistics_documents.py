@@ -56,7 +56,7 @@ def test_a_tenant_without_runs_has_no_percentiles() -> None:
 
 
 def test_workflow_statistics_list_all_nodes() -> None:
-    """In definition order, nodes without runs included."""
+    """Nodes have the order of the definition; nodes without runs are included."""
     work = {"for_each": "[1]", "do": {"type": "simulate"}}
     workflow = definition({"a": {}, "m": {"type": "map", "needs": ["a"], "with": work}, "z": {}})
     nodes = NodeHistory(

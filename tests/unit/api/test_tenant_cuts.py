@@ -210,6 +210,6 @@ def _dialects(dice: random.Random) -> list[Dialect]:
 @pytest.mark.timeout(300)  # it is all computing, and a machine may have much else to do
 @pytest.mark.parametrize("part", range(_PARTS))
 def test_every_client_receives_the_log(part: int) -> None:
-    """From its snapshot on, once and in order, and the replicas give back everything."""
+    """Each event after its snapshot arrives once and in order; replicas release all memory."""
     seeds = range(part * _SEEDS // _PARTS, (part + 1) * _SEEDS // _PARTS)
     try_seeds(lambda seed: World(seed, WORKFLOWS).run(), seeds)

@@ -118,7 +118,7 @@ def test_only_a_node_with_a_stage_is_one() -> None:
 
 
 def test_progress_is_that_of_the_order() -> None:
-    """With the remaining time of the run, or that of the step if the run has no estimate."""
+    """The remaining time is that of the run or, without an estimate, of the step."""
     report = ev.StepProgress("parse", "po.parse", 50.0, "line 3", {}, "ai_parsing", 12.5, 30_000)
     assert shown(GOOD, ev.StepProgressed(report, at(5))) == [
         {

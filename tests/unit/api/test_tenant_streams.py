@@ -160,7 +160,7 @@ def test_any_position_in_the_log_can_be_resumed(*, is_alive: bool) -> None:
     [("{epoch}-99-0", "unknown"), ("nonsense", "unknown"), ("123-1-0", "recreated")],
 )
 def test_an_invalid_id_resets_the_stream(last_event_id: str, reason: str) -> None:
-    """With a snapshot, where there is one, and from now on."""
+    """The client gets a snapshot if the dialect has one, and all later events."""
 
     async def scenario(site: MemoryHub) -> None:
         last = _commit(site, written.queued("e", "a"), Tailrace_Workflow="a")
@@ -536,8 +536,8 @@ def test_a_client_that_reads_everything_never_lags() -> None:
     run_on_hub(scenario)
 
 
-def test_what_a_client_does_not_see_waits_a_little_and_comes_in_order() -> None:
-    """In one write; what it sees is written at once, with all that has waited."""
+def test_non_urgent_updates_are_delayed_and_stay_in_order() -> None:
+    """They share one write; an urgent update is written at once, with all delayed ones."""
 
     async def scenario(site: MemoryHub) -> None:
         dice = random.Random(1)

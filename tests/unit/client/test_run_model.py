@@ -288,7 +288,7 @@ def test_a_pause_differs_from_a_wait(run: Run) -> None:
 
 
 def test_decisions_are_not_estimated(run: Run) -> None:
-    """Neither while it waits, nor from how long it took."""
+    """A waiting decision has no estimate, and past decisions are not used for one."""
     run.steps["map_1"].type = "await"
     run.apply(started("split", 1))
     run.apply(completed("split", 2, 1))

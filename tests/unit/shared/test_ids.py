@@ -105,7 +105,7 @@ class TestSubjects:
         ],
     )
     def test_other_subjects_name_no_execution(self, subject):
-        """Not even those that contain the subject of an execution."""
+        """This includes subjects that contain the subject of an execution."""
         with pytest.raises(InvalidIdError):
             Subjects().execution_of(subject)
 

@@ -266,7 +266,7 @@ def test_too_many_sensitive_values_mark_whole_documents(value):
     st.text(min_size=4, max_size=8),
 )
 def test_a_masked_value_has_no_sensitive_text_left(value, word):
-    """In texts, in keys and at any depth."""
+    """This holds for texts and keys at any depth."""
     wrapped = {"a": value, "b": [f"x{word}y"], "c": {word: value}}
     seen = mask_value(wrapped, marked_values(word, "").find(wrapped))
     assert not has(seen, word)

@@ -72,8 +72,8 @@ def test_a_pause_waits_for_the_end_of_an_attempt_that_runs():
     assert verdict(actor_log("running", HELD)) is Decision.CHECK
 
 
-def test_an_execution_that_is_cancelled_needs_no_more_attempts():
-    """Neither those that would begin nor those that are lost."""
+def test_a_cancelled_execution_needs_no_more_attempts():
+    """New attempts do not begin, and lost ones are not replaced."""
     assert verdict(actor_log("waiting", CANCELLING)) is Decision.DROP
     assert verdict(actor_log("running", CANCELLING)) is Decision.DROP
 

@@ -22,7 +22,7 @@ def test_a_message_names_the_attempt_that_is_to_begin():
 
 
 def test_only_a_step_that_waits_for_an_actor_has_one():
-    """Neither a running step nor an unknown one."""
+    """A running step and an unknown step have none."""
     assert actor_job(SUBJECTS, "acme", fold(actor_log("running")), "a") is None
     assert actor_job(SUBJECTS, "acme", fold(actor_log("running")), "b") is None
 

@@ -139,7 +139,7 @@ async def test_reports_may_come_from_many_threads():
     ],
 )
 async def test_percents_are_from_0_to_100(percent, kept):
-    """With two digits, and always JSON."""
+    """They have two digits and are always valid JSON."""
     attempt = Reader().attempt
     attempt.progress(percent)
     (report,) = taken_from(attempt)
@@ -211,7 +211,7 @@ async def test_a_cancelled_attempt_observes_it_and_is_interrupted():
 
 
 async def test_reports_are_events_of_the_log():
-    """With the step's id and type."""
+    """They carry the step's id and type."""
     attempt = Reader().attempt
     attempt.log("x")
     (commit,) = encode_commits(taken_from(attempt))

@@ -67,8 +67,8 @@ def test_after_a_failure_no_item_begins_and_the_map_fails_with_the_last_that_run
     assert (of.next_move(), of.first_failed) == ("fail", 1)
 
 
-def test_a_map_that_collects_errors_goes_on():
-    """To the last item."""
+def test_a_map_that_collects_errors_runs_all_items():
+    """It continues to the last item."""
     of = progress(2, limit=1, on_error="collect")
     note(of, 0, "running")
     note(of, 0, "error")

@@ -110,8 +110,8 @@ def test_an_error_that_no_repetition_mends_is_final():
     assert isinstance(end(Erred("broken", retryable=False), node), StepFailed)
 
 
-def test_a_long_error_is_cut():
-    """Events have a limit."""
+def test_a_long_error_is_truncated():
+    """Events have a size limit."""
     assert len(end(Erred("x" * 10_000)).data.error) == MAX_ERROR_CHARACTERS
 
 

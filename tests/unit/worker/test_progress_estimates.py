@@ -67,7 +67,7 @@ def test_reports_tell_how_far_the_run_is(plan: Plan) -> None:
 
 
 def test_estimates_are_made_once_a_second(plan: Plan) -> None:
-    """In between, what has passed is taken off."""
+    """In between, the elapsed time is subtracted."""
     estimator, run = _estimator(plan), Playback(plan, lambda _step: 10.0)
     outlook = ProgressEstimates(estimator, 2, _free())
     etas: list[int | None] = []

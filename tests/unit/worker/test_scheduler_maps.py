@@ -52,7 +52,7 @@ def test_a_map_begins_with_as_many_items_as_it_allows():
 
 
 def test_a_map_and_its_items_are_of_one_stage():
-    """From their beginning to their end, whether that is good or bad."""
+    """All their events have it, from the start to a success or a failure."""
     run = run_of(["x", "y"], on_error="collect")
     run.decide()
     run.succeed("a[0]")
@@ -70,7 +70,7 @@ def test_a_map_and_its_items_are_of_one_stage():
 
 
 def test_a_map_over_nothing_ends_at_once():
-    """With an empty list."""
+    """Its output is an empty list."""
     run = run_of([])
     assert run.decide()[1:] == ["started:a", "expanded:a", "completed:a", "started:b"]
     assert run.step("a").output == []
@@ -152,7 +152,7 @@ def test_the_next_driver_goes_on_with_the_same_items():
 
 
 def test_two_maps_take_turns():
-    """Neither waits until the other has begun all of its items."""
+    """Neither map waits until the other has started all of its items."""
     run = ScheduledRun({"a": mapped(max_parallel=2), "b": mapped(max_parallel=2)}, [1, 2, 3])
     begun = [e.data.node_id for e in run.scheduler.decide(NOW) if isinstance(e, StepStarted)]
     assert sorted(begun) == ["a", "a[0]", "a[1]", "b", "b[0]", "b[1]"]

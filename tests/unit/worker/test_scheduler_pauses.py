@@ -16,7 +16,7 @@ def taken_over(run: ScheduledRun, now: float = NOW) -> list[str]:
 
 
 def test_a_held_execution_is_paused_when_its_last_running_step_has_ended():
-    """Not before, and nothing starts meanwhile."""
+    """It is not paused before, and no step starts meanwhile."""
     run = ScheduledRun({"a": {}, "b": {}, "c": {"needs": ["a"]}})
     run.decide()
     assert run.pause() == []
@@ -54,7 +54,7 @@ def test_a_pause_and_a_resume_before_the_driver_reads_them_change_nothing():
 
 
 def test_no_timer_is_due_in_a_held_execution():
-    """Neither a delay's nor a retry's; after the resume they fire if their time has come."""
+    """This holds for delays and retries; after the resume, due timers fire."""
     run = ScheduledRun({"a": {}, "b": {}})
     run.decide()
     run.end("a", Wait(NOW + 10))

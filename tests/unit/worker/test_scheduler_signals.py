@@ -28,7 +28,7 @@ def accept(run: ScheduledRun, step: str, **fields: Any) -> None:
 
 
 def test_a_decision_is_the_output_of_the_step_that_waited_for_it():
-    """With the actor, and the data that they entered."""
+    """It includes the actor, and the data that they entered."""
     run = waiting("a")
     accept(run, "a", decision="approved", data={"x": 1}, actor="julia")
     assert run.decide() == ["execution:resumed", "completed:a", "started:after_a"]
@@ -75,7 +75,7 @@ def test_a_rejection_is_data_or_a_failure(on_reject: Any, actor: str, status: st
 
 
 def test_signals_that_came_together_are_all_applied_after_one_resume():
-    """In the order in which they came."""
+    """They are applied in the order of their arrival."""
     run = waiting("a", "b", "c")
     accept(run, "c")
     accept(run, "a")

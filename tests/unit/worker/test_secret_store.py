@@ -74,7 +74,7 @@ async def test_a_star_lists_all_tenants(folder: Path):
     ],
 )
 async def test_no_name_escapes_a_tenants_folder(folder: Path, name: str):
-    """Neither upwards nor into the folder of another tenant (CWE-22)."""
+    """It leads neither upwards nor into the folder of another tenant (CWE-22)."""
     store = SecretStore(str(folder / "acme"), "default")
     assert "own" not in (await refusal_of(store, "default", name)).replace(repr(name), "")
     assert "secret" in await refusal_of(SecretStore(str(folder), "default"), "default", name)

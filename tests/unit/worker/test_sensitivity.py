@@ -74,7 +74,7 @@ def test_whole_places_that_are_copied_stay_marked():
 
 
 def test_a_part_of_a_marked_place_is_marked_as_a_whole():
-    """With any value below it."""
+    """Any value below the place is marked."""
     nodes = {"a": {"type": "transform", "with": {"value": "${input.person.age}"}}}
     scheduler = scheduler_of(nodes, {"person": {"age": 42}}, ["/person"])
     events = run(scheduler, {"a": 42})
@@ -82,8 +82,8 @@ def test_a_part_of_a_marked_place_is_marked_as_a_whole():
     assert events[-1].data.sensitive == ["/a"]
 
 
-def test_items_carry_their_marks_to_what_is_done_with_them():
-    """From the list, to the item, to the output of its step, to the list of outputs."""
+def test_marks_follow_the_items_of_a_map():
+    """They go from the list to the item, its output, and the list of outputs."""
     do = {"type": "transform", "with": {"value": {"age": "${item.age}", "i": "${index}"}}}
     nodes = {"each": {"type": "map", "with": {"for_each": "input.people", "do": do}}}
     people = [{"age": 1, "name": "x"}, {"age": 2}]

@@ -53,8 +53,8 @@ def test_what_is_submitted_runs_on_the_calling_thread(serving):
     assert results == [(n, served.result(60)) for n in range(3)]
 
 
-def test_a_closed_executor_lets_its_thread_go_when_it_is_free(serving):
-    """Not in the middle of a function."""
+def test_a_closed_executor_releases_its_thread_when_it_is_free(serving):
+    """It does not release it during a function."""
     thread, served, _ = serving
     hold = threading.Event()
     future = thread.submit(hold.wait)

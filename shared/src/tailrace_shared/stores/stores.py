@@ -68,12 +68,12 @@ class Stores:
         )
 
     def start_pruning(self, seconds: float, clock: Callable[[], float]) -> StartPruning:
-        """Return what removes the start rows of deleted executions."""
+        """Return the task that removes the start rows of deleted executions."""
         return StartPruning(self.starts, self.run_list, self.leases, seconds, clock)
 
     @property
     def run_list(self) -> RunList:
-        """What reads pages of runs."""
+        """The reader of pages of runs."""
         return RunList(self.starts, self.runs, self.live, self.log)
 
     @classmethod
