@@ -11,6 +11,7 @@ class JobCallback(JobPublisher):
     def __init__(self, advance: Callable[[str, str], Awaitable[None]]) -> None:
         self._callback = advance
 
-    async def advance(self, tenant: str, execution: str) -> None:
+    async def advance(self, tenant: str, execution: str, *, overtakes: bool = False) -> None:
         """Pass the job on."""
+        del overtakes
         await self._callback(tenant, execution)

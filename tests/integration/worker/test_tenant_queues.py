@@ -1,15 +1,12 @@
 """Tenant queues: executions wait while their tenant has its fair share of the slots."""
 
-import hashlib
-import time
-
 import pytest
 
 from harness.fakes.job_callback import JobCallback
 from tailrace_shared.stores.indexes.due_index import NOW
 from tailrace_shared.stores.stores import Stores
 from tailrace_worker.engine.fairness.fair_share import FairShare
-from tailrace_worker.engine.fairness.tenant_queues import TenantQueues
+from tailrace_worker.engine.fairness.tenant_queues import TenantQueues, queue_name
 
 
 class QueuesOfWorker:
@@ -21,18 +18,14 @@ class QueuesOfWorker:
         self.jobs = []
         self.refuses = False
         self.share = FairShare(slots)
-        self.queues = TenantQueues(self.share, stores, JobCallback(self.advance), time.time)
+        self.queues = TenantQueues(self.share, stores, JobCallback(self.advance))
 
-    async def advance(self, tenant, execution):
+    async def advance(self, tenant, execution, **_):
         """Record a job; with ``refuses`` set, queue its execution again, as a full worker does."""
         self.jobs.append(execution)
         if self.refuses:
             self.refuses = False
-            await self.fifo.join(_name(tenant), tenant, execution)
-
-
-def _name(tenant):
-    return hashlib.sha256(f"share {tenant}".encode()).hexdigest()[:32]
+            await self.fifo.join(queue_name(tenant), tenant, execution)
 
 
 @pytest.fixture
@@ -51,16 +44,16 @@ def full_worker(site):
 
 async def test_a_queued_execution_is_admitted_when_a_slot_is_free(worker):
     """It leaves the queue."""
-    await worker.queues.join("t", "a")
+    await worker.queues.join([("t", "a")])
     assert worker.jobs == ["a"]
-    assert await worker.fifo.first(_name("t")) is None
+    assert await worker.fifo.first(queue_name("t")) is None
 
 
 async def test_an_execution_that_is_refused_after_its_admission_keeps_its_place(worker):
     """A slot was free at its admission, but none when its job arrives."""
     worker.refuses = True
-    await worker.queues.join("t", "a")
-    assert await worker.fifo.first(_name("t")) == ("t", "a")
+    await worker.queues.join([("t", "a")])
+    assert await worker.fifo.first(queue_name("t")) == ("t", "a")
     await worker.queues.admit_next("t")
     assert worker.jobs == ["a", "a"]
 
@@ -68,8 +61,8 @@ async def test_an_execution_that_is_refused_after_its_admission_keeps_its_place(
 async def test_a_new_worker_empties_the_queues_of_earlier_workers(worker, full_worker):
     """It reads which tenants have a queue."""
     for execution in "abc":
-        await full_worker.queues.join("t", execution)
-    await full_worker.queues.join("u", "d")
+        await full_worker.queues.join([("t", execution)])
+    await full_worker.queues.join([("u", "d")])
     assert full_worker.jobs == []
     await worker.queues.refresh_tenants()
     for tenant in "tttu":
@@ -81,7 +74,7 @@ async def test_no_more_executions_are_admitted_than_slots_are_free(site, full_wo
     """A refused job would lose its turn. Tenants are picked at random, and each in order."""
     for tenant in "tuv":
         for number in range(3):
-            await full_worker.queues.join(tenant, f"{tenant}{number}")
+            await full_worker.queues.join([(tenant, f"{tenant}{number}")])
     new_worker = QueuesOfWorker(site, slots=4)
     await new_worker.queues.refresh_tenants()
     await new_worker.queues.admit_waiting()
@@ -96,11 +89,11 @@ async def test_no_more_executions_are_admitted_than_slots_are_free(site, full_wo
 
 async def test_an_empty_queue_is_unregistered(worker, site):
     """The worker that finds it empty removes it from the list of queues."""
-    await worker.queues.join("t", "a")
+    await worker.queues.join([("t", "a")])
     await worker.queues.admit_next("t")
     new_worker = QueuesOfWorker(site)
     await new_worker.queues.refresh_tenants()
-    await new_worker.fifo.join(_name("t"), "t", "b")
+    await new_worker.fifo.join(queue_name("t"), "t", "b")
     await new_worker.queues.admit_next("t")
     assert new_worker.jobs == []
 
@@ -109,14 +102,14 @@ async def test_a_queue_that_is_joined_while_it_is_unregistered_stays_registered(
     worker, full_worker, site, monkeypatch
 ):
     """The execution joins between the check for emptiness and the removal."""
-    await worker.queues.join("t", "a")
+    await worker.queues.join([("t", "a")])
     first, reads = worker.fifo.first, []
 
     async def joined_meanwhile(line):
         found = await first(line)
         reads.append(found)
         if len(reads) == 2:
-            await full_worker.queues.join("t", "b")
+            await full_worker.queues.join([("t", "b")])
         return found
 
     monkeypatch.setattr(worker.fifo, "first", joined_meanwhile)
@@ -130,6 +123,6 @@ async def test_a_queue_that_is_joined_while_it_is_unregistered_stays_registered(
 
 async def test_an_admitted_execution_is_due_at_once(worker):
     """If the admitting worker dies before publishing the job, the sweeper finds it."""
-    await worker.queues.join("t", "a")
+    await worker.queues.join([("t", "a")])
     (due,) = [due async for due in worker.due.entries()]
     assert (due.tenant, due.execution, due.by) == ("t", "a", NOW)

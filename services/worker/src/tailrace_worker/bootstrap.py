@@ -98,6 +98,7 @@ def build() -> WorkerParts:
         max_deliveries=settings.max_deliveries,
         # A job may take as long as an execution, so none may wait here for a free thread.
         prefetch=settings.worker_threads,
+        gates={EXECUTIONS_QUEUE: engine.gate},
     )
     broker.add_middleware(CurrentMessage())
     broker.add_middleware(EngineMiddleware(engine))

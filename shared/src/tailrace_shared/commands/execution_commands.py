@@ -164,7 +164,7 @@ class ExecutionCommands:
             state = await self._log.request(tenant, execution, decide, history)
             # Also for a repetition: the first request may have died before it published a job.
             if not state.is_terminal:
-                await self._jobs.advance(tenant, execution)
+                await self._jobs.advance(tenant, execution, overtakes=True)
         return state
 
     async def _validated(self, tenant: str, state: ExecutionState, decision: Decision) -> Decision:

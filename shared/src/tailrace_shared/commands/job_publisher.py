@@ -15,10 +15,18 @@ class JobPublisher:
         self._jetstream = jetstream
         self._subject = subjects.job(EXECUTIONS_QUEUE)
 
-    async def advance(self, tenant: str, execution: str) -> None:
+    async def advance(self, tenant: str, execution: str, *, overtakes: bool = False) -> None:
         """Have a worker drive an execution.
+
+        Args:
+            tenant: the tenant of the execution.
+            execution: its id.
+            overtakes: whether the job must not wait behind other jobs of the tenant: a command, or
+                an execution that was running.
 
         Raises:
             UnavailableError: NATS did not answer; the job may or may not be published.
         """
-        await self._jetstream.publish(self._subject, advance_job(tenant, execution))
+        await self._jetstream.publish(
+            self._subject, advance_job(tenant, execution, overtakes=overtakes)
+        )

@@ -166,7 +166,7 @@ class Signals:
                     execution,
                     lambda state: commands.request_resolve(state, command, time.time()),
                 )
-                await self._jobs.advance(tenant, execution)
+                await self._jobs.advance(tenant, execution, overtakes=True)
         except (IllegalCommandError, ExecutionNotFoundError):
             # The step has been resolved otherwise. Its worker removes the wait from the index;
             # remove it here, too, in case that worker died before.

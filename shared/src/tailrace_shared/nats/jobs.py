@@ -18,6 +18,9 @@ START_SCHEDULED_ACTOR: Final = "start_scheduled"
 RUN_INPUT: Final = "run_input"
 """The option that carries a scheduled run's input: Dramatiq logs arguments, but not options."""
 
+OVERTAKES: Final = "overtakes"
+"""The option of a job that does not wait while its tenant has its fair share of the workers."""
+
 
 class JobMessage(msgspec.Struct, kw_only=True):
     """A Dramatiq message, with the fields of ``dramatiq.Message.asdict``."""
@@ -31,10 +34,22 @@ class JobMessage(msgspec.Struct, kw_only=True):
     message_timestamp: int = msgspec.field(default_factory=lambda: int(time.time() * 1000))
 
 
-def advance_job(tenant: str, execution: str) -> bytes:
-    """Return the message that makes a worker drive an execution."""
+def advance_job(tenant: str, execution: str, *, overtakes: bool = False) -> bytes:
+    """Return the message that makes a worker drive an execution.
+
+    Args:
+        tenant: the tenant of the execution.
+        execution: its id.
+        overtakes: whether it must not wait behind other jobs of the tenant.
+    """
+    options = {OVERTAKES: True} if overtakes else {}
     return msgspec.json.encode(
-        JobMessage(queue_name=EXECUTIONS_QUEUE, actor_name=ADVANCE_ACTOR, args=[tenant, execution])
+        JobMessage(
+            queue_name=EXECUTIONS_QUEUE,
+            actor_name=ADVANCE_ACTOR,
+            args=[tenant, execution],
+            options=options,
+        )
     )
 
 

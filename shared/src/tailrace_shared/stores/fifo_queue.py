@@ -39,6 +39,11 @@ class FifoQueue:
         tenant, execution = message.subject.split(".")[-2:]
         return tenant, execution
 
+    async def has(self, queue: str, tenant: str, execution: str) -> bool:
+        """Return whether an execution is in a queue."""
+        request = {"last_by_subj": self._subjects.in_line(queue, tenant, execution)}
+        return await self._jetstream.get_newest(self._stream, request) is not None
+
     async def leave(self, queue: str, tenant: str, execution: str) -> bool:
         """Remove an execution from a queue; return whether it was queued."""
         subject = self._subjects.in_line(queue, tenant, execution)

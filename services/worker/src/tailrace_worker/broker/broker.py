@@ -21,7 +21,7 @@ or lost NATS between the effect and the ack.
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Final
 from uuid import uuid4
@@ -40,6 +40,7 @@ from tailrace_worker.broker.dead_letters import DeadLetterAdmin, DeadLetterWrite
 from tailrace_worker.broker.follow_ups import FollowUps
 from tailrace_worker.broker.link.connection import BrokerConnection
 from tailrace_worker.broker.link.connector import Connector
+from tailrace_worker.broker.link.gate import Gate
 from tailrace_worker.broker.link.link import ConnectionOptions
 from tailrace_worker.broker.link.publisher import Publish
 from tailrace_worker.broker.link.pull import PullOptions
@@ -52,6 +53,7 @@ DEFAULT_URL: Final = "nats://127.0.0.1:4222"
 
 #: Publishes that ``enqueue_many`` keeps in flight at once.
 _MAX_IN_FLIGHT: Final = 2_000
+_NO_GATES: Final[Mapping[str, Gate]] = {}
 
 
 class NatsBroker(Broker):
@@ -70,6 +72,7 @@ class NatsBroker(Broker):
             holds a message that an idle worker could run.
         priority_queues: queues that have priority classes although none of the actors declared
             here has one; see ``priorities``.
+        gates: the gates of queues, by name; see ``link.gate``.
         connect_timeout: seconds in which the first connect must succeed.
         enqueue_timeout: seconds that an enqueue waits for JetStream, a reconnect included.
         client_options: passed to nats-py's ``Client.connect``: credentials, TLS and so on.
@@ -86,6 +89,7 @@ class NatsBroker(Broker):
         replicas: int = 1,
         prefetch: int | None = None,
         priority_queues: Iterable[str] = (),
+        gates: Mapping[str, Gate] = _NO_GATES,
         connect_timeout: float = 5.0,
         enqueue_timeout: float = 10.0,
         **client_options: Any,
@@ -102,6 +106,7 @@ class NatsBroker(Broker):
         self._dead_letter_writer = DeadLetterWriter(self.connector, self._writer)
         self._recurring = RecurringMessages(self._subjects, self._writer)
         self._follow_ups = FollowUps()
+        self._gates = gates
         self._priority_queues = priorities.PriorityQueues(priority_queues)
         super().__init__(middleware)
         self.actor_options.add(priorities.OPTION)
@@ -276,6 +281,7 @@ class NatsBroker(Broker):
             ],
             prefetch=self.prefetch or prefetch,
             is_shared=self.prefetch is not None,
+            gate=self._gates.get(queue_name),
         )
         return NatsConsumer(
             self.connection,

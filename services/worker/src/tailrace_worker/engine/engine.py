@@ -2,8 +2,8 @@
 
 This is the composition root of the engine. The Dramatiq actor ``advance`` calls
 :meth:`Engine.advance` on one of Dramatiq's threads and blocks there until the loop has driven the
-execution (``drive/job_holder.py``). A tenant that has its fair share of this worker's slots is not
-driven: its execution joins the tenant's queue (``fairness``), and the job is over.
+execution (``drive/job_holder.py``). Jobs of a tenant that has its fair share of this worker's slots
+do not come that far: the gate moves their executions to the tenant's queue (``fairness``).
 """
 
 import asyncio
@@ -35,6 +35,7 @@ from tailrace_shared.subjects import Subjects
 from tailrace_worker.engine.drive.drives import Drives
 from tailrace_worker.engine.drive.job_holder import JobHolder
 from tailrace_worker.engine.fairness.fair_share import FairShare
+from tailrace_worker.engine.fairness.job_gate import JobGate
 from tailrace_worker.engine.fairness.tenant_queues import TenantQueues
 from tailrace_worker.engine.recovery.interval_lease import IntervalLease
 from tailrace_worker.engine.recovery.queue_backlog import QueueBacklog
@@ -77,12 +78,12 @@ class Engine:
         self._thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
         self._threads = ThreadPoolExecutor(settings.sync_threads, thread_name_prefix="node")
         self._fair_share = FairShare(settings.worker_threads)
+        self.gate = JobGate(self._fair_share, self._is_driving, self._loop)
         self._is_draining = False
         self._client: Client
         self._services: EngineServices
         self._drives: Drives
         self._job_holder: JobHolder
-        self._tenant_queues: TenantQueues
         self._clock: Clock
         self._background: list[asyncio.Task[None]] = []
 
@@ -108,7 +109,9 @@ class Engine:
         Raises:
             UnavailableError: NATS did not answer for long; the job should be tried again.
         """
-        asyncio.run_coroutine_threadsafe(self._advance(tenant, execution), self._loop).result()
+        asyncio.run_coroutine_threadsafe(
+            self._job_holder.hold(tenant, execution), self._loop
+        ).result()
 
     def start_run(self, request: RunRequest) -> None:
         """Start a run and enqueue its job, once for each idempotency key.
@@ -191,8 +194,8 @@ class Engine:
         if (emit := declared_node(make_emit_node(self._emit))) is not None:
             self._registry.add(emit)
         await services.stores.node_types.publish(function.type for function in self._registry)
-        self._tenant_queues = TenantQueues(
-            self._fair_share, services.stores, services.commands.jobs, self._clock.now
+        self.gate.queues = queues = TenantQueues(
+            self._fair_share, services.stores, services.commands.jobs
         )
         self._background = [
             self._loop.create_task(keep_running(name, run))
@@ -200,7 +203,7 @@ class Engine:
                 "sweeper": self._sweeper(jetstream).run,
                 "retention": self._retention_sweeper().run,
                 "clock": self._clock.run,
-                "tenant queues": self._tenant_queues.run,
+                "tenant queues": queues.run,
                 "statistics": services.statistics.run,
             }.items()
         ]
@@ -261,16 +264,8 @@ class Engine:
             task.cancel()
         self._drives.drain(self._settings.drain_grace)
 
-    async def _advance(self, tenant: str, execution: str) -> None:
-        """Drive an execution, or put it into its tenant's queue if the tenant has its share."""
-        is_driven = self._drives.get(tenant, execution) is not None
-        if is_driven or self._is_draining or self._fair_share.admits(tenant):
-            with self._fair_share.slot(tenant):
-                await self._job_holder.hold(tenant, execution)
-            if not self._is_draining:
-                await self._tenant_queues.admit_next(tenant)
-        else:
-            await self._tenant_queues.join(tenant, execution)
+    def _is_driving(self, tenant: str, execution: str) -> bool:
+        return self._drives.get(tenant, execution) is not None
 
 
 def _new_worker_id() -> str:

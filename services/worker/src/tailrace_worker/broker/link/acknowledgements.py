@@ -32,6 +32,9 @@ class Acknowledgements:
 
     Args:
         ack_wait: seconds without a heartbeat after which JetStream delivers a message again.
+
+    Attributes:
+        set_aside: how many of the held messages are being moved elsewhere by a gate.
     """
 
     def __init__(self, link: Link, ack_wait: float) -> None:
@@ -41,10 +44,12 @@ class Acknowledgements:
         self._finished: dict[Identity, None] = {}
         self._unconfirmed: dict[str, None] = {}
         self._confirming: asyncio.Task[None] | None = None
+        self.set_aside = 0
 
     @property
     def held(self) -> int:
-        return len(self._held)
+        """How many messages this process holds to run them."""
+        return len(self._held) - self.set_aside
 
     def hold(self, delivery: Delivery) -> bool:
         """Hold a message that arrived; return False if this delivery must not be run."""
@@ -58,6 +63,9 @@ class Acknowledgements:
             return False
         self._held[identity] = delivery
         return True
+
+    def holds(self, delivery: Delivery) -> bool:
+        return delivery.identity in self._held
 
     def finish(self, delivery: Delivery) -> None:
         """Acknowledge a message: it leaves the queue."""

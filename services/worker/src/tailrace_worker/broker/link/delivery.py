@@ -18,6 +18,7 @@ class Delivery:
     Attributes:
         identity: the stored message: its sequence and its time in the stream.
         deliveries: how often it has been delivered, this time included.
+        is_set_aside: whether a gate moves it elsewhere.
         is_dispatched: whether Dramatiq has it; otherwise it is still in the puller's surplus.
         reply: the subject for acknowledgements and heartbeats.
     """
@@ -29,6 +30,7 @@ class Delivery:
         "headers",
         "identity",
         "is_dispatched",
+        "is_set_aside",
         "reply",
         "subject",
     )
@@ -42,6 +44,7 @@ class Delivery:
         self.data = message.data
         self.headers: dict[str, str] = message.headers or {}
         self.is_dispatched = False
+        self.is_set_aside = False
         self._on_settled = on_settled
 
     def settle(self) -> None:

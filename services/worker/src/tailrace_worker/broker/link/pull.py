@@ -22,6 +22,10 @@ Where the consumers of a process share one prefetch limit, a long poll may still
 after another queue has taken the last slot. That message joins the surplus as well: it is
 dispatched when any message of the process ends, or released. No long poll is renewed without a
 free slot.
+
+A queue may have a *gate*, which decides which messages may run here now, and moves the others
+elsewhere. While it does, the puller asks for many more messages than there are free slots: those
+behind them may run.
 """
 
 import asyncio
@@ -40,6 +44,7 @@ from tailrace_shared.process.log_throttle import LogThrottle
 from tailrace_worker.broker.counts import QueueCounts
 from tailrace_worker.broker.link.acknowledgements import Acknowledgements
 from tailrace_worker.broker.link.delivery import Delivery
+from tailrace_worker.broker.link.gate import Gate
 from tailrace_worker.broker.link.link import Link
 from tailrace_worker.broker.link.throughput import STALL_S, Throughput
 from tailrace_worker.broker.link.wire import NAK, Outgoing, is_delivery
@@ -53,6 +58,11 @@ _COALESCE_S: Final = 0.002
 _RETRY_S: Final = 0.2
 #: A message that was delivered more often is not released again, but waits for a slot here.
 _MAX_RELEASES: Final = 5
+#: How many messages to pull beyond the free slots while a gate sets messages aside.
+_SET_ASIDE_BATCH: Final = 256
+_MAX_SET_ASIDE: Final = 1024
+#: How long after a message was set aside to expect more.
+_SETTING_ASIDE_S: Final = 0.1
 _NO_MESSAGES: Final = "404"
 _REQUEST_EXPIRED: Final = "408"
 _PROBE: Final = "probe"
@@ -66,6 +76,7 @@ class PullOptions(NamedTuple):
         consumers: the configuration of its JetStream consumers, the most urgent first.
         prefetch: the most messages to hold at once, running ones included.
         is_shared: whether ``prefetch`` limits all pullers of this process together.
+        gate: admits messages; None if all may run.
     """
 
     queue: str
@@ -73,6 +84,7 @@ class PullOptions(NamedTuple):
     consumers: Sequence[dict[str, Any]]
     prefetch: int
     is_shared: bool
+    gate: Gate | None = None
 
 
 class _PriorityConsumer:
@@ -126,6 +138,8 @@ class Puller:
         self._probe_left = 0
         self._dispatched = 0
         self._surplus: deque[Delivery] = deque()
+        self._gate = options.gate
+        self._set_aside_at = float("-inf")
         self._throughput = None if options.is_shared else Throughput()
         self._coalescing: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
@@ -203,6 +217,7 @@ class Puller:
     def _probe(self, batch: int) -> None:
         for consumer in self._consumers:
             if not consumer.polled:
+                batch += self._beyond_slots()
                 self._probed, self._probe_left = consumer, batch
                 request = {"batch": batch, "no_wait": True}
                 self._request(consumer, _PROBE, request, _LOST_AFTER_S)
@@ -271,8 +286,17 @@ class Puller:
             )
             self._begin_recovery()
 
+    def _beyond_slots(self) -> int:
+        """Return how many messages to pull that will not run here."""
+        since = asyncio.get_running_loop().time() - self._set_aside_at
+        if since > _SETTING_ASIDE_S or self._acknowledgements.set_aside > _MAX_SET_ASIDE:
+            return 0
+        return _SET_ASIDE_BATCH
+
     def _accept(self, delivery: Delivery) -> None:
-        if self._has_slot() or delivery.deliveries > _MAX_RELEASES:
+        if self._gate is not None and not self._gate.admits(delivery):
+            self._set_aside(delivery, self._gate)
+        elif self._has_slot() or delivery.deliveries > _MAX_RELEASES:
             self._dispatch(delivery)
         else:
             self._surplus.append(delivery)
@@ -287,12 +311,18 @@ class Puller:
     def _dispatch(self, delivery: Delivery) -> None:
         self._dispatched += 1
         delivery.is_dispatched = True
+        if self._gate is not None:
+            self._gate.enter(delivery)
         self._on_message(delivery)
 
     def _settled(self, delivery: Delivery) -> None:
         self._counts.in_flight -= 1
+        if delivery.is_set_aside:
+            self._acknowledgements.set_aside -= 1
         if delivery.is_dispatched:
             self._dispatched -= 1
+            if self._gate is not None:
+                self._gate.leave(delivery)
             if self._throughput is not None:
                 self._throughput.count()
             if not self._options.is_shared:
@@ -303,12 +333,31 @@ class Puller:
         else:
             self.refill()
 
+    def _set_aside(self, delivery: Delivery, gate: Gate) -> None:
+        self._set_aside_at = asyncio.get_running_loop().time()
+        delivery.is_set_aside = True
+        self._acknowledgements.set_aside += 1
+
+        def done(is_moved: bool) -> None:
+            if not self._acknowledgements.holds(delivery):
+                return  # released when the connection closed
+            if is_moved:
+                self._acknowledgements.finish(delivery)
+            else:
+                self._acknowledgements.release(delivery)
+
+        gate.set_aside(delivery, done)
+
     # The surplus
 
     def _dispatch_surplus(self) -> None:
         # While NATS is away a message must not begin: NATS may deliver it to another worker.
-        if self._surplus and self._link.disconnected_at is None:
-            self._dispatch(self._surplus.popleft())
+        while self._surplus and self._link.disconnected_at is None:
+            delivery = self._surplus.popleft()
+            if self._gate is None or self._gate.admits(delivery):
+                self._dispatch(delivery)
+                return
+            self._set_aside(delivery, self._gate)
 
     def _watch_for_stall(self) -> None:
         if self._stall_timer is None:

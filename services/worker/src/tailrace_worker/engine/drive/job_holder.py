@@ -91,7 +91,7 @@ class JobHolder:
             case End.READ_AGAIN:
                 return False
             case End.HANDED_OVER:
-                await self._services.commands.jobs.advance(tenant, execution)
+                await self._services.commands.jobs.advance(tenant, execution, overtakes=True)
                 return True
             case End.DISPLACED:
                 # This job and the other worker's may be one message, delivered twice. Once this

@@ -8,12 +8,10 @@ equal share, at any demand. Nothing is configured per tenant.
 """
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 
 class FairShare:
-    """Counts the slots that each tenant holds.
+    """Counts the slots that each tenant holds. One thread changes it; others may read.
 
     Args:
         slots: number of executions that the worker drives at once.
@@ -24,31 +22,25 @@ class FairShare:
         self._slots = slots
         self._alpha = alpha
         self._held: Counter[str] = Counter()
+        self._total = 0
 
     @property
     def free(self) -> int:
         """Number of free slots."""
-        return self._slots - self._held.total()
+        return self._slots - self._total
 
     def admits(self, tenant: str) -> bool:
         """Return whether a tenant may take one more slot."""
         return self.free > 0 and self._held[tenant] <= self._alpha * self.free
 
-    @contextmanager
-    def slot(self, tenant: str) -> Iterator[None]:
-        """Hold a slot for a tenant during the ``with`` block."""
-        self.acquire(tenant)
-        try:
-            yield
-        finally:
-            self.release(tenant)
-
     def acquire(self, tenant: str) -> None:
         """Count one more slot of a tenant."""
         self._held[tenant] += 1
+        self._total += 1
 
     def release(self, tenant: str) -> None:
         """Count one slot of a tenant less."""
         self._held[tenant] -= 1
+        self._total -= 1
         if not self._held[tenant]:
             del self._held[tenant]

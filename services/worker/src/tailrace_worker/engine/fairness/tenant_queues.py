@@ -1,21 +1,20 @@
 """Queue the executions of tenants that have their fair share of a worker.
 
 A job that is not admitted must not stay at the head of the work queue, where it would block the
-jobs of all other tenants. Its execution joins the tenant's queue, and the job is acknowledged. When
-an execution of the tenant leaves this worker, the first in the tenant's queue gets a job again.
-Every second, workers with free slots also admit some: another tenant may have taken the slots
-before. An execution whose new job reaches a worker without a free slot goes to the end of the
+jobs of all other tenants. Its execution joins the tenant's queue, and the job is acknowledged
+(``job_gate``). When a job of the tenant ends on this worker, the first in the tenant's queue gets a
+job again. Every second, workers with free slots also admit some: another tenant may have taken the
+slots before. An execution whose new job reaches a worker without a free slot goes to the end of the
 queue.
 
-Which tenants have a queue is in a KV bucket. Workers read it when they start and every few seconds,
-so a queue is emptied even if all workers that filled it are gone.
+Which tenants have a queue is in a KV bucket. Workers read it when they start and every second, so a
+queue is emptied even if all workers that filled it are gone.
 """
 
 import asyncio
 import hashlib
-import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Final
 
 import structlog
@@ -26,11 +25,8 @@ from tailrace_shared.stores.indexes.due_index import NOW
 from tailrace_shared.stores.stores import Stores
 from tailrace_worker.engine.fairness.fair_share import FairShare
 
-_MAX_WAIT_S: Final = 60.0
 _ADMIT_INTERVAL_S: Final = 1.0
 _MAX_ADMITTED_AT_ONCE: Final = 8
-# In rounds of ``run``.
-_REFRESH_EVERY: Final = 3
 
 _log = structlog.get_logger(__name__)
 
@@ -42,38 +38,46 @@ class TenantQueues:
         share: decides whether a tenant may take one more slot.
         stores: the queues, the leases that name the tenants with a queue, and the due index.
         jobs: publishes the job of an execution.
-        now: returns the time in seconds since the epoch.
     """
 
-    def __init__(
-        self,
-        share: FairShare,
-        stores: Stores,
-        jobs: JobPublisher,
-        now: Callable[[], float],
-    ) -> None:
+    def __init__(self, share: FairShare, stores: Stores, jobs: JobPublisher) -> None:
         self._fair_share = share
         self._queue = stores.queues
         self._leases = stores.leases
         self._due = stores.due
         self._jobs = jobs
-        self._now = now
         self._tenants: set[str] = set()
         self._lock = asyncio.Lock()
+        self._admitting: set[asyncio.Task[bool]] = set()
 
-    async def join(self, tenant: str, execution: str) -> None:
-        """Put an execution at the end of its tenant's queue.
+    def has_queue(self, tenant: str) -> bool:
+        """Return whether a tenant has a queue, as far as this worker knows. From any thread."""
+        return tenant in self._tenants
+
+    async def join(self, executions: Sequence[tuple[str, str]]) -> None:
+        """Put executions (tenant, id) at the end of their tenants' queues, in this order.
+
+        The sweeper leaves executions alone that are in a queue.
 
         Raises:
-            UnavailableError: NATS did not answer; the job should be tried again.
+            UnavailableError: NATS did not answer; the jobs should be tried again.
         """
-        await self._due.put(tenant, execution, self._now() + _MAX_WAIT_S)
-        await self._queue.join(_name(tenant), tenant, execution)
-        await self._leases.put(_key(tenant), b"")
-        self._tenants.add(tenant)
-        # All executions of the tenant may have left this worker in the meantime, when the queue was
-        # empty.
-        await self.admit_next(tenant)
+        await asyncio.gather(
+            *(self._queue.join(queue_name(tenant), tenant, each) for tenant, each in executions)
+        )
+        tenants = {tenant for tenant, _ in executions}
+        # After the queue has got them: a worker that finds a queue empty removes the lease.
+        await asyncio.gather(*(self._leases.put(_key(tenant), b"") for tenant in tenants))
+        self._tenants |= tenants
+        # All jobs of a tenant may have ended on this worker meanwhile, when the queue was empty.
+        for tenant in tenants:
+            await self.admit_next(tenant)
+
+    def admit_soon(self, tenant: str) -> None:
+        """Have :meth:`admit_next` called, because a job of the tenant has ended."""
+        task = asyncio.get_running_loop().create_task(self.admit_next(tenant))
+        self._admitting.add(task)
+        task.add_done_callback(self._admitting.discard)
 
     async def admit_next(self, tenant: str) -> bool:
         """Publish a job for the first in a tenant's queue, if the tenant may take one more slot."""
@@ -82,9 +86,8 @@ class TenantQueues:
 
     async def run(self) -> None:
         """Admit executions from the queues while there are free slots, until cancelled."""
-        for turn in itertools.count():
-            if turn % _REFRESH_EVERY == 0:
-                await self.refresh_tenants()
+        while True:
+            await self.refresh_tenants()
             await self.admit_waiting()
             await asyncio.sleep(_ADMIT_INTERVAL_S)
 
@@ -114,12 +117,12 @@ class TenantQueues:
             return False
 
     async def _admit_next(self, tenant: str) -> bool:
-        while (first := await self._queue.first(_name(tenant))) is not None:
+        while (first := await self._queue.first(queue_name(tenant))) is not None:
             # If this worker dies before it publishes the job, the sweeper does.
             await self._due.put(*first, NOW)
             # Leave the queue first: the worker that gets the job may put the execution into the
             # queue again at once, and that entry must stay.
-            if await self._queue.leave(_name(tenant), *first):
+            if await self._queue.leave(queue_name(tenant), *first):
                 await self._jobs.advance(*first)
                 return True
             # Another worker has admitted the same one, so there is still a free slot.
@@ -129,7 +132,7 @@ class TenantQueues:
     async def _forget_if_empty(self, tenant: str) -> None:
         """Forget a queue that was empty, unless an execution has joined it since."""
         entry = await self._leases.get_newest(_key(tenant))
-        if await self._queue.first(_name(tenant)) is None:
+        if await self._queue.first(queue_name(tenant)) is None:
             self._tenants.discard(tenant)
             if entry is not None:
                 await self._leases.purge(entry.key, entry.revision)
@@ -139,5 +142,6 @@ def _key(tenant: str) -> str:
     return f"line.{tenant}"
 
 
-def _name(tenant: str) -> str:
+def queue_name(tenant: str) -> str:
+    """Return the name of a tenant's queue."""
     return hashlib.sha256(f"share {tenant}".encode()).hexdigest()[:32]

@@ -31,6 +31,7 @@ from tailrace_shared.execution.state import IllegalEventError
 from tailrace_shared.stores.execution_log import Commit
 from tailrace_shared.stores.indexes.due_index import Due
 from tailrace_shared.stores.stores import Stores
+from tailrace_worker.engine.fairness.tenant_queues import queue_name
 from tailrace_worker.engine.recovery.interval_lease import IntervalLease
 
 #: Seconds that an execution may be overdue: timers fire late, and jobs wait in the queue.
@@ -87,6 +88,7 @@ class Sweeper:
         self._lease = IntervalLease(stores.leases, _DUTY, periods.interval, clock)
         self._executions = stores.log
         self._due, self._live = stores.due, stores.live
+        self._queues = stores.queues
         self._fleet = fleet
         self._periods = periods
         self._clock = clock
@@ -170,10 +172,13 @@ class Sweeper:
             await self._remove_entry(due)
             return False
         try:
-            return not await self._is_driven(due, last)
+            if await self._is_driven(due, last):
+                return False
         except ExecutionNotFoundError:  # its first commits have expired
             await self._remove_entry(due)
             return False
+        # It gets its job when its tenant has a free slot.
+        return not await self._queues.has(queue_name(due.tenant), due.tenant, due.execution)
 
     async def _is_driven(self, due: Due, last: Commit) -> bool:
         if last.time > self._clock() - 2 * self._periods.ack_wait:
