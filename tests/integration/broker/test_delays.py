@@ -1,5 +1,6 @@
 """JetStream keeps delayed and recurring messages: on time, cancellable, never lost."""
 
+import itertools
 import threading
 import time
 from collections.abc import Callable
@@ -92,6 +93,50 @@ def test_two_delays_of_one_message_are_two_messages(broker: NatsBroker) -> None:
     consumer = broker.consume("q", prefetch=2, timeout=60_000)
     assert [next(consumer) is not None for _ in range(2)] == [True, True]
     consumer.close()
+
+
+@pytest.mark.parametrize(("delay", "bound"), [(0, 2.0), (100, 4.0)])
+def test_short_retries_are_prompt_and_never_early(
+    broker: NatsBroker,
+    work: Work,
+    record_property: Callable[[str, object], None],
+    delay: int,
+    bound: float,
+) -> None:
+    """Ten retries; as message schedules they would take 2.3 s and more beyond their delays."""
+    began, done = list[float](), threading.Event()
+
+    @dramatiq.actor(max_retries=10, min_backoff=delay, max_backoff=delay)
+    def fail() -> None:
+        began.append(time.time())
+        if len(began) <= 10:
+            raise RuntimeError
+        done.set()
+
+    work()
+    fail.send()
+    assert done.wait(60)
+    gaps = [second - first for first, second in itertools.pairwise(began)]
+    # Dramatiq's jitter takes up to half of the delay away.
+    assert min(gaps) >= delay / 2000 - 0.005
+    assert not broker.backlog()["default"].delayed
+    record_property(f"ten retries after {delay} ms, in s", round(sum(gaps), 3))
+    assert sum(gaps) < bound
+
+
+def test_a_short_delay_survives_the_worker_that_holds_the_message(broker: NatsBroker) -> None:
+    """The worker stops, and another one gets the message, which it holds in turn."""
+    broker.declare_queue("q")
+    first = broker.consume("q", timeout=60_000)
+    due = time.time() + 0.4
+    broker.enqueue(_message(), delay=400)
+    while not broker.counts["q"].in_flight:
+        time.sleep(0.001)
+    first.close()
+    second = broker.consume("q", timeout=60_000)
+    assert next(second) is not None
+    assert time.time() >= due - 0.005
+    second.close()
 
 
 @pytest.mark.parametrize("schedule_id", ["a.b", "*", "", "x" * 65, "a b"])

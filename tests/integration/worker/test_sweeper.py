@@ -47,6 +47,7 @@ class SweepScene:
         self.live = LiveIndex(site.jetstream, site.subjects)
         self.jobs = []
         self.driving = set()
+        self.in_queue = set()
         self.asked = []
         self.oldest = None
         self.start = time.time()
@@ -57,10 +58,14 @@ class SweepScene:
         """Return the sweeper of another worker."""
         return Sweeper(
             Stores.over(self.site.jetstream, self.site.subjects),
-            Fleet(self.is_driving, JobCallback(self.advance), self.oldest_waiting),
+            Fleet(self.is_driving, self.is_queued, JobCallback(self.advance), self.oldest_waiting),
             Periods(interval, ack_wait=10.0),
             lambda: self.start + self.elapsed,
         )
+
+    async def is_queued(self, tenant, execution):
+        """Return whether the execution waits in its tenant's queue."""
+        return (tenant, execution) in self.in_queue
 
     async def is_driving(self, worker, tenant, execution):
         """Respond like a worker."""
@@ -191,6 +196,13 @@ class TestNoJobNeeded:
         await scene.started(by=HOUR)
         assert await scene.sweeper.sweep() == 0
         assert scene.asked == []
+
+    async def test_what_waits_in_its_tenants_queue(self, scene):
+        """It gets its job when the tenant has a free slot."""
+        execution = await scene.queued()
+        scene.in_queue.add(("t", execution))
+        assert await scene.sweeper.sweep() == 0
+        assert scene.jobs == []
 
     async def test_what_a_worker_drives(self, scene):
         """A step may take hours without a commit."""

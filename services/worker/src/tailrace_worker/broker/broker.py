@@ -6,7 +6,8 @@ JetStream's confirmation. Acknowledging removes the message. No other component 
 
 - A *delay* is a message schedule in the same stream (ADR-51): JetStream itself moves the message
   to its queue at the due time. No worker keeps delayed messages in memory, so there are no delay
-  queues to declare.
+  queues to declare. A delay under half a second, which JetStream would prolong noticeably, is kept
+  by the worker that gets the message (``link.short_delays``).
 - A *recurring* message is a schedule too: JetStream enqueues a copy at every firing.
 - A *retry* is Dramatiq's: its middleware enqueues the message again with a delay, and the failed
   delivery is acknowledged.
@@ -38,6 +39,7 @@ from tailrace_worker.broker.consumer import ConsumerOptions, NatsConsumer, jetst
 from tailrace_worker.broker.counts import Counts, QueueCounts
 from tailrace_worker.broker.dead_letters import DeadLetterAdmin, DeadLetterWriter
 from tailrace_worker.broker.follow_ups import FollowUps
+from tailrace_worker.broker.link import short_delays
 from tailrace_worker.broker.link.connection import BrokerConnection
 from tailrace_worker.broker.link.connector import Connector
 from tailrace_worker.broker.link.gate import Gate
@@ -160,9 +162,9 @@ class NatsBroker(Broker):
     def enqueue(self, message: "Message[Any]", *, delay: int | None = None) -> "Message[Any]":
         """Store a message on its queue, and return when JetStream has confirmed it.
 
-        The returned copy of a delayed message has the id of its schedule in its option
-        ``schedule_id``. If that option is set beforehand, the message replaces an earlier one with
-        the same id that is still delayed.
+        The returned copy of a message that is delayed for half a second or more has the id of its
+        schedule in its option ``schedule_id``. If that option is set beforehand, the message
+        replaces an earlier one with the same id that is still delayed.
 
         Args:
             delay: the minimum delay in milliseconds.
@@ -336,13 +338,17 @@ class NatsBroker(Broker):
         return self._subjects.job(message.queue_name, class_name)
 
     def _post(self, message: "Message[Any]", delay: int | None) -> "tuple[Message[Any], Publish]":
-        if delay is not None and "schedule_id" not in message.options:
+        is_named = "schedule_id" in message.options
+        is_scheduled = delay is not None and (is_named or delay >= short_delays.MAX_MS)
+        if is_scheduled and not is_named:
             message = message.copy(options={"schedule_id": uuid4().hex})
         self.logger.debug("enqueueing message=%s queue=%s", message.message_id, message.queue_name)
         self.emit_before("enqueue", message, delay)
         subject = self._queue_subject(message)
         headers = trace_headers(message)
-        if delay is not None:
+        if delay is not None and not is_scheduled:
+            headers |= short_delays.short_delay_headers(delay)
+        elif delay is not None:
             headers |= at_headers(time.time() + delay / 1000, target=subject)
             subject = self._subjects.job_at(message.queue_name, message.options["schedule_id"])
         publish = self._writer.prepare(

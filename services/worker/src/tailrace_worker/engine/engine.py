@@ -241,6 +241,7 @@ class Engine:
     def _sweeper(self, jetstream: JetStream) -> Sweeper:
         fleet = Fleet(
             is_driving=self._services.liveness.is_driven,
+            is_queued=self.gate.queues.is_queued,
             jobs=self._services.commands.jobs,
             oldest_waiting=QueueBacklog(jetstream, self._subjects, EXECUTIONS_QUEUE).oldest,
         )

@@ -17,7 +17,7 @@ import nats.errors
 
 from tailrace_worker.broker.link.delivery import Delivery, Identity
 from tailrace_worker.broker.link.link import Link
-from tailrace_worker.broker.link.wire import ACK, IN_PROGRESS, NAK, Outgoing
+from tailrace_worker.broker.link.wire import ACK, IN_PROGRESS, NAK, Outgoing, nak_with_delay
 
 #: Heartbeats of a message within one ack wait: two may be lost without harm.
 _HEARTBEATS: Final = 3
@@ -34,7 +34,8 @@ class Acknowledgements:
         ack_wait: seconds without a heartbeat after which JetStream delivers a message again.
 
     Attributes:
-        set_aside: how many of the held messages are being moved elsewhere by a gate.
+        set_aside: how many of the held messages are not to run now: a gate moves them elsewhere, or
+            their delay is not over.
     """
 
     def __init__(self, link: Link, ack_wait: float) -> None:
@@ -83,6 +84,12 @@ class Acknowledgements:
             # Never sent twice: by then another worker may run the message.
             self._link.send(Outgoing(held.reply, NAK))
             held.settle()
+
+    def release_for(self, delivery: Delivery, seconds: float) -> None:
+        """Return a message: JetStream delivers it again after so many seconds."""
+        held = self._held.pop(delivery.identity)
+        self._link.send(Outgoing(held.reply, nak_with_delay(seconds)))
+        held.settle()
 
     def release_all(self) -> None:
         """Return every held message, when the connection closes."""

@@ -18,7 +18,7 @@ class Delivery:
     Attributes:
         identity: the stored message: its sequence and its time in the stream.
         deliveries: how often it has been delivered, this time included.
-        is_set_aside: whether a gate moves it elsewhere.
+        is_set_aside: whether it is not to run now.
         is_dispatched: whether Dramatiq has it; otherwise it is still in the puller's surplus.
         reply: the subject for acknowledgements and heartbeats.
     """

@@ -23,6 +23,8 @@ after another queue has taken the last slot. That message joins the surplus as w
 dispatched when any message of the process ends, or released. No long poll is renewed without a
 free slot.
 
+A message whose short delay is not over (``short_delays``) is held without a slot.
+
 A queue may have a *gate*, which decides which messages may run here now, and moves the others
 elsewhere. While it does, the puller asks for many more messages than there are free slots: those
 behind them may run.
@@ -46,6 +48,7 @@ from tailrace_worker.broker.link.acknowledgements import Acknowledgements
 from tailrace_worker.broker.link.delivery import Delivery
 from tailrace_worker.broker.link.gate import Gate
 from tailrace_worker.broker.link.link import Link
+from tailrace_worker.broker.link.short_delays import seconds_left
 from tailrace_worker.broker.link.throughput import STALL_S, Throughput
 from tailrace_worker.broker.link.wire import NAK, Outgoing, is_delivery
 
@@ -294,7 +297,14 @@ class Puller:
         return _SET_ASIDE_BATCH
 
     def _accept(self, delivery: Delivery) -> None:
-        if self._gate is not None and not self._gate.admits(delivery):
+        left = seconds_left(delivery.headers)
+        if left > 0:
+            self._hold_back(delivery, left)
+        else:
+            self._accept_due(delivery)
+
+    def _accept_due(self, delivery: Delivery) -> None:
+        if self._gate is not None and not self._gate.admits(delivery.data):
             self._set_aside(delivery, self._gate)
         elif self._has_slot() or delivery.deliveries > _MAX_RELEASES:
             self._dispatch(delivery)
@@ -312,7 +322,7 @@ class Puller:
         self._dispatched += 1
         delivery.is_dispatched = True
         if self._gate is not None:
-            self._gate.enter(delivery)
+            self._gate.enter(delivery.identity, delivery.data)
         self._on_message(delivery)
 
     def _settled(self, delivery: Delivery) -> None:
@@ -322,7 +332,7 @@ class Puller:
         if delivery.is_dispatched:
             self._dispatched -= 1
             if self._gate is not None:
-                self._gate.leave(delivery)
+                self._gate.leave(delivery.identity)
             if self._throughput is not None:
                 self._throughput.count()
             if not self._options.is_shared:
@@ -332,6 +342,27 @@ class Puller:
                 puller.use_free_slots()
         else:
             self.refill()
+
+    def _hold_back(self, delivery: Delivery, seconds: float) -> None:
+        """Hold a message until its delay is over."""
+        if self._acknowledgements.set_aside > _MAX_SET_ASIDE:
+            self._acknowledgements.release_for(delivery, seconds)
+            return
+        delivery.is_set_aside = True
+        self._acknowledgements.set_aside += 1
+        asyncio.get_running_loop().call_later(seconds, self._end_delay, delivery)
+
+    def _end_delay(self, delivery: Delivery) -> None:
+        if not self._acknowledgements.holds(delivery):
+            return  # released when the connection closed
+        delivery.is_set_aside = False
+        self._acknowledgements.set_aside -= 1
+        if self._is_closing or self._link.disconnected_at is not None:
+            # As for the surplus: NATS may deliver it to another worker.
+            self._acknowledgements.release(delivery)
+        else:
+            # The clock may have been set back, so that it is not due yet.
+            self._accept(delivery)
 
     def _set_aside(self, delivery: Delivery, gate: Gate) -> None:
         self._set_aside_at = asyncio.get_running_loop().time()
@@ -346,7 +377,7 @@ class Puller:
             else:
                 self._acknowledgements.release(delivery)
 
-        gate.set_aside(delivery, done)
+        gate.set_aside(delivery.data, done)
 
     # The surplus
 
@@ -354,7 +385,7 @@ class Puller:
         # While NATS is away a message must not begin: NATS may deliver it to another worker.
         while self._surplus and self._link.disconnected_at is None:
             delivery = self._surplus.popleft()
-            if self._gate is None or self._gate.admits(delivery):
+            if self._gate is None or self._gate.admits(delivery.data):
                 self._dispatch(delivery)
                 return
             self._set_aside(delivery, self._gate)

@@ -26,6 +26,11 @@ def pub_command(message: Outgoing) -> bytes:
     return b"PUB %s %d\r\n%s\r\n" % (subjects.encode(), len(message.payload), message.payload)
 
 
+def nak_with_delay(seconds: float) -> bytes:
+    """Return the answer that has a message delivered again after so many seconds."""
+    return b'-NAK {"delay": %d}' % int(seconds * 1e9)
+
+
 class DeliveryInfo(NamedTuple):
     """The fields of a delivered message's reply subject."""
 

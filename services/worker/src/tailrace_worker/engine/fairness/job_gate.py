@@ -1,8 +1,8 @@
 """Admit jobs of executions to this worker's slots, or move them to their tenant's queue.
 
-The broker asks for each job before Dramatiq gets it (``broker.link.gate``). A tenant with thousands
-of jobs delays no other tenant: those beyond its share leave the work queue many at a time, without
-a thread of Dramatiq, and the broker goes on to the jobs behind them.
+The broker asks for each job before Dramatiq gets it (``broker/link/gate.py``). A tenant with
+thousands of jobs delays no other tenant: those beyond its share leave the work queue many at a
+time, without a thread of Dramatiq, and the broker goes on to the jobs behind them.
 
 A job that *overtakes* is admitted while there is any free slot: a command must not wait for the
 tenant's other executions. So is the job of an execution that this worker drives already.
@@ -10,7 +10,7 @@ tenant's other executions. So is the job of an execution that this worker drives
 
 import asyncio
 import concurrent.futures
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Final
 
 import msgspec
@@ -18,8 +18,6 @@ import structlog
 
 from tailrace_shared.nats.jobs import ADVANCE_ACTOR, OVERTAKES
 from tailrace_shared.process.log_throttle import LogThrottle
-from tailrace_worker.broker.link.delivery import Delivery, Identity
-from tailrace_worker.broker.link.gate import Gate, OnSetAside
 from tailrace_worker.engine.fairness.fair_share import FairShare
 from tailrace_worker.engine.fairness.tenant_queues import TenantQueues
 from tailrace_worker.engine.tasks.retry import retry_unavailable
@@ -37,10 +35,11 @@ class _Job(msgspec.Struct):
 
 
 _decode = msgspec.json.Decoder(_Job).decode
-_Waiting = tuple[str, str, OnSetAside]
+_OnSetAside = Callable[[bool], None]
+_Waiting = tuple[str, str, _OnSetAside]
 
 
-class JobGate(Gate):
+class JobGate:
     """The gate of the queue of executions. The broker's loop calls it.
 
     Args:
@@ -63,13 +62,13 @@ class JobGate(Gate):
         self._share = share
         self._is_driving = is_driving
         self._loop = loop
-        self._slots: dict[Identity, str] = {}
+        self._slots: dict[Hashable, str] = {}
         self._leaving: list[_Waiting] = []
         self._error_log = LogThrottle()
 
-    def admits(self, delivery: Delivery) -> bool:
+    def admits(self, payload: bytes) -> bool:
         """Return whether a job may run now."""
-        job = _job_of(delivery)
+        job = _job_of(payload)
         if job is None:
             return True
         tenant, execution = job.args
@@ -77,24 +76,24 @@ class JobGate(Gate):
             return True
         return bool(job.options.get(OVERTAKES)) and self._share.free > 0
 
-    def enter(self, delivery: Delivery) -> None:
+    def enter(self, identity: Hashable, payload: bytes) -> None:
         """Take a slot for a job that is about to run."""
-        job = _job_of(delivery)
+        job = _job_of(payload)
         if job is not None:
-            tenant = self._slots[delivery.identity] = job.args[0]
+            tenant = self._slots[identity] = job.args[0]
             self._share.acquire(tenant)
 
-    def leave(self, delivery: Delivery) -> None:
+    def leave(self, identity: Hashable) -> None:
         """Give the slot of a job back, and admit the next of its tenant."""
-        tenant = self._slots.pop(delivery.identity, None)
+        tenant = self._slots.pop(identity, None)
         if tenant is not None:
             self._share.release(tenant)
             if self.queues.has_queue(tenant):
                 self._loop.call_soon_threadsafe(self.queues.admit_soon, tenant)
 
-    def set_aside(self, delivery: Delivery, done: OnSetAside) -> None:
+    def set_aside(self, payload: bytes, done: _OnSetAside) -> None:
         """Move a job to its tenant's queue, together with others that arrive in the same moment."""
-        job = _job_of(delivery)
+        job = _job_of(payload)
         if job is None:
             done(False)  # `admits` never refuses such a job
             return
@@ -126,10 +125,10 @@ class JobGate(Gate):
             done(is_moved)
 
 
-def _job_of(delivery: Delivery) -> _Job | None:
+def _job_of(payload: bytes) -> _Job | None:
     """Return the job of an execution, or None for any other message."""
     try:
-        job = _decode(delivery.data)
+        job = _decode(payload)
     except msgspec.MsgspecError:
         return None  # the consumer makes it a dead letter
     is_job = job.actor_name == ADVANCE_ACTOR and len(job.args) == 2

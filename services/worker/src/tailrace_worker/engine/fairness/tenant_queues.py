@@ -73,6 +73,14 @@ class TenantQueues:
         for tenant in tenants:
             await self.admit_next(tenant)
 
+    async def is_queued(self, tenant: str, execution: str) -> bool:
+        """Return whether an execution is in its tenant's queue.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        return await self._queue.has(queue_name(tenant), tenant, execution)
+
     def admit_soon(self, tenant: str) -> None:
         """Have :meth:`admit_next` called, because a job of the tenant has ended."""
         task = asyncio.get_running_loop().create_task(self.admit_next(tenant))

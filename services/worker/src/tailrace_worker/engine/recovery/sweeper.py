@@ -31,7 +31,6 @@ from tailrace_shared.execution.state import IllegalEventError
 from tailrace_shared.stores.execution_log import Commit
 from tailrace_shared.stores.indexes.due_index import Due
 from tailrace_shared.stores.stores import Stores
-from tailrace_worker.engine.fairness.tenant_queues import queue_name
 from tailrace_worker.engine.recovery.interval_lease import IntervalLease
 
 #: Seconds that an execution may be overdue: timers fire late, and jobs wait in the queue.
@@ -55,6 +54,7 @@ class Fleet(NamedTuple):
     """
 
     is_driving: Callable[[str, str, str], Awaitable[bool]]
+    is_queued: Callable[[str, str], Awaitable[bool]]
     jobs: JobPublisher
     oldest_waiting: Callable[[], Awaitable[float | None]]
 
@@ -88,7 +88,6 @@ class Sweeper:
         self._lease = IntervalLease(stores.leases, _DUTY, periods.interval, clock)
         self._executions = stores.log
         self._due, self._live = stores.due, stores.live
-        self._queues = stores.queues
         self._fleet = fleet
         self._periods = periods
         self._clock = clock
@@ -178,7 +177,7 @@ class Sweeper:
             await self._remove_entry(due)
             return False
         # It gets its job when its tenant has a free slot.
-        return not await self._queues.has(queue_name(due.tenant), due.tenant, due.execution)
+        return not await self._fleet.is_queued(due.tenant, due.execution)
 
     async def _is_driven(self, due: Due, last: Commit) -> bool:
         if last.time > self._clock() - 2 * self._periods.ack_wait:
