@@ -59,7 +59,7 @@ class JobGate:
         is_driving: Callable[[str, str], bool],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self._share = share
+        self._fair_share = share
         self._is_driving = is_driving
         self._loop = loop
         self._slots: dict[Hashable, str] = {}
@@ -72,22 +72,22 @@ class JobGate:
         if job is None:
             return True
         tenant, execution = job.args
-        if self._share.admits(tenant) or self._is_driving(tenant, execution):
+        if self._fair_share.admits(tenant) or self._is_driving(tenant, execution):
             return True
-        return bool(job.options.get(OVERTAKES)) and self._share.free > 0
+        return bool(job.options.get(OVERTAKES)) and self._fair_share.free > 0
 
     def enter(self, identity: Hashable, payload: bytes) -> None:
         """Take a slot for a job that is about to run."""
         job = _job_of(payload)
         if job is not None:
             tenant = self._slots[identity] = job.args[0]
-            self._share.acquire(tenant)
+            self._fair_share.acquire(tenant)
 
     def leave(self, identity: Hashable) -> None:
         """Give the slot of a job back, and admit the next of its tenant."""
         tenant = self._slots.pop(identity, None)
         if tenant is not None:
-            self._share.release(tenant)
+            self._fair_share.release(tenant)
             if self.queues.has_queue(tenant):
                 self._loop.call_soon_threadsafe(self.queues.admit_soon, tenant)
 
