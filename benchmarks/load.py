@@ -69,7 +69,6 @@ async def post(url: str, body: Any, until: bytes | None = None) -> bytes:
     """Send a JSON body on a new connection; return the response body.
 
     Args:
-        url: the URL to post to.
         body: the JSON value to send.
         until: return the first line that contains this, instead of the whole body.
 

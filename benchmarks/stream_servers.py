@@ -61,7 +61,6 @@ class StreamServer(ABC):
     Attributes:
         pid: the process that serves the streams.
         port: the port that it listens on.
-        path: the path of the stream.
     """
 
     def __init__(self, pid: int, port: int, path: str) -> None:

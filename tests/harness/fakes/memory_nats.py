@@ -48,7 +48,6 @@ class MemoryNats(JetStream):
     """The server, and the client that is connected to it.
 
     Attributes:
-        subscriptions: all subscriptions.
         is_connected: whether it responds.
         is_closed: whether the client is closed; never.
         loses: returns whether to lose a live message.

@@ -26,8 +26,6 @@ class HandWrittenLog:
 
     Attributes:
         client: a connection to NATS.
-        tenant: the tenant of the execution.
-        execution: its id.
         last: the sequence of its last commit.
         written: the (type, sequence, index) of all events so far.
     """

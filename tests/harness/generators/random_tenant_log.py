@@ -28,9 +28,7 @@ class Run:
     """One execution.
 
     Attributes:
-        tenant: its tenant.
         workflow: the id of its workflow.
-        execution: its id.
         state: the folded state of its log.
         last: the sequence of its last commit.
     """

@@ -299,7 +299,6 @@ def wrong_endings(record: Record, state: ExecutionState) -> list[str]:
     """Return the nodes of an ended execution that ended differently from the model.
 
     Args:
-        record: the execution.
         state: its folded state.
     """
     observed = {

@@ -71,7 +71,6 @@ def errors(
     there is no history.
 
     Args:
-        workflow: the workflow.
         chance: the spread of durations.
         runs: the numbers of earlier runs after which to measure.
         trials: number of runs to estimate each time; always the same runs.

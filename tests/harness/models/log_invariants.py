@@ -551,7 +551,6 @@ def violations(record: Record, *, ended: bool = True) -> list[str]:
     """Return the violations in one log, as sentences.
 
     Args:
-        record: the execution.
         ended: whether the execution must have ended.
     """
     return list(_violations(record, ended=ended))

@@ -39,7 +39,6 @@ class ScheduledRun:
 
     Args:
         workflow: the definition, or its nodes.
-        run_input: the input of the run.
         is_actor: returns whether actors run a node type.
         fields: further fields of the definition, if only its nodes are given.
     """

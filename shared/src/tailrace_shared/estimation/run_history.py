@@ -131,21 +131,21 @@ decode_runs = msgspec.json.Decoder(RunHistory).decode
 decode_nodes = msgspec.json.Decoder(NodeHistory).decode
 
 
-def encode_nodes(history: NodeHistory, max_bytes: int = MAX_BYTES) -> bytes:
-    """Encode a node history in at most ``max_bytes``.
+def encode_nodes(history: NodeHistory) -> bytes:
+    """Encode a node history in at most ``MAX_BYTES``.
 
     A history that is too large gets coarser sketches first. If that is not enough, the fastest
     nodes are dropped: an estimate uses the mean of their type instead, at a small error.
     """
     payload = msgspec.json.encode(history)
     for bins in _FEWER_BINS:
-        if len(payload) <= max_bytes:
+        if len(payload) <= MAX_BYTES:
             return payload
         for node, sketch in history.durations.items():
             history.durations[node] = Sketch.unpack(sketch, bins).pack()
         payload = msgspec.json.encode(history)
-    while len(payload) > max_bytes:
-        _drop_fastest(history, max_bytes / len(payload))
+    while len(payload) > MAX_BYTES:
+        _drop_fastest(history, MAX_BYTES / len(payload))
         payload = msgspec.json.encode(history)
     return payload
 

@@ -33,9 +33,9 @@ _NO_RETRIEVAL: Final[referencing.Registry[Any]] = referencing.Registry()
 _Path = tuple[str | int, ...]
 
 
-def subschemas(schema: Any, path: _Path = ()) -> Iterator[tuple[_Path, dict[str, Any]]]:
+def subschemas(schema: Any) -> Iterator[tuple[_Path, dict[str, Any]]]:
     """Yield a JSON Schema and all its subschemas that are objects, each with its path."""
-    pending: list[tuple[_Path, Any]] = [(path, schema)]
+    pending: list[tuple[_Path, Any]] = [((), schema)]
     while pending:
         path, schema = pending.pop()
         if not isinstance(schema, dict):

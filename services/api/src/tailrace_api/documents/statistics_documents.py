@@ -154,7 +154,6 @@ def tenant_statistics(
     """Return the statistics of a tenant.
 
     Args:
-        tenant: The tenant.
         records: The run records by workflow.
         active: The number of unfinished runs by workflow.
         clients: The number of open streams, and of the replicas that have them.
@@ -189,15 +188,7 @@ def tenant_statistics(
 def workflow_details(
     definition: Definition, runs: RunHistory, nodes: NodeHistory, active: int, now: float
 ) -> WorkflowDetails:
-    """Return the statistics of a workflow.
-
-    Args:
-        definition: The newest version.
-        runs: The record of its runs.
-        nodes: The record of its nodes.
-        active: The number of unfinished runs.
-        now: The time in seconds since the epoch.
-    """
+    """Return the statistics of a workflow, of which ``active`` runs are unfinished."""
     return WorkflowDetails(
         **_fields(definition.id, runs, active, now),
         throughput=_minutes([runs], now),

@@ -31,18 +31,17 @@ class HeadRefusedError(Exception):
 
 
 class Head:
-    """Counts the head of one request, including trailers after its body."""
+    """Counts the head of one request, including trailers after its body.
+
+    Every method raises ``HeadRefusedError`` when the head exceeds a limit.
+    """
 
     def __init__(self, limits: HeadLimits) -> None:
         self._limits = limits
         self._url = self._headers = self._count = 0
 
     def url(self, count: int) -> None:
-        """Count bytes of the target.
-
-        Raises:
-            HeadRefusedError: the target is too long.
-        """
+        """Count bytes of the target."""
         self._url += count
         if self._url > self._limits.url_bytes:
             raise HeadRefusedError(
@@ -52,11 +51,7 @@ class Head:
             )
 
     def header(self, count: int) -> None:
-        """Count a header with the given number of bytes.
-
-        Raises:
-            HeadRefusedError: the headers are too many or too large.
-        """
+        """Count a header with the given number of bytes."""
         self._headers += count
         self._count += 1
         self.check_unread(0)
@@ -66,11 +61,7 @@ class Head:
             )
 
     def check_unread(self, count: int) -> None:
-        """Check bytes that the parser has buffered but not parsed into a header yet.
-
-        Raises:
-            HeadRefusedError: with them, the headers are too large.
-        """
+        """Check bytes that the parser has buffered but not parsed into a header yet."""
         if self._headers + count > self._limits.header_bytes:
             raise HeadRefusedError(
                 431,

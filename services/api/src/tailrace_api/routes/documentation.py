@@ -46,12 +46,7 @@ class _Page:
 
 
 class DocumentationRoutes:
-    """The routes that describe all operations, their own included.
-
-    Args:
-        settings: The API settings.
-        operations: All other operations.
-    """
+    """The routes that describe all operations: their own, and the given other ones."""
 
     def __init__(self, settings: ApiSettings, operations: Sequence[Operation]) -> None:
         self._needs_token = settings.auth != "none"

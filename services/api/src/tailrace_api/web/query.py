@@ -1,4 +1,4 @@
-"""Query parameters shared by several routes."""
+"""Query parameters shared by several routes; ``RefusedError`` (400) for an invalid one."""
 
 from typing import Annotated, Final
 
@@ -37,11 +37,7 @@ def query_value(request: Request, name: str) -> str | None:
 
 
 def limit_of(request: Request) -> int:
-    """Return the maximum number of items on the requested page.
-
-    Raises:
-        RefusedError: The parameter is not a number in the allowed range.
-    """
+    """Return the maximum number of items on the requested page."""
     text = query_value(request, "limit")
     if text is None:
         return _DEFAULT_LIMIT
@@ -49,11 +45,7 @@ def limit_of(request: Request) -> int:
 
 
 def cursor_of(request: Request) -> str | None:
-    """Return the cursor of the previous page, an id; None for the first page.
-
-    Raises:
-        RefusedError: The cursor is not an id.
-    """
+    """Return the cursor of the previous page, an id; None for the first page."""
     text = query_value(request, "cursor")
     if text is not None and not is_valid_id(text):
         raise RefusedError(400, f"cursor: {text[:80]!r} is not a cursor of this list")
@@ -61,11 +53,7 @@ def cursor_of(request: Request) -> str | None:
 
 
 def ids_of(request: Request, name: str, limit: int) -> list[str]:
-    """Return the ids in a comma-separated parameter, deduplicated, in the order sent.
-
-    Raises:
-        RefusedError: One of them is not an id, or there are more than ``limit``.
-    """
+    """Return the ids in a comma-separated parameter, deduplicated, in the order sent."""
     text = request.query_params.get(name, "")
     # Counted before the list is split, to limit the work.
     if (count := text.count(",") + 1) > limit:
@@ -84,11 +72,7 @@ def ids_of(request: Request, name: str, limit: int) -> list[str]:
 
 
 def checked_number(name: str, text: str, *, minimum: int, maximum: int) -> int:
-    """Parse a number.
-
-    Raises:
-        RefusedError: The text is not a number from ``minimum`` to ``maximum``.
-    """
+    """Parse a number."""
     # Python would also accept digits of other scripts, and any length.
     if not (text.isascii() and text.isdecimal() and minimum <= int(text[:20]) <= maximum):
         raise RefusedError(

@@ -1,4 +1,4 @@
-"""Fields of command bodies and their checks."""
+"""Fields of command bodies; ``RefusedError`` (422) for an invalid one."""
 
 from typing import Annotated, Any, Final, Literal
 
@@ -18,11 +18,7 @@ DecisionText = Literal["approved", "rejected"]
 
 
 def reason_of(body: dict[str, Any]) -> str:
-    """Return the reason for a command; empty if none is given.
-
-    Raises:
-        RefusedError: The reason is not a string, or too long.
-    """
+    """Return the reason for a command; empty if none is given."""
     reason = body.get("reason")
     if reason is None:
         return ""
@@ -34,11 +30,7 @@ def reason_of(body: dict[str, Any]) -> str:
 
 
 def decision_of(body: dict[str, Any], node_field: str = "node_id") -> Decision | None:
-    """Return the decision in a body; None if it has neither node, decision nor data.
-
-    Raises:
-        RefusedError: The node or the decision is not valid.
-    """
+    """Return the decision in a body; None if it has neither node, decision nor data."""
     node_id, decision, data = node_of(body, node_field), body.get("decision"), body.get("data")
     if node_id is None and decision is None and data is None:
         return None
@@ -49,11 +41,7 @@ def decision_of(body: dict[str, Any], node_field: str = "node_id") -> Decision |
 
 
 def node_of(body: dict[str, Any], field: str) -> str | None:
-    """Return the node id in a field; None if it is absent.
-
-    Raises:
-        RefusedError: The value cannot be the id of a node.
-    """
+    """Return the node id in a field; None if it is absent."""
     value = body.get(field)
     if value is not None and not (isinstance(value, str) and 0 < len(value) <= _MAX_ID_CHARS):
         raise unprocessable(f"/{field}", f"{field} must be the id of a node")

@@ -36,12 +36,7 @@ LAST_EVENT_ID: Final = (
 
 
 class Opening:
-    """Opens streams.
-
-    Args:
-        settings: The API settings.
-        hub: The hub that serves the streams.
-    """
+    """Opens streams on a hub."""
 
     def __init__(self, settings: ApiSettings, hub: Hub) -> None:
         self._hub = hub
