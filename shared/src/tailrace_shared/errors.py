@@ -29,6 +29,10 @@ class TemporarilyUnavailableError(UnavailableError):
     """JetStream answered that it cannot serve a request now; the caller should send it again."""
 
 
+class StoreFailedError(TemporarilyUnavailableError):
+    """JetStream cannot store messages now, for example because its disk is full."""
+
+
 class JetStreamError(ServiceError):
     """JetStream refused a request.
 

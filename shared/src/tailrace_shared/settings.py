@@ -29,10 +29,11 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
     nats_connect_timeout: Annotated[
         Duration,
         Meta(
-            description="Time to wait for NATS at startup before the process exits with an error.",
+            description="Time that a service waits at startup for NATS, and for its cluster to be "
+            "ready, before it exits with an error. Until then it is live but not ready.",
             extra=POSITIVE,
         ),
-    ] = Duration(5)
+    ] = Duration(60)
     nats_replicas: Annotated[
         int,
         Meta(description="Number of replicas of each stream and bucket: 1, 3 or 5.", ge=1, le=5),

@@ -1,6 +1,7 @@
 """A cluster of three NATS servers, which keeps three copies of each replicated stream."""
 
 import json
+import signal
 import subprocess
 import time
 import urllib.request
@@ -45,13 +46,29 @@ class NatsCluster:
 
     def __enter__(self) -> Self:
         """Start the servers; return when all accept clients and JetStream has a meta leader."""
-        for number in range(_NODES):
-            self._start(number)
+        self.launch()
         deadline = time.monotonic() + _START_TIMEOUT_S
         while not all(map(self._is_ready, range(_NODES))):
             assert time.monotonic() < deadline, f"the cluster does not start: see {self._folder}"
             time.sleep(0.02)
         return self
+
+    def launch(self) -> None:
+        """Start the servers, without waiting until they are ready."""
+        for number in range(_NODES):
+            self._start(number)
+
+    def freeze(self, number: int) -> None:
+        """Suspend a server with SIGSTOP; its connections stay open."""
+        self._processes[number].send_signal(signal.SIGSTOP)
+
+    def thaw(self, number: int) -> None:
+        """Resume a frozen server."""
+        self._processes[number].send_signal(signal.SIGCONT)
+
+    def number_of(self, url: str) -> int:
+        """Return the number of the server with a URL."""
+        return self.urls.index(url)
 
     def __exit__(self, *_: object) -> None:
         for process in self._processes:

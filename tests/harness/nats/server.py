@@ -1,6 +1,7 @@
 """A NATS server as a child process with its own port and folder; it starts in 50 ms."""
 
 import json
+import os
 import shutil
 import signal
 import socket
@@ -118,6 +119,14 @@ class NatsServer:
     def kill(self) -> None:
         """End the server with SIGKILL."""
         self._end(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """Suspend the server with SIGSTOP; its connections stay open."""
+        os.kill(self.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Resume a frozen server."""
+        os.kill(self.pid, signal.SIGCONT)
 
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None:

@@ -1,4 +1,4 @@
-"""A TCP proxy between a client and NATS, which can drop or delay data."""
+"""A TCP proxy between a client and NATS, which can drop or delay data, or fall silent."""
 
 import asyncio
 import contextlib
@@ -22,6 +22,7 @@ class Proxy:
         self.loses: Callable[[bytes], bool] = lambda _piece: False
         self.lost = asyncio.Event()
         self._holds = False
+        self._is_silent = False
         self._held: list[tuple[asyncio.StreamWriter, bytes]] = []
         self._arrived = asyncio.Event()
         self._listener: asyncio.Server
@@ -37,6 +38,14 @@ class Proxy:
         for pump in self._pumps:
             pump.cancel()
         await asyncio.gather(*self._pumps, return_exceptions=True)
+
+    def fall_silent(self) -> None:
+        """Keep all connections open, old and new, but forward nothing: a half-open network."""
+        self._is_silent = True
+
+    def speak(self) -> None:
+        """Serve new connections. Those that fell silent stay so."""
+        self._is_silent = False
 
     def hold(self) -> None:
         """Hold what clients send until ``release``."""
@@ -64,7 +73,7 @@ class Proxy:
 
     async def _to_server(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError), contextlib.closing(writer):
-            while piece := await reader.read(65536):
+            while piece := await self._read(reader):
                 if self._holds:
                     self._held.append((writer, piece))
                     self._arrived.set()
@@ -74,9 +83,15 @@ class Proxy:
 
     async def _to_client(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError), contextlib.closing(writer):
-            while piece := await reader.read(65536):
+            while piece := await self._read(reader):
                 if self.loses(piece):
                     self.lost.set()
                     continue
                 writer.write(piece)
                 await writer.drain()
+
+    async def _read(self, reader: asyncio.StreamReader) -> bytes:
+        piece = await reader.read(65536)
+        if self._is_silent:
+            await asyncio.Event().wait()
+        return piece

@@ -42,7 +42,7 @@ def subject(site):
 @pytest.fixture
 def impatient(monkeypatch):
     """Time out requests after a fraction of a second instead of five."""
-    monkeypatch.setattr(jetstream_module, "_REQUEST_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(jetstream_module, "_PUBLISH_TIMEOUT_S", 0.3)
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import msgspec
 import uvloop
 
 from tailrace_api.app import create_app
+from tailrace_api.http.startup_probes import answering_probes
 from tailrace_api.processes import Supervisor
 from tailrace_api.server import Server, bind
 from tailrace_shared.errors import StartupError
@@ -21,7 +22,9 @@ from tailrace_shared.settings import ApiSettings
 
 async def _serve(settings: ApiSettings) -> None:
     with contextlib.closing(bind(settings)) as listener:
-        async with create_app(settings) as api:
+        async with contextlib.AsyncExitStack() as running:
+            async with answering_probes(listener):
+                api = await running.enter_async_context(create_app(settings))
             # Exclude objects that live as long as the process from garbage collection: no stream is
             # served during a collection.
             gc.collect()

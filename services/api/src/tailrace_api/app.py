@@ -49,10 +49,11 @@ from tailrace_api.web.operation import Operation, collect_operations
 from tailrace_api.web.problems import EXCEPTION_HANDLERS
 from tailrace_shared.commands.commands import Commands
 from tailrace_shared.commands.start_rate_limit import StartRateLimit
-from tailrace_shared.errors import JetStreamError, StartupError, UnavailableError
 from tailrace_shared.nats.components import announce
+from tailrace_shared.nats.health import Health
 from tailrace_shared.nats.jetstream import JetStream, connect
 from tailrace_shared.nats.provision import ensure
+from tailrace_shared.nats.startup import StartupLimit
 from tailrace_shared.nats.topology import topology
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.stores.estimator_cache import EstimatorCache
@@ -100,7 +101,7 @@ class _ConnectionCallbacks:
 
 @contextlib.asynccontextmanager
 async def create_app(settings: ApiSettings) -> AsyncIterator[Api]:
-    """Connect to NATS, apply the topology, and build the API.
+    """Connect to NATS, apply the topology, and build the API. Wait for NATS until it is ready.
 
     Raises:
         StartupError: NATS, its configuration or the settings prevent the start.
@@ -112,23 +113,28 @@ async def create_app(settings: ApiSettings) -> AsyncIterator[Api]:
 
 @contextlib.asynccontextmanager
 async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncIterator[Api]:
-    callbacks = _ConnectionCallbacks()
+    callbacks, limit = _ConnectionCallbacks(), StartupLimit(settings.nats_connect_timeout)
     client = await connect(
-        settings, "tailrace-api", error_cb=callbacks.error, reconnected_cb=callbacks.reconnected
+        settings,
+        "tailrace-api",
+        limit,
+        error_cb=callbacks.error,
+        reconnected_cb=callbacks.reconnected,
     )
     try:
         jetstream, subjects = JetStream(client), Subjects(settings.prefix)
         stores = Stores.over(jetstream, subjects)
         rate_limit = _rate_limit(jetstream, subjects, settings)
         commands = Commands.over(stores, jetstream, subjects, rate_limit)
-        epoch, key = await _prepare(jetstream, stores, rate_limit, settings)
+        epoch, key = await limit.retry(lambda: _prepare(jetstream, stores, rate_limit, settings))
         knowledge = _knowledge(stores, settings)
         hub = callbacks.hub = _hub(knowledge, LiveSubscription(client), subjects, epoch, settings)
         clients = ClientCount(client, subjects, hub.quota.of_tenant)
         await clients.listen()
         await announce(client, subjects, "api", f"{socket.gethostname()}-{os.getpid()}")
-        metrics, tickets = Metrics(hub), Tickets(key, settings.ticket_lifetime)
-        health = HealthRoutes(settings, client, hub, metrics)
+        nats_health = Health.over(jetstream, settings)
+        metrics, tickets = Metrics(hub, nats_health), Tickets(key, settings.ticket_lifetime)
+        health = HealthRoutes(settings, nats_health, hub, metrics)
         operations = [
             *_operations(stores, commands, knowledge.snapshots, hub, settings),
             *collect_operations(
@@ -145,7 +151,7 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
         )
         # A redirect to the path without its slash would drop the body of a POST.
         app.router.redirect_slashes = False
-        async with _running(hub):
+        async with _running(hub, nats_health):
             yield Api(app, hub, metrics)
     finally:
         await client.close()
@@ -155,16 +161,13 @@ async def _prepare(
     jetstream: JetStream, stores: Stores, rate_limit: StartRateLimit | None, settings: ApiSettings
 ) -> tuple[str, bytes]:
     """Apply the topology and adopt older runs; return the log's epoch and the ticket key."""
-    try:
-        for difference in await ensure(jetstream, topology(settings)):
-            _log.warning("topology differs", difference=str(difference))
-        if rate_limit is not None:
-            await rate_limit.prepare()
-        await stores.live.backfill(stores.runs)
-        key = await ticket_key(stores.keys)
-        return (await stores.log.edge()).epoch, key
-    except (UnavailableError, JetStreamError) as error:
-        raise StartupError(f"JetStream at {settings.nats_url} is not usable: {error}") from None
+    for difference in await ensure(jetstream, topology(settings)):
+        _log.warning("topology differs", difference=str(difference))
+    if rate_limit is not None:
+        await rate_limit.prepare()
+    await stores.live.backfill(stores.runs)
+    key = await ticket_key(stores.keys)
+    return (await stores.log.edge()).epoch, key
 
 
 def _rate_limit(
@@ -257,8 +260,9 @@ def _middleware(
 
 
 @contextlib.asynccontextmanager
-async def _running(hub: Hub) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(hub.reconcile_loop()), asyncio.create_task(hub.runtime.tick())]
+async def _running(hub: Hub, health: Health) -> AsyncIterator[None]:
+    loops = (hub.reconcile_loop(), hub.runtime.tick(), health.run())
+    tasks = [asyncio.create_task(loop) for loop in loops]
     try:
         yield
     finally:

@@ -17,6 +17,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.registry import Collector
 
 from tailrace_api.fanout.hub import Hub
+from tailrace_shared.nats.health import Health
 
 CONTENT_TYPE: Final = CONTENT_TYPE_LATEST
 _PREFIX: Final = "tailrace_api_"
@@ -88,10 +89,22 @@ class _HubCollector(Collector):
             yield HistogramMetricFamily(_PREFIX + name, text, buckets, sum_value=values.total)
 
 
-class Metrics:
-    """The metrics of one API process: requests by status, streams, and process metrics."""
+class _NatsCollector(Collector):
+    """Reads the health of NATS at the time of a scrape."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics of the connection."""
+        for name, text, value in self._health.gauges():
+            yield GaugeMetricFamily(name, text, value=value)
+
+
+class Metrics:
+    """The metrics of one API process: requests by status, streams, NATS, and process metrics."""
+
+    def __init__(self, hub: Hub, health: Health) -> None:
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
@@ -102,6 +115,7 @@ class Metrics:
             registry=self._registry,
         )
         self._registry.register(_HubCollector(hub))
+        self._registry.register(_NatsCollector(health))
 
     def count_request(self, status: int) -> None:
         """Count a request by status; 0 if its client disconnected before a response began."""

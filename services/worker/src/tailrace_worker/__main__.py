@@ -40,6 +40,8 @@ def main() -> None:
     try:
         parts = build()
         monitor = Monitor(parts)
+        # Before the engine: probes are answered while it waits for NATS.
+        monitor.start()
         parts.engine.start()
     except StartupError as error:
         # The message may contain the URL of NATS with a password.
@@ -52,7 +54,7 @@ def main() -> None:
         parts.broker, worker_threads=parts.settings.worker_threads, worker_timeout=_IDLE_POLL_MS
     )
     worker.start()
-    monitor.start()
+    monitor.add_broker()
     _log.info("ready", worker=parts.engine.worker_id)
     notify()
     _wait_for_signal(signals)

@@ -96,6 +96,7 @@ def build() -> WorkerParts:
         replicas=settings.nats_replicas,
         ack_wait=settings.ack_wait,
         max_deliveries=settings.max_deliveries,
+        connect_timeout=settings.nats_connect_timeout,
         # A job may take as long as an execution, so none may wait here for a free thread.
         prefetch=settings.worker_threads,
         gates={EXECUTIONS_QUEUE: engine.gate},

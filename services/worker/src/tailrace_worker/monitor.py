@@ -2,23 +2,27 @@
 
 ``/healthz`` succeeds while the event loop answers. A worker whose loop is blocked by a node
 has a live process but consumes nothing, and only this probe shows it. ``/readyz`` succeeds while
-the worker takes jobs: NATS is connected, and the worker is not stopping.
+the worker takes jobs: NATS answers and stores, and the worker is not stopping.
 """
 
 import http.client
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import msgspec
-from prometheus_client import REGISTRY, Gauge, make_wsgi_app
+from prometheus_client import REGISTRY, make_wsgi_app
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from tailrace_shared.errors import StartupError
 from tailrace_worker.bootstrap import WorkerParts
 from tailrace_worker.broker.middleware.metrics import BrokerCollector
+from tailrace_worker.engine.engine import Engine
 
 _LOOP_TIMEOUT_S: Final = 2.0
 
@@ -52,13 +56,16 @@ class Monitor:
         self._server.set_app(self._respond)
 
     def start(self) -> None:
-        """Serve requests from a thread of its own."""
+        """Serve requests from a thread of its own. Metrics of the engine begin when it runs."""
         if self._server is None:
             return
-        driving = Gauge("tailrace_worker_executions", "Executions that this worker drives.")
-        driving.set_function(lambda: self._parts.engine.driving)
-        REGISTRY.register(BrokerCollector(self._parts.broker))
+        REGISTRY.register(_EngineCollector(self._parts.engine))
         threading.Thread(target=self._server.serve_forever, name="monitor", daemon=True).start()
+
+    def add_broker(self) -> None:
+        """Expose the broker's metrics, too. They are read from NATS at each scrape."""
+        if self._server is not None:
+            REGISTRY.register(BrokerCollector(self._parts.broker))
 
     def _respond(self, environ: dict[str, Any], start: StartResponse) -> Iterable[bytes]:
         match environ["PATH_INFO"]:
@@ -80,12 +87,36 @@ class Monitor:
         return ["the event loop is blocked, perhaps by an asynchronous node that does not await"]
 
     def _readiness_failures(self) -> list[str]:
-        failures = []
-        if not self._parts.engine.is_connected:
-            failures.append("NATS is not connected")
-        if self._parts.engine.is_draining:
+        engine = self._parts.engine
+        if engine.health is None:
+            return ["this worker waits for NATS"]
+        failures = [*engine.health.failures()]
+        # The broker has a connection of its own.
+        if not failures and (failure := self._parts.broker.connection_failure):
+            failures.append(failure)
+        if engine.is_draining:
             failures.append("this worker is stopping")
         return failures
+
+
+class _EngineCollector(Collector):
+    """Reads the metrics of the engine at the time of a scrape."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def describe(self) -> list[Metric]:
+        """Return nothing, so that registering needs no running engine."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield all metrics; none before the engine runs."""
+        if (health := self._engine.health) is None:
+            return
+        text = "Executions that this worker drives."
+        yield GaugeMetricFamily("tailrace_worker_executions", text, value=self._engine.driving)
+        for name, text, value in health.gauges():
+            yield GaugeMetricFamily(name, text, value=value)
 
 
 class _Server(ThreadingMixIn, WSGIServer):

@@ -14,6 +14,7 @@ import msgspec
 
 from tailrace_shared.commands.job_publisher import JobPublisher
 from tailrace_shared.commands.run_input import InvalidInputError
+from tailrace_shared.commands.time_limit import within_limit
 from tailrace_shared.errors import IllegalCommandError, WorkflowNotFoundError
 from tailrace_shared.execution import commands
 from tailrace_shared.execution.events import MAX_VALUE_BYTES, Command
@@ -79,6 +80,7 @@ class ExecutionCommands:
         self._workflows = stores.workflows
         self._jobs = jobs
 
+    @within_limit
     async def cancel(
         self, tenant: str, execution: str, reason: str = "", by: Caller = ANONYMOUS
     ) -> ExecutionState:
@@ -90,6 +92,7 @@ class ExecutionCommands:
             lambda state: commands.request_cancel(state, command_id, reason, time.time(), by.actor),
         )
 
+    @within_limit
     async def pause(
         self, tenant: str, execution: str, reason: str = "", by: Caller = ANONYMOUS
     ) -> ExecutionState:
@@ -101,6 +104,7 @@ class ExecutionCommands:
             lambda state: commands.request_pause(state, command_id, reason, time.time(), by.actor),
         )
 
+    @within_limit
     async def resume(self, tenant: str, execution: str, by: Caller = ANONYMOUS) -> ExecutionState:
         """Resume a paused execution; approve the waiting step of one that was not paused.
 
@@ -119,6 +123,7 @@ class ExecutionCommands:
             )
         return await self._resolve(tenant, execution, Decision(), by, history)
 
+    @within_limit
     async def resolve(
         self, tenant: str, execution: str, decision: Decision, by: Caller = ANONYMOUS
     ) -> ExecutionState:

@@ -16,6 +16,7 @@ import msgspec
 from tailrace_shared.commands.job_publisher import JobPublisher
 from tailrace_shared.commands.run_input import InputCheck, InvalidInputError
 from tailrace_shared.commands.start_rate_limit import StartRateLimit
+from tailrace_shared.commands.time_limit import within_limit
 from tailrace_shared.errors import (
     ExecutionNotFoundError,
     IdempotencyConflictError,
@@ -84,6 +85,7 @@ class RunStarter:
         self._inputs = InputCheck()
         self._rate_limit = rate_limit
 
+    @within_limit
     async def start(self, request: RunRequest) -> ExecutionState:
         """Start a run, or return the one that an earlier copy of this request started.
 
@@ -122,6 +124,7 @@ class RunStarter:
         await self._publish_first_job(tenant, state)
         return state
 
+    @within_limit
     async def rerun(
         self, tenant: str, execution_id: str, from_node: str | None, key: str | None
     ) -> ExecutionState:

@@ -6,6 +6,7 @@ server settings), publishes with a fence, and Direct Get in pages (ADR-31).
 
 import asyncio
 import base64
+import random
 import re
 from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
@@ -21,12 +22,15 @@ from tailrace_shared.errors import (
     JetStreamError,
     MessageTooLargeError,
     StartupError,
+    StoreFailedError,
     TemporarilyUnavailableError,
     UnavailableError,
     WrongLastSequenceError,
 )
 from tailrace_shared.nats.catch_up import until_caught_up
-from tailrace_shared.nats.nats_requests import multiplexer_of
+from tailrace_shared.nats.nats_requests import RequestMultiplexer, fail_pending, multiplexer_of
+from tailrace_shared.nats.startup import StartupLimit
+from tailrace_shared.nats.store_failures import CANNOT_STORE, is_limit, store_record_of
 from tailrace_shared.settings import CommonSettings
 
 OLDEST_SERVER: Final = (2, 14)
@@ -39,11 +43,21 @@ STREAM_NOT_FOUND: Final = 10059
 _NO_MESSAGE: Final = 10037
 # A message that is to be deleted does not exist.
 _NOT_DELETED: Final = {10037, 10057}
-# Answers that mean "send it again": no leader is elected yet (10008, 10009), resources are short
-# (10023), a leader of several replicas still stores a message with the same id (10158), or its
-# queue of publishes is full (10167).
-_TEMPORARILY_UNAVAILABLE: Final = {10008, 10009, 10023, 10158, 10167}
+# Answers that mean "send it again": a new cluster has too few peers yet (10005), no leader is
+# elected yet (10008, 10009), a leader of several replicas still stores a message with the same id
+# (10158), or its queue of publishes is full (10167). See also ``store_failures``.
+_TEMPORARILY_UNAVAILABLE: Final = {10005, 10008, 10009, 10158, 10167}
 _REQUEST_TIMEOUT_S: Final = 5.0
+# A leader that is frozen loses a publish, and another is elected within ten seconds. A publish that
+# is repeated soon reaches it soon.
+_PUBLISH_TIMEOUT_S: Final = 3.0
+
+# A server that is frozen, or behind a network that drops packets, is noticed by missing answers to
+# pings, within ``(_MAX_PINGS + 1) * _PING_INTERVAL_S`` seconds.
+_PING_INTERVAL_S: Final = 2
+_MAX_PINGS: Final = 2
+_CONNECT_TIMEOUT_S: Final = 2
+_RECONNECT_WAIT_S: Final = 1
 # The most that a message's headers take. They count towards the server's payload limit.
 _MAX_HEADER_BYTES: Final = 1024
 _PAGE_MESSAGES: Final = 256
@@ -87,35 +101,69 @@ class StoredMessage(NamedTuple):
 _decode_ack = msgspec.json.Decoder(_PubAck).decode
 
 
-async def connect(settings: CommonSettings, name: str, **options: Any) -> Client:
-    """Connect to NATS and check its version and JetStream.
+class _Client(Client):
+    """nats-py's client, which gives up a connection to a server that reads nothing any more."""
+
+    async def _attempt_reconnect(self) -> None:
+        # nats-py closes the old connection and waits until it is closed. A transport closes when
+        # its buffer is written, and a server that is frozen reads nothing.
+        writer = getattr(self._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
+        await super()._attempt_reconnect()
+
+
+async def connect(
+    settings: CommonSettings, name: str, limit: StartupLimit | None = None, **options: Any
+) -> Client:
+    """Connect to NATS and check its version and JetStream; wait for both within a time limit.
 
     ``options`` are passed to nats-py's ``Client.connect``.
+
+    Args:
+        settings: the servers; the time limit, unless ``limit`` is given.
+        name: the name of the connection, for operators of NATS.
+        limit: the time limit of the start that this is a part of.
+        options: further options of nats-py's ``Client.connect``.
 
     Raises:
         StartupError: NATS is unreachable or too old, or JetStream is off.
     """
+    limit = limit or StartupLimit(settings.nats_connect_timeout)
     last_error: Exception | None = None
     report = options.pop("error_cb", None)
+    on_disconnect = options.pop("disconnected_cb", None)
 
     async def remember(error: Exception) -> None:
         nonlocal last_error
         last_error = error
+        if not client.is_connected:
+            limit.note(error)
         if report is not None:
             await report(error)
 
-    client = Client()
+    async def disconnected() -> None:
+        fail_pending(client)
+        if on_disconnect is not None:
+            await on_disconnect()
+
+    client = _Client()
     try:
-        async with asyncio.timeout(settings.nats_connect_timeout):
+        async with asyncio.timeout(limit.left):
             await client.connect(
                 **{
-                    "servers": settings.nats_url.split(","),
+                    "servers": _shuffled(settings.nats_url),
+                    # After a failure the next server is tried first, not the one that failed.
+                    "dont_randomize": True,
                     "name": name,
                     "error_cb": remember,
+                    "disconnected_cb": disconnected,
                     # A service outlives its NATS: after the first connect it reconnects for ever.
                     "max_reconnect_attempts": -1,
-                    "reconnect_time_wait": 1,
-                    "connect_timeout": 2,
+                    "reconnect_time_wait": _RECONNECT_WAIT_S,
+                    "connect_timeout": _CONNECT_TIMEOUT_S,
+                    "ping_interval": _PING_INTERVAL_S,
+                    "max_outstanding_pings": _MAX_PINGS,
                     **options,
                 }
             )
@@ -128,27 +176,40 @@ async def connect(settings: CommonSettings, name: str, **options: Any) -> Client
             "Start it, or set NATS_URL"
         ) from None
     try:
-        await _check_server(client)
+        _check_version(client)
+        await limit.retry(lambda: _check_jetstream(client))
     except StartupError:
         await client.close()
         raise
     return client
 
 
+def _shuffled(urls: str) -> list[str]:
+    servers = urls.split(",")
+    random.shuffle(servers)
+    return servers
+
+
 def _without_credentials(servers: str) -> str:
     return re.sub(r"(^|,|//)[^,]*@", r"\1", servers)
 
 
-async def _check_server(client: Client) -> None:
+def _check_version(client: Client) -> None:
     version = client.connected_server_version
     if (version.major, version.minor) < OLDEST_SERVER:
         raise StartupError(
             f"NATS {version.major}.{version.minor}.{version.patch} is too old: "
             f"Tailrace needs {'.'.join(map(str, OLDEST_SERVER))} or later"
         )
+
+
+async def _check_jetstream(client: Client) -> None:
     try:
         await JetStream(client).api("INFO")
-    except (UnavailableError, JetStreamError):
+    except UnavailableError:
+        # Another server of the cluster may have JetStream on.
+        if client._server_info.get("jetstream"):  # noqa: SLF001 - nats-py does not offer it
+            raise
         raise StartupError(
             "this NATS has JetStream off: start nats-server with -js (or enable it for the account)"
         ) from None
@@ -160,6 +221,8 @@ class JetStream:
     def __init__(self, client: Client) -> None:
         self.client = client
         self._requests = multiplexer_of(client, _REQUEST_TIMEOUT_S)
+        self._publishes = multiplexer_of(client, _PUBLISH_TIMEOUT_S)
+        self._record = store_record_of(client)
 
     async def api(self, action: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Send a request to ``$JS.API.<action>`` and return the answer.
@@ -169,7 +232,7 @@ class JetStream:
             UnavailableError: no answer within five seconds.
         """
         payload = msgspec.json.encode(body) if body else b""
-        message = await self._request(f"$JS.API.{action}", payload)
+        message = await _answer(self._requests, f"$JS.API.{action}", payload)
         answer: dict[str, Any] = msgspec.json.decode(message.data)
         if "error" in answer:
             _raise(msgspec.convert(answer["error"], _ApiError))
@@ -185,7 +248,8 @@ class JetStream:
             JetStreamError: JetStream refused for another reason.
             MessageTooLargeError: it exceeds the server's payload limit; a retry is useless.
             TemporarilyUnavailableError: JetStream asks for the message again.
-        UnavailableError: no acknowledgement; the message may or may not be stored.
+            StoreFailedError: JetStream cannot store now.
+            UnavailableError: no acknowledgement; the message may or may not be stored.
         """
         # NATS would not reply, but close the connection, which other requests share.
         if len(payload) + _MAX_HEADER_BYTES > self.client.max_payload:
@@ -193,8 +257,14 @@ class JetStream:
                 f"a message of {len(payload)} bytes on {subject}: "
                 f"this NATS takes {self.client.max_payload - _MAX_HEADER_BYTES}"
             )
-        message = await self._request(subject, payload, headers)
-        return stored_sequence(message.data)
+        try:
+            message = await _answer(self._publishes, subject, payload, headers)
+            sequence = stored_sequence(message.data)
+        except UnavailableError as error:
+            self._record.note_failure(subject, error)
+            raise
+        self._record.note_stored()
+        return sequence
 
     async def get(self, stream: str, request: dict[str, Any]) -> StoredMessage | None:
         """Read one message by Direct Get; None if there is none.
@@ -202,7 +272,7 @@ class JetStream:
         ``request`` is ``{"seq": …}``, ``{"last_by_subj": …}`` or another form of ADR-31.
         """
         payload = msgspec.json.encode(request)
-        message = await self._request(f"$JS.API.DIRECT.GET.{stream}", payload)
+        message = await _answer(self._requests, f"$JS.API.DIRECT.GET.{stream}", payload)
         return None if "Status" in (message.headers or {}) else _stored(message)
 
     async def get_newest(self, stream: str, request: dict[str, Any]) -> StoredMessage | None:
@@ -356,13 +426,17 @@ class JetStream:
         )
         return found
 
-    async def _request(
-        self, subject: str, payload: bytes, headers: dict[str, str] | None = None
-    ) -> Msg:
-        try:
-            return await self._requests.request(subject, payload, headers)
-        except (TimeoutError, nats.errors.Error) as error:
-            raise UnavailableError(f"NATS did not answer on {subject}: {error!r}") from error
+
+async def _answer(
+    requests: RequestMultiplexer,
+    subject: str,
+    payload: bytes,
+    headers: dict[str, str] | None = None,
+) -> Msg:
+    try:
+        return await requests.request(subject, payload, headers)
+    except (TimeoutError, nats.errors.Error) as error:
+        raise UnavailableError(f"NATS did not answer on {subject}: {error!r}") from error
 
 
 async def subject_counts(jetstream: JetStream, stream: str, pattern: str = ">") -> dict[str, int]:
@@ -384,6 +458,7 @@ def stored_sequence(answer: bytes) -> int:
         WrongLastSequenceError: the fence in the headers did not hold.
         JetStreamError: JetStream refused for another reason.
         TemporarilyUnavailableError: the message must be sent again.
+        StoreFailedError: JetStream cannot store now.
     """
     ack = _decode_ack(answer)
     if ack.error is not None:
@@ -409,6 +484,8 @@ def _parse_headers(block: bytes) -> dict[str, str]:
 
 
 def _raise(error: _ApiError) -> None:
+    if error.err_code in CANNOT_STORE and not is_limit(error.err_code, error.description):
+        raise StoreFailedError(error.description)
     if error.err_code in _TEMPORARILY_UNAVAILABLE:
         raise TemporarilyUnavailableError(f"JetStream cannot serve now: {error.description}")
     kind = WrongLastSequenceError if error.err_code in _WRONG_LAST_SEQUENCE else JetStreamError

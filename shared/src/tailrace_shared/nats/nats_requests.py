@@ -24,15 +24,23 @@ _LINE_BREAKS: Final = str.maketrans("\r\n", "  ")
 OnReply = Callable[[Msg], None]
 T = TypeVar("T")
 
-_BY_CLIENT: "weakref.WeakKeyDictionary[Client, RequestMultiplexer]" = weakref.WeakKeyDictionary()
+_ByTimeout = dict[float, "RequestMultiplexer"]
+_BY_CLIENT: "weakref.WeakKeyDictionary[Client, _ByTimeout]" = weakref.WeakKeyDictionary()
 
 
 def multiplexer_of(client: Client, timeout: float) -> "RequestMultiplexer":
-    """Return the multiplexer of a connection: one for all its users, with one subscription."""
-    multiplexer = _BY_CLIENT.get(client)
+    """Return the multiplexer of a connection and a timeout: one for all their users."""
+    multiplexers = _BY_CLIENT.setdefault(client, {})
+    multiplexer = multiplexers.get(timeout)
     if multiplexer is None:
-        multiplexer = _BY_CLIENT[client] = RequestMultiplexer(client, timeout)
+        multiplexer = multiplexers[timeout] = RequestMultiplexer(client, timeout)
     return multiplexer
+
+
+def fail_pending(client: Client) -> None:
+    """Fail all requests over a connection that broke: their replies would come over the old one."""
+    for multiplexer in _BY_CLIENT.get(client, {}).values():
+        multiplexer.fail_pending()
 
 
 class _Pending(NamedTuple):
@@ -119,6 +127,12 @@ class RequestMultiplexer:
         if client is None:
             raise nats.errors.ConnectionClosedError
         return client
+
+    def fail_pending(self) -> None:
+        """Fail all requests that have no reply yet: the connection they were sent over broke."""
+        for pending in self._pending.values():
+            if not pending.done.done():
+                pending.done.set_exception(nats.errors.ConnectionReconnectingError())
 
     def _on_message(self, message: Msg) -> None:
         pending = self._pending.get(message.subject)

@@ -12,7 +12,11 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from tailrace_shared.errors import JetStreamError, TopologyMismatchError
+from tailrace_shared.errors import (
+    JetStreamError,
+    TemporarilyUnavailableError,
+    TopologyMismatchError,
+)
 from tailrace_shared.nats.jetstream import STREAM_NAME_IN_USE, STREAM_NOT_FOUND, JetStream
 from tailrace_shared.nats.topology import EPOCH_KEY, VERSION_KEY, StreamSpec
 
@@ -176,9 +180,12 @@ async def _create(jetstream: JetStream, spec: StreamSpec) -> dict[str, Any]:
     try:
         return await jetstream.api(f"STREAM.CREATE.{spec.name}", spec.request())
     except JetStreamError as error:
-        info = await _info(jetstream, spec.name) if error.code == STREAM_NAME_IN_USE else None
-        if info is None:
+        if error.code != STREAM_NAME_IN_USE:
             raise TopologyMismatchError(f"cannot create stream {spec.name}: {error}") from None
+        info = await _info(jetstream, spec.name)
+        if info is None:
+            # Another service is creating it, and the cluster has assigned it to no leader yet.
+            raise TemporarilyUnavailableError(f"stream {spec.name} is being created") from None
         return info
 
 

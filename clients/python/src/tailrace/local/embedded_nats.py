@@ -38,7 +38,7 @@ def embedded_nats(data_dir: DataDir, port: int) -> Program:
     binary = find_binary()
     configuration = data_dir.path / "nats.conf"
     log = data_dir.path / "nats.log"
-    configuration.write_text(_configuration(data_dir.path / "nats", log, port), "utf-8")
+    configuration.write_text(_configuration(store_folder(data_dir.path), log, port), "utf-8")
 
     async def until_ready() -> None:
         # The server sends INFO first, so a received line proves more than an open socket.
@@ -59,6 +59,11 @@ def embedded_nats(data_dir: DataDir, port: int) -> Program:
         descriptors=(data_dir.lock,),
         log=log,
     )
+
+
+def store_folder(data_dir: Path) -> Path:
+    """Return the folder below ``data_dir`` in which NATS stores."""
+    return data_dir / "nats"
 
 
 def find_binary() -> str:

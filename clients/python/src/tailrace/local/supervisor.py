@@ -18,7 +18,10 @@ FIRST_DELAY_S: Final = 0.5
 MAX_DELAY_S: Final = 30.0
 STABLE_AFTER_S: Final = 30.0
 """Lifetime after which the backoff of a child is reset."""
-START_TIMEOUT_S: Final = 60.0
+START_TIMEOUT_S: Final = 90.0
+"""Longer than services wait for NATS, so that their own message says what is missing."""
+
+_RESTART_TIMEOUT_S: Final = 10.0
 
 _REFUSED_TO_START: Final = 2
 
@@ -76,6 +79,14 @@ class Supervisor:
             for child in children:
                 child.kill()
             await asyncio.wait(late)
+
+    async def restart(self, child: Child) -> None:
+        """End the process of ``child``; another takes its place as after any other end."""
+        child.send(signal.SIGTERM)
+        ended = asyncio.create_task(child.ended())
+        if not (await asyncio.wait({ended}, timeout=_RESTART_TIMEOUT_S))[0]:
+            child.kill()
+            await ended
 
     def kill(self, children: Sequence[Child]) -> None:
         """Kill ``children``; a concurrent ``stop`` then returns."""

@@ -11,6 +11,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -22,9 +23,10 @@ from tailrace.local import demo
 from tailrace.local.child import Child, Program
 from tailrace.local.console import Console
 from tailrace.local.data_dir import DataDir
-from tailrace.local.embedded_nats import check_running_nats, embedded_nats
+from tailrace.local.embedded_nats import check_running_nats, embedded_nats, store_folder
 from tailrace.local.ports import LOOPBACK, api_ports, nats_port
 from tailrace.local.readiness import ReadinessSocket, socket_folder
+from tailrace.local.store_watch import StoreWatch, probe_address
 from tailrace.local.supervisor import Supervisor
 
 # Seconds after the beginning of the stop at which the rest of a group is killed. The last deadline
@@ -86,6 +88,7 @@ class System:
         self._stopping = asyncio.Event()
         self._stopping_since = 0.0
         self._nats_url = ""
+        self._watching: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
         """Start all services, print the ready line, wait for a stop, and stop them."""
@@ -135,6 +138,7 @@ class System:
             for number in range(1, options.workers + 1)
         ]
         await self._supervisor.start([*self._api, *self._workers])
+        self._watch_store(ports[0])
         urls = [_url(options.host, port) for port in ports]
         if options.demo:
             await self._install_examples(urls[0])
@@ -150,6 +154,16 @@ class System:
         self._nats = [self._child(embedded_nats(data_dir, port))]
         await self._supervisor.start(self._nats)
         return f"nats://{LOOPBACK}:{port}"
+
+    def _watch_store(self, api_port: int) -> None:
+        for nats in self._nats:
+            watch = StoreWatch(
+                probe_address(self._options.host, api_port),
+                store_folder(self._options.data_dir.absolute()),
+                partial(self._supervisor.restart, nats),
+                self._console,
+            )
+            self._watching = asyncio.create_task(watch.run())
 
     def _service(
         self, name: str, module: str, sockets: Path, environment: Mapping[str, str]
@@ -185,6 +199,8 @@ class System:
 
     async def _stop(self) -> None:
         begin = asyncio.get_running_loop().time()
+        if self._watching is not None:
+            self._watching.cancel()
         await self._supervisor.stop(self._api, begin + API_DEADLINE_S)
         await self._supervisor.stop(self._workers, begin + WORKER_DEADLINE_S)
         await self._supervisor.stop(self._nats, begin + NATS_DEADLINE_S)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
-from nats.aio.client import Client
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -12,6 +11,7 @@ from tailrace_api.fanout.hub import Hub
 from tailrace_api.metrics import CONTENT_TYPE, Metrics
 from tailrace_api.web.json_response import json_response
 from tailrace_api.web.operation import Answer, Operation, operation
+from tailrace_shared.nats.health import Health
 from tailrace_shared.settings import ApiSettings
 
 Connection = Literal["connected", "disconnected"]
@@ -44,7 +44,7 @@ class StreamsHealth(msgspec.Struct):
     """Whether streams are served.
 
     Attributes:
-        nats: Whether NATS is connected.
+        nats: Whether NATS is connected and has answered lately.
         redis: Same as `nats`, for front ends that expect Redis.
     """
 
@@ -58,7 +58,7 @@ class HealthRoutes:
     """The routes for probes and Prometheus."""
 
     settings: ApiSettings
-    client: Client
+    health: Health
     hub: Hub
     metrics: Metrics
 
@@ -78,9 +78,7 @@ class HealthRoutes:
     )
     async def ready(self, _request: Request) -> Response:
         """Check readiness: the process accepts requests."""
-        reasons = []
-        if not self.client.is_connected:
-            reasons.append("NATS is not connected")
+        reasons = [*self.health.failures()]
         if self.hub.is_draining:
             reasons.append("this process is stopping")
         if reasons:
@@ -93,12 +91,12 @@ class HealthRoutes:
         scope=None,
         answers={
             200: Answer(StreamsHealth, "Streams are served."),
-            503: Answer(StreamsHealth, "Streams are not served: NATS is not connected."),
+            503: Answer(StreamsHealth, "Streams are not served: NATS does not answer."),
         },
     )
     async def streams(self, _request: Request) -> Response:
         """Check whether streams are served."""
-        if not self.client.is_connected:
+        if not self.health.pulse.is_alive:
             return json_response(StreamsHealth("unhealthy", "disconnected", "disconnected"), 503)
         return json_response(StreamsHealth("healthy", "connected", "connected"))
 

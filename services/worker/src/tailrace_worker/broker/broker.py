@@ -124,6 +124,14 @@ class NatsBroker(Broker):
         return self.connector.get()
 
     @property
+    def connection_failure(self) -> str:
+        """Why the open connection does not work, as a sentence; empty if it does.
+
+        Does not open a connection.
+        """
+        return self.connector.failure
+
+    @property
     def counts(self) -> Counts:
         return self.connector.counts
 

@@ -21,12 +21,13 @@ from nats.aio.client import Client
 
 from tailrace_shared.commands.commands import Commands
 from tailrace_shared.commands.run_starter import RunRequest
-from tailrace_shared.errors import JetStreamError, StartupError, UnavailableError
 from tailrace_shared.ids import new_token
 from tailrace_shared.nats.components import announce
+from tailrace_shared.nats.health import Health
 from tailrace_shared.nats.jetstream import JetStream, connect
 from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE
 from tailrace_shared.nats.provision import ensure
+from tailrace_shared.nats.startup import StartupLimit
 from tailrace_shared.nats.topology import EVENTS, topology
 from tailrace_shared.settings import WorkerSettings
 from tailrace_shared.stores.estimator_cache import EstimatorCache
@@ -80,6 +81,7 @@ class Engine:
         self._fair_share = FairShare(settings.worker_threads)
         self.gate = JobGate(self._fair_share, self._is_driving, self._loop)
         self._is_draining = False
+        self._health: Health | None = None
         self._client: Client
         self._services: EngineServices
         self._drives: Drives
@@ -90,18 +92,15 @@ class Engine:
     def start(self) -> None:
         """Connect, apply the topology, publish this worker's node types. Idempotent.
 
+        Waits for NATS, within the time limit of the settings.
+
         Raises:
             StartupError: NATS cannot be reached, or JetStream is not configured as needed.
         """
         if self._thread.is_alive():
             return
         self._thread.start()
-        try:
-            asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
-        except (UnavailableError, JetStreamError) as error:
-            raise StartupError(
-                f"JetStream at {self._settings.nats_url} does not work: {error}"
-            ) from None
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
 
     def advance(self, tenant: str, execution: str) -> None:
         """Drive an execution until it ends, waits for a timer, or this worker stops.
@@ -135,8 +134,9 @@ class Engine:
         return len(self._drives)
 
     @property
-    def is_connected(self) -> bool:
-        return self._client.is_connected
+    def health(self) -> Health | None:
+        """The health of NATS; None until it is connected."""
+        return self._health
 
     @property
     def is_draining(self) -> bool:
@@ -177,12 +177,12 @@ class Engine:
     # On the loop
 
     async def _start(self) -> None:
-        self._client = await connect(self._settings, name=f"tailrace-worker {self.worker_id}")
+        limit = StartupLimit(self._settings.nats_connect_timeout)
+        name = f"tailrace-worker {self.worker_id}"
+        self._client = await connect(self._settings, name, limit)
         jetstream = JetStream(self._client)
-        for difference in await ensure(jetstream, topology(self._settings)):
-            _log.warning("topology differs", difference=str(difference))
-        self._clock = Clock(jetstream, self._subjects.stream(EVENTS))
-        await self._clock.synchronize()
+        await limit.retry(lambda: self._prepare(jetstream))
+        health = Health.over(jetstream, self._settings)
         self._services = services = self._build_services(jetstream)
         self._drives = Drives(services)
         self._job_holder = JobHolder(
@@ -193,13 +193,16 @@ class Engine:
         )
         if (emit := declared_node(make_emit_node(self._emit))) is not None:
             self._registry.add(emit)
-        await services.stores.node_types.publish(function.type for function in self._registry)
+        types = [function.type for function in self._registry]
+        await limit.retry(lambda: services.stores.node_types.publish(types))
         self.gate.queues = queues = TenantQueues(
             self._fair_share, services.stores, services.commands.jobs
         )
+        self._health = health
         self._background = [
             self._loop.create_task(keep_running(name, run))
             for name, run in {
+                "health": health.run,
                 "sweeper": self._sweeper(jetstream).run,
                 "retention": self._retention_sweeper().run,
                 "clock": self._clock.run,
@@ -209,6 +212,12 @@ class Engine:
         ]
         await announce(self._client, self._subjects, "worker", self.worker_id)
         await services.liveness.answer_for_drives(self.worker_id, self._drives.is_driving)
+
+    async def _prepare(self, jetstream: JetStream) -> None:
+        for difference in await ensure(jetstream, topology(self._settings)):
+            _log.warning("topology differs", difference=str(difference))
+        self._clock = Clock(jetstream, self._subjects.stream(EVENTS))
+        await self._clock.synchronize()
 
     async def _emit(self, ctx: NodeContext, procedure: str, data: Any) -> int:
         marks = ctx.marks("data", data) if isinstance(ctx, Attempt) else ()

@@ -17,6 +17,7 @@ from dramatiq.logging import get_logger
 from tailrace_shared.errors import JetStreamError, StartupError, UnavailableError
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.provision import ensure
+from tailrace_shared.nats.startup import StartupLimit
 from tailrace_shared.nats.topology import StreamSpec, job_streams
 from tailrace_shared.process.log_throttle import LogThrottle
 from tailrace_shared.subjects import Subjects
@@ -106,10 +107,11 @@ class BrokerConnection:
 
     async def _open(self) -> None:
         self.link = Link()
-        await self.link.open(self.options, f"dramatiq-{self.process}", self._reconnected)
+        limit = StartupLimit(self.options.connect_timeout)
+        await self.link.open(self.options, f"dramatiq-{self.process}", limit, self._reconnected)
         self.publisher = Publisher(self.link)
         self.acknowledgements = Acknowledgements(self.link, self.options.ack_wait)
-        await ensure(self.jetstream, self._streams)
+        await limit.retry(lambda: ensure(self.jetstream, self._streams))
         await self.publisher.start()
         self._tasks = [
             asyncio.create_task(self.publisher.resend_unanswered()),

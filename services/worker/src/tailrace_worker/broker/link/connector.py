@@ -45,6 +45,13 @@ class Connector:
                 self._connection = BrokerConnection(self.options, self.counts)
             return self._connection
 
+    @property
+    def failure(self) -> str:
+        """Why the open connection does not work, as a sentence; empty if it does."""
+        connection = self._connection
+        is_open = connection is not None and connection.is_usable
+        return connection.link.pulse.failure() if connection is not None and is_open else ""
+
     def close(self) -> None:
         with self._lock:
             self._is_closed = True

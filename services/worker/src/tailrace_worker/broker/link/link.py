@@ -17,12 +17,13 @@ from nats.aio.msg import Msg
 
 from tailrace_shared.duration import Duration
 from tailrace_shared.nats import jetstream
+from tailrace_shared.nats.health import Pulse
 from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.nats.startup import StartupLimit
 from tailrace_shared.settings import CommonSettings
 from tailrace_worker.broker.link.wire import Outgoing, pub_command
 
 _RECONNECT_WAIT_S: Final = 0.2
-_PING_INTERVAL_S: Final = 10
 _FLUSH_TIMEOUT_S: Final = 10.0
 
 
@@ -50,12 +51,14 @@ class Link:
     """A connection to NATS that reconnects by itself. Lives on the loop.
 
     Attributes:
+        pulse: whether NATS answers over this link.
         disconnected_at: when the connection broke, by the monotonic clock; None while all that a
             break had cost has been sent again (``mark_restored``).
     """
 
     client: Client
     jetstream: JetStream
+    pulse: Pulse
 
     def __init__(self) -> None:
         self.disconnected_at: float | None = None
@@ -63,15 +66,20 @@ class Link:
         self._has_outgoing = asyncio.Event()
         self._is_closing = False
         self._logger = get_logger(__name__, type(self))
-        self._writing: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def open(
-        self, options: ConnectionOptions, name: str, on_reconnect: Callable[[], Awaitable[None]]
+        self,
+        options: ConnectionOptions,
+        name: str,
+        limit: StartupLimit,
+        on_reconnect: Callable[[], Awaitable[None]],
     ) -> None:
-        """Connect.
+        """Connect; wait for NATS within a time limit.
 
         Args:
             name: the name of the connection, for operators of NATS.
+            limit: the time limit.
             on_reconnect: called after every reconnect; it must return at once.
 
         Raises:
@@ -82,15 +90,19 @@ class Link:
         )
         self.client = await jetstream.connect(
             settings,
-            name=name,
+            name,
+            limit,
             disconnected_cb=self._disconnected,
             reconnected_cb=on_reconnect,
             reconnect_time_wait=_RECONNECT_WAIT_S,
-            ping_interval=_PING_INTERVAL_S,
             **options.client,
         )
         self.jetstream = JetStream(self.client)
-        self._writing = asyncio.create_task(self._write_outbox())
+        self.pulse = Pulse(self.client)
+        self._tasks = [
+            asyncio.create_task(self._write_outbox()),
+            asyncio.create_task(self.pulse.run()),
+        ]
 
     async def close(self) -> None:
         """Write what is still to be sent, then close the connection."""
@@ -98,8 +110,8 @@ class Link:
         try:
             await self.flush()
         finally:
-            if self._writing is not None:
-                self._writing.cancel()
+            for task in self._tasks:
+                task.cancel()
             await self.client.close()
 
     def send(self, message: Outgoing) -> None:

@@ -15,6 +15,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from tailrace_shared.errors import UnavailableError
+from tailrace_shared.nats.health import Pulse
 from tailrace_shared.subjects import Subjects
 from tailrace_worker.engine.services.actor_job import ActorJob
 
@@ -30,6 +31,7 @@ class LivenessCheck:
 
     def __init__(self, client: Client, subjects: Subjects) -> None:
         self._client = client
+        self._pulse = Pulse(client)
         self._subjects = subjects
 
     # Drives
@@ -67,8 +69,8 @@ class LivenessCheck:
             UnavailableError: this worker has no connection itself.
         """
         await asyncio.sleep(_SECOND_QUESTION_S)
-        if not self._client.is_connected:
-            raise UnavailableError("no connection to NATS")
+        if not await self._pulse.ask():
+            raise UnavailableError("NATS does not answer")
         return await self.is_driven(worker, tenant, execution)
 
     # Attempts of actor nodes
@@ -97,8 +99,8 @@ class LivenessCheck:
             except nats.errors.NoRespondersError:
                 return False
             except (nats.errors.Error, TimeoutError):
-                # Without a connection, silence says nothing about the other worker.
-                if self._client.is_connected:
+                # Without a connection that works, silence says nothing about the other worker.
+                if await self._pulse.ask():
                     return False
                 await asyncio.sleep(_ANSWER_TIMEOUT_S)
             else:
