@@ -58,6 +58,7 @@ _PING_INTERVAL_S: Final = 2
 _MAX_PINGS: Final = 2
 _CONNECT_TIMEOUT_S: Final = 2
 _RECONNECT_WAIT_S: Final = 1
+_CLOSE_TIMEOUT_S: Final = 2.0
 # The most that a message's headers take. They count towards the server's payload limit.
 _MAX_HEADER_BYTES: Final = 1024
 _PAGE_MESSAGES: Final = 256
@@ -102,15 +103,26 @@ _decode_ack = msgspec.json.Decoder(_PubAck).decode
 
 
 class _Client(Client):
-    """nats-py's client, which gives up a connection to a server that reads nothing any more."""
+    """nats-py's client, which gives up a connection to a server that reads nothing any more.
+
+    nats-py waits until what it has written is sent, and a server that is frozen takes nothing.
+    """
+
+    async def close(self) -> None:
+        try:
+            async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                await super().close()
+        except (TimeoutError, OSError):
+            self._abort()
 
     async def _attempt_reconnect(self) -> None:
-        # nats-py closes the old connection and waits until it is closed. A transport closes when
-        # its buffer is written, and a server that is frozen reads nothing.
+        self._abort()
+        await super()._attempt_reconnect()
+
+    def _abort(self) -> None:
         writer = getattr(self._transport, "_io_writer", None)
         if writer is not None:
             writer.transport.abort()
-        await super()._attempt_reconnect()
 
 
 async def connect(
