@@ -1,4 +1,4 @@
-"""Recurrence patterns of schedules: cron, ``@every 5m``, and names like ``@hourly``.
+"""Parse recurrence patterns of schedules (cron, ``@every 5m``, names like ``@hourly``).
 
 JetStream stores and fires the schedules (ADR-51), but rejects an invalid pattern without a reason.
 This module parses the same patterns to explain what is wrong with one, and to compute the next

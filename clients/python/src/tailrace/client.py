@@ -1,4 +1,4 @@
-"""The Python client: one method per operation of the API."""
+"""The Python client, with one method per operation of the API."""
 
 import uuid
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Commands on executions: recorded durably, then given to a worker to be applied.
+"""Record commands on executions durably; a worker then applies them.
 
 The order of the steps makes an accepted command safe. The due index names the execution before the
 command is in its log, so the sweeper enforces the command even if the API process dies between the

@@ -1,4 +1,4 @@
-"""Start runs: once for each idempotency key, and never partially.
+"""Start runs, once for each idempotency key, and never partially.
 
 The order of the steps makes a repeated request safe after each of them. The key's record decides
 the execution's id and version. The due index and the live index name the execution before it

@@ -1,4 +1,4 @@
-"""The state of an execution: the fold of its events.
+"""Fold the events of an execution into its state.
 
 ``transitions`` has the state machine; the fold applies it and keeps the data of each step. The
 worker folds the log to recover, and the API folds it to answer requests, so both see the same

@@ -121,7 +121,7 @@ def topology(settings: CommonSettings, version: int = TOPOLOGY_VERSION) -> list[
         name=subjects.stream(STARTS),
         subjects=[f"{prefix}.starts.*.*", f"{prefix}.starts.*.*.*"],
         num_replicas=replicas,
-        # As long as a start may be repeated by a client that got no answer.
+        # A client that got no answer may repeat a start for this long.
         duplicate_window=nanoseconds(60),
         allow_direct=True,
     )

@@ -1,4 +1,4 @@
-"""Structured logs: one JSON object a line for machines, or text for people."""
+"""Write structured logs, as one JSON object a line or as text."""
 
 import functools
 import logging

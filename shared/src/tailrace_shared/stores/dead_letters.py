@@ -1,4 +1,4 @@
-"""Dead letters: jobs that failed for good, until an operator replays or deletes them.
+"""Hold jobs that failed permanently until an operator replays or deletes them.
 
 A dead letter is stored as it was delivered, byte for byte, with the reason in headers, so it can be
 replayed even if its body cannot be decoded.

@@ -1,4 +1,4 @@
-"""The event log: reads for both services, and the two appends that the API may make.
+"""Read the event log, for both services, and make the two appends that the API may make.
 
 One execution is one exact subject, so its history is one indexed read. One tenant is one wildcard
 subject. Sequences are those of the stream EVENTS.

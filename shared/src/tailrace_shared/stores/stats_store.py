@@ -1,4 +1,4 @@
-"""The store of run history: two records for each workflow, in one bucket.
+"""Store run history in two records for each workflow, in one bucket.
 
 A worker reads the newest record, adds its runs, and writes by compare-and-set. The history of a
 workflow that has not run for ninety days expires. It is statistics only: runs that a worker has not

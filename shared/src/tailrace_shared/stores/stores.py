@@ -1,4 +1,4 @@
-"""The one wiring of the stores: every reader and writer of NATS that the services share."""
+"""Construct every reader and writer of NATS that the services share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

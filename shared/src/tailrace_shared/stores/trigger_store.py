@@ -1,4 +1,4 @@
-"""Triggers: external events by tenant and procedure, stored for a day.
+"""Store external events (triggers) by tenant and procedure for a day.
 
 They are stored for awaits that begin later and have a lookback, and for awaits that begin at the
 same moment.

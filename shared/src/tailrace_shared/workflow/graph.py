@@ -1,4 +1,4 @@
-"""The dependency graph of a workflow: its order and layers.
+"""Sort the dependency graph of a workflow, and find its layers.
 
 ``graphlib`` sorts the nodes and finds cycles. It does not decide which node runs next: a
 ``TopologicalSorter`` releases a node when all its predecessors are done, which is only one of the

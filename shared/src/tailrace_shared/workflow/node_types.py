@@ -1,4 +1,4 @@
-"""Declarations of node types: the parameters that each type takes in ``with``.
+"""Declare the parameters that each node type takes in ``with``.
 
 The built-in types are declared here. Workers publish the parameters of custom node functions in
 the same form, so the API validates definitions without importing user code.

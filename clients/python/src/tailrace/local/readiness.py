@@ -1,4 +1,4 @@
-"""Receive the readiness of a child: a datagram ``READY=1`` (systemd's sd_notify protocol)."""
+"""Receive a child's datagram ``READY=1`` (systemd's sd_notify protocol)."""
 
 import asyncio
 import contextlib

@@ -1,1 +1,1 @@
-"""Dialects: the formats of streams, as pure functions of events."""
+"""The formats of streams (dialects), as pure functions of events."""

@@ -1,4 +1,4 @@
-"""Blocks: the output of dialects, before ids and framing."""
+"""The output of a dialect, before it gets an id and framing."""
 
 from typing import NamedTuple
 

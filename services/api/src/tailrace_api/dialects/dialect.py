@@ -1,4 +1,4 @@
-"""The dialect interface: the format of one kind of stream.
+"""The interface of a dialect, which is the format of one kind of stream.
 
 A dialect is pure and knows no client. The hub calls it once per commit and sends the same bytes to
 all clients. A dialect is a frozen, hashable object, because it is part of the key under which the

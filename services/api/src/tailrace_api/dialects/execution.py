@@ -1,4 +1,4 @@
-"""The stream of one execution: every event under its own name, as it is stored.
+"""Stream one execution, with each event as it is stored, under its own name.
 
 Names and fields are those that existing front ends of this stream expect.
 """

@@ -1,4 +1,4 @@
-"""Several streams in one: the blocks of each topic's dialect, under the topic's name.
+"""Combine several topics in one stream, each block under the name of its topic.
 
 A block has the topic's name as the client wrote it, and its data is ``{"topic", "event", "data"}``:
 the name and the data of the block in the topic's own stream. An event has the slots of all topics,

@@ -1,4 +1,4 @@
-"""Paused workflows: the steps of a tenant that wait for a signal, and how their waits end.
+"""Stream the steps of a tenant that wait for a signal, and how their waits end.
 
 Names and fields are those that existing front ends of this stream expect. They list one entry per
 waiting step; ``pausedAt`` distinguishes the steps of one execution.

@@ -1,4 +1,4 @@
-"""Pipeline status: the status of workflows that a client names, and every change of it.
+"""Stream the status of workflows that a client names, and every change of it.
 
 Names and fields are those that existing front ends of this stream expect. A pipeline is a workflow.
 Its status depends on its runs:

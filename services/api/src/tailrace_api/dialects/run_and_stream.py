@@ -1,4 +1,4 @@
-"""Run and watch in one response: data-only blocks ``{"type", "data"}``.
+"""Start a run and stream it in the same response, as data-only blocks ``{"type", "data"}``.
 
 Names and fields are those that existing front ends of this stream expect. The table below maps
 events of the log to their counterparts. Events without a counterpart are not shown; the client's

@@ -1,4 +1,4 @@
-"""Snapshots: the status of a tenant's live executions at one position of its log."""
+"""The status of a tenant's live executions at one position of its log."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple

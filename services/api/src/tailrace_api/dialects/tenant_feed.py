@@ -1,4 +1,4 @@
-"""The feed of a tenant: the progress of its executions by stage, for a merchant's page.
+"""Stream the progress of a tenant's executions by stage, for a merchant's page.
 
 Names and fields are those that existing front ends of this stream expect. A purchase order there is
 the execution that processes it here. Its id is the one in the execution's input, or by default that

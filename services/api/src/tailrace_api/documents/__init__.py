@@ -1,1 +1,1 @@
-"""Response documents: runs and statistics."""
+"""The response documents of runs and statistics."""

@@ -1,4 +1,4 @@
-"""The run document: the state of an execution for people and polling clients. Pure.
+"""Render the state of an execution for people and polling clients. Pure.
 
 It lists the nodes of the definition with their recorded state, and the items of a map after their
 map. Steps without events are pending, or cancelled if the execution has ended.

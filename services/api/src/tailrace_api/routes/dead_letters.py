@@ -1,4 +1,4 @@
-"""Dead letters: list, read, replay and purge jobs that failed permanently.
+"""Routes to list, read, replay and purge dead letters, jobs that failed permanently.
 
 These routes need the scope ``operator``, because all tenants share the queues.
 """

@@ -1,4 +1,4 @@
-"""The API description: OpenAPI for programs, an HTML page for people."""
+"""Routes of the API description, as OpenAPI and as an HTML page."""
 
 import hashlib
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Runs: start, list and show. The paths under ``/executions`` need no workflow id."""
+"""Routes to start, list and show runs. Paths under ``/executions`` need no workflow id."""
 
 import asyncio
 import contextlib

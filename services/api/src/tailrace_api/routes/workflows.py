@@ -1,4 +1,4 @@
-"""Workflow definitions: store, show, list, delete, validate and draw."""
+"""Routes to store, show, list, delete, validate and draw workflow definitions."""
 
 import asyncio
 from dataclasses import dataclass

@@ -1,1 +1,1 @@
-"""Server-Sent Events on the wire: blocks and chunks. Pure."""
+"""Encode Server-Sent Events as blocks and HTTP chunks. Pure."""

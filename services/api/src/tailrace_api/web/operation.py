@@ -1,4 +1,4 @@
-"""Operations: routes that declare their scope, parameters, body, answers and problems.
+"""Declare routes with their scope, parameters, body, answers and problems (operations).
 
 Every route of the API is an operation, so none can exist without a declared scope or be missing
 from ``/openapi.json``. A class of routes declares its handlers with the decorator ``operation``:

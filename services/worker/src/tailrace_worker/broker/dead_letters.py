@@ -1,4 +1,4 @@
-"""Dead letters: storing a message that will not run again, and the operator's view of them.
+"""Store messages that will not run again, and let operators inspect them.
 
 The calls block and may come from any thread.
 """

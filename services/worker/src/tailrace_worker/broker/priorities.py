@@ -1,4 +1,4 @@
-"""Priority classes within a queue: high before normal before low, across all workers.
+"""Deliver high before normal before low priority within a queue, across all workers.
 
 Dramatiq sorts by an actor's ``priority`` only what one worker has prefetched. Here a class is a
 subject of its own, and workers pull from a lower class only when the higher ones are empty.

@@ -1,4 +1,4 @@
-"""Recurring messages: schedules in JetStream that enqueue a copy at every firing."""
+"""Enqueue a copy of a message at every firing of a JetStream schedule."""
 
 from typing import Any, Final
 

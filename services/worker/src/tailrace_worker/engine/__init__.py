@@ -1,4 +1,4 @@
-"""The durable engine: drives executions on the event loop of a worker.
+"""Drive executions durably on the event loop of a worker.
 
 ``engine`` is the composition root. Below it, from top to bottom:
 

@@ -1,4 +1,4 @@
-"""The engine: one event loop in a thread, on which this worker drives its executions.
+"""Run the event loop, in its own thread, on which this worker drives its executions.
 
 This is the composition root of the engine. The Dramatiq actor ``advance`` calls
 :meth:`Engine.advance` on one of Dramatiq's threads and blocks there until the loop has driven the

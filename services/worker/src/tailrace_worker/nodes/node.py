@@ -1,4 +1,4 @@
-"""Node types: Python functions whose parameters are the keys of ``with``.
+"""Make node types of Python functions, whose parameters are the keys of ``with``.
 
 ``@node`` only marks the function; a :class:`~tailrace_worker.nodes.registry.NodeRegistry` finds
 the marks in the modules that it loads. So importing a module of nodes has no side effect.

@@ -1,4 +1,4 @@
-"""Looks up the value of ``${secrets.name}`` on this worker.
+"""Look up the value of ``${secrets.name}`` on this worker.
 
 A secret is a mounted file or an environment variable. It is read when an attempt begins, so a
 rotated file takes effect with the next attempt. A tenant's own folder comes first. Files beside the

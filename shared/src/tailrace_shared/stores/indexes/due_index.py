@@ -1,4 +1,4 @@
-"""The due index: the deadline by which each execution must be driven again.
+"""The index of deadlines by which executions must be driven again.
 
 A service writes the deadline before it makes an execution depend on a job or a timer. An overdue
 execution that no worker drives has lost its job, and the sweeper publishes another.

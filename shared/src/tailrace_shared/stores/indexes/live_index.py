@@ -1,4 +1,4 @@
-"""The live index: the executions that have not ended, by workflow.
+"""The index of executions that have not ended, by workflow.
 
 An execution is entered before its first commit, and removed when its last commit is in the log and
 its effects are done. So the index has every execution that is live by the log, and maybe some that

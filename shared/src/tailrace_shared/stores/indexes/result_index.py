@@ -1,4 +1,4 @@
-"""The result index: the run of each workflow that ended last.
+"""The index of the run of each workflow that ended last.
 
 A result is written before its run leaves the live index, so a reader that misses a run there finds
 its result here. Of two runs that end at once the log's order decides. A worker remembers the

@@ -1,4 +1,4 @@
-"""The run index: one summary for each execution, for lists.
+"""The index of run summaries, one for each execution, for lists.
 
 Derived from the log and repairable from it: the service that changes an execution's status writes
 its summary. The start index gives the order of a list.

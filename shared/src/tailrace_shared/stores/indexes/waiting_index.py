@@ -1,4 +1,4 @@
-"""The waiting index: the steps that wait for a signal, by execution and by trigger.
+"""The index of steps that wait for a signal, by execution and by trigger.
 
 A wait has one entry, and one pointer to it for each procedure whose trigger may resolve it. The
 entry is written last and removed first, so an entry always has its pointers; a pointer without its

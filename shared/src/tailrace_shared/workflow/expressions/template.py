@@ -1,4 +1,4 @@
-"""Templates: JSON values with CEL expressions inside their strings, as ``${…}``."""
+"""Evaluate JSON values with CEL expressions inside their strings, as ``${…}``."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field

@@ -1,1 +1,1 @@
-"""Tickets: short-lived credentials that open one stream from a URL."""
+"""Issue and check tickets, short-lived credentials that open one stream from a URL."""

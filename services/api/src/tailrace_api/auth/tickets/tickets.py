@@ -1,4 +1,4 @@
-"""Tickets: signed URL parameters that open one stream for a short time.
+"""Sign and verify URL parameters that open one stream for a short time.
 
 A native EventSource cannot send headers, and a token in a URL ends up in browser histories and
 proxy logs. A leaked ticket does little harm: it is bound to a path, a query, a subject, an

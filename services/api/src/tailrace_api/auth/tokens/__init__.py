@@ -1,1 +1,1 @@
-"""JSON Web Tokens: keys, verification and claims."""
+"""Verify JSON Web Tokens and read their claims."""

@@ -1,4 +1,4 @@
-"""A fixed key from the settings: a secret, or a public key in PEM form."""
+"""Read a fixed key from the settings, either a secret or a public key in PEM form."""
 
 from typing import Any, Final
 

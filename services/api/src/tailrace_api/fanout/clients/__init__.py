@@ -1,1 +1,1 @@
-"""Clients: one connection for each open stream, from its first byte to its end."""
+"""Serve each open stream by one connection, from its first byte to its end."""

@@ -1,4 +1,4 @@
-"""A connection: one client's cursor into a part of the log.
+"""The connection of one client, which is a cursor into a part of the log.
 
 It owns no events. What it has not sent yet is in the topic's ring or, below the ring's floor, in
 the log. A slow client is paused: it gets nothing until it has taken the last batch, then continues

@@ -1,4 +1,4 @@
-"""The stream quota: limits of open streams per process and per tenant."""
+"""Limit the number of open streams per process and per tenant."""
 
 from collections import Counter
 

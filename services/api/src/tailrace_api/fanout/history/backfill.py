@@ -1,4 +1,4 @@
-"""Backfill: the past events of single executions at the beginning of a tenant's stream.
+"""Send the past events of single executions at the beginning of a tenant's stream (backfill).
 
 The log of an execution is read from its first commit up to the position at which the stream begins.
 Later events arrive with the stream.

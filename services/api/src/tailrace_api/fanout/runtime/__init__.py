@@ -1,1 +1,1 @@
-"""Services that all streams of a process share: clock, timers, scheduler, limits, counters."""
+"""The clock, timers, scheduler, limits and counters that all streams of a process share."""

@@ -1,4 +1,4 @@
-"""Counters of the hub: plain numbers, incremented with every write and read by a metrics scrape."""
+"""The counters of the hub, plain integers that every write increments and a scrape reads."""
 
 from bisect import bisect_left
 from collections import Counter

@@ -1,4 +1,4 @@
-"""The stream runtime: the services below topics, history and connections."""
+"""The services that topics, history and connections depend on."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""The context cache: data of executions' first events, for streams of their later events.
+"""Cache data of executions' first events, for streams of their later events.
 
 A context is cached when the first commit of an execution passes; otherwise it is read from the log.
 It never changes, so an evicted one is read again. If the first commit has expired, the context has

@@ -1,4 +1,4 @@
-"""Snapshots of a tenant: the exact status of all live executions at one position of the log.
+"""Read the exact status of all live executions of a tenant at one position of the log.
 
 The cost depends on the number of live executions; finished ones cost nothing. A snapshot is made
 from small indexes, which may lag behind the log, and from the log, which decides:

@@ -1,1 +1,1 @@
-"""Topics: parts of the log in one dialect, encoded once into a ring."""
+"""Follow parts of the log, and encode each once per dialect into a ring."""

@@ -1,4 +1,4 @@
-"""Live subscriptions: core NATS subscriptions to the subjects that topics of this process follow.
+"""Subscribe over core NATS to the subjects that topics of this process follow.
 
 JetStream republishes each stored commit with its sequence and the sequence of its predecessor on
 the same subject. Core NATS delivers at most once. A listener that finds a gap between the two reads

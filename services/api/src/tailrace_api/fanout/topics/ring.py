@@ -1,4 +1,4 @@
-"""A ring: the newest commits of a topic, encoded and without a gap.
+"""A ring buffer of the newest commits of a topic, encoded and without a gap.
 
 It is bounded in events and bytes, and shared by all connections of the topic. Most connections are
 at the same position, so the batch from a position is joined once and cached. When the memory budget

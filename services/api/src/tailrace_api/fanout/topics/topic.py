@@ -1,4 +1,4 @@
-"""A topic: a part of the log in one dialect, live while a connection follows it.
+"""A part of the log in one dialect (a topic), live while a connection follows it.
 
 Live commits are encoded once into the topic's ring, in order and without a gap. One task guarantees
 that. It subscribes, then reads the newest commit from the log, where the ring begins. A live commit

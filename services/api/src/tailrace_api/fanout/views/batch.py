@@ -1,4 +1,4 @@
-"""A batch: consecutive commits joined to one bytes object, identical for all its recipients."""
+"""Join consecutive commits to one bytes object, which all recipients share."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

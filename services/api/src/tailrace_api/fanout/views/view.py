@@ -1,4 +1,4 @@
-"""A view: a part of the log in one dialect. Connections with equal views share all work."""
+"""The content of a stream, a part of the log in one dialect. Equal views share all work."""
 
 from typing import Final, NamedTuple, Protocol
 

@@ -1,1 +1,1 @@
-"""Routes that change executions: commands and triggers."""
+"""Routes for commands and triggers, which change executions."""

@@ -1,4 +1,4 @@
-"""Paused workflows: the steps that wait for a signal, and commands to their executions.
+"""Routes of waiting steps and of commands to their executions.
 
 Existing front ends define the paths and fields. The commands are the same as under
 ``/api/v1/executions``.

@@ -1,4 +1,4 @@
-"""Streams of a tenant: the feed, and several topics over one connection."""
+"""Routes of a tenant's feed, and of several topics over one connection."""
 
 from dataclasses import dataclass
 

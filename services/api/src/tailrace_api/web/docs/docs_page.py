@@ -1,4 +1,4 @@
-"""The documentation page: the API description as HTML. Pure.
+"""Render the API description as an HTML page. Pure.
 
 The page is one file without scripts or external resources, so it works under the strictest
 Content-Security-Policy. ARCHITECTURE.md says why no vendored renderer replaces it.

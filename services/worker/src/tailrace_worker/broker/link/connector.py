@@ -1,4 +1,4 @@
-"""The one broker connection of a process: opened at first use, and again after a fork."""
+"""Open the one broker connection of a process at first use, and again after a fork."""
 
 import os
 import threading

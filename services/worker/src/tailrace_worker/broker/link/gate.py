@@ -1,4 +1,4 @@
-"""A gate before a queue's messages: which of them may run on this worker now."""
+"""Decide which messages of a queue may run on this worker now (a gate)."""
 
 from collections.abc import Callable, Hashable
 from typing import Protocol

@@ -152,7 +152,7 @@ class Link:
         return inbox, subscription
 
     def mark_restored(self) -> None:
-        """Record that all that a broken connection had cost is being sent again."""
+        """Record that everything lost with the broken connection is being sent again."""
         self.disconnected_at = None
 
     @property

@@ -1,4 +1,4 @@
-"""Actors of the engine: they run attempts of actor nodes, and start scheduled runs.
+"""Run attempts of actor nodes, and start scheduled runs, in Dramatiq actors.
 
 The worker that drives an execution records that a step waits for an actor, and sends a message
 (``services.actor_job``). A worker that has the function takes the message (``actor_runner``). From

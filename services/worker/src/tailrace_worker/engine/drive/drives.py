@@ -1,4 +1,4 @@
-"""The drives of this worker: at most one for each execution, and which executions to leave alone.
+"""Keep at most one drive per execution, and skip executions that another worker drives.
 
 A job may be delivered twice, and a request of the API always sends one, although a worker may be
 driving the execution already. So before a drive starts, the worker that wrote last is asked whether

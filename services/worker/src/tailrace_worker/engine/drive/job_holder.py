@@ -70,7 +70,7 @@ class JobHolder:
                 pause = _MIN_RETRY_S
             except NewerLogError as error:
                 # In a rolling deployment a newer worker is about to take it.
-                _log.info("left to newer workers", execution=execution, error=str(error))
+                _log.info("job: left to a newer worker", execution=execution, error=str(error))
                 due = self._services.now() + _NEWER_WORKER_S
                 await self._timers.advance_at(tenant, execution, due)
                 return

@@ -1,4 +1,4 @@
-"""One running attempt of a step: the ``ctx`` of the node function, and its reports.
+"""Represent a running attempt of a step (the ``ctx`` of the node function) and its reports.
 
 A node may report from a thread, and faster than any client can read. Reports are kept here, and
 taken by the drive at most five times a second (the newest progress and all log lines), and once
