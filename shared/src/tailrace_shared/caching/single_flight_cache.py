@@ -20,9 +20,9 @@ class SingleFlightCache(Generic[K, V]):
         ttl_s: seconds for which a result is valid, counted from when its call began.
     """
 
-    def __init__(self, ttl_s: float) -> None:
+    def __init__(self, ttl_s: float, max_entries: int = _MAX_ENTRIES) -> None:
         self._ttl_s = ttl_s
-        self._cache: TtlCache[K, tuple[V]] = TtlCache(_MAX_ENTRIES)
+        self._cache: TtlCache[K, tuple[V]] = TtlCache(max_entries)
         self._flights: SingleFlight[K, V] = SingleFlight()
 
     async def get(self, key: K, make: Callable[[], Coroutine[Any, Any, V]]) -> V:
