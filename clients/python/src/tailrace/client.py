@@ -139,11 +139,7 @@ class Client:
         return self._command(execution_id, "resume", body, idempotency_key)
 
     def rerun(
-        self,
-        execution_id: str,
-        from_node: str | None = None,
-        *,
-        idempotency_key: str | None = None,
+        self, execution_id: str, from_node: str | None = None, *, idempotency_key: str | None = None
     ) -> dict[str, Any]:
         """Run an ended run again, completely or from a node on; return the new run."""
         return self._command(execution_id, "rerun", {"from_node": from_node}, idempotency_key)

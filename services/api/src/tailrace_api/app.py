@@ -238,11 +238,7 @@ def _operations(
 
 
 def _middleware(
-    settings: ApiSettings,
-    hub: Hub,
-    metrics: Metrics,
-    verifier: Verifier | None,
-    tickets: Tickets,
+    settings: ApiSettings, hub: Hub, metrics: Metrics, verifier: Verifier | None, tickets: Tickets
 ) -> list[Middleware]:
     """Return the middleware, outermost first."""
 

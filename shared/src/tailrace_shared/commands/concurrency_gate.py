@@ -172,11 +172,7 @@ class ConcurrencyGate:
 
 
 def _group(tenant: str, workflow_id: str, name: str, limit: int) -> _Group:
-    names = (
-        check_id(tenant, "tenant"),
-        check_id(workflow_id, "workflow"),
-        check_id(name, "group"),
-    )
+    names = (check_id(tenant, "tenant"), check_id(workflow_id, "workflow"), check_id(name, "group"))
     digest = hashlib.sha256(".".join(names).encode()).hexdigest()[:40]
     return _Group(tenant, ".".join(names), f"gate-{digest}", limit)
 

@@ -70,10 +70,7 @@ class RunStarter:
     """
 
     def __init__(
-        self,
-        stores: Stores,
-        jobs: JobPublisher,
-        rate_limit: StartRateLimit | None = None,
+        self, stores: Stores, jobs: JobPublisher, rate_limit: StartRateLimit | None = None
     ) -> None:
         self._log = stores.log
         self._workflows = stores.workflows

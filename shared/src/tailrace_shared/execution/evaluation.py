@@ -42,9 +42,7 @@ def render(template: Template, state: ExecutionState, names: Mapping[str, Any] =
 
 
 def context_of(
-    expressions: Iterable[Expression],
-    state: ExecutionState,
-    names: Mapping[str, Any] = _NO_NAMES,
+    expressions: Iterable[Expression], state: ExecutionState, names: Mapping[str, Any] = _NO_NAMES
 ) -> dict[str, Any]:
     """Return the context that the expressions need, and nothing else.
 

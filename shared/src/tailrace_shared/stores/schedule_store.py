@@ -74,9 +74,7 @@ class ScheduleStore:
             InvalidScheduleError: JetStream does not accept its pattern or its time zone.
         """
         headers = recurring_headers(
-            schedule.cron,
-            target=self._subjects.job(EXECUTIONS_QUEUE),
-            time_zone=schedule.time_zone,
+            schedule.cron, target=self._subjects.job(EXECUTIONS_QUEUE), time_zone=schedule.time_zone
         )
         subject = self._subjects.run_schedule(tenant, schedule.id)
         try:

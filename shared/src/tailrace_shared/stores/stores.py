@@ -57,14 +57,7 @@ class Stores:
     def retention(self, seconds: float, clock: Callable[[], float]) -> Retention:
         """Return what deletes executions a number of seconds after their end."""
         return Retention(
-            self.log,
-            self.outputs,
-            self.runs,
-            self.live,
-            self.due,
-            self.horizons,
-            seconds,
-            clock,
+            self.log, self.outputs, self.runs, self.live, self.due, self.horizons, seconds, clock
         )
 
     def start_pruning(self, seconds: float, clock: Callable[[], float]) -> StartPruning:

@@ -141,11 +141,7 @@ SHIPPED: Final[dict[str, NodeType]] = {
             },
             summary="Writes a log line of the execution.",
         ),
-        NodeType(
-            "fail",
-            {"message": Parameter(required=True)},
-            summary="Fails with a message.",
-        ),
+        NodeType("fail", {"message": Parameter(required=True)}, summary="Fails with a message."),
         NodeType(
             "simulate",
             {

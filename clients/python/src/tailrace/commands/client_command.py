@@ -13,9 +13,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def client_command(
-    function: Callable[Concatenate[Client, P], R],
-) -> Callable[..., R]:
+def client_command(function: Callable[Concatenate[Client, P], R]) -> Callable[..., R]:
     """Add ``--url``, ``--token`` and ``--organization`` to a command and call it with a client."""
 
     @click.option(

@@ -278,10 +278,7 @@ def _progressed(step: Step, data: Mapping[str, Any]) -> None:
     step.message = data.get("message", "")
 
 
-SKIPPED: Final = {
-    "when": "its `when` is false",
-    "needs": "a needed step did not succeed",
-}
+SKIPPED: Final = {"when": "its `when` is false", "needs": "a needed step did not succeed"}
 _STEP_EVENTS: Final[Mapping[str, Callable[[Step, Mapping[str, Any]], None]]] = {
     "step:started": _started,
     "step:expanded": _expanded,

@@ -44,8 +44,7 @@ class Credentials(NamedTuple):
             raise UnauthorizedError("the request has several different tokens; send one")
         if not found:
             raise UnauthorizedError(
-                "send a token in the header Authorization: Bearer <token>",
-                is_invalid=False,
+                "send a token in the header Authorization: Bearer <token>", is_invalid=False
             )
         return found.pop()
 

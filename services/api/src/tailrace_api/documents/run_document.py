@@ -314,10 +314,7 @@ def _output(state: ExecutionState, definition: Definition | None) -> Any:
 
 
 def _eta_ms(
-    state: ExecutionState,
-    definition: Definition | None,
-    now: float,
-    estimator: Estimator | None,
+    state: ExecutionState, definition: Definition | None, now: float, estimator: Estimator | None
 ) -> int | None:
     if definition is None:
         return None

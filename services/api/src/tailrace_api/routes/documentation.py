@@ -70,10 +70,7 @@ class DocumentationRoutes:
         "GET",
         "/docs",
         scope=None,
-        answers={
-            200: Answer(str, "The page.", "text/html", headers=("ETag",)),
-            304: _NOT_MODIFIED,
-        },
+        answers={200: Answer(str, "The page.", "text/html", headers=("ETag",)), 304: _NOT_MODIFIED},
         parameters=(_IF_NONE_MATCH,),
     )
     async def page(self, request: Request) -> Response:

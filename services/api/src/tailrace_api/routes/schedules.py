@@ -93,9 +93,7 @@ class ScheduleRoutes:
         more_scopes=("executions:write",),
         answers={
             200: Answer(
-                ScheduleDocument,
-                "The schedule with this id is replaced.",
-                headers=("Location",),
+                ScheduleDocument, "The schedule with this id is replaced.", headers=("Location",)
             ),
             201: Answer(ScheduleDocument, "The schedule is created.", headers=("Location",)),
         },

@@ -27,9 +27,7 @@ from tailrace_shared.workflow.validation import Validated, validate
 _MAX_INLINE_NODES: Final = 500
 _STORED_HEADERS: Final = ("Location", "ETag")
 _VERSION: Final = Parameter(
-    "version",
-    Annotated[int, Meta(ge=1, le=2**63 - 1)],
-    "The version; the newest by default.",
+    "version", Annotated[int, Meta(ge=1, le=2**63 - 1)], "The version; the newest by default."
 )
 
 

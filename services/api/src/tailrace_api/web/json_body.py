@@ -223,8 +223,7 @@ def _check_depth(value: Any) -> None:
             continue
         if item and length + max(map(len, item)) > MAX_PATH_CHARS:
             raise RefusedError(
-                400,
-                f"the keys on the path to a value have more than {MAX_PATH_CHARS} characters",
+                400, f"the keys on the path to a value have more than {MAX_PATH_CHARS} characters"
             )
         stack.extend((child, depth + 1, length + len(key)) for key, child in item.items())
 

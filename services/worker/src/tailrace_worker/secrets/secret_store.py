@@ -49,10 +49,7 @@ class SecretStore:
     """
 
     def __init__(
-        self,
-        directory: str = "",
-        tenants: str = "",
-        environment: Mapping[str, str] = {},
+        self, directory: str = "", tenants: str = "", environment: Mapping[str, str] = {}
     ) -> None:
         self._directory = _directory(directory)
         self._tenants = frozenset(_tenants(tenants))

@@ -82,12 +82,7 @@ _WITH_BODY: Final = (403, 408, 413, 415, 422)
 _SCHEMES: Final[Mapping[str, Mapping[str, Any]]] = {
     "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
     **{
-        name: {
-            "type": "apiKey",
-            "in": "query",
-            "name": name,
-            "description": description,
-        }
+        name: {"type": "apiKey", "in": "query", "name": name, "description": description}
         for name, description in zip(
             CREDENTIALS,
             (

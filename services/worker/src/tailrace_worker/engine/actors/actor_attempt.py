@@ -167,11 +167,7 @@ class ActorAttempt:
     async def _store_output(self, outcome: Succeeded, encoded: bytes) -> Succeeded:
         ref = await retry_forever(
             lambda: self._services.stores.outputs.put(
-                self._job.tenant,
-                self._job.execution,
-                self._job.step_id,
-                self._job.attempt,
-                encoded,
+                self._job.tenant, self._job.execution, self._job.step_id, self._job.attempt, encoded
             )
         )
         return Succeeded(outcome.output, ref=ref)

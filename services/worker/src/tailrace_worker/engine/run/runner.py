@@ -50,11 +50,7 @@ class Runner:
     """
 
     def __init__(
-        self,
-        registry: NodeRegistry,
-        threads: Executor,
-        max_output_bytes: int,
-        secrets: SecretStore,
+        self, registry: NodeRegistry, threads: Executor, max_output_bytes: int, secrets: SecretStore
     ) -> None:
         self._registry = registry
         self._threads = threads
