@@ -1,13 +1,15 @@
-"""Options that all client commands share, and JSON output."""
+"""Options that several client commands share, and JSON output."""
 
 import functools
 from collections.abc import Callable
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import click
 import msgspec
 
 from tailrace.client import DEFAULT_URL, Client
+
+_MAX_LIMIT: Final = 200
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -39,7 +41,19 @@ def client_command(function: Callable[Concatenate[Client, P], R]) -> Callable[..
     return wrapper
 
 
+cursor_option = click.option("--cursor", help="Continue after the page with this cursor.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def limit_option(default: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return the option ``--limit`` of a command that lists a page."""
+    return click.option(
+        "--limit",
+        type=click.IntRange(1, _MAX_LIMIT),
+        default=default,
+        show_default=True,
+        help="Number of entries.",
+    )
 
 
 def print_json(document: Any) -> None:

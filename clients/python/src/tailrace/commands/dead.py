@@ -1,14 +1,12 @@
 """``tailrace dead``: manage dead letters."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from tailrace.client import Client
-from tailrace.commands.client_command import client_command, json_option, print_json
-
-_MOST: Final = 200
+from tailrace.commands.client_command import client_command, json_option, limit_option, print_json
 
 _queue_option = click.option("--queue", help="Only dead letters of this queue.")
 _letters_argument = click.argument("letters", metavar="[ID]...", nargs=-1, type=int)
@@ -21,13 +19,7 @@ def dead() -> None:
 
 @dead.command
 @_queue_option
-@click.option(
-    "--limit",
-    type=click.IntRange(1, _MOST),
-    default=50,
-    show_default=True,
-    help="Number of entries.",
-)
+@limit_option(50)
 @click.option("--after", type=int, help="Only greater IDs.")
 @json_option
 @client_command

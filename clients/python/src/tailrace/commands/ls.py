@@ -7,11 +7,16 @@ from typing import Any, Final
 import click
 
 from tailrace.client import Client
-from tailrace.commands.client_command import client_command, json_option, print_json
+from tailrace.commands.client_command import (
+    client_command,
+    cursor_option,
+    json_option,
+    limit_option,
+    print_json,
+)
 from tailrace.view.board import printable, seconds_text
 from tailrace.view.model import RUN_STATUSES, seconds_of, signal_text
 
-_MOST: Final = 200
 _COLOURS: Final = {
     "completed": "green",
     "failed": "red",
@@ -23,14 +28,8 @@ _COLOURS: Final = {
 @click.command
 @click.argument("workflow", required=False)
 @click.option("--status", type=click.Choice(RUN_STATUSES), help="Only runs in this status.")
-@click.option(
-    "--limit",
-    type=click.IntRange(1, _MOST),
-    default=20,
-    show_default=True,
-    help="Number of entries.",
-)
-@click.option("--cursor", help="Continue after the page with this cursor.")
+@limit_option(20)
+@cursor_option
 @click.option("--waiting", is_flag=True, help="List steps that wait for a signal.")
 @json_option
 @client_command

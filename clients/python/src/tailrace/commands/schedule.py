@@ -1,15 +1,19 @@
 """``tailrace schedule``: manage schedules."""
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from tailrace.client import Client
-from tailrace.commands.client_command import client_command, json_option, print_json
+from tailrace.commands.client_command import (
+    client_command,
+    cursor_option,
+    json_option,
+    limit_option,
+    print_json,
+)
 from tailrace.commands.json_input import JsonInput
-
-_MOST: Final = 200
 
 
 @click.group
@@ -18,14 +22,8 @@ def schedule() -> None:
 
 
 @schedule.command
-@click.option(
-    "--limit",
-    type=click.IntRange(1, _MOST),
-    default=50,
-    show_default=True,
-    help="Number of entries.",
-)
-@click.option("--cursor", help="Continue after the page with this cursor.")
+@limit_option(50)
+@cursor_option
 @json_option
 @client_command
 def ls(client: Client, limit: int, cursor: str | None, as_json: bool) -> None:
