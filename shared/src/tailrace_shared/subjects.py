@@ -145,6 +145,11 @@ class Subjects:
         """Return the subject of a tenant's triggers of a procedure; its dots separate tokens."""
         return f"{self.prefix}.trigger.{check_id(tenant, 'tenant')}.{check_procedure(procedure)}"
 
+    def procedure_of(self, subject: str, tenant: str) -> str | None:
+        """Return the procedure of the subject of a tenant's trigger; None for any other."""
+        prefix = f"{self.prefix}.trigger.{check_id(tenant, 'tenant')}."
+        return subject.removeprefix(prefix) if subject.startswith(prefix) else None
+
     def output(self, tenant: str, execution: str, name: str, chunk: int) -> str:
         return (
             f"{self.prefix}.output.{check_id(tenant, 'tenant')}."

@@ -409,7 +409,7 @@ async def test_an_entry_that_a_dead_worker_left_goes_with_the_wait(
     site.worker()
     await site.finished(execution)
     await site.waits(execution, [])
-    assert [each async for each in site.waiting.of_procedure(TENANT, "t")] == []
+    assert await site.waiting.pointers(TENANT, "t") == []
 
 
 async def test_an_entry_of_a_wait_that_ended_in_a_lost_commit_is_struck_out(site: Installation):

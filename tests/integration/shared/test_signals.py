@@ -5,9 +5,14 @@ import asyncio
 import pytest
 
 from harness.fakes.job_callback import JobCallback
+from tailrace_shared.commands import signals
 from tailrace_shared.commands.signals import Signals
+from tailrace_shared.commands.trigger_jobs import TriggerJobs
 from tailrace_shared.execution import events as ev
 from tailrace_shared.ids import new_execution_id
+from tailrace_shared.nats.jetstream import subject_counts
+from tailrace_shared.nats.topology import JOBS, TRIGGERS
+from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.stores.indexes.waiting_index import Waiting
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.stores.workflow_store import StoredWorkflow
@@ -27,7 +32,8 @@ class Waiters:
         self.waiting, self.triggers = stores.waiting, stores.triggers
         self.due, self.outputs = stores.due, stores.outputs
         self.advanced = []
-        self.signals = Signals(stores, JobCallback(self.advance))
+        self.trigger_jobs = TriggerJobs(site.jetstream, site.subjects)
+        self.signals = Signals(stores, JobCallback(self.advance), self.trigger_jobs)
 
     async def advance(self, _tenant, execution):
         """Record the execution whose job was published."""
@@ -149,9 +155,97 @@ async def test_an_ended_wait_is_removed_from_the_index(waiters):
     )
     await waiters.waiting.put("t", gone)
     assert await waiters.signals.emit("t", "paid", None) == 1
-    left = [each async for each in waiters.waiting.of_procedure("t", "paid")]
+    left = await waiters.waiting.get("t", await waiters.waiting.pointers("t", "paid"))
     assert left == [gone]
     assert waiters.advanced == [gone.execution_id]
+
+
+class TestDeliveryByAWorker:
+    """A stored trigger reaches every wait, even if its sender stops or dies."""
+
+    async def jobs(self, waiters):
+        """Return the jobs of triggers: those to be sent later, and those to be done now."""
+        subjects = waiters.site.subjects
+        counts = await subject_counts(waiters.site.jetstream, subjects.stream(JOBS))
+        later = sum(counts.get(name, 0) for name in counts if ".at.triggers." in name)
+        return later, counts.get(subjects.job("triggers"), 0)
+
+    async def test_a_complete_delivery_leaves_no_job(self, waiters):
+        """And without waits there is none at any time."""
+        jobs = waiters.site.subjects.stream(JOBS)
+        assert await waiters.signals.send("t", "paid", 1) == (0, False)
+        assert await waiters.site.taken(jobs) == 0
+        await waiters.wait("paid")
+        assert await waiters.signals.send("t", "paid", 1) == (1, False)
+        assert await self.jobs(waiters) == (0, 0)
+
+    async def test_what_takes_long_is_continued_by_a_worker(self, waiters, monkeypatch):
+        waits = [await waiters.wait("paid") for _ in range(10)]
+        monkeypatch.setattr(signals, "_SENDER_S", -1.0)
+        assert await waiters.signals.send("t", "paid", 1) == (0, True)
+        assert await self.jobs(waiters) == (0, 1)
+        sequence = await waiters.site.taken(waiters.site.subjects.stream(TRIGGERS))
+        for _ in range(2):
+            await waiters.signals.deliver_stored("t", sequence)
+            assert [len(await waiters.commands(waiting)) for waiting in waits] == [1] * 10
+
+    async def test_a_sender_that_dies_leaves_a_job(self, waiters, monkeypatch):
+        """At whichever wait it dies."""
+        waits = [await waiters.wait("paid") for _ in range(10)]
+        monkeypatch.setattr(signals, "_AT_ONCE", 1)
+        request, count = ExecutionLog.request, 0
+
+        async def die(*arguments):
+            nonlocal count
+            count += 1
+            if count == 5:
+                raise asyncio.CancelledError
+            return await request(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(ExecutionLog, "request", die)
+            with pytest.raises(asyncio.CancelledError):
+                await waiters.signals.send("t", "paid", 1)
+        assert await self.jobs(waiters) == (1, 0)
+        sequence = await waiters.site.taken(waiters.site.subjects.stream(TRIGGERS))
+        await waiters.signals.deliver_stored("t", sequence)
+        assert [len(await waiters.commands(waiting)) for waiting in waits] == [1] * 10
+
+    async def test_a_trigger_of_another_tenant_is_not_delivered(self, waiters):
+        waiting = await waiters.wait("paid")
+        trigger = await waiters.triggers.publish("u", "paid", 1)
+        await waiters.signals.deliver_stored("t", trigger.sequence)
+        await waiters.signals.deliver_stored("t", trigger.sequence + 1)
+        assert await waiters.commands(waiting) == []
+
+
+async def test_a_trigger_resolves_all_waits_of_an_execution_in_one_commit(waiters):
+    """Its log is read once, whatever their number; one that was resolved otherwise is left out."""
+    execution = new_execution_id()
+    names = [f"n{number}" for number in range(100)]
+    definition = Definition("w", {name: Node("await") for name in names})
+    await waiters.log.create("t", execution, StoredWorkflow(definition, 1), None)
+    started = ev.ExecutionStarted(ev.Started(execution, "running", NOW), NOW)
+    steps = [
+        event
+        for name in names
+        for event in (
+            ev.StepStarted(ev.StepBegun(name, "await", "running", 1, NOW), NOW),
+            ev.StepWaiting(ev.StepWait(name, "await", "waiting", wait="signal", attempt=1), NOW),
+        )
+    ]
+    await waiters.site.commit(execution, started, *steps)
+    for name in [*names, "other"]:
+        await waiters.waiting.put(
+            "t", Waiting(execution, name, "w", "W", "", NOW, triggers=["paid"])
+        )
+    before = await waiters.site.taken(waiters.site.events)
+    assert await waiters.signals.emit("t", "paid", 1) == 100
+    assert await waiters.site.taken(waiters.site.events) == before + 1
+    assert waiters.advanced == [execution]
+    assert len(await waiters.waiting.pointers("t", "paid")) == 100
+    state = (await waiters.log.load("t", execution)).state
+    assert all(state.steps[name].resolution for name in names)
 
 
 class TestLookBack:

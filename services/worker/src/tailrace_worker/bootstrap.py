@@ -9,7 +9,13 @@ from dramatiq.middleware import CurrentMessage, Middleware, MiddlewareError
 
 from tailrace_shared.commands.run_input import InvalidInputError
 from tailrace_shared.errors import InvalidIdError, StartupError, WorkflowNotFoundError
-from tailrace_shared.nats.jobs import ADVANCE_ACTOR, EXECUTIONS_QUEUE, START_SCHEDULED_ACTOR
+from tailrace_shared.nats.jobs import (
+    ADVANCE_ACTOR,
+    DELIVER_TRIGGER_ACTOR,
+    EXECUTIONS_QUEUE,
+    START_SCHEDULED_ACTOR,
+    TRIGGERS_QUEUE,
+)
 from tailrace_shared.process.settings_reader import read_settings, warn_of_service_links
 from tailrace_shared.process.telemetry import configure_logging
 from tailrace_shared.redact.credentials import redact_credentials
@@ -120,6 +126,9 @@ def declare_actors(broker: NatsBroker, engine: Engine) -> None:
     )
     # An execution may take days; its steps have timeouts.
     declare(actor_name=ADVANCE_ACTOR, time_limit=float("inf"))(engine.advance)
+    declare(actor_name=DELIVER_TRIGGER_ACTOR, queue_name=TRIGGERS_QUEUE, time_limit=float("inf"))(
+        engine.deliver_trigger
+    )
     declare(
         actor_name=START_SCHEDULED_ACTOR,
         max_retries=_MAX_START_RETRIES,

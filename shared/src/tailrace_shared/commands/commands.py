@@ -9,6 +9,7 @@ from tailrace_shared.commands.job_publisher import JobPublisher
 from tailrace_shared.commands.run_starter import RunStarter
 from tailrace_shared.commands.signals import Signals
 from tailrace_shared.commands.start_rate_limit import StartRateLimit
+from tailrace_shared.commands.trigger_jobs import TriggerJobs
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects
@@ -43,6 +44,6 @@ class Commands:
             jobs=jobs,
             starter=starter,
             executions=ExecutionCommands(stores, jobs),
-            signals=Signals(stores, jobs),
+            signals=Signals(stores, jobs, TriggerJobs(jetstream, subjects)),
             gate=ConcurrencyGate(stores, jobs),
         )

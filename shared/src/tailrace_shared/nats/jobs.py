@@ -15,6 +15,9 @@ import uuid_utils
 EXECUTIONS_QUEUE: Final = "executions"
 ADVANCE_ACTOR: Final = "advance"
 START_SCHEDULED_ACTOR: Final = "start_scheduled"
+TRIGGERS_QUEUE: Final = "triggers"
+"""The queue of triggers that are being delivered. Workers of version 0.2 do not consume it."""
+DELIVER_TRIGGER_ACTOR: Final = "deliver_trigger"
 RUN_INPUT: Final = "run_input"
 """The option that carries a scheduled run's input: Dramatiq logs arguments, but not options."""
 
@@ -49,6 +52,15 @@ def advance_job(tenant: str, execution: str, *, overtakes: bool = False) -> byte
             actor_name=ADVANCE_ACTOR,
             args=[tenant, execution],
             options=options,
+        )
+    )
+
+
+def deliver_trigger_job(tenant: str, sequence: int) -> bytes:
+    """Return the message that makes a worker deliver a stored trigger."""
+    return msgspec.json.encode(
+        JobMessage(
+            queue_name=TRIGGERS_QUEUE, actor_name=DELIVER_TRIGGER_ACTOR, args=[tenant, sequence]
         )
     )
 

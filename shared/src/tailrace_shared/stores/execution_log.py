@@ -40,7 +40,7 @@ _PAGE_COMMITS: Final = 64
 _PAGE_BYTES: Final = 256 * 1024
 _SUBJECTS_PER_READ: Final = 100
 
-Decide = Callable[[ExecutionState], CommandRequested | None]
+Decide = Callable[[ExecutionState], CommandRequested | Sequence[CommandRequested] | None]
 
 
 class Commit(NamedTuple):
@@ -368,8 +368,8 @@ class ExecutionLog:
 
         Args:
             decide: a function of :mod:`tailrace_shared.execution.commands`, bound to everything
-                but the state. It is called again on every newer state, and returns None if there
-                is nothing to record.
+                but the state. It is called again on every newer state, and returns one command,
+                several that do not depend on each other, or nothing to record.
             history: what the caller has read already; its state is updated in place.
 
         Raises:
@@ -380,7 +380,7 @@ class ExecutionLog:
         history = history or await self.load(tenant, execution)
         while True:
             try:
-                event = decide(history.state)
+                decided = decide(history.state)
             except IllegalCommandError:
                 # An acceptance is fenced. A refusal must not come from a replica that lags.
                 newest = await self.last_commit(tenant, execution)
@@ -388,22 +388,24 @@ class ExecutionLog:
                     raise
                 history = await self.read_on(tenant, execution, history, newest.sequence)
                 continue
-            if event is None:
+            events = [decided] if isinstance(decided, CommandRequested) else decided
+            if not events:
                 return history.state
             try:
                 # A worker applies the command later, so the status header stays as it is.
-                await self._append(tenant, history.state, event, expected=history.last_sequence)
+                await self._append(tenant, history.state, *events, expected=history.last_sequence)
             except WrongLastSequenceError as error:
                 history = await self.read_on(tenant, execution, history, error.last or 0)
                 continue
-            history.state.apply(event)
+            for event in events:
+                history.state.apply(event)
             return history.state
 
     async def _append(
-        self, tenant: str, state: ExecutionState, event: Event, *, expected: int
+        self, tenant: str, state: ExecutionState, *events: Event, expected: int
     ) -> None:
-        for payload in encode_commits([event]):
-            await append(
+        for payload in encode_commits(events):
+            expected = await append(
                 self._jetstream,
                 self._stream,
                 self._subjects.log(tenant, state.execution_id),

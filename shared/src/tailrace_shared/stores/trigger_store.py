@@ -93,6 +93,20 @@ class TriggerStore:
             raise UnavailableError(f"the trigger of {procedure} has expired already")
         return _trigger(message, procedure)
 
+    async def get(self, tenant: str, sequence: int) -> Trigger | None:
+        """Return a trigger of a tenant, or None if it has expired.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        message = await self._jetstream.get_newest(self._stream, {"seq": sequence})
+        procedure = (
+            None if message is None else self._subjects.procedure_of(message.subject, tenant)
+        )
+        if message is None or procedure is None:
+            return None
+        return _trigger(message, procedure)
+
     async def since(self, tenant: str, procedure: str, after: float) -> AsyncIterator[Trigger]:
         """Read the triggers of one procedure after a time (Unix seconds, by the clock of NATS).
 

@@ -124,6 +124,16 @@ class Engine:
             self._services.commands.starter.start(request), self._loop
         ).result()
 
+    def deliver_trigger(self, tenant: str, sequence: int) -> None:
+        """Deliver a stored trigger to all steps that wait for it.
+
+        Raises:
+            UnavailableError: NATS did not answer; the job should be tried again.
+        """
+        asyncio.run_coroutine_threadsafe(
+            self._services.commands.signals.deliver_stored(tenant, sequence), self._loop
+        ).result()
+
     @property
     def services(self) -> EngineServices:
         """The services that the engine's parts share; available once the engine has started."""

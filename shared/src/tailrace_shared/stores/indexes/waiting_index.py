@@ -9,7 +9,7 @@ Removed keys are purged, because reads would have to skip a marker for every wai
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -23,8 +23,6 @@ from tailrace_shared.subjects import Subjects, check_procedure
 
 MAX_INDEXED_BYTES: Final = 16 * 1024
 """Larger values are not stored in the index; the log has them."""
-
-_READ_AHEAD: Final = 100
 
 
 class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -74,6 +72,13 @@ class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
         return msgspec.structs.replace(self, input=seen["input"], context=context)
 
 
+class WaitId(NamedTuple):
+    """A wait's execution and node."""
+
+    execution: str
+    node: str
+
+
 class WaitingPage(NamedTuple):
     """A page of waits, newest executions first, and the cursor of the next page, or None."""
 
@@ -119,17 +124,24 @@ class WaitingIndex:
         entries = await self._bucket.read_all(f"{check_id(tenant, 'tenant')}.*.*")
         return [_decode(entry.value) for entry in entries]
 
-    async def of_procedure(self, tenant: str, procedure: str) -> AsyncIterator[Waiting]:
-        """Read the tenant's waits that a trigger of ``procedure`` may resolve.
+    async def pointers(self, tenant: str, procedure: str) -> list[WaitId]:
+        """Return the tenant's waits that a trigger of ``procedure`` may resolve, from the leader.
 
-        There may be any number, so they are read a hundred at a time.
+        Raises:
+            UnavailableError: NATS did not answer.
         """
         pattern = f"{check_id(tenant, 'tenant')}.{_token(procedure)}.*.*"
         pointers = await self._bucket.keys(pattern)
-        for start in range(0, len(pointers), _READ_AHEAD):
-            keys = [_entry_of(pointer) for pointer in pointers[start : start + _READ_AHEAD]]
-            for waiting in await self._get(keys):
-                yield waiting
+        return [WaitId(*pointer.split(".")[2:]) for pointer in pointers]
+
+    async def get(self, tenant: str, waits: Iterable[WaitId]) -> list[Waiting]:
+        """Return those of some waits that are in the index.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        tenant = check_id(tenant, "tenant")
+        return await self._get([f"{tenant}.{execution}.{node}" for execution, node in waits])
 
     async def page(self, tenant: str, *, limit: int, cursor: str | None = None) -> WaitingPage:
         """Return up to ``limit`` of the tenant's waits after ``cursor``, newest executions first.
@@ -169,11 +181,6 @@ def _pointers(tenant: str, waiting: Waiting) -> list[str]:
 def _token(procedure: str) -> str:
     # One token: "=" is valid in a key, but not in a procedure.
     return check_procedure(procedure).replace(".", "=")
-
-
-def _entry_of(pointer: str) -> str:
-    tenant, _procedure, execution, node = pointer.split(".")
-    return f"{tenant}.{execution}.{node}"
 
 
 def _suffix(key: str) -> str:

@@ -28,10 +28,16 @@ _CURSOR: Final = Parameter(
 )
 
 
-class Matched(msgspec.Struct):
-    """The number of steps that a trigger resumed."""
+class Matched(msgspec.Struct, omit_defaults=True):
+    """An accepted trigger.
+
+    Attributes:
+        matched: The number of steps that it has resumed so far.
+        continues: Whether a worker delivers it to further steps; absent if all have it.
+    """
 
     matched: int
+    continues: bool = False
 
 
 class WaitingList(msgspec.Struct):
@@ -60,7 +66,7 @@ class TriggerRoutes:
         answers={
             202: Answer(
                 Matched,
-                "The trigger is stored, and recorded in the logs of the waiting executions.",
+                "The trigger is stored. Every step that waits for it gets it.",
             )
         },
         body=dict[str, Any],
@@ -73,8 +79,8 @@ class TriggerRoutes:
         procedure = check_procedure(request.path_params["procedure"])
         key = idempotency_key_of(request)
         body = await read_object(request, self.settings.max_body_bytes, if_empty={})
-        matched = await self.signals.emit(tenant, procedure, body, key)
-        return json_response(Matched(matched), 202)
+        delivery = await self.signals.send(tenant, procedure, body, key)
+        return json_response(Matched(delivery.matched, delivery.continues), 202)
 
     @operation(
         "GET",
