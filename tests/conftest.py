@@ -51,6 +51,22 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("nats_nodes", nodes, ids=ids, indirect=True, scope="session")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``--nats-nodes 3``, leave out what runs on one server, or starts its own cluster.
+
+    A run with ``--nats-nodes 1`` covers these tests.
+    """
+    if config.getoption("--nats-nodes") != "3":
+        return
+    chosen, left_out = list[pytest.Item](), list[pytest.Item]()
+    for item in items:
+        callspec = getattr(item, "callspec", None)
+        is_clustered = callspec is not None and callspec.params.get("nats_nodes") == 3
+        (chosen if is_clustered else left_out).append(item)
+    items[:] = chosen
+    config.hook.pytest_deselected(items=left_out)
+
+
 def pytest_xdist_auto_num_workers() -> int:
     """Return one process more than there are cores: tests wait about as much as they compute."""
     return min(os.cpu_count() or 1, 7) + 1

@@ -64,6 +64,13 @@ class Proxy:
             writer.write(piece)
         self._held.clear()
 
+    async def cut(self) -> None:
+        """Close all connections. Clients may connect again."""
+        pumps = list(self._pumps)
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.gather(*pumps, return_exceptions=True)
+
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         server = await asyncio.open_connection(self._server.hostname, self._server.port)
         for pump in (self._to_server(reader, server[1]), self._to_client(server[0], writer)):

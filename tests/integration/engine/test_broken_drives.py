@@ -9,9 +9,10 @@ from harness.generators.workflows import definition
 from harness.models.log_conditions import of
 from harness.processes.installation import TENANT, Installation
 from tailrace_shared.commands.concurrency_gate import ConcurrencyGate
-from tailrace_shared.execution.events import Event, StepWaiting
+from tailrace_shared.execution.events import TERMINAL, Event, StepWaiting
 from tailrace_shared.process.settings_reader import read_settings
 from tailrace_shared.settings import WorkerSettings
+from tailrace_shared.stores.execution_log import Commit, ExecutionLog
 from tailrace_worker.engine.decide.scheduler import Scheduler
 from tailrace_worker.engine.engine import Engine
 from tailrace_worker.nodes.registry import load_registry
@@ -109,6 +110,31 @@ async def test_its_concurrency_slot_goes_to_the_next_in_the_queue(
     monkeypatch.setattr(ConcurrencyGate, "_has_ended", _never)
     await asyncio.to_thread(engine.advance, TENANT, following)
     assert (await site.state(following)).status == "running"
+
+
+async def test_a_drive_does_not_begin_on_a_lagging_replica(
+    site: Installation, engine: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    """A replica that lags shows a step as running whose execution has ended."""
+    execution = await site.begin({"x": {}})
+    await asyncio.to_thread(engine.advance, TENANT, execution)
+    commits = await site.commits(execution)
+    assert isinstance(commits[-1].events()[-1], TERMINAL)
+    engine.services.is_replicated = True
+    read, reads = ExecutionLog.read, list[int]()
+
+    async def lagging(
+        self: ExecutionLog, tenant: str, execution: str, from_sequence: int = 1
+    ) -> AsyncIterator[Commit]:
+        reads.append(from_sequence)
+        async for commit in read(self, tenant, execution, from_sequence):
+            if len(reads) > 1 or commit.sequence < commits[-1].sequence:
+                yield commit
+
+    monkeypatch.setattr(ExecutionLog, "read", lagging)
+    await asyncio.to_thread(engine.advance, TENANT, execution)
+    assert len(reads) > 1
+    assert await site.commits(execution) == commits
 
 
 async def _never(*_: object) -> bool:

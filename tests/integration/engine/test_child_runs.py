@@ -10,7 +10,7 @@ from harness.campaigns.campaign import campaign
 from harness.generators.workflows import definition
 from harness.models.log_conditions import of, running, waiting
 from harness.models.log_invariants import violations
-from harness.nats.server import NatsServer
+from harness.nats.deployment import NatsDeployment
 from harness.processes.installation import Installation
 from tailrace_shared.execution.events import (
     CommandRequested,
@@ -195,10 +195,10 @@ async def test_a_child_run_that_takes_too_long_is_cancelled(site: Installation, 
 
 
 async def test_a_late_child_run_is_cancelled_once_although_its_parents_worker_dies_meanwhile(
-    nats_server: NatsServer, tmp_path: Path
+    isolated_nats: NatsDeployment, tmp_path: Path
 ):
     """After the request to cancel it, and before the log says that the step's time is over."""
-    async with campaign(nats_server, tmp_path, seed=1) as fight:
+    async with campaign(isolated_nats, tmp_path, seed=1) as fight:
         site, worker = fight.site, fight.worker()
         nap = {"x": {"type": "delay", "with": {"duration": "1h"}}}
         await fight.store(definition(nap, id="sleeper"))

@@ -8,6 +8,7 @@ from typing import Any
 
 from harness.generators.workflows import definition
 from harness.nats.server import NatsServer
+from harness.nats.tcp_proxy import Proxy
 from harness.processes.installation import TENANT, Installation
 from harness.processes.service import Service
 from tailrace_shared.errors import WrongLastSequenceError
@@ -21,6 +22,9 @@ from tailrace_shared.execution.events import (
 )
 from tailrace_shared.execution.state import ExecutionState, fold
 from tailrace_shared.nats.fenced_append import append
+from tailrace_shared.nats.jetstream import subject_counts
+from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE
+from tailrace_shared.nats.topology import EVENTS, JOBS
 from tailrace_shared.workflow.definition import Definition
 from tailrace_worker.engine.decide.outcomes import completed
 from tailrace_worker.engine.decide.plan import Plan
@@ -235,6 +239,37 @@ async def test_executions_survive_a_killed_and_restarted_nats(
         assert set(completions(events).values()) == {1}
 
 
+async def test_a_worker_that_reconnects_keeps_its_running_steps(site: Installation, tmp_path: Path):
+    """Another worker gets a job of the execution meanwhile, and asks a second time."""
+    async with Proxy(site.nats.url) as proxy:
+        environment = {
+            **site.environment,
+            "NATS_URL": proxy.url,
+            **{f"TAILRACE_{key.upper()}": value for key, value in NODES.items()},
+            "TAILRACE_ACK_WAIT": "30s",
+        }
+        service = Service("tailrace_worker", environment, tmp_path / "reconnecting.log")
+        # The proxy runs on this loop.
+        await asyncio.to_thread(service.start)
+        try:
+            execution = await site.start(await site.store(chain(tmp_path, 1, 0.0, held="n0")))
+            await asyncio.to_thread(wait_until_begun, tmp_path, "n0")
+            await asyncio.to_thread(site.worker, **NODES)
+            await proxy.cut()
+            await site.enqueue(execution)
+            # The other worker sets a watch when it finds that the execution is driven.
+            watches = (site.subjects.stream(JOBS), site.subjects.delayed(EXECUTIONS_QUEUE))
+            async with asyncio.timeout(60):
+                while not await subject_counts(site.jetstream, *watches):  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            (tmp_path / "go").touch()
+            events = await site.finished(execution)
+        finally:
+            service.kill()
+    assert not [event for event in events if isinstance(event, StepRetrying)]
+    assert set(effects(tmp_path).values()) == {1}
+
+
 async def test_a_log_that_is_purged_under_its_worker_is_let_go(site: Installation, tmp_path: Path):
     """Nothing is written to an execution whose history is gone; the worker goes on with others."""
     worker = site.worker(**NODES)
@@ -242,7 +277,7 @@ async def test_a_log_that_is_purged_under_its_worker_is_let_go(site: Installatio
     execution = await site.start(stored)
     await asyncio.to_thread(wait_until_begun, tmp_path, "n0")
     subject = site.subjects.log(TENANT, execution)
-    await site.jetstream.api("STREAM.PURGE.EVENTS", {"filter": subject})
+    await site.jetstream.api(f"STREAM.PURGE.{site.subjects.stream(EVENTS)}", {"filter": subject})
     (tmp_path / "go").touch()
     other = await site.start(await site.store(chain(tmp_path, 2, 0.0)))
     await site.finished(other)

@@ -16,7 +16,7 @@ import pytest
 from harness.campaigns.campaign import Campaign, campaign
 from harness.generators.random_workflows import checked
 from harness.models.log_invariants import Record
-from harness.nats.server import NatsServer
+from harness.nats.deployment import NatsDeployment
 from harness.processes.installation import TENANT
 from tailrace_shared.commands.execution_commands import Caller, Decision
 from tailrace_shared.errors import IllegalCommandError
@@ -48,9 +48,9 @@ class Aim:
 
 
 @pytest.fixture
-async def arena(nats_server: NatsServer, tmp_path: Path) -> AsyncIterator[Campaign]:
+async def arena(isolated_nats: NatsDeployment, tmp_path: Path) -> AsyncIterator[Campaign]:
     """A campaign with two workers, to each of which a job may go."""
-    async with campaign(nats_server, tmp_path, seed=2) as opened:
+    async with campaign(isolated_nats, tmp_path, seed=2) as opened:
         opened.worker()
         opened.worker()
         yield opened

@@ -21,6 +21,7 @@ import structlog
 
 from tailrace_shared.commands.job_publisher import JobPublisher
 from tailrace_shared.errors import JetStreamError, UnavailableError
+from tailrace_shared.process.log_throttle import LogThrottle
 from tailrace_shared.stores.indexes.due_index import NOW
 from tailrace_shared.stores.stores import Stores
 from tailrace_worker.engine.fairness.fair_share import FairShare
@@ -48,6 +49,7 @@ class TenantQueues:
         self._jobs = jobs
         self._tenants: set[str] = set()
         self._lock = asyncio.Lock()
+        self._outage_log = LogThrottle()
         self._admitting: set[asyncio.Task[bool]] = set()
 
     def has_queue(self, tenant: str) -> bool:
@@ -114,14 +116,16 @@ class TenantQueues:
             async for entry, _written_at in self._leases.scan(_key("*")):
                 self._tenants.add(entry.key.rpartition(".")[2])
         except (UnavailableError, JetStreamError) as error:
-            _log.warning("tenant queue: refresh failed", error=str(error))
+            if self._outage_log.is_due():
+                _log.warning("tenant queue: refresh failed", error=str(error))
 
     async def _admit(self, tenant: str) -> bool:
         try:
             async with self._lock:
                 return await self._admit_next(tenant)
         except (UnavailableError, JetStreamError) as error:
-            _log.warning("tenant queue: dispatch failed", tenant=tenant, error=str(error))
+            if self._outage_log.is_due():
+                _log.warning("tenant queue: dispatch failed", tenant=tenant, error=str(error))
             return False
 
     async def _admit_next(self, tenant: str) -> bool:

@@ -11,6 +11,7 @@ import structlog
 from tailrace_shared.errors import JetStreamError, UnavailableError
 from tailrace_shared.estimation import RunDelta
 from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.process.log_throttle import LogThrottle
 from tailrace_shared.stores.stats_store import StatsStore
 
 _INTERVAL_S: Final = 1.0
@@ -42,6 +43,7 @@ class Statistics:
         self._large: defaultdict[_Key, list[ExecutionState]] = defaultdict(list)
         self._nodes = 0
         self._dropped = 0
+        self._outage_log = LogThrottle()
 
     def note(self, tenant: str, state: ExecutionState) -> None:
         """Add a run that has ended; takes microseconds for each of its steps."""
@@ -98,7 +100,8 @@ class Statistics:
             try:
                 await self._store.add(*key, delta)
             except (UnavailableError, JetStreamError) as error:
-                _log.info("statistics: write failed", workflow=key[1], error=str(error))
+                if self._outage_log.is_due():
+                    _log.info("statistics: write failed", workflow=key[1], error=str(error))
                 self._put_back(key, delta)
             except msgspec.MsgspecError as error:
                 # One unreadable record must not stop the writes of all others.
