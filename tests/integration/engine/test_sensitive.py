@@ -152,7 +152,7 @@ class Pages:
         self.seen[f"{path} {len(self.seen)}"] = text
 
     def leaks(self) -> list[tuple[str, str]]:
-        """Return where which of what is hidden is shown."""
+        """Return the places that show a sensitive value, with that value."""
         return [(page, word) for page, text in self.seen.items() for word in HIDDEN if word in text]
 
 

@@ -20,7 +20,7 @@ def result(sequence, at="2024-01-15T10:30:00.000Z"):
 
 
 async def test_the_last_result_wins(index):
-    """In any order of writes."""
+    """The order of writes does not matter."""
     for sequence in (5, 9, 7):
         await index.put("t", "a", result(sequence))
     await index.put("t", "b", result(6))

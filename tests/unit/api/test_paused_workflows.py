@@ -37,7 +37,7 @@ def listed(state: State) -> dict[str, Any]:
 
 
 def take(state: State, story_commit: StoryCommit) -> None:
-    """Let a state take a commit."""
+    """Apply a commit to a state."""
     encode_commit(PAUSED_WORKFLOWS, "1", story_commit.context, 1, story_commit.payload, state.show)
 
 
@@ -159,7 +159,7 @@ def test_an_ended_execution_has_no_waits(end: ev.Event) -> None:
 
 
 def test_the_list_is_what_has_been_shown() -> None:
-    """After every commit: the waits neither resumed nor cancelled, newest first."""
+    """After every commit it has the waits that are neither resumed nor cancelled, newest first."""
     state = PAUSED_WORKFLOWS.begin(NOTHING)
     expected: dict[tuple[str, str], Any] = {}
     for story_commit in STORY:
