@@ -45,7 +45,7 @@ def post(
 
 
 async def _go_on(client: Client, tenant: str, execution: str) -> HandWrittenLog:
-    """Be the worker of a run that the API has created."""
+    """Act as the worker of a run that the API has created."""
     log = HandWrittenLog(client, tenant, execution)
     last = await JetStream(client).get("EVENTS", {"last_by_subj": f"tr.log.{tenant}.{execution}"})
     assert last is not None

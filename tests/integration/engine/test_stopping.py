@@ -1,4 +1,4 @@
-"""How a worker learns that it is to end."""
+"""The stop of a worker by a signal."""
 
 import os
 import signal

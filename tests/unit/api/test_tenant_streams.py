@@ -114,7 +114,7 @@ def test_a_tenant_without_a_log_begins_where_all_logs_end() -> None:
 
 
 def test_a_tenant_without_a_log_has_a_snapshot_while_others_write() -> None:
-    """Where their logs end meanwhile is no commit of its own."""
+    """The end of their logs is not one of its own commits."""
 
     async def scenario(site: MemoryHub) -> None:
         view = View(Pipelines(frozenset({"a"})), LogFilter("t"))

@@ -7,7 +7,7 @@ from tailrace_worker.engine.fairness.fair_share import FairShare
 
 
 def filled(share, *tenants):
-    """Let tenants in by turns for as long as any gets in; return what each has."""
+    """Admit tenants in turn until none is admitted; return the slots of each."""
     has = dict.fromkeys(tenants, 0)
     while admitted := [tenant for tenant in tenants if share.admits(tenant)]:
         for tenant in admitted:

@@ -1,4 +1,4 @@
-"""How far a map has come, and what it does next."""
+"""The progress of a map, and its next items."""
 
 import random
 

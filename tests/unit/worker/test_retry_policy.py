@@ -1,4 +1,4 @@
-"""How long a failed attempt waits for the next."""
+"""The delay between a failed attempt and the next one."""
 
 import pytest
 from hypothesis import given

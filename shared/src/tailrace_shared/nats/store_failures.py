@@ -1,4 +1,4 @@
-"""What this process knows of publishes that JetStream did not store.
+"""Record publishes of this process that JetStream did not store.
 
 A disk that is full shows in different ways. A cluster refuses a publish with one of several error
 codes. A single server does not answer it, while it answers all other requests, and a stream that
@@ -26,7 +26,7 @@ CANNOT_STORE: Final = frozenset(
         STORE_FAILED,
     }
 )
-"""Error codes that mean: JetStream cannot store messages now, whatever they are."""
+"""Error codes of a JetStream that cannot store any message now."""
 
 
 def is_limit(code: int, description: str) -> bool:

@@ -18,12 +18,12 @@ from tailrace.local.console import Console
 from tailrace.local.ports import LOOPBACK
 
 CANNOT_STORE: Final = "NATS cannot store"
-"""What the reason of an API begins with that is not ready because NATS cannot store."""
+"""The beginning of the reason that an API gives while NATS cannot store."""
 
 _INTERVAL_S: Final = 2.0
 _PROBE_TIMEOUT_S: Final = 5.0
 _BETWEEN_RESTARTS_S: Final = 30.0
-# Enough for NATS to go on for a while.
+# Enough space for NATS to continue for a while.
 _NEEDED_BYTES: Final = 1024 * 1024
 
 
