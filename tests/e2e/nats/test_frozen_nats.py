@@ -23,7 +23,7 @@ NOTICED_S: Final = 10.0
 async def test_services_on_a_frozen_server_are_not_ready(
     nats_server: NatsServer, services: OpenServices
 ) -> None:
-    """Both say so within ten seconds, and are ready again with the server."""
+    """Both become unready within ten seconds, and are ready again with the server."""
     async with services(nats_server.url) as both:
         await both.start()
         await both.store_workflow()
