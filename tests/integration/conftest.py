@@ -5,10 +5,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from harness.nats.deployment import NatsDeployment
-from harness.nats.site import Site
+from harness.nats.site import Site, create_streams, delete_streams
 from tailrace_shared.ids import new_token
 from tailrace_shared.nats.jetstream import JetStream, connect
-from tailrace_shared.nats.provision import ensure
 from tailrace_shared.nats.topology import topology
 from tailrace_shared.settings import CommonSettings
 from tailrace_shared.subjects import Subjects
@@ -30,8 +29,7 @@ async def site(site_settings: CommonSettings) -> AsyncIterator[Site]:
     client = await connect(site_settings, "test")
     jetstream = JetStream(client)
     specs = topology(site_settings)
-    await ensure(jetstream, specs)
+    await create_streams(jetstream, specs)
     yield Site(site_settings, client, jetstream, Subjects(site_settings.prefix))
-    for spec in specs:
-        await jetstream.api(f"STREAM.DELETE.{spec.name}")
+    await delete_streams(jetstream, specs)
     await client.close()

@@ -1,17 +1,39 @@
 """The streams and buckets of one test, under its own subject prefix on the shared NATS."""
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nats.aio.client import Client
 
+from tailrace_shared.errors import JetStreamError
 from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.execution.events import Event
 from tailrace_shared.nats.fenced_append import append
-from tailrace_shared.nats.jetstream import JetStream
-from tailrace_shared.nats.topology import EVENTS
+from tailrace_shared.nats.jetstream import STREAM_NOT_FOUND, JetStream
+from tailrace_shared.nats.provision import ensure
+from tailrace_shared.nats.topology import EVENTS, StreamSpec
 from tailrace_shared.settings import CommonSettings
 from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.subjects import Subjects
+
+
+async def create_streams(jetstream: JetStream, specs: Sequence[StreamSpec]) -> None:
+    """Create the streams and buckets of an installation, all at once: a cluster takes its time."""
+    await asyncio.gather(*(ensure(jetstream, [spec]) for spec in specs))
+
+
+async def delete_streams(jetstream: JetStream, specs: Sequence[StreamSpec]) -> None:
+    """Delete the streams and buckets of an installation, except those that its test deleted."""
+
+    async def delete(spec: StreamSpec) -> None:
+        try:
+            await jetstream.api(f"STREAM.DELETE.{spec.name}")
+        except JetStreamError as error:
+            if error.code != STREAM_NOT_FOUND:
+                raise
+
+    await asyncio.gather(*map(delete, specs))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from nats.aio.msg import Msg
 from harness.generators.workflows import definition
 from harness.nats.cluster import NatsCluster
 from harness.nats.deployment import NatsDeployment
+from harness.nats.site import create_streams, delete_streams
 from harness.processes.service import Service
 from tailrace_shared.commands.commands import Commands
 from tailrace_shared.errors import UnavailableError
@@ -22,7 +23,6 @@ from tailrace_shared.ids import new_execution_id, new_token
 from tailrace_shared.nats.fenced_append import append
 from tailrace_shared.nats.jetstream import JetStream, connect
 from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE, advance_job
-from tailrace_shared.nats.provision import ensure
 from tailrace_shared.nats.topology import EVENTS, WAITING, topology
 from tailrace_shared.settings import CommonSettings, WorkerSettings
 from tailrace_shared.stores.execution_log import Commit
@@ -244,11 +244,10 @@ async def installation(nats: NatsDeployment, folder: Path) -> AsyncIterator[Inst
     opened = Installation(JetStream(client), nats, settings, folder)
     specs = topology(settings)
     try:
-        await ensure(opened.jetstream, specs)
+        await create_streams(opened.jetstream, specs)
         yield opened
     finally:
         opened.kill_services()
         if is_shared:
-            for spec in specs:
-                await opened.jetstream.api(f"STREAM.DELETE.{spec.name}")
+            await delete_streams(opened.jetstream, specs)
         await client.close()

@@ -27,6 +27,7 @@ from tailrace_shared.execution.events import (
 from tailrace_shared.execution.state import fold
 from tailrace_shared.execution.timestamps import parse_timestamp
 from tailrace_shared.nats.jetstream import subject_counts
+from tailrace_shared.nats.topology import EVENTS, JOBS
 from tailrace_shared.workflow.definition import Definition
 from tailrace_worker.engine.services.actor_job import ActorJob, message_for
 
@@ -401,7 +402,10 @@ async def test_a_worker_that_dies_after_it_answered_that_it_runs_the_attempt_is_
     ((_, _, _, pid, _),) = await noted(tmp_path, "began")
     message = message_for(site.subjects, ActorJob(TENANT, execution, "a", "actor.gated", 1))
     # As if the first message had come to the other worker again, and been acknowledged there.
-    await site.jetstream.api("STREAM.PURGE.JOBS", {"filter": site.subjects.job("node.actor.gated")})
+    await site.jetstream.api(
+        f"STREAM.PURGE.{site.subjects.stream(JOBS)}",
+        {"filter": site.subjects.job("node.actor.gated")},
+    )
     await site.jetstream.publish(message.subject, message.payload)
     await queue_is_empty(site, "node.actor.gated")
     at(pid, workers).kill()
@@ -418,7 +422,7 @@ async def test_a_log_that_is_purged_under_an_attempt_is_let_go(site: Installatio
     execution = await site.start(await site.store(workflow))
     await noted(tmp_path, "began")
     subject = site.subjects.log(TENANT, execution)
-    await site.jetstream.api("STREAM.PURGE.EVENTS", {"filter": subject})
+    await site.jetstream.api(f"STREAM.PURGE.{site.subjects.stream(EVENTS)}", {"filter": subject})
     (tmp_path / "gate").touch()
     await queue_is_empty(site, "node.actor.gated")
     assert fold(await site.finished(await site.start(await site.store(workflow)))).is_terminal
@@ -475,8 +479,8 @@ async def queue_is_empty(site: Installation, queue: str) -> None:
 async def queue_has(site: Installation, queue: str, count: int) -> None:
     """Poll until a queue has so many messages; there is no event for it."""
     async with asyncio.timeout(60):
-        subject = site.subjects.job(queue)
-        while (await subject_counts(site.jetstream, "JOBS", subject)).get(subject, 0) != count:  # noqa: ASYNC110
+        stream, subject = site.subjects.stream(JOBS), site.subjects.job(queue)
+        while (await subject_counts(site.jetstream, stream, subject)).get(subject, 0) != count:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 

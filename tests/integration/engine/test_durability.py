@@ -201,7 +201,7 @@ async def test_of_two_writers_one_wins_each_append_and_the_log_stays_legal(site:
             try:
                 await append(
                     site.jetstream,
-                    "EVENTS",
+                    site.subjects.stream(EVENTS),
                     site.subjects.log(TENANT, execution),
                     payload,
                     expected=history.last_sequence,
@@ -382,7 +382,9 @@ async def test_an_execution_whose_first_commits_have_expired_is_let_go(
     # Another worker has nothing of it in memory.
     began_it.kill()
     (first, *_rest) = await site.commits(execution)
-    await site.jetstream.api("STREAM.MSG.DELETE.EVENTS", {"seq": first.sequence})
+    await site.jetstream.api(
+        f"STREAM.MSG.DELETE.{site.subjects.stream(EVENTS)}", {"seq": first.sequence}
+    )
     worker = site.worker(**NODES)
     await site.enqueue(execution)
     other = await site.start(await site.store(chain(tmp_path, 1, 0.1)))

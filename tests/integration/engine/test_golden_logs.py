@@ -32,6 +32,7 @@ from tailrace_shared.execution.state import awaits_signal, fold
 from tailrace_shared.ids import new_execution_id
 from tailrace_shared.nats.fenced_append import VERSION, append
 from tailrace_shared.nats.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE
+from tailrace_shared.nats.topology import EVENTS
 
 GOLDEN: Final = list(golden_logs())
 NEWEST: Final = GOLDEN[-1].release
@@ -155,7 +156,7 @@ async def plant(site: Installation, prefix: Record) -> str:
     for commit in prefix.commits:
         last = await append(
             site.jetstream,
-            "EVENTS",
+            site.subjects.stream(EVENTS),
             site.subjects.log(TENANT, execution),
             transplanted(commit, execution, version),
             expected=last,
@@ -197,7 +198,7 @@ async def test_a_commit_of_a_newer_release_is_refused_and_left_alone(site: Insta
     await site.until(other, lambda events: len(events) > 1)
     assert worker.stop() == 0
     newest = await site.jetstream.get_newest(
-        "EVENTS", {"last_by_subj": site.subjects.log(TENANT, execution)}
+        site.subjects.stream(EVENTS), {"last_by_subj": site.subjects.log(TENANT, execution)}
     )
     assert newest is not None
     assert b"teleported" in newest.data

@@ -9,6 +9,7 @@ from harness.models.log_conditions import begun, types_of
 from harness.processes.installation import TENANT, Installation
 from tailrace_shared.execution.events import TERMINAL, Event, ExecutionStarted
 from tailrace_shared.execution.state import fold
+from tailrace_shared.nats.topology import CONCURRENCY, EVENTS
 
 NODES = {"nodes": "feature_functions"}
 
@@ -91,7 +92,9 @@ async def test_a_new_run_beyond_the_limit_may_be_cancelled(site: Installation, t
 async def idle_gate(site: Installation) -> None:
     """Wait until no execution holds a place."""
     async with asyncio.timeout(60):
-        while (await site.jetstream.api("STREAM.INFO.KV_concurrency"))["state"]["messages"]:
+        while (await site.jetstream.api(f"STREAM.INFO.KV_{site.subjects.stream(CONCURRENCY)}"))[
+            "state"
+        ]["messages"]:
             pass
 
 
@@ -215,7 +218,7 @@ async def test_a_rerun_that_cannot_start_leaves_its_place_to_the_next(
     last = await site.start(stored, "now")
     await in_line(site, 2)
     subject = site.subjects.log(TENANT, original)
-    await site.jetstream.api("STREAM.PURGE.EVENTS", {"filter": subject})
+    await site.jetstream.api(f"STREAM.PURGE.{site.subjects.stream(EVENTS)}", {"filter": subject})
     (tmp_path / "later").touch()
     assert fold(await site.finished(again.execution_id)).status == "failed"
     assert fold(await site.finished(last)).status == "completed"

@@ -164,8 +164,8 @@ async def test_a_stream_of_version_0_2_keeps_its_epoch(site):
 
 
 async def test_what_the_server_cannot_do_is_a_startup_error(site):
-    """Three copies need three servers."""
-    spec = StreamSpec(name=f"{site.settings.prefix}-x", subjects=["x"], num_replicas=3)
+    """Five copies need five servers."""
+    spec = StreamSpec(name=f"{site.settings.prefix}-x", subjects=["x"], num_replicas=5)
     with pytest.raises(TopologyMismatchError, match="cannot create stream"):
         await ensure(site.jetstream, [spec])
 
