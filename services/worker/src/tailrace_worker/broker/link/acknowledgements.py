@@ -11,6 +11,7 @@ run.
 """
 
 import asyncio
+import time
 from typing import Final
 
 import nats.errors
@@ -25,6 +26,8 @@ _HEARTBEATS: Final = 3
 _CONFIRM_INTERVAL_S: Final = 0.05
 #: Finished messages to remember, against redelivery by a server that lost their acks.
 _MAX_FINISHED: Final = 50_000
+#: Beyond the ack wait: how long to remember them. A server that crashes loses only recent acks.
+_REMEMBER_S: Final = 120.0
 
 
 class Acknowledgements:
@@ -42,7 +45,8 @@ class Acknowledgements:
         self._link = link
         self._ack_wait = ack_wait
         self._held: dict[Identity, Delivery] = {}
-        self._finished: dict[Identity, None] = {}
+        # Oldest first, with the time of the end by the monotonic clock.
+        self._finished: dict[Identity, float] = {}
         self._unconfirmed: dict[str, None] = {}
         self._confirming: asyncio.Task[None] | None = None
         self.set_aside = 0
@@ -71,7 +75,7 @@ class Acknowledgements:
     def finish(self, delivery: Delivery) -> None:
         """Acknowledge a message: it leaves the queue."""
         held = self._held.pop(delivery.identity, delivery)
-        self._finished[held.identity] = None
+        self._finished[held.identity] = time.monotonic()
         if len(self._finished) > _MAX_FINISHED:
             del self._finished[next(iter(self._finished))]
         self._acknowledge(held.reply)
@@ -112,6 +116,15 @@ class Acknowledgements:
         while True:
             await asyncio.sleep(self._ack_wait / _HEARTBEATS)
             self._send_heartbeats()
+            self._forget_finished()
+
+    def _forget_finished(self) -> None:
+        latest = time.monotonic() - self._ack_wait - _REMEMBER_S
+        while self._finished:
+            oldest = next(iter(self._finished))
+            if self._finished[oldest] > latest:
+                return
+            del self._finished[oldest]
 
     def _send_heartbeats(self) -> None:
         for delivery in self._held.values():
