@@ -89,20 +89,39 @@ async def test_any_number_may_wait_for_one_procedure(index):
     assert len(await of_procedure(index, "t", "paid")) == 1300
 
 
-async def test_pages_follow_each_other_newest_execution_first(index):
+async def pages(index, limit, cursor=None):
+    """Return the waits on all pages, in order."""
+    seen = []
+    while True:
+        page = await index.page("t", limit=limit, cursor=cursor)
+        assert len(page.waiting) <= limit
+        seen += [(each.execution_id, each.node_id) for each in page.waiting]
+        if (cursor := page.cursor) is None:
+            return seen
+
+
+@pytest.mark.parametrize("limit", [1, 5, 24, 25])
+async def test_pages_follow_each_other_newest_wait_first(index, limit):
+    """Also of a tenant whose waits lie behind many of another."""
     executions = [new_execution_id() for _ in range(12)]
     for execution in executions:
         await index.put("t", waiting(execution, "a", "paid"))
         await index.put("t", waiting(execution, "b", "paid"))
-    await index.put("u", waiting(executions[0], "a", "paid"))
-    seen, cursor = [], None
-    while True:
-        page = await index.page("t", limit=5, cursor=cursor)
-        seen += [(each.execution_id, each.node_id) for each in page.waiting]
-        if (cursor := page.cursor) is None:
-            break
-    wanted = [(execution, node) for execution in executions for node in "ab"]
-    assert seen == sorted(wanted, reverse=True)
+    wanted = [(execution, node) for execution in reversed(executions) for node in "ba"]
+    assert await pages(index, limit) == wanted
+    for number in range(150):
+        await index.put("u", waiting(f"e{number}", "a", "paid", "sent"))
+    assert await pages(index, limit) == wanted
+
+
+async def test_a_cursor_of_an_older_version_continues(index):
+    """It is a wait; if that has ended, the list must be read again."""
+    for node in "abc":
+        await index.put("t", waiting("e", node))
+    assert await pages(index, 5, cursor="e.b") == [("e", "a")]
+    for cursor in ("e.x", "e", "w"):
+        with pytest.raises(InvalidIdError, match="begin again"):
+            await index.page("t", limit=5, cursor=cursor)
 
 
 @pytest.mark.parametrize("text", ["", "*", ">", "a b", ".a", "a..b", "a" * 129])

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 from tailrace_shared.errors import UnavailableError, WrongLastSequenceError
 from tailrace_shared.nats.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE, JetStream, StoredMessage
+from tailrace_shared.nats.read_backwards import read_backwards
 
 _OPERATION: Final = "KV-Operation"
 _KEYS_PER_READ: Final = 1000  # the server's limit is 1,024 subjects
@@ -101,6 +102,29 @@ class Bucket:
         async for message in self._jetstream.read(self._stream, self._prefix + pattern, 1):
             if entry := self._entry(message):
                 yield entry, message.time
+
+    async def newest_first(
+        self, pattern: str, limit: int, before: int | None = None
+    ) -> list[BucketEntry]:
+        """Return the values of keys that match a pattern, the one written last first.
+
+        Args:
+            pattern: subject wildcards. Matching them costs the server a little for every key.
+            limit: the maximum number of values.
+            before: only values that were written before this revision.
+
+        Raises:
+            UnavailableError: NATS did not answer, or no up-to-date replica did.
+        """
+        messages = await read_backwards(
+            self._jetstream,
+            self._stream,
+            self._prefix + pattern,
+            limit,
+            before=before,
+            window=4 * limit,
+        )
+        return [entry for message in messages if (entry := self._entry(message))]
 
     async def get_revision(self, key: str, revision: int) -> BucketEntry | None:
         if revision < 1:

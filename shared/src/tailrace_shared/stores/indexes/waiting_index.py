@@ -14,8 +14,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from tailrace_shared.errors import InvalidIdError
 from tailrace_shared.ids import check_id
-from tailrace_shared.nats.bucket import Bucket
+from tailrace_shared.nats.bucket import Bucket, BucketEntry
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.topology import WAITING
 from tailrace_shared.redact.masking import MASK, mask_value
@@ -23,6 +24,12 @@ from tailrace_shared.subjects import Subjects, check_procedure
 
 MAX_INDEXED_BYTES: Final = 16 * 1024
 """Larger values are not stored in the index; the log has them."""
+
+_UNFILTERED: Final = 4
+# A cursor is this letter and the revision of the last wait of the page.
+_CURSOR: Final = "w"
+# A wait is an execution and a node.
+_WAIT_PARTS: Final = 2
 
 
 class Waiting(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -80,7 +87,7 @@ class WaitId(NamedTuple):
 
 
 class WaitingPage(NamedTuple):
-    """A page of waits, newest executions first, and the cursor of the next page, or None."""
+    """A page of waits, newest first, and the cursor of the next page, or None."""
 
     waiting: list[Waiting]
     cursor: str | None
@@ -144,20 +151,42 @@ class WaitingIndex:
         return await self._get([f"{tenant}.{execution}.{node}" for execution, node in waits])
 
     async def page(self, tenant: str, *, limit: int, cursor: str | None = None) -> WaitingPage:
-        """Return up to ``limit`` of the tenant's waits after ``cursor``, newest executions first.
+        """Return up to ``limit`` of the tenant's waits, those that were registered last first.
 
-        A page may be shorter, and still have a cursor, if waits have ended meanwhile.
+        Raises:
+            InvalidIdError: the tenant or the cursor is invalid.
+            UnavailableError: NATS did not answer.
         """
         tenant = check_id(tenant, "tenant")
-        suffixes = sorted(
-            (_suffix(key) for key in await self._bucket.keys(f"{tenant}.*.*")), reverse=True
-        )
-        if cursor is not None:
-            suffixes = [suffix for suffix in suffixes if suffix < cursor]
-        some = suffixes[:limit]
-        found = await self._get([f"{tenant}.{suffix}" for suffix in some])
-        found.sort(key=lambda waiting: f"{waiting.execution_id}.{waiting.node_id}", reverse=True)
-        return WaitingPage(found, some[-1] if len(suffixes) > limit else None)
+        before = None if cursor is None else await self._revision(tenant, cursor)
+        found = await self._newest_first(tenant, limit + 1, before)
+        waiting = [_decode(entry.value) for entry in found[:limit]]
+        more = len(found) > limit
+        return WaitingPage(waiting, f"{_CURSOR}{found[limit - 1].revision}" if more else None)
+
+    async def _newest_first(self, tenant: str, limit: int, before: int | None) -> list[BucketEntry]:
+        # A wait has an entry and some pointers. The newest of all tenants are found at once; a
+        # wildcard is matched with every key.
+        newest = await self._bucket.newest_first(">", _UNFILTERED * limit, before)
+        found = [entry for entry in newest if _is_entry_of(tenant, entry.key)]
+        if len(found) >= limit or len(newest) < _UNFILTERED * limit:
+            return found[:limit]
+        rest, before = limit - len(found), newest[-1].revision
+        return found + await self._bucket.newest_first(f"{tenant}.*.*", rest, before)
+
+    async def _revision(self, tenant: str, cursor: str) -> int:
+        if cursor.startswith(_CURSOR) and cursor[1:].isascii() and cursor[1:].isdecimal():
+            return int(cursor[1:])
+        # Before 0.3 a cursor was the last wait of the page.
+        parts = [check_id(part, "cursor") for part in cursor.split(".")]
+        entry = None
+        if len(parts) == _WAIT_PARTS:
+            entry = await self._bucket.get_newest(f"{tenant}.{cursor}")
+        if entry is None:
+            raise InvalidIdError(
+                f"cursor: {cursor[:80]!r} is not in this list any more; begin again without one"
+            )
+        return entry.revision
 
     async def _get(self, keys: list[str]) -> list[Waiting]:
         found = {entry.key: entry.value for entry in await self._bucket.get_many(keys)}
@@ -183,5 +212,6 @@ def _token(procedure: str) -> str:
     return check_procedure(procedure).replace(".", "=")
 
 
-def _suffix(key: str) -> str:
-    return key.partition(".")[2]
+def _is_entry_of(tenant: str, key: str) -> bool:
+    owner, *parts = key.split(".")
+    return owner == tenant and len(parts) == _WAIT_PARTS

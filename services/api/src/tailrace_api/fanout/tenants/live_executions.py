@@ -81,13 +81,17 @@ class LiveExecutions:
             if known and not _has_ended(reads, commit, known.status):
                 waits = _waits_in(state) if state and reads.query.waits else []
                 statuses.append(_execution_status(reads, commit, known.status, waits))
-        return await self._with_contexts(reads.tenant, statuses)
+        return await self._with_contexts(reads, statuses)
 
     async def _with_contexts(
-        self, tenant: str, statuses: list[ExecutionStatus]
+        self, reads: TenantReads, statuses: list[ExecutionStatus]
     ) -> list[ExecutionStatus]:
         waiting = [each.context.execution_id for each in statuses if each.waits]
-        contexts = await self._contexts.of(tenant, waiting)
+        indexed = {name: _indexed_context(reads.waiting.get(name, [])) for name in waiting}
+        contexts = {name: context for name, context in indexed.items() if context is not None}
+        contexts |= await self._contexts.of(
+            reads.tenant, [name for name in waiting if name not in contexts]
+        )
         return [
             each._replace(context=contexts[each.context.execution_id]) if each.waits else each
             for each in statuses
@@ -129,6 +133,15 @@ def _execution_status(
 ) -> ExecutionStatus:
     context = Context(commit.execution, reads.workflows[commit.execution])
     return ExecutionStatus(context, status, waits)
+
+
+def _indexed_context(entries: list[Waiting]) -> Context | None:
+    """Return the context of an execution from its waits, or None if the index lacks its input."""
+    for entry in entries:
+        if entry.input is not None:
+            shown = entry.masked.input
+            return Context(entry.execution_id, entry.workflow_id, entry.workflow_name, shown)
+    return None
 
 
 def _waits_of(entries: list[Waiting], status: CommitStatus) -> list[WaitingStep] | None:

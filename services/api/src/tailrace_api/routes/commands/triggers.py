@@ -41,7 +41,7 @@ class Matched(msgspec.Struct, omit_defaults=True):
 
 
 class WaitingList(msgspec.Struct):
-    """A page of waiting steps, those of the newest executions first.
+    """A page of waiting steps, the newest waits first.
 
     Attributes:
         cursor: The cursor of the next page; null on the last page.
