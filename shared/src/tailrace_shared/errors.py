@@ -25,6 +25,10 @@ class UnavailableError(ServiceError):
     """NATS did not answer in time; the caller may retry."""
 
 
+class LaggingReplicaError(UnavailableError):
+    """All replicas that answered lag behind what the caller knows to exist."""
+
+
 class TemporarilyUnavailableError(UnavailableError):
     """JetStream answered that it cannot serve a request now; the caller should send it again."""
 

@@ -56,6 +56,10 @@ class Subjects:
     def tenant_live(self, tenant: str) -> str:
         return f"{self.prefix}.live.{check_id(tenant, 'tenant')}.>"
 
+    def logs(self) -> str:
+        """Return the wildcard over the logs of all executions of all tenants."""
+        return f"{self.prefix}.log.*.*"
+
     def log_of(self, part: LogFilter) -> str:
         tenant, execution = part
         return self.log(tenant, execution) if execution else self.tenant_log(tenant)

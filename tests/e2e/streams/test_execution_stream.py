@@ -114,7 +114,7 @@ async def test_a_client_that_sees_nothing_new_learns_where_it_is(
     ("text", "reason"),
     [
         ("garbage", "unknown"),
-        ("{epoch}-999999999-0", "unknown"),
+        ("{epoch}-999999999-0", "restored"),
         ("{epoch}-{other}-0", "unknown"),
         ("{epoch}-{own}-99", "unknown"),
         ("{epoch}-{own}", "unknown"),

@@ -121,7 +121,7 @@ async def test_ids_that_name_no_run_start_none(
         ("garbage", "unknown"),
         (f"{epoch}-{log.last}-0", "unknown"),
         (f"{epoch}-{sequence}-5", "unknown"),
-        (f"{epoch}-99999999-0", "unknown"),
+        (f"{epoch}-99999999-0", "restored"),
         (f"18c0ffee000-{sequence}-0", "recreated"),
     ]:
         async with post(port, tenant, last_event_id=text) as stream:

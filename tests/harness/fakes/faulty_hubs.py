@@ -23,6 +23,9 @@ TENANTS = ["t", "u"]
 class FaultyHubs:
     """Two replicas on a NATS that loses live messages, lags, and is unavailable at times.
 
+    In half of the seeds the log has three replicas and is partitioned at times. Then the replicas
+    are now on one side, now on the other, where an older leader answers.
+
     Attributes:
         dice: the source of randomness.
         replicas: the replicas that run now.
@@ -36,6 +39,7 @@ class FaultyHubs:
         loss, lag = dice.choice([0, 0.2, 0.7, 1]), dice.choice([0, 0, 1, 3])
         self.nats.loses = lambda: dice.random() < loss
         self.nats.lag = lambda: dice.randint(0, lag)
+        self.nats.replicas = dice.choice([1, 3])
         self.is_written = False
 
     async def last(self, writer: Coroutine[Any, Any, None], readers: Iterable[Any]) -> None:
@@ -43,6 +47,8 @@ class FaultyHubs:
         async with asyncio.timeout(3600):
             background = [asyncio.create_task(self._replica()) for _ in range(2)]
             background.append(asyncio.create_task(self._trouble()))
+            if self.nats.replicas > 1:
+                background.append(asyncio.create_task(self._partitions()))
             async with asyncio.TaskGroup() as group:
                 for each in (writer, *readers):
                     group.create_task(each)
@@ -63,6 +69,16 @@ class FaultyHubs:
                 self.nats.is_connected = True
                 for replica in self.replicas:
                     replica.hub.request_reconcile()
+
+    async def _partitions(self) -> None:
+        while not self.is_written:
+            await asyncio.sleep(self.dice.uniform(0, 3))
+            last = self.nats.last_sequence
+            for _ in range(self.dice.randint(1, 4)):
+                self.nats.stale_at = last
+                await asyncio.sleep(self.dice.choice([0.1, 1, 8]))
+                self.nats.stale_at = None
+                await asyncio.sleep(self.dice.uniform(0, 0.5))
 
     async def _replica(self) -> None:
         while True:

@@ -21,7 +21,10 @@ from tailrace_api.fanout.tenants.snapshots import Indexes, Snapshots
 from tailrace_api.fanout.topics.live_subscription import LiveSubscription
 from tailrace_api.fanout.topics.topic import TopicSources
 from tailrace_api.fanout.views.view import View
+from tailrace_shared.nats.bucket import Bucket
+from tailrace_shared.nats.topology import HORIZONS
 from tailrace_shared.stores.execution_log import ExecutionLog
+from tailrace_shared.stores.horizon_store import HorizonStore
 from tailrace_shared.stores.indexes.live_index import LiveIndex
 from tailrace_shared.stores.indexes.result_index import ResultIndex
 from tailrace_shared.stores.indexes.waiting_index import WaitingIndex
@@ -95,7 +98,7 @@ async def memory_hub(
     )
     snapshots = Snapshots(log, indexes, contexts)
     hub = Hub(
-        TopicSources(log, contexts, snapshots),
+        TopicSources(log, contexts, snapshots, HorizonStore(Bucket(nats, HORIZONS))),
         LiveSubscription(cast("Client", nats)),
         subjects,
         (await log.edge()).epoch,

@@ -1,7 +1,7 @@
 """The part of NATS that the hub uses, in memory: the log with its reads and republish, and buckets.
 
-It can lose live messages, lag, and be unavailable. A conformance suite compares it with the real
-server.
+It can lose live messages, lag, be unavailable, have an older leader answer during a partition, and
+lose data. A conformance suite compares it with the real server.
 """
 
 import asyncio
@@ -21,6 +21,8 @@ from tailrace_shared.subjects import Subjects
 Deliver = Callable[[Msg], Awaitable[None]]
 
 _STORED_AT: Final = "2024-01-15T10:30:00.123456789Z"
+# A leader that has not heard from a majority for so long may have a successor.
+_NO_QUORUM_NS: Final = 4_000_000_000
 _NOTHING: Final[Mapping[str, str]] = {}
 
 
@@ -54,6 +56,9 @@ class MemoryNats(JetStream):
         reads: number of requests served.
         lag: returns the number of newest messages that a Direct Get does not see yet.
         created: the creation time of the stream.
+        replicas: the number of replicas of the log.
+        stale_at: the last sequence of the older leader of the log that answers now, on its side
+            of a partition; None while the real leader answers.
     """
 
     is_closed = False
@@ -66,6 +71,9 @@ class MemoryNats(JetStream):
         self.reads = 0
         self.lag: Callable[[], int] = lambda: 0
         self.created = "2024-01-15T10:30:00Z"
+        self.replicas = 1
+        self.stale_at: int | None = None
+        self._max_age = 0
         self._subjects = subjects or Subjects()
         self._streams: dict[str, list[StoredMessage]] = {}
         self._last: dict[str, int] = {}
@@ -107,7 +115,19 @@ class MemoryNats(JetStream):
     def expire(self, sequence: int) -> None:
         """Remove all commits up to a sequence, like the stream's maximum age."""
         name = self._subjects.stream(EVENTS)
+        self._max_age = 1
         self._streams[name] = [m for m in self._stream(name) if m.sequence > sequence]
+
+    def lose(self, sequence: int) -> None:
+        """Go back to a sequence, like a server that has lost data, or a restored backup."""
+        name = self._subjects.stream(EVENTS)
+        self._streams[name] = [m for m in self._stream(name) if m.sequence <= sequence]
+        self._last[name] = sequence
+
+    @property
+    def last_sequence(self) -> int:
+        """The last sequence of the log."""
+        return self._last.get(self._subjects.stream(EVENTS), 0)
 
     # The client of nats-py
 
@@ -130,8 +150,21 @@ class MemoryNats(JetStream):
         self.reads += 1
 
     def _known(self, stream: str) -> list[StoredMessage]:
-        stored = self._stream(stream)
+        stored, _ = self._leader(stream)
         return stored[: max(0, len(stored) - self.lag())]
+
+    def _leader(self, stream: str) -> tuple[list[StoredMessage], int | None]:
+        """Return the messages of the leader that answers; and its last one, if it is an old one."""
+        stored = self._stream(stream)
+        stale_at = self.stale_at if stream == self._subjects.stream(EVENTS) else None
+        if stale_at is None:
+            return stored, None
+        return [message for message in stored if message.sequence <= stale_at], stale_at
+
+    def _cluster(self, *, is_stale: bool) -> dict[str, Any]:
+        age = _NO_QUORUM_NS if is_stale else 0
+        others = [{"name": f"n{number}", "active": age} for number in range(1, self.replicas)]
+        return {"leader": "n0", **({"replicas": others} if others else {})}
 
     async def api(self, action: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Answer STREAM.INFO and STREAM.PURGE."""
@@ -144,10 +177,16 @@ class MemoryNats(JetStream):
             self._streams[stream] = rest
             return {"purged": len(stored) - len(rest)}
         assert verb == "INFO", (action, body)
-        last = self._last.get(stream, 0)
+        stored, stale_at = self._leader(stream)
+        last = self._last.get(stream, 0) if stale_at is None else stale_at
         first = stored[0].sequence if stored else last + 1 if last else 0
         state: dict[str, Any] = {"first_seq": first, "last_seq": last}
-        answer: dict[str, Any] = {"config": {}, "created": self.created, "state": state}
+        answer: dict[str, Any] = {
+            "config": {"max_age": self._max_age},
+            "created": self.created,
+            "state": state,
+            "cluster": self._cluster(is_stale=stale_at is not None),
+        }
         if body and "subjects_filter" in body:
             subjects = {
                 message.subject: 1
@@ -182,7 +221,7 @@ class MemoryNats(JetStream):
     async def get_newest(self, stream: str, request: dict[str, Any]) -> StoredMessage | None:
         """Return one message, as the leader has it."""
         await self._answer()
-        return _one(self._stream(stream), request)
+        return _one(self._leader(stream)[0], request)
 
     async def batch_up_to(
         self, stream: str, request: dict[str, Any]
@@ -193,7 +232,7 @@ class MemoryNats(JetStream):
         if "multi_last" in request:
             newest = {m.subject: m for m in known if m.subject in request["multi_last"]}
             up_to = known[-1].sequence if newest else None
-            if newest and len(known) == len(self._stream(stream)):
+            if newest and known[-1:] == self._stream(stream)[-1:]:
                 up_to = self._last[stream]
             return sorted(newest.values()), 0, up_to
         found = [

@@ -14,7 +14,10 @@ from tailrace_api.fanout.tenants.contexts import Contexts
 from tailrace_api.fanout.views.view import View
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution.commits import encode_commits
+from tailrace_shared.nats.bucket import Bucket
+from tailrace_shared.nats.topology import HORIZONS
 from tailrace_shared.stores.execution_log import ExecutionLog
+from tailrace_shared.stores.horizon_store import HorizonStore
 from tailrace_shared.subjects import LogFilter, Subjects
 
 VIEW = View(EXECUTION, LogFilter("t", "e"))
@@ -31,7 +34,8 @@ class _Desk:
         self.nats = MemoryNats()
         self.counts = Counts()
         log = ExecutionLog(self.nats, Subjects())
-        self.replay = Replay(log, Contexts(log, 1000), self.counts, budget)
+        horizons = HorizonStore(Bucket(self.nats, HORIZONS))
+        self.replay = Replay(log, Contexts(log, 1000), horizons, self.counts, budget)
 
     async def page(self, from_sequence: int = 1, view: View = VIEW, *, is_new: bool = True) -> Page:
         return await self.replay.page(view, "e", from_sequence, is_new=is_new)
@@ -47,7 +51,7 @@ def test_requests_of_the_same_page_share_one_read() -> None:
         assert desk.nats.reads == desk.counts.reads == 1
         assert len({id(page.batch) for page in pages}) == 1
         assert desk.counts.shared_reads == 9_999
-        found = await asyncio.gather(*(desk.replay.find(1) for _ in range(1000)))
+        found = await asyncio.gather(*(desk.replay.find_next(1) for _ in range(1000)))
         assert desk.nats.reads == 2
         assert found[0] is not None
         assert found[0][:2] == ("t", "e")

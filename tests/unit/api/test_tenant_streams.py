@@ -157,7 +157,7 @@ def test_any_position_in_the_log_can_be_resumed(*, is_alive: bool) -> None:
 
 @pytest.mark.parametrize(
     ("last_event_id", "reason"),
-    [("{epoch}-99-0", "unknown"), ("nonsense", "unknown"), ("123-1-0", "recreated")],
+    [("{epoch}-99-0", "restored"), ("nonsense", "unknown"), ("123-1-0", "recreated")],
 )
 def test_an_invalid_id_resets_the_stream(last_event_id: str, reason: str) -> None:
     """The client gets a snapshot if the dialect has one, and all later events."""

@@ -182,7 +182,8 @@ def _rate_limit(
 def _knowledge(stores: Stores, settings: ApiSettings) -> TopicSources:
     contexts = Contexts(stores.log, settings.context_bytes)
     indexes = Indexes(stores.live, stores.results, stores.waiting, stores.workflows)
-    return TopicSources(stores.log, contexts, Snapshots(stores.log, indexes, contexts))
+    snapshots = Snapshots(stores.log, indexes, contexts)
+    return TopicSources(stores.log, contexts, snapshots, stores.horizons)
 
 
 def _hub(

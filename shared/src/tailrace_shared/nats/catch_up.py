@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from tailrace_shared.errors import UnavailableError
+from tailrace_shared.errors import LaggingReplicaError
 
 T = TypeVar("T")
 
@@ -25,11 +25,11 @@ async def until_caught_up(
         reached: whether the replica that answered had all that the caller knows to exist.
 
     Raises:
-        UnavailableError: every replica that answered within about four seconds lags.
+        LaggingReplicaError: every replica that answered within about four seconds lags.
     """
     for pause_s in _PAUSES_S:
         result = await read()
         if reached(result):
             return result
         await asyncio.sleep(pause_s)
-    raise UnavailableError(f"no up-to-date replica answered a read of {what}")
+    raise LaggingReplicaError(f"no up-to-date replica answered a read of {what}")

@@ -6,7 +6,6 @@ subject. Sequences are those of the stream EVENTS.
 
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from tailrace_shared.errors import (
@@ -30,7 +29,7 @@ from tailrace_shared.execution.state import ExecutionState, fold
 from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.nats.fenced_append import VERSION, WRITER, append
 from tailrace_shared.nats.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE, JetStream, StoredMessage
-from tailrace_shared.nats.provision import version_of
+from tailrace_shared.nats.provision import epoch_of, version_of
 from tailrace_shared.nats.topology import EVENTS
 from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.subjects import LogFilter, Subjects
@@ -39,6 +38,9 @@ _COMMAND_RETRY_S: Final = 3.0
 _PAGE_COMMITS: Final = 64
 _PAGE_BYTES: Final = 256 * 1024
 _SUBJECTS_PER_READ: Final = 100
+# A follower that has heard from a leader starts no election for at least four seconds. So a leader
+# that heard from a majority more recently is the only one.
+_QUORUM_AGE_NS: Final = 3_000_000_000
 
 Decide = Callable[[ExecutionState], CommandRequested | Sequence[CommandRequested] | None]
 
@@ -92,11 +94,25 @@ class History(NamedTuple):
 
 
 class LogEdge(NamedTuple):
-    """The stream's creation epoch, and the first and last sequence that it holds."""
+    """Where the log begins and ends, as one replica of the stream says.
+
+    Attributes:
+        epoch: the epoch of ids.
+        first_sequence: the first sequence that the stream holds.
+        last_sequence: the last sequence that the stream has stored.
+        expires_by_age: whether the stream deletes messages by age (version 1 of the topology).
+        is_sole: whether the stream has no other replica that could know more.
+        has_quorum: whether a leader answered that lately heard from a majority of the replicas.
+        has_commits: whether the stream holds a commit of the part that was asked about.
+    """
 
     epoch: str
     first_sequence: int
     last_sequence: int
+    expires_by_age: bool = False
+    is_sole: bool = True
+    has_quorum: bool = True
+    has_commits: bool = True
 
 
 class ExecutionLog:
@@ -105,18 +121,38 @@ class ExecutionLog:
     Reads that interpret commits raise ``NewerLogError`` for one of a newer version of Tailrace.
     Reads of commits that are passed on (``page``, ``find``, ``first``, ``newest``) return it, and
     mark it ``is_newer``.
+
+    Attributes:
+        newest_seen: the highest stream sequence that any answer has contained.
     """
 
     def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
+        self.newest_seen = 0
         self._jetstream = jetstream
         self._subjects = subjects
         self._stream = subjects.stream(EVENTS)
 
-    async def edge(self) -> LogEdge:
-        info = await self._jetstream.api(f"STREAM.INFO.{self._stream}")
-        created = datetime.fromisoformat(info["created"]).timestamp()
+    async def edge(self, part: LogFilter | None = None) -> LogEdge:
+        """Return where the stream begins and ends now, and whether it holds commits of a part."""
+        subject = part and self._subjects.log_of(part)
+        body = {"subjects_filter": subject, "offset": 0} if subject else None
+        info = await self._jetstream.api(f"STREAM.INFO.{self._stream}", body)
         state = info["state"]
-        return LogEdge(f"{int(created * 1000):x}", state["first_seq"], state["last_seq"])
+        cluster = info.get("cluster") or {}
+        replicas: list[dict[str, Any]] = cluster.get("replicas") or []
+        self._note(state["last_seq"])
+        return LogEdge(
+            epoch_of(info),
+            state["first_seq"],
+            state["last_seq"],
+            bool(info["config"].get("max_age")),
+            not replicas,
+            _has_quorum(cluster, replicas),
+            subject is None or bool(state.get("subjects")),
+        )
+
+    def _note(self, sequence: int) -> None:
+        self.newest_seen = max(self.newest_seen, sequence)
 
     async def topology_version(self) -> int:
         """Return the version of the topology that was applied last."""
@@ -319,6 +355,18 @@ class ExecutionLog:
         """Return the same as :meth:`find`, from the stream's leader."""
         return self._found(await self._jetstream.get_newest(self._stream, {"seq": sequence}))
 
+    async def find_next(
+        self, sequence: int, *, from_leader: bool = False
+    ) -> tuple[str, str, Commit] | None:
+        """Return the first commit of all tenants from a sequence on, or None.
+
+        A later commit than the one at ``sequence`` proves that that one is deleted: a replica
+        stores commits in order, however far it lags.
+        """
+        get = self._jetstream.get_newest if from_leader else self._jetstream.get
+        request = {"seq": sequence, "next_by_subj": self._subjects.logs()}
+        return self._found(await get(self._stream, request))
+
     def _found(self, message: StoredMessage | None) -> tuple[str, str, Commit] | None:
         if message is None:
             return None
@@ -419,6 +467,7 @@ class ExecutionLog:
         _tenant, execution = self._subjects.execution_of(message.subject)
         headers = message.headers
         previous = headers.get(EXPECTED_LAST_SUBJECT_SEQUENCE, "")
+        self._note(message.sequence)
         return Commit(
             message.sequence,
             message.data,
@@ -430,6 +479,17 @@ class ExecutionLog:
             is_newer(headers),
             int(previous) if previous.isdecimal() else None,
         )
+
+
+def _has_quorum(cluster: Mapping[str, Any], replicas: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether a leader answered that lately heard from a majority of the replicas."""
+    if not replicas:
+        return True
+    heard = sum(
+        not each.get("offline") and each.get("active", 0) < _QUORUM_AGE_NS for each in replicas
+    )
+    # The leader itself is not among them.
+    return bool(cluster.get("leader")) and 2 * (heard + 1) > len(replicas) + 1
 
 
 def is_newer(headers: Mapping[str, str]) -> bool:

@@ -7,9 +7,10 @@ commit that was deleted: a reader whose cursor lies before it may have missed ev
 
 from typing import Final
 
-from tailrace_shared.errors import UnavailableError
+from tailrace_shared.errors import JetStreamError, UnavailableError
 from tailrace_shared.ids import check_id
 from tailrace_shared.nats.bucket import Bucket
+from tailrace_shared.nats.jetstream import STREAM_NOT_FOUND
 
 _MAX_TRIES: Final = 8
 
@@ -21,8 +22,16 @@ class HorizonStore:
         self._bucket = bucket
 
     async def of(self, tenant: str) -> int:
-        """Return the last sequence of the tenant that was deleted, or 0."""
-        entry = await self._bucket.get_newest(check_id(tenant, "tenant"))
+        """Return the last sequence of the tenant that was deleted, or 0.
+
+        It is 0 on version 1 of the topology, which deletes no executions and has no such bucket.
+        """
+        try:
+            entry = await self._bucket.get_newest(check_id(tenant, "tenant"))
+        except JetStreamError as error:
+            if error.code == STREAM_NOT_FOUND:
+                return 0
+            raise
         return 0 if entry is None else int(entry.value)
 
     async def raise_to(self, tenant: str, sequence: int) -> None:

@@ -19,7 +19,7 @@ from tailrace_shared.execution.events import TERMINAL_TYPES
 from tailrace_shared.position import StreamPosition
 from tailrace_shared.redact.masking import SENSITIVE_KEY, mask_event
 
-ResetReason = Literal["expired", "unknown", "recreated"]
+ResetReason = Literal["expired", "unknown", "recreated", "restored"]
 
 NOTHING: Final = b""
 """The frame of an empty slot."""

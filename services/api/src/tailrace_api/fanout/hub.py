@@ -4,7 +4,9 @@ It puts fan-out together: the stream runtime, the topic registry, the history an
 
 Live commits can be lost: NATS reconnected, or it dropped messages because this process was slow.
 Whenever that is reported, and otherwise at every heartbeat interval, the hub reads from the log how
-far each topic must be, and tells the topics.
+far each topic must be, and tells the topics. If the log has lost commits that clients have seen, or
+was recreated, it ends their streams; `tailrace_api.fanout.history.log_edges` explains when an
+answer to that effect is believed.
 """
 
 import asyncio
@@ -27,6 +29,7 @@ from tailrace_api.fanout.topics.registry import TopicRegistry
 from tailrace_api.fanout.topics.topic import TopicSources
 from tailrace_api.fanout.views.view import View
 from tailrace_shared.errors import JetStreamError, UnavailableError
+from tailrace_shared.stores.execution_log import LogEdge
 from tailrace_shared.subjects import Subjects
 
 _RETRY_S: Final = 0.25
@@ -72,10 +75,10 @@ class Hub:
         self.counts = self.runtime.counts
         self.is_draining = False
         self._log = sources.log
+        subscription.on_regress = self.request_reconcile
         self._connections: set[ClientConnection] = set()
         # Bound once, not once per connection.
         self._on_closed = self._forget
-        self._reconcile_requested = asyncio.Event()
         self._all_closed = asyncio.Event()
 
     @property
@@ -127,45 +130,63 @@ class Hub:
 
     def request_reconcile(self) -> bool:
         """Have all topics compared with the log soon; return False if already requested."""
-        is_new = not self._reconcile_requested.is_set()
-        self._reconcile_requested.set()
+        requested = self.runtime.reconcile_requested
+        is_new = not requested.is_set()
+        requested.set()
         return is_new
 
     async def reconcile_loop(self) -> None:
         """Compare topics with the log on request and every heartbeat interval; never return."""
+        requested = self.runtime.reconcile_requested
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.runtime.times.heartbeat):
-                    await self._reconcile_requested.wait()
-            self._reconcile_requested.clear()
+                    await requested.wait()
+            requested.clear()
             try:
                 await self._reconcile()
             except (UnavailableError, JetStreamError) as error:
                 _log.warning("reconcile: cannot read the log", error=str(error))
                 await asyncio.sleep(_RETRY_S)
-                self._reconcile_requested.set()
+                requested.set()
 
     async def _reconcile(self) -> None:
-        topics = list(self.topics.all())
-        # Read before the log: commits stored meanwhile must not look as if a ring were ahead of it.
-        ring_edges = {topic: topic.ring.edge for topic in topics if topic.ring is not None}
-        edge = await self._log.edge()
+        edges = self.history.edges
+        # Taken before the log is read: commits stored meanwhile must not look as if it had lost
+        # them.
+        floor = edges.floor
+        edge = await edges.read()
         if edge.epoch != self.runtime.epoch:
-            _log.warning(
-                "reconcile: log was recreated", epoch=edge.epoch, before=self.runtime.epoch
-            )
-            self.runtime.epoch = edge.epoch
-            # Ids and rings belong to an epoch. Clients reconnect and get a reset in the stream.
-            for connection in tuple(self._connections):
-                connection.end("recreated")
+            self._adopt(edge)
             return
+        if edge.last_sequence < floor:
+            self._end_beyond(edge.last_sequence)
+        topics = list(self.topics.all())
         last = await self._log.last_sequences(topic.view.part for topic in topics)
         for topic in topics:
-            if ring_edges.get(topic, 0) > edge.last_sequence:
-                # NATS lost commits that were not synced to disk, and clients have seen them.
-                _log.error("reconcile: log lost commits", part=topic.view.part)
-                topic.end("recreated")
             topic.note_edge(last.get(topic.view.part, 0))
+
+    def _adopt(self, edge: LogEdge) -> None:
+        """Go on with a recreated log: ids and rings belong to an epoch.
+
+        Clients reconnect and get a reset in the stream.
+        """
+        _log.warning("reconcile: log was recreated", epoch=edge.epoch, before=self.runtime.epoch)
+        self.runtime.epoch = edge.epoch
+        self.history.edges.lower_floor(edge.last_sequence)
+        for connection in tuple(self._connections):
+            connection.end("recreated")
+
+    def _end_beyond(self, last_sequence: int) -> None:
+        """End the streams that have shown commits that the log has lost."""
+        _log.error("reconcile: log lost commits", last_sequence=last_sequence)
+        self.history.edges.lower_floor(last_sequence)
+        for topic in tuple(self.topics.all()):
+            if topic.known_edge > last_sequence:
+                topic.end("restored")
+        for connection in tuple(self._connections):
+            if connection.sequence > last_sequence + 1:
+                connection.end("restored")
 
     async def drain(self, seconds: float) -> None:
         """End all streams at a limited rate, then disconnect clients that have not left in time."""

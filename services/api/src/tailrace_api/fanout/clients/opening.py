@@ -123,12 +123,16 @@ class StreamOpening:
         if connection.reason or connection.writer.is_paused:
             return  # a heartbeat was written meanwhile
         if batch is None:
-            connection.write(chunk(reset("expired", None)))
-            self._runtime.counts.resets += 1
-            self._is_fresh = True
+            self._begin_anew()
         else:
             self._replayed = (self._replayed or 0) + batch.events
             connection.deliver(batch)
+
+    def _begin_anew(self) -> None:
+        """Tell the client that events after its id are deleted, and start at the topic's edge."""
+        self.connection.write(chunk(reset("expired", None)))
+        self._runtime.counts.resets += 1
+        self._is_fresh = True
 
     async def _replay(self, ring: Ring | None) -> None:
         connection, view = self.connection, self.connection.view
@@ -136,6 +140,9 @@ class StreamOpening:
         page = await self._history.page(view, epoch, connection.sequence, connection.index)
         if connection.reason or connection.writer.is_paused:
             return  # a heartbeat was written meanwhile
+        if page.is_torn:
+            self._begin_anew()
+            return
         if page.batch is not None:
             self._replayed = (self._replayed or 0) + page.batch.events
             connection.deliver(page.batch)
@@ -147,11 +154,11 @@ class StreamOpening:
             await self._skip_to(ring.floor)
 
     async def _skip_to(self, floor: int) -> None:
-        # The commits between the cursor and the floor have been deleted from the log, or the
-        # replica that answered lags; a lagging replica gets time to catch up.
+        # The log has no commits between the cursor and the floor, or the replica that answered
+        # lags; a lagging replica gets time to catch up.
         connection = self.connection
-        newest = await self._history.log.newest(connection.view.part)
-        if newest is None or newest.sequence < connection.sequence:
+        part = connection.view.part
+        if await self._history.edges.newest(part, connection.sequence) is None:
             connection.sequence, connection.index = max(floor, connection.sequence), 0
             self._lagging_reads = 0
         elif self._lagging_reads < _MAX_LAGGING_READS:

@@ -9,15 +9,16 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 
 from tailrace_api.dialects.dialect import ILLEGIBLE
 from tailrace_api.dialects.encoding import without_id
+from tailrace_api.fanout.history.log_edges import LogEdges
 from tailrace_api.fanout.history.replay import Replay
 from tailrace_api.fanout.views.view import View
 from tailrace_shared.nats.catch_up import until_caught_up
-from tailrace_shared.stores.execution_log import Commit, ExecutionLog
+from tailrace_shared.stores.execution_log import Commit
 from tailrace_shared.subjects import LogFilter
 
 
 async def backfill(
-    log: ExecutionLog, replay: Replay, view: View, execution: str, edge: int
+    edges: LogEdges, replay: Replay, view: View, execution: str, edge: int
 ) -> AsyncIterator[bytes]:
     """Yield the blocks of an execution's commits up to a sequence.
 
@@ -25,7 +26,7 @@ async def backfill(
         UnavailableError: NATS did not answer, or only replicas that lag.
     """
     part = LogFilter(view.part.tenant, execution)
-    newest = await log.newest(part)
+    newest = await edges.newest(part)
     if newest is None:
         yield without_id(view.dialect.backfill(execution, None))
         return

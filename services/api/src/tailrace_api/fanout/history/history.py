@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 from tailrace_api.fanout.history.backfill import backfill
+from tailrace_api.fanout.history.log_edges import LogEdges
 from tailrace_api.fanout.history.replay import Page, Replay
 from tailrace_api.fanout.history.replay_cumulative import replay_cumulative
 from tailrace_api.fanout.runtime.stream_runtime import StreamRuntime
@@ -26,6 +27,7 @@ class History:
         topics: the live topics.
         log: the log.
         replay: reads pages of history.
+        edges: reads where the log ends.
     """
 
     def __init__(
@@ -34,7 +36,10 @@ class History:
         self.runtime = runtime
         self.topics = topics
         self.log = sources.log
-        self.replay = Replay(sources.log, sources.contexts, runtime.counts, max_reads)
+        self.replay = Replay(
+            sources.log, sources.contexts, sources.horizons, runtime.counts, max_reads
+        )
+        self.edges = LogEdges(runtime, sources.log, self.replay, topics)
         self._contexts = sources.contexts
         self._snapshots = sources.snapshots
 
@@ -67,14 +72,22 @@ class History:
         )
 
     async def replay_cumulative(self, topic: Topic, sequence: int, index: int) -> Batch | None:
-        """Return the events of a cumulative topic from a cursor on; None if they are too many.
+        """Return the events of a cumulative topic from a cursor on.
+
+        Returns:
+            None if they are too many, or if some of them may have been deleted.
 
         Raises:
             UnavailableError: NATS did not answer, or too many reads are queued.
         """
 
         async def read() -> Batch | None:
-            return await replay_cumulative(self.log, self._contexts, topic, sequence, index)
+            batch = await replay_cumulative(
+                self.log, self.edges, self._contexts, topic, sequence, index
+            )
+            # After the log: executions are deleted after the horizon has been raised.
+            is_torn = await self.replay.is_torn(topic.view.part, sequence, index)
+            return None if is_torn else batch
 
         key = ("cumulative", topic.view, sequence, index)
         return await self.replay.read_shared(key, read, lambda batch: batch is None, is_new=False)
@@ -85,4 +98,4 @@ class History:
         Raises:
             UnavailableError: NATS did not answer, or only replicas that lag.
         """
-        return backfill(self.log, self.replay, view, execution, edge)
+        return backfill(self.edges, self.replay, view, execution, edge)

@@ -21,6 +21,7 @@ from tailrace_api.fanout.views.batch import Batch
 from tailrace_api.fanout.views.view import View
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog, LogEdge
+from tailrace_shared.stores.horizon_store import HorizonStore
 from tailrace_shared.subjects import LogFilter
 
 _MAX_CONCURRENT_READS: Final = 16
@@ -39,11 +40,13 @@ class Page(NamedTuple):
         batch: the commits; None if there are none.
         more: whether the log held more when the page was read.
         first: the sequence of the first commit.
+        is_torn: whether commits that belong on the page may have been deleted.
     """
 
     batch: Batch | None
     more: bool
     first: int | None = None
+    is_torn: bool = False
 
 
 class ReplayBusyError(UnavailableError):
@@ -56,14 +59,21 @@ class Replay:
     Args:
         log: the log.
         contexts: the contexts of executions.
+        horizons: how far each tenant's history has been deleted.
         counts: counts the reads.
         max_waiting: queued reads, beyond which reads for new streams are refused.
     """
 
     def __init__(
-        self, log: ExecutionLog, contexts: Contexts, counts: Counts, max_waiting: int
+        self,
+        log: ExecutionLog,
+        contexts: Contexts,
+        horizons: HorizonStore,
+        counts: Counts,
+        max_waiting: int,
     ) -> None:
         self._log = log
+        self._horizons = horizons
         self._contexts = contexts
         self._counts = counts
         self._max_waiting = max_waiting
@@ -94,15 +104,41 @@ class Replay:
 
         async def read() -> Page:
             commits, more = await self._log.page(view.part, from_sequence)
+            # Read after the page: executions are deleted after the horizon has been raised.
+            is_torn = await self.is_torn(view.part, from_sequence, index)
             if not commits:
-                return Page(None, more)
+                return Page(None, more, is_torn=is_torn)
             known = await contexts_of(view, self._contexts, commits)
             skipped = index if commits[0].sequence == from_sequence else 0
             encoded = [view.encode(epoch, commit, known[commit.execution]) for commit in commits]
-            return Page(Batch.of(epoch, encoded, skipped), more, commits[0].sequence)
+            return Page(Batch.of(epoch, encoded, skipped), more, commits[0].sequence, is_torn)
 
         key = (view, epoch, from_sequence, index)
-        return await self.read_shared(key, read, lambda page: page.batch is None, is_new=is_new)
+        return await self.read_shared(key, read, _is_volatile, is_new=is_new)
+
+    async def is_torn(self, part: LogFilter, sequence: int, index: int = 0) -> bool:
+        """Return whether commits of a tenant may have been deleted from a cursor on.
+
+        The log of an execution is deleted as a whole, so what is there of it has no gap.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        if part.execution:
+            return False
+        return is_before(sequence, index, await self._horizons.of(part.tenant))
+
+    async def horizon(self, tenant: str) -> int:
+        """Return the last sequence of a tenant that was deleted, or 0; it may be cached.
+
+        Raises:
+            UnavailableError: NATS did not answer, or too many reads are queued.
+        """
+
+        async def read() -> int:
+            return await self._horizons.of(tenant)
+
+        return await self.read_shared(("horizon", tenant), read, lambda _: False, is_new=True)
 
     async def commits(self, part: LogFilter, from_sequence: int) -> Sequence[Commit]:
         """Return a page of commits of a part of the log; empty at its end.
@@ -117,19 +153,19 @@ class Replay:
         key = ("commits", part, from_sequence)
         return await self.read_shared(key, read, lambda commits: not commits, is_new=False)
 
-    async def find(self, sequence: int) -> LocatedCommit | None:
-        """Return the commit at a sequence with its tenant and execution, or None.
+    async def find_next(self, sequence: int) -> LocatedCommit | None:
+        """Return the first commit from a sequence on with its tenant and execution, or None.
 
         Raises:
             UnavailableError: NATS did not answer, or too many reads are queued.
         """
 
         async def read() -> LocatedCommit | None:
-            return await self._log.find(sequence)
+            return await self._log.find_next(sequence)
 
         return await self.read_shared(sequence, read, lambda found: found is None, is_new=True)
 
-    async def edge(self, at_least: int) -> LogEdge:
+    async def edge(self, at_least: int, *, is_new: bool) -> LogEdge:
         """Return where the log begins and ends; a cached edge if it reaches ``at_least``.
 
         Raises:
@@ -139,7 +175,7 @@ class Replay:
         async def read() -> LogEdge:
             return await self._log.edge()
 
-        return await self.read_shared("edge", read, lambda edge: edge[2] < at_least, is_new=True)
+        return await self.read_shared("edge", read, lambda edge: edge[2] < at_least, is_new=is_new)
 
     async def read_shared(
         self,
@@ -194,6 +230,18 @@ class Replay:
                 self._tasks.pop(key, None)
             else:
                 asyncio.get_running_loop().call_later(_TTL_S, self._tasks.pop, key, None)
+
+
+def is_before(sequence: int, index: int, horizon: int) -> bool:
+    """Return whether a cursor lies before a horizon, so that commits after it may be deleted.
+
+    The commit at the horizon is the end of an execution. A cursor inside it has passed it.
+    """
+    return sequence < horizon or (sequence == horizon and index == 0)
+
+
+def _is_volatile(page: Page) -> bool:
+    return page.batch is None
 
 
 def _retrieve_error(task: asyncio.Task[Any]) -> None:

@@ -14,6 +14,7 @@ from typing import Final
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import ILLEGIBLE, CumulativeState
 from tailrace_api.dialects.snapshot import EarlierStatus
+from tailrace_api.fanout.history.log_edges import LogEdges
 from tailrace_api.fanout.tenants.contexts import Contexts, contexts_of
 from tailrace_api.fanout.topics.topic import Topic
 from tailrace_api.fanout.views.batch import Batch
@@ -30,12 +31,18 @@ _MAX_CONCURRENT: Final = 16
 
 
 async def replay_cumulative(
-    log: ExecutionLog, contexts: Contexts, topic: Topic, sequence: int, index: int
+    log: ExecutionLog,
+    edges: LogEdges,
+    contexts: Contexts,
+    topic: Topic,
+    sequence: int,
+    index: int,
 ) -> Batch | None:
     """Return the events from a cursor to the edge of a topic's ring; None if they are too many.
 
     Args:
         log: the log.
+        edges: reads what the log does not contain.
         contexts: the contexts of executions.
         topic: the topic, whose ring begins after the cursor.
         sequence: the lowest sequence that the next event's commit can have.
@@ -44,7 +51,7 @@ async def replay_cumulative(
     Raises:
         UnavailableError: NATS did not answer, or only replicas that lag.
     """
-    commits = await _read(log, topic, sequence)
+    commits = await _read(log, edges, topic, sequence)
     if commits is None:
         return None
     # The topic may advance from here on; the copy does not.
@@ -73,7 +80,9 @@ def _copy(topic: Topic) -> tuple[CumulativeState, int]:
     return state.copy(), ring.edge
 
 
-async def _read(log: ExecutionLog, topic: Topic, first: int) -> list[Commit] | None:
+async def _read(
+    log: ExecutionLog, edges: LogEdges, topic: Topic, first: int
+) -> list[Commit] | None:
     """Read the log at least up to the edge of the topic's ring; None if that is too much."""
     commits: list[Commit] = []
     part = topic.view.part
@@ -82,8 +91,7 @@ async def _read(log: ExecutionLog, topic: Topic, first: int) -> list[Commit] | N
         page, _ = await log.page(part, first)
         if page:
             return page
-        newest = await log.newest(part)
-        return None if newest is None or newest.sequence < first else []
+        return None if await edges.newest(part, first) is None else []
 
     while topic.ring is not None and first <= topic.ring.edge:
         page = await until_caught_up(read, lambda page: page != [], f"tenant {part.tenant!r}")

@@ -4,6 +4,9 @@ Ids are positions in the log, so any replica can serve any of them. An id is val
 its sequence belongs to this execution and has that many events. For any other id, the stream
 reports a `stream:reset` and begins with the execution's first event: an EventSource that receives
 an HTTP error never reconnects.
+
+The replica that served the id may have known more of the log than the one that answers now.
+`tailrace_api.fanout.history.log_edges` explains when the log is believed not to have something.
 """
 
 from dataclasses import dataclass
@@ -13,7 +16,7 @@ from tailrace_api.dialects.encoding import ResetReason, reset
 from tailrace_api.fanout.history.history import History
 from tailrace_api.fanout.history.replay import LocatedCommit
 from tailrace_api.fanout.views.view import View
-from tailrace_shared.errors import ExecutionNotFoundError, UnavailableError
+from tailrace_shared.errors import ExecutionNotFoundError, LaggingReplicaError, UnavailableError
 from tailrace_shared.execution.commits import decode_slice, split_commit
 from tailrace_shared.execution.events import TERMINAL_TYPES
 from tailrace_shared.position import StreamPosition
@@ -54,21 +57,26 @@ class LostPosition(NamedTuple):
     reason: ResetReason
     edge: LogEdge | None = None
 
-    def final_reset(self, last_event_id: str) -> Start | None:
-        """Return a start that only resets, for a client whose execution has expired completely.
+    def final_reset(self, last_event_id: str, horizon: int) -> Start | None:
+        """Return a start that only resets, for a client whose execution is gone completely.
 
-        The id proves that an execution existed. Its tenant is not known any more. Returns None for
-        other ids, among them the id that this reset sends: then the execution is not found.
+        Args:
+            last_event_id: the id that the client sent.
+            horizon: the last sequence of the client's tenant that was deleted.
+
+        Returns:
+            None for ids that may never have existed, among them the id that this reset sends: then
+            the execution is not found.
         """
         position = StreamPosition.parse(last_event_id)
-        if self.reason != "expired" or self.edge is None or position is None:
+        if self.edge is None or position is None:
             return None
-        epoch, first, last = self.edge
-        if position.sequence >= min(first, last):
+        epoch, first, last, *_ = self.edge
+        is_expired = position.sequence < last and position.sequence < max(first, horizon + 1)
+        if self.reason != "restored" and not (self.reason == "expired" and is_expired):
             return None
-        return Start(
-            seen=StreamPosition(epoch, last, 0), reset=reset("expired", None), is_gone=True
-        )
+        seen = StreamPosition(epoch, last, 0)
+        return Start(seen=seen, reset=reset(self.reason, None), is_gone=True)
 
 
 class ResumePoint(NamedTuple):
@@ -109,19 +117,43 @@ async def find(history: History, last_event_id: str) -> ResumePoint | LostPositi
 
 
 async def _find(history: History, position: StreamPosition) -> LocatedCommit | LostPosition:
-    if position.epoch == history.runtime.epoch and (
-        found := await history.replay.find(position.sequence)
-    ):
-        return found
-    edge = await history.log.edge()
+    found = None
+    if position.epoch == history.runtime.epoch:
+        found = await history.replay.find_next(position.sequence)
+        if found is not None and found[2].sequence == position.sequence:
+            return found
+    edge = await read_edge(history, position)
+    if reason := lost_reason(position, edge):
+        return LostPosition(reason, edge)
+    is_expired = found is not None or position.sequence < edge.first_sequence
+    if not is_expired and not await history.edges.is_deleted(position.sequence):
+        raise LaggingReplicaError(f"no replica answered that has sequence {position.sequence}")
+    return LostPosition("expired", edge)
+
+
+async def read_edge(history: History, position: StreamPosition) -> LogEdge:
+    """Return where the log ends, for a client that has a position in it.
+
+    Raises:
+        UnavailableError: NATS did not answer, only replicas that may lag, or too many reads are
+            queued.
+    """
+    runtime = history.runtime
+    at_least = position.sequence if position.epoch == runtime.epoch else 0
+    edge = await history.edges.read(at_least, is_new=True)
+    if edge.epoch != runtime.epoch:
+        # Streams cannot be served before the hub has adopted the new epoch.
+        runtime.reconcile_requested.set()
+        raise UnavailableError("the log was recreated")
+    return edge
+
+
+def lost_reason(position: StreamPosition, edge: LogEdge) -> ResetReason | None:
+    """Return why a position does not lie within the log, or None."""
     if position.epoch != edge.epoch:
-        return LostPosition("recreated", edge)
-    if position.sequence > edge.last_sequence:
-        return LostPosition("unknown", edge)
-    if position.sequence < edge.first_sequence:
-        return LostPosition("expired", edge)
-    # Deleted individually, unless the replica that answered lags.
-    return await history.log.find_on_leader(position.sequence) or LostPosition("expired", edge)
+        return "recreated"
+    # The log gave out the id and has lost it since: it never goes back otherwise.
+    return "restored" if position.sequence > edge.last_sequence else None
 
 
 def resume_from_ring(history: History, view: View, last_event_id: str) -> Start | None:
@@ -172,8 +204,10 @@ async def resume(history: History, view: View, last_event_id: str) -> Start:
             return Start()
         restart = StreamPosition(found.edge.epoch if found.edge else epoch, first, 0)
         return Start(reset=reset(found.reason, restart))
-    if await history.log.newest(view.part) is not None:
-        raise UnavailableError("the replica of the log that answered lags behind")
-    if found is not None and (start := found.final_reset(last_event_id)):
-        return start
+    if await history.edges.newest(view.part) is not None:
+        raise LaggingReplicaError("the replica of the log that answered lags behind")
+    if found is not None:
+        horizon = await history.replay.horizon(view.part.tenant)
+        if start := found.final_reset(last_event_id, horizon):
+            return start
     raise ExecutionNotFoundError(f"there is no execution {view.part.execution!r}")

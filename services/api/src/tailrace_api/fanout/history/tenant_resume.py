@@ -1,16 +1,17 @@
 """Resumption of a tenant's stream after a client's ``Last-Event-ID``.
 
 An id is a position in the log of all tenants. The tenant's events after it are the same whichever
-tenant owns the commit at that position. So an id is valid if it lies within the log; the commit
-itself is neither read nor disclosed.
+tenant owns the commit at that position. So an id is valid if it lies within the log, and not before
+the tenant's horizon, the last commit of the tenant that was deleted. The commit itself is neither
+read nor disclosed.
 """
 
 from tailrace_api.dialects.encoding import ResetReason, reset
 from tailrace_api.fanout.history.history import History
-from tailrace_api.fanout.history.resume import Start, resume_from_ring
+from tailrace_api.fanout.history.replay import is_before
+from tailrace_api.fanout.history.resume import Start, lost_reason, read_edge, resume_from_ring
 from tailrace_api.fanout.views.view import View
 from tailrace_shared.position import StreamPosition
-from tailrace_shared.stores.execution_log import LogEdge
 
 
 async def resume_tenant(history: History, view: View, last_event_id: str) -> Start:
@@ -31,23 +32,26 @@ async def resume_tenant(history: History, view: View, last_event_id: str) -> Sta
     position = StreamPosition.parse(last_event_id)
     if position is None:
         return _restart("unknown")
-    edge = await history.replay.edge(position.sequence)
-    if reason := _reset_reason(position, edge):
+    if reason := await _reset_reason(history, view.part.tenant, position):
         return _restart(reason)
     return Start(position.sequence, position.index + 1, seen=position)
 
 
-def _reset_reason(position: StreamPosition, edge: LogEdge) -> ResetReason | None:
-    if position.epoch != edge.epoch:
-        return "recreated"
-    if position.sequence > edge.last_sequence:
-        return "unknown"
-    # If the commit has expired, events after it may have expired as well. At the end of the log the
-    # client has them all, even if everything has expired. Sequence 0, where an empty log begins,
-    # has no commit.
-    is_end = position.sequence == edge.last_sequence
-    is_retained = max(position.sequence, 1) >= edge.first_sequence
-    return None if is_retained or is_end else "expired"
+async def _reset_reason(
+    history: History, tenant: str, position: StreamPosition
+) -> ResetReason | None:
+    edge = await read_edge(history, position)
+    if reason := lost_reason(position, edge):
+        return reason
+    horizon = await history.replay.horizon(tenant)
+    if horizon and not edge.expires_by_age:
+        # Nothing of the tenant after its horizon is deleted, whatever the log has lost of others.
+        return "expired" if is_before(position.sequence, position.index + 1, horizon) else None
+    # If the commit has expired, events after it may have expired as well, unless the next one is
+    # there. Sequence 0, where an empty log begins, has no commit.
+    is_retained = position.sequence + 1 >= edge.first_sequence
+    is_before_horizon = is_before(position.sequence, position.index + 1, horizon)
+    return None if is_retained and not is_before_horizon else "expired"
 
 
 def _restart(reason: ResetReason) -> Start:

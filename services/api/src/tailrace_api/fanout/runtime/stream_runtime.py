@@ -24,6 +24,7 @@ class StreamRuntime:
 
     Attributes:
         epoch: the epoch of the log, as far as this process knows.
+        reconcile_requested: set to have all topics compared with the log soon.
         now: the monotonic clock of the wheel, in seconds.
         wall: the wall clock, in seconds since the Unix epoch.
     """
@@ -32,6 +33,7 @@ class StreamRuntime:
         self.epoch = epoch
         self.times = times
         self.counts = Counts()
+        self.reconcile_requested = asyncio.Event()
         self.slow_clients = SlowClientBuffer(max_backlog_bytes)
         self.scheduler = CooperativeScheduler()
         self.now: Callable[[], float] = asyncio.get_running_loop().time

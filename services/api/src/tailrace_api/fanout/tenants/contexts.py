@@ -17,6 +17,7 @@ from tailrace_api.fanout.views.view import Logged, View
 from tailrace_shared.caching.single_flight import SingleFlight
 from tailrace_shared.caching.ttl_cache import TtlCache
 from tailrace_shared.execution.commits import split_commit
+from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.redact.masking import mask_value
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog
 from tailrace_shared.stores.indexes.waiting_index import MAX_INDEXED_BYTES
@@ -94,8 +95,12 @@ class Contexts:
         return await self._reads.run((tenant, execution), lambda: self._read(tenant, execution))
 
     async def _read(self, tenant: str, execution: str) -> Context:
-        async with self._slots:
-            first = await self._log.first(tenant, execution)
+        async def read() -> Commit | None:
+            async with self._slots:
+                return await self._log.first(tenant, execution)
+
+        # The caller has seen a commit of the execution, so a replica that has none lags.
+        first = await until_caught_up(read, lambda found: found is not None, execution)
         context = None
         if first is not None and not first.is_newer:
             context = self.learn(tenant, execution, first.payload)

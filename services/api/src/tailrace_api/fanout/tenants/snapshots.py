@@ -10,6 +10,10 @@ from small indexes, which may lag behind the log, and from the log, which decide
 3. Read the tenant's newest commit again: this is the snapshot's position. Read what was committed
    since step 1; its headers replace those of step 2. So the order of these reads does not matter.
 
+The position must not be older than what the indexes say. So both reads of the stream's state,
+before and after that of the position, must come from a leader that has a quorum: during a partition
+an older leader may answer.
+
 If a commit has no status (an older version wrote it, or it is a part of a larger one), the
 execution's log is folded. The same happens if the waiting index does not hold exactly the waits
 that the headers describe.
@@ -23,6 +27,7 @@ from tailrace_api.dialects.dialect import ILLEGIBLE
 from tailrace_api.dialects.snapshot import Ended, ExecutionStatus, Snapshot, SnapshotQuery
 from tailrace_api.fanout.tenants.contexts import Contexts
 from tailrace_api.fanout.tenants.live_executions import LiveExecutions, LogEnd, TenantReads
+from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution.commits import split_commit
 from tailrace_shared.ids import is_valid_id
 from tailrace_shared.nats.catch_up import until_caught_up
@@ -85,26 +90,36 @@ class Snapshots:
             return await self._load(*key)
 
     async def log_end(self, tenant: str) -> LogEnd:
-        """Return the end of a tenant's log, as the stream's leader has it."""
+        """Return the end of a tenant's log, as the stream's leader has it.
+
+        Raises:
+            UnavailableError: NATS did not answer, or not consistently.
+        """
         part = LogFilter(tenant)
         newest = await self._log.newest(part)
         if newest is None:
-            edge = (await self._log.edge()).last_sequence
-            # The first commit may have been stored between the two reads.
+            # One answer for both: two could come from different leaders during a partition.
+            edge = await self._log.edge(part)
+            if not edge.has_commits:
+                return LogEnd(edge.last_sequence, None)
+            # The first commit was stored between the two reads.
             newest = await self._log.newest(part)
             if newest is None:
-                return LogEnd(edge, None)
+                raise UnavailableError(f"the end of the log of tenant {tenant!r} is not known")
         return LogEnd(newest.sequence, newest)
 
     async def _load(self, tenant: str, query: SnapshotQuery) -> Loaded:
         before = await self.log_end(tenant)
         workflows = await self._live(tenant, query)
         # After the live index: an execution that has left it has its result by now.
-        results, waiting = await asyncio.gather(
-            self._results(tenant, query), self._waiting(tenant, query)
+        results, waiting, _ = await asyncio.gather(
+            self._results(tenant, query), self._waiting(tenant, query), self._check_leader()
         )
         newest = await self._last_commits(tenant, workflows, before)
         end = await self.log_end(tenant)
+        await self._check_leader()
+        if end.sequence < max([before.sequence, *(each.sequence for each in newest.values())]):
+            raise UnavailableError("the leader of the log that answered lags behind")
         reads = TenantReads(tenant, query, end, newest, workflows, results, waiting)
         await self._apply_later_commits(reads, before)
         executions = await self._live_executions.of(reads)
@@ -118,6 +133,11 @@ class Snapshots:
             ),
             _events(commit) if commit else 0,
         )
+
+    async def _check_leader(self) -> None:
+        edge = await self._log.edge()
+        if not (edge.is_sole or edge.has_quorum):
+            raise UnavailableError("the leader of the log that answered has no quorum")
 
     async def _live(self, tenant: str, query: SnapshotQuery) -> dict[str, str]:
         index, wanted = self._indexes.live, _workflows_of(query)

@@ -55,8 +55,10 @@ Listener = Callable[[LiveCommit], bool | None]
 
 @dataclass(slots=True, eq=False)
 class _Subject:
+    source: "LiveSubscription"
     listeners: set[Listener] = field(default_factory=set)
     subscription: Subscription | None = None
+    last_sequence: int = 0
 
     async def receive(self, message: Msg) -> None:
         headers = message.headers or {}
@@ -71,12 +73,20 @@ class _Subject:
             headers.get(WORKFLOW, ""),
             is_newer(headers),
         )
+        self._note(commit.sequence)
         until = time.perf_counter() + _SLICE_S
         for listener in tuple(self.listeners):
             if _call(listener, commit) or time.perf_counter() >= until:
                 # Commits that arrive meanwhile queue in the subscription, in order.
                 await asyncio.sleep(0)
                 until = time.perf_counter() + _SLICE_S
+
+    def _note(self, sequence: int) -> None:
+        if sequence < self.last_sequence:
+            # A stream publishes in order, so it may have been restored from older data.
+            self.source.on_regress()
+        self.last_sequence = sequence
+        self.source.newest_seen = max(self.source.newest_seen, sequence)
 
 
 def _call(listener: Listener, commit: LiveCommit) -> bool:
@@ -89,9 +99,16 @@ def _call(listener: Listener, commit: LiveCommit) -> bool:
 
 
 class LiveSubscription:
-    """Core NATS subscriptions, one per subject, shared by its listeners."""
+    """Core NATS subscriptions, one per subject, shared by its listeners.
+
+    Attributes:
+        newest_seen: the highest stream sequence of all live commits.
+        on_regress: called when a commit follows one with a higher sequence.
+    """
 
     def __init__(self, client: Client) -> None:
+        self.newest_seen = 0
+        self.on_regress: Callable[[], object] = lambda: None
         self._client = client
         self._subjects: dict[str, _Subject] = {}
 
@@ -115,7 +132,7 @@ class LiveSubscription:
         if entry is not None:
             entry.listeners.add(listener)
             return
-        entry = self._subjects[subject] = _Subject({listener})
+        entry = self._subjects[subject] = _Subject(self, {listener})
         try:
             entry.subscription = await self._client.subscribe(
                 subject, cb=entry.receive, pending_bytes_limit=_PENDING_BYTES

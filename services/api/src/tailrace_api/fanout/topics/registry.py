@@ -52,6 +52,15 @@ class TopicRegistry:
         return len(self._subscription)
 
     @property
+    def newest_live(self) -> int:
+        """The highest sequence of all live commits."""
+        return self._subscription.newest_seen
+
+    @newest_live.setter
+    def newest_live(self, sequence: int) -> None:
+        self._subscription.newest_seen = sequence
+
+    @property
     def is_connected(self) -> bool:
         return self._subscription.is_connected
 

@@ -32,9 +32,12 @@ from tailrace_api.fanout.views.view import Logged, View
 from tailrace_api.sse.chunk import chunk
 from tailrace_shared.errors import JetStreamError, UnavailableError
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog
+from tailrace_shared.stores.horizon_store import HorizonStore
 
 _RETRY_S: Final = 0.25
 _POLL_S: Final = 0.001
+# A topic that catches up for longer checks whether what it waits for has been deleted.
+_LONG_S: Final = 1.0
 # Memory of a topic beside its ring and its state.
 _OVERHEAD_BYTES: Final = 12 * 1024
 
@@ -45,6 +48,7 @@ class TopicSources(NamedTuple):
     log: ExecutionLog
     contexts: Contexts
     snapshots: Snapshots
+    horizons: HorizonStore
 
 
 class Topic:
@@ -104,6 +108,11 @@ class Topic:
         # The predecessor is that of the commit's own execution. Only the log can tell which commits
         # of other executions lie between, unless the sequences are adjacent.
         return commit.sequence == edge + 1
+
+    @property
+    def known_edge(self) -> int:
+        """The highest sequence that the part of the log is known to reach."""
+        return max(self._known_edge, self.ring.edge if self.ring else 0)
 
     def note_edge(self, sequence: int) -> None:
         """Note that the log reaches at least to ``sequence``."""
@@ -178,9 +187,15 @@ class Topic:
 
     async def _catch_up(self, sources: TopicSources) -> None:
         ring = self.ring or await self._create_ring(sources)
+        began_at = asyncio.get_running_loop().time()
         while ring.edge < self._known_edge and not self._is_closed:
             self._counts.repairs += 1
-            commits, _ = await sources.log.page(self.view.part, ring.edge + 1)
+            first = ring.edge + 1
+            commits, _ = await sources.log.page(self.view.part, first)
+            if asyncio.get_running_loop().time() > began_at + _LONG_S and (
+                await self._is_torn(sources, first)
+            ):
+                return
             contexts = await contexts_of(self.view, sources.contexts, commits)
             for commit in commits:
                 # Live commits may have closed the gap meanwhile.
@@ -190,6 +205,19 @@ class Topic:
             if not commits and ring.edge < self._known_edge:
                 # The replica that answered lags behind the one that republished.
                 await asyncio.sleep(_RETRY_S)
+
+    async def _is_torn(self, sources: TopicSources, first: int) -> bool:
+        """End the streams if commits from a sequence on may be deleted; return whether they are.
+
+        The clients reconnect, and each is told by its id whether it has missed something.
+        """
+        if self.view.part.execution:
+            is_torn = await sources.log.newest(self.view.part) is None
+        else:
+            is_torn = await sources.horizons.of(self.view.part.tenant) >= first
+        if is_torn:
+            self.end("lagged")
+        return is_torn
 
     async def _wait_for_sweep(self) -> None:
         """Wait until followers that keep up have been sent what the ring would soon evict."""
