@@ -121,8 +121,8 @@ class LogEdges:
                 return None
         return newest or await self._unless_absent(read)
 
-    async def is_deleted(self, sequence: int) -> bool:
-        """Return whether the commit at a sequence, which the log has reached, is deleted.
+    async def find(self, sequence: int) -> LocatedCommit | None:
+        """Return the commit at a sequence that the log has reached; None if it is deleted.
 
         Raises:
             UnavailableError: NATS did not answer, or only replicas that may lag.
@@ -132,7 +132,7 @@ class LogEdges:
             return await self._log.find_next(sequence, from_leader=True)
 
         found = await self._unless_absent(read)
-        return found is None or found[2].sequence > sequence
+        return found if found is not None and found[2].sequence == sequence else None
 
     async def _unless_absent(self, read: Callable[[], Awaitable[T | None]]) -> T | None:
         """Return what ``read`` finds on a leader, or None if it certainly does not exist."""

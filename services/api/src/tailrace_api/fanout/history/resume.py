@@ -125,9 +125,10 @@ async def _find(history: History, position: StreamPosition) -> LocatedCommit | L
     edge = await read_edge(history, position)
     if reason := lost_reason(position, edge):
         return LostPosition(reason, edge)
-    is_expired = found is not None or position.sequence < edge.first_sequence
-    if not is_expired and not await history.edges.is_deleted(position.sequence):
-        raise LaggingReplicaError(f"no replica answered that has sequence {position.sequence}")
+    if found is None and position.sequence >= edge.first_sequence:
+        found = await history.edges.find(position.sequence)
+        if found is not None:
+            return found
     return LostPosition("expired", edge)
 
 
