@@ -95,7 +95,7 @@ def test_two_delays_of_one_message_are_two_messages(broker: NatsBroker) -> None:
     consumer.close()
 
 
-@pytest.mark.parametrize(("delay", "bound"), [(0, 2.0), (100, 4.0)])
+@pytest.mark.parametrize(("delay", "bound"), [(0, 1.0), (100, 4.0)])
 def test_short_retries_are_prompt_and_never_early(
     broker: NatsBroker,
     work: Work,

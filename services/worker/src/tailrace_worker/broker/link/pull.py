@@ -147,6 +147,7 @@ class Puller:
         self._coalescing: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
         self._generation = 0
+        self._recovery: asyncio.Task[None] | None = None
         self._is_ready = False
         self._is_closing = False
         self._not_ready_log = LogThrottle()
@@ -173,6 +174,8 @@ class Puller:
         self._is_closing = True
         self._pullers.remove(self)
         self._watching.cancel()
+        if self._recovery is not None:
+            self._recovery.cancel()
         self._release_surplus()
         if self._link.disconnected_at is not None:
             return
@@ -274,7 +277,8 @@ class Puller:
             return
         consumer = self._consumers[int(index)]
         status = headers.get("Status")
-        if status == _NO_MESSAGES and kind == _PROBE:
+        # A consumer with replicas answers a probe that it could fill in part as if it had expired.
+        if status in {_NO_MESSAGES, _REQUEST_EXPIRED} and kind == _PROBE:
             self._probed = None
             self._long_poll(consumer)
             self.refill()
