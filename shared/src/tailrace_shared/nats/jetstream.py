@@ -28,6 +28,7 @@ from tailrace_shared.errors import (
     WrongLastSequenceError,
 )
 from tailrace_shared.nats.catch_up import until_caught_up
+from tailrace_shared.nats.leadership import has_quorum, is_sole
 from tailrace_shared.nats.nats_requests import RequestMultiplexer, fail_pending, multiplexer_of
 from tailrace_shared.nats.startup import StartupLimit
 from tailrace_shared.nats.store_failures import CANNOT_STORE, is_limit, store_record_of
@@ -292,7 +293,27 @@ class JetStream:
 
         A Direct Get may be answered by a replica that lags. A decision that rests on "there is no
         message" or "no newer message" needs the leader. ``request`` is as for :meth:`get`.
+
+        That there is no message is believed only of a leader that has a quorum, because an older
+        leader may answer during a partition and lack messages that the cluster has stored.
+
+        Raises:
+            UnavailableError: NATS did not answer, or no leader with a quorum did.
         """
+        message = await self._get_from_leader(stream, request)
+        if message is not None or is_sole(await self._confirm_leader(stream)):
+            return message
+        return await self._get_from_leader(stream, request)
+
+    async def _confirm_leader(self, stream: str) -> dict[str, Any]:
+        """Wait until a leader with a quorum answers; return its ``STREAM.INFO``."""
+
+        async def read() -> dict[str, Any]:
+            return await self.api(f"STREAM.INFO.{stream}")
+
+        return await until_caught_up(read, has_quorum, f"the leader of {stream}")
+
+    async def _get_from_leader(self, stream: str, request: dict[str, Any]) -> StoredMessage | None:
         try:
             answer = await self.api(f"STREAM.MSG.GET.{stream}", request)
         except JetStreamError as error:
