@@ -30,6 +30,8 @@ from tailrace_shared.stores.indexes.run_index import RunIndex, RunSummary, summa
 from tailrace_shared.stores.indexes.start_index import Start, StartIndex, StartRow, position_of
 
 _READ_AT_ONCE: Final = 200
+# How many rows are read at once while few of them are wanted.
+_SCAN_AT_ONCE: Final = 1_000
 _MAX_READ: Final = 10_000
 # How long the version of the topology is cached.
 _CHECK_AGAIN_S: Final = 10.0
@@ -113,7 +115,7 @@ class RunList:
     ) -> AsyncIterator[list[_Row]]:
         after = None if cursor is None else position_of(cursor)
         # One more than the page, which tells whether there is another.
-        at_once = _READ_AT_ONCE if limit is None else min(limit + 1, _READ_AT_ONCE)
+        at_once = _SCAN_AT_ONCE if limit is None else limit + 1
         async for rows in self._starts.newest_first(tenant, workflow, at_once, after):
             yield [_Row(row.workflow, row.start, str(row.position)) for row in rows]
 

@@ -11,13 +11,11 @@ import click
 from tailrace.errors import TailraceError
 
 _CHECKOUT: Final = Path(__file__).parents[5]
-_BENCHMARKS: Final = ("broker", "engine", "eta", "fanout", "latency", "retention")
+_BENCHMARKS: Final = ("broker", "engine", "eta", "fanout", "latency", "lists", "retention")
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
-@click.argument(
-    "name", type=click.Choice(["broker", "engine", "eta", "fanout", "latency", "retention"])
-)
+@click.argument("name", type=click.Choice(_BENCHMARKS))
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def bench(name: str, options: tuple[str, ...]) -> None:
     """Run the benchmark NAME; OPTIONS are passed to it, for example --json or --help."""
