@@ -17,7 +17,7 @@ from harness.processes.service import Service
 from tailrace_shared.errors import JetStreamError, UnavailableError
 from tailrace_shared.nats.topology import EVENTS
 
-_OUTAGE_S: Final = 13.0
+_OUTAGE_S: Final = 14.0
 """Longer than the time within which services must notice."""
 _LEADERS: Final = 3
 

@@ -112,12 +112,19 @@ class Probes:
         problems = []
         for name, requests in outcomes.items():
             for began, ended in _failing(requests):
-                due = began + _NOTICE_S + _SLACK_S
-                if any(due < it.at < ended and it.is_ready for it in self.answers[name]):
-                    problems.append(
-                        f"{name} was ready while its requests failed for {ended - began:.1f} s"
-                    )
+                longest = self._longest_ready(name, began, ended)
+                if longest > _NOTICE_S + _SLACK_S:
+                    problems.append(f"{name} was ready for {longest:.1f} s of failing requests")
         return problems
+
+    def _longest_ready(self, name: str, began: float, ended: float) -> float:
+        """Return how long a service was ready without a break between two times, in seconds."""
+        longest, since = 0.0, began
+        for answer in self.answers[name]:
+            if began <= answer.at <= ended:
+                longest = max(longest, answer.at - since) if answer.is_ready else longest
+                since = since if answer.is_ready else answer.at
+        return longest
 
     def longest_unready(self) -> Mapping[str, Any]:
         """Return the longest time that each service was not ready, in seconds."""

@@ -27,8 +27,9 @@ MAX_SILENCE_S: Final = 6.0
 
 _PING_INTERVAL_S: Final = 2.0
 _PONG_TIMEOUT_S: Final = 2.0
-_STORE_INTERVAL_S: Final = 5.0
-_STORE_RETRY_S: Final = 1.0
+# With the time limit of a publish, a store that has failed is known in less than ten seconds.
+_STORE_INTERVAL_S: Final = 4.0
+_STORE_CHECK_S: Final = 1.0
 # In place of a wildcard: a token that no id contains.
 _NO_ID: Final = "~"
 
@@ -124,13 +125,15 @@ class StoreProbe:
                 _log.error("NATS cannot store", reason=self._failure)
             elif before and not self._failure:
                 _log.info("NATS can store again")
-            await asyncio.sleep(_STORE_RETRY_S if self._failure else _STORE_INTERVAL_S)
+            await asyncio.sleep(_STORE_CHECK_S)
 
     async def probe(self) -> str:
         """Return why JetStream cannot store, as a sentence; empty if it can."""
         failure = ""
         if self._failure or self.seconds_since_stored > _STORE_INTERVAL_S:
             failure = await self._store()
+            # Known from now on: streams that do not answer take seconds to examine.
+            self._failure = failure or self._failure
         # A stream says why it cannot store, so its reason is better than that of the message.
         return await self._examine() or failure
 
@@ -147,14 +150,16 @@ class StoreProbe:
 
     async def _examine(self) -> str:
         """Return what is wrong with the first stream that cannot store; forget those that can."""
-        failure = ""
-        for root in list(self._record.doubts):
-            spec = self._specs.get(root)
-            found = "" if spec is None else await self._failure_of(spec)
-            if not found:
+        roots = list(self._record.doubts)
+        failures = await asyncio.gather(*map(self._failure_of_root, roots))
+        for root, failure in zip(roots, failures, strict=True):
+            if not failure:
                 self._record.doubts.pop(root, None)
-            failure = failure or found
-        return failure
+        return next(filter(None, failures), "")
+
+    async def _failure_of_root(self, root: str) -> str:
+        spec = self._specs.get(root)
+        return "" if spec is None else await self._failure_of(spec)
 
     async def _failure_of(self, spec: StreamSpec) -> str:
         # Nothing matches the filter, so nothing is purged; but a stream whose store has failed
