@@ -1,12 +1,13 @@
 """The streams and buckets of one test, under its own subject prefix on the shared NATS."""
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nats.aio.client import Client
 
-from tailrace_shared.errors import JetStreamError
+from tailrace_shared.errors import JetStreamError, UnavailableError
 from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.execution.events import Event
 from tailrace_shared.nats.fenced_append import append
@@ -20,7 +21,20 @@ from tailrace_shared.subjects import Subjects
 
 async def create_streams(jetstream: JetStream, specs: Sequence[StreamSpec]) -> None:
     """Create the streams and buckets of an installation, all at once: a cluster takes its time."""
-    await asyncio.gather(*(ensure(jetstream, [spec]) for spec in specs))
+    await asyncio.gather(*(_create(jetstream, spec) for spec in specs))
+
+
+async def _create(jetstream: JetStream, spec: StreamSpec) -> None:
+    for pause in (0.5, 1.0, None):
+        try:
+            await ensure(jetstream, [spec])
+        except UnavailableError:
+            # A cluster on a busy machine elects leaders slowly.
+            if pause is None:
+                raise
+            await asyncio.sleep(pause)
+        else:
+            return
 
 
 async def delete_streams(jetstream: JetStream, specs: Sequence[StreamSpec]) -> None:
@@ -28,7 +42,9 @@ async def delete_streams(jetstream: JetStream, specs: Sequence[StreamSpec]) -> N
 
     async def delete(spec: StreamSpec) -> None:
         try:
-            await jetstream.api(f"STREAM.DELETE.{spec.name}")
+            # What is not deleted in time costs other tests nothing but memory.
+            with contextlib.suppress(UnavailableError):
+                await jetstream.api(f"STREAM.DELETE.{spec.name}")
         except JetStreamError as error:
             if error.code != STREAM_NOT_FOUND:
                 raise
