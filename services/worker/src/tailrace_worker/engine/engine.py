@@ -12,7 +12,9 @@ import os
 import re
 import socket
 import threading
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -50,6 +52,7 @@ from tailrace_worker.engine.services.nats_clock import Clock
 from tailrace_worker.engine.services.progress_estimates import Allowance
 from tailrace_worker.engine.services.run_statistics import Statistics
 from tailrace_worker.engine.services.timers import Timers
+from tailrace_worker.engine.tasks.idle_memory import give_back_when_idle
 from tailrace_worker.engine.tasks.supervision import keep_running
 from tailrace_worker.nodes.emit import make_emit_node
 from tailrace_worker.nodes.node import NodeContext, declared_node
@@ -209,16 +212,17 @@ class Engine:
             self._fair_share, services.stores, services.commands.jobs
         )
         self._health = health
+        loops: dict[str, Callable[[], Awaitable[object]]] = {
+            "health": health.run,
+            "sweeper": self._sweeper(jetstream).run,
+            "retention": self._retention_sweeper().run,
+            "clock": self._clock.run,
+            "tenant queues": queues.run,
+            "statistics": services.statistics.run,
+            "idle memory": partial(give_back_when_idle, lambda: not self._drives),
+        }
         self._background = [
-            self._loop.create_task(keep_running(name, run))
-            for name, run in {
-                "health": health.run,
-                "sweeper": self._sweeper(jetstream).run,
-                "retention": self._retention_sweeper().run,
-                "clock": self._clock.run,
-                "tenant queues": queues.run,
-                "statistics": services.statistics.run,
-            }.items()
+            self._loop.create_task(keep_running(name, run)) for name, run in loops.items()
         ]
         await announce(self._client, self._subjects, "worker", self.worker_id)
         await services.liveness.answer_for_drives(self.worker_id, self._drives.is_driving)

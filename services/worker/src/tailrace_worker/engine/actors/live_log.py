@@ -97,6 +97,8 @@ class LiveLog:
         """Stop following the log until it is opened again."""
         if self._catching_up is not None:
             self._catching_up.cancel()
+            # A task keeps its context, and with it the message that was current at its start.
+            self._catching_up = None
         subscription, self._subscription = self._subscription, None
         if subscription is not None:
             with contextlib.suppress(nats.errors.Error):
