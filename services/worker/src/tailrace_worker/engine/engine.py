@@ -14,7 +14,6 @@ import socket
 import threading
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -52,7 +51,6 @@ from tailrace_worker.engine.services.nats_clock import Clock
 from tailrace_worker.engine.services.progress_estimates import Allowance
 from tailrace_worker.engine.services.run_statistics import Statistics
 from tailrace_worker.engine.services.timers import Timers
-from tailrace_worker.engine.tasks.idle_memory import give_back_when_idle
 from tailrace_worker.engine.tasks.supervision import keep_running
 from tailrace_worker.nodes.emit import make_emit_node
 from tailrace_worker.nodes.node import NodeContext, declared_node
@@ -219,7 +217,6 @@ class Engine:
             "clock": self._clock.run,
             "tenant queues": queues.run,
             "statistics": services.statistics.run,
-            "idle memory": partial(give_back_when_idle, lambda: not self._drives),
         }
         self._background = [
             self._loop.create_task(keep_running(name, run)) for name, run in loops.items()
