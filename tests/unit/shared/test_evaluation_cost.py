@@ -35,6 +35,7 @@ def test_ordinary_expressions_are_allowed(source: str):
         "sets.contains(input.n, input.n)",
         "input.n.map(a, string(a)).join(input.text)",
         "input.text.replace('', input.text)",
+        "input.n.all(a, size(input.text) > a)",
     ],
 )
 def test_quadratic_time_on_a_large_input_is_refused(source: str):

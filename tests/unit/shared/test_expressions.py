@@ -223,6 +223,93 @@ def test_extension_functions_are_available(source, value):
 
 
 @pytest.mark.parametrize(
+    ("source", "value"),
+    [
+        ("size('Müller')", 6),
+        ("'日本語'.size()", 3),
+        ("size('😀')", 1),
+        ("size (input.text)", 3),
+        ("input.text . size ( )", 3),
+        ("[input.text, 'ä'].map(t, t.size() + size(t))", [6, 2]),
+        ("input.text.size() == input.text.split('').size()", True),
+        ("input.text.substring(0, input.text.size() - 1)", "日本"),
+        ("size(b'ä')", 2),
+        ("size([1, 'ä']) + size({'a': 1})", 3),
+        ("input.size + 'size('.size()", 10),
+        ("size(input.text + 'size(\\'ä')", 10),
+    ],
+)
+def test_the_size_of_a_text_counts_code_points(source, value):
+    """Not bytes, however the function is written; other sizes are unchanged."""
+    assert evaluate(source, {"input": {"text": "日本語", "size": 5}}) == value
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=20))
+def test_the_size_of_any_text(text):
+    """The size equals the number of code points."""
+    assert evaluate("size(input) == input.size() ? size(input) : -1", {"input": text}) == len(text)
+
+
+@pytest.mark.parametrize("source", ["size(1)", "size(null)", "input.n.size()"])
+def test_what_has_no_size_fails_in_the_words_of_the_author(source):
+    """The error names the function as it is written in the definition."""
+    with pytest.raises(ExpressionError, match=r"size\(\): takes a string, bytes, a list or a map"):
+        evaluate(source)
+
+
+@pytest.mark.parametrize(
+    ("source", "value"),
+    [
+        ("timestamp('2024-07-15T22:30:45.123Z').getHours('Europe/Vienna')", 0),
+        ("timestamp('2024-07-15T22:30:45.123Z').getDate('Europe/Vienna')", 16),
+        ("timestamp('2024-07-15T22:30:45.123Z').getDayOfMonth('+02:00')", 15),
+        ("timestamp('2024-07-15T22:30:45.123Z').getDayOfWeek('02:00')", 2),
+        ("timestamp('2024-07-15T22:30:45.123Z').getDayOfWeek('-08:00')", 1),
+        ("timestamp('2024-07-15T22:30:45.123Z').getDayOfYear('UTC')", 196),
+        ("timestamp('2024-12-31T23:30:00Z').getFullYear('Europe/Vienna')", 2025),
+        ("timestamp('2024-12-31T23:30:00Z').getMonth('Europe/Vienna')", 0),
+        ("timestamp('2024-07-15T22:30:45.123Z').getMinutes('Asia/Kolkata')", 0),
+        ("timestamp('2024-07-15T22:30:45.123Z').getSeconds('UTC')", 45),
+        ("timestamp('2024-07-15T22:30:45.123Z').getMilliseconds('UTC')", 123),
+        ("timestamp('2024-07-15T22:30:45.123Z').getHours()", 22),
+        ("duration('3661s').getHours()", 1),
+        ("string(true) + string(input.yes) + string(1 > 2)", "truetruefalse"),
+        ("string(1) + string(2.5) + string('a') + string(b'b')", "12.5ab"),
+        ("timestamp(0)", "1970-01-01T00:00:00Z"),
+        ("timestamp(-1).getFullYear()", 1969),
+        ("int(timestamp('2024-01-01T00:00:00.9Z'))", 1704067200),
+        ("int('7') + int(2.9)", 9),
+    ],
+)
+def test_conversions_and_times_of_the_specification(source, value):
+    """Every overload of CEL exists, with and without a time zone."""
+    assert evaluate(source) == value
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [
+        ("timestamp('2024-01-01T00:00:00Z').getHours('Nowhere/Else')", "is not a time zone"),
+        ("timestamp('2024-01-01T00:00:00Z').getHours('../etc/passwd')", "is not a time zone"),
+        ("timestamp('2024-01-01T00:00:00Z').getHours('+99:00')", "is not a time zone"),
+        ("timestamp('2024-01-01T00:00:00Z').getHours(2)", "a time zone is a string"),
+        ("duration('1s').getHours('UTC')", r"getHours\(\): with a time zone takes a timestamp"),
+        ("timestamp(9223372036854775807)", "is not between the years 1 and 9999"),
+        ("timestamp(1.5)", "takes an RFC 3339 time or Unix seconds"),
+        ("string(null)", r"string\(\): takes a scalar value, not null"),
+        ("string([1])", "takes a scalar value, not a list"),
+        ("int(true)", "takes a number, a numeric string or a timestamp"),
+        ("duration(5)", r"duration\(\) does not take values of these types"),
+        ("(1).startsWith('a')", r"startsWith\(\) does not take values of these types"),
+    ],
+)
+def test_a_function_explains_the_values_it_does_not_take(source, reason):
+    """A known function is never reported as undefined."""
+    with pytest.raises(ExpressionError, match=reason):
+        evaluate(source)
+
+
+@pytest.mark.parametrize(
     "source",
     [
         *("input.list[9]", "input.list[-1]", "input.nothing", "input.name.first", "input.none.x"),

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tailrace_shared.errors import ExpressionError
+from tailrace_shared.workflow.expressions.functions import SIZE
 
 MAX_STEPS: Final = 4_000_000
 
@@ -29,6 +30,8 @@ MACROS: Final[Mapping[str, int]] = {
 _NESTING: Final = frozenset({"distinct", "sets.contains", "sets.equivalent", "sets.intersects"})
 # Extension functions whose result is as long as the product of two lengths.
 _WEAVING: Final = frozenset({"join", "replace", "split"})
+# Functions that read the whole text at each call.
+_READING: Final = frozenset({SIZE})
 # Only larger objects count as something to loop over.
 _RECORD_FIELDS: Final = 64
 # Copying a string is faster than visiting elements.
@@ -65,9 +68,10 @@ def check_cost(
     if not power:
         return
     elements = _count(context, texts=weaves)
+    reads = bool(called & _READING)
     iterations: dict[int, int] = {}
     for depth, path in loops.bodies:
-        named = _count({"": _resolve(path, context)}, texts=False)
+        named = _count({"": _resolve(path, context)}, texts=reads)
         iterations[depth] = iterations.get(depth, 1) + named
     if elements**power * math.prod(iterations.values()) > MAX_STEPS:
         raise ExpressionError(

@@ -14,22 +14,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import cel
-import cel.stdlib
 import msgspec
 
 from tailrace_shared.errors import ExpressionError, InvalidExpressionError
 from tailrace_shared.workflow.expressions.evaluation_cost import Loops, check_cost
-from tailrace_shared.workflow.expressions.free_names import find_free_names
+from tailrace_shared.workflow.expressions.free_names import find_free_names, rename_calls
+from tailrace_shared.workflow.expressions.functions import EXTENSIONS, OVERLOADS, SIZE, size
 
 MAX_LENGTH: Final = 4096
 
-# Excluded: `contains` would shadow CEL's own, `lists.range` creates lists of any length, and
-# `first` and `last` return optional values, which JSON cannot represent.
-_EXTENSIONS: Final[Mapping[str, Callable[..., Any]]] = {
-    name: function
-    for name, function in cel.stdlib.STDLIB_FUNCTIONS.items()
-    if name not in {"contains", "lists.range", "first", "last"}
-}
 _FUNCTIONS: Final = frozenset(
     [
         *("size", "contains", "startsWith", "endsWith", "matches", "type", "dyn"),
@@ -37,13 +30,19 @@ _FUNCTIONS: Final = frozenset(
         *("getFullYear", "getMonth", "getDayOfYear", "getDayOfMonth", "getDate", "getDayOfWeek"),
         *("getHours", "getMinutes", "getSeconds", "getMilliseconds"),
         # The parser reports `math.abs` without its namespace.
-        *(name.rpartition(".")[2] for name in _EXTENSIONS),
+        *(name.rpartition(".")[2] for name in EXTENSIONS),
     ]
 )
-_NAMESPACES: Final = {name.partition(".")[0] for name in _EXTENSIONS if "." in name}
+_NAMESPACES: Final = {name.partition(".")[0] for name in EXTENSIONS if "." in name}
 _PATH = re.compile(r"\s*([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\s*")
 _SECRET = re.compile(
     r"""\s*secrets\s*(?:\.\s*([A-Za-z_]\w*)|\[\s*('|")([A-Za-z0-9_-]+)\2\s*\])\s*""", re.ASCII
+)
+_NO_OVERLOAD = re.compile(r"Undefined variable or function: '(\w+)'")
+_FAILED_FUNCTION = re.compile(
+    r"Function '(\w+)' error: (?:Python function call failed: \w+: )?(.*?)\.?"
+    r"( Check function arguments and their types\.)?",
+    re.DOTALL,
 )
 _ERROR_PLACE = re.compile(r"<input>:(\d+):(\d+): (?:Syntax error: )?(.*)")
 
@@ -77,7 +76,7 @@ class Expression:
         except KeyError as error:
             raise ExpressionError(f"{self.source}: no such field: {error.args[0]}") from None
         except (ValueError, TypeError, RuntimeError, ArithmeticError, IndexError) as error:
-            raise ExpressionError(f"{self.source}: {error}") from None
+            raise ExpressionError(f"{self.source}: {_reason(str(error))}") from None
 
 
 def compile_expression(source: str) -> Expression:
@@ -96,7 +95,13 @@ def compile_expression(source: str) -> Expression:
     found = find_free_names(source)
     names = found.names - _NAMESPACES
     path = _PATH.fullmatch(source)
-    evaluate = _walker(path[1]) if path and names else _evaluator(program, found.loops)
+    if path and names:
+        evaluate = _walker(path[1])
+    else:
+        # CEL's own `size` of a text counts bytes, and a function of ours cannot replace it.
+        renamed = rename_calls(source, "size", SIZE)
+        program = program if renamed == source else cel.compile(renamed)
+        evaluate = _evaluator(source, program, found.loops)
     secret = _SECRET.fullmatch(source)
     return Expression(source, names, found.nodes, secret and (secret[1] or secret[3]), evaluate)
 
@@ -112,17 +117,19 @@ def _check_functions(source: str, program: cel.Program) -> None:
             )
 
 
-def _evaluator(program: cel.Program, loops: Loops) -> Callable[[Mapping[str, Any]], Any]:
+def _evaluator(
+    source: str, program: cel.Program, loops: Loops
+) -> Callable[[Mapping[str, Any]], Any]:
     called = set(program.functions())
     # The program reports `math.abs` without its namespace.
     functions = {
         name: function
-        for name, function in _EXTENSIONS.items()
+        for name, function in {**EXTENSIONS, **OVERLOADS, SIZE: size}.items()
         if name.rpartition(".")[2] in called
     }
 
     def evaluate(context: Mapping[str, Any]) -> Any:
-        check_cost(program.source, loops, functions, context)
+        check_cost(source, loops, functions, context)
         variables = dict(context)
         value = program.execute(cel.Context(variables, functions) if functions else variables)
         # Convert timestamps, durations and bytes to JSON types.
@@ -148,6 +155,16 @@ def _walker(path: str) -> Callable[[Mapping[str, Any]], Any]:
         return value
 
     return walk
+
+
+def _reason(message: str) -> str:
+    missing = _NO_OVERLOAD.match(message)
+    if missing and missing[1] in _FUNCTIONS:
+        return f"{missing[1]}() does not take values of these types"
+    failed = _FAILED_FUNCTION.fullmatch(message)
+    if failed:
+        return f"{'size' if failed[1] == SIZE else failed[1]}(): {failed[2]}"
+    return message
 
 
 def _kind(value: Any) -> str:
