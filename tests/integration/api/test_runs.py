@@ -11,6 +11,8 @@ from nats.aio.client import Client
 from harness.generators import hand_written_log as written
 from harness.generators.hand_written_log import HandWrittenLog
 from harness.nats.message_counts import stored, taken
+from harness.nats.server import NatsServer
+from harness.processes.in_process_api import api_in_process
 from tailrace_shared.execution import events as ev
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.stores.execution_log import ExecutionLog
@@ -349,3 +351,23 @@ def _completed(node: str, node_type: str = "transform", **fields: Any) -> ev.Ste
 def _place(event_id: str) -> tuple[int, int]:
     _, sequence, index = event_id.split("-")
     return int(sequence), int(index)
+
+
+async def test_a_run_that_a_replica_lacks_is_found(
+    idle_nats: NatsServer, log: HandWrittenLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page is read from any replica. One that lags does not know yet what was accepted."""
+    await log.commit(written.queued(log.execution))
+    batch, answers = JetStream.batch, list[object]()
+
+    async def lag(jetstream: JetStream, *request: Any) -> Any:
+        answers.append(([], 0) if not answers else await batch(jetstream, *request))
+        return answers[-1]
+
+    async with api_in_process(idle_nats.url) as api, httpx.AsyncClient() as client:
+        monkeypatch.setattr(JetStream, "batch", lag)
+        url = f"http://127.0.0.1:{api.port}/api/v1/executions/"
+        headers = {"x-organization-id": log.tenant}
+        found = await client.get(url + log.execution, headers=headers)
+        assert (found.status_code, len(answers)) == (200, 2)
+        assert (await client.get(url + "missing", headers=headers)).status_code == 404

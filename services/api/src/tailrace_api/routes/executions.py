@@ -37,6 +37,7 @@ from tailrace_shared.estimation import Estimator
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.execution.transitions import ExecutionStatus
 from tailrace_shared.ids import ID_PATTERN, check_id
+from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.redact.masking import mask_value
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.stores.estimator_cache import EstimatorCache
@@ -228,6 +229,18 @@ class ExecutionRoutes:
     async def _read(
         self, tenant: str, execution: str, *, with_logs: bool
     ) -> tuple[ExecutionState, list[LogEntry] | None]:
+        async def read() -> tuple[ExecutionState, list[LogEntry] | None]:
+            found = await self._read_once(tenant, execution, with_logs=with_logs)
+            # Any replica may have answered, and it may not have the execution yet.
+            if not _exists(found) and await self.log.last_commit(tenant, execution) is None:
+                raise ExecutionNotFoundError(f"there is no execution {execution!r}")
+            return found
+
+        return await until_caught_up(read, _exists, f"execution {execution!r}")
+
+    async def _read_once(
+        self, tenant: str, execution: str, *, with_logs: bool
+    ) -> tuple[ExecutionState, list[LogEntry] | None]:
         state = ExecutionState()
         logs: list[LogEntry] = []
         epoch = (await self.log.edge()).epoch if with_logs else ""
@@ -240,8 +253,6 @@ class ExecutionRoutes:
             if time.perf_counter() >= until:
                 await asyncio.sleep(0)
                 until = time.perf_counter() + _SLICE_S
-        if not state.execution_id:
-            raise ExecutionNotFoundError(f"there is no execution {execution!r}")
         return state, logs if with_logs else None
 
     async def _fetch_outputs(self, state: ExecutionState, definition: Definition | None) -> bool:
@@ -307,6 +318,11 @@ def _status(text: str | None) -> str | None:
     if text is not None and text not in _STATUSES:
         raise RefusedError(400, f"status: {text[:40]!r} is not one of {', '.join(_STATUSES)}")
     return text
+
+
+def _exists(found: tuple[ExecutionState, list[LogEntry] | None]) -> bool:
+    state, _ = found
+    return bool(state.execution_id)
 
 
 def _flag(request: Request, name: str) -> bool:
