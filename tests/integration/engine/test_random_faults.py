@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+
 from stress.__main__ import arguments_of, stress
 
 SECONDS: Final = os.environ.get("PROOF_SECONDS", "6")
