@@ -1,0 +1,98 @@
+"""Streams that are resumed after executions have been deleted are told exactly what is missing."""
+
+import asyncio
+from typing import Final
+from urllib.parse import urlsplit
+
+from harness.processes.tailrace_up import TailraceUp
+from harness.sse.client import SseClient, SseEvent, follow
+from tailrace import Client
+from tailrace.errors import RefusedError
+
+_FEED: Final = "/api/realtime/events"
+_WORKFLOW: Final = {
+    "id": "resumed",
+    "nodes": {"a": {"type": "transform", "stage": "ocr", "with": {"value": 1}}},
+}
+
+
+def exists(client: Client, execution: str) -> bool:
+    """Tell whether the API has an execution."""
+    try:
+        client.get(execution)
+    except RefusedError as error:
+        return error.status != 404
+    return True
+
+
+async def deleted(client: Client, execution: str) -> None:
+    """Wait until an execution is deleted."""
+    async with asyncio.timeout(60):
+        while await asyncio.to_thread(exists, client, execution):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+
+
+async def run(client: Client) -> str:
+    """Start a run; return its id."""
+    started = await asyncio.to_thread(client.run, "resumed")
+    return str(started["execution_id"])
+
+
+async def until_done(stream: SseClient, execution: str) -> list[SseEvent]:
+    """Read a feed until an execution has completed."""
+    events: list[SseEvent] = []
+    async with asyncio.timeout(60):
+        while True:
+            (event,) = await stream.take(1)
+            events.append(event)
+            if execution in event.data and event.own_id and '"progress":100' in event.data:
+                return events
+
+
+async def test_a_feed_tells_exactly_what_was_deleted(client: Client, system: TailraceUp) -> None:
+    """An id from before the horizon is reset; one from after it misses nothing."""
+    port = urlsplit(system.url).port
+    assert port is not None
+    await asyncio.to_thread(client.apply, _WORKFLOW)
+    async with SseClient(port, _FEED) as stream:
+        await stream.take(1)
+        first = await run(client)
+        events = await until_done(stream, first)
+    early = next(event.id for event in events if event.own_id)
+    second = await run(client)
+    await deleted(client, first)
+    await deleted(client, second)
+
+    async with SseClient(port, _FEED, last_event_id=early) as stream:
+        kinds = [(event.type, event.own_id) for event in await stream.take(2)]
+        assert ("stream:reset", False) in kinds
+        third = await run(client)
+        await until_done(stream, third)
+        late = stream.parser.last_event_id
+    fourth = await run(client)
+    async with SseClient(port, _FEED, last_event_id=late) as stream:
+        events = await until_done(stream, fourth)
+    assert [event.type for event in events if event.type == "stream:reset"] == []
+
+
+async def test_an_execution_that_was_deleted_is_told_once(
+    client: Client, system: TailraceUp
+) -> None:
+    """Its id gets a reset and the end; the id of the reset, and none at all, a 404."""
+    port = urlsplit(system.url).port
+    assert port is not None
+    await asyncio.to_thread(client.apply, _WORKFLOW)
+    execution = await run(client)
+    async with follow(port, execution) as stream:
+        first = next(event.id for event in await stream.all() if event.own_id)
+    await deleted(client, execution)
+    # The log goes on, so the id of the reset is one that the log has.
+    await run(client)
+    async with follow(port, execution, first) as stream:
+        (reset,) = [event for event in await stream.all() if event.type == "stream:reset"]
+        assert reset.json() == {"reason": "expired", "from": None}
+        now = stream.parser.last_event_id
+    for text in (now, ""):
+        async with follow(port, execution, text) as stream:
+            await stream.all()
+        assert stream.status == 404
