@@ -126,6 +126,21 @@ async def test_single_commits(site: Site) -> None:
     assert int(edge.epoch, 16) > 0
 
 
+async def test_what_the_log_does_not_contain(site: Site) -> None:
+    """A later commit proves that an earlier one is deleted; one answer tells of a part."""
+    for execution in ("a", "b", "a", "c"):
+        await site.append("t", execution, b"x")
+    await site.log.delete("t", "b", 2)
+    await site.log.delete("t", "c", 4)
+    for from_leader in (False, True):
+        found = [await site.log.find_next(n, from_leader=from_leader) for n in range(1, 6)]
+        assert [each and each[2].sequence for each in found] == [1, 3, 3, None, None]
+    for part, has_commits in ((ONE, True), (ALL, True), (OTHER, False), (UNKNOWN, False)):
+        edge = await site.log.edge(part)
+        assert (edge.last_sequence, edge.has_commits) == (4, has_commits)
+        assert (edge.is_sole, edge.has_quorum, edge.expires_by_age) == (True, True, False)
+
+
 async def test_the_newest_commits_of_many_executions(site: Site) -> None:
     """Executions without commits are left out; a replica that lags is refused."""
     for tenant, execution in (("t", "a"), ("t", "b"), ("u", "a"), ("t", "a")):
