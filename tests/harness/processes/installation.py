@@ -153,7 +153,7 @@ class Installation:
 
     async def state(self, execution: str) -> ExecutionState:
         """Fold the log of an execution, and fetch the outputs that are stored by reference."""
-        state = (await self.log.load(TENANT, execution)).state
+        state = (await self.log.load_newest(TENANT, execution)).state
         await self.outputs.fetch(state)
         return state
 
