@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from typing import Final
 
 _NAMESPACES: Final = (
+    # The sandbox ends with the process that has started it.
+    *("setpriv", "--pdeathsig", "KILL"),
     "unshare",
     *("--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
 )
@@ -20,7 +22,8 @@ set -e
 ip link set lo up
 ip link add probe type bridge
 ip netns list >/dev/null
-command -v nsenter chattr >/dev/null
+command -v nsenter >/dev/null
+command -v chattr >/dev/null
 truncate -s 8M "$1/disk"
 mkfs.ext4 -q -F "$1/disk"
 mkdir "$1/mounted"
