@@ -127,7 +127,7 @@ async def test_single_commits(site: Site) -> None:
 
 
 async def test_what_the_log_does_not_contain(site: Site) -> None:
-    """A later commit proves that an earlier one is deleted; one answer tells of a part."""
+    """A later commit proves that an earlier one is deleted; one answer covers a part."""
     for execution in ("a", "b", "a", "c"):
         await site.append("t", execution, b"x")
     await site.log.delete("t", "b", 2)

@@ -1,4 +1,4 @@
-"""Streams that are resumed after executions have been deleted are told exactly what is missing."""
+"""Streams that resume from an id whose history was deleted receive a reset, and no other do."""
 
 import asyncio
 from typing import Final
@@ -75,9 +75,7 @@ async def test_a_feed_tells_exactly_what_was_deleted(client: Client, system: Tai
     assert [event.type for event in events if event.type == "stream:reset"] == []
 
 
-async def test_an_execution_that_was_deleted_is_told_once(
-    client: Client, system: TailraceUp
-) -> None:
+async def test_a_deleted_execution_is_reported_once(client: Client, system: TailraceUp) -> None:
     """Its id gets a reset and the end; the id of the reset, and none at all, a 404."""
     port = urlsplit(system.url).port
     assert port is not None

@@ -42,7 +42,7 @@ async def delete_streams(jetstream: JetStream, specs: Sequence[StreamSpec]) -> N
 
     async def delete(spec: StreamSpec) -> None:
         try:
-            # What is not deleted in time costs other tests nothing but memory.
+            # What is not deleted in time costs other tests only memory.
             with contextlib.suppress(UnavailableError):
                 await jetstream.api(f"STREAM.DELETE.{spec.name}")
         except JetStreamError as error:

@@ -220,7 +220,7 @@ class TestDeliveryByAWorker:
 
 
 async def test_a_trigger_resolves_all_waits_of_an_execution_in_one_commit(waiters):
-    """Its log is read once, whatever their number; one that was resolved otherwise is left out."""
+    """Its log is read once for any number of them; one that was resolved otherwise is left out."""
     execution = new_execution_id()
     names = [f"n{number}" for number in range(100)]
     definition = Definition("w", {name: Node("await") for name in names})

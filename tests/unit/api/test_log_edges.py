@@ -1,4 +1,4 @@
-"""What the hub believes of the log: older leaders, lost commits, deleted executions."""
+"""How the hub judges answers about the log: older leaders, lost commits, deleted executions."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -183,7 +183,7 @@ class TestLoss:
 
     @pytest.mark.parametrize("replicas", [1, 3])
     @pytest.mark.parametrize("view", [ONE, FEED])
-    def test_a_lost_end_is_told(self, view: View, replicas: int) -> None:
+    def test_a_lost_end_is_reported(self, view: View, replicas: int) -> None:
         """Streams that have shown it end; their clients get a reset, and what is there."""
 
         async def scenario(site: MemoryHub) -> None:
@@ -210,7 +210,7 @@ class TestLoss:
 
         run(scenario, replicas)
 
-    def test_streams_of_what_is_left_stay(self) -> None:
+    def test_streams_of_remaining_commits_stay(self) -> None:
         """Only streams that have shown lost commits end."""
 
         async def scenario(site: MemoryHub) -> None:
@@ -327,7 +327,7 @@ class TestDeletion:
         run(scenario, 1)
 
     @pytest.mark.parametrize("view", [FEED, PIPELINES])
-    def test_a_deletion_during_the_replay_is_told(self, view: View) -> None:
+    def test_a_deletion_during_the_replay_is_reported(self, view: View) -> None:
         """The id was valid when the client came; the pages after it are not complete."""
 
         async def scenario(site: MemoryHub) -> None:
@@ -345,7 +345,7 @@ class TestDeletion:
         run(scenario, 1)
 
     def test_an_id_of_a_deleted_execution_has_expired(self) -> None:
-        """It is told once; without an id, or with an invalid one, there is a 404."""
+        """The client learns it once; without an id, or with an invalid one, there is a 404."""
 
         async def scenario(site: MemoryHub) -> None:
             commit(site, written.queued("long", "w"), execution="long")

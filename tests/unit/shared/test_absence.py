@@ -47,7 +47,7 @@ def info(*ages_s: float) -> dict[str, Any]:
 
 
 def test_a_message_needs_no_quorum() -> None:
-    """What a leader has is stored, whatever other leaders there are."""
+    """A message of a leader is stored, also if there are other leaders."""
     assert ScriptedJetStream([True], [info(60, 60)]).newest() is not None
 
 

@@ -18,7 +18,7 @@ never gets a reset, or events twice, because of a doubt.
 
 **Loss.** The log may really have gone back: a server without replicas lost what was not synced to
 disk, all replicas lost their newest data, or an older backup was restored. That is believed if all
-answers of these four seconds say so and each came from a leader that had a quorum. A leader has a
+answers of these four seconds agree and each came from a leader that had a quorum. A leader has a
 quorum if a majority of the replicas have answered it within three seconds: followers elect no other
 leader for four seconds after they have heard from one, so there is no other leader. A stream with a
 single replica has no other copy that could know more, so its first answer is believed.

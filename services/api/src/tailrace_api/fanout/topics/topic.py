@@ -209,7 +209,7 @@ class Topic:
     async def _is_torn(self, sources: TopicSources, first: int) -> bool:
         """End the streams if commits from a sequence on may be deleted; return whether they are.
 
-        The clients reconnect, and each is told by its id whether it has missed something.
+        The clients reconnect, and each learns by its id whether it has missed events.
         """
         if self.view.part.execution:
             is_torn = await sources.log.newest(self.view.part) is None
