@@ -126,6 +126,12 @@ class Bucket:
         )
         return [entry for message in messages if (entry := self._entry(message))]
 
+    async def scan_from(self, pattern: str, revision: int) -> AsyncIterator[BucketEntry]:
+        """Read the values of all keys that match a pattern and were written since a revision."""
+        async for message in self._jetstream.read(self._stream, self._prefix + pattern, revision):
+            if entry := self._entry(message):
+                yield entry
+
     async def get_revision(self, key: str, revision: int) -> BucketEntry | None:
         if revision < 1:
             return None

@@ -43,6 +43,7 @@ from tailrace_worker.engine.recovery.interval_lease import IntervalLease
 from tailrace_worker.engine.recovery.queue_backlog import QueueBacklog
 from tailrace_worker.engine.recovery.retention_sweeper import RETENTION_DUTY, RetentionSweeper
 from tailrace_worker.engine.recovery.sweeper import Fleet, Periods, Sweeper
+from tailrace_worker.engine.recovery.waiting_repair import WaitingRepair
 from tailrace_worker.engine.run.attempt import Attempt
 from tailrace_worker.engine.run.runner import Runner
 from tailrace_worker.engine.services.engine_services import EngineServices
@@ -214,6 +215,7 @@ class Engine:
             "health": health.run,
             "sweeper": self._sweeper(jetstream).run,
             "retention": self._retention_sweeper().run,
+            "waiting index": self._waiting_repair().run,
             "clock": self._clock.run,
             "tenant queues": queues.run,
             "statistics": services.statistics.run,
@@ -267,6 +269,10 @@ class Engine:
         )
         periods = Periods(self._settings.sweep_interval, self._settings.ack_wait)
         return Sweeper(self._services.stores, fleet, periods, self._clock.now)
+
+    def _waiting_repair(self) -> WaitingRepair:
+        services, interval = self._services, self._settings.sweep_interval
+        return WaitingRepair(services.stores, services.commands.jobs, interval, self._clock.now)
 
     def _retention_sweeper(self) -> RetentionSweeper:
         stores, settings, clock = self._services.stores, self._settings, self._clock.now

@@ -49,6 +49,14 @@ class LiveIndex:
         """
         await self._bucket.purge(_key(tenant, workflow, execution))
 
+    async def has(self, tenant: str, workflow: str, execution: str) -> bool:
+        """Return whether an execution is in the index, by the leader.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        return await self._bucket.get_newest(_key(tenant, workflow, execution)) is not None
+
     async def remove_unknown(self, tenant: str, execution: str) -> None:
         """Remove an execution whose workflow is unknown, because it has no log.
 

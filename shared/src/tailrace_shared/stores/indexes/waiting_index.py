@@ -150,6 +150,25 @@ class WaitingIndex:
         tenant = check_id(tenant, "tenant")
         return await self._get([f"{tenant}.{execution}.{node}" for execution, node in waits])
 
+    async def oldest_first(
+        self, revision: int, limit: int
+    ) -> tuple[list[tuple[str, Waiting]], int]:
+        """Return waits of all tenants from a revision on, and the revision of the last one.
+
+        The revision is 0 if there are no more waits.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        found: list[tuple[str, Waiting]] = []
+        async for entry in self._bucket.scan_from(">", revision):
+            tenant = entry.key.partition(".")[0]
+            if _is_entry_of(tenant, entry.key):
+                found.append((tenant, _decode(entry.value)))
+            if len(found) == limit:
+                return found, entry.revision
+        return found, 0
+
     async def page(self, tenant: str, *, limit: int, cursor: str | None = None) -> WaitingPage:
         """Return up to ``limit`` of the tenant's waits, those that were registered last first.
 
