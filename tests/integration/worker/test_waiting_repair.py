@@ -38,7 +38,7 @@ class Scene:
     async def wait(self, *nodes, listed=None, live=True, ended=False):
         """Create an execution whose ``nodes`` wait, and the entries ``listed``."""
         execution = new_execution_id()
-        events = [
+        events: list[ev.Event] = [
             ev.ExecutionQueued(ev.Queued(execution, "w", "W", 1, None, "queued"), NOW),
             ev.ExecutionStarted(ev.Started(execution, "running", NOW), NOW),
         ]

@@ -115,10 +115,18 @@ class WaitingRepair:
             return True
         is_live = await self._stores.live.has(tenant, waits[0].workflow_id, execution)
         if not is_live:
-            await self._stores.live.put(tenant, waits[0].workflow_id, execution)
+            await self._add_live(tenant, waits[0].workflow_id, execution)
         if status is not None and (status.waits, status.digest) == _description(waits):
             return not is_live
         return await self._compare(tenant, execution) or not is_live
+
+    async def _add_live(self, tenant: str, workflow: str, execution: str) -> None:
+        await self._stores.live.put(tenant, workflow, execution)
+        newest = await self._stores.log.newest(LogFilter(tenant, execution))
+        status = None if newest is None else newest.status
+        if status is not None and status.status in TERMINAL_STATUSES:
+            # It has ended meanwhile, and its worker may have removed it before.
+            await self._stores.live.remove(tenant, workflow, execution)
 
     async def _compare(self, tenant: str, execution: str) -> bool:
         """Compare the entries of an execution with its log; return whether they differed."""
