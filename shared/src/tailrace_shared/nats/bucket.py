@@ -99,7 +99,7 @@ class Bucket:
 
         For buckets without a history: one with a history yields earlier values, too.
         """
-        async for message in self._jetstream.read(self._stream, self._prefix + pattern, 1):
+        async for message in self._jetstream.read(self._stream, self._subject(pattern), 1):
             if entry := self._entry(message):
                 yield entry, message.time
 
@@ -119,7 +119,7 @@ class Bucket:
         messages = await read_backwards(
             self._jetstream,
             self._stream,
-            self._prefix + pattern,
+            self._subject(pattern),
             limit,
             before=before,
             window=4 * limit,
@@ -128,7 +128,7 @@ class Bucket:
 
     async def scan_from(self, pattern: str, revision: int) -> AsyncIterator[BucketEntry]:
         """Read the values of all keys that match a pattern and were written since a revision."""
-        async for message in self._jetstream.read(self._stream, self._prefix + pattern, revision):
+        async for message in self._jetstream.read(self._stream, self._subject(pattern), revision):
             if entry := self._entry(message):
                 yield entry
 
@@ -199,6 +199,11 @@ class Bucket:
                 raise
             return []
         return [entry for message in found.values() if (entry := self._entry(message))]
+
+    def _subject(self, pattern: str) -> str:
+        # Of the same messages, the server counts those of ">" at once, but compares any other
+        # pattern with every key: with a million keys a read of a page then takes seconds.
+        return pattern if pattern == ">" else self._prefix + pattern
 
     def _entry(self, message: StoredMessage) -> BucketEntry | None:
         if _is_deleted(message):
