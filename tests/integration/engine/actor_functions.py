@@ -66,6 +66,42 @@ def flaky(ctx: NodeContext, fails: int) -> int:
     return ctx.attempt
 
 
+class PanicException(BaseException):
+    """The panic of an extension in Rust."""
+
+
+def _panic(ctx: NodeContext) -> int:
+    if ctx.attempt == 1:
+        raise PanicException("index out of bounds")
+    if ctx.attempt == 2:
+        raise GeneratorExit
+    return ctx.attempt
+
+
+@node("actor.panic", actor=True)
+def panic(ctx: NodeContext) -> int:
+    """Raise what is no ``Exception``, twice."""
+    return _panic(ctx)
+
+
+@node("panic.sync")
+def panic_sync(ctx: NodeContext) -> int:
+    """Do the same in a thread."""
+    return _panic(ctx)
+
+
+@node("panic.async")
+async def panic_async(ctx: NodeContext) -> int:
+    """Do the same on the loop."""
+    return _panic(ctx)
+
+
+@node("panic.instant", instant=True)
+def panic_instant(ctx: NodeContext) -> int:
+    """Do the same inside a commit."""
+    return _panic(ctx)
+
+
 @node("actor.stubborn", actor=True)
 def stubborn(ctx: NodeContext, folder: str) -> None:
     """Run until something is raised, and note what."""

@@ -147,6 +147,22 @@ async def test_a_failing_attempt_is_tried_again_by_the_nodes_policy(site: Instal
     assert fold(events).steps["a"].output == 3
 
 
+async def test_what_is_no_exception_fails_the_attempt_in_any_kind_of_node(site: Installation):
+    """A Rust panic or a GeneratorExit: the step is tried again, and no slot is lost."""
+    site.worker(**ACTORS)
+    retry = {"max_attempts": 3, "initial": "10ms"}
+    kinds = ["actor.panic", "panic.sync", "panic.async", "panic.instant"]
+    nodes = {f"n{n}": {"type": kind, "retry": retry} for n, kind in enumerate(kinds)}
+    items = {"for_each": "[1, 2]", "do": {"type": "panic.sync", "retry": retry}}
+    nodes["items"] = {"type": "map", "with": items}
+    nodes["fails"] = {"type": "panic.sync", "retry": {**retry, "max_attempts": 2}}
+    state = fold(await site.finished(await site.start(await site.store(definition(nodes)))))
+    outputs = {name: step.output for name, step in state.steps.items() if name in nodes}
+    assert outputs == {**{f"n{n}": 3 for n in range(4)}, "items": [3, 3], "fails": None}
+    assert state.steps["n1"].failures == 2
+    assert state.steps["fails"].error == "GeneratorExit: "
+
+
 async def test_an_attempt_times_out_and_its_function_is_interrupted(
     site: Installation, tmp_path: Path
 ):

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from dramatiq.middleware import Shutdown, TimeLimitExceeded
 
 from tailrace_shared.execution.events import MAX_VALUE_BYTES
 from tailrace_shared.execution.state import ExecutionState, StepState
@@ -66,6 +67,25 @@ def as_async(function):
 
 
 BOTH = pytest.mark.parametrize("kind", [as_sync, as_async])
+
+
+class PanicException(BaseException):
+    """The panic of an extension in Rust."""
+
+
+EXCEPTIONS: list[BaseException] = [
+    PanicException("index out of bounds"),
+    BaseExceptionGroup("group", [PanicException("a"), ValueError("b")]),
+    GeneratorExit("mine"),
+    SystemExit(3),
+    KeyboardInterrupt(),
+    asyncio.CancelledError("mine"),
+    StopAsyncIteration(),
+    MemoryError(),
+    RecursionError("deep"),
+    Shutdown(),
+    TimeLimitExceeded(),
+]
 
 
 @BOTH
@@ -268,14 +288,14 @@ class TestCancellation:
 
     async def test_a_cancelled_attempt_has_no_outcome(self, run):
         """No caller awaits one."""
-        begun = asyncio.Event()
+        begun: asyncio.Future[Attempt] = asyncio.get_running_loop().create_future()
 
-        async def function():
-            begun.set()
+        async def function(ctx):
+            begun.set_result(ctx)
             await asyncio.Event().wait()
 
         task = asyncio.create_task(run(function))
-        await begun.wait()
+        (await begun).mark_cancelled()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
@@ -289,6 +309,138 @@ class TestCancellation:
             await inner
 
         assert await run(function) == Erred("CancelledError: ")
+
+    async def test_a_node_that_cancels_its_own_task_has_failed(self, run):
+        """Only the drive can abandon an attempt."""
+
+        async def function():
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            await asyncio.sleep(60)
+
+        assert await run(function, timeout="1m") == Erred("CancelledError: ")
+
+    async def test_a_coroutine_that_is_closed_ends(self, run):
+        """A loop that ends closes its coroutines by GeneratorExit."""
+        closed: list[bool] = []
+
+        async def function():
+            try:
+                await asyncio.Event().wait()
+            finally:
+                closed.append(True)
+
+        coroutine = run(function)
+        coroutine.send(None)
+        await asyncio.to_thread(coroutine.close)
+        assert closed == [True]
+
+
+class TestExceptionsOfAnyClass:
+    """No class of exception passes between a node function and the log."""
+
+    @BOTH
+    @pytest.mark.parametrize("raised", EXCEPTIONS, ids=lambda error: type(error).__name__)
+    async def test_it_is_the_end_of_the_attempt(self, run, kind, raised):
+        """The retry policy of the step applies."""
+
+        def function(**_):
+            raise raised
+
+        for timeout in (None, "1m"):
+            outcome = await asyncio.wait_for(run(kind(function), timeout=timeout), 60)
+            assert isinstance(outcome, Erred)
+            assert outcome.retryable
+            assert outcome.message.startswith(type(raised).__name__)
+
+    @pytest.mark.parametrize("raised", EXCEPTIONS, ids=lambda error: type(error).__name__)
+    async def test_an_instant_node_has_failed_too(self, run, raised):
+        """It runs inside a commit, whose drive goes on."""
+
+        def function():
+            raise raised
+
+        outcome = await run(function, instant=True)
+        assert isinstance(outcome, Erred)
+        assert outcome.retryable
+
+    @BOTH
+    @pytest.mark.parametrize("base", [Exception, BaseException, ValueError, GeneratorExit])
+    async def test_an_exception_may_raise_when_it_is_shown(self, run, kind, base):
+        """Its own text is then missing in the message."""
+
+        def show(_error):
+            raise base("no text")
+
+        hostile = type("HostileError", (base,), {"__str__": show, "__repr__": show})
+
+        def function(**_):
+            raise hostile
+
+        assert await run(kind(function)) == Erred(
+            f"HostileError: (its message cannot be shown: {base.__name__})"
+        )
+
+    async def test_a_text_that_is_no_text_is_not_shown(self, run):
+        """``str`` refuses what ``__str__`` returns."""
+
+        class NumberError(Exception):
+            def __str__(self) -> str:
+                return 5  # type: ignore[return-value]  # noqa: PLE0307 - the fault under test
+
+        def function():
+            raise NumberError
+
+        outcome = await run(function)
+        assert outcome == Erred("NumberError: (its message cannot be shown: TypeError)")
+
+    async def test_the_members_of_a_group_are_named(self, run):
+        """The message of a group itself tells only how many there are."""
+
+        def function():
+            raise ExceptionGroup(
+                "all", [ValueError("a"), ExceptionGroup("inner", [NodeFailedError("b")])]
+            )
+
+        assert await run(function) == Erred(
+            "ExceptionGroup: all (2 sub-exceptions): ValueError: a; "
+            "ExceptionGroup: inner (1 sub-exception): b"
+        )
+
+    async def test_a_large_group_is_named_in_part(self, run):
+        """The event has a limit."""
+
+        def function():
+            raise ExceptionGroup("all", [ValueError(n) for n in range(1000)])
+
+        outcome = await run(function)
+        assert outcome.message.endswith("ValueError: 19; 980 more")
+
+    async def test_a_group_is_retried_unless_all_members_refuse_it(self, run):
+        """A task group wraps what its tasks raise."""
+        final = NodeFailedError("never", retryable=False)
+
+        async def function(members):
+            raise ExceptionGroup("g", [final] * members["final"] + [ValueError()] * members["any"])
+
+        assert not (await run(function, {"members": {"final": 2, "any": 0}})).retryable
+        assert (await run(function, {"members": {"final": 1, "any": 1}})).retryable
+
+    async def test_a_subclass_need_not_call_the_constructor(self, run):
+        """It is retryable like the class itself."""
+
+        class OwnError(NodeFailedError):
+            def __init__(self, code):
+                self.code = code
+
+            def __str__(self):
+                return f"code {self.code}"
+
+        def function():
+            raise OwnError(7)
+
+        assert await run(function) == Erred("code 7")
 
 
 class TestWaiting:

@@ -68,7 +68,7 @@ def test_a_closed_executor_releases_its_thread_when_it_is_free(serving):
 
 
 def test_a_function_is_interrupted_and_can_clean_up(serving):
-    """The exception is raised inside it, and there is no result."""
+    """The exception is raised inside it, and its future ends with it."""
     thread, _, interrupts = serving
     cleaned: list[bool] = []
 
@@ -84,7 +84,21 @@ def test_a_function_is_interrupted_and_can_clean_up(serving):
     until(lambda: interrupts)
     assert isinstance(interrupts[0], AttemptInterrupted)
     assert cleaned == [True]
-    assert not future.done()
+    with pytest.raises(AttemptInterrupted):
+        future.result(60)
+    assert thread.submit(lambda: "goes on").result(60) == "goes on"
+
+
+@pytest.mark.parametrize("error", [AttemptInterrupted, GeneratorExit, SystemExit, BaseException])
+def test_what_a_function_raises_ends_its_future(serving, error):
+    """An attempt without an outcome would never end; the thread serves the next one."""
+    thread, _, _ = serving
+
+    def function():
+        raise error
+
+    with pytest.raises(error):
+        thread.submit(function).result(60)
     assert thread.submit(lambda: "goes on").result(60) == "goes on"
 
 

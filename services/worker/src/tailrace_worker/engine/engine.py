@@ -52,7 +52,7 @@ from tailrace_worker.engine.services.nats_clock import Clock
 from tailrace_worker.engine.services.progress_estimates import Allowance
 from tailrace_worker.engine.services.run_statistics import Statistics
 from tailrace_worker.engine.services.timers import Timers
-from tailrace_worker.engine.tasks.supervision import keep_running
+from tailrace_worker.engine.tasks.supervision import keep_running, run_until_stopped
 from tailrace_worker.nodes.emit import make_emit_node
 from tailrace_worker.nodes.node import NodeContext, declared_node
 from tailrace_worker.nodes.registry import NodeRegistry
@@ -78,7 +78,9 @@ class Engine:
         self._subjects = Subjects(settings.prefix)
         self.worker_id = _new_worker_id()
         self._loop = uvloop.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="engine", daemon=True)
+        self._thread = threading.Thread(
+            target=run_until_stopped, args=[self._loop], name="engine", daemon=True
+        )
         self._threads = ThreadPoolExecutor(settings.sync_threads, thread_name_prefix="node")
         self._fair_share = FairShare(settings.worker_threads)
         self.gate = JobGate(self._fair_share, self._is_driving, self._loop)

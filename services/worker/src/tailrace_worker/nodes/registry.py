@@ -15,6 +15,7 @@ from tailrace_shared.workflow.node_types import NodeType
 from tailrace_worker.nodes import await_, delay, fail, log, simulate, transform, workflow
 from tailrace_worker.nodes.http import make_http_node, parse_networks
 from tailrace_worker.nodes.node import NodeFunction, declared_node
+from tailrace_worker.nodes.raised import describe
 
 ENTRY_POINTS: Final = "tailrace.nodes"
 _SHIPPED_MODULES: Final = (transform, delay, log, fail, simulate, await_, workflow)
@@ -89,9 +90,11 @@ def _from(name: str, load: Any) -> list[NodeFunction]:
     try:
         loaded = load()
     # A user's module may raise anything, and the worker cannot start without it.
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         raise StartupError(
-            f"cannot load nodes from {name}: {type(error).__name__}: {error}{_remedy(name, error)}"
+            f"cannot load nodes from {name}: {describe(error)}{_remedy(name, error)}"
         ) from error
     if (single := declared_node(loaded)) is not None:
         return [single]

@@ -18,7 +18,7 @@ from tailrace_worker.engine.actors.thread_executor import DramatiqThreadExecutor
 from tailrace_worker.engine.decide.outcomes import Erred, Outcome, Succeeded, end_event, lost
 from tailrace_worker.engine.decide.plan import Plan
 from tailrace_worker.engine.decide.sensitivity import SensitivityMarks
-from tailrace_worker.engine.run.attempt import Attempt
+from tailrace_worker.engine.run.attempt import Attempt, is_abandoned
 from tailrace_worker.engine.run.runner import Runner
 from tailrace_worker.engine.services.actor_job import ActorJob
 from tailrace_worker.engine.services.engine_services import EngineServices
@@ -151,9 +151,11 @@ class ActorAttempt:
         except ServiceError as error:
             return Erred(str(error))
         # An attempt without an outcome would leave the execution waiting for ever.
-        except Exception as error:  # noqa: BLE001
+        except BaseException as error:
+            if is_abandoned(error, self._attempt):
+                raise
             _log.exception("actor: attempt failed unexpectedly", **self._job._asdict())
-            return Erred(f"internal error: {type(error).__name__}", retryable=False)
+            return Erred(f"internal error: {type(error).__name__}")
         return outcome
 
     def _referenced_nodes(self) -> frozenset[str] | None:

@@ -127,7 +127,7 @@ class ActorRunner:
         self, job: ActorJob, log: LiveLog, plan: Plan, thread: DramatiqThreadExecutor
     ) -> bool:
         """Run an attempt from its start to its end; False if it did not start."""
-        runner = self._services.runner.with_threads(thread)
+        runner = self._services.runner.with_threads(thread, (Interrupt,))
         attempt = ActorAttempt(self._services, log, job, plan, runner, thread)
         # Other workers may ask about the attempt from its start on.
         async with self._services.liveness.answering(job):

@@ -28,7 +28,8 @@ class DramatiqThreadExecutor(Executor):
     """Runs in :meth:`serve` what other threads submit."""
 
     def __init__(self) -> None:
-        self._calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+        self._calls: SimpleQueue[tuple[Future[Any], Callable[[], object]]] = SimpleQueue()
+        self._current: Future[Any] | None = None
         self._thread = threading.get_ident()
         self._is_closed = False
         self._is_busy = False
@@ -39,13 +40,13 @@ class DramatiqThreadExecutor(Executor):
 
     def submit(self, call: Callable[..., T], /, *args: Any, **kwargs: Any) -> "Future[T]":
         future: Future[T] = Future()
-        self._calls.put(partial(_run, future, partial(call, *args, **kwargs)))
+        self._calls.put((future, partial(call, *args, **kwargs)))
         return future
 
     def close(self) -> None:
         """Let :meth:`serve` return as soon as no function is running."""
         self._is_closed = True
-        self._calls.put(_wake)
+        self._calls.put((Future(), _wake))
 
     def interrupt(self) -> None:
         """Raise an exception in the running function, where the platform supports it."""
@@ -56,7 +57,8 @@ class DramatiqThreadExecutor(Executor):
         """Run submitted functions on the calling thread until the executor is closed.
 
         Args:
-            on_interrupt: called with each exception that another thread raised in this one.
+            on_interrupt: called with each interrupt that another thread, or a function itself, has
+                raised in this thread.
         """
         while True:
             try:
@@ -64,26 +66,34 @@ class DramatiqThreadExecutor(Executor):
                 while not self._is_closed:
                     self._serve_one()
             except Interrupt as interrupt:
+                # Before the future ends: a stopped attempt needs no outcome.
                 on_interrupt(interrupt)
+                self._fail_current(interrupt)
             else:
                 return
 
     def _serve_one(self) -> None:
         try:
-            call = self._calls.get(timeout=_POLL_S)
+            future, call = self._calls.get(timeout=_POLL_S)
         except Empty:
             return
+        self._current = future
         self._is_busy = True
         try:
-            call()
+            if future.set_running_or_notify_cancel():
+                future.set_result(call())
+        except Interrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - of any class: the thread must go on
+            self._fail_current(error)
         finally:
             self._is_busy = False
 
-
-def _run(future: "Future[T]", call: Callable[[], T]) -> None:
-    if future.set_running_or_notify_cancel():
-        # It raises interrupts only: errors of nodes are outcomes.
-        future.set_result(call())
+    def _fail_current(self, error: BaseException) -> None:
+        """End the interrupted function's future, which otherwise would never end."""
+        future, self._current = self._current, None
+        if future is not None and not future.done():
+            future.set_exception(error)
 
 
 def _wake() -> None:

@@ -17,7 +17,7 @@ from tailrace_shared.errors import ServiceError
 from tailrace_shared.execution.events import Event
 from tailrace_worker.engine.decide.outcomes import Erred, Outcome, Succeeded, end_event
 from tailrace_worker.engine.decide.scheduler import Scheduler
-from tailrace_worker.engine.run.attempt import Attempt
+from tailrace_worker.engine.run.attempt import Attempt, is_abandoned
 from tailrace_worker.engine.services.engine_services import EngineServices
 from tailrace_worker.engine.tasks.retry import retry_unavailable
 
@@ -148,11 +148,13 @@ class LocalAttempts:
             if isinstance(outcome, Succeeded) and outcome.encoded is not None:
                 outcome = await self._store_output(attempt, outcome, outcome.encoded)
         # An attempt without an outcome would leave the execution waiting for ever.
-        except Exception as error:  # noqa: BLE001
+        except BaseException as error:
+            if is_abandoned(error, attempt):
+                raise
             _log.exception(
                 "attempt failed unexpectedly", tenant=self._tenant, execution=self._execution
             )
-            outcome = Erred(f"internal error: {type(error).__name__}", retryable=False)
+            outcome = Erred(f"internal error: {type(error).__name__}")
         # The result of an attempt that was abandoned in the meantime is dropped.
         if self._running.get(attempt.node_id) is attempt:
             self._ended.append((attempt, outcome))

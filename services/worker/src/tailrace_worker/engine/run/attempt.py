@@ -194,6 +194,15 @@ class Attempt:
         self._wake()
 
 
+def is_abandoned(error: BaseException, attempt: Attempt) -> bool:
+    """Return whether an error that ends an attempt's task means that no outcome is wanted."""
+    if isinstance(error, asyncio.CancelledError):
+        # A function may cancel the task that runs it.
+        return attempt.cancelled
+    # The task's coroutine is closed together with its loop.
+    return isinstance(error, GeneratorExit)
+
+
 def encodable(text: str) -> str:
     """Return ``text`` with unpaired surrogates, which UTF-8 cannot encode, escaped."""
     return text.encode(errors="backslashreplace").decode()

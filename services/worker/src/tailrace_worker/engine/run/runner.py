@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
-import structlog
 
 from tailrace_shared.errors import ExpressionError
 from tailrace_shared.execution.evaluation import render
@@ -16,8 +15,9 @@ from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_worker.engine.decide.outcomes import Erred, Outcome, Succeeded, Unable
 from tailrace_worker.engine.decide.plan import PlannedNode, names_of
-from tailrace_worker.engine.run.attempt import Attempt, encodable
-from tailrace_worker.nodes.node import NodeFailedError, NodeFunction, Wait
+from tailrace_worker.engine.run.attempt import Attempt
+from tailrace_worker.engine.run.failures import erred
+from tailrace_worker.nodes.node import NodeFunction, Wait
 from tailrace_worker.nodes.registry import NodeRegistry
 from tailrace_worker.nodes.waits import ForChild, ForSignal
 from tailrace_worker.secrets.redactor import Redactor
@@ -26,8 +26,6 @@ from tailrace_worker.secrets.secret_store import SecretError, Secrets, SecretSto
 _ANY_TIME: Final = 2_000_000_000.0
 MAX_DEPTH: Final = 100
 """Nesting of an output: every service must be able to decode it within its own call stack."""
-
-_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,19 +45,32 @@ class Runner:
     Args:
         threads: executes synchronous functions.
         max_output_bytes: the largest output as JSON, in bytes.
+        interrupts: exceptions that ``threads`` must receive; :meth:`run` still makes them outcomes.
     """
 
     def __init__(
-        self, registry: NodeRegistry, threads: Executor, max_output_bytes: int, secrets: SecretStore
+        self,
+        registry: NodeRegistry,
+        threads: Executor,
+        max_output_bytes: int,
+        secrets: SecretStore,
+        interrupts: tuple[type[BaseException], ...] = (),
     ) -> None:
         self._registry = registry
         self._threads = threads
         self._max_output_bytes = max_output_bytes
         self._secrets = secrets
+        self._interrupts = interrupts
 
-    def with_threads(self, threads: Executor) -> "Runner":
-        """Return the same runner with another executor for synchronous functions."""
-        return Runner(self._registry, threads, self._max_output_bytes, self._secrets)
+    def with_threads(
+        self, threads: Executor, interrupts: tuple[type[BaseException], ...] = ()
+    ) -> "Runner":
+        """Return the same runner with another executor for synchronous functions.
+
+        Args:
+            interrupts: the exceptions by which the executor interrupts a function.
+        """
+        return Runner(self._registry, threads, self._max_output_bytes, self._secrets, interrupts)
 
     def observes_cancel(self, node: PlannedNode) -> bool:
         """Return whether the node's function can observe that it is cancelled."""
@@ -73,8 +84,12 @@ class Runner:
 
     def run_instant(self, node: PlannedNode, state: ExecutionState, attempt: Attempt) -> Outcome:
         """Run a node that has no effects and never waits."""
-        call = self._prepare(node, state, attempt)
-        return call if isinstance(call, Erred | Unable) else self._call_to_outcome(call, node)
+        try:
+            call = self._prepare(node, state, attempt)
+            return call if isinstance(call, Erred | Unable) else self._call_to_outcome(call, node)
+        # It would end the drive, with all its other attempts.
+        except BaseException as error:  # noqa: BLE001
+            return erred(error, node, None)
 
     async def run(self, node: PlannedNode, state: ExecutionState, attempt: Attempt) -> Outcome:
         """Run any node, at most for the duration of its timeout."""
@@ -95,16 +110,16 @@ class Runner:
                 return await self._call(call, node)
             async with limit:
                 return await self._call(call, node)
-        # Any exception of a node is the end of its attempt, SystemExit included.
-        except (Exception, SystemExit, KeyboardInterrupt, asyncio.CancelledError) as error:
+        # An exception of any class ends the attempt: SystemExit, GeneratorExit, the panic of an
+        # extension in Rust, a group of exceptions.
+        except BaseException as error:
             if isinstance(error, TimeoutError) and limit is not None and limit.expired():
                 # A thread cannot be interrupted; its function can only observe the cancellation.
                 attempt.mark_cancelled()
                 return Erred(f"timed out after {node.node.timeout}")
-            # A node that awaits a cancelled task raises this as well.
-            if isinstance(error, asyncio.CancelledError) and _is_cancelled():
+            if _is_ending(error, attempt):
                 raise
-            return _erred(error, node, call.redactor)
+            return erred(error, node, call.redactor)
 
     async def _load_secrets(self, node: PlannedNode, attempt: Attempt) -> Secrets | None:
         """Return the secrets of an attempt, and set the redactor of its reports.
@@ -130,9 +145,10 @@ class Runner:
         """Run a call in a thread; return an outcome, as a future cannot hold a StopIteration."""
         try:
             return _outcome(call(), self._max_output_bytes, call.redactor)
-        # Any exception of a node is the end of its attempt, SystemExit included.
-        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001
-            return _erred(error, node, call.redactor)
+        except self._interrupts:
+            raise
+        except BaseException as error:  # noqa: BLE001 - of any class, as in `run`
+            return erred(error, node, call.redactor)
 
     def _prepare(
         self,
@@ -173,9 +189,25 @@ def _parameter_error(function: NodeFunction, parameters: dict[str, Any]) -> str 
     return None
 
 
+def _is_ending(error: BaseException, attempt: Attempt) -> bool:
+    """Return whether an error ends the attempt's task, rather than come from its function."""
+    if isinstance(error, asyncio.CancelledError):
+        # A function may also await a cancelled task, or cancel the task that runs it.
+        return attempt.cancelled and _is_cancelled()
+    # A coroutine is closed from outside of any task.
+    return isinstance(error, GeneratorExit) and not _is_in_task()
+
+
 def _is_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _is_in_task() -> bool:
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False
 
 
 def _outcome(value: Any, max_bytes: int, redactor: Redactor | None = None) -> Outcome:
@@ -264,14 +296,3 @@ def _checked_wait(wait: Wait) -> Outcome:
         wanted = wait.seconds if wait.until is None else wait.until
         return Erred(f"there is no time {wanted!r} to wait for", retryable=False)
     return wait
-
-
-def _erred(error: BaseException, node: PlannedNode, redactor: Redactor | None) -> Erred:
-    if isinstance(error, NodeFailedError):
-        message, retryable = str(error), error.retryable
-    else:
-        _log.warning("node failed", node_type=node.node.type, node_id=node.id, exc_info=error)
-        message, retryable = f"{type(error).__name__}: {error}", True
-    return Erred(
-        encodable(message if redactor is None else redactor.redact_text(message)), retryable
-    )

@@ -1,0 +1,57 @@
+"""Describe exceptions of user code, whose classes may raise when they are shown."""
+
+from collections.abc import Iterator
+from typing import Final
+
+from tailrace_worker.nodes.node import NodeFailedError
+
+_MAX_TEXT_CHARACTERS: Final = 64 * 1024
+_MAX_GROUP_DEPTH: Final = 5
+_MAX_MEMBERS: Final = 20
+
+
+def describe(error: BaseException) -> str:
+    """Return an exception in one line, with the members of a group."""
+    return _describe(error, _MAX_GROUP_DEPTH)[:_MAX_TEXT_CHARACTERS]
+
+
+def _describe(error: BaseException, depth: int) -> str:
+    text = _text(error)
+    if not isinstance(error, NodeFailedError):
+        text = f"{type(error).__name__}: {text}"
+    if isinstance(error, BaseExceptionGroup) and depth:
+        members = error.exceptions
+        named = [_describe(member, depth - 1) for member in members[:_MAX_MEMBERS]]
+        if len(members) > _MAX_MEMBERS:
+            named.append(f"{len(members) - _MAX_MEMBERS} more")
+        text = f"{text}: {'; '.join(named)}"
+    return text
+
+
+def _text(error: BaseException) -> str:
+    try:
+        text = str(error)
+        # A subclass of str may override the methods that are called later.
+        return text if type(text) is str else str.__str__(text)[:]
+    # The method belongs to the user, so that it may raise anything, too.
+    except BaseException as raised:  # noqa: BLE001
+        return f"(its message cannot be shown: {type(raised).__name__})"
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Return whether another attempt may succeed: unless all that was raised says otherwise."""
+    return any(
+        # A subclass may not call the constructor that sets the attribute.
+        not isinstance(raised, NodeFailedError) or bool(getattr(raised, "retryable", True))
+        for raised in _leaves(error)
+    )
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    pending = [error]
+    while pending:
+        raised = pending.pop()
+        if isinstance(raised, BaseExceptionGroup):
+            pending.extend(raised.exceptions)
+        else:
+            yield raised
