@@ -45,7 +45,7 @@ async def _reset_reason(
         return reason
     horizon = await history.replay.horizon(tenant)
     if horizon and not edge.expires_by_age:
-        # Nothing of the tenant after its horizon is deleted, also if the log has lost commits of others.
+        # After its horizon nothing of the tenant is deleted, also if others have lost commits.
         return "expired" if is_before(position.sequence, position.index + 1, horizon) else None
     # If the commit has expired, events after it may have expired as well, unless the next one is
     # there. Sequence 0, where an empty log begins, has no commit.
