@@ -167,3 +167,43 @@ def test_an_unusable_url_is_named(url: str) -> None:
     """A missing scheme must not look like an API that is down."""
     with pytest.raises(UnreachableError, match="is not a URL of an API; write for example"):
         Client(url)
+
+
+@pytest.mark.parametrize("token", ["hush\nhush", "hush\r\nX-A: b", "hush\x00", "hüsh", "a\thush"])
+def test_a_token_that_http_cannot_carry_is_not_printed(token: str) -> None:
+    """The HTTP library would quote it in its error."""
+    with pytest.raises(UnreachableError, match="the token contains a line break") as caught:
+        Client("http://127.0.0.1:1", token)
+    assert "sh" not in str(caught.value).replace("another", "")
+    with pytest.raises(UnreachableError, match="the organization contains"):
+        Client("http://127.0.0.1:1", "t", organization="a\nb")
+
+
+def test_a_line_break_after_a_token_is_no_part_of_it(server: ScriptedServer) -> None:
+    """Editors add one at the end of a file."""
+    server.respond = lambda *_: json_answer({})
+    with Client(server.url, "secret\n") as client:
+        client.get("e1")
+    ((_, headers, _),) = server.requests
+    assert headers["authorization"] == "Bearer secret"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://ada:hush@127.0.0.1:1",
+        "http://hush@127.0.0.1:1/",
+        "http://ada:hu/hush@127.0.0.1:1",
+        "http://ada:a@hush@127.0.0.1:1",
+        "http://ada:hush@127.0.0.1:port",
+        "http://ada:hush@[::1",
+        "ftp://ada:hush@127.0.0.1:1",
+        "ada:hush@127.0.0.1:1",
+    ],
+)
+def test_credentials_in_a_url_are_not_printed(url: str) -> None:
+    """Whether the URL is valid or not."""
+    with pytest.raises(UnreachableError) as caught, Client(url) as client:
+        client.get("e1")
+    assert "hush" not in str(caught.value)
+    assert "***@" in str(caught.value)

@@ -53,3 +53,10 @@ def test_a_delay_is_never_longer_than_the_policy_says(policy, failures, draw):
     else:
         assert delay is not None
         assert 0 <= delay <= Duration.parse(policy.max)
+
+
+@pytest.mark.parametrize("jitter", [False, True])
+def test_without_an_initial_delay_there_is_never_one(jitter):
+    """Even where the factor's power is beyond all numbers."""
+    policy = Retry(max_attempts=1000, initial="0s", factor=100, jitter=jitter)
+    assert {retry_delay(policy, failures, 0.5) for failures in range(1, 1000)} == {0}

@@ -5,18 +5,22 @@ text, and so are ``12:30`` and ``2026-01-01``. A duplicate key, which JSON and Y
 silently, is an error.
 """
 
-import json
+import math
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 import msgspec
 import yaml
 
 from tailrace.errors import DefinitionFileError
+from tailrace.strict_json import MAX_DEPTH, MAX_DIGITS, NotJsonError, parse_json
 
 ENDINGS: Final = frozenset({".yaml", ".yml", ".json"})
+
+# Several times the API's limit of a definition, which is 1 MiB of JSON.
+_MAX_CHARACTERS: Final = 8 * 1024 * 1024
 
 # libyaml is ten times faster; a pure Python PyYAML reads the same.
 try:
@@ -68,46 +72,50 @@ def read_definition(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionFileError(f"{path}: {_reason(error)}") from None
     try:
-        document = _parse_json(text) if path.suffix == ".json" else _parse_yaml(text)
-        # Some YAML is not JSON: lists as keys, values that contain themselves.
+        document = parse_json(text) if path.suffix == ".json" else _parse_yaml(text)
         msgspec.json.encode(document)
     except yaml.YAMLError as error:
         raise DefinitionFileError(f"{path}{_place(error)}") from None
-    except json.JSONDecodeError as error:
-        raise DefinitionFileError(f"{path}:{error.lineno}:{error.colno}: {error.msg}") from None
-    except _NotJsonError as error:
-        raise DefinitionFileError(f"{path}: {error}") from None
-    except (TypeError, OverflowError, RecursionError):
+    except NotJsonError as error:
+        raise DefinitionFileError(f"{path}{error.place}: {error}") from None
+    except (TypeError, ValueError, OverflowError, RecursionError):
         raise DefinitionFileError(f"{path}: the definition cannot be written as JSON") from None
     if not isinstance(document, dict):
         raise DefinitionFileError(f"{path}: a definition is a mapping with 'id' and 'nodes'")
     return document
 
 
-class _NotJsonError(Exception):
-    """The text is not strict JSON, although Python's parser accepts it."""
-
-
-def _parse_json(text: str) -> Any:
-    # Not parsed as YAML: tabs are not YAML, and large files would take seconds.
-    return json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    mapping: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in mapping:
-            raise _NotJsonError(f"duplicate key {key!r} in one object")
-        mapping[key] = value
-    return mapping
-
-
-def _refuse_constant(name: str) -> Any:
-    raise _NotJsonError(f"{name} is not JSON")
-
-
 def _parse_yaml(text: str) -> Any:
+    _check_size(text)
     return yaml.load(text, _CoreLoader)  # noqa: S506 - a SafeLoader with fewer types
+
+
+def _check_size(text: str) -> None:
+    """Refuse deep nesting, which would crash libyaml, and aliases that multiply the document."""
+    sizes: dict[str, int] = {}
+    # For each open collection its anchor and its size.
+    open_: list[tuple[str | None, int]] = [(None, 0)]
+    for event in yaml.parse(text, _CoreLoader):
+        anchor, size = getattr(event, "anchor", None), 0
+        if isinstance(event, yaml.CollectionStartEvent):
+            if len(open_) > MAX_DEPTH:
+                raise _problem(f"nested more than {MAX_DEPTH} levels deep", event)
+            open_.append((anchor, 1))
+            continue
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = open_.pop()
+        elif isinstance(event, yaml.ScalarEvent):
+            size = 1 + len(event.value)
+        elif isinstance(event, yaml.AliasEvent):
+            if any(anchor == name for name, _size in open_):
+                raise _problem(f"the value of &{anchor} contains itself", event)
+            anchor, size = None, sizes.get(str(event.anchor), 0)
+        if anchor:
+            sizes[anchor] = size
+        outer, total = open_[-1]
+        if total + size > _MAX_CHARACTERS:
+            raise _problem("too large with its aliases", event)
+        open_[-1] = (outer, total + size)
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
@@ -115,7 +123,10 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
         if not path.is_dir():
             yield path
             continue
-        inside = sorted(entry for entry in path.iterdir() if entry.suffix in ENDINGS)
+        try:
+            inside = sorted(entry for entry in path.iterdir() if entry.suffix in ENDINGS)
+        except OSError as error:
+            raise DefinitionFileError(f"{path}: {_reason(error)}") from None
         if not inside:
             raise DefinitionFileError(f"{path}: no .yaml, .yml or .json file in this folder")
         yield from inside
@@ -127,42 +138,80 @@ def _reason(error: OSError | UnicodeDecodeError) -> str:
 
 def _place(error: yaml.YAMLError) -> str:
     mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error)
+    problem = " ".join((getattr(error, "problem", None) or str(error)).split())
     return f":{mark.line + 1}:{mark.column + 1}: {problem}" if mark else f": {problem}"
 
 
-def _mapping_error(problem: str, key: yaml.Node) -> yaml.constructor.ConstructorError:
-    return yaml.constructor.ConstructorError(None, None, problem, key.start_mark)
+def _problem(problem: str, at: Any) -> yaml.constructor.ConstructorError:
+    return yaml.constructor.ConstructorError(None, None, problem, at.start_mark)
 
 
 class _CoreLoader(_Loader):
-    """A loader for the YAML 1.2 core schema that requires unique text keys."""
+    """A loader for the YAML 1.2 core schema that requires unique text keys and JSON values."""
 
     yaml_implicit_resolvers: dict[str | None, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012 - PyYAML's own attribute
+    yaml_constructors: ClassVar[dict[str | None, Any]] = {}
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
         """Build a mapping; reject keys that are duplicates or not text."""
         keys: set[str] = set()
-        for key, _ in node.value:
+        # A scalar that is tagged as a mapping is refused by the library.
+        pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+        for key, _ in pairs:
             # A merge key adds defaults, which the mapping's other keys may override.
             if key.tag == "tag:yaml.org,2002:merge":
                 continue
-            if key.tag != "tag:yaml.org,2002:str":
-                raise _mapping_error("a key must be text; put it in quotes", key)
+            if key.tag != _TEXT or not isinstance(key, yaml.ScalarNode):
+                raise _problem("a key must be text; put it in quotes", key)
             if key.value in keys:
-                raise _mapping_error(f"duplicate key {key.value!r}", key)
+                raise _problem(f"duplicate key {key.value!r}", key)
             keys.add(key.value)
         mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
         return mapping
 
 
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?(0|[1-9][0-9]*)", list("-+0123456789")),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", list("-+.0123456789")),
-    ("merge", r"<<", ["<"]),
-):
-    _CoreLoader.add_implicit_resolver(
-        f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_pattern})\Z"), _first
-    )
+def _integer(text: str) -> int:
+    # The schema has no sign before 0x and 0o, and 010 is ten.
+    bases = {"0x": 16, "0o": 8}
+    return int(text[2:], bases[text[:2]]) if text[:2] in bases else int(text)
+
+
+def _decimal(text: str) -> float:
+    number = float(text.replace(".inf", "inf").replace(".nan", "nan"))
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:40]} is not a number of JSON")
+    return number
+
+
+def _scalar(name: str, pattern: str, convert: Callable[[str], Any]) -> Callable[..., Any]:
+    def construct(loader: Any, node: yaml.Node) -> Any:
+        text = str(loader.construct_scalar(node))
+        # An explicit tag may stand before any text.
+        if re.fullmatch(pattern, text) is None:
+            raise _problem(f"{text[:40]!r} is not of the type !!{name}", node)
+        if len(text) > MAX_DIGITS:
+            raise _problem(f"a number of {len(text)} characters; the limit is {MAX_DIGITS}", node)
+        try:
+            return convert(text.lower())
+        except ValueError as error:
+            raise _problem(str(error), node) from None
+
+    return construct
+
+
+_TEXT: Final = "tag:yaml.org,2002:str"
+_FLOAT: Final = r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?"
+_NOT_FINITE: Final = r"[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)"
+_SCALARS: Final = (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""], lambda _text: None),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF"), lambda text: text == "true"),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789"), _integer),
+    ("float", f"{_FLOAT}|{_NOT_FINITE}", list("-+.0123456789"), _decimal),
+)
+for _name, _pattern, _first, _convert in _SCALARS:
+    _tag = f"tag:yaml.org,2002:{_name}"
+    _CoreLoader.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), _first)
+    _CoreLoader.add_constructor(_tag, _scalar(_name, _pattern, _convert))
+_CoreLoader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile(r"<<\Z"), ["<"])
+for _kept in (_TEXT, "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map", None):
+    _CoreLoader.yaml_constructors[_kept] = _Loader.yaml_constructors[_kept]

@@ -52,6 +52,8 @@ class UnreachableError(TailraceError):
 class DefinitionFileError(TailraceError):
     """A file contains no valid workflow definition."""
 
+    exit_code = 2
+
 
 class TraceError(TailraceError):
     """A file is not a WfCommons trace that can be imported."""

@@ -1,5 +1,6 @@
 """HTTP requests to one API, with retries of safe requests and problems as errors."""
 
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -15,6 +16,8 @@ _SCHEMES: Final = frozenset({"http", "https"})
 _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _UNAUTHORIZED: Final = 401
 _BODY_HEADERS: Final = {"Content-Type": "application/json"}
+_HEADER_VALUE = re.compile(r"[ -~]+")
+_CREDENTIALS = re.compile(r"^([^@\s]*//|)[^\n]*@")
 # The connection broke during a request; an idle connection that the server closed ends so too.
 _BROKEN: Final = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 
@@ -34,13 +37,14 @@ class Transport:
     """Requests to one API with one token, over persistent connections.
 
     Args:
+        url: URL of the API. Credentials in it (``user:password@``) never appear in messages.
         token: bearer token; empty without authentication.
         organization: organisation of the requests; empty if the token has only one.
         timeout: longest wait for a response, in seconds.
         sleep: function that sleeps for some seconds; replaced in tests.
 
     Raises:
-        UnreachableError: ``url`` is not a usable URL.
+        UnreachableError: ``url``, ``token`` or ``organization`` is not usable.
     """
 
     def __init__(
@@ -52,13 +56,12 @@ class Transport:
         timeout: float = 30.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self.url = url.rstrip("/")
+        address = url.strip().rstrip("/")
+        self.url = without_credentials(address)
         self.sleep = sleep
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        if organization:
-            headers["X-Organization-ID"] = organization
+        headers = _headers(token.strip(), organization.strip())
         try:
-            base = httpx.URL(self.url)
+            base = httpx.URL(address)
             self.http = httpx.Client(
                 base_url=base,
                 headers=headers,
@@ -69,11 +72,13 @@ class Transport:
                 verify=base.scheme != "http",
             )
         except (httpx.InvalidURL, UnicodeEncodeError) as error:
-            raise UnreachableError(f"{url!r} is not a URL: {error}") from None
+            # The reason may quote the credentials.
+            reason = f": {error}" if self.url == address else ""
+            raise UnreachableError(f"{self.url!r} is not a URL{reason}") from None
         if base.scheme not in _SCHEMES or not base.host:
             self.http.close()
             raise UnreachableError(
-                f"{url!r} is not a URL of an API; write for example http://127.0.0.1:8080"
+                f"{self.url!r} is not a URL of an API; write for example http://127.0.0.1:8080"
             )
 
     def close(self) -> None:
@@ -125,10 +130,30 @@ class Transport:
 
     def unreachable(self, error: Exception) -> UnreachableError:
         """Return the error for an API that does not respond, as a one-line message."""
-        reason = str(error) or type(error).__name__
+        reason = without_credentials(str(error)) or type(error).__name__
         return UnreachableError(
             f"cannot reach {self.url}: {reason}. Start it with `tailrace up`, or set TAILRACE_URL"
         )
+
+
+def without_credentials(text: str) -> str:
+    """Replace the user and password of URLs in a text."""
+    # A password with a slash is no part of a valid URL, but it is still a password.
+    return _CREDENTIALS.sub(r"\1***@", text)
+
+
+def _headers(token: str, organization: str) -> dict[str, str]:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    if organization:
+        headers["X-Organization-ID"] = organization
+    for name, value in headers.items():
+        # The HTTP library quotes an illegal value in its error, and the token is a secret.
+        if not _HEADER_VALUE.fullmatch(value):
+            source = "token" if name == "Authorization" else "organization"
+            raise UnreachableError(
+                f"the {source} contains a line break or another character that HTTP does not allow"
+            )
+    return headers
 
 
 def refusal(answer: httpx.Response) -> RefusedError:

@@ -11,7 +11,8 @@ from jsonschema.protocols import Validator
 from referencing.jsonschema import DRAFT202012
 
 from tailrace_shared.json_pointer import join_pointer
-from tailrace_shared.workflow.problem_report import Problem
+from tailrace_shared.workflow.problem_report import Problem, nearest
+from tailrace_shared.workflow.schemas import formats
 from tailrace_shared.workflow.schemas.schema_validator import (
     MAX_SECONDS,
     BoundedValidator,
@@ -28,10 +29,8 @@ _BY_PATTERN: Final = "patternProperties"
 
 # A `$ref` to another document would make the server fetch it (SSRF). This registry fetches nothing.
 _NO_RETRIEVAL: Final[referencing.Registry[Any]] = referencing.Registry()
-_errors: Final = BoundedValidator(
-    jsonschema.Draft202012Validator.META_SCHEMA,
-    format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER,
-).iter_errors
+# Without formats: the metaschema's `regex` means Python's, which lacks `\p{L}`.
+_errors: Final = BoundedValidator(jsonschema.Draft202012Validator.META_SCHEMA).iter_errors
 
 
 def schema_problems(schema: Any) -> list[tuple[tuple[str | int, ...], str]]:
@@ -56,6 +55,12 @@ def _unusable(schema: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
     keywords: set[str] = set()
     for path, each in subschemas(schema):
         keywords.update(each)
+        if "format" in each and each["format"] not in formats.FORMATS:
+            near = nearest(each["format"], formats.FORMATS)
+            yield (
+                (*path, "format"),
+                f"the format {each['format']!r} is not enforced{near or '; use a pattern instead'}",
+            )
         patterns = {(*path, "pattern"): each["pattern"]} if "pattern" in each else {}
         patterns |= {(*path, _BY_PATTERN, key): key for key in each.get(_BY_PATTERN, ())}
         for place, pattern in patterns.items():
@@ -97,7 +102,7 @@ def compile_schema(schema: Any) -> Validator:
     validator: Validator = BoundedValidator(
         schema,
         registry=_NO_RETRIEVAL,
-        format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER,
+        format_checker=formats.CHECKER,
     )
     return validator
 

@@ -10,6 +10,7 @@ CPU time.
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from fractions import Fraction
 from typing import Any, Final
 
 import cel
@@ -122,6 +123,17 @@ def _hashable(value: Any) -> Any:
             return value
 
 
+def _multiple_of(validator: Any, divisor: Any, instance: Any, _schema: Any) -> Errors:
+    # The library divides floats, so 19.99 would be no multiple of 0.01.
+    if validator.is_type(instance, "number") and _exact(instance) % _exact(divisor):
+        yield jsonschema.ValidationError(f"{instance!r} is not a multiple of {divisor}")
+
+
+def _exact(number: float) -> Fraction:
+    """Return the number that is written in JSON, not the nearest binary one."""
+    return Fraction(number) if isinstance(number, int) else Fraction(repr(number))
+
+
 def _evolve(self: Any, **changes: Any) -> Any:
     # Keep this class for subschemas with another `$schema`: the library's have no limits.
     kept = {"schema": self.schema, "format_checker": self.format_checker}
@@ -138,6 +150,7 @@ BoundedValidator: Final[Any] = jsonschema.validators.extend(  # type: ignore[no-
             "pattern": _pattern,
             "patternProperties": _pattern_properties,
             "additionalProperties": _additional_properties,
+            "multipleOf": _multiple_of,
             "uniqueItems": _unique_items,
         }.items()
     },

@@ -17,10 +17,10 @@ def retry_delay(policy: Retry | None, failures: int, draw: float) -> float | Non
     """
     if policy is None or failures >= policy.max_attempts:
         return None
-    longest = Duration.parse(policy.max)
+    initial, longest = Duration.parse(policy.initial), Duration.parse(policy.max)
     try:
-        grown = Duration.parse(policy.initial) * policy.factor ** (failures - 1)
+        grown = initial * policy.factor ** (failures - 1)
     except OverflowError:
-        grown = longest
+        grown = longest if initial else initial
     delay = min(grown, longest)
     return delay * (0.5 + draw / 2) if policy.jitter else delay
