@@ -223,3 +223,11 @@ async def test_reports_are_events_of_the_log():
         "level": "info",
         "message": "x",
     }
+
+
+@pytest.mark.parametrize("report", [Attempt.progress, Attempt.log])
+async def test_a_field_that_is_no_number_is_refused_with_its_place(report):
+    """It would become null."""
+    attempt = Reader().attempt
+    with pytest.raises(NodeFailedError, match="nan at /total/0 is not a JSON number"):
+        report(attempt, 5, total=[float("nan")])

@@ -1,6 +1,8 @@
 """The runner: however a node function ends, it is an outcome."""
 
 import asyncio
+import dataclasses
+import math
 import sys
 import threading
 import time
@@ -161,6 +163,37 @@ async def test_an_output_that_is_not_json_fails_for_good(run, kind, value):
     assert isinstance(outcome, Erred)
     assert outcome.message.startswith("the output is not JSON: ")
     assert not outcome.retryable
+
+
+@BOTH
+async def test_a_number_that_json_cannot_hold_fails_with_its_place(run, kind):
+    """In dataclasses and sets too; msgspec would write null."""
+
+    @dataclasses.dataclass
+    class Point:
+        x: float
+
+    for value, place in [
+        ({"p": Point(float("nan"))}, "nan at /p/x"),
+        ([{math.inf}], "inf at /0/0"),
+    ]:
+        assert await run(kind(lambda value=value, **_: value)) == Erred(
+            f"the output is not JSON: {place} is not a JSON number", retryable=False
+        )
+    assert await run(kind(lambda **_: [2**64])) == Erred(
+        "the output is not JSON: the integer at /0 does not fit in 64 bits", retryable=False
+    )
+
+
+async def test_parameters_are_not_changed_either(run):
+    """Infinity from an expression is refused before the function is called."""
+    called: list[Any] = []
+    state = ExecutionState(input={"x": math.inf})
+    outcome = await run(lambda a: called.append(a) or 0, {"a": ["${input.x}"]}, state=state)
+    assert outcome == Erred(
+        "the parameters are not JSON: inf at /a/0 is not a JSON number", retryable=False
+    )
+    assert called == []
 
 
 async def test_an_output_that_contains_itself_fails_for_good(run):

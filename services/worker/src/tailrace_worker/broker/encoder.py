@@ -6,7 +6,8 @@ import msgspec
 from dramatiq import Encoder
 from dramatiq.errors import DecodeError
 
-_encode: Final = msgspec.json.Encoder().encode
+from tailrace_shared.json_encoding import encode_finite
+
 _decode_any: Final = msgspec.json.Decoder().decode
 
 
@@ -18,8 +19,12 @@ class MsgspecEncoder(Encoder):
     """
 
     def encode(self, data: dict[str, Any]) -> bytes:
-        """Return the fields of a message, or a result, as JSON."""
-        return _encode(data)
+        """Return the fields of a message, or a result, as JSON.
+
+        Raises:
+            ValueError: a part is not JSON, for example NaN; the message says where.
+        """
+        return encode_finite(data)
 
     def decode(self, data: bytes) -> dict[str, Any]:
         """Return the fields of a message, or a result.

@@ -21,6 +21,7 @@ from tailrace_shared.execution.events import (
 )
 from tailrace_shared.execution.state import StepState
 from tailrace_shared.execution.timestamps import format_timestamp
+from tailrace_shared.json_encoding import NotJsonError, encode_json
 from tailrace_worker.engine.decide.sensitivity import SensitivityMarks
 from tailrace_worker.nodes.node import NodeFailedError
 from tailrace_worker.secrets.redactor import Redactor
@@ -87,12 +88,12 @@ class Attempt:
         """Report the progress of the node.
 
         Args:
-            percent: from 0 to 100; values outside are clamped.
+            percent: from 0 to 100; values outside are clamped; NaN counts as 0.
             message: shown to clients, at most 2048 characters.
             fields: JSON values, at most 8 KiB together.
 
         Raises:
-            NodeFailedError: the fields are not JSON, or too large.
+            NodeFailedError: the fields are not JSON, or too large; the message says where.
         """
         clamped = round(min(100.0, max(0.0, float(percent))), 2)
         data = StepProgress(
@@ -210,8 +211,8 @@ def encodable(text: str) -> str:
 
 def _checked(fields: dict[str, Any]) -> dict[str, Any]:
     try:
-        encoded = msgspec.json.encode(fields)
-    except (TypeError, ValueError) as error:
+        encoded = encode_json(fields)
+    except NotJsonError as error:
         raise NodeFailedError(f"a report's fields must be JSON: {error}") from None
     if len(encoded) > MAX_FIELDS_BYTES:
         raise NodeFailedError(

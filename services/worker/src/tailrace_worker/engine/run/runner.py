@@ -1,7 +1,6 @@
 """Run one attempt of one node, and return its outcome as data."""
 
 import asyncio
-import math
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,6 +12,7 @@ from tailrace_shared.execution.evaluation import render
 from tailrace_shared.execution.events import MAX_VALUE_BYTES
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.execution.timestamps import format_timestamp
+from tailrace_shared.json_encoding import NotJsonError, encode_json
 from tailrace_worker.engine.decide.outcomes import Erred, Outcome, Succeeded, Unable
 from tailrace_worker.engine.decide.plan import PlannedNode, names_of
 from tailrace_worker.engine.run.attempt import Attempt
@@ -171,7 +171,10 @@ class Runner:
             return Erred(problem, retryable=False)
         if not function.is_instant:
             # Copied, because a node may change its parameters, which belong to the state.
-            parameters = msgspec.json.decode(msgspec.json.encode(parameters))
+            try:
+                parameters = msgspec.json.decode(encode_json(parameters))
+            except NotJsonError as error:
+                return Erred(f"the parameters are not JSON: {error}", retryable=False)
         if function.takes_context:
             parameters = {**parameters, "ctx": attempt}
         return _Call(function, parameters, None if secrets is None else secrets.redactor)
@@ -236,7 +239,10 @@ def _redacted(outcome: Outcome, redactor: Redactor | None) -> Outcome:
 
 
 def _checked_child(child: ForChild) -> Outcome:
-    size = len(msgspec.json.encode(child.input))
+    try:
+        size = len(encode_json(child.input))
+    except NotJsonError as error:
+        return Erred(f"the input is not JSON: {error}", retryable=False)
     if size > MAX_VALUE_BYTES:
         return Erred(f"the input is {size} bytes; the limit is {MAX_VALUE_BYTES}", retryable=False)
     return child
@@ -244,34 +250,19 @@ def _checked_child(child: ForChild) -> Outcome:
 
 def _checked_output(value: Any, max_bytes: int) -> Outcome:
     try:
-        encoded = msgspec.json.encode(value)
-    except (TypeError, ValueError, RecursionError) as error:
+        encoded = encode_json(value)
+    except NotJsonError as error:
         return Erred(f"the output is not JSON: {error}", retryable=False)
     if len(encoded) > max_bytes:
         return Erred(
             f"the output is {len(encoded)} bytes; the limit is {max_bytes}", retryable=False
         )
     # Expressions must see now what they would see after a recovery from the log.
-    if b"null" in encoded and _has_no_number(value):
-        return Erred("the output is not JSON: NaN and infinity are no numbers", retryable=False)
     output = msgspec.json.decode(encoded)
     # Count brackets first: few values have enough of them to be too deep.
     if encoded.count(b"[") + encoded.count(b"{") > MAX_DEPTH and _is_deep(output):
         return Erred(f"the output is nested more than {MAX_DEPTH} deep", retryable=False)
     return Succeeded(output, encoded if len(encoded) > MAX_VALUE_BYTES else None)
-
-
-def _has_no_number(value: Any) -> bool:
-    # msgspec encodes NaN and infinity as null, which is not what the node returned.
-    match value:
-        case float():
-            return not math.isfinite(value)
-        case dict():
-            return any(map(_has_no_number, value.values()))
-        case list() | tuple():
-            return any(map(_has_no_number, value))
-        case _:
-            return False
 
 
 def _is_deep(value: Any) -> bool:
