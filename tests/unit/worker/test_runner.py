@@ -189,7 +189,11 @@ async def test_parameters_are_not_changed_either(run):
     """Infinity from an expression is refused before the function is called."""
     called: list[Any] = []
     state = ExecutionState(input={"x": math.inf})
-    outcome = await run(lambda a: called.append(a) or 0, {"a": ["${input.x}"]}, state=state)
+
+    def function(a):
+        called.append(a)
+
+    outcome = await run(function, {"a": ["${input.x}"]}, state=state)
     assert outcome == Erred(
         "the parameters are not JSON: inf at /a/0 is not a JSON number", retryable=False
     )
