@@ -3,6 +3,7 @@
 import pytest
 
 from harness.fakes.job_callback import JobCallback
+from tailrace_shared.errors import UnavailableError
 from tailrace_shared.stores.indexes.due_index import NOW
 from tailrace_shared.stores.stores import Stores
 from tailrace_worker.engine.fairness.fair_share import FairShare
@@ -17,11 +18,17 @@ class QueuesOfWorker:
         self.fifo, self.due = stores.queues, stores.due
         self.jobs = []
         self.refuses = False
+        self.is_away = False
         self.share = FairShare(slots)
         self.queues = TenantQueues(self.share, stores, JobCallback(self.advance))
 
     async def advance(self, tenant, execution, **_):
-        """Record a job; with ``refuses`` set, queue its execution again, as a full worker does."""
+        """Record a job; with ``refuses`` set, queue its execution again, as a full worker does.
+
+        With ``is_away`` set, NATS does not store it.
+        """
+        if self.is_away:
+            raise UnavailableError("no leader")
         self.jobs.append(execution)
         if self.refuses:
             self.refuses = False
@@ -56,6 +63,32 @@ async def test_an_execution_that_is_refused_after_its_admission_keeps_its_place(
     assert await worker.fifo.first(queue_name("t")) == ("t", "a")
     await worker.queues.admit_next("t")
     assert worker.jobs == ["a", "a"]
+
+
+async def test_a_job_that_cannot_be_published_is_published_later(worker):
+    """The execution has left its queue, so no other worker would admit it."""
+    worker.is_away = True
+    await worker.queues.join([("t", "a")])
+    assert (worker.jobs, await worker.fifo.first(queue_name("t"))) == ([], None)
+    worker.is_away = False
+    await worker.queues.publish_admitted()
+    await worker.queues.publish_admitted()
+    assert worker.jobs == ["a"]
+
+
+async def test_an_execution_that_may_have_left_its_queue_gets_a_job(worker, monkeypatch):
+    """NATS has removed it, and the answer is lost."""
+    leave = worker.fifo.leave
+
+    async def lose_answer(*where):
+        await leave(*where)
+        raise UnavailableError("no answer")
+
+    monkeypatch.setattr(worker.fifo, "leave", lose_answer)
+    await worker.queues.join([("t", "a")])
+    assert (worker.jobs, await worker.fifo.first(queue_name("t"))) == ([], None)
+    await worker.queues.publish_admitted()
+    assert worker.jobs == ["a"]
 
 
 async def test_a_new_worker_empties_the_queues_of_earlier_workers(worker, full_worker):

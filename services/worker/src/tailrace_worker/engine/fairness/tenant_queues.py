@@ -14,6 +14,7 @@ queue is emptied even if all workers that filled it are gone.
 import asyncio
 import hashlib
 import random
+from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -49,6 +50,8 @@ class TenantQueues:
         self._jobs = jobs
         self._tenants: set[str] = set()
         self._lock = asyncio.Lock()
+        # Executions that have left their queue, and whose job is not published yet.
+        self._admitted: deque[tuple[str, str]] = deque()
         self._outage_log = LogThrottle()
         self._admitting: set[asyncio.Task[bool]] = set()
 
@@ -98,6 +101,7 @@ class TenantQueues:
         """Admit executions from the queues while there are free slots, until cancelled."""
         while True:
             await self.refresh_tenants()
+            await self.publish_admitted()
             await self.admit_waiting()
             await asyncio.sleep(_ADMIT_INTERVAL_S)
 
@@ -109,6 +113,19 @@ class TenantQueues:
                 if not await self.admit_next(tenant):
                     break
                 free -= 1
+
+    async def publish_admitted(self) -> None:
+        """Publish the jobs that could not be published when their executions left the queues."""
+        try:
+            async with self._lock:
+                await self._publish_admitted()
+        except (UnavailableError, JetStreamError) as error:
+            self._report(error)
+
+    async def _publish_admitted(self) -> None:
+        while self._admitted:
+            await self._jobs.advance(*self._admitted[0])
+            self._admitted.popleft()
 
     async def refresh_tenants(self) -> None:
         """Read which tenants have a queue."""
@@ -124,9 +141,12 @@ class TenantQueues:
             async with self._lock:
                 return await self._admit_next(tenant)
         except (UnavailableError, JetStreamError) as error:
-            if self._outage_log.is_due():
-                _log.warning("tenant queue: dispatch failed", tenant=tenant, error=str(error))
+            self._report(error)
             return False
+
+    def _report(self, error: Exception) -> None:
+        if self._outage_log.is_due():
+            _log.warning("tenant queue: dispatch failed", error=str(error))
 
     async def _admit_next(self, tenant: str) -> bool:
         while (first := await self._queue.first(queue_name(tenant))) is not None:
@@ -134,8 +154,15 @@ class TenantQueues:
             await self._due.put(*first, NOW)
             # Leave the queue first: the worker that gets the job may put the execution into the
             # queue again at once, and that entry must stay.
-            if await self._queue.leave(queue_name(tenant), *first):
-                await self._jobs.advance(*first)
+            try:
+                has_left = await self._queue.leave(queue_name(tenant), *first)
+            except UnavailableError:
+                # It may have left. A job too many finds nothing to do.
+                self._admitted.append(first)
+                raise
+            if has_left:
+                self._admitted.append(first)
+                await self._publish_admitted()
                 return True
             # Another worker has admitted the same one, so there is still a free slot.
         await self._forget_if_empty(tenant)
