@@ -74,3 +74,22 @@ async def test_a_page_costs_its_rows(site, messages, requests):
             page = await read_backwards(site.jetstream, stream, pattern, 20, before=before)
             assert len(requests) <= 8, (workflow, before)
             assert sum(requests) <= 4 * 20 + 8 + len(page), (workflow, before)
+
+
+async def test_the_newest_message_of_all_subjects_may_be_deleted(site):
+    """A server that has restored a backup then answers that the stream has no last message."""
+    stream = site.subjects.stream(STARTS)
+    sequences = [
+        await site.jetstream.publish(site.subjects.start("t", "w"), b"{}") for _ in range(3)
+    ]
+    await site.jetstream.delete(stream, sequences[-1])
+    newest = site.jetstream.get_newest
+
+    async def miss(of, request):
+        return None if request.get("last_by_subj") == ">" else await newest(of, request)
+
+    site.jetstream.get_newest = miss
+    found = await read_backwards(site.jetstream, stream, ">", 10)
+    assert [message.sequence for message in found] == sequences[1::-1]
+    await site.jetstream.api(f"STREAM.PURGE.{stream}")
+    assert await read_backwards(site.jetstream, stream, ">", 10) == []

@@ -83,7 +83,13 @@ async def _end(
     """Return the last sequence to read, and how many matching messages lie above it."""
     if before is None:
         last = await jetstream.get_newest(stream, {"last_by_subj": pattern})
-        return (0, 0) if last is None else (last.sequence, 0)
+        if last is not None:
+            return last.sequence, 0
+        if pattern != ">":
+            return 0, 0
+        # JetStream looks at the last sequence only, and its message may have been purged.
+        state = (await jetstream.api(f"STREAM.INFO.{stream}"))["state"]
+        return (state["last_seq"] if state["messages"] else 0), 0
     request = {"seq": max(before, 1), "next_by_subj": pattern, "batch": 1}
     page, pending = await jetstream.batch(stream, request)
     return before - 1, len(page) + pending
