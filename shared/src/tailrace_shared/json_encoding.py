@@ -36,6 +36,15 @@ def encode_json(value: Any) -> bytes:
     return encoded
 
 
+def json_text(value: Any) -> str:
+    """Return a text as it is, and any other value as JSON: ``true``, not ``True``.
+
+    Raises:
+        NotJsonError: the value, or a part of it, is not JSON.
+    """
+    return value if isinstance(value, str) else encode_json(value).decode()
+
+
 def encode_finite(value: Any) -> bytes:
     """Encode a value whose integers may have any size.
 

@@ -241,6 +241,31 @@ def test_a_problem_of_a_node_is_reported_at_its_position(fields, place, words):
         ({"type": "http", "with": {"url": "x", "method": "GTE"}}, "/with/method", "mean 'GET'?"),
         ({"type": "http", "with": {"url": 5}}, "/with/url", "must be a string"),
         ({"type": "http", "with": {"url": "x", "query": []}}, "/with/query", "must be an object"),
+        (
+            {"type": "http", "with": {"url": "x", "query": {"f": {"a": True}}}},
+            "/with/query/f",
+            "must be a text, number, boolean, null or a list of them",
+        ),
+        (
+            {"type": "http", "with": {"url": "x", "headers": {"a": ["b"]}}},
+            "/with/headers/a",
+            "must be a text, number, boolean or null",
+        ),
+        (
+            {"type": "http", "with": {"url": "x", "headers": {"a": "é"}}},
+            "/with/headers/a",
+            "printable ASCII",
+        ),
+        (
+            {"type": "http", "with": {"url": "x", "expect_status": "200"}},
+            "/with/expect_status",
+            "must be an HTTP status",
+        ),
+        (
+            {"type": "http", "with": {"url": "x", "expect_status": [200, 20]}},
+            "/with/expect_status/1",
+            "must be an HTTP status",
+        ),
         ({"type": "http"}, "", "the field 'with' is missing: http requires url"),
         ({"type": "delay"}, "", "one of duration or until"),
         ({"type": "map"}, "", "map requires for_each, do"),
@@ -376,6 +401,18 @@ def test_any_parameter_may_be_an_expression():
     """The type of its value is not known before it is evaluated."""
     node = {"type": "delay", "with": {"duration": "${input.wait}"}}
     assert problems_of({"id": "w", "nodes": {"n": node}}) == []
+
+
+def test_the_values_of_a_request_may_be_expressions():
+    """They are checked before the request."""
+    request = {
+        "url": "${input.url}",
+        "headers": {"a": "${'é'}", "b": True, "c": None},
+        "query": {"a": ["${input.a}", 1], "b": None},
+        "expect_status": [200, "${input.status}"],
+    }
+    assert problems_of_node(type="http", **{"with": request}) == []
+    assert problems_of_node(type="http", **{"with": {**request, "headers": "${input.h}"}}) == []
 
 
 def test_an_open_node_type_takes_any_parameter():

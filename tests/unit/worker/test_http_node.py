@@ -3,17 +3,14 @@
 import gzip
 import ipaddress
 import socket
+import time
 
 import msgspec
 import pytest
 
 from harness.http.scripted_server import ScriptedServer
-from tailrace_worker.nodes.http import (
-    MAX_RESPONSE_BYTES,
-    GuardedBackend,
-    make_http_node,
-    parse_networks,
-)
+from tailrace_worker.nodes.exchange.response import MAX_RESPONSE_BYTES
+from tailrace_worker.nodes.http import GuardedBackend, make_http_node, parse_networks
 from tailrace_worker.nodes.node import NodeFailedError
 
 LOCAL = "127.0.0.0/8"
@@ -115,6 +112,49 @@ class TestRequests:
         await failure_of(server.url, headers={"x": "1\r\ny: 2"})
         assert [headers for _, headers, _ in server.requests if headers] == []
 
+    async def test_values_are_written_as_json_writes_them(self, server):
+        """Null is left out."""
+        answers(server)
+        values = {"a": True, "b": None, "c": 5, "d": 1.5, "e": "True"}
+        await send(server.url, headers=values, query={**values, "f": [1, None, False]})
+        ((line, headers, _),) = server.requests
+        assert line == "GET /?a=true&c=5&d=1.5&e=True&f=1&f=false HTTP/1.1"
+        sent = {name: headers.get(name) for name in "abcde"}
+        assert sent == {"a": "true", "b": None, "c": "5", "d": "1.5", "e": "True"}
+
+    @pytest.mark.parametrize(
+        ("parameters", "message"),
+        [
+            ({"expect_status": "200"}, "/expect_status must be a number or a list of numbers"),
+            ({"expect_status": [200, 999]}, "/expect_status/1 must be an HTTP status"),
+            ({"expect_status": True}, "/expect_status must be an HTTP status"),
+            ({"expect_status": {"a": 1}}, "/expect_status must be an HTTP status"),
+            ({"headers": {"x": ["a"]}}, "/headers/x must be a text, number, boolean or null"),
+            ({"headers": {"x y": "a"}}, "/headers/x y is not the name of a header"),
+            ({"headers": {"x": "a\nb"}}, "/headers/x must consist of printable ASCII characters"),
+            ({"headers": {"x": "é"}}, "/headers/x must consist of printable ASCII characters"),
+            ({"headers": "x"}, "/headers must be an object"),
+            ({"query": {"f": {"a": True}}}, "/query/f must be a text, number, boolean, null or"),
+            ({"query": {"f": [[1]]}}, "/query/f/0 must be a text, number, boolean or null"),
+            ({"query": [1]}, "/query must be an object"),
+            ({"body": {"a": 1}}, "/body must be a text; use json to send JSON"),
+            ({"method": "BREW"}, "/method must be one of GET, "),
+            ({"method": None}, "/method must be one of GET, "),
+            ({"json": [float("nan")]}, "/json nan at /0 is not a JSON number"),
+        ],
+    )
+    async def test_a_parameter_is_checked_before_the_effect(self, server, parameters, message):
+        """It may come from an expression; another attempt would have the same value."""
+        answers(server)
+        error = await failure_of(server.url, **({"method": "POST"} | parameters))
+        assert str(error).startswith(f"no request was sent: {message}")
+        assert not error.retryable
+        assert server.requests == []
+
+    async def test_a_url_must_be_a_text(self):
+        """None is no host."""
+        assert "/url must be a text" in str(await failure_of(None))
+
     async def test_cookies_are_not_stored(self, server):
         """The next request may belong to another tenant."""
         answers(server, set_cookie="session=secret")
@@ -158,6 +198,33 @@ class TestResponses:
         output = await send(server.url)
         assert output["body"] == value
         msgspec.json.encode(output)
+
+    @pytest.mark.parametrize(
+        ("charset", "body"),
+        [
+            ("utf-8", b'\xef\xbb\xbf{"a": "\xc3\xa9"}'),
+            ("utf-8", '{"a": "é"}'.encode("utf-16")),
+            ("utf-8", '{"a": "é"}'.encode("utf-16-be")),
+            ("utf-8", '{"a": "é"}'.encode("utf-16-le")),
+            ("utf-8", '{"a": "é"}'.encode("utf-32")),
+            ("iso-8859-1", '{"a": "é"}'.encode("latin-1")),
+            ("iso-8859-1", '{"a": "é"}'.encode()),
+            ("windows-1252", '{"a": "é"}'.encode("cp1252")),
+            ("punycode", '{"a": "é"}'.encode()),
+        ],
+    )
+    async def test_json_may_be_encoded_in_other_ways(self, server, charset, body):
+        """RFC 8259 requires UTF-8 without a mark, but not every server knows that."""
+        answers(server, 200, body, content_type=f"application/json; charset={charset}")
+        assert (await send(server.url))["body"] == {"a": "é"}
+
+    async def test_a_character_set_cannot_take_quadratic_time(self, server):
+        """The server chooses it: punycode took 18 s for this body."""
+        body = b"a" * (MAX_RESPONSE_BYTES // 2) + b"-" + b"9a" * (MAX_RESPONSE_BYTES // 4 - 1)
+        answers(server, 200, body, content_type="text/plain; charset=punycode")
+        began = time.process_time()
+        assert (await send(server.url))["body"] == body.decode()
+        assert time.process_time() - began < 5
 
     @pytest.mark.parametrize("status", [200, 201, 204, 301, 304, 399])
     async def test_a_status_below_400_is_a_success(self, server, status):
@@ -203,6 +270,20 @@ class TestResponses:
         )
         assert (await send(server.url))["body"] == {"a": 1}
         answers(server, 200, gzip.compress(b"\0" * 100_000_000), content_encoding="gzip")
+        assert "larger than" in str(await failure_of(server.url))
+
+    async def test_gzip_may_have_several_members(self, server):
+        """RFC 1952 allows it; the rest would be lost in silence."""
+        parts = gzip.compress(b'{"ok":') + gzip.compress(b"true}") + bytes(8)
+        headers = {"content_encoding": "gzip", "content_type": "application/json"}
+        answers(server, 200, parts, **headers)
+        assert (await send(server.url))["body"] == {"ok": True}
+        answers(server, 200, gzip.compress(b'{"ok":') + b"garbage", **headers)
+        assert "incorrect header check" in str(await failure_of(server.url))
+        answers(server, 200, gzip.compress(b"") * 5000, **headers)
+        assert "more than 1000 members" in str(await failure_of(server.url))
+        half = gzip.compress(b"x" * (MAX_RESPONSE_BYTES // 2 + 1))
+        answers(server, 200, half * 2, **headers)
         assert "larger than" in str(await failure_of(server.url))
 
     async def test_an_unsupported_encoding_fails(self, server):

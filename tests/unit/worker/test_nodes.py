@@ -19,6 +19,7 @@ from tailrace_worker.nodes.log import log
 from tailrace_worker.nodes.node import NodeFailedError, Wait, _describe, declared_node, node
 from tailrace_worker.nodes.registry import NodeRegistry, load_registry
 from tailrace_worker.nodes.simulate import simulate
+from tailrace_worker.nodes.workflow import workflow
 
 # Maps are the scheduler's work, and `emit` is added by the engine, which can send.
 LOADED = SHIPPED.keys() - {"map", "emit"}
@@ -365,6 +366,25 @@ class TestDelay:
 def test_the_reason_of_a_wait_is_truncated():
     """An expression may put an output of megabytes into it, more than an event can carry."""
     assert await_(reason="r" * 2_000_000).reason == "r" * 1024
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [("a", "a"), (True, "true"), (None, ""), (["a"], '["a"]'), ({"a": 1.5}, '{"a":1.5}')],
+)
+def test_a_reason_and_a_message_are_texts_or_json(value, text):
+    """Not Python's notation; a reason that is null is none."""
+    assert await_(reason=value).reason == text
+    with pytest.raises(NodeFailedError) as caught:
+        fail(value)
+    assert str(caught.value) == (text or "null")
+
+
+@pytest.mark.parametrize("value", [None, 5, True, ["a"]])
+def test_the_id_of_a_workflow_is_a_text(value):
+    """The text of None would be a valid id."""
+    with pytest.raises(NodeFailedError, match="must be a text"):
+        workflow(value)
 
 
 def test_log_writes_a_line():

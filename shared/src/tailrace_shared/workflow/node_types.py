@@ -24,6 +24,9 @@ Kind = Literal[
     "expression",  # bare CEL
     "match",  # bare CEL that may use `event`
     "work",  # the `do` of a map
+    "headers",  # of an HTTP request
+    "query",
+    "statuses",  # a status or a list of them
 ]
 _DAY: Final = 86400
 
@@ -85,11 +88,11 @@ SHIPPED: Final[dict[str, NodeType]] = {
                     "text", choices=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
                 ),
                 "url": Parameter("text", required=True),
-                "headers": Parameter("object"),
-                "query": Parameter("object"),
+                "headers": Parameter("headers"),
+                "query": Parameter("query"),
                 "json": Parameter(),
                 "body": Parameter("text"),
-                "expect_status": Parameter(),
+                "expect_status": Parameter("statuses"),
             },
             summary="Sends one HTTP request; the output is the status, headers and body.",
             secrets=True,

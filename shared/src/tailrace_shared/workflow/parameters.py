@@ -5,7 +5,7 @@ expressions may also use ``item`` and ``index``.
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -13,6 +13,12 @@ import msgspec
 from tailrace_shared.ids import is_valid_id, is_valid_node_type, is_valid_procedure
 from tailrace_shared.json_pointer import join_pointer
 from tailrace_shared.workflow.expressions.references import NAMES, References, Scope
+from tailrace_shared.workflow.http_values import (
+    Problem,
+    header_problems,
+    query_problems,
+    status_problems,
+)
 from tailrace_shared.workflow.node_types import NodeType, Parameter
 from tailrace_shared.workflow.problem_report import ProblemReport
 from tailrace_shared.workflow.schemas.input_schema import schema_problems
@@ -154,10 +160,17 @@ class ParameterChecks:
             "match": lambda at, source: self._references.expression(
                 at, source, Scope(place.node, _MATCH_NAMES)
             ),
+            "headers": lambda at, headers: self._places(at, header_problems(headers)),
+            "query": lambda at, query: self._places(at, query_problems(query)),
+            "statuses": lambda at, statuses: self._places(at, status_problems(statuses)),
             "work": lambda at, work: self._item_work(at, work, Scope(place.node, _ITEM_NAMES)),
         }
         if check := checks.get(spec.kind):
             check(pointer, value)
+
+    def _places(self, pointer: str, problems: Iterable[Problem]) -> None:
+        for path, detail in problems:
+            self._problems.report(join_pointer(pointer, *path), detail)
 
     def _duration(self, spec: Parameter) -> Callable[[str, Any], None]:
         def check(pointer: str, value: Any) -> None:

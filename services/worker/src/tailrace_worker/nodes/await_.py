@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from tailrace_shared.duration import Duration
+from tailrace_shared.json_encoding import json_text
 from tailrace_worker.nodes.node import NodeFailedError, node
 from tailrace_worker.nodes.waits import ForSignal
 
@@ -12,7 +13,7 @@ _REASON_CHARACTERS: Final = 1024
 
 @node("await", instant=True)
 def await_(
-    reason: str = "",
+    reason: Any = "",
     triggers: list[str] | None = None,
     match: str | None = None,
     lookback: str | None = None,
@@ -26,7 +27,7 @@ def await_(
     except ValueError as error:
         raise NodeFailedError(f"lookback: {error}", retryable=False) from None
     return ForSignal(
-        reason=str(reason)[:_REASON_CHARACTERS],
+        reason=("" if reason is None else json_text(reason))[:_REASON_CHARACTERS],
         triggers=[str(trigger) for trigger in triggers or []],
         match=match,
         lookback=seconds,

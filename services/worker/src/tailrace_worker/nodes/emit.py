@@ -16,8 +16,10 @@ def make_emit_node(send: Emit) -> Callable[..., Awaitable[dict[str, int]]]:
     @node("emit")
     async def emit(ctx: NodeContext, procedure: str, data: Any = None) -> dict[str, int]:
         """Send ``data`` to the tenant's ``await`` steps whose triggers name ``procedure``."""
+        if not isinstance(procedure, str):
+            raise NodeFailedError("the procedure must be a text", retryable=False)
         try:
-            matched = await send(ctx, str(procedure), {} if data is None else data)
+            matched = await send(ctx, procedure, {} if data is None else data)
         except UnavailableError:
             raise
         except ServiceError as error:

@@ -6,7 +6,7 @@ connection, after resolution, so neither a redirect nor DNS rebinding can bypass
 """
 
 import asyncio
-import contextlib
+import functools
 import ipaddress
 import re
 import socket
@@ -17,17 +17,32 @@ from typing import Any, Final
 
 import httpcore
 import httpx
-import msgspec
 
+from tailrace_worker.nodes.exchange.request import (
+    content_of,
+    headers_of,
+    method_of,
+    query_of,
+    statuses_of,
+    url_of,
+)
+from tailrace_worker.nodes.exchange.response import (
+    MAX_RECEIVED_BYTES,
+    MAX_RESPONSE_BYTES,
+    check_encoding,
+    decode_body,
+    too_large,
+)
 from tailrace_worker.nodes.node import NodeContext, NodeFailedError, node
 
-MAX_RESPONSE_BYTES: Final = 192 * 1024
 _TIMEOUT: Final = httpx.Timeout(30.0, connect=10.0)
 _KEYED_METHODS: Final = {"POST", "PUT", "PATCH", "DELETE"}
 _FORWARDED_HEADERS: Final = {
     *("host", "accept", "accept-encoding", "connection", "user-agent"),
     *("content-type", "content-length", "transfer-encoding"),
 }
+# A body of this size is decoded at once; a larger one in a thread.
+_SMALL_BYTES: Final = 8 * 1024
 # 4xx statuses after which a later attempt may succeed.
 _RETRYABLE_STATUSES: Final = {408, 425, 429}
 
@@ -167,15 +182,17 @@ def make_http_node(allowed: Iterable[Network]) -> Callable[..., Any]:
         ctx: NodeContext,
         url: str,
         method: str = "GET",
-        headers: dict[str, str] | None = None,
+        headers: dict[str, Any] | None = None,
         query: dict[str, Any] | None = None,
         json: Any = None,
-        body: str | None = None,
+        body: Any = None,
         expect_status: int | list[int] | None = None,
     ) -> dict[str, Any]:
         """Send one request; return its status, headers and body, which is parsed if it is JSON."""
-        method = str(method).upper()
-        sent = {key.lower(): str(value) for key, value in (headers or {}).items()}
+        # All parameters are checked before the request has an effect.
+        method, url, sent = method_of(method), url_of(url), headers_of(headers)
+        parameters, expected = query_of(query), statuses_of(expect_status)
+        content = content_of(json, body)
         if json is not None:
             sent.setdefault("content-type", "application/json")
         if method in _KEYED_METHODS:
@@ -184,9 +201,9 @@ def make_http_node(allowed: Iterable[Network]) -> Callable[..., Any]:
             async with client.stream(
                 method,
                 # httpx's `params` would replace the query of the URL.
-                httpx.URL(str(url)).copy_merge_params(query) if query else str(url),
+                httpx.URL(url).copy_merge_params(parameters) if parameters else url,
                 headers=sent,
-                content=_content(json, body),
+                content=content,
             ) as response:
                 output = await _read(response)
         except (httpx.HTTPError, httpx.InvalidURL, zlib.error) as error:
@@ -195,68 +212,37 @@ def make_http_node(allowed: Iterable[Network]) -> Callable[..., Any]:
                 f"{method} {_url_for_errors(url)}: {str(error) or type(error).__name__}",
                 retryable=not refused,
             ) from error
-        _check_status(f"{method} {_url_for_errors(url)}", response.status_code, expect_status)
+        _check_status(f"{method} {_url_for_errors(url)}", response.status_code, expected)
         return output
 
     return http
 
 
-def _content(json: Any, body: str | None) -> bytes | None:
-    if json is not None and body is not None:
-        raise NodeFailedError("a request takes json or body, not both", retryable=False)
-    if json is not None:
-        return msgspec.json.encode(json)
-    return None if body is None else body.encode()
-
-
 async def _read(response: httpx.Response) -> dict[str, Any]:
-    received = await _receive(response)
-    return {
-        "status": response.status_code,
-        "headers": dict(response.headers),
-        "body": _body(response, received),
-    }
-
-
-async def _receive(response: httpx.Response) -> bytes:
-    received = bytearray()
-    inflater = _inflater(response.headers.get("content-encoding", "identity").strip().lower())
-    async for chunk in response.aiter_raw():
-        # Not by httpx, which inflates each chunk whole: 64 KiB may become 64 MiB (CWE-409).
-        received += (
-            inflater.decompress(chunk, MAX_RESPONSE_BYTES + 1 - len(received))
-            if inflater
-            else chunk
-        )
-        if len(received) > MAX_RESPONSE_BYTES:
-            raise NodeFailedError(
-                f"the response is larger than {MAX_RESPONSE_BYTES} bytes", retryable=False
-            )
-    if inflater and response.num_bytes_downloaded and not inflater.eof:
-        raise NodeFailedError("the response ends in the middle of its compressed body")
-    return bytes(received)
-
-
-def _inflater(encoding: str) -> "zlib._Decompress | None":
-    if encoding == "identity":
-        return None
-    if encoding in {"gzip", "x-gzip"}:
-        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
-    raise NodeFailedError(
-        f"the response has an unsupported encoding: {encoding!r}", retryable=False
+    headers = dict(response.headers)
+    is_compressed = check_encoding(headers.get("content-encoding", "identity").strip().lower())
+    received = await _receive(response, MAX_RECEIVED_BYTES if is_compressed else MAX_RESPONSE_BYTES)
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    decode = functools.partial(
+        decode_body,
+        received,
+        media_type,
+        response.charset_encoding,
+        is_compressed=is_compressed,
     )
+    is_small = len(received) <= _SMALL_BYTES and not is_compressed
+    body = decode() if is_small else await asyncio.to_thread(decode)
+    return {"status": response.status_code, "headers": headers, "body": body}
 
 
-def _body(response: httpx.Response, received: bytes) -> Any:
-    content_type = response.headers.get("content-type", "")
-    media_type = content_type.partition(";")[0].strip().lower()
-    if media_type == "application/json" or media_type.endswith("+json"):
-        with contextlib.suppress(msgspec.DecodeError, ValueError, RecursionError):
-            return msgspec.json.decode(received)
-    # The server may name an encoding that does not exist, or that does not encode text.
-    with contextlib.suppress(LookupError, ValueError):
-        return received.decode(response.charset_encoding or "utf-8", errors="replace")
-    return received.decode(errors="replace")
+async def _receive(response: httpx.Response, limit: int) -> bytes:
+    received = bytearray()
+    # Not decompressed by httpx, which inflates chunks whole: 64 KiB may become 64 MiB (CWE-409).
+    async for chunk in response.aiter_raw():
+        received += chunk
+        if len(received) > limit:
+            raise too_large()
+    return bytes(received)
 
 
 def _url_for_errors(url: str) -> str:
@@ -264,9 +250,8 @@ def _url_for_errors(url: str) -> str:
     return re.sub(r"//[^/]*@", "//", url.partition("?")[0])
 
 
-def _check_status(request: str, status: int, expected: int | list[int] | None) -> None:
-    wanted = [expected] if isinstance(expected, int) else expected
-    if (status in wanted) if wanted else (status < 400):
+def _check_status(request: str, status: int, expected: frozenset[int]) -> None:
+    if (status in expected) if expected else (status < 400):
         return
     raise NodeFailedError(
         f"{request}: unexpected status {status}",

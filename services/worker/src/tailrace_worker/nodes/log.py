@@ -2,14 +2,12 @@
 
 from typing import Any
 
-import msgspec
-
+from tailrace_shared.json_encoding import json_text
 from tailrace_worker.nodes.node import NodeContext, node
 
 
 @node("log", instant=True)
 def log(ctx: NodeContext, message: Any, level: str = "info") -> dict[str, Any]:
     """Write ``message``, as JSON unless it is a text."""
-    text = message if isinstance(message, str) else msgspec.json.encode(message).decode()
-    ctx.log(text, level)
+    ctx.log(json_text(message), level)
     return {}

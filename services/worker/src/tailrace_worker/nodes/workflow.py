@@ -11,7 +11,9 @@ from tailrace_worker.nodes.waits import ForChild
 @node("workflow", instant=True)
 def workflow(id: str, input: Any = None) -> ForChild:  # noqa: A002 - the keys of `with`
     """Run workflow ``id`` with ``input``; its output becomes this step's output."""
+    if not isinstance(id, str):
+        raise NodeFailedError("the id of a workflow must be a text", retryable=False)
     try:
-        return ForChild(check_id(str(id), "id"), {} if input is None else input)
+        return ForChild(check_id(id, "id"), {} if input is None else input)
     except InvalidIdError as error:
         raise NodeFailedError(str(error), retryable=False) from None

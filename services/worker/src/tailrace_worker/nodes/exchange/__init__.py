@@ -1,0 +1,1 @@
+"""Requests and responses of the ``http`` node as data: parameters checked, bodies decoded."""
