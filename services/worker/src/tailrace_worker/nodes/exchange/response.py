@@ -100,7 +100,7 @@ def too_large() -> NodeFailedError:
 def _json_codecs(body: bytes, named: str) -> list[str]:
     """Return the codecs in which JSON may be encoded, the most probable first.
 
-    JSON is UTF-8 whatever ``charset`` says (RFC 8259), but not every server knows that.
+    JSON is UTF-8, also if ``charset`` says otherwise (RFC 8259), but not every server knows that.
     """
     for mark, codec in _BYTE_ORDER_MARKS:
         if body.startswith(mark):
