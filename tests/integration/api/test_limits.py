@@ -49,7 +49,7 @@ async def test_run_starts_are_limited_across_replicas_and_routes(
             ):
                 assert refused.status_code == 429
                 assert 0 < int(refused.headers["retry-after"]) <= 60
-                assert "may start 3 runs a minute" in refused.json()["detail"]
+                assert "may start 3 runs per minute" in refused.json()["detail"]
         other_tenant = {"x-organization-id": f"{tenant}-2"}
         await one.put("/api/v1/workflows/w", json=FLOW, headers=other_tenant)
         assert (await other.post(runs, headers=other_tenant)).status_code == 202

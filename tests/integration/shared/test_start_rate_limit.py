@@ -68,7 +68,7 @@ class TestCounting:
         began = time.time()
         await rate.consume("t")
         await rate.consume("t")
-        with pytest.raises(TooManyRunsError, match="may start 2 runs a minute") as refusal:
+        with pytest.raises(TooManyRunsError, match="may start 2 runs per minute") as refusal:
             await rate.consume("t")
         assert 59 - (time.time() - began) < refusal.value.retry_after <= 60
 
