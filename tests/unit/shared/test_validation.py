@@ -2,17 +2,28 @@
 
 import socket
 from itertools import pairwise
+from typing import get_args
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tailrace_shared.execution.transitions import StepStatus
 from tailrace_shared.json_pointer import join_pointer
-from tailrace_shared.workflow.definition import MapWork, decode_definition, encode_definition
+from tailrace_shared.workflow.definition import (
+    ItemWork,
+    MapWork,
+    Node,
+    decode_definition,
+    encode_definition,
+)
+from tailrace_shared.workflow.expressions.references import STATUSES
 from tailrace_shared.workflow.expressions.template import compile_template
 from tailrace_shared.workflow.graph import graph_of
 from tailrace_shared.workflow.node_types import SHIPPED, NodeType, Parameter
+from tailrace_shared.workflow.parameters import _NULLABLE_FIELDS as _ITEM_NULLABLE
+from tailrace_shared.workflow.validation import _NULLABLE_FIELDS as _NODE_NULLABLE
 from tailrace_shared.workflow.validation import (
     MAX_BYTES,
     MAX_HINTS,
@@ -856,3 +867,168 @@ def test_pointers_support_any_key(key, keys):
     for name in reversed([key, *keys]):
         document = {name: document}
     assert resolve(document, join_pointer("", key, *keys)) == 1
+
+
+INPUT = {
+    "type": "object",
+    "properties": {
+        "items": {"type": "array"},
+        "customer": {"type": "object", "properties": {"name": {}, "address": {}}},
+        "closed": {"properties": {"a": {}}, "additionalProperties": False},
+        "open": {"properties": {"amount": {}}, "additionalProperties": True},
+        "either": {"properties": {"amount": {}}, "anyOf": [{"properties": {"amounts": {}}}, True]},
+        "text": {"type": "string"},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("source", "missing", "hint"),
+    [
+        ("input.itms", "input.itms", "did you mean 'items'?"),
+        ("input.itms.size() > 0", "input.itms", "did you mean 'items'?"),
+        ("has(input.itms)", "input.itms", "did you mean 'items'?"),
+        ('input["itms"][0]', "input.itms", "did you mean 'items'?"),
+        ("input.customer.nmae + 'x'", "input.customer.nmae", "did you mean 'name'?"),
+        ("[1].map(x, x + input.itms)", "input.itms", "did you mean 'items'?"),
+        ("input.closed.quite_different", "input.closed.quite_different", ""),
+    ],
+)
+def test_a_property_that_the_input_lacks_is_reported(source, missing, hint):
+    """The expression would fail in every run, or be silently false."""
+    nodes = {"n": {"type": "transform", "with": {"value": f"${{{source}}}"}}}
+    ((place, detail),) = problems_of({"id": "w", "input": INPUT, "nodes": nodes})
+    assert place == "/nodes/n/with/value"
+    assert detail.startswith(f"the schema of the input has no property {missing!r}")
+    assert hint in detail
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "input.items.size() + input.items[0]",
+        "input.quite_different",
+        "input.open.amounts",
+        "input.either.amounts",
+        "input.customer.name.first",
+        "input.text.size()",
+        "input[input.text]",
+        "[{'itms': 1}].map(input, input.itms)",
+        "'input.itms'",
+    ],
+)
+def test_a_property_that_the_input_may_have_is_allowed(source):
+    """An open schema does not list every property."""
+    nodes = {"n": {"type": "transform", "with": {"value": f"${{{source}}}"}}}
+    assert problems_of({"id": "w", "input": INPUT, "nodes": nodes}) == []
+    assert problems_of({"id": "w", "nodes": nodes}) == []
+
+
+def test_the_key_and_the_output_read_the_input_as_well():
+    """Every expression is checked."""
+    document = {
+        "id": "w",
+        "input": INPUT,
+        "output": "${input.itms}",
+        "concurrency": {"limit": 1, "key": "input.custmer"},
+        "nodes": {
+            "m": {
+                "type": "map",
+                "with": {
+                    "for_each": "input.itms",
+                    "do": {"type": "transform", "with": {"value": "${input.itms}"}},
+                },
+            }
+        },
+    }
+    places = {place for place, _detail in problems_of(document)}
+    assert places == {
+        *("/output", "/concurrency/key", "/nodes/m/with/for_each"),
+        "/nodes/m/with/do/with/value",
+    }
+
+
+@pytest.mark.parametrize(
+    ("condition", "hint"),
+    [
+        ('nodes.a.status == "failed"', "did you mean 'error'?"),
+        ("nodes.a.status != 'failed'", "did you mean 'error'?"),
+        ("'completed' == nodes.a.status", "did you mean 'success'?"),
+        ("nodes['a'].status == 'succes'", "did you mean 'success'?"),
+        ("nodes.a.status in ['skipped', 'failed']", "did you mean 'error'?"),
+        ("[1].all(x, x > 0 && nodes.a.status == 'Failed')", "did you mean 'error'?"),
+        ("nodes.a.status == 'purple'", "it is one of success, error, skipped"),
+    ],
+)
+def test_a_status_that_no_node_has_is_reported(condition, hint):
+    """The comparison would silently never be true."""
+    nodes = {"a": TRANSFORM, "n": {**TRANSFORM, "needs": ["a"], "when": condition}}
+    ((place, detail),) = problems_of({"id": "w", "nodes": nodes})
+    assert place == "/nodes/n/when"
+    assert "the status of a node is never" in detail
+    assert hint in detail
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        *(f"nodes.a.status == '{status}'" for status in get_args(StepStatus)),
+        "nodes.a.status in ['error', 'skipped']",
+        "nodes.a.output.status == 'failed'",
+        "nodes.a.status == 'suc' + 'cess'",
+        "nodes.a.status.startsWith('s')",
+        "nodes.a.status == nodes.a.output",
+        "nodes.a.error == null || nodes.a.error.message == 'failed'",
+        "execution.id + execution.workflow != string(execution.started_at)",
+    ],
+)
+def test_the_statuses_and_fields_of_a_node_are_allowed(condition):
+    """Statuses that end, and those of a node that has not settled."""
+    assert set(STATUSES) == set(get_args(StepStatus))
+    nodes = {"a": TRANSFORM, "n": {**TRANSFORM, "needs": ["a"], "when": condition}}
+    assert problems_of({"id": "w", "nodes": nodes}) == []
+
+
+@pytest.mark.parametrize(
+    ("condition", "detail"),
+    [
+        ("nodes.a.outptu == 1", "no field 'nodes.a.outptu', did you mean 'output'?"),
+        ("nodes.a.result == 1", "no field 'nodes.a.result': the fields are output, status, error"),
+        ("execution.idd == ''", "no field 'execution.idd', did you mean 'id'?"),
+    ],
+)
+def test_a_field_that_does_not_exist_is_reported(condition, detail):
+    """Of a node, or of the execution."""
+    nodes = {"a": TRANSFORM, "n": {**TRANSFORM, "needs": ["a"], "when": condition}}
+    ((place, found),) = problems_of({"id": "w", "nodes": nodes})
+    assert place == "/nodes/n/when"
+    assert detail in found
+
+
+def test_optional_fields_may_be_null():
+    """As the OpenAPI document says; null means absent."""
+    fields = dict.fromkeys(["when", "stage", "retry", "timeout"])
+    work = {"type": "transform", "with": {"value": 1}, "retry": None, "timeout": None}
+    document = {
+        "id": "w",
+        "nodes": {
+            "n": {**TRANSFORM, **fields, "on_timeout": None},
+            "wait": {"type": "await", **fields, "on_timeout": None},
+            "m": {"type": "map", **fields, "with": {"for_each": "[1]", "do": work}},
+        },
+    }
+    assert problems_of(document) == []
+    definition = validate(document, TYPES).definition
+    assert definition is not None
+    assert decode_definition(encode_definition(definition)) == definition
+    assert definition.nodes["n"].retry is None
+    assert problems_of_node(needs=None) == [("/needs", "needs must be a list of node ids")]
+
+
+def test_a_schema_says_which_fields_may_be_null():
+    """The validation and the OpenAPI document have one source."""
+    for struct, nullable in ((Node, _NODE_NULLABLE), (ItemWork, _ITEM_NULLABLE)):
+        optional = {
+            field.encode_name for field in msgspec.structs.fields(struct) if field.default is None
+        }
+        assert optional == set(nullable)

@@ -4,13 +4,16 @@ import asyncio
 import functools
 import sys
 import textwrap
+from collections.abc import Mapping
 from importlib.metadata import EntryPoint, EntryPoints
 from types import ModuleType
+from typing import Any, Literal
 
 import pytest
 
 from tailrace_shared.errors import SettingsError, StartupError
 from tailrace_shared.workflow.node_types import SHIPPED, NodeType, Parameter
+from tailrace_shared.workflow.validation import validate
 from tailrace_worker.nodes import registry
 from tailrace_worker.nodes.await_ import await_
 from tailrace_worker.nodes.delay import delay
@@ -77,6 +80,69 @@ class TestDeclaration:
         assert found.type.summary == "Parse a purchase order."
         assert (found.takes_context, found.is_async, found.type.open) == (True, False, False)
         assert found.call is parse
+
+    def test_annotations_declare_what_literals_may_be(self):
+        """The API can refuse ``pages: "three"`` for ``pages: int``; other types take anything."""
+
+        @node("po.typed")
+        def typed(  # noqa: PLR0917 - one for each kind
+            pages: int,
+            rate: float,
+            name: str,
+            strict: bool,
+            options: dict[str, Any],
+            more: Mapping[str, int],
+            mode: Literal["fast", "slow"],
+            size: Literal[1, "a"],
+            maybe: int | None,
+            implicit: int = None,  # type: ignore[assignment]  # noqa: RUF013
+        ):
+            """Do it."""
+
+        described = declaration_of(typed).type.parameters
+        assert {name: spec.kind for name, spec in described.items()} == {
+            "pages": "integer",
+            "rate": "number",
+            "name": "text",
+            "strict": "boolean",
+            "options": "object",
+            "more": "object",
+            "mode": "text",
+            "size": "any",
+            "maybe": "any",
+            "implicit": "any",
+        }
+        assert described["mode"].choices == ["fast", "slow"]
+
+        def unresolved(pages):
+            """Do it."""
+
+        unresolved.__annotations__["pages"] = "NotDefined"
+        declared = declaration_of(node("po.unresolved")(unresolved))
+        assert declared.type.parameters == {"pages": Parameter(required=True)}
+
+    @pytest.mark.parametrize(
+        ("literal", "detail"),
+        [
+            ({"pages": "three"}, "must be an integer"),
+            ({"pages": True}, "must be an integer"),
+            ({"rate": "x"}, "must be a number"),
+            ({"mode": "fats"}, "must be one of fast, slow, did you mean 'fast'?"),
+            ({"pages": 3, "rate": 1, "mode": "slow"}, ""),
+            ({"pages": 2**60, "rate": 1e300}, ""),
+            ({"pages": "${input.pages}", "mode": "${input.mode}"}, ""),
+        ],
+    )
+    def test_a_literal_of_the_wrong_type_is_refused_when_stored(self, literal, detail):
+        """An expression is not known before the run."""
+
+        @node("po.typed")
+        def typed(pages: int = 1, rate: float = 1.0, mode: Literal["fast", "slow"] = "fast"):
+            """Do it."""
+
+        document = {"id": "w", "nodes": {"n": {"type": "po.typed", "with": literal}}}
+        problems = validate(document, {"po.typed": declaration_of(typed).type}).problems
+        assert [problem.detail for problem in problems] == ([detail] if detail else [])
 
     def test_a_coroutine_function_is_async_and_keywords_make_it_open(self):
         """``**fields`` accepts any other key."""

@@ -5,7 +5,6 @@ command is in its log, so the sweeper enforces the command even if the API proce
 append and the job.
 """
 
-import asyncio
 import hashlib
 import time
 from typing import Any, Final, NamedTuple
@@ -13,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from tailrace_shared.commands.job_publisher import JobPublisher
-from tailrace_shared.commands.run_input import InvalidInputError
+from tailrace_shared.commands.run_input import InvalidInputError, check_in_time
 from tailrace_shared.commands.time_limit import within_limit
 from tailrace_shared.errors import IllegalCommandError, WorkflowNotFoundError
 from tailrace_shared.execution import commands
@@ -23,10 +22,8 @@ from tailrace_shared.ids import new_token
 from tailrace_shared.stores.execution_log import Decide, History
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.workflow.problem_report import Problem, nearest
-from tailrace_shared.workflow.schemas.input_schema import compile_schema, violations
-from tailrace_shared.workflow.schemas.schema_validator import INLINE_SECONDS
+from tailrace_shared.workflow.schemas.input_schema import compile_schema
 
-_INLINE_BYTES: Final = 64 * 1024
 """Larger data is validated in a thread, so that it does not block the event loop."""
 
 
@@ -179,8 +176,8 @@ class ExecutionCommands:
             await self._check_node(tenant, state, decision.node_id)
             raise
         form = None if step.waiting is None else step.waiting.form
-        await _check_data(form, decision)
-        return decision._replace(node_id=step.node_id)
+        data = await _check_data(form, decision)
+        return decision._replace(node_id=step.node_id, data=data)
 
     async def _check_node(self, tenant: str, state: ExecutionState, node_id: str | None) -> None:
         if node_id is None or node_id in state.steps:
@@ -198,19 +195,17 @@ class ExecutionCommands:
             raise InvalidInputError("there is no such step", [Problem("/node_id", detail)])
 
 
-async def _check_data(form: Any, decision: Decision) -> None:
+async def _check_data(form: Any, decision: Decision) -> Any:
+    """Validate the data of a decision, and return it with the defaults of the form."""
     size = len(msgspec.json.encode(decision.data))
     if size > MAX_VALUE_BYTES:
         detail = f"the data is {size} bytes of JSON; the limit is {MAX_VALUE_BYTES}"
         raise InvalidInputError(detail, [Problem("/data", detail)])
     # A rejection need not fill in the form of an approval.
     if form is None or (decision.data is None and decision.decision != "approved"):
-        return
+        return decision.data
     value = {} if decision.data is None else decision.data
-    validator = compile_schema(form)
-    if size <= _INLINE_BYTES:
-        problems = violations(validator, "data", value, INLINE_SECONDS)
-    else:
-        problems = await asyncio.to_thread(violations, validator, "data", value)
-    if problems:
-        raise InvalidInputError("the data is not what the step asks for", problems)
+    checked = await check_in_time(compile_schema(form), "data", value, size)
+    if checked.problems:
+        raise InvalidInputError("the data is not what the step asks for", checked.problems)
+    return decision.data if checked.value == value else checked.value

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from jsonschema.protocols import Validator
@@ -12,13 +12,19 @@ from tailrace_shared.errors import ServiceError
 from tailrace_shared.execution.events import MAX_VALUE_BYTES
 from tailrace_shared.json_pointer import join_pointer
 from tailrace_shared.stores.workflow_store import StoredWorkflow
-from tailrace_shared.workflow.schemas.input_schema import compile_schema, violations
+from tailrace_shared.workflow.schemas.defaults import has_defaults
+from tailrace_shared.workflow.schemas.input_schema import Checked, check_value, compile_schema
 from tailrace_shared.workflow.schemas.schema_validator import INLINE_SECONDS
 from tailrace_shared.workflow.validation import Problem
 
 _MAX_SCHEMAS: Final = 256
 _INLINE_BYTES: Final = 64 * 1024
 """Larger inputs are validated in a thread, so that they do not block the event loop."""
+
+
+class _Schema(NamedTuple):
+    validator: Validator
+    has_defaults: bool
 
 
 class InvalidInputError(ServiceError):
@@ -31,14 +37,27 @@ class InvalidInputError(ServiceError):
         self.problems = problems
 
 
+async def check_in_time(validator: Validator, field: str, value: Any, size: int) -> Checked:
+    """Fill in defaults and validate, in a thread if the value is large.
+
+    Args:
+        field: the name of the value in its document.
+        size: the size of the value in bytes of JSON.
+    """
+    left = MAX_VALUE_BYTES - size
+    if size <= _INLINE_BYTES:
+        return check_value(validator, field, value, left, INLINE_SECONDS)
+    return await asyncio.to_thread(check_value, validator, field, value, left)
+
+
 class InputCheck:
     """Validates inputs. A version never changes, so its compiled schema is cached."""
 
     def __init__(self) -> None:
-        self._validators: TtlCache[tuple[str, str, int], Validator] = TtlCache(_MAX_SCHEMAS)
+        self._schemas: TtlCache[tuple[str, str, int], _Schema] = TtlCache(_MAX_SCHEMAS)
 
-    async def check(self, tenant: str, workflow: StoredWorkflow, field: str, value: Any) -> None:
-        """Validate the input of a run.
+    async def check(self, tenant: str, workflow: StoredWorkflow, field: str, value: Any) -> Any:
+        """Validate the input of a run, and return it with the defaults of its schema.
 
         Args:
             field: the name of the input in the request body, for error pointers.
@@ -51,19 +70,27 @@ class InputCheck:
             detail = f"the input is {size} bytes of JSON; the limit is {MAX_VALUE_BYTES}"
             raise InvalidInputError(detail, [Problem(join_pointer("", field), detail)])
         if workflow.definition.input is None:
-            return
-        validator = self._validator(tenant, workflow)
-        if size <= _INLINE_BYTES:
-            problems = violations(validator, field, value, INLINE_SECONDS)
-        else:
-            problems = await asyncio.to_thread(violations, validator, field, value)
-        if problems:
-            raise InvalidInputError("the input is not what the workflow asks for", problems)
+            return value
+        checked = await check_in_time(self._schema(tenant, workflow).validator, field, value, size)
+        if checked.problems:
+            raise InvalidInputError("the input is not what the workflow asks for", checked.problems)
+        return checked.value
 
-    def _validator(self, tenant: str, workflow: StoredWorkflow) -> Validator:
+    async def filled(self, tenant: str, workflow: StoredWorkflow, field: str, value: Any) -> Any:
+        """Return an input that is valid with the defaults of its schema.
+
+        Raises:
+            InvalidInputError: as :meth:`check`.
+        """
+        if workflow.definition.input is None or not self._schema(tenant, workflow).has_defaults:
+            return value
+        return await self.check(tenant, workflow, field, value)
+
+    def _schema(self, tenant: str, workflow: StoredWorkflow) -> _Schema:
         key = (tenant, workflow.definition.id, workflow.version)
-        validator = self._validators.get(key)
-        if validator is None:
-            validator = compile_schema(workflow.definition.input)
-            self._validators.put(key, validator)
-        return validator
+        schema = self._schemas.get(key)
+        if schema is None:
+            definition = workflow.definition.input
+            schema = _Schema(compile_schema(definition), has_defaults(definition))
+            self._schemas.put(key, schema)
+        return schema

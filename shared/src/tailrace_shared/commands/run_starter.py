@@ -95,8 +95,10 @@ class RunStarter:
         """
         check_id(request.workflow_id, "workflow")
         execution_id, workflow, is_repeated = await self._claim(request)
+        # A repeated request may create the run as well, so the defaults are those of its version.
+        run_input = await self._inputs.check(request.tenant, workflow, request.field, request.input)
         return await self._create(
-            request.tenant, execution_id, workflow, request.input, is_repeated=is_repeated
+            request.tenant, execution_id, workflow, run_input, is_repeated=is_repeated
         )
 
     async def start_child(
@@ -116,7 +118,7 @@ class RunStarter:
         except ExecutionNotFoundError:
             check_id(workflow_id, "workflow")
             workflow = await self._workflows.get(tenant, workflow_id)
-            await self._inputs.check(tenant, workflow, "input", run_input)
+            run_input = await self._inputs.check(tenant, workflow, "input", run_input)
             return await self._create(tenant, execution_id, workflow, run_input, origin)
         await self._publish_first_job(tenant, state)
         return state

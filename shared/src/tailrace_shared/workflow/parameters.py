@@ -4,6 +4,7 @@ The ``do`` of a map is a node without a name or needs. The same rules apply to i
 expressions may also use ``item`` and ``index``.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
@@ -20,7 +21,7 @@ from tailrace_shared.workflow.http_values import (
     status_problems,
 )
 from tailrace_shared.workflow.node_types import NodeType, Parameter
-from tailrace_shared.workflow.problem_report import ProblemReport
+from tailrace_shared.workflow.problem_report import ProblemReport, without_nulls
 from tailrace_shared.workflow.schemas.input_schema import schema_problems
 from tailrace_shared.workflow.sensitive_fields import invalid_keywords
 
@@ -33,6 +34,7 @@ _MATCH_NAMES: Final = ("event", *NAMES)
 _ITEM_NAMES: Final = ("item", "index", *NAMES)
 _RETRY_FIELDS: Final = ("max_attempts", "initial", "factor", "max", "jitter")
 _WORK_FIELDS: Final = ("type", "with", "retry", "timeout", "on_crash", "sensitive")
+_NULLABLE_FIELDS: Final = ("retry", "timeout")
 _NOT_FOR_ITEMS: Final = ("await", "map")
 _ON_CRASH: Final = ("retry", "fail")
 _POINTER: Final = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
@@ -142,12 +144,15 @@ class ParameterChecks:
         if spec.choices:
             self._problems.choice(spec.choices)(pointer, value)
             return
-        least = -(2**53) if spec.least is None else spec.least
-        most = 2**53 if spec.most is None else spec.most
+        least = -(2**63) if spec.least is None else spec.least
+        most = 2**63 - 1 if spec.most is None else spec.most
         checks: dict[str, Callable[[str, Any], object]] = {
             "text": self._problems.text,
             "integer": self._problems.number(least, most, whole=True),
-            "number": self._problems.number(float(least), float(most)),
+            "number": self._problems.number(
+                -math.inf if spec.least is None else spec.least,
+                math.inf if spec.most is None else spec.most,
+            ),
             "boolean": self._problems.boolean,
             "object": self._problems.object,
             "duration": self._duration(spec),
@@ -217,6 +222,7 @@ class ParameterChecks:
                 pointer, "do must be an object that describes the work for each item"
             )
             return
+        work = without_nulls(work, _NULLABLE_FIELDS)
         self._problems.fields(pointer, work, _WORK_FIELDS, required=("type",))
         self._problems.optional(work, pointer, "sensitive", self.sensitive)
         self.attempts(pointer, work)

@@ -139,6 +139,11 @@ class ProblemReport:
             self.report(pointer, "must be an RFC 3339 time such as 2024-01-15T10:30:00Z")
 
 
+def without_nulls(value: Mapping[str, Any], fields: Collection[str]) -> dict[str, Any]:
+    """Return an object without those of the fields that are null."""
+    return {key: each for key, each in value.items() if each is not None or key not in fields}
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """Suggest the known name that is most similar to ``word``, or return an empty text."""
     matches = difflib.get_close_matches(word, list(known)[:2000], n=1)

@@ -18,7 +18,13 @@ from tailrace_shared.workflow.expressions.references import References, Scope
 from tailrace_shared.workflow.graph import CycleError, Graph, sort_graph
 from tailrace_shared.workflow.node_types import SHIPPED, NodeType
 from tailrace_shared.workflow.parameters import ParameterChecks
-from tailrace_shared.workflow.problem_report import MAX_HINTS, MAX_PROBLEMS, Problem, ProblemReport
+from tailrace_shared.workflow.problem_report import (
+    MAX_HINTS,
+    MAX_PROBLEMS,
+    Problem,
+    ProblemReport,
+    without_nulls,
+)
 from tailrace_shared.workflow.schemas.input_schema import schema_problems
 from tailrace_shared.workflow.sensitive_fields import invalid_keywords
 
@@ -46,6 +52,7 @@ _NODE_FIELDS: Final = (
     *("type", "name", "with", "needs", "when", "join", "stage", "retry", "timeout"),
     *("on_timeout", "on_crash", "sensitive"),
 )
+_NULLABLE_FIELDS: Final = ("when", "stage", "retry", "timeout", "on_timeout")
 _ITEM_FIELDS: Final = ("retry", "timeout", "on_crash")
 
 
@@ -99,6 +106,7 @@ class _Validation:
         graph = self.graph(nodes)
         if isinstance(nodes, dict):
             self.references.check_nodes(nodes, graph)
+        self.references.check_input(document.get("input"))
         return None if self.problems.found else self.build(document)
 
     def build(self, document: dict[str, Any]) -> Definition | None:
@@ -172,6 +180,8 @@ class _Validation:
         self, pointer: str, node_id: str, node: dict[str, Any], nodes: Mapping[str, Any]
     ) -> None:
         optional, place = self.problems.optional, Scope(node_id)
+        # An optional field may be null, as the OpenAPI document says; it then counts as absent.
+        node = without_nulls(node, _NULLABLE_FIELDS)
         self.problems.fields(pointer, node, _NODE_FIELDS, required=("type",))
         optional(node, pointer, "name", self.problems.text)
         optional(node, pointer, "stage", self.problems.text)

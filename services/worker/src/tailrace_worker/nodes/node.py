@@ -7,13 +7,22 @@ the marks in the modules that it loads. So importing a module of nodes has no si
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
 from tailrace_shared.ids import is_valid_node_type
-from tailrace_shared.workflow.node_types import SHIPPED, NodeType, Parameter
+from tailrace_shared.workflow.node_types import SHIPPED, Kind, NodeType, Parameter
 
 _MARK: Final = "__tailrace_node__"
 _CONTEXT: Final = "ctx"
+# Kinds that the API can check; every other annotation takes any value.
+_KINDS: Final[Mapping[Any, Kind]] = {
+    bool: "boolean",
+    dict: "object",
+    float: "number",
+    int: "integer",
+    Mapping: "object",
+    str: "text",
+}
 _ACTOR_OPTIONS: Final = frozenset({"priority", "time_limit"})
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -165,7 +174,7 @@ def _describe(
     is_async = inspect.iscoroutinefunction(function)
     if instant and is_async:
         raise ValueError(f"node {name}: a coroutine function cannot be instant")
-    is_open = False
+    is_open, hints = False, _hints(function)
     keys: dict[str, Parameter] = {}
     for parameter in parameters.values():
         if parameter.kind is parameter.VAR_KEYWORD:
@@ -173,7 +182,10 @@ def _describe(
         elif parameter.kind in {parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL}:
             raise ValueError(f"node {name}: parameter {parameter} cannot be a key of `with`")
         elif parameter.name != _CONTEXT:
-            keys[parameter.name] = Parameter(required=parameter.default is parameter.empty)
+            required = parameter.default is parameter.empty
+            # Python accepts None as the default of any type.
+            hint = None if parameter.default is None else hints.get(parameter.name)
+            keys[parameter.name] = _parameter(hint, required=required)
     summary = (inspect.getdoc(function) or "").partition("\n")[0]
     declared = NodeType(name, keys, open=is_open, summary=summary, actor=actor, secrets=not instant)
     return NodeFunction(
@@ -183,3 +195,26 @@ def _describe(
         is_async=is_async,
         is_instant=instant,
     )
+
+
+def _hints(function: Callable[..., Any]) -> Mapping[str, Any]:
+    try:
+        return get_type_hints(function)
+    except Exception:  # noqa: BLE001 - annotations may be any expression, also of missing names
+        return {}
+
+
+def _parameter(hint: Any, *, required: bool) -> Parameter:
+    """Declare a parameter by its annotation, so that the API can check literal values."""
+    if get_origin(hint) is Literal and all(isinstance(each, str) for each in get_args(hint)):
+        return Parameter("text", required=required, choices=list(get_args(hint)))
+    kind: Kind = _KINDS.get(get_origin(hint) or hint, "any") if _is_hashable(hint) else "any"
+    return Parameter(kind, required=required)
+
+
+def _is_hashable(hint: Any) -> bool:
+    try:
+        hash(hint)
+    except TypeError:
+        return False
+    return True

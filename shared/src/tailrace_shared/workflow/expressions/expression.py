@@ -55,12 +55,16 @@ class Expression:
         names: the top-level names that it uses.
         nodes: the ids of the nodes that it uses; None if it uses ``nodes`` as a whole.
         secret: the name of the secret if the expression is only a reference to it.
+        paths: its references as far as they are constant, such as ``("input", "rate")``.
+        statuses: the strings that it compares with the status of a node.
     """
 
     source: str
     names: frozenset[str]
     nodes: frozenset[str] | None
     secret: str | None
+    paths: frozenset[tuple[str, ...]]
+    statuses: frozenset[str]
     _evaluate: Callable[[Mapping[str, Any]], Any] = field(repr=False)
 
     def evaluate(self, context: Mapping[str, Any]) -> Any:
@@ -103,7 +107,15 @@ def compile_expression(source: str) -> Expression:
         program = program if renamed == source else cel.compile(renamed)
         evaluate = _evaluator(source, program, found.loops)
     secret = _SECRET.fullmatch(source)
-    return Expression(source, names, found.nodes, secret and (secret[1] or secret[3]), evaluate)
+    return Expression(
+        source,
+        names,
+        found.nodes,
+        secret and (secret[1] or secret[3]),
+        found.paths,
+        found.statuses,
+        evaluate,
+    )
 
 
 def _check_functions(source: str, program: cel.Program) -> None:

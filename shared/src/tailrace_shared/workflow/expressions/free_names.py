@@ -6,6 +6,7 @@ side: where it cannot tell which node is meant, the expression gets all of them.
 
 import itertools
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -36,6 +37,8 @@ TOKEN = re.compile(
       |(?P<mark>.)""",
     re.VERBOSE | re.DOTALL,
 )
+# After one of these a string is only a part of what is compared.
+_GOES_ON: Final = frozenset({"+", ".", "["})
 _PLAIN_STRING = re.compile(r"""('|")([^'"\\]*)\1""")
 
 
@@ -46,11 +49,15 @@ class FreeNames:
     Attributes:
         nodes: ids of the nodes that it names; None if it uses ``nodes`` as a whole.
         loops: its loops, for the cost check.
+        paths: its references as far as they are constant, such as ``("input", "rate")``.
+        statuses: the strings that it compares with the status of a node.
     """
 
     names: frozenset[str]
     nodes: frozenset[str] | None
     loops: Loops
+    paths: frozenset[tuple[str, ...]]
+    statuses: frozenset[str]
 
 
 def find_free_names(source: str) -> FreeNames:
@@ -60,8 +67,9 @@ def find_free_names(source: str) -> FreeNames:
         InvalidExpressionError: its loops are nested too deeply.
     """
     tokens = [m for m in TOKEN.finditer(source) if m.lastgroup not in {"space", "comment"}]
-    texts = [token[0] for token in tokens] + [""] * 4
-    kinds = [token.lastgroup for token in tokens] + [""] * 4
+    texts = [token[0] for token in tokens] + [""] * 6
+    kinds = [token.lastgroup for token in tokens] + [""] * 6
+    paths, statuses = set[tuple[str, ...]](), set[str]()
     names: set[str] = set()
     nodes: set[str] | None = set()
     max_power, bodies = 0, set[tuple[int, tuple[str, ...]]]()
@@ -83,6 +91,10 @@ def find_free_names(source: str) -> FreeNames:
         if not is_free or text in _RESERVED or any(text == bound for bound, _power in open_):
             continue
         names.add(text)
+        path, last = _reference_at(texts, kinds, index)
+        paths.add(path)
+        if len(path) == 3 and path[0] == "nodes" and path[2] == "status":
+            statuses.update(_compared_with(texts, index, last))
         if depth := sum(bool(power) for _name, power in open_):
             bodies.add((depth, _path_at(texts, kinds, index)))
         if text == "nodes" and nodes is not None:
@@ -92,6 +104,8 @@ def find_free_names(source: str) -> FreeNames:
         frozenset(names),
         None if nodes is None else frozenset(nodes),
         Loops(max_power, frozenset(bodies)),
+        frozenset(paths),
+        frozenset(statuses),
     )
 
 
@@ -114,6 +128,41 @@ def _path_at(texts: list[str], kinds: list[str | None], index: int) -> tuple[str
         index += 2
         path.append(texts[index])
     return tuple(path)
+
+
+def _reference_at(
+    texts: list[str], kinds: list[str | None], index: int
+) -> tuple[tuple[str, ...], int]:
+    """Return the constant part of a reference, and the index of its last token."""
+    path = [texts[index]]
+    while True:
+        if texts[index + 1] == "." and kinds[index + 2] == "name" and texts[index + 3] != "(":
+            index += 2
+            path.append(texts[index])
+        elif (
+            texts[index + 1] == "["
+            and texts[index + 3] == "]"
+            and (plain := _PLAIN_STRING.fullmatch(texts[index + 2]))
+        ):
+            index += 3
+            path.append(plain[2])
+        else:
+            return tuple(path), index
+
+
+def _compared_with(texts: list[str], first: int, last: int) -> Iterator[str]:
+    """Yield the plain strings that the reference between two tokens is compared with."""
+    literals = []
+    if texts[last + 1] in {"=", "!"} and texts[last + 2] == "=" and texts[last + 4] not in _GOES_ON:
+        literals.append(texts[last + 3])
+    elif texts[last + 1] == "in" and texts[last + 2] == "[":
+        end = texts.index("]", last) if "]" in texts[last:] else last
+        literals += texts[last + 3 : end]
+    if first > 2 and texts[first - 1] == "=" and texts[first - 2] in {"=", "!"}:
+        literals.append(texts[first - 3])
+    for literal in literals:
+        if plain := _PLAIN_STRING.fullmatch(literal):
+            yield plain[2]
 
 
 def _node_named_after(texts: list[str], kinds: list[str | None], index: int) -> str | None:

@@ -13,12 +13,35 @@ from tailrace_shared.json_pointer import join_pointer
 from tailrace_shared.workflow.expressions.expression import Expression, compile_expression
 from tailrace_shared.workflow.expressions.template import InvalidTemplateError, compile_template
 from tailrace_shared.workflow.graph import Graph
-from tailrace_shared.workflow.problem_report import ProblemReport
+from tailrace_shared.workflow.problem_report import ProblemReport, nearest
+from tailrace_shared.workflow.schemas.properties import unknown_property
 
 NAMES: Final = ("input", "nodes", "execution")
 """Names that every expression of a node or of the output may use."""
 
 
+STATUSES: Final = (
+    *("success", "error", "skipped", "cancelled"),
+    *("pending", "running", "waiting", "retrying"),
+)
+"""The values of ``nodes.<id>.status``; first those of a node that has settled."""
+
+_FIELDS: Final = {
+    "nodes": ("output", "status", "error"),
+    "execution": ("id", "workflow", "started_at"),
+}
+# The words of runs and of other systems.
+_STATUS_SYNONYMS: Final = {
+    "failed": "error",
+    "failure": "error",
+    "fail": "error",
+    "completed": "success",
+    "succeeded": "success",
+    "ok": "success",
+    "done": "success",
+    "queued": "pending",
+    "paused": "waiting",
+}
 _RECORDED: Final = (
     "secrets are not allowed here, because the result is recorded: "
     "use them in the `with` of a node that takes secrets, such as http"
@@ -86,7 +109,31 @@ class References:
                 f"an expression may use {', '.join(place.names)}"
                 f"{'' if place.names is NAMES else ' here'}",
             )
+        self._check_fields(pointer, expression, place)
         self._references.append(_Reference(pointer, place.node, expression))
+
+    def _check_fields(self, pointer: str, expression: Expression, place: Scope) -> None:
+        for path in sorted(expression.paths):
+            if path[0] not in place.names:
+                continue
+            depth = 2 if path[0] == "nodes" else 1
+            known = _FIELDS.get(path[0])
+            if known and len(path) > depth and path[depth] not in known:
+                near = self._problems.nearest(path[depth], known)
+                self._problems.report(
+                    pointer,
+                    f"there is no field {'.'.join(path[: depth + 1])!r}{near}: "
+                    f"the fields are {', '.join(known)}",
+                )
+        for status in sorted(expression.statuses - set(STATUSES)):
+            meant = _STATUS_SYNONYMS.get(status.lower())
+            near = self._problems.nearest(status, STATUSES)
+            near = f", did you mean {meant!r}?" if meant else near
+            self._problems.report(
+                pointer,
+                f"the status of a node is never {status!r}{near}: "
+                f"it is one of {', '.join(STATUSES)}",
+            )
 
     def _check_secret(self, pointer: str, expression: Expression, place: Scope) -> None:
         if place.no_secrets:
@@ -102,6 +149,18 @@ class References:
             self._problems.report(
                 pointer, "the name of a secret must be at most 64 characters long"
             )
+
+    def check_input(self, schema: Any) -> None:
+        """Check that the schema of the input has the properties that expressions read."""
+        for pointer, _node, expression in self._references:
+            for path in sorted(expression.paths):
+                if path[0] == "input" and (found := unknown_property(schema, path[1:])):
+                    at = ".".join(path[: found.depth + 2])
+                    self._problems.report(
+                        pointer,
+                        f"the schema of the input has no property {at!r}"
+                        f"{nearest(path[found.depth + 1], found.known)}",
+                    )
 
     def check_nodes(self, nodes: Mapping[str, Any], graph: Graph | None) -> None:
         """Check that all referenced nodes exist and have run before."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import jsonschema
 import referencing
@@ -13,6 +13,7 @@ from referencing.jsonschema import DRAFT202012
 from tailrace_shared.json_pointer import join_pointer
 from tailrace_shared.workflow.problem_report import Problem, nearest
 from tailrace_shared.workflow.schemas import formats
+from tailrace_shared.workflow.schemas.defaults import DefaultFiller, TooLargeError
 from tailrace_shared.workflow.schemas.schema_validator import (
     MAX_SECONDS,
     BoundedValidator,
@@ -53,8 +54,11 @@ def schema_problems(schema: Any) -> list[tuple[tuple[str | int, ...], str]]:
 
 def _unusable(schema: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
     keywords: set[str] = set()
+    defaults: list[tuple[tuple[str | int, ...], dict[str, Any]]] = []
     for path, each in subschemas(schema):
         keywords.update(each)
+        if "default" in each:
+            defaults.append(((*path, "default"), each))
         if "format" in each and each["format"] not in formats.FORMATS:
             near = nearest(each["format"], formats.FORMATS)
             yield (
@@ -71,6 +75,15 @@ def _unusable(schema: Any) -> Iterator[tuple[tuple[str | int, ...], str]]:
     if keywords >= {_BY_PATTERN, "unevaluatedProperties"}:
         # The library would match these patterns itself, without a time limit.
         yield (), f"unevaluatedProperties cannot be used together with {_BY_PATTERN}"
+        return
+    validator = compile_schema(schema)
+    for place, each in defaults:
+        try:
+            found = next(validator.evolve(schema=each).iter_errors(each["default"]), None)
+        except PatternError:
+            continue  # Reported above.
+        if found is not None:
+            yield place, f"the default is not valid: {found.message[:200]}"
 
 
 def _broken_references(schema: Any) -> Iterator[str]:
@@ -105,6 +118,36 @@ def compile_schema(schema: Any) -> Validator:
         format_checker=formats.CHECKER,
     )
     return validator
+
+
+class Checked(NamedTuple):
+    """A value with the defaults of its schema, and where it violates the schema."""
+
+    value: Any
+    problems: list[Problem]
+
+
+def check_value(
+    validator: Validator, field: str, value: Any, limit: int, seconds: float = MAX_SECONDS
+) -> Checked:
+    """Fill the defaults of a schema into a value, and validate the result.
+
+    Args:
+        field: the name of the value in its document.
+        limit: maximum size of the inserted defaults in bytes of JSON.
+        seconds: time limit of each of the two; a value that takes longer is refused.
+    """
+    begin(seconds)
+    try:
+        value = DefaultFiller(validator, limit).fill(value)
+    except TooLargeError:
+        detail = f"the defaults of its schema add more than {limit} bytes"
+        return Checked(value, [Problem(f"/{field}", detail)])
+    except (TooSlowError, RecursionError):
+        return Checked(value, [Problem(f"/{field}", _TOO_SLOW)])
+    except (PatternError, referencing.exceptions.Unresolvable):
+        pass  # The validation reports it with its place.
+    return Checked(value, violations(validator, field, value, seconds))
 
 
 def violations(

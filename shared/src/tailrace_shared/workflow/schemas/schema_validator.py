@@ -45,7 +45,7 @@ def matches(pattern: str, text: str) -> bool:
     Raises:
         PatternError: the pattern is invalid or needs backtracking.
     """
-    _check_time()
+    check_time()
     try:
         return bool(_program.execute({"text": text, "pattern": pattern}))
     except (RuntimeError, ValueError) as error:
@@ -59,14 +59,15 @@ def begin(seconds: float) -> None:
     _until.set(time.thread_time() + seconds)
 
 
-def _check_time() -> None:
+def check_time() -> None:
+    """Raise :class:`TooSlowError` after the time limit of this thread's check."""
     if time.thread_time() > _until.get(float("inf")):
         raise TooSlowError
 
 
 def _within_time(check: Keyword) -> Keyword:
     def checked(validator: Any, value: Any, instance: Any, schema: Any) -> Any:
-        _check_time()
+        check_time()
         return check(validator, value, instance, schema)
 
     return checked
