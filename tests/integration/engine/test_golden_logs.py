@@ -38,6 +38,8 @@ GOLDEN: Final = list(golden_logs())
 NEWEST: Final = GOLDEN[-1].release
 # What later releases make of the same events for uses of their own.
 DERIVED: Final = {"begun_at", "has_sensitive_values"}
+# Fields that came after the newest golden logs; the logs of the next release must use them.
+SINCE_NEWEST: Final = {"step:failed error_detail", "step:retrying error_detail"}
 
 each_log = pytest.mark.parametrize("golden", GOLDEN, ids=lambda golden: golden.title)
 
@@ -92,7 +94,7 @@ def test_the_newest_golden_logs_use_every_event_and_every_field():
         for field in data_type(kind).__struct_fields__
         if field not in said.get(str(kind.__struct_config__.tag), set())
     }
-    assert not missing
+    assert not missing - SINCE_NEWEST
 
 
 def data_type(kind: Any) -> Any:

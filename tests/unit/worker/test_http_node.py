@@ -243,6 +243,13 @@ class TestResponses:
         assert str(error) == f"GET {server.url}: unexpected status {status}"
         assert error.retryable == retryable
 
+    async def test_an_unexpected_status_explains_itself(self, server):
+        """By the body of the response."""
+        answers(server, 422, b'{"error": "no such sku"}', content_type="application/json")
+        assert (await failure_of(server.url)).detail == '{"error":"no such sku"}'
+        answers(server, 500, b"out of disk", content_type="text/plain")
+        assert (await failure_of(server.url)).detail == "out of disk"
+
     @pytest.mark.parametrize("expected", [404, [200, 404]])
     async def test_expected_statuses_replace_the_default(self, server, expected):
         """One status, or several."""

@@ -10,13 +10,14 @@ from tailrace_shared.execution.events import (
     StepCompleted,
     StepDone,
     StepExpanded,
+    StepFailed,
     StepStarted,
     StepWait,
     StepWaiting,
 )
 from tailrace_shared.execution.events import ExecutionQueued as Begun
 from tailrace_shared.execution.state import ExecutionState, fold
-from tailrace_worker.engine.decide.outcomes import Succeeded, end_event
+from tailrace_worker.engine.decide.outcomes import Succeeded, end_event, failed
 from tailrace_worker.engine.decide.plan import Plan
 from tailrace_worker.engine.decide.scheduler import Scheduler
 from tailrace_worker.engine.decide.sensitivity import SensitivityMarks
@@ -117,6 +118,17 @@ def test_an_output_recorded_by_reference_is_marked():
     other = StepDone("b", "own", "success", 1, NOW, NOW, 0, ["has the-value-itself"])
     scheduler.record(StepCompleted(other, NOW))
     assert other.sensitive == ["/0"]
+
+
+def test_the_detail_of_an_error_is_left_out():
+    """A traceback or a response may contain parts of a sensitive value."""
+    scheduler = scheduler_of(OWN, {"card": "4111-1111"}, ["/card"])
+    scheduler.decide(0.0)
+    step = scheduler.state.steps["own"]
+    event = scheduler.record(failed(step, "no 4111-1111", NOW, "4111-11 in a traceback"))
+    assert isinstance(event, StepFailed)
+    assert "4111" not in event.data.error
+    assert not event.data.error_detail
 
 
 def test_an_output_that_cannot_be_evaluated_leaks_nothing():

@@ -252,6 +252,7 @@ class StepError(msgspec.Struct, omit_defaults=True):
     Attributes:
         stage: the node's name on the tenant feed.
         waited: whether it was waiting for a signal.
+        error_detail: the traceback of the error, or the response that a server sent with it.
     """
 
     node_id: str
@@ -264,9 +265,10 @@ class StepError(msgspec.Struct, omit_defaults=True):
     error: str
     stage: str | None = None
     waited: bool = False
+    error_detail: str = ""
 
 
-class StepAgain(msgspec.Struct):
+class StepAgain(msgspec.Struct, omit_defaults=True):
     """Data of ``step:retrying``: this attempt ended, and another starts at ``retry_at``.
 
     ``cause`` is ``error`` (the node failed), ``crash`` (its worker was lost) or ``handover`` (its
@@ -280,6 +282,7 @@ class StepAgain(msgspec.Struct):
     cause: Literal["error", "crash", "handover"]
     error: str
     retry_at: str
+    error_detail: str = ""
 
 
 class StepSkip(msgspec.Struct):

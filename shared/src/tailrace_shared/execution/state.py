@@ -84,6 +84,7 @@ class StepState(msgspec.Struct):
     output: Any = None
     output_ref: OutputRef | None = None
     error: str | None = None
+    error_detail: str = ""
     percent: float | None = None
     due: float | None = None
     skipped_by_when: bool = False
@@ -299,6 +300,7 @@ class ExecutionState(msgspec.Struct):
                 step.is_remote = event.data.remote
                 step.stage = event.data.stage
                 step.error = step.due = step.percent = step.waiting = None
+                step.error_detail = ""
             case StepWaiting():
                 step.waiting = event.data
                 step.begun_at = step.begun_at or event.timestamp
@@ -327,10 +329,12 @@ class ExecutionState(msgspec.Struct):
                 step.completed_at = event.data.completed_at
                 step.duration_ms = event.data.duration_ms
                 step.error = event.data.error
+                step.error_detail = event.data.error_detail
             case StepRetrying():
                 step.failures += event.data.cause == "error"
                 step.crashes += event.data.cause == "crash"
                 step.error = event.data.error
+                step.error_detail = event.data.error_detail
                 step.due = parse_timestamp(event.data.retry_at)
 
     def _complete(self, step: StepState, done: StepDone) -> None:

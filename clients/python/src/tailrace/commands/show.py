@@ -31,5 +31,9 @@ def show(client: Client, execution: str, logs: bool, as_json: bool) -> None:
     console.print(draw(run, console, time.time()))
     if run.error:
         console.print(run.error, style="red", markup=False)
+    for step in document["steps"]:
+        if detail := step.get("error_detail"):
+            console.print(f"\n{step['node_id']}:", markup=False)
+            console.print(detail, style="dim", markup=False, highlight=False)
     if document.get("output") is not None:
         console.print_json(data=document["output"])

@@ -75,6 +75,7 @@ class StepDocument(msgspec.Struct):
 
     Attributes:
         items: The number of items, once a map has evaluated them.
+        error_detail: The traceback of the error, or the response that a server sent with it.
         kept_from: The execution whose output a rerun reuses.
         output_ref: The link to an output that is not part of this document.
     """
@@ -93,6 +94,7 @@ class StepDocument(msgspec.Struct):
     items: int | msgspec.UnsetType = msgspec.UNSET
     kept_from: str | msgspec.UnsetType = msgspec.UNSET
     output_ref: OutputElsewhere | msgspec.UnsetType = msgspec.UNSET
+    error_detail: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class LogEntry(msgspec.Struct):
@@ -249,6 +251,7 @@ def _step(step_id: str, nodes: Mapping[str, Node], state: ExecutionState) -> Ste
         items=msgspec.UNSET if step.items is None else len(step.items),
         kept_from=msgspec.UNSET if step.kept_from is None else step.kept_from,
         output_ref=_elsewhere(step, state),
+        error_detail=step.error_detail or msgspec.UNSET,
     )
 
 

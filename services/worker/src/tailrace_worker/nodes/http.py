@@ -18,6 +18,7 @@ from typing import Any, Final
 import httpcore
 import httpx
 
+from tailrace_shared.json_encoding import json_text
 from tailrace_worker.nodes.exchange.request import (
     content_of,
     headers_of,
@@ -212,7 +213,7 @@ def make_http_node(allowed: Iterable[Network]) -> Callable[..., Any]:
                 f"{method} {_url_for_errors(url)}: {str(error) or type(error).__name__}",
                 retryable=not refused,
             ) from error
-        _check_status(f"{method} {_url_for_errors(url)}", response.status_code, expected)
+        _check_status(f"{method} {_url_for_errors(url)}", output, expected)
         return output
 
     return http
@@ -250,10 +251,12 @@ def _url_for_errors(url: str) -> str:
     return re.sub(r"//[^/]*@", "//", url.partition("?")[0])
 
 
-def _check_status(request: str, status: int, expected: frozenset[int]) -> None:
+def _check_status(request: str, output: dict[str, Any], expected: frozenset[int]) -> None:
+    status = output["status"]
     if (status in expected) if expected else (status < 400):
         return
     raise NodeFailedError(
         f"{request}: unexpected status {status}",
         retryable=status >= 500 or status in _RETRYABLE_STATUSES,
+        detail=json_text(output["body"]),
     )

@@ -34,11 +34,14 @@ class NodeFailedError(Exception):
     Args:
         message: what went wrong, for the users who watch the execution.
         retryable: whether another attempt may succeed; if not, the step fails at once.
+        detail: a longer explanation, for example the answer of a server; at most 2048 characters
+            are kept.
     """
 
-    def __init__(self, message: str, *, retryable: bool = True) -> None:
+    def __init__(self, message: str, *, retryable: bool = True, detail: str = "") -> None:
         super().__init__(message)
         self.retryable = retryable
+        self.detail = detail
 
 
 @dataclass(frozen=True, slots=True)

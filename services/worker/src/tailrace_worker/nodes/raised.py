@@ -1,6 +1,8 @@
 """Describe exceptions of user code, whose classes may raise when they are shown."""
 
+import traceback
 from collections.abc import Iterator
+from types import TracebackType
 from typing import Final
 
 from tailrace_worker.nodes.node import NodeFailedError
@@ -8,6 +10,7 @@ from tailrace_worker.nodes.node import NodeFailedError
 _MAX_TEXT_CHARACTERS: Final = 64 * 1024
 _MAX_GROUP_DEPTH: Final = 5
 _MAX_MEMBERS: Final = 20
+_MAX_FRAMES: Final = 20
 
 
 def describe(error: BaseException) -> str:
@@ -36,6 +39,27 @@ def _text(error: BaseException) -> str:
     # The method belongs to the user, so that it may raise anything, too.
     except BaseException as raised:  # noqa: BLE001
         return f"(its message cannot be shown: {type(raised).__name__})"
+
+
+def explain(error: BaseException) -> str:
+    """Return the traceback of an error of the user's code, or the detail that a node gave."""
+    try:
+        if isinstance(error, NodeFailedError):
+            return str(getattr(error, "detail", ""))[:_MAX_TEXT_CHARACTERS]
+        raised_at = error.__traceback__
+        while raised_at is not None and _is_engine(raised_at):
+            raised_at = raised_at.tb_next
+        lines = traceback.TracebackException(
+            type(error), error, raised_at, limit=-_MAX_FRAMES, compact=True
+        ).format()
+        return "".join(lines).rstrip()[-_MAX_TEXT_CHARACTERS:]
+    # The text of an exception, or of one that it was raised from, may raise anything.
+    except BaseException:  # noqa: BLE001
+        return ""
+
+
+def _is_engine(entry: TracebackType) -> bool:
+    return str(entry.tb_frame.f_globals.get("__name__", "")).startswith("tailrace_worker.engine.")
 
 
 def is_retryable(error: BaseException) -> bool:

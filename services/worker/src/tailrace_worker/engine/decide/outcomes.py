@@ -53,10 +53,16 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Erred:
-    """The attempt failed."""
+    """The attempt failed.
+
+    Attributes:
+        detail: the traceback of the error, or the response that a server sent with it.
+    """
 
     message: str
     retryable: bool = True
+    # Excluded from comparison: a traceback names lines of code.
+    detail: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +96,11 @@ def end_event(step: StepState, outcome: Outcome, node: Node, now: float, draw: f
             # Longer than this drive waits for a timer, so that the job may go to another worker.
             search = min(MAX_IDLE_S + step.attempt, _MAX_SEARCH_S)
             return retrying(step, "handover", message, now + search, stamp)
-        case Erred(message, retryable):
+        case Erred(message, retryable, detail):
             delay = retry_delay(node.retry, step.failures + 1, draw) if retryable else None
             if delay is None:
-                return failed(step, message, stamp)
-            return retrying(step, "error", message, now + delay, stamp)
+                return failed(step, message, stamp, detail)
+            return retrying(step, "error", message, now + delay, stamp, detail)
 
 
 def lost(step: StepState, node: Node, cause: Cause, reason: str, now: float) -> EndEvent:
@@ -159,7 +165,7 @@ def completed(
     return StepCompleted(done, stamp)
 
 
-def failed(step: StepState, error: str, stamp: str) -> StepFailed:
+def failed(step: StepState, error: str, stamp: str, detail: str = "") -> StepFailed:
     started_at, duration_ms = _span(step, stamp)
     end = StepError(
         step.node_id,
@@ -172,6 +178,7 @@ def failed(step: StepState, error: str, stamp: str) -> StepFailed:
         error[:MAX_ERROR_CHARACTERS],
         stage=step.stage,
         waited=step.waiting is not None and step.waiting.wait == "signal",
+        error_detail=detail,
     )
     return StepFailed(end, stamp)
 
@@ -182,6 +189,7 @@ def retrying(
     error: str,
     retry_at: float,
     stamp: str,
+    detail: str = "",
 ) -> StepRetrying:
     """Return the event of a failed attempt that another attempt follows."""
     again = StepAgain(
@@ -192,6 +200,7 @@ def retrying(
         cause,
         error[:MAX_ERROR_CHARACTERS],
         format_timestamp(retry_at),
+        error_detail=detail,
     )
     return StepRetrying(again, stamp)
 

@@ -91,6 +91,8 @@ class SensitivityMarks:
                 event.data.sensitive = self._values.find(event.data.fields)
             case StepFailed() | StepRetrying():
                 event.data.error = self.redact(event.data.error)
+                # It may contain parts of sensitive values, which cannot be recognised.
+                event.data.error_detail = ""
             case ExecutionFailed():
                 event.data.error_message = self.redact(event.data.error_message)
             case CommandRequested():
