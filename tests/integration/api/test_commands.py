@@ -214,6 +214,15 @@ async def test_data_must_match_the_form(ask: Commands, log: HandWrittenLog) -> N
     assert (await ask("resume", {"decision": "rejected"})).status_code == 202
 
 
+async def test_data_has_the_defaults_of_the_form(ask: Commands, log: HandWrittenLog) -> None:
+    """They are part of the recorded decision."""
+    properties = {"amount": {"type": "number"}, "currency": {"default": "EUR"}}
+    await wait(log, "approve", form={"properties": properties, "required": ["currency"]})
+    assert (await ask("resume", {"data": {"amount": 1}})).status_code == 202
+    (requested,) = await ask.requested()
+    assert requested.data == {"amount": 1, "currency": "EUR"}
+
+
 async def test_only_waiting_steps_can_be_resumed(ask: Commands, log: HandWrittenLog) -> None:
     """A node that does not wait is a conflict; an unknown node is a bad request."""
     await wait(log, "approve")

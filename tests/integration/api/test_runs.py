@@ -61,6 +61,20 @@ async def test_a_run_is_created_enqueued_and_listed(
     assert (shown["status"], shown["input"], shown["version"]) == ("queued", {"x": 1}, version)
 
 
+async def test_a_run_has_the_defaults_of_its_input_schema(http: httpx.AsyncClient) -> None:
+    """A repeated request with the same key finds the same run."""
+    schema = {"properties": {"region": {"enum": ["eu", "us"], "default": "eu"}}}
+    stored = await http.put("/api/v1/workflows/defaults", json={**FLOW, "input": schema})
+    assert stored.status_code in {200, 201}
+    path, headers = "/api/v1/workflows/defaults/runs", {"idempotency-key": "k"}
+    for _ in range(2):
+        answer = await http.post(path, json={"input": {"x": 1}}, headers=headers)
+        shown = (await http.get(answer.headers["location"])).json()
+        assert shown["input"] == {"x": 1, "region": "eu"}
+    kept = await http.post(path, json={"input": {"region": "us"}})
+    assert (await http.get(kept.headers["location"])).json()["input"] == {"region": "us"}
+
+
 @pytest.mark.usefixtures("version")
 async def test_an_idempotency_key_deduplicates_runs(
     http: httpx.AsyncClient, jetstream: JetStream

@@ -207,3 +207,19 @@ def test_credentials_in_a_url_are_not_printed(url: str) -> None:
         client.get("e1")
     assert "hush" not in str(caught.value)
     assert "***@" in str(caught.value)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_json_lacks_is_refused_with_its_place(client: Client, number: float) -> None:
+    """It would arrive as null."""
+    with pytest.raises(ValueError, match=r"^/input/rows/1/amount: NaN and infinity are not JSON"):
+        client.run("flow", {"rows": [{"amount": 1.5}, {"amount": number}]})
+
+
+@pytest.mark.parametrize("data", [[], 0, False, "", {}])
+def test_an_empty_event_is_sent_as_it_is(client: Client, server: ScriptedServer, data: Any) -> None:
+    """The API decides whether it is an event; only a missing one becomes ``{}``."""
+    server.respond = lambda *_: json_answer({"matched": 0})
+    client.signal("a.b", data)
+    ((_, _, body),) = server.requests
+    assert msgspec.json.decode(body) == data

@@ -1,7 +1,8 @@
 """The Python client, with one method per operation of the API."""
 
+import math
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 from urllib.parse import quote
 
@@ -18,7 +19,8 @@ class Client:
     """A client of one API, with one token, for one organisation.
 
     Every method raises ``RefusedError`` if the API responds with a problem and
-    ``UnreachableError`` if it does not respond. Documents are plain dictionaries in the API's
+    ``UnreachableError`` if it does not respond, and ``ValueError`` for NaN and infinity, which JSON
+    does not have. Documents are plain dictionaries in the API's
     JSON format. ``timeout`` is the longest wait for a response, in seconds.
 
         with Client() as client:
@@ -155,7 +157,7 @@ class Client:
         answer = self._transport.request(
             "POST",
             f"/api/v1/triggers/{_segment(procedure)}",
-            body=_encode(data or {}),
+            body=_encode({} if data is None else data),
             headers=_key(idempotency_key),
         )
         matched: int = answer["matched"]
@@ -271,4 +273,18 @@ def _key(idempotency_key: str | None) -> dict[str, str]:
 
 
 def _encode(document: Any) -> bytes:
+    # Encoded as null, these numbers would change silently.
+    if place := next(_places_of_no_numbers(msgspec.to_builtins(document), ""), None):
+        raise ValueError(f"{place}: NaN and infinity are not JSON")
     return msgspec.json.encode(document)
+
+
+def _places_of_no_numbers(value: Any, place: str) -> Iterator[str]:
+    if isinstance(value, float) and not math.isfinite(value):
+        yield place
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            yield from _places_of_no_numbers(each, f"{place}/{key}")
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _places_of_no_numbers(each, f"{place}/{index}")
