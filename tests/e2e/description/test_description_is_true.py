@@ -56,6 +56,16 @@ include-path = [
 include-method = ["POST", "PUT"]
 checks.positive_data_acceptance.enabled = false
 
+# A cursor belongs to one list and its filter.
+[[operations]]
+include-path = [
+    "/api/v1/executions",
+    "/api/v1/workflows/{workflow_id}/runs",
+    "/api/v1/waiting",
+]
+include-method = ["GET"]
+checks.positive_data_acceptance.enabled = false
+
 [[operations]]
 include-path = ["/api/v1/dead-letters/replay", "/api/v1/workflows/validate"]
 checks.unsupported_method.enabled = false

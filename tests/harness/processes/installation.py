@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import functools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -19,6 +20,7 @@ from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.execution.events import TERMINAL, Event
 from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.ids import new_execution_id, new_token
 from tailrace_shared.nats.fenced_append import append
 from tailrace_shared.nats.jetstream import JetStream, connect
@@ -26,6 +28,7 @@ from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE, advance_job
 from tailrace_shared.nats.topology import EVENTS, WAITING, topology
 from tailrace_shared.settings import CommonSettings, WorkerSettings
 from tailrace_shared.stores.execution_log import Commit
+from tailrace_shared.stores.indexes.start_index import Start
 from tailrace_shared.stores.indexes.waiting_index import Waiting
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.stores.workflow_store import StoredWorkflow
@@ -122,6 +125,8 @@ class Installation:
     async def start(self, stored: StoredWorkflow, run_input: Any = None) -> str:
         """Start an execution; return its id."""
         execution = new_execution_id()
+        start = Start(execution, stored.version, format_timestamp(time.time()))
+        await self.stores.starts.add(TENANT, stored.definition.id, start)
         await self.log.create(TENANT, execution, stored, run_input)
         await self.enqueue(execution)
         return execution

@@ -151,7 +151,7 @@ async def test_a_rerun_whose_kept_outputs_have_expired_ends_with_the_reason(site
     await site.jetstream.api("STREAM.PURGE.OUTPUTS", {})
     again = await rerun(site, first.execution_id, "b")
     assert again.status == "failed"
-    assert "is not kept any more" in (again.error or "")
+    assert "has expired" in (again.error or "")
 
 
 async def test_a_rerun_keeps_decisions_before_its_node_and_waits_for_later_ones(site: Installation):

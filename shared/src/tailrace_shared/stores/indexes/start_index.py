@@ -12,6 +12,7 @@ have no execution, if its start was never completed, or if the execution has bee
 """
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Final, NamedTuple, Self
 
@@ -23,6 +24,8 @@ from tailrace_shared.nats.read_backwards import read_backwards
 from tailrace_shared.nats.topology import STARTS
 from tailrace_shared.subjects import Subjects
 
+# Short enough for a sequence of JetStream.
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
 _PUBLISH_TRIES: Final = 20
 _PUBLISH_PAUSE_S: Final = 0.05
 
@@ -61,7 +64,7 @@ class StartPosition(NamedTuple):
     def parse(cls, text: str) -> Self | None:
         """Return the position that a text describes, or None."""
         kind, number = text[:1], text[1:]
-        if kind not in ("s", "b") or not (number.isascii() and number.isdecimal()):
+        if kind not in ("s", "b") or _NUMBER.fullmatch(number) is None:
             return None
         return cls(int(number), kind == "b")
 

@@ -9,6 +9,7 @@ Removed keys are purged, because reads would have to skip a marker for every wai
 """
 
 import asyncio
+import re
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
@@ -28,6 +29,8 @@ MAX_INDEXED_BYTES: Final = 16 * 1024
 _UNFILTERED: Final = 4
 # A cursor is this letter and the revision of the last wait of the page.
 _CURSOR: Final = "w"
+# Short enough for a sequence of JetStream.
+_CURSOR_TEXT: Final = re.compile(rf"{_CURSOR}[0-9]{{1,18}}")
 # A wait is an execution and a node.
 _WAIT_PARTS: Final = 2
 
@@ -194,7 +197,7 @@ class WaitingIndex:
         return found + await self._bucket.newest_first(f"{tenant}.*.*", rest, before)
 
     async def _revision(self, tenant: str, cursor: str) -> int:
-        if cursor.startswith(_CURSOR) and cursor[1:].isascii() and cursor[1:].isdecimal():
+        if _CURSOR_TEXT.fullmatch(cursor):
             return int(cursor[1:])
         # Before 0.3 a cursor was the last wait of the page.
         parts = [check_id(part, "cursor") for part in cursor.split(".")]
