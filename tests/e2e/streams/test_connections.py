@@ -220,7 +220,7 @@ async def test_clients_that_come_together_share_their_reads(
         await api.settled()
         for _ in range(100):
             await log.commit(written.step_log("n", "x" * 100))
-        ids, pages = _HeldReads("find", monkeypatch), _HeldReads("page", monkeypatch)
+        ids, pages = _HeldReads("find_next", monkeypatch), _HeldReads("page", monkeypatch)
         streams = [follow(api.port, log.execution, stream.parser.last_event_id) for _ in range(300)]
         await asyncio.gather(*(stream.__aenter__() for stream in streams))
         while len(api.server.server_state.tasks) < 300:  # noqa: ASYNC110  # uvicorn has no event for it
