@@ -53,9 +53,13 @@ def main() -> None:
     parser.add_argument("--finished", type=int, default=1_000_000)
     parser.add_argument("--waiting", type=int, default=20_000)
     parser.add_argument("--requests", type=int, default=20, help="requests of each kind")
+    parser.add_argument("--store", type=Path, help="keep the full store here, and use it again")
     options = parser.parse_args()
-    empty = asyncio.run(_measure(0, 0, options.requests))
-    full = asyncio.run(_measure(options.finished, options.waiting, options.requests))
+    with tempfile.TemporaryDirectory() as folder:
+        empty = asyncio.run(_measure(Path(folder), 0, 0, options.requests))
+    with tempfile.TemporaryDirectory() as folder:
+        store = options.store or Path(folder)
+        full = asyncio.run(_measure(store, options.finished, options.waiting, options.requests))
     rows: list[Row] = [
         {"what": what, "empty_ms": round(empty[what], 1), "full_ms": round(full[what], 1)}
         for what in full
@@ -63,24 +67,30 @@ def main() -> None:
     print_rows(rows, as_json=options.json)
 
 
-async def _measure(finished: int, waiting: int, requests: int) -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as folder:
-        server = NatsServer(Path(folder) / "nats").start()
-        try:
-            settings = CommonSettings(nats_url=server.url)
-            client = await connect(settings, "bench")
-            await ensure(JetStream(client), topology(settings))
-            begun = time.monotonic()
-            await _fill(client, finished, waiting)
-            # As in every installation: nothing is left of versions without the live index.
-            await client.request("$KV.live.adopted", b"")
-            await client.close()
-            sys.stderr.write(
-                f"{finished} finished, {waiting} waiting: {time.monotonic() - begun:.0f} s\n"
-            )
-            return await asyncio.to_thread(_times, server.url, Path(folder), requests)
-        finally:
-            server.stop()
+async def _measure(folder: Path, finished: int, waiting: int, requests: int) -> dict[str, float]:
+    is_filled = (folder / "filled").exists()
+    server = NatsServer(folder / "nats").start()
+    try:
+        if not is_filled:
+            await _prepare(server.url, finished, waiting)
+            (folder / "filled").touch()
+        if not requests:
+            return {}
+        return await asyncio.to_thread(_times, server.url, folder, requests)
+    finally:
+        server.stop()
+
+
+async def _prepare(nats_url: str, finished: int, waiting: int) -> None:
+    settings = CommonSettings(nats_url=nats_url)
+    client = await connect(settings, "bench")
+    await ensure(JetStream(client), topology(settings))
+    begun = time.monotonic()
+    await _fill(client, finished, waiting)
+    # As in every installation: nothing is left of versions without the live index.
+    await client.request("$KV.live.adopted", b"")
+    await client.close()
+    sys.stderr.write(f"{finished} finished, {waiting} waiting: {time.monotonic() - begun:.0f} s\n")
 
 
 async def _fill(client: Client, finished: int, waiting: int) -> None:

@@ -12,7 +12,6 @@ from tailrace_shared.errors import InvalidIdError
 from tailrace_shared.ids import check_id, is_valid_procedure
 
 _QUEUE: Final = re.compile(r"[A-Za-z0-9_.-]{1,128}")
-_BACKFILLED: Final = "backfilled"
 _LINE: Final = re.compile(r"[A-Za-z0-9_-]{1,128}")
 
 
@@ -120,29 +119,29 @@ class Subjects:
     def _run_schedules(self, tenant: str) -> str:
         return f"{self.prefix}.jobs.starts.{check_id(tenant, 'tenant')}"
 
-    def start(self, tenant: str, workflow: str | None, *, is_backfilled: bool = False) -> str:
-        """Return the subject of the starts of a workflow, or the wildcard over all of a tenant.
+    def start(self, tenant: str, workflow: str | None, kind: str = "") -> str:
+        """Return the subject of the rows of a workflow, or the wildcard over all of a tenant.
 
         Args:
             tenant: the tenant.
             workflow: the workflow, or None for all.
-            is_backfilled: whether of executions that were started before the starts were recorded.
+            kind: the kind of the rows; empty for those that are written at a start.
         """
         which = "*" if workflow is None else check_id(workflow, "workflow")
         subject = f"{self.prefix}.starts.{check_id(tenant, 'tenant')}.{which}"
-        return f"{subject}.{_BACKFILLED}" if is_backfilled else subject
+        return f"{subject}.{kind}" if kind else subject
 
-    def start_of(self, subject: str) -> tuple[str, str, bool]:
-        """Return tenant, workflow and ``is_backfilled`` of the subject of a start.
+    def start_of(self, subject: str) -> tuple[str, str, str]:
+        """Return tenant, workflow and kind of the subject of a row.
 
         Raises:
             InvalidIdError: if ``subject`` is none.
         """
         match subject.split("."):
             case [self.prefix, "starts", tenant, workflow]:
-                return tenant, workflow, False
-            case [self.prefix, "starts", tenant, workflow, _]:
-                return tenant, workflow, True
+                return tenant, workflow, ""
+            case [self.prefix, "starts", tenant, workflow, kind]:
+                return tenant, workflow, kind
         raise InvalidIdError(f"{subject!r} is not the subject of a start")
 
     def trigger(self, tenant: str, procedure: str) -> str:

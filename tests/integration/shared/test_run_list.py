@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 
 from tailrace_shared.errors import InvalidIdError
@@ -9,6 +10,8 @@ from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.ids import new_execution_id
 from tailrace_shared.nats.bucket import Bucket
 from tailrace_shared.nats.topology import RUNS, VERSION_KEY
+from tailrace_shared.stores import run_list
+from tailrace_shared.stores.indexes.run_index import summary_of
 from tailrace_shared.stores.indexes.start_index import Start
 from tailrace_shared.stores.start_backfill import backfill_starts
 from tailrace_shared.stores.stores import Stores
@@ -107,6 +110,36 @@ async def test_a_filter_finds_few_among_many(pages):
     assert [run.execution_id for run in page.runs] == [wanted]
 
 
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+async def test_runs_that_were_not_completed_are_found_without_reading_others(
+    pages, monkeypatch, status
+):
+    wanted = await pages.put(status=status)
+    await pages.put(status="failed" if status == "cancelled" else "cancelled")
+    await asyncio.gather(*(pages.put(status="completed") for _ in range(20)))
+    monkeypatch.setattr(run_list, "_MAX_READ", 10)
+    for workflow in (None, "w"):
+        page = await pages.page("t", status=status, workflow=workflow)
+        assert ([run.execution_id for run in page.runs], page.cursor) == ([wanted], None)
+
+
+async def test_pages_of_failed_runs_are_in_the_order_of_their_ends(pages):
+    """The rows of a page are in the order of their starts, as in every list."""
+    first, second, third = [await pages.put() for _ in range(3)]
+    for execution in (third, first, second, second):
+        await pages.put(status="failed", execution=execution)
+    assert await pages.all(status="failed", limit=2) == [second, first, third]
+    assert await pages.all(status="failed") == [third, second, first]
+
+
+async def test_a_cursor_of_another_list_is_refused(pages):
+    for _ in range(3):
+        await pages.put(status="failed")
+    cursor = (await pages.page("t", limit=1)).cursor
+    with pytest.raises(InvalidIdError, match="begin again"):
+        await pages.page("t", status="failed", cursor=cursor)
+
+
 async def test_a_run_that_expires_while_it_is_listed_is_left_out(site, pages):
     """Its key was listed a moment ago."""
     execution = await pages.put()
@@ -186,6 +219,23 @@ async def test_before_version_two_all_keys_are_listed(site, pages):
     await set_version(site, 2)
     # What version 0.2 started after the first row comes late, but is there.
     assert await Pages(site).all(limit=3) == [between, newest, queued, *reversed(old)]
+
+
+async def test_runs_that_failed_before_version_two_are_indexed(site, pages):
+    """By applying the topology, once."""
+    failed, completed = new_execution_id(), new_execution_id()
+    bucket = Bucket(site.jetstream, site.subjects.stream(RUNS))
+    await bucket.put(f"t.w.{failed}", summary(failed, "failed"))
+    await bucket.put(f"t.w.{completed}", summary(completed, "completed"))
+    for _ in range(2):
+        await backfill_starts(site.jetstream, site.subjects, lambda *_: None)
+    assert await pages.all(status="failed", limit=1) == [failed]
+    assert await pages.all() == [completed, failed]
+
+
+def summary(execution, status):
+    """Return a summary as version 0.2 stores it."""
+    return msgspec.json.encode(summary_of(ExecutionState(execution, "w", "W", 3, status)))
 
 
 async def set_version(site, version):

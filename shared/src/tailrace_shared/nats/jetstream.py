@@ -107,7 +107,15 @@ class _Client(Client):
     """nats-py's client, which gives up a connection to a server that reads nothing any more.
 
     nats-py waits until what it has written is sent, and a server that is frozen takes nothing.
+
+    It also reads headers faster. nats-py checks each character of each name, which takes half of
+    the time of reading a message, and a list reads thousands.
     """
+
+    @staticmethod
+    def _parse_header_lines(raw: bytes) -> dict[str, str]:
+        fields = (line.partition(":") for line in raw.decode(errors="replace").split("\r\n"))
+        return {name.strip(): value.strip() for name, colon, value in fields if colon}
 
     async def close(self) -> None:
         try:

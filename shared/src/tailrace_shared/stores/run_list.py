@@ -9,8 +9,8 @@ runs are added when the topology is applied. Until then all keys of the run inde
 index are read and sorted.
 
 Runs in a status that a run leaves again (queued, running, paused) are found among the executions
-that have not ended. The others are found by reading the rows one after the other, up to a limit a
-page.
+that have not ended. Runs that failed or were cancelled have rows of their own, in the order of
+their ends. Completed runs are found by reading the rows one after the other, up to a limit a page.
 """
 
 import time
@@ -27,12 +27,20 @@ from tailrace_shared.ids import check_id, is_valid_id
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog
 from tailrace_shared.stores.indexes.live_index import LiveIndex
 from tailrace_shared.stores.indexes.run_index import RunIndex, RunSummary, summary_of
-from tailrace_shared.stores.indexes.start_index import Start, StartIndex, StartRow, position_of
+from tailrace_shared.stores.indexes.start_index import (
+    BACKFILLED,
+    ENDED,
+    STARTED,
+    Start,
+    StartIndex,
+    StartRow,
+    position_of,
+)
 
 _READ_AT_ONCE: Final = 200
 # How many rows are read at once while few of them are wanted.
 _SCAN_AT_ONCE: Final = 1_000
-_MAX_READ: Final = 10_000
+_MAX_READ: Final = 2_000
 # How long the version of the topology is cached.
 _CHECK_AGAIN_S: Final = 10.0
 # Cursors that are execution ids.
@@ -91,7 +99,8 @@ class RunList:
             limit: the maximum number of runs.
             cursor: the cursor of the preceding page.
 
-        A page may be short, and still have a cursor, if few of very many runs have the status.
+        Runs that failed or were cancelled come page by page in the order of their ends. A page of
+        completed runs may be short, and still have a cursor, if few of very many runs are.
 
         Raises:
             InvalidIdError: the tenant, the workflow or the cursor is invalid.
@@ -102,21 +111,31 @@ class RunList:
             check_id(workflow, "workflow")
         if status in _STATUSES and status not in TERMINAL_STATUSES:
             rows = self._live_rows(tenant, workflow, cursor)
-        elif await self._has_all_starts():
-            rows = self._started(tenant, workflow, limit if status is None else None, cursor)
-        else:
+        elif not await self._has_all_starts():
             rows = self._all_rows(tenant, workflow, cursor)
-        return await self._collect(
+        elif status in ENDED:
+            rows = self._indexed(tenant, workflow, limit, cursor, (status,))
+        else:
+            at_once = limit if status is None else _SCAN_AT_ONCE
+            rows = self._indexed(tenant, workflow, at_once, cursor, (STARTED, BACKFILLED))
+        page = await self._collect(
             tenant, rows, lambda run: status is None or run.status == status, limit
         )
+        if status in ENDED:
+            page.runs.sort(key=lambda run: run.execution_id, reverse=True)
+        return page
 
-    async def _started(
-        self, tenant: str, workflow: str | None, limit: int | None, cursor: str | None
+    async def _indexed(
+        self,
+        tenant: str,
+        workflow: str | None,
+        limit: int,
+        cursor: str | None,
+        kinds: Sequence[str],
     ) -> AsyncIterator[list[_Row]]:
-        after = None if cursor is None else position_of(cursor)
+        after = None if cursor is None else position_of(cursor, kinds)
         # One more than the page, which tells whether there is another.
-        at_once = _SCAN_AT_ONCE if limit is None else limit + 1
-        async for rows in self._starts.newest_first(tenant, workflow, at_once, after):
+        async for rows in self._starts.newest_first(tenant, workflow, limit + 1, after, kinds):
             yield [_Row(row.workflow, row.start, str(row.position)) for row in rows]
 
     async def existing(self, rows: Sequence[StartRow]) -> set[tuple[str, str]]:

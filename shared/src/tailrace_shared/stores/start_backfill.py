@@ -1,6 +1,7 @@
-"""Add the start rows of executions that were started without one, by version 0.2.
+"""Add the rows of executions that version 0.2, which writes none, has started or ended.
 
 Their ids sort by time, so the sorted keys of the run index and of the live index are their order.
+The rows of their ends follow the run index, which has been written in that order.
 """
 
 import asyncio
@@ -11,7 +12,8 @@ from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.ids import creation_time
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.topology import LIVE, RUNS
-from tailrace_shared.stores.indexes.start_index import Start, StartIndex
+from tailrace_shared.stores.indexes.run_index import RunIndex, start_of
+from tailrace_shared.stores.indexes.start_index import ENDED, STARTED, Start, StartIndex
 from tailrace_shared.subjects import Subjects
 
 _AT_ONCE: Final = 500
@@ -22,7 +24,7 @@ _Run = tuple[str, str, str]
 async def backfill_starts(
     jetstream: JetStream, subjects: Subjects, report: Callable[[int, int], None]
 ) -> int:
-    """Add the missing rows; return how many. It may be repeated.
+    """Add the missing rows; return how many of starts. It may be repeated.
 
     Args:
         jetstream: the connection.
@@ -35,10 +37,15 @@ async def backfill_starts(
     starts = StartIndex(jetstream, subjects)
     runs = {run for name in (RUNS, LIVE) for run in await _keys(jetstream, subjects.stream(name))}
     first_id = ""
+    ended: set[tuple[str, str]] = set()
     async for row in starts.oldest_first(1):
-        runs.discard((row.start.execution_id, row.tenant, row.workflow))
-        if not row.position.is_backfilled and not first_id:
-            first_id = row.start.execution_id
+        execution = row.start.execution_id
+        if row.position.kind in ENDED:
+            ended.add((row.tenant, execution))
+            continue
+        runs.discard((execution, row.tenant, row.workflow))
+        if row.position.kind == STARTED and not first_id:
+            first_id = execution
     missing = sorted(runs)
     added = 0
     while some := missing[added : added + _AT_ONCE]:
@@ -46,7 +53,14 @@ async def backfill_starts(
         await asyncio.gather(*(_add(starts, run, first_id) for run in some))
         added += len(some)
         report(added, len(missing))
+    await _add_ends(starts, RunIndex(jetstream, subjects), ended)
     return added
+
+
+async def _add_ends(starts: StartIndex, runs: RunIndex, known: set[tuple[str, str]]) -> None:
+    async for tenant, run, _revision, _written_at in runs.oldest_first():
+        if run.status in ENDED and (tenant, run.execution_id) not in known:
+            await starts.add_end(tenant, run.workflow_id, start_of(run), run.status)
 
 
 async def _add(starts: StartIndex, run: _Run, first_id: str) -> None:

@@ -13,7 +13,7 @@ import msgspec
 
 from tailrace_shared.execution.timestamps import parse_timestamp
 from tailrace_shared.nats.bucket import Bucket
-from tailrace_shared.stores.indexes.start_index import StartIndex, StartRow
+from tailrace_shared.stores.indexes.start_index import BACKFILLED, StartIndex, StartRow
 from tailrace_shared.stores.run_list import RunList
 
 _KEY: Final = "starts"
@@ -101,6 +101,6 @@ class StartPruning:
 
 def _started_at(row: StartRow) -> float:
     # The row of an older execution was written when the topology was applied.
-    if row.position.is_backfilled and row.start.created_at is not None:
+    if row.position.kind == BACKFILLED and row.start.created_at is not None:
         return parse_timestamp(row.start.created_at)
     return row.written_at

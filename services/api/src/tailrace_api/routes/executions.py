@@ -165,7 +165,11 @@ class ExecutionRoutes:
         summary="List runs of all workflows, newest first",
     )
     async def list_page(self, request: Request) -> Response:
-        """List runs, newest first, of one workflow or of all."""
+        """List runs, newest first, of one workflow or of all.
+
+        Failed and cancelled runs come page by page in the order of their ends, all others in the
+        order of their starts.
+        """
         tenant = tenant_of(request, self.settings)
         workflow = request.path_params.get("workflow_id", query_value(request, "workflow_id"))
         page = await self.runs.page(

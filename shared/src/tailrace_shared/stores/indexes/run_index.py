@@ -1,7 +1,8 @@
 """The index of run summaries, one for each execution, for lists.
 
 Derived from the log and repairable from it: the service that changes an execution's status writes
-its summary. The start index gives the order of a list.
+its summary. The start index gives the order of a list, and knows the runs that failed or were
+cancelled.
 """
 
 from collections.abc import AsyncIterator, Iterable
@@ -15,6 +16,7 @@ from tailrace_shared.ids import check_id
 from tailrace_shared.nats.bucket import Bucket
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.topology import RUNS
+from tailrace_shared.stores.indexes.start_index import ENDED, Start, StartIndex
 from tailrace_shared.subjects import Subjects
 
 
@@ -57,11 +59,15 @@ class RunIndex:
 
     def __init__(self, jetstream: JetStream, subjects: Subjects) -> None:
         self._bucket = Bucket(jetstream, subjects.stream(RUNS))
+        self._starts = StartIndex(jetstream, subjects)
 
     async def put(self, tenant: str, state: ExecutionState) -> None:
-        """Write the summary of an execution."""
+        """Write the summary of an execution, and its second row if it was not completed."""
         key = f"{check_id(tenant, 'tenant')}.{state.workflow_id}.{state.execution_id}"
-        await self._bucket.put(key, msgspec.json.encode(summary_of(state)))
+        summary = summary_of(state)
+        if state.status in ENDED:
+            await self._starts.add_end(tenant, state.workflow_id, start_of(summary), state.status)
+        await self._bucket.put(key, msgspec.json.encode(summary))
 
     async def unfinished(self) -> AsyncIterator[tuple[str, RunSummary]]:
         """Read all runs that have not ended, each with its tenant. It reads every summary.
@@ -120,6 +126,11 @@ class RunIndex:
         check_id(tenant, "tenant")
         keys = [f"{tenant}.{workflow}.{execution}" for workflow, execution in runs]
         return [_decode(entry.value) for entry in await self._bucket.get_many(keys)]
+
+
+def start_of(run: RunSummary) -> Start:
+    """Return the row of a run in the start index."""
+    return Start(run.execution_id, run.version, run.created_at, run.parent)
 
 
 def summary_of(state: ExecutionState) -> RunSummary:

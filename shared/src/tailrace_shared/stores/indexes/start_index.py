@@ -4,16 +4,18 @@ A row is written before its execution exists and never changes, so it is a messa
 not a key of a bucket. A workflow is one subject: JetStream finds the newest rows of few subjects at
 once, however many there are, but not the newest of a million keys.
 
-Executions that were started before this index existed have rows under subjects of their own, which
-are older than all others (``backfill``).
+Executions that were started before this index existed have rows of another kind, which are older
+than all others (``backfill_starts``). An execution that failed or was cancelled has a second row,
+in the order of the ends: of very many runs few fail, so reading all rows to find them costs too
+much.
 
-An execution may have two rows, if its start was repeated; readers skip the second one. A row may
-have no execution, if its start was never completed, or if the execution has been deleted.
+A row may be there twice, if its start or its end was repeated; readers skip the second one. A row
+may have no execution, if its start was never completed, or if the execution has been deleted.
 """
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Final, NamedTuple, Self
 
 import msgspec
@@ -26,6 +28,15 @@ from tailrace_shared.subjects import Subjects
 
 # Short enough for a sequence of JetStream.
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")
+STARTED: Final = ""
+"""The kind of the rows that are written at a start."""
+BACKFILLED: Final = "backfilled"
+"""The kind of the rows of executions that were started before the index existed."""
+ENDED: Final = ("failed", "cancelled")
+"""The kinds of the rows that are written at an end: the status of the execution."""
+
+_LETTERS: Final = {STARTED: "s", BACKFILLED: "b", "failed": "f", "cancelled": "c"}
+_KINDS: Final = {letter: kind for kind, letter in _LETTERS.items()}
 _PUBLISH_TRIES: Final = 20
 _PUBLISH_PAUSE_S: Final = 0.05
 
@@ -46,27 +57,27 @@ class Start(msgspec.Struct, frozen=True, omit_defaults=True):
     parent: str | None = None
 
 
-class StartPosition(NamedTuple):
-    """A place in the order of starts.
+class RowPosition(NamedTuple):
+    """A place among the rows of one kind.
 
     Attributes:
         sequence: the stream sequence of the row.
-        is_backfilled: whether it is among the rows of executions before the index.
+        kind: the kind of the row.
     """
 
     sequence: int
-    is_backfilled: bool
+    kind: str
 
     def __str__(self) -> str:
-        return f"{'b' if self.is_backfilled else 's'}{self.sequence}"
+        return f"{_LETTERS[self.kind]}{self.sequence}"
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
         """Return the position that a text describes, or None."""
-        kind, number = text[:1], text[1:]
-        if kind not in ("s", "b") or _NUMBER.fullmatch(number) is None:
+        kind, number = _KINDS.get(text[:1]), text[1:]
+        if kind is None or _NUMBER.fullmatch(number) is None:
             return None
-        return cls(int(number), kind == "b")
+        return cls(int(number), kind)
 
 
 class StartRow(NamedTuple):
@@ -75,7 +86,7 @@ class StartRow(NamedTuple):
     tenant: str
     workflow: str
     start: Start
-    position: StartPosition
+    position: RowPosition
     written_at: float
 
 
@@ -98,8 +109,19 @@ class StartIndex:
         Raises:
             UnavailableError: NATS did not answer; the row may or may not be stored.
         """
-        subject = self._subjects.start(tenant, workflow, is_backfilled=is_backfilled)
-        headers = {MESSAGE_ID: f"{tenant}.{start.execution_id}"}
+        kind = BACKFILLED if is_backfilled else STARTED
+        await self._add(self._subjects.start(tenant, workflow, kind), f"{tenant}.", start)
+
+    async def add_end(self, tenant: str, workflow: str, start: Start, status: str) -> None:
+        """Add the row of an execution that has ended in one of the statuses ``ENDED``.
+
+        Raises:
+            UnavailableError: NATS did not answer; the row may or may not be stored.
+        """
+        await self._add(self._subjects.start(tenant, workflow, status), f"end.{tenant}.", start)
+
+    async def _add(self, subject: str, id_prefix: str, start: Start) -> None:
+        headers = {MESSAGE_ID: id_prefix + start.execution_id}
         for _ in range(_PUBLISH_TRIES):
             try:
                 await self._jetstream.publish(subject, msgspec.json.encode(start), headers)
@@ -111,7 +133,12 @@ class StartIndex:
         await self._jetstream.publish(subject, msgspec.json.encode(start), headers)
 
     async def newest_first(
-        self, tenant: str, workflow: str | None, at_once: int, after: StartPosition | None = None
+        self,
+        tenant: str,
+        workflow: str | None,
+        at_once: int,
+        after: RowPosition | None = None,
+        kinds: Sequence[str] = (STARTED, BACKFILLED),
     ) -> AsyncIterator[list[StartRow]]:
         """Read the rows of a tenant, or of one of its workflows, from the newest on.
 
@@ -119,17 +146,15 @@ class StartIndex:
             tenant: the tenant.
             workflow: the workflow, or None for all.
             at_once: how many rows to read at once.
-            after: the row after which to begin; None for the newest.
+            after: the row after which to begin, of one of ``kinds``; None for the newest.
+            kinds: the kinds of the rows, one after the other.
 
         Raises:
             UnavailableError: NATS did not answer.
         """
-        for is_backfilled in (False, True):
-            if after is not None and after.is_backfilled and not is_backfilled:
-                continue
-            pattern = self._subjects.start(tenant, workflow, is_backfilled=is_backfilled)
-            begins_here = after is not None and after.is_backfilled == is_backfilled
-            before = after.sequence if after is not None and begins_here else None
+        for kind in kinds if after is None else kinds[kinds.index(after.kind) :]:
+            pattern = self._subjects.start(tenant, workflow, kind)
+            before = after.sequence if after is not None and after.kind == kind else None
             while page := await read_backwards(
                 self._jetstream, self.stream, pattern, at_once, before=before
             ):
@@ -174,19 +199,19 @@ class StartIndex:
         await self._jetstream.delete(self.stream, row.position.sequence)
 
     def _row(self, message: StoredMessage) -> StartRow:
-        tenant, workflow, is_backfilled = self._subjects.start_of(message.subject)
-        position = StartPosition(message.sequence, is_backfilled)
+        tenant, workflow, kind = self._subjects.start_of(message.subject)
+        position = RowPosition(message.sequence, kind)
         return StartRow(tenant, workflow, _decode(message.data), position, message.time)
 
 
-def position_of(cursor: str) -> StartPosition:
-    """Return the position in a cursor.
+def position_of(cursor: str, kinds: Sequence[str] = (STARTED, BACKFILLED)) -> RowPosition:
+    """Return the position in a cursor of a list of rows of some kinds.
 
     Raises:
         InvalidIdError: it is none, for example an execution id, which was a cursor before 0.3.
     """
-    position = StartPosition.parse(cursor)
-    if position is None:
+    position = RowPosition.parse(cursor)
+    if position is None or position.kind not in kinds:
         raise InvalidIdError(
             f"cursor: {cursor[:80]!r} is not a cursor of this list; begin again without one"
         )
