@@ -62,6 +62,8 @@ def configure_logging(
     logging.getLogger("nats").setLevel(logging.CRITICAL)
     # httpx logs every URL that it requests, and a query may hold credentials.
     logging.getLogger("httpx").setLevel(logging.WARNING)
+    # cel warns of every error in an expression; the execution's log has it.
+    logging.getLogger("cel").setLevel(logging.ERROR)
     structlog.contextvars.bind_contextvars(service=service)
 
 

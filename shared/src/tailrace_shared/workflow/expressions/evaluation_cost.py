@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tailrace_shared.errors import ExpressionError
-from tailrace_shared.workflow.expressions.functions import SIZE
+from tailrace_shared.workflow.expressions.functions import REPLACED
 
 MAX_STEPS: Final = 4_000_000
 
@@ -31,7 +31,7 @@ _NESTING: Final = frozenset({"distinct", "sets.contains", "sets.equivalent", "se
 # Extension functions whose result is as long as the product of two lengths.
 _WEAVING: Final = frozenset({"join", "replace", "split"})
 # Functions that read the whole text at each call.
-_READING: Final = frozenset({SIZE})
+_READING: Final = frozenset({REPLACED["size"][0]})
 # Only larger objects count as something to loop over.
 _RECORD_FIELDS: Final = 64
 # Copying a string is faster than visiting elements.

@@ -19,7 +19,7 @@ import msgspec
 from tailrace_shared.errors import ExpressionError, InvalidExpressionError
 from tailrace_shared.workflow.expressions.evaluation_cost import Loops, check_cost
 from tailrace_shared.workflow.expressions.free_names import find_free_names, rename_calls
-from tailrace_shared.workflow.expressions.functions import EXTENSIONS, OVERLOADS, SIZE, size
+from tailrace_shared.workflow.expressions.functions import EXTENSIONS, OVERLOADS, REPLACED
 
 MAX_LENGTH: Final = 4096
 
@@ -34,13 +34,15 @@ _FUNCTIONS: Final = frozenset(
     ]
 )
 _NAMESPACES: Final = {name.partition(".")[0] for name in EXTENSIONS if "." in name}
+_CALLABLE: Final = {**EXTENSIONS, **OVERLOADS, **dict(REPLACED.values())}
+_ORIGINAL: Final = {new: name for name, (new, _function) in REPLACED.items()}
 _PATH = re.compile(r"\s*([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\s*")
 _SECRET = re.compile(
     r"""\s*secrets\s*(?:\.\s*([A-Za-z_]\w*)|\[\s*('|")([A-Za-z0-9_-]+)\2\s*\])\s*""", re.ASCII
 )
 _NO_OVERLOAD = re.compile(r"Undefined variable or function: '(\w+)'")
 _FAILED_FUNCTION = re.compile(
-    r"Function '(\w+)' error: (?:Python function call failed: \w+: )?(.*?)\.?"
+    r"Function '([\w.]+)' error: (?:Python function call failed: \w+: )?(.*?)\.?"
     r"( Check function arguments and their types\.)?",
     re.DOTALL,
 )
@@ -102,8 +104,9 @@ def compile_expression(source: str) -> Expression:
     if path and names:
         evaluate = _walker(path[1])
     else:
-        # CEL's own `size` of a text counts bytes, and a function of ours cannot replace it.
-        renamed = rename_calls(source, "size", SIZE)
+        renamed = source
+        for name, (new, _function) in REPLACED.items():
+            renamed = rename_calls(renamed, name, new)
         program = program if renamed == source else cel.compile(renamed)
         evaluate = _evaluator(source, program, found.loops)
     secret = _SECRET.fullmatch(source)
@@ -135,9 +138,7 @@ def _evaluator(
     called = set(program.functions())
     # The program reports `math.abs` without its namespace.
     functions = {
-        name: function
-        for name, function in {**EXTENSIONS, **OVERLOADS, SIZE: size}.items()
-        if name.rpartition(".")[2] in called
+        name: function for name, function in _CALLABLE.items() if name.rpartition(".")[2] in called
     }
 
     def evaluate(context: Mapping[str, Any]) -> Any:
@@ -175,7 +176,7 @@ def _reason(message: str) -> str:
         return f"{missing[1]}() does not take values of these types"
     failed = _FAILED_FUNCTION.fullmatch(message)
     if failed:
-        return f"{'size' if failed[1] == SIZE else failed[1]}(): {failed[2]}"
+        return f"{_ORIGINAL.get(failed[1], failed[1])}(): {failed[2]}"
     return message
 
 

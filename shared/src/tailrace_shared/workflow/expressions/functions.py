@@ -4,54 +4,70 @@ The library calls a function of ours only for arguments that its own function of
 take.
 """
 
+import base64
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+import cel
 import cel.stdlib
+import msgspec
 
-# Excluded: `contains` would shadow CEL's own, `lists.range` creates lists of any length, and
-# `first` and `last` return optional values, which JSON cannot represent.
-EXTENSIONS: Final[Mapping[str, Callable[..., Any]]] = {
-    name: function
-    for name, function in cel.stdlib.STDLIB_FUNCTIONS.items()
-    if name not in {"contains", "lists.range", "first", "last"}
-}
+from tailrace_shared.json_encoding import MIN_INTEGER
+from tailrace_shared.workflow.equality import equality_key
 
-SIZE: Final = "Size"
-"""The name under which the evaluator knows :func:`size`."""
-
+_FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _OFFSET = re.compile(r"([+-]?)([0-9]{2}):([0-9]{2})")
 _MAX_OFFSET: Final = timedelta(hours=24)
 
 
-def size(value: Any) -> int:
+def _size(value: Any) -> int:
     """Count the code points of a text, the bytes of bytes, or the entries of a list or map."""
     if isinstance(value, (str, bytes, list, dict)):
         return len(value)
     raise TypeError(f"takes a string, bytes, a list or a map, not {_kind(value)}")
 
 
+_format_number: Final = cel.compile("string(number)")
+
+
+def _seconds(value: timedelta) -> str:
+    whole, parts = divmod(abs(value), timedelta(seconds=1))
+    fraction = f".{parts.microseconds:06}".rstrip("0") if parts else ""
+    return f"{'-' if value < timedelta() else ''}{whole}{fraction}s"
+
+
+_TEXTS: Final[Mapping[type, Callable[[Any], str]]] = {
+    str: str,
+    bool: lambda value: "true" if value else "false",
+    int: str,
+    float: lambda value: str(_format_number.execute({"number": value})),
+    bytes: bytes.decode,
+    datetime: lambda value: str(msgspec.to_builtins(value.astimezone(UTC))),
+    timedelta: _seconds,
+}
+
+
 def _string(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    raise TypeError(f"takes a scalar value, not {_kind(value)}")
+    if (convert := _TEXTS.get(type(value))) is None:
+        raise TypeError(f"takes a scalar value, not {_kind(value)}")
+    return convert(value)
 
 
 def _timestamp(value: Any) -> datetime:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"takes an RFC 3339 time or Unix seconds as an integer, not {_kind(value)}")
     try:
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=value)
+        return _FIRST + timedelta(seconds=value)
     except OverflowError:
         raise ValueError(f"{value} is not between the years 1 and 9999") from None
 
 
 def _int(value: Any) -> int:
     if isinstance(value, datetime):
-        return (value - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(seconds=1)
+        return (value - _FIRST) // timedelta(seconds=1)
     raise TypeError(f"takes a number, a numeric string or a timestamp, not {_kind(value)}")
 
 
@@ -83,8 +99,16 @@ def _kind(value: Any) -> str:
     return "null" if value is None else f"a {type(value).__name__}"
 
 
+REPLACED: Final[Mapping[str, tuple[str, Callable[..., Any]]]] = {
+    "size": ("Size", _size),
+    "string": ("String", _string),
+}
+"""CEL's own functions that the library gets wrong, with their names in the evaluator.
+
+A function of ours cannot replace the library's of the same name.
+"""
+
 OVERLOADS: Final[Mapping[str, Callable[..., Any]]] = {
-    "string": _string,
     "timestamp": _timestamp,
     "int": _int,
     # Months, days of the month and days of the year count from 0, weekdays from Sunday.
@@ -100,3 +124,64 @@ OVERLOADS: Final[Mapping[str, Callable[..., Any]]] = {
     "getMilliseconds": _in_zone(lambda moment: moment.microsecond // 1000),
 }
 """Further overloads of CEL's own functions, which the library lacks."""
+
+
+def _without_booleans(function: Callable[..., Any]) -> Callable[..., Any]:
+    # Python takes true for 1.
+    def checked(*values: Any) -> Any:
+        if any(isinstance(value, bool) for value in values):
+            raise TypeError("does not take booleans")
+        return function(*values)
+
+    return checked
+
+
+def _absolute(value: Any) -> Any:
+    if value == MIN_INTEGER:
+        raise OverflowError("the result does not fit in 64 bits")
+    return abs(value)
+
+
+def _decode_base64(text: str) -> bytes:
+    return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+
+
+def _distinct(items: list[Any]) -> list[Any]:
+    first: dict[Any, Any] = {}
+    for item in items:
+        first.setdefault(equality_key(item), item)
+    return list(first.values())
+
+
+def _keys(items: list[Any]) -> frozenset[Any]:
+    return frozenset(map(equality_key, items))
+
+
+_INTEGERS: Final = frozenset(
+    ["charAt", "indexOf", "lastIndexOf", "substring", "replace", "split", "slice"]
+)
+_COMPARING: Final = frozenset({"math.greatest", "math.least"})
+# `contains` would shadow CEL's own, `lists.range` creates lists of any length, and `first` and
+# `last` return optional values, which JSON cannot represent.
+_EXCLUDED: Final = frozenset({"contains", "lists.range", "first", "last"})
+
+_OURS: Final[Mapping[str, Callable[..., Any]]] = {
+    "base64.decode": _decode_base64,
+    "distinct": _distinct,
+    "math.abs": _absolute,
+    "sets.contains": lambda items, sought: _keys(items) >= _keys(sought),
+    "sets.equivalent": lambda items, others: _keys(items) == _keys(others),
+    "sets.intersects": lambda items, others: bool(_keys(items) & _keys(others)),
+}
+
+
+def _takes_numbers(name: str) -> bool:
+    return name in _INTEGERS or (name.startswith("math.") and name not in _COMPARING)
+
+
+EXTENSIONS: Final[Mapping[str, Callable[..., Any]]] = {
+    name: _without_booleans(function) if _takes_numbers(name) else function
+    for name, function in {**cel.stdlib.STDLIB_FUNCTIONS, **_OURS}.items()
+    if name not in _EXCLUDED
+}
+"""Functions that CEL's specification defines as extensions, and a few more."""

@@ -17,6 +17,8 @@ import cel
 import jsonschema
 import jsonschema.validators
 
+from tailrace_shared.workflow.equality import equality_key
+
 MAX_SECONDS: Final = 5.0
 """CPU time limit of a check in a thread."""
 INLINE_SECONDS: Final = 0.3
@@ -107,21 +109,8 @@ def _additional_properties(validator: Any, wanted: Any, instance: Any, schema: A
 def _unique_items(validator: Any, is_wanted: bool, instance: Any, _schema: Any) -> Errors:
     if not is_wanted or not validator.is_type(instance, "array"):
         return
-    if len({_hashable(item) for item in instance}) < len(instance):
+    if len({equality_key(item) for item in instance}) < len(instance):
         yield jsonschema.ValidationError(f"{instance!r} has non-unique elements")
-
-
-def _hashable(value: Any) -> Any:
-    """Return a hashable form with JSON equality: 1 equals 1.0, but not true."""
-    match value:
-        case bool():
-            return (bool, value)
-        case dict():
-            return frozenset((key, _hashable(member)) for key, member in value.items())
-        case list():
-            return tuple(map(_hashable, value))
-        case _:
-            return value
 
 
 def _multiple_of(validator: Any, divisor: Any, instance: Any, _schema: Any) -> Errors:
