@@ -64,6 +64,7 @@ class Campaign:
         accepted: number of accepted commands, by kind.
         cancelled: executions with an accepted cancellation.
         faults: number of injected faults, by kind.
+        deaths: number of workers that were restarted after an order had killed them.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Campaign:
         self.cancelled: set[str] = set()
         self.accepted: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
+        self.deaths = 0
         self._definitions: dict[tuple[str, int], Definition] = {}
         (folder / "deaths").mkdir(parents=True, exist_ok=True)
         self.jobs = site.jobs
@@ -248,7 +250,7 @@ class Campaign:
             for worker in self.workers:
                 process = worker._process
                 if process is not None and process.poll() is not None:
-                    self.faults["killed by an order"] += 1
+                    self.deaths += 1
                     # The next order may kill it before it is ready.
                     with contextlib.suppress(RuntimeError):
                         await self._in_thread(worker.start)
