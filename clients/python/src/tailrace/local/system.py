@@ -209,7 +209,7 @@ class System:
 def _check_services() -> None:
     for module in (API_MODULE, WORKER_MODULE):
         if find_spec(module) is None:
-            raise StartError(f"{module} is not installed: pip install 'tailrace[server]'")
+            raise StartError(f"{module} is not installed: install tailrace with its extra `server`")
 
 
 def _install_examples(url: str) -> None:
