@@ -181,9 +181,22 @@ class _PausedList:
             for execution in snapshot.executions
             for wait in execution.waits
         )
-        for since, context, wait in sorted(waits, key=itemgetter(0)):
+        oldest_first = sorted(waits, key=itemgetter(0))
+        for _since, context, wait in oldest_first:
+            self._waiting.setdefault(context.execution_id, set()).add(wait.node_id)
+        self._total = len(oldest_first)
+        self._cache_newest(oldest_first)
+
+    def _cache_newest(self, oldest_first: list[tuple[str, Context, WaitingStep]]) -> None:
+        """Cache as many entries as are kept; the others need not be encoded."""
+        newest_first: list[tuple[tuple[str, str], tuple[str, bytes]]] = []
+        for since, context, wait in reversed(oldest_first[-_MAX_CACHED:]):
             entry = _encode(paused_workflow(context, wait))
-            self._add(context.execution_id, wait.node_id, since, entry)
+            if self._cached_bytes + len(entry) > _MAX_CACHED_BYTES:
+                break
+            self._cached_bytes += len(entry)
+            newest_first.append(((context.execution_id, wait.node_id), (since, entry)))
+        self._cached = dict(reversed(newest_first))
 
     @property
     def size(self) -> int:

@@ -27,6 +27,8 @@ MAX_INDEXED_BYTES: Final = 16 * 1024
 """Larger values are not stored in the index; the log has them."""
 
 _UNFILTERED: Final = 4
+# More waits are decoded in a thread, so that the loop does not stall.
+_MAX_ON_LOOP: Final = 500
 # A cursor is this letter and the revision of the last wait of the page.
 _CURSOR: Final = "w"
 # Short enough for a sequence of JetStream.
@@ -132,7 +134,9 @@ class WaitingIndex:
     async def of_tenant(self, tenant: str) -> list[Waiting]:
         """Return all waits of a tenant, unordered."""
         entries = await self._bucket.read_all(f"{check_id(tenant, 'tenant')}.*.*")
-        return [_decode(entry.value) for entry in entries]
+        if len(entries) > _MAX_ON_LOOP:
+            return await asyncio.to_thread(_decode_all, entries)
+        return _decode_all(entries)
 
     async def pointers(self, tenant: str, procedure: str) -> list[WaitId]:
         """Return the tenant's waits that a trigger of ``procedure`` may resolve, from the leader.
@@ -217,6 +221,10 @@ class WaitingIndex:
             if key not in found and (entry := await self._bucket.get_newest(key)):
                 found[key] = entry.value
         return [_decode(value) for value in found.values()]
+
+
+def _decode_all(entries: Iterable[BucketEntry]) -> list[Waiting]:
+    return [_decode(entry.value) for entry in entries]
 
 
 def _key(tenant: str, waiting: Waiting) -> str:

@@ -23,6 +23,8 @@ from tailrace_shared.stores.indexes.result_index import Result
 from tailrace_shared.stores.indexes.waiting_index import Waiting
 
 _MAX_CONCURRENT: Final = 16
+# More executions are examined in a thread, so that the loop does not stall.
+_MAX_ON_LOOP: Final = 500
 
 _log = structlog.get_logger("tailrace.api.fanout")
 _decode_event = msgspec.json.Decoder(LoggedEvent).decode
@@ -70,12 +72,10 @@ class LiveExecutions:
         Raises:
             UnavailableError: NATS did not answer, or only replicas that lag.
         """
-        statuses, to_fold = [], []
-        for commit in reads.newest.values():
-            if (waits := _indexed_waits(reads, commit)) is None:
-                to_fold.append(commit)
-            elif (known := commit.status) and not _has_ended(reads, commit, known.status):
-                statuses.append(_execution_status(reads, commit, known.status, waits))
+        if len(reads.newest) > _MAX_ON_LOOP:
+            statuses, to_fold = await asyncio.to_thread(_indexed, reads)
+        else:
+            statuses, to_fold = _indexed(reads)
         for commit, state in zip(to_fold, await self._fold_all(reads, to_fold), strict=True):
             known = state.commit_status if state else commit.status
             if known and not _has_ended(reads, commit, known.status):
@@ -116,6 +116,17 @@ class LiveExecutions:
             execution, reason = commit.execution, str(error)
             _log.warning("snapshot: log is illegible", execution=execution, error=reason)
             return None
+
+
+def _indexed(reads: TenantReads) -> tuple[list[ExecutionStatus], list[Commit]]:
+    """Return what headers and indexes say, and the commits whose logs must be folded."""
+    statuses, to_fold = [], []
+    for commit in reads.newest.values():
+        if (waits := _indexed_waits(reads, commit)) is None:
+            to_fold.append(commit)
+        elif (known := commit.status) and not _has_ended(reads, commit, known.status):
+            statuses.append(_execution_status(reads, commit, known.status, waits))
+    return statuses, to_fold
 
 
 def _indexed_waits(reads: TenantReads, commit: Commit) -> list[WaitingStep] | None:

@@ -22,6 +22,7 @@ that the headers describe.
 import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
+from weakref import WeakValueDictionary
 
 from tailrace_api.dialects.dialect import ILLEGIBLE
 from tailrace_api.dialects.snapshot import Ended, ExecutionStatus, Snapshot, SnapshotQuery
@@ -68,6 +69,9 @@ class Snapshots:
         self._contexts = contexts
         self._live_executions = LiveExecutions(log, contexts)
         self._pending: dict[tuple[str, SnapshotQuery], asyncio.Task[Loaded]] = {}
+        self._turns: WeakValueDictionary[tuple[str, SnapshotQuery], asyncio.Lock] = (
+            WeakValueDictionary()
+        )
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
 
     async def load(self, tenant: str, query: SnapshotQuery) -> Loaded:
@@ -85,7 +89,9 @@ class Snapshots:
         return await asyncio.shield(task)
 
     async def _load_soon(self, key: tuple[str, SnapshotQuery]) -> Loaded:
-        async with self._slots:
+        # One at a time of each: a tenant that asks often and has many waits would take all slots.
+        turn = self._turns.setdefault(key, asyncio.Lock())
+        async with turn, self._slots:
             del self._pending[key]
             return await self._load(*key)
 
@@ -112,10 +118,12 @@ class Snapshots:
         before = await self.log_end(tenant)
         workflows = await self._live(tenant, query)
         # After the live index: an execution that has left it has its result by now.
-        results, waiting, _ = await asyncio.gather(
-            self._results(tenant, query), self._waiting(tenant, query), self._check_leader()
+        results, waiting, newest, _ = await asyncio.gather(
+            self._results(tenant, query),
+            self._waiting(tenant, query),
+            self._last_commits(tenant, workflows, before),
+            self._check_leader(),
         )
-        newest = await self._last_commits(tenant, workflows, before)
         end = await self.log_end(tenant)
         await self._check_leader()
         if end.sequence < max([before.sequence, *(each.sequence for each in newest.values())]):
