@@ -24,8 +24,47 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of the API and the worker."""
 
     nats_url: Annotated[
-        str, Meta(description="URL of the NATS server. Separate several servers with commas.")
+        str,
+        Meta(
+            description="URL of the NATS server. Separate several servers with commas. `tls://` "
+            "requires TLS. May contain a user and password, or a token."
+        ),
     ] = "nats://127.0.0.1:4222"
+    nats_creds_file: Annotated[
+        str,
+        Meta(
+            description="File with the credentials of a NATS user (`.creds`: a JWT and an NKey "
+            "seed). It is read again at every reconnect."
+        ),
+    ] = ""
+    nats_token_file: Annotated[
+        str,
+        Meta(
+            description="File with a NATS token. It is read again at every reconnect. "
+            "`tailrace up` keeps that of its NATS in `nats.token` of its data folder."
+        ),
+    ] = ""
+    nats_ca_file: Annotated[
+        str,
+        Meta(
+            description="Certificates (PEM) of the authorities that sign those of NATS servers. "
+            "Requires TLS. Read again at every reconnect."
+        ),
+    ] = ""
+    nats_cert_file: Annotated[
+        str,
+        Meta(
+            description="Client certificate (PEM) for NATS servers that verify clients. Requires "
+            "TLS. Read again at every reconnect."
+        ),
+    ] = ""
+    nats_key_file: Annotated[
+        str,
+        Meta(
+            description="Private key (PEM) of the client certificate, not encrypted. Empty if "
+            "the certificate's file contains it. Read again at every reconnect."
+        ),
+    ] = ""
     nats_connect_timeout: Annotated[
         Duration,
         Meta(

@@ -86,6 +86,13 @@ class Subjects:
         """Return the subject on which each service answers for itself."""
         return f"{self.prefix}.components"
 
+    def inboxes(self, service: str) -> str:
+        """Return the prefix of the subjects of replies to a service.
+
+        Each service has its own, so that permissions can keep others from reading its replies.
+        """
+        return f"_INBOX.{self.prefix}.{service}"
+
     def clients(self) -> str:
         """Return the subject on which API replicas answer with a tenant's number of clients."""
         return f"{self.prefix}.api.clients"

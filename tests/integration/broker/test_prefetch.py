@@ -17,7 +17,9 @@ Work = Callable[..., Worker]
 @pytest.fixture
 def other(broker: NatsBroker) -> Iterator[NatsBroker]:
     """The broker of a second process on the same queues."""
-    made = NatsBroker(broker.connector.options.url, prefix=broker.connector.options.prefix)
+    made = NatsBroker(
+        broker.connector.options.settings.nats_url, prefix=broker.connector.options.settings.prefix
+    )
     yield made
     made.close()
 
@@ -156,8 +158,8 @@ def test_an_urgent_message_overtakes_a_backlog(broker: NatsBroker, work: Work) -
 def test_a_message_may_name_its_own_class(broker: NatsBroker) -> None:
     """The option of the message overrides the actor; delayed messages keep their class."""
     queues = NatsBroker(
-        broker.connector.options.url,
-        prefix=broker.connector.options.prefix,
+        broker.connector.options.settings.nats_url,
+        prefix=broker.connector.options.settings.prefix,
         priority_queues=["default"],
     )
     queues.declare_queue("default")

@@ -118,6 +118,7 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
         settings,
         "tailrace-api",
         limit,
+        inbox_prefix=Subjects(settings.prefix).inboxes("api"),
         error_cb=callbacks.error,
         reconnected_cb=callbacks.reconnected,
     )

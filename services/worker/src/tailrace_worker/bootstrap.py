@@ -98,6 +98,11 @@ def build() -> WorkerParts:
     actor_runner = ActorRunner(settings, lambda: engine.services)
     broker = NatsBroker(
         url=settings.nats_url,
+        creds_file=settings.nats_creds_file,
+        token_file=settings.nats_token_file,
+        ca_file=settings.nats_ca_file,
+        cert_file=settings.nats_cert_file,
+        key_file=settings.nats_key_file,
         prefix=settings.prefix,
         replicas=settings.nats_replicas,
         ack_wait=settings.ack_wait,

@@ -41,7 +41,9 @@ class Finding(msgspec.Struct, frozen=True):
 
 async def command(settings: CommonSettings, options: argparse.Namespace) -> int:
     """Run all checks and print their findings; return 1 if one failed."""
-    client = await connect(settings, "tailrace-doctor")
+    client = await connect(
+        settings, "tailrace-doctor", inbox_prefix=Subjects(settings.prefix).inboxes("admin")
+    )
     try:
         findings = [finding async for finding in Doctor(settings, client).findings()]
     finally:

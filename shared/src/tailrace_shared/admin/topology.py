@@ -47,7 +47,9 @@ def _report(added: int, missing: int) -> None:
 
 @contextlib.asynccontextmanager
 async def _jetstream(settings: CommonSettings) -> AsyncIterator[JetStream]:
-    client = await connect(settings, "tailrace-topology")
+    client = await connect(
+        settings, "tailrace-topology", inbox_prefix=Subjects(settings.prefix).inboxes("admin")
+    )
     try:
         yield JetStream(client)
     finally:

@@ -23,7 +23,9 @@ _CREDENTIAL: Final = re.compile(
       (?: (?! authorization | access_token | ticket ) [^\s&"'\\,;#] )+
     # The value of an Authorization header.
     | (?P<scheme> \b bearer (?: \s | \+ | %20 )+ ) [A-Za-z0-9._~+/=-]{16,}
-    # The password in a URL.
+    # The user and password, or the token, in the URL of a NATS server.
+    | (?P<nats> (?: nats | tls | wss? ) :// ) [^\s/@"'\\,]+ (?= @ )
+    # The password in another URL.
     | (?P<user> :// [^\s/:@"'\\]* : ) [^\s/@"'\\]+ (?= @ )
     """,
     re.IGNORECASE | re.VERBOSE,
@@ -35,5 +37,5 @@ def redact_credentials(text: str) -> str:
 
 
 def _mask(match: re.Match[str]) -> str:
-    kept = match["name"] or match["scheme"] or match["user"] or ""
+    kept = match["name"] or match["scheme"] or match["nats"] or match["user"] or ""
     return f"{kept}{MASK}"

@@ -6,6 +6,7 @@ import os
 import shutil
 import sysconfig
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
@@ -16,6 +17,7 @@ from tailrace.errors import StartError
 from tailrace.local.child import Program
 from tailrace.local.data_dir import DataDir
 from tailrace.local.ports import LOOPBACK
+from tailrace.local.private_files import token_of, write_private
 
 _MIN_VERSION: Final = (2, 14)
 DEFAULT_PORT: Final = 4222
@@ -32,13 +34,22 @@ class Info(msgspec.Struct):
 def embedded_nats(data_dir: DataDir, port: int) -> Program:
     """Return the program of a NATS server that stores in ``data_dir`` and listens on loopback.
 
+    It accepts clients that know the token in the file ``token_file``, because every user of this
+    machine can reach the port.
+
     Raises:
-        StartError: there is no nats-server binary.
+        StartError: there is no nats-server binary, or the folder cannot be written.
     """
     binary = find_binary()
     configuration = data_dir.path / "nats.conf"
     log = data_dir.path / "nats.log"
-    configuration.write_text(_configuration(store_folder(data_dir.path), log, port), "utf-8")
+    try:
+        token = token_of(token_file(data_dir.path))
+        text = _configuration(store_folder(data_dir.path), log, port, token)
+        write_private(configuration, text)
+        write_private(url_file(data_dir.path), f"nats://{LOOPBACK}:{port}\n")
+    except OSError as error:
+        raise StartError(f"cannot write to {data_dir.path}: {error.strerror}") from None
 
     async def until_ready() -> None:
         # The server sends INFO first, so a received line proves more than an open socket.
@@ -53,7 +64,7 @@ def embedded_nats(data_dir: DataDir, port: int) -> Program:
     return Program(
         "nats",
         [binary, "-c", str(configuration)],
-        dict(os.environ),
+        _environment(),
         until_ready,
         # Inherited and never read: the store stays locked while this process lives.
         descriptors=(data_dir.lock,),
@@ -64,6 +75,16 @@ def embedded_nats(data_dir: DataDir, port: int) -> Program:
 def store_folder(data_dir: Path) -> Path:
     """Return the folder below ``data_dir`` in which NATS stores."""
     return data_dir / "nats"
+
+
+def token_file(data_dir: Path) -> Path:
+    """Return the file below ``data_dir`` with the token of the embedded NATS."""
+    return data_dir / "nats.token"
+
+
+def url_file(data_dir: Path) -> Path:
+    """Return the file below ``data_dir`` with the URL of the embedded NATS."""
+    return data_dir / "nats.url"
 
 
 def find_binary() -> str:
@@ -169,7 +190,22 @@ def _without_secrets(parts: SplitResult) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def _configuration(store: Path, log: Path, port: int) -> str:
+def _environment() -> dict[str, str]:
+    """Return the environment of the server: of the operator's variables only its time zones.
+
+    Others may be secrets, and the server needs none.
+    """
+    zones = os.environ.get("ZONEINFO") or _packaged_zones()
+    return {"ZONEINFO": zones} if zones else {}
+
+
+def _packaged_zones() -> str:
+    # A slim system has no zone database, without which NATS refuses schedules with a time zone.
+    package = find_spec("tzdata")
+    return str(Path(package.origin).parent / "zoneinfo") if package and package.origin else ""
+
+
+def _configuration(store: Path, log: Path, port: int, token: str) -> str:
     settings: Sequence[tuple[str, Any]] = (
         ("listen", f"{LOOPBACK}:{port}"),
         # Commits stay under 512 KiB, but jobs also carry node outputs of users.
@@ -179,7 +215,11 @@ def _configuration(store: Path, log: Path, port: int) -> str:
         ("logfile_max_num", 3),
     )
     lines = [f"{name}: {_quoted(value)}" for name, value in settings]
-    return "\n".join([*lines, f"jetstream {{ store_dir: {_quoted(str(store))} }}", ""])
+    blocks = [
+        f"authorization {{ token: {_quoted(token)} }}",
+        f"jetstream {{ store_dir: {_quoted(str(store))} }}",
+    ]
+    return "\n".join([*lines, *blocks, ""])
 
 
 def _quoted(value: Any) -> str:

@@ -23,7 +23,7 @@ from tailrace.local import demo
 from tailrace.local.child import Child, Program
 from tailrace.local.console import Console
 from tailrace.local.data_dir import DataDir
-from tailrace.local.embedded_nats import check_running_nats, embedded_nats, store_folder
+from tailrace.local.embedded_nats import check_running_nats, embedded_nats, store_folder, token_file
 from tailrace.local.ports import LOOPBACK, api_ports, nats_port
 from tailrace.local.readiness import ReadinessSocket, socket_folder
 from tailrace.local.store_watch import StoreWatch, probe_address
@@ -42,6 +42,11 @@ again, sent by the terminal and forwarded by a wrapper such as ``uv run``."""
 API_SECRETS: Final = frozenset({"TAILRACE_AUTH_SECRET", "TAILRACE_AUTH_SECRET_FILE"})
 _NODE_SECRETS: Final = "TAILRACE_SECRET_"
 """Prefix of the variables that hold secrets of workflow definitions."""
+
+_NATS_FILES: Final = tuple(
+    f"TAILRACE_NATS_{name}_FILE" for name in ("CREDS", "TOKEN", "CA", "CERT", "KEY")
+)
+"""Settings of a NATS that is not the embedded one."""
 
 API_MODULE: Final = "tailrace_api"
 WORKER_MODULE: Final = "tailrace_worker"
@@ -118,7 +123,7 @@ class System:
         _check_services()
         ports = api_ports(options.host, options.port, options.api_replicas)
         self._nats_url = await self._start_nats()
-        environment = _environment(self._nats_url, with_examples=options.demo)
+        environment = self._environment()
         sockets = Path(self._resources.enter_context(socket_folder()))
         self._api = [
             self._service(
@@ -143,6 +148,17 @@ class System:
         if options.demo:
             await self._install_examples(urls[0])
         self._say_ready(urls)
+
+    def _environment(self) -> dict[str, str]:
+        """Return the common environment of all services."""
+        environment = {**_defaults(), **os.environ, "NATS_URL": self._nats_url}
+        if self._nats:
+            for name in _NATS_FILES:
+                environment.pop(name, None)
+            environment["TAILRACE_NATS_TOKEN_FILE"] = str(
+                token_file(self._options.data_dir.absolute())
+            )
+        return demo.worker_environment(environment) if self._options.demo else environment
 
     async def _start_nats(self) -> str:
         options = self._options
@@ -221,18 +237,13 @@ def _install_examples(url: str) -> None:
     )
 
 
-def _environment(nats_url: str, *, with_examples: bool) -> dict[str, str]:
-    """Return the common environment of all services."""
-    terminal = sys.stderr.isatty()
-    environment = {
-        "TAILRACE_LOG_FORMAT": "console" if terminal else "json",
+def _defaults() -> dict[str, str]:
+    return {
+        "TAILRACE_LOG_FORMAT": "console" if sys.stderr.isatty() else "json",
         # Shorter than the service's default, so that time remains for the workers.
         "TAILRACE_DRAIN_TIMEOUT": "2s",
         "PYTHONUNBUFFERED": "1",
-        **os.environ,
-        "NATS_URL": nats_url,
     }
-    return demo.worker_environment(environment) if with_examples else environment
 
 
 def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:

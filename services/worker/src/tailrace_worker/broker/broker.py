@@ -32,8 +32,10 @@ from dramatiq.broker import Broker
 from dramatiq.errors import BrokerError, QueueJoinTimeout, QueueNotFound
 from dramatiq.middleware import Middleware
 
+from tailrace_shared.duration import Duration
 from tailrace_shared.nats.jobs import at_headers
 from tailrace_shared.nats.topology import JOBS
+from tailrace_shared.settings import CommonSettings
 from tailrace_worker.broker import priorities
 from tailrace_worker.broker.consumer import ConsumerOptions, NatsConsumer, jetstream_consumer
 from tailrace_worker.broker.counts import Counts, QueueCounts
@@ -62,7 +64,8 @@ class NatsBroker(Broker):
     """A Dramatiq broker that stores its queues in NATS JetStream.
 
     Args:
-        url: the server, or several separated by commas.
+        url: the server, or several separated by commas; may contain a user and password, or a
+            token.
         prefix: the first token of all subjects; brokers with different prefixes share a NATS.
         middleware: see :class:`dramatiq.Broker`.
         ack_wait: seconds without a heartbeat after which a message goes to another worker.
@@ -77,7 +80,13 @@ class NatsBroker(Broker):
         gates: the gates of queues, by name; see ``link.gate``.
         connect_timeout: seconds in which the first connect must succeed.
         enqueue_timeout: seconds that an enqueue waits for JetStream, a reconnect included.
-        client_options: passed to nats-py's ``Client.connect``: credentials, TLS and so on.
+        creds_file: the credentials of a NATS user (JWT and NKey seed). Read at every connect, as
+            are the following files.
+        token_file: a NATS token.
+        ca_file: the certificates of the authorities that sign those of the servers (PEM).
+        cert_file: the client certificate (PEM).
+        key_file: its private key, if that is in another file.
+        client_options: passed to nats-py's ``Client.connect``.
     """
 
     def __init__(  # noqa: PLR0913 - each is a setting, given by name
@@ -94,10 +103,29 @@ class NatsBroker(Broker):
         gates: Mapping[str, Gate] = _NO_GATES,
         connect_timeout: float = 5.0,
         enqueue_timeout: float = 10.0,
+        creds_file: str = "",
+        token_file: str = "",
+        ca_file: str = "",
+        cert_file: str = "",
+        key_file: str = "",
         **client_options: Any,
     ) -> None:
         self.connector = Connector(
-            ConnectionOptions(url, prefix, replicas, connect_timeout, ack_wait, client_options)
+            ConnectionOptions(
+                CommonSettings(
+                    nats_url=url,
+                    nats_creds_file=creds_file,
+                    nats_token_file=token_file,
+                    nats_ca_file=ca_file,
+                    nats_cert_file=cert_file,
+                    nats_key_file=key_file,
+                    nats_connect_timeout=Duration(connect_timeout),
+                    nats_replicas=replicas,
+                    prefix=prefix,
+                ),
+                ack_wait,
+                client_options,
+            )
         )
         self.ack_wait = ack_wait
         self.max_deliveries = max_deliveries

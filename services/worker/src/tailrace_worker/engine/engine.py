@@ -193,7 +193,8 @@ class Engine:
     async def _start(self) -> None:
         limit = StartupLimit(self._settings.nats_connect_timeout)
         name = f"tailrace-worker {self.worker_id}"
-        self._client = await connect(self._settings, name, limit)
+        inboxes = Subjects(self._settings.prefix).inboxes("worker")
+        self._client = await connect(self._settings, name, limit, inbox_prefix=inboxes)
         jetstream = JetStream(self._client)
         await limit.retry(lambda: self._prepare(jetstream))
         health = Health.over(jetstream, self._settings)

@@ -109,7 +109,7 @@ class BucketConnector:
             name=f"KV_{bucket}",
             subjects=[f"$KV.{bucket}.>"],
             discard="new",
-            num_replicas=connector.options.replicas,
+            num_replicas=connector.options.settings.nats_replicas,
             max_msgs_per_subject=1,
             allow_direct=True,
             allow_rollup_hdrs=True,

@@ -52,12 +52,12 @@ class BrokerConnection:
 
     def __init__(self, options: ConnectionOptions, counts: Counts) -> None:
         self.options = options
-        self.subjects = Subjects(options.prefix)
+        self.subjects = Subjects(options.settings.prefix)
         self.process = os.getpid()
         self._counts = counts
         self._logger = get_logger(__name__, type(self))
         self._pullers: list[Puller] = []
-        self._streams = job_streams(options.prefix, options.replicas)
+        self._streams = job_streams(options.settings.prefix, options.settings.nats_replicas)
         self._not_ready_log = LogThrottle()
         self._tasks: list[asyncio.Task[None]] = []
         self._resuming: asyncio.Task[None] | None = None
@@ -68,7 +68,7 @@ class BrokerConnection:
         self.post = self._loop.post
         self.call = self._loop.call
         try:
-            self.call(self._open, timeout=options.connect_timeout + _OPEN_MARGIN_S)
+            self.call(self._open, timeout=options.settings.nats_connect_timeout + _OPEN_MARGIN_S)
         except (StartupError, BrokerError) as error:
             self._is_closed = True
             self._loop.stop()
@@ -107,7 +107,7 @@ class BrokerConnection:
 
     async def _open(self) -> None:
         self.link = Link()
-        limit = StartupLimit(self.options.connect_timeout)
+        limit = StartupLimit(self.options.settings.nats_connect_timeout)
         await self.link.open(self.options, f"dramatiq-{self.process}", limit, self._reconnected)
         self.publisher = Publisher(self.link)
         self.acknowledgements = Acknowledgements(self.link, self.options.ack_wait)

@@ -21,7 +21,7 @@ class Connector:
 
     def __init__(self, options: ConnectionOptions) -> None:
         self.options = options
-        self.subjects = Subjects(options.prefix)
+        self.subjects = Subjects(options.settings.prefix)
         self.counts = new_counts()
         self._lock = threading.Lock()
         self._connection: BrokerConnection | None = None

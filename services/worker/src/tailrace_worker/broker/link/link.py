@@ -15,12 +15,12 @@ from dramatiq.logging import get_logger
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from tailrace_shared.duration import Duration
 from tailrace_shared.nats import jetstream
 from tailrace_shared.nats.health import Pulse
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.startup import StartupLimit
 from tailrace_shared.settings import CommonSettings
+from tailrace_shared.subjects import Subjects
 from tailrace_worker.broker.link.wire import Outgoing, pub_command
 
 _RECONNECT_WAIT_S: Final = 0.2
@@ -31,18 +31,13 @@ class ConnectionOptions(NamedTuple):
     """How to connect to NATS.
 
     Attributes:
-        url: the server, or several separated by commas.
-        prefix: the first token of all subjects and streams of the installation.
-        replicas: copies of each stream.
-        connect_timeout: seconds in which the first connect must succeed.
+        settings: the servers, credentials, prefix, replicas of each stream, and the time
+            in which the first connect must succeed.
         ack_wait: seconds without a heartbeat after which JetStream delivers a message again.
         client: further options for nats-py's ``Client.connect``.
     """
 
-    url: str
-    prefix: str
-    replicas: int
-    connect_timeout: float
+    settings: CommonSettings
     ack_wait: float
     client: dict[str, Any]
 
@@ -85,17 +80,17 @@ class Link:
         Raises:
             StartupError: NATS is unreachable or too old, or JetStream is off.
         """
-        settings = CommonSettings(
-            nats_url=options.url, nats_connect_timeout=Duration(options.connect_timeout)
-        )
         self.client = await jetstream.connect(
-            settings,
+            options.settings,
             name,
             limit,
             disconnected_cb=self._disconnected,
             reconnected_cb=on_reconnect,
             reconnect_time_wait=_RECONNECT_WAIT_S,
-            **options.client,
+            **{
+                "inbox_prefix": Subjects(options.settings.prefix).inboxes("worker"),
+                **options.client,
+            },
         )
         self.jetstream = JetStream(self.client)
         self.pulse = Pulse(self.client)

@@ -1,0 +1,1 @@
+"""The connection to NATS: credentials, TLS and nats-py's client."""
