@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sysconfig
+import time
 import urllib.request
 from pathlib import Path
 from typing import Any, Final, Self
@@ -39,6 +40,13 @@ def accepts(host: str, port: int) -> bool:
 class NatsServer:
     """One nats-server that stores under ``folder`` and keeps its port over restarts.
 
+    Args:
+        folder: for its store, log and configuration.
+        jetstream: whether JetStream is on.
+        monitored: whether ``figures`` works.
+        sync_interval: when it writes to disk.
+        configuration: lines of its configuration file.
+
     Attributes:
         port: the port that it listens on, once started.
         url: the URL of that port.
@@ -54,15 +62,18 @@ class NatsServer:
         jetstream: bool = True,
         monitored: bool = False,
         sync_interval: str = "",
+        configuration: str = "",
     ) -> None:
         self.folder = folder
         self.log = folder / "nats.log"
         self._options = ["-js", "-sd", str(folder / "store")] if jetstream else []
+        self._configuration = folder / "nats.conf"
         if sync_interval:
+            configuration += f'jetstream {{ sync_interval: "{sync_interval}" }}\n'
+        if configuration:
             folder.mkdir(parents=True, exist_ok=True)
-            config = folder / "nats.conf"
-            config.write_text(f'jetstream {{ sync_interval: "{sync_interval}" }}\n')
-            self._options += ["-c", str(config)]
+            self._configuration.write_text(configuration)
+            self._options += ["-c", str(self._configuration)]
         self._is_monitored = monitored
         self._process: subprocess.Popen[bytes] | None = None
         self._take_ports()
@@ -111,6 +122,16 @@ class NatsServer:
         with urllib.request.urlopen(f"http://127.0.0.1:{self._monitor_port}/varz") as answer:
             figures: dict[str, Any] = json.load(answer)
         return figures
+
+    def reload(self, configuration: str) -> None:
+        """Replace the configuration of a server that has one; return when it applies."""
+        self._configuration.write_text(configuration)
+        before = self.log.stat().st_size
+        os.kill(self.pid, signal.SIGHUP)
+        while b"Reloaded server configuration" not in (news := self.log.read_bytes()[before:]):
+            if b"Failed to reload" in news:
+                raise RuntimeError(news.decode())
+            time.sleep(0.01)
 
     def stop(self) -> None:
         """Stop the server cleanly."""

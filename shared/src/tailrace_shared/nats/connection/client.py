@@ -67,14 +67,20 @@ class NatsClient(Client):
         if not self._credentials.is_empty:
             self._auth_configured = True
         try:
-            await super()._process_connect_init()
-        except (ssl.SSLError, nats.errors.Error) as error:
+            await self._handshake()
+        except (OSError, TimeoutError, nats.errors.Error) as error:
+            # nats-py would wait for the end of a connection whose TLS handshake has failed.
+            self._abort()
+            self._transport = None
             if not self._has_connected:
                 self._count_refusal(error)
             raise
+        self._has_connected = True
+
+    async def _handshake(self) -> None:
+        await super()._process_connect_init()
         if not self.is_connected:
             raise nats.errors.Error("nats: the server closed the connection")
-        self._has_connected = True
 
     def _connect_command(self) -> bytes:
         if self._must_encrypt and not self._is_encrypted:

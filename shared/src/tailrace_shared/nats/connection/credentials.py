@@ -156,7 +156,8 @@ class NatsCredentials:
             return ssl.create_default_context()
         text = self._read("nats_ca_file").decode("ascii", errors="replace")
         try:
-            return ssl.create_default_context(cadata=text)
+            # An empty text would select the authorities of the system.
+            return ssl.create_default_context(cadata=text or "none")
         except (ssl.SSLError, ValueError):
             raise self._wrong("nats_ca_file", "it does not contain certificates (PEM)") from None
 
@@ -167,12 +168,16 @@ class NatsCredentials:
             self._read("nats_key_file")
         try:
             context.load_cert_chain(certificate, key or None, password=_refuse_passphrase)
-        except (ssl.SSLError, ValueError) as error:
-            reason = getattr(error, "reason", None) or "not a certificate and its key (PEM)"
-            setting = "nats_key_file" if key and reason != "PEM_LIB" else "nats_cert_file"
-            if isinstance(error, _PassphraseError):
-                reason = "its key must not be encrypted"
-            raise self._wrong(setting, reason.replace("_", " ").lower()) from None
+        except _PassphraseError:
+            setting = "nats_key_file" if key else "nats_cert_file"
+            raise self._wrong(setting, "it must not be encrypted") from None
+        except ssl.SSLError as error:
+            does_not_fit = error.reason == "KEY_VALUES_MISMATCH"
+            setting = "nats_key_file" if key and does_not_fit else "nats_cert_file"
+            reason = (
+                "not the key of the certificate" if does_not_fit else "no certificate and key (PEM)"
+            )
+            raise self._wrong(setting, reason) from None
 
     def _read(self, field: str) -> bytes:
         path = getattr(self._settings, field)
