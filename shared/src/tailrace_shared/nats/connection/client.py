@@ -36,7 +36,7 @@ class NatsClient(Client):
     - It connects again after every error that a server reports, for example that the user has
       expired. nats-py closes for good.
     - It reads credentials and certificates at every connect.
-    - It sends nothing without TLS if TLS is configured, whatever the server offers.
+    - It sends nothing without TLS if TLS is configured, also if the server does not offer it.
     - It reads headers faster. nats-py checks each character of each name, which takes half of the
       time of reading a message, and a list reads thousands.
     """
