@@ -110,6 +110,17 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
     port: Annotated[
         int, Meta(description="TCP port to listen on. 0 picks a free port.", ge=0, le=65535)
     ] = 8080
+    internal_host: Annotated[str, Meta(description="Address of the internal port.")] = "127.0.0.1"
+    internal_port: Annotated[
+        int,
+        Meta(
+            description="Port for `/healthz`, `/readyz` and, without a token, `/metrics`. The "
+            "public port then has no `/metrics`. Requires `TAILRACE_PROCESSES=1`. 0 serves "
+            "them on the public port.",
+            ge=0,
+            le=65535,
+        ),
+    ] = 0
     processes: Annotated[
         int,
         Meta(

@@ -1,5 +1,7 @@
 """API replicas as processes."""
 
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -37,3 +39,20 @@ def api_replicas(
     """Run several replicas on the same NATS."""
     with ExitStack() as stack:
         yield [stack.enter_context(ApiProcess(nats_url, folder, **settings)) for _ in range(count)]
+
+
+def refused_start(**environment: str) -> str:
+    """Start an API with invalid settings; return its only line on stderr."""
+    process = subprocess.run(
+        [sys.executable, "-m", "tailrace_api"],
+        env={"PATH": "/usr/bin:/bin", "TAILRACE_PORT": "0", **environment},
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert process.returncode == 2, process.stderr
+    assert process.stdout == ""
+    (line,) = process.stderr.splitlines()
+    assert line.startswith("tailrace-api: ")
+    return line

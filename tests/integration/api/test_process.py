@@ -2,8 +2,6 @@
 
 import asyncio
 import socket
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import nats
 import pytest
 
 from harness.nats.server import NatsServer
-from harness.processes.api_process import ApiProcess
+from harness.processes.api_process import ApiProcess, refused_start
 from harness.processes.ports import free_port
 from harness.sse.client import SseClient
 from tailrace_shared.nats.jetstream import JetStream
@@ -20,39 +18,22 @@ from tailrace_shared.nats.topology import EVENTS
 from tailrace_shared.subjects import Subjects
 
 
-def _fail(**environment: str) -> str:
-    """Start an API with invalid settings; return its only line on stderr."""
-    process = subprocess.run(
-        [sys.executable, "-m", "tailrace_api"],
-        env={"PATH": "/usr/bin:/bin", "TAILRACE_PORT": "0", **environment},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    assert process.returncode == 2, process.stderr
-    assert process.stdout == ""
-    (line,) = process.stderr.splitlines()
-    assert line.startswith("tailrace-api: ")
-    return line
-
-
 def test_an_unknown_setting_prevents_the_start() -> None:
     """The message suggests the most similar setting."""
-    line = _fail(TAILRACE_HARTBEAT="5s")
+    line = refused_start(TAILRACE_HARTBEAT="5s")
     assert "TAILRACE_HARTBEAT" in line
     assert "TAILRACE_HEARTBEAT" in line
 
 
 def test_an_ill_typed_setting_prevents_the_start() -> None:
     """The message has the value and the expected type."""
-    assert "TAILRACE_PORT" in _fail(TAILRACE_PORT="http")
+    assert "TAILRACE_PORT" in refused_start(TAILRACE_PORT="http")
 
 
 def test_unreachable_nats_prevents_the_start() -> None:
     """The message has the URL and what to do."""
     url = f"nats://127.0.0.1:{free_port()}"
-    line = _fail(NATS_URL=url, TAILRACE_NATS_CONNECT_TIMEOUT="500ms")
+    line = refused_start(NATS_URL=url, TAILRACE_NATS_CONNECT_TIMEOUT="500ms")
     assert url in line
     assert "NATS_URL" in line
 
@@ -60,7 +41,7 @@ def test_unreachable_nats_prevents_the_start() -> None:
 def test_nats_without_jetstream_prevents_the_start(tmp_path: Path) -> None:
     """Tailrace needs JetStream."""
     with NatsServer(tmp_path, jetstream=False) as server:
-        assert "JetStream" in _fail(NATS_URL=server.url)
+        assert "JetStream" in refused_start(NATS_URL=server.url)
 
 
 def test_an_old_nats_prevents_the_start() -> None:
@@ -79,7 +60,7 @@ def test_an_old_nats_prevents_the_start() -> None:
                 connection.recv(4096)
 
         threading.Thread(target=serve, daemon=True).start()
-        line = _fail(NATS_URL=f"nats://127.0.0.1:{listener.getsockname()[1]}")
+        line = refused_start(NATS_URL=f"nats://127.0.0.1:{listener.getsockname()[1]}")
     assert "2.10.4" in line
     assert "2.14" in line
 
@@ -88,20 +69,20 @@ def test_a_port_in_use_prevents_the_start(idle_nats: NatsServer) -> None:
     """The message names the address."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        line = _fail(NATS_URL=idle_nats.url, TAILRACE_PORT=str(port))
+        line = refused_start(NATS_URL=idle_nats.url, TAILRACE_PORT=str(port))
     assert f"127.0.0.1:{port}" in line
 
 
 def test_a_foreign_address_prevents_the_start(idle_nats: NatsServer) -> None:
     """So does an unknown host."""
     allowed = {"NATS_URL": idle_nats.url, "TAILRACE_ALLOW_OPEN_BIND": "true"}
-    assert "203.0.113.1" in _fail(TAILRACE_HOST="203.0.113.1", **allowed)
-    assert "nowhere.invalid" in _fail(TAILRACE_HOST="nowhere.invalid", **allowed)
+    assert "203.0.113.1" in refused_start(TAILRACE_HOST="203.0.113.1", **allowed)
+    assert "nowhere.invalid" in refused_start(TAILRACE_HOST="nowhere.invalid", **allowed)
 
 
 def test_an_open_bind_without_authentication_prevents_the_start(idle_nats: NatsServer) -> None:
     """The operator must allow it explicitly."""
-    line = _fail(NATS_URL=idle_nats.url, TAILRACE_HOST="0.0.0.0")
+    line = refused_start(NATS_URL=idle_nats.url, TAILRACE_HOST="0.0.0.0")
     assert "TAILRACE_ALLOW_OPEN_BIND" in line
 
 
@@ -125,7 +106,7 @@ async def test_a_harmful_stream_configuration_prevents_the_start(
         await client.jetstream().update_stream(config)
     finally:
         await client.close()
-    line = await asyncio.to_thread(_fail, NATS_URL=nats_server.url)
+    line = await asyncio.to_thread(refused_start, NATS_URL=nats_server.url)
     assert name in line
     assert "max_msgs_per_subject" in line
 

@@ -12,7 +12,7 @@ import uvloop
 from tailrace_api.app import create_app
 from tailrace_api.http.startup_probes import answering_probes
 from tailrace_api.processes import Supervisor
-from tailrace_api.server import Server, bind
+from tailrace_api.server import Server, bind, bind_internal, internal_server
 from tailrace_shared.errors import StartupError
 from tailrace_shared.process.settings_reader import read_settings, warn_of_service_links
 from tailrace_shared.process.telemetry import configure_logging
@@ -21,15 +21,22 @@ from tailrace_shared.settings import ApiSettings
 
 
 async def _serve(settings: ApiSettings) -> None:
-    with contextlib.closing(bind(settings)) as listener:
+    with contextlib.ExitStack() as sockets:
+        listener = sockets.enter_context(contextlib.closing(bind(settings)))
+        internal = bind_internal(settings)
+        if internal is not None:
+            sockets.enter_context(contextlib.closing(internal))
         async with contextlib.AsyncExitStack() as running:
-            async with answering_probes(listener):
+            async with contextlib.AsyncExitStack() as starting:
+                for each in filter(None, (listener, internal)):
+                    await starting.enter_async_context(answering_probes(each))
                 api = await running.enter_async_context(create_app(settings))
             # Exclude objects that live as long as the process from garbage collection: no stream is
             # served during a collection.
             gc.collect()
             gc.freeze()
-            await Server(api, settings).serve([listener])
+            async with internal_server(api.internal, internal):
+                await Server(api, settings).serve([listener])
 
 
 def _serve_alone(settings: ApiSettings) -> int:
@@ -42,6 +49,7 @@ def _serve_alone(settings: ApiSettings) -> int:
 
 
 def _serve_together(settings: ApiSettings) -> int:
+    bind_internal(settings)  # refuses an internal port, which several processes cannot share
     # Reserves the port for the child processes, and fails at once if it is in use.
     with contextlib.closing(bind(settings, listens=False)) as reserved:
         settings = msgspec.structs.replace(settings, port=reserved.getsockname()[1])

@@ -72,11 +72,13 @@ class Api(NamedTuple):
     Attributes:
         hub: The hub, whose streams a shutdown drains.
         metrics: The metrics, which also count requests that never reach the application.
+        internal: The probes and metrics alone, for the internal port.
     """
 
     app: Starlette
     hub: Hub
     metrics: Metrics
+    internal: Starlette
 
 
 class _ConnectionCallbacks:
@@ -143,7 +145,7 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
                 StatisticsRoutes(settings, stores.stats, stores.live, stores.workflows, clients),
                 health,
             ),
-            health.exposition(),
+            *([] if settings.internal_port else [health.exposition()]),
         ]
         app = Starlette(
             routes=[*operations, *collect_operations(DocumentationRoutes(settings, operations))],
@@ -153,7 +155,7 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
         # A redirect to the path without its slash would drop the body of a POST.
         app.router.redirect_slashes = False
         async with _running(hub, nats_health):
-            yield Api(app, hub, metrics)
+            yield Api(app, hub, metrics, Starlette(routes=health.internal()))
     finally:
         await client.close()
 

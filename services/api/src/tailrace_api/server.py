@@ -10,11 +10,13 @@ import contextlib
 import ipaddress
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from functools import partial
+from typing import Any
 
 import structlog
 import uvicorn
+from starlette.applications import Starlette
 
 from tailrace_api.app import Api
 from tailrace_api.http.head_limits import HeadLimits
@@ -34,36 +36,72 @@ _log = structlog.get_logger("tailrace.api")
 
 
 def bind(settings: ApiSettings, *, listens: bool = True) -> socket.socket:
-    """Return a bound socket.
+    """Return a socket that is bound to the public address.
 
     Args:
+        settings: The API's settings.
         listens: Whether the socket listens, or only reserves the address for child processes.
 
     Raises:
         StartupError: The address is in use, does not belong to this machine, or would expose an
             API without authentication.
     """
-    host, port = settings.host, settings.port
+    family, address = _resolve("TAILRACE_HOST", settings.host, settings.port)
+    is_loopback = ipaddress.ip_address(address[0]).is_loopback
+    if settings.auth == "none" and not is_loopback and not settings.allow_open_bind:
+        raise StartupError(
+            f"TAILRACE_AUTH=none would expose the API to every client of {settings.host}. Set "
+            "TAILRACE_AUTH=jwt, TAILRACE_HOST to a loopback address, or "
+            "TAILRACE_ALLOW_OPEN_BIND=true if a proxy in front authenticates"
+        )
+    names = "TAILRACE_HOST and TAILRACE_PORT"
+    return _bind(family, address, names, shares=settings.processes > 1, listens=listens)
+
+
+def bind_internal(settings: ApiSettings) -> socket.socket | None:
+    """Return a listening socket for probes and metrics, or None if the public port serves them.
+
+    Raises:
+        StartupError: The address is in use or does not belong to this machine, or several
+            processes would share the port.
+    """
+    if not settings.internal_port:
+        return None
+    if settings.processes > 1:
+        raise StartupError(
+            "TAILRACE_INTERNAL_PORT requires TAILRACE_PROCESSES=1: a scrape would reach any one of "
+            "the processes"
+        )
+    host, port = settings.internal_host, settings.internal_port
+    family, address = _resolve("TAILRACE_INTERNAL_HOST", host, port)
+    names = "TAILRACE_INTERNAL_HOST and TAILRACE_INTERNAL_PORT"
+    return _bind(family, address, names, shares=False, listens=True)
+
+
+def _resolve(name: str, host: str, port: int) -> tuple[socket.AddressFamily, tuple[Any, ...]]:
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
+        family, _, _, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
     except OSError as error:
         raise StartupError(
-            f"cannot listen on {host}: {error.strerror}. Set TAILRACE_HOST to an address of "
-            "this machine"
+            f"cannot listen on {host}: {error.strerror}. Set {name} to an address of this machine"
         ) from None
-    is_loopback = ipaddress.ip_address(address[0]).is_loopback
-    if settings.auth == "none" and not is_loopback and not settings.allow_open_bind:
-        raise StartupError(
-            f"TAILRACE_AUTH=none would expose the API to every client of {host}. Set "
-            "TAILRACE_AUTH=jwt, TAILRACE_HOST to a loopback address, or "
-            "TAILRACE_ALLOW_OPEN_BIND=true if a proxy in front authenticates"
-        )
-    listener = socket.socket(family, kind, protocol)
+    return family, address
+
+
+def _bind(
+    family: socket.AddressFamily,
+    address: tuple[Any, ...],
+    names: str,
+    *,
+    shares: bool,
+    listens: bool,
+) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if settings.processes > 1:
+        if shares:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         listener.bind(address)
         if listens:
@@ -71,8 +109,8 @@ def bind(settings: ApiSettings, *, listens: bool = True) -> socket.socket:
     except OSError as error:
         listener.close()
         raise StartupError(
-            f"cannot listen on {host}:{port}: {error.strerror}. Stop the process that uses it, or "
-            "set TAILRACE_HOST and TAILRACE_PORT"
+            f"cannot listen on {address[0]}:{address[1]}: {error.strerror}. Stop the process that "
+            f"uses it, or set {names}"
         ) from None
     listener.setblocking(False)
     return listener
@@ -142,3 +180,36 @@ class Server(uvicorn.Server):
         finally:
             for number in signals:
                 loop.remove_signal_handler(number)
+
+
+class _InternalServer(uvicorn.Server):
+    """uvicorn without signal handling: it ends when the public server has ended."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the public server."""
+        yield
+
+
+@contextlib.asynccontextmanager
+async def internal_server(app: Starlette, listener: socket.socket | None) -> AsyncIterator[None]:
+    """Serve probes and metrics on the internal port, during a shutdown too."""
+    if listener is None:
+        yield
+        return
+    config = uvicorn.Config(
+        app,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=1,
+    )
+    server = _InternalServer(config)
+    serving = asyncio.create_task(server.serve([listener]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving

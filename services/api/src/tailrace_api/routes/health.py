@@ -6,6 +6,7 @@ from typing import Literal
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from tailrace_api.fanout.hub import Hub
 from tailrace_api.metrics import CONTENT_TYPE, Metrics
@@ -110,6 +111,14 @@ class HealthRoutes:
             summary="Return the Prometheus metrics of this process",
             answers={200: Answer(str, "The metrics.", "text/plain")},
         )
+
+    def internal(self) -> list[Route]:
+        """Return the routes of the internal port, which need no token."""
+        return [
+            Route("/healthz", self.live),
+            Route("/readyz", self.ready),
+            Route("/metrics", self._expose),
+        ]
 
     async def _expose(self, _request: Request) -> Response:
         return Response(self.metrics.exposition(), headers={"content-type": CONTENT_TYPE})
