@@ -15,15 +15,21 @@ from tailrace_shared.settings import CommonSettings
 
 
 @contextlib.asynccontextmanager
-async def pretender(greeting):
-    """Listen as a server that sends ``greeting`` and then answers pings."""
+async def pretender(greeting, answer=lambda _line, _inboxes: b""):
+    """Listen as a server that sends ``greeting`` and then answers pings.
+
+    ``answer`` returns what the server sends after each other line of a client.
+    """
 
     async def serve(reader, writer):
         writer.write(greeting)
+        inboxes: dict[bytes, bytes] = {}
         with contextlib.suppress(OSError):
             while line := await reader.readline():
                 if line.startswith(b"PING"):
                     writer.write(b"PONG\r\n")
+                else:
+                    writer.write(answer(line, inboxes))
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
@@ -93,6 +99,36 @@ async def test_a_server_without_jetstream_is_refused(tmp_path):
         message = await refusal(server.url, 60)
     assert "JetStream off" in message
     assert "-js" in message
+
+
+async def test_a_server_without_jetstream_in_a_cluster_is_waited_for():
+    """Its other servers may have JetStream on, and be slower to start."""
+    asked = 0
+
+    def answer(line: bytes, inboxes: dict[bytes, bytes]) -> bytes:
+        nonlocal asked
+        match line.split():
+            case [b"SUB", subject, sid]:
+                inboxes[subject.removesuffix(b".*")] = sid
+            case [b"PUB", b"$JS.API.INFO", inbox, _]:
+                asked += 1
+                sid = inboxes[inbox.rpartition(b".")[0]]
+                if asked == 1:
+                    status = b"NATS/1.0 503\r\n\r\n"
+                    size = len(status)
+                    return b"HMSG %b %b %d %d\r\n%b\r\n" % (inbox, sid, size, size, status)
+                return b"MSG %b %b 2\r\n{}\r\n" % (inbox, sid)
+        return b""
+
+    greeting = (
+        b'INFO {"server_id":"x","version":"2.15.1","headers":true,"cluster":"c",'
+        b'"max_payload":1048576,"proto":1}\r\n'
+    )
+    async with pretender(greeting, answer) as port:
+        settings = CommonSettings(nats_url=f"nats://127.0.0.1:{port}")
+        client = await connect(settings, "test")
+        await client.close()
+    assert asked == 2
 
 
 @pytest.mark.parametrize(

@@ -203,8 +203,9 @@ async def _check_jetstream(client: Client) -> None:
     try:
         await JetStream(client).api("INFO")
     except UnavailableError:
-        # Another server of the cluster may have JetStream on.
-        if client._server_info.get("jetstream"):  # noqa: SLF001 - nats-py does not offer it
+        # In a cluster other servers may have JetStream on, and may not be ready yet.
+        info = client._server_info  # noqa: SLF001 - nats-py does not offer it
+        if info.get("jetstream") or info.get("cluster"):
             raise
         raise StartupError(
             "this NATS has JetStream off: start nats-server with -js (or enable it for the account)"
