@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import structlog
 
 from tailrace_shared.commands.job_publisher import JobPublisher
+from tailrace_shared.commands.time_limit import within_limit
 from tailrace_shared.commands.trigger_jobs import TriggerJobs
 from tailrace_shared.errors import (
     ExecutionNotFoundError,
@@ -85,6 +86,7 @@ class Signals:
         """
         return (await self.send(tenant, procedure, data, key, sensitive)).matched
 
+    @within_limit
     async def send(
         self,
         tenant: str,

@@ -20,6 +20,7 @@ from tailrace_api.web.problems import RefusedError, pointer, unprocessable
 from tailrace_api.web.query import CURSOR, LIMIT, cursor_of, limit_of
 from tailrace_shared.commands.run_input import InvalidInputError
 from tailrace_shared.commands.run_starter import RunRequest, RunStarter
+from tailrace_shared.commands.time_limit import within_limit
 from tailrace_shared.errors import InvalidIdError, InvalidScheduleError, WorkflowNotFoundError
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.ids import ID_PATTERN, check_id, new_execution_id
@@ -103,18 +104,9 @@ class ScheduleRoutes:
         """Store a schedule that starts runs by a cron expression or at intervals."""
         tenant = tenant_of(request, self.settings)
         body = await read_object(request, self.settings.max_body_bytes)
-        problems = [*_problems(body), *await self._run_problems(tenant, body)]
-        if problems:
-            raise RefusedError(422, "the schedule is not valid", problems)
-        schedule = _schedule(body)
-        is_known = await self.schedules.exists(tenant, schedule.id)
-        try:
-            await self.schedules.put(tenant, schedule)
-        except InvalidScheduleError as error:
-            raise unprocessable(pointer(error.field), str(error)) from None
-        location = f"/api/v1/schedules/{schedule.id}"
-        shown = await self._shown(tenant, schedule)
-        return json_response(shown, 200 if is_known else 201, {"location": location})
+        shown, is_new = await self._store(tenant, body)
+        location = f"/api/v1/schedules/{shown.id}"
+        return json_response(shown, 201 if is_new else 200, {"location": location})
 
     @operation(
         "GET",
@@ -152,11 +144,31 @@ class ScheduleRoutes:
         answers={204: Answer(None, "The schedule is deleted.")},
         problems=(404,),
     )
+    @within_limit
     async def delete(self, request: Request) -> Response:
         """Delete a schedule; its runs continue."""
         tenant, schedule_id = tenant_of(request, self.settings), _schedule_id(request)
         await self.schedules.delete(tenant, schedule_id)
         return Response(status_code=204)
+
+    @within_limit
+    async def _store(self, tenant: str, body: dict[str, Any]) -> tuple[ScheduleDocument, bool]:
+        """Store a schedule; return it, and whether its id is new.
+
+        Raises:
+            RefusedError: a field is invalid.
+            UnavailableError: NATS did not answer; the schedule may or may not be stored.
+        """
+        problems = [*_problems(body), *await self._run_problems(tenant, body)]
+        if problems:
+            raise RefusedError(422, "the schedule is not valid", problems)
+        schedule = _schedule(body)
+        is_known = await self.schedules.exists(tenant, schedule.id)
+        try:
+            await self.schedules.put(tenant, schedule)
+        except InvalidScheduleError as error:
+            raise unprocessable(pointer(error.field), str(error)) from None
+        return await self._shown(tenant, schedule), not is_known
 
     async def _shown(self, tenant: str, schedule: Schedule) -> ScheduleDocument:
         marks: list[str] = []
