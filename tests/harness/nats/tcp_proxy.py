@@ -10,6 +10,9 @@ from urllib.parse import urlsplit
 class Proxy:
     """Forwards bytes, except those that a test makes it drop or hold.
 
+    Args:
+        server_url: the server; of several, the first.
+
     Attributes:
         url: the URL that clients connect to.
         loses: returns whether to drop a piece of data from the server.
@@ -17,7 +20,7 @@ class Proxy:
     """
 
     def __init__(self, server_url: str) -> None:
-        self._server = urlsplit(server_url)
+        self._server = urlsplit(server_url.split(",", maxsplit=1)[0])
         self.url = ""
         self.loses: Callable[[bytes], bool] = lambda _piece: False
         self.lost = asyncio.Event()

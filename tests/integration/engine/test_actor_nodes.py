@@ -546,8 +546,9 @@ async def test_the_log_of_a_map_of_actors_is_not_read_again_for_each_item(
         seen = read[site.subjects.log(TENANT, execution)]
     commits = await site.commits(execution)
     assert fold([event for commit in commits for event in commit.events()]).status == "completed"
-    # Each commit once by the driver and once by the actors' worker, and room for reading it anew.
-    assert seen < 6 * len(commits)
+    # Each commit once by the driver and once by the actors' worker, and room for reading it anew,
+    # and for reading it again because a replica lagged. With each item it would be a hundred times.
+    assert seen < 12 * len(commits)
 
 
 async def has_ended(site: Installation, execution: str) -> None:

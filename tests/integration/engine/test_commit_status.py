@@ -33,8 +33,8 @@ async def start(site: Installation, workflow: str) -> str:
 
 async def messages(site: Installation, execution: str) -> list[StoredMessage]:
     """Return all commits of an execution with their headers."""
-    subject = site.subjects.log(TENANT, execution)
-    return [message async for message in site.jetstream.read(EVENTS, subject, 1)]
+    stream, subject = site.subjects.stream(EVENTS), site.subjects.log(TENANT, execution)
+    return [message async for message in site.jetstream.read(stream, subject, 1)]
 
 
 def check(stored: list[StoredMessage], workflow: str) -> ExecutionState:

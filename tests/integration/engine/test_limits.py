@@ -6,10 +6,11 @@ from typing import Any
 
 from harness.generators.workflows import definition
 from harness.models.log_conditions import begun, types_of
+from harness.processes import polling
 from harness.processes.installation import TENANT, Installation
 from tailrace_shared.execution.events import TERMINAL, Event, ExecutionStarted
 from tailrace_shared.execution.state import fold
-from tailrace_shared.nats.topology import CONCURRENCY, EVENTS
+from tailrace_shared.nats.topology import CONCURRENCY, EVENTS, LINES
 
 NODES = {"nodes": "feature_functions"}
 
@@ -62,11 +63,17 @@ async def test_runs_beyond_the_limit_stand_in_line_and_start_in_their_order(
 
 async def in_line(site: Installation, count: int) -> None:
     """Wait until so many executions stand in lines."""
-    async with asyncio.timeout(60):
-        while True:
-            info = await site.jetstream.api("STREAM.INFO.LINES")
-            if info["state"]["messages"] == count:
-                return
+
+    async def has_count() -> bool:
+        return await stored_in(site, site.subjects.stream(LINES)) == count
+
+    await polling.until(has_count)
+
+
+async def stored_in(site: Installation, stream: str) -> int:
+    """Return the number of messages in a stream."""
+    info = await site.jetstream.api(f"STREAM.INFO.{stream}")
+    return int(info["state"]["messages"])
 
 
 async def test_a_new_run_beyond_the_limit_may_be_cancelled(site: Installation, tmp_path: Path):
@@ -91,11 +98,11 @@ async def test_a_new_run_beyond_the_limit_may_be_cancelled(site: Installation, t
 
 async def idle_gate(site: Installation) -> None:
     """Wait until no execution holds a place."""
-    async with asyncio.timeout(60):
-        while (await site.jetstream.api(f"STREAM.INFO.KV_{site.subjects.stream(CONCURRENCY)}"))[
-            "state"
-        ]["messages"]:
-            pass
+
+    async def is_idle() -> bool:
+        return not await stored_in(site, f"KV_{site.subjects.stream(CONCURRENCY)}")
+
+    await polling.until(is_idle)
 
 
 async def test_a_new_run_may_cancel_the_one_that_has_run_longest(

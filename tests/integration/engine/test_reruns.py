@@ -13,6 +13,7 @@ from tailrace_shared.commands.run_input import InvalidInputError
 from tailrace_shared.errors import IllegalCommandError
 from tailrace_shared.execution.events import StepCompleted, StepStarted
 from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.nats.topology import OUTPUTS
 
 NODES = {"nodes": "feature_functions"}
 MIB = 1024 * 1024
@@ -148,7 +149,7 @@ async def test_a_rerun_whose_kept_outputs_have_expired_ends_with_the_reason(site
     first = await site.run(
         {"a": {"type": "test.large", "with": {"size": MIB}}, "b": {"needs": ["a"]}}
     )
-    await site.jetstream.api("STREAM.PURGE.OUTPUTS", {})
+    await site.jetstream.api(f"STREAM.PURGE.{site.subjects.stream(OUTPUTS)}", {})
     again = await rerun(site, first.execution_id, "b")
     assert again.status == "failed"
     assert "has expired" in (again.error or "")
