@@ -134,7 +134,7 @@ class DeadLetters:
         return [_dead_letter(message) for message in page], pending > 0
 
     async def get(self, sequence: int) -> DeadLetter | None:
-        message = await self._jetstream.get(self._stream, {"seq": sequence})
+        message = await self._jetstream.get_newest(self._stream, {"seq": sequence})
         return None if message is None else _dead_letter(message)
 
     async def replay(self, letter: DeadLetter) -> None:

@@ -29,6 +29,7 @@ from tailrace_shared.execution.state import ExecutionState, fold
 from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.nats.fenced_append import VERSION, WRITER, append
 from tailrace_shared.nats.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE, JetStream, StoredMessage
+from tailrace_shared.nats.leadership import has_quorum, is_sole
 from tailrace_shared.nats.provision import epoch_of, version_of
 from tailrace_shared.nats.topology import EVENTS
 from tailrace_shared.stores.workflow_store import StoredWorkflow
@@ -38,9 +39,6 @@ _COMMAND_RETRY_S: Final = 3.0
 _PAGE_COMMITS: Final = 64
 _PAGE_BYTES: Final = 256 * 1024
 _SUBJECTS_PER_READ: Final = 100
-# A follower that has heard from a leader starts no election for at least four seconds. So a leader
-# that heard from a majority more recently is the only one.
-_QUORUM_AGE_NS: Final = 3_000_000_000
 
 Decide = Callable[[ExecutionState], CommandRequested | Sequence[CommandRequested] | None]
 
@@ -138,16 +136,14 @@ class ExecutionLog:
         body = {"subjects_filter": subject, "offset": 0} if subject else None
         info = await self._jetstream.api(f"STREAM.INFO.{self._stream}", body)
         state = info["state"]
-        cluster = info.get("cluster") or {}
-        replicas: list[dict[str, Any]] = cluster.get("replicas") or []
         self._note(state["last_seq"])
         return LogEdge(
             epoch_of(info),
             state["first_seq"],
             state["last_seq"],
             bool(info["config"].get("max_age")),
-            not replicas,
-            _has_quorum(cluster, replicas),
+            is_sole(info),
+            has_quorum(info),
             subject is None or bool(state.get("subjects")),
         )
 
@@ -479,17 +475,6 @@ class ExecutionLog:
             is_newer(headers),
             int(previous) if previous.isdecimal() else None,
         )
-
-
-def _has_quorum(cluster: Mapping[str, Any], replicas: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether a leader answered that lately heard from a majority of the replicas."""
-    if not replicas:
-        return True
-    heard = sum(
-        not each.get("offline") and each.get("active", 0) < _QUORUM_AGE_NS for each in replicas
-    )
-    # The leader itself is not among them.
-    return bool(cluster.get("leader")) and 2 * (heard + 1) > len(replicas) + 1
 
 
 def is_newer(headers: Mapping[str, str]) -> bool:

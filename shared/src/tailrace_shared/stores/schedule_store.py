@@ -91,7 +91,7 @@ class ScheduleStore:
             ScheduleNotFoundError: the tenant has no such schedule.
         """
         subject = self._subjects.run_schedule(tenant, schedule_id)
-        message = await self._jetstream.get(self._stream, {"last_by_subj": subject})
+        message = await self._jetstream.get_newest(self._stream, {"last_by_subj": subject})
         if message is None:
             raise _not_found(schedule_id)
         return _schedule(message)

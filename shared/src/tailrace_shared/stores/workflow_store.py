@@ -70,8 +70,11 @@ class WorkflowStore:
         key = _key(tenant, workflow)
         if version is not None and (cached := self._versions.get((key, version))):
             return cached
+        # The newest version is the leader's: a replica that lags has an older one, or none.
         entry = await (
-            self._bucket.get(key) if version is None else self._bucket.get_revision(key, version)
+            self._bucket.get_newest(key)
+            if version is None
+            else self._bucket.get_revision(key, version)
         )
         if entry is None:
             suffix = "" if version is None else f" in version {version}"

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple
 import nats.errors
 from nats.aio.msg import Msg
 
+from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.nats.jetstream import StoredMessage
 from tailrace_shared.nats.topology import StreamSpec
 from tailrace_worker.broker.link.connection import BrokerConnection
@@ -22,6 +23,7 @@ from tailrace_worker.broker.link.connector import Connector
 _EXPIRES_AT: Final = "Expires-At"
 _FENCE: Final = "Nats-Expected-Last-Subject-Sequence"
 _FENCED_SUBJECT: Final = "Nats-Expected-Last-Subject-Sequence-Subject"
+_READ_AGAIN_S: Final = 1.0
 _TOKEN: Final = re.compile(r"[A-Za-z0-9_=-]{1,64}")
 
 
@@ -41,13 +43,14 @@ class BrokerBucket:
         self._root = spec.subjects[0].removesuffix(".>")
 
     async def get(self, key: str) -> bytes | None:
+        """Return a value, or None, as the bucket's leader has it."""
         value, _ = await self.get_fenced(key)
         return value
 
     async def get_fenced(self, key: str) -> tuple[bytes | None, Fence]:
         """Return a value, and the fence for changing it."""
         subject = f"{self._root}.{key}"
-        message = await self._jetstream.get(self._spec.name, {"last_by_subj": subject})
+        message = await self._jetstream.get_newest(self._spec.name, {"last_by_subj": subject})
         if message is None:
             return None, Fence(subject, 0)
         return _value(message), Fence(subject, message.sequence)
@@ -55,12 +58,20 @@ class BrokerBucket:
     async def get_group(self, group: str) -> tuple[dict[str, bytes], Fence]:
         """Return all values one token below ``group``, by key, and a fence for the group."""
         subject = f"{self._root}.{group}.*"
-        values, last = {}, 0
-        # The read is not atomic, but any change meanwhile makes the fence fail.
-        async for message in self._jetstream.read(self._spec.name, subject, 1):
-            last = message.sequence
-            if (value := _value(message)) is not None:
-                values[message.subject.removeprefix(f"{self._root}.")] = value
+
+        async def read() -> tuple[dict[str, bytes], int, int]:
+            newest = await self._jetstream.get_newest(self._spec.name, {"last_by_subj": subject})
+            values, last = {}, 0
+            # The read is not atomic, but any change meanwhile makes the fence fail.
+            async for message in self._jetstream.read(self._spec.name, subject, 1):
+                last = message.sequence
+                if (value := _value(message)) is not None:
+                    values[message.subject.removeprefix(f"{self._root}.")] = value
+            return values, last, 0 if newest is None else newest.sequence
+
+        values, last, _ = await until_caught_up(
+            read, lambda found: found[1] >= found[2], f"bucket {self._spec.name}"
+        )
         return values, Fence(subject, last)
 
     async def put(self, key: str, data: bytes, ttl: int, fence: Fence | None = None) -> None:
@@ -88,10 +99,13 @@ class BrokerBucket:
             # The server must know the subscription before the read, or both would miss a value
             # that is written in between.
             await client.flush()
-            if (value := await self.get(key)) is not None:
-                return value
             async with asyncio.timeout(seconds):
-                return await arrived
+                while not arrived.done():
+                    if (value := await self.get(key)) is not None:
+                        return value
+                    # A value that was sent before the subscription may be stored after the read.
+                    await asyncio.wait([arrived], timeout=_READ_AGAIN_S)
+                return arrived.result()
         except TimeoutError:
             return None
         finally:
