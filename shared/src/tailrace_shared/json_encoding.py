@@ -4,6 +4,7 @@ msgspec writes NaN and infinity as ``null``, and integers of any size, which mos
 cannot hold. What it can encode includes dataclasses, Structs and sets.
 """
 
+import dataclasses
 import math
 import re
 from typing import Any, Final
@@ -14,6 +15,10 @@ from tailrace_shared.json_pointer import join_pointer
 
 MIN_INTEGER: Final = -(2**63)
 MAX_INTEGER: Final = 2**64 - 1
+MAX_DEPTH: Final = 100
+"""Levels of nesting: every service must be able to decode a value within its own call stack."""
+
+_TOO_DEEP: Final = f"nested more than {MAX_DEPTH} levels deep"
 # All integers of at most 18 digits fit in 64 bits.
 _LONG_NUMBER: Final = re.compile(rb"\d{19}")
 
@@ -25,7 +30,7 @@ class NotJsonError(ValueError):
 
 
 def encode_json(value: Any) -> bytes:
-    """Encode a value whose integers must fit in 64 bits, as in requests to the API.
+    """Encode a value as requests to the API may have it: integers of 64 bits, 100 levels.
 
     Raises:
         NotJsonError: the value, or a part of it, is not JSON.
@@ -33,6 +38,9 @@ def encode_json(value: Any) -> bytes:
     encoded = encode_finite(value)
     if _LONG_NUMBER.search(encoded) is not None:
         _raise_for(value, integers=True)
+    # Few values have enough brackets to be too deep.
+    if encoded.count(b"[") + encoded.count(b"{") > MAX_DEPTH:
+        _check_depth(encoded)
     return encoded
 
 
@@ -58,9 +66,41 @@ def encode_finite(value: Any) -> bytes:
             _raise_for(value, integers=False)
     except NotJsonError:
         raise
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
-        raise NotJsonError(str(error) or type(error).__name__) from None
+    # The attributes and hooks of a user's class may raise anything.
+    except Exception as error:  # noqa: BLE001
+        raise NotJsonError(f"{_reason(error)}{_at(_place(value))}") from None
     return encoded
+
+
+def _check_depth(encoded: bytes) -> None:
+    try:
+        level = [msgspec.json.decode(encoded)]
+    except RecursionError:
+        raise NotJsonError(_TOO_DEEP) from None
+    value = level[0]
+    for _ in range(MAX_DEPTH):
+        level = [
+            child
+            for parent in level
+            if isinstance(parent, dict | list)
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+        ]
+        if not level:
+            return
+    deep = next((part for part in level if isinstance(part, dict | list)), None)
+    if deep is not None:
+        raise NotJsonError(f"{_TOO_DEEP}{_at(_path_to(deep, value))}")
+
+
+def _path_to(wanted: Any, value: Any) -> str:
+    pending: list[tuple[str, Any]] = [("", value)]
+    while pending:
+        pointer, part = pending.pop()
+        if part is wanted:
+            return pointer
+        if isinstance(part, dict | list):
+            pending += [(join_pointer(pointer, key), each) for key, each in _members(part)]
+    return ""
 
 
 def _raise_for(value: Any, *, integers: bool) -> None:
@@ -72,14 +112,56 @@ def _raise_for(value: Any, *, integers: bool) -> None:
         match part:
             case bool() | str():
                 pass
-            case dict():
-                pending += [(join_pointer(pointer, key), each) for key, each in part.items()]
-            case list() | tuple():
-                pending += [(join_pointer(pointer, at), each) for at, each in enumerate(part)]
+            case dict() | list() | tuple():
+                pending += [(join_pointer(pointer, key), each) for key, each in _members(part)]
             case float() if not math.isfinite(part):
                 raise NotJsonError(f"{part}{_at(pointer)} is not a JSON number")
             case int() if integers and not MIN_INTEGER <= part <= MAX_INTEGER:
                 raise NotJsonError(f"the integer{_at(pointer)} does not fit in 64 bits")
+
+
+def _members(part: Any) -> list[tuple[Any, Any]]:
+    if isinstance(part, dict):
+        return list(part.items())
+    if isinstance(part, (list, tuple, set, frozenset)):
+        return list(enumerate(part))
+    if isinstance(part, msgspec.Struct):
+        return [(name, getattr(part, name, None)) for name in part.__struct_fields__]
+    if dataclasses.is_dataclass(part):
+        names = [field.name for field in dataclasses.fields(part)]
+        return [(name, getattr(part, name, None)) for name in names]
+    return []
+
+
+def _place(value: Any) -> str:
+    """Return the JSON Pointer to the innermost part of a value that cannot be encoded."""
+    pointer = ""
+    try:
+        for _ in range(MAX_DEPTH):
+            key, value = next(each for each in _members(value) if not _is_json(dict([each])))
+            if not _is_json({key: None}):
+                break
+            pointer = join_pointer(pointer, key)
+    # No part is to blame alone, or a user's class has raised something.
+    except Exception:  # noqa: BLE001
+        return pointer
+    return pointer
+
+
+def _is_json(part: Any) -> bool:
+    try:
+        _encode(part)
+    except Exception:  # noqa: BLE001 - the caller reports the place
+        return False
+    return True
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "nested too deeply to encode"
+    if isinstance(error, UnicodeEncodeError):
+        return "half of a surrogate pair"
+    return str(error) or type(error).__name__
 
 
 def _decode_raw(value: Any) -> Any:

@@ -212,7 +212,7 @@ def test_credentials_in_a_url_are_not_printed(url: str) -> None:
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_a_number_that_json_lacks_is_refused_with_its_place(client: Client, number: float) -> None:
     """It would arrive as null."""
-    with pytest.raises(ValueError, match=r"^/input/rows/1/amount: NaN and infinity are not JSON"):
+    with pytest.raises(ValueError, match=r"is not JSON at /input/rows/1/amount$"):
         client.run("flow", {"rows": [{"amount": 1.5}, {"amount": number}]})
 
 

@@ -1,14 +1,14 @@
 """The Python client, with one method per operation of the API."""
 
-import math
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 from urllib.parse import quote
 
 import msgspec
 
 from tailrace.stream import ExecutionStream
+from tailrace.strict_json import NotJsonError, check_json
 from tailrace.transport import Transport
 
 DEFAULT_URL = "http://127.0.0.1:8080"
@@ -18,10 +18,10 @@ _DEAD_LETTERS = "/api/v1/dead-letters"
 class Client:
     """A client of one API, with one token, for one organisation.
 
-    Every method raises ``RefusedError`` if the API responds with a problem and
-    ``UnreachableError`` if it does not respond, and ``ValueError`` for NaN and infinity, which JSON
-    does not have. Documents are plain dictionaries in the API's
-    JSON format. ``timeout`` is the longest wait for a response, in seconds.
+    Every method raises ``RefusedError`` if the API responds with a problem,
+    ``UnreachableError`` if it does not respond, and ``ValueError``, with the place, for what JSON
+    does not have, such as NaN. Documents are plain dictionaries in the API's JSON format.
+    ``timeout`` is the longest wait for a response, in seconds.
 
         with Client() as client:
             run = client.run("purchase-order", {"po_number": "PO-1", "csv": text})
@@ -273,18 +273,11 @@ def _key(idempotency_key: str | None) -> dict[str, str]:
 
 
 def _encode(document: Any) -> bytes:
-    # Encoded as null, these numbers would change silently.
-    if place := next(_places_of_no_numbers(msgspec.to_builtins(document), ""), None):
-        raise ValueError(f"{place}: NaN and infinity are not JSON")
-    return msgspec.json.encode(document)
-
-
-def _places_of_no_numbers(value: Any, place: str) -> Iterator[str]:
-    if isinstance(value, float) and not math.isfinite(value):
-        yield place
-    elif isinstance(value, dict):
-        for key, each in value.items():
-            yield from _places_of_no_numbers(each, f"{place}/{key}")
-    elif isinstance(value, list):
-        for index, each in enumerate(value):
-            yield from _places_of_no_numbers(each, f"{place}/{index}")
+    try:
+        # Encoded as null, NaN would change silently.
+        check_json(msgspec.to_builtins(document, str_keys=True))
+        return msgspec.json.encode(document)
+    except NotJsonError as error:
+        raise ValueError(str(error)) from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None

@@ -178,7 +178,7 @@ def _integer(text: str) -> int:
 
 def _decimal(text: str) -> float:
     number = float(text.replace(".inf", "inf").replace(".nan", "nan"))
-    if not math.isfinite(number):
+    if not math.isfinite(number) or (not number and re.search("[1-9]", text.partition("e")[0])):
         raise ValueError(f"{text[:40]} is not a number of JSON")
     return number
 

@@ -7,20 +7,24 @@ parsers drop the first of two keys, and replace the rest by null or by other cha
 import json
 import math
 import re
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
 
 MAX_DEPTH: Final = 200
 """Levels of nesting; the API accepts half of them."""
 MAX_DIGITS: Final = 4000
 
+_MAX_POINTER: Final = 500
+
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_ZERO = re.compile(r"-?[0.]+(?:[eE].*)?")
 
 
 class NotJsonError(Exception):
     """The text is not strict JSON.
 
     Attributes:
-        place: ``:line:column``; empty if it is unknown.
+        place: ``:line:column``; empty if the message has the place as a JSON Pointer.
     """
 
     def __init__(self, reason: str, place: str = "") -> None:
@@ -28,68 +32,100 @@ class NotJsonError(Exception):
         self.place = place
 
 
+class _Refused(NamedTuple):
+    """Stands for a value that is refused, until its place is known."""
+
+    reason: str
+
+
 def parse_json(text: str) -> Any:
     """Parse one JSON value.
 
     Raises:
-        NotJsonError: with the reason, and the place if it is known.
+        NotJsonError: with the reason and the place.
     """
     try:
         value = json.loads(
             text.removeprefix("\ufeff"),
             object_pairs_hook=_unique,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
+            parse_constant=lambda name: _Refused(f"{name} is not JSON"),
+            parse_float=_decimal,
             parse_int=_integer,
         )
     except json.JSONDecodeError as error:
         raise NotJsonError(error.msg, f":{error.lineno}:{error.colno}") from None
     except RecursionError:
         raise NotJsonError(f"nested more than {MAX_DEPTH} levels deep") from None
-    _check(value)
+    check_json(value)
     return value
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def check_json(value: Any) -> None:
+    """Refuse parts of a value that JSON cannot hold, and deep nesting.
+
+    Raises:
+        NotJsonError: with the reason and the JSON Pointer to the place.
+    """
+    level: list[tuple[str, Any]] = [("", value)]
+    for _ in range(MAX_DEPTH + 1):
+        inner: list[tuple[str, Any]] = []
+        for pointer, part in level:
+            if reason := _reason(part):
+                raise NotJsonError(f"{reason}{_at(pointer)}")
+            inner += [(f"{pointer}/{_token(key)}", each) for key, each in _members(part)]
+        if not inner:
+            return
+        level = inner
+    raise NotJsonError(f"nested more than {MAX_DEPTH} levels deep{_at(level[0][0])}")
+
+
+def _reason(part: Any) -> str:
+    match part:
+        case _Refused():
+            return part.reason
+        case str() if _SURROGATE.search(part):
+            return "half of a surrogate pair"
+        case float() if not math.isfinite(part):
+            return f"{part} is not JSON"
+        case dict() if any(isinstance(key, str) and _SURROGATE.search(key) for key in part):
+            return "half of a surrogate pair in a key"
+    return ""
+
+
+def _members(part: Any) -> Iterable[tuple[Any, Any]]:
+    if isinstance(part, dict):
+        return part.items()
+    # A named tuple is a tuple, too.
+    return enumerate(part) if isinstance(part, (list, tuple)) else ()
+
+
+def _token(key: Any) -> str:
+    return str(key).replace("~", "~0").replace("/", "~1")
+
+
+def _at(pointer: str) -> str:
+    return f" at {pointer[:_MAX_POINTER]}" if pointer else ""
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> Any:
     mapping: dict[str, Any] = {}
     for key, value in pairs:
         if key in mapping:
-            raise NotJsonError(f"duplicate key {key!r} in one object")
+            return _Refused(f"duplicate key {key[:80]!r} in the object")
         mapping[key] = value
     return mapping
 
 
-def _refuse_constant(name: str) -> Any:
-    raise NotJsonError(f"{name} is not JSON")
-
-
-def _finite(text: str) -> float:
+def _decimal(text: str) -> Any:
     number = float(text)
     if math.isinf(number):
-        raise NotJsonError(f"the number {text[:40]} is too large")
+        return _Refused(f"the number {text[:40]} is too large")
+    if not number and not _ZERO.fullmatch(text):
+        return _Refused(f"the number {text[:40]} is too small")
     return number
 
 
-def _integer(text: str) -> int:
+def _integer(text: str) -> Any:
     if len(text) > MAX_DIGITS:
-        raise NotJsonError(f"a number of {len(text)} digits; the limit is {MAX_DIGITS}")
+        return _Refused(f"a number of {len(text)} digits; the limit is {MAX_DIGITS}")
     return int(text)
-
-
-def _check(value: Any) -> None:
-    """Refuse deep nesting and halves of surrogate pairs."""
-    level, depth = [value], 0
-    while level:
-        depth += 1
-        if depth > MAX_DEPTH:
-            raise NotJsonError(f"nested more than {MAX_DEPTH} levels deep")
-        inner: list[Any] = []
-        for each in level:
-            if isinstance(each, dict):
-                inner += each.keys()
-                inner += each.values()
-            elif isinstance(each, list):
-                inner += each
-            elif isinstance(each, str) and _SURROGATE.search(each):
-                raise NotJsonError(f"half of a surrogate pair in {each[:40]!r}")
-        level = inner

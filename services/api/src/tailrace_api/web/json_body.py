@@ -10,7 +10,8 @@ import itertools
 import json
 import math
 import re
-from typing import Any, Final, Never, TypeAlias
+from collections.abc import Iterable
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -28,6 +29,10 @@ _MAX_ERRORS: Final = 20
 _JSON_TYPE = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_HALF = re.compile("[\ud800-\udfff]")
+_ZERO = re.compile(r"-?[0.]+(?:[eE].*)?")
+_BRACKET = re.compile(r'"(?:[^"\\]|\\.)*+"|[][{}]', re.DOTALL)
+_TOO_DEEP: Final = f"the JSON is nested deeper than {MAX_DEPTH} levels"
 _CLOSE: Final = {"connection": "close"}
 
 # The parent's place, and the key or index in the parent; None is the whole body.
@@ -139,93 +144,140 @@ def decode(body: bytes) -> Document:
         RefusedError: It is not JSON, or JSON that parsers understand differently.
     """
     try:
-        return _decode(body.decode(), len(body))
+        text = body.decode()
     except UnicodeDecodeError as error:
         raise RefusedError(400, f"the body is not UTF-8: byte {error.start}") from None
+    decoder = _Decoder()
+    try:
+        value = decoder.decode(text)
     except json.JSONDecodeError as error:
         raise RefusedError(
             400, f"malformed JSON: {error.msg} at line {error.lineno}, column {error.colno}"
         ) from None
     except RecursionError:
-        raise _too_deep() from None
+        raise _refused(f"{_TOO_DEEP} at {_line_below(text, MAX_DEPTH)}") from None
+    repeated = decoder.repeated
+    return Document(value, len(body), _places(value, repeated) if repeated else [])
 
 
-def _decode(text: str, size: int) -> Document:
-    repeated: list[tuple[dict[str, Any], str]] = []
-    longest = 0
+class _NotJson(msgspec.Struct):
+    """Stands for a value that is refused, until its place is known."""
 
-    def collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        nonlocal longest
+    reason: str
+
+
+class _Decoder:
+    """Decodes one text; what is refused is remembered until its place is known."""
+
+    def __init__(self) -> None:
+        self.repeated: list[tuple[dict[str, Any], str]] = []
+        self.refuses = False
+        self._longest = 0
+
+    def decode(self, text: str) -> Any:
+        value = json.loads(
+            text,
+            object_pairs_hook=self._collect,
+            parse_int=self._integer,
+            parse_float=self._decimal,
+            parse_constant=lambda name: self._refuse(f"malformed JSON: {name} is not JSON"),
+        )
+        levels = text.count("[") + text.count("{")
+        if self.refuses or levels > MAX_DEPTH or levels * self._longest > MAX_PATH_CHARS:
+            _check_places(value)
+        if _SURROGATE.search(text):
+            _check_text(value)
+        return value
+
+    def _collect(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         collected = dict(pairs)
-        longest = max(longest, *map(len, collected), 0)
+        self._longest = max(self._longest, *map(len, collected), 0)
         if len(collected) < len(pairs):
             seen: set[str] = set()
             for key, _ in pairs:
                 if key in seen:
-                    repeated.append((collected, key))
+                    self.repeated.append((collected, key))
                 seen.add(key)
         return collected
 
-    value = json.loads(
-        text,
-        object_pairs_hook=collect,
-        parse_int=_integer,
-        parse_float=_number,
-        parse_constant=_refuse_constant,
-    )
-    levels = text.count("[") + text.count("{")
-    if levels > MAX_DEPTH or levels * longest > MAX_PATH_CHARS:
-        _check_depth(value)
-    if _SURROGATE.search(text):
-        _check_text(value)
-    return Document(value, size, _places(value, repeated) if repeated else [])
+    def _integer(self, digits: str) -> int | _NotJson:
+        # The encoder of the log and most clients are limited to 64 bits.
+        if len(digits) > 20 or not -(2**63) <= (value := int(digits)) < 2**64:
+            return self._refuse(f"the number {digits[:40]} does not fit in 64 bits")
+        return value
+
+    def _decimal(self, digits: str) -> float | _NotJson:
+        value = float(digits)
+        if not math.isfinite(value):
+            return self._refuse(f"the number {digits[:40]} is too large")
+        if not value and not _ZERO.fullmatch(digits):
+            return self._refuse(f"the number {digits[:40]} is too small")
+        return value
+
+    def _refuse(self, reason: str) -> _NotJson:
+        self.refuses = True
+        return _NotJson(reason)
 
 
-def _too_deep() -> RefusedError:
-    return RefusedError(400, f"the JSON is nested deeper than {MAX_DEPTH} levels")
-
-
-def _integer(text: str) -> int:
-    # The encoder of the log and most clients are limited to 64 bits.
-    if len(text) > 20 or not -(2**63) <= (value := int(text)) < 2**64:
-        raise RefusedError(400, f"the number {text[:40]} does not fit in 64 bits")
-    return value
-
-
-def _number(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise RefusedError(400, f"the number {text[:40]} is too large")
-    return value
-
-
-def _refuse_constant(name: str) -> Never:
-    raise RefusedError(400, f"malformed JSON: {name} is not JSON")
+def _check_places(value: Any) -> None:
+    """Refuse what was found not to be JSON, deep nesting, and long paths."""
+    stack: list[tuple[Any, int, int, _Place]] = [(value, 1, 0, None)]
+    while stack:
+        item, depth, length, at = stack.pop()
+        if isinstance(item, _NotJson):
+            raise _refused(item.reason, _pointer(at))
+        if depth > MAX_DEPTH:
+            raise _refused(_TOO_DEEP, _pointer(at))
+        if isinstance(item, dict) and item and length + max(map(len, item)) > MAX_PATH_CHARS:
+            raise _refused(
+                f"the keys on the path to a value have more than {MAX_PATH_CHARS} characters",
+                _pointer(at),
+            )
+        for key in _reversed_keys(item):
+            child = item[key]
+            if isinstance(child, dict | list | _NotJson):
+                below = length + len(key) if isinstance(key, str) else length
+                stack.append((child, depth + 1, below, (at, key)))
 
 
 def _check_text(value: Any) -> None:
-    try:
-        msgspec.json.encode(value)
-    except UnicodeEncodeError:
-        raise RefusedError(400, "malformed JSON: lone surrogate in a string") from None
-
-
-def _check_depth(value: Any) -> None:
-    stack = [(value, 1, 0)]
+    """Refuse halves of surrogate pairs."""
+    stack: list[tuple[Any, _Place]] = [(value, None)]
     while stack:
-        item, depth, length = stack.pop()
-        if not isinstance(item, dict | list):
-            continue
-        if depth > MAX_DEPTH:
-            raise _too_deep()
-        if isinstance(item, list):
-            stack.extend((child, depth + 1, length) for child in item)
-            continue
-        if item and length + max(map(len, item)) > MAX_PATH_CHARS:
-            raise RefusedError(
-                400, f"the keys on the path to a value have more than {MAX_PATH_CHARS} characters"
+        item, at = stack.pop()
+        if any(map(_HALF.search, [item] if isinstance(item, str) else _texts(item))):
+            raise _refused("malformed JSON: lone surrogate in a string", _pointer(at))
+        if not isinstance(item, str):
+            stack.extend(
+                (item[key], (at, key))
+                for key in _reversed_keys(item)
+                if isinstance(item[key], dict | list | str)
             )
-        stack.extend((child, depth + 1, length + len(key)) for key, child in item.items())
+
+
+def _reversed_keys(item: Any) -> Iterable[Any]:
+    if isinstance(item, dict):
+        return reversed(item)
+    return reversed(range(len(item))) if isinstance(item, list) else ()
+
+
+def _texts(item: Any) -> Iterable[str]:
+    return item if isinstance(item, dict) else ()
+
+
+def _refused(reason: str, place: str = "") -> RefusedError:
+    return RefusedError(400, reason, [Problem(place, reason)])
+
+
+def _line_below(text: str, levels: int) -> str:
+    """Return the place of the first bracket below a number of levels."""
+    depth = 0
+    for token in _BRACKET.finditer(text):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(token[0], 0)
+        if depth > levels:
+            line = text.count("\n", 0, token.start()) + 1
+            return f"line {line}, column {token.start() - text.rfind(chr(10), 0, token.start())}"
+    return "its end"
 
 
 def _places(value: Any, repeated: list[tuple[dict[str, Any], str]]) -> list[Problem]:
@@ -254,4 +306,5 @@ def _pointer(place: _Place) -> str:
     while place is not None:
         place, key = place
         path.append(key)
-    return pointer(*reversed(path))
+    # A key may have half of a surrogate pair, which a response cannot.
+    return pointer(*reversed(path)).encode(errors="backslashreplace").decode()

@@ -24,8 +24,6 @@ from tailrace_worker.secrets.redactor import Redactor
 from tailrace_worker.secrets.secret_store import SecretError, Secrets, SecretStore
 
 _ANY_TIME: Final = 2_000_000_000.0
-MAX_DEPTH: Final = 100
-"""Nesting of an output: every service must be able to decode it within its own call stack."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,24 +257,7 @@ def _checked_output(value: Any, max_bytes: int) -> Outcome:
         )
     # Expressions must see now what they would see after a recovery from the log.
     output = msgspec.json.decode(encoded)
-    # Count brackets first: few values have enough of them to be too deep.
-    if encoded.count(b"[") + encoded.count(b"{") > MAX_DEPTH and _is_deep(output):
-        return Erred(f"the output is nested more than {MAX_DEPTH} deep", retryable=False)
     return Succeeded(output, encoded if len(encoded) > MAX_VALUE_BYTES else None)
-
-
-def _is_deep(value: Any) -> bool:
-    level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        level = [
-            child
-            for parent in level
-            if isinstance(parent, dict | list)
-            for child in (parent.values() if isinstance(parent, dict) else parent)
-        ]
-        if not level:
-            return False
-    return True
 
 
 def _checked_wait(wait: Wait) -> Outcome:
