@@ -54,12 +54,14 @@ class Entry(NamedTuple):
         prefix: where the value is in the document of the error's JSON Pointers.
         levels: how deep values may be nested.
         wide_integers: whether integers beyond 64 bits are accepted.
+        path_characters: how long the keys on the path to a value may be together.
     """
 
     offer: Callable[[Any], Any]
     prefix: str = ""
     levels: int = 100
     wide_integers: bool = False
+    path_characters: int | None = None
 
 
 class Refused(Exception):  # noqa: N818 - an answer
@@ -216,7 +218,7 @@ def body() -> Entry:
             raise Refused(" ".join(f"at {each.pointer}" for each in document.duplicates))
         return document.value["input"]
 
-    return Entry(offer, prefix="/input", levels=99)
+    return Entry(offer, prefix="/input", levels=99, path_characters=2043)
 
 
 def option(folder: Path, *, is_file: bool) -> Entry:
@@ -258,7 +260,12 @@ def flow(value: Any) -> str:
 
 def check(entry: Entry, value: Any) -> None:
     """Offer a value; fail if it is changed, refused without reason, or refused without place."""
-    wrong = wrong_places(value, levels=entry.levels, wide_integers=entry.wide_integers)
+    wrong = wrong_places(
+        value,
+        levels=entry.levels,
+        wide_integers=entry.wide_integers,
+        path_characters=entry.path_characters,
+    )
     try:
         got = entry.offer(value)
     except Refused as refusal:

@@ -110,28 +110,37 @@ def _items(items: list[Any]) -> Iterator[Any]:
         yield each
 
 
-def wrong_places(value: Any, *, levels: int = MAX_DEPTH, wide_integers: bool = False) -> list[str]:
+def wrong_places(
+    value: Any,
+    *,
+    levels: int = MAX_DEPTH,
+    wide_integers: bool = False,
+    path_characters: int | None = None,
+) -> list[str]:
     """Return JSON Pointers to all parts that Tailrace must refuse.
 
     Args:
         levels: how deep the value may be nested.
         wide_integers: whether integers beyond 64 bits are accepted.
+        path_characters: how long the keys on the path to a value may be together.
     """
     found: list[str] = []
-    pending: list[tuple[str, Any, int]] = [("", value, 0)]
+    pending: list[tuple[str, Any, int, int]] = [("", value, 0, 0)]
     while pending:
-        pointer, part, depth = pending.pop()
+        pointer, part, depth, length = pending.pop()
         if isinstance(part, dict | list) and depth >= levels:
             found.append(pointer)
             continue
         if _is_wrong(part, wide_integers=wide_integers):
             found.append(pointer)
-        if isinstance(part, dict):
-            pending += [(join_pointer(pointer, key), each, depth + 1) for key, each in part.items()]
-        elif isinstance(part, list):
-            pending += [
-                (join_pointer(pointer, at), each, depth + 1) for at, each in enumerate(part)
-            ]
+        keys = list(part) if isinstance(part, dict) else []
+        longest = length + max(map(len, keys), default=0)
+        if path_characters is not None and longest > path_characters:
+            found.append(pointer)
+        members = enumerate(part) if isinstance(part, list) else [(key, part[key]) for key in keys]
+        for key, each in members:
+            below = length + len(key) if isinstance(key, str) else length
+            pending.append((join_pointer(pointer, key), each, depth + 1, below))
     return [pointer.encode(errors="backslashreplace").decode() for pointer in found]
 
 
