@@ -80,7 +80,7 @@ class Reader:
         for event in events:
             if event.type == "stream:reset":
                 self.problems.append(f"{self.path} was reset: {event.data}")
-            if event.own_id:
+            if event.is_logged:
                 self.received.append(Received(event.id, event.type, event.data, now))
 
 

@@ -34,7 +34,7 @@ ORDER = {
 async def greeted(stage: TenantClient, stream: StreamReader) -> None:
     """Read the greeting."""
     event = await stream.next()
-    assert (event.type, event.own_id) == ("message", False)
+    assert (event.type, event.is_logged) == ("message", False)
     assert event.json() == {
         "type": "connected",
         "merchantId": stage.tenant,

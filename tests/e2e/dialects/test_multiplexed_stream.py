@@ -47,7 +47,7 @@ async def log_of(stage: TenantClient, execution: str) -> list[tuple[str, Any]]:
     async with SseClient(
         stage.ports[0], path, headers={"x-organization-id": stage.tenant}
     ) as stream:
-        return [(event.type, event.json()) for event in await stream.all() if event.own_id]
+        return [(event.type, event.json()) for event in await stream.all() if event.is_logged]
 
 
 async def test_each_topic_begins_and_goes_on_as_it_would_alone(stage: TenantClient):
@@ -71,8 +71,8 @@ async def test_each_topic_begins_and_goes_on_as_it_would_alone(stage: TenantClie
     assert {name for name, _ in began["pipeline:none"]} == {"batch_update", "error"}
     ((_, batch),) = began["pipeline:order"]
     assert batch["updates"] == [{"pipelineId": "order", "status": "paused"}]
-    assert not any(event.own_id for event in opening)
-    assert all(event.own_id for event in end)
+    assert not any(event.is_logged for event in opening)
+    assert all(event.is_logged for event in end)
     assert [name for name, _ in went_on["paused"]] == ["workflow.resumed"]
     assert [data["status"] for _, data in went_on["pipeline:order"]][-1] == "completed"
     assert "pipeline:none" not in went_on
@@ -105,7 +105,7 @@ async def test_another_replica_resumes_after_any_id(stage: TenantClient):
         path = PATH + ",".join(reversed(topics))
         async with stage.stream(path, event_id, replica=1) as stream:
             rest = await stream.take(len(everything) - number + 1)
-        assert [event.json()["event"] for event in rest if not event.own_id] == ["message"]
+        assert [event.json()["event"] for event in rest if not event.is_logged] == ["message"]
         assert logged_events(rest) == everything[number:]
 
 

@@ -15,7 +15,7 @@ ORDER = {
 async def opened(stream: StreamReader) -> dict[str, Any]:
     """Return the list with which a stream begins."""
     event = await stream.next()
-    assert (event.type, event.own_id) == ("paused.initial", False)
+    assert (event.type, event.is_logged) == ("paused.initial", False)
     found: dict[str, Any] = event.json()
     return found
 
@@ -176,7 +176,7 @@ async def test_another_replica_resumes_after_any_id(stage: TenantClient):
         async with stage.stream(PATH, event_id, replica=1) as stream:
             rest = await stream.take(len(everything) - number)
         assert logged_events(rest) == everything[number:]
-        assert all(event.own_id for event in rest)
+        assert all(event.is_logged for event in rest)
 
 
 async def test_a_timeout_cancels_what_waited(stage: TenantClient):

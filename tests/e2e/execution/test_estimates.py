@@ -105,7 +105,7 @@ async def test_events_feed_and_document_estimate_the_remaining_time(system: Tail
             await _recorded(api, name, 2)
             async with SseClient(system.port, "/api/realtime/events?merchantId=eta") as feed:
                 # The feed shows every event after the id that it sends first.
-                while not feed.parser.primings:
+                while not feed.parser.first_id:
                     assert await feed.read() is not None
                 reading = asyncio.create_task(_feed(feed))
                 third = client.run(name, {})["execution_id"]

@@ -89,7 +89,7 @@ def test_a_client_that_is_cut_while_the_run_goes_on_gets_exactly_the_log(
             replica = (replica + 1) % 3
             async with follow(system.port + replica, execution, last_id) as stream:
                 events = await stream.until_cut(source.randint(1, 6000))
-            received += [(event.id, event.type) for event in events if event.own_id]
+            received += [(event.id, event.type) for event in events if event.is_logged]
             last_id = stream.parser.last_event_id or last_id
             if stream.status == 204:
                 return received

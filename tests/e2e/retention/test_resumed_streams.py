@@ -45,7 +45,7 @@ async def until_done(stream: SseClient, execution: str) -> list[SseEvent]:
         while True:
             (event,) = await stream.take(1)
             events.append(event)
-            if execution in event.data and event.own_id and '"progress":100' in event.data:
+            if execution in event.data and event.is_logged and '"progress":100' in event.data:
                 return events
 
 
@@ -58,13 +58,13 @@ async def test_a_feed_tells_exactly_what_was_deleted(client: Client, system: Tai
         await stream.take(1)
         first = await run(client)
         events = await until_done(stream, first)
-    early = next(event.id for event in events if event.own_id)
+    early = next(event.id for event in events if event.is_logged)
     second = await run(client)
     await deleted(client, first)
     await deleted(client, second)
 
     async with SseClient(port, _FEED, last_event_id=early) as stream:
-        kinds = [(event.type, event.own_id) for event in await stream.take(2)]
+        kinds = [(event.type, event.is_logged) for event in await stream.take(2)]
         assert ("stream:reset", False) in kinds
         third = await run(client)
         await until_done(stream, third)
@@ -82,7 +82,7 @@ async def test_a_deleted_execution_is_reported_once(client: Client, system: Tail
     await asyncio.to_thread(client.apply, _WORKFLOW)
     execution = await run(client)
     async with follow(port, execution) as stream:
-        first = next(event.id for event in await stream.all() if event.own_id)
+        first = next(event.id for event in await stream.all() if event.is_logged)
     await deleted(client, execution)
     # The log goes on, so the id of the reset is one that the log has.
     await run(client)

@@ -62,7 +62,7 @@ class CutReader:
 
     def _take(self, events: list[SseEvent]) -> None:
         assert "stream:reset" not in {event.type for event in events}
-        self.received += [(event.id, event.type, event.data) for event in events if event.own_id]
+        self.received += [(event.id, event.type, event.data) for event in events if event.is_logged]
 
 
 async def _stored(log: HandWrittenLog) -> Received:

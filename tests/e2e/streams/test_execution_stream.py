@@ -47,9 +47,10 @@ async def test_history_comes_first_then_what_happens(port: int, log: HandWritten
         assert stream.headers["content-type"] == "text/event-stream"
         assert stream.headers["cache-control"] == "no-cache, no-transform"
         assert stream.headers["x-accel-buffering"] == "no"
+        assert stream.headers["connection"] == "keep-alive"
         assert stream.parser.retry is not None
         assert 10 <= stream.parser.retry <= 30
-        assert (connected.type, connected.own_id) == ("connected", False)
+        assert (connected.type, connected.is_logged) == ("connected", False)
         assert connected.json() == {"execution_id": log.execution}
         for number in range(5):
             await log.step(f"b{number}")
@@ -98,13 +99,13 @@ async def test_the_id_may_come_in_the_query(port: int, log: HandWrittenLog) -> N
 async def test_a_client_that_sees_nothing_new_learns_where_it_is(
     port: int, log: HandWrittenLog
 ) -> None:
-    """Resumed at the edge, it gets a position without an event at once, and heartbeats."""
+    """Resumed at the edge, it gets its position again with the greeting, and heartbeats."""
     await log.begin()
     position = f"{await epoch_of(log)}-{log.last}-0"
     async with follow(port, log.execution, position) as stream:
-        while not (stream.parser.comments and stream.parser.primings):
+        while not stream.parser.comments:
             assert [event.type for event in await stream.read() or []] in ([], ["connected"])
-        assert stream.parser.primings == [position]
+        assert stream.parser.first_id == position
         assert set(stream.parser.comments) == {"heartbeat"}
         await log.complete()
         assert places(await stream.all()) == log.written[-1:]
@@ -137,7 +138,7 @@ async def test_an_id_that_cannot_be_served_resets_the_stream(
     async with follow(port, log.execution, last_event_id) as stream:
         connected, reset, *events = await stream.all()
     assert stream.status == 200
-    assert (connected.type, reset.type, reset.own_id) == ("connected", "stream:reset", False)
+    assert (connected.type, reset.type, reset.is_logged) == ("connected", "stream:reset", False)
     assert reset.json() == {"reason": reason, "from": events[0].id}
     assert places(events) == log.written
 
@@ -173,7 +174,7 @@ async def test_a_completely_expired_execution_resets_once(
     assert connected.type == "connected"
     assert reset.json() == {"reason": "expired", "from": None}
     now = stream.parser.last_event_id
-    assert stream.parser.primings == [now]
+    assert stream.parser.first_id == now
     assert now == f"{epoch}-{other.last}-0"
     for text in (now, "", "garbage", f"18c0ffee000-{log.last}-0"):
         async with follow(port, log.execution, text) as stream:

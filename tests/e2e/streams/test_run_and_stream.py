@@ -78,7 +78,7 @@ async def test_a_run_is_started_and_watched_to_its_end(
     assert kinds == ["nodeExecutionBefore", "nodeExecutionAfter", "executionFinished"]
     assert after.json()["data"]["output"] == 5
     assert finished.json()["data"]["output"] == {"a": 5}
-    assert all(event.own_id for event in (first, before, after, finished))
+    assert all(event.is_logged for event in (first, before, after, finished))
 
 
 async def test_a_repeated_request_with_an_id_starts_nothing(

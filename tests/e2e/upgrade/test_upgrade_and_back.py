@@ -208,4 +208,4 @@ async def check_stream(http: httpx.AsyncClient, ports: list[int], execution: str
     for port in ports:
         async with follow(port, execution) as stream:
             events = await stream.all()
-        assert [event.id for event in events if event.own_id and event.data] == log
+        assert [event.id for event in events if event.is_logged and event.data] == log

@@ -94,8 +94,9 @@ class MemoryClient:
         for body in bodies(wire):
             self.events += self.parser.feed(body)
 
-    def end(self, wire: bytes) -> None:
+    def end(self, wire: bytes, *, reusable: bool) -> None:
         """Accept the last data, and close."""
+        del reusable
         assert not self.ended.is_set()
         if not self._is_lost:
             self._take(wire)

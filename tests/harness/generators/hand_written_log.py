@@ -118,4 +118,4 @@ async def event_ids(log: HandWrittenLog) -> list[str]:
 
 def types_of(events: Sequence[Any]) -> list[str]:
     """Return the types of the streamed events that have their own id."""
-    return [event.type for event in events if event.own_id]
+    return [event.type for event in events if event.is_logged]

@@ -35,6 +35,26 @@ class SseEvent:
         """Decode the data."""
         return msgspec.json.decode(self.data)
 
+    @property
+    def is_logged(self) -> bool:
+        """Whether it is an event of the log; others may have an id, too, to carry the position."""
+        return self.own_id and not _is_of_stream(self.type, self.json())
+
+
+def _is_of_stream(name: str, data: Any) -> bool:
+    """Return whether a block tells of the stream, or is a snapshot, and so is not in the log."""
+    if isinstance(data, dict) and "topic" in data:
+        return _is_of_stream(data["event"], data["data"])
+    return (
+        name.startswith("stream:")
+        or name in _NOT_IN_LOG
+        or (name == "error" and "pipelineId" in data)
+        or (name == "message" and isinstance(data, dict) and data.get("type") == "connected")
+    )
+
+
+_NOT_IN_LOG = {"connected", "paused.initial", "batch_update", "heartbeat"}
+
 
 @dataclass(slots=True)
 class SseParser:
@@ -44,13 +64,16 @@ class SseParser:
         last_event_id: the value of ``Last-Event-ID`` for a reconnect.
         retry: the last reconnect delay, in ms.
         comments: all comments so far.
-        primings: the ids of blocks with an id and no data.
+        first_id: the first id.
+        positions: the ids of blocks that only move the position.
     """
 
     last_event_id: str = ""
     retry: int | None = None
     comments: list[str] = field(default_factory=list)
-    primings: list[str] = field(default_factory=list)
+    first_id: str = ""
+    positions: list[str] = field(default_factory=list)
+    _has_fields: bool = False
     _buffer: bytes = b""
     _begun: bool = False
     _data: list[str] = field(default_factory=list)
@@ -87,6 +110,7 @@ class SseParser:
                 self._id = value
             case "retry" if re.fullmatch("[0-9]+", value):
                 self.retry = int(value)
+        self._has_fields = True
         return None
 
     def _dispatch(self) -> SseEvent | None:
@@ -95,9 +119,14 @@ class SseParser:
         event_type, self._type = self._type, ""
         if own_id is not None:
             self.last_event_id = own_id
+            self.first_id = self.first_id or own_id
+        has_fields, self._has_fields = self._has_fields, False
         if not data:
-            if own_id is not None:
-                self.primings.append(own_id)
+            # Several libraries would hand it out, and their users fail to parse it.
+            assert not has_fields, "a block without data"
+            return None
+        if event_type == "stream:position":
+            self.positions.append(self.last_event_id)
             return None
         return SseEvent(
             self.last_event_id, own_id is not None, event_type or "message", "\n".join(data)
@@ -297,10 +326,10 @@ def follow(
 
 
 def places(events: Sequence[SseEvent]) -> list[tuple[str, int, int]]:
-    """Return the type, sequence and index of each event that has its own id."""
+    """Return the type, sequence and index of each event of the log."""
     found = []
     for event in events:
-        if event.own_id:
+        if event.is_logged:
             _, sequence, index = event.id.split("-")
             found.append((event.type, int(sequence), int(index)))
     return found

@@ -50,10 +50,10 @@ class StreamReader:
         self._ready += some
 
     async def primed(self) -> str:
-        """Wait for the first block with an id and no data; return the id."""
-        while not self.parser.primings:
+        """Wait for the first id, which is the position at which the stream begins; return it."""
+        while not self.parser.first_id:
             await self.more()
-        return self.parser.primings[0]
+        return self.parser.first_id
 
     async def beaten(self, times: int = 1) -> list[str]:
         """Wait for ``times`` comments, and assert that no unread event came before them."""
@@ -120,4 +120,4 @@ class TenantClient(NamedTuple):
 
 def logged_events(events: Sequence[SseEvent]) -> list[tuple[str, str, Any]]:
     """Return the id, name and data of each event that has its own id."""
-    return [(event.id, event.type, event.json()) for event in events if event.own_id]
+    return [(event.id, event.type, event.json()) for event in events if event.is_logged]

@@ -51,7 +51,7 @@ async def test_a_stream_ends_when_its_token_expires(idle_nats: NatsServer, direc
                 "stream:auth-expired",
             ]
             assert events[-1].data == "{}"
-            assert not events[-1].own_id
+            assert not events[-1].is_logged
         for path, headers in ways:
             assert (await http.get(path, headers=headers)).status_code == 401
         async with SseClient(

@@ -103,7 +103,7 @@ async def _read(
         # A stream of several topics names the execution.
         Counter(re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}", "ID", event.type) for event in events),
         [event.json() for event in events],
-        {event.id for event in events} | {parser.last_event_id, *parser.primings},
+        {event.id for event in events} | {parser.last_event_id, *parser.positions},
         parser.retry,
         # The number of heartbeats depends on timing.
         {comment for comment in parser.comments if "heartbeat" not in comment},

@@ -112,8 +112,8 @@ def test_a_commit_can_be_read_from_the_middle() -> None:
 
 def test_a_reset_contains_its_reason_and_restart() -> None:
     """The reset block carries the reason and the position that comes instead."""
-    (event,) = SseParser().feed(reset("expired", StreamPosition(EPOCH, 3, 0)))
+    (event,) = SseParser().feed(without_id([reset("expired", StreamPosition(EPOCH, 3, 0))]))
     assert event.type == "stream:reset"
     assert event.json() == {"reason": "expired", "from": f"{EPOCH}-3-0"}
-    (event,) = SseParser().feed(reset("unknown", None))
+    (event,) = SseParser().feed(without_id([reset("unknown", None)]))
     assert event.json() == {"reason": "unknown", "from": None}

@@ -52,12 +52,18 @@ def test_blocks_parse_back_to_their_events_however_they_are_cut(
 
 
 @given(_TEXT)
-def test_comments_and_positions_dispatch_nothing(text: str) -> None:
-    """A comment is a comment in every byte; a position only moves the last event id."""
+def test_comments_and_retries_are_lines_of_the_next_block(text: str) -> None:
+    """A block of them alone would reach the users of some libraries as an event without data."""
     parser = SseParser(_begun=True)
-    assert parser.feed(frame.comment(text) + frame.position("a-1-0")) == []
-    assert parser.comments == [_field(text)]
-    assert parser.last_event_id == "a-1-0"
+    wire = frame.comment(text) + frame.retry(7)
+    assert not wire.endswith(b"\n\n")
+    (event,) = parser.feed(wire + frame.event(b"d", event_id="a-1-0"))
+    assert (event.data, parser.comments, parser.retry) == ("d", [_field(text)], 7)
+
+
+def test_a_position_is_an_event_with_a_name_of_its_own() -> None:
+    """Its data is JSON, so code that parses every event does not fail."""
+    assert frame.position("a-1-0") == b"event: stream:position\ndata: {}\nid: a-1-0\n\n"
 
 
 @pytest.mark.parametrize(("given_ms", "expected_ms"), [(2500, 2500), (0, 0), (-1, 0)])
@@ -126,4 +132,4 @@ def test_an_id_cannot_break_out(event_id: str) -> None:
     parser = SseParser()
     (event,) = parser.feed(frame.event(b"d", event_id=event_id) + frame.position("e-1-0"))
     assert (event.data, event.id) == ("d", _field(event_id))
-    assert parser.primings == ["e-1-0"]
+    assert parser.positions == ["e-1-0"]

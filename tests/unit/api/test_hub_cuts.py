@@ -68,7 +68,7 @@ class World(FaultyHubs):
                 break
             for event in client.events:
                 assert event.type != "stream:reset", event
-                if event.own_id:
+                if event.is_logged:
                     received.append((*place(event.id), event.data))
             last_event_id = client.parser.last_event_id or last_event_id
         assert received == self.expected

@@ -240,7 +240,7 @@ def test_backfill_has_no_ids_and_masks_sensitive_values() -> None:
             live = SseParser().feed(b"".join(wire(multiplex([ONE]), [story_commit])))
             again = SseParser().feed(without_id(blocks))
             assert [event.data for event in again] == [event.data for event in live]
-            assert not any(event.own_id for event in again)
+            assert not any(event.is_logged for event in again)
     secret = ev.Completed(GOOD.execution_id, "completed", 1, {"pin": 1234}, sensitive=["/pin"])
     (payload,) = encode_commits([ev.ExecutionCompleted(secret, at(1))])
     (block,) = ALL.backfill(ONE.execution, payload)

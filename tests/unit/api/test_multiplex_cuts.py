@@ -67,13 +67,14 @@ class Page:
             assert not event.type.startswith("stream:"), event
             said = (event.type, event.json()["event"], _comparable(event.json()["data"]))
             assert event.json()["topic"] == event.type
-            if event.own_id:
-                self.received.append((place(event.id), said))
-            elif event.type.startswith("execution:"):
-                assert is_new
+            # The last block of the beginning has the first id.
+            if is_new and event.type.startswith("execution:") and said[1] != "connected":
                 self.past.append(said)
-        if self.since is None and client.parser.primings:
-            self.since = place(client.parser.primings[0])
+            elif not is_new and event.is_logged:
+                self.received.append((place(event.id), said))
+            is_new = is_new and not event.own_id
+        if self.since is None and client.parser.first_id:
+            self.since = place(client.parser.first_id)
 
 
 def _comparable(data: Any) -> Any:

@@ -72,7 +72,7 @@ def test_a_stream_has_the_documented_bytes() -> None:
         payload = next(encode_commits(events))
         context = Context("e", "purchase-order")
         wire += encode_commit(dialect, EPOCH, context, sequence, payload, state.show).frames
-    wire += dialect.heartbeat(NOW + 30_000)
+    wire += dialect.heartbeat(NOW + 30_000, f"{EPOCH}-44-1")
     assert wire.decode() == (GOLDEN / "pipeline_status.sse").read_text()
     names = [event.type for event in SseParser().feed(wire)]
     assert names[:2] == ["batch_update", "error"]

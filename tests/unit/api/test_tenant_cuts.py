@@ -57,14 +57,13 @@ class Picture:
         for event in client.events:
             data = event.json()
             assert event.type != "stream:reset", event
-            assert event.type != "error" or event.own_id, event
-            if event.own_id:
+            assert event.type != "error" or event.is_logged, event
+            if event.is_logged:
                 self.received.append((place(event.id), event.type, data))
-            self._update(event.type, data, is_logged=event.own_id)
+            self._update(event.type, data, is_logged=event.is_logged)
         if self.since is None and client.parser.last_event_id:
             # The first id that a client gets is that of its snapshot.
-            first = client.parser.primings[0] if client.parser.primings else ""
-            self.since = place(first)
+            self.since = place(client.parser.first_id)
 
     def _update(self, name: str, data: Any, *, is_logged: bool) -> None:
         match name:

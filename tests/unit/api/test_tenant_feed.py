@@ -44,7 +44,7 @@ def test_a_connection_is_greeted_with_whose_it_is() -> None:
 def test_a_heartbeat_carries_its_time() -> None:
     """The time is in a comment."""
     parser = SseParser()
-    assert parser.feed(TENANT_FEED.heartbeat(17)) == []
+    assert parser.feed(TENANT_FEED.heartbeat(17, "e-1-0")) == []
     assert parser.comments == ["heartbeat 17"]
 
 

@@ -234,7 +234,7 @@ def test_a_resume_from_an_earlier_position_affects_no_other_client(milliseconds:
         view = View(Pipelines(frozenset({"a"})), LogFilter("t"))
         _commit(site, tenant="other")
         early = await _open(site, view)
-        place = early.parser.primings[0]
+        place = early.parser.first_id
         early.leave()
         await site.settled(0, 0, 0)
         await LiveIndex(site.nats, Subjects()).put("t", "a", "e")
@@ -469,7 +469,7 @@ def test_an_illegible_event_affects_no_other(strange: bytes) -> None:
         site.nats.append("t", "e", before[:-1] + b"," + strange + b"," + after[1:])
         _commit(site, written.completed("e"))
         await _soon()
-        late = await _open(site, view, client.parser.primings[0])
+        late = await _open(site, view, client.parser.first_id)
         kinds = [(event.type, event.json()["event"]) for event in client.events[count:]]
         assert ("feed", "progress") in kinds
         assert ("paused", "workflow.paused") in kinds
@@ -530,7 +530,7 @@ def test_a_client_that_reads_everything_never_lags() -> None:
         last = _commit(site, written.completed("e"))
         await asyncio.sleep(5)
         assert not client.ended.is_set()
-        assert client.events[-1].own_id
+        assert client.events[-1].is_logged
         assert _sequences(client)[-1] == last
 
     run_on_hub(scenario)

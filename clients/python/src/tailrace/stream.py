@@ -126,8 +126,8 @@ class ExecutionStream:
                 self._retry = max(block.retry, 0) / 1000
             if block.id:
                 self.last_event_id = block.id
-            # A block without data only advances the id.
-            if not block.data:
+            # It only advances the id; earlier versions sent a block without data.
+            if block.event == "stream:position" or not block.data:
                 continue
             event = _event(block)
             self._ended = event.type in TERMINAL

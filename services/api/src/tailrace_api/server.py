@@ -11,7 +11,6 @@ import ipaddress
 import signal
 import socket
 from collections.abc import AsyncIterator, Iterator
-from functools import partial
 from typing import Any
 
 import structlog
@@ -20,7 +19,7 @@ from starlette.applications import Starlette
 
 from tailrace_api.app import Api
 from tailrace_api.http.head_limits import HeadLimits
-from tailrace_api.http.protocol import StreamProtocol
+from tailrace_api.http.protocol import ProtocolFactory
 from tailrace_api.http.refusals import Refusals
 from tailrace_shared.errors import StartupError
 from tailrace_shared.process.readiness import notify
@@ -124,8 +123,7 @@ class Server(uvicorn.Server):
             uvicorn.Config(
                 api.app,
                 # uvicorn declares a class here, but only calls it.
-                http=partial(  # type: ignore[arg-type]
-                    StreamProtocol,
+                http=ProtocolFactory(  # type: ignore[arg-type]
                     refusals=Refusals(api.metrics.count_request),
                     receive_timeout=settings.receive_timeout,
                     head_limits=HeadLimits(settings.max_url_bytes, settings.max_header_bytes),

@@ -121,6 +121,7 @@ class Dialect:
         is_verbatim: whether nothing of an event is interpreted but its type.
         heartbeat_factor: the heartbeat interval as a multiple of the setting.
         is_regular: whether heartbeats are sent even while there are events.
+        heartbeat_has_id: whether heartbeats are events and carry the position.
         is_cumulative: whether what is shown of an event depends on earlier events.
         ring_share: the size of a topic's ring, relative to a whole one; small for topics with few
             followers.
@@ -133,6 +134,7 @@ class Dialect:
     is_verbatim: ClassVar[bool] = False
     heartbeat_factor: ClassVar[float] = 1.0
     is_regular: ClassVar[bool] = False
+    heartbeat_has_id: ClassVar[bool] = False
     is_cumulative: ClassVar[bool] = False
     ring_share: ClassVar[float] = 1.0
 
@@ -156,9 +158,13 @@ class Dialect:
         del part, milliseconds
         return None
 
-    def heartbeat(self, milliseconds: int) -> bytes:
-        """Return the frames of a heartbeat at a time (Unix ms)."""
-        del milliseconds
+    def heartbeat(self, milliseconds: int, event_id: str) -> bytes:
+        """Return the frames of a heartbeat at a time (Unix ms).
+
+        Args:
+            event_id: the client's position; empty while it has none. A comment cannot carry it.
+        """
+        del milliseconds, event_id
         return _HEARTBEAT
 
     def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:

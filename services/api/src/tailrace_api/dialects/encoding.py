@@ -180,11 +180,22 @@ def without_id(blocks: Sequence[Block]) -> bytes:
     return b"".join(frame.event(block.data, name=block.name) for block in blocks)
 
 
-def reset(reason: ResetReason, restart: StreamPosition | None) -> bytes:
+def with_last_id(blocks: Sequence[Block], event_id: str) -> bytes:
+    """Return the frames of blocks that are not in the log; the last one has an id.
+
+    A client that is disconnected before the last one gets all of them again.
+    """
+    if not blocks:
+        return b""
+    *others, last = blocks
+    return without_id(others) + frame.event(last.data, name=last.name, event_id=event_id)
+
+
+def reset(reason: ResetReason, restart: StreamPosition | None) -> Block:
     """Return the block that tells a client that its id cannot be served.
 
     Args:
         restart: the event with which the stream begins instead; None if there is none.
     """
     data: dict[str, Any] = {"reason": reason, "from": restart and str(restart)}
-    return frame.event(msgspec.json.encode(data), name="stream:reset")
+    return Block("stream:reset", msgspec.json.encode(data))

@@ -239,6 +239,7 @@ class Pipelines(Dialect):
     is_verbatim = True
     heartbeat_factor = 2.0
     is_regular = True
+    heartbeat_has_id = True
     is_cumulative = True
 
     @property
@@ -248,10 +249,10 @@ class Pipelines(Dialect):
     def begin(self, snapshot: Snapshot) -> RunCounts:
         return RunCounts(self.pipelines, snapshot)
 
-    def heartbeat(self, milliseconds: int) -> bytes:
-        """Return a block that shows clients that the stream is alive."""
+    def heartbeat(self, milliseconds: int, event_id: str) -> bytes:
+        """Return a block that shows clients that the stream is alive, and where they are."""
         beat = {"type": "heartbeat", "timestamp": milliseconds}
-        return frame.event(_encode(beat), name="heartbeat")
+        return frame.event(_encode(beat), name="heartbeat", event_id=event_id)
 
     def concerns(self, context: Context, payload: bytes) -> bool:
         return context.workflow_id in self.pipelines and _MARK in payload

@@ -235,7 +235,8 @@ class _TenantFeed(Dialect):
         connected = {"type": "connected", "merchantId": part.tenant, "timestamp": milliseconds}
         return Block("", _encode(connected))
 
-    def heartbeat(self, milliseconds: int) -> bytes:
+    def heartbeat(self, milliseconds: int, event_id: str) -> bytes:
+        del event_id
         return frame.comment(f"heartbeat {milliseconds}")
 
     def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:

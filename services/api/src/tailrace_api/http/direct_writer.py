@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from tailrace_api.fanout.clients.connection import ClientConnection
@@ -39,15 +40,36 @@ class DirectWriter(asyncio.Protocol):
 
     Attributes:
         connection: the connection that writes; None until the head of the response is written.
+
+    Args:
+        connections: the open connections of the server.
+        next_protocol: creates the protocol that serves requests after this stream.
     """
 
-    __slots__ = ("_connections", "_transport", "connection", "is_paused")
+    __slots__ = (
+        "_connections",
+        "_has_input",
+        "_is_ending",
+        "_next_protocol",
+        "_transport",
+        "connection",
+        "is_paused",
+    )
 
-    def __init__(self, transport: asyncio.Transport, connections: set[Any]) -> None:
+    def __init__(
+        self,
+        transport: asyncio.Transport,
+        connections: set[Any],
+        next_protocol: Callable[[], asyncio.Protocol],
+    ) -> None:
         self.connection: ClientConnection | None = None
         self.is_paused = False
         self._transport = transport
         self._connections = connections
+        self._next_protocol = next_protocol
+        self._is_ending = False
+        # Whether the client has sent more than its request; what it sent is not kept.
+        self._has_input = False
 
     @property
     def backlog(self) -> int:
@@ -56,16 +78,32 @@ class DirectWriter(asyncio.Protocol):
     def write(self, wire: bytes) -> None:
         self._transport.write(wire)
 
-    def end(self, wire: bytes) -> None:
-        """Write for the last time, and close when everything has been sent."""
+    def end(self, wire: bytes, *, reusable: bool) -> None:
+        """Write for the last time; then serve further requests, or close the connection."""
         self._transport.write(wire + LAST_CHUNK)
-        self._transport.close()
+        if not reusable or self._has_input:
+            self._transport.close()
+        elif self.is_paused:
+            self._is_ending = True
+        else:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        # A client that has read the end may use the connection at once. If it were closed now, the
+        # next request of that client could fail.
+        protocol, transport = self._next_protocol(), self._transport
+        transport.set_protocol(protocol)
+        self._connections.discard(self)
+        if self.connection:
+            self.connection.on_lost()
+        protocol.connection_made(transport)
 
     def abort(self) -> None:
         self._transport.abort()
 
-    def data_received(self, data: bytes) -> None:
-        """Ignore further input: the response said that the connection closes after it."""
+    def data_received(self, _data: bytes) -> None:
+        """Ignore further input, and close the connection after the stream."""
+        self._has_input = True
 
     def pause_writing(self) -> None:
         self.is_paused = True
@@ -74,7 +112,9 @@ class DirectWriter(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self.is_paused = False
-        if self.connection:
+        if self._is_ending:
+            self._hand_over()
+        elif self.connection:
             self.connection.on_resumed()
 
     def connection_lost(self, _error: Exception | None) -> None:

@@ -23,6 +23,9 @@ from tailrace_api.sse import frame
 STREAM_HEADERS: Final = {
     "content-type": "text/event-stream",
     "cache-control": "no-cache, no-transform",
+    # With `close`, the end of the connection would end the body: a client could not tell whether it
+    # was cut.
+    "connection": "keep-alive",
     # nginx would otherwise buffer events.
     "x-accel-buffering": "no",
 }

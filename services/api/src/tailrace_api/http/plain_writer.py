@@ -42,7 +42,8 @@ class PlainWriter:
         self.is_paused = True
         self._add(wire)
 
-    def end(self, wire: bytes) -> None:
+    def end(self, wire: bytes, *, reusable: bool) -> None:
+        del reusable  # the server decides
         self._is_ending = True
         self._add(wire)
 

@@ -8,7 +8,7 @@ The protocol is passed to responses in an ASGI extension. Under another server o
 the extension is missing, and streams write by ASGI (see `tailrace_api.http.plain_writer`).
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from starlette.types import Scope
@@ -27,12 +27,16 @@ class StreamProtocol(BoundedProtocol):
     """The HTTP/1.1 protocol whose responses can take over their connection.
 
     Args:
+        create: creates such protocols for the same server.
         options: the options of `tailrace_api.http.request_limits` and uvicorn's.
     """
 
-    def __init__(self, *, refusals: Refusals, **options: Any) -> None:
+    def __init__(
+        self, *, refusals: Refusals, create: "Callable[[], StreamProtocol]", **options: Any
+    ) -> None:
         super().__init__(**options)
         self._refusals = refusals
+        self._create = create
 
     def on_message_begin(self) -> None:
         """Add the extension to the scope of a request."""
@@ -59,7 +63,7 @@ class StreamProtocol(BoundedProtocol):
             or transport.get_write_buffer_size()
         ):
             return None
-        writer = DirectWriter(transport, self.connections)
+        writer = DirectWriter(transport, self.connections, self._create)
         transport.set_protocol(writer)
         self.connections.discard(self)
         # The server only calls its shutdown().
@@ -86,7 +90,6 @@ class StreamProtocol(BoundedProtocol):
             *self.server_state.default_headers,
             *headers,
             (b"transfer-encoding", b"chunked"),
-            (b"connection", b"close"),
         ]
         lines = [b"%b: %b\r\n" % field for field in fields]
         return b"".join([STATUS_LINE[200], *lines, b"\r\n"])
@@ -95,6 +98,27 @@ class StreamProtocol(BoundedProtocol):
         # Reference cycles would stay until the next run of the garbage collector.
         for name in ("parser", "scope", "headers", "cycle", "transport", "flow"):
             setattr(self, name, None)
+
+
+class ProtocolFactory:
+    """Creates the protocols of one server: for new connections, and for those of ended streams.
+
+    Args:
+        options: the options of the protocol that are not uvicorn's.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._options = options
+
+    def __call__(self, **options: Any) -> StreamProtocol:
+        """Return the protocol of a new connection; called by uvicorn."""
+        # The same for all connections.
+        self._options |= options
+        return self.create()
+
+    def create(self) -> StreamProtocol:
+        """Return a protocol for the next requests of a connection."""
+        return StreamProtocol(create=self.create, **self._options)
 
 
 def protocol_of(scope: Scope) -> StreamProtocol | None:

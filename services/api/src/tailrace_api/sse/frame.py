@@ -8,6 +8,10 @@ all other values these characters are removed.
 A client removes one space after the colon, so one is always written: a value that begins with a
 space keeps it.
 
+Every block has data: several libraries hand out a block without data as an event, and their users
+fail to parse it. So ``retry`` is a line that becomes part of the next block, comments are single
+lines, and a position comes with an event of its own.
+
 https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
 """
 
@@ -34,18 +38,25 @@ def event(data: bytes, *, name: str = "", event_id: str = "") -> bytes:
 
 
 def position(event_id: str) -> bytes:
-    """Return a block that moves the client's last event id and dispatches nothing."""
-    return b"id: " + _field(event_id) + b"\n\n"
+    """Return a block that moves the client's last event id; clients have no listener for it."""
+    return event(b"{}", name="stream:position", event_id=event_id)
 
 
 def comment(text: str) -> bytes:
-    """Return a block that clients ignore; it shows clients and proxies that the stream is alive."""
-    return b": " + _field(text) + b"\n\n"
+    """Return a line that clients ignore; it shows clients and proxies that the stream is alive.
+
+    No empty line follows: ``@microsoft/fetch-event-source`` and r3labs/sse would dispatch an event
+    without data.
+    """
+    return b": " + _field(text) + b"\n"
 
 
 def retry(milliseconds: int) -> bytes:
-    """Return a block that sets the client's reconnect delay."""
-    return b"retry: %d\n\n" % max(milliseconds, 0)
+    """Return a line that sets the client's reconnect delay; it belongs to the next block, if any.
+
+    Clients apply it when they read the line, so it also works at the end of a stream.
+    """
+    return b"retry: %d\n" % max(milliseconds, 0)
 
 
 def _field(text: str) -> bytes:

@@ -22,8 +22,12 @@ class ClientWriter(Protocol):
     def write(self, wire: bytes) -> None:
         """Write; must not be called while paused."""
 
-    def end(self, wire: bytes) -> None:
-        """Write for the last time, even while paused, and close when everything has been taken."""
+    def end(self, wire: bytes, *, reusable: bool) -> None:
+        """Write for the last time, even while paused, and close when everything has been taken.
+
+        Args:
+            reusable: whether the client may go on to use the TCP connection for other requests.
+        """
 
     def abort(self) -> None:
         """Close at once and discard unsent bytes."""

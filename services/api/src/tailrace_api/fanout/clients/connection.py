@@ -33,7 +33,9 @@ from tailrace_shared.position import StreamPosition
 # Heartbeats are sent early by a random part of the interval: after a broadcast, all connections
 # have been silent equally long.
 _EARLIEST_HEARTBEAT: Final = 0.8
-_AUTH_EXPIRED: Final = frame.event(b"{}", name="stream:auth-expired")
+# A position is sent without an event only after so many commits of which nothing was shown. The
+# replay of fewer costs less than a millisecond.
+_FAR_COMMITS: Final = 1_000
 # After these ends the client has no reason to reconnect, so it gets no retry delay.
 _FINAL_REASONS: Final = frozenset({"finished", "gone"})
 
@@ -159,8 +161,6 @@ class ClientConnection(WheelEntry):
     def _catch_up(self) -> Iterator[None]:
         while self.serve():
             yield
-        if not self.writer.is_paused and not self.reason and (position := self._unsent_position()):
-            self.write(chunk(position))
 
     def deliver(self, batch: Batch) -> None:
         """Send a batch and move the cursor past it."""
@@ -192,12 +192,20 @@ class ClientConnection(WheelEntry):
         self._progress_at = self._runtime.now()
         self.writer.write(wire)
 
-    def _unsent_position(self) -> bytes:
-        """Return the block that moves the client past events that are not shown, if any."""
-        if self.last_seen is None or self.last_seen == self.last_sent:
+    def _far_position(self) -> bytes:
+        """Return the block that moves the client past many commits that are not shown, if any."""
+        seen, sent = self.last_seen, self.last_sent
+        if seen is None or sent is None or seen.sequence - sent.sequence < _FAR_COMMITS:
             return b""
-        self.last_sent = self.last_seen
-        return frame.position(str(self.last_seen))
+        self.last_sent = seen
+        return frame.position(str(seen))
+
+    def _heartbeat(self) -> bytes:
+        dialect, now = self.view.dialect, self._runtime.wall_milliseconds()
+        heartbeat = dialect.heartbeat(now, str(self.last_seen or ""))
+        if dialect.heartbeat_has_id:
+            self.last_sent = self.last_seen
+        return heartbeat + self._far_position()
 
     def on_paused(self) -> None:
         """Handle that the client is slow; the writer calls it during a write."""
@@ -258,8 +266,7 @@ class ClientConnection(WheelEntry):
                 return
         elif now >= self._heartbeat_due(_EARLIEST_HEARTBEAT):
             self._heartbeat_at = now
-            heartbeat = self.view.dialect.heartbeat(self._runtime.wall_milliseconds())
-            self.write(chunk(heartbeat + self._unsent_position()))
+            self.write(chunk(self._heartbeat()))
         if now >= self._ends_at:
             is_aged = self._until is None or self._runtime.wall() < self._until
             self.end("aged" if is_aged else "expired")
@@ -281,16 +288,19 @@ class ClientConnection(WheelEntry):
         return min(self._heartbeat_due(share), self._ends_at)
 
     def end(self, reason: str) -> None:
-        """End the stream gracefully: send the position and, unless it is final, a retry delay."""
+        """End the stream gracefully, with a retry delay unless the end is final."""
         if self.reason:
             return
-        last = self._unsent_position()
-        if reason == "expired":
-            last += _AUTH_EXPIRED
+        last = b""
         if reason not in _FINAL_REASONS:
-            last += frame.retry(self._runtime.retry_milliseconds())
+            last = frame.retry(self._runtime.retry_milliseconds())
+        last += self._far_position()
+        if reason == "expired":
+            # Clients that forget their id with each connection get it again.
+            sent = str(self.last_sent or "")
+            last += frame.event(b"{}", name="stream:auth-expired", event_id=sent)
         self._stop(reason)
-        self.writer.end(chunk(last))
+        self.writer.end(chunk(last), reusable=reason in _FINAL_REASONS)
 
     def abort(self) -> None:
         self._disconnect("cut")

@@ -10,9 +10,11 @@ An opening exists only until the stream is live, so that live connections stay s
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
-from tailrace_api.dialects.encoding import reset
+from tailrace_api.dialects.block import Block
+from tailrace_api.dialects.encoding import reset, with_last_id, without_id
 from tailrace_api.fanout.clients.connection import ClientConnection
 from tailrace_api.fanout.history.history import History
 from tailrace_api.fanout.history.resume import Start
@@ -37,6 +39,8 @@ class StreamOpening:
         self._runtime = history.runtime
         self._start = start
         self._is_fresh = start.is_fresh
+        # Blocks that come before everything else, as long as they have not been sent.
+        self._unsent: list[Block] = []
         self._lagging_reads = 0
         # The number of history events sent; None if no history was needed.
         self._replayed: int | None = None
@@ -64,14 +68,20 @@ class StreamOpening:
 
     def _write_head(self) -> None:
         connection, start = self.connection, self._start
+        # It belongs to the first block, whichever that will be.
         head = frame.retry(self._runtime.retry_milliseconds())
-        if start.seen and not start.reset:
+        blocks = connection.view.greeting(self._runtime.wall_milliseconds())
+        if start.reset:
+            blocks.append(start.reset)
+        if self._is_fresh:
+            # They wait for a position to carry.
+            self._unsent = blocks
+        else:
             # Some clients (httpx-sse) begin each connection without an id. If they are disconnected
             # right after the greeting, they would lose their position.
             connection.last_sent = start.seen
-            head += frame.position(str(start.seen))
-        head += connection.view.greeting(self._runtime.wall_milliseconds())
-        connection.write(chunk(head + start.reset))
+            head += with_last_id(blocks, str(start.seen or ""))
+        connection.write(chunk(head))
 
     async def _step(self) -> None:
         connection = self.connection
@@ -104,18 +114,29 @@ class StreamOpening:
         self._is_fresh = False
         connection.sequence, connection.index = ring.edge + 1, 0
         edge, end = ring.edge, ring.end
-        unsent = topic.opening(self._runtime.wall_milliseconds())
-        for execution in view.dialect.backfill_executions:
+        milliseconds = self._runtime.wall_milliseconds()
+        if not (executions := view.dialect.backfill_executions):
+            connection.last_seen = connection.last_sent = end
+            wire = topic.opening(milliseconds)
+            # The last block of the beginning has the position.
+            event_id = "" if wire else str(end)
+            first = with_last_id(self._unsent, event_id)
+            if not (first or wire):
+                first = frame.position(event_id)
+            connection.write_held(chunk(first) + wire)
+            return
+        unsent: Sequence[Block] = [*self._unsent, *topic.opening_blocks(milliseconds)]
+        for execution in executions:
             async for blocks in self._history.backfill(view, execution, edge):
+                if not blocks:
+                    continue
                 if not await connection.is_writable():
                     return
-                connection.write_held(unsent)
-                unsent = chunk(blocks)
+                connection.write_held(chunk(without_id(unsent)))
+                unsent = blocks
         if await connection.is_writable():
-            # The position comes last: a client that is disconnected during the snapshot or the
-            # backfill must get both again.
             connection.last_seen = connection.last_sent = end
-            connection.write_held(unsent + chunk(frame.position(str(end))))
+            connection.write_held(chunk(with_last_id(unsent, str(end))))
 
     async def _replay_cumulative(self, topic: Topic) -> None:
         connection = self.connection
@@ -130,7 +151,7 @@ class StreamOpening:
 
     def _begin_anew(self) -> None:
         """Tell the client that events after its id are deleted, and start at the topic's edge."""
-        self.connection.write(chunk(reset("expired", None)))
+        self._unsent = [reset("expired", None)]
         self._runtime.counts.resets += 1
         self._is_fresh = True
 

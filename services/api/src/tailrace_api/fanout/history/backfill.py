@@ -7,8 +7,8 @@ Later events arrive with the stream.
 import contextlib
 from collections.abc import AsyncIterator, Iterable, Sequence
 
+from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.dialect import ILLEGIBLE
-from tailrace_api.dialects.encoding import without_id
 from tailrace_api.fanout.history.log_edges import LogEdges
 from tailrace_api.fanout.history.replay import Replay
 from tailrace_api.fanout.views.view import View
@@ -19,7 +19,7 @@ from tailrace_shared.subjects import LogFilter
 
 async def backfill(
     edges: LogEdges, replay: Replay, view: View, execution: str, edge: int
-) -> AsyncIterator[bytes]:
+) -> AsyncIterator[Sequence[Block]]:
     """Yield the blocks of an execution's commits up to a sequence.
 
     Raises:
@@ -28,7 +28,7 @@ async def backfill(
     part = LogFilter(view.part.tenant, execution)
     newest = await edges.newest(part)
     if newest is None:
-        yield without_id(view.dialect.backfill(execution, None))
+        yield view.dialect.backfill(execution, None)
         return
     last = 0
 
@@ -42,11 +42,11 @@ async def backfill(
         yield _render(view, execution, (each for each in commits if each.sequence <= edge))
 
 
-def _render(view: View, execution: str, commits: Iterable[Commit]) -> bytes:
-    blocks: list[bytes] = []
+def _render(view: View, execution: str, commits: Iterable[Commit]) -> list[Block]:
+    blocks: list[Block] = []
     for commit in commits:
         if not commit.is_newer or view.dialect.is_verbatim:
             # Another client may have written to the log. Legible commits are still shown.
             with contextlib.suppress(*ILLEGIBLE):
-                blocks.append(without_id(view.dialect.backfill(execution, commit.payload)))
-    return b"".join(blocks)
+                blocks += view.dialect.backfill(execution, commit.payload)
+    return blocks

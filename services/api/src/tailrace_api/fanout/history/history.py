@@ -1,7 +1,8 @@
 """All that a connection reads from the log before it follows the ring of a topic."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
+from tailrace_api.dialects.block import Block
 from tailrace_api.fanout.history.backfill import backfill
 from tailrace_api.fanout.history.log_edges import LogEdges
 from tailrace_api.fanout.history.replay import Page, Replay
@@ -92,7 +93,7 @@ class History:
         key = ("cumulative", topic.view, sequence, index)
         return await self.replay.read_shared(key, read, lambda batch: batch is None, is_new=False)
 
-    def backfill(self, view: View, execution: str, edge: int) -> AsyncIterator[bytes]:
+    def backfill(self, view: View, execution: str, edge: int) -> AsyncIterator[Sequence[Block]]:
         """Yield the blocks of an execution's commits up to a sequence.
 
         Raises:

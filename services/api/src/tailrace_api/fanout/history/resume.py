@@ -12,6 +12,7 @@ The replica that served the id may have known more of the log than the one that 
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.encoding import ResetReason, reset
 from tailrace_api.fanout.history.history import History
 from tailrace_api.fanout.history.replay import LocatedCommit
@@ -40,7 +41,7 @@ class Start:
     sequence: int = 1
     index: int = 0
     seen: StreamPosition | None = None
-    reset: bytes = b""
+    reset: Block | None = None
     is_over: bool = False
     is_gone: bool = False
     is_fresh: bool = False

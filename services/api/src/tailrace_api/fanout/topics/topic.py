@@ -14,12 +14,13 @@ Sweeps (`tailrace_api.fanout.topics.sweeper`) write the ring to the followers.
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Final, NamedTuple
 
+from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import AwaitsWorkflows, State
-from tailrace_api.dialects.encoding import without_id
+from tailrace_api.dialects.encoding import with_last_id
 from tailrace_api.fanout.runtime.limits import RingBounds
 from tailrace_api.fanout.runtime.stream_runtime import StreamRuntime
 from tailrace_api.fanout.tenants.contexts import Contexts, contexts_of
@@ -135,15 +136,22 @@ class Topic:
         self._sweeper.end_all(reason)
 
     def opening(self, milliseconds: int) -> bytes:
-        """Return the first chunk of a stream that begins at the ring's edge."""
+        """Return the first chunk of a stream that begins at the ring's edge; empty if it has none.
+
+        Its last block has the position of the edge.
+        """
         ring, second = self.ring, milliseconds // 1000
         if ring is None:
             raise RuntimeError("a topic without a ring has no edge")
         if self._opening is None or self._opening[:2] != (ring.edge, second):
-            blocks = self.state.opening(milliseconds) if self.state else ()
-            wire = chunk(without_id(blocks))
+            blocks = self.opening_blocks(milliseconds)
+            wire = chunk(with_last_id(blocks, str(ring.end)))
             self._opening = (ring.edge, second, wire)
         return self._opening[2]
+
+    def opening_blocks(self, milliseconds: int) -> Sequence[Block]:
+        """Return the blocks of a stream that begins at the ring's edge."""
+        return self.state.opening(milliseconds) if self.state else ()
 
     @property
     def missing(self) -> frozenset[str]:

@@ -4,9 +4,10 @@ from typing import Final, NamedTuple, Protocol
 
 import structlog
 
+from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import ILLEGIBLE, Dialect, State
-from tailrace_api.dialects.encoding import EncodedCommit, encode_commit, without_id
+from tailrace_api.dialects.encoding import EncodedCommit, encode_commit
 from tailrace_shared.subjects import LogFilter
 
 _log = structlog.get_logger("tailrace.api.fanout")
@@ -44,10 +45,10 @@ class View(NamedTuple):
     dialect: Dialect
     part: LogFilter
 
-    def greeting(self, milliseconds: int) -> bytes:
-        """Return the frames of the greeting at a time (Unix ms); empty if the dialect has none."""
+    def greeting(self, milliseconds: int) -> list[Block]:
+        """Return the greeting at a time (Unix ms); empty if the dialect has none."""
         greeting = self.dialect.greet(self.part, milliseconds)
-        return b"" if greeting is None else without_id([greeting])
+        return [] if greeting is None else [greeting]
 
     def context(self, commit: Logged) -> Context | None:
         """Return the context that the dialect needs, if the commit itself contains it."""

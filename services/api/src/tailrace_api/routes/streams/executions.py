@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tailrace_api.auth.tenancy import tenant_of
-from tailrace_api.dialects.encoding import reset
+from tailrace_api.dialects.encoding import reset, without_id
 from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.dialects.run_and_stream import RUN_AND_STREAM
 from tailrace_api.fanout.history.resume import LostPosition, ResumePoint, Start, find, resume
@@ -117,7 +117,7 @@ class StreamRoutes:
             return self.opening.stream(_view_of(tenant, found.execution), found.start())
         # The run of this id is unknown, and starting another one would be unexpected.
         reason = found.reason if isinstance(found, LostPosition) else "unknown"
-        return whole_stream(reset(reason, None))
+        return whole_stream(without_id([reset(reason, None)]))
 
 
 def _view_of(tenant: str, execution: str) -> View:
