@@ -42,7 +42,7 @@ class SseEvent:
 
 
 def _is_of_stream(name: str, data: Any) -> bool:
-    """Return whether a block tells of the stream, or is a snapshot, and so is not in the log."""
+    """Return whether a block describes the stream, or is a snapshot: neither is in the log."""
     if isinstance(data, dict) and "topic" in data:
         return _is_of_stream(data["event"], data["data"])
     return (
@@ -122,7 +122,7 @@ class SseParser:
             self.first_id = self.first_id or own_id
         has_fields, self._has_fields = self._has_fields, False
         if not data:
-            # Several libraries would hand it out, and their users fail to parse it.
+            # Several libraries would dispatch it, and their users would fail to parse it.
             assert not has_fields, "a block without data"
             return None
         if event_type == "stream:position":
