@@ -14,6 +14,6 @@ check:
 bench *args:
     uv run tailrace bench {{args}}
 
-# Format the code and regenerate the configuration page.
+# Format the code; regenerate the configuration page and the schema of the chart's values.
 fmt:
-    uv run ruff format && uv run ruff check --fix && uv run python -m tailrace_shared.process.configuration_page > docs/configuration.md
+    uv run ruff format && uv run ruff check --fix && uv run python -m tailrace_shared.process.configuration_page > docs/configuration.md && uv run python -m tools.chart_schema

@@ -1,0 +1,10 @@
+"""Fixtures for tests of the chart."""
+
+import pytest
+
+from harness.kubernetes.chart import Chart, helm_program
+
+
+@pytest.fixture(scope="session")
+def chart(tmp_path_factory: pytest.TempPathFactory) -> Chart:
+    return Chart(helm_program(), tmp_path_factory.mktemp("chart"))

@@ -1,0 +1,231 @@
+"""The chart renders valid resources from valid values, and refuses others with a sentence."""
+
+import json
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from harness.kubernetes.chart import Chart, Refused, Resource
+from tailrace_shared.process.settings_reader import read_settings
+from tailrace_shared.settings import ApiSettings, CommonSettings, WorkerSettings
+from tools.chart_schema import CHART, schema_of
+
+VERSIONS = ("1.30", "1.34", "1.37")
+CUSTOM_RESOURCES = {"HTTPRoute", "PodMonitor"}
+EXAMPLES = sorted(path.name for path in (CHART / "ci").glob("*.yaml"))
+TRIAL = yaml.safe_load((CHART / "ci" / "trial-values.yaml").read_text())
+PRODUCTION = yaml.safe_load((CHART / "ci" / "production-values.yaml").read_text())
+RANDOM_VALUES = 25
+
+
+def test_the_schema_is_that_of_the_values():
+    generated = schema_of((CHART / "values.yaml").read_text())
+    assert json.loads((CHART / "values.schema.json").read_text()) == generated
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_examples_render_valid_resources(chart: Chart, example: str):
+    resources = chart.render(yaml.safe_load((CHART / "ci" / example).read_text()))
+    _validate(resources)
+    for pod in _pods(resources):
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["enableServiceLinks"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        for container in pod["containers"]:
+            assert container["securityContext"]["readOnlyRootFilesystem"] is True
+            assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+            assert "memory" in container["resources"]["limits"]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_services_accept_the_environment_of_their_pods(chart: Chart, example: str):
+    resources = chart.render(yaml.safe_load((CHART / "ci" / example).read_text()))
+    kinds: dict[str, type[CommonSettings]] = {
+        "api": ApiSettings,
+        "worker": WorkerSettings,
+        "topology": CommonSettings,
+    }
+    read = set()
+    for pod in _pods(resources):
+        for container in pod["containers"]:
+            settings = kinds.get(container["name"])
+            if settings is not None:
+                environment = {each["name"]: each.get("value", "") for each in container["env"]}
+                read_settings(settings, environment)
+                read.add(container["name"])
+    assert read == set(kinds)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"nats.url": "nats://other:4222"}, "nats.url: leave it empty"),
+        ({"nats.bundled.enabled": False}, "nats.url: set the URL"),
+        ({"nats.replicas": 3}, "nats.replicas: 3 replicas need as many servers"),
+        ({"nats.credentials.secretName": "x"}, "nats.credentials.secretName"),
+        ({"nats.bundled.routes": ["a", "b"]}, "nats.bundled.routes"),
+        ({"nats.tls.clientCertificate": True}, "nats.tls.secretName"),
+        ({"auth.allowUnauthenticated": False}, "auth.allowUnauthenticated=true"),
+        ({"gateway.enabled": True}, "auth.mode: `none` cannot be combined"),
+        ({"auth.mode": "jwt"}, "auth: set auth.jwksUrl"),
+        (
+            {"auth.mode": "jwt", "auth.jwksUrl": "https://id", "auth.algorithm": "HS256"},
+            "auth.algorithm",
+        ),
+        ({"api.memoryMiB": 512}, "api.memoryMiB: the budgets and the process need 1056 MiB"),
+        ({"api.autoscaling": {"enabled": True, "minReplicas": 20}}, "minReplicas"),
+        ({"api.autoscaling": {"enabled": True, "cpuPercent": 0}}, "cpuPercent or streamsPerPod"),
+        ({"api.replicas": 1}, "podDisruptionBudget.enabled"),
+        ({"ingress.enabled": True}, "ingress.host"),
+        ({"config": {"TAILRACE_PORT": "1"}}, "config: TAILRACE_PORT is computed"),
+        ({"workers": {"x": {"config": {"TAILRACE_NODES": "a"}}}}, "workers.x.config"),
+        ({"workers": {"x": {"treads": 1}}}, "treads"),
+        ({"api.replicas": "three"}, "replicas"),
+        ({"api.replcas": 1}, "replcas"),
+    ],
+)
+def test_contradictions_are_refused(chart: Chart, changes: dict[str, Any], message: str):
+    with pytest.raises(Refused) as refused:
+        chart.render(_changed(TRIAL, changes))
+    assert message in str(refused.value)
+
+
+def test_the_grace_period_is_that_of_the_drain(chart: Chart):
+    values = _changed(TRIAL, {"api.drain": {"delaySeconds": 20, "timeoutSeconds": 60}})
+    api = _deployment(chart.render(values), "demo-api")
+    assert api["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 85
+
+
+def test_an_autoscaler_owns_the_number_of_replicas(chart: Chart):
+    """A number in the Deployment would reset it at every upgrade."""
+    resources = chart.render(PRODUCTION)
+    assert "replicas" not in _deployment(resources, "demo-api")["spec"]
+    fixed = chart.render(_changed(PRODUCTION, {"api.autoscaling": {"enabled": False}}))
+    assert _deployment(fixed, "demo-api")["spec"]["replicas"] == 3
+
+
+def test_clients_do_not_reach_the_internal_port(chart: Chart):
+    resources = chart.render(PRODUCTION)
+    [service] = (each for each in resources if each["kind"] == "Service")
+    assert [port["targetPort"] for port in service["spec"]["ports"]] == ["http"]
+    [policy] = (
+        each
+        for each in resources
+        if each["kind"] == "NetworkPolicy" and each["metadata"]["name"] == "demo-api"
+    )
+    open_ports = {
+        port["port"]
+        for rule in policy["spec"]["ingress"]
+        if "from" not in rule
+        for port in rule["ports"]
+    }
+    assert open_ports == {"http"}
+
+
+@pytest.mark.parametrize("version", ["0.3.0", "9.9.9"])
+def test_an_upgrade_changes_no_immutable_field(chart: Chart, version: str):
+    """Kubernetes refuses changes of selectors, of a Service's name and of a claim's template."""
+    rendered = chart.render(
+        _changed(TRIAL, {"images.api.tag": version, "images.nats.tag": version})
+    )
+    assert {
+        each["metadata"]["name"]: each["spec"]["selector"]["matchLabels"]
+        for each in rendered
+        if each["kind"] in ("Deployment", "StatefulSet")
+    } == {
+        f"demo-{name}": {
+            "app.kubernetes.io/name": "tailrace",
+            "app.kubernetes.io/instance": "demo",
+            "app.kubernetes.io/component": name,
+        }
+        for name in ("api", "worker-default", "nats")
+    }
+    [servers] = (each for each in rendered if each["kind"] == "StatefulSet")
+    assert servers["spec"]["serviceName"] == "demo-nats-servers"
+    assert servers["spec"]["volumeClaimTemplates"][0]["metadata"] == {"name": "data"}
+
+
+@pytest.mark.parametrize("seed", range(RANDOM_VALUES))
+def test_random_values_render_or_are_refused_by_name(chart: Chart, seed: int):
+    """Values that the schema accepts render valid resources, or are refused by a sentence."""
+    schema = schema_of((CHART / "values.yaml").read_text())
+    values = _random_values(random.Random(seed), schema)
+    try:
+        resources = chart.render(_merged(TRIAL, values))
+    except Refused as refused:
+        if "validate.yaml" not in str(refused):
+            raise
+    else:
+        _validate(resources)
+
+
+def _validate(resources: list[Resource]) -> None:
+    assert resources
+    for resource in resources:
+        if resource["kind"] not in CUSTOM_RESOURCES:
+            for version in VERSIONS:
+                kubernetes_validate.validate(resource, version, strict=True)
+
+
+def _pods(resources: list[Resource]) -> Iterator[dict[str, Any]]:
+    for resource in resources:
+        if resource["kind"] == "Pod":
+            yield resource["spec"]
+        elif resource["kind"] in ("Deployment", "StatefulSet", "Job"):
+            yield resource["spec"]["template"]["spec"]
+
+
+def _deployment(resources: list[Resource], name: str) -> Resource:
+    [found] = (
+        each
+        for each in resources
+        if each["kind"] == "Deployment" and each["metadata"]["name"] == name
+    )
+    return found
+
+
+def _changed(values: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return values with others at dotted paths."""
+    result = values
+    for path, value in changes.items():
+        nested: Any = value
+        for key in reversed(path.split(".")):
+            nested = {key: nested}
+        result = _merged(result, nested)
+    return result
+
+
+def _merged(values: dict[str, Any], others: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for key, value in others.items():
+        known = merged.get(key)
+        if isinstance(value, dict) and isinstance(known, dict):
+            merged[key] = _merged(known, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _random_values(random_: random.Random, schema: dict[str, Any]) -> dict[str, Any]:
+    """Return values for some of the keys that the schema describes."""
+    values: dict[str, Any] = {}
+    for name, each in schema["properties"].items():
+        if name == "global" or random_.random() < 0.5:
+            continue
+        if each.get("type") == "object":
+            if each.get("additionalProperties") is False:
+                values[name] = _random_values(random_, each)
+        elif "enum" in each:
+            values[name] = random_.choice(each["enum"])
+        elif each["type"] == "boolean":
+            values[name] = random_.random() < 0.5
+        elif each["type"] == "integer":
+            least = each.get("minimum", 0)
+            values[name] = random_.randint(least, min(each.get("maximum", least + 2000), 60_000))
+        elif each["type"] == "string":
+            values[name] = random_.choice(["a", "x1", "release-2", "true", "7"])
+    return values
