@@ -218,10 +218,15 @@ class MemoryNats(JetStream):
         await self._answer()
         return _one(self._known(stream), request)
 
-    async def get_newest(self, stream: str, request: dict[str, Any]) -> StoredMessage | None:
+    async def get_newest(
+        self, stream: str, request: dict[str, Any], at_least: int = 0
+    ) -> StoredMessage | None:
         """Return one message, as the leader has it."""
         await self._answer()
-        return _one(self._leader(stream)[0], request)
+        message = _one(self._leader(stream)[0], request)
+        if message is not None and message.sequence >= at_least:
+            return message
+        return _one(self._stream(stream), request) if at_least else message
 
     async def batch_up_to(
         self, stream: str, request: dict[str, Any]

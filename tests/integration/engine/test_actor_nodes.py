@@ -136,6 +136,21 @@ async def test_the_worker_that_drives_need_not_have_the_actors_code(
     assert {pid for _, _, _, pid, _ in effects(tmp_path)}.isdisjoint({driver.pid})
 
 
+async def test_an_attempt_ends_although_nats_lost_a_commit_that_it_had_announced(
+    site: Installation, tmp_path: Path
+):
+    """A worker that waited for what is not in the log would hold the attempt for ever."""
+    site.worker(**ACTORS)
+    execution = await site.start(await site.store(one("actor.gated", {"folder": str(tmp_path)})))
+    await noted(tmp_path, "began")
+    live = site.subjects.live(TENANT, execution)
+    await site.jetstream.client.publish(live, b"[]", headers={"Nats-Sequence": "1000000"})
+    await site.jetstream.client.flush()
+    (tmp_path / "gate").touch()
+    events = await site.finished(execution)
+    assert story(events) == ["waiting", "started", "completed"]
+
+
 async def test_a_failing_attempt_is_tried_again_by_the_nodes_policy(site: Installation):
     """Each attempt waits for an actor anew."""
     site.worker(**ACTORS)

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,8 @@ from harness.models.log_conditions import of
 from harness.processes.installation import TENANT, Installation
 from tailrace_shared.commands.concurrency_gate import ConcurrencyGate
 from tailrace_shared.execution.events import TERMINAL, Event, StepWaiting
+from tailrace_shared.nats.jetstream import JetStream, StoredMessage
+from tailrace_shared.nats.topology import EVENTS
 from tailrace_shared.process.settings_reader import read_settings
 from tailrace_shared.settings import WorkerSettings
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog
@@ -19,6 +22,8 @@ from tailrace_worker.nodes.registry import load_registry
 from tailrace_worker.secrets.secret_store import SecretStore
 
 MOST_BREAKS = 5
+LIES = 2
+"""A read of the newest commit, and the same read once more."""
 
 
 @pytest.fixture
@@ -135,6 +140,26 @@ async def test_a_drive_does_not_begin_on_a_lagging_replica(
     await asyncio.to_thread(engine.advance, TENANT, execution)
     assert len(reads) > 1
     assert await site.commits(execution) == commits
+
+
+async def test_a_leader_with_a_full_disk_does_not_make_an_execution_vanish(
+    site: Installation, engine: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    """Before it gives up it says that there is no message. The job is kept until it can tell."""
+    execution = await site.begin({"x": {}})
+    get, answers = JetStream._get_from_leader, list[str]()
+
+    async def broken(self: JetStream, stream: str, request: dict[str, Any]) -> StoredMessage | None:
+        if stream == site.subjects.stream(EVENTS) and len(answers) < LIES:
+            answers.append(stream)
+            return None
+        return await get(self, stream, request)
+
+    monkeypatch.setattr(JetStream, "_get_from_leader", broken)
+    engine.services.is_replicated = True
+    await asyncio.to_thread(engine.advance, TENANT, execution)
+    assert len(answers) == LIES
+    assert isinstance((await site.events(execution))[-1], TERMINAL)
 
 
 async def _never(*_: object) -> bool:

@@ -165,7 +165,7 @@ class ConcurrencyGate:
 
     async def _has_ended(self, tenant: str, execution: str) -> bool:
         try:
-            last = await self._log.last_commit(tenant, execution)
+            last = await self._log.last_commit(tenant, execution, at_least=1)
         except NewerLogError:
             return False  # a worker of that version will release the slot
         return last is None or isinstance(last.events()[-1], TERMINAL)

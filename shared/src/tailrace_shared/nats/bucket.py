@@ -42,11 +42,15 @@ class Bucket:
             fence = {EXPECTED_LAST_SUBJECT_SEQUENCE: str(last)}
             try:
                 return await self._jetstream.publish(self._prefix + key, value, fence)
-            except WrongLastSequenceError:
+            except WrongLastSequenceError as error:
                 # A deleted key leaves a marker behind; a value that replaces it is a creation, too.
                 marker = await self._jetstream.get_newest(
                     self._stream, {"last_by_subj": self._prefix + key}
                 )
+                if marker is None and error.last == last:
+                    raise UnavailableError(
+                        f"the leader of {self._stream} contradicts itself"
+                    ) from None
                 if marker is None or not _is_deleted(marker) or marker.sequence == last:
                     return None
                 last = marker.sequence

@@ -3,6 +3,11 @@
 A commit names the last sequence that its writer has seen (optimistic concurrency, ADR-33). Of two
 writers at the same place one wins, and the other gets an error. A publish whose acknowledgement
 was lost is retried; the commit's own id then tells "already stored" from "another writer's".
+
+A lost fence is reported only if it names a newer commit, or if the log has proved to be shorter
+than its writer has seen. A leader of several replicas also refuses an append while it still
+replicates another one to the same log, which may be an earlier try of the same commit. And a leader
+whose disk is full may say that the log is empty before it gives up.
 """
 
 import asyncio
@@ -21,6 +26,8 @@ VERSION: Final = "Tailrace-Version"
 
 _FIRST_PAUSE_S: Final = 0.05
 _MAX_PAUSE_S: Final = 2.0
+# Replication takes milliseconds.
+_REPLICATION_PAUSE_S: Final = 0.005
 _NO_HEADERS: Final[Mapping[str, str]] = {}
 
 
@@ -47,7 +54,8 @@ async def append(  # noqa: PLR0913 - the parts of a commit
         retry_s: seconds to retry while NATS does not answer.
 
     Raises:
-        WrongLastSequenceError: another writer appended first; nothing was stored.
+        WrongLastSequenceError: another writer appended first; nothing was stored. Its ``last`` is
+            above ``expected``, or below if the log was deleted or NATS has lost commits.
         UnavailableError: NATS did not answer in time; the commit may or may not be stored.
     """
     commit_id = commit_id or new_token()
@@ -60,23 +68,49 @@ async def append(  # noqa: PLR0913 - the parts of a commit
     if writer:
         headers[WRITER] = writer
     deadline = asyncio.get_running_loop().time() + retry_s
-    pause_s, may_be_stored = _FIRST_PAUSE_S, False
+    pause_s, may_be_stored, is_refused = _FIRST_PAUSE_S, False, False
     while True:
         try:
             return await jetstream.publish(subject, payload, headers)
         except WrongLastSequenceError as error:
-            if not may_be_stored:
-                raise
-            stored = await _stored_as(jetstream, stream, subject, expected, commit_id)
-            if stored is None:
-                raise error from None
-            return stored
-        except UnavailableError:
-            may_be_stored = True
-            if asyncio.get_running_loop().time() + pause_s > deadline:
-                raise
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, _MAX_PAUSE_S)
+            if not is_refused:
+                pause_s, is_refused = _REPLICATION_PAUSE_S, True
+            lost = await _confirmed(jetstream, stream, subject, expected, error)
+            if lost is not None and may_be_stored:
+                stored = await _stored_as(jetstream, stream, subject, expected, commit_id)
+                if stored is not None:
+                    return stored
+            if lost is not None:
+                raise lost from None
+            failure = UnavailableError(f"the leader of {stream} refuses an append: {error}")
+        except UnavailableError as error:
+            failure, may_be_stored = error, True
+        if asyncio.get_running_loop().time() + pause_s > deadline:
+            raise failure
+        await asyncio.sleep(pause_s)
+        pause_s = min(pause_s * 2, _MAX_PAUSE_S)
+
+
+async def _confirmed(
+    jetstream: JetStream,
+    stream: str,
+    subject: str,
+    expected: int,
+    error: WrongLastSequenceError,
+) -> WrongLastSequenceError | None:
+    """Return the lost fence that a refusal means, or None if the append may still succeed."""
+    if error.last is None or error.last == expected:
+        return None
+    if error.last > expected:
+        return error
+    try:
+        newest = await jetstream.get_newest(stream, {"last_by_subj": subject}, at_least=expected)
+    except UnavailableError:
+        return None
+    last = 0 if newest is None else newest.sequence
+    if last == expected:
+        return None
+    return WrongLastSequenceError(error.code, f"wrong last sequence: {last}")
 
 
 async def _stored_as(

@@ -67,6 +67,8 @@ _MAX_HEADER_BYTES: Final = 1024
 _PAGE_MESSAGES: Final = 256
 _PAGE_BYTES: Final = 4 * 1024 * 1024
 _SUBJECTS_PER_READ: Final = 1000  # the server's limit is 1,024
+# A subject on which no stream has messages: no id contains the character.
+_NO_SUBJECT: Final = "~"
 
 _log = structlog.get_logger(__name__)
 
@@ -272,22 +274,43 @@ class JetStream:
         message = await _answer(self._requests, f"$JS.API.DIRECT.GET.{stream}", payload)
         return None if "Status" in (message.headers or {}) else _stored(message)
 
-    async def get_newest(self, stream: str, request: dict[str, Any]) -> StoredMessage | None:
+    async def get_newest(
+        self, stream: str, request: dict[str, Any], at_least: int = 0
+    ) -> StoredMessage | None:
         """Read one message from the stream's leader; None if there is none.
 
         A Direct Get may be answered by a replica that lags. A decision that rests on "there is no
         message" or "no newer message" needs the leader. ``request`` is as for :meth:`get`.
 
         That there is no message is believed only of a leader that has a quorum, because an older
-        leader may answer during a partition and lack messages that the cluster has stored.
+        leader may answer during a partition and lack messages that the cluster has stored. With
+        ``at_least`` the leader must also prove that its store works: one that is about to give up
+        its full disk answers that there is nothing.
+
+        Args:
+            stream: the stream.
+            request: which message.
+            at_least: a sequence that the caller has seen there; 1 if it has seen any message.
 
         Raises:
             UnavailableError: NATS did not answer, or no leader with a quorum did.
         """
         message = await self._get_from_leader(stream, request)
-        if message is not None or is_sole(await self._confirm_leader(stream)):
+        if message is not None and message.sequence >= at_least:
+            return message
+        if at_least:
+            await self._prove_store(stream)
+        elif is_sole(await self._confirm_leader(stream)):
             return message
         return await self._get_from_leader(stream, request)
+
+    async def _prove_store(self, stream: str) -> None:
+        """Wait until the leader has stored what it was sent before, as only a working one can."""
+        try:
+            # Stored and replicated like a message, but it matches nothing, so nothing is purged.
+            await self.api(f"STREAM.PURGE.{stream}", {"filter": _NO_SUBJECT})
+        except JetStreamError as error:
+            raise UnavailableError(f"the leader of {stream} cannot store: {error}") from error
 
     async def _confirm_leader(self, stream: str) -> dict[str, Any]:
         """Wait until a leader with a quorum answers; return its ``STREAM.INFO``."""

@@ -220,12 +220,12 @@ class ExecutionLog:
                 pending = pending if messages else 0
         return found
 
-    async def load(self, tenant: str, execution: str, at_least: int = 1) -> History:
+    async def load(self, tenant: str, execution: str, at_least: int = 0) -> History:
         """Read all commits of an execution and fold them.
 
         Args:
-            at_least: a sequence that is known to be in its log. A replica that does not have it
-                yet is asked again.
+            at_least: a sequence that was seen in its log. A replica that does not have it yet is
+                asked again.
 
         Raises:
             ExecutionNotFoundError: the tenant has no such execution.
@@ -235,14 +235,14 @@ class ExecutionLog:
 
         async def read() -> History:
             history = await self._load(tenant, execution)
-            is_behind = history.last_sequence < at_least
-            if is_behind and await self.last_commit(tenant, execution) is None:
+            is_behind = history.last_sequence < needed
+            if is_behind and await self.last_commit(tenant, execution, at_least) is None:
                 raise _not_found(execution)
             return history
 
-        at_least = max(at_least, 1)
+        needed = max(at_least, 1)
         return await until_caught_up(
-            read, lambda history: history.last_sequence >= at_least, f"execution {execution!r}"
+            read, lambda history: history.last_sequence >= needed, f"execution {execution!r}"
         )
 
     async def load_newest(self, tenant: str, execution: str) -> History:
@@ -308,9 +308,14 @@ class ExecutionLog:
             history = _fold_commit(history, commit)
         return history
 
-    async def last_commit(self, tenant: str, execution: str) -> Commit | None:
-        """Return the newest commit of an execution from the stream's leader, or None."""
-        newest = await self.newest(LogFilter(tenant, execution))
+    async def last_commit(self, tenant: str, execution: str, at_least: int = 0) -> Commit | None:
+        """Return the newest commit of an execution from the stream's leader, or None.
+
+        Args:
+            at_least: a sequence that was seen in its log; 1 if any was. That the log is shorter
+                is believed only of a leader that proves that its store works.
+        """
+        newest = await self.newest(LogFilter(tenant, execution), at_least)
         return None if newest is None else _readable(newest)
 
     async def last_commits(
@@ -337,10 +342,10 @@ class ExecutionLog:
         message = message or await self._jetstream.get_newest(self._stream, request)
         return None if message is None else self._commit(message)
 
-    async def newest(self, part: LogFilter) -> Commit | None:
+    async def newest(self, part: LogFilter, at_least: int = 0) -> Commit | None:
         """Return the newest commit of a part of the log from the stream's leader, or None."""
-        subject = self._subjects.log_of(part)
-        message = await self._jetstream.get_newest(self._stream, {"last_by_subj": subject})
+        request = {"last_by_subj": self._subjects.log_of(part)}
+        message = await self._jetstream.get_newest(self._stream, request, at_least)
         return None if message is None else self._commit(message)
 
     async def find(self, sequence: int) -> tuple[str, str, Commit] | None:

@@ -236,6 +236,10 @@ class ActorAttempt:
 
     async def _end(self) -> None:
         self._attempt.close()
+        if not self._is_wanted(self._log.state):
+            # The log may not even have the step any more.
+            _log.info("actor: result dropped", **self._job._asdict())
+            return
         end = self._end_event()
         events = [*await self._reports(), *([] if end is None else [end])]
         if not await self._log.append(self._marked(events), self._is_wanted):

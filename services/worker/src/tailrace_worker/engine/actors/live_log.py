@@ -10,6 +10,7 @@ driver.
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import Final
 
 import nats.errors
 import structlog
@@ -17,12 +18,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from tailrace_shared.caching.ttl_cache import TtlCache
-from tailrace_shared.errors import (
-    ExecutionNotFoundError,
-    ServiceError,
-    UnavailableError,
-    WrongLastSequenceError,
-)
+from tailrace_shared.errors import ExecutionNotFoundError, ServiceError, WrongLastSequenceError
 from tailrace_shared.execution.commit_status import STATE, WORKFLOW
 from tailrace_shared.execution.commits import decode_commit, encode_commits
 from tailrace_shared.execution.events import Event, referenced_output_bytes
@@ -32,6 +28,8 @@ from tailrace_shared.nats.topology import EVENTS
 from tailrace_worker.engine.services.engine_services import EngineServices
 from tailrace_worker.engine.tasks.execution_cache import execution_cache, memory_of
 from tailrace_worker.engine.tasks.retry import retry_forever
+
+_LAG_PAUSE_S: Final = 0.05
 
 _log = structlog.get_logger(__name__)
 
@@ -81,8 +79,9 @@ class LiveLog:
                 await self._read_on(0)
 
     async def _load(self) -> None:
+        # The message of an attempt shows that there is a log, or was.
         history = await retry_forever(
-            lambda: self._services.stores.log.load(self._tenant, self._execution)
+            lambda: self._services.stores.log.load(self._tenant, self._execution, at_least=1)
         )
         self.state, self._last_sequence = history.state, history.last_sequence
         self.last_writer, self.size = history.last_writer, history.size
@@ -120,14 +119,9 @@ class LiveLog:
             ExecutionNotFoundError: the log is gone.
         """
         # Other tasks may read on while the leader is asked.
-        seen = self._last_sequence
-        newest = await retry_forever(
-            lambda: self._services.stores.log.last_commit(self._tenant, self._execution)
-        )
-        if newest is None or newest.sequence < seen:
-            raise self._gone()
+        newest = await self._newest(self._last_sequence)
         async with self._reading:
-            await self._read_on(newest.sequence)
+            await self._read_on(newest)
 
     async def append(
         self, events: Sequence[Event], is_wanted: Callable[[ExecutionState], bool]
@@ -167,28 +161,56 @@ class LiveLog:
                 )
             except WrongLastSequenceError as lost:
                 last = lost.last or 0
-                if lost.last is not None and last < self._last_sequence:
-                    raise self._gone() from lost
-                await self._read_on(last)
+                await self._read_on(last if last > self._last_sequence else self._last_sequence + 1)
             else:
                 self._apply(sequence, payload)
                 return True
         return False
 
-    def _gone(self) -> ExecutionNotFoundError:
-        return ExecutionNotFoundError(f"the log of {self._execution!r} is gone")
+    async def _newest(self, at_least: int) -> int:
+        """Return the newest sequence of the log, as the stream's leader has it.
+
+        Args:
+            at_least: a sequence that was seen in the log.
+
+        Raises:
+            ExecutionNotFoundError: the log is gone.
+        """
+        newest = await retry_forever(
+            lambda: self._services.stores.log.last_commit(self._tenant, self._execution, at_least)
+        )
+        if newest is None:
+            raise ExecutionNotFoundError(f"the log of {self._execution!r} is gone")
+        return newest.sequence
 
     async def _read_on(self, known: int) -> None:
-        """Read what others have appended, up to the sequence ``known`` at least."""
-        await retry_forever(lambda: self._read_at_least(max(known, self._newest_seen)))
+        """Read what others have appended, up to the sequence ``known`` if it is stored.
 
-    async def _read_at_least(self, known: int) -> None:
+        Raises:
+            ExecutionNotFoundError: the log is gone.
+        """
+        heard = self._newest_seen
+        known = max(known, heard)
+        await retry_forever(self._read)
+        while self._last_sequence < known:
+            # A replica lags, or NATS has lost commits that it had confirmed, as with full disks.
+            known = await self._newest(known)
+            if known < self._last_sequence:
+                _log.error("NATS has lost commits", tenant=self._tenant, execution=self._execution)
+                self._is_consistent = False
+                await self._load()
+                self._notify()
+            elif known > self._last_sequence:
+                await asyncio.sleep(_LAG_PAUSE_S)
+                await retry_forever(self._read)
+        if self._newest_seen == heard:
+            self._newest_seen = min(heard, self._last_sequence)
+
+    async def _read(self) -> None:
         after = self._last_sequence + 1
         async for commit in self._services.stores.log.read(self._tenant, self._execution, after):
             self.last_writer = commit.writer or self.last_writer
             self._apply(commit.sequence, commit.payload)
-        if self._last_sequence < known:
-            raise UnavailableError("a replica lags behind what another has answered")
 
     def _apply(self, sequence: int, payload: bytes) -> None:
         self._is_consistent = False
@@ -197,6 +219,9 @@ class LiveLog:
             self.state.apply(event)
         self._last_sequence, self._is_consistent = sequence, True
         self.size += len(payload) + referenced_output_bytes(events)
+        self._notify()
+
+    def _notify(self) -> None:
         for changed in list(self._listeners):
             changed()
 

@@ -9,7 +9,7 @@ class End(Enum):
 
     FINISHED = "the execution is terminal"
     WAITING = "nothing to do before a timer, a request, a signal or a child run"
-    READ_AGAIN = "the log may have changed while the drive was leaving"
+    READ_AGAIN = "the log may not be as the drive knew it when it left"
     HANDED_OVER = "this worker is stopping"
     DISPLACED = "another worker drives the execution"
     NOT_FOUND = "there is no such execution, or part of its log has expired"

@@ -35,7 +35,7 @@ from tailrace_worker.engine.drive.drive_result import DriveResult, End
 from tailrace_worker.engine.drive.lifecycle import Lifecycle
 from tailrace_worker.engine.drive.local_attempts import LocalAttempts
 from tailrace_worker.engine.drive.local_state import LocalState
-from tailrace_worker.engine.drive.log_reader import DisplacedError
+from tailrace_worker.engine.drive.log_reader import DisplacedError, LogWentBackError
 from tailrace_worker.engine.drive.wait_effects import WaitEffects
 from tailrace_worker.engine.services.engine_services import EngineServices
 from tailrace_worker.engine.services.progress_estimates import ProgressEstimates
@@ -130,7 +130,7 @@ class Drive:
         self._read_requested, self._subscription = False, None
         try:
             await self._local.catch_up()
-        except DisplacedError:
+        except (DisplacedError, LogWentBackError):
             return None
         state = self._scheduler.state
         if state.is_terminal:
@@ -149,6 +149,14 @@ class Drive:
         except DisplacedError:
             _log.info("drive displaced", tenant=self._tenant, execution=self._execution)
             return DriveResult(End.DISPLACED, self._writer.last_sequence)
+        except LogWentBackError as error:
+            _log.error(
+                "NATS has lost commits",
+                tenant=self._tenant,
+                execution=self._execution,
+                error=str(error),
+            )
+            return DriveResult(End.READ_AGAIN, self._writer.last_sequence)
         finally:
             self._attempts.abandon()
             self._wait_effects.close()
@@ -384,6 +392,7 @@ class Drive:
 
         Raises:
             DisplacedError: another worker has appended, or the log is gone.
+            LogWentBackError: NATS has lost commits.
         """
         facts = await self._local.rebase(facts, lost)
         self._scheduler = self._attempts.scheduler = self._local.scheduler

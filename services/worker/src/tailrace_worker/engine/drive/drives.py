@@ -21,6 +21,7 @@ import structlog
 from tailrace_shared.caching.ttl_cache import TtlCache
 from tailrace_shared.errors import (
     ExecutionNotFoundError,
+    HistoryExpiredError,
     JetStreamError,
     NewerLogError,
     UnavailableError,
@@ -123,11 +124,17 @@ class Drives:
             read_again = result.end is End.WAITING and drive.read_requested
             return dataclasses.replace(result, end=End.READ_AGAIN) if read_again else result
         except ExecutionNotFoundError as error:
+            if not isinstance(error, HistoryExpiredError) and await self._exists(key):
+                return DriveResult(End.READ_AGAIN, 0)
             tenant, execution = key
             _log.warning("no such execution", tenant=tenant, execution=execution, error=str(error))
             return DriveResult(End.NOT_FOUND, 0)
         finally:
             del self._active[key]
+
+    async def _exists(self, key: _Key) -> bool:
+        """Return whether an execution has a log, however full the disk of NATS is."""
+        return await self._services.stores.log.last_commit(*key, at_least=1) is not None
 
     async def _open(self, key: _Key) -> tuple[Drive, History]:
         """Return a drive and the history of its execution, from a cache where possible."""

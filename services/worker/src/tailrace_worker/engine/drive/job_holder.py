@@ -104,5 +104,7 @@ class JobHolder:
                     await self._timers.advance_at(tenant, execution, result.due)
                 # The API sends no job for a request while this worker answers "driving". It
                 # appends the request before it asks, so the request is seen here.
-                last = await self._services.stores.log.last_commit(tenant, execution)
+                last = await self._services.stores.log.last_commit(
+                    tenant, execution, at_least=result.last_sequence
+                )
                 return last is None or last.sequence == result.last_sequence

@@ -10,7 +10,7 @@ from tailrace_shared.stores.execution_log import Commit, History
 from tailrace_worker.engine.decide.plan import Plan
 from tailrace_worker.engine.decide.reorder import commute
 from tailrace_worker.engine.decide.scheduler import Scheduler
-from tailrace_worker.engine.drive.log_reader import LogReader
+from tailrace_worker.engine.drive.log_reader import LogReader, LogWentBackError
 from tailrace_worker.engine.drive.log_writer import LogWriter
 from tailrace_worker.engine.services.engine_services import EngineServices
 from tailrace_worker.engine.tasks.execution_cache import memory_of
@@ -84,6 +84,7 @@ class LocalState:
 
         Raises:
             DisplacedError: the log is gone.
+            LogWentBackError: NATS has lost commits.
             UnavailableError: NATS did not answer for long.
         """
         commits = await self.retry(self._reader.new_commits)
@@ -96,6 +97,7 @@ class LocalState:
 
         Raises:
             DisplacedError: another worker has appended, or the log is gone.
+            LogWentBackError: NATS has lost commits.
         """
         commits = await self.retry(self._reader.new_commits)
         self._reader.check(commits)
@@ -135,7 +137,10 @@ class LocalState:
 
         Raises:
             DisplacedError: another worker has appended, or the log is gone.
+            LogWentBackError: NATS has lost commits.
         """
+        if 0 < (lost.last or 0) < self.writer.last_sequence:
+            raise LogWentBackError(f"{lost}, and was at {self.writer.last_sequence}")
         # The lost fence names the newest sequence of the log; a lagging replica must come that far.
         known = max(self.writer.last_sequence, lost.last or 0)
         commits, history = await self.retry(functools.partial(self._reader.reload, known))

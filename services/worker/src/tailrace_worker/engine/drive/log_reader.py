@@ -11,6 +11,10 @@ class DisplacedError(ServiceError):
     """Another worker drives the execution now."""
 
 
+class LogWentBackError(ServiceError):
+    """NATS has lost commits that this worker had read or written."""
+
+
 class LogReader:
     """Reads commits that its drive has neither written nor read.
 
@@ -36,11 +40,15 @@ class LogReader:
 
         Raises:
             DisplacedError: the log is gone.
+            LogWentBackError: NATS has lost commits.
             UnavailableError: NATS did not answer, or a lagging replica answered.
         """
-        newest = await self._log.last_commit(self._tenant, self._execution)
+        known = self._writer.last_sequence
+        newest = await self._log.last_commit(self._tenant, self._execution, at_least=known)
         if newest is None:
             raise DisplacedError("the log is gone: expired or purged")
+        if newest.sequence < known:
+            raise LogWentBackError(f"the log ends at {newest.sequence}, and was at {known}")
         if newest.sequence == self._writer.last_sequence:
             return []
         commits = await self._unseen()

@@ -157,7 +157,7 @@ class Sweeper:
 
         Entries of executions that need not be driven are removed.
         """
-        last = await self._executions.last_commit(due.tenant, due.execution)
+        last = await self._executions.last_commit(due.tenant, due.execution, at_least=1)
         if last is None:
             # A client may be about to create it.
             if due.written_at < self._clock() - CREATION_GRACE_S:
