@@ -93,6 +93,15 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
             "an older id receives `stream:reset`."
         ),
     ] = Duration(7 * 86400)
+    expression_budget: Annotated[
+        int,
+        Meta(
+            description="Maximum cost of the expressions of one template, such as the `with` of a "
+            "node, in steps of about a microsecond. A step that exceeds it fails. Evaluations "
+            "block all other work of their process for as long.",
+            ge=1000,
+        ),
+    ] = 10_000
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         Meta(description="Minimum severity of log messages."),

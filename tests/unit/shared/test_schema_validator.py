@@ -68,12 +68,16 @@ def test_a_check_stops_at_its_time_limit() -> None:
 @pytest.mark.parametrize(
     ("schema", "place", "said"),
     [
-        ({"pattern": "a(?=b)"}, ("pattern",), "look-around"),
-        ({"properties": {"x": {"pattern": r"(a)\1"}}}, ("properties", "x", "pattern"), "backref"),
+        ({"pattern": "a(?=b)"}, ("pattern",), "look-arounds are not supported"),
+        (
+            {"properties": {"x": {"pattern": r"(a)\1"}}},
+            ("properties", "x", "pattern"),
+            "backreferences are not supported",
+        ),
         (
             {"patternProperties": {"(?!a)": True}},
             ("patternProperties", "(?!a)"),
-            "look-around",
+            "look-arounds are not supported",
         ),
         (
             {"patternProperties": {"a": True}, "allOf": [{"unevaluatedProperties": False}]},

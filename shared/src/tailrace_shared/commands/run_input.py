@@ -13,7 +13,12 @@ from tailrace_shared.execution.events import MAX_VALUE_BYTES
 from tailrace_shared.json_pointer import join_pointer
 from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.workflow.schemas.defaults import has_defaults
-from tailrace_shared.workflow.schemas.input_schema import Checked, check_value, compile_schema
+from tailrace_shared.workflow.schemas.input_schema import (
+    TOO_SLOW,
+    Checked,
+    check_value,
+    compile_schema,
+)
 from tailrace_shared.workflow.schemas.schema_validator import INLINE_SECONDS
 from tailrace_shared.workflow.validation import Problem
 
@@ -38,7 +43,7 @@ class InvalidInputError(ServiceError):
 
 
 async def check_in_time(validator: Validator, field: str, value: Any, size: int) -> Checked:
-    """Fill in defaults and validate, in a thread if the value is large.
+    """Fill in defaults and validate, in a thread if it takes long.
 
     Args:
         field: the name of the value in its document.
@@ -46,7 +51,9 @@ async def check_in_time(validator: Validator, field: str, value: Any, size: int)
     """
     left = MAX_VALUE_BYTES - size
     if size <= _INLINE_BYTES:
-        return check_value(validator, field, value, left, INLINE_SECONDS)
+        checked = check_value(validator, field, value, left, INLINE_SECONDS)
+        if all(problem.detail != TOO_SLOW for problem in checked.problems):
+            return checked
     return await asyncio.to_thread(check_value, validator, field, value, left)
 
 

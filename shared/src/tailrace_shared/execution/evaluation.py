@@ -11,6 +11,7 @@ import msgspec
 from tailrace_shared.errors import ExpressionError
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.workflow.definition import Definition
+from tailrace_shared.workflow.expressions.budget import Budget
 from tailrace_shared.workflow.expressions.expression import Expression
 from tailrace_shared.workflow.expressions.template import Template, compile_template
 from tailrace_shared.workflow.graph import graph_of
@@ -19,25 +20,34 @@ _NO_NAMES: Final[Mapping[str, Any]] = {}
 
 
 def evaluate(
-    expression: Expression, state: ExecutionState, names: Mapping[str, Any] = _NO_NAMES
+    expression: Expression,
+    state: ExecutionState,
+    names: Mapping[str, Any] = _NO_NAMES,
+    budget: Budget | None = None,
 ) -> Any:
     """Evaluate an expression on an execution.
 
     Args:
         names: additional variables: ``event``, ``item``, ``index``.
+        budget: what the evaluation may cost; None for one of the default size.
 
     Raises:
         ExpressionError: the evaluation failed.
     """
-    return expression.evaluate(context_of([expression], state, names))
+    return expression.evaluate(context_of([expression], state, names), budget)
 
 
-def render(template: Template, state: ExecutionState, names: Mapping[str, Any] = _NO_NAMES) -> Any:
+def render(
+    template: Template,
+    state: ExecutionState,
+    names: Mapping[str, Any] = _NO_NAMES,
+    budget: Budget | None = None,
+) -> Any:
     """Render a template on an execution; see :func:`evaluate`."""
     if not template.expressions:
         return template.value
     return template.render(
-        context_of((expression for _path, expression in template.expressions), state, names)
+        context_of((expression for _path, expression in template.expressions), state, names), budget
     )
 
 

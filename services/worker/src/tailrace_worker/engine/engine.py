@@ -259,6 +259,7 @@ class Engine:
             now=self._clock.now,
             is_replicated=settings.nats_replicas > 1,
             max_crashes=settings.max_crashes,
+            expression_budget=settings.expression_budget,
             cancel_grace=settings.cancel_grace,
             loop=self._loop,
         )

@@ -3,7 +3,7 @@
 An expression is compiled once and evaluated often. The evaluator copies its context, so an
 expression states which names and nodes it uses, and receives no others. Otherwise a run of
 thousands of nodes would take quadratic time. A plain path such as ``nodes.parse.output.total`` is
-resolved without the evaluator, which also returns JSON values unchanged.
+resolved without the evaluator, which also returns JSON values unchanged. It costs nothing.
 """
 
 import difflib
@@ -17,9 +17,11 @@ import cel
 import msgspec
 
 from tailrace_shared.errors import ExpressionError, InvalidExpressionError
-from tailrace_shared.workflow.expressions.evaluation_cost import Loops, check_cost
-from tailrace_shared.workflow.expressions.free_names import find_free_names, rename_calls
-from tailrace_shared.workflow.expressions.functions import EXTENSIONS, OVERLOADS, REPLACED
+from tailrace_shared.workflow.expressions.budget import Budget, TooExpensiveError, current
+from tailrace_shared.workflow.expressions.free_names import find_free_names
+from tailrace_shared.workflow.expressions.functions import EXTENSIONS, REPLACED
+from tailrace_shared.workflow.expressions.loops import check_loops
+from tailrace_shared.workflow.expressions.program import FAILURES, Part, Path, compile_part
 
 MAX_LENGTH: Final = 4096
 
@@ -34,9 +36,7 @@ _FUNCTIONS: Final = frozenset(
     ]
 )
 _NAMESPACES: Final = {name.partition(".")[0] for name in EXTENSIONS if "." in name}
-_CALLABLE: Final = {**EXTENSIONS, **OVERLOADS, **dict(REPLACED.values())}
 _ORIGINAL: Final = {new: name for name, (new, _function) in REPLACED.items()}
-_PATH = re.compile(r"\s*([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*)\s*")
 _SECRET = re.compile(
     r"""\s*secrets\s*(?:\.\s*([A-Za-z_]\w*)|\[\s*('|")([A-Za-z0-9_-]+)\2\s*\])\s*""", re.ASCII
 )
@@ -46,6 +46,9 @@ _FAILED_FUNCTION = re.compile(
     r"( Check function arguments and their types\.)?",
     re.DOTALL,
 )
+_SHOWN: Final = 200
+# It is converted and checked.
+_RESULT_COPIES: Final = 2
 _ERROR_PLACE = re.compile(r"<input>:(\d+):(\d+): (?:Syntax error: )?(.*)")
 
 
@@ -67,21 +70,27 @@ class Expression:
     secret: str | None
     paths: frozenset[tuple[str, ...]]
     statuses: frozenset[str]
-    _evaluate: Callable[[Mapping[str, Any]], Any] = field(repr=False)
+    _evaluate: Callable[[Mapping[str, Any], Budget], Any] = field(repr=False)
 
-    def evaluate(self, context: Mapping[str, Any]) -> Any:
+    def evaluate(self, context: Mapping[str, Any], budget: Budget | None = None) -> Any:
         """Return the value of the expression as JSON types.
 
+        Args:
+            budget: what the evaluation may cost; None for one of the default size.
+
         Raises:
+            TooExpensiveError: the evaluation would cost too much.
             ExpressionError: the evaluation failed.
         """
         try:
-            return self._evaluate(context)
+            return self._evaluate(context, budget or Budget())
+        except TooExpensiveError as error:
+            raise TooExpensiveError(f"{self.source[:_SHOWN]}: {error}") from None
         except ExpressionError:
             raise
         except KeyError as error:
             raise ExpressionError(f"{self.source}: no such field: {error.args[0]}") from None
-        except (ValueError, TypeError, RuntimeError, ArithmeticError, IndexError) as error:
+        except FAILURES as error:
             raise ExpressionError(f"{self.source}: {_reason(str(error))}") from None
 
 
@@ -98,26 +107,19 @@ def compile_expression(source: str) -> Expression:
     except ValueError as error:
         raise _located(source, str(error)) from None
     _check_functions(source, program)
+    check_loops(source)
     found = find_free_names(source)
     names = found.names - _NAMESPACES
-    path = _PATH.fullmatch(source)
-    if path and names:
-        evaluate = _walker(path[1])
-    else:
-        renamed = source
-        for name, (new, _function) in REPLACED.items():
-            renamed = rename_calls(renamed, name, new)
-        program = program if renamed == source else cel.compile(renamed)
-        evaluate = _evaluator(source, program, found.loops)
+    part = compile_part(source)
     secret = _SECRET.fullmatch(source)
     return Expression(
         source,
         names,
         found.nodes,
         secret and (secret[1] or secret[3]),
-        found.paths,
+        frozenset(found.references),
         found.statuses,
-        evaluate,
+        _reference(part) if isinstance(part, Path) else _evaluator(part),
     )
 
 
@@ -132,19 +134,25 @@ def _check_functions(source: str, program: cel.Program) -> None:
             )
 
 
-def _evaluator(
-    source: str, program: cel.Program, loops: Loops
-) -> Callable[[Mapping[str, Any]], Any]:
-    called = set(program.functions())
-    # The program reports `math.abs` without its namespace.
-    functions = {
-        name: function for name, function in _CALLABLE.items() if name.rpartition(".")[2] in called
-    }
+def _reference(path: Path) -> Callable[[Mapping[str, Any], Budget], Any]:
+    def evaluate(context: Mapping[str, Any], budget: Budget) -> Any:
+        value = path.evaluate(context, budget)
+        if isinstance(value, str | list | dict):
+            budget.refer(value)
+        return value
 
-    def evaluate(context: Mapping[str, Any]) -> Any:
-        check_cost(source, loops, functions, context)
-        variables = dict(context)
-        value = program.execute(cel.Context(variables, functions) if functions else variables)
+    return evaluate
+
+
+def _evaluator(part: Part) -> Callable[[Mapping[str, Any], Budget], Any]:
+    def evaluate(context: Mapping[str, Any], budget: Budget) -> Any:
+        # Functions that the library calls charge this budget.
+        previous = current.set(budget)
+        try:
+            value = part.evaluate(context, budget)
+            budget.spend(budget.cost_of_copies(value, _RESULT_COPIES))
+        finally:
+            current.reset(previous)
         # Convert timestamps, durations and bytes to JSON types.
         builtin = msgspec.to_builtins(value, str_keys=True)
         # JSON cannot represent NaN and infinity; they would become null.
@@ -152,22 +160,6 @@ def _evaluator(
         return builtin
 
     return evaluate
-
-
-def _walker(path: str) -> Callable[[Mapping[str, Any]], Any]:
-    steps = path.split(".")
-
-    def walk(context: Mapping[str, Any]) -> Any:
-        value: Any = context
-        for step in steps:
-            if not isinstance(value, Mapping):
-                raise ExpressionError(
-                    f"{path}: cannot read {step!r} of {_kind(value)}; it is not an object"
-                )
-            value = value[step]
-        return value
-
-    return walk
 
 
 def _reason(message: str) -> str:
@@ -178,10 +170,6 @@ def _reason(message: str) -> str:
     if failed:
         return f"{_ORIGINAL.get(failed[1], failed[1])}(): {failed[2]}"
     return message
-
-
-def _kind(value: Any) -> str:
-    return "null" if value is None else f"a {type(value).__name__}"
 
 
 def _located(source: str, message: str) -> InvalidExpressionError:

@@ -17,13 +17,15 @@ import msgspec
 
 from tailrace_shared.json_encoding import MIN_INTEGER
 from tailrace_shared.workflow.equality import equality_key
+from tailrace_shared.workflow.expressions.budget import CHARACTER_STEPS, ELEMENT_STEPS, current
+from tailrace_shared.workflow.patterns import compile_pattern
 
 _FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _OFFSET = re.compile(r"([+-]?)([0-9]{2}):([0-9]{2})")
 _MAX_OFFSET: Final = timedelta(hours=24)
 
 
-def _size(value: Any) -> int:
+def size(value: Any) -> int:
     """Count the code points of a text, the bytes of bytes, or the entries of a list or map."""
     if isinstance(value, (str, bytes, list, dict)):
         return len(value)
@@ -48,6 +50,13 @@ _TEXTS: Final[Mapping[type, Callable[[Any], str]]] = {
     datetime: lambda value: str(msgspec.to_builtins(value.astimezone(UTC))),
     timedelta: _seconds,
 }
+
+
+def _matches(text: Any, pattern: Any) -> bool:
+    """Tell whether a pattern matches somewhere in a text."""
+    if not isinstance(text, str) or not isinstance(pattern, str):
+        raise TypeError(f"takes a string and a pattern, not {_kind(text)} and {_kind(pattern)}")
+    return compile_pattern(pattern).matches(text)
 
 
 def _string(value: Any) -> str:
@@ -100,10 +109,13 @@ def _kind(value: Any) -> str:
 
 
 REPLACED: Final[Mapping[str, tuple[str, Callable[..., Any]]]] = {
-    "size": ("Size", _size),
+    "size": ("Size", size),
     "string": ("String", _string),
+    "matches": ("Matches", _matches),
 }
 """CEL's own functions that the library gets wrong, with their names in the evaluator.
+
+Its ``matches`` compiles the pattern at each call.
 
 A function of ours cannot replace the library's of the same name.
 """
@@ -185,3 +197,81 @@ EXTENSIONS: Final[Mapping[str, Callable[..., Any]]] = {
     if name not in _EXCLUDED
 }
 """Functions that CEL's specification defines as extensions, and a few more."""
+
+
+# What a function costs beyond the copies of its arguments and its result.
+
+
+def _replaced(text: Any, old: Any, new: Any, *_rest: Any) -> float:
+    if not all(isinstance(each, str) for each in (text, old, new)):
+        return 0
+    return float((text.count(old) + 1) * len(new) * CHARACTER_STEPS * _COPIES)
+
+
+def _joined(items: Any, separator: Any = "", *_rest: Any) -> float:
+    if not isinstance(items, list) or not isinstance(separator, str):
+        return 0
+    return len(items) * len(separator) * CHARACTER_STEPS * _COPIES
+
+
+def _split(text: Any, separator: Any = "", *_rest: Any) -> float:
+    if not isinstance(text, str) or not isinstance(separator, str):
+        return 0
+    return (text.count(separator) + 1) * ELEMENT_STEPS * _COPIES
+
+
+def _characters(text: Any, *_rest: Any) -> float:
+    return len(text) * _EACH_CHARACTER_STEPS if isinstance(text, str) else 0
+
+
+def _matched(text: Any, pattern: Any, *_rest: Any) -> float:
+    if not isinstance(text, str) or not isinstance(pattern, str):
+        return 0
+    return compile_pattern(pattern).cost(text)
+
+
+_FURTHER_STEPS: Final[Mapping[str, Callable[..., float]]] = {
+    **dict.fromkeys(("lowerAscii", "upperAscii", "strings.quote", "reverse"), _characters),
+    REPLACED["matches"][0]: _matched,
+    "replace": _replaced,
+    "join": _joined,
+    "split": _split,
+}
+_CALL_STEPS: Final = 3.0
+_EACH_CHARACTER_STEPS: Final = 0.1
+# The library copies arguments and results; a function reads and builds them.
+_COPIES: Final = 4
+
+
+def _charged(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    further = _FURTHER_STEPS.get(name)
+
+    def call(*arguments: Any) -> Any:
+        budget = current.get()
+        steps = _CALL_STEPS if further is None else _CALL_STEPS + further(*arguments)
+        for argument in arguments:
+            steps += budget.cost_of_copies(argument, _COPIES)
+        budget.spent += steps
+        # The library would print an exception to standard error. The caller checks the budget.
+        return None if budget.is_exceeded else function(*arguments)
+
+    return call
+
+
+_UNCHARGED: Final[Mapping[str, Callable[..., Any]]] = {
+    **EXTENSIONS,
+    **OVERLOADS,
+    **dict(REPLACED.values()),
+}
+_ALL: Final = {name: _charged(name, function) for name, function in _UNCHARGED.items()}
+
+
+def called_by(program: cel.Program) -> dict[str, Callable[..., Any]]:
+    """Return the functions of ours that a program may call.
+
+    They charge the :data:`~tailrace_shared.workflow.expressions.budget.current` budget, and do
+    nothing if it is exceeded.
+    """
+    called = set(program.functions())
+    # The program reports `math.abs` without its namespace.
+    return {name: each for name, each in _ALL.items() if name.rpartition(".")[2] in called}

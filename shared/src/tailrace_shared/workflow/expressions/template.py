@@ -2,17 +2,21 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from tailrace_shared.errors import ExpressionError, InvalidExpressionError
+from tailrace_shared.workflow.expressions.budget import Budget
 from tailrace_shared.workflow.expressions.expression import (
     MAX_LENGTH,
     Expression,
     compile_expression,
 )
-from tailrace_shared.workflow.expressions.free_names import TOKEN
+from tailrace_shared.workflow.expressions.tokens import TOKEN
+
+# It is encoded, joined, and encoded again.
+_TEXT_COPIES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +30,22 @@ class Template:
 
     value: Any
     expressions: tuple[tuple[tuple[str | int, ...], Expression], ...]
-    _render: Callable[[Mapping[str, Any]], Any] = field(repr=False)
+    _render: "_Render" = field(repr=False)
 
-    def render(self, context: Mapping[str, Any]) -> Any:
+    def render(self, context: Mapping[str, Any], budget: Budget | None = None) -> Any:
         """Return the JSON with every expression replaced by its value.
 
         A string that consists of one ``${…}`` becomes the value with its type. In a longer
         string, values are inserted as text; values other than strings are inserted as JSON.
 
+        Args:
+            budget: what all its expressions may cost together; None for one of the default size.
+
         Raises:
+            TooExpensiveError: they would cost more.
             ExpressionError: the evaluation of an expression failed.
         """
-        return self._render(context)
+        return self._render(context, budget or Budget())
 
 
 class InvalidTemplateError(ExpressionError):
@@ -63,14 +71,14 @@ def compile_template(value: Any) -> Template:
     if compiler.errors:
         raise InvalidTemplateError(compiler.errors)
     if not compiler.found:
-        constant = render({})  # not `value`, which may contain an escaped `${`
-        return Template(constant, (), lambda _context: constant)
+        constant = render({}, Budget())  # not `value`, which may contain an escaped `${`
+        return Template(constant, (), lambda _context, _budget: constant)
     return Template(value, tuple(compiler.found), render)
 
 
 _Path = tuple[str | int, ...]
 _Errors = list[tuple[_Path, InvalidExpressionError]]
-_Render = Callable[[Mapping[str, Any]], Any]
+_Render = Callable[[Mapping[str, Any], Budget], Any]
 
 
 class _TemplateCompiler:
@@ -84,12 +92,14 @@ class _TemplateCompiler:
                 return self.text(value, path)
             case dict():
                 members = {key: self.value(item, (*path, key)) for key, item in value.items()}
-                return lambda context: {key: render(context) for key, render in members.items()}
+                return lambda context, budget: {
+                    key: render(context, budget) for key, render in members.items()
+                }
             case list():
                 items = [self.value(item, (*path, index)) for index, item in enumerate(value)]
-                return lambda context: [render(context) for render in items]
+                return lambda context, budget: [render(context, budget) for render in items]
             case _:
-                return lambda _context: value
+                return lambda _context, _budget: value
 
     def text(self, text: str, path: _Path) -> _Render:
         parts: list[str | Expression] = []
@@ -105,12 +115,14 @@ class _TemplateCompiler:
             self.errors.append((path, error))
         if len(parts) == 1 and isinstance(parts[0], Expression):
             return parts[0].evaluate
-        return lambda context: "".join(
-            part if isinstance(part, str) else _as_text(part.evaluate(context)) for part in parts
+        return lambda context, budget: "".join(
+            part if isinstance(part, str) else _as_text(part.evaluate(context, budget), budget)
+            for part in parts
         )
 
 
-def _as_text(value: Any) -> str:
+def _as_text(value: Any, budget: Budget) -> str:
+    budget.spend(budget.cost_of_copies(value, _TEXT_COPIES))
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 

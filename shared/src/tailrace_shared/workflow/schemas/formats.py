@@ -12,7 +12,8 @@ from typing import Final
 
 import jsonschema
 
-from tailrace_shared.workflow.schemas.schema_validator import PatternError, matches
+from tailrace_shared.workflow.patterns import PatternError
+from tailrace_shared.workflow.schemas.schema_validator import matches
 
 _TIME = re.compile(
     r"([01][0-9]|2[0-3]):([0-5][0-9]):([0-5][0-9]|60)(?:\.[0-9]+)?"

@@ -11,13 +11,13 @@ from jsonschema.protocols import Validator
 from referencing.jsonschema import DRAFT202012
 
 from tailrace_shared.json_pointer import join_pointer
+from tailrace_shared.workflow.patterns import PatternError
 from tailrace_shared.workflow.problem_report import Problem, nearest
 from tailrace_shared.workflow.schemas import formats
 from tailrace_shared.workflow.schemas.defaults import DefaultFiller, TooLargeError
 from tailrace_shared.workflow.schemas.schema_validator import (
     MAX_SECONDS,
     BoundedValidator,
-    PatternError,
     TooSlowError,
     begin,
     matches,
@@ -25,7 +25,9 @@ from tailrace_shared.workflow.schemas.schema_validator import (
 from tailrace_shared.workflow.sensitive_fields import sensitive_pointers, subschemas
 
 _MAX_VIOLATIONS: Final = 100
-_TOO_SLOW: Final = "the schema takes too long to check; simplify it"
+TOO_SLOW: Final = "the schema takes too long to check; simplify it"
+"""The detail of a problem: the check was not completed."""
+
 _BY_PATTERN: Final = "patternProperties"
 
 # A `$ref` to another document would make the server fetch it (SSRF). This registry fetches nothing.
@@ -45,7 +47,7 @@ def schema_problems(schema: Any) -> list[tuple[tuple[str | int, ...], str]]:
             or list(_unusable(schema))
         )
     except TooSlowError:
-        return [((), _TOO_SLOW)]
+        return [((), TOO_SLOW)]
     except RecursionError:
         return [((), "nested too deeply")]
     except ValueError as error:
@@ -144,7 +146,7 @@ def check_value(
         detail = f"the defaults of its schema add more than {limit} bytes"
         return Checked(value, [Problem(f"/{field}", detail)])
     except (TooSlowError, RecursionError):
-        return Checked(value, [Problem(f"/{field}", _TOO_SLOW)])
+        return Checked(value, [Problem(f"/{field}", TOO_SLOW)])
     except (PatternError, referencing.exceptions.Unresolvable):
         pass  # The validation reports it with its place.
     return Checked(value, violations(validator, field, value, seconds))
@@ -173,7 +175,7 @@ def violations(
             )
         ]
     except TooSlowError:
-        return [Problem(f"/{field}", _TOO_SLOW)]
+        return [Problem(f"/{field}", TOO_SLOW)]
     except PatternError as error:
         return [Problem(f"/{field}", f"a pattern in the workflow's schema is invalid: {error}")]
     except RecursionError:

@@ -2,9 +2,8 @@
 
 Tenants write the schemas, and their clients send the values. The library has three unbounded
 costs: patterns that backtrack, unique items that cannot be sorted, and nested references that are
-each used twice. Here patterns are matched in linear time by the engine of CEL's ``matches``, which
-has neither look-around nor back-references. Unique items are hashed, and a check has a limit of
-CPU time.
+each used twice. Here patterns are matched in linear time, and a text that is too long for its
+pattern is refused. Unique items are hashed, and a check has a limit of CPU time.
 """
 
 import time
@@ -13,28 +12,24 @@ from contextvars import ContextVar
 from fractions import Fraction
 from typing import Any, Final
 
-import cel
 import jsonschema
 import jsonschema.validators
 
 from tailrace_shared.workflow.equality import equality_key
+from tailrace_shared.workflow.patterns import PatternError, compile_pattern
 
 MAX_SECONDS: Final = 5.0
 """CPU time limit of a check in a thread."""
-INLINE_SECONDS: Final = 0.3
-"""CPU time limit of a check on the event loop."""
+INLINE_SECONDS: Final = 0.01
+"""CPU time limit of a check on the event loop; one that takes longer is repeated in a thread."""
 
-_MAX_PATTERN_TEXT: Final = 100_000
+# The longest time that a match may take, if its pattern is as bad as can be.
+_MAX_MATCH_US: Final = 30_000
 _STANDARD: Final = jsonschema.Draft202012Validator
-_program: Final = cel.compile("text.matches(pattern)")
 _until: Final[ContextVar[float]] = ContextVar("until")
 
 Errors = Iterator[jsonschema.ValidationError]
 Keyword = Callable[[Any, Any, Any, Any], Any]
-
-
-class PatternError(ValueError):
-    """A pattern is not supported; the message says why."""
 
 
 class TooSlowError(Exception):
@@ -45,15 +40,13 @@ def matches(pattern: str, text: str) -> bool:
     """Tell whether a pattern matches somewhere in a text.
 
     Raises:
-        PatternError: the pattern is invalid or needs backtracking.
+        PatternError: the pattern is invalid, needs backtracking, or is too large for the text.
     """
     check_time()
-    try:
-        return bool(_program.execute({"text": text, "pattern": pattern}))
-    except (RuntimeError, ValueError) as error:
-        reason = str(error).partition("error: ")[2].rpartition(". Check function")[0]
-        lines = [line.strip() for line in (reason or "it is not valid").splitlines()]
-        raise PatternError(f"{pattern[:80]!r}: {lines[-1].removeprefix('error: ')}") from None
+    compiled = compile_pattern(pattern)
+    if compiled.cost(text) > _MAX_MATCH_US:
+        raise PatternError(f"{pattern[:80]!r}: too large for a text of {len(text)} characters")
+    return compiled.matches(text)
 
 
 def begin(seconds: float) -> None:
@@ -78,9 +71,7 @@ def _within_time(check: Keyword) -> Keyword:
 def _pattern(validator: Any, pattern: str, instance: Any, _schema: Any) -> Errors:
     if not validator.is_type(instance, "string"):
         return
-    if len(instance) > _MAX_PATTERN_TEXT:
-        yield jsonschema.ValidationError("is too long for a pattern")
-    elif not matches(pattern, instance):
+    if not matches(pattern, instance):
         yield jsonschema.ValidationError(f"{instance!r} does not match {pattern!r}")
 
 

@@ -9,6 +9,7 @@ import msgspec
 from tailrace_shared.execution.items import split_item_id
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.workflow.definition import Definition, MapWork, Node
+from tailrace_shared.workflow.expressions.budget import DEFAULT_STEPS, Budget
 from tailrace_shared.workflow.expressions.expression import Expression, compile_expression
 from tailrace_shared.workflow.expressions.template import Template, compile_template
 from tailrace_shared.workflow.graph import Graph, graph_of
@@ -24,12 +25,20 @@ class PlannedNode:
     Args:
         node_id: the id of the node; for the work on an item, the id of the map.
         is_actor: whether actors run its attempts.
+        steps: what its expressions may cost, in each of its templates.
     """
 
-    def __init__(self, node_id: str, node: Node, *, is_actor: bool) -> None:
+    def __init__(
+        self, node_id: str, node: Node, *, is_actor: bool, steps: float = DEFAULT_STEPS
+    ) -> None:
         self.id = node_id
         self.node = node
         self.is_actor = is_actor
+        self._steps = steps
+
+    def budget(self) -> Budget:
+        """Return the budget of one rendering of its parameters."""
+        return Budget(self._steps)
 
     @cached_property
     def when(self) -> Expression | None:
@@ -53,13 +62,16 @@ class PlannedMap:
         work: what it does.
         stage: the stage of the map, and of its items.
         is_actor: whether actors run the items.
+        steps: what expressions may cost.
     """
 
-    def __init__(self, node_id: str, work: MapWork, stage: str | None, *, is_actor: bool) -> None:
+    def __init__(
+        self, node_id: str, work: MapWork, stage: str | None, *, is_actor: bool, steps: float
+    ) -> None:
         self.work = work
         self.for_each = compile_expression(work.for_each)
         node = msgspec.structs.replace(work.do.node(), stage=stage)
-        self.item = PlannedNode(node_id, node, is_actor=is_actor)
+        self.item = PlannedNode(node_id, node, is_actor=is_actor, steps=steps)
 
 
 class Plan:
@@ -67,15 +79,22 @@ class Plan:
 
     Args:
         is_actor: returns whether actors run a node type.
+        expression_steps: what the expressions of one template may cost.
     """
 
     def __init__(
-        self, definition: Definition, is_actor: Callable[[str], bool] = lambda _type: False
+        self,
+        definition: Definition,
+        is_actor: Callable[[str], bool] = lambda _type: False,
+        expression_steps: float = DEFAULT_STEPS,
     ) -> None:
         self.definition = definition
+        self.expression_steps = expression_steps
         self.graph: Graph = graph_of(definition)
         self.nodes = {
-            node_id: PlannedNode(node_id, node, is_actor=is_actor(node.type))
+            node_id: PlannedNode(
+                node_id, node, is_actor=is_actor(node.type), steps=expression_steps
+            )
             for node_id, node in definition.nodes.items()
         }
         self.maps: dict[str, PlannedMap] = {}
@@ -83,13 +102,26 @@ class Plan:
             if node.type == MAP:
                 work = msgspec.convert(node.parameters, MapWork)
                 self.maps[node_id] = PlannedMap(
-                    node_id, work, node.stage, is_actor=is_actor(work.do.type)
+                    node_id,
+                    work,
+                    node.stage,
+                    is_actor=is_actor(work.do.type),
+                    steps=expression_steps,
                 )
+
+    def compile_all(self) -> None:
+        """Compile all expressions, which takes seconds for the largest definitions."""
+        for _ in self._expressions():
+            pass
 
     def step(self, step_id: str) -> PlannedNode:
         """Return what a step runs: its node, or for an item the work of its map."""
         node_id, index = split_item_id(step_id)
         return self.nodes[node_id] if index is None else self.maps[node_id].item
+
+    def budget(self) -> Budget:
+        """Return the budget of one expression or template."""
+        return Budget(self.expression_steps)
 
     @cached_property
     def awaits(self) -> bool:

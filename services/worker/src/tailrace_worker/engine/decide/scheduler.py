@@ -53,6 +53,7 @@ from tailrace_shared.execution.items import item_id, split_item_id
 from tailrace_shared.execution.state import ExecutionState, StepState
 from tailrace_shared.execution.timestamps import format_timestamp, parse_timestamp
 from tailrace_shared.execution.transitions import SETTLED
+from tailrace_shared.workflow.expressions.expression import Expression
 from tailrace_worker.engine.decide.maps import MapProgress
 from tailrace_worker.engine.decide.outcomes import (
     MAX_ERROR_CHARACTERS,
@@ -67,6 +68,8 @@ MAX_ITEMS: Final = 10_000
 _REPEATED_BYTES: Final = 64 * 1024
 MAX_DECISIONS: Final = 64
 """Events in one decision: more would block the event loop for too long."""
+# A decision ends when its expressions have cost this part of what one template may cost.
+_TURN_SHARE: Final = 0.5
 
 
 class Scheduler:
@@ -96,6 +99,8 @@ class Scheduler:
         self._open_maps: deque[str] = deque()
         self._timed_out: list[str] = []
         self._changed: set[str] = set()
+        # What expressions have cost in this call of `decide`.
+        self._spent = 0.0
         #: Steps that wait for a signal, a child run or an actor.
         self.waiting: dict[str, StepState] = {}
         for node in plan.graph.order:
@@ -220,10 +225,16 @@ class Scheduler:
     def decide(self, now: float) -> list[Event]:
         """Return what must happen at ``now`` (seconds since the epoch), recorded already.
 
-        At most about 64 events are returned at a time. Call again if there were as many, or if
-        something has happened since.
+        At most about 64 events are returned at a time, and fewer if expressions are expensive. Call
+        again if there were as many, if :attr:`is_tired`, or if something has happened since.
         """
+        self._spent = 0.0
         return list(self._decisions(now, format_timestamp(now)))
+
+    @property
+    def is_tired(self) -> bool:
+        """Whether the last call of :meth:`decide` ended because its expressions were expensive."""
+        return self._spent > self.plan.expression_steps * _TURN_SHARE
 
     def _decisions(self, now: float, stamp: str) -> Iterator[Event]:
         state = self.state
@@ -243,7 +254,7 @@ class Scheduler:
                 yield from self._end_or_pause(stamp)
                 return
             yield event
-            if state.cancel:  # requested by a timeout
+            if state.cancel or self.is_tired:  # cancelled by a timeout
                 return
 
     def _next(self, now: float, stamp: str) -> Event | None:
@@ -393,10 +404,17 @@ class Scheduler:
         condition = self.plan.nodes[node].when
         if condition is None:
             return True
-        holds = evaluate(condition, self.state)
+        holds = self._evaluate(condition)
         if not isinstance(holds, bool):
             raise ExpressionError(f"{condition.source}: is {repr(holds)[:80]}, not true or false")
         return holds
+
+    def _evaluate(self, expression: Expression) -> Any:
+        budget = self.plan.budget()
+        try:
+            return evaluate(expression, self.state, budget=budget)
+        finally:
+            self._spent += budget.spent
 
     def _start(self, step_id: str, stamp: str) -> Event:
         planned = self.plan.step(step_id)
@@ -460,7 +478,7 @@ class Scheduler:
 
     def _items(self, map_id: str) -> list[object]:
         expression = self.plan.maps[map_id].for_each
-        items = evaluate(expression, self.state)
+        items = self._evaluate(expression)
         if not isinstance(items, list):
             raise ExpressionError(f"is {repr(items)[:80]}, not a list")
         if len(items) > MAX_ITEMS:
@@ -511,7 +529,7 @@ class Scheduler:
 
     def _output(self) -> tuple[object, bool]:
         if self.plan.output is not None:
-            output = render(self.plan.output, self.state)
+            output = render(self.plan.output, self.state, budget=self.plan.budget())
         else:
             leaves = [self.state.steps[node] for node in self.plan.graph.leaves]
             if any(isinstance(leaf.output, msgspec.UnsetType) for leaf in leaves):

@@ -258,14 +258,19 @@ class Drive:
             return batch, False
         until = time.monotonic() + _MAX_TURN_S
         while decisions := self._scheduler.decide(self._services.now()):
+            # Instant steps beyond the time of a turn are launched as other steps are.
             ends = [
                 end
                 for event in decisions
-                if isinstance(event, StepStarted) and self._attempts.is_instant(event.data.node_id)
+                if isinstance(event, StepStarted)
+                and self._attempts.is_instant(event.data.node_id)
+                and time.monotonic() < until
                 for end in self._attempts.run_instant(event.data.node_id)
             ]
             batch += decisions
             batch += ends
+            if self._scheduler.is_tired:
+                return batch, True
             if not ends and len(decisions) < MAX_DECISIONS:
                 break
             if len(batch) >= _MAX_TURN_EVENTS or time.monotonic() > until:

@@ -162,7 +162,7 @@ class Runner:
             names = names_of(attempt.node_id, state)
             if secrets is not None:
                 names = {**names, "secrets": secrets.values}
-            parameters = render(node.parameters, state, names)
+            parameters = render(node.parameters, state, names, node.budget())
         except ExpressionError as error:
             return Erred(str(error), retryable=False)
         if problem := _parameter_error(function, parameters):

@@ -15,6 +15,7 @@ from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.stores.estimator_cache import EstimatorCache
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects
+from tailrace_shared.workflow.definition import encode_definition
 from tailrace_worker.engine.decide.plan import Plan
 from tailrace_worker.engine.run.runner import Runner
 from tailrace_worker.engine.services.actor_job import OutgoingJob, actor_job
@@ -25,6 +26,8 @@ from tailrace_worker.nodes.registry import NodeRegistry
 
 # A node of a plan takes about three kilobytes.
 _MAX_CACHED_NODES: Final = 50_000
+# The expressions of larger definitions are compiled in a thread, not on first use.
+_COMPILED_AT_ONCE_BYTES: Final = 4096
 
 
 @dataclass(slots=True)
@@ -55,6 +58,7 @@ class EngineServices:
     now: Callable[[], float]
     is_replicated: bool
     max_crashes: int
+    expression_budget: int
     cancel_grace: float
     loop: asyncio.AbstractEventLoop
     _plans: TtlCache[tuple[str, str, int], Plan] = field(
@@ -76,8 +80,12 @@ class EngineServices:
         plan = self._plans.get(key)
         if plan is None:  # no other drive has cached it meanwhile
             plan = Plan(
-                stored.definition, lambda node_type: self.registry.is_actor(node_type, published)
+                stored.definition,
+                lambda node_type: self.registry.is_actor(node_type, published),
+                self.expression_budget,
             )
+            if len(encode_definition(stored.definition)) > _COMPILED_AT_ONCE_BYTES:
+                await asyncio.to_thread(plan.compile_all)
             self._plans.put(key, plan, len(plan.nodes))
         return plan
 
