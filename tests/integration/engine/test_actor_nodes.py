@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from nats.aio.msg import Msg
 from harness.generators.workflows import definition
 from harness.nats.server import NatsServer
 from harness.processes.installation import TENANT, Installation
+from harness.processes.polling import until
 from harness.processes.service import Service
 from tailrace_shared.execution.commits import decode_commit
 from tailrace_shared.execution.events import (
@@ -149,6 +151,43 @@ async def test_an_attempt_ends_although_nats_lost_a_commit_that_it_had_announced
     (tmp_path / "gate").touch()
     events = await site.finished(execution)
     assert story(events) == ["waiting", "started", "completed"]
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_step_whose_message_nats_has_lost_is_run_all_the_same(
+    site: Installation, tmp_path: Path, *, begun: bool
+):
+    """The sweeper has the execution driven again, and its driver checks the step."""
+    site.worker(ack_wait="500ms", sweep_interval="1h")
+    runner = site.worker(**ACTORS)
+    if not begun:
+        assert runner.stop() == 0
+    execution = await site.start(await site.store(one("actor.gated", {"folder": str(tmp_path)})))
+    if begun:
+        await noted(tmp_path, "began")
+        runner.kill()
+    else:
+        await site.until(execution, lambda events: story(events) == ["waiting"])
+    await site.jetstream.api(
+        f"STREAM.PURGE.{site.subjects.stream(JOBS)}",
+        {"filter": site.subjects.job("node.actor.gated")},
+    )
+    (tmp_path / "gate").touch()
+    site.worker(**ACTORS)
+    async with asyncio.timeout(60):
+        await until(partial(_has_deadline, site))
+        while not fold(await site.events(execution)).is_terminal:
+            # As the sweeper does, half a minute after the deadline.
+            await site.enqueue(execution)
+            await asyncio.sleep(0.2)
+    ended = story(await site.events(execution))
+    retried = ["retrying", "waiting", "started"] if begun else []
+    assert ended == ["waiting", "started", *retried, "completed"]
+
+
+async def _has_deadline(site: Installation) -> bool:
+    """Tell whether some execution must be driven again at some time."""
+    return bool([due async for due in site.due.entries()])
 
 
 async def test_a_failing_attempt_is_tried_again_by_the_nodes_policy(site: Installation):

@@ -83,12 +83,14 @@ class History(NamedTuple):
         last_sequence: the sequence of the last commit that was read.
         last_writer: the id of the worker that appended last; commits of the API do not count.
         size: the bytes of all commits, with those of the outputs that they refer to.
+        time: when the last commit was stored, in seconds since the epoch.
     """
 
     state: ExecutionState
     last_sequence: int
     last_writer: str
     size: int = 0
+    time: float = 0.0
 
 
 class LogEdge(NamedTuple):
@@ -495,7 +497,8 @@ def _fold_commit(history: History, commit: Commit) -> History:
         history.state.apply(event)
     size = history.size + len(commit.payload) + referenced_output_bytes(events)
     # A command of the API does not make it the driver of the execution.
-    return History(history.state, commit.sequence, commit.writer or history.last_writer, size)
+    writer = commit.writer or history.last_writer
+    return History(history.state, commit.sequence, writer, size, commit.time)
 
 
 def _not_found(execution: str) -> ExecutionNotFoundError:

@@ -60,6 +60,8 @@ from tailrace_worker.secrets.secret_store import SecretStore
 
 _CLOSE_TIMEOUT_S: Final = 2.0
 _FLUSH_TIMEOUT_S: Final = 1.0
+# Longer than JetStream takes to redeliver the message of a worker that has died.
+_ACTOR_CHECK_ACK_WAITS: Final = 2
 # How long runs are estimated from the same record of earlier runs.
 _ESTIMATOR_TTL_S: Final = 10.0
 
@@ -258,6 +260,7 @@ class Engine:
             runner=Runner(self._registry, self._threads, settings.max_output_bytes, self._secrets),
             now=self._clock.now,
             is_replicated=settings.nats_replicas > 1,
+            actor_check_s=_ACTOR_CHECK_ACK_WAITS * settings.ack_wait,
             max_crashes=settings.max_crashes,
             expression_budget=settings.expression_budget,
             cancel_grace=settings.cancel_grace,

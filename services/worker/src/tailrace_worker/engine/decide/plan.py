@@ -128,6 +128,13 @@ class Plan:
         return any(node.type == AWAIT for node in self.definition.nodes.values())
 
     @cached_property
+    def has_actors(self) -> bool:
+        """Whether actors run some of its steps."""
+        return any(node.is_actor for node in self.nodes.values()) or any(
+            planned.item.is_actor for planned in self.maps.values()
+        )
+
+    @cached_property
     def has_sensitive_fields(self) -> bool:
         return has_sensitive_fields(self.definition)
 

@@ -222,6 +222,22 @@ class Scheduler:
         active = map(self.state.steps.__getitem__, self._active)
         return [s for s in active if s.runs_locally and s.node_id not in self.plan.maps]
 
+    @property
+    def is_active(self) -> bool:
+        """Whether any step runs, is about to be retried, or waits for other than a signal."""
+        return bool(self._active)
+
+    @property
+    def remote(self) -> list[StepState]:
+        """Steps that wait for an actor, or whose attempt an actor runs."""
+        active = map(self.state.steps.__getitem__, self._active)
+        return [
+            step
+            for step in active
+            if (step.status == "running" and step.is_remote)
+            or (step.waiting is not None and step.waiting.wait == "actor")
+        ]
+
     def decide(self, now: float) -> list[Event]:
         """Return what must happen at ``now`` (seconds since the epoch), recorded already.
 

@@ -194,6 +194,7 @@ class Drive:
         if plan.awaits:
             await self._wait_effects.load_registered()
         self._wait_effects.update(self._scheduler)
+        self._check_actors()
         return await self._drive(self._record_lost_attempts(history.last_writer))
 
     async def _continue(self) -> DriveResult:
@@ -204,6 +205,7 @@ class Drive:
             await self._wait_effects.load_registered()
         self._wait_effects.update(self._scheduler, self._suspended_at)
         self._wait_effects.check_children()
+        self._check_actors()
         return await self._drive(self._record_lost_attempts(self._local.last_writer))
 
     async def _finish(self) -> DriveResult:
@@ -332,10 +334,27 @@ class Drive:
 
         The sweeper enforces it.
         """
+        if self._scheduler.plan.has_actors and self._scheduler.is_active:
+            # Less and less often: a step may take hours.
+            check = self._services.now() + max(self._silence, self._services.actor_check_s)
+            due = check if due is None else min(due, check)
         if due is None:
             await self._services.stores.due.remove(self._tenant, self._execution)
         else:
             await self._services.stores.due.put(self._tenant, self._execution, due)
+
+    @property
+    def _silence(self) -> float:
+        """Seconds since the last commit."""
+        return self._services.now() - self._local.last_commit_at
+
+    def _check_actors(self) -> None:
+        """Check the steps of actors if nothing has happened for long: NATS may have lost messages.
+
+        Nothing but such a message brings an execution back that waits for an actor.
+        """
+        if self._scheduler.plan.has_actors and self._silence >= self._services.actor_check_s:
+            self._wait_effects.check_actors(self._scheduler)
 
     async def _wait(self, delay: float | None) -> None:
         if await self._wakeup.wait(delay, notice_silence=self._subscription is None):

@@ -32,6 +32,7 @@ class LocalState:
         writer: appends to the log; knows the last sequence that was applied.
         scheduler: holds the state; replaced when the state is reloaded.
         last_writer: the worker that drives the execution, by the last commit that names a writer.
+        last_commit_at: when the last commit was stored, in seconds since the epoch.
         is_draining: whether calls are not repeated while NATS is away.
     """
 
@@ -54,6 +55,7 @@ class LocalState:
         )
         self._bytes_read = 0
         self.last_writer = ""
+        self.last_commit_at = 0.0
         self.is_draining = False
 
     @property
@@ -66,6 +68,7 @@ class LocalState:
         """Follow the log from the end of ``history``."""
         self.writer.last_sequence = history.last_sequence
         self.last_writer, self._bytes_read = history.last_writer, history.size
+        self.last_commit_at = history.time
 
     def schedule(self, plan: Plan, history: History) -> Scheduler:
         """Make the scheduler of a state that was read."""
@@ -115,6 +118,8 @@ class LocalState:
                     return stored, lost
             else:
                 self._bytes_read += referenced_output_bytes(batch)
+                if batch:
+                    self.last_commit_at = self._services.now()
                 return len(batch), None
 
     async def _merge(self, ours: list[Event], lost: WrongLastSequenceError) -> bool:
@@ -146,6 +151,7 @@ class LocalState:
         commits, history = await self.retry(functools.partial(self._reader.reload, known))
         self._reader.check(commits)
         self.writer.last_sequence, self._bytes_read = history.last_sequence, history.size
+        self.last_commit_at = history.time
         self.schedule(self.scheduler.plan, history)
         facts = [self.scheduler.record(fact) for fact in facts]
         await self.fetch_outputs()
@@ -156,7 +162,7 @@ class LocalState:
             events = commit.events()
             for event in events:
                 self.scheduler.record(event)
-            self.writer.last_sequence = commit.sequence
+            self.writer.last_sequence, self.last_commit_at = commit.sequence, commit.time
             self._bytes_read += len(commit.payload) + referenced_output_bytes(events)
         if commits:
             await self.fetch_outputs()

@@ -8,7 +8,7 @@ how far an earlier drive came.
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tailrace_shared.errors import ServiceError, UnavailableError
@@ -21,6 +21,8 @@ from tailrace_worker.engine.decide.outcomes import Outcome
 from tailrace_worker.engine.decide.scheduler import Scheduler
 from tailrace_worker.engine.decide.sensitivity import SensitivityMarks
 from tailrace_worker.engine.drive.children import Children, StepAttempt
+from tailrace_worker.engine.recovery.queue_backlog import QueueBacklog
+from tailrace_worker.engine.services.actor_job import ActorJob, actor_name, message_for
 from tailrace_worker.engine.services.engine_services import EngineServices
 from tailrace_worker.engine.tasks.background_tasks import BackgroundTasks
 from tailrace_worker.engine.tasks.retry import retry_unavailable
@@ -246,6 +248,31 @@ class WaitEffects:
         )
 
     # Actors
+
+    def check_actors(self, scheduler: Scheduler) -> None:
+        """Send messages again that NATS may have lost, or whose attempt's end it may have lost."""
+        steps = scheduler.remote
+        if steps and scheduler.state.cancel is None and not scheduler.state.is_held:
+            self._tasks.start(functools.partial(self._send_again, steps))
+
+    async def _send_again(self, steps: Sequence[StepState]) -> None:
+        services, busy = self._services, dict[str, bool]()
+        quiet_since = services.now() - services.actor_check_s
+        for step in steps:
+            attempt = step.attempt
+            if step.status != "running":
+                attempt += 1
+                if step.node_type not in busy:
+                    backlog = QueueBacklog(
+                        services.jetstream, services.subjects, actor_name(step.node_type)
+                    )
+                    oldest = await backlog.oldest()
+                    busy[step.node_type] = oldest is not None and oldest < quiet_since
+                if busy[step.node_type]:
+                    continue  # its message may be among those that no worker has got yet
+            # A worker that receives it checks whether another one runs the attempt.
+            job = ActorJob(self._tenant, self._execution, step.node_id, step.node_type, attempt)
+            await services.publish(message_for(services.subjects, job))
 
     def _resend_dropped(self, scheduler: Scheduler) -> None:
         """Send messages again that actors may have dropped while the execution was held."""

@@ -40,6 +40,7 @@ class EngineServices:
         liveness: asks other workers whether they drive an execution or run an attempt.
         now: returns the time of NATS in seconds since the epoch.
         is_replicated: whether NATS keeps several copies of the log, of which some may lag.
+        actor_check_s: seconds without a commit after which the steps of actors are checked.
         max_crashes: lost workers after which a step fails.
         cancel_grace: seconds that an attempt has to end after a cancellation.
     """
@@ -57,6 +58,7 @@ class EngineServices:
     runner: Runner
     now: Callable[[], float]
     is_replicated: bool
+    actor_check_s: float
     max_crashes: int
     expression_budget: int
     cancel_grace: float
