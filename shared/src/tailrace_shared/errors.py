@@ -111,6 +111,26 @@ class TriggerTooLargeError(ServiceError):
     """The data of a trigger exceeds the size limit of an event."""
 
 
+class TooManyLiveRunsError(ServiceError):
+    """The tenant has as many executions that have not ended as it may have."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(
+            f"this organization has {limit} runs that have not ended, which is the limit "
+            "(TAILRACE_MAX_LIVE_RUNS)"
+        )
+
+
+class TooManyDescendantsError(ServiceError):
+    """A run has started as many runs, directly or not, as it may start."""
+
+    def __init__(self, root: str, limit: int) -> None:
+        super().__init__(
+            f"run {root} has started {limit} runs below it, which is the limit "
+            "(TAILRACE_MAX_DESCENDANTS)"
+        )
+
+
 class TooManyRunsError(ServiceError):
     """The tenant has reached its limit of runs per minute.
 

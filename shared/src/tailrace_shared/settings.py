@@ -93,6 +93,31 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
             "an older id receives `stream:reset`."
         ),
     ] = Duration(7 * 86400)
+    max_live_runs: Annotated[
+        int,
+        Meta(
+            description="Maximum number of runs of one organization that have not ended. Further "
+            "starts are refused with 429; a step that starts a run fails.",
+            ge=1,
+        ),
+    ] = 20_000
+    max_descendants: Annotated[
+        int,
+        Meta(
+            description="Maximum number of runs that one run may start by steps of the type "
+            "`workflow`, at any depth. A step that starts another one fails.",
+            ge=1,
+        ),
+    ] = 10_000
+    max_run_depth: Annotated[
+        int,
+        Meta(
+            description="How deep runs that are started by runs may be nested. A step that starts "
+            "a deeper one fails.",
+            ge=1,
+            le=100,
+        ),
+    ] = 16
     expression_budget: Annotated[
         int,
         Meta(

@@ -197,6 +197,15 @@ class Subjects:
         """Return the wildcard over the run starts of all tenants."""
         return f"{self.prefix}.rate.*"
 
+    def descendants(self, tenant: str, root: str) -> str:
+        """Return the subject that counts the child runs below a run."""
+        tenant, root = check_id(tenant, "tenant"), check_id(root, "execution")
+        return f"{self.prefix}.descendants.{tenant}.{root}"
+
+    def all_descendants(self) -> str:
+        """Return the wildcard over the child runs below all runs."""
+        return f"{self.prefix}.descendants.*.*"
+
     def dead(self, queue: str) -> str:
         return f"{self.prefix}.dead.{queue_token(queue)}"
 

@@ -12,14 +12,20 @@ from harness.models.log_conditions import of, running, waiting
 from harness.models.log_invariants import violations
 from harness.nats.deployment import NatsDeployment
 from harness.processes.installation import Installation
+from harness.processes.polling import until
 from tailrace_shared.execution.events import (
     CommandRequested,
+    Origin,
+    Parent,
     StepCompleted,
     StepFailed,
     StepRetrying,
     StepWaiting,
 )
 from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.ids import new_execution_id
+from tailrace_shared.nats.jetstream import subject_counts
+from tailrace_shared.nats.topology import DESCENDANTS
 
 NODES = {"nodes": "feature_functions"}
 
@@ -132,7 +138,7 @@ async def test_a_workflow_that_runs_itself_ends_with_an_error(site: Installation
         state, depth = found, depth + 1
         assert (state.status, state.depth) == ("failed", depth)
     assert depth == 16
-    assert state.error == "a: runs within runs 17 deep; the limit is 16"
+    assert state.error == ("a: runs within runs 17 deep; the limit is 16 (TAILRACE_MAX_RUN_DEPTH)")
 
 
 async def child_of(site: Installation, state: ExecutionState) -> ExecutionState | None:
@@ -216,3 +222,55 @@ async def test_a_late_child_run_is_cancelled_once_although_its_parents_worker_di
         assert end.error.endswith("timed out after 300ms")
         asked = records[wait.child_execution_id].events
         assert sum(isinstance(event, CommandRequested) for event in asked) == 1
+
+
+TREE = {
+    "type": "map",
+    "with": {
+        "for_each": "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]",
+        "max_parallel": 10,
+        "do": {"type": "workflow", "with": {"id": "test", "input": 0}},
+    },
+}
+
+
+async def test_the_runs_below_a_root_are_bounded(site: Installation):
+    """Ten that start ten each end by themselves; the error names the setting."""
+    site.worker(max_descendants="40")
+    execution = await site.begin({"a": TREE}, 0)
+    await site.finished(execution)
+    state = await site.state(execution)
+    starts = await site.stores.run_list.page("default", limit=100)
+    assert len(starts.runs) == 41
+    assert (state.status, "TAILRACE_MAX_DESCENDANTS" in (state.error or "")) == ("failed", True)
+
+    async def has_ended() -> bool:
+        return not await site.stores.live.of_tenant("default")
+
+    await until(has_ended)
+    assert not await subject_counts(site.jetstream, site.subjects.stream(DESCENDANTS), ">")
+
+
+async def test_nothing_begins_below_a_root_that_was_cancelled(site: Installation):
+    """A child run that waits for a worker looks at its root before it starts."""
+    worker = site.worker()
+    await site.store(definition({"x": {"type": "await"}}, id="child"))
+    root = await site.begin({"a": call()})
+    events = await site.until(root, waiting("a"))
+    child = of(events, StepWaiting, "a")[0].child_execution_id
+    assert child is not None
+    await site.until(child, waiting("x"))
+    worker.kill()
+    # As its parent would have started it, at the moment of the cancellation.
+    grandchild = new_execution_id()
+    stored = await site.workflows.get("default", "child")
+    origin = Origin(parent=Parent(child, "x"), depth=2, root=root)
+    await site.log.create("default", grandchild, stored, None, origin)
+    await site.commander.cancel("default", root)
+    await site.enqueue(grandchild)
+    site.worker()
+    await site.finished(grandchild)
+    state = await site.state(grandchild)
+    assert (state.status, state.steps, state.started_at) == ("cancelled", {}, None)
+    await site.finished(child)
+    await site.finished(root)

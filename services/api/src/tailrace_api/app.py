@@ -48,6 +48,7 @@ from tailrace_api.routes.workflows import WorkflowRoutes
 from tailrace_api.web.operation import Operation, collect_operations
 from tailrace_api.web.problems import EXCEPTION_HANDLERS
 from tailrace_shared.commands.commands import Commands
+from tailrace_shared.commands.live_limits import StartLimits
 from tailrace_shared.commands.start_rate_limit import StartRateLimit
 from tailrace_shared.nats.components import announce
 from tailrace_shared.nats.health import Health
@@ -128,7 +129,8 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
         jetstream, subjects = JetStream(client), Subjects(settings.prefix)
         stores = Stores.over(jetstream, subjects)
         rate_limit = _rate_limit(jetstream, subjects, settings)
-        commands = Commands.over(stores, jetstream, subjects, rate_limit)
+        limits = StartLimits(jetstream, subjects, stores.live, settings)
+        commands = Commands.over(stores, jetstream, subjects, rate_limit, limits)
         epoch, key = await limit.retry(lambda: _prepare(jetstream, stores, rate_limit, settings))
         knowledge = _knowledge(stores, settings)
         hub = callbacks.hub = _hub(knowledge, LiveSubscription(client), subjects, epoch, settings)

@@ -6,6 +6,7 @@ from typing import Self
 from tailrace_shared.commands.concurrency_gate import ConcurrencyGate
 from tailrace_shared.commands.execution_commands import ExecutionCommands
 from tailrace_shared.commands.job_publisher import JobPublisher
+from tailrace_shared.commands.live_limits import StartLimits
 from tailrace_shared.commands.run_starter import RunStarter
 from tailrace_shared.commands.signals import Signals
 from tailrace_shared.commands.start_rate_limit import StartRateLimit
@@ -32,14 +33,16 @@ class Commands:
         jetstream: JetStream,
         subjects: Subjects,
         rate_limit: StartRateLimit | None = None,
+        limits: StartLimits | None = None,
     ) -> Self:
         """Return the commands of an installation.
 
         Args:
             rate_limit: the limit on runs that a tenant may start, or None for no limit.
+            limits: further limits on starts; None for no limits.
         """
         jobs = JobPublisher(jetstream, subjects)
-        starter = RunStarter(stores, jobs, rate_limit)
+        starter = RunStarter(stores, jobs, rate_limit, limits)
         return cls(
             jobs=jobs,
             starter=starter,

@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from tailrace_shared.commands.job_publisher import JobPublisher
+from tailrace_shared.commands.live_limits import StartLimits
 from tailrace_shared.commands.run_input import InputCheck, InvalidInputError
 from tailrace_shared.commands.start_rate_limit import StartRateLimit
 from tailrace_shared.commands.time_limit import within_limit
@@ -67,10 +68,15 @@ class RunStarter:
         stores: the log, the indexes, the definitions and the idempotency keys.
         rate_limit: the limit on runs that a tenant may start, or None for no limit. Neither child
             runs count nor scheduled ones, because no client would be there to retry them.
+        limits: further limits; None for no limits.
     """
 
     def __init__(
-        self, stores: Stores, jobs: JobPublisher, rate_limit: StartRateLimit | None = None
+        self,
+        stores: Stores,
+        jobs: JobPublisher,
+        rate_limit: StartRateLimit | None = None,
+        limits: StartLimits | None = None,
     ) -> None:
         self._log = stores.log
         self._workflows = stores.workflows
@@ -81,6 +87,7 @@ class RunStarter:
         self._jobs = jobs
         self._inputs = InputCheck()
         self._rate_limit = rate_limit
+        self._limits = limits
 
     @within_limit
     async def start(self, request: RunRequest) -> ExecutionState:
@@ -91,6 +98,7 @@ class RunStarter:
             WorkflowNotFoundError: the tenant has no such workflow.
             IdempotencyConflictError: the key belongs to another request.
             TooManyRunsError: the tenant has reached its limit of starts a minute.
+            TooManyLiveRunsError: the tenant has too many runs that have not ended.
             UnavailableError: NATS did not answer; the request may be repeated.
         """
         check_id(request.workflow_id, "workflow")
@@ -110,8 +118,9 @@ class RunStarter:
             execution_id: the child's id, which its parent has recorded.
 
         Raises:
-            InvalidInputError, WorkflowNotFoundError, InvalidIdError, UnavailableError: as
-                :meth:`start`.
+            InvalidInputError, WorkflowNotFoundError, InvalidIdError, TooManyLiveRunsError,
+                UnavailableError: as :meth:`start`.
+            TooManyDescendantsError: its root has too many descendants.
         """
         try:
             state = (await self._log.load(tenant, execution_id)).state
@@ -119,6 +128,10 @@ class RunStarter:
             check_id(workflow_id, "workflow")
             workflow = await self._workflows.get(tenant, workflow_id)
             run_input = await self._inputs.check(tenant, workflow, "input", run_input)
+            if self._limits is not None:
+                await self._limits.live.check(tenant)
+                if origin.root is not None:
+                    await self._limits.descendants.count(tenant, origin.root, execution_id)
             return await self._create(tenant, execution_id, workflow, run_input, origin)
         await self._publish_first_job(tenant, state)
         return state
@@ -140,6 +153,7 @@ class RunStarter:
             WorkflowNotFoundError: its version of the workflow is not stored any more.
             IdempotencyConflictError: the key belongs to another request.
             TooManyRunsError: the tenant has reached its limit of starts a minute.
+            TooManyLiveRunsError: the tenant has too many runs that have not ended.
             UnavailableError: NATS did not answer; the request may be repeated.
         """
         # On a lagging replica the original has not ended yet.
@@ -291,6 +305,8 @@ class RunStarter:
         return workflow
 
     async def _count(self, tenant: str, key: str | None = None) -> None:
+        if self._limits is not None:
+            await self._limits.live.check(tenant)
         if self._rate_limit is not None:
             await self._rate_limit.consume(tenant, key)
 

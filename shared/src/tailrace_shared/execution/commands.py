@@ -46,6 +46,7 @@ def create(
         depth=origin.depth,
         rerun_of=origin.rerun_of,
         from_node=origin.from_node,
+        root=origin.root,
         sensitive=limit_pointers(
             [*sensitive_pointers(definition.input, run_input), *origin.sensitive]
         ),

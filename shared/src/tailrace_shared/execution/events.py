@@ -40,6 +40,7 @@ class Origin(msgspec.Struct, frozen=True):
     Attributes:
         parent: the step whose child run it is.
         depth: the number of ancestors.
+        root: the ancestor that is no child run; None for such a run itself.
         rerun_of: the execution that it repeats.
         from_node: the first node that is run again; None for all nodes.
         sensitive: pointers into the input, in addition to what the definition marks.
@@ -50,6 +51,7 @@ class Origin(msgspec.Struct, frozen=True):
     rerun_of: str | None = None
     from_node: str | None = None
     sensitive: tuple[str, ...] = ()
+    root: str | None = None
 
 
 class Queued(msgspec.Struct, omit_defaults=True):
@@ -70,6 +72,7 @@ class Queued(msgspec.Struct, omit_defaults=True):
     rerun_of: str | None = None
     from_node: str | None = None
     sensitive: list[str] = []
+    root: str | None = None
 
 
 class Started(msgspec.Struct, omit_defaults=True):

@@ -139,6 +139,7 @@ class ExecutionState(msgspec.Struct):
     """Whether the status is ``paused`` because of a request."""
     parent: Parent | None = None
     depth: int = 0
+    root: str | None = None
     rerun_of: str | None = None
     from_node: str | None = None
     commands: set[str] = set()
@@ -216,6 +217,7 @@ class ExecutionState(msgspec.Struct):
         self.sensitive = event.data.sensitive
         self.parent = event.data.parent
         self.depth = event.data.depth
+        self.root = event.data.root
         self.rerun_of = event.data.rerun_of
         self.from_node = event.data.from_node
         self.created_at = event.timestamp

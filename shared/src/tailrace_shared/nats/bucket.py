@@ -70,6 +70,16 @@ class Bucket:
         except WrongLastSequenceError:
             return None
 
+    async def count(self, pattern: str) -> int:
+        """Return the number of entries that match a pattern, from any replica.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        request = {"batch": 1, "seq": 1, "next_by_subj": self._prefix + pattern}
+        first, more = await self._jetstream.batch(self._stream, request)
+        return len(first) + more
+
     async def purge(self, key: str, revision: int | None = None) -> bool:
         """Remove a key and its history; return whether there was anything to remove.
 

@@ -31,6 +31,7 @@ LIVE: Final = "live"
 RESULTS: Final = "pipelines"
 KEYS: Final = "keys"
 RATE: Final = "RATE"
+DESCENDANTS: Final = "DESCENDANTS"
 HORIZONS: Final = "horizons"
 STARTS: Final = "STARTS"
 

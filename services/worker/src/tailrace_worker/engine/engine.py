@@ -21,6 +21,7 @@ import uvloop
 from nats.aio.client import Client
 
 from tailrace_shared.commands.commands import Commands
+from tailrace_shared.commands.live_limits import StartLimits
 from tailrace_shared.commands.run_starter import RunRequest
 from tailrace_shared.ids import new_token
 from tailrace_shared.nats.components import announce
@@ -201,6 +202,7 @@ class Engine:
         await limit.retry(lambda: self._prepare(jetstream))
         health = Health.over(jetstream, self._settings)
         self._services = services = self._build_services(jetstream)
+        await limit.retry(services.limits.descendants.prepare)
         self._drives = Drives(services)
         self._job_holder = JobHolder(
             services,
@@ -246,12 +248,13 @@ class Engine:
     def _build_services(self, jetstream: JetStream) -> EngineServices:
         subjects, settings = self._subjects, self._settings
         stores = Stores.over(jetstream, subjects, settings.max_output_bytes)
+        limits = StartLimits(jetstream, subjects, stores.live, settings)
         return EngineServices(
             worker_id=self.worker_id,
             jetstream=jetstream,
             subjects=subjects,
             stores=stores,
-            commands=Commands.over(stores, jetstream, subjects),
+            commands=Commands.over(stores, jetstream, subjects, limits=limits),
             liveness=LivenessCheck(self._client, subjects),
             statistics=Statistics(stores.stats),
             estimators=EstimatorCache(stores.stats, _ESTIMATOR_TTL_S),
@@ -261,6 +264,7 @@ class Engine:
             now=self._clock.now,
             is_replicated=settings.nats_replicas > 1,
             actor_check_s=_ACTOR_CHECK_ACK_WAITS * settings.ack_wait,
+            limits=limits,
             max_crashes=settings.max_crashes,
             expression_budget=settings.expression_budget,
             cancel_grace=settings.cancel_grace,

@@ -78,6 +78,14 @@ class LiveIndex:
             await self.put(tenant, run.workflow_id, run.execution_id)
         await self._bucket.put(_BACKFILLED, b"")
 
+    async def count(self, tenant: str) -> int:
+        """Return the number of live executions of a tenant, from any replica.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        return await self._bucket.count(f"{check_id(tenant, 'tenant')}.*.*")
+
     async def of_tenant(self, tenant: str, workflow: str | None = None) -> list[Live]:
         """Return the live executions of a tenant, or of one of its workflows, from the leader.
 

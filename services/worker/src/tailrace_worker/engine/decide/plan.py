@@ -17,6 +17,7 @@ from tailrace_shared.workflow.sensitive_fields import has_sensitive_fields
 
 MAP: Final = "map"
 AWAIT: Final = "await"
+CHILD: Final = "workflow"
 
 
 class PlannedNode:
@@ -122,6 +123,13 @@ class Plan:
     def budget(self) -> Budget:
         """Return the budget of one expression or template."""
         return Budget(self.expression_steps)
+
+    @cached_property
+    def starts_runs(self) -> bool:
+        """Whether some steps start child runs."""
+        types = [node.type for node in self.definition.nodes.values()]
+        types += [planned.work.do.type for planned in self.maps.values()]
+        return CHILD in types
 
     @cached_property
     def awaits(self) -> bool:

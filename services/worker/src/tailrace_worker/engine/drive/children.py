@@ -35,7 +35,6 @@ from tailrace_worker.engine.services.engine_services import EngineServices
 from tailrace_worker.engine.tasks.background_tasks import BackgroundTasks
 from tailrace_worker.engine.tasks.retry import retry_unavailable
 
-MAX_CHILD_DEPTH: Final = 16
 _CHECK_DELAY_S: Final = 0.1
 
 StepAttempt = tuple[str, int]
@@ -80,10 +79,17 @@ class Children:
         if self._timer is not None:
             self._timer.cancel()
 
-    def add(self, step_attempt: StepAttempt, wait: StepWait, depth: int) -> None:
-        """Ensure that the child run of a step exists; ``depth`` is the child's nesting depth."""
+    def add(self, step_attempt: StepAttempt, wait: StepWait, parent: ExecutionState) -> None:
+        """Ensure that the child run of a step exists."""
         self.add_running(step_attempt, wait)
-        self._tasks.start(functools.partial(self._ensure_started, step_attempt, wait, depth))
+        origin = Origin(
+            parent=Parent(self._execution, step_attempt[0]),
+            depth=parent.depth + 1,
+            # Runs of earlier versions do not know their root.
+            root=parent.root or (parent.parent or Parent(self._execution, "")).execution_id,
+            sensitive=tuple(wait.sensitive),
+        )
+        self._tasks.start(functools.partial(self._ensure_started, step_attempt, wait, origin))
 
     def add_running(self, step_attempt: StepAttempt, wait: StepWait) -> None:
         """Add the child run of a step, only to cancel it."""
@@ -121,12 +127,14 @@ class Children:
         for step_attempt, wait in self._open.items():
             self._tasks.start(functools.partial(self._check, step_attempt, wait))
 
-    async def _ensure_started(self, step_attempt: StepAttempt, wait: StepWait, depth: int) -> None:
+    async def _ensure_started(
+        self, step_attempt: StepAttempt, wait: StepWait, origin: Origin
+    ) -> None:
         """Start the child run if it does not exist; report its outcome if it has ended."""
         last = await self._services.stores.log.last_commit(self._tenant, _child(wait))
         # The worker that created a queued child may have died before it published the job.
         if last is None or isinstance(last.events()[-1], ExecutionQueued):
-            await self._start(step_attempt, wait, depth)
+            await self._start(step_attempt, wait, origin)
         elif isinstance(last.events()[-1], TERMINAL):
             self._on_ended(
                 (step_attempt, await self._outcome(step_attempt, _child(wait), last.sequence))
@@ -143,13 +151,15 @@ class Children:
                 (step_attempt, await self._outcome(step_attempt, _child(wait), last.sequence))
             )
 
-    async def _start(self, step_attempt: StepAttempt, wait: StepWait, depth: int) -> None:
-        if depth > MAX_CHILD_DEPTH:
-            message = f"runs within runs {depth} deep; the limit is {MAX_CHILD_DEPTH}"
+    async def _start(self, step_attempt: StepAttempt, wait: StepWait, origin: Origin) -> None:
+        limit = self._services.limits.max_depth
+        if origin.depth > limit:
+            message = (
+                f"runs within runs {origin.depth} deep; the limit is {limit} "
+                "(TAILRACE_MAX_RUN_DEPTH)"
+            )
             self._on_ended((step_attempt, Erred(message, retryable=False)))
             return
-        parent = Parent(self._execution, step_attempt[0])
-        origin = Origin(parent=parent, depth=depth, sensitive=tuple(wait.sensitive))
         try:
             await self._services.commands.starter.start_child(
                 self._tenant, _child(wait), wait.child_workflow_id or "", wait.child_input, origin

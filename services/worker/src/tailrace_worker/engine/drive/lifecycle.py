@@ -10,7 +10,9 @@ from typing import Any, Final
 
 from tailrace_shared.errors import ExecutionNotFoundError, ExpressionError, IllegalCommandError
 from tailrace_shared.execution.events import (
+    TERMINAL,
     Cancelled,
+    CommandRequested,
     Event,
     ExecutionCancelled,
     ExecutionFailed,
@@ -59,6 +61,11 @@ class Lifecycle:
         """Admit an execution that has not started; return a result if it may not start now."""
         if state.status != "queued" or state.cancel is not None:
             return None
+        if ended := await self._ended_ancestor(state):
+            return await self._cancel(state, f"its ancestor {ended} was cancelled or has ended")
+        return await self._admit(state, plan)
+
+    async def _admit(self, state: ExecutionState, plan: Plan) -> DriveResult | None:
         try:
             outcome = await self._admission.enter(state, plan)
             if outcome is AdmissionOutcome.START:
@@ -78,6 +85,21 @@ class Lifecycle:
                 await self._services.stores.runs.put(self._tenant, state)
                 return DriveResult(End.WAITING, self._writer.last_sequence)
 
+    async def _ended_ancestor(self, state: ExecutionState) -> str | None:
+        """Return the root or parent of a child run if it has ended or will be cancelled.
+
+        A cancellation reaches a large tree of runs level by level. Without this check, runs that
+        wait for a worker would begin meanwhile.
+        """
+        if state.parent is None:
+            return None
+        parent = state.parent.execution_id
+        for ancestor in {parent, state.root or parent}:
+            last = await self._services.stores.log.last_commit(self._tenant, ancestor)
+            if last is not None and any(map(_is_end, last.events())):
+                return ancestor
+        return None
+
     async def finished(self, state: ExecutionState) -> DriveResult:
         """Update indexes, parent and child runs of an execution that has ended."""
         await asyncio.gather(*self._final_writes(state))
@@ -96,6 +118,8 @@ class Lifecycle:
             yield self._leave(state, self.plan)
         if state.parent is not None:
             yield self._wake_parent(state.parent)
+        elif self.plan is not None and self.plan.starts_runs:
+            yield self._services.limits.descendants.forget(self._tenant, state.execution_id)
         if state.status == "failed":
             yield self._cancel_children(state)
 
@@ -149,7 +173,9 @@ class Lifecycle:
 
     async def _refuse(self, state: ExecutionState, plan: Plan) -> DriveResult:
         limit = plan.definition.concurrency.limit if plan.definition.concurrency else 0
-        reason = f"{limit} run already, which is the workflow's limit"
+        return await self._cancel(state, f"{limit} run already, which is the workflow's limit")
+
+    async def _cancel(self, state: ExecutionState, reason: str) -> DriveResult:
         end = Cancelled(state.execution_id, "cancelled", 0, reason)
         return await self._end(
             state, ExecutionCancelled(end, format_timestamp(self._services.now()))
@@ -174,3 +200,8 @@ class Lifecycle:
         await self._writer.append(events, state)
         self._services.statistics.note(self._tenant, state)
         return await self.finished(state)
+
+
+def _is_end(event: Event) -> bool:
+    is_cancel = isinstance(event, CommandRequested) and event.data.command == "cancel"
+    return is_cancel or isinstance(event, TERMINAL)

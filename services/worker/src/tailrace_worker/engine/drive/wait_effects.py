@@ -182,7 +182,7 @@ class WaitEffects:
                     self._tasks.start(functools.partial(self._register, step, wait, since))
             case "child":
                 step_attempt = (step.node_id, wait.attempt)
-                self._children.add(step_attempt, wait, self._state.depth + 1)
+                self._children.add(step_attempt, wait, self._state)
             case "actor":
                 self._dispatch(step.node_id)
             case "time":

@@ -10,6 +10,7 @@ from nats.aio.subscription import Subscription
 
 from tailrace_shared.caching.ttl_cache import TtlCache
 from tailrace_shared.commands.commands import Commands
+from tailrace_shared.commands.live_limits import StartLimits
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.stores.estimator_cache import EstimatorCache
@@ -59,6 +60,7 @@ class EngineServices:
     now: Callable[[], float]
     is_replicated: bool
     actor_check_s: float
+    limits: StartLimits
     max_crashes: int
     expression_budget: int
     cancel_grace: float
