@@ -37,9 +37,23 @@ from tailrace_shared.nats.topology import EVENTS
 GOLDEN: Final = list(golden_logs())
 NEWEST: Final = GOLDEN[-1].release
 # What later releases make of the same events for uses of their own.
-DERIVED: Final = {"begun_at", "has_sensitive_values"}
+DERIVED: Final = {"begun_at", "has_sensitive_values", "name"}
 # Fields that came after the newest golden logs; the logs of the next release must use them.
-SINCE_NEWEST: Final = {"step:failed error_detail", "step:retrying error_detail"}
+SINCE_NEWEST: Final = {
+    "execution:cancelled open_steps",
+    "execution:completed generated_document_id",
+    "execution:failed open_steps",
+    "step:completed name",
+    "step:completed still_waiting",
+    "step:failed error_detail",
+    "step:failed name",
+    "step:failed still_waiting",
+    "step:progress name",
+    "step:retrying error_detail",
+    "step:retrying name",
+    "step:skipped name",
+    "step:waiting name",
+}
 
 each_log = pytest.mark.parametrize("golden", GOLDEN, ids=lambda golden: golden.title)
 

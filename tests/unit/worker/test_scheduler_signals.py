@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from harness.models.scheduled_run import NOW, ScheduledRun
-from tailrace_shared.execution.events import StepFailed
+from tailrace_shared.execution.events import ExecutionCancelled, StepCompleted, StepFailed
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_worker.engine.decide.outcomes import Succeeded, completed
 from tailrace_worker.nodes.waits import ForChild, ForSignal
@@ -46,6 +46,31 @@ def test_a_step_that_fails_says_whether_it_has_waited_and_which_stage_it_is():
     run = ScheduledRun({"b": {"type": "await", "when": "input.x", "stage": "approval"}})
     end = next(event.data for event in run.scheduler.decide(NOW) if isinstance(event, StepFailed))
     assert (end.waited, end.stage) == (False, "approval")
+
+
+def test_the_end_of_a_wait_names_those_that_go_on():
+    """Existing front ends forget all waits of the execution, and are told of these again."""
+    run = waiting("a", "b", "c", signal=ForSignal(reason="approval"))
+    accept(run, "a", decision="approved")
+    accept(run, "b", decision="approved")
+    ends = [event.data for event in run.scheduler.decide(NOW) if isinstance(event, StepCompleted)]
+    assert [end.node_id for end in ends] == ["a", "b"]
+    (first, last) = (end.still_waiting for end in ends)
+    assert first == []
+    assert [(wait.node_id, wait.since, wait.reason) for wait in last] == [
+        ("c", run.step("c").waiting_since, "approval")
+    ]
+
+
+def test_a_cancellation_names_the_steps_that_had_not_ended():
+    """They have no event of their own."""
+    run = ScheduledRun({"a": {"name": "First"}, "b": {"needs": ["a"]}})
+    run.decide()
+    run.cancel("enough")
+    (event,) = run.scheduler.cancelled(NOW)
+    assert isinstance(event, ExecutionCancelled)
+    (step,) = event.data.open_steps
+    assert (step.node_id, step.name, step.attempt) == ("a", "First", 1)
 
 
 def test_an_event_is_the_output_of_the_step_that_waited_for_it():

@@ -88,10 +88,37 @@ class Started(msgspec.Struct, omit_defaults=True):
     eta_ms: int | None = None
 
 
+class OpenStep(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A step that had begun and not ended when its execution ended."""
+
+    node_id: str
+    node_type: str
+    attempt: int
+    name: str = ""
+    started_at: str | None = None
+
+
+class OpenWait(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A wait for a signal that goes on while another one of the execution ends.
+
+    Attributes:
+        since: the timestamp of the event that started it.
+        until: when it times out; None for never.
+    """
+
+    node_id: str
+    since: str
+    reason: str = ""
+    triggers: tuple[str, ...] = ()
+    until: str | None = None
+
+
 class Completed(msgspec.Struct, omit_defaults=True):
     """Data of ``execution:completed``.
 
     Attributes:
+        generated_document_id: the id of the generated document, if the output or a step's output in
+            it names one and nothing in it is sensitive.
         output_omitted: whether the output consists of the leaves' outputs and is too large to be
             repeated here.
         sensitive: pointers into the output.
@@ -103,13 +130,16 @@ class Completed(msgspec.Struct, omit_defaults=True):
     output: Any = None
     output_omitted: bool = False
     sensitive: list[str] = []
+    generated_document_id: str | None = None
 
 
 class Failed(msgspec.Struct, omit_defaults=True):
     """Data of ``execution:failed``.
 
     Attributes:
+        node_id: the first step that failed; None if the execution could not continue otherwise.
         waiting: steps that were waiting for a signal.
+        open_steps: steps that had not ended, up to a limit.
     """
 
     execution_id: str
@@ -118,6 +148,7 @@ class Failed(msgspec.Struct, omit_defaults=True):
     error_message: str
     node_id: str | None = None
     waiting: list[str] = []
+    open_steps: list[OpenStep] = []
 
 
 class Cancelled(msgspec.Struct, omit_defaults=True):
@@ -125,6 +156,7 @@ class Cancelled(msgspec.Struct, omit_defaults=True):
 
     Attributes:
         waiting: steps that were waiting for a signal.
+        open_steps: steps that had not ended, up to a limit.
     """
 
     execution_id: str
@@ -132,6 +164,7 @@ class Cancelled(msgspec.Struct, omit_defaults=True):
     execution_time_ms: int
     reason: str = ""
     waiting: list[str] = []
+    open_steps: list[OpenStep] = []
 
 
 class Paused(msgspec.Struct, omit_defaults=True):
@@ -218,6 +251,8 @@ class StepDone(msgspec.Struct, omit_defaults=True):
         kept_from: the execution whose output a rerun reuses.
         stage: the node's name on the tenant feed.
         sensitive: pointers into the output.
+        name: the node's display name.
+        still_waiting: if the step waited for a signal, others that still do, up to a limit.
     """
 
     node_id: str
@@ -233,6 +268,8 @@ class StepDone(msgspec.Struct, omit_defaults=True):
     kept_from: str | None = None
     stage: str | None = None
     sensitive: list[str] = []
+    name: str = ""
+    still_waiting: list[OpenWait] = []
 
 
 class StepExpansion(msgspec.Struct, omit_defaults=True):
@@ -256,6 +293,8 @@ class StepError(msgspec.Struct, omit_defaults=True):
         stage: the node's name on the tenant feed.
         waited: whether it was waiting for a signal.
         error_detail: the traceback of the error, or the response that a server sent with it.
+        name: the node's display name.
+        still_waiting: if the step waited for a signal, others that still do, up to a limit.
     """
 
     node_id: str
@@ -269,6 +308,8 @@ class StepError(msgspec.Struct, omit_defaults=True):
     stage: str | None = None
     waited: bool = False
     error_detail: str = ""
+    name: str = ""
+    still_waiting: list[OpenWait] = []
 
 
 class StepAgain(msgspec.Struct, omit_defaults=True):
@@ -286,15 +327,17 @@ class StepAgain(msgspec.Struct, omit_defaults=True):
     error: str
     retry_at: str
     error_detail: str = ""
+    name: str = ""
 
 
-class StepSkip(msgspec.Struct):
+class StepSkip(msgspec.Struct, omit_defaults=True):
     """Data of ``step:skipped``: because of the node's ``when``, or of the outcome of its needs."""
 
     node_id: str
     node_type: str
     status: str
     reason: Literal["when", "needs"]
+    name: str = ""
 
 
 WaitKind = Literal["time", "signal", "child", "actor"]
@@ -339,6 +382,7 @@ class StepWait(msgspec.Struct, omit_defaults=True):
     child_workflow_id: str | None = None
     child_input: Any = None
     sensitive: list[str] = []
+    name: str = ""
 
 
 class StepProgress(msgspec.Struct, omit_defaults=True):
@@ -362,6 +406,7 @@ class StepProgress(msgspec.Struct, omit_defaults=True):
     progress: float | None = None
     eta_ms: int | None = None
     sensitive: list[str] = []
+    name: str = ""
 
 
 class StepLog(msgspec.Struct, omit_defaults=True):

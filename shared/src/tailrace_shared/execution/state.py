@@ -6,7 +6,8 @@ state.
 """
 
 from collections.abc import Iterable
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 import msgspec
 
@@ -23,6 +24,9 @@ from tailrace_shared.execution.events import (
     ExecutionQueued,
     ExecutionResumed,
     ExecutionStarted,
+    Failed,
+    OpenStep,
+    OpenWait,
     OutputRef,
     Parent,
     StepCompleted,
@@ -49,6 +53,8 @@ from tailrace_shared.execution.transitions import (
     StepStatus,
 )
 
+_BEGUN: Final = frozenset({"running", "waiting", "retrying"})
+
 
 class IllegalEventError(ServiceError):
     """The state machine does not allow an event; the log is corrupt."""
@@ -67,6 +73,7 @@ class StepState(msgspec.Struct):
         output_omitted: whether the output must be gathered from the items of the map.
         kept_from: the execution whose output a rerun reuses.
         stage: the node's name on the tenant feed.
+        name: the node's display name.
         sensitive: pointers to sensitive values in the output.
         items_sensitive: pointers to sensitive values in the items.
     """
@@ -96,6 +103,7 @@ class StepState(msgspec.Struct):
     output_omitted: bool = False
     kept_from: str | None = None
     stage: str | None = None
+    name: str = ""
     sensitive: list[str] = []
     items_sensitive: list[str] = []
 
@@ -250,7 +258,7 @@ class ExecutionState(msgspec.Struct):
                 self.output_omitted = event.data.output_omitted
                 self.output_sensitive = event.data.sensitive
             case ExecutionFailed():
-                self.error = event.data.error_message
+                self.error = described_failure(event.data)
             case ExecutionCancelled():
                 self.error = event.data.reason or None
         for step in self.steps.values():
@@ -260,6 +268,30 @@ class ExecutionState(msgspec.Struct):
                 if step.started_at is not None:
                     elapsed = parse_timestamp(event.timestamp) - parse_timestamp(step.started_at)
                     step.duration_ms = max(0, round(elapsed * 1000))
+
+    def open_steps(self, limit: int) -> list[OpenStep]:
+        """Return at most ``limit`` steps that have begun and not ended."""
+        begun = (step for step in self.steps.values() if step.status in _BEGUN)
+        return [
+            OpenStep(step.node_id, step.node_type, step.attempt, step.name, step.started_at)
+            for step in islice(begun, limit)
+        ]
+
+    def open_waits(self, limit: int) -> list[OpenWait]:
+        """Return at most ``limit`` waits for a signal that no accepted signal ends."""
+        if not self.signal_waits:
+            return []
+        open_ = (
+            (step, step.waiting)
+            for step in self.steps.values()
+            if step.waits_for_signal and step.waiting is not None and step.resolution is None
+        )
+        return [
+            OpenWait(
+                step.node_id, step.waiting_since, wait.reason, tuple(wait.triggers), wait.until
+            )
+            for step, wait in islice(open_, limit)
+        ]
 
     def _apply_to_step(self, event: StepEvent) -> None:
         node_id = event.data.node_id
@@ -300,7 +332,7 @@ class ExecutionState(msgspec.Struct):
                 step.started_at = event.data.started_at
                 step.begun_at = step.begun_at or step.started_at
                 step.is_remote = event.data.remote
-                step.stage = event.data.stage
+                step.stage, step.name = event.data.stage, event.data.name
                 step.error = step.due = step.percent = step.waiting = None
                 step.error_detail = ""
             case StepWaiting():
@@ -367,6 +399,15 @@ class ExecutionState(msgspec.Struct):
                 return item.output
             outputs.append(item.output if item.status == "success" else {"error": item.error})
         return outputs
+
+
+def described_failure(failed: Failed) -> str:
+    """Return the message of a failure with the step that failed."""
+    prefix = f"{failed.node_id}: "
+    # Workers of earlier versions put the step into the message.
+    if failed.node_id is None or failed.error_message.startswith(prefix):
+        return failed.error_message
+    return prefix + failed.error_message
 
 
 def awaits_signal(step: StepState) -> bool:

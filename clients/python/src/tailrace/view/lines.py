@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from tailrace.stream import Event
 from tailrace.view.board import counts_text, printable, seconds_text
-from tailrace.view.model import SKIPPED, Run, signal_text
+from tailrace.view.model import SKIPPED, Run, reason_of, signal_text
 
 
 def event_line(event: Event) -> str:
@@ -39,7 +39,7 @@ def _ended(data: Mapping[str, Any]) -> str:
 
 
 def _reason(data: Mapping[str, Any]) -> str:
-    return str(data.get("error_message") or data.get("reason") or "")
+    return str(data.get("reason") or "")
 
 
 def _waiting(data: Mapping[str, Any]) -> str:
@@ -63,6 +63,7 @@ def _command(data: Mapping[str, Any]) -> str:
 
 
 _DETAILS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
+    "execution:failed": reason_of,
     "step:started": _started,
     "step:completed": _ended,
     "step:failed": _ended,

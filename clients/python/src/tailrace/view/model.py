@@ -187,7 +187,7 @@ class Run(msgspec.Struct):
                 self.is_held = bool(event.data.get("requested"))
             case "completed" | "failed" | "cancelled" as status:
                 self.status = status
-                self.error = event.data.get("error_message") or event.data.get("reason") or ""
+                self.error = reason_of(event.data)
         if self.status in ENDED:
             self.finished_at = seconds_of(event.timestamp)
             for step in self.steps.values():
@@ -306,3 +306,10 @@ def seconds_of(timestamp: str | None) -> float | None:
 
 def _milliseconds(value: float | None) -> float | None:
     return None if value is None else value / 1000
+
+
+def reason_of(data: Mapping[str, Any]) -> str:
+    """Return why an execution has ended, with the step that failed."""
+    reason, node = str(data.get("error_message") or data.get("reason") or ""), data.get("node_id")
+    # Workers of earlier versions put the step into the message.
+    return f"{node}: {reason}" if node and not reason.startswith(f"{node}: ") else reason

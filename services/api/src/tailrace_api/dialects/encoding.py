@@ -171,7 +171,7 @@ def encode_commit(
                 frames.append(NOTHING)
             else:
                 event_id = str(StreamPosition(epoch, sequence, len(frames)))
-                frames.append(frame.event(block.data, name=block.name, event_id=event_id))
+                frames.append(with_last_id((*block.before, block), event_id))
     return EncodedCommit.of(sequence, frames, is_last=is_last, is_urgent=dialect.is_urgent(context))
 
 

@@ -3,16 +3,20 @@
 Names and fields are those that existing front ends of this stream expect. The table below maps
 events of the log to their counterparts. Events without a counterpart are not shown; the client's
 position moves past them. Values are copied without decoding.
+
+The end of a cancelled run is an ``executionError``, because existing pages report success at every
+``executionFinished``.
 """
 
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import Dialect, LoggedEvent, Slots
+from tailrace_shared.execution.events import OpenStep
 
 
 class _Counterpart(NamedTuple):
@@ -33,6 +37,12 @@ def _same(*names: str) -> dict[str, tuple[str, ...]]:
     return {name: (name,) for name in names}
 
 
+# The name of a node defaults to its id. Existing pages read either spelling.
+_NODE: Final = {
+    **_same("node_id", "node_type"),
+    "node_name": ("name", "node_id"),
+    "nodeName": ("name", "node_id"),
+}
 _STARTED: Final = _Counterpart(
     "executionStarted",
     {
@@ -42,47 +52,74 @@ _STARTED: Final = _Counterpart(
     },
 )
 _BEFORE: Final = _Counterpart(
-    "nodeExecutionBefore",
-    {
-        **_same("node_id", "node_type", "status", "attempt", "started_at"),
-        # The name of a node defaults to its id.
-        "node_name": ("name", "node_id"),
-    },
+    "nodeExecutionBefore", {**_NODE, **_same("status", "attempt", "started_at")}
+)
+_PROGRESS: Final = _Counterpart(
+    "nodeExecutionProgress",
+    {**_NODE, **_same("percent", "message", "fields", "stage", "progress", "eta_ms")},
+    optional=frozenset({"fields", "stage", "eta_ms"}),
+)
+_WAITING: Final = _Counterpart(
+    "nodeExecutionWaiting",
+    {**_NODE, **_same("status", "attempt", "reason", "triggers", "until", "form")},
+    optional=frozenset({"triggers", "form"}),
 )
 _AFTER: Final = _Counterpart(
     "nodeExecutionAfter",
-    _same(
-        *("node_id", "node_type", "status", "attempt", "started_at", "completed_at"),
-        *("duration_ms", "output", "error", "reason"),
-    ),
+    {
+        **_NODE,
+        **_same("status", "attempt", "started_at", "completed_at", "duration_ms", "output"),
+        "data": ("output",),
+        **_same("error", "reason"),
+    },
     optional=frozenset({"reason"}),
 )
+_PAUSED: Final = _Counterpart(
+    "executionPaused",
+    _same("execution_id", "status", "reason", "requested", "waiting"),
+    optional=frozenset({"requested", "waiting"}),
+)
+_RESUMED: Final = _Counterpart("executionResumed", _same("execution_id", "status", "resumed_from"))
 _FINISHED: Final = _Counterpart(
     "executionFinished",
-    _same("execution_id", "status", "output", "execution_time_ms", "output_omitted", "reason"),
-    optional=frozenset({"output_omitted", "reason"}),
+    _same("execution_id", "status", "output", "execution_time_ms", "output_omitted"),
+    optional=frozenset({"output_omitted"}),
 )
 _ERROR: Final = _Counterpart(
     "executionError",
     {
         **_same("execution_id", "status", "execution_time_ms", "node_id"),
-        "error": ("error_message",),
+        "error": ("error_message", "reason"),
     },
 )
 _COUNTERPARTS: Final[Mapping[str, _Counterpart]] = {
     "execution:queued": _STARTED,
+    "execution:paused": _PAUSED,
+    "execution:resumed": _RESUMED,
     "step:started": _BEFORE,
+    "step:progress": _PROGRESS,
     "step:completed": _AFTER,
     "step:failed": _AFTER,
     "step:skipped": _AFTER,
     "execution:completed": _FINISHED,
-    "execution:cancelled": _FINISHED,
+    "execution:cancelled": _ERROR,
     "execution:failed": _ERROR,
 }
+
+
+class _Wait(msgspec.Struct):
+    wait: str = "time"
+
+
+class _End(msgspec.Struct):
+    open_steps: list[OpenStep] = []
+
 
 _NO_BLOCK: Final[Slots] = (None,)
 _NULL: Final = msgspec.Raw(b"null")
 
+_decode_wait = msgspec.json.Decoder(_Wait).decode
+_decode_end = msgspec.json.Decoder(_End).decode
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -96,18 +133,53 @@ class _RunAndStream(Dialect):
     def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
         del stored
         counterpart = _COUNTERPARTS.get(event.type)
-        return _NO_BLOCK if counterpart is None else (_block(counterpart, context, event),)
+        if event.type == "step:waiting" and _decode_wait(event.data).wait == "signal":
+            counterpart = _WAITING
+        if counterpart is None:
+            return _NO_BLOCK
+        block = _block(counterpart, context, _decode_fields(event.data))
+        return (block._replace(before=_ends_of_open_steps(context, event)),)
 
 
-def _block(counterpart: _Counterpart, context: Context, event: LoggedEvent) -> Block:
-    stored_fields = _decode_fields(event.data)
+def _block(counterpart: _Counterpart, context: Context, stored: Mapping[str, msgspec.Raw]) -> Block:
     # Events of steps do not name the execution; clients of several streams need it.
-    data: dict[str, msgspec.Raw | str] = {"execution_id": context.execution_id}
+    data: dict[str, Any] = {"execution_id": context.execution_id}
     for name, sources in counterpart.fields.items():
-        value = next((stored_fields[source] for source in sources if source in stored_fields), None)
+        value = next((stored[source] for source in sources if source in stored), None)
         if value is not None or name not in counterpart.optional:
             data[name] = _NULL if value is None else value
+    if counterpart is _AFTER and data["error"] is not _NULL:
+        # Existing pages read the message of an object, and the text of an executionError.
+        data["error"] = {"message": data["error"]}
+    if counterpart is _ERROR and data["error"] is _NULL:
+        data["error"] = data["status"]
     return Block("", _encode({"type": counterpart.type, "data": data}))
+
+
+def _ends_of_open_steps(context: Context, event: LoggedEvent) -> tuple[Block, ...]:
+    """Return the ends of the steps that end with their execution and have no event of their own.
+
+    Without them, pages would show these steps as running for ever.
+    """
+    if event.type not in {"execution:failed", "execution:cancelled"}:
+        return ()
+    return tuple(
+        _block(
+            _AFTER,
+            context,
+            _decode_fields(
+                _encode(
+                    {
+                        **msgspec.to_builtins(step),
+                        "status": "cancelled",
+                        "completed_at": event.timestamp,
+                        "error": "cancelled",
+                    }
+                )
+            ),
+        )
+        for step in _decode_end(event.data).open_steps
+    )
 
 
 RUN_AND_STREAM: Final = _RunAndStream()

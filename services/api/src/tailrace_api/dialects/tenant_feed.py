@@ -133,6 +133,7 @@ def _step_progress(context: Context, event: LoggedEvent) -> Slots:
         message=report.message or report.stage or report.node_id,
         eta_ms=report.eta_ms,
         nodeId=report.node_id,
+        extra=report.fields,
     )
 
 
@@ -157,9 +158,13 @@ def _is_stage(stage: str | None, step_id: str) -> bool:
 
 
 def _progress(
-    context: Context, event: LoggedEvent, stage: str | None = None, **fields: Any
+    context: Context,
+    event: LoggedEvent,
+    stage: str | None = None,
+    extra: Mapping[str, Any] | None = None,
+    **fields: Any,
 ) -> Slots:
-    return _block("progress", context, event, stage, **fields), None
+    return _block("progress", context, event, stage, extra, **fields), None
 
 
 def _stage(
@@ -177,7 +182,7 @@ def _stage(
     )
 
 
-def _findings(output: msgspec.Raw) -> dict[str, float]:
+def _findings(output: msgspec.Raw) -> dict[str, Any]:
     """Return the number of lines and the confidence in an output, if it has them."""
     if not bytes(output).startswith(b"{"):
         return {}
@@ -195,7 +200,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _block(
-    name: str, context: Context, event: LoggedEvent, stage: str | None, **fields: Any
+    name: str,
+    context: Context,
+    event: LoggedEvent,
+    stage: str | None,
+    extra: Mapping[str, Any] | None = None,
+    **fields: Any,
 ) -> Block:
     # Fields in the order of the front ends' types, which makes raw streams readable.
     data = {
@@ -207,7 +217,9 @@ def _block(
         "executionId": context.execution_id,
         "timestamp": round(parse_timestamp(event.timestamp) * 1000),
     }
-    return Block(name, _encode(data))
+    # A node's own fields, which cannot replace those above.
+    more = {key: value for key, value in (extra or {}).items() if key not in data}
+    return Block(name, _encode({**data, **more}))
 
 
 def _order_of(context: Context) -> str:

@@ -70,6 +70,7 @@ class ProblemDocument(msgspec.Struct, omit_defaults=True):
     Attributes:
         title: The phrase of the HTTP status.
         detail: What is wrong, as a sentence.
+        error: The title, of a 401 only; existing front ends read it.
         errors: The wrong places in the request.
     """
 
@@ -77,6 +78,7 @@ class ProblemDocument(msgspec.Struct, omit_defaults=True):
     status: int
     detail: str
     errors: Sequence[Problem] = ()
+    error: str = ""
 
 
 class RefusedError(ServiceError):
@@ -119,7 +121,10 @@ def problem(
 ) -> Response:
     # A detail may repeat input, and a client may have put a token there by mistake.
     errors = [Problem(error.pointer, redact_credentials(error.detail)) for error in errors]
-    body = ProblemDocument(HTTPStatus(status).phrase, status, redact_credentials(detail), errors)
+    title = HTTPStatus(status).phrase
+    body = ProblemDocument(
+        title, status, redact_credentials(detail), errors, title if status == 401 else ""
+    )
     return Response(msgspec.json.encode(body), status, headers, CONTENT_TYPE)
 
 

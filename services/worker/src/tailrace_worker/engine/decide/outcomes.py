@@ -26,11 +26,17 @@ from tailrace_worker.nodes.waits import ForChild, ForSignal
 MAX_ERROR_CHARACTERS: Final = 4096
 MAX_WAITING_LISTED: Final = 100
 """The end of an execution names at most so many of the steps that were waiting."""
+MAX_OPEN_LISTED: Final = 100
+"""The end of an execution describes at most so many of the steps that had not ended."""
+MAX_WAITS_LISTED: Final = 15
+"""The end of a wait describes at most so many of the waits that go on."""
 MAX_IDLE_S: Final = 2.0
 """A drive waits for timers within so many seconds; for later ones it schedules a job in NATS."""
 # A step that no worker can run fails after about ten minutes.
 _MAX_SEARCH_ATTEMPTS: Final = 30
 _MAX_SEARCH_S: Final = 30.0
+
+_DOCUMENT_FIELDS: Final = ("generated_document_id", "document_id")
 
 Cause = Literal["error", "crash", "handover"]
 
@@ -117,7 +123,7 @@ def lost(step: StepState, node: Node, cause: Cause, reason: str, now: float) -> 
 def _wait(
     step: StepState, outcome: Wait | ForSignal | ForChild, node: Node, now: float
 ) -> StepWait:
-    wait = StepWait(step.node_id, step.node_type, "waiting", attempt=step.attempt)
+    wait = StepWait(step.node_id, step.node_type, "waiting", attempt=step.attempt, name=step.name)
     limit = node.timeout_seconds
     wait.until = None if limit is None else format_timestamp(now + limit)
     match outcome:
@@ -161,6 +167,7 @@ def completed(
         output_ref=ref,
         sensitive=list(sensitive),
         stage=step.stage,
+        name=step.name,
     )
     return StepCompleted(done, stamp)
 
@@ -179,6 +186,7 @@ def failed(step: StepState, error: str, stamp: str, detail: str = "") -> StepFai
         stage=step.stage,
         waited=step.waiting is not None and step.waiting.wait == "signal",
         error_detail=detail,
+        name=step.name,
     )
     return StepFailed(end, stamp)
 
@@ -201,8 +209,24 @@ def retrying(
         error[:MAX_ERROR_CHARACTERS],
         format_timestamp(retry_at),
         error_detail=detail,
+        name=step.name,
     )
     return StepRetrying(again, stamp)
+
+
+def generated_document(output: object) -> str | None:
+    """Return the id of the document in an output, by the names that existing front ends use.
+
+    Args:
+        output: the output of an execution; mostly the outputs of steps by their ids.
+    """
+    if not isinstance(output, dict):
+        return None
+    for place in (output, *output.values()):
+        for name in _DOCUMENT_FIELDS if isinstance(place, dict) else ():
+            if isinstance(found := place.get(name), str):
+                return found
+    return None
 
 
 def _span(step: StepState, stamp: str) -> tuple[str, int]:

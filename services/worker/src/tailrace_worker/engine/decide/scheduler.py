@@ -40,9 +40,11 @@ from tailrace_shared.execution.events import (
     Resumed,
     Started,
     StepBegun,
+    StepCompleted,
     StepEvent,
     StepExpanded,
     StepExpansion,
+    StepFailed,
     StepSkip,
     StepSkipped,
     StepStarted,
@@ -57,9 +59,12 @@ from tailrace_shared.workflow.expressions.expression import Expression
 from tailrace_worker.engine.decide.maps import MapProgress
 from tailrace_worker.engine.decide.outcomes import (
     MAX_ERROR_CHARACTERS,
+    MAX_OPEN_LISTED,
     MAX_WAITING_LISTED,
+    MAX_WAITS_LISTED,
     completed,
     failed,
+    generated_document,
 )
 from tailrace_worker.engine.decide.plan import Plan
 from tailrace_worker.engine.decide.sensitivity import SensitivityMarks
@@ -332,14 +337,24 @@ class Scheduler:
             return None  # noted twice and applied before
         if signal.decision == "rejected" and wait.on_reject == "fail":
             error = f"rejected by {signal.actor}" if signal.actor else "rejected"
-            return self.record(failed(step, error, stamp))
+            return self._end_wait(failed(step, error, stamp))
         output = {
             "decision": signal.decision,
             "data": signal.data,
             "actor": signal.actor or None,
             "event": signal.event,
         }
-        return self.record(completed(step, output, stamp))
+        return self._end_wait(completed(step, output, stamp))
+
+    def _end_wait(self, event: StepCompleted | StepFailed) -> Event:
+        """Record the end of a wait for a signal, and with the last one those that go on.
+
+        Existing front ends forget all waits of the execution when one of them ends.
+        """
+        self.record(event)
+        if not self._signalled:
+            event.data.still_waiting = self.state.open_waits(MAX_WAITS_LISTED)
+        return event
 
     def _fire(self, now: float, stamp: str) -> Event | None:
         while (due := self.next_due) is not None and due <= now:
@@ -361,7 +376,7 @@ class Scheduler:
         match step.waiting and step.waiting.on_timeout:
             case "continue":
                 output = {"decision": "timeout", "data": None, "actor": None, "event": None}
-                return self.record(completed(step, output, stamp))
+                return self._end_wait(completed(step, output, stamp))
             case "cancel":
                 step.due = None  # it has fired
                 execution = self.state.execution_id
@@ -370,7 +385,7 @@ class Scheduler:
                 cancel = Command(execution, "cancel", command_id, reason=reason)
                 return self.record(CommandRequested(cancel, stamp))
             case _:
-                return self.record(failed(step, message, stamp))
+                return self._end_wait(failed(step, message, stamp))
 
     def timeout_message(self, step: StepState) -> str:
         return f"timed out after {self.plan.step(step.node_id).node.timeout}"
@@ -439,18 +454,21 @@ class Scheduler:
         attempt = 1 if known is None else known.attempt + 1
         if planned.is_actor:
             # The attempt starts when an actor takes the message.
-            wait = StepWait(step_id, node.type, "waiting", wait="actor", attempt=attempt)
+            wait = StepWait(
+                step_id, node.type, "waiting", wait="actor", attempt=attempt, name=node.name
+            )
             return self.record(StepWaiting(wait, stamp))
         begun = StepBegun(step_id, node.type, "running", attempt, stamp, node.name, node.stage)
         return self.record(StepStarted(begun, stamp))
 
     def _skip(self, node: str, reason: Literal["when", "needs"], stamp: str) -> Event:
-        node_type = self.plan.nodes[node].node.type
-        return self.record(StepSkipped(StepSkip(node, node_type, "skipped", reason), stamp))
+        skipped = self.plan.nodes[node].node
+        skip = StepSkip(node, skipped.type, "skipped", reason, skipped.name)
+        return self.record(StepSkipped(skip, stamp))
 
     def _new_step(self, node: str) -> StepState:
         step, planned = self.state.step(node), self.plan.nodes[node].node
-        step.node_type, step.stage = planned.type, planned.stage
+        step.node_type, step.stage, step.name = planned.type, planned.stage, planned.name
         return step
 
     # Maps
@@ -525,8 +543,10 @@ class Scheduler:
         for node in self.plan.graph.order:
             step = self.state.steps[node]
             if step.status == "error":
-                message = f"{node}: {step.error}"[:MAX_ERROR_CHARACTERS]
-                return ExecutionFailed(Failed(execution, "failed", elapsed, message, node), stamp)
+                message = (step.error or "")[:MAX_ERROR_CHARACTERS]
+                open_steps = self.state.open_steps(MAX_OPEN_LISTED)
+                failure = Failed(execution, "failed", elapsed, message, node, open_steps=open_steps)
+                return ExecutionFailed(failure, stamp)
         try:
             end = self._completed(elapsed)
         except ExpressionError as error:
@@ -537,11 +557,12 @@ class Scheduler:
     def _completed(self, elapsed: int) -> Completed:
         output, omitted = self._output()
         marks = [] if self.sensitivity is None else self.sensitivity.output_pointers(output)
+        document = None if marks else generated_document(output)
         # It follows from the log; repeating it is only a convenience.
         if not omitted and len(msgspec.json.encode(output)) > MAX_VALUE_BYTES:
             output, omitted = None, True
         execution = self.state.execution_id
-        return Completed(execution, "completed", elapsed, output, omitted, marks)
+        return Completed(execution, "completed", elapsed, output, omitted, marks, document)
 
     def _output(self) -> tuple[object, bool]:
         if self.plan.output is not None:
@@ -573,7 +594,8 @@ class Scheduler:
         reason = self.state.cancel.data.reason if self.state.cancel else ""
         waiting = self.state.waiting(MAX_WAITING_LISTED)
         elapsed = self._elapsed_ms(stamp)
-        end = Cancelled(self.state.execution_id, "cancelled", elapsed, reason, waiting)
+        open_steps = self.state.open_steps(MAX_OPEN_LISTED)
+        end = Cancelled(self.state.execution_id, "cancelled", elapsed, reason, waiting, open_steps)
         return self.record(ExecutionCancelled(end, stamp))
 
     def _elapsed_ms(self, stamp: str) -> int:

@@ -26,7 +26,7 @@ from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.stores.indexes.due_index import NOW
 from tailrace_shared.stores.indexes.result_index import Result
-from tailrace_worker.engine.decide.outcomes import MAX_WAITING_LISTED
+from tailrace_worker.engine.decide.outcomes import MAX_OPEN_LISTED, MAX_WAITING_LISTED
 from tailrace_worker.engine.decide.plan import Plan
 from tailrace_worker.engine.drive.admission import Admission, AdmissionOutcome
 from tailrace_worker.engine.drive.drive_result import DriveResult, End
@@ -168,7 +168,10 @@ class Lifecycle:
         waiting = state.waiting(MAX_WAITING_LISTED)
         # The message of a failed expression quotes the value it failed on.
         message = SensitiveValues.of(state).redact(message)
-        end = Failed(state.execution_id, "failed", 0, message, waiting=waiting)
+        open_steps = state.open_steps(MAX_OPEN_LISTED)
+        end = Failed(
+            state.execution_id, "failed", 0, message, waiting=waiting, open_steps=open_steps
+        )
         return await self._end(state, ExecutionFailed(end, format_timestamp(self._services.now())))
 
     async def _refuse(self, state: ExecutionState, plan: Plan) -> DriveResult:

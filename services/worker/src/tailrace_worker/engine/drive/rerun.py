@@ -83,6 +83,7 @@ async def _kept_completion(
             kept_from=step.kept_from or rerun.rerun_of,
             stage=step.stage,
             sensitive=step.sensitive,
+            name=step.name,
         ),
         stamp,
     )

@@ -58,6 +58,7 @@ class Attempt:
         self.node_type = step.node_type
         self.attempt = step.attempt
         self._stage = step.stage
+        self._name = step.name
         self.sensitivity: SensitivityMarks | None = None
         self.redactor: Redactor | None = None
         self.task: asyncio.Task[None] | None = None
@@ -103,6 +104,7 @@ class Attempt:
             self._message(message),
             self._checked(fields),
             stage=self._stage,
+            name=self._name,
         )
         self._report(StepProgressed(data, format_timestamp(self._now())))
 
