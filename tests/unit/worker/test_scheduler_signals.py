@@ -49,7 +49,7 @@ def test_a_step_that_fails_says_whether_it_has_waited_and_which_stage_it_is():
 
 
 def test_the_end_of_a_wait_names_those_that_go_on():
-    """Existing front ends forget all waits of the execution, and are told of these again."""
+    """Existing front ends forget all waits of the execution, and receive these again."""
     run = waiting("a", "b", "c", signal=ForSignal(reason="approval"))
     accept(run, "a", decision="approved")
     accept(run, "b", decision="approved")
