@@ -59,6 +59,10 @@ class Subjects:
         """Return the wildcard over the logs of all executions of all tenants."""
         return f"{self.prefix}.log.*.*"
 
+    def live_logs(self) -> str:
+        """Return the wildcard over the live commits of all executions of all tenants."""
+        return f"{self.prefix}.live.*.*"
+
     def log_of(self, part: LogFilter) -> str:
         tenant, execution = part
         return self.log(tenant, execution) if execution else self.tenant_log(tenant)

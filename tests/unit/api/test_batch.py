@@ -18,7 +18,12 @@ def test_a_batch_is_its_commits_from_an_index_on(
     """Events that a dialect does not show move only the seen position."""
     index = min(index, len(commits[0]))
     encoded = [
-        EncodedCommit.of(number * 3, frames, is_last=is_last and number == len(commits))
+        EncodedCommit.of(
+            number * 3,
+            {place: frame for place, frame in enumerate(frames) if frame},
+            len(frames) - 1,
+            is_last=is_last and number == len(commits),
+        )
         for number, frames in enumerate(commits, 1)
     ]
     batch = Batch.of("e", encoded, index)

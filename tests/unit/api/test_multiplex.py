@@ -25,7 +25,13 @@ from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import CumulativeState, Dialect, LoggedEvent, Slots
 from tailrace_api.dialects.encoding import encode_commit, without_id
 from tailrace_api.dialects.execution import EXECUTION
-from tailrace_api.dialects.multiplex import Multiplex, NamedTopic, multiplex
+from tailrace_api.dialects.multiplex import (
+    FIRST_INDEX,
+    STRIDE,
+    Multiplex,
+    NamedTopic,
+    multiplex,
+)
 from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
 from tailrace_api.dialects.pipeline_status import Pipelines
 from tailrace_api.dialects.snapshot import (
@@ -66,23 +72,37 @@ def test_each_topic_renders_as_in_its_own_stream(topic: NamedTopic) -> None:
     assert [(event.json()["event"], event.json()["data"]) for event in mine] == alone(topic)
 
 
-def test_every_event_has_the_slots_of_all_topics() -> None:
-    """Slots have the order of the requested topics, so every replica numbers alike."""
-    assert ALL.slots == 5
+def test_ids_do_not_depend_on_the_other_topics() -> None:
+    """Each kind of topic has slots of its own; those of version 0.2 are told apart."""
     for number, story_commit in enumerate(STORY):
         commit = encode_commit(
             ALL, EPOCH, story_commit.context, FIRST + number, story_commit.payload
         )
-        assert len(commit.ends) == 5 * len(story_commit.events)
+        assert commit.last_index == FIRST_INDEX + STRIDE * len(story_commit.events) - 1
     parsed = SseParser().feed(b"".join(wire(ALL, STORY)))
-    slots = {(event.type, int(event.id.split("-")[2]) % 5) for event in parsed}
-    assert slots == {
+    indexes = [(event.type, int(event.id.split("-")[2]) - FIRST_INDEX) for event in parsed]
+    assert {(topic, index % STRIDE) for topic, index in indexes} == {
         (ONE.name, 0),
+        (OTHER.name, 0),
         ("paused", 1),
         ("feed", 2),
         ("feed", 3),
-        (OTHER.name, 4),
     }
+    for topic in ALL.topics:
+        mine = [event for event in parsed if event.type == topic.name]
+        commits = [story_commit for story_commit in STORY if topic.includes(story_commit.context)]
+        alone = SseParser().feed(b"".join(wire(multiplex([topic]), commits)))
+        assert [event.id.split("-")[2] for event in mine] == [
+            event.id.split("-")[2] for event in alone
+        ]
+
+
+def test_an_id_of_version_0_2_names_the_same_event() -> None:
+    """Its slots were those of the topics, one after the other."""
+    (event, slot), topics = (3, 4), multiplex([ONE, PAUSED, FEED, OTHER])
+    assert topics.upgraded(event * 5 + slot) == FIRST_INDEX + event * STRIDE
+    assert topics.upgraded(event * 5 + 2) == FIRST_INDEX + event * STRIDE + 2
+    assert topics.upgraded(FIRST_INDEX + 7) == FIRST_INDEX + 7
 
 
 def test_topics_in_another_order_are_another_dialect() -> None:
@@ -166,10 +186,10 @@ def test_each_topic_begins_with_what_it_has_asked_for() -> None:
         NamedTopic("pipeline:b", _WorkflowList("b")),
     )
     both = multiplex([a, PAUSED, b])
-    assert both.snapshot_query == SnapshotQuery(waits=True, workflows=frozenset("ab"))
+    assert a.snapshot_query == SnapshotQuery(workflows=frozenset("a"))
     assert both.is_cumulative
     assert not ALL.is_cumulative
-    assert multiplex([FEED]).snapshot_query is None
+    assert FEED.snapshot_query is None
     wait = WaitingStep("n", "2024-01-15T10:30:00.000Z", "", [], None)
     statuses = [ExecutionStatus(Context(f"e-{w}", w, w), "paused", [wait]) for w in "abc"]
     ended = {"a": Ended("e0", "failed", "2024-01-15T10:30:00.000Z")}

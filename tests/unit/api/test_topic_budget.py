@@ -15,7 +15,7 @@ from tailrace_api.dialects.multiplex import NamedTopic, multiplex
 from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
 from tailrace_api.fanout.runtime.limits import RingBounds, StreamTimes
 from tailrace_api.fanout.runtime.stream_runtime import StreamRuntime
-from tailrace_api.fanout.topics import topic as live
+from tailrace_api.fanout.topics.execution_topic import ExecutionTopic
 from tailrace_api.fanout.topics.live_subscription import LiveCommit
 from tailrace_api.fanout.topics.memory_budget import MemoryAccount, MemoryBudget
 from tailrace_api.fanout.topics.ring import Ring
@@ -228,7 +228,7 @@ def test_a_state_that_grows_at_the_memory_limit_ends_its_streams(
 class _Reader:
     """A follower that reads everything, and records evicted commits that it missed."""
 
-    def __init__(self, topic: live.Topic, then: Callable[[], None]) -> None:
+    def __init__(self, topic: ExecutionTopic, then: Callable[[], None]) -> None:
         self._topic = topic
         self._then = then
         self._next = 1
@@ -262,7 +262,7 @@ def test_commits_during_a_sweep_are_kept_for_followers_already_served() -> None:
         account = MemoryAccount(MemoryBudget(1, 1), "t")
         runtime = StreamRuntime("e", StreamTimes(15.0, 2.0, 30.0, 0.0), 2**20)
         view = View(EXECUTION, LogFilter("t"))
-        topic = live.Topic(view, runtime, RingBounds(99, 9999), account)
+        topic = ExecutionTopic(view, runtime, RingBounds(99, 9999), account)
         topic.ring = Ring("e", 0, max_events=99, max_bytes=9999, account=account)
         served = 0
 

@@ -188,6 +188,22 @@ class ExecutionLog:
         )
         return [self._commit(message) for message in messages], pending > 0
 
+    async def page_of_all(self, from_sequence: int) -> list[tuple[str, Commit]]:
+        """Return some commits of all tenants from a sequence on, each with its tenant."""
+        messages, _ = await self._jetstream.batch(
+            self._stream,
+            {
+                "batch": _PAGE_COMMITS,
+                "max_bytes": _PAGE_BYTES,
+                "seq": max(from_sequence, 1),
+                "next_by_subj": self._subjects.logs(),
+            },
+        )
+        return [
+            (self._subjects.execution_of(message.subject)[0], self._commit(message))
+            for message in messages
+        ]
+
     async def last_sequences(self, parts: Iterable[LogFilter]) -> dict[LogFilter, int]:
         """Return the sequence of the newest commit of each part of the log that has one.
 

@@ -6,8 +6,9 @@ hub shares work: streams with equal dialects share everything. A dialect without
 constant; one with parameters (which pipelines? which topics?) is a frozen dataclass.
 
 **Slots.** An event has a fixed number of slots, the dialect's ``slots``. Each holds a block or
-None. The index of an SSE id is ``index of the event * slots + slot``. So all replicas assign equal
-ids, whichever part of the log they have read. Streams of one execution have one slot.
+None. The index of an SSE id is ``first_index + index of the event * stride + first_slot + slot``; by
+default that is ``index of the event * slots + slot``. So all replicas assign equal ids, whichever
+part of the log they have read. Streams of one execution have one slot.
 
 **Contexts.** Most events do not name their workflow. A dialect declares in ``needs`` what it must
 know of the execution beside its id: nothing, the workflow's id, or the context from the first
@@ -123,6 +124,10 @@ class Dialect:
         is_regular: whether heartbeats are sent even while there are events.
         heartbeat_has_id: whether heartbeats are events and carry the position.
         is_cumulative: whether what is shown of an event depends on earlier events.
+        is_endless: whether a stream of one execution goes on after the execution's last event.
+        first_index: the index of the first slot of a commit.
+        topic_slot: the place of the first slot among those of an event in a multiplexed stream. It
+            is a part of ids, so it never changes, and no two kinds of topics share a slot.
         ring_share: the size of a topic's ring, relative to a whole one; small for topics with few
             followers.
     """
@@ -136,6 +141,9 @@ class Dialect:
     is_regular: ClassVar[bool] = False
     heartbeat_has_id: ClassVar[bool] = False
     is_cumulative: ClassVar[bool] = False
+    is_endless: ClassVar[bool] = False
+    first_index: ClassVar[int] = 0
+    topic_slot: ClassVar[int] = 0
     ring_share: ClassVar[float] = 1.0
 
     @property
@@ -147,6 +155,25 @@ class Dialect:
     def slots(self) -> int:
         """The number of slots of an event."""
         return 1
+
+    @property
+    def stride(self) -> int:
+        """The distance of the indexes of consecutive events."""
+        return self.slots
+
+    @property
+    def first_slot(self) -> int:
+        """The place of the first slot among the indexes of an event."""
+        return 0
+
+    def last_index(self, events: int) -> int:
+        """Return the last index of a commit with some events; -1 for none."""
+        return self.first_index + events * self.stride - 1 if events else -1
+
+    @property
+    def workflows(self) -> frozenset[str] | None:
+        """The workflows of which anything is shown; None for all."""
+        return None
 
     @property
     def snapshot_query(self) -> SnapshotQuery | None:
@@ -191,7 +218,13 @@ class Dialect:
         raise NotImplementedError
 
     def concerns(self, context: Context, payload: bytes) -> bool:
-        """Return whether anything of a commit may be shown; if not, it is not decoded."""
+        """Return whether anything of a commit may be shown; if not, it is not decoded.
+
+        Args:
+            context: the execution; without what its first event says, even if that is needed to
+                show the commit.
+            payload: the commit.
+        """
         del context, payload
         return True
 

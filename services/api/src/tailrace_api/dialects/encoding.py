@@ -1,9 +1,10 @@
 """Render the events of commits in a dialect, and frame them for the wire."""
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from operator import lt
+from itertools import accumulate
 from typing import Any, Final, Literal, Self
 
 import msgspec
@@ -21,14 +22,9 @@ from tailrace_shared.redact.masking import SENSITIVE_KEY, mask_event
 
 ResetReason = Literal["expired", "unknown", "recreated", "restored"]
 
-NOTHING: Final = b""
-"""The frame of an empty slot."""
-
-_BLANK: Final = (0,)
-# Memory of a commit beside its bytes, per slot, and per slot with a frame.
+# Memory of a commit beside its bytes, and of each frame.
 _COMMIT_BYTES: Final = 250
-_SLOT_BYTES: Final = 8
-_FRAME_BYTES: Final = 32
+_FRAME_BYTES: Final = 80
 
 _log = structlog.get_logger("tailrace.api.dialects")
 
@@ -42,26 +38,38 @@ class EncodedCommit:
     Attributes:
         sequence: its stream sequence.
         chunk: the frames of all slots of all events, with chunk framing; empty if none is shown.
-        ends: for each slot, the offset at which its frame ends.
+        indexes: the indexes of the slots that have a frame.
+        ends: for each of them, the offset at which its frame ends.
+        last_index: the index of the last slot; -1 if the commit has no events.
     """
 
     sequence: int
     chunk: bytes
+    indexes: tuple[int, ...]
     ends: tuple[int, ...]
+    last_index: int
     is_last: bool
     is_urgent: bool = True
 
     @classmethod
     def of(
-        cls, sequence: int, frames: Sequence[bytes], *, is_last: bool, is_urgent: bool = True
+        cls,
+        sequence: int,
+        frames: Mapping[int, bytes],
+        last_index: int,
+        *,
+        is_last: bool,
+        is_urgent: bool = True,
     ) -> Self:
-        """Return a commit from the frames of its slots; empty slots have empty frames."""
-        ends, end = [], 0
-        for each in frames:
-            # Most slots are empty; their offsets share one int object.
-            end = end + len(each) if each else end
-            ends.append(end)
-        return cls(sequence, chunk(b"".join(frames)), tuple(ends), is_last, is_urgent)
+        """Return a commit from the frames of its slots by index, in ascending order."""
+        ends = tuple(accumulate(map(len, frames.values())))
+        wire = chunk(b"".join(frames.values()))
+        return cls(sequence, wire, tuple(frames), ends, last_index, is_last, is_urgent)
+
+    @classmethod
+    def hidden(cls, sequence: int) -> Self:
+        """Return a commit of which nothing is shown; positions can move past it."""
+        return cls(sequence, b"", (), (), 0, is_last=False)
 
     def not_final(self) -> Self:
         """Return the same commit for a stream that does not end with it."""
@@ -70,34 +78,41 @@ class EncodedCommit:
     @property
     def is_blank(self) -> bool:
         """Whether it counts as a single event that is not shown."""
-        return self.ends == _BLANK
+        return not self.ends and self.last_index == 0
 
     @property
     def size(self) -> int:
-        ends = _SLOT_BYTES * len(self.ends) + _FRAME_BYTES * len(set(self.ends))
-        return _COMMIT_BYTES + len(self.chunk) + ends
+        return _COMMIT_BYTES + len(self.chunk) + _FRAME_BYTES * len(self.ends)
 
     @property
     def frames(self) -> bytes:
         return b"".join(bodies(self.chunk))
 
+    def by_index(self, index: int = 0) -> list[tuple[int, bytes]]:
+        """Return the index and the frame of each slot from ``index`` on that has one."""
+        frames, start = self.frames, 0
+        found = []
+        for each, end in zip(self.indexes, self.ends, strict=True):
+            if each >= index:
+                found.append((each, frames[start:end]))
+            start = end
+        return found
+
     def since(self, index: int) -> bytes:
         """Return the frames from a slot on, as one chunk."""
-        return self.chunk if index == 0 else chunk(self.frames[self._start(index) :])
+        first = self._first(index)
+        return self.chunk if first == 0 else chunk(self.frames[self.ends[first - 1] :])
 
     def shown(self, index: int = 0) -> int:
         """Return the number of slots from ``index`` on that have a frame."""
-        starts = (self._start(index), *self.ends[index:])
-        return sum(map(lt, starts, starts[1:]))
+        return len(self.indexes) - self._first(index)
 
     def last_shown(self, index: int = 0) -> int | None:
         """Return the index of the last slot from ``index`` on that has a frame."""
-        backwards = range(len(self.ends) - 1, index - 1, -1)
-        return next((i for i in backwards if self.ends[i] > self._start(i)), None)
+        return self.indexes[-1] if self.indexes and self.indexes[-1] >= index else None
 
-    def _start(self, index: int) -> int:
-        # In a tenant's stream, a client may send an id with an index that no event has.
-        return self.ends[min(index, len(self.ends)) - 1] if index and self.ends else 0
+    def _first(self, index: int) -> int:
+        return bisect_left(self.indexes, index) if index else 0
 
 
 _decode_event = msgspec.json.Decoder(LoggedEvent).decode
@@ -161,18 +176,21 @@ def encode_commit(
     Raises:
         ILLEGIBLE: the payload is not a commit.
     """
-    frames: list[bytes] = []
-    is_last = False
-    show, nothing = show or dialect.show, (None,) * dialect.slots
-    for event, stored in _decoded(payload, is_newer):
-        is_last = is_last or (event is not None and event.type in TERMINAL_TYPES)
-        for block in render(dialect, show, context, event, stored) if event else nothing:
-            if block is None:
-                frames.append(NOTHING)
-            else:
-                event_id = str(StreamPosition(epoch, sequence, len(frames)))
-                frames.append(with_last_id((*block.before, block), event_id))
-    return EncodedCommit.of(sequence, frames, is_last=is_last, is_urgent=dialect.is_urgent(context))
+    frames: dict[int, bytes] = {}
+    is_last, number = False, 0
+    show, first = show or dialect.show, dialect.first_index + dialect.first_slot
+    for number, (event, stored) in enumerate(_decoded(payload, is_newer), 1):
+        if event is None:
+            continue
+        is_last = is_last or event.type in TERMINAL_TYPES
+        slots = render(dialect, show, context, event, stored)
+        index = first + (number - 1) * dialect.stride
+        for place, block in enumerate(slots, index):
+            if block is not None:
+                event_id = str(StreamPosition(epoch, sequence, place))
+                frames[place] = with_last_id((*block.before, block), event_id)
+    last_index, is_urgent = dialect.last_index(number), dialect.is_urgent(context)
+    return EncodedCommit.of(sequence, frames, last_index, is_last=is_last, is_urgent=is_urgent)
 
 
 def without_id(blocks: Sequence[Block]) -> bytes:

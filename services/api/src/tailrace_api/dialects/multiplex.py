@@ -1,18 +1,21 @@
 """Combine several topics in one stream, each block under the name of its topic.
 
 A block has the topic's name as the client wrote it, and its data is ``{"topic", "event", "data"}``:
-the name and the data of the block in the topic's own stream. An event has the slots of all topics,
-one topic after the other. So an id is valid only for the same topics.
+the name and the data of the block in the topic's own stream.
 
-A new stream begins with the snapshots of its topics and the past events of its executions
-(backfill). These have no ids, because the position from which the stream continues is that of all
-topics.
+**Ids** do not depend on which topics a stream has. Each kind of topic has slots of its own among
+the `STRIDE` slots of an event, so no two topics of a stream share one. So all streams of a topic
+share its bytes, an id is valid for any topics, and a stream goes on after a change of its topics.
+The indexes begin at `FIRST_INDEX`, because ids of version 0.2 did depend on the topics: an index
+below it is one of those (`Multiplex.upgraded`).
+
+The hub combines topics from their encoded blocks. The dialect of several topics is used for history
+that no topic has encoded.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
-from typing import Final, Self, TypeGuard
+from typing import Final, Self
 
 import msgspec
 
@@ -23,6 +26,7 @@ from tailrace_api.dialects.dialect import (
     CumulativeState,
     Dialect,
     LoggedEvent,
+    Needs,
     Slots,
     State,
 )
@@ -32,6 +36,12 @@ from tailrace_shared.execution.commits import split_commit
 from tailrace_shared.redact.masking import mask_event
 from tailrace_shared.subjects import LogFilter
 
+FIRST_INDEX: Final = 500_000
+"""The index of the first slot of a commit; below it are indexes of version 0.2."""
+
+STRIDE: Final = 64
+"""The slots of an event, of all kinds of topics together."""
+
 #: The event name of wrapped blocks without a name, as in browsers.
 _DEFAULT_NAME: Final = "message"
 
@@ -40,17 +50,58 @@ _decode_event = msgspec.json.Decoder(LoggedEvent).decode
 
 
 @dataclass(frozen=True, slots=True)
-class NamedTopic:
-    """One topic of a multiplexed stream.
+class NamedTopic(Dialect):
+    """The dialect of one topic of a multiplexed stream.
 
     Attributes:
         name: its name, as the client wrote it.
+        dialect: the dialect of its own stream.
         execution: its execution; empty for all executions of the tenant.
     """
 
-    name: str
+    name: str  # type: ignore[misc]
     dialect: Dialect
     execution: str = ""
+
+    is_endless = True
+    first_index = FIRST_INDEX
+
+    @property
+    def needs(self) -> Needs:  # type: ignore[override]
+        return self.dialect.needs
+
+    @property
+    def is_verbatim(self) -> bool:  # type: ignore[override]
+        return self.dialect.is_verbatim
+
+    @property
+    def is_cumulative(self) -> bool:  # type: ignore[override]
+        return self.dialect.is_cumulative
+
+    @property
+    def ring_share(self) -> float:  # type: ignore[override]
+        # Few clients follow the same execution over such a stream.
+        return 1 / 16 if self.execution else self.dialect.ring_share
+
+    @property
+    def slots(self) -> int:
+        return self.dialect.slots
+
+    @property
+    def stride(self) -> int:
+        return STRIDE
+
+    @property
+    def first_slot(self) -> int:
+        return self.dialect.topic_slot
+
+    @property
+    def workflows(self) -> frozenset[str] | None:
+        return self.dialect.workflows
+
+    @property
+    def snapshot_query(self) -> SnapshotQuery | None:
+        return self.dialect.snapshot_query
 
     def includes(self, context: Context) -> bool:
         return not self.execution or self.execution == context.execution_id
@@ -60,95 +111,123 @@ class NamedTopic:
         head = {"topic": self.name, "event": block.name or _DEFAULT_NAME}
         return Block(self.name, _encode({**head, "data": msgspec.Raw(block.data)}))
 
-    def show(self, stored: msgspec.Raw) -> Slots:
-        event, context = _decode_event(stored), Context(self.execution)
-        return self.slots_of(render(self.dialect, self.dialect.show, context, event, stored))
-
-    def render(
-        self, context: Context, event: LoggedEvent, stored: msgspec.Raw, state: State | None = None
-    ) -> Slots:
-        """Return what is shown of an event, using the topic's state if it has one."""
-        if not self.includes(context):
-            return self.slots_of(None)
-        show = (state or self.dialect).show
-        return self.slots_of(render(self.dialect, show, context, event, stored))
-
-    def slots_of(self, shown: Slots | None) -> Slots:
-        """Return the topic's slots of an event; empty slots for None."""
-        if shown is None:
-            return (None,) * self.dialect.slots
+    def wrapped(self, shown: Slots) -> Slots:
         return tuple(None if block is None else self.wrap(block) for block in shown)
 
+    def greet(self, part: LogFilter, milliseconds: int) -> Block | None:
+        """Return the block with which each connection begins at a time (Unix ms), if any."""
+        if self.execution:
+            return None
+        block = self.dialect.greet(part, milliseconds)
+        return None if block is None else self.wrap(block)
 
-class _States:
-    """The states of the topics that have one, at one position of a tenant's log."""
+    def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
+        return self.wrapped(self.dialect.show(context, event, stored))
 
-    def __init__(self, topics: Sequence[tuple[NamedTopic, State | None]]) -> None:
-        self._topics = topics
+    def begin(self, snapshot: Snapshot) -> "NamedState":
+        state = self.dialect.begin(snapshot)
+        kind = CumulativeNamedState if isinstance(state, CumulativeState) else NamedState
+        return kind(self, state)
+
+    def concerns(self, context: Context, payload: bytes) -> bool:
+        return self.includes(context) and self.dialect.concerns(context, payload)
+
+    def is_urgent(self, context: Context) -> bool:
+        return self.dialect.is_urgent(context)
+
+    def backfill(self, execution: str, payload: bytes | None) -> Sequence[Block]:
+        if payload is None:
+            data = {"execution_id": execution, "message": f"there is no execution {execution!r}"}
+            return [self.wrap(Block("error", _encode(data)))]
+        blocks: list[Block] = []
+        for each in split_commit(payload):
+            stored = mask_event(each)
+            shown = render(self, self.show, Context(execution), _decode_event(stored), stored)
+            blocks += [block for block in shown if block is not None]
+        return blocks
+
+
+class NamedState:
+    """The state of a topic of a multiplexed stream."""
+
+    def __init__(self, topic: NamedTopic, state: State) -> None:
+        self.topic = topic
+        self._state = state
 
     @property
     def size(self) -> int:
-        return sum(state.size for _topic, state in self._topics if state is not None)
+        return self._state.size
 
     def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
-        return tuple(
-            chain.from_iterable(
-                topic.render(context, event, stored, state) for topic, state in self._topics
-            )
-        )
+        return self.topic.wrapped(self._state.show(context, event, stored))
+
+    def opening(self, milliseconds: int) -> Sequence[Block]:
+        return [self.topic.wrap(block) for block in self._state.opening(milliseconds)]
 
     @property
     def missing(self) -> frozenset[str]:
-        return frozenset().union(*(state.missing for state in self._awaiting()))
+        return self._state.missing if isinstance(self._state, AwaitsWorkflows) else frozenset()
 
     def add_workflows(self, workflows: Collection[str]) -> None:
-        for state in self._awaiting():
-            state.add_workflows(workflows)
+        if isinstance(self._state, AwaitsWorkflows):
+            self._state.add_workflows(workflows)
 
-    def _awaiting(self) -> Iterator[AwaitsWorkflows]:
-        return (state for _topic, state in self._topics if isinstance(state, AwaitsWorkflows))
+
+class CumulativeNamedState(NamedState):
+    """The state of a cumulative topic."""
+
+    _state: CumulativeState
+
+    def copy(self) -> Self:
+        return type(self)(self.topic, self._state.copy())
+
+    def rewind(self, before: Mapping[str, EarlierStatus]) -> None:
+        self._state.rewind(before)
+
+
+class MultiplexState:
+    """The states of some topics at one position of a tenant's log.
+
+    Args:
+        states: by topic. A topic without one shows the same without it.
+    """
+
+    def __init__(self, topics: Sequence[NamedTopic], states: Mapping[NamedTopic, State]) -> None:
+        self._topics = topics
+        self._states = states
+
+    @property
+    def size(self) -> int:
+        return sum(state.size for state in self._states.values())
+
+    def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
+        shown: list[Block | None] = [None] * STRIDE
+        for topic in self._topics:
+            if topic.includes(context):
+                show = self._states.get(topic, topic).show
+                for place, block in enumerate(
+                    render(topic, show, context, event, stored), topic.first_slot
+                ):
+                    shown[place] = block or shown[place]
+        return tuple(shown)
 
     def opening(self, milliseconds: int) -> Sequence[Block]:
-        return [
-            topic.wrap(block)
-            for topic, state in self._topics
-            if state is not None
-            for block in state.opening(milliseconds)
-        ]
+        states = (self._states[topic] for topic in self._topics if topic in self._states)
+        return [block for state in states for block in state.opening(milliseconds)]
 
     def copy(self) -> Self:
         # Without their state, the other topics show the same.
-        return type(self)(
-            [(topic, state.copy() if _can_rewind(state) else None) for topic, state in self._topics]
-        )
+        copied = {
+            topic: state.copy()
+            for topic, state in self._states.items()
+            if isinstance(state, CumulativeState)
+        }
+        return type(self)(self._topics, copied)
 
     def rewind(self, before: Mapping[str, EarlierStatus]) -> None:
-        for _topic, state in self._topics:
-            if _can_rewind(state):
+        for state in self._states.values():
+            if isinstance(state, CumulativeState):
                 state.rewind(before)
-
-
-def _can_rewind(state: State | None) -> TypeGuard[CumulativeState]:
-    return isinstance(state, CumulativeState)
-
-
-def _state(dialect: Dialect, snapshot: Snapshot) -> State | None:
-    query = dialect.snapshot_query
-    if query is None:
-        return None
-    workflows = query.workflows
-    if workflows is None:
-        return dialect.begin(snapshot)
-    # The snapshot also contains what other topics need.
-    return dialect.begin(
-        snapshot._replace(
-            executions=[
-                each for each in snapshot.executions if each.context.workflow_id in workflows
-            ],
-            ended={name: ended for name, ended in snapshot.ended.items() if name in workflows},
-            workflows=snapshot.workflows & workflows,
-        )
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,38 +240,33 @@ class Multiplex(Dialect):
     needs = "context"
     # Each topic decides itself what it shows of newer versions' commits.
     is_verbatim = True
-    # Few pages show the same topics, so a topic has few followers.
-    ring_share = 1 / 16
+    is_endless = True
+    first_index = FIRST_INDEX
+
+    @property
+    def is_cumulative(self) -> bool:  # type: ignore[override]
+        return any(topic.is_cumulative for topic in self.topics)
 
     @property
     def slots(self) -> int:
-        return sum(topic.dialect.slots for topic in self.topics)
-
-    @property
-    def snapshot_query(self) -> SnapshotQuery | None:
-        queries = [query for topic in self.topics if (query := topic.dialect.snapshot_query)]
-        if not queries:
-            return None
-        workflows = [query.workflows for query in queries if query.workflows is not None]
-        return SnapshotQuery(
-            waits=any(query.waits for query in queries),
-            workflows=frozenset().union(*workflows) if workflows else None,
-        )
+        return STRIDE
 
     def greet(self, part: LogFilter, milliseconds: int) -> Block | None:
         """Return the block with which each connection begins at a time (Unix ms), if any."""
         for topic in self.topics:
-            if not topic.execution and (block := topic.dialect.greet(part, milliseconds)):
-                return topic.wrap(block)
+            if block := topic.greet(part, milliseconds):
+                return block
         return None
 
     def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
-        return tuple(
-            chain.from_iterable(topic.render(context, event, stored) for topic in self.topics)
-        )
+        return MultiplexState(self.topics, {}).show(context, event, stored)
 
-    def begin(self, snapshot: Snapshot) -> State:
-        return _States([(topic, _state(topic.dialect, snapshot)) for topic in self.topics])
+    def begin(self, snapshot: Snapshot) -> MultiplexState:
+        asked = ((topic, topic.snapshot_query) for topic in self.topics)
+        return MultiplexState(
+            self.topics,
+            {topic: topic.begin(snapshot.restricted(query)) for topic, query in asked if query},
+        )
 
     @property
     def backfill_executions(self) -> Sequence[str]:
@@ -200,32 +274,25 @@ class Multiplex(Dialect):
 
     def backfill(self, execution: str, payload: bytes | None) -> Sequence[Block]:
         topic = next(topic for topic in self.topics if topic.execution == execution)
-        if payload is None:
-            data = {"execution_id": execution, "message": f"there is no execution {execution!r}"}
-            return [topic.wrap(Block("error", _encode(data)))]
-        rendered = (topic.show(mask_event(stored)) for stored in split_commit(payload))
-        return [block for slots in rendered for block in slots if block is not None]
+        return topic.backfill(execution, payload)
 
     def concerns(self, context: Context, payload: bytes) -> bool:
-        return any(
-            topic.includes(context) and topic.dialect.concerns(context, payload)
-            for topic in self.topics
-        )
+        return any(topic.concerns(context, payload) for topic in self.topics)
 
     def is_urgent(self, context: Context) -> bool:
-        return any(
-            topic.includes(context) and topic.dialect.is_urgent(context) for topic in self.topics
-        )
+        return any(topic.includes(context) and topic.is_urgent(context) for topic in self.topics)
 
-
-class CumulativeMultiplex(Multiplex):
-    """The dialect of several topics of which at least one is cumulative."""
-
-    __slots__ = ()
-
-    is_cumulative = True
+    def upgraded(self, index: int) -> int:
+        """Return the index of an event in an id of version 0.2, whose slots were those of topics."""
+        if index >= FIRST_INDEX:
+            return index
+        event, slot = divmod(index, sum(topic.slots for topic in self.topics))
+        for topic in self.topics:
+            if slot < topic.slots:
+                break
+            slot -= topic.slots
+        return FIRST_INDEX + event * STRIDE + topic.first_slot + slot
 
 
 def multiplex(topics: Sequence[NamedTopic]) -> Multiplex:
-    is_cumulative = any(topic.dialect.is_cumulative for topic in topics)
-    return (CumulativeMultiplex if is_cumulative else Multiplex)(tuple(topics))
+    return Multiplex(tuple(topics))

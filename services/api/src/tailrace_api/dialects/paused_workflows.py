@@ -278,6 +278,7 @@ class _PausedWorkflows(Dialect):
     __slots__ = ()
 
     name = "paused_workflows"
+    topic_slot = 1
     needs = "context"
 
     @property

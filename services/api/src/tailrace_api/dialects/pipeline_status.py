@@ -234,6 +234,7 @@ class Pipelines(Dialect):
     visible: frozenset[str] | None = None
 
     name = "pipelines"
+    topic_slot = 4
     needs = "workflow"
     # The status depends only on the types of events, which no version changes.
     is_verbatim = True
@@ -245,6 +246,10 @@ class Pipelines(Dialect):
     @property
     def snapshot_query(self) -> SnapshotQuery:
         return SnapshotQuery(workflows=self.pipelines)
+
+    @property
+    def workflows(self) -> frozenset[str]:
+        return self.pipelines
 
     def begin(self, snapshot: Snapshot) -> RunCounts:
         return RunCounts(self.pipelines, snapshot)

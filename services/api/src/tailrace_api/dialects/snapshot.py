@@ -87,3 +87,17 @@ class Snapshot(NamedTuple):
     executions: Sequence[ExecutionStatus]
     ended: Mapping[str, Ended]
     workflows: frozenset[str]
+
+    def restricted(self, query: SnapshotQuery) -> "Snapshot":
+        """Return what a query asks for of a snapshot that contains more."""
+        workflows = query.workflows
+        if workflows is None:
+            return self._replace(ended={}, workflows=frozenset())
+        executions = self.executions
+        if not query.waits:
+            executions = [each for each in executions if each.context.workflow_id in workflows]
+        return self._replace(
+            executions=executions,
+            ended={name: ended for name, ended in self.ended.items() if name in workflows},
+            workflows=self.workflows & workflows,
+        )

@@ -236,6 +236,7 @@ class _TenantFeed(Dialect):
     __slots__ = ()
 
     name = "tenant_feed"
+    topic_slot = 2
     needs = "context"
     is_regular = True
 

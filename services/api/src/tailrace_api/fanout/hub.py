@@ -161,7 +161,8 @@ class Hub:
             return
         if edge.last_sequence < floor:
             self._end_beyond(edge.last_sequence)
-        topics = list(self.topics.all())
+        self.topics.note_edge(edge.last_sequence)
+        topics = self.topics.executions()
         last = await self._log.last_sequences(topic.view.part for topic in topics)
         for topic in topics:
             topic.note_edge(last.get(topic.view.part, 0))
@@ -184,6 +185,7 @@ class Hub:
         for topic in tuple(self.topics.all()):
             if topic.known_edge > last_sequence:
                 topic.end("restored")
+        self.topics.lower_edge(last_sequence)
         for connection in tuple(self._connections):
             if connection.sequence > last_sequence + 1:
                 connection.end("restored")

@@ -22,8 +22,10 @@ from tailrace_api.fanout.history.resume import Start
 from tailrace_api.fanout.runtime.stream_runtime import StreamRuntime
 from tailrace_api.fanout.runtime.wheel import WheelEntry
 from tailrace_api.fanout.topics.registry import TopicRegistry
+from tailrace_api.fanout.topics.merged_ring import MergedRing
 from tailrace_api.fanout.topics.ring import Ring
 from tailrace_api.fanout.topics.topic import Topic
+from tailrace_api.fanout.topics.topic_set import TopicSet
 from tailrace_api.fanout.views.batch import Batch
 from tailrace_api.fanout.views.view import View
 from tailrace_api.sse import frame
@@ -96,8 +98,8 @@ class ClientConnection(WheelEntry):
         super().__init__()
         self.view = view
         self.writer = writer
-        self.topic: Topic | None = None
-        self.ring: Ring | None = None
+        self.topic: Topic | TopicSet | None = None
+        self.ring: Ring | MergedRing | None = None
         self.sequence, self.index = start.sequence, start.index
         self.last_seen: StreamPosition | None = start.seen
         self.last_sent: StreamPosition | None = None
@@ -123,7 +125,7 @@ class ClientConnection(WheelEntry):
     def watch(self) -> None:
         self._runtime.wheel.schedule(self, self._next_deadline())
 
-    def go_live(self, ring: Ring) -> None:
+    def go_live(self, ring: Ring | MergedRing) -> None:
         """Send from a ring from now on; it must hold everything from the cursor on."""
         self.ring = ring
         self._runtime.scheduler.add(self._catch_up())
@@ -150,13 +152,13 @@ class ClientConnection(WheelEntry):
     def serve(self) -> bool:
         """Send a batch from the ring; return whether to be called again in this sweep."""
         ring = self.ring
-        if ring is None or self.writer.is_paused or self.sequence > ring.edge:
+        if ring is None or self.writer.is_paused or self.sequence > ring.newest:
             return False
         if self.sequence < ring.floor:
             self.end("lagged")
             return False
         self.deliver(ring.batch(self.sequence, self.index))
-        return self.sequence <= ring.edge
+        return self.sequence <= ring.newest
 
     def _catch_up(self) -> Iterator[None]:
         while self.serve():
@@ -194,13 +196,20 @@ class ClientConnection(WheelEntry):
 
     def _far_position(self) -> bytes:
         """Return the block that moves the client past many commits that are not shown, if any."""
+        self._see_edge()
         seen, sent = self.last_seen, self.last_sent
         if seen is None or sent is None or seen.sequence - sent.sequence < _FAR_COMMITS:
             return b""
         self.last_sent = seen
         return frame.position(str(seen))
 
+    def _see_edge(self) -> None:
+        """Note that the stream has passed what the topic does not show."""
+        if self.ring is not None and self.sequence > self.ring.newest:
+            self.last_seen = self.ring.end
+
     def _heartbeat(self) -> bytes:
+        self._see_edge()
         dialect, now = self.view.dialect, self._runtime.wall_milliseconds()
         heartbeat = dialect.heartbeat(now, str(self.last_seen or ""))
         if dialect.heartbeat_has_id:

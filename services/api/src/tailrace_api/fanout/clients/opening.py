@@ -19,8 +19,10 @@ from tailrace_api.fanout.clients.connection import ClientConnection
 from tailrace_api.fanout.history.history import History
 from tailrace_api.fanout.history.resume import Start
 from tailrace_api.fanout.topics.memory_budget import TopicRefusedError
+from tailrace_api.fanout.topics.merged_ring import MergedRing
 from tailrace_api.fanout.topics.ring import Ring
 from tailrace_api.fanout.topics.topic import Topic
+from tailrace_api.fanout.topics.topic_set import TopicSet
 from tailrace_api.sse import frame
 from tailrace_api.sse.chunk import chunk
 from tailrace_shared.errors import JetStreamError, UnavailableError
@@ -100,13 +102,13 @@ class StreamOpening:
         else:
             await self._replay(ring)
 
-    def _join(self) -> Topic | None:
+    def _join(self) -> Topic | TopicSet | None:
         connection, view = self.connection, self.connection.view
         if self._is_fresh or view.dialect.is_cumulative:
             return self._topics.join(view, connection)
         return self._topics.join_at(view, connection.sequence, connection)
 
-    async def _start_at_edge(self, topic: Topic, ring: Ring) -> None:
+    async def _start_at_edge(self, topic: Topic | TopicSet, ring: Ring | MergedRing) -> None:
         connection, view = self.connection, self.connection.view
         await self._history.refresh_missing(topic)
         if not await connection.is_writable():
@@ -138,7 +140,7 @@ class StreamOpening:
             connection.last_seen = connection.last_sent = end
             connection.write_held(chunk(with_last_id(unsent, str(end))))
 
-    async def _replay_cumulative(self, topic: Topic) -> None:
+    async def _replay_cumulative(self, topic: Topic | TopicSet) -> None:
         connection = self.connection
         batch = await self._history.replay_cumulative(topic, connection.sequence, connection.index)
         if connection.reason or connection.writer.is_paused:
@@ -155,7 +157,7 @@ class StreamOpening:
         self._runtime.counts.resets += 1
         self._is_fresh = True
 
-    async def _replay(self, ring: Ring | None) -> None:
+    async def _replay(self, ring: Ring | MergedRing | None) -> None:
         connection, view = self.connection, self.connection.view
         epoch = connection.topic.epoch if connection.topic else self._runtime.epoch
         page = await self._history.page(view, epoch, connection.sequence, connection.index)

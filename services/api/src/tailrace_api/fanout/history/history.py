@@ -10,6 +10,7 @@ from tailrace_api.fanout.history.replay_cumulative import replay_cumulative
 from tailrace_api.fanout.runtime.stream_runtime import StreamRuntime
 from tailrace_api.fanout.topics.registry import TopicRegistry
 from tailrace_api.fanout.topics.topic import Topic, TopicSources
+from tailrace_api.fanout.topics.topic_set import TopicSet
 from tailrace_api.fanout.views.batch import Batch
 from tailrace_api.fanout.views.view import View
 
@@ -54,7 +55,7 @@ class History:
         """
         return await self.replay.page(view, epoch, from_sequence, index, is_new=is_new)
 
-    async def refresh_missing(self, topic: Topic) -> None:
+    async def refresh_missing(self, topic: Topic | TopicSet) -> None:
         """Look up which of a topic's missing workflows have been stored meanwhile.
 
         Raises:
@@ -72,7 +73,9 @@ class History:
             await self.replay.read_shared(key, read, lambda found: found != missing, is_new=False)
         )
 
-    async def replay_cumulative(self, topic: Topic, sequence: int, index: int) -> Batch | None:
+    async def replay_cumulative(
+        self, topic: Topic | TopicSet, sequence: int, index: int
+    ) -> Batch | None:
         """Return the events of a cumulative topic from a cursor on.
 
         Returns:

@@ -17,6 +17,7 @@ from tailrace_api.dialects.snapshot import EarlierStatus
 from tailrace_api.fanout.history.log_edges import LogEdges
 from tailrace_api.fanout.tenants.contexts import Contexts, contexts_of
 from tailrace_api.fanout.topics.topic import Topic
+from tailrace_api.fanout.topics.topic_set import TopicSet
 from tailrace_api.fanout.views.batch import Batch
 from tailrace_shared.errors import NewerLogError
 from tailrace_shared.execution.state import IllegalEventError
@@ -34,7 +35,7 @@ async def replay_cumulative(
     log: ExecutionLog,
     edges: LogEdges,
     contexts: Contexts,
-    topic: Topic,
+    topic: Topic | TopicSet,
     sequence: int,
     index: int,
 ) -> Batch | None:
@@ -73,7 +74,7 @@ async def replay_cumulative(
     return replace(Batch.of(topic.epoch, encoded, skipped), next_sequence=edge + 1)
 
 
-def _copy(topic: Topic) -> tuple[CumulativeState, int]:
+def _copy(topic: Topic | TopicSet) -> tuple[CumulativeState, int]:
     state, ring = topic.state, topic.ring
     if ring is None or not isinstance(state, CumulativeState):
         raise TypeError(f"dialect {topic.view.dialect.name!r} has no cumulative state")
@@ -81,7 +82,7 @@ def _copy(topic: Topic) -> tuple[CumulativeState, int]:
 
 
 async def _read(
-    log: ExecutionLog, edges: LogEdges, topic: Topic, first: int
+    log: ExecutionLog, edges: LogEdges, topic: Topic | TopicSet, first: int
 ) -> list[Commit] | None:
     """Read the log at least up to the edge of the topic's ring; None if that is too much."""
     commits: list[Commit] = []

@@ -172,7 +172,7 @@ def resume_from_ring(history: History, view: View, last_event_id: str) -> Start 
         return None
     commit = ring.find(position.sequence)
     if view.part.execution and (
-        commit is None or commit.is_last or position.index >= len(commit.ends)
+        commit is None or commit.is_last or position.index > commit.last_index
     ):
         return None
     after = ring.after(position)

@@ -7,15 +7,15 @@ class RingBounds(NamedTuple):
     """The capacity of a topic's ring.
 
     Attributes:
-        events: events; where events have several slots, slots.
+        events: blocks, and commits without any.
     """
 
     events: int
     bytes: int
 
-    def share(self, part: float, slots: int) -> "RingBounds":
-        """Return bounds scaled to a part of a whole ring, for events with ``slots`` slots."""
-        return RingBounds(max(int(self.events * part), 1) * slots, int(self.bytes * part))
+    def share(self, part: float) -> "RingBounds":
+        """Return bounds scaled to a part of a whole ring."""
+        return RingBounds(max(int(self.events * part), 1), int(self.bytes * part))
 
 
 class StreamTimes(NamedTuple):

@@ -4,8 +4,7 @@ JetStream republishes each stored commit with its sequence and the sequence of i
 the same subject. Core NATS delivers at most once. A listener that finds a gap between the two reads
 the missing commits from the log; this module guarantees nothing.
 
-A busy tenant may have hundreds of topics that listen to the same subject. They are called a few at
-a time, so that the event loop stays responsive.
+Topics of one execution have a subject each; those of tenants share one for the whole log.
 """
 
 import asyncio
@@ -25,7 +24,8 @@ from tailrace_shared.errors import UnavailableError
 from tailrace_shared.execution.commit_status import WORKFLOW
 from tailrace_shared.stores.execution_log import is_newer
 
-_PENDING_BYTES: Final = 8 * 1024 * 1024
+# Of one subscription: that of the whole log serves all tenants.
+_PENDING_BYTES: Final = 32 * 1024 * 1024
 # Time for which listeners are called before the event loop runs other tasks.
 _SLICE_S: Final = 0.002
 
@@ -47,6 +47,7 @@ class LiveCommit(NamedTuple):
     stored_at: float
     workflow: str = ""
     is_newer: bool = False
+    tenant: str = ""
 
 
 Listener = Callable[[LiveCommit], bool | None]
@@ -64,14 +65,16 @@ class _Subject:
         headers = message.headers or {}
         if "Nats-Sequence" not in headers:
             return  # published directly by another client, so not in the log
+        _, _, tenant, execution = headers["Nats-Subject"].rsplit(".", 3)
         commit = LiveCommit(
-            headers["Nats-Subject"].rpartition(".")[2],
+            execution,
             int(headers["Nats-Sequence"]),
             int(headers["Nats-Last-Sequence"]),
             message.data,
             datetime.fromisoformat(headers["Nats-Time-Stamp"]).timestamp(),
             headers.get(WORKFLOW, ""),
             is_newer(headers),
+            tenant,
         )
         self._note(commit.sequence)
         until = time.perf_counter() + _SLICE_S

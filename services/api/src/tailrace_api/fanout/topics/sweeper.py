@@ -83,7 +83,7 @@ class Sweeper:
         """Plan the sweep for an appended commit; return whether it runs at once."""
         self._ring = ring
         self._unswept += max(
-            len(commit.ends) / self._bounds.events, len(commit.chunk) / self._bounds.bytes
+            len(commit.indexes) / self._bounds.events, len(commit.chunk) / self._bounds.bytes
         )
         is_shown = bool(commit.chunk) or is_execution
         # Without room in the budget, commits are not kept waiting either.

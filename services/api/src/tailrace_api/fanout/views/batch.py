@@ -36,8 +36,8 @@ class Batch:
         for commit in commits:
             chunks.append(commit.since(index))
             events += commit.shown(index)
-            if commit.ends:
-                last_seen = StreamPosition(epoch, commit.sequence, len(commit.ends) - 1)
+            if commit.last_index >= 0:
+                last_seen = StreamPosition(epoch, commit.sequence, commit.last_index)
             if (shown := commit.last_shown(index)) is not None:
                 last_shown = StreamPosition(epoch, commit.sequence, shown)
             is_last = is_last or commit.is_last

@@ -1,6 +1,6 @@
 """The content of a stream, a part of the log in one dialect. Equal views share all work."""
 
-from typing import Final, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import structlog
 
@@ -11,8 +11,6 @@ from tailrace_api.dialects.encoding import EncodedCommit, encode_commit
 from tailrace_shared.subjects import LogFilter
 
 _log = structlog.get_logger("tailrace.api.fanout")
-
-_ONE_HIDDEN: Final = (0,)
 
 
 class Logged(Protocol):
@@ -77,8 +75,8 @@ class View(NamedTuple):
                 sequence=commit.sequence,
                 error=str(error),
             )
-            return EncodedCommit.of(commit.sequence, (), is_last=False)
-        if encoded.is_last and not self.part.execution:
+            return EncodedCommit.of(commit.sequence, {}, -1, is_last=False)
+        if encoded.is_last and (self.dialect.is_endless or not self.part.execution):
             # The execution has ended; the stream of its tenant goes on.
             return encoded.not_final()
         return encoded
@@ -88,7 +86,6 @@ class View(NamedTuple):
     ) -> EncodedCommit:
         dialect, sequence, payload = self.dialect, commit.sequence, commit.payload
         if not dialect.concerns(context, payload):
-            # It counts as one event that is not shown, so positions can move past it.
-            return EncodedCommit(sequence, b"", _ONE_HIDDEN, is_last=False)
+            return EncodedCommit.hidden(sequence)
         show, is_newer = state.show if state else None, commit.is_newer
         return encode_commit(dialect, epoch, context, sequence, payload, show, is_newer=is_newer)

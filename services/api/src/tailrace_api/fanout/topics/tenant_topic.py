@@ -1,0 +1,152 @@
+"""A topic that shows some of a tenant's commits, fed by the tenant's tail."""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Final
+
+from tailrace_api.dialects.context import Context
+from tailrace_api.dialects.dialect import State
+from tailrace_api.fanout.runtime.limits import RingBounds
+from tailrace_api.fanout.runtime.stream_runtime import StreamRuntime
+from tailrace_api.fanout.topics.memory_budget import MemoryAccount
+from tailrace_api.fanout.topics.ring import TenantRing
+from tailrace_api.fanout.topics.tenant_tail import TenantTail, contexts_for
+from tailrace_api.fanout.topics.topic import Topic, TopicSources
+from tailrace_api.fanout.views.view import Logged, View
+from tailrace_shared.errors import JetStreamError, UnavailableError
+
+_RETRY_S: Final = 0.25
+
+
+class TenantTopic(Topic):
+    """The live end of what a dialect shows of a tenant.
+
+    Attributes:
+        tail: the tenant's commits.
+    """
+
+    ring: TenantRing | None
+
+    def __init__(  # noqa: PLR0913 - what a topic consists of
+        self,
+        view: View,
+        runtime: StreamRuntime,
+        bounds: RingBounds,
+        account: MemoryAccount,
+        tail: TenantTail,
+        sources: TopicSources,
+    ) -> None:
+        super().__init__(view, runtime, bounds, account)
+        self.tail = tail
+        self._sources = sources
+
+    @property
+    def is_overrun(self) -> bool:
+        """Whether sweeps must run before the ring evicts unsent commits."""
+        return self._sweeper.is_overrun
+
+    def take(self, commit: Logged, context: Context, stored_at: float) -> None:
+        """Take the next commit that may concern the topic."""
+        if self.ring is None or not self._concerns(commit, context):
+            return
+        encoded = self.view.encode(self.epoch, commit, context, self.state)
+        self._account_state()
+        if not encoded.indexes or self._is_closed:
+            return
+        self.ring.append(encoded)
+        if self._sweeper.note_append(self.ring, encoded, is_execution=False):
+            self._sweeper.unswept_times.append(stored_at)
+
+    def _concerns(self, commit: Logged, context: Context) -> bool:
+        return self.view.dialect.concerns(context, commit.payload)
+
+    def close(self) -> None:
+        """Release the memory; the topic takes no more commits."""
+        super().close()
+        self.tail.remove(self)
+
+    def begin_at_edge(self) -> bool:
+        """Begin at once if no snapshot is needed; return whether it has begun."""
+        if self.tail.ready.is_set() and self.view.dialect.snapshot_query is None:
+            self._begin_ring(None)
+            return True
+        return False
+
+    async def run(self) -> None:
+        """Begin, with a snapshot if the dialect has a state."""
+        await self.tail.ready.wait()
+        while self.ring is None and not self._is_closed:
+            try:
+                if not self.begin_at_edge():
+                    with self.tail.keeping():
+                        await self._begin_with_snapshot()
+            except (UnavailableError, JetStreamError):
+                await asyncio.sleep(_RETRY_S)
+
+    def _begin_ring(self, state: State | None) -> None:
+        self.tail.add(self)
+        ring = TenantRing(
+            self.epoch,
+            self.tail,
+            self.view.dialect,
+            max_events=self._bounds.events,
+            max_bytes=self._bounds.bytes,
+            account=self._account,
+        )
+        self._begin(ring, state)
+
+    async def _begin_with_snapshot(self) -> None:
+        dialect, query = self.view.dialect, self.view.dialect.snapshot_query
+        if query is None:
+            return
+        loaded = await self._sources.snapshots.load(self.view.part.tenant, query)
+        sequence = loaded.snapshot.sequence
+        await self.tail.reached(sequence)
+        if self._is_closed or self.tail.window_floor > sequence + 1:
+            return  # the window does not reach back to the snapshot: take another one
+        contexts: dict[str, Context] = {}
+        while not contexts.keys() >= {
+            commit.execution for commit in self.tail.window(sequence + 1)
+        }:
+            commits = self.tail.window(sequence + 1)
+            contexts = await contexts_for(self._sources, self.view, commits)
+        if self._is_closed:
+            return
+        state = dialect.begin(loaded.snapshot)
+        for commit in self.tail.window(sequence + 1):
+            context = contexts[commit.execution]
+            if self._concerns(commit, context):
+                self.view.encode(self.epoch, commit, context, state)
+        self._begin_ring(state)
+
+    async def reach_back(self, sequence: int) -> None:
+        """Extend the ring back to a sequence, as far as the tenant's window can.
+
+        Raises:
+            UnavailableError: NATS did not answer, or only replicas that lag.
+        """
+        ring = self.ring
+        if ring is None or ring.floor <= sequence or self.view.dialect.is_cumulative:
+            return
+        if not await self.tail.reach_back(sequence):
+            return
+        with self.tail.keeping():
+            floor = self.tail.window_floor
+            commits = self._before(self.tail.window(floor), ring.floor)
+            contexts = await contexts_for(self._sources, self.view, commits)
+            if self._is_closed:
+                return
+            encoded = [
+                self.view.encode(self.epoch, commit, contexts[commit.execution])
+                for commit in self._before(commits, ring.floor)
+                if self._concerns(commit, contexts[commit.execution])
+            ]
+        ring.prepend([each for each in encoded if each.indexes], floor)
+
+    def _before(self, commits: Iterable[Logged], floor: int) -> list[Logged]:
+        execution = self.view.part.execution
+        return [
+            commit
+            for commit in commits
+            if commit.sequence < floor and execution in ("", commit.execution)
+        ]
