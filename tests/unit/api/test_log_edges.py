@@ -373,11 +373,13 @@ class TestDeletion:
             client = MemoryClient()
             await site.follow(client, FEED)
             await asyncio.sleep(1)
-            site.nats.lag = lambda: 2
-            commit(site, tenant="u")
+            site.nats.loses = lambda: True
             ended = commit(site, written.completed("e"))
+            site.nats.loses, site.nats.lag = (lambda: False), (lambda: 2)
+            commit(site, tenant="u")
             await asyncio.sleep(0.5)
             await delete(site, "e", ended)
+            site.nats.lag = lambda: 0
             await asyncio.sleep(_LONG_S)
             assert site.hub.counts.closed == {"lagged": 1}
 

@@ -25,13 +25,7 @@ from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import CumulativeState, Dialect, LoggedEvent, Slots
 from tailrace_api.dialects.encoding import encode_commit, without_id
 from tailrace_api.dialects.execution import EXECUTION
-from tailrace_api.dialects.multiplex import (
-    FIRST_INDEX,
-    STRIDE,
-    Multiplex,
-    NamedTopic,
-    multiplex,
-)
+from tailrace_api.dialects.multiplex import FIRST_INDEX, STRIDE, Multiplex, NamedTopic, multiplex
 from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
 from tailrace_api.dialects.pipeline_status import Pipelines
 from tailrace_api.dialects.snapshot import (

@@ -11,7 +11,16 @@ import click
 from tailrace.errors import TailraceError
 
 _CHECKOUT: Final = Path(__file__).parents[5]
-_BENCHMARKS: Final = ("broker", "engine", "eta", "fanout", "latency", "lists", "retention", "topics")
+_BENCHMARKS: Final = (
+    "broker",
+    "engine",
+    "eta",
+    "fanout",
+    "latency",
+    "lists",
+    "retention",
+    "topics",
+)
 
 
 @click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})

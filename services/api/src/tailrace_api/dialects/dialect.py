@@ -6,9 +6,9 @@ hub shares work: streams with equal dialects share everything. A dialect without
 constant; one with parameters (which pipelines? which topics?) is a frozen dataclass.
 
 **Slots.** An event has a fixed number of slots, the dialect's ``slots``. Each holds a block or
-None. The index of an SSE id is ``first_index + index of the event * stride + first_slot + slot``; by
-default that is ``index of the event * slots + slot``. So all replicas assign equal ids, whichever
-part of the log they have read. Streams of one execution have one slot.
+None. The index of an SSE id is ``first_index + index of the event * stride + first_slot + slot``,
+by default ``index of the event * slots + slot``. So all replicas assign equal ids, whichever part
+of the log they have read. Streams of one execution have one slot.
 
 **Contexts.** Most events do not name their workflow. A dialect declares in ``needs`` what it must
 know of the execution beside its id: nothing, the workflow's id, or the context from the first

@@ -251,6 +251,11 @@ class Multiplex(Dialect):
     def slots(self) -> int:
         return STRIDE
 
+    @property
+    def snapshot_query(self) -> SnapshotQuery | None:
+        queries = [query for topic in self.topics if (query := topic.snapshot_query)]
+        return SnapshotQuery.union(queries) if queries else None
+
     def greet(self, part: LogFilter, milliseconds: int) -> Block | None:
         """Return the block with which each connection begins at a time (Unix ms), if any."""
         for topic in self.topics:
@@ -283,7 +288,7 @@ class Multiplex(Dialect):
         return any(topic.includes(context) and topic.is_urgent(context) for topic in self.topics)
 
     def upgraded(self, index: int) -> int:
-        """Return the index of an event in an id of version 0.2, whose slots were those of topics."""
+        """Return the index that an index of version 0.2 has become; its slots were the topics'."""
         if index >= FIRST_INDEX:
             return index
         event, slot = divmod(index, sum(topic.slots for topic in self.topics))

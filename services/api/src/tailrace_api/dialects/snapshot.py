@@ -1,7 +1,7 @@
 """The status of a tenant's live executions at one position of its log."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from typing import NamedTuple, Self
 
 from tailrace_api.dialects.context import Context
 
@@ -18,6 +18,20 @@ class SnapshotQuery(NamedTuple):
 
     waits: bool = False
     workflows: frozenset[str] | None = None
+
+    @property
+    def is_of_all(self) -> bool:
+        """Whether the executions of all workflows are included."""
+        return self.waits or self.workflows is None
+
+    @classmethod
+    def union(cls, queries: Collection[Self]) -> Self:
+        """Return a query whose snapshot can be restricted to each of some queries."""
+        workflows = [query.workflows for query in queries if query.workflows is not None]
+        return cls(
+            any(query.waits for query in queries),
+            frozenset().union(*workflows) if workflows else None,
+        )
 
 
 class WaitingStep(NamedTuple):

@@ -21,8 +21,8 @@ from tailrace_api.fanout.clients.client_writer import ClientWriter
 from tailrace_api.fanout.history.resume import Start
 from tailrace_api.fanout.runtime.stream_runtime import StreamRuntime
 from tailrace_api.fanout.runtime.wheel import WheelEntry
-from tailrace_api.fanout.topics.registry import TopicRegistry
 from tailrace_api.fanout.topics.merged_ring import MergedRing
+from tailrace_api.fanout.topics.registry import TopicRegistry
 from tailrace_api.fanout.topics.ring import Ring
 from tailrace_api.fanout.topics.topic import Topic
 from tailrace_api.fanout.topics.topic_set import TopicSet

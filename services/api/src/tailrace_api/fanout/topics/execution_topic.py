@@ -1,7 +1,7 @@
 """The topic of one execution, with a subscription of its own.
 
-One task keeps its ring complete. It subscribes, then reads the newest commit from the log, where the
-ring begins. A live commit is appended at once if its predecessor is in the ring. Any other live
+One task keeps its ring complete. It subscribes, then reads the newest commit from the log, where
+the ring begins. A live commit is appended at once if its predecessor is in the ring. Any other live
 commit only tells that the log is further on, and the task reads the log up to there. So three cases
 are one: messages lost on the way (core NATS delivers at most once), messages out of order, and
 commits of executions whose context is not known yet. Live commits need no buffer of their own.
@@ -20,7 +20,6 @@ from tailrace_api.fanout.topics.ring import Ring
 from tailrace_api.fanout.topics.topic import Topic, TopicSources
 from tailrace_api.fanout.views.view import View
 from tailrace_shared.errors import JetStreamError, UnavailableError
-from tailrace_shared.stores.execution_log import Commit
 
 _RETRY_S: Final = 0.25
 _POLL_S: Final = 0.001

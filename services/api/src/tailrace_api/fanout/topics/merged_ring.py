@@ -1,8 +1,8 @@
 """The rings of several topics of one tenant, read as one ring.
 
-All of them are complete up to the same edge, that of the tenant's tail. So what is at hand up to the
-edge is merged in the order of the log. Mostly only one of them has anything new; then its bytes are
-passed on as they are, shared with all other streams of that topic.
+All of them are complete up to the same edge, that of the tenant's tail. So what is at hand up to
+the edge is merged in the order of the log. Mostly only one of them has anything new; then its bytes
+are passed on as they are, shared with all other streams of that topic.
 """
 
 from collections.abc import Sequence
@@ -13,6 +13,9 @@ from tailrace_api.dialects.encoding import EncodedCommit
 from tailrace_api.fanout.topics.ring import BATCH_BYTES, TenantRing
 from tailrace_api.fanout.views.batch import Batch
 from tailrace_shared.position import StreamPosition
+
+# Larger batches are not kept: they are not counted as the memory of any topic.
+_MAX_JOINED_BYTES: Final = 16 * 1024
 
 _NOTHING: Final = Batch(b"", 0, 0, None, None, is_last=False)
 
@@ -69,7 +72,7 @@ class MergedRing:
         newest = self.newest
         if index or self._joined is None or self._joined[:2] != (sequence, newest):
             batch = self._merge(behind, sequence, index)
-            if index:
+            if index or len(batch.wire) > _MAX_JOINED_BYTES:
                 return batch
             self._joined = (sequence, newest, batch)
         return self._joined[2]

@@ -228,7 +228,7 @@ class TenantRing(Ring):
         dialect: the dialect of the topic.
     """
 
-    def __init__(  # noqa: PLR0913 - what a ring consists of
+    def __init__(
         self,
         epoch: str,
         tail: "Tail",

@@ -5,8 +5,8 @@ a commit costs nothing to the topics of others. If a topic needs the first event
 that this process has not seen begin, the tenant's later commits wait until it has been read.
 
 The last commits are kept for a while (the window). From them, a topic that begins now catches up
-with its snapshot, and reaches back to where its clients were on another replica: after a deployment,
-a thousand clients with as many sets of topics cost one read of what they missed.
+with its snapshot, and reaches back to where its clients were on another replica: after a
+deployment, a thousand clients with as many sets of topics cost one read of what they missed.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from tailrace_api.fanout.topics.live_subscription import LiveCommit
 from tailrace_api.fanout.topics.memory_budget import MemoryAccount
 from tailrace_api.fanout.topics.topic import TopicSources
 from tailrace_api.fanout.views.view import Logged, View
-from tailrace_shared.errors import JetStreamError, UnavailableError
+from tailrace_shared.errors import JetStreamError, LaggingReplicaError, UnavailableError
 from tailrace_shared.execution.commits import split_commit
 from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.position import StreamPosition
@@ -145,6 +145,10 @@ class TenantTail:
             if self.newest is None or (end.commit and end.sequence > self.newest.sequence):
                 self.newest = end.commit
             await self.reached(end.sequence)
+            if self.newest is not None and not self._window:
+                # Most clients that reconnect have this commit's id.
+                self.window_floor = self.newest.sequence
+                self._keep(self.newest)
             self.ready.set()
             return
 
@@ -264,10 +268,13 @@ class TenantTail:
 
     async def _resolve(self) -> None:
         is_overrun = False
-        while self._queue:
+        while self._queue and not self._is_closed:
             names = {commit.execution for commit in self._queue}
             try:
                 self._resolved = await self._sources.contexts.of(self.tenant, names)
+            except LaggingReplicaError:
+                await self._end_if_torn(self._queue[0].sequence)
+                continue
             except (UnavailableError, JetStreamError):
                 await asyncio.sleep(_RETRY_S)
                 continue
@@ -276,8 +283,21 @@ class TenantTail:
             self._live.wake()
             break
         self._resolved = {}
-        while is_overrun and self.is_overrun and not self._is_closed:
+        while is_overrun and not self._is_closed:
             await asyncio.sleep(_POLL_S)
+            is_overrun = self.is_overrun
+
+    async def _end_if_torn(self, first: int) -> None:
+        """End the streams if an execution that has not been shown yet may have been deleted.
+
+        The clients reconnect, and each learns by its id whether it has missed events.
+        """
+        try:
+            is_torn = await self._sources.horizons.of(self.tenant) >= first
+        except (UnavailableError, JetStreamError):
+            return
+        if is_torn:
+            self.end_all("lagged")
 
     # The window
 

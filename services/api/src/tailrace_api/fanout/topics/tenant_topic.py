@@ -10,7 +10,7 @@ from tailrace_api.fanout.runtime.limits import RingBounds
 from tailrace_api.fanout.runtime.stream_runtime import StreamRuntime
 from tailrace_api.fanout.topics.memory_budget import MemoryAccount
 from tailrace_api.fanout.topics.ring import TenantRing
-from tailrace_api.fanout.topics.tenant_tail import TenantTail, contexts_for
+from tailrace_api.fanout.topics.tenant_tail import TenantTail, contexts_for, is_context_needed
 from tailrace_api.fanout.topics.topic import Topic, TopicSources
 from tailrace_api.fanout.views.view import Logged, View
 from tailrace_shared.errors import JetStreamError, UnavailableError
@@ -27,7 +27,7 @@ class TenantTopic(Topic):
 
     ring: TenantRing | None
 
-    def __init__(  # noqa: PLR0913 - what a topic consists of
+    def __init__(
         self,
         view: View,
         runtime: StreamRuntime,
@@ -66,26 +66,47 @@ class TenantTopic(Topic):
         self.tail.remove(self)
 
     def begin_at_edge(self) -> bool:
-        """Begin at once if no snapshot is needed; return whether it has begun."""
-        if self.tail.ready.is_set() and self.view.dialect.snapshot_query is None:
-            self._begin_ring(None)
+        """Begin at once if nothing must be read; return whether it has begun.
+
+        The ring begins with the tenant's newest commit: most clients that reconnect have its id.
+        """
+        if not self.tail.ready.is_set() or self.view.dialect.snapshot_query is not None:
+            return False
+        if (newest := self.tail.newest) is None:
+            self._begin_ring(self._new_ring())
             return True
-        return False
+        context = Context(newest.execution, newest.workflow)
+        if is_context_needed(self.view, newest, context):
+            known = self._sources.contexts.known(self.tail.tenant, newest.execution)
+            if known is None:
+                return False
+            context = known
+        ring = self._new_ring()
+        is_shown = self._before([newest], ring.floor) and self._concerns(newest, context)
+        shown = [self.view.encode(self.epoch, newest, context)] if is_shown else []
+        ring.prepend([each for each in shown if each.indexes], newest.sequence)
+        self._begin_ring(ring)
+        return True
 
     async def run(self) -> None:
         """Begin, with a snapshot if the dialect has a state."""
         await self.tail.ready.wait()
         while self.ring is None and not self._is_closed:
             try:
-                if not self.begin_at_edge():
+                if self.view.dialect.snapshot_query is not None:
                     with self.tail.keeping():
                         await self._begin_with_snapshot()
+                elif not self.begin_at_edge() and self.tail.newest is not None:
+                    await contexts_for(self._sources, self.view, [self.tail.newest])
             except (UnavailableError, JetStreamError):
                 await asyncio.sleep(_RETRY_S)
 
-    def _begin_ring(self, state: State | None) -> None:
+    def _begin_ring(self, ring: TenantRing, state: State | None = None) -> None:
         self.tail.add(self)
-        ring = TenantRing(
+        self._begin(ring, state)
+
+    def _new_ring(self) -> TenantRing:
+        return TenantRing(
             self.epoch,
             self.tail,
             self.view.dialect,
@@ -93,7 +114,6 @@ class TenantTopic(Topic):
             max_bytes=self._bounds.bytes,
             account=self._account,
         )
-        self._begin(ring, state)
 
     async def _begin_with_snapshot(self) -> None:
         dialect, query = self.view.dialect, self.view.dialect.snapshot_query
@@ -104,20 +124,18 @@ class TenantTopic(Topic):
         await self.tail.reached(sequence)
         if self._is_closed or self.tail.window_floor > sequence + 1:
             return  # the window does not reach back to the snapshot: take another one
-        contexts: dict[str, Context] = {}
-        while not contexts.keys() >= {
-            commit.execution for commit in self.tail.window(sequence + 1)
-        }:
-            commits = self.tail.window(sequence + 1)
+        commits, contexts = self.tail.window(sequence + 1), dict[str, Context]()
+        while not contexts.keys() >= {commit.execution for commit in commits}:
             contexts = await contexts_for(self._sources, self.view, commits)
-        if self._is_closed:
+            commits = self.tail.window(sequence + 1)
+        if self.tail.window_floor > sequence + 1:
             return
         state = dialect.begin(loaded.snapshot)
-        for commit in self.tail.window(sequence + 1):
+        for commit in commits:
             context = contexts[commit.execution]
             if self._concerns(commit, context):
                 self.view.encode(self.epoch, commit, context, state)
-        self._begin_ring(state)
+        self._begin_ring(self._new_ring(), state)
 
     async def reach_back(self, sequence: int) -> None:
         """Extend the ring back to a sequence, as far as the tenant's window can.

@@ -1,10 +1,11 @@
 """Several topics of one tenant, followed as one (a set).
 
-A set has no commits of its own. It follows its topics, which other sets share, and merges what is in
-their rings for its own followers.
+A set has no commits of its own. It follows its topics, which other sets share, and merges what is
+in their rings for its own followers.
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from typing import Final
 
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.encoding import with_last_id
@@ -17,7 +18,7 @@ from tailrace_api.fanout.views.view import View
 from tailrace_api.sse.chunk import chunk
 from tailrace_shared.subjects import LogFilter
 
-_OVERHEAD_BYTES = 2 * 1024
+_OVERHEAD_BYTES: Final = 2 * 1024
 
 
 class TopicSet:
