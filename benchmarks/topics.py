@@ -43,6 +43,7 @@ _MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 _WORKFLOWS: Final = 50
 _OPEN_TIMEOUT_S: Final = 130.0
 _SILENCE_S: Final = 20.0
+_IDLE_S: Final = 3.0
 _PROBE_INTERVAL_S: Final = 0.1
 _PROBE_TIMEOUT_S: Final = 30.0
 _READS: Final = re.compile(
@@ -55,7 +56,7 @@ _SETTINGS: Final = {
 
 
 class Scenario(NamedTuple):
-    """What is opened and published.
+    """The streams to open and the events to publish.
 
     Attributes:
         paths: for each client, its tenant and the path that it requests.
@@ -240,6 +241,9 @@ async def _measure(
     opened = await readers.ask("open", paths, _OPEN_TIMEOUT_S)
     opening_cpu, opening_reads = cpu_seconds(api.pid) - cpu, await _reads(api) - reads
     memory = memory_bytes(api.pid) - memory
+    idle_cpu = cpu_seconds(api.pid)
+    await asyncio.sleep(_IDLE_S)
+    idle_cpu = (cpu_seconds(api.pid) - idle_cpu) / _IDLE_S
     cpu, reads = cpu_seconds(api.pid), await _reads(api)
     events = int(rate * seconds)
     wanted = sum(scenario.deliveries[number % len(scenario.runs)] for number in range(events))
@@ -250,6 +254,8 @@ async def _measure(
         run = number % len(scenario.runs)
         await log.say(run, scenario.runs[run])
     taken = await taking
+    # Less what the other tenant's requests and the open streams cost without events.
+    cpu += idle_cpu * (time.monotonic() - began)
     cpu, reads = cpu_seconds(api.pid) - cpu, await _reads(api) - reads
     probing.cancel()
     delays, marks = sorted(taken["delays"]) or [0.0], max(taken["marks"], 1)
@@ -261,6 +267,7 @@ async def _measure(
         "opening s": round(opened["seconds"], 2),
         "opening CPU ms each": round(opening_cpu / len(scenario.paths) * 1e3, 2),
         "reads to open": opening_reads,
+        "idle CPU %": round(idle_cpu * 100, 1),
         "KB each": round(memory / len(scenario.paths) / 1e3, 1),
         "delivered": f"{taken['marks']} of {wanted}",
         "µs of CPU per event": round(cpu / marks * 1e6, 1),

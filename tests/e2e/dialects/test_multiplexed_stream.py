@@ -71,7 +71,7 @@ async def test_each_topic_begins_and_goes_on_as_it_would_alone(stage: TenantClie
     assert {name for name, _ in began["pipeline:none"]} == {"batch_update", "error"}
     ((_, batch),) = began["pipeline:order"]
     assert batch["updates"] == [{"pipelineId": "order", "status": "paused"}]
-    assert not any(event.is_logged for event in opening)
+    assert not any(event.is_logged for event in opening[:-1])
     assert all(event.is_logged for event in end)
     assert [name for name, _ in went_on["paused"]] == ["workflow.resumed"]
     assert [data["status"] for _, data in went_on["pipeline:order"]][-1] == "completed"

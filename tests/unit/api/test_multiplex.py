@@ -67,7 +67,7 @@ def test_each_topic_renders_as_in_its_own_stream(topic: NamedTopic) -> None:
 
 
 def test_ids_do_not_depend_on_the_other_topics() -> None:
-    """Each kind of topic has slots of its own; those of version 0.2 are told apart."""
+    """Each kind of topic has slots of its own; those of version 0.2 differ."""
     for number, story_commit in enumerate(STORY):
         commit = encode_commit(
             ALL, EPOCH, story_commit.context, FIRST + number, story_commit.payload

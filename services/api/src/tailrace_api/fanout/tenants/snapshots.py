@@ -43,6 +43,9 @@ from tailrace_shared.subjects import LogFilter
 _MAX_INDEX_READS: Final = 16
 _MAX_CONCURRENT: Final = 16
 
+_Key = tuple[str, bool]
+"""A tenant, and whether a snapshot is of all its workflows."""
+
 
 class Indexes(NamedTuple):
     """The indexes that snapshots are read from."""
@@ -68,10 +71,9 @@ class Snapshots:
         self._indexes = indexes
         self._contexts = contexts
         self._live_executions = LiveExecutions(log, contexts)
-        self._pending: dict[tuple[str, SnapshotQuery], asyncio.Task[Loaded]] = {}
-        self._turns: WeakValueDictionary[tuple[str, SnapshotQuery], asyncio.Lock] = (
-            WeakValueDictionary()
-        )
+        # Loads that have not begun to read, and what they are to contain.
+        self._pending: dict[_Key, tuple[asyncio.Task[Loaded], set[SnapshotQuery]]] = {}
+        self._turns: WeakValueDictionary[_Key, asyncio.Lock] = WeakValueDictionary()
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
 
     async def load(self, tenant: str, query: SnapshotQuery) -> Loaded:
@@ -80,20 +82,24 @@ class Snapshots:
         Raises:
             UnavailableError: NATS did not answer, or only replicas that lag.
         """
-        key = (tenant, query)
-        task = self._pending.get(key)
-        if task is None:
-            # Callers share it until it has begun to read.
-            task = self._pending[key] = asyncio.create_task(self._load_soon(key))
+        key = (tenant, query.is_of_all)
+        if key not in self._pending:
+            # Callers share it until it has begun to read, also if their queries differ: a thousand
+            # clients with as many pipelines cost a few reads.
+            task = asyncio.create_task(self._load_soon(key))
             task.add_done_callback(_retrieve_error)
-        return await asyncio.shield(task)
+            self._pending[key] = task, set()
+        task, queries = self._pending[key]
+        queries.add(query)
+        loaded = await asyncio.shield(task)
+        return loaded._replace(snapshot=loaded.snapshot.restricted(query))
 
-    async def _load_soon(self, key: tuple[str, SnapshotQuery]) -> Loaded:
+    async def _load_soon(self, key: _Key) -> Loaded:
         # One at a time of each: a tenant that asks often and has many waits would take all slots.
         turn = self._turns.setdefault(key, asyncio.Lock())
         async with turn, self._slots:
-            del self._pending[key]
-            return await self._load(*key)
+            _task, queries = self._pending.pop(key)
+            return await self._load(key[0], SnapshotQuery.union(queries))
 
     async def log_end(self, tenant: str) -> LogEnd:
         """Return the end of a tenant's log, as the stream's leader has it.

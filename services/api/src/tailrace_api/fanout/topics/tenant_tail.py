@@ -195,7 +195,7 @@ class TenantTail:
             listeners[listener] = None
 
     def remove(self, listener: Listener) -> None:
-        """Pass nothing more to a topic."""
+        """Stop passing commits to a topic."""
         for listeners in self._places(listener):
             listeners.pop(listener, None)
         view = listener.view
