@@ -109,7 +109,8 @@ class NamedTopic(Dialect):
     def wrap(self, block: Block) -> Block:
         """Return a block of the topic's own stream as a block of the multiplexed stream."""
         head = {"topic": self.name, "event": block.name or _DEFAULT_NAME}
-        return Block(self.name, _encode({**head, "data": msgspec.Raw(block.data)}))
+        data = _encode({**head, "data": msgspec.Raw(block.data)})
+        return Block(self.name, data, tuple(map(self.wrap, block.before)))
 
     def wrapped(self, shown: Slots) -> Slots:
         return tuple(None if block is None else self.wrap(block) for block in shown)
