@@ -3,6 +3,7 @@
 Conftest files in folders below add only what their folder alone needs.
 """
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -18,7 +19,9 @@ from harness.nats.cluster import NatsCluster
 from harness.nats.container import NatsContainer, docker_is_running
 from harness.nats.deployment import NatsDeployment
 from harness.nats.server import NatsServer
+from harness.nats.site import install
 from tailrace_shared.nats.jetstream import JetStream
+from tailrace_shared.settings import CommonSettings
 
 _NATS_NODES: Final = {"1": [1], "3": [3], "both": [1, 3]}
 """The option ``--nats-nodes``, and the numbers of nodes it runs each test on."""
@@ -41,7 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run tests that use `shared_nats` or `isolated_nats` on each chosen number of nodes."""
+    """Run tests whose NATS is shared, idle or isolated on each chosen number of nodes."""
     option = metafunc.config.getoption("--nats-nodes")
     if option == "1" or "nats_nodes" not in metafunc.fixturenames:
         return
@@ -142,17 +145,25 @@ def isolated_nats(nats_nodes: int, request: pytest.FixtureRequest) -> NatsDeploy
 
 
 @pytest.fixture(scope="session")
-def idle_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
-    """Start a NATS server without workers, so that jobs stay where they are.
+def idle_nats(
+    nats_nodes: int, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[NatsDeployment]:
+    """Start NATS without workers, so that jobs stay where they are.
 
-    Tests share it and use a tenant, or executions, of their own.
+    Tests share it and use a tenant, or executions, of their own. In a cluster it has all streams
+    already, three copies of each, which services accept.
     """
+    if nats_nodes > 1:
+        cluster: NatsCluster = request.getfixturevalue("nats_cluster")
+        asyncio.run(install(CommonSettings(nats_url=cluster.url, nats_replicas=cluster.replicas)))
+        yield cluster
+        return
     with NatsServer(tmp_path_factory.mktemp("idle-nats")) as server:
         yield server
 
 
 @pytest.fixture
-def nats_url(idle_nats: NatsServer) -> str:
+def nats_url(idle_nats: NatsDeployment) -> str:
     """Return the server that `nats_client` connects to; folders may override it."""
     return idle_nats.url
 
@@ -160,7 +171,7 @@ def nats_url(idle_nats: NatsServer) -> str:
 @pytest.fixture
 async def nats_client(nats_url: str) -> AsyncIterator[Client]:
     """Connect to NATS."""
-    client = await nats.connect(nats_url)
+    client = await nats.connect(nats_url.split(","))
     yield client
     await client.close()
 

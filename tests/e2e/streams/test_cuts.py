@@ -94,7 +94,7 @@ def test_cut_after_the_end(
     """All of the log is there when the client comes for the first time."""
 
     async def scenario() -> None:
-        client = await nats.connect(idle_nats.url)
+        client = await nats.connect(idle_nats.url.split(","))
         log = HandWrittenLog(client)
         await log.commit(written.queued(log.execution))
         await _write(log, commits)
@@ -119,7 +119,7 @@ def test_cut_while_the_run_is_going(
     """The log grows while three clients read, each cut on its own."""
 
     async def scenario() -> None:
-        client = await nats.connect(idle_nats.url)
+        client = await nats.connect(idle_nats.url.split(","))
         log = HandWrittenLog(client)
         await log.commit(written.queued(log.execution))
         dice = random.Random(seed)

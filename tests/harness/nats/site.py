@@ -12,9 +12,9 @@ from tailrace_shared.errors import JetStreamError, TopologyMismatchError, Unavai
 from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.execution.events import Event
 from tailrace_shared.nats.fenced_append import append
-from tailrace_shared.nats.jetstream import STREAM_NOT_FOUND, JetStream
+from tailrace_shared.nats.jetstream import STREAM_NOT_FOUND, JetStream, connect
 from tailrace_shared.nats.provision import ensure
-from tailrace_shared.nats.topology import EVENTS, StreamSpec
+from tailrace_shared.nats.topology import EVENTS, StreamSpec, topology
 from tailrace_shared.settings import CommonSettings
 from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.subjects import Subjects
@@ -40,6 +40,13 @@ async def _create(jetstream: JetStream, spec: StreamSpec) -> None:
             await asyncio.sleep(pause)
         else:
             return
+
+
+async def install(settings: CommonSettings) -> None:
+    """Create the streams and buckets of an installation over a connection of its own."""
+    client = await connect(settings, "test")
+    await create_streams(JetStream(client), topology(settings))
+    await client.close()
 
 
 async def delete_streams(jetstream: JetStream, specs: Sequence[StreamSpec]) -> None:
