@@ -1,12 +1,15 @@
 """Delivery of triggers to the steps that wait for them."""
 
 import asyncio
+from typing import ClassVar
 
+import msgspec
 import pytest
 
 from harness.fakes.job_callback import JobCallback
 from tailrace_shared.commands import signals
 from tailrace_shared.commands.signals import Signals
+from tailrace_shared.commands.trigger_filters import Delivered, TriggerFilters
 from tailrace_shared.commands.trigger_jobs import TriggerJobs
 from tailrace_shared.execution import events as ev
 from tailrace_shared.ids import new_execution_id
@@ -17,6 +20,8 @@ from tailrace_shared.stores.indexes.waiting_index import Waiting
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.workflow.definition import Definition, Node
+from tailrace_shared.workflow.expressions.budget import DEFAULT_STEPS
+from tailrace_shared.workflow.expressions.expression import Expression
 
 NOW = "2024-01-15T10:30:00.000Z"
 WORKFLOW = StoredWorkflow(Definition("w", {"n": Node("await")}), 1)
@@ -293,3 +298,70 @@ class TestLookBack:
             assert matched + found >= 1
             assert len(await waiters.commands(waiting)) == 1
             await waiters.waiting.remove("t", waiting)
+
+
+class TestExpensiveFilters:
+    """Filters that cost thousands of steps, as a tenant may write them."""
+
+    MATCH = "event.all.filter(x, x > 3).size() == 996"
+    EVENT: ClassVar = {"all": list(range(1000))}
+
+    async def test_the_sender_leaves_them_to_a_worker(self, waiters):
+        """It evaluates a few; the job of the trigger stays, and a worker's delivery ends it."""
+        waits = [await waiters.wait("paid", match=self.MATCH) for _ in range(12)]
+        delivery = await waiters.signals.send("t", "paid", self.EVENT)
+        assert delivery.continues
+        assert 0 < delivery.matched < 12
+        trigger = await waiters.triggers.get("t", 1)
+        assert await waiters.signals.deliver("t", trigger) == 12
+        assert [len(await waiters.commands(waiting)) for waiting in waits] == [1] * 12
+
+    async def test_other_work_gets_its_turn_between_two_filters(self, waiters, monkeypatch):
+        """No more than one expensive filter is evaluated in one iteration of the event loop."""
+        evaluated: list[int] = []
+        iteration = 0
+
+        async def count_iterations():
+            nonlocal iteration
+            while True:
+                iteration += 1
+                await asyncio.sleep(0)
+
+        evaluate = Expression.evaluate
+
+        def note(self, *arguments):
+            evaluated.append(iteration)
+            return evaluate(self, *arguments)
+
+        monkeypatch.setattr(Expression, "evaluate", note)
+        for _ in range(8):
+            await waiters.wait("paid", match=self.MATCH)
+        trigger = await waiters.triggers.publish("t", "paid", self.EVENT)
+        counter = asyncio.create_task(count_iterations())
+        assert await waiters.signals.deliver("t", trigger) == 8
+        counter.cancel()
+        assert len(set(evaluated)) == len(evaluated) == 8
+
+    async def test_a_filter_beyond_its_budget_does_not_match(self, waiters):
+        """The other waits are resolved."""
+        await waiters.wait("paid", match="event.all.all(x, x in event.all)")
+        await waiters.wait("paid", match="event.all.size() == 1000")
+        assert await waiters.signals.emit("t", "paid", self.EVENT) == 1
+
+    async def test_the_filters_of_one_run_read_its_log_once(self, waiters, monkeypatch):
+        """Four hundred waits of one run would otherwise read a log of four hundred waits each."""
+        first = await waiters.wait("paid", match="event.n == input.n", run_input={"n": 1})
+        waits = [msgspec.structs.replace(first, node_id=f"n{i}") for i in range(400)]
+        loads = 0
+        load = waiters.log.load_newest
+
+        async def counted(*arguments):
+            nonlocal loads
+            loads += 1
+            return await load(*arguments)
+
+        monkeypatch.setattr(waiters.log, "load_newest", counted)
+        filters = TriggerFilters(waiters.log, waiters.outputs, DEFAULT_STEPS)
+        trigger = await waiters.triggers.publish("t", "paid", {"n": 1})
+        assert await filters.matching("t", waits, Delivered(trigger)) == waits
+        assert loads == 1

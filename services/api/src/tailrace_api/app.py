@@ -130,7 +130,9 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
         stores = Stores.over(jetstream, subjects)
         rate_limit = _rate_limit(jetstream, subjects, settings)
         limits = StartLimits(jetstream, subjects, stores.live, settings)
-        commands = Commands.over(stores, jetstream, subjects, rate_limit, limits)
+        commands = Commands.over(
+            stores, jetstream, subjects, rate_limit, limits, settings.expression_budget
+        )
         epoch, key = await limit.retry(lambda: _prepare(jetstream, stores, rate_limit, settings))
         knowledge = _knowledge(stores, settings)
         hub = callbacks.hub = _hub(knowledge, LiveSubscription(client), subjects, epoch, settings)

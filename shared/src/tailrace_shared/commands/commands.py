@@ -14,6 +14,7 @@ from tailrace_shared.commands.trigger_jobs import TriggerJobs
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects
+from tailrace_shared.workflow.expressions.budget import DEFAULT_STEPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +35,14 @@ class Commands:
         subjects: Subjects,
         rate_limit: StartRateLimit | None = None,
         limits: StartLimits | None = None,
+        expression_steps: float = DEFAULT_STEPS,
     ) -> Self:
         """Return the commands of an installation.
 
         Args:
             rate_limit: the limit on runs that a tenant may start, or None for no limit.
             limits: further limits on starts; None for no limits.
+            expression_steps: what the expressions of one template may cost.
         """
         jobs = JobPublisher(jetstream, subjects)
         starter = RunStarter(stores, jobs, rate_limit, limits)
@@ -47,6 +50,6 @@ class Commands:
             jobs=jobs,
             starter=starter,
             executions=ExecutionCommands(stores, jobs),
-            signals=Signals(stores, jobs, TriggerJobs(jetstream, subjects)),
+            signals=Signals(stores, jobs, TriggerJobs(jetstream, subjects), expression_steps),
             gate=ConcurrencyGate(stores, jobs),
         )

@@ -7,7 +7,6 @@ if both do, the fence of the log makes the signal count once.
 
 import asyncio
 import collections
-import functools
 import itertools
 import time
 from collections.abc import Sequence
@@ -17,28 +16,30 @@ import structlog
 
 from tailrace_shared.commands.job_publisher import JobPublisher
 from tailrace_shared.commands.time_limit import within_limit
+from tailrace_shared.commands.trigger_filters import (
+    SENDER_STEPS,
+    Delivered,
+    TooManyFiltersError,
+    TriggerFilters,
+)
 from tailrace_shared.commands.trigger_jobs import TriggerJobs
 from tailrace_shared.errors import (
     ExecutionNotFoundError,
-    ExpressionError,
     IllegalCommandError,
     NewerLogError,
-    OutputNotFoundError,
     UnavailableError,
 )
 from tailrace_shared.execution import commands
-from tailrace_shared.execution.evaluation import context_of
 from tailrace_shared.execution.events import Command, CommandRequested
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.stores.indexes.waiting_index import WaitId, Waiting
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.stores.trigger_store import Trigger
-from tailrace_shared.workflow.expressions.expression import Expression, compile_expression
+from tailrace_shared.workflow.expressions.budget import DEFAULT_STEPS
 
 _AT_ONCE: Final = 32
 # Seconds for which the sender of a trigger delivers it itself.
 _SENDER_S: Final = 2.0
-_COMPILED: Final = 1024
 
 _log = structlog.get_logger(__name__)
 
@@ -61,14 +62,21 @@ class Signals:
     Args:
         stores: the log, the triggers, the waiting index, the due index and the outputs.
         jobs: where a resolved execution's job is published.
+        expression_steps: what the expressions of one template may cost.
     """
 
-    def __init__(self, stores: Stores, jobs: JobPublisher, trigger_jobs: TriggerJobs) -> None:
+    def __init__(
+        self,
+        stores: Stores,
+        jobs: JobPublisher,
+        trigger_jobs: TriggerJobs,
+        expression_steps: float = DEFAULT_STEPS,
+    ) -> None:
         self._log = stores.log
         self._waiting = stores.waiting
         self._triggers = stores.triggers
         self._due = stores.due
-        self._outputs = stores.outputs
+        self._filters = TriggerFilters(stores.log, stores.outputs, expression_steps)
         self._jobs = jobs
         self._trigger_jobs = trigger_jobs
 
@@ -111,7 +119,8 @@ class Signals:
         await self._trigger_jobs.deliver_soon(tenant, trigger.sequence)
         deadline = time.monotonic() + _SENDER_S
         try:
-            delivery = await self._deliver(tenant, trigger, waiting, deadline)
+            delivered = Delivered(trigger, SENDER_STEPS)
+            delivery = await self._deliver(tenant, delivered, waiting, deadline)
         except (UnavailableError, NewerLogError) as error:
             _log.info("trigger: delivery continues", procedure=procedure, error=str(error))
             return Delivery(0, continues=True)
@@ -129,7 +138,7 @@ class Signals:
             TailraceError: the first failed delivery; all others were attempted.
         """
         waiting = await self._waiting.pointers(tenant, trigger.procedure)
-        return (await self._deliver(tenant, trigger, waiting, None)).matched
+        return (await self._deliver(tenant, Delivered(trigger), waiting, None)).matched
 
     async def deliver_stored(self, tenant: str, sequence: int) -> None:
         """Deliver a trigger that another process has stored, unless it has expired.
@@ -141,7 +150,7 @@ class Signals:
             await self.deliver(tenant, trigger)
 
     async def _deliver(
-        self, tenant: str, trigger: Trigger, waiting: Sequence[WaitId], deadline: float | None
+        self, tenant: str, delivered: Delivered, waiting: Sequence[WaitId], deadline: float | None
     ) -> Delivery:
         resolved = 0
         failures: list[BaseException] = []
@@ -158,10 +167,12 @@ class Signals:
             for each in await self._waiting.get(tenant, some):
                 found[each.execution_id].append(each)
             results = await asyncio.gather(
-                *(self._offer(tenant, waits, trigger) for waits in found.values()),
+                *(self._offer(tenant, waits, delivered) for waits in found.values()),
                 return_exceptions=True,
             )
             resolved += sum(result for result in results if isinstance(result, int))
+            if any(isinstance(result, TooManyFiltersError) for result in results):
+                return Delivery(resolved, continues=True)
             failures += [result for result in results if isinstance(result, BaseException)]
         if failures:
             raise failures[0]
@@ -185,53 +196,23 @@ class Signals:
     async def _first_match(self, tenant: str, waiting: Waiting, procedure: str) -> Trigger | None:
         after = waiting.began - waiting.lookback
         async for trigger in self._triggers.since(tenant, procedure, after):
-            if await self._matches(tenant, waiting, trigger):
+            if await self._filters.matching(tenant, [waiting], Delivered(trigger)):
                 return trigger
         return None
 
-    async def _offer(self, tenant: str, waits: Sequence[Waiting], trigger: Trigger) -> int:
-        """Offer a trigger to waits of one execution; return how many it resolved."""
-        matching = [
-            waiting
-            for waiting in waits
-            # The same rule as in `look_back`: either side must reject a trigger that is too old.
-            if trigger.time > waiting.began - waiting.lookback
-            and await self._matches(tenant, waiting, trigger)
-        ]
+    async def _offer(self, tenant: str, waits: Sequence[Waiting], delivered: Delivered) -> int:
+        """Offer a trigger to waits of one execution; return how many it resolved.
+
+        Raises:
+            TooManyFiltersError: the trigger's filters cost too much for this process.
+        """
+        trigger = delivered.trigger
+        # The same rule as in `look_back`: either side must reject a trigger that is too old.
+        recent = [each for each in waits if trigger.time > each.began - each.lookback]
+        matching = await self._filters.matching(tenant, recent, delivered)
         if not matching:
             return 0
         return await self._resolve(tenant, matching[0].execution_id, matching, trigger)
-
-    async def _matches(self, tenant: str, waiting: Waiting, trigger: Trigger) -> bool:
-        if waiting.match is None:
-            return True
-        try:
-            expression = _compiled(waiting.match)
-            context = await self._context(tenant, waiting, expression)
-            return expression.evaluate({**context, "event": trigger.data}) is True
-        except (ExpressionError, OutputNotFoundError, ExecutionNotFoundError) as error:
-            # A waiter's faulty expression is no error of the sender.
-            _log.info(
-                "trigger: match expression failed",
-                tenant=tenant,
-                execution=waiting.execution_id,
-                node=waiting.node_id,
-                procedure=trigger.procedure,
-                error=str(error),
-            )
-            return False
-
-    async def _context(
-        self, tenant: str, waiting: Waiting, expression: Expression
-    ) -> dict[str, Any]:
-        if expression.names <= {"event"}:
-            return {}
-        if waiting.context is not None:
-            return waiting.context
-        # A replica that lags may not have the outputs yet, and the match would fail.
-        history = await self._log.load_newest(tenant, waiting.execution_id)
-        await self._outputs.fetch(history.state, expression.nodes)
-        return context_of([expression], history.state)
 
     async def _resolve(
         self, tenant: str, execution: str, waits: Sequence[Waiting], trigger: Trigger
@@ -286,8 +267,3 @@ def _signal(execution: str, node_id: str, trigger: Trigger) -> Command:
         procedure=trigger.procedure,
         sensitive=[f"/event{place}" for place in trigger.sensitive],
     )
-
-
-@functools.lru_cache(maxsize=_COMPILED)
-def _compiled(source: str) -> Expression:
-    return compile_expression(source)
