@@ -142,6 +142,10 @@ class Subjects:
         subject = f"{self.prefix}.starts.{check_id(tenant, 'tenant')}.{which}"
         return f"{subject}.{kind}" if kind else subject
 
+    def starts_of_all(self, kind: str) -> str:
+        """Return the wildcard over the rows of a kind, of all tenants."""
+        return f"{self.prefix}.starts.*.*.{kind}"
+
     def start_of(self, subject: str) -> tuple[str, str, str]:
         """Return tenant, workflow and kind of the subject of a row.
 

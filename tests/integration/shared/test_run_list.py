@@ -1,12 +1,15 @@
 """Pages of runs, newest first."""
 
 import asyncio
+import time
 
 import msgspec
 import pytest
 
 from tailrace_shared.errors import InvalidIdError
 from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.execution.timestamps import format_timestamp
+from tailrace_shared.execution.transitions import ExecutionStatus
 from tailrace_shared.ids import new_execution_id
 from tailrace_shared.nats.bucket import Bucket
 from tailrace_shared.nats.topology import RUNS, VERSION_KEY
@@ -18,11 +21,14 @@ from tailrace_shared.stores.stores import Stores
 from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.workflow.definition import Definition, Node
 
+NOW = format_timestamp(time.time())
+
 
 class Pages:
     """A list of runs, and the stores that it is read from."""
 
     def __init__(self, site):
+        self.site = site
         self.stores = Stores.over(site.jetstream, site.subjects)
         self.page = self.stores.run_list.page
 
@@ -57,6 +63,43 @@ class Pages:
 @pytest.fixture
 def pages(site):
     return Pages(site)
+
+
+async def test_runs_of_version_0_2_are_added_to_the_list(pages):
+    """It writes no rows, neither at a start nor at a failure."""
+    listed = await pages.put()
+    ids = [new_execution_id() for _ in range(3)]
+    statuses: list[ExecutionStatus] = ["completed", "failed", "running"]
+    for execution, status in zip(ids, statuses, strict=True):
+        state = ExecutionState(execution, "w", "W", 3, status)
+        state.created_at = state.finished_at = NOW
+        summary = msgspec.structs.asdict(summary_of(state))
+        del summary["parent"]
+        bucket = Bucket(pages.site.jetstream, pages.site.subjects.stream(RUNS))
+        await bucket.put(f"t.w.{execution}", msgspec.json.encode(summary))
+    assert await pages.all() == [listed]
+    repair = pages.stores.start_repair
+    assert await repair.sweep() == 3
+    assert await pages.all() == [*reversed(ids), listed]
+    assert await pages.all(status="failed") == [ids[1]]
+    # A row that exists is not added again, nor is a summary checked twice.
+    assert await repair.sweep() == 0
+    await pages.stores.leases.purge("starts.repaired")
+    assert await repair.sweep() == 0
+    older = [run.is_of_older_version async for run in pages.stores.runs.written_since(1)]
+    assert older == [False, True, True, True]
+
+
+async def test_a_run_that_version_0_2_started_is_added_by_its_first_worker(pages):
+    """The header of its first commit is missing."""
+    execution = new_execution_id()
+    state = ExecutionState(execution, "w", "W", 3, "queued")
+    state.created_at = NOW
+    repair = pages.stores.start_repair
+    for _ in range(2):
+        await repair.add("t", summary_of(state))
+    await pages.stores.runs.put("t", state)
+    assert await pages.all() == [execution]
 
 
 async def test_a_summary_is_that_of_the_newest_state(pages):

@@ -35,6 +35,11 @@ from tailrace_shared.nats.topology import EVENTS
 from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.subjects import LogFilter, Subjects
 
+LISTED: Final = "Tailrace-Listed"
+"""The header of a first commit whose execution has a row in the start index."""
+
+_LISTED: Final[Mapping[str, str]] = {LISTED: "1"}
+_NO_HEADERS: Final[Mapping[str, str]] = {}
 _COMMAND_RETRY_S: Final = 3.0
 _PAGE_COMMITS: Final = 64
 _PAGE_BYTES: Final = 256 * 1024
@@ -55,6 +60,7 @@ class Commit(NamedTuple):
         status_header: the header that summarizes the execution after the commit; empty if absent.
         is_newer: whether a newer version of Tailrace wrote it, so that it must not be interpreted.
         previous: the sequence of the execution's preceding commit, 0 for none, None if unknown.
+        is_listed: whether it created an execution that has a row in the start index.
     """
 
     sequence: int
@@ -66,6 +72,7 @@ class Commit(NamedTuple):
     status_header: str = ""
     is_newer: bool = False
     previous: int | None = None
+    is_listed: bool = False
 
     @property
     def status(self) -> CommitStatus | None:
@@ -83,7 +90,11 @@ class History(NamedTuple):
         last_sequence: the sequence of the last commit that was read.
         last_writer: the id of the worker that appended last; commits of the API do not count.
         size: the bytes of all commits, with those of the outputs that they refer to.
+<<<<<<< HEAD
         time: when the last commit was stored, in seconds since the epoch.
+=======
+        is_listed: whether the execution was created with a row in the start index.
+>>>>>>> d57e30d (lists: add the runs that version 0.2 still starts)
     """
 
     state: ExecutionState
@@ -91,6 +102,7 @@ class History(NamedTuple):
     last_writer: str
     size: int = 0
     time: float = 0.0
+    is_listed: bool = False
 
 
 class LogEdge(NamedTuple):
@@ -410,7 +422,7 @@ class ExecutionLog:
         )
         try:
             state = fold([event])
-            await self._append(tenant, state, event, expected=0)
+            await self._append(tenant, state, event, expected=0, headers=_LISTED)
         except WrongLastSequenceError:
             return None
         return state
@@ -469,7 +481,12 @@ class ExecutionLog:
             return history.state
 
     async def _append(
-        self, tenant: str, state: ExecutionState, *events: Event, expected: int
+        self,
+        tenant: str,
+        state: ExecutionState,
+        *events: Event,
+        expected: int,
+        headers: Mapping[str, str] = _NO_HEADERS,
     ) -> None:
         for payload in encode_commits(events):
             expected = await append(
@@ -478,7 +495,11 @@ class ExecutionLog:
                 self._subjects.log(tenant, state.execution_id),
                 payload,
                 expected=expected,
-                headers={WORKFLOW: state.workflow_id, STATE: str(state.commit_status)},
+                headers={
+                    WORKFLOW: state.workflow_id,
+                    STATE: str(state.commit_status),
+                    **headers,
+                },
                 retry_s=_COMMAND_RETRY_S,
             )
 
@@ -497,6 +518,7 @@ class ExecutionLog:
             headers.get(STATE, ""),
             is_newer(headers),
             int(previous) if previous.isdecimal() else None,
+            LISTED in headers,
         )
 
 
@@ -514,7 +536,8 @@ def _fold_commit(history: History, commit: Commit) -> History:
     size = history.size + len(commit.payload) + referenced_output_bytes(events)
     # A command of the API does not make it the driver of the execution.
     writer = commit.writer or history.last_writer
-    return History(history.state, commit.sequence, writer, size, commit.time)
+    is_listed = history.is_listed or commit.is_listed
+    return History(history.state, commit.sequence, writer, size, commit.time, is_listed)
 
 
 def _not_found(execution: str) -> ExecutionNotFoundError:

@@ -23,6 +23,7 @@ from tailrace_shared.stores.retention import Retention
 from tailrace_shared.stores.run_list import RunList
 from tailrace_shared.stores.schedule_store import ScheduleStore
 from tailrace_shared.stores.start_pruning import StartPruning
+from tailrace_shared.stores.start_repair import StartRepair
 from tailrace_shared.stores.stats_store import StatsStore
 from tailrace_shared.stores.trigger_store import TriggerStore
 from tailrace_shared.stores.workflow_store import WorkflowStore
@@ -63,6 +64,11 @@ class Stores:
     def start_pruning(self, seconds: float, clock: Callable[[], float]) -> StartPruning:
         """Return the task that removes the start rows of deleted executions."""
         return StartPruning(self.starts, self.run_list, self.leases, seconds, clock)
+
+    @property
+    def start_repair(self) -> StartRepair:
+        """The task that adds missing start rows."""
+        return StartRepair(self.starts, self.runs, self.log, self.leases)
 
     @property
     def run_list(self) -> RunList:

@@ -298,6 +298,7 @@ class Engine:
         return RetentionSweeper(
             stores.retention(settings.events_max_age, clock),
             stores.start_pruning(settings.events_max_age, clock),
+            stores.start_repair,
             IntervalLease(stores.leases, RETENTION_DUTY, interval, clock),
             interval,
         )

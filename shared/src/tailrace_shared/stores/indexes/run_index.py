@@ -51,7 +51,27 @@ class StoredRun(NamedTuple):
     written_at: float
 
 
+class WrittenRun(NamedTuple):
+    """A run summary, as :meth:`RunIndex.written_since` reads it.
+
+    Attributes:
+        is_of_older_version: whether version 0.2 wrote it.
+    """
+
+    tenant: str
+    summary: RunSummary
+    revision: int
+    is_of_older_version: bool
+
+
+class _Versioned(msgspec.Struct):
+    """The field that version 0.2 does not write."""
+
+    parent: str | msgspec.UnsetType | None = msgspec.UNSET
+
+
 _decode = msgspec.json.Decoder(RunSummary).decode
+_decode_versioned = msgspec.json.Decoder(_Versioned).decode
 
 
 class RunIndex:
@@ -89,6 +109,17 @@ class RunIndex:
         async for entry, written_at in self._bucket.scan(">"):
             tenant = entry.key.partition(".")[0]
             yield StoredRun(tenant, _decode(entry.value), entry.revision, written_at)
+
+    async def written_since(self, revision: int) -> AsyncIterator[WrittenRun]:
+        """Read the summaries that were written since a revision, in that order.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        async for entry in self._bucket.scan_from(">", revision):
+            tenant = entry.key.partition(".")[0]
+            is_older = _decode_versioned(entry.value).parent is msgspec.UNSET
+            yield WrittenRun(tenant, _decode(entry.value), entry.revision, is_older)
 
     async def renew(self, run: StoredRun) -> None:
         """Write a summary again, unchanged, so that it becomes the newest. A newer one stays.

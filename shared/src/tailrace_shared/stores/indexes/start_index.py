@@ -37,6 +37,7 @@ ENDED: Final = ("failed", "cancelled")
 
 _LETTERS: Final = {STARTED: "s", BACKFILLED: "b", "failed": "f", "cancelled": "c"}
 _KINDS: Final = {letter: kind for kind, letter in _LETTERS.items()}
+_ROWS_PER_READ: Final = 250
 _PUBLISH_TRIES: Final = 20
 _PUBLISH_PAUSE_S: Final = 0.05
 
@@ -171,6 +172,40 @@ class StartIndex:
         """
         async for message in self._jetstream.read(self.stream, ">", sequence):
             yield self._row(message)
+
+    async def executions_since(self, tenant: str, workflow: str, time: float) -> set[str]:
+        """Return the executions of a workflow whose rows were written since a time, at least.
+
+        Args:
+            tenant: the tenant.
+            workflow: the workflow.
+            time: seconds since the epoch, by the clock of NATS.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        found: set[str] = set()
+        for kind in (STARTED, BACKFILLED):
+            pattern = self._subjects.start(tenant, workflow, kind)
+            before: int | None = None
+            while page := await read_backwards(
+                self._jetstream, self.stream, pattern, _ROWS_PER_READ, before=before
+            ):
+                found |= {_decode(message.data).execution_id for message in page}
+                if len(page) < _ROWS_PER_READ or page[-1].time < time:
+                    break
+                before = page[-1].sequence
+        return found
+
+    async def backfilled_at(self) -> float:
+        """Return when the last row of an older execution was written, or 0.
+
+        Raises:
+            UnavailableError: NATS did not answer.
+        """
+        request = {"last_by_subj": self._subjects.starts_of_all(BACKFILLED)}
+        newest = await self._jetstream.get_newest(self.stream, request)
+        return 0.0 if newest is None else newest.time
 
     async def first_sequence(self) -> int:
         """Return the sequence of the oldest row.

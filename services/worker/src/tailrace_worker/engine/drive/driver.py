@@ -135,7 +135,9 @@ class Drive:
         state = self._scheduler.state
         if state.is_terminal:
             return None
-        return History(state, self._writer.last_sequence, self._local.last_writer)
+        last_sequence, last_writer = self._writer.last_sequence, self._local.last_writer
+        # The first drive has added a row that was missing.
+        return History(state, last_sequence, last_writer, is_listed=True)
 
     async def run(self, history: History) -> DriveResult:
         """Drive the execution from ``history``; a resumed drive passes the history of ``resume``.
@@ -184,7 +186,7 @@ class Drive:
         except WorkflowNotFoundError as error:
             return await self._lifecycle.fail(state, str(error))
         self._lifecycle.plan = plan
-        if (result := await self._lifecycle.begin(state, plan)) is not None:
+        if (result := await self._lifecycle.begin(history, plan)) is not None:
             return result
         self._scheduler = self._attempts.scheduler = self._local.schedule(plan, history)
         if state.is_terminal:

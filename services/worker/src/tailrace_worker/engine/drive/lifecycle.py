@@ -24,8 +24,10 @@ from tailrace_shared.execution.events import (
 from tailrace_shared.execution.sensitive_values import SensitiveValues
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.execution.timestamps import format_timestamp
+from tailrace_shared.stores.execution_log import History
 from tailrace_shared.stores.indexes.due_index import NOW
 from tailrace_shared.stores.indexes.result_index import Result
+from tailrace_shared.stores.indexes.run_index import summary_of
 from tailrace_worker.engine.decide.outcomes import MAX_OPEN_LISTED, MAX_WAITING_LISTED
 from tailrace_worker.engine.decide.plan import Plan
 from tailrace_worker.engine.drive.admission import Admission, AdmissionOutcome
@@ -57,8 +59,12 @@ class Lifecycle:
         self._admission = Admission(services, tenant)
         self.plan: Plan | None = None
 
-    async def begin(self, state: ExecutionState, plan: Plan) -> DriveResult | None:
+    async def begin(self, history: History, plan: Plan) -> DriveResult | None:
         """Admit an execution that has not started; return a result if it may not start now."""
+        state = history.state
+        if not history.is_listed:
+            # Version 0.2 created it.
+            await self._services.stores.start_repair.add(self._tenant, summary_of(state))
         if state.status != "queued" or state.cancel is not None:
             return None
         if ended := await self._ended_ancestor(state):

@@ -1,4 +1,4 @@
-"""Delete ended executions in the background; of all workers one does so at a time."""
+"""Delete ended executions, and keep the start rows complete; one worker does so at a time."""
 
 import asyncio
 import random
@@ -10,6 +10,7 @@ import structlog
 from tailrace_shared.errors import JetStreamError, UnavailableError
 from tailrace_shared.stores.retention import Retention
 from tailrace_shared.stores.start_pruning import StartPruning
+from tailrace_shared.stores.start_repair import StartRepair
 from tailrace_worker.engine.recovery.interval_lease import IntervalLease
 
 RETENTION_DUTY: Final = "retention"
@@ -28,11 +29,13 @@ class RetentionSweeper:
         self,
         retention: Retention,
         pruning: StartPruning,
+        repair: StartRepair,
         lease: IntervalLease,
         interval: float,
     ) -> None:
         self._retention = retention
         self._pruning = pruning
+        self._repair = repair
         self._lease = lease
         self._interval = interval
 
@@ -45,9 +48,12 @@ class RetentionSweeper:
                     continue
                 swept = await self._retention.sweep()
                 await self._pruning.sweep()
+                added = await self._repair.sweep()
             except (UnavailableError, JetStreamError, msgspec.DecodeError) as error:
                 _log.warning("retention: sweep failed", error=str(error))
                 continue
+            if added:
+                _log.info("start index: added rows", count=added)
             if swept.deleted:
                 _log.info(
                     "retention: deleted executions", count=swept.deleted, renewed=swept.renewed
