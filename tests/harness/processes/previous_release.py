@@ -1,17 +1,15 @@
-"""The code of the release before this one, from the history of the repository."""
+"""The code of the release before this one.
 
-import io
+The archive in ``tests/e2e/upgrade`` holds the sources of its services, made by ``git archive`` of
+commit f7c381b, the last of version 0.2.0. So the tests need no history: clones may be shallow.
+"""
+
 import os
-import subprocess
 import tarfile
 from pathlib import Path
 from typing import Final
 
-import pytest
-
-_LAST_COMMIT: Final = "f7c381b"
-"""The last commit of version 0.2.0."""
-_CHECKOUT: Final = Path(__file__).parents[3]
+_ARCHIVE: Final = Path(__file__).parents[2] / "e2e/upgrade/tailrace-0.2.0.tar.xz"
 _SOURCES: Final = ("shared/src", "services/api/src", "services/worker/src")
 
 
@@ -20,12 +18,6 @@ def unpack_previous_release(folder: Path) -> str:
 
     It runs in the environment of this release, whose dependencies include its own.
     """
-    command = ["git", "-C", str(_CHECKOUT), "archive", _LAST_COMMIT, *_SOURCES]
-    archive = subprocess.run(command, capture_output=True, check=False)
-    if archive.returncode:
-        pytest.skip(
-            f"the history of this clone lacks {_LAST_COMMIT} (version 0.2.0): git fetch --unshallow"
-        )
-    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as sources:
+    with tarfile.open(_ARCHIVE) as sources:
         sources.extractall(folder, filter="data")
     return os.pathsep.join(str(folder / source) for source in _SOURCES)

@@ -66,6 +66,7 @@ class SseParser:
         comments: all comments so far.
         first_id: the first id.
         positions: the ids of blocks that only move the position.
+        allows_empty_blocks: whether a block may lack data, as in streams of version 0.2.
     """
 
     last_event_id: str = ""
@@ -73,6 +74,7 @@ class SseParser:
     comments: list[str] = field(default_factory=list)
     first_id: str = ""
     positions: list[str] = field(default_factory=list)
+    allows_empty_blocks: bool = False
     _has_fields: bool = False
     _buffer: bytes = b""
     _begun: bool = False
@@ -123,7 +125,7 @@ class SseParser:
         has_fields, self._has_fields = self._has_fields, False
         if not data:
             # Several libraries would dispatch it, and their users would fail to parse it.
-            assert not has_fields, "a block without data"
+            assert not has_fields or self.allows_empty_blocks, "a block without data"
             return None
         if event_type == "stream:position":
             self.positions.append(self.last_event_id)
