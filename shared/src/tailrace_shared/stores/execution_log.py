@@ -90,11 +90,8 @@ class History(NamedTuple):
         last_sequence: the sequence of the last commit that was read.
         last_writer: the id of the worker that appended last; commits of the API do not count.
         size: the bytes of all commits, with those of the outputs that they refer to.
-<<<<<<< HEAD
         time: when the last commit was stored, in seconds since the epoch.
-=======
         is_listed: whether the execution was created with a row in the start index.
->>>>>>> d57e30d (lists: add the runs that version 0.2 still starts)
     """
 
     state: ExecutionState
