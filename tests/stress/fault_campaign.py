@@ -35,6 +35,9 @@ from tailrace_shared.execution.state import fold
 
 _WORKFLOW: Final = "everything"
 _READY_S: Final = 30.0
+_LONGEST_STALL_S: Final = 30.0
+"""Time within which a start is accepted while a majority works: ten seconds, on a slow machine."""
+_STOPS_SERVICES: Final = frozenset({"restore-backup"})
 _LATE: Final = 0.2
 """The share of executions that wait for their decision until the fault is healed."""
 _FEEDS: Final = 0.2
@@ -92,7 +95,7 @@ def _worker(cluster: FaultyCluster, folder: Path, number: int) -> Service:
         "ack_wait": "3s",
         "max_crashes": "1000",
         "sweep_interval": "2s",
-        "log_level": "warning",
+        "log_level": "info",
         "metrics_port": str(free_port()),
     }
     environment = {f"TAILRACE_{key.upper()}": value for key, value in settings.items()}
@@ -230,6 +233,7 @@ class Round:
     async def _judge(self, records: dict[str, Record], faults: tuple[float, float]) -> None:
         problems = [*self._probes.untrue(faults, self._arena.outages)]
         problems += self._probes.ready_without_success(self._callers.outcomes)
+        problems += self._long_stalls()
         epoch = (await self._arena.site.log.edge()).epoch
         for reader in self._readers:
             problems += reader.wrong(records[reader.execution], epoch)
@@ -242,6 +246,13 @@ class Round:
                 problems.append(f"{name} has ended")
         assert not problems, "\n".join(problems[:40])
         await self._campaign.check(records)
+
+    def _long_stalls(self) -> list[str]:
+        """Return the starts that waited too long although a majority of the nodes worked."""
+        if self._arena.outages or self._kind in _STOPS_SERVICES:
+            return []
+        longest = max(self._callers.stalls)
+        return [f"a start waited {longest:.1f} s"] if longest > _LONGEST_STALL_S else []
 
     def _unsuccessful(self, records: Iterable[Record]) -> list[str]:
         problems = []

@@ -1,4 +1,4 @@
-"""What a refused append means: only a leader that proves itself is believed that a log is short."""
+"""Refused appends: a leader that says that a log is short must prove that its store works."""
 
 from collections.abc import Sequence
 from typing import Any, Final

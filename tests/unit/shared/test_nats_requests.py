@@ -8,6 +8,7 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from tailrace_shared.nats import nats_requests
 from tailrace_shared.nats.nats_requests import RequestMultiplexer
 
 
@@ -18,6 +19,7 @@ class _Server(Client):
         super().__init__()
         self.subscriptions: list[str] = []
         self.replies: list[str] = []
+        self._more = asyncio.Event()
         self._taker: asyncio.Future[Msg]
 
     async def subscribe(self, subject: str, *_: Any, future: Any = None, **__: Any) -> Any:
@@ -35,6 +37,13 @@ class _Server(Client):
     ) -> None:
         """Record a request."""
         self.replies.append(reply)
+        self._more.set()
+
+    async def sent(self, count: int) -> None:
+        """Wait until so many requests were sent."""
+        while len(self.replies) < count:
+            self._more.clear()
+            await self._more.wait()
 
     def answer(self, request: int, data: bytes, headers: dict[str, str] | None = None) -> None:
         """Reply to the request with this index."""
@@ -133,3 +142,34 @@ async def test_every_request_times_out_after_its_own_start() -> None:
     for request in (first, asyncio.create_task(requests.request("s", b""))):
         with pytest.raises(TimeoutError):
             await request
+
+
+async def test_a_repeatable_request_is_sent_again_for_the_same_reply(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A server that is frozen loses it; its successor answers the copy."""
+    monkeypatch.setattr(nats_requests, "RESEND_S", 0.01)
+    server = _Server()
+    monkeypatch.setattr(_Server, "is_connected", True)
+    monkeypatch.setattr(nats_requests, "_publish", _publish)
+    task = asyncio.create_task(RequestMultiplexer(server, 60).request("s", b"", is_repeatable=True))
+    async with asyncio.timeout(10):
+        await server.sent(3)
+    assert len(set(server.replies)) == 1
+    server.answer(2, b"{}")
+    assert (await task).data == b"{}"
+
+
+async def test_other_requests_are_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second one might do something else."""
+    monkeypatch.setattr(nats_requests, "RESEND_S", 0.001)
+    server = _Server()
+    with pytest.raises(TimeoutError):
+        await RequestMultiplexer(server, 0.02).request("s", b"")
+    assert len(server.replies) == 1
+
+
+async def _publish(
+    client: _Server, subject: str, payload: bytes, reply: str, headers: dict[str, str] | None
+) -> None:
+    await client.publish(subject, payload, reply, headers)

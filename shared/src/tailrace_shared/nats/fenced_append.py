@@ -19,6 +19,7 @@ from tailrace_shared.errors import UnavailableError, WrongLastSequenceError
 from tailrace_shared.execution.commits import EVENTS_VERSION
 from tailrace_shared.ids import new_token
 from tailrace_shared.nats.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE, JetStream
+from tailrace_shared.nats.nats_requests import RESEND_S
 
 COMMIT_ID: Final = "Tailrace-Commit"
 WRITER: Final = "Tailrace-Writer"
@@ -70,9 +71,12 @@ async def append(  # noqa: PLR0913 - the parts of a commit
     deadline = asyncio.get_running_loop().time() + retry_s
     pause_s, may_be_stored, is_refused = _FIRST_PAUSE_S, False, False
     while True:
+        began = asyncio.get_running_loop().time()
         try:
             return await jetstream.publish(subject, payload, headers)
         except WrongLastSequenceError as error:
+            # The answer may be that to a copy.
+            may_be_stored |= asyncio.get_running_loop().time() - began >= RESEND_S
             if not is_refused:
                 pause_s, is_refused = _REPLICATION_PAUSE_S, True
             lost = await _confirmed(jetstream, stream, subject, expected, error)

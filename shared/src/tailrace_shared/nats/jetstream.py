@@ -52,13 +52,14 @@ _NOT_DELETED: Final = {10037, 10057}
 # (10158), or its queue of publishes is full (10167). See also ``store_failures``.
 _TEMPORARILY_UNAVAILABLE: Final = {10005, 10008, 10009, 10158, 10167}
 _REQUEST_TIMEOUT_S: Final = 5.0
-# A leader that is frozen loses a publish, and another is elected within ten seconds. A publish that
-# is repeated soon reaches it soon.
+# Requests that change nothing, or the same if they are made twice.
+_REPEATABLE: Final = ("INFO", "STREAM.INFO.", "STREAM.MSG.GET.", "CONSUMER.")
+# A publish is sent again each second meanwhile.
 _PUBLISH_TIMEOUT_S: Final = 3.0
 
 # A server that is frozen, or behind a network that drops packets, is noticed by missing answers to
 # pings, within ``(_MAX_PINGS + 1) * _PING_INTERVAL_S`` seconds.
-_PING_INTERVAL_S: Final = 2
+_PING_INTERVAL_S: Final = 1.5
 _MAX_PINGS: Final = 2
 _CONNECT_TIMEOUT_S: Final = 2
 _RECONNECT_WAIT_S: Final = 1
@@ -231,7 +232,10 @@ class JetStream:
             UnavailableError: no answer within five seconds.
         """
         payload = msgspec.json.encode(body) if body else b""
-        message = await _answer(self._requests, f"$JS.API.{action}", payload)
+        repeatable = action.startswith(_REPEATABLE)
+        message = await _answer(
+            self._requests, f"$JS.API.{action}", payload, is_repeatable=repeatable
+        )
         answer: dict[str, Any] = msgspec.json.decode(message.data)
         if "error" in answer:
             _raise(msgspec.convert(answer["error"], _ApiError))
@@ -241,6 +245,8 @@ class JetStream:
         self, subject: str, payload: bytes, headers: dict[str, str] | None = None
     ) -> int:
         """Store a message and return its stream sequence.
+
+        It is sent again each second without an answer, so it may be stored twice.
 
         Raises:
             WrongLastSequenceError: the fence in the headers did not hold.
@@ -257,7 +263,7 @@ class JetStream:
                 f"this NATS takes {self.client.max_payload - _MAX_HEADER_BYTES}"
             )
         try:
-            message = await _answer(self._publishes, subject, payload, headers)
+            message = await _answer(self._publishes, subject, payload, headers, is_repeatable=True)
             sequence = stored_sequence(message.data)
         except UnavailableError as error:
             self._record.note_failure(subject, error)
@@ -472,9 +478,11 @@ async def _answer(
     subject: str,
     payload: bytes,
     headers: dict[str, str] | None = None,
+    *,
+    is_repeatable: bool = False,
 ) -> Msg:
     try:
-        return await requests.request(subject, payload, headers)
+        return await requests.request(subject, payload, headers, is_repeatable=is_repeatable)
     except (TimeoutError, nats.errors.Error) as error:
         raise UnavailableError(f"NATS did not answer on {subject}: {error!r}") from error
 

@@ -5,9 +5,14 @@ Python 3.11, may lose a cancellation that arrives with the reply (python/cpython
 only one reply, so reading a page would need a subscription of its own. A worker's commit is one
 request, and this is its hot path: a request is written as one piece, one timer serves all of them,
 and a reply is taken where it is parsed.
+
+A request that its caller calls repeatable is sent again each second, for the same reply: a server
+that is frozen, or a leader that is being replaced, loses it without a word.
 """
 
 import asyncio
+import contextlib
+import math
 import re
 import weakref
 from collections.abc import Callable, Mapping
@@ -16,6 +21,9 @@ from typing import Any, Final, NamedTuple, TypeVar, cast
 import nats.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+
+RESEND_S: Final = 1.0
+"""Seconds without a reply after which a repeatable request is sent again."""
 
 _NO_RESPONDERS: Final = "503"
 _UNFIT_FOR_A_SUBJECT: Final = re.compile(r"\s")
@@ -43,10 +51,27 @@ def fail_pending(client: Client) -> None:
         multiplexer.fail_pending()
 
 
-class _Pending(NamedTuple):
-    on_reply: OnReply | None
-    done: asyncio.Future[Any]
-    deadline: float
+class _Request(NamedTuple):
+    subject: str
+    payload: bytes
+    headers: Mapping[str, str] | None
+
+
+class _Pending:
+    __slots__ = ("again", "deadline", "done", "on_reply", "resend_at")
+
+    def __init__(
+        self,
+        on_reply: OnReply | None,
+        done: asyncio.Future[Any],
+        deadline: float,
+        again: _Request | None,
+    ) -> None:
+        self.on_reply = on_reply
+        self.done = done
+        self.deadline = deadline
+        self.again = again
+        self.resend_at = math.inf
 
 
 class RequestMultiplexer:
@@ -58,15 +83,23 @@ class RequestMultiplexer:
         self._timeout = timeout
         self._inbox = ""
         self._count = 0
-        # Oldest first. All have the same timeout, so that is also the order of their deadlines.
         self._pending: dict[str, _Pending] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._resends: set[asyncio.Task[None]] = set()
         self._subscribing = asyncio.Lock()
 
     async def request(
-        self, subject: str, payload: bytes, headers: Mapping[str, str] | None = None
+        self,
+        subject: str,
+        payload: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        is_repeatable: bool = False,
     ) -> Msg:
-        """Send a request and return its only reply.
+        """Send a request and return its only reply, the first one if it was sent several times.
+
+        Args:
+            is_repeatable: whether to send it again while there is no reply.
 
         Raises:
             nats.errors.NoRespondersError: no subscriber listens on the subject.
@@ -74,7 +107,8 @@ class RequestMultiplexer:
             nats.errors.Error: the connection does not work.
         """
         done: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
-        message = await self._send(subject, payload, headers, None, done)
+        again = _Request(subject, payload, headers) if is_repeatable else None
+        message = await self._send(subject, payload, headers, None, done, again)
         if not message.data and (message.headers or {}).get("Status") == _NO_RESPONDERS:
             raise nats.errors.NoRespondersError
         return message
@@ -98,15 +132,19 @@ class RequestMultiplexer:
         headers: Mapping[str, str] | None,
         on_reply: OnReply | None,
         done: asyncio.Future[T],
+        again: _Request | None = None,
     ) -> T:
         if not self._inbox:
             await self._subscribe()
         self._count += 1
         inbox = f"{self._inbox}.{self._count}"
-        deadline = done.get_loop().time() + self._timeout
-        self._pending[inbox] = _Pending(on_reply, done, deadline)
+        now = done.get_loop().time()
+        pending = _Pending(on_reply, done, now + self._timeout, again)
+        if again is not None:
+            pending.resend_at = now + RESEND_S
+        self._pending[inbox] = pending
         if self._timer is None:
-            self._timer = done.get_loop().call_at(deadline, self._time_out)
+            self._set_timer(min(pending.deadline, now + RESEND_S))
         try:
             await _publish(self._client, subject, payload, inbox, headers)
             return await done
@@ -148,16 +186,38 @@ class RequestMultiplexer:
             if not pending.done.done():
                 pending.done.set_exception(error)
 
-    def _time_out(self) -> None:
+    def _set_timer(self, when: float) -> None:
+        self._timer = asyncio.get_running_loop().call_at(when, self._on_time)
+
+    def _on_time(self) -> None:
+        """Fail the requests whose time is over, and send those again that may be lost."""
         self._timer = None
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        for pending in self._pending.values():
-            if pending.deadline > now:
-                self._timer = loop.call_at(pending.deadline, self._time_out)
-                return
-            if not pending.done.done():
+        now, following = asyncio.get_running_loop().time(), math.inf
+        for inbox, pending in self._pending.items():
+            if pending.done.done():
+                continue
+            if pending.deadline <= now:
                 pending.done.set_exception(TimeoutError())
+                continue
+            if pending.again is not None and pending.resend_at <= now:
+                pending.resend_at = now + RESEND_S
+                self._resend(pending.again, inbox)
+            following = min(following, pending.deadline, pending.resend_at)
+        if following < math.inf:
+            self._set_timer(min(following, now + RESEND_S))
+
+    def _resend(self, request: _Request, inbox: str) -> None:
+        task = asyncio.get_running_loop().create_task(self._publish_again(request, inbox))
+        self._resends.add(task)
+        task.add_done_callback(self._resends.discard)
+
+    async def _publish_again(self, request: _Request, inbox: str) -> None:
+        # A connection that broke fails the request itself.
+        with contextlib.suppress(nats.errors.Error, OSError):
+            if self._client.is_connected:
+                await _publish(
+                    self._client, request.subject, request.payload, inbox, request.headers
+                )
 
 
 class _CallbackFuture:

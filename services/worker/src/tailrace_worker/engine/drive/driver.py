@@ -353,7 +353,7 @@ class Drive:
     def _check_actors(self) -> None:
         """Check the steps of actors if nothing has happened for long: NATS may have lost messages.
 
-        Nothing but such a message brings an execution back that waits for an actor.
+        Only such a message brings an execution back that waits for an actor.
         """
         if self._scheduler.plan.has_actors and self._silence >= self._services.actor_check_s:
             self._wait_effects.check_actors(self._scheduler)
