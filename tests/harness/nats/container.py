@@ -1,11 +1,12 @@
 """NATS in a container, through testcontainers.
 
-The image is built here from the static nats-server binary, without a registry. Where no Docker
-engine runs, the same tests run the binary as a process.
+The image is the product's own, built without a registry. Where no Docker engine runs, the same tests
+run the binary as a process.
 """
 
 import functools
-import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from typing import Final, Self
@@ -15,15 +16,9 @@ import docker.errors
 from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 
-from harness.nats.server import accepts, nats_server_binary
+from harness.nats.server import accepts
 
-IMAGE = "tailrace-test-nats:local"
-_DOCKERFILE = """\
-FROM scratch
-COPY nats-server /nats-server
-EXPOSE 4222
-ENTRYPOINT ["/nats-server", "-js", "-sd", "/data"]
-"""
+_BUILD: Final = Path(__file__).parents[3] / "deploy/images/build.py"
 
 
 @functools.cache
@@ -36,13 +31,12 @@ def docker_is_running() -> bool:
 
 
 @functools.cache
-def build_image() -> str:
-    """Build the image from the nats-server binary; return its name."""
-    with tempfile.TemporaryDirectory() as context:
-        shutil.copy(nats_server_binary(), Path(context, "nats-server"))
-        Path(context, "Dockerfile").write_text(_DOCKERFILE)
-        docker.from_env().images.build(path=context, tag=IMAGE, rm=True)
-    return IMAGE
+def load_image() -> str:
+    """Build the image of NATS and load it into the engine; return its name."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, str(_BUILD), folder, "nats"], check=True)
+        [image] = docker.from_env().images.load(Path(folder, "nats.tar").read_bytes())
+    return str(image.tags[0])
 
 
 class NatsContainer:
@@ -57,7 +51,8 @@ class NatsContainer:
     def __init__(self) -> None:
         # The reaper is another image, which would need a registry. Tests stop what they start.
         testcontainers_config.ryuk_disabled = True
-        self._container = DockerContainer(build_image()).with_exposed_ports(4222)
+        container = DockerContainer(load_image()).with_command("-js -sd /data")
+        self._container = container.with_exposed_ports(4222)
         self.url = ""
 
     def start(self) -> Self:
