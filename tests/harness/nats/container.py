@@ -1,7 +1,7 @@
 """NATS in a container, through testcontainers.
 
-The image is the product's own, built without a registry. Where no Docker engine runs, the same tests
-run the binary as a process.
+The image is the own one of the product, built without a registry. Where no Docker engine runs, the
+same tests run the binary as a process.
 """
 
 import functools
