@@ -267,6 +267,22 @@ class ApiSettings(CommonSettings, frozen=True, kw_only=True):
     max_body_bytes: Annotated[
         int, Meta(description="Maximum size of a request body, in bytes.", ge=1024)
     ] = 1024 * 1024
+    max_pending_body_bytes: Annotated[
+        int,
+        Meta(
+            description="Memory limit for all request bodies that one API process is receiving or "
+            "processing, in bytes. Beyond it, requests are refused with `503`.",
+            ge=1048576,
+        ),
+    ] = 64 * 1024 * 1024
+    max_tenant_pending_body_bytes: Annotated[
+        int,
+        Meta(
+            description="The same for the requests of one tenant. Beyond it, they are refused "
+            "with `429`.",
+            ge=1048576,
+        ),
+    ] = 16 * 1024 * 1024
     max_url_bytes: Annotated[
         int,
         Meta(description="Maximum length of a request URL including its query, in bytes.", ge=1024),

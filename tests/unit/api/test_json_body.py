@@ -52,6 +52,45 @@ def test_malformed_json_is_refused_with_its_position(body: bytes, said: str) -> 
     assert refusal.value.status == 400
 
 
+_KEYS = st.sampled_from(['"a"', '"b:"', r'"\":"', r'"\\"', '"{"'])
+_TEXTS = st.recursive(
+    st.sampled_from(["1", "null", '":"', "[]", "{ }", r'"\":"']),
+    lambda inner: (
+        st.lists(inner, max_size=4).map(lambda items: f"[{', '.join(items)}]")
+        | st.lists(st.tuples(_KEYS, inner).map(" : ".join), max_size=4).map(
+            lambda members: f"{{{','.join(members)}}}"
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(_TEXTS)
+def test_repeated_keys_are_found_whatever_the_strings_contain(text: str) -> None:
+    """And only those."""
+    repeating = []
+
+    def collect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        repeating.extend(pairs if len(dict(pairs)) < len(pairs) else [])
+        return dict(pairs)
+
+    wanted = json.loads(text, object_pairs_hook=collect)
+    document = decode(text.encode())
+    assert document.value == wanted
+    assert bool(document.duplicates) == bool(repeating)
+
+
+@given(st.text(alphabet='{}[]",:\\ 01a-.', max_size=12))
+def test_a_body_is_refused_if_and_only_if_it_is_not_json(text: str) -> None:
+    try:
+        wanted = json.loads(text)
+    except ValueError:
+        with pytest.raises(RefusedError):
+            decode(text.encode())
+    else:
+        assert decode(text.encode()).value == wanted
+
+
 def test_depth_up_to_the_limit_is_accepted() -> None:
     """The limit itself is allowed."""
     assert decode(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH).value

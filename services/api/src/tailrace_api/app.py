@@ -30,6 +30,7 @@ from tailrace_api.metrics import Metrics
 from tailrace_api.middleware.access_log import AccessLog
 from tailrace_api.middleware.cors import Cors, allowed_origins
 from tailrace_api.middleware.csrf import CsrfProtection
+from tailrace_api.middleware.pending_bodies import PendingBodies
 from tailrace_api.routes.commands.commands import CommandRoutes
 from tailrace_api.routes.commands.triggers import TriggerRoutes
 from tailrace_api.routes.dead_letters import DeadLetterRoutes
@@ -260,6 +261,7 @@ def _middleware(
         Middleware(AccessLog, metrics=metrics),
         Middleware(CsrfProtection, settings=settings),
         Middleware(Authorization, verifier=verifier, tickets=tickets, retry_later=retry_later),
+        Middleware(PendingBodies, settings=settings),
     ]
 
 

@@ -5,7 +5,7 @@ could hold a connection for free, and with a thousand of them exhaust the server
 """
 
 import asyncio
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
@@ -13,7 +13,7 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from tailrace_api.http.linger import Linger
+from tailrace_api.http.linger import Linger, LingeringTransport
 from tailrace_api.web.problems import problem
 
 RECEIVE_TIMEOUT_S: Final = 30.0
@@ -58,6 +58,19 @@ class DeadlineProtocol(HttpToolsProtocol):
         """Answer input that is not HTTP with a problem, like all other refusals."""
         self._refuse(400, msg)
 
+    def linger_on_close(self) -> None:
+        """Let the client read the response to a request whose body it is still sending."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None:
+            cycle.transport = cast(
+                "asyncio.Transport", LingeringTransport(self.transport, self._linger)
+            )
+
+    def _linger(self) -> None:
+        Linger(self.transport, self.loop)
+        # The protocol receives nothing any more. A request that is being served sees a disconnect.
+        self.connection_lost(ConnectionAbortedError())
+
     def _start_deadline(self) -> None:
         self._cancel_deadline()
         self._deadline = self.loop.call_later(self._receive_timeout, self._on_timeout)
@@ -88,7 +101,5 @@ class DeadlineProtocol(HttpToolsProtocol):
         lines = [STATUS_LINE[status].removesuffix(b"\r\n")]
         lines += [name + b": " + value for name, value in answer.raw_headers]
         self.transport.write(b"\r\n".join([*lines, b"", bytes(answer.body)]))
-        Linger(self.transport, self.loop)
-        # The protocol receives nothing any more. A request that is being served sees a disconnect.
-        self.connection_lost(ConnectionAbortedError())
+        self._linger()
         self._unset_keepalive_if_required()

@@ -4,7 +4,8 @@ Closing it at once would reset the connection, and the client would lose the ans
 """
 
 import asyncio
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 _LINGER_S: Final = 2.0
 _MAX_BYTES: Final = 4 * 1024 * 1024
@@ -34,3 +35,19 @@ class Linger(asyncio.Protocol):
 
     def connection_lost(self, _exc: Exception | None) -> None:
         self._timer.cancel()
+
+
+class LingeringTransport:
+    """A transport that is closed in another way.
+
+    Args:
+        transport: the transport that does everything else.
+        close: closes it.
+    """
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self._transport = transport
+        self.close = close
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)

@@ -3,6 +3,9 @@
 A body is refused as soon as it exceeds the limit, not after it has been read. Decoding refuses
 everything that JSON parsers treat differently (RFC 8259, sections 4 and 9), because one parser may
 act on what another drops: repeated keys, NaN, numbers beyond 64 bits and lone surrogates.
+
+msgspec decodes. What it refuses, and what it takes but is to be refused, is decoded again by
+``json``, whose hooks find the place, but cost a call for each object and number.
 """
 
 import asyncio
@@ -16,6 +19,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
+from tailrace_api.web.body_budget import decoding_turn
 from tailrace_api.web.problems import RefusedError, pointer
 from tailrace_shared.workflow.problem_report import Problem, nearest
 
@@ -28,6 +32,11 @@ INLINE_BYTES: Final = 64 * 1024
 _MAX_ERRORS: Final = 20
 _JSON_TYPE = re.compile(r"application/(?:[\w.+-]+\+)?json", re.IGNORECASE)
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"', re.DOTALL)
+_UNUSUAL_NUMBER = re.compile(rb"[0-9]{19}|[0-9][eE]-0*[0-9]{3}")
+_CONTAINERS: Final = (dict, list)
+_MIN: Final = -(2**63)
+_MAX: Final = 2**64 - 1
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _HALF = re.compile("[\ud800-\udfff]")
 _ZERO = re.compile(r"-?[0.]+(?:[eE].*)?")
@@ -65,7 +74,10 @@ async def read_document(request: Request, limit: int, *, if_empty: Any = None) -
     body = await _read(request, limit)
     if not body and if_empty is not None:
         return Document(if_empty, 0)
-    return decode(body) if len(body) <= INLINE_BYTES else await asyncio.to_thread(decode, body)
+    if len(body) <= INLINE_BYTES:
+        return decode(body)
+    async with decoding_turn(request):
+        return await asyncio.to_thread(decode, body)
 
 
 async def read_object(request: Request, limit: int, *, if_empty: Any = None) -> dict[str, Any]:
@@ -144,6 +156,59 @@ def decode(body: bytes) -> Document:
         RefusedError: It is not JSON, or JSON that parsers understand differently.
     """
     try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, ValueError, RecursionError):
+        return _explain(body)
+    keys, depth, longest = _measure(value)
+    # msgspec keeps the last of repeated keys.
+    repeats = keys != body.count(b":") and keys != _STRING.sub(b"", body).count(b":")
+    is_long = depth > MAX_DEPTH or depth * longest > MAX_PATH_CHARS
+    if repeats or is_long or (_UNUSUAL_NUMBER.search(body) and not _has_usual_numbers(value)):
+        return _explain(body)
+    return Document(value, len(body))
+
+
+def _measure(value: Any) -> tuple[int, int, int]:
+    """Return the number of keys, the depth, and the number of characters of the longest key."""
+    keys = depth = longest = 0
+    level: list[Any] = [value] if value.__class__ in _CONTAINERS else []
+    while level and depth <= MAX_DEPTH:
+        depth += 1
+        inner: list[Any] = []
+        for item in filter(None, level):
+            if item.__class__ is dict:
+                keys += len(item)
+                longest = max(longest, *map(len, item))
+            inner += [child for child in _children(item) if child.__class__ in _CONTAINERS]
+        level = inner
+    return keys, depth, longest
+
+
+def _has_usual_numbers(value: Any) -> bool:
+    """Return whether all integers fit in 64 bits, and no decimal may have become zero."""
+    level = [value]
+    while level:
+        numbers = [item for item in level if item.__class__ in {int, float}]
+        if not all(
+            _MIN <= number <= _MAX if isinstance(number, int) else number for number in numbers
+        ):
+            return False
+        containers = [item for item in level if item.__class__ in _CONTAINERS]
+        level = [child for item in containers for child in _children(item)]
+    return True
+
+
+def _children(container: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return container.values() if isinstance(container, dict) else container
+
+
+def _explain(body: bytes) -> Document:
+    """Decode a body by ``json``, and raise what is wrong with it, with its place.
+
+    Raises:
+        RefusedError: as :func:`decode`.
+    """
+    try:
         text = body.decode()
     except UnicodeDecodeError as error:
         raise RefusedError(400, f"the body is not UTF-8: byte {error.start}") from None
@@ -202,7 +267,7 @@ class _Decoder:
 
     def _integer(self, digits: str) -> int | _NotJson:
         # The encoder of the log and most clients are limited to 64 bits.
-        if len(digits) > 20 or not -(2**63) <= (value := int(digits)) < 2**64:
+        if len(digits) > 20 or not _MIN <= (value := int(digits)) <= _MAX:
             return self._refuse(f"the number {digits[:40]} does not fit in 64 bits")
         return value
 
