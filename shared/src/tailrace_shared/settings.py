@@ -464,6 +464,18 @@ class WorkerSettings(CommonSettings, frozen=True, kw_only=True):
     max_output_bytes: Annotated[
         int, Meta(description="Maximum size of a step's output, in bytes of JSON.", ge=256 * 1024)
     ] = 16 * 1024 * 1024
+    max_pending_output_bytes: Annotated[
+        int,
+        Meta(
+            description="Memory limit for all outputs over 256 KiB that one worker holds: those "
+            "that are being stored, and those that expressions of running executions name. In "
+            "bytes of JSON. A step beyond it fails.",
+            ge=1048576,
+        ),
+    ] = 512 * 1024 * 1024
+    max_tenant_pending_output_bytes: Annotated[
+        int, Meta(description="The same for the outputs of one tenant.", ge=1048576)
+    ] = 256 * 1024 * 1024
     sweep_interval: Annotated[
         Duration,
         Meta(

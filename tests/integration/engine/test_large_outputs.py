@@ -1,5 +1,6 @@
 """Outputs that are too large for an event: stored outside the log, and read back whole."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,9 @@ import pytest
 from harness.generators.workflows import definition
 from harness.models.log_conditions import begun, of
 from harness.processes.installation import Installation
+from harness.processes.service import Service
 from tailrace_shared.execution.evaluation import final_output
-from tailrace_shared.execution.events import StepCompleted, StepFailed
+from tailrace_shared.execution.events import StepCompleted, StepFailed, StepStarted
 
 NODES = {"nodes": "feature_functions"}
 MIB = 1024 * 1024
@@ -168,3 +170,45 @@ async def test_a_large_output_that_nothing_names_ends_a_run_that_was_taken_over(
     state = await site.state(execution)
     assert (state.status, state.output_omitted) == ("completed", True)
     assert set(final_output(state, workflow)) == {"a", "then"}
+
+
+def peak_memory(worker: Service) -> int:
+    """Return the most memory that a worker has had so far, in bytes."""
+    status = Path(f"/proc/{worker.pid}/status").read_text()
+    (peak,) = re.findall(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+    return int(peak) * 1024
+
+
+async def test_a_tenants_outputs_take_bounded_memory(site: Installation):
+    """Steps beyond the limit fail and say so, and what was stored counts no longer."""
+    worker = site.worker(**NODES, max_tenant_pending_output_bytes=str(32 * MIB))
+    await site.run({"a": large(4 * MIB)})
+    before = peak_memory(worker)
+    work = {"for_each": "[" + ",".join(["0"] * 60) + "]", "do": large(4 * MIB)}
+    state = await site.run({"a": {"type": "map", "with": {**work, "max_parallel": 60}}})
+    assert state.status == "failed"
+    assert "33554432 (TAILRACE_MAX_TENANT_PENDING_OUTPUT_BYTES)" in (state.error or "")
+    assert peak_memory(worker) - before < 100 * MIB
+    for _ in range(3):
+        assert (await site.run({"a": large(16 * MIB)})).status == "completed"
+
+
+async def test_outputs_that_expressions_name_count_while_their_run_is_driven(
+    site: Installation, tmp_path: Path
+):
+    """By a worker that has taken the run over, too."""
+    limits = {**NODES, "max_tenant_pending_output_bytes": str(16 * MIB)}
+    site.worker(**limits)
+    named = {"a": large(10 * MIB), "b": hold(tmp_path, "a"), "c": length_of("a", "b")}
+    execution = await site.begin(named)
+    await site.until(execution, begun("b"))
+    refused = await site.run({"a": large(10 * MIB)})
+    assert "TAILRACE_MAX_TENANT_PENDING_OUTPUT_BYTES" in (refused.error or "")
+    (await site.driver(execution)).kill()
+    site.worker(**limits)
+    await site.until(execution, lambda events: len(of(events, StepStarted, "b")) == 2)
+    refused = await site.run({"a": large(10 * MIB)})
+    assert "TAILRACE_MAX_TENANT_PENDING_OUTPUT_BYTES" in (refused.error or "")
+    (tmp_path / "go").touch()
+    await site.finished(execution)
+    assert (await site.run({"a": large(10 * MIB)})).status == "completed"

@@ -95,18 +95,17 @@ class OutputStore:
         Raises:
             OutputNotFoundError, UnavailableError: as :meth:`get`.
         """
-        wanted = state.steps.keys() if nodes is None else nodes
-        steps = [step for node_id in wanted if (step := state.steps.get(node_id)) is not None]
-        gathered = [step for step in steps if step.output_omitted]
-        missing = {
-            step.node_id: step
-            for step in [*steps, *(item for whole in gathered for item in _items(state, whole))]
-            if step.output is msgspec.UNSET and step.output_ref is not None
-        }
+        steps = _steps(state, nodes)
         limit = asyncio.Semaphore(_MAX_CONCURRENT_FETCHES)
-        await asyncio.gather(*(self._fill(step, limit) for step in missing.values()))
-        for whole in gathered:
+        missing = _missing(state, steps).values()
+        await asyncio.gather(*(self._fill(step, limit) for step in missing))
+        for whole in filter(_is_gathered, steps):
             whole.output = state.gathered_output(whole)
+
+    def bytes_to_fetch(self, state: ExecutionState, nodes: Collection[str] | None = None) -> int:
+        """Return how many bytes of JSON :meth:`fetch` would fetch."""
+        missing = _missing(state, _steps(state, nodes)).values()
+        return sum(step.output_ref.bytes for step in missing if step.output_ref is not None)
 
     async def _fill(self, step: StepState, limit: asyncio.Semaphore) -> None:
         if step.output_ref is not None:
@@ -135,6 +134,24 @@ class OutputStore:
         if message is None:
             raise OutputNotFoundError(f"the output {ref.object} has expired")
         return message.data
+
+
+def _steps(state: ExecutionState, nodes: Collection[str] | None) -> list[StepState]:
+    wanted = state.steps.keys() if nodes is None else nodes
+    return [step for node_id in wanted if (step := state.steps.get(node_id)) is not None]
+
+
+def _is_gathered(step: StepState) -> bool:
+    return step.output_omitted
+
+
+def _missing(state: ExecutionState, steps: list[StepState]) -> dict[str, StepState]:
+    items = (item for whole in filter(_is_gathered, steps) for item in _items(state, whole))
+    return {
+        step.node_id: step
+        for step in [*steps, *items]
+        if step.output is msgspec.UNSET and step.output_ref is not None
+    }
 
 
 def _items(state: ExecutionState, whole: StepState) -> Iterator[StepState]:

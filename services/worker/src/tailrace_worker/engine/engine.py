@@ -46,6 +46,7 @@ from tailrace_worker.engine.recovery.retention_sweeper import RETENTION_DUTY, Re
 from tailrace_worker.engine.recovery.sweeper import Fleet, Periods, Sweeper
 from tailrace_worker.engine.recovery.waiting_repair import WaitingRepair
 from tailrace_worker.engine.run.attempt import Attempt
+from tailrace_worker.engine.run.output_budget import OutputBudget
 from tailrace_worker.engine.run.runner import Runner
 from tailrace_worker.engine.services.engine_services import EngineServices
 from tailrace_worker.engine.services.liveness import LivenessCheck
@@ -267,6 +268,10 @@ class Engine:
             allowance=Allowance(),
             registry=self._registry,
             runner=Runner(self._registry, self._threads, settings.max_output_bytes, self._secrets),
+            output_budget=OutputBudget(
+                max(settings.max_pending_output_bytes, settings.max_output_bytes),
+                max(settings.max_tenant_pending_output_bytes, settings.max_output_bytes),
+            ),
             now=self._clock.now,
             is_replicated=settings.nats_replicas > 1,
             actor_check_s=_ACTOR_CHECK_ACK_WAITS * settings.ack_wait,

@@ -101,6 +101,7 @@ class ActorAttempt:
             self._services.loop,
             self._wakeup.set,
             self._services.now,
+            self._services.output_budget,
         )
         self._running = self._services.loop.create_task(self._outcome())
         self._running.add_done_callback(lambda _task: self._wakeup.set())
@@ -116,6 +117,7 @@ class ActorAttempt:
         finally:
             self._running.cancel()
             self._attempt.close()
+            self._attempt.held.close()
 
     async def release_thread(self) -> None:
         """Interrupt the function if it still runs although its attempt is over."""

@@ -526,7 +526,10 @@ class Scheduler:
         return items
 
     def _gather(self, step: StepState, stamp: str) -> Event:
-        outputs = self.state.gathered_output(step)
+        items = (self.state.steps[item_id(step.node_id, i)] for i in range(len(step.items or [])))
+        # One that is stored outside the log is too large.
+        has_large = any(item.output_ref is not None for item in items)
+        outputs = msgspec.UNSET if has_large else self.state.gathered_output(step)
         # The items' outputs are in the log already; repeating them is only a convenience.
         is_small = (
             outputs is not msgspec.UNSET and len(msgspec.json.encode(outputs)) <= _REPEATED_BYTES

@@ -37,6 +37,7 @@ from tailrace_worker.engine.drive.local_attempts import LocalAttempts
 from tailrace_worker.engine.drive.local_state import LocalState
 from tailrace_worker.engine.drive.log_reader import DisplacedError, LogWentBackError
 from tailrace_worker.engine.drive.wait_effects import WaitEffects
+from tailrace_worker.engine.run.output_budget import OutputMemoryError
 from tailrace_worker.engine.services.engine_services import EngineServices
 from tailrace_worker.engine.services.progress_estimates import ProgressEstimates
 from tailrace_worker.engine.tasks.wakeup import WakeUp
@@ -161,6 +162,7 @@ class Drive:
             return DriveResult(End.READ_AGAIN, self._writer.last_sequence)
         finally:
             self._attempts.abandon()
+            self._local.release_outputs()
             self._wait_effects.close()
             self._wakeup.stop()
             if self._subscription is not None:
@@ -192,7 +194,12 @@ class Drive:
         if state.is_terminal:
             return await self._finish()
         self._estimates = await self._services.progress_estimates(self._tenant, plan, state.version)
-        await self._local.fetch_outputs()
+        try:
+            await self._local.fetch_outputs(is_enforced=True)
+        except OutputMemoryError as error:
+            if error.is_permanent:
+                return await self._lifecycle.fail(state, str(error))
+            raise UnavailableError(str(error)) from None
         if plan.awaits:
             await self._wait_effects.load_registered()
         self._wait_effects.update(self._scheduler)

@@ -8,16 +8,18 @@ import asyncio
 import functools
 import random
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import structlog
 
 from tailrace_shared.errors import ServiceError
 from tailrace_shared.execution.events import Event
+from tailrace_shared.execution.items import split_item_id
 from tailrace_worker.engine.decide.outcomes import Erred, Outcome, Succeeded, end_event
 from tailrace_worker.engine.decide.scheduler import Scheduler
 from tailrace_worker.engine.run.attempt import Attempt, is_abandoned
+from tailrace_worker.engine.run.output_budget import HeldOutputs
 from tailrace_worker.engine.services.engine_services import EngineServices
 from tailrace_worker.engine.tasks.retry import retry_unavailable
 
@@ -49,6 +51,8 @@ class LocalAttempts:
         self._execution = execution
         self._wake = wake
         self._running: dict[str, Attempt] = {}
+        # The outputs that stay in memory until the drive ends.
+        self._kept: list[HeldOutputs] = []
         self._ended: list[tuple[Attempt, Outcome]] = []
 
     def __len__(self) -> int:
@@ -63,6 +67,7 @@ class LocalAttempts:
         attempt = self._attempt(step_id)
         planned = self.scheduler.plan.step(step_id)
         outcome = self._services.runner.run_instant(planned, self.scheduler.state, attempt)
+        attempt.held.close()
         if isinstance(outcome, Succeeded) and outcome.encoded is not None:
             # An output of this size is stored outside the log first, which takes time.
             return []
@@ -130,23 +135,30 @@ class LocalAttempts:
         for attempt in self._running.values():
             attempt.cancel()
             attempt.close()
+            attempt.held.close()
+        for held in self._kept:
+            held.close()
+        self._kept.clear()
         self._running.clear()
         self._ended.clear()
 
     def _attempt(self, step_id: str) -> Attempt:
         step = self.scheduler.state.steps[step_id]
         attempt = Attempt(
-            self._tenant, self._execution, step, self._services.loop, self._wake, self._services.now
+            self._tenant,
+            self._execution,
+            step,
+            self._services.loop,
+            self._wake,
+            self._services.now,
+            self._services.output_budget,
         )
         attempt.sensitivity = self.scheduler.sensitivity
         return attempt
 
     async def _run(self, attempt: Attempt) -> None:
-        planned = self.scheduler.plan.step(attempt.node_id)
         try:
-            outcome = await self._services.runner.run(planned, self.scheduler.state, attempt)
-            if isinstance(outcome, Succeeded) and outcome.encoded is not None:
-                outcome = await self._store_output(attempt, outcome, outcome.encoded)
+            outcome = await self._outcome(attempt)
         # An attempt without an outcome would leave the execution waiting for ever.
         except BaseException as error:
             if is_abandoned(error, attempt):
@@ -160,8 +172,27 @@ class LocalAttempts:
             self._ended.append((attempt, outcome))
             self._wake()
 
+    async def _outcome(self, attempt: Attempt) -> Outcome:
+        planned = self.scheduler.plan.step(attempt.node_id)
+        outcome = await self._services.runner.run(planned, self.scheduler.state, attempt)
+        if not isinstance(outcome, Succeeded) or outcome.encoded is None:
+            return outcome
+        encoded = outcome.encoded
+        output = outcome.output if self._is_needed(attempt) else msgspec.UNSET
+        # To store it takes time, in which memory holds no more of it than is needed.
+        del outcome
+        return await self._store_output(attempt, output, encoded)
+
+    def _is_needed(self, attempt: Attempt) -> bool:
+        """Return whether an expression may use an output, or marks of sensitive values do."""
+        return self.scheduler.sensitivity is not None or self._is_referenced(attempt)
+
+    def _is_referenced(self, attempt: Attempt) -> bool:
+        referenced = self.scheduler.plan.referenced
+        return referenced is None or split_item_id(attempt.node_id)[0] in referenced
+
     async def _store_output(
-        self, attempt: Attempt, outcome: Succeeded, encoded: bytes
+        self, attempt: Attempt, output: Any, encoded: bytes
     ) -> Succeeded | Erred:
         put = functools.partial(
             self._services.stores.outputs.put,
@@ -175,7 +206,7 @@ class LocalAttempts:
             ref = await retry_unavailable(put, lambda: attempt.cancelled)
         except ServiceError as error:
             return Erred(f"the output could not be stored: {error}")
-        return Succeeded(outcome.output, ref=ref)
+        return Succeeded(output, ref=ref)
 
     def _record_end(self, attempt: Attempt, outcome: Outcome) -> list[Event]:
         attempt.close()
@@ -187,7 +218,11 @@ class LocalAttempts:
         node = scheduler.plan.step(attempt.node_id).node
         end = end_event(step, outcome, node, self._services.now(), draw)
         facts.append(scheduler.record(end, output))
-        if isinstance(outcome, Succeeded) and outcome.ref is not None:
+        has_reference = isinstance(outcome, Succeeded) and outcome.ref is not None
+        if has_reference and self._is_referenced(attempt):
             # Kept in memory, so that it need not be fetched.
-            step.output = outcome.output
+            step.output = output
+            self._kept.append(attempt.held)
+        else:
+            attempt.held.close()
         return facts

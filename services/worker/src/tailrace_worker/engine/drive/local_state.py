@@ -53,6 +53,7 @@ class LocalState:
         self._reader = LogReader(
             services.stores.log, self.writer, tenant, execution, services.worker_id
         )
+        self._held = services.output_budget.open(tenant)
         self._bytes_read = 0
         self.last_writer = ""
         self.last_commit_at = 0.0
@@ -63,6 +64,10 @@ class LocalState:
         """Approximate memory of the state in bytes."""
         log_bytes = self._bytes_read + self.writer.bytes_written
         return memory_of(log_bytes, len(self.scheduler.plan.definition.nodes))
+
+    def release_outputs(self) -> None:
+        """Count outputs no longer: the drive ends, or its state is cached within another limit."""
+        self._held.release()
 
     def start_from(self, history: History) -> None:
         """Follow the log from the end of ``history``."""
@@ -75,9 +80,18 @@ class LocalState:
         self.scheduler = Scheduler(plan, history.state)
         return self.scheduler
 
-    async def fetch_outputs(self) -> None:
-        """Load the outputs that are stored outside the log and that some expression names."""
+    async def fetch_outputs(self, *, is_enforced: bool = False) -> None:
+        """Load the outputs that are stored outside the log and that some expression names.
+
+        Args:
+            is_enforced: whether to refuse what takes too much memory.
+
+        Raises:
+            OutputMemoryError: they take too much memory.
+        """
         scheduler, outputs = self.scheduler, self._services.stores.outputs
+        size = outputs.bytes_to_fetch(scheduler.state, scheduler.plan.referenced)
+        self._held.take(size, is_enforced=is_enforced)
         await self.retry(lambda: outputs.fetch(scheduler.state, scheduler.plan.referenced))
         if scheduler.sensitivity is not None:
             scheduler.sensitivity.refresh()

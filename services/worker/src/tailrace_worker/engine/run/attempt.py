@@ -23,6 +23,7 @@ from tailrace_shared.execution.state import StepState
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.json_encoding import NotJsonError, encode_json
 from tailrace_worker.engine.decide.sensitivity import SensitivityMarks
+from tailrace_worker.engine.run.output_budget import UNLIMITED, OutputBudget
 from tailrace_worker.nodes.node import NodeFailedError
 from tailrace_worker.secrets.redactor import Redactor
 
@@ -38,8 +39,10 @@ class Attempt:
     Args:
         wake: called on that loop when there are reports to take.
         now: returns the time in seconds since the epoch.
+        budget: what the attempt's output counts against.
 
     Attributes:
+        held: the output, while it is in memory.
         sensitivity: knows the sensitive places of the execution; None if nothing is marked.
     """
 
@@ -51,6 +54,7 @@ class Attempt:
         loop: asyncio.AbstractEventLoop,
         wake: Callable[[], None],
         now: Callable[[], float] = time.time,
+        budget: OutputBudget = UNLIMITED,
     ) -> None:
         self.tenant = tenant
         self.execution_id = execution_id
@@ -65,6 +69,7 @@ class Attempt:
         self._loop = loop
         self._wake = wake
         self._now = now
+        self.held = budget.open(tenant)
         self._cancelled = False
         self._lines = 0
         self._reports: list[Event] = []

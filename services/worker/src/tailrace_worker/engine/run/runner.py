@@ -17,6 +17,7 @@ from tailrace_worker.engine.decide.outcomes import Erred, Outcome, Succeeded, Un
 from tailrace_worker.engine.decide.plan import PlannedNode, names_of
 from tailrace_worker.engine.run.attempt import Attempt
 from tailrace_worker.engine.run.failures import erred
+from tailrace_worker.engine.run.output_budget import HeldOutputs, OutputMemoryError
 from tailrace_worker.nodes.node import NodeFunction, Wait
 from tailrace_worker.nodes.registry import NodeRegistry
 from tailrace_worker.nodes.waits import ForChild, ForSignal
@@ -29,6 +30,7 @@ _ANY_TIME: Final = 2_000_000_000.0
 @dataclass(frozen=True, slots=True)
 class _Call:
     function: NodeFunction
+    held: HeldOutputs
     # Excluded from repr: parameters may hold secrets, and event loops print what they call.
     parameters: dict[str, Any] = field(repr=False)
     redactor: Redactor | None = None
@@ -135,14 +137,14 @@ class Runner:
 
     async def _call(self, call: _Call, node: PlannedNode) -> Outcome:
         if call.function.is_async:
-            return _outcome(await call(), self._max_output_bytes, call.redactor)
+            return _outcome(await call(), self._max_output_bytes, call)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._call_to_outcome, call, node)
 
     def _call_to_outcome(self, call: _Call, node: PlannedNode) -> Outcome:
         """Run a call in a thread; return an outcome, as a future cannot hold a StopIteration."""
         try:
-            return _outcome(call(), self._max_output_bytes, call.redactor)
+            return _outcome(call(), self._max_output_bytes, call)
         except self._interrupts:
             raise
         except BaseException as error:  # noqa: BLE001 - of any class, as in `run`
@@ -175,7 +177,8 @@ class Runner:
                 return Erred(f"the parameters are not JSON: {error}", retryable=False)
         if function.takes_context:
             parameters = {**parameters, "ctx": attempt}
-        return _Call(function, parameters, None if secrets is None else secrets.redactor)
+        redactor = None if secrets is None else secrets.redactor
+        return _Call(function, attempt.held, parameters, redactor)
 
 
 def _parameter_error(function: NodeFunction, parameters: dict[str, Any]) -> str | None:
@@ -211,7 +214,7 @@ def _is_in_task() -> bool:
         return False
 
 
-def _outcome(value: Any, max_bytes: int, redactor: Redactor | None = None) -> Outcome:
+def _outcome(value: Any, max_bytes: int, call: _Call) -> Outcome:
     match value:
         case Wait():
             return _checked_wait(value)
@@ -220,7 +223,7 @@ def _outcome(value: Any, max_bytes: int, redactor: Redactor | None = None) -> Ou
         case ForChild():
             return _checked_child(value)
         case _:
-            return _redacted(_checked_output(value, max_bytes), redactor)
+            return _redacted(_checked_output(value, max_bytes, call.held), call.redactor)
 
 
 def _redacted(outcome: Outcome, redactor: Redactor | None) -> Outcome:
@@ -246,7 +249,7 @@ def _checked_child(child: ForChild) -> Outcome:
     return child
 
 
-def _checked_output(value: Any, max_bytes: int) -> Outcome:
+def _checked_output(value: Any, max_bytes: int, held: HeldOutputs) -> Outcome:
     try:
         encoded = encode_json(value)
     except NotJsonError as error:
@@ -255,6 +258,11 @@ def _checked_output(value: Any, max_bytes: int) -> Outcome:
         return Erred(
             f"the output is {len(encoded)} bytes; the limit is {max_bytes}", retryable=False
         )
+    if len(encoded) > MAX_VALUE_BYTES:
+        try:
+            held.take(len(encoded))
+        except OutputMemoryError as error:
+            return Erred(str(error))
     # Expressions must see now what they would see after a recovery from the log.
     output = msgspec.json.decode(encoded)
     return Succeeded(output, encoded if len(encoded) > MAX_VALUE_BYTES else None)

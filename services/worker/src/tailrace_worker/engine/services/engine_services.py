@@ -18,6 +18,7 @@ from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.workflow.definition import encode_definition
 from tailrace_worker.engine.decide.plan import Plan
+from tailrace_worker.engine.run.output_budget import OutputBudget
 from tailrace_worker.engine.run.runner import Runner
 from tailrace_worker.engine.services.actor_job import OutgoingJob, actor_job
 from tailrace_worker.engine.services.liveness import LivenessCheck
@@ -39,6 +40,7 @@ class EngineServices:
         worker_id: names this worker in commits and liveness questions.
         commands: what changes executions: start, cancel, signal, publish a job.
         liveness: asks other workers whether they drive an execution or run an attempt.
+        output_budget: limits the large outputs in the memory of this worker.
         now: returns the time of NATS in seconds since the epoch.
         is_replicated: whether NATS keeps several copies of the log, of which some may lag.
         actor_check_s: seconds without a commit after which the steps of actors are checked.
@@ -57,6 +59,7 @@ class EngineServices:
     allowance: Allowance
     registry: NodeRegistry
     runner: Runner
+    output_budget: OutputBudget
     now: Callable[[], float]
     is_replicated: bool
     actor_check_s: float
