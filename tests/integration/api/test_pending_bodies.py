@@ -76,7 +76,7 @@ async def put(api: ApiProcess, tenant: str) -> int:
 
 
 async def test_a_tenant_cannot_take_the_memory_of_others(api: ApiProcess, tenant: str) -> None:
-    """What it sends beyond its limit is refused, and it is served again once it has sent less."""
+    """Bodies beyond its limit are refused, and it is served again once it has sent fewer."""
     assert await put(api, tenant) == 201
     before = memory_bytes(api.pid)
     async with unfinished(api, [tenant] * 60) as tasks:

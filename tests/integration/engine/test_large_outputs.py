@@ -180,7 +180,7 @@ def peak_memory(worker: Service) -> int:
 
 
 async def test_a_tenants_outputs_take_bounded_memory(site: Installation):
-    """Steps beyond the limit fail and say so, and what was stored counts no longer."""
+    """Steps beyond the limit fail and name it; stored outputs count no longer."""
     worker = site.worker(**NODES, max_tenant_pending_output_bytes=str(32 * MIB))
     await site.run({"a": large(4 * MIB)})
     before = peak_memory(worker)

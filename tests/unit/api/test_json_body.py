@@ -66,7 +66,7 @@ _TEXTS = st.recursive(
 
 
 @given(_TEXTS)
-def test_repeated_keys_are_found_whatever_the_strings_contain(text: str) -> None:
+def test_repeated_keys_are_found_with_any_characters_in_strings(text: str) -> None:
     """And only those."""
     repeating = []
 

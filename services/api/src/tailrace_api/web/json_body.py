@@ -188,11 +188,11 @@ def _has_usual_numbers(value: Any) -> bool:
     """Return whether all integers fit in 64 bits, and no decimal may have become zero."""
     level = [value]
     while level:
-        numbers = [item for item in level if item.__class__ in {int, float}]
-        if not all(
-            _MIN <= number <= _MAX if isinstance(number, int) else number for number in numbers
-        ):
-            return False
+        for item in level:
+            if item.__class__ is int and not _MIN <= item <= _MAX:
+                return False
+            if item.__class__ is float and not item:
+                return False
         containers = [item for item in level if item.__class__ in _CONTAINERS]
         level = [child for item in containers for child in _children(item)]
     return True
