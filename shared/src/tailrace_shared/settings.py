@@ -502,6 +502,22 @@ class WorkerSettings(CommonSettings, frozen=True, kw_only=True):
             "in CIDR notation, separated by commas."
         ),
     ] = ""
+    http_connections: Annotated[
+        int,
+        Meta(
+            description="Maximum number of connections of the http node in one worker. A tenant "
+            "may hold as many as are free, so at most half of them; further requests wait.",
+            ge=2,
+        ),
+    ] = 200
+    http_timeout: Annotated[
+        Duration,
+        Meta(
+            description="Time within which the http node must receive a complete response. A "
+            "shorter `timeout` of the step applies, too.",
+            extra=POSITIVE,
+        ),
+    ] = Duration(300)
     secrets_dir: Annotated[
         str,
         Meta(

@@ -52,6 +52,10 @@ class Service:
                         break
         raise RuntimeError(f"{self._module} did not become ready: {self._log.read_text()}")
 
+    def set_environment(self, **environment: str) -> None:
+        """Change variables of the environment before the start."""
+        self._environment |= environment
+
     @property
     def pid(self) -> int:
         """The id of the running process."""

@@ -30,7 +30,7 @@ LIES = 2
 async def engine(site: Installation) -> AsyncIterator[Engine]:
     """An engine in this process; no worker consumes its jobs."""
     settings = read_settings(WorkerSettings, site.environment)
-    started = Engine(settings, load_registry("", ""), SecretStore())
+    started = Engine(settings, load_registry(""), SecretStore())
     await asyncio.to_thread(started.start)
     yield started
     started.drain()

@@ -25,7 +25,7 @@ async def engine(site: Installation, monkeypatch: pytest.MonkeyPatch) -> AsyncIt
     """An engine in this process, whose drives hear of commits as soon as they begin to wait."""
     monkeypatch.setattr(driver, "_SUBSCRIBE_AFTER_S", 0.05)
     settings = read_settings(WorkerSettings, {**site.environment, "TAILRACE_CANCEL_GRACE": "100ms"})
-    started = Engine(settings, load_registry("", ""), SecretStore())
+    started = Engine(settings, load_registry(""), SecretStore())
     await asyncio.to_thread(started.start)
     yield started
     started.drain()

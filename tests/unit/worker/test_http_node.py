@@ -1,5 +1,7 @@
 """The http node against a real server, and the addresses that it refuses."""
 
+import asyncio
+import contextlib
 import gzip
 import ipaddress
 import socket
@@ -9,8 +11,9 @@ import msgspec
 import pytest
 
 from harness.http.scripted_server import ScriptedServer
+from tailrace_worker.nodes.exchange.addresses import GuardedBackend, parse_networks
 from tailrace_worker.nodes.exchange.response import MAX_RESPONSE_BYTES
-from tailrace_worker.nodes.http import GuardedBackend, make_http_node, parse_networks
+from tailrace_worker.nodes.http import HttpLimits, make_http_node
 from tailrace_worker.nodes.node import NodeFailedError
 
 LOCAL = "127.0.0.0/8"
@@ -20,6 +23,9 @@ class Context:
     """The part of a ``ctx`` that the node uses."""
 
     idempotency_key = "e1:ship"
+
+    def __init__(self, tenant="default"):
+        self.tenant = tenant
 
 
 @pytest.fixture
@@ -44,7 +50,7 @@ def answers(server, *args, **headers):
 
 async def send(url, allowed=LOCAL, **parameters):
     """Send one request through a new node."""
-    http = make_http_node(parse_networks(allowed))
+    http = make_http_node(HttpLimits(allowed))
     return await http(Context(), url, **parameters)
 
 
@@ -158,7 +164,7 @@ class TestRequests:
     async def test_cookies_are_not_stored(self, server):
         """The next request may belong to another tenant."""
         answers(server, set_cookie="session=secret")
-        http = make_http_node(parse_networks(LOCAL))
+        http = make_http_node(HttpLimits(LOCAL))
         await http(Context(), server.url)
         await http(Context(), server.url)
         assert ["cookie" in headers for _, headers, _ in server.requests] == [False, False]
@@ -344,6 +350,17 @@ class TestAddresses:
             *("[::1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "[fe80::1]", "[fc00::1]"),
             *("[fec0::1]", "[ff02::1]", "[2001:db8::1]"),
             # IPv6 addresses that come out at an IPv4 one.
+            *("192.0.0.1", "192.0.0.192", "192.88.99.1", "168.63.129.16", "100.100.100.200"),
+            *(
+                "198.51.100.1",
+                "203.0.113.1",
+                "[3fff::1]",
+                "[5f00::1]",
+                "[100::1]",
+                "[100:0:0:1::1]",
+            ),
+            *("[64:ff9b:1::808:808]", "[2001::1]", "[2001:2::1]", "[2001:20::1]", "[4000::1]"),
+            *("[2606:4700::5efe:a00:1]", "[2606:4700::200:5efe:7f00:1]", "[::ffff:0:7f00:1]"),
             *("[64:ff9b::7f00:1]", "[64:ff9b::10.0.0.1]", "[2002:7f00:1::]", "[::127.0.0.1]"),
         ],
     )
@@ -362,9 +379,15 @@ class TestAddresses:
         async def resolve(_host, _port):
             return ["93.184.216.34", "10.0.0.1"]
 
-        monkeypatch.setattr("tailrace_worker.nodes.http._resolve", resolve)
-        with pytest.raises(Exception, match=r"10\.0\.0\.1, which is not a public address"):
+        monkeypatch.setattr("tailrace_worker.nodes.exchange.addresses._resolve", resolve)
+        with pytest.raises(Exception, match=r"rebound\.example has an address") as caught:
             await backend.connect_tcp("rebound.example", 80)
+        assert "10.0.0.1" not in str(caught.value)
+
+    async def test_a_literal_address_is_named_once(self):
+        """The caller knows it already."""
+        error = await failure_of("http://10.1.2.3/", allowed="")
+        assert "10.1.2.3 is not a public address: allow its network" in str(error)
 
     async def test_an_octal_address_is_refused_too(self, server):
         """Parsers differ on its meaning, so httpx rejects it."""
@@ -373,7 +396,8 @@ class TestAddresses:
         assert server.requests == []
 
     @pytest.mark.parametrize(
-        "address", ["93.184.216.34", "8.8.8.8", "2606:4700::1111", "64:ff9b::808:808"]
+        "address",
+        ["93.184.216.34", "8.8.8.8", "2606:4700::1111", "64:ff9b::808:808", "2002:808:808::"],
     )
     def test_public_addresses_are_allowed(self, address):
         """The check itself does not connect."""
@@ -449,3 +473,78 @@ async def test_a_redirect_within_an_origin_keeps_the_definitions_headers(server)
     server.respond = respond
     await send(f"{server.url}/here", headers={"x-api-key": "for the first"})
     assert server.requests[1][1]["x-api-key"] == "for the first"
+
+
+class TestLimits:
+    """Requests that are slow do not hold up other tenants."""
+
+    async def test_slow_responses_of_one_tenant_leave_connections_to_others(self):
+        """A tenant alone gets half of them; its further requests wait without one."""
+        http = make_http_node(HttpLimits(LOCAL, connections=4))
+        async with dripping_server() as (url, opened):
+            slow = [asyncio.create_task(http(Context("greedy"), url)) for _ in range(10)]
+            await asyncio.wait_for(opened.reached(2), 30)
+            quick = ScriptedServer()
+            answers(quick)
+            for _ in range(3):
+                assert (await http(Context("other"), quick.url))["status"] == 200
+            quick.close()
+            assert opened.count == 2
+            for task in slow:
+                task.cancel()
+            await asyncio.gather(*slow, return_exceptions=True)
+            assert (await http(Context("greedy"), f"{url}/short"))["status"] == 200
+
+    async def test_a_response_that_drips_ends_at_the_deadline(self):
+        """Each byte comes in time, but not all."""
+        http = make_http_node(HttpLimits(LOCAL, timeout_s=0.3))
+        async with dripping_server() as (url, _):
+            with pytest.raises(
+                NodeFailedError, match=r"within 300ms \(TAILRACE_HTTP_TIMEOUT\)"
+            ) as caught:
+                await http(Context(), url)
+        assert caught.value.retryable
+
+
+class Counted:
+    """Counts, and says when a number is reached."""
+
+    def __init__(self):
+        self.count = 0
+        self._changed = asyncio.Condition()
+
+    async def add(self):
+        async with self._changed:
+            self.count += 1
+            self._changed.notify_all()
+
+    async def reached(self, number):
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.count >= number)
+
+
+@contextlib.asynccontextmanager
+async def dripping_server():
+    """Run a server that sends a byte now and then, for ever; yield its URL and its connections."""
+    opened = Counted()
+
+    async def serve(reader, writer):
+        line = await reader.readline()
+        if b"/short" in line:
+            writer.write(answer(200))
+        else:
+            await opened.add()
+            writer.write(b"HTTP/1.1 200 X\r\ncontent-length: 100000\r\n\r\n")
+            with contextlib.suppress(OSError):
+                while not reader.at_eof():
+                    writer.write(b"x")
+                    await writer.drain()
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(reader.read(65536), 0.02)
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", opened
+    finally:
+        server.close()

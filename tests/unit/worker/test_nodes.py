@@ -18,6 +18,7 @@ from tailrace_worker.nodes import registry
 from tailrace_worker.nodes.await_ import await_
 from tailrace_worker.nodes.delay import delay
 from tailrace_worker.nodes.fail import fail
+from tailrace_worker.nodes.http import HttpLimits
 from tailrace_worker.nodes.log import log
 from tailrace_worker.nodes.node import NodeFailedError, Wait, _describe, declared_node, node
 from tailrace_worker.nodes.registry import NodeRegistry, load_registry
@@ -377,7 +378,7 @@ class TestRegistry:
     def test_networks_for_http_are_checked(self):
         """The error names the variable."""
         with pytest.raises(SettingsError, match=r"TAILRACE_HTTP_ALLOW='10\.0\.0\.1/8'"):
-            load_registry("", "10.0.0.1/8")
+            load_registry("", HttpLimits("10.0.0.1/8"))
 
     def test_importing_a_module_of_nodes_has_no_side_effect(self):
         """``@node`` only marks the function."""

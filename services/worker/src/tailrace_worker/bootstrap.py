@@ -25,6 +25,7 @@ from tailrace_worker.engine.actors.actor_runner import ActorRunner
 from tailrace_worker.engine.actors.scheduled_start import scheduled_start
 from tailrace_worker.engine.engine import Engine
 from tailrace_worker.engine.services.actor_job import actor_name
+from tailrace_worker.nodes.http import HttpLimits
 from tailrace_worker.nodes.registry import NodeRegistry, load_registry
 from tailrace_worker.secrets.secret_store import SecretStore
 
@@ -93,7 +94,8 @@ def build() -> WorkerParts:
     secrets = SecretStore(settings.secrets_dir, settings.secrets_tenants, os.environ)
     configure_logging(settings, "worker", lambda line: redact_credentials(secrets.redact(line)))
     warn_of_service_links()
-    registry = load_registry(settings.nodes, settings.http_allow)
+    http = HttpLimits(settings.http_allow, settings.http_connections, settings.http_timeout)
+    registry = load_registry(settings.nodes, http)
     engine = Engine(settings, registry, secrets)
     actor_runner = ActorRunner(settings, lambda: engine.services)
     broker = NatsBroker(

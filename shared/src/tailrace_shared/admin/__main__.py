@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from tailrace_shared.admin import doctor, topology
+from tailrace_shared.admin import doctor, permissions, topology
 from tailrace_shared.errors import JetStreamError, StartupError, UnavailableError
 from tailrace_shared.nats.topology import TOPOLOGY_VERSION
 from tailrace_shared.process.settings_reader import read_settings
@@ -51,6 +51,10 @@ def _parser() -> argparse.ArgumentParser:
             help="topology version; 1 is that of Tailrace 0.2 (default: %(default)s)",
         )
         sub.set_defaults(command=command)
+    text = "print the least permissions in NATS of the services, as variables of its configuration"
+    sub = actions.add_parser("permissions", help=text, description=text)
+    sub.add_argument("--json", action="store_true", help="print JSON")
+    sub.set_defaults(command=permissions.command)
     text = "check NATS, the topology, the services and the work in progress; exit 1 on a failure"
     checks = commands.add_parser("doctor", help=text, description=text)
     checks.add_argument("--json", action="store_true", help="print one JSON object")

@@ -176,7 +176,13 @@ def _created(info: dict[str, Any]) -> str:
 
 
 async def _create(jetstream: JetStream, spec: StreamSpec) -> dict[str, Any]:
-    """Create a stream, or return the one that has its name."""
+    """Return the stream that has a name; create it if there is none.
+
+    A service may lack the permission to create streams.
+    """
+    info = await _info(jetstream, spec.name)
+    if info is not None:
+        return info
     try:
         return await jetstream.api(f"STREAM.CREATE.{spec.name}", spec.request())
     except JetStreamError as error:

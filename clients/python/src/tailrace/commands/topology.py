@@ -32,5 +32,16 @@ def apply(version: int | None) -> None:
     run_operator_command("topology", "apply", *_version(version))
 
 
+@topology.command
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def permissions(as_json: bool) -> None:
+    """Print the least permissions in NATS of each service.
+
+    Prints variables for the configuration of nats-server: API_PERMISSIONS, WORKER_PERMISSIONS and
+    ADMIN_PERMISSIONS. Does not connect to NATS.
+    """
+    run_operator_command("topology", "permissions", *(["--json"] if as_json else []))
+
+
 def _version(version: int | None) -> list[str]:
     return [] if version is None else ["--version", str(version)]

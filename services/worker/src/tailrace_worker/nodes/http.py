@@ -1,24 +1,25 @@
-"""The node type ``http``: send one HTTP request.
-
-A definition is untrusted input, and the worker runs inside a private network. So by default a
-request reaches public addresses only (SSRF, CWE-918). The check applies to the very address of the
-connection, after resolution, so neither a redirect nor DNS rebinding can bypass it.
-"""
+"""The node type ``http``: send one HTTP request."""
 
 import asyncio
 import functools
-import ipaddress
 import re
-import socket
 import zlib
 from collections.abc import Callable, Iterable
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httpcore
 import httpx
 
+from tailrace_shared.duration import Duration
 from tailrace_shared.json_encoding import json_text
+from tailrace_worker.nodes.exchange.addresses import (
+    AddressRefusedError,
+    GuardedBackend,
+    Network,
+    parse_networks,
+)
+from tailrace_worker.nodes.exchange.connection_shares import ConnectionShares
 from tailrace_worker.nodes.exchange.request import (
     content_of,
     headers_of,
@@ -47,96 +48,30 @@ _SMALL_BYTES: Final = 8 * 1024
 # 4xx statuses after which a later attempt may succeed.
 _RETRYABLE_STATUSES: Final = {408, 425, 429}
 
-# IPv4-compatible (RFC 4291), SIIT (RFC 2765) and NAT64 (RFC 6052, 8215) addresses embed an IPv4
-# address in their last four bytes.
-_IPV4_EMBEDDING: Final = tuple(
-    ipaddress.IPv6Network(network)
-    for network in ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")
-)
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+class HttpLimits(NamedTuple):
+    """What requests may reach and use.
 
-
-class AddressRefusedError(httpcore.ConnectError):
-    """The request would have reached an address that is neither public nor allowed."""
-
-
-class GuardedBackend(httpcore.AnyIOBackend):
-    """Connects only to addresses that are public or allowed."""
-
-    def __init__(self, allowed: Iterable[Network]) -> None:
-        self._allowed = tuple(allowed)
-
-    async def connect_tcp(
-        self, host: str, port: int, *args: Any, **options: Any
-    ) -> httpcore.AsyncNetworkStream:
-        """Resolve ``host``, check all its addresses, and connect to one of them."""
-        addresses = await _resolve(host, port)
-        for address in addresses:
-            if not self._is_allowed(address):
-                raise AddressRefusedError(
-                    f"{host} is {address}, which is not a public address: "
-                    "allow its network with TAILRACE_HTTP_ALLOW"
-                )
-        failure: Exception = httpcore.ConnectError(f"{host} has no address")
-        for address in addresses:
-            try:
-                return await super().connect_tcp(address, port, *args, **options)
-            except httpcore.ConnectError as error:
-                failure = error
-        raise failure
-
-    async def connect_unix_socket(
-        self, path: str, *_args: Any, **_options: Any
-    ) -> httpcore.AsyncNetworkStream:
-        """Refuse: a definition must not reach a socket of this machine."""
-        raise AddressRefusedError(f"{path} is a local socket")
-
-    def _is_allowed(self, address: str) -> bool:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-        reached = _effective_address(parsed)
-        if any(parsed in network or reached in network for network in self._allowed):
-            return True
-        is_site_local = getattr(reached, "is_site_local", False)
-        return reached.is_global and not reached.is_multicast and not is_site_local
-
-
-def _effective_address(
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
-) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Return the address that packets reach: for example, ::ffff:127.0.0.1 is loopback."""
-    if isinstance(address, ipaddress.IPv4Address):
-        return address
-    if any(address in network for network in _IPV4_EMBEDDING):
-        return ipaddress.IPv4Address(address.packed[-4:])
-    return address.ipv4_mapped or address.sixtofour or address
-
-
-async def _resolve(host: str, port: int) -> list[str]:
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
-        raise httpcore.ConnectError(f"cannot resolve {host}: {error}") from error
-    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
-
-
-def parse_networks(text: str) -> list[Network]:
-    """Parse networks in CIDR form, separated by commas.
-
-    Raises:
-        ValueError: one of them is not a network.
+    Attributes:
+        allow: networks that may be reached besides public addresses, in CIDR form, separated by
+            commas.
+        connections: the most connections of this process.
+        timeout_s: seconds within which a response must be complete.
     """
-    return [ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip()]
+
+    allow: str = ""
+    connections: int = 200
+    timeout_s: float = 300.0
 
 
 class _GuardedTransport(httpx.AsyncHTTPTransport):
-    def __init__(self, allowed: Iterable[Network]) -> None:
+    def __init__(self, allowed: Iterable[Network], connections: int) -> None:
         ssl_context = httpx.create_ssl_context()
         super().__init__(verify=ssl_context)
         # httpx does not pass a network backend to its pool, so the pool is replaced.
         self._pool = httpcore.AsyncConnectionPool(
             ssl_context=ssl_context,
-            max_connections=100,
+            max_connections=connections,
             max_keepalive_connections=20,
             network_backend=GuardedBackend(allowed),
         )
@@ -162,16 +97,20 @@ def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
 
 
-def make_http_node(allowed: Iterable[Network]) -> Callable[..., Any]:
+def make_http_node(limits: HttpLimits) -> Callable[..., Any]:
     """Return the ``http`` node function.
 
     The client ignores the proxies of the environment, which would bypass the address check.
+
+    Raises:
+        ValueError: an allowed network is invalid.
     """
+    shares = ConnectionShares(limits.connections)
     client = _Client(
         headers={"accept-encoding": "gzip"},
         # All tenants share the client, so it must not store cookies.
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        transport=_GuardedTransport(allowed),
+        transport=_GuardedTransport(parse_networks(limits.allow), limits.connections),
         timeout=_TIMEOUT,
         follow_redirects=True,
         max_redirects=5,
@@ -199,14 +138,23 @@ def make_http_node(allowed: Iterable[Network]) -> Callable[..., Any]:
         if method in _KEYED_METHODS:
             sent.setdefault("idempotency-key", ctx.idempotency_key)
         try:
-            async with client.stream(
-                method,
-                # httpx's `params` would replace the query of the URL.
-                httpx.URL(url).copy_merge_params(parameters) if parameters else url,
-                headers=sent,
-                content=content,
-            ) as response:
+            async with (
+                shares.hold(ctx.tenant),
+                asyncio.timeout(limits.timeout_s),
+                client.stream(
+                    method,
+                    # httpx's `params` would replace the query of the URL.
+                    httpx.URL(url).copy_merge_params(parameters) if parameters else url,
+                    headers=sent,
+                    content=content,
+                ) as response,
+            ):
                 output = await _read(response)
+        except TimeoutError:
+            raise NodeFailedError(
+                f"{method} {_url_for_errors(url)}: no complete response within "
+                f"{Duration(limits.timeout_s)} (TAILRACE_HTTP_TIMEOUT)"
+            ) from None
         except (httpx.HTTPError, httpx.InvalidURL, zlib.error) as error:
             refused = isinstance(error.__cause__, AddressRefusedError)
             raise NodeFailedError(

@@ -13,7 +13,7 @@ from typing import Any, Final
 from tailrace_shared.errors import SettingsError, StartupError
 from tailrace_shared.workflow.node_types import NodeType
 from tailrace_worker.nodes import await_, delay, fail, log, simulate, transform, workflow
-from tailrace_worker.nodes.http import make_http_node, parse_networks
+from tailrace_worker.nodes.http import HttpLimits, make_http_node
 from tailrace_worker.nodes.node import NodeFunction, declared_node
 from tailrace_worker.nodes.raised import describe
 
@@ -65,20 +65,19 @@ class NodeRegistry:
         return known is not None and known.actor
 
 
-def load_registry(modules: str, http_allow: str = "") -> NodeRegistry:
+def load_registry(modules: str, http: HttpLimits = HttpLimits()) -> NodeRegistry:  # noqa: B008
     """Load the shipped node types, the user modules and all entry points.
 
     Args:
         modules: Python modules, separated by commas.
-        http_allow: networks that the http node may reach besides public ones, in CIDR form,
-            separated by commas.
+        http: what requests of the ``http`` node may reach and use.
 
     Raises:
         StartupError: a module cannot be imported or declares no node, or two functions have one
             name.
     """
     functions = [found for module in _SHIPPED_MODULES for found in _declared_in(module)]
-    functions.extend(_http(http_allow))
+    functions.extend(_http(http))
     for name in filter(None, (part.strip() for part in modules.split(","))):
         functions.extend(_from(name, lambda name=name: importlib.import_module(name)))
     for entry_point in entry_points(group=ENTRY_POINTS):
@@ -111,12 +110,12 @@ def _remedy(name: str, error: BaseException) -> str:
     return ""
 
 
-def _http(allow: str) -> Iterator[NodeFunction]:
+def _http(limits: HttpLimits) -> Iterator[NodeFunction]:
     try:
-        networks = parse_networks(allow)
+        function = make_http_node(limits)
     except ValueError as error:
-        raise SettingsError(f"TAILRACE_HTTP_ALLOW={allow!r}: {error}") from None
-    if (found := declared_node(make_http_node(networks))) is not None:
+        raise SettingsError(f"TAILRACE_HTTP_ALLOW={limits.allow!r}: {error}") from None
+    if (found := declared_node(function)) is not None:
         yield found
 
 
