@@ -31,7 +31,7 @@ NODES = {
         },
     },
     "child": {"type": "workflow", "with": {"id": "flow", "input": {}}},
-    "told": {"type": "emit", "with": {"procedure": "orders.new"}},
+    "emit": {"type": "emit", "with": {"procedure": "orders.new"}},
     "wait": {"type": "await", "needs": ["each"], "with": {"triggers": ["orders.paid"]}},
     "nap": {"type": "delay", "with": {"duration": "3s"}, "needs": ["wait"]},
 }
@@ -44,7 +44,7 @@ def certificates(tmp_path: Path) -> Certificates:
 
 @pytest.fixture
 def secured(tmp_path, certificates):
-    """A server with mutual TLS and one user a service, who has the printed permissions."""
+    """A server with mutual TLS and a user of each service with the printed permissions."""
     users = "\n".join(
         f'{{ user: {name}, password: "{name}-pw", permissions: ${name.upper()}_PERMISSIONS }}'
         for name in ("api", "worker", "admin")

@@ -133,6 +133,8 @@ class Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
+                # No response is to be read as another type, or to tell its URL to other sites.
+                headers=[("x-content-type-options", "nosniff"), ("referrer-policy", "no-referrer")],
                 timeout_keep_alive=_KEEP_ALIVE_S,
                 backlog=_BACKLOG,
             )

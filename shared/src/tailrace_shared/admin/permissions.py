@@ -45,7 +45,7 @@ _STREAMS: Final = (
 
 
 class Role(NamedTuple):
-    """What one service does with the streams and buckets.
+    """The use that one service makes of the streams and buckets.
 
     Attributes:
         name: the name of the service, as in its inboxes.
@@ -87,8 +87,8 @@ _WORKER: Final = Role(
         *(name for name in _BUCKETS if name not in {topology.KEYS, topology.WORKFLOWS}),
     ),
     deletes=(),
-    publishes=("worker.*",),
-    subscribes=("live.>", "components", "worker.*"),
+    publishes=("worker.>",),
+    subscribes=("live.>", "components", "worker.>"),
 )
 
 

@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from tailrace_api.auth.principal import Principal, principal_of
 from tailrace_api.web.problems import RefusedError
+from tailrace_api.web.query import OPTIONAL_WHITESPACE
 from tailrace_shared.ids import check_id
 from tailrace_shared.settings import ApiSettings
 
@@ -53,10 +54,10 @@ def checked_tenant(headers: Headers, query: QueryParams, principal: Principal) -
         RefusedError: Several tenants are named, or the principal does not hold the named one or
             holds none at all.
     """
-    names = {*headers.getlist(_HEADER)}
+    named = [*headers.getlist(_HEADER)]
     for parameter in _PARAMETERS:
-        names.update(query.getlist(parameter))
-    names.discard("")
+        named += query.getlist(parameter)
+    names = {trimmed for each in named if (trimmed := each.strip(OPTIONAL_WHITESPACE))}
     if len(names) > 1:
         raise RefusedError(400, f"the request names several organizations; name one by {_NAMED_BY}")
     held = principal.organizations

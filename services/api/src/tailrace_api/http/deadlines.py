@@ -99,7 +99,8 @@ class DeadlineProtocol(HttpToolsProtocol):
     def _refuse(self, status: int, detail: str) -> None:
         answer = problem(status, detail, headers={"connection": "close"})
         lines = [STATUS_LINE[status].removesuffix(b"\r\n")]
-        lines += [name + b": " + value for name, value in answer.raw_headers]
+        headers = [*self.server_state.default_headers, *answer.raw_headers]
+        lines += [name + b": " + value for name, value in headers]
         self.transport.write(b"\r\n".join([*lines, b"", bytes(answer.body)]))
         self._linger()
         self._unset_keepalive_if_required()

@@ -80,10 +80,9 @@ def is_trusted_host(host: str, names: Collection[str]) -> bool:
     Args:
         names: The allowed names beside loopback names; ``*`` allows all.
     """
-    if _WILDCARD in names or host in names or _is_loopback(host):
-        return True
-    # Websites have a dot in their names, except for a few country domains (RFC 7085).
-    return "." not in host and ":" not in host
+    # A name without a dot may belong to a page, too: the local network can resolve any of them.
+    # No browser leaves the name out; probes of HTTP/1.0 do.
+    return _WILDCARD in names or host in names or not host or _is_loopback(host)
 
 
 def is_cross_site(method: str, headers: Mapping[str, str], origins: Collection[str]) -> bool:

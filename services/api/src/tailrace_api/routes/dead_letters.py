@@ -203,7 +203,7 @@ def _summary(letter: DeadLetter) -> DeadLetterSummary:
 
 
 def _queue(request: Request) -> str | None:
-    return request.query_params.get("queue")
+    return query_value(request, "queue")
 
 
 def _after(request: Request) -> int:

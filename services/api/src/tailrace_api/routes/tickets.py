@@ -23,7 +23,6 @@ from tailrace_shared.settings import ApiSettings
 _MAX_STREAM_CHARS: Final = 4096
 _CREDENTIALS: Final = frozenset({"authorization", "access_token", "ticket"})
 _TENANT_PARAMETERS: Final = frozenset({"organization_id", "merchantId"})
-_NO_STORE: Final = {"cache-control": "no-store"}
 
 
 class TicketRequest(msgspec.Struct):
@@ -85,7 +84,7 @@ class TicketRoutes:
         ticket = self.tickets.issue(principal, tenant, operation.scope, stream)
         url = f"{raw_path}?{urlencode([*pairs, ('ticket', ticket.text)])}"
         document = TicketDocument(ticket.text, url, format_timestamp(ticket.expires_at))
-        return json_response(document, 201, _NO_STORE)
+        return json_response(document, 201)
 
 
 def _parts(stream: object) -> tuple[str, str]:

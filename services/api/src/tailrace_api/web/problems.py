@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
 
+from tailrace_api.web.json_response import NO_STORE
 from tailrace_shared.commands.run_input import InvalidInputError
 from tailrace_shared.errors import (
     DeadLetterNotFoundError,
@@ -125,7 +126,9 @@ def problem(
     body = ProblemDocument(
         title, status, redact_credentials(detail), errors, title if status == 401 else ""
     )
-    return Response(msgspec.json.encode(body), status, headers, CONTENT_TYPE)
+    return Response(
+        msgspec.json.encode(body), status, {**NO_STORE, **(headers or {})}, CONTENT_TYPE
+    )
 
 
 async def answer_refusal(_request: Request, error: RefusedError) -> Response:

@@ -9,6 +9,9 @@ from tailrace_api.web.operation import Parameter
 from tailrace_api.web.problems import RefusedError
 from tailrace_shared.ids import ID_PATTERN, is_valid_id
 
+OPTIONAL_WHITESPACE: Final = " \t"
+"""The whitespace around the value of a header (RFC 9110, 5.6.3), ignored in parameters, too."""
+
 _DEFAULT_LIMIT: Final = 50
 _MAX_LIMIT: Final = 200
 
@@ -33,7 +36,7 @@ CURSOR: Final = Parameter(
 
 def query_value(request: Request, name: str) -> str | None:
     """Return the value of a parameter; None if it is absent or, as forms send it, empty."""
-    return request.query_params.get(name) or None
+    return request.query_params.get(name, "").strip(OPTIONAL_WHITESPACE) or None
 
 
 def limit_of(request: Request) -> int:
@@ -60,7 +63,7 @@ def ids_of(request: Request, name: str, limit: int) -> list[str]:
         raise RefusedError(
             400, f"{name}: {count} ids exceed the limit of {limit}; send several requests"
         )
-    ids = [part for part in text.split(",") if part]
+    ids = [id_ for part in text.split(",") if (id_ := part.strip(OPTIONAL_WHITESPACE))]
     for each in ids:
         if not is_valid_id(each):
             raise RefusedError(

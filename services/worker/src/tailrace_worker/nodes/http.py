@@ -50,7 +50,7 @@ _RETRYABLE_STATUSES: Final = {408, 425, 429}
 
 
 class HttpLimits(NamedTuple):
-    """What requests may reach and use.
+    """The limits of requests.
 
     Attributes:
         allow: networks that may be reached besides public addresses, in CIDR form, separated by

@@ -27,7 +27,7 @@ from tailrace_api.routes.executions import location_of
 from tailrace_api.routes.streams.opening import LAST_EVENT_ID, Opening
 from tailrace_api.web.idempotency_key import IDEMPOTENCY_KEY, idempotency_key_of
 from tailrace_api.web.json_body import read_object, refuse_unknown
-from tailrace_api.web.json_response import json_response
+from tailrace_api.web.json_response import NO_STORE, json_response
 from tailrace_api.web.operation import EVENT_STREAM, Answer, operation
 from tailrace_api.web.problems import unprocessable
 from tailrace_shared.commands.execution_commands import Caller, ExecutionCommands
@@ -160,7 +160,7 @@ class PausedRoutes:
         tenant = tenant_of(request, self.settings)
         loaded = await self.snapshots.load(tenant, PAUSED_WORKFLOWS.snapshot_query)
         (initial,) = PAUSED_WORKFLOWS.begin(loaded.snapshot).opening(0)
-        return Response(initial.data, media_type="application/json")
+        return Response(initial.data, headers=NO_STORE, media_type="application/json")
 
     @_command("execute", Execute, (404, 429))
     async def execute(self, request: Request) -> Response:

@@ -14,6 +14,7 @@ from tailrace_api.fanout.views.view import View
 from tailrace_api.http.direct_writer import WriterSettings
 from tailrace_api.http.event_stream import EventStream, come_back_later
 from tailrace_api.web.operation import Parameter
+from tailrace_api.web.query import OPTIONAL_WHITESPACE
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.subjects import LogFilter
@@ -88,4 +89,5 @@ def last_event_id_of(request: Request) -> str:
     """Return the id of the last event that the client received; empty for a new client."""
     query = request.query_params
     header = request.headers.get("last-event-id")
-    return header or query.get("last_event_id") or query.get("lastEventId", "")
+    text = header or query.get("last_event_id") or query.get("lastEventId", "")
+    return text.strip(OPTIONAL_WHITESPACE)

@@ -13,6 +13,7 @@ from tailrace_api.dialects.pipeline_status import Pipelines
 from tailrace_api.dialects.tenant_feed import TENANT_FEED
 from tailrace_api.web.operation import Parameter
 from tailrace_api.web.problems import RefusedError
+from tailrace_api.web.query import OPTIONAL_WHITESPACE
 from tailrace_shared.ids import is_valid_id
 
 _TOPIC: Final = r"(paused|feed|(execution|pipeline):[A-Za-z0-9_-]{1,64})"
@@ -50,7 +51,8 @@ def topics_of(request: Request, limit: int) -> list[NamedTopic]:
         raise RefusedError(
             400, f"topics: {count} are more than {limit}; open another stream for the rest"
         )
-    names = sorted({name for name in text.split(",") if name})
+    parts = (part.strip(OPTIONAL_WHITESPACE) for part in text.split(","))
+    names = sorted({part for part in parts if part})
     if not names:
         raise RefusedError(400, f"topics: name what to stream, by commas: {_KINDS}")
     return [_topic(name) for name in names]

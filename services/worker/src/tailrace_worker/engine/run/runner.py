@@ -86,7 +86,9 @@ class Runner:
         """Run a node that has no effects and never waits."""
         try:
             call = self._prepare(node, state, attempt)
-            return call if isinstance(call, Erred | Unable) else self._call_to_outcome(call, node)
+            if isinstance(call, Erred | Unable):
+                return call
+            return _without_sensitive_id(self._call_to_outcome(call, node), node, attempt)
         # It would end the drive, with all its other attempts.
         except BaseException as error:  # noqa: BLE001
             return erred(error, node, None)
@@ -224,6 +226,14 @@ def _outcome(value: Any, max_bytes: int, call: _Call) -> Outcome:
             return _checked_child(value)
         case _:
             return _redacted(_checked_output(value, max_bytes, call.held), call.redactor)
+
+
+def _without_sensitive_id(outcome: Outcome, node: PlannedNode, attempt: Attempt) -> Outcome:
+    """Refuse a child run whose workflow's id is a sensitive value: lists of runs show ids."""
+    is_computed = any(path[0] == "id" for path, _ in node.parameters.expressions)
+    if isinstance(outcome, ForChild) and is_computed and attempt.marks("id", outcome.workflow_id):
+        return Erred("the id of a workflow must not be a sensitive value", retryable=False)
+    return outcome
 
 
 def _redacted(outcome: Outcome, redactor: Redactor | None) -> Outcome:
