@@ -143,13 +143,15 @@ class ConcurrencyGate:
             if execution not in holders:
                 return holders
             holders = [holder for holder in holders if holder != execution]
-            if holders:
-                done = await self._bucket.replace(group.key, _encode(holders), revision) is not None
-            else:
-                # There may be a group for every value of a key, so an empty record is purged.
-                done = await self._bucket.purge(group.key, revision)
-            if done:
-                return holders
+            replaced = await self._bucket.replace(group.key, _encode(holders), revision)
+            if replaced is None:
+                continue
+            if not holders:
+                # There may be a group for every value of a key. A purge is not fenced: in a cluster
+                # a write that was accepted before it may be stored after it, so nothing but an
+                # empty record may be purged.
+                await self._bucket.purge(group.key, replaced)
+            return holders
 
     async def _wake(self, group: _Group) -> None:
         """Publish the job of the first execution in the queue that has not ended."""
