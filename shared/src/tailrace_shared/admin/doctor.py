@@ -1,6 +1,7 @@
 """``tailrace doctor``: one line a check, and exit code 1 if one fails."""
 
 import argparse
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
@@ -25,6 +26,9 @@ _MAX_SKEW_S: Final = 1.0
 _OVERDUE_S: Final = 60.0
 _STORE_WARN: Final = 0.8
 _STORE_FAIL: Final = 0.95
+# A replica that is behind is asked again this often.
+_CHECKS: Final = 10
+_CHECK_PAUSE_S: Final = 0.5
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -68,6 +72,16 @@ class _Facts:
     streams: dict[str, dict[str, Any]]
     components: list[Component]
     now: float
+
+
+def _problems_of(name: str, info: dict[str, Any]) -> list[str]:
+    cluster = info.get("cluster") or {}
+    problems = [f"{name} has no leader"] if cluster and not cluster.get("leader") else []
+    for replica in cluster.get("replicas") or []:
+        if replica.get("offline") or not replica.get("current"):
+            state = "offline" if replica.get("offline") else "behind"
+            problems.append(f"{name} on {replica['name']} is {state}")
+    return problems
 
 
 class Doctor:
@@ -140,19 +154,28 @@ class Doctor:
         )
 
     async def _replicas(self, facts: _Facts) -> Finding:
-        problems: list[str] = []
-        for name, info in facts.streams.items():
-            cluster = info.get("cluster") or {}
-            if cluster and not cluster.get("leader"):
-                problems.append(f"{name} has no leader")
-            for replica in cluster.get("replicas") or []:
-                if replica.get("offline") or not replica.get("current"):
-                    state = "offline" if replica.get("offline") else "behind"
-                    problems.append(f"{name} on {replica['name']} is {state}")
+        problems = [
+            problem
+            for name, info in facts.streams.items()
+            for problem in await self._lasting_problems(name, info)
+        ]
         if problems:
             more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
             return Finding("FAIL", "replicas", "; ".join(problems[:3]) + more)
         return Finding("ok", "replicas", f"{self._settings.nats_replicas} of each stream, current")
+
+    async def _lasting_problems(self, name: str, info: dict[str, Any]) -> list[str]:
+        """Return what is wrong with the replicas of a stream for some seconds.
+
+        A replica is behind for a moment whenever its leader has just stored a message.
+        """
+        for _ in range(_CHECKS):
+            problems = _problems_of(name, info)
+            if not problems:
+                break
+            await asyncio.sleep(_CHECK_PAUSE_S)
+            info = await self._jetstream.api(f"STREAM.INFO.{name}")
+        return problems
 
     async def _components(self, facts: _Facts) -> Finding:
         counts: dict[str, int] = {}
