@@ -4,11 +4,10 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from nats.aio.client import Client
 
-from tailrace_shared.errors import JetStreamError, TopologyMismatchError, UnavailableError
+from tailrace_shared.errors import JetStreamError, UnavailableError
 from tailrace_shared.execution.commits import encode_commits
 from tailrace_shared.execution.events import Event
 from tailrace_shared.nats.fenced_append import append
@@ -18,8 +17,6 @@ from tailrace_shared.nats.topology import EVENTS, StreamSpec, topology
 from tailrace_shared.settings import CommonSettings
 from tailrace_shared.stores.execution_log import ExecutionLog
 from tailrace_shared.subjects import Subjects
-
-_STORE_NOT_CREATED: Final = "JetStream error 10049"
 
 
 async def create_streams(jetstream: JetStream, specs: Sequence[StreamSpec]) -> None:
@@ -31,11 +28,9 @@ async def _create(jetstream: JetStream, spec: StreamSpec) -> None:
     for pause in (0.5, 1.0, None):
         try:
             await ensure(jetstream, [spec])
-        except (UnavailableError, TopologyMismatchError) as error:
-            # A cluster on a busy machine elects leaders slowly, and a server that creates and
-            # deletes thousands of streams now and then fails to open the files of one.
-            is_transient = isinstance(error, UnavailableError) or _STORE_NOT_CREATED in str(error)
-            if pause is None or not is_transient:
+        except UnavailableError:
+            # A cluster on a busy machine elects leaders slowly.
+            if pause is None:
                 raise
             await asyncio.sleep(pause)
         else:

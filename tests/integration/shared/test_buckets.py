@@ -25,12 +25,12 @@ class TestBucket:
     """Keys and values."""
 
     async def test_a_value_is_read_with_its_revision(self, bucket):
-        assert await bucket.get("a.b") is None
+        assert await bucket.get_newest("a.b") is None
         revision = await bucket.put("a.b", b"1")
-        assert await bucket.get("a.b") == ("a.b", b"1", revision)
+        assert await bucket.get_newest("a.b") == ("a.b", b"1", revision)
         again = await bucket.put("a.b", b"")
         assert again > revision
-        assert await bucket.get("a.b") == ("a.b", b"", again)
+        assert await bucket.get_newest("a.b") == ("a.b", b"", again)
 
     async def test_earlier_revisions_stay_readable(self, bucket):
         """They are readable under their own key only, even after the key is deleted."""

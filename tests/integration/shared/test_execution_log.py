@@ -108,7 +108,7 @@ async def test_a_history_is_folded_from_its_commits(written):
     """It has the last sequence and the last worker that wrote."""
     await written.commit(STARTED, STEP, writer="worker-1")
     last = await written.commit(StepLogged(StepLog("n", "log", "info", "x"), NOW), writer="")
-    history = await written.log.load("t", written.execution)
+    history = await written.log.load("t", written.execution, at_least=last)
     commits = [c async for c in written.log.read("t", written.execution)]
     assert history.state == fold(event for commit in commits for event in commit.events())
     assert (history.last_sequence, history.last_writer) == (last, "worker-1")

@@ -54,7 +54,9 @@ class Deletion:
             ev.ExecutionCompleted(ev.Completed(execution, "completed", 0, None), NOW),
         )
         if summarize:
-            await self.stores.runs.put("t", (await self.stores.log.load("t", execution)).state)
+            await self.stores.runs.put(
+                "t", (await self.stores.log.load_newest("t", execution)).state
+            )
         return execution
 
     async def has(self, execution):
@@ -141,7 +143,7 @@ async def test_the_horizon_is_the_last_deleted_commit(deletion):
     """It never moves backwards."""
     assert await deletion.stores.horizons.of("t") == 0
     first, second = await deletion.ended(), await deletion.ended()
-    last = (await deletion.stores.log.load("t", second)).last_sequence
+    last = (await deletion.stores.log.load_newest("t", second)).last_sequence
     deletion.later = RETENTION_S + 60
     assert (await deletion.retention.sweep()).deleted == 2
     assert await deletion.stores.horizons.of("t") == last

@@ -20,6 +20,10 @@ from tailrace_shared.errors import (
 from tailrace_shared.nats.jetstream import STREAM_NAME_IN_USE, STREAM_NOT_FOUND, JetStream
 from tailrace_shared.nats.topology import EPOCH_KEY, VERSION_KEY, StreamSpec
 
+# A server that is busy, or low on memory or file descriptors, may fail to open the files of a new
+# stream, and succeed a moment later.
+_STORE_NOT_CREATED: Final = 10049
+
 # JetStream does not change these on a stream that exists.
 _IMMUTABLE: Final = frozenset({"retention", "storage"})
 # A difference in one of these changes how long data lives or how many copies it has, not what a
@@ -186,6 +190,8 @@ async def _create(jetstream: JetStream, spec: StreamSpec) -> dict[str, Any]:
     try:
         return await jetstream.api(f"STREAM.CREATE.{spec.name}", spec.request())
     except JetStreamError as error:
+        if error.code == _STORE_NOT_CREATED:
+            raise TemporarilyUnavailableError(f"stream {spec.name}: {error}") from None
         if error.code != STREAM_NAME_IN_USE:
             raise TopologyMismatchError(f"cannot create stream {spec.name}: {error}") from None
         info = await _info(jetstream, spec.name)
