@@ -139,7 +139,7 @@ class ExecutionStream:
 def _event(block: ServerSentEvent) -> Event:
     try:
         payload = msgspec.json.decode(block.data)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise SSEError(f"an event that is not JSON: {error}") from None
     inner = payload.get("data") if isinstance(payload, dict) else None
     if isinstance(inner, dict):

@@ -111,8 +111,19 @@ class Transport:
         )
         answer = self._send(request)
         if answer.is_success:
-            return msgspec.json.decode(answer.content) if answer.content else None
+            return self._document(answer)
         raise refusal(answer)
+
+    def _document(self, answer: httpx.Response) -> Any:
+        if not answer.content:
+            return None
+        try:
+            return msgspec.json.decode(answer.content)
+        # A page of a proxy, for example.
+        except (ValueError, RecursionError):
+            raise UnreachableError(
+                f"{self.url} does not answer like an API of Tailrace: the response is not JSON"
+            ) from None
 
     def _send(self, request: httpx.Request) -> httpx.Response:
         failures = 0
@@ -160,7 +171,7 @@ def refusal(answer: httpx.Response) -> RefusedError:
     """Convert an error response (a problem document, or a proxy's page) to an error."""
     try:
         document = msgspec.json.decode(answer.content, type=_ProblemDocument)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         document = _ProblemDocument()
     title = document.title or f"{answer.status_code} {answer.reason_phrase}"
     detail = document.detail

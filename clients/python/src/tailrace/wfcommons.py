@@ -128,7 +128,7 @@ def duration(seconds: float) -> str:
 def _decode(content: bytes) -> _Trace:
     try:
         document = msgspec.json.decode(content)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise TraceError(f"not JSON: {error}") from None
     workflow = document.get("workflow") if isinstance(document, dict) else None
     if not isinstance(workflow, dict):

@@ -3,6 +3,7 @@
 import functools
 import logging
 import sys
+import traceback
 from collections.abc import Callable, MutableMapping
 from typing import Any, Final
 
@@ -15,6 +16,8 @@ from tailrace_shared.settings import CommonSettings
 _TRACEBACKS: Final = structlog.processors.ExceptionRenderer(
     structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 )
+_MAX_CHAIN: Final = 50
+_MAX_TRACEBACK_CHARACTERS: Final = 16_384
 
 
 def configure_logging(
@@ -32,7 +35,7 @@ def configure_logging(
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
     renderer: list[structlog.typing.Processor] = (
-        [_TRACEBACKS, structlog.processors.JSONRenderer()]
+        [_render_traceback, structlog.processors.JSONRenderer()]
         if settings.log_format == "json"
         else [
             structlog.dev.ConsoleRenderer(
@@ -65,6 +68,32 @@ def configure_logging(
     # cel warns of every error in an expression; the execution's log has it.
     logging.getLogger("cel").setLevel(logging.ERROR)
     structlog.contextvars.bind_contextvars(service=service)
+
+
+def _render_traceback(
+    logger: Any, name: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    """Render an exception as fields, or as a text if its causes form a circle or a long chain."""
+    given = event.get("exc_info")
+    error = given if isinstance(given, BaseException) else sys.exc_info()[1]
+    if isinstance(given, tuple):
+        error = given[1]
+    if given and error is not None and _is_long_chain(error):
+        event.pop("exc_info")
+        text = "".join(traceback.format_exception(type(error), error, error.__traceback__))
+        event["exception"] = text[-_MAX_TRACEBACK_CHARACTERS:]
+    # The library would follow a circle of causes for ever.
+    rendered: structlog.typing.EventDict = _TRACEBACKS(logger, name, event)
+    return rendered
+
+
+def _is_long_chain(error: BaseException) -> bool:
+    for _ in range(_MAX_CHAIN):
+        following = error.__cause__ or error.__context__
+        if following is None:
+            return False
+        error = following
+    return True
 
 
 def _redact_line(

@@ -57,7 +57,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
         """The message's fields, or None if it cannot be decoded."""
         try:
             fields = msgspec.json.decode(self.body)
-        except (msgspec.DecodeError, RecursionError):
+        except (ValueError, RecursionError):
             return None
         return fields if isinstance(fields, dict) else None
 

@@ -140,7 +140,7 @@ async def read_info(host: str, port: int) -> Info:
         raise StartError(f"the listener on {host}:{port} is not a NATS server")
     try:
         return msgspec.json.decode(line.removeprefix(b"INFO "), type=Info)
-    except msgspec.MsgspecError:
+    except ValueError:
         raise StartError(f"the listener on {host}:{port} is not a NATS server") from None
 
 

@@ -34,6 +34,6 @@ class MsgspecEncoder(Encoder):
         """
         try:
             fields: dict[str, Any] = _decode_any(data)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise DecodeError(f"failed to decode message {data[:100]!r}", data, error) from None
         return fields

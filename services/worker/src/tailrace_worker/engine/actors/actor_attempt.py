@@ -24,6 +24,7 @@ from tailrace_worker.engine.services.actor_job import ActorJob
 from tailrace_worker.engine.services.engine_services import EngineServices
 from tailrace_worker.engine.services.progress_estimates import ProgressEstimates
 from tailrace_worker.engine.tasks.retry import retry_forever
+from tailrace_worker.nodes.raised import class_name
 
 # Commits that were published while the connection was broken are found by this refresh.
 _REFRESH_INTERVAL_S: Final = 30.0
@@ -157,7 +158,7 @@ class ActorAttempt:
             if is_abandoned(error, self._attempt):
                 raise
             _log.exception("actor: attempt failed unexpectedly", **self._job._asdict())
-            return Erred(f"internal error: {type(error).__name__}")
+            return Erred(f"internal error: {class_name(error)}")
         return outcome
 
     def _referenced_nodes(self) -> frozenset[str] | None:

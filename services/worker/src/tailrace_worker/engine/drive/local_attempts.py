@@ -22,6 +22,7 @@ from tailrace_worker.engine.run.attempt import Attempt, is_abandoned
 from tailrace_worker.engine.run.output_budget import HeldOutputs
 from tailrace_worker.engine.services.engine_services import EngineServices
 from tailrace_worker.engine.tasks.retry import retry_unavailable
+from tailrace_worker.nodes.raised import class_name
 
 _CLEANUP_GRACE_S: Final = 1.0
 
@@ -166,7 +167,7 @@ class LocalAttempts:
             _log.exception(
                 "attempt failed unexpectedly", tenant=self._tenant, execution=self._execution
             )
-            outcome = Erred(f"internal error: {type(error).__name__}")
+            outcome = Erred(f"internal error: {class_name(error)}")
         # The result of an attempt that was abandoned in the meantime is dropped.
         if self._running.get(attempt.node_id) is attempt:
             self._ended.append((attempt, outcome))

@@ -129,7 +129,8 @@ def _job_of(payload: bytes) -> _Job | None:
     """Return the job of an execution, or None for any other message."""
     try:
         job = _decode(payload)
-    except msgspec.MsgspecError:
+    # Text that is not UTF-8 raises another error than JSON that is malformed.
+    except (ValueError, RecursionError):
         return None  # the consumer makes it a dead letter
     is_job = job.actor_name == ADVANCE_ACTOR and len(job.args) == 2
     return job if is_job and all(isinstance(each, str) for each in job.args) else None

@@ -25,6 +25,7 @@ from tailrace_shared.json_encoding import NotJsonError, encode_json
 from tailrace_worker.engine.decide.sensitivity import SensitivityMarks
 from tailrace_worker.engine.run.output_budget import UNLIMITED, OutputBudget
 from tailrace_worker.nodes.node import NodeFailedError
+from tailrace_worker.nodes.raised import is_a
 from tailrace_worker.secrets.redactor import Redactor
 
 REPORT_INTERVAL: Final = 0.2
@@ -204,11 +205,11 @@ class Attempt:
 
 def is_abandoned(error: BaseException, attempt: Attempt) -> bool:
     """Return whether an error that ends an attempt's task means that no outcome is wanted."""
-    if isinstance(error, asyncio.CancelledError):
+    if is_a(error, asyncio.CancelledError):
         # A function may cancel the task that runs it.
         return attempt.cancelled
     # The task's coroutine is closed together with its loop.
-    return isinstance(error, GeneratorExit)
+    return is_a(error, GeneratorExit)
 
 
 def encodable(text: str) -> str:

@@ -19,6 +19,7 @@ from tailrace_worker.engine.run.attempt import Attempt
 from tailrace_worker.engine.run.failures import erred
 from tailrace_worker.engine.run.output_budget import HeldOutputs, OutputMemoryError
 from tailrace_worker.nodes.node import NodeFunction, Wait
+from tailrace_worker.nodes.raised import is_a
 from tailrace_worker.nodes.registry import NodeRegistry
 from tailrace_worker.nodes.waits import ForChild, ForSignal
 from tailrace_worker.secrets.redactor import Redactor
@@ -115,7 +116,7 @@ class Runner:
         # An exception of any class ends the attempt: SystemExit, GeneratorExit, the panic of an
         # extension in Rust, a group of exceptions.
         except BaseException as error:
-            if isinstance(error, TimeoutError) and limit is not None and limit.expired():
+            if is_a(error, TimeoutError) and limit is not None and limit.expired():
                 # A thread cannot be interrupted; its function can only observe the cancellation.
                 attempt.mark_cancelled()
                 return Erred(f"timed out after {node.node.timeout}")
@@ -197,11 +198,11 @@ def _parameter_error(function: NodeFunction, parameters: dict[str, Any]) -> str 
 
 def _is_ending(error: BaseException, attempt: Attempt) -> bool:
     """Return whether an error ends the attempt's task, rather than come from its function."""
-    if isinstance(error, asyncio.CancelledError):
+    if is_a(error, asyncio.CancelledError):
         # A function may also await a cancelled task, or cancel the task that runs it.
         return attempt.cancelled and _is_cancelled()
     # A coroutine is closed from outside of any task.
-    return isinstance(error, GeneratorExit) and not _is_in_task()
+    return is_a(error, GeneratorExit) and not _is_in_task()
 
 
 def _is_cancelled() -> bool:

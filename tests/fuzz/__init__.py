@@ -1,0 +1,1 @@
+"""Fuzzing of everything that parses untrusted input; see ``__main__``."""
