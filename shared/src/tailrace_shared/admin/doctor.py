@@ -170,12 +170,11 @@ class Doctor:
         A replica is behind for a moment whenever its leader has just stored a message.
         """
         for _ in range(_CHECKS):
-            problems = _problems_of(name, info)
-            if not problems:
+            if not _problems_of(name, info):
                 break
             await asyncio.sleep(_CHECK_PAUSE_S)
             info = await self._jetstream.api(f"STREAM.INFO.{name}")
-        return problems
+        return _problems_of(name, info)
 
     async def _components(self, facts: _Facts) -> Finding:
         counts: dict[str, int] = {}

@@ -148,8 +148,8 @@ class ConcurrencyGate:
                 continue
             if not holders:
                 # There may be a group for every value of a key. A purge is not fenced: in a cluster
-                # a write that was accepted before it may be stored after it, so nothing but an
-                # empty record may be purged.
+                # a write that was accepted before it may be stored after it, so only an empty
+                # record may be purged.
                 await self._bucket.purge(group.key, replaced)
             return holders
 
