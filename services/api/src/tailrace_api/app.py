@@ -252,7 +252,7 @@ def _middleware(
     """Return the middleware, outermost first."""
 
     def retry_later() -> Response:
-        return come_back_later(hub.refuse("unavailable"))
+        return come_back_later("unavailable", hub.refuse("unavailable"))
 
     # CORS is outermost, so that pages can read errors, too.
     cors = [Middleware(Cors, settings=settings)] if settings.cors_origins else []

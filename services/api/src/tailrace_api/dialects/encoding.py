@@ -209,6 +209,20 @@ def with_last_id(blocks: Sequence[Block], event_id: str) -> bytes:
     return without_id(others) + frame.event(last.data, name=last.name, event_id=event_id)
 
 
+def refused(reason: str, retry_ms: int | None, detail: str = "") -> Block:
+    """Return the block that tells a client that its stream cannot be served.
+
+    Args:
+        reason: a word for programs, for example ``tenant_full``.
+        retry_ms: when to come back, in milliseconds; None for never.
+        detail: a sentence for people, if the request is wrong.
+    """
+    data: dict[str, Any] = {"reason": reason, "retry_ms": retry_ms}
+    return Block(
+        "stream:refused", msgspec.json.encode(data | ({"detail": detail} if detail else {}))
+    )
+
+
 def reset(reason: ResetReason, restart: StreamPosition | None) -> Block:
     """Return the block that tells a client that its id cannot be served.
 

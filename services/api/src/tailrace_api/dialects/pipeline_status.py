@@ -90,8 +90,11 @@ class PipelineError(msgspec.Struct, frozen=True, rename="camel", tag_field="type
 class RunCounts:
     """The status of some pipelines at one position of a tenant's log."""
 
-    def __init__(self, pipelines: Iterable[str], snapshot: Snapshot) -> None:
+    def __init__(
+        self, pipelines: Iterable[str], snapshot: Snapshot, stray: Iterable[str] = ()
+    ) -> None:
         self._pipelines = tuple(sorted(pipelines))
+        self._stray = tuple(sorted(stray))
         self._live: dict[str, EarlierStatus] = {}
         # By pipeline, the number of live runs by status.
         self._counts: dict[str, Counter[str]] = {name: Counter() for name in self._pipelines}
@@ -144,8 +147,14 @@ class RunCounts:
 
     def errors(self, milliseconds: int) -> list[PipelineError]:
         return [
-            PipelineError(milliseconds, name, f"there is no pipeline {name!r}")
-            for name in sorted(self._missing)
+            *(
+                PipelineError(milliseconds, name, f"there is no pipeline {name!r}")
+                for name in sorted(self._missing)
+            ),
+            *(
+                PipelineError(milliseconds, name, f"visible: {name!r} is not in pipelineIds")
+                for name in self._stray
+            ),
         ]
 
     def opening(self, milliseconds: int) -> Sequence[Block]:
@@ -228,10 +237,12 @@ class Pipelines(Dialect):
 
     Attributes:
         visible: those that are visible to the user now; None for all.
+        stray: ids that were said to be visible, but are no pipelines of the stream.
     """
 
     pipelines: frozenset[str]
     visible: frozenset[str] | None = None
+    stray: frozenset[str] = frozenset()
 
     name = "pipelines"
     topic_slot = 4
@@ -252,7 +263,7 @@ class Pipelines(Dialect):
         return self.pipelines
 
     def begin(self, snapshot: Snapshot) -> RunCounts:
-        return RunCounts(self.pipelines, snapshot)
+        return RunCounts(self.pipelines, snapshot, self.stray)
 
     def heartbeat(self, milliseconds: int, event_id: str) -> bytes:
         """Return a block that shows clients that the stream is alive, and where they are."""

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from tailrace_api.auth.principal import principal_of
+from tailrace_api.dialects.encoding import refused, with_last_id
 from tailrace_api.fanout.history.resume import Start
 from tailrace_api.fanout.hub import Hub
 from tailrace_api.fanout.views.view import View
@@ -19,6 +20,7 @@ from tailrace_api.http.direct_writer import DirectWriter, WriterSettings
 from tailrace_api.http.plain_writer import PlainWriter
 from tailrace_api.http.protocol import protocol_of
 from tailrace_api.sse import frame
+from tailrace_shared.position import StreamPosition
 
 STREAM_HEADERS: Final = {
     "content-type": "text/event-stream",
@@ -93,10 +95,16 @@ def whole_stream(*blocks: bytes) -> Response:
     return Response(b"".join(blocks), headers=STREAM_HEADERS)
 
 
-def come_back_later(milliseconds: int) -> Response:
-    """Return a stream that only sets the client's reconnect delay.
+def come_back_later(reason: str, milliseconds: int, last_event_id: str = "") -> Response:
+    """Return a stream that refuses the client for now, and sets its reconnect delay.
 
     An EventSource that receives 503 never reconnects; one whose 200 response ends does.
+
+    Args:
+        last_event_id: the id that the client sent. It is sent back, because some clients
+            (httpx-sse) begin each connection without one.
     """
+    event_id = last_event_id if StreamPosition.parse(last_event_id) else ""
+    block = frame.retry(milliseconds) + with_last_id([refused(reason, milliseconds)], event_id)
     # The connection is closed as well, so a refused client holds no resources.
-    return Response(frame.retry(milliseconds), headers={**STREAM_HEADERS, "connection": "close"})
+    return Response(block, headers={**STREAM_HEADERS, "connection": "close"})

@@ -157,7 +157,9 @@ class Operation(Route):
         return any(answer.media_type == EVENT_STREAM for answer in self.answers.values())
 
     async def _serve(self, request: Request) -> Response:
-        check_query(request, self._known)
+        # A stream says in-band what is wrong with its request.
+        if not (self.is_stream and self.method == "GET"):
+            check_query(request, self._known)
         return await self._handler(request)
 
 

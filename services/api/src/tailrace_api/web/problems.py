@@ -104,6 +104,10 @@ class RefusedError(ServiceError):
         self.headers = headers
 
 
+class LimitError(RefusedError):
+    """A request asks for more than one request may have."""
+
+
 def unprocessable(place: str, detail: str) -> RefusedError:
     """Return the error for a body that is wrong in one place.
 

@@ -6,7 +6,7 @@ from msgspec import Meta
 from starlette.requests import Request
 
 from tailrace_api.web.operation import Parameter
-from tailrace_api.web.problems import RefusedError
+from tailrace_api.web.problems import LimitError, RefusedError
 from tailrace_shared.ids import ID_PATTERN, is_valid_id
 
 OPTIONAL_WHITESPACE: Final = " \t"
@@ -60,7 +60,7 @@ def ids_of(request: Request, name: str, limit: int) -> list[str]:
     text = request.query_params.get(name, "")
     # Counted before the list is split, to limit the work.
     if (count := text.count(",") + 1) > limit:
-        raise RefusedError(
+        raise LimitError(
             400, f"{name}: {count} ids exceed the limit of {limit}; send several requests"
         )
     ids = [id_ for part in text.split(",") if (id_ := part.strip(OPTIONAL_WHITESPACE))]

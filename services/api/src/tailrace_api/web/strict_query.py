@@ -15,6 +15,18 @@ from tailrace_shared.workflow.problem_report import nearest
 _MAX_SHOWN_CHARS: Final = 80
 
 
+def check_repeated(request: Request) -> None:
+    """Check that a query has each parameter at most once.
+
+    Raises:
+        RefusedError: A parameter is repeated (400).
+    """
+    names = [name for name, _ in request.query_params.multi_items()]
+    if len(set(names)) < len(names):
+        name = next(name for name in names if names.count(name) > 1)[:_MAX_SHOWN_CHARS]
+        raise RefusedError(400, f"the query parameter {name!r} is repeated; send it once")
+
+
 def check_query(request: Request, known: Collection[str]) -> None:
     """Check that a query has only known parameters, each at most once.
 

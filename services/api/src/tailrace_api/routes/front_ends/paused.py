@@ -24,7 +24,7 @@ from tailrace_api.routes.commands.command_body import (
     reason_of,
 )
 from tailrace_api.routes.executions import location_of
-from tailrace_api.routes.streams.opening import LAST_EVENT_ID, Opening
+from tailrace_api.routes.streams.opening import LAST_EVENT_ID, Opening, refuses_in_band
 from tailrace_api.web.idempotency_key import IDEMPOTENCY_KEY, idempotency_key_of
 from tailrace_api.web.json_body import read_object, refuse_unknown
 from tailrace_api.web.json_response import NO_STORE, json_response
@@ -144,6 +144,7 @@ class PausedRoutes:
         answers={200: Answer(str, "The waiting steps, then every change.", EVENT_STREAM)},
         parameters=LAST_EVENT_ID,
     )
+    @refuses_in_band
     async def stream(self, request: Request) -> Response:
         """Stream the steps that wait for a signal, and every change."""
         tenant = tenant_of(request, self.settings)

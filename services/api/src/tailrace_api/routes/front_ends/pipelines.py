@@ -18,7 +18,7 @@ from tailrace_api.dialects.pipeline_status import (
 )
 from tailrace_api.dialects.snapshot import Snapshot
 from tailrace_api.fanout.tenants.snapshots import Snapshots
-from tailrace_api.routes.streams.opening import LAST_EVENT_ID, Opening
+from tailrace_api.routes.streams.opening import LAST_EVENT_ID, Opening, refuses_in_band
 from tailrace_api.web.json_response import json_response
 from tailrace_api.web.operation import EVENT_STREAM, Answer, Parameter, operation
 from tailrace_api.web.problems import RefusedError
@@ -102,11 +102,11 @@ class PipelineRoutes:
         problems=(400,),
         parameters=(_PIPELINE_IDS, _VISIBLE, *LAST_EVENT_ID),
     )
+    @refuses_in_band
     async def stream(self, request: Request) -> Response:
         """Stream the status of pipelines, and every change."""
-        tenant, named = tenant_of(request, self.settings), _named(request)
-        dialect = Pipelines(frozenset(named), _visible(request, named))
-        return await self.opening.tenant(request, tenant, dialect)
+        tenant = tenant_of(request, self.settings)
+        return await self.opening.tenant(request, tenant, _dialect(request))
 
     @operation(
         "GET",
@@ -154,12 +154,14 @@ def _named(request: Request) -> list[str]:
     return named
 
 
-def _visible(request: Request, named: list[str]) -> frozenset[str] | None:
+def _dialect(request: Request) -> Pipelines:
+    pipelines = frozenset(_named(request))
     if "visible" not in request.query_params:
-        return None
-    visible = frozenset(ids_of(request, "visible", MAX_PIPELINES)).intersection(named)
+        return Pipelines(pipelines)
+    listed = frozenset(ids_of(request, "visible", MAX_PIPELINES))
     # Equal selections must share one topic of the hub, however they are written.
-    return None if len(visible) == len(named) else visible
+    visible = None if pipelines <= listed else listed & pipelines
+    return Pipelines(pipelines, visible, listed - pipelines)
 
 
 def _now() -> int:

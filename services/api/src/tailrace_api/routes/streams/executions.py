@@ -17,7 +17,12 @@ from tailrace_api.fanout.hub import Hub
 from tailrace_api.fanout.views.view import View
 from tailrace_api.http.event_stream import whole_stream
 from tailrace_api.routes.executions import execution_id_of
-from tailrace_api.routes.streams.opening import LAST_EVENT_ID, Opening, last_event_id_of
+from tailrace_api.routes.streams.opening import (
+    LAST_EVENT_ID,
+    Opening,
+    last_event_id_of,
+    refuses_in_band,
+)
 from tailrace_api.web.idempotency_key import IDEMPOTENCY_KEY, idempotency_key_of
 from tailrace_api.web.json_body import read_object
 from tailrace_api.web.operation import EVENT_STREAM, Answer, operation
@@ -61,17 +66,21 @@ class StreamRoutes:
         problems=(404,),
         parameters=LAST_EVENT_ID,
     )
+    @refuses_in_band
     async def execution(self, request: Request) -> Response:
         """Stream an execution from its first event, or resume after the last id."""
         tenant, execution = tenant_of(request, self.settings), execution_id_of(request)
-        view = View(EXECUTION, LogFilter(tenant, execution))
-        if refused := self.opening.refusal(view):
+        view, last_event_id = (
+            View(EXECUTION, LogFilter(tenant, execution)),
+            last_event_id_of(request),
+        )
+        if refused := self.opening.refusal(view, last_event_id):
             return refused
         try:
-            start = await resume(self.hub.history, view, last_event_id_of(request))
+            start = await resume(self.hub.history, view, last_event_id)
         except UnavailableError as error:
-            return self.opening.unavailable(error)
-        return self.opening.stream(view, start)
+            return self.opening.unavailable(error, last_event_id)
+        return self.opening.stream(view, start, last_event_id)
 
     @operation(
         "POST",
@@ -112,7 +121,7 @@ class StreamRoutes:
         try:
             found = await find(self.hub.history, last_event_id)
         except UnavailableError as error:
-            return self.opening.unavailable(error)
+            return self.opening.unavailable(error, last_event_id)
         if isinstance(found, ResumePoint) and found.tenant == tenant:
             return self.opening.stream(_view_of(tenant, found.execution), found.start())
         # The run of this id is unknown, and starting another one would be unexpected.

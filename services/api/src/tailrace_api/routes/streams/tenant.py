@@ -8,7 +8,7 @@ from starlette.responses import Response
 from tailrace_api.auth.tenancy import tenant_of
 from tailrace_api.dialects.multiplex import multiplex
 from tailrace_api.dialects.tenant_feed import TENANT_FEED
-from tailrace_api.routes.streams.opening import LAST_EVENT_ID, Opening
+from tailrace_api.routes.streams.opening import LAST_EVENT_ID, Opening, refuses_in_band
 from tailrace_api.routes.streams.topics import TOPICS, topics_of
 from tailrace_api.web.operation import EVENT_STREAM, Answer, operation
 from tailrace_shared.settings import ApiSettings
@@ -28,6 +28,7 @@ class TenantStreamRoutes:
         answers={200: Answer(str, "Events from now on.", EVENT_STREAM)},
         parameters=LAST_EVENT_ID,
     )
+    @refuses_in_band
     async def feed(self, request: Request) -> Response:
         """Stream the progress of all executions, stage by stage."""
         tenant = tenant_of(request, self.settings)
@@ -40,6 +41,7 @@ class TenantStreamRoutes:
         answers={200: Answer(str, "Events of all topics, named by topic.", EVENT_STREAM)},
         parameters=(TOPICS, *LAST_EVENT_ID),
     )
+    @refuses_in_band
     async def multiplexed(self, request: Request) -> Response:
         """Stream several topics over one connection."""
         tenant = tenant_of(request, self.settings)

@@ -12,7 +12,7 @@ from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
 from tailrace_api.dialects.pipeline_status import Pipelines
 from tailrace_api.dialects.tenant_feed import TENANT_FEED
 from tailrace_api.web.operation import Parameter
-from tailrace_api.web.problems import RefusedError
+from tailrace_api.web.problems import LimitError, RefusedError
 from tailrace_api.web.query import OPTIONAL_WHITESPACE
 from tailrace_shared.ids import is_valid_id
 
@@ -48,7 +48,7 @@ def topics_of(request: Request, limit: int) -> list[NamedTopic]:
     text = request.query_params.get("topics", "")
     # Counted before the list is split, to limit the work.
     if (count := text.count(",") + 1) > limit:
-        raise RefusedError(
+        raise LimitError(
             400, f"topics: {count} are more than {limit}; open another stream for the rest"
         )
     parts = (part.strip(OPTIONAL_WHITESPACE) for part in text.split(","))
