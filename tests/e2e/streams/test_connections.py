@@ -144,7 +144,12 @@ async def test_beyond_a_limit_new_clients_get_a_retry(
 
         async def refused(log: HandWrittenLog) -> None:
             async with open_(log) as stream:
-                assert await stream.all() == []
+                (refusal,) = await stream.all()
+                assert refusal.type == "stream:refused"
+                assert refusal.json() == {
+                    "reason": "full" if log is theirs else "tenant_full",
+                    "retry_ms": stream.parser.retry,
+                }
                 assert stream.status == 200
                 assert stream.headers["content-type"] == "text/event-stream"
                 assert stream.headers["connection"] == "close"

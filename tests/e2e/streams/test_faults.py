@@ -390,12 +390,13 @@ async def test_sigterm_cuts_what_does_not_end(
 async def test_a_stopping_process_sends_new_clients_a_retry(
     idle_nats: NatsServer, log: HandWrittenLog, direct: bool
 ) -> None:
-    """Its listeners stay open while it drains; a new stream contains a retry only."""
+    """Its listeners stay open while it drains; a new stream is refused in the stream."""
     await log.begin()
     async with api_in_process(idle_nats.url, direct_writes=direct) as api:
         api.hub.is_draining = True
         async with follow(api.port, log.execution) as stream:
-            assert await stream.all() == []
+            (refusal,) = await stream.all()
+            assert (refusal.type, refusal.json()["reason"]) == ("stream:refused", "draining")
             assert (stream.status, stream.is_complete) == (200, True)
             assert stream.parser.retry is not None
 

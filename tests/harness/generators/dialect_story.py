@@ -207,7 +207,15 @@ STORY: Final[list[StoryCommit]] = [
         LEFT,
         [
             resumed(LEFT, 12),
-            broken("pay", 12, "timed out after 5s", "await", stage="payment", waited=True),
+            broken(
+                "pay",
+                12,
+                "timed out after 5s",
+                "await",
+                stage="payment",
+                waited=True,
+                still_waiting=[ev.OpenWait("sign", at(6))],
+            ),
         ],
     ),
     StoryCommit(

@@ -22,10 +22,10 @@ from harness.generators.dialect_story import (
 from harness.sse.client import SseParser
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
-from tailrace_api.dialects.dialect import CumulativeState, Dialect, LoggedEvent, Slots
+from tailrace_api.dialects.dialect import FIRST_INDEX, CumulativeState, Dialect, LoggedEvent, Slots
 from tailrace_api.dialects.encoding import encode_commit, without_id
 from tailrace_api.dialects.execution import EXECUTION
-from tailrace_api.dialects.multiplex import FIRST_INDEX, STRIDE, Multiplex, NamedTopic, multiplex
+from tailrace_api.dialects.multiplex import STRIDE, Multiplex, NamedTopic, multiplex
 from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
 from tailrace_api.dialects.pipeline_status import Pipelines
 from tailrace_api.dialects.snapshot import (
@@ -78,7 +78,8 @@ def test_ids_do_not_depend_on_the_other_topics() -> None:
     assert {(topic, index % STRIDE) for topic, index in indexes} == {
         (ONE.name, 0),
         (OTHER.name, 0),
-        ("paused", 1),
+        ("paused", 16),
+        ("paused", 17),
         ("feed", 2),
         ("feed", 3),
     }

@@ -43,6 +43,9 @@ from tailrace_shared.subjects import LogFilter
 
 Needs = Literal["nothing", "workflow", "context"]
 
+FIRST_INDEX: Final = 500_000
+"""The first index of dialects whose slots have changed; below it are indexes of version 0.2."""
+
 Slots = tuple[Block | None, ...]
 """The blocks of one event, with None for empty slots."""
 
@@ -155,6 +158,15 @@ class Dialect:
     def slots(self) -> int:
         """The number of slots of an event."""
         return 1
+
+    @property
+    def earlier_slots(self) -> int:
+        """The number of slots in version 0.2."""
+        return self.slots
+
+    def upgraded(self, index: int) -> int:
+        """Return the present index of an event that an id of version 0.2 may name."""
+        return index
 
     @property
     def stride(self) -> int:

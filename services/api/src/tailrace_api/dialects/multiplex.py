@@ -22,6 +22,7 @@ import msgspec
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import (
+    FIRST_INDEX,
     AwaitsWorkflows,
     CumulativeState,
     Dialect,
@@ -35,9 +36,6 @@ from tailrace_api.dialects.snapshot import EarlierStatus, Snapshot, SnapshotQuer
 from tailrace_shared.execution.commits import split_commit
 from tailrace_shared.redact.masking import mask_event
 from tailrace_shared.subjects import LogFilter
-
-FIRST_INDEX: Final = 500_000
-"""The index of the first slot of a commit; below it are indexes of version 0.2."""
 
 STRIDE: Final = 64
 """The slots of an event, of all kinds of topics together."""
@@ -86,6 +84,10 @@ class NamedTopic(Dialect):
     @property
     def slots(self) -> int:
         return self.dialect.slots
+
+    @property
+    def earlier_slots(self) -> int:
+        return self.dialect.earlier_slots
 
     @property
     def stride(self) -> int:
@@ -292,11 +294,11 @@ class Multiplex(Dialect):
         """Return the index that an index of version 0.2 has become; its slots were the topics'."""
         if index >= FIRST_INDEX:
             return index
-        event, slot = divmod(index, sum(topic.slots for topic in self.topics))
+        event, slot = divmod(index, sum(topic.earlier_slots for topic in self.topics))
         for topic in self.topics:
-            if slot < topic.slots:
+            if slot < topic.earlier_slots:
                 break
-            slot -= topic.slots
+            slot -= topic.earlier_slots
         return FIRST_INDEX + event * STRIDE + topic.first_slot + slot
 
 

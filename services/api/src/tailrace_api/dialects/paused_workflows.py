@@ -5,9 +5,12 @@ waiting step; ``pausedAt`` distinguishes the steps of one execution.
 
 ``workflow.cancelled`` names the step if only its wait has ended. Without a step, all waits of the
 execution have ended.
+
+Some front ends forget all entries of an execution when one of its waits ends. So those that go on
+are repeated after it, each with an id of its own.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any, Final
 
@@ -15,9 +18,16 @@ import msgspec
 
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.context import Context
-from tailrace_api.dialects.dialect import Dialect, LoggedEvent, Slots
+from tailrace_api.dialects.dialect import FIRST_INDEX, Dialect, LoggedEvent, Slots
 from tailrace_api.dialects.snapshot import Snapshot, SnapshotQuery, WaitingStep
-from tailrace_shared.execution.events import TERMINAL_TYPES, Cancelled, Failed, StepError, StepWait
+from tailrace_shared.execution.events import (
+    TERMINAL_TYPES,
+    Cancelled,
+    Failed,
+    OpenWait,
+    StepError,
+    StepWait,
+)
 
 MAX_LISTED: Final = 1000
 """Entries in one snapshot; if more steps wait, it also has their total number."""
@@ -42,7 +52,9 @@ _MARKS: Final = (
     *(b'"type":"%b"' % ended.encode() for ended in sorted(TERMINAL_TYPES)),
 )
 
-_NOTHING: Final[Slots] = (None,)
+# The end of a wait, and the waits that go on.
+_SLOTS: Final = 16
+_NOTHING: Final[Slots] = (None,) * _SLOTS
 
 
 class PausedWorkflow(msgspec.Struct, frozen=True, rename="camel"):
@@ -77,6 +89,7 @@ class _Done(msgspec.Struct):
     node_id: str
     node_type: str
     kept_from: str | None = None
+    still_waiting: list[OpenWait] = []
 
 
 _decode_wait = msgspec.json.Decoder(StepWait).decode
@@ -101,46 +114,58 @@ def paused_workflow(context: Context, wait: WaitingStep) -> PausedWorkflow:
     )
 
 
-def _waits(context: Context, event: LoggedEvent) -> Block | None:
+def _waits(context: Context, event: LoggedEvent) -> Iterable[Block]:
     wait = _decode_wait(event.data)
     if wait.wait != "signal":
-        return None
+        return ()
     begun = WaitingStep(wait.node_id, event.timestamp, wait.reason, wait.triggers, wait.until)
-    return Block("workflow.paused", _encode(paused_workflow(context, begun)))
+    return (_paused(context, begun),)
 
 
-def _resumed(context: Context, event: LoggedEvent) -> Block | None:
+def _paused(context: Context, wait: WaitingStep) -> Block:
+    return Block("workflow.paused", _encode(paused_workflow(context, wait)))
+
+
+def _resumed(context: Context, event: LoggedEvent) -> Iterable[Block]:
     done = _decode_done(event.data)
     # A step that a rerun kept has waited in another execution.
     if done.node_type != _AWAIT or done.kept_from is not None:
-        return None
-    return _block("workflow.resumed", context, resumedFrom=done.node_id)
+        return ()
+    resumed = _block("workflow.resumed", context, resumedFrom=done.node_id)
+    return (resumed, *_repeated(context, done.still_waiting))
 
 
-def _failed(context: Context, event: LoggedEvent) -> Block | None:
+def _failed(context: Context, event: LoggedEvent) -> Iterable[Block]:
     error = _decode_error(event.data)
     if not error.waited:
-        return None
-    return _block("workflow.cancelled", context, reason=error.error, pausedAt=error.node_id)
+        return ()
+    cancelled = _block("workflow.cancelled", context, reason=error.error, pausedAt=error.node_id)
+    return (cancelled, *_repeated(context, error.still_waiting))
 
 
-def _execution_failed(context: Context, event: LoggedEvent) -> Block | None:
+def _repeated(context: Context, waits: Iterable[OpenWait]) -> Iterable[Block]:
+    for wait in waits:
+        begun = WaitingStep(wait.node_id, wait.since, wait.reason, wait.triggers, wait.until)
+        yield _paused(context, begun)
+
+
+def _execution_failed(context: Context, event: LoggedEvent) -> Iterable[Block]:
     failed = _decode_failed(event.data)
     return _ended(context, failed.waiting, failed.error_message)
 
 
-def _execution_cancelled(context: Context, event: LoggedEvent) -> Block | None:
+def _execution_cancelled(context: Context, event: LoggedEvent) -> Iterable[Block]:
     cancelled = _decode_cancelled(event.data)
     return _ended(context, cancelled.waiting, cancelled.reason)
 
 
-def _ended(context: Context, waiting: list[str], reason: str) -> Block | None:
+def _ended(context: Context, waiting: list[str], reason: str) -> Iterable[Block]:
     if not waiting:
-        return None
-    return _block("workflow.cancelled", context, reason=reason or "cancelled")
+        return ()
+    return (_block("workflow.cancelled", context, reason=reason or "cancelled"),)
 
 
-_RENDERERS: Final[Mapping[str, Callable[[Context, LoggedEvent], Block | None]]] = {
+_RENDERERS: Final[Mapping[str, Callable[[Context, LoggedEvent], Iterable[Block]]]] = {
     "step:waiting": _waits,
     "step:completed": _resumed,
     "step:failed": _failed,
@@ -209,13 +234,14 @@ class _PausedList:
         )
 
     def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
-        (block,) = PAUSED_WORKFLOWS.show(context, event, stored)
-        if block is not None:
-            self._apply(block)
-        elif event.type in TERMINAL_TYPES:
+        slots = PAUSED_WORKFLOWS.show(context, event, stored)
+        for block in slots:
+            if block is not None:
+                self._apply(block)
+        if slots[0] is None and event.type in TERMINAL_TYPES:
             # Workers of earlier versions do not list the steps that were waiting.
             self._remove_all(context.execution_id)
-        return (block,)
+        return slots
 
     def opening(self, milliseconds: int) -> Sequence[Block]:
         del milliseconds
@@ -278,7 +304,17 @@ class _PausedWorkflows(Dialect):
     __slots__ = ()
 
     name = "paused_workflows"
-    topic_slot = 1
+    first_index = FIRST_INDEX
+    topic_slot = 16
+
+    @property
+    def slots(self) -> int:
+        return _SLOTS
+
+    @property
+    def earlier_slots(self) -> int:
+        return 1
+
     needs = "context"
 
     @property
@@ -288,7 +324,13 @@ class _PausedWorkflows(Dialect):
     def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
         del stored
         renderer = _RENDERERS.get(event.type)
-        return _NOTHING if renderer is None else (renderer(context, event),)
+        if renderer is None:
+            return _NOTHING
+        shown = tuple(renderer(context, event))[:_SLOTS]
+        return (*shown, *_NOTHING[len(shown) :])
+
+    def upgraded(self, index: int) -> int:
+        return index if index >= FIRST_INDEX else FIRST_INDEX + index * _SLOTS
 
     def begin(self, snapshot: Snapshot) -> _PausedList:
         return _PausedList(snapshot)

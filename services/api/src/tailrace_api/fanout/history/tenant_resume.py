@@ -6,6 +6,8 @@ the tenant's horizon, the last commit of the tenant that was deleted. The commit
 read nor disclosed.
 """
 
+from dataclasses import replace
+
 from tailrace_api.dialects.encoding import ResetReason, reset
 from tailrace_api.fanout.history.history import History
 from tailrace_api.fanout.history.replay import is_before
@@ -27,11 +29,12 @@ async def resume_tenant(history: History, view: View, last_event_id: str) -> Sta
     """
     if not last_event_id:
         return Start(is_fresh=True)
-    if start := resume_from_ring(history, view, last_event_id):
-        return start
     position = StreamPosition.parse(last_event_id)
     if position is None:
         return _restart("unknown")
+    position = replace(position, index=view.dialect.upgraded(position.index))
+    if start := resume_from_ring(history, view, str(position)):
+        return start
     if reason := await _reset_reason(history, view.part.tenant, position):
         return _restart(reason)
     return Start(position.sequence, position.index + 1, seen=position)
