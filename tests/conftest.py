@@ -49,7 +49,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if option == "1" or "nats_nodes" not in metafunc.fixturenames:
         return
     # A test that asks for `nats_server` itself stops it, or reads its files.
-    nodes = [1] if "nats_server" in metafunc.fixturenames else _NATS_NODES[option]
+    is_single = "nats_server" in metafunc.fixturenames
+    is_single = is_single or metafunc.definition.get_closest_marker("one_node") is not None
+    nodes = [1] if is_single else _NATS_NODES[option]
     ids = [f"nats-nodes-{number}" for number in nodes]
     metafunc.parametrize("nats_nodes", nodes, ids=ids, indirect=True, scope="session")
 

@@ -11,6 +11,8 @@ from harness.nats.server import NatsServer
 from harness.processes.api_process import ApiProcess
 from tailrace_shared.nats.jetstream import JetStream
 
+pytestmark = pytest.mark.one_node("HTTP only")
+
 FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
 FORM = {"content-type": "application/x-www-form-urlencoded"}
 FOREIGN = {"origin": "https://evil.example", "sec-fetch-site": "cross-site"}

@@ -7,6 +7,8 @@ import pytest
 
 from harness.processes.api_process import ApiProcess
 
+pytestmark = pytest.mark.one_node("HTTP only")
+
 BODY = b'{"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}'
 
 

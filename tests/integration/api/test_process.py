@@ -17,6 +17,8 @@ from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.topology import EVENTS
 from tailrace_shared.subjects import Subjects
 
+pytestmark = pytest.mark.one_node("the process and its settings only")
+
 
 def test_an_unknown_setting_prevents_the_start() -> None:
     """The message suggests the most similar setting."""

@@ -17,6 +17,8 @@ from harness.nats.server import NatsServer
 from harness.processes.api_process import ApiProcess
 from harness.sse.client import follow, places
 
+pytestmark = pytest.mark.one_node("the processes and their port only")
+
 
 @pytest.fixture
 def pair(idle_nats: NatsServer, tmp_path: Path) -> Iterator[ApiProcess]:

@@ -14,6 +14,8 @@ from harness.processes.api_process import ApiProcess
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.subjects import Subjects
 
+pytestmark = pytest.mark.one_node("requests are refused before NATS is asked")
+
 FLOW = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}
 
 

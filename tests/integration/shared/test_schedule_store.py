@@ -8,6 +8,10 @@ from tailrace_shared.errors import InvalidScheduleError, ScheduleNotFoundError
 from tailrace_shared.recurrence import NAMES, parse_recurrence
 from tailrace_shared.stores.schedule_store import Schedule, ScheduleStore
 
+pytestmark = pytest.mark.one_node(
+    "a schedule is one message, which JetStream checks and its leader returns"
+)
+
 FAR = "0 0 0 1 1 *"
 
 

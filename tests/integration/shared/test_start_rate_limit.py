@@ -24,6 +24,10 @@ from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.workflow.definition import Definition, Node
 
+pytestmark = pytest.mark.one_node(
+    "the limit is a stream in memory, whose messages are counted by its leader"
+)
+
 NOW = "2024-01-15T10:30:00.000Z"
 SCHEMA = {"type": "object", "required": ["x"]}
 

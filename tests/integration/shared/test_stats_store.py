@@ -13,6 +13,8 @@ from tailrace_shared.nats.topology import STATS
 from tailrace_shared.stores.estimator_cache import EstimatorCache
 from tailrace_shared.stores.stats_store import StatsStore
 
+pytestmark = pytest.mark.one_node("statistics may lag")
+
 NOON = 1_700_006_400.0
 
 
