@@ -140,6 +140,12 @@ def parse_recurrence(pattern: str) -> Every | Cron:
     return _parse_cron(NAMES.get(pattern, pattern))
 
 
+def with_seconds(pattern: str) -> str:
+    """Return a cron expression of five fields with second 0 in front; others unchanged."""
+    is_short = not pattern.startswith("@") and pattern.count(" ") == len(_FIELDS) - 2
+    return f"0 {pattern}" if is_short else pattern
+
+
 def _parse_interval(text: str) -> Every:
     if _INTERVAL.fullmatch(text) is None:
         raise ValueError(f"{text!r} is not an interval; use a form like 30s, 5m or 168h")
@@ -155,11 +161,12 @@ def _parse_interval(text: str) -> Every:
 
 
 def _parse_cron(line: str) -> Cron:
-    texts = line.split(" ")
+    texts = with_seconds(line).split(" ")
     if len(texts) != len(_FIELDS):
         raise ValueError(
-            "a cron expression has six fields, separated by single spaces: seconds, minutes, "
-            f"hours, day of month, month, day of week; this one has {len(texts)}"
+            "a cron expression has five fields, separated by single spaces: minutes, hours, day "
+            "of month, month, day of week; or six, with seconds first; this one has "
+            f"{len(texts)}"
         )
     seconds, minutes, hours, days, months, weekdays = (
         _parse_field(text, field) for text, field in zip(texts, _FIELDS, strict=True)

@@ -32,7 +32,6 @@ def _check(answer: httpx.Response, status: int) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
         ("GET", "/api/v1/nothing", 404),
         ("GET", "/api/v1/workflows/", 404),
         ("GET", "/api/v1/workflows/a%2Fb/graph", 404),

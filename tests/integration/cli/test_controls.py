@@ -114,6 +114,10 @@ def test_waiting_steps_are_listed_and_can_be_rejected(tailrace: TailraceCommand)
     shown = tailrace("show", execution).stdout
     assert "for approval or approvals.po.approved, times out in" in shown
     assert "4 items" in shown
+    for options in ((), ("--node", "approve"), ("--data", '{"comment": "x"}')):
+        undecided = tailrace("resume", execution, *options)
+        assert (undecided.code, "add --approve or --reject" in undecided.stderr) == (2, True)
+    assert execution in tailrace("ls", "--waiting").stdout
     assert tailrace("resume", execution, "--node", "approve", "--reject", "--json").json
 
     rest, _ = watching.communicate(timeout=100)

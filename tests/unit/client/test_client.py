@@ -223,3 +223,24 @@ def test_an_empty_event_is_sent_as_it_is(client: Client, server: ScriptedServer,
     client.signal("a.b", data)
     ((_, _, body),) = server.requests
     assert msgspec.json.decode(body) == data
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        (None, ("http://api.example:1", "Bearer t", "org")),
+        ("http://other:2", ("http://other:2", None, None)),
+    ],
+)
+def test_the_environment_names_the_api_unless_the_caller_does(monkeypatch, url, expected):
+    """A token of the environment goes to no other API."""
+    for name, value in {"URL": "http://api.example:1", "TOKEN": "t", "ORGANIZATION": "org"}.items():
+        monkeypatch.setenv(f"TAILRACE_{name}", value)
+    with Client(url) as client:
+        headers = client._transport.http.headers
+        found = (
+            client._transport.url,
+            headers.get("authorization"),
+            headers.get("x-organization-id"),
+        )
+    assert found == expected

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace_shared.recurrence import NAMES, Cron, Every, parse_recurrence
+from tailrace_shared.recurrence import NAMES, Cron, Every, parse_recurrence, with_seconds
 
 VIENNA = ZoneInfo("Europe/Vienna")
 
@@ -35,10 +35,10 @@ def test_intervals(pattern, seconds):
 @pytest.mark.parametrize(
     ("pattern", "words"),
     [
-        ("", "six fields"),
-        ("* * * * *", "this one has 5"),
+        ("", "five fields"),
+        ("* * * *", "this one has 4"),
         ("0 0 0 * * * 2030", "this one has 7"),
-        ("0\t0 0 * * *", "six fields"),
+        ("0\t0 0 * *", "five fields"),
         ("60 * * * * *", "seconds: 60 is not between 0 and 59"),
         ("0 60 * * * *", "minutes: 60 is not between 0 and 59"),
         ("0 0 24 * * *", "hours: 24 is not between 0 and 23"),
@@ -141,3 +141,15 @@ def test_the_search_for_the_next_time_ends():
     cron = parse_recurrence("0 0 0 29 2 *")
     assert isinstance(cron, Cron)
     assert cron.next(datetime(2096, 3, 1, tzinfo=UTC).timestamp(), UTC) is None
+
+
+@pytest.mark.parametrize("pattern", ["30 6 * * MON-FRI", "* * * * *", "*/5 0 1 1 *"])
+def test_five_fields_fire_at_second_zero(pattern):
+    """As crontab has them; NATS takes six."""
+    assert parse_recurrence(pattern) == parse_recurrence(f"0 {pattern}")
+    assert with_seconds(pattern) == f"0 {pattern}"
+
+
+@pytest.mark.parametrize("pattern", ["0 0 9 * * *", "@hourly", "@every 5m"])
+def test_other_patterns_stay_as_they_are(pattern):
+    assert with_seconds(pattern) == pattern

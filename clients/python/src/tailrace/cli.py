@@ -26,6 +26,8 @@ COMMANDS: Final = (
     ),
 )
 
+_INTERRUPTED: Final = 130
+
 # A line of a service, forwarded by `tailrace up`, already begins with the service's name.
 _NAMED: Final = re.compile(r"tailrace[-_][a-z]+: ")
 
@@ -54,6 +56,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except TailraceError as error:
             fail(error)
+        except KeyboardInterrupt:
+            sys.exit(_INTERRUPTED)
 
 
 def fail(error: TailraceError) -> NoReturn:

@@ -1,8 +1,9 @@
 """The Python client, with one method per operation of the API."""
 
+import os
 import uuid
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Final, Self
 from urllib.parse import quote
 
 import msgspec
@@ -11,7 +12,7 @@ from tailrace.stream import ExecutionStream
 from tailrace.strict_json import NotJsonError, check_json
 from tailrace.transport import Transport
 
-DEFAULT_URL = "http://127.0.0.1:8080"
+DEFAULT_URL: Final = "http://127.0.0.1:8080"
 _DEAD_LETTERS = "/api/v1/dead-letters"
 
 
@@ -21,7 +22,9 @@ class Client:
     Every method raises ``RefusedError`` if the API responds with a problem,
     ``UnreachableError`` if it does not respond, and ``ValueError``, with the place, for what JSON
     does not have, such as NaN. Documents are plain dictionaries in the API's JSON format.
-    ``timeout`` is the longest wait for a response, in seconds.
+    Without ``url`` the client uses ``TAILRACE_URL``, ``TAILRACE_TOKEN`` and
+    ``TAILRACE_ORGANIZATION`` of the environment. ``timeout`` is the longest wait for a response, in
+    seconds.
 
         with Client() as client:
             run = client.run("purchase-order", {"po_number": "PO-1", "csv": text})
@@ -31,12 +34,17 @@ class Client:
 
     def __init__(
         self,
-        url: str = DEFAULT_URL,
+        url: str | None = None,
         token: str = "",
         *,
         organization: str = "",
         timeout: float = 30.0,
     ) -> None:
+        if url is None:
+            # Only then: a token of the environment must not go to another API.
+            url = os.environ.get("TAILRACE_URL") or DEFAULT_URL
+            token = token or os.environ.get("TAILRACE_TOKEN", "")
+            organization = organization or os.environ.get("TAILRACE_ORGANIZATION", "")
         self._transport = Transport(url, token, organization=organization, timeout=timeout)
 
     def close(self) -> None:
@@ -192,7 +200,7 @@ class Client:
     ) -> dict[str, Any]:
         """Schedule runs; return the schedule.
 
-        ``cron`` is a line of six fields (seconds first), ``@every 5m`` or a name like
+        ``cron`` is a line of five fields, or of six (seconds first), ``@every 5m`` or a name like
         ``@hourly``. An existing schedule with the same id is replaced.
         """
         body = {

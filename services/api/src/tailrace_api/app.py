@@ -25,6 +25,7 @@ from tailrace_api.fanout.tenants.contexts import Contexts
 from tailrace_api.fanout.tenants.snapshots import Indexes, Snapshots
 from tailrace_api.fanout.topics.live_subscription import LiveSubscription
 from tailrace_api.fanout.topics.topic import TopicSources
+from tailrace_api.http.descriptors import watch_descriptors
 from tailrace_api.http.event_stream import come_back_later
 from tailrace_api.metrics import Metrics
 from tailrace_api.middleware.access_log import AccessLog
@@ -267,7 +268,7 @@ def _middleware(
 
 @contextlib.asynccontextmanager
 async def _running(hub: Hub, health: Health) -> AsyncIterator[None]:
-    loops = (hub.reconcile_loop(), hub.runtime.tick(), health.run())
+    loops = (hub.reconcile_loop(), hub.runtime.tick(), health.run(), watch_descriptors())
     tasks = [asyncio.create_task(loop) for loop in loops]
     try:
         yield

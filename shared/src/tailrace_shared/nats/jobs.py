@@ -12,6 +12,8 @@ from typing import Any, Final
 import msgspec
 import uuid_utils
 
+from tailrace_shared.recurrence import with_seconds
+
 EXECUTIONS_QUEUE: Final = "executions"
 ADVANCE_ACTOR: Final = "advance"
 START_SCHEDULED_ACTOR: Final = "start_scheduled"
@@ -78,10 +80,10 @@ def at_headers(when: float, *, target: str) -> dict[str, str]:
 def recurring_headers(pattern: str, *, target: str, time_zone: str | None = None) -> dict[str, str]:
     """Return the headers with which JetStream repeatedly publishes a message to ``target``.
 
-    ``pattern`` is ``@every 5m``, a cron line of six fields (seconds first) or a name like
+    ``pattern`` is ``@every 5m``, a cron line of five or six fields (seconds first) or a name like
     ``@hourly``; a cron line is evaluated in ``time_zone`` (IANA name; UTC if None).
     """
-    headers = {"Nats-Schedule": pattern, "Nats-Schedule-Target": target}
+    headers = {"Nats-Schedule": with_seconds(pattern), "Nats-Schedule-Target": target}
     if time_zone is not None:
         headers["Nats-Schedule-Time-Zone"] = time_zone
     return headers

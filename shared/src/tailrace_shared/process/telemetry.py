@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable, MutableMapping
@@ -39,7 +40,7 @@ def configure_logging(
         if settings.log_format == "json"
         else [
             structlog.dev.ConsoleRenderer(
-                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+                colors=_has_colors(), exception_formatter=structlog.dev.plain_traceback
             )
         ]
     )
@@ -65,8 +66,6 @@ def configure_logging(
     logging.getLogger("nats").setLevel(logging.CRITICAL)
     # httpx logs every URL that it requests, and a query may hold credentials.
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    # cel warns of every error in an expression; the execution's log has it.
-    logging.getLogger("cel").setLevel(logging.ERROR)
     structlog.contextvars.bind_contextvars(service=service)
 
 
@@ -94,6 +93,11 @@ def _is_long_chain(error: BaseException) -> bool:
             return False
         error = following
     return True
+
+
+def _has_colors() -> bool:
+    # https://no-color.org
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
 
 
 def _redact_line(

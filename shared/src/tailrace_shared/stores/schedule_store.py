@@ -36,7 +36,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """A schedule.
 
     Attributes:
-        cron: a cron line of six fields, ``@every 5m``, or a name like ``@hourly``.
+        cron: a cron line of five or six fields, ``@every 5m``, or a name like ``@hourly``.
         time_zone: the IANA time zone of a cron line, UTC if None.
         created_at: when it was posted, in seconds since the epoch.
     """

@@ -1,12 +1,15 @@
 """``tailrace resume``: continue a paused run, or decide a waiting step."""
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Final
 
 import click
 
 from tailrace.client import Client
 from tailrace.commands.client_command import client_command, json_option, print_json
 from tailrace.commands.json_input import JsonInput
+
+_ENDED: Final = frozenset({"completed", "failed", "cancelled"})
 
 
 @click.command
@@ -24,14 +27,28 @@ def resume(
     data: Any,
     as_json: bool,
 ) -> None:
-    """Continue EXECUTION.
+    """Continue a paused EXECUTION, or decide its waiting step.
 
-    A paused run continues; of any other run the only waiting step is approved. With --node,
-    --approve, --reject or --data a step is decided, whether the run is paused or not.
+    Without --approve or --reject a run that was paused continues, and any other is refused. With
+    one of them a step is decided, whether the run is paused or not.
     """
+    if approved is None:
+        _check_continues(client.get(execution), node, data)
     decision = None if approved is None else "approved" if approved else "rejected"
     answer = client.resume(execution, node, decision=decision, data=data)
     if as_json:
         print_json(answer)
     else:
         click.echo(f"{execution} will continue")
+
+
+def _check_continues(document: Mapping[str, Any], node: str | None, data: Any) -> None:
+    """Refuse what would decide a step without the operator's decision.
+
+    Raises:
+        click.UsageError: ``--approve`` or ``--reject`` is missing.
+    """
+    is_decision = node is not None or data is not None
+    # The API refuses commands to a run that has ended, with the reason.
+    if is_decision or not (document.get("held") or document["status"] in _ENDED):
+        raise click.UsageError("a step waits for a decision: add --approve or --reject")

@@ -30,6 +30,8 @@ def run(client: Client, workflow: str, input_data: Any, watched: bool, as_json: 
 def report_started(client: Client, execution_id: str, *, watched: bool, as_json: bool) -> int:
     """Print a started run, or follow it if ``watched``; return the exit code."""
     if watched:
+        if not as_json:
+            click.echo(execution_id)
         return follow(client, execution_id, as_json=as_json)
     if as_json:
         print_json(client.get(execution_id))

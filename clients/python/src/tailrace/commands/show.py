@@ -8,14 +8,16 @@ from rich.console import Console
 
 from tailrace.client import Client
 from tailrace.commands.client_command import client_command, json_option, print_json
+from tailrace.stream import Event
 from tailrace.view.follow import draw, run_with_graph
+from tailrace.view.lines import event_line
 
 _PIPED_WIDTH = 140
 
 
 @click.command
 @click.argument("execution")
-@click.option("--logs", is_flag=True, help="With --json: include all events of the log.")
+@click.option("--logs", is_flag=True, help="Include all events of the log.")
 @json_option
 @client_command
 def show(client: Client, execution: str, logs: bool, as_json: bool) -> None:
@@ -37,3 +39,6 @@ def show(client: Client, execution: str, logs: bool, as_json: bool) -> None:
             console.print(detail, style="dim", markup=False, highlight=False)
     if document.get("output") is not None:
         console.print_json(data=document["output"])
+    for event in document.get("logs") or ():
+        line = event_line(Event(event["id"], event["type"], event["data"], event["timestamp"]))
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

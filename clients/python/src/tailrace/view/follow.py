@@ -37,20 +37,24 @@ def follow(
 
     Ctrl-C ends the command, not the run.
     """
-    document = client.get(execution_id)
-    stream = client.events(execution_id, last_event_id)
-    console = Console()
     try:
-        if as_json:
-            _print_json(stream)
-        # After an id, the board would show earlier steps as if they had not run.
-        elif last_event_id or not console.is_terminal or console.is_dumb_terminal:
-            _print_lines(stream, Run(execution_id), hinting=document["status"] not in ENDED)
-        else:
-            _draw(stream, run_with_graph(client, document), console)
+        return _follow(client, execution_id, last_event_id, as_json=as_json)
     except KeyboardInterrupt:
         click.echo(f"still running; watch it again with: tailrace watch {execution_id}", err=True)
         return INTERRUPTED
+
+
+def _follow(client: Client, execution_id: str, last_event_id: str, *, as_json: bool) -> int:
+    document = client.get(execution_id)
+    stream = client.events(execution_id, last_event_id)
+    console = Console()
+    if as_json:
+        _print_json(stream)
+    # After an id, the board would show earlier steps as if they had not run.
+    elif last_event_id or not console.is_terminal or console.is_dumb_terminal:
+        _print_lines(stream, Run(execution_id), hinting=document["status"] not in ENDED)
+    else:
+        _draw(stream, run_with_graph(client, document), console)
     document = client.get(execution_id)
     if as_json:
         click.echo(msgspec.json.encode(document))

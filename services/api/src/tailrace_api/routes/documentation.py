@@ -10,8 +10,9 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tailrace_api.web.docs.docs_page import CONTENT_SECURITY_POLICY, docs_page
+from tailrace_api.web.docs.docs_page import CONTENT_SECURITY_POLICY, docs_page, index_page
 from tailrace_api.web.docs.openapi import openapi
+from tailrace_api.web.json_response import json_response
 from tailrace_api.web.operation import Answer, Operation, Parameter, collect_operations, operation
 from tailrace_shared.settings import ApiSettings
 
@@ -43,6 +44,22 @@ class _Page:
         if any(tag.strip().removeprefix("W/") in {etag, "*"} for tag in cached):
             return Response(status_code=304, headers=self._headers)
         return Response(self._body, headers=self._headers)
+
+
+class Index(msgspec.Struct):
+    """The entry points of the API.
+
+    Attributes:
+        version: The version of the API's package.
+        docs: The description as a page.
+        openapi: The description in OpenAPI.
+        api: The path under which all operations are.
+    """
+
+    version: str
+    docs: str = "/docs"
+    openapi: str = "/openapi.json"
+    api: str = "/api/v1"
 
 
 class DocumentationRoutes:
@@ -77,12 +94,32 @@ class DocumentationRoutes:
         """Return the API description as a page."""
         return self._html.answer(request)
 
+    @operation(
+        "GET",
+        "/",
+        scope=None,
+        answers={200: Answer(Index, "The entry points, as JSON, or as a page for browsers.")},
+    )
+    async def index(self, request: Request) -> Response:
+        """Return where the API and its description are."""
+        if "text/html" in request.headers.get("accept", ""):
+            return self._index_page.answer(request)
+        return json_response(Index(version("tailrace-api")))
+
     # Built on first use: few processes ever serve them, and a start should be quick.
 
     @cached_property
     def _description(self) -> dict[str, Any]:
         operations = [*self._operations, *collect_operations(self)]
         return openapi(operations, version("tailrace-api"), needs_token=self._needs_token)
+
+    @cached_property
+    def _index_page(self) -> _Page:
+        return _Page(
+            index_page(version("tailrace-api")).encode(),
+            "text/html; charset=utf-8",
+            **{"content-security-policy": CONTENT_SECURITY_POLICY, "vary": "accept"},
+        )
 
     @cached_property
     def _json(self) -> _Page:

@@ -274,8 +274,8 @@ class NatsBroker(Broker):
         the same if the firing is delivered twice.
 
         Args:
-            pattern: ``@every 5m``, a cron line of six fields (seconds first), or a name like
-                ``@hourly``.
+            pattern: ``@every 5m``, a cron line of five or six fields (seconds first), or a name
+                like ``@hourly``.
             schedule_id: the id of the schedule; an earlier one with this id is replaced.
             time_zone: the IANA time zone of a cron line; None for UTC.
 

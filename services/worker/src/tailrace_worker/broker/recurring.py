@@ -34,7 +34,7 @@ class RecurringMessages:
         """Store a schedule, or replace the one with the same id.
 
         Args:
-            pattern: ``@every 5m``, a cron line of six fields, or a name like ``@hourly``.
+            pattern: ``@every 5m``, a cron line of five or six fields, or a name like ``@hourly``.
             time_zone: the IANA time zone of a cron line; None for UTC.
 
         Raises:

@@ -5,6 +5,7 @@ take.
 """
 
 import base64
+import logging
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
@@ -19,6 +20,9 @@ from tailrace_shared.json_encoding import MIN_INTEGER
 from tailrace_shared.workflow.equality import equality_key
 from tailrace_shared.workflow.expressions.budget import CHARACTER_STEPS, ELEMENT_STEPS, current
 from tailrace_shared.workflow.patterns import compile_pattern
+
+# The library logs every error of a function of ours, although it raises it, too.
+logging.getLogger("cel").setLevel(logging.CRITICAL)
 
 _FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _OFFSET = re.compile(r"([+-]?)([0-9]{2}):([0-9]{2})")

@@ -40,6 +40,16 @@ CONTENT_SECURITY_POLICY: Final = (
 _Json = Mapping[str, Any]
 
 
+def index_page(version: str) -> str:
+    """Return the page at the root of the API."""
+    return (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Tailrace</title>'
+        f"<style>{_STYLE}</style><h1>Tailrace {escape(version)}</h1>"
+        '<p>This is the API.</p><nav><a href="/docs">Description</a>'
+        '<a href="/openapi.json">OpenAPI</a></nav></html>'
+    )
+
+
 def docs_page(description: _Json) -> str:
     """Return the page."""
     return _Page(description).text()

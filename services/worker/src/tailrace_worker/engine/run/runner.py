@@ -18,6 +18,7 @@ from tailrace_worker.engine.decide.plan import PlannedNode, names_of
 from tailrace_worker.engine.run.attempt import Attempt
 from tailrace_worker.engine.run.failures import erred
 from tailrace_worker.engine.run.output_budget import HeldOutputs, OutputMemoryError
+from tailrace_worker.engine.run.value_size import is_small
 from tailrace_worker.nodes.node import NodeFunction, Wait
 from tailrace_worker.nodes.raised import is_a
 from tailrace_worker.nodes.registry import NodeRegistry
@@ -140,7 +141,11 @@ class Runner:
 
     async def _call(self, call: _Call, node: PlannedNode) -> Outcome:
         if call.function.is_async:
-            return _outcome(await call(), self._max_output_bytes, call)
+            value = await call()
+            if is_small(value):
+                return _outcome(value, self._max_output_bytes, call)
+            # To encode and redact megabytes would hold up the loop, and with it all executions.
+            return await asyncio.to_thread(_outcome, value, self._max_output_bytes, call)
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, self._call_to_outcome, call, node)
 
