@@ -30,6 +30,8 @@ from tailrace_worker.engine.tasks.execution_cache import execution_cache, memory
 from tailrace_worker.engine.tasks.retry import retry_forever
 
 _LAG_PAUSE_S: Final = 0.05
+# A shorter log is read again at once, and most executions end soon after the step of an actor.
+_MIN_CACHED_BYTES: Final = 16 * 1024
 
 _log = structlog.get_logger(__name__)
 
@@ -90,7 +92,8 @@ class LiveLog:
     @property
     def is_reusable(self) -> bool:
         """Whether what was read is worth caching for another attempt."""
-        return self._is_consistent and not self.state.is_terminal
+        is_long = self.size >= _MIN_CACHED_BYTES
+        return is_long and self._is_consistent and not self.state.is_terminal
 
     async def close(self) -> None:
         """Stop following the log until it is opened again."""
