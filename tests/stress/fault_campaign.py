@@ -35,7 +35,7 @@ from tailrace_shared.execution.state import fold
 
 _WORKFLOW: Final = "everything"
 _READY_S: Final = 30.0
-_LONGEST_STALL_S: Final = 30.0
+_LONGEST_STALL_S: Final = 45.0
 """Time within which a start is accepted while a majority works: ten seconds, on a slow machine."""
 _STOPS_SERVICES: Final = frozenset({"restore-backup"})
 _LATE: Final = 0.2
