@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dramatiq.middleware import CurrentMessage
+from dramatiq.middleware import CurrentMessage, Shutdown
 
 from tailrace_worker.nodes import NodeContext, NodeFailedError, node
 
@@ -75,12 +75,14 @@ def _panic(ctx: NodeContext) -> int:
         raise PanicException("index out of bounds")
     if ctx.attempt == 2:
         raise GeneratorExit
+    if ctx.attempt == 3:
+        raise Shutdown
     return ctx.attempt
 
 
 @node("actor.panic", actor=True)
 def panic(ctx: NodeContext) -> int:
-    """Raise what is no ``Exception``, twice."""
+    """Raise what is no ``Exception``, three times."""
     return _panic(ctx)
 
 

@@ -202,9 +202,9 @@ async def test_a_failing_attempt_is_tried_again_by_the_nodes_policy(site: Instal
 
 
 async def test_what_is_no_exception_fails_the_attempt_in_any_kind_of_node(site: Installation):
-    """A Rust panic or a GeneratorExit: the step is tried again, and no slot is lost."""
+    """A Rust panic, GeneratorExit or Shutdown: the step is tried again, and no slot is lost."""
     site.worker(**ACTORS)
-    retry = {"max_attempts": 3, "initial": "10ms"}
+    retry = {"max_attempts": 4, "initial": "10ms"}
     kinds = ["actor.panic", "panic.sync", "panic.async", "panic.instant"]
     nodes = {f"n{n}": {"type": kind, "retry": retry} for n, kind in enumerate(kinds)}
     items = {"for_each": "[1, 2]", "do": {"type": "panic.sync", "retry": retry}}
@@ -212,8 +212,8 @@ async def test_what_is_no_exception_fails_the_attempt_in_any_kind_of_node(site: 
     nodes["fails"] = {"type": "panic.sync", "retry": {**retry, "max_attempts": 2}}
     state = fold(await site.finished(await site.start(await site.store(definition(nodes)))))
     outputs = {name: step.output for name, step in state.steps.items() if name in nodes}
-    assert outputs == {**{f"n{n}": 3 for n in range(4)}, "items": [3, 3], "fails": None}
-    assert state.steps["n1"].failures == 2
+    assert outputs == {**{f"n{n}": 4 for n in range(4)}, "items": [4, 4], "fails": None}
+    assert state.steps["n1"].failures == 3
     assert state.steps["fails"].error == "GeneratorExit: "
 
 

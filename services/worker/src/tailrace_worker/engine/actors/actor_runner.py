@@ -65,6 +65,8 @@ class ActorRunner:
 
     def drain(self) -> None:
         """Start no attempts; running ones get their grace, then they are handed over."""
+        # Before Dramatiq interrupts a thread because of the shutdown.
+        self._is_draining = True
         self._services.loop.call_soon_threadsafe(self._drain)
 
     # On the loop
@@ -81,7 +83,8 @@ class ActorRunner:
         attempt = self._running.get(thread)
         if attempt is not None and isinstance(interrupt, TimeLimitExceeded):
             attempt.stop(Stop.TIME_LIMIT)
-        elif attempt is not None and isinstance(interrupt, Shutdown):
+        # A function may raise it as well. That is an error like others: handing over has no limit.
+        elif attempt is not None and isinstance(interrupt, Shutdown) and self._is_draining:
             attempt.stop(Stop.HANDOVER)
 
     async def _handle(self, job: ActorJob, thread: DramatiqThreadExecutor) -> None:
