@@ -104,7 +104,7 @@ class TriggerFilters:
                 found.append(waiting)
                 continue
             try:
-                expression = await _compile(waiting.match)
+                expression = await compile_filter(waiting.match)
                 context = waiting.context
                 if context is None and not expression.names <= {"event"}:
                     if history is None:
@@ -149,7 +149,12 @@ class TriggerFilters:
                 delivered.spend(cost)
 
 
-async def _compile(source: str) -> Expression:
+async def compile_filter(source: str) -> Expression:
+    """Compile a filter, in a thread if it is long; results are cached.
+
+    Raises:
+        InvalidExpressionError: it is not valid.
+    """
     if len(source) <= _COMPILED_AT_ONCE_CHARS:
         return _compiled(source)
     return await asyncio.to_thread(_compiled, source)

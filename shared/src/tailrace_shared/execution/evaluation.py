@@ -3,6 +3,7 @@
 The evaluator copies its context, so the context contains only what the expressions name.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
@@ -81,11 +82,13 @@ def context_of(
 def final_output(state: ExecutionState, definition: Definition) -> Any:
     """Return the output of a completed execution: its rendered template, or its leaves' outputs.
 
+    It has no budget: a worker has rendered the same template within one.
+
     Raises:
         ExpressionError: the template failed, or needs an output that has not been fetched.
     """
     if definition.output is not None:
-        return render(compile_template(definition.output), state)
+        return render(compile_template(definition.output), state, budget=Budget(math.inf))
     leaves = graph_of(definition).leaves
     return {node: state.steps[node].output for node in leaves if node in state.steps}
 

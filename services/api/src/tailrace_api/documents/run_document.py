@@ -4,6 +4,7 @@ It lists the nodes of the definition with their recorded state, and the items of
 map. Steps without events are pending, or cancelled if the execution has ended.
 """
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Literal
 
@@ -22,6 +23,7 @@ from tailrace_shared.execution.transitions import ExecutionStatus, StepStatus
 from tailrace_shared.position import StreamPosition
 from tailrace_shared.redact.masking import mask_event, mask_value
 from tailrace_shared.workflow.definition import Definition, Node, OnTimeout
+from tailrace_shared.workflow.expressions.budget import Budget
 from tailrace_shared.workflow.expressions.template import compile_template
 from tailrace_shared.workflow.graph import graph_of
 
@@ -308,7 +310,8 @@ def _output(state: ExecutionState, definition: Definition | None) -> Any:
     # The output was too large for the last event, so it is rebuilt from the outputs of steps.
     if definition.output is not None:
         try:
-            return render(compile_template(definition.output), state)
+            # A worker has rendered it within a budget.
+            return render(compile_template(definition.output), state, budget=Budget(math.inf))
         except ExpressionError:
             return None  # too large for a document; the steps link to their outputs
     leaves = graph_of(definition).leaves

@@ -195,7 +195,7 @@ class ExecutionRoutes:
         estimator = await self._estimator(tenant, state, definition)
         fetched = await self._fetch_outputs(state, definition)
         steps = max(len(definition.nodes) if definition else 0, len(state.steps))
-        if steps <= _MAX_INLINE_STEPS and not fetched:
+        if steps <= _MAX_INLINE_STEPS and not fetched and not state.output_omitted:
             return json_response(_document(state, definition, logs, estimator))
         # Large documents are built in a thread, so that streams do not wait.
         return await asyncio.to_thread(
@@ -261,7 +261,12 @@ class ExecutionRoutes:
 
     async def _fetch_outputs(self, state: ExecutionState, definition: Definition | None) -> bool:
         room = _MAX_FETCHED_BYTES
-        for step_id in wanted_outputs(state, definition):
+        wanted = (
+            await asyncio.to_thread(wanted_outputs, state, definition)
+            if state.output_omitted
+            else wanted_outputs(state, definition)
+        )
+        for step_id in wanted:
             step = state.steps[step_id]
             if step.output_ref is not None and step.output_ref.bytes <= room:
                 room -= step.output_ref.bytes

@@ -125,6 +125,12 @@ class Plan:
         return Budget(self.expression_steps)
 
     @cached_property
+    def concurrency_key(self) -> Expression | None:
+        """The expression that chooses the group of the concurrency limit."""
+        limit = self.definition.concurrency
+        return None if limit is None or limit.key is None else compile_expression(limit.key)
+
+    @cached_property
     def starts_runs(self) -> bool:
         """Whether some steps start child runs."""
         types = [node.type for node in self.definition.nodes.values()]

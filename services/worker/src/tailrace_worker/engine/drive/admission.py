@@ -12,7 +12,6 @@ from tailrace_shared.errors import ExecutionNotFoundError, IllegalCommandError
 from tailrace_shared.execution.evaluation import evaluate
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.workflow.definition import Concurrency
-from tailrace_shared.workflow.expressions.expression import compile_expression
 from tailrace_worker.engine.decide.plan import Plan
 from tailrace_worker.engine.services.engine_services import EngineServices
 
@@ -106,6 +105,7 @@ def _group(state: ExecutionState, plan: Plan) -> _Group | None:
     limit = plan.definition.concurrency
     if limit is None:
         return None
-    key = None if limit.key is None else evaluate(compile_expression(limit.key), state)
+    expression = plan.concurrency_key
+    key = None if expression is None else evaluate(expression, state, budget=plan.budget())
     # Hashed, because a key may contain characters that a subject token must not.
     return _Group(limit, hashlib.sha256(msgspec.json.encode(key, order="sorted")).hexdigest()[:32])

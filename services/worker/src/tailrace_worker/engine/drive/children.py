@@ -190,7 +190,8 @@ class Children:
                 self._tenant, child.workflow_id, child.version
             )
             await self._services.stores.outputs.fetch(child)
-            output = final_output(child, workflow.definition)
+            # Compiling the template may take long.
+            output = await asyncio.to_thread(final_output, child, workflow.definition)
         encoded = msgspec.json.encode(output)
         if len(encoded) <= MAX_VALUE_BYTES:
             return Succeeded(output, sensitive=child.output_sensitive)

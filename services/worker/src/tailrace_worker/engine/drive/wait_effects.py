@@ -9,14 +9,14 @@ how far an earlier drive came.
 import contextlib
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from tailrace_shared.commands.trigger_filters import compile_filter
 from tailrace_shared.errors import ServiceError, UnavailableError
 from tailrace_shared.execution.evaluation import context_of
 from tailrace_shared.execution.events import StepWait
 from tailrace_shared.execution.state import ExecutionState, StepState
 from tailrace_shared.stores.indexes.waiting_index import Waiting, if_small
-from tailrace_shared.workflow.expressions.expression import compile_expression
 from tailrace_worker.engine.decide.outcomes import Outcome
 from tailrace_worker.engine.decide.scheduler import Scheduler
 from tailrace_worker.engine.decide.sensitivity import SensitivityMarks
@@ -63,6 +63,8 @@ class WaitEffects:
         self._sending: set[str] = set()
         self._registered: dict[str, Waiting] = {}
         self._state: ExecutionState
+        self._input: Any = None
+        self._indexed_input: Any = None
         self._sensitivity: SensitivityMarks | None = None
 
     @property
@@ -197,7 +199,7 @@ class WaitEffects:
             begin = await self._find_begin(step.node_id, since)
         else:
             begin = _WaitBegin(known.since, known.began)
-        entry = self._entry(step, wait, begin)
+        entry = await self._entry(step, wait, begin)
         await self._services.stores.waiting.put(self._tenant, entry)
         self._registered[step.node_id] = entry
         if self._active.get(step.node_id) is not wait:
@@ -221,12 +223,12 @@ class WaitEffects:
         ):
             await self._services.stores.waiting.remove(self._tenant, waiting)
 
-    def _entry(self, step: StepState, wait: StepWait, begin: _WaitBegin) -> Waiting:
+    async def _entry(self, step: StepState, wait: StepWait, begin: _WaitBegin) -> Waiting:
         state = self._state
         context = None
         if wait.match is not None:
             with contextlib.suppress(ServiceError):
-                context = context_of([compile_expression(wait.match)], state)
+                context = context_of([await compile_filter(wait.match)], state)
         return Waiting(
             execution_id=self._execution,
             node_id=step.node_id,
@@ -240,12 +242,19 @@ class WaitEffects:
             lookback=wait.lookback,
             began=begin.time,
             form=wait.form,
-            input=if_small(state.input),
+            input=self._small_input(),
             context=if_small(context),
             sensitive=[]
             if self._sensitivity is None
             else self._sensitivity.wait_entry_pointers(context),
         )
+
+    def _small_input(self) -> Any:
+        """Return the execution's input for the index; its size is computed once for all waits."""
+        if self._input is not self._state.input:
+            self._input = self._state.input
+            self._indexed_input = if_small(self._input)
+        return self._indexed_input
 
     # Actors
 
