@@ -1032,3 +1032,13 @@ def test_a_schema_says_which_fields_may_be_null():
             field.encode_name for field in msgspec.structs.fields(struct) if field.default is None
         }
         assert optional == set(nullable)
+
+
+def test_the_expressions_of_a_definition_have_a_total_length():
+    """A worker compiles all of them; the problem is reported once."""
+    value = "${[" + "1," * 2000 + "]}"
+    nodes = {f"n{i}": {"type": "transform", "with": {"value": value}} for i in range(132)}
+    (problem,) = validate({"id": "w", "nodes": nodes}).problems
+    assert problem.detail == "the expressions have more than 524288 characters in total"
+    del nodes["n131"]
+    assert not validate({"id": "w", "nodes": nodes}).problems

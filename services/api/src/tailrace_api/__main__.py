@@ -5,6 +5,7 @@ import contextlib
 import gc
 import resource
 import sys
+from typing import Final
 
 import msgspec
 import uvloop
@@ -18,6 +19,8 @@ from tailrace_shared.process.settings_reader import read_settings, warn_of_servi
 from tailrace_shared.process.telemetry import configure_logging
 from tailrace_shared.redact.credentials import redact_credentials
 from tailrace_shared.settings import ApiSettings
+
+_SWITCH_INTERVAL_S: Final = 0.001
 
 
 async def _serve(settings: ApiSettings) -> None:
@@ -40,6 +43,8 @@ async def _serve(settings: ApiSettings) -> None:
 
 
 def _serve_alone(settings: ApiSettings) -> int:
+    # The event loop waits this long for the interpreter's lock while a thread computes.
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(settings))

@@ -19,6 +19,7 @@ from tailrace_shared.execution import commands
 from tailrace_shared.execution.events import MAX_VALUE_BYTES, Command
 from tailrace_shared.execution.state import ExecutionState, awaits_signal
 from tailrace_shared.ids import new_token
+from tailrace_shared.process.fair_threads import FairThreads
 from tailrace_shared.stores.execution_log import Decide, History
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.workflow.problem_report import Problem, nearest
@@ -76,6 +77,7 @@ class ExecutionCommands:
         self._due = stores.due
         self._workflows = stores.workflows
         self._jobs = jobs
+        self._threads = FairThreads()
 
     @within_limit
     async def cancel(
@@ -176,7 +178,7 @@ class ExecutionCommands:
             await self._check_node(tenant, state, decision.node_id)
             raise
         form = None if step.waiting is None else step.waiting.form
-        data = await _check_data(form, decision)
+        data = await self._check_data(tenant, form, decision)
         return decision._replace(node_id=step.node_id, data=data)
 
     async def _check_node(self, tenant: str, state: ExecutionState, node_id: str | None) -> None:
@@ -194,18 +196,19 @@ class ExecutionCommands:
             detail = f"there is no node {node_id!r}{hint}"
             raise InvalidInputError("there is no such step", [Problem("/node_id", detail)])
 
-
-async def _check_data(form: Any, decision: Decision) -> Any:
-    """Validate the data of a decision, and return it with the defaults of the form."""
-    size = len(msgspec.json.encode(decision.data))
-    if size > MAX_VALUE_BYTES:
-        detail = f"the data is {size} bytes of JSON; the limit is {MAX_VALUE_BYTES}"
-        raise InvalidInputError(detail, [Problem("/data", detail)])
-    # A rejection need not fill in the form of an approval.
-    if form is None or (decision.data is None and decision.decision != "approved"):
-        return decision.data
-    value = {} if decision.data is None else decision.data
-    checked = await check_in_time(compile_schema(form), "data", value, size)
-    if checked.problems:
-        raise InvalidInputError("the data is not what the step asks for", checked.problems)
-    return decision.data if checked.value == value else checked.value
+    async def _check_data(self, tenant: str, form: Any, decision: Decision) -> Any:
+        """Validate the data of a decision, and return it with the defaults of the form."""
+        size = len(msgspec.json.encode(decision.data))
+        if size > MAX_VALUE_BYTES:
+            detail = f"the data is {size} bytes of JSON; the limit is {MAX_VALUE_BYTES}"
+            raise InvalidInputError(detail, [Problem("/data", detail)])
+        # A rejection need not fill in the form of an approval.
+        if form is None or (decision.data is None and decision.decision != "approved"):
+            return decision.data
+        value = {} if decision.data is None else decision.data
+        checked = await check_in_time(
+            self._threads, tenant, compile_schema(form), "data", value, size
+        )
+        if checked.problems:
+            raise InvalidInputError("the data is not what the step asks for", checked.problems)
+        return decision.data if checked.value == value else checked.value

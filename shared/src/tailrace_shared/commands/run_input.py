@@ -1,6 +1,5 @@
 """Validate the input of a run against the JSON Schema of its workflow version."""
 
-import asyncio
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
@@ -11,6 +10,7 @@ from tailrace_shared.caching.ttl_cache import TtlCache
 from tailrace_shared.errors import ServiceError
 from tailrace_shared.execution.events import MAX_VALUE_BYTES
 from tailrace_shared.json_pointer import join_pointer
+from tailrace_shared.process.fair_threads import FairThreads
 from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.workflow.schemas.defaults import has_defaults
 from tailrace_shared.workflow.schemas.input_schema import (
@@ -42,7 +42,9 @@ class InvalidInputError(ServiceError):
         self.problems = problems
 
 
-async def check_in_time(validator: Validator, field: str, value: Any, size: int) -> Checked:
+async def check_in_time(
+    threads: FairThreads, tenant: str, validator: Validator, field: str, value: Any, size: int
+) -> Checked:
     """Fill in defaults and validate, in a thread if it takes long.
 
     Args:
@@ -54,7 +56,7 @@ async def check_in_time(validator: Validator, field: str, value: Any, size: int)
         checked = check_value(validator, field, value, left, INLINE_SECONDS)
         if all(problem.detail != TOO_SLOW for problem in checked.problems):
             return checked
-    return await asyncio.to_thread(check_value, validator, field, value, left)
+    return await threads.run(tenant, check_value, validator, field, value, left)
 
 
 class InputCheck:
@@ -62,6 +64,7 @@ class InputCheck:
 
     def __init__(self) -> None:
         self._schemas: TtlCache[tuple[str, str, int], _Schema] = TtlCache(_MAX_SCHEMAS)
+        self._threads = FairThreads()
 
     async def check(self, tenant: str, workflow: StoredWorkflow, field: str, value: Any) -> Any:
         """Validate the input of a run, and return it with the defaults of its schema.
@@ -78,7 +81,8 @@ class InputCheck:
             raise InvalidInputError(detail, [Problem(join_pointer("", field), detail)])
         if workflow.definition.input is None:
             return value
-        checked = await check_in_time(self._schema(tenant, workflow).validator, field, value, size)
+        validator = self._schema(tenant, workflow).validator
+        checked = await check_in_time(self._threads, tenant, validator, field, value, size)
         if checked.problems:
             raise InvalidInputError("the input is not what the workflow asks for", checked.problems)
         return checked.value

@@ -1,7 +1,6 @@
 """Routes to store, show, list, delete, validate and draw workflow definitions."""
 
-import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
@@ -17,6 +16,7 @@ from tailrace_api.web.problems import RefusedError
 from tailrace_api.web.query import CURSOR, LIMIT, cursor_of, limit_of, query_value
 from tailrace_shared.errors import WorkflowNotFoundError
 from tailrace_shared.ids import ID_PATTERN, check_id
+from tailrace_shared.process.fair_threads import FairThreads
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.stores.node_type_store import NodeTypeStore
 from tailrace_shared.stores.workflow_store import StoredWorkflow, WorkflowStore
@@ -128,6 +128,7 @@ class WorkflowRoutes:
     settings: ApiSettings
     workflows: WorkflowStore
     node_types: NodeTypeStore
+    threads: FairThreads = field(default_factory=FairThreads)
 
     @operation(
         "GET",
@@ -223,13 +224,15 @@ class WorkflowRoutes:
         stored = await self._stored(request)
         if len(stored.definition.nodes) <= _MAX_INLINE_NODES:
             return json_response(_graph(stored))
-        return json_response(await asyncio.to_thread(_graph, stored))
+        tenant = tenant_of(request, self.settings)
+        return json_response(await self.threads.run(tenant, _graph, stored))
 
     async def _definition(self, request: Request, workflow_id: str | None) -> Definition:
         document = await read_document(request, self.settings.max_body_bytes)
         known = await self.node_types.all()
-        # Ten thousand nodes can take a second; in a thread, so that streams do not wait.
-        checked = await asyncio.to_thread(_validate, document, known, workflow_id)
+        # Ten thousand nodes can take seconds; in a thread, so that streams do not wait.
+        tenant = tenant_of(request, self.settings)
+        checked = await self.threads.run(tenant, _validate, document, known, workflow_id)
         if checked.definition is None:
             raise RefusedError(422, "the definition is not valid", checked.problems)
         return checked.definition

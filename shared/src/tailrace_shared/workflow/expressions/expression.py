@@ -20,7 +20,7 @@ from tailrace_shared.errors import ExpressionError, InvalidExpressionError
 from tailrace_shared.workflow.expressions.budget import Budget, TooExpensiveError, current
 from tailrace_shared.workflow.expressions.free_names import find_free_names
 from tailrace_shared.workflow.expressions.functions import EXTENSIONS, REPLACED
-from tailrace_shared.workflow.expressions.loops import check_loops
+from tailrace_shared.workflow.expressions.loops import PATH, check_loops
 from tailrace_shared.workflow.expressions.program import FAILURES, Part, Path, compile_part
 
 MAX_LENGTH: Final = 4096
@@ -33,6 +33,14 @@ _FUNCTIONS: Final = frozenset(
         *("getHours", "getMinutes", "getSeconds", "getMilliseconds"),
         # The parser reports `math.abs` without its namespace.
         *(name.rpartition(".")[2] for name in EXTENSIONS),
+    ]
+)
+# A path with one of these is not valid, or not a path.
+_KEYWORDS: Final = frozenset(
+    [
+        *("true", "false", "null", "in", "as", "break", "const", "continue", "else", "for"),
+        *("function", "if", "import", "let", "loop", "package", "namespace", "return", "var"),
+        *("void", "while"),
     ]
 )
 _NAMESPACES: Final = {name.partition(".")[0] for name in EXTENSIONS if "." in name}
@@ -102,15 +110,13 @@ def compile_expression(source: str) -> Expression:
     """
     if len(source) > MAX_LENGTH:
         raise InvalidExpressionError(f"longer than {MAX_LENGTH} characters", MAX_LENGTH + 1)
-    try:
-        program = cel.compile(source)
-    except ValueError as error:
-        raise _located(source, str(error)) from None
-    _check_functions(source, program)
-    check_loops(source)
     found = find_free_names(source)
     names = found.names - _NAMESPACES
-    part = compile_part(source)
+    path = PATH.fullmatch(source)
+    if path and names and _KEYWORDS.isdisjoint(path[1].split(".")):
+        part: Part = Path(tuple(path[1].split(".")))
+    else:
+        part = _compile(source)
     secret = _SECRET.fullmatch(source)
     return Expression(
         source,
@@ -121,6 +127,16 @@ def compile_expression(source: str) -> Expression:
         found.statuses,
         _reference(part) if isinstance(part, Path) else _evaluator(part),
     )
+
+
+def _compile(source: str) -> Part:
+    try:
+        program = cel.compile(source)
+    except ValueError as error:
+        raise _located(source, str(error)) from None
+    _check_functions(source, program)
+    check_loops(source)
+    return compile_part(source, program)
 
 
 def _check_functions(source: str, program: cel.Program) -> None:

@@ -44,8 +44,8 @@ class FreeNames:
 def find_free_names(source: str) -> FreeNames:
     """Scan an expression for the names that it takes from outside."""
     tokens = tokens_of(source)
-    texts = [token.text for token in tokens] + [""] * 6
-    kinds = [token.kind for token in tokens] + [""] * 6
+    texts = [*(token.text for token in tokens), *[""] * 6]
+    kinds = [*(token.kind for token in tokens), *[""] * 6]
     references: list[tuple[str, ...]] = []
     statuses: set[str] = set()
     names: set[str] = set()

@@ -52,8 +52,11 @@ class Part(Protocol):
         ...
 
 
-def compile_part(source: str) -> Part:
+def compile_part(source: str, program: cel.Program | None = None) -> Part:
     """Compile a valid expression.
+
+    Args:
+        program: the expression as the library has compiled it, if it has.
 
     Raises:
         ValueError: it is not valid after all.
@@ -64,7 +67,7 @@ def compile_part(source: str) -> Part:
     natives = [_compile_native(each) for each in sources]
     if len(natives) == 1 and rewritten.strip() == f"{hole(0)}()[0]":
         return natives[0]
-    return _Leaf(rewritten, natives)
+    return _Leaf(rewritten, natives, None if natives else program)
 
 
 def _compile_native(source: NativeSource) -> Part:
@@ -134,10 +137,14 @@ class _Leaf:
     failed index. It would print an exception to standard error.
     """
 
-    def __init__(self, source: str, natives: list[Part]) -> None:
+    def __init__(self, source: str, natives: list[Part], program: cel.Program | None) -> None:
+        renamed = source
         for name, (new, _function) in functions.REPLACED.items():
-            source = rename_calls(source, name, new)
-        self._program = cel.compile(source)
+            renamed = rename_calls(renamed, name, new)
+        if program is None or renamed != source:
+            program = cel.compile(renamed)
+        self._program: cel.Program = program
+        source = renamed
         self._natives = natives
         self._functions = functions.called_by(self._program)
         tokens = tokens_of(source)

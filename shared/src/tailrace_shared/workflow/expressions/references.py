@@ -20,6 +20,9 @@ NAMES: Final = ("input", "nodes", "execution")
 """Names that every expression of a node or of the output may use."""
 
 
+MAX_CHARACTERS: Final = 512 * 1024
+"""Limit of all expressions of a definition together: a worker compiles them all."""
+
 STATUSES: Final = (
     *("success", "error", "skipped", "cancelled"),
     *("pending", "running", "waiting", "retrying"),
@@ -73,6 +76,7 @@ class References:
     def __init__(self, problems: ProblemReport) -> None:
         self._problems = problems
         self._references: list[_Reference] = []
+        self._characters = 0
 
     def expression(self, pointer: str, source: Any, place: Scope) -> None:
         if not isinstance(source, str):
@@ -100,6 +104,11 @@ class References:
                 self._add(join_pointer(pointer, *path), expression, place)
 
     def _add(self, pointer: str, expression: Expression, place: Scope) -> None:
+        self._characters += len(expression.source)
+        if self._characters > MAX_CHARACTERS >= self._characters - len(expression.source):
+            self._problems.report(
+                "", f"the expressions have more than {MAX_CHARACTERS} characters in total"
+            )
         if "secrets" in expression.names:
             self._check_secret(pointer, expression, place)
         for name in sorted(expression.names - {*place.names, "secrets"}):

@@ -1,5 +1,6 @@
 """The tokens of a CEL expression. The CEL library does not expose its syntax tree."""
 
+import functools
 import itertools
 import re
 from typing import NamedTuple
@@ -32,13 +33,15 @@ class Token(NamedTuple):
         return self.start + len(self.text)
 
 
-def tokens_of(source: str) -> list[Token]:
+# One compilation looks at the tokens of the same text several times.
+@functools.lru_cache(maxsize=16)
+def tokens_of(source: str) -> tuple[Token, ...]:
     """Return the tokens of an expression, without spaces and comments."""
-    return [
+    return tuple(
         Token(match.lastgroup or "", match[0], match.start())
         for match in TOKEN.finditer(source)
         if match.lastgroup not in {"space", "comment"}
-    ]
+    )
 
 
 def rename_calls(source: str, name: str, new: str) -> str:
