@@ -1,5 +1,6 @@
 """`tailrace up` starts, supervises and ends its processes."""
 
+import asyncio
 import os
 import re
 import signal
@@ -53,6 +54,45 @@ def test_replicas_take_ports_upward_from_the_first(
 
         assert up.url == f"http://127.0.0.1:{first}"
         up.wait_stderr(f"another API replica is at http://127.0.0.1:{first + 1}\n")
+
+
+def test_nats_requires_a_token_and_gets_no_secrets(
+    tmp_path: Path, stand_ins: dict[str, str]
+) -> None:
+    """Other users of this machine reach its port, and read neither files nor environments."""
+    settings = {"TAILRACE_SECRET_CARD": "s3cr3t", "TAILRACE_NATS_CA_FILE": "/of/another/nats"}
+    with TailraceUp(tmp_path / "up", environment={**stand_ins, **settings}) as up:
+        up.wait_ready()
+        data = tmp_path / "up" / "data"
+        assert data.stat().st_mode & 0o777 == 0o700
+        token = (data / "nats.token").read_text().strip()
+        for name in ("nats.token", "nats.conf", "nats.url"):
+            assert (data / name).stat().st_mode & 0o777 == 0o600
+        environment = Path(f"/proc/{up.child('nats-server')}/environ").read_bytes()
+        names = {entry.partition(b"=")[0] for entry in environment.split(b"\0") if entry}
+        assert names <= {b"ZONEINFO", b"LC_CTYPE"}  # Python may set the latter
+        worker = Path(f"/proc/{up.child('tailrace_worker')}/environ").read_bytes()
+        assert f"TAILRACE_NATS_TOKEN_FILE={data / 'nats.token'}".encode() in worker
+        assert b"TAILRACE_NATS_CA_FILE" not in worker
+        assert asyncio.run(answers(up.nats_port, token)) == b"PONG\r\n"
+        assert b"Authorization Violation" in asyncio.run(answers(up.nats_port, "wrong"))
+        assert token not in up.stderr()
+        first = token
+        up.send(signal.SIGTERM)
+        assert up.wait() == 0
+    with TailraceUp(tmp_path / "up", environment=stand_ins) as again:
+        again.wait_ready()
+        assert (data / "nats.token").read_text().strip() == first
+
+
+async def answers(port: int, token: str) -> bytes:
+    """Return the answer of a NATS server to a connect with a token."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    await reader.readline()
+    writer.write(f'CONNECT {{"auth_token": "{token}", "verbose": false}}\r\nPING\r\n'.encode())
+    answer = await reader.readline()
+    writer.close()
+    return answer
 
 
 @pytest.mark.parametrize("service", SERVICES)

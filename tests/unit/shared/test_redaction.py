@@ -22,6 +22,7 @@ TOKEN = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJhZGEifQ.c2lnbmF0dXJl"
         ("?access_token%3Dopaque", "?access_token%3D***"),
         ("Authorization: Bearer 0123456789abcdef", "Authorization: Bearer ***"),
         ("nats://user:password@host:4222", "nats://user:***@host:4222"),
+        ("tls://t0ken@a:4222,nats://t0ken@b", "tls://***@a:4222,nats://***@b"),
     ],
 )
 def test_credentials_are_redacted(text: str, shown: str) -> None:

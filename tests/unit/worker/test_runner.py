@@ -21,6 +21,8 @@ from tailrace_worker.engine.run.attempt import Attempt
 from tailrace_worker.engine.run.runner import Runner
 from tailrace_worker.nodes.node import NodeFailedError, Wait, declared_node, node
 from tailrace_worker.nodes.registry import NodeRegistry
+from tailrace_worker.nodes.waits import ForChild
+from tailrace_worker.nodes.workflow import workflow
 from tailrace_worker.secrets.secret_store import SecretStore
 
 
@@ -512,3 +514,29 @@ async def test_synchronous_functions_run_beside_each_other(run):
     idents = {outcome.output for outcome in outcomes}
     assert len(idents) == 3
     assert threading.get_ident() not in idents
+
+
+class Marks:
+    """Marks one text as sensitive."""
+
+    def parameter_pointers(self, _step, _name, value):
+        return [""] if value == "4111-1111" else []
+
+
+@pytest.mark.parametrize(
+    ("id_", "is_refused"),
+    [("${input.card}", True), ("4111-1111", False), ("${input.other}", False)],
+)
+async def test_a_child_run_has_no_sensitive_id(threads, id_, is_refused):
+    """Lists of runs show the ids of workflows. What the definition has in clear is no secret."""
+    function = declared_node(workflow)
+    assert function is not None
+    runner = Runner(NodeRegistry([function]), threads, MAX_VALUE_BYTES, SecretStore())
+    planned = PlannedNode("n", Node("workflow", parameters={"id": id_}), is_actor=False)
+    attempt = Attempt("t", "e", StepState("n"), asyncio.get_running_loop(), lambda: None)
+    attempt.sensitivity = Marks()
+    state = ExecutionState(input={"card": "4111-1111", "other": "paid"})
+    outcome = runner.run_instant(planned, state, attempt)
+    assert isinstance(outcome, Erred if is_refused else ForChild)
+    if isinstance(outcome, Erred):
+        assert (outcome.retryable, "4111" in outcome.message) == (False, False)

@@ -23,9 +23,9 @@ _CREDENTIAL: Final = re.compile(
       (?: (?! authorization | access_token | ticket ) [^\s&"'\\,;#] )+
     # The value of an Authorization header.
     | (?P<scheme> \b bearer (?: \s | \+ | %20 )+ ) [A-Za-z0-9._~+/=-]{16,}
-    # The user and password, or the token, in the URL of a NATS server.
-    | (?P<nats> (?: nats | tls | wss? ) :// ) [^\s/@"'\\,]+ (?= @ )
-    # The password in another URL.
+    # The token in the URL of a NATS server.
+    | (?P<nats> (?: nats | tls | wss? ) :// ) [^\s/:@"'\\,]+ (?= @ )
+    # The password in a URL.
     | (?P<user> :// [^\s/:@"'\\]* : ) [^\s/@"'\\]+ (?= @ )
     """,
     re.IGNORECASE | re.VERBOSE,
