@@ -99,7 +99,8 @@ class TriggerStore:
         Raises:
             UnavailableError: NATS did not answer.
         """
-        message = await self._jetstream.get_newest(self._stream, {"seq": sequence})
+        request = {"seq": sequence}
+        message = await self._jetstream.get_newest(self._stream, request, at_least=sequence)
         procedure = (
             None if message is None else self._subjects.procedure_of(message.subject, tenant)
         )
