@@ -195,7 +195,10 @@ class Snapshots:
         if before.commit is None or not workflows:
             return {}
         # The first is known to exist, so its presence shows that a replica is up to date.
-        asked = [before.commit.execution, *(workflows.keys() - {before.commit.execution})]
+        # The others in the order of their starts: each read then concerns a part of the stream, of
+        # which the server loads whole blocks from its disk.
+        others = sorted(workflows.keys() - {before.commit.execution})
+        asked = [before.commit.execution, *others]
         found = await self._log.last_commits(tenant, asked, before.sequence)
         return {name: commit for name, commit in found.items() if name in workflows}
 
