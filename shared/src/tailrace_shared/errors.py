@@ -37,6 +37,10 @@ class StoreFailedError(TemporarilyUnavailableError):
     """JetStream cannot store messages now, for example because its disk is full."""
 
 
+class StoreFullError(StoreFailedError):
+    """A stream has reached its size limit; it takes messages again once some are deleted."""
+
+
 class JetStreamError(ServiceError):
     """JetStream refused a request.
 

@@ -77,6 +77,15 @@ class CommonSettings(msgspec.Struct, frozen=True, kw_only=True):
         int,
         Meta(description="Number of replicas of each stream and bucket: 1, 3 or 5.", ge=1, le=5),
     ] = 1
+    max_store_bytes: Annotated[
+        int,
+        Meta(
+            description="Space that all streams and buckets may take in NATS, in bytes, for each "
+            "replica. Each has a fixed share; a full one refuses messages. `tailrace topology "
+            "apply` applies a change. 0 sets no limit but that of NATS.",
+            ge=0,
+        ),
+    ] = 16 * 1024**3
     prefix: Annotated[
         str,
         Meta(

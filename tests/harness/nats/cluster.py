@@ -85,7 +85,7 @@ class NatsCluster:
             f'server_name: "n{number}"\n'
             f"listen: 127.0.0.1:{self._ports[number]}\n"
             f"http: 127.0.0.1:{self._monitor_ports[number]}\n"
-            f'jetstream {{ store_dir: "{folder}/store" }}\n'
+            f'jetstream {{ store_dir: "{folder}/store", max_file_store: 64TB }}\n'
             f"cluster {{ name: c, listen: 127.0.0.1:{route_port}, routes: [{routes}] }}\n"
         )
         with (folder / "nats.log").open("ab") as log:

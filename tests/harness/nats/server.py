@@ -68,8 +68,10 @@ class NatsServer:
         self.log = folder / "nats.log"
         self._options = ["-js", "-sd", str(folder / "store")] if jetstream else []
         self._configuration = folder / "nats.conf"
-        if sync_interval:
-            configuration += f'jetstream {{ sync_interval: "{sync_interval}" }}\n'
+        if jetstream:
+            # Installations reserve space, and tests make many, on disks of any size.
+            interval = f', sync_interval: "{sync_interval}"' if sync_interval else ""
+            configuration += f"jetstream {{ max_file_store: 64TB{interval} }}\n"
         if configuration:
             folder.mkdir(parents=True, exist_ok=True)
             self._configuration.write_text(configuration)

@@ -94,7 +94,8 @@ async def test_a_difference_that_does_harm_stops_the_start(site, field, value):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("discard", "new"),
+        ("discard", "old"),
+        ("max_bytes", 1_000_000_000),
         ("max_age", 3_600_000_000_000),
         ("duplicate_window", 2_000_000_000),
         ("allow_rollup_hdrs", True),
@@ -120,7 +121,11 @@ async def test_a_plan_brings_version_1_to_version_2_and_back(site):
     await apply(jetstream, back)
     assert await plan(jetstream, v1) == []
     # Services of this release run on version 1, too.
-    assert {each.field for each in await ensure(jetstream, v2)} == {"max_age"}
+    assert {each.field for each in await ensure(jetstream, v2)} == {
+        "max_age",
+        "max_bytes",
+        "discard",
+    }
     forth = await plan(jetstream, v2)
     assert f"update stream {site.events}: metadata version 1 -> version 2" in lines(forth)
     await apply(jetstream, forth)

@@ -107,6 +107,7 @@ def build() -> WorkerParts:
         key_file=settings.nats_key_file,
         prefix=settings.prefix,
         replicas=settings.nats_replicas,
+        max_store_bytes=settings.max_store_bytes,
         ack_wait=settings.ack_wait,
         max_deliveries=settings.max_deliveries,
         connect_timeout=settings.nats_connect_timeout,

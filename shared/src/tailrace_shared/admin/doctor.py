@@ -11,7 +11,7 @@ from typing import Any, Final, Literal
 import msgspec
 from nats.aio.client import Client
 
-from tailrace_shared.errors import JetStreamError, UnavailableError
+from tailrace_shared.errors import JetStreamError, TopologyMismatchError, UnavailableError
 from tailrace_shared.nats.components import Component, discover, running_version
 from tailrace_shared.nats.jetstream import JetStream, connect
 from tailrace_shared.nats.provision import plan, version_of
@@ -112,7 +112,7 @@ class Doctor:
         for name, check in checks:
             try:
                 yield await check(facts)
-            except (UnavailableError, JetStreamError) as error:
+            except (UnavailableError, JetStreamError, TopologyMismatchError) as error:
                 yield Finding("FAIL", name, f"cannot be checked: {error}")
 
     async def _facts(self) -> _Facts:

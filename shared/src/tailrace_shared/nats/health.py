@@ -30,6 +30,10 @@ _PONG_TIMEOUT_S: Final = 2.0
 # With the time limit of a publish, a store that has failed is known in less than ten seconds.
 _STORE_INTERVAL_S: Final = 4.0
 _STORE_CHECK_S: Final = 1.0
+# The second token of the subjects of streams that everything needs.
+_ESSENTIAL: Final = frozenset({"log", "jobs"})
+# Space for one message of the largest size.
+_ROOM_BYTES: Final = 1024 * 1024
 # In place of a wildcard: a token that no id contains.
 _NO_ID: Final = "~"
 
@@ -167,11 +171,20 @@ class StoreProbe:
         request = {"filter": _without_wildcards(spec.subjects[0])}
         try:
             await self._jetstream.api(f"STREAM.PURGE.{spec.name}", request)
+            info = await self._jetstream.api(f"STREAM.INFO.{spec.name}")
         except JetStreamError as error:
             # The description begins with the path of a file, which is not for readers of a probe.
             return f"NATS cannot store: stream {spec.name}: {str(error).rpartition(': ')[2]}"
         except UnavailableError:
             return f"NATS cannot store: stream {spec.name} does not answer"
+        used, limit = info["state"]["bytes"], info["config"]["max_bytes"]
+        # Without another stream the rest works, and what needs it says why it does not.
+        is_essential = spec.subjects[0].split(".")[1] in _ESSENTIAL
+        if is_essential and limit > 0 and used > limit - min(_ROOM_BYTES, limit // 16):
+            return (
+                f"NATS cannot store: stream {spec.name} has {used} of {limit} bytes "
+                "(TAILRACE_MAX_STORE_BYTES)"
+            )
         return ""
 
 

@@ -23,6 +23,7 @@ from tailrace_shared.errors import (
     MessageTooLargeError,
     StartupError,
     StoreFailedError,
+    StoreFullError,
     TemporarilyUnavailableError,
     UnavailableError,
     WrongLastSequenceError,
@@ -33,7 +34,7 @@ from tailrace_shared.nats.connection.credentials import NatsCredentials
 from tailrace_shared.nats.leadership import has_quorum, is_sole
 from tailrace_shared.nats.nats_requests import RequestMultiplexer, fail_pending, multiplexer_of
 from tailrace_shared.nats.startup import StartupLimit
-from tailrace_shared.nats.store_failures import CANNOT_STORE, is_limit, store_record_of
+from tailrace_shared.nats.store_failures import CANNOT_STORE, is_full, is_limit, store_record_of
 from tailrace_shared.process.log_throttle import LogThrottle
 from tailrace_shared.settings import CommonSettings
 
@@ -532,6 +533,11 @@ def _parse_headers(block: bytes) -> dict[str, str]:
 
 
 def _raise(error: _ApiError) -> None:
+    if is_full(error.err_code, error.description):
+        raise StoreFullError(
+            "the store is full: a stream has used its share of TAILRACE_MAX_STORE_BYTES; see the "
+            "runbook StoreFull"
+        )
     if error.err_code in CANNOT_STORE and not is_limit(error.err_code, error.description):
         raise StoreFailedError(error.description)
     if error.err_code in _TEMPORARILY_UNAVAILABLE:

@@ -16,6 +16,7 @@ from tailrace_shared.errors import (
     JetStreamError,
     TemporarilyUnavailableError,
     TopologyMismatchError,
+    UnavailableError,
 )
 from tailrace_shared.nats.jetstream import STREAM_NAME_IN_USE, STREAM_NOT_FOUND, JetStream
 from tailrace_shared.nats.topology import EPOCH_KEY, VERSION_KEY, StreamSpec
@@ -29,8 +30,12 @@ _IMMUTABLE: Final = frozenset({"retention", "storage"})
 # A difference in one of these changes how long data lives or how many copies it has, not what a
 # service may rely on.
 _TOLERATED: Final = frozenset(
-    {"num_replicas", "max_age", "duplicate_window", "discard", "deny_delete"}
+    {"num_replicas", "max_age", "max_bytes", "duplicate_window", "discard", "deny_delete"}
 )
+
+
+# JetStream reserves the space that a stream may take.
+_NO_SPACE: Final = "insufficient storage"
 
 
 class Difference(NamedTuple):
@@ -111,15 +116,28 @@ async def ensure(jetstream: JetStream, specs: Iterable[StreamSpec]) -> list[Diff
 
 
 async def plan(jetstream: JetStream, specs: Iterable[StreamSpec]) -> list[Change]:
-    """Return the steps that bring JetStream to ``specs``; empty if it is there already."""
+    """Return the steps that bring JetStream to ``specs``; empty if it is there already.
+
+    Raises:
+        TopologyMismatchError: a stream holds more than it may.
+    """
     changes: list[Change] = []
     for spec in specs:
         info = await _info(jetstream, spec.name)
         if info is None:
             changes.append(Change(spec))
         elif found := (*differences(spec, info["config"]), *_version(spec, info["config"])):
+            _check_space(spec, info["state"]["bytes"])
             changes.append(Change(spec, found, info["config"]))
     return changes
+
+
+def _check_space(spec: StreamSpec, used: int) -> None:
+    if 0 <= spec.max_bytes < used:
+        raise TopologyMismatchError(
+            f"stream {spec.name} holds {used} bytes, which is more than its share of "
+            f"TAILRACE_MAX_STORE_BYTES, {spec.max_bytes}: raise the setting"
+        )
 
 
 async def apply(jetstream: JetStream, changes: Sequence[Change]) -> None:
@@ -189,6 +207,11 @@ async def _create(jetstream: JetStream, spec: StreamSpec) -> dict[str, Any]:
         return info
     try:
         return await jetstream.api(f"STREAM.CREATE.{spec.name}", spec.request())
+    except UnavailableError as error:
+        if spec.max_bytes < 0 or _NO_SPACE not in str(error):
+            raise
+        # This NATS has less space than the limit, so that its own limit is the one that counts.
+        return await _create(jetstream, msgspec.structs.replace(spec, max_bytes=-1))
     except JetStreamError as error:
         if error.code == _STORE_NOT_CREATED:
             raise TemporarilyUnavailableError(f"stream {spec.name}: {error}") from None

@@ -30,9 +30,14 @@ CANNOT_STORE: Final = frozenset(
 
 
 def is_limit(code: int, description: str) -> bool:
-    """Return whether a refusal is due to a limit of the stream, and not to the server's store."""
+    """Return whether a refusal is due to a limit of the stream on the number of messages."""
     # JetStream has one code for every reason not to store a message.
-    return code == STORE_FAILED and "exceeded" in description
+    return code == STORE_FAILED and "exceeded" in description and not is_full(code, description)
+
+
+def is_full(code: int, description: str) -> bool:
+    """Return whether a refusal is due to the size limit of the stream."""
+    return code == STORE_FAILED and "maximum bytes" in description
 
 
 class StoreRecord:

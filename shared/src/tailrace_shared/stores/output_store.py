@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tailrace_shared.errors import OutputNotFoundError, OutputTooLargeError
+from tailrace_shared.errors import OutputNotFoundError, OutputTooLargeError, StoreFullError
 from tailrace_shared.execution.events import OutputRef
 from tailrace_shared.execution.items import item_id
 from tailrace_shared.execution.state import ExecutionState, StepState
@@ -45,7 +45,7 @@ class OutputStore:
         """Store an output; return the reference to it.
 
         Raises:
-            OutputTooLargeError: it exceeds the limit.
+            OutputTooLargeError: it exceeds the limit, or the store is full.
             UnavailableError: NATS did not answer; no event refers to the chunks that are stored.
         """
         if len(encoded) > self._max_bytes:
@@ -57,7 +57,11 @@ class OutputStore:
         # One chunk at a time: commits on this connection must not wait behind 16 MiB.
         for index, subject in enumerate(self._chunks(ref)):
             start = index * _CHUNK_BYTES
-            await self._jetstream.publish(subject, encoded[start : start + _CHUNK_BYTES])
+            try:
+                await self._jetstream.publish(subject, encoded[start : start + _CHUNK_BYTES])
+            except StoreFullError as error:
+                # Not to be repeated until there is room: the output would stay in memory.
+                raise OutputTooLargeError(f"the output of {step_id!r}: {error}") from None
         return ref
 
     async def get(self, ref: OutputRef) -> Any:

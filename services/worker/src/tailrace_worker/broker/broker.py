@@ -71,6 +71,8 @@ class NatsBroker(Broker):
         ack_wait: seconds without a heartbeat after which a message goes to another worker.
         max_deliveries: deliveries of one message before it becomes a dead letter.
         replicas: copies of each stream that JetStream keeps.
+        max_store_bytes: space for all streams of an installation, of which the broker's have a
+            share (``TAILRACE_MAX_STORE_BYTES``); 0 for no limit.
         prefetch: the most messages that this process holds over all its queues, running ones
             included. It replaces the prefetch of Dramatiq's worker, which is twice its threads for
             each queue. With long-running actors set it to the number of threads, so that no worker
@@ -98,6 +100,7 @@ class NatsBroker(Broker):
         ack_wait: float = 30.0,
         max_deliveries: int = 20,
         replicas: int = 1,
+        max_store_bytes: int = 0,
         prefetch: int | None = None,
         priority_queues: Iterable[str] = (),
         gates: Mapping[str, Gate] = _NO_GATES,
@@ -121,6 +124,7 @@ class NatsBroker(Broker):
                     nats_key_file=key_file,
                     nats_connect_timeout=Duration(connect_timeout),
                     nats_replicas=replicas,
+                    max_store_bytes=max_store_bytes,
                     prefix=prefix,
                 ),
                 ack_wait,

@@ -57,7 +57,10 @@ class BrokerConnection:
         self._counts = counts
         self._logger = get_logger(__name__, type(self))
         self._pullers: list[Puller] = []
-        self._streams = job_streams(options.settings.prefix, options.settings.nats_replicas)
+        settings = options.settings
+        self._streams = job_streams(
+            settings.prefix, settings.nats_replicas, settings.max_store_bytes
+        )
         self._not_ready_log = LogThrottle()
         self._tasks: list[asyncio.Task[None]] = []
         self._resuming: asyncio.Task[None] | None = None
