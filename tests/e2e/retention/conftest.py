@@ -10,7 +10,11 @@ from tailrace import Client
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TailraceUp]:
-    """Start all services with a retention of four seconds."""
+    """Start all services with a retention of four seconds.
+
+    Each test waits for one to three retentions, one after the other. A longer one would add its
+    length to CI that often, and shows nothing else: sweeps come once a second.
+    """
     folder = tmp_path_factory.mktemp("system")
     environment = {"TAILRACE_EVENTS_MAX_AGE": "4s", "TAILRACE_SWEEP_INTERVAL": "1s"}
     with TailraceUp(folder, "--api-replicas", "2", environment=environment) as up:
