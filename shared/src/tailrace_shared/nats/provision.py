@@ -6,6 +6,7 @@ only what would lose or corrupt data. An operator calls :func:`plan` and :func:`
 ``tailrace topology``, to bring the streams to the version of this release, or back.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
@@ -34,8 +35,8 @@ _TOLERATED: Final = frozenset(
 )
 
 
-# JetStream reserves the space that a stream may take.
-_NO_SPACE: Final = "insufficient storage"
+# JetStream reserves the space that a stream may take, on a server and for an account.
+_NO_SPACE: Final = re.compile("insufficient storage|limits exceeded for account")
 
 
 class Difference(NamedTuple):
@@ -208,7 +209,7 @@ async def _create(jetstream: JetStream, spec: StreamSpec) -> dict[str, Any]:
     try:
         return await jetstream.api(f"STREAM.CREATE.{spec.name}", spec.request())
     except UnavailableError as error:
-        if spec.max_bytes < 0 or _NO_SPACE not in str(error):
+        if spec.max_bytes < 0 or not _NO_SPACE.search(str(error)):
             raise
         # This NATS has less space than the limit, so that its own limit is the one that counts.
         return await _create(jetstream, msgspec.structs.replace(spec, max_bytes=-1))
