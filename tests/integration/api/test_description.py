@@ -29,6 +29,16 @@ async def test_every_route_is_described(idle_nats: NatsServer, http: httpx.Async
     assert len(set(described.values())) == len(described)
 
 
+async def test_the_root_lists_the_entry_points(http: httpx.AsyncClient) -> None:
+    """As JSON, and as a page for browsers."""
+    answer = await http.get("/")
+    assert answer.json().items() >= {"docs": "/docs", "openapi": "/openapi.json"}.items()
+    page = await http.get("/", headers={"accept": "text/html,*/*;q=0.8"})
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    for path in re.findall(r'href="([^"]+)"', page.text):
+        assert (await http.get(path)).status_code == 200
+
+
 async def test_an_empty_parameter_counts_as_absent(http: httpx.AsyncClient) -> None:
     """Forms send fields that were not filled in."""
     flow = {"nodes": {"a": {"type": "transform", "with": {"value": 1}}}}

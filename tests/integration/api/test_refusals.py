@@ -201,7 +201,7 @@ async def test_a_body_over_the_limit_is_refused_before_it_is_read(api: ApiProces
     )
     for framing in (by_length, in_chunks):
         reader, writer = await asyncio.open_connection("127.0.0.1", api.port)
-        writer.write(b"PUT /api/v1/workflows/flow HTTP/1.1\r\nhost: x\r\n" + framing)
+        writer.write(b"PUT /api/v1/workflows/flow HTTP/1.1\r\nhost: 127.0.0.1\r\n" + framing)
         answer = await asyncio.wait_for(reader.read(), 60)
         writer.close()
         head, _, body = answer.partition(b"\r\n\r\n")

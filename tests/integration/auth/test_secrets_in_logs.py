@@ -79,9 +79,12 @@ async def _broken(api: ApiProcess, text: str) -> None:
         f"GET /x HTTP/1.1\r\nAuthorization : Bearer {text}\r\n\r\n",
         f"GET /x?access_token={text}&{'x' * 20_000}",
         f"GET /x?access_token={text} HTTP/1.1\r\nAuthorization: Bearer {text}{'x' * 80_000}",
-        f"GET /x HTTP/1.1\r\nconnection: upgrade\r\nupgrade: {text}\r\n\r\n",
-        f"PUT /api/v1/workflows/x?access_token={text} HTTP/1.1\r\ncontent-length: 9\r\n\r\n",
-        f"GET http://u:{text}@x/api/v1/workflows HTTP/1.1\r\n\r\n",
+        f"GET /x HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: {text}\r\n\r\n",
+        (
+            f"PUT /api/v1/workflows/x?access_token={text} HTTP/1.1\r\n"
+            "host: x\r\ncontent-length: 9\r\n\r\n"
+        ),
+        f"GET http://u:{text}@x/api/v1/workflows HTTP/1.1\r\nhost: x\r\n\r\n",
         f"Authorization: Bearer {text}\r\n\r\n",
     ):
         reader, writer = await asyncio.open_connection("127.0.0.1", api.port)

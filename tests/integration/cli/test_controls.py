@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +127,30 @@ def test_waiting_steps_are_listed_and_can_be_rejected(tailrace: TailraceCommand)
     steps = {step["node_id"]: step["status"] for step in document["steps"]}
     assert (document["status"], steps["book"]) == ("completed", "skipped")
     assert execution not in tailrace("ls", "--waiting").stdout
+
+
+def test_the_customer_check_of_the_demo_runs(tailrace: TailraceCommand) -> None:
+    """Its secret, and the address that it asks, are set. The run's id comes first."""
+    customer = json.dumps({"name": "Ann", "iban": "AT61 1904 3002 3457 3201"})
+    watching = tailrace.start("run", "customer-check", "--watch", "--input", customer)
+    assert watching.stdout is not None
+    execution = watching.stdout.readline().strip()
+    until(watching, "execution:paused")
+
+    interrupted = tailrace.start("watch", execution)
+    until(interrupted, "execution:paused")
+    interrupted.send_signal(signal.SIGINT)
+    _, errors = interrupted.communicate(timeout=100)
+    assert interrupted.returncode == 130
+    assert f"watch it again with: tailrace watch {execution}" in errors
+    assert "Abort" not in errors
+
+    assert tailrace("resume", execution, "--approve", "--data", '{"limit": 5}').code == 0
+    watching.communicate(timeout=100)
+    assert watching.returncode == 0
+    shown = tailrace("show", execution, "--logs").stdout
+    assert "execution:queued" in shown
+    assert "step:completed      look_up" in shown
 
 
 def test_a_signal_resumes_the_matching_run(tailrace: TailraceCommand) -> None:
