@@ -1042,3 +1042,39 @@ def test_the_expressions_of_a_definition_have_a_total_length():
     assert problem.detail == "the expressions have more than 524288 characters in total"
     del nodes["n131"]
     assert not validate({"id": "w", "nodes": nodes}).problems
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        ("nodes.ask.output.data.coment", "the form of 'ask' has no property 'coment', did you"),
+        ("nodes.ask.output.data.who.nmae", "the form of 'ask' has no property 'who.nmae', did you"),
+        ("nodes.ask.output['data']['coment']", "the form of 'ask' has no property 'coment'"),
+        ("nodes.ask.output.dat", "the output of 'ask' has no field 'dat', did you mean 'data'?"),
+        ("nodes.call.output.json", "the output of 'call' has no field 'json': the fields are"),
+        ("nodes.tell.output.count", "the output of 'tell' has no field 'count': the fields are"),
+        ("nodes.ask.output.data.comment + nodes.ask.output.actor", ""),
+        ("nodes.ask.output.data.who.name", ""),
+        ("nodes.ask.output.event.anything", ""),
+        ("nodes.free.output.data.anything", ""),
+        ("nodes.call.output.body.anything", ""),
+    ],
+)
+def test_a_field_that_an_output_lacks_is_reported(source, problem):
+    """It would be a mistake in every run."""
+    who = {"type": "object", "properties": {"name": {"type": "string"}}}
+    form = {"type": "object", "properties": {"comment": {"type": "string"}, "who": who}}
+    nodes = {
+        "ask": {"type": "await", "with": {"form": form}},
+        "free": {"type": "await"},
+        "call": {"type": "http", "with": {"url": "https://api.example"}},
+        "tell": {"type": "emit", "with": {"procedure": "p"}},
+        "n": {
+            "type": "transform",
+            "needs": ["ask", "free", "call", "tell"],
+            "with": {"value": f"${{{source}}}"},
+        },
+    }
+    found = problems_of({"id": "w", "nodes": nodes})
+    assert [place for place, _ in found] == (["/nodes/n/with/value"] if problem else [])
+    assert all(detail.startswith(problem) for _, detail in found)

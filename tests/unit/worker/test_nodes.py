@@ -115,12 +115,16 @@ class TestDeclaration:
         }
         assert described["mode"].choices == ["fast", "slow"]
 
-        def unresolved(pages):
+        def unresolved(pages, copies):
             """Do it."""
 
-        unresolved.__annotations__["pages"] = "NotDefined"
+        unresolved.__annotations__ |= {"pages": "NotDefined", "copies": "int"}
         declared = declaration_of(node("po.unresolved")(unresolved))
-        assert declared.type.parameters == {"pages": Parameter(required=True)}
+        # One annotation that cannot be resolved leaves the checks of the others.
+        assert declared.type.parameters == {
+            "pages": Parameter(required=True),
+            "copies": Parameter("integer", required=True),
+        }
 
     @pytest.mark.parametrize(
         ("literal", "detail"),

@@ -106,6 +106,7 @@ class _Validation:
         graph = self.graph(nodes)
         if isinstance(nodes, dict):
             self.references.check_nodes(nodes, graph)
+            self.references.check_outputs(nodes)
         self.references.check_input(document.get("input"))
         return None if self.problems.found else self.build(document)
 

@@ -4,9 +4,11 @@
 the marks in the modules that it loads. So importing a module of nodes has no side effect.
 """
 
+import contextlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any, Final, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
 from tailrace_shared.ids import is_valid_node_type
@@ -201,10 +203,15 @@ def _describe(
 
 
 def _hints(function: Callable[..., Any]) -> Mapping[str, Any]:
-    try:
-        return get_type_hints(function)
-    except Exception:  # noqa: BLE001 - annotations may be any expression, also of missing names
-        return {}
+    """Return the annotations that can be resolved."""
+    hints: dict[str, Any] = {}
+    scope = getattr(inspect.unwrap(function), "__globals__", {})
+    for name, annotation in inspect.get_annotations(function).items():
+        alone = SimpleNamespace(__annotations__={name: annotation})
+        # Annotations may be any expression, also of missing names.
+        with contextlib.suppress(Exception):
+            hints |= get_type_hints(alone, scope)
+    return hints
 
 
 def _parameter(hint: Any, *, required: bool) -> Parameter:

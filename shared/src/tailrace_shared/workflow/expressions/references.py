@@ -33,6 +33,12 @@ _FIELDS: Final = {
     "nodes": ("output", "status", "error"),
     "execution": ("id", "workflow", "started_at"),
 }
+_OUTPUTS: Final[Mapping[str, Sequence[str]]] = {
+    "await": ("decision", "data", "actor", "event"),
+    "emit": ("matched",),
+    "http": ("status", "headers", "body"),
+}
+"""The fields of outputs that are always objects, by node type."""
 # The words of runs and of other systems.
 _STATUS_SYNONYMS: Final = {
     "failed": "error",
@@ -171,6 +177,15 @@ class References:
                         f"{nearest(path[found.depth + 1], found.known)}",
                     )
 
+    def check_outputs(self, nodes: Mapping[str, Any]) -> None:
+        """Check that the outputs of shipped node types have the fields that expressions read."""
+        for pointer, _node, expression in self._references:
+            for path in sorted(expression.paths):
+                if path[0] == "nodes" and len(path) > 3 and path[2] == "output":
+                    node = nodes.get(path[1])
+                    if isinstance(node, dict) and (detail := _unknown_output(path, node)):
+                        self._problems.report(pointer, detail)
+
     def check_nodes(self, nodes: Mapping[str, Any], graph: Graph | None) -> None:
         """Check that all referenced nodes exist and have run before."""
         if not any(reference.expression.nodes for reference in self._references):
@@ -187,3 +202,23 @@ class References:
                         f"{named!r} may not have run before {node!r}: "
                         f"add it to the needs of {node!r}",
                     )
+
+
+def _unknown_output(path: tuple[str, ...], node: Mapping[str, Any]) -> str | None:
+    kind, parameters = node.get("type"), node.get("with")
+    fields = _OUTPUTS.get(kind) if isinstance(kind, str) else None
+    if fields is None:
+        return None
+    if path[3] not in fields:
+        return (
+            f"the output of {path[1]!r} has no field {path[3]!r}{nearest(path[3], fields)}: "
+            f"the fields are {', '.join(fields)}"
+        )
+    form = parameters.get("form") if isinstance(parameters, dict) else None
+    if kind == "await" and path[3] == "data" and (found := unknown_property(form, path[4:])):
+        at = ".".join(path[4 : found.depth + 5])
+        return (
+            f"the form of {path[1]!r} has no property {at!r}"
+            f"{nearest(path[found.depth + 4], found.known)}"
+        )
+    return None
