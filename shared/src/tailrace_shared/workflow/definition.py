@@ -1,8 +1,9 @@
 """The workflow definition in its canonical form, validated and ready to store and run."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
+from msgspec import Meta
 
 from tailrace_shared.duration import Duration
 
@@ -24,9 +25,9 @@ class Retry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fiel
         jitter: whether each delay is drawn at random from its upper half.
     """
 
-    max_attempts: int = 1
+    max_attempts: Annotated[int, Meta(ge=1, le=1000)] = 1
     initial: str = "500ms"
-    factor: float = 2.0
+    factor: Annotated[float, Meta(ge=1, le=100)] = 2.0
     max: str = "30s"
     jitter: bool = True
 
@@ -103,7 +104,7 @@ class MapWork(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
 
     for_each: str
     do: ItemWork
-    max_parallel: int = 10
+    max_parallel: Annotated[int, Meta(ge=1, le=1000)] = 10
     on_error: OnError = "fail"
 
 
@@ -117,7 +118,7 @@ class Concurrency(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
             cancelled itself.
     """
 
-    limit: int
+    limit: Annotated[int, Meta(ge=1, le=1000)]
     key: str | None = None
     on_limit: OnLimit = "queue"
 

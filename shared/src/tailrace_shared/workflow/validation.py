@@ -98,6 +98,8 @@ class _Validation:
             for pointer, detail in problems:
                 self.report(pointer, detail)
             self.problems.places = places
+        # What an editor adds for itself.
+        document.pop("viewport", None)
         self.problems.fields("", document, _DEFINITION_FIELDS, required=("id", "nodes"))
         self.header(document)
         nodes = document.get("nodes")
