@@ -1,24 +1,9 @@
-"""Large bodies are decoded one at a time, and a tenant's many do not hold up those of others."""
-
-import asyncio
+"""The limits for the request bodies in the memory of one process."""
 
 import pytest
 
 from tailrace_api.web.body_budget import BodyBudget
 from tailrace_api.web.problems import RefusedError
-
-
-async def test_a_tenant_with_many_bodies_delays_others_by_one() -> None:
-    """Though all of its bodies came first."""
-    budget, order = BodyBudget(10, 10), []
-
-    async def decode(tenant: str) -> None:
-        async with budget.turn(tenant):
-            order.append(tenant)
-            await asyncio.sleep(0)
-
-    await asyncio.gather(*(decode(tenant) for tenant in ["many"] * 5 + ["few"]))
-    assert order[:3] == ["many", "few", "many"]
 
 
 def test_bytes_that_are_not_needed_any_more_do_not_count() -> None:

@@ -6,17 +6,18 @@ of each tenant waits for its turn, so a tenant with many delays no other for lon
 """
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
-from typing import Final
-from weakref import WeakValueDictionary
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope
 
 from tailrace_api.web.problems import RefusedError
+from tailrace_shared.process.fair_threads import FairThreads
 
 _SCOPE_KEY: Final = "tailrace.body"
+T = TypeVar("T")
+
 _HEADERS: Final = {"retry-after": "1", "connection": "close"}
 
 
@@ -28,6 +29,7 @@ class BodyBudget:
         max_tenant_bytes: the limit of a tenant.
 
     Attributes:
+        threads: decode large bodies.
         used: the bytes in memory now.
     """
 
@@ -35,8 +37,7 @@ class BodyBudget:
         self._max_bytes = max_bytes
         self._max_tenant_bytes = max_tenant_bytes
         self._of_tenants: dict[str, int] = {}
-        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._decoding = asyncio.Semaphore(1)
+        self.threads = FairThreads()
         self.used = 0
 
     def add(self, tenant: str, size: int) -> None:
@@ -70,13 +71,6 @@ class BodyBudget:
         left = self._of_tenants.pop(tenant, 0) - size
         if left > 0:
             self._of_tenants[tenant] = left
-
-    @contextlib.asynccontextmanager
-    async def turn(self, tenant: str) -> AsyncIterator[None]:
-        """Wait until no other large body is being decoded."""
-        own = self._turns.setdefault(tenant, asyncio.Lock())
-        async with own, self._decoding:
-            yield
 
 
 class PendingBody:
@@ -122,12 +116,9 @@ class PendingBody:
         scope[_SCOPE_KEY] = self
 
 
-@contextlib.asynccontextmanager
-async def decoding_turn(request: Request) -> AsyncIterator[None]:
-    """Wait for the turn of a request's body to be decoded, if it is large."""
-    body: PendingBody | None = request.scope.get(_SCOPE_KEY)
-    if body is None:
-        yield
-        return
-    async with body.budget.turn(body.tenant):
-        yield
+async def run_in_turn(request: Request, decode: Callable[[bytes], T], body: bytes) -> T:
+    """Decode a large body in a thread, one at a time for each tenant."""
+    pending: PendingBody | None = request.scope.get(_SCOPE_KEY)
+    if pending is None:
+        return await asyncio.to_thread(decode, body)
+    return await pending.budget.threads.run(pending.tenant, decode, body)

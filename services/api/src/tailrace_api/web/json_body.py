@@ -8,7 +8,6 @@ msgspec decodes. What it refuses, and what it takes but is to be refused, is dec
 ``json``, whose hooks find the place, but cost a call for each object and number.
 """
 
-import asyncio
 import itertools
 import json
 import math
@@ -19,7 +18,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
-from tailrace_api.web.body_budget import decoding_turn
+from tailrace_api.web.body_budget import run_in_turn
 from tailrace_api.web.problems import RefusedError, pointer
 from tailrace_shared.workflow.problem_report import Problem, nearest
 
@@ -76,8 +75,7 @@ async def read_document(request: Request, limit: int, *, if_empty: Any = None) -
         return Document(if_empty, 0)
     if len(body) <= INLINE_BYTES:
         return decode(body)
-    async with decoding_turn(request):
-        return await asyncio.to_thread(decode, body)
+    return await run_in_turn(request, decode, body)
 
 
 async def read_object(request: Request, limit: int, *, if_empty: Any = None) -> dict[str, Any]:
