@@ -54,6 +54,7 @@ from tailrace_worker.engine.services.nats_clock import Clock
 from tailrace_worker.engine.services.progress_estimates import Allowance
 from tailrace_worker.engine.services.run_statistics import Statistics
 from tailrace_worker.engine.services.timers import Timers
+from tailrace_worker.engine.tasks.loop_slices import LoopSlices
 from tailrace_worker.engine.tasks.supervision import keep_running, run_until_stopped
 from tailrace_worker.nodes.emit import make_emit_node
 from tailrace_worker.nodes.node import NodeContext, declared_node
@@ -250,6 +251,7 @@ class Engine:
         subjects, settings = self._subjects, self._settings
         stores = Stores.over(jetstream, subjects, settings.max_output_bytes)
         limits = StartLimits(jetstream, subjects, stores.live, settings)
+        slices = LoopSlices(self._loop)
         return EngineServices(
             worker_id=self.worker_id,
             jetstream=jetstream,
@@ -267,7 +269,13 @@ class Engine:
             estimators=EstimatorCache(stores.stats, _ESTIMATOR_TTL_S),
             allowance=Allowance(),
             registry=self._registry,
-            runner=Runner(self._registry, self._threads, settings.max_output_bytes, self._secrets),
+            runner=Runner(
+                self._registry,
+                self._threads,
+                settings.max_output_bytes,
+                self._secrets,
+                slices=slices,
+            ),
             output_budget=OutputBudget(
                 max(settings.max_pending_output_bytes, settings.max_output_bytes),
                 max(settings.max_tenant_pending_output_bytes, settings.max_output_bytes),
@@ -280,6 +288,7 @@ class Engine:
             expression_budget=settings.expression_budget,
             cancel_grace=settings.cancel_grace,
             loop=self._loop,
+            slices=slices,
         )
 
     def _sweeper(self, jetstream: JetStream) -> Sweeper:

@@ -43,8 +43,7 @@ class Budget:
         self.steps = steps
         self.spent = 0.0
         self._references = 0
-        self._sizes: dict[int, int] = {}
-        self._bytes = 0
+        self._sizes: dict[int, int] | None = None
 
     def spend(self, steps: float) -> None:
         """Charge steps.
@@ -64,6 +63,8 @@ class Budget:
         self._references += 1
         if self._references <= _FEW_REFERENCES:
             return
+        if self._sizes is None:
+            self._sizes, self._bytes = {}, 0
         size = self._sizes.get(id(value))
         if size is None:
             size = self._sizes[id(value)] = len(msgspec.json.encode(value))

@@ -248,7 +248,11 @@ class Drive:
     async def _turn(self, facts: list[Event], decide: _Decide) -> bool:
         """Commit facts and what follows from them; return whether there is more to decide."""
         while True:
+            if self._services.slices.is_full:
+                await self._services.slices.wait()
+            begun = time.monotonic()
             batch, more = decide(facts)
+            self._services.slices.add(time.monotonic() - begun)
             self._estimates.fill_in(batch, self._scheduler.state, self._services.now())
             since = self._writer.last_sequence + 1
             stored, lost = await self._local.append(batch)

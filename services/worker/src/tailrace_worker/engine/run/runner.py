@@ -1,6 +1,7 @@
 """Run one attempt of one node, and return its outcome as data."""
 
 import asyncio
+import time
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -19,6 +20,7 @@ from tailrace_worker.engine.run.attempt import Attempt
 from tailrace_worker.engine.run.failures import erred
 from tailrace_worker.engine.run.output_budget import HeldOutputs, OutputMemoryError
 from tailrace_worker.engine.run.value_size import is_small
+from tailrace_worker.engine.tasks.loop_slices import LoopSlices
 from tailrace_worker.nodes.node import NodeFunction, Wait
 from tailrace_worker.nodes.raised import is_a
 from tailrace_worker.nodes.registry import NodeRegistry
@@ -48,6 +50,7 @@ class Runner:
         threads: executes synchronous functions.
         max_output_bytes: the largest output as JSON, in bytes.
         interrupts: exceptions that ``threads`` must receive; :meth:`run` still makes them outcomes.
+        slices: limits the time of expressions in one iteration of the loop; None for no limit.
     """
 
     def __init__(
@@ -57,12 +60,14 @@ class Runner:
         max_output_bytes: int,
         secrets: SecretStore,
         interrupts: tuple[type[BaseException], ...] = (),
+        slices: LoopSlices | None = None,
     ) -> None:
         self._registry = registry
         self._threads = threads
         self._max_output_bytes = max_output_bytes
         self._secrets = secrets
         self._interrupts = interrupts
+        self._slices = slices
 
     def with_threads(
         self, threads: Executor, interrupts: tuple[type[BaseException], ...] = ()
@@ -72,7 +77,14 @@ class Runner:
         Args:
             interrupts: the exceptions by which the executor interrupts a function.
         """
-        return Runner(self._registry, threads, self._max_output_bytes, self._secrets, interrupts)
+        return Runner(
+            self._registry,
+            threads,
+            self._max_output_bytes,
+            self._secrets,
+            interrupts,
+            self._slices,
+        )
 
     def observes_cancel(self, node: PlannedNode) -> bool:
         """Return whether the node's function can observe that it is cancelled."""
@@ -103,7 +115,12 @@ class Runner:
                 secrets = await self._load_secrets(node, attempt)
             except SecretError as error:
                 return Erred(str(error))
+        if self._slices is not None and self._slices.is_full:
+            await self._slices.wait()
+        begun = time.monotonic()
         call = self._prepare(node, state, attempt, secrets)
+        if self._slices is not None:
+            self._slices.add(time.monotonic() - begun)
         if isinstance(call, Erred | Unable):
             return call
         seconds = node.node.timeout_seconds

@@ -24,6 +24,7 @@ from tailrace_worker.engine.services.actor_job import OutgoingJob, actor_job
 from tailrace_worker.engine.services.liveness import LivenessCheck
 from tailrace_worker.engine.services.progress_estimates import Allowance, ProgressEstimates
 from tailrace_worker.engine.services.run_statistics import Statistics
+from tailrace_worker.engine.tasks.loop_slices import LoopSlices
 from tailrace_worker.nodes.registry import NodeRegistry
 
 # A node of a plan takes about three kilobytes.
@@ -68,6 +69,7 @@ class EngineServices:
     expression_budget: int
     cancel_grace: float
     loop: asyncio.AbstractEventLoop
+    slices: LoopSlices
     _plans: TtlCache[tuple[str, str, int], Plan] = field(
         default_factory=lambda: TtlCache(_MAX_CACHED_NODES)
     )
