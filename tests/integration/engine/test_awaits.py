@@ -10,6 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from harness.generators.workflows import definition
 from harness.models.log_conditions import done, of, paused, types_of, waiting
+from harness.processes import polling
 from harness.processes.installation import TENANT, Installation
 from harness.processes.ports import free_port
 from tailrace_shared.commands.execution_commands import Caller, Decision
@@ -409,7 +410,12 @@ async def test_an_entry_that_a_dead_worker_left_goes_with_the_wait(
     site.worker()
     await site.finished(execution)
     await site.waits(execution, [])
-    assert await site.waiting.pointers(TENANT, "t") == []
+
+    async def has_no_pointer() -> bool:
+        return await site.waiting.pointers(TENANT, "t") == []
+
+    # They are removed after the entry.
+    await polling.until(has_no_pointer)
 
 
 async def test_an_entry_of_a_wait_that_ended_in_a_lost_commit_is_struck_out(site: Installation):
