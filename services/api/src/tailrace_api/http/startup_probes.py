@@ -27,8 +27,9 @@ _LATER: Final = (
     "application/problem+json",
     '{"title":"Service Unavailable","status":503,"detail":"this process waits for NATS"}',
 )
-# An EventSource gives up after an error status, and comes back after an empty stream.
-_STREAM_LATER: Final = ("200 OK", "text/event-stream", f"retry: {_RETRY_S * 1000}\n\n")
+# An EventSource gives up after an error status, and comes back after an empty stream. No empty line
+# ends the block: some clients would dispatch an event without data.
+_STREAM_LATER: Final = ("200 OK", "text/event-stream", f"retry: {_RETRY_S * 1000}\n")
 
 
 @contextlib.asynccontextmanager
