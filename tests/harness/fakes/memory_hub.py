@@ -12,7 +12,9 @@ from harness.fakes.memory_nats import MemoryNats
 from harness.fakes.virtual_time import run_in_virtual_time
 from tailrace_api.dialects.dialect import Dialect
 from tailrace_api.dialects.execution import EXECUTION
+from tailrace_api.dialects.multiplex import Multiplex
 from tailrace_api.fanout.history.resume import Start, resume
+from tailrace_api.fanout.history.set_resume import resume_set
 from tailrace_api.fanout.history.tenant_resume import resume_tenant
 from tailrace_api.fanout.hub import Hub
 from tailrace_api.fanout.runtime.limits import RingBounds, StreamLimits, StreamTimes
@@ -70,6 +72,8 @@ class MemoryHub(NamedTuple):
         """Connect a client to a view, as the routes do; return its start."""
         if view.part.execution:
             start = await resume(self.hub.history, view, last_event_id)
+        elif isinstance(view.dialect, Multiplex):
+            start = await resume_set(self.hub.history, view, last_event_id)
         else:
             start = await resume_tenant(self.hub.history, view, last_event_id)
         if not start.is_over:

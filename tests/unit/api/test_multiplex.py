@@ -246,22 +246,18 @@ def test_a_state_that_is_rewound_shows_what_each_topic_would() -> None:
         ] == [(event.type, event.json()) for event in expected]
 
 
-def test_backfill_has_no_ids_and_masks_sensitive_values() -> None:
-    """A missing execution is reported as missing."""
-    assert ALL.backfill_executions == [ONE.execution, OTHER.execution]
-    for story_commit in STORY:
-        if ONE.includes(story_commit.context):
-            blocks = ALL.backfill(ONE.execution, story_commit.payload)
-            live = SseParser().feed(b"".join(wire(multiplex([ONE]), [story_commit])))
-            again = SseParser().feed(without_id(blocks))
-            assert [event.data for event in again] == [event.data for event in live]
-            assert not any(event.is_logged for event in again)
+def test_sensitive_values_are_masked() -> None:
+    """In every topic."""
     secret = ev.Completed(GOOD.execution_id, "completed", 1, {"pin": 1234}, sensitive=["/pin"])
     (payload,) = encode_commits([ev.ExecutionCompleted(secret, at(1))])
-    (block,) = ALL.backfill(ONE.execution, payload)
-    assert b"1234" not in block.data
-    (block,) = ALL.backfill(ONE.execution, None)
-    (event,) = SseParser().feed(without_id([block]))
+    frames = encode_commit(ALL, EPOCH, GOOD, 1, payload).frames
+    assert frames
+    assert b"1234" not in frames
+
+
+def test_an_execution_that_does_not_exist_is_reported() -> None:
+    """A browser would not see a status."""
+    (event,) = SseParser().feed(without_id([ONE.absence()]))
     assert event.json() == {
         "topic": ONE.name,
         "event": "error",

@@ -150,11 +150,6 @@ class Dialect:
     ring_share: ClassVar[float] = 1.0
 
     @property
-    def backfill_executions(self) -> Sequence[str]:
-        """Executions whose past events a new stream receives first (backfill)."""
-        return ()
-
-    @property
     def slots(self) -> int:
         """The number of slots of an event."""
         return 1
@@ -216,17 +211,6 @@ class Dialect:
 
     def begin(self, snapshot: Snapshot) -> State:
         """Return the state at the position of a snapshot."""
-        raise NotImplementedError
-
-    def backfill(self, execution: str, payload: bytes | None) -> Sequence[Block]:
-        """Return what a new stream shows of a past commit.
-
-        Args:
-            execution: one of ``backfill_executions``.
-
-        Raises:
-            msgspec.DecodeError: the payload is not a commit.
-        """
         raise NotImplementedError
 
     def concerns(self, context: Context, payload: bytes) -> bool:

@@ -33,8 +33,6 @@ from tailrace_api.dialects.dialect import (
 )
 from tailrace_api.dialects.encoding import render
 from tailrace_api.dialects.snapshot import EarlierStatus, Snapshot, SnapshotQuery
-from tailrace_shared.execution.commits import split_commit
-from tailrace_shared.redact.masking import mask_event
 from tailrace_shared.subjects import LogFilter
 
 STRIDE: Final = 64
@@ -44,7 +42,6 @@ STRIDE: Final = 64
 _DEFAULT_NAME: Final = "message"
 
 _encode = msgspec.json.Encoder().encode
-_decode_event = msgspec.json.Decoder(LoggedEvent).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +102,11 @@ class NamedTopic(Dialect):
     def snapshot_query(self) -> SnapshotQuery | None:
         return self.dialect.snapshot_query
 
+    @property
+    def has_opening(self) -> bool:
+        """Whether a stream begins with past events or a snapshot; otherwise with what comes."""
+        return bool(self.execution) or self.snapshot_query is not None
+
     def includes(self, context: Context) -> bool:
         return not self.execution or self.execution == context.execution_id
 
@@ -138,16 +140,11 @@ class NamedTopic(Dialect):
     def is_urgent(self, context: Context) -> bool:
         return self.dialect.is_urgent(context)
 
-    def backfill(self, execution: str, payload: bytes | None) -> Sequence[Block]:
-        if payload is None:
-            data = {"execution_id": execution, "message": f"there is no execution {execution!r}"}
-            return [self.wrap(Block("error", _encode(data)))]
-        blocks: list[Block] = []
-        for each in split_commit(payload):
-            stored = mask_event(each)
-            shown = render(self, self.show, Context(execution), _decode_event(stored), stored)
-            blocks += [block for block in shown if block is not None]
-        return blocks
+    def absence(self) -> Block:
+        """Return the block with which a stream begins if the topic's execution does not exist."""
+        message = f"there is no execution {self.execution!r}"
+        data = {"execution_id": self.execution, "message": message}
+        return self.wrap(Block("error", _encode(data)))
 
 
 class NamedState:
@@ -276,19 +273,19 @@ class Multiplex(Dialect):
             {topic: topic.begin(snapshot.restricted(query)) for topic, query in asked if query},
         )
 
-    @property
-    def backfill_executions(self) -> Sequence[str]:
-        return [topic.execution for topic in self.topics if topic.execution]
-
-    def backfill(self, execution: str, payload: bytes | None) -> Sequence[Block]:
-        topic = next(topic for topic in self.topics if topic.execution == execution)
-        return topic.backfill(execution, payload)
-
     def concerns(self, context: Context, payload: bytes) -> bool:
         return any(topic.concerns(context, payload) for topic in self.topics)
 
     def is_urgent(self, context: Context) -> bool:
         return any(topic.includes(context) and topic.is_urgent(context) for topic in self.topics)
+
+    def to_open(self, had: Collection[str] = ()) -> tuple[NamedTopic, ...]:
+        """Return the topics that a client must be sent the beginning of, but for some that it had.
+
+        Args:
+            had: names of topics.
+        """
+        return tuple(each for each in self.topics if each.has_opening and each.name not in had)
 
     def upgraded(self, index: int) -> int:
         """Return the index that an index of version 0.2 has become; its slots were the topics'."""

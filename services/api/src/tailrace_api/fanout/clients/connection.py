@@ -136,6 +136,11 @@ class ClientConnection(WheelEntry):
         await self._waiter
         self._waiter = None
 
+    @property
+    def can_write(self) -> bool:
+        """Whether the stream is open, and the client has taken everything."""
+        return not (self.reason or self.writer.is_paused)
+
     async def is_writable(self) -> bool:
         """Wait until the client has taken everything; return whether the stream is still open."""
         while self.writer.is_paused and not self.reason:

@@ -10,19 +10,22 @@ An opening exists only until the stream is live, so that live connections stay s
 """
 
 import asyncio
-from collections.abc import Sequence
 from typing import Final
 
 from tailrace_api.dialects.block import Block
-from tailrace_api.dialects.encoding import reset, with_last_id, without_id
+from tailrace_api.dialects.encoding import reset, with_last_id
+from tailrace_api.dialects.multiplex import Multiplex
 from tailrace_api.fanout.clients.connection import ClientConnection
+from tailrace_api.fanout.clients.set_opening import SetOpening
 from tailrace_api.fanout.history.history import History
-from tailrace_api.fanout.history.resume import Start
+from tailrace_api.fanout.history.resume import SetStart, Start
 from tailrace_api.fanout.topics.memory_budget import TopicRefusedError
 from tailrace_api.fanout.topics.merged_ring import MergedRing
 from tailrace_api.fanout.topics.ring import Ring
+from tailrace_api.fanout.topics.tenant_topic import TenantTopic
 from tailrace_api.fanout.topics.topic import Topic
 from tailrace_api.fanout.topics.topic_set import TopicSet
+from tailrace_api.fanout.views.view import Logged
 from tailrace_api.sse import frame
 from tailrace_api.sse.chunk import chunk
 from tailrace_shared.errors import JetStreamError, UnavailableError
@@ -41,6 +44,9 @@ class StreamOpening:
         self._runtime = history.runtime
         self._start = start
         self._is_fresh = start.is_fresh
+        self._rest = start.rest
+        self._set_opening: SetOpening | None = None
+        self._has_reached_back = False
         # Blocks that come before everything else, as long as they have not been sent.
         self._unsent: list[Block] = []
         self._lagging_reads = 0
@@ -75,7 +81,7 @@ class StreamOpening:
         blocks = connection.view.greeting(self._runtime.wall_milliseconds())
         if start.reset:
             blocks.append(start.reset)
-        if self._is_fresh:
+        if self._is_fresh or self._rest:
             # They wait for a position to carry.
             self._unsent = blocks
         else:
@@ -91,56 +97,73 @@ class StreamOpening:
         ring = topic.ring if topic else None
         if connection.writer.is_paused or (topic and ring is None):
             await connection.wait()
-        elif topic is None or ring is None:
+            return
+        async with self._runtime.turns.of(connection.view.part.tenant):
+            if connection.can_write:
+                await self._advance(topic, ring)
+
+    async def _advance(
+        self, topic: Topic | TopicSet | None, ring: Ring | MergedRing | None
+    ) -> None:
+        connection = self.connection
+        if topic is None or ring is None:
             await self._replay(None)
+        elif isinstance(topic, TopicSet) and (self._is_fresh or self._rest):
+            await self._open_set(topic)
         elif self._is_fresh:
             await self._start_at_edge(topic, ring)
         elif connection.sequence >= ring.floor:
             connection.go_live(ring)
+        elif not isinstance(topic, TenantTopic | TopicSet):
+            await self._replay(ring)
         elif connection.view.dialect.is_cumulative:
             await self._replay_cumulative(topic)
+        elif not self._has_reached_back:
+            self._has_reached_back = True
+            await topic.reach_back(connection.sequence)
         else:
             await self._replay(ring)
 
+    async def _open_set(self, topic: TopicSet) -> None:
+        dialect = topic.view.dialect
+        if self._set_opening is None:
+            rest = self._rest or SetStart(
+                dialect.to_open() if isinstance(dialect, Multiplex) else ()
+            )
+            head, self._unsent = self._unsent, []
+            self._set_opening = SetOpening(self.connection, self._history, rest, head)
+        if not await self._set_opening.step(topic):
+            self._set_opening = None
+            self._begin_anew()
+        elif self._set_opening.is_done:
+            self._set_opening, self._is_fresh = None, False
+            self._rest = None
+
     def _join(self) -> Topic | TopicSet | None:
         connection, view = self.connection, self.connection.view
-        if self._is_fresh or view.dialect.is_cumulative:
+        if not view.part.execution:
             return self._topics.join(view, connection)
         return self._topics.join_at(view, connection.sequence, connection)
 
     async def _start_at_edge(self, topic: Topic | TopicSet, ring: Ring | MergedRing) -> None:
-        connection, view = self.connection, self.connection.view
+        connection = self.connection
         await self._history.refresh_missing(topic)
         if not await connection.is_writable():
             return
         self._is_fresh = False
         connection.sequence, connection.index = ring.edge + 1, 0
-        edge, end = ring.edge, ring.end
+        end = ring.end
         milliseconds = self._runtime.wall_milliseconds()
-        if not (executions := view.dialect.backfill_executions):
-            connection.last_seen = connection.last_sent = end
-            wire = topic.opening(milliseconds)
-            # The last block of the beginning has the position.
-            event_id = "" if wire else str(end)
-            first = with_last_id(self._unsent, event_id)
-            if not (first or wire):
-                first = frame.position(event_id)
-            connection.write_held(chunk(first) + wire)
-            return
-        unsent: Sequence[Block] = [*self._unsent, *topic.opening_blocks(milliseconds)]
-        for execution in executions:
-            async for blocks in self._history.backfill(view, execution, edge):
-                if not blocks:
-                    continue
-                if not await connection.is_writable():
-                    return
-                connection.write_held(chunk(without_id(unsent)))
-                unsent = blocks
-        if await connection.is_writable():
-            connection.last_seen = connection.last_sent = end
-            connection.write_held(chunk(with_last_id(unsent, str(end))))
+        connection.last_seen = connection.last_sent = end
+        wire = topic.opening(milliseconds)
+        # The last block of the beginning has the position.
+        event_id = "" if wire else str(end)
+        first = with_last_id(self._unsent, event_id)
+        if not (first or wire):
+            first = frame.position(event_id)
+        connection.write_held(chunk(first) + wire)
 
-    async def _replay_cumulative(self, topic: Topic | TopicSet) -> None:
+    async def _replay_cumulative(self, topic: TenantTopic | TopicSet) -> None:
         connection = self.connection
         batch = await self._history.replay_cumulative(topic, connection.sequence, connection.index)
         if connection.reason or connection.writer.is_paused:
@@ -155,7 +178,8 @@ class StreamOpening:
         """Tell the client that events after its id are deleted, and start at the topic's edge."""
         self._unsent = [reset("expired", None)]
         self._runtime.counts.resets += 1
-        self._is_fresh = True
+        self._is_fresh, self._rest = True, None
+        self.connection.last_seen = self.connection.last_sent = None
 
     async def _replay(self, ring: Ring | MergedRing | None) -> None:
         connection, view = self.connection, self.connection.view
@@ -180,8 +204,7 @@ class StreamOpening:
         # The log has no commits between the cursor and the floor, or the replica that answered
         # lags; a lagging replica gets time to catch up.
         connection = self.connection
-        part = connection.view.part
-        if await self._history.edges.newest(part, connection.sequence) is None:
+        if await self._newest(connection.sequence) is None:
             connection.sequence, connection.index = max(floor, connection.sequence), 0
             self._lagging_reads = 0
         elif self._lagging_reads < _MAX_LAGGING_READS:
@@ -189,3 +212,11 @@ class StreamOpening:
             await asyncio.sleep(_RETRY_S)
         else:
             raise UnavailableError("the replica of the log that answered lags behind")
+
+    async def _newest(self, first: int) -> Logged | None:
+        """Return the newest commit from a sequence on; None only if there certainly is none."""
+        topic = self.connection.topic
+        if isinstance(topic, TenantTopic | TopicSet):
+            newest = topic.newest
+            return None if newest is None or newest.sequence < first else newest
+        return await self._history.edges.newest(self.connection.view.part, first)

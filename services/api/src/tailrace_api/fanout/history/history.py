@@ -1,14 +1,12 @@
 """All that a connection reads from the log before it follows the ring of a topic."""
 
-from collections.abc import AsyncIterator, Sequence
-
-from tailrace_api.dialects.block import Block
-from tailrace_api.fanout.history.backfill import backfill
 from tailrace_api.fanout.history.log_edges import LogEdges
+from tailrace_api.fanout.history.newest_commits import NewestCommits
 from tailrace_api.fanout.history.replay import Page, Replay
 from tailrace_api.fanout.history.replay_cumulative import replay_cumulative
 from tailrace_api.fanout.runtime.stream_runtime import StreamRuntime
 from tailrace_api.fanout.topics.registry import TopicRegistry
+from tailrace_api.fanout.topics.tenant_topic import TenantTopic
 from tailrace_api.fanout.topics.topic import Topic, TopicSources
 from tailrace_api.fanout.topics.topic_set import TopicSet
 from tailrace_api.fanout.views.batch import Batch
@@ -30,6 +28,7 @@ class History:
         log: the log.
         replay: reads pages of history.
         edges: reads where the log ends.
+        newest_commits: reads how far the logs of executions reach.
     """
 
     def __init__(
@@ -42,6 +41,7 @@ class History:
             sources.log, sources.contexts, sources.horizons, runtime.counts, max_reads
         )
         self.edges = LogEdges(runtime, sources.log, self.replay, topics)
+        self.newest_commits = NewestCommits(sources.log, runtime.counts)
         self._contexts = sources.contexts
         self._snapshots = sources.snapshots
 
@@ -74,7 +74,7 @@ class History:
         )
 
     async def replay_cumulative(
-        self, topic: Topic | TopicSet, sequence: int, index: int
+        self, topic: TenantTopic | TopicSet, sequence: int, index: int
     ) -> Batch | None:
         """Return the events of a cumulative topic from a cursor on.
 
@@ -95,11 +95,3 @@ class History:
 
         key = ("cumulative", topic.view, sequence, index)
         return await self.replay.read_shared(key, read, lambda batch: batch is None, is_new=False)
-
-    def backfill(self, view: View, execution: str, edge: int) -> AsyncIterator[Sequence[Block]]:
-        """Yield the blocks of an execution's commits up to a sequence.
-
-        Raises:
-            UnavailableError: NATS did not answer, or only replicas that lag.
-        """
-        return backfill(self.edges, self.replay, view, execution, edge)

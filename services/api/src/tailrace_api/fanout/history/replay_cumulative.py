@@ -16,7 +16,7 @@ from tailrace_api.dialects.dialect import ILLEGIBLE, CumulativeState
 from tailrace_api.dialects.snapshot import EarlierStatus
 from tailrace_api.fanout.history.log_edges import LogEdges
 from tailrace_api.fanout.tenants.contexts import Contexts, contexts_of
-from tailrace_api.fanout.topics.topic import Topic
+from tailrace_api.fanout.topics.tenant_topic import TenantTopic
 from tailrace_api.fanout.topics.topic_set import TopicSet
 from tailrace_api.fanout.views.batch import Batch
 from tailrace_shared.errors import NewerLogError
@@ -35,7 +35,7 @@ async def replay_cumulative(
     log: ExecutionLog,
     edges: LogEdges,
     contexts: Contexts,
-    topic: Topic | TopicSet,
+    topic: TenantTopic | TopicSet,
     sequence: int,
     index: int,
 ) -> Batch | None:
@@ -74,7 +74,7 @@ async def replay_cumulative(
     return replace(Batch.of(topic.epoch, encoded, skipped), next_sequence=edge + 1)
 
 
-def _copy(topic: Topic | TopicSet) -> tuple[CumulativeState, int]:
+def _copy(topic: TenantTopic | TopicSet) -> tuple[CumulativeState, int]:
     state, ring = topic.state, topic.ring
     if ring is None or not isinstance(state, CumulativeState):
         raise TypeError(f"dialect {topic.view.dialect.name!r} has no cumulative state")
@@ -82,7 +82,7 @@ def _copy(topic: Topic | TopicSet) -> tuple[CumulativeState, int]:
 
 
 async def _read(
-    log: ExecutionLog, edges: LogEdges, topic: Topic | TopicSet, first: int
+    log: ExecutionLog, edges: LogEdges, topic: TenantTopic | TopicSet, first: int
 ) -> list[Commit] | None:
     """Read the log at least up to the edge of the topic's ring; None if that is too much."""
     commits: list[Commit] = []
@@ -94,7 +94,8 @@ async def _read(
             return page
         return None if await edges.newest(part, first) is None else []
 
-    while topic.ring is not None and first <= topic.ring.edge:
+    # Beyond its newest commit the tenant has nothing, even if the ring's edge is later.
+    while (newest := topic.newest) is not None and first <= newest.sequence:
         page = await until_caught_up(read, lambda page: page != [], f"tenant {part.tenant!r}")
         if page is None:
             break  # the ring begins at the end of the stream, and the tenant has no commit since

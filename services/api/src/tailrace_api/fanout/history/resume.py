@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from tailrace_api.dialects.block import Block
 from tailrace_api.dialects.encoding import ResetReason, reset
+from tailrace_api.dialects.multiplex import NamedTopic
 from tailrace_api.fanout.history.history import History
 from tailrace_api.fanout.history.replay import LocatedCommit
 from tailrace_api.fanout.views.view import View
@@ -22,6 +23,20 @@ from tailrace_shared.execution.commits import decode_slice, split_commit
 from tailrace_shared.execution.events import TERMINAL_TYPES
 from tailrace_shared.position import StreamPosition
 from tailrace_shared.stores.execution_log import Commit, LogEdge
+
+
+class SetStart(NamedTuple):
+    """Topics of a set that a stream has to open.
+
+    Attributes:
+        topics: those that the client had not had before.
+        opened: how many of them have been opened.
+        inside: the sequence and the index of the last event received of the next one, or None.
+    """
+
+    topics: tuple[NamedTopic, ...]
+    opened: int = 0
+    inside: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +51,7 @@ class Start:
         is_over: whether the client already has the last event.
         is_gone: whether nothing is left of the execution but its id.
         is_fresh: whether the stream starts at the edge of its topic instead of a position.
+        rest: the topics that do not start at the position, but are still to be opened.
     """
 
     sequence: int = 1
@@ -45,6 +61,7 @@ class Start:
     is_over: bool = False
     is_gone: bool = False
     is_fresh: bool = False
+    rest: SetStart | None = None
 
 
 class LostPosition(NamedTuple):

@@ -10,6 +10,7 @@ from tailrace_api.fanout.runtime.cooperative_scheduler import CooperativeSchedul
 from tailrace_api.fanout.runtime.counts import Counts
 from tailrace_api.fanout.runtime.limits import StreamTimes
 from tailrace_api.fanout.runtime.slow_client_buffer import SlowClientBuffer
+from tailrace_api.fanout.runtime.turns import Turns
 from tailrace_api.fanout.runtime.wheel import TimerWheel, WheelEntry
 
 _TICK_S: Final = 0.05
@@ -24,6 +25,7 @@ class StreamRuntime:
 
     Attributes:
         epoch: the epoch of the log, as far as this process knows.
+        turns: the turns of openings.
         reconcile_requested: set to have all topics compared with the log soon.
         now: the monotonic clock of the wheel, in seconds.
         wall: the wall clock, in seconds since the Unix epoch.
@@ -36,6 +38,7 @@ class StreamRuntime:
         self.reconcile_requested = asyncio.Event()
         self.slow_clients = SlowClientBuffer(max_backlog_bytes)
         self.scheduler = CooperativeScheduler()
+        self.turns = Turns()
         self.now: Callable[[], float] = asyncio.get_running_loop().time
         self.wall: Callable[[], float] = time.time
         self.wheel = TimerWheel(self.now(), tick=_TICK_S, slots=_WHEEL_SLOTS)

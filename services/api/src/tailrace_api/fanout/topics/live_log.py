@@ -69,6 +69,7 @@ class LiveLog:
     def close(self) -> None:
         """Stop the task."""
         self.is_closed = True
+        self.ready.set()
         self._behind.set()
         self.wake()
 

@@ -42,7 +42,7 @@ class Ring:
 
     Attributes:
         floor: the ring holds every commit of the topic from this sequence on.
-        newest: the sequence of the newest commit that was appended; before that, the edge.
+        newest: the sequence of the newest commit that was appended.
     """
 
     def __init__(
@@ -206,6 +206,8 @@ class Ring:
             inserted.append(commit)
         self._commits[: self._start] = reversed(inserted)
         self._start = 0
+        if inserted:
+            self.newest = max(self.newest, inserted[0].sequence)
         self.floor = floor
         self._is_start_exact = False
 
@@ -244,6 +246,8 @@ class TenantRing(Ring):
             epoch, tail.edge, max_events=max_events, max_bytes=max_bytes, account=account
         )
         self._start_position, self._is_start_exact = self.end, True
+        # The commit at the edge is not in the ring.
+        self.newest = 0
 
     @property
     def edge(self) -> int:

@@ -168,6 +168,7 @@ class TenantTail:
     def close(self) -> None:
         """Release the memory; the tail takes no more commits."""
         self._is_closed = True
+        self.ready.set()
         if self._resolving is not None:
             self._resolving.cancel()
         self._account.close()

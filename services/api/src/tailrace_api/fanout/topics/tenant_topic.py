@@ -41,6 +41,11 @@ class TenantTopic(Topic):
         self._sources = sources
 
     @property
+    def newest(self) -> Logged | None:
+        """The tenant's newest commit up to the edge, or None."""
+        return self.tail.newest
+
+    @property
     def is_overrun(self) -> bool:
         """Whether sweeps must run before the ring evicts unsent commits."""
         return self._sweeper.is_overrun

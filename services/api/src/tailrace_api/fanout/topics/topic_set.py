@@ -14,7 +14,7 @@ from tailrace_api.fanout.topics.memory_budget import MemoryAccount
 from tailrace_api.fanout.topics.merged_ring import MergedRing
 from tailrace_api.fanout.topics.sweeper import Follower
 from tailrace_api.fanout.topics.tenant_topic import TenantTopic
-from tailrace_api.fanout.views.view import View
+from tailrace_api.fanout.views.view import Logged, View
 from tailrace_api.sse.chunk import chunk
 from tailrace_shared.subjects import LogFilter
 
@@ -28,14 +28,15 @@ class TopicSet:
         ring: the merged rings of the topics; None until each topic has one.
     """
 
-    def __init__(self, view: View, epoch: str, account: MemoryAccount) -> None:
+    def __init__(self, view: View, epoch: str, account: MemoryAccount | None) -> None:
         self.view = view
         self.epoch = epoch
         self.followers: set[Follower] = set()
         self.ring: MergedRing | None = None
         self.members: Sequence[TenantTopic] = ()
         self._account = account
-        account.add(_OVERHEAD_BYTES)
+        if account is not None:
+            account.add(_OVERHEAD_BYTES)
         # The followers that the current sweep of a topic has still to serve.
         self._unserved: Iterator[Follower] | None = None
 
@@ -58,7 +59,8 @@ class TopicSet:
         return max((member.known_edge for member in self.members), default=0)
 
     def close(self) -> None:
-        self._account.close()
+        if self._account is not None:
+            self._account.close()
 
     def evict_sent(self) -> None:
         """Do nothing: the topics evict what they have."""
@@ -120,6 +122,46 @@ class TopicSet:
     def opening_blocks(self, milliseconds: int) -> Sequence[Block]:
         """Return the blocks of a stream that begins at the ring's edge."""
         return [block for member in self.members for block in member.opening_blocks(milliseconds)]
+
+    def snapshots(
+        self, topics: Collection[NamedTopic], milliseconds: int
+    ) -> dict[NamedTopic, Sequence[Block]]:
+        """Return the blocks with which some topics begin at the ring's edge."""
+        return {
+            member.view.dialect: member.opening_blocks(milliseconds)
+            for member in self.members
+            if isinstance(member.view.dialect, NamedTopic) and member.view.dialect in topics
+        }
+
+    def without(self, topics: Collection[NamedTopic]) -> "TopicSet | None":
+        """Return the other topics as a set without followers; None if there are no others."""
+        rest = [member for member in self.members if member.view.dialect not in topics]
+        if not rest:
+            return None
+        dialect = Multiplex(
+            tuple(
+                member.view.dialect
+                for member in rest
+                if isinstance(member.view.dialect, NamedTopic)
+            )
+        )
+        part = TopicSet(View(dialect, self.view.part), self.epoch, None)
+        part.begin(rest)
+        return part
+
+    async def reach_back(self, sequence: int) -> None:
+        """Extend the rings back to a sequence, as far as the tenant's window can.
+
+        Raises:
+            UnavailableError: NATS did not answer, or only replicas that lag.
+        """
+        for member in self.members:
+            await member.reach_back(sequence)
+
+    @property
+    def newest(self) -> Logged | None:
+        """The tenant's newest commit up to the edge, or None."""
+        return self.members[0].newest
 
     @property
     def missing(self) -> frozenset[str]:
