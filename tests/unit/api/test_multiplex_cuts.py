@@ -23,9 +23,10 @@ from harness.generators import hand_written_log as written
 from harness.generators.random_tenant_log import TenantLog
 from harness.sse.client import SseParser
 from tailrace_api.dialects.context import Context
+from tailrace_api.dialects.dialect import FIRST_INDEX
 from tailrace_api.dialects.encoding import encode_commit
 from tailrace_api.dialects.execution import EXECUTION
-from tailrace_api.dialects.multiplex import Multiplex, NamedTopic, multiplex
+from tailrace_api.dialects.multiplex import STRIDE, Multiplex, NamedTopic, multiplex
 from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
 from tailrace_api.dialects.pipeline_status import Pipelines
 from tailrace_api.dialects.snapshot import Snapshot
@@ -84,7 +85,7 @@ class Page:
             elif said[0] in _SNAPSHOTS and "poId" not in said[1]:
                 topic.received, topic.since = [], None
                 self._opening.add(event.type)
-            elif inside and event.type.startswith("execution:"):
+            elif event.type.startswith("execution:") and (inside or _is_edge(place(base))):
                 assert event.own_id
                 topic.past.append(said)
                 topic.since = place(base)
@@ -104,6 +105,12 @@ class Page:
         feed = self.topics.get("feed")
         if feed and feed.since is None:
             feed.since = place(base)
+
+
+def _is_edge(where: Place) -> bool:
+    """Return whether a position is that of a whole commit, which the end of an opening has."""
+    index = where[1] - FIRST_INDEX
+    return index < 0 or index % STRIDE == STRIDE - 1
 
 
 def _comparable(data: Any) -> Any:

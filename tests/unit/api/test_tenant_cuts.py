@@ -112,7 +112,7 @@ class World(FaultyTenants):
                 for index, slice_ in enumerate(split_commit(payload)):
                     event = msgspec.json.decode(slice_, type=LoggedEvent)
                     for slot, block in enumerate(dialect.show(context, event, slice_)):
-                        where = (sequence, index * dialect.slots + slot)
+                        where = (sequence, dialect.first_index + index * dialect.stride + slot)
                         if block and where > since:
                             name = block.name or "message"
                             expected.append((where, name, msgspec.json.decode(block.data)))

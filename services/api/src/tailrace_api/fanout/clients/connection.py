@@ -141,12 +141,6 @@ class ClientConnection(WheelEntry):
         """Whether the stream is open, and the client has taken everything."""
         return not (self.reason or self.writer.is_paused)
 
-    async def is_writable(self) -> bool:
-        """Wait until the client has taken everything; return whether the stream is still open."""
-        while self.writer.is_paused and not self.reason:
-            await self.wait()
-        return not self.reason
-
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)

@@ -45,6 +45,7 @@ class StreamOpening:
         self._start = start
         self._is_fresh = start.is_fresh
         self._rest = start.rest
+        self._has_to_open = start.is_fresh or start.rest is not None
         self._set_opening: SetOpening | None = None
         self._has_reached_back = False
         # Blocks that come before everything else, as long as they have not been sent.
@@ -98,6 +99,10 @@ class StreamOpening:
         if connection.writer.is_paused or (topic and ring is None):
             await connection.wait()
             return
+        if topic and self._has_to_open:
+            # Before the turn: clients that come together share it.
+            self._has_to_open = False
+            await self._history.refresh_missing(topic)
         async with self._runtime.turns.of(connection.view.part.tenant):
             if connection.can_write:
                 await self._advance(topic, ring)
@@ -111,7 +116,7 @@ class StreamOpening:
         elif isinstance(topic, TopicSet) and (self._is_fresh or self._rest):
             await self._open_set(topic)
         elif self._is_fresh:
-            await self._start_at_edge(topic, ring)
+            self._start_at_edge(topic, ring)
         elif connection.sequence >= ring.floor:
             connection.go_live(ring)
         elif not isinstance(topic, TenantTopic | TopicSet):
@@ -145,11 +150,8 @@ class StreamOpening:
             return self._topics.join(view, connection)
         return self._topics.join_at(view, connection.sequence, connection)
 
-    async def _start_at_edge(self, topic: Topic | TopicSet, ring: Ring | MergedRing) -> None:
+    def _start_at_edge(self, topic: Topic | TopicSet, ring: Ring | MergedRing) -> None:
         connection = self.connection
-        await self._history.refresh_missing(topic)
-        if not await connection.is_writable():
-            return
         self._is_fresh = False
         connection.sequence, connection.index = ring.edge + 1, 0
         end = ring.end
@@ -178,7 +180,7 @@ class StreamOpening:
         """Tell the client that events after its id are deleted, and start at the topic's edge."""
         self._unsent = [reset("expired", None)]
         self._runtime.counts.resets += 1
-        self._is_fresh, self._rest = True, None
+        self._is_fresh, self._rest, self._has_to_open = True, None, True
         self.connection.last_seen = self.connection.last_sent = None
 
     async def _replay(self, ring: Ring | MergedRing | None) -> None:

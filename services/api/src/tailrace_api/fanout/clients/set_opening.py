@@ -56,6 +56,9 @@ class SetOpening:
         self._topics = deque(start.topics[start.opened :])
         self._opened = start.opened
         self._inside = start.inside
+        # The lowest sequence to read next of the execution that is being opened. The client may
+        # lack events of the commit that it is in.
+        self._next = start.inside[0] if start.inside else 1
         self._head = list(head)
         # The id that the client has, or will have after the head.
         self._position = ""
@@ -93,9 +96,6 @@ class SetOpening:
     # The topics that the client has had before
 
     async def _catch_up(self, topic: TopicSet) -> bool:
-        await self._history.refresh_missing(topic)
-        if not self._connection.can_write:
-            return True
         part, cursor = topic.without(self._topics), self._connection.sequence
         if part is None or part.ring is None or not self._position:
             self._begin(topic)
@@ -176,6 +176,7 @@ class SetOpening:
             self._write_all(base, (named.absence(),))
             return
         wire = self._encode(view, topic.epoch, page, base)
+        self._next = page[-1].sequence + 1 if page else last + 1
         if not page or page[-1].sequence >= last:
             self._close()
         if self._topics:
@@ -186,8 +187,7 @@ class SetOpening:
     async def _page(self, view: View, last: int) -> Sequence[Commit]:
         if not last:
             return ()
-        # The client may lack events of the commit that it is in.
-        first = 1 if self._inside is None else min(self._inside[0], last)
+        first = min(self._next, last)
 
         async def read() -> Sequence[Commit]:
             return await self._history.replay.commits(view.part, first)
@@ -224,7 +224,7 @@ class SetOpening:
         """Go on to the next topic that shows anything."""
         self._topics.popleft()
         self._opened += 1
-        self._inside = None
+        self._inside, self._next = None, 1
         self._skip_empty()
 
     def _skip_empty(self) -> None:

@@ -18,6 +18,7 @@ from typing import Final, Protocol
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import ILLEGIBLE, Dialect
 from tailrace_api.fanout.runtime.stream_runtime import StreamRuntime
+from tailrace_api.fanout.tenants.live_executions import LogEnd
 from tailrace_api.fanout.topics.live_subscription import LiveCommit
 from tailrace_api.fanout.topics.memory_budget import MemoryAccount
 from tailrace_api.fanout.topics.topic import TopicSources
@@ -138,7 +139,7 @@ class TenantTail:
         self.window_floor = self.edge + 1
         while not self._is_closed:
             try:
-                end = await self._sources.snapshots.log_end(self.tenant)
+                end = await self._log_end()
             except (UnavailableError, JetStreamError):
                 await asyncio.sleep(_RETRY_S)
                 continue
@@ -151,6 +152,23 @@ class TenantTail:
                 self._keep(self.newest)
             self.ready.set()
             return
+
+    async def _log_end(self) -> LogEnd:
+        """Return the end of the tenant's log, certainly no older than the edge.
+
+        Raises:
+            UnavailableError: NATS did not answer, or only an older leader.
+        """
+        log, edge = self._sources.log, self.edge
+        answers = [await log.edge()]
+        end = await self._sources.snapshots.log_end(self.tenant)
+        if not answers[0].is_sole:
+            # During a partition an older leader may answer: it must not have been one in between.
+            answers.append(await log.edge())
+        for each in answers:
+            if each.last_sequence < edge or not (each.is_sole or each.has_quorum):
+                raise UnavailableError("the leader of the log that answered lags behind")
+        return end
 
     async def reached(self, sequence: int) -> None:
         """Wait until the edge has reached a sequence at which the log has a commit."""
