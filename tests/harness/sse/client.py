@@ -332,6 +332,10 @@ def places(events: Sequence[SseEvent]) -> list[tuple[str, int, int]]:
     found = []
     for event in events:
         if event.is_logged:
-            _, sequence, index = event.id.split("-")
+            # In the opening of several topics, the position of an event follows that of the stream.
+            position, _, opening = event.id.partition("~")
+            _, sequence, index = position.split("-")
+            if "." in opening:
+                _, sequence, index = opening.split(".")
             found.append((event.type, int(sequence), int(index)))
     return found
