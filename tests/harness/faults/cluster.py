@@ -42,7 +42,7 @@ class FaultyNode:
             f'server_name: "{self.name}"\n'
             f"listen: {self._address}:{_CLIENT_PORT}\n"
             f"http: {self._address}:{_MONITOR_PORT}\n"
-            f'jetstream {{ store_dir: "{self.disk.path}/store", max_file_store: 8GB }}\n'
+            f'jetstream {{ store_dir: "{self.disk.path}/store", max_file_store: 64TB }}\n'
             f"cluster {{ name: c, listen: {Network.address(number, Side.PEERS)}:{_ROUTE_PORT}, "
             f"routes: [{routes}] }}\n"
         )
