@@ -3,6 +3,7 @@
 import pytest
 
 from tailrace_shared.admin.permissions import configuration, permissions_of
+from tailrace_shared.nats import topology as topology_module
 from tailrace_shared.nats.topology import RATE, topology
 from tailrace_shared.settings import CommonSettings
 from tailrace_shared.subjects import Subjects
@@ -18,6 +19,15 @@ def test_every_stream_is_covered(prefix):
         for service in ("api", "worker"):
             assert f"$JS.API.STREAM.INFO.{spec.name}" in found[service].publish
     assert f"$JS.API.STREAM.CREATE.{Subjects(prefix).stream(RATE)}" in found["api"].publish
+    names = {
+        value
+        for name, value in vars(topology_module).items()
+        if name.isupper() and isinstance(value, str) and not name.endswith("_KEY")
+    }
+    managed = {subject.rpartition(".")[2] for subject in found["admin"].publish}
+    for name in names:
+        stream = Subjects(prefix).stream(name)
+        assert {stream, f"KV_{stream}"} & managed, name
 
 
 def test_nothing_reaches_another_installation():

@@ -17,6 +17,7 @@ from tailrace_shared.execution.state import ExecutionState, StepState
 from tailrace_shared.workflow.definition import Node
 from tailrace_worker.engine.decide.outcomes import Erred, Succeeded, Unable
 from tailrace_worker.engine.decide.plan import PlannedNode
+from tailrace_worker.engine.decide.sensitivity import SensitivityMarks
 from tailrace_worker.engine.run.attempt import Attempt
 from tailrace_worker.engine.run.runner import Runner
 from tailrace_worker.nodes.node import NodeFailedError, Wait, declared_node, node
@@ -516,10 +517,14 @@ async def test_synchronous_functions_run_beside_each_other(run):
     assert threading.get_ident() not in idents
 
 
-class Marks:
+class Marks(SensitivityMarks):
     """Marks one text as sensitive."""
 
-    def parameter_pointers(self, _step, _name, value):
+    def __init__(self):
+        pass
+
+    def parameter_pointers(self, step_id, name, value):
+        del step_id, name
         return [""] if value == "4111-1111" else []
 
 

@@ -1,7 +1,7 @@
 """The least permissions in NATS of each service, and of operators.
 
 They assume that an operator has applied the topology: a service with these permissions creates no
-stream, except that which counts starts.
+stream, except those that count.
 """
 
 import argparse
@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from tailrace_shared.nats import topology
-from tailrace_shared.nats.topology import RATE
+from tailrace_shared.nats.topology import DESCENDANTS, RATE
 from tailrace_shared.settings import CommonSettings
 from tailrace_shared.subjects import Subjects
 
@@ -54,6 +54,7 @@ class Role(NamedTuple):
             is done, and asks a stream that has refused a message for the reason by a purge that
             matches nothing.
         deletes: further streams of which it deletes or purges messages.
+        counts: the streams that it creates and updates, because they have a limit of its settings.
         publishes: further subjects, below the prefix.
         subscribes: the subjects below the prefix.
     """
@@ -62,6 +63,7 @@ class Role(NamedTuple):
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     deletes: tuple[str, ...]
+    counts: tuple[str, ...]
     publishes: tuple[str, ...]
     subscribes: tuple[str, ...]
 
@@ -75,6 +77,7 @@ _API: Final = Role(
         *(topology.LEASES, topology.LIVE, topology.KEYS),
     ),
     deletes=(topology.DEAD,),
+    counts=(RATE,),
     publishes=("api.clients",),
     subscribes=("live.>", "components", "api.clients"),
 )
@@ -83,10 +86,11 @@ _WORKER: Final = Role(
     # The bucket of keys has the key that signs tickets.
     reads=(*_STREAMS, *(name for name in _BUCKETS if name != topology.KEYS)),
     writes=(
-        *_STREAMS,
+        *(*_STREAMS, DESCENDANTS),
         *(name for name in _BUCKETS if name not in {topology.KEYS, topology.WORKFLOWS}),
     ),
     deletes=(),
+    counts=(DESCENDANTS,),
     publishes=("worker.>",),
     subscribes=("live.>", "components", "worker.>"),
 )
@@ -108,9 +112,7 @@ def permissions_of(settings: CommonSettings) -> dict[str, Permissions]:
     """Return the least permissions of the users ``api``, ``worker`` and ``admin``."""
     subjects = Subjects(settings.prefix)
     return {
-        "api": Permissions(
-            [*_of_role(subjects, _API), *_counting(subjects)], _subscriptions(subjects, _API)
-        ),
+        "api": Permissions([*_of_role(subjects, _API)], _subscriptions(subjects, _API)),
         "worker": Permissions(
             [*_of_role(subjects, _WORKER), *_consuming(subjects)],
             _subscriptions(subjects, _WORKER),
@@ -157,13 +159,9 @@ def _of_role(subjects: Subjects, role: Role) -> Iterator[str]:
         yield f"$JS.API.STREAM.PURGE.{stream}"
     for stream in _names(subjects, (*role.deletes, topology.STARTS)):
         yield f"$JS.API.STREAM.MSG.DELETE.{stream}"
+    for stream in _names(subjects, role.counts):
+        yield from (f"$JS.API.STREAM.{action}.{stream}" for action in ("CREATE", "UPDATE", "INFO"))
     yield from (f"{subjects.prefix}.{subject}" for subject in role.publishes)
-
-
-def _counting(subjects: Subjects) -> Iterator[str]:
-    """Yield what the limit of starts needs: its stream has the age of the setting."""
-    for action in ("CREATE", "UPDATE", "INFO"):
-        yield f"$JS.API.STREAM.{action}.{subjects.stream(RATE)}"
 
 
 def _consuming(subjects: Subjects) -> Iterator[str]:
@@ -176,7 +174,7 @@ def _consuming(subjects: Subjects) -> Iterator[str]:
 
 def _of_admin(subjects: Subjects) -> Iterator[str]:
     yield "$JS.API.INFO"
-    for stream in _names(subjects, (*_STREAMS, RATE, *_BUCKETS)):
+    for stream in _names(subjects, (*_STREAMS, RATE, DESCENDANTS, *_BUCKETS)):
         yield f"$JS.API.STREAM.*.{stream}"
         yield from (f"$JS.API.DIRECT.GET.{stream}", f"$JS.API.STREAM.MSG.GET.{stream}")
     yield _written(subjects, topology.STARTS)
@@ -211,5 +209,6 @@ _ROOTS: Final[dict[str, Any]] = {
     topology.LINES: "line",
     topology.STARTS: "starts",
     RATE: "rate",
+    DESCENDANTS: "descendants",
 }
 """The second token of the subjects of each stream."""

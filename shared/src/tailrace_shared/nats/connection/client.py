@@ -139,7 +139,8 @@ def remedy_for(error: Exception) -> str:
         return f"check {variable('nats_ca_file')} and the name in NATS_URL"
     if isinstance(error, ssl.SSLError) and "alert" in text.replace("_", " "):
         return f"check {variable('nats_cert_file')} and {variable('nats_key_file')}"
-    if isinstance(error, nats.errors.Error) and any(word in text for word in _REFUSED_USER):
+    is_refusal = any(word in text for word in _REFUSED_USER) and "timeout" not in text
+    if isinstance(error, nats.errors.Error) and is_refusal:
         return f"check {_CREDENTIALS_SETTINGS}"
     if "does not offer tls" in text:
         return f"check NATS_URL and {variable('nats_ca_file')}"
