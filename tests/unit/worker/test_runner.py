@@ -539,7 +539,7 @@ async def test_a_child_run_has_no_sensitive_id(threads, id_, is_refused):
     runner = Runner(NodeRegistry([function]), threads, MAX_VALUE_BYTES, SecretStore())
     planned = PlannedNode("n", Node("workflow", parameters={"id": id_}), is_actor=False)
     attempt = Attempt("t", "e", StepState("n"), asyncio.get_running_loop(), lambda: None)
-    attempt.sensitivity = Marks()  # type: ignore[assignment]
+    attempt.sensitivity = Marks()
     state = ExecutionState(input={"card": "4111-1111", "other": "paid"})
     outcome = runner.run_instant(planned, state, attempt)
     assert isinstance(outcome, Erred if is_refused else ForChild)

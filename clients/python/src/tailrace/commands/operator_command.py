@@ -29,12 +29,13 @@ def run_operator_command(*arguments: str) -> NoReturn:
             "this command needs Tailrace's services: install the extra `server` of tailrace"
         )
     command = [sys.executable, "-m", f"{_MODULE}.admin", *arguments]
-    environment = {**os.environ, **_local_nats(os.environ)}
+    environment = {**os.environ, **local_nats(os.environ)}
     ended = subprocess.run(command, check=False, env=environment)  # noqa: S603 - our own module
     sys.exit(ended.returncode)
 
 
-def _local_nats(environment: Mapping[str, str]) -> dict[str, str]:
+def local_nats(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the settings for the NATS of ``tailrace up``, unless the environment names one."""
     if any(name == "NATS_URL" or name.startswith("TAILRACE_NATS_") for name in environment):
         return {}
     try:

@@ -91,7 +91,7 @@ class GuardedBackend(httpcore.AnyIOBackend):
 
     def _is_allowed(self, address: str) -> bool:
         parsed = ipaddress.ip_address(address.partition("%")[0])
-        reached = _effective_address(parsed)
+        reached = effective_address(parsed)
         if any(parsed in network or reached in network for network in self._allowed):
             return True
         return _is_public(reached)
@@ -117,7 +117,7 @@ def _refusal(host: str) -> str:
     return f"{host} {fault}: allow its network with TAILRACE_HTTP_ALLOW"
 
 
-def _effective_address(address: Address) -> Address:
+def effective_address(address: Address) -> Address:
     """Return the address that packets reach: for example, ::ffff:127.0.0.1 is loopback."""
     if isinstance(address, ipaddress.IPv4Address):
         return address
