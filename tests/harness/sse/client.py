@@ -38,13 +38,13 @@ class SseEvent:
     @property
     def is_logged(self) -> bool:
         """Whether it is an event of the log; others may have an id, too, to carry the position."""
-        return self.own_id and not _is_of_stream(self.type, self.json())
+        return self.own_id and not is_of_stream(self.type, self.json())
 
 
-def _is_of_stream(name: str, data: Any) -> bool:
+def is_of_stream(name: str, data: Any) -> bool:
     """Return whether a block describes the stream, or is a snapshot: neither is in the log."""
     if isinstance(data, dict) and "topic" in data:
-        return _is_of_stream(data["event"], data["data"])
+        return is_of_stream(data["event"], data["data"])
     return (
         name.startswith("stream:")
         or name in _NOT_IN_LOG
