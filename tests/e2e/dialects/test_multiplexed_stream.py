@@ -58,7 +58,7 @@ async def test_each_topic_begins_and_goes_on_as_it_would_alone(stage: TenantClie
     await paused(stage, first)
     topics = [f"execution:{first}", "feed", "paused", "pipeline:order", "pipeline:none"]
     async with stage.stream(PATH + ",".join(topics)) as stream:
-        opening = await said(stream, topics[0], "execution:paused")
+        opening = await said(stream, "pipeline:order", "batch_update")
         await stream.primed()
         await stage.post("/api/workflow/resume", executionId=first)
         end = await said(stream, "pipeline:order", "status_update")
@@ -71,7 +71,6 @@ async def test_each_topic_begins_and_goes_on_as_it_would_alone(stage: TenantClie
     assert {name for name, _ in began["pipeline:none"]} == {"batch_update", "error"}
     ((_, batch),) = began["pipeline:order"]
     assert batch["updates"] == [{"pipelineId": "order", "status": "paused"}]
-    assert not any(event.is_logged for event in opening[:-1])
     assert all(event.is_logged for event in end)
     assert [name for name, _ in went_on["paused"]] == ["workflow.resumed"]
     assert [data["status"] for _, data in went_on["pipeline:order"]][-1] == "completed"

@@ -10,6 +10,7 @@ An opening exists only until the stream is live, so that live connections stay s
 """
 
 import asyncio
+import contextlib
 from typing import Final
 
 from tailrace_api.dialects.block import Block
@@ -103,7 +104,10 @@ class StreamOpening:
             # Before the turn: clients that come together share it.
             self._has_to_open = False
             await self._history.refresh_missing(topic)
-        async with self._runtime.turns.of(connection.view.part.tenant):
+        part = connection.view.part
+        # Clients of an execution share all they read, so they need not wait for each other.
+        turn = contextlib.nullcontext() if part.execution else self._runtime.turns.of(part.tenant)
+        async with turn:
             if connection.can_write:
                 await self._advance(topic, ring)
 
