@@ -109,6 +109,8 @@ async def memory_hub(
         times._replace(**{name: changes[name] for name in changes if name in times._fields}),
         limits._replace(**{name: changes[name] for name in changes if name in limits._fields}),
     )
+    # In virtual time, any CPU time would look like a high load.
+    hub.runtime.cpu = lambda: 0.0
     hub.runtime.wall = lambda: _START_TIME + hub.runtime.now()
     tasks = [asyncio.create_task(hub.reconcile_loop()), asyncio.create_task(hub.runtime.tick())]
     try:

@@ -48,7 +48,7 @@ _SNAPSHOTS: Final = ("paused.initial", "batch_update", "error")
 
 
 class Topic:
-    """What a page knows of one topic.
+    """The state of one topic on a page.
 
     Attributes:
         since: the position at which the topic was opened; None while it is not.

@@ -18,4 +18,14 @@ def test_limits_are_enforced_and_released() -> None:
     for tenant in ("a", "b"):
         admission.release(tenant)
     assert len(admission) == 0
+    assert not admission.is_above_average("a")
     assert not admission._tenants
+
+
+def test_tenants_with_many_streams_are_above_average() -> None:
+    """One that has none never is."""
+    quota = StreamQuota(100, 100)
+    for tenant, count in (("a", 5), ("b", 3), ("c", 1)):
+        for _ in range(count):
+            quota.acquire(tenant)
+    assert [quota.is_above_average(tenant) for tenant in "abcd"] == [True, True, False, False]

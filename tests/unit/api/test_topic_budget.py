@@ -95,6 +95,20 @@ def test_topics_are_refused_at_the_memory_limit() -> None:
     run_on_hub(scenario, tenant_topics=100_000)
 
 
+def test_a_busy_process_opens_streams_of_small_tenants_only() -> None:
+    """The streams that are open go on."""
+
+    async def scenario(site: MemoryHub) -> None:
+        clients = [await _open(site, _page(number)) for number in range(3)]
+        clients.append(await _open(site, _page(0, "u")))
+        site.hub.runtime.load.observe(site.hub.runtime.now() + 60.0, 60.0)
+        assert site.hub.refusal(_page(9)) == "busy"
+        assert site.hub.refusal(_page(0, "u")) == site.hub.refusal(_page(0, "v")) == ""
+        assert not any(client.ended.is_set() for client in clients)
+
+    run_on_hub(scenario)
+
+
 def test_all_tenants_together_have_a_limit() -> None:
     """Of the process, beside each tenant's own."""
 

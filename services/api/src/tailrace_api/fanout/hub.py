@@ -92,7 +92,12 @@ class Hub:
             return "draining"
         if not self.topics.is_connected:
             return "disconnected"
-        return self.quota.refusal(view.part.tenant) or self.topics.refusal(view)
+        tenant = view.part.tenant
+        if reason := self.quota.refusal(tenant):
+            return reason
+        if self.runtime.load.is_high and self.quota.is_above_average(tenant):
+            return "busy"
+        return self.topics.refusal(view)
 
     def refuse(self, reason: str) -> int:
         """Count a refused stream; return the client's retry delay in milliseconds."""

@@ -24,6 +24,11 @@ class StreamQuota:
             return "full"
         return "tenant_full" if self._tenants[tenant] >= self._max_tenant_streams else ""
 
+    def is_above_average(self, tenant: str) -> bool:
+        """Return whether a tenant has streams, and at least as many as tenants have on average."""
+        own = self._tenants[tenant]
+        return own > 0 and own * len(self._tenants) >= self._total
+
     def acquire(self, tenant: str) -> None:
         self._tenants[tenant] += 1
         self._total += 1

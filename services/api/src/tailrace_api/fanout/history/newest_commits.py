@@ -6,11 +6,13 @@ Callers that ask while a read is running share the next one.
 import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Final
+from weakref import WeakValueDictionary
 
 from tailrace_api.fanout.runtime.counts import Counts
 from tailrace_api.fanout.views.view import Logged
 from tailrace_shared.stores.execution_log import ExecutionLog
 
+# Of all tenants. One of a tenant: the others wait together for the next.
 _MAX_CONCURRENT: Final = 4
 
 
@@ -22,6 +24,7 @@ class NewestCommits:
         self._counts = counts
         self._pending: dict[str, tuple[asyncio.Task[Mapping[str, int]], set[str]]] = {}
         self._newest: dict[str, Logged] = {}
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._slots = asyncio.Semaphore(_MAX_CONCURRENT)
 
     async def of(
@@ -51,7 +54,8 @@ class NewestCommits:
         return {execution: found[execution] for execution in executions if execution in found}
 
     async def _read(self, tenant: str) -> Mapping[str, int]:
-        async with self._slots:
+        turn = self._turns.setdefault(tenant, asyncio.Lock())
+        async with turn, self._slots:
             _task, wanted = self._pending.pop(tenant)
             newest = self._newest.pop(tenant)
             self._counts.reads += 1

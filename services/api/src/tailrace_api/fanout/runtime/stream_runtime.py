@@ -9,6 +9,7 @@ from typing import Final
 from tailrace_api.fanout.runtime.cooperative_scheduler import CooperativeScheduler
 from tailrace_api.fanout.runtime.counts import Counts
 from tailrace_api.fanout.runtime.limits import StreamTimes
+from tailrace_api.fanout.runtime.load import Load
 from tailrace_api.fanout.runtime.slow_client_buffer import SlowClientBuffer
 from tailrace_api.fanout.runtime.turns import Turns
 from tailrace_api.fanout.runtime.wheel import TimerWheel, WheelEntry
@@ -26,8 +27,10 @@ class StreamRuntime:
     Attributes:
         epoch: the epoch of the log, as far as this process knows.
         turns: the turns of openings.
+        load: how busy the event loop is.
         reconcile_requested: set to have all topics compared with the log soon.
         now: the monotonic clock of the wheel, in seconds.
+        cpu: the CPU time of the event loop's thread, in seconds.
         wall: the wall clock, in seconds since the Unix epoch.
     """
 
@@ -39,6 +42,8 @@ class StreamRuntime:
         self.slow_clients = SlowClientBuffer(max_backlog_bytes)
         self.scheduler = CooperativeScheduler()
         self.turns = Turns()
+        self.cpu: Callable[[], float] = time.thread_time
+        self.load = Load(asyncio.get_running_loop().time(), self.cpu())
         self.now: Callable[[], float] = asyncio.get_running_loop().time
         self.wall: Callable[[], float] = time.time
         self.wheel = TimerWheel(self.now(), tick=_TICK_S, slots=_WHEEL_SLOTS)
@@ -68,6 +73,7 @@ class StreamRuntime:
             await asyncio.sleep(_TICK_S)
             now = self.now()
             self.counts.stall.observe(max(now - expected, 0.0))
+            self.load.observe(now, self.cpu())
             if due := self.wheel.advance(now):
                 self.scheduler.add(_serve(due))
 

@@ -104,7 +104,9 @@ class Topic:
 
     @property
     def missing(self) -> frozenset[str]:
-        return self.state.missing if isinstance(self.state, AwaitsWorkflows) else frozenset()
+        if self.state is None or not isinstance(self.state, AwaitsWorkflows):
+            return frozenset()
+        return self.state.missing
 
     def add_workflows(self, workflows: Collection[str]) -> None:
         if workflows and isinstance(self.state, AwaitsWorkflows):

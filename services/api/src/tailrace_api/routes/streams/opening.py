@@ -10,8 +10,10 @@ from starlette.responses import Response
 
 from tailrace_api.dialects.dialect import Dialect
 from tailrace_api.dialects.encoding import refused, with_last_id
+from tailrace_api.dialects.multiplex import Multiplex
 from tailrace_api.fanout.history.replay import ReplayBusyError
 from tailrace_api.fanout.history.resume import Start
+from tailrace_api.fanout.history.set_resume import resume_set
 from tailrace_api.fanout.history.tenant_resume import resume_tenant
 from tailrace_api.fanout.hub import Hub
 from tailrace_api.fanout.views.view import View
@@ -71,6 +73,21 @@ class Opening:
             return refused
         try:
             start = await resume_tenant(self._hub.history, view, last_event_id)
+        except UnavailableError as error:
+            return self.unavailable(error, last_event_id)
+        return self.stream(view, start, last_event_id)
+
+    async def topics(self, request: Request, tenant: str, dialect: Multiplex) -> Response:
+        """Stream some topics of a tenant from now on, or resume after the client's last id."""
+        view, last_event_id = View(dialect, LogFilter(tenant)), last_event_id_of(request)
+        if refused := self.refusal(view, last_event_id):
+            return refused
+        query = request.query_params
+        since, since_topics = query.get("since", ""), query.get("since_topics", "")
+        try:
+            start = await resume_set(
+                self._hub.history, view, last_event_id, since, since_topics.split(",")
+            )
         except UnavailableError as error:
             return self.unavailable(error, last_event_id)
         return self.stream(view, start, last_event_id)

@@ -9,7 +9,7 @@ from tailrace_api.auth.tenancy import tenant_of
 from tailrace_api.dialects.multiplex import multiplex
 from tailrace_api.dialects.tenant_feed import TENANT_FEED
 from tailrace_api.routes.streams.opening import LAST_EVENT_ID, Opening, refuses_in_band
-from tailrace_api.routes.streams.topics import TOPICS, topics_of
+from tailrace_api.routes.streams.topics import SINCE, TOPICS, topics_of
 from tailrace_api.web.operation import EVENT_STREAM, Answer, operation
 from tailrace_shared.settings import ApiSettings
 
@@ -39,11 +39,11 @@ class TenantStreamRoutes:
         "/api/v1/sse/stream",
         scope="executions:read",
         answers={200: Answer(str, "Events of all topics, named by topic.", EVENT_STREAM)},
-        parameters=(TOPICS, *LAST_EVENT_ID),
+        parameters=(TOPICS, *SINCE, *LAST_EVENT_ID),
     )
     @refuses_in_band
     async def multiplexed(self, request: Request) -> Response:
         """Stream several topics over one connection."""
         tenant = tenant_of(request, self.settings)
         topics = topics_of(request, self.settings.max_stream_topics)
-        return await self.opening.tenant(request, tenant, multiplex(topics))
+        return await self.opening.topics(request, tenant, multiplex(topics))

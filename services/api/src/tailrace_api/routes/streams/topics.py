@@ -25,6 +25,20 @@ TOPICS: Final = Parameter(
     is_required=True,
 )
 
+SINCE: Final = (
+    Parameter(
+        "since",
+        str,
+        "The last id of a stream of other topics; those of `since_topics` go on after it.",
+    ),
+    Parameter(
+        "since_topics",
+        str,
+        "The topics of that stream, separated by commas. The others begin with their snapshots.",
+    ),
+)
+"""Parameters of a stream whose topics have changed."""
+
 _KINDS: Final = "execution:<id>, paused, pipeline:<id> or feed"
 
 _TENANT_TOPICS: Final[Mapping[str, NamedTopic]] = {
