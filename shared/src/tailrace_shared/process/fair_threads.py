@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar
 
 from tailrace_shared.caching.ttl_cache import TtlCache
+from tailrace_shared.workflow import pace
 
 _MAX_TENANTS: Final = 10_000
 
@@ -15,8 +16,7 @@ T = TypeVar("T")
 class FairThreads:
     """Runs functions in threads, one at a time for each tenant.
 
-    A thread that computes holds the interpreter's lock every few milliseconds, so the event loop
-    waits for each of them in turn.
+    A function that validates pauses for as long as it computes, see ``workflow.pace``.
 
     Args:
         threads: how many functions may run at once.
@@ -35,4 +35,9 @@ class FairThreads:
             turn = asyncio.Lock()
             self._turns.put(tenant, turn)
         async with turn, self._slots:
-            return await asyncio.to_thread(function, *args, **kwargs)
+
+            def paced() -> T:
+                pace.begin()
+                return function(*args, **kwargs)
+
+            return await asyncio.to_thread(paced)

@@ -12,7 +12,7 @@ import msgspec
 
 from tailrace_shared.ids import is_valid_id
 from tailrace_shared.json_pointer import join_pointer
-from tailrace_shared.workflow import editor
+from tailrace_shared.workflow import editor, pace
 from tailrace_shared.workflow.definition import Definition, MapWork, encode_definition
 from tailrace_shared.workflow.expressions.references import References, Scope
 from tailrace_shared.workflow.graph import CycleError, Graph, sort_graph
@@ -182,6 +182,7 @@ class _Validation:
     def node(
         self, pointer: str, node_id: str, node: dict[str, Any], nodes: Mapping[str, Any]
     ) -> None:
+        pace.pause()
         optional, place = self.problems.optional, Scope(node_id)
         # An optional field may be null, as the OpenAPI document says; it then counts as absent.
         node = without_nulls(node, _NULLABLE_FIELDS)

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from tailrace_shared.errors import InvalidExpressionError
 from tailrace_shared.ids import is_valid_id
 from tailrace_shared.json_pointer import join_pointer
+from tailrace_shared.workflow import pace
 from tailrace_shared.workflow.expressions.expression import Expression, compile_expression
 from tailrace_shared.workflow.expressions.template import InvalidTemplateError, compile_template
 from tailrace_shared.workflow.graph import Graph
@@ -110,6 +111,7 @@ class References:
                 self._add(join_pointer(pointer, *path), expression, place)
 
     def _add(self, pointer: str, expression: Expression, place: Scope) -> None:
+        pace.pause()
         self._characters += len(expression.source)
         if self._characters > MAX_CHARACTERS >= self._characters - len(expression.source):
             self._problems.report(

@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from tailrace_shared.errors import ExpressionError, InvalidExpressionError
+from tailrace_shared.workflow import pace
 from tailrace_shared.workflow.expressions.budget import Budget
 from tailrace_shared.workflow.expressions.expression import (
     MAX_LENGTH,
@@ -108,6 +109,7 @@ class _TemplateCompiler:
                 if isinstance(part, str):
                     parts.append(part)
                 else:
+                    pace.pause()
                     expression = compile_expression(text[part.start : part.stop])
                     self.found.append((path, expression))
                     parts.append(expression)

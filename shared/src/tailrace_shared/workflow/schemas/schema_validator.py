@@ -15,16 +15,17 @@ from typing import Any, Final
 import jsonschema
 import jsonschema.validators
 
+from tailrace_shared.workflow import pace
 from tailrace_shared.workflow.equality import equality_key
 from tailrace_shared.workflow.patterns import PatternError, compile_pattern
 
-MAX_SECONDS: Final = 5.0
+MAX_SECONDS: Final = 2.0
 """CPU time limit of a check in a thread."""
 INLINE_SECONDS: Final = 0.01
 """CPU time limit of a check on the event loop; one that takes longer is repeated in a thread."""
 
 # The longest time that a match may take, if its pattern is as bad as can be.
-_MAX_MATCH_US: Final = 30_000
+_MAX_MATCH_US: Final = 5_000
 _STANDARD: Final = jsonschema.Draft202012Validator
 _until: Final[ContextVar[float]] = ContextVar("until")
 
@@ -56,6 +57,7 @@ def begin(seconds: float) -> None:
 
 def check_time() -> None:
     """Raise :class:`TooSlowError` after the time limit of this thread's check."""
+    pace.pause()
     if time.thread_time() > _until.get(float("inf")):
         raise TooSlowError
 
