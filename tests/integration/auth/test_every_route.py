@@ -18,7 +18,7 @@ from tailrace_api.auth.tokens.keys import FixedKey
 from tailrace_api.auth.tokens.verifier import Verifier
 from tailrace_api.web.operation import Operation
 
-OPEN = {"/healthz", "/readyz", "/api/v1/sse/health", "/openapi.json", "/docs"}
+OPEN = {"/healthz", "/readyz", "/api/v1/sse/health", "/", "/openapi.json", "/docs"}
 NAMES = Names("missing", "nothing", "never")
 
 
