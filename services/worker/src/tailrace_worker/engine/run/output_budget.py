@@ -103,6 +103,15 @@ class HeldOutputs:
             self._budget.take(self._tenant, size, is_enforced=is_enforced)
             self._size += size
 
+    def cover(self, size: int) -> None:
+        """Hold at least so many bytes.
+
+        Raises:
+            OutputMemoryError: a limit is reached.
+        """
+        if size > self._size:
+            self.take(size - self._size)
+
     def release(self) -> None:
         """Hold none any more."""
         size, self._size = self._size, 0

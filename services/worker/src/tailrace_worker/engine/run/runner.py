@@ -1,7 +1,9 @@
 """Run one attempt of one node, and return its outcome as data."""
 
 import asyncio
+import itertools
 import time
+from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -28,6 +30,8 @@ from tailrace_worker.nodes.waits import ForChild, ForSignal
 from tailrace_worker.secrets.redactor import Redactor
 from tailrace_worker.secrets.secret_store import SecretError, Secrets, SecretStore
 
+# How many parts of an output are measured before it is encoded.
+_SAMPLED: Final = 1_000
 _ANY_TIME: Final = 2_000_000_000.0
 
 
@@ -161,6 +165,11 @@ class Runner:
             value = await call()
             if is_small(value):
                 return _outcome(value, self._max_output_bytes, call)
+            try:
+                # It may wait for a thread, in memory.
+                call.held.cover(_least_bytes(value))
+            except OutputMemoryError as error:
+                return Erred(str(error))
             # To encode and redact megabytes would hold up the loop, and with it all executions.
             return await asyncio.to_thread(_outcome, value, self._max_output_bytes, call)
         loop = asyncio.get_running_loop()
@@ -282,6 +291,21 @@ def _checked_child(child: ForChild) -> Outcome:
     return child
 
 
+def _least_bytes(value: Any) -> int:
+    """Return the size of an output's largest texts, as far as they are found at once."""
+    match value:
+        case str() | bytes():
+            return len(value)
+        case dict():
+            parts: Iterable[Any] = value.values()
+        case list() | tuple():
+            parts = value
+        case _:
+            return 0
+    texts = (part for part in itertools.islice(parts, _SAMPLED) if isinstance(part, str | bytes))
+    return sum(map(len, texts))
+
+
 def _checked_output(value: Any, max_bytes: int, held: HeldOutputs) -> Outcome:
     try:
         encoded = encode_json(value)
@@ -293,7 +317,7 @@ def _checked_output(value: Any, max_bytes: int, held: HeldOutputs) -> Outcome:
         )
     if len(encoded) > MAX_VALUE_BYTES:
         try:
-            held.take(len(encoded))
+            held.cover(len(encoded))
         except OutputMemoryError as error:
             return Erred(str(error))
     # Expressions must see now what they would see after a recovery from the log.
