@@ -17,7 +17,7 @@ import cel
 import msgspec
 
 from tailrace_shared.errors import ExpressionError, InvalidExpressionError
-from tailrace_shared.workflow.expressions.budget import Budget, TooExpensiveError, current
+from tailrace_shared.workflow.expressions.budget import Budget, TooExpensiveError
 from tailrace_shared.workflow.expressions.free_names import find_free_names
 from tailrace_shared.workflow.expressions.functions import EXTENSIONS, REPLACED
 from tailrace_shared.workflow.expressions.loops import PATH, check_loops
@@ -55,7 +55,8 @@ _FAILED_FUNCTION = re.compile(
     re.DOTALL,
 )
 _SHOWN: Final = 200
-# It is converted and checked.
+# Values that are JSON as they are; others are converted and checked.
+_PLAIN: Final = frozenset({bool, int, str, type(None)})
 _RESULT_COPIES: Final = 2
 _ERROR_PLACE = re.compile(r"<input>:(\d+):(\d+): (?:Syntax error: )?(.*)")
 
@@ -162,13 +163,10 @@ def _reference(path: Path) -> Callable[[Mapping[str, Any], Budget], Any]:
 
 def _evaluator(part: Part) -> Callable[[Mapping[str, Any], Budget], Any]:
     def evaluate(context: Mapping[str, Any], budget: Budget) -> Any:
-        # Functions that the library calls charge this budget.
-        previous = current.set(budget)
-        try:
-            value = part.evaluate(context, budget)
-            budget.spend(budget.cost_of_copies(value, _RESULT_COPIES))
-        finally:
-            current.reset(previous)
+        value = part.evaluate(context, budget)
+        if type(value) in _PLAIN:
+            return value
+        budget.spend(budget.cost_of_copies(value, _RESULT_COPIES))
         # Convert timestamps, durations and bytes to JSON types.
         builtin = msgspec.to_builtins(value, str_keys=True)
         # JSON cannot represent NaN and infinity; they would become null.

@@ -15,7 +15,7 @@ import cel
 
 from tailrace_shared.errors import ExpressionError
 from tailrace_shared.workflow.expressions import functions
-from tailrace_shared.workflow.expressions.budget import Budget, TooExpensiveError
+from tailrace_shared.workflow.expressions.budget import Budget, TooExpensiveError, current
 from tailrace_shared.workflow.expressions.free_names import find_free_names
 from tailrace_shared.workflow.expressions.loops import (
     PATH,
@@ -172,7 +172,18 @@ class _Leaf:
             return self._evaluate_with_natives(context, names, budget)
         if not self._functions:
             return self._program.execute(context)
-        value = self._program.execute(cel.Context(context, self._functions))
+        return self._execute(context, self._functions, budget)
+
+    def _execute(
+        self, context: dict[str, Any], calls: dict[str, Callable[..., Any]], budget: Budget
+    ) -> Any:
+        # Functions that the library calls charge this budget.
+        previous = current.set(budget)
+        try:
+            value = self._program.execute(cel.Context(context, calls))
+        finally:
+            current.reset(previous)
+        # `||` and `&&` may have hidden that a part or a function was too expensive.
         budget.check()
         return value
 
@@ -193,14 +204,11 @@ class _Leaf:
 
         calls = {hole(number): calling(each) for number, each in enumerate(self._natives)}
         try:
-            value = self._program.execute(cel.Context(context, {**self._functions, **calls}))
+            return self._execute(context, {**self._functions, **calls}, budget)
         except FAILURES:
             if failed:
                 raise failed[-1] from None
             raise
-        # `||` and `&&` may have hidden that a part was too expensive.
-        budget.check()
-        return value
 
 
 @dataclass(frozen=True, slots=True)
