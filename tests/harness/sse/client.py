@@ -10,9 +10,12 @@ import socket
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import msgspec
+
+# In ids of a stream that has not opened all its topics yet.
+_OPENING: Final = "~"
 
 
 @dataclass(slots=True)
@@ -38,7 +41,8 @@ class SseEvent:
     @property
     def is_logged(self) -> bool:
         """Whether it is an event of the log; others may have an id, too, to carry the position."""
-        return self.own_id and not is_of_stream(self.type, self.json())
+        is_opening = _OPENING in self.id
+        return self.own_id and not is_opening and not is_of_stream(self.type, self.json())
 
 
 def is_of_stream(name: str, data: Any) -> bool:
@@ -64,7 +68,7 @@ class SseParser:
         last_event_id: the value of ``Last-Event-ID`` for a reconnect.
         retry: the last reconnect delay, in ms.
         comments: all comments so far.
-        first_id: the first id.
+        first_id: the first id of the opened stream.
         positions: the ids of blocks that only move the position.
         allows_empty_blocks: whether a block may lack data, as in streams of version 0.2.
     """
@@ -121,7 +125,8 @@ class SseParser:
         event_type, self._type = self._type, ""
         if own_id is not None:
             self.last_event_id = own_id
-            self.first_id = self.first_id or own_id
+            if not self.first_id and _OPENING not in own_id:
+                self.first_id = own_id
         has_fields, self._has_fields = self._has_fields, False
         if not data:
             # Several libraries would dispatch it, and their users would fail to parse it.
@@ -332,10 +337,6 @@ def places(events: Sequence[SseEvent]) -> list[tuple[str, int, int]]:
     found = []
     for event in events:
         if event.is_logged:
-            # In the opening of several topics, the position of an event follows that of the stream.
-            position, _, opening = event.id.partition("~")
-            _, sequence, index = position.split("-")
-            if "." in opening:
-                _, sequence, index = opening.split(".")
+            _, sequence, index = event.id.split("-")
             found.append((event.type, int(sequence), int(index)))
     return found
