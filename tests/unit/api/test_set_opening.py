@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,11 +11,14 @@ from hypothesis import strategies as st
 from harness.fakes.memory_client import MemoryClient
 from harness.fakes.memory_hub import MemoryHub, run_on_hub
 from harness.generators import hand_written_log as written
+from tailrace_api.dialects.context import Context
+from tailrace_api.dialects.dialect import Dialect, LoggedEvent, Slots
 from tailrace_api.dialects.execution import EXECUTION
 from tailrace_api.dialects.multiplex import NamedTopic, multiplex
 from tailrace_api.dialects.paused_workflows import PAUSED_WORKFLOWS
 from tailrace_api.dialects.tenant_feed import TENANT_FEED
 from tailrace_api.fanout.history.set_resume import resume_set
+from tailrace_api.fanout.history.tenant_resume import resume_tenant
 from tailrace_api.fanout.views.opening_position import OpeningPosition
 from tailrace_api.fanout.views.view import View
 from tailrace_shared.execution.commits import encode_commits
@@ -168,5 +172,53 @@ def test_sets_that_resume_together_read_the_log_once() -> None:
         for name, client in zip(names, clients, strict=True):
             (event,) = client.events
             assert event.id == f"{epoch}-{last[name]}-500000"
+
+    run_on_hub(scenario)
+
+
+class _Broken(Dialect):
+    """A dialect with a bug."""
+
+    name = "broken"
+
+    def show(self, context: Context, event: LoggedEvent, stored: msgspec.Raw) -> Slots:
+        """Fail as no input may make it."""
+        raise ZeroDivisionError(context, event, stored)
+
+
+def test_a_topic_that_fails_ends_only_its_own_streams() -> None:
+    """Other topics and other tenants get the commit."""
+
+    async def scenario(site: MemoryHub) -> None:
+        _commit(site, "e", written.queued("e"))
+        broken = await _open(site, NamedTopic("broken", _Broken()), FEED)
+        feed = await _open(site, FEED)
+        view = View(TENANT_FEED, LogFilter("u"))
+        other = await MemoryClient.open(
+            site.hub, view, await resume_tenant(site.hub.history, view, "")
+        )
+        for tenant in "tu":
+            _commit(site, f"f{tenant}", written.queued("f"), written.started("f"), tenant=tenant)
+        await asyncio.sleep(1)
+        assert broken.ended.is_set()
+        assert site.hub.counts.closed == {"failed": 1}
+        assert [event.json()["event"] for event in feed.events] == ["message", "progress"]
+        assert [event.type for event in other.events] == ["message", "progress"]
+
+    run_on_hub(scenario)
+
+
+def test_executions_open_although_the_newest_one_was_deleted() -> None:
+    """The tenant has not committed anything since."""
+
+    async def scenario(site: MemoryHub) -> None:
+        _commit(site, "e", written.queued("e"))
+        ended = _commit(site, "f", written.queued("f"), written.completed("f"))
+        first = await _open(site, FEED)
+        await site.log.delete("t", "f", ended)
+        client = await _open(site, _execution("e"))
+        await asyncio.sleep(10)
+        assert _said(client) == [("execution:e", "execution:queued")]
+        assert not first.ended.is_set()
 
     run_on_hub(scenario)

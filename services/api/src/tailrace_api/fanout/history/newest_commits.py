@@ -10,7 +10,9 @@ from weakref import WeakValueDictionary
 
 from tailrace_api.fanout.runtime.counts import Counts
 from tailrace_api.fanout.views.view import Logged
+from tailrace_shared.errors import LaggingReplicaError
 from tailrace_shared.stores.execution_log import ExecutionLog
+from tailrace_shared.subjects import LogFilter
 
 # Of all tenants. One of a tenant: the others wait together for the next.
 _MAX_CONCURRENT: Final = 4
@@ -61,7 +63,15 @@ class NewestCommits:
             self._counts.reads += 1
             # The first is known to exist, so its presence shows that a replica is up to date.
             asked = [newest.execution, *sorted(wanted - {newest.execution})]
-            found = await self._log.last_commits(tenant, asked, newest.sequence)
+            try:
+                found = await self._log.last_commits(tenant, asked, newest.sequence)
+            except LaggingReplicaError:
+                # The first may have been deleted. Then the leader knows each of the others.
+                found = {
+                    execution: commit
+                    for execution in asked
+                    if (commit := await self._log.newest(LogFilter(tenant, execution)))
+                }
         return {execution: commit.sequence for execution, commit in found.items()}
 
 

@@ -27,6 +27,7 @@ _POLL_S: Final = 0.001
 _LONG_S: Final = 1.0
 # Commits that arrive after a gap wait here for its repair.
 _MAX_HELD: Final = 1024
+_MAX_HELD_BYTES: Final = 16 * 1024 * 1024
 # Beyond that, clients resume one by one, each with what it needs.
 _MAX_GAP: Final = 16_384
 
@@ -76,11 +77,16 @@ class LiveLog:
     def receive(self, commit: LiveCommit) -> bool:
         """Take a live commit; return whether sweeps must run before rings evict unsent ones."""
         if not self.ready.is_set() or commit.sequence > self.edge + 1:
-            if len(self._held) < _MAX_HELD:
-                self._held[commit.sequence] = commit
+            self._hold(commit)
             self.note_edge(commit.sequence)
             return False
         return commit.sequence == self.edge + 1 and self._advance(commit)
+
+    def _hold(self, commit: LiveCommit) -> None:
+        """Keep a commit until those before it have come, if there is room."""
+        size = sum(len(held.payload) for held in self._held.values())
+        if len(self._held) < _MAX_HELD and size < _MAX_HELD_BYTES:
+            self._held[commit.sequence] = commit
 
     def note_edge(self, sequence: int) -> None:
         """Note that the log reaches at least to ``sequence``."""

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Final, Protocol
 
+import structlog
+
 from tailrace_api.dialects.context import Context
 from tailrace_api.dialects.dialect import ILLEGIBLE, Dialect
 from tailrace_api.fanout.runtime.stream_runtime import StreamRuntime
@@ -36,6 +38,7 @@ _POLL_S: Final = 0.001
 _GRACE_S: Final = 0.1
 # Commits that wait for the first event of an execution.
 _MAX_QUEUED: Final = 4096
+_MAX_QUEUED_BYTES: Final = 16 * 1024 * 1024
 _WINDOW_COMMITS: Final = 256
 _WINDOW_BYTES: Final = 256 * 1024
 # The window after it has reached back for clients, and for how long.
@@ -46,6 +49,9 @@ _WIDE_S: Final = 60.0
 _MARGIN: Final = 512
 _OVERHEAD_BYTES: Final = 4 * 1024
 _COMMIT_BYTES: Final = 400
+
+
+_log = structlog.get_logger("tailrace.api.fanout")
 
 
 class Listener(Protocol):
@@ -112,6 +118,8 @@ class TenantTail:
         self._by_execution: dict[str, dict[Listener, None]] = {}
         self._by_workflow: dict[str, dict[Listener, None]] = {}
         self._queue: deque[LiveCommit] = deque()
+        # The bytes of commits that wait, since the queue was empty.
+        self._queued_bytes = 0
         self._resolving: asyncio.Task[None] | None = None
         self._resolved: dict[str, Context] = {}
         self._window: deque[Logged] = deque()
@@ -239,7 +247,8 @@ class TenantTail:
         self._queue.append(commit)
         if self._resolving is None:
             return self._pass_on()
-        if len(self._queue) > _MAX_QUEUED:
+        self._queued_bytes += len(commit.payload)
+        if len(self._queue) > _MAX_QUEUED or self._queued_bytes > _MAX_QUEUED_BYTES:
             self.end_all("lagged")
         return False
 
@@ -252,12 +261,19 @@ class TenantTail:
                 self._resolving = asyncio.create_task(self._resolve())
                 break
             for listener in self._concerned(context):
-                listener.take(commit, context, commit.stored_at)
-                is_overrun |= listener.is_overrun
+                is_overrun |= self._pass_to(listener, commit, context)
             self._queue.popleft()
             self.newest = commit
             self._keep(commit)
         return is_overrun
+
+    def _pass_to(self, listener: Listener, commit: LiveCommit, context: Context) -> bool:
+        try:
+            listener.take(commit, context, commit.stored_at)
+        except Exception:  # noqa: BLE001 - a bug in one topic must not affect the others
+            _log.exception("topic failed", part=listener.view.part, sequence=commit.sequence)
+            listener.end("failed")
+        return listener.is_overrun
 
     def _concerned(self, context: Context) -> Sequence[Listener]:
         listeners = [*self._all]
@@ -297,7 +313,7 @@ class TenantTail:
             except (UnavailableError, JetStreamError):
                 await asyncio.sleep(_RETRY_S)
                 continue
-            self._resolving = None
+            self._resolving, self._queued_bytes = None, 0
             is_overrun = self._pass_on()
             self._live.wake()
             break
@@ -322,7 +338,7 @@ class TenantTail:
 
     @contextmanager
     def keeping(self) -> Iterator[None]:
-        """Keep all commits in the window meanwhile."""
+        """Keep as many commits in the window meanwhile as it can ever have."""
         self._keepers += 1
         try:
             yield
@@ -343,12 +359,10 @@ class TenantTail:
         self._account.add(size)
 
     def _trim(self) -> None:
-        if self._keepers:
-            return
         most, most_bytes = _WINDOW_COMMITS, _WINDOW_BYTES
         if self._account.refusal:
             most = 0
-        elif self._runtime.now() < self._wide_until:
+        if self._keepers or (most and self._runtime.now() < self._wide_until):
             most, most_bytes = _WIDE_COMMITS, _WIDE_BYTES
         while self._window and (len(self._window) > most or self._window_bytes > most_bytes):
             oldest = self._window.popleft()
