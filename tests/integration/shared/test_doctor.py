@@ -79,6 +79,34 @@ async def test_dead_letters_are_a_warning(site):
     assert (found.verdict, found.detail) == ("warn", "1: see `tailrace dead ls`")
 
 
+class _NodeIsDown:
+    """Answers that a replica of each stream is offline, and counts the questions."""
+
+    def __init__(self):
+        self.asked = []
+
+    async def api(self, action):
+        self.asked.append(action)
+        return {"cluster": {"leader": "n1", "replicas": [{"name": "n2", "offline": True}]}}
+
+
+async def test_replicas_of_all_streams_are_asked_again_in_the_same_pause(site, monkeypatch):
+    """A node that is down is behind in each of twenty streams; the doctor waits once."""
+    pauses = []
+
+    async def pause(seconds):
+        pauses.append(seconds)
+
+    monkeypatch.setattr("tailrace_shared.admin.doctor.asyncio.sleep", pause)
+    doctor, jetstream = Doctor(site.settings, site.client), _NodeIsDown()
+    monkeypatch.setattr(doctor, "_jetstream", jetstream)
+    info = await jetstream.api("STREAM.INFO.A")
+    problems = await doctor._lasting_problems({"A": info, "B": info})
+    assert problems == ["A on n2 is offline", "B on n2 is offline"]
+    assert sum(pauses) == 5
+    assert jetstream.asked.count("STREAM.INFO.B") == len(pauses)
+
+
 def test_a_setting_that_is_unknown_is_one_line_and_exit_code_2(capsys):
     assert main(["doctor"], {"TAILRACE_PREFXI": "x"}) == 2
     assert "did you mean TAILRACE_PREFIX" in capsys.readouterr().err

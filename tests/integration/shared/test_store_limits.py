@@ -82,3 +82,11 @@ async def test_services_run_on_streams_with_other_limits(site):
     specs = topology(limited(site.settings, 2**60))
     tolerated = await ensure(site.jetstream, specs)
     assert {each.field for each in tolerated} == {"max_bytes"}
+
+
+async def test_a_limit_that_this_nats_cannot_reserve_names_the_setting(site):
+    specs = topology(limited(site.settings, 2**60))
+    changes = await plan(site.jetstream, specs)
+    with pytest.raises(TopologyMismatchError, match="lower the setting") as refused:
+        await apply(site.jetstream, changes)
+    assert "TAILRACE_MAX_STORE_BYTES" in str(refused.value)

@@ -26,7 +26,7 @@ _MAX_SKEW_S: Final = 1.0
 _OVERDUE_S: Final = 60.0
 _STORE_WARN: Final = 0.8
 _STORE_FAIL: Final = 0.95
-# A replica that is behind is asked again this often.
+# Streams with a replica that is behind are asked again this often, all of them in each round.
 _CHECKS: Final = 10
 _CHECK_PAUSE_S: Final = 0.5
 
@@ -154,27 +154,27 @@ class Doctor:
         )
 
     async def _replicas(self, facts: _Facts) -> Finding:
-        problems = [
-            problem
-            for name, info in facts.streams.items()
-            for problem in await self._lasting_problems(name, info)
-        ]
+        problems = await self._lasting_problems(facts.streams)
         if problems:
             more = f" and {len(problems) - 3} more" if len(problems) > 3 else ""
             return Finding("FAIL", "replicas", "; ".join(problems[:3]) + more)
         return Finding("ok", "replicas", f"{self._settings.nats_replicas} of each stream, current")
 
-    async def _lasting_problems(self, name: str, info: dict[str, Any]) -> list[str]:
-        """Return what is wrong with the replicas of a stream for some seconds.
+    async def _lasting_problems(self, streams: dict[str, dict[str, Any]]) -> list[str]:
+        """Return what is wrong with the replicas of streams for some seconds.
 
         A replica is behind for a moment whenever its leader has just stored a message.
         """
+        problems = {name: _problems_of(name, info) for name, info in streams.items()}
         for _ in range(_CHECKS):
-            if not _problems_of(name, info):
+            names = [name for name, found in problems.items() if found]
+            if not names:
                 break
             await asyncio.sleep(_CHECK_PAUSE_S)
-            info = await self._jetstream.api(f"STREAM.INFO.{name}")
-        return _problems_of(name, info)
+            for name in names:
+                info = await self._jetstream.api(f"STREAM.INFO.{name}")
+                problems[name] = _problems_of(name, info)
+        return [problem for found in problems.values() for problem in found]
 
     async def _components(self, facts: _Facts) -> Finding:
         counts: dict[str, int] = {}

@@ -159,6 +159,14 @@ async def apply(jetstream: JetStream, changes: Sequence[Change]) -> None:
             raise TopologyMismatchError(
                 f"cannot change stream {change.spec.name}: {error}"
             ) from None
+        except UnavailableError as error:
+            if not _NO_SPACE.search(str(error)):
+                raise
+            raise TopologyMismatchError(
+                f"cannot change stream {change.spec.name}: NATS has less space than the setting "
+                f"TAILRACE_MAX_STORE_BYTES asks for ({error}): lower the setting, or raise the "
+                "limit of NATS"
+            ) from None
 
 
 def check_possible(changes: Iterable[Change]) -> None:
