@@ -380,7 +380,7 @@ async def test_sigterm_cuts_what_does_not_end(
                 await log.commit(written.step_log("n", f"{number}" + "x" * 100_000))
             _, writer = await asyncio.open_connection("127.0.0.1", api.port)
             writer.write(
-                b"PUT /api/v1/workflows/x HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{"
+                b"PUT /api/v1/workflows/x HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 9\r\n\r\n{"
             )
             await writer.drain()
             assert await asyncio.to_thread(api.stop) == 0

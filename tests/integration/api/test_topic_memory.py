@@ -34,10 +34,10 @@ async def test_a_tenant_cannot_exceed_its_topic_memory(
         pages: list[SseClient] = []
         while True:
             page = _page(api, tenant, f"pipeline:p{len(pages)}")
-            if not await (await stack.enter_async_context(page)).take(2):
+            if len(await (await stack.enter_async_context(page)).take(2)) < 2:
                 break
             pages.append(page)
-        assert 5 <= len(pages) <= 8
+        assert 5 <= len(pages) <= 12
         async with _page(api, tenant, "pipeline:other") as refused:
             (refusal,) = await refused.all()
             assert refusal.json()["reason"] == "tenant_topics_full"
@@ -107,7 +107,8 @@ async def test_a_started_run_is_streamed_despite_full_memory(
             api.port, path, method="POST", headers=headers, body=body, last_event_id=seen
         )
         async with new, old:
-            assert await new.all() == []
+            (refusal,) = await new.all()
+            assert refusal.json()["reason"] == "tenant_topics_full"
             assert [event.json()["type"] for event in await old.all() if event.data] == [
                 "executionFinished"
             ]

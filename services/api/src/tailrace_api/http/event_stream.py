@@ -15,6 +15,7 @@ from tailrace_api.auth.principal import principal_of
 from tailrace_api.dialects.encoding import refused, with_last_id
 from tailrace_api.fanout.history.resume import Start
 from tailrace_api.fanout.hub import Hub
+from tailrace_api.fanout.views.opening_position import OpeningPosition
 from tailrace_api.fanout.views.view import View
 from tailrace_api.http.direct_writer import DirectWriter, WriterSettings
 from tailrace_api.http.plain_writer import PlainWriter
@@ -104,7 +105,8 @@ def come_back_later(reason: str, milliseconds: int, last_event_id: str = "") -> 
         last_event_id: the id that the client sent. It is sent back, because some clients
             (httpx-sse) begin each connection without one.
     """
-    event_id = last_event_id if StreamPosition.parse(last_event_id) else ""
+    is_position = StreamPosition.parse(last_event_id) or OpeningPosition.parse(last_event_id)
+    event_id = last_event_id if is_position else ""
     block = frame.retry(milliseconds) + with_last_id([refused(reason, milliseconds)], event_id)
     # The connection is closed as well, so a refused client holds no resources.
     return Response(block, headers={**STREAM_HEADERS, "connection": "close"})

@@ -17,6 +17,7 @@ from typing import Final
 
 import structlog
 
+from tailrace_api.dialects.encoding import refused, with_last_id
 from tailrace_api.fanout.clients.client_writer import ClientWriter
 from tailrace_api.fanout.history.resume import Start
 from tailrace_api.fanout.runtime.stream_runtime import StreamRuntime
@@ -40,6 +41,8 @@ _EARLIEST_HEARTBEAT: Final = 0.8
 _FAR_COMMITS: Final = 1_000
 # After these ends the client has no reason to reconnect, so it gets no retry delay.
 _FINAL_REASONS: Final = frozenset({"finished", "gone"})
+# After these ends the stream would not be opened again at once, so the client receives the reason.
+_REFUSALS: Final = frozenset({"topics_full", "tenant_topics_full"})
 
 _log = structlog.get_logger("tailrace.api.fanout")
 
@@ -299,13 +302,15 @@ class ClientConnection(WheelEntry):
         """End the stream gracefully, with a retry delay unless the end is final."""
         if self.reason:
             return
-        last = b""
+        last, retry_ms = b"", self._runtime.retry_milliseconds()
         if reason not in _FINAL_REASONS:
-            last = frame.retry(self._runtime.retry_milliseconds())
+            last = frame.retry(retry_ms)
         last += self._far_position()
+        # Clients that forget their id with each connection get it again.
+        sent = str(self.last_sent or "")
+        if reason in _REFUSALS:
+            last += with_last_id([refused(reason, retry_ms)], sent)
         if reason == "expired":
-            # Clients that forget their id with each connection get it again.
-            sent = str(self.last_sent or "")
             last += frame.event(b"{}", name="stream:auth-expired", event_id=sent)
         self._stop(reason)
         self.writer.end(chunk(last), reusable=reason in _FINAL_REASONS)
