@@ -50,6 +50,10 @@ resources:
 - {name: TAILRACE_NATS_REPLICAS, value: {{ .Values.nats.replicas | quote }}}
 {{- if .Values.nats.bundled.enabled }}
 - {name: TAILRACE_NATS_TOKEN_FILE, value: /etc/tailrace/nats/token}
+{{- if not (hasKey .Values.config "TAILRACE_MAX_STORE_BYTES") }}
+{{- /* JetStream may use 85 % of the claim; the rest of it is for what has no limit of its own. */}}
+- {name: TAILRACE_MAX_STORE_BYTES, value: {{ div (mul .Values.nats.bundled.storageGiB 1073741824 75) 100 | quote }}}
+{{- end }}
 {{- else if .Values.nats.credentials.secretName }}
 - {name: TAILRACE_NATS_CREDS_FILE, value: {{ printf "/etc/tailrace/nats/%s" .Values.nats.credentials.secretKey | quote }}}
 {{- end }}
