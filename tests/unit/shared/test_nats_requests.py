@@ -160,6 +160,35 @@ async def test_a_repeatable_request_is_sent_again_for_the_same_reply(
     assert (await task).data == b"{}"
 
 
+async def test_a_repeatable_request_outlives_the_election_of_a_leader(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without one no subscriber listens on the subjects of a stream."""
+    monkeypatch.setattr(nats_requests, "RESEND_S", 0.01)
+    server = _Server()
+    monkeypatch.setattr(_Server, "is_connected", True)
+    monkeypatch.setattr(nats_requests, "_publish", _publish)
+    task = asyncio.create_task(RequestMultiplexer(server, 60).request("s", b"", is_repeatable=True))
+    async with asyncio.timeout(10):
+        await server.sent(1)
+        server.answer(0, b"", {"Status": "503"})
+        await server.sent(2)
+    server.answer(1, b"{}")
+    assert (await task).data == b"{}"
+
+
+async def test_a_repeatable_request_says_in_the_end_that_no_subscriber_listens() -> None:
+    """The reason is better than that of a timeout."""
+    server = _Server()
+    requests = RequestMultiplexer(server, 0.05)
+    task = asyncio.create_task(requests.request("s", b"", is_repeatable=True))
+    async with asyncio.timeout(10):
+        await server.sent(1)
+    server.answer(0, b"", {"Status": "503"})
+    with pytest.raises(nats.errors.NoRespondersError):
+        await task
+
+
 async def test_other_requests_are_sent_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """A second one might do something else."""
     monkeypatch.setattr(nats_requests, "RESEND_S", 0.001)

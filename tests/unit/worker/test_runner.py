@@ -123,7 +123,7 @@ async def test_parameters_are_rendered_and_given_by_name(run):
         (KeyError("k"), Erred("KeyError: 'k'")),
         (TimeoutError("mine"), Erred("TimeoutError: mine")),
         (SystemExit(3), Erred("SystemExit: 3")),
-        (KeyboardInterrupt(), Erred("KeyboardInterrupt: ")),
+        (KeyboardInterrupt(), Erred("KeyboardInterrupt")),
         (asyncio.CancelledError("mine"), Erred("CancelledError: mine")),
         (OSError("caf\udce9"), Erred("OSError: caf\\udce9")),
         (NodeFailedError("caf\udce9"), Erred("caf\\udce9")),
@@ -316,7 +316,7 @@ class TestTimeouts:
             async with asyncio.timeout(0.01):
                 await asyncio.Event().wait()
 
-        assert await run(function, timeout="1m") == Erred("TimeoutError: ")
+        assert await run(function, timeout="1m") == Erred("TimeoutError")
 
     async def test_a_function_that_is_quick_enough_succeeds(self, run):
         """The timeout leaves no trace."""
@@ -348,7 +348,7 @@ class TestCancellation:
             inner.cancel()
             await inner
 
-        assert await run(function) == Erred("CancelledError: ")
+        assert await run(function) == Erred("CancelledError")
 
     async def test_a_node_that_cancels_its_own_task_has_failed(self, run):
         """Only the drive can abandon an attempt."""
@@ -359,7 +359,7 @@ class TestCancellation:
             task.cancel()
             await asyncio.sleep(60)
 
-        assert await run(function, timeout="1m") == Erred("CancelledError: ")
+        assert await run(function, timeout="1m") == Erred("CancelledError")
 
     async def test_a_coroutine_that_is_closed_ends(self, run):
         """A loop that ends closes its coroutines by GeneratorExit."""

@@ -7,7 +7,8 @@ request, and this is its hot path: a request is written as one piece, one timer 
 and a reply is taken where it is parsed.
 
 A request that its caller calls repeatable is sent again each second, for the same reply: a server
-that is frozen, or a leader that is being replaced, loses it without a word.
+that is frozen, or a leader that is being replaced, loses it without a word. While there is no
+leader NATS answers that no subscriber listens; such a request is sent again, too.
 """
 
 import asyncio
@@ -58,7 +59,7 @@ class _Request(NamedTuple):
 
 
 class _Pending:
-    __slots__ = ("again", "deadline", "done", "on_reply", "resend_at")
+    __slots__ = ("again", "deadline", "done", "is_refused", "on_reply", "resend_at")
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class _Pending:
         self.deadline = deadline
         self.again = again
         self.resend_at = math.inf
+        self.is_refused = False
 
 
 class RequestMultiplexer:
@@ -102,14 +104,15 @@ class RequestMultiplexer:
             is_repeatable: whether to send it again while there is no reply.
 
         Raises:
-            nats.errors.NoRespondersError: no subscriber listens on the subject.
+            nats.errors.NoRespondersError: no subscriber listens on the subject; of a repeatable
+                request, until its time was over.
             TimeoutError: no reply in time.
             nats.errors.Error: the connection does not work.
         """
         done: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
         again = _Request(subject, payload, headers) if is_repeatable else None
         message = await self._send(subject, payload, headers, None, done, again)
-        if not message.data and (message.headers or {}).get("Status") == _NO_RESPONDERS:
+        if _has_no_responders(message):
             raise nats.errors.NoRespondersError
         return message
 
@@ -177,7 +180,9 @@ class RequestMultiplexer:
         if pending is None or pending.done.done():
             return
         if pending.on_reply is None:
-            pending.done.set_result(message)
+            pending.is_refused = pending.again is not None and _has_no_responders(message)
+            if not pending.is_refused:
+                pending.done.set_result(message)
             return
         try:
             pending.on_reply(message)
@@ -197,7 +202,8 @@ class RequestMultiplexer:
             if pending.done.done():
                 continue
             if pending.deadline <= now:
-                pending.done.set_exception(TimeoutError())
+                refused = nats.errors.NoRespondersError()
+                pending.done.set_exception(refused if pending.is_refused else TimeoutError())
                 continue
             if pending.again is not None and pending.resend_at <= now:
                 pending.resend_at = now + RESEND_S
@@ -235,6 +241,10 @@ class _CallbackFuture:
 
     def set_result(self, message: Msg) -> None:
         self._callback(message)
+
+
+def _has_no_responders(message: Msg) -> bool:
+    return not message.data and (message.headers or {}).get("Status") == _NO_RESPONDERS
 
 
 async def _publish(

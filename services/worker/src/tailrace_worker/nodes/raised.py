@@ -31,7 +31,7 @@ def describe(error: BaseException) -> str:
 def _describe(error: BaseException, depth: int) -> str:
     text = _text(error)
     if not is_a(error, NodeFailedError):
-        text = f"{class_name(error)}: {text}"
+        text = f"{class_name(error)}: {text}" if text else class_name(error)
     if is_a(error, BaseExceptionGroup) and depth:
         members = members_of(error)
         named = [_describe(member, depth - 1) for member in members[:_MAX_MEMBERS]]
