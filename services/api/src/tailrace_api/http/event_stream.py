@@ -49,6 +49,9 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the stream is live on its own, or until either side ends it."""
+        if scope["http_version"] == "1.0":
+            # There the end of the connection is the end of the body.
+            del self.headers["connection"]
         head = {"type": "http.response.start", "status": 200, "headers": self.raw_headers}
         if scope["method"] == "HEAD":
             await send(head)
