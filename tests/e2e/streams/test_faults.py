@@ -24,7 +24,7 @@ from harness.processes.api_process import ApiProcess
 from harness.processes.in_process_api import api_in_process
 from harness.sse.client import SseEvent, follow, places
 from tailrace_api.fanout.topics import live_subscription
-from tailrace_api.fanout.topics.topic import Topic
+from tailrace_api.fanout.topics.execution_topic import ExecutionTopic
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.subjects import Subjects
 
@@ -113,7 +113,7 @@ async def test_a_topic_that_fails_ends_its_streams(
     async def fail(*_: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(Topic, "_catch_up", fail)
+    monkeypatch.setattr(ExecutionTopic, "_catch_up", fail)
     async with api_in_process(idle_nats.url, direct_writes=direct) as api:
         await log.begin()
         async with follow(api.port, log.execution) as stream:
