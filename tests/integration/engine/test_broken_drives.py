@@ -1,6 +1,7 @@
 """Executions that break the engine itself: they are failed, and leave nothing behind."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,13 +11,16 @@ from harness.generators.workflows import definition
 from harness.models.log_conditions import of
 from harness.processes.installation import TENANT, Installation
 from tailrace_shared.commands.concurrency_gate import ConcurrencyGate
-from tailrace_shared.execution.events import TERMINAL, Event, StepWaiting
+from tailrace_shared.execution.events import TERMINAL, Command, CommandRequested, Event, StepWaiting
+from tailrace_shared.execution.state import ExecutionState
+from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.nats.jetstream import JetStream, StoredMessage
 from tailrace_shared.nats.topology import EVENTS
 from tailrace_shared.process.settings_reader import read_settings
 from tailrace_shared.settings import WorkerSettings
 from tailrace_shared.stores.execution_log import Commit, ExecutionLog
 from tailrace_worker.engine.decide.scheduler import Scheduler
+from tailrace_worker.engine.drive.lifecycle import Lifecycle
 from tailrace_worker.engine.engine import Engine
 from tailrace_worker.nodes.registry import load_registry
 from tailrace_worker.secrets.secret_store import SecretStore
@@ -115,6 +119,28 @@ async def test_its_concurrency_slot_goes_to_the_next_in_the_queue(
     monkeypatch.setattr(ConcurrencyGate, "_has_ended", _never)
     await asyncio.to_thread(engine.advance, TENANT, following)
     assert (await site.state(following)).status == "running"
+
+
+async def test_a_command_that_comes_before_the_first_turn_is_read(
+    site: Installation, engine: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    """The drive decides to cancel a queued run, while a client asks for the same."""
+    execution = await site.begin({"x": {}})
+    asked = list[str]()
+
+    async def cancelled_meanwhile(_: Lifecycle, state: ExecutionState) -> str:
+        if not asked:
+            asked.append(state.execution_id)
+            commits = await site.commits(execution)
+            data = Command(execution, "cancel", "c1")
+            command = CommandRequested(data, format_timestamp(time.time()))
+            await site.append(execution, [command], commits[-1].sequence)
+        return "its-root"
+
+    monkeypatch.setattr(Lifecycle, "_ended_ancestor", cancelled_meanwhile)
+    await asyncio.to_thread(engine.advance, TENANT, execution)
+    assert asked == [execution]
+    assert (await site.state(execution)).status == "cancelled"
 
 
 async def test_a_drive_does_not_begin_on_a_lagging_replica(

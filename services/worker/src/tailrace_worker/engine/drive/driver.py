@@ -152,6 +152,9 @@ class Drive:
         except DisplacedError:
             _log.info("drive displaced", tenant=self._tenant, execution=self._execution)
             return DriveResult(End.DISPLACED, self._writer.last_sequence)
+        except WrongLastSequenceError:
+            # Before its first turn, for example while a client cancels an execution that is queued.
+            return DriveResult(End.READ_AGAIN, self._writer.last_sequence)
         except LogWentBackError as error:
             _log.error(
                 "NATS has lost commits",
