@@ -30,7 +30,7 @@ class NotJsonError(ValueError):
 
 
 def encode_json(value: Any) -> bytes:
-    """Encode a value as requests to the API may have it: integers of 64 bits, 100 levels.
+    """Encode a value within the limits of the API: integers of 64 bits, 100 levels.
 
     Raises:
         NotJsonError: the value, or a part of it, is not JSON.

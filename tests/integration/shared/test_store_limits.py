@@ -90,3 +90,26 @@ async def test_a_limit_that_this_nats_cannot_reserve_names_the_setting(site):
     with pytest.raises(TopologyMismatchError, match="lower the setting") as refused:
         await apply(site.jetstream, changes)
     assert "TAILRACE_MAX_STORE_BYTES" in str(refused.value)
+
+
+async def test_streams_that_shrink_give_their_space_to_those_that_grow(site, monkeypatch):
+    """JetStream refuses to reserve more than it has, even for a moment."""
+    await limit(site, 10 * SMALL)
+    events, runs = (
+        spec for spec in topology(limited(site.settings, 0)) if spec.name.endswith((EVENTS, RUNS))
+    )
+    grown, shrunk = (
+        msgspec.structs.replace(spec, max_bytes=size, discard="new")
+        for spec, size in ((events, 20 * SMALL), (runs, SMALL))
+    )
+    changes = await plan(site.jetstream, [grown, shrunk])
+    asked, api = [], site.jetstream.api
+
+    async def record(action, body=None):
+        asked.append(action)
+        return await api(action, body)
+
+    monkeypatch.setattr(site.jetstream, "api", record)
+    await apply(site.jetstream, changes)
+    updated = [action.split(".")[-1] for action in asked if action.startswith("STREAM.UPDATE")]
+    assert updated == [shrunk.name, grown.name]

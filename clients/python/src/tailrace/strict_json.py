@@ -33,7 +33,7 @@ class NotJsonError(Exception):
 
 
 class _Refused(NamedTuple):
-    """Stands for a value that is refused, until its place is known."""
+    """Placeholder of a refused value, until its place is known."""
 
     reason: str
 

@@ -83,6 +83,12 @@ class Change(NamedTuple):
     config: dict[str, Any] | None = None
 
     @property
+    def frees_space(self) -> bool:
+        """Whether JetStream reserves less for the stream afterwards."""
+        reserved = 0 if self.config is None else self.config.get("max_bytes", -1)
+        return 0 <= self.spec.max_bytes < reserved
+
+    @property
     def conflicts(self) -> list[Difference]:
         """The differences that JetStream cannot change."""
         return [each for each in self.differences if each.field in _IMMUTABLE]
@@ -142,14 +148,15 @@ def _check_space(spec: StreamSpec, used: int) -> None:
 
 
 async def apply(jetstream: JetStream, changes: Sequence[Change]) -> None:
-    """Carry out a plan, one stream after the other. A plan may be applied again.
+    """Carry out a plan, stream by stream. A plan may be applied again.
 
     Raises:
         TopologyMismatchError: JetStream refused a change, or cannot make it; nothing before it is
             undone.
     """
     check_possible(changes)
-    for change in changes:
+    # First those that free space, which the others may need.
+    for change in sorted(changes, key=lambda change: not change.frees_space):
         try:
             if change.config is None:
                 await ensure(jetstream, [change.spec])

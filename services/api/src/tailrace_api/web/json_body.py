@@ -224,7 +224,7 @@ def _explain(body: bytes) -> Document:
 
 
 class _NotJson(msgspec.Struct):
-    """Stands for a value that is refused, until its place is known."""
+    """Placeholder of a refused value, until its place is known."""
 
     reason: str
 

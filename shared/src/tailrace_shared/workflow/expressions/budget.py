@@ -87,7 +87,7 @@ class Budget:
             )
 
     def cost_of_copies(self, value: Any, copies: float) -> float:
-        """Return the steps of copies of a value, or as many as are too many."""
+        """Return the steps that copies of a value cost, capped just above the limit."""
         kind = type(value)
         if kind in _SCALARS:
             return ELEMENT_STEPS * copies

@@ -1,8 +1,8 @@
 """The rings of several topics of one tenant, read as one ring.
 
-All of them are complete up to the same edge, that of the tenant's tail. So what is at hand up to
-the edge is merged in the order of the log. Mostly only one of them has anything new; then its bytes
-are passed on as they are, shared with all other streams of that topic.
+All rings are complete up to the same edge, that of the tenant's tail. Their blocks up to the edge
+are merged in the order of the log. Mostly only one ring has new blocks; they are passed on without
+a copy, shared with all other streams of that topic.
 """
 
 from collections.abc import Sequence

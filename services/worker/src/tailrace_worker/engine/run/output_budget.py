@@ -45,7 +45,7 @@ class OutputBudget:
         return HeldOutputs(self, tenant)
 
     def take(self, tenant: str, size: int, *, is_enforced: bool = True) -> None:
-        """Count an output.
+        """Add an output to the bytes in use.
 
         Raises:
             OutputMemoryError: a limit is reached.
@@ -71,7 +71,7 @@ class OutputBudget:
             self.used = used
 
     def give_back(self, tenant: str, size: int) -> None:
-        """Count an output no longer."""
+        """Subtract an output from the bytes in use."""
         with self._lock:
             self.used -= size
             left = self._of_tenants.pop(tenant, 0) - size
@@ -93,7 +93,7 @@ class HeldOutputs:
         self._is_closed = False
 
     def take(self, size: int, *, is_enforced: bool = True) -> None:
-        """Hold an output.
+        """Add an output to those held.
 
         Raises:
             OutputMemoryError: a limit is reached.
@@ -104,7 +104,7 @@ class HeldOutputs:
             self._size += size
 
     def cover(self, size: int) -> None:
-        """Hold at least so many bytes.
+        """Raise the size of the outputs held to at least ``size`` bytes.
 
         Raises:
             OutputMemoryError: a limit is reached.
@@ -113,11 +113,11 @@ class HeldOutputs:
             self.take(size - self._size)
 
     def release(self) -> None:
-        """Hold none any more."""
+        """Give back all outputs held."""
         size, self._size = self._size, 0
         self._budget.give_back(self._tenant, size)
 
     def close(self) -> None:
-        """Hold none any more, and none that comes later."""
+        """Give back all outputs held, and ignore later ones."""
         self._is_closed = True
         self.release()
