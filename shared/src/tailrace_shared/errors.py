@@ -144,7 +144,8 @@ class TooManyRunsError(ServiceError):
 
     def __init__(self, per_minute: int, retry_after: int) -> None:
         super().__init__(
-            f"this organization may start {per_minute} runs per minute; retry in {retry_after} s"
+            f"this organization may start {per_minute} runs per minute "
+            f"(TAILRACE_MAX_RUNS_PER_MINUTE); retry in {retry_after} s"
         )
         self.retry_after = retry_after
 

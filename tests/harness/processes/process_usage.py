@@ -18,6 +18,15 @@ def cpu_seconds(pid: int) -> float:
     return nanoseconds / 1e9
 
 
+def cpu_wait_seconds(pid: int) -> dict[str, float]:
+    """Return how long each thread of a process was ready to run but had no CPU, in seconds."""
+    waits = {}
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):
+            waits[thread.name] = int((thread / "schedstat").read_text().split()[1]) / 1e9
+    return waits
+
+
 def memory_bytes(pid: int) -> int:
     """Return the resident memory of a process without mapped files.
 

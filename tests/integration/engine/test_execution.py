@@ -225,7 +225,9 @@ async def test_an_output_beyond_the_limit_fails_the_step_with_both_numbers(site:
         },
     )
     (end,) = of(events, StepFailed, "b")
-    assert end.error == "the output is 400007 bytes; the limit is 262144"
+    assert (
+        end.error == "the output is 400007 bytes; the limit is 262144 (TAILRACE_MAX_OUTPUT_BYTES)"
+    )
 
 
 async def test_a_step_that_this_worker_cannot_run_goes_to_one_that_can(site: Installation):

@@ -218,7 +218,8 @@ async def test_an_output_is_at_most_256_kib(run):
     assert await run(lambda: largest) == Succeeded(largest)
     outcome = await run(lambda: largest + "x")
     assert outcome == Erred(
-        f"the output is {MAX_VALUE_BYTES + 1} bytes; the limit is {MAX_VALUE_BYTES}",
+        f"the output is {MAX_VALUE_BYTES + 1} bytes; the limit is {MAX_VALUE_BYTES} "
+        "(TAILRACE_MAX_OUTPUT_BYTES)",
         retryable=False,
     )
 

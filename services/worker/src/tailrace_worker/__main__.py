@@ -19,6 +19,8 @@ from tailrace_worker.monitor import Monitor
 
 # Thresholds of the garbage collector for its three generations.
 _GC_THRESHOLDS = (10_000, 20, 20)
+# How long the event loop waits for the interpreter's lock while another thread computes.
+_SWITCH_INTERVAL_S = 0.0005
 # How often an idle worker thread checks whether to stop. There may be hundreds of threads.
 _IDLE_POLL_MS = 500
 # Seconds beyond the drain grace after which a worker that has not stopped is ended.
@@ -37,6 +39,7 @@ def main() -> None:
     signals: SimpleQueue[int] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda number, _frame: signals.put(number))
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     try:
         parts = build()
         monitor = Monitor(parts)

@@ -8,7 +8,12 @@ import dramatiq
 from dramatiq.middleware import CurrentMessage, Middleware, MiddlewareError
 
 from tailrace_shared.commands.run_input import InvalidInputError
-from tailrace_shared.errors import InvalidIdError, StartupError, WorkflowNotFoundError
+from tailrace_shared.errors import (
+    InvalidIdError,
+    StartupError,
+    TooManyLiveRunsError,
+    WorkflowNotFoundError,
+)
 from tailrace_shared.nats.jobs import (
     ADVANCE_ACTOR,
     DELIVER_TRIGGER_ACTOR,
@@ -140,8 +145,8 @@ def declare_actors(broker: NatsBroker, engine: Engine) -> None:
     declare(
         actor_name=START_SCHEDULED_ACTOR,
         max_retries=_MAX_START_RETRIES,
-        # A retry cannot help: the firing becomes a dead letter at once.
-        throws=(WorkflowNotFoundError, InvalidInputError, InvalidIdError),
+        # The firing becomes a dead letter at once: a retry cannot help, or retries would pile up.
+        throws=(WorkflowNotFoundError, InvalidInputError, InvalidIdError, TooManyLiveRunsError),
     )(scheduled_start(engine.start_run))
 
 

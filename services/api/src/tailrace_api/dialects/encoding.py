@@ -215,7 +215,7 @@ def refused(reason: str, retry_ms: int | None, detail: str = "") -> Block:
     Args:
         reason: a word for programs, for example ``tenant_full``.
         retry_ms: when to come back, in milliseconds; None for never.
-        detail: a sentence for people, if the request is wrong.
+        detail: a sentence for people: what is wrong, or which setting is the limit.
     """
     data: dict[str, Any] = {"reason": reason, "retry_ms": retry_ms}
     return Block(

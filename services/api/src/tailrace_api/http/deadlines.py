@@ -94,7 +94,11 @@ class DeadlineProtocol(HttpToolsProtocol):
         if not self._has_request or self.pipeline or has_response:
             transport.close()
         else:
-            self._refuse(408, f"the request was not received within {self._receive_timeout:g} s")
+            self._refuse(
+                408,
+                f"the request was not received within {self._receive_timeout:g} s "
+                "(TAILRACE_RECEIVE_TIMEOUT)",
+            )
 
     def _refuse(self, status: int, detail: str) -> None:
         answer = problem(status, detail, headers={"connection": "close"})

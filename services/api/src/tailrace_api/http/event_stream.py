@@ -33,6 +33,14 @@ STREAM_HEADERS: Final = {
     "x-accel-buffering": "no",
 }
 
+_SETTINGS: Final = {
+    "full": "TAILRACE_MAX_STREAMS",
+    "tenant_full": "TAILRACE_MAX_TENANT_STREAMS",
+    "topics_full": "TAILRACE_MAX_TOPIC_BYTES",
+    "tenant_topics_full": "TAILRACE_MAX_TENANT_TOPIC_BYTES",
+}
+"""The settings that are the reasons of refusals."""
+
 
 class EventStream(Response):
     """Streams a view to a client, until the token of the request expires."""
@@ -110,6 +118,9 @@ def come_back_later(reason: str, milliseconds: int, last_event_id: str = "") -> 
     """
     is_position = StreamPosition.parse(last_event_id) or OpeningPosition.parse(last_event_id)
     event_id = last_event_id if is_position else ""
-    block = frame.retry(milliseconds) + with_last_id([refused(reason, milliseconds)], event_id)
+    setting = _SETTINGS.get(reason)
+    detail = f"the limit {setting} is reached" if setting else ""
+    block = refused(reason, milliseconds, detail)
+    body = frame.retry(milliseconds) + with_last_id([block], event_id)
     # The connection is closed as well, so a refused client holds no resources.
-    return Response(block, headers={**STREAM_HEADERS, "connection": "close"})
+    return Response(body, headers={**STREAM_HEADERS, "connection": "close"})

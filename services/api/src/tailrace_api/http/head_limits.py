@@ -46,8 +46,8 @@ class Head:
         if self._url > self._limits.url_bytes:
             raise HeadRefusedError(
                 414,
-                f"the URL is longer than {self._limits.url_bytes} bytes; ask for less in one "
-                "request",
+                f"the URL is longer than {self._limits.url_bytes} bytes (TAILRACE_MAX_URL_BYTES); "
+                "ask for less in one request",
             )
 
     def header(self, count: int) -> None:
@@ -65,5 +65,6 @@ class Head:
         if self._headers + count > self._limits.header_bytes:
             raise HeadRefusedError(
                 431,
-                f"the headers are larger than {self._limits.header_bytes} bytes; send less in them",
+                f"the headers are larger than {self._limits.header_bytes} bytes "
+                "(TAILRACE_MAX_HEADER_BYTES); send less in them",
             )

@@ -144,7 +144,11 @@ def _is_form(content_type: str | None) -> bool:
 
 def _too_large(limit: int) -> RefusedError:
     # Close the connection: the rest of the body will not be read.
-    return RefusedError(413, f"the body is larger than {limit} bytes; send less", headers=_CLOSE)
+    return RefusedError(
+        413,
+        f"the body is larger than {limit} bytes (TAILRACE_MAX_BODY_BYTES); send less",
+        headers=_CLOSE,
+    )
 
 
 def decode(body: bytes) -> Document:

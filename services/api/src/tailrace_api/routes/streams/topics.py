@@ -63,7 +63,9 @@ def topics_of(request: Request, limit: int) -> list[NamedTopic]:
     # Counted before the list is split, to limit the work.
     if (count := text.count(",") + 1) > limit:
         raise LimitError(
-            400, f"topics: {count} are more than {limit}; open another stream for the rest"
+            400,
+            f"topics: {count} are more than {limit} (TAILRACE_MAX_STREAM_TOPICS); open another "
+            "stream for the rest",
         )
     parts = (part.strip(OPTIONAL_WHITESPACE) for part in text.split(","))
     names = sorted({part for part in parts if part})

@@ -2,9 +2,11 @@
 
 import asyncio
 import itertools
+import threading
 import time
 from collections.abc import Iterable
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -33,6 +35,9 @@ from tailrace_worker.secrets.secret_store import SecretError, Secrets, SecretSto
 # How many parts of an output are measured before it is encoded.
 _SAMPLED: Final = 1_000
 _ANY_TIME: Final = 2_000_000_000.0
+# The check of a large output holds the interpreter's lock for tens of milliseconds. The event loop
+# would wait for several threads in turn.
+_LARGE_OUTPUTS: Final = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,12 +178,24 @@ class Runner:
             # To encode and redact megabytes would hold up the loop, and with it all executions.
             return await asyncio.to_thread(_outcome, value, self._max_output_bytes, call)
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._call_to_outcome, call, node)
+        return await loop.run_in_executor(
+            self._threads, self._call_to_outcome, call, node, _LARGE_OUTPUTS
+        )
 
-    def _call_to_outcome(self, call: _Call, node: PlannedNode) -> Outcome:
-        """Run a call in a thread; return an outcome, as a future cannot hold a StopIteration."""
+    def _call_to_outcome(
+        self, call: _Call, node: PlannedNode, turn: AbstractContextManager[Any] | None = None
+    ) -> Outcome:
+        """Run a call; return an outcome, as a future cannot hold a StopIteration.
+
+        Args:
+            turn: held while a large output is checked.
+        """
         try:
-            return _outcome(call(), self._max_output_bytes, call)
+            value = call()
+            if turn is None or is_small(value):
+                return _outcome(value, self._max_output_bytes, call)
+            with turn:
+                return _outcome(value, self._max_output_bytes, call)
         except self._interrupts:
             raise
         except BaseException as error:  # noqa: BLE001 - of any class, as in `run`
@@ -313,7 +330,9 @@ def _checked_output(value: Any, max_bytes: int, held: HeldOutputs) -> Outcome:
         return Erred(f"the output is not JSON: {error}", retryable=False)
     if len(encoded) > max_bytes:
         return Erred(
-            f"the output is {len(encoded)} bytes; the limit is {max_bytes}", retryable=False
+            f"the output is {len(encoded)} bytes; the limit is {max_bytes} "
+            "(TAILRACE_MAX_OUTPUT_BYTES)",
+            retryable=False,
         )
     if len(encoded) > MAX_VALUE_BYTES:
         try:

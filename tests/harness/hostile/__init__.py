@@ -1,0 +1,1 @@
+"""A tenant that attacks an installation, and a bystander that uses it meanwhile."""
