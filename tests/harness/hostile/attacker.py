@@ -159,9 +159,12 @@ class Attacker:
                 return
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(max(0.5, self.until - time.monotonic())):
-                    text = (await reader.read(_MAX_TEXT_CHARS)).decode(errors="replace")
+                    answer = await reader.read(_MAX_TEXT_CHARS)
+                    if answer.endswith(b"\r\n\r\n"):
+                        answer += await reader.read(_MAX_TEXT_CHARS)
+                    text = answer.decode(errors="replace")
                     self.answers += 1
-                    if not text.startswith("HTTP/1.1 2"):
+                    if not text.startswith("HTTP/1.1 2") or "stream:refused" in text:
                         self.refused(text)
         writer.transport.abort()
 

@@ -452,7 +452,7 @@ async def _forms(attacker: Attacker) -> None:
 ATTACKS: Final[dict[str, Attack]] = {
     "filters": Attack(_filters, "TAILRACE_EXPRESSION_BUDGET"),
     "expressions": Attack(_expressions, "TAILRACE_EXPRESSION_BUDGET"),
-    "charset": Attack(_charset, "all have completed"),
+    "charset": Attack(_charset, "all have completed|TAILRACE_HTTP_TIMEOUT"),
     "drip": Attack(_drip, "TAILRACE_HTTP_TIMEOUT"),
     "tree": Attack(_tree, "TAILRACE_MAX_RUN_DEPTH|TAILRACE_MAX_DESCENDANTS"),
     "outputs": Attack(_outputs, "TAILRACE_MAX_TENANT_PENDING_OUTPUT_BYTES"),
