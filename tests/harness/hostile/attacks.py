@@ -459,7 +459,8 @@ ATTACKS: Final[dict[str, Attack]] = {
     "unfinished": Attack(_unfinished, "TAILRACE_MAX_TENANT_PENDING_BODY_BYTES"),
     "objects": Attack(_objects, "TAILRACE_MAX_TENANT_PENDING_BODY_BYTES"),
     "raw": Attack(_raw, "TAILRACE_MAX_HEADER_BYTES"),
-    "unread": Attack(_unread, "TAILRACE_MAX_TENANT_STREAMS"),
+    # Not refused below the limits of streams and backlogs: their memory is what is checked.
+    "unread": Attack(_unread, ""),
     "reconnects": Attack(_reconnects, "TAILRACE_MAX_STREAM_TOPICS"),
     "last ids": Attack(_last_ids, "TAILRACE_MAX_HEADER_BYTES"),
     "lists": Attack(_lists, "limit"),
