@@ -115,7 +115,8 @@ def status_of(port: int, request: bytes) -> int | None:
 
 
 def test_fuzzed_requests_get_documented_answers(api: ApiProcess, operations: list[tuple[str, str]]):
-    seen: dict[int | None, int] = {}
+    # Other tests of this API may have made it fail on purpose.
+    logged, seen = len(api.log_text), dict[int | None, int]()
     for request in itertools.islice(requests(operations), REQUESTS):
         began = time.monotonic()
         status = status_of(api.port, request)
@@ -125,4 +126,4 @@ def test_fuzzed_requests_get_documented_answers(api: ApiProcess, operations: lis
     # Not all of them fail alike.
     assert {200, 400, 404, 422} <= seen.keys()
     assert httpx.get(f"{api.url}/healthz").status_code == 200
-    assert '"level": "error"' not in api.log_text
+    assert '"level": "error"' not in api.log_text[logged:]

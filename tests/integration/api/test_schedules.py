@@ -107,7 +107,7 @@ async def test_another_tenants_schedule_is_not_found(http: httpx.AsyncClient, te
         ({"cron": None}, ["/cron"]),
         ({"cron": 5}, ["/cron"]),
         ({"cron": ""}, ["/cron"]),
-        ({"cron": "* * * * *"}, ["/cron"]),
+        ({"cron": "* * * *"}, ["/cron"]),
         ({"cron": "0 60 * * * *"}, ["/cron"]),
         ({"cron": "0 0 0 30 2 *"}, ["/cron"]),
         ({"cron": "0 0 0 1 1 *\r\nNats-Rollup: all"}, ["/cron"]),

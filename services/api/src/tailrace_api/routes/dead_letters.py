@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from tailrace_api.web.json_response import json_response
 from tailrace_api.web.operation import Answer, Parameter, operation
-from tailrace_api.web.query import LIMIT, checked_number, limit_of, query_value
+from tailrace_api.web.query import LIMIT, OPTIONAL_WHITESPACE, checked_number, limit_of, query_value
 from tailrace_shared.errors import DeadLetterNotFoundError
 from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.stores.dead_letters import DeadLetter, DeadLetters
@@ -203,7 +203,9 @@ def _summary(letter: DeadLetter) -> DeadLetterSummary:
 
 
 def _queue(request: Request) -> str | None:
-    return query_value(request, "queue")
+    # Unlike other parameters, an empty one is not left out; the store refuses it as a name.
+    text = request.query_params.get("queue")
+    return None if text is None else text.strip(OPTIONAL_WHITESPACE)
 
 
 def _after(request: Request) -> int:
