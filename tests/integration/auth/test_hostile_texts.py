@@ -82,15 +82,24 @@ class Reader(NamedTuple):
 
 
 async def _read(
-    api: InProcessApi, path: str, headers: dict[str, str], history: asyncio.Event
+    api: InProcessApi,
+    path: str,
+    headers: dict[str, str],
+    begun: asyncio.Event,
+    history: asyncio.Event,
 ) -> Reader:
-    """Read a stream to its end, or for a while after the whole history has been written."""
+    """Read a stream to its end, or for a while after the whole history has been written.
+
+    Sets `begun` when the stream has its position in the log.
+    """
     events: list[SseEvent] = []
     async with SseClient(api.port, path, headers=headers) as client:
 
         async def take() -> None:
             while (some := await client.read()) is not None:
                 events.extend(some)
+                if events or client.parser.first_id:
+                    begun.set()
 
         taking = asyncio.create_task(take())
         await history.wait()
@@ -137,14 +146,19 @@ async def _write_and_read(
     first, *rest = _history(log.execution, text)
     await log.commit(first)
     history = asyncio.Event()
-    reading = {
-        operation.path: asyncio.create_task(_read(api, _target(request), headers, history))
+    streams = {
+        operation.path: (_target(request), asyncio.Event())
         for operation in operations_of(api)
         for request in requests_of(operation, Names(log.execution, "flow", "never"))[:1]
         if operation.method == "GET" and request.is_stream
     }
-    while api.hub.sizes[0] < len(reading):  # noqa: ASYNC110 - has no event
-        await asyncio.sleep(0.01)
+    reading = {
+        path: asyncio.create_task(_read(api, target, headers, begun, history))
+        for path, (target, begun) in streams.items()
+    }
+    # What a stream shows depends on where it begins.
+    for _, begun in streams.values():
+        await begun.wait()
     for event in rest:
         await log.commit(event)
     history.set()
