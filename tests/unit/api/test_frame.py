@@ -9,6 +9,8 @@ from tailrace_api.sse import frame
 
 _TRICKY = st.text(st.sampled_from("\r\n\0: ab\ufeffdataeventid\u2028é😀"), max_size=30)
 _TEXT = st.one_of(st.text(max_size=30), _TRICKY)
+# The parser keeps positions apart from events.
+_NAME = _TEXT.filter(lambda text: _field(text) != "stream:position")
 
 
 def _field(text: str) -> str:
@@ -24,7 +26,7 @@ def _data(text: str) -> str:
 
 @given(
     st.lists(
-        st.tuples(_TEXT.map(lambda t: t.encode(errors="replace").decode()), _TEXT, _TEXT),
+        st.tuples(_TEXT.map(lambda t: t.encode(errors="replace").decode()), _NAME, _TEXT),
         max_size=5,
     ),
     st.integers(1, 7),
@@ -81,7 +83,7 @@ def test_compact_json_is_written_unchanged() -> None:
     )
 
 
-@given(st.lists(st.tuples(_TEXT, _TEXT, _TEXT), min_size=1, max_size=4), st.integers(1, 9))
+@given(st.lists(st.tuples(_TEXT, _NAME, _TEXT), min_size=1, max_size=4), st.integers(1, 9))
 def test_streams_read_from_their_first_byte_on(
     events: list[tuple[str, str, str]], size: int
 ) -> None:
