@@ -138,6 +138,19 @@ async def test_each_firing_of_a_schedule_is_replayed_under_its_own_id(
     assert len(set(names)) == 2
 
 
+@pytest.mark.parametrize("empty", ["", "%20"])
+async def test_an_empty_queue_does_not_select_all_queues(
+    http: httpx.AsyncClient, dead_letter: Bury, queue: str, empty: str
+) -> None:
+    """A script whose variable is unset must not purge everything."""
+    await dead_letter()
+    for method, path in (("DELETE", ""), ("POST", "/replay"), ("GET", "")):
+        answer = await http.request(method, f"{URL}{path}?queue={empty}")
+        assert answer.status_code == 400
+        assert "queue" in answer.json()["detail"]
+    assert len((await http.get(f"{URL}?queue={queue}")).json()["dead_letters"]) == 1
+
+
 async def test_queues_are_replayed_and_purged_separately(
     http: httpx.AsyncClient, dead_letter: Bury, queue: str
 ) -> None:
