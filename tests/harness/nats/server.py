@@ -68,13 +68,14 @@ class NatsServer:
         self.log = folder / "nats.log"
         self._options = ["-js", "-sd", str(folder / "store")] if jetstream else []
         self._configuration = folder / "nats.conf"
+        self._store = ""
         if jetstream:
             # Installations reserve space, and tests make many, on disks of any size.
             interval = f', sync_interval: "{sync_interval}"' if sync_interval else ""
-            configuration += f"jetstream {{ max_file_store: 64TB{interval} }}\n"
-        if configuration:
+            self._store = f"jetstream {{ max_file_store: 64TB{interval} }}\n"
+        if configuration or self._store:
             folder.mkdir(parents=True, exist_ok=True)
-            self._configuration.write_text(configuration)
+            self._configuration.write_text(configuration + self._store)
             self._options += ["-c", str(self._configuration)]
         self._is_monitored = monitored
         self._process: subprocess.Popen[bytes] | None = None
@@ -127,7 +128,7 @@ class NatsServer:
 
     def reload(self, configuration: str) -> None:
         """Replace the configuration of a server that has one; return when it applies."""
-        self._configuration.write_text(configuration)
+        self._configuration.write_text(configuration + self._store)
         before = self.log.stat().st_size
         os.kill(self.pid, signal.SIGHUP)
         while b"Reloaded server configuration" not in (news := self.log.read_bytes()[before:]):

