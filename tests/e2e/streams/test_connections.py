@@ -146,7 +146,11 @@ async def test_beyond_a_limit_new_clients_get_a_retry(
             async with open_(log) as stream:
                 (refusal,) = await stream.all()
                 assert refusal.type == "stream:refused"
-                assert refusal.json() == {"reason": "full", "retry_ms": stream.parser.retry}
+                assert refusal.json() == {
+                    "reason": "full",
+                    "retry_ms": stream.parser.retry,
+                    "detail": "the limit TAILRACE_MAX_STREAMS is reached",
+                }
                 assert stream.status == 200
                 assert stream.headers["content-type"] == "text/event-stream"
                 assert stream.headers["connection"] == "close"
