@@ -6,6 +6,10 @@ up *args:
 test *args:
     uv run pytest -n auto --dist loadfile {{args}}
 
+# Run the tests of engine, broker, stores, services and streams on three NATS nodes.
+test-cluster *args:
+    uv run pytest -n auto --dist loadfile --nats-nodes 3 tests/integration/api tests/integration/broker tests/integration/engine tests/integration/shared tests/integration/streams tests/integration/worker tests/e2e/streams {{args}}
+
 # Lint, format, types, import rules and writing rules.
 check:
     uv run ruff check && uv run ruff format --check && uv run mypy && uv run lint-imports && uv run python -m tools.writing_rules

@@ -1,4 +1,6 @@
-"""One tenant attacks an installation while another one uses it.
+"""One tenant attacks an installation while another one uses it: the long form, for a quiet machine.
+
+``pytest tests/e2e/hostile/each_attack.py`` runs it; ``test_hostile_tenant`` is the short form.
 
 The other tenant, in a process of its own, starts a run, approves it, hears of that on a stream and
 reads lists, once a second; it probes both services twenty times a second. Tests run beside each
