@@ -20,6 +20,8 @@ from typing import Final, NamedTuple, Self, cast
 
 _ID: Final = re.compile(rb"^id: ?(.*)$", re.MULTILINE)
 _DATA: Final = re.compile(rb"^data:", re.MULTILINE)
+# Blocks that describe the stream: the log does not contain them.
+_OF_STREAM: Final = re.compile(rb"^event: ?(?:stream:|connected$)", re.MULTILINE)
 _RETRY: Final = re.compile(rb"^retry: ?(\d+)$", re.MULTILINE)
 _WRITTEN_AT: Final = re.compile(rb"@(\d+)@")
 _LENGTH: Final = re.compile(rb"(?i)^content-length: *(\d+)", re.MULTILINE)
@@ -188,7 +190,7 @@ class Reader(asyncio.Protocol):
             return
         # All readers receive the same ids, so let them share the strings.
         self._last_event_id = sys.intern(own_id.group(1).decode())
-        if not _DATA.search(block):
+        if _OF_STREAM.search(block) or not _DATA.search(block):
             return
         self.ids.append(self._last_event_id)
         if written_at := _WRITTEN_AT.search(block):
