@@ -108,6 +108,7 @@ def balancer(port: int, upstreams: list[int]) -> str:
         location / {{
             proxy_pass http://api;
             proxy_http_version 1.1;
+            proxy_set_header Host $http_host;
             proxy_set_header Connection "";
             proxy_buffering off;
             proxy_read_timeout 1h;
