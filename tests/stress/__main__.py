@@ -11,7 +11,8 @@ reproduce. The logs of workers stay in the folder that is printed.
 ``--fault KIND`` runs a campaign on a cluster of three NATS nodes instead (see `fault_campaign.py`):
 ``--executions`` executions start over ``--seconds`` seconds on two API replicas and two workers,
 ``--clients`` SSE clients are cut all the time, and one fault happens in the middle. ``--fault all``
-runs a round of each kind. It needs root, because it makes namespaces and mounts.
+runs a round of each kind. It needs root, because it makes namespaces and mounts. On a slow machine,
+``/readyz`` may change up to ``--slack`` seconds later than the services promise.
 """
 
 import argparse
@@ -118,6 +119,7 @@ def arguments_of(line: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=3)
     parser.add_argument("--bound", type=float, default=90)
+    parser.add_argument("--slack", type=float, default=2)
     parser.add_argument("--no-nats", action="store_true")
     parser.add_argument("--no-actors", dest="actors", action="store_false")
     parser.add_argument("--duplicates", action="store_true")
@@ -139,6 +141,7 @@ def run_fault_campaigns(arguments: argparse.Namespace, folder: Path) -> int:
         *("--seed", str(arguments.seed)),
         *("--seconds", str(arguments.seconds)),
         *("--bound", str(arguments.bound)),
+        *("--slack", str(arguments.slack)),
         *("--executions", str(arguments.executions)),
         *("--clients", str(arguments.clients)),
     ]
@@ -164,7 +167,13 @@ async def _run_inside(arguments: argparse.Namespace, passed: TextIO) -> int:
         arguments: the command line.
         passed: where to note the kinds of faults that have passed.
     """
-    size = Size(arguments.executions, arguments.clients, arguments.seconds, arguments.bound)
+    size = Size(
+        arguments.executions,
+        arguments.clients,
+        arguments.seconds,
+        arguments.bound,
+        arguments.slack,
+    )
     kinds = iter(arguments.fault)
     rounds = run_rounds(arguments.inside, arguments.fault, arguments.seed, size)
     try:

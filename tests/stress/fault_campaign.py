@@ -34,9 +34,6 @@ from stress.readers import ExecutionReader, FeedReader
 from tailrace_shared.execution.state import fold
 
 _WORKFLOW: Final = "everything"
-_READY_S: Final = 30.0
-_LONGEST_STALL_S: Final = 45.0
-"""Time within which a start is accepted while a majority works: ten seconds, on a slow machine."""
 _STOPS_SERVICES: Final = frozenset({"restore-backup"})
 _LATE: Final = 0.2
 """The share of executions that wait for their decision until the fault is healed."""
@@ -53,13 +50,16 @@ class Size(NamedTuple):
         executions: number of executions to start.
         clients: number of SSE clients.
         seconds: the time over which executions start.
-        bound: the time within which everything must settle after healing, in seconds.
+        bound: the time within which services must be ready, a start must be accepted while a
+            majority works, and everything must settle after healing, in seconds.
+        slack: how much later than promised ``/readyz`` may change on this machine, in seconds.
     """
 
     executions: int
     clients: int
     seconds: float
     bound: float
+    slack: float
 
 
 @contextlib.asynccontextmanager
@@ -134,7 +134,7 @@ class Round:
         }
         self._ports = list(self._replicas.values())
         self._callers = Callers(self._replicas, self._tenant, self._source)
-        self._probes = Probes({name: _port(it) for name, it in arena.services.items()})
+        self._probes = Probes({name: _port(it) for name, it in arena.services.items()}, size.slack)
         self._is_over = False
         self._late: list[str] = []
         self._readers: list[ExecutionReader] = []
@@ -160,7 +160,7 @@ class Round:
             clients += [tasks.create_task(feed.read(self._ended)) for feed in self._feeds]
             load = tasks.create_task(self._load())
             began, healed = await self._inject()
-            await self._probes.all_ready(_READY_S)
+            await self._probes.all_ready(self._size.bound)
             ready = time.monotonic()
             await self._bounded(load, "the callers")
             assert not self._callers.problems, "\n".join(self._callers.problems)
@@ -252,7 +252,7 @@ class Round:
         if self._arena.outages or self._kind in _STOPS_SERVICES:
             return []
         longest = max(self._callers.stalls)
-        return [f"a start waited {longest:.1f} s"] if longest > _LONGEST_STALL_S else []
+        return [f"a start waited {longest:.1f} s"] if longest > self._size.bound else []
 
     def _unsuccessful(self, records: Iterable[Record]) -> list[str]:
         problems = []

@@ -13,7 +13,6 @@ _INTERVAL_S: Final = 0.25
 _TIMEOUT_S: Final = 2.0
 _NOTICE_S: Final = 10.0
 """Time within which a service must report that it cannot work."""
-_SLACK_S: Final = 2.0
 
 
 class Answer(NamedTuple):
@@ -35,14 +34,16 @@ class Probes:
 
     Args:
         ports: the port of each service by its name.
+        slack: how much later than that a service may report it on this machine, in seconds.
 
     Attributes:
         answers: the answers of each service.
     """
 
-    def __init__(self, ports: Mapping[str, int]) -> None:
+    def __init__(self, ports: Mapping[str, int], slack: float) -> None:
         self.answers: dict[str, list[Answer]] = {name: [] for name in ports}
         self._ports = ports
+        self._notice = _NOTICE_S + slack
 
     async def run(self) -> None:
         """Probe until cancelled."""
@@ -96,7 +97,7 @@ class Probes:
                 late = [
                     answer
                     for answer in answers
-                    if began + _NOTICE_S + _SLACK_S < answer.at < ended and answer.is_ready
+                    if began + self._notice < answer.at < ended and answer.is_ready
                 ]
                 if late:
                     after = late[-1].at - began
@@ -113,7 +114,7 @@ class Probes:
         for name, requests in outcomes.items():
             for began, ended in _failing(requests):
                 longest = self._longest_ready(name, began, ended)
-                if longest > _NOTICE_S + _SLACK_S:
+                if longest > self._notice:
                     problems.append(f"{name} was ready for {longest:.1f} s of failing requests")
         return problems
 

@@ -143,11 +143,16 @@ def _differences(path: str, received: Sequence[Any], expected: Sequence[Any]) ->
         return []
     ids = [event[0] for event in received]
     wanted = [event[0] for event in expected]
-    twice = len(ids) - len(set(ids))
+    twice = [
+        f"{each} at {ids.index(each)} and {place}"
+        for place, each in enumerate(ids)
+        if each in ids[:place]
+    ]
     missing = [event for event in wanted if event not in set(ids)]
     extra = [event for event in ids if event not in set(wanted)]
     return [
-        f"{path}: {len(ids)} events received, {len(wanted)} expected; {twice} twice, "
+        f"{path}: {len(ids)} events received, {len(wanted)} expected; "
+        f"{len(twice)} twice {twice[:3]}, "
         f"{len(missing)} missing {missing[:3]}, {len(extra)} not in the log {extra[:3]}"
         + ("" if twice or missing or extra else ", out of order or with other data")
     ]

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[3]
 BUILD = ROOT / "deploy/images/build.py"
 PROJECT = "tailrace-test"
 SERVICES = ("nats", "api", "worker")
+PATIENCE_S = 180.0
 
 pytestmark = pytest.mark.timeout(600)  # packages are fetched and three images are loaded
 
@@ -99,7 +100,7 @@ async def test_compose_runs_a_workflow_and_stops_cleanly(composition: Compositio
             except httpx.TransportError:
                 return False
 
-        await until(is_ready)
+        await until(is_ready, PATIENCE_S)
         nodes = {"a": {"type": "transform", "with": {"value": "${input.n + 1}"}}}
         stored = await client.put("/api/v1/workflows/sum", json={"id": "sum", "nodes": nodes})
         assert stored.is_success, stored.text
@@ -110,7 +111,7 @@ async def test_compose_runs_a_workflow_and_stops_cleanly(composition: Compositio
         async def has_ended() -> bool:
             return bool((await client.get(path)).json()["status"] == "completed")
 
-        await until(has_ended)
+        await until(has_ended, PATIENCE_S)
         [step] = (await client.get(path)).json()["steps"]
         assert step["output"] == 42
     composition.run("stop")

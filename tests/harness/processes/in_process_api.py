@@ -34,7 +34,7 @@ class InProcessApi(NamedTuple):
             peer = writer._transport.get_extra_info("peername")
             if peer is not None and peer[1] == port:
                 ring = connection.ring
-                return ring is not None and connection.sequence > ring.edge
+                return ring is not None and connection.sequence > ring.newest
         return False
 
     async def settled(self, connections: int = 0, topics: int = 0, subscriptions: int = 0) -> None:

@@ -171,8 +171,8 @@ async def test_the_rows_of_deleted_executions_are_removed(deletion, monkeypatch)
     deletion.later = RETENTION_S + 60
     await deletion.retention.sweep()
     fresh = [await deletion.started() for _ in range(2)]
-    # They are that much older than their retention when their rows are reached.
-    deletion.later = RETENTION_S - 1
+    # All rows are younger than their retention.
+    deletion.later = RETENTION_S / 2
     assert await deletion.pruning.sweep() == 0
     deletion.later = RETENTION_S + 60
     monkeypatch.setattr(start_pruning, "_BATCH", 7)

@@ -207,8 +207,12 @@ class ClientConnection(WheelEntry):
 
     def _see_edge(self) -> None:
         """Note that the stream has passed what the topic does not show."""
-        if self.ring is not None and self.sequence > self.ring.newest:
-            self.last_seen = self.ring.end
+        if self.ring is None or self.sequence <= self.ring.newest:
+            return
+        end = self.ring.end
+        # The client may come from a replica that was ahead of this one.
+        if self.last_seen is None or end > self.last_seen:
+            self.last_seen = end
 
     def _heartbeat(self) -> bytes:
         self._see_edge()
