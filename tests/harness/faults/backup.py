@@ -1,13 +1,17 @@
 """Back up and restore streams through the API that ``nats account backup`` uses."""
 
 import asyncio
+import contextlib
 import json
 from typing import Any, Final, NamedTuple
 
 from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import NoRespondersError
 
 _CHUNK_BYTES: Final = 128 * 1024
-_TIMEOUT_S: Final = 20.0
+_TIMEOUT_S: Final = 60.0
+_RETRY_S: Final = 0.1
 
 
 class Backup(NamedTuple):
@@ -52,9 +56,18 @@ async def restore(client: Client, backups: list[Backup]) -> None:
         request = {"config": backup.config, "state": backup.state}
         begun = await _ask(client, f"STREAM.RESTORE.{backup.config['name']}", request)
         for chunk in [*backup.chunks, b""]:
-            answer = await client.request(begun["deliver_subject"], chunk, timeout=_TIMEOUT_S)
+            answer = await _request(client, begun["deliver_subject"], chunk)
             if answer.data:
                 _checked(json.loads(answer.data))
+
+
+async def _request(client: Client, subject: str, data: bytes) -> Msg:
+    async with asyncio.timeout(_TIMEOUT_S):
+        while True:
+            # The client's node may not know yet that another one has subscribed.
+            with contextlib.suppress(NoRespondersError):
+                return await client.request(subject, data, timeout=_TIMEOUT_S)
+            await asyncio.sleep(_RETRY_S)
 
 
 async def _ask(client: Client, what: str, body: dict[str, Any]) -> dict[str, Any]:
