@@ -391,6 +391,35 @@ def test_heartbeats_carry_the_place_when_it_has_moved_far_unseen() -> None:
     run_on_hub(scenario, heartbeat=10.0)
 
 
+class _Placed(_Feed):
+    """Has heartbeats that carry the position, more often than the hub reads the log."""
+
+    heartbeat_factor = 0.5
+    heartbeat_has_id = True
+
+    def heartbeat(self, milliseconds: int, event_id: str) -> bytes:
+        """Return a heartbeat with the position."""
+        return frame.event(b"%d" % milliseconds, name="heartbeat", event_id=event_id)
+
+
+def test_heartbeats_do_not_move_a_client_back() -> None:
+    """It comes from a replica that has received a commit which this one has lost."""
+
+    async def scenario(site: MemoryHub) -> None:
+        view = View(_Placed(), LogFilter("t"))
+        _commit(site)
+        await site.follow(MemoryClient(), view)
+        await _soon()
+        site.nats.loses = lambda: True
+        last_id = f"{site.hub.runtime.epoch}-{_commit(site)}-0"
+        client = MemoryClient()
+        await site.follow(client, view, last_id)
+        await asyncio.sleep(6)
+        assert [(each.type, each.id) for each in client.events] == [("heartbeat", last_id)]
+
+    run_on_hub(scenario, heartbeat=10.0)
+
+
 def test_heartbeats_of_many_clients_are_spread() -> None:
     """After a broadcast all have been silent equally long."""
 
