@@ -415,7 +415,9 @@ def test_heartbeats_do_not_move_a_client_back() -> None:
         client = MemoryClient()
         await site.follow(client, view, last_id)
         await asyncio.sleep(6)
-        assert [(each.type, each.id) for each in client.events] == [("heartbeat", last_id)]
+        beats = [each.id for each in client.events if each.type == "heartbeat"]
+        assert beats
+        assert set(beats) == {last_id}
 
     run_on_hub(scenario, heartbeat=10.0)
 
