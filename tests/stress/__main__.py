@@ -126,6 +126,7 @@ def arguments_of(line: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--fault", action="append", choices=["all", *KINDS], default=[])
     parser.add_argument("--executions", type=int, default=200)
     parser.add_argument("--clients", type=int, default=50)
+    parser.add_argument("--feeds", type=float, default=0.2, help="share of clients of the feed")
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args(line)
 
@@ -144,6 +145,7 @@ def run_fault_campaigns(arguments: argparse.Namespace, folder: Path) -> int:
         *("--slack", str(arguments.slack)),
         *("--executions", str(arguments.executions)),
         *("--clients", str(arguments.clients)),
+        *("--feeds", str(arguments.feeds)),
     ]
     while kinds:
         inside = folder / f"sandbox-{failed}"
@@ -170,6 +172,7 @@ async def _run_inside(arguments: argparse.Namespace, passed: TextIO) -> int:
     size = Size(
         arguments.executions,
         arguments.clients,
+        arguments.feeds,
         arguments.seconds,
         arguments.bound,
         arguments.slack,

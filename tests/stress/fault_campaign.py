@@ -37,8 +37,6 @@ _WORKFLOW: Final = "everything"
 _STOPS_SERVICES: Final = frozenset({"restore-backup"})
 _LATE: Final = 0.2
 """The share of executions that wait for their decision until the fault is healed."""
-_FEEDS: Final = 0.2
-"""The share of clients that read the tenant's feed."""
 _WORKERS: Final = 2
 _REPLICAS: Final = 2
 
@@ -49,6 +47,7 @@ class Size(NamedTuple):
     Attributes:
         executions: number of executions to start.
         clients: number of SSE clients.
+        feeds: the share of clients that read the tenant's feed.
         seconds: the time over which executions start.
         bound: the time within which services must be ready, a start must be accepted while a
             majority works, and everything must settle after healing, in seconds.
@@ -57,6 +56,7 @@ class Size(NamedTuple):
 
     executions: int
     clients: int
+    feeds: float
     seconds: float
     bound: float
     slack: float
@@ -140,7 +140,7 @@ class Round:
         self._readers: list[ExecutionReader] = []
         self._feeds = [
             FeedReader(self._ports, self._tenant, self._source)
-            for _ in range(int(size.clients * _FEEDS))
+            for _ in range(int(size.clients * size.feeds))
         ]
 
     async def run(self) -> str:

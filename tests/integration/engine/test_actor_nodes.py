@@ -400,7 +400,7 @@ async def test_a_frozen_workers_result_is_dropped(site: Installation, tmp_path: 
 
 async def test_a_stopping_worker_gives_its_attempts_their_grace(site: Installation, tmp_path: Path):
     """SIGTERM: the result of an attempt that ends within the grace is kept."""
-    workers = [site.worker(**NO_TIMERS) for _ in range(2)]
+    workers = [site.worker(**NO_TIMERS, drain_grace="60s") for _ in range(2)]
     parameters = {"folder": str(tmp_path), "seconds": 1.0}
     execution = await site.start(await site.store(one("actor.effect", parameters)))
     ((_, _, _, pid, _),) = await noted(tmp_path, "began")
