@@ -25,7 +25,13 @@ from install import EXTRAS, ROOT, install
 
 _DEBIAN: Final = "bookworm"
 """The release whose Python has the minor version of this one."""
-_PACKAGES: Final = ("python3-minimal", "libpython3.11-stdlib", "ca-certificates", "netbase")
+_PACKAGES: Final = (
+    "python3-minimal",
+    "libpython3.11-stdlib",
+    "libstdc++6",
+    "ca-certificates",
+    "netbase",
+)
 _UNUSED: Final = re.compile(
     r"usr/share/(doc|man|info|locale|lintian|perl5|bash-completion|zoneinfo)/.|var/(cache|lib|log)/."
     r"|usr/(lib|bin|sbin)/(apt|dpkg|perl)|.*/__pycache__(/|$)|usr/lib/python3\.11/"
