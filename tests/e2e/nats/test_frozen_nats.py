@@ -16,9 +16,9 @@ from harness.processes.api_and_worker import ApiAndWorker, OpenServices
 from harness.processes.polling import until
 
 NOTICED_S: Final = 10.0
+"""The time within which readiness fails, and that no accepted start exceeds."""
 _SLOW_MACHINE_S: Final = 10.0
 """Time that answers may take longer where other tests use the processors."""
-"""The time within which readiness fails, and that no accepted start exceeds."""
 _PAUSE_S: Final = 0.2
 
 
