@@ -9,6 +9,7 @@ from typing import Any
 from tailrace_shared.subjects import Subjects
 from tailrace_worker.engine.drive.driver import Drive
 from tailrace_worker.engine.drive.wait_effects import WaitEffects
+from tailrace_worker.engine.run.output_budget import UNLIMITED
 
 
 def _ignore() -> None:
@@ -23,6 +24,7 @@ async def _alive_after_last_reference() -> list[object]:
         subjects=Subjects("t"),
         worker_id="w",
         loop=asyncio.get_running_loop(),
+        output_budget=UNLIMITED,
     )
     drive = weakref.ref(Drive(services, "tenant", "execution"))
     effects = weakref.ref(WaitEffects(services, "tenant", "execution", _ignore))
