@@ -165,12 +165,12 @@ def test_an_unreachable_api_ends_the_stream_after_the_timeout(server: ScriptedSe
 
 def test_a_silent_connection_is_left(server: ScriptedServer) -> None:
     """Heartbeats come every fifteen seconds; a connection without them is dead."""
-    script = iter([answer(b": hello\n\n").removesuffix(b"0\r\n\r\n"), ENDED])
-    server.respond = lambda *_: next(script)
+    silent = answer(b": hello\n\n").removesuffix(b"0\r\n\r\n")
+    server.respond = lambda *_: silent if len(server.requests) <= 1 else ENDED
     server.holds = True
 
-    assert list(stream_of(server, read_timeout=0.2)) == []
-    assert len(server.requests) == 2
+    assert list(stream_of(server, read_timeout=0.5)) == []
+    assert len(server.requests) >= 2
 
 
 def test_another_content_type_is_refused(server: ScriptedServer) -> None:
