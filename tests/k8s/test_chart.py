@@ -10,12 +10,13 @@ import pytest
 import yaml
 
 from harness.kubernetes.chart import Chart, Refused, Resource
+from tailrace_api.routes.workers import DEMAND_PATH
 from tailrace_shared.process.settings_reader import read_settings
 from tailrace_shared.settings import ApiSettings, CommonSettings, WorkerSettings
 from tools.chart_schema import CHART, schema_of
 
 VERSIONS = ("1.30", "1.34", "1.37")
-CUSTOM_RESOURCES = {"HTTPRoute", "PodMonitor"}
+CUSTOM_RESOURCES = {"HTTPRoute", "PodMonitor", "ScaledObject"}
 EXAMPLES = sorted(path.name for path in (CHART / "ci").glob("*.yaml"))
 TRIAL = yaml.safe_load((CHART / "ci" / "trial-values.yaml").read_text())
 PRODUCTION = yaml.safe_load((CHART / "ci" / "production-values.yaml").read_text())
@@ -81,6 +82,10 @@ def test_services_accept_the_environment_of_their_pods(chart: Chart, example: st
         ({"api.autoscaling": {"enabled": True, "cpuPercent": 0}}, "cpuPercent or streamsPerPod"),
         ({"api.replicas": 1}, "podDisruptionBudget.enabled"),
         ({"ingress.enabled": True}, "ingress.host"),
+        (
+            {"workers.default.autoscaling": {"enabled": True, "minReplicas": 20}},
+            "workers.default.autoscaling.minReplicas",
+        ),
         ({"config": {"TAILRACE_PORT": "1"}}, "config: TAILRACE_PORT is computed"),
         ({"workers": {"x": {"config": {"TAILRACE_NODES": "a"}}}}, "workers.x.config"),
         ({"workers": {"x": {"treads": 1}}}, "treads"),
@@ -108,9 +113,30 @@ def test_an_autoscaler_owns_the_number_of_replicas(chart: Chart):
     assert _deployment(fixed, "demo-api")["spec"]["replicas"] == 3
 
 
+def test_workers_follow_the_demand(chart: Chart):
+    """KEDA reads it at a Service of the internal port, which only it and Prometheus may reach."""
+    resources = chart.render(PRODUCTION)
+    assert "replicas" not in _deployment(resources, "demo-worker-reports")["spec"]
+    assert _deployment(resources, "demo-worker-default")["spec"]["replicas"] == 2
+    [scaled] = (each for each in resources if each["kind"] == "ScaledObject")
+    [trigger] = scaled["spec"]["triggers"]
+    assert trigger["metadata"]["targetValue"] == "8"
+    assert trigger["metadata"]["valueLocation"] == "demand"
+    host, _, path = trigger["metadata"]["url"].removeprefix("http://").partition("/")
+    assert f"/{path}" == DEMAND_PATH
+    services = {each["metadata"]["name"]: each for each in resources if each["kind"] == "Service"}
+    name, _, port = host.partition(":")
+    [internal] = services[name.partition(".")[0]]["spec"]["ports"]
+    assert (str(internal["port"]), internal["targetPort"]) == (port, "internal")
+
+
 def test_clients_do_not_reach_the_internal_port(chart: Chart):
     resources = chart.render(PRODUCTION)
-    [service] = (each for each in resources if each["kind"] == "Service")
+    [service] = (
+        each
+        for each in resources
+        if each["kind"] == "Service" and each["metadata"]["name"] == "demo-api"
+    )
     assert [port["targetPort"] for port in service["spec"]["ports"]] == ["http"]
     [policy] = (
         each

@@ -4,6 +4,7 @@ The tenant is a token of each subject. A request builds its subjects from its ow
 cannot address the data of another tenant.
 """
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import Final, NamedTuple
@@ -229,6 +230,19 @@ def check_procedure(procedure: str) -> str:
             f"{procedure[:80]!r} is not a procedure: use ids joined by dots, at most 128 characters"
         )
     return procedure
+
+
+def queue_of_job(subjects: Subjects, subject: str) -> str | None:
+    """Return the queue of a subject of jobs; None if it is another subject."""
+    match subject.split("."):
+        case [subjects.prefix, "jobs", token] | [subjects.prefix, "jobs", token, _]:
+            return token.replace("%2E", ".")
+    return None
+
+
+def share_queue(tenant: str) -> str:
+    """Return the name of the FIFO queue of a tenant that has its fair share of the workers."""
+    return hashlib.sha256(f"share {tenant}".encode()).hexdigest()[:32]
 
 
 def queue_token(queue: str) -> str:

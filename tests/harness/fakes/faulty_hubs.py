@@ -56,6 +56,7 @@ class FaultyHubs:
                 await replica.settled(0, 0, 0)
                 assert replica.hub.counts.slow == replica.hub.runtime.slow_clients.bytes == 0
                 assert len(replica.hub.runtime.wheel) == 0
+                assert replica.hub.counts.gaps == 0
             for task in background:
                 task.cancel()
             await asyncio.wait(background)

@@ -13,6 +13,7 @@ from harness.generators.hand_written_log import HandWrittenLog
 from harness.nats.server import NatsServer
 from harness.processes.api_process import ApiProcess
 from harness.sse.client import SseClient, follow
+from tailrace_shared.nats.components import running_version
 
 
 async def samples(http: httpx.AsyncClient) -> dict[str, float]:
@@ -36,6 +37,28 @@ async def test_requests_are_counted_by_status(http: httpx.AsyncClient) -> None:
     name = "tailrace_api_requests_total"
     assert after[f"{name}/404"] == before.get(f"{name}/404", 0) + 1
     assert after[f"{name}/200"] >= before.get(f"{name}/200", 0) + 2
+
+
+async def test_durations_are_counted_by_operation(http: httpx.AsyncClient) -> None:
+    """They are labelled by the declared path, so no label has a value that a client chooses."""
+    name = "tailrace_api_request_seconds_count/4xx/GET /api/v1/workflows/{workflow_id}"
+    before = await samples(http)
+    assert (await http.get("/api/v1/workflows/chosen-by-a-client")).status_code == 404
+    after = await samples(http)
+    assert after[name] == before.get(name, 0) + 1
+    assert not [label for label in after if "chosen-by-a-client" in label]
+
+
+async def test_the_state_of_the_installation_is_exported(http: httpx.AsyncClient) -> None:
+    """Replicas, space, the topology and the version."""
+    async with asyncio.timeout(60):
+        while "tailrace_topology_version" not in (found := await samples(http)):
+            pass
+    for name in ("replicas_current", "replicas_wanted"):
+        assert found[f"tailrace_nats_{name}/EVENTS"] >= 1
+    assert 0 <= found["tailrace_nats_store_ratio/EVENTS"] < 1
+    assert found["tailrace_dead_letters"] >= 0
+    assert found[f"tailrace_build_info/api/{running_version()}"] == 1
 
 
 async def _refused(api: ApiProcess, request: bytes) -> bytes:
@@ -129,6 +152,10 @@ async def test_stream_activity_is_counted(
         after = await samples(http)
     assert grown("streams_opened_total") == grown("streams_closed_total/finished") == 2
     assert grown("stream_resets_total") == 1
+    assert grown("stream_resumes_total/reset") == 1
+    assert after["tailrace_api_stream_gap_events_total"] == 0
+    for is_resumed in ("true", "false"):
+        assert grown(f"stream_first_byte_seconds_count/{is_resumed}") == 1
     assert grown("stream_events_total") == 5 + 5
     assert 4 <= grown("stream_writes_total") <= 5
     assert grown("stream_bytes_total") > 1000

@@ -13,6 +13,7 @@ from harness.generators.workflows import definition
 from harness.nats.server import NatsServer
 from harness.processes.installation import Installation
 from harness.processes.ports import free_port
+from tailrace_shared.settings import WorkerSettings
 
 BLOCKING = """
 import time
@@ -53,8 +54,51 @@ async def test_the_metrics_of_a_worker(site: Installation):
         assert await sample(http, "tailrace_broker_delivered_total") == 1
         assert await sample(http, "tailrace_broker_in_flight") == 1
         assert await sample(http, "process_resident_memory_bytes") > 1_000_000
+        assert await sample(http, "tailrace_worker_slots") == WorkerSettings().worker_threads
+        assert await sample(http, "tailrace_worker_queue_wait_seconds_count") == 1
+        assert await sample(http, "tailrace_build_info") == 1
         assert (await http.get("/nothing")).status_code == 404
         assert (await http.post("/metrics")).status_code == 405
+
+
+async def test_what_a_worker_did_is_counted(site: Installation):
+    """Drives, attempts, retries and commits."""
+    port = free_port()
+    site.worker(metrics_port=str(port))
+    nodes = {
+        "a": {"type": "log", "with": {"message": "hello"}},
+        "b": {
+            "type": "fail",
+            "needs": ["a"],
+            "with": {"message": "no"},
+            "retry": {"max_attempts": 2, "initial": "1ms"},
+        },
+    }
+    await site.start(await site.store(definition(nodes)))
+    async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as http:
+        async with asyncio.timeout(60):
+            while (found := await _samples(http)).get("drives_total/finished") != 1:
+                pass
+    assert found["executions_ended_total/failed"] == 1
+    assert found["retries_total/error"] == 1
+    assert found["attempts_total/log/success"] == 1
+    assert found["attempts_total/fail/retry"] == found["attempts_total/fail/error"] == 1
+    assert found["attempt_seconds_count/fail"] == 2
+    assert found["commit_seconds_count/stored"] >= 2
+    assert found["overdue_executions"] == found["rescued_executions_total"] == 0
+
+
+async def _samples(http: httpx.AsyncClient) -> dict[str, float]:
+    """Scrape; return the values of the worker's metrics by name and labels."""
+    answer = await http.get("/metrics")
+    return {
+        "/".join([sample.name.removeprefix("tailrace_worker_"), *sample.labels.values()]): (
+            sample.value
+        )
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+        if sample.name.startswith("tailrace_worker_")
+    }
 
 
 async def test_probes_follow_nats(site: Installation, nats_server: NatsServer):

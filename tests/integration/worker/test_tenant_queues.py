@@ -6,8 +6,9 @@ from harness.fakes.job_callback import JobCallback
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.stores.indexes.due_index import NOW
 from tailrace_shared.stores.stores import Stores
+from tailrace_shared.subjects import share_queue
 from tailrace_worker.engine.fairness.fair_share import FairShare
-from tailrace_worker.engine.fairness.tenant_queues import TenantQueues, queue_name
+from tailrace_worker.engine.fairness.tenant_queues import TenantQueues
 
 
 class QueuesOfWorker:
@@ -32,7 +33,7 @@ class QueuesOfWorker:
         self.jobs.append(execution)
         if self.refuses:
             self.refuses = False
-            await self.fifo.join(queue_name(tenant), tenant, execution)
+            await self.fifo.join(share_queue(tenant), tenant, execution)
 
 
 @pytest.fixture
@@ -53,14 +54,14 @@ async def test_a_queued_execution_is_admitted_when_a_slot_is_free(worker):
     """It leaves the queue."""
     await worker.queues.join([("t", "a")])
     assert worker.jobs == ["a"]
-    assert await worker.fifo.first(queue_name("t")) is None
+    assert await worker.fifo.first(share_queue("t")) is None
 
 
 async def test_an_execution_that_is_refused_after_its_admission_keeps_its_place(worker):
     """A slot was free at its admission, but none when its job arrives."""
     worker.refuses = True
     await worker.queues.join([("t", "a")])
-    assert await worker.fifo.first(queue_name("t")) == ("t", "a")
+    assert await worker.fifo.first(share_queue("t")) == ("t", "a")
     await worker.queues.admit_next("t")
     assert worker.jobs == ["a", "a"]
 
@@ -69,7 +70,7 @@ async def test_a_job_that_cannot_be_published_is_published_later(worker):
     """The execution has left its queue, so no other worker would admit it."""
     worker.is_away = True
     await worker.queues.join([("t", "a")])
-    assert (worker.jobs, await worker.fifo.first(queue_name("t"))) == ([], None)
+    assert (worker.jobs, await worker.fifo.first(share_queue("t"))) == ([], None)
     worker.is_away = False
     await worker.queues.publish_admitted()
     await worker.queues.publish_admitted()
@@ -86,7 +87,7 @@ async def test_an_execution_that_may_have_left_its_queue_gets_a_job(worker, monk
 
     monkeypatch.setattr(worker.fifo, "leave", lose_answer)
     await worker.queues.join([("t", "a")])
-    assert (worker.jobs, await worker.fifo.first(queue_name("t"))) == ([], None)
+    assert (worker.jobs, await worker.fifo.first(share_queue("t"))) == ([], None)
     await worker.queues.publish_admitted()
     assert worker.jobs == ["a"]
 
@@ -126,7 +127,7 @@ async def test_an_empty_queue_is_unregistered(worker, site):
     await worker.queues.admit_next("t")
     new_worker = QueuesOfWorker(site)
     await new_worker.queues.refresh_tenants()
-    await new_worker.fifo.join(queue_name("t"), "t", "b")
+    await new_worker.fifo.join(share_queue("t"), "t", "b")
     await new_worker.queues.admit_next("t")
     assert new_worker.jobs == []
 

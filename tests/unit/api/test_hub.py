@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from dataclasses import replace
 
 import msgspec
 import pytest
@@ -18,6 +19,7 @@ from tailrace_api.dialects.run_and_stream import RUN_AND_STREAM
 from tailrace_api.fanout.history.replay import ReplayBusyError
 from tailrace_api.fanout.history.resume import Start
 from tailrace_api.fanout.runtime.limits import RingBounds
+from tailrace_api.fanout.views.batch import Batch
 from tailrace_api.fanout.views.view import View
 from tailrace_api.sse import frame
 from tailrace_shared.execution.commits import encode_commits
@@ -70,6 +72,27 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """
     for module in ("topics.live_subscription", "runtime.cooperative_scheduler"):
         monkeypatch.setattr(f"tailrace_api.fanout.{module}._SLICE_S", math.inf)
+
+
+def test_a_batch_that_does_not_follow_the_cursor_is_a_gap() -> None:
+    """Neither a predecessor that was not sent, nor a commit that was."""
+
+    async def scenario(site: MemoryHub) -> None:
+        for _ in range(3):
+            _commit(site)
+        await site.open()
+        await _soon()
+        (connection,) = site.hub._connections
+        assert (connection.sequence, site.hub.counts.gaps) == (4, 0)
+        following = Batch(b"", 0, 10, None, None, is_last=False, first_sequence=9, previous=3)
+        connection.deliver(following)
+        assert site.hub.counts.gaps == 0
+        connection.deliver(replace(following, next_sequence=15, first_sequence=14, previous=12))
+        assert site.hub.counts.gaps == 1
+        connection.deliver(following)
+        assert site.hub.counts.gaps == 2
+
+    run_on_hub(scenario)
 
 
 @pytest.mark.usefixtures("unhurried")

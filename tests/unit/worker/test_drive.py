@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tailrace_shared.subjects import Subjects
+from tailrace_worker.engine.counts import EngineCounts
 from tailrace_worker.engine.drive.driver import Drive
 from tailrace_worker.engine.drive.wait_effects import WaitEffects
 from tailrace_worker.engine.run.output_budget import UNLIMITED
@@ -22,6 +23,7 @@ async def _alive_after_last_reference() -> list[object]:
         jetstream=None,
         stores=SimpleNamespace(log=None, waiting=None),
         subjects=Subjects("t"),
+        counts=EngineCounts(),
         worker_id="w",
         loop=asyncio.get_running_loop(),
         output_budget=UNLIMITED,

@@ -63,6 +63,12 @@
 {{- if and $v.podDisruptionBudget.enabled (lt (int $least) 2) -}}
 {{- $errors = append $errors "podDisruptionBudget.enabled: with one API replica it would forbid every eviction; run two replicas or disable it" -}}
 {{- end -}}
+{{- range $name, $values := $v.workers -}}
+{{- $pool := mergeOverwrite (deepCopy $v.workerDefaults) (default dict $values) -}}
+{{- if and $pool.autoscaling.enabled (gt (int $pool.autoscaling.minReplicas) (int $pool.autoscaling.maxReplicas)) -}}
+{{- $errors = append $errors (printf "workers.%s.autoscaling.minReplicas: must not exceed maxReplicas" $name) -}}
+{{- end -}}
+{{- end -}}
 {{- if and $v.gateway.enabled (not $v.gateway.parentRefs) -}}
 {{- $errors = append $errors "gateway.parentRefs: name the Gateway of the route" -}}
 {{- end -}}

@@ -46,12 +46,15 @@ from tailrace_api.routes.streams.executions import StreamRoutes
 from tailrace_api.routes.streams.opening import Opening
 from tailrace_api.routes.streams.tenant import TenantStreamRoutes
 from tailrace_api.routes.tickets import TicketRoutes
+from tailrace_api.routes.workers import WorkerRoutes
 from tailrace_api.routes.workflows import WorkflowRoutes
 from tailrace_api.web.operation import Operation, collect_operations
 from tailrace_api.web.problems import EXCEPTION_HANDLERS
 from tailrace_shared.commands.commands import Commands
 from tailrace_shared.commands.live_limits import StartLimits
 from tailrace_shared.commands.start_rate_limit import StartRateLimit
+from tailrace_shared.installation.demand import DemandReader
+from tailrace_shared.installation.probe import InstallationProbe
 from tailrace_shared.nats.components import announce
 from tailrace_shared.nats.health import Health
 from tailrace_shared.nats.jetstream import JetStream, connect
@@ -142,14 +145,19 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
         await clients.listen()
         await announce(client, subjects, "api", f"{socket.gethostname()}-{os.getpid()}")
         nats_health = Health.over(jetstream, settings)
-        metrics, tickets = Metrics(hub, nats_health), Tickets(key, settings.ticket_lifetime)
+        demand = DemandReader(jetstream, subjects, stores)
+        probe = InstallationProbe(jetstream, subjects, demand)
+        metrics = Metrics(hub, nats_health, probe)
+        tickets = Tickets(key, settings.ticket_lifetime)
         health = HealthRoutes(settings, nats_health, hub, metrics)
+        workers = WorkerRoutes(demand)
         operations = [
             *_operations(stores, commands, knowledge.snapshots, hub, settings),
             *collect_operations(
                 TicketRoutes(settings, tickets),
                 StatisticsRoutes(settings, stores.stats, stores.live, stores.workflows, clients),
                 health,
+                workers,
             ),
             *([] if settings.internal_port else [health.exposition()]),
         ]
@@ -160,8 +168,9 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
         )
         # A redirect to the path without its slash would drop the body of a POST.
         app.router.redirect_slashes = False
-        async with _running(hub, nats_health):
-            yield Api(app, hub, metrics, Starlette(routes=health.internal()))
+        async with _running(hub, nats_health, probe):
+            internal = Starlette(routes=[*health.internal(), *workers.internal()])
+            yield Api(app, hub, metrics, internal)
     finally:
         await client.close()
 
@@ -267,9 +276,9 @@ def _middleware(
 
 
 @contextlib.asynccontextmanager
-async def _running(hub: Hub, health: Health) -> AsyncIterator[None]:
+async def _running(hub: Hub, health: Health, probe: InstallationProbe) -> AsyncIterator[None]:
     loops = (hub.reconcile_loop(), hub.runtime.tick(), health.run(), watch_descriptors())
-    tasks = [asyncio.create_task(loop) for loop in loops]
+    tasks = [asyncio.create_task(loop) for loop in (*loops, probe.run())]
     try:
         yield
     finally:

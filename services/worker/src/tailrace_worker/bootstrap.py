@@ -1,8 +1,10 @@
 """The composition root of the worker: read the settings and construct its parts."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import dramatiq
 from dramatiq.middleware import CurrentMessage, Middleware, MiddlewareError
@@ -26,6 +28,7 @@ from tailrace_shared.process.telemetry import configure_logging
 from tailrace_shared.redact.credentials import redact_credentials
 from tailrace_shared.settings import WorkerSettings
 from tailrace_worker.broker import NatsBroker
+from tailrace_worker.broker.message import NatsMessage
 from tailrace_worker.engine.actors.actor_runner import ActorRunner
 from tailrace_worker.engine.actors.scheduled_start import scheduled_start
 from tailrace_worker.engine.engine import Engine
@@ -138,7 +141,7 @@ def declare_actors(broker: NatsBroker, engine: Engine) -> None:
         max_backoff=_MAX_BACKOFF_MS,
     )
     # An execution may take days; its steps have timeouts.
-    declare(actor_name=ADVANCE_ACTOR, time_limit=float("inf"))(engine.advance)
+    declare(actor_name=ADVANCE_ACTOR, time_limit=float("inf"))(_advance(engine))
     declare(actor_name=DELIVER_TRIGGER_ACTOR, queue_name=TRIGGERS_QUEUE, time_limit=float("inf"))(
         engine.deliver_trigger
     )
@@ -148,6 +151,18 @@ def declare_actors(broker: NatsBroker, engine: Engine) -> None:
         # The firing becomes a dead letter at once: a retry cannot help, or retries would pile up.
         throws=(WorkflowNotFoundError, InvalidInputError, InvalidIdError, TooManyLiveRunsError),
     )(scheduled_start(engine.start_run))
+
+
+def _advance(engine: Engine) -> Callable[[str, str], None]:
+    """Return the actor function that drives an execution."""
+
+    def advance(tenant: str, execution: str) -> None:
+        # Dramatiq declares a message, but gives what the broker made of it.
+        message: Any = CurrentMessage.get_current_message()
+        is_first = isinstance(message, NatsMessage) and message.deliveries == 1
+        engine.advance(tenant, execution, message.stored_at if is_first else None)
+
+    return advance
 
 
 def declare_actor_nodes(

@@ -8,23 +8,26 @@ the worker takes jobs: NATS answers and stores, and the worker is not stopping.
 import http.client
 import socket
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 import msgspec
 from prometheus_client import REGISTRY, make_wsgi_app
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from tailrace_shared.errors import StartupError
+from tailrace_shared.installation.probe import build_info
 from tailrace_worker.bootstrap import WorkerParts
 from tailrace_worker.broker.middleware.metrics import BrokerCollector
+from tailrace_worker.engine.counts import EngineCounts
 from tailrace_worker.engine.engine import Engine
 
 _LOOP_TIMEOUT_S: Final = 2.0
+_PREFIX: Final = "tailrace_worker_"
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 
@@ -114,9 +117,57 @@ class _EngineCollector(Collector):
         if (health := self._engine.health) is None:
             return
         text = "Executions that this worker drives."
-        yield GaugeMetricFamily("tailrace_worker_executions", text, value=self._engine.driving)
+        yield GaugeMetricFamily(_PREFIX + "executions", text, value=self._engine.driving)
+        text = "Whether the process is stopping (1) or not (0)."
+        yield GaugeMetricFamily(_PREFIX + "draining", text, value=self._engine.is_draining)
         for name, text, value in health.gauges():
             yield GaugeMetricFamily(name, text, value=value)
+        build = build_info("worker")
+        family = GaugeMetricFamily(build.name, build.text, labels=build.labels)
+        for labels, value in build.values.items():
+            family.add_metric(labels, value)
+        yield family
+        yield from _of_counts(self._engine.counts, self._engine.slots)
+
+
+def _of_counts(counts: EngineCounts, slots: Mapping[str, int]) -> Iterator[Metric]:
+    text = "Executions that the last sweep found overdue; 0 at workers that do not sweep."
+    yield GaugeMetricFamily(_PREFIX + "overdue_executions", text, value=counts.overdue)
+    text = "Executions that had lost their job and were given another."
+    yield CounterMetricFamily(_PREFIX + "rescued_executions", text, value=counts.rescued)
+    state = GaugeMetricFamily(_PREFIX + "slots", "Slots for executions by state.", labels=["state"])
+    for name, value in slots.items():
+        state.add_metric([name], value)
+    yield state
+    for name, text, label, by_label in (
+        ("drives", "Ended drives by why they ended.", "outcome", counts.drives),
+        ("executions_ended", "Executions that this worker ended.", "status", counts.ended),
+        ("retries", "Retries of steps by cause.", "cause", counts.retries),
+    ):
+        family = CounterMetricFamily(_PREFIX + name, text, labels=[label])
+        for of, total in by_label.copy().items():
+            family.add_metric([of], total)
+        yield family
+    text = "Ended attempts of steps."
+    attempts = CounterMetricFamily(_PREFIX + "attempts", text, labels=["node_type", "outcome"])
+    for of_attempt, total in counts.attempts.copy().items():
+        attempts.add_metric(of_attempt, total)
+    yield attempts
+    for name, text, values in (
+        ("queue_wait_seconds", "Time from the storing of a job to its drive.", counts.queue_wait),
+        ("timer_lag_seconds", "Time from when a timer was due to its drive.", counts.timer_lag),
+    ):
+        yield HistogramMetricFamily(
+            _PREFIX + name, text, values.cumulative(), sum_value=values.total
+        )
+    for name, text, label, distributions in (
+        ("attempt_seconds", "Duration of attempts.", "node_type", counts.attempt_seconds),
+        ("commit_seconds", "Duration of appends to logs.", "result", counts.commit_seconds),
+    ):
+        histogram = HistogramMetricFamily(_PREFIX + name, text, labels=[label])
+        for of, values in distributions.copy().items():
+            histogram.add_metric([of], values.cumulative(), values.total)
+        yield histogram
 
 
 class _Server(ThreadingMixIn, WSGIServer):

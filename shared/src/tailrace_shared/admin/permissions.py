@@ -57,6 +57,7 @@ class Role(NamedTuple):
         counts: the streams that it creates and updates, because they have a limit of its settings.
         publishes: further subjects, below the prefix.
         subscribes: the subjects below the prefix.
+        lists: the streams whose consumers it lists, to measure their backlogs.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Role(NamedTuple):
     counts: tuple[str, ...]
     publishes: tuple[str, ...]
     subscribes: tuple[str, ...]
+    lists: tuple[str, ...] = ()
 
 
 _API: Final = Role(
@@ -79,6 +81,7 @@ _API: Final = Role(
     deletes=(topology.DEAD,),
     counts=(RATE,),
     publishes=("api.clients",),
+    lists=(topology.JOBS,),
     subscribes=("live.>", "components", "api.clients"),
 )
 _WORKER: Final = Role(
@@ -161,6 +164,8 @@ def _of_role(subjects: Subjects, role: Role) -> Iterator[str]:
         yield f"$JS.API.STREAM.MSG.DELETE.{stream}"
     for stream in _names(subjects, role.counts):
         yield from (f"$JS.API.STREAM.{action}.{stream}" for action in ("CREATE", "UPDATE", "INFO"))
+    for stream in _names(subjects, role.lists):
+        yield f"$JS.API.CONSUMER.LIST.{stream}"
     yield from (f"{subjects.prefix}.{subject}" for subject in role.publishes)
 
 

@@ -41,6 +41,7 @@ class EncodedCommit:
         indexes: the indexes of the slots that have a frame.
         ends: for each of them, the offset at which its frame ends.
         last_index: the index of the last slot; -1 if the commit has no events.
+        previous: the sequence of the execution's preceding commit; 0 if it does not matter.
     """
 
     sequence: int
@@ -50,6 +51,7 @@ class EncodedCommit:
     last_index: int
     is_last: bool
     is_urgent: bool = True
+    previous: int = 0
 
     @classmethod
     def of(

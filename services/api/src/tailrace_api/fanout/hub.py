@@ -125,6 +125,8 @@ class Hub:
         self._connections.add(connection)
         self.counts.opened += 1
         self.counts.resets += bool(start.reset)
+        if start.source:
+            self.counts.resumes[start.source] += 1
         return StreamOpening(connection, self.history, start)
 
     def _forget(self, connection: ClientConnection) -> None:

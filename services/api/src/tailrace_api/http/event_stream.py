@@ -5,6 +5,7 @@ Otherwise it writes by ASGI until the stream ends. A `BaseHTTPMiddleware` around
 open at shutdown, and a compressing middleware would buffer its bytes.
 """
 
+import time
 from typing import Final
 
 from starlette.requests import HTTPConnection
@@ -33,6 +34,9 @@ STREAM_HEADERS: Final = {
     "x-accel-buffering": "no",
 }
 
+REQUEST_BEGAN: Final = "tailrace.began"
+"""Where the scope of a request holds when it began, by ``time.perf_counter``."""
+
 _SETTINGS: Final = {
     "full": "TAILRACE_MAX_STREAMS",
     "tenant_full": "TAILRACE_MAX_TENANT_STREAMS",
@@ -54,6 +58,7 @@ class EventStream(Response):
         self._view = view
         self._start = start
         self._settings = settings
+        self._began: float | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Stream until the stream is live on its own, or until either side ends it."""
@@ -67,6 +72,7 @@ class EventStream(Response):
             return
         # Read here, so that no route can omit it.
         until = principal_of(HTTPConnection(scope)).expires_at
+        self._began = scope.get(REQUEST_BEGAN)
         protocol = protocol_of(scope)
         if protocol and not protocol.transport.is_closing():
             self._settings.apply(protocol.transport)
@@ -90,6 +96,10 @@ class EventStream(Response):
     async def _stream(self, writer: DirectWriter | PlainWriter, until: float | None) -> None:
         opening = self._hub.connect(self._view, self._start, writer, until)
         writer.connection = opening.connection
+        if self._began is not None:
+            # The opening begins with the first byte.
+            seconds = time.perf_counter() - self._began
+            self._hub.counts.first_byte[bool(self._start.source)].observe(seconds)
         try:
             await opening.run()
         except BaseException:

@@ -11,8 +11,10 @@ from typing import Final
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from tailrace_api.http.event_stream import REQUEST_BEGAN
 from tailrace_api.http.protocol import status_written
 from tailrace_api.metrics import Metrics
+from tailrace_api.web.operation import Operation
 from tailrace_api.web.problems import problem
 
 # Logged at debug level: probes come every few seconds.
@@ -32,7 +34,7 @@ class AccessLog:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began = time.perf_counter()
+        began = scope[REQUEST_BEGAN] = time.perf_counter()
         status = 0
 
         async def note_status(message: Message) -> None:
@@ -55,12 +57,16 @@ class AccessLog:
             # The protocol has written a response itself if a stream took over the connection, or if
             # the request was refused halfway. The client has seen that status, not a later one.
             status = status_written(scope) or status
+            seconds = time.perf_counter() - began
             self._metrics.count_request(status)
+            route = scope.get("route")
+            if isinstance(route, Operation) and not route.is_stream:
+                self._metrics.observe_request(f"{route.method} {route.path}", status, seconds)
             _log.log(
                 logging.DEBUG if scope["path"] in _PROBES else logging.INFO,
                 "request",
                 method=scope["method"],
                 path=scope["path"],
                 status=status,
-                duration_ms=round((time.perf_counter() - began) * 1000, 1),
+                duration_ms=round(seconds * 1000, 1),
             )

@@ -29,6 +29,11 @@ class NatsMessage(MessageProxy):
         self.delivery = delivery
         self.deliveries = delivery.deliveries
 
+    @property
+    def stored_at(self) -> float:
+        """When JetStream stored it, in seconds since the epoch; for a delayed message when due."""
+        return self.delivery.identity[1] / 1e9
+
 
 def encode_message(message: "Message[Any]") -> bytes:
     """Return the bytes to store for a message."""

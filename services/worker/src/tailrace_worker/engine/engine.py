@@ -35,6 +35,7 @@ from tailrace_shared.settings import WorkerSettings
 from tailrace_shared.stores.estimator_cache import EstimatorCache
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects
+from tailrace_worker.engine.counts import EngineCounts
 from tailrace_worker.engine.drive.drives import Drives
 from tailrace_worker.engine.drive.job_holder import JobHolder
 from tailrace_worker.engine.fairness.fair_share import FairShare
@@ -72,7 +73,13 @@ _log = structlog.get_logger(__name__)
 
 
 class Engine:
-    """Drives executions. Its public methods may be called from any thread."""
+    """Drives executions. Its public methods may be called from any thread.
+
+    Attributes:
+        worker_id: names this worker in commits.
+        gate: admits jobs to the slots.
+        counts: counters of the engine, which its loop updates.
+    """
 
     def __init__(
         self, settings: WorkerSettings, registry: NodeRegistry, secrets: SecretStore
@@ -89,6 +96,7 @@ class Engine:
         self._threads = ThreadPoolExecutor(settings.sync_threads, thread_name_prefix="node")
         self._fair_share = FairShare(settings.worker_threads)
         self.gate = JobGate(self._fair_share, self._is_driving, self._loop)
+        self.counts = EngineCounts()
         self._is_draining = False
         self._health: Health | None = None
         self._client: Client
@@ -111,14 +119,20 @@ class Engine:
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._start(), self._loop).result()
 
-    def advance(self, tenant: str, execution: str) -> None:
+    def advance(self, tenant: str, execution: str, stored_at: float | None = None) -> None:
         """Drive an execution until it ends, waits for a timer, or this worker stops.
+
+        Args:
+            tenant: the tenant of the execution.
+            execution: its id.
+            stored_at: when JetStream stored the job, in seconds since the epoch; None for a
+                redelivery.
 
         Raises:
             UnavailableError: NATS did not answer for long; the job should be tried again.
         """
         asyncio.run_coroutine_threadsafe(
-            self._job_holder.hold(tenant, execution), self._loop
+            self._job_holder.hold(tenant, execution, stored_at), self._loop
         ).result()
 
     def start_run(self, request: RunRequest) -> None:
@@ -147,6 +161,12 @@ class Engine:
     def services(self) -> EngineServices:
         """The services that the engine's parts share; available once the engine has started."""
         return self._services
+
+    @property
+    def slots(self) -> dict[str, int]:
+        """The number of slots for executions by state, ``busy`` or ``free``."""
+        free = self._fair_share.free
+        return {"busy": self._settings.worker_threads - free, "free": free}
 
     @property
     def driving(self) -> int:
@@ -266,6 +286,7 @@ class Engine:
             ),
             liveness=LivenessCheck(self._client, subjects),
             statistics=Statistics(stores.stats),
+            counts=self.counts,
             estimators=EstimatorCache(stores.stats, _ESTIMATOR_TTL_S),
             allowance=Allowance(),
             registry=self._registry,
@@ -299,7 +320,7 @@ class Engine:
             oldest_waiting=QueueBacklog(jetstream, self._subjects, EXECUTIONS_QUEUE).oldest,
         )
         periods = Periods(self._settings.sweep_interval, self._settings.ack_wait)
-        return Sweeper(self._services.stores, fleet, periods, self._clock.now)
+        return Sweeper(self._services.stores, fleet, periods, self._clock.now, self.counts)
 
     def _waiting_repair(self) -> WaitingRepair:
         services, interval = self._services, self._settings.sweep_interval

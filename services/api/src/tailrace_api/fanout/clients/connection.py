@@ -168,6 +168,8 @@ class ClientConnection(WheelEntry):
 
     def deliver(self, batch: Batch) -> None:
         """Send a batch and move the cursor past it."""
+        if batch.first_sequence and not batch.previous < self.sequence <= batch.first_sequence:
+            self._note_gap(batch)
         self.sequence, self.index = batch.next_sequence, 0
         if batch.last_seen is not None:
             self.last_seen = batch.last_seen
@@ -180,6 +182,20 @@ class ClientConnection(WheelEntry):
             self.write_held(batch.wire)
         if batch.is_last:
             self.end("finished")
+
+    def _note_gap(self, batch: Batch) -> None:
+        """Report that a batch does not follow what the client has: a bug, which costs its events.
+
+        The client cannot tell.
+        """
+        self._runtime.counts.gaps += 1
+        _log.error(
+            "stream has a gap",
+            execution=self.view.part.execution,
+            cursor=self.sequence,
+            first=batch.first_sequence,
+            previous=batch.previous,
+        )
 
     def write_held(self, wire: bytes) -> None:
         """Write a piece, and hold it while the client has not taken it."""

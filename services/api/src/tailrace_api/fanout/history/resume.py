@@ -52,6 +52,7 @@ class Start:
         is_gone: whether nothing is left of the execution but its id.
         is_fresh: whether the stream starts at the edge of its topic instead of a position.
         rest: the topics that do not start at the position, but are still to be opened.
+        is_in_ring: whether the position was found in memory, without a read of the log.
     """
 
     sequence: int = 1
@@ -62,6 +63,16 @@ class Start:
     is_gone: bool = False
     is_fresh: bool = False
     rest: SetStart | None = None
+    is_in_ring: bool = False
+
+    @property
+    def source(self) -> str:
+        """Where a client that resumes goes on: ``ring``, ``log`` or ``reset``; else empty."""
+        if self.reset is not None:
+            return "reset"
+        if self.seen is None:
+            return ""
+        return "ring" if self.is_in_ring else "log"
 
 
 class LostPosition(NamedTuple):
@@ -193,7 +204,7 @@ def resume_from_ring(history: History, view: View, last_event_id: str) -> Start 
     ):
         return None
     after = ring.after(position)
-    return None if after is None else Start(*after, seen=position)
+    return None if after is None else Start(*after, seen=position, is_in_ring=True)
 
 
 async def resume(history: History, view: View, last_event_id: str) -> Start:

@@ -1,30 +1,12 @@
 """The counters of the hub, plain integers that every write increments and a scrape reads."""
 
-from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+from tailrace_shared.process.distribution import Distribution
+
 _EVENTS: Final = (0, 1, 10, 100, 1000, 10_000, 100_000)
-
-
-class Distribution:
-    """A histogram.
-
-    Attributes:
-        bounds: the upper bound of each bucket except the last, which is unbounded.
-    """
-
-    def __init__(self, bounds: Sequence[float] = _SECONDS) -> None:
-        self.bounds = tuple(bounds)
-        self.buckets = [0] * (len(bounds) + 1)
-        self.total = 0.0
-
-    def observe(self, value: float) -> None:
-        self.buckets[bisect_left(self.bounds, value)] += 1
-        self.total += value
 
 
 @dataclass(slots=True)
@@ -32,6 +14,12 @@ class Counts:
     """Totals since the process started, unless stated otherwise.
 
     Attributes:
+        resumes: streams whose client sent an id, by where they went on: ``ring`` (memory), ``log``,
+            ``reset`` (the id could not be served), ``rejected`` (refused, with a retry delay).
+        gaps: events that did not follow the one before on their stream. Always 0: anything else is
+            a bug.
+        first_byte: seconds from a request to the first byte of its stream, by whether the client
+            sent an id.
         refused: streams refused with a retry delay, by reason.
         events: events written, counted once per client.
         writes: writes that carried them; several events may share one.
@@ -49,6 +37,11 @@ class Counts:
     closed: Counter[str] = field(default_factory=Counter)
     refused: Counter[str] = field(default_factory=Counter)
     resets: int = 0
+    resumes: Counter[str] = field(default_factory=Counter)
+    gaps: int = 0
+    first_byte: dict[bool, Distribution] = field(
+        default_factory=lambda: {False: Distribution(), True: Distribution()}
+    )
     events: int = 0
     writes: int = 0
     written_bytes: int = 0

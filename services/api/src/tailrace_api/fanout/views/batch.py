@@ -18,6 +18,8 @@ class Batch:
         last_seen: the position of the last event; None if there is none.
         last_shown: the position of the last event that is shown; None if there is none.
         is_last: whether the stream ends after this batch.
+        first_sequence: the sequence of the first commit; 0 if there is none.
+        previous: the sequence of the commit before the first one; 0 if it does not matter.
     """
 
     wire: bytes
@@ -26,6 +28,8 @@ class Batch:
     last_seen: StreamPosition | None
     last_shown: StreamPosition | None
     is_last: bool
+    first_sequence: int = 0
+    previous: int = 0
 
     @classmethod
     def of(cls, epoch: str, commits: Sequence[EncodedCommit], index: int = 0) -> Self:
@@ -44,4 +48,14 @@ class Batch:
             index = 0
         # Joining a single chunk returns the same object, so nothing is copied.
         wire = b"".join(chunks)
-        return cls(wire, events, commits[-1].sequence + 1, last_seen, last_shown, is_last)
+        first = commits[0]
+        return cls(
+            wire,
+            events,
+            commits[-1].sequence + 1,
+            last_seen,
+            last_shown,
+            is_last,
+            first.sequence,
+            first.previous,
+        )

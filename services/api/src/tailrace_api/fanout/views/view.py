@@ -1,5 +1,6 @@
 """The content of a stream, a part of the log in one dialect. Equal views share all work."""
 
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 import structlog
@@ -35,6 +36,10 @@ class Logged(Protocol):
     @property
     def is_newer(self) -> bool:
         """Whether a newer version of Tailrace wrote it."""
+
+    @property
+    def previous(self) -> int | None:
+        """The sequence of the execution's preceding commit, 0 for none, None if unknown."""
 
 
 class View(NamedTuple):
@@ -78,7 +83,10 @@ class View(NamedTuple):
             return EncodedCommit.of(commit.sequence, {}, -1, is_last=False)
         if encoded.is_last and (self.dialect.is_endless or not self.part.execution):
             # The execution has ended; the stream of its tenant goes on.
-            return encoded.not_final()
+            encoded = encoded.not_final()
+        if self.part.execution and commit.previous:
+            # A stream of one execution checks that it has passed the predecessor.
+            return replace(encoded, previous=commit.previous)
         return encoded
 
     def _encode(

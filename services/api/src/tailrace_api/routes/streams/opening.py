@@ -111,6 +111,8 @@ class Opening:
 
     def later(self, reason: str, last_event_id: str = "") -> Response:
         """Return the response that makes a client reconnect later."""
+        if last_event_id:
+            self._hub.counts.resumes["rejected"] += 1
         return come_back_later(reason, self._hub.refuse(reason), last_event_id)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from enum import Enum
 from typing import Any, Final
 
@@ -263,4 +264,7 @@ class ActorAttempt:
             case Stop.UNWANTED | Stop.CANCEL:
                 return None
         draw = random.random()  # noqa: S311 - jitter, no secret
-        return end_event(step, outcome, self._planned.node, now, draw)
+        end = end_event(step, outcome, self._planned.node, now, draw)
+        seconds = time.monotonic() - self._attempt.begun
+        self._services.counts.note_attempt(self._job.node_type, end, seconds)
+        return end

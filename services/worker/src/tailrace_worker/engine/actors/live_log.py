@@ -166,7 +166,7 @@ class LiveLog:
                 last = lost.last or 0
                 await self._read_on(last if last > self._last_sequence else self._last_sequence + 1)
             else:
-                self._apply(sequence, payload)
+                self._services.counts.note_stored(self._apply(sequence, payload), None)
                 return True
         return False
 
@@ -215,7 +215,7 @@ class LiveLog:
             self.last_writer = commit.writer or self.last_writer
             self._apply(commit.sequence, commit.payload)
 
-    def _apply(self, sequence: int, payload: bytes) -> None:
+    def _apply(self, sequence: int, payload: bytes) -> list[Event]:
         self._is_consistent = False
         events = decode_commit(payload)
         for event in events:
@@ -223,6 +223,7 @@ class LiveLog:
         self._last_sequence, self._is_consistent = sequence, True
         self.size += len(payload) + referenced_output_bytes(events)
         self._notify()
+        return events
 
     def _notify(self) -> None:
         for changed in list(self._listeners):

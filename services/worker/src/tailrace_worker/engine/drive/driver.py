@@ -207,6 +207,7 @@ class Drive:
             await self._wait_effects.load_registered()
         self._wait_effects.update(self._scheduler)
         self._check_actors()
+        self._note_timer()
         return await self._drive(self._record_lost_attempts(history.last_writer))
 
     async def _continue(self) -> DriveResult:
@@ -218,7 +219,13 @@ class Drive:
         self._wait_effects.update(self._scheduler, self._suspended_at)
         self._wait_effects.check_children()
         self._check_actors()
+        self._note_timer()
         return await self._drive(self._record_lost_attempts(self._local.last_writer))
+
+    def _note_timer(self) -> None:
+        due, now = self._scheduler.next_due, self._services.now()
+        if due is not None and due <= now:
+            self._services.counts.timer_lag.observe(now - due)
 
     async def _finish(self) -> DriveResult:
         self._wait_effects.update(self._scheduler)

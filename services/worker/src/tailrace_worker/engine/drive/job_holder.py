@@ -55,26 +55,38 @@ class JobHolder:
         # One line a minute for all jobs, which all wait for the same NATS.
         self._outage_log = LogThrottle()
 
-    async def hold(self, tenant: str, execution: str) -> None:
+    async def hold(self, tenant: str, execution: str, stored_at: float | None = None) -> None:
         """Drive an execution until its job may be acknowledged.
+
+        Args:
+            tenant: the tenant of the execution.
+            execution: its id.
+            stored_at: when JetStream stored the job, in seconds since the epoch; None for a
+                redelivery.
 
         Raises:
             UnavailableError: NATS is away while this worker stops; the job is to be redelivered.
         """
+        if stored_at is not None:
+            wait = max(0.0, self._services.now() - stored_at)
+            self._services.counts.queue_wait.observe(wait)
         pause = _MIN_RETRY_S
         while True:
             try:
                 result = await self._drives.drive(tenant, execution)
+                self._services.counts.drives[result.end.name.lower()] += 1
                 if await self._settle(tenant, execution, result):
                     return
                 pause = _MIN_RETRY_S
             except NewerLogError as error:
+                self._services.counts.drives["newer_log"] += 1
                 # In a rolling deployment a newer worker is about to take it.
                 _log.info("job: left to a newer worker", execution=execution, error=str(error))
                 due = self._services.now() + _NEWER_WORKER_S
                 await self._timers.advance_at(tenant, execution, due)
                 return
             except UnavailableError as error:
+                self._services.counts.drives["unavailable"] += 1
                 # A job that fails is published again, which needs the very NATS that is away.
                 if self._drives.is_draining:
                     raise

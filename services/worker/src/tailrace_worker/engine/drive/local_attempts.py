@@ -7,6 +7,7 @@ to be committed.
 import asyncio
 import functools
 import random
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, Final
 
@@ -218,6 +219,8 @@ class LocalAttempts:
         output = outcome.output if isinstance(outcome, Succeeded) else msgspec.UNSET
         node = scheduler.plan.step(attempt.node_id).node
         end = end_event(step, outcome, node, self._services.now(), draw)
+        seconds = time.monotonic() - attempt.begun
+        self._services.counts.note_attempt(attempt.node_type, end, seconds)
         facts.append(scheduler.record(end, output))
         has_reference = isinstance(outcome, Succeeded) and outcome.ref is not None
         if has_reference and self._is_referenced(attempt):

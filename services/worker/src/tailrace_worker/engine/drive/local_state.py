@@ -48,7 +48,12 @@ class LocalState:
         self._services = services
         self._on_merge = on_merge
         self.writer = LogWriter(
-            services.jetstream, services.subjects, tenant, execution, services.worker_id
+            services.jetstream,
+            services.subjects,
+            tenant,
+            execution,
+            services.worker_id,
+            services.counts,
         )
         self._reader = LogReader(
             services.stores.log, self.writer, tenant, execution, services.worker_id

@@ -1,8 +1,10 @@
 """Append commits to one execution's log, fenced."""
 
+import time
 from collections.abc import Sequence
 from typing import Final
 
+from tailrace_shared.errors import UnavailableError, WrongLastSequenceError
 from tailrace_shared.execution.commit_status import STATE, WORKFLOW
 from tailrace_shared.execution.commits import encode_commits, split_commit
 from tailrace_shared.execution.events import Event
@@ -12,6 +14,7 @@ from tailrace_shared.nats.fenced_append import append
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.topology import EVENTS
 from tailrace_shared.subjects import Subjects
+from tailrace_worker.engine.counts import EngineCounts
 
 # No other worker can take over while NATS is away, so attempts need not be given up early.
 _RETRY_S: Final = 300.0
@@ -27,8 +30,15 @@ class LogWriter:
     """
 
     def __init__(
-        self, jetstream: JetStream, subjects: Subjects, tenant: str, execution: str, writer: str
+        self,
+        jetstream: JetStream,
+        subjects: Subjects,
+        tenant: str,
+        execution: str,
+        writer: str,
+        counts: EngineCounts,
     ) -> None:
+        self._counts = counts
         self._jetstream = jetstream
         self._stream = subjects.stream(EVENTS)
         self._subject = subjects.log(tenant, execution)
@@ -54,6 +64,22 @@ class LogWriter:
         self.stored = 0
         if not events:
             return
+        begun = time.monotonic()
+        result = "failed"
+        try:
+            await self._append(events, state)
+            result = "stored"
+        except WrongLastSequenceError:
+            result = "fenced"
+            raise
+        except UnavailableError:
+            result = "unavailable"
+            raise
+        finally:
+            self._counts.commit_seconds[result].observe(time.monotonic() - begun)
+        self._counts.note_stored(events, state)
+
+    async def _append(self, events: Sequence[Event], state: ExecutionState) -> None:
         payloads = encode_commits(events)
         payload = next(payloads, None)
         while payload is not None:

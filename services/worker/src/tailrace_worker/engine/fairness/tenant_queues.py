@@ -12,7 +12,6 @@ queue is emptied even if all workers that filled it are gone.
 """
 
 import asyncio
-import hashlib
 import random
 from collections import deque
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from tailrace_shared.errors import JetStreamError, UnavailableError
 from tailrace_shared.process.log_throttle import LogThrottle
 from tailrace_shared.stores.indexes.due_index import NOW
 from tailrace_shared.stores.stores import Stores
+from tailrace_shared.subjects import share_queue
 from tailrace_worker.engine.fairness.fair_share import FairShare
 
 _ADMIT_INTERVAL_S: Final = 1.0
@@ -68,7 +68,7 @@ class TenantQueues:
             UnavailableError: NATS did not answer; the jobs should be tried again.
         """
         await asyncio.gather(
-            *(self._queue.join(queue_name(tenant), tenant, each) for tenant, each in executions)
+            *(self._queue.join(share_queue(tenant), tenant, each) for tenant, each in executions)
         )
         tenants = {tenant for tenant, _ in executions}
         # After the queue has got them: a worker that finds a queue empty removes the lease.
@@ -84,7 +84,7 @@ class TenantQueues:
         Raises:
             UnavailableError: NATS did not answer.
         """
-        return await self._queue.has(queue_name(tenant), tenant, execution)
+        return await self._queue.has(share_queue(tenant), tenant, execution)
 
     def admit_soon(self, tenant: str) -> None:
         """Have :meth:`admit_next` called, because a job of the tenant has ended."""
@@ -149,13 +149,13 @@ class TenantQueues:
             _log.warning("tenant queue: dispatch failed", error=str(error))
 
     async def _admit_next(self, tenant: str) -> bool:
-        while (first := await self._queue.first(queue_name(tenant))) is not None:
+        while (first := await self._queue.first(share_queue(tenant))) is not None:
             # If this worker dies before it publishes the job, the sweeper does.
             await self._due.put(*first, NOW)
             # Leave the queue first: the worker that gets the job may put the execution into the
             # queue again at once, and that entry must stay.
             try:
-                has_left = await self._queue.leave(queue_name(tenant), *first)
+                has_left = await self._queue.leave(share_queue(tenant), *first)
             except UnavailableError:
                 # It may have left. A job too many finds nothing to do.
                 self._admitted.append(first)
@@ -171,7 +171,7 @@ class TenantQueues:
     async def _forget_if_empty(self, tenant: str) -> None:
         """Forget a queue that was empty, unless an execution has joined it since."""
         entry = await self._leases.get_newest(_key(tenant))
-        if await self._queue.first(queue_name(tenant)) is None:
+        if await self._queue.first(share_queue(tenant)) is None:
             self._tenants.discard(tenant)
             if entry is not None:
                 await self._leases.purge(entry.key, entry.revision)
@@ -179,8 +179,3 @@ class TenantQueues:
 
 def _key(tenant: str) -> str:
     return f"line.{tenant}"
-
-
-def queue_name(tenant: str) -> str:
-    """Return the name of a tenant's queue."""
-    return hashlib.sha256(f"share {tenant}".encode()).hexdigest()[:32]

@@ -31,6 +31,7 @@ from tailrace_shared.execution.state import IllegalEventError
 from tailrace_shared.stores.execution_log import Commit
 from tailrace_shared.stores.indexes.due_index import Due
 from tailrace_shared.stores.stores import Stores
+from tailrace_worker.engine.counts import EngineCounts
 from tailrace_worker.engine.recovery.interval_lease import IntervalLease
 
 #: Seconds that an execution may be overdue: timers fire late, and jobs wait in the queue.
@@ -76,6 +77,7 @@ class Sweeper:
 
     Args:
         clock: returns the time in seconds since the epoch.
+        counts: where the overdue executions are counted.
     """
 
     def __init__(
@@ -84,7 +86,9 @@ class Sweeper:
         fleet: Fleet,
         periods: Periods,
         clock: Callable[[], float] = time.time,
+        counts: EngineCounts | None = None,
     ) -> None:
+        self._counts = counts or EngineCounts()
         self._lease = IntervalLease(stores.leases, _DUTY, periods.interval, clock)
         self._executions = stores.log
         self._due, self._live = stores.due, stores.live
@@ -112,12 +116,16 @@ class Sweeper:
             The number of executions that were given a job.
         """
         if not await self._lease.claim():
+            self._counts.overdue = 0
             return 0
         oldest = await self._fleet.oldest_waiting()
-        enqueued = 0
+        enqueued = overdue = 0
         async for batch in self._overdue():
             results = await asyncio.gather(*(self._examine(due, oldest) for due in batch))
             enqueued += sum(results)
+            overdue += len(batch)
+        self._counts.overdue = overdue
+        self._counts.rescued += enqueued
         return enqueued
 
     async def _overdue(self) -> AsyncIterator[list[Due]]:

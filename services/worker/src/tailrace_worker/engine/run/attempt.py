@@ -43,6 +43,7 @@ class Attempt:
         budget: what the attempt's output counts against.
 
     Attributes:
+        begun: when it was launched, by the monotonic clock.
         held: the output, while it is in memory.
         sensitivity: knows the sensitive places of the execution; None if nothing is marked.
     """
@@ -62,6 +63,7 @@ class Attempt:
         self.node_id = step.node_id
         self.node_type = step.node_type
         self.attempt = step.attempt
+        self.begun = time.monotonic()
         self._stage = step.stage
         self._name = step.name
         self.sensitivity: SensitivityMarks | None = None

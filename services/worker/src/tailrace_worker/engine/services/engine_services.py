@@ -17,6 +17,7 @@ from tailrace_shared.stores.estimator_cache import EstimatorCache
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.workflow.definition import encode_definition
+from tailrace_worker.engine.counts import EngineCounts
 from tailrace_worker.engine.decide.plan import Plan
 from tailrace_worker.engine.run.output_budget import OutputBudget
 from tailrace_worker.engine.run.runner import Runner
@@ -56,6 +57,7 @@ class EngineServices:
     commands: Commands
     liveness: LivenessCheck
     statistics: Statistics
+    counts: EngineCounts
     estimators: EstimatorCache
     allowance: Allowance
     registry: NodeRegistry

@@ -1,0 +1,1 @@
+"""The state of a whole installation as NATS knows it: work for workers, streams, queues."""

@@ -1,0 +1,38 @@
+"""The demand for workers, as JetStream's leaders count it."""
+
+from harness.nats.site import Site
+from tailrace_shared.installation.demand import DemandReader
+from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE, advance_job
+from tailrace_shared.nats.topology import JOBS
+from tailrace_shared.stores.stores import Stores
+from tailrace_shared.subjects import share_queue
+
+
+async def test_the_demand_is_what_waits_runs_and_is_about_to_fire(site: Site):
+    """Jobs that no worker has, those that one has, tenants' queues and the next timers."""
+    stores = Stores.over(site.jetstream, site.subjects)
+    reader = DemandReader(site.jetstream, site.subjects, stores)
+    assert (await reader.read()).total == 0
+    stream, subject = site.subjects.stream(JOBS), site.subjects.job(EXECUTIONS_QUEUE)
+    consumer = {"durable_name": "executions", "filter_subject": subject, "ack_policy": "explicit"}
+    await site.jetstream.api(
+        f"CONSUMER.CREATE.{stream}.executions.{subject}",
+        {"stream_name": stream, "config": consumer, "action": "create"},
+    )
+    for number in range(3):
+        await site.jetstream.publish(subject, advance_job("t", f"e{number}"))
+    now = await reader._now()
+    inbox = site.client.new_inbox()
+    taken = await site.client.subscribe(inbox)
+    await site.client.publish(f"$JS.API.CONSUMER.MSG.NEXT.{stream}.executions", b"1", inbox)
+    await taken.next_msg(timeout=60)
+    for number, by in enumerate((0.0, now + 10, now + 20, now + 1000)):
+        await stores.due.put("t", f"d{number}", by)
+    for number in range(4):
+        await stores.queues.join(share_queue("t"), "t", f"q{number}")
+    await stores.leases.put("line.t", b"")
+    found = await reader.read()
+    queue = found.queues[EXECUTIONS_QUEUE]
+    assert (queue.queued, queue.in_flight, queue.oldest_seconds > 0) == (2, 1, True)
+    assert (found.waiting_for_share, found.due_soon) == (4, 2)
+    assert (found.queued, found.in_flight, found.total) == (6, 1, 9)
