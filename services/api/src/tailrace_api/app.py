@@ -34,6 +34,7 @@ from tailrace_api.middleware.csrf import CsrfProtection
 from tailrace_api.middleware.pending_bodies import PendingBodies
 from tailrace_api.routes.commands.commands import CommandRoutes
 from tailrace_api.routes.commands.triggers import TriggerRoutes
+from tailrace_api.routes.dashboard import DashboardRoutes
 from tailrace_api.routes.dead_letters import DeadLetterRoutes
 from tailrace_api.routes.documentation import DocumentationRoutes
 from tailrace_api.routes.executions import ExecutionRoutes
@@ -158,6 +159,7 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
                 StatisticsRoutes(settings, stores.stats, stores.live, stores.workflows, clients),
                 health,
                 workers,
+                DashboardRoutes(),
             ),
             *([] if settings.internal_port else [health.exposition()]),
         ]

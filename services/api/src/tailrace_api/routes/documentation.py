@@ -4,25 +4,17 @@ import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.metadata import version
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tailrace_api.web.docs.docs_page import CONTENT_SECURITY_POLICY, docs_page, index_page
+from tailrace_api.routes.dashboard import IF_NONE_MATCH, NOT_MODIFIED, is_current
+from tailrace_api.web.docs.docs_page import CONTENT_SECURITY_POLICY, docs_page
 from tailrace_api.web.docs.openapi import openapi
-from tailrace_api.web.json_response import json_response
-from tailrace_api.web.operation import Answer, Operation, Parameter, collect_operations, operation
+from tailrace_api.web.operation import Answer, Operation, collect_operations, operation
 from tailrace_shared.settings import ApiSettings
-
-_IF_NONE_MATCH: Final = Parameter(
-    "If-None-Match",
-    str,
-    "The ETag of the client's copy; a current copy is not sent again.",
-    place="header",
-)
-_NOT_MODIFIED: Final = Answer(None, "The client's copy is current.", headers=("ETag",))
 
 
 class _Page:
@@ -39,27 +31,9 @@ class _Page:
 
     def answer(self, request: Request) -> Response:
         """Return the page, or 304 if the client's copy is current."""
-        cached = request.headers.get("if-none-match", "").split(",")
-        etag = self._headers["etag"]
-        if any(tag.strip().removeprefix("W/") in {etag, "*"} for tag in cached):
+        if is_current(request, self._headers["etag"]):
             return Response(status_code=304, headers=self._headers)
         return Response(self._body, headers=self._headers)
-
-
-class Index(msgspec.Struct):
-    """The entry points of the API.
-
-    Attributes:
-        version: The version of the API's package.
-        docs: The description as a page.
-        openapi: The description in OpenAPI.
-        api: The path under which all operations are.
-    """
-
-    version: str
-    docs: str = "/docs"
-    openapi: str = "/openapi.json"
-    api: str = "/api/v1"
 
 
 class DocumentationRoutes:
@@ -75,9 +49,9 @@ class DocumentationRoutes:
         scope=None,
         answers={
             200: Answer(dict[str, Any], "The description.", headers=("ETag",)),
-            304: _NOT_MODIFIED,
+            304: NOT_MODIFIED,
         },
-        parameters=(_IF_NONE_MATCH,),
+        parameters=(IF_NONE_MATCH,),
     )
     async def description(self, request: Request) -> Response:
         """Return the API description in OpenAPI 3.1."""
@@ -87,24 +61,12 @@ class DocumentationRoutes:
         "GET",
         "/docs",
         scope=None,
-        answers={200: Answer(str, "The page.", "text/html", headers=("ETag",)), 304: _NOT_MODIFIED},
-        parameters=(_IF_NONE_MATCH,),
+        answers={200: Answer(str, "The page.", "text/html", headers=("ETag",)), 304: NOT_MODIFIED},
+        parameters=(IF_NONE_MATCH,),
     )
     async def page(self, request: Request) -> Response:
         """Return the API description as a page."""
         return self._html.answer(request)
-
-    @operation(
-        "GET",
-        "/",
-        scope=None,
-        answers={200: Answer(Index, "The entry points, as JSON, or as a page for browsers.")},
-    )
-    async def index(self, request: Request) -> Response:
-        """Return where the API and its description are."""
-        if "text/html" in request.headers.get("accept", ""):
-            return self._index_page.answer(request)
-        return json_response(Index(version("tailrace-api")))
 
     # Built on first use: few processes ever serve them, and a start should be quick.
 
@@ -112,14 +74,6 @@ class DocumentationRoutes:
     def _description(self) -> dict[str, Any]:
         operations = [*self._operations, *collect_operations(self)]
         return openapi(operations, version("tailrace-api"), needs_token=self._needs_token)
-
-    @cached_property
-    def _index_page(self) -> _Page:
-        return _Page(
-            index_page(version("tailrace-api")).encode(),
-            "text/html; charset=utf-8",
-            **{"content-security-policy": CONTENT_SECURITY_POLICY, "vary": "accept"},
-        )
 
     @cached_property
     def _json(self) -> _Page:

@@ -108,6 +108,7 @@ class Operation(Route):
         more_scopes: Further scopes that a token needs.
         summary: A short imperative sentence without a period.
         body: The type of the request body, for which msgspec has a JSON Schema; None for no body.
+        ignores_query: Whether any query is accepted, as a page that people open needs it.
     """
 
     def __init__(  # noqa: PLR0913 - a declaration keeps all its parts in one place
@@ -124,6 +125,7 @@ class Operation(Route):
         body: Any = None,
         is_body_required: bool = True,
         parameters: tuple[Parameter, ...] = (),
+        ignores_query: bool = False,
     ) -> None:
         super().__init__(path, self._serve, methods=[method], name=get_name(handler))
         self.method: Final = method
@@ -136,6 +138,7 @@ class Operation(Route):
         self.is_body_required: Final = is_body_required
         self.parameters: Final = parameters
         self._handler = handler
+        self._ignores_query = ignores_query
         self._known = _ALWAYS_KNOWN.union(
             parameter.name for parameter in parameters if parameter.place == "query"
         )
@@ -158,7 +161,7 @@ class Operation(Route):
 
     async def _serve(self, request: Request) -> Response:
         # A stream says in-band what is wrong with its request.
-        if not (self.is_stream and self.method == "GET"):
+        if not self._ignores_query and not (self.is_stream and self.method == "GET"):
             check_query(request, self._known)
         return await self._handler(request)
 
@@ -171,6 +174,7 @@ class _Declaration(TypedDict, total=False):
     body: Any
     is_body_required: bool
     parameters: tuple[Parameter, ...]
+    ignores_query: bool
 
 
 def operation(

@@ -41,11 +41,14 @@ _Json = Mapping[str, Any]
 
 
 def index_page(version: str) -> str:
-    """Return the page at the root of the API."""
+    """Return the page at the root of the API, when the dashboard was not built."""
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Tailrace</title>'
         f"<style>{_STYLE}</style><h1>Tailrace {escape(version)}</h1>"
-        '<p>This is the API.</p><nav><a href="/docs">Description</a>'
+        "<p>This is the API. Its dashboard was not built. With Node.js 20 or later, in a clone of "
+        "the repository:</p><pre>npm ci --prefix clients/web\n"
+        "npm run dashboard --prefix clients/web</pre><p>Then restart the API.</p>"
+        '<nav><a href="/docs">Description</a>'
         '<a href="/openapi.json">OpenAPI</a></nav></html>'
     )
 

@@ -38,6 +38,7 @@ _PROCEDURE: Final = Annotated[
 # Path parameters that are not plain ids.
 _PATH_TYPES: Final[Mapping[str, tuple[Any, str]]] = {
     "procedure": (_PROCEDURE, "The name of the trigger: ids joined by dots."),
+    "asset": (str, "The name of the file."),
     "letter_id": (Annotated[int, Meta(ge=1, le=2**63 - 1)], "The number of the dead letter."),
     "step_id": (
         Annotated[str, Meta(pattern=r"^[A-Za-z0-9_-]{1,64}(\[[0-9]+\])?$")],

@@ -1,0 +1,277 @@
+import { lazy, type ReactNode, Suspense, useEffect, useRef, useState } from "react";
+import { useConnection, useInbox } from "./data/hooks.ts";
+import { CALM_MS } from "./data/live.ts";
+import { session } from "./data/session.ts";
+import { useNow } from "./data/store.ts";
+import { Finder } from "./Finder.tsx";
+import Overview from "./pages/Overview.tsx";
+import RunPage from "./pages/Run.tsx";
+import Runs from "./pages/Runs.tsx";
+import { go, Link, usePlace } from "./router.tsx";
+import { isTyping } from "./run/Scrubber.tsx";
+import * as icons from "./ui/icons.tsx";
+import { Empty, Loading, Sheet, Toasts } from "./ui/parts.tsx";
+import { applyTheme, isDark } from "./ui/theme.ts";
+
+const Workflows = lazy(() => import("./pages/Workflows.tsx"));
+const Workflow = lazy(() => import("./pages/Workflow.tsx"));
+const Inbox = lazy(() => import("./pages/Inbox.tsx"));
+const Pipelines = lazy(() => import("./pages/Pipelines.tsx"));
+const Feed = lazy(() => import("./pages/Feed.tsx"));
+const Performance = lazy(() => import("./pages/Performance.tsx"));
+const Schedules = lazy(() => import("./pages/Schedules.tsx"));
+const DeadLetters = lazy(() => import("./pages/DeadLetters.tsx"));
+const Streams = lazy(() => import("./pages/Streams.tsx"));
+const Compare = lazy(() => import("./pages/Compare.tsx"));
+const Settings = lazy(() => import("./pages/Settings.tsx"));
+
+const PAGES: [path: string, name: string, Icon: () => ReactNode, key: string][] = [
+  ["", "Overview", icons.Overview, "o"],
+  ["workflows", "Workflows", icons.Flow, "w"],
+  ["runs", "Runs", icons.Play, "r"],
+  ["inbox", "Inbox", icons.InboxIcon, "i"],
+  ["pipelines", "Pipelines", icons.Pipe, "p"],
+  ["feed", "Feed", icons.FeedIcon, "f"],
+  ["performance", "Performance", icons.Chart, "e"],
+  ["schedules", "Schedules", icons.Clock, "s"],
+  ["dead-letters", "Dead letters", icons.Dead, "d"],
+  ["streams", "Streams", icons.Plug, "t"],
+  ["settings", "Settings", icons.Gear, ","],
+];
+
+function pageOf(path: string[]): ReactNode {
+  const [page = "", first, second] = path;
+  switch (page) {
+    case "":
+      return <Overview />;
+    case "workflows":
+      return first ? <Workflow key={first} id={first} /> : <Workflows />;
+    case "runs":
+      return first ? <RunPage key={first} id={first} /> : <Runs />;
+    case "inbox":
+      return <Inbox />;
+    case "pipelines":
+      return <Pipelines />;
+    case "feed":
+      return <Feed />;
+    case "performance":
+      return <Performance />;
+    case "schedules":
+      return <Schedules />;
+    case "dead-letters":
+      return <DeadLetters />;
+    case "streams":
+      return <Streams />;
+    case "compare":
+      return <Compare first={first ?? ""} second={second ?? ""} />;
+    case "settings":
+      return <Settings />;
+    default:
+      return (
+        <div className="page">
+          <div className="card">
+            <Empty title="There is no such page">
+              <a href="#/">Overview</a>
+            </Empty>
+          </div>
+        </div>
+      );
+  }
+}
+
+export function App() {
+  const { path } = usePlace();
+  const [help, setHelp] = useState(false);
+  useShortcuts(() => setHelp(true));
+  const page = path[0] ?? "";
+  const name = PAGES.find(([each]) => each === page)?.[1];
+  useEffect(() => {
+    if (name && page !== "runs") document.title = `${name} · Tailrace`;
+  }, [name, page]);
+  return (
+    <div className="shell">
+      <button type="button" className="skip-link" onClick={focusMain}>
+        Skip to the content
+      </button>
+      <header className="top">
+        <a className="brand" href="#/" aria-label="Tailrace">
+          <icons.Wave />
+          <b>Tailrace</b>
+        </a>
+        <span className="tenant">{session().organization || "default"}</span>
+        <span className="grow" />
+        <Finder />
+        <LiveBadge />
+        <ThemeButton />
+      </header>
+      <Nav page={page} />
+      <main className="main" id="main" tabIndex={-1}>
+        <Outage />
+        <Suspense
+          fallback={
+            <div className="page">
+              <Loading />
+            </div>
+          }
+        >
+          {pageOf(path)}
+        </Suspense>
+      </main>
+      <Toasts />
+      {help ? <Keys onClose={() => setHelp(false)} /> : null}
+    </div>
+  );
+}
+
+function focusMain(): void {
+  document.getElementById("main")?.focus();
+}
+
+function Nav({ page }: { page: string }) {
+  const { total } = useInbox();
+  return (
+    <nav className="nav" aria-label="Pages">
+      {PAGES.map(([path, name, Icon]) => (
+        <Link
+          key={path}
+          href={`#/${path}`}
+          current={path === page || (path === "runs" && page === "compare")}
+          className={path === "settings" ? "end" : undefined}
+        >
+          <Icon />
+          {name}
+          {path === "inbox" && total ? (
+            <em>
+              {total}
+              <span className="visually-hidden"> waiting</span>
+            </em>
+          ) : null}
+        </Link>
+      ))}
+    </nav>
+  );
+}
+
+const LIVE_WORDS: Record<string, [status: string, word: string]> = {
+  connected: ["success", "Live"],
+  connecting: ["queued", "Connecting"],
+  reconnecting: ["waiting", "Reconnecting"],
+  offline: ["error", "Offline"],
+  unauthorized: ["error", "Signed out"],
+};
+
+/** Whether an outage lasts so long that people should know. */
+function useOutage(): string | null {
+  const connection = useConnection();
+  const now = useNow();
+  if (connection.state === "connected") return null;
+  return now - connection.since > CALM_MS || connection.state === "unauthorized"
+    ? connection.state
+    : null;
+}
+
+function LiveBadge() {
+  const outage = useOutage();
+  const { state } = useConnection();
+  const shown = outage ?? (state === "connecting" ? "connecting" : "connected");
+  const [status, word] = LIVE_WORDS[shown] ?? ["queued", shown];
+  return (
+    <a
+      className={`live is-${status}`}
+      href="#/streams"
+      title="All that this page follows comes over one stream"
+    >
+      <i />
+      {word} <span>1 stream</span>
+    </a>
+  );
+}
+
+function Outage() {
+  const outage = useOutage();
+  if (!outage || outage === "connecting") return null;
+  const text: Record<string, string> = {
+    reconnecting: "The stream is cut. What you see may be old; it catches up by itself.",
+    offline: "This computer is offline. What you see may be old; it catches up by itself.",
+    unauthorized: "The API wants a token.",
+  };
+  return (
+    <div className={`banner is-${outage === "reconnecting" ? "waiting" : "error"}`} role="status">
+      {text[outage]}
+      {outage === "unauthorized" ? <a href="#/settings">Sign in</a> : null}
+    </div>
+  );
+}
+
+function ThemeButton() {
+  const [dark, setDark] = useState(isDark);
+  const toggle = () => {
+    applyTheme(dark ? "light" : "dark");
+    setDark(!dark);
+  };
+  return (
+    <button
+      type="button"
+      className="btn quiet icon"
+      aria-label={dark ? "Light theme" : "Dark theme"}
+      title={dark ? "Light theme" : "Dark theme"}
+      onClick={toggle}
+    >
+      {dark ? <icons.Sun /> : <icons.Moon />}
+    </button>
+  );
+}
+
+/** `g` and a letter opens a page, `j` and `k` move between rows, `?` lists the keys. */
+function useShortcuts(showHelp: () => void): void {
+  const isGoing = useRef(false);
+  useEffect(() => {
+    const press = (event: KeyboardEvent) => {
+      if (isTyping(event)) return;
+      if (isGoing.current) {
+        isGoing.current = false;
+        const page = PAGES.find(([, , , key]) => key === event.key);
+        if (page) go(`#/${page[0]}`);
+      } else if (event.key === "g") isGoing.current = true;
+      else if (event.key === "?") showHelp();
+      else if (event.key === "j" || event.key === "k") moveRow(event.key === "j" ? 1 : -1);
+      else if (event.key === "a" || event.key === "r") {
+        document.querySelector<HTMLButtonElement>(`[data-key="${event.key}"]`)?.click();
+      }
+    };
+    addEventListener("keydown", press);
+    return () => removeEventListener("keydown", press);
+  }, [showHelp]);
+}
+
+function moveRow(by: number): void {
+  const rows = [...document.querySelectorAll<HTMLElement>("[data-row]")];
+  const at = rows.indexOf(document.activeElement as HTMLElement);
+  rows[Math.min(Math.max(at + by, 0), rows.length - 1)]?.focus();
+}
+
+function Keys({ onClose }: { onClose: () => void }) {
+  const keys: [string, string][] = [
+    ["/", "search"],
+    ["g r", "runs; g i inbox, g w workflows, g o overview"],
+    ["j k", "next and previous row"],
+    ["a r", "approve and reject"],
+    [", .", "previous and next event of a run"],
+    ["L", "follow the run live"],
+    ["?", "this list"],
+  ];
+  return (
+    <Sheet title="Keys" onClose={onClose}>
+      <dl className="facts" style={{ padding: 0 }}>
+        {keys.map(([key, text]) => (
+          <div key={key} style={{ display: "contents" }}>
+            <dt>
+              <kbd>{key}</kbd>
+            </dt>
+            <dd>{text}</dd>
+          </div>
+        ))}
+      </dl>
+    </Sheet>
+  );
+}

@@ -1,0 +1,68 @@
+import { QueryClient } from "@tanstack/react-query";
+import { BASE, sessionHeaders } from "./session.ts";
+
+/** A refusal of the API: problem details, and what the request was. */
+export class Problem extends Error {
+  readonly status: number;
+  readonly errors: { pointer: string; detail: string }[];
+  readonly requestId: string | null;
+
+  constructor(status: number, detail: string, errors: Problem["errors"], requestId: string | null) {
+    super(detail);
+    this.status = status;
+    this.errors = errors;
+    this.requestId = requestId;
+  }
+}
+
+export async function call<T>(method: string, path: string, body?: unknown): Promise<T> {
+  const headers: Record<string, string> = { accept: "application/json", ...sessionHeaders() };
+  if (body !== undefined) headers["content-type"] = "application/json";
+  if (method === "POST") headers["idempotency-key"] = crypto.randomUUID();
+  let answer: Response;
+  try {
+    answer = await fetch(BASE + path, {
+      method,
+      headers,
+      body: body === undefined ? null : JSON.stringify(body),
+    });
+  } catch {
+    throw new Problem(0, "The API does not answer. The request is kept; try again.", [], null);
+  }
+  const text = await answer.text();
+  if (answer.ok) return (text ? JSON.parse(text) : null) as T;
+  throw problemOf(answer, text);
+}
+
+function problemOf(answer: Response, text: string): Problem {
+  const id = answer.headers.get("x-request-id");
+  try {
+    const body = JSON.parse(text) as { detail?: string; errors?: Problem["errors"] };
+    return new Problem(answer.status, body.detail ?? answer.statusText, body.errors ?? [], id);
+  } catch {
+    return new Problem(answer.status, answer.statusText || "The API refused.", [], id);
+  }
+}
+
+export const get = <T>(path: string) => call<T>("GET", path);
+export const post = <T>(path: string, body: unknown = {}) => call<T>("POST", path, body);
+
+/** Return a query string with the values that are not empty. */
+export function query(values: Record<string, string | number | null | undefined>): string {
+  const found = Object.entries(values).filter(
+    ([, value]) => value !== null && value !== undefined && value !== "",
+  );
+  return found.length ? `?${new URLSearchParams(found.map(([k, v]) => [k, String(v)]))}` : "";
+}
+
+export const client = new QueryClient({
+  defaultOptions: {
+    queries: {
+      staleTime: 5_000,
+      refetchOnWindowFocus: true,
+      // What the API refuses stays refused; only an absent answer is asked for again.
+      retry: (count, error) =>
+        count < 3 && !(error instanceof Problem && error.status >= 400 && error.status < 500),
+    },
+  },
+});

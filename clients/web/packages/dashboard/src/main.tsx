@@ -1,0 +1,22 @@
+import "./styles/tokens.css";
+import "./styles/shell.css";
+import "./styles/ui.css";
+import "./styles/run.css";
+import { QueryClientProvider } from "@tanstack/react-query";
+import { StrictMode } from "react";
+import { createRoot } from "react-dom/client";
+import { App } from "./App.tsx";
+import { client } from "./data/api.ts";
+import { applyTheme } from "./ui/theme.ts";
+
+applyTheme();
+const root = document.getElementById("root");
+if (root) {
+  createRoot(root).render(
+    <StrictMode>
+      <QueryClientProvider client={client}>
+        <App />
+      </QueryClientProvider>
+    </StrictMode>,
+  );
+}

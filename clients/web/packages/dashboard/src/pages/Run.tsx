@@ -1,0 +1,405 @@
+import { useQuery } from "@tanstack/react-query";
+import { lazy, type ReactNode, Suspense, useEffect, useMemo, useState } from "react";
+import { get, post } from "../data/api.ts";
+import { useNow, useOwned, useStore } from "../data/store.ts";
+import type {
+  GraphDocument,
+  NodeStatistics,
+  WorkflowDetails,
+  WorkflowDocument,
+} from "../data/types.ts";
+import { go, href, Link, usePlace, withQuery } from "../router.tsx";
+import { isEnded, pendingStep, type RunState, type Step } from "../run/fold.ts";
+import { Gantt } from "../run/Gantt.tsx";
+import { EventsList, LogsList, StepsList } from "../run/lists.tsx";
+import { RerunSheet } from "../run/RerunSheet.tsx";
+import { RunStore } from "../run/runStore.ts";
+import { Scrubber } from "../run/Scrubber.tsx";
+import { StepPanel } from "../run/StepPanel.tsx";
+import { whyOf } from "../run/why.ts";
+import { count, duration, moment } from "../ui/format.ts";
+import * as icons from "../ui/icons.tsx";
+import { JsonView } from "../ui/json.tsx";
+import { Command, Empty, Loading, Sheet, toast } from "../ui/parts.tsx";
+import { Pill } from "../ui/status.tsx";
+
+const GraphView = lazy(() => import("../run/GraphView.tsx"));
+
+const TABS = ["graph", "timeline", "steps", "logs", "events", "data", "definition"] as const;
+type Tab = (typeof TABS)[number];
+
+const NAMES: Record<Tab, string> = {
+  graph: "Graph",
+  timeline: "Timeline",
+  steps: "Steps",
+  logs: "Logs",
+  events: "Events",
+  data: "Input / output",
+  definition: "Definition",
+};
+
+export default function RunPage({ id }: { id: string }) {
+  const { query } = usePlace();
+  const store = useOwned(() => new RunStore(id, Number(query.get("at")) || null), id);
+  const view = useStore(store.view);
+  const { run } = view;
+  const known = useKnown(run);
+  const tab = (TABS.find((each) => each === query.get("tab")) ?? "graph") as Tab;
+  const selected = query.get("step");
+  const select = useMemo(
+    () => (step: string | null) => go(withQuery({ step: step ?? "" }), true),
+    [],
+  );
+  const steps = useMemo(() => listed(known.graph, run), [known.graph, run]);
+  const chosen = selected ? (run.steps.get(selected) ?? named(known.graph, selected)) : null;
+  useEffect(() => {
+    document.title = run.workflowName ? `${run.workflowName} · Tailrace` : "Run · Tailrace";
+  }, [run.workflowName]);
+  if (view.phase === "missing") return <Missing id={id} />;
+  if (view.phase === "loading" && !view.total) {
+    return (
+      <div className="page">
+        <Loading rows={8} />
+      </div>
+    );
+  }
+  const event = store.history.events[view.at - 1];
+  const timeline = () => (
+    <Gantt
+      run={run}
+      moment={view.isLive ? null : Date.parse(event?.timestamp ?? "")}
+      graph={known.graph}
+      usual={known.usual}
+      selected={selected}
+      onSelect={select}
+    />
+  );
+  const body: Record<Tab, () => ReactNode> = {
+    graph: () =>
+      known.graph ? (
+        <div className="graph-and-time">
+          <div className="card">
+            <Suspense fallback={<Loading />}>
+              <GraphView graph={known.graph} store={store} selected={selected} onSelect={select} />
+            </Suspense>
+          </div>
+          {timeline()}
+        </div>
+      ) : (
+        <div className="card">
+          {known.isGone ? (
+            <Empty title="This version of the workflow is gone">
+              <span>The steps and events of the run are still here.</span>
+            </Empty>
+          ) : (
+            <Loading />
+          )}
+        </div>
+      ),
+    timeline,
+    steps: () => <StepsList steps={steps} selected={selected} onSelect={select} />,
+    logs: () => (
+      <LogsList
+        events={store.history.events}
+        count={view.at}
+        isLive={view.isLive}
+        selected={selected}
+      />
+    ),
+    events: () => (
+      <EventsList
+        events={store.history.events}
+        count={view.at}
+        isLive={view.isLive}
+        onSeek={(to) => store.seek(to)}
+      />
+    ),
+    data: () => (
+      <div className="halves" style={{ overflow: "auto" }}>
+        <section className="card">
+          <h2>Input</h2>
+          <JsonView value={run.input} label="Input" />
+        </section>
+        <section className="card">
+          <h2>Output</h2>
+          {isEnded(run.status) ? (
+            <JsonView value={run.error ?? run.output} label="Output" />
+          ) : (
+            <Empty title="Not yet">The output appears when the run ends.</Empty>
+          )}
+        </section>
+      </div>
+    ),
+    definition: () => (
+      <section className="card" style={{ overflow: "auto" }}>
+        <h2>
+          Version {run.version}
+          <span className="grow" />
+          <a href={href("workflows", run.workflowId)}>Open the workflow</a>
+        </h2>
+        <JsonView value={known.definition ?? null} label="Definition" />
+      </section>
+    ),
+  };
+  const why = <WhyLine run={run} usual={known.usual} select={select} isLive={view.isLive} />;
+  const hasWhy = whyOf(run, known.usual, Date.now()) !== null;
+  const counts: Partial<Record<Tab, number>> = { steps: steps.length, events: view.total };
+  return (
+    <div className={`page full run ${hasWhy ? "" : "calm"}`}>
+      <RunHead run={run} graph={known.graph} at={view.isLive ? null : view.at} />
+      {why}
+      <nav className="tabs" aria-label="Views of the run">
+        {TABS.map((each) => (
+          <Link
+            key={each}
+            href={withQuery({ tab: each === "graph" ? "" : each })}
+            current={each === tab}
+          >
+            {NAMES[each]} {counts[each] ? <small>{counts[each].toLocaleString("en")}</small> : null}
+          </Link>
+        ))}
+      </nav>
+      <div className={`run-body ${chosen ? "" : "alone"}`}>
+        {body[tab]()}
+        {chosen ? (
+          <StepPanel
+            run={run}
+            step={chosen}
+            definition={known.definition}
+            usual={known.usual}
+            isLive={view.isLive}
+            onClose={() => select(null)}
+          />
+        ) : null}
+      </div>
+      <Scrubber store={store} />
+    </div>
+  );
+}
+
+/** What the run's workflow says: its graph, its definition, and how long its steps usually take. */
+function useKnown(run: RunState) {
+  const { workflowId, version } = run;
+  const enabled = workflowId !== "";
+  const path = `api/v1/workflows/${workflowId}`;
+  const forever = Number.POSITIVE_INFINITY;
+  const graph = useQuery({
+    queryKey: ["graph", workflowId, version],
+    queryFn: () => get<GraphDocument>(`${path}/graph?version=${version}`),
+    enabled,
+    staleTime: forever,
+  });
+  const definition = useQuery({
+    queryKey: ["workflow", workflowId, version],
+    queryFn: () => get<WorkflowDocument>(`${path}?version=${version}`),
+    enabled,
+    staleTime: forever,
+  });
+  const stats = useQuery({
+    queryKey: ["stats", workflowId],
+    queryFn: () => get<WorkflowDetails>(`${path}/stats`),
+    enabled,
+    staleTime: 60_000,
+  });
+  const usual = useMemo(
+    () => new Map<string, NodeStatistics>(stats.data?.nodes.map((node) => [node.node_id, node])),
+    [stats.data],
+  );
+  return {
+    graph: graph.data ?? null,
+    isGone: graph.isError,
+    definition: definition.data?.definition,
+    usual,
+  };
+}
+
+/** All steps in the order of the definition, the items of a map after their map. */
+function listed(graph: GraphDocument | null, run: RunState): Step[] {
+  const found: Step[] = [];
+  const shown = new Set<string>();
+  for (const id of graph?.layers.flat() ?? []) {
+    const step = named(graph, id);
+    if (!step) continue;
+    const own = run.steps.get(id) ?? step;
+    for (const each of [own, ...itemsOf(own, run)]) {
+      found.push(each);
+      shown.add(each.id);
+    }
+  }
+  for (const step of run.steps.values()) if (!shown.has(step.id)) found.push(step);
+  return found;
+}
+
+function itemsOf(step: Step, run: RunState): Step[] {
+  return Array.from({ length: step.items ?? 0 }, (_, index) => {
+    const id = `${step.id}[${index}]`;
+    return run.steps.get(id) ?? pendingStep(id, "", id);
+  });
+}
+
+function named(graph: GraphDocument | null, id: string): Step | null {
+  const node = graph?.nodes.find((each) => each.id === id.replace(/\[\d+\]$/, ""));
+  return node ? pendingStep(id, node.type, node.name) : null;
+}
+
+function Missing({ id }: { id: string }) {
+  return (
+    <div className="page">
+      <div className="card">
+        <Empty title="There is no such run here">
+          <span>
+            <code>{id}</code> is unknown in this organization, or its history has expired.
+          </span>
+          <a className="btn" href="#/runs">
+            All runs
+          </a>
+        </Empty>
+      </div>
+    </div>
+  );
+}
+
+function RunHead(props: { run: RunState; graph: GraphDocument | null; at: number | null }) {
+  const { run, graph, at } = props;
+  const now = useNow();
+  const [sheet, setSheet] = useState<"rerun" | "cancel" | null>(null);
+  const ended = isEnded(run.status);
+  const since = run.startedAt ?? run.createdAt;
+  const took = ended ? run.durationMs : now - Date.parse(since ?? "");
+  const path = `api/v1/executions/${run.id}`;
+  const share = () => {
+    const link = new URL(location.href);
+    link.hash = withQuery({ at: at ? String(at) : "" }).slice(1);
+    navigator.clipboard.writeText(link.href).then(() => toast("The link to this moment is copied"));
+  };
+  return (
+    <header className="row wrap">
+      <h1>{run.workflowName || run.workflowId}</h1>
+      <Pill status={run.status ?? "queued"} />
+      <code className="muted" title={run.id}>
+        {run.id.slice(0, 18)}
+      </code>
+      <span className="muted">
+        version {run.version} · started {moment(since)} · {duration(took)}
+        {run.progress !== null && !ended ? ` · ${Math.round(run.progress)} %` : ""}
+        {run.etaMs && run.status === "running" ? ` · about ${duration(run.etaMs)} left` : ""}
+      </span>
+      {run.rerunOf ? (
+        <a href={href("compare", run.rerunOf, run.id)}>rerun of {run.rerunOf.slice(0, 8)}</a>
+      ) : null}
+      {run.parent ? <a href={href("runs", run.parent)}>parent run</a> : null}
+      <span className="row tight wrap push">
+        <button
+          type="button"
+          className="btn icon"
+          aria-label="Copy a link to this moment"
+          title="Copy a link to this moment"
+          onClick={share}
+        >
+          <icons.Link2 />
+        </button>
+        <a className="btn" href={href("compare", run.id)}>
+          <icons.Compare /> Compare
+        </a>
+        {ended ? (
+          <button type="button" className="btn" onClick={() => setSheet("rerun")}>
+            <icons.Again /> Rerun…
+          </button>
+        ) : (
+          <>
+            {run.held ? (
+              <Command run={() => post(`${path}/resume`)} done="Resumed">
+                <icons.Play /> Resume
+              </Command>
+            ) : (
+              <Command run={() => post(`${path}/pause`)} done="Paused: running steps finish">
+                <icons.Pause /> Pause
+              </Command>
+            )}
+            <button type="button" className="btn danger" onClick={() => setSheet("cancel")}>
+              <icons.Stop /> Cancel…
+            </button>
+          </>
+        )}
+      </span>
+      {sheet === "rerun" ? (
+        <RerunSheet run={run} graph={graph} onClose={() => setSheet(null)} />
+      ) : null}
+      {sheet === "cancel" ? <CancelSheet run={run} onClose={() => setSheet(null)} /> : null}
+    </header>
+  );
+}
+
+function CancelSheet({ run, onClose }: { run: RunState; onClose: () => void }) {
+  const [reason, setReason] = useState("");
+  const open = [...run.steps.values()].filter(
+    (step) => !["success", "error", "skipped", "cancelled"].includes(step.status),
+  );
+  const cancel = async () => {
+    await post(`api/v1/executions/${run.id}/cancel`, reason ? { reason } : {});
+    onClose();
+  };
+  return (
+    <Sheet
+      title="Cancel this run?"
+      onClose={onClose}
+      foot={
+        <>
+          <button type="button" className="btn" onClick={onClose}>
+            Keep it
+          </button>
+          <Command run={cancel} done="Cancelled" className="danger">
+            Cancel the run
+          </Command>
+        </>
+      }
+    >
+      <p>
+        {count(open.length, "step")} that {open.length === 1 ? "has" : "have"} begun will be
+        cancelled, no further one starts. What succeeded is kept; a rerun can go on from there.
+      </p>
+      <div className="field">
+        <label htmlFor="reason">Reason, for the log</label>
+        <input
+          id="reason"
+          className="input"
+          value={reason}
+          maxLength={500}
+          onChange={(event) => setReason(event.target.value)}
+        />
+      </div>
+    </Sheet>
+  );
+}
+
+interface WhyProps {
+  run: RunState;
+  usual: ReadonlyMap<string, NodeStatistics>;
+  select: (id: string | null) => void;
+  isLive: boolean;
+}
+
+function WhyLine({ run, usual, select, isLive }: WhyProps) {
+  const now = useNow();
+  const why = whyOf(run, usual, now);
+  if (!why) return null;
+  const { step } = why;
+  return (
+    <div className={`why is-${why.status}`}>
+      <b>{why.question}</b>
+      <span>
+        {step ? <strong>{step.id.includes("[") ? step.id : step.name}</strong> : null} {why.answer}
+      </span>
+      <span className="grow" />
+      {step && why.action === "decide" && isLive ? (
+        <button type="button" className="btn primary" onClick={() => select(step.id)}>
+          Decide…
+        </button>
+      ) : step ? (
+        <button type="button" className="btn" onClick={() => select(step.id)}>
+          Show the step
+        </button>
+      ) : null}
+    </div>
+  );
+}

@@ -1,0 +1,177 @@
+import { useState } from "react";
+import { type RunFilter, useRuns } from "../data/hooks.ts";
+import { useWorkflows } from "../data/queries.ts";
+import { useNow } from "../data/store.ts";
+import type { RunSummary } from "../data/types.ts";
+import { go, href, Link, usePlace, withQuery } from "../router.tsx";
+import { duration } from "../ui/format.ts";
+import * as icons from "../ui/icons.tsx";
+import { Ago, Empty, Failure, Loading, Title } from "../ui/parts.tsx";
+import { StatusWord, wordOf } from "../ui/status.tsx";
+import { StartSheet } from "./starting.tsx";
+
+const STATUSES = ["", "running", "queued", "paused", "completed", "failed", "cancelled"];
+
+export default function Runs() {
+  const { query } = usePlace();
+  const [isStarting, setStarting] = useState(false);
+  const workflows = useWorkflows();
+  const filter: RunFilter = {
+    status: query.get("status") ?? "",
+    workflow: query.get("workflow") ?? "",
+    cursor: query.get("cursor") ?? "",
+  };
+  const text = query.get("q") ?? "";
+  const found = useRuns(filter);
+  const runs = (found.data?.runs ?? []).filter((run) =>
+    `${run.execution_id} ${run.workflow_id}`.includes(text),
+  );
+  const isFiltered = Boolean(filter.status || filter.workflow || text);
+  return (
+    <div className="page">
+      <Title
+        aside={
+          <button type="button" className="btn primary" onClick={() => setStarting(true)}>
+            <icons.Play /> Start a run
+          </button>
+        }
+      >
+        Runs
+      </Title>
+      <div className="filters">
+        <nav className="chips" aria-label="Status">
+          {STATUSES.map((status) => (
+            <Link
+              key={status}
+              href={withQuery({ status, cursor: "" })}
+              current={status === (filter.status ?? "")}
+            >
+              {status ? wordOf(status) : "All"}
+            </Link>
+          ))}
+        </nav>
+        <select
+          className="select"
+          aria-label="Workflow"
+          value={filter.workflow}
+          onChange={(event) => go(withQuery({ workflow: event.target.value, cursor: "" }))}
+        >
+          <option value="">All workflows</option>
+          {workflows.data?.workflows.map((workflow) => (
+            <option key={workflow.workflow_id} value={workflow.workflow_id}>
+              {workflow.name}
+            </option>
+          ))}
+        </select>
+        {text ? (
+          <a className="btn" href={withQuery({ q: "" })}>
+            “{text}” <icons.Close />
+          </a>
+        ) : null}
+      </div>
+      <div className="card scroll-x">
+        {found.isError ? <Failure error={found.error} retry={() => found.refetch()} /> : null}
+        {found.isPending ? <Loading rows={8} /> : null}
+        {found.data && !runs.length ? (
+          isFiltered ? (
+            <Empty title="No run matches">
+              <a href="#/runs">Show all</a>
+            </Empty>
+          ) : (
+            <Empty title="No runs yet" icon={<icons.Play />}>
+              <span>Start one here, by a schedule, or in a terminal:</span>
+              <pre>tailrace run purchase-order --input @order.json --watch</pre>
+            </Empty>
+          )
+        ) : null}
+        {runs.length ? <RunTable runs={runs} names={namesOf(workflows.data?.workflows)} /> : null}
+      </div>
+      {filter.cursor || found.data?.cursor ? (
+        <div className="row tight">
+          {filter.cursor ? (
+            <a className="btn" href={withQuery({ cursor: "" })}>
+              Newest
+            </a>
+          ) : null}
+          {found.data?.cursor ? (
+            <a className="btn" href={withQuery({ cursor: found.data.cursor })}>
+              Older runs
+            </a>
+          ) : null}
+        </div>
+      ) : null}
+      {isStarting ? (
+        <StartSheet workflow={filter.workflow ?? ""} onClose={() => setStarting(false)} />
+      ) : null}
+    </div>
+  );
+}
+
+export function namesOf(workflows: { workflow_id: string; name: string }[] | undefined) {
+  return new Map(workflows?.map((each) => [each.workflow_id, each.name]));
+}
+
+interface TableProps {
+  runs: RunSummary[];
+  names: ReadonlyMap<string, string>;
+  isShort?: boolean;
+}
+
+export function RunTable({ runs, names, isShort }: TableProps) {
+  return (
+    <table className="table">
+      <thead>
+        <tr>
+          <th scope="col">Status</th>
+          <th scope="col">Workflow</th>
+          <th scope="col" className="hide-narrow">
+            Run
+          </th>
+          <th scope="col">Started</th>
+          <th scope="col" className="num">
+            Took
+          </th>
+          {isShort ? null : (
+            <th scope="col" className="hide-narrow">
+              Error
+            </th>
+          )}
+        </tr>
+      </thead>
+      <tbody>
+        {runs.map((run) => (
+          <tr key={run.execution_id} data-run={run.execution_id}>
+            <td>
+              <StatusWord status={run.status} />
+            </td>
+            <td className="clip">
+              <a className="cell" data-row="" href={href("runs", run.execution_id)}>
+                {names.get(run.workflow_id) ?? run.workflow_id}
+              </a>
+            </td>
+            <td className="hide-narrow">
+              <code className="muted">{run.execution_id.slice(0, 18)}</code>
+            </td>
+            <td className="muted">
+              <Ago at={run.started_at ?? run.created_at} />
+            </td>
+            <td className="num muted nowrap">
+              <Took run={run} />
+            </td>
+            {isShort ? null : (
+              <td className="clip muted hide-narrow" title={run.error ?? undefined}>
+                {run.error}
+              </td>
+            )}
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
+function Took({ run }: { run: RunSummary }) {
+  const now = useNow();
+  if (run.finished_at) return duration(run.duration_ms);
+  return run.started_at ? duration(now - Date.parse(run.started_at)) : "–";
+}

@@ -1,0 +1,202 @@
+import { useQuery } from "@tanstack/react-query";
+import { useState } from "react";
+import { call, client, get, post } from "../data/api.ts";
+import { useWorkflow, useWorkflows } from "../data/queries.ts";
+import { useNow } from "../data/store.ts";
+import type { Json, Schedule } from "../data/types.ts";
+import { href } from "../router.tsx";
+import { moment, until } from "../ui/format.ts";
+import * as icons from "../ui/icons.tsx";
+import { Command, Empty, Failure, Loading, Sheet, Title } from "../ui/parts.tsx";
+import { ValueForm } from "../ui/ValueForm.tsx";
+
+export default function Schedules() {
+  const [isNew, setNew] = useState(false);
+  const now = useNow();
+  const found = useQuery({
+    queryKey: ["schedules"],
+    queryFn: () => get<{ schedules: Schedule[] }>("api/v1/schedules?limit=200"),
+    refetchInterval: 10_000,
+  });
+  const remove = async (id: string) => {
+    await call("DELETE", `api/v1/schedules/${id}`);
+    await client.invalidateQueries({ queryKey: ["schedules"] });
+  };
+  return (
+    <div className="page">
+      <Title
+        aside={
+          <button type="button" className="btn primary" onClick={() => setNew(true)}>
+            <icons.Plus /> New schedule
+          </button>
+        }
+      >
+        Schedules
+      </Title>
+      <div className="card scroll-x">
+        {found.isError ? <Failure error={found.error} retry={() => found.refetch()} /> : null}
+        {found.isPending ? <Loading /> : null}
+        {found.data && !found.data.schedules.length ? (
+          <Empty title="No schedules yet" icon={<icons.Clock />}>
+            <span>A schedule starts runs by a cron expression or at an interval:</span>
+            <pre>
+              tailrace schedule add purchase-order --cron "0 6 * * *" --time-zone Europe/Vienna
+            </pre>
+          </Empty>
+        ) : null}
+        {found.data?.schedules.length ? (
+          <table className="table">
+            <thead>
+              <tr>
+                <th scope="col">Schedule</th>
+                <th scope="col">Workflow</th>
+                <th scope="col">When</th>
+                <th scope="col" className="hide-narrow">
+                  Next
+                </th>
+                <th scope="col">
+                  <span className="visually-hidden">Actions</span>
+                </th>
+              </tr>
+            </thead>
+            <tbody>
+              {found.data.schedules.map((schedule) => (
+                <tr key={schedule.id}>
+                  <td className="clip strong">{schedule.id}</td>
+                  <td className="clip">
+                    <a href={href("workflows", schedule.workflow_id)}>{schedule.workflow_id}</a>
+                  </td>
+                  <td className="nowrap">
+                    <code>{schedule.cron}</code>{" "}
+                    <span className="muted">{schedule.time_zone ?? ""}</span>
+                  </td>
+                  <td className="muted nowrap hide-narrow" title={schedule.next_at ?? undefined}>
+                    {schedule.next_at
+                      ? `${until(schedule.next_at, now)} · ${moment(schedule.next_at)}`
+                      : "at its interval"}
+                  </td>
+                  <td className="num nowrap">
+                    <Command
+                      run={() =>
+                        post(`api/v1/workflows/${schedule.workflow_id}/runs`, {
+                          input: schedule.input,
+                        })
+                      }
+                      done="A run has begun"
+                      label={`Run ${schedule.id} now`}
+                    >
+                      <icons.Play /> Run now
+                    </Command>{" "}
+                    <Command
+                      run={() => remove(schedule.id)}
+                      done="Deleted"
+                      className="icon danger"
+                      label={`Delete ${schedule.id}`}
+                    >
+                      <icons.Bin />
+                    </Command>
+                  </td>
+                </tr>
+              ))}
+            </tbody>
+          </table>
+        ) : null}
+      </div>
+      {isNew ? <NewSchedule onClose={() => setNew(false)} /> : null}
+    </div>
+  );
+}
+
+function NewSchedule({ onClose }: { onClose: () => void }) {
+  const workflows = useWorkflows();
+  const [workflow, setWorkflow] = useState("");
+  const [id, setId] = useState("");
+  const [cron, setCron] = useState("0 6 * * *");
+  const [zone, setZone] = useState(Intl.DateTimeFormat().resolvedOptions().timeZone);
+  const [input, setInput] = useState<Json>({});
+  const [error, setError] = useState<unknown>(null);
+  const chosen = workflow || (workflows.data?.workflows[0]?.workflow_id ?? "");
+  const definition = useWorkflow(chosen);
+  const save = async (value: Json) => {
+    setError(null);
+    try {
+      await post("api/v1/schedules", {
+        ...(id ? { id } : {}),
+        workflow_id: chosen,
+        cron,
+        ...(zone && !cron.startsWith("@") ? { time_zone: zone } : {}),
+        input: value,
+      });
+      await client.invalidateQueries({ queryKey: ["schedules"] });
+      onClose();
+    } catch (failure) {
+      setError(failure);
+    }
+  };
+  return (
+    <Sheet title="New schedule" onClose={onClose}>
+      {error ? <Failure error={error} /> : null}
+      <div className="field">
+        <label htmlFor="workflow">Workflow</label>
+        <select
+          id="workflow"
+          className="select"
+          value={chosen}
+          onChange={(event) => setWorkflow(event.target.value)}
+        >
+          {workflows.data?.workflows.map((each) => (
+            <option key={each.workflow_id} value={each.workflow_id}>
+              {each.name}
+            </option>
+          ))}
+        </select>
+      </div>
+      <div className="halves">
+        <div className="field">
+          <label htmlFor="cron">When</label>
+          <input
+            id="cron"
+            className="input mono"
+            value={cron}
+            onChange={(event) => setCron(event.target.value)}
+          />
+          <span className="hint">five or six fields, or @every 15m</span>
+        </div>
+        <div className="field">
+          <label htmlFor="zone">Time zone</label>
+          <input
+            id="zone"
+            className="input"
+            value={zone}
+            onChange={(event) => setZone(event.target.value)}
+          />
+        </div>
+      </div>
+      <div className="field">
+        <label htmlFor="schedule-id">Id, optional</label>
+        <input
+          id="schedule-id"
+          className="input"
+          value={id}
+          onChange={(event) => setId(event.target.value)}
+        />
+      </div>
+      {definition.data ? (
+        <ValueForm
+          key={chosen}
+          id="schedule-input"
+          schema={definition.data.definition.input}
+          value={input}
+          onChange={setInput}
+          onSubmit={save}
+        >
+          <div className="row tight">
+            <button type="submit" className="btn primary">
+              Store the schedule
+            </button>
+          </div>
+        </ValueForm>
+      ) : null}
+    </Sheet>
+  );
+}

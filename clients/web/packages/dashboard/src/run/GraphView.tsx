@@ -1,0 +1,343 @@
+import "@xyflow/react/dist/base.css";
+import {
+  type Edge,
+  Handle,
+  type Node,
+  type NodeProps,
+  Position,
+  ReactFlow,
+  ReactFlowProvider,
+  useReactFlow,
+} from "@xyflow/react";
+import { createContext, useContext, useEffect, useMemo, useRef, useState } from "react";
+import { useNow, useSelected } from "../data/store.ts";
+import type { GraphDocument, StepStatus } from "../data/types.ts";
+import { duration } from "../ui/format.ts";
+import * as icons from "../ui/icons.tsx";
+import { Glyph, wordOf } from "../ui/status.tsx";
+import { isSettled, pendingStep, type Step } from "./fold.ts";
+import type { RunStore } from "./runStore.ts";
+import { drawingOf, relativesOf, type Shape } from "./shape.ts";
+import { useLayout } from "./useLayout.ts";
+
+interface Surroundings {
+  store: RunStore | null;
+  selected: string | null;
+  related: ReadonlySet<string> | null;
+  select: (id: string) => void;
+  open: (pile: string) => void;
+}
+
+const Around = createContext<Surroundings>({
+  store: null,
+  selected: null,
+  related: null,
+  select: () => undefined,
+  open: () => undefined,
+});
+
+type ShapeNode = Node<{ shape: Shape }>;
+
+const NOTHING: Step[] = [];
+const idle = { subscribe: () => () => undefined, get: () => NOTHING };
+
+function useStep(store: RunStore | null, id: string): Step | undefined {
+  const found = useSelectedRun(store, (steps) => steps.get(id));
+  return found;
+}
+
+function useSelectedRun<T>(
+  store: RunStore | null,
+  select: (steps: ReadonlyMap<string, Step>) => T,
+): T | undefined {
+  const source = store?.view ?? (idle as unknown as RunStore["view"]);
+  return useSelected(source, (view) => (store ? select(view.run.steps) : undefined));
+}
+
+function Ends() {
+  return (
+    <>
+      <Handle type="target" position={Position.Left} isConnectable={false} />
+      <Handle type="source" position={Position.Right} isConnectable={false} />
+    </>
+  );
+}
+
+function Elapsed({ step }: { step: Step }) {
+  const now = useNow();
+  if (isSettled(step.status)) {
+    if (step.status === "skipped") return <span>{step.skipReason}</span>;
+    return <span>{step.keptFrom ? "kept" : duration(step.durationMs)}</span>;
+  }
+  const since = step.status === "waiting" ? step.waitingSince : step.startedAt;
+  return <span>{since ? duration(now - Date.parse(since)) : ""}</span>;
+}
+
+function StepNode({ data: { shape } }: NodeProps<ShapeNode>) {
+  const { store, selected, related, select } = useContext(Around);
+  const step = useStep(store, shape.id) ?? pendingStep(shape.id, shape.type, shape.title);
+  const classes = ["node", `is-${step.status}`];
+  if (store && step.status === "running") classes.push("began");
+  if (selected === shape.id) classes.push("selected");
+  if (related && !related.has(shape.id)) classes.push("faded");
+  return (
+    <>
+      <button
+        type="button"
+        className={classes.join(" ")}
+        data-node={shape.id}
+        data-status={step.status}
+        aria-label={`${shape.title}, ${shape.type}${store ? `: ${wordOf(step.status)}` : ""}`}
+        onClick={() => select(shape.id)}
+      >
+        <span className="node-top">
+          {store ? <Glyph status={step.status} /> : null}
+          <span className="clip node-name">{shape.title}</span>
+        </span>
+        <small>
+          <span className="clip">
+            {shape.type}
+            {step.attempt > 1 ? ` · attempt ${step.attempt}` : ""}
+          </span>
+          {store ? <Elapsed step={step} /> : null}
+        </small>
+      </button>
+      <Ends />
+    </>
+  );
+}
+
+const CELL_COLUMNS = 24;
+const MAX_CELLS = CELL_COLUMNS * 12;
+const WORST: StepStatus[] = ["error", "retrying", "waiting", "running", "pending", "cancelled"];
+
+function PileNode({ data: { shape } }: NodeProps<ShapeNode>) {
+  const { store, selected, related, select, open } = useContext(Around);
+  const run = useSelectedRun(store, (steps) => steps);
+  const statuses = shape.members.map((id): StepStatus => run?.get(id)?.status ?? "pending");
+  const counts = new Map<StepStatus, number>();
+  for (const status of statuses) counts.set(status, (counts.get(status) ?? 0) + 1);
+  const own = run?.get(shape.id)?.status;
+  const total =
+    own ?? WORST.find((status) => counts.get(status)) ?? (counts.size ? "success" : "pending");
+  const isMap = !shape.id.startsWith("pile:");
+  const words = [...counts].map(([status, count]) => `${count} ${wordOf(status).toLowerCase()}`);
+  const isFaded = related && !related.has(shape.id) && !shape.members.some((id) => related.has(id));
+  const isSelected = selected === shape.id || (selected && shape.members.includes(selected));
+  return (
+    <>
+      <button
+        type="button"
+        className={`node pile is-${total} ${isSelected ? "selected" : ""} ${isFaded ? "faded" : ""}`}
+        data-node={shape.id}
+        data-status={total}
+        aria-label={`${shape.title}, ${shape.members.length} steps: ${words.join(", ")}`}
+        onClick={() => select(isMap ? shape.id : (shape.members[0] ?? shape.id))}
+        onDoubleClick={() => !isMap && shape.members.length <= 120 && open(shape.id)}
+      >
+        <span className="node-top">
+          {store ? <Glyph status={total} /> : null}
+          <span className="clip node-name">{shape.title}</span>
+        </span>
+        {store ? <Cells statuses={statuses} /> : null}
+        <small>
+          <span className="clip">
+            {isMap ? `${shape.type} · ${shape.members.length} items` : shape.type}
+          </span>
+          <span className="nowrap">
+            {counts.get("success") ?? 0} of {shape.members.length}
+          </span>
+        </small>
+      </button>
+      <Ends />
+    </>
+  );
+}
+
+/** One cell per step; of very many steps a cell stands for several, and shows the worst. */
+function Cells({ statuses }: { statuses: StepStatus[] }) {
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const cells = Math.min(statuses.length, MAX_CELLS);
+  const rows = Math.ceil(cells / CELL_COLUMNS);
+  const width = 204;
+  useEffect(() => {
+    const context = canvas.current?.getContext("2d");
+    if (!context || !canvas.current) return;
+    const scale = devicePixelRatio || 1;
+    canvas.current.width = width * scale;
+    canvas.current.height = rows * 8 * scale;
+    context.scale(scale, scale);
+    const colors = getComputedStyle(canvas.current);
+    const step = width / CELL_COLUMNS;
+    for (let cell = 0; cell < cells; cell++) {
+      const from = Math.floor((cell * statuses.length) / cells);
+      const to = Math.max(from + 1, Math.floor(((cell + 1) * statuses.length) / cells));
+      const group = statuses.slice(from, to);
+      const status = WORST.find((each) => group.includes(each)) ?? group[0] ?? "pending";
+      context.globalAlpha = status === "pending" || status === "skipped" ? 0.3 : 1;
+      context.fillStyle = colors.getPropertyValue(`--cell-${status}`) || colors.color;
+      const [x, y] = [(cell % CELL_COLUMNS) * step, Math.floor(cell / CELL_COLUMNS) * 8];
+      context.fillRect(x, y, step - 2, 6);
+    }
+  });
+  return <canvas ref={canvas} className="cells" style={{ height: rows * 8 }} />;
+}
+
+const NODE_TYPES = { step: StepNode, pile: PileNode };
+
+interface GraphProps {
+  graph: GraphDocument;
+  /** The run whose state is shown; null draws the definition alone. */
+  store: RunStore | null;
+  selected: string | null;
+  onSelect: (id: string) => void;
+}
+
+export default function GraphView(props: GraphProps) {
+  return (
+    <ReactFlowProvider>
+      <Flow {...props} />
+    </ReactFlowProvider>
+  );
+}
+
+function Flow({ graph, store, selected, onSelect }: GraphProps) {
+  const [opened, setOpened] = useState<ReadonlySet<string>>(new Set());
+  const [traced, setTraced] = useState(false);
+  const steps = useSelectedRun(store, (all) => all);
+  const key = steps ? structureOf(steps) : "";
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the key says what of the steps counts
+  const drawing = useMemo(() => drawingOf(graph, steps ?? new Map(), opened), [graph, key, opened]);
+  const places = useLayout(drawing);
+  const nodes = useMemo(
+    () =>
+      drawing.shapes.flatMap((shape): ShapeNode[] => {
+        const place = places?.get(shape.id);
+        const { id, kind, width, height } = shape;
+        return place
+          ? [{ id, type: kind, position: place, data: { shape }, width, height, focusable: false }]
+          : [];
+      }),
+    [drawing, places],
+  );
+  const related = useMemo(() => {
+    if (!traced || !selected) return null;
+    return relativesOf(graph, selected.replace(/\[\d+\]$/, ""));
+  }, [graph, selected, traced]);
+  const flowing = steps
+    ? new Set(
+        graph.edges
+          .filter(({ target }) => steps.get(target)?.status === "running")
+          .map(
+            ({ source, target }) => `${drawing.shapeOf.get(source)}→${drawing.shapeOf.get(target)}`,
+          ),
+      )
+    : null;
+  const flowKey = flowing ? [...flowing].join() : "";
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the key stands for the set
+  const edges = useMemo(
+    () =>
+      drawing.edges.map(({ source, target }): Edge => {
+        const id = `${source}→${target}`;
+        const isHot = related?.has(source) && related.has(target);
+        return { id, source, target, className: isHot ? "hot" : flowing?.has(id) ? "flowing" : "" };
+      }),
+    [drawing, related, flowKey],
+  );
+  const around = useMemo(
+    () => ({
+      store,
+      selected,
+      related,
+      select: onSelect,
+      open: (pile: string) => setOpened((before) => new Set(before).add(pile)),
+    }),
+    [store, selected, related, onSelect],
+  );
+  const isFolded = graph.nodes.length > drawing.shapes.length;
+  return (
+    <Around value={around}>
+      <div className="graph" data-ready={places ? "" : undefined}>
+        {places ? (
+          <ReactFlow
+            nodes={nodes}
+            edges={edges}
+            nodeTypes={NODE_TYPES}
+            fitView
+            fitViewOptions={{ padding: 0.08, maxZoom: 1.15, minZoom: 0.45 }}
+            minZoom={0.08}
+            maxZoom={2}
+            nodesDraggable={false}
+            nodesConnectable={false}
+            elementsSelectable={false}
+            edgesFocusable={false}
+            nodesFocusable={false}
+            onlyRenderVisibleElements={nodes.length > 60}
+            deleteKeyCode={null}
+            aria-label="Graph of the steps"
+          >
+            <Tools traced={traced} canTrace={selected !== null} setTraced={setTraced} />
+            <Refit on={drawing.key} />
+          </ReactFlow>
+        ) : null}
+        {isFolded ? (
+          <span className="graph-key">
+            {graph.nodes.length.toLocaleString("en")} steps in {drawing.shapes.length} shapes ·
+            double-click opens a pile
+          </span>
+        ) : null}
+      </div>
+    </Around>
+  );
+}
+
+/** What of the steps changes the shapes: sizes of maps, and which steps failed. */
+function structureOf(steps: ReadonlyMap<string, Step>): string {
+  const parts: string[] = [];
+  for (const step of steps.values()) {
+    if (step.items) parts.push(`${step.id}*${step.items}`);
+    if (step.status === "error") parts.push(`!${step.id}`);
+  }
+  return parts.join("|");
+}
+
+function Refit({ on }: { on: string }) {
+  const flow = useReactFlow();
+  // biome-ignore lint/correctness/useExhaustiveDependencies: new places need a new view
+  useEffect(() => {
+    const frame = requestAnimationFrame(() => {
+      void flow.fitView({ padding: 0.08, maxZoom: 1.15, minZoom: 0.45 });
+    });
+    return () => cancelAnimationFrame(frame);
+  }, [on, flow]);
+  return null;
+}
+
+function Tools(props: { traced: boolean; canTrace: boolean; setTraced: (on: boolean) => void }) {
+  const flow = useReactFlow();
+  return (
+    <div className="graph-tools">
+      <button
+        type="button"
+        className="btn"
+        aria-pressed={props.traced}
+        disabled={!props.canTrace}
+        title="Show what the selected step depends on, and what depends on it"
+        onClick={() => props.setTraced(!props.traced)}
+      >
+        Trace
+      </button>
+      <button type="button" className="btn icon" aria-label="Zoom in" onClick={() => flow.zoomIn()}>
+        <icons.Plus />
+      </button>
+      <button
+        type="button"
+        className="btn icon"
+        aria-label="Fit the graph"
+        onClick={() => flow.fitView({ padding: 0.08 })}
+      >
+        <icons.Fit />
+      </button>
+    </div>
+  );
+}

@@ -1,0 +1,200 @@
+import { useQuery } from "@tanstack/react-query";
+import { get } from "../data/api.ts";
+import { useNow } from "../data/store.ts";
+import type { Definition, NodeStatistics, RunDocument } from "../data/types.ts";
+import { href } from "../router.tsx";
+import { clock, duration, until } from "../ui/format.ts";
+import * as icons from "../ui/icons.tsx";
+import { JsonView } from "../ui/json.tsx";
+import { Pill } from "../ui/status.tsx";
+import { DecisionForm } from "./DecisionForm.tsx";
+import { isSettled, type RunState, type Step } from "./fold.ts";
+
+interface Props {
+  run: RunState;
+  step: Step;
+  definition: Definition | undefined;
+  usual: ReadonlyMap<string, NodeStatistics>;
+  isLive: boolean;
+  onClose: () => void;
+}
+
+export function StepPanel({ run, step, definition, usual, isLive, onClose }: Props) {
+  const nodeId = step.id.replace(/\[\d+\]$/, "");
+  const node = definition?.nodes[nodeId];
+  const latency = usual.get(nodeId)?.latency;
+  return (
+    <aside className="card side" aria-label={`Step ${step.id}`}>
+      <div className="card-head">
+        <h2 className="clip">{step.id.includes("[") ? step.id : step.name}</h2>
+        <Pill status={step.status} />
+        <span className="grow" />
+        <button
+          type="button"
+          className="btn quiet icon"
+          aria-label="Close the step"
+          onClick={onClose}
+        >
+          <icons.Close />
+        </button>
+      </div>
+      <dl className="facts">
+        <dt>Id</dt>
+        <dd>
+          <code>{step.id}</code>
+        </dd>
+        <dt>Type</dt>
+        <dd>
+          <code>{step.type || node?.type}</code>
+          {step.attempt > 0 ? ` · attempt ${step.attempt}` : ""}
+        </dd>
+        {node?.needs?.length ? (
+          <>
+            <dt>Needs</dt>
+            <dd>{node.needs.join(", ")}</dd>
+          </>
+        ) : null}
+        {node?.when ? (
+          <>
+            <dt>When</dt>
+            <dd>
+              <code>{node.when}</code>
+            </dd>
+          </>
+        ) : null}
+        {step.startedAt ? (
+          <>
+            <dt>Started</dt>
+            <dd>{clock(step.startedAt, true)}</dd>
+          </>
+        ) : null}
+        <Took step={step} latency={latency} />
+        {step.decidedBy ? (
+          <>
+            <dt>Decided by</dt>
+            <dd>{step.decidedBy}</dd>
+          </>
+        ) : null}
+        {step.keptFrom ? (
+          <>
+            <dt>Kept from</dt>
+            <dd>
+              <a href={href("runs", step.keptFrom)}>{step.keptFrom.slice(0, 18)}</a>
+            </dd>
+          </>
+        ) : null}
+        {step.skipReason ? (
+          <>
+            <dt>Skipped</dt>
+            <dd>
+              {step.skipReason === "when" ? "its condition was false" : "a need did not succeed"}
+            </dd>
+          </>
+        ) : null}
+        {step.wait?.child_execution_id ? (
+          <>
+            <dt>Child run</dt>
+            <dd>
+              <a href={href("runs", step.wait.child_execution_id)}>
+                {step.wait.child_execution_id.slice(0, 18)}
+              </a>
+            </dd>
+          </>
+        ) : null}
+      </dl>
+      {step.status === "waiting" && step.wait?.kind === "signal" && isLive ? (
+        <Section title="Decide">
+          <div className="card-body">
+            <DecisionForm
+              key={run.id + step.id}
+              executionId={run.id}
+              nodeId={step.id}
+              schema={step.wait.form}
+              isOver={false}
+            />
+          </div>
+        </Section>
+      ) : null}
+      {step.error ? (
+        <Section title={step.status === "retrying" ? "Last error" : "Error"}>
+          <JsonView value={step.errorDetail || step.error} label="Error" />
+        </Section>
+      ) : null}
+      {step.message && !isSettled(step.status) ? (
+        <Section title={`Progress ${Math.round(step.percent ?? 0)} %`}>
+          <div className="card-body stack is-running">
+            <div className="bar">
+              <i style={{ width: `${step.percent ?? 0}%` }} />
+            </div>
+            <span>{step.message}</span>
+          </div>
+        </Section>
+      ) : null}
+      {step.status === "success" ? <Output run={run} step={step} /> : null}
+      {node ? (
+        <Section title="Definition">
+          <JsonView value={node.with ?? {}} label="Parameters" />
+        </Section>
+      ) : null}
+    </aside>
+  );
+}
+
+function Section({ title, children }: { title: string; children: React.ReactNode }) {
+  return (
+    <>
+      <h2 className="card-head" style={{ borderTop: "1px solid var(--line)" }}>
+        {title}
+      </h2>
+      {children}
+    </>
+  );
+}
+
+function Took({ step, latency }: { step: Step; latency: NodeStatistics["latency"] | undefined }) {
+  const now = useNow();
+  if (!step.startedAt) return null;
+  const since = step.status === "waiting" ? step.waitingSince : step.startedAt;
+  const took = isSettled(step.status) ? step.durationMs : now - Date.parse(since ?? "");
+  return (
+    <>
+      <dt>
+        {isSettled(step.status) ? "Took" : step.status === "waiting" ? "Waits for" : "Runs for"}
+      </dt>
+      <dd>
+        {duration(took)}{" "}
+        {latency?.count ? (
+          <span className="muted">
+            (p50 {duration(latency.p50_ms)}, p90 {duration(latency.p90_ms)})
+          </span>
+        ) : null}
+      </dd>
+      {step.wait?.until && !isSettled(step.status) ? (
+        <>
+          <dt>Until</dt>
+          <dd>
+            {until(step.wait.until, now)}{" "}
+            {step.wait.on_timeout ? `, then ${step.wait.on_timeout}` : ""}
+          </dd>
+        </>
+      ) : null}
+    </>
+  );
+}
+
+/** The output as the log has it; a larger one is read from the API. */
+function Output({ run, step }: { run: RunState; step: Step }) {
+  const isElsewhere = step.output === null;
+  const path = `api/v1/executions/${run.id}/steps/${encodeURIComponent(step.id)}/output`;
+  const read = useQuery({
+    queryKey: ["output", run.id, step.id],
+    queryFn: () => get<RunDocument["output"]>(path),
+    enabled: isElsewhere && Boolean(run.id),
+    staleTime: Number.POSITIVE_INFINITY,
+  });
+  return (
+    <Section title="Output">
+      <JsonView value={isElsewhere ? (read.data ?? null) : step.output} label="Output" />
+    </Section>
+  );
+}

@@ -1,0 +1,219 @@
+import { useMemo, useState } from "react";
+import { clock, duration } from "../ui/format.ts";
+import { Empty } from "../ui/parts.tsx";
+import { StatusWord } from "../ui/status.tsx";
+import { VirtualList } from "../ui/VirtualList.tsx";
+import type { RunEvent, Step } from "./fold.ts";
+
+interface StepsProps {
+  steps: Step[];
+  selected: string | null;
+  onSelect: (id: string) => void;
+}
+
+export function StepsList({ steps, selected, onSelect }: StepsProps) {
+  const [text, setText] = useState("");
+  const [only, setOnly] = useState("");
+  const shown = steps.filter(
+    (step) =>
+      (!only || step.status === only) &&
+      (!text || `${step.id} ${step.name} ${step.type}`.toLowerCase().includes(text.toLowerCase())),
+  );
+  const statuses = [...new Set(steps.map((step) => step.status))];
+  return (
+    <div className="card panel" style={{ gridTemplateRows: "auto auto minmax(0, 1fr)" }}>
+      <div className="card-head wrap">
+        <input
+          className="input"
+          placeholder="Filter steps"
+          aria-label="Filter steps"
+          value={text}
+          onChange={(event) => setText(event.target.value)}
+        />
+        <select
+          className="select"
+          aria-label="Status of the steps"
+          value={only}
+          onChange={(event) => setOnly(event.target.value)}
+        >
+          <option value="">All {steps.length}</option>
+          {statuses.map((status) => (
+            <option key={status} value={status}>
+              {status} {steps.filter((step) => step.status === status).length}
+            </option>
+          ))}
+        </select>
+      </div>
+      <div className="vhead steps-cols">
+        <span>Status</span>
+        <span>Step</span>
+        <span className="hide-narrow">Type</span>
+        <span className="hide-narrow">Attempt</span>
+        <span className="hide-narrow">Started</span>
+        <span>Took</span>
+      </div>
+      <VirtualList items={shown} rowHeight={32} label="Steps">
+        {(step) => (
+          <button
+            type="button"
+            className="vrow steps-cols"
+            data-selected={step.id === selected || undefined}
+            onClick={() => onSelect(step.id)}
+          >
+            <StatusWord status={step.status} />
+            <span className="clip strong" title={step.id}>
+              {step.id.includes("[") ? step.id : step.name}
+            </span>
+            <span className="clip muted hide-narrow">{step.type}</span>
+            <span className="muted hide-narrow">{step.attempt || "–"}</span>
+            <span className="muted hide-narrow">{clock(step.startedAt)}</span>
+            <span className="muted">{duration(step.durationMs)}</span>
+          </button>
+        )}
+      </VirtualList>
+    </div>
+  );
+}
+
+interface LogsProps {
+  events: readonly RunEvent[];
+  count: number;
+  isLive: boolean;
+  selected: string | null;
+}
+
+const SHOWN = new Set(["step:log", "step:failed", "step:retrying"]);
+
+export function LogsList({ events, count, isLive, selected }: LogsProps) {
+  const [text, setText] = useState("");
+  const [onlyStep, setOnlyStep] = useState(false);
+  const [follow, setFollow] = useState(true);
+  const lines = useMemo(
+    () => events.slice(0, count).filter((event) => SHOWN.has(event.type)),
+    [events, count],
+  );
+  const shown = lines.filter(
+    ({ data }) =>
+      (!onlyStep || data.node_id === selected) &&
+      (!text || messageOf(data).toLowerCase().includes(text.toLowerCase())),
+  );
+  return (
+    <div className="card panel">
+      <div className="card-head wrap">
+        <input
+          className="input"
+          placeholder="Search the lines"
+          aria-label="Search the lines"
+          value={text}
+          onChange={(event) => setText(event.target.value)}
+        />
+        {selected ? (
+          <label className="check">
+            <input
+              type="checkbox"
+              checked={onlyStep}
+              onChange={(event) => setOnlyStep(event.target.checked)}
+            />
+            Only <code>{selected}</code>
+          </label>
+        ) : null}
+        <span className="grow" />
+        <label className="check">
+          <input
+            type="checkbox"
+            checked={follow}
+            onChange={(event) => setFollow(event.target.checked)}
+          />
+          Follow
+        </label>
+      </div>
+      {shown.length ? (
+        <VirtualList items={shown} rowHeight={28} label="Log lines" follow={follow && isLive}>
+          {({ type, data, timestamp }) => {
+            const level = type === "step:log" ? String(data.level) : "error";
+            return (
+              <div className={`vrow logs-cols log-${level}`} title={messageOf(data)}>
+                <code className="muted">{clock(timestamp, true)}</code>
+                <span className="hide-narrow">{level}</span>
+                <code className="clip muted hide-narrow">{String(data.node_id)}</code>
+                <code className="clip">{messageOf(data)}</code>
+              </div>
+            );
+          }}
+        </VirtualList>
+      ) : (
+        <Empty title={lines.length ? "No line matches" : "No lines yet"}>
+          <span>
+            A node writes them with <code>ctx.log("…")</code>, a workflow with a node of type{" "}
+            <code>log</code>. Failures appear here as well.
+          </span>
+        </Empty>
+      )}
+    </div>
+  );
+}
+
+function messageOf(data: RunEvent["data"]): string {
+  const fields = Object.entries((data.fields as object | undefined) ?? {})
+    .map(([name, value]) => ` ${name}=${JSON.stringify(value)}`)
+    .join("");
+  return `${data.message ?? data.error ?? ""}${fields}`;
+}
+
+interface EventsProps {
+  events: readonly RunEvent[];
+  count: number;
+  isLive: boolean;
+  onSeek: (count: number) => void;
+}
+
+export function EventsList({ events, count, isLive, onSeek }: EventsProps) {
+  // biome-ignore lint/correctness/useExhaustiveDependencies: the events grow in place
+  const all = useMemo(() => [...events], [events, events.length, count]);
+  return (
+    <div className="card panel">
+      <div className="vhead events-cols">
+        <span>No.</span>
+        <span className="hide-narrow">Time</span>
+        <span>Event</span>
+        <span>Step</span>
+        <span className="hide-narrow">What it says</span>
+      </div>
+      <VirtualList items={all} rowHeight={28} label="Events" follow={isLive}>
+        {(event, index) => (
+          <button
+            type="button"
+            className="vrow events-cols"
+            data-selected={index + 1 === count || undefined}
+            title="Show the run at this event"
+            onClick={() => onSeek(index + 1)}
+          >
+            <span className="muted">{index + 1}</span>
+            <code className="muted hide-narrow">{clock(event.timestamp, true)}</code>
+            <code className="clip">{event.type}</code>
+            <code className="clip">{String(event.data.node_id ?? "")}</code>
+            <span className="clip muted hide-narrow">{gistOf(event)}</span>
+          </button>
+        )}
+      </VirtualList>
+    </div>
+  );
+}
+
+export function gistOf({ type, data }: RunEvent): string {
+  if (data.error) return String(data.error);
+  if (data.message) return String(data.message);
+  if (type === "step:waiting") return `${data.wait ?? "time"} ${data.reason ?? ""}`;
+  if (type === "step:started") return `attempt ${data.attempt}`;
+  if (type === "step:completed")
+    return `${duration(data.duration_ms as number)} · ${brief(data.output)}`;
+  if (type === "step:expanded") return `${(data.items as unknown[]).length} items`;
+  if (type === "command:requested") {
+    return [data.command, data.decision, data.actor && `by ${data.actor}`]
+      .filter(Boolean)
+      .join(" ");
+  }
+  return brief(data.input ?? data.reason ?? data.status);
+}
+
+const brief = (value: unknown): string => (JSON.stringify(value) ?? "").slice(0, 160);

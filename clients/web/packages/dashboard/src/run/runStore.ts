@@ -1,0 +1,79 @@
+import { live } from "../data/live.ts";
+import { Store } from "../data/store.ts";
+import { emptyRun, type RunEvent, type RunState } from "./fold.ts";
+import { History } from "./history.ts";
+
+export interface RunView {
+  /** The state that is shown: the newest, or that of an earlier moment. */
+  run: RunState;
+  /** The number of events that it is the fold of. */
+  at: number;
+  total: number;
+  isLive: boolean;
+  phase: "loading" | "ready" | "missing";
+}
+
+/** Follows one run, and shows any moment of it while it goes on. */
+export class RunStore {
+  readonly id: string;
+  readonly view: Store<RunView>;
+  readonly history = new History();
+  #moment: number | null = null;
+  #phase: RunView["phase"] = "loading";
+
+  constructor(id: string, moment: number | null = null) {
+    this.id = id;
+    this.#moment = moment;
+    this.view = new Store<RunView>({
+      run: emptyRun(),
+      at: 0,
+      total: 0,
+      isLive: moment === null,
+      phase: "loading",
+    });
+  }
+
+  start(): () => void {
+    return live.observe(`execution:${this.id}`, {
+      reset: () => {
+        this.history.clear();
+        this.#phase = "loading";
+        this.#publish();
+      },
+      blocks: (blocks) => {
+        for (const { event, data } of blocks) {
+          if (event === "error") this.#phase = "missing";
+          else if (event !== "connected") {
+            this.#phase = "ready";
+            this.history.add(data as RunEvent);
+          }
+        }
+        this.#publish();
+      },
+    });
+  }
+
+  /** Show the state after `count` events; null follows the newest. */
+  seek(count: number | null): void {
+    const total = this.history.events.length;
+    this.#moment = count === null || count >= total ? null : Math.max(1, count);
+    this.#publish();
+  }
+
+  step(by: number): void {
+    this.seek((this.#moment ?? this.history.events.length) + by);
+  }
+
+  #publish(): void {
+    const total = this.history.events.length;
+    const newest = this.history.publish();
+    const moment = this.#moment === null || this.#moment >= total ? null : this.#moment;
+    this.view.set({
+      run: moment === null ? newest : this.history.at(moment),
+      at: moment ?? total,
+      total,
+      isLive: this.#moment === null || moment === null,
+      phase: this.#phase,
+    });
+  }
+}

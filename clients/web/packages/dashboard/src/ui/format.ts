@@ -1,0 +1,69 @@
+/** Numbers and times in the words that people say. Pure. */
+
+const UNITS: [string, number][] = [
+  ["d", 86_400_000],
+  ["h", 3_600_000],
+  ["min", 60_000],
+  ["s", 1_000],
+];
+
+export function duration(ms: number | null | undefined): string {
+  if (ms === null || ms === undefined || Number.isNaN(ms)) return "–";
+  if (ms < 0) return "0 s";
+  if (ms < 1_000) return `${Math.round(ms)} ms`;
+  if (ms < 10_000) return `${(ms / 1_000).toFixed(1)} s`;
+  if (ms < 60_000) return `${Math.round(ms / 1_000)} s`;
+  const first = UNITS.findIndex(([, size]) => ms >= size);
+  const parts: string[] = [];
+  let rest = ms;
+  for (const [unit, size] of UNITS.slice(first, first + 2)) {
+    const count = Math.floor(rest / size);
+    rest -= count * size;
+    if (count) parts.push(`${count} ${unit}`);
+  }
+  return parts.join(" ");
+}
+
+export function ago(at: string | number | null, now: number): string {
+  if (at === null) return "–";
+  const ms = now - (typeof at === "number" ? at : Date.parse(at));
+  if (ms < 2_000) return "just now";
+  return `${duration(Math.floor(ms / 1_000) * 1_000).replace(/\.0 s/, " s")} ago`;
+}
+
+export function until(at: string | null | undefined, now: number): string {
+  if (!at) return "no limit";
+  const ms = Date.parse(at) - now;
+  return ms <= 0 ? "due" : `in ${duration(ms)}`;
+}
+
+export function clock(at: string | number | null | undefined, withMs = false): string {
+  if (!at) return "–";
+  const date = new Date(at);
+  const pad = (value: number, width = 2) => String(value).padStart(width, "0");
+  const time = `${pad(date.getHours())}:${pad(date.getMinutes())}:${pad(date.getSeconds())}`;
+  return withMs ? `${time}.${pad(date.getMilliseconds(), 3)}` : time;
+}
+
+export function moment(at: string | null): string {
+  if (!at) return "–";
+  const date = new Date(at);
+  const today = new Date().toDateString() === date.toDateString();
+  const day = date.toLocaleDateString(undefined, { day: "numeric", month: "short" });
+  return today ? clock(at) : `${day} ${clock(at)}`;
+}
+
+export function count(value: number, one: string, many = `${one}s`): string {
+  return `${value.toLocaleString("en")} ${value === 1 ? one : many}`;
+}
+
+export function bytes(value: number): string {
+  if (value < 1024) return `${value} B`;
+  const [size, unit] = value < 1024 ** 2 ? [value / 1024, "KiB"] : [value / 1024 ** 2, "MiB"];
+  return `${size.toFixed(size < 10 ? 1 : 0)} ${unit}`;
+}
+
+export const shortId = (id: string): string => (id.length > 20 ? id.slice(0, 18) : id);
+
+export const percent = (value: number | null): string =>
+  value === null ? "–" : `${(value * 100).toFixed(value > 0.99 && value < 1 ? 1 : 0)} %`;

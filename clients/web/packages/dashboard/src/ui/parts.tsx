@@ -1,0 +1,183 @@
+import { type ReactNode, useEffect, useId, useRef, useState } from "react";
+import { Problem } from "../data/api.ts";
+import { Store, useNow, useStore } from "../data/store.ts";
+import { ago, moment } from "./format.ts";
+import * as icons from "./icons.tsx";
+
+export function Title({ children, aside }: { children: ReactNode; aside?: ReactNode }) {
+  return (
+    <div className="row wrap">
+      <h1>{children}</h1>
+      <span className="grow" />
+      {aside}
+    </div>
+  );
+}
+
+/** A time as people say it, with the exact value on hover. */
+export function Ago({ at }: { at: string | null }) {
+  const now = useNow();
+  return (
+    <time dateTime={at ?? undefined} title={at ?? undefined} className="nowrap">
+      {at && now - Date.parse(at) > 12 * 3_600_000 ? moment(at) : ago(at, now)}
+    </time>
+  );
+}
+
+export function Empty(props: { title: string; children?: ReactNode; icon?: ReactNode }) {
+  return (
+    <div className="empty">
+      {props.icon}
+      <strong>{props.title}</strong>
+      {props.children}
+    </div>
+  );
+}
+
+export function Loading({ rows = 5 }: { rows?: number }) {
+  return (
+    <div role="status" aria-label="Loading">
+      {Array.from({ length: rows }, (_, row) => (
+        // biome-ignore lint/suspicious/noArrayIndexKey: the rows are alike
+        <div key={row} className="skeleton" style={{ width: `${92 - ((row * 17) % 40)}%` }} />
+      ))}
+    </div>
+  );
+}
+
+/** What failed and what to do; keeps what was typed, because it replaces nothing. */
+export function Failure({ error, retry }: { error: unknown; retry?: () => void }) {
+  const problem = error instanceof Problem ? error : null;
+  const text = error instanceof Error ? error.message : String(error);
+  return (
+    <div className="failure" role="alert">
+      <strong>{headline(problem)}</strong>
+      <span>{text}</span>
+      {problem?.errors.length ? (
+        <ul>
+          {problem.errors.map((each) => (
+            <li key={each.pointer + each.detail}>
+              {each.pointer ? <code>{each.pointer} </code> : null}
+              {each.detail}
+            </li>
+          ))}
+        </ul>
+      ) : null}
+      {problem?.status === 401 ? <a href="#/settings">Sign in with a token</a> : null}
+      {problem?.requestId ? (
+        <span className="hint">
+          Request <code>{problem.requestId}</code>
+        </span>
+      ) : null}
+      {retry ? (
+        <span>
+          <button type="button" className="btn" onClick={retry}>
+            Try again
+          </button>
+        </span>
+      ) : null}
+    </div>
+  );
+}
+
+function headline(problem: Problem | null): string {
+  if (problem?.status === 401) return "Sign in to see this";
+  if (problem?.status === 403) return "Your token does not allow this";
+  if (problem?.status === 404) return "Not found";
+  if (problem?.status === 409) return "Not possible in this state";
+  if (problem?.status === 0) return "No connection";
+  return "This did not work";
+}
+
+interface SheetProps {
+  title: string;
+  onClose: () => void;
+  children: ReactNode;
+  foot?: ReactNode;
+}
+
+export function Sheet({ title, onClose, children, foot }: SheetProps) {
+  const dialog = useRef<HTMLDialogElement>(null);
+  const id = useId();
+  useEffect(() => {
+    dialog.current?.showModal();
+  }, []);
+  return (
+    <dialog ref={dialog} className="sheet" aria-labelledby={id} onClose={onClose}>
+      <div className="sheet-head">
+        <h2 id={id}>{title}</h2>
+        <span className="grow" />
+        <button
+          type="button"
+          className="btn quiet icon"
+          aria-label="Close"
+          onClick={() => dialog.current?.close()}
+        >
+          <icons.Close />
+        </button>
+      </div>
+      <div className="sheet-body">{children}</div>
+      {foot ? <div className="sheet-foot">{foot}</div> : null}
+    </dialog>
+  );
+}
+
+interface Toast {
+  id: number;
+  text: string;
+  status: string;
+}
+
+const toasts = new Store<Toast[]>([]);
+let toastId = 0;
+
+export function toast(text: string, status = "active"): void {
+  const id = ++toastId;
+  toasts.set([...toasts.newest, { id, text, status }]);
+  setTimeout(() => toasts.set(toasts.newest.filter((each) => each.id !== id)), 6_000);
+}
+
+export function Toasts() {
+  return (
+    <div className="toasts" role="status" aria-live="polite">
+      {useStore(toasts).map((each) => (
+        <div key={each.id} className={`toast is-${each.status}`}>
+          {each.text}
+        </div>
+      ))}
+    </div>
+  );
+}
+
+/** A button of a command: disabled while it is sent, with the refusal as a toast. */
+export function Command(props: {
+  run: () => Promise<unknown>;
+  done?: string;
+  children: ReactNode;
+  className?: string;
+  label?: string;
+}) {
+  const [isSent, setSent] = useState(false);
+  const send = async () => {
+    setSent(true);
+    try {
+      await props.run();
+      if (props.done) toast(props.done, "success");
+    } catch (error) {
+      toast(error instanceof Error ? error.message : String(error), "error");
+    } finally {
+      setSent(false);
+    }
+  };
+  return (
+    <button
+      type="button"
+      className={`btn ${props.className ?? ""}`}
+      disabled={isSent}
+      aria-label={props.label}
+      onClick={send}
+    >
+      {props.children}
+    </button>
+  );
+}
