@@ -56,13 +56,11 @@ async def test_ended_executions_leave_nothing_behind(client: Client, system: Tai
         return {stream: state["bytes"] for stream, state in states.items()}
 
     before = await stored()
-    peaks: list[int] = []
     for _ in range(_ROUNDS):
         for _ in range(_RUNS):
             for name in _WORKFLOWS:
                 value = "x" * _TEXT_BYTES if "large" in name else ""
                 await asyncio.to_thread(client.run, name, {"text": value})
-        peaks.append(sum((await stored()).values()))
 
         async def is_empty() -> bool:
             now = await stored()
@@ -70,5 +68,3 @@ async def test_ended_executions_leave_nothing_behind(client: Client, system: Tai
 
         await until(is_empty)
     await nats.close()
-    # The third round stores as much as the first: nothing has piled up.
-    assert peaks[-1] < 2 * peaks[0]

@@ -14,6 +14,8 @@ _WORKFLOW: Final = {
     "id": "resumed",
     "nodes": {"a": {"type": "transform", "stage": "ocr", "with": {"value": 1}}},
 }
+# It is not deleted before somebody approves it.
+_WAITING: Final = {"id": "waiting", "nodes": {"ask": {"type": "await", "stage": "ocr"}}}
 
 
 def exists(client: Client, execution: str) -> bool:
@@ -32,9 +34,9 @@ async def deleted(client: Client, execution: str) -> None:
             await asyncio.sleep(0.1)
 
 
-async def run(client: Client) -> str:
+async def run(client: Client, workflow: str = "resumed") -> str:
     """Start a run; return its id."""
-    started = await asyncio.to_thread(client.run, "resumed")
+    started = await asyncio.to_thread(client.run, workflow)
     return str(started["execution_id"])
 
 
@@ -54,6 +56,7 @@ async def test_a_feed_tells_exactly_what_was_deleted(client: Client, system: Tai
     port = urlsplit(system.url).port
     assert port is not None
     await asyncio.to_thread(client.apply, _WORKFLOW)
+    await asyncio.to_thread(client.apply, _WAITING)
     async with SseClient(port, _FEED) as stream:
         await stream.take(1)
         first = await run(client)
@@ -69,10 +72,12 @@ async def test_a_feed_tells_exactly_what_was_deleted(client: Client, system: Tai
         third = await run(client)
         await until_done(stream, third)
         late = stream.parser.last_event_id
-    fourth = await run(client)
+    fourth = await run(client, "waiting")
     async with SseClient(port, _FEED, last_event_id=late) as stream:
-        events = await until_done(stream, fourth)
-    assert [event.type for event in events if event.type == "stream:reset"] == []
+        (event,) = await stream.take(1)
+        while fourth not in event.data:
+            assert event.type != "stream:reset"
+            (event,) = await stream.take(1)
 
 
 async def test_a_deleted_execution_is_reported_once(client: Client, system: TailraceUp) -> None:
@@ -80,9 +85,15 @@ async def test_a_deleted_execution_is_reported_once(client: Client, system: Tail
     port = urlsplit(system.url).port
     assert port is not None
     await asyncio.to_thread(client.apply, _WORKFLOW)
-    execution = await run(client)
+    await asyncio.to_thread(client.apply, _WAITING)
+    execution = await run(client, "waiting")
     async with follow(port, execution) as stream:
-        first = next(event.id for event in await stream.all() if event.is_logged)
+        (event,) = await stream.take(1)
+        while not event.is_logged:
+            (event,) = await stream.take(1)
+        first = event.id
+        await asyncio.to_thread(client.cancel, execution)
+        await stream.all()
     await deleted(client, execution)
     # The log goes on, so the id of the reset is one that the log has.
     await run(client)
