@@ -14,7 +14,7 @@ _WORKFLOW: Final = {
     "id": "resumed",
     "nodes": {"a": {"type": "transform", "stage": "ocr", "with": {"value": 1}}},
 }
-# It is not deleted before somebody approves it.
+# A run of it is not deleted before it is approved or cancelled.
 _WAITING: Final = {"id": "waiting", "nodes": {"ask": {"type": "await", "stage": "ocr"}}}
 
 

@@ -30,7 +30,9 @@ from tailrace_shared.execution.state import fold
 from tailrace_shared.execution.timestamps import parse_timestamp
 from tailrace_shared.nats.jetstream import subject_counts
 from tailrace_shared.nats.topology import EVENTS, JOBS
+from tailrace_shared.stores.node_type_store import NodeTypeStore
 from tailrace_shared.workflow.definition import Definition
+from tailrace_shared.workflow.node_types import NodeType
 from tailrace_worker.engine.services.actor_job import ActorJob, message_for
 
 ACTORS = {"nodes": "actor_functions", "ack_wait": "2s"}
@@ -138,6 +140,17 @@ async def test_the_worker_that_drives_need_not_have_the_actors_code(
     assert {pid for _, _, _, pid, _ in effects(tmp_path)}.isdisjoint({driver.pid})
 
 
+async def test_a_driver_learns_that_actors_run_a_type_that_it_did_not_know(site: Installation):
+    """Also if it has met the type, and searched for a worker, before one published it."""
+    site.worker()
+    execution = await site.start(await site.store(one("actor.new")))
+    await site.until(execution, of_step(StepRetrying, 1))
+    types = NodeTypeStore(site.jetstream, site.subjects)
+    await types.publish([NodeType("actor.new", actor=True)])
+    events = await site.until(execution, lambda events: story(events)[-1] == "waiting")
+    assert story(events) == ["started", "retrying", "waiting"]
+
+
 async def test_an_attempt_ends_although_nats_lost_a_commit_that_it_had_announced(
     site: Installation, tmp_path: Path
 ):
@@ -167,7 +180,8 @@ async def test_a_step_whose_message_nats_has_lost_is_run_all_the_same(
         await noted(tmp_path, "began")
         runner.kill()
     else:
-        await site.until(execution, lambda events: story(events) == ["waiting"])
+        # The commit comes first: without the message, nothing would be purged.
+        await queue_has(site, "node.actor.gated", 1)
     await site.jetstream.api(
         f"STREAM.PURGE.{site.subjects.stream(JOBS)}",
         {"filter": site.subjects.job("node.actor.gated")},

@@ -258,7 +258,13 @@ class TestActors:
             "log": NodeType("log"),
         }
         asked = ["here", "there", "plain", "log", "nowhere"]
-        assert [types.is_actor(name, published) for name in asked] == [True, True] + [False] * 3
+        assert [types.is_actor(name, published) for name in asked] == [
+            True,
+            True,
+            False,
+            False,
+            None,
+        ]
         assert types.actors == [here]
 
 

@@ -113,7 +113,7 @@ _decode_ack = msgspec.json.Decoder(_PubAck).decode
 
 async def connect(
     settings: CommonSettings, name: str, limit: StartupLimit | None = None, **options: Any
-) -> Client:
+) -> NatsClient:
     """Connect to NATS and check its version and JetStream; wait for both within a time limit.
 
     ``options`` are passed to nats-py's ``Client.connect``.

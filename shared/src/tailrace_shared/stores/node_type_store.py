@@ -35,7 +35,13 @@ class NodeTypeStore:
     async def all(self) -> Mapping[str, NodeType]:
         """Return all node types by name, at most a second old."""
         if time.monotonic() - self._read_at > _CACHE_TTL_S:
-            published = [_decode(entry.value) for entry in await self._bucket.get_many([">"])]
-            self._known = {**{node_type.name: node_type for node_type in published}, **SHIPPED}
-            self._read_at = time.monotonic()
+            return await self.read()
+        return self._known
+
+    async def read(self) -> Mapping[str, NodeType]:
+        """Return all node types by name, also those that a worker has just published."""
+        begun = time.monotonic()
+        published = [_decode(entry.value) for entry in await self._bucket.get_many([">"])]
+        self._known = {**{node_type.name: node_type for node_type in published}, **SHIPPED}
+        self._read_at = begun
         return self._known

@@ -233,6 +233,9 @@ class WorkflowRoutes:
         # Ten thousand nodes can take seconds; in a thread, so that streams do not wait.
         tenant = tenant_of(request, self.settings)
         checked = await self.threads.run(tenant, _validate, document, known, workflow_id)
+        if checked.definition is None and (newest := await self.node_types.read()) != known:
+            # A worker has just published a type.
+            checked = await self.threads.run(tenant, _validate, document, newest, workflow_id)
         if checked.definition is None:
             raise RefusedError(422, "the definition is not valid", checked.problems)
         return checked.definition

@@ -18,13 +18,13 @@ from typing import Any, Final
 
 import structlog
 import uvloop
-from nats.aio.client import Client
 
 from tailrace_shared.commands.commands import Commands
 from tailrace_shared.commands.live_limits import StartLimits
 from tailrace_shared.commands.run_starter import RunRequest
 from tailrace_shared.ids import new_token
 from tailrace_shared.nats.components import announce
+from tailrace_shared.nats.connection.client import NatsClient
 from tailrace_shared.nats.health import Health
 from tailrace_shared.nats.jetstream import JetStream, connect
 from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE
@@ -99,7 +99,7 @@ class Engine:
         self.counts = EngineCounts()
         self._is_draining = False
         self._health: Health | None = None
-        self._client: Client
+        self._client: NatsClient
         self._services: EngineServices
         self._drives: Drives
         self._job_holder: JobHolder

@@ -54,15 +54,15 @@ class NodeRegistry:
         """The functions that Dramatiq actors run."""
         return [function for function in self if function.is_actor]
 
-    def is_actor(self, name: str, published: Mapping[str, NodeType]) -> bool:
-        """Return whether actors run a node type, which this worker itself need not have.
+    def is_actor(self, name: str, published: Mapping[str, NodeType]) -> bool | None:
+        """Return whether actors run a node type; None if no worker has published it.
 
         Args:
             published: the node types that all workers have published: ``NodeTypeStore.all()``.
         """
         own = self._by_name.get(name)
         known = published.get(name) if own is None else own.type
-        return known is not None and known.actor
+        return None if known is None else known.actor
 
 
 def load_registry(modules: str, http: HttpLimits = HttpLimits()) -> NodeRegistry:  # noqa: B008

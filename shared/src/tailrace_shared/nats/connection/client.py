@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import time
 from typing import Any, Final
 
 import nats.errors
@@ -46,6 +47,12 @@ class NatsClient(Client):
         self._credentials = credentials
         self._refusals = 0
         self._has_connected = False
+        self._reconnected_at = float("-inf")
+
+    @property
+    def since_reconnect(self) -> float:
+        """Seconds since it last connected again; infinite if it never had to."""
+        return time.monotonic() - self._reconnected_at
 
     @staticmethod
     def _parse_header_lines(raw: bytes) -> dict[str, str]:
@@ -75,6 +82,8 @@ class NatsClient(Client):
             if not self._has_connected:
                 self._count_refusal(error)
             raise
+        if self._has_connected:
+            self._reconnected_at = time.monotonic()
         self._has_connected = True
 
     async def _handshake(self) -> None:

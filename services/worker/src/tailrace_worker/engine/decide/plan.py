@@ -79,22 +79,28 @@ class Plan:
     """One version of a workflow, shared by all executions of it on this worker.
 
     Args:
-        is_actor: returns whether actors run a node type.
+        is_actor: returns whether actors run a node type; None if no worker has published it yet.
         expression_steps: what the expressions of one template may cost.
+
+    Attributes:
+        is_provisional: whether it has an unknown node type, which may turn out to be an actor's.
     """
 
     def __init__(
         self,
         definition: Definition,
-        is_actor: Callable[[str], bool] = lambda _type: False,
+        is_actor: Callable[[str], bool | None] = lambda _type: False,
         expression_steps: float = DEFAULT_STEPS,
     ) -> None:
         self.definition = definition
         self.expression_steps = expression_steps
         self.graph: Graph = graph_of(definition)
+        self._types = types_of(definition)
+        actors = {node_type: is_actor(node_type) for node_type in self._types}
+        self.is_provisional = None in actors.values()
         self.nodes = {
             node_id: PlannedNode(
-                node_id, node, is_actor=is_actor(node.type), steps=expression_steps
+                node_id, node, is_actor=bool(actors[node.type]), steps=expression_steps
             )
             for node_id, node in definition.nodes.items()
         }
@@ -106,7 +112,7 @@ class Plan:
                     node_id,
                     work,
                     node.stage,
-                    is_actor=is_actor(work.do.type),
+                    is_actor=bool(actors[work.do.type]),
                     steps=expression_steps,
                 )
 
@@ -133,9 +139,7 @@ class Plan:
     @cached_property
     def starts_runs(self) -> bool:
         """Whether some steps start child runs."""
-        types = [node.type for node in self.definition.nodes.values()]
-        types += [planned.work.do.type for planned in self.maps.values()]
-        return CHILD in types
+        return CHILD in self._types
 
     @cached_property
     def awaits(self) -> bool:
@@ -180,6 +184,13 @@ class Plan:
         for node in self.definition.nodes.values():
             if node.type == AWAIT and node.parameters.get("match") is not None:
                 yield compile_expression(node.parameters["match"])
+
+
+def types_of(definition: Definition) -> frozenset[str]:
+    """Return the node types that a workflow uses, also those of the items of its maps."""
+    nodes = definition.nodes.values()
+    maps = [msgspec.convert(node.parameters, MapWork) for node in nodes if node.type == MAP]
+    return frozenset({node.type for node in nodes} | {work.do.type for work in maps})
 
 
 def names_of(step_id: str, state: ExecutionState) -> Mapping[str, Any]:

@@ -346,7 +346,9 @@ class Drive:
         if self._wakeup.is_set:
             return None
         # An execution that waits for a signal is paused, perhaps for days: its drive is not cached.
-        self.is_resumable = self._scheduler.state.status == "running"
+        # Nor is one whose plan must be made anew, because a worker may publish what it lacks.
+        is_running = self._scheduler.state.status == "running"
+        self.is_resumable = is_running and not self._scheduler.plan.is_provisional
         self._suspended_at = self._writer.last_sequence + 1
         if self._writer.bytes_written:
             self._local.last_writer = self._services.worker_id

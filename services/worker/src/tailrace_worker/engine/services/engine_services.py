@@ -18,7 +18,7 @@ from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.workflow.definition import encode_definition
 from tailrace_worker.engine.counts import EngineCounts
-from tailrace_worker.engine.decide.plan import Plan
+from tailrace_worker.engine.decide.plan import Plan, types_of
 from tailrace_worker.engine.run.output_budget import OutputBudget
 from tailrace_worker.engine.run.runner import Runner
 from tailrace_worker.engine.services.actor_job import OutgoingJob, actor_job
@@ -88,6 +88,8 @@ class EngineServices:
             return plan
         stored = await self.stores.workflows.get(tenant, workflow, version)
         published = await self.stores.node_types.all()
+        if not published.keys() >= types_of(stored.definition):
+            published = await self.stores.node_types.read()
         plan = self._plans.get(key)
         if plan is None:  # no other drive has cached it meanwhile
             plan = Plan(
@@ -97,7 +99,8 @@ class EngineServices:
             )
             if len(encode_definition(stored.definition)) > _COMPILED_AT_ONCE_BYTES:
                 await asyncio.to_thread(plan.compile_all)
-            self._plans.put(key, plan, len(plan.nodes))
+            if not plan.is_provisional:
+                self._plans.put(key, plan, len(plan.nodes))
         return plan
 
     async def progress_estimates(self, tenant: str, plan: Plan, version: int) -> ProgressEstimates:

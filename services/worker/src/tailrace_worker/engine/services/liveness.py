@@ -2,19 +2,21 @@
 
 A worker answers for its drives on its own subject (``tr.worker.<id>``), and for each attempt of an
 actor node on a subject that only this attempt has. NATS answers at once for a worker that is gone
-("no responders"); a worker that is frozen does not answer in time.
+("no responders"). A worker that is frozen does not answer, nor does one on a slow machine for a
+while: steps that it runs count as lost only after a silence that no living worker keeps.
 """
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from enum import Enum, auto
 from typing import Final
 
 import nats.errors
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from tailrace_shared.errors import UnavailableError
+from tailrace_shared.nats.connection.client import NatsClient
 from tailrace_shared.nats.health import Pulse
 from tailrace_shared.subjects import Subjects
 from tailrace_worker.engine.services.actor_job import ActorJob
@@ -22,14 +24,25 @@ from tailrace_worker.engine.services.actor_job import ActorJob
 _ANSWER_TIMEOUT_S: Final = 1.0
 # Longer than a worker takes to reconnect to a NATS that was away: nats-py tries every second.
 _SECOND_QUESTION_S: Final = 2.0
+# A worker that runs notices a dead connection, and has another one, within this time.
+_MAX_SILENCE_S: Final = 10.0
 _YES: Final = b"1"
 _NO: Final = b"0"
+
+
+class _Answer(Enum):
+    YES = auto()
+    NO = auto()
+    GONE = auto()
+    """NATS knows no worker that would answer."""
+    SILENT = auto()
+    """Neither the worker nor NATS answered in time."""
 
 
 class LivenessCheck:
     """Answers for this worker, and asks others."""
 
-    def __init__(self, client: Client, subjects: Subjects) -> None:
+    def __init__(self, client: NatsClient, subjects: Subjects) -> None:
         self._client = client
         self._pulse = Pulse(client)
         self._subjects = subjects
@@ -52,26 +65,17 @@ class LivenessCheck:
         A worker that answers yes reads the log again, and holds the job that brings the execution
         back should it die after its answer.
         """
-        try:
-            answer = await self._client.request(
-                self._subjects.worker(worker),
-                f"{tenant}.{execution}".encode(),
-                timeout=_ANSWER_TIMEOUT_S,
-            )
-        except (nats.errors.Error, TimeoutError):
-            return False
-        return answer.data == _YES
+        question = f"{tenant}.{execution}".encode()
+        return await self._ask(self._subjects.worker(worker), question) is _Answer.YES
 
     async def is_still_driven(self, worker: str, tenant: str, execution: str) -> bool:
-        """Ask again, once a worker that had lost its connection has reconnected.
+        """Ask until the worker answers or certainly does not run any more.
 
         Raises:
-            UnavailableError: this worker has no connection itself.
+            UnavailableError: NATS does not answer this worker.
         """
-        await asyncio.sleep(_SECOND_QUESTION_S)
-        if not await self._pulse.ask():
-            raise UnavailableError("NATS does not answer")
-        return await self.is_driven(worker, tenant, execution)
+        question = f"{tenant}.{execution}".encode()
+        return await self._ask_patiently(self._subjects.worker(worker), question)
 
     # Attempts of actor nodes
 
@@ -86,25 +90,46 @@ class LivenessCheck:
                 await subscription.unsubscribe()
 
     async def is_running(self, job: ActorJob) -> bool:
-        """Ask whether any worker runs an attempt that has begun."""
-        if await self._ask(job):
-            return True
-        await asyncio.sleep(_SECOND_QUESTION_S)
-        return await self._ask(job)
-
-    async def _ask(self, job: ActorJob) -> bool:
+        """Ask until a worker answers that it runs an attempt, or certainly none does."""
         while True:
             try:
-                await self._client.request(self._subject(job), b"", timeout=_ANSWER_TIMEOUT_S)
-            except nats.errors.NoRespondersError:
-                return False
-            except (nats.errors.Error, TimeoutError):
-                # Without a connection that works, silence says nothing about the other worker.
-                if await self._pulse.ask():
-                    return False
+                return await self._ask_patiently(self._subject(job))
+            except UnavailableError:
                 await asyncio.sleep(_ANSWER_TIMEOUT_S)
-            else:
-                return True
+
+    async def _ask_patiently(self, subject: str, question: bytes = b"") -> bool:
+        """Ask until a worker answers, was gone twice, or has been silent for long.
+
+        Raises:
+            UnavailableError: NATS does not answer this worker, so silence says nothing.
+        """
+        loop = asyncio.get_running_loop()
+        silent_until = loop.time() + _MAX_SILENCE_S
+        was_gone = False
+        while True:
+            match await self._ask(subject, question):
+                case _Answer.GONE:
+                    # If NATS was away just now, other workers may take longer to reconnect.
+                    if was_gone and self._client.since_reconnect >= _MAX_SILENCE_S:
+                        return False
+                    was_gone = True
+                    await asyncio.sleep(_SECOND_QUESTION_S)
+                case _Answer.SILENT:
+                    if not await self._pulse.ask():
+                        raise UnavailableError("NATS does not answer")
+                    if loop.time() >= silent_until:
+                        return False
+                case answer:
+                    return answer is _Answer.YES
+
+    async def _ask(self, subject: str, question: bytes) -> _Answer:
+        try:
+            answer = await self._client.request(subject, question, timeout=_ANSWER_TIMEOUT_S)
+        except nats.errors.NoRespondersError:
+            return _Answer.GONE
+        except (nats.errors.Error, TimeoutError):
+            return _Answer.SILENT
+        return _Answer.YES if answer.data == _YES else _Answer.NO
 
     def _subject(self, job: ActorJob) -> str:
         attempt = f"{job.tenant}.{job.execution}.{job.step_id}.{job.attempt}"
