@@ -138,6 +138,7 @@ async def test_an_outage_of_nats_is_reported(nats_server: NatsServer, tmp_path: 
             )
             assert command.status_code == 503
             assert command.headers["content-type"] == "application/problem+json"
+            assert command.json()["detail"].startswith("NATS did not answer in time; repeat")
             assert int(command.headers["retry-after"]) > 0
             assert (stream.status_code, stream.headers["content-type"]) == (
                 200,

@@ -16,6 +16,7 @@ from tailrace_shared.errors import (
 )
 from tailrace_shared.execution import events as ev
 from tailrace_shared.ids import new_execution_id
+from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.topology import JOBS
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.workflow.definition import Definition, Node
@@ -83,13 +84,45 @@ async def test_a_run_is_due_before_it_exists(starts, monkeypatch):
     """A starter that dies in between leaves an entry for the sweeper."""
 
     async def die(*_args):
-        raise UnavailableError("died")
+        raise SystemError
 
     monkeypatch.setattr(starts.starter._log, "create", die)
-    with pytest.raises(UnavailableError):
+    with pytest.raises(SystemError):
         await starts.start({"x": 1})
     assert len(await starts.dues()) == 1
     assert await starts.jobs() == 0
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+@pytest.mark.parametrize("has_key", [False, True])
+async def test_a_start_is_repeated_while_nats_does_not_acknowledge(
+    starts, monkeypatch, has_key, is_stored
+):
+    """One run comes of it, whichever publish fails, before or after NATS has stored it."""
+    publish = JetStream.publish
+    failing = published = 0
+
+    async def publish_or_fail(self, *args):
+        nonlocal published
+        published += 1
+        if published != failing:
+            return await publish(self, *args)
+        if is_stored:
+            await publish(self, *args)
+        raise UnavailableError("an election")
+
+    monkeypatch.setattr(JetStream, "publish", publish_or_fail)
+    started = []
+    while published >= failing:
+        failing, published = failing + 1, 0
+        key = f"key-{failing}" if has_key else None
+        started.append((await starts.start({"x": 1}, key)).execution_id)
+    assert failing > 5
+    listed = [run.execution_id for run in (await starts.run_list.page("t")).runs]
+    assert sorted(listed) == sorted(started)
+    assert await starts.dues() == set(started)
+    for execution in started:
+        assert (await starts.site.log.load("t", execution)).state.status == "queued"
 
 
 class TestChildren:

@@ -13,7 +13,7 @@ import msgspec
 
 from tailrace_shared.commands.job_publisher import JobPublisher
 from tailrace_shared.commands.run_input import InvalidInputError, check_in_time
-from tailrace_shared.commands.time_limit import within_limit
+from tailrace_shared.commands.time_limit import repeated, within_limit
 from tailrace_shared.errors import IllegalCommandError, WorkflowNotFoundError
 from tailrace_shared.execution import commands
 from tailrace_shared.execution.events import MAX_VALUE_BYTES, Command
@@ -111,7 +111,7 @@ class ExecutionCommands:
             InvalidInputError: the waiting step requires data.
         """
         command_id = by.command_id(execution, "resume")
-        history = await self._log.load_newest(tenant, execution)
+        history = await repeated(lambda _is_again: self._log.load_newest(tenant, execution))
         # A repeated request may have resumed the execution: the log knows which of the two it was.
         if history.state.is_held or command_id in history.state.commands:
             return await self._request(
@@ -132,7 +132,7 @@ class ExecutionCommands:
             InvalidInputError: there is no such node, or the step does not accept the data.
         """
         # From the leader, because a refusal must not come from a replica that lags.
-        history = await self._log.load_newest(tenant, execution)
+        history = await repeated(lambda _is_again: self._log.load_newest(tenant, execution))
         return await self._resolve(tenant, execution, decision, by, history)
 
     async def _resolve(
@@ -159,6 +159,16 @@ class ExecutionCommands:
 
     async def _request(
         self, tenant: str, execution: str, decide: Decide, history: History | None = None
+    ) -> ExecutionState:
+        # The id of the command tells whether an earlier try has recorded it.
+        return await repeated(
+            lambda is_again: self._request_once(
+                tenant, execution, decide, None if is_again else history
+            )
+        )
+
+    async def _request_once(
+        self, tenant: str, execution: str, decide: Decide, history: History | None
     ) -> ExecutionState:
         history = history or await self._log.load(tenant, execution)
         if history.state.is_terminal:

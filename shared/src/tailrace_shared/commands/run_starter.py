@@ -3,7 +3,8 @@
 The order of the steps makes a repeated request safe after each of them. The key's record decides
 the execution's id and version. The due index and the live index name the execution before it
 exists. Its log is created, or exists already. Last, the job of a run that is still queued is
-published; a second job is harmless.
+published; a second job is harmless. So a start is repeated while NATS is unavailable, with the same
+id.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from tailrace_shared.commands.job_publisher import JobPublisher
 from tailrace_shared.commands.live_limits import StartLimits
 from tailrace_shared.commands.run_input import InputCheck, InvalidInputError
 from tailrace_shared.commands.start_rate_limit import StartRateLimit
-from tailrace_shared.commands.time_limit import within_limit
+from tailrace_shared.commands.time_limit import repeated, within_limit
 from tailrace_shared.errors import (
     ExecutionNotFoundError,
     IdempotencyConflictError,
@@ -102,9 +103,14 @@ class RunStarter:
             UnavailableError: NATS did not answer; the request may be repeated.
         """
         check_id(request.workflow_id, "workflow")
-        execution_id, workflow, is_repeated = await self._claim(request)
+        new_id = new_execution_id()
+        return await repeated(lambda is_again: self._start(request, new_id, is_again))
+
+    async def _start(self, request: RunRequest, new_id: str, is_again: bool) -> ExecutionState:
+        execution_id, workflow, is_claimed = await self._claim(request, new_id)
         # A repeated request may create the run as well, so the defaults are those of its version.
         run_input = await self._inputs.check(request.tenant, workflow, request.field, request.input)
+        is_repeated = is_again or is_claimed
         return await self._create(
             request.tenant, execution_id, workflow, run_input, is_repeated=is_repeated
         )
@@ -156,6 +162,20 @@ class RunStarter:
             TooManyLiveRunsError: the tenant has too many runs that have not ended.
             UnavailableError: NATS did not answer; the request may be repeated.
         """
+        new_id = new_execution_id()
+        return await repeated(
+            lambda is_again: self._rerun(tenant, execution_id, from_node, key, new_id, is_again)
+        )
+
+    async def _rerun(
+        self,
+        tenant: str,
+        execution_id: str,
+        from_node: str | None,
+        key: str | None,
+        new_id: str,
+        is_again: bool,
+    ) -> ExecutionState:
         # On a lagging replica the original has not ended yet.
         original = (await self._log.load_newest(tenant, check_id(execution_id, "execution"))).state
         if not original.is_terminal:
@@ -168,7 +188,8 @@ class RunStarter:
             raise InvalidInputError(
                 "the execution cannot be run again from there", [Problem("/from_node", detail)]
             )
-        rerun_id, is_repeated = await self._claim_rerun(tenant, original, from_node, key)
+        rerun_id, is_claimed = await self._claim_rerun(tenant, original, from_node, key, new_id)
+        is_repeated = is_again or is_claimed
         marks = tuple(original.sensitive)
         origin = Origin(rerun_of=execution_id, from_node=from_node, sensitive=marks)
         return await self._create(
@@ -241,16 +262,16 @@ class RunStarter:
         if state.status == "queued":
             await self._jobs.advance(tenant, state.execution_id)
 
-    async def _claim(self, request: RunRequest) -> tuple[str, StoredWorkflow, bool]:
+    async def _claim(self, request: RunRequest, new_id: str) -> tuple[str, StoredWorkflow, bool]:
         """Return the run's id, its workflow, and whether an earlier request has claimed it."""
         if request.key is None:
-            return new_execution_id(), await self._validate_and_count(request), False
+            return new_id, await self._validate_and_count(request, new_id), False
         key = _bucket_key(request.tenant, request.workflow_id, request.key)
         digest = _digest(request.body)
         stored = await self._claim_of(key)
         if stored is None:
             workflow = await self._validate_and_count(request, key)
-            claim = _Claim(new_execution_id(), workflow.version, digest)
+            claim = _Claim(new_id, workflow.version, digest)
             stored = await self._store_claim(key, claim)
             if stored is claim:
                 return stored.execution_id, workflow, False
@@ -259,14 +280,19 @@ class RunStarter:
         return stored.execution_id, workflow, True
 
     async def _claim_rerun(
-        self, tenant: str, original: ExecutionState, from_node: str | None, key: str | None
+        self,
+        tenant: str,
+        original: ExecutionState,
+        from_node: str | None,
+        key: str | None,
+        new_id: str,
     ) -> tuple[str, bool]:
         if key is None:
-            await self._count(tenant)
-            return new_execution_id(), False
+            await self._count(tenant, new_id)
+            return new_id, False
         # No workflow id has a colon, so no start can have this key.
         key = _bucket_key(tenant, f"rerun:{original.execution_id}", key)
-        claim = _Claim(new_execution_id(), original.version, _digest({"from_node": from_node}))
+        claim = _Claim(new_id, original.version, _digest({"from_node": from_node}))
         stored = await self._claim_of(key)
         if stored is None:
             await self._count(tenant, key)
@@ -286,9 +312,7 @@ class RunStarter:
                 return stored
         return claim
 
-    async def _validate_and_count(
-        self, request: RunRequest, key: str | None = None
-    ) -> StoredWorkflow:
+    async def _validate_and_count(self, request: RunRequest, key: str) -> StoredWorkflow:
         """Validate a request and count it concurrently, so that counting costs no latency.
 
         A request that is refused for its input counts as well.
@@ -304,7 +328,7 @@ class RunStarter:
             raise counted
         return workflow
 
-    async def _count(self, tenant: str, key: str | None = None) -> None:
+    async def _count(self, tenant: str, key: str) -> None:
         if self._limits is not None:
             await self._limits.live.check(tenant)
         if self._rate_limit is not None:

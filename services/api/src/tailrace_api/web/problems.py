@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
+import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -28,12 +29,15 @@ from tailrace_shared.errors import (
     OutputNotFoundError,
     ScheduleNotFoundError,
     ServiceError,
+    StoreFailedError,
+    StoreFullError,
     TooManyLiveRunsError,
     TooManyRunsError,
     TriggerTooLargeError,
     UnavailableError,
     WorkflowNotFoundError,
 )
+from tailrace_shared.process.log_throttle import LogThrottle
 from tailrace_shared.redact.credentials import redact_credentials
 from tailrace_shared.workflow.validation import Problem
 
@@ -58,6 +62,11 @@ _STATUS: Final[Mapping[type[Exception], int]] = {
     UnavailableError: 503,
 }
 _RETRY_AFTER_S: Final = 1
+_REMEDY: Final = "repeat the request, with the same Idempotency-Key if it is a POST"
+_LOG_INTERVAL_S: Final = 1.0
+
+_log = structlog.get_logger(__name__)
+_outage_log = LogThrottle(_LOG_INTERVAL_S)
 
 
 def pointer(*path: str | int) -> str:
@@ -147,7 +156,22 @@ async def answer_error(_request: Request, error: Exception) -> Response:
     status = next(status for kind, status in _STATUS.items() if isinstance(error, kind))
     seconds = getattr(error, "retry_after", _RETRY_AFTER_S)
     headers = {"retry-after": str(seconds)} if status in {429, 503} else None
-    return problem(status, str(error), headers=headers)
+    return problem(status, _detail(error), headers=headers)
+
+
+def _detail(error: Exception) -> str:
+    """Return what is wrong and what the caller can do; the names of NATS are for operators."""
+    if not isinstance(error, UnavailableError | JetStreamError) or isinstance(
+        error, StoreFullError
+    ):
+        return str(error)
+    if _outage_log.is_due():
+        _log.warning("NATS did not serve a request", error=str(error))
+    if isinstance(error, StoreFailedError):
+        return f"NATS cannot store messages now; {_REMEDY}"
+    if isinstance(error, JetStreamError):
+        return f"NATS refused the request with error {error.code}; see the log of the API"
+    return f"NATS did not answer in time; {_REMEDY}"
 
 
 async def answer_routing(request: Request, error: HTTPException) -> Response:
