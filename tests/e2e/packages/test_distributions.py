@@ -14,6 +14,7 @@ import pytest
 from harness.processes.required_tools import skip_or_fail
 
 ROOT = Path(__file__).parents[3]
+_DASHBOARD = "clients/web/packages/dashboard/dist"
 DISTRIBUTIONS = ("tailrace", "tailrace_api", "tailrace_shared", "tailrace_worker")
 
 
@@ -56,6 +57,9 @@ def builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builder]:
         if not path.startswith("tests/"):
             (checkout / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / path, checkout / path)
+    if (built := ROOT / _DASHBOARD).is_dir():
+        # The installation of this checkout has built it; another build would take half a minute.
+        shutil.copytree(built, checkout / _DASHBOARD)
     builder = Builder(folder)
     builder.uv("build", "--quiet", "--all-packages", "-o", str(builder.dist), folder=checkout)
     yield builder
@@ -82,6 +86,16 @@ def test_the_client_carries_the_examples(builder: Builder):
     packed = {path for path in _names(wheel) if path.startswith("tailrace/examples/")}
     examples = (path for path in _sources() if path.startswith("examples/"))
     assert packed == {f"tailrace/{path}" for path in examples}
+
+
+def test_the_api_carries_the_dashboard(builder: Builder):
+    [wheel] = builder.dist.glob("tailrace_api-*.whl")
+    packed = {path for path in _names(wheel) if path.startswith("tailrace_api/web/dashboard/")}
+    if not packed:
+        skip_or_fail("the dashboard", "npm ci --prefix clients/web, then npm run dashboard")
+    built = ROOT / _DASHBOARD
+    files = (path.relative_to(built) for path in built.rglob("*") if path.is_file())
+    assert packed == {f"tailrace_api/web/dashboard/{path.as_posix()}" for path in files}
 
 
 def test_the_broker_installs_without_the_libraries_of_the_engine(builder: Builder):

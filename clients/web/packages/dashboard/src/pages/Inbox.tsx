@@ -11,6 +11,7 @@ import * as icons from "../ui/icons.tsx";
 import { JsonView } from "../ui/json.tsx";
 import { Ago, Empty, Loading, Title } from "../ui/parts.tsx";
 import { Pill } from "../ui/status.tsx";
+import { gistOf } from "./gist.ts";
 
 const keyOf = (entry: PausedEntry) => `${entry.executionId}~${entry.pausedAt}`;
 
@@ -91,14 +92,14 @@ function Entry(props: { entry: PausedEntry; isChosen: boolean; choose: () => voi
         onFocus={choose}
       >
         <span className="row tight">
-          <span className="strong clip">{entry.reason || entry.pausedAt}</span>
+          <span className="strong clip">{gistOf(entry)}</span>
           <span className="grow" />
           <span className="muted small">
             <Ago at={entry.pausedTime} />
           </span>
         </span>
         <span className="clip muted">
-          {entry.workflowName} · {entry.pausedAt}
+          {entry.reason || entry.pausedAt} · {entry.workflowName}
         </span>
         <span className="small is-waiting" style={{ color: "var(--c)" }}>
           {entry.timeoutAt ? `decide ${until(entry.timeoutAt, now)}` : "no limit"}
@@ -129,7 +130,7 @@ function Detail({
   return (
     <article className="card" aria-label={`Decision ${entry.pausedAt}`}>
       <div className="card-head wrap">
-        <h2>{entry.reason || entry.pausedAt}</h2>
+        <h2>{gistOf(entry)}</h2>
         <Pill status={isOver ? "completed" : "waiting"}>{isOver ? "Decided" : "Waiting"}</Pill>
         <span className="grow" />
         <a
@@ -140,6 +141,8 @@ function Detail({
         </a>
       </div>
       <dl className="facts">
+        <dt>Reason</dt>
+        <dd>{entry.reason || "a decision"}</dd>
         <dt>Workflow</dt>
         <dd>{entry.workflowName}</dd>
         <dt>Step</dt>

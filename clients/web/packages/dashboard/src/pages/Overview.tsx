@@ -2,8 +2,9 @@ import { useInbox, useRuns } from "../data/hooks.ts";
 import { useStatistics, useWorkflows } from "../data/queries.ts";
 import { useNow } from "../data/store.ts";
 import { href } from "../router.tsx";
-import { count, duration, percent, until } from "../ui/format.ts";
+import { duration, percent, until } from "../ui/format.ts";
 import { Empty, Failure, Loading, Title } from "../ui/parts.tsx";
+import { gistOf } from "./gist.ts";
 import { namesOf, RunTable } from "./Runs.tsx";
 import { Spark } from "./Spark.tsx";
 
@@ -93,8 +94,8 @@ export default function Overview() {
                     }}
                   >
                     <span className="strong">{entry.reason || entry.pausedAt}</span>
-                    <span className="muted small">
-                      {entry.workflowName} · {until(entry.timeoutAt, now)}
+                    <span className="muted small clip">
+                      {gistOf(entry)} · {until(entry.timeoutAt, now)}
                     </span>
                   </button>
                 </li>
@@ -126,12 +127,6 @@ export default function Overview() {
               <Empty title={failed.isPending ? "…" : "No run has failed"} />
             )}
           </section>
-          {numbers ? (
-            <p className="hint">
-              {count(numbers.connected_clients, "open stream")} on{" "}
-              {count(numbers.replicas, "API replica")}
-            </p>
-          ) : null}
         </div>
       </div>
     </div>

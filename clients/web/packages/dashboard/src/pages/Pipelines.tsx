@@ -93,7 +93,7 @@ export default function Pipelines() {
                 <span className="grow" />
                 <Pill status={statuses.get(workflow.workflow_id) ?? "idle"} />
               </div>
-              <dl className="facts" style={{ gridTemplateColumns: "1fr auto" }}>
+              <dl className="facts numbers">
                 <dt>Unfinished</dt>
                 <dd>{numbers?.active_runs ?? 0}</dd>
                 <dt>Completed, failed</dt>

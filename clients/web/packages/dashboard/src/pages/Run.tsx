@@ -64,7 +64,7 @@ export default function RunPage({ id }: { id: string }) {
     );
   }
   const event = store.history.events[view.at - 1];
-  const timeline = () => (
+  const timeline = (isShort = false) => (
     <Gantt
       run={run}
       moment={view.isLive ? null : Date.parse(event?.timestamp ?? "")}
@@ -72,6 +72,7 @@ export default function RunPage({ id }: { id: string }) {
       usual={known.usual}
       selected={selected}
       onSelect={select}
+      isShort={isShort}
     />
   );
   const body: Record<Tab, () => ReactNode> = {
@@ -83,7 +84,7 @@ export default function RunPage({ id }: { id: string }) {
               <GraphView graph={known.graph} store={store} selected={selected} onSelect={select} />
             </Suspense>
           </div>
-          {timeline()}
+          {timeline(true)}
         </div>
       ) : (
         <div className="card">
@@ -96,7 +97,7 @@ export default function RunPage({ id }: { id: string }) {
           )}
         </div>
       ),
-    timeline,
+    timeline: () => timeline(),
     steps: () => <StepsList steps={steps} selected={selected} onSelect={select} />,
     logs: () => (
       <LogsList
@@ -273,21 +274,11 @@ function RunHead(props: { run: RunState; graph: GraphDocument | null; at: number
     navigator.clipboard.writeText(link.href).then(() => toast("The link to this moment is copied"));
   };
   return (
-    <header className="row wrap">
-      <h1>{run.workflowName || run.workflowId}</h1>
-      <Pill status={run.status ?? "queued"} />
-      <code className="muted" title={run.id}>
-        {run.id.slice(0, 18)}
-      </code>
-      <span className="muted">
-        version {run.version} · started {moment(since)} · {duration(took)}
-        {run.progress !== null && !ended ? ` · ${Math.round(run.progress)} %` : ""}
-        {run.etaMs && run.status === "running" ? ` · about ${duration(run.etaMs)} left` : ""}
-      </span>
-      {run.rerunOf ? (
-        <a href={href("compare", run.rerunOf, run.id)}>rerun of {run.rerunOf.slice(0, 8)}</a>
-      ) : null}
-      {run.parent ? <a href={href("runs", run.parent)}>parent run</a> : null}
+    <header className="run-head">
+      <div className="row wrap">
+        <h1>{run.workflowName || run.workflowId}</h1>
+        <Pill status={run.status ?? "queued"} />
+      </div>
       <span className="row tight wrap push">
         <button
           type="button"
@@ -322,6 +313,18 @@ function RunHead(props: { run: RunState; graph: GraphDocument | null; at: number
           </>
         )}
       </span>
+      <div className="meta muted">
+        <code title={run.id}>{run.id.slice(0, 18)}</code>
+        <span>
+          version {run.version} · started {moment(since)} · {duration(took)}
+          {run.progress !== null && !ended ? ` · ${Math.round(run.progress)} %` : ""}
+          {run.etaMs && run.status === "running" ? ` · about ${duration(run.etaMs)} left` : ""}
+        </span>
+        {run.rerunOf ? (
+          <a href={href("compare", run.rerunOf, run.id)}>rerun of {run.rerunOf.slice(0, 8)}</a>
+        ) : null}
+        {run.parent ? <a href={href("runs", run.parent)}>parent run</a> : null}
+      </div>
       {sheet === "rerun" ? (
         <RerunSheet run={run} graph={graph} onClose={() => setSheet(null)} />
       ) : null}

@@ -61,7 +61,7 @@ export default function Workflows() {
                 const numbers = of.get(workflow.workflow_id);
                 return (
                   <tr key={workflow.workflow_id}>
-                    <td>
+                    <td className="clip">
                       <a
                         className="cell"
                         data-row=""

@@ -1,7 +1,7 @@
 import { useMemo } from "react";
 import { useNow } from "../data/store.ts";
 import type { GraphDocument, NodeStatistics } from "../data/types.ts";
-import { clock, duration } from "../ui/format.ts";
+import { clock, duration, fitName } from "../ui/format.ts";
 import { Empty } from "../ui/parts.tsx";
 import { Glyph } from "../ui/status.tsx";
 import { VirtualList } from "../ui/VirtualList.tsx";
@@ -16,16 +16,18 @@ interface Props {
   usual: ReadonlyMap<string, NodeStatistics>;
   selected: string | null;
   onSelect: (id: string) => void;
+  /** Leave out the items of maps. */
+  isShort?: boolean;
 }
 
-export function Gantt({ run, moment, graph, usual, selected, onSelect }: Props) {
+export function Gantt({ run, moment, graph, usual, selected, onSelect, isShort }: Props) {
   const now = useNow();
   const steps = useMemo(
     () =>
       [...run.steps.values()]
-        .filter((step) => step.startedAt)
+        .filter((step) => step.startedAt && !(isShort && step.id.includes("[")))
         .sort((a, b) => (a.startedAt ?? "").localeCompare(b.startedAt ?? "")),
-    [run],
+    [run, isShort],
   );
   const isOver = isEnded(run.status);
   const path = useMemo(
@@ -69,7 +71,7 @@ export function Gantt({ run, moment, graph, usual, selected, onSelect }: Props) 
             >
               <span className={`row tight is-${step.status}`} style={{ minWidth: 0 }}>
                 <Glyph status={step.status} />
-                <span className="clip">{step.id.includes("[") ? step.id : step.name}</span>
+                <span className="clip">{step.id.includes("[") ? step.id : fitName(step.name)}</span>
               </span>
               <span className="lane">
                 {ghost?.p90_ms ? (

@@ -12,7 +12,7 @@ import {
 import { createContext, useContext, useEffect, useMemo, useRef, useState } from "react";
 import { useNow, useSelected } from "../data/store.ts";
 import type { GraphDocument, StepStatus } from "../data/types.ts";
-import { duration } from "../ui/format.ts";
+import { duration, fitName } from "../ui/format.ts";
 import * as icons from "../ui/icons.tsx";
 import { Glyph, wordOf } from "../ui/status.tsx";
 import { isSettled, pendingStep, type Step } from "./fold.ts";
@@ -77,6 +77,7 @@ function StepNode({ data: { shape } }: NodeProps<ShapeNode>) {
   const { store, selected, related, select } = useContext(Around);
   const step = useStep(store, shape.id) ?? pendingStep(shape.id, shape.type, shape.title);
   const classes = ["node", `is-${step.status}`];
+  if (!store) classes.push("plain");
   if (store && step.status === "running") classes.push("began");
   if (selected === shape.id) classes.push("selected");
   if (related && !related.has(shape.id)) classes.push("faded");
@@ -87,12 +88,11 @@ function StepNode({ data: { shape } }: NodeProps<ShapeNode>) {
         className={classes.join(" ")}
         data-node={shape.id}
         data-status={step.status}
-        aria-label={`${shape.title}, ${shape.type}${store ? `: ${wordOf(step.status)}` : ""}`}
         onClick={() => select(shape.id)}
       >
         <span className="node-top">
           {store ? <Glyph status={step.status} /> : null}
-          <span className="clip node-name">{shape.title}</span>
+          <span className="clip node-name">{fitName(shape.title)}</span>
         </span>
         <small>
           <span className="clip">
@@ -101,6 +101,7 @@ function StepNode({ data: { shape } }: NodeProps<ShapeNode>) {
           </span>
           {store ? <Elapsed step={step} /> : null}
         </small>
+        {store ? <span className="visually-hidden">{wordOf(step.status)}</span> : null}
       </button>
       <Ends />
     </>
@@ -128,16 +129,15 @@ function PileNode({ data: { shape } }: NodeProps<ShapeNode>) {
     <>
       <button
         type="button"
-        className={`node pile is-${total} ${isSelected ? "selected" : ""} ${isFaded ? "faded" : ""}`}
+        className={`node pile ${store ? "" : "plain"} is-${total} ${isSelected ? "selected" : ""} ${isFaded ? "faded" : ""}`}
         data-node={shape.id}
         data-status={total}
-        aria-label={`${shape.title}, ${shape.members.length} steps: ${words.join(", ")}`}
         onClick={() => select(isMap ? shape.id : (shape.members[0] ?? shape.id))}
         onDoubleClick={() => !isMap && shape.members.length <= 120 && open(shape.id)}
       >
         <span className="node-top">
           {store ? <Glyph status={total} /> : null}
-          <span className="clip node-name">{shape.title}</span>
+          <span className="clip node-name">{fitName(shape.title)}</span>
         </span>
         {store ? <Cells statuses={statuses} /> : null}
         <small>
@@ -148,6 +148,7 @@ function PileNode({ data: { shape } }: NodeProps<ShapeNode>) {
             {counts.get("success") ?? 0} of {shape.members.length}
           </span>
         </small>
+        {store ? <span className="visually-hidden">{words.join(", ")}</span> : null}
       </button>
       <Ends />
     </>

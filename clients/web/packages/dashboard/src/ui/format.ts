@@ -63,6 +63,10 @@ export function bytes(value: number): string {
   return `${size.toFixed(size < 10 ? 1 : 0)} ${unit}`;
 }
 
+/** Shorten a long name that has no spaces at its beginning, because its end tells it from others. */
+export const fitName = (name: string): string =>
+  name.length > 24 && !name.includes(" ") ? `…${name.slice(-22)}` : name;
+
 export const shortId = (id: string): string => (id.length > 20 ? id.slice(0, 18) : id);
 
 export const percent = (value: number | null): string =>
