@@ -232,7 +232,66 @@ async def gone(opened: Campaign) -> str:
     return execution
 
 
-SCENES = (everything, failed, rerun, crashed, cancelled, paused, large, marked, timed, gone)
+async def mended(opened: Campaign) -> str:
+    """A failure that is made good, beside one that the run survives, and a clean-up."""
+    nodes: dict[str, Any] = {
+        "unsteady": {"type": STEP, "on_error": "continue", "with": {"fails": ALWAYS}},
+        "strict": {"type": STEP, "needs": ["unsteady"], "join": "all_success"},
+        "bad": {"type": STEP, "needs": ["strict"], "with": {"fails": ALWAYS}},
+    }
+    undo = {"type": "transform", "with": {"value": "${nodes.bad.error}"}}
+    workflow = checked(
+        {
+            "id": "mended",
+            "nodes": nodes,
+            "defaults": {"retry": {"max_attempts": 2, "initial": "10ms"}, "timeout": "1m"},
+            "on_failure": {"nodes": {"undo": undo}, "then": "completed"},
+            "finally": {"nodes": {"tidy": {"type": STEP, "with": {"die": "after effect"}}}},
+        }
+    )
+    return await opened.start(await opened.store(workflow))
+
+
+def slow_and_ask() -> dict[str, Any]:
+    """Return a step and a wait that do not end by themselves."""
+    return {"slow": {"type": STEP, "with": {"seconds": 60}}, "ask": {"type": "await"}}
+
+
+async def overdue(opened: Campaign) -> str:
+    """A time limit that ends a step and a wait."""
+    nodes: dict[str, Any] = {
+        "slow": {"type": STEP, "with": {"seconds": 60}},
+        "ask": {"type": "await"},
+    }
+    workflow = checked(
+        {
+            "id": "overdue",
+            "nodes": nodes,
+            "timeout": "1s",
+            "finally": {"nodes": {"tidy": {"type": STEP}}},
+        }
+    )
+    return await opened.start(await opened.store(workflow))
+
+
+async def stopped(opened: Campaign) -> str:
+    """A cancellation, after which the clean-up runs."""
+    nodes: dict[str, Any] = {
+        "slow": {"type": STEP, "with": {"seconds": 60}},
+        "ask": {"type": "await"},
+    }
+    tidy = {"type": "log", "with": {"message": "${nodes.slow.status}"}}
+    workflow = checked({"id": "stopped", "nodes": nodes, "finally": {"nodes": {"tidy": tidy}}})
+    execution = await opened.start(await opened.store(workflow))
+    await waiting(opened, execution, "ask")
+    await opened.commander.cancel(TENANT, execution, "no longer needed", ANN)
+    return execution
+
+
+SCENES = (
+    *(everything, failed, rerun, crashed, cancelled, paused, large, marked, timed, gone),
+    *(mended, overdue, stopped),
+)
 
 
 async def record(folder: Path, scratch: Path) -> None:

@@ -270,3 +270,37 @@ async def test_jobs_of_schedules_survive_an_outage_of_nats(
     await completed(http, len(fired))
     await queue_is_empty(site)
     assert len(await runs(http)) == len(fired)
+
+
+async def test_firings_wait_for_the_run_before(site: Installation, http: httpx.AsyncClient) -> None:
+    """With `overlap: queue`, one run of the schedule is active at a time."""
+    body = {"value": "${execution.scheduled_at}"}
+    nodes = {
+        "at": {"type": "transform", "with": body},
+        "ask": {"type": "await", "needs": ["at"]},
+    }
+    flow = {"nodes": nodes, "schedules": [{"id": "tick", "every": "1s", "overlap": "queue"}]}
+    assert (await http.put("/api/v1/workflows/flow", json=flow)).is_success
+    await firings(site, 2)
+    await http.put("/api/v1/workflows/flow", json={"nodes": nodes})
+    count = len(await firings(site, 2))
+    site.worker()
+    for left in reversed(range(count)):
+        (waiting,) = await by_status(http, paused=1, queued=left)
+        document = (await http.get(f"/api/v1/executions/{waiting}")).json()
+        assert document["schedule"] == "tick"
+        assert document["steps"][0]["output"] == document["scheduled_at"]
+        await http.post(f"/api/v1/executions/{waiting}/resume", json={"decision": "approved"})
+    await completed(http, count)
+
+
+async def by_status(http: httpx.AsyncClient, **wanted: int) -> list[str]:
+    """Wait for so many runs of each status; return the ids of those of the first."""
+    first = next(iter(wanted))
+    async with asyncio.timeout(60):
+        while True:
+            found = await runs(http)
+            counts = Counter(run["status"] for run in found)
+            if all(counts[status] == count for status, count in wanted.items()):
+                return [run["execution_id"] for run in found if run["status"] == first]
+            await asyncio.sleep(0.05)

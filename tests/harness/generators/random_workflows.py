@@ -12,7 +12,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from harness.models.log_invariants import Record, map_work
+from harness.models.log_invariants import Record, is_timeout, map_work
+from tailrace_shared.execution.events import ExecutionFinishing
 from tailrace_shared.execution.items import split_item_id
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.workflow.definition import Definition, Node
@@ -23,6 +24,9 @@ STEP: Final = "proof.step"
 ACTOR: Final = "proof.actor"
 ALWAYS: Final = 1000
 """Number of failures of a step that never succeeds."""
+
+HANGS: Final = "100ms"
+"""The time limit of a step that takes longer."""
 
 PROCEDURE: Final = "proof.go"
 LARGE_BYTES: Final = 300_000
@@ -63,6 +67,9 @@ class Mix:
         condition: the probability that a node has a condition.
         timeouts: values of ``on_timeout`` to choose from.
         actors: whether items of maps may run on actors.
+        groups: the probability of ``on_failure``, of ``finally`` and of a time limit.
+        goes_on: the probability that the run goes on after a failure of a node.
+        limits: time limits of workflows to choose from.
     """
 
     kinds: Mapping[str, int] = field(default_factory=lambda: dict(EVERY_KIND))
@@ -73,6 +80,9 @@ class Mix:
     condition: float = 0.15
     timeouts: Sequence[str] = ("continue", "continue", "continue", "fail", "fail")
     actors: bool = True
+    groups: float = 0.2
+    goes_on: float = 0.1
+    limits: Sequence[str] = ("300ms", "2s", "1h")
 
 
 def checked(document: Mapping[str, Any]) -> Definition:
@@ -89,14 +99,38 @@ def random_workflow(
     nodes: dict[str, dict[str, Any]] = {}
     for index in range(size):
         nodes[f"n{index}"] = _node(source, index, mix)
-    return checked({"id": workflow_id, "nodes": nodes, **fields})
+    groups = _groups(source, mix)
+    return checked({"id": workflow_id, "nodes": nodes, **groups, **fields})
+
+
+def _groups(source: Random, mix: Mix) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for group, prefix in (("on_failure", "f"), ("finally", "z")):
+        if source.random() < mix.groups:
+            nodes = {}
+            for index in range(source.randrange(1, 4)):
+                node = _node(source, index, mix)
+                node["needs"] = [f"{prefix}{need[1:]}" for need in node["needs"]]
+                if "when" in node:
+                    node["when"] = source.choice(["true", "false"])
+                if node["type"] == "transform":
+                    node["with"] = {"value": index}
+                nodes[f"{prefix}{index}"] = node
+            fields[group] = {"nodes": nodes}
+    if "on_failure" in fields:
+        fields["on_failure"]["then"] = source.choice(["failed", "completed"])
+    if source.random() < mix.groups:
+        fields["timeout"] = source.choice(mix.limits)
+    return fields
 
 
 def _node(source: Random, index: int, mix: Mix) -> dict[str, Any]:
     needs = _needs(source, index)
     kinds = [kind for kind, weight in mix.kinds.items() for _ in range(weight)]
-    join = source.choice(["all", "all", "any", "all_done"])
+    join = source.choice(["all", "all", "any", "all_done", "all_success"])
     node: dict[str, Any] = {"needs": needs, "join": join}
+    if source.random() < mix.goes_on:
+        node["on_error"] = "continue"
     if join != "any" and source.random() < mix.condition:
         choices = ["true", "false", "execution.id != ''"]
         choices += [f"nodes.{need}.status == 'success'" for need in needs[:2]]
@@ -140,7 +174,7 @@ def _fail(_source: Random, _mix: Mix, _needs: Sequence[str]) -> dict[str, Any]:
 
 
 def _hang(_source: Random, mix: Mix, _needs: Sequence[str]) -> dict[str, Any]:
-    return {"type": STEP, "with": {"folder": mix.folder, "seconds": 60}, "timeout": "100ms"}
+    return {"type": STEP, "with": {"folder": mix.folder, "seconds": 60}, "timeout": HANGS}
 
 
 def _large(_source: Random, mix: Mix, _needs: Sequence[str]) -> dict[str, Any]:
@@ -227,19 +261,19 @@ _KINDS: Final[Mapping[str, _Make]] = {
 
 # The model
 
-Ending = Literal["success", "error", "skipped"]
+Ending = Literal["success", "error", "continued", "skipped", "unwanted"]
 
 
-def expected_endings(definition: Definition, observed: Mapping[str, bool]) -> dict[str, str]:
-    """Return how every node must end, from the definition alone.
+def expected_endings(nodes: Mapping[str, Node], observed: Mapping[str, bool]) -> dict[str, str]:
+    """Return how every node of a part must end, from the definition alone.
 
     Args:
-        definition: the workflow.
+        nodes: the nodes of the part.
         observed: whether a node succeeded whose end the definition does not determine: awaits,
             child runs, and steps that were lost with a worker and must not be repeated.
     """
     endings: dict[str, str] = {}
-    for node_id, node in definition.nodes.items():  # in topological order
+    for node_id, node in nodes.items():  # in topological order
         endings[node_id] = _ending(node_id, node, endings, observed)
     return endings
 
@@ -249,16 +283,17 @@ def _ending(
 ) -> str:
     needs = [endings[need] for need in node.needs]
     wanted = {
-        "all": all(need in {"success", "unwanted"} for need in needs),
-        "any": not needs or "success" in needs,
+        "all": all(need in {"success", "continued", "unwanted"} for need in needs),
+        "any": not needs or not {"success", "continued"}.isdisjoint(needs),
         "all_done": True,
+        "all_success": all(need in {"success", "continued"} for need in needs),
     }
     if not wanted[node.join]:
         return "skipped"
     if not _holds(node.when, endings):
         return "unwanted"
     succeeds = observed[node_id] if node_id in observed else _succeeds(node)
-    return "success" if succeeds else "error"
+    return "success" if succeeds else "continued" if node.on_error == "continue" else "error"
 
 
 def _holds(condition: str | None, endings: Mapping[str, str]) -> bool:
@@ -285,7 +320,7 @@ def _succeeds(node: Node) -> bool:
             fails = [not _survives(work.do.node(), item) for item in items]
             return work.on_error == "collect" or work.do.type == "transform" or not any(fails)
         case _ if node.type in {STEP, ACTOR}:
-            return node.timeout is None and _survives(node, node.parameters.get("fails", 0))
+            return node.timeout != HANGS and _survives(node, node.parameters.get("fails", 0))
         case _:
             raise AssertionError(f"the end of a node of type {node.type} must be observed")
 
@@ -306,12 +341,27 @@ def wrong_endings(record: Record, state: ExecutionState) -> list[str]:
         for step in state.steps.values()
         if _is_undetermined(record.definition, step.node_id, state)
     }
-    expected = expected_endings(record.definition, observed)
+    expected: dict[str, str] = {}
+    definition = record.definition
+    if not any(map(is_timeout, record.events)):
+        expected |= expected_endings(definition.nodes, observed)
+        fails = "error" in expected.values()
+        if definition.on_failure is not None:
+            begun = any(
+                isinstance(event, ExecutionFinishing) and event.data.group == "on_failure"
+                for event in record.events
+            )
+            if begun != fails:
+                return [f"on_failure began: {begun}, although the main part failed: {fails}"]
+            if begun:
+                expected |= expected_endings(definition.on_failure.nodes, observed)
+    if state.finishing is not None and state.finishing.group == "finally":
+        expected |= expected_endings(definition.groups["finally"], observed)
     wrong = []
     for node_id, ending in expected.items():
         step = state.step(node_id)
         ended = "unwanted" if step.skipped_by_when else step.status
-        if ended != ending:
+        if ended != ("error" if ending == "continued" else ending):
             wrong.append(f"{node_id} ended as {ended}, not as {ending}: {step.error}")
     return wrong
 
@@ -320,7 +370,7 @@ def _is_undetermined(definition: Definition, step_id: str, state: ExecutionState
     node_id, index = split_item_id(step_id)
     if index is not None:
         return False
-    if definition.nodes[node_id].type in {"await", "workflow"}:
+    if definition.all_nodes[node_id].type in {"await", "workflow"}:
         return True
     error = state.steps[node_id].error or ""
     return "lost" in error or "on_crash" in error

@@ -15,8 +15,10 @@ def definition(nodes: dict[str, dict[str, Any]], **fields: Any) -> Definition:
     """
     complete = {node_id: {"type": "simulate", **node} for node_id, node in nodes.items()}
     known = {**SHIPPED}
-    types = [node["type"] for node in complete.values()]
-    types += [node["with"]["do"]["type"] for node in complete.values() if node["type"] == "map"]
+    groups = [fields[group]["nodes"] for group in ("on_failure", "finally") if group in fields]
+    every = [node for part in (complete, *groups) for node in part.values()]
+    types = [node["type"] for node in every]
+    types += [node["with"]["do"]["type"] for node in every if node["type"] == "map"]
     for name in types:
         known.setdefault(name, NodeType(name, open=True, secrets=True))
     checked = validate({"id": "test", "nodes": complete, **fields}, known)

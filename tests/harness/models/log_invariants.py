@@ -25,6 +25,7 @@ from tailrace_shared.execution.events import (
     ExecutionCancelled,
     ExecutionCompleted,
     ExecutionFailed,
+    ExecutionFinishing,
     ExecutionPaused,
     StepCompleted,
     StepEvent,
@@ -100,15 +101,16 @@ class Reading:
     def node(self, step_id: str) -> Node:
         """Return the node of a step; for an item, the ``do`` of its map."""
         node_id, index = split_item_id(step_id)
-        node = self.definition.nodes[node_id]
-        return node if index is None else map_work(node).do.node()
+        node = self.definition.all_nodes[node_id]
+        node = node if index is None else map_work(node).do.node()
+        return self.definition.with_defaults(node)
 
-    def join(self, node_id: str) -> Literal["ready", "never", "open"]:
+    def join(self, node_id: str) -> Literal["ready", "never", "open"]:  # noqa: PLR0911 - a table
         """Return whether a node's needs allow it to run: now, never, or not yet."""
-        node = self.definition.nodes[node_id]
+        node = self.definition.all_nodes[node_id]
         needs = [self.step(need) for need in node.needs]
         settled = all(need.status in SETTLED for need in needs)
-        succeeded = any(need.status == "success" for need in needs)
+        succeeded = any(self._succeeded(need) for need in needs)
         match node.join:
             case "any":
                 if succeeded or not needs:
@@ -117,18 +119,38 @@ class Reading:
             case "all_done":
                 return "ready" if settled else "open"
             case "all":
-                if any(need.status in SETTLED and not _satisfies(need) for need in needs):
+                if any(need.status in SETTLED and not self._satisfies(need) for need in needs):
                     return "never"
                 return "ready" if settled else "open"
+            case "all_success":
+                if any(need.status in SETTLED and not self._succeeded(need) for need in needs):
+                    return "never"
+                return "ready" if settled else "open"
+
+    def _succeeded(self, need: StepState) -> bool:
+        return need.status == "success" or (
+            need.status == "error" and self.goes_on_after(need.node_id)
+        )
+
+    def _satisfies(self, need: StepState) -> bool:
+        return self._succeeded(need) or need.skipped_by_when
+
+    def goes_on_after(self, node_id: str) -> bool:
+        """Return whether the run goes on after a failure of a node."""
+        return self.definition.all_nodes[node_id].on_error == "continue"
+
+    def times_out(self, event: Event) -> Iterator[str]:
+        """Yield a violation if the time limit of the workflow has not passed at an event."""
+        limit, started_at = self.definition.timeout_seconds, self.state.started_at
+        if limit is None or started_at is None:
+            yield "the execution times out, but it has no time limit or has not started"
+        else:
+            yield from _on_time(event, "the run", parse_timestamp(started_at) + limit)
 
 
 def map_work(node: Node) -> MapWork:
     """Return the decoded ``with`` of a ``map``."""
     return msgspec.convert(node.parameters, MapWork)
-
-
-def _satisfies(need: StepState) -> bool:
-    return need.status == "success" or need.skipped_by_when
 
 
 class Rule(ABC):
@@ -147,7 +169,7 @@ class Starts(Rule):
         if not isinstance(event, StepEvent):
             return
         node_id, index = split_item_id(event.data.node_id)
-        if node_id not in at.definition.nodes:
+        if node_id not in at.definition.all_nodes:
             yield f"{node_id} is not a node of the definition"
         elif index is None and at.step(node_id).status == "pending":
             yield from self._leaves_pending(event, node_id, at)
@@ -170,7 +192,7 @@ class Starts(Rule):
             yield from self._is_wanted(event, node_id, at)
 
     def _is_wanted(self, event: StepEvent, node_id: str, at: Reading) -> Iterator[str]:
-        condition = at.definition.nodes[node_id].when
+        condition = at.definition.all_nodes[node_id].when
         wanted: Any = True
         if condition is not None:
             try:
@@ -371,7 +393,7 @@ class Items(Rule):
                     self._failed.add(node_id)
 
     def _begins(self, event: StepEvent, node_id: str, at: Reading) -> Iterator[str]:
-        work, item = map_work(at.definition.nodes[node_id]), event.data.node_id
+        work, item = map_work(at.definition.all_nodes[node_id]), event.data.node_id
         at_work = self._open[node_id]
         if item not in at_work and len(at_work) >= work.max_parallel:
             yield f"{item} starts beside {len(at_work)} others of {work.max_parallel}"
@@ -392,7 +414,7 @@ class Items(Rule):
         self, event: StepCompleted, found: Sequence[StepState], at: Reading
     ) -> Iterator[str]:
         node_id = event.data.node_id
-        fails = map_work(at.definition.nodes[node_id]).on_error == "fail"
+        fails = map_work(at.definition.all_nodes[node_id]).on_error == "fail"
         for index, item in enumerate(found):
             if item.status not in {"success", "error"} or (fails and item.status == "error"):
                 yield f"{node_id} completes although its item {index} is {item.status}"
@@ -474,6 +496,68 @@ def _answer(given: Command) -> dict[str, Any]:
     }
 
 
+class Groups(Rule):
+    """Each part follows the one before, as the definition and the outcome require."""
+
+    def sees(self, event: Event, at: Reading) -> Iterator[str]:
+        """Check the beginning of each group, its steps, and that no group is left out."""
+        if isinstance(event, ExecutionFinishing):
+            yield from self._begins(event, at)
+        elif isinstance(event, StepEvent):
+            yield from self._belongs(event, at)
+        elif isinstance(event, TERMINAL) and not _is_hard(event):
+            yield from self._is_last(at)
+
+    def _begins(self, event: ExecutionFinishing, at: Reading) -> Iterator[str]:
+        before, group = at.state.finishing, event.data.group
+        if group not in at.definition.groups:
+            yield f"{group} begins, which the definition does not have"
+        if before is not None and (before.group, group) != ("on_failure", "finally"):
+            yield f"{group} begins after {before.group}"
+        if group == "on_failure" and (at.state.cancel or event.data.outcome != "failed"):
+            yield "on_failure begins although the run was cancelled or has not failed"
+        is_due = event.data.outcome == "failed" and not at.state.cancel
+        if (
+            group == "finally"
+            and before is None
+            and is_due
+            and "on_failure" in at.definition.groups
+        ):
+            yield "finally begins after a failure without on_failure"
+        if is_timeout(event):
+            yield from at.times_out(event)
+
+    def _belongs(self, event: StepEvent, at: Reading) -> Iterator[str]:
+        node_id, _index = split_item_id(event.data.node_id)
+        finishing = at.state.finishing
+        nodes = at.definition.nodes if finishing is None else at.definition.groups[finishing.group]
+        if node_id not in nodes:
+            part = "the main part" if finishing is None else finishing.group
+            yield f"{_name(event)} of {node_id}, which is not in {part}"
+
+    def _is_last(self, at: Reading) -> Iterator[str]:
+        if at.state.started_at is None or "finally" not in at.definition.groups:
+            return
+        if at.state.finishing is None or at.state.finishing.group != "finally":
+            yield "the execution ends without finally"
+
+
+def is_timeout(event: Event) -> bool:
+    """Return whether the time limit of the workflow has ended the main part."""
+    return (
+        isinstance(event, ExecutionFailed | ExecutionFinishing)
+        and event.data.node_id is None
+        and event.data.error_message.startswith("timed out after")
+    )
+
+
+def _is_hard(event: Event) -> bool:
+    """Return whether the execution could not be driven any further."""
+    return isinstance(event, ExecutionFailed) and event.data.error_message.startswith(
+        "there is no workflow"
+    )
+
+
 class Ending(Rule):
     """There is exactly one terminal event, it is the last, and it agrees with the steps."""
 
@@ -488,15 +572,17 @@ class Ending(Rule):
             self._terminal += 1
         if at.state.cancel and isinstance(event, ExecutionCompleted | ExecutionFailed):
             yield f"the execution was to be cancelled, but is {event.data.status}"
-        if at.state.cancel and isinstance(event, StepStarted):
+        if at.state.must_stop and isinstance(event, StepStarted):
             yield f"{event.data.node_id} starts although the execution was to be cancelled"
         match event:
             case ExecutionCompleted():
                 yield from self._all_settled(at)
                 yield from self._completed(event, at)
             # Without its workflow, it is unknown which steps would have to settle.
-            case ExecutionFailed() if event.data.error_message.startswith("there is no workflow"):
+            case ExecutionFailed() if _is_hard(event):
                 pass
+            case ExecutionFailed() if is_timeout(event):
+                yield from at.times_out(event)
             case ExecutionFailed() if at.state.status != "queued":
                 yield from self._all_settled(at)
                 yield from self._failed(event, at)
@@ -504,18 +590,33 @@ class Ending(Rule):
                 yield "the execution is cancelled, but there was no request"
 
     def _all_settled(self, at: Reading) -> Iterator[str]:
-        for node_id in at.definition.nodes:
+        finishing = at.state.finishing
+        # What a group found unsettled, it has cancelled.
+        nodes = at.definition.nodes if finishing is None else at.definition.groups[finishing.group]
+        for node_id in nodes:
             status = at.step(node_id).status
             if status not in SETTLED:
                 yield f"the execution ends while {node_id} is {status}"
 
     def _broken(self, at: Reading) -> list[str]:
-        return [node for node in at.definition.nodes if at.step(node).status == "error"]
+        return [
+            node
+            for node in at.definition.all_nodes
+            if at.step(node).status == "error" and not at.goes_on_after(node)
+        ]
+
+    def _is_mended(self, at: Reading) -> bool:
+        on_failure = at.definition.on_failure
+        return on_failure is not None and on_failure.then == "completed"
 
     def _completed(self, event: ExecutionCompleted, at: Reading) -> Iterator[str]:
-        if broken := self._broken(at):
+        broken = self._broken(at)
+        if self._is_mended(at):
+            broken = [node for node in broken if node not in at.definition.nodes]
+        if broken:
             yield f"the execution is completed although {', '.join(broken)} failed"
-        outputs = {leaf: at.step(leaf).output for leaf in at.graph.leaves}
+        leaves = [leaf for leaf in at.graph.leaves if leaf in at.state.steps]
+        outputs = {leaf: at.step(leaf).output for leaf in leaves}
         if event.data.output_omitted or msgspec.UNSET in outputs.values():
             return
         expected: Any = outputs
@@ -543,6 +644,7 @@ RULES: Final[tuple[type[Rule], ...]] = (
     Pauses,
     Items,
     Signals,
+    Groups,
     Ending,
 )
 

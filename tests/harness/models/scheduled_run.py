@@ -15,6 +15,7 @@ from tailrace_shared.execution.commands import (
     request_resolve,
     request_resume,
 )
+from tailrace_shared.execution.evaluation import render
 from tailrace_shared.execution.events import (
     Command,
     CommandRequested,
@@ -29,6 +30,7 @@ from tailrace_shared.workflow.definition import Definition
 from tailrace_worker.engine.decide.outcomes import completed, end_event, failed, retrying
 from tailrace_worker.engine.decide.plan import Plan
 from tailrace_worker.engine.decide.scheduler import Scheduler
+from tailrace_worker.nodes.waits import ForSignal
 
 NOW = 1_700_000_000.0
 STAMP = format_timestamp(NOW)
@@ -83,9 +85,9 @@ class ScheduledRun:
         self.log += decided
         return short(decided)
 
-    def cancelled(self, now: float = NOW) -> list[str]:
-        """Append the events that end a cancelled execution; return them short."""
-        decided = self.scheduler.cancelled(now)
+    def stopped(self, now: float = NOW) -> list[str]:
+        """Append the events that stop an execution; return them short."""
+        decided = self.scheduler.stopped(now)
         self.log += decided
         return short(decided)
 
@@ -117,6 +119,14 @@ class ScheduledRun:
         node = self.plan.step(step_id).node
         return self.record(end_event(self.step(step_id), outcome, node, NOW, 0.0))
 
+    def wait(self, step_id: str) -> list[str]:
+        """Let a step wait for a signal."""
+        return self.end(step_id, ForSignal())
+
+    def rendered(self, step_id: str) -> Any:
+        """Return the parameters of a step."""
+        return render(self.plan.step(step_id).parameters, self.state)
+
     # Commands, each of which is decided on by a driver that has read only the log
 
     def command(self, command: CommandRequested | None, now: float = NOW) -> list[str]:
@@ -128,7 +138,7 @@ class ScheduledRun:
 
     def pause(self) -> list[str]:
         """Request a pause."""
-        return self.command(request_pause(self.state, "pause", "", NOW))
+        return self.command(request_pause(self.state, f"pause{len(self.log)}", "", NOW))
 
     def resume(self) -> list[str]:
         """Request the end of a pause."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import Final
 
-from harness.generators.random_workflows import ACTOR, ALWAYS, STEP, wrong_endings
+from harness.generators.random_workflows import ACTOR, ALWAYS, HANGS, STEP, wrong_endings
 from harness.generators.scripted_log import EPOCH
 from harness.models.log_invariants import Record, undriven_violations, violations
 from tailrace_shared.duration import Duration
@@ -94,10 +94,11 @@ class Simulation:
             batch, more = self._decide(pending)
             self._store(self._writer, batch)
             pending = []
+            if self.scheduler.must_stop(self.now):
+                self._store(self._writer, self.scheduler.stopped(self.now))
+                more = not self.is_over
             if not more:
                 break
-        if self.state.cancel and not self.is_over:
-            self._store(self._writer, self.scheduler.cancelled(self.now))
         problems = undriven_violations(self.state) if not self.scheduler.attended else []
         assert not problems, "\n".join(problems)
 
@@ -155,7 +156,7 @@ class Simulation:
     def begin_remotely(self) -> None:
         """Let an actor begin one of the steps that wait for it."""
         waiting = self._waiting_for("actor")
-        if waiting and not self.state.is_held and self.state.cancel is None:
+        if waiting and not self.state.is_held and not self.state.must_stop:
             step = self.source.choice(waiting)
             node_type, stamp = self._node(step).type, format_timestamp(self.now)
             begun = StepBegun(
@@ -343,6 +344,6 @@ class Simulation:
         fails = node.parameters.get("fails", 0)
         if fails == "${item}":
             fails = names_of(step.node_id, self.state)["item"]
-        if node.timeout is not None:
+        if node.timeout == HANGS:
             fails = ALWAYS
         return Erred("failed as configured") if step.failures < fails else Succeeded(step.attempt)

@@ -173,3 +173,41 @@ async def test_concurrent_schedules_are_all_stored(http: httpx.AsyncClient) -> N
     posts = [http.post(URL, json={**YEARLY, "id": f"s{number}"}) for number in range(20)]
     assert {answer.status_code for answer in await asyncio.gather(*posts)} == {201}
     assert len(json.loads((await http.get(URL)).content)["schedules"]) == 20
+
+
+async def test_a_definition_brings_its_schedules(http: httpx.AsyncClient) -> None:
+    """They are installed, changed and removed together with it."""
+    nightly = {"id": "nightly", "cron": "0 2 * * *", "time_zone": "UTC", "overlap": "skip"}
+    often = {"id": "often", "every": "90m", "input": {"n": 2}}
+    flow = {**FLOW, "schedules": [nightly, often]}
+    assert (await http.put("/api/v1/workflows/flow", json=flow)).status_code == 200
+    first, second = (await http.get(URL)).json()["schedules"]
+    assert (first["id"], first["cron"], first["overlap"]) == ("nightly", "0 0 2 * * *", "skip")
+    assert (second["cron"], second["input"]) == ("@every 5400000ms", {"n": 2})
+    again = await http.put("/api/v1/workflows/flow", json=flow)
+    assert again.status_code == 200
+    assert (await http.get(URL)).json()["schedules"] == [first, second]
+    await http.put("/api/v1/workflows/flow", json={**FLOW, "schedules": [often]})
+    assert [found["id"] for found in (await http.get(URL)).json()["schedules"]] == ["often"]
+    await http.delete("/api/v1/workflows/flow")
+    assert (await http.get(URL)).json()["schedules"] == []
+
+
+async def test_a_definition_with_wrong_schedules_is_refused_as_a_whole(
+    http: httpx.AsyncClient,
+) -> None:
+    """An input that the workflow does not accept, and an id of another workflow's schedule."""
+    await http.put("/api/v1/workflows/other", json=FLOW)
+    await http.post(URL, json={**YEARLY, "workflow_id": "other", "id": "taken"})
+    schedules = [
+        {"id": "taken", "cron": "@daily"},
+        {"id": "wrong", "cron": "@daily", "input": {"n": "many"}},
+    ]
+    answer = await http.put("/api/v1/workflows/flow", json={**FLOW, "schedules": schedules})
+    assert answer.status_code == 422
+    problems = answer.json()["errors"]
+    assert [problem["pointer"] for problem in problems] == [
+        "/schedules/0/id",
+        "/schedules/1/input/n",
+    ]
+    assert "schedules" not in (await http.get("/api/v1/workflows/flow")).json()["definition"]

@@ -201,14 +201,14 @@ def _early_timer(self: Scheduler, now: float) -> list[Event]:
 
 
 def _any_ready_when_all_done(self: Scheduler, node: str) -> Any:
-    needs = len(self.plan.graph.needs[node])
+    needs = len(self._graph.needs[node])
     if self.plan.nodes[node].node.join == "any" and needs:
         return "open" if self._undecided[node] else "ready"
     return ORIGINAL_JOIN(self, node)
 
 
 def _impatient_join(self: Scheduler, node: str) -> Any:
-    ready = self._succeeded[node] or not self.plan.graph.needs[node]
+    ready = self._succeeded[node] or not self._graph.needs[node]
     return "ready" if ready else ORIGINAL_JOIN(self, node)
 
 
@@ -233,12 +233,21 @@ def _never_paused(self: Scheduler, stamp: str) -> Iterator[Any]:
         yield self.record(self._finish(stamp))
 
 
+def _straight_to_the_end(self: Scheduler, outcome: Any) -> Any:
+    return None if self._part else ORIGINAL_GROUP(self, outcome)
+
+
+def _never_late(self: Scheduler, _now: float) -> bool:
+    return self.state.must_stop and not self.state.is_terminal
+
+
 def _careless_timeout(self: Scheduler, step: StepState, stamp: str) -> Any:
     return self.record(completed(step, {"decision": "approved"}, stamp))
 
 
 ORIGINAL_JOIN: Any = Scheduler._join
 ORIGINAL_MOVE: Any = MapProgress.next_move
+ORIGINAL_GROUP: Any = Scheduler._group_after
 
 MUTANTS: Final[list[tuple[type, str, Callable[..., Any]]]] = [
     (Scheduler, "decide", _early_timer),
@@ -249,6 +258,11 @@ MUTANTS: Final[list[tuple[type, str, Callable[..., Any]]]] = [
     (Scheduler, "_time_out", _careless_timeout),
     (Scheduler, "_end_or_pause", _never_paused),
     (Scheduler, "_apply_signal", lambda self, _stamp: self._signalled.popleft() and None),
+    (Scheduler, "_group_after", lambda _self, _outcome: None),
+    (Scheduler, "_group_after", _straight_to_the_end),
+    (Scheduler, "_goes_on_after", lambda _self, _node: True),
+    (Scheduler, "_goes_on_after", lambda _self, _node: False),
+    (Scheduler, "must_stop", _never_late),
     (MapProgress, "next_move", _one_more_item),
     (MapProgress, "next_move", _impatient_map),
 ]

@@ -141,7 +141,7 @@ def test_nothing_starts_once_a_cancel_is_requested():
     run.decide()
     assert run.cancel("not needed") == []
     assert run.succeed("a") == []
-    run.cancelled(NOW + 1)
+    run.stopped(NOW + 1)
     assert run.state.status == "cancelled"
     assert run.state.error == "not needed"
 

@@ -129,7 +129,7 @@ def test_a_cancelled_execution_decides_only_its_end():
     run.pause()
     run.signal("a")
     assert run.cancel("enough") == []
-    assert run.cancelled() == ["execution:resumed", "completed:a", "execution:cancelled"]
+    assert run.stopped() == ["execution:resumed", "completed:a", "execution:cancelled"]
     assert run.state.error == "enough"
 
 

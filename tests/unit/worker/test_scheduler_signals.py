@@ -67,7 +67,7 @@ def test_a_cancellation_names_the_steps_that_had_not_ended():
     run = ScheduledRun({"a": {"name": "First"}, "b": {"needs": ["a"]}})
     run.decide()
     run.cancel("enough")
-    (event,) = run.scheduler.cancelled(NOW)
+    (event,) = run.scheduler.stopped(NOW)
     assert isinstance(event, ExecutionCancelled)
     (step,) = event.data.open_steps
     assert (step.node_id, step.name, step.attempt) == ("a", "First", 1)
@@ -134,7 +134,7 @@ def test_a_timeout_does_what_the_definition_says(on_timeout: str, events: list[s
     if on_timeout == "cancel":
         assert run.state.cancel is not None
         assert run.state.cancel.data.reason == "a: timed out after 10s"
-        assert run.cancelled(NOW + 10) == ["execution:cancelled"]
+        assert run.stopped(NOW + 10) == ["execution:cancelled"]
 
 
 @pytest.mark.parametrize("on_timeout", ["fail", "continue", "cancel"])

@@ -54,6 +54,7 @@ from tailrace_api.web.problems import EXCEPTION_HANDLERS
 from tailrace_shared.commands.commands import Commands
 from tailrace_shared.commands.live_limits import StartLimits
 from tailrace_shared.commands.start_rate_limit import StartRateLimit
+from tailrace_shared.commands.workflow_schedules import WorkflowSchedules
 from tailrace_shared.installation.demand import DemandReader
 from tailrace_shared.installation.probe import InstallationProbe
 from tailrace_shared.nats.components import announce
@@ -243,7 +244,7 @@ def _operations(
     log, workflows, starter = stores.log, stores.workflows, commands.starter
     opening, estimators = Opening(settings, hub), EstimatorCache(stores.stats, _ESTIMATOR_TTL_S)
     return collect_operations(
-        WorkflowRoutes(settings, workflows, stores.node_types),
+        WorkflowRoutes(settings, workflows, WorkflowSchedules(stores.schedules), stores.node_types),
         ExecutionRoutes(
             settings, log, workflows, stores.run_list, starter, stores.outputs, estimators
         ),

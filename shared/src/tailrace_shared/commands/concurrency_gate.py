@@ -119,6 +119,15 @@ class ConcurrencyGate:
         if len(holders) < limit:
             await self._wake(group)
 
+    async def is_held(self, tenant: str, workflow_id: str, name: str) -> bool:
+        """Return whether an execution that has not ended holds a slot of a group."""
+        group = _group(tenant, workflow_id, name, 1)
+        holders, _revision = await self._holders(group)
+        for holder in holders:
+            if not await self._has_ended(tenant, holder):
+                return True
+        return False
+
     async def _try(self, group: _Group, execution: str) -> GateResult:
         """Take a slot if one is free and no other execution has waited longer."""
         while True:

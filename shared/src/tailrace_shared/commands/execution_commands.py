@@ -198,7 +198,7 @@ class ExecutionCommands:
             stored = await self._workflows.get(tenant, state.workflow_id, state.version)
         except WorkflowNotFoundError:
             return
-        nodes = stored.definition.nodes
+        nodes = stored.definition.all_nodes
         if node_id not in nodes:
             # A misspelt id most likely means a node that waits.
             waiting = [step.node_id for step in state.steps.values() if awaits_signal(step)]

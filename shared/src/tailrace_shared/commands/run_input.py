@@ -12,6 +12,7 @@ from tailrace_shared.execution.events import MAX_VALUE_BYTES
 from tailrace_shared.json_pointer import join_pointer
 from tailrace_shared.process.fair_threads import FairThreads
 from tailrace_shared.stores.workflow_store import StoredWorkflow
+from tailrace_shared.workflow.definition import Definition
 from tailrace_shared.workflow.schemas.defaults import has_defaults
 from tailrace_shared.workflow.schemas.input_schema import (
     TOO_SLOW,
@@ -86,6 +87,20 @@ class InputCheck:
         if checked.problems:
             raise InvalidInputError("the input is not what the workflow asks for", checked.problems)
         return checked.value
+
+    async def check_unstored(self, tenant: str, definition: Definition, value: Any) -> None:
+        """Validate an input for a definition that has no version yet.
+
+        Raises:
+            InvalidInputError: as :meth:`check`.
+        """
+        if definition.input is None:
+            return
+        size = len(msgspec.json.encode(value))
+        validator = compile_schema(definition.input)
+        checked = await check_in_time(self._threads, tenant, validator, "input", value, size)
+        if checked.problems:
+            raise InvalidInputError("the input is not what the workflow asks for", checked.problems)
 
     async def filled(self, tenant: str, workflow: StoredWorkflow, field: str, value: Any) -> Any:
         """Return an input that is valid with the defaults of its schema.

@@ -46,6 +46,7 @@ class RunRequest(NamedTuple):
         field: the name of the input in the request, for error pointers.
         body: the whole request body; a repeated request with the same key must have the same body.
         key: its idempotency key, or None.
+        origin: the schedule that sends it, if one does.
     """
 
     tenant: str
@@ -54,6 +55,7 @@ class RunRequest(NamedTuple):
     input: Any
     body: Any
     key: str | None
+    origin: Origin = Origin()
 
 
 class _Claim(msgspec.Struct):
@@ -112,7 +114,12 @@ class RunStarter:
         run_input = await self._inputs.check(request.tenant, workflow, request.field, request.input)
         is_repeated = is_again or is_claimed
         return await self._create(
-            request.tenant, execution_id, workflow, run_input, is_repeated=is_repeated
+            request.tenant,
+            execution_id,
+            workflow,
+            run_input,
+            request.origin,
+            is_repeated=is_repeated,
         )
 
     async def start_child(
@@ -191,7 +198,12 @@ class RunStarter:
         rerun_id, is_claimed = await self._claim_rerun(tenant, original, from_node, key, new_id)
         is_repeated = is_again or is_claimed
         marks = tuple(original.sensitive)
-        origin = Origin(rerun_of=execution_id, from_node=from_node, sensitive=marks)
+        origin = Origin(
+            rerun_of=execution_id,
+            from_node=from_node,
+            sensitive=marks,
+            scheduled_at=original.scheduled_at,
+        )
         return await self._create(
             tenant, rerun_id, workflow, original.input, origin, is_repeated=is_repeated
         )

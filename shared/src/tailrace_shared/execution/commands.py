@@ -47,6 +47,9 @@ def create(
         rerun_of=origin.rerun_of,
         from_node=origin.from_node,
         root=origin.root,
+        scheduled_at=origin.scheduled_at,
+        schedule=origin.schedule,
+        overlap=origin.overlap,
         sensitive=limit_pointers(
             [*sensitive_pointers(definition.input, run_input), *origin.sensitive]
         ),
@@ -175,7 +178,7 @@ def _check_can_continue(state: ExecutionState, participle: str) -> None:
         raise IllegalCommandError(
             f"the execution is {state.status}; only a running execution can be {participle}"
         )
-    if state.cancel is not None:
+    if state.must_stop:
         raise IllegalCommandError(
             f"the execution is being cancelled; it can no longer be {participle}"
         )

@@ -6,10 +6,14 @@ from typing import Final
 import msgspec
 
 from tailrace_shared.execution.events import Event
+from tailrace_shared.execution.state import ExecutionState
 
 MAX_COMMIT_BYTES: Final = 512 * 1024
-EVENTS_VERSION: Final = 1
-"""Version of the events in new commits. It grows with every change that readers must know of."""
+EVENTS_VERSION: Final = 2
+"""Newest version of events that can be read. It grows with every change readers must know of."""
+_FIRST_VERSION: Final = 1
+_GROUPS_VERSION: Final = 2
+"""Has groups of nodes that follow the main part, which earlier releases do not know."""
 
 
 class EventSlice(msgspec.Struct):
@@ -22,6 +26,14 @@ decode_commit = msgspec.json.Decoder(list[Event]).decode
 split_commit = msgspec.json.Decoder(list[msgspec.Raw]).decode
 decode_slice = msgspec.json.Decoder(EventSlice).decode
 _encoder = msgspec.json.Encoder()
+
+
+def events_version(state: ExecutionState) -> int:
+    """Return the version that readers of an execution in this state must know.
+
+    It is as low as possible, so that earlier releases read as much as they can.
+    """
+    return _FIRST_VERSION if state.finishing is None else _GROUPS_VERSION
 
 
 def encode_commits(events: Sequence[Event]) -> Iterator[bytes]:

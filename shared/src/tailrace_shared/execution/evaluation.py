@@ -73,6 +73,7 @@ def context_of(
             "id": state.execution_id,
             "workflow": state.workflow_id,
             "started_at": state.started_at,
+            "scheduled_at": state.scheduled_at,
         }
     if "nodes" in names_used:
         context["nodes"] = {node_id: _outcome(node_id, state) for node_id in nodes}
@@ -96,7 +97,9 @@ def final_output(state: ExecutionState, definition: Definition) -> Any:
 def _outcome(node_id: str, state: ExecutionState) -> dict[str, Any]:
     step = state.steps.get(node_id)
     if step is None:
-        return {"output": None, "status": "pending", "error": None}
+        # A node that had not begun when the groups after the main part did never will.
+        status = "pending" if state.finishing is None else "cancelled"
+        return {"output": None, "status": status, "error": None}
     if step.output is msgspec.UNSET:
         raise ExpressionError(f"the output of {node_id!r} has not been fetched")
     return {"output": step.output, "status": step.status, "error": step.error}

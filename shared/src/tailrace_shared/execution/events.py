@@ -11,6 +11,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from tailrace_shared.workflow.definition import Overlap
+
 MAX_VALUE_BYTES: Final = 256 * 1024
 """Maximum size of an input or output in an event; larger outputs are stored by reference."""
 
@@ -44,6 +46,9 @@ class Origin(msgspec.Struct, frozen=True):
         rerun_of: the execution that it repeats.
         from_node: the first node that is run again; None for all nodes.
         sensitive: pointers into the input, in addition to what the definition marks.
+        scheduled_at: the time of the firing that it belongs to; None without a schedule.
+        schedule: the schedule that started it.
+        overlap: what happens while another run of the same schedule is active.
     """
 
     parent: Parent | None = None
@@ -52,6 +57,9 @@ class Origin(msgspec.Struct, frozen=True):
     from_node: str | None = None
     sensitive: tuple[str, ...] = ()
     root: str | None = None
+    scheduled_at: str | None = None
+    schedule: str | None = None
+    overlap: Overlap | None = None
 
 
 class Queued(msgspec.Struct, omit_defaults=True):
@@ -73,6 +81,9 @@ class Queued(msgspec.Struct, omit_defaults=True):
     from_node: str | None = None
     sensitive: list[str] = []
     root: str | None = None
+    scheduled_at: str | None = None
+    schedule: str | None = None
+    overlap: Overlap | None = None
 
 
 class Started(msgspec.Struct, omit_defaults=True):
@@ -163,6 +174,30 @@ class Cancelled(msgspec.Struct, omit_defaults=True):
     status: str
     execution_time_ms: int
     reason: str = ""
+    waiting: list[str] = []
+    open_steps: list[OpenStep] = []
+
+
+class Finishing(msgspec.Struct, omit_defaults=True):
+    """Data of ``execution:finishing``: a group of nodes begins that follows the main part.
+
+    All steps that have not ended are cancelled.
+
+    Attributes:
+        group: the group that begins.
+        outcome: the status of the run if the group changes nothing.
+        error_message: why the run has failed.
+        node_id: the first step that failed; None if the run has not failed, or for another reason.
+        waiting: steps that were waiting for a signal.
+        open_steps: steps that had not ended, up to a limit.
+    """
+
+    execution_id: str
+    status: str
+    group: Literal["on_failure", "finally"]
+    outcome: Literal["completed", "failed", "cancelled"]
+    error_message: str = ""
+    node_id: str | None = None
     waiting: list[str] = []
     open_steps: list[OpenStep] = []
 
@@ -463,6 +498,13 @@ class ExecutionCancelled(_Event, tag="execution:cancelled", frozen=True):
     timestamp: str
 
 
+class ExecutionFinishing(_Event, tag="execution:finishing", frozen=True):
+    """A group of nodes that follows the main part begins: ``on_failure`` or ``finally``."""
+
+    data: Finishing
+    timestamp: str
+
+
 class ExecutionPaused(_Event, tag="execution:paused", frozen=True):
     """No step is running: a client requested a pause, or all remaining steps need a signal."""
 
@@ -553,6 +595,7 @@ Event = (
     | ExecutionCompleted
     | ExecutionFailed
     | ExecutionCancelled
+    | ExecutionFinishing
     | ExecutionPaused
     | ExecutionResumed
     | CommandRequested

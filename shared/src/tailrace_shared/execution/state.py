@@ -20,11 +20,13 @@ from tailrace_shared.execution.events import (
     ExecutionCancelled,
     ExecutionCompleted,
     ExecutionFailed,
+    ExecutionFinishing,
     ExecutionPaused,
     ExecutionQueued,
     ExecutionResumed,
     ExecutionStarted,
     Failed,
+    Finishing,
     OpenStep,
     OpenWait,
     OutputRef,
@@ -52,6 +54,7 @@ from tailrace_shared.execution.transitions import (
     ExecutionStatus,
     StepStatus,
 )
+from tailrace_shared.workflow.definition import Overlap
 
 _BEGUN: Final = frozenset({"running", "waiting", "retrying"})
 
@@ -159,10 +162,22 @@ class ExecutionState(msgspec.Struct):
     """Digest of these steps; see :mod:`tailrace_shared.execution.commit_status`."""
     has_sensitive_values: bool = False
     """Whether an output or a signal has sensitive values."""
+    scheduled_at: str | None = None
+    schedule: str | None = None
+    overlap: Overlap | None = None
+    finishing: Finishing | None = None
+    """The group that has begun after the main part; None before that."""
 
     @property
     def is_terminal(self) -> bool:
         return self.status in TERMINAL_STATUSES
+
+    @property
+    def must_stop(self) -> bool:
+        """Whether a cancellation is to be applied. The group ``finally`` is never cancelled."""
+        return self.cancel is not None and (
+            self.finishing is None or self.finishing.group != "finally"
+        )
 
     @property
     def commit_status(self) -> CommitStatus:
@@ -209,6 +224,10 @@ class ExecutionState(msgspec.Struct):
                 self.is_paused_by_request = False
             case CommandRequested():
                 self._accept(event)
+            case ExecutionFinishing():
+                self.finishing = event.data
+                self.is_held = False
+                self._close_steps(event.timestamp)
             case ExecutionCompleted() | ExecutionFailed() | ExecutionCancelled():
                 self._finish(event)
             case _:
@@ -228,6 +247,8 @@ class ExecutionState(msgspec.Struct):
         self.root = event.data.root
         self.rerun_of = event.data.rerun_of
         self.from_node = event.data.from_node
+        self.scheduled_at = event.data.scheduled_at
+        self.schedule, self.overlap = event.data.schedule, event.data.overlap
         self.created_at = event.timestamp
 
     def _accept(self, event: CommandRequested) -> None:
@@ -250,7 +271,6 @@ class ExecutionState(msgspec.Struct):
 
     def _finish(self, event: ExecutionCompleted | ExecutionFailed | ExecutionCancelled) -> None:
         self.finished_at = event.timestamp
-        self.signal_waits = self.waits_digest = 0
         self.duration_ms = event.data.execution_time_ms
         match event:
             case ExecutionCompleted():
@@ -261,12 +281,17 @@ class ExecutionState(msgspec.Struct):
                 self.error = described_failure(event.data)
             case ExecutionCancelled():
                 self.error = event.data.reason or None
+        self._close_steps(event.timestamp)
+
+    def _close_steps(self, timestamp: str) -> None:
+        """Cancel all steps that have begun and not ended."""
+        self.signal_waits = self.waits_digest = 0
         for step in self.steps.values():
             if step.status not in SETTLED:
                 step.status, step.waiting_since = "cancelled", ""
-                step.completed_at = event.timestamp
+                step.completed_at = timestamp
                 if step.started_at is not None:
-                    elapsed = parse_timestamp(event.timestamp) - parse_timestamp(step.started_at)
+                    elapsed = parse_timestamp(timestamp) - parse_timestamp(step.started_at)
                     step.duration_ms = max(0, round(elapsed * 1000))
 
     def open_steps(self, limit: int) -> list[OpenStep]:

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from typing import Final
 
 from tailrace_shared.errors import UnavailableError, WrongLastSequenceError
-from tailrace_shared.execution.commits import EVENTS_VERSION
 from tailrace_shared.ids import new_token
 from tailrace_shared.nats.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE, JetStream
 from tailrace_shared.nats.nats_requests import RESEND_S
@@ -25,6 +24,7 @@ COMMIT_ID: Final = "Tailrace-Commit"
 WRITER: Final = "Tailrace-Writer"
 VERSION: Final = "Tailrace-Version"
 
+_FIRST_VERSION: Final = "1"
 _FIRST_PAUSE_S: Final = 0.05
 _MAX_PAUSE_S: Final = 2.0
 # Replication takes milliseconds.
@@ -50,7 +50,8 @@ async def append(  # noqa: PLR0913 - the parts of a commit
         stream: the stream that stores ``subject``.
         expected: the last sequence on the subject that the caller has seen.
         writer: the id of the appending worker; empty for the API.
-        headers: further headers, such as the execution's status after the commit.
+        headers: further headers, such as the execution's status after the commit, or the version of
+            the events if it is not the first.
         commit_id: an id that no other commit has; random if empty.
         retry_s: seconds to retry while NATS does not answer.
 
@@ -63,7 +64,7 @@ async def append(  # noqa: PLR0913 - the parts of a commit
     headers = {
         EXPECTED_LAST_SUBJECT_SEQUENCE: str(expected),
         COMMIT_ID: commit_id,
-        VERSION: str(EVENTS_VERSION),
+        VERSION: _FIRST_VERSION,
         **headers,
     }
     if writer:

@@ -23,6 +23,9 @@ DELIVER_TRIGGER_ACTOR: Final = "deliver_trigger"
 RUN_INPUT: Final = "run_input"
 """The option that carries a scheduled run's input: Dramatiq logs arguments, but not options."""
 
+OVERLAP: Final = "overlap"
+"""The option that says what happens while another run of the same schedule is active."""
+
 OVERTAKES: Final = "overtakes"
 """The option of a job that does not wait while its tenant has its fair share of the workers."""
 

@@ -17,7 +17,12 @@ from tailrace_shared.errors import (
 )
 from tailrace_shared.execution import commands
 from tailrace_shared.execution.commit_status import STATE, WORKFLOW, CommitStatus
-from tailrace_shared.execution.commits import EVENTS_VERSION, decode_commit, encode_commits
+from tailrace_shared.execution.commits import (
+    EVENTS_VERSION,
+    decode_commit,
+    encode_commits,
+    events_version,
+)
 from tailrace_shared.execution.events import (
     CommandRequested,
     Event,
@@ -495,6 +500,7 @@ class ExecutionLog:
                 headers={
                     WORKFLOW: state.workflow_id,
                     STATE: str(state.commit_status),
+                    VERSION: str(events_version(state)),
                     **headers,
                 },
                 retry_s=_COMMAND_RETRY_S,

@@ -14,6 +14,7 @@ from tailrace_shared.ids import new_token
 from tailrace_shared.nats.jetstream import JetStream, StoredMessage, subject_counts
 from tailrace_shared.nats.jobs import (
     EXECUTIONS_QUEUE,
+    OVERLAP,
     RUN_INPUT,
     START_SCHEDULED_ACTOR,
     JobMessage,
@@ -21,6 +22,7 @@ from tailrace_shared.nats.jobs import (
 )
 from tailrace_shared.nats.topology import JOBS
 from tailrace_shared.subjects import Subjects
+from tailrace_shared.workflow.definition import Overlap
 
 # JetStream's error codes for an invalid pattern and for an unknown time zone.
 _REFUSALS: Final = {
@@ -39,6 +41,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
         cron: a cron line of five or six fields, ``@every 5m``, or a name like ``@hourly``.
         time_zone: the IANA time zone of a cron line, UTC if None.
         created_at: when it was posted, in seconds since the epoch.
+        overlap: what happens to a firing while another run of the schedule is active; None lets
+            its runs overlap.
     """
 
     id: str
@@ -47,6 +51,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     time_zone: str | None
     input: Any
     created_at: float
+    overlap: Overlap | None = None
 
 
 class SchedulePage(NamedTuple):
@@ -149,7 +154,10 @@ def _job(tenant: str, schedule: Schedule) -> bytes:
             # The token tells a firing of this schedule from one of its predecessor that has the
             # same time.
             args=[tenant, schedule.workflow_id, schedule.id, new_token()],
-            options={RUN_INPUT: schedule.input},
+            options={
+                RUN_INPUT: schedule.input,
+                **({} if schedule.overlap is None else {OVERLAP: schedule.overlap}),
+            },
             message_timestamp=int(schedule.created_at * 1000),
         )
     )
@@ -165,6 +173,7 @@ def _schedule(message: StoredMessage) -> Schedule:
         time_zone=message.headers.get("Nats-Schedule-Time-Zone"),
         input=job.options[RUN_INPUT],
         created_at=job.message_timestamp / 1000,
+        overlap=job.options.get(OVERLAP),
     )
 
 

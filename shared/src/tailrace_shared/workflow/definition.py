@@ -1,17 +1,24 @@
 """The workflow definition in its canonical form, validated and ready to store and run."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
 
 from tailrace_shared.duration import Duration
 
-Join = Literal["all", "any", "all_done"]
+Join = Literal["all", "any", "all_done", "all_success"]
 OnTimeout = Literal["cancel", "fail", "continue"]
 OnCrash = Literal["retry", "fail"]
 OnLimit = Literal["queue", "cancel_running", "cancel_new"]
 OnError = Literal["fail", "collect"]
+OnNodeError = Literal["fail", "continue"]
+Overlap = Literal["queue", "skip", "cancel"]
+Group = Literal["on_failure", "finally"]
+
+CLEANUP_TIMEOUT: Final = "1h"
+"""Time limit of an attempt in ``finally`` without one: a cancellation does not end the group."""
 
 
 class Retry(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
@@ -48,6 +55,8 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
         on_timeout: effect of the timeout of an ``await``.
         on_crash: whether to retry or fail after the worker of an attempt is lost. Use ``fail`` for
             steps whose effects must not be repeated.
+        on_error: ``continue`` lets the run go on after a failure as if the step had succeeded
+            without an output.
         sensitive: whether the output is masked, or which values in it, as JSON Pointers in which
             ``*`` stands for every item of a list.
     """
@@ -64,6 +73,7 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     on_timeout: OnTimeout | None = None
     on_crash: OnCrash = "retry"
     sensitive: bool | list[str] = False
+    on_error: OnNodeError = "fail"
 
     @property
     def timeout_seconds(self) -> float | None:
@@ -123,6 +133,61 @@ class Concurrency(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknow
     on_limit: OnLimit = "queue"
 
 
+class FailureGroup(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Nodes that run after a failure (``on_failure``).
+
+    Attributes:
+        nodes: the nodes by id; they may need each other.
+        then: the status of the run if all of them succeed.
+    """
+
+    nodes: dict[str, Node]
+    then: Literal["failed", "completed"] = "failed"
+
+
+class FinalGroup(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Nodes that run at the end of every run (``finally``).
+
+    Attributes:
+        nodes: the nodes by id; they may need each other.
+    """
+
+    nodes: dict[str, Node]
+
+
+class Defaults(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Settings of all nodes, and of the work of maps, that have none of their own.
+
+    Attributes:
+        retry: the retry policy.
+        timeout: the time limit of an attempt, as a duration. It does not apply to ``await``.
+    """
+
+    retry: Retry | None = None
+    timeout: str | None = None
+
+
+class ScheduleSpec(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A schedule that is installed together with its workflow.
+
+    Attributes:
+        id: the id of the schedule, unique among all schedules of the tenant.
+        cron: a cron expression with five or six fields, or a name such as ``@hourly``.
+        every: an interval, as a duration; instead of ``cron``.
+        time_zone: IANA time zone of ``cron``; UTC if None.
+        input: the input of its runs.
+        overlap: whether a firing is queued, skipped, or cancels its predecessor while a run of
+            the same schedule is active; None lets its runs overlap.
+    """
+
+    id: str
+    cron: str | None = None
+    every: str | None = None
+    time_zone: str | None = None
+    input: Any = msgspec.field(default_factory=dict)
+    overlap: Overlap | None = None
+
+
 class Definition(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """A workflow: its nodes, input and output.
 
@@ -134,6 +199,11 @@ class Definition(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
         input: JSON Schema of the input of runs; None accepts any input.
         output: template of the output of runs; None returns the outputs of the leaves by id.
         concurrency: concurrency limit of runs; None for no limit.
+        timeout: time limit of the nodes, from the start of a run, as a duration.
+        on_failure: nodes that run after a failure.
+        finally_: nodes that run at the end of every run (``finally`` in JSON).
+        defaults: settings of nodes that have none of their own.
+        schedules: schedules that start runs.
     """
 
     id: str
@@ -143,10 +213,56 @@ class Definition(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown
     input: Any = None
     output: Any = None
     concurrency: Concurrency | None = None
+    timeout: str | None = None
+    on_failure: FailureGroup | None = None
+    finally_: FinalGroup | None = msgspec.field(name="finally", default=None)
+    defaults: Defaults | None = None
+    schedules: list[ScheduleSpec] = []
 
     @property
     def title(self) -> str:
         return self.name or self.id
+
+    @property
+    def timeout_seconds(self) -> float | None:
+        return None if self.timeout is None else Duration.parse(self.timeout)
+
+    @property
+    def groups(self) -> dict[Group, Mapping[str, Node]]:
+        """The groups of nodes that follow the main part, in their order."""
+        groups: dict[Group, Mapping[str, Node]] = {}
+        if self.on_failure is not None:
+            groups["on_failure"] = self.on_failure.nodes
+        if self.finally_ is not None:
+            groups["finally"] = self.finally_.nodes
+        return groups
+
+    @property
+    def all_nodes(self) -> Mapping[str, Node]:
+        """The nodes of the main part and of the groups."""
+        groups = self.groups
+        if not groups:
+            return self.nodes
+        return dict(_merged(self.nodes, *groups.values()))
+
+    def with_defaults(self, node: Node, group: Group | None = None) -> Node:
+        """Return a node with the settings that it takes from the defaults."""
+        retry = None if self.defaults is None else self.defaults.retry
+        timeout = None if self.defaults is None else self.defaults.timeout
+        if group == "finally":
+            timeout = timeout or CLEANUP_TIMEOUT
+        if node.type == "await":
+            timeout = None
+        if (retry is None or node.retry is not None) and (timeout is None or node.timeout):
+            return node
+        return msgspec.structs.replace(
+            node, retry=node.retry or retry, timeout=node.timeout or timeout
+        )
+
+
+def _merged(*parts: Mapping[str, Node]) -> Iterator[tuple[str, Node]]:
+    for part in parts:
+        yield from part.items()
 
 
 def encode_definition(definition: Definition) -> bytes:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from tailrace_shared.errors import ServiceError
-from tailrace_shared.workflow.definition import Definition
+from tailrace_shared.workflow.definition import Definition, Node
 
 
 class CycleError(ServiceError):
@@ -89,4 +89,9 @@ def sort_graph(needs: Mapping[str, Sequence[str]]) -> Graph:
 
 
 def graph_of(definition: Definition) -> Graph:
-    return sort_graph({node_id: node.needs for node_id, node in definition.nodes.items()})
+    """Return the graph of the main part, without the groups that follow it."""
+    return graph_of_nodes(definition.nodes)
+
+
+def graph_of_nodes(nodes: Mapping[str, Node]) -> Graph:
+    return sort_graph({node_id: node.needs for node_id, node in nodes.items()})

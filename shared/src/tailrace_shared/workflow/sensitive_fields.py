@@ -228,7 +228,7 @@ def _outermost(pointers: Iterable[str]) -> list[str]:
 
 def has_sensitive_fields(definition: Definition) -> bool:
     return schema_has_sensitive(definition.input) or any(
-        map(_node_has_sensitive, definition.nodes.values())
+        map(_node_has_sensitive, definition.all_nodes.values())
     )
 
 

@@ -5,7 +5,7 @@ what an earlier one found to be invalid. The input is untrusted JSON; the result
 :class:`~tailrace_shared.workflow.definition.Definition`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -14,7 +14,7 @@ from tailrace_shared.ids import is_valid_id
 from tailrace_shared.json_pointer import join_pointer
 from tailrace_shared.workflow import editor, pace
 from tailrace_shared.workflow.definition import Definition, MapWork, encode_definition
-from tailrace_shared.workflow.expressions.references import References, Scope
+from tailrace_shared.workflow.expressions.references import Readable, References, Scope
 from tailrace_shared.workflow.graph import CycleError, Graph, sort_graph
 from tailrace_shared.workflow.node_types import SHIPPED, NodeType
 from tailrace_shared.workflow.parameters import ParameterChecks
@@ -25,6 +25,7 @@ from tailrace_shared.workflow.problem_report import (
     ProblemReport,
     without_nulls,
 )
+from tailrace_shared.workflow.schedule_specs import check_schedules
 from tailrace_shared.workflow.schemas.input_schema import schema_problems
 from tailrace_shared.workflow.sensitive_fields import invalid_keywords
 
@@ -42,18 +43,25 @@ MAX_NODES: Final = 10_000
 MAX_BYTES: Final = 1024 * 1024
 MAX_CONCURRENCY: Final = 1000
 
-_JOINS: Final = ("all", "any", "all_done")
+_JOINS: Final = ("all", "any", "all_done", "all_success")
+_ON_ERROR: Final = ("fail", "continue")
+_THEN: Final = ("failed", "completed")
 _ON_TIMEOUT: Final = ("cancel", "fail", "continue")
 _ON_LIMIT: Final = ("queue", "cancel_running", "cancel_new")
 _DEFINITION_FIELDS: Final = (
-    *("id", "name", "description", "input", "output", "concurrency", "nodes"),
+    *("id", "name", "description", "input", "output", "concurrency", "nodes", "timeout"),
+    *("on_failure", "finally", "defaults", "schedules"),
 )
 _NODE_FIELDS: Final = (
     *("type", "name", "with", "needs", "when", "join", "stage", "retry", "timeout"),
-    *("on_timeout", "on_crash", "sensitive"),
+    *("on_timeout", "on_crash", "on_error", "sensitive"),
 )
 _NULLABLE_FIELDS: Final = ("when", "stage", "retry", "timeout", "on_timeout")
 _ITEM_FIELDS: Final = ("retry", "timeout", "on_crash")
+_GROUP_FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "on_failure": ("nodes", "then"),
+    "finally": ("nodes",),
+}
 
 
 class Validated(NamedTuple):
@@ -102,20 +110,31 @@ class _Validation:
         document.pop("viewport", None)
         self.problems.fields("", document, _DEFINITION_FIELDS, required=("id", "nodes"))
         self.header(document)
-        nodes = document.get("nodes")
+        parts: dict[str | None, Any] = {}
         if "nodes" in document:
-            self.nodes(nodes)
-        graph = self.graph(nodes)
-        if isinstance(nodes, dict):
-            self.references.check_nodes(nodes, graph)
-            self.references.check_outputs(nodes)
+            parts[None] = document["nodes"]
+        parts |= self.groups(document)
+        self.unique(parts)
+        readable: list[Readable] = []
+        for group, nodes in parts.items():
+            self.nodes(group, nodes, parts)
+        for group, nodes in parts.items():
+            if isinstance(nodes, dict):
+                graph = self.graph(group, nodes)
+                readable.append(Readable(nodes, graph.ancestry() if graph else None))
+        self.count(readable)
+        if None in parts and isinstance(parts[None], dict):
+            self.references.check_nodes(readable)
+            self.references.check_outputs(
+                {node_id: node for part in readable for node_id, node in part.nodes.items()}
+            )
         self.references.check_input(document.get("input"))
         return None if self.problems.found else self.build(document)
 
     def build(self, document: dict[str, Any]) -> Definition | None:
         try:
             definition = msgspec.convert(document, Definition)
-            for node in definition.nodes.values():
+            for node in definition.all_nodes.values():
                 if node.type == "map":
                     msgspec.convert(node.parameters, MapWork)
         except msgspec.ValidationError as error:
@@ -141,6 +160,49 @@ class _Validation:
             self.references.template("/output", document["output"], Scope(node=None))
         if document.get("concurrency") is not None:
             self.concurrency("/concurrency", document["concurrency"])
+        if document.get("timeout") is not None:
+            self.problems.positive_duration("/timeout", document["timeout"])
+        if document.get("defaults") is not None:
+            self.defaults("/defaults", document["defaults"])
+        if document.get("schedules") is not None:
+            check_schedules(self.problems, "/schedules", document["schedules"])
+
+    def defaults(self, pointer: str, defaults: Any) -> None:
+        if not isinstance(defaults, dict):
+            self.report(pointer, "defaults must be an object with the fields retry and timeout")
+            return
+        defaults = without_nulls(defaults, ("retry", "timeout"))
+        self.problems.fields(pointer, defaults, ("retry", "timeout"))
+        self.parameters.attempts(pointer, defaults)
+
+    def groups(self, document: Mapping[str, Any]) -> dict[str | None, Any]:
+        """Check the groups, except for their nodes; return these by group."""
+        found: dict[str | None, Any] = {}
+        for group, fields in _GROUP_FIELDS.items():
+            value = document.get(group)
+            if value is None:
+                continue
+            if not isinstance(value, dict):
+                self.report(f"/{group}", f"{group} must be an object with the field nodes")
+                continue
+            self.problems.fields(f"/{group}", value, fields, required=("nodes",))
+            self.problems.optional(value, f"/{group}", "then", self.problems.choice(_THEN))
+            if "nodes" in value:
+                found[group] = value["nodes"]
+        return found
+
+    def unique(self, parts: Mapping[str | None, Any]) -> None:
+        known: dict[str, str] = {}
+        for group, nodes in parts.items():
+            for node_id in nodes if isinstance(nodes, dict) else ():
+                pointer = join_pointer(_pointer_of(group), node_id)
+                if (first := known.setdefault(node_id, pointer)) != pointer:
+                    self.report(pointer, f"there is another node {node_id!r} at {first}")
+
+    def count(self, parts: Sequence[Readable]) -> None:
+        total = sum(len(part.nodes) for part in parts)
+        if len(parts) > 1 and total > MAX_NODES:
+            self.report("", f"{total} nodes; the limit is {MAX_NODES}")
 
     def concurrency(self, pointer: str, concurrency: Any) -> None:
         if not isinstance(concurrency, dict):
@@ -159,28 +221,43 @@ class _Validation:
             before = Scope(None, ("input",))
             self.references.expression(f"{pointer}/key", concurrency["key"], before)
 
-    def nodes(self, nodes: Any) -> None:
+    def nodes(self, group: str | None, nodes: Any, parts: Mapping[str | None, Any]) -> None:
+        at = _pointer_of(group)
         if not isinstance(nodes, dict):
-            self.report(
-                "/nodes", "nodes must be an object of nodes by id, or a list together with edges"
+            forms = (
+                "an object of nodes by id"
+                if group
+                else ("an object of nodes by id, or a list together with edges")
             )
+            self.report(at, f"nodes must be {forms}")
             return
         if not nodes:
-            self.report("/nodes", "a workflow must have at least one node")
+            self.report(at, f"{group or 'a workflow'} must have at least one node")
         if len(nodes) > MAX_NODES:
-            self.report("/nodes", f"{len(nodes)} nodes; the limit is {MAX_NODES}")
+            self.report(at, f"{len(nodes)} nodes; the limit is {MAX_NODES}")
             return
         for node_id, node in nodes.items():
-            pointer = join_pointer("/nodes", node_id)
+            pointer = join_pointer(at, node_id)
             if not is_valid_id(node_id):
                 self.report(pointer, "a node id must be 1 to 64 letters, digits, '_' or '-'")
             if isinstance(node, dict):
-                self.node(pointer, node_id, node, nodes)
+                self.node(pointer, node_id, node, group, parts)
+                if group == "finally" and node.get("type") == "await" and "timeout" not in node:
+                    self.report(
+                        pointer,
+                        "an await in finally must have a timeout, because a cancellation does "
+                        "not end it",
+                    )
             else:
                 self.report(pointer, "a node must be an object with the field type")
 
     def node(
-        self, pointer: str, node_id: str, node: dict[str, Any], nodes: Mapping[str, Any]
+        self,
+        pointer: str,
+        node_id: str,
+        node: dict[str, Any],
+        group: str | None,
+        parts: Mapping[str | None, Any],
     ) -> None:
         pace.pause()
         optional, place = self.problems.optional, Scope(node_id)
@@ -190,7 +267,8 @@ class _Validation:
         optional(node, pointer, "name", self.problems.text)
         optional(node, pointer, "stage", self.problems.text)
         optional(node, pointer, "join", self.problems.choice(_JOINS))
-        optional(node, pointer, "needs", lambda at, needs: self.needs(at, needs, nodes))
+        optional(node, pointer, "needs", lambda at, needs: self.needs(at, needs, group, parts))
+        optional(node, pointer, "on_error", self.problems.choice(_ON_ERROR))
         if "when" in node:
             self.references.expression(f"{pointer}/when", node["when"], place)
         optional(node, pointer, "sensitive", self.parameters.sensitive)
@@ -216,7 +294,10 @@ class _Validation:
                 "on_timeout is allowed on await only; other nodes fail after their timeout",
             )
 
-    def needs(self, pointer: str, needs: Any, nodes: Mapping[str, Any]) -> None:
+    def needs(
+        self, pointer: str, needs: Any, group: str | None, parts: Mapping[str | None, Any]
+    ) -> None:
+        nodes = parts[group]
         if not isinstance(needs, list):
             self.report(pointer, "needs must be a list of node ids")
             return
@@ -225,6 +306,12 @@ class _Validation:
             at = f"{pointer}/{index}"
             if not isinstance(need, str):
                 self.report(at, "needs must be a list of node ids")
+            elif need not in nodes and (other := _part_with(need, parts)):
+                self.report(
+                    at,
+                    f"{need!r} is in {other}, and needs may only name nodes of the same part: "
+                    "on_failure and finally begin after all nodes of the parts before them",
+                )
             elif need not in nodes:
                 near = self.problems.nearest(need, nodes)
                 self.report(at, f"there is no node {need!r}{near}")
@@ -233,9 +320,7 @@ class _Validation:
             else:
                 seen.add(need)
 
-    def graph(self, nodes: Any) -> Graph | None:
-        if not isinstance(nodes, dict):
-            return None
+    def graph(self, group: str | None, nodes: Mapping[str, Any]) -> Graph | None:
         needs = {
             node_id: [
                 need
@@ -252,7 +337,18 @@ class _Validation:
         except CycleError as error:
             last = error.nodes[-1]
             self.report(
-                join_pointer("/nodes", last, "needs"),
+                join_pointer(_pointer_of(group), last, "needs"),
                 f"the nodes need each other in a cycle: {error}",
             )
             return None
+
+
+def _pointer_of(group: str | None) -> str:
+    return "/nodes" if group is None else f"/{group}/nodes"
+
+
+def _part_with(node: str, parts: Mapping[str | None, Any]) -> str:
+    for group, nodes in parts.items():
+        if isinstance(nodes, dict) and node in nodes:
+            return group or "nodes"
+    return ""

@@ -64,6 +64,7 @@ def _command(data: Mapping[str, Any]) -> str:
 
 _DETAILS: Final[Mapping[str, Callable[[Mapping[str, Any]], str]]] = {
     "execution:failed": reason_of,
+    "execution:finishing": lambda data: f"{data.get('group')}",
     "step:started": _started,
     "step:completed": _ended,
     "step:failed": _ended,

@@ -190,6 +190,7 @@ class Run(msgspec.Struct):
                 self.error = reason_of(event.data)
         if self.status in ENDED:
             self.finished_at = seconds_of(event.timestamp)
+        if self.status in ENDED or event.type == "execution:finishing":
             for step in self.steps.values():
                 for each in (step, *step.items.values()):
                     if each.status in ACTIVE:

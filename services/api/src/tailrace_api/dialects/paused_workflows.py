@@ -24,6 +24,7 @@ from tailrace_shared.execution.events import (
     TERMINAL_TYPES,
     Cancelled,
     Failed,
+    Finishing,
     OpenWait,
     StepError,
     StepWait,
@@ -96,6 +97,7 @@ _decode_wait = msgspec.json.Decoder(StepWait).decode
 _decode_done = msgspec.json.Decoder(_Done).decode
 _decode_error = msgspec.json.Decoder(StepError).decode
 _decode_failed = msgspec.json.Decoder(Failed).decode
+_decode_finishing = msgspec.json.Decoder(Finishing).decode
 _decode_cancelled = msgspec.json.Decoder(Cancelled).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -159,6 +161,11 @@ def _execution_cancelled(context: Context, event: LoggedEvent) -> Iterable[Block
     return _ended(context, cancelled.waiting, cancelled.reason)
 
 
+def _finishing(context: Context, event: LoggedEvent) -> Iterable[Block]:
+    finishing = _decode_finishing(event.data)
+    return _ended(context, finishing.waiting, finishing.error_message)
+
+
 def _ended(context: Context, waiting: list[str], reason: str) -> Iterable[Block]:
     if not waiting:
         return ()
@@ -171,6 +178,7 @@ _RENDERERS: Final[Mapping[str, Callable[[Context, LoggedEvent], Iterable[Block]]
     "step:failed": _failed,
     "execution:failed": _execution_failed,
     "execution:cancelled": _execution_cancelled,
+    "execution:finishing": _finishing,
 }
 
 

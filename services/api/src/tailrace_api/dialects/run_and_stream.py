@@ -115,6 +115,7 @@ class _End(msgspec.Struct):
     open_steps: list[OpenStep] = []
 
 
+_CLOSING: Final = frozenset({"execution:failed", "execution:cancelled", "execution:finishing"})
 _NO_BLOCK: Final[Slots] = (None,)
 _NULL: Final = msgspec.Raw(b"null")
 
@@ -135,6 +136,9 @@ class _RunAndStream(Dialect):
         counterpart = _COUNTERPARTS.get(event.type)
         if event.type == "step:waiting" and _decode_wait(event.data).wait == "signal":
             counterpart = _WAITING
+        if event.type == "execution:finishing":
+            *before, last = _ends_of_open_steps(context, event) or (None,)
+            return (None if last is None else last._replace(before=tuple(filter(None, before))),)
         if counterpart is None:
             return _NO_BLOCK
         block = _block(counterpart, context, _decode_fields(event.data))
@@ -157,11 +161,11 @@ def _block(counterpart: _Counterpart, context: Context, stored: Mapping[str, msg
 
 
 def _ends_of_open_steps(context: Context, event: LoggedEvent) -> tuple[Block, ...]:
-    """Return the ends of the steps that end with their execution and have no event of their own.
+    """Return the ends of the steps that end with a part of their execution, without an event.
 
     Without them, pages would show these steps as running for ever.
     """
-    if event.type not in {"execution:failed", "execution:cancelled"}:
+    if event.type not in _CLOSING:
         return ()
     return tuple(
         _block(

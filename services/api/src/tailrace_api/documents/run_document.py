@@ -22,7 +22,7 @@ from tailrace_shared.execution.timestamps import format_timestamp
 from tailrace_shared.execution.transitions import ExecutionStatus, StepStatus
 from tailrace_shared.position import StreamPosition
 from tailrace_shared.redact.masking import mask_event, mask_value
-from tailrace_shared.workflow.definition import Definition, Node, OnTimeout
+from tailrace_shared.workflow.definition import Definition, Group, Node, OnTimeout
 from tailrace_shared.workflow.expressions.budget import Budget
 from tailrace_shared.workflow.expressions.template import compile_template
 from tailrace_shared.workflow.graph import graph_of
@@ -78,6 +78,7 @@ class StepDocument(msgspec.Struct):
     Attributes:
         items: The number of items, once a map has evaluated them.
         error_detail: The traceback of the error, or the response that a server sent with it.
+        group: The group that the step belongs to, if it runs after the main part.
         kept_from: The execution whose output a rerun reuses.
         output_ref: The link to an output that is not part of this document.
     """
@@ -97,6 +98,7 @@ class StepDocument(msgspec.Struct):
     kept_from: str | msgspec.UnsetType = msgspec.UNSET
     output_ref: OutputElsewhere | msgspec.UnsetType = msgspec.UNSET
     error_detail: str | msgspec.UnsetType = msgspec.UNSET
+    group: Group | msgspec.UnsetType = msgspec.UNSET
 
 
 class LogEntry(msgspec.Struct):
@@ -114,6 +116,8 @@ class RunDocument(msgspec.Struct, omit_defaults=True):
     Attributes:
         held: True while a requested pause lasts; otherwise absent.
         from_node: The node that a rerun starts from; otherwise absent.
+        scheduled_at: The time of the firing that started the run; absent without a schedule.
+        schedule: The schedule that started the run; otherwise absent.
         logs: The events of the log; present on request.
     """
 
@@ -135,6 +139,8 @@ class RunDocument(msgspec.Struct, omit_defaults=True):
     steps: list[StepDocument]
     held: bool | msgspec.UnsetType = msgspec.UNSET
     from_node: str | msgspec.UnsetType = msgspec.UNSET
+    scheduled_at: str | msgspec.UnsetType = msgspec.UNSET
+    schedule: str | msgspec.UnsetType = msgspec.UNSET
     logs: list[LogEntry] | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -171,7 +177,12 @@ def run_document(
         logs: The log entries to include.
         estimator: The estimator for this version; None to estimate from this run alone.
     """
-    nodes = definition.nodes if definition else {}
+    nodes = definition.all_nodes if definition else {}
+    groups = {
+        node_id: group
+        for group, members in (definition.groups.items() if definition else ())
+        for node_id in members
+    }
     return RunDocument(
         execution_id=state.execution_id,
         workflow_id=state.workflow_id,
@@ -184,13 +195,15 @@ def run_document(
         started_at=state.started_at,
         finished_at=state.finished_at,
         duration_ms=state.duration_ms,
-        progress=progress_percent(state, len(nodes)),
+        progress=progress_percent(state, len(nodes) - len(groups)),
         eta_ms=_eta_ms(state, definition, now, estimator),
         parent=state.parent,
         rerun_of=state.rerun_of,
-        steps=[_step(step_id, nodes, state) for step_id in _step_ids(state, nodes)],
+        steps=[_step(step_id, nodes, groups, state) for step_id in _step_ids(state, nodes)],
         held=True if state.is_held and not state.is_terminal else msgspec.UNSET,
-        from_node=msgspec.UNSET if state.from_node is None else state.from_node,
+        from_node=_or_unset(state.from_node),
+        scheduled_at=_or_unset(state.scheduled_at),
+        schedule=_or_unset(state.schedule),
         logs=logs,
     )
 
@@ -219,7 +232,7 @@ def _named_by_output(definition: Definition) -> set[str]:
         return set(graph_of(definition).leaves)
     expressions = compile_template(definition.output).expressions
     found = [expression.nodes for _path, expression in expressions]
-    return {node for nodes in found for node in (definition.nodes if nodes is None else nodes)}
+    return {node for nodes in found for node in (definition.all_nodes if nodes is None else nodes)}
 
 
 def _step_ids(state: ExecutionState, nodes: Mapping[str, Node]) -> Iterator[str]:
@@ -233,10 +246,18 @@ def _step_ids(state: ExecutionState, nodes: Mapping[str, Node]) -> Iterator[str]
                 yield item
 
 
-def _step(step_id: str, nodes: Mapping[str, Node], state: ExecutionState) -> StepDocument:
-    step = state.steps.get(step_id) or StepState(
-        step_id, status="cancelled" if state.is_terminal else "pending"
-    )
+def _or_unset(value: str | None) -> str | msgspec.UnsetType:
+    return msgspec.UNSET if value is None else value
+
+
+def _step(
+    step_id: str,
+    nodes: Mapping[str, Node],
+    groups: Mapping[str, Group],
+    state: ExecutionState,
+) -> StepDocument:
+    group = groups.get(split_item_id(step_id)[0])
+    step = state.steps.get(step_id) or StepState(step_id, status=_unbegun(group, state))
     node_type, name = _described(step_id, nodes, step)
     return StepDocument(
         node_id=step_id,
@@ -254,7 +275,20 @@ def _step(step_id: str, nodes: Mapping[str, Node], state: ExecutionState) -> Ste
         kept_from=msgspec.UNSET if step.kept_from is None else step.kept_from,
         output_ref=_elsewhere(step, state),
         error_detail=step.error_detail or msgspec.UNSET,
+        group=msgspec.UNSET if group is None else group,
     )
+
+
+def _unbegun(group: Group | None, state: ExecutionState) -> StepStatus:
+    """Return the status of a step without events."""
+    if group == "on_failure" and (state.is_terminal or _is_after_failures(state)):
+        return "skipped"
+    is_over = state.is_terminal or (group is None and state.finishing is not None)
+    return "cancelled" if is_over else "pending"
+
+
+def _is_after_failures(state: ExecutionState) -> bool:
+    return state.finishing is not None and state.finishing.group == "finally"
 
 
 def _described(step_id: str, nodes: Mapping[str, Node], step: StepState) -> tuple[str, str]:

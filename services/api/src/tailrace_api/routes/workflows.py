@@ -1,5 +1,6 @@
 """Routes to store, show, list, delete, validate and draw workflow definitions."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, Literal
 
@@ -8,20 +9,34 @@ from msgspec import Meta
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tailrace_api.auth.authorization import check_scope
+from tailrace_api.auth.principal import principal_of
 from tailrace_api.auth.tenancy import tenant_of
 from tailrace_api.web.json_body import Document, read_document
 from tailrace_api.web.json_response import json_response
 from tailrace_api.web.operation import Answer, Parameter, operation
 from tailrace_api.web.problems import RefusedError
 from tailrace_api.web.query import CURSOR, LIMIT, cursor_of, limit_of, query_value
+from tailrace_shared.commands.time_limit import within_limit
+from tailrace_shared.commands.workflow_schedules import WorkflowSchedules
 from tailrace_shared.errors import WorkflowNotFoundError
 from tailrace_shared.ids import ID_PATTERN, check_id
 from tailrace_shared.process.fair_threads import FairThreads
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.stores.node_type_store import NodeTypeStore
 from tailrace_shared.stores.workflow_store import StoredWorkflow, WorkflowStore
-from tailrace_shared.workflow.definition import Concurrency, Definition, Node, encode_definition
-from tailrace_shared.workflow.graph import graph_of
+from tailrace_shared.workflow.definition import (
+    Concurrency,
+    Defaults,
+    Definition,
+    FailureGroup,
+    FinalGroup,
+    Group,
+    Node,
+    ScheduleSpec,
+    encode_definition,
+)
+from tailrace_shared.workflow.graph import graph_of_nodes
 from tailrace_shared.workflow.validation import Validated, validate
 
 _MAX_INLINE_NODES: Final = 500
@@ -41,6 +56,11 @@ class WorkflowBody(msgspec.Struct, omit_defaults=True):
         input: The JSON Schema of the input.
         output: The template of the output.
         concurrency: The limit for concurrent runs.
+        timeout: The time limit of the nodes, from the start of a run.
+        on_failure: Nodes that run after a failure.
+        finally_: Nodes that run at the end of every run.
+        defaults: The retry policy and the time limit of nodes that have none of their own.
+        schedules: Schedules that start runs.
         edges: The edges ``{source, target}`` of a visual editor's graph.
     """
 
@@ -51,6 +71,11 @@ class WorkflowBody(msgspec.Struct, omit_defaults=True):
     input: Any = None
     output: Any = None
     concurrency: Concurrency | None = None
+    timeout: str | None = None
+    on_failure: FailureGroup | None = None
+    finally_: FinalGroup | None = msgspec.field(name="finally", default=None)
+    defaults: Defaults | None = None
+    schedules: list[ScheduleSpec] = []
     edges: list[dict[str, Any]] | msgspec.UnsetType = msgspec.UNSET
     viewport: Any = None
 
@@ -72,13 +97,18 @@ class WorkflowDocument(msgspec.Struct):
     definition: Definition
 
 
-class GraphNode(msgspec.Struct):
-    """A node of a drawing."""
+class GraphNode(msgspec.Struct, omit_defaults=True):
+    """A node of a drawing.
+
+    Attributes:
+        group: The group that it belongs to, if it runs after the main part.
+    """
 
     id: str
     type: str
     name: str
     stage: str | None
+    group: Group | msgspec.UnsetType = msgspec.UNSET
 
 
 class GraphEdge(msgspec.Struct):
@@ -127,6 +157,7 @@ class WorkflowRoutes:
 
     settings: ApiSettings
     workflows: WorkflowStore
+    schedules: WorkflowSchedules
     node_types: NodeTypeStore
     threads: FairThreads = field(default_factory=FairThreads)
 
@@ -155,7 +186,7 @@ class WorkflowRoutes:
     async def validate(self, request: Request) -> Response:
         """Validate a definition without storing it."""
         definition = await self._definition(request, None)
-        return json_response(Valid(definition.id, len(definition.nodes)))
+        return json_response(Valid(definition.id, len(definition.all_nodes)))
 
     @operation(
         "PUT",
@@ -176,9 +207,15 @@ class WorkflowRoutes:
         tenant, workflow_id = tenant_of(request, self.settings), _workflow_id(request)
         definition = await self._definition(request, workflow_id)
         before = await self._newest(tenant, workflow_id)
+        if definition.schedules or (before and before.definition.schedules):
+            # A schedule starts runs.
+            check_scope(principal_of(request), "executions:write")
+        await self._put_schedules(tenant, definition)
         if before and encode_definition(before.definition) == encode_definition(definition):
             return _changed(before, 200)
         version = await self.workflows.put(tenant, definition)
+        if before:
+            await self.schedules.remove(tenant, before.definition, definition)
         return _changed(StoredWorkflow(definition, version), 200 if before else 201)
 
     @operation(
@@ -207,8 +244,9 @@ class WorkflowRoutes:
     async def delete(self, request: Request) -> Response:
         """Delete a workflow; its runs continue."""
         tenant, workflow_id = tenant_of(request, self.settings), _workflow_id(request)
-        await self.workflows.get(tenant, workflow_id)
+        before = await self.workflows.get(tenant, workflow_id)
         await self.workflows.delete(tenant, workflow_id)
+        await self.schedules.remove(tenant, before.definition, None)
         return Response(status_code=204)
 
     @operation(
@@ -222,10 +260,15 @@ class WorkflowRoutes:
     async def graph(self, request: Request) -> Response:
         """Show the nodes, edges and layers of a workflow, for drawing."""
         stored = await self._stored(request)
-        if len(stored.definition.nodes) <= _MAX_INLINE_NODES:
+        if len(stored.definition.all_nodes) <= _MAX_INLINE_NODES:
             return json_response(_graph(stored))
         tenant = tenant_of(request, self.settings)
         return json_response(await self.threads.run(tenant, _graph, stored))
+
+    @within_limit
+    async def _put_schedules(self, tenant: str, definition: Definition) -> None:
+        if problems := await self.schedules.put(tenant, definition):
+            raise RefusedError(422, "the definition is not valid", problems)
 
     async def _definition(self, request: Request, workflow_id: str | None) -> Definition:
         document = await read_document(request, self.settings.max_body_bytes)
@@ -286,17 +329,21 @@ def _etag(stored: StoredWorkflow) -> str:
 
 def _graph(stored: StoredWorkflow) -> GraphDocument:
     definition = stored.definition
+    parts: dict[Group | msgspec.UnsetType, Mapping[str, Node]] = {msgspec.UNSET: definition.nodes}
+    parts.update(definition.groups.items())
     return GraphDocument(
         workflow_id=definition.id,
         version=stored.version,
         nodes=[
-            GraphNode(node_id, node.type, node.name or node_id, node.stage)
-            for node_id, node in definition.nodes.items()
+            GraphNode(node_id, node.type, node.name or node_id, node.stage, group)
+            for group, nodes in parts.items()
+            for node_id, node in nodes.items()
         ],
         edges=[
             GraphEdge(need, node_id)
-            for node_id, node in definition.nodes.items()
+            for nodes in parts.values()
+            for node_id, node in nodes.items()
             for need in node.needs
         ],
-        layers=graph_of(definition).layers(),
+        layers=[layer for nodes in parts.values() for layer in graph_of_nodes(nodes).layers()],
     )

@@ -36,6 +36,7 @@ from tailrace_shared.stores.estimator_cache import EstimatorCache
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects
 from tailrace_worker.engine.counts import EngineCounts
+from tailrace_worker.engine.drive.admission import is_schedule_active
 from tailrace_worker.engine.drive.drives import Drives
 from tailrace_worker.engine.drive.job_holder import JobHolder
 from tailrace_worker.engine.fairness.fair_share import FairShare
@@ -143,9 +144,13 @@ class Engine:
             InvalidInputError: the input does not match the workflow's input schema.
             UnavailableError: NATS did not answer; the job should be tried again.
         """
-        asyncio.run_coroutine_threadsafe(
-            self._services.commands.starter.start(request), self._loop
-        ).result()
+        asyncio.run_coroutine_threadsafe(self._start_run(request), self._loop).result()
+
+    async def _start_run(self, request: RunRequest) -> None:
+        if request.origin.overlap != "skip" or not await is_schedule_active(
+            self._services.commands.gate, request
+        ):
+            await self._services.commands.starter.start(request)
 
     def deliver_trigger(self, tenant: str, sequence: int) -> None:
         """Deliver a stored trigger to all steps that wait for it.

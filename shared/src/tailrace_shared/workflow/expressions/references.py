@@ -4,7 +4,7 @@ An expression may refer to a node only if that node has run before. This needs t
 references are collected first and checked last.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from tailrace_shared.errors import InvalidExpressionError
@@ -13,7 +13,6 @@ from tailrace_shared.json_pointer import join_pointer
 from tailrace_shared.workflow import pace
 from tailrace_shared.workflow.expressions.expression import Expression, compile_expression
 from tailrace_shared.workflow.expressions.template import InvalidTemplateError, compile_template
-from tailrace_shared.workflow.graph import Graph
 from tailrace_shared.workflow.problem_report import ProblemReport, nearest
 from tailrace_shared.workflow.schemas.properties import unknown_property
 
@@ -32,7 +31,7 @@ STATUSES: Final = (
 
 _FIELDS: Final = {
     "nodes": ("output", "status", "error"),
-    "execution": ("id", "workflow", "started_at"),
+    "execution": ("id", "workflow", "started_at", "scheduled_at"),
 }
 _OUTPUTS: Final[Mapping[str, Sequence[str]]] = {
     "await": ("decision", "data", "actor", "event"),
@@ -69,6 +68,17 @@ class Scope(NamedTuple):
     node: str | None
     names: Sequence[str] = NAMES
     no_secrets: str = _RECORDED
+
+
+class Readable(NamedTuple):
+    """The nodes of one part of a workflow, and what its expressions may read of them.
+
+    Attributes:
+        leads_to: tells whether its first node is an ancestor of its second; None if unknown.
+    """
+
+    nodes: Mapping[str, Any]
+    leads_to: Callable[[str, str], bool] | None
 
 
 class _Reference(NamedTuple):
@@ -188,17 +198,27 @@ class References:
                     if isinstance(node, dict) and (detail := _unknown_output(path, node)):
                         self._problems.report(pointer, detail)
 
-    def check_nodes(self, nodes: Mapping[str, Any], graph: Graph | None) -> None:
-        """Check that all referenced nodes exist and have run before."""
-        if not any(reference.expression.nodes for reference in self._references):
-            return
-        leads_to = graph.ancestry() if graph else None
+    def check_nodes(self, parts: Sequence[Readable]) -> None:
+        """Check that all referenced nodes exist and have run before.
+
+        Args:
+            parts: the main part first; every other part may read the main part.
+        """
+        nodes = {node_id: part for part in reversed(parts) for node_id in part.nodes}
         for pointer, node, expression in self._references:
             for named in sorted(expression.nodes or ()):
-                if named not in nodes:
+                part = nodes.get(named)
+                if part is None:
                     near = self._problems.nearest(named, nodes)
                     self._problems.report(pointer, f"there is no node {named!r}{near}")
-                elif leads_to and node and not leads_to(named, node):
+                elif node is None or node not in nodes:
+                    continue
+                elif nodes[node] is not part:
+                    if part is not parts[0]:
+                        self._problems.report(
+                            pointer, f"{named!r} may not have run before {node!r}"
+                        )
+                elif part.leads_to and not part.leads_to(named, node):
                     self._problems.report(
                         pointer,
                         f"{named!r} may not have run before {node!r}: "

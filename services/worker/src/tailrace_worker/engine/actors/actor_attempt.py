@@ -221,11 +221,13 @@ class ActorAttempt:
 
     def _check_wanted(self) -> None:
         """Stop the attempt if the execution no longer waits for its result."""
-        if self._log.state.cancel is not None:
+        state = self._log.state
+        is_wanted = self._is_wanted(state)
+        if state.must_stop or (state.cancel is not None and not is_wanted):
             if not self._attempt.cancelled:
                 self._attempt.mark_cancelled()
                 self._services.loop.call_later(self._grace, self.stop, Stop.CANCEL)
-        elif not self._is_wanted(self._log.state):
+        elif not is_wanted:
             self.stop(Stop.UNWANTED)
 
     def _is_wanted(self, state: ExecutionState) -> bool:

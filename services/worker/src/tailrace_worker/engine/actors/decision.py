@@ -21,7 +21,7 @@ def decide(state: ExecutionState, job: ActorJob) -> Decision:
     attempt that has started is checked although the execution is held: a pause waits for its end.
     """
     step = state.steps.get(job.step_id)
-    if step is None or state.status != "running" or state.cancel is not None:
+    if step is None or state.status != "running" or state.must_stop:
         return Decision.DROP
     if is_attempt_of(state, job):
         return Decision.CHECK

@@ -20,10 +20,10 @@ from nats.aio.subscription import Subscription
 from tailrace_shared.caching.ttl_cache import TtlCache
 from tailrace_shared.errors import ExecutionNotFoundError, ServiceError, WrongLastSequenceError
 from tailrace_shared.execution.commit_status import STATE, WORKFLOW
-from tailrace_shared.execution.commits import decode_commit, encode_commits
+from tailrace_shared.execution.commits import decode_commit, encode_commits, events_version
 from tailrace_shared.execution.events import Event, referenced_output_bytes
 from tailrace_shared.execution.state import ExecutionState
-from tailrace_shared.nats.fenced_append import append
+from tailrace_shared.nats.fenced_append import VERSION, append
 from tailrace_shared.nats.topology import EVENTS
 from tailrace_worker.engine.services.engine_services import EngineServices
 from tailrace_worker.engine.tasks.execution_cache import execution_cache, memory_of
@@ -159,6 +159,7 @@ class LiveLog:
                     headers={
                         WORKFLOW: self.state.workflow_id,
                         STATE: str(self.state.commit_status),
+                        VERSION: str(events_version(self.state)),
                     },
                     retry_s=float("inf"),
                 )

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from dramatiq.middleware import CurrentMessage
 
 from tailrace_shared.commands.run_starter import RunRequest
-from tailrace_shared.nats.jobs import RUN_INPUT
+from tailrace_shared.execution.events import Origin
+from tailrace_shared.execution.timestamps import format_timestamp
+from tailrace_shared.nats.jobs import OVERLAP, RUN_INPUT
 
 
 def scheduled_start(
@@ -29,6 +31,12 @@ def scheduled_start(
                 input=run_input,
                 body={"input": run_input},
                 key=key,
+                origin=Origin(
+                    # NATS fires at whole seconds, or a little later.
+                    scheduled_at=format_timestamp(message.message_timestamp // 1000),
+                    schedule=schedule_id,
+                    overlap=message.options.get(OVERLAP),
+                ),
             )
         )
 

@@ -8,11 +8,11 @@ import msgspec
 
 from tailrace_shared.execution.items import split_item_id
 from tailrace_shared.execution.state import ExecutionState
-from tailrace_shared.workflow.definition import Definition, MapWork, Node
+from tailrace_shared.workflow.definition import Definition, Group, MapWork, Node
 from tailrace_shared.workflow.expressions.budget import DEFAULT_STEPS, Budget
 from tailrace_shared.workflow.expressions.expression import Expression, compile_expression
 from tailrace_shared.workflow.expressions.template import Template, compile_template
-from tailrace_shared.workflow.graph import Graph, graph_of
+from tailrace_shared.workflow.graph import Graph, graph_of, graph_of_nodes
 from tailrace_shared.workflow.sensitive_fields import has_sensitive_fields
 
 MAP: Final = "map"
@@ -61,17 +61,16 @@ class PlannedMap:
 
     Args:
         work: what it does.
-        stage: the stage of the map, and of its items.
+        node: what it does for each item.
         is_actor: whether actors run the items.
         steps: what expressions may cost.
     """
 
     def __init__(
-        self, node_id: str, work: MapWork, stage: str | None, *, is_actor: bool, steps: float
+        self, node_id: str, work: MapWork, node: Node, *, is_actor: bool, steps: float
     ) -> None:
         self.work = work
         self.for_each = compile_expression(work.for_each)
-        node = msgspec.structs.replace(work.do.node(), stage=stage)
         self.item = PlannedNode(node_id, node, is_actor=is_actor, steps=steps)
 
 
@@ -83,6 +82,9 @@ class Plan:
         expression_steps: what the expressions of one template may cost.
 
     Attributes:
+        graph: the graph of the main part.
+        parts: the graphs of the main part (None) and of the groups that follow it, in order.
+        nodes: the nodes of all parts.
         is_provisional: whether it has an unknown node type, which may turn out to be an actor's.
     """
 
@@ -96,25 +98,29 @@ class Plan:
         self.expression_steps = expression_steps
         self.graph: Graph = graph_of(definition)
         self._types = types_of(definition)
-        actors = {node_type: is_actor(node_type) for node_type in self._types}
-        self.is_provisional = None in actors.values()
-        self.nodes = {
-            node_id: PlannedNode(
-                node_id, node, is_actor=bool(actors[node.type]), steps=expression_steps
-            )
-            for node_id, node in definition.nodes.items()
-        }
+        self._actors = {node_type: is_actor(node_type) for node_type in self._types}
+        self.is_provisional = None in self._actors.values()
+        self.timeout_s = definition.timeout_seconds
+        self.nodes: dict[str, PlannedNode] = {}
         self.maps: dict[str, PlannedMap] = {}
-        for node_id, node in definition.nodes.items():
+        self.parts: dict[Group | None, Graph] = {None: self.graph}
+        self._add(definition.nodes, None)
+        for group, nodes in definition.groups.items():
+            self.parts[group] = graph_of_nodes(nodes)
+            self._add(nodes, group)
+
+    def _add(self, nodes: Mapping[str, Node], group: Group | None) -> None:
+        steps = self.expression_steps
+        for node_id, given in nodes.items():
+            node = given if given.type == MAP else self.definition.with_defaults(given, group)
+            is_actor = bool(self._actors[node.type])
+            self.nodes[node_id] = PlannedNode(node_id, node, is_actor=is_actor, steps=steps)
             if node.type == MAP:
                 work = msgspec.convert(node.parameters, MapWork)
-                self.maps[node_id] = PlannedMap(
-                    node_id,
-                    work,
-                    node.stage,
-                    is_actor=bool(actors[work.do.type]),
-                    steps=expression_steps,
-                )
+                item = self.definition.with_defaults(work.do.node(), group)
+                item = msgspec.structs.replace(item, stage=node.stage)
+                is_actor = bool(self._actors[item.type])
+                self.maps[node_id] = PlannedMap(node_id, work, item, is_actor=is_actor, steps=steps)
 
     def compile_all(self) -> None:
         """Compile all expressions, which takes seconds for the largest definitions."""
@@ -143,7 +149,7 @@ class Plan:
 
     @cached_property
     def awaits(self) -> bool:
-        return any(node.type == AWAIT for node in self.definition.nodes.values())
+        return any(planned.node.type == AWAIT for planned in self.nodes.values())
 
     @cached_property
     def has_actors(self) -> bool:
@@ -181,14 +187,14 @@ class Plan:
             yield from (expression for _path, expression in template.expressions)
         yield from (node.when for node in self.nodes.values() if node.when is not None)
         yield from (planned.for_each for planned in self.maps.values())
-        for node in self.definition.nodes.values():
+        for node in (planned.node for planned in self.nodes.values()):
             if node.type == AWAIT and node.parameters.get("match") is not None:
                 yield compile_expression(node.parameters["match"])
 
 
 def types_of(definition: Definition) -> frozenset[str]:
     """Return the node types that a workflow uses, also those of the items of its maps."""
-    nodes = definition.nodes.values()
+    nodes = definition.all_nodes.values()
     maps = [msgspec.convert(node.parameters, MapWork) for node in nodes if node.type == MAP]
     return frozenset({node.type for node in nodes} | {work.do.type for work in maps})
 

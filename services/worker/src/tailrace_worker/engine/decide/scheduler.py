@@ -9,6 +9,11 @@ from a folded log decides exactly as the one that wrote the log: recovery relies
 ``graphlib`` has sorted the plan, but does not drive it: it releases a node when all its
 predecessors are done, which is only one of the three joins.
 
+The main part of a workflow runs first. When all of it has settled, or was stopped by a cancellation
+or by the workflow's time limit, the groups follow: ``on_failure`` if the run has failed, then
+``finally``. Each begins with ``execution:finishing``, which cancels what has not ended. The
+scheduler knows one part at a time, because no edge leads from one to another.
+
 Nothing happens in a paused execution before ``execution:resumed``. So this event precedes
 any other event of one.
 """
@@ -16,7 +21,7 @@ any other event of one.
 import heapq
 from collections import deque
 from collections.abc import Iterator
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -32,10 +37,12 @@ from tailrace_shared.execution.events import (
     ExecutionCancelled,
     ExecutionCompleted,
     ExecutionFailed,
+    ExecutionFinishing,
     ExecutionPaused,
     ExecutionResumed,
     ExecutionStarted,
     Failed,
+    Finishing,
     Paused,
     Resumed,
     Started,
@@ -55,7 +62,9 @@ from tailrace_shared.execution.items import item_id, split_item_id
 from tailrace_shared.execution.state import ExecutionState, StepState
 from tailrace_shared.execution.timestamps import format_timestamp, parse_timestamp
 from tailrace_shared.execution.transitions import SETTLED
+from tailrace_shared.workflow.definition import Group
 from tailrace_shared.workflow.expressions.expression import Expression
+from tailrace_shared.workflow.graph import Graph
 from tailrace_worker.engine.decide.maps import MapProgress
 from tailrace_worker.engine.decide.outcomes import (
     MAX_ERROR_CHARACTERS,
@@ -77,6 +86,18 @@ MAX_DECISIONS: Final = 64
 _TURN_SHARE: Final = 0.5
 
 
+class _Outcome(NamedTuple):
+    """How the run ends, as far as it is known at the end of a part.
+
+    Attributes:
+        node_id: the first step that failed.
+    """
+
+    status: Literal["completed", "failed", "cancelled"]
+    message: str = ""
+    node_id: str | None = None
+
+
 class Scheduler:
     """Decides for one execution.
 
@@ -89,12 +110,6 @@ class Scheduler:
         self.state = state
         #: Marks sensitive places; None while nothing of the execution is marked.
         self.sensitivity = SensitivityMarks.of(plan, state)
-        # Counted rather than looked up: a node that needs a thousand others is examined a thousand
-        # times.
-        self._undecided = {node: len(needs) for node, needs in plan.graph.needs.items()}
-        self._succeeded = dict.fromkeys(plan.nodes, 0)
-        self._satisfied = dict.fromkeys(plan.nodes, 0)
-        self._unsettled = len(plan.nodes)
         self._frontier: deque[str] = deque()
         self._timers: list[tuple[float, str]] = []
         # Steps that will proceed without a signal.
@@ -108,14 +123,39 @@ class Scheduler:
         self._spent = 0.0
         #: Steps that wait for a signal, a child run or an actor.
         self.waiting: dict[str, StepState] = {}
-        for node in plan.graph.order:
-            step = state.steps.get(node)
-            if not plan.graph.needs[node] and (step is None or step.status == "pending"):
+        self._enter_part()
+
+    def _enter_part(self) -> None:
+        """Count the nodes of the part that the execution has reached."""
+        finishing = self.state.finishing
+        self._part: Group | None = None if finishing is None else finishing.group
+        self._graph: Graph = self.plan.parts[self._part]
+        # Counted rather than looked up: a node that needs a thousand others is examined a thousand
+        # times.
+        self._undecided = {node: len(needs) for node, needs in self._graph.needs.items()}
+        self._succeeded = dict.fromkeys(self._undecided, 0)
+        self._satisfied = dict.fromkeys(self._undecided, 0)
+        self._unsettled = len(self._undecided)
+        for node in self._graph.order:
+            step = self.state.steps.get(node)
+            if not self._graph.needs[node] and (step is None or step.status == "pending"):
                 self._frontier.append(node)
             if step is not None:
                 self._note(step)
-                if step.status == "running" and node in plan.maps:
+                if step.status == "running" and node in self.plan.maps:
                     self._open_map(step)
+
+    def _begin_group(self) -> None:
+        """Forget the part that has ended, and enter the group that begins."""
+        self._changed.update(self.waiting)
+        self.waiting.clear()
+        self._active.clear()
+        self._maps.clear()
+        for queue in (self._frontier, self._signalled, self._open_maps):
+            queue.clear()
+        self._timers.clear()
+        self._timed_out.clear()
+        self._enter_part()
 
     # What has happened
 
@@ -137,6 +177,8 @@ class Scheduler:
                 self._open_map(step)
             elif isinstance(event, StepStarted) and step.node_id in self.plan.maps:
                 self._open_maps.append(step.node_id)
+        elif isinstance(event, ExecutionFinishing):
+            self._begin_group()
         elif isinstance(event, CommandRequested) and event.data.node_id is not None:
             self._note_activity(self.state.steps[event.data.node_id])
         return event
@@ -168,13 +210,19 @@ class Scheduler:
 
     def _settle(self, step: StepState) -> None:
         self._unsettled -= 1
-        succeeded = step.status == "success"
-        for dependent in self.plan.graph.dependents[step.node_id]:
+        succeeded = step.status == "success" or (
+            step.status == "error" and self._goes_on_after(step.node_id)
+        )
+        for dependent in self._graph.dependents[step.node_id]:
             self._undecided[dependent] -= 1
             self._succeeded[dependent] += succeeded
             self._satisfied[dependent] += succeeded or step.skipped_by_when
             if self._join(dependent) != "open":
                 self._frontier.append(dependent)
+
+    def _goes_on_after(self, node: str) -> bool:
+        """Return whether a failure of a node counts as a success without an output."""
+        return self.plan.nodes[node].node.on_error == "continue"
 
     def _open_map(self, step: StepState) -> None:
         if step.items is None:
@@ -207,9 +255,33 @@ class Scheduler:
         """When the next timer is due, in seconds since the epoch; None if there is none."""
         if self.state.is_held:
             return None
+        due, deadline = self._next_timer, self._deadline
+        if due is None or deadline is None:
+            return deadline if due is None else due
+        return min(due, deadline)
+
+    @property
+    def _next_timer(self) -> float | None:
         while self._timers and self._is_stale(*self._timers[0]):
             heapq.heappop(self._timers)
         return self._timers[0][0] if self._timers else None
+
+    @property
+    def _deadline(self) -> float | None:
+        """When the main part must have ended."""
+        state, limit = self.state, self.plan.timeout_s
+        if limit is None or state.started_at is None or self._part is not None:
+            return None
+        return parse_timestamp(state.started_at) + limit
+
+    def must_stop(self, now: float) -> bool:
+        """Return whether all attempts must end: the run was cancelled, or is out of time."""
+        if self.state.is_terminal or self.state.cancel is not None:
+            return self.state.must_stop and not self.state.is_terminal
+        if self.plan.timeout_s is None or self.state.is_held:
+            return False
+        deadline = self._deadline
+        return deadline is not None and deadline <= now
 
     def take_changed(self) -> set[str]:
         """Return the steps that have entered or left ``waiting`` since the last call."""
@@ -259,7 +331,7 @@ class Scheduler:
 
     def _decisions(self, now: float, stamp: str) -> Iterator[Event]:
         state = self.state
-        if state.is_terminal or state.cancel:
+        if state.is_terminal or self.must_stop(now):
             return
         if state.status == "queued":
             started = Started(state.execution_id, "running", stamp)
@@ -270,12 +342,12 @@ class Scheduler:
         if state.status == "paused":
             yield from self._resume(now, stamp)
         for _ in range(MAX_DECISIONS):
-            event = self._next(now, stamp)
+            event = self._next(now, stamp) or self._next_group(stamp)
             if event is None:
                 yield from self._end_or_pause(stamp)
                 return
             yield event
-            if state.cancel or self.is_tired:  # cancelled by a timeout
+            if state.must_stop or self.is_tired:  # cancelled by a timeout
                 return
 
     def _next(self, now: float, stamp: str) -> Event | None:
@@ -357,7 +429,7 @@ class Scheduler:
         return event
 
     def _fire(self, now: float, stamp: str) -> Event | None:
-        while (due := self.next_due) is not None and due <= now:
+        while (due := self._next_timer) is not None and due <= now:
             step = self.state.steps[heapq.heappop(self._timers)[1]]
             if step.status == "retrying":
                 return self._start(step.node_id, stamp)
@@ -410,7 +482,7 @@ class Scheduler:
 
     def _join(self, node: str) -> Literal["ready", "never", "open"]:
         """Return whether the needs of a node let it run, rule it out, or are undecided."""
-        needs = len(self.plan.graph.needs[node])
+        needs = len(self._graph.needs[node])
         join = self.plan.nodes[node].node.join
         if not needs or (join == "any" and self._succeeded[node]):
             return "ready"
@@ -423,6 +495,8 @@ class Scheduler:
                 return "ready"
             case "all":
                 return "ready" if self._satisfied[node] == needs else "never"
+            case "all_success":
+                return "ready" if self._succeeded[node] == needs else "never"
 
     def _start_or_skip(self, node: str, stamp: str) -> Event:
         try:
@@ -540,22 +614,87 @@ class Scheduler:
 
     # How it ends
 
+    def _next_group(self, stamp: str) -> Event | None:
+        """Begin the next group of nodes, if this part has settled."""
+        if self._unsettled:
+            return None
+        outcome = self._outcome()
+        group = self._group_after(outcome)
+        return None if group is None else self._finishing(group, outcome, stamp)
+
+    def _group_after(self, outcome: _Outcome) -> Group | None:
+        parts = self.plan.parts
+        if self._part is None and outcome.status == "failed" and "on_failure" in parts:
+            return "on_failure"
+        return "finally" if self._part != "finally" and "finally" in parts else None
+
+    def _finishing(self, group: Group, outcome: _Outcome, stamp: str) -> Event:
+        state = self.state
+        finishing = Finishing(
+            state.execution_id,
+            "running",
+            group,
+            outcome.status,
+            outcome.message,
+            outcome.node_id,
+            state.waiting(MAX_WAITING_LISTED),
+            state.open_steps(MAX_OPEN_LISTED),
+        )
+        return self.record(ExecutionFinishing(finishing, stamp))
+
+    def _outcome(self) -> _Outcome:
+        """Return how the run ends by its parts so far, of which the last has settled."""
+        state, finishing = self.state, self.state.finishing
+        if state.cancel is not None:
+            return _Outcome("cancelled")
+        broken = self._first_failed()
+        if finishing is None:
+            return broken or _Outcome("completed")
+        before = _Outcome(finishing.outcome, finishing.error_message, finishing.node_id)
+        if finishing.group == "finally":
+            return broken if broken and before.status == "completed" else before
+        on_failure = self.plan.definition.on_failure
+        is_mended = on_failure is not None and on_failure.then == "completed" and not broken
+        return _Outcome("completed") if is_mended else before
+
+    def _first_failed(self) -> _Outcome | None:
+        """Return the outcome by the first step of this part whose failure is a failure of the run.
+
+        The order is that of the graph.
+        """
+        for node in self._graph.order:
+            step = self.state.steps[node]
+            if step.status == "error" and not self._goes_on_after(node):
+                return _Outcome("failed", (step.error or "")[:MAX_ERROR_CHARACTERS], node)
+        return None
+
     def _finish(self, stamp: str) -> Event:
         elapsed = self._elapsed_ms(stamp)
         execution = self.state.execution_id
-        for node in self.plan.graph.order:
-            step = self.state.steps[node]
-            if step.status == "error":
-                message = (step.error or "")[:MAX_ERROR_CHARACTERS]
-                open_steps = self.state.open_steps(MAX_OPEN_LISTED)
-                failure = Failed(execution, "failed", elapsed, message, node, open_steps=open_steps)
-                return ExecutionFailed(failure, stamp)
+        outcome = self._outcome()
+        if outcome.status == "cancelled":
+            return self._cancelled(stamp)
+        if outcome.status == "failed":
+            return self._failed(outcome, stamp)
         try:
             end = self._completed(elapsed)
         except ExpressionError as error:
             message = f"output: {error}"[:MAX_ERROR_CHARACTERS]
             return ExecutionFailed(Failed(execution, "failed", elapsed, message), stamp)
         return ExecutionCompleted(end, stamp)
+
+    def _failed(self, outcome: _Outcome, stamp: str) -> Event:
+        state = self.state
+        failure = Failed(
+            state.execution_id,
+            "failed",
+            self._elapsed_ms(stamp),
+            outcome.message,
+            outcome.node_id,
+            state.waiting(MAX_WAITING_LISTED),
+            state.open_steps(MAX_OPEN_LISTED),
+        )
+        return ExecutionFailed(failure, stamp)
 
     def _completed(self, elapsed: int) -> Completed:
         output, omitted = self._output()
@@ -571,19 +710,40 @@ class Scheduler:
         if self.plan.output is not None:
             output = render(self.plan.output, self.state, budget=self.plan.budget())
         else:
-            leaves = [self.state.steps[node] for node in self.plan.graph.leaves]
+            steps = self.state.steps
+            # After a timeout that was made good, some have never begun.
+            leaves = [steps[node] for node in self.plan.graph.leaves if node in steps]
             if any(isinstance(leaf.output, msgspec.UnsetType) for leaf in leaves):
                 return None, True
             output = {leaf.node_id: leaf.output for leaf in leaves}
         return output, False
 
-    def cancelled(self, now: float) -> list[Event]:
-        """Return the events that end a cancelled execution, recorded already.
+    def stopped(self, now: float) -> list[Event]:
+        """Return the events that stop an execution which :meth:`must_stop`, recorded already.
 
-        Signals that were accepted before the request are applied before the end.
+        They end it, or begin the next group of nodes. Signals that were accepted before are applied
+        before that.
         """
+        if not self.must_stop(now):
+            return []
         stamp = format_timestamp(now)
-        return [*self._apply_signals(stamp), self._cancelled(stamp)]
+        return [*self._apply_signals(stamp), *self._stop(stamp)]
+
+    def _stop(self, stamp: str) -> Iterator[Event]:
+        state = self.state
+        has_begun, is_cancelled = state.started_at is not None, state.cancel is not None
+        if is_cancelled:
+            outcome = _Outcome("cancelled")
+        else:
+            outcome = _Outcome("failed", f"timed out after {self.plan.definition.timeout}")
+        group = self._group_after(outcome) if has_begun else None
+        if state.status == "paused" and (group or not is_cancelled):
+            yield self.record(ExecutionResumed(Resumed(state.execution_id, "running"), stamp))
+        if group is not None:
+            yield self._finishing(group, outcome, stamp)
+        else:
+            end = self._cancelled(stamp) if is_cancelled else self._failed(outcome, stamp)
+            yield self.record(end)
 
     def _apply_signals(self, stamp: str) -> Iterator[Event]:
         if (signalled := self._first_signalled) and self.state.status == "paused":
@@ -599,7 +759,7 @@ class Scheduler:
         elapsed = self._elapsed_ms(stamp)
         open_steps = self.state.open_steps(MAX_OPEN_LISTED)
         end = Cancelled(self.state.execution_id, "cancelled", elapsed, reason, waiting, open_steps)
-        return self.record(ExecutionCancelled(end, stamp))
+        return ExecutionCancelled(end, stamp)
 
     def _elapsed_ms(self, stamp: str) -> int:
         begun = self.state.started_at or self.state.created_at or stamp

@@ -2,16 +2,18 @@
 
 import contextlib
 import hashlib
+from collections.abc import Iterator, Mapping
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
-from tailrace_shared.commands.concurrency_gate import GateResult
+from tailrace_shared.commands.concurrency_gate import ConcurrencyGate, GateResult
+from tailrace_shared.commands.run_starter import RunRequest
 from tailrace_shared.errors import ExecutionNotFoundError, IllegalCommandError
 from tailrace_shared.execution.evaluation import evaluate
 from tailrace_shared.execution.state import ExecutionState
-from tailrace_shared.workflow.definition import Concurrency
+from tailrace_shared.workflow.definition import Concurrency, OnLimit, Overlap
 from tailrace_worker.engine.decide.plan import Plan
 from tailrace_worker.engine.services.engine_services import EngineServices
 
@@ -22,6 +24,13 @@ class AdmissionOutcome(Enum):
     START = "a place is free"
     WAIT = "it joined the queue"
     REFUSE = "no place is free, and the workflow's policy is not to queue"
+
+
+_ON_OVERLAP: Final[Mapping[Overlap, OnLimit]] = {
+    "queue": "queue",
+    "skip": "cancel_new",
+    "cancel": "cancel_running",
+}
 
 
 class _Group(NamedTuple):
@@ -42,9 +51,13 @@ class Admission:
         Raises:
             ExpressionError: the concurrency key cannot be evaluated on the input.
         """
-        group = _group(state, plan)
-        if group is None:
-            return AdmissionOutcome.START
+        for group in _groups(state, plan):
+            outcome = await self._enter_group(state, group)
+            if outcome is not AdmissionOutcome.START:
+                return outcome
+        return AdmissionOutcome.START
+
+    async def _enter_group(self, state: ExecutionState, group: _Group) -> AdmissionOutcome:
         limit = group.limit
         if state.parent is not None:
             # Do not queue it before it is known that it needs a place of its own.
@@ -90,8 +103,7 @@ class Admission:
 
     async def leave(self, state: ExecutionState, plan: Plan) -> None:
         """Give the place back; the next execution in the queue is woken."""
-        group = _group(state, plan)
-        if group is not None:
+        for group in _groups(state, plan):
             await self._services.commands.gate.leave(
                 self._tenant,
                 state.workflow_id,
@@ -101,11 +113,25 @@ class Admission:
             )
 
 
-def _group(state: ExecutionState, plan: Plan) -> _Group | None:
-    limit = plan.definition.concurrency
-    if limit is None:
-        return None
-    expression = plan.concurrency_key
-    key = None if expression is None else evaluate(expression, state, budget=plan.budget())
-    # Hashed, because a key may contain characters that a subject token must not.
-    return _Group(limit, hashlib.sha256(msgspec.json.encode(key, order="sorted")).hexdigest()[:32])
+def _groups(state: ExecutionState, plan: Plan) -> Iterator[_Group]:
+    """Yield the groups that an execution must enter, in this order."""
+    if state.schedule is not None and state.overlap is not None:
+        limit = Concurrency(1, on_limit=_ON_OVERLAP[state.overlap])
+        yield _Group(limit, schedule_group(state.schedule))
+    if (declared := plan.definition.concurrency) is not None:
+        expression = plan.concurrency_key
+        key = None if expression is None else evaluate(expression, state, budget=plan.budget())
+        # Hashed, because a key may contain characters that a subject token must not.
+        encoded = msgspec.json.encode(key, order="sorted")
+        yield _Group(declared, hashlib.sha256(encoded).hexdigest()[:32])
+
+
+def schedule_group(schedule: str) -> str:
+    """Return the name of the group of a schedule's runs."""
+    return "schedule-" + hashlib.sha256(schedule.encode()).hexdigest()[:32]
+
+
+async def is_schedule_active(gate: ConcurrencyGate, request: RunRequest) -> bool:
+    """Return whether an earlier run of the schedule that sends a request is active."""
+    group = schedule_group(request.origin.schedule or "")
+    return await gate.is_held(request.tenant, request.workflow_id, group)

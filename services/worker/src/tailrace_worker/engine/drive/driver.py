@@ -235,11 +235,13 @@ class Drive:
     async def _drive(self, facts: list[Event]) -> DriveResult:
         while True:
             more = await self._turn(facts, self._decide)
-            state = self._scheduler.state
-            if state.cancel and not state.is_terminal:
+            if self._scheduler.must_stop(self._services.now()):
                 facts = await self._attempts.interrupt(self._services.cancel_grace)
                 await self._wait_effects.cancel_children()
-                await self._turn(facts, self._cancel)
+                await self._turn(facts, self._stop)
+                if not self._scheduler.state.is_terminal:
+                    facts = []
+                    continue
             elif not self._is_draining:
                 self._launch_started()
             if self._scheduler.state.is_terminal:
@@ -302,8 +304,8 @@ class Drive:
                 return batch, True
         return batch, False
 
-    def _cancel(self, facts: list[Event]) -> tuple[list[Event], bool]:
-        return [*facts, *self._scheduler.cancelled(self._services.now())], False
+    def _stop(self, facts: list[Event]) -> tuple[list[Event], bool]:
+        return [*facts, *self._scheduler.stopped(self._services.now())], False
 
     def _hand_over(self, facts: list[Event]) -> tuple[list[Event], bool]:
         now = self._services.now()

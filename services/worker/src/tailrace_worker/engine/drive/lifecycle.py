@@ -120,7 +120,7 @@ class Lifecycle:
         if self.plan is None:
             # A drive with a plan has removed them already; without a plan no other code will.
             yield self._remove_waits(state)
-        elif self.plan.definition.concurrency is not None:
+        elif self.plan.definition.concurrency is not None or state.overlap is not None:
             yield self._leave(state, self.plan)
         if state.parent is not None:
             yield self._wake_parent(state.parent)
@@ -181,6 +181,8 @@ class Lifecycle:
         return await self._end(state, ExecutionFailed(end, format_timestamp(self._services.now())))
 
     async def _refuse(self, state: ExecutionState, plan: Plan) -> DriveResult:
+        if state.overlap == "skip":
+            return await self._cancel(state, f"another run of {state.schedule} is active")
         limit = plan.definition.concurrency.limit if plan.definition.concurrency else 0
         return await self._cancel(state, f"{limit} run already, which is the workflow's limit")
 

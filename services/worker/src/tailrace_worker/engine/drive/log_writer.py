@@ -6,11 +6,11 @@ from typing import Final
 
 from tailrace_shared.errors import UnavailableError, WrongLastSequenceError
 from tailrace_shared.execution.commit_status import STATE, WORKFLOW
-from tailrace_shared.execution.commits import encode_commits, split_commit
+from tailrace_shared.execution.commits import encode_commits, events_version, split_commit
 from tailrace_shared.execution.events import Event
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.ids import new_token
-from tailrace_shared.nats.fenced_append import append
+from tailrace_shared.nats.fenced_append import VERSION, append
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.topology import EVENTS
 from tailrace_shared.subjects import Subjects
@@ -104,7 +104,7 @@ class LogWriter:
 
 
 def _headers(state: ExecutionState, *, is_whole: bool) -> dict[str, str]:
-    headers = {WORKFLOW: state.workflow_id}
+    headers = {WORKFLOW: state.workflow_id, VERSION: str(events_version(state))}
     if is_whole:
         # Between the parts of one decision the status of the execution is undefined.
         headers[STATE] = str(state.commit_status)

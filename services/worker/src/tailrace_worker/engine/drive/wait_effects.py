@@ -172,7 +172,7 @@ class WaitEffects:
             )
         if step is not None and wait is not None and step_id not in self._active:
             self._active[step_id] = wait
-            if self._state.cancel is None:
+            if not self._state.must_stop:
                 self._start(step, wait, since)
             elif wait.wait == "child":
                 self._children.add_running((step_id, wait.attempt), wait)
@@ -261,7 +261,7 @@ class WaitEffects:
     def check_actors(self, scheduler: Scheduler) -> None:
         """Send messages again that NATS may have lost, or whose attempt's end it may have lost."""
         steps = scheduler.remote
-        if steps and scheduler.state.cancel is None and not scheduler.state.is_held:
+        if steps and not scheduler.state.must_stop and not scheduler.state.is_held:
             self._tasks.start(functools.partial(self._send_again, steps))
 
     async def _send_again(self, steps: Sequence[StepState]) -> None:
@@ -286,7 +286,7 @@ class WaitEffects:
     def _resend_dropped(self, scheduler: Scheduler) -> None:
         """Send messages again that actors may have dropped while the execution was held."""
         commands = len(self._state.commands)
-        if commands > self._command_count and self._state.cancel is None:
+        if commands > self._command_count and not self._state.must_stop:
             for step_id, wait in self._active.items():
                 if wait.wait == "actor" and step_id in scheduler.waiting:
                     self._dispatch(step_id)

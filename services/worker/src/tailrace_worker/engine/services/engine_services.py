@@ -106,7 +106,7 @@ class EngineServices:
     async def progress_estimates(self, tenant: str, plan: Plan, version: int) -> ProgressEstimates:
         """Return what fills in the progress and remaining time of one execution."""
         estimator = await self.estimators.get(tenant, plan.definition, version, plan.graph)
-        return ProgressEstimates(estimator, len(plan.nodes), self.allowance)
+        return ProgressEstimates(estimator, len(plan.graph.order), self.allowance)
 
     def actor_job(self, tenant: str, state: ExecutionState, step_id: str) -> OutgoingJob | None:
         """Return the message for a step that waits for an actor, or None for any other step."""
