@@ -10,9 +10,9 @@ test *args:
 test-cluster *args:
     uv run pytest -n auto --dist loadfile --nats-nodes 3 tests/integration/api tests/integration/broker tests/integration/engine tests/integration/shared tests/integration/streams tests/integration/worker tests/e2e/streams {{args}}
 
-# Lint, format, types, import rules and writing rules.
+# Lint, format, types, import rules, writing rules, and the web packages.
 check:
-    uv run ruff check && uv run ruff format --check && uv run mypy && uv run lint-imports && uv run python -m tools.writing_rules
+    uv run ruff check && uv run ruff format --check && uv run mypy && uv run lint-imports && uv run python -m tools.writing_rules && uv run python -m tools.web_packages
 
 # Run the benchmarks.
 bench *args:

@@ -1,0 +1,272 @@
+/** Compose a client from its parts. */
+
+import { subjectOf, Tokens } from "./credentials.js";
+import { type Channel, Group, type LeaderLoader, type Locks, type Shared } from "./group.js";
+import { browserHost, type Host } from "./host.js";
+import type { Leader, LeaderOptions, Wish } from "./leader.js";
+import type { Pause } from "./link.js";
+import { Mirror } from "./mirror.js";
+import { watchPage } from "./page.js";
+import { type RequestParts, send } from "./request.js";
+import {
+  feedReducer,
+  inboxReducer,
+  pipelinesReducer,
+  type Reducer,
+  runReducer,
+  runsReducer,
+  statsReducer,
+  storeOf,
+} from "./stores.js";
+import { DEFAULTS } from "./times.js";
+import type {
+  ClientOptions,
+  Connection,
+  ObserveOptions,
+  Observer,
+  RouteName,
+  Source,
+  Store,
+  TailraceClient,
+} from "./types.js";
+import type { WorkerSetup } from "./worker.js";
+
+const VERSION = "0.3.0";
+const DEFAULT_MAX_TOPICS = 32;
+const DEFAULT_MAX_EVENTS = 10_000;
+/** Pipelines that are topics of the common stream; more have a stream of their own. */
+const MAX_PIPELINE_TOPICS = 16;
+const MAX_PIPELINES = 200;
+const MAX_IDLE_STORES = 100;
+
+/** The parts that tests replace. */
+export interface Parts {
+  readonly host?: Host;
+  readonly shared?: Shared | null;
+  readonly load?: LeaderLoader;
+  readonly startWorker?: ((setup: WorkerSetup) => boolean) | null;
+}
+
+/** Holds or shares the streams. */
+type Streams = Pick<
+  Leader,
+  "want" | "restart" | "pause" | "resume" | "wake" | "reconnect" | "close"
+> & {
+  setVisible(visible: boolean): void;
+};
+
+class Client implements TailraceClient {
+  readonly options: ClientOptions;
+  readonly connection: Store<Connection>;
+  readonly #host: Host;
+  readonly #parts: Parts;
+  readonly #tokens: Tokens;
+  readonly #mirror: Mirror;
+  readonly #wishes = new Map<object, Wish>();
+  readonly #stores = new Map<string, Store<unknown>>();
+  #streams: Streams | null = null;
+  #isStarting = false;
+  #isClosed = false;
+  #stopWatching: () => void = () => {};
+  #isPausedByHand = false;
+
+  constructor(options: ClientOptions, parts: Parts) {
+    this.options = options;
+    this.#parts = parts;
+    this.#host = parts.host ?? browserHost(options.fetch);
+    this.#tokens = new Tokens(options);
+    this.#mirror = new Mirror(this.#host);
+    this.connection = {
+      get: () => this.#mirror.connection,
+      subscribe: (listener) => this.#mirror.listen(listener),
+    };
+  }
+
+  // biome-ignore lint/suspicious/noExplicitAny: the interface has the types.
+  request(route: RouteName, options: RequestParts = {}): Promise<any> {
+    return send(this.#host, this.#tokens, this.options.baseUrl ?? "", route, options);
+  }
+
+  observe(source: Source, observer: Observer, { visible = true }: ObserveOptions = {}) {
+    const wish = {};
+    this.#wishes.set(wish, { source, visible });
+    const isStale = this.#mirror.isStale(source);
+    const stop = this.#mirror.watch(source, observer);
+    this.#want();
+    if (isStale) this.#streams?.restart(source);
+    return () => {
+      if (!this.#wishes.delete(wish)) return;
+      stop();
+      this.#want();
+    };
+  }
+
+  run(executionId: string) {
+    const reducer = () => runReducer(this.options.maxEvents ?? DEFAULT_MAX_EVENTS);
+    return this.#store([`execution:${executionId}`], reducer);
+  }
+
+  runs(workflowId?: string) {
+    return this.#store([workflowId === undefined ? "runs" : `runs:${workflowId}`], runsReducer);
+  }
+
+  inbox() {
+    return this.#store(["paused"], inboxReducer);
+  }
+
+  pipelines(ids: readonly string[]) {
+    const sorted = [...new Set(ids)].sort();
+    const sources: Source[] = [];
+    if (sorted.length <= MAX_PIPELINE_TOPICS) sources.push(...sorted.map((id) => `pipeline:${id}`));
+    else
+      for (let i = 0; i < sorted.length; i += MAX_PIPELINES) {
+        const list = sorted
+          .slice(i, i + MAX_PIPELINES)
+          .map(encodeURIComponent)
+          .join();
+        sources.push(`/ui-api/pipeline/status/stream?pipelineIds=${list}`);
+      }
+    return this.#store(sources, pipelinesReducer);
+  }
+
+  feed() {
+    return this.#store(["feed"], feedReducer);
+  }
+
+  stats() {
+    return this.#store(["stats"], statsReducer);
+  }
+
+  disconnect(): void {
+    this.#isPausedByHand = true;
+    this.#streams?.pause("manual");
+  }
+
+  reconnect(): void {
+    this.#isPausedByHand = false;
+    this.#streams?.reconnect();
+  }
+
+  close(): void {
+    this.#isClosed = true;
+    this.#stopWatching();
+    this.#streams?.close();
+    this.#streams = null;
+  }
+
+  /** Return the store of some sources: the same one as long as a page may show it. */
+  #store<T>(sources: readonly Source[], reducer: () => Reducer<T>): Store<T> {
+    const key = sources.join();
+    const known = this.#stores.get(key);
+    if (known !== undefined) return known as Store<T>;
+    const store = storeOf((source, observer) => this.observe(source, observer), sources, reducer());
+    this.#stores.set(key, store);
+    if (this.#stores.size > MAX_IDLE_STORES) {
+      const [oldest] = this.#stores.keys();
+      this.#stores.delete(oldest ?? "");
+    }
+    return store;
+  }
+
+  #want(): void {
+    if (this.#streams) this.#streams.want([...this.#wishes.values()]);
+    else if (!this.#isStarting && this.#wishes.size && !this.#isClosed) void this.#start();
+  }
+
+  async #start(): Promise<void> {
+    this.#isStarting = true;
+    // Without a token, the server's 401 tells what is wrong.
+    const token = await this.#tokens.get().catch(() => null);
+    const streams = await this.#open(token);
+    this.#isStarting = false;
+    if (this.#isClosed) return streams.close();
+    this.#streams = streams;
+    if (this.#isPausedByHand) streams.pause("manual");
+    this.#stopWatching = watchPage(this.#host, {
+      visible: (isVisible) => streams.setVisible(isVisible),
+      pause: (reason) => streams.pause(reason),
+      resume: (reason) => streams.resume(reason),
+      wake: () => streams.wake(),
+    });
+    this.#want();
+  }
+
+  async #open(token: string | null): Promise<Streams> {
+    const { baseUrl = "", organization = "", maxTopics = DEFAULT_MAX_TOPICS } = this.options;
+    const times = { ...DEFAULTS, ...this.options.stream };
+    const options: LeaderOptions = { baseUrl: absolute(baseUrl), maxTopics, times };
+    const { sharing = "auto" } = this.options;
+    const shared = this.#parts.shared === undefined ? browserShared() : this.#parts.shared;
+    if (sharing === "none" || shared === null) return this.#alone(options);
+    const user = `${organization} ${subjectOf(token)}`;
+    const name = `tailrace ${VERSION} ${options.baseUrl} ${user} ${JSON.stringify(times)}`;
+    const startWorker =
+      this.#parts.startWorker === undefined ? startSharedWorker : this.#parts.startWorker;
+    const canWork = sharing !== "locks" && !this.options.fetch && startWorker !== null;
+    let role: "tab" | "tab-of-worker" = "tab";
+    if (canWork && startWorker?.({ name, options, token, organization })) role = "tab-of-worker";
+    const kind = role === "tab" ? "locks" : "worker";
+    this.#mirror.apply({ type: "connection", connection: { sharing: kind } });
+    const load = this.#parts.load ?? loadLeader;
+    // Loaded ahead: when a tab must take over, the server may be down.
+    load().catch(() => {});
+    return new Group(this.#host, shared, name, role, options, this.#tokens, this.#mirror, load);
+  }
+
+  async #alone(options: LeaderOptions): Promise<Streams> {
+    const { Leader } = await (this.#parts.load ?? loadLeader)();
+    const leader = new Leader(this.#host, options, this.#tokens, this.#mirror, (delivery) =>
+      this.#mirror.apply(delivery),
+    );
+    this.#mirror.apply({ type: "connection", connection: { sharing: "none", leads: true } });
+    return Object.assign(leader, {
+      setVisible(visible: boolean) {
+        if (!options.times.pauseWhenHidden) return;
+        const hidden: Pause = "hidden";
+        if (visible) leader.resume(hidden);
+        else leader.pause(hidden);
+      },
+    });
+  }
+}
+
+const loadLeader: LeaderLoader = () => import("./leader.js");
+
+/** A worker and a page may resolve a relative address differently. */
+function absolute(baseUrl: string): string {
+  return typeof location === "undefined"
+    ? baseUrl
+    : new URL(baseUrl, location.origin).href.replace(/\/$/, "");
+}
+
+function browserShared(): Shared | null {
+  if (typeof BroadcastChannel === "undefined" || typeof document === "undefined") return null;
+  const locks = navigator.locks as Locks | undefined;
+  if (!locks) return null;
+  return { channel: (name) => new BroadcastChannel(name) as Channel, locks };
+}
+
+function startSharedWorker(setup: WorkerSetup): boolean {
+  if (typeof SharedWorker === "undefined") return false;
+  try {
+    const { name } = setup;
+    const worker = new SharedWorker(new URL("./worker.js", import.meta.url), {
+      type: "module",
+      name,
+    });
+    worker.port.postMessage(setup);
+    return true;
+  } catch {
+    return false; // the page's policy forbids workers
+  }
+}
+
+/** Return a client. It opens no stream before something is subscribed. */
+export function createClient(options: ClientOptions = {}): TailraceClient {
+  return new Client(options, {}) as TailraceClient;
+}
+
+/** Return a client of other parts, for tests. */
+export function createClientWith(options: ClientOptions, parts: Parts): TailraceClient {
+  return new Client(options, parts) as TailraceClient;
+}

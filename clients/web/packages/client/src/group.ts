@@ -1,0 +1,443 @@
+/**
+ * Tabs that share streams: one leads, the others mirror what it delivers.
+ *
+ * The leader holds a Web Lock and numbers its deliveries on a BroadcastChannel. When its tab dies,
+ * the browser passes the lock on; when it is frozen, its beats stop and another tab takes the lock.
+ * The next leader goes on from the cursors of its mirror. A tab that missed a delivery asks for a
+ * copy. With a SharedWorker the worker leads, by the same rules.
+ */
+
+import type { Tokens } from "./credentials.js";
+import type { Host } from "./host.js";
+import type { Leader, LeaderOptions, Wish } from "./leader.js";
+import type { Pause } from "./link.js";
+import type { Copy, Delivery, Mirror } from "./mirror.js";
+import type { Credentials } from "./stream.js";
+import type { Connection, Source } from "./types.js";
+
+/** A place among the deliveries of all leaders. */
+interface Position {
+  readonly epoch: string;
+  readonly n: number;
+}
+
+type Message =
+  | { readonly t: "delivery"; readonly at: Position; readonly delivery: Delivery }
+  | { readonly t: "lead"; readonly at: Position; readonly after: Position }
+  | { readonly t: "beat"; readonly at: Position }
+  | {
+      readonly t: "want";
+      readonly tab: string;
+      readonly wishes: readonly Wish[];
+      readonly visible: boolean;
+    }
+  | { readonly t: "bye"; readonly tab: string }
+  | { readonly t: "copy?"; readonly tab: string }
+  | { readonly t: "copy"; readonly tab: string; readonly at: Position; readonly copy: Copy }
+  | { readonly t: "restart"; readonly source: Source }
+  | { readonly t: "pause"; readonly manual: boolean }
+  | { readonly t: "wake" }
+  | { readonly t: "token"; readonly token: string }
+  | { readonly t: "refresh"; readonly tab: string }
+  | { readonly t: "refreshed"; readonly token: string | null };
+
+/** The part of a BroadcastChannel that a group needs. */
+export interface Channel {
+  postMessage(message: unknown): void;
+  onmessage: ((event: MessageEvent) => void) | null;
+  close(): void;
+}
+
+/** The part of `navigator.locks` that a group needs. */
+export interface Locks {
+  request(
+    name: string,
+    options: { steal?: boolean; signal?: AbortSignal },
+    run: () => Promise<unknown>,
+  ): Promise<unknown>;
+}
+
+export interface Shared {
+  channel(name: string): Channel;
+  readonly locks: Locks;
+}
+
+const BEAT_MS = 300;
+/** How long beats may be missing, in ms. A needless change of leaders costs one reconnect. */
+const SILENT_MS = 1_000;
+const REFRESH_MS = 10_000;
+
+/** The code that holds streams, which a page loads only when it leads: a worker may do it. */
+export type LeaderLoader = () => Promise<{ readonly Leader: typeof Leader }>;
+
+export type Role = "tab" | "tab-of-worker" | "worker";
+
+export class Group {
+  readonly #host: Host;
+  readonly #shared: Shared;
+  readonly #name: string;
+  readonly #role: Role;
+  readonly #options: LeaderOptions;
+  readonly #tokens: Tokens;
+  readonly #mirror: Mirror;
+  readonly #load: LeaderLoader;
+  readonly #id: string;
+  #channel: Channel;
+  #leader: Leader | null = null;
+  #position: Position = { epoch: "", n: 0 };
+  #wishes: readonly Wish[] = [];
+  #isVisible = true;
+  #beatAt: number;
+  /** Epochs of leaders that others have followed: what still comes from them is old. */
+  readonly #past = new Set<string>();
+  #askedAt = Number.NEGATIVE_INFINITY;
+  #cancelBeat: () => void = () => {};
+  #leaving = new AbortController();
+  #candidacy: AbortController | null = null;
+  #release: () => void = () => {};
+  readonly #tabs = new Map<string, { wishes: readonly Wish[]; visible: boolean }>();
+  readonly #pauses = new Set<Pause>();
+  #answerRefresh: (token: string | null) => void = () => {};
+
+  constructor(
+    host: Host,
+    shared: Shared,
+    name: string,
+    role: Role,
+    options: LeaderOptions,
+    tokens: Tokens,
+    mirror: Mirror,
+    load: LeaderLoader,
+  ) {
+    this.#load = load;
+    this.#host = host;
+    this.#shared = shared;
+    this.#name = name;
+    this.#role = role;
+    this.#options = options;
+    this.#tokens = tokens;
+    this.#mirror = mirror;
+    this.#id = `${host.now().toString(36)}-${host.random().toString(36).slice(2)}`;
+    this.#beatAt = host.now();
+    this.#channel = shared.channel(name);
+    this.#channel.onmessage = ({ data }) => this.#receive(data as Message);
+    tokens.onToken = (token) => this.#post({ t: "token", token });
+    tokens.exclusive = (run) =>
+      shared.locks.request(`${name}:token`, {}, run) as ReturnType<typeof run>;
+    if (role !== "worker") {
+      // The leader learns of this tab's end by the lock that ends with it.
+      void this.#hold(`${name}:${this.#id}`, this.#leaving.signal).catch(() => {});
+      this.#askForCopy();
+    }
+    if (role !== "tab-of-worker") this.#stand();
+    this.#tick();
+  }
+
+  want(wishes: readonly Wish[]): void {
+    this.#wishes = wishes;
+    this.#announce();
+  }
+
+  setVisible(visible: boolean): void {
+    this.#isVisible = visible;
+    this.#announce();
+    if (visible && this.#role === "tab") this.#stand();
+    if (!visible) this.#withdraw();
+  }
+
+  restart(source: Source): void {
+    if (this.#leader) this.#leader.restart(source);
+    else this.#post({ t: "restart", source });
+  }
+
+  pause(reason: Pause): void {
+    if (reason === "manual") this.#manual(true);
+    else if (reason === "frozen") this.#resign();
+    else {
+      this.#pauses.add(reason);
+      this.#leader?.pause(reason);
+    }
+  }
+
+  resume(reason: Pause): void {
+    this.#pauses.delete(reason);
+    this.#leader?.resume(reason);
+    if (reason === "frozen") this.#askForCopy();
+  }
+
+  reconnect(): void {
+    this.#manual(false);
+  }
+
+  wake(): void {
+    if (this.#leader) this.#leader.wake();
+    else this.#post({ t: "wake" });
+  }
+
+  close(): void {
+    this.#post({ t: "bye", tab: this.#id });
+    this.#candidacy?.abort();
+    this.#resign();
+    this.#leaving.abort();
+    this.#release();
+    this.#cancelBeat();
+    this.#channel.onmessage = null;
+    this.#channel.close();
+  }
+
+  #manual(isPaused: boolean): void {
+    this.#post({ t: "pause", manual: isPaused });
+    this.#pauseByHand(isPaused);
+  }
+
+  #pauseByHand(isPaused: boolean): void {
+    if (isPaused) this.#pauses.add("manual");
+    else this.#pauses.delete("manual");
+    if (isPaused) this.#leader?.pause("manual");
+    else this.#leader?.reconnect();
+  }
+
+  #post(message: Message): void {
+    this.#channel.postMessage(message);
+  }
+
+  // Each delivery that comes before the copy shows the same gap.
+  #askForCopy(): void {
+    const now = this.#host.now();
+    if (now - this.#askedAt < BEAT_MS) return;
+    this.#askedAt = now;
+    this.#post({ t: "copy?", tab: this.#id });
+  }
+
+  #announce(): void {
+    const own = { wishes: this.#wishes, visible: this.#isVisible };
+    if (this.#leader) {
+      this.#tabs.set(this.#id, own);
+      this.#serve();
+    } else this.#post({ t: "want", tab: this.#id, ...own });
+  }
+
+  #hold(name: string, signal: AbortSignal): Promise<unknown> {
+    return this.#shared.locks.request(name, { signal }, () => {
+      return new Promise<void>((resolve) => {
+        const before = this.#release;
+        this.#release = () => {
+          before();
+          resolve();
+        };
+      });
+    });
+  }
+
+  /** Ask to lead, as soon as no other tab does. */
+  #stand(steals = false): void {
+    if (this.#leader || (this.#candidacy && !steals)) return;
+    this.#candidacy?.abort();
+    const candidacy = new AbortController();
+    this.#candidacy = candidacy;
+    const options = steals ? { steal: true } : { signal: candidacy.signal };
+    this.#shared.locks
+      .request(`${this.#name}:leader`, options, () => this.#lead(candidacy))
+      .catch(() => {})
+      .finally(() => {
+        // Another tab took the lead while this one was frozen.
+        if (this.#candidacy === candidacy) this.#stepDown();
+      });
+  }
+
+  #withdraw(): void {
+    const others = [...this.#tabs].some(([tab, { visible }]) => tab !== this.#id && visible);
+    if (!this.#leader) {
+      this.#candidacy?.abort();
+      this.#candidacy = null;
+    } else if (others && this.#role !== "worker") this.#resign();
+  }
+
+  #resign(): void {
+    this.#candidacy?.abort();
+    this.#stepDown();
+  }
+
+  #stepDown(): void {
+    this.#candidacy = null;
+    this.#leader?.close();
+    this.#leader = null;
+    this.#beatAt = this.#host.now();
+    this.#local({ leads: false });
+    if (this.#leaving.signal.aborted) return;
+    this.#askForCopy();
+    this.#announce();
+    if (this.#isVisible && this.#role === "tab") this.#stand();
+  }
+
+  async #lead(candidacy: AbortController): Promise<void> {
+    const { Leader } = await this.#load();
+    if (candidacy.signal.aborted || this.#candidacy !== candidacy) return;
+    const after = this.#position;
+    this.#moveTo({ epoch: this.#id + this.#host.now(), n: 0 });
+    this.#tabs.clear();
+    const credentials = this.#role === "worker" ? this.#remoteCredentials() : this.#tokens;
+    this.#leader = new Leader(this.#host, this.#options, credentials, this.#mirror, (delivery) =>
+      this.#emit(delivery),
+    );
+    for (const reason of this.#pauses) this.#leader.pause(reason);
+    this.#local({ leads: this.#role !== "worker" });
+    this.#post({ t: "lead", at: this.#position, after });
+    if (this.#role !== "worker") this.#announce();
+    await new Promise((resolve) => candidacy.signal.addEventListener("abort", resolve));
+  }
+
+  #emit(delivery: Delivery): void {
+    this.#position = { ...this.#position, n: this.#position.n + 1 };
+    this.#mirror.apply(delivery);
+    this.#post({ t: "delivery", at: this.#position, delivery });
+  }
+
+  #local(connection: Partial<Connection>): void {
+    this.#mirror.apply({ type: "connection", connection });
+  }
+
+  /** Serve all tabs: together they want what each of them wants. */
+  #serve(): void {
+    const tabs = [...this.#tabs.values()];
+    const isAnyVisible = tabs.some((tab) => tab.visible);
+    if (this.#mirror.connection.tabs !== tabs.length)
+      this.#emit({ type: "connection", connection: { tabs: tabs.length } });
+    if (this.#options.times.pauseWhenHidden && tabs.length) {
+      if (isAnyVisible) this.#leader?.resume("hidden");
+      else this.#leader?.pause("hidden");
+    }
+    this.#leader?.want(
+      tabs.flatMap((tab) =>
+        tab.wishes.map(({ source, visible }) => ({ source, visible: visible && tab.visible })),
+      ),
+    );
+    if (!this.#isVisible && isAnyVisible) this.#withdraw();
+  }
+
+  #forget(tab: string): void {
+    if (!this.#tabs.delete(tab)) return;
+    this.#serve();
+  }
+
+  #join(tab: string, state: { wishes: readonly Wish[]; visible: boolean }): void {
+    if (!this.#tabs.has(tab) && tab !== this.#id)
+      this.#shared.locks
+        .request(`${this.#name}:${tab}`, {}, async () => {
+          if (this.#leader) this.#forget(tab);
+        })
+        .catch(() => {});
+    this.#tabs.set(tab, state);
+    this.#serve();
+  }
+
+  #receive(message: Message): void {
+    switch (message.t) {
+      case "delivery":
+        if (this.#leader || this.#past.has(message.at.epoch)) return;
+        this.#beatAt = this.#host.now();
+        if (this.#isNext(message.at)) {
+          this.#position = message.at;
+          this.#mirror.apply(message.delivery);
+        } else if (message.at.epoch !== this.#position.epoch || message.at.n > this.#position.n)
+          this.#askForCopy();
+        return;
+      case "lead":
+        if (this.#leader || this.#past.has(message.at.epoch)) return;
+        this.#beatAt = this.#host.now();
+        if (message.after.epoch === this.#position.epoch && message.after.n === this.#position.n)
+          this.#moveTo(message.at);
+        else this.#askForCopy();
+        if (this.#role !== "worker") this.#announce();
+        return;
+      case "beat":
+        if (this.#leader || this.#past.has(message.at.epoch)) return;
+        this.#beatAt = this.#host.now();
+        if (message.at.epoch !== this.#position.epoch || message.at.n > this.#position.n)
+          this.#askForCopy();
+        return;
+      case "copy":
+        if (message.tab !== this.#id || this.#leader) return;
+        this.#askedAt = Number.NEGATIVE_INFINITY;
+        this.#moveTo(message.at);
+        this.#mirror.load(message.copy);
+        this.#local({ leads: false });
+        this.#announce();
+        return;
+      case "token":
+        this.#tokens.accept(message.token);
+        return;
+      case "refreshed":
+        this.#answerRefresh(message.token);
+        return;
+      case "refresh":
+        if (message.tab === this.#id) void this.#refreshFor();
+        return;
+      default:
+        if (this.#leader) this.#lookAfter(message, this.#leader);
+        else if (message.t === "pause") this.#pauseByHand(message.manual);
+    }
+  }
+
+  #lookAfter(message: Message, leader: Leader): void {
+    if (message.t === "want") this.#join(message.tab, message);
+    else if (message.t === "bye") this.#forget(message.tab);
+    else if (message.t === "restart") leader.restart(message.source);
+    else if (message.t === "pause") this.#pauseByHand(message.manual);
+    else if (message.t === "wake") leader.wake();
+    else if (message.t === "copy?") {
+      const copy = this.#mirror.copy();
+      this.#post({ t: "copy", tab: message.tab, at: this.#position, copy });
+    }
+  }
+
+  #moveTo(position: Position): void {
+    if (position.epoch !== this.#position.epoch) this.#past.add(this.#position.epoch);
+    this.#position = position;
+  }
+
+  #isNext({ epoch, n }: Position): boolean {
+    return epoch === this.#position.epoch && n === this.#position.n + 1;
+  }
+
+  // A beat shows that the leader runs, and its position whether a delivery is missing.
+  #tick(): void {
+    if (this.#leader) this.#post({ t: "beat", at: this.#position });
+    else if (this.#isVisible && this.#role !== "worker") {
+      const silence = this.#host.now() - this.#beatAt;
+      if (silence > SILENT_MS + this.#host.random() * BEAT_MS) {
+        this.#beatAt = this.#host.now();
+        this.#stand(true);
+      }
+    }
+    this.#cancelBeat = this.#host.timer(() => this.#tick(), BEAT_MS);
+  }
+
+  /** The tokens of a worker are those of a tab, visible ones first. */
+  #remoteCredentials(): Credentials {
+    return {
+      headers: () => this.#tokens.headers(),
+      refresh: () =>
+        new Promise((resolve) => {
+          const tabs = [...this.#tabs].sort(
+            ([, a], [, b]) => Number(b.visible) - Number(a.visible),
+          );
+          const tab = tabs[0]?.[0];
+          if (tab === undefined) return resolve(false);
+          const cancel = this.#host.timer(() => this.#answerRefresh(null), REFRESH_MS);
+          this.#answerRefresh = (token) => {
+            cancel();
+            this.#answerRefresh = () => {};
+            if (token) this.#tokens.accept(token);
+            resolve(token !== null);
+          };
+          this.#post({ t: "refresh", tab });
+        }),
+    };
+  }
+
+  async #refreshFor(): Promise<void> {
+    const ok = await this.#tokens.refresh().catch(() => false);
+    this.#post({ t: "refreshed", token: ok ? await this.#tokens.get() : null });
+  }
+}

@@ -1,0 +1,287 @@
+/**
+ * What the streams have delivered, in every tab that shares them: the blocks of each source since
+ * its snapshot, and each stream's cursor.
+ *
+ * The tab or worker that holds the streams (the leader) feeds its own mirror and sends the same
+ * deliveries to the others. So any tab can take over with the cursors of its mirror, and a
+ * subscriber that comes late is served without a request.
+ */
+
+import type { Host } from "./host.js";
+import type { Block, Connection, Observer, Source } from "./types.js";
+
+/** A stream as its leader opened it, from which another leader can go on. */
+export interface StreamPlace {
+  readonly id: number;
+  readonly sources: readonly Source[];
+  /** The last id received over this URL; empty for none. */
+  readonly cursor: string;
+  /** The id and the sources that the URL goes on from, after a change of its topics. */
+  readonly since: string;
+  readonly carried: readonly Source[];
+}
+
+export type Delivery =
+  | {
+      readonly type: "blocks";
+      readonly stream: number;
+      readonly cursor: string | null;
+      readonly items: readonly (readonly [Source, Block])[];
+      /** Whether more of a snapshot follows: nothing is shown before its end, or 100 ms. */
+      readonly opening: boolean;
+    }
+  | { readonly type: "reset"; readonly sources: readonly Source[]; readonly reason: string }
+  | { readonly type: "ended"; readonly sources: readonly Source[]; readonly reason: string | null }
+  | { readonly type: "places"; readonly places: readonly StreamPlace[] }
+  | { readonly type: "connection"; readonly connection: Partial<Connection> };
+
+interface SourceState {
+  blocks: Block[];
+  /** Whether `blocks` has everything since the snapshot. */
+  isWhole: boolean;
+  ended: string | null | undefined;
+}
+
+/** A mirror's content, for a tab that joins. */
+export interface Copy {
+  readonly sources: readonly (readonly [Source, SourceState])[];
+  readonly places: readonly StreamPlace[];
+  readonly connection: Connection;
+}
+
+interface Watcher {
+  readonly source: Source;
+  readonly observer: Observer;
+  pending: Block[];
+  reset: string | null;
+  ended: string | null | undefined;
+}
+
+const MAX_BLOCKS = 20_000;
+const MAX_RECENT = 100;
+const MAX_ENDED = 20;
+const CATCH_UP_MS = 100;
+
+/** Sources that begin with what comes, so only their newest blocks are kept. */
+const isWithoutSnapshot = (source: Source) =>
+  source === "feed" || source.startsWith("/api/realtime/events");
+
+export const IDLE: Connection = {
+  state: "disconnected",
+  detail: null,
+  cause: null,
+  lastEventId: "",
+  attempt: 0,
+  nextAttemptAt: null,
+  behindMs: null,
+  transport: null,
+  sharing: "none",
+  leads: false,
+  tabs: 1,
+  streams: 0,
+};
+
+export class Mirror {
+  connection: Connection = IDLE;
+  places: readonly StreamPlace[] = [];
+  readonly #host: Host;
+  readonly #sources = new Map<Source, SourceState>();
+  readonly #watchers = new Set<Watcher>();
+  readonly #listeners = new Set<() => void>();
+  #isScheduled = false;
+  /** Whether a snapshot is arriving, of which nothing is shown yet. */
+  #isHeld = false;
+  #hasChanged = false;
+
+  constructor(host: Host) {
+    this.#host = host;
+  }
+
+  /** Watch the connection. */
+  listen(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** Whether a source's blocks are all here, so that nothing must be asked of the server. */
+  has(source: Source): boolean {
+    return this.#sources.get(source)?.isWhole ?? false;
+  }
+
+  /** Whether a source was opened but its first blocks are gone: it must begin again. */
+  isStale(source: Source): boolean {
+    return this.#sources.get(source)?.isWhole === false;
+  }
+
+  isOver(source: Source): boolean {
+    return this.#sources.get(source)?.ended !== undefined;
+  }
+
+  watch(source: Source, observer: Observer): () => void {
+    const state = this.#sources.get(source);
+    const watcher: Watcher = {
+      source,
+      observer,
+      pending: state?.isWhole ? [...state.blocks] : [],
+      reset: state?.isWhole ? "opened" : null,
+      ended: state?.isWhole ? state.ended : undefined,
+    };
+    this.#watchers.add(watcher);
+    if (state?.isWhole) this.#schedule(false);
+    return () => this.#watchers.delete(watcher);
+  }
+
+  apply(delivery: Delivery): void {
+    switch (delivery.type) {
+      case "blocks":
+        this.#blocks(delivery);
+        break;
+      case "reset":
+        for (const source of delivery.sources) this.#reset(source, delivery.reason);
+        break;
+      case "ended":
+        for (const source of delivery.sources) this.#end(source, delivery.reason);
+        break;
+      case "places":
+        this.places = delivery.places;
+        this.#evict();
+        break;
+      case "connection":
+        this.#connect(delivery.connection);
+        break;
+    }
+  }
+
+  copy(): Copy {
+    return {
+      sources: [...this.#sources],
+      places: this.places,
+      connection: this.connection,
+    };
+  }
+
+  /** Become a copy: every watcher begins again. */
+  load(copy: Copy): void {
+    this.#sources.clear();
+    for (const [source, state] of copy.sources) this.#sources.set(source, { ...state });
+    this.places = copy.places;
+    this.#connect(copy.connection);
+    for (const watcher of this.#watchers) {
+      const state = this.#sources.get(watcher.source);
+      if (!state?.isWhole) continue;
+      watcher.reset = "opened";
+      watcher.pending = [...state.blocks];
+      watcher.ended = state.ended;
+    }
+    this.#schedule(false);
+  }
+
+  /** Change what this tab alone knows of its connection. */
+  #connect(change: Partial<Connection>): void {
+    this.connection = { ...this.connection, ...change };
+    this.#hasChanged = true;
+    this.#schedule(false);
+  }
+
+  #of(source: Source): Watcher[] {
+    return [...this.#watchers].filter((watcher) => watcher.source === source);
+  }
+
+  #blocks({ stream, cursor, items, opening }: Delivery & { type: "blocks" }): void {
+    for (const [source, block] of items) {
+      const state = this.#sources.get(source);
+      if (state === undefined) continue;
+      if (isWithoutSnapshot(source)) {
+        state.blocks.push(block);
+        if (state.blocks.length > 2 * MAX_RECENT) state.blocks.splice(0, MAX_RECENT);
+      } else if (state.isWhole) {
+        state.blocks.push(block);
+        if (state.blocks.length > MAX_BLOCKS) {
+          state.blocks = [];
+          state.isWhole = false;
+        }
+      }
+      for (const watcher of this.#of(source)) watcher.pending.push(block);
+    }
+    if (cursor !== null) {
+      this.places = this.places.map((place) =>
+        place.id === stream ? { ...place, cursor } : place,
+      );
+      const behindMs = opening ? null : delayOf(items.at(-1)?.[1]);
+      const { connection } = this;
+      this.connection = {
+        ...connection,
+        lastEventId: cursor,
+        behindMs: behindMs ?? connection.behindMs,
+      };
+      this.#hasChanged = true;
+    }
+    if (!opening) this.#isHeld = false;
+    this.#schedule(opening);
+  }
+
+  /** Forget sources that no stream serves any more, but for the runs that ended last. */
+  #evict(): void {
+    const placed = new Set(this.places.flatMap((place) => place.sources));
+    const loose = [...this.#sources].filter(([source]) => !placed.has(source));
+    const ended = loose.filter(([, state]) => state.ended !== undefined);
+    const kept = new Set(ended.slice(-MAX_ENDED));
+    for (const entry of loose)
+      if (!kept.has(entry) && !(entry[1].ended !== undefined && this.#of(entry[0]).length))
+        this.#sources.delete(entry[0]);
+  }
+
+  #reset(source: Source, reason: string): void {
+    this.#sources.set(source, { blocks: [], isWhole: true, ended: undefined });
+    for (const watcher of this.#of(source)) {
+      watcher.reset = reason;
+      watcher.pending = [];
+      watcher.ended = undefined;
+    }
+  }
+
+  #end(source: Source, reason: string | null): void {
+    const state = this.#sources.get(source);
+    if (state === undefined)
+      this.#sources.set(source, { blocks: [], isWhole: true, ended: reason });
+    else state.ended = reason;
+    for (const watcher of this.#of(source)) watcher.ended = reason;
+    this.#schedule(false);
+  }
+
+  #schedule(opening: boolean): void {
+    if (opening && !this.#isHeld) {
+      this.#isHeld = true;
+      this.#host.timer(() => {
+        this.#isHeld = false;
+        this.#schedule(false);
+      }, CATCH_UP_MS);
+    }
+    if (this.#isScheduled) return;
+    this.#isScheduled = true;
+    this.#host.frame(() => this.#flush());
+  }
+
+  #flush(): void {
+    this.#isScheduled = false;
+    for (const watcher of this.#isHeld ? [] : [...this.#watchers]) {
+      const { pending, reset, ended, observer } = watcher;
+      watcher.pending = [];
+      watcher.reset = null;
+      watcher.ended = undefined;
+      if (reset !== null) observer.reset(reset);
+      if (pending.length) observer.blocks(pending);
+      if (ended !== undefined) observer.ended(ended);
+    }
+    if (!this.#hasChanged) return;
+    this.#hasChanged = false;
+    for (const listener of [...this.#listeners]) listener();
+  }
+}
+
+/** Return how long ago a block was sent, in ms. */
+function delayOf(block: Block | undefined): number | null {
+  const stamp = block?.data?.timestamp;
+  const sent = typeof stamp === "string" ? Date.parse(stamp) : stamp;
+  return block && typeof sent === "number" ? Math.max(0, block.at - sent) : null;
+}

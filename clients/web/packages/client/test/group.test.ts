@@ -1,0 +1,223 @@
+import { expect, test } from "vitest";
+import type { TailraceClient } from "../src/types.js";
+import { Browser, Notes, type Tab, World } from "./world.js";
+
+interface Page {
+  readonly tab: Tab;
+  readonly client: TailraceClient;
+  readonly notes: Notes;
+}
+
+/** A server with one topic, whose log grows by `append`. */
+class Server {
+  readonly world = new World();
+  readonly browser = new Browser();
+  readonly pages: Page[] = [];
+  #log = 0;
+
+  constructor() {
+    let seed = 7;
+    this.world.chance = () => {
+      seed = (seed * 48_271) % 2_147_483_647;
+      return seed / 2_147_483_647;
+    };
+    this.world.serve = (connection) => {
+      const after = connection.lastEventId || connection.url.searchParams.get("since");
+      connection.open();
+      if (!after)
+        connection.topic("paused", "paused.initial", { until: this.#log }, `${this.#log}`);
+      else for (let id = Number(after) + 1; id <= this.#log; id++) this.#send(connection, id);
+      connection.send(": hi\n");
+    };
+  }
+
+  #send(connection: { topic: World["stream"]["topic"] }, id: number): void {
+    connection.topic("paused", "event", { n: id }, `${id}`);
+  }
+
+  append(): void {
+    this.#log += 1;
+    for (const connection of this.world.live) this.#send(connection, this.#log);
+  }
+
+  get length(): number {
+    return this.#log;
+  }
+
+  async open(): Promise<Page> {
+    const tab = this.browser.tab();
+    const parts = { host: tab.host(this.world), shared: tab, startWorker: null };
+    const client = this.world.client({ sharing: "locks" }, parts);
+    const notes = new Notes();
+    client.observe("paused", notes);
+    const page = { tab, client, notes };
+    this.pages.push(page);
+    await this.world.pass(200);
+    return page;
+  }
+
+  get leaders(): Page[] {
+    return this.pages.filter(
+      ({ tab, client }) => !tab.isDead && !tab.isFrozen && client.connection.get().leads,
+    );
+  }
+
+  /** The leading page; fails unless there is exactly one. */
+  leader(): Page {
+    const [leader, ...others] = this.leaders;
+    if (leader === undefined || others.length) throw new Error(`${this.leaders.length} leaders`);
+    return leader;
+  }
+
+  /** Events that a page knows: those in its snapshot, and each that came after it. */
+  static known({ notes }: Page): number[] {
+    const [snapshot, ...rest] = notes.current;
+    const before = Array.from({ length: snapshot?.data.until ?? 0 }, (_, index) => index + 1);
+    return [...before, ...rest.map((block) => block.data.n)];
+  }
+
+  /** Every page that lives knows every event once, in order. */
+  check(): void {
+    const all = Array.from({ length: this.#log }, (_, index) => index + 1);
+    for (const page of this.pages)
+      if (!page.tab.isDead && !page.tab.isFrozen) expect(Server.known(page)).toEqual(all);
+  }
+}
+
+async function withTabs(count: number): Promise<Server> {
+  const server = new Server();
+  for (let each = 0; each < count; each++) await server.open();
+  return server;
+}
+
+test("twelve tabs share one stream, and all are live", async () => {
+  const server = await withTabs(12);
+  for (let event = 0; event < 5; event++) server.append();
+  await server.world.pass(100);
+  expect(server.world.live).toHaveLength(1);
+  expect(server.world.streams).toHaveLength(1);
+  server.check();
+  for (const { client } of server.pages)
+    expect(client.connection.get()).toMatchObject({ state: "connected", tabs: 12, streams: 1 });
+});
+
+test("a tab that comes late is served without a request", async () => {
+  const server = await withTabs(1);
+  server.append();
+  await server.world.pass(100);
+  await server.open();
+  expect(server.world.connections).toHaveLength(1);
+  server.check();
+});
+
+const endings: [string, (page: Page) => void][] = [
+  ["killed", ({ tab }) => tab.kill()],
+  [
+    "closed",
+    ({ client, tab }) => {
+      client.close();
+      tab.isDead = true;
+    },
+  ],
+  ["frozen", ({ tab }) => tab.freeze()],
+];
+
+for (const [name, end] of endings)
+  test(`when the leading tab is ${name}, another leads within 2 s and nothing is lost`, async () => {
+    const server = await withTabs(4);
+    server.append();
+    await server.world.pass(50);
+    const before = server.leader();
+    server.append();
+    end(before);
+    server.append();
+    await server.world.pass(2_000);
+    expect(server.leader()).not.toBe(before);
+    server.append();
+    await server.world.pass(200);
+    server.check();
+    for (const { notes, tab } of server.pages)
+      if (!tab.isDead && !tab.isFrozen) expect(notes.resets).toEqual(["opened"]);
+  });
+
+test("a frozen leader that wakes up follows", async () => {
+  const server = await withTabs(3);
+  const first = server.leader();
+  first.tab.freeze();
+  await server.world.pass(2_000);
+  server.append();
+  await server.world.pass(100);
+  first.tab.thaw();
+  await server.world.pass(3_000);
+  expect(server.leaders).toHaveLength(1);
+  expect(server.leader()).not.toBe(first);
+  expect(server.world.live).toHaveLength(1);
+  server.append();
+  await server.world.pass(100);
+  server.check();
+});
+
+test("a tab that leaves takes its topics with it", async () => {
+  const server = await withTabs(2);
+  const other = server.pages[1] as Page;
+  other.client.observe("runs", new Notes());
+  await server.world.pass(500);
+  expect(server.world.stream.topics).toEqual(["paused", "runs"]);
+  other.tab.kill();
+  await server.world.pass(3_000);
+  expect(server.world.stream.topics).toEqual(["paused"]);
+  expect(server.pages[0]?.client.connection.get().tabs).toBe(1);
+});
+
+test("tabs come and go at random: every tab knows every event once", async () => {
+  const server = await withTabs(3);
+  for (let round = 0; round < 120; round++) {
+    const alive = server.pages.filter(({ tab }) => !tab.isDead);
+    const page = alive[Math.floor(server.world.random() * alive.length)] as Page;
+    const choice = server.world.random();
+    if (choice < 0.3) server.append();
+    else if (choice < 0.5) server.world.live[0]?.cut();
+    else if (choice < 0.6 && alive.length < 8) await server.open();
+    else if (choice < 0.7 && alive.length > 1) page.tab.kill();
+    else if (choice < 0.8) page.tab.freeze();
+    else for (const { tab } of alive) tab.thaw();
+    await server.world.pass(server.world.random() * 1_500);
+    expect(server.world.live.length).toBeLessThanOrEqual(2);
+  }
+  for (const { tab } of server.pages) tab.thaw();
+  server.append();
+  await server.world.pass(10_000);
+  expect(server.world.live).toHaveLength(1);
+  server.check();
+});
+
+test("one tab refreshes the token for all", async () => {
+  const server = new Server();
+  let current = "old";
+  let asked = 0;
+  const token = () => {
+    asked += 1;
+    return current;
+  };
+  const clients = [1, 2, 3].map(() => {
+    const tab = server.browser.tab();
+    const parts = { host: tab.host(server.world), shared: tab, startWorker: null };
+    return server.world.client({ sharing: "locks", token }, parts);
+  });
+  for (const client of clients) client.observe("paused", new Notes());
+  await server.world.pass(500);
+  expect(server.world.live).toHaveLength(1);
+  current = "new";
+  asked = 0;
+  const serve = server.world.serve;
+  server.world.serve = (connection) => {
+    if (connection.headers.get("Authorization") !== "Bearer new") connection.reject(401);
+    else if (connection.headers.get("Accept") === "text/event-stream") serve?.(connection);
+    else connection.json({ workflows: [] });
+  };
+  server.world.stream.cut();
+  await server.world.pass(5_000);
+  expect(server.world.live).toHaveLength(1);
+  await Promise.all(clients.map((client) => client.request("GET /api/v1/workflows")));
+  expect(asked).toBe(1);
+});

@@ -1,0 +1,19 @@
+import { defineConfig } from "vitest/config";
+
+const source = (name: string) => new URL(`./packages/${name}/src/`, import.meta.url).pathname;
+
+// Tests run the sources of the packages, not what was built from them.
+export default defineConfig({
+  resolve: {
+    alias: [
+      { find: /^@tailrace\/client$/, replacement: `${source("client")}index.ts` },
+      { find: /^@tailrace\/react$/, replacement: `${source("react")}index.ts` },
+      { find: /^@tailrace\/react\/(.*)$/, replacement: `${source("react")}$1.ts` },
+    ],
+  },
+  test: {
+    include: ["packages/*/test/**/*.test.{ts,tsx}"],
+    testTimeout: 60_000,
+    hookTimeout: 60_000,
+  },
+});

@@ -1,0 +1,1 @@
+"""Server states for tests of the web packages."""
