@@ -64,14 +64,16 @@ def _with_detail(stored: msgspec.Raw, source: Random) -> msgspec.Raw:
 
 
 def _nodes(definition: Definition) -> list[dict[str, Any]]:
+    groups = {node_id: group for group, members in definition.groups.items() for node_id in members}
     return [
         {
             "id": node_id,
             "type": node.type,
             "name": node.name,
             "item_type": node.parameters.get("do", {}).get("type"),
+            "group": groups.get(node_id),
         }
-        for node_id, node in definition.nodes.items()
+        for node_id, node in definition.all_nodes.items()
     ]
 
 

@@ -26,6 +26,9 @@ export const NEW_EXECUTION: ExecutionState = {
   parent: null,
   rerun_of: null,
   from_node: null,
+  scheduled_at: null,
+  schedule: null,
+  finishing: null,
   eta_ms: null,
   steps: new Map(),
   commands: new Map(),
@@ -102,6 +105,8 @@ export class Fold {
         state.parent = data.parent ?? null;
         state.rerun_of = data.rerun_of ?? null;
         state.from_node = data.from_node ?? null;
+        state.scheduled_at = data.scheduled_at ?? null;
+        state.schedule = data.schedule ?? null;
         state.created_at = event.timestamp;
         break;
       }
@@ -120,6 +125,11 @@ export class Fold {
         break;
       case "command:requested":
         this.#accept(event.data, event.timestamp);
+        break;
+      case "execution:finishing":
+        state.finishing = event.data.group;
+        state.held = false;
+        this.#close(event.timestamp);
         break;
       case "execution:completed":
         state.status = "completed";
@@ -146,7 +156,7 @@ export class Fold {
         this.#finish(event);
         break;
       default:
-        if (event.type?.startsWith("step:")) this.#step(event);
+        if (event.type.startsWith("step:")) this.#step(event);
     }
   }
 
@@ -267,17 +277,22 @@ export class Fold {
     state.duration_ms = event.data.execution_time_ms;
     state.held = false;
     state.eta_ms = 0;
+    this.#close(event.timestamp);
+  }
+
+  /** Cancel the steps that have begun and not ended. */
+  #close(timestamp: string): void {
     for (const step of this.#steps.values()) {
       if (SETTLED.has(step.status)) continue;
       const { started_at } = step;
       const duration_ms =
         started_at === null
           ? step.duration_ms
-          : Math.max(0, Date.parse(event.timestamp) - Date.parse(started_at));
+          : Math.max(0, Date.parse(timestamp) - Date.parse(started_at));
       this.#steps.set(step.node_id, {
         ...step,
         status: "cancelled",
-        completed_at: event.timestamp,
+        completed_at: timestamp,
         duration_ms,
         waiting: null,
       });

@@ -200,20 +200,6 @@ export interface DemandDocument {
   readonly queues: Readonly<Record<string, QueueDemandDocument>>;
 }
 
-/** The demand for workers. */
-export interface DemandDocument {
-  /** The sum of the following three. */
-  readonly demand: number;
-  /** Jobs that no worker has, and executions whose tenant has its share of the workers. */
-  readonly queued: number;
-  /** Jobs that a worker has. */
-  readonly in_flight: number;
-  /** Timers that fire within 30 seconds. */
-  readonly due_soon: number;
-  /** The queues by name. Actor nodes have queues of their own. */
-  readonly queues: Readonly<Record<string, QueueDemandDocument>>;
-}
-
 /** The number of finished runs by status. */
 export interface Ended {
   readonly completed: number;

@@ -134,6 +134,11 @@ export interface ExecutionState {
   readonly parent: { readonly execution_id: string; readonly node_id: string } | null;
   readonly rerun_of: string | null;
   readonly from_node: string | null;
+  /** The firing of a schedule that started the run. */
+  readonly scheduled_at: string | null;
+  readonly schedule: string | null;
+  /** The group of steps that has begun after the main part; null before that. */
+  readonly finishing: "on_failure" | "finally" | null;
   /** The remaining time that the server estimated last, in ms; null without an estimate. */
   readonly eta_ms: number | null;
   /** Steps with events, in the order of their first event. */
