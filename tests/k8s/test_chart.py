@@ -82,6 +82,8 @@ def test_services_accept_the_environment_of_their_pods(chart: Chart, example: st
         ({"api.autoscaling": {"enabled": True, "cpuPercent": 0}}, "cpuPercent or streamsPerPod"),
         ({"api.replicas": 1}, "podDisruptionBudget.enabled"),
         ({"ingress.enabled": True}, "ingress.host"),
+        ({"backup.enabled": True}, "backup.recipient"),
+        ({"restore.file": "x"}, "restore.identity.secretName"),
         (
             {"workers.default.autoscaling": {"enabled": True, "minReplicas": 20}},
             "workers.default.autoscaling.minReplicas",
@@ -128,6 +130,26 @@ def test_workers_follow_the_demand(chart: Chart):
     name, _, port = host.partition(":")
     [internal] = services[name.partition(".")[0]]["spec"]["ports"]
     assert (str(internal["port"]), internal["targetPort"]) == (port, "internal")
+
+
+def test_a_restore_stops_all_services(chart: Chart):
+    """The autoscalers too, which would start them again; and no backup replaces an older one."""
+    restore = {"file": "tailrace-1.age", "identity": {"secretName": "key"}}
+    resources = chart.render(_changed(PRODUCTION, {"restore": restore}))
+    _validate(resources)
+    kinds = [each["kind"] for each in resources]
+    assert not {"HorizontalPodAutoscaler", "ScaledObject"} & {*kinds}
+    replicas = [each["spec"]["replicas"] for each in resources if each["kind"] == "Deployment"]
+    assert replicas == [0, 0, 0]
+    [backups] = (each for each in resources if each["kind"] == "CronJob")
+    assert backups["spec"]["suspend"] is True
+    [job] = (
+        each
+        for each in resources
+        if each["kind"] == "Job" and "restore" in each["metadata"]["name"]
+    )
+    [container] = job["spec"]["template"]["spec"]["containers"]
+    assert "--skip-sequences=10000000" in container["command"]
 
 
 def test_clients_do_not_reach_the_internal_port(chart: Chart):
@@ -203,6 +225,8 @@ def _pods(resources: list[Resource]) -> Iterator[dict[str, Any]]:
             yield resource["spec"]
         elif resource["kind"] in ("Deployment", "StatefulSet", "Job"):
             yield resource["spec"]["template"]["spec"]
+        elif resource["kind"] == "CronJob":
+            yield resource["spec"]["jobTemplate"]["spec"]["template"]["spec"]
 
 
 def _deployment(resources: list[Resource], name: str) -> Resource:

@@ -215,6 +215,10 @@ class Subjects:
         """Return the wildcard over the child runs below all runs."""
         return f"{self.prefix}.descendants.*.*"
 
+    def restore_gap(self) -> str:
+        """Return the subject of the message that a restore puts after skipped sequences."""
+        return f"{self.prefix}.restore-gap"
+
     def dead(self, queue: str) -> str:
         return f"{self.prefix}.dead.{queue_token(queue)}"
 

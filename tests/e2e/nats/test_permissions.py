@@ -174,7 +174,7 @@ REFUSED = {
     ],
     "admin": [
         "tr.log.t.e",
-        "tr.jobs.executions",
+        "tr.jobs.triggers",
         "$KV.workflows.t.w",
         "$JS.API.STREAM.DELETE.OTHER",
     ],

@@ -22,9 +22,14 @@ COMMANDS: Final = (
         "dead",
         "topology",
         "doctor",
+        "backup",
+        "restore",
         "bench",
     ),
 )
+
+# Commands that share a module with another.
+_MODULES: Final = {"restore": "backup"}
 
 _INTERRUPTED: Final = 130
 
@@ -46,7 +51,7 @@ class Commands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         name = f"{cmd_name}_" if cmd_name == "import" else cmd_name
-        module = importlib.import_module(f"tailrace.commands.{name}")
+        module = importlib.import_module(f"tailrace.commands.{_MODULES.get(name, name)}")
         command: click.Command = getattr(module, name)
         return command
 

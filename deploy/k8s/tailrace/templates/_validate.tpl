@@ -69,6 +69,12 @@
 {{- $errors = append $errors (printf "workers.%s.autoscaling.minReplicas: must not exceed maxReplicas" $name) -}}
 {{- end -}}
 {{- end -}}
+{{- if and $v.backup.enabled (or (not $v.backup.recipient) (not $v.backup.claimName)) -}}
+{{- $errors = append $errors "backup: set backup.recipient (a public key of age-keygen) and backup.claimName" -}}
+{{- end -}}
+{{- if and $v.restore.file (or (not $v.backup.claimName) (not $v.restore.identity.secretName)) -}}
+{{- $errors = append $errors "restore.file: needs backup.claimName and restore.identity.secretName" -}}
+{{- end -}}
 {{- if and $v.gateway.enabled (not $v.gateway.parentRefs) -}}
 {{- $errors = append $errors "gateway.parentRefs: name the Gateway of the route" -}}
 {{- end -}}

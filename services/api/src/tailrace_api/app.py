@@ -65,6 +65,7 @@ from tailrace_shared.nats.startup import StartupLimit
 from tailrace_shared.nats.topology import topology
 from tailrace_shared.settings import ApiSettings
 from tailrace_shared.stores.estimator_cache import EstimatorCache
+from tailrace_shared.stores.execution_log import LogEdge
 from tailrace_shared.stores.stores import Stores
 from tailrace_shared.subjects import Subjects
 
@@ -140,9 +141,9 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
         commands = Commands.over(
             stores, jetstream, subjects, rate_limit, limits, settings.expression_budget
         )
-        epoch, key = await limit.retry(lambda: _prepare(jetstream, stores, rate_limit, settings))
+        edge, key = await limit.retry(lambda: _prepare(jetstream, stores, rate_limit, settings))
         knowledge = _knowledge(stores, settings)
-        hub = callbacks.hub = _hub(knowledge, LiveSubscription(client), subjects, epoch, settings)
+        hub = callbacks.hub = _hub(knowledge, LiveSubscription(client), subjects, edge, settings)
         clients = ClientCount(client, subjects, hub.quota.of_tenant)
         await clients.listen()
         await announce(client, subjects, "api", f"{socket.gethostname()}-{os.getpid()}")
@@ -180,15 +181,15 @@ async def _connected(settings: ApiSettings, verifier: Verifier | None) -> AsyncI
 
 async def _prepare(
     jetstream: JetStream, stores: Stores, rate_limit: StartRateLimit | None, settings: ApiSettings
-) -> tuple[str, bytes]:
-    """Apply the topology and adopt older runs; return the log's epoch and the ticket key."""
+) -> tuple[LogEdge, bytes]:
+    """Apply the topology and adopt older runs; return the log's edge and the ticket key."""
     for difference in await ensure(jetstream, topology(settings)):
         _log.warning("topology differs", difference=str(difference))
     if rate_limit is not None:
         await rate_limit.prepare()
     await stores.live.backfill(stores.runs)
     key = await ticket_key(stores.keys)
-    return (await stores.log.edge()).epoch, key
+    return await stores.log.edge(), key
 
 
 def _rate_limit(
@@ -211,14 +212,14 @@ def _hub(
     knowledge: TopicSources,
     source: LiveSubscription,
     subjects: Subjects,
-    epoch: str,
+    edge: LogEdge,
     settings: ApiSettings,
 ) -> Hub:
-    return Hub(
+    hub = Hub(
         knowledge,
         source,
         subjects,
-        epoch,
+        edge.epoch,
         StreamTimes(
             settings.heartbeat,
             settings.retry,
@@ -236,6 +237,8 @@ def _hub(
             settings.max_tenant_topic_bytes,
         ),
     )
+    hub.runtime.lost = edge.lost
+    return hub
 
 
 def _operations(

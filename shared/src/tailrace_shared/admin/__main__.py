@@ -1,4 +1,4 @@
-"""The commands behind ``tailrace topology`` and ``tailrace doctor``."""
+"""The commands behind ``tailrace topology``, ``doctor``, ``backup`` and ``restore``."""
 
 import argparse
 import asyncio
@@ -8,6 +8,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from tailrace_shared.admin import doctor, permissions, topology
+from tailrace_shared.admin.backups import backup, restore
 from tailrace_shared.errors import JetStreamError, StartupError, UnavailableError
 from tailrace_shared.nats.topology import TOPOLOGY_VERSION
 from tailrace_shared.process.settings_reader import read_settings
@@ -59,7 +60,41 @@ def _parser() -> argparse.ArgumentParser:
     checks = commands.add_parser("doctor", help=text, description=text)
     checks.add_argument("--json", action="store_true", help="print one JSON object")
     checks.set_defaults(command=doctor.command)
+    _add_backups(commands)
     return parser
+
+
+def _add_backups(commands: Any) -> None:
+    text = "write a backup of the streams and buckets to an encrypted file, while services run"
+    saving = commands.add_parser("backup", help=text, description=text)
+    saving.add_argument("path", help="the file, or a folder for a file named after the time")
+    saving.add_argument(
+        "--recipient",
+        action="append",
+        required=True,
+        help="public key of a reader, as age-keygen prints it; may be repeated",
+    )
+    saving.add_argument(
+        "--keep", type=int, default=0, help="delete all but so many of the newest in the folder"
+    )
+    saving.set_defaults(command=backup.command)
+    text = "restore a backup; all services must be stopped"
+    restoring = commands.add_parser("restore", help=text, description=text)
+    restoring.add_argument("path", help="the file")
+    restoring.add_argument("--identity-file", required=True, help="file with the secret key")
+    restoring.add_argument(
+        "--replace", action="store_true", help="delete the streams and buckets that exist"
+    )
+    restoring.add_argument(
+        "--verify-only", action="store_true", help="read the whole file, and restore nothing"
+    )
+    restoring.add_argument(
+        "--skip-sequences",
+        type=int,
+        default=restore.DEFAULT_SKIP,
+        help="more than the commits since the backup; their ids are reset (default: %(default)s)",
+    )
+    restoring.set_defaults(command=restore.command)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from tailrace_shared.admin.backups.snapshots import GAP
 from tailrace_shared.nats import topology
+from tailrace_shared.nats.jobs import EXECUTIONS_QUEUE
 from tailrace_shared.nats.topology import DESCENDANTS, RATE
 from tailrace_shared.settings import CommonSettings
 from tailrace_shared.subjects import Subjects
@@ -41,6 +43,12 @@ _STREAMS: Final = (
     topology.OUTPUTS,
     topology.LINES,
     topology.STARTS,
+)
+
+
+# What the command restore writes, beside whole streams.
+_REBUILT: Final = (
+    *(topology.STARTS, topology.RUNS, topology.LIVE, topology.DUE, topology.RESULTS),
 )
 
 
@@ -182,7 +190,14 @@ def _of_admin(subjects: Subjects) -> Iterator[str]:
     for stream in _names(subjects, (*_STREAMS, RATE, DESCENDANTS, *_BUCKETS)):
         yield f"$JS.API.STREAM.*.{stream}"
         yield from (f"$JS.API.DIRECT.GET.{stream}", f"$JS.API.STREAM.MSG.GET.{stream}")
-    yield _written(subjects, topology.STARTS)
+    for stream in _names(subjects, (*_STREAMS, *_BUCKETS)):
+        yield from (f"$JS.SNAPSHOT.{action}.{stream}.>" for action in ("ACK", "RESTORE"))
+    yield f"$JS.API.STREAM.*.{subjects.stream(GAP)}"
+    yield f"$JS.API.STREAM.MSG.DELETE.{subjects.stream(topology.EVENTS)}"
+    for name in _REBUILT:
+        yield _written(subjects, name)
+    yield subjects.job(EXECUTIONS_QUEUE)
+    yield subjects.restore_gap()
     yield f"{subjects.prefix}.components"
 
 

@@ -20,7 +20,7 @@ from tailrace_shared.errors import (
     UnavailableError,
 )
 from tailrace_shared.nats.jetstream import STREAM_NAME_IN_USE, STREAM_NOT_FOUND, JetStream
-from tailrace_shared.nats.topology import EPOCH_KEY, VERSION_KEY, StreamSpec
+from tailrace_shared.nats.topology import EPOCH_KEY, LOST_KEY, VERSION_KEY, StreamSpec
 
 # A server that is busy, or low on memory or file descriptors, may fail to open the files of a new
 # stream, and succeed a moment later.
@@ -208,6 +208,13 @@ def epoch_of(info: dict[str, Any]) -> str:
     return metadata.get(EPOCH_KEY) or _created(info)
 
 
+def lost_of(info: dict[str, Any]) -> tuple[tuple[int, int], ...]:
+    """Return the ranges of sequences that restores have skipped, first and last of each."""
+    metadata: dict[str, str] = info["config"].get("metadata") or {}
+    ranges = (text.partition("-") for text in metadata.get(LOST_KEY, "").split(",") if text)
+    return tuple((int(first), int(last)) for first, _, last in ranges)
+
+
 def _created(info: dict[str, Any]) -> str:
     # The epoch of Tailrace 0.2, in milliseconds.
     return f"{int(datetime.fromisoformat(info['created']).timestamp() * 1000):x}"
@@ -257,7 +264,7 @@ async def _keep_epoch(jetstream: JetStream, info: dict[str, Any]) -> None:
     config = info["config"]
     metadata: dict[str, str] = config.get("metadata") or {}
     if EPOCH_KEY not in metadata:
-        metadata = {**_ours(metadata), EPOCH_KEY: _created(info)}
+        metadata = {**without_server_metadata(metadata), EPOCH_KEY: _created(info)}
         body = {**config, "metadata": metadata}
         await jetstream.api(f"STREAM.UPDATE.{config['name']}", body)
 
@@ -268,7 +275,7 @@ async def _update(jetstream: JetStream, change: Change) -> None:
     config = info["config"]
     wanted = msgspec.to_builtins(change.spec)
     fields = {each.field: wanted[each.field] for each in change.differences}
-    metadata = _ours(config.get("metadata") or {}) | change.spec.metadata
+    metadata = without_server_metadata(config.get("metadata") or {}) | change.spec.metadata
     if change.spec.metadata:
         metadata.setdefault(EPOCH_KEY, _created(info))
     body = {**config, **fields, "metadata": metadata}
@@ -283,8 +290,8 @@ def _version(spec: StreamSpec, config: dict[str, Any]) -> Iterator[Difference]:
         )
 
 
-def _ours(metadata: dict[str, str]) -> dict[str, str]:
-    # The server adds entries of its own to what it reports and refuses them in a request.
+def without_server_metadata(metadata: dict[str, str]) -> dict[str, str]:
+    """Return metadata without the server's own entries, which it refuses in a request."""
     return {name: value for name, value in metadata.items() if not name.startswith("_nats.")}
 
 

@@ -45,6 +45,11 @@ EPOCH_KEY: Final = "tailrace-epoch"
 
 Stream metadata survives a backup and a restore, which change the time of creation.
 """
+LOST_KEY: Final = "tailrace-lost"
+"""Where the stream EVENTS records the sequences that a restore has skipped, in its metadata.
+
+Ids with these sequences were given out after the backup, for commits that are lost.
+"""
 
 _DAY: Final = 86400
 

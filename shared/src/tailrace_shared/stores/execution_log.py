@@ -35,7 +35,7 @@ from tailrace_shared.nats.catch_up import until_caught_up
 from tailrace_shared.nats.fenced_append import VERSION, WRITER, append
 from tailrace_shared.nats.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE, JetStream, StoredMessage
 from tailrace_shared.nats.leadership import has_quorum, is_sole
-from tailrace_shared.nats.provision import epoch_of, version_of
+from tailrace_shared.nats.provision import epoch_of, lost_of, version_of
 from tailrace_shared.nats.topology import EVENTS
 from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.subjects import LogFilter, Subjects
@@ -118,6 +118,7 @@ class LogEdge(NamedTuple):
         is_sole: whether the stream has no other replica that could know more.
         has_quorum: whether a leader answered that lately heard from a majority of the replicas.
         has_commits: whether the stream holds a commit of the part that was asked about.
+        lost: the ranges of sequences that restores have skipped.
     """
 
     epoch: str
@@ -127,6 +128,7 @@ class LogEdge(NamedTuple):
     is_sole: bool = True
     has_quorum: bool = True
     has_commits: bool = True
+    lost: tuple[tuple[int, int], ...] = ()
 
 
 class ExecutionLog:
@@ -161,6 +163,7 @@ class ExecutionLog:
             is_sole(info),
             has_quorum(info),
             subject is None or bool(state.get("subjects")),
+            lost_of(info),
         )
 
     def _note(self, sequence: int) -> None:

@@ -9,6 +9,7 @@ The replica that served the id may have known more of the log than the one that 
 `tailrace_api.fanout.history.log_edges` explains when the log is believed not to have something.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -171,6 +172,7 @@ async def read_edge(history: History, position: StreamPosition) -> LogEdge:
     runtime = history.runtime
     at_least = position.sequence if position.epoch == runtime.epoch else 0
     edge = await history.edges.read(at_least, is_new=True)
+    runtime.lost = edge.lost
     if edge.epoch != runtime.epoch:
         # Streams cannot be served before the hub has adopted the new epoch.
         runtime.reconcile_requested.set()
@@ -183,7 +185,13 @@ def lost_reason(position: StreamPosition, edge: LogEdge) -> ResetReason | None:
     if position.epoch != edge.epoch:
         return "recreated"
     # The log gave out the id and has lost it since: it never goes back otherwise.
-    return "restored" if position.sequence > edge.last_sequence else None
+    is_lost = position.sequence > edge.last_sequence or is_in(position.sequence, edge.lost)
+    return "restored" if is_lost else None
+
+
+def is_in(sequence: int, ranges: Iterable[tuple[int, int]]) -> bool:
+    """Return whether a sequence lies in one of some ranges, whose ends belong to them."""
+    return any(first <= sequence <= last for first, last in ranges)
 
 
 def resume_from_ring(history: History, view: View, last_event_id: str) -> Start | None:
@@ -196,7 +204,7 @@ def resume_from_ring(history: History, view: View, last_event_id: str) -> Start 
     """
     position = StreamPosition.parse(last_event_id)
     ring = history.topics.ring(view)
-    if position is None or ring is None:
+    if position is None or ring is None or is_in(position.sequence, history.runtime.lost):
         return None
     commit = ring.find(position.sequence)
     if view.part.execution and (

@@ -26,6 +26,7 @@ class StreamRuntime:
 
     Attributes:
         epoch: the epoch of the log, as far as this process knows.
+        lost: the sequences that restores of the log have skipped, as far as this process knows.
         turns: the turns of openings.
         load: how busy the event loop is.
         reconcile_requested: set to have all topics compared with the log soon.
@@ -36,6 +37,7 @@ class StreamRuntime:
 
     def __init__(self, epoch: str, times: StreamTimes, max_backlog_bytes: int) -> None:
         self.epoch = epoch
+        self.lost: tuple[tuple[int, int], ...] = ()
         self.times = times
         self.counts = Counts()
         self.reconcile_requested = asyncio.Event()

@@ -1,0 +1,1 @@
+"""Encrypted backups of an installation, and how one is restored."""
