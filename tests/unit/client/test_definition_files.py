@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailrace.definition_files import read_definition, read_definitions
+from tailrace.definition_files import place_of, read_definition, read_definitions
 from tailrace.errors import DefinitionFileError
 
 
@@ -213,3 +213,15 @@ def test_unreadable_files_are_one_line_errors(tmp_path: Path) -> None:
     ):
         with pytest.raises(DefinitionFileError, match=sentence):
             read_definitions([path])
+
+
+def test_a_pointer_leads_to_a_line_and_a_column() -> None:
+    """To a key, to an item, or to the nearest place that exists; also in JSON."""
+    text = "id: w\nnodes:\n  a/b:\n    needs:\n    - x\n    - y\n"
+    assert place_of(text, "") == (1, 1)
+    assert place_of(text, "/nodes/a~1b") == (3, 3)
+    assert place_of(text, "/nodes/a~1b/needs/1") == (6, 7)
+    assert place_of(text, "/nodes/a~1b/needs/7") == (4, 5)
+    assert place_of(text, "/nodes/c/type") == (2, 1)
+    assert place_of('{"id": "w",\n "nodes": {}}', "/nodes") == (2, 2)
+    assert place_of("", "/nodes") is None

@@ -7,6 +7,7 @@ silently, is an error.
 
 import math
 import re
+import sys
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Final, NamedTuple
@@ -19,6 +20,9 @@ from tailrace.strict_json import MAX_DEPTH, MAX_DIGITS, NotJsonError, parse_json
 
 ENDINGS: Final = frozenset({".yaml", ".yml", ".json"})
 
+STANDARD_INPUT: Final = Path("-")
+_MAX_DIGITS: Final = 9
+
 # Several times the API's limit of a definition, which is 1 MiB of JSON.
 _MAX_CHARACTERS: Final = 8 * 1024 * 1024
 
@@ -29,11 +33,23 @@ except ImportError:
     from yaml import SafeLoader as _Loader  # type: ignore[assignment]
 
 
+class Place(NamedTuple):
+    """A place in a file; both numbers begin with 1."""
+
+    line: int
+    column: int
+
+
 class DefinitionFile(NamedTuple):
-    """A definition and the path it was read from."""
+    """A definition, the path it was read from, and its text."""
 
     path: Path
     definition: dict[str, Any]
+    text: str = ""
+
+    def place(self, pointer: str) -> Place | None:
+        """Return where a JSON pointer leads in the text, or the nearest place that exists."""
+        return place_of(self.text, pointer)
 
     @property
     def workflow_id(self) -> str:
@@ -52,7 +68,7 @@ def read_definitions(paths: Sequence[Path]) -> list[DefinitionFile]:
     Raises:
         DefinitionFileError: with the file, and the line if the parser reports it.
     """
-    found = [DefinitionFile(path, read_definition(path)) for path in _files(paths)]
+    found = [_read(path) for path in _files(paths)]
     by_id: dict[str, Path] = {}
     for file in found:
         first = by_id.setdefault(file.workflow_id, file.path)
@@ -67,8 +83,44 @@ def read_definition(path: Path) -> dict[str, Any]:
     Raises:
         DefinitionFileError: with the file, and the line if the parser reports it.
     """
+    return _read(path).definition
+
+
+def place_of(text: str, pointer: str) -> Place | None:
+    """Return where a JSON pointer leads in a YAML or JSON text.
+
+    The place of a field is that of its key. A missing one has the place of its object.
+    """
     try:
-        text = path.read_text("utf-8-sig")
+        node = yaml.compose(text, _CoreLoader)
+    except yaml.YAMLError:
+        return None
+    if node is None:
+        return None
+    mark = node.start_mark
+    for token in pointer.split("/")[1:]:
+        found = _child(node, token.replace("~1", "/").replace("~0", "~"))
+        if found is None:
+            break
+        mark, node = found
+    return Place(mark.line + 1, mark.column + 1)
+
+
+def _child(node: yaml.Node, token: str) -> tuple[yaml.Mark, yaml.Node] | None:
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if key.value == token:
+                return key.start_mark, value
+    elif isinstance(node, yaml.SequenceNode) and token.isdecimal() and len(token) < _MAX_DIGITS:
+        index = int(token)
+        if index < len(node.value):
+            return node.value[index].start_mark, node.value[index]
+    return None
+
+
+def _read(path: Path) -> DefinitionFile:
+    try:
+        text = _text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise DefinitionFileError(f"{path}: {_reason(error)}") from None
     try:
@@ -82,7 +134,13 @@ def read_definition(path: Path) -> dict[str, Any]:
         raise DefinitionFileError(f"{path}: the definition cannot be written as JSON") from None
     if not isinstance(document, dict):
         raise DefinitionFileError(f"{path}: a definition is a mapping with 'id' and 'nodes'")
-    return document
+    return DefinitionFile(path, document, text)
+
+
+def _text(path: Path) -> str:
+    if path == STANDARD_INPUT:
+        return sys.stdin.buffer.read().decode("utf-8-sig")
+    return path.read_text("utf-8-sig")
 
 
 def _parse_yaml(text: str) -> Any:
@@ -120,7 +178,7 @@ def _check_size(text: str) -> None:
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
     for path in paths:
-        if not path.is_dir():
+        if path == STANDARD_INPUT or not path.is_dir():
             yield path
             continue
         try:

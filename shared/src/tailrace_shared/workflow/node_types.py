@@ -4,7 +4,7 @@ The built-in types are declared here. Workers publish the parameters of custom n
 the same form, so the API validates definitions without importing user code.
 """
 
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -41,6 +41,7 @@ class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
         literal: whether ``${…}`` is not evaluated in it.
         least: minimum of a number.
         most: maximum of a number, or of a duration in seconds.
+        schema: JSON Schema of a literal value, in addition to its kind.
     """
 
     kind: Kind = "any"
@@ -49,6 +50,7 @@ class Parameter(msgspec.Struct, frozen=True, omit_defaults=True):
     literal: bool = False
     least: int | None = None
     most: int | None = None
+    schema: dict[str, Any] | None = None
 
 
 class NodeType(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -62,6 +64,7 @@ class NodeType(msgspec.Struct, frozen=True, omit_defaults=True):
             worker that drives the execution.
         secrets: whether its parameters may contain secrets, which requires that they are not
             recorded.
+        output: JSON Schema of the output; None if it is unknown.
     """
 
     name: str
@@ -71,6 +74,7 @@ class NodeType(msgspec.Struct, frozen=True, omit_defaults=True):
     summary: str = ""
     actor: bool = False
     secrets: bool = False
+    output: dict[str, Any] | None = None
 
 
 SHIPPED: Final[dict[str, NodeType]] = {

@@ -22,7 +22,11 @@ from tailrace_shared.workflow.http_values import (
 )
 from tailrace_shared.workflow.node_types import NodeType, Parameter
 from tailrace_shared.workflow.problem_report import ProblemReport, without_nulls
-from tailrace_shared.workflow.schemas.input_schema import schema_problems
+from tailrace_shared.workflow.schemas.input_schema import (
+    compile_schema,
+    schema_problems,
+    violations,
+)
 from tailrace_shared.workflow.sensitive_fields import invalid_keywords
 
 MAX_FORM_BYTES: Final = 64 * 1024
@@ -172,6 +176,12 @@ class ParameterChecks:
         }
         if check := checks.get(spec.kind):
             check(pointer, value)
+        is_kind = spec.kind != "object" or isinstance(value, dict)
+        if spec.schema is not None and is_kind and b"${" not in msgspec.json.encode(value):
+            for problem in violations(compile_schema(spec.schema), "", value):
+                self._problems.report(
+                    f"{pointer}{problem.pointer.removeprefix('/')}", problem.detail
+                )
 
     def _places(self, pointer: str, problems: Iterable[Problem]) -> None:
         for path, detail in problems:

@@ -87,6 +87,7 @@ def validate(
 
 class _Validation:
     def __init__(self, node_types: Mapping[str, NodeType]) -> None:
+        self.node_types = node_types
         self.problems = ProblemReport()
         self.report = self.problems.report
         self.references = References(self.problems)
@@ -126,7 +127,8 @@ class _Validation:
         if None in parts and isinstance(parts[None], dict):
             self.references.check_nodes(readable)
             self.references.check_outputs(
-                {node_id: node for part in readable for node_id, node in part.nodes.items()}
+                {node_id: node for part in readable for node_id, node in part.nodes.items()},
+                self.node_types,
             )
         self.references.check_input(document.get("input"))
         return None if self.problems.found else self.build(document)

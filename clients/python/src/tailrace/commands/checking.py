@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import click
 
 from tailrace.client import Client
-from tailrace.definition_files import DefinitionFile
-from tailrace.errors import Problem, RefusedError
+from tailrace.definition_files import DefinitionFile, Place
+from tailrace.errors import Problem, RefusedError, UnreachableError
+from tailrace.local.offline import is_installed
+from tailrace.local.offline import problems_of_all as problems_without_server
 
 # Statuses for an invalid definition, as opposed to a refused caller or a server error.
 _AT_FAULT = frozenset({400, 413, 422})
@@ -23,8 +25,28 @@ def problems_of(client: Client, file: DefinitionFile) -> tuple[Problem, ...]:
     return ()
 
 
+def problems_of_all(
+    client: Client, files: Sequence[DefinitionFile], *, offline: bool
+) -> list[tuple[Problem, ...]]:
+    """Return the problems of each definition, by the API or without it.
+
+    Args:
+        offline: whether not to ask the API. It is not asked either if it cannot be reached and the
+            services are installed here.
+    """
+    if not offline:
+        try:
+            return [problems_of(client, file) for file in files]
+        except UnreachableError:
+            if not is_installed():
+                raise
+    return problems_without_server([file.definition for file in files])
+
+
 def report(files: Sequence[tuple[DefinitionFile, tuple[Problem, ...]]]) -> None:
     """Write one line per problem on stderr: file, place, message."""
     for file, problems in files:
-        for problem in problems:
-            click.echo(f"{file.path}: {problem}", err=True)
+        placed = [(file.place(problem.pointer), problem) for problem in problems]
+        for place, problem in sorted(placed, key=lambda pair: pair[0] or Place(0, 0)):
+            at = f":{place.line}:{place.column}" if place else ""
+            click.echo(f"{file.path}{at}: {problem}", err=True)

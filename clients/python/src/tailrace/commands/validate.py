@@ -2,25 +2,33 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
 from tailrace.client import Client
-from tailrace.commands.checking import problems_of, report
+from tailrace.commands.checking import problems_of_all, report
 from tailrace.commands.client_command import client_command, json_option, print_json
-from tailrace.definition_files import read_definitions
+from tailrace.definition_files import DefinitionFile, read_definitions
+from tailrace.errors import Problem
 
 
 @click.command
 @click.argument("files", metavar="F...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--offline", is_flag=True, help="Do not ask the API, even if it can be reached.")
 @json_option
 @client_command
-def validate(client: Client, files: tuple[Path, ...], as_json: bool) -> None:
-    """Check workflow definitions: YAML or JSON, files or folders.
+def validate(client: Client, files: tuple[Path, ...], offline: bool, as_json: bool) -> None:
+    """Check workflow definitions: YAML or JSON, files or folders, or - for standard input.
 
-    Lists every problem with its place. The exit code is 1 if there is any.
+    Lists every problem with its line, its column and its JSON pointer. The exit code is 1 if there
+    is any. Without a server the node types are the shipped ones, those of installed packages, and
+    those of TAILRACE_NODES.
     """
-    checked = [(file, problems_of(client, file)) for file in read_definitions(files)]
+    definitions = read_definitions(files)
+    checked = list(
+        zip(definitions, problems_of_all(client, definitions, offline=offline), strict=True)
+    )
     if as_json:
         print_json(
             [
@@ -28,7 +36,7 @@ def validate(client: Client, files: tuple[Path, ...], as_json: bool) -> None:
                     "file": str(file.path),
                     "workflow_id": file.workflow_id,
                     "valid": not problems,
-                    "errors": [problem._asdict() for problem in problems],
+                    "errors": [_document(file, problem) for problem in problems],
                 }
                 for file, problems in checked
             ]
@@ -40,3 +48,8 @@ def validate(client: Client, files: tuple[Path, ...], as_json: bool) -> None:
                 click.echo(f"{file.path}: valid")
     if any(problems for _, problems in checked):
         sys.exit(1)
+
+
+def _document(file: DefinitionFile, problem: Problem) -> dict[str, Any]:
+    place = file.place(problem.pointer)
+    return {**problem._asdict(), **(place._asdict() if place else {})}

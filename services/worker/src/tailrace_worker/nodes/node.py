@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, Protocol, TypeVar, get_args, get_origin,
 
 from tailrace_shared.ids import is_valid_node_type
 from tailrace_shared.workflow.node_types import SHIPPED, Kind, NodeType, Parameter
+from tailrace_worker.nodes.annotations import schema_of
 
 _MARK: Final = "__tailrace_node__"
 _CONTEXT: Final = "ctx"
@@ -188,11 +189,20 @@ def _describe(
             raise ValueError(f"node {name}: parameter {parameter} cannot be a key of `with`")
         elif parameter.name != _CONTEXT:
             required = parameter.default is parameter.empty
-            # Python accepts None as the default of any type.
-            hint = None if parameter.default is None else hints.get(parameter.name)
+            hint = hints.get(parameter.name)
+            if parameter.default is None and hint is not None:
+                hint = _optional(hint)  # Python accepts None as the default of any type
             keys[parameter.name] = _parameter(hint, required=required)
     summary = (inspect.getdoc(function) or "").partition("\n")[0]
-    declared = NodeType(name, keys, open=is_open, summary=summary, actor=actor, secrets=not instant)
+    declared = NodeType(
+        name,
+        keys,
+        open=is_open,
+        summary=summary,
+        actor=actor,
+        secrets=not instant,
+        output=schema_of(hints.get("return"), closed=True),
+    )
     return NodeFunction(
         type=SHIPPED.get(name) or declared,
         call=function,
@@ -219,7 +229,17 @@ def _parameter(hint: Any, *, required: bool) -> Parameter:
     if get_origin(hint) is Literal and all(isinstance(each, str) for each in get_args(hint)):
         return Parameter("text", required=required, choices=list(get_args(hint)))
     kind: Kind = _KINDS.get(get_origin(hint) or hint, "any") if _is_hashable(hint) else "any"
-    return Parameter(kind, required=required)
+    schema = schema_of(hint)
+    if schema == {"type": kind}:
+        schema = None
+    return Parameter(kind, required=required, schema=schema)
+
+
+def _optional(hint: Any) -> Any:
+    try:
+        return hint | None
+    except TypeError:
+        return None
 
 
 def _is_hashable(hint: Any) -> bool:

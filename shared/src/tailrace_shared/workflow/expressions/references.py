@@ -13,6 +13,7 @@ from tailrace_shared.json_pointer import join_pointer
 from tailrace_shared.workflow import pace
 from tailrace_shared.workflow.expressions.expression import Expression, compile_expression
 from tailrace_shared.workflow.expressions.template import InvalidTemplateError, compile_template
+from tailrace_shared.workflow.node_types import NodeType
 from tailrace_shared.workflow.problem_report import ProblemReport, nearest
 from tailrace_shared.workflow.schemas.properties import unknown_property
 
@@ -189,13 +190,15 @@ class References:
                         f"{nearest(path[found.depth + 1], found.known)}",
                     )
 
-    def check_outputs(self, nodes: Mapping[str, Any]) -> None:
-        """Check that the outputs of shipped node types have the fields that expressions read."""
+    def check_outputs(self, nodes: Mapping[str, Any], node_types: Mapping[str, NodeType]) -> None:
+        """Check that outputs whose fields are known have those that expressions read."""
         for pointer, _node, expression in self._references:
             for path in sorted(expression.paths):
                 if path[0] == "nodes" and len(path) > 3 and path[2] == "output":
                     node = nodes.get(path[1])
-                    if isinstance(node, dict) and (detail := _unknown_output(path, node)):
+                    if isinstance(node, dict) and (
+                        detail := _unknown_output(path, node, node_types)
+                    ):
                         self._problems.report(pointer, detail)
 
     def check_nodes(self, parts: Sequence[Readable]) -> None:
@@ -226,11 +229,16 @@ class References:
                     )
 
 
-def _unknown_output(path: tuple[str, ...], node: Mapping[str, Any]) -> str | None:
+def _unknown_output(
+    path: tuple[str, ...], node: Mapping[str, Any], node_types: Mapping[str, NodeType]
+) -> str | None:
     kind, parameters = node.get("type"), node.get("with")
-    fields = _OUTPUTS.get(kind) if isinstance(kind, str) else None
-    if fields is None:
+    if not isinstance(kind, str):
         return None
+    fields = _OUTPUTS.get(kind)
+    if fields is None:
+        known = node_types.get(kind)
+        return None if known is None else _unknown_field(path, known.output)
     if path[3] not in fields:
         return (
             f"the output of {path[1]!r} has no field {path[3]!r}{nearest(path[3], fields)}: "
@@ -244,3 +252,11 @@ def _unknown_output(path: tuple[str, ...], node: Mapping[str, Any]) -> str | Non
             f"{nearest(path[found.depth + 4], found.known)}"
         )
     return None
+
+
+def _unknown_field(path: tuple[str, ...], schema: Any) -> str | None:
+    found = unknown_property(schema, path[3:])
+    if found is None:
+        return None
+    at, near = ".".join(path[3 : found.depth + 4]), nearest(path[found.depth + 3], found.known)
+    return f"the output of {path[1]!r} has no field {at!r}{near}"
