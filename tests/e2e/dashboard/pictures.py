@@ -6,6 +6,7 @@ It starts a system with the examples, lets some workflows run, and writes more t
 """
 
 import asyncio
+import base64
 import json
 import shutil
 import sys
@@ -23,6 +24,17 @@ _SIZE: Final = {"width": 1360, "height": 850}
 _TIMEOUT_MS: Final = 120_000
 _SAMPLES: Final = _ROOT / "examples/purchase_order/samples"
 _ITEMS: Final = 56
+_TO_WEBP: Final = """
+async (png) => {
+  const image = new Image();
+  image.src = `data:image/png;base64,${png}`;
+  await image.decode();
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [image.width, image.height];
+  canvas.getContext("2d").drawImage(image, 0, 0);
+  return canvas.toDataURL("image/webp", 0.9);
+}
+"""
 
 _INTAKE: Final = {
     "name": "Order intake",
@@ -149,6 +161,12 @@ async def _open(browser: Browser, url: str, theme: Any) -> Page:
     return page
 
 
+async def compressed(png: bytes, page: Page) -> bytes:
+    """Return a picture as WebP, which is a third of its size."""
+    url = await page.evaluate(_TO_WEBP, base64.b64encode(png).decode())
+    return base64.b64decode(url.partition(",")[2])
+
+
 async def _take(system: TailraceUp, folder: Path) -> None:
     async with (
         httpx.AsyncClient(base_url=system.url, timeout=60) as http,
@@ -158,6 +176,7 @@ async def _take(system: TailraceUp, folder: Path) -> None:
             executable_path=shutil.which("chromium"), chromium_sandbox=False
         )
         pages = {theme: await _open(browser, system.url, theme) for theme in ("light", "dark")}
+        blank = await browser.new_page()
         runs = await _seed(http)
         places = {
             "run": f"runs/{runs['intake']}?step=approve",
@@ -185,7 +204,8 @@ async def _take(system: TailraceUp, folder: Path) -> None:
             for page in pages.values():
                 await page.wait_for_timeout(700)
             for theme, page in pages.items():
-                await page.screenshot(path=folder / f"{name}-{theme}.png")
+                taken = await compressed(await page.screenshot(), blank)
+                (folder / f"{name}-{theme}.webp").write_bytes(taken)
         await browser.close()
 
 

@@ -121,7 +121,7 @@ async def test_a_run_is_followed_live_and_survives_a_cut(system: TailraceUp) -> 
 
 
 async def test_a_decision_leaves_the_list_in_another_window(system: TailraceUp) -> None:
-    """It is made with the form of its schema, and its receipt says that it was applied."""
+    """Both share one stream. The decision is made with the form of its schema, and is applied."""
     form = {"type": "object", "properties": {"comment": {"type": "string"}}}
     nodes = {"decide": {"type": "await", "with": {"reason": "approval", "form": form}}}
     run = await _start(system, "decision", {"nodes": nodes}, {})
@@ -129,6 +129,8 @@ async def test_a_decision_leaves_the_list_in_another_window(system: TailraceUp) 
         one, other = await windows.open("inbox"), await windows.open("inbox")
         entry = f"[data-entry='{run}~decide']"
         await expect(other.locator(entry)).to_have_count(1)
+        for window in (one, other):
+            await expect(window.locator(".live")).to_contain_text("2 tabs · 1 stream")
         await one.locator(entry).get_by_role("button").click()
         await one.get_by_label("comment").fill("fine")
         await one.get_by_role("button", name="Approve").click()

@@ -1,14 +1,14 @@
 import { lazy, type ReactNode, Suspense, useEffect, useRef, useState } from "react";
 import { useConnection, useInbox } from "./data/hooks.ts";
-import { CALM_MS } from "./data/live.ts";
+import type { Connection } from "./data/live.ts";
 import { session } from "./data/session.ts";
-import { useNow } from "./data/store.ts";
 import { Finder } from "./Finder.tsx";
 import Overview from "./pages/Overview.tsx";
 import RunPage from "./pages/Run.tsx";
 import Runs from "./pages/Runs.tsx";
 import { go, Link, usePlace } from "./router.tsx";
 import { isTyping } from "./run/Scrubber.tsx";
+import { count } from "./ui/format.ts";
 import * as icons from "./ui/icons.tsx";
 import { Empty, Loading, Sheet, Toasts } from "./ui/parts.tsx";
 import { applyTheme, isDark } from "./ui/theme.ts";
@@ -152,53 +152,52 @@ function Nav({ page }: { page: string }) {
   );
 }
 
-const LIVE_WORDS: Record<string, [status: string, word: string]> = {
-  connected: ["success", "Live"],
-  connecting: ["queued", "Connecting"],
-  reconnecting: ["waiting", "Reconnecting"],
-  offline: ["error", "Offline"],
-  unauthorized: ["error", "Signed out"],
-};
-
-/** Whether an outage lasts so long that people should know. */
-function useOutage(): string | null {
-  const connection = useConnection();
-  const now = useNow();
-  if (connection.state === "connected") return null;
-  return now - connection.since > CALM_MS || connection.state === "unauthorized"
-    ? connection.state
-    : null;
+/** The state of the streams: of a status, in a word, and in a sentence where people should act. */
+function wordsOf({ state, detail }: Connection): [status: string, word: string, text: string] {
+  if (detail === "unauthorized") return ["error", "Signed out", "The API wants a token."];
+  if (detail === "offline") return ["error", "Offline", `This computer is offline. ${OLD}`];
+  if (detail === "manual") return ["waiting", "Cut", ""];
+  if (detail === "polling") {
+    return ["waiting", "Polling", `No stream can be opened, so the page asks every few seconds.`];
+  }
+  if (state === "reconnecting") return ["waiting", "Reconnecting", `The stream is cut. ${OLD}`];
+  if (state === "error") return ["error", "Refused", "The API refuses the stream."];
+  if (state === "connecting") return ["queued", "Connecting", ""];
+  return ["success", "Live", ""];
 }
 
+const OLD = "What you see may be old; it catches up by itself.";
+
 function LiveBadge() {
-  const outage = useOutage();
-  const { state } = useConnection();
-  const shown = outage ?? (state === "connecting" ? "connecting" : "connected");
-  const [status, word] = LIVE_WORDS[shown] ?? ["queued", shown];
+  const connection = useConnection();
+  const [status, word] = wordsOf(connection);
+  const { tabs, streams } = connection;
   return (
     <a
       className={`live is-${status}`}
       href="#/streams"
-      title="All that this page follows comes over one stream"
+      title="All tabs of this browser share what they follow"
     >
       <i />
-      {word} <span>1 stream</span>
+      {word}{" "}
+      <span>
+        {count(Math.max(tabs, 1), "tab")} · {count(streams, "stream")}
+      </span>
     </a>
   );
 }
 
 function Outage() {
-  const outage = useOutage();
-  if (!outage || outage === "connecting") return null;
-  const text: Record<string, string> = {
-    reconnecting: "The stream is cut. What you see may be old; it catches up by itself.",
-    offline: "This computer is offline. What you see may be old; it catches up by itself.",
-    unauthorized: "The API wants a token.",
-  };
+  const connection = useConnection();
+  const [status, , text] = wordsOf(connection);
+  if (!text) return null;
   return (
-    <div className={`banner is-${outage === "reconnecting" ? "waiting" : "error"}`} role="status">
-      {text[outage]}
-      {outage === "unauthorized" ? <a href="#/settings">Sign in</a> : null}
+    <div className={`banner is-${status}`} role="status">
+      {text}
+      {connection.cause && connection.detail !== "unauthorized" ? (
+        <span className="muted">{connection.cause}</span>
+      ) : null}
+      {connection.detail === "unauthorized" ? <a href="#/settings">Sign in</a> : null}
     </div>
   );
 }

@@ -1,7 +1,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { useEffect, useSyncExternalStore } from "react";
 import { get, query } from "./api.ts";
-import { type LiveState, live } from "./live.ts";
+import { type Connection, live, tailrace } from "./live.ts";
 import { Store, useStore } from "./store.ts";
 import type { PausedEntry, RunSummary } from "./types.ts";
 
@@ -117,18 +117,8 @@ class FeedTopic extends Topic<FeedEvent[]> {
 const feed = new FeedTopic();
 export const useFeed = (): FeedEvent[] => useTopic(feed);
 
-export interface Connection {
-  state: LiveState;
-  since: number;
-}
-
-let connection: Connection = { state: live.state, since: live.since };
-function connectionNow(): Connection {
-  if (connection.state !== live.state || connection.since !== live.since)
-    connection = { state: live.state, since: live.since };
-  return connection;
-}
-export const useConnection = (): Connection => useSyncExternalStore(live.watch, connectionNow);
+export const useConnection = (): Connection =>
+  useSyncExternalStore(tailrace.connection.subscribe, tailrace.connection.get);
 
 export interface RunFilter {
   workflow?: string;

@@ -39,11 +39,17 @@ export class Store<T> {
   };
 }
 
-export function useStore<T>(store: Store<T>): T {
+/** What `useStore` reads: a store of this page or of the client. */
+export interface Readable<T> {
+  get(): T;
+  subscribe(reader: () => void): () => void;
+}
+
+export function useStore<T>(store: Readable<T>): T {
   return useSyncExternalStore(store.subscribe, store.get);
 }
 
-export function useSelected<T, S>(store: Store<T>, select: (value: T) => S): S {
+export function useSelected<T, S>(store: Readable<T>, select: (value: T) => S): S {
   return useSyncExternalStore(store.subscribe, () => select(store.get()));
 }
 

@@ -1,51 +1,12 @@
-import { useEffect, useMemo, useState } from "react";
-import { live } from "../data/live.ts";
+import { useMemo } from "react";
+import { tailrace } from "../data/live.ts";
 import { useStatistics, useWorkflows } from "../data/queries.ts";
+import { useStore } from "../data/store.ts";
 import { href } from "../router.tsx";
 import { duration, percent } from "../ui/format.ts";
 import * as icons from "../ui/icons.tsx";
 import { Empty, Failure, Loading, Title } from "../ui/parts.tsx";
 import { Pill } from "../ui/status.tsx";
-
-/** Topics that one stream may have, less those of the other parts of the page. */
-const MAX_FOLLOWED = 28;
-
-interface Update {
-  updates?: { pipelineId: string; status: string }[];
-  pipelineId?: string;
-  status?: string;
-}
-
-function usePipelines(ids: string[]): ReadonlyMap<string, string> {
-  const [statuses, setStatuses] = useState<ReadonlyMap<string, string>>(new Map());
-  const key = ids.slice(0, MAX_FOLLOWED).join(",");
-  useEffect(() => {
-    const closes = key
-      .split(",")
-      .filter(Boolean)
-      .map((id) =>
-        live.observe(`pipeline:${id}`, {
-          reset: () => undefined,
-          blocks: (blocks) => {
-            for (const { data } of blocks) {
-              const { updates, pipelineId, status } = data as Update;
-              const found = updates ?? (pipelineId && status ? [{ pipelineId, status }] : []);
-              if (!found.length) continue;
-              setStatuses((before) => {
-                const next = new Map(before);
-                for (const each of found) next.set(each.pipelineId, each.status);
-                return next;
-              });
-            }
-          },
-        }),
-      );
-    return () => {
-      for (const close of closes) close();
-    };
-  }, [key]);
-  return statuses;
-}
 
 export default function Pipelines() {
   const workflows = useWorkflows();
@@ -54,7 +15,7 @@ export default function Pipelines() {
     () => workflows.data?.workflows.map((each) => each.workflow_id) ?? [],
     [workflows.data],
   );
-  const statuses = usePipelines(ids);
+  const { statuses } = useStore(tailrace.pipelines(ids));
   const of = new Map(stats.data?.workflows.map((each) => [each.workflow_id, each]));
   return (
     <div className="page">

@@ -1,8 +1,6 @@
 import { useState } from "react";
-import { client } from "../data/api.ts";
-import { live } from "../data/live.ts";
 import { saveSession, session } from "../data/session.ts";
-import { Title, toast } from "../ui/parts.tsx";
+import { Title } from "../ui/parts.tsx";
 import { applyTheme, type Theme, theme } from "../ui/theme.ts";
 
 export default function Settings() {
@@ -11,9 +9,8 @@ export default function Settings() {
   const save = (event: React.FormEvent) => {
     event.preventDefault();
     saveSession(values);
-    live.restart();
-    void client.resetQueries();
-    toast("Saved", "success");
+    // Nothing that another token has brought may stay.
+    location.reload();
   };
   const choose = (next: Theme) => {
     applyTheme(next);

@@ -1,18 +1,26 @@
 import { useSyncExternalStore } from "react";
-import { live } from "../data/live.ts";
+import { useConnection } from "../data/hooks.ts";
+import { live, tailrace } from "../data/live.ts";
 import { useNow } from "../data/store.ts";
-import { bytes, clock, duration } from "../ui/format.ts";
+import { bytes, clock, count, duration } from "../ui/format.ts";
 import * as icons from "../ui/icons.tsx";
 import { Empty, Title } from "../ui/parts.tsx";
 import { Pill } from "../ui/status.tsx";
 import { VirtualList } from "../ui/VirtualList.tsx";
 
-/** What arrives over the stream of this page, and a switch that cuts it. */
+const SHARING: Record<string, string> = {
+  worker: "held by a worker of the browser",
+  locks: "held by one of the tabs",
+  none: "held by this tab",
+};
+
+/** What arrives over the streams of this page, and a switch that cuts them. */
 export default function Streams() {
   const lines = useSyncExternalStore(live.watch, () => live.lines);
-  const total = useSyncExternalStore(live.watch, () => live.blocks);
+  const isCut = useSyncExternalStore(live.watch, () => live.isCut);
+  const connection = useConnection();
   const now = useNow();
-  const connected = live.state === "connected";
+  const { state, detail, nextAttemptAt, behindMs } = connection;
   return (
     <div className="page full" style={{ gridTemplateRows: "auto auto auto minmax(0, 1fr)" }}>
       <Title
@@ -20,14 +28,14 @@ export default function Streams() {
           <>
             <button
               type="button"
-              className={`btn ${live.isCut ? "primary" : ""}`}
-              aria-pressed={live.isCut}
-              onClick={() => (live.isCut ? live.mend() : live.cut())}
+              className={`btn ${isCut ? "primary" : ""}`}
+              aria-pressed={isCut}
+              onClick={() => (isCut ? live.mend() : live.cut())}
             >
-              <icons.Cut /> {live.isCut ? "Plug it in again" : "Pull the plug"}
+              <icons.Cut /> {isCut ? "Plug it in again" : "Pull the plug"}
             </button>
-            <button type="button" className="btn" onClick={() => live.restart()}>
-              <icons.Again /> Start anew
+            <button type="button" className="btn" onClick={() => tailrace.reconnect()}>
+              <icons.Again /> Reconnect
             </button>
           </>
         }
@@ -35,41 +43,44 @@ export default function Streams() {
         Streams
       </Title>
       <p className="muted">
-        All that this page shows live comes over one connection. Cut it, start a run, and plug it in
-        again: the page goes on after the last id, and nothing is missing or doubled.
+        All tabs of this browser share one connection. Cut it, start a run, and plug it in again:
+        the page goes on after the last id, and nothing is missing or doubled.
       </p>
       <div className="tiles">
         <div className="card tile">
           <span className="muted">State</span>
           <span>
-            <Pill status={connected ? "success" : "waiting"}>
-              {live.isCut ? "Cut" : live.state}
-            </Pill>{" "}
-            <span className="muted">for {duration(now - live.since)}</span>
+            <Pill status={state === "connected" ? "success" : "waiting"}>{detail ?? state}</Pill>
+          </span>
+          <span className="muted small">
+            {nextAttemptAt ? `next attempt in ${duration(nextAttemptAt - now)}` : connection.cause}
           </span>
         </div>
         <div className="card tile">
-          <span className="muted">Connections so far</span>
-          <b>{live.connections}</b>
+          <span className="muted">Open streams</span>
+          <b>{connection.streams}</b>
+          <span className="muted small">
+            of {count(Math.max(connection.tabs, 1), "tab")}, {SHARING[connection.sharing]}
+          </span>
         </div>
         <div className="card tile">
-          <span className="muted">Blocks</span>
-          <b>{total.toLocaleString("en")}</b>
+          <span className="muted">Blocks for this tab</span>
+          <b>{live.total.toLocaleString("en")}</b>
+          <span className="muted small">{count(live.resets, "reset")}</span>
         </div>
         <div className="card tile">
-          <span className="muted">Received</span>
-          <b>{bytes(live.bytes)}</b>
-        </div>
-        <div className="card tile">
-          <span className="muted">Resets</span>
-          <b>{live.resets}</b>
+          <span className="muted">Newest event was</span>
+          <b>{behindMs === null ? "–" : duration(Math.max(behindMs, 0))}</b>
+          <span className="muted small">old when it arrived</span>
         </div>
         <div className="card tile">
           <span className="muted">Last id</span>
-          <code className="clip" title={live.lastId}>
-            {live.lastId || "–"}
+          <code className="clip" title={connection.lastEventId}>
+            {connection.lastEventId || "–"}
           </code>
-          <span className="muted small clip">{live.topics.join(", ")}</span>
+          <span className="muted small clip" title={live.sources.join(", ")}>
+            {live.sources.join(", ")}
+          </span>
         </div>
       </div>
       <div className="card panel">
@@ -79,24 +90,23 @@ export default function Streams() {
           <span>Event</span>
           <span className="hide-narrow">Id</span>
           <span className="hide-narrow">Size</span>
-          <span className="hide-narrow">Delay</span>
+          <span className="hide-narrow">Age</span>
         </div>
         {lines.length ? (
           <VirtualList items={lines} rowHeight={28} label="Blocks, newest last" follow>
-            {(line) => (
-              <div className="vrow stream-cols" title={line.text}>
-                <code className="muted">{clock(line.at, true)}</code>
-                <code className="clip">{line.topic.replace(/(execution:.{8}).*/, "$1…")}</code>
-                <code className="clip">{line.event}</code>
-                <code className="clip muted hide-narrow">{line.id}</code>
-                <span className="muted hide-narrow">{bytes(line.bytes)}</span>
-                <span className="muted hide-narrow">
-                  {line.delayMs === null || line.delayMs > 60_000
-                    ? "past"
-                    : duration(Math.max(line.delayMs, 0))}
-                </span>
-              </div>
-            )}
+            {({ source, block }) => {
+              const text = JSON.stringify(block.data);
+              return (
+                <div className="vrow stream-cols" title={text.slice(0, 1_000)}>
+                  <code className="muted">{clock(block.at, true)}</code>
+                  <code className="clip">{source.replace(/(execution:.{8}).*/, "$1…")}</code>
+                  <code className="clip">{block.event}</code>
+                  <code className="clip muted hide-narrow">{block.id}</code>
+                  <span className="muted hide-narrow">{bytes(text.length)}</span>
+                  <span className="muted hide-narrow">{ageOf(block)}</span>
+                </div>
+              );
+            }}
           </VirtualList>
         ) : (
           <Empty title="No block yet" icon={<icons.Plug />}>
@@ -106,4 +116,12 @@ export default function Streams() {
       </div>
     </div>
   );
+}
+
+/** How old the event of a block was when it arrived. */
+function ageOf({ data, at }: { data: unknown; at: number }): string {
+  const stamp = (data as { timestamp?: string | number } | null)?.timestamp;
+  const sent = typeof stamp === "string" ? Date.parse(stamp) : stamp;
+  if (typeof sent !== "number" || Number.isNaN(sent)) return "";
+  return duration(Math.max(at - sent, 0));
 }

@@ -45,9 +45,13 @@ export class RunStore {
           if (event === "error") this.#phase = "missing";
           else if (event !== "connected") {
             this.#phase = "ready";
-            this.history.add(data as RunEvent);
+            this.history.add(data as unknown as RunEvent);
           }
         }
+        this.#publish();
+      },
+      ended: (reason) => {
+        if (reason !== null && this.#phase === "loading") this.#phase = "missing";
         this.#publish();
       },
     });
