@@ -119,10 +119,10 @@ async def _seed(http: httpx.AsyncClient) -> dict[str, str]:
         (await http.put(f"/api/v1/workflows/{workflow}", json=definition)).raise_for_status()
     orders = [json.loads(path.read_text()) for path in sorted(_SAMPLES.glob("*.json"))]
     runs: dict[str, str] = {}
-    for number in range(4):
-        await start("order-intake", {"po_number": f"PO-20{number}"})
+    for count in range(4):
+        await start("order-intake", {"po_number": f"PO-20{count}"})
         for order in orders:
-            runs[f"purchase-{number}"] = await start("purchase-order", order)
+            runs[f"purchase-{count}"] = await start("purchase-order", order)
         await asyncio.sleep(1)
     runs["failed"] = await start("card-charge", {})
     for number in ("PO-2024-0117", "PO-2024-0118"):
