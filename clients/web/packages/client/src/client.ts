@@ -5,14 +5,13 @@ import { type Channel, Group, type LeaderLoader, type Locks, type Shared } from 
 import { browserHost, type Host } from "./host.js";
 import type { Leader, LeaderOptions, Wish } from "./leader.js";
 import type { Pause } from "./link.js";
-import { Mirror } from "./mirror.js";
+import { IDLE, Mirror } from "./mirror.js";
 import { watchPage } from "./page.js";
 import { type RequestParts, send } from "./request.js";
 import {
   feedReducer,
   inboxReducer,
   pipelinesReducer,
-  type Reducer,
   runReducer,
   runsReducer,
   statsReducer,
@@ -24,6 +23,7 @@ import type {
   Connection,
   ObserveOptions,
   Observer,
+  Reducer,
   RouteName,
   Source,
   Store,
@@ -63,7 +63,8 @@ class Client implements TailraceClient {
   readonly #tokens: Tokens;
   readonly #mirror: Mirror;
   readonly #wishes = new Map<object, Wish>();
-  readonly #stores = new Map<string, Store<unknown>>();
+  readonly #stores = new Map<() => Reducer<unknown>, Map<string, Store<unknown>>>();
+  readonly #runReducer = () => runReducer(this.options.maxEvents ?? DEFAULT_MAX_EVENTS);
   #streams: Streams | null = null;
   #isStarting = false;
   #isClosed = false;
@@ -78,6 +79,7 @@ class Client implements TailraceClient {
     this.#mirror = new Mirror(this.#host);
     this.connection = {
       get: () => this.#mirror.connection,
+      initial: () => IDLE,
       subscribe: (listener) => this.#mirror.listen(listener),
     };
   }
@@ -102,16 +104,15 @@ class Client implements TailraceClient {
   }
 
   run(executionId: string) {
-    const reducer = () => runReducer(this.options.maxEvents ?? DEFAULT_MAX_EVENTS);
-    return this.#store([`execution:${executionId}`], reducer);
+    return this.view([`execution:${executionId}`], this.#runReducer);
   }
 
   runs(workflowId?: string) {
-    return this.#store([workflowId === undefined ? "runs" : `runs:${workflowId}`], runsReducer);
+    return this.view([workflowId === undefined ? "runs" : `runs:${workflowId}`], runsReducer);
   }
 
   inbox() {
-    return this.#store(["paused"], inboxReducer);
+    return this.view(["paused"], inboxReducer);
   }
 
   pipelines(ids: readonly string[]) {
@@ -126,15 +127,15 @@ class Client implements TailraceClient {
           .join();
         sources.push(`/ui-api/pipeline/status/stream?pipelineIds=${list}`);
       }
-    return this.#store(sources, pipelinesReducer);
+    return this.view(sources, pipelinesReducer);
   }
 
   feed() {
-    return this.#store(["feed"], feedReducer);
+    return this.view(["feed"], feedReducer);
   }
 
   stats() {
-    return this.#store(["stats"], statsReducer);
+    return this.view(["stats"], statsReducer);
   }
 
   disconnect(): void {
@@ -154,17 +155,15 @@ class Client implements TailraceClient {
     this.#streams = null;
   }
 
-  /** Return the store of some sources: the same one as long as a page may show it. */
-  #store<T>(sources: readonly Source[], reducer: () => Reducer<T>): Store<T> {
+  view<T>(sources: readonly Source[], reducer: () => Reducer<T>): Store<T> {
+    const stores = this.#stores.get(reducer) ?? new Map<string, Store<unknown>>();
+    this.#stores.set(reducer, stores);
     const key = sources.join();
-    const known = this.#stores.get(key);
+    const known = stores.get(key);
     if (known !== undefined) return known as Store<T>;
     const store = storeOf((source, observer) => this.observe(source, observer), sources, reducer());
-    this.#stores.set(key, store);
-    if (this.#stores.size > MAX_IDLE_STORES) {
-      const [oldest] = this.#stores.keys();
-      this.#stores.delete(oldest ?? "");
-    }
+    stores.set(key, store);
+    if (stores.size > MAX_IDLE_STORES) stores.delete([...stores.keys()][0] ?? "");
     return store;
   }
 
@@ -194,12 +193,13 @@ class Client implements TailraceClient {
   async #open(token: string | null): Promise<Streams> {
     const { baseUrl = "", organization = "", maxTopics = DEFAULT_MAX_TOPICS } = this.options;
     const times = { ...DEFAULTS, ...this.options.stream };
-    const options: LeaderOptions = { baseUrl: absolute(baseUrl), maxTopics, times };
+    const polls = this.options.transport === "polling";
+    const options: LeaderOptions = { baseUrl: absolute(baseUrl), maxTopics, times, polls };
     const { sharing = "auto" } = this.options;
     const shared = this.#parts.shared === undefined ? browserShared() : this.#parts.shared;
     if (sharing === "none" || shared === null) return this.#alone(options);
     const user = `${organization} ${subjectOf(token)}`;
-    const name = `tailrace ${VERSION} ${options.baseUrl} ${user} ${JSON.stringify(times)}`;
+    const name = `tailrace ${VERSION} ${options.baseUrl} ${user} ${JSON.stringify([times, polls])}`;
     const startWorker =
       this.#parts.startWorker === undefined ? startSharedWorker : this.#parts.startWorker;
     const canWork = sharing !== "locks" && !this.options.fetch && startWorker !== null;

@@ -4,4 +4,5 @@ export { createClient } from "./client.js";
 export { Fold, progressOf } from "./fold.js";
 export type * from "./generated.js";
 export { RequestError } from "./request.js";
+export { feedReducer, inboxReducer, pipelinesReducer } from "./stores.js";
 export type * from "./types.js";

@@ -18,6 +18,8 @@ export interface LeaderOptions {
   readonly baseUrl: string;
   readonly maxTopics: number;
   readonly times: Times;
+  /** Whether to poll only, and open no stream. */
+  readonly polls: boolean;
 }
 
 /** What some tab wants; `visible` if it is on a screen. */
@@ -50,6 +52,7 @@ class Held implements StreamPlace {
   fresh: Set<Source>;
   stream!: Stream;
   openingUntil: number | null = null;
+  isPolling = false;
   stopPolling: () => void = () => {};
 
   constructor(id: number, sources: Source[]) {
@@ -114,12 +117,14 @@ export class Leader {
 
   pause(reason: Pause): void {
     this.#pauses.add(reason);
+    if (this.#options.polls) for (const held of this.#held.values()) this.#poll(held, false);
     this.#all({ type: "pause", reason });
   }
 
   resume(reason: Pause): void {
     this.#pauses.delete(reason);
     this.#all({ type: "resume", reason });
+    if (this.#options.polls) for (const held of this.#held.values()) this.#start(held);
   }
 
   /** Check connections after a sleep of the machine. */
@@ -220,6 +225,10 @@ export class Leader {
   }
 
   #start(held: Held): void {
+    if (this.#options.polls) {
+      if (!this.#pauses.size && !held.isPolling) this.#poll(held, true);
+      return;
+    }
     if (held.stream.link.phase !== "idle" || held.stream.link.pauses.length) return;
     for (const reason of this.#pauses) held.stream.input({ type: "pause", reason });
     held.stream.input({ type: "start" });
@@ -330,6 +339,7 @@ export class Leader {
   #poll(held: Held, on: boolean): void {
     held.stopPolling();
     held.stopPolling = () => {};
+    held.isPolling = on;
     if (!on) return;
     let isOn = true;
     let cancel = () => {};
@@ -382,13 +392,14 @@ export class Leader {
       .map((link) => ({ link, ...shown(link) }))
       .sort((one, other) => ranked.indexOf(one.state) - ranked.indexOf(other.state))[0];
     const pause = [...this.#pauses][0] ?? null;
+    const polls = this.#options.polls && pause === null && links.length > 0;
     const connection: Partial<Connection> = {
-      state: worst?.state ?? "disconnected",
-      detail: worst ? worst.detail : pause,
+      state: polls ? "connected" : (worst?.state ?? "disconnected"),
+      detail: polls ? "polling" : worst ? worst.detail : pause,
       cause: worst?.link.cause ?? null,
       attempt: worst?.link.attempt ?? 0,
       nextAttemptAt: worst?.link.due ?? null,
-      transport: worst?.link.polling ? "polling" : worst?.link.isLive ? "fetch" : null,
+      transport: polls || worst?.link.polling ? "polling" : worst?.link.isLive ? "fetch" : null,
       streams: links.filter((link) => link.isLive).length,
     };
     const text = JSON.stringify(connection);

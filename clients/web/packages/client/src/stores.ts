@@ -3,7 +3,6 @@
 import { Fold } from "./fold.js";
 import type { Event, PausedWorkflow, RunSummary } from "./generated.js";
 import type {
-  Block,
   FeedEvent,
   FeedView,
   InboxView,
@@ -11,6 +10,7 @@ import type {
   Observer,
   PipelineStatus,
   PipelinesView,
+  Reducer,
   RunsView,
   RunView,
   Source,
@@ -20,14 +20,6 @@ import type {
 
 export type Observe = (source: Source, observer: Observer) => () => void;
 
-/** Applies what comes from one source, and says what it amounts to. */
-export interface Reducer<T> {
-  reset(): void;
-  block(block: Block): void;
-  ended(reason: string | null): void;
-  view(): T;
-}
-
 /** Return a store that observes its sources while it has subscribers. */
 export function storeOf<T>(
   observe: Observe,
@@ -35,7 +27,8 @@ export function storeOf<T>(
   reducer: Reducer<T>,
 ): Store<T> {
   const listeners = new Set<() => void>();
-  let value = reducer.view();
+  const initial = reducer.view();
+  let value = initial;
   let stop: (() => void) | null = null;
   const publish = () => {
     value = reducer.view();
@@ -57,6 +50,7 @@ export function storeOf<T>(
   };
   return {
     get: () => value,
+    initial: () => initial,
     subscribe(listener) {
       const own = () => listener();
       listeners.add(own);

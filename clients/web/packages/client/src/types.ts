@@ -11,6 +11,8 @@ import type {
 export interface Store<T> {
   /** Return the present value: the same object until it changes. */
   get(): T;
+  /** Return the value before anything came: what a server renders, and a page hydrates. */
+  initial(): T;
   /** Call `listener` after each change, at most once per animation frame. The first subscriber opens the stream. */
   subscribe(listener: () => void): () => void;
 }
@@ -40,7 +42,7 @@ export interface Connection {
   readonly nextAttemptAt: number | null;
   /** Time between the newest event's timestamp and its arrival, in ms; null before the first. */
   readonly behindMs: number | null;
-  readonly transport: "fetch" | "eventsource" | "polling" | null;
+  readonly transport: "fetch" | "polling" | null;
   /** How the streams are shared between the tabs of this browser. */
   readonly sharing: "worker" | "locks" | "none";
   /** Whether this tab holds the streams; always false with a worker. */
@@ -71,6 +73,17 @@ export interface Observer {
   reset(reason: string): void;
   /** The source has no further events, or cannot be served; `reason` is null after a proper end. */
   ended(reason: string | null): void;
+}
+
+/** Applies the blocks of its sources, and returns the value that they make. */
+export interface Reducer<T> {
+  /** Forget everything: a snapshot follows. */
+  reset(): void;
+  block(block: Block): void;
+  /** No further blocks come; `reason` is null after a proper end. */
+  ended(reason: string | null): void;
+  /** Return the value: a new object after each change. */
+  view(): T;
 }
 
 /**
@@ -291,8 +304,8 @@ export interface ClientOptions {
   /** The organisation of all requests, where the token holds more than one. */
   readonly organization?: string;
   readonly fetch?: typeof fetch;
-  /** `eventsource` opens streams with a ticket instead of headers. Default `fetch`. */
-  readonly transport?: "fetch" | "eventsource";
+  /** `polling` never opens a stream. Default `fetch`. */
+  readonly transport?: "fetch" | "polling";
   /** How tabs share streams. Default `auto`: a worker, else locks, else each tab alone. */
   readonly sharing?: "auto" | "worker" | "locks" | "none";
   readonly stream?: StreamOptions;
@@ -344,6 +357,11 @@ export interface TailraceClient {
   pipelines(ids: readonly string[]): Store<PipelinesView>;
   feed(): Store<FeedView>;
   stats(): Store<StatsView>;
+  /**
+   * Follow some sources by a reducer. Calls with equal sources and the same function share a store,
+   * so give a function that is declared once.
+   */
+  view<T>(sources: readonly Source[], reducer: () => Reducer<T>): Store<T>;
   /** Receive the blocks of a source; sources that are `hidden` are opened last. */
   observe(source: Source, observer: Observer, options?: ObserveOptions): () => void;
   /** Close all streams until `reconnect`. */

@@ -11,39 +11,58 @@ import type {
   RunsView,
   RunView,
   StatsView,
-  TailraceClient,
+  Store,
   TailraceError,
 } from "@tailrace/client";
-import type { ReactElement, ReactNode } from "react";
+import { useCallback, useRef, useState } from "react";
+import { useClient, useStore } from "./context.js";
 
-export interface TailraceProviderProps {
-  readonly client: TailraceClient;
-  readonly children?: ReactNode;
-}
+export { TailraceProvider, type TailraceProviderProps, useClient } from "./context.js";
 
-/** Make a client available to the hooks below it. Without one they share a default client. */
-export declare function TailraceProvider(props: TailraceProviderProps): ReactElement;
-
-/** Return the client of the nearest provider. */
-export declare function useClient(): TailraceClient;
+const NO_RUN: RunView = { phase: "loading", state: null, events: [], dropped: 0, error: null };
+const NOTHING: Store<RunView> = {
+  get: () => NO_RUN,
+  initial: () => NO_RUN,
+  subscribe: () => () => {},
+};
 
 /** Follow a run; null follows nothing. */
-export declare function useRun(executionId: string | null): RunView;
+export function useRun(executionId: string | null): RunView {
+  const client = useClient();
+  return useStore(executionId === null ? NOTHING : client.run(executionId));
+}
 
-export declare function useRuns(workflowId?: string): RunsView;
+/** Follow the newest runs, of one workflow or of all. */
+export function useRuns(workflowId?: string): RunsView {
+  return useStore(useClient().runs(workflowId));
+}
 
-export declare function useInbox(): InboxView;
+/** Follow the steps that wait for a signal. */
+export function useInbox(): InboxView {
+  return useStore(useClient().inbox());
+}
 
 /** Follow the status of pipelines; ids are compared by content. */
-export declare function usePipelines(ids: readonly string[]): PipelinesView;
+export function usePipelines(ids: readonly string[]): PipelinesView {
+  return useStore(useClient().pipelines(ids));
+}
 
-export declare function useFeed(): FeedView;
+/** Follow the tenant's feed. */
+export function useFeed(): FeedView {
+  return useStore(useClient().feed());
+}
 
-export declare function useStats(): StatsView;
+/** Follow the tenant's statistics. */
+export function useStats(): StatsView {
+  return useStore(useClient().stats());
+}
 
-export declare function useConnection(): Connection;
+/** Follow how the streams are doing. */
+export function useConnection(): Connection {
+  return useStore(useClient().connection);
+}
 
-/** The routes whose answer names an execution. */
+/** The routes that change something. */
 export type CommandRoute = Extract<RouteName, `POST ${string}`>;
 
 export interface CommandState<R extends CommandRoute> {
@@ -55,5 +74,33 @@ export interface CommandState<R extends CommandRoute> {
   readonly reset: () => void;
 }
 
-/** Send commands of one route, one at a time, each with an idempotency key of its own. */
-export declare function useCommand<R extends CommandRoute>(route: R): CommandState<R>;
+type Outcome<R extends CommandRoute> = Omit<CommandState<R>, "send" | "reset">;
+
+/** Send commands of one route, each with an idempotency key of its own. */
+export function useCommand<R extends CommandRoute>(route: R): CommandState<R> {
+  const client = useClient();
+  const idle: Outcome<R> = { phase: "idle", answer: null, error: null };
+  const [outcome, setOutcome] = useState(idle);
+  const latest = useRef(0);
+  const send = useCallback(
+    async (...options: RequestArguments<R>) => {
+      const number = ++latest.current;
+      const settle = (outcome: Outcome<R>) => number === latest.current && setOutcome(outcome);
+      settle({ phase: "sending", answer: null, error: null });
+      try {
+        const answer = await client.request(route, ...options);
+        settle({ phase: "accepted", answer, error: null });
+        return answer;
+      } catch (error) {
+        settle({ phase: "failed", answer: null, error: error as TailraceError });
+        throw error;
+      }
+    },
+    [client, route],
+  );
+  const reset = useCallback(() => {
+    latest.current += 1;
+    setOutcome({ phase: "idle", answer: null, error: null });
+  }, []);
+  return { ...outcome, send, reset };
+}
