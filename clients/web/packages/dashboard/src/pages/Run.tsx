@@ -1,3 +1,4 @@
+import { progressOf } from "@tailrace/client";
 import { useQuery } from "@tanstack/react-query";
 import { lazy, type ReactNode, Suspense, useEffect, useMemo, useState } from "react";
 import { get, post } from "../data/api.ts";
@@ -9,7 +10,7 @@ import type {
   WorkflowDocument,
 } from "../data/types.ts";
 import { go, href, Link, usePlace, withQuery } from "../router.tsx";
-import { isEnded, pendingStep, type RunState, type Step } from "../run/fold.ts";
+import { isEnded, nodeOf, pendingStep, type RunState, type Step, titleOf } from "../run/fold.ts";
 import { Gantt } from "../run/Gantt.tsx";
 import { EventsList, LogsList, StepsList } from "../run/lists.tsx";
 import { RerunSheet } from "../run/RerunSheet.tsx";
@@ -53,8 +54,8 @@ export default function RunPage({ id }: { id: string }) {
   const steps = useMemo(() => listed(known.graph, run), [known.graph, run]);
   const chosen = selected ? (run.steps.get(selected) ?? named(known.graph, selected)) : null;
   useEffect(() => {
-    document.title = run.workflowName ? `${run.workflowName} · Tailrace` : "Run · Tailrace";
-  }, [run.workflowName]);
+    document.title = run.workflow_name ? `${run.workflow_name} · Tailrace` : "Run · Tailrace";
+  }, [run.workflow_name]);
   if (view.phase === "missing") return <Missing id={id} />;
   if (view.phase === "loading" && !view.total) {
     return (
@@ -123,7 +124,7 @@ export default function RunPage({ id }: { id: string }) {
         </section>
         <section className="card">
           <h2>Output</h2>
-          {isEnded(run.status) ? (
+          {isEnded(run) ? (
             <JsonView value={run.error ?? run.output} label="Output" />
           ) : (
             <Empty title="Not yet">The output appears when the run ends.</Empty>
@@ -136,7 +137,7 @@ export default function RunPage({ id }: { id: string }) {
         <h2>
           Version {run.version}
           <span className="grow" />
-          <a href={href("workflows", run.workflowId)}>Open the workflow</a>
+          <a href={href("workflows", run.workflow_id)}>Open the workflow</a>
         </h2>
         <JsonView value={known.definition ?? null} label="Definition" />
       </section>
@@ -180,24 +181,24 @@ export default function RunPage({ id }: { id: string }) {
 
 /** What the run's workflow says: its graph, its definition, and how long its steps usually take. */
 function useKnown(run: RunState) {
-  const { workflowId, version } = run;
-  const enabled = workflowId !== "";
-  const path = `api/v1/workflows/${workflowId}`;
+  const { workflow_id, version } = run;
+  const enabled = workflow_id !== "";
+  const path = `api/v1/workflows/${workflow_id}`;
   const forever = Number.POSITIVE_INFINITY;
   const graph = useQuery({
-    queryKey: ["graph", workflowId, version],
+    queryKey: ["graph", workflow_id, version],
     queryFn: () => get<GraphDocument>(`${path}/graph?version=${version}`),
     enabled,
     staleTime: forever,
   });
   const definition = useQuery({
-    queryKey: ["workflow", workflowId, version],
+    queryKey: ["workflow", workflow_id, version],
     queryFn: () => get<WorkflowDocument>(`${path}?version=${version}`),
     enabled,
     staleTime: forever,
   });
   const stats = useQuery({
-    queryKey: ["stats", workflowId],
+    queryKey: ["stats", workflow_id],
     queryFn: () => get<WorkflowDetails>(`${path}/stats`),
     enabled,
     staleTime: 60_000,
@@ -224,22 +225,22 @@ function listed(graph: GraphDocument | null, run: RunState): Step[] {
     const own = run.steps.get(id) ?? step;
     for (const each of [own, ...itemsOf(own, run)]) {
       found.push(each);
-      shown.add(each.id);
+      shown.add(each.node_id);
     }
   }
-  for (const step of run.steps.values()) if (!shown.has(step.id)) found.push(step);
+  for (const step of run.steps.values()) if (!shown.has(step.node_id)) found.push(step);
   return found;
 }
 
 function itemsOf(step: Step, run: RunState): Step[] {
   return Array.from({ length: step.items ?? 0 }, (_, index) => {
-    const id = `${step.id}[${index}]`;
+    const id = `${step.node_id}[${index}]`;
     return run.steps.get(id) ?? pendingStep(id, "", id);
   });
 }
 
 function named(graph: GraphDocument | null, id: string): Step | null {
-  const node = graph?.nodes.find((each) => each.id === id.replace(/\[\d+\]$/, ""));
+  const node = graph?.nodes.find((each) => each.id === nodeOf(id));
   return node ? pendingStep(id, node.type, node.name) : null;
 }
 
@@ -264,10 +265,11 @@ function RunHead(props: { run: RunState; graph: GraphDocument | null; at: number
   const { run, graph, at } = props;
   const now = useNow();
   const [sheet, setSheet] = useState<"rerun" | "cancel" | null>(null);
-  const ended = isEnded(run.status);
-  const since = run.startedAt ?? run.createdAt;
-  const took = ended ? run.durationMs : now - Date.parse(since ?? "");
-  const path = `api/v1/executions/${run.id}`;
+  const ended = isEnded(run);
+  const since = run.started_at ?? run.created_at;
+  const progress = graph && run.status === "running" ? progressOf(run, graph.nodes.length) : null;
+  const took = ended ? run.duration_ms : now - Date.parse(since ?? "");
+  const path = `api/v1/executions/${run.execution_id}`;
   const share = () => {
     const link = new URL(location.href);
     link.hash = withQuery({ at: at ? String(at) : "" }).slice(1);
@@ -276,7 +278,7 @@ function RunHead(props: { run: RunState; graph: GraphDocument | null; at: number
   return (
     <header className="run-head">
       <div className="row wrap">
-        <h1>{run.workflowName || run.workflowId}</h1>
+        <h1>{run.workflow_name || run.workflow_id}</h1>
         <Pill status={run.status ?? "queued"} />
       </div>
       <span className="row tight wrap push">
@@ -289,7 +291,7 @@ function RunHead(props: { run: RunState; graph: GraphDocument | null; at: number
         >
           <icons.Link2 />
         </button>
-        <a className="btn" href={href("compare", run.id)}>
+        <a className="btn" href={href("compare", run.execution_id)}>
           <icons.Compare /> Compare
         </a>
         {ended ? (
@@ -314,16 +316,18 @@ function RunHead(props: { run: RunState; graph: GraphDocument | null; at: number
         )}
       </span>
       <div className="meta muted">
-        <code title={run.id}>{run.id.slice(0, 18)}</code>
+        <code title={run.execution_id}>{run.execution_id.slice(0, 18)}</code>
         <span>
           version {run.version} · started {moment(since)} · {duration(took)}
-          {run.progress !== null && !ended ? ` · ${Math.round(run.progress)} %` : ""}
-          {run.etaMs && run.status === "running" ? ` · about ${duration(run.etaMs)} left` : ""}
+          {progress !== null && !ended ? ` · ${Math.round(progress)} %` : ""}
+          {run.eta_ms && run.status === "running" ? ` · about ${duration(run.eta_ms)} left` : ""}
         </span>
-        {run.rerunOf ? (
-          <a href={href("compare", run.rerunOf, run.id)}>rerun of {run.rerunOf.slice(0, 8)}</a>
+        {run.rerun_of ? (
+          <a href={href("compare", run.rerun_of, run.execution_id)}>
+            rerun of {run.rerun_of.slice(0, 8)}
+          </a>
         ) : null}
-        {run.parent ? <a href={href("runs", run.parent)}>parent run</a> : null}
+        {run.parent ? <a href={href("runs", run.parent.execution_id)}>parent run</a> : null}
       </div>
       {sheet === "rerun" ? (
         <RerunSheet run={run} graph={graph} onClose={() => setSheet(null)} />
@@ -339,7 +343,7 @@ function CancelSheet({ run, onClose }: { run: RunState; onClose: () => void }) {
     (step) => !["success", "error", "skipped", "cancelled"].includes(step.status),
   );
   const cancel = async () => {
-    await post(`api/v1/executions/${run.id}/cancel`, reason ? { reason } : {});
+    await post(`api/v1/executions/${run.execution_id}/cancel`, reason ? { reason } : {});
     onClose();
   };
   return (
@@ -391,15 +395,15 @@ function WhyLine({ run, usual, select, isLive }: WhyProps) {
     <div className={`why is-${why.status}`}>
       <b>{why.question}</b>
       <span>
-        {step ? <strong>{step.id.includes("[") ? step.id : step.name}</strong> : null} {why.answer}
+        {step ? <strong>{titleOf(step)}</strong> : null} {why.answer}
       </span>
       <span className="grow" />
       {step && why.action === "decide" && isLive ? (
-        <button type="button" className="btn primary" onClick={() => select(step.id)}>
+        <button type="button" className="btn primary" onClick={() => select(step.node_id)}>
           Decide…
         </button>
       ) : step ? (
-        <button type="button" className="btn" onClick={() => select(step.id)}>
+        <button type="button" className="btn" onClick={() => select(step.node_id)}>
           Show the step
         </button>
       ) : null}

@@ -5,7 +5,7 @@ import { clock, duration, fitName } from "../ui/format.ts";
 import { Empty } from "../ui/parts.tsx";
 import { Glyph } from "../ui/status.tsx";
 import { VirtualList } from "../ui/VirtualList.tsx";
-import { isEnded, isSettled, type RunState, type Step } from "./fold.ts";
+import { isEnded, isSettled, nodeOf, type RunState, type Step } from "./fold.ts";
 import { criticalPath } from "./why.ts";
 
 interface Props {
@@ -25,17 +25,17 @@ export function Gantt({ run, moment, graph, usual, selected, onSelect, isShort }
   const steps = useMemo(
     () =>
       [...run.steps.values()]
-        .filter((step) => step.startedAt && !(isShort && step.id.includes("[")))
-        .sort((a, b) => (a.startedAt ?? "").localeCompare(b.startedAt ?? "")),
+        .filter((step) => step.started_at && !(isShort && step.node_id.includes("[")))
+        .sort((a, b) => (a.started_at ?? "").localeCompare(b.started_at ?? "")),
     [run, isShort],
   );
-  const isOver = isEnded(run.status);
+  const isOver = isEnded(run);
   const path = useMemo(
     () => (isOver && graph ? criticalPath(graph, run.steps) : new Set<string>()),
     [isOver, graph, run],
   );
-  const start = Date.parse(run.startedAt ?? run.createdAt ?? "");
-  const end = run.finishedAt ? Date.parse(run.finishedAt) : (moment ?? now);
+  const start = Date.parse(run.started_at ?? run.created_at ?? "");
+  const end = run.finished_at ? Date.parse(run.finished_at) : (moment ?? now);
   const span = Math.max(end - start, 20) * 1.02;
   const at = (time: number) => `${Math.min(Math.max(((time - start) / span) * 100, 0), 100)}%`;
   if (!steps.length) return <Empty title="No step has begun" />;
@@ -54,24 +54,26 @@ export function Gantt({ run, moment, graph, usual, selected, onSelect, isShort }
       </div>
       <VirtualList items={steps} rowHeight={28} label="Timeline">
         {(step) => {
-          const begin = Date.parse(step.startedAt ?? "");
-          const over = step.completedAt && isSettled(step.status);
-          const until = over ? Date.parse(step.completedAt ?? "") : end;
-          const latency = usual.get(step.id.replace(/\[\d+\]$/, ""))?.latency;
-          const ghost = step.id.includes("[")
-            ? usual.get(step.id.replace(/\[\d+\]$/, ""))?.items
+          const begin = Date.parse(step.started_at ?? "");
+          const over = step.completed_at && isSettled(step);
+          const until = over ? Date.parse(step.completed_at ?? "") : end;
+          const latency = usual.get(nodeOf(step.node_id))?.latency;
+          const ghost = step.node_id.includes("[")
+            ? usual.get(nodeOf(step.node_id))?.items
             : latency;
           return (
             <button
               type="button"
               className="vrow gantt-cols"
-              data-selected={step.id === selected || undefined}
+              data-selected={step.node_id === selected || undefined}
               title={titleOf(step, ghost)}
-              onClick={() => onSelect(step.id)}
+              onClick={() => onSelect(step.node_id)}
             >
               <span className={`row tight is-${step.status}`} style={{ minWidth: 0 }}>
                 <Glyph status={step.status} />
-                <span className="clip">{step.id.includes("[") ? step.id : fitName(step.name)}</span>
+                <span className="clip">
+                  {step.node_id.includes("[") ? step.node_id : fitName(step.name)}
+                </span>
               </span>
               <span className="lane">
                 {ghost?.p90_ms ? (
@@ -87,14 +89,14 @@ export function Gantt({ run, moment, graph, usual, selected, onSelect, isShort }
                   <span className="mid" style={{ left: at(begin + ghost.p50_ms) }} />
                 ) : null}
                 <span
-                  className={`b is-${step.status} ${path.has(step.id) ? "critical" : ""}`}
+                  className={`b is-${step.status} ${path.has(step.node_id) ? "critical" : ""}`}
                   style={{
                     left: at(begin),
                     width: `${Math.max(((until - begin) / span) * 100, 0.2)}%`,
                   }}
                 />
               </span>
-              <span className="muted">{duration(over ? step.durationMs : until - begin)}</span>
+              <span className="muted">{duration(over ? step.duration_ms : until - begin)}</span>
             </button>
           );
         }}
@@ -107,5 +109,5 @@ function titleOf(step: Step, ghost: NodeStatistics["latency"] | undefined): stri
   const usual = ghost?.count
     ? `; usually ${duration(ghost.p50_ms)} (p50), ${duration(ghost.p90_ms)} (p90)`
     : "";
-  return `${step.name} (${step.type}): ${step.status}, ${duration(step.durationMs)}${usual}`;
+  return `${step.name} (${step.node_type}): ${step.status}, ${duration(step.duration_ms)}${usual}`;
 }

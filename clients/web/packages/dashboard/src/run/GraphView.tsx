@@ -65,11 +65,11 @@ function Ends() {
 
 function Elapsed({ step }: { step: Step }) {
   const now = useNow();
-  if (isSettled(step.status)) {
-    if (step.status === "skipped") return <span>{step.skipReason}</span>;
-    return <span>{step.keptFrom ? "kept" : duration(step.durationMs)}</span>;
+  if (isSettled(step)) {
+    if (step.status === "skipped") return <span>{step.skipped_because}</span>;
+    return <span>{step.kept_from ? "kept" : duration(step.duration_ms)}</span>;
   }
-  const since = step.status === "waiting" ? step.waitingSince : step.startedAt;
+  const since = step.status === "waiting" ? step.waiting?.since : step.started_at;
   return <span>{since ? duration(now - Date.parse(since)) : ""}</span>;
 }
 
@@ -296,8 +296,8 @@ function Flow({ graph, store, selected, onSelect }: GraphProps) {
 function structureOf(steps: ReadonlyMap<string, Step>): string {
   const parts: string[] = [];
   for (const step of steps.values()) {
-    if (step.items) parts.push(`${step.id}*${step.items}`);
-    if (step.status === "error") parts.push(`!${step.id}`);
+    if (step.items) parts.push(`${step.node_id}*${step.items}`);
+    if (step.status === "error") parts.push(`!${step.node_id}`);
   }
   return parts.join("|");
 }

@@ -4,7 +4,7 @@ import type { GraphDocument } from "../data/types.ts";
 import { go, href } from "../router.tsx";
 import { count } from "../ui/format.ts";
 import { Command, Sheet } from "../ui/parts.tsx";
-import type { RunState } from "./fold.ts";
+import { nodeOf, type RunState } from "./fold.ts";
 import { descendantsOf } from "./shape.ts";
 
 interface Props {
@@ -16,14 +16,17 @@ interface Props {
 /** Choose where a rerun begins, and see what runs again and what is kept. */
 export function RerunSheet({ run, graph, onClose }: Props) {
   const failed = [...run.steps.values()].find((step) => step.status === "error");
-  const [from, setFrom] = useState(failed?.id.replace(/\[\d+\]$/, "") ?? "");
+  const [from, setFrom] = useState(failed ? nodeOf(failed.node_id) : "");
   const nodes = graph?.layers.flat() ?? [];
   const again = new Set(from && graph ? descendantsOf(graph, from) : nodes);
   const isKept = (id: string) => !again.has(id) && run.steps.get(id)?.status === "success";
   const kept = nodes.filter(isKept);
   const rerun = async () => {
     const body = from ? { from_node: from } : {};
-    const made = await post<{ execution_id: string }>(`api/v1/executions/${run.id}/rerun`, body);
+    const made = await post<{ execution_id: string }>(
+      `api/v1/executions/${run.execution_id}/rerun`,
+      body,
+    );
     onClose();
     go(href("runs", made.execution_id));
   };

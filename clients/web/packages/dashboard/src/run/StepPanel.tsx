@@ -8,7 +8,7 @@ import * as icons from "../ui/icons.tsx";
 import { JsonView } from "../ui/json.tsx";
 import { Pill } from "../ui/status.tsx";
 import { DecisionForm } from "./DecisionForm.tsx";
-import { isSettled, type RunState, type Step } from "./fold.ts";
+import { deciderOf, isSettled, nodeOf, type RunState, type Step, titleOf } from "./fold.ts";
 
 interface Props {
   run: RunState;
@@ -20,13 +20,14 @@ interface Props {
 }
 
 export function StepPanel({ run, step, definition, usual, isLive, onClose }: Props) {
-  const nodeId = step.id.replace(/\[\d+\]$/, "");
+  const nodeId = nodeOf(step.node_id);
   const node = definition?.nodes[nodeId];
+  const decider = deciderOf(run, step);
   const latency = usual.get(nodeId)?.latency;
   return (
-    <aside className="card side" aria-label={`Step ${step.id}`}>
+    <aside className="card side" aria-label={`Step ${step.node_id}`}>
       <div className="card-head">
-        <h2 className="clip">{step.id.includes("[") ? step.id : step.name}</h2>
+        <h2 className="clip">{titleOf(step)}</h2>
         <Pill status={step.status} />
         <span className="grow" />
         <button
@@ -41,11 +42,11 @@ export function StepPanel({ run, step, definition, usual, isLive, onClose }: Pro
       <dl className="facts">
         <dt>Id</dt>
         <dd>
-          <code>{step.id}</code>
+          <code>{step.node_id}</code>
         </dd>
         <dt>Type</dt>
         <dd>
-          <code>{step.type || node?.type}</code>
+          <code>{step.node_type || node?.type}</code>
           {step.attempt > 0 ? ` · attempt ${step.attempt}` : ""}
         </dd>
         {node?.needs?.length ? (
@@ -62,54 +63,56 @@ export function StepPanel({ run, step, definition, usual, isLive, onClose }: Pro
             </dd>
           </>
         ) : null}
-        {step.startedAt ? (
+        {step.started_at ? (
           <>
             <dt>Started</dt>
-            <dd>{clock(step.startedAt, true)}</dd>
+            <dd>{clock(step.started_at, true)}</dd>
           </>
         ) : null}
         <Took step={step} latency={latency} />
-        {step.decidedBy ? (
+        {decider ? (
           <>
             <dt>Decided by</dt>
-            <dd>{step.decidedBy}</dd>
+            <dd>{decider}</dd>
           </>
         ) : null}
-        {step.keptFrom ? (
+        {step.kept_from ? (
           <>
             <dt>Kept from</dt>
             <dd>
-              <a href={href("runs", step.keptFrom)}>{step.keptFrom.slice(0, 18)}</a>
+              <a href={href("runs", step.kept_from)}>{step.kept_from.slice(0, 18)}</a>
             </dd>
           </>
         ) : null}
-        {step.skipReason ? (
+        {step.skipped_because ? (
           <>
             <dt>Skipped</dt>
             <dd>
-              {step.skipReason === "when" ? "its condition was false" : "a need did not succeed"}
+              {step.skipped_because === "when"
+                ? "its condition was false"
+                : "a need did not succeed"}
             </dd>
           </>
         ) : null}
-        {step.wait?.child_execution_id ? (
+        {step.waiting?.child_execution_id ? (
           <>
             <dt>Child run</dt>
             <dd>
-              <a href={href("runs", step.wait.child_execution_id)}>
-                {step.wait.child_execution_id.slice(0, 18)}
+              <a href={href("runs", step.waiting.child_execution_id)}>
+                {step.waiting.child_execution_id.slice(0, 18)}
               </a>
             </dd>
           </>
         ) : null}
       </dl>
-      {step.status === "waiting" && step.wait?.kind === "signal" && isLive ? (
+      {step.status === "waiting" && step.waiting?.kind === "signal" && isLive ? (
         <Section title="Decide">
           <div className="card-body">
             <DecisionForm
-              key={run.id + step.id}
-              executionId={run.id}
-              nodeId={step.id}
-              schema={step.wait.form}
+              key={run.execution_id + step.node_id}
+              executionId={run.execution_id}
+              nodeId={step.node_id}
+              schema={step.waiting.form}
               isOver={false}
             />
           </div>
@@ -117,10 +120,10 @@ export function StepPanel({ run, step, definition, usual, isLive, onClose }: Pro
       ) : null}
       {step.error ? (
         <Section title={step.status === "retrying" ? "Last error" : "Error"}>
-          <JsonView value={step.errorDetail || step.error} label="Error" />
+          <JsonView value={step.error_detail || step.error} label="Error" />
         </Section>
       ) : null}
-      {step.message && !isSettled(step.status) ? (
+      {step.message && !isSettled(step) ? (
         <Section title={`Progress ${Math.round(step.percent ?? 0)} %`}>
           <div className="card-body stack is-running">
             <div className="bar">
@@ -153,14 +156,12 @@ function Section({ title, children }: { title: string; children: React.ReactNode
 
 function Took({ step, latency }: { step: Step; latency: NodeStatistics["latency"] | undefined }) {
   const now = useNow();
-  if (!step.startedAt) return null;
-  const since = step.status === "waiting" ? step.waitingSince : step.startedAt;
-  const took = isSettled(step.status) ? step.durationMs : now - Date.parse(since ?? "");
+  if (!step.started_at) return null;
+  const since = step.status === "waiting" ? step.waiting?.since : step.started_at;
+  const took = isSettled(step) ? step.duration_ms : now - Date.parse(since ?? "");
   return (
     <>
-      <dt>
-        {isSettled(step.status) ? "Took" : step.status === "waiting" ? "Waits for" : "Runs for"}
-      </dt>
+      <dt>{isSettled(step) ? "Took" : step.status === "waiting" ? "Waits for" : "Runs for"}</dt>
       <dd>
         {duration(took)}{" "}
         {latency?.count ? (
@@ -169,12 +170,12 @@ function Took({ step, latency }: { step: Step; latency: NodeStatistics["latency"
           </span>
         ) : null}
       </dd>
-      {step.wait?.until && !isSettled(step.status) ? (
+      {step.waiting?.until && !isSettled(step) ? (
         <>
           <dt>Until</dt>
           <dd>
-            {until(step.wait.until, now)}{" "}
-            {step.wait.on_timeout ? `, then ${step.wait.on_timeout}` : ""}
+            {until(step.waiting.until, now)}{" "}
+            {step.waiting.on_timeout ? `, then ${step.waiting.on_timeout}` : ""}
           </dd>
         </>
       ) : null}
@@ -185,11 +186,11 @@ function Took({ step, latency }: { step: Step; latency: NodeStatistics["latency"
 /** The output as the log has it; a larger one is read from the API. */
 function Output({ run, step }: { run: RunState; step: Step }) {
   const isElsewhere = step.output === null;
-  const path = `api/v1/executions/${run.id}/steps/${encodeURIComponent(step.id)}/output`;
+  const path = `api/v1/executions/${run.execution_id}/steps/${encodeURIComponent(step.node_id)}/output`;
   const read = useQuery({
-    queryKey: ["output", run.id, step.id],
+    queryKey: ["output", run.execution_id, step.node_id],
     queryFn: () => get<RunDocument["output"]>(path),
-    enabled: isElsewhere && Boolean(run.id),
+    enabled: isElsewhere && Boolean(run.execution_id),
     staleTime: Number.POSITIVE_INFINITY,
   });
   return (

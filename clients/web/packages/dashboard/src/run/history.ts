@@ -1,42 +1,41 @@
 /** All events of a run, and its state after any number of them. */
-import { apply, copyRun, emptyRun, type RunEvent, type RunState } from "./fold.ts";
+import { Fold } from "@tailrace/client";
+import { EMPTY_RUN, type RunEvent, type RunState } from "./fold.ts";
 
 /** Events between two kept states: a seek applies fewer than this. */
 const CHECKPOINT = 256;
 
+type Applied = Parameters<Fold["apply"]>[0];
+
 export class History {
   readonly events: RunEvent[] = [];
-  readonly #checkpoints: RunState[] = [emptyRun()];
-  #latest = emptyRun();
+  readonly #checkpoints: RunState[] = [EMPTY_RUN];
+  #fold = new Fold();
 
   get latest(): RunState {
-    return this.#latest;
+    return this.#fold.state;
   }
 
   add(event: RunEvent): void {
     this.events.push(event);
-    apply(this.#latest, event);
-    if (this.events.length % CHECKPOINT === 0) this.#checkpoints.push(copyRun(this.#latest));
-  }
-
-  /** Hand out the latest state as a new object, for readers that compare by identity. */
-  publish(): RunState {
-    this.#latest = { ...this.#latest };
-    return this.#latest;
+    this.#fold.apply(event as unknown as Applied);
+    if (this.events.length % CHECKPOINT === 0) this.#checkpoints.push(this.#fold.state);
   }
 
   /** Return the state after the first `count` events. */
   at(count: number): RunState {
-    if (count >= this.events.length) return this.#latest;
+    if (count >= this.events.length) return this.latest;
     const nearest = Math.floor(Math.max(count, 0) / CHECKPOINT);
-    const run = copyRun(this.#checkpoints[nearest] ?? emptyRun());
-    for (const event of this.events.slice(nearest * CHECKPOINT, count)) apply(run, event);
-    return run;
+    const fold = new Fold(this.#checkpoints[nearest]);
+    for (const event of this.events.slice(nearest * CHECKPOINT, count)) {
+      fold.apply(event as unknown as Applied);
+    }
+    return fold.state;
   }
 
   clear(): void {
     this.events.length = 0;
     this.#checkpoints.length = 1;
-    this.#latest = emptyRun();
+    this.#fold = new Fold();
   }
 }

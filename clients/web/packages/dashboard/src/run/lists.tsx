@@ -3,7 +3,7 @@ import { clock, duration } from "../ui/format.ts";
 import { Empty } from "../ui/parts.tsx";
 import { StatusWord } from "../ui/status.tsx";
 import { VirtualList } from "../ui/VirtualList.tsx";
-import type { RunEvent, Step } from "./fold.ts";
+import { type RunEvent, type Step, titleOf } from "./fold.ts";
 
 interface StepsProps {
   steps: Step[];
@@ -17,7 +17,10 @@ export function StepsList({ steps, selected, onSelect }: StepsProps) {
   const shown = steps.filter(
     (step) =>
       (!only || step.status === only) &&
-      (!text || `${step.id} ${step.name} ${step.type}`.toLowerCase().includes(text.toLowerCase())),
+      (!text ||
+        `${step.node_id} ${step.name} ${step.node_type}`
+          .toLowerCase()
+          .includes(text.toLowerCase())),
   );
   const statuses = [...new Set(steps.map((step) => step.status))];
   return (
@@ -57,17 +60,17 @@ export function StepsList({ steps, selected, onSelect }: StepsProps) {
           <button
             type="button"
             className="vrow steps-cols"
-            data-selected={step.id === selected || undefined}
-            onClick={() => onSelect(step.id)}
+            data-selected={step.node_id === selected || undefined}
+            onClick={() => onSelect(step.node_id)}
           >
             <StatusWord status={step.status} />
-            <span className="clip strong" title={step.id}>
-              {step.id.includes("[") ? step.id : step.name}
+            <span className="clip strong" title={step.node_id}>
+              {titleOf(step)}
             </span>
-            <span className="clip muted hide-narrow">{step.type}</span>
+            <span className="clip muted hide-narrow">{step.node_type}</span>
             <span className="muted hide-narrow">{step.attempt || "–"}</span>
-            <span className="muted hide-narrow">{clock(step.startedAt)}</span>
-            <span className="muted">{duration(step.durationMs)}</span>
+            <span className="muted hide-narrow">{clock(step.started_at)}</span>
+            <span className="muted">{duration(step.duration_ms)}</span>
           </button>
         )}
       </VirtualList>

@@ -1,6 +1,6 @@
 import { live } from "../data/live.ts";
 import { Store } from "../data/store.ts";
-import { emptyRun, type RunEvent, type RunState } from "./fold.ts";
+import { EMPTY_RUN, type RunEvent, type RunState } from "./fold.ts";
 import { History } from "./history.ts";
 
 export interface RunView {
@@ -25,7 +25,7 @@ export class RunStore {
     this.id = id;
     this.#moment = moment;
     this.view = new Store<RunView>({
-      run: emptyRun(),
+      run: EMPTY_RUN,
       at: 0,
       total: 0,
       isLive: moment === null,
@@ -70,7 +70,7 @@ export class RunStore {
 
   #publish(): void {
     const total = this.history.events.length;
-    const newest = this.history.publish();
+    const newest = this.history.latest;
     const moment = this.#moment === null || this.#moment >= total ? null : this.#moment;
     this.view.set({
       run: moment === null ? newest : this.history.at(moment),
