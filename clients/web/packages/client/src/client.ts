@@ -111,6 +111,10 @@ class Client implements TailraceClient {
     return this.view([workflowId === undefined ? "runs" : `runs:${workflowId}`], runsReducer);
   }
 
+  tagged(tag: string) {
+    return this.view([`tag:${tag}`], runsReducer);
+  }
+
   inbox() {
     return this.view(["paused"], inboxReducer);
   }

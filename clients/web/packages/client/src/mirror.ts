@@ -269,9 +269,16 @@ export class Mirror {
       watcher.pending = [];
       watcher.reset = null;
       watcher.ended = undefined;
-      if (reset !== null) observer.reset(reset);
-      if (pending.length) observer.blocks(pending);
-      if (ended !== undefined) observer.ended(ended);
+      try {
+        if (reset !== null) observer.reset(reset);
+        if (pending.length) observer.blocks(pending);
+        if (ended !== undefined) observer.ended(ended);
+      } catch (error) {
+        // The page learns of it, and the other subscribers go on.
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
     }
     if (!this.#hasChanged) return;
     this.#hasChanged = false;

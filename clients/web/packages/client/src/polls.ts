@@ -31,8 +31,10 @@ export function pollOf(source: Source): Poll | null {
   if (kind === "pipeline") return one(`/ui-api/pipeline/status?pipelineIds=${id}`, "batch_update");
   if (path.endsWith("/pipeline/status/stream"))
     return one(`${path.slice(0, -7)}?${query}`, "batch_update");
-  if (kind === "runs")
-    return one(`/api/v1/executions?limit=200${id && `&workflow_id=${id}`}`, "runs");
-  if (kind === "stats") return one("/api/realtime/stats", "stats");
+  if (kind === "runs" || kind === "tag") {
+    const filter = id && `&${kind === "tag" ? "tag" : "workflow_id"}=${id}`;
+    return one(`/api/v1/executions?limit=200${filter}`, "runs.initial");
+  }
+  if (kind === "stats") return one("/api/realtime/stats", "stats.initial");
   return null;
 }

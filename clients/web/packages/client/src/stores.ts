@@ -85,7 +85,7 @@ export function runReducer(maxEvents: number): Reducer<RunView> {
       error = null;
     },
     block({ event, data, id }) {
-      if (typeof data?.timestamp !== "string" || !data.data) return;
+      if (typeof data?.timestamp !== "string" || !data.data || !data.type) return;
       phase = "live";
       fold.apply(data as Event);
       events.push({ ...data, type: event, id });
@@ -114,6 +114,13 @@ export function runReducer(maxEvents: number): Reducer<RunView> {
 }
 
 const MAX_RUNS = 200;
+const NEW_RUN = {
+  status: "queued",
+  started_at: null,
+  finished_at: null,
+  duration_ms: null,
+  error: null,
+} as const;
 
 export function runsReducer(): Reducer<RunsView> {
   let runs = new Map<string, RunSummary>();
@@ -125,11 +132,13 @@ export function runsReducer(): Reducer<RunsView> {
       ready = false;
       error = null;
     },
-    block({ data }) {
+    block({ event, data }) {
       ready = true;
       const listed: readonly RunSummary[] | undefined = data?.runs;
       if (listed) runs = new Map(listed.map((run) => [run.execution_id, run]));
-      else if (data?.execution_id) runs.set(data.execution_id, data);
+      // A change has what identifies the run, and the fields that are new.
+      else if (event === "run")
+        runs.set(data.execution_id, { ...NEW_RUN, ...runs.get(data.execution_id), ...data });
     },
     ended(reason) {
       error = reason;
@@ -233,12 +242,39 @@ export function feedReducer(): Reducer<FeedView> {
   };
 }
 
+type Stats = NonNullable<StatsView["stats"]>;
+type Counts = Pick<Stats, "active_runs" | "ended" | "last_hour" | "success_rate">;
+type Ended = keyof Stats["ended"];
+
+/** Count a run that was created or has ended. */
+function counted<T extends Counts>(counts: T, status: Ended | "queued"): T {
+  if (status === "queued") return { ...counts, active_runs: counts.active_runs + 1 };
+  const more = (ended: Stats["ended"]) => ({ ...ended, [status]: ended[status] + 1 });
+  const last_hour = more(counts.last_hour);
+  const judged = last_hour.completed + last_hour.failed;
+  return {
+    ...counts,
+    active_runs: Math.max(0, counts.active_runs - 1),
+    ended: more(counts.ended),
+    last_hour,
+    success_rate: judged ? last_hour.completed / judged : null,
+  };
+}
+
 export function statsReducer(): Reducer<StatsView> {
-  let stats: StatsView["stats"] = null;
+  let stats: Stats | null = null;
   return {
     reset() {},
-    block({ data }) {
-      stats = data;
+    block({ event, data }) {
+      if (event === "stats.initial") stats = data;
+      else if (event === "stats.run" && stats !== null)
+        stats = {
+          ...counted(stats, data.status),
+          timestamp: data.timestamp,
+          workflows: stats.workflows.map((workflow) =>
+            workflow.workflow_id === data.workflow_id ? counted(workflow, data.status) : workflow,
+          ),
+        };
     },
     ended() {},
     view: () => ({ ready: stats !== null, stats }),

@@ -271,6 +271,7 @@ export interface FeedView {
 
 export interface StatsView {
   readonly ready: boolean;
+  /** Counts are live; latencies, and the throughput by minute, are those of the snapshot. */
   readonly stats: Routes["GET /api/realtime/stats"]["answer"] | null;
 }
 
@@ -352,6 +353,8 @@ export interface TailraceClient {
   run(executionId: string): Store<RunView>;
   /** Follow the newest runs, of one workflow or of all. */
   runs(workflowId?: string): Store<RunsView>;
+  /** Follow the newest runs with a tag. */
+  tagged(tag: string): Store<RunsView>;
   /** Follow the steps that wait for a signal. */
   inbox(): Store<InboxView>;
   pipelines(ids: readonly string[]): Store<PipelinesView>;

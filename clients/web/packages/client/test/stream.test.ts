@@ -325,7 +325,7 @@ test("a new topic begins with its snapshot while the others go on", async () => 
   const [runs] = note(client, "runs");
   await world.pass(100);
   world.stream.open().topic("paused", "x", 1, "2~0");
-  world.stream.topic("runs", "runs", { runs: [] }, "3");
+  world.stream.topic("runs", "runs.initial", { runs: [] }, "3");
   await world.pass(50);
   expect(notes.ids).toEqual(["1", "2~0"]);
   expect(notes.resets).toEqual(["opened"]);

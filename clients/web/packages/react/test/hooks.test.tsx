@@ -96,7 +96,7 @@ test("a run, the runs and pipelines are followed over one stream", async () => {
     { updates: [{ pipelineId: "a", status: "idle" }] },
     "2",
   );
-  stream.topic("runs", "runs", { runs: [{ execution_id: "e1", status: "queued" }] }, "3");
+  stream.topic("runs", "runs.initial", { runs: [{ execution_id: "e1", status: "queued" }] }, "3");
   await page.pass(200);
   expect(page.text).toBe("queued,1,idle,connected");
 });
