@@ -1,5 +1,5 @@
+import { useConnection, useInbox } from "@tailrace/react";
 import { lazy, type ReactNode, Suspense, useEffect, useRef, useState } from "react";
-import { useConnection, useInbox } from "./data/hooks.ts";
 import type { Connection } from "./data/live.ts";
 import { session } from "./data/session.ts";
 import { Finder } from "./Finder.tsx";

@@ -3,8 +3,10 @@ import {
   type Block,
   type Connection,
   createClient,
+  type ObserveOptions,
   type Observer,
   type Source,
+  type TailraceClient,
 } from "@tailrace/client";
 import { BASE, session } from "./session.ts";
 
@@ -16,7 +18,10 @@ export interface Line {
 }
 
 const KEPT_LINES = 1_000;
+/** Resets by the server; others only say that a source begins. */
+const RESETS = new Set(["expired", "unknown", "recreated", "restored"]);
 
+/** The client of all hooks. Its lists observe through it, so the recorder sees their blocks as well. */
 export const tailrace = createClient({
   baseUrl: BASE.replace(/\/$/, ""),
   token: () => session().token || null,
@@ -31,20 +36,34 @@ class Recorder {
   resets = 0;
   isCut = false;
 
-  /** Follow a source, and record what comes. */
-  observe(source: Source, observer: Partial<Observer>): () => void {
+  constructor() {
+    const observe = tailrace.observe.bind(tailrace);
+    tailrace.observe = (source, observer, options) =>
+      this.#observe(observe, source, observer, options);
+  }
+
+  #observe(
+    observe: TailraceClient["observe"],
+    source: Source,
+    observer: Observer,
+    options?: ObserveOptions,
+  ): () => void {
     this.#sources.set(source, (this.#sources.get(source) ?? 0) + 1);
-    const stop = tailrace.observe(source, {
-      blocks: (blocks) => {
-        observer.blocks?.(blocks);
-        this.#record(source, blocks);
+    const stop = observe(
+      source,
+      {
+        blocks: (blocks) => {
+          observer.blocks(blocks);
+          this.#record(source, blocks);
+        },
+        reset: (reason) => {
+          if (RESETS.has(reason)) this.resets += 1;
+          observer.reset(reason);
+        },
+        ended: (reason) => observer.ended(reason),
       },
-      reset: (reason) => {
-        if (["expired", "unknown", "recreated", "restored"].includes(reason)) this.resets += 1;
-        observer.reset?.(reason);
-      },
-      ended: (reason) => observer.ended?.(reason),
-    });
+      options,
+    );
     return () => {
       stop();
       const left = (this.#sources.get(source) ?? 1) - 1;

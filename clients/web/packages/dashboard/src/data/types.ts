@@ -1,4 +1,5 @@
 /** What the pages read of the API's documents. */
+export type { PausedWorkflow as PausedEntry } from "@tailrace/client";
 
 export type RunStatus = "queued" | "running" | "paused" | "completed" | "failed" | "cancelled";
 export type StepStatus =
@@ -95,18 +96,6 @@ export interface GraphDocument {
   nodes: { id: string; type: string; name: string; stage: string | null }[];
   edges: { source: string; target: string }[];
   layers: string[][];
-}
-
-export interface PausedEntry {
-  executionId: string;
-  workflowId: string;
-  workflowName: string;
-  pausedAt: string;
-  pausedTime: string;
-  waitingFor: string[];
-  timeoutAt: string | null;
-  variables: { [key: string]: Json };
-  reason?: string;
 }
 
 export interface Latency {

@@ -1,7 +1,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { useMemo } from "react";
 import { get } from "../data/api.ts";
-import { useRuns } from "../data/hooks.ts";
+import { useRunList } from "../data/hooks.ts";
 import type { RunDocument, StepDocument } from "../data/types.ts";
 import { go, href } from "../router.tsx";
 import { count, duration, moment } from "../ui/format.ts";
@@ -48,7 +48,7 @@ function pairsOf(a: RunDocument, b: RunDocument): Pair[] {
 export default function Compare({ first, second }: { first: string; second: string }) {
   const a = useDocument(first);
   const b = useDocument(second);
-  const others = useRuns({ workflow: a.data?.workflow_id ?? "", limit: 50 });
+  const others = useRunList({ workflow: a.data?.workflow_id ?? "", limit: 50 });
   const pairs = useMemo(() => (a.data && b.data ? pairsOf(a.data, b.data) : []), [a.data, b.data]);
   const longest = Math.max(
     1,

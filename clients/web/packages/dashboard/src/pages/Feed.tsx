@@ -1,9 +1,21 @@
-import { type FeedEvent, useFeed } from "../data/hooks.ts";
+import type { FeedEvent } from "@tailrace/client";
+import { useFeed } from "@tailrace/react";
 import { href } from "../router.tsx";
 import { clock, duration } from "../ui/format.ts";
 import * as icons from "../ui/icons.tsx";
 import { Empty, Title } from "../ui/parts.tsx";
 import { Glyph } from "../ui/status.tsx";
+
+const keys = new WeakMap<FeedEvent, number>();
+let keyed = 0;
+
+/** Return a number for an event, by which a list knows it again. */
+function keyOf(event: FeedEvent): number {
+  const known = keys.get(event);
+  if (known !== undefined) return known;
+  keys.set(event, ++keyed);
+  return keyed;
+}
 
 function gist(event: FeedEvent): [status: string, text: string] {
   switch (event.type) {
@@ -22,7 +34,7 @@ function gist(event: FeedEvent): [status: string, text: string] {
 }
 
 export default function Feed() {
-  const events = useFeed();
+  const { events } = useFeed();
   return (
     <div className="page">
       <Title>Feed</Title>
@@ -33,11 +45,11 @@ export default function Feed() {
             {events.map((event) => {
               const [status, text] = gist(event);
               return (
-                <li key={event.key} className={`is-${status}`}>
+                <li key={keyOf(event)} className={`is-${status}`}>
                   <code className="muted">{clock(event.timestamp)}</code>
                   <Glyph status={status} />
                   <span className="clip">
-                    <a href={href("runs", event.executionId)}>{event.poId}</a>{" "}
+                    <a href={href("runs", event.executionId ?? "")}>{event.poId}</a>{" "}
                     <span className={event.type === "error" ? "log-error" : ""}>{text}</span>
                   </span>
                   <span className="muted">

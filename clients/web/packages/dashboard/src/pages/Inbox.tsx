@@ -1,7 +1,7 @@
+import { useInbox } from "@tailrace/react";
 import { useQuery } from "@tanstack/react-query";
 import { useEffect, useState } from "react";
 import { get } from "../data/api.ts";
-import { useInbox } from "../data/hooks.ts";
 import { useNow } from "../data/store.ts";
 import type { PausedEntry, RunDocument } from "../data/types.ts";
 import { go, href, usePlace, withQuery } from "../router.tsx";

@@ -1,4 +1,5 @@
-import { useInbox, useRuns } from "../data/hooks.ts";
+import { useInbox } from "@tailrace/react";
+import { useRunList } from "../data/hooks.ts";
 import { useStatistics, useWorkflows } from "../data/queries.ts";
 import { useNow } from "../data/store.ts";
 import { href } from "../router.tsx";
@@ -10,8 +11,8 @@ import { Spark } from "./Spark.tsx";
 
 export default function Overview() {
   const stats = useStatistics();
-  const runs = useRuns({ limit: 12 });
-  const failed = useRuns({ status: "failed", limit: 6 });
+  const runs = useRunList({ limit: 12 });
+  const failed = useRunList({ status: "failed", limit: 6 });
   const workflows = useWorkflows();
   const inbox = useInbox();
   const now = useNow();

@@ -1,7 +1,6 @@
+import { usePipelines } from "@tailrace/react";
 import { useMemo } from "react";
-import { tailrace } from "../data/live.ts";
 import { useStatistics, useWorkflows } from "../data/queries.ts";
-import { useStore } from "../data/store.ts";
 import { href } from "../router.tsx";
 import { duration, percent } from "../ui/format.ts";
 import * as icons from "../ui/icons.tsx";
@@ -15,7 +14,7 @@ export default function Pipelines() {
     () => workflows.data?.workflows.map((each) => each.workflow_id) ?? [],
     [workflows.data],
   );
-  const { statuses } = useStore(tailrace.pipelines(ids));
+  const { statuses } = usePipelines(ids);
   const of = new Map(stats.data?.workflows.map((each) => [each.workflow_id, each]));
   return (
     <div className="page">

@@ -1,5 +1,5 @@
 import { useState } from "react";
-import { type RunFilter, useRuns } from "../data/hooks.ts";
+import { type RunFilter, useRunList } from "../data/hooks.ts";
 import { useWorkflows } from "../data/queries.ts";
 import { useNow } from "../data/store.ts";
 import type { RunSummary } from "../data/types.ts";
@@ -22,7 +22,7 @@ export default function Runs() {
     cursor: query.get("cursor") ?? "",
   };
   const text = query.get("q") ?? "";
-  const found = useRuns(filter);
+  const found = useRunList(filter);
   const runs = (found.data?.runs ?? []).filter((run) =>
     `${run.execution_id} ${run.workflow_id}`.includes(text),
   );

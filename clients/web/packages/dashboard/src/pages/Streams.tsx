@@ -1,5 +1,5 @@
+import { useConnection } from "@tailrace/react";
 import { useSyncExternalStore } from "react";
-import { useConnection } from "../data/hooks.ts";
 import { live, tailrace } from "../data/live.ts";
 import { useNow } from "../data/store.ts";
 import { bytes, clock, count, duration } from "../ui/format.ts";

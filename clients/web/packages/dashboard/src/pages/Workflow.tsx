@@ -1,7 +1,7 @@
 import { useQuery } from "@tanstack/react-query";
 import { lazy, Suspense, useState } from "react";
 import { call, client, get, Problem, post } from "../data/api.ts";
-import { useRuns } from "../data/hooks.ts";
+import { useRunList } from "../data/hooks.ts";
 import { useWorkflow } from "../data/queries.ts";
 import type { GraphDocument, WorkflowDetails } from "../data/types.ts";
 import { go, href, Link, usePlace, withQuery } from "../router.tsx";
@@ -118,7 +118,7 @@ function Drawing({ id }: { id: string }) {
 }
 
 function WorkflowRuns({ id }: { id: string }) {
-  const runs = useRuns({ workflow: id });
+  const runs = useRunList({ workflow: id });
   return (
     <div className="card scroll-x" style={{ alignSelf: "start" }}>
       {runs.data?.runs.length ? <RunTable runs={runs.data.runs} names={new Map()} /> : null}

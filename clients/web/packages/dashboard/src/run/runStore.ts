@@ -1,4 +1,4 @@
-import { live } from "../data/live.ts";
+import { tailrace } from "../data/live.ts";
 import { Store } from "../data/store.ts";
 import { EMPTY_RUN, type RunEvent, type RunState } from "./fold.ts";
 import { History } from "./history.ts";
@@ -34,7 +34,7 @@ export class RunStore {
   }
 
   start(): () => void {
-    return live.observe(`execution:${this.id}`, {
+    return tailrace.observe(`execution:${this.id}`, {
       reset: () => {
         this.history.clear();
         this.#phase = "loading";
