@@ -11,6 +11,7 @@ from harness.fakes.memory_nats import MemoryNats
 from harness.fakes.virtual_time import run_in_virtual_time
 from harness.generators.random_tenant_log import TenantLog
 from tailrace_api.fanout.runtime.limits import RingBounds
+from tailrace_api.fanout.topics.ring import Ring
 from tailrace_shared.errors import UnavailableError
 from tailrace_shared.stores.workflow_store import WorkflowStore
 from tailrace_shared.subjects import Subjects
@@ -47,6 +48,7 @@ class FaultyHubs:
         async with asyncio.timeout(3600):
             background = [asyncio.create_task(self._replica()) for _ in range(2)]
             background.append(asyncio.create_task(self._trouble()))
+            background.append(asyncio.create_task(self._inspect()))
             if self.nats.replicas > 1:
                 background.append(asyncio.create_task(self._partitions()))
             async with asyncio.TaskGroup() as group:
@@ -60,6 +62,16 @@ class FaultyHubs:
             for task in background:
                 task.cancel()
             await asyncio.wait(background)
+            for task in background:
+                if not task.cancelled() and (error := task.exception()):
+                    raise error
+
+    async def _inspect(self) -> None:
+        """Check now and then what must always be true of windows and rings."""
+        while True:
+            for replica in self.replicas:
+                check_invariants(replica)
+            await asyncio.sleep(self.dice.choice([0.003, 0.05]))
 
     async def _trouble(self) -> None:
         while not self.is_written:
@@ -116,14 +128,28 @@ class FaultyTenants(FaultyHubs):
     Args:
         seed: of the random source.
         workflows: the ids of the workflows.
+        is_busy: whether there are always new commits while clients come and go, so that what a
+            replica begins and ends with its streams happens among them.
+
+    Attributes:
+        delay: the most before the first connection of a client, in seconds.
+        pause: the most between two connections of a client, in seconds.
     """
 
-    def __init__(self, seed: int, workflows: Sequence[str]) -> None:
+    def __init__(self, seed: int, workflows: Sequence[str], *, is_busy: bool = False) -> None:
         super().__init__(seed)
         self.workflows = list(workflows)
+        self.delay = 0.5 if is_busy else 5.0
+        self.pause = 0.1 if is_busy else 0.3
+        self._is_busy = is_busy
         self.log = TenantLog(
             self.nats, self.dice, header_percent=self.dice.choice([100, 100, 60, 0])
         )
+
+    def lifetime(self) -> float:
+        """Return how long a connection lasts, in seconds."""
+        is_short = self._is_busy and not self.is_written
+        return self.dice.choice([0.01, 0.05, 0.3] if is_short else [0.01, 0.5, 3, 20])
 
     async def store(self) -> None:
         """Store the workflows."""
@@ -133,15 +159,34 @@ class FaultyTenants(FaultyHubs):
                 await store.put(tenant, Definition(name, {"n": Node("log")}))
 
     async def write(self) -> None:
-        """Write the logs, with random pauses of up to a second between commits."""
-        max_pause = self.dice.choice([0, 0.01, 0.3, 1])
+        """Write the logs, with random pauses between commits."""
+        max_pause = self.dice.choice([0.01, 0.03] if self._is_busy else [0, 0.01, 0.3, 1])
         for name in self.workflows:
             for tenant in TENANTS:
                 await self.log.begin(tenant, name)
-        for _ in range(self.dice.randint(1, 40)):
+        for _ in range(120 if self._is_busy else self.dice.randint(1, 40)):
             await asyncio.sleep(self.dice.uniform(0, max_pause))
             await self.log.step(TENANTS, self.workflows)
         self.is_written = True
+
+
+def check_invariants(replica: MemoryHub) -> None:
+    """Check that windows hold all commits of their tenant from their floor to the edge, in order.
+
+    Rings hold some of them, because not all commits concern them.
+    """
+    topics = replica.hub.topics
+    for tail in topics._tails.values():
+        held = [commit.sequence for commit in tail._window]
+        if tail.window_floor:
+            first, last = tail.window_floor, tail.edge
+            assert held == replica.nats.commits_of(tail.tenant, first, last), (first, last, held)
+    for topic in topics.all():
+        if isinstance(ring := topic.ring, Ring):
+            held = [commit.sequence for commit in ring._commits[ring._start :]]
+            assert held == sorted(set(held)), f"ring {held}"
+            assert not held or ring.floor <= held[0], (ring.floor, held)
+            assert not held or held[-1] <= ring.edge, (held, ring.edge)
 
 
 def place(event_id: str) -> Place:

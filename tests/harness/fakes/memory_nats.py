@@ -5,10 +5,11 @@ lose data. A conformance suite compares it with the real server.
 """
 
 import asyncio
+import functools
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from fnmatch import fnmatchcase
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -16,14 +17,29 @@ from nats.aio.msg import Msg
 from tailrace_shared.errors import UnavailableError, WrongLastSequenceError
 from tailrace_shared.nats.jetstream import EXPECTED_LAST_SUBJECT_SEQUENCE, JetStream, StoredMessage
 from tailrace_shared.nats.topology import EVENTS
-from tailrace_shared.subjects import Subjects
+from tailrace_shared.subjects import LogFilter, Subjects
 
 Deliver = Callable[[Msg], Awaitable[None]]
+F = TypeVar("F", bound=Callable[..., Any])
 
 _STORED_AT: Final = "2024-01-15T10:30:00.123456789Z"
 # A leader that has not heard from a majority for so long may have a successor.
 _NO_QUORUM_NS: Final = 4_000_000_000
 _NOTHING: Final[Mapping[str, str]] = {}
+
+
+def _answered(answer: F) -> F:
+    """Let an answer take time, on the way to the server and back."""
+
+    @functools.wraps(answer)
+    async def answered(self: "MemoryNats", *arguments: Any, **named: Any) -> Any:
+        await self.travel()
+        self.reads += 1
+        found = await answer(self, *arguments, **named)
+        await self.travel()
+        return found
+
+    return cast("F", answered)
 
 
 class _Subscription:
@@ -129,6 +145,13 @@ class MemoryNats(JetStream):
         """The last sequence of the log."""
         return self._last.get(self._subjects.stream(EVENTS), 0)
 
+    def commits_of(self, tenant: str, first: int, last: int) -> list[int]:
+        """Return the sequences of a tenant's commits between two sequences."""
+        pattern = self._subjects.log_of(LogFilter(tenant))
+        stored = self._stream(self._subjects.stream(EVENTS))
+        within = (m for m in stored if first <= m.sequence <= last)
+        return [m.sequence for m in within if _matches(m.subject, pattern)]
+
     # The client of nats-py
 
     async def subscribe(
@@ -142,12 +165,14 @@ class MemoryNats(JetStream):
 
     # JetStream
 
-    async def _answer(self) -> None:
-        # A response takes a moment, in which other tasks run.
+    async def travel(self) -> None:
+        """Take the time of a request, or of an answer, in which other tasks run.
+
+        What is stored meanwhile is not in the answer, but its live message may come before it.
+        """
         await asyncio.sleep(self._pauses.choice([0, 0, 0.001, 0.01]))
         if not self.is_connected:
             raise UnavailableError("NATS is unavailable")
-        self.reads += 1
 
     def _known(self, stream: str) -> list[StoredMessage]:
         stored, _ = self._leader(stream)
@@ -166,9 +191,9 @@ class MemoryNats(JetStream):
         others = [{"name": f"n{number}", "active": age} for number in range(1, self.replicas)]
         return {"leader": "n0", **({"replicas": others} if others else {})}
 
+    @_answered
     async def api(self, action: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """Answer STREAM.INFO and STREAM.PURGE."""
-        await self._answer()
         _, verb, stream = action.split(".")
         stored = self._stream(stream)
         if verb == "PURGE":
@@ -197,11 +222,11 @@ class MemoryNats(JetStream):
             state["subjects"] = dict(list(subjects.items())[body["offset"] :])
         return answer
 
+    @_answered
     async def publish(
         self, subject: str, payload: bytes, headers: dict[str, str] | None = None
     ) -> int:
         """Set a key of a bucket."""
-        await self._answer()
         root, bucket, _key = subject.split(".", 2)
         assert root == "$KV", subject
         stream = f"KV_{bucket}"
@@ -213,26 +238,26 @@ class MemoryNats(JetStream):
         self._streams[stream] = [message for message in stored if message.subject != subject]
         return self._store(stream, subject, payload, headers)
 
+    @_answered
     async def get(self, stream: str, request: dict[str, Any]) -> StoredMessage | None:
         """Return one message, as a replica has it."""
-        await self._answer()
         return _one(self._known(stream), request)
 
+    @_answered
     async def get_newest(
         self, stream: str, request: dict[str, Any], at_least: int = 0
     ) -> StoredMessage | None:
         """Return one message, as the leader has it."""
-        await self._answer()
         message = _one(self._leader(stream)[0], request)
         if message is not None and message.sequence >= at_least:
             return message
         return _one(self._stream(stream), request) if at_least else message
 
+    @_answered
     async def batch_up_to(
         self, stream: str, request: dict[str, Any]
     ) -> tuple[list[StoredMessage], int, int | None]:
         """Return a page as a replica that may lag has it."""
-        await self._answer()
         known = self._known(stream)
         if "multi_last" in request:
             newest = {m.subject: m for m in known if m.subject in request["multi_last"]}

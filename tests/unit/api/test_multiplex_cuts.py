@@ -39,6 +39,8 @@ from tailrace_shared.subjects import LogFilter
 
 _SEEDS: Final = 240
 _PARTS: Final = 8
+_BUSY_SEEDS: Final = 40
+_BUSY_PARTS: Final = 4
 WORKFLOWS: Final = ["a", "b"]
 
 Said = tuple[str, Any]
@@ -63,9 +65,19 @@ class Topic:
 
 
 class Page:
-    """A page of a tenant that shows some executions and some more."""
+    """A page of a tenant that shows some executions and some more.
+
+    Attributes:
+        topics: what it has received, by topic.
+        log: what its topics show of the log, from the beginning of the log on.
+        commits: the number of commits in that.
+        state: the state of its topics after these commits.
+    """
 
     def __init__(self, tenant: str, dialect: Multiplex) -> None:
+        self.log: dict[str, list[tuple[Place, Said]]] = {each.name: [] for each in dialect.topics}
+        self.commits = 0
+        self.state = dialect.begin(Snapshot(0, (), {}, frozenset(WORKFLOWS)))
         self.tenant = tenant
         self.dialect = dialect
         self.topics = {topic.name: Topic() for topic in dialect.topics}
@@ -73,6 +85,8 @@ class Page:
 
     def take(self, client: MemoryClient) -> None:
         """Record the events of a connection."""
+        if client.parser.first_id:
+            self._see_all_open(client.parser.first_id)
         for event in client.events:
             assert not event.type.startswith("stream:"), event
             assert event.json()["topic"] == event.type
@@ -97,6 +111,12 @@ class Page:
                 self._see(base)
         if client.parser.last_event_id:
             self._see(client.parser.last_event_id.partition("~")[0])
+
+    def _see_all_open(self, position: str) -> None:
+        """Note the first position without an opening; also executions that begin later are open."""
+        for name, topic in self.topics.items():
+            if name.startswith("execution:") and topic.since is None:
+                topic.since = place(position)
 
     def _see(self, base: str) -> None:
         for name in self._opening:
@@ -137,20 +157,20 @@ class World(FaultyTenants):
 
     def expected(self, page: Page) -> dict[str, list[tuple[Place, Said]]]:
         """Return all that the topics of a page show, from the beginning of the log on."""
-        dialect = page.dialect
-        state = dialect.begin(Snapshot(0, (), {}, frozenset(WORKFLOWS)))
-        said: dict[str, list[tuple[Place, Said]]] = {name: [] for name in page.topics}
-        for of, execution, sequence, events in self.log.commits:
+        for of, execution, sequence, events in self.log.commits[page.commits :]:
             if of == page.tenant:
                 workflow = self.log.workflows[execution]
                 context = Context(execution, workflow, workflow.upper(), {"n": 1})
                 (payload,) = encode_commits(events)
-                frames = encode_commit(dialect, "0", context, sequence, payload, state.show)
+                frames = encode_commit(
+                    page.dialect, "0", context, sequence, payload, page.state.show
+                )
                 for event in SseParser().feed(frames.frames):
                     data = event.json()
                     block = (data["event"], _comparable(data["data"]))
-                    said[event.type].append((place(event.id), block))
-        return said
+                    page.log[event.type].append((place(event.id), block))
+        page.commits = len(self.log.commits)
+        return page.log
 
     def is_done(self, page: Page) -> bool:
         """Return whether a page is complete, and check the events received so far."""
@@ -180,10 +200,10 @@ class World(FaultyTenants):
 
     async def read(self) -> None:
         """Run a page until it has received everything."""
-        await asyncio.sleep(self.dice.uniform(0, 5))
+        await asyncio.sleep(self.dice.uniform(0, self.delay))
         page, last_event_id = self.page(), ""
         while not self.is_done(page):
-            await asyncio.sleep(self.dice.uniform(0, 0.3))
+            await asyncio.sleep(self.dice.uniform(0, self.pause))
             if not self.replicas:
                 continue
             client = MemoryClient()
@@ -201,7 +221,7 @@ class World(FaultyTenants):
         view = View(page.dialect, LogFilter(page.tenant))
         connecting = asyncio.ensure_future(replica.follow(client, view, last_event_id))
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.dice.choice([0.01, 0.5, 3, 20])):
+            async with asyncio.timeout(self.lifetime()):
                 while not (client.ended.is_set() or client.is_cut):
                     await asyncio.sleep(0.05)
                     if self.dice.random() < 0.2 and client.connection:
@@ -267,3 +287,11 @@ async def _interrupted() -> None:
 def test_a_client_disconnected_during_the_opening_goes_on() -> None:
     """It gets no event twice, and what the other topics said meanwhile."""
     run_in_virtual_time(_interrupted())
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("part", range(_BUSY_PARTS))
+def test_every_topic_of_a_busy_tenant_is_complete(part: int) -> None:
+    """Also if the streams of a replica begin and end while commits arrive."""
+    seeds = range(part * _BUSY_SEEDS // _BUSY_PARTS, (part + 1) * _BUSY_SEEDS // _BUSY_PARTS)
+    try_seeds(lambda seed: World(seed, WORKFLOWS, is_busy=True).run(), seeds)

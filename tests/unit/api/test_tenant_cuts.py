@@ -30,6 +30,8 @@ from tailrace_shared.subjects import LogFilter
 
 _SEEDS: Final = 600
 _PARTS: Final = 12
+_BUSY_SEEDS: Final = 40
+_BUSY_PARTS: Final = 4
 WORKFLOWS: Final = ["a", "b", "c"]
 
 Received = tuple[Place, str, Any]
@@ -158,9 +160,9 @@ class World(FaultyTenants):
         """Run a client until it has received everything."""
         picture = Picture(dialect, self.dice.choice(TENANTS))
         last_event_id = ""
-        await asyncio.sleep(self.dice.uniform(0, 5))
+        await asyncio.sleep(self.dice.uniform(0, self.delay))
         while not self._is_done(picture):
-            await asyncio.sleep(self.dice.uniform(0, 0.3))
+            await asyncio.sleep(self.dice.uniform(0, self.pause))
             if not self.replicas:
                 continue
             client = MemoryClient()
@@ -179,7 +181,7 @@ class World(FaultyTenants):
         view = View(picture.dialect, LogFilter(picture.tenant))
         connecting = asyncio.ensure_future(replica.follow(client, view, last_event_id))
         try:
-            async with asyncio.timeout(self.dice.choice([0.01, 0.5, 3, 20])):
+            async with asyncio.timeout(self.lifetime()):
                 await asyncio.shield(connecting)
                 while not (client.ended.is_set() or client.is_cut):
                     await asyncio.sleep(0.05)
@@ -212,3 +214,11 @@ def test_every_client_receives_the_log(part: int) -> None:
     """Each event after its snapshot arrives once and in order; replicas release all memory."""
     seeds = range(part * _SEEDS // _PARTS, (part + 1) * _SEEDS // _PARTS)
     try_seeds(lambda seed: World(seed, WORKFLOWS).run(), seeds)
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("part", range(_BUSY_PARTS))
+def test_every_client_of_a_busy_tenant_receives_the_log(part: int) -> None:
+    """Also if the streams of a replica begin and end while commits arrive."""
+    seeds = range(part * _BUSY_SEEDS // _BUSY_PARTS, (part + 1) * _BUSY_SEEDS // _BUSY_PARTS)
+    try_seeds(lambda seed: World(seed, WORKFLOWS, is_busy=True).run(), seeds)

@@ -211,7 +211,8 @@ class StreamOpening:
         # lags; a lagging replica gets time to catch up.
         connection = self.connection
         if await self._newest(connection.sequence) is None:
-            connection.sequence, connection.index = max(floor, connection.sequence), 0
+            if floor > connection.sequence:
+                connection.sequence, connection.index = floor, 0
             self._lagging_reads = 0
         elif self._lagging_reads < _MAX_LAGGING_READS:
             self._lagging_reads += 1

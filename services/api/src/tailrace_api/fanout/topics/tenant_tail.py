@@ -93,7 +93,8 @@ class TenantTail:
     Attributes:
         newest: the tenant's newest commit up to the edge, or None.
         ready: set when the newest commit is known.
-        window_floor: the window holds every commit of the tenant from this sequence on.
+        window_floor: the window holds exactly the tenant's commits from this sequence up to the
+            edge; 0 until the first one is taken or the live log is ready.
     """
 
     def __init__(
@@ -144,7 +145,8 @@ class TenantTail:
     async def run(self) -> None:
         """Learn the newest commit; return when topics can begin."""
         await self._live.ready.wait()
-        self.window_floor = self.edge + 1
+        # Commits that came while the live log began are in the window already.
+        self.window_floor = self.window_floor or self.edge + 1
         while not self._is_closed:
             try:
                 end = await self._log_end()
@@ -350,6 +352,7 @@ class TenantTail:
         return [commit for commit in self._window if commit.sequence >= first]
 
     def _keep(self, commit: Logged) -> None:
+        self.window_floor = self.window_floor or commit.sequence
         self._window.append(commit)
         self._count(len(commit.payload) + _COMMIT_BYTES)
         self._trim()
@@ -390,20 +393,23 @@ class TenantTail:
 
     async def _extend(self, sequence: int, first: int) -> bool:
         commits: list[Commit] = []
+        end = self.window_floor
         # The commit that proves that the replica that answers has everything before the window.
         last = self._window[0] if self._window else self.newest
-        while last is not None and first < self.window_floor and first <= last.sequence:
+        while last is not None and first < end and first <= last.sequence:
             page = await self._page(first)
-            commits += [commit for commit in page if commit.sequence < self.window_floor]
+            commits += [commit for commit in page if commit.sequence < end]
             if sum(len(commit.payload) for commit in commits) > _WIDE_BYTES:
                 return False
             first = page[-1].sequence + 1
         floor = max(sequence - _MARGIN, 1, await self._sources.horizons.of(self.tenant) + 1)
+        if self.window_floor != end:
+            return False  # so much has been committed meanwhile that the window has lost its start
         for commit in reversed(commits):
             if commit.sequence >= floor:
                 self._window.appendleft(commit)
                 self._count(len(commit.payload) + _COMMIT_BYTES)
-        self.window_floor = min(self.window_floor, floor)
+        self.window_floor = min(end, floor)
         return sequence >= self.window_floor
 
     async def _page(self, first: int) -> Sequence[Commit]:

@@ -154,17 +154,23 @@ class TenantTopic(Topic):
         if not await self.tail.reach_back(sequence):
             return
         with self.tail.keeping():
-            floor = self.tail.window_floor
-            commits = self._before(self.tail.window(floor), ring.floor)
-            contexts = await contexts_for(self._sources, self.view, commits)
+            commits, contexts = self._missed(ring), dict[str, Context]()
+            # The ring may lose its oldest commits meanwhile.
+            while not contexts.keys() >= {commit.execution for commit in commits}:
+                contexts = await contexts_for(self._sources, self.view, commits)
+                commits = self._missed(ring)
             if self._is_closed:
                 return
             encoded = [
                 self.view.encode(self.epoch, commit, contexts[commit.execution])
-                for commit in self._before(commits, ring.floor)
+                for commit in commits
                 if self._concerns(commit, contexts[commit.execution])
             ]
-        ring.prepend([each for each in encoded if each.indexes], floor)
+            ring.prepend([each for each in encoded if each.indexes], self.tail.window_floor)
+
+    def _missed(self, ring: TenantRing) -> list[Logged]:
+        """Return the commits in the tenant's window that are older than those in the ring."""
+        return self._before(self.tail.window(self.tail.window_floor), ring.floor)
 
     def _before(self, commits: Iterable[Logged], floor: int) -> list[Logged]:
         execution = self.view.part.execution
