@@ -30,11 +30,26 @@ class Received(NamedTuple):
     at: float
 
 
+class Connection(NamedTuple):
+    """A connection of a client.
+
+    Attributes:
+        port: the port of the replica.
+        last_event_id: the id that the client sent.
+        first: the place of its first event among those of all connections.
+    """
+
+    port: int
+    last_event_id: str
+    first: int
+
+
 class Reader:
     """A client of one stream over many connections.
 
     Attributes:
         received: the events of all connections.
+        connections: all connections so far.
         began: when it connected first, in seconds since the epoch.
         problems: responses that must not occur.
     """
@@ -42,6 +57,7 @@ class Reader:
     def __init__(self, ports: Sequence[int], path: str, tenant: str, source: Random) -> None:
         self.path = path
         self.received: list[Received] = []
+        self.connections: list[Connection] = []
         self.began = 0.0
         self.problems: list[str] = []
         self.last_event_id = ""
@@ -59,6 +75,7 @@ class Reader:
     async def _connection(self) -> bool:
         """Read one connection until it is cut; return whether the stream has ended."""
         port = self._source.choice(self._ports)
+        self.connections.append(Connection(port, self.last_event_id, len(self.received)))
         headers = {"x-organization-id": self._tenant}
         client = SseClient(port, self.path, last_event_id=self.last_event_id, headers=headers)
         lifetime = self._source.uniform(*_CONNECTION_S)
@@ -83,6 +100,33 @@ class Reader:
             if event.is_logged:
                 self.received.append(Received(event.id, event.type, event.data, now))
 
+    def _differences(self, received: Sequence[Any], expected: Sequence[Any]) -> list[str]:
+        """Return how events differ from those expected; ``received`` are all that it received."""
+        if list(received) == list(expected):
+            return []
+        ids = [event[0] for event in received]
+        wanted = [event[0] for event in expected]
+        twice = [
+            f"{each} {self._where(ids.index(each))} and {self._where(place)}"
+            for place, each in enumerate(ids)
+            if each in ids[:place]
+        ]
+        missing = [event for event in wanted if event not in set(ids)]
+        extra = [event for event in ids if event not in set(wanted)]
+        return [
+            f"{self.path}: {len(ids)} events received, {len(wanted)} expected; "
+            f"{len(twice)} twice {twice[:3]}, "
+            f"{len(missing)} missing {missing[:3]}, {len(extra)} not in the log {extra[:3]}"
+            + ("" if twice or missing or extra else ", out of order or with other data")
+        ]
+
+    def _where(self, place: int) -> str:
+        """Return on which connection the event at a place among all events was received."""
+        number = sum(each.first <= place for each in self.connections)
+        at = self.connections[number - 1]
+        came = f"after {at.last_event_id!r} at port {at.port}"
+        return f"as event {place}, number {place - at.first} of connection {number}, {came}"
+
 
 class ExecutionReader(Reader):
     """A client of an execution's stream."""
@@ -99,7 +143,7 @@ class ExecutionReader(Reader):
             for index, event in enumerate(split_commit(commit.payload))
         ]
         received = [(event.id, event.type, event.data) for event in self.received]
-        return [*self.problems, *_differences(self.path, received, logged)]
+        return [*self.problems, *self._differences(received, logged)]
 
     def lags(self, record: Record) -> list[float]:
         """Return for each event how long after it was stored the client received it, in seconds.
@@ -134,25 +178,6 @@ class FeedReader(Reader):
             replayed.append((event.id, event.type, event.data))
             if event.id == last.id:
                 break
-        received = [(event.id, event.type, event.data) for event in self.received[1:]]
-        return [*self.problems, *replay.problems, *_differences(self.path, received, replayed)]
-
-
-def _differences(path: str, received: Sequence[Any], expected: Sequence[Any]) -> list[str]:
-    if list(received) == list(expected):
-        return []
-    ids = [event[0] for event in received]
-    wanted = [event[0] for event in expected]
-    twice = [
-        f"{each} at {ids.index(each)} and {place}"
-        for place, each in enumerate(ids)
-        if each in ids[:place]
-    ]
-    missing = [event for event in wanted if event not in set(ids)]
-    extra = [event for event in ids if event not in set(wanted)]
-    return [
-        f"{path}: {len(ids)} events received, {len(wanted)} expected; "
-        f"{len(twice)} twice {twice[:3]}, "
-        f"{len(missing)} missing {missing[:3]}, {len(extra)} not in the log {extra[:3]}"
-        + ("" if twice or missing or extra else ", out of order or with other data")
-    ]
+        received = [(event.id, event.type, event.data) for event in self.received]
+        expected = [received[0], *replayed]
+        return [*self.problems, *replay.problems, *self._differences(received, expected)]
