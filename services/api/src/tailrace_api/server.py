@@ -21,6 +21,7 @@ from tailrace_api.app import Api
 from tailrace_api.http.head_limits import HeadLimits
 from tailrace_api.http.protocol import ProtocolFactory
 from tailrace_api.http.refusals import Refusals
+from tailrace_api.http.request_starts import RequestStarts
 from tailrace_shared.errors import StartupError
 from tailrace_shared.process.readiness import notify
 from tailrace_shared.settings import ApiSettings
@@ -125,6 +126,7 @@ class Server(uvicorn.Server):
                 # uvicorn declares a class here, but only calls it.
                 http=ProtocolFactory(  # type: ignore[arg-type]
                     refusals=Refusals(api.metrics.count_request),
+                    starts=RequestStarts(),
                     receive_timeout=settings.receive_timeout,
                     head_limits=HeadLimits(settings.max_url_bytes, settings.max_header_bytes),
                 ),

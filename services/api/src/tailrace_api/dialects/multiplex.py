@@ -112,8 +112,8 @@ class NamedTopic(Dialect):
 
     def wrap(self, block: Block) -> Block:
         """Return a block of the topic's own stream as a block of the multiplexed stream."""
-        head = {"topic": self.name, "event": block.name or _DEFAULT_NAME}
-        data = _encode({**head, "data": msgspec.Raw(block.data)})
+        topic, event = _encode(self.name), _encode(block.name or _DEFAULT_NAME)
+        data = b'{"topic":%b,"event":%b,"data":%b}' % (topic, event, block.data)
         return Block(self.name, data, tuple(map(self.wrap, block.before)))
 
     def wrapped(self, shown: Slots) -> Slots:

@@ -17,6 +17,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, RequestResponseCy
 from tailrace_api.http.direct_writer import DirectWriter
 from tailrace_api.http.refusals import Refusals
 from tailrace_api.http.request_limits import BoundedProtocol
+from tailrace_api.http.request_starts import RequestStarts
 
 _EXTENSION: Final = "tailrace.transport"
 
@@ -28,21 +29,32 @@ class StreamProtocol(BoundedProtocol):
 
     Args:
         create: creates such protocols for the same server.
+        starts: starts the requests of the server.
         options: the options of `tailrace_api.http.request_limits` and uvicorn's.
     """
 
     def __init__(
-        self, *, refusals: Refusals, create: "Callable[[], StreamProtocol]", **options: Any
+        self,
+        *,
+        refusals: Refusals,
+        create: "Callable[[], StreamProtocol]",
+        starts: RequestStarts,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self._refusals = refusals
         self._create = create
+        self._starts = starts
 
     def on_message_begin(self) -> None:
         """Add the extension to the scope of a request."""
         super().on_message_begin()
         extensions: dict[str, Any] = {_EXTENSION: {"protocol": self, "status": 0}}
         self.scope["extensions"] = extensions
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        start = super()._start_asgi_task
+        self._starts.add(cycle.scope["headers"], lambda: start(cycle, app))
 
     def take_over(self, scope: Scope, headers: Headers) -> DirectWriter | None:
         """Begin a chunked response, and pass the connection to the caller for the rest of it.

@@ -154,13 +154,13 @@ class ClientConnection(WheelEntry):
     def serve(self) -> bool:
         """Send a batch from the ring; return whether to be called again in this sweep."""
         ring = self.ring
-        if ring is None or self.writer.is_paused or self.sequence > ring.newest:
+        if ring is None or self.writer.is_paused or self.sequence > (newest := ring.newest):
             return False
         if self.sequence < ring.floor:
             self.end("lagged")
             return False
         self.deliver(ring.batch(self.sequence, self.index))
-        return self.sequence <= ring.newest
+        return self.sequence <= newest
 
     def _catch_up(self) -> Iterator[None]:
         while self.serve():
