@@ -133,6 +133,8 @@ class Matrix:
         self._processes: list[Process] = []
         self._tasks: list[asyncio.Task[Any]] = []
         self._is_over = threading.Event()
+        # Streams that the uncut client has begun to receive.
+        self._referenced: set[str] = set()
 
     async def run(self) -> Outcome:
         """Follow, write the log, and wait until all clients have all of it and have ended."""
@@ -207,6 +209,10 @@ class Matrix:
                 some = await client.read()
                 assert some is not None, f"the stream {stream} has ended early"
                 found += some
+                if some and stream not in self._referenced:
+                    self._referenced.add(stream)
+                    async with self._gate.changed:
+                        self._gate.changed.notify_all()
         return logged([Received(each.id, each.type, each.data) for each in found])
 
     # The clients
@@ -369,7 +375,8 @@ class Matrix:
             return
 
     def _have_begun(self) -> list[str]:
-        return [name for (_, stream), name in self._names() if not self._has_begun(stream, name)]
+        late = [name for (_, stream), name in self._names() if not self._has_begun(stream, name)]
+        return [*late, *(stream for stream in STREAMS if stream not in self._referenced)]
 
     def _has_begun(self, stream: str, name: str) -> bool:
         """Return whether a client will receive all that is written to the log from now on."""
