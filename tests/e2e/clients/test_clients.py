@@ -41,6 +41,9 @@ _REPEATS_AFTER_204: Final = frozenset(
 )
 _DISPATCHES_TORN_EVENTS: Final = frozenset({"r3labs"})
 
+# The clients run in the fixture of the first test; each of their waits has a limit of its own.
+pytestmark = pytest.mark.timeout(600)
+
 _FLOW: Final = {"nodes": {"n": {"type": "log", "with": {"message": "x"}}}}
 _PAIRS: Final = [
     (client, stream)

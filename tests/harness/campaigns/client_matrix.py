@@ -57,7 +57,7 @@ _TYPES: Final = (
 _BODY: Final = b'{"flow_id":"flow","input_data":{"poId":"po-1"}}'
 _KEY: Final = "matrix"
 _ROUNDS: Final = 6
-_TIMEOUT_S: Final = 60.0
+_TIMEOUT_S: Final = 120.0
 
 
 class Received(NamedTuple):
