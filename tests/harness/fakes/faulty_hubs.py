@@ -31,9 +31,11 @@ class FaultyHubs:
         dice: the source of randomness.
         replicas: the replicas that run now.
         is_written: whether the log is complete.
+        inspection: the time between two inspections of the replicas, in seconds.
     """
 
     def __init__(self, seed: int) -> None:
+        self.inspection = 0.3
         self.dice = dice = random.Random(seed)
         self.nats = MemoryNats()
         self.replicas: list[MemoryHub] = []
@@ -68,10 +70,10 @@ class FaultyHubs:
 
     async def _inspect(self) -> None:
         """Check now and then what must always be true of windows and rings."""
-        while True:
+        while not self.is_written:
             for replica in self.replicas:
                 check_invariants(replica)
-            await asyncio.sleep(self.dice.choice([0.003, 0.05]))
+            await asyncio.sleep(self.inspection)
 
     async def _trouble(self) -> None:
         while not self.is_written:
@@ -141,6 +143,7 @@ class FaultyTenants(FaultyHubs):
         self.workflows = list(workflows)
         self.delay = 0.5 if is_busy else 5.0
         self.pause = 0.1 if is_busy else 0.3
+        self.inspection = 0.01 if is_busy else 0.3
         self._is_busy = is_busy
         self.log = TenantLog(
             self.nats, self.dice, header_percent=self.dice.choice([100, 100, 60, 0])

@@ -174,3 +174,29 @@ def test_beyond_the_budget_new_streams_are_refused() -> None:
         assert (await desk.page(view=view(50))).batch
 
     run_in_virtual_time(scenario())
+
+
+def test_a_small_page_of_an_execution_is_shared_for_seconds_until_the_log_loses_data() -> None:
+    """Streams of several topics open in turns; a large page is not kept in memory for them."""
+
+    async def scenario() -> None:
+        desk = _Desk()
+        _commit(desk.nats)
+        small, large = VIEW.part, LogFilter("t", "large")
+        desk.nats.append("t", "large", next(encode_commits([written.step_log("n", "x" * 9000)])))
+        for part in (small, large):
+            assert len(await desk.replay.commits(part, 1)) == 1
+        await asyncio.sleep(2)
+        reads = desk.nats.reads
+        assert len(await desk.replay.commits(small, 1)) == 1
+        assert desk.nats.reads == reads
+        await desk.replay.commits(large, 1)
+        assert desk.nats.reads == reads + 1
+        desk.replay.forget()
+        await desk.replay.commits(small, 1)
+        assert desk.nats.reads == reads + 2
+        await asyncio.sleep(4)
+        await desk.replay.commits(small, 1)
+        assert desk.nats.reads == reads + 3
+
+    run_in_virtual_time(scenario())

@@ -181,14 +181,14 @@ class Hub:
         """
         _log.warning("reconcile: log was recreated", epoch=edge.epoch, before=self.runtime.epoch)
         self.runtime.epoch = edge.epoch
-        self.history.edges.lower_floor(edge.last_sequence)
+        self._forget_above(edge.last_sequence)
         for connection in tuple(self._connections):
             connection.end("recreated")
 
     def _end_beyond(self, last_sequence: int) -> None:
         """End the streams that have shown commits that the log has lost."""
         _log.error("reconcile: log lost commits", last_sequence=last_sequence)
-        self.history.edges.lower_floor(last_sequence)
+        self._forget_above(last_sequence)
         for topic in tuple(self.topics.all()):
             if topic.known_edge > last_sequence:
                 topic.end("restored")
@@ -196,6 +196,10 @@ class Hub:
         for connection in tuple(self._connections):
             if connection.sequence > last_sequence + 1:
                 connection.end("restored")
+
+    def _forget_above(self, last_sequence: int) -> None:
+        self.history.edges.lower_floor(last_sequence)
+        self.history.replay.forget()
 
     async def drain(self, seconds: float) -> None:
         """End all streams at a limited rate, then disconnect clients that have not left in time."""

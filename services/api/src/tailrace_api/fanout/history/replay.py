@@ -27,6 +27,10 @@ from tailrace_shared.subjects import LogFilter
 _MAX_CONCURRENT_READS: Final = 16
 # Cache TTL of an answer: short, so that deletion of history is soon noticed.
 _TTL_S: Final = 0.25
+# Of a page of an execution with which streams of several topics begin, if it is small: thousands
+# that open together take turns, so those with the same execution come seconds apart.
+_SMALL_PAGE_TTL_S: Final = 3.0
+_SMALL_PAGE_BYTES: Final = 8 * 1024
 
 T = TypeVar("T")
 LocatedCommit = tuple[str, str, Commit]
@@ -128,6 +132,10 @@ class Replay:
             return False
         return is_before(sequence, index, await self._horizons.of(part.tenant))
 
+    def forget(self) -> None:
+        """Forget all answers, because the log has lost data."""
+        self._tasks.clear()
+
     async def horizon(self, tenant: str) -> int:
         """Return the last sequence of a tenant that was deleted, or 0; it may be cached.
 
@@ -151,7 +159,9 @@ class Replay:
             return (await self._log.page(part, from_sequence))[0]
 
         key = ("commits", part, from_sequence)
-        return await self.read_shared(key, read, lambda commits: not commits, is_new=False)
+        return await self.read_shared(
+            key, read, lambda commits: not commits, is_new=False, ttl_of=_ttl_of_page
+        )
 
     async def find_next(self, sequence: int) -> LocatedCommit | None:
         """Return the first commit from a sequence on with its tenant and execution, or None.
@@ -184,6 +194,7 @@ class Replay:
         is_volatile: Callable[[T], bool],
         *,
         is_new: bool,
+        ttl_of: Callable[[T], float] | None = None,
     ) -> T:
         """Return the result of a read: of one in flight or in the cache, or else of a new one.
 
@@ -192,6 +203,7 @@ class Replay:
             read: performs it.
             is_volatile: whether a result may change soon, so it must not be cached.
             is_new: whether the read is for a new stream, which may be refused.
+            ttl_of: returns how long a result is cached, in seconds.
 
         Raises:
             UnavailableError: NATS did not answer, or too many reads are queued.
@@ -211,12 +223,16 @@ class Replay:
             raise ReplayBusyError(f"{self._waiting} reads of history are queued")
         self._waiting += 1
         # A separate task: the first caller may be cancelled while others still wait.
-        task = self._tasks[key] = asyncio.create_task(self._read(key, read, is_volatile))
+        task = self._tasks[key] = asyncio.create_task(self._read(key, read, is_volatile, ttl_of))
         task.add_done_callback(_retrieve_error)
         return await asyncio.shield(task)
 
     async def _read(
-        self, key: Hashable, read: Callable[[], Awaitable[T]], is_volatile: Callable[[T], bool]
+        self,
+        key: Hashable,
+        read: Callable[[], Awaitable[T]],
+        is_volatile: Callable[[T], bool],
+        ttl_of: Callable[[T], float] | None,
     ) -> T:
         answer: T | None = None
         try:
@@ -229,7 +245,8 @@ class Replay:
             if answer is None or is_volatile(answer):
                 self._tasks.pop(key, None)
             else:
-                asyncio.get_running_loop().call_later(_TTL_S, self._tasks.pop, key, None)
+                ttl = ttl_of(answer) if ttl_of else _TTL_S
+                asyncio.get_running_loop().call_later(ttl, self._tasks.pop, key, None)
 
 
 def is_before(sequence: int, index: int, horizon: int) -> bool:
@@ -238,6 +255,11 @@ def is_before(sequence: int, index: int, horizon: int) -> bool:
     The commit at the horizon is the end of an execution. A cursor inside it has passed it.
     """
     return sequence < horizon or (sequence == horizon and index == 0)
+
+
+def _ttl_of_page(commits: Sequence[Commit]) -> float:
+    size = sum(len(commit.payload) for commit in commits)
+    return _SMALL_PAGE_TTL_S if size <= _SMALL_PAGE_BYTES else _TTL_S
 
 
 def _is_volatile(page: Page) -> bool:
