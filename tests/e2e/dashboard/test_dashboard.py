@@ -61,6 +61,8 @@ async def test_the_example_is_started_by_its_form_and_scrubbed_event_by_event(
         await page.get_by_role("button", name="Start the run").click()
         await expect(page.locator("header .pill[data-status=completed]")).to_be_visible()
         await expect(page.locator("[data-node]")).to_have_count(7)
+        await page.locator("[data-node=parse]").click()
+        await expect(page.get_by_label("Step parse")).to_contain_text("Read the CSV")
 
         slider = page.get_by_role("slider", name="Event")
         total = int(await slider.get_attribute("max") or 0)

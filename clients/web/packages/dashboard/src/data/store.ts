@@ -5,9 +5,16 @@ export class Store<T> {
   #value: T;
   #next: T;
   #frame = 0;
+  #shownAt = 0;
+  readonly #restMs: (value: T) => number;
   readonly #readers = new Set<() => void>();
 
-  constructor(value: T) {
+  /**
+   * @param restMs how long a value is shown at least; a page of thousands of parts cannot be
+   * rendered in every frame.
+   */
+  constructor(value: T, restMs: (value: T) => number = () => 0) {
+    this.#restMs = restMs;
     this.#value = value;
     this.#next = value;
   }
@@ -22,13 +29,14 @@ export class Store<T> {
   set(value: T): void {
     this.#next = value;
     // A hidden page has no frames, and must not keep old values for hours.
-    this.#frame ||= document.hidden
-      ? window.setTimeout(this.#show, 100)
-      : requestAnimationFrame(this.#show);
+    const rest = document.hidden ? 100 : this.#shownAt + this.#restMs(value) - performance.now();
+    this.#frame ||=
+      rest > 0 ? window.setTimeout(this.#show, rest) : requestAnimationFrame(this.#show);
   }
 
   #show = (): void => {
     this.#frame = 0;
+    this.#shownAt = performance.now();
     this.#value = this.#next;
     for (const reader of this.#readers) reader();
   };

@@ -219,10 +219,9 @@ function useKnown(run: RunState) {
 function listed(graph: GraphDocument | null, run: RunState): Step[] {
   const found: Step[] = [];
   const shown = new Set<string>();
+  const nodes = new Map(graph?.nodes.map((node) => [node.id, node]));
   for (const id of graph?.layers.flat() ?? []) {
-    const step = named(graph, id);
-    if (!step) continue;
-    const own = run.steps.get(id) ?? step;
+    const own = run.steps.get(id) ?? pendingStep(id, nodes.get(id)?.type, nodes.get(id)?.name);
     for (const each of [own, ...itemsOf(own, run)]) {
       found.push(each);
       shown.add(each.node_id);
@@ -319,7 +318,7 @@ function RunHead(props: { run: RunState; graph: GraphDocument | null; at: number
         <code title={run.execution_id}>{run.execution_id.slice(0, 18)}</code>
         <span>
           version {run.version} · started {moment(since)} · {duration(took)}
-          {progress !== null && !ended ? ` · ${Math.round(progress)} %` : ""}
+          {progress !== null && !ended ? ` · ${Math.floor(progress)} %` : ""}
           {run.eta_ms && run.status === "running" ? ` · about ${duration(run.eta_ms)} left` : ""}
         </span>
         {run.rerun_of ? (

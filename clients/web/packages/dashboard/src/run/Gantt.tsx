@@ -5,7 +5,7 @@ import { clock, duration, fitName } from "../ui/format.ts";
 import { Empty } from "../ui/parts.tsx";
 import { Glyph } from "../ui/status.tsx";
 import { VirtualList } from "../ui/VirtualList.tsx";
-import { isEnded, isSettled, nodeOf, type RunState, type Step } from "./fold.ts";
+import { isEnded, isSettled, nodeOf, type RunState, type Step, titleOf } from "./fold.ts";
 import { criticalPath } from "./why.ts";
 
 interface Props {
@@ -26,7 +26,7 @@ export function Gantt({ run, moment, graph, usual, selected, onSelect, isShort }
     () =>
       [...run.steps.values()]
         .filter((step) => step.started_at && !(isShort && step.node_id.includes("[")))
-        .sort((a, b) => (a.started_at ?? "").localeCompare(b.started_at ?? "")),
+        .sort((a, b) => ((a.started_at ?? "") < (b.started_at ?? "") ? -1 : 1)),
     [run, isShort],
   );
   const isOver = isEnded(run);
@@ -66,14 +66,12 @@ export function Gantt({ run, moment, graph, usual, selected, onSelect, isShort }
               type="button"
               className="vrow gantt-cols"
               data-selected={step.node_id === selected || undefined}
-              title={titleOf(step, ghost)}
+              title={hintOf(step, ghost)}
               onClick={() => onSelect(step.node_id)}
             >
               <span className={`row tight is-${step.status}`} style={{ minWidth: 0 }}>
                 <Glyph status={step.status} />
-                <span className="clip">
-                  {step.node_id.includes("[") ? step.node_id : fitName(step.name)}
-                </span>
+                <span className="clip">{fitName(titleOf(step))}</span>
               </span>
               <span className="lane">
                 {ghost?.p90_ms ? (
@@ -105,9 +103,9 @@ export function Gantt({ run, moment, graph, usual, selected, onSelect, isShort }
   );
 }
 
-function titleOf(step: Step, ghost: NodeStatistics["latency"] | undefined): string {
+function hintOf(step: Step, ghost: NodeStatistics["latency"] | undefined): string {
   const usual = ghost?.count
     ? `; usually ${duration(ghost.p50_ms)} (p50), ${duration(ghost.p90_ms)} (p90)`
     : "";
-  return `${step.name} (${step.node_type}): ${step.status}, ${duration(step.duration_ms)}${usual}`;
+  return `${titleOf(step)} (${step.node_type}): ${step.status}, ${duration(step.duration_ms)}${usual}`;
 }

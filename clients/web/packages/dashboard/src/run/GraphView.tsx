@@ -184,6 +184,9 @@ function Cells({ statuses }: { statuses: StepStatus[] }) {
   return <canvas ref={canvas} className="cells" style={{ height: rows * 8 }} />;
 }
 
+/** Nodes that can be neither dragged nor selected get no pointer events by themselves. */
+const CLICKABLE = { pointerEvents: "all" } as const;
+
 const NODE_TYPES = { step: StepNode, pile: PileNode };
 
 interface GraphProps {
@@ -216,7 +219,7 @@ function Flow({ graph, store, selected, onSelect }: GraphProps) {
         const place = places?.get(shape.id);
         const { id, kind, width, height } = shape;
         return place
-          ? [{ id, type: kind, position: place, data: { shape }, width, height, focusable: false }]
+          ? [{ id, type: kind, position: place, data: { shape }, width, height, style: CLICKABLE }]
           : [];
       }),
     [drawing, places],

@@ -13,6 +13,9 @@ export interface RunView {
   phase: "loading" | "ready" | "missing";
 }
 
+/** From this number of steps on, the page shows a few states a second, not one in each frame. */
+const LARGE = 500;
+
 /** Follows one run, and shows any moment of it while it goes on. */
 export class RunStore {
   readonly id: string;
@@ -24,13 +27,14 @@ export class RunStore {
   constructor(id: string, moment: number | null = null) {
     this.id = id;
     this.#moment = moment;
-    this.view = new Store<RunView>({
+    const empty: RunView = {
       run: EMPTY_RUN,
       at: 0,
       total: 0,
       isLive: moment === null,
       phase: "loading",
-    });
+    };
+    this.view = new Store(empty, ({ run, isLive }) => (isLive && run.steps.size > LARGE ? 150 : 0));
   }
 
   start(): () => void {
