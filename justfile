@@ -18,6 +18,6 @@ check:
 bench *args:
     uv run tailrace bench {{args}}
 
-# Format the code; regenerate the configuration page, the schema of the chart's values and the types of the web client.
+# Format the code; regenerate the configuration page, the schema of the chart's values, alerts, dashboards and the types of the web client.
 fmt:
-    uv run ruff format && uv run ruff check --fix && uv run python -m tailrace_shared.process.configuration_page > docs/configuration.md && uv run python -m tools.chart_schema && uv run python -m tools.typescript
+    uv run ruff format && uv run ruff check --fix && uv run python -m tailrace_shared.process.configuration_page > docs/configuration.md && uv run python -m tools.chart_schema && uv run python -m tools.observability && uv run python -m tools.typescript

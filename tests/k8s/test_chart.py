@@ -16,7 +16,7 @@ from tailrace_shared.settings import ApiSettings, CommonSettings, WorkerSettings
 from tools.chart_schema import CHART, schema_of
 
 VERSIONS = ("1.30", "1.34", "1.37")
-CUSTOM_RESOURCES = {"HTTPRoute", "PodMonitor", "ScaledObject"}
+CUSTOM_RESOURCES = {"HTTPRoute", "PodMonitor", "PrometheusRule", "ScaledObject"}
 EXAMPLES = sorted(path.name for path in (CHART / "ci").glob("*.yaml"))
 TRIAL = yaml.safe_load((CHART / "ci" / "trial-values.yaml").read_text())
 PRODUCTION = yaml.safe_load((CHART / "ci" / "production-values.yaml").read_text())
