@@ -5,6 +5,7 @@ import pytest
 
 from tailrace_shared.errors import OutputNotFoundError, OutputTooLargeError
 from tailrace_shared.execution.state import ExecutionState, StepState
+from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.nats.topology import OUTPUTS
 from tailrace_shared.stores.output_store import OutputStore
 
@@ -88,3 +89,21 @@ class TestFetch:
         state.steps["m[2]"] = StepState("m[2]", status="error", error="broke")
         await store.fetch(state, ["m"])
         assert whole.output == ["here", "stored", {"error": "broke"}]
+
+
+async def test_an_output_is_gone_only_if_the_leader_proves_it(store, monkeypatch):
+    """A leader whose disk is full says that it has nothing before it gives up."""
+    ref = await put(store, "a" * 600_000)
+    read, answers = JetStream._get_from_leader, 0
+
+    async def has_nothing(*_args):
+        return [], 0
+
+    async def has_nothing_at_first(*args):
+        nonlocal answers
+        answers += 1
+        return None if answers % 2 else await read(*args)
+
+    monkeypatch.setattr(JetStream, "batch", has_nothing)
+    monkeypatch.setattr(JetStream, "_get_from_leader", has_nothing_at_first)
+    assert await store.get(ref) == "a" * 600_000

@@ -30,7 +30,7 @@ class OutputStore:
     """Stores and fetches outputs.
 
     Args:
-        max_bytes: the largest output that may be stored, as JSON.
+        max_bytes: the largest output that may be stored, as JSON; 0 if this service stores none.
     """
 
     def __init__(self, jetstream: JetStream, subjects: Subjects, max_bytes: int) -> None:
@@ -134,7 +134,11 @@ class OutputStore:
 
     async def _read_from_leader(self, subject: str, ref: OutputRef) -> bytes:
         request = {"last_by_subj": subject}
-        message: StoredMessage | None = await self._jetstream.get_newest(self._stream, request)
+        # It was stored: a service that writes outputs has the leader prove that it is gone.
+        at_least = 1 if self._max_bytes else 0
+        message: StoredMessage | None = await self._jetstream.get_newest(
+            self._stream, request, at_least
+        )
         if message is None:
             raise OutputNotFoundError(f"the output {ref.object} has expired")
         return message.data

@@ -11,10 +11,12 @@ from nats.aio.subscription import Subscription
 from tailrace_shared.caching.ttl_cache import TtlCache
 from tailrace_shared.commands.commands import Commands
 from tailrace_shared.commands.live_limits import StartLimits
+from tailrace_shared.errors import WorkflowNotFoundError
 from tailrace_shared.execution.state import ExecutionState
 from tailrace_shared.nats.jetstream import JetStream
 from tailrace_shared.stores.estimator_cache import EstimatorCache
 from tailrace_shared.stores.stores import Stores
+from tailrace_shared.stores.workflow_store import StoredWorkflow
 from tailrace_shared.subjects import Subjects
 from tailrace_shared.workflow.definition import encode_definition
 from tailrace_worker.engine.counts import EngineCounts
@@ -32,6 +34,9 @@ from tailrace_worker.nodes.registry import NodeRegistry
 _MAX_CACHED_NODES: Final = 50_000
 # The expressions of larger definitions are compiled in a thread, not on first use.
 _COMPILED_AT_ONCE_BYTES: Final = 4096
+# A leader gives up within seconds after its disk became full.
+_ABSENT_FOR_S: Final = 5.0
+_ABSENT_PAUSE_S: Final = 0.5
 
 
 @dataclass(slots=True)
@@ -86,7 +91,7 @@ class EngineServices:
         plan = self._plans.get(key)
         if plan is not None:
             return plan
-        stored = await self.stores.workflows.get(tenant, workflow, version)
+        stored = await self._stored(tenant, workflow, version)
         published = await self.stores.node_types.all()
         if not published.keys() >= types_of(stored.definition):
             published = await self.stores.node_types.read()
@@ -102,6 +107,22 @@ class EngineServices:
             if not plan.is_provisional:
                 self._plans.put(key, plan, len(plan.nodes))
         return plan
+
+    async def _stored(self, tenant: str, workflow: str, version: int) -> StoredWorkflow:
+        """Return a version of a workflow that an execution names.
+
+        Raises:
+            WorkflowNotFoundError: it is not stored any more. That must be true for a while, because
+                a leader whose disk is full says for a moment that nothing is stored.
+        """
+        believed_at = self.loop.time() + _ABSENT_FOR_S
+        while True:
+            try:
+                return await self.stores.workflows.get(tenant, workflow, version)
+            except WorkflowNotFoundError:
+                if self.loop.time() >= believed_at:
+                    raise
+            await asyncio.sleep(_ABSENT_PAUSE_S)
 
     async def progress_estimates(self, tenant: str, plan: Plan, version: int) -> ProgressEstimates:
         """Return what fills in the progress and remaining time of one execution."""
