@@ -84,7 +84,8 @@ async def test_what_a_worker_did_is_counted(site: Installation):
     assert found["attempts_total/log/success"] == 1
     assert found["attempts_total/fail/retry"] == found["attempts_total/fail/error"] == 1
     assert found["attempt_seconds_count/fail"] == 2
-    assert found["commit_seconds_count/stored"] >= 2
+    # A retry that is due at once is part of the same commit.
+    assert found["commit_seconds_count/stored"] >= 1
     assert found["overdue_executions"] == found["rescued_executions_total"] == 0
 
 

@@ -1,5 +1,7 @@
 """Tenant queues: executions wait while their tenant has its fair share of the slots."""
 
+import asyncio
+
 import pytest
 
 from harness.fakes.job_callback import JobCallback
@@ -160,3 +162,18 @@ async def test_an_admitted_execution_is_due_at_once(worker):
     await worker.queues.join([("t", "a")])
     (due,) = [due async for due in worker.due.entries()]
     assert (due.tenant, due.execution, due.by) == ("t", "a", NOW)
+
+
+async def test_ended_jobs_do_not_pile_up_behind_an_admission(worker, full_worker):
+    """They may end faster than NATS admits the next; each would hold memory, and admit too many."""
+    for execution in "abc":
+        await full_worker.queues.join([("t", execution)])
+    await worker.queues.refresh_tenants()
+    tasks = len(asyncio.all_tasks())
+    for _ in range(1_000):
+        worker.queues.admit_soon("t")
+    assert len(asyncio.all_tasks()) <= tasks + 1
+    async with asyncio.timeout(60):
+        while worker.queues.has_queue("t"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert worker.jobs == ["a", "b", "c"]

@@ -16,10 +16,13 @@ class FairShare:
     Args:
         slots: number of executions that the worker drives at once.
         alpha: how many times the free slots one tenant may hold.
+
+    Attributes:
+        slots: as given.
     """
 
     def __init__(self, slots: int, alpha: float = 2.0) -> None:
-        self._slots = slots
+        self.slots = slots
         self._alpha = alpha
         self._held: Counter[str] = Counter()
         self._total = 0
@@ -27,7 +30,7 @@ class FairShare:
     @property
     def free(self) -> int:
         """Number of free slots."""
-        return self._slots - self._total
+        return self.slots - self._total
 
     def admits(self, tenant: str) -> bool:
         """Return whether a tenant may take one more slot."""

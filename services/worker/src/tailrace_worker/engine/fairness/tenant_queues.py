@@ -53,7 +53,9 @@ class TenantQueues:
         # Executions that have left their queue, and whose job is not published yet.
         self._admitted: deque[tuple[str, str]] = deque()
         self._outage_log = LogThrottle()
-        self._admitting: set[asyncio.Task[bool]] = set()
+        # Jobs of a tenant that have ended while its next executions are being admitted.
+        self._ended: dict[str, int] = {}
+        self._admitting: set[asyncio.Task[None]] = set()
 
     def has_queue(self, tenant: str) -> bool:
         """Return whether a tenant has a queue, as far as this worker knows. From any thread."""
@@ -87,10 +89,26 @@ class TenantQueues:
         return await self._queue.has(share_queue(tenant), tenant, execution)
 
     def admit_soon(self, tenant: str) -> None:
-        """Have :meth:`admit_next` called, because a job of the tenant has ended."""
-        task = asyncio.get_running_loop().create_task(self.admit_next(tenant))
+        """Have :meth:`admit_next` called, because a job of the tenant has ended.
+
+        Jobs may end faster than executions leave a queue. No more than there are slots count.
+        """
+        if tenant in self._ended:
+            self._ended[tenant] = min(self._ended[tenant] + 1, self._fair_share.slots)
+            return
+        self._ended[tenant] = 1
+        task = asyncio.get_running_loop().create_task(self._admit_for_ended(tenant))
         self._admitting.add(task)
         task.add_done_callback(self._admitting.discard)
+
+    async def _admit_for_ended(self, tenant: str) -> None:
+        try:
+            while self._ended[tenant]:
+                self._ended[tenant] -= 1
+                if not await self.admit_next(tenant):
+                    return
+        finally:
+            del self._ended[tenant]
 
     async def admit_next(self, tenant: str) -> bool:
         """Publish a job for the first in a tenant's queue, if the tenant may take one more slot."""
