@@ -1,4 +1,4 @@
-"""What drives and actors share: the plan of a version that an execution names."""
+"""The services of the engine: the version of a workflow that an execution names."""
 
 import asyncio
 from types import SimpleNamespace
@@ -15,27 +15,27 @@ from tailrace_worker.engine.services.engine_services import EngineServices
 STORED = StoredWorkflow(definition({"a": {}}), 7)
 
 
-class ForgetfulStore:
+class LateStore:
     """A store that says for some seconds that it has nothing."""
 
-    def __init__(self, forgets_until: float) -> None:
-        self._forgets_until = forgets_until
+    def __init__(self, absent_until: float) -> None:
+        self._absent_until = absent_until
 
     async def get(self, _tenant: str, _workflow: str, _version: int) -> StoredWorkflow:
-        if asyncio.get_running_loop().time() < self._forgets_until:
+        if asyncio.get_running_loop().time() < self._absent_until:
             raise WorkflowNotFoundError
         return STORED
 
 
-async def stored(forgets_until: float) -> StoredWorkflow:
+async def stored(absent_until: float) -> StoredWorkflow:
     """Return what the services find in such a store."""
-    stores = SimpleNamespace(workflows=ForgetfulStore(forgets_until))
+    stores = SimpleNamespace(workflows=LateStore(absent_until))
     services: Any = SimpleNamespace(stores=stores, loop=asyncio.get_running_loop())
     return await EngineServices._stored(services, "t", "w", 7)
 
 
 def test_a_version_is_gone_only_if_it_stays_gone() -> None:
     """A leader whose disk is full says that it has nothing before it gives up."""
-    assert run_in_virtual_time(stored(forgets_until=3)) is STORED
+    assert run_in_virtual_time(stored(absent_until=3)) is STORED
     with pytest.raises(WorkflowNotFoundError):
-        run_in_virtual_time(stored(forgets_until=60))
+        run_in_virtual_time(stored(absent_until=60))
