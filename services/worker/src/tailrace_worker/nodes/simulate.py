@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import time
 from typing import Any, Final
 
 from tailrace_shared.duration import Duration
@@ -42,8 +41,10 @@ async def simulate(
 
 async def _sleep(seconds: float, ctx: NodeContext) -> None:
     """Sleep, but end soon after the attempt is cancelled."""
-    end = time.monotonic() + seconds
-    while (left := end - time.monotonic()) > 0:
+    # The clock of the loop, which jumps in tests.
+    now = asyncio.get_running_loop().time
+    end = now() + seconds
+    while (left := end - now()) > 0:
         if ctx.cancelled:
             raise NodeFailedError("cancelled", retryable=False)
         await asyncio.sleep(min(left, _CANCEL_CHECK_S))
