@@ -11,7 +11,19 @@ from tailrace.errors import TailraceError
 
 # Commands are imported when called, so `tailrace up` does not import `tailrace watch`.
 COMMANDS: Final = (
-    *("up", "validate", "apply", "import", "schema", "nodes", "run", "watch", "ls", "show"),
+    *(
+        "up",
+        "validate",
+        "apply",
+        "import",
+        "export",
+        "schema",
+        "nodes",
+        "run",
+        "watch",
+        "ls",
+        "show",
+    ),
     *(
         "pause",
         "resume",

@@ -68,11 +68,12 @@ def read_definitions(paths: Sequence[Path]) -> list[DefinitionFile]:
     Raises:
         DefinitionFileError: with the file, and the line if the parser reports it.
     """
-    found = [_read(path) for path in _files(paths)]
+    found = [file for path in _files(paths) for file in _read_all(path)]
     by_id: dict[str, Path] = {}
     for file in found:
+        is_known = file.workflow_id in by_id
         first = by_id.setdefault(file.workflow_id, file.path)
-        if file.workflow_id and first != file.path:
+        if file.workflow_id and is_known:
             raise DefinitionFileError(f"{first} and {file.path} both define {file.workflow_id!r}")
     return found
 
@@ -84,6 +85,15 @@ def read_definition(path: Path) -> dict[str, Any]:
         DefinitionFileError: with the file, and the line if the parser reports it.
     """
     return _read(path).definition
+
+
+def _read_all(path: Path) -> list[DefinitionFile]:
+    if path.suffix != ".py":
+        return [_read(path)]
+    # Imported on use: most definitions are no Python.
+    from tailrace.workflow.loading import load_workflows  # noqa: PLC0415
+
+    return [DefinitionFile(path, definition) for definition in load_workflows(path)]
 
 
 def place_of(text: str, pointer: str) -> Place | None:

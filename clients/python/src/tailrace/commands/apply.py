@@ -16,7 +16,7 @@ from tailrace.definition_files import read_definitions
 @json_option
 @client_command
 def apply(client: Client, files: tuple[Path, ...], as_json: bool) -> None:
-    """Install workflow definitions: YAML or JSON, files or folders.
+    """Install workflow definitions: YAML, JSON or Python, files or folders.
 
     All are checked first; if one is invalid, nothing is installed.
     """

@@ -19,7 +19,7 @@ from tailrace.errors import Problem
 @json_option
 @client_command
 def validate(client: Client, files: tuple[Path, ...], offline: bool, as_json: bool) -> None:
-    """Check workflow definitions: YAML or JSON, files or folders, or - for standard input.
+    """Check workflow definitions: YAML, JSON or Python, files or folders, or - for standard input.
 
     Lists every problem with its line, its column and its JSON pointer. The exit code is 1 if there
     is any. Without a server the node types are the shipped ones, those of installed packages, and

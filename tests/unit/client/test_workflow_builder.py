@@ -1,0 +1,232 @@
+"""Workflow functions compile to the definitions that YAML has."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from tailrace import testing
+from tailrace import workflow as build
+from tailrace.cli import cli
+from tailrace.definition_files import read_definitions
+from tailrace.errors import DefinitionFileError
+from tailrace.workflow.loading import load_workflows, python_of
+from tailrace_worker.nodes import node
+
+RECIPES = Path(__file__).parents[3] / "docs" / "recipes"
+
+
+class Order(msgspec.Struct):
+    """A parsed order."""
+
+    id: str
+    total: float
+
+
+class Input(msgspec.Struct):
+    """The input of the workflow."""
+
+    file: str
+
+
+@node("po.parse")
+def parse(file: str) -> Order:
+    """Parse a file."""
+    return Order(file.removesuffix(".csv"), 20_000)
+
+
+@build.workflow("purchase-order", input=Input, timeout="2d")
+def purchase_order(order: Any) -> Any:
+    """Parse, approve and ship."""
+    parsed = parse(file=order.file, retry=build.Retry(max_attempts=3))  # type: ignore[call-arg]
+    total: Any = parsed.total
+    decision = build.approval("approve", when=total > 10_000, timeout="24h")
+    shipped = build.http.post(
+        "https://example.com", json=parsed, id="ship", needs=[decision], join="all_done"
+    )
+    with build.on_failure(then="completed"):
+        build.log(f"failed: {shipped.error_}", id="tell")
+    with build.finally_group():
+        first = build.transform({"status": shipped.status_}, id="first")
+        build.log(first, id="last", level="warning")
+    return {"order": parsed.id, "status": shipped.status}
+
+
+EXPECTED = {
+    "id": "purchase-order",
+    "timeout": "2d",
+    "input": {
+        "title": "Input",
+        "description": "The input of the workflow.",
+        "type": "object",
+        "properties": {"file": {"type": "string"}},
+        "required": ["file"],
+    },
+    "nodes": {
+        "parse": {
+            "type": "po.parse",
+            "with": {"file": "${input.file}"},
+            "retry": {"max_attempts": 3},
+        },
+        "approve": {
+            "type": "await",
+            "with": {"reason": "approval"},
+            "needs": ["parse"],
+            "when": "nodes.parse.output.total > 10000",
+            "timeout": "24h",
+        },
+        "ship": {
+            "type": "http",
+            "with": {
+                "method": "POST",
+                "url": "https://example.com",
+                "json": "${nodes.parse.output}",
+            },
+            "needs": ["approve", "parse"],
+            "join": "all_done",
+        },
+    },
+    "on_failure": {
+        "nodes": {"tell": {"type": "log", "with": {"message": "failed: ${nodes.ship.error}"}}},
+        "then": "completed",
+    },
+    "finally": {
+        "nodes": {
+            "first": {"type": "transform", "with": {"value": {"status": "${nodes.ship.status}"}}},
+            "last": {
+                "type": "log",
+                "with": {"message": "${nodes.first.output}", "level": "warning"},
+                "needs": ["first"],
+            },
+        }
+    },
+    "output": {"order": "${nodes.parse.output.id}", "status": "${nodes.ship.output.status}"},
+}
+
+
+def test_a_function_compiles_to_a_definition():
+    """With needs from its expressions, groups, an input schema and an output."""
+    assert purchase_order.definition() == EXPECTED
+
+
+def test_a_workflow_runs_in_a_test():
+    """The node function itself is unchanged."""
+    assert parse("a.csv").total == 20_000
+    result = testing.run(
+        purchase_order,
+        {"file": "big.csv"},
+        nodes={"po.parse": parse, "http": {"status": 200}},
+        script=[testing.after("23h", testing.approve("approve", by="ada"))],
+    )
+    assert (result.status, result.output) == ("completed", {"order": "big", "status": 200})
+    assert result.steps["approve"].output["actor"] == "ada"
+
+
+INPUT = build.Expression("input")
+
+
+@pytest.mark.parametrize(
+    ("expression", "source"),
+    [
+        (INPUT.a + 1 == 2, "input.a + 1 == 2"),
+        ((INPUT.a + 1) * 2, "(input.a + 1) * 2"),
+        (INPUT.a - (INPUT.b - 1), "input.a - (input.b - 1)"),
+        (INPUT.a - INPUT.b - 1, "input.a - input.b - 1"),
+        (1 + INPUT.a, "1 + input.a"),
+        ((INPUT.a > 1) & ~(INPUT.b | INPUT.c), "input.a > 1 && !(input.b || input.c)"),
+        ((INPUT.a == 1) == INPUT.b, "(input.a == 1) == input.b"),
+        (INPUT["a b"][0].size() > 1, 'size(input["a b"][0]) > 1'),
+        (INPUT["in"].x, 'input["in"].x'),
+        (INPUT.a.is_in(["x", None, True]), 'input.a in ["x", null, true]'),
+        (
+            build.cel("{}.all(x, x > {})", INPUT.xs, INPUT.a + 1),
+            "input.xs.all(x, x > (input.a + 1))",
+        ),
+        (INPUT.a / {"x": 1.5}["x"], "input.a / 1.5"),
+    ],
+)
+def test_operations_make_longer_expressions(expression: Any, source: str):
+    """With brackets only where CEL needs them."""
+    assert expression.cel == source
+
+
+def test_an_expression_has_no_value_yet():
+    """The error says what to do."""
+    with pytest.raises(TypeError, match="pass it as `when`"):
+        bool(INPUT.a > 1)
+    with pytest.raises(TypeError, match="use map_each"):
+        list(INPUT.items)
+    with pytest.raises(TypeError, match="cannot be formatted"):
+        f"{INPUT.a:>3}"
+
+
+def test_mistakes_are_found_when_the_definition_is_made():
+    """A misspelt parameter or option, an id that is taken, and a step outside of a workflow."""
+
+    @build.workflow("w")
+    def misspelt() -> None:
+        parse(fiel="x")  # type: ignore[call-arg]
+
+    @build.workflow("w")
+    def twice() -> None:
+        build.log("x", id="a")
+        build.log("y", id="a")
+
+    @build.workflow("w")
+    def unknown() -> None:
+        build.log("x", retries=3)
+
+    with pytest.raises(TypeError, match=r"po\.parse takes no 'fiel', did you mean 'file'"):
+        misspelt.definition()
+    with pytest.raises(ValueError, match="two steps have the id 'a'"):
+        twice.definition()
+    with pytest.raises(TypeError, match="takes no 'retries', did you mean 'retry'"):
+        unknown.definition()
+    with pytest.raises(RuntimeError, match="inside a function with @workflow"):
+        build.log("x")
+
+
+@pytest.mark.parametrize("name", ["saga", "nightly-etl"])
+def test_a_recipe_is_the_same_in_both_forms(name: str, tmp_path: Path):
+    """In YAML and in Python; and back."""
+    text = (RECIPES / f"{name}.md").read_text()
+    (source,) = re.findall(r"(?ms)^```python\n(.*?)^```$", text)
+    definition = yaml.safe_load(re.findall(r"(?ms)^```yaml\n(.*?)^```$", text)[0])
+    file = tmp_path / "flows.py"
+    file.write_text(source)
+    assert load_workflows(file) == [definition]
+    file.write_text(python_of(definition))
+    assert load_workflows(file) == [definition]
+
+
+def test_groups_and_output_are_written_as_python(tmp_path: Path):
+    """A definition with everything comes back equal."""
+    file = tmp_path / "again.py"
+    file.write_text(python_of(EXPECTED))
+    assert load_workflows(file) == [EXPECTED]
+
+
+def test_the_command_exports_both_ways(tmp_path: Path):
+    """YAML of a Python file, and Python of that."""
+    file = tmp_path / "flows.py"
+    file.write_text(python_of(EXPECTED))
+    written = CliRunner().invoke(cli, ["export", str(file)])
+    assert yaml.safe_load(written.stdout) == EXPECTED
+    (tmp_path / "w.yaml").write_text(written.stdout)
+    back = CliRunner().invoke(cli, ["export", "--python", str(tmp_path / "w.yaml")])
+    assert back.stdout == python_of(EXPECTED)
+
+
+def test_a_python_file_that_fails_is_one_line(tmp_path: Path):
+    """As for other files."""
+    file = tmp_path / "broken.py"
+    file.write_text("1 / 0")
+    with pytest.raises(DefinitionFileError, match=r"broken.py: ZeroDivisionError"):
+        read_definitions([file])
+    file.write_text("x = 1")
+    with pytest.raises(DefinitionFileError, match="no function with @workflow"):
+        read_definitions([file])
