@@ -89,10 +89,12 @@ class TenantQueues:
         return await self._queue.has(share_queue(tenant), tenant, execution)
 
     def admit_soon(self, tenant: str) -> None:
-        """Have :meth:`admit_next` called, because a job of the tenant has ended.
+        """Have one execution of a tenant admitted, because one of its jobs has ended.
 
         Jobs may end faster than executions leave a queue. No more than there are slots count.
         """
+        if not self._may_admit(tenant):
+            return
         if tenant in self._ended:
             self._ended[tenant] = min(self._ended[tenant] + 1, self._fair_share.slots)
             return
@@ -103,17 +105,18 @@ class TenantQueues:
 
     async def _admit_for_ended(self, tenant: str) -> None:
         try:
-            while self._ended[tenant]:
+            while self._ended[tenant] and tenant in self._tenants:
                 self._ended[tenant] -= 1
-                if not await self.admit_next(tenant):
-                    return
+                await self._admit(tenant)
         finally:
             del self._ended[tenant]
 
     async def admit_next(self, tenant: str) -> bool:
         """Publish a job for the first in a tenant's queue, if the tenant may take one more slot."""
-        may_have = tenant in self._tenants and self._fair_share.admits(tenant)
-        return may_have and await self._admit(tenant)
+        return self._may_admit(tenant) and await self._admit(tenant)
+
+    def _may_admit(self, tenant: str) -> bool:
+        return tenant in self._tenants and self._fair_share.admits(tenant)
 
     async def run(self) -> None:
         """Admit executions from the queues while there are free slots, until cancelled."""
