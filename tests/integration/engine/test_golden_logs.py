@@ -43,7 +43,17 @@ SINCE_NEWEST: Final = {
     "execution:cancelled open_steps",
     "execution:completed generated_document_id",
     "execution:failed open_steps",
+    *(
+        f"execution:finishing {field}"
+        for field in (
+            *("execution_id", "status", "group", "outcome", "error_message", "node_id"),
+            *("waiting", "open_steps"),
+        )
+    ),
+    "execution:queued overlap",
     "execution:queued root",
+    "execution:queued schedule",
+    "execution:queued scheduled_at",
     "step:completed name",
     "step:completed still_waiting",
     "step:failed error_detail",
