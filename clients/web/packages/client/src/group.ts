@@ -87,6 +87,7 @@ export class Group {
   #position: Position = { epoch: "", n: 0 };
   #wishes: readonly Wish[] = [];
   #isVisible = true;
+  #isKnown = false;
   #beatAt: number;
   /** Epochs of leaders that others have followed: what still comes from them is old. */
   readonly #past = new Set<string>();
@@ -125,9 +126,18 @@ export class Group {
     tokens.exclusive = (run) =>
       shared.locks.request(`${name}:token`, {}, run) as ReturnType<typeof run>;
     if (role !== "worker") {
-      // The leader learns of this tab's end by the lock that ends with it.
-      void this.#hold(`${name}:${this.#id}`, this.#leaving.signal).catch(() => {});
-      this.#askForCopy();
+      // The leader learns of this tab's end by the lock that ends with it. So the tab makes itself
+      // known only once it holds the lock.
+      void shared.locks
+        .request(`${name}:${this.#id}`, { signal: this.#leaving.signal }, () => {
+          this.#isKnown = true;
+          this.#askForCopy();
+          this.#announce();
+          return new Promise<void>((resolve) => {
+            this.#release = resolve;
+          });
+        })
+        .catch(() => {});
     }
     if (role !== "tab-of-worker") this.#stand();
     this.#tick();
@@ -214,19 +224,7 @@ export class Group {
     if (this.#leader) {
       this.#tabs.set(this.#id, own);
       this.#serve();
-    } else this.#post({ t: "want", tab: this.#id, ...own });
-  }
-
-  #hold(name: string, signal: AbortSignal): Promise<unknown> {
-    return this.#shared.locks.request(name, { signal }, () => {
-      return new Promise<void>((resolve) => {
-        const before = this.#release;
-        this.#release = () => {
-          before();
-          resolve();
-        };
-      });
-    });
+    } else if (this.#isKnown) this.#post({ t: "want", tab: this.#id, ...own });
   }
 
   /** Ask to lead, as soon as no other tab does. */
