@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import os
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
@@ -122,6 +124,29 @@ async def test_a_run_is_followed_live_and_survives_a_cut(system: TailraceUp) -> 
         await expect(page.locator("header .pill[data-status=completed]")).to_be_visible()
 
 
+async def test_a_page_survives_the_death_of_the_api(system: TailraceUp) -> None:
+    """Without a reload, and without a missing or doubled event."""
+    async with _gate() as (url, events), browser_windows(system.url) as windows:
+        windows.expect_outage = True
+        nodes = {
+            "first": {"type": "http", "with": {"url": f"{url}/first"}},
+            "second": {"type": "log", "needs": ["first"], "with": {"message": "done"}},
+        }
+        run = await _start(system, "outlived", {"nodes": nodes}, {})
+        page = await windows.open(f"runs/{run}")
+        await _shows(page, first="running", second="pending")
+        await page.evaluate("window.isSamePage = true")
+        os.kill(system.child("tailrace_api"), signal.SIGKILL)
+        system.wait_stderr("restarting in")
+        events["/first"].set()
+        await _shows(page, first="success", second="success")
+        await expect(page.locator("header .pill[data-status=completed]")).to_be_visible()
+        document = await _ended(system, run, include_logs=True)
+        total = len(document["logs"])
+        await expect(page.get_by_text(f"event {total} of {total}")).to_be_visible()
+        assert await page.evaluate("window.isSamePage")
+
+
 async def test_a_decision_leaves_the_list_in_another_window(system: TailraceUp) -> None:
     """Both share one stream. The decision is made with the form of its schema, and is applied."""
     form = {"type": "object", "properties": {"comment": {"type": "string"}}}
@@ -175,11 +200,13 @@ async def _start(system: TailraceUp, workflow: str, definition: Any, value: Any)
         return str(started.raise_for_status().json()["execution_id"])
 
 
-async def _ended(system: TailraceUp, run: str) -> dict[str, Any]:
+async def _ended(system: TailraceUp, run: str, *, include_logs: bool = False) -> dict[str, Any]:
     """Follow the run's stream until it ends; return its document."""
     async with httpx.AsyncClient(base_url=system.url, timeout=TIMEOUT_MS / 1000) as http:
         await http.get(f"/api/v1/sse/executions/{run}/stream")
-        document: dict[str, Any] = (await http.get(f"/api/v1/executions/{run}")).json()
+        document: dict[str, Any] = (
+            await http.get(f"/api/v1/executions/{run}", params={"include_logs": include_logs})
+        ).json()
         return document
 
 

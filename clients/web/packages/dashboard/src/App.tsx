@@ -8,6 +8,7 @@ import RunPage from "./pages/Run.tsx";
 import Runs from "./pages/Runs.tsx";
 import { go, Link, usePlace } from "./router.tsx";
 import { isTyping } from "./run/Scrubber.tsx";
+import { SignIn } from "./ui/AccessForm.tsx";
 import { count } from "./ui/format.ts";
 import * as icons from "./ui/icons.tsx";
 import { Empty, Loading, Sheet, Toasts } from "./ui/parts.tsx";
@@ -83,6 +84,7 @@ export function App() {
   const { path } = usePlace();
   const [help, setHelp] = useState(false);
   useShortcuts(() => setHelp(true));
+  const isSignedOut = useConnection().detail === "unauthorized";
   const page = path[0] ?? "";
   const name = PAGES.find(([each]) => each === page)?.[1];
   useEffect(() => {
@@ -114,7 +116,7 @@ export function App() {
             </div>
           }
         >
-          {pageOf(path)}
+          {isSignedOut ? <SignIn /> : pageOf(path)}
         </Suspense>
       </main>
       <Toasts />
@@ -190,14 +192,11 @@ function LiveBadge() {
 function Outage() {
   const connection = useConnection();
   const [status, , text] = wordsOf(connection);
-  if (!text) return null;
+  if (!text || connection.detail === "unauthorized") return null;
   return (
     <div className={`banner is-${status}`} role="status">
       {text}
-      {connection.cause && connection.detail !== "unauthorized" ? (
-        <span className="muted">{connection.cause}</span>
-      ) : null}
-      {connection.detail === "unauthorized" ? <a href="#/settings">Sign in</a> : null}
+      {connection.cause ? <span className="muted">{connection.cause}</span> : null}
     </div>
   );
 }

@@ -66,3 +66,11 @@ export const client = new QueryClient({
     },
   },
 });
+
+/** Ask again after this time, unless the API refuses: it would refuse again. */
+export const every =
+  (ms: number) =>
+  ({ state }: { state: { error: unknown } }): number | false =>
+    state.error instanceof Problem && state.error.status >= 400 && state.error.status < 500
+      ? false
+      : ms;

@@ -1,5 +1,5 @@
 import { useQuery } from "@tanstack/react-query";
-import { get, query } from "./api.ts";
+import { every, get, query } from "./api.ts";
 import type { RunSummary } from "./types.ts";
 
 export interface RunFilter {
@@ -22,7 +22,7 @@ export function useRunList(filter: RunFilter) {
           cursor: filter.cursor,
         })}`,
       ),
-    refetchInterval: 2_000,
+    refetchInterval: every(2_000),
     placeholderData: (before) => before,
   });
 }

@@ -1,13 +1,13 @@
 /** Documents that several pages read. */
 import { useQuery } from "@tanstack/react-query";
-import { get } from "./api.ts";
+import { every, get } from "./api.ts";
 import type { TenantStatistics, WorkflowDocument, WorkflowSummary } from "./types.ts";
 
 export function useStatistics() {
   return useQuery({
     queryKey: ["statistics"],
     queryFn: () => get<TenantStatistics>("api/realtime/stats"),
-    refetchInterval: 5_000,
+    refetchInterval: every(5_000),
   });
 }
 

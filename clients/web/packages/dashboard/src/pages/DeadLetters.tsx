@@ -1,6 +1,6 @@
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
-import { call, client, get, post } from "../data/api.ts";
+import { call, client, every, get, post } from "../data/api.ts";
 import type { DeadLetter, DeadLetterDocument } from "../data/types.ts";
 import { count } from "../ui/format.ts";
 import * as icons from "../ui/icons.tsx";
@@ -15,7 +15,7 @@ export default function DeadLetters() {
     queryKey: ["dead-letters"],
     queryFn: () =>
       get<{ dead_letters: DeadLetter[]; after: number | null }>("api/v1/dead-letters?limit=100"),
-    refetchInterval: 10_000,
+    refetchInterval: every(10_000),
   });
   const letters = found.data?.dead_letters ?? [];
   const act = async (method: string, path: string) => {

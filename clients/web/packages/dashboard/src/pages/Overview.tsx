@@ -125,7 +125,7 @@ export default function Overview() {
                 ))}
               </ul>
             ) : (
-              <Empty title={failed.isPending ? "…" : "No run has failed"} />
+              <Empty title={failed.data ? "No run has failed" : "…"} />
             )}
           </section>
         </div>

@@ -1,6 +1,6 @@
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
-import { call, client, get, post } from "../data/api.ts";
+import { call, client, every, get, post } from "../data/api.ts";
 import { useWorkflow, useWorkflows } from "../data/queries.ts";
 import { useNow } from "../data/store.ts";
 import type { Json, Schedule } from "../data/types.ts";
@@ -16,7 +16,7 @@ export default function Schedules() {
   const found = useQuery({
     queryKey: ["schedules"],
     queryFn: () => get<{ schedules: Schedule[] }>("api/v1/schedules?limit=200"),
-    refetchInterval: 10_000,
+    refetchInterval: every(10_000),
   });
   const remove = async (id: string) => {
     await call("DELETE", `api/v1/schedules/${id}`);

@@ -1,6 +1,6 @@
 import { useQuery } from "@tanstack/react-query";
 import { lazy, Suspense, useState } from "react";
-import { call, client, get, Problem, post } from "../data/api.ts";
+import { call, client, every, get, Problem, post } from "../data/api.ts";
 import { useRunList } from "../data/hooks.ts";
 import { useWorkflow } from "../data/queries.ts";
 import type { GraphDocument, WorkflowDetails } from "../data/types.ts";
@@ -136,7 +136,7 @@ function Nodes({ id }: { id: string }) {
   const stats = useQuery({
     queryKey: ["stats", id],
     queryFn: () => get<WorkflowDetails>(`api/v1/workflows/${id}/stats`),
-    refetchInterval: 5_000,
+    refetchInterval: every(5_000),
   });
   const slowest = Math.max(1, ...(stats.data?.nodes.map((node) => node.latency.p90_ms ?? 0) ?? []));
   return (
