@@ -21,9 +21,7 @@ test("a time that has come is due", () => {
 });
 
 test("a long id keeps its end, a long name its beginning", () => {
-  expect(fitName("NFCORE_HIC.HIC.INPUT_CHECK.SAMPLESHEET_7")).toBe(
-    "…UT_CHECK.SAMPLESHEET_7",
-  );
+  expect(fitName("NFCORE_HIC.HIC.INPUT_CHECK.SAMPLESHEET_7")).toBe("…UT_CHECK.SAMPLESHEET_7");
   expect(fitName("Match each line with the catalogue")).toBe("Match each line with the catalogue");
 });
 

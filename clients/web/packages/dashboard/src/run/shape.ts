@@ -61,7 +61,7 @@ export function drawingOf(
     );
   };
   graph.layers.forEach((layer, index) => {
-    for (const [type, ids] of Map.groupBy(layer, (id) => nodes.get(id)?.type ?? "")) {
+    for (const [type, ids] of byType(layer, nodes)) {
       const pile = `pile:${index}:${type}`;
       if (graph.nodes.length <= SMALL || ids.length <= WIDE || opened.has(pile)) {
         for (const id of ids) addStep(id);
@@ -85,14 +85,33 @@ export function drawingOf(
   return { shapes, edges: [...edges.values()], shapeOf, key };
 }
 
+function push(lists: Map<string, string[]>, key: string, value: string): void {
+  const list = lists.get(key);
+  if (list) list.push(value);
+  else lists.set(key, [value]);
+}
+
+/** Return what each node needs, by its id. */
+export function needsOf(graph: GraphDocument): Map<string, string[]> {
+  const needs = new Map<string, string[]>();
+  for (const { source, target } of graph.edges) push(needs, target, source);
+  return needs;
+}
+
+function byType(
+  layer: string[],
+  nodes: ReadonlyMap<string, GraphDocument["nodes"][number]>,
+): Map<string, string[]> {
+  const groups = new Map<string, string[]>();
+  for (const id of layer) push(groups, nodes.get(id)?.type ?? "", id);
+  return groups;
+}
+
 /** Return all nodes that lead to a node, or that it leads to. */
 export function relativesOf(graph: GraphDocument, id: string): Set<string> {
-  const up = new Map<string, string[]>();
+  const up = needsOf(graph);
   const down = new Map<string, string[]>();
-  for (const { source, target } of graph.edges) {
-    up.set(target, [...(up.get(target) ?? []), source]);
-    down.set(source, [...(down.get(source) ?? []), target]);
-  }
+  for (const { source, target } of graph.edges) push(down, source, target);
   const found = new Set([id]);
   for (const next of [up, down]) {
     const open = [id];
@@ -110,10 +129,7 @@ export function relativesOf(graph: GraphDocument, id: string): Set<string> {
 export function descendantsOf(graph: GraphDocument, id: string): Set<string> {
   const found = new Set([id]);
   // Layers are in topological order, so one pass over them is enough.
-  const needs = new Map<string, string[]>();
-  for (const { source, target } of graph.edges) {
-    needs.set(target, [...(needs.get(target) ?? []), source]);
-  }
+  const needs = needsOf(graph);
   for (const node of graph.layers.flat()) {
     if (needs.get(node)?.some((each) => found.has(each))) found.add(node);
   }

@@ -12,19 +12,23 @@ function place({ shapes, edges, key }: Drawing): Promise<Places> {
   worker ??= new Worker(new URL("./layout.worker.ts", import.meta.url), { type: "module" });
   const target = worker;
   const id = ++requests;
-  const { promise, resolve } = Promise.withResolvers<Places>();
-  const take = ({ data }: MessageEvent<LayoutAnswer>) => {
-    if (data.id !== id) return;
-    target.removeEventListener("message", take);
-    const places = new Map(data.places.map(([shape, x, y]) => [shape, { x, y }]));
-    if (kept.size > 50) kept.clear();
-    kept.set(key, places);
-    resolve(places);
-  };
-  target.addEventListener("message", take);
-  const sizes = shapes.map((shape) => ({ id: shape.id, width: shape.width, height: shape.height }));
-  target.postMessage({ id, shapes: sizes, edges } satisfies LayoutRequest);
-  return promise;
+  return new Promise((resolve) => {
+    const take = ({ data }: MessageEvent<LayoutAnswer>) => {
+      if (data.id !== id) return;
+      target.removeEventListener("message", take);
+      const places = new Map(data.places.map(([shape, x, y]) => [shape, { x, y }]));
+      if (kept.size > 50) kept.clear();
+      kept.set(key, places);
+      resolve(places);
+    };
+    target.addEventListener("message", take);
+    const sizes = shapes.map((shape) => ({
+      id: shape.id,
+      width: shape.width,
+      height: shape.height,
+    }));
+    target.postMessage({ id, shapes: sizes, edges } satisfies LayoutRequest);
+  });
 }
 
 /** Return where the shapes of a drawing are; the former places until the new ones are known. */

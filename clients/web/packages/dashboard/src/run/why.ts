@@ -2,6 +2,7 @@
 import type { GraphDocument, NodeStatistics } from "../data/types.ts";
 import { clock, duration, until } from "../ui/format.ts";
 import { isEnded, nodeOf, type RunState, type Step } from "./fold.ts";
+import { needsOf } from "./shape.ts";
 
 export interface Why {
   status: string;
@@ -102,10 +103,7 @@ function whyFailed(run: RunState): Why {
 
 /** Return the chain of steps that decided when the run ended, from the log alone. */
 export function criticalPath(graph: GraphDocument, steps: ReadonlyMap<string, Step>): Set<string> {
-  const needs = new Map<string, string[]>();
-  for (const { source, target } of graph.edges) {
-    needs.set(target, [...(needs.get(target) ?? []), source]);
-  }
+  const needs = needsOf(graph);
   const latest = (ids: string[]) =>
     ids
       .map((id) => steps.get(id))
